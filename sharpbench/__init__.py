@@ -1,0 +1,54 @@
+"""sharpbench: a benchmark harness and leaderboard suite for sharpness measures of neural networks."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from sharpbench.version import __version__
+
+if TYPE_CHECKING:
+    from sharpbench import curvature as curvature
+    from sharpbench import symmetry as symmetry
+    from sharpbench.cell import Cell as Cell
+    from sharpbench.cell import plan as plan
+    from sharpbench.contract import Estimate as Estimate
+    from sharpbench.contract import Measure as Measure
+    from sharpbench.contract import NotApplicable as NotApplicable
+    from sharpbench.errors import InvalidInput as InvalidInput
+    from sharpbench.evaluation import measure as measure
+    from sharpbench.record import Record as Record
+    from sharpbench.record import read_records as read_records
+    from sharpbench.runner import run as run
+    from sharpbench.subject import Subject as Subject
+
+# Where each public name lives. Nothing is imported before it is asked for: `import sharpbench` stays
+# without torch. No module bears the name of a public function, which would shadow it.
+_HOME = {
+    "Cell": "cell",
+    "Estimate": "contract",
+    "InvalidInput": "errors",
+    "Measure": "contract",
+    "NotApplicable": "contract",
+    "Record": "record",
+    "Subject": "subject",
+    "measure": "evaluation",
+    "plan": "cell",
+    "read_records": "record",
+    "run": "runner",
+}
+_PACKAGES = ("curvature", "symmetry")
+
+__all__ = ["__version__", *_HOME, *_PACKAGES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return import_module(f"sharpbench.{name}")
+    if name in _HOME:
+        return getattr(import_module(f"sharpbench.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'sharpbench' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

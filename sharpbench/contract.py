@@ -1,0 +1,97 @@
+"""The contract of a measure: Measure, Estimate, NotApplicable.
+
+A measure is a frozen dataclass. Its class variables say what it is, its fields are its hyperparameters,
+calling it on a Subject gives an Estimate, and `exact` says what the value should have been. Nothing here
+imports torch, so that a plugin can be listed without it.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+if TYPE_CHECKING:
+    import torch
+
+    from sharpbench.subject import Subject
+
+Scalar = str | int | float | bool | None
+
+Invariance = Literal["layer", "unit", "element", "permutation", "attention-rotation", "logit-scale"]
+"""Function-preserving rewrites under which a measure may claim not to change.
+
+layer: one positive scale a parameter tensor; unit: one a channel or hidden unit; element: any diagonal
+rescaling that preserves the function; permutation: of hidden units; attention-rotation: of the query-key
+space of a head; logit-scale: a positive factor on the logits (the one that does change the function).
+"""
+
+Dependence = Literal["dataset-size", "micro-batches", "labels", "initial"]
+"""What a value depends on by definition beyond weights and inputs: the number of examples, the partition
+into micro-batches, the targets, the weights at initialisation."""
+
+
+class NotApplicable(Exception):
+    """Raised by a measure that has no value for a subject; the message says why. The one way to skip."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a measure says of a subject.
+
+    value: the number; finite (a measure without a value raises NotApplicable instead).
+    stderr: its standard error; 0.0 means exact up to rounding, None means unknown.
+    interval: a 95 % confidence interval (low, high), where the method gives one.
+    parts: the value by parameter (or by layer), summing to it where that makes sense.
+    probes: how many random vectors were drawn.
+    converged: whether an iteration inside reached its tolerance.
+    details: JSON scalars that enter the record unchanged (method, optimality gap, dropped rows, ...).
+    """
+
+    value: float
+    stderr: float | None = 0.0
+    interval: tuple[float, float] | None = None
+    parts: Mapping[str, float] = field(default_factory=dict)
+    probes: int = 0
+    converged: bool = True
+    details: Mapping[str, Scalar] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.value):
+            raise ValueError(f"an estimate's value must be finite, got {self.value}; raise NotApplicable instead")
+        if self.stderr is not None and not self.stderr >= 0:
+            raise ValueError(f"an estimate's stderr must be at least 0 or None, got {self.stderr}")
+
+
+@dataclass(frozen=True)
+class Measure(ABC):
+    """The contract of a plugin: a frozen value that maps a Subject to an Estimate.
+
+    Class variables
+        name: what users type; lower case, words joined by hyphens.
+        title: one line for tables and pages.
+        source: the paper, with the number of the defining equation.
+        version: raise it by hand when the value for the same subject changes; part of every record's key.
+        depends: what the value depends on by definition (see `Dependence`).
+    Fields of the subclass are its hyperparameters: `name[field=value]` on the command line.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    source: ClassVar[str]
+    version: ClassVar[int] = 1
+    depends: ClassVar[frozenset[Dependence]] = frozenset()
+
+    @abstractmethod
+    def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
+        """The measure's estimate on `subject`; `generator` (on the CPU) is the only randomness."""
+
+    @abstractmethod
+    def exact(self, subject: Subject) -> float | None:
+        """What the value should be, by the slowest and most obvious way there is; None where there is none."""
+
+    @abstractmethod
+    def invariances(self) -> frozenset[Invariance]:
+        """The rewrites that leave the value unchanged; may depend on the hyperparameters."""

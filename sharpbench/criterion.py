@@ -1,0 +1,93 @@
+"""Criterion: the loss of one example as a function of its logits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sharpbench.errors import InvalidInput
+
+Losses = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Criterion:
+    """Losses [B] of logits [B, C] and targets, one an example: never reduced.
+
+    kind: 'cross_entropy' (softmax, natural log, targets [B] of class indices), 'mse' (the mean over the C
+    outputs of the squared difference, as torch's reduction='mean' has it for one example; targets [B, C]),
+    or 'custom' for any other callable. The curvature engine knows the output Hessian of the first two in
+    closed form and differentiates the third.
+    """
+
+    kind: Literal["cross_entropy", "mse", "custom"]
+    name: str
+    losses: Losses
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Losses [B]."""
+        return self.losses(logits, targets)
+
+
+def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(logits, targets, reduction="none")
+
+
+def _mse(logits: Tensor, targets: Tensor) -> Tensor:
+    return (logits - targets).square().mean(1)
+
+
+CROSS_ENTROPY = Criterion("cross_entropy", "cross_entropy", _cross_entropy)
+MSE = Criterion("mse", "mse", _mse)
+
+
+def as_criterion(given: str | Losses | Criterion | None) -> Criterion:
+    """The Criterion that `given` names; None means cross entropy."""
+    if isinstance(given, Criterion):
+        return given
+    if given is None or given == "cross_entropy":
+        return CROSS_ENTROPY
+    if given == "mse":
+        return MSE
+    if isinstance(given, str):
+        raise InvalidInput(f"criterion '{given}' is unknown; use 'cross_entropy', 'mse' or a callable that returns losses [B]")
+    name = getattr(given, "__name__", type(given).__name__)
+    return Criterion("custom", name, given)
+
+
+def check(criterion: Criterion, logits: Tensor, targets: Tensor) -> None:
+    """Raise InvalidInput unless logits, targets and the criterion's losses fit together.
+
+    logits, targets: those of a few examples. A reducing criterion is found by its shape, also for a single
+    example, because the batch is repeated to two.
+    """
+    if logits.ndim != 2:
+        raise InvalidInput(f"the network returns a tensor of shape {list(logits.shape)}; expected logits [B, C]")
+    two = torch.cat((logits[:1], logits[:1])), torch.cat((targets[:1], targets[:1]))
+    losses = criterion(*two)
+    if losses.shape != (2,):
+        raise InvalidInput(
+            f"criterion '{criterion.name}' returns shape {list(losses.shape)} for two examples; "
+            "expected losses [2], one an example: use reduction='none', or criterion='cross_entropy'"
+        )
+
+
+def check_targets(criterion: Criterion, classes: int, targets: Tensor) -> None:
+    """Raise InvalidInput unless all `targets` suit `criterion` for a network of `classes` outputs."""
+    if criterion.kind == "cross_entropy":
+        if targets.ndim != 1 or targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
+            raise InvalidInput(
+                f"targets for cross_entropy must be class indices [n] of an integer type; "
+                f"got shape {list(targets.shape)} of {targets.dtype}"
+            )
+        low, high = int(targets.min()), int(targets.max())
+        if low < 0 or high >= classes:
+            bad = low if low < 0 else high
+            raise InvalidInput(f"target {bad} is out of range for a network of {classes} outputs; targets go from 0 to {classes - 1}")
+    if criterion.kind == "mse" and targets.shape != (len(targets), classes):
+        raise InvalidInput(f"targets for mse must be [n, {classes}], the shape of the logits; got {list(targets.shape)}")

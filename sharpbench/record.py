@@ -1,0 +1,199 @@
+"""Record: one row of results, and the JSON lines file that holds them."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self, TextIO, get_args
+
+from sharpbench.contract import Scalar
+from sharpbench.errors import InvalidInput
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA = 1
+Status = Literal["ok", "failed", "skipped", "timeout", "oom"]
+Scalars = Mapping[str, Scalar]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One measure on one trained network: everything a leaderboard needs, and nothing that it must look up.
+
+    key: content hash of the cell (measure and its version, recipe, data, dtype, device kind, seed).
+    measure: its name; label: name and hyperparameters that differ from their defaults; configuration: all.
+    recipe: how the network was trained; truth: what came out (losses, accuracies, gap, fitted, ...).
+    value, stderr, low, high: the estimate and its 95 % interval. status other than ok: reason says why.
+    shared_seconds: what the cell took beside the others of its network, shared work charged to the first.
+    seconds, gradients, peak_bytes: one standalone call on a fresh subject; seconds over the time of one
+        full-data forward and backward in the same process; growth of the peak memory. None: not timed.
+    exact, oracle: what the value should be and how that was found; None where it was not checked.
+    """
+
+    key: str
+    measure: str
+    label: str
+    configuration: Scalars
+    recipe: Scalars
+    truth: Scalars
+    data: Scalars
+    seed: int
+    dtype: str
+    device: str
+    status: Status
+    reason: str | None = None
+    value: float | None = None
+    stderr: float | None = None
+    low: float | None = None
+    high: float | None = None
+    probes: int = 0
+    converged: bool = True
+    details: Scalars = field(default_factory=dict)
+    parts: Mapping[str, float] = field(default_factory=dict)
+    shared_seconds: float | None = None
+    seconds: float | None = None
+    gradients: float | None = None
+    peak_bytes: int | None = None
+    exact: float | None = None
+    oracle: str | None = None
+    environment: Scalars = field(default_factory=dict)
+    time: str = ""
+    schema: int = SCHEMA
+
+    def to_json(self) -> str:
+        """One line of JSON, keys in the order of the fields. Raises ValueError for NaN or infinity."""
+        return json.dumps(asdict(self), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+
+    @staticmethod
+    def from_json(line: str, *, where: str) -> Record:
+        """The record on `line`; `where` (file and line) names it in errors."""
+        try:
+            row = json.loads(line, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError) as error:
+            raise InvalidInput(f"{where}: not a JSON record ({error}); delete the line or restore the file") from None
+        if not isinstance(row, dict) or row.get("schema") != SCHEMA:
+            found = row.get("schema") if isinstance(row, dict) else type(row).__name__
+            raise InvalidInput(f"{where}: record schema {found!r}, this version reads {SCHEMA}; use the version that wrote it")
+        _check_fields(row, where)
+        return Record(**row)
+
+
+def _refuse_constant(text: str) -> float:
+    raise ValueError(f"{text} is no number")
+
+
+# The JSON types of each field; a bool is no number here although Python says so.
+_STRING, _NUMBER, _MAPPING = (str,), (int, float), (dict,)
+_TYPES: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("key", "measure", "label", "dtype", "device", "status", "time"), _STRING),
+    **dict.fromkeys(("configuration", "recipe", "truth", "data", "details", "parts", "environment"), _MAPPING),
+    **dict.fromkeys(("reason", "oracle"), (str, type(None))),
+    **dict.fromkeys(
+        ("value", "stderr", "low", "high", "shared_seconds", "seconds", "gradients", "peak_bytes", "exact"),
+        (*_NUMBER, type(None)),
+    ),
+    **dict.fromkeys(("seed", "probes", "schema"), (int,)),
+    "converged": (bool,),
+}
+
+
+def _check_fields(row: dict[str, Any], where: str) -> None:
+    """Raise InvalidInput unless `row` has exactly the fields of a Record, each of its type."""
+    expected = {item.name for item in fields(Record)}
+    if set(row) != expected:
+        odd = ", ".join(sorted(set(row) ^ expected))
+        raise InvalidInput(f"{where}: missing or unknown fields: {odd}; delete the line or restore the file")
+    for name, value in row.items():
+        allowed = _TYPES[name]
+        if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+            raise InvalidInput(f"{where}: field '{name}' holds {value!r:.80}; expected {' or '.join(t.__name__ for t in allowed)}")
+        if isinstance(value, dict):
+            for inner in value.values():
+                if not isinstance(inner, str | int | float | bool | None):
+                    raise InvalidInput(f"{where}: field '{name}' holds {inner!r:.80}; expected a JSON scalar")
+    if row["status"] not in get_args(Status):
+        raise InvalidInput(f"{where}: status {row['status']!r:.80} is none of {', '.join(get_args(Status))}")
+    if row["status"] == "ok" and row["value"] is None:
+        raise InvalidInput(f"{where}: status ok without a value; delete the line or restore the file")
+
+
+class RecordFile:
+    """The append-only file of a run: one JSON line a record, each on disk before the next begins.
+
+    Entering opens and locks it (a second writer is refused; the lock dies with its process) and cuts off a
+    torn last line, which a killed process may have left. `torn` says how many bytes that were.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.torn = 0
+        self._file: TextIO | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            file = self.path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise InvalidInput(f"cannot write {self.path}: {error.strerror}; choose another folder with --output") from None
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.close()
+            raise InvalidInput(f"{self.path} is being written by another run; wait for it, or choose another --output") from None
+        self._file = file
+        self._cut_torn_line()
+        return self
+
+    def _cut_torn_line(self) -> None:
+        data = self.path.read_bytes()
+        whole = data.rfind(b"\n") + 1
+        self.torn = len(data) - whole
+        if self.torn:
+            os.truncate(self.path, whole)
+
+    def append(self, record: Record) -> None:
+        """Write `record` as one line and return when it is on disk."""
+        if self._file is None:
+            raise RuntimeError("append outside of the with block")
+        self._file.write(record.to_json() + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def iterate_records(path: Path) -> Iterator[Record]:
+    """The records of one JSON lines file, in order; a line that is no record raises InvalidInput with its number."""
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except FileNotFoundError:
+        return
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"cannot read {path}: {error}") from None
+    for number, line in enumerate(lines, start=1):
+        if line:
+            yield Record.from_json(line, where=f"{path}:{number}")
+
+
+def read_records(path: str | Path) -> pd.DataFrame:
+    """A table of all records under `path`, a JSON lines file or a run's folder.
+
+    One row a record; the mappings become columns with dotted names (`recipe.model`, `truth.gap`,
+    `details.method`). Raises InvalidInput with file and line for a line that is no record.
+    """
+    import pandas as pd
+
+    place = Path(path)
+    file = place / "records.jsonl" if place.is_dir() else place
+    if not file.exists():
+        raise InvalidInput(f"no records at {file}; run `sharpbench run --output {place}` first")
+    return pd.json_normalize([asdict(record) for record in iterate_records(file)])

@@ -1,0 +1,125 @@
+"""Registry: every installed measure, model, data set and cohort by name, through entry points.
+
+An entry point of the group `sharpbench.<kind>` names a module with MEASURES, MODELS, DATASETS or COHORTS, a
+tuple of classes. Names offered twice are an error that names both; a plugin that fails to import is listed
+with its cause and breaks nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, is_dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal, get_args
+
+from sharpbench.errors import InvalidInput
+
+Kind = Literal["measures", "models", "datasets", "cohorts"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A plugin that could not be used: where it comes from and why."""
+
+    kind: Kind
+    package: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Offers:
+    """What is installed of one kind: classes by name, the package of each, and the faults."""
+
+    kind: Kind
+    classes: dict[str, type[Any]]
+    packages: dict[str, str]
+    faults: tuple[Fault, ...]
+
+
+def offers(kind: Kind, plugins: Sequence[Path] = ()) -> Offers:
+    """All that is installed of `kind`, and what the files `plugins` (--plugin) add."""
+    classes: dict[str, type[Any]] = {}
+    packages: dict[str, str] = {}
+    faults: list[Fault] = []
+    for package, module in _modules(kind, plugins, faults):
+        for cls in getattr(module, kind.upper(), ()):
+            wrong = _wrong(cls)
+            if wrong:
+                faults.append(Fault(kind, package, wrong))
+            elif cls.name in classes:
+                raise InvalidInput(
+                    f"{kind[:-1]} '{cls.name}' is offered by both '{packages[cls.name]}' and '{package}'; uninstall one of them"
+                )
+            else:
+                classes[cls.name], packages[cls.name] = cls, package
+    return Offers(kind, classes, packages, tuple(faults))
+
+
+def entry_points(kind: Kind) -> list[importlib.metadata.EntryPoint]:
+    """The entry points of `kind`, our own first, then by package name."""
+    found = importlib.metadata.entry_points(group=f"sharpbench.{kind}")
+    return sorted(found, key=lambda point: (package_of(point) != "sharpbench", package_of(point), point.name))
+
+
+def package_of(point: importlib.metadata.EntryPoint) -> str:
+    """The name of the distribution that declares an entry point."""
+    return point.dist.name if point.dist is not None else point.value
+
+
+def _modules(kind: Kind, plugins: Sequence[Path], faults: list[Fault]) -> Iterator[tuple[str, ModuleType]]:
+    for point in entry_points(kind):
+        try:
+            module = point.load()
+        except Exception as error:  # whatever a plugin raises at import must cost that plugin alone
+            faults.append(Fault(kind, package_of(point), f"{type(error).__name__}: {error}"))
+            continue
+        if not hasattr(module, kind.upper()):
+            faults.append(Fault(kind, package_of(point), f"module {point.value} has no {kind.upper()}"))
+            continue
+        yield package_of(point), module
+    for path in plugins:
+        yield str(path), _module_from_file(path)
+
+
+def _module_from_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise InvalidInput(f"--plugin {path} is no file; name a Python file with MEASURES, MODELS, DATASETS or COHORTS")
+    name = f"sharpbench_plugin_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
+    if name in sys.modules:  # one module for all kinds, so that its classes stay the same objects
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise InvalidInput(f"--plugin {path} is no Python file; its name must end in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # as above; the user named this file, so it is bad input and not a fault
+        del sys.modules[name]
+        raise InvalidInput(f"--plugin {path} fails to import: {type(error).__name__}: {error}") from error
+    if not any(hasattr(module, kind.upper()) for kind in KINDS):
+        raise InvalidInput(f"--plugin {path} has none of {', '.join(kind.upper() for kind in KINDS)}; add MEASURES = (YourMeasure,)")
+    return module
+
+
+def _wrong(cls: Any) -> str | None:
+    """What keeps `cls` from being offered, or None."""
+    shown = getattr(cls, "__name__", repr(cls))
+    if not isinstance(cls, type) or not is_dataclass(cls) or not cls.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+        return f"{shown} is no frozen dataclass"
+    if getattr(cls, "__abstractmethods__", None):
+        return f"{shown} does not define {', '.join(sorted(cls.__abstractmethods__))}"  # type: ignore[attr-defined]
+    missing = [attribute for attribute in ("name", "title", "source") if not isinstance(getattr(cls, attribute, None), str)]
+    if missing:
+        return f"{shown} has no {', '.join(missing)}"
+    if not NAME.fullmatch(cls.name):  # type: ignore[attr-defined]
+        return f"{shown} is named {cls.name!r:.80}; names are lower-case letters, digits and hyphens"  # type: ignore[attr-defined]
+    return None

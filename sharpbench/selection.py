@@ -1,0 +1,162 @@
+"""Selection: "minimum,normalized[diagonal=icml]" -> objects, and objects -> their canonical words.
+
+Measures, models, data sets and cohorts are frozen dataclasses; a word is a name with the fields that differ
+from their defaults in brackets.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, Field, fields
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+from sharpbench.contract import Scalar
+from sharpbench.errors import InvalidInput
+
+T = TypeVar("T")
+
+
+def select(text: str, offered: Mapping[str, type[T]], *, kind: str) -> tuple[T, ...]:
+    """The objects that a comma-separated `text` names, in its order, each once.
+
+    `kind` is the word for one of them in errors: 'measure', 'model', 'dataset', 'cohort'.
+    """
+    words = split(text)
+    if not words:
+        raise InvalidInput(f"no {kind} is named; `sharpbench list {kind}s` shows them")
+    chosen = [select_one(word, offered, kind=kind) for word in words]
+    return tuple(dict.fromkeys(chosen))
+
+
+def select_one(word: str, offered: Mapping[str, type[T]], *, kind: str) -> T:
+    """The object that one `word`, name[field=value,...], names."""
+    name, values = _parse(word, kind)
+    if name not in offered:
+        raise InvalidInput(f"unknown {kind} '{_short(name)}'; {_hint(name, offered, f'`sharpbench list {kind}s` shows all')}")
+    cls = offered[name]
+    parameters = {item.name: item for item in fields(cls)}  # type: ignore[arg-type]
+    given = {key: _value(kind, name, cls, parameters, key, text) for key, text in values.items()}
+    try:
+        return cls(**given)
+    except InvalidInput:
+        raise
+    except (ValueError, TypeError) as error:
+        raise InvalidInput(f"{kind} '{_short(word)}': {error}") from None
+
+
+def split(text: str) -> list[str]:
+    """The parts of `text` between the commas that stand outside of brackets, stripped, empty ones left out."""
+    parts, depth, start = [], 0, 0
+    for position, character in enumerate(text):
+        depth += (character == "[") - (character == "]")
+        if character == "," and depth == 0:
+            parts.append(text[start:position])
+            start = position + 1
+    parts.append(text[start:])
+    return [part.strip() for part in parts if part.strip()]
+
+
+def label(chosen: Any) -> str:
+    """The canonical word of an object: its name, and in brackets the fields that differ from their defaults."""
+    differing = [
+        f"{item.name}={_word(value)}"
+        for item in fields(chosen)
+        if (value := getattr(chosen, item.name)) != _default(item)
+    ]
+    return f"{chosen.name}[{','.join(differing)}]" if differing else str(chosen.name)
+
+
+def configuration(chosen: Any) -> dict[str, Scalar]:
+    """All fields of an object as JSON scalars."""
+    return {item.name: getattr(chosen, item.name) for item in fields(chosen)}
+
+
+def near(name: str, offered: Iterable[str]) -> str:
+    """'did you mean ...?' with the names near to `name`, or '' where none is."""
+    close = difflib.get_close_matches(name[:80], list(offered), n=3, cutoff=0.5)
+    quoted = [f"'{word}'" for word in close]
+    return f"did you mean {' or '.join(quoted)}?" if quoted else ""
+
+
+def _hint(name: str, offered: Iterable[str], otherwise: str) -> str:
+    return near(name, offered) or otherwise
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _default(item: Field[Any]) -> Any:
+    if item.default_factory is not MISSING:
+        return item.default_factory()
+    return item.default
+
+
+def _word(value: Scalar) -> str:
+    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
+
+
+def _parse(word: str, kind: str) -> tuple[str, dict[str, str]]:
+    name, opening, rest = word.partition("[")
+    if not opening:
+        return word.strip(), {}
+    if not rest.endswith("]") or rest.count("[") != rest.count("]") - 1:
+        raise InvalidInput(f"{kind} '{_short(word)}' has unbalanced brackets; write {name}[parameter=value,...]")
+    values: dict[str, str] = {}
+    for part in split(rest[:-1]):
+        key, equals, text = part.partition("=")
+        key = key.strip()
+        if not equals:
+            raise InvalidInput(f"{kind} '{_short(word)}': '{_short(part)}' is no parameter=value; write {name}[parameter=value,...]")
+        if key in values:
+            raise InvalidInput(f"{kind} '{_short(word)}' gives '{_short(key)}' twice; give it once")
+        values[key] = text.strip()
+    return name.strip(), values
+
+
+def _value(kind: str, name: str, cls: type, parameters: Mapping[str, Field[Any]], key: str, text: str) -> Any:
+    if key not in parameters:
+        known = f"it takes {', '.join(parameters)}" if parameters else "it takes none"
+        raise InvalidInput(f"{kind} '{name}' has no parameter '{_short(key)}'; {_hint(key, parameters, known)}")
+    annotation = typing.get_type_hints(cls)[key]
+    try:
+        return _convert(text, annotation)
+    except ValueError as error:
+        raise InvalidInput(f"{kind} '{name}': {key}={_short(text)} {error}") from None
+
+
+def _convert(text: str, annotation: Any) -> Any:
+    """`text` as a value of `annotation`; a ValueError completes the sentence '<key>=<text> ...'."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin in (Union, types.UnionType):
+        if text.lower() == "none" and type(None) in arguments:
+            return None
+        return _convert(text, next(item for item in arguments if item is not type(None)))
+    if origin is Literal:
+        words = [str(item) for item in arguments]
+        if text not in words:
+            raise ValueError(f"is none of {', '.join(words)}" + (f"; {hint}" if (hint := near(text, words)) else ""))
+        return arguments[words.index(text)]
+    if annotation is bool:
+        if text.lower() not in ("true", "false"):
+            raise ValueError("is neither true nor false")
+        return text.lower() == "true"
+    if annotation is int:
+        return _number(text, int, "is no whole number")
+    if annotation is float:
+        number = _number(text, float, "is no number")
+        if not math.isfinite(number):
+            raise ValueError("is not finite")
+        return number
+    return text
+
+
+def _number(text: str, of: type[T], otherwise: str) -> T:
+    try:
+        return of(text)  # type: ignore[call-arg]
+    except ValueError:
+        raise ValueError(otherwise) from None

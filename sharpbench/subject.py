@@ -1,0 +1,229 @@
+"""Subject: all that a measure may look at - a network, its loss and its data, as pure functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from sharpbench import criterion as criteria
+from sharpbench.criterion import Criterion, Losses
+from sharpbench.errors import InvalidInput
+
+Params = dict[str, Tensor]
+T = TypeVar("T")
+
+BATCH_BYTES = 64 * 2**20
+"""The activations of one batch are kept below this: larger batches leave the caches and gain nothing."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class Subject:
+    """A network, its loss and its data. n examples, C outputs, batches of B.
+
+    The loss is L(params) = (1/n) sum_i criterion(apply(params, x_i), y_i): the mean over examples, natural
+    log, no weight decay, the network in eval mode. Weights and buffers are detached copies made at
+    construction; the module gives its structure alone and is never written to.
+
+    params: the parameters under measurement, by name; tied ones once, under their first name.
+    constants: buffers, and the parameters left out of measurement.
+    inputs, targets: all n examples. `batch_size` never changes a value beyond rounding.
+    initial: the parameters before training, where known. train_size: examples trained on, where known.
+    frozen: the names of the parameters left out because they do not require gradients.
+    """
+
+    name: str
+    module: nn.Module = field(repr=False)
+    params: Params = field(repr=False)
+    constants: Params = field(repr=False)
+    inputs: Tensor = field(repr=False)
+    targets: Tensor = field(repr=False)
+    criterion: Criterion
+    batch_size: int
+    initial: Params | None = field(default=None, repr=False)
+    train_size: int | None = None
+    frozen: tuple[str, ...] = ()
+    _shared: dict[Callable[[Subject], Any], Any] = field(default_factory=dict, repr=False, init=False)
+
+    @staticmethod
+    def from_module(
+        model: nn.Module,
+        inputs: Tensor,
+        targets: Tensor,
+        *,
+        batch_size: int | None = None,
+        criterion: str | Losses | Criterion | None = "cross_entropy",
+        parameters: Iterable[str] | None = None,
+        initial: Mapping[str, Tensor] | None = None,
+        train_size: int | None = None,
+        name: str | None = None,
+    ) -> Subject:
+        """The subject that measures `model` on the examples `inputs` [n, ...] and `targets` [n] or [n, C].
+
+        criterion: 'cross_entropy', 'mse', or a callable (logits [B, C], targets) -> losses [B].
+        parameters: names of the parameters to measure; by default all that require gradients.
+        batch_size: by default chosen from the memory that one example's activations take.
+        Raises InvalidInput, one line, for anything that does not fit together: an empty data set, targets
+        out of range, a reducing criterion, weights or inputs that are not finite, an unknown parameter.
+        """
+        _check_examples(inputs, targets, batch_size)
+        weights = {key: value.detach().clone() for key, value in model.named_parameters()}
+        _check_finite("weights", weights)
+        _check_finite("inputs", {"inputs": inputs})
+        trainable = [key for key, value in model.named_parameters() if value.requires_grad]
+        chosen = _chosen(parameters, weights, trainable)
+        buffers = {key: value.detach().clone() for key, value in model.named_buffers()}
+        subject = Subject(
+            name=name or type(model).__name__,
+            module=model,
+            params={key: weights[key] for key in weights if key in chosen},
+            constants={**{key: weights[key] for key in weights if key not in chosen}, **buffers},
+            inputs=inputs.detach(),
+            targets=targets.detach(),
+            criterion=criteria.as_criterion(criterion),
+            batch_size=batch_size or 1,
+            initial=None if initial is None else {key: value.detach().clone() for key, value in initial.items()},
+            train_size=train_size,
+            frozen=tuple(key for key in weights if key not in trainable),
+        )
+        with torch.no_grad():
+            logits = subject.apply(subject.params, subject.inputs[:1])
+            criteria.check(subject.criterion, logits, subject.targets[:1])
+        criteria.check_targets(subject.criterion, logits.shape[1], subject.targets)
+        return subject if batch_size else replace(subject, batch_size=_batch_size(subject))
+
+    def apply(self, params: Params, inputs: Tensor) -> Tensor:
+        """Logits [B, C] of `inputs` [B, ...] under `params`: pure, differentiable, vmappable."""
+        with _evaluating(self.module):
+            return cast(Tensor, torch.func.functional_call(self.module, {**self.constants, **params}, (inputs,)))
+
+    def loss(self, params: Params) -> Tensor:
+        """L(params), a scalar: the mean of the criterion over all n examples."""
+        return self.mean(lambda inputs, targets: self.criterion(self.apply(params, inputs), targets).mean())
+
+    def mean(self, of: Callable[[Tensor, Tensor], T]) -> T:
+        """The mean over all examples of a quantity that is linear in the loss.
+
+        `of(inputs, targets)` returns the mean over one batch, a tensor or a tree of tensors; batches count
+        by their size, the ragged last one included. The only loop over batches that there is.
+        """
+        total: T | None = None
+        for inputs, targets in self.batches:
+            share = len(inputs) / len(self.inputs)
+            part = pytree.tree_map(lambda tensor, share=share: tensor * share, of(inputs, targets))
+            total = part if total is None else pytree.tree_map(torch.add, total, part)
+        return cast(T, total)
+
+    def once(self, function: Callable[[Subject], T]) -> T:
+        """`function(self)`, computed at the first call and shared by all later ones."""
+        if function not in self._shared:
+            self._shared[function] = function(self)
+        return cast(T, self._shared[function])
+
+    def fresh(self) -> Subject:
+        """The same subject with nothing shared yet: what a timed call is given."""
+        return replace(self)
+
+    def with_params(self, params: Params) -> Subject:
+        """The same network and data at other weights, detached."""
+        return replace(self, params={key: value.detach() for key, value in params.items()})
+
+    def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Subject:
+        """This subject with its floating-point tensors in `dtype` and all tensors on `device`."""
+
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
+
+        return replace(
+            self,
+            params={key: move(value) for key, value in self.params.items()},
+            constants={key: move(value) for key, value in self.constants.items()},
+            inputs=move(self.inputs),
+            targets=move(self.targets),
+            initial=None if self.initial is None else {key: move(value) for key, value in self.initial.items()},
+        )
+
+    @property
+    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The examples in their order, `batch_size` at a time; the last batch may be smaller."""
+        yield from zip(self.inputs.split(self.batch_size), self.targets.split(self.batch_size), strict=True)
+
+    @property
+    def size(self) -> int:
+        """The number of scalar parameters under measurement."""
+        return sum(value.numel() for value in self.params.values())
+
+    @property
+    def classes(self) -> int:
+        """C, the number of outputs."""
+        with torch.no_grad():
+            return self.apply(self.params, self.inputs[:1]).shape[1]
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """Eval mode inside, every submodule's own mode afterwards, also when something raises."""
+    training = [part for part in module.modules() if part.training]
+    for part in training:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
+
+
+def _check_examples(inputs: Tensor, targets: Tensor, batch_size: int | None) -> None:
+    if inputs.ndim < 2:
+        raise InvalidInput(f"inputs have shape {list(inputs.shape)}; expected [n, ...], examples first")
+    if len(inputs) == 0:
+        raise InvalidInput("inputs hold no example; a loss is a mean over at least 1")
+    if targets.ndim == 0 or len(targets) != len(inputs):
+        raise InvalidInput(f"{len(inputs)} inputs and targets of shape {list(targets.shape)} do not match; give one target an input")
+    if batch_size is not None and batch_size < 1:
+        raise InvalidInput(f"batch_size={batch_size} must be at least 1, or None to choose it from memory")
+
+
+def _check_finite(what: str, tensors: Mapping[str, Tensor]) -> None:
+    for key, value in tensors.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            bad = int((~torch.isfinite(value)).sum())
+            raise InvalidInput(f"{what} are not finite: {key} holds {bad} NaN or infinite of {value.numel()} entries")
+
+
+def _chosen(parameters: Iterable[str] | None, weights: Params, trainable: list[str]) -> set[str]:
+    if parameters is None:
+        if not trainable:
+            raise InvalidInput("no parameter of the network requires gradients; name those to measure in parameters=")
+        return set(trainable)
+    chosen = set(parameters)
+    unknown = sorted(chosen - set(weights))
+    if unknown or not chosen:
+        raise InvalidInput(f"parameters={unknown or '[]'} are not in the network, which has {', '.join(weights)}")
+    return chosen
+
+
+def _batch_size(subject: Subject) -> int:
+    """As many examples as keep one batch's activations below BATCH_BYTES, found on a single example."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Bytes(TorchDispatchMode):
+        total = 0
+
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            result = function(*args, **(kwargs or {}))
+            for tensor in pytree.tree_leaves(result):
+                if isinstance(tensor, Tensor):
+                    self.total += tensor.numel() * tensor.element_size()
+            return result
+
+    with torch.no_grad(), Bytes() as counted:
+        subject.apply(subject.params, subject.inputs[:1])
+    fits = max(1, BATCH_BYTES // max(1, counted.total))
+    return min(len(subject.inputs), 2 ** int(math.log2(fits)))
