@@ -28,9 +28,9 @@ rescaling that preserves the function; permutation: of hidden units; attention-r
 space of a head; logit-scale: a positive factor on the logits (the one that does change the function).
 """
 
-Dependence = Literal["dataset-size", "micro-batches", "labels", "initial"]
-"""What a value depends on by definition beyond weights and inputs: the number of examples, the partition
-into micro-batches, the targets, the weights at initialisation."""
+Dependence = Literal["dataset-size", "micro-batches"]
+"""What a value depends on by definition, and so need not be independent of: how many examples there are
+(duplicating the data set changes it), and how they are split into micro-batches."""
 
 
 class NotApplicable(Exception):

@@ -10,11 +10,13 @@ from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
 from sharpbench import criterion as criteria
 from sharpbench.criterion import Criterion, Losses
 from sharpbench.errors import InvalidInput
+from sharpbench.graph import Graph, capture
 
 Params = dict[str, Tensor]
 T = TypeVar("T")
@@ -150,6 +152,16 @@ class Subject:
         )
 
     @property
+    def graph(self) -> Graph:
+        """The network's computation on one example; captured at first use, kept with the module."""
+        weight = next((value for value in self.module.parameters() if value.is_floating_point()), None)
+        example = self.inputs[:1]
+        if weight is not None:
+            example = example.to(device=weight.device, dtype=weight.dtype if example.is_floating_point() else None)
+        with _evaluating(self.module):
+            return capture(self.module, example)
+
+    @property
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The examples in their order, `batch_size` at a time; the last batch may be smaller."""
         yield from zip(self.inputs.split(self.batch_size), self.targets.split(self.batch_size), strict=True)
@@ -168,12 +180,16 @@ class Subject:
 
 @contextmanager
 def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Eval mode inside, every submodule's own mode afterwards, also when something raises."""
+    """Eval mode inside, every submodule's own mode afterwards, also when something raises.
+
+    Attention runs on the one back end that can be differentiated twice and forward.
+    """
     training = [part for part in module.modules() if part.training]
     for part in training:
         part.training = False
     try:
-        yield
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
     finally:
         for part in training:
             part.training = True

@@ -1,0 +1,72 @@
+"""Fisher-Rao norm: the length of the weights in the metric of the Fisher information."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from sharpbench import Estimate, Measure, NotApplicable, Subject
+from sharpbench.contract import Invariance
+
+
+@dataclass(frozen=True)
+class FisherRao(Measure):
+    """theta^T F theta, the squared Fisher-Rao norm, mean over examples, biases included.
+
+    With u_i = J_i theta, one forward-mode pass, and p_i the softmax probabilities:
+        true Fisher: (1/n) sum_i Var_{k ~ p_i}(u_ik) = (1/n) sum_i u_i^T (diag(p_i) - p_i p_i^T) u_i;
+        empirical: (1/n) sum_i <d loss_i / d logits_i, u_i>^2, at the given targets.
+    root=true reports the norm instead of its square. Cost: about two forward passes. The paper treats
+    networks without biases, for which u_i = L logits_i with L weight layers; this is the definition itself
+    and holds for any network.
+    """
+
+    name: ClassVar[str] = "fisher-rao"
+    title: ClassVar[str] = "Fisher-Rao norm"
+    source: ClassVar[str] = "Liang, Poggio, Rakhlin, Stokes 2019, Fisher-Rao Metric, Geometry, and Complexity, eq. (1.4)"
+    fisher: Literal["true", "empirical"] = "true"
+    root: bool = False
+
+    def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
+        """See Measure; deterministic."""
+        if subject.criterion.kind != "cross_entropy":
+            raise NotApplicable(f"the Fisher information is defined here for cross_entropy, not for '{subject.criterion.name}'")
+        square = float(subject.mean(lambda inputs, targets: self._squares(subject, inputs, targets).mean()))
+        return Estimate(math.sqrt(square) if self.root else square, details={"fisher": self.fisher})
+
+    def _squares(self, subject: Subject, inputs: Tensor, targets: Tensor) -> Tensor:
+        """The quadratic form of each example's Fisher information [B]."""
+        logits, along = torch.func.jvp(lambda params: subject.apply(params, inputs), (subject.params,), (subject.params,))
+        if self.fisher == "empirical":
+            slope = torch.func.grad(lambda outputs: subject.criterion(outputs, targets).sum())(logits)  # [B, C]
+            return (slope * along).sum(1).square()
+        probabilities = logits.softmax(1)  # [B, C]
+        centred = along - (probabilities * along).sum(1, keepdim=True)
+        return (probabilities * centred.square()).sum(1)
+
+    def exact(self, subject: Subject) -> float | None:
+        """The definition: per-example gradients of the log-likelihood of every class, in reverse mode."""
+        if subject.criterion.kind != "cross_entropy":
+            return None
+
+        def squares(inputs: Tensor, targets: Tensor) -> Tensor:
+            total = torch.zeros((), dtype=inputs.dtype, device=inputs.device)
+            for example, target in zip(inputs.split(1), targets, strict=True):
+                logits, pull = torch.func.vjp(lambda params, example=example: subject.apply(params, example)[0], subject.params)
+                gradients = torch.func.vmap(pull)(torch.eye(len(logits), dtype=logits.dtype, device=logits.device))[0]
+                along = sum((gradients[key].flatten(1) @ subject.params[key].flatten() for key in gradients), start=0 * logits)
+                probabilities = logits.softmax(0)
+                scores = along - probabilities @ along  # <theta, gradient of log p_k>, [C]
+                total = total + (scores[target].square() if self.fisher == "empirical" else probabilities @ scores.square())
+            return total / len(inputs)
+
+        square = float(subject.mean(squares))
+        return math.sqrt(square) if self.root else square
+
+    def invariances(self) -> frozenset[Invariance]:
+        """Every linear rewrite under which the weights transform covariantly."""
+        return frozenset({"layer", "unit", "element", "permutation"})

@@ -1,0 +1,135 @@
+"""Normalized sharpness: the diagonal of the Hessian against the squared weights, minimised over row and column scales."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sharpbench import Estimate, InvalidInput, Measure, NotApplicable, Subject
+from sharpbench.contract import Invariance
+from sharpbench.curvature import exact_diagonal, reference_diagonal
+from sharpbench.subject import Params
+from sharpbench.symmetry import TOLERANCE, scale_columns, scale_rows_and_columns
+
+CHUNK = 8
+"""Directions that are vmapped together."""
+
+
+@dataclass(frozen=True)
+class Normalized(Measure):
+    """sum over layers of min_{s,t>0} sum_ij D_ij s_i t_j + V_ij / (s_i t_j), weights only, biases excluded.
+
+    D is the diagonal of the Hessian of the mean loss and V the squared weight, both summed over kernel
+    positions to [out, in]. The objective is convex in log s, log t; alternating exact updates minimise it.
+
+    diagonal: exact; or estimated from `samples` differences of gradients g, always in float64:
+        arxiv: D ~ E[r (g(theta + e r) - g(theta - e r))] / 2e, r ~ N(0, I);
+        icml: the same with a relative step, D ~ E[r (g(theta + e r|theta|) - g(theta - e r|theta|))] / (2e|theta|),
+        r random signs. Negative entries of an estimate are set to 0 and counted.
+    objective: arxiv is the one above. icml is min_t sqrt(sum_i (D t)_i (V t^-1)_i), as Ibayashi et al. 2021
+        transcribe it; it is not half of the former.
+    Entries that can be driven to 0 together (dead rows and columns among them) are left out and counted: the
+    infimum is then not attained, and the value is the infimum. Cost: that of the exact diagonal; or
+    2 * samples gradients.
+    """
+
+    name: ClassVar[str] = "normalized"
+    title: ClassVar[str] = "normalized sharpness"
+    source: ClassVar[str] = "Tsuzuku, Sato, Sugiyama 2020, Normalized Flat Minima, section 4"
+    diagonal: Literal["exact", "arxiv", "icml"] = "exact"
+    objective: Literal["arxiv", "icml"] = "arxiv"
+    samples: int = 100
+    radius: float = 1e-5
+
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise InvalidInput(f"samples={self.samples} must be at least 1")
+        if not self.radius > 0:
+            raise InvalidInput(f"radius={self.radius} must be above 0")
+
+    def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
+        """See Measure; deterministic with diagonal=exact. The error of an estimated diagonal is unknown."""
+        if self.diagonal == "exact":
+            return self._minimise(subject, subject.once(exact_diagonal), probes=0)
+        doubled = subject.to(dtype=torch.float64)
+        return self._minimise(doubled, self._differences(doubled, generator), probes=self.samples)
+
+    def exact(self, subject: Subject) -> float | None:
+        """The same minimum over the reference diagonal, whatever `diagonal` approximates it by."""
+        return self._minimise(subject, reference_diagonal(subject), probes=0).value
+
+    def invariances(self) -> frozenset[Invariance]:
+        """Rescalings of rows and columns; the absolute steps of diagonal=arxiv see them, and random
+        directions see a permutation."""
+        if self.diagonal == "arxiv":
+            return frozenset()
+        return frozenset({"layer", "unit"} if self.diagonal == "icml" else {"layer", "unit", "permutation"})
+
+    def _minimise(self, subject: Subject, diagonal: Mapping[str, Tensor], *, probes: int) -> Estimate:
+        weights = {key: value for key, value in subject.params.items() if value.ndim >= 2}
+        if not weights:
+            raise NotApplicable("no parameter has rows and columns; the measure is defined on weight matrices and kernels")
+        negative = sum(int((diagonal[key] < 0).sum()) for key in weights)
+        solve = scale_rows_and_columns if self.objective == "arxiv" else scale_columns
+        solved = {key: solve(_matrix(diagonal[key].clamp(min=0)), _matrix(value.square())) for key, value in weights.items()}
+        return Estimate(
+            sum(layer.value for layer in solved.values()),
+            stderr=None if probes else 0.0,
+            parts={key: layer.value for key, layer in solved.items()},
+            probes=probes,
+            converged=all(layer.gradient <= TOLERANCE for layer in solved.values()),
+            details={
+                "diagonal": self.diagonal,
+                "gradient": max(layer.gradient for layer in solved.values()),
+                "attained": not any(layer.dropped for layer in solved.values()),
+                "dropped": sum(layer.dropped for layer in solved.values()),
+                "dropped_in": ", ".join(key for key, layer in solved.items() if layer.dropped),
+                "negative": negative,
+            },
+        )
+
+    def _differences(self, subject: Subject, generator: torch.Generator) -> dict[str, Tensor]:
+        """The estimated diagonal, from central differences of gradients along random directions."""
+        slope = torch.func.grad(subject.loss)
+        relative = self.diagonal == "icml"
+        scale = {key: value.abs() if relative else torch.ones_like(value) for key, value in subject.params.items()}
+
+        def sample(directions: Params) -> Params:
+            steps = {key: self.radius * scale[key] * direction for key, direction in directions.items()}
+            above = slope({key: value + steps[key] for key, value in subject.params.items()})
+            below = slope({key: value - steps[key] for key, value in subject.params.items()})
+            # 0 where the step is 0: such a weight is 0 and its row of V does not see the diagonal
+            return {
+                key: torch.where(scale[key] > 0, (above[key] - below[key]) * direction / (2 * self.radius * scale[key]), 0.0)
+                for key, direction in directions.items()
+            }
+
+        total = {key: torch.zeros_like(value) for key, value in subject.params.items()}
+        for start in range(0, self.samples, CHUNK):
+            count = min(CHUNK, self.samples - start)
+            directions = {key: _directions(value, count, signs=relative, generator=generator) for key, value in subject.params.items()}
+            for key, values in torch.func.vmap(sample)(directions).items():
+                total[key] += values.sum(0)
+        return {key: value / self.samples for key, value in total.items()}
+
+
+def _directions(like: Tensor, count: int, *, signs: bool, generator: torch.Generator) -> Tensor:
+    """`count` random directions [count, *like.shape]: signs, or N(0, I); drawn on the CPU."""
+    shape = (count, *like.shape)
+    if signs:
+        drawn = torch.randint(0, 2, shape, generator=generator).to(like.dtype) * 2 - 1
+    else:
+        drawn = torch.randn(shape, generator=generator, dtype=like.dtype)
+    return drawn.to(like.device)
+
+
+def _matrix(tensor: Tensor) -> NDArray[np.float64]:
+    """A weight-shaped tensor summed over kernel positions, [out, in], float64."""
+    summed = tensor.detach().double().flatten(2).sum(2) if tensor.ndim > 2 else tensor.detach().double()
+    return np.asarray(summed.cpu().numpy(), dtype=np.float64)

@@ -1,0 +1,149 @@
+"""Cell, one measure on one recipe, and plan(): what will run, settled before anything runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar, get_args
+
+import torch
+
+from sharpbench.contract import Measure
+from sharpbench.datasets.data import Data, Dataset
+from sharpbench.environment import resolve_device
+from sharpbench.errors import InvalidInput
+from sharpbench.models.model import Model
+from sharpbench.places import data_folder
+from sharpbench.recipe import Cohort, Recipe, content_hash
+from sharpbench.registry import Kind, offers
+from sharpbench.selection import configuration, label, select, select_one
+
+T = TypeVar("T")
+Precision = Literal["float32", "float64"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One measure on one trained network.
+
+    data_sha256: the content of the data set. examples: how many training examples the subject holds (None:
+    all that the network was trained on). timed, checked: whether its standalone cost is measured and its value
+    compared with the measure's oracle; neither is part of the key, as neither changes the value.
+    """
+
+    measure: Measure
+    recipe: Recipe
+    data_sha256: str
+    examples: int | None
+    seed: int
+    dtype: Precision
+    device: str
+    timed: bool
+    checked: bool
+
+    @property
+    def key(self) -> str:
+        """The content hash by which a finished cell is known again."""
+        return content_hash(
+            {
+                "measure": self.measure.name,
+                "version": self.measure.version,
+                "configuration": configuration(self.measure),
+                "recipe": self.recipe.row(),
+                "data": self.data_sha256,
+                "examples": self.examples,
+                "seed": self.seed,
+                "dtype": self.dtype,
+                "device": self.device,
+            }
+        )
+
+
+def plan(
+    measures: str | Sequence[Measure],
+    models: str | Sequence[Model],
+    *,
+    dataset: str | Dataset = "digits",
+    cohort: str | Cohort = "label-noise",
+    seed: int = 0,
+    dtype: Precision = "float32",
+    device: str = "auto",
+    examples: int | None = None,
+    timing: int = 1,
+    oracle: int = 1,
+    data_dir: Path | str | None = None,
+    plugins: Sequence[Path] = (),
+) -> tuple[Cell, ...]:
+    """The cells of a run: every measure on every recipe of the cohort, network by network.
+
+    Measures, models, data set and cohort are objects or words ('minimum,normalized[diagonal=icml]').
+    examples: measure on so many training examples of each network, None: on all.
+    timing, oracle: on how many networks of each model the standalone cost is measured, and the value checked
+    against the measure's oracle. data_dir: where data sets lie, by default $SHARPBENCH_DATA.
+    Loads the data set, whose content is part of every cell's key. Raises InvalidInput, one line.
+    """
+    for name, value, least in (("examples", examples, 1), ("timing", timing, 0), ("oracle", oracle, 0)):
+        if value is not None and value < least:
+            raise InvalidInput(f"{name}={value} must be at least {least}")
+    if dtype not in get_args(Precision):
+        raise InvalidInput(f"dtype '{dtype}' is none of {', '.join(get_args(Precision))}")
+    chosen_measures = _several(measures, "measures", plugins)
+    chosen_models = _several(models, "models", plugins)
+    chosen_dataset = _single(dataset, "datasets", plugins)
+    recipes = _single(cohort, "cohorts", plugins).recipes(chosen_models, chosen_dataset)
+    data = chosen_dataset.load(data_folder(data_dir))
+    _check(recipes, data, examples)
+    digest, place = data.sha256(), resolve_device(device)
+    return tuple(
+        Cell(
+            measure=measure,
+            recipe=recipe,
+            data_sha256=digest,
+            examples=examples,
+            seed=seed,
+            dtype=dtype,
+            device=place,
+            timed=position < timing,
+            checked=position < oracle,
+        )
+        for recipe, position in _positions(recipes)
+        for measure in chosen_measures
+    )
+
+
+def _several(given: str | Sequence[T], kind: Kind, plugins: Sequence[Path]) -> tuple[T, ...]:
+    if not isinstance(given, str):
+        return tuple(given)
+    return select(given, offers(kind, plugins).classes, kind=kind[:-1])
+
+
+def _single(given: str | T, kind: Kind, plugins: Sequence[Path]) -> T:
+    if not isinstance(given, str):
+        return given
+    chosen: T = select_one(given, offers(kind, plugins).classes, kind=kind[:-1])
+    return chosen
+
+
+def _positions(recipes: Sequence[Recipe]) -> Iterator[tuple[Recipe, int]]:
+    """Each recipe with its position among those of its model."""
+    seen: Counter[Model] = Counter()
+    for recipe in recipes:
+        yield recipe, seen[recipe.model]
+        seen[recipe.model] += 1
+
+
+def _check(recipes: Sequence[Recipe], data: Data, examples: int | None) -> None:
+    """Raise InvalidInput, before anything runs, for what cannot work on this data set."""
+    for recipe in recipes:
+        available = recipe.train_size or len(data.train_inputs)
+        if available > len(data.train_inputs):
+            raise InvalidInput(
+                f"train_size={available} exceeds the {len(data.train_inputs)} training examples of '{label(recipe.dataset)}'"
+            )
+        if examples is not None and examples > available:
+            raise InvalidInput(f"examples={examples} exceeds the {available} that each network is trained on; choose fewer")
+    for model in dict.fromkeys(recipe.model for recipe in recipes):
+        with torch.random.fork_rng(devices=[]):
+            model.build(data.shape, data.classes)

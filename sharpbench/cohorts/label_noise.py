@@ -1,0 +1,95 @@
+"""Label noise: networks that fit ever more permuted labels, and so generalise ever worse."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from sharpbench.datasets.data import Dataset
+from sharpbench.errors import InvalidInput
+from sharpbench.models.model import Model
+from sharpbench.recipe import Cohort, Recipe
+
+SOURCE = "Ibayashi, Hamaguchi, Imaizumi 2021, Minimum Sharpness, section 5.2"
+
+
+@dataclass(frozen=True)
+class LabelNoise(Cohort):
+    """Each model at `ratios` equally spaced label-noise ratios from 0 to 1, `seeds` networks each.
+
+    SGD with momentum 0.9, weight decay 1e-5 and the paper's schedule rate / (decay * step + 1); batch size,
+    rate and decay are our own, so that a network fits in seconds on a small training set.
+    """
+
+    name: ClassVar[str] = "label-noise"
+    title: ClassVar[str] = "label-noise ratios from 0 to 1, sized for a laptop"
+    source: ClassVar[str] = SOURCE
+    ratios: int = 5
+    seeds: int = 5
+    train_size: int | None = 512
+    learning_rate: float = 0.02
+    batch_size: int = 32
+    decay: float = 1e-4
+    max_epochs: int = 300
+    target_loss: float = 0.01
+
+    def __post_init__(self) -> None:
+        for name, value, least in (("ratios", self.ratios, 2), ("seeds", self.seeds, 1)):
+            if value < least:
+                raise InvalidInput(f"{name}={value} must be at least {least}")
+
+    def recipes(self, models: Sequence[Model], dataset: Dataset) -> tuple[Recipe, ...]:
+        """See Cohort.recipes."""
+        return tuple(
+            Recipe(
+                model=model,
+                dataset=dataset,
+                label_noise=round(step / (self.ratios - 1), 6),
+                train_size=self.train_size,
+                learning_rate=self.learning_rate,
+                batch_size=self.batch_size,
+                decay=self.decay,
+                max_epochs=self.max_epochs,
+                target_loss=self.target_loss,
+                seed=seed,
+            )
+            for model in models
+            for step in range(self.ratios)
+            for seed in range(self.seeds)
+        )
+
+
+@dataclass(frozen=True)
+class LabelNoisePaper(Cohort):
+    """The paper's own cohort: 11 ratios, 10 networks each, all training data, batches of 1,024.
+
+    Perceptrons: rate 0.1, 3,000 epochs; convolutional networks: rate 0.01, 1,000 epochs; decay 1e-4. The
+    paper trains for all epochs; here a network that has fitted (training loss 1e-4) stops. Hours on a GPU.
+    """
+
+    name: ClassVar[str] = "label-noise-paper"
+    title: ClassVar[str] = "the paper's label-noise cohort: 11 ratios x 10 seeds, full batches of 1,024"
+    source: ClassVar[str] = SOURCE
+    ratios: int = 11
+    seeds: int = 10
+
+    def __post_init__(self) -> None:
+        LabelNoise(ratios=self.ratios, seeds=self.seeds)
+
+    def recipes(self, models: Sequence[Model], dataset: Dataset) -> tuple[Recipe, ...]:
+        """See Cohort.recipes."""
+        recipes: list[Recipe] = []
+        for model in models:
+            perceptron = "mlp" in model.name
+            cohort = LabelNoise(
+                ratios=self.ratios,
+                seeds=self.seeds,
+                train_size=None,
+                learning_rate=0.1 if perceptron else 0.01,
+                batch_size=1024,
+                max_epochs=3000 if perceptron else 1000,
+                target_loss=1e-4,
+            )
+            recipes.extend(cohort.recipes((model,), dataset))
+        return tuple(recipes)

@@ -1,0 +1,68 @@
+"""Graph: a network's computation on one example, as a flat list of ATen operators."""
+
+from __future__ import annotations
+
+import warnings
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx, nn
+
+from sharpbench.errors import InvalidInput
+
+_captured: weakref.WeakKeyDictionary[nn.Module, dict[tuple[object, ...], Graph]] = weakref.WeakKeyDictionary()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Graph:
+    """The functional ATen graph that torch.export makes of a network in eval mode, for a batch of one.
+
+    nodes: in order of execution. parameters: placeholder -> parameter name, for those that are used; a tied
+    parameter has one name, its first. inputs, outputs: the nodes of the examples and of the logits.
+    """
+
+    nodes: tuple[fx.Node, ...]
+    parameters: Mapping[fx.Node, str]
+    inputs: tuple[fx.Node, ...]
+    outputs: tuple[fx.Node, ...]
+
+
+def capture(module: nn.Module, example: Tensor) -> Graph:
+    """The graph of `module` (in eval mode) on `example` [1, ...].
+
+    Depends on the module's structure and the example's shape and type alone, so it is kept with the module.
+    Raises InvalidInput where torch.export cannot follow the network.
+    """
+    kept = _captured.setdefault(module, {})
+    form = (tuple(example.shape), example.dtype)
+    if form not in kept:
+        kept[form] = _capture(module, example)
+    return kept[form]
+
+
+def _capture(module: nn.Module, example: Tensor) -> Graph:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch.export's own, about its own pytrees
+            program = torch.export.export(module, (example,)).run_decompositions({})
+    except Exception as error:  # export raises whatever the network's own code does under it
+        raise InvalidInput(f"torch.export cannot follow {type(module).__name__}: {_first_line(error)}") from error
+    signature = program.graph_signature
+    first = {id(value): name for name, value in module.named_parameters()}
+    names = {name: first[id(value)] for name, value in module.named_parameters(remove_duplicate=False)}
+    nodes = {node.name: node for node in program.graph.nodes}
+    (output,) = [node for node in program.graph.nodes if node.op == "output"]
+    return Graph(
+        nodes=tuple(node for node in program.graph.nodes if node.op == "call_function"),
+        parameters={
+            nodes[place]: names[name] for place, name in signature.inputs_to_parameters.items() if nodes[place].users
+        },
+        inputs=tuple(nodes[place] for place in signature.user_inputs if isinstance(place, str)),
+        outputs=tuple(node for node in output.all_input_nodes),
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -1,0 +1,93 @@
+"""Recipe: the identity of one trained network; Cohort: the contract of a named family of recipes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import ClassVar, Literal
+
+from sharpbench.contract import Scalar
+from sharpbench.datasets.data import Dataset
+from sharpbench.errors import InvalidInput
+from sharpbench.models.model import Model
+from sharpbench.selection import label
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How one network is trained; its text is its name and its key.
+
+    label_noise: the share of the training examples whose labels are permuted among themselves.
+    train_size: how many training examples, a fixed subset; None takes all.
+    learning_rate at step t is learning_rate / (decay * t + 1). Training ends when the mean training loss over
+    an epoch is at most target_loss, every example is right and a full pass confirms both; or after
+    max_epochs, and then the network counts as not fitted.
+    seed: which of the networks of this configuration. Initialisation, label noise and the order of examples
+    are drawn from the hash of the whole recipe, so that no two networks share any of them.
+    """
+
+    model: Model
+    dataset: Dataset
+    label_noise: float = 0.0
+    train_size: int | None = None
+    optimizer: Literal["sgd"] = "sgd"
+    learning_rate: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 1e-5
+    decay: float = 1e-4
+    batch_size: int = 64
+    max_epochs: int = 300
+    target_loss: float = 0.01
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _within("label_noise", self.label_noise, 0.0 <= self.label_noise <= 1.0, "from 0 to 1")
+        _within("learning_rate", self.learning_rate, self.learning_rate > 0, "above 0")
+        _within("momentum", self.momentum, 0.0 <= self.momentum < 1.0, "from 0 to below 1")
+        _within("weight_decay", self.weight_decay, self.weight_decay >= 0, "at least 0")
+        _within("decay", self.decay, self.decay >= 0, "at least 0")
+        _within("batch_size", self.batch_size, self.batch_size >= 1, "at least 1")
+        _within("max_epochs", self.max_epochs, self.max_epochs >= 1, "at least 1")
+        _within("target_loss", self.target_loss, self.target_loss > 0, "above 0")
+        _within("train_size", self.train_size, self.train_size is None or self.train_size >= 1, "at least 1")
+
+    def row(self) -> dict[str, Scalar]:
+        """All fields as JSON scalars; model and data set by their canonical words."""
+        row: dict[str, Scalar] = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {**row, "model": label(self.model), "dataset": label(self.dataset)}
+
+    @property
+    def key(self) -> str:
+        """The hash of `row`."""
+        return content_hash(self.row())
+
+    @property
+    def title(self) -> str:
+        """A few words for progress lines."""
+        return f"{label(self.model)} on {label(self.dataset)}, label noise {self.label_noise:g}, seed {self.seed}"
+
+
+def content_hash(value: object) -> str:
+    """SHA-256 of the canonical JSON of `value`, 64 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def _within(name: str, value: float | None, holds: bool, bound: str) -> None:
+    if not holds:
+        raise InvalidInput(f"{name}={value} must be {bound}")
+
+
+@dataclass(frozen=True)
+class Cohort(ABC):
+    """A named family of recipes: a frozen value whose fields are its axes, `name[field=value]`."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    source: ClassVar[str]
+
+    @abstractmethod
+    def recipes(self, models: Sequence[Model], dataset: Dataset) -> tuple[Recipe, ...]:
+        """The recipes of every model, model by model, in a fixed order."""

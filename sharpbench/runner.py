@@ -1,0 +1,226 @@
+"""Runner: cells in, records out, one network after the other. Knows no terminal."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+
+import torch
+
+from sharpbench.cell import Cell
+from sharpbench.contract import Estimate, Measure, NotApplicable, Scalar
+from sharpbench.curvature import DENSE_LIMIT
+from sharpbench.datasets.data import Data, Dataset
+from sharpbench.environment import environment, settle
+from sharpbench.errors import InvalidInput
+from sharpbench.evaluation import measure
+from sharpbench.member import Member, load_or_train
+from sharpbench.places import cache_folder, data_folder
+from sharpbench.recipe import Recipe
+from sharpbench.record import Record, RecordFile, Status, iterate_records
+from sharpbench.selection import configuration, label
+from sharpbench.subject import Subject
+from sharpbench.timing import cost
+from sharpbench.training import Epoch
+from sharpbench.zoo import Zoo
+
+RECORDS = "records.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """Progress: an epoch of the network that is being trained."""
+
+    recipe: Recipe
+    epoch: Epoch
+
+
+@dataclass(frozen=True, slots=True)
+class Measuring:
+    """Progress: the cell that begins."""
+
+    cell: Cell
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """A torn last line, left by a killed run, was cut off: so many bytes of that file."""
+
+    path: Path
+    size: int
+
+
+Event = Training | Measuring | Repaired | Record
+
+
+def run(
+    cells: Sequence[Cell],
+    *,
+    output: Path | str | None = None,
+    cache_dir: Path | str | None = None,
+    data_dir: Path | str | None = None,
+    retry_failed: bool = False,
+    threads: int | None = None,
+) -> Iterator[Record]:
+    """The records of `cells`, as they are made.
+
+    output: the folder whose records.jsonl they are appended to, each on disk before the next begins; cells
+    that stand there already are not run again (failed ones are, with retry_failed). None keeps no file.
+    cache_dir: where trained networks are kept. threads: of torch, by default as many as there are cores.
+    A measure that raises costs its own cell alone: the record says failed, or skipped for NotApplicable.
+    """
+    for event in events(
+        cells, output=output, cache_dir=cache_dir, data_dir=data_dir, retry_failed=retry_failed, threads=threads
+    ):
+        if isinstance(event, Record):
+            yield event
+
+
+def events(
+    cells: Sequence[Cell],
+    *,
+    output: Path | str | None = None,
+    cache_dir: Path | str | None = None,
+    data_dir: Path | str | None = None,
+    retry_failed: bool = False,
+    threads: int | None = None,
+) -> Iterator[Event]:
+    """The same with progress in between: trainings, cells that begin, and repairs."""
+    zoo = Zoo(cache_folder(cache_dir))
+    if output is None:
+        yield from _all(cells, zoo, data_folder(data_dir), threads)
+        return
+    path = Path(output) / RECORDS
+    with RecordFile(path) as file:
+        if file.torn:
+            yield Repaired(path, file.torn)
+        for event in _all(remaining(cells, path, retry_failed=retry_failed), zoo, data_folder(data_dir), threads):
+            if isinstance(event, Record):
+                file.append(event)
+            yield event
+
+
+def remaining(cells: Sequence[Cell], path: Path, *, retry_failed: bool = False) -> list[Cell]:
+    """The cells that have no record in the file yet; with retry_failed also those whose last one failed."""
+    last = {record.key: record.status for record in iterate_records(path)}
+    unfinished = {key for key, status in last.items() if status not in ("ok", "skipped")} if retry_failed else set()
+    return [cell for cell in cells if cell.key not in last or cell.key in unfinished]
+
+
+def _all(cells: Sequence[Cell], zoo: Zoo, folder: Path | None, threads: int | None) -> Iterator[Event]:
+    """All cells, in groups that share one subject."""
+    if not cells:
+        return
+    settle(cells[0].device, threads or _cores())
+    loaded: dict[Dataset, Data] = {}
+    for (recipe, *_), group in groupby(cells, key=lambda cell: (cell.recipe, cell.examples, cell.dtype, cell.device)):
+        if recipe.dataset not in loaded:
+            loaded[recipe.dataset] = recipe.dataset.load(folder)
+        yield from _group(list(group), recipe, loaded[recipe.dataset], zoo)
+
+
+def _group(cells: Sequence[Cell], recipe: Recipe, data: Data, zoo: Zoo) -> Iterator[Event]:
+    member: Member | None = None
+    for step in load_or_train(recipe, data, cells[0].data_sha256, zoo=zoo, device=cells[0].device):
+        if isinstance(step, Member):
+            member = step
+        else:
+            yield Training(recipe, step)
+    if member is None:
+        raise RuntimeError(f"no network came of {recipe.title}")
+    try:
+        subject = member.subject(
+            examples=cells[0].examples, dtype=getattr(torch, cells[0].dtype), device=cells[0].device
+        )
+    except InvalidInput as error:  # weights that are not finite: every cell of this network says so
+        yield from (_record(cell, member, status="failed", reason=str(error)) for cell in cells)
+        return
+    for cell in cells:
+        yield Measuring(cell)
+        yield _evaluate(cell, member, subject)
+
+
+def _evaluate(cell: Cell, member: Member, subject: Subject) -> Record:
+    """The record of one cell. Whatever the measure raises becomes its status and reason."""
+    start = time.perf_counter()
+    try:
+        estimate = measure(cell.measure, subject, seed=cell.seed)
+        shared_seconds = time.perf_counter() - start
+        record = _with_estimate(_record(cell, member, status="ok"), estimate, shared_seconds)
+        if cell.timed:
+            record = _with_cost(record, cell, subject)
+        return _with_oracle(record, cell.measure, subject) if cell.checked else record
+    except NotApplicable as error:
+        return _record(cell, member, status="skipped", reason=_line(error))
+    except MemoryError as error:
+        return _record(cell, member, status="oom", reason=_line(error) or "out of memory")
+    except torch.OutOfMemoryError as error:
+        return _record(cell, member, status="oom", reason=_line(error))
+    except Exception as error:  # a measure that raises costs its own cell alone
+        return _record(cell, member, status="failed", reason=f"{type(error).__name__}: {_line(error)}")
+
+
+def _with_estimate(record: Record, estimate: Estimate, shared_seconds: float) -> Record:
+    low, high = estimate.interval or (None, None)
+    return replace(
+        record,
+        value=estimate.value,
+        stderr=estimate.stderr,
+        low=low,
+        high=high,
+        probes=estimate.probes,
+        converged=estimate.converged,
+        details=dict(estimate.details),
+        parts=dict(estimate.parts),
+        shared_seconds=shared_seconds,
+    )
+
+
+def _with_cost(record: Record, cell: Cell, subject: Subject) -> Record:
+    spent = cost(lambda fresh: measure(cell.measure, fresh, seed=cell.seed), subject)
+    return replace(record, seconds=spent.seconds, gradients=spent.gradients, peak_bytes=spent.peak_bytes)
+
+
+def _with_oracle(record: Record, chosen: Measure, subject: Subject) -> Record:
+    """The oracle is asked in float64, at the same weights."""
+    exact = chosen.exact(subject.to(dtype=torch.float64))
+    if exact is None:
+        return record
+    if not math.isfinite(exact):
+        raise ValueError(f"the oracle of '{chosen.name}' returns {exact}")
+    return replace(record, exact=exact, oracle="dense" if subject.size <= DENSE_LIMIT else "float64 engine")
+
+
+def _record(cell: Cell, member: Member, *, status: Status, reason: str | None = None) -> Record:
+    examples = len(member.inputs) if cell.examples is None else cell.examples
+    data: dict[str, Scalar] = {"sha256": cell.data_sha256, "examples": examples}
+    return Record(
+        key=cell.key,
+        measure=cell.measure.name,
+        label=label(cell.measure),
+        configuration=configuration(cell.measure),
+        recipe=cell.recipe.row(),
+        truth=member.truth.row(),
+        data=data,
+        seed=cell.seed,
+        dtype=cell.dtype,
+        device=cell.device,
+        status=status,
+        reason=reason,
+        environment=environment(cell.device),
+        time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _line(error: BaseException) -> str:
+    """The error's text on one line."""
+    return " ".join(str(error).split())[:2000]
+
+
+def _cores() -> int:
+    return int(environment("cpu")["cores"] or 1)

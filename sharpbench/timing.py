@@ -1,0 +1,96 @@
+"""Timing: seconds, gradients and peak memory of one standalone call."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from sharpbench.subject import Subject
+
+REPEATS = 5
+LONG = 1.0
+"""Calls that take longer than this many seconds are timed once after the warm-up, not REPEATS times."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one call costs.
+
+    seconds: median of the timed calls, the warm-up (and with it the capture of the network's graph) left out.
+    gradients: seconds over the time of one full-data forward and backward in the same process.
+    peak_bytes: growth of the peak resident memory (CPU, Linux) or of torch's peak allocation (CUDA) over
+        what stood before the call; None where it cannot be told.
+    """
+
+    seconds: float
+    gradients: float
+    peak_bytes: int | None
+
+
+def cost(call: Callable[[Subject], object], subject: Subject) -> Cost:
+    """The Cost of `call`, which is given a fresh subject every time, so that nothing is shared with others."""
+    seconds = _median_seconds(lambda: call(subject.fresh()))
+    gradient = _median_seconds(lambda: torch.func.grad(subject.loss)(subject.params))
+    return Cost(seconds, seconds / gradient, _peak_bytes(lambda: call(subject.fresh())))
+
+
+def _median_seconds(call: Callable[[], object]) -> float:
+    _timed(call)  # warm-up
+    first = _timed(call)
+    if first > LONG:
+        return first
+    return statistics.median([first, *(_timed(call) for _ in range(REPEATS - 1))])
+
+
+def _timed(call: Callable[[], object]) -> float:
+    _synchronize()
+    start = time.perf_counter()
+    call()
+    _synchronize()
+    return time.perf_counter() - start
+
+
+def _synchronize() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def _peak_bytes(call: Callable[[], object]) -> int | None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    if not _reset_peak():
+        return None
+    resident = _status_bytes("VmRSS")
+    call()
+    peak = _status_bytes("VmHWM")
+    return None if resident is None or peak is None else max(0, peak - resident)
+
+
+def _reset_peak() -> bool:
+    """Give freed heap back to the system and let the kernel count the peak anew; False where it cannot."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except (OSError, AttributeError):
+        return False
+    return True
+
+
+def _status_bytes(field: str) -> int | None:
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) * 1024
+    return None

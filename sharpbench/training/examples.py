@@ -1,0 +1,47 @@
+"""The examples that a recipe trains on: a fixed subset, with the labels of a share of it permuted."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+from sharpbench.datasets.data import Data
+from sharpbench.errors import InvalidInput
+from sharpbench.recipe import Recipe
+
+
+def training_examples(recipe: Recipe, data: Data) -> tuple[Tensor, Tensor]:
+    """Inputs [n, ...] and targets [n] of the recipe, noise included.
+
+    The examples are the first n of one fixed permutation of the training set, the same for every recipe, so
+    that networks of one cohort differ in their labels and not in their inputs.
+    """
+    available = len(data.train_inputs)
+    size = available if recipe.train_size is None else recipe.train_size
+    if size > available:
+        raise InvalidInput(f"train_size={size} exceeds the {available} training examples of '{recipe.dataset.name}'; choose fewer")
+    order = torch.randperm(available, generator=torch.Generator().manual_seed(0))[:size]
+    inputs, targets = data.train_inputs[order], data.train_targets[order]
+    return inputs, permute_labels(targets, recipe.label_noise, generator=generator_for(recipe, "label noise"))
+
+
+def permute_labels(targets: Tensor, share: float, *, generator: torch.Generator) -> Tensor:
+    """`targets` [n] with the labels of round(share * n) random examples permuted among them."""
+    chosen = torch.randperm(len(targets), generator=generator)[: round(share * len(targets))]
+    shuffled = chosen[torch.randperm(len(chosen), generator=generator)]
+    noisy = targets.clone()
+    noisy[chosen] = targets[shuffled]
+    return noisy
+
+
+def seed_for(recipe: Recipe, purpose: str) -> int:
+    """A seed of 63 bits from the hash of the recipe and the purpose."""
+    digest = hashlib.sha256(f"{recipe.key} {purpose}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def generator_for(recipe: Recipe, purpose: str) -> torch.Generator:
+    """A CPU generator of the recipe's own, so that draws are the same on every device."""
+    return torch.Generator().manual_seed(seed_for(recipe, purpose))

@@ -1,0 +1,69 @@
+"""Zoo: trained networks on disk, each a folder of safetensors and JSON under the hash of its recipe."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from sharpbench.contract import Scalar
+from sharpbench.errors import InvalidInput
+
+WEIGHTS, RESULT = "weights.safetensors", "result.json"
+FORMAT = 1
+"""Raise when what is stored, or how networks are trained, changes: older entries are then trained anew."""
+
+
+class Zoo:
+    """The trained networks under one folder.
+
+    An entry appears by one rename when it is complete, and is believed only if its weights have the hash that
+    its JSON states: an interrupted training or a half-written file is never taken for a result.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "networks"
+
+    def load(self, key: str) -> tuple[dict[str, Tensor], dict[str, Scalar]] | None:
+        """Weights and result of the entry `key`, or None where there is none that can be believed."""
+        entry = self.folder / key
+        try:
+            stored = json.loads((entry / RESULT).read_text(encoding="utf-8"))
+            weights = (entry / WEIGHTS).read_bytes()
+            if stored["format"] != FORMAT or stored["sha256"] != hashlib.sha256(weights).hexdigest():
+                return None
+            return safetensors.torch.load(weights), stored["result"]
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+            return None
+
+    def save(self, key: str, weights: Mapping[str, Tensor], result: Mapping[str, Scalar]) -> None:
+        """Store an entry; one that stands there already, which `load` did not believe, is replaced."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=self.folder))
+        except OSError as error:
+            raise InvalidInput(f"cannot write {self.folder}: {error.strerror}; choose another folder with --cache-dir") from None
+        try:
+            packed = safetensors.torch.save({name: value.contiguous() for name, value in weights.items()})
+            stored = {"format": FORMAT, "sha256": hashlib.sha256(packed).hexdigest(), "result": dict(result)}
+            _write(draft / WEIGHTS, packed)
+            _write(draft / RESULT, json.dumps(stored, indent=1).encode())
+            shutil.rmtree(self.folder / key, ignore_errors=True)
+            draft.rename(self.folder / key)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
