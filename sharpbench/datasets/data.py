@@ -14,7 +14,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Data:
-    """A data set as tensors. inputs float32 [n, channels, height, width]; targets int64 [n] in 0..classes-1."""
+    """A data set as tensors: inputs float32 [n, channels, height, width]; targets int64 [n], 0..classes-1."""
 
     train_inputs: Tensor
     train_targets: Tensor
@@ -38,7 +38,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Dataset(ABC):
-    """A data set by name: a frozen value whose fields are its options, `name[field=value]` on the command line."""
+    """A data set by name: a frozen value; its fields are its options, `name[field=value]` when typed."""
 
     name: ClassVar[str]
     title: ClassVar[str]
@@ -46,7 +46,7 @@ class Dataset(ABC):
 
     @abstractmethod
     def load(self, folder: Path | None) -> Data:
-        """The data. `folder`: where the files lie (--data-dir or $SHARPBENCH_DATA); None where none was named.
+        """The data. `folder`: where the files lie (--data-dir or $SHARPBENCH_DATA); None where none is named.
 
         Raises InvalidInput, one line, for files that are missing (it says where to put which) or damaged.
         """

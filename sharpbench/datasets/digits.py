@@ -1,0 +1,65 @@
+"""The digits that scikit-learn ships: real handwriting that needs no file and no network.
+
+Source: Alpaydin and Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository,
+1998, doi:10.24432/C50P49 (its test part, 1,797 images of 8x8 with 17 levels).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, final
+
+import torch
+import torch.nn.functional as F  # noqa: N812  the name that torch's users know
+from torch import Tensor
+
+from sharpbench.datasets.data import Data, Dataset, pixels
+
+
+@final
+@dataclass(frozen=True)
+class Digits(Dataset):
+    """1,797 handwritten digits: inputs [1,437 and 360, 1, 28, 28], pixels scaled to -1..1; ten classes."""
+
+    name: ClassVar[str] = "digits"
+    title: ClassVar[str] = "scikit-learn's 1,797 handwritten digits, 8x8 enlarged to 1x28x28; no file needed"
+    source: ClassVar[str] = "Alpaydin and Kaynak, UCI Machine Learning Repository, 1998, doi:10.24432/C50P49"
+
+    def load(self, folder: Path | None) -> Data:
+        """The digits, split by class into 1,437 to train and 360 to test; `folder` is unused."""
+        from sklearn.datasets import load_digits  # heavy: only where digits are wanted
+
+        digits = load_digits()
+        inputs = pixels(_enlarged(torch.from_numpy(digits.images)))  # [1797, 1, 28, 28]
+        targets = torch.from_numpy(digits.target).long()  # [1797]
+        test = _held_out(targets)
+        return Data(
+            train_inputs=inputs[~test],
+            train_targets=targets[~test],
+            test_inputs=inputs[test],
+            test_targets=targets[test],
+            classes=10,
+        )
+
+
+def _enlarged(images: Tensor) -> Tensor:
+    """Images [n, 8, 8] of levels 0..16 as [n, 1, 28, 28] of 0..1, bilinear with pixel centres aligned.
+
+    The points fall on fourteenths of a pixel, so 14 * 14 times the result is a whole number: rounding to
+    it makes every bit, and with it the hash of the data, the same on every machine and torch version.
+    """
+    enlarged = F.interpolate(
+        images.double().unsqueeze(1), size=(28, 28), mode="bilinear", align_corners=False
+    )
+    return ((14 * 14 * enlarged).round() / (14 * 14 * 16)).to(torch.float32)
+
+
+def _held_out(targets: Tensor) -> Tensor:
+    """Which examples [n] are to test with: every fifth in the order of the classes.
+
+    This is stratified to within one example of a class, and hangs on no library's random numbers.
+    """
+    held_out = torch.zeros(len(targets), dtype=torch.bool)
+    held_out[targets.argsort(stable=True)[::5]] = True
+    return held_out

@@ -1,0 +1,189 @@
+"""MNIST from its four IDX files, downloaded where they are missing and a network allows.
+
+Source: LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to document recognition",
+Proceedings of the IEEE 86(11), 1998.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, final
+
+import platformdirs
+import torch
+from torch import Tensor
+
+from sharpbench.datasets.data import Data, Dataset, pixels
+from sharpbench.datasets.idx import idx_header, read_idx
+from sharpbench.datasets.mirror import DownloadFailed, download
+from sharpbench.errors import InvalidInput
+
+MIRRORS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MnistFile:
+    """One of MNIST's files, by what it must hold.
+
+    `sizes`: of its content; `sha256`: of the IDX file, uncompressed, header included; `gzip_bytes` and
+    `gzip_sha256`: of the .gz file that the mirrors offer. A .gz file of one's own may be packed otherwise.
+    """
+
+    name: str
+    sizes: tuple[int, ...]
+    sha256: str
+    gzip_bytes: int
+    gzip_sha256: str
+
+
+FILES = (
+    MnistFile(
+        name="train-images-idx3-ubyte",
+        sizes=(60_000, 28, 28),
+        sha256="ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        gzip_bytes=9_912_422,
+        gzip_sha256="440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+    ),
+    MnistFile(
+        name="train-labels-idx1-ubyte",
+        sizes=(60_000,),
+        sha256="65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        gzip_bytes=28_881,
+        gzip_sha256="3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+    ),
+    MnistFile(
+        name="t10k-images-idx3-ubyte",
+        sizes=(10_000, 28, 28),
+        sha256="0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        gzip_bytes=1_648_877,
+        gzip_sha256="8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+    ),
+    MnistFile(
+        name="t10k-labels-idx1-ubyte",
+        sizes=(10_000,),
+        sha256="ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+        gzip_bytes=4_542,
+        gzip_sha256="f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+    ),
+)
+
+
+@final
+@dataclass(frozen=True)
+class Mnist(Dataset):
+    """70,000 handwritten digits: inputs [60,000 + 10,000, 1, 28, 28], pixels scaled to -1..1; ten classes."""
+
+    name: ClassVar[str] = "mnist"
+    title: ClassVar[str] = "MNIST: 60,000 + 10,000 handwritten digits, 1x28x28, from files or downloaded"
+    source: ClassVar[str] = "LeCun, Bottou, Bengio and Haffner, Proceedings of the IEEE 86(11), 1998"
+
+    def load(self, folder: Path | None) -> Data:
+        """MNIST from `folder`/MNIST/raw, torchvision's layout; from the user's cache where `folder` is None.
+
+        Each file may be plain or gzip; the plain one is taken where both lie there. Missing files are
+        downloaded into that place; where none is missing, the network is not touched. What is read must
+        be MNIST bit for bit, so that a number published for `mnist` is about MNIST.
+
+        Raises InvalidInput, one line, for files that are damaged, not MNIST's, or missing and not to be had.
+        """
+        raw = (folder or platformdirs.user_cache_path("sharpbench") / "data") / "MNIST" / "raw"
+        _complete(raw)
+        train_images, train_labels, test_images, test_labels = (_read(raw, file) for file in FILES)
+        return Data(
+            train_inputs=_inputs(train_images),
+            train_targets=train_labels.long(),
+            test_inputs=_inputs(test_images),
+            test_targets=test_labels.long(),
+            classes=10,
+        )
+
+
+def _inputs(images: Tensor) -> Tensor:
+    return pixels(images.unsqueeze(1).to(torch.float32) / 255)  # [n, 1, 28, 28]
+
+
+def _found(raw: Path, file: MnistFile) -> Path | None:
+    candidates = (raw / file.name, raw / f"{file.name}.gz")
+    return next((path for path in candidates if _exists(path)), None)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        pass  # it may lie there, out of reach: reading it will say why
+    return True
+
+
+def _complete(raw: Path) -> None:
+    """Downloads what is missing; one error line for all that then still is."""
+    for file in FILES:
+        if _found(raw, file) is not None:
+            continue
+        name = f"{file.name}.gz"
+        try:
+            content = download(name, mirrors=MIRRORS, size=file.gzip_bytes, sha256=file.gzip_sha256)
+        except DownloadFailed as error:
+            missing = ", ".join(file.name for file in FILES if _found(raw, file) is None)
+            raise InvalidInput(
+                f"dataset 'mnist': missing in '{raw}': {missing}; the download failed ({error}); put the "
+                "files there, plain or .gz, or name the folder that holds MNIST/raw by --data-dir or "
+                "$SHARPBENCH_DATA"
+            ) from error
+        _write(raw / name, content)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Writes a file that appears under its name complete or not at all, whoever else writes it too."""
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            part.write_bytes(content)
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise InvalidInput(
+            f"dataset 'mnist': '{path}' was downloaded but cannot be written ({error.strerror}); name a "
+            "folder that can be by --data-dir or $SHARPBENCH_DATA"
+        ) from error
+
+
+def _read(raw: Path, file: MnistFile) -> Tensor:
+    """One file, checked: sizes, then the range of labels, then every bit, so that the line says the most."""
+    path = _found(raw, file) or raw / file.name
+    content = read_idx(path, dimensions=len(file.sizes))
+    remedy = "restore the file, or delete it to have it downloaded"
+    if tuple(content.shape) != file.sizes:
+        raise InvalidInput(
+            f"file '{path}' holds {_counted(tuple(content.shape))} where MNIST has {_counted(file.sizes)}; "
+            f"{remedy}"
+        )
+    if content.dim() == 1 and content.max() > 9:
+        index = int((content > 9).nonzero()[0])
+        raise InvalidInput(
+            f"file '{path}' holds the label {content[index]} at {index} where 0..9 are; {remedy}"
+        )
+    found = hashlib.sha256(idx_header(content.shape) + content.numpy().tobytes()).hexdigest()
+    if found != file.sha256:
+        raise InvalidInput(
+            f"file '{path}' is not MNIST's: the sha256 of its content is {found} where {file.sha256} is "
+            f"expected; {remedy}"
+        )
+    return content
+
+
+def _counted(sizes: tuple[int, ...]) -> str:
+    if len(sizes) == 1:
+        return f"{sizes[0]} labels"
+    return f"{sizes[0]} images of {'x'.join(map(str, sizes[1:]))}"
