@@ -140,10 +140,13 @@ def _check(recipes: Sequence[Recipe], data: Data, examples: int | None) -> None:
         available = recipe.train_size or len(data.train_inputs)
         if available > len(data.train_inputs):
             raise InvalidInput(
-                f"train_size={available} exceeds the {len(data.train_inputs)} training examples of '{label(recipe.dataset)}'"
+                f"train_size={available} exceeds the {len(data.train_inputs)} training examples "
+                f"of '{label(recipe.dataset)}'; choose fewer"
             )
         if examples is not None and examples > available:
-            raise InvalidInput(f"examples={examples} exceeds the {available} that each network is trained on; choose fewer")
+            raise InvalidInput(
+                f"examples={examples} exceeds the {available} that each network is trained on; choose fewer"
+            )
     for model in dict.fromkeys(recipe.model for recipe in recipes):
         with torch.random.fork_rng(devices=[]):
             model.build(data.shape, data.classes)

@@ -55,7 +55,9 @@ def as_criterion(given: str | Losses | Criterion | None) -> Criterion:
     if given == "mse":
         return MSE
     if isinstance(given, str):
-        raise InvalidInput(f"criterion '{given}' is unknown; use 'cross_entropy', 'mse' or a callable that returns losses [B]")
+        raise InvalidInput(
+            f"criterion '{given}' is unknown; use 'cross_entropy', 'mse' or a callable that returns losses [B]"
+        )
     name = getattr(given, "__name__", type(given).__name__)
     return Criterion("custom", name, given)
 
@@ -88,6 +90,10 @@ def check_targets(criterion: Criterion, classes: int, targets: Tensor) -> None:
         low, high = int(targets.min()), int(targets.max())
         if low < 0 or high >= classes:
             bad = low if low < 0 else high
-            raise InvalidInput(f"target {bad} is out of range for a network of {classes} outputs; targets go from 0 to {classes - 1}")
+            raise InvalidInput(
+                f"target {bad} is out of range for a network of {classes} outputs; targets go from 0 to {classes - 1}"
+            )
     if criterion.kind == "mse" and targets.shape != (len(targets), classes):
-        raise InvalidInput(f"targets for mse must be [n, {classes}], the shape of the logits; got {list(targets.shape)}")
+        raise InvalidInput(
+            f"targets for mse must be [n, {classes}], the shape of the logits; got {list(targets.shape)}"
+        )

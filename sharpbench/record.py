@@ -79,7 +79,9 @@ class Record:
             raise InvalidInput(f"{where}: not a JSON record ({error}); delete the line or restore the file") from None
         if not isinstance(row, dict) or row.get("schema") != SCHEMA:
             found = row.get("schema") if isinstance(row, dict) else type(row).__name__
-            raise InvalidInput(f"{where}: record schema {found!r}, this version reads {SCHEMA}; use the version that wrote it")
+            raise InvalidInput(
+                f"{where}: record schema {found!r}, this version reads {SCHEMA}; use the version that wrote it"
+            )
         _check_fields(row, where)
         return Record(**row)
 
@@ -112,7 +114,9 @@ def _check_fields(row: dict[str, Any], where: str) -> None:
     for name, value in row.items():
         allowed = _TYPES[name]
         if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
-            raise InvalidInput(f"{where}: field '{name}' holds {value!r:.80}; expected {' or '.join(t.__name__ for t in allowed)}")
+            raise InvalidInput(
+                f"{where}: field '{name}' holds {value!r:.80}; expected {' or '.join(t.__name__ for t in allowed)}"
+            )
         if isinstance(value, dict):
             for inner in value.values():
                 if not isinstance(inner, str | int | float | bool | None):
@@ -140,12 +144,16 @@ class RecordFile:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             file = self.path.open("a", encoding="utf-8")
         except OSError as error:
-            raise InvalidInput(f"cannot write {self.path}: {error.strerror}; choose another folder with --output") from None
+            raise InvalidInput(
+                f"cannot write {self.path}: {error.strerror}; choose another folder with --output"
+            ) from None
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             file.close()
-            raise InvalidInput(f"{self.path} is being written by another run; wait for it, or choose another --output") from None
+            raise InvalidInput(
+                f"{self.path} is being written by another run; wait for it, or choose another --output"
+            ) from None
         self._file = file
         self._cut_torn_line()
         return self
@@ -165,7 +173,9 @@ class RecordFile:
         self._file.flush()
         os.fsync(self._file.fileno())
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._file is not None:
             self._file.close()
             self._file = None

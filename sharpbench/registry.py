@@ -56,7 +56,8 @@ def offers(kind: Kind, plugins: Sequence[Path] = ()) -> Offers:
                 faults.append(Fault(kind, package, wrong))
             elif cls.name in classes:
                 raise InvalidInput(
-                    f"{kind[:-1]} '{cls.name}' is offered by both '{packages[cls.name]}' and '{package}'; uninstall one of them"
+                    f"{kind[:-1]} '{cls.name}' is offered by both '{packages[cls.name]}' and '{package}'; "
+                    "uninstall one of them"
                 )
             else:
                 classes[cls.name], packages[cls.name] = cls, package
@@ -106,7 +107,9 @@ def _module_from_file(path: Path) -> ModuleType:
         del sys.modules[name]
         raise InvalidInput(f"--plugin {path} fails to import: {type(error).__name__}: {error}") from error
     if not any(hasattr(module, kind.upper()) for kind in KINDS):
-        raise InvalidInput(f"--plugin {path} has none of {', '.join(kind.upper() for kind in KINDS)}; add MEASURES = (YourMeasure,)")
+        raise InvalidInput(
+            f"--plugin {path} has none of {', '.join(kind.upper() for kind in KINDS)}; add MEASURES = (YourMeasure,)"
+        )
     return module
 
 
@@ -116,8 +119,10 @@ def _wrong(cls: Any) -> str | None:
     if not isinstance(cls, type) or not is_dataclass(cls) or not cls.__dataclass_params__.frozen:  # type: ignore[attr-defined]
         return f"{shown} is no frozen dataclass"
     if getattr(cls, "__abstractmethods__", None):
-        return f"{shown} does not define {', '.join(sorted(cls.__abstractmethods__))}"  # type: ignore[attr-defined]
-    missing = [attribute for attribute in ("name", "title", "source") if not isinstance(getattr(cls, attribute, None), str)]
+        return f"{shown} does not define {', '.join(sorted(cls.__abstractmethods__))}"
+    missing = [
+        attribute for attribute in ("name", "title", "source") if not isinstance(getattr(cls, attribute, None), str)
+    ]
     if missing:
         return f"{shown} has no {', '.join(missing)}"
     if not NAME.fullmatch(cls.name):  # type: ignore[attr-defined]

@@ -75,7 +75,12 @@ def run(
     A measure that raises costs its own cell alone: the record says failed, or skipped for NotApplicable.
     """
     for event in events(
-        cells, output=output, cache_dir=cache_dir, data_dir=data_dir, retry_failed=retry_failed, threads=threads
+        cells,
+        output=output,
+        cache_dir=cache_dir,
+        data_dir=data_dir,
+        retry_failed=retry_failed,
+        threads=threads,
     ):
         if isinstance(event, Record):
             yield event

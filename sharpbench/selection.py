@@ -36,7 +36,9 @@ def select_one(word: str, offered: Mapping[str, type[T]], *, kind: str) -> T:
     """The object that one `word`, name[field=value,...], names."""
     name, values = _parse(word, kind)
     if name not in offered:
-        raise InvalidInput(f"unknown {kind} '{_short(name)}'; {_hint(name, offered, f'`sharpbench list {kind}s` shows all')}")
+        raise InvalidInput(
+            f"unknown {kind} '{_short(name)}'; {_hint(name, offered, f'`sharpbench list {kind}s` shows all')}"
+        )
     cls = offered[name]
     parameters = {item.name: item for item in fields(cls)}  # type: ignore[arg-type]
     given = {key: _value(kind, name, cls, parameters, key, text) for key, text in values.items()}
@@ -111,7 +113,9 @@ def _parse(word: str, kind: str) -> tuple[str, dict[str, str]]:
         key, equals, text = part.partition("=")
         key = key.strip()
         if not equals:
-            raise InvalidInput(f"{kind} '{_short(word)}': '{_short(part)}' is no parameter=value; write {name}[parameter=value,...]")
+            raise InvalidInput(
+                f"{kind} '{_short(word)}': '{_short(part)}' is no parameter=value; write {name}[parameter=value,...]"
+            )
         if key in values:
             raise InvalidInput(f"{kind} '{_short(word)}' gives '{_short(key)}' twice; give it once")
         values[key] = text.strip()

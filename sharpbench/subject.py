@@ -201,7 +201,9 @@ def _check_examples(inputs: Tensor, targets: Tensor, batch_size: int | None) -> 
     if len(inputs) == 0:
         raise InvalidInput("inputs hold no example; a loss is a mean over at least 1")
     if targets.ndim == 0 or len(targets) != len(inputs):
-        raise InvalidInput(f"{len(inputs)} inputs and targets of shape {list(targets.shape)} do not match; give one target an input")
+        raise InvalidInput(
+            f"{len(inputs)} inputs and targets of shape {list(targets.shape)} do not match; give one target an input"
+        )
     if batch_size is not None and batch_size < 1:
         raise InvalidInput(f"batch_size={batch_size} must be at least 1, or None to choose it from memory")
 
@@ -226,20 +228,17 @@ def _chosen(parameters: Iterable[str] | None, weights: Params, trainable: list[s
 
 
 def _batch_size(subject: Subject) -> int:
-    """As many examples as keep one batch's activations below BATCH_BYTES, found on a single example."""
-    from torch.utils._python_dispatch import TorchDispatchMode
+    """As many examples as keep what a backward pass saves below BATCH_BYTES, found on a single example."""
+    params = {key: value.detach().requires_grad_() for key, value in subject.params.items()}
+    weights = {value.data_ptr() for value in params.values()}
+    saved = 0
 
-    class Bytes(TorchDispatchMode):
-        total = 0
+    def pack(tensor: Tensor) -> Tensor:
+        nonlocal saved
+        saved += 0 if tensor.data_ptr() in weights else tensor.numel() * tensor.element_size()
+        return tensor
 
-        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            result = function(*args, **(kwargs or {}))
-            for tensor in pytree.tree_leaves(result):
-                if isinstance(tensor, Tensor):
-                    self.total += tensor.numel() * tensor.element_size()
-            return result
-
-    with torch.no_grad(), Bytes() as counted:
-        subject.apply(subject.params, subject.inputs[:1])
-    fits = max(1, BATCH_BYTES // max(1, counted.total))
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        subject.apply(params, subject.inputs[:1])
+    fits = max(1, BATCH_BYTES // max(1, saved))
     return min(len(subject.inputs), 2 ** int(math.log2(fits)))

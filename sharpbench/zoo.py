@@ -50,7 +50,9 @@ class Zoo:
             self.folder.mkdir(parents=True, exist_ok=True)
             draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=self.folder))
         except OSError as error:
-            raise InvalidInput(f"cannot write {self.folder}: {error.strerror}; choose another folder with --cache-dir") from None
+            raise InvalidInput(
+                f"cannot write {self.folder}: {error.strerror}; choose another folder with --cache-dir"
+            ) from None
         try:
             packed = safetensors.torch.save({name: value.contiguous() for name, value in weights.items()})
             stored = {"format": FORMAT, "sha256": hashlib.sha256(packed).hexdigest(), "result": dict(result)}

@@ -27,24 +27,30 @@ class FisherRao(Measure):
 
     name: ClassVar[str] = "fisher-rao"
     title: ClassVar[str] = "Fisher-Rao norm"
-    source: ClassVar[str] = "Liang, Poggio, Rakhlin, Stokes 2019, Fisher-Rao Metric, Geometry, and Complexity, eq. (1.4)"
+    source: ClassVar[str] = (
+        "Liang, Poggio, Rakhlin, Stokes 2019, Fisher-Rao Metric, Geometry, and Complexity, eq. (1.4)"
+    )
     fisher: Literal["true", "empirical"] = "true"
     root: bool = False
 
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
         """See Measure; deterministic."""
         if subject.criterion.kind != "cross_entropy":
-            raise NotApplicable(f"the Fisher information is defined here for cross_entropy, not for '{subject.criterion.name}'")
+            raise NotApplicable(
+                f"the Fisher information is defined here for cross_entropy, not for '{subject.criterion.name}'"
+            )
         square = float(subject.mean(lambda inputs, targets: self._squares(subject, inputs, targets).mean()))
         return Estimate(math.sqrt(square) if self.root else square, details={"fisher": self.fisher})
 
     def _squares(self, subject: Subject, inputs: Tensor, targets: Tensor) -> Tensor:
         """The quadratic form of each example's Fisher information [B]."""
-        logits, along = torch.func.jvp(lambda params: subject.apply(params, inputs), (subject.params,), (subject.params,))
+        forward = torch.func.jvp(lambda params: subject.apply(params, inputs), (subject.params,), (subject.params,))
+        logits: Tensor = forward[0]
+        along: Tensor = forward[1]  # J theta, [B, C]
         if self.fisher == "empirical":
-            slope = torch.func.grad(lambda outputs: subject.criterion(outputs, targets).sum())(logits)  # [B, C]
+            slope: Tensor = torch.func.grad(lambda outputs: subject.criterion(outputs, targets).sum())(logits)
             return (slope * along).sum(1).square()
-        probabilities = logits.softmax(1)  # [B, C]
+        probabilities = logits.softmax(1)
         centred = along - (probabilities * along).sum(1, keepdim=True)
         return (probabilities * centred.square()).sum(1)
 
@@ -54,18 +60,27 @@ class FisherRao(Measure):
             return None
 
         def squares(inputs: Tensor, targets: Tensor) -> Tensor:
-            total = torch.zeros((), dtype=inputs.dtype, device=inputs.device)
-            for example, target in zip(inputs.split(1), targets, strict=True):
-                logits, pull = torch.func.vjp(lambda params, example=example: subject.apply(params, example)[0], subject.params)
-                gradients = torch.func.vmap(pull)(torch.eye(len(logits), dtype=logits.dtype, device=logits.device))[0]
-                along = sum((gradients[key].flatten(1) @ subject.params[key].flatten() for key in gradients), start=0 * logits)
-                probabilities = logits.softmax(0)
-                scores = along - probabilities @ along  # <theta, gradient of log p_k>, [C]
-                total = total + (scores[target].square() if self.fisher == "empirical" else probabilities @ scores.square())
-            return total / len(inputs)
+            each = [
+                self._square_by_definition(subject, example, target)
+                for example, target in zip(inputs.split(1), targets, strict=True)
+            ]
+            return torch.stack(each).mean()
 
         square = float(subject.mean(squares))
         return math.sqrt(square) if self.root else square
+
+    def _square_by_definition(self, subject: Subject, example: Tensor, target: Tensor) -> Tensor:
+        """<theta, gradient of log p_k> for every class k by C backward passes, squared, in the mean over k."""
+        backward = torch.func.vjp(lambda params: subject.apply(params, example)[0], subject.params)
+        logits: Tensor = backward[0]
+        gradients = torch.func.vmap(backward[1])(torch.eye(len(logits), dtype=logits.dtype, device=logits.device))[0]
+        along = torch.stack([gradients[key].flatten(1) @ value.flatten() for key, value in subject.params.items()]).sum(
+            0
+        )
+        probabilities = logits.softmax(0)
+        scores = along - probabilities @ along  # [C]
+        square: Tensor = scores[target].square() if self.fisher == "empirical" else probabilities @ scores.square()
+        return square
 
     def invariances(self) -> frozenset[Invariance]:
         """Every linear rewrite under which the weights transform covariantly."""

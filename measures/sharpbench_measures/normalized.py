@@ -1,4 +1,4 @@
-"""Normalized sharpness: the diagonal of the Hessian against the squared weights, minimised over row and column scales."""
+"""Normalized sharpness: curvature against squared weights, minimised over row and column scales."""
 
 from __future__ import annotations
 
@@ -74,10 +74,14 @@ class Normalized(Measure):
     def _minimise(self, subject: Subject, diagonal: Mapping[str, Tensor], *, probes: int) -> Estimate:
         weights = {key: value for key, value in subject.params.items() if value.ndim >= 2}
         if not weights:
-            raise NotApplicable("no parameter has rows and columns; the measure is defined on weight matrices and kernels")
+            raise NotApplicable(
+                "no parameter has rows and columns; the measure is defined on weight matrices and kernels"
+            )
         negative = sum(int((diagonal[key] < 0).sum()) for key in weights)
         solve = scale_rows_and_columns if self.objective == "arxiv" else scale_columns
-        solved = {key: solve(_matrix(diagonal[key].clamp(min=0)), _matrix(value.square())) for key, value in weights.items()}
+        solved = {
+            key: solve(_matrix(diagonal[key].clamp(min=0)), _matrix(value.square())) for key, value in weights.items()
+        }
         return Estimate(
             sum(layer.value for layer in solved.values()),
             stderr=None if probes else 0.0,
@@ -106,14 +110,21 @@ class Normalized(Measure):
             below = slope({key: value - steps[key] for key, value in subject.params.items()})
             # 0 where the step is 0: such a weight is 0 and its row of V does not see the diagonal
             return {
-                key: torch.where(scale[key] > 0, (above[key] - below[key]) * direction / (2 * self.radius * scale[key]), 0.0)
+                key: torch.where(
+                    scale[key] > 0,
+                    (above[key] - below[key]) * direction / (2 * self.radius * scale[key]),
+                    0.0,
+                )
                 for key, direction in directions.items()
             }
 
         total = {key: torch.zeros_like(value) for key, value in subject.params.items()}
         for start in range(0, self.samples, CHUNK):
             count = min(CHUNK, self.samples - start)
-            directions = {key: _directions(value, count, signs=relative, generator=generator) for key, value in subject.params.items()}
+            directions = {
+                key: _directions(value, count, signs=relative, generator=generator)
+                for key, value in subject.params.items()
+            }
             for key, values in torch.func.vmap(sample)(directions).items():
                 total[key] += values.sum(0)
         return {key: value / self.samples for key, value in total.items()}

@@ -86,7 +86,7 @@ def _small_cnn_side(side: int) -> int:
 def _check_image(name: str, shape: tuple[int, ...], left: list[int]) -> None:
     if len(shape) != 3 or min(left) < 1:
         smallest = "1x15x15" if name == "lenet" else "1x16x16"
-        raise InvalidInput(f"model '{name}' takes images of at least {smallest}, got shape {list(shape)}; use 'mlp' or another data set")
+        raise InvalidInput(f"model '{name}' takes images of at least {smallest}, got shape {list(shape)}; use 'mlp'")
 
 
 @dataclass(frozen=True)

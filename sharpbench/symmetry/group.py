@@ -52,7 +52,8 @@ class RescalingGroup:
         with torch.no_grad():
             before = function(dict(params))
             changes = [
-                (function(self.apply(params, self.random_element(generator))) - before).abs().max() for _ in range(elements)
+                (function(self.apply(params, self.random_element(generator))) - before).abs().max()
+                for _ in range(elements)
             ]
         return float(torch.stack(changes).max() / before.abs().max())
 
@@ -62,9 +63,7 @@ class RescalingGroup:
         return np.asarray(drawn * spread, dtype=np.float64)
 
 
-def rescaling_group(
-    model: nn.Module, inputs: Tensor, *, parameters: Collection[str] | None = None
-) -> RescalingGroup:
+def rescaling_group(model: nn.Module, inputs: Tensor, *, parameters: Collection[str] | None = None) -> RescalingGroup:
     """The group of `model` (in eval mode) for inputs [B, ...] of that shape.
 
     parameters: the names that may be rescaled, all others keep their scale; None: all.
@@ -76,9 +75,7 @@ def rescaling_group(
 
 def group_of(graph: Graph, parameters: Collection[str] | None = None) -> RescalingGroup:
     """The group read off a captured graph."""
-    names = tuple(
-        name for name in dict.fromkeys(graph.parameters.values()) if parameters is None or name in parameters
-    )
+    names = tuple(name for name in dict.fromkeys(graph.parameters.values()) if parameters is None or name in parameters)
     unknowns: dict[fx.Node | str, int] = {name: row for row, name in enumerate(names)}
 
     def column(node: fx.Node) -> int:
@@ -86,7 +83,8 @@ def group_of(graph: Graph, parameters: Collection[str] | None = None) -> Rescali
         return unknowns.setdefault(graph.parameters.get(node, node), len(unknowns))
 
     rows = [
-        {column(node): coefficient for node, coefficient in constraint.items()} for constraint in _constraints(graph, names)
+        {column(node): coefficient for node, coefficient in constraint.items()}
+        for constraint in _constraints(graph, names)
     ]
     matrix = np.zeros((max(1, len(rows)), max(1, len(unknowns))))
     for index, row in enumerate(rows):

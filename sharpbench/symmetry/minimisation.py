@@ -72,8 +72,9 @@ def _newton(t: Array, directions: Array) -> tuple[Array, float, int]:
     Newton step makes such a p of the current terms; the difference of both values bounds the error.
     """
     v = directions.T @ (np.log(t) / 2)  # balances the logarithms in the least-squares sense
-    best, best_gap = v, np.inf
-    for step in range(1, STEPS + 1):
+    best, best_gap, step = v, np.inf, 0
+    while best_gap > GAP and step < STEPS:
+        step += 1
         terms = t * np.exp(-2 * (directions @ v))
         total = terms.sum()
         p = terms / total
@@ -83,8 +84,6 @@ def _newton(t: Array, directions: Array) -> tuple[Array, float, int]:
         gap = _gap(total, t, dual)
         if gap < best_gap:
             best, best_gap = v, gap
-        if best_gap <= GAP or not np.any(move):
-            break
         v = v + _length(t, directions, v, move) * move
     return directions @ best, float(best_gap), step
 
@@ -129,7 +128,7 @@ def _vanishing(traces: Array, basis: Array) -> NDArray[np.bool_]:
         bounds=[(None, None)] * dimension + [(0.0, 1.0)] * blocks,
         method="highs",
     )
-    if not solved.success:
+    if solved.x is None:
         raise RuntimeError(f"the linear programme for vanishing blocks failed: {solved.message}")
     gone[positive] = solved.x[dimension:] > 0.5
     return gone

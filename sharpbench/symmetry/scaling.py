@@ -43,14 +43,13 @@ def scale_rows_and_columns(diagonal: Array, squares: Array) -> Scaled:
     D, V = D[rows][:, columns], V[rows][:, columns]
     if D.size == 0:
         return Scaled(0.0, 0.0, dropped, 0)
-    t = np.ones(D.shape[1])
-    for step in range(1, STEPS + 1):
+    t, gradient, step = np.ones(D.shape[1]), np.inf, 0
+    while gradient > TOLERANCE and step < STEPS:
+        step += 1
         s = np.sqrt((V @ (1 / t)) / (D @ t))
         curvature, weight = D.T @ s, V.T @ (1 / s)
         value = float(t @ curvature + (1 / t) @ weight)
         gradient = float(np.abs(t * curvature - weight / t).max()) / value
-        if gradient <= TOLERANCE:
-            break
         t = np.sqrt(weight / curvature)
     return Scaled(value, gradient, dropped, step)
 
@@ -63,7 +62,7 @@ def scale_columns(diagonal: Array, squares: Array) -> Scaled:
     transcribe the ICML objective so.)
     """
     M = diagonal.T @ squares  # [in, in]
-    _, group = connected_components(csr_array(M > 0), connection="strong")
+    _, group = connected_components(csr_array((M > 0).astype(np.int8)), connection="strong")
     kept = (M > 0) & (group[:, None] == group[None, :])
     M_kept = np.where(kept, M, 0.0)
     dropped = int(np.count_nonzero(M)) - int(np.count_nonzero(kept))
@@ -76,8 +75,13 @@ def scale_columns(diagonal: Array, squares: Array) -> Scaled:
         total = float(outgoing.sum())
         return float(np.log(total)), (outgoing - incoming) / total
 
-    options = {"maxiter": STEPS, "maxfun": STEPS, "ftol": 0.0, "gtol": TOLERANCE}
-    solved = minimize(logarithm, np.zeros(len(M)), jac=True, method="L-BFGS-B", options=options)
+    solved = minimize(
+        logarithm,
+        np.zeros(len(M)),
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": STEPS, "maxfun": STEPS, "ftol": 0.0, "gtol": TOLERANCE},
+    )
     return Scaled(float(np.exp(solved.fun / 2)), float(np.abs(solved.jac).max()), dropped, int(solved.nit))
 
 

@@ -3,4 +3,12 @@
 from sharpbench.training.examples import generator_for, permute_labels, training_examples
 from sharpbench.training.sgd import Epoch, evaluate, initial_module, train
 
-__all__ = ["Epoch", "evaluate", "generator_for", "initial_module", "permute_labels", "train", "training_examples"]
+__all__ = [
+    "Epoch",
+    "evaluate",
+    "generator_for",
+    "initial_module",
+    "permute_labels",
+    "train",
+    "training_examples",
+]

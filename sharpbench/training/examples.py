@@ -21,7 +21,9 @@ def training_examples(recipe: Recipe, data: Data) -> tuple[Tensor, Tensor]:
     available = len(data.train_inputs)
     size = available if recipe.train_size is None else recipe.train_size
     if size > available:
-        raise InvalidInput(f"train_size={size} exceeds the {available} training examples of '{recipe.dataset.name}'; choose fewer")
+        raise InvalidInput(
+            f"train_size={size} exceeds the {available} training examples of '{recipe.dataset.name}'; choose fewer"
+        )
     order = torch.randperm(available, generator=torch.Generator().manual_seed(0))[:size]
     inputs, targets = data.train_inputs[order], data.train_targets[order]
     return inputs, permute_labels(targets, recipe.label_noise, generator=generator_for(recipe, "label noise"))

@@ -38,7 +38,10 @@ def train(module: nn.Module, inputs: Tensor, targets: Tensor, recipe: Recipe) ->
     ends the training as not fitted.
     """
     optimizer = torch.optim.SGD(
-        module.parameters(), lr=recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+        module.parameters(),
+        lr=recipe.learning_rate,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0 / (recipe.decay * step + 1.0))
     shuffle = generator_for(recipe, "order")
@@ -49,7 +52,7 @@ def train(module: nn.Module, inputs: Tensor, targets: Tensor, recipe: Recipe) ->
         for batch in torch.randperm(len(inputs), generator=shuffle).to(inputs.device).split(recipe.batch_size):
             loss = F.cross_entropy(module(inputs[batch]), targets[batch])
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             schedule.step()
             steps += 1

@@ -1,0 +1,48 @@
+# Two commands do everything on a fresh machine: `make run` and `make test`.
+# Each makes .venv and installs what it needs; the second time both start at once.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: run test slow lint types layers asv ci clean
+
+run: $(VENV)/.run  ## the main job: train on the embedded digits, measure, print the leaderboard
+	$(BIN)/sharpbench run --measures minimum,normalized --models lenet,mlp
+
+test: $(VENV)/.test  ## the tests, without the slow ones
+	$(BIN)/python -m pytest
+
+slow: $(VENV)/.test  ## the slow tests alone
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+layers: $(VENV)/.dev
+	$(BIN)/lint-imports
+
+asv: $(VENV)/.dev  ## is the benchmark suite sound? (`asv run` measures it)
+	$(BIN)/asv check --python=same
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) --editable '.[test]'
+	@touch $@ $(VENV)/.run
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) --editable '.[dev]'
+	@touch $@ $(VENV)/.run $(VENV)/.test
+
+clean:
+	rm -rf $(VENV) .asv sharpbench-results

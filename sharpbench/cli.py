@@ -1,0 +1,226 @@
+"""The `sharpbench` command: words in, tables out, no arithmetic.
+
+Everything heavy is imported inside the commands, so that --help and list answer at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from sharpbench.errors import InvalidInput
+from sharpbench.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sharpbench.cell import Cell
+    from sharpbench.record import Record
+    from sharpbench.registry import Kind
+
+USAGE_ERROR: Any = typer.BadParameter.__mro__[1]  # click's UsageError, which typer does not export
+EXIT_FAILED, EXIT_INVALID, EXIT_INTERRUPTED = 1, 2, 130
+
+app = typer.Typer(
+    name="sharpbench",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> NoReturn:
+    """Run the command; bad usage and bad input end in one line on stderr and exit status 2."""
+    try:
+        status = app(standalone_mode=False)
+    except InvalidInput as error:
+        _fail(str(error))
+    except USAGE_ERROR as error:
+        _fail(error.format_message())
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo("interrupted", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    sys.exit(status or 0)
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(f"error: {message}", err=True)
+    sys.exit(EXIT_INVALID)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sharpbench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Benchmark sharpness measures of neural networks: speed, exactness, invariance, correlation with generalization.
+
+    Start with  [bold]sharpbench run --measures minimum,normalized --models lenet,mlp[/bold]  (digits, no download).
+    """
+
+
+@app.command()
+def run(
+    measures: Annotated[
+        str,
+        typer.Option(help="Comma-separated; parameters in brackets: 'normalized\\[diagonal=icml,samples=20]'."),
+    ] = "trace,fisher-rao,normalized,minimum",
+    models: Annotated[
+        str, typer.Option(help="Comma-separated; 'mlp\\[bias=false]' for one without biases.")
+    ] = "lenet,mlp",
+    dataset: Annotated[str, typer.Option(help="digits is embedded; mnist is read from --data-dir.")] = "digits",
+    cohort: Annotated[
+        str, typer.Option(help="Which networks are trained: 'label-noise\\[ratios=11,seeds=10]'.")
+    ] = "label-noise",
+    output: Annotated[Path, typer.Option(help="Folder of records.jsonl, LEADERBOARD.md and plots.")] = Path(
+        "sharpbench-results"
+    ),
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="float32 or float64, in which measures are evaluated.")] = "float32",
+    seed: Annotated[int, typer.Option(help="Of the random probes of measures.")] = 0,
+    examples: Annotated[
+        int | None,
+        typer.Option(help="Measure on the first so many training examples of each network.", show_default="all"),
+    ] = None,
+    timing: Annotated[
+        int,
+        typer.Option(help="Time every measure alone on so many networks of each model; 0 leaves the columns empty."),
+    ] = 1,
+    oracle: Annotated[
+        int, typer.Option(help="Check every measure against its oracle on so many networks of each model.")
+    ] = 1,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads of torch, fixed and recorded.", show_default="all cores")
+    ] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Where data sets lie.", show_default="$SHARPBENCH_DATA")] = None,
+    cache_dir: Annotated[
+        Path | None,
+        typer.Option(help="Where trained networks are kept.", show_default="$SHARPBENCH_CACHE, else the user's cache"),
+    ] = None,
+    plugin: Annotated[
+        list[Path] | None,
+        typer.Option(help="A Python file with MEASURES, MODELS, DATASETS or COHORTS; it is executed."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would run, and stop.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Run failed cells of an earlier run again.")
+    ] = False,
+    allow_failures: Annotated[bool, typer.Option("--allow-failures", help="Exit 0 although cells failed.")] = False,
+) -> int:
+    """Train (or load) the networks of a cohort, evaluate measures on them, and print the leaderboard.
+
+    An interrupted run goes on where it stopped when the same command is given again. Exit status: 0 all cells
+    ok or skipped, 1 some failed, 2 bad usage or input, 130 interrupted.
+    """
+    from sharpbench.cell import plan
+
+    cells = plan(
+        measures,
+        models,
+        dataset=dataset,
+        cohort=cohort,
+        seed=seed,
+        dtype=dtype,  # type: ignore[arg-type]  # plan checks it
+        device=device,
+        examples=examples,
+        timing=timing,
+        oracle=oracle,
+        data_dir=data_dir,
+        plugins=plugin or (),
+    )
+    from sharpbench.runner import RECORDS, events, remaining
+
+    left = remaining(cells, output / RECORDS, retry_failed=retry_failed)
+    if dry_run:
+        _show_plan(cells, left)
+        return 0
+    from sharpbench.report.progress import follow
+
+    steps = events(
+        cells,
+        output=output,
+        cache_dir=cache_dir,
+        data_dir=data_dir,
+        retry_failed=retry_failed,
+        threads=threads,
+    )
+    try:
+        follow(steps, cells=cells, done=len(cells) - len(left))
+    except KeyboardInterrupt:
+        typer.echo("interrupted; give the same command again to go on", err=True)
+        return EXIT_INTERRUPTED
+    records = _records(cells, output / RECORDS)
+    _publish(records, output)
+    failed = sum(record.status not in ("ok", "skipped") for record in records)
+    return EXIT_FAILED if failed and not allow_failures else 0
+
+
+def _show_plan(cells: Sequence[Cell], left: Sequence[Cell]) -> None:
+    from rich.console import Console
+
+    from sharpbench.report.catalogue import show_plan
+    from sharpbench.selection import label
+
+    networks = {
+        recipe: (
+            recipe.title,
+            sum(cell.recipe == recipe for cell in cells),
+            sum(cell.recipe == recipe for cell in left),
+        )
+        for recipe in dict.fromkeys(cell.recipe for cell in cells)
+    }
+    show_plan(list(networks.values()), list(dict.fromkeys(label(cell.measure) for cell in cells)), Console())
+
+
+def _records(cells: Sequence[Cell], path: Path) -> list[Record]:
+    """The last record of each cell, in the order of the plan."""
+    from sharpbench.record import iterate_records
+
+    last = {record.key: record for record in iterate_records(path)}
+    return [last[cell.key] for cell in cells if cell.key in last]
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[
+        str | None, typer.Argument(help="measures, models, datasets or cohorts; all where none is named.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON array of objects.")] = False,
+    cache_dir: Annotated[
+        Path | None, typer.Option(help="As for run.", show_default="$SHARPBENCH_CACHE, else the user's cache")
+    ] = None,
+    plugin: Annotated[list[Path] | None, typer.Option(help="As for run.")] = None,
+) -> None:
+    """List what is installed: measures, models, datasets and cohorts, with their parameters."""
+    from sharpbench.listing import listing
+    from sharpbench.registry import KINDS
+    from sharpbench.selection import near
+
+    if kind is not None and kind not in KINDS:
+        raise InvalidInput(f"unknown kind '{kind}'; {near(kind, KINDS) or 'one of ' + ', '.join(KINDS)}")
+    wanted: Sequence[Kind] = KINDS if kind is None else [known for known in KINDS if known == kind]
+    tables: dict[str, list[dict[str, Any]]] = {
+        each: listing(each, plugins=plugin or (), cache_dir=cache_dir) for each in wanted
+    }
+    if as_json:
+        typer.echo(json.dumps([row for rows in tables.values() for row in rows], indent=1))
+        return
+    from rich.console import Console
+
+    from sharpbench.report.catalogue import show_installed
+
+    for each, rows in tables.items():
+        show_installed(each, rows, Console())

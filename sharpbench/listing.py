@@ -1,0 +1,109 @@
+"""Listing: what is installed, as rows, without importing it when nothing has changed since the last time."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import typing
+from collections.abc import Iterator, Sequence
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+from sharpbench.places import cache_folder
+from sharpbench.registry import Kind, entry_points, offers, package_of
+from sharpbench.version import __version__
+
+Row = dict[str, Any]
+
+
+def listing(kind: Kind, *, plugins: Sequence[Path] = (), cache_dir: Path | str | None = None) -> list[Row]:
+    """One row a name of `kind`, in order, and one a plugin that could not be used.
+
+    Importing every plugin takes seconds, so the rows are kept under the hash of the installed versions and of
+    the times and sizes of their files. With `plugins` (--plugin files) nothing is kept.
+    """
+    if plugins:
+        return _rows(kind, plugins)
+    path = cache_folder(cache_dir) / "listing" / f"{kind}-{_fingerprint(kind)}.json"
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(kept, list) and all(isinstance(row, dict) for row in kept):
+            return kept
+    except (OSError, ValueError):
+        pass  # not kept yet, or damaged: made anew below
+    rows = _rows(kind, ())
+    _keep(path, rows)
+    return rows
+
+
+def _rows(kind: Kind, plugins: Sequence[Path]) -> list[Row]:
+    offered = offers(kind, plugins)
+    rows = [_row(kind, cls, offered.packages[name]) for name, cls in offered.classes.items()]
+    faults = [
+        {"kind": kind[:-1], "name": None, "package": fault.package, "fault": fault.cause} for fault in offered.faults
+    ]
+    return rows + faults
+
+
+def _row(kind: Kind, cls: type[Any], package: str) -> Row:
+    """What can be said of a class without a network: invariances are those of the default parameters."""
+    row: Row = {
+        "kind": kind[:-1],
+        "name": cls.name,
+        "title": cls.title,
+        "source": cls.source,
+        "package": package,
+        "parameters": list(_parameters(cls)),
+    }
+    if kind == "measures":
+        row["invariances"] = sorted(cls().invariances())
+    return row
+
+
+def _parameters(cls: type[Any]) -> Iterator[Row]:
+    hints = typing.get_type_hints(cls)
+    for item in fields(cls):
+        options = typing.get_args(hints[item.name])
+        literal = typing.get_origin(hints[item.name]) is typing.Literal
+        yield {
+            "name": item.name,
+            "default": None if item.default is MISSING else item.default,
+            "type": "|".join(map(str, options)) if literal else str(getattr(item.type, "__name__", item.type)),
+        }
+
+
+def _fingerprint(kind: Kind) -> str:
+    digest = hashlib.sha256(__version__.encode())
+    for point in entry_points(kind):
+        version = point.dist.version if point.dist is not None else ""
+        digest.update(f"{package_of(point)} {version} {point.value}\n".encode())
+        for path in _files(point.value):
+            state = path.stat()
+            digest.update(f"{path} {state.st_mtime_ns} {state.st_size}\n".encode())
+    return digest.hexdigest()[:32]
+
+
+def _files(module: str) -> list[Path]:
+    """The source files of the top-level package of `module`, found without importing it."""
+    try:
+        spec = importlib.util.find_spec(module.partition(".")[0])
+    except (ImportError, ValueError):
+        return []
+    if spec is None or spec.origin is None:
+        return []
+    origin = Path(spec.origin)
+    return sorted(origin.parent.rglob("*.py")) if origin.name == "__init__.py" else [origin]
+
+
+def _keep(path: Path, rows: list[Row]) -> None:
+    """Store the rows; a folder that cannot be written to only costs the time next time."""
+    draft = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(json.dumps(rows), encoding="utf-8")
+        draft.replace(path)
+    except OSError:
+        draft.unlink(missing_ok=True)

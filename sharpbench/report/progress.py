@@ -1,0 +1,57 @@
+"""Progress: what a run is doing, on the terminal; silent when there is none."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from sharpbench.cell import Cell
+from sharpbench.record import Record
+from sharpbench.runner import Event, Measuring, Repaired, Training
+from sharpbench.selection import label
+
+
+def follow(steps: Iterator[Event], *, cells: Sequence[Cell], done: int) -> Counter[str]:
+    """Go through `steps` to their end with a bar on stderr; how many records had which status.
+
+    `done`: how many of the cells have a record already.
+    """
+    console = Console(stderr=True)
+    counts: Counter[str] = Counter()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task("starting", total=len(cells), completed=done)
+        for step in steps:
+            if isinstance(step, Record):
+                counts[step.status] += 1
+                bar.advance(task)
+            elif isinstance(step, Repaired):
+                console.print(
+                    f"{escape(str(step.path))}: cut off a torn last line of {step.size} bytes, left by a killed run"
+                )
+            else:
+                bar.update(task, description=escape(_words(step)))
+    return counts
+
+
+def _words(step: Training | Measuring) -> str:
+    if isinstance(step, Measuring):
+        return f"{label(step.cell.measure)}: {step.cell.recipe.title}"
+    return f"training {step.recipe.title}: epoch {step.epoch.number}, loss {step.epoch.loss:.3f}"
