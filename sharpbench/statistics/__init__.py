@@ -1,0 +1,20 @@
+"""Judging a measure: rank correlation with the truth, its uncertainty, and ranks that say no more than they know.
+
+Functions of arrays. Nothing here is random and nothing here is ours: numpy and scipy alone.
+"""
+
+from sharpbench.statistics.interval import Interval
+from sharpbench.statistics.ranking import paired_difference, shared_ranks
+from sharpbench.statistics.tau import MARGINAL_LEAST, WITHIN_LEAST, Tau, kendall, marginal_tau, within_tau
+
+__all__ = [
+    "MARGINAL_LEAST",
+    "WITHIN_LEAST",
+    "Interval",
+    "Tau",
+    "kendall",
+    "marginal_tau",
+    "paired_difference",
+    "shared_ranks",
+    "within_tau",
+]
