@@ -15,8 +15,10 @@ from sharpbench import Estimate, InvalidInput, Measure, NotApplicable, Subject
 from sharpbench.contract import Invariance
 from sharpbench.curvature import exact_diagonal, reference_diagonal
 from sharpbench.subject import Params
-from sharpbench.symmetry import TOLERANCE, scale_columns, scale_rows_and_columns
+from sharpbench.symmetry import scale_columns, scale_rows_and_columns
 
+CONVERGED = 1e-7
+"""Largest relative derivative by a scale's logarithm; the error of the value is of second order in it."""
 CHUNK = 8
 """Directions that are vmapped together."""
 
@@ -87,7 +89,7 @@ class Normalized(Measure):
             stderr=None if probes else 0.0,
             parts={key: layer.value for key, layer in solved.items()},
             probes=probes,
-            converged=all(layer.gradient <= TOLERANCE for layer in solved.values()),
+            converged=all(layer.gradient <= CONVERGED for layer in solved.values()),
             details={
                 "diagonal": self.diagonal,
                 "gradient": max(layer.gradient for layer in solved.values()),

@@ -1,0 +1,46 @@
+"""The Hessian of one example's loss by its logits, as a product S S^T with as few columns as there can be."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from sharpbench.criterion import Criterion
+
+
+def output_root(criterion: Criterion, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """S [C, K] and weights [K], signs or ones, with Lambda = S diag(weights) S^T for one example's logits [C].
+
+    cross_entropy: K = C - 1 columns of a Householder reflection, no entry formed by cancellation; mse: K = C,
+    Lambda = (2 / C) I, as torch's 'mean' over the outputs of one example has it; custom: the eigenvectors of
+    the criterion's differentiated Hessian, whose negative eigenvalues give negative weights.
+    """
+    if criterion.kind == "cross_entropy":
+        return softmax_root(logits), logits.new_ones(len(logits) - 1)
+    if criterion.kind == "mse":
+        return torch.eye(len(logits), dtype=logits.dtype, device=logits.device) * math.sqrt(2 / len(logits)), (
+            logits.new_ones(len(logits))
+        )
+    hessian: Tensor = torch.func.hessian(lambda outputs: criterion(outputs[None], target[None])[0])(logits)
+    values, vectors = torch.linalg.eigh(hessian)
+    return vectors * values.abs().sqrt(), values.sign()
+
+
+def softmax_root(logits: Tensor) -> Tensor:
+    """S [C, C-1] with S S^T = diag(p) - p p^T, p = softmax(logits) of one example.
+
+    With q = sqrt(p), a unit vector, S = diag(q) times the columns but the pivot's of the Householder reflection
+    that carries q to an axis. Pivoted at the most probable class a: s_ij = q_i (delta_ij - q_i q_j / (1 + q_a))
+    for i != a, and s_aj = -q_a q_j. Exact to rounding down to probabilities of 1e-35.
+    """
+    classes = len(logits)
+    q = (logits.log_softmax(0) / 2).exp()
+    pivot = q.argmax()
+    others = (pivot + 1 + torch.arange(classes - 1, device=logits.device)) % classes  # every class but the pivot
+    top, rest = q[pivot], q[others]
+    columns = -q[:, None] * q[:, None] * rest[None, :] / (1 + top)
+    columns = columns + torch.nn.functional.one_hot(others, classes).to(q.dtype).T * rest[None, :]
+    is_pivot = (torch.arange(classes, device=logits.device) == pivot)[:, None]
+    return torch.where(is_pivot, -q[:, None] * rest[None, :], columns)

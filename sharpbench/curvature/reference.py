@@ -1,0 +1,45 @@
+"""Reference: the Hessian's diagonal by its definition, for oracles and tests; slow, obvious, float64 by choice."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sharpbench.curvature.pullback import exact_diagonal
+from sharpbench.subject import Subject
+
+DENSE_LIMIT = 20_000
+"""Up to so many parameters the reference is one Hessian-vector product each; above, the engine in float64."""
+CHUNK = 64
+
+
+def reference_diagonal(subject: Subject) -> dict[str, Tensor]:
+    """The diagonal of the true Hessian of the mean loss, by parameter, shaped like it.
+
+    Up to DENSE_LIMIT parameters by one Hessian-vector product a parameter, which is the definition. Above that
+    the engine's diagonal in float64 (of the Gauss-Newton matrix, at the same weights): a check of rounding, not
+    of the algorithm; records mark which of the two it was.
+    """
+    if subject.size > DENSE_LIMIT:
+        return exact_diagonal(subject.to(dtype=torch.float64))
+    return {name: _block_diagonal(subject, name) for name in subject.params}
+
+
+def reference_traces(subject: Subject) -> dict[str, float]:
+    """The sums of `reference_diagonal`, by parameter."""
+    return {name: float(value.sum()) for name, value in reference_diagonal(subject).items()}
+
+
+def _block_diagonal(subject: Subject, name: str) -> Tensor:
+    """The diagonal of one parameter's block: entry j of H e_j, for every unit vector e_j of the block."""
+    block = subject.params[name]
+    units = torch.eye(block.numel(), dtype=block.dtype, device=block.device).reshape(-1, *block.shape)
+
+    def gradient(value: Tensor) -> Tensor:
+        slope: Tensor = torch.func.grad(lambda inner: subject.loss({**subject.params, name: inner}))(value)
+        return slope
+
+    def entry(unit: Tensor) -> Tensor:
+        return (torch.func.jvp(gradient, (block,), (unit,))[1] * unit).sum()
+
+    return torch.cat([torch.func.vmap(entry)(chunk) for chunk in units.split(CHUNK)]).reshape(block.shape)
