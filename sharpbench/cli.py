@@ -224,3 +224,16 @@ def list_(
 
     for each, rows in tables.items():
         show_installed(each, rows, Console())
+
+
+def _publish(records: Sequence[Record], output: Path) -> None:
+    """Print the leaderboard, and write it with its plots into the output folder."""
+    from rich.console import Console
+
+    from sharpbench.report import console, markdown, plots
+    from sharpbench.report.score import score
+
+    scores = score(records)
+    console.show(scores, records, Console())
+    (output / "LEADERBOARD.md").write_text(markdown.leaderboard(scores, records, version=__version__), encoding="utf-8")
+    plots.scatter(records, output / "plots")

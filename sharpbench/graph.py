@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -20,11 +20,14 @@ class Graph:
     """The functional ATen graph that torch.export makes of a network in eval mode, for a batch of one.
 
     nodes: in order of execution. parameters: placeholder -> parameter name, for those that are used; a tied
-    parameter has one name, its first. inputs, outputs: the nodes of the examples and of the logits.
+    parameter has one name, its first. buffers: likewise. constants: placeholder -> tensor. inputs, outputs: the
+    nodes of the examples and of the logits.
     """
 
     nodes: tuple[fx.Node, ...]
     parameters: Mapping[fx.Node, str]
+    buffers: Mapping[fx.Node, str]
+    constants: Mapping[fx.Node, Tensor]
     inputs: tuple[fx.Node, ...]
     outputs: tuple[fx.Node, ...]
 
@@ -50,18 +53,31 @@ def _capture(module: nn.Module, example: Tensor) -> Graph:
     except Exception as error:  # export raises whatever the network's own code does under it
         raise InvalidInput(f"torch.export cannot follow {type(module).__name__}: {_first_line(error)}") from error
     signature = program.graph_signature
-    first = {id(value): name for name, value in module.named_parameters()}
-    names = {name: first[id(value)] for name, value in module.named_parameters(remove_duplicate=False)}
     nodes = {node.name: node for node in program.graph.nodes}
     (output,) = [node for node in program.graph.nodes if node.op == "output"]
     return Graph(
         nodes=tuple(node for node in program.graph.nodes if node.op == "call_function"),
-        parameters={
-            nodes[place]: names[name] for place, name in signature.inputs_to_parameters.items() if nodes[place].users
+        parameters=_used(nodes, signature.inputs_to_parameters, _first_names(module.named_parameters)),
+        buffers=_used(nodes, signature.inputs_to_buffers, _first_names(module.named_buffers)),
+        constants={
+            nodes[place]: program.constants[name]
+            for place, name in signature.inputs_to_lifted_tensor_constants.items()
+            if nodes[place].users
         },
         inputs=tuple(nodes[place] for place in signature.user_inputs if isinstance(place, str)),
         outputs=tuple(node for node in output.all_input_nodes),
     )
+
+
+def _used(nodes: Mapping[str, fx.Node], places: Mapping[str, str], first: Mapping[str, str]) -> dict[fx.Node, str]:
+    """Placeholder -> first name, for the placeholders that something reads."""
+    return {nodes[place]: first.get(name, name) for place, name in places.items() if nodes[place].users}
+
+
+def _first_names(named: Callable[..., Iterator[tuple[str, Tensor]]]) -> dict[str, str]:
+    """Every name of a tensor -> the first name of that tensor."""
+    first = {id(value): name for name, value in named()}
+    return {name: first[id(value)] for name, value in named(remove_duplicate=False)}
 
 
 def _first_line(error: Exception) -> str:
