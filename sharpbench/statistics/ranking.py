@@ -28,13 +28,16 @@ def shared_ranks(
 ) -> tuple[int | None, ...]:
     """A rank for each measure: 1 + the number of measures whose tau is significantly higher.
 
-    Significant: the 95 % interval of the paired difference lies above 0. The order of the measures does not
-    matter; a measure without an interval has None and counts for nobody.
+    Significant: the 95 % interval of the paired difference lies above 0. A rank is never better than that of a
+    measure with a higher tau, so that an uncertain tau gains nothing by it. The order of the measures does
+    not matter; a measure without an interval has None and counts for nobody.
     """
     judged = [_judged(values, y, cells, within=within) for values in measures]
     rivals = [each for each in judged if each is not None]
+    beaten = {id(each): sum(rival.minus(each)[1].low > 0 for rival in rivals) for each in rivals}
     return tuple(
-        1 + sum(rival.minus(each)[1].low > 0 for rival in rivals) if each is not None else None for each in judged
+        1 + max(beaten[id(rival)] for rival in rivals if rival.tau >= each.tau) if each is not None else None
+        for each in judged
     )
 
 

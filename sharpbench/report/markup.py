@@ -1,0 +1,49 @@
+"""Markup: text that comes from records, made harmless for Markdown, HTML and the file system."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from markupsafe import Markup
+
+from sharpbench.report.text import plain
+
+_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&#64;"}
+_PUNCTUATION = re.compile(r"([\\`*_\[\]|~#!$])")
+_ADDRESS = re.compile(r"://|www\.", re.IGNORECASE)
+
+
+def cell(value: object, length: int = 60) -> Markup:
+    """`value` as plain text inside a Markdown table or list: one line, no markup, no links, cut to `length`."""
+    text = "".join(_ENTITIES.get(character, character) for character in plain(str(value), length))
+    text = _PUNCTUATION.sub(r"\\\1", text)
+    return Markup(_ADDRESS.sub(lambda found: found[0].replace(":", "&#58;").replace(".", "&#46;"), text))
+
+
+def table(header: list[str], rows: list[list[str]], right: set[int]) -> Markup:
+    """A Markdown table of cells that are escaped already, padded so that it can be read as it is."""
+    widths = [max(3, *(len(row[column]) for row in [header, *rows])) for column in range(len(header))]
+    rule = ["-" * (width - 1) + (":" if column in right else "-") for column, width in enumerate(widths)]
+    lines = [header, rule, *rows]
+    return Markup("\n".join("| " + " | ".join(_padded(line, widths, right)) + " |" for line in lines))
+
+
+def _padded(line: list[str], widths: list[int], right: set[int]) -> list[str]:
+    return [
+        text.rjust(width) if column in right else text.ljust(width)
+        for column, (text, width) in enumerate(zip(line, widths, strict=True))
+    ]
+
+
+def slug(*words: str) -> str:
+    """A file name without suffix: words of a-z, 0-9, dot and hyphen, and a hash where anything had to be changed.
+
+    Never empty, hidden or a path, and at most 120 characters; different words never share a name.
+    """
+    wanted = "--".join(words)
+    name = re.sub(r"[^a-z0-9.-]+", "-", wanted.lower()).strip("-.")[:100].strip("-.")
+    if name == wanted and all("--" not in word for word in words):
+        return name
+    digest = hashlib.sha256("\0".join(words).encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{name or 'plot'}-{digest}"

@@ -1,0 +1,186 @@
+"""Plots: each measure against the gap, one figure each, and all of them at a glance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps, style
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PathCollection
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
+from numpy.typing import NDArray
+
+from sharpbench.record import Record
+from sharpbench.report.markup import slug
+from sharpbench.report.population import Population, Row, cells, finite, populations
+from sharpbench.report.text import plain, tau_text
+from sharpbench.statistics import Tau, marginal_tau, within_tau
+
+OVERVIEW = "overview"
+COLORS = "viridis"  # sequential, readable in grey and by the colour-blind
+COLUMNS, PANELS = 6, 48  # of the overview; the first ones
+_FIXED: dict[str, Any] = {
+    "svg.hashsalt": "sharpbench",
+    "svg.fonttype": "path",
+    "font.family": ["DejaVu Sans"],
+    "axes.unicode_minus": False,
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Points:
+    """What one figure shows: a point for each network with a value and a gap."""
+
+    label: str
+    model: str
+    dataset: str
+    values: NDArray[np.float64]
+    gaps: NDArray[np.float64]
+    noise: NDArray[np.float64]  # NaN where the recipe has none
+    counted: NDArray[np.bool_]
+    marginal: Tau
+    within: Tau
+
+
+def scatter(records: Sequence[Record], folder: Path) -> list[Path]:
+    """Write a figure for each measure on each model and data set, and an overview, as SVG and PNG; their paths.
+
+    Filled marks are the networks that enter tau, hollow ones those that the gate excludes. The SVGs of
+    equal records are equal byte for byte. Rows without any point have no figure.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    shown = [points for each in populations(records) for row in each.rows if len((points := _points(each, row)).values)]
+    written: list[Path] = []
+    with style.context(["default", _FIXED]):  # whatever the reader's own matplotlibrc says
+        for points in shown:
+            figure = Figure(figsize=(5.2, 4.0), dpi=150, layout="constrained")
+            _panel(figure, figure.add_subplot(), points)
+            written += _save(figure, folder / slug(points.dataset, points.model, points.label))
+        if shown:
+            written += _save(_overview(shown[:PANELS]), folder / OVERVIEW)
+    return written
+
+
+def _points(population: Population, row: Row) -> Points:
+    found = [
+        (network, value, network.gap)
+        for network in population.networks
+        if (value := row.value(network)) is not None and network.gap is not None
+    ]
+    noise = [finite(network.recipe.get("label_noise")) for network, _, _ in found]
+    counted = [(network, value, gap) for network, value, gap in found if network.counts]
+    pairs = [value for _, value, _ in counted], [gap for _, _, gap in counted]
+    codes = cells([network for network, _, _ in counted])
+    return Points(
+        f"{row.label} ({row.setting})" if row.setting else row.label,
+        population.model,
+        population.dataset,
+        np.array([value for _, value, _ in found]),
+        np.array([gap for _, _, gap in found]),
+        np.array([np.nan if ratio is None else ratio for ratio in noise]),
+        np.array([network.counts for network, _, _ in found], dtype=np.bool_),
+        marginal_tau(*pairs, codes),
+        within_tau(*pairs, codes),
+    )
+
+
+def _panel(figure: Figure, axes: Axes, points: Points) -> None:
+    """One figure of its own: axes named, a colour bar, the legend of the hollow marks."""
+    marks = _draw(axes, points, size=36)
+    axes.set_xlabel("generalization gap (training - test accuracy)")
+    axes.set_ylabel(_drawable(points.label, 48), parse_math=False)
+    where = f"{_drawable(points.model, 30)} on {_drawable(points.dataset, 30)}"
+    taus = f"tau {_known(points.marginal)}; within cells {_known(points.within)}"
+    axes.set_title(f"{where}\n{taus}", fontsize=9, parse_math=False)
+    if np.isfinite(points.noise).any():
+        figure.colorbar(marks, ax=axes, label="label noise")
+    if not points.counted.all():
+        hollow = axes.scatter([], [], s=36, facecolors="none", edgecolors="0.35")
+        axes.legend([hollow], [f"not fitted, excluded ({int((~points.counted).sum())})"], fontsize=8, frameon=False)
+
+
+def _overview(shown: Sequence[Points]) -> Figure:
+    """Small multiples with one colour bar: every model on a data set begins a row."""
+    groups = [list(group) for _, group in groupby(shown, lambda points: (points.dataset, points.model))]
+    columns = min(COLUMNS, max(map(len, groups)))
+    lines = [group[start : start + columns] for group in groups for start in range(0, len(group), columns)]
+    figure = Figure(figsize=(2.7 * columns + 0.9, 2.4 * len(lines) + 0.3), dpi=120, layout="constrained")
+    grid = figure.subplots(len(lines), columns, squeeze=False)
+    for line, row in zip(lines, grid, strict=True):
+        for points, axes in zip(line, row, strict=False):
+            marks = _draw(axes, points, size=14)
+            _name(axes, points)
+        for axes in row[len(line) :]:
+            axes.set_axis_off()
+    figure.supxlabel("generalization gap", fontsize=9)
+    figure.colorbar(marks, ax=grid, label="label noise", shrink=min(1.0, 2 / len(lines)), aspect=30)
+    return figure
+
+
+def _name(axes: Axes, points: Points) -> None:
+    """The title of a panel of the overview."""
+    where = f"{_drawable(points.model, 16)}, {_drawable(points.dataset, 12)}"
+    tau = _known(points.marginal).partition(" ")[0]
+    axes.set_title(f"{_drawable(points.label, 30)}\n{where}: tau {tau}", fontsize=8, parse_math=False)
+    axes.tick_params(labelsize=7)
+
+
+def _draw(axes: Axes, points: Points, *, size: float) -> PathCollection:
+    """The points, a log scale where the measure is positive and spans more than a decade."""
+    kept, left = points.counted, ~points.counted
+    palette = colormaps[COLORS].with_extremes(bad="0.6")
+    scale = Normalize(0.0, float(np.nanmax(points.noise, initial=1.0)))
+    axes.scatter(points.gaps[left], points.values[left], s=size, facecolors="none", edgecolors="0.35", linewidths=0.9)
+    marks = axes.scatter(
+        points.gaps[kept],
+        points.values[kept],
+        c=points.noise[kept],
+        s=size,
+        cmap=palette,
+        plotnonfinite=True,
+        norm=scale,
+        edgecolors="0.2",
+        linewidths=0.4,
+        alpha=0.9,
+    )
+    low, high = float(points.values.min()), float(points.values.max())
+    if low > 0 and high > 10 * low:
+        axes.set_yscale("log")
+    axes.grid(visible=True, color="0.9", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    return marks
+
+
+def _known(tau: Tau) -> str:
+    return "undefined" if tau.value is None else tau_text(tau)
+
+
+@cache
+def _glyphs() -> frozenset[int]:
+    """The characters that the font can draw; any other would be a warning and a box."""
+    return frozenset(get_font(findfont(FontProperties(family=["DejaVu Sans"]))).get_charmap())
+
+
+def _drawable(text: str, length: int) -> str:
+    return "".join(character if ord(character) in _glyphs() else "?" for character in plain(text, length))
+
+
+def _save(figure: Figure, stem: Path) -> list[Path]:
+    """SVG and PNG under `stem`, without dates or versions."""
+    canvas = FigureCanvasAgg(figure)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # laid out once, for both files
+    paths = [stem.with_name(stem.name + suffix) for suffix in (".svg", ".png")]
+    for path, metadata in zip(paths, ({"Date": None, "Creator": None}, {"Software": None}), strict=True):
+        canvas.print_figure(path, metadata=metadata)
+    return paths

@@ -1,0 +1,146 @@
+"""Population: the networks of one model on one data set, and what each measure says of them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sharpbench.contract import Scalar
+from sharpbench.record import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """One trained network: its recipe is its identity, `key` its recipe as text."""
+
+    key: str
+    recipe: Mapping[str, Scalar]
+    truth: Mapping[str, Scalar]
+
+    @property
+    def gap(self) -> float | None:
+        """Training accuracy - test accuracy."""
+        return finite(self.truth.get("gap"))
+
+    @property
+    def counts(self) -> bool:
+        """The gate: it has fitted its training set, and its gap is known."""
+        return self.truth.get("fitted") is True and self.gap is not None
+
+    @property
+    def cell(self) -> str:
+        """Its hyperparameters as text: the recipe without the seed."""
+        return _text({name: value for name, value in self.recipe.items() if name != "seed"})
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What one measure says: a record for each network that has one, the successful or else the latest.
+
+    setting: what tells two rows of one label apart (precision, device, examples, seed); empty where one is all.
+    """
+
+    label: str
+    setting: str
+    records: Mapping[str, Record]
+
+    def value(self, network: Network) -> float | None:
+        """The measure's value on `network`, where it has one."""
+        record = self.records.get(network.key)
+        return finite(record.value) if record is not None and record.status == "ok" else None
+
+
+@dataclass(frozen=True, slots=True)
+class Population:
+    """All networks of one model on one data set, in the order of their keys, and a row for each measure."""
+
+    dataset: str
+    model: str
+    networks: tuple[Network, ...]
+    rows: tuple[Row, ...]
+
+    @property
+    def counted(self) -> tuple[Network, ...]:
+        """The networks that passed the gate."""
+        return tuple(network for network in self.networks if network.counts)
+
+
+def populations(records: Sequence[Record]) -> tuple[Population, ...]:
+    """The populations in `records`, by data set and model; a network enters once however many records it has."""
+    groups: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        place = str(record.recipe.get("dataset")), str(record.recipe.get("model"))
+        groups.setdefault(place, []).append(record)
+    return tuple(
+        Population(dataset, model, _networks(group), tuple(_rows(group)))
+        for (dataset, model), group in sorted(groups.items())
+    )
+
+
+def cells(networks: Sequence[Network]) -> NDArray[np.intp]:
+    """[n] The number of each network's cell."""
+    codes: NDArray[np.intp] = np.unique([network.cell for network in networks], return_inverse=True)[1].astype(np.intp)
+    return codes
+
+
+def finite(value: Scalar) -> float | None:
+    """`value` as a float, None unless it is a finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def _text(mapping: Mapping[str, Scalar]) -> str:
+    """Equal for equal mappings: 0 and 0.0 are one value."""
+    numbers = {
+        name: float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+        for name, value in mapping.items()
+    }
+    return json.dumps(numbers, sort_keys=True)
+
+
+def _networks(records: Sequence[Record]) -> tuple[Network, ...]:
+    found: dict[str, Network] = {}
+    for record in records:
+        key = _text(record.recipe)
+        if record.truth or key not in found:
+            found[key] = Network(key, record.recipe, record.truth)
+    return tuple(found[key] for key in sorted(found))
+
+
+def _rows(records: Sequence[Record]) -> Iterator[Row]:
+    settings = _settings(records)
+    rows: dict[tuple[str, str], dict[str, Record]] = {}
+    for record in records:
+        row = rows.setdefault((record.label, settings[_setting(record)]), {})
+        key = _text(record.recipe)
+        if record.status == "ok" or key not in row or row[key].status != "ok":
+            row[key] = record
+    for label, setting in sorted(rows):
+        yield Row(label, setting, rows[label, setting])
+
+
+Setting = tuple[str, str, str, str, str]
+
+
+def _setting(record: Record) -> Setting:
+    examples = record.data.get("examples")
+    return (
+        record.dtype,
+        record.device,
+        "" if examples is None else f"{examples} examples",
+        f"seed {record.seed}",
+        f"data {str(record.data.get('sha256'))[:8]}",
+    )
+
+
+def _settings(records: Sequence[Record]) -> dict[Setting, str]:
+    """Every setting as text: the parts in which they differ."""
+    found = sorted({_setting(record) for record in records})
+    differing = [part for part in range(5) if len({setting[part] for setting in found}) > 1]
+    return {setting: ", ".join(setting[part] for part in differing if setting[part]) for setting in found}

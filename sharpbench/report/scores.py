@@ -1,0 +1,159 @@
+"""Scores: the rows of a leaderboard, as a pure function of records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from sharpbench.record import Record
+from sharpbench.report.baselines import BASELINES, baseline_values
+from sharpbench.report.population import Population, Row, cells, populations
+from sharpbench.report.summaries import Exactness, Failure, Timing, exactness, failures, median, timings
+from sharpbench.statistics import WITHIN_LEAST, Tau, marginal_tau, shared_ranks, within_tau
+
+Criterion = Literal["within", "marginal"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """One row of a leaderboard: a measure, or a baseline, on one model and data set.
+
+    setting: what tells rows of one label apart (precision, device, ...); empty where one setting is all.
+    ok, total: networks with a value, and all there are. networks: those that enter tau (a value, and through the
+    gate); excluded: those that the gate keeps out. complete: every network that passed the gate has a value.
+    marginal, within: tau over all networks, and within cells of fixed hyperparameters (in a label-noise cohort:
+    of fixed label noise). gradients, peak_bytes: medians over the timed networks. converged: the share of the
+    values whose iteration did. rank: shared where nothing tells rows apart, by the tau that ranked_by names;
+    None for baselines, for incomplete rows and for rows without an interval.
+    """
+
+    dataset: str
+    model: str
+    label: str
+    setting: str = ""
+    kind: Literal["measure", "baseline"]
+    ok: int
+    total: int
+    networks: int
+    excluded: int
+    complete: bool
+    marginal: Tau
+    within: Tau
+    ranked_by: Criterion
+    rank: int | None = None
+    failures: tuple[Failure, ...] = ()
+    exactness: Exactness | None = None
+    timings: tuple[Timing, ...] = ()
+    gradients: float | None = None
+    peak_bytes: float | None = None
+    converged: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The label, and the setting where rows of one label differ in it."""
+        return f"{self.label} ({self.setting})" if self.setting else self.label
+
+    @property
+    def partial(self) -> bool:
+        """A measure that lacks a value on a network that passed the gate: shown below the line, never ranked."""
+        return self.kind == "measure" and not self.complete
+
+
+def score(records: Sequence[Record], *, seed: int = 0) -> tuple[Score, ...]:
+    """The scores of all measures and baselines, by data set and model; ranked rows first, partial ones last.
+
+    seed: of the random baseline, which is the only randomness.
+    """
+    return tuple(row for population in populations(records) for row in _board(population, seed))
+
+
+def _board(population: Population, seed: int) -> list[Score]:
+    ranked_by = _criterion(population)
+    scores = [_measured(population, row, ranked_by) for row in population.rows]
+    ranks = _ranks(population, [row.complete for row in scores], ranked_by)
+    ranked = [replace(row, rank=rank) for row, rank in zip(scores, ranks, strict=True)]
+    columns = baseline_values(population, seed=seed)
+    baselines = [_baseline(population, name, columns[name], ranked_by) for name in BASELINES]
+    return sorted([*ranked, *baselines], key=_order)
+
+
+def _order(row: Score) -> tuple[bool, int, float, float, str]:
+    """Partial rows below the rest; measures by rank and falling tau, then the baselines in their own order."""
+    place = BASELINES.index(row.label) if row.kind == "baseline" else -1
+    tau = (row.within if row.ranked_by == "within" else row.marginal).value
+    rank = float("inf") if row.rank is None else row.rank
+    return row.partial, place, rank, 2.0 if tau is None else -tau, row.name
+
+
+def _criterion(population: Population) -> Criterion:
+    """The tau within cells, where all are large enough for its interval: the marginal one flatters."""
+    counted = population.counted
+    return "within" if counted and int(np.bincount(cells(counted)).min()) >= WITHIN_LEAST else "marginal"
+
+
+def _ranks(population: Population, complete: Sequence[bool], ranked_by: Criterion) -> list[int | None]:
+    """A rank for each complete row; they all stand on the same networks."""
+    counted = population.counted
+    whole = [row for row, chosen in zip(population.rows, complete, strict=True) if chosen]
+    values = [[row.value(network) or 0.0 for network in counted] for row in whole]
+    gaps = [network.gap or 0.0 for network in counted]
+    ranks = iter(shared_ranks(values, gaps, cells(counted), within=ranked_by == "within"))
+    return [next(ranks) if chosen else None for chosen in complete]
+
+
+def _taus(population: Population, values: Mapping[str, float]) -> tuple[Tau, Tau]:
+    """The marginal tau and that within cells, over the networks that have a value."""
+    networks = [network for network in population.counted if network.key in values]
+    measured = [values[network.key] for network in networks]
+    gaps, codes = [network.gap or 0.0 for network in networks], cells(networks)
+    return marginal_tau(measured, gaps, codes), within_tau(measured, gaps, codes)
+
+
+def _measured(population: Population, row: Row, ranked_by: Criterion) -> Score:
+    counted = population.counted
+    values = {network.key: value for network in counted if (value := row.value(network)) is not None}
+    marginal, within = _taus(population, values)
+    done = [record for record in row.records.values() if record.status == "ok"]
+    return Score(
+        dataset=population.dataset,
+        model=population.model,
+        label=row.label,
+        setting=row.setting,
+        kind="measure",
+        ok=len(done),
+        total=len(population.networks),
+        networks=len(values),
+        excluded=len(population.networks) - len(counted),
+        complete=0 < len(values) == len(counted),
+        marginal=marginal,
+        within=within,
+        ranked_by=ranked_by,
+        failures=failures(row.records.values()),
+        exactness=exactness(done),
+        timings=timings(done),
+        gradients=median(record.gradients for record in done),
+        peak_bytes=median(record.peak_bytes for record in done),
+        converged=sum(record.converged for record in done) / len(done) if done else None,
+    )
+
+
+def _baseline(population: Population, name: str, values: Mapping[str, float], ranked_by: Criterion) -> Score:
+    counted = len(population.counted)
+    marginal, within = _taus(population, values)
+    return Score(
+        dataset=population.dataset,
+        model=population.model,
+        label=name,
+        kind="baseline",
+        ok=len(values),
+        total=len(population.networks),
+        networks=len(values),
+        excluded=len(population.networks) - counted,
+        complete=len(values) == counted,
+        marginal=marginal,
+        within=within,
+        ranked_by=ranked_by,
+    )

@@ -1,0 +1,84 @@
+"""Summaries: what the records of one row say besides the correlation: failures, exactness, cost."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from sharpbench.contract import Scalar
+from sharpbench.record import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """How many networks of a row ended without a value, and why."""
+
+    status: str
+    reason: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Exactness:
+    """|value - exact| / |exact| over the networks with an oracle; oracle: 'dense', 'float64 engine' or both."""
+
+    largest: float
+    median: float
+    networks: int
+    oracle: str
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Median seconds of a standalone call in one environment, given as one line."""
+
+    environment: str
+    seconds: float
+    networks: int
+
+
+def failures(records: Iterable[Record]) -> tuple[Failure, ...]:
+    """The records without a value by status and reason, the most frequent first."""
+    counts = Counter((each.status, each.reason or "no reason given") for each in records if each.status != "ok")
+    found = [Failure(status, reason, count) for (status, reason), count in counts.items()]
+    return tuple(sorted(found, key=lambda each: (-each.count, each.status, each.reason)))
+
+
+def exactness(done: Sequence[Record]) -> Exactness | None:
+    """The relative errors of the records that were checked; None where none was."""
+    checked = [(each.value, each.exact) for each in done if each.value is not None and each.exact is not None]
+    if not checked:
+        return None
+    errors = [relative_error(value, exact) for value, exact in checked]
+    oracles = sorted({each.oracle or "unnamed" for each in done if each.exact is not None})
+    return Exactness(max(errors), statistics.median(errors), len(errors), ", ".join(oracles))
+
+
+def relative_error(value: float, exact: float) -> float:
+    """|value - exact| / |exact|; where exact is 0, it is 0 for a value of 0 and 1 for any other."""
+    return abs(value - exact) / (abs(exact) or abs(value) or 1.0)
+
+
+def timings(done: Sequence[Record]) -> tuple[Timing, ...]:
+    """The median seconds by environment; seconds of different environments are never put together."""
+    seconds: dict[str, list[float]] = {}
+    for each in done:
+        if each.seconds is not None:
+            seconds.setdefault(environment_text(each.environment), []).append(each.seconds)
+    return tuple(Timing(place, statistics.median(seconds[place]), len(seconds[place])) for place in sorted(seconds))
+
+
+def median(values: Iterable[float | None]) -> float | None:
+    """The median of what is there; None where nothing is."""
+    present = [value for value in values if value is not None]
+    return float(statistics.median(present)) if present else None
+
+
+def environment_text(environment: Mapping[str, Scalar]) -> str:
+    """An environment as one line, keys in order, empty ones left out."""
+    known = {name: value for name, value in sorted(environment.items()) if value is not None}
+    return ", ".join(
+        f"{name} {str(value).lower() if isinstance(value, bool) else value}" for name, value in known.items()
+    )

@@ -1,0 +1,93 @@
+"""Text: numbers and names as readers see them, the same in the terminal, on pages and in plots."""
+
+from __future__ import annotations
+
+from sharpbench.report.scores import Score
+from sharpbench.statistics import Tau
+
+MISSING = "-"
+
+
+def correlation(value: float) -> str:
+    """Two decimals; never -0.00."""
+    return f"{round(value, 2) + 0.0:.2f}"
+
+
+def tau_text(tau: Tau) -> str:
+    """The value with its interval, the value alone, or a dash."""
+    if tau.value is None:
+        return MISSING
+    if tau.interval is None:
+        return correlation(tau.value)
+    return f"{correlation(tau.value)} [{correlation(tau.interval.low)}, {correlation(tau.interval.high)}]"
+
+
+def number(value: float | None) -> str:
+    """Three significant digits; thousands in full."""
+    if value is None:
+        return MISSING
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def error(value: float) -> str:
+    """One decimal and an exponent; 0 is said plainly."""
+    return f"{value:.1e}" if value else "0"
+
+
+def error_text(score: Score) -> str:
+    """The largest relative error, marked where the oracle is not the dense one."""
+    if score.exactness is None:
+        return MISSING
+    short = f"{score.exactness.largest:.0e}" if score.exactness.largest else "0"
+    return short + ("" if score.exactness.oracle == "dense" else "*")
+
+
+def memory(size: float | None) -> str:
+    """Bytes in the unit that keeps the number short."""
+    if size is None:
+        return MISSING
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(size) < 999.5:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"
+
+
+def rank_text(score: Score) -> str:
+    """The rank, a dash for rows without one."""
+    return MISSING if score.rank is None else str(score.rank)
+
+
+def plain(text: str, length: int) -> str:
+    """`text` on one line, without control characters or marks of direction, cut to `length` characters."""
+    printable = "".join(character if character.isprintable() else " " for character in text[: 4 * length])
+    short = " ".join(printable.split())
+    cut = len(short) > length or len(text) > 4 * length
+    return short[: length - 1].rstrip() + "…" if cut else short
+
+
+def notes(scores: list[Score]) -> list[tuple[str, list[str]]]:
+    """What the cells of a table leave out: each reason with the names of the rows that it concerns."""
+    found: dict[str, list[str]] = {}
+    for row in scores:
+        for reason in _reasons(row):
+            found.setdefault(reason, []).append(row.name)
+    return list(found.items())
+
+
+def _reasons(row: Score) -> list[str]:
+    reasons = [
+        f"no {what}: {tau.reason}"
+        for what, tau in (("tau", row.marginal), ("tau within", row.within))
+        if tau.value is None and tau.networks
+    ]
+    reasons += [
+        f"no interval of {what}: {tau.reason}"
+        for what, tau in (("tau", row.marginal), ("tau within", row.within))
+        if tau.value is not None and tau.interval is None
+    ]
+    if row.within.value is not None and row.within.cells < row.marginal.cells:
+        reasons.append(f"tau within from {row.within.cells} of {row.marginal.cells} cells, undefined in the others")
+    if row.converged is not None and row.converged < 1:
+        reasons.append(f"converged on {row.converged:.0%} of the networks only")
+    return reasons
