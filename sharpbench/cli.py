@@ -231,7 +231,7 @@ def _publish(records: Sequence[Record], output: Path) -> None:
     from rich.console import Console
 
     from sharpbench.report import console, markdown, plots
-    from sharpbench.report.score import score
+    from sharpbench.report.scores import score
 
     scores = score(records)
     console.show(scores, records, Console())

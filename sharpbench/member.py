@@ -50,18 +50,21 @@ class Member:
 
     recipe: Recipe
     truth: Truth
-    module: nn.Module
+    weights: Params
     initial: Params
     inputs: Tensor
     targets: Tensor
 
-    def subject(self, *, examples: int | None, dtype: torch.dtype, device: str) -> Subject:
+    def subject(self, module: nn.Module, *, examples: int | None, dtype: torch.dtype, device: str) -> Subject:
         """The subject on the first `examples` training examples (None: all), in `dtype` on `device`.
 
-        Raises InvalidInput for weights that are not finite.
+        module: any instance of the recipe's network, on the CPU; it takes the weights and gives its structure,
+        which is captured once however many networks share it. Raises InvalidInput for weights that are not
+        finite.
         """
+        module.load_state_dict(self.weights)
         subject = Subject.from_module(
-            self.module,
+            module,
             self.inputs[:examples],
             self.targets[:examples],
             initial=self.initial,
@@ -81,13 +84,12 @@ def load_or_train(recipe: Recipe, data: Data, data_hash: str, *, zoo: Zoo, devic
     if stored is None:
         module.to(device)
         truth = yield from _train(module, inputs.to(device), targets.to(device), recipe, data)
-        module.cpu()
-        zoo.save(key, module.state_dict(), truth.row())
+        weights = {name: value.detach().cpu() for name, value in module.state_dict().items()}
+        zoo.save(key, weights, truth.row())
     else:
         weights, row = stored
-        module.load_state_dict(weights)
         truth = Truth(**row)  # type: ignore[arg-type]  # the hash of the entry vouches for its fields
-    yield Member(recipe=recipe, truth=truth, module=module, initial=initial, inputs=inputs, targets=targets)
+    yield Member(recipe=recipe, truth=truth, weights=weights, initial=initial, inputs=inputs, targets=targets)
 
 
 def _train(

@@ -11,6 +11,7 @@ from itertools import groupby
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from sharpbench.cell import Cell
 from sharpbench.contract import Estimate, Measure, NotApplicable, Scalar
@@ -20,13 +21,14 @@ from sharpbench.environment import environment, settle
 from sharpbench.errors import InvalidInput
 from sharpbench.evaluation import measure
 from sharpbench.member import Member, load_or_train
+from sharpbench.models.model import Model
 from sharpbench.places import cache_folder, data_folder
 from sharpbench.recipe import Recipe
 from sharpbench.record import Record, RecordFile, Status, iterate_records
 from sharpbench.selection import configuration, label
 from sharpbench.subject import Subject
 from sharpbench.timing import cost
-from sharpbench.training import Epoch
+from sharpbench.training import Epoch, initial_module
 from sharpbench.zoo import Zoo
 
 RECORDS = "records.jsonl"
@@ -123,13 +125,18 @@ def _all(cells: Sequence[Cell], zoo: Zoo, folder: Path | None, threads: int | No
         return
     settle(cells[0].device, threads or _cores())
     loaded: dict[Dataset, Data] = {}
+    modules: dict[tuple[Model, Dataset], nn.Module] = {}  # one structure for all networks of a model
     for (recipe, *_), group in groupby(cells, key=lambda cell: (cell.recipe, cell.examples, cell.dtype, cell.device)):
         if recipe.dataset not in loaded:
             loaded[recipe.dataset] = recipe.dataset.load(folder)
-        yield from _group(list(group), recipe, loaded[recipe.dataset], zoo)
+        data, form = loaded[recipe.dataset], (recipe.model, recipe.dataset)
+        if form not in modules:
+            modules[form] = initial_module(recipe, data.shape, data.classes)
+        yield from _group(list(group), modules[form], data, zoo)
 
 
-def _group(cells: Sequence[Cell], recipe: Recipe, data: Data, zoo: Zoo) -> Iterator[Event]:
+def _group(cells: Sequence[Cell], module: nn.Module, data: Data, zoo: Zoo) -> Iterator[Event]:
+    recipe = cells[0].recipe
     member: Member | None = None
     for step in load_or_train(recipe, data, cells[0].data_sha256, zoo=zoo, device=cells[0].device):
         if isinstance(step, Member):
@@ -140,7 +147,7 @@ def _group(cells: Sequence[Cell], recipe: Recipe, data: Data, zoo: Zoo) -> Itera
         raise RuntimeError(f"no network came of {recipe.title}")
     try:
         subject = member.subject(
-            examples=cells[0].examples, dtype=getattr(torch, cells[0].dtype), device=cells[0].device
+            module, examples=cells[0].examples, dtype=getattr(torch, cells[0].dtype), device=cells[0].device
         )
     except InvalidInput as error:  # weights that are not finite: every cell of this network says so
         yield from (_record(cell, member, status="failed", reason=str(error)) for cell in cells)

@@ -175,7 +175,8 @@ class Subject:
     def classes(self) -> int:
         """C, the number of outputs."""
         with torch.no_grad():
-            return self.apply(self.params, self.inputs[:1]).shape[1]
+            logits = self.apply(self.params, self.inputs[:1])
+        return logits.shape[1]
 
 
 @contextmanager
@@ -241,4 +242,4 @@ def _batch_size(subject: Subject) -> int:
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         subject.apply(params, subject.inputs[:1])
     fits = max(1, BATCH_BYTES // max(1, saved))
-    return min(len(subject.inputs), 2 ** int(math.log2(fits)))
+    return min(len(subject.inputs), 1 << int(math.log2(fits)))

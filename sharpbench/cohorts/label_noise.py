@@ -27,7 +27,7 @@ class LabelNoise(Cohort):
     source: ClassVar[str] = SOURCE
     ratios: int = 5
     seeds: int = 5
-    train_size: int | None = 512
+    train_size: int | None = 256
     learning_rate: float = 0.02
     batch_size: int = 32
     decay: float = 1e-4

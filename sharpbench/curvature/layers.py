@@ -16,7 +16,12 @@ from torch import Tensor, fx
 from sharpbench.graph import Graph
 
 aten = torch.ops.aten
-CONVOLUTIONS = {aten.conv1d.default: 1, aten.conv1d.padding: 1, aten.conv2d.default: 2, aten.conv2d.padding: 2}
+CONVOLUTIONS: dict[object, int] = {
+    aten.conv1d.default: 1,
+    aten.conv1d.padding: 1,
+    aten.conv2d.default: 2,
+    aten.conv2d.padding: 2,
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,14 +46,16 @@ class Layer:
             padded, shape = padded.unsqueeze(2), torch.Size((*shape[:2], 1, shape[2]))
             stride, dilation = [1, *stride], [1, *dilation]
         columns = F.unfold(padded, tuple(shape[2:]), dilation=tuple(dilation), stride=tuple(stride))
-        return columns.unflatten(1, (groups, -1))
+        split: Tensor = columns.unflatten(1, (groups, -1))
+        return split
 
     def slopes(self, deltas: Tensor) -> Tensor:
         """The derivatives [B, K, 1, ...] by the output as [B, groups, K, out, T], out per group."""
         if self.node.target == aten.linear.default:
             return deltas.flatten(2, -2).transpose(2, 3).unsqueeze(1)
         groups = _convolution(self.node, CONVOLUTIONS[self.node.target], self.kernel.meta["val"].shape)[3]
-        return deltas.flatten(4).squeeze(2).unflatten(2, (groups, -1)).transpose(1, 2)
+        split: Tensor = deltas.flatten(4).squeeze(2).unflatten(2, (groups, -1))
+        return split.transpose(1, 2)
 
 
 def plan(graph: Graph, measured: Collection[str]) -> tuple[Layer, ...]:

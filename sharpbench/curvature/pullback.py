@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -79,9 +80,10 @@ class _Network:
             logits, data = run(self.graph, values, example[None], self.layers, shifts)
             return logits[0], data
 
-        logits, pullback, data = torch.func.vjp(network, shifts, loose, has_aux=True)
-        root, weights = output_root(self.subject.criterion, logits, target)
-        deltas, rows = torch.func.vmap(pullback)(root.T)
+        pulled = torch.func.vjp(network, shifts, loose, has_aux=True)
+        root, weights = output_root(self.subject.criterion, pulled[0], target)
+        deltas, rows = torch.func.vmap(pulled[1])(root.T)
+        data = cast(list[Tensor], pulled[-1])  # the auxiliary output, which torch does not type
         return data, deltas, rows, weights
 
     def held(self) -> int:
@@ -126,24 +128,24 @@ def _mean(
     total: Params = {}
     for inputs, targets in _chunks(subject, network):
         data, deltas, rows, weights = torch.func.vmap(network.pull)(inputs, targets)
-        for sign, deltas, rows in _by_sign(weights, deltas, rows):
+        for sign, kept in _by_sign(weights):
             for layer, given, delta in zip(network.layers, data, deltas, strict=True):
-                _add(total, of_layer(layer, layer.patches(given), layer.slopes(delta)), sign)
-            _add(total, {name: of_rows(value) for name, value in rows.items()}, sign)
+                _add(total, of_layer(layer, layer.patches(given), layer.slopes(kept(delta))), sign)
+            _add(total, {name: of_rows(kept(value)) for name, value in rows.items()}, sign)
     return {name: value / len(subject.inputs) for name, value in total.items()}
 
 
-def _by_sign(weights: Tensor, deltas: list[Tensor], rows: Params) -> Iterator[tuple[int, list[Tensor], Params]]:
-    """The columns of weight 1, and those of weight -1, each with the others set to 0; weights are [B, K]."""
+def _by_sign(weights: Tensor) -> Iterator[tuple[int, Callable[[Tensor], Tensor]]]:
+    """For columns of weight 1, and those of weight -1 if there are any: what sets the others [B, K, ...] to 0."""
     if bool((weights > 0).all()):
-        yield 1, deltas, rows
+        yield 1, lambda values: values
         return
     for sign in (1, -1):
 
         def kept(values: Tensor, mask: Tensor = weights == sign) -> Tensor:
             return values * mask.reshape(mask.shape + (1,) * (values.ndim - 2))
 
-        yield sign, [kept(delta) for delta in deltas], {name: kept(value) for name, value in rows.items()}
+        yield sign, kept
 
 
 def _add(total: Params, part: Params, sign: int) -> None:
@@ -153,5 +155,5 @@ def _add(total: Params, part: Params, sign: int) -> None:
 
 def _chunks(subject: Subject, network: _Network) -> Iterator[tuple[Tensor, Tensor]]:
     fits = max(1, CHUNK_BYTES // network.held())
-    size = min(len(subject.inputs), 2 ** int(math.log2(fits)))
+    size = min(len(subject.inputs), 1 << int(math.log2(fits)))
     yield from zip(subject.inputs.split(size), subject.targets.split(size), strict=True)

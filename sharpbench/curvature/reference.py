@@ -40,6 +40,7 @@ def _block_diagonal(subject: Subject, name: str) -> Tensor:
         return slope
 
     def entry(unit: Tensor) -> Tensor:
-        return (torch.func.jvp(gradient, (block,), (unit,))[1] * unit).sum()
+        product: Tensor = torch.func.jvp(gradient, (block,), (unit,))[1]
+        return (product * unit).sum()
 
     return torch.cat([torch.func.vmap(entry)(chunk) for chunk in units.split(CHUNK)]).reshape(block.shape)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 
@@ -14,14 +13,16 @@ def weight_trace(patches: Tensor, slopes: Tensor) -> Tensor:
     Gram matrices of positions, <a^T a, sum_k delta_k^T delta_k> (T^2 (P + K O)), in float64 as that form
     cancels where activations share an offset; whichever is cheaper.
     """
-    batch, groups, count, out, positions = slopes.shape
+    count, out, positions = slopes.shape[2:]
     width = patches.shape[2]
     if positions == 1:
         return (patches.square().sum((2, 3)) * slopes.square().sum((2, 3, 4))).sum()
     if positions * (width + count * out) < count * out * width / GRAM_COST:
         inner = patches.double().transpose(2, 3) @ patches.double()
         stacked = slopes.flatten(2, 3).double()
-        return (inner * (stacked.transpose(2, 3) @ stacked)).sum().to(slopes.dtype)
+        outer = stacked.transpose(2, 3) @ stacked
+        total: Tensor = (inner * outer).sum()
+        return total.to(slopes.dtype)
     return _gradients(patches, slopes).square().sum()
 
 
@@ -33,8 +34,9 @@ def weight_diagonal(patches: Tensor, slopes: Tensor) -> Tensor:
     """sum_{i,k} (sum_t delta_ikt a_it^T)^2, elementwise, [G, O, P]; see `weight_trace` for the shapes."""
     if slopes.shape[4] == 1:
         squares = slopes.square().sum((2, 4))  # [B, G, O]
-        return squares.movedim(0, 2) @ patches.squeeze(3).square().movedim(0, 1)
-    gradients = _gradients(patches, slopes).unflatten(2, slopes.shape[2:4])
+        products: Tensor = squares.movedim(0, 2) @ patches.squeeze(3).square().movedim(0, 1)
+        return products
+    gradients: Tensor = _gradients(patches, slopes).unflatten(2, slopes.shape[2:4])
     return gradients.square().sum((0, 2))
 
 
