@@ -9,15 +9,15 @@ from markupsafe import Markup
 
 from sharpbench.report.text import plain
 
-_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&#64;"}
-_PUNCTUATION = re.compile(r"([\\`*_\[\]|~#!$])")
+_HARMLESS = str.maketrans(
+    {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&#64;"} | {mark: f"\\{mark}" for mark in "\\`*_[]|~#!$"}
+)
 _ADDRESS = re.compile(r"://|www\.", re.IGNORECASE)
 
 
 def cell(value: object, length: int = 60) -> Markup:
     """`value` as plain text inside a Markdown table or list: one line, no markup, no links, cut to `length`."""
-    text = "".join(_ENTITIES.get(character, character) for character in plain(str(value), length))
-    text = _PUNCTUATION.sub(r"\\\1", text)
+    text = plain(str(value), length).translate(_HARMLESS)
     return Markup(_ADDRESS.sub(lambda found: found[0].replace(":", "&#58;").replace(".", "&#46;"), text))
 
 

@@ -105,7 +105,8 @@ def _panel(figure: Figure, axes: Axes, points: Points) -> None:
         figure.colorbar(marks, ax=axes, label="label noise")
     if not points.counted.all():
         hollow = axes.scatter([], [], s=36, facecolors="none", edgecolors="0.35")
-        axes.legend([hollow], [f"not fitted, excluded ({int((~points.counted).sum())})"], fontsize=8, frameon=False)
+        left = f"not fitted, excluded ({int((~points.counted).sum())})"
+        figure.legend([hollow], [left], fontsize=8, frameon=False, loc="outside lower center", handletextpad=0.1)
 
 
 def _overview(shown: Sequence[Points]) -> Figure:

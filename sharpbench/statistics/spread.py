@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.intp]
 
 # How much of the excess is taken off. All of it is unbiased, but the estimate itself scatters, and stated 95 %
-# intervals then cover 89 to 97 %; with half of it they cover 93.5 to 99 % (docs/protocol.md).
+# intervals then cover 89 to 99 %; with half of it they cover 93.5 to 99.4 % (docs/protocol.md).
 CORRECTION = 0.5
 LEAST_SHARE = 0.25  # of the jackknife; the true share is above it in expectation for cells of 3 or more
 

@@ -41,15 +41,16 @@ def kendall(x: ArrayLike, y: ArrayLike) -> float | None:
     """Kendall's tau-b, None where it is undefined: fewer than two values, or one side constant.
 
     >>> kendall([1, 2, 3], [1, 3, 2])
-    0.3333333333333333
+    0.33333333333333
     """
     first, second = _floats(x, "x"), _floats(y, "y")
     if len(first) != len(second):
         raise ValueError(f"x has {len(first)} values and y has {len(second)}; give one of each a network")
     if len(first) < 2 or _constant(first) or _constant(second):
         return None
-    tau = float(kendalltau(first, second, method="asymptotic").statistic)
-    return min(max(tau, -1.0), 1.0)
+    # The method is that of scipy's p-value, unused here: the cheap one divides by zero for two values.
+    found = kendalltau(first, second, method="asymptotic" if len(first) > 2 else "auto")
+    return round(float(found.statistic), ndigits=14)  # a perfect order is 1
 
 
 def marginal_tau(x: ArrayLike, y: ArrayLike, cells: Sequence[int] | Integers) -> Tau:

@@ -1,0 +1,102 @@
+"""The terminal table: complete, compact, and deaf to markup in names."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from sharpbench.record import Record
+from sharpbench.report.console import show
+from sharpbench.report.scores import score
+
+Make = Callable[..., Record]
+MakeMany = Callable[..., list[Record]]
+
+
+def shown(records: list[Record], *, width: int = 120, terminal: bool = False) -> str:
+    file = io.StringIO()
+    console = Console(file=file, width=width, force_terminal=terminal, color_system=None)
+    show(score(records), records, console)
+    return file.getvalue()
+
+
+def test_the_table_holds_the_rows(records: MakeMany) -> None:
+    text = shown(records())
+    line = next(line for line in text.splitlines() if " good " in line)
+    assert line.split()[:3] == ["1", "good", "25"]
+    assert line.split()[-6:] == ["3e-10", "0.0123", "2.5", "12.3", "MB", "25/25"]
+    for name in ("confounded", "useless", "label noise", "training loss", "parameter norm", "random"):
+        assert name in text
+    assert "mlp on digits" in text
+    assert "25 networks, 0 excluded as not fitted; ranked by tau within cells" in text
+    assert "environment: cores 2, processor P 1" in text
+
+
+@pytest.mark.parametrize("width", [104, 120])
+def test_a_row_is_a_line_in_terminals_of_usual_width(width: int, records: MakeMany) -> None:
+    lines = shown(records(), width=width, terminal=True).splitlines()
+    assert max(map(len, lines)) <= width
+    line = next(line for line in lines if "useless" in line)
+    assert line.rstrip().endswith("25/25")
+    assert "label noise" in "".join(lines)
+
+
+def test_a_narrow_terminal_loses_columns_not_digits(records: MakeMany) -> None:
+    text = shown(records(), width=80, terminal=True)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+    assert "memory" not in text
+
+
+def test_a_file_gets_the_full_table(records: MakeMany) -> None:
+    text = shown(records(), width=80)
+    assert "\x1b" not in text
+    assert next(line for line in text.splitlines() if " good " in line).rstrip().endswith("25/25")
+
+
+def test_partial_rows_failures_and_missing_intervals_are_said(records: MakeMany) -> None:
+    found = [
+        replace(row, status="failed", value=None, reason=f"[bold]why {row.recipe['seed']}")
+        if row.label == "good"
+        else row
+        for row in records(seeds=3)
+    ]
+    found[1] = replace(found[1], exact=found[1].value, oracle="float64 engine")
+    text = shown(found)
+    assert "good (partial)" in text
+    assert "good, 5 failed: [bold]why 0" in text
+    assert "no interval of tau within: the smallest cell holds 3 networks, an interval needs 5" in text
+    assert "ranked by tau over all networks (cells too small for within)" in text
+    assert "* against the float64 engine" in text
+
+
+def test_seconds_of_different_environments_are_not_put_in_one_cell(record: Make) -> None:
+    found = [record(ratio=0.1 * step, seconds=1.0, environment={"processor": f"P{step}"}) for step in range(3)]
+    assert " differ " in shown(found)
+    assert "environment: processor P2" in shown(found)
+
+
+def test_hostile_names_are_shown_as_they_are_and_cut(record: Make) -> None:
+    name = "[red]x[/red][/] \x1b[2J\nnext " + "y" * 10_000
+    found = [record(name, ratio=ratio, value=ratio, model=name, environment={name: name}) for ratio in (0.0, 0.5)]
+    found += [record(name, ratio=1.0, value=None, status="failed", reason=name * 50 + str(step)) for step in range(1)]
+    text = shown(found)
+    assert "[red]x[/red][/]" in text
+    assert "\x1b" not in text
+    assert len(text) < 10_000
+
+
+def test_many_reasons_are_cut(records: MakeMany) -> None:
+    found = [
+        replace(row, status="failed", value=None, reason=f"reason {index}")
+        for index, row in enumerate(records(seeds=3))
+    ]
+    assert "and 33 more reasons, in the records" in shown(found)
+
+
+def test_nothing_prints_nothing() -> None:
+    assert shown([]) == ""

@@ -1,0 +1,94 @@
+"""The figures: which files, that they are stable, and that names from records harm neither fonts nor folders."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+from sharpbench.record import Record
+from sharpbench.report.plots import scatter
+
+Make = Callable[..., Record]
+MakeMany = Callable[..., list[Record]]
+
+
+def marks(svg: Path) -> list[str]:
+    """The fill of each mark of the scatter collections in the axes, 'none' for hollow ones."""
+    root = ElementTree.parse(svg).getroot()
+    found = []
+    for group in root.iter("{http://www.w3.org/2000/svg}g"):
+        if group.get("id", "").startswith("PathCollection"):
+            for use in group.iter("{http://www.w3.org/2000/svg}use"):
+                found.append(dict(part.split(": ") for part in use.get("style", "").split("; "))["fill"])
+    return found
+
+
+def test_a_figure_for_every_row_and_an_overview(records: MakeMany, tmp_path: Path) -> None:
+    written = scatter(
+        [*records(measures=("good",)), *records(model="lenet", seeds=3, measures=("good",))], tmp_path / "new"
+    )
+    assert [path.name for path in written] == [
+        "digits--lenet--good.svg", "digits--lenet--good.png",
+        "digits--mlp--good.svg", "digits--mlp--good.png",
+        "overview.svg", "overview.png",
+    ]  # fmt: skip
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == sorted(path.name for path in written)
+    assert all(path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" for path in written if path.suffix == ".png")
+    fills = marks(written[2])
+    assert len(fills) == 25
+    assert len(set(fills)) == 5
+
+
+def test_equal_records_give_equal_files(records: MakeMany, tmp_path: Path) -> None:
+    found = records(seeds=3, measures=("good",))
+    one = scatter(found, tmp_path / "one")
+    other = scatter(random.Random(0).sample(found, len(found)), tmp_path / "other")
+    for first, second in zip(one, other, strict=True):
+        assert first.read_bytes() == second.read_bytes()
+    assert b"<dc:date>" not in one[0].read_bytes()
+
+
+def test_excluded_networks_are_hollow(records: MakeMany, tmp_path: Path) -> None:
+    found = [
+        replace(row, truth={**row.truth, "fitted": row.recipe["seed"] != 0}) for row in records(measures=("good",))
+    ]
+    fills = marks(scatter(found, tmp_path)[0])
+    assert fills.count("none") == 5
+    all_excluded = [replace(row, truth={**row.truth, "fitted": False}) for row in found]
+    assert set(marks(scatter(all_excluded, tmp_path)[0])) == {"none"}
+
+
+def test_no_points_no_figure(record: Make, tmp_path: Path) -> None:
+    assert scatter([record(status="failed", value=None, reason="why")], tmp_path) == []
+    assert scatter([], tmp_path) == []
+
+
+def test_one_point_constants_and_unknown_noise_are_drawn(record: Make, tmp_path: Path) -> None:
+    assert len(scatter([record()], tmp_path)) == 4
+    bare = [replace(record(seed=seed), recipe={"model": "m", "dataset": "d", "seed": seed}) for seed in range(3)]
+    assert len(scatter(bare, tmp_path)) == 4
+
+
+def test_hostile_names_stay_in_the_folder_and_warn_of_nothing(record: Make, tmp_path: Path) -> None:
+    name = "../../x/$\\frac{1}$ 漢字 \U0001f600 <b>&\x00\n" + "y" * 10_000
+    folder = tmp_path / "plots"
+    written = scatter(
+        [record(name, ratio=r, value=r, model=name, recipe={"dataset": name}) for r in (0.0, 1.0)], folder
+    )
+    assert {path.parent for path in written} == {folder}
+    assert sorted(tmp_path.iterdir()) == [folder]
+    assert all(path.exists() and len(path.name) < 130 for path in written)
+    ElementTree.parse(written[0])
+
+
+def test_no_figure_is_left_open_and_no_setting_changed(records: MakeMany, tmp_path: Path) -> None:
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    scatter(records(seeds=1, measures=("good",)), tmp_path)
+    assert dict(matplotlib.rcParams) == before
+    assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()

@@ -1,0 +1,200 @@
+"""Scores from records: who enters, who is excluded, who is ranked, what is said of the cost."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from sharpbench.record import Record
+from sharpbench.report.scores import Score, score
+from sharpbench.report.summaries import Failure, environment_text, relative_error
+from sharpbench.statistics import kendall
+
+Make = Callable[..., Record]
+MakeMany = Callable[..., list[Record]]
+
+
+def only(scores: tuple[Score, ...], label: str, model: str = "mlp") -> Score:
+    (found,) = (row for row in scores if (row.label, row.model) == (label, model))
+    return found
+
+
+def test_a_row_says_how_well_a_measure_orders_the_networks(records: MakeMany) -> None:
+    rows = records()
+    found = only(score(rows), "confounded")
+    mine = [row for row in rows if row.label == "confounded"]
+    assert found.marginal.value == kendall(
+        [row.value or 0 for row in mine], [float(row.truth["gap"] or 0) for row in mine]
+    )
+    assert (found.ok, found.total, found.networks, found.excluded, found.complete) == (25, 25, 25, 0, True)
+    assert found.within.cells == 5
+    assert found.within.interval is not None
+    assert found.converged == 1
+
+
+def test_the_within_cell_tau_ranks_and_a_confounded_measure_falls_behind(records: MakeMany) -> None:
+    scores = score(records())
+    good, confounded = only(scores, "good"), only(scores, "confounded")
+    assert good.ranked_by == "within"
+    assert (good.rank, confounded.rank) == (1, 2)
+    assert confounded.marginal.value is not None
+    assert confounded.marginal.value > 0.85
+
+
+def test_cells_too_small_for_an_interval_are_ranked_by_the_marginal_tau(records: MakeMany) -> None:
+    found = only(score(records(seeds=4)), "good")
+    assert (found.ranked_by, found.rank) == ("marginal", 1)
+    assert found.within.interval is None
+    assert found.within.reason == "the smallest cell holds 4 networks, an interval needs 5"
+    unknown = only(score(records(seeds=2)), "good")
+    assert (unknown.rank, unknown.marginal.interval) == (None, None)
+
+
+def test_a_network_enters_once_with_its_latest_success(records: MakeMany) -> None:
+    rows = records()
+    failed = [replace(row, status="failed", value=None, reason="out of luck") for row in rows]
+    expected = score(rows)
+    assert score([*failed, *rows]) == expected
+    assert score([*rows, *failed]) == expected
+    assert score([*rows, *rows]) == expected
+
+
+def test_the_order_of_records_does_not_matter(records: MakeMany) -> None:
+    rows = [*records(), *records(model="lenet", seeds=3)]
+    shuffled = random.Random(0).sample(rows, len(rows))
+    assert score(shuffled) == score(rows)
+    assert [row.model for row in score(rows)] == ["lenet"] * 7 + ["mlp"] * 7
+
+
+def test_the_gate_excludes_what_is_not_fitted_and_says_how_many(records: MakeMany) -> None:
+    rows = records()
+    expected = only(score(rows), "good")
+    late = [
+        replace(row, recipe={**row.recipe, "seed": 99}, truth={**row.truth, **change}, value=1e9)
+        for row, change in zip(rows[:9:3], ({"fitted": False}, {"gap": None}, {"fitted": None}), strict=True)
+    ]
+    late = [replace(row, recipe={**row.recipe, "seed": 90 + index}) for index, row in enumerate(late)]
+    found = only(score([*rows, *late]), "good")
+    assert found.excluded == 3
+    assert found.total == 28
+    assert (found.networks, found.marginal) == (25, expected.marginal)
+    assert found.complete
+    everything = [replace(row, truth={**row.truth, "fitted": False}) for row in rows]
+    none = only(score(everything), "good")
+    assert (none.networks, none.excluded, none.rank, none.marginal.value) == (0, 25, None, None)
+    assert none.marginal.reason == "0 networks, tau needs 2"
+
+
+def test_partial_rows_stand_below_unranked_with_their_reasons(records: MakeMany) -> None:
+    rows = [
+        replace(row, status="skipped", value=None, reason="no ReLU")
+        if row.label == "good" and row.recipe["label_noise"] == 1
+        else row
+        for row in records()
+    ]
+    rows[0] = replace(rows[0], status="oom", value=None, reason=None)
+    scores = score(rows)
+    found = only(scores, "good")
+    assert scores[-1] is found
+    assert (found.partial, found.rank, found.ok, found.total) == (True, None, 19, 25)
+    assert found.failures == (Failure("skipped", "no ReLU", 5), Failure("oom", "no reason given", 1))
+    assert only(scores, "confounded").rank == 1
+
+
+def test_a_measure_that_was_not_run_everywhere_is_partial(records: MakeMany) -> None:
+    rows = [row for row in records() if row.label != "good" or row.recipe["seed"] != 4]
+    found = only(score(rows), "good")
+    assert (found.partial, found.ok, found.total) == (True, 20, 25)
+
+
+def test_baselines_are_there_unranked_from_the_covariates(records: MakeMany) -> None:
+    rows = records()
+    scores = score(rows)
+    assert [row.label for row in scores if row.kind == "baseline"] == [
+        "label noise",
+        "training loss",
+        "parameter norm",
+        "random",
+    ]
+    assert all(row.rank is None and not row.partial for row in scores if row.kind == "baseline")
+    noise = only(scores, "label noise")
+    assert noise.marginal.value is not None
+    assert noise.marginal.value > 0.85
+    assert noise.within.value is None
+    assert only(score(rows, seed=0), "random") == only(scores, "random") != only(score(rows, seed=1), "random")
+    missing = [replace(row, truth={**row.truth, "parameter_norm": None}) for row in rows]
+    assert only(score(missing), "parameter norm").marginal.reason == "0 networks, tau needs 2"
+
+
+def test_the_random_baseline_of_a_model_does_not_depend_on_the_others(records: MakeMany) -> None:
+    rows = records()
+    assert only(score(rows), "random") == only(score([*records(model="lenet"), *rows]), "random")
+
+
+def test_costs_are_medians_and_seconds_stay_with_their_environment(record: Make) -> None:
+    rows = [
+        record(
+            ratio=0.1 * index,
+            value=float(index),
+            seconds=second,
+            gradients=gradient,
+            peak_bytes=peak,
+            environment=place,
+        )
+        for index, (second, gradient, peak, place) in enumerate(
+            [(1.0, 2.0, 10, {"processor": "P"}), (3.0, 3.0, 30, {"processor": "P"}), (9.0, 7.0, 20, {"processor": "Q"})]
+        )
+    ]
+    found = only(score([*rows, record(ratio=0.9)]), "good")
+    assert [(each.environment, each.seconds, each.networks) for each in found.timings] == [
+        ("processor P", 2.0, 2),
+        ("processor Q", 9.0, 1),
+    ]
+    assert (found.gradients, found.peak_bytes) == (3.0, 20.0)
+
+
+def test_errors_are_relative_to_the_oracle_and_carry_its_mark(record: Make) -> None:
+    rows = [
+        record(ratio=0.0, value=1.1, exact=1.0, oracle="dense"),
+        record(ratio=0.1, value=2.0, exact=2.0, oracle="float64 engine"),
+        record(ratio=0.2, value=-3.0, exact=-2.0, oracle="dense"),
+        record(ratio=0.3),
+    ]
+    found = only(score(rows), "good").exactness
+    assert found is not None
+    assert (found.largest, found.median, found.networks) == (0.5, pytest.approx(0.1), 3)
+    assert found.oracle == "dense, float64 engine"
+    assert [relative_error(value, 0.0) for value in (0.0, 1e-9, -5.0)] == [0.0, 1.0, 1.0]
+
+
+def test_rows_of_one_label_in_two_settings_are_two_rows(record: Make) -> None:
+    rows = [
+        record(ratio=0.1 * index, value=float(index), dtype=dtype)
+        for index in range(4)
+        for dtype in ("float32", "float64")
+    ]
+    found = [row.name for row in score(rows) if row.kind == "measure"]
+    assert found == ["good (float32)", "good (float64)"]
+
+
+def test_equal_recipes_are_one_network_however_they_are_written(record: Make) -> None:
+    rows = [record("good", ratio=0.0), record("useless", ratio=0)]
+    assert only(score(rows), "good").total == 1
+
+
+def test_nothing_gives_nothing(record: Make) -> None:
+    assert score([]) == ()
+    bare: dict[str, Any] = {"status": "failed", "value": None, "reason": "no weights"}
+    found = only(score([replace(record(**bare), recipe={}, truth={})]), "good", "None")
+    assert (found.ok, found.total, found.excluded, found.complete, found.converged) == (0, 1, 1, False, None)
+
+
+def test_an_environment_is_one_line() -> None:
+    assert (
+        environment_text({"torch": "2.13", "cuda": None, "tf32": False, "cores": 2})
+        == "cores 2, tf32 false, torch 2.13"
+    )

@@ -1,0 +1,55 @@
+"""Numbers and names as readers see them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from sharpbench.record import Record
+from sharpbench.report.scores import score
+from sharpbench.report.text import correlation, error, memory, notes, number, plain, tau_text
+from sharpbench.statistics import Interval, Tau
+
+
+def test_numbers() -> None:
+    assert [correlation(value) for value in (0.864, -0.001, 1.0, -0.5)] == ["0.86", "0.00", "1.00", "-0.50"]
+    assert [number(value) for value in (None, 0.01234, 2.5, 12345.6, 0.0)] == ["-", "0.0123", "2.5", "12,346", "0"]
+    assert [error(value) for value in (0.0, 3.14e-10, 0.5)] == ["0", "3.1e-10", "5.0e-01"]
+    assert [memory(size) for size in (None, 0, 999, 1000, 999_600, 12.3e6, 5e9, 7e12, 8e15)] == [
+        "-", "0 B", "999 B", "1 kB", "1 MB", "12.3 MB", "5 GB", "7 TB", "8e+03 TB",
+    ]  # fmt: skip
+
+
+def test_a_tau_without_an_interval_or_a_value() -> None:
+    assert tau_text(Tau(0.5, Interval(-0.25, 0.751), None, 9, 3)) == "0.50 [-0.25, 0.75]"
+    assert tau_text(Tau(0.5, None, "too few", 9, 3)) == "0.50"
+    assert tau_text(Tau(None, None, "constant", 9, 3)) == "-"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("one\ntwo\r\n\tthree", "one two three"),
+        ("\x1b[31mred\x07\x00", "[31mred"),
+        ("\u202ereversed\u2028line\ud800", "reversed line"),
+        ("0123456789" * 1000, "0123456789012345678…"),
+        (" " * 10_000, ""),
+        ("", ""),
+    ],
+)
+def test_plain_is_one_short_line_that_cannot_steer_a_terminal(text: str, expected: str) -> None:
+    found = plain(text, 20)
+    assert found.replace("…", "") == expected.replace("…", "")
+    assert len(found) <= 20
+    assert found.isprintable()
+
+
+def test_notes_group_the_names_by_what_is_missing(records: Callable[..., list[Record]]) -> None:
+    scores = [row for row in score(records(seeds=3)) if row.kind == "measure"]
+    assert notes(scores) == [
+        (
+            "no interval of tau within: the smallest cell holds 3 networks, an interval needs 5",
+            ["good", "confounded", "useless"],
+        )
+    ]

@@ -1,0 +1,91 @@
+"""Comparisons on the same networks, and ranks that are shared where nothing tells two measures apart."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from sharpbench.statistics import marginal_tau, paired_difference, shared_ranks, within_tau
+
+CELLS = np.repeat(np.arange(5), 8)
+
+
+def drawn(seed: int = 0) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    rng = np.random.default_rng(seed)
+    y = 0.8 * CELLS + rng.standard_normal(40)
+    noise = {"best": 0.05, "equal": 0.05, "middling": 0.6, "bad": 30.0}
+    return y, {name: y + scale * rng.standard_normal(40) for name, scale in noise.items()}
+
+
+@pytest.mark.parametrize("within", [False, True])
+def test_ranks_are_shared_where_the_interval_of_the_difference_holds_0(within: bool) -> None:
+    y, measures = drawn()
+    assert shared_ranks(list(measures.values()), y, CELLS, within=within) == (1, 1, 3, 4)
+    for (name, one), (other_name, other) in itertools.permutations(measures.items(), 2):
+        found = paired_difference(one, other, y, CELLS, within=within)
+        assert found is not None
+        assert found[0] in found[1]
+        assert (0.0 in found[1]) == ({name, other_name} == {"best", "equal"})
+
+
+def test_ranks_do_not_depend_on_the_order_of_the_measures() -> None:
+    y, measures = drawn(seed=1)
+    names = list(measures)
+    expected = dict(zip(names, shared_ranks([measures[name] for name in names], y, CELLS, within=True), strict=True))
+    for order in itertools.permutations(names):
+        assert shared_ranks([measures[name] for name in order], y, CELLS, within=True) == tuple(
+            expected[name] for name in order
+        )
+
+
+def test_an_uncertain_row_is_not_ranked_above_a_higher_tau() -> None:
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        y = 0.8 * CELLS + rng.standard_normal(40)
+        measures = [y + scale * rng.standard_normal(40) for scale in (0.1, 0.5, 1, 2, 4, 8)]
+        taus = [within_tau(measure, y, CELLS).value for measure in measures]
+        ranks = shared_ranks(measures, y, CELLS, within=True)
+        ordered = [rank for _, rank in sorted(zip(taus, ranks, strict=True), key=lambda pair: -(pair[0] or 0))]
+        assert ordered == sorted(rank or 0 for rank in ranks)
+        assert ordered[0] == 1
+
+
+def test_the_difference_is_that_of_the_taus_and_changes_its_sign() -> None:
+    y, measures = drawn(seed=2)
+    one, other = measures["middling"], measures["bad"]
+    found, reverse = (paired_difference(*pair, y, CELLS, within=False) for pair in ((one, other), (other, one)))
+    assert found is not None
+    assert reverse is not None
+    assert found[0] == pytest.approx(
+        (marginal_tau(one, y, CELLS).value or 0) - (marginal_tau(other, y, CELLS).value or 0)
+    )
+    assert (reverse[1].low, reverse[1].high) == (pytest.approx(-found[1].high), pytest.approx(-found[1].low))
+
+
+def test_pairing_is_narrower_than_two_intervals() -> None:
+    y, measures = drawn(seed=3)
+    one = measures["middling"]
+    other = one + 0.05 * np.random.default_rng(9).standard_normal(40)
+    found = paired_difference(one, other, y, CELLS, within=False)
+    alone = marginal_tau(one, y, CELLS).interval
+    assert found is not None
+    assert alone is not None
+    assert found[1].high - found[1].low < 0.5 * (alone.high - alone.low)
+
+
+def test_the_same_order_differs_by_nothing() -> None:
+    y, measures = drawn()
+    found = paired_difference(measures["bad"], np.exp(measures["bad"] / 100), y, CELLS, within=True)
+    assert found is not None
+    assert (found[0], found[1].low, found[1].high) == (0, 0, 0)
+
+
+def test_a_measure_without_an_interval_has_no_rank_and_takes_none() -> None:
+    y, measures = drawn()
+    constant = np.ones(40)
+    assert shared_ranks([constant, measures["bad"], measures["best"]], y, CELLS, within=False) == (None, 2, 1)
+    assert paired_difference(constant, measures["bad"], y, CELLS, within=False) is None
+    assert shared_ranks([measures["best"]], y, np.arange(40), within=True) == (None,)
+    assert shared_ranks([], y, CELLS, within=True) == ()

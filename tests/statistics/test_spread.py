@@ -1,0 +1,113 @@
+"""The variance behind the intervals: against leaving networks out by hand, and against drawing populations again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sharpbench.statistics import marginal_tau, paired_difference, within_tau
+from sharpbench.statistics.spread import spread
+from sharpbench.statistics.tau import marginal_kernel, within_kernel
+
+
+def weighted_sum(kernel: np.ndarray, cells: np.ndarray, left_out: int | None = None) -> float:
+    """The kernel's sum over ordered pairs, each block of two cells as its mean times the pairs of the full design."""
+    kept = np.array([index != left_out for index in range(len(cells))])
+    total = 0.0
+    for one in np.unique(cells):
+        for other in np.unique(cells):
+            rows, columns = np.flatnonzero((cells == one) & kept), np.flatnonzero((cells == other) & kept)
+            size, size_other = (cells == one).sum(), (cells == other).sum()
+            pairs = len(rows) * (len(rows) - 1) if one == other else len(rows) * len(columns)
+            full = size * (size - 1) if one == other else size * size_other
+            total += kernel[np.ix_(rows, columns)].sum() / pairs * full
+    return total
+
+
+def test_single_is_the_stratified_jackknife_with_the_weights_of_the_cells_kept() -> None:
+    rng = np.random.default_rng(0)
+    cells = np.repeat([0, 1, 2], [3, 5, 4])
+    half = rng.standard_normal((12, 12))
+    kernel = half + half.T
+    np.fill_diagonal(kernel, 0)
+    without = np.array([weighted_sum(kernel, cells, left_out) for left_out in range(12)])
+    expected = 0.0
+    for cell in range(3):
+        part = without[cells == cell]
+        expected += (len(part) - 1) / len(part) * float(((part - part.mean()) ** 2).sum())
+    single = spread(kernel, cells).single
+    assert float(single @ single) == pytest.approx(expected, rel=1e-12)
+    assert weighted_sum(kernel, cells) == pytest.approx(kernel.sum())
+
+
+def test_pairs_that_are_the_sum_of_their_members_have_no_excess() -> None:
+    cells = np.repeat([0, 1, 2], [4, 5, 6])
+    own = np.random.default_rng(1).standard_normal((15, 3))
+    kernel = own[:, cells] + own[:, cells].T  # a network's part may depend on the cell of the other
+    np.fill_diagonal(kernel, 0)
+    assert np.abs(spread(kernel, cells).excess).max() < 1e-12
+
+
+@pytest.mark.parametrize("within", [False, True])
+@pytest.mark.parametrize("kind", ["moderate", "confounded"])
+def test_jackknife_minus_excess_is_unbiased_and_the_jackknife_alone_is_not(
+    kind: str, within: bool, population: Callable[..., Any]
+) -> None:
+    rng, taus, corrected, jackknifed = np.random.default_rng(2), [], [], []
+    for _ in range(600):
+        x, y, cells = population(kind, rng, configurations=3, networks=5)
+        taus.append((within_tau if within else marginal_tau)(x, y, cells).value)
+        found = spread(within_kernel(x, y, cells) if within else marginal_kernel(x, y), cells)
+        jackknifed.append(float(found.single @ found.single))
+        corrected.append(jackknifed[-1] - float(found.excess @ found.excess))
+    variance = np.var(taus)
+    scatter = np.std(corrected) / np.sqrt(600) + variance * np.sqrt(3 / 600)
+    assert np.mean(corrected) == pytest.approx(variance, abs=3 * scatter)
+    assert np.mean(jackknifed) > variance + 3 * scatter
+
+
+def covers(tau: Any, kind: str, population: Callable[..., Any], *, trials: int, design: tuple[int, int]) -> float:
+    """The share of populations whose interval holds the expected tau."""
+    rng = np.random.default_rng(5)
+    found = [tau(*population(kind, rng, configurations=design[0], networks=design[1])) for _ in range(trials)]
+    expected = float(np.mean([each.value for each in found]))
+    return float(np.mean([expected in each.interval for each in found]))
+
+
+@pytest.mark.parametrize("kind", ["moderate", "confounded", "nearly perfect"])
+def test_intervals_cover_as_often_as_they_say(kind: str, population: Callable[..., Any]) -> None:
+    # 93 % of 250 trials, less two standard errors of the share
+    for tau, design in ((marginal_tau, (3, 4)), (marginal_tau, (5, 5)), (within_tau, (5, 5))):
+        assert covers(tau, kind, population, trials=250, design=design) >= 0.93 - 2 * 0.016
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("design", [(3, 4), (5, 4), (3, 5), (5, 5), (4, 10)])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "moderate", "independent", "confounded", "strong", "nearly perfect",
+        "negative", "heavy tails", "unequal spread", "ties",
+    ],
+)  # fmt: skip
+def test_intervals_cover_93_percent_of_2000_trials(
+    kind: str, design: tuple[int, int], population: Callable[..., Any]
+) -> None:
+    assert covers(marginal_tau, kind, population, trials=2000, design=design) >= 0.93
+    if design[1] >= 5:
+        assert covers(within_tau, kind, population, trials=2000, design=design) >= 0.93
+
+
+def test_intervals_of_differences_cover() -> None:
+    rng, differences = np.random.default_rng(6), []
+    cells = np.repeat(np.arange(5), 5)
+    for _ in range(250):
+        y = 0.8 * cells + rng.standard_normal(25)
+        one, other = y + 0.3 * rng.standard_normal(25), y + 2 * rng.standard_normal(25)
+        differences.append(paired_difference(one, other, y, cells, within=True))
+    expected = np.mean([each[0] for each in differences if each])
+    assert np.mean([expected in each[1] for each in differences if each]) >= 0.93 - 2 * 0.016
