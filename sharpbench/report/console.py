@@ -16,7 +16,7 @@ from sharpbench.report.summaries import environment_text
 from sharpbench.report.text import MISSING, error_text, memory, notes, number, plain, rank_text, tau_text
 
 LEAST_WIDTH = 112  # of a table that goes to a file
-FULL_WIDTH = 104  # of the terminal; narrower ones go without the last columns
+FULL_WIDTH = 106  # of the terminal; narrower ones go without the last columns
 HEADINGS = ("n", "tau", "tau within", "error", "seconds", "grads", "memory", "ok")
 DROPPED = 3
 NAME, REASON, NOTES_SHOWN = 40, 160, 12
@@ -54,7 +54,7 @@ def _table(rows: list[Score], console: Console) -> Table:
         box=box.SIMPLE_HEAD, width=None if console.is_terminal else width, padding=(0, 1, 0, 0), pad_edge=False
     )
     table.add_column("rank", justify="right", no_wrap=True)
-    table.add_column("measure", overflow="fold")
+    table.add_column("measure", overflow="fold", min_width=None if narrow else 14)
     for heading in HEADINGS[: -DROPPED if narrow else None]:
         table.add_column(heading, justify="right", no_wrap=True)
     for row, following in zip(rows, [*rows[1:], None], strict=True):

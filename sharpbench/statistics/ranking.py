@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from sharpbench.statistics.interval import ROUNDING, Interval, around_correlation
 from sharpbench.statistics.spread import Integers, Spread, spread
-from sharpbench.statistics.tau import checked, marginal_kernel, marginal_tau, within_kernel, within_tau
+from sharpbench.statistics.tau import checked, informative, marginal_kernel, marginal_tau, within_kernel, within_tau
 
 
 def paired_difference(
@@ -47,6 +48,7 @@ class _Judged:
 
     tau: float
     spread: Spread
+    networks: int  # in the cells that count
     freedom: int
 
     def minus(self, other: _Judged) -> tuple[float, Interval]:
@@ -54,8 +56,8 @@ class _Judged:
         difference, variance = self.tau - other.tau, (self.spread - other.spread).variance()
         if abs(difference) < ROUNDING and variance < ROUNDING:  # the two order the networks alike
             return 0.0, Interval(0.0, 0.0)
-        networks = len(self.spread.single)
-        half = around_correlation(difference / 2, variance / 4, freedom=self.freedom, networks=networks)
+        networks, freedom = min(self.networks, other.networks), min(self.freedom, other.freedom)
+        half = around_correlation(difference / 2, variance / 4, freedom=freedom, networks=networks)
         return difference, Interval(2 * half.low, 2 * half.high)
 
 
@@ -65,4 +67,5 @@ def _judged(x: ArrayLike, y: ArrayLike, cells: Sequence[int] | Integers, *, with
         return None
     first, second, codes = checked(x, y, cells)
     kernel = within_kernel(first, second, codes) if within else marginal_kernel(first, second)
-    return _Judged(tau.value, spread(kernel, codes), len(codes) - int(codes.max()) - 1)
+    used = codes[informative(first, second, codes)] if within else codes
+    return _Judged(tau.value, spread(kernel, codes), len(used), len(used) - len(np.unique(used)))

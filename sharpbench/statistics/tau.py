@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import kendalltau
 
 from sharpbench.statistics.interval import Interval, around_correlation
@@ -76,17 +76,28 @@ def within_tau(x: ArrayLike, y: ArrayLike, cells: Sequence[int] | Integers) -> T
     It cannot be raised by what differs between cells. cells [n] as in `marginal_tau`.
     """
     first, second, codes = checked(x, y, cells)
-    taus = [kendall(first[codes == cell], second[codes == cell]) for cell in np.unique(codes)]
-    defined = [tau for tau in taus if tau is not None]
-    if not defined:
+    used = informative(first, second, codes)
+    inside = np.unique(codes[used])
+    if not len(inside):
         return Tau(None, None, _undefined_within(first, second, codes), len(first), 0)
-    value = float(np.mean(defined))
-    count, least = _cell_sizes(codes)
+    taus = [kendall(first[codes == cell], second[codes == cell]) for cell in inside]
+    value = float(np.mean([tau for tau in taus if tau is not None]))
+    least = _cell_sizes(codes)[1]
     if least < WITHIN_LEAST:
-        return Tau(value, None, _too_few(least, WITHIN_LEAST), len(first), len(defined))
+        return Tau(value, None, _too_few(least, WITHIN_LEAST), len(first), len(inside))
     variance = spread(within_kernel(first, second, codes), codes).variance()
-    interval = around_correlation(value, variance, freedom=len(first) - count, networks=len(first))
-    return Tau(value, interval, None, len(first), len(defined))
+    networks = int(used.sum())
+    interval = around_correlation(value, variance, freedom=networks - len(inside), networks=networks)
+    return Tau(value, interval, None, len(first), len(inside))
+
+
+def informative(x: Floats, y: Floats, cells: Integers) -> NDArray[np.bool_]:
+    """[n] Whether tau is defined in the network's cell: neither side is constant there."""
+    used = np.zeros(len(x), dtype=np.bool_)
+    for cell in np.unique(cells):
+        inside = cells == cell
+        used[inside] = not (_constant(x[inside]) or _constant(y[inside]))
+    return used
 
 
 def marginal_kernel(x: Floats, y: Floats) -> Floats:
@@ -109,13 +120,11 @@ def marginal_kernel(x: Floats, y: Floats) -> Floats:
 def within_kernel(x: Floats, y: Floats, cells: Integers) -> Floats:
     """The same for the mean over cells of tau within the cell."""
     kernel = np.zeros((len(x), len(x)))
-    defined = 0
-    for cell in np.unique(cells):
+    used = np.unique(cells[informative(x, y, cells)])
+    for cell in used:
         inside = np.flatnonzero(cells == cell)
-        block = marginal_kernel(x[inside], y[inside])
-        kernel[np.ix_(inside, inside)] = block
-        defined += bool(block.any()) or kendall(x[inside], y[inside]) is not None
-    return kernel / max(defined, 1)
+        kernel[np.ix_(inside, inside)] = marginal_kernel(x[inside], y[inside]) / len(used)
+    return kernel
 
 
 def checked(x: ArrayLike, y: ArrayLike, cells: Sequence[int] | Integers) -> tuple[Floats, Floats, Integers]:

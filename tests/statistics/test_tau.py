@@ -67,6 +67,21 @@ def test_tau_within_is_the_mean_over_the_cells_in_which_it_is_defined() -> None:
     assert tau.value in tau.interval
 
 
+def test_cells_without_a_tau_do_not_make_the_interval_narrower() -> None:
+    rng = np.random.default_rng(8)
+    cells = np.repeat(np.arange(5), 5)
+    x, y = np.arange(25.0), np.arange(25.0) + 0.1 * rng.standard_normal(25)
+    x[5:] = 0.0
+    alone, among = within_tau(x[:5], y[:5], cells[:5]), within_tau(x, y, cells)
+    assert (alone.value, alone.interval) == (among.value, among.interval)
+    x[:5], y[:5] = rng.standard_normal((2, 5))
+    alone, among = within_tau(x[:5], y[:5], cells[:5]), within_tau(x, y, cells)
+    assert alone.interval is not None
+    assert among.interval is not None
+    assert among.interval.low == pytest.approx(alone.interval.low, abs=1e-12)
+    assert among.cells == 1
+
+
 def test_what_is_constant_in_every_cell_has_no_tau_within() -> None:
     cells = np.repeat([0, 1], 5)
     tau = within_tau(cells, np.arange(10), cells)
