@@ -11,10 +11,10 @@ run: $(VENV)/.run  ## the main job: train on the embedded digits, measure, print
 	$(BIN)/sharpbench run --measures minimum,normalized --models lenet,mlp
 
 test: $(VENV)/.test  ## the tests, without the slow ones
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2
 
 slow: $(VENV)/.test  ## the slow tests alone
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest --numprocesses 2 -m slow
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

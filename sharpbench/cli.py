@@ -235,5 +235,7 @@ def _publish(records: Sequence[Record], output: Path) -> None:
 
     scores = score(records)
     console.show(scores, records, Console())
-    (output / "LEADERBOARD.md").write_text(markdown.leaderboard(scores, records, version=__version__), encoding="utf-8")
     plots.scatter(records, output / "plots")
+    page = markdown.leaderboard(scores, records, version=__version__, overview="plots/overview.svg")
+    (output / "LEADERBOARD.md").write_text(page, encoding="utf-8")
+    typer.echo(f"{output / 'LEADERBOARD.md'}, plots in {output / 'plots'}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 
 from sharpbench import Estimate, Measure, Subject
 from sharpbench.contract import Invariance
-from sharpbench.curvature import exact_traces, reference_traces
+from sharpbench.curvature import certificate, exact_traces, reference_traces
 from sharpbench.symmetry import GAP, RescalingGroup, group_of, minimise
 
 
@@ -19,7 +19,8 @@ from sharpbench.symmetry import GAP, RescalingGroup, group_of, minimise
 class Minimum(Measure):
     """min_u sum_b tr H_b exp(-2 (B u)_b): the smallest Hessian trace of any rescaled network.
 
-    H_b is the diagonal block of parameter tensor b in the Hessian of the mean loss, biases included, and B the
+    H_b is the diagonal block of parameter tensor b in the Hessian of the mean loss, biases included (in the
+    Gauss-Newton matrix where the network is not certified piecewise affine; details.matrix says which), and B the
     basis of the network's rescaling group, one scale a tensor, read off its graph. For a chain of layers this
     is the paper's Definition 1; without biases its Theorem 1, L (prod_l tr H_l)^(1/L), which is what the solve
     returns there in closed form. Elsewhere Newton's method, with a duality gap in the record. Operators that
@@ -39,10 +40,14 @@ class Minimum(Measure):
         group = group_of(subject.graph, set(subject.params))
         examples, _ = next(subject.batches)
         change = group.verify(lambda params: subject.apply(params, examples), subject.params, generator=generator)
-        return _estimate(subject.once(exact_traces), group, change)
+        estimate = _estimate(subject.once(exact_traces), group, change)
+        certified = not any(subject.once(certificate).values())
+        return replace(estimate, details={**estimate.details, "matrix": "hessian" if certified else "gauss-newton"})
 
     def exact(self, subject: Subject) -> float | None:
-        """The same minimum over the reference traces."""
+        """The same minimum over the reference traces; None where those are not of the same matrix."""
+        if any(subject.once(certificate).values()):
+            return None
         return _estimate(reference_traces(subject), group_of(subject.graph, set(subject.params)), 0.0).value
 
     def invariances(self) -> frozenset[Invariance]:

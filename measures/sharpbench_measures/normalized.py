@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sharpbench import Estimate, InvalidInput, Measure, NotApplicable, Subject
 from sharpbench.contract import Invariance
-from sharpbench.curvature import exact_diagonal, reference_diagonal
+from sharpbench.curvature import certificate, exact_diagonal, reference_diagonal
 from sharpbench.subject import Params
 from sharpbench.symmetry import scale_columns, scale_rows_and_columns
 
@@ -27,8 +27,9 @@ CHUNK = 8
 class Normalized(Measure):
     """sum over layers of min_{s,t>0} sum_ij D_ij s_i t_j + V_ij / (s_i t_j), weights only, biases excluded.
 
-    D is the diagonal of the Hessian of the mean loss and V the squared weight, both summed over kernel
-    positions to [out, in]. The objective is convex in log s, log t; alternating exact updates minimise it.
+    D is the diagonal of the Hessian of the mean loss (with diagonal=exact of its Gauss-Newton matrix, the same
+    where the network is certified piecewise affine; details.matrix says which) and V the squared weight, both
+    summed over kernel positions to [out, in]. The objective is convex in log s, log t; alternating exact updates minimise it.
 
     diagonal: exact; or estimated from `samples` differences of gradients g, always in float64:
         arxiv: D ~ E[r (g(theta + e r) - g(theta - e r))] / 2e, r ~ N(0, I);
@@ -63,7 +64,12 @@ class Normalized(Measure):
         return self._minimise(doubled, self._differences(doubled, generator), probes=self.samples)
 
     def exact(self, subject: Subject) -> float | None:
-        """The same minimum over the reference diagonal, whatever `diagonal` approximates it by."""
+        """The same minimum over the reference diagonal, whatever `diagonal` approximates it by.
+
+        None where the network is not certified piecewise affine: the exact diagonal is then Gauss-Newton's.
+        """
+        if any(subject.once(certificate).values()):
+            return None
         return self._minimise(subject, reference_diagonal(subject), probes=0).value
 
     def invariances(self) -> frozenset[Invariance]:
@@ -92,6 +98,7 @@ class Normalized(Measure):
             converged=all(layer.gradient <= CONVERGED for layer in solved.values()),
             details={
                 "diagonal": self.diagonal,
+                "matrix": "hessian" if probes or not any(subject.once(certificate).values()) else "gauss-newton",
                 "gradient": max(layer.gradient for layer in solved.values()),
                 "attained": not any(layer.dropped for layer in solved.values()),
                 "dropped": sum(layer.dropped for layer in solved.values()),

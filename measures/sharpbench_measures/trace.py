@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -9,7 +10,14 @@ import torch
 
 from sharpbench import Estimate, InvalidInput, Measure, NotApplicable, Subject
 from sharpbench.contract import Invariance
-from sharpbench.curvature import DENSE_LIMIT, exact_traces, hutchinson_trace, reference_traces
+from sharpbench.curvature import (
+    DENSE_LIMIT,
+    certificate,
+    exact_traces,
+    hutchinson_trace,
+    reference_traces,
+    residual_traces,
+)
 
 
 @dataclass(frozen=True)
@@ -17,8 +25,12 @@ class Trace(Measure):
     """tr H of the mean loss over all parameters under measurement, biases included, natural log.
 
     method:
+        auto: exact where the network is certified piecewise affine in each parameter; elsewhere the exact
+            Gauss-Newton trace plus Hutchinson's estimate of what it lacks, over `samples` probes for each
+            parameter without a certificate, with its standard error.
         exact: sum_b tr J_b^T Lambda J_b through a square root of the output Hessian Lambda (Proposition 1),
-            C - 1 backward passes; the Hessian's trace where every block is piecewise affine.
+            C - 1 backward passes; never samples. Without a certificate it is the naive trace where the network
+            is small enough, and not applicable otherwise.
         naive: one Hessian-vector product a parameter, by the definition; small networks only.
         hutchinson: (1/m) sum v^T H v over `samples` random sign vectors v, with its standard error.
     """
@@ -26,7 +38,7 @@ class Trace(Measure):
     name: ClassVar[str] = "trace"
     title: ClassVar[str] = "trace of the Hessian"
     source: ClassVar[str] = "Ibayashi, Hamaguchi, Imaizumi 2021, Minimum Sharpness, Proposition 1; Hutchinson 1990"
-    method: Literal["exact", "naive", "hutchinson"] = "exact"
+    method: Literal["auto", "exact", "naive", "hutchinson"] = "auto"
     samples: int = 100
 
     def __post_init__(self) -> None:
@@ -34,24 +46,56 @@ class Trace(Measure):
             raise InvalidInput(f"samples={self.samples} must be at least 2, or there is no standard error")
 
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
-        """See Measure; deterministic unless method=hutchinson."""
+        """See Measure; deterministic where nothing is sampled."""
         if self.method == "hutchinson":
             return hutchinson_trace(subject, samples=self.samples, generator=generator)
-        if self.method == "exact":
-            traces = subject.once(exact_traces)
-        elif subject.size > DENSE_LIMIT:
-            raise NotApplicable(
-                f"{subject.size:,} parameters are too many for one Hessian-vector product each; "
-                f"the bound is {DENSE_LIMIT:,}, use method=exact"
-            )
-        else:
-            traces = reference_traces(subject)
-        return Estimate(sum(traces.values()), parts=traces, details={"method": self.method})
+        if self.method == "naive":
+            return _naive(subject)
+        obstacles = {name: found for name, found in subject.once(certificate).items() if found}
+        if not obstacles:
+            return _exact(subject)
+        if self.method == "auto":
+            return self._corrected(subject, tuple(obstacles), generator)
+        if subject.size <= DENSE_LIMIT:
+            return _naive(subject)
+        operators = sorted({operator for found in obstacles.values() for operator in found})
+        raise NotApplicable(f"no exact trace: not piecewise affine through {', '.join(operators)}; use method=auto")
+
+    def _corrected(self, subject: Subject, names: tuple[str, ...], generator: torch.Generator) -> Estimate:
+        traces = dict(subject.once(exact_traces))
+        residuals = residual_traces(subject, names, samples=self.samples, generator=generator)
+        for name, (residual, _) in residuals.items():
+            traces[name] += residual
+        certified = 1 - sum(subject.params[name].numel() for name in names) / subject.size
+        return Estimate(
+            sum(traces.values()),
+            stderr=math.sqrt(sum(stderr**2 for _, stderr in residuals.values())),
+            parts=traces,
+            probes=self.samples * len(names),
+            details={"method": "gauss-newton + hutchinson residual", "certified": certified},
+        )
 
     def exact(self, subject: Subject) -> float | None:
-        """The naive trace, or for large networks the exact one, in the subject's precision."""
+        """The naive trace, or for large certified networks the exact one in the subject's precision."""
+        if subject.size > DENSE_LIMIT and any(subject.once(certificate).values()):
+            return None
         return sum(reference_traces(subject).values())
 
     def invariances(self) -> frozenset[Invariance]:
         """A layer's block scales with the inverse square of its factor: none but permutations."""
-        return frozenset({"permutation"})
+        return frozenset() if self.method == "hutchinson" else frozenset({"permutation"})
+
+
+def _exact(subject: Subject) -> Estimate:
+    traces = subject.once(exact_traces)
+    return Estimate(sum(traces.values()), parts=traces, details={"method": "exact", "certified": 1.0})
+
+
+def _naive(subject: Subject) -> Estimate:
+    if subject.size > DENSE_LIMIT:
+        raise NotApplicable(
+            f"{subject.size:,} parameters are too many for one Hessian-vector product each; "
+            f"the bound is {DENSE_LIMIT:,}, use method=auto"
+        )
+    traces = reference_traces(subject)
+    return Estimate(sum(traces.values()), parts=traces, details={"method": "naive"})

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar, final
 
 import torch
-import torch.nn.functional as F  # noqa: N812  the name that torch's users know
+import torch.nn.functional as F
 from torch import Tensor
 
 from sharpbench.datasets.data import Data, Dataset, pixels
@@ -49,9 +49,7 @@ def _enlarged(images: Tensor) -> Tensor:
     The points fall on fourteenths of a pixel, so 14 * 14 times the result is a whole number: rounding to
     it makes every bit, and with it the hash of the data, the same on every machine and torch version.
     """
-    enlarged = F.interpolate(
-        images.double().unsqueeze(1), size=(28, 28), mode="bilinear", align_corners=False
-    )
+    enlarged = F.interpolate(images.double().unsqueeze(1), size=(28, 28), mode="bilinear", align_corners=False)
     return ((14 * 14 * enlarged).round() / (14 * 14 * 16)).to(torch.float32)
 
 

@@ -65,14 +65,11 @@ def _sizes(stream: BufferedIOBase, path: Path, dimensions: int) -> tuple[int, ..
             f"(unsigned bytes, dimensions: {dimensions}) is expected; {_REMEDY}"
         )
     if len(header) < length:
-        raise InvalidInput(
-            f"file '{path}' ends after {len(header)} of its header's {length} bytes; {_REMEDY}"
-        )
+        raise InvalidInput(f"file '{path}' ends after {len(header)} of its header's {length} bytes; {_REMEDY}")
     sizes = struct.unpack(f">{dimensions}I", header[4:])
     if not 0 < math.prod(sizes) <= _LARGEST:
         raise InvalidInput(
-            f"file '{path}' declares the sizes {_times(sizes)} where 1 to {_LARGEST} bytes are expected; "
-            f"{_REMEDY}"
+            f"file '{path}' declares the sizes {_times(sizes)} where 1 to {_LARGEST} bytes are expected; {_REMEDY}"
         )
     return sizes
 
@@ -82,9 +79,7 @@ def _elements(stream: BufferedIOBase, path: Path, sizes: tuple[int, ...]) -> Ten
     content = stream.read(expected + 1)  # the one byte shows what trails, and lets gzip check its CRC
     if len(content) != expected:
         found = "more bytes" if len(content) > expected else f"{len(content)} bytes"
-        raise InvalidInput(
-            f"file '{path}' holds {found} after its header where it declares {expected}; {_REMEDY}"
-        )
+        raise InvalidInput(f"file '{path}' holds {found} after its header where it declares {expected}; {_REMEDY}")
     return torch.frombuffer(bytearray(content), dtype=torch.uint8).reshape(sizes)
 
 

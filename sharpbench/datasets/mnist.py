@@ -166,14 +166,11 @@ def _read(raw: Path, file: MnistFile) -> Tensor:
     remedy = "restore the file, or delete it to have it downloaded"
     if tuple(content.shape) != file.sizes:
         raise InvalidInput(
-            f"file '{path}' holds {_counted(tuple(content.shape))} where MNIST has {_counted(file.sizes)}; "
-            f"{remedy}"
+            f"file '{path}' holds {_counted(tuple(content.shape))} where MNIST has {_counted(file.sizes)}; {remedy}"
         )
     if content.dim() == 1 and content.max() > 9:
         index = int((content > 9).nonzero()[0])
-        raise InvalidInput(
-            f"file '{path}' holds the label {content[index]} at {index} where 0..9 are; {remedy}"
-        )
+        raise InvalidInput(f"file '{path}' holds the label {content[index]} at {index} where 0..9 are; {remedy}")
     found = hashlib.sha256(idx_header(content.shape) + content.numpy().tobytes()).hexdigest()
     if found != file.sha256:
         raise InvalidInput(

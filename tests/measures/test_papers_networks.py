@@ -41,7 +41,9 @@ def double_backward_diagonal(subject: Subject) -> dict[str, torch.Tensor]:
     for key, slope in slopes.items():
         units = torch.eye(slope.numel(), dtype=slope.dtype).reshape(-1, *slope.shape)
         rows = [
-            torch.autograd.grad(slope, params[key], chunk, retain_graph=True, is_grads_batched=True, allow_unused=True)[0]
+            torch.autograd.grad(slope, params[key], chunk, retain_graph=True, is_grads_batched=True, allow_unused=True)[
+                0
+            ]
             for chunk in units.split(256)
         ]
         diagonal[key] = torch.cat([row.flatten(1) for row in rows]).diagonal().reshape(slope.shape)
@@ -89,7 +91,12 @@ def test_minimum_is_that_of_a_generic_optimiser(model: Model) -> None:
         return float(np.log(np.sum(weights * np.exp(-2 * alphas)) + np.sum(biases * np.exp(-2 * cumulative))))
 
     start = np.zeros(len(weights) - 1)
-    best = minimize(rescaled, start, method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-15, "maxiter": 20000, "maxfev": 20000})
+    best = minimize(
+        rescaled,
+        start,
+        method="Nelder-Mead",
+        options={"xatol": 1e-9, "fatol": 1e-15, "maxiter": 20000, "maxfev": 20000},
+    )
     estimate = measure("minimum", subject)
     assert estimate.value == pytest.approx(np.exp(best.fun), rel=1e-9)
     assert estimate.value <= measure("trace", subject).value
@@ -118,7 +125,13 @@ def test_normalized_is_that_of_a_generic_optimiser(model: Model) -> None:
         gradient = t * (D.T @ (weight / root)) - (V.T @ (curvature / root)) / t
         return 2 * float(root.sum()), gradient
 
-    best = minimize(eliminated, np.zeros(D.shape[1]), jac=True, method="L-BFGS-B", options={"ftol": 0.0, "gtol": 1e-10, "maxiter": 50000, "maxfun": 50000})
+    best = minimize(
+        eliminated,
+        np.zeros(D.shape[1]),
+        jac=True,
+        method="L-BFGS-B",
+        options={"ftol": 0.0, "gtol": 1e-10, "maxiter": 50000, "maxfun": 50000},
+    )
     assert estimate.parts[key] == pytest.approx(best.fun, rel=1e-9)
     assert estimate.converged
     assert not any(part.endswith("bias") for part in estimate.parts)
@@ -130,7 +143,9 @@ def test_neither_batches_nor_duplicates_change_anything(word: str, model: Model)
     """Seven examples in batches of 7, 3 (the last of one) and 2, and all of them twice."""
     whole = measure(word, subject_of(model, batch_size=7)).value
     subject = subject_of(model)
-    twice = Subject.from_module(subject.module, subject.inputs.repeat(2, 1, 1, 1), subject.targets.repeat(2), batch_size=4)
+    twice = Subject.from_module(
+        subject.module, subject.inputs.repeat(2, 1, 1, 1), subject.targets.repeat(2), batch_size=4
+    )
     for other in (subject_of(model, batch_size=3), subject_of(model, batch_size=2), twice):
         assert measure(word, other).value == pytest.approx(whole, rel=1e-10)
 
@@ -153,8 +168,12 @@ def test_layerwise_rescaling_changes_the_trace_alone(model: Model) -> None:
 @pytest.mark.parametrize("word", MEASURES)
 def test_oracles_agree(word: str) -> None:
     torch.manual_seed(0)
-    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 6), torch.nn.ReLU(), torch.nn.Linear(6, 4)).double()
-    subject = Subject.from_module(module, torch.randn(9, 3, 4, dtype=torch.float64), torch.randint(4, (9,)), batch_size=4)
+    module = torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.Linear(12, 6), torch.nn.ReLU(), torch.nn.Linear(6, 4)
+    ).double()
+    subject = Subject.from_module(
+        module, torch.randn(9, 3, 4, dtype=torch.float64), torch.randint(4, (9,)), batch_size=4
+    )
     assert named(word).exact(subject) == pytest.approx(measure(word, subject).value, rel=1e-10)
 
 
