@@ -29,7 +29,8 @@ class Normalized(Measure):
 
     D is the diagonal of the Hessian of the mean loss (with diagonal=exact of its Gauss-Newton matrix, the same
     where the network is certified piecewise affine; details.matrix says which) and V the squared weight, both
-    summed over kernel positions to [out, in]. The objective is convex in log s, log t; alternating exact updates minimise it.
+    summed over kernel positions to [out, in]. The objective is convex in log s, log t; alternating exact
+    updates minimise it.
 
     diagonal: exact; or estimated from `samples` differences of gradients g, always in float64:
         arxiv: D ~ E[r (g(theta + e r) - g(theta - e r))] / 2e, r ~ N(0, I);
