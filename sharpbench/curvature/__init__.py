@@ -1,14 +1,19 @@
 """Curvature: exact traces and diagonals, products, estimators, and the references they are tested against."""
 
-from sharpbench.curvature.certificate import certificate
-from sharpbench.curvature.hutchinson import hutchinson_trace, residual_traces
+from sharpbench.curvature.certificate import certificate, unused
+from sharpbench.curvature.dense import MATRIX_LIMIT, dense_ggn, dense_hessian
+from sharpbench.curvature.hutchinson import hutchinson_trace
 from sharpbench.curvature.products import ggnvp, hvp
 from sharpbench.curvature.pullback import exact_diagonal, exact_traces
 from sharpbench.curvature.reference import DENSE_LIMIT, reference_diagonal, reference_traces
+from sharpbench.curvature.residual import residual_forms, residual_traces, trace_estimate
 
 __all__ = [
     "DENSE_LIMIT",
+    "MATRIX_LIMIT",
     "certificate",
+    "dense_ggn",
+    "dense_hessian",
     "exact_diagonal",
     "exact_traces",
     "ggnvp",
@@ -16,5 +21,8 @@ __all__ = [
     "hvp",
     "reference_diagonal",
     "reference_traces",
+    "residual_forms",
     "residual_traces",
+    "trace_estimate",
+    "unused",
 ]

@@ -1,85 +1,135 @@
-"""Certificate: for which parameters the Gauss-Newton block provably equals the Hessian's diagonal block.
+"""Certificate: for which parameters the Hessian's diagonal block equals Gauss-Newton's, read off the graph.
 
-It does where the logits are piecewise affine in the parameter with all others fixed. That is read off the
-captured graph: a parameter is followed from where it enters, and every operator that it reaches must be
-piecewise affine in what depends on it. Whatever is not known to be so stands in the way: the certificate is
-conservative.
+Where the logits are piecewise affine in a parameter, all others fixed, the two blocks are equal: the Hessian is
+J^T Lambda J plus the second derivatives of the logits, which vanish. Every operator of the captured graph is
+asked what it does to that property; one that is not known destroys it. So the certificate can only be too modest.
+(Second derivatives at kinks are those of the linear piece, as automatic differentiation has them.)
 """
 
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import cast
 
-import torch
-from torch import fx
+from torch import Tensor, fx
 
+from sharpbench.curvature.operators import ADDED, AFFINE, AFFINE_IN, CONSTANT, PIECEWISE, PRODUCTS
 from sharpbench.errors import InvalidInput
 from sharpbench.graph import Graph
 from sharpbench.subject import Subject
 
-aten = torch.ops.aten
 
-PIECEWISE_AFFINE: frozenset[object] = frozenset(
-    {
-        *(aten.relu.default, aten.leaky_relu.default, aten.hardtanh.default, aten.relu6.default, aten.abs.default),
-        *(aten.threshold.default, aten.clamp.default, aten.clamp_min.default, aten.maximum.default),
-        *(aten.max_pool1d.default, aten.max_pool2d.default, aten.max_pool3d.default),
-        *(aten.avg_pool1d.default, aten.avg_pool2d.default, aten.avg_pool3d.default),
-        *(aten.adaptive_avg_pool1d.default, aten.adaptive_avg_pool2d.default, aten.adaptive_max_pool2d.default),
-        *(aten.mean.dim, aten.mean.default, aten.sum.dim_IntList, aten.sum.default, aten.neg.default),
-        *(aten.add.Tensor, aten.sub.Tensor, aten.cat.default, aten.stack.default, aten.dropout.default),
-        *(aten.flatten.using_ints, aten.view.default, aten.reshape.default, aten.unflatten.int),
-        *(aten.permute.default, aten.transpose.int, aten.t.default, aten.unsqueeze.default, aten.squeeze.dim),
-        *(aten.expand.default, aten.slice.Tensor, aten.select.int, aten.split.Tensor, aten.chunk.default),
-        *(aten.clone.default, aten.contiguous.default, aten.alias.default, aten.pad.default),
-        *(aten.constant_pad_nd.default, operator.getitem),
-    }
-)
-"""Operators that are piecewise affine in all their tensor arguments together."""
+@dataclass(frozen=True, slots=True)
+class _Status:
+    """affine: the parameters that a tensor depends on; broken: those not piecewise affinely, with the operators."""
 
-PRODUCTS: frozenset[object] = frozenset(
-    {
-        *(aten.linear.default, aten.conv1d.default, aten.conv2d.default, aten.conv3d.default),
-        *(aten.conv1d.padding, aten.conv2d.padding, aten.conv3d.padding),
-        *(aten.conv_transpose1d.default, aten.conv_transpose2d.input, aten.conv_transpose3d.input),
-        *(aten.mul.Tensor, aten.matmul.default, aten.mm.default, aten.bmm.default, aten.prelu.default),
-        *(aten.batch_norm.default, aten._native_batch_norm_legit_no_training.default, aten.embedding.default),
-    }
-)
-"""Operators that are piecewise affine in each of their first two arguments with the other fixed."""
+    affine: frozenset[str] = frozenset()
+    broken: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    @property
+    def all(self) -> frozenset[str]:
+        return self.affine | frozenset(self.broken)
 
 
 def certificate(subject: Subject) -> dict[str, tuple[str, ...]]:
-    """The operators that stand in the way, for every parameter under measurement; none: it is certified.
+    """The operators that stand in the way, sorted, for every measured parameter; none: it is certified.
 
-    A network whose graph cannot be captured has no certificate, and the reason stands in each place.
+    Depends on the graph alone, not on the weights. A network whose graph cannot be captured has no certificate,
+    and the reason stands in each place. A parameter that the logits do not depend on is certified: both blocks
+    are 0 (`unused` names those).
     """
     try:
-        graph = subject.graph
+        broken = _read(subject.graph).broken
     except InvalidInput as error:
         return dict.fromkeys(subject.params, (str(error),))
-    return {name: _obstacles(graph, name) for name in subject.params}
+    return {name: tuple(sorted(broken.get(name, ()))) for name in subject.params}
 
 
-def _obstacles(graph: Graph, name: str) -> tuple[str, ...]:
-    reached = {node for node, owner in graph.parameters.items() if owner == name}
-    found: dict[str, None] = {}
+def unused(subject: Subject) -> tuple[str, ...]:
+    """The measured parameters that the logits do not depend on; none are known without a captured graph."""
+    try:
+        used = _read(subject.graph).all
+    except InvalidInput:
+        return ()
+    return tuple(name for name in subject.params if name not in used)
+
+
+def _read(graph: Graph) -> _Status:
+    """The status of the logits."""
+    held: dict[fx.Node, _Status] = {place: _Status(frozenset({name})) for place, name in graph.parameters.items()}
     for node in graph.nodes:
-        if reached.isdisjoint(node.all_input_nodes):
-            continue
-        reached.add(node)
-        if not _is_piecewise_affine(node, reached):
-            found[str(node.target)] = None
-    return tuple(found)
+        held[node] = _through(node, held)
+    return held.get(graph.outputs[0], _Status())
 
 
-def _is_piecewise_affine(node: fx.Node, reached: set[fx.Node]) -> bool:
-    """Whether the operator is piecewise affine in those of its arguments that depend on the parameter."""
-    if node.target in PIECEWISE_AFFINE:
-        return True
-    if node.target == aten.div.Tensor:
-        return node.args[1] not in reached
-    if node.target not in PRODUCTS or (node.target == aten.batch_norm.default and node.args[5] is not False):
-        return False
-    one, other = node.args[:2]
-    return not (one in reached and other in reached)
+def _through(node: fx.Node, held: Mapping[fx.Node, _Status]) -> _Status:
+    name = _name(node)
+    given = [held[source] for source in node.all_input_nodes if source in held]
+    if not given or name in CONSTANT or _integer(node):
+        return _Status()
+    if name in AFFINE | PIECEWISE:
+        return _joined(given, frozenset(), str(node.target))
+    if name in PRODUCTS:
+        return _joined(given, _several(node, held), str(node.target))
+    everything = frozenset[str]().union(*(each.all for each in given))
+    if name not in AFFINE_IN or (name == "batch_norm" and _argument(node, "training") is not False):
+        return _joined(given, everything, str(node.target))
+    kept = [source for argument in AFFINE_IN[name] for source in _sources(_argument(node, argument))]
+    others = [held[source].all for source in node.all_input_nodes if source in held and source not in kept]
+    return _joined(given, _several(node, held).union(*others), str(node.target))
+
+
+def _joined(given: Iterable[_Status], spoiled: frozenset[str], name: str) -> _Status:
+    """What the results depend on: everything that was given, `spoiled` no longer affinely, because of `name`."""
+    broken: dict[str, frozenset[str]] = {}
+    affine: frozenset[str] = frozenset()
+    for each in given:
+        affine |= each.affine
+        for parameter, names in each.broken.items():
+            broken[parameter] = broken.get(parameter, frozenset()) | names
+    for parameter in spoiled:
+        broken[parameter] = broken.get(parameter, frozenset()) | {name}
+    return _Status(affine - frozenset(broken), broken)
+
+
+def _several(node: fx.Node, held: Mapping[fx.Node, _Status]) -> frozenset[str]:
+    """The parameters that enter a product more than once; what is only added to it does not count."""
+    seen: set[str] = set()
+    twice: set[str] = set()
+    factors = _sources((node.args, node.kwargs))
+    for added in _sources(_argument(node, ADDED[_name(node)])) if _name(node) in ADDED else ():
+        factors.remove(added)
+    for source in factors:
+        depends = held[source].all if source in held else frozenset()
+        twice |= seen & depends
+        seen |= depends
+    return frozenset(twice)
+
+
+def _sources(argument: object) -> list[fx.Node]:
+    """The nodes in an argument, as often as it reads them."""
+    found: list[fx.Node] = []
+    fx.node.map_arg(cast(fx.node.Argument, argument), found.append)
+    return found
+
+
+def _argument(node: fx.Node, name: str) -> object:
+    """What an operator's argument of that name is given, by its schema."""
+    schema = node.target._schema  # type: ignore[union-attr]  # an ATen operator
+    position = [argument.name for argument in schema.arguments].index(name)
+    return node.args[position] if position < len(node.args) else node.kwargs.get(name)
+
+
+def _name(node: fx.Node) -> str:
+    if node.target is operator.getitem:
+        return "getitem"
+    packet = getattr(node.target, "overloadpacket", None)
+    return str(packet.__name__ if packet is not None else node.target)
+
+
+def _integer(node: fx.Node) -> bool:
+    """Whether the result is of integers or truth values, so piecewise constant."""
+    value = node.meta.get("val")
+    return isinstance(value, Tensor) and not (value.is_floating_point() or value.is_complex())

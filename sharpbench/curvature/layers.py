@@ -6,8 +6,9 @@ sum_t delta_t a_t^T over its positions t, with the operator's input a and the de
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -120,6 +121,17 @@ def run(
     shift = {layer.node: added for layer, added in zip(layers, shifts, strict=True)}
     for node in graph.nodes:
         arguments, options = fx.node.map_arg((node.args, node.kwargs), held.__getitem__)
-        result = node.target(*arguments, **options)  # type: ignore[operator]  # call_function nodes hold callables
+        operator = INSTEAD.get(node.target, cast(Callable[..., Tensor], node.target))
+        result = operator(*arguments, **options)
         held[node] = result + shift[node] if node in shift else result
     return held[graph.outputs[0]], [held[layer.data] for layer in layers]
+
+
+def _prelu(inputs: Tensor, slope: Tensor) -> Tensor:
+    """PReLU by its definition: torch's own, vmapped over examples and columns, mixes up the two (torch 2.13)."""
+    channels = (-1, *(1,) * (inputs.ndim - 2)) if inputs.ndim > 1 else ()
+    return torch.where(inputs > 0, inputs, (slope.reshape(channels) if slope.numel() > 1 else slope) * inputs)
+
+
+INSTEAD: dict[object, Callable[..., Tensor]] = {aten.prelu.default: _prelu}
+"""Operators that are run as something equal, because torch's derivative of them is wrong or slow under vmap."""

@@ -15,6 +15,7 @@ from typing import cast
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from sharpbench.curvature import squares
 from sharpbench.curvature.layers import Layer, plan, run
@@ -23,7 +24,7 @@ from sharpbench.errors import InvalidInput
 from sharpbench.graph import Graph
 from sharpbench.subject import Params, Subject
 
-CHUNK_BYTES = 64 * 2**20
+CHUNK_BYTES = 40 * 2**20
 """What a chunk of examples holds at once is kept near this: larger chunks leave the caches and are slower."""
 
 
@@ -35,7 +36,7 @@ def exact_traces(subject: Subject) -> dict[str, float]:
         if layer.weight:
             traces[layer.weight] = squares.weight_trace(patches, slopes)
         if layer.bias:
-            traces[layer.bias] = squares.bias_squares(slopes).sum()
+            traces[layer.bias] = squares.bias_trace(slopes)
         return traces
 
     traces = _mean(subject, of_layer, lambda rows: rows.square().sum())
@@ -51,7 +52,7 @@ def exact_diagonal(subject: Subject) -> dict[str, Tensor]:
             shape = subject.params[layer.weight].shape
             diagonals[layer.weight] = squares.weight_diagonal(patches, slopes).reshape(shape)
         if layer.bias:
-            diagonals[layer.bias] = squares.bias_squares(slopes).flatten()
+            diagonals[layer.bias] = squares.bias_diagonal(slopes).flatten()
         return diagonals
 
     diagonals = _mean(subject, of_layer, lambda rows: rows.square().sum((0, 1)))
@@ -70,7 +71,7 @@ class _Network:
     def pull(self, example: Tensor, target: Tensor) -> tuple[list[Tensor], list[Tensor], Params, Tensor]:
         """Of one example: the layers' inputs [1, ...], their outputs' derivatives [K, 1, ...], the loose
         parameters' gradients [K, ...], all for the K columns of the output root, and the columns' weights."""
-        shifts = [example.new_zeros(layer.node.meta["val"].shape) for layer in self.layers]
+        shifts = [self._zeros(layer) for layer in self.layers]
         loose = {name: self.subject.params[name] for name in self.loose}
 
         def network(shifts: list[Tensor], loose: Params) -> tuple[Tensor, list[Tensor]]:
@@ -85,6 +86,21 @@ class _Network:
         deltas, rows = torch.func.vmap(pulled[1])(root.T)
         data = cast(list[Tensor], pulled[-1])  # the auxiliary output, which torch does not type
         return data, deltas, rows, weights
+
+    def pulls(self, inputs: Tensor, targets: Tensor) -> tuple[list[Tensor], list[Tensor], Params, Tensor]:
+        """The same of a chunk of examples, stacked; one by one where torch cannot vmap the network (recurrent)."""
+        try:
+            every: tuple[list[Tensor], list[Tensor], Params, Tensor] = torch.func.vmap(self.pull)(inputs, targets)
+        except RuntimeError as error:
+            if self.graph is not None or isinstance(error, torch.OutOfMemoryError):
+                raise
+            single = [self.pull(example, target) for example, target in zip(inputs, targets, strict=True)]
+            every = pytree.tree_map(lambda *values: torch.stack(values), *single)
+        return every
+
+    def _zeros(self, layer: Layer) -> Tensor:
+        like = next(iter(self.subject.params.values()))
+        return like.new_zeros(layer.node.meta["val"].shape)
 
     def held(self) -> int:
         """Bytes that one example holds, about: activations for every column, gradients of loose parameters."""
@@ -127,7 +143,7 @@ def _mean(
     network = subject.once(_network)
     total: Params = {}
     for inputs, targets in _chunks(subject, network):
-        data, deltas, rows, weights = torch.func.vmap(network.pull)(inputs, targets)
+        data, deltas, rows, weights = network.pulls(inputs, targets)
         for sign, kept in _by_sign(weights):
             for layer, given, delta in zip(network.layers, data, deltas, strict=True):
                 _add(total, of_layer(layer, layer.patches(given), layer.slopes(kept(delta))), sign)
@@ -154,6 +170,11 @@ def _add(total: Params, part: Params, sign: int) -> None:
 
 
 def _chunks(subject: Subject, network: _Network) -> Iterator[tuple[Tensor, Tensor]]:
-    fits = max(1, CHUNK_BYTES // network.held())
-    size = min(len(subject.inputs), 1 << int(math.log2(fits)))
+    size = chunk_size(subject, network)
     yield from zip(subject.inputs.split(size), subject.targets.split(size), strict=True)
+
+
+def chunk_size(subject: Subject, network: _Network) -> int:
+    """How many examples go through together: equal chunks, each of about CHUNK_BYTES."""
+    chunks = math.ceil(len(subject.inputs) * network.held() / CHUNK_BYTES)
+    return math.ceil(len(subject.inputs) / chunks)

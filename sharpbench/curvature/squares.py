@@ -1,50 +1,87 @@
-"""Sums over examples and columns of squared per-example gradients of one affine layer."""
+"""Sums over examples and columns of squared per-example gradients of one affine layer.
+
+Shapes, here and below: patches a [B, G, P, T] and slopes delta [B, G, K, O, T], for B examples, K columns of the
+output root, G groups, O outputs and P weights an output in each group, T positions. The gradient of example i
+and column k by the weight is sum_t delta_ikt a_it^T, by the bias sum_t delta_ikt.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import torch
 from torch import Tensor
+
+SLICE_BYTES = 4 * 2**20
+"""Gradients are formed and squared so many bytes at a time: what stays in the cache is squared for nothing."""
+
+GRAM_COST = 1.5
+"""A multiplication of the Gram form, whose matrices are small, takes as long as so many of the direct form."""
+
+GRAM_FLOOR = 0.02
+"""A Gram form smaller than this share of its terms' bound has cancelled and is replaced by the direct form."""
 
 
 def weight_trace(patches: Tensor, slopes: Tensor) -> Tensor:
     """sum_{i,k} |sum_t delta_ikt a_it^T|^2, a scalar.
 
-    patches a [B, G, P, T], slopes delta [B, G, K, O, T]. With one position |a|^2 sum_k |delta_k|^2; with more
-    either the gradients are formed (K O T P multiplications an example and group), or their norms are read off
-    Gram matrices of positions, <a^T a, sum_k delta_k^T delta_k> (T^2 (P + K O)), in float64 as that form
-    cancels where activations share an offset; whichever is cheaper.
+    With one position |a|^2 sum_k |delta_k|^2; with more either the gradients are formed (K O T P multiplications
+    an example and group), or their norms are read off Gram matrices of positions, <a^T a, sum_k delta_k^T delta_k>
+    (T^2 (P + K O)), whichever is cheaper. The Gram form cancels where activations share a large offset; its error
+    is bounded by rounding of |a^T a| |sum_k delta_k^T delta_k|, so that it is seen and the direct form taken.
     """
     count, out, positions = slopes.shape[2:]
     width = patches.shape[2]
     if positions == 1:
-        return (patches.square().sum((2, 3)) * slopes.square().sum((2, 3, 4))).sum()
-    if positions * (width + count * out) < count * out * width / GRAM_COST:
-        inner = patches.double().transpose(2, 3) @ patches.double()
-        stacked = slopes.flatten(2, 3).double()
-        outer = stacked.transpose(2, 3) @ stacked
+        norms = torch.linalg.vector_norm(slopes, dim=3).square().sum((2, 3))
+        product: Tensor = (patches.square().sum((2, 3)) * norms).sum()
+        return product
+    if positions * (width + count * out) * GRAM_COST < count * out * width:
+        inner, outer = _gram(patches), _gram(slopes.flatten(2, 3))
         total: Tensor = (inner * outer).sum()
-        return total.to(slopes.dtype)
-    return _gradients(patches, slopes).square().sum()
-
-
-GRAM_COST = 2.0
-"""A multiplication of the Gram form, in float64, takes about as long as so many of the direct form in float32."""
+        bound = (torch.linalg.matrix_norm(inner) * torch.linalg.matrix_norm(outer)).sum()
+        if bool(total >= GRAM_FLOOR * bound):
+            return total
+    direct = slopes.new_zeros(())
+    for rows in _gradients(patches, slopes):
+        direct += rows.square_().sum()
+    return direct
 
 
 def weight_diagonal(patches: Tensor, slopes: Tensor) -> Tensor:
-    """sum_{i,k} (sum_t delta_ikt a_it^T)^2, elementwise, [G, O, P]; see `weight_trace` for the shapes."""
+    """sum_{i,k} (sum_t delta_ikt a_it^T)^2, elementwise, [G, O, P]."""
     if slopes.shape[4] == 1:
-        squares = slopes.square().sum((2, 4))  # [B, G, O]
+        squares = slopes.squeeze(4).square().sum(2)  # [B, G, O]
         products: Tensor = squares.movedim(0, 2) @ patches.squeeze(3).square().movedim(0, 1)
         return products
-    gradients: Tensor = _gradients(patches, slopes).unflatten(2, slopes.shape[2:4])
-    return gradients.square().sum((0, 2))
+    total = slopes.new_zeros((slopes.shape[1], slopes.shape[3], patches.shape[2]))
+    for rows in _gradients(patches, slopes):
+        total += rows.square_().unflatten(2, slopes.shape[2:4]).sum((0, 2))
+    return total
 
 
-def _gradients(patches: Tensor, slopes: Tensor) -> Tensor:
-    """Per-example gradients [B, G, K O, P] of all columns."""
-    return slopes.flatten(2, 3) @ patches.transpose(2, 3)
+def bias_trace(slopes: Tensor) -> Tensor:
+    """sum_{i,k} |sum_t delta_ikt|^2, a scalar."""
+    if slopes.shape[4] == 1:
+        norms: Tensor = torch.linalg.vector_norm(slopes, dim=3)
+        return norms.square().sum()
+    return slopes.sum(4).square().sum()
 
 
-def bias_squares(slopes: Tensor) -> Tensor:
+def bias_diagonal(slopes: Tensor) -> Tensor:
     """sum_{i,k} (sum_t delta_ikt)^2, elementwise, [G, O]."""
     return slopes.sum(4).square().sum((0, 2))
+
+
+def _gram(values: Tensor) -> Tensor:
+    """values^T values [B, G, T, T], for values [B, G, any, T]."""
+    return values.transpose(2, 3) @ values
+
+
+def _gradients(patches: Tensor, slopes: Tensor) -> Iterator[Tensor]:
+    """Per-example gradients [some B, G, K O, P] of all columns, a few examples at a time."""
+    stacked, columns = slopes.flatten(2, 3), patches.transpose(2, 3)
+    size = stacked.shape[1] * stacked.shape[2] * columns.shape[3] * slopes.element_size()
+    few = max(1, SLICE_BYTES // size)
+    for some, given in zip(stacked.split(few), columns.split(few), strict=True):
+        yield some @ given
