@@ -19,8 +19,8 @@ from sharpbench.symmetry import scale_columns, scale_rows_and_columns
 
 CONVERGED = 1e-7
 """Largest relative derivative by a scale's logarithm; the error of the value is of second order in it."""
-CHUNK = 8
-"""Directions that are vmapped together."""
+CHUNK_ENTRIES = 2**22
+"""Directions are vmapped together while they hold no more entries than this."""
 
 
 @dataclass(frozen=True)
@@ -129,8 +129,9 @@ class Normalized(Measure):
             }
 
         total = {key: torch.zeros_like(value) for key, value in subject.params.items()}
-        for start in range(0, self.samples, CHUNK):
-            count = min(CHUNK, self.samples - start)
+        chunk = max(1, min(self.samples, CHUNK_ENTRIES // subject.size, 1024))
+        for start in range(0, self.samples, chunk):
+            count = min(chunk, self.samples - start)
             directions = {
                 key: _directions(value, count, signs=relative, generator=generator)
                 for key, value in subject.params.items()

@@ -1,0 +1,171 @@
+"""What the built-in measures say beside their values: estimates that converge, refusals, records of what was done."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from sharpbench import InvalidInput, NotApplicable, Subject, measure
+from sharpbench.curvature import DENSE_LIMIT
+from sharpbench.evaluation import named
+
+
+def small(activation: nn.Module, *, n: int = 12, seed: int = 0, wide: int = 6) -> Subject:
+    torch.manual_seed(seed)
+    module = nn.Sequential(nn.Linear(5, wide), activation, nn.Linear(wide, 3)).double()
+    return Subject.from_module(module, torch.randn(n, 5, dtype=torch.float64), torch.randint(3, (n,)), batch_size=5)
+
+
+@pytest.mark.parametrize("diagonal", ["arxiv", "icml"])
+def test_estimated_diagonals_converge_to_the_exact_one(diagonal: str) -> None:
+    """With 20,000 directions the value is near; with 16 times fewer it is further off, on average over seeds."""
+    subject = small(nn.ReLU())
+    exact = measure("normalized", subject).value
+    many = measure(f"normalized[diagonal={diagonal},samples=20000,radius=1e-6]", subject)
+    assert many.value == pytest.approx(exact, rel=0.05)
+    assert many.probes == 20_000
+    assert many.stderr is None
+
+    def error(samples: int) -> float:
+        word = f"normalized[diagonal={diagonal},samples={samples},radius=1e-6]"
+        return sum(abs(measure(word, subject, seed=seed).value - exact) for seed in range(5))
+
+    assert error(4000) < error(40)
+
+
+def test_estimated_diagonals_count_their_negative_entries() -> None:
+    subject = small(nn.ReLU())
+    assert measure("normalized[diagonal=arxiv,samples=2]", subject).details["negative"] > 0
+    assert measure("normalized", subject).details["negative"] == 0
+
+
+def test_estimates_repeat_under_a_seed_and_differ_between_seeds() -> None:
+    subject = small(nn.ReLU())
+    for word in ("trace[method=hutchinson,samples=10]", "normalized[diagonal=icml,samples=3]"):
+        assert measure(word, subject, seed=1).value == measure(word, subject, seed=1).value
+        assert measure(word, subject, seed=1).value != measure(word, subject, seed=2).value
+
+
+def test_relative_steps_are_invariant_to_unit_rescalings_and_absolute_ones_are_not() -> None:
+    subject = small(nn.ReLU())
+    scale = torch.rand(6, dtype=torch.float64) * 4 + 0.2
+    rescaled = subject.with_params(
+        {
+            "0.weight": subject.params["0.weight"] * scale[:, None],
+            "0.bias": subject.params["0.bias"] * scale,
+            "2.weight": subject.params["2.weight"] / scale,
+            "2.bias": subject.params["2.bias"],
+        }
+    )
+    for word, tolerance in (
+        ("normalized", 1e-9),
+        ("normalized[diagonal=icml,samples=20]", 1e-4),
+        ("fisher-rao", 1e-10),
+    ):
+        assert measure(word, rescaled).value == pytest.approx(measure(word, subject).value, rel=tolerance)
+    for word in ("trace", "minimum", "normalized[diagonal=arxiv,samples=20]"):
+        assert abs(measure(word, rescaled).value / measure(word, subject).value - 1) > 1e-3
+
+
+def test_dead_units_are_left_out_and_counted() -> None:
+    """Its row and the column that reads it can be driven to 0; the rest is that of the network without the unit."""
+    subject = small(nn.ReLU())
+    params = {key: value.clone() for key, value in subject.params.items()}
+    params["0.bias"][2] = -1e3
+    dead = subject.with_params(params)
+    estimate = measure("normalized", dead)
+    assert estimate.details["attained"] is False
+    assert estimate.details["dropped"] == 5 + 3
+    assert estimate.details["dropped_in"] == "0.weight, 2.weight"
+    alive = [0, 1, 3, 4, 5]
+    module = nn.Sequential(nn.Linear(5, 5), nn.ReLU(), nn.Linear(5, 3)).double()
+    without = Subject.from_module(module, subject.inputs, subject.targets).with_params(
+        {
+            "0.weight": params["0.weight"][alive],
+            "0.bias": params["0.bias"][alive],
+            "2.weight": params["2.weight"][:, alive],
+            "2.bias": params["2.bias"],
+        }
+    )
+    assert estimate.value == pytest.approx(measure("normalized", without).value, rel=1e-10)
+
+
+def test_the_trace_of_a_smooth_network_is_the_hessians() -> None:
+    """Exact Gauss-Newton plus the residual of the uncertified block: the error is within four standard errors."""
+    subject = small(nn.GELU())
+    truth = measure("trace[method=naive]", subject).value
+    estimate = measure("trace[samples=400]", subject)
+    assert estimate.stderr is not None
+    assert 0 < estimate.stderr < 0.2 * truth
+    assert abs(estimate.value - truth) < 4 * estimate.stderr
+    assert 0 < float(str(estimate.details["certified"])) < 1
+    assert abs(measure("minimum", subject).value - truth) > 0.1 * truth
+    assert measure("minimum", subject).details["matrix"] == "gauss-newton"
+    assert measure("minimum", small(nn.ReLU())).details["matrix"] == "hessian"
+
+
+def test_an_exact_trace_is_never_gauss_newtons_in_disguise() -> None:
+    small_one = small(nn.GELU())
+    assert measure("trace[method=exact]", small_one).details["method"] == "naive"
+    assert measure("trace[method=exact]", small(nn.ReLU())).details["method"] == "exact"
+    large = small(nn.GELU(), wide=DENSE_LIMIT // 8)
+    with pytest.raises(NotApplicable, match=r"aten\.gelu\.default; use method=auto"):
+        measure("trace[method=exact]", large)
+    for word in ("trace", "minimum", "normalized"):
+        assert named(word).exact(large) is None
+
+
+def test_hutchinsons_interval_is_that_of_its_samples() -> None:
+    subject = small(nn.ReLU())
+    truth = measure("trace", subject).value
+    estimate = measure("trace[method=hutchinson,samples=2000]", subject)
+    assert estimate.stderr is not None
+    assert estimate.interval is not None
+    assert abs(estimate.value - truth) < 4 * estimate.stderr
+    assert estimate.interval[0] < estimate.value < estimate.interval[1]
+    assert sum(estimate.parts.values()) == pytest.approx(estimate.value, rel=1e-10)
+
+
+def test_naive_is_refused_where_it_would_take_hours() -> None:
+    with pytest.raises(NotApplicable, match="too many for one Hessian-vector product each"):
+        measure("trace[method=naive]", small(nn.ReLU(), wide=DENSE_LIMIT // 8))
+
+
+def test_fisher_rao_needs_a_likelihood() -> None:
+    subject = small(nn.ReLU())
+    regression = Subject.from_module(
+        subject.module, subject.inputs, torch.randn(12, 3, dtype=torch.float64), criterion="mse"
+    )
+    with pytest.raises(NotApplicable, match="not for 'mse'"):
+        measure("fisher-rao", regression)
+    assert named("fisher-rao").exact(regression) is None
+
+
+def test_normalized_needs_a_matrix() -> None:
+    subject = small(nn.ReLU())
+    biases = Subject.from_module(subject.module, subject.inputs, subject.targets, parameters=["0.bias", "2.bias"])
+    with pytest.raises(NotApplicable, match="no parameter has rows and columns"):
+        measure("normalized", biases)
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("trace[samples=1]", "samples=1 must be at least 2"),
+        ("normalized[samples=0]", "samples=0 must be at least 1"),
+        ("normalized[radius=0]", r"radius=0\.0 must be above 0"),
+    ],
+)
+def test_hyperparameters_have_bounds(word: str, message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        named(word)
+
+
+def test_minimum_names_what_it_pinned_and_verifies_the_rest() -> None:
+    smooth = measure("minimum", small(nn.GELU()))
+    assert smooth.details["pinned"] == "aten.gelu.default"
+    assert smooth.details["dimension"] == 0
+    affine = measure("minimum", small(nn.ReLU()))
+    assert affine.details["dimension"] == 1
+    assert 0 < float(str(affine.details["function_change"])) < 1e-12
