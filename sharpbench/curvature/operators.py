@@ -12,7 +12,7 @@ AFFINE = frozenset(
     unbind cat stack movedim roll flip rot90 tile diagonal diag_embed unfold im2col col2im pad constant_pad_nd
     reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d
     _pad_circular clone contiguous alias detach_ lift_fresh_copy to _to_copy type_as identity dropout dropout_
-    feature_dropout alpha_dropout avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d
+    alpha_dropout avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d
     _adaptive_avg_pool2d _adaptive_avg_pool3d upsample_nearest1d upsample_nearest2d upsample_nearest3d
     upsample_linear1d upsample_bilinear2d upsample_trilinear3d upsample_bicubic2d pixel_shuffle pixel_unshuffle
     channel_shuffle tril triu as_strided copy slice_scatter select_scatter getitem""".split()

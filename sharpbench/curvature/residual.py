@@ -24,6 +24,8 @@ from sharpbench.subject import Subject
 
 ROUND = 32
 """Probes a block in the first round: enough for a standard error that can be trusted."""
+LIMIT = 50_000
+"""Probes after which a precision that was not reached is given up."""
 CHUNK = 8
 
 
@@ -32,9 +34,9 @@ def trace_estimate(
 ) -> Estimate:
     """The trace of the Hessian of the mean loss, with standard error, 95 % interval and parts by parameter.
 
-    samples: probes for each uncertified block, at least 2. precision: go on, at most 64 rounds of `samples`
-    altogether, until the half width of the interval is below this share of the value; each round goes to the
-    block whose standard error falls most. A probe costs three to four forward passes. stderr is 0.0 where the
+    samples: probes for each uncertified block, at least 2. precision: go on until the half width of the interval
+    is below this share of the value, each round in the block with the largest standard error; given up (and not
+    `converged`) at LIMIT probes. A probe costs three to four forward passes. stderr is 0.0 where the
     certificate is complete: then nothing is drawn.
     """
     if samples < 2:
@@ -45,19 +47,18 @@ def trace_estimate(
     traces = subject.once(exact_traces)
     draws = {name: residual_forms(subject, name, samples, generator) for name in obstacles}
     value, stderr, half = _summary(traces, draws)
-    rounds = 1
-    while draws and precision is not None and half > precision * abs(value) and rounds < 64:
-        widest = max(draws, key=lambda name: float(draws[name].var()) / len(draws[name]) ** 2)
-        draws[widest] = torch.cat((draws[widest], residual_forms(subject, widest, samples, generator)))
+    while draws and precision is not None and half > precision * abs(value) and _drawn(draws) < LIMIT:
+        widest = max(draws, key=lambda name: float(draws[name].var()) / len(draws[name]))
+        more = max(samples, len(draws[widest]) // 4)
+        draws[widest] = torch.cat((draws[widest], residual_forms(subject, widest, more, generator)))
         value, stderr, half = _summary(traces, draws)
-        rounds += 1
     parts = {name: part + (float(draws[name].mean()) if name in draws else 0.0) for name, part in traces.items()}
     return Estimate(
         value,
         stderr=stderr,
         interval=(value - half, value + half),
         parts=parts,
-        probes=sum(len(each) for each in draws.values()),
+        probes=_drawn(draws),
         converged=precision is None or half <= precision * abs(value),
         details={
             "method": "gauss-newton + hutchinson residual" if draws else "exact",
@@ -92,16 +93,21 @@ def residual_forms(subject: Subject, name: str, samples: int, generator: torch.G
 
         def form(probe: Tensor) -> Tensor:
             def weighted(shift: Tensor) -> Tensor:
-                return (slope * logits(shift, probe)).sum()
+                total: Tensor = (slope * logits(shift, probe)).sum()
+                return total
 
             second: Tensor = torch.func.grad(torch.func.grad(weighted))(start)
             return second
 
-        forms: Tensor = torch.func.vmap(form, chunk_size=CHUNK)(probes)
-        return forms.double()
+        forms: Tensor = torch.func.vmap(form, chunk_size=CHUNK)(probes).double()
+        return forms
 
     drawn: Tensor = subject.mean(batch)
     return drawn
+
+
+def _drawn(draws: dict[str, Tensor]) -> int:
+    return sum(len(each) for each in draws.values())
 
 
 def _summary(traces: dict[str, float], draws: dict[str, Tensor]) -> tuple[float, float, float]:
