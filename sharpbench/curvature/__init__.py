@@ -2,27 +2,40 @@
 
 from sharpbench.curvature.certificate import certificate, unused
 from sharpbench.curvature.dense import MATRIX_LIMIT, dense_ggn, dense_hessian
-from sharpbench.curvature.hutchinson import hutchinson_trace
+from sharpbench.curvature.hutchinson import DiagonalEstimate, hutchinson_diagonal, hutchinson_trace
+from sharpbench.curvature.lanczos import Density, Eigenvalues, spectral_density, top_eigenvalues
+from sharpbench.curvature.implicit import Matrix, matrix
 from sharpbench.curvature.products import ggnvp, hvp
 from sharpbench.curvature.pullback import exact_diagonal, exact_traces
 from sharpbench.curvature.reference import DENSE_LIMIT, reference_diagonal, reference_traces
 from sharpbench.curvature.residual import residual_forms, residual_traces, trace_estimate
+from sharpbench.curvature.sketch import hutchpp_trace, xtrace
 
 __all__ = [
     "DENSE_LIMIT",
     "MATRIX_LIMIT",
+    "Density",
+    "DiagonalEstimate",
+    "Eigenvalues",
+    "Matrix",
     "certificate",
     "dense_ggn",
     "dense_hessian",
     "exact_diagonal",
     "exact_traces",
     "ggnvp",
+    "hutchinson_diagonal",
     "hutchinson_trace",
+    "hutchpp_trace",
     "hvp",
+    "matrix",
     "reference_diagonal",
     "reference_traces",
     "residual_forms",
     "residual_traces",
+    "spectral_density",
+    "top_eigenvalues",
     "trace_estimate",
     "unused",
+    "xtrace",
 ]

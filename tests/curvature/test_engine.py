@@ -109,7 +109,7 @@ def convolutions() -> nn.Module:
     return nn.Sequential(*first, *second, nn.Flatten(), nn.Linear(320, 10))
 
 
-@pytest.mark.parametrize("build", [perceptron, convolutions])
+@pytest.mark.parametrize("build", [perceptron, pytest.param(convolutions, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("loss", [1e-3, 1e-4])
 def test_confident_networks_in_float32(build: Callable[[], nn.Module], loss: float) -> None:
     """float32 close to float64 where the paper's subtraction is off by 1e-3, and never negative."""

@@ -1,0 +1,53 @@
+"""Implicit matrices: the Hessian or the Gauss-Newton matrix by their products with many flat vectors at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from sharpbench.curvature.products import ggnvp, hvp
+from sharpbench.errors import InvalidInput
+from sharpbench.subject import Params, Subject
+
+Kind = Literal["hessian", "gauss-newton"]
+
+CHUNK = 8
+"""Products that are vmapped together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """A symmetric matrix [P, P] that is known by its products. like: a vector that has its device and dtype."""
+
+    size: int
+    like: Tensor
+    product: Callable[[Tensor], Tensor]
+
+    def __matmul__(self, vectors: Tensor) -> Tensor:
+        """The products [P, m] with the columns of `vectors` [P, m], CHUNK at a time."""
+        product: Tensor = torch.func.vmap(self.product, in_dims=1, out_dims=1, chunk_size=CHUNK)(vectors)
+        return product
+
+
+def matrix(subject: Subject, kind: Kind = "hessian") -> Matrix:
+    """The Hessian of the mean loss, or its Gauss-Newton matrix, over all parameters in their order."""
+    if kind not in ("hessian", "gauss-newton"):
+        raise InvalidInput(f"matrix '{kind}' is unknown; use 'hessian' or 'gauss-newton'")
+    multiply = hvp if kind == "hessian" else ggnvp
+
+    def product(flat: Tensor) -> Tensor:
+        found = multiply(subject, unflatten(subject.params, flat))
+        return torch.cat([found[name].flatten() for name in subject.params])
+
+    return Matrix(subject.size, next(iter(subject.params.values())), product)
+
+
+def unflatten(params: Params, flat: Tensor) -> Params:
+    """The flat vector [P] cut into tensors of the parameters' shapes."""
+    pieces = flat.split([math.prod(value.shape) for value in params.values()])
+    return {name: piece.reshape(value.shape) for (name, value), piece in zip(params.items(), pieces, strict=True)}

@@ -1,0 +1,144 @@
+"""Estimators against dense matrices: unbiased, with intervals that cover; eigenvalues and densities likewise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from sharpbench.contract import Estimate
+from sharpbench.curvature import (
+    dense_ggn,
+    dense_hessian,
+    hutchinson_diagonal,
+    hutchinson_trace,
+    hutchpp_trace,
+    matrix,
+    spectral_density,
+    top_eigenvalues,
+    xtrace,
+)
+from sharpbench.curvature.implicit import Kind
+from sharpbench.errors import InvalidInput
+from sharpbench.subject import Subject
+
+DENSE = {"hessian": dense_hessian, "gauss-newton": dense_ggn}
+
+
+@pytest.fixture(scope="module")
+def subject() -> Subject:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)).double()
+    return Subject.from_module(model, torch.randn(8, 4, dtype=torch.float64) * 2, torch.arange(8) % 3, batch_size=8)
+
+
+@pytest.mark.parametrize("kind", ["hessian", "gauss-newton"])
+def test_matrix_is_the_dense_one(subject: Subject, kind: Kind) -> None:
+    found = matrix(subject, kind) @ torch.eye(subject.size, dtype=torch.float64)
+    torch.testing.assert_close(found, DENSE[kind](subject), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("estimator", [hutchinson_trace, hutchpp_trace, xtrace])
+@pytest.mark.parametrize("kind", ["hessian", "gauss-newton"])
+def test_traces_are_unbiased(subject: Subject, estimator: Callable[..., Estimate], kind: Kind) -> None:
+    truth = float(DENSE[kind](subject).trace())
+    generator = torch.Generator().manual_seed(0)
+    found = [estimator(subject, samples=12, generator=generator, kind=kind) for _ in range(60)]
+    values = torch.tensor([each.value for each in found])
+    assert abs(float(values.mean()) - truth) < 4 * float(values.std()) / 60**0.5
+    assert all(each.probes == 12 for each in found)
+
+
+def test_projections_beat_hutchinson_on_gauss_newton(subject: Subject) -> None:
+    truth = float(dense_ggn(subject).trace())
+
+    def error(estimator: Callable[..., Estimate]) -> float:
+        generator = torch.Generator().manual_seed(1)
+        errors = [
+            estimator(subject, samples=24, generator=generator, kind="gauss-newton").value - truth for _ in range(10)
+        ]
+        return float(torch.tensor(errors).square().mean().sqrt())
+
+    plain = error(hutchinson_trace)
+    assert error(hutchpp_trace) < plain / 3
+    assert error(xtrace) < plain / 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", [None, 0.1])
+def test_hutchinson_interval_covers(subject: Subject, precision: float | None) -> None:
+    truth = float(dense_ggn(subject).trace())
+    generator = torch.Generator().manual_seed(0)
+    hits = 0
+    for _ in range(500):
+        samples = 40 if precision is None else 2000
+        found = hutchinson_trace(
+            subject, samples=samples, generator=generator, precision=precision, kind="gauss-newton"
+        )
+        assert found.interval is not None
+        hits += found.interval[0] <= truth <= found.interval[1]
+    assert 0.93 <= hits / 500 <= 0.97
+
+
+def test_precision_stops_hutchinson(subject: Subject) -> None:
+    found = hutchinson_trace(
+        subject, samples=5000, generator=torch.Generator().manual_seed(0), precision=0.1, kind="gauss-newton"
+    )
+    assert found.converged
+    assert 30 <= found.probes < 5000
+    assert found.interval is not None
+    assert found.interval[1] - found.value <= 0.1 * found.value
+    short = hutchinson_trace(subject, samples=30, generator=torch.Generator().manual_seed(0), precision=1e-6)
+    assert not short.converged
+
+
+@pytest.mark.parametrize("kind", ["hessian", "gauss-newton"])
+def test_diagonal_is_unbiased_with_standard_errors(subject: Subject, kind: Kind) -> None:
+    found = hutchinson_diagonal(subject, samples=400, generator=torch.Generator().manual_seed(0), kind=kind)
+    values = torch.cat([value.flatten() for value in found.values.values()])
+    stderr = torch.cat([value.flatten() for value in found.stderr.values()])
+    scores = (values - DENSE[kind](subject).diagonal()) / stderr.clamp_min(1e-300)
+    assert float(scores.abs().max()) < 5
+    assert 0.7 < float(scores.std()) < 1.3
+
+
+@pytest.mark.parametrize("kind", ["hessian", "gauss-newton"])
+def test_top_eigenvalues(subject: Subject, kind: Kind) -> None:
+    truth = torch.linalg.eigvalsh(DENSE[kind](subject)).flip(0)
+    found = top_eigenvalues(subject, count=3, tolerance=1e-8, generator=torch.Generator().manual_seed(0), kind=kind)
+    assert found.converged
+    assert found.values == pytest.approx(truth[:3].tolist(), rel=1e-8)
+    early = top_eigenvalues(subject, count=1, steps=3, tolerance=1e-9, generator=torch.Generator().manual_seed(0))
+    assert not early.converged
+    nearest = (torch.linalg.eigvalsh(dense_hessian(subject)) - early.values[0]).abs().min()
+    assert float(nearest) <= early.residuals[0] * (1 + 1e-12)
+
+
+def test_spectral_density_has_the_moments_of_the_matrix(subject: Subject) -> None:
+    dense = dense_hessian(subject)
+    found = spectral_density(subject, probes=40, steps=12, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(found.weights.sum(1), torch.ones(40, dtype=torch.float64))
+    scaled = found.mean() * subject.size
+    assert abs(float(scaled.mean() - dense.trace())) < 4 * float(scaled.std()) / 40**0.5
+    grid = torch.linspace(-3, 12, 3001, dtype=torch.float64)
+    assert float(torch.trapezoid(found.smoothed(grid, 0.05), grid)) == pytest.approx(1, abs=1e-3)
+
+
+def test_what_is_refused(subject: Subject) -> None:
+    generator = torch.Generator()
+    with pytest.raises(InvalidInput, match="samples=1, precision=None"):
+        hutchinson_trace(subject, samples=1, generator=generator)
+    with pytest.raises(InvalidInput, match="samples=1 must be at least 2"):
+        hutchinson_diagonal(subject, samples=1, generator=generator)
+    with pytest.raises(InvalidInput, match="samples=5 must be at least 6"):
+        hutchpp_trace(subject, samples=5, generator=generator)
+    with pytest.raises(InvalidInput, match="60 probes for 51 parameters"):
+        xtrace(subject, samples=120, generator=generator)
+    with pytest.raises(InvalidInput, match="need 1 <= count <= 51"):
+        top_eigenvalues(subject, count=60, generator=generator)
+    with pytest.raises(InvalidInput, match="need at least one probe"):
+        spectral_density(subject, probes=0, steps=3, generator=generator)
+    with pytest.raises(InvalidInput, match="matrix 'fisher' is unknown"):
+        matrix(subject, "fisher")  # type: ignore[arg-type]
