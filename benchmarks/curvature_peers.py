@@ -1,0 +1,199 @@
+"""Exact traces and diagonals against the paper's algorithm and BackPACK, in gradients and in seconds.
+
+    python benchmarks/curvature_peers.py [--networks mlp,lenet] [--examples 1024] [--threads 1] [--repeats 5]
+
+All contestants take turns within one process, threads fixed, the heap kept (page faults would otherwise dominate
+whatever stores a gradient an example); medians. A gradient is one full forward and backward over the same data at
+its best batch size; the paper's algorithm and BackPACK have theirs searched too. `counted` is the ratio of the
+multiply-adds, by torch's flop counter, of the exact trace and of a gradient; BackPACK is left out where it is not
+installed (pip install --no-deps backpack-for-pytorch einops unfoldNd).
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import importlib.util
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from sharpbench.curvature import exact_diagonal, exact_traces
+from sharpbench.models import MODELS
+from sharpbench.subject import Subject
+
+C = 10
+BATCHES = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
+
+
+def keep_the_heap() -> bool:
+    """Ask glibc to keep freed memory; False where there is no glibc."""
+    if not sys.platform.startswith("linux"):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    return mallopt is not None and bool(mallopt(M_MMAP_THRESHOLD, 2**30) and mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def gradient(model: nn.Module, x: Tensor, y: Tensor, batch: int) -> float:
+    """The mean loss, its gradient left in .grad."""
+    model.zero_grad()
+    total = 0.0
+    for inputs, targets in zip(x.split(batch), y.split(batch), strict=True):
+        loss = F.cross_entropy(model(inputs), targets, reduction="sum") / len(x)
+        loss.backward()
+        total += loss.item()
+    return total
+
+
+def paper_trace(model: nn.Module, x: Tensor, batch: int) -> float:
+    """Proposition 1 as its authors compute it: C + 1 passes, every example's gradient formed, a subtraction."""
+    total = 0.0
+    for inputs in x.split(batch):
+        taken: dict[nn.Module, list[Tensor]] = {}
+
+        def take(module: nn.Module, args: tuple[Tensor], output: Tensor, taken: dict = taken) -> None:
+            taken[module] = [args[0].detach(), output]
+
+        layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+        hooks = [layer.register_forward_hook(take) for layer in layers]
+        logits = model(inputs)
+        for hook in hooks:
+            hook.remove()
+        p = logits.softmax(1).detach()
+        scalars = [(logits[:, k].sum(), p[:, k]) for k in range(C)] + [(logits.logsumexp(1).sum(), -torch.ones(len(p)))]
+        for scalar, weight in scalars:
+            slopes = torch.autograd.grad(scalar, [taken[layer][1] for layer in layers], retain_graph=True)
+            for layer, slope in zip(layers, slopes, strict=True):
+                if isinstance(layer, nn.Conv2d):
+                    columns = F.unfold(taken[layer][0], layer.kernel_size, padding=layer.padding)
+                    each = torch.bmm(slope.flatten(2), columns.transpose(1, 2))
+                    bias = slope.flatten(2).sum(2)
+                else:
+                    each, bias = torch.einsum("bo,bi->boi", slope, taken[layer][0]), slope
+                norms = each.square().sum((1, 2)) + bias.square().sum(1)
+                total += float((norms * weight).sum())
+    return total / len(x)
+
+
+def sequential(name: str, model: nn.Module) -> nn.Sequential:
+    """The paper's network as modules in a row, which BackPACK needs."""
+    layers = list(model.children())
+    if name in ("mlp", "small-mlp"):
+        row: list[nn.Module] = [nn.Flatten()]
+        for layer in layers[:-1]:
+            row += [layer, nn.ReLU()]
+        return nn.Sequential(*row, layers[-1])
+    if name == "lenet":
+        first, second, third, fourth, last = layers
+        row = [first, nn.ReLU(), nn.MaxPool2d(2, 1), second, nn.ReLU(), nn.MaxPool2d(2), third, nn.ReLU()]
+        return nn.Sequential(*row, nn.Flatten(), fourth, nn.ReLU(), last)
+    first, second, last = layers
+    row = [first, nn.ReLU(), nn.MaxPool2d(2), second, nn.ReLU(), nn.MaxPool2d(2)]
+    return nn.Sequential(*row, nn.Flatten(), last)
+
+
+def backpack_trace(model: nn.Sequential, x: Tensor, y: Tensor, batch: int) -> float:
+    """The sum of BackPACK's DiagGGNExact."""
+    from backpack import backpack, extend
+    from backpack.extensions import DiagGGNExact
+
+    model, criterion = extend(model), extend(nn.CrossEntropyLoss())
+    total = 0.0
+    for inputs, targets in zip(x.split(batch), y.split(batch), strict=True):
+        model.zero_grad()
+        with backpack(DiagGGNExact()):
+            criterion(model(inputs), targets).backward()
+        total += sum(float(value.diag_ggn_exact.sum()) for value in model.parameters()) * len(inputs) / len(x)
+    return total
+
+
+def best_batch(run: Callable[[int], object], batches: Sequence[int]) -> int:
+    """The fastest batch size of two turns each; larger ones are not tried once twice as slow as the best."""
+    seconds: dict[int, float] = {}
+    for batch in batches:
+        seconds[batch] = min(timed(lambda batch=batch: run(batch)) for _ in range(2))
+        if seconds[batch] > 2 * min(seconds.values()) and len(seconds) > 3:
+            break
+    return min(seconds, key=seconds.__getitem__)
+
+
+def timed(run: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def flops(run: Callable[[], object]) -> int:
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops()
+
+
+def compare(name: str, examples: int, repeats: int) -> str:
+    """One row of the table."""
+    torch.manual_seed(0)
+    model = next(each for each in MODELS if each.name == name)().build((1, 28, 28), C)
+    x, y = torch.rand(examples, 1, 28, 28) * 2 - 1, torch.randint(0, C, (examples,))
+    subject = Subject.from_module(model, x, y)
+    runs: dict[str, Callable[[int], object]] = {
+        "gradient": lambda batch: gradient(model, x, y, batch),
+        "paper": lambda batch: paper_trace(model, x, batch),
+    }
+    if importlib.util.find_spec("backpack") is not None:
+        twin = sequential(name, model)
+        runs["backpack"] = lambda batch: backpack_trace(twin, x, y, batch)
+    subject.graph  # noqa: B018 - captured once a network and input shape, not part of a call
+    trace = sum(exact_traces(subject).values())
+    for peer in runs.keys() - {"gradient"}:
+        value = runs[peer](64)
+        assert isinstance(value, float)
+        assert abs(value - trace) < 1e-3 * trace, f"{peer} says {value}, exact_traces {trace}"
+    batches = {each: best_batch(run, [b for b in BATCHES if b <= examples]) for each, run in runs.items()}
+    turns: dict[str, Callable[[], object]] = {
+        each: lambda run=run, each=each: run(batches[each]) for each, run in runs.items()
+    }
+    turns |= {"trace": lambda: exact_traces(subject.fresh()), "diagonal": lambda: exact_diagonal(subject.fresh())}
+    taken: dict[str, list[float]] = {each: [] for each in turns}
+    for _ in range(repeats):
+        for each, turn in turns.items():
+            taken[each].append(timed(turn))
+    median = {each: statistics.median(seconds) for each, seconds in taken.items()}
+    counted = flops(turns["trace"]) / flops(turns["gradient"])
+    backpack = median.get("backpack", float("nan"))
+    return (
+        f"| {name} | {median['gradient']:.4f} @{batches['gradient']} | {median['trace']:.4f} "
+        f"| {median['trace'] / median['gradient']:.2f} | {counted:.2f} | {median['diagonal']:.4f} "
+        f"| {median['diagonal'] / median['trace']:.2f} | {median['paper'] / median['trace']:.1f} @{batches['paper']} "
+        f"| {backpack / median['trace']:.2f} | {backpack / median['diagonal']:.2f} @{batches.get('backpack', '-')} |"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", default="mlp,small-mlp,lenet,small-cnn")
+    parser.add_argument("--examples", type=int, default=1024)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args(arguments)
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(options.threads)
+    kept = keep_the_heap()
+    print(f"torch {torch.__version__}, {options.threads} threads, {options.examples} examples, heap kept: {kept}")
+    print("| network | gradient s | trace s | gradients | counted | diagonal s | diagonal/trace | paper/trace "
+          "| BackPACK/trace | BackPACK/diagonal |")  # fmt: skip
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    for name in options.networks.split(","):
+        print(compare(name, options.examples, options.repeats), flush=True)
+
+
+if __name__ == "__main__":
+    main()
