@@ -15,7 +15,7 @@ from sharpbench.errors import InvalidInput
 _captured: weakref.WeakKeyDictionary[nn.Module, dict[tuple[object, ...], Graph]] = weakref.WeakKeyDictionary()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Graph:
     """The functional ATen graph that torch.export makes of a network in eval mode, for a batch of one.
 

@@ -3,8 +3,8 @@
 from sharpbench.curvature.certificate import certificate, unused
 from sharpbench.curvature.dense import MATRIX_LIMIT, dense_ggn, dense_hessian
 from sharpbench.curvature.hutchinson import DiagonalEstimate, hutchinson_diagonal, hutchinson_trace
-from sharpbench.curvature.lanczos import Density, Eigenvalues, spectral_density, top_eigenvalues
 from sharpbench.curvature.implicit import Matrix, matrix
+from sharpbench.curvature.lanczos import Density, Eigenvalues, spectral_density, top_eigenvalues
 from sharpbench.curvature.products import ggnvp, hvp
 from sharpbench.curvature.pullback import exact_diagonal, exact_traces
 from sharpbench.curvature.reference import DENSE_LIMIT, reference_diagonal, reference_traces

@@ -40,7 +40,7 @@ def softmax_root(logits: Tensor) -> Tensor:
     pivot = q.argmax()
     others = (pivot + 1 + torch.arange(classes - 1, device=logits.device)) % classes  # every class but the pivot
     top, rest = q[pivot], q[others]
-    columns = -q[:, None] * q[:, None] * rest[None, :] / (1 + top)
-    columns = columns + torch.nn.functional.one_hot(others, classes).to(q.dtype).T * rest[None, :]
-    is_pivot = (torch.arange(classes, device=logits.device) == pivot)[:, None]
-    return torch.where(is_pivot, -q[:, None] * rest[None, :], columns)
+    indices = torch.arange(classes, device=logits.device)
+    shared = -q * torch.where(indices == pivot, 1.0, q / (1 + top))
+    root: Tensor = ((indices[:, None] == others) + shared[:, None]) * rest
+    return root

@@ -9,6 +9,7 @@ error. It is that of the Hessian of the mean loss where the network is piecewise
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import cast
@@ -28,16 +29,20 @@ CHUNK_BYTES = 40 * 2**20
 """What a chunk of examples holds at once is kept near this: larger chunks leave the caches and are slower."""
 
 
+_plans: weakref.WeakKeyDictionary[Graph, dict[tuple[object, ...], tuple[Layer, ...] | None]] = (
+    weakref.WeakKeyDictionary()
+)
+"""What depends on a graph, the measured parameters' names and their type alone: kept with the graph."""
+
+
 def exact_traces(subject: Subject) -> dict[str, float]:
     """The trace of each parameter's diagonal block of the Gauss-Newton matrix, mean over examples."""
 
     def of_layer(layer: Layer, patches: Tensor, slopes: Tensor) -> Params:
-        traces = {}
-        if layer.weight:
-            traces[layer.weight] = squares.weight_trace(patches, slopes)
-        if layer.bias:
-            traces[layer.bias] = squares.bias_trace(slopes)
-        return traces
+        if layer.weight is None:
+            return {str(layer.bias): squares.bias_trace(slopes)}
+        weight, bias = squares.traces(patches, slopes)
+        return {layer.weight: weight, layer.bias: bias} if layer.bias else {layer.weight: weight}
 
     traces = _mean(subject, of_layer, lambda rows: rows.square().sum())
     return {name: float(traces[name]) for name in subject.params}
@@ -92,7 +97,7 @@ class _Network:
         try:
             every: tuple[list[Tensor], list[Tensor], Params, Tensor] = torch.func.vmap(self.pull)(inputs, targets)
         except RuntimeError as error:
-            if self.graph is not None or isinstance(error, torch.OutOfMemoryError):
+            if self.graph is not None or _is_out_of_memory(error):
                 raise
             single = [self.pull(example, target) for example, target in zip(inputs, targets, strict=True)]
             every = pytree.tree_map(lambda *values: torch.stack(values), *single)
@@ -104,7 +109,7 @@ class _Network:
 
     def held(self) -> int:
         """Bytes that one example holds, about: activations for every column, gradients of loose parameters."""
-        columns = self.subject.classes
+        columns = self.subject.classes if self.graph is None else self.graph.outputs[0].meta["val"].shape[-1]
         itemsize = self.subject.inputs.element_size()
         loose = sum(self.subject.params[name].numel() for name in self.loose)
         nodes = self.graph.nodes if self.graph is not None else ()
@@ -116,20 +121,30 @@ class _Network:
 def _network(subject: Subject) -> _Network:
     """The network with all the layers that its graph shows; all parameters loose where there is no graph, or
     where the graph does not compute what the module does (in another precision, say)."""
-    loose = tuple(subject.params)
     try:
         graph = subject.graph
-        values = {**subject.constants, **subject.params}
-        with torch.no_grad():
-            seen = run(graph, values, subject.inputs[:1], (), ())[0]
-            wanted = subject.apply(subject.params, subject.inputs[:1])
-        if not torch.allclose(seen, wanted, rtol=1e-3 * wanted.element_size() ** -4, atol=0.0):
-            return _Network(subject, None, (), loose)
-    except (InvalidInput, RuntimeError, TypeError):
-        return _Network(subject, None, (), loose)
-    layers = plan(graph, subject.params)
+    except InvalidInput:
+        return _Network(subject, None, (), tuple(subject.params))
+    form = (tuple(subject.params), next(iter(subject.params.values())).dtype)
+    plans = _plans.setdefault(graph, {})
+    if form not in plans:
+        plans[form] = plan(graph, subject.params) if _agrees(subject, graph) else None
+    layers = plans[form]
+    if layers is None:
+        return _Network(subject, None, (), tuple(subject.params))
     planned = {name for layer in layers for name in (layer.weight, layer.bias)}
-    return _Network(subject, graph, layers, tuple(name for name in loose if name not in planned))
+    return _Network(subject, graph, layers, tuple(name for name in subject.params if name not in planned))
+
+
+def _agrees(subject: Subject, graph: Graph) -> bool:
+    """Whether the graph computes the logits of the first example as the module does."""
+    try:
+        with torch.no_grad():
+            seen = run(graph, {**subject.constants, **subject.params}, subject.inputs[:1], (), ())[0]
+            wanted = subject.apply(subject.params, subject.inputs[:1])
+    except (RuntimeError, TypeError):
+        return False
+    return torch.allclose(seen, wanted, rtol=1e-3 * wanted.element_size() ** -4, atol=0.0)
 
 
 def _mean(
@@ -141,14 +156,34 @@ def _mean(
     of a loose one. Columns of negative weight (an indefinite custom criterion) are subtracted.
     """
     network = subject.once(_network)
-    total: Params = {}
-    for inputs, targets in _chunks(subject, network):
+
+    def of_chunk(inputs: Tensor, targets: Tensor) -> Params:
+        part: Params = {}
         data, deltas, rows, weights = network.pulls(inputs, targets)
         for sign, kept in _by_sign(weights):
             for layer, given, delta in zip(network.layers, data, deltas, strict=True):
-                _add(total, of_layer(layer, layer.patches(given), layer.slopes(kept(delta))), sign)
-            _add(total, {name: of_rows(kept(value)) for name, value in rows.items()}, sign)
+                _add(part, of_layer(layer, layer.patches(given), layer.slopes(kept(delta))), sign)
+            _add(part, {name: of_rows(kept(value)) for name, value in rows.items()}, sign)
+        return part
+
+    total: Params = {}
+    start, size = 0, chunk_size(subject, network)
+    while start < len(subject.inputs):
+        try:
+            part = of_chunk(subject.inputs[start : start + size], subject.targets[start : start + size])
+        except RuntimeError as error:
+            if size == 1 or not _is_out_of_memory(error):
+                raise
+            size = math.ceil(size / 2)
+            continue
+        _add(total, part, 1)
+        start += size
     return {name: value / len(subject.inputs) for name, value in total.items()}
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether a chunk did not fit; the CPU's allocator raises a plain RuntimeError."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _by_sign(weights: Tensor) -> Iterator[tuple[int, Callable[[Tensor], Tensor]]]:
@@ -167,11 +202,6 @@ def _by_sign(weights: Tensor) -> Iterator[tuple[int, Callable[[Tensor], Tensor]]
 def _add(total: Params, part: Params, sign: int) -> None:
     for name, value in part.items():
         total[name] = sign * value if name not in total else total[name] + sign * value
-
-
-def _chunks(subject: Subject, network: _Network) -> Iterator[tuple[Tensor, Tensor]]:
-    size = chunk_size(subject, network)
-    yield from zip(subject.inputs.split(size), subject.targets.split(size), strict=True)
 
 
 def chunk_size(subject: Subject, network: _Network) -> int:

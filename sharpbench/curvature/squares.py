@@ -22,6 +22,15 @@ GRAM_FLOOR = 0.02
 """A Gram form smaller than this share of its terms' bound has cancelled and is replaced by the direct form."""
 
 
+def traces(patches: Tensor, slopes: Tensor) -> tuple[Tensor, Tensor]:
+    """`weight_trace` and `bias_trace`, sharing what they can."""
+    if slopes.shape[4] > 1:
+        return weight_trace(patches, slopes), bias_trace(slopes)
+    norms = _norms(slopes)
+    lengths = torch.linalg.vector_norm(patches, dim=2).square().sum(2)
+    return (lengths * norms).sum(), norms.sum()
+
+
 def weight_trace(patches: Tensor, slopes: Tensor) -> Tensor:
     """sum_{i,k} |sum_t delta_ikt a_it^T|^2, a scalar.
 
@@ -33,9 +42,7 @@ def weight_trace(patches: Tensor, slopes: Tensor) -> Tensor:
     count, out, positions = slopes.shape[2:]
     width = patches.shape[2]
     if positions == 1:
-        norms = torch.linalg.vector_norm(slopes, dim=3).square().sum((2, 3))
-        product: Tensor = (patches.square().sum((2, 3)) * norms).sum()
-        return product
+        return traces(patches, slopes)[0]
     if positions * (width + count * out) * GRAM_COST < count * out * width:
         inner, outer = _gram(patches), _gram(slopes.flatten(2, 3))
         total: Tensor = (inner * outer).sum()
@@ -62,15 +69,18 @@ def weight_diagonal(patches: Tensor, slopes: Tensor) -> Tensor:
 
 def bias_trace(slopes: Tensor) -> Tensor:
     """sum_{i,k} |sum_t delta_ikt|^2, a scalar."""
-    if slopes.shape[4] == 1:
-        norms: Tensor = torch.linalg.vector_norm(slopes, dim=3)
-        return norms.square().sum()
     return slopes.sum(4).square().sum()
 
 
 def bias_diagonal(slopes: Tensor) -> Tensor:
     """sum_{i,k} (sum_t delta_ikt)^2, elementwise, [G, O]."""
     return slopes.sum(4).square().sum((0, 2))
+
+
+def _norms(slopes: Tensor) -> Tensor:
+    """sum_k |delta_k|^2 of each example and group [B, G], without a temporary of the slopes' size."""
+    norms: Tensor = torch.linalg.vector_norm(slopes, dim=3)
+    return norms.square().sum((2, 3))
 
 
 def _gram(values: Tensor) -> Tensor:

@@ -217,3 +217,34 @@ def test_unused_parameters_are_named() -> None:
     subject = subject_of(Unused().double())
     assert unused(subject) == ("spare.weight", "spare.bias")
     assert exact_traces(subject)["spare.weight"] == 0.0
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_a_chunk_that_does_not_fit_is_halved(error: RuntimeError, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = subject_of(network())
+    wanted = exact_traces(subject)
+    pulls, room, sizes = pullback._Network.pulls, 2, []
+
+    def limited(self: object, inputs: Tensor, targets: Tensor) -> object:
+        sizes.append(len(inputs))
+        if len(inputs) > room:
+            raise error
+        return pulls(self, inputs, targets)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(pullback._Network, "pulls", limited)
+    assert exact_traces(subject.fresh()) == pytest.approx(wanted, rel=1e-13)
+    assert sizes == [7, 4, 2, 2, 2, 1]
+    room = 0
+    with pytest.raises(RuntimeError, match="memory"):
+        exact_traces(subject.fresh())
+
+
+def test_any_other_error_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: object, inputs: Tensor, targets: Tensor) -> object:
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr(pullback._Network, "pulls", broken)
+    with pytest.raises(RuntimeError, match="something else"):
+        exact_traces(subject_of(network()))
