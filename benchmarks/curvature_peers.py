@@ -137,7 +137,7 @@ def flops(run: Callable[[], object]) -> int:
     return counter.get_total_flops()
 
 
-def compare(name: str, examples: int, repeats: int) -> str:
+def compare(name: str, examples: int, repeats: int, sizes: Sequence[int]) -> str:
     """One row of the table."""
     torch.manual_seed(0)
     model = next(each for each in MODELS if each.name == name)().build((1, 28, 28), C)
@@ -156,7 +156,7 @@ def compare(name: str, examples: int, repeats: int) -> str:
         value = runs[peer](64)
         assert isinstance(value, float)
         assert abs(value - trace) < 1e-3 * trace, f"{peer} says {value}, exact_traces {trace}"
-    batches = {each: best_batch(run, [b for b in BATCHES if b <= examples]) for each, run in runs.items()}
+    batches = {each: best_batch(run, [size for size in sizes if size <= examples]) for each, run in runs.items()}
     turns: dict[str, Callable[[], object]] = {
         each: lambda run=run, each=each: run(batches[each]) for each, run in runs.items()
     }
@@ -183,7 +183,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--examples", type=int, default=1024)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--batches", default=",".join(map(str, BATCHES)), help="batch sizes that are searched")
     options = parser.parse_args(arguments)
+    sizes = [int(size) for size in options.batches.split(",")]
     warnings.simplefilter("ignore")
     torch.set_num_threads(options.threads)
     kept = keep_the_heap()
@@ -192,7 +194,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
           "| BackPACK/trace | BackPACK/diagonal |")  # fmt: skip
     print("|---|---|---|---|---|---|---|---|---|---|")
     for name in options.networks.split(","):
-        print(compare(name, options.examples, options.repeats), flush=True)
+        print(compare(name, options.examples, options.repeats, sizes), flush=True)
 
 
 if __name__ == "__main__":
