@@ -185,10 +185,10 @@ def iterate_records(path: Path) -> Iterator[Record]:
     """The records of one JSON lines file, in order; a line that is no record raises InvalidInput with its number."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"cannot read {path}: {error}") from None
+        raise InvalidInput(f"cannot read {path}: {error}; restore it, or choose another folder with --output") from None
     for number, line in enumerate(lines, start=1):
         if line:
             yield Record.from_json(line, where=f"{path}:{number}")

@@ -98,6 +98,8 @@ def events(
     threads: int | None = None,
 ) -> Iterator[Event]:
     """The same with progress in between: trainings, cells that begin, and repairs."""
+    if threads is not None and threads < 1:
+        raise InvalidInput(f"threads={threads} must be at least 1, or None for as many as there are cores")
     zoo = Zoo(cache_folder(cache_dir))
     if output is None:
         yield from _all(cells, zoo, data_folder(data_dir), threads)
@@ -152,12 +154,13 @@ def _group(cells: Sequence[Cell], module: nn.Module, data: Data, zoo: Zoo) -> It
     except InvalidInput as error:  # weights that are not finite: every cell of this network says so
         yield from (_record(cell, member, status="failed", reason=str(error)) for cell in cells)
         return
+    doubled = subject.to(dtype=torch.float64)  # one for all oracles, which share what they need
     for cell in cells:
         yield Measuring(cell)
-        yield _evaluate(cell, member, subject)
+        yield _evaluate(cell, member, subject, doubled)
 
 
-def _evaluate(cell: Cell, member: Member, subject: Subject) -> Record:
+def _evaluate(cell: Cell, member: Member, subject: Subject, doubled: Subject) -> Record:
     """The record of one cell. Whatever the measure raises becomes its status and reason."""
     start = time.perf_counter()
     try:
@@ -166,7 +169,7 @@ def _evaluate(cell: Cell, member: Member, subject: Subject) -> Record:
         record = _with_estimate(_record(cell, member, status="ok"), estimate, shared_seconds)
         if cell.timed:
             record = _with_cost(record, cell, subject)
-        return _with_oracle(record, cell.measure, subject) if cell.checked else record
+        return _with_oracle(record, cell.measure, doubled) if cell.checked else record
     except NotApplicable as error:
         return _record(cell, member, status="skipped", reason=_line(error))
     except MemoryError as error:
@@ -198,14 +201,14 @@ def _with_cost(record: Record, cell: Cell, subject: Subject) -> Record:
     return replace(record, seconds=spent.seconds, gradients=spent.gradients, peak_bytes=spent.peak_bytes)
 
 
-def _with_oracle(record: Record, chosen: Measure, subject: Subject) -> Record:
+def _with_oracle(record: Record, chosen: Measure, doubled: Subject) -> Record:
     """The oracle is asked in float64, at the same weights."""
-    exact = chosen.exact(subject.to(dtype=torch.float64))
+    exact = chosen.exact(doubled)
     if exact is None:
         return record
     if not math.isfinite(exact):
         raise ValueError(f"the oracle of '{chosen.name}' returns {exact}")
-    return replace(record, exact=exact, oracle="dense" if subject.size <= DENSE_LIMIT else "float64 engine")
+    return replace(record, exact=exact, oracle="dense" if doubled.size <= DENSE_LIMIT else "float64 engine")
 
 
 def _record(cell: Cell, member: Member, *, status: Status, reason: str | None = None) -> Record:

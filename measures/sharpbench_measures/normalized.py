@@ -71,7 +71,7 @@ class Normalized(Measure):
         """
         if any(subject.once(certificate).values()):
             return None
-        return self._minimise(subject, reference_diagonal(subject), probes=0).value
+        return self._minimise(subject, subject.once(reference_diagonal), probes=0).value
 
     def invariances(self) -> frozenset[Invariance]:
         """Rescalings of rows and columns; the absolute steps of diagonal=arxiv see them, and random

@@ -29,7 +29,7 @@ class LabelNoise(Cohort):
     seeds: int = 5
     train_size: int | None = 256
     learning_rate: float = 0.02
-    batch_size: int = 32
+    batch_size: int = 64
     decay: float = 1e-4
     max_epochs: int = 300
     target_loss: float = 0.01

@@ -27,7 +27,7 @@ def reference_diagonal(subject: Subject) -> dict[str, Tensor]:
 
 def reference_traces(subject: Subject) -> dict[str, float]:
     """The sums of `reference_diagonal`, by parameter."""
-    return {name: float(value.sum()) for name, value in reference_diagonal(subject).items()}
+    return {name: float(value.sum()) for name, value in subject.once(reference_diagonal).items()}
 
 
 def _block_diagonal(subject: Subject, name: str) -> Tensor:

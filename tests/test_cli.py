@@ -1,0 +1,270 @@
+"""The command through the front door: what it prints, what it writes, how it ends."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+COMMAND = str(Path(sys.executable).with_name("sharpbench"))
+SMALL = (
+    *("--models", "small-mlp", "--cohort", "label-noise[ratios=2,seeds=2,train_size=64]"),
+    *("--threads", "1", "--measures", "trace,minimum", "--examples", "16", "--oracle", "0"),
+)
+
+PLUGIN = """
+from dataclasses import dataclass
+from sharpbench import Estimate, Measure, NotApplicable
+
+class Bad(Measure):
+    title, source = "a measure that misbehaves", "tests"
+    def exact(self, subject): return None
+    def invariances(self): return frozenset()
+
+@dataclass(frozen=True)
+class Raises(Bad):
+    name = "raises"
+    def __call__(self, subject, *, generator): raise RuntimeError("out\\nof luck")
+
+@dataclass(frozen=True)
+class NotANumber(Bad):
+    name = "not-a-number"
+    def __call__(self, subject, *, generator): return Estimate(float("nan"))
+
+@dataclass(frozen=True)
+class Refuses(Bad):
+    name = "refuses"
+    def __call__(self, subject, *, generator): raise NotApplicable("not for this network")
+
+@dataclass(frozen=True)
+class Starves(Bad):
+    name = "starves"
+    def __call__(self, subject, *, generator): raise MemoryError
+
+MEASURES = (Raises, NotANumber, Refuses, Starves)
+"""
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tmp_path_factory.mktemp("cache"))
+
+
+def sharpbench(*words: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    settings = {**os.environ, **environment}
+    settings.pop("SHARPBENCH_DATA", None)
+    return subprocess.run([COMMAND, *words], capture_output=True, text=True, cwd=cwd, env=settings, timeout=240)
+
+
+def run(output: Path, cache: str, *words: str) -> subprocess.CompletedProcess[str]:
+    return sharpbench("run", *SMALL, "--output", str(output), "--cache-dir", cache, *words)
+
+
+def records(output: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (output / "records.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def refused(result: subprocess.CompletedProcess[str], *words: str) -> None:
+    """One line on stderr that holds the words, nothing on stdout, exit status 2."""
+    assert result.returncode == 2, result.stderr
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1, result.stderr
+    assert result.stderr.startswith("error: ")
+    for word in words:
+        assert word in result.stderr
+
+
+def test_a_run_writes_records_page_and_plots_and_the_next_one_reads_them(tmp_path: Path, cache: str) -> None:
+    first = run(tmp_path / "out", cache)
+    assert first.returncode == 0, first.stderr
+    assert first.stderr == ""  # no bar where there is no terminal
+    assert "\x1b" not in first.stdout
+    for word in ("minimum", "trace", "label noise", "training loss", "parameter norm", "small-mlp on digits"):
+        assert word in first.stdout
+    written = records(tmp_path / "out")
+    assert len(written) == 2 * 2 * 2
+    assert {record["status"] for record in written} == {"ok"}
+    page = (tmp_path / "out" / "LEADERBOARD.md").read_text(encoding="utf-8")
+    assert "| minimum" in page
+    assert "*label noise*" in page
+    plots = {path.name for path in (tmp_path / "out" / "plots").iterdir()}
+    assert {f"digits--small-mlp--{name}.{kind}" for name in ("minimum", "trace") for kind in ("svg", "png")} <= plots
+    again = run(tmp_path / "out", cache)
+    assert again.returncode == 0
+    assert again.stdout == first.stdout
+    assert records(tmp_path / "out") == written
+
+
+def test_costs_and_oracles_stand_on_the_networks_that_were_asked_for(tmp_path: Path, cache: str) -> None:
+    assert run(tmp_path / "one", cache, "--timing", "1", "--oracle", "2", "--examples", "4").returncode == 0
+    for name in ("trace", "minimum"):
+        of = [record for record in records(tmp_path / "one") if record["measure"] == name]
+        assert [record["seconds"] is not None for record in of] == [True, False, False, False]
+        assert [record["exact"] is not None for record in of] == [True, True, False, False]
+        assert of[0]["oracle"] == "dense"
+        assert of[0]["exact"] == pytest.approx(of[0]["value"], rel=1e-5)
+    assert run(tmp_path / "none", cache, "--timing", "0", "--oracle", "0").returncode == 0
+    assert all(record["seconds"] is None and record["exact"] is None for record in records(tmp_path / "none"))
+
+
+def test_a_measure_that_fails_costs_its_own_cells(tmp_path: Path, cache: str) -> None:
+    (tmp_path / "plugin.py").write_text(PLUGIN, encoding="utf-8")
+    words = ("--plugin", str(tmp_path / "plugin.py"), "--measures", "raises,not-a-number,refuses,starves,trace")
+    result = run(tmp_path / "out", cache, *words)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stdout + result.stderr
+    by = {record["measure"]: record for record in records(tmp_path / "out")}
+    assert (by["raises"]["status"], by["raises"]["reason"]) == ("failed", "RuntimeError: out of luck")
+    assert by["not-a-number"]["status"] == "failed"
+    assert (by["refuses"]["status"], by["refuses"]["reason"]) == ("skipped", "not for this network")
+    assert by["starves"]["status"] == "oom"
+    assert by["trace"]["status"] == "ok"
+    count = len(records(tmp_path / "out"))
+    assert run(tmp_path / "out", cache, *words, "--allow-failures").returncode == 0
+    assert len(records(tmp_path / "out")) == count
+    assert run(tmp_path / "out", cache, *words, "--retry-failed").returncode == 1
+    assert len(records(tmp_path / "out")) == count + 3 * 4
+
+
+def test_weights_that_are_not_finite_fail_and_the_run_goes_on(tmp_path: Path) -> None:
+    """A rate of 1e6 diverges at once; the cells of the other model are done."""
+    words = ("--cohort", "label-noise[ratios=2,seeds=1,train_size=64,learning_rate=1e6,max_epochs=20]")
+    result = run(tmp_path / "out", str(tmp_path / "cache"), *words)
+    assert result.returncode == 1, result.stderr
+    assert {record["status"] for record in records(tmp_path / "out")} == {"failed"}
+    assert "weights are not finite: layer0.weight" in str(records(tmp_path / "out")[0]["reason"])
+
+
+def test_a_dry_run_writes_nothing(tmp_path: Path, cache: str) -> None:
+    result = run(tmp_path / "out", cache, "--dry-run")
+    assert result.returncode == 0
+    assert "4 networks, 8 cells, 8 to do" in result.stdout
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--measures", "minimun"), ["unknown measure 'minimun'", "did you mean 'minimum'?"]),
+        (("--models", "lenett"), ["unknown model 'lenett'", "did you mean 'lenet'?"]),
+        (("--dataset", "digit"), ["unknown dataset 'digit'", "did you mean 'digits'?"]),
+        (("--cohort", "label"), ["unknown cohort 'label'"]),
+        (("--measures", "normalized[diagnal=icml]"), ["no parameter 'diagnal'", "did you mean 'diagonal'?"]),
+        (("--measures", "normalized[diagonal=icm]"), ["diagonal=icm is none of exact, arxiv, icml", "'icml'"]),
+        (("--measures", "trace[samples=many]"), ["samples=many is no whole number"]),
+        (("--measures", "trace[samples=1]"), ["samples=1 must be at least 2"]),
+        (("--measures", "trace[method=exact"), ["unbalanced brackets"]),
+        (("--measures", ","), ["no measure is named"]),
+        (("--models", "mlp[bias=perhaps]"), ["bias=perhaps is neither true nor false"]),
+        (("--cohort", "label-noise[ratios=1]"), ["ratios=1 must be at least 2"]),
+        (("--cohort", "label-noise[train_size=99999]"), ["train_size=99999 exceeds the 1437"]),
+        (("--examples", "65"), ["examples=65 exceeds the 64"]),
+        (("--examples", "0"), ["examples=0 must be at least 1"]),
+        (("--timing", "-1"), ["timing=-1 must be at least 0"]),
+        (("--threads", "0"), ["threads=0 must be at least 1"]),
+        (("--dtype", "half"), ["dtype 'half' is none of float32, float64"]),
+        (("--device", "gpu"), ["device 'gpu' is none of auto, cpu, cuda"]),
+        (("--seed", "x"), ["--seed"]),
+        (("--unknown",), ["--unknown"]),
+        (("--plugin", "/nowhere/plugin.py"), ["--plugin /nowhere/plugin.py is no file"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_bad_words_get_one_line(tmp_path: Path, cache: str, words: tuple[str, ...], expected: list[str]) -> None:
+    refused(run(tmp_path / "out", cache, *words), *expected)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_written_gets_one_line(tmp_path: Path, cache: str) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    refused(run(tmp_path / "file" / "out", cache), "cannot write", "--output")
+    refused(run(tmp_path / "out", str(tmp_path / "file")), "cannot write", "--cache-dir")
+
+
+def test_damaged_records_get_one_line(tmp_path: Path, cache: str) -> None:
+    (tmp_path / "records.jsonl").write_text('{"schema":1}\n', encoding="utf-8")
+    refused(run(tmp_path, cache), "records.jsonl:1", "missing or unknown fields")
+
+
+def test_missing_and_damaged_mnist_files_get_one_line(tmp_path: Path, cache: str) -> None:
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
+        (raw / f"{name}-ubyte.gz").write_bytes(gzip.compress(bytes(1000))[:50])
+    refused(run(tmp_path / "out", cache, "--dataset", "mnist", "--data-dir", str(tmp_path)), "ubyte.gz", "damaged")
+
+
+def test_an_interrupt_ends_in_one_line_and_130(tmp_path: Path) -> None:
+    words = (
+        "--cohort",
+        "label-noise[ratios=5,seeds=9]",
+        "--output",
+        str(tmp_path / "out"),
+        "--cache-dir",
+        str(tmp_path / "c"),
+    )
+    process = subprocess.Popen(
+        [COMMAND, "run", *SMALL, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while not (tmp_path / "out" / "records.jsonl").exists():
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.count("\n") == 1
+    assert "give the same command again to go on" in errors
+
+
+def test_a_second_writer_is_refused(tmp_path: Path) -> None:
+    words = (
+        "--cohort",
+        "label-noise[ratios=5,seeds=9]",
+        "--output",
+        str(tmp_path / "out"),
+        "--cache-dir",
+        str(tmp_path / "c"),
+    )
+    process = subprocess.Popen([COMMAND, "run", *SMALL, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        while not (tmp_path / "out" / "records.jsonl").exists():
+            time.sleep(0.05)
+        refused(sharpbench("run", *SMALL, *words), "is being written by another run")
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize(
+    "words", [("--version",), ("--help",), ("list",), ("list", "measures", "--json")], ids=" ".join
+)
+def test_answers_come_at_once(words: tuple[str, ...], cache: str) -> None:
+    """In under a second, once the catalogue is kept: nothing heavy is imported."""
+    settings = {"SHARPBENCH_CACHE": cache}
+    assert sharpbench(*words, **settings).returncode == 0
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        sharpbench(*words, **settings)
+        times.append(time.perf_counter() - began)
+    assert min(times) < 1.0
+
+
+def test_lists_are_json_arrays(cache: str) -> None:
+    measures = json.loads(sharpbench("list", "measures", "--json", "--cache-dir", cache).stdout)
+    assert {"trace", "fisher-rao", "normalized", "minimum"} <= {row["name"] for row in measures}
+    everything = json.loads(sharpbench("list", "--json", "--cache-dir", cache).stdout)
+    assert {row["kind"] for row in everything} == {"measure", "model", "dataset", "cohort"}
+    refused(sharpbench("list", "measure"), "unknown kind 'measure'", "did you mean 'measures'?")
+
+
+def test_help_is_understood() -> None:
+    text = sharpbench("run", "--help", COLUMNS="120").stdout
+    for word in ("--measures", "--cohort", "normalized[diagonal=icml,samples=20]", "--retry-failed", "130 interrupted"):
+        assert word in text

@@ -1,0 +1,80 @@
+"""kill -9 at any moment of a run: after resuming, the records are those of an undisturbed run."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+COMMAND = Path(sys.executable).with_name("sharpbench")
+RUN = [
+    *(str(COMMAND), "run", "--threads", "1", "--measures", "trace,fisher-rao,normalized,minimum", "--timing", "0"),
+    *("--models", "small-mlp", "--cohort", "label-noise[ratios=4,seeds=6,train_size=256]", "--oracle", "0"),
+]
+KILLS = 12
+
+
+def start(output: Path, cache: Path) -> subprocess.Popen[bytes]:
+    command = [*RUN, "--output", str(output), "--cache-dir", str(cache)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def lines(output: Path) -> list[dict[str, Any]]:
+    """The whole lines of the record file; a torn last one is not yet a record."""
+    path = output / "records.jsonl"
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+
+
+def content(records: list[dict[str, Any]]) -> list[str]:
+    """Everything but the times, as text that compares bit by bit."""
+    kept = []
+    for record in records:
+        stripped = {key: value for key, value in record.items() if key not in ("time", "shared_seconds")}
+        stripped["truth"] = {key: value for key, value in record["truth"].items() if key != "seconds"}
+        kept.append(json.dumps(stripped, sort_keys=True))
+    return kept
+
+
+def progress(output: Path, cache: Path) -> tuple[int, int]:
+    """Networks trained and records written so far."""
+    return len(list(cache.glob("networks/[0-9a-f]*"))), len(lines(output))
+
+
+def test_a_run_killed_again_and_again_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
+    began = time.monotonic()
+    undisturbed = start(tmp_path / "calm", tmp_path / "calm-cache")
+    _, errors = undisturbed.communicate(timeout=240)
+    assert undisturbed.returncode == 0, errors.decode()
+    took = time.monotonic() - began
+    calm = lines(tmp_path / "calm")
+    assert len(calm) == 4 * 6 * 4
+
+    moments = random.Random(7)
+    output, cache = tmp_path / "killed", tmp_path / "killed-cache"
+    seen = [(0, 0)]
+    for _ in range(KILLS):
+        process = start(output, cache)
+        before = progress(output, cache)
+        while progress(output, cache) == before and process.poll() is None:
+            time.sleep(0.01)  # start-up is over when something new is on disk; kill in the work that follows
+        time.sleep(moments.uniform(0.0, took / (2 * KILLS)))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        seen.append(progress(output, cache))
+    assert len(set(seen)) > KILLS // 2, f"the kills hit too little work: {seen}"
+    assert any(0 < records < len(calm) for _, records in seen)
+
+    final = start(output, cache)
+    _, errors = final.communicate(timeout=240)
+    assert final.returncode == 0, errors.decode()
+    records = lines(output)
+    assert len({record["key"] for record in records}) == len(records) == len(calm)
+    assert content(records) == content(calm)
+    assert (output / "LEADERBOARD.md").exists()
