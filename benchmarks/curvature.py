@@ -1,0 +1,69 @@
+"""The exact trace and diagonal: seconds, gradients, memory, and the error against the reference."""
+
+from __future__ import annotations
+
+from .networks import gated, subject
+
+
+class Engine:
+    """256 examples, float32, nothing shared between calls."""
+
+    version = "1"
+    params = (["mlp", "lenet", "small-mlp", "small-cnn"],)
+    param_names = ("network",)
+
+    def setup(self, network: str) -> None:
+        self.subject = subject(network, examples=256)
+        try:
+            from sharpbench.curvature import exact_diagonal, exact_traces
+            from sharpbench.timing import cost
+        except ImportError as error:
+            raise NotImplementedError(str(error)) from error
+        self.exact_traces, self.exact_diagonal, self.cost = exact_traces, exact_diagonal, cost
+        exact_traces(self.subject.fresh())  # captures the graph
+
+    def time_exact_traces(self, network: str) -> None:
+        self.exact_traces(self.subject.fresh())
+
+    def time_exact_diagonal(self, network: str) -> None:
+        self.exact_diagonal(self.subject.fresh())
+
+    def track_gradients(self, network: str) -> float:
+        return self.cost(self.exact_traces, self.subject).gradients
+
+    def track_peak(self, network: str) -> int:
+        return self.cost(self.exact_traces, self.subject).peak_bytes
+
+    track_gradients.unit = "gradients"
+    track_peak.unit = "bytes"
+
+
+class Exactness:
+    """float64, against one Hessian-vector product a parameter. Deterministic: a hard gate."""
+
+    version = "1"
+    params = (["small-mlp", "small-cnn"],)
+    param_names = ("network",)
+    unit = "relative error"
+
+    def setup(self, network: str) -> None:
+        self.subject = subject(network, examples=4, dtype="float64")
+        try:
+            from sharpbench.curvature import exact_diagonal, exact_traces, reference_diagonal
+        except ImportError as error:
+            raise NotImplementedError(str(error)) from error
+        self.exact_traces, self.exact_diagonal, self.reference_diagonal = (
+            exact_traces,
+            exact_diagonal,
+            reference_diagonal,
+        )
+
+    def track_relative_error(self, network: str) -> float:
+        """The larger of the trace's and of the diagonal's, the latter in the Euclidean norm."""
+        reference = self.reference_diagonal(self.subject)
+        diagonal = self.exact_diagonal(self.subject)
+        size = sum(value.square().sum() for value in reference.values()).sqrt()
+        off = sum((diagonal[key] - value).square().sum() for key, value in reference.items()).sqrt()
+        exact = sum(float(value.sum()) for value in reference.values())
+        trace = sum(self.exact_traces(self.subject).values())
+        return gated(max(float(off / size), abs(trace - exact) / exact), 1e-9)
