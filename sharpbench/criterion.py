@@ -63,15 +63,15 @@ def as_criterion(given: str | Losses | Criterion | None) -> Criterion:
 
 
 def check(criterion: Criterion, logits: Tensor, targets: Tensor) -> None:
-    """Raise InvalidInput unless logits, targets and the criterion's losses fit together.
+    """Raise InvalidInput unless the network's output, all targets and the criterion's losses fit together.
 
-    logits, targets: those of a few examples. A reducing criterion is found by its shape, also for a single
-    example, because the batch is repeated to two.
+    logits: those of the first example, [1, C]; targets: all [n, ...]. A reducing criterion is found by its
+    shape, also where there is a single example, because that is repeated to two.
     """
     if logits.ndim != 2:
         raise InvalidInput(f"the network returns a tensor of shape {list(logits.shape)}; expected logits [B, C]")
-    two = torch.cat((logits[:1], logits[:1])), torch.cat((targets[:1], targets[:1]))
-    losses = criterion(*two)
+    _check_targets(criterion, logits.shape[1], targets)
+    losses = criterion(torch.cat((logits, logits)), torch.cat((targets[:1], targets[:1])))
     if losses.shape != (2,):
         raise InvalidInput(
             f"criterion '{criterion.name}' returns shape {list(losses.shape)} for two examples; "
@@ -79,8 +79,7 @@ def check(criterion: Criterion, logits: Tensor, targets: Tensor) -> None:
         )
 
 
-def check_targets(criterion: Criterion, classes: int, targets: Tensor) -> None:
-    """Raise InvalidInput unless all `targets` suit `criterion` for a network of `classes` outputs."""
+def _check_targets(criterion: Criterion, classes: int, targets: Tensor) -> None:
     if criterion.kind == "cross_entropy":
         if targets.ndim != 1 or targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
             raise InvalidInput(

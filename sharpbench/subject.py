@@ -87,7 +87,7 @@ class Subject:
             params={key: weights[key] for key in weights if key in chosen},
             constants={**{key: weights[key] for key in weights if key not in chosen}, **buffers},
             inputs=inputs.detach(),
-            targets=targets.detach(),
+            targets=targets.detach() if targets.is_floating_point() else targets.detach().long(),
             criterion=criteria.as_criterion(criterion),
             batch_size=batch_size or 1,
             initial=None if initial is None else {key: value.detach().clone() for key, value in initial.items()},
@@ -96,8 +96,7 @@ class Subject:
         )
         with torch.no_grad():
             logits = subject.apply(subject.params, subject.inputs[:1])
-            criteria.check(subject.criterion, logits, subject.targets[:1])
-        criteria.check_targets(subject.criterion, logits.shape[1], subject.targets)
+            criteria.check(subject.criterion, logits, subject.targets)
         return subject if batch_size else replace(subject, batch_size=_batch_size(subject))
 
     def apply(self, params: Params, inputs: Tensor) -> Tensor:

@@ -1,0 +1,171 @@
+"""What is installed, and what a broken plugin costs."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from sharpbench import registry
+from sharpbench.contract import Measure
+from sharpbench.errors import InvalidInput
+from sharpbench.listing import listing
+from sharpbench.registry import KINDS, offers
+
+GOOD = """
+from dataclasses import dataclass
+from sharpbench import Estimate, Measure
+
+@dataclass(frozen=True)
+class Extra(Measure):
+    name, title, source = "{name}", "an extra", "tests"
+    def __call__(self, subject, *, generator): return Estimate(1.0)
+    def exact(self, subject): return None
+    def invariances(self): return frozenset()
+
+MEASURES = (Extra,)
+"""
+
+
+class Point:
+    """An entry point as importlib.metadata gives it."""
+
+    def __init__(self, package: str, module: ModuleType | Exception) -> None:
+        self.name, self.value, self.module = package, package, module
+        self.dist = type("Distribution", (), {"name": package, "version": "1"})()
+
+    def load(self) -> ModuleType:
+        if isinstance(self.module, Exception):
+            raise self.module
+        return self.module
+
+
+def install(monkeypatch: pytest.MonkeyPatch, *points: Point) -> None:
+    def entry_points(*, group: str) -> list[Any]:
+        return list(points) if group == "sharpbench.measures" else []
+
+    monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
+
+
+def module(**attributes: object) -> ModuleType:
+    made = ModuleType("plugin")
+    made.__dict__.update(attributes)
+    return made
+
+
+def test_the_built_in_ones_come_in_by_the_same_door() -> None:
+    for kind in KINDS:
+        offered = offers(kind)
+        assert offered.faults == ()
+        assert set(offered.packages.values()) == {"sharpbench"}
+    assert {"trace", "fisher-rao", "normalized", "minimum"} <= set(offers("measures").classes)
+    assert all(issubclass(cls, Measure) for cls in offers("measures").classes.values())
+
+
+def test_a_name_offered_twice_names_both_packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    measures = tuple(offers("measures").classes.values())
+    install(monkeypatch, Point("one", module(MEASURES=measures[:1])), Point("two", module(MEASURES=measures[:1])))
+    with pytest.raises(
+        InvalidInput, match=r"measure 'trace' is offered by both 'one' and 'two'; uninstall one of them"
+    ):
+        offers("measures")
+
+
+def test_broken_plugins_are_faults_and_break_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    good = next(iter(offers("measures").classes.values()))
+    install(
+        monkeypatch,
+        Point("good", module(MEASURES=(good,))),
+        Point("raises", ImportError("no such thing")),
+        Point("empty", module()),
+        Point("odd", module(MEASURES=(3, Measure, type("Mutable", (), {"name": "m"})))),
+    )
+    offered = offers("measures")
+    assert list(offered.classes) == [good.name]
+    causes = {(fault.package, fault.cause) for fault in offered.faults}
+    assert ("raises", "ImportError: no such thing") in causes
+    assert ("empty", "module empty has no MEASURES") in causes
+    assert any(package == "odd" and "is no frozen dataclass" in cause for package, cause in causes)
+    assert any(package == "odd" and "does not define" in cause for package, cause in causes)
+
+
+@pytest.mark.parametrize("name", ["Upper", "has space", "../path", "", "x" * 3 + "]"])
+def test_names_are_plain(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "plugin.py"
+    path.write_text(GOOD.format(name=name), encoding="utf-8")
+    faults = offers("measures", [path]).faults
+    assert any("names are lower-case letters, digits and hyphens" in fault.cause for fault in faults)
+
+
+def test_a_file_adds_its_measures_to_every_kind_once(tmp_path: Path) -> None:
+    path = tmp_path / "plugin.py"
+    path.write_text(GOOD.format(name="extra"), encoding="utf-8")
+    assert offers("measures", [path]).classes["extra"] is offers("measures", [path]).classes["extra"]
+    assert "extra" not in offers("models", [path]).classes
+    assert "extra" not in offers("measures").classes
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("def (", "fails to import: SyntaxError"),
+        ("raise RuntimeError('no')", "fails to import: RuntimeError: no"),
+        ("x = 1", "has none of MEASURES, MODELS, DATASETS, COHORTS"),
+        (GOOD.format(name="trace"), "offered by both 'sharpbench' and"),
+    ],
+)
+def test_bad_files_get_one_line(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "plugin.py"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(InvalidInput, match=message):
+        offers("measures", [path])
+
+
+def test_missing_files_get_one_line(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.py", tmp_path):
+        with pytest.raises(InvalidInput, match="is no file; name a Python file"):
+            offers("measures", [path])
+    (tmp_path / "plugin.txt").write_text("x = 1", encoding="utf-8")
+    with pytest.raises(InvalidInput, match=r"is no Python file; its name must end in \.py"):
+        offers("measures", [tmp_path / "plugin.txt"])
+
+
+def test_a_listing_is_kept_until_something_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "kept_plugin.py"
+    source.write_text(GOOD.format(name="first"), encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    point = importlib.metadata.EntryPoint("kept", "kept_plugin", "sharpbench.measures")
+    monkeypatch.setattr(
+        importlib.metadata, "entry_points", lambda *, group: [point] if group.endswith("measures") else []
+    )
+    assert [row["name"] for row in listing("measures", cache_dir=tmp_path)] == ["first"]
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("imported although nothing has changed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sharpbench.listing.offers", refuse)
+        assert [row["name"] for row in listing("measures", cache_dir=tmp_path)] == ["first"]
+    del sys.modules["kept_plugin"]
+    source.write_text(GOOD.format(name="second-one"), encoding="utf-8")
+    assert [row["name"] for row in listing("measures", cache_dir=tmp_path)] == ["second-one"]
+    for path in (tmp_path / "listing").iterdir():
+        path.write_text("[1]", encoding="utf-8")
+    assert [row["name"] for row in listing("measures", cache_dir=tmp_path)] == ["second-one"]
+    row = listing("measures", cache_dir=tmp_path)[0]
+    assert (row["kind"], row["parameters"], row["invariances"]) == ("measure", [], [])
+    del sys.modules["kept_plugin"]
+
+
+def test_a_folder_that_cannot_be_written_costs_only_time(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    assert [row["name"] for row in listing("models", cache_dir=tmp_path / "file")][:2] == ["mlp", "lenet"]
+
+
+def test_packages_without_a_distribution_are_named_by_their_module() -> None:
+    point = importlib.metadata.EntryPoint("kept", "some.module", "sharpbench.measures")
+    assert registry.package_of(point) == "some.module"

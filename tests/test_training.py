@@ -1,0 +1,203 @@
+"""Recipes, label noise, SGD, the zoo and members: what is trained is what was said, once."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from sharpbench import zoo as zoo_module
+from sharpbench.cohorts import LabelNoise, LabelNoisePaper
+from sharpbench.datasets import Digits
+from sharpbench.datasets.data import Data
+from sharpbench.errors import InvalidInput
+from sharpbench.member import Member, load_or_train
+from sharpbench.models import Mlp, SmallMlp
+from sharpbench.recipe import Recipe
+from sharpbench.training import evaluate, generator_for, initial_module, permute_labels, train, training_examples
+from sharpbench.zoo import RESULT, WEIGHTS, Zoo
+
+RECIPE = Recipe(model=SmallMlp(), dataset=Digits(), train_size=96, label_noise=0.5, learning_rate=0.05, batch_size=40)
+
+
+@pytest.fixture(scope="module")
+def digits() -> Data:
+    return Digits().load(None)
+
+
+def member_of(recipe: Recipe, data: Data, zoo: Zoo) -> tuple[Member, int]:
+    """The member, and how many epochs it took to get it."""
+    steps = list(load_or_train(recipe, data, "hash", zoo=zoo, device="cpu"))
+    assert isinstance(steps[-1], Member)
+    return steps[-1], len(steps) - 1
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_label_noise_permutes_a_share_of_the_labels(share: float) -> None:
+    targets = torch.arange(1000)
+    noisy = permute_labels(targets, share, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(noisy.sort().values, targets)
+    moved = int((noisy != targets).sum())
+    assert moved <= round(share * 1000)
+    assert moved >= round(share * 1000) - 10
+    assert torch.equal(targets, torch.arange(1000))
+
+
+def test_networks_of_a_cohort_share_their_inputs_and_nothing_else(digits: Data) -> None:
+    other = replace(RECIPE, seed=1)
+    assert torch.equal(training_examples(RECIPE, digits)[0], training_examples(other, digits)[0])
+    assert not torch.equal(training_examples(RECIPE, digits)[1], training_examples(other, digits)[1])
+    weights = [
+        initial_module(recipe, digits.shape, 10).state_dict()["layer0.weight"] for recipe in (RECIPE, RECIPE, other)
+    ]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+    state = torch.random.get_rng_state()
+    initial_module(RECIPE, digits.shape, 10)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    with pytest.raises(InvalidInput, match="train_size=5000 exceeds the 1437 training examples of 'digits'"):
+        training_examples(replace(RECIPE, train_size=5000), digits)
+
+
+def test_training_is_sgd_with_momentum_decay_and_the_papers_schedule(digits: Data) -> None:
+    """Against a plain transcription: v = 0.9 v + g + 1e-2 w; w = w - rate / (decay t + 1) v."""
+    recipe = replace(RECIPE, weight_decay=1e-2, decay=0.5, max_epochs=3, target_loss=1e-9)
+    inputs, targets = training_examples(recipe, digits)
+    inputs = inputs.double()
+    module = initial_module(recipe, digits.shape, 10).double()
+    params = {key: value.detach().clone() for key, value in module.named_parameters()}
+    epochs = list(train(module, inputs, targets, recipe))
+    velocity = {key: torch.zeros_like(value) for key, value in params.items()}
+    order, step = generator_for(recipe, "order"), 0
+    for _ in range(3):
+        for batch in torch.randperm(len(inputs), generator=order).split(40):
+
+            def loss(values: dict[str, torch.Tensor], batch: torch.Tensor = batch) -> torch.Tensor:
+                return F.cross_entropy(torch.func.functional_call(module, values, (inputs[batch],)), targets[batch])
+
+            gradients = torch.func.grad(loss)(params)
+            for key, gradient in gradients.items():
+                velocity[key] = 0.9 * velocity[key] + gradient + 1e-2 * params[key]
+                params[key] = params[key] - recipe.learning_rate / (0.5 * step + 1) * velocity[key]
+            step += 1
+    assert [epoch.number for epoch in epochs] == [1, 2, 3]
+    assert epochs[-1].steps == step == 9
+    assert not epochs[-1].fitted
+    for key, value in module.named_parameters():
+        torch.testing.assert_close(value.detach(), params[key], rtol=1e-9, atol=1e-12)
+
+
+def test_a_network_is_trained_once_and_its_truth_is_what_it_does(digits: Data, tmp_path: Path) -> None:
+    zoo = Zoo(tmp_path)
+    member, epochs = member_of(RECIPE, digits, zoo)
+    again, none = member_of(RECIPE, digits, zoo)
+    assert epochs == member.truth.epochs > 1
+    assert none == 0
+    assert again.truth == member.truth
+    assert all(torch.equal(again.weights[key], value) for key, value in member.weights.items())
+    module = RECIPE.model.build(digits.shape, 10)
+    module.load_state_dict(member.weights)
+    loss, accuracy = evaluate(module, *training_examples(RECIPE, digits))
+    right = (module(digits.test_inputs).argmax(1) == digits.test_targets).double().mean()
+    assert member.truth.fitted
+    assert (loss, accuracy) == (member.truth.train_loss, 1.0)
+    assert member.truth.gap == pytest.approx(1.0 - float(right))
+    assert member.truth.parameter_norm == pytest.approx(
+        sum(float(v.square().sum()) for v in member.weights.values()) ** 0.5
+    )
+    assert torch.equal(member.initial["layer0.weight"], initial_module(RECIPE, digits.shape, 10).layer0.weight.detach())
+    subject = member.subject(module, examples=10, dtype=torch.float64, device="cpu")
+    assert (len(subject.inputs), subject.train_size, subject.name) == (10, 96, "small-mlp")
+
+
+def test_what_diverges_is_not_fitted(digits: Data, tmp_path: Path) -> None:
+    member, _ = member_of(replace(RECIPE, learning_rate=1e9), digits, Zoo(tmp_path))
+    assert not member.truth.fitted
+    assert member.truth.train_loss is None
+    with pytest.raises(InvalidInput, match="weights are not finite"):
+        member.subject(RECIPE.model.build(digits.shape, 10), examples=None, dtype=torch.float32, device="cpu")
+
+
+def test_half_written_and_damaged_entries_are_no_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    zoo, weights = Zoo(tmp_path), {"w": torch.arange(4.0)}
+    zoo.save("k", weights, {"gap": 0.5})
+    loaded = zoo.load("k")
+    assert loaded is not None
+    assert torch.equal(loaded[0]["w"], weights["w"])
+    assert loaded[1] == {"gap": 0.5}
+    entry = tmp_path / "networks" / "k"
+    packed, result = (entry / WEIGHTS).read_bytes(), (entry / RESULT).read_text(encoding="utf-8")
+    (entry / WEIGHTS).write_bytes(packed[:-1])
+    assert zoo.load("k") is None
+    (entry / WEIGHTS).write_bytes(packed)
+    for damaged in (
+        "",
+        "{}",
+        "[]",
+        result.replace('"format": 1', '"format": 0'),
+        json.dumps({**json.loads(result), "sha256": "0"}),
+    ):
+        (entry / RESULT).write_text(damaged, encoding="utf-8")
+        assert zoo.load("k") is None
+    zoo.save("k", weights, {"gap": 0.25})
+    assert zoo.load("k") is not None
+    assert zoo.load("none") is None
+
+    def torn(path: Path, content: bytes) -> None:
+        path.write_bytes(content[:3])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(zoo_module, "_write", torn)
+    with pytest.raises(KeyboardInterrupt):
+        zoo.save("other", weights, {})
+    assert zoo.load("other") is None
+    assert [path.name for path in (tmp_path / "networks").iterdir()] == ["k"]
+
+
+def test_a_cache_that_cannot_be_written_gets_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(InvalidInput, match=r"cannot write .*; choose another folder with --cache-dir"):
+        Zoo(tmp_path / "file").save("k", {}, {})
+
+
+def test_cohorts_are_grids(digits: Data) -> None:
+    recipes = LabelNoise(ratios=5, seeds=2).recipes((SmallMlp(), Mlp(bias=False)), Digits())
+    assert len({recipe.key for recipe in recipes}) == len(recipes) == 2 * 5 * 2
+    assert Counter(recipe.label_noise for recipe in recipes) == dict.fromkeys((0.0, 0.25, 0.5, 0.75, 1.0), 4)
+    assert recipes[-1].row()["model"] == "mlp[bias=false]"
+    paper = LabelNoisePaper().recipes((Mlp(),), Digits())
+    assert len(paper) == 110
+    assert {(recipe.batch_size, recipe.learning_rate, recipe.train_size) for recipe in paper} == {(1024, 0.1, None)}
+    assert {recipe.label_noise for recipe in paper} == {round(step / 10, 6) for step in range(11)}
+    for cohort, message in (
+        (LabelNoise, "ratios=1 must be at least 2"),
+        (LabelNoisePaper, "ratios=1 must be at least 2"),
+    ):
+        with pytest.raises(InvalidInput, match=message):
+            cohort(ratios=1)
+    with pytest.raises(InvalidInput, match="seeds=0 must be at least 1"):
+        LabelNoise(seeds=0)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("label_noise", 1.5), ("label_noise", -0.1), ("learning_rate", 0.0), ("momentum", 1.0)),
+        *(
+            ("weight_decay", -1.0),
+            ("decay", -1.0),
+            ("batch_size", 0),
+            ("max_epochs", 0),
+            ("target_loss", 0.0),
+            ("train_size", 0),
+        ),
+    ],
+)
+def test_recipes_have_bounds(field: str, value: float) -> None:
+    with pytest.raises(InvalidInput, match=f"{field}={value} must be"):
+        replace(RECIPE, **{field: value})
