@@ -75,6 +75,8 @@ class Measure(ABC):
         source: the paper, with the number of the defining equation.
         version: raise it by hand when the value for the same subject changes; part of every record's key.
         depends: what the value depends on by definition (see `Dependence`).
+        oracle_limit: above so many parameters `exact` is the engine itself in float64, a check of rounding alone;
+            records mark it so. None: `exact` is independent of the fast path for every network.
     Fields of the subclass are its hyperparameters: `name[field=value]` on the command line.
     """
 
@@ -83,6 +85,7 @@ class Measure(ABC):
     source: ClassVar[str]
     version: ClassVar[int] = 1
     depends: ClassVar[frozenset[Dependence]] = frozenset()
+    oracle_limit: ClassVar[int | None] = None
 
     @abstractmethod
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:

@@ -15,7 +15,6 @@ from torch import nn
 
 from sharpbench.cell import Cell
 from sharpbench.contract import Estimate, Measure, NotApplicable, Scalar
-from sharpbench.curvature import DENSE_LIMIT
 from sharpbench.datasets.data import Data, Dataset
 from sharpbench.environment import environment, settle
 from sharpbench.errors import InvalidInput
@@ -208,7 +207,8 @@ def _with_oracle(record: Record, chosen: Measure, doubled: Subject) -> Record:
         return record
     if not math.isfinite(exact):
         raise ValueError(f"the oracle of '{chosen.name}' returns {exact}")
-    return replace(record, exact=exact, oracle="dense" if doubled.size <= DENSE_LIMIT else "float64 engine")
+    rounding_alone = chosen.oracle_limit is not None and doubled.size > chosen.oracle_limit
+    return replace(record, exact=exact, oracle="float64 engine" if rounding_alone else "definition")
 
 
 def _record(cell: Cell, member: Member, *, status: Status, reason: str | None = None) -> Record:

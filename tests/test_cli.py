@@ -108,7 +108,7 @@ def test_costs_and_oracles_stand_on_the_networks_that_were_asked_for(tmp_path: P
         of = [record for record in records(tmp_path / "one") if record["measure"] == name]
         assert [record["seconds"] is not None for record in of] == [True, False, False, False]
         assert [record["exact"] is not None for record in of] == [True, True, False, False]
-        assert of[0]["oracle"] == "dense"
+        assert of[0]["oracle"] == "definition"
         assert of[0]["exact"] == pytest.approx(of[0]["value"], rel=1e-5)
     assert run(tmp_path / "none", cache, "--timing", "0", "--oracle", "0").returncode == 0
     assert all(record["seconds"] is None and record["exact"] is None for record in records(tmp_path / "none"))

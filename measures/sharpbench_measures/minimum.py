@@ -9,9 +9,9 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from sharpbench import Estimate, Measure, Subject
+from sharpbench import Estimate, InvalidInput, Measure, NotApplicable, Subject
 from sharpbench.contract import Invariance
-from sharpbench.curvature import certificate, exact_traces, reference_traces
+from sharpbench.curvature import DENSE_LIMIT, certificate, exact_traces, reference_traces
 from sharpbench.symmetry import GAP, RescalingGroup, group_of, minimise
 
 
@@ -34,10 +34,14 @@ class Minimum(Measure):
     name: ClassVar[str] = "minimum"
     title: ClassVar[str] = "minimum sharpness"
     source: ClassVar[str] = "Ibayashi, Hamaguchi, Imaizumi 2021, Minimum Sharpness, Definition 1, Theorem 1"
+    oracle_limit: ClassVar[int | None] = DENSE_LIMIT
 
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
-        """See Measure; deterministic."""
-        group = group_of(subject.graph, set(subject.params))
+        """See Measure; the value is deterministic, `details.function_change` is of a random element."""
+        try:
+            group = group_of(subject.graph, set(subject.params))
+        except InvalidInput as error:
+            raise NotApplicable(f"no rescaling group: {error}") from error
         examples, _ = next(subject.batches)
         change = group.verify(lambda params: subject.apply(params, examples), subject.params, generator=generator)
         estimate = _estimate(subject.once(exact_traces), group, change)

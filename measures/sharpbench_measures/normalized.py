@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sharpbench import Estimate, InvalidInput, Measure, NotApplicable, Subject
 from sharpbench.contract import Invariance
-from sharpbench.curvature import certificate, exact_diagonal, reference_diagonal
+from sharpbench.curvature import DENSE_LIMIT, certificate, exact_diagonal, reference_diagonal
 from sharpbench.subject import Params
 from sharpbench.symmetry import scale_columns, scale_rows_and_columns
 
@@ -46,6 +46,7 @@ class Normalized(Measure):
     name: ClassVar[str] = "normalized"
     title: ClassVar[str] = "normalized sharpness"
     source: ClassVar[str] = "Tsuzuku, Sato, Sugiyama 2020, Normalized Flat Minima, section 4"
+    oracle_limit: ClassVar[int | None] = DENSE_LIMIT
     diagonal: Literal["exact", "arxiv", "icml"] = "exact"
     objective: Literal["arxiv", "icml"] = "arxiv"
     samples: int = 100

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -16,7 +15,7 @@ from sharpbench.curvature import (
     exact_traces,
     hutchinson_trace,
     reference_traces,
-    residual_traces,
+    trace_estimate,
 )
 
 
@@ -38,6 +37,7 @@ class Trace(Measure):
     name: ClassVar[str] = "trace"
     title: ClassVar[str] = "trace of the Hessian"
     source: ClassVar[str] = "Ibayashi, Hamaguchi, Imaizumi 2021, Minimum Sharpness, Proposition 1; Hutchinson 1990"
+    oracle_limit: ClassVar[int | None] = DENSE_LIMIT
     method: Literal["auto", "exact", "naive", "hutchinson"] = "auto"
     samples: int = 100
 
@@ -51,44 +51,27 @@ class Trace(Measure):
             return hutchinson_trace(subject, samples=self.samples, generator=generator)
         if self.method == "naive":
             return _naive(subject)
-        obstacles = {name: found for name, found in subject.once(certificate).items() if found}
-        if not obstacles:
-            return _exact(subject)
         if self.method == "auto":
-            return self._corrected(subject, tuple(obstacles), generator)
+            return trace_estimate(subject, generator=generator, samples=self.samples)
+        obstacles = [found for found in subject.once(certificate).values() if found]
+        if not obstacles:
+            traces = subject.once(exact_traces)
+            return Estimate(sum(traces.values()), parts=traces, details={"method": "exact", "certified": 1.0})
         if subject.size <= DENSE_LIMIT:
             return _naive(subject)
-        operators = sorted({operator for found in obstacles.values() for operator in found})
+        operators = sorted({operator for found in obstacles for operator in found})
         raise NotApplicable(f"no exact trace: not piecewise affine through {', '.join(operators)}; use method=auto")
 
-    def _corrected(self, subject: Subject, names: tuple[str, ...], generator: torch.Generator) -> Estimate:
-        traces = dict(subject.once(exact_traces))
-        residuals = residual_traces(subject, names, samples=self.samples, generator=generator)
-        for name, (residual, _) in residuals.items():
-            traces[name] += residual
-        certified = 1 - sum(subject.params[name].numel() for name in names) / subject.size
-        return Estimate(
-            sum(traces.values()),
-            stderr=math.sqrt(sum(stderr**2 for _, stderr in residuals.values())),
-            parts=traces,
-            probes=self.samples * len(names),
-            details={"method": "gauss-newton + hutchinson residual", "certified": certified},
-        )
-
     def exact(self, subject: Subject) -> float | None:
-        """The naive trace, or for large certified networks the exact one in the subject's precision."""
+        """The naive trace, or for large certified networks the exact one in float64."""
         if subject.size > DENSE_LIMIT and any(subject.once(certificate).values()):
             return None
         return sum(reference_traces(subject).values())
 
     def invariances(self) -> frozenset[Invariance]:
-        """A layer's block scales with the inverse square of its factor: none but permutations."""
-        return frozenset() if self.method == "hutchinson" else frozenset({"permutation"})
-
-
-def _exact(subject: Subject) -> Estimate:
-    traces = subject.once(exact_traces)
-    return Estimate(sum(traces.values()), parts=traces, details={"method": "exact", "certified": 1.0})
+        """A layer's block scales with the inverse square of its factor: none but permutations, and where
+        something may be sampled not even those, as the probes are not permuted with the units."""
+        return frozenset({"permutation"}) if self.method in ("exact", "naive") else frozenset()
 
 
 def _naive(subject: Subject) -> Estimate:

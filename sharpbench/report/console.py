@@ -86,8 +86,8 @@ def _remarks(rows: list[Score]) -> list[str]:
     by = "tau within cells" if first.ranked_by == "within" else "tau over all networks (cells too small for within)"
     lines = [f"{first.total} networks, {first.excluded} excluded as not fitted; ranked by {by}; [95 % intervals]"]
     lines += [f"{plain(reason, REASON)}: {_names(names)}" for reason, names in notes(measured)]
-    if any(row.exactness is not None and row.exactness.oracle != "dense" for row in rows):
-        lines.append("* against the float64 engine, not the dense oracle")
+    if any(row.exactness is not None and row.exactness.oracle != "definition" for row in rows):
+        lines.append("* against the float64 engine, not the definition")
     failed = [
         f"{plain(row.name, NAME)}, {each.count} {plain(each.status, NAME)}: {plain(each.reason, REASON)}"
         for row in measured

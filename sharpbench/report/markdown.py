@@ -62,7 +62,7 @@ def _board(rows: list[Score], letters: dict[str, str]) -> dict[str, object]:
         "ranked_by": first.ranked_by,
         "ranked": any(row.rank is not None for row in rows),
         "partial": any(row.partial for row in rows),
-        "approximate": any(row.exactness is not None and row.exactness.oracle != "dense" for row in rows),
+        "approximate": any(row.exactness is not None and row.exactness.oracle != "definition" for row in rows),
         "notes": notes(measured),
         "failures": failed[:REASONS_SHOWN],
         "more_failures": len(failed) - REASONS_SHOWN,
@@ -106,6 +106,6 @@ def _errors(row: Score) -> str:
     """The largest relative error, and the median where there are several."""
     if row.exactness is None:
         return MISSING
-    mark = "" if row.exactness.oracle == "dense" else "\\*"
+    mark = "" if row.exactness.oracle == "definition" else "\\*"
     middle = f" (median {error(row.exactness.median)})" if row.exactness.networks > 1 else ""
     return f"{error(row.exactness.largest)}{mark}{middle}"

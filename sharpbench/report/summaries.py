@@ -22,7 +22,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Exactness:
-    """|value - exact| / |exact| over the networks with an oracle; oracle: 'dense', 'float64 engine' or both."""
+    """|value - exact| / |exact| over the networks with an oracle; oracle: 'definition', 'float64 engine' or both."""
 
     largest: float
     median: float

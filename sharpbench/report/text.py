@@ -35,11 +35,11 @@ def error(value: float) -> str:
 
 
 def error_text(score: Score) -> str:
-    """The largest relative error, marked where the oracle is not the dense one."""
+    """The largest relative error, marked where the oracle is not the definition."""
     if score.exactness is None:
         return MISSING
     short = f"{score.exactness.largest:.0e}" if score.exactness.largest else "0"
-    return short + ("" if score.exactness.oracle == "dense" else "*")
+    return short + ("" if score.exactness.oracle == "definition" else "*")
 
 
 def memory(size: float | None) -> str:

@@ -103,9 +103,7 @@ def test_every_truncation_of_a_gzip_file_is_refused(tmp_path):
 
 
 def test_a_gzip_file_cut_short(tmp_path):
-    _refused(
-        _file(tmp_path, gzip.compress(CONTENT)[:-9]), r"is a damaged gzip file \(Compressed file ended .*\)"
-    )
+    _refused(_file(tmp_path, gzip.compress(CONTENT)[:-9]), r"is a damaged gzip file \(Compressed file ended .*\)")
 
 
 def test_every_damaged_byte_of_compressed_data_is_refused(tmp_path):
@@ -147,9 +145,7 @@ def test_a_bomb_is_not_unpacked(tmp_path, monkeypatch):
 
 def test_a_missing_file(tmp_path):
     path = tmp_path / "nothing"
-    with pytest.raises(
-        InvalidInput, match=r"nothing' cannot be read \(No such file or directory\); make it readable$"
-    ):
+    with pytest.raises(InvalidInput, match=r"nothing' cannot be read \(No such file or directory\); make it readable$"):
         read_idx(path, dimensions=3)
 
 

@@ -88,9 +88,7 @@ def test_a_flipped_bit(folder, small_mnist):
 def test_a_damaged_gzip_file(folder):
     path = _raw(folder, f"{TEST_LABELS}.gz")
     path.write_bytes(path.read_bytes()[:-4])
-    with pytest.raises(
-        InvalidInput, match=r"labels-idx1-ubyte\.gz' is a damaged gzip file \(.*\); replace it"
-    ):
+    with pytest.raises(InvalidInput, match=r"labels-idx1-ubyte\.gz' is a damaged gzip file \(.*\); replace it"):
         Mnist().load(folder)
 
 
@@ -197,9 +195,7 @@ def test_a_download_that_breaks_off_is_not_kept(tmp_path, small_mnist, mirror):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "interruption", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")]
-)
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")])
 def test_a_write_that_breaks_off_leaves_nothing(tmp_path, small_mnist, mirror, monkeypatch, interruption):
     write_bytes = Path.write_bytes
 

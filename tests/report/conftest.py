@@ -57,7 +57,9 @@ def cohort(
                 "useless": float(rng.standard_normal()),
             }
             first = ratio == 0 and seed == 0
-            extra = {"seconds": 0.0123, "gradients": 2.5, "peak_bytes": 12_300_000, "oracle": "dense"} if first else {}
+            extra = (
+                {"seconds": 0.0123, "gradients": 2.5, "peak_bytes": 12_300_000, "oracle": "definition"} if first else {}
+            )
             for name in measures:
                 value = values[name]
                 exact = {"exact": value * (1 + 3e-10)} if first else {}

@@ -159,15 +159,15 @@ def test_costs_are_medians_and_seconds_stay_with_their_environment(record: Make)
 
 def test_errors_are_relative_to_the_oracle_and_carry_its_mark(record: Make) -> None:
     rows = [
-        record(ratio=0.0, value=1.1, exact=1.0, oracle="dense"),
+        record(ratio=0.0, value=1.1, exact=1.0, oracle="definition"),
         record(ratio=0.1, value=2.0, exact=2.0, oracle="float64 engine"),
-        record(ratio=0.2, value=-3.0, exact=-2.0, oracle="dense"),
+        record(ratio=0.2, value=-3.0, exact=-2.0, oracle="definition"),
         record(ratio=0.3),
     ]
     found = only(score(rows), "good").exactness
     assert found is not None
     assert (found.largest, found.median, found.networks) == (0.5, pytest.approx(0.1), 3)
-    assert found.oracle == "dense, float64 engine"
+    assert found.oracle == "definition, float64 engine"
     assert [relative_error(value, 0.0) for value in (0.0, 1e-9, -5.0)] == [0.0, 1.0, 1.0]
 
 
