@@ -1,0 +1,118 @@
+"""Estimate and Measure: what a plugin may say, and what it must define."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+
+from sharpbench import Estimate, InvalidInput, Measure, Subject, measure
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_an_estimate_has_a_finite_value(value: float) -> None:
+    with pytest.raises(ValueError, match=f"value must be finite, got {value}; raise NotApplicable instead"):
+        Estimate(value)
+
+
+@pytest.mark.parametrize("stderr", [-1e-300, -1.0, math.nan])
+def test_a_standard_error_is_no_less_than_nothing(stderr: float) -> None:
+    with pytest.raises(ValueError, match=r"stderr must be .*got"):
+        Estimate(1.0, stderr=stderr)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"stderr": math.inf},
+        {"interval": (math.nan, 1.0)},
+        {"interval": (-math.inf, 1.0)},
+        {"parts": {"weight": math.nan}},
+        {"details": {"gap": math.inf}},
+        {"details": {"eigenvalues": [1.0, 2.0]}},
+    ],
+    ids=str,
+)
+def test_an_estimate_holds_only_what_a_record_can(said: dict[str, Any]) -> None:
+    """What JSON cannot hold must be refused where the measure says it: at the record it would end the whole run."""
+    with pytest.raises(ValueError, match=next(iter(said))):
+        Estimate(1.0, **said)
+
+
+def test_an_estimate_says_exact_by_default_and_unknown_where_told() -> None:
+    assert Estimate(-1.0) == Estimate(
+        value=-1.0, stderr=0.0, interval=None, parts={}, probes=0, converged=True, details={}
+    )
+    assert Estimate(0.0, stderr=None).stderr is None
+    one, other = Estimate(1.0), Estimate(1.0)
+    assert one.parts is not other.parts
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        one.value = 2.0  # type: ignore[misc]
+
+
+class Draw(Measure):
+    """Its value is its only draw."""
+
+    name, title, source = "draw", "a draw", "tests"
+
+    def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
+        assert generator.device.type == "cpu"
+        return Estimate(float(torch.rand((), generator=generator)))
+
+    def exact(self, subject: Subject) -> float | None:
+        return None
+
+    def invariances(self) -> frozenset[Any]:
+        return frozenset()
+
+
+def linear() -> Subject:
+    return Subject.from_module(torch.nn.Linear(3, 2), torch.zeros(4, 3), torch.zeros(4).long())
+
+
+def test_the_seed_is_the_only_randomness() -> None:
+    subject = linear()
+    state = torch.random.get_rng_state()
+    assert measure(Draw(), subject, seed=1) == measure(Draw(), subject, seed=1)
+    assert measure(Draw(), subject, seed=1) != measure(Draw(), subject, seed=2)
+    assert measure(Draw(), subject) == measure(Draw(), subject, seed=0)
+    expected = float(torch.rand((), generator=torch.Generator().manual_seed(1)))
+    assert measure(Draw(), subject, seed=1).value == expected
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("given", [None, 3, Draw, object()], ids=repr)
+def test_what_is_no_measure_is_refused(given: object) -> None:
+    with pytest.raises(InvalidInput, match="is no measure; give a Measure or its name"):
+        measure(given, linear())  # type: ignore[arg-type]
+
+
+def test_a_name_that_is_unknown_is_refused() -> None:
+    with pytest.raises(InvalidInput, match=r"unknown measure 'trase'; did you mean 'trace'"):
+        measure("trase", linear())
+
+
+@pytest.mark.parametrize("missing", ["__call__", "exact", "invariances"])
+def test_a_measure_must_define_all_three(missing: str) -> None:
+    methods = {name: vars(Draw)[name] for name in ("__call__", "exact", "invariances") if name != missing}
+    incomplete = type("Incomplete", (Measure,), {**methods, "name": "n", "title": "t", "source": "s"})
+    with pytest.raises(TypeError, match=f"abstract.*'?{missing}"):
+        incomplete()
+
+
+def test_measures_are_frozen_values() -> None:
+    @dataclass(frozen=True)
+    class Scaled(Draw):
+        name = "scaled"
+        factor: float = 1.0
+
+    assert Scaled(2.0) == Scaled(factor=2.0)
+    assert hash(Scaled(2.0)) == hash(Scaled(2.0))
+    assert Scaled(2.0) != Scaled(3.0)
+    assert (Scaled.version, Scaled.depends) == (1, frozenset())
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Scaled().factor = 3.0  # type: ignore[misc]

@@ -1,0 +1,102 @@
+"""Criteria: the loss of one example, and what does not fit it."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from sharpbench.criterion import CROSS_ENTROPY, MSE, Criterion, as_criterion, check
+from sharpbench.errors import InvalidInput
+
+B, C = 5, 3
+
+
+def logits() -> Tensor:
+    return torch.randn(B, C, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 3
+
+
+def test_cross_entropy_is_minus_the_natural_logarithm_of_the_softmax() -> None:
+    targets = torch.tensor([0, 1, 2, 2, 0])
+    losses = CROSS_ENTROPY(logits(), targets)
+    for row, target, loss in zip(logits().tolist(), targets.tolist(), losses.tolist(), strict=True):
+        share = math.exp(row[target]) / sum(math.exp(value) for value in row)
+        assert loss == pytest.approx(-math.log(share), rel=1e-12)
+
+
+def test_mse_is_the_mean_over_the_outputs_of_one_example() -> None:
+    targets = logits().flip(0)
+    losses = MSE(logits(), targets)
+    for row, target, loss in zip(logits().tolist(), targets.tolist(), losses.tolist(), strict=True):
+        squares = [(one - other) ** 2 for one, other in zip(row, target, strict=True)]
+        assert loss == pytest.approx(sum(squares) / C, rel=1e-12)
+
+
+def absolute(outputs: Tensor, targets: Tensor) -> Tensor:
+    return (outputs - targets).abs().sum(1)
+
+
+def test_a_criterion_is_named_or_given() -> None:
+    assert as_criterion(None) is as_criterion("cross_entropy") is CROSS_ENTROPY
+    assert as_criterion("mse") is MSE
+    assert as_criterion(MSE) is MSE
+    given = as_criterion(absolute)
+    assert (given.kind, given.name) == ("custom", "absolute")
+    assert torch.equal(given(logits(), torch.zeros(B, C)), logits().abs().sum(1))
+    assert as_criterion(torch.nn.CrossEntropyLoss(reduction="none")).name == "CrossEntropyLoss"
+
+
+@pytest.mark.parametrize("name", ["crossentropy", "CROSS_ENTROPY", "", "mae"])
+def test_unknown_criteria_are_refused(name: str) -> None:
+    with pytest.raises(InvalidInput, match=f"criterion '{name}' is unknown; use 'cross_entropy', 'mse' or a callable"):
+        as_criterion(name)
+
+
+@pytest.mark.parametrize("reduced", ["mean", "sum"])
+@pytest.mark.parametrize("n", [1, 4])
+def test_a_reducing_criterion_is_refused_by_name(reduced: str, n: int) -> None:
+    loss = torch.nn.CrossEntropyLoss(reduction=reduced)
+    with pytest.raises(InvalidInput, match=r"'CrossEntropyLoss' returns shape \[\] .* use reduction='none'"):
+        check(as_criterion(loss), torch.zeros(1, C), torch.zeros(n).long())
+
+
+@pytest.mark.parametrize("n", [1, 4])
+def test_a_criterion_that_keeps_a_dimension_is_refused(n: int) -> None:
+    def elementwise(outputs: Tensor, targets: Tensor) -> Tensor:
+        return (outputs - targets).square()
+
+    with pytest.raises(InvalidInput, match=r"'elementwise' returns shape \[2, 3\] for two examples"):
+        check(as_criterion(elementwise), torch.zeros(1, C), torch.zeros(n, C))
+
+
+@pytest.mark.parametrize(
+    ("criterion", "targets", "message"),
+    [
+        (CROSS_ENTROPY, torch.tensor([0, 1, 3, 0]), r"target 3 is out of range for a network of 3 outputs; .* 0 to 2"),
+        (CROSS_ENTROPY, torch.tensor([0, 1, -100, 0]), "target -100 is out of range"),
+        (CROSS_ENTROPY, torch.zeros(4), r"class indices \[n\] of an integer type; got shape \[4\] of torch.float32"),
+        (CROSS_ENTROPY, torch.zeros(4, dtype=torch.bool), "of torch.bool"),
+        (CROSS_ENTROPY, torch.zeros(4, dtype=torch.complex64), "of torch.complex64"),
+        (CROSS_ENTROPY, torch.zeros(4, 1).long(), r"got shape \[4, 1\]"),
+        (MSE, torch.zeros(4), r"targets for mse must be \[n, 3\], the shape of the logits; got \[4\]"),
+        (MSE, torch.zeros(4, 1), r"must be \[n, 3\], .* got \[4, 1\]"),
+        (MSE, torch.zeros(4, C, 1), r"got \[4, 3, 1\]"),
+    ],
+)
+def test_targets_that_do_not_fit_are_refused(criterion: Criterion, targets: Tensor, message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        check(criterion, torch.zeros(1, C), targets)
+
+
+@pytest.mark.parametrize("shape", [(C,), (1, C, 2), ()])
+def test_logits_have_two_dimensions(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InvalidInput, match=r"returns a tensor of shape .*; expected logits \[B, C\]"):
+        check(CROSS_ENTROPY, torch.zeros(shape), torch.zeros(1).long())
+
+
+def test_what_fits_passes() -> None:
+    check(CROSS_ENTROPY, torch.zeros(1, C), torch.tensor([0, 1, 2], dtype=torch.int64))
+    check(MSE, torch.zeros(1, C), torch.zeros(4, C))
+    check(as_criterion(absolute), torch.zeros(1, C), torch.zeros(4, C))
