@@ -74,8 +74,17 @@ def test_what_is_no_number_is_out_of_bounds(field: str, value: float) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("label_noise", 0.0), ("label_noise", 1.0), ("momentum", 0.0), ("weight_decay", 0.0), ("decay", 0.0)]
-    + [("batch_size", 1), ("max_epochs", 1), ("train_size", 1), ("train_size", None)],
+    [
+        ("label_noise", 0.0),
+        ("label_noise", 1.0),
+        ("momentum", 0.0),
+        ("weight_decay", 0.0),
+        ("decay", 0.0),
+        ("batch_size", 1),
+        ("max_epochs", 1),
+        ("train_size", 1),
+        ("train_size", None),
+    ],
 )
 def test_bounds_belong_to_what_they_bound(field: str, value: float | None) -> None:
     assert getattr(dataclasses.replace(RECIPE, **{field: value}), field) == value

@@ -1,0 +1,89 @@
+"""The environment: what numbers were measured with, and the settings that they depend on."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from sharpbench import __version__
+from sharpbench.environment import environment, resolve_device, settle
+from sharpbench.errors import InvalidInput
+
+
+@pytest.fixture(autouse=True)
+def settings_restored() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    benchmark = torch.backends.cudnn.benchmark
+    yield
+    torch.set_num_threads(threads)
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cudnn.benchmark = benchmark
+
+
+def test_an_environment_is_json_scalars_and_true() -> None:
+    said = environment("cpu")
+    assert json.loads(json.dumps(said)) == said
+    assert said["sharpbench"] == __version__
+    assert said["torch"] == torch.__version__
+    assert type(said["torch"]) is str or str(said["torch"]) == said["torch"]
+    assert said["python"] == platform.python_version()
+    assert (said["device"], said["cuda"]) == ("cpu", None)
+    assert said["cores"] == len(os.sched_getaffinity(0))
+    assert said["processor"]
+
+
+def test_settling_fixes_the_threads_and_keeps_float32_whole() -> None:
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    assert environment("cpu")["tf32"] is True
+    settle("cpu", 2)
+    assert torch.get_num_threads() == environment("cpu")["threads"] == 2
+    assert environment("cpu")["tf32"] is False
+    settle("cpu", 1)
+    assert environment("cpu")["threads"] == 1
+
+
+@pytest.mark.parametrize(("tensor_cores", "convolutions"), [(True, False), (False, True)])
+def test_either_kind_of_tf32_is_said(tensor_cores: bool, convolutions: bool) -> None:
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tensor_cores, convolutions
+    assert environment("cpu")["tf32"] is True
+
+
+def test_on_a_gpu_algorithms_are_not_chosen_by_timing_them() -> None:
+    torch.backends.cudnn.benchmark = True
+    settle("cpu", 1)
+    assert torch.backends.cudnn.benchmark
+    settle("cuda", 1)
+    assert not torch.backends.cudnn.benchmark
+
+
+@pytest.mark.parametrize("available", [True, False])
+def test_auto_takes_the_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch, available: bool) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
+    assert resolve_device("auto") == ("cuda" if available else "cpu")
+    assert resolve_device("cpu") == "cpu"
+    if available:
+        assert resolve_device("cuda") == "cuda"
+    else:
+        with pytest.raises(InvalidInput, match="torch sees no CUDA device; use --device cpu"):
+            resolve_device("cuda")
+
+
+@pytest.mark.parametrize("wanted", ["gpu", "CUDA", "cuda:1", "", "mps"])
+def test_other_devices_are_refused(wanted: str) -> None:
+    with pytest.raises(InvalidInput, match=f"device '{wanted}' is none of auto, cpu, cuda"):
+        resolve_device(wanted)
+
+
+def test_a_machine_that_does_not_tell_its_processor_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> str:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    assert environment("cpu")["processor"] == platform.processor()

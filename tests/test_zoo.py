@@ -1,0 +1,211 @@
+"""The zoo: what is on disk is believed whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from sharpbench import zoo as zoo_module
+from sharpbench.errors import InvalidInput
+from sharpbench.zoo import RESULT, WEIGHTS, Zoo
+
+WEIGHT = torch.arange(6.0).reshape(2, 3)
+
+
+def entry(folder: Path, key: str = "k") -> Path:
+    """A saved entry."""
+    Zoo(folder).save(key, {"w": WEIGHT}, {"gap": 0.5, "fitted": True, "train_loss": None})
+    return folder / "networks" / key
+
+
+def assert_whole(folder: Path, key: str = "k") -> None:
+    loaded = Zoo(folder).load(key)
+    assert loaded is not None
+    assert torch.equal(loaded[0]["w"], WEIGHT)
+    assert loaded[1] == {"gap": 0.5, "fitted": True, "train_loss": None}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.int64])
+def test_weights_come_back_bit_by_bit(tmp_path: Path, dtype: torch.dtype) -> None:
+    weights = {"a.weight": torch.randn(3, 4).to(dtype), "b": torch.tensor(7.0).to(dtype), "empty": torch.zeros(0, 2)}
+    weights["transposed"] = weights["a.weight"].T  # not contiguous
+    Zoo(tmp_path).save("k", weights, {})
+    loaded = Zoo(tmp_path).load("k")
+    assert loaded is not None
+    assert set(loaded[0]) == set(weights)
+    for name, value in weights.items():
+        assert loaded[0][name].dtype == value.dtype
+        assert torch.equal(loaded[0][name], value)
+
+
+def test_tied_weights_are_saved(tmp_path: Path) -> None:
+    """A network's state dict holds a tied tensor under each of its names."""
+    tied = torch.nn.Sequential(torch.nn.Linear(3, 3, bias=False), torch.nn.Linear(3, 3, bias=False))
+    tied[1].weight = tied[0].weight
+    state: dict[str, Tensor] = {name: value.detach().cpu() for name, value in tied.state_dict().items()}
+    Zoo(tmp_path).save("k", state, {})
+    loaded = Zoo(tmp_path).load("k")
+    assert loaded is not None
+    assert {name: value.tolist() for name, value in loaded[0].items()} == {
+        name: value.tolist() for name, value in state.items()
+    }
+
+
+@pytest.mark.parametrize("size", [0, 1, 7, 8, 50, -1, -8])
+def test_truncated_weights_are_no_weights(tmp_path: Path, size: int) -> None:
+    path = entry(tmp_path) / WEIGHTS
+    path.write_bytes(path.read_bytes()[:size])
+    assert Zoo(tmp_path).load("k") is None
+
+
+def test_every_flipped_bit_is_found(tmp_path: Path) -> None:
+    path = entry(tmp_path) / WEIGHTS
+    content = path.read_bytes()
+    for place in range(0, len(content), 5):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        assert Zoo(tmp_path).load("k") is None
+    path.write_bytes(content)
+    assert_whole(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change", [{"format": 0}, {"format": 2}, {"format": "1"}, {"sha256": None}, {"sha256": "0" * 64}]
+)
+def test_other_formats_and_hashes_are_not_believed(tmp_path: Path, change: dict[str, Any]) -> None:
+    path = entry(tmp_path) / RESULT
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    assert Zoo(tmp_path).load("k") is None
+
+
+@pytest.mark.parametrize("result", [{"gap": 5.0, "fitted": True, "train_loss": None}, {}, 5, None, [], "text"], ids=str)
+def test_a_result_that_was_tampered_with_is_not_believed(tmp_path: Path, result: object) -> None:
+    """The truth of a network is as much the entry as its weights."""
+    path = entry(tmp_path) / RESULT
+    path.write_text(json.dumps({**json.loads(path.read_text()), "result": result}))
+    assert Zoo(tmp_path).load("k") is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"null", b"[]", b"{}", b"\xff\xfe", b"\x00" * 64, b"[" * 100_000],
+    ids=["empty", "open", "null", "list", "object", "no utf-8", "zeros", "deep"],
+)
+def test_damaged_json_is_not_believed(tmp_path: Path, content: bytes) -> None:
+    (entry(tmp_path) / RESULT).write_bytes(content)
+    assert Zoo(tmp_path).load("k") is None
+    entry(tmp_path)
+    assert_whole(tmp_path)
+
+
+@pytest.mark.parametrize("missing", [WEIGHTS, RESULT])
+def test_half_an_entry_is_none_and_is_replaced(tmp_path: Path, missing: str) -> None:
+    (entry(tmp_path) / missing).unlink()
+    assert Zoo(tmp_path).load("k") is None
+    entry(tmp_path)
+    assert_whole(tmp_path)
+
+
+def test_a_saved_entry_replaces_the_one_that_stands_there(tmp_path: Path) -> None:
+    Zoo(tmp_path).save("k", {"other": torch.ones(1)}, {"gap": 1.0})
+    (tmp_path / "networks" / "k" / "left-over").write_text("")
+    entry(tmp_path)
+    assert_whole(tmp_path)
+    assert sorted(path.name for path in (tmp_path / "networks" / "k").iterdir()) == sorted((RESULT, WEIGHTS))
+
+
+def test_entries_do_not_touch_each_other(tmp_path: Path) -> None:
+    entry(tmp_path)
+    Zoo(tmp_path).save("other", {"w": torch.zeros(1)}, {})
+    assert_whole(tmp_path)
+    assert Zoo(tmp_path).load("none") is None
+
+
+@pytest.mark.parametrize("at", [WEIGHTS, RESULT])
+def test_an_interrupted_save_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
+    entry(tmp_path)
+    write = zoo_module._write
+
+    def interrupted(path: Path, content: bytes) -> None:
+        write(path, content[:10] if path.name == at else content)
+        if path.name == at:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(zoo_module, "_write", interrupted)
+    for key in ("k", "new"):
+        with pytest.raises(KeyboardInterrupt):
+            Zoo(tmp_path).save(key, {"w": torch.zeros(2, 3)}, {})
+    assert_whole(tmp_path)
+    assert [path.name for path in (tmp_path / "networks").iterdir()] == ["k"]
+
+
+def test_a_killed_save_leaves_no_entry(tmp_path: Path) -> None:
+    """SIGKILL between the two files: nothing can be tidied up, and nothing is believed."""
+    code = f"""
+import os, signal, torch
+from pathlib import Path
+from sharpbench import zoo
+write = zoo._write
+def killed(path, content):
+    write(path, content)
+    os.kill(os.getpid(), signal.SIGKILL)
+zoo._write = killed
+zoo.Zoo(Path({str(tmp_path)!r})).save("k", {{"w": torch.zeros(3)}}, {{}})
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == -signal.SIGKILL
+    assert Zoo(tmp_path).load("k") is None
+    assert not (tmp_path / "networks" / "k").exists()
+    entry(tmp_path)
+    assert_whole(tmp_path)
+
+
+def test_two_processes_may_save_the_same_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one is done between this one's removal of what stands there and its rename."""
+    remove = shutil.rmtree
+
+    def removed_and_saved_by_another(path: Path, **options: Any) -> None:
+        remove(path, **options)
+        monkeypatch.setattr(shutil, "rmtree", remove)
+        entry(tmp_path)
+
+    monkeypatch.setattr(shutil, "rmtree", removed_and_saved_by_another)
+    entry(tmp_path)
+    assert_whole(tmp_path)
+    assert [path.name for path in (tmp_path / "networks").iterdir()] == ["k"]
+
+
+def test_a_folder_that_is_no_folder_gets_one_line(tmp_path: Path) -> None:
+    (tmp_path / "networks").write_text("")
+    with pytest.raises(
+        InvalidInput, match=r"cannot write .*networks.*; choose another folder with --cache-dir"
+    ) as raised:
+        entry(tmp_path)
+    assert "\n" not in str(raised.value)
+    assert Zoo(tmp_path).load("k") is None
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission_gets_one_line(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(InvalidInput, match="cannot write .*; choose another folder with --cache-dir"):
+        entry(tmp_path)
+
+
+def test_a_full_disk_gets_one_line_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, content: bytes) -> None:
+        path.write_bytes(content[:3])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(zoo_module, "_write", full)
+    with pytest.raises(InvalidInput, match=r"cannot write .*: No space left on device; choose another folder"):
+        entry(tmp_path)
+    assert list((tmp_path / "networks").iterdir()) == []
