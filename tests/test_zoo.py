@@ -196,8 +196,11 @@ def test_a_folder_that_is_no_folder_gets_one_line(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_without_permission_gets_one_line(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    with pytest.raises(InvalidInput, match="cannot write .*; choose another folder with --cache-dir"):
-        entry(tmp_path)
+    try:
+        with pytest.raises(InvalidInput, match=r"cannot write .*; choose another folder with --cache-dir"):
+            entry(tmp_path)
+    finally:
+        tmp_path.chmod(0o700)
 
 
 def test_a_full_disk_gets_one_line_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

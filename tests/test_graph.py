@@ -1,0 +1,189 @@
+"""The captured graph: what is in it, that it is the network's own, and how long it is kept."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from sharpbench import Subject
+from sharpbench import graph as graph_module
+from sharpbench.errors import InvalidInput
+from sharpbench.graph import Graph, capture
+
+IN, C = 5, 3
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(IN, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Dropout(0.5), nn.Linear(4, C)).double()
+
+
+def examples(n: int = 4) -> Tensor:
+    return torch.randn(n, IN, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+def execute(graph: Graph, values: dict[str, Tensor], example: Tensor) -> Tensor:
+    """The graph's output, node by node, at the given parameters and buffers."""
+    known: dict[fx.Node, object] = dict(graph.constants)
+    known |= {node: values[name] for node, name in {**graph.parameters, **graph.buffers}.items()}
+    (place,) = graph.inputs
+    known[place] = example
+    for node in graph.nodes:
+        arguments, options = fx.map_arg((node.args, node.kwargs), known.__getitem__)  # type: ignore[arg-type]
+        known[node] = node.target(*arguments, **options)  # type: ignore[operator]
+    (output,) = graph.outputs
+    result = known[output]
+    assert isinstance(result, Tensor)
+    return result
+
+
+class Odd(nn.Module):
+    """Tied weights, a buffer, a constant, a residual, and a parameter that nothing reads."""
+
+    shift: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(IN, IN)
+        self.second = nn.Linear(IN, IN)
+        self.second.weight = self.first.weight
+        self.head = nn.Linear(IN, C, bias=False)
+        self.idle = nn.Parameter(torch.ones(2))
+        self.register_buffer("shift", torch.arange(IN).double())
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        hidden = inputs + self.second(F.gelu(self.first(inputs))) + self.shift
+        output: Tensor = self.head(hidden * torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0], dtype=torch.float64))
+        return output
+
+
+def test_the_graph_computes_the_network() -> None:
+    torch.manual_seed(0)
+    module = Odd().double()
+    values = {name: value.detach() + 0.1 for name, value in (*module.named_parameters(), *module.named_buffers())}
+    graph = capture(module.eval(), examples()[:1])
+    for example in examples().split(1):
+        expected = torch.func.functional_call(module, values, (example,))
+        torch.testing.assert_close(execute(graph, values, example), expected, rtol=1e-13, atol=1e-14)
+
+
+def test_a_tied_parameter_has_its_first_name_and_an_unused_one_is_not_there() -> None:
+    graph = capture(Odd().double().eval(), examples()[:1])
+    assert sorted(set(graph.parameters.values())) == ["first.bias", "first.weight", "head.weight", "second.bias"]
+    assert set(graph.buffers.values()) == {"shift"}
+    assert len(graph.inputs) == len(graph.outputs) == 1
+    assert all(node.op == "call_function" for node in graph.nodes)
+
+
+def test_a_graph_is_captured_once_a_form_of_example(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[torch.dtype] = []
+    original = graph_module._capture
+
+    def counted(module: nn.Module, example: Tensor) -> Graph:
+        calls.append(example.dtype)
+        return original(module, example)
+
+    monkeypatch.setattr(graph_module, "_capture", counted)
+    module = nn.Sequential(nn.Flatten(), nn.LazyLinear(C)).double().eval()
+    module(torch.zeros(1, 2, 3, dtype=torch.float64))
+    first = capture(module, torch.zeros(1, 2, 3, dtype=torch.float64))
+    assert capture(module, torch.ones(1, 2, 3, dtype=torch.float64)) is first
+    assert capture(module, torch.zeros(1, 6, dtype=torch.float64)) is not first
+    module.float()
+    assert capture(module, torch.zeros(1, 2, 3)) is not first
+    assert calls == [torch.float64, torch.float64, torch.float32]
+    other = nn.Linear(2, 2).eval()
+    assert capture(other, torch.zeros(1, 2)) is not capture(nn.Linear(2, 2).eval(), torch.zeros(1, 2))
+
+
+def test_a_graph_does_not_keep_its_module_alive() -> None:
+    module = network().eval()
+    gone = weakref.ref(module)
+    capture(module, examples()[:1])
+    del module
+    gc.collect()
+    assert gone() is None
+
+
+class Branches(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(IN, C)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        hidden: Tensor = self.layer(inputs)
+        return hidden if float(hidden.sum()) > 0 else -hidden
+
+
+def test_what_cannot_be_followed_gets_one_line_that_names_the_network() -> None:
+    with pytest.raises(InvalidInput, match=r"torch\.export cannot follow Branches: .+") as raised:
+        capture(Branches().double().eval(), examples()[:1])
+    assert "\n" not in str(raised.value)
+    assert len(str(raised.value)) < 400
+    with pytest.raises(InvalidInput, match=r"torch\.export cannot follow Linear: "):
+        capture(nn.Linear(IN + 1, C).double().eval(), examples()[:1])
+
+
+def operators(graph: Graph) -> list[str]:
+    return [str(node.target) for node in graph.nodes]
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_a_subjects_graph_is_of_the_network_in_eval_mode(mode: bool) -> None:
+    module = network().train(mode)
+    subject = Subject.from_module(module, examples(), torch.zeros(4).long())
+    values = {**subject.params, **subject.constants}
+    for example in examples().split(1):
+        torch.testing.assert_close(
+            execute(subject.graph, values, example), subject.apply(subject.params, example), rtol=1e-13, atol=1e-14
+        )
+    assert module.training is mode
+    assert all(part.training is mode for part in module.modules())
+
+
+def test_a_module_in_training_mode_does_not_leave_a_graph_for_eval_mode() -> None:
+    """Whoever captures first must not decide what the next one gets: dropout is no part of a subject."""
+
+    def dropping() -> nn.Module:
+        return nn.Sequential(nn.Linear(IN, 4), nn.ReLU(), nn.Dropout(0.5), nn.Linear(4, C)).double()
+
+    module = dropping().train()
+    capture(module, examples()[:1])
+    subject = Subject.from_module(module, examples(), torch.zeros(4).long())
+    assert operators(subject.graph) == operators(capture(dropping().eval(), examples()[:1]))
+
+
+def test_a_subject_in_another_type_shares_the_graph_of_its_module() -> None:
+    subject = Subject.from_module(network(), examples(), torch.zeros(4).long())
+    single = subject.to(dtype=torch.float32)
+    assert single.graph is subject.graph
+    assert replace(subject, batch_size=3).graph is subject.graph
+
+
+def change_activation(module: nn.Sequential) -> None:
+    module[1] = nn.Tanh()
+
+
+def tie(module: nn.Sequential) -> None:
+    module[2].weight = module[0].weight
+
+
+@pytest.mark.parametrize("change", [change_activation, tie])
+def test_a_module_whose_structure_changes_is_captured_anew(change: object) -> None:
+    """Otherwise the exact trace of a network with a new activation is, in silence, that of the old one's operators."""
+    module = nn.Sequential(nn.Linear(IN, IN), nn.ReLU(), nn.Linear(IN, IN), nn.Linear(IN, C)).double().eval()
+    capture(module, examples()[:1])
+    change(module)  # type: ignore[operator]
+    subject = Subject.from_module(module, examples(), torch.zeros(4).long())
+    values = {**subject.params, **subject.constants}
+    assert set(subject.graph.parameters.values()) == set(subject.params)
+    for example in examples().split(1):
+        torch.testing.assert_close(
+            execute(subject.graph, values, example), subject.apply(subject.params, example), rtol=1e-13, atol=1e-14
+        )
