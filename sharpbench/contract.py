@@ -61,8 +61,17 @@ class Estimate:
     def __post_init__(self) -> None:
         if not math.isfinite(self.value):
             raise ValueError(f"an estimate's value must be finite, got {self.value}; raise NotApplicable instead")
-        if self.stderr is not None and not self.stderr >= 0:
-            raise ValueError(f"an estimate's stderr must be at least 0 or None, got {self.stderr}")
+        if self.stderr is not None and not 0 <= self.stderr < math.inf:
+            raise ValueError(f"an estimate's stderr must be finite and at least 0, or None, got {self.stderr}")
+        numbers = {"interval": list(self.interval or ()), "parts": list(self.parts.values())}
+        for name, values in numbers.items():
+            if not all(math.isfinite(value) for value in values):
+                raise ValueError(f"an estimate's {name} must be finite, got {values!s:.80}")
+        for key, held in self.details.items():
+            if not isinstance(held, str | int | float | bool | None) or (
+                isinstance(held, float) and not math.isfinite(held)
+            ):
+                raise ValueError(f"an estimate's details must be finite JSON scalars, got {key}={held!r:.80}")
 
 
 @dataclass(frozen=True)

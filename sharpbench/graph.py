@@ -39,10 +39,16 @@ def capture(module: nn.Module, example: Tensor) -> Graph:
     Raises InvalidInput where torch.export cannot follow the network.
     """
     kept = _captured.setdefault(module, {})
-    form = (tuple(example.shape), example.dtype)
+    form = (tuple(example.shape), example.dtype, *_structure(module))
     if form not in kept:
         kept[form] = _capture(module, example)
     return kept[form]
+
+
+def _structure(module: nn.Module) -> tuple[object, ...]:
+    """What a user may change about a module without making a new one: its parts, their modes, what is tied."""
+    parts = tuple((name, type(part), part.training, part.extra_repr()) for name, part in module.named_modules())
+    return parts, tuple(_first_names(module.named_parameters).items())
 
 
 def _capture(module: nn.Module, example: Tensor) -> Graph:

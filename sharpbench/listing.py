@@ -33,7 +33,7 @@ def listing(kind: Kind, *, plugins: Sequence[Path] = (), cache_dir: Path | str |
         kept = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(kept, list) and all(isinstance(row, dict) for row in kept):
             return kept
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         pass  # not kept yet, or damaged: made anew below
     rows = _rows(kind, ())
     _keep(path, rows)
@@ -42,11 +42,20 @@ def listing(kind: Kind, *, plugins: Sequence[Path] = (), cache_dir: Path | str |
 
 def _rows(kind: Kind, plugins: Sequence[Path]) -> list[Row]:
     offered = offers(kind, plugins)
-    rows = [_row(kind, cls, offered.packages[name]) for name, cls in offered.classes.items()]
+    rows = [_described(kind, cls, offered.packages[name]) for name, cls in offered.classes.items()]
     faults = [
         {"kind": kind[:-1], "name": None, "package": fault.package, "fault": fault.cause} for fault in offered.faults
     ]
     return rows + faults
+
+
+def _described(kind: Kind, cls: type[Any], package: str) -> Row:
+    """The row of a class; one that cannot be described costs its own row alone."""
+    try:
+        return _row(kind, cls, package)
+    except Exception as error:  # whatever a plugin's class raises
+        cause = f"{cls.name}: {type(error).__name__}: {error}"
+        return {"kind": kind[:-1], "name": None, "package": package, "fault": cause}
 
 
 def _row(kind: Kind, cls: type[Any], package: str) -> Row:
@@ -82,6 +91,8 @@ def _fingerprint(kind: Kind) -> str:
         version = point.dist.version if point.dist is not None else ""
         digest.update(f"{package_of(point)} {version} {point.value}\n".encode())
         for path in _files(point.value):
+            if not path.exists():  # a link to nowhere
+                continue
             state = path.stat()
             digest.update(f"{path} {state.st_mtime_ns} {state.st_size}\n".encode())
     return digest.hexdigest()[:32]

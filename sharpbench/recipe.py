@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from sharpbench.contract import Scalar
 from sharpbench.datasets.data import Dataset
 from sharpbench.errors import InvalidInput
 from sharpbench.models.model import Model
-from sharpbench.selection import label
+from sharpbench.selection import configuration, label
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +57,7 @@ class Recipe:
 
     def row(self) -> dict[str, Scalar]:
         """All fields as JSON scalars; model and data set by their canonical words."""
-        row: dict[str, Scalar] = {item.name: getattr(self, item.name) for item in fields(self)}
-        return {**row, "model": label(self.model), "dataset": label(self.dataset)}
+        return {**configuration(self), "model": label(self.model), "dataset": label(self.dataset)}
 
     @property
     def key(self) -> str:
@@ -76,7 +76,7 @@ def content_hash(value: object) -> str:
 
 
 def _within(name: str, value: float | None, holds: bool, bound: str) -> None:
-    if not holds:
+    if not holds or (value is not None and not math.isfinite(value)):
         raise InvalidInput(f"{name}={value} must be {bound}")
 
 

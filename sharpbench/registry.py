@@ -79,7 +79,7 @@ def _modules(kind: Kind, plugins: Sequence[Path], faults: list[Fault]) -> Iterat
     for point in entry_points(kind):
         try:
             module = point.load()
-        except Exception as error:  # whatever a plugin raises at import must cost that plugin alone
+        except (Exception, SystemExit) as error:  # whatever a plugin raises at import must cost that plugin alone
             faults.append(Fault(kind, package_of(point), f"{type(error).__name__}: {error}"))
             continue
         if not hasattr(module, kind.upper()):
@@ -103,9 +103,10 @@ def _module_from_file(path: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # as above; the user named this file, so it is bad input and not a fault
+    except (Exception, SystemExit) as error:  # as above; the user named this file, so it is bad input and not a fault
         del sys.modules[name]
-        raise InvalidInput(f"--plugin {path} fails to import: {type(error).__name__}: {error}") from error
+        cause = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InvalidInput(f"--plugin {path} fails to import: {cause}") from error
     if not any(hasattr(module, kind.upper()) for kind in KINDS):
         raise InvalidInput(
             f"--plugin {path} has none of {', '.join(kind.upper() for kind in KINDS)}; add MEASURES = (YourMeasure,)"

@@ -73,8 +73,12 @@ def label(chosen: Any) -> str:
 
 
 def configuration(chosen: Any) -> dict[str, Scalar]:
-    """All fields of an object as JSON scalars."""
-    return {item.name: getattr(chosen, item.name) for item in fields(chosen)}
+    """All fields of an object as JSON scalars; what is declared a float is one, so that 1 and 1.0 are the same."""
+    values = {item.name: getattr(chosen, item.name) for item in fields(chosen)}
+    return {
+        item.name: float(values[item.name]) if item.type in ("float", float) else values[item.name]
+        for item in fields(chosen)
+    }
 
 
 def near(name: str, offered: Iterable[str]) -> str:
@@ -89,6 +93,8 @@ def _hint(name: str, offered: Iterable[str], otherwise: str) -> str:
 
 
 def _short(text: str) -> str:
+    """On one line, at most 60 characters."""
+    text = " ".join(text.split())
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -107,14 +113,17 @@ def _parse(word: str, kind: str) -> tuple[str, dict[str, str]]:
     if not opening:
         return word.strip(), {}
     if not rest.endswith("]") or rest.count("[") != rest.count("]") - 1:
-        raise InvalidInput(f"{kind} '{_short(word)}' has unbalanced brackets; write {name}[parameter=value,...]")
+        raise InvalidInput(
+            f"{kind} '{_short(word)}' has unbalanced brackets; write {_short(name)}[parameter=value,...]"
+        )
     values: dict[str, str] = {}
     for part in split(rest[:-1]):
         key, equals, text = part.partition("=")
         key = key.strip()
         if not equals:
             raise InvalidInput(
-                f"{kind} '{_short(word)}': '{_short(part)}' is no parameter=value; write {name}[parameter=value,...]"
+                f"{kind} '{_short(word)}': '{_short(part)}' is no parameter=value; "
+                f"write {_short(name)}[parameter=value,...]"
             )
         if key in values:
             raise InvalidInput(f"{kind} '{_short(word)}' gives '{_short(key)}' twice; give it once")

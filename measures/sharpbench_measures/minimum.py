@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -70,7 +71,7 @@ def _estimate(traces: Mapping[str, float], group: RescalingGroup, change: float)
         converged=solved.gap <= 10 * GAP,
         details={
             "method": solved.method,
-            "gap": solved.gap,
+            "gap": solved.gap if math.isfinite(solved.gap) else None,
             "attained": not solved.vanishing,
             "vanishing": ", ".join(names[block] for block in solved.vanishing),
             "dimension": group.dimension,
