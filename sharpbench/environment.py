@@ -37,6 +37,8 @@ def settle(device: str, threads: int) -> None:
     torch.backends.cudnn.allow_tf32 = False
     if device == "cuda":
         torch.backends.cudnn.benchmark = False
+    quiet = torch._C._debug_only_display_vmap_fallback_warnings  # type: ignore[attr-defined]  # untyped, in 2.9 to 2.13
+    quiet(False)  # else a line on the terminal for every operator that vmap takes one by one
 
 
 def resolve_device(wanted: str) -> str:

@@ -14,8 +14,10 @@ from sharpbench.curvature import (
     certificate,
     exact_traces,
     hutchinson_trace,
+    hutchpp_trace,
     reference_traces,
     trace_estimate,
+    xtrace,
 )
 
 
@@ -32,35 +34,44 @@ class Trace(Measure):
             is small enough, and not applicable otherwise.
         naive: one Hessian-vector product a parameter, by the definition; small networks only.
         hutchinson: (1/m) sum v^T H v over `samples` random sign vectors v, with its standard error.
+        hutchpp, xtrace: the same with the dominant space projected out, `samples` products in all.
+    precision: of auto and hutchinson: after `samples` probes, at least 30, go on until the ends of the 95 %
+        interval are this share of the value away.
     """
 
     name: ClassVar[str] = "trace"
     title: ClassVar[str] = "trace of the Hessian"
-    source: ClassVar[str] = "Ibayashi, Hamaguchi, Imaizumi 2021, Minimum Sharpness, Proposition 1; Hutchinson 1990"
+    source: ClassVar[str] = (
+        "Ibayashi, Hamaguchi, Imaizumi 2021, Minimum Sharpness, Proposition 1; Hutchinson 1990; "
+        "Meyer, Musco, Musco, Woodruff 2021, Hutch++; Epperly, Tropp, Webber 2024, XTrace"
+    )
+    version: ClassVar[int] = 2  # intervals that take out skewness
     oracle_limit: ClassVar[int | None] = DENSE_LIMIT
-    method: Literal["auto", "exact", "naive", "hutchinson"] = "auto"
+    method: Literal["auto", "exact", "naive", "hutchinson", "hutchpp", "xtrace"] = "auto"
     samples: int = 100
+    precision: float | None = None
 
     def __post_init__(self) -> None:
         if self.samples < 2:
             raise InvalidInput(f"samples={self.samples} must be at least 2, or there is no standard error")
+        if self.precision is not None and self.method not in ("auto", "hutchinson"):
+            raise InvalidInput(f"precision={self.precision} goes with method=auto or hutchinson, not {self.method}")
+        if self.precision is not None and not (self.precision > 0 and self.samples >= 30):
+            raise InvalidInput(
+                f"precision={self.precision} with samples={self.samples}: needs precision > 0 and samples >= 30"
+            )
 
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
         """See Measure; deterministic where nothing is sampled."""
-        if self.method == "hutchinson":
-            return hutchinson_trace(subject, samples=self.samples, generator=generator)
-        if self.method == "naive":
-            return _naive(subject)
         if self.method == "auto":
-            return trace_estimate(subject, generator=generator, samples=self.samples)
-        obstacles = [found for found in subject.once(certificate).values() if found]
-        if not obstacles:
-            traces = subject.once(exact_traces)
-            return Estimate(sum(traces.values()), parts=traces, details={"method": "exact", "certified": 1.0})
-        if subject.size <= DENSE_LIMIT:
-            return _naive(subject)
-        operators = sorted({operator for found in obstacles for operator in found})
-        raise NotApplicable(f"no exact trace: not piecewise affine through {', '.join(operators)}; use method=auto")
+            return trace_estimate(subject, generator=generator, samples=self.samples, precision=self.precision)
+        if self.method == "hutchinson":
+            return hutchinson_trace(subject, samples=self.samples, generator=generator, precision=self.precision)
+        if self.method == "hutchpp":
+            return hutchpp_trace(subject, samples=self.samples, generator=generator)
+        if self.method == "xtrace":
+            return xtrace(subject, samples=self.samples, generator=generator)
+        return _naive(subject) if self.method == "naive" else _exact(subject)
 
     def exact(self, subject: Subject) -> float | None:
         """The naive trace, or for large certified networks the exact one in float64."""
@@ -72,6 +83,17 @@ class Trace(Measure):
         """A layer's block scales with the inverse square of its factor: none but permutations, and where
         something may be sampled not even those, as the probes are not permuted with the units."""
         return frozenset({"permutation"}) if self.method in ("exact", "naive") else frozenset()
+
+
+def _exact(subject: Subject) -> Estimate:
+    obstacles = [found for found in subject.once(certificate).values() if found]
+    if not obstacles:
+        traces = subject.once(exact_traces)
+        return Estimate(sum(traces.values()), parts=traces, details={"method": "exact", "certified": 1.0})
+    if subject.size <= DENSE_LIMIT:
+        return _naive(subject)
+    operators = sorted({operator for found in obstacles for operator in found})
+    raise NotApplicable(f"no exact trace: not piecewise affine through {', '.join(operators)}; use method=auto")
 
 
 def _naive(subject: Subject) -> Estimate:

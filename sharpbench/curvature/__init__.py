@@ -6,10 +6,11 @@ from sharpbench.curvature.hutchinson import DiagonalEstimate, hutchinson_diagona
 from sharpbench.curvature.implicit import Matrix, matrix
 from sharpbench.curvature.lanczos import Density, Eigenvalues, spectral_density, top_eigenvalues
 from sharpbench.curvature.products import ggnvp, hvp
-from sharpbench.curvature.pullback import exact_diagonal, exact_traces
-from sharpbench.curvature.reference import DENSE_LIMIT, reference_diagonal, reference_traces
-from sharpbench.curvature.residual import residual_forms, residual_traces, trace_estimate
-from sharpbench.curvature.sketch import hutchpp_trace, xtrace
+from sharpbench.curvature.projection import hutchpp_trace, xtrace
+from sharpbench.curvature.pullback import exact_diagonal, exact_traces, predicted_bytes
+from sharpbench.curvature.reference import DENSE_LIMIT, reference_diagonal, reference_ggn_traces, reference_traces
+from sharpbench.curvature.residual import residual_forms, trace_estimate
+from sharpbench.curvature.sketch import sketched_diagonal, sketched_traces
 
 __all__ = [
     "DENSE_LIMIT",
@@ -29,10 +30,13 @@ __all__ = [
     "hutchpp_trace",
     "hvp",
     "matrix",
+    "predicted_bytes",
     "reference_diagonal",
+    "reference_ggn_traces",
     "reference_traces",
     "residual_forms",
-    "residual_traces",
+    "sketched_diagonal",
+    "sketched_traces",
     "spectral_density",
     "top_eigenvalues",
     "trace_estimate",

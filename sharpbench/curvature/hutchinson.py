@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
-from scipy.stats import t as student
 from torch import Tensor
 
 from sharpbench.contract import Estimate
 from sharpbench.curvature.implicit import CHUNK, Kind, matrix, unflatten
+from sharpbench.curvature.interval import LIMIT, check, mean_of, next_round
 from sharpbench.curvature.probes import Distribution, draw
 from sharpbench.errors import InvalidInput
 from sharpbench.subject import Params, Subject
-
-LEAST = 30
-"""Probes before a precision may stop the sampling: earlier, a small standard error is luck."""
 
 
 def hutchinson_trace(
@@ -31,31 +27,36 @@ def hutchinson_trace(
     """(1/m) sum_v v^T A v over m random vectors v, with standard error and 95 % interval.
 
     Unbiased; the variance of one sample is 2 (|A|_F^2 - sum_j A_jj^2) for signs, 2 |A|_F^2 for Gaussian vectors.
-    The interval is Student's over the samples. `parts` are the shares v_b^T (A v)_b of the parameters. About four
-    gradients a probe. (Hutchinson 1990.) precision: stop, at 30 probes or later and at `samples` at last, once the
-    half width of the interval is below this share of the value.
+    The interval is over the samples. `parts` are the shares v_b^T (A v)_b of the parameters. About four gradients
+    a probe. (Hutchinson 1990.) precision: `samples` are the first round, at least 30; go on, a quarter more each
+    time, until the interval's ends are that share of the value away; given up (not `converged`) at LIMIT.
     """
-    if samples < 2 or (precision is not None and not (precision > 0 and samples >= LEAST)):
-        raise InvalidInput(
-            f"samples={samples}, precision={precision}: need at least 2 samples, and {LEAST} with a precision above 0"
-        )
+    check(samples, precision)
     operator = matrix(subject, kind)
     like = operator.like.new_empty(operator.size)
     sizes = [value.numel() for value in subject.params.values()]
-    shares = torch.empty(0, len(sizes), dtype=torch.float64)
-    while len(shares) < samples and not (precision is not None and _is_precise(shares.sum(1), precision)):
-        probes = draw(like, min(CHUNK, samples - len(shares)), generator, distribution)
-        forms = probes.double() * (operator @ probes.T).T.double()
-        some = torch.stack([part.sum(1) for part in forms.split(sizes, dim=1)], 1).cpu()
-        shares = torch.cat((shares, some))
-    value, stderr, half = _interval(shares.sum(1))
+
+    def more(count: int) -> Tensor:
+        """Shares [count, parameters] of new probes, so many products at a time."""
+        drawn = []
+        for start in range(0, count, CHUNK):
+            probes = draw(like, min(CHUNK, count - start), generator, distribution)
+            forms = probes.double() * (operator @ probes.T).T.double()
+            drawn.append(torch.stack([part.sum(1) for part in forms.split(sizes, dim=1)], 1).cpu())
+        return torch.cat(drawn)
+
+    shares = more(samples)
+    found = mean_of([shares.sum(1)])
+    while precision is not None and not found.within(precision) and len(shares) < LIMIT:
+        shares = torch.cat((shares, more(next_round(samples, len(shares)))))
+        found = mean_of([shares.sum(1)])
     return Estimate(
-        value,
-        stderr=stderr,
-        interval=(value - half, value + half),
+        found.value,
+        stderr=found.stderr,
+        interval=found.interval,
         parts=dict(zip(subject.params, shares.mean(0).tolist(), strict=True)),
         probes=len(shares),
-        converged=precision is None or _is_precise(shares.sum(1), precision),
+        converged=precision is None or found.within(precision),
         details={"method": "hutchinson"},
     )
 
@@ -93,16 +94,3 @@ def hutchinson_diagonal(
     return DiagonalEstimate(
         unflatten(subject.params, mean.to(like.dtype)), unflatten(subject.params, stderr), probes=samples
     )
-
-
-def _is_precise(samples: Tensor, precision: float) -> bool:
-    if len(samples) < LEAST:
-        return False
-    value, _, half = _interval(samples)
-    return half <= precision * abs(value)
-
-
-def _interval(samples: Tensor) -> tuple[float, float, float]:
-    """Mean, standard error and half width of the 95 % interval."""
-    stderr = float(samples.std()) / math.sqrt(len(samples))
-    return float(samples.mean()), stderr, float(student.ppf(0.975, len(samples) - 1)) * stderr

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,15 @@ CONVOLUTIONS: dict[object, int] = {
     aten.conv1d.padding: 1,
     aten.conv2d.default: 2,
     aten.conv2d.padding: 2,
+    aten.conv3d.default: 3,
+    aten.conv3d.padding: 3,
 }
+TRANSPOSED: dict[object, int] = {
+    aten.conv_transpose1d.default: 1,
+    aten.conv_transpose2d.input: 2,
+    aten.conv_transpose3d.input: 3,
+}
+"""Convolutions and transposed ones, with their spatial dimensions."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,28 +43,37 @@ class Layer:
     weight: str | None
     bias: str | None
 
-    def patches(self, inputs: Tensor) -> Tensor:
-        """The input [B, 1, ...] as [B, groups, P, T]: what multiplies each row of the weight, at each position."""
-        if self.node.target == aten.linear.default:
-            return inputs.flatten(1, -2).transpose(1, 2).unsqueeze(1)
-        spatial = CONVOLUTIONS[self.node.target]
-        shape = self.kernel.meta["val"].shape
-        stride, padding, dilation, groups = _convolution(self.node, spatial, shape)
-        padded = F.pad(inputs.flatten(0, 1), padding)
-        if spatial == 1:  # unfold knows images alone
-            padded, shape = padded.unsqueeze(2), torch.Size((*shape[:2], 1, shape[2]))
-            stride, dilation = [1, *stride], [1, *dilation]
-        columns = F.unfold(padded, tuple(shape[2:]), dilation=tuple(dilation), stride=tuple(stride))
-        split: Tensor = columns.unflatten(1, (groups, -1))
-        return split
+    def factors(self, inputs: Tensor, deltas: Tensor) -> tuple[Tensor, Tensor]:
+        """Patches [B, groups, P, T] and slopes [B, groups, K, O, T], whose products summed over T are the gradients.
 
-    def slopes(self, deltas: Tensor) -> Tensor:
-        """The derivatives [B, K, 1, ...] by the output as [B, groups, K, out, T], out per group."""
+        inputs [B, 1, ...], deltas [B, K, 1, ...]. P and O are the inputs under the kernel and the outputs of a
+        group; for a transposed convolution, which is the adjoint of one, its inputs and the outputs under it.
+        """
+        if self.node.target == aten.linear.default:
+            return inputs.flatten(1, -2).transpose(1, 2).unsqueeze(1), self.outputs(deltas)
+        settings = _settings(self.node, self.kernel.meta["val"].shape)
+        if not self.transposed:
+            return settings.unfold(inputs.flatten(0, 1)).unflatten(1, (settings.groups, -1)), self.outputs(deltas)
+        columns = settings.unfold(deltas.flatten(0, 2)).unflatten(1, (settings.groups, -1))
+        patches = inputs.flatten(3).squeeze(1).unflatten(1, (settings.groups, -1))
+        return patches, columns.unflatten(0, deltas.shape[:2]).transpose(1, 2)
+
+    @property
+    def transposed(self) -> bool:
+        """Whether it is a transposed convolution, whose slopes are not its outputs'."""
+        return self.node.target in TRANSPOSED
+
+    def outputs(self, deltas: Tensor) -> Tensor:
+        """The derivatives [B, K, 1, ...] by the output as [B, groups, K, out, T]: the bias's slopes."""
         if self.node.target == aten.linear.default:
             return deltas.flatten(2, -2).transpose(2, 3).unsqueeze(1)
-        groups = _convolution(self.node, CONVOLUTIONS[self.node.target], self.kernel.meta["val"].shape)[3]
+        groups = _settings(self.node, self.kernel.meta["val"].shape).groups
         split: Tensor = deltas.flatten(4).squeeze(2).unflatten(2, (groups, -1))
         return split.transpose(1, 2)
+
+    def shaped(self, weights: Tensor) -> Tensor:
+        """Values [groups, O, P], one a weight, in the order in which the weight is stored."""
+        return weights.transpose(1, 2) if self.transposed else weights
 
 
 def plan(graph: Graph, measured: Collection[str]) -> tuple[Layer, ...]:
@@ -66,13 +83,14 @@ def plan(graph: Graph, measured: Collection[str]) -> tuple[Layer, ...]:
 
 
 def _layer(graph: Graph, node: fx.Node, measured: Collection[str]) -> Layer | None:
-    if node.target != aten.linear.default and node.target not in CONVOLUTIONS:
+    spatial = {**CONVOLUTIONS, **TRANSPOSED}.get(node.target)
+    if node.target != aten.linear.default and spatial is None:
         return None
     data, weight, bias = (*node.args[:3], None)[:3]
     if not isinstance(data, fx.Node) or not isinstance(weight, fx.Node):
         return None
     shape = data.meta["val"].shape
-    if node.target in CONVOLUTIONS and (len(shape) != CONVOLUTIONS[node.target] + 2 or shape[0] != 1):
+    if spatial is not None and (len(shape) != spatial + 2 or shape[0] != 1):
         return None  # without a batch, or with positions folded into it
     if len(shape) < 2:
         return None
@@ -90,17 +108,48 @@ def _layer(graph: Graph, node: fx.Node, measured: Collection[str]) -> Layer | No
     return Layer(node, data, weight, own(weight), own(bias))
 
 
-def _convolution(node: fx.Node, spatial: int, shape: torch.Size) -> tuple[list[int], list[int], list[int], int]:
-    """stride, padding as F.pad takes it, dilation and groups of a convolution with a weight of that shape."""
-    given = (*node.args[3:], *(None,) * 4)[:4]
-    stride, dilation = _each(given[0], spatial, 1), _each(given[2], spatial, 1)
-    groups = given[3] if isinstance(given[3], int) else 1
-    if given[1] == "same":
-        total = [width * (kernel - 1) for width, kernel in zip(dilation, shape[2:], strict=True)]
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    """How a convolution moves over its images. padding: as F.pad takes it."""
+
+    kernel: tuple[int, ...]
+    stride: list[int]
+    padding: list[int]
+    dilation: list[int]
+    groups: int
+
+    def unfold(self, images: Tensor) -> Tensor:
+        """What the kernel sees of images [N, channels, ...], at each of T positions: [N, channels * kernel, T]."""
+        padded = F.pad(images, self.padding)
+        if len(self.kernel) == 1:  # torch's own knows two dimensions
+            return F.unfold(padded.unsqueeze(2), (1, *self.kernel), (1, *self.dilation), 0, (1, *self.stride))
+        if len(self.kernel) == 2:
+            return F.unfold(padded, self.kernel, tuple(self.dilation), 0, tuple(self.stride))
+        for place, (size, width, step) in enumerate(zip(self.kernel, self.dilation, self.stride, strict=True)):
+            padded = padded.unfold(place + 2, (size - 1) * width + 1, step)[..., ::width]
+        return padded.permute(0, 1, 5, 6, 7, 2, 3, 4).flatten(5).flatten(1, 4)  # [N, channels, kernel, positions]
+
+
+def _settings(node: fx.Node, shape: torch.Size) -> _Settings:
+    """The settings of a convolution, or a transposed one, with a weight of that shape."""
+    spatial = len(shape) - 2
+    given = (*node.args[3:], *(None,) * 5)
+    stride, padding, dilation, groups = given[:4]
+    if node.target in TRANSPOSED:
+        stride, padding, _, groups, dilation = given[:5]
+    widths = _each(dilation, spatial, 1)
+    if padding == "same":
+        total = [width * (kernel - 1) for width, kernel in zip(widths, shape[2:], strict=True)]
         sides = [(each // 2, each - each // 2) for each in total]
     else:
-        sides = [(each, each) for each in _each(None if given[1] == "valid" else given[1], spatial, 0)]
-    return stride, [width for side in reversed(sides) for width in side], dilation, groups
+        sides = [(each, each) for each in _each(None if padding == "valid" else padding, spatial, 0)]
+    return _Settings(
+        kernel=tuple(shape[2:]),
+        stride=_each(stride, spatial, 1),
+        padding=[width for side in reversed(sides) for width in side],
+        dilation=widths,
+        groups=groups if isinstance(groups, int) else 1,
+    )
 
 
 def _each(given: object, spatial: int, default: int) -> list[int]:
@@ -121,7 +170,7 @@ def run(
     shift = {layer.node: added for layer, added in zip(layers, shifts, strict=True)}
     for node in graph.nodes:
         arguments, options = fx.node.map_arg((node.args, node.kwargs), held.__getitem__)
-        operator = INSTEAD.get(node.target, cast(Callable[..., Tensor], node.target))
+        operator: Callable[..., Any] = INSTEAD.get(node.target) or cast(Callable[..., Any], node.target)
         result = operator(*arguments, **options)
         held[node] = result + shift[node] if node in shift else result
     return held[graph.outputs[0]], [held[layer.data] for layer in layers]
@@ -133,5 +182,25 @@ def _prelu(inputs: Tensor, slope: Tensor) -> Tensor:
     return torch.where(inputs > 0, inputs, (slope.reshape(channels) if slope.numel() > 1 else slope) * inputs)
 
 
-INSTEAD: dict[object, Callable[..., Tensor]] = {aten.prelu.default: _prelu}
+def _batch_norm(
+    inputs: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor,
+    variance: Tensor,
+    momentum: float,
+    epsilon: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Batch norm in eval mode by its definition: torch's own has no rule for vmap (torch 2.13)."""
+    scale = (variance + epsilon).rsqrt() * (1 if weight is None else weight)
+    shift = -mean * scale + (0 if bias is None else bias)
+    channels = (-1, *(1,) * (inputs.ndim - 2))
+    empty = inputs.new_empty(0)
+    return inputs * scale.reshape(channels) + shift.reshape(channels), empty, empty
+
+
+INSTEAD: dict[object, Callable[..., Any]] = {
+    aten.prelu.default: _prelu,
+    aten._native_batch_norm_legit_no_training.default: _batch_norm,
+}
 """Operators that are run as something equal, because torch's derivative of them is wrong or slow under vmap."""

@@ -28,6 +28,11 @@ def output_root(criterion: Criterion, logits: Tensor, target: Tensor) -> tuple[T
     return vectors * values.abs().sqrt(), values.sign()
 
 
+def columns_of(criterion: Criterion, classes: int) -> int:
+    """K, the columns of `output_root`."""
+    return classes - 1 if criterion.kind == "cross_entropy" else classes
+
+
 def softmax_root(logits: Tensor) -> Tensor:
     """S [C, C-1] with S S^T = diag(p) - p p^T, p = softmax(logits) of one example.
 
@@ -44,3 +49,34 @@ def softmax_root(logits: Tensor) -> Tensor:
     shared = -q * torch.where(indices == pivot, 1.0, q / (1 + top))
     root: Tensor = ((indices[:, None] == others) + shared[:, None]) * rest
     return root
+
+
+def sketched_root(logits: Tensor, noise: Tensor, top: int) -> Tensor:
+    """S [C, top + s] for cross entropy: `top` exact columns, then s random ones, from standard normal `noise` [C, s].
+
+    The classes are split into the `top` most probable ones T, of probability pi, and the rest R, of 1 - pi. By the
+    law of total covariance diag(p) - p p^T is the sum of pi times that of p given T, which has top - 1 columns,
+    of pi (1 - pi) m m^T with m the difference of both conditional means, one column, and of 1 - pi times that of
+    p given R: its root times the noise. No sum is formed by subtraction. So S S^T is below Lambda without the
+    random columns, and in expectation equal to it with weights 1 / s.
+    """
+    kept = logits.topk(top).indices
+    rest = logits.scatter(0, kept, -math.inf)
+    inside, outside = (each.logsumexp(0) for each in (logits[kept], rest))
+    whole = torch.logaddexp(inside, outside)
+    pi, tail = (inside - whole).exp(), (outside - whole).exp()
+    within = logits.new_zeros(len(logits), top - 1).index_put((kept,), pi.sqrt() * softmax_root(logits[kept]))
+    mean = torch.zeros_like(logits).scatter(0, kept, logits[kept].softmax(0))
+    between = (pi * tail).sqrt() * (mean - rest.softmax(0))
+    return torch.cat((within, between[:, None], tail.sqrt() * _root_times(rest, noise)), 1)
+
+
+def _root_times(logits: Tensor, vectors: Tensor) -> Tensor:
+    """softmax_root(logits) times vectors [C, s], whose row at the pivot is left out, without forming the root."""
+    q = (logits.log_softmax(0) / 2).exp()
+    pivot = torch.arange(len(q), device=q.device) == q.argmax()
+    top = q.max()
+    others = torch.where(pivot[:, None], 0.0, vectors)
+    along = q @ others
+    product: Tensor = q[:, None] * torch.where(pivot[:, None], -along, others - q[:, None] * along / (1 + top))
+    return product

@@ -8,203 +8,108 @@ error. It is that of the Hessian of the mean loss where the network is piecewise
 
 from __future__ import annotations
 
-import math
-import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import cast
+from typing import TypeVar
 
-import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
-from sharpbench.curvature import squares
-from sharpbench.curvature.layers import Layer, plan, run
-from sharpbench.curvature.output import output_root
-from sharpbench.errors import InvalidInput
-from sharpbench.graph import Graph
+from sharpbench.curvature import memory, squares
+from sharpbench.curvature.layers import Layer
+from sharpbench.curvature.network import Network, Pulled, Root, add, is_out_of_memory, network
+from sharpbench.curvature.output import columns_of, output_root
 from sharpbench.subject import Params, Subject
 
-CHUNK_BYTES = 40 * 2**20
-"""What a chunk of examples holds at once is kept near this: larger chunks leave the caches and are slower."""
-
-
-_plans: weakref.WeakKeyDictionary[Graph, dict[tuple[object, ...], tuple[Layer, ...] | None]] = (
-    weakref.WeakKeyDictionary()
-)
-"""What depends on a graph, the measured parameters' names and their type alone: kept with the graph."""
+T = TypeVar("T")
 
 
 def exact_traces(subject: Subject) -> dict[str, float]:
-    """The trace of each parameter's diagonal block of the Gauss-Newton matrix, mean over examples."""
+    """The trace of each parameter's diagonal block of the Gauss-Newton matrix, mean over examples.
 
-    def of_layer(layer: Layer, patches: Tensor, slopes: Tensor) -> Params:
-        if layer.weight is None:
-            return {str(layer.bias): squares.bias_trace(slopes)}
-        weight, bias = squares.traces(patches, slopes)
-        return {layer.weight: weight, layer.bias: bias} if layer.bias else {layer.weight: weight}
-
-    traces = _mean(subject, of_layer, lambda rows: rows.square().sum())
+    C - 1 backward passes (cross entropy), none of them to a weight that a linear or convolution alone reads.
+    Raises MemoryError, before it starts, where one example does not fit.
+    """
+    traces = _mean(subject, traces_of)
     return {name: float(traces[name]) for name in subject.params}
 
 
 def exact_diagonal(subject: Subject) -> dict[str, Tensor]:
     """The diagonal of the Gauss-Newton matrix, mean over examples, by parameter and shaped like it."""
+    diagonals = _mean(subject, diagonal_of)
+    return {name: diagonals[name].reshape(value.shape) for name, value in subject.params.items()}
 
-    def of_layer(layer: Layer, patches: Tensor, slopes: Tensor) -> Params:
+
+def traces_of(pulled: Pulled) -> Params:
+    """Scalars by parameter: the sums of the squared gradients of a chunk."""
+
+    def of_layer(layer: Layer, inputs: Tensor, deltas: Tensor) -> Params:
+        if layer.weight is None:
+            return {str(layer.bias): squares.bias_trace(layer.outputs(deltas))}
+        factors = layer.factors(inputs, deltas)
+        if layer.bias is None:
+            return {layer.weight: squares.weight_trace(*factors)}
+        if layer.transposed:
+            bias = squares.bias_trace(layer.outputs(deltas))
+            return {layer.weight: squares.weight_trace(*factors), layer.bias: bias}
+        weight, bias = squares.traces(*factors)
+        return {layer.weight: weight, layer.bias: bias}
+
+    return pulled.sums(of_layer, lambda rows: rows.square().sum())
+
+
+def diagonal_of(pulled: Pulled) -> Params:
+    """Tensors by parameter, of as many elements: the same, element by element."""
+
+    def of_layer(layer: Layer, inputs: Tensor, deltas: Tensor) -> Params:
         diagonals = {}
         if layer.weight:
-            shape = subject.params[layer.weight].shape
-            diagonals[layer.weight] = squares.weight_diagonal(patches, slopes).reshape(shape)
+            diagonals[layer.weight] = layer.shaped(squares.weight_diagonal(*layer.factors(inputs, deltas)))
         if layer.bias:
-            diagonals[layer.bias] = squares.bias_diagonal(slopes).flatten()
+            diagonals[layer.bias] = squares.bias_diagonal(layer.outputs(deltas))
         return diagonals
 
-    diagonals = _mean(subject, of_layer, lambda rows: rows.square().sum((0, 1)))
-    return {name: diagonals[name] for name in subject.params}
+    return pulled.sums(of_layer, lambda rows: rows.square().sum((0, 1)))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Network:
-    """A subject's network as a function of shifts of its layers' outputs and of its loose parameters."""
-
-    subject: Subject
-    graph: Graph | None
-    layers: tuple[Layer, ...]
-    loose: tuple[str, ...]
-
-    def pull(self, example: Tensor, target: Tensor) -> tuple[list[Tensor], list[Tensor], Params, Tensor]:
-        """Of one example: the layers' inputs [1, ...], their outputs' derivatives [K, 1, ...], the loose
-        parameters' gradients [K, ...], all for the K columns of the output root, and the columns' weights."""
-        shifts = [self._zeros(layer) for layer in self.layers]
-        loose = {name: self.subject.params[name] for name in self.loose}
-
-        def network(shifts: list[Tensor], loose: Params) -> tuple[Tensor, list[Tensor]]:
-            if self.graph is None:
-                return self.subject.apply(loose, example[None])[0], []
-            values = {**self.subject.constants, **self.subject.params, **loose}
-            logits, data = run(self.graph, values, example[None], self.layers, shifts)
-            return logits[0], data
-
-        pulled = torch.func.vjp(network, shifts, loose, has_aux=True)
-        root, weights = output_root(self.subject.criterion, pulled[0], target)
-        deltas, rows = torch.func.vmap(pulled[1])(root.T)
-        data = cast(list[Tensor], pulled[-1])  # the auxiliary output, which torch does not type
-        return data, deltas, rows, weights
-
-    def pulls(self, inputs: Tensor, targets: Tensor) -> tuple[list[Tensor], list[Tensor], Params, Tensor]:
-        """The same of a chunk of examples, stacked; one by one where torch cannot vmap the network (recurrent)."""
-        try:
-            every: tuple[list[Tensor], list[Tensor], Params, Tensor] = torch.func.vmap(self.pull)(inputs, targets)
-        except RuntimeError as error:
-            if self.graph is not None or _is_out_of_memory(error):
-                raise
-            single = [self.pull(example, target) for example, target in zip(inputs, targets, strict=True)]
-            every = pytree.tree_map(lambda *values: torch.stack(values), *single)
-        return every
-
-    def _zeros(self, layer: Layer) -> Tensor:
-        like = next(iter(self.subject.params.values()))
-        return like.new_zeros(layer.node.meta["val"].shape)
-
-    def held(self) -> int:
-        """Bytes that one example holds, about: activations for every column, gradients of loose parameters."""
-        columns = self.subject.classes if self.graph is None else self.graph.outputs[0].meta["val"].shape[-1]
-        itemsize = self.subject.inputs.element_size()
-        loose = sum(self.subject.params[name].numel() for name in self.loose)
-        nodes = self.graph.nodes if self.graph is not None else ()
-        outputs = [node.meta.get("val") for node in nodes]
-        activations = sum(value.numel() for value in outputs if isinstance(value, Tensor))
-        return itemsize * columns * (activations + loose + 1)
+def predicted_bytes(subject: Subject) -> int:
+    """The peak that `exact_traces` and `exact_diagonal` are predicted to hold above the subject."""
+    return memory.choose(subject.once(network), columns_of(subject.criterion, subject.classes)).bytes
 
 
-def _network(subject: Subject) -> _Network:
-    """The network with all the layers that its graph shows; all parameters loose where there is no graph, or
-    where the graph does not compute what the module does (in another precision, say)."""
-    try:
-        graph = subject.graph
-    except InvalidInput:
-        return _Network(subject, None, (), tuple(subject.params))
-    form = (tuple(subject.params), next(iter(subject.params.values())).dtype)
-    plans = _plans.setdefault(graph, {})
-    if form not in plans:
-        plans[form] = plan(graph, subject.params) if _agrees(subject, graph) else None
-    layers = plans[form]
-    if layers is None:
-        return _Network(subject, None, (), tuple(subject.params))
-    planned = {name for layer in layers for name in (layer.weight, layer.bias)}
-    return _Network(subject, graph, layers, tuple(name for name in subject.params if name not in planned))
+def chunks(
+    subject: Subject, root: Root, columns: int, of: Callable[[Pulled], T], aids: Tensor | None = None
+) -> Iterator[T]:
+    """of(pulled) of every chunk of the examples and of the root's columns.
 
-
-def _agrees(subject: Subject, graph: Graph) -> bool:
-    """Whether the graph computes the logits of the first example as the module does."""
-    try:
-        with torch.no_grad():
-            seen = run(graph, {**subject.constants, **subject.params}, subject.inputs[:1], (), ())[0]
-            wanted = subject.apply(subject.params, subject.inputs[:1])
-    except (RuntimeError, TypeError):
-        return False
-    return torch.allclose(seen, wanted, rtol=1e-3 * wanted.element_size() ** -4, atol=0.0)
-
-
-def _mean(
-    subject: Subject, of_layer: Callable[[Layer, Tensor, Tensor], Params], of_rows: Callable[[Tensor], Tensor]
-) -> Params:
-    """The mean over examples, by parameter, of sums of squares.
-
-    of_layer(layer, patches, slopes) gives those of a layer's parameters, of_rows(gradients [B, K, ...]) those
-    of a loose one. Columns of negative weight (an indefinite custom criterion) are subtracted.
+    aids [n, ...]: what the root is given of each example beside its logits; the targets by default. A chunk that
+    does not fit into memory is halved, examples first; columns are split only where one example goes alone.
     """
-    network = subject.once(_network)
+    whole: Network = subject.once(network)
+    given = subject.targets if aids is None else aids
+    chunk = memory.choose(whole, columns)
+    start = first = 0
+    while start < len(subject.inputs):
+        examples, some = slice(start, start + chunk.examples), slice(first, min(first + chunk.columns, columns))
+        try:
+            part = of(whole.pull(subject.inputs[examples], given[examples], root, some))
+        except RuntimeError as error:
+            smaller = chunk.halved()
+            if smaller is None or not is_out_of_memory(error):
+                raise
+            chunk = smaller
+            continue
+        yield part
+        first = some.stop
+        if first == columns:
+            start, first = examples.stop, 0
 
-    def of_chunk(inputs: Tensor, targets: Tensor) -> Params:
-        part: Params = {}
-        data, deltas, rows, weights = network.pulls(inputs, targets)
-        for sign, kept in _by_sign(weights):
-            for layer, given, delta in zip(network.layers, data, deltas, strict=True):
-                _add(part, of_layer(layer, layer.patches(given), layer.slopes(kept(delta))), sign)
-            _add(part, {name: of_rows(kept(value)) for name, value in rows.items()}, sign)
-        return part
+
+def _mean(subject: Subject, of: Callable[[Pulled], Params]) -> Params:
+    """The mean over examples, by parameter, over all columns of the exact output root."""
+
+    def root(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        return output_root(subject.criterion, logits, target)
 
     total: Params = {}
-    start, size = 0, chunk_size(subject, network)
-    while start < len(subject.inputs):
-        try:
-            part = of_chunk(subject.inputs[start : start + size], subject.targets[start : start + size])
-        except RuntimeError as error:
-            if size == 1 or not _is_out_of_memory(error):
-                raise
-            size = math.ceil(size / 2)
-            continue
-        _add(total, part, 1)
-        start += size
-    return {name: value / len(subject.inputs) for name, value in total.items()}
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether a chunk did not fit; the CPU's allocator raises a plain RuntimeError."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-def _by_sign(weights: Tensor) -> Iterator[tuple[int, Callable[[Tensor], Tensor]]]:
-    """For columns of weight 1, and those of weight -1 if there are any: what sets the others [B, K, ...] to 0."""
-    if bool((weights > 0).all()):
-        yield 1, lambda values: values
-        return
-    for sign in (1, -1):
-
-        def kept(values: Tensor, mask: Tensor = weights == sign) -> Tensor:
-            return values * mask.reshape(mask.shape + (1,) * (values.ndim - 2))
-
-        yield sign, kept
-
-
-def _add(total: Params, part: Params, sign: int) -> None:
-    for name, value in part.items():
-        total[name] = sign * value if name not in total else total[name] + sign * value
-
-
-def chunk_size(subject: Subject, network: _Network) -> int:
-    """How many examples go through together: equal chunks, each of about CHUNK_BYTES."""
-    chunks = math.ceil(len(subject.inputs) * network.held() / CHUNK_BYTES)
-    return math.ceil(len(subject.inputs) / chunks)
+    for part in chunks(subject, root, columns_of(subject.criterion, subject.classes), of):
+        add(total, part)
+    return {name: value.div_(len(subject.inputs)) for name, value in total.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sharpbench.curvature.pullback import exact_diagonal
+from sharpbench.curvature.pullback import exact_diagonal, exact_traces
 from sharpbench.subject import Subject
 
 DENSE_LIMIT = 20_000
@@ -28,6 +28,41 @@ def reference_diagonal(subject: Subject) -> dict[str, Tensor]:
 def reference_traces(subject: Subject) -> dict[str, float]:
     """The sums of `reference_diagonal`, by parameter."""
     return {name: float(value.sum()) for name, value in subject.once(reference_diagonal).items()}
+
+
+def reference_ggn_traces(subject: Subject) -> dict[str, float]:
+    """The traces of the Gauss-Newton matrix's diagonal blocks, by parameter, by the definition.
+
+    Up to DENSE_LIMIT parameters u^T Lambda u for every parameter's column u of the Jacobian, example by example,
+    with Lambda differentiated; above, the engine in float64, as `reference_diagonal`.
+    """
+    if subject.size > DENSE_LIMIT:
+        return exact_traces(subject.to(dtype=torch.float64))
+    return {name: _block_ggn_trace(subject, name) for name in subject.params}
+
+
+def _block_ggn_trace(subject: Subject, name: str) -> float:
+    """The sum over examples and unit vectors e of the block of (J e)^T Lambda (J e), over the examples."""
+    block = subject.params[name]
+    units = torch.eye(block.numel(), dtype=block.dtype, device=block.device).reshape(-1, *block.shape)
+
+    def batch(inputs: Tensor, targets: Tensor) -> Tensor:
+        def logits(value: Tensor) -> Tensor:
+            return subject.apply({**subject.params, name: value}, inputs)
+
+        def loss(outputs: Tensor, target: Tensor) -> Tensor:
+            return subject.criterion(outputs[None], target[None])[0]
+
+        curvature = torch.func.vmap(torch.func.hessian(loss))(logits(block), targets)  # [B, C, C]
+
+        def entry(unit: Tensor) -> Tensor:
+            column = torch.func.jvp(logits, (block,), (unit,))[1]  # [B, C]
+            return torch.einsum("bc,bcd,bd->", column, curvature, column) / len(inputs)
+
+        total: Tensor = sum((torch.func.vmap(entry)(chunk).sum() for chunk in units.split(CHUNK)), block.new_zeros(()))
+        return total
+
+    return float(subject.mean(batch))
 
 
 def _block_diagonal(subject: Subject, name: str) -> Tensor:

@@ -8,24 +8,18 @@ and nothing is subtracted: r_b(v) is the second derivative of the logits along v
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-
 import torch
-from scipy.stats import t as student
 from torch import Tensor
 
 from sharpbench.contract import Estimate
 from sharpbench.curvature.certificate import certificate
+from sharpbench.curvature.interval import LIMIT, check, mean_of, next_round
 from sharpbench.curvature.probes import signs
 from sharpbench.curvature.pullback import exact_traces
-from sharpbench.errors import InvalidInput
 from sharpbench.subject import Subject
 
 ROUND = 32
 """Probes a block in the first round: enough for a standard error that can be trusted."""
-LIMIT = 50_000
-"""Probes after which a precision that was not reached is given up."""
 CHUNK = 8
 
 
@@ -34,47 +28,37 @@ def trace_estimate(
 ) -> Estimate:
     """The trace of the Hessian of the mean loss, with standard error, 95 % interval and parts by parameter.
 
-    samples: probes for each uncertified block, at least 2. precision: go on until the half width of the interval
-    is below this share of the value, each round in the block with the largest standard error; given up (and not
+    samples: probes for each uncertified block, at least 2. precision: go on until the ends of the interval are
+    this share of the value away, each round in the block with the largest standard error; given up (and not
     `converged`) at LIMIT probes. A probe costs three to four forward passes. stderr is 0.0 where the
     certificate is complete: then nothing is drawn.
     """
-    if samples < 2:
-        raise InvalidInput(f"samples={samples} must be at least 2, or there is no standard error")
-    if precision is not None and (samples < 30 or not precision > 0):
-        raise InvalidInput(f"precision={precision} with samples={samples}: needs precision > 0 and samples >= 30")
+    check(samples, precision)
     obstacles = {name: found for name, found in subject.once(certificate).items() if found}
     traces = subject.once(exact_traces)
+    exact = sum(traces.values())
     draws = {name: residual_forms(subject, name, samples, generator) for name in obstacles}
-    value, stderr, half = _summary(traces, draws)
-    while draws and precision is not None and half > precision * abs(value) and _drawn(draws) < LIMIT:
+    found = mean_of(draws.values(), exact)
+    while draws and precision is not None and not found.within(precision) and _drawn(draws) < LIMIT:
         widest = max(draws, key=lambda name: float(draws[name].var()) / len(draws[name]))
-        more = max(samples, len(draws[widest]) // 4)
+        more = next_round(samples, len(draws[widest]))
         draws[widest] = torch.cat((draws[widest], residual_forms(subject, widest, more, generator)))
-        value, stderr, half = _summary(traces, draws)
+        found = mean_of(draws.values(), exact)
     parts = {name: part + (float(draws[name].mean()) if name in draws else 0.0) for name, part in traces.items()}
     return Estimate(
-        value,
-        stderr=stderr,
-        interval=(value - half, value + half),
+        found.value,
+        stderr=found.stderr,
+        interval=found.interval,
         parts=parts,
         probes=_drawn(draws),
-        converged=precision is None or half <= precision * abs(value),
+        converged=precision is None or found.within(precision),
         details={
             "method": "gauss-newton + hutchinson residual" if draws else "exact",
             "certified": 1 - sum(subject.params[name].numel() for name in obstacles) / subject.size,
             "operators": ", ".join(sorted({operator for found in obstacles.values() for operator in found})),
-            "ggn-trace": sum(traces.values()),
+            "ggn-trace": exact,
         },
     )
-
-
-def residual_traces(
-    subject: Subject, names: Sequence[str], *, samples: int, generator: torch.Generator
-) -> dict[str, tuple[float, float]]:
-    """tr(H_b - G_b) of the blocks `names`, each with its standard error: what the exact Gauss-Newton traces lack."""
-    draws = {name: residual_forms(subject, name, samples, generator) for name in names}
-    return {name: (float(each.mean()), float(each.std()) / math.sqrt(samples)) for name, each in draws.items()}
 
 
 def residual_forms(subject: Subject, name: str, samples: int, generator: torch.Generator) -> Tensor:
@@ -108,15 +92,3 @@ def residual_forms(subject: Subject, name: str, samples: int, generator: torch.G
 
 def _drawn(draws: dict[str, Tensor]) -> int:
     return sum(len(each) for each in draws.values())
-
-
-def _summary(traces: dict[str, float], draws: dict[str, Tensor]) -> tuple[float, float, float]:
-    """Value, standard error and half width of the 95 % interval (Student's, with Welch's degrees of freedom)."""
-    value = sum(traces.values()) + sum(float(each.mean()) for each in draws.values())
-    variances = [(float(each.var()) / len(each), len(each) - 1) for each in draws.values()]
-    total = sum(variance for variance, _ in variances)
-    if total == 0:
-        return value, 0.0, 0.0
-    freedom = total**2 / sum(variance**2 / degrees for variance, degrees in variances)
-    stderr = math.sqrt(total)
-    return value, stderr, float(student.ppf(0.975, freedom)) * stderr

@@ -1,83 +1,122 @@
-"""Estimators of a trace that project its largest part out first: Hutch++ and XTrace.
+"""Sketches of the output root, for many classes: a few exact columns and random ones in place of the rest.
 
-Both are unbiased for any symmetric matrix, and far better than Hutchinson's where the spectrum decays, as that
-of the Gauss-Newton matrix does. They hold samples / 3 (or / 2) vectors of the size of the network at a time.
+Exact in parameter space, random in the space of the logits alone: unbiased for the trace and for the diagonal,
+at the cost of top + columns backward passes instead of C - 1.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 
 import torch
+from scipy.stats import chi2
 from scipy.stats import t as student
 from torch import Tensor
 
 from sharpbench.contract import Estimate
-from sharpbench.curvature.implicit import Kind, Matrix, matrix
-from sharpbench.curvature.probes import signs
+from sharpbench.curvature.hutchinson import DiagonalEstimate
+from sharpbench.curvature.network import Pulled, add
+from sharpbench.curvature.output import sketched_root
+from sharpbench.curvature.pullback import chunks, diagonal_of, traces_of
 from sharpbench.errors import InvalidInput
-from sharpbench.subject import Subject
+from sharpbench.subject import Params, Subject
 
 
-def hutchpp_trace(subject: Subject, *, samples: int, generator: torch.Generator, kind: Kind = "hessian") -> Estimate:
-    """tr Q^T A Q + the mean of g^T (I - Q Q^T) A (I - Q Q^T) g, Q an orthonormal basis of A S.
+def sketched_traces(subject: Subject, *, generator: torch.Generator, top: int = 10, columns: int = 4) -> Estimate:
+    """The trace of the Gauss-Newton matrix from `top` exact columns and `columns` random ones an example.
 
-    samples: products with A; a third for S, for Q and for g each, so at least 6. The standard error is that of
-    the last term given Q, which is all the randomness that the estimate has around the truth.
-    (Meyer, Musco, Musco, Woodruff 2021, Hutch++, algorithm 1.)
+    The exact columns hold all of the output Hessian but its part within the less probable classes, so their share
+    alone is proven to lie below the trace: `details.lower`. The random columns give the rest, unbiased; the
+    interval is Student's for its logarithm, over their differences within each chunk of examples.
+    `details.upper` holds with probability 0.95 whatever the network: of all positive quadratic forms of Gaussian
+    vectors the one with a single eigenvalue falls below a small share of its mean most often (Szekely, Bakirov
+    2003; Roosta-Khorasani, Szekely, Ascher 2015), so the rest is at most its estimate over the 5 % quantile of
+    chi-squared with `columns` degrees of freedom, divided by those.
+
+    Cross entropy alone; 1 <= top <= C - 2, columns >= 2. Raises InvalidInput otherwise.
     """
-    third = _share(samples, 3)
-    operator = matrix(subject, kind)
-    drawn = _signs(operator, 2 * third, generator)
-    basis = torch.linalg.qr(operator @ drawn[:, :third])[0]
-    rest = drawn[:, third:] - basis @ (basis.T @ drawn[:, third:])
-    large = _dots(basis, operator @ basis).sum()
-    return _estimate(large + _dots(rest, operator @ rest), 3 * third, "hutch++")
 
+    def summed(pulled: Pulled) -> Params:
+        traces = traces_of(pulled)
+        shares = torch.stack([traces[name].double() for name in subject.params])
+        return {"total": shares.sum(), "shares": shares}
 
-def xtrace(subject: Subject, *, samples: int, generator: torch.Generator, kind: Kind = "hessian") -> Estimate:
-    """The mean of k = samples / 2 estimates, each with the basis of the other k - 1 probes.
-
-    samples: products with A, at least 4. The standard error is that of the k exchangeable estimates as if they
-    were independent. (Epperly, Tropp, Webber 2024, XTrace, section 2.1; without their normalisation of probes.)
-    """
-    half = _share(samples, 2)
-    operator = matrix(subject, kind)
-    probes = _signs(operator, half, generator)
-    images = operator @ probes
-    basis, upper = torch.linalg.qr(images)
-    inverse = torch.linalg.inv(upper).T
-    left = inverse / torch.linalg.vector_norm(inverse, dim=0)  # column i: what the basis loses without probe i
-    mapped = operator @ basis
-    inner, coefficients = basis.T @ mapped, basis.T @ probes
-    kept = coefficients - left * (left * coefficients).sum(0)
-    rest, rest_images = probes - basis @ kept, images - mapped @ kept
-    estimates = inner.double().trace() - _dots(left, inner @ left) + _dots(rest, rest_images)
-    return _estimate(estimates, 2 * half, "xtrace")
-
-
-def _share(samples: int, parts: int) -> int:
-    if samples < 2 * parts:
-        raise InvalidInput(f"samples={samples} must be at least {2 * parts}, or there is no standard error")
-    return samples // parts
-
-
-def _signs(operator: Matrix, count: int, generator: torch.Generator) -> Tensor:
-    """Random signs [P, count]; no more columns than the matrix has."""
-    if count >= operator.size:
-        raise InvalidInput(f"{count} probes for {operator.size} parameters; use dense_hessian or exact_traces")
-    return signs(operator.like.new_empty(operator.size), count, generator).T
-
-
-def _dots(left: Tensor, right: Tensor) -> Tensor:
-    """The inner products of the columns, in float64."""
-    return (left.double() * right.double()).sum(0)
-
-
-def _estimate(estimates: Tensor, products: int, method: str) -> Estimate:
-    count = len(estimates)
-    value, stderr = float(estimates.mean()), float(estimates.std()) / math.sqrt(count)
-    reach = float(student.ppf(0.975, count - 1)) * stderr
+    kept = drawn = torch.zeros((), dtype=torch.float64)
+    parts: Params = {}
+    variances: list[float] = []
+    for exact, mean, variance in _chunks(subject, generator, top, columns, summed):
+        kept, drawn = kept + exact["total"], drawn + mean["total"]
+        add(parts, {"shares": exact["shares"] + mean["shares"]})
+        variances.append(float(variance["total"]))
+    n, quantile = len(subject.inputs), float(chi2.ppf(0.05, columns)) / columns
+    value, lower, upper = (float(each) / n for each in (kept + drawn, kept, kept + drawn / quantile))
+    stderr = math.sqrt(sum(variances)) / n
+    squares = sum(variance**2 for variance in variances)
+    freedom = sum(variances) ** 2 / squares * (columns - 1) if squares else 1.0  # Welch's
+    rest = value - lower
+    reach = math.exp(float(student.ppf(0.975, freedom)) * stderr / rest) if rest > 0 else 1.0
     return Estimate(
-        value, stderr=stderr, interval=(value - reach, value + reach), probes=products, details={"method": method}
+        value,
+        stderr=stderr,
+        interval=(lower + rest / reach, lower + rest * reach),
+        parts=dict(zip(subject.params, (parts["shares"] / n).tolist(), strict=True)),
+        probes=columns,
+        details={"method": "sketch", "top": top, "lower": lower, "upper": upper},
     )
+
+
+def sketched_diagonal(
+    subject: Subject, *, generator: torch.Generator, top: int = 10, columns: int = 4
+) -> DiagonalEstimate:
+    """The diagonal of the Gauss-Newton matrix likewise: never negative, unbiased, with standard errors."""
+    total: Params = {}
+    spread: Params = {}
+    for exact, mean, variance in _chunks(subject, generator, top, columns, diagonal_of):
+        add(total, exact)
+        add(total, mean)
+        add(spread, variance)
+    n = len(subject.inputs)
+    shapes = {name: value.shape for name, value in subject.params.items()}
+    return DiagonalEstimate(
+        {name: (total[name] / n).reshape(shape) for name, shape in shapes.items()},
+        {name: (spread[name].sqrt() / n).reshape(shape) for name, shape in shapes.items()},
+        columns,
+    )
+
+
+def _chunks(
+    subject: Subject, generator: torch.Generator, top: int, columns: int, of: Callable[[Pulled], Params]
+) -> Iterator[tuple[Params, Params, Params]]:
+    """Of every chunk of examples: the exact columns' sums, the mean of the random columns', and its variance."""
+    if subject.criterion.kind != "cross_entropy":
+        raise InvalidInput(f"criterion '{subject.criterion.kind}' has no sketch; use the exact trace, or cross_entropy")
+    if not 1 <= top <= subject.classes - 2 or columns < 2:
+        raise InvalidInput(
+            f"top={top}, columns={columns} for {subject.classes} classes: need 1 <= top <= {subject.classes - 2} "
+            "and columns >= 2"
+        )
+    shape = (len(subject.inputs), subject.classes, columns)
+    noise = torch.randn(shape, generator=generator, dtype=torch.float64)
+    like = next(iter(subject.params.values()))
+
+    def root(logits: Tensor, drawn: Tensor) -> tuple[Tensor, Tensor]:
+        return sketched_root(logits, drawn, top), logits.new_ones(top + columns)
+
+    def split(pulled: Pulled) -> tuple[int, Params, list[Params]]:
+        """The last place that it holds, what its exact columns sum up to, and each random one."""
+        last = pulled.first + pulled.weights.shape[1]
+        exact = of(pulled.columns(0, top)) if pulled.first < top else {}
+        drawn = [of(pulled.columns(place, place + 1)) for place in range(max(top, pulled.first), last)]
+        return last, exact, drawn
+
+    exact: Params = {}
+    drawn: list[Params] = []
+    for last, some, more in chunks(subject, root, top + columns, split, noise.to(like)):
+        add(exact, some)
+        drawn += more
+        if last == top + columns:
+            stacked = {name: torch.stack([each[name] for each in drawn]) for name in exact}
+            means = {name: values.mean(0) for name, values in stacked.items()}
+            yield exact, means, {name: values.var(0) / columns for name, values in stacked.items()}
+            exact, drawn = {}, []

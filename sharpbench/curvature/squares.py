@@ -63,7 +63,7 @@ def weight_diagonal(patches: Tensor, slopes: Tensor) -> Tensor:
         return products
     total = slopes.new_zeros((slopes.shape[1], slopes.shape[3], patches.shape[2]))
     for rows in _gradients(patches, slopes):
-        total += rows.square_().unflatten(2, slopes.shape[2:4]).sum((0, 2))
+        total += rows.square_().unflatten(2, (-1, slopes.shape[3])).sum((0, 2))
     return total
 
 
@@ -89,9 +89,11 @@ def _gram(values: Tensor) -> Tensor:
 
 
 def _gradients(patches: Tensor, slopes: Tensor) -> Iterator[Tensor]:
-    """Per-example gradients [some B, G, K O, P] of all columns, a few examples at a time."""
-    stacked, columns = slopes.flatten(2, 3), patches.transpose(2, 3)
-    size = stacked.shape[1] * stacked.shape[2] * columns.shape[3] * slopes.element_size()
-    few = max(1, SLICE_BYTES // size)
-    for some, given in zip(stacked.split(few), columns.split(few), strict=True):
-        yield some @ given
+    """Per-example gradients [some B, G, some K * O, P], a few examples at a time, or a few columns of one."""
+    columns = patches.transpose(2, 3)
+    size = slopes.shape[1] * slopes.shape[3] * patches.shape[2] * slopes.element_size()
+    fits = max(1, SLICE_BYTES // size)  # pairs of an example and a column
+    few, some = max(1, fits // slopes.shape[2]), min(fits, slopes.shape[2])
+    for part, given in zip(slopes.split(few), columns.split(few), strict=True):
+        for stacked in part.split(some, dim=2):
+            yield stacked.flatten(2, 3) @ given

@@ -16,13 +16,14 @@ from sharpbench.curvature import (
     exact_traces,
     ggnvp,
     hvp,
-    pullback,
+    memory,
     reference_diagonal,
     reference_traces,
     squares,
     unused,
 )
 from sharpbench.curvature.dense import blocks
+from sharpbench.curvature.network import Network, Pulled, Root
 from sharpbench.errors import InvalidInput
 from sharpbench.models import SmallMlp
 from sharpbench.subject import Subject
@@ -82,7 +83,7 @@ def test_two_classes_take_one_column() -> None:
 def test_chunks_do_not_matter(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     subject = subject_of(network())
     wanted = exact_traces(subject)
-    monkeypatch.setattr(pullback, "chunk_size", lambda subject, network: size)
+    monkeypatch.setattr(memory, "choose", lambda network, columns: memory.Chunk(size, size if size < 3 else 2, 0))
     assert exact_traces(subject.fresh()) == pytest.approx(wanted, rel=1e-14)
 
 
@@ -225,26 +226,29 @@ def test_unused_parameters_are_named() -> None:
 def test_a_chunk_that_does_not_fit_is_halved(error: RuntimeError, monkeypatch: pytest.MonkeyPatch) -> None:
     subject = subject_of(network())
     wanted = exact_traces(subject)
-    pulls, room, sizes = pullback._Network.pulls, 2, []
+    pull, room, sizes = Network.pull, 2, []
 
-    def limited(self: object, inputs: Tensor, targets: Tensor) -> object:
-        sizes.append(len(inputs))
-        if len(inputs) > room:
+    def limited(self: Network, inputs: Tensor, aids: Tensor, root: Root, columns: slice) -> Pulled:
+        sizes.append((len(inputs), columns.stop - columns.start))
+        if len(inputs) * (columns.stop - columns.start) > room:
             raise error
-        return pulls(self, inputs, targets)  # type: ignore[arg-type]
+        return pull(self, inputs, aids, root, columns)
 
-    monkeypatch.setattr(pullback._Network, "pulls", limited)
+    monkeypatch.setattr(Network, "pull", limited)
     assert exact_traces(subject.fresh()) == pytest.approx(wanted, rel=1e-13)
-    assert sizes == [7, 4, 2, 2, 2, 1]
+    assert sizes == [(7, 2), (4, 2), (2, 2)] + [(1, 2)] * 7
+    room, sizes[:] = 1, []
+    assert exact_traces(subject.fresh()) == pytest.approx(wanted, rel=1e-13)
+    assert sizes == [(7, 2), (4, 2), (2, 2), (1, 2)] + [(1, 1)] * 14
     room = 0
     with pytest.raises(RuntimeError, match="memory"):
         exact_traces(subject.fresh())
 
 
 def test_any_other_error_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(self: object, inputs: Tensor, targets: Tensor) -> object:
+    def broken(self: object, *arguments: object) -> object:
         raise RuntimeError("something else")
 
-    monkeypatch.setattr(pullback._Network, "pulls", broken)
+    monkeypatch.setattr(Network, "pull", broken)
     with pytest.raises(RuntimeError, match="something else"):
         exact_traces(subject_of(network()))

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from sharpbench.curvature import certificate, dense_ggn, dense_hessian, exact_diagonal, exact_traces, pullback
+from sharpbench.curvature import certificate, dense_ggn, dense_hessian, exact_diagonal, exact_traces, memory
 from sharpbench.curvature.dense import blocks
+from sharpbench.curvature.network import network
 from sharpbench.subject import Subject
 
 C = 3
@@ -198,6 +199,16 @@ CASES = {
     "transposed1d": Case(image(nn.ConvTranspose1d(2, 3, 2, stride=2), width=24), (2, 4)),
     "transposed2d": Case(image(nn.ConvTranspose2d(2, 4, 2, groups=2, padding=1), width=16), (2, 3, 3)),
     "transposed3d": Case(image(nn.ConvTranspose3d(1, 2, 2), width=54), (1, 2, 2, 2)),
+    "conv3d-all": Case(
+        image(nn.Conv3d(4, 2, (2, 1, 2), (1, 2, 1), (1, 0, 1), (2, 1, 1), groups=2), width=60), (4, 3, 3, 4)
+    ),
+    "transposed1d-all": Case(image(nn.ConvTranspose1d(4, 6, 3, 3, 1, 2, groups=2, dilation=2), width=84), (4, 4)),
+    "transposed2d-all": Case(
+        image(nn.ConvTranspose2d(2, 3, (3, 2), (2, 1), (1, 0), (1, 0), bias=False, dilation=(1, 3)), width=108),
+        (2, 3, 3),
+    ),
+    "transposed3d-all": Case(image(nn.ConvTranspose3d(2, 4, 2, 2, 1, 1, groups=2), width=108), (2, 2, 2, 2)),
+    "transposed-gram": Case(image(nn.ConvTranspose1d(30, 9, 8), width=90), (30, 3)),
     "batchnorm": Case(image(nn.Conv2d(2, 3, 2), nn.BatchNorm2d(3), width=12), (2, 3, 3)),
     "pools": Case(image(nn.Conv2d(1, 3, 2), nn.MaxPool2d(2, 1), nn.AvgPool2d(2, 1), width=12), (1, 5, 5)),
     "sequence": Case(lambda: nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Flatten(), nn.Linear(16, C)), (4, 3)),
@@ -263,7 +274,7 @@ def uncertified(case: Case, name: str) -> bool:
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks of two examples, so that the last one is ragged."""
-    monkeypatch.setattr(pullback, "chunk_size", lambda subject, network: 2)
+    monkeypatch.setattr(memory, "choose", lambda network, columns: memory.Chunk(2, columns, 0))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -291,3 +302,9 @@ def test_certificate(name: str) -> None:
             assert equal, parameter  # sound
         assert bool(proof[parameter]) == uncertified(case, parameter), (parameter, proof[parameter])
     assert list(proof) == list(subject.params)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name.startswith(("conv", "transposed", "linear", "same"))])
+def test_layers_are_found(name: str) -> None:
+    """No weight gradient is formed where the shapes let it be avoided."""
+    assert network(subject_of(CASES[name])).loose == ()

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from sharpbench import InvalidInput, NotApplicable, Subject, measure
-from sharpbench.curvature import DENSE_LIMIT
+from sharpbench.curvature import DENSE_LIMIT, dense_ggn
 from sharpbench.evaluation import named
 
 
@@ -153,6 +153,12 @@ def test_normalized_needs_a_matrix() -> None:
     ("word", "message"),
     [
         ("trace[samples=1]", "samples=1 must be at least 2"),
+        ("trace[precision=0]", r"precision=0\.0 with samples=100"),
+        ("trace[precision=0.1,samples=29]", "needs precision > 0 and samples >= 30"),
+        ("trace[precision=0.1,method=xtrace]", "goes with method=auto or hutchinson, not xtrace"),
+        ("ggn-trace[samples=1]", "samples=1 must be at least 2"),
+        ("ggn-trace[top=0]", "need top >= 1 and columns >= 2"),
+        ("ggn-trace[columns=1]", "need top >= 1 and columns >= 2"),
         ("normalized[samples=0]", "samples=0 must be at least 1"),
         ("normalized[radius=0]", r"radius=0\.0 must be above 0"),
     ],
@@ -169,3 +175,50 @@ def test_minimum_names_what_it_pinned_and_verifies_the_rest() -> None:
     affine = measure("minimum", small(nn.ReLU()))
     assert affine.details["dimension"] == 1
     assert 0 < float(str(affine.details["function_change"])) < 1e-12
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU(), nn.GELU()])
+def test_the_gauss_newton_trace_is_defined_for_every_network(activation: nn.Module) -> None:
+    subject = small(activation)
+    estimate = measure("ggn-trace", subject)
+    dense = float(dense_ggn(subject).trace())
+    assert estimate.value == pytest.approx(dense, rel=1e-12)
+    assert named("ggn-trace").exact(subject) == pytest.approx(dense, rel=1e-12)
+    hessian = measure("trace[method=naive]", subject).value
+    assert (estimate.value == pytest.approx(hessian, rel=1e-10)) == isinstance(activation, nn.ReLU)
+
+
+@pytest.mark.parametrize(
+    "method", ["hutchinson,samples=400", "hutchpp,samples=30", "xtrace,samples=30", "sketch,top=1"]
+)
+def test_estimates_of_the_gauss_newton_trace(method: str) -> None:
+    subject = small(nn.GELU())
+    truth = measure("ggn-trace", subject).value
+    estimate = measure(f"ggn-trace[method={method}]", subject)
+    assert estimate.stderr is not None
+    assert 0 < estimate.stderr < 0.3 * truth
+    assert abs(estimate.value - truth) < 4 * estimate.stderr
+
+
+@pytest.mark.parametrize("method", ["hutchpp", "xtrace"])
+def test_projections_estimate_the_hessians_trace(method: str) -> None:
+    subject = small(nn.GELU())
+    truth = measure("trace[method=naive]", subject).value
+    estimate = measure(f"trace[method={method},samples=30]", subject)
+    assert estimate.stderr is not None
+    assert abs(estimate.value - truth) < 4 * estimate.stderr
+    assert estimate.probes == 30
+
+
+def test_a_precision_is_reached_or_said_to_be_missed() -> None:
+    estimate = measure("trace[precision=0.05,method=hutchinson,samples=30]", small(nn.GELU()))
+    assert estimate.converged
+    assert estimate.interval is not None
+    assert estimate.interval[1] - estimate.value <= 0.05 * estimate.value
+    assert estimate.probes is not None
+    assert estimate.probes > 30
+
+
+def test_a_sketch_needs_classes_to_leave_out() -> None:
+    with pytest.raises(NotApplicable, match=r"of 3 outputs .* at least top \+ 2 = 12 classes; use method=exact"):
+        measure("ggn-trace[method=sketch]", small(nn.ReLU()))

@@ -1,0 +1,77 @@
+"""Trace of the Gauss-Newton matrix: the curvature that the output's own curvature makes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+
+from sharpbench import Estimate, InvalidInput, Measure, NotApplicable, Subject
+from sharpbench.contract import Invariance
+from sharpbench.curvature import (
+    DENSE_LIMIT,
+    exact_traces,
+    hutchinson_trace,
+    hutchpp_trace,
+    reference_ggn_traces,
+    sketched_traces,
+    xtrace,
+)
+
+
+@dataclass(frozen=True)
+class GgnTrace(Measure):
+    """tr G, G = (1/n) sum_i J_i^T Lambda_i J_i, over all parameters under measurement, biases included.
+
+    Lambda_i is the Hessian of example i's loss by its logits, J_i the Jacobian of those. For cross entropy G is the
+    Fisher matrix and never negative; it is the Hessian's diagonal blocks where the network is certified piecewise
+    affine. Defined, and exact, for every network.
+
+    method:
+        exact: sum_b tr J_b^T Lambda J_b through a square root of Lambda, C - 1 backward passes; never samples.
+        sketch: for many classes: `top` exact columns of that root and `columns` random ones an example in place
+            of the rest, unbiased, with its standard error and proven bounds (details.lower, details.upper).
+        hutchinson, hutchpp, xtrace: from `samples` products of G with random sign vectors, with standard errors.
+    """
+
+    name: ClassVar[str] = "ggn-trace"
+    title: ClassVar[str] = "trace of the Gauss-Newton matrix"
+    source: ClassVar[str] = (
+        "Schraudolph 2002, Fast curvature matrix-vector products, section 3; Ibayashi, Hamaguchi, Imaizumi 2021, "
+        "Minimum Sharpness, Proposition 1; Hutchinson 1990"
+    )
+    oracle_limit: ClassVar[int | None] = DENSE_LIMIT
+    method: Literal["exact", "sketch", "hutchinson", "hutchpp", "xtrace"] = "exact"
+    samples: int = 100
+    top: int = 10
+    columns: int = 4
+
+    def __post_init__(self) -> None:
+        if self.samples < 2:
+            raise InvalidInput(f"samples={self.samples} must be at least 2, or there is no standard error")
+        if self.top < 1 or self.columns < 2:
+            raise InvalidInput(f"top={self.top}, columns={self.columns}: need top >= 1 and columns >= 2")
+
+    def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
+        """See Measure; deterministic with method=exact."""
+        if self.method == "exact":
+            traces = subject.once(exact_traces)
+            return Estimate(sum(traces.values()), parts=traces, details={"method": "exact"})
+        if self.method == "sketch":
+            if subject.criterion.kind != "cross_entropy" or subject.classes < self.top + 2:
+                raise NotApplicable(
+                    f"no sketch of {subject.classes} outputs under {subject.criterion.kind}: needs cross entropy and "
+                    f"at least top + 2 = {self.top + 2} classes; use method=exact"
+                )
+            return sketched_traces(subject, generator=generator, top=self.top, columns=self.columns)
+        estimator = {"hutchinson": hutchinson_trace, "hutchpp": hutchpp_trace, "xtrace": xtrace}[self.method]
+        return estimator(subject, samples=self.samples, generator=generator, kind="gauss-newton")
+
+    def exact(self, subject: Subject) -> float | None:
+        """One Jacobian-vector product a parameter, by the definition; above the limit the engine in float64."""
+        return sum(reference_ggn_traces(subject).values())
+
+    def invariances(self) -> frozenset[Invariance]:
+        """As of the Hessian's trace: permutations, where nothing is drawn in the space of the parameters."""
+        return frozenset({"permutation"}) if self.method in ("exact", "sketch") else frozenset()

@@ -1,0 +1,78 @@
+"""Interval: a mean of samples, or a sum of such means, with its standard error and a 95 % confidence interval.
+
+Samples of quadratic forms are skewed, as chi-squared is; Student's interval then covers some 91 % at 30 samples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import t as student
+from torch import Tensor
+
+from sharpbench.errors import InvalidInput
+
+LEAST = 30
+"""Samples before a precision may stop the sampling: earlier, a small standard error is luck."""
+LIMIT = 50_000
+"""Samples after which a precision that was not reached is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """value; stderr, its standard error; interval, of 95 %."""
+
+    value: float
+    stderr: float
+    interval: tuple[float, float]
+
+    def within(self, precision: float) -> bool:
+        """Whether neither end of the interval is further away than this share of the value."""
+        low, high = self.interval
+        return max(self.value - low, high - self.value) <= precision * abs(self.value)
+
+
+def mean_of(groups: Collection[Tensor], exact: float = 0.0) -> Mean:
+    """exact + the sum of the groups' means, for independent groups of independent samples [m], m >= 2 each.
+
+    Hall's transformation of Student's interval, which takes the skewness of the samples out of it (Hall 1992, On
+    the removal of skewness by transformation); Welch's degrees of freedom.
+    """
+    samples = [group.double() for group in groups]
+    value = exact + sum(float(each.mean()) for each in samples)
+    variances = [(float(each.var()) / len(each), len(each) - 1) for each in samples]
+    variance = sum(each for each, _ in variances)
+    if variance <= 0:
+        return Mean(value, 0.0, (value, value))
+    stderr = math.sqrt(variance)
+    freedom = variance**2 / sum(each**2 / degrees for each, degrees in variances)
+    cubes = sum(float((each - each.mean()).pow(3).mean()) / len(each) ** 2 for each in samples)
+    skewness, quantile = cubes / stderr**3, float(student.ppf(0.975, freedom))
+    return Mean(
+        value, stderr, (value - stderr * _unskewed(quantile, skewness), value - stderr * _unskewed(-quantile, skewness))
+    )
+
+
+def next_round(first: int, drawn: int) -> int:
+    """How many samples more before the interval is looked at again: a quarter, so that luck has few chances."""
+    return max(first, drawn) // 4 or 1
+
+
+def check(samples: int, precision: float | None) -> None:
+    """Raises InvalidInput for numbers of samples that give no interval, or none that a precision may rest on."""
+    if samples < 2:
+        raise InvalidInput(f"samples={samples} must be at least 2, or there is no standard error")
+    if precision is not None and not (precision > 0 and samples >= LEAST):
+        raise InvalidInput(
+            f"precision={precision} with samples={samples}: needs precision > 0 and samples >= {LEAST}, the first round"
+        )
+
+
+def _unskewed(quantile: float, skewness: float) -> float:
+    """The inverse of Hall's transformation t + a t^2 / 3 + a^2 t^3 / 27 + a / 6, a the skewness of the mean."""
+    if abs(skewness) < 1e-8:
+        return quantile
+    return 3 / skewness * (float(np.cbrt(1 + skewness * (quantile - skewness / 6))) - 1)

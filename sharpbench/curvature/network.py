@@ -1,0 +1,175 @@
+"""Network: a subject's network as a function of shifts of its layers' outputs, and its pullbacks."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils import _pytree as pytree
+
+from sharpbench.curvature.layers import Layer, plan, run
+from sharpbench.errors import InvalidInput
+from sharpbench.graph import Graph
+from sharpbench.subject import Params, Subject
+
+Root = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Of one example: its logits [C], its target or what else is given -> columns S [C, K] and their weights [K]."""
+
+_plans: weakref.WeakKeyDictionary[Graph, dict[tuple[object, ...], tuple[Layer, ...] | None]] = (
+    weakref.WeakKeyDictionary()
+)
+"""What depends on a graph, the measured parameters' names and their type alone: kept with the graph."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pulled:
+    """A chunk of B examples and K columns, pulled back.
+
+    data: the layers' inputs [B, 1, ...]. deltas: the derivatives [B, K, 1, ...] by their outputs. rows: the loose
+    parameters' gradients [B, K, ...]. weights: the columns' [B, K]. first: the place of the first column.
+    """
+
+    layers: tuple[Layer, ...]
+    data: list[Tensor]
+    deltas: list[Tensor]
+    rows: Params
+    weights: Tensor
+    first: int
+
+    def columns(self, start: int, stop: int) -> Pulled:
+        """Those of its columns that lie between two places of the whole root."""
+        some = slice(max(0, start - self.first), max(0, stop - self.first))
+        deltas = [delta[:, some] for delta in self.deltas]
+        rows = {name: value[:, some] for name, value in self.rows.items()}
+        return Pulled(self.layers, self.data, deltas, rows, self.weights[:, some], max(start, self.first))
+
+    def sums(self, of_layer: Callable[[Layer, Tensor, Tensor], Params], of_rows: Callable[[Tensor], Tensor]) -> Params:
+        """By parameter, sums over examples and columns of squared gradients, weighted.
+
+        of_layer(layer, inputs, deltas) gives those of a layer's parameters, of_rows(gradients [B, K, ...]) those
+        of a loose one. Columns of negative weight (an indefinite custom criterion) are subtracted.
+        """
+        total: Params = {}
+        for sign, kept in _by_sign(self.weights):
+            for layer, given, delta in zip(self.layers, self.data, self.deltas, strict=True):
+                add(total, of_layer(layer, given, kept(delta)), sign)
+            add(total, {name: of_rows(kept(value)) for name, value in self.rows.items()}, sign)
+        return total
+
+
+def add(total: Params, part: Params, factor: float = 1) -> None:
+    """total += factor * part, by name, in place; takes what is new as its own."""
+    for name, value in part.items():
+        if name in total:
+            total[name].add_(value, alpha=factor)
+        else:
+            total[name] = value if factor == 1 else factor * value
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Network:
+    """A subject's network as a function of shifts of its layers' outputs and of its loose parameters.
+
+    graph: None where it cannot be captured; then all parameters are loose. classes: C.
+    """
+
+    subject: Subject
+    graph: Graph | None
+    layers: tuple[Layer, ...]
+    loose: tuple[str, ...]
+    classes: int
+
+    def pull(self, inputs: Tensor, aids: Tensor, root: Root, columns: slice) -> Pulled:
+        """A chunk of examples and those columns of the root; one by one where torch cannot vmap the network."""
+
+        def one(example: Tensor, aid: Tensor) -> tuple[list[Tensor], list[Tensor], Params, Tensor]:
+            return self._one(example, aid, root, columns)
+
+        try:
+            every: tuple[list[Tensor], list[Tensor], Params, Tensor] = torch.func.vmap(one)(inputs, aids)
+        except RuntimeError as error:
+            if self.graph is not None or is_out_of_memory(error):
+                raise
+            single = [one(example, aid) for example, aid in zip(inputs, aids, strict=True)]
+            every = pytree.tree_map(lambda *values: torch.stack(values), *single)
+        return Pulled(self.layers, *every, first=columns.start)
+
+    def _one(
+        self, example: Tensor, aid: Tensor, root: Root, columns: slice
+    ) -> tuple[list[Tensor], list[Tensor], Params, Tensor]:
+        """Of one example: the layers' inputs, their outputs' derivatives, the loose parameters' gradients, weights."""
+        shifts = [self._zeros(layer) for layer in self.layers]
+        loose = {name: self.subject.params[name] for name in self.loose}
+
+        def network(shifts: list[Tensor], loose: Params) -> tuple[Tensor, list[Tensor]]:
+            if self.graph is None:
+                return self.subject.apply(loose, example[None])[0], []
+            values = {**self.subject.constants, **self.subject.params, **loose}
+            logits, data = run(self.graph, values, example[None], self.layers, shifts)
+            return logits[0], data
+
+        with sdpa_kernel(SDPBackend.MATH):  # the other back ends' derivatives have no rule for vmap
+            pulled = torch.func.vjp(network, shifts, loose, has_aux=True)
+        vectors, weights = root(pulled[0], aid)
+        deltas, rows = torch.func.vmap(pulled[1])(vectors[:, columns].T)
+        data = cast(list[Tensor], pulled[-1])  # the auxiliary output, which torch does not type
+        return data, deltas, rows, weights[columns]
+
+    def _zeros(self, layer: Layer) -> Tensor:
+        like = next(iter(self.subject.params.values()))
+        return like.new_zeros(layer.node.meta["val"].shape)
+
+
+def network(subject: Subject) -> Network:
+    """The network with all the layers that its graph shows; all parameters loose where there is no graph, or
+    where the graph does not compute what the module does (in another precision, say)."""
+    classes = subject.classes
+    try:
+        graph = subject.graph
+    except InvalidInput:
+        return Network(subject, None, (), tuple(subject.params), classes)
+    form = (tuple(subject.params), next(iter(subject.params.values())).dtype)
+    plans = _plans.setdefault(graph, {})
+    if form not in plans:
+        plans[form] = plan(graph, subject.params) if _agrees(subject, graph) else None
+    layers = plans[form]
+    if layers is None:
+        return Network(subject, None, (), tuple(subject.params), classes)
+    planned = {name for layer in layers for name in (layer.weight, layer.bias)}
+    loose = tuple(name for name in subject.params if name not in planned)
+    return Network(subject, graph, layers, loose, classes)
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether a chunk did not fit; the CPU's allocator raises a plain RuntimeError."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _agrees(subject: Subject, graph: Graph) -> bool:
+    """Whether the graph computes the logits of the first example as the module does."""
+    try:
+        with torch.no_grad():
+            seen = run(graph, {**subject.constants, **subject.params}, subject.inputs[:1], (), ())[0]
+            wanted = subject.apply(subject.params, subject.inputs[:1])
+    except (RuntimeError, TypeError):
+        return False
+    off = (seen - wanted).abs().max() / wanted.abs().max().clamp_min(torch.finfo(wanted.dtype).tiny)
+    return bool(off <= torch.finfo(wanted.dtype).eps ** (2 / 3))  # above rounding, below the next coarser type's
+
+
+def _by_sign(weights: Tensor) -> Iterator[tuple[int, Callable[[Tensor], Tensor]]]:
+    """For columns of weight 1, and those of weight -1 if there are any: what sets the others [B, K, ...] to 0."""
+    if bool((weights > 0).all()):
+        yield 1, lambda values: values
+        return
+    for sign in (1, -1):
+
+        def kept(values: Tensor, mask: Tensor = weights == sign) -> Tensor:
+            return values * mask.reshape(mask.shape + (1,) * (values.ndim - 2))
+
+        yield sign, kept
