@@ -13,7 +13,7 @@ import torch
 from sharpbench.contract import Measure
 from sharpbench.datasets.data import Data, Dataset
 from sharpbench.environment import resolve_device
-from sharpbench.errors import InvalidInput
+from sharpbench.errors import InvalidInput, short
 from sharpbench.models.model import Model
 from sharpbench.places import data_folder
 from sharpbench.recipe import Cohort, Recipe, content_hash
@@ -88,7 +88,7 @@ def plan(
         if value is not None and value < least:
             raise InvalidInput(f"{name}={value} must be at least {least}")
     if dtype not in get_args(Precision):
-        raise InvalidInput(f"dtype '{dtype}' is none of {', '.join(get_args(Precision))}")
+        raise InvalidInput(f"dtype '{short(str(dtype))}' is none of {', '.join(get_args(Precision))}")
     chosen_measures = _several(measures, "measures", plugins)
     chosen_models = _several(models, "models", plugins)
     chosen_dataset = _single(dataset, "datasets", plugins)
