@@ -124,7 +124,7 @@ def on_disk(output: Path) -> list[Record]:
         ("leaves", "failed", "SystemExit: 3"),
         ("starves", "oom", "out of memory"),
         ("starves torch", "oom", "no memory left"),
-        ("nothing", "failed", "AttributeError: 'NoneType' object has no attribute 'interval'"),
+        ("nothing", "failed", "TypeError: measure 'odd' returns None, no Estimate; return Estimate(value)"),
         ("nested", "failed", "ValueError: an estimate's details must be finite JSON scalars, got values=[1.0, 2.0]"),
         ("part", "failed", "ValueError: field 'parts' holds weight=tensor(1.); expected finite numbers by name"),
         ("tensor", "failed", "ValueError: field 'value' holds tensor(1.); expected int or float or NoneType"),
