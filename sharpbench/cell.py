@@ -10,10 +10,10 @@ from typing import Literal, TypeVar, get_args
 
 import torch
 
-from sharpbench.contract import Measure
+from sharpbench.contract import Measure, is_scalar
 from sharpbench.datasets.data import Data, Dataset
 from sharpbench.environment import resolve_device
-from sharpbench.errors import InvalidInput
+from sharpbench.errors import InvalidInput, short
 from sharpbench.models.model import Model
 from sharpbench.places import data_folder
 from sharpbench.recipe import Cohort, Recipe, content_hash
@@ -22,6 +22,7 @@ from sharpbench.selection import configuration, label, select, select_one
 
 T = TypeVar("T")
 Precision = Literal["float32", "float64"]
+CONTRACTS: dict[Kind, type] = {"measures": Measure, "models": Model, "datasets": Dataset, "cohorts": Cohort}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +79,8 @@ def plan(
 ) -> tuple[Cell, ...]:
     """The cells of a run: every measure on every recipe of the cohort, network by network.
 
-    Measures, models, data set and cohort are objects or words ('minimum,normalized[diagonal=icml]').
+    Measures, models, data set and cohort are objects or words ('minimum,normalized[diagonal=icml]'); what is
+    named twice is planned once.
     examples: measure on so many training examples of each network, None: on all.
     timing, oracle: on how many networks of each model the standalone cost is measured, and the value checked
     against the measure's oracle. data_dir: where data sets lie, by default $SHARPBENCH_DATA.
@@ -87,8 +89,10 @@ def plan(
     for name, value, least in (("examples", examples, 1), ("timing", timing, 0), ("oracle", oracle, 0)):
         if value is not None and value < least:
             raise InvalidInput(f"{name}={value} must be at least {least}")
+    if not 0 <= seed < 2**64:
+        raise InvalidInput(f"seed={seed} must be from 0 to {2**64 - 1}")
     if dtype not in get_args(Precision):
-        raise InvalidInput(f"dtype '{dtype}' is none of {', '.join(get_args(Precision))}")
+        raise InvalidInput(f"dtype '{short(str(dtype))}' is none of {', '.join(get_args(Precision))}")
     chosen_measures = _several(measures, "measures", plugins)
     chosen_models = _several(models, "models", plugins)
     chosen_dataset = _single(dataset, "datasets", plugins)
@@ -115,15 +119,34 @@ def plan(
 
 def _several(given: str | Sequence[T], kind: Kind, plugins: Sequence[Path]) -> tuple[T, ...]:
     if not isinstance(given, str):
-        return tuple(given)
-    return select(given, offers(kind, plugins).classes, kind=kind[:-1])
+        return _objects(given, kind)
+    return tuple(_known(each, kind) for each in select(given, offers(kind, plugins).classes, kind=kind[:-1]))
+
+
+def _objects(given: Sequence[T], kind: Kind) -> tuple[T, ...]:
+    """The objects of `kind` in a sequence, each once."""
+    if not isinstance(given, Sequence) or not given:
+        raise InvalidInput(f"{kind}={short(repr(given))} holds no {kind[:-1]}; give a list of objects, or one text")
+    return tuple(dict.fromkeys(_known(each, kind) for each in given))
 
 
 def _single(given: str | T, kind: Kind, plugins: Sequence[Path]) -> T:
     if not isinstance(given, str):
-        return given
+        return _known(given, kind)
     chosen: T = select_one(given, offers(kind, plugins).classes, kind=kind[:-1])
     return chosen
+
+
+def _known(given: T, kind: Kind) -> T:
+    """`given`, if it is an object of `kind`; the fields of a measure must be what a record can hold."""
+    if not isinstance(given, CONTRACTS[kind]):
+        raise InvalidInput(f"{short(repr(given))} is no {kind[:-1]}; give objects, or one text of names and commas")
+    for key, value in configuration(given).items() if kind == "measures" else ():
+        if not is_scalar(value):
+            raise InvalidInput(
+                f"measure {short(repr(given))}: {key} must be a text, a finite number, true, false or none"
+            )
+    return given
 
 
 def _positions(recipes: Sequence[Recipe]) -> Iterator[tuple[Recipe, int]]:
@@ -148,5 +171,13 @@ def _check(recipes: Sequence[Recipe], data: Data, examples: int | None) -> None:
                 f"examples={examples} exceeds the {available} that each network is trained on; choose fewer"
             )
     for model in dict.fromkeys(recipe.model for recipe in recipes):
-        with torch.random.fork_rng(devices=[]):
-            model.build(data.shape, data.classes)
+        try:
+            with torch.random.fork_rng(devices=[]):
+                model.build(data.shape, data.classes)
+        except InvalidInput:
+            raise
+        except Exception as error:  # whatever a plugin's model raises
+            raise InvalidInput(
+                f"model '{short(label(model))}' cannot be built for inputs of shape {list(data.shape)}: "
+                f"{type(error).__name__}: {error}"
+            ) from error

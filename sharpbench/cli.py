@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from sharpbench.errors import InvalidInput
+from sharpbench.errors import InvalidInput, one_line, short
 from sharpbench.version import __version__
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def main() -> NoReturn:
     except InvalidInput as error:
         _fail(str(error))
     except USAGE_ERROR as error:
-        _fail(error.format_message())
+        _fail(one_line(error.format_message()))
     except (KeyboardInterrupt, typer.Abort):
         typer.echo("interrupted", err=True)
         sys.exit(EXIT_INTERRUPTED)
@@ -210,7 +210,7 @@ def list_(
     from sharpbench.selection import near
 
     if kind is not None and kind not in KINDS:
-        raise InvalidInput(f"unknown kind '{kind}'; {near(kind, KINDS) or 'one of ' + ', '.join(KINDS)}")
+        raise InvalidInput(f"unknown kind '{short(kind)}'; {near(kind, KINDS) or 'one of ' + ', '.join(KINDS)}")
     wanted: Sequence[Kind] = KINDS if kind is None else [known for known in KINDS if known == kind]
     tables: dict[str, list[dict[str, Any]]] = {
         each: listing(each, plugins=plugin or (), cache_dir=cache_dir) for each in wanted

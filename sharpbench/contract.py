@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 
 Scalar = str | int | float | bool | None
 
+
+def is_scalar(value: object) -> bool:
+    """Whether JSON holds `value` as it is: text, a finite number, a truth value or None."""
+    return isinstance(value, str | int | None) or (isinstance(value, float) and math.isfinite(value))
+
+
 Invariance = Literal["layer", "unit", "element", "permutation", "attention-rotation", "logit-scale"]
 """Function-preserving rewrites under which a measure may claim not to change.
 
@@ -68,9 +74,7 @@ class Estimate:
             if not all(math.isfinite(value) for value in values):
                 raise ValueError(f"an estimate's {name} must be finite, got {values!s:.80}")
         for key, held in self.details.items():
-            if not isinstance(held, str | int | float | bool | None) or (
-                isinstance(held, float) and not math.isfinite(held)
-            ):
+            if not is_scalar(held):
                 raise ValueError(f"an estimate's details must be finite JSON scalars, got {key}={held!r:.80}")
 
 

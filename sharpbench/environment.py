@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from sharpbench.contract import Scalar
-from sharpbench.errors import InvalidInput
+from sharpbench.errors import InvalidInput, short
 from sharpbench.version import __version__
 
 
@@ -44,7 +44,7 @@ def settle(device: str, threads: int) -> None:
 def resolve_device(wanted: str) -> str:
     """'cpu' or 'cuda' for --device auto|cpu|cuda."""
     if wanted not in ("auto", "cpu", "cuda"):
-        raise InvalidInput(f"device '{wanted}' is none of auto, cpu, cuda")
+        raise InvalidInput(f"device '{short(str(wanted))}' is none of auto, cpu, cuda")
     if wanted == "cuda" and not torch.cuda.is_available():
         raise InvalidInput("device 'cuda' is asked for, but torch sees no CUDA device; use --device cpu")
     if wanted == "auto":

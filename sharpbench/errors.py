@@ -1,9 +1,24 @@
-"""The one error that means: what you gave us cannot be used."""
+"""The one error that means: what you gave us cannot be used; and how texts of others are quoted in a line."""
 
 
 class InvalidInput(ValueError):
     """Bad usage or bad input.
 
-    The message is one line that names the offender, its value, the bound and the remedy. The command
-    line prints it and exits with status 2; from Python it is an ordinary ValueError.
+    The message is one line that names the offender, its value, the bound and the remedy; whatever it quotes,
+    it stays one line. The command line prints it and exits with status 2; from Python it is an ordinary
+    ValueError.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
+
+
+def one_line(text: str) -> str:
+    """`text` with all that does not print (line ends, control characters, half surrogate pairs) escaped."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def short(text: str) -> str:
+    """`text` as a message quotes it: on one line, at most 60 characters."""
+    line = one_line(text[:61])
+    return line if len(line) <= 60 else line[:57] + "..."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from sharpbench.contract import Estimate, Measure
-from sharpbench.errors import InvalidInput
+from sharpbench.errors import InvalidInput, short
 from sharpbench.registry import offers
 from sharpbench.selection import select_one
 from sharpbench.subject import Subject
@@ -15,13 +15,20 @@ def measure(measure_or_name: Measure | str, subject: Subject, *, seed: int = 0) 
     """What a measure says of `subject`: an Estimate with value, stderr and parts.
 
     `measure_or_name`: a Measure, or its name with parameters in brackets, 'normalized[diagonal=icml]'.
-    The same seed gives the same estimate. Raises InvalidInput for an unknown name or a bad value, and
-    NotApplicable where the measure has no value for this subject.
+    The same seed, of 64 bits, gives the same estimate. Raises InvalidInput for an unknown name or a bad value,
+    NotApplicable where the measure has no value for this subject, and TypeError where it returns no Estimate.
     """
     chosen = named(measure_or_name) if isinstance(measure_or_name, str) else measure_or_name
     if not isinstance(chosen, Measure):
-        raise InvalidInput(f"{chosen!r:.80} is no measure; give a Measure or its name")
-    return chosen(subject, generator=torch.Generator().manual_seed(seed))
+        raise InvalidInput(f"{short(repr(chosen))} is no measure; give a Measure or its name")
+    if not isinstance(subject, Subject):
+        raise InvalidInput(f"{short(repr(subject))} is no subject; give Subject.from_module(model, inputs, targets)")
+    if not 0 <= seed < 2**64:
+        raise InvalidInput(f"seed={seed} must be from 0 to {2**64 - 1}")
+    estimate: object = chosen(subject, generator=torch.Generator().manual_seed(seed))
+    if not isinstance(estimate, Estimate):
+        raise TypeError(f"measure '{chosen.name}' returns {estimate!r:.80}, no Estimate; return Estimate(value)")
+    return estimate
 
 
 def named(word: str) -> Measure:

@@ -13,6 +13,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
+from sharpbench.errors import one_line
 from sharpbench.places import cache_folder
 from sharpbench.registry import Kind, entry_points, offers, package_of
 from sharpbench.version import __version__
@@ -54,7 +55,7 @@ def _described(kind: Kind, cls: type[Any], package: str) -> Row:
     try:
         return _row(kind, cls, package)
     except Exception as error:  # whatever a plugin's class raises
-        cause = f"{cls.name}: {type(error).__name__}: {error}"
+        cause = one_line(f"{cls.name}: {type(error).__name__}: {error}")
         return {"kind": kind[:-1], "name": None, "package": package, "fault": cause}
 
 

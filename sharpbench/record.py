@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TextIO, get_args
+from typing import TYPE_CHECKING, Literal, Self, TextIO, get_args
 
-from sharpbench.contract import Scalar
+from sharpbench.contract import Scalar, is_scalar
 from sharpbench.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ class Record:
     seconds, gradients, peak_bytes: one standalone call on a fresh subject; seconds over the time of one
         full-data forward and backward in the same process; growth of the peak memory. None: not timed.
     exact, oracle: what the value should be and how that was found; None where it was not checked.
+    Raises ValueError for a field of another type, a nested mapping, a number that is not finite: what could
+    be written and then not be read again.
     """
 
     key: str
@@ -66,8 +68,16 @@ class Record:
     time: str = ""
     schema: int = SCHEMA
 
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            _check(item.name, getattr(self, item.name))
+        if self.status not in get_args(Status):
+            raise ValueError(f"status {self.status!r:.80} is none of {', '.join(get_args(Status))}")
+        if self.status == "ok" and self.value is None:
+            raise ValueError("status ok without a value")
+
     def to_json(self) -> str:
-        """One line of JSON, keys in the order of the fields. Raises ValueError for NaN or infinity."""
+        """One line of JSON, keys in the order of the fields."""
         return json.dumps(asdict(self), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
 
     @staticmethod
@@ -82,8 +92,14 @@ class Record:
             raise InvalidInput(
                 f"{where}: record schema {found!r}, this version reads {SCHEMA}; use the version that wrote it"
             )
-        _check_fields(row, where)
-        return Record(**row)
+        expected = {item.name for item in fields(Record)}
+        if set(row) != expected:
+            odd = ", ".join(sorted(set(row) ^ expected))
+            raise InvalidInput(f"{where}: missing or unknown fields: {odd}; delete the line or restore the file")
+        try:
+            return Record(**row)
+        except ValueError as error:
+            raise InvalidInput(f"{where}: {error}; delete the line or restore the file") from None
 
 
 def _refuse_constant(text: str) -> float:
@@ -105,26 +121,20 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
-def _check_fields(row: dict[str, Any], where: str) -> None:
-    """Raise InvalidInput unless `row` has exactly the fields of a Record, each of its type."""
-    expected = {item.name for item in fields(Record)}
-    if set(row) != expected:
-        odd = ", ".join(sorted(set(row) ^ expected))
-        raise InvalidInput(f"{where}: missing or unknown fields: {odd}; delete the line or restore the file")
-    for name, value in row.items():
-        allowed = _TYPES[name]
-        if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
-            raise InvalidInput(
-                f"{where}: field '{name}' holds {value!r:.80}; expected {' or '.join(t.__name__ for t in allowed)}"
-            )
-        if isinstance(value, dict):
-            for inner in value.values():
-                if not isinstance(inner, str | int | float | bool | None):
-                    raise InvalidInput(f"{where}: field '{name}' holds {inner!r:.80}; expected a JSON scalar")
-    if row["status"] not in get_args(Status):
-        raise InvalidInput(f"{where}: status {row['status']!r:.80} is none of {', '.join(get_args(Status))}")
-    if row["status"] == "ok" and row["value"] is None:
-        raise InvalidInput(f"{where}: status ok without a value; delete the line or restore the file")
+def _check(name: str, value: object) -> None:
+    """Raise ValueError unless `value` is what the field `name` of a Record may hold."""
+    allowed = _TYPES[name]
+    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+        raise ValueError(f"field '{name}' holds {value!r:.80}; expected {' or '.join(t.__name__ for t in allowed)}")
+    if not isinstance(value, dict):
+        if not is_scalar(value):
+            raise ValueError(f"field '{name}' holds {value!r}; expected a finite number")
+        return
+    for key, held in value.items():
+        number = isinstance(held, _NUMBER) and not isinstance(held, bool)
+        if not isinstance(key, str) or not is_scalar(held) or (name == "parts" and not number):
+            expected = "numbers" if name == "parts" else "JSON scalars"
+            raise ValueError(f"field '{name}' holds {key!s:.80}={held!r:.80}; expected finite {expected} by name")
 
 
 class RecordFile:
@@ -142,7 +152,8 @@ class RecordFile:
     def __enter__(self) -> Self:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            file = self.path.open("a", encoding="utf-8")
+            # half a surrogate pair, as a file name may hold, becomes its JSON escape: it is read as it was
+            file = self.path.open("a", encoding="utf-8", errors="backslashreplace")
         except OSError as error:
             raise InvalidInput(
                 f"cannot write {self.path}: {error.strerror}; choose another folder with --output"

@@ -1,8 +1,8 @@
 """Registry: every installed measure, model, data set and cohort by name, through entry points.
 
 An entry point of the group `sharpbench.<kind>` names a module with MEASURES, MODELS, DATASETS or COHORTS, a
-tuple of classes. Names offered twice are an error that names both; a plugin that fails to import is listed
-with its cause and breaks nothing.
+tuple of classes. Names offered twice are an error that names both. What is wrong with an installed plugin is
+listed with its cause and breaks nothing; a file that the user names (--plugin) is refused instead.
 """
 
 from __future__ import annotations
@@ -14,15 +14,23 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, is_dataclass
+from importlib.abc import Loader
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, get_args
 
-from sharpbench.errors import InvalidInput
+from sharpbench.errors import InvalidInput, one_line, short
 
 Kind = Literal["measures", "models", "datasets", "cohorts"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+CONTRACTS: dict[Kind, str] = {
+    "measures": "sharpbench.contract.Measure",
+    "models": "sharpbench.models.model.Model",
+    "datasets": "sharpbench.datasets.data.Dataset",
+    "cohorts": "sharpbench.recipe.Cohort",
+}
+"""What a class of each kind must inherit from; by name, as most of them bring torch, which `list` does without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +58,15 @@ def offers(kind: Kind, plugins: Sequence[Path] = ()) -> Offers:
     packages: dict[str, str] = {}
     faults: list[Fault] = []
     for package, module in _modules(kind, plugins, faults):
-        for cls in getattr(module, kind.upper(), ()):
-            wrong = _wrong(cls)
-            if wrong:
-                faults.append(Fault(kind, package, wrong))
-            elif cls.name in classes:
+        sound, causes = _offered(kind, module)
+        faults.extend(Fault(kind, package, cause) for cause in causes)
+        for cls in sound:
+            if cls.name in classes:
                 raise InvalidInput(
                     f"{kind[:-1]} '{cls.name}' is offered by both '{packages[cls.name]}' and '{package}'; "
                     "uninstall one of them"
                 )
-            else:
-                classes[cls.name], packages[cls.name] = cls, package
+            classes[cls.name], packages[cls.name] = cls, package
     return Offers(kind, classes, packages, tuple(faults))
 
 
@@ -80,7 +86,7 @@ def _modules(kind: Kind, plugins: Sequence[Path], faults: list[Fault]) -> Iterat
         try:
             module = point.load()
         except (Exception, SystemExit) as error:  # whatever a plugin raises at import must cost that plugin alone
-            faults.append(Fault(kind, package_of(point), f"{type(error).__name__}: {error}"))
+            faults.append(Fault(kind, package_of(point), _cause(error)))
             continue
         if not hasattr(module, kind.upper()):
             faults.append(Fault(kind, package_of(point), f"module {point.value} has no {kind.upper()}"))
@@ -102,23 +108,56 @@ def _module_from_file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # as above; the user named this file, so it is bad input and not a fault
+        _execute(spec.loader, module, path)
+    except BaseException:  # an interrupt too: what was not executed to its end and found sound is not kept
         del sys.modules[name]
-        cause = " ".join(f"{type(error).__name__}: {error}".split())
-        raise InvalidInput(f"--plugin {path} fails to import: {cause}") from error
-    if not any(hasattr(module, kind.upper()) for kind in KINDS):
-        raise InvalidInput(
-            f"--plugin {path} has none of {', '.join(kind.upper() for kind in KINDS)}; add MEASURES = (YourMeasure,)"
-        )
+        raise
     return module
 
 
-def _wrong(cls: Any) -> str | None:
+def _execute(loader: Loader, module: ModuleType, path: Path) -> None:
+    """Execute the file `path`. The user named it, so what is wrong with it is bad input and not a fault."""
+    try:
+        loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # as above
+        raise InvalidInput(f"--plugin {path} fails to import: {_cause(error)}") from error
+    kinds = [kind for kind in KINDS if hasattr(module, kind.upper())]
+    if not kinds:
+        raise InvalidInput(
+            f"--plugin {path} has none of {', '.join(kind.upper() for kind in KINDS)}; add MEASURES = (YourMeasure,)"
+        )
+    for kind in kinds:
+        _, causes = _offered(kind, module)
+        if causes:
+            raise InvalidInput(f"--plugin {path}: {causes[0]}")
+
+
+def _cause(error: BaseException) -> str:
+    """The error's type and text, on one line."""
+    return one_line(" ".join(f"{type(error).__name__}: {error}".split()))
+
+
+def _offered(kind: Kind, module: ModuleType) -> tuple[list[type[Any]], list[str]]:
+    """The classes of `kind` that `module` offers and that can be used, and what is wrong with the others."""
+    offer = getattr(module, kind.upper(), ())
+    if not isinstance(offer, tuple | list):
+        shown = _shown(offer)
+        return [], [f"{kind.upper()} is {shown}, no tuple of classes; write {kind.upper()} = (YourClass,)"]
+    judged = [(cls, _wrong(kind, cls)) for cls in offer]
+    return [cls for cls, wrong in judged if wrong is None], [wrong for _, wrong in judged if wrong is not None]
+
+
+def _shown(given: object) -> str:
+    return given.__name__ if isinstance(given, type) else short(repr(given))
+
+
+def _wrong(kind: Kind, cls: Any) -> str | None:
     """What keeps `cls` from being offered, or None."""
-    shown = getattr(cls, "__name__", repr(cls))
+    shown = _shown(cls)
     if not isinstance(cls, type) or not is_dataclass(cls) or not cls.__dataclass_params__.frozen:  # type: ignore[attr-defined]
         return f"{shown} is no frozen dataclass"
+    if CONTRACTS[kind] not in (f"{base.__module__}.{base.__qualname__}" for base in cls.__mro__):
+        return f"{shown} is no {kind[:-1]}; inherit from {CONTRACTS[kind]}"
     if getattr(cls, "__abstractmethods__", None):
         return f"{shown} does not define {', '.join(sorted(cls.__abstractmethods__))}"
     missing = [

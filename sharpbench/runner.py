@@ -14,16 +14,16 @@ import torch
 from torch import nn
 
 from sharpbench.cell import Cell
-from sharpbench.contract import Estimate, Measure, NotApplicable, Scalar
+from sharpbench.contract import Estimate, Measure, NotApplicable
 from sharpbench.datasets.data import Data, Dataset
 from sharpbench.environment import environment, settle
-from sharpbench.errors import InvalidInput
+from sharpbench.errors import InvalidInput, one_line
 from sharpbench.evaluation import measure
 from sharpbench.member import Member, load_or_train
 from sharpbench.models.model import Model
 from sharpbench.places import cache_folder, data_folder
 from sharpbench.recipe import Recipe
-from sharpbench.record import Record, RecordFile, Status, iterate_records
+from sharpbench.record import Record, RecordFile, iterate_records
 from sharpbench.selection import configuration, label
 from sharpbench.subject import Subject
 from sharpbench.timing import cost
@@ -73,7 +73,8 @@ def run(
     output: the folder whose records.jsonl they are appended to, each on disk before the next begins; cells
     that stand there already are not run again (failed ones are, with retry_failed). None keeps no file.
     cache_dir: where trained networks are kept. threads: of torch, by default as many as there are cores.
-    A measure that raises costs its own cell alone: the record says failed, or skipped for NotApplicable.
+    A measure that raises costs its own cell alone: the record says failed, or skipped for NotApplicable. A
+    network that cannot be trained or measured costs its own cells.
     """
     for event in events(
         cells,
@@ -137,52 +138,65 @@ def _all(cells: Sequence[Cell], zoo: Zoo, folder: Path | None, threads: int | No
 
 
 def _group(cells: Sequence[Cell], module: nn.Module, data: Data, zoo: Zoo) -> Iterator[Event]:
-    recipe = cells[0].recipe
-    member: Member | None = None
-    for step in load_or_train(recipe, data, cells[0].data_sha256, zoo=zoo, device=cells[0].device):
-        if isinstance(step, Member):
-            member = step
-        else:
-            yield Training(recipe, step)
-    if member is None:
-        raise RuntimeError(f"no network came of {recipe.title}")
+    first, member = cells[0], None
     try:
-        subject = member.subject(
-            module, examples=cells[0].examples, dtype=getattr(torch, cells[0].dtype), device=cells[0].device
-        )
-    except InvalidInput as error:  # weights that are not finite: every cell of this network says so
-        yield from (_record(cell, member, status="failed", reason=str(error)) for cell in cells)
+        for step in load_or_train(first.recipe, data, first.data_sha256, zoo=zoo, device=first.device):
+            if isinstance(step, Member):
+                member = step
+            else:
+                yield Training(first.recipe, step)
+    except InvalidInput:  # a cache that cannot be written: no other network could be kept either
+        raise
+    except Exception as error:  # a network that cannot be trained costs its own cells
+        yield from (_lost(_record(cell, data, None), error) for cell in cells)
         return
-    doubled = subject.to(dtype=torch.float64)  # one for all oracles, which share what they need
+    if member is None:
+        raise RuntimeError(f"no network came of {first.recipe.title}")
+    try:
+        dtype = getattr(torch, first.dtype)
+        subject = member.subject(module, examples=first.examples, dtype=dtype, device=first.device)
+        doubled = subject.to(dtype=torch.float64)  # one for all oracles, which share what they need
+    except Exception as error:  # weights that are not finite, or a network that runs in training mode alone
+        yield from (_lost(_record(cell, data, member), error) for cell in cells)
+        return
     for cell in cells:
         yield Measuring(cell)
-        yield _evaluate(cell, member, subject, doubled)
+        yield _evaluate(cell, _record(cell, data, member), subject, doubled)
 
 
-def _evaluate(cell: Cell, member: Member, subject: Subject, doubled: Subject) -> Record:
+def _evaluate(cell: Cell, blank: Record, subject: Subject, doubled: Subject) -> Record:
     """The record of one cell. Whatever the measure raises becomes its status and reason."""
     start = time.perf_counter()
     try:
         estimate = measure(cell.measure, subject, seed=cell.seed)
-        shared_seconds = time.perf_counter() - start
-        record = _with_estimate(_record(cell, member, status="ok"), estimate, shared_seconds)
+        record = _with_estimate(blank, estimate, time.perf_counter() - start)
         if cell.timed:
             record = _with_cost(record, cell, subject)
         return _with_oracle(record, cell.measure, doubled) if cell.checked else record
-    except NotApplicable as error:
-        return _record(cell, member, status="skipped", reason=_line(error))
-    except MemoryError as error:
-        return _record(cell, member, status="oom", reason=_line(error) or "out of memory")
-    except torch.OutOfMemoryError as error:
-        return _record(cell, member, status="oom", reason=_line(error))
-    except Exception as error:  # a measure that raises costs its own cell alone
-        return _record(cell, member, status="failed", reason=f"{type(error).__name__}: {_line(error)}")
+    except (Exception, SystemExit) as error:  # a measure that raises, or leaves Python, costs its own cell alone
+        return _lost(blank, error)
+
+
+def _lost(blank: Record, error: BaseException) -> Record:
+    """The record of a cell that has no value, because of `error`."""
+    text = one_line(" ".join(str(error).split()))[:2000]
+    match error:
+        case NotApplicable():
+            return replace(blank, status="skipped", reason=text)
+        case MemoryError() | torch.OutOfMemoryError():
+            return replace(blank, status="oom", reason=text or "out of memory")
+        case InvalidInput():
+            return replace(blank, status="failed", reason=text)
+        case _:
+            return replace(blank, status="failed", reason=f"{type(error).__name__}: {text}")
 
 
 def _with_estimate(record: Record, estimate: Estimate, shared_seconds: float) -> Record:
     low, high = estimate.interval or (None, None)
     return replace(
         record,
+        status="ok",
+        reason=None,
         value=estimate.value,
         stderr=estimate.stderr,
         low=low,
@@ -211,30 +225,25 @@ def _with_oracle(record: Record, chosen: Measure, doubled: Subject) -> Record:
     return replace(record, exact=exact, oracle="float64 engine" if rounding_alone else "definition")
 
 
-def _record(cell: Cell, member: Member, *, status: Status, reason: str | None = None) -> Record:
-    examples = len(member.inputs) if cell.examples is None else cell.examples
-    data: dict[str, Scalar] = {"sha256": cell.data_sha256, "examples": examples}
+def _record(cell: Cell, data: Data, member: Member | None) -> Record:
+    """The record of a cell before it is run; `member` is None where its network could not be trained."""
+    trained = cell.recipe.train_size or len(data.train_inputs)
     return Record(
         key=cell.key,
         measure=cell.measure.name,
         label=label(cell.measure),
         configuration=configuration(cell.measure),
         recipe=cell.recipe.row(),
-        truth=member.truth.row(),
-        data=data,
+        truth={} if member is None else member.truth.row(),
+        data={"sha256": cell.data_sha256, "examples": cell.examples or trained},
         seed=cell.seed,
         dtype=cell.dtype,
         device=cell.device,
-        status=status,
-        reason=reason,
+        status="failed",
+        reason="not run",
         environment=environment(cell.device),
         time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
-
-
-def _line(error: BaseException) -> str:
-    """The error's text on one line."""
-    return " ".join(str(error).split())[:2000]
 
 
 def _cores() -> int:

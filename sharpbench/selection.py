@@ -15,7 +15,7 @@ from dataclasses import MISSING, Field, fields
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from sharpbench.contract import Scalar
-from sharpbench.errors import InvalidInput
+from sharpbench.errors import InvalidInput, short
 
 T = TypeVar("T")
 
@@ -37,7 +37,7 @@ def select_one(word: str, offered: Mapping[str, type[T]], *, kind: str) -> T:
     name, values = _parse(word, kind)
     if name not in offered:
         raise InvalidInput(
-            f"unknown {kind} '{_short(name)}'; {_hint(name, offered, f'`sharpbench list {kind}s` shows all')}"
+            f"unknown {kind} '{short(name)}'; {_hint(name, offered, f'`sharpbench list {kind}s` shows all')}"
         )
     cls = offered[name]
     parameters = {item.name: item for item in fields(cls)}  # type: ignore[arg-type]
@@ -47,7 +47,7 @@ def select_one(word: str, offered: Mapping[str, type[T]], *, kind: str) -> T:
     except InvalidInput:
         raise
     except (ValueError, TypeError) as error:
-        raise InvalidInput(f"{kind} '{_short(word)}': {error}") from None
+        raise InvalidInput(f"{kind} '{short(word)}': {error}") from None
 
 
 def split(text: str) -> list[str]:
@@ -92,12 +92,6 @@ def _hint(name: str, offered: Iterable[str], otherwise: str) -> str:
     return near(name, offered) or otherwise
 
 
-def _short(text: str) -> str:
-    """On one line, at most 60 characters."""
-    text = " ".join(text.split())
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
 def _default(item: Field[Any]) -> Any:
     if item.default_factory is not MISSING:
         return item.default_factory()
@@ -113,20 +107,18 @@ def _parse(word: str, kind: str) -> tuple[str, dict[str, str]]:
     if not opening:
         return word.strip(), {}
     if not rest.endswith("]") or rest.count("[") != rest.count("]") - 1:
-        raise InvalidInput(
-            f"{kind} '{_short(word)}' has unbalanced brackets; write {_short(name)}[parameter=value,...]"
-        )
+        raise InvalidInput(f"{kind} '{short(word)}' has unbalanced brackets; write {short(name)}[parameter=value,...]")
     values: dict[str, str] = {}
     for part in split(rest[:-1]):
         key, equals, text = part.partition("=")
         key = key.strip()
         if not equals:
             raise InvalidInput(
-                f"{kind} '{_short(word)}': '{_short(part)}' is no parameter=value; "
-                f"write {_short(name)}[parameter=value,...]"
+                f"{kind} '{short(word)}': '{short(part)}' is no parameter=value; "
+                f"write {short(name)}[parameter=value,...]"
             )
         if key in values:
-            raise InvalidInput(f"{kind} '{_short(word)}' gives '{_short(key)}' twice; give it once")
+            raise InvalidInput(f"{kind} '{short(word)}' gives '{short(key)}' twice; give it once")
         values[key] = text.strip()
     return name.strip(), values
 
@@ -134,12 +126,12 @@ def _parse(word: str, kind: str) -> tuple[str, dict[str, str]]:
 def _value(kind: str, name: str, cls: type, parameters: Mapping[str, Field[Any]], key: str, text: str) -> Any:
     if key not in parameters:
         known = f"it takes {', '.join(parameters)}" if parameters else "it takes none"
-        raise InvalidInput(f"{kind} '{name}' has no parameter '{_short(key)}'; {_hint(key, parameters, known)}")
+        raise InvalidInput(f"{kind} '{name}' has no parameter '{short(key)}'; {_hint(key, parameters, known)}")
     annotation = typing.get_type_hints(cls)[key]
     try:
         return _convert(text, annotation)
     except ValueError as error:
-        raise InvalidInput(f"{kind} '{name}': {key}={_short(text)} {error}") from None
+        raise InvalidInput(f"{kind} '{name}': {key}={short(text)} {error}") from None
 
 
 def _convert(text: str, annotation: Any) -> Any:

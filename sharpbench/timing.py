@@ -36,35 +36,36 @@ class Cost:
 
 def cost(call: Callable[[Subject], object], subject: Subject) -> Cost:
     """The Cost of `call`, which is given a fresh subject every time, so that nothing is shared with others."""
-    seconds = _median_seconds(lambda: call(subject.fresh()))
-    gradient = _median_seconds(lambda: torch.func.grad(subject.loss)(subject.params))
-    return Cost(seconds, seconds / gradient, _peak_bytes(lambda: call(subject.fresh())))
+    device = subject.inputs.device
+    seconds = _median_seconds(lambda: call(subject.fresh()), device)
+    gradient = _median_seconds(lambda: torch.func.grad(subject.loss)(subject.params), device)
+    return Cost(seconds, seconds / gradient, _peak_bytes(lambda: call(subject.fresh()), device))
 
 
-def _median_seconds(call: Callable[[], object]) -> float:
-    _timed(call)  # warm-up
-    first = _timed(call)
+def _median_seconds(call: Callable[[], object], device: torch.device) -> float:
+    _timed(call, device)  # warm-up
+    first = _timed(call, device)
     if first > LONG:
         return first
-    return statistics.median([first, *(_timed(call) for _ in range(REPEATS - 1))])
+    return statistics.median([first, *(_timed(call, device) for _ in range(REPEATS - 1))])
 
 
-def _timed(call: Callable[[], object]) -> float:
-    _synchronize()
+def _timed(call: Callable[[], object], device: torch.device) -> float:
+    _synchronize(device)
     start = time.perf_counter()
     call()
-    _synchronize()
+    _synchronize(device)
     return time.perf_counter() - start
 
 
-def _synchronize() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
-def _peak_bytes(call: Callable[[], object]) -> int | None:
+def _peak_bytes(call: Callable[[], object], device: torch.device) -> int | None:
     gc.collect()
-    if torch.cuda.is_available():
+    if device.type == "cuda":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from sharpbench import read_records
 from sharpbench.errors import InvalidInput
@@ -42,8 +43,8 @@ def test_a_record_comes_back_as_it_went() -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_what_is_no_number_is_not_written(value: float) -> None:
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        dataclasses.replace(RECORD, value=value).to_json()
+    with pytest.raises(ValueError, match=f"field 'value' holds {value}; expected a finite number"):
+        dataclasses.replace(RECORD, value=value)
 
 
 def changed(**fields: object) -> str:
@@ -62,7 +63,7 @@ def changed(**fields: object) -> str:
         (changed(value="1"), r"f:3: field 'value' holds '1'; expected int or float or NoneType"),
         (changed(value=True), r"f:3: field 'value' holds True"),
         (changed(seed=1.5), r"f:3: field 'seed' holds 1.5; expected int"),
-        (changed(recipe={"model": []}), r"f:3: field 'recipe' holds \[\]; expected a JSON scalar"),
+        (changed(recipe={"model": []}), r"f:3: field 'recipe' holds model=\[\]; expected finite JSON scalars"),
         (changed(status="fine"), r"f:3: status 'fine' is none of ok, failed, skipped, timeout, oom"),
         (changed(value=None), r"f:3: status ok without a value"),
         (changed().replace("1.5", "NaN", 1), r"f:3: not a JSON record \(NaN is no number\)"),
@@ -123,3 +124,162 @@ def test_records_are_a_table(tmp_path: Path) -> None:
     assert read_records(tmp_path / "records.jsonl").equals(table)
     with pytest.raises(InvalidInput, match="no records at"):
         read_records(tmp_path / "none")
+
+
+HOSTILE = [
+    *("\n", "\r\n", "\u2028\u2029\x85", "\x00\x1b[2J", '"}{"', "\\", "<script>|`", "e\u0301\U0001f600", "\ud800"),
+    "x" * 100_000,
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+def test_any_text_stays_on_its_line(tmp_path: Path, text: str) -> None:
+    """An error's text may hold anything, half a surrogate pair from a file name included."""
+    path = tmp_path / "records.jsonl"
+    with RecordFile(path) as file:
+        for key in ("a", "b"):
+            file.append(dataclasses.replace(RECORD, key=key, status="failed", reason=text, truth={text: text}))
+    assert path.read_bytes().count(b"\n") == 2
+    records = list(iterate_records(path))
+    assert [record.key for record in records] == ["a", "b"]
+    assert [record.reason for record in records] == [text, text]
+    assert records[0].truth == {text: text}
+
+
+NAN, TOO_LARGE = float("nan"), "1e999"
+
+
+@pytest.mark.parametrize("name", ["value", "stderr", "low", "high", "exact", "seconds", "gradients", "shared_seconds"])
+def test_no_number_is_infinite_when_read(name: str) -> None:
+    for text in ("NaN", "Infinity", "-Infinity", TOO_LARGE, "-" + TOO_LARGE):
+        line = changed(**{name: 0.125}).replace(f'"{name}": 0.125', f'"{name}": {text}')
+        assert text in line
+        with pytest.raises(InvalidInput, match="f:3"):
+            Record.from_json(line, where="f:3")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"value": NAN},
+        {"details": {"gap": NAN}},
+        {"parts": {"weight": math.inf}},
+        {"truth": {"loss": -math.inf}},
+        {"details": {"eigenvalues": [1.0, 2.0]}},
+        {"details": {"nested": {"a": 1}}},
+        {"details": {3: "key"}},
+        {"details": {"tensor": torch.ones(())}},
+        {"parts": {"weight": "text"}},
+        {"parts": {"weight": True}},
+        {"parts": {"weight": None}},
+        {"value": torch.ones(())},
+        {"value": True},
+        {"value": None},
+        {"probes": 1.0},
+        {"status": "fine"},
+        {"configuration": {"scales": (1.0, 2.0)}},
+        {"environment": None},
+    ],
+    ids=str,
+)
+def test_what_cannot_be_read_again_is_not_written(tmp_path: Path, fields: dict[str, object]) -> None:
+    """A line that is refused when it is read would close the whole file to the next run."""
+    path = tmp_path / "records.jsonl"
+    with RecordFile(path) as file:
+        file.append(RECORD)
+        with pytest.raises(ValueError, match=next(iter(fields))):
+            file.append(dataclasses.replace(RECORD, **fields))  # type: ignore[arg-type]
+        file.append(dataclasses.replace(RECORD, key="next"))
+    assert [record.key for record in iterate_records(path)] == ["k", "next"]
+
+
+def test_every_field_has_its_type() -> None:
+    for item in dataclasses.fields(Record):
+        value = getattr(RECORD, item.name)
+        wrong = 1 if isinstance(value, str | dict | bool) or item.name in ("reason", "oracle") else "text"
+        with pytest.raises(InvalidInput, match=rf"f:3: (field '{item.name}' holds|record schema 'text')"):
+            Record.from_json(changed(**{item.name: wrong}), where="f:3")
+        rest = {key: value for key, value in json.loads(RECORD.to_json()).items() if key != item.name}
+        with pytest.raises(InvalidInput, match=rf"f:3: (missing or unknown fields: {item.name}|record schema None)"):
+            Record.from_json(json.dumps(rest), where="f:3")
+
+
+def test_a_line_without_its_end_is_torn_wherever_it_breaks(tmp_path: Path) -> None:
+    line = RECORD.to_json().encode() + b"\n"
+    path = tmp_path / "records.jsonl"
+    for size in (1, len(line) // 2, len(line) - 2, len(line) - 1):
+        path.write_bytes(line + line[:size])
+        with RecordFile(path) as file:
+            assert file.torn == size
+        assert path.read_bytes() == line
+    path.write_bytes(line[:9])
+    with RecordFile(path) as file:
+        assert file.torn == 9
+    assert path.read_bytes() == b""
+
+
+def test_a_damaged_line_is_named_by_its_number(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    path.write_text(f"{RECORD.to_json()}\n\n{RECORD.to_json()[:-5]}\n{RECORD.to_json()}\n", encoding="utf-8")
+    with pytest.raises(InvalidInput, match=r"records\.jsonl:3: not a JSON record .*; delete the line or"):
+        read_records(path)
+    path.write_bytes(b"\xff\n")
+    with pytest.raises(InvalidInput, match=r"cannot read .*records\.jsonl"):
+        read_records(path)
+
+
+def test_a_record_is_on_disk_before_the_next_begins(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    code = (
+        "import os, signal, sys\nfrom pathlib import Path\nfrom sharpbench.record import Record, RecordFile\n"
+        f"line = {RECORD.to_json()!r}\n"
+        f"with RecordFile(Path({str(path)!r})) as file:\n"
+        "    file.append(Record.from_json(line, where='here'))\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
+    assert list(iterate_records(path)) == [RECORD]
+
+
+def test_the_lock_is_gone_with_the_block_and_holds_between_processes(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    code = (
+        "from pathlib import Path\nfrom sharpbench.record import RecordFile\n"
+        f"with RecordFile(Path({str(path)!r})) as file: print('in')"
+    )
+
+    def other() -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    with RecordFile(path) as file:
+        refused = other()
+        assert refused.returncode == 1
+        assert "InvalidInput" in refused.stderr
+        assert "is being written by another run" in refused.stderr
+        file.append(RECORD)
+    assert other().stdout == "in\n"
+    with pytest.raises(KeyError), RecordFile(path):
+        raise KeyError
+    assert other().stdout == "in\n"
+
+
+def test_columns_are_those_of_all_records(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    failed = dataclasses.replace(
+        RECORD, key="failed", status="failed", reason="no luck", value=None, stderr=None, details={"other": 1}
+    )
+    with RecordFile(path) as file:
+        file.append(RECORD)
+        file.append(failed)
+    table = read_records(str(path))
+    assert list(table["key"]) == ["k", "failed"]
+    assert list(table["status"]) == ["ok", "failed"]
+    assert table["value"].isna().tolist() == [False, True]
+    assert table["value"].dtype == float
+    assert table.loc[0, "details.method"] == RECORD.details["method"]
+    assert table["details.other"].isna().tolist() == [True, False]
+    assert table.loc[0, "parts.layer0.weight"] == 1.5
+    assert table.loc[0, "configuration.samples"] == 3
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "records.jsonl").write_text("", encoding="utf-8")
+    assert len(read_records(tmp_path / "empty")) == 0

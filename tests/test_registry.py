@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,7 +16,7 @@ from sharpbench import registry
 from sharpbench.contract import Measure
 from sharpbench.errors import InvalidInput
 from sharpbench.listing import listing
-from sharpbench.registry import KINDS, offers
+from sharpbench.registry import KINDS, Kind, offers
 
 GOOD = """
 from dataclasses import dataclass
@@ -97,8 +99,8 @@ def test_broken_plugins_are_faults_and_break_nothing(monkeypatch: pytest.MonkeyP
 def test_names_are_plain(name: str, tmp_path: Path) -> None:
     path = tmp_path / "plugin.py"
     path.write_text(GOOD.format(name=name), encoding="utf-8")
-    faults = offers("measures", [path]).faults
-    assert any("names are lower-case letters, digits and hyphens" in fault.cause for fault in faults)
+    with pytest.raises(InvalidInput, match="names are lower-case letters, digits and hyphens"):
+        offers("measures", [path])
 
 
 def test_a_file_adds_its_measures_to_every_kind_once(tmp_path: Path) -> None:
@@ -169,3 +171,117 @@ def test_a_folder_that_cannot_be_written_costs_only_time(tmp_path: Path) -> None
 def test_packages_without_a_distribution_are_named_by_their_module() -> None:
     point = importlib.metadata.EntryPoint("kept", "some.module", "sharpbench.measures")
     assert registry.package_of(point) == "some.module"
+
+
+@pytest.mark.parametrize("offer", ["Extra", "None", "3", "()", "'text'"])
+def test_an_offer_that_is_no_tuple_of_classes_is_a_fault(
+    offer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MEASURES = (Extra) lacks its comma: the easiest mistake there is, and it must not break what else is there."""
+    made = module()
+    exec(GOOD.format(name="extra").replace("(Extra,)", offer), made.__dict__)
+    good = offers("measures").classes["trace"]
+    install(monkeypatch, Point("odd", made), Point("right", module(MEASURES=(good,))))
+    offered = offers("measures")
+    assert list(offered.classes) == ["trace"]
+    cause = f"MEASURES is {offer}, no tuple of classes; write MEASURES = (YourClass,)"
+    expected = [] if offer == "()" else [("odd", cause)]
+    assert [(fault.package, fault.cause) for fault in offered.faults] == expected
+    path = tmp_path / "plugin.py"
+    path.write_text(GOOD.format(name="extra").replace("(Extra,)", offer), encoding="utf-8")
+    if expected:
+        with pytest.raises(InvalidInput, match=r"plugin\.py: MEASURES is .*, no tuple of classes"):
+            offers("measures", [path])
+    else:
+        assert offers("measures", [path]).faults == ()
+
+
+def test_a_plugin_that_leaves_python_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script that is imported and calls sys.exit() must not end `sharpbench list` in silence."""
+
+    class Leaves(Point):
+        def load(self) -> ModuleType:
+            raise SystemExit(3)
+
+    install(monkeypatch, Leaves("leaves", module()))
+    assert [fault.package for fault in offers("measures").faults] == ["leaves"]
+
+
+def test_only_measures_are_measures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model under MEASURES is found out when it is offered, not in the middle of a run."""
+    model = offers("models").classes["mlp"]
+    install(monkeypatch, Point("mixed", module(MEASURES=(model,))))
+    offered = offers("measures")
+    assert offered.classes == {}
+    assert [(fault.package, fault.cause) for fault in offered.faults] == [
+        ("mixed", "Mlp is no measure; inherit from sharpbench.contract.Measure")
+    ]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_told_from_the_others(kind: Kind, tmp_path: Path) -> None:
+    path = tmp_path / "plugin.py"
+    other = {"measures": "models", "models": "datasets", "datasets": "cohorts", "cohorts": "measures"}[kind]
+    source = f"from sharpbench.registry import offers\n{kind.upper()} = tuple(offers('{other}').classes.values())"
+    path.write_text(source, encoding="utf-8")
+    with pytest.raises(InvalidInput, match=rf"is no {kind[:-1]}; inherit from sharpbench\."):
+        offers(kind, [path])
+    package, _, name = registry.CONTRACTS[kind].rpartition(".")
+    assert isinstance(getattr(importlib.import_module(package), name), type)
+
+
+def test_the_cause_of_a_fault_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, Point("raises", ImportError("two\nlines\x1b[31m")))
+    assert [fault.cause for fault in offers("measures").faults] == [r"ImportError: two lines\x1b[31m"]
+
+
+@pytest.mark.parametrize("attribute", ["name", "title", "source"])
+def test_what_a_class_must_say_is_named_where_it_is_missing(attribute: str, tmp_path: Path) -> None:
+    said = {"name": "extra", "title": "an extra", "source": "tests"}
+    del said[attribute]
+    lines = "\n    ".join(f"{key} = {value!r}" for key, value in said.items())
+    path = tmp_path / "plugin.py"
+    path.write_text(GOOD.replace('name, title, source = "{name}", "an extra", "tests"', lines), encoding="utf-8")
+    with pytest.raises(InvalidInput, match=rf"plugin\.py: Extra has no {attribute}$"):
+        offers("measures", [path])
+
+
+def test_what_can_change_is_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    @dataclass
+    class Loose:
+        name, title, source = "loose", "t", "s"
+
+    good = offers("measures").classes["trace"]
+    install(monkeypatch, Point("mixed", module(MEASURES=(Loose, good))))
+    offered = offers("measures")
+    assert [fault.cause for fault in offered.faults] == ["Loose is no frozen dataclass"]
+    assert list(offered.classes) == ["trace"]
+
+
+@pytest.mark.parametrize("content", ["x = 1", "raise RuntimeError('no')", "MEASURES = 3", "MODELS = (3,)"])
+def test_a_file_that_was_refused_is_refused_again(tmp_path: Path, content: str) -> None:
+    """The command asks for four kinds one after the other: the second must not take what the first refused."""
+    path = tmp_path / "plugin.py"
+    path.write_text(content, encoding="utf-8")
+    messages = []
+    for _ in range(2):
+        with pytest.raises(InvalidInput, match=r"plugin\.py") as raised:
+            offers("measures", [path])
+        messages.append(str(raised.value))
+    assert messages[0] == messages[1]
+    path.write_text(GOOD.format(name="extra") + "# mended", encoding="utf-8")
+    assert "extra" in offers("measures", [path]).classes
+
+
+@pytest.mark.parametrize("content", [b"raise RuntimeError('two' + chr(10) + 'lines')", b"\xff\xfe", b"\x00"])
+def test_every_refusal_is_one_line(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "plugin.py"
+    path.write_bytes(content)
+    with pytest.raises(InvalidInput, match="fails to import") as raised:
+        offers("measures", [path])
+    assert "\n" not in str(raised.value)
+
+
+def test_our_own_come_first_and_the_rest_by_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, *(Point(name, module(MEASURES=())) for name in ("zeta", "sharpbench", "alpha", "tail")))
+    assert [point.name for point in registry.entry_points("measures")] == ["sharpbench", "alpha", "tail", "zeta"]

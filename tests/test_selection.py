@@ -95,3 +95,112 @@ def test_bad_words_get_one_short_line(word: str, message: str) -> None:
 def test_nothing_is_no_selection() -> None:
     with pytest.raises(InvalidInput, match="no model is named; `sharpbench list models` shows them"):
         select(" , ", OFFERED, kind="model")
+
+
+@dataclass(frozen=True)
+class Needy:
+    name: ClassVar[str] = "needy"
+    required: int
+    choice: Literal["a", "b"] | None = None
+    number: float | None = 1.0
+    whole: Literal[1, 2] = 1
+
+
+NEEDY: dict[str, type[Needy]] = {"needy": Needy}
+
+
+@given(st.integers(), st.sampled_from([None, "a", "b"]), st.none() | st.floats(allow_nan=False, allow_infinity=False))
+def test_labels_of_optional_fields_come_back_too(
+    required: int, choice: Literal["a", "b"] | None, number: float
+) -> None:
+    needy = Needy(required, choice, number, 2)
+    assert select_one(label(needy), NEEDY, kind="measure") == needy
+    assert label(needy).startswith(f"needy[required={required},")
+
+
+@given(st.lists(st.integers(0, 5).map(Thing), min_size=1, max_size=6))
+def test_several_come_back_in_their_order_each_once(things: list[Thing]) -> None:
+    text = " , ".join(label(thing) for thing in things)
+    assert select(text, OFFERED, kind="measure") == tuple(dict.fromkeys(things))
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("thing[flag=FALSE]", Thing(flag=False)),
+        ("thing[flag=True]", Thing()),
+        ("thing[limit=None]", Thing()),
+        ("thing[limit=-7]", Thing(limit=-7)),
+        ("thing[rate=1e-3]", Thing(rate=1e-3)),
+        ("thing[rate=2]", Thing(rate=2.0)),
+        ("thing[]", Thing()),
+        (" thing [ count = 4 , rate = 0.25 ] ", Thing(count=4, rate=0.25)),
+        ("thing[kind=two,]", Thing(kind="two")),
+    ],
+)
+def test_values_have_the_types_of_their_fields(word: str, expected: Thing) -> None:
+    chosen = select_one(word.strip(), OFFERED, kind="measure")
+    assert chosen == expected
+    assert configuration(chosen) == configuration(expected)
+    assert {key: type(value) for key, value in configuration(chosen).items()} == {
+        key: type(value) for key, value in configuration(expected).items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("needy", "measure 'needy': .*required"),
+        ("needy[required=none]", "required=none is no whole number"),
+        ("needy[required=1,choice=c]", "choice=c is none of a, b"),
+        ("needy[required=1,number=x]", "number=x is no number"),
+        ("needy[required=1,number=nan]", "number=nan is not finite"),
+        ("needy[required=1,whole=3]", "whole=3 is none of 1, 2"),
+        ("needy[required=1e3]", "required=1e3 is no whole number"),
+        ("needy[required=true]", "required=true is no whole number"),
+        ("needy[name=x]", r"no parameter 'name'"),
+        ("needy[=1]", "no parameter ''"),
+        ("", "unknown measure ''"),
+        ("[required=1]", "unknown measure ''"),
+    ],
+)
+def test_bad_values_of_every_type_are_refused(word: str, message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        select_one(word, NEEDY, kind="measure")
+
+
+@dataclass(frozen=True)
+class Plain:
+    name: ClassVar[str] = "plain"
+
+
+def test_what_takes_no_parameters_says_so() -> None:
+    with pytest.raises(InvalidInput, match="measure 'plain' has no parameter 'count'; it takes none"):
+        select_one("plain[count=1]", {"plain": Plain}, kind="measure")
+
+
+LONG = "x" * 10_000
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        *(LONG, LONG + "[", LONG + "]", LONG + "[a]", LONG + "[a=1,a=2]", f"{LONG}[a=1]", f"thing[{LONG}]"),
+        *(f"thing[{LONG}=1]", f"thing[count={LONG}]", f"thing[kind={LONG}]", f"thing[flag={LONG}]"),
+        *(f"thing[{LONG}", f"thing[{LONG}=1,{LONG}=1]", f"thing[count={'1' * 10_000}]", f"thing[rate={LONG}]"),
+        *(
+            "two\nlines",
+            "thing[two\nlines=1]",
+            "thing[count=two\nlines]",
+            "thing[kind=two\nlines]",
+            "thing[\n",
+            "\x1b[31m",
+        ),
+    ],
+    ids=range(21),
+)
+def test_long_words_and_several_lines_get_one_short_line(word: str) -> None:
+    with pytest.raises(InvalidInput) as raised:
+        select_one(word, OFFERED, kind="measure")
+    assert len(str(raised.value)) < 400
+    assert str(raised.value).isprintable()

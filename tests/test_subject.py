@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -166,3 +168,194 @@ def test_what_does_not_fit_gets_one_line(arguments: dict[str, object], message: 
     with pytest.raises(InvalidInput, match=message) as raised:
         Subject.from_module(given.pop("model"), given.pop("inputs"), given.pop("targets"), **given)  # type: ignore[arg-type]
     assert "\n" not in str(raised.value)
+
+
+def ragged(targets: Tensor | None = None, criterion: str | None = None, *, batch_size: int | None = 4) -> Subject:
+    module, (inputs, classes) = network(), data()
+    return Subject.from_module(
+        module, inputs, classes if targets is None else targets, criterion=criterion, batch_size=batch_size
+    )
+
+
+@pytest.mark.parametrize("criterion", ["cross_entropy", "mse", "absolute"])
+def test_gradients_of_ragged_batches_are_those_of_one(criterion: str) -> None:
+    """Against autograd on the whole data set, in the module itself; 11 examples by 4: batches of 4, 4 and 3."""
+
+    def absolute(logits: Tensor, targets: Tensor) -> Tensor:
+        return (logits - targets).abs().sum(1) + logits.square().mean(1)
+
+    module, (inputs, classes) = network().eval(), data()
+    real = torch.randn(N, C, dtype=torch.float64)
+    targets = classes if criterion == "cross_entropy" else real
+    losses: dict[str, Callable[[Tensor], Tensor]] = {
+        "cross_entropy": lambda logits: F.cross_entropy(logits, classes),
+        "mse": lambda logits: F.mse_loss(logits, real),
+        "absolute": lambda logits: absolute(logits, real).mean(),
+    }
+    whole = losses[criterion](module(inputs))
+    names = [name for name, _ in module.named_parameters()]
+    expected = dict(zip(names, torch.autograd.grad(whole, list(module.parameters())), strict=True))
+    for batch_size in (1, 3, 4, 10, 11, 12):
+        given = absolute if criterion == "absolute" else criterion
+        subject = Subject.from_module(module, inputs, targets, criterion=given, batch_size=batch_size)
+        torch.testing.assert_close(subject.loss(subject.params), whole.detach(), rtol=1e-12, atol=0)
+        gradients = torch.func.grad(subject.loss)(subject.params)
+        assert gradients.keys() == expected.keys()
+        for name, value in expected.items():
+            torch.testing.assert_close(gradients[name], value, rtol=1e-12, atol=1e-15)
+
+
+def test_batches_go_through_all_examples_once_and_in_order() -> None:
+    subject = ragged()
+    batches = list(subject.batches)
+    assert [len(inputs) for inputs, _ in batches] == [4, 4, 3]
+    assert torch.equal(torch.cat([inputs for inputs, _ in batches]), subject.inputs)
+    assert torch.equal(torch.cat([targets for _, targets in batches]), subject.targets)
+    counted = subject.mean(lambda inputs, _: torch.tensor(float(len(inputs))))
+    assert float(counted) == pytest.approx((4 * 4 + 4 * 4 + 3 * 3) / 11)  # each batch by its size
+
+
+def test_a_mean_of_a_tree_is_a_tree() -> None:
+    subject = ragged()
+
+    def both(inputs: Tensor, targets: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        return {"a": (inputs.mean(0), targets.double().mean())}
+
+    one, other = subject.mean(both)["a"]
+    torch.testing.assert_close(one, subject.inputs.mean(0), rtol=1e-12, atol=1e-15)
+    torch.testing.assert_close(other, subject.targets.double().mean(), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("times", [2, 5])
+@pytest.mark.parametrize("batch_size", [3, 11, None])
+def test_duplicated_examples_change_nothing(times: int, batch_size: int | None) -> None:
+    once = ragged(batch_size=batch_size)
+    inputs, targets = data()
+    many = Subject.from_module(network(), inputs.repeat(times, 1), targets.repeat(times), batch_size=batch_size)
+    torch.testing.assert_close(many.loss(many.params), once.loss(once.params), rtol=1e-12, atol=0)
+    for name, value in torch.func.grad(once.loss)(once.params).items():
+        torch.testing.assert_close(torch.func.grad(many.loss)(many.params)[name], value, rtol=1e-11, atol=1e-15)
+
+
+class Raises(nn.Module):
+    def forward(self, inputs: Tensor) -> Tensor:
+        if len(inputs) > 1:
+            raise KeyError("in the middle")
+        return inputs
+
+
+def test_the_module_stays_as_it_was_when_the_network_raises_in_the_middle() -> None:
+    module = nn.Sequential(network(), Raises()).train()
+    module[0][1].eval()
+    called: list[object] = []
+    hook = module[0].register_forward_hook(lambda *given: called.append(given))
+    modes = [part.training for part in module.modules()]
+    subject = Subject.from_module(module, *data(), batch_size=1)
+    state = {key: value.clone() for key, value in module.state_dict().items()}
+    versions = [value._version for value in (*module.parameters(), *module.buffers())]
+    with pytest.raises(KeyError, match="in the middle"):
+        subject.apply(subject.params, subject.inputs)
+    with pytest.raises(KeyError, match="in the middle"):
+        torch.func.grad(lambda params: subject.apply(params, subject.inputs).sum())(subject.params)
+    assert [part.training for part in module.modules()] == modes
+    assert all(torch.equal(value, state[key]) for key, value in module.state_dict().items())
+    assert [value._version for value in (*module.parameters(), *module.buffers())] == versions
+    assert len(module[0]._forward_hooks) == 1
+    assert called
+    hook.remove()
+    assert all(value.grad is None and value.requires_grad for value in module.parameters())
+
+
+def test_training_the_module_afterwards_does_not_change_the_subject() -> None:
+    module, (inputs, targets) = network(), data()
+    subject = Subject.from_module(module, inputs, targets, batch_size=4)
+    before = float(subject.loss(subject.params))
+    optimizer = torch.optim.SGD(module.train().parameters(), lr=1.0, momentum=0.9)
+    for _ in range(3):
+        optimizer.zero_grad()
+        F.cross_entropy(module(inputs), targets).backward()
+        optimizer.step()
+    assert float(subject.loss(subject.params)) == before
+    later = Subject.from_module(module, inputs, targets, batch_size=4)
+    assert float(later.loss(later.params)) != before
+
+
+def test_initial_weights_are_copies_too() -> None:
+    module = network()
+    subject = Subject.from_module(module, *data(), initial=dict(module.named_parameters()), train_size=77)
+    first = module[0].weight.detach().clone()
+    with torch.no_grad():
+        module[0].weight.zero_()
+    assert subject.initial is not None
+    assert torch.equal(subject.initial["0.weight"], first)
+    assert not subject.initial["0.weight"].requires_grad
+    assert subject.train_size == 77
+    single = subject.to(dtype=torch.float32)
+    assert single.initial is not None
+    assert single.initial["0.weight"].dtype == torch.float32
+
+
+def test_what_is_left_out_keeps_its_value() -> None:
+    module, (inputs, targets) = network(), data()
+    chosen = Subject.from_module(module, inputs, targets, parameters=["4.weight", "0.bias"])
+    assert list(chosen.params) == ["0.bias", "4.weight"]  # in the order of the network
+    assert set(chosen.params) | set(chosen.constants) == set(module.state_dict())
+    assert not set(chosen.params) & set(chosen.constants)
+    whole = Subject.from_module(module, inputs, targets)
+    assert float(chosen.loss(chosen.params)) == float(whole.loss(whole.params))
+    assert chosen.size == 5 + 20
+    assert chosen.frozen == ()
+
+
+def test_other_weights_are_detached() -> None:
+    subject = ragged()
+    doubled = {key: (2 * value).requires_grad_() for key, value in subject.params.items()}
+    other = subject.with_params(doubled)
+    assert not any(value.requires_grad for value in other.params.values())
+    assert float(other.loss(other.params)) == float(subject.loss(doubled).detach())
+    assert float(other.loss(other.params)) != float(subject.loss(subject.params))
+    assert other.inputs is subject.inputs
+
+
+def test_what_raises_once_is_not_shared() -> None:
+    subject = ragged()
+    calls: list[int] = []
+
+    def fails_first(given: Subject) -> str:
+        calls.append(1)
+        if len(calls) == 1:
+            raise RuntimeError("the first time")
+        return "value"
+
+    with pytest.raises(RuntimeError, match="the first time"):
+        subject.once(fails_first)
+    assert [subject.once(fails_first), subject.once(fails_first)] == ["value", "value"]
+    assert len(calls) == 2
+
+
+def test_doubles_of_single_weights_give_the_loss_of_the_module_in_double() -> None:
+    module, (inputs, targets) = network().float(), data()
+    single = Subject.from_module(module, inputs.float(), targets)
+    double = single.to(dtype=torch.float64)
+    expected = F.cross_entropy(module.double().eval()(inputs.float().double()), targets)
+    torch.testing.assert_close(double.loss(double.params), expected.detach(), rtol=1e-13, atol=0)
+    assert {value.dtype for value in double.constants.values() if value.is_floating_point()} == {torch.float64}
+    assert double.constants["1.num_batches_tracked"].dtype == torch.int64
+    assert single.params["0.weight"].dtype == torch.float32
+
+
+def test_batches_are_chosen_by_what_one_example_keeps() -> None:
+    """A hidden layer of 2^16 doubles keeps at least 2^19 bytes for its ReLU: at most 128 such examples in 64 MiB."""
+    wide = nn.Sequential(nn.Linear(2, 2**16), nn.ReLU(), nn.Linear(2**16, 2)).double()
+    subject = Subject.from_module(wide, torch.zeros(1000, 2, dtype=torch.float64), torch.zeros(1000).long())
+    assert subject.batch_size in (16, 32, 64, 128)
+    small, inputs, targets = nn.Linear(2, 2).double(), torch.zeros(7, 2, dtype=torch.float64), torch.zeros(7).long()
+    assert Subject.from_module(small, inputs, targets).batch_size == 7
+    assert Subject.from_module(small, inputs, targets, batch_size=100).batch_size == 100
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int8", "int16", "int32", "int64"])
+def test_class_indices_may_be_any_integer(kind: str) -> None:
+    inputs, targets = data()
+    subject = Subject.from_module(network(), inputs, targets.to(getattr(torch, kind)), batch_size=4)
+    assert float(subject.loss(subject.params)) == float(ragged().loss(ragged().params))

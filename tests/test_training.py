@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -201,3 +203,189 @@ def test_cohorts_are_grids(digits: Data) -> None:
 def test_recipes_have_bounds(field: str, value: float) -> None:
     with pytest.raises(InvalidInput, match=f"{field}={value} must be"):
         replace(RECIPE, **{field: value})
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 100])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99, 1.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_noise_moves_labels_only_within_the_chosen_share(n: int, share: float, seed: int) -> None:
+    """Distinct labels show where each went: the chosen ones are permuted among themselves, the others stay."""
+    targets = torch.arange(n) * 3
+    noisy = permute_labels(targets, share, generator=torch.Generator().manual_seed(seed))
+    moved = noisy != targets
+    assert sorted(noisy.tolist()) == targets.tolist()
+    assert int(moved.sum()) <= round(share * n)
+    assert sorted(noisy[moved].tolist()) == sorted(targets[moved].tolist())
+    assert torch.equal(noisy, permute_labels(targets, share, generator=torch.Generator().manual_seed(seed)))
+
+
+def test_noise_falls_everywhere_and_keeps_what_chance_keeps() -> None:
+    """Of m permuted labels one stays on average; of ten equally frequent classes one tenth keep their class."""
+    n, share, repeats = 50, 0.4, 2000
+    moved = torch.zeros(n)
+    kept = 0
+    for seed in range(repeats):
+        noisy = permute_labels(torch.arange(n), share, generator=torch.Generator().manual_seed(seed))
+        changed = noisy != torch.arange(n)
+        moved += changed
+        kept += 20 - int(changed.sum())
+    expected = repeats * share * (1 - 1 / 20)  # chosen, and not sent to itself
+    deviation = (repeats * share * (1 - share)) ** 0.5
+    assert float((moved - expected).abs().max()) < 5 * deviation
+    assert kept / repeats == pytest.approx(1.0, abs=5 / repeats**0.5)
+    classes = torch.arange(10).repeat_interleave(200)
+    noisy = permute_labels(classes, 1.0, generator=torch.Generator().manual_seed(0))
+    assert float((noisy == classes).double().mean()) == pytest.approx(0.1, abs=0.03)
+
+
+def trained(recipe: Recipe, digits: Data) -> dict[str, torch.Tensor]:
+    module = initial_module(recipe, digits.shape, digits.classes)
+    list(train(module, *training_examples(recipe, digits), recipe))
+    return module.state_dict()
+
+
+SHORT = replace(RECIPE, max_epochs=2, train_size=50)
+
+
+def test_the_same_recipe_gives_the_same_network_bit_by_bit(digits: Data) -> None:
+    first = trained(SHORT, digits)
+    torch.manual_seed(123)
+    torch.rand(5)
+    again = trained(SHORT, digits)
+    assert all(torch.equal(first[name], value) for name, value in again.items())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"seed": 1}, {"label_noise": 0.25}, {"learning_rate": 0.051}, {"momentum": 0.8}, {"weight_decay": 1e-3}),
+        *({"decay": 0.1}, {"batch_size": 25}, {"train_size": 49}, {"max_epochs": 3}, {"model": SmallMlp(bias=False)}),
+    ],
+    ids=str,
+)
+def test_any_other_recipe_gives_another_network(digits: Data, change: dict[str, Any]) -> None:
+    first, other = trained(SHORT, digits), trained(replace(SHORT, **change), digits)
+    assert not any(torch.equal(first[name], value) for name, value in other.items())
+
+
+def test_draws_of_one_recipe_are_independent_of_each_other() -> None:
+    purposes = ("initialisation", "label noise", "order")
+    draws = [
+        tuple(torch.rand(3, generator=generator_for(recipe, purpose)).tolist())
+        for recipe in (RECIPE, replace(RECIPE, seed=1), replace(RECIPE, label_noise=0.25))
+        for purpose in purposes
+    ]
+    assert len(set(draws)) == 9
+    assert torch.equal(
+        torch.rand(3, generator=generator_for(RECIPE, "order")), torch.rand(3, generator=generator_for(RECIPE, "order"))
+    )
+
+
+def test_training_examples_are_a_growing_subset(digits: Data) -> None:
+    """Networks on more examples see those of the networks on fewer; without noise every label is its image's own."""
+    clean = replace(RECIPE, label_noise=0.0)
+    few, many = (training_examples(replace(clean, train_size=size), digits) for size in (10, 200))
+    assert torch.equal(few[0], many[0][:10])
+    assert torch.equal(few[1], many[1][:10])
+    everything, labels = training_examples(replace(clean, train_size=None), digits)
+    assert len(everything) == len(digits.train_inputs)
+    assert torch.equal(labels.bincount(), digits.train_targets.bincount())
+    pairs = {(image.numpy().tobytes(), int(label)) for image, label in zip(*many, strict=True)}
+    known = zip(digits.train_inputs, digits.train_targets, strict=True)
+    assert pairs <= {(image.numpy().tobytes(), int(label)) for image, label in known}
+    noisy = training_examples(replace(clean, train_size=200, label_noise=1.0), digits)
+    assert torch.equal(noisy[0], many[0])
+    assert torch.equal(noisy[1].bincount(minlength=10), many[1].bincount(minlength=10))
+
+
+def test_the_loss_of_an_epoch_is_the_mean_over_its_examples(digits: Data) -> None:
+    """At a rate of nearly nothing it is the loss of the untouched network, whatever the ragged last batch."""
+    still = replace(RECIPE, learning_rate=1e-12, batch_size=40, max_epochs=2)
+    inputs, targets = training_examples(still, digits)
+    module = initial_module(still, digits.shape, 10).double()
+    loss, accuracy = evaluate(module, inputs.double(), targets)
+    epochs = list(train(module, inputs.double(), targets, still))
+    assert [epoch.loss for epoch in epochs] == pytest.approx([loss, loss], rel=1e-8)
+    assert [epoch.steps for epoch in epochs] == [3, 6]
+    assert accuracy < 0.5
+    assert not epochs[-1].fitted
+
+
+def test_training_ends_with_the_epoch_that_fits(digits: Data) -> None:
+    easy = replace(RECIPE, target_loss=0.2, label_noise=0.0, train_size=64, batch_size=16, learning_rate=0.02)
+    inputs, targets = training_examples(easy, digits)
+    module = initial_module(easy, digits.shape, 10)
+    fits = []
+    for epoch in train(module, inputs, targets, easy):
+        loss, accuracy = evaluate(module, inputs, targets)
+        fits.append(epoch.loss <= 0.2 and loss <= 0.2 and accuracy == 1.0)
+        assert epoch.fitted == fits[-1]
+    assert fits[-1]
+    assert not any(fits[:-1])
+    assert 1 < len(fits) < easy.max_epochs
+
+
+def test_a_target_below_reach_ends_at_the_budget(digits: Data) -> None:
+    endless = replace(SHORT, target_loss=1e-12, max_epochs=4)
+    module = initial_module(endless, digits.shape, 10)
+    epochs = list(train(module, *training_examples(endless, digits), endless))
+    assert [epoch.number for epoch in epochs] == [1, 2, 3, 4]
+    assert not epochs[-1].fitted
+
+
+def test_a_loss_that_is_no_number_ends_the_training(digits: Data) -> None:
+    wild = replace(RECIPE, learning_rate=1e30, max_epochs=100)
+    module = initial_module(wild, digits.shape, 10)
+    epochs = list(train(module, *training_examples(wild, digits), wild))
+    assert len(epochs) < 5
+    assert not math.isfinite(epochs[-1].loss)
+    assert not any(epoch.fitted for epoch in epochs)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 512])
+def test_evaluation_is_the_mean_in_eval_mode(batch_size: int) -> None:
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.BatchNorm1d(4), torch.nn.Dropout(0.5), torch.nn.Linear(4, 3)).double()
+    inputs, targets = torch.randn(7, 4, dtype=torch.float64), torch.tensor([0, 1, 2, 0, 1, 2, 0])
+    module.train()
+    state = {name: value.clone() for name, value in module.state_dict().items()}
+    loss, accuracy = evaluate(module, inputs, targets, batch_size=batch_size)
+    assert module.training
+    assert all(torch.equal(value, state[name]) for name, value in module.state_dict().items())
+    logits = module.eval()(inputs).detach()
+    shares = logits.exp() / logits.exp().sum(1, keepdim=True)
+    expected = -sum(math.log(float(shares[row, target])) for row, target in enumerate(targets.tolist())) / 7
+    assert loss == pytest.approx(expected, rel=1e-12)
+    assert accuracy == sum(int(logits[row].argmax()) == target for row, target in enumerate(targets.tolist())) / 7
+    assert evaluate(module, inputs, targets) == pytest.approx((loss, accuracy), rel=1e-12)
+    assert not module.training
+
+
+def test_the_gap_is_of_accuracies_on_the_noisy_labels(digits: Data, tmp_path: Path) -> None:
+    hard = replace(RECIPE, label_noise=1.0, max_epochs=3)
+    member, _ = member_of(hard, digits, Zoo(tmp_path))
+    module = initial_module(hard, digits.shape, 10)
+    module.load_state_dict(member.weights)
+    inputs, targets = training_examples(hard, digits)
+    right = float((module(inputs).argmax(1) == targets).double().mean())
+    test_right = float((module(digits.test_inputs).argmax(1) == digits.test_targets).double().mean())
+    assert member.truth.train_accuracy == pytest.approx(right)
+    assert member.truth.test_accuracy == pytest.approx(test_right)
+    assert member.truth.gap == pytest.approx(right - test_right)
+    assert (member.truth.fitted, member.truth.epochs, member.truth.steps) == (False, 3, 3 * 3)
+    assert torch.equal(member.targets, targets)
+
+
+def test_other_data_or_another_device_kind_is_another_entry(digits: Data, tmp_path: Path) -> None:
+    zoo = Zoo(tmp_path)
+    list(load_or_train(SHORT, digits, "one", zoo=zoo, device="cpu"))
+    assert len(list(load_or_train(SHORT, digits, "one", zoo=zoo, device="cpu"))) == 1
+    assert len(list(load_or_train(SHORT, digits, "two", zoo=zoo, device="cpu"))) == 3
+
+
+def test_a_training_that_is_interrupted_leaves_no_entry(digits: Data, tmp_path: Path) -> None:
+    steps = load_or_train(SHORT, digits, "hash", zoo=Zoo(tmp_path), device="cpu")
+    next(iter(steps))
+    del steps
+    assert not list(tmp_path.rglob("*.safetensors"))
+    assert member_of(SHORT, digits, Zoo(tmp_path))[1] == 2

@@ -1,0 +1,37 @@
+"""InvalidInput: one line, whatever it quotes."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from sharpbench.environment import resolve_device
+from sharpbench.errors import InvalidInput, one_line, short
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("plain, Größe and 数 stay", "plain, Größe and 数 stay"),
+        ("two\nlines\r\n", r"two\nlines\r\n"),
+        ("\x1b[31mred\x00", r"\x1b[31mred\x00"),
+        ("\u2028 \ud800", r"\u2028 \ud800"),
+    ],
+)
+def test_a_message_is_one_line_that_prints(text: str, expected: str) -> None:
+    error = InvalidInput(text)
+    assert str(error) == one_line(text) == expected
+    assert str(pickle.loads(pickle.dumps(error))) == expected
+    assert isinstance(error, ValueError)
+
+
+def test_quoted_words_are_short() -> None:
+    assert short("x" * 60) == "x" * 60
+    assert short("x" * 61) == "x" * 57 + "..."
+    assert short("\n" * 10_000) == r"\n" * 28 + "\\..."
+
+
+def test_a_device_that_is_none_is_quoted_shortly() -> None:
+    with pytest.raises(InvalidInput, match=r"^device 'g\\n(gpu)+\.\.\.' is none of auto, cpu, cuda$"):
+        resolve_device("g\n" + "gpu" * 1000)

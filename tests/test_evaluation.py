@@ -1,0 +1,91 @@
+"""measure(): one measure, by name or as an object, on one subject."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from sharpbench_measures import Normalized, Trace
+
+from sharpbench import Estimate, InvalidInput, Measure, NotApplicable, Subject, measure
+from sharpbench.contract import Invariance
+from sharpbench.evaluation import named
+
+
+@dataclass(frozen=True)
+class Returns(Measure):
+    name: ClassVar[str] = "returns"
+    title: ClassVar[str] = "what it is told to"
+    source: ClassVar[str] = "tests"
+    held: Any = None
+
+    def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
+        if isinstance(self.held, Exception):
+            raise self.held
+        return self.held  # type: ignore[no-any-return]
+
+    def exact(self, subject: Subject) -> float | None:
+        return None
+
+    def invariances(self) -> frozenset[Invariance]:
+        return frozenset()
+
+
+def subject() -> Subject:
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
+    return Subject.from_module(network, torch.randn(8, 3), torch.arange(8) % 2)
+
+
+@pytest.mark.parametrize(
+    ("word", "chosen"),
+    [
+        ("trace", Trace()),
+        ("trace[method=hutchinson,samples=5]", Trace(method="hutchinson", samples=5)),
+        ("normalized[diagonal=icml]", Normalized(diagonal="icml")),
+    ],
+)
+def test_a_word_is_the_object_that_it_names(word: str, chosen: Measure) -> None:
+    given = subject()
+    assert named(word) == chosen
+    assert measure(word, given, seed=3) == measure(chosen, given, seed=3)
+
+
+def test_probes_are_those_of_the_seed() -> None:
+    given = subject()
+    one, other = (measure("trace[method=hutchinson,samples=5]", given, seed=seed) for seed in (3, 2**64 - 1))
+    assert one.value != other.value
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64])
+def test_a_seed_has_64_bits(seed: int) -> None:
+    with pytest.raises(InvalidInput, match=f"seed={seed} must be from 0 to 18446744073709551615"):
+        measure("trace", subject(), seed=seed)
+
+
+@pytest.mark.parametrize("word", ["trace,minimum", "trace[samples=x]", "trace[", ""])
+def test_bad_words_are_one_line(word: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        measure(word, subject())
+    assert str(caught.value).isprintable()
+
+
+def test_a_module_is_no_subject() -> None:
+    """What a newcomer tries first."""
+    with pytest.raises(InvalidInput, match=r"^Linear\(.* is no subject; give Subject.from_module\(model, inputs, tar"):
+        measure("trace", torch.nn.Linear(3, 2))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("held", [None, 1.5, torch.ones(()), (1.0, 0.0)], ids=repr)
+def test_what_is_no_estimate_is_named(held: Any) -> None:
+    with pytest.raises(TypeError, match=r"measure 'returns' returns .*, no Estimate; return Estimate\(value\)"):
+        measure(Returns(held), subject())
+
+
+def test_what_a_measure_raises_comes_through() -> None:
+    with pytest.raises(NotApplicable, match="not here"):
+        measure(Returns(NotApplicable("not here")), subject())
+    with pytest.raises(ArithmeticError, match="out of luck"):
+        measure(Returns(ArithmeticError("out of luck")), subject())

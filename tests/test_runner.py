@@ -1,0 +1,365 @@
+"""run() and events(): what one cell, one network or an interrupt costs, and what stands on disk meanwhile."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from sharpbench_measures import Trace
+
+from sharpbench import Cell, Estimate, InvalidInput, Measure, NotApplicable, Record, Subject, plan, run
+from sharpbench.contract import Invariance
+from sharpbench.models import SmallMlp
+from sharpbench.models.model import Model
+from sharpbench.record import iterate_records
+from sharpbench.runner import RECORDS, Measuring, Repaired, Training, events, remaining
+
+COHORT = "label-noise[ratios=2,seeds=1,train_size=32,max_epochs=2]"
+SIZE = sum(value.numel() for value in SmallMlp().build((1, 28, 28), 10).parameters())
+
+
+@dataclass(frozen=True)
+class Norm(Measure):
+    """The sum of squares of the parameters."""
+
+    name: ClassVar[str] = "norm"
+    title: ClassVar[str] = "norm"
+    source: ClassVar[str] = "tests"
+
+    def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
+        return Estimate(sum(float(value.square().sum()) for value in subject.params.values()))
+
+    def exact(self, subject: Subject) -> float | None:
+        return None
+
+    def invariances(self) -> frozenset[Invariance]:
+        return frozenset()
+
+
+@dataclass(frozen=True)
+class Draw(Norm):
+    name: ClassVar[str] = "draw"
+
+    def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
+        value = float(torch.rand((), generator=generator, dtype=torch.float64))
+        return Estimate(value, stderr=None, interval=(0.0, 1.0), parts={"all": value}, probes=1, details={"of": "rand"})
+
+
+@dataclass(frozen=True)
+class Odd(Norm):
+    """Fails in as many ways as there are words."""
+
+    name: ClassVar[str] = "odd"
+    way: str = "raises"
+
+    def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
+        held: dict[str, Any] = {"tensor": torch.ones(()), "text": "1.0", "truth": True}
+        match self.way:
+            case "raises":
+                raise RuntimeError("out\n of luck \ud800")
+            case "refuses":
+                raise NotApplicable("not for\nthis network")
+            case "invalid":
+                raise InvalidInput("weights are odd")
+            case "leaves":
+                sys.exit(3)
+            case "starves":
+                raise MemoryError
+            case "starves torch":
+                raise torch.OutOfMemoryError("no memory\nleft")
+            case "nothing":
+                return None  # type: ignore[return-value]
+            case "nested":
+                return Estimate(1.0, details={"values": [1.0, 2.0]})  # type: ignore[dict-item]
+            case "part":
+                return Estimate(1.0, parts={"weight": torch.ones(())})  # type: ignore[dict-item]
+        if self.way == "interrupts":
+            raise KeyboardInterrupt
+        return Estimate(held[self.way])
+
+
+@dataclass(frozen=True)
+class Oracle(Norm):
+    name: ClassVar[str] = "oracle"
+    oracle_limit: ClassVar[int | None] = SIZE - 1
+    says: Any = 2.5
+
+    def exact(self, subject: Subject) -> float | None:
+        assert all(value.dtype == torch.float64 for value in subject.params.values())
+        if self.says == "raises":
+            raise ArithmeticError("no oracle")
+        return None if self.says is None else float(self.says)
+
+
+def cells(measures: Sequence[Measure], models: Any = "small-mlp", **options: Any) -> tuple[Cell, ...]:
+    settings = {"cohort": COHORT, "device": "cpu", "timing": 0, "oracle": 0, "examples": 8, **options}
+    return plan(measures, models, **settings)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def ran(planned: Sequence[Cell], cache: Path, output: Path | None = None, **options: Any) -> list[Record]:
+    return list(run(planned, output=output, cache_dir=cache, threads=1, **options))
+
+
+def on_disk(output: Path) -> list[Record]:
+    return list(iterate_records(output / RECORDS))
+
+
+@pytest.mark.parametrize(
+    ("way", "status", "reason"),
+    [
+        ("raises", "failed", r"RuntimeError: out of luck \ud800"),
+        ("refuses", "skipped", "not for this network"),
+        ("invalid", "failed", "weights are odd"),
+        ("leaves", "failed", "SystemExit: 3"),
+        ("starves", "oom", "out of memory"),
+        ("starves torch", "oom", "no memory left"),
+        ("nothing", "failed", "TypeError: measure 'odd' returns None, no Estimate; return Estimate(value)"),
+        ("nested", "failed", "ValueError: an estimate's details must be finite JSON scalars, got values=[1.0, 2.0]"),
+        ("part", "failed", "ValueError: field 'parts' holds weight=tensor(1.); expected finite numbers by name"),
+        ("tensor", "failed", "ValueError: field 'value' holds tensor(1.); expected int or float or NoneType"),
+        ("text", "failed", "TypeError: must be real number, not str"),
+        ("truth", "failed", "ValueError: field 'value' holds True; expected int or float or NoneType"),
+    ],
+)
+def test_a_cell_that_fails_costs_itself_alone(way: str, status: str, reason: str, cache: Path, tmp_path: Path) -> None:
+    records = ran(cells([Norm(), Odd(way), Draw()]), cache, tmp_path)
+    assert [record.status for record in records] == 2 * ["ok", status, "ok"]
+    assert {record.reason for record in records} == {None, reason}
+    lost = records[1]
+    assert (lost.value, lost.stderr, lost.seconds, lost.exact, lost.details, lost.parts) == (None,) * 4 + ({}, {})
+    assert lost.truth == records[0].truth
+    assert (lost.label, lost.configuration) == ("odd" if way == "raises" else f"odd[way={way}]", {"way": way})
+    assert on_disk(tmp_path) == records
+
+
+def test_a_record_says_what_was_estimated_on_what(cache: Path) -> None:
+    planned = cells([Draw()], seed=3, dtype="float64")
+    records = ran(planned, cache)
+    expected = float(torch.rand((), generator=torch.Generator().manual_seed(3), dtype=torch.float64))
+    for cell, record in zip(planned, records, strict=True):
+        assert record.key == cell.key
+        assert (record.value, record.stderr, record.low, record.high) == (expected, None, 0.0, 1.0)
+        assert (record.probes, record.parts, record.details) == (1, {"all": expected}, {"of": "rand"})
+        assert (record.seed, record.dtype, record.device) == (3, "float64", "cpu")
+        assert record.data == {"sha256": cell.data_sha256, "examples": 8}
+        assert record.recipe == cell.recipe.row()
+        assert record.environment["threads"] == 1
+        assert record.shared_seconds is not None
+        assert record.shared_seconds > 0
+        assert (record.seconds, record.gradients, record.peak_bytes, record.exact, record.oracle) == (None,) * 5
+        assert record.time.endswith("+00:00")
+    assert {record.data["examples"] for record in ran(cells([Norm()], examples=None), cache)} == {32}
+
+
+def test_each_record_is_on_disk_before_the_next_begins(cache: Path, tmp_path: Path) -> None:
+    planned = cells([Norm(), Draw()])
+    count = 0
+    for event in events(planned, output=tmp_path, cache_dir=cache, threads=1):
+        if isinstance(event, Measuring):
+            assert event.cell == planned[count]
+            assert len(on_disk(tmp_path)) == count
+        if isinstance(event, Record):
+            count += 1
+            assert on_disk(tmp_path)[-1] == event
+    assert count == len(planned) == 4
+
+
+def test_networks_are_trained_once_and_say_so(tmp_path: Path) -> None:
+    planned = cells([Norm(), Draw()])
+    first = [event for event in events(planned, cache_dir=tmp_path, threads=1) if isinstance(event, Training)]
+    assert [(event.recipe, event.epoch.number) for event in first] == [
+        (recipe, number) for recipe in dict.fromkeys(cell.recipe for cell in planned) for number in (1, 2)
+    ]
+    again = list(events(planned, cache_dir=tmp_path, threads=1))
+    assert {type(event) for event in again} == {Measuring, Record}
+
+
+def test_a_resumed_run_does_what_is_left(cache: Path, tmp_path: Path) -> None:
+    planned = cells([Norm(), Odd("raises"), Odd("refuses")])
+    some = ran(planned[:2], cache, tmp_path)
+    rest = ran(planned, cache, tmp_path)
+    assert [record.key for record in rest] == [cell.key for cell in planned[2:]]
+    assert on_disk(tmp_path) == some + rest
+    assert ran(planned, cache, tmp_path) == []
+    failed = [cell.key for cell in planned if cell.measure == Odd("raises")]
+    again = ran(planned, cache, tmp_path, retry_failed=True)
+    assert [record.key for record in again] == failed
+    assert on_disk(tmp_path) == some + rest + again
+
+
+def test_the_last_record_of_a_cell_counts(cache: Path, tmp_path: Path) -> None:
+    planned = cells([Norm(), Draw()])
+    done = ran(planned, cache)
+    lines = [
+        replace(done[0], status="failed", reason="once", value=None),
+        done[0],
+        done[1],
+        *(replace(done[number], status=status, reason="why", value=None) for number, status in ((1, "oom"),)),
+        replace(done[2], status="skipped", reason="why", value=None),
+    ]
+    path = tmp_path / RECORDS
+    path.write_text("".join(line.to_json() + "\n" for line in lines), encoding="utf-8")
+    assert remaining(planned, path) == [planned[3]]
+    assert remaining(planned, path, retry_failed=True) == [planned[1], planned[3]]
+    assert remaining(planned, tmp_path / "none") == list(planned)
+
+
+def test_a_torn_line_is_cut_off_and_its_cell_run_again(cache: Path, tmp_path: Path) -> None:
+    planned = cells([Norm()])
+    records = ran(planned, cache, tmp_path)
+    path = tmp_path / RECORDS
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-7])
+    seen = list(events(planned, output=tmp_path, cache_dir=cache, threads=1))
+    assert seen[0] == Repaired(path, len(records[1].to_json().encode()) + 1 - 7)
+    assert [record.key for record in seen if isinstance(record, Record)] == [records[1].key]
+    assert [record.key for record in on_disk(tmp_path)] == [cell.key for cell in planned]
+
+
+@dataclass(frozen=True)
+class Untrainable(Model):
+    """Raises in the forward pass: in training mode, or in eval mode alone."""
+
+    name: ClassVar[str] = "untrainable"
+    title: ClassVar[str] = "a network that raises"
+    source: ClassVar[str] = "tests"
+    error: str = "RuntimeError"
+    mode: str = "train"
+
+    def build(self, shape: tuple[int, ...], classes: int) -> torch.nn.Module:
+        return Raises(SmallMlp().build(shape, classes), self)
+
+
+class Raises(torch.nn.Module):
+    def __init__(self, inner: torch.nn.Module, model: Untrainable) -> None:
+        super().__init__()
+        self.inner, self.model = inner, model
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        single = self.model.mode == "single" and len(inputs) == 1
+        if single or (self.model.mode == "train" and self.training):
+            raise {"RuntimeError": RuntimeError, "MemoryError": MemoryError}[self.model.error]("in the\nnetwork")
+        logits: torch.Tensor = self.inner(inputs)
+        return logits
+
+
+@pytest.mark.parametrize(
+    ("model", "status", "reason"),
+    [
+        (Untrainable(), "failed", "RuntimeError: in the network"),
+        (Untrainable(error="MemoryError"), "oom", "in the network"),
+        (Untrainable(mode="single"), "failed", "RuntimeError: in the network"),
+    ],
+    ids=["training", "memory", "measuring"],
+)
+def test_a_network_that_fails_costs_its_own_cells(
+    model: Untrainable, status: str, reason: str, cache: Path, tmp_path: Path
+) -> None:
+    planned = cells([Norm(), Draw()], [model, SmallMlp()])
+    records = ran(planned, cache, tmp_path)
+    assert [record.key for record in records] == [cell.key for cell in planned]
+    assert [record.status for record in records] == 4 * [status] + 4 * ["ok"]
+    assert {record.reason for record in records[:4]} == {reason}
+    assert {record.data["examples"] for record in records} == {8}
+    assert all(bool(record.truth) == (model.mode == "single") for record in records[:4])
+    assert on_disk(tmp_path) == records
+
+
+def test_a_network_that_diverged_fails_and_the_next_is_measured(tmp_path: Path) -> None:
+    wild = cells([Norm(), Draw()], cohort=COHORT.replace("max_epochs=2", "max_epochs=20,learning_rate=1e6"))
+    records = ran([*wild, *cells([Norm()])], tmp_path)
+    assert [record.status for record in records] == 4 * ["failed"] + 2 * ["ok"]
+    assert all(str(record.reason).startswith("weights are not finite: layer0.weight holds ") for record in records[:4])
+    assert records[0].truth["train_loss"] is None
+
+
+def test_a_cache_that_cannot_be_written_ends_the_run(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(InvalidInput, match=r"cannot write .*; choose another folder with --cache-dir"):
+        ran(cells([Norm()]), tmp_path / "file")
+
+
+def test_an_interrupt_keeps_what_is_finished(cache: Path, tmp_path: Path) -> None:
+    planned = cells([Norm(), Odd("interrupts"), Draw()])
+    with pytest.raises(KeyboardInterrupt):
+        ran(planned, cache, tmp_path)
+    assert [record.key for record in on_disk(tmp_path)] == [planned[0].key]
+    rest = [cell for cell in planned if cell.measure != Odd("interrupts")]
+    assert [record.key for record in ran(rest, cache, tmp_path)] == [cell.key for cell in rest[1:]]
+
+
+def test_a_run_that_is_left_in_the_middle_lets_the_file_go(cache: Path, tmp_path: Path) -> None:
+    planned = cells([Norm()])
+    records = run(planned, output=tmp_path, cache_dir=cache, threads=1)
+    next(records)
+    with pytest.raises(InvalidInput, match="is being written by another run"):
+        ran(planned, cache, tmp_path)
+    assert isinstance(records, Generator)
+    records.close()
+    assert len(ran(planned, cache, tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("says", "status", "exact"),
+    [(2.5, "ok", 2.5), (None, "ok", None), ("raises", "failed", None), ("nan", "failed", None)],
+)
+def test_the_oracle_is_asked_in_float64_where_it_was_asked_for(
+    says: Any, status: str, exact: float | None, cache: Path
+) -> None:
+    records = ran(cells([Oracle(says)], oracle=1), cache)
+    assert [(record.status, record.exact) for record in records] == [(status, exact), ("ok", None)]
+    assert records[0].oracle == (None if exact is None else "float64 engine")
+    if status == "failed":
+        assert records[0].reason in ("ArithmeticError: no oracle", "ValueError: the oracle of 'oracle' returns nan")
+
+
+@dataclass(frozen=True)
+class Limited(Oracle):
+    name: ClassVar[str] = "limited"
+    oracle_limit: ClassVar[int | None] = SIZE
+
+
+@dataclass(frozen=True)
+class Unlimited(Oracle):
+    name: ClassVar[str] = "unlimited"
+    oracle_limit: ClassVar[int | None] = None
+
+
+def test_an_oracle_says_what_it_is(cache: Path) -> None:
+    """The engine in float64 above the measure's limit; up to it, or without one, the definition."""
+    records = ran(cells([Oracle(), Limited(), Unlimited()], oracle=1)[:3], cache)
+    assert [record.oracle for record in records] == ["float64 engine", "definition", "definition"]
+
+
+def test_costs_are_measured_where_they_were_asked_for(cache: Path) -> None:
+    records = ran(cells([Norm()], timing=1), cache)
+    assert [record.seconds is None for record in records] == [False, True]
+    assert records[0].seconds is not None
+    assert records[0].gradients is not None
+    assert records[0].seconds > 0
+    assert 0 < records[0].gradients < 100
+
+
+def test_no_cells_are_no_records_and_threads_have_a_bound(tmp_path: Path) -> None:
+    assert ran([], tmp_path, tmp_path) == []
+    assert on_disk(tmp_path) == []
+    with pytest.raises(InvalidInput, match="threads=0 must be at least 1, or None for as many as there are cores"):
+        list(run(cells([Norm()]), threads=0))
+
+
+def test_the_order_in_which_cells_share_a_network_changes_no_value(cache: Path) -> None:
+    planned = cells([Norm(), Draw(), Trace()])
+    forward, backward = ran(planned, cache), ran(planned[::-1], cache)
+    assert {record.key: record.value for record in forward} == {record.key: record.value for record in backward}
+    assert json.loads(forward[0].to_json())["value"] == forward[0].value

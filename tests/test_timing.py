@@ -1,0 +1,127 @@
+"""cost(): seconds, gradients and peak memory of one call, with nothing shared and the warm-up left out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from sharpbench import Subject, timing
+from sharpbench.timing import REPEATS, cost
+
+MIB = 2**20
+
+
+def linear() -> Subject:
+    inputs = torch.randn(64, 30, generator=torch.Generator().manual_seed(0))
+    return Subject.from_module(torch.nn.Linear(30, 5), inputs, torch.zeros(64).long())
+
+
+def test_every_call_gets_a_subject_of_its_own() -> None:
+    subject = linear()
+    seen: list[Subject] = []
+    computed: list[Subject] = []
+
+    def slow(given: Subject) -> int:
+        computed.append(given)
+        return len(computed)
+
+    def call(given: Subject) -> None:
+        seen.append(given)
+        given.once(slow)
+        given.once(slow)
+
+    subject.once(slow)
+    cost(call, subject)
+    assert len(seen) == len({id(given) for given in seen}) == 1 + REPEATS + 1  # warm-up, timed, memory
+    assert len(computed) == 1 + len(seen)
+    assert all(given.params is subject.params and given.inputs is subject.inputs for given in seen)
+
+
+def test_a_long_call_is_timed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "LONG", 0.005)
+    calls: list[float] = []
+
+    def call(_: Subject) -> None:
+        calls.append(time.perf_counter())
+        time.sleep(0.01)
+
+    spent = cost(call, linear())
+    assert len(calls) == 1 + 1 + 1
+    assert 0.01 <= spent.seconds < 1
+
+
+def test_seconds_are_the_median_without_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([90.0, 0.1, 0.5, 0.2, 0.3, 0.4, 70.0, 0.02, 0.05, 0.01, 0.04, 0.03])
+
+    def timed(call: Callable[[], object], device: torch.device) -> float:
+        return next(times)
+
+    monkeypatch.setattr(timing, "_timed", timed)
+    spent = cost(lambda _: None, linear())
+    assert (spent.seconds, spent.gradients) == (0.3, pytest.approx(10.0))
+    assert not list(times)
+
+
+def test_one_gradient_costs_about_one_gradient() -> None:
+    subject = linear()
+    many = cost(lambda given: [torch.func.grad(given.loss)(given.params) for _ in range(50)], subject)
+    one = cost(lambda given: torch.func.grad(given.loss)(given.params), subject)
+    assert 0.2 < one.gradients < 5
+    assert 10 < many.gradients < 250
+    assert many.seconds > one.seconds
+
+
+def test_what_the_call_raises_comes_through() -> None:
+    def call(_: Subject) -> None:
+        raise RuntimeError("out of luck")
+
+    with pytest.raises(RuntimeError, match="out of luck"):
+        cost(call, linear())
+
+
+def test_the_peak_is_that_of_the_call_alone() -> None:
+    """What the call frees before it ends counts; what stood before does not."""
+    standing = torch.ones(64 * MIB)
+    peak = cost(lambda _: torch.ones(16 * MIB).sum(), linear()).peak_bytes
+    if peak is None:
+        pytest.skip("the kernel does not let the peak be counted anew")
+    assert 60 * MIB < peak < 96 * MIB
+    little = cost(lambda _: torch.ones(8), linear()).peak_bytes
+    assert little is not None
+    assert little < 16 * MIB
+    assert float(standing[0]) == 1.0
+
+
+def test_a_peak_that_cannot_be_told_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "_reset_peak", lambda: False)
+    assert cost(lambda _: None, linear()).peak_bytes is None
+
+
+def test_a_subject_on_the_cpu_is_timed_there_where_there_is_a_gpu_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its memory is that of the process: torch's allocations on the device say nothing of it."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("the device was asked")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for name in ("synchronize", "reset_peak_memory_stats", "memory_allocated", "max_memory_allocated"):
+        monkeypatch.setattr(torch.cuda, name, refuse)
+    assert cost(lambda _: None, linear()).seconds >= 0
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
+def test_on_a_gpu_the_call_is_waited_for_and_its_allocations_count() -> None:
+    subject = linear().to(device="cuda")
+
+    def call(given: Subject) -> None:
+        square = torch.ones(4096, 4096, device="cuda")
+        for _ in range(20):
+            square = square @ square * 1e-4
+
+    spent = cost(call, subject)
+    assert spent.seconds > 1e-3
+    assert spent.peak_bytes is not None
+    assert 2 * 64 * MIB <= spent.peak_bytes < 1024 * MIB
