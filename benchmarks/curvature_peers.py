@@ -5,8 +5,10 @@
 All contestants take turns within one process, threads fixed, the heap kept (page faults would otherwise dominate
 whatever stores a gradient an example); medians. A gradient is one full forward and backward over the same data at
 its best batch size; the paper's algorithm and BackPACK have theirs searched too. `counted` is the ratio of the
-multiply-adds, by torch's flop counter, of the exact trace and of a gradient; BackPACK is left out where it is not
-installed (pip install --no-deps backpack-for-pytorch einops unfoldNd).
+multiply-adds, by torch's flop counter, of the exact trace and of a gradient, and `over` the time in gradients over
+it. The second table is of peak memory: what torch's allocator holds at most above what stood before, as its
+profiler records it, each contestant at its best batch size. BackPACK is left out where it is not installed (pip
+install --no-deps backpack-for-pytorch einops unfoldNd).
 """
 
 from __future__ import annotations
@@ -23,9 +25,10 @@ from collections.abc import Callable, Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from sharpbench.curvature import exact_diagonal, exact_traces
+from sharpbench.curvature import exact_diagonal, exact_traces, predicted_bytes
 from sharpbench.models import MODELS
 from sharpbench.subject import Subject
 
@@ -137,8 +140,20 @@ def flops(run: Callable[[], object]) -> int:
     return counter.get_total_flops()
 
 
-def compare(name: str, examples: int, repeats: int, sizes: Sequence[int]) -> str:
-    """One row of the table."""
+def peak(run: Callable[[], object]) -> int:
+    """Bytes that torch's allocator holds at most during the call, above what it held before."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        run()
+    held = most = 0
+    events = [event for event in recorded.profiler.kineto_results.events() if event.name() == "[memory]"]
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        most = max(most, held)
+    return most
+
+
+def compare(name: str, examples: int, repeats: int, sizes: Sequence[int]) -> tuple[str, str]:
+    """One row of each table."""
     torch.manual_seed(0)
     model = next(each for each in MODELS if each.name == name)().build((1, 28, 28), C)
     x, y = torch.rand(examples, 1, 28, 28) * 2 - 1, torch.randint(0, C, (examples,))
@@ -167,13 +182,18 @@ def compare(name: str, examples: int, repeats: int, sizes: Sequence[int]) -> str
             taken[each].append(timed(turn))
     median = {each: statistics.median(seconds) for each, seconds in taken.items()}
     counted = flops(turns["trace"]) / flops(turns["gradient"])
-    backpack = median.get("backpack", float("nan"))
-    return (
+    gradients, backpack = median["trace"] / median["gradient"], median.get("backpack", float("nan"))
+    speed = (
         f"| {name} | {median['gradient']:.4f} @{batches['gradient']} | {median['trace']:.4f} "
-        f"| {median['trace'] / median['gradient']:.2f} | {counted:.2f} | {median['diagonal']:.4f} "
+        f"| {gradients:.2f} | {counted:.2f} | {gradients / counted:.2f} | {median['diagonal']:.4f} "
         f"| {median['diagonal'] / median['trace']:.2f} | {median['paper'] / median['trace']:.1f} @{batches['paper']} "
         f"| {backpack / median['trace']:.2f} | {backpack / median['diagonal']:.2f} @{batches.get('backpack', '-')} |"
     )
+    model.zero_grad(set_to_none=True)
+    held = {each: f"{peak(turn) / 1e6:.1f}" for each, turn in turns.items()}
+    predicted = f"{predicted_bytes(subject) / 1e6:.1f}"
+    every = (held["gradient"], held["trace"], held["diagonal"], predicted, held["paper"], held.get("backpack", "-"))
+    return speed, f"| {name} | {' | '.join(every)} |"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -190,11 +210,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(options.threads)
     kept = keep_the_heap()
     print(f"torch {torch.__version__}, {options.threads} threads, {options.examples} examples, heap kept: {kept}")
-    print("| network | gradient s | trace s | gradients | counted | diagonal s | diagonal/trace | paper/trace "
+    print("| network | gradient s | trace s | gradients | counted | over | diagonal s | diagonal/trace | paper/trace "
           "| BackPACK/trace | BackPACK/diagonal |")  # fmt: skip
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
+    memory = []
     for name in options.networks.split(","):
-        print(compare(name, options.examples, options.repeats, sizes), flush=True)
+        speed, held = compare(name, options.examples, options.repeats, sizes)
+        print(speed, flush=True)
+        memory.append(held)
+    print("\nPeak memory, MB\n\n| network | gradient | trace | diagonal | predicted | paper | BackPACK |")
+    print("|---|---|---|---|---|---|---|", *memory, sep="\n")
 
 
 if __name__ == "__main__":

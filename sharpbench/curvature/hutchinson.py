@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sharpbench.contract import Estimate
-from sharpbench.curvature.implicit import CHUNK, Kind, matrix, unflatten
+from sharpbench.curvature.implicit import Kind, matrix, unflatten
 from sharpbench.curvature.interval import LIMIT, check, mean_of, next_round
 from sharpbench.curvature.probes import Distribution, draw
 from sharpbench.errors import InvalidInput
@@ -39,8 +39,8 @@ def hutchinson_trace(
     def more(count: int) -> Tensor:
         """Shares [count, parameters] of new probes, so many products at a time."""
         drawn = []
-        for start in range(0, count, CHUNK):
-            probes = draw(like, min(CHUNK, count - start), generator, distribution)
+        for start in range(0, count, operator.together):
+            probes = draw(like, min(operator.together, count - start), generator, distribution)
             forms = probes.double() * (operator @ probes.T).T.double()
             drawn.append(torch.stack([part.sum(1) for part in forms.split(sizes, dim=1)], 1).cpu())
         return torch.cat(drawn)
@@ -83,8 +83,8 @@ def hutchinson_diagonal(
     like = operator.like.new_empty(operator.size)
     total = torch.zeros_like(like, dtype=torch.float64)
     squares = torch.zeros_like(total)
-    for start in range(0, samples, CHUNK):
-        probes = draw(like, min(CHUNK, samples - start), generator)
+    for start in range(0, samples, operator.together):
+        probes = draw(like, min(operator.together, samples - start), generator)
         products = (probes * (operator @ probes.T).T).double()
         total += products.sum(0)
         squares += products.square().sum(0)

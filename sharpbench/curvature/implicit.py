@@ -10,27 +10,34 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from sharpbench.curvature.network import network
 from sharpbench.curvature.products import ggnvp, hvp
 from sharpbench.errors import InvalidInput
 from sharpbench.subject import Params, Subject
 
 Kind = Literal["hessian", "gauss-newton"]
 
-CHUNK = 8
-"""Products that are vmapped together."""
+MOST = 64
+"""So many products at most are vmapped together; more share too little to be faster."""
+PROBE_BYTES = 256 * 2**20
+"""What the products that are vmapped together hold is kept below this, if one alone is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """A symmetric matrix [P, P] that is known by its products. like: a vector that has its device and dtype."""
+    """A symmetric matrix [P, P] that is known by its products.
+
+    like: a tensor that has its device and dtype. together: how many products are taken at once.
+    """
 
     size: int
     like: Tensor
     product: Callable[[Tensor], Tensor]
+    together: int
 
     def __matmul__(self, vectors: Tensor) -> Tensor:
-        """The products [P, m] with the columns of `vectors` [P, m], CHUNK at a time."""
-        product: Tensor = torch.func.vmap(self.product, in_dims=1, out_dims=1, chunk_size=CHUNK)(vectors)
+        """The products [P, m] with the columns of `vectors` [P, m], some at a time."""
+        product: Tensor = torch.func.vmap(self.product, in_dims=1, out_dims=1, chunk_size=self.together)(vectors)
         return product
 
 
@@ -44,7 +51,12 @@ def matrix(subject: Subject, kind: Kind = "hessian") -> Matrix:
         found = multiply(subject, unflatten(subject.params, flat))
         return torch.cat([found[name].flatten() for name in subject.params])
 
-    return Matrix(subject.size, next(iter(subject.params.values())), product)
+    held = (
+        subject.size * 4 + subject.batch_size * subject.once(network).sizes.results
+    )  # a probe, its image, their pieces
+    like = next(iter(subject.params.values()))
+    together = min(MOST, max(1, PROBE_BYTES // (held * like.element_size())))
+    return Matrix(subject.size, like, product, together)
 
 
 def unflatten(params: Params, flat: Tensor) -> Params:

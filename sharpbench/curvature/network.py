@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
@@ -20,7 +21,21 @@ from sharpbench.subject import Params, Subject
 Root = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Of one example: its logits [C], its target or what else is given -> columns S [C, K] and their weights [K]."""
 
-_plans: weakref.WeakKeyDictionary[Graph, dict[tuple[object, ...], tuple[Layer, ...] | None]] = (
+GUESS = 10
+"""Without a graph, the network's results together are taken to be so many times its inputs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How many numbers one example makes. results: in the results of all operators. passed: in the largest one that
+    depends on a parameter. layers: in each layer's patches and in its output."""
+
+    results: int
+    passed: int
+    layers: tuple[tuple[int, int], ...]
+
+
+_plans: weakref.WeakKeyDictionary[Graph, dict[tuple[object, ...], tuple[tuple[Layer, ...], Sizes] | None]] = (
     weakref.WeakKeyDictionary()
 )
 """What depends on a graph, the measured parameters' names and their type alone: kept with the graph."""
@@ -76,6 +91,7 @@ class Network:
     """A subject's network as a function of shifts of its layers' outputs and of its loose parameters.
 
     graph: None where it cannot be captured; then all parameters are loose. classes: C.
+    sizes: guessed from the inputs where there is no graph.
     """
 
     subject: Subject
@@ -83,6 +99,7 @@ class Network:
     layers: tuple[Layer, ...]
     loose: tuple[str, ...]
     classes: int
+    sizes: Sizes
 
     def pull(self, inputs: Tensor, aids: Tensor, root: Root, columns: slice) -> Pulled:
         """A chunk of examples and those columns of the root; one by one where torch cannot vmap the network."""
@@ -128,21 +145,45 @@ class Network:
 def network(subject: Subject) -> Network:
     """The network with all the layers that its graph shows; all parameters loose where there is no graph, or
     where the graph does not compute what the module does (in another precision, say)."""
-    classes = subject.classes
+    with torch.no_grad():
+        logits = subject.apply(subject.params, subject.inputs[:1])
+    guess = subject.inputs[0].numel() * GUESS
+    without = Network(subject, None, (), tuple(subject.params), logits.shape[1], Sizes(guess, guess, ()))
     try:
         graph = subject.graph
     except InvalidInput:
-        return Network(subject, None, (), tuple(subject.params), classes)
+        return without
     form = (tuple(subject.params), next(iter(subject.params.values())).dtype)
     plans = _plans.setdefault(graph, {})
     if form not in plans:
-        plans[form] = plan(graph, subject.params) if _agrees(subject, graph) else None
-    layers = plans[form]
-    if layers is None:
-        return Network(subject, None, (), tuple(subject.params), classes)
-    planned = {name for layer in layers for name in (layer.weight, layer.bias)}
-    loose = tuple(name for name in subject.params if name not in planned)
-    return Network(subject, graph, layers, loose, classes)
+        layers = plan(graph, subject.params)
+        plans[form] = (layers, _sizes(graph, layers)) if _agrees(subject, graph, logits) else None
+    planned = plans[form]
+    if planned is None:
+        return without
+    known = {name for layer in planned[0] for name in (layer.weight, layer.bias)}
+    loose = tuple(name for name in subject.params if name not in known)
+    return Network(subject, graph, planned[0], loose, logits.shape[1], planned[1])
+
+
+def _sizes(graph: Graph, layers: tuple[Layer, ...]) -> Sizes:
+    moving = set(graph.parameters)
+    passed = 0
+    for node in graph.nodes:
+        if not moving.isdisjoint(node.all_input_nodes):
+            moving.add(node)
+            passed = max(passed, _numel(node))
+    shapes = [(layer.kernel.meta["val"].shape, _numel(layer.node)) for layer in layers]
+    return Sizes(
+        results=sum(_numel(node) for node in graph.nodes),
+        passed=passed,
+        layers=tuple((output // shape[0] * math.prod(shape[1:]), output) for shape, output in shapes),
+    )
+
+
+def _numel(node: fx.Node) -> int:
+    value = node.meta.get("val")
+    return value.numel() if isinstance(value, Tensor) else 0
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
@@ -150,12 +191,11 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def _agrees(subject: Subject, graph: Graph) -> bool:
+def _agrees(subject: Subject, graph: Graph, wanted: Tensor) -> bool:
     """Whether the graph computes the logits of the first example as the module does."""
     try:
         with torch.no_grad():
             seen = run(graph, {**subject.constants, **subject.params}, subject.inputs[:1], (), ())[0]
-            wanted = subject.apply(subject.params, subject.inputs[:1])
     except (RuntimeError, TypeError):
         return False
     off = (seen - wanted).abs().max() / wanted.abs().max().clamp_min(torch.finfo(wanted.dtype).tiny)

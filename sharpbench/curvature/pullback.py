@@ -72,7 +72,7 @@ def diagonal_of(pulled: Pulled) -> Params:
 
 def predicted_bytes(subject: Subject) -> int:
     """The peak that `exact_traces` and `exact_diagonal` are predicted to hold above the subject."""
-    return memory.choose(subject.once(network), columns_of(subject.criterion, subject.classes)).bytes
+    return memory.choose(subject.once(network), columns_of(subject.criterion, subject.once(network).classes)).bytes
 
 
 def chunks(
@@ -110,6 +110,6 @@ def _mean(subject: Subject, of: Callable[[Pulled], Params]) -> Params:
         return output_root(subject.criterion, logits, target)
 
     total: Params = {}
-    for part in chunks(subject, root, columns_of(subject.criterion, subject.classes), of):
+    for part in chunks(subject, root, columns_of(subject.criterion, subject.once(network).classes), of):
         add(total, part)
     return {name: value.div_(len(subject.inputs)) for name, value in total.items()}

@@ -20,7 +20,8 @@ from sharpbench.subject import Subject
 
 ROUND = 32
 """Probes a block in the first round: enough for a standard error that can be trusted."""
-CHUNK = 8
+TOGETHER = 8
+"""Probes of one block that are vmapped together."""
 
 
 def trace_estimate(
@@ -83,7 +84,7 @@ def residual_forms(subject: Subject, name: str, samples: int, generator: torch.G
             second: Tensor = torch.func.grad(torch.func.grad(weighted))(start)
             return second
 
-        forms: Tensor = torch.func.vmap(form, chunk_size=CHUNK)(probes).double()
+        forms: Tensor = torch.func.vmap(form, chunk_size=TOGETHER)(probes).double()
         return forms
 
     drawn: Tensor = subject.mean(batch)

@@ -1,0 +1,76 @@
+"""Chunks: chosen from a predicted peak, refused where nothing fits, and near what is held."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from sharpbench_measures import Trace
+from torch import nn
+from torch.profiler import ProfilerActivity, profile
+
+from sharpbench import plan, run
+from sharpbench.curvature import exact_diagonal, exact_traces, memory, predicted_bytes
+from sharpbench.curvature.network import network
+from sharpbench.models import MODELS, SmallMlp
+from sharpbench.subject import Subject
+
+
+def subject_of(model: nn.Module, count: int = 64, classes: int = 10) -> Subject:
+    torch.manual_seed(0)
+    return Subject.from_module(model, torch.randn(count, 1, 28, 28), torch.arange(count) % classes)
+
+
+def held(subject: Subject) -> int:
+    """The allocator's peak during both passes."""
+    exact_traces(subject.fresh())
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        exact_traces(subject.fresh())
+        exact_diagonal(subject.fresh())
+    now = most = 0
+    events = [event for event in recorded.profiler.kineto_results.events() if event.name() == "[memory]"]  # type: ignore[union-attr]
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        now += event.nbytes()
+        most = max(most, now)
+    return most
+
+
+@pytest.mark.parametrize("name", ["lenet", "small-cnn", "mlp"])
+def test_the_peak_is_near_the_predicted_one(name: str) -> None:
+    subject = subject_of(next(each for each in MODELS if each.name == name)().build((1, 28, 28), 10))
+    assert 0.3 * predicted_bytes(subject) < held(subject) < 1.2 * predicted_bytes(subject)
+
+
+def test_chunks_are_equal_and_within_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = network(subject_of(SmallMlp().build((1, 28, 28), 10), count=100))
+    monkeypatch.setattr(memory, "CACHE_BYTES", 40 * memory._example(whole, 9))
+    assert (memory.choose(whole, 9).examples, memory.choose(whole, 9).columns) == (34, 9)
+    monkeypatch.setattr(memory, "CACHE_BYTES", 1)
+    assert (memory.choose(whole, 9).examples, memory.choose(whole, 9).columns) == (1, 9)
+    monkeypatch.setattr(memory, "MOST_BYTES", memory._example(whole, 4))
+    assert (memory.choose(whole, 9).examples, memory.choose(whole, 9).columns) == (1, 3)
+
+
+def test_what_cannot_fit_is_said_before_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = subject_of(SmallMlp().build((1, 28, 28), 10))
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 1 << 20)
+    with pytest.raises(MemoryError, match=r"one example takes \d+ MiB and 1 MiB are free on cpu; use smaller"):
+        exact_traces(subject)
+
+
+def test_a_cell_that_cannot_fit_is_recorded_as_such(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    cells = plan([Trace()], [SmallMlp()], cohort="label-noise[ratios=2,seeds=2,train_size=64]")
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 1 << 10)
+    records = list(run(cells[:1], cache_dir=tmp_path))
+    assert [record.status for record in records] == ["oom"]
+    assert "are free on cpu" in str(records[0].reason)
+
+
+def test_free_memory_is_known_here_or_said_to_be_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = memory.free_bytes(torch.device("cpu"))
+    assert found is None or found > 2**20
+    monkeypatch.setattr(memory, "Path", lambda name: Path("/nowhere"))
+    assert memory.free_bytes(torch.device("cpu")) is None
+    whole = network(subject_of(SmallMlp().build((1, 28, 28), 10)))
+    assert memory.choose(whole, 9).examples == 64
