@@ -11,8 +11,11 @@ import torch
 from sharpbench.curvature import squares
 from sharpbench.curvature.network import Network
 
-CACHE_BYTES = 64 * 2**20
-"""On a CPU chunks are kept near this: larger ones leave the caches and are slower."""
+CACHE_BYTES = 12 * 2**20
+"""On a CPU chunks are kept near this: larger ones leave the caches and gain nothing."""
+
+FEW, FEW_BYTES = 32, 64 * 2**20
+"""But so many examples go together, if they are below that: fewer share too little of an operator's fixed cost."""
 
 MOST_BYTES = 2**30
 """Columns are split where one example with all of them is above this; on a GPU chunks are as large."""
@@ -49,8 +52,10 @@ def choose(network: Network, columns: int) -> Chunk:
             "use smaller inputs or a device with more memory"
         )
     most = MOST_BYTES if free is None else min(MOST_BYTES, free - fixed)
-    goal = most if device.type == "cuda" else min(most, CACHE_BYTES)
-    examples = _fitting(len(network.subject.inputs), goal // _example(network, columns))
+    each = _example(network, columns)
+    fast = max(CACHE_BYTES, min(FEW_BYTES, FEW * each))
+    goal = most if device.type == "cuda" else min(most, fast)
+    examples = _fitting(len(network.subject.inputs), goal // each)
     together = columns
     if examples == 1:
         one, two = _example(network, 1), _example(network, 2)

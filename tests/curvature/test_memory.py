@@ -44,9 +44,14 @@ def test_the_peak_is_near_the_predicted_one(name: str) -> None:
 
 def test_chunks_are_equal_and_within_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = network(subject_of(SmallMlp().build((1, 28, 28), 10), count=100))
-    monkeypatch.setattr(memory, "CACHE_BYTES", 40 * memory._example(whole, 9))
+    each = memory._example(whole, 9)
+    monkeypatch.setattr(memory, "FEW_BYTES", 1)
+    monkeypatch.setattr(memory, "CACHE_BYTES", 40 * each)
     assert (memory.choose(whole, 9).examples, memory.choose(whole, 9).columns) == (34, 9)
     monkeypatch.setattr(memory, "CACHE_BYTES", 1)
+    monkeypatch.setattr(memory, "FEW_BYTES", 100 * each)
+    assert memory.choose(whole, 9).examples == 25  # at most 32, in equal parts
+    monkeypatch.setattr(memory, "FEW_BYTES", 1)
     assert (memory.choose(whole, 9).examples, memory.choose(whole, 9).columns) == (1, 9)
     monkeypatch.setattr(memory, "MOST_BYTES", memory._example(whole, 4))
     assert (memory.choose(whole, 9).examples, memory.choose(whole, 9).columns) == (1, 3)
