@@ -1,16 +1,23 @@
 """Symmetry: the rescaling group of a network, and minimisation over it."""
 
-from sharpbench.symmetry.group import RescalingGroup, group_of, rescaling_group
+from sharpbench.symmetry.balancing import GRADIENT
+from sharpbench.symmetry.group import SCOPES, RescalingGroup, Scope, group_of, rescaling_group
+from sharpbench.symmetry.infimum import Least, least
 from sharpbench.symmetry.minimisation import GAP, Minimum, minimise
 from sharpbench.symmetry.scaling import TOLERANCE, Scaled, scale_columns, scale_rows_and_columns
 
 __all__ = [
     "GAP",
+    "GRADIENT",
+    "SCOPES",
     "TOLERANCE",
+    "Least",
     "Minimum",
     "RescalingGroup",
     "Scaled",
+    "Scope",
     "group_of",
+    "least",
     "minimise",
     "rescaling_group",
     "scale_columns",
