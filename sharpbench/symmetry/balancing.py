@@ -6,7 +6,7 @@ u_o - u_i. Attention makes the graph signed: where a query channel has u, its ke
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,13 +15,15 @@ from scipy.sparse import coo_array, csr_array, vstack
 from scipy.sparse.csgraph import connected_components
 
 from sharpbench.symmetry.minimisation import vanishing
-from sharpbench.symmetry.terms import Block, Terms
+from sharpbench.symmetry.terms import Block, Terms, distinct
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 GRADIENT = 1e-12
 STEPS = 200
 SWEEPS = 30
+GROUPS = 1000
+"""Up to so many layers their joint moves are solved for directly, to condition the rest."""
 PROGRAMME = 50_000
 """Terms up to which a linear programme is asked for what vanishes, where exponents have more than two units."""
 
@@ -98,6 +100,7 @@ class _Sum:
                 np.add.at(self.weights, block.rows, block.values[:, 0])
             else:
                 self.matrices.append(block)
+        self.groups, self.together, self.kind = self._together()
 
     def at(self, u: Array) -> _Point:
         """The sum at u."""
@@ -131,6 +134,44 @@ class _Sum:
     def diagonal(self, point: _Point) -> Array:
         """The Hessian's, but for exponents in which rows and columns share a unit."""
         return np.asarray(4 * (self.squares @ point.sums))
+
+    def _together(self) -> tuple[Index, Array, Index]:
+        """The group of each unit; C [kinds, groups] and the kind of each potential, its changes as groups move by 1.
+
+        Units that stand on the same sides of the same matrices are a group: a layer, mostly. No group at all where
+        there would be too many of them.
+        """
+        draw, size = np.random.default_rng(0), self.X.shape[1]
+        mark = np.zeros(size, dtype=np.uint64)
+        for block in self.matrices:
+            for side in (block.rows, block.columns):
+                rows = self.X[side]
+                for sign in (1, -1):
+                    mark[rows.indices[rows.data * sign > 0]] += draw.integers(2**63, dtype=np.uint64)
+        different, group = np.unique(mark, return_inverse=True)
+        if len(different) > GROUPS:
+            return group, np.zeros((1, 0)), np.zeros(self.X.shape[0], dtype=np.int64)
+        moved = self.X @ coo_array((np.ones(size), (np.arange(size), group)), shape=(size, len(different))).tocsr()
+        kinds, kind = distinct(csr_array(moved))
+        return group, kinds.toarray(), kind
+
+    def grouped(self, point: _Point) -> Array:
+        """The Hessian of moving whole groups [groups, groups]."""
+        count = len(self.together)
+        total = np.diag(np.bincount(self.kind, point.sums, count))
+        for block, (a, b, p, q) in zip(self.matrices, point.factors, strict=True):
+            rows, row = np.unique(self.kind[block.rows], return_inverse=True)
+            columns, column = np.unique(self.kind[block.columns], return_inverse=True)
+            if len(rows) == 1:
+                shared = np.bincount(column, q)[None, :]
+            elif len(columns) == 1:
+                shared = np.bincount(row, p)[:, None]
+            else:
+                by_row = (np.eye(len(rows))[:, row] * a) @ block.values * b
+                shared = by_row @ np.eye(len(columns))[column]
+            total[np.ix_(rows, columns)] += shared
+            total[np.ix_(columns, rows)] += shared.T
+        return np.asarray(4 * (self.together.T @ total @ self.together))
 
     def swept(self, u: Array) -> Array:
         """Every potential moved half of the way to the balance of its own terms, or not if that raises the sum.
@@ -172,10 +213,9 @@ def _newton(total: _Sum, u: Array) -> tuple[Array, float, float, int]:
 
 def _direction(total: _Sum, point: _Point, gradient: Array, tolerance: float) -> Array:
     """The Newton step, by preconditioned conjugate gradients to that relative residual."""
-    diagonal = total.diagonal(point)
-    inverse = np.divide(1.0, diagonal, out=np.zeros_like(diagonal), where=diagonal > 0)
+    condition = _conditioner(total, point)
     move, residual = np.zeros_like(gradient), -gradient
-    scaled = inverse * residual
+    scaled = condition(residual)
     direction, product = scaled, float(residual @ scaled)
     wanted = product * max(tolerance, 1e-8) ** 2
     for _ in range(min(2 * len(gradient) + 10, 2000)):
@@ -187,10 +227,25 @@ def _direction(total: _Sum, point: _Point, gradient: Array, tolerance: float) ->
             break
         length = product / bend
         move, residual = move + length * direction, residual - length * image
-        scaled = inverse * residual
+        scaled = condition(residual)
         product, before = float(residual @ scaled), product
         direction = scaled + (product / before) * direction
     return move
+
+
+def _conditioner(total: _Sum, point: _Point) -> Callable[[Array], Array]:
+    """An approximate inverse of the Hessian: of its diagonal, and of what it is on groups moved as a whole."""
+    diagonal = total.diagonal(point)
+    inverse = np.divide(1.0, diagonal, out=np.zeros_like(diagonal), where=diagonal > 0)
+    if not total.together.size:
+        return lambda residual: inverse * residual
+    coarse = np.linalg.pinv(total.grouped(point), rcond=1e-12, hermitian=True)
+    groups = total.groups
+
+    def condition(residual: Array) -> Array:
+        return inverse * residual + (coarse @ np.bincount(groups, residual, len(coarse)))[groups]
+
+    return condition
 
 
 def _live(terms: Terms) -> tuple[list[Block], dict[str, int] | None]:

@@ -53,7 +53,7 @@ def unit_terms(group: RescalingGroup, diagonal: Mapping[str, Array]) -> Terms:
     diagonal: by parameter and of its shape, float64, at least 0. Parameters that the group does not rescale
     stand for constants.
     """
-    potentials, potential = _distinct(csr_array(group.basis))
+    potentials, potential = distinct(csr_array(group.basis))
     blocks: list[Block] = []
     for name, values in diagonal.items():
         arrays = [compact(potential[rows]) for rows in group.places.get(name, ())]
@@ -98,13 +98,13 @@ def _joint(potentials: csr_array, names: Sequence[Places], count: int) -> tuple[
     sums = potentials[different[0]]
     for row in different[1:]:
         sums = sums + potentials[row]
-    rows, place = _distinct(csr_array(vstack((potentials, sums), format="csr")))
+    rows, place = distinct(csr_array(vstack((potentials, sums), format="csr")))
     if not np.array_equal(place[: potentials.shape[0]], np.arange(potentials.shape[0])):
         raise AssertionError("the potentials that were there keep their places")
     return rows, place[potentials.shape[0] :][inverse.ravel()]
 
 
-def _distinct(matrix: csr_array) -> tuple[csr_array, Places]:
+def distinct(matrix: csr_array) -> tuple[csr_array, Places]:
     """The different rows in the order of their first appearance, a row of zeros first; which of them each row is."""
     matrix = csr_array(vstack((csr_array((1, matrix.shape[1])), matrix), format="csr"))
     matrix.sum_duplicates()
