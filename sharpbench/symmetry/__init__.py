@@ -1,6 +1,7 @@
 """Symmetry: the rescaling group of a network, and minimisation over it."""
 
 from sharpbench.symmetry.balancing import GRADIENT
+from sharpbench.symmetry.description import Description, describe
 from sharpbench.symmetry.group import SCOPES, RescalingGroup, Scope, group_of, rescaling_group
 from sharpbench.symmetry.infimum import Least, least
 from sharpbench.symmetry.minimisation import GAP, Minimum, minimise
@@ -11,11 +12,13 @@ __all__ = [
     "GRADIENT",
     "SCOPES",
     "TOLERANCE",
+    "Description",
     "Least",
     "Minimum",
     "RescalingGroup",
     "Scaled",
     "Scope",
+    "describe",
     "group_of",
     "least",
     "minimise",

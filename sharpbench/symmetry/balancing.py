@@ -145,32 +145,32 @@ class _Sum:
         mark = np.zeros(size, dtype=np.uint64)
         for block in self.matrices:
             for side in (block.rows, block.columns):
-                rows = self.X[side]
+                moved = self.X[side]
                 for sign in (1, -1):
-                    mark[rows.indices[rows.data * sign > 0]] += draw.integers(2**63, dtype=np.uint64)
+                    mark[moved.indices[moved.data * sign > 0]] += draw.integers(2**63, dtype=np.uint64)
         different, group = np.unique(mark, return_inverse=True)
         if len(different) > GROUPS:
             return group, np.zeros((1, 0)), np.zeros(self.X.shape[0], dtype=np.int64)
-        moved = self.X @ coo_array((np.ones(size), (np.arange(size), group)), shape=(size, len(different))).tocsr()
-        kinds, kind = distinct(csr_array(moved))
+        joint = self.X @ coo_array((np.ones(size), (np.arange(size), group)), shape=(size, len(different))).tocsr()
+        kinds, kind = distinct(csr_array(joint))
         return group, kinds.toarray(), kind
 
     def grouped(self, point: _Point) -> Array:
         """The Hessian of moving whole groups [groups, groups]."""
         count = len(self.together)
-        total = np.diag(np.bincount(self.kind, point.sums, count))
+        total: Array = np.diag(np.asarray(np.bincount(self.kind, point.sums, count), dtype=np.float64))
         for block, (a, b, p, q) in zip(self.matrices, point.factors, strict=True):
-            rows, row = np.unique(self.kind[block.rows], return_inverse=True)
-            columns, column = np.unique(self.kind[block.columns], return_inverse=True)
-            if len(rows) == 1:
-                shared = np.bincount(column, q)[None, :]
-            elif len(columns) == 1:
-                shared = np.bincount(row, p)[:, None]
+            upper, row = np.unique(self.kind[block.rows], return_inverse=True)
+            lower, column = np.unique(self.kind[block.columns], return_inverse=True)
+            if len(upper) == 1:
+                shared = np.asarray(np.bincount(column, q)[None, :], dtype=np.float64)
+            elif len(lower) == 1:
+                shared = np.asarray(np.bincount(row, p)[:, None], dtype=np.float64)
             else:
-                by_row = (np.eye(len(rows))[:, row] * a) @ block.values * b
-                shared = by_row @ np.eye(len(columns))[column]
-            total[np.ix_(rows, columns)] += shared
-            total[np.ix_(columns, rows)] += shared.T
+                by_row = (np.eye(len(upper))[:, row] * a) @ block.values * b
+                shared = by_row @ np.eye(len(lower))[column]
+            total[np.ix_(upper, lower)] += shared
+            total[np.ix_(lower, upper)] += shared.T
         return np.asarray(4 * (self.together.T @ total @ self.together))
 
     def swept(self, u: Array) -> Array:

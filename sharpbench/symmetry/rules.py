@@ -166,6 +166,16 @@ def divided(op: Operation) -> Result:
     return op.flow.sum((*op.scale("self"), *times(-1.0, op.scale("other"))))
 
 
+def added_product(degree: float) -> Rule:
+    """addcmul and addcdiv: a product or quotient, and what it is added to."""
+
+    def rule(op: Operation) -> Result:
+        product = op.flow.sum((*op.scale("tensor1"), *times(degree, op.scale("tensor2"))))
+        return alike(op, [product, op.scale("self")])
+
+    return rule
+
+
 def chosen(op: Operation) -> Result:
     """where: both alternatives alike."""
     op.flow.vanish(op.scale("condition"))
@@ -569,6 +579,8 @@ RULES: dict[str, Rule] = _table(
         "add sub rsub maximum minimum": added,
         "mul": multiplied,
         "div true_divide": divided,
+        "addcmul": added_product(1.0),
+        "addcdiv": added_product(-1.0),
         "pow": raised,
         "square": power(2.0),
         "sqrt": power(0.5),
