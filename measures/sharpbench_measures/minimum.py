@@ -6,14 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from sharpbench import Estimate, InvalidInput, Measure, NotApplicable, Subject
 from sharpbench.contract import Invariance
-from sharpbench.curvature import DENSE_LIMIT, certificate, exact_diagonal, exact_traces, reference_diagonal
-from sharpbench.symmetry import GAP, GRADIENT, RescalingGroup, group_of, least
+from sharpbench.curvature import DENSE_LIMIT, certificate, reference_diagonal
+from sharpbench.symmetry import GAP, GRADIENT, as_arrays, diagonal_for, group_of, least
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ class Minimum(Measure):
         examples, _ = next(subject.batches)
         change = group.verify(lambda params: subject.apply(params, examples), subject.params, generator=generator)
         certified = not any(subject.once(certificate).values())
-        solved = least(group, _diagonal(subject, group))
+        solved = least(group, diagonal_for(group, subject))
         return Estimate(
             solved.value,
             parts=solved.parts,
@@ -76,21 +74,10 @@ class Minimum(Measure):
         """The same minimum over the reference diagonal; None where that is not of the same matrix."""
         if any(subject.once(certificate).values()):
             return None
-        diagonal = {name: _numpy(value) for name, value in subject.once(reference_diagonal).items()}
-        return least(group_of(subject.graph, set(subject.params), scope=self.scope), diagonal).value
+        group = group_of(subject.graph, set(subject.params), scope=self.scope)
+        return least(group, as_arrays(subject.once(reference_diagonal))).value
 
     def invariances(self) -> frozenset[Invariance]:
         """A rescaling of single units changes the block traces, and so the minimum over layers."""
         layers: frozenset[Invariance] = frozenset({"layer", "permutation"})
         return layers | {"unit"} if self.scope == "unit" else layers
-
-
-def _diagonal(subject: Subject, group: RescalingGroup) -> dict[str, NDArray[np.float64]]:
-    """The exact diagonal, or its sums by parameter where the group asks for no more."""
-    if all(array.size == 1 for arrays in group.places.values() for array in arrays):
-        return {name: np.asarray(trace) for name, trace in subject.once(exact_traces).items()}
-    return {name: _numpy(value) for name, value in subject.once(exact_diagonal).items()}
-
-
-def _numpy(value: torch.Tensor) -> NDArray[np.float64]:
-    return value.detach().to(device="cpu", dtype=torch.float64).clamp(min=0.0).numpy()

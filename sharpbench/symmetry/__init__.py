@@ -2,6 +2,7 @@
 
 from sharpbench.symmetry.balancing import GRADIENT
 from sharpbench.symmetry.description import Description, describe
+from sharpbench.symmetry.equivalent import as_arrays, balance, diagonal_for
 from sharpbench.symmetry.group import SCOPES, RescalingGroup, Scope, group_of, rescaling_group
 from sharpbench.symmetry.infimum import Least, least
 from sharpbench.symmetry.minimisation import GAP, Minimum, minimise
@@ -18,7 +19,10 @@ __all__ = [
     "RescalingGroup",
     "Scaled",
     "Scope",
+    "as_arrays",
+    "balance",
     "describe",
+    "diagonal_for",
     "group_of",
     "least",
     "minimise",
