@@ -89,7 +89,7 @@ def build(name: str) -> tuple[nn.Module, Tensor, str]:
             value.uniform_(0.5, 2, generator=generator)
     config = model.default_cfg
     channels, height, width = config["input_size"]
-    if not config.get("fixed_input_size"):
+    if not config.get("fixed_input_size") and not config.get("min_input_size"):
         height, width = min(height, SMALL), min(width, SMALL)
     images = torch.randn(2, channels, height, width, generator=generator, dtype=torch.float64)
     return model, images, model_entrypoint(name).__module__.rpartition(".")[2]

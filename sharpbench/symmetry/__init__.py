@@ -6,6 +6,7 @@ from sharpbench.symmetry.equivalent import as_arrays, balance, diagonal_for
 from sharpbench.symmetry.group import SCOPES, RescalingGroup, Scope, group_of, rescaling_group
 from sharpbench.symmetry.infimum import Least, least
 from sharpbench.symmetry.minimisation import GAP, Minimum, minimise
+from sharpbench.symmetry.rewriting import Rewrites, rewrites
 from sharpbench.symmetry.scaling import TOLERANCE, Scaled, scale_columns, scale_rows_and_columns
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Least",
     "Minimum",
     "RescalingGroup",
+    "Rewrites",
     "Scaled",
     "Scope",
     "as_arrays",
@@ -27,6 +29,7 @@ __all__ = [
     "least",
     "minimise",
     "rescaling_group",
+    "rewrites",
     "scale_columns",
     "scale_rows_and_columns",
 ]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sharpbench.symmetry.group import RescalingGroup, Scope, rescaling_group
+from sharpbench.symmetry.trial import Trial
 
 Array = NDArray[np.float64]
 ROUNDING = 1e-9
@@ -37,36 +38,13 @@ def describe(
 ) -> Description:
     """The Description of `model`'s group for inputs [B, ...].
 
-    Verified on these inputs at the model's weights plus noise, a tenth of each tensor's size, or 0.1 where it is 0:
-    a branch that is initialised to nothing would hide a false element. Raises InvalidInput as `rescaling_group`.
+    Verified on these inputs, at perturbed weights (see `Trial`). Raises InvalidInput as `rescaling_group` does.
     """
     group = rescaling_group(model, inputs, scope=scope)
-    buffers = {name: _double(value) for name, value in model.named_buffers()}
-    weights = {name: _perturbed(_double(value), generator) for name, value in model.named_parameters()}
-    modes = [part for part in model.modules() if part.training]
-
-    def function(params: dict[str, Tensor]) -> Tensor:
-        result: Tensor = torch.func.functional_call(model, {**buffers, **params}, (_double(inputs),))
-        return result
-
-    try:
-        for part in modes:
-            part.training = False
-        change = group.verify(function, weights, generator=generator, elements=elements)
-    finally:
-        for part in modes:
-            part.training = True
+    trial = Trial.of(model, inputs, generator=generator)
+    change = group.verify(trial.outputs, trial.state, generator=generator, elements=elements)
     words = _unit_words(group) if scope == "unit" else _layer_words(group)
     return Description(scope, group.dimension, tuple(words), group.unknown, change)
-
-
-def _double(value: Tensor) -> Tensor:
-    return value.detach().double() if value.is_floating_point() else value
-
-
-def _perturbed(value: Tensor, generator: torch.Generator) -> Tensor:
-    size = 0.1 * (float(value.square().mean().sqrt()) or 1.0) if value.numel() else 0.0
-    return value + size * torch.randn(value.shape, generator=generator, dtype=value.dtype).to(value.device)
 
 
 def _layer_words(group: RescalingGroup) -> Iterator[str]:

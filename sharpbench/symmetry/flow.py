@@ -34,7 +34,8 @@ class Flow:
 
     names: placeholder -> parameter, of those that may be rescaled. loose: parameters whose unknowns are still
     determined up to shifts of one axis against another, and what is to be 0 in the end. outputs: the unknowns of
-    rows of weights. cuts: where tensors are taken apart, the unknowns of the pieces.
+    rows of weights. cuts: where tensors are taken apart, the unknowns of the pieces. products: both sides of each
+    contraction over the last axis. biases: of linear layers, weight -> bias.
     """
 
     names: Mapping[fx.Node, str]
@@ -43,6 +44,8 @@ class Flow:
     loose: dict[str, list[Places]] = field(default_factory=dict)
     outputs: list[Places] = field(default_factory=list)
     cuts: list[list[Places]] = field(default_factory=list)
+    products: list[tuple[Scale, Scale]] = field(default_factory=list)
+    biases: dict[str, str] = field(default_factory=dict)
     equations: list[Equations] = field(default_factory=list)
     unknown: dict[str, None] = field(default_factory=dict)
     unknowns: int = 1

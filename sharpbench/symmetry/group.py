@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -19,7 +18,8 @@ from sharpbench.graph import Graph, capture
 from sharpbench.symmetry.elimination import merge, solutions
 from sharpbench.symmetry.flow import Axes, Blocks, Flow, Scale
 from sharpbench.symmetry.layout import Places, compact
-from sharpbench.symmetry.rules import walk
+from sharpbench.symmetry.rules import convolutions, flow_of
+from sharpbench.symmetry.trial import evaluating
 
 Array = NDArray[np.float64]
 Scope = Literal["layer", "unit"]
@@ -85,7 +85,7 @@ class RescalingGroup:
             known = name if name in logs else tied.get(_memory(value))
             if known is None:
                 return value
-            factor = torch.from_numpy(np.exp(logs[known])).to(device=value.device, dtype=value.dtype)
+            factor = torch.from_numpy(np.asarray(np.exp(logs[known]))).to(device=value.device, dtype=value.dtype)
             return value * factor
 
         return {name: rescaled(name, value) for name, value in params.items()}
@@ -128,21 +128,9 @@ def rescaling_group(
     """
     if parameters is None:
         parameters = [name for name, value in model.named_parameters() if value.requires_grad]
-    with _evaluating(model):
+    with evaluating(model):
         graph = capture(model, inputs[:1])
     return group_of(graph, parameters, scope=scope)
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    training = [part for part in model.modules() if part.training]
-    for part in training:
-        part.training = False
-    try:
-        yield
-    finally:
-        for part in training:
-            part.training = True
 
 
 def group_of(graph: Graph, parameters: Collection[str] | None = None, *, scope: Scope = "layer") -> RescalingGroup:
@@ -156,7 +144,7 @@ def group_of(graph: Graph, parameters: Collection[str] | None = None, *, scope: 
 
 
 def _unit_group(graph: Graph, names: Mapping[fx.Node, str]) -> RescalingGroup:
-    flow = _flow(graph, names, Axes(_convolutions(graph)))
+    flow = flow_of(graph, names, Axes(convolutions(graph)))
     solved = solutions(flow.unknowns, flow.equations)
     rows, places = _rows(flow)
     basis = solved[rows]
@@ -165,26 +153,11 @@ def _unit_group(graph: Graph, names: Mapping[fx.Node, str]) -> RescalingGroup:
 
 
 def _layer_group(graph: Graph, names: Mapping[fx.Node, str]) -> RescalingGroup:
-    flow = _flow(graph, names, Blocks(_blocks(graph, names)))
+    flow = flow_of(graph, names, Blocks(_blocks(graph, names)))
     rows, places = _rows(flow)
     basis = solutions(flow.unknowns, flow.equations)[rows].toarray()
     moved = orth(basis, rcond=ROUNDING) if basis.size else np.zeros((len(rows), 0))
     return RescalingGroup("layer", moved, places, tuple(flow.unknown))
-
-
-def _flow(graph: Graph, names: Mapping[fx.Node, str], unknowns: Axes | Blocks) -> Flow:
-    """The graph walked through from its parameters to its outputs."""
-    flow = Flow(names)
-    for node, name in names.items():
-        if name not in flow.parameters:
-            flow.parameters[name] = unknowns(flow, node, node.meta["val"].shape)
-        flow.scales[node] = flow.parameters[name]
-    for node in graph.nodes:
-        walk(flow, node)
-    for output in graph.outputs:
-        flow.vanish(flow.of(output))
-    flow.settle()
-    return flow
 
 
 def _rows(flow: Flow) -> tuple[NDArray[np.int64], dict[str, tuple[Places, ...]]]:
@@ -196,25 +169,12 @@ def _rows(flow: Flow) -> tuple[NDArray[np.int64], dict[str, tuple[Places, ...]]]
     }
 
 
-def _convolutions(graph: Graph) -> dict[fx.Node, int]:
-    """Placeholder of a weight -> the groups of the convolution that reads it."""
-    found = {}
-    for node in graph.nodes:
-        schema = getattr(node.target, "_schema", None)
-        if schema is not None and "conv" in schema.name:
-            weight = node.args[1]
-            place = [argument.name for argument in schema.arguments].index("groups")
-            if weight in graph.parameters:
-                found[weight] = node.args[place] if place < len(node.args) else 1
-    return found  # type: ignore[return-value]  # placeholders and whole numbers, by the schema
-
-
 def _blocks(graph: Graph, names: Mapping[fx.Node, str]) -> dict[str, Places]:
     """The block of each row, of parameters whose rows are cut apart downstream before anything mixes them.
 
     Seen in the flow of single units: where a tensor is cut, units of different pieces are told apart.
     """
-    flow = _flow(graph, names, Axes(_convolutions(graph)))
+    flow = flow_of(graph, names, Axes(convolutions(graph)))
     if not flow.cuts:
         return {}
     classes = _classes(flow)

@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
+from sharpbench.graph import Graph
 from sharpbench.symmetry import layout
-from sharpbench.symmetry.flow import GROUND, Flow, Scale, times
+from sharpbench.symmetry.flow import GROUND, Axes, Blocks, Flow, Scale, times
 from sharpbench.symmetry.layout import Places
 
 Result = Scale | list[Scale]
@@ -71,8 +72,8 @@ def _shape(node: Any) -> tuple[int, ...]:
     return tuple(node.meta["val"].shape) if isinstance(node, fx.Node) else ()
 
 
-def walk(flow: Flow, node: fx.Node) -> None:
-    """Carry the flow through one node, by its rule."""
+def walk(flow: Flow, node: fx.Node, rules: Mapping[str, Rule] | None = None) -> None:
+    """Carry the flow through one node, by its rule in `rules`; None: RULES."""
     if node.target is operator.getitem:
         source, index = node.args
         held = flow.scales.get(source, GROUND)  # type: ignore[arg-type]  # the node of a tuple
@@ -82,7 +83,7 @@ def walk(flow: Flow, node: fx.Node) -> None:
         flow.scales[node] = GROUND  # a function of what nothing rescales
         return
     value = node.meta.get("val")
-    rule = RULES.get(_name(node))
+    rule = (RULES if rules is None else rules).get(_name(node))
     if rule is None:
         flow.unknown[str(node.target)] = None
     if rule is None or (isinstance(value, Tensor) and not value.is_floating_point()):
@@ -91,6 +92,32 @@ def walk(flow: Flow, node: fx.Node) -> None:
     if isinstance(result, tuple) and isinstance(value, Tensor):
         result = _each(result, lambda places: layout.lift(places, value.ndim))
     flow.scales[node] = result
+
+
+def flow_of(
+    graph: Graph, names: Mapping[fx.Node, str], unknowns: Axes | Blocks, rules: Mapping[str, Rule] | None = None
+) -> Flow:
+    """The graph walked through, from the tensors in `names` to its outputs, which keep their scale."""
+    flow = Flow(names)
+    for node, name in names.items():
+        if name not in flow.parameters:
+            flow.parameters[name] = unknowns(flow, node, _shape(node))
+        flow.scales[node] = flow.parameters[name]
+    for node in graph.nodes:
+        walk(flow, node, rules)
+    for output in graph.outputs:
+        flow.vanish(flow.of(output))
+    flow.settle()
+    return flow
+
+
+def convolutions(graph: Graph) -> dict[fx.Node, int]:
+    """Placeholder of a weight -> the groups of the convolution that reads it."""
+    found = {}
+    for node in graph.nodes:
+        if RULES.get(_name(node)) is convolved and isinstance(weight := node.args[1], fx.Node):
+            found[weight] = Operation(Flow({}), node).get("groups")
+    return found
 
 
 def _name(node: fx.Node) -> str:
@@ -277,6 +304,7 @@ def contracted(flow: Flow, data: Scale, weight: Scale, node: object = None) -> S
                 flow.equal((columns,), times(-1.0, data))
                 flow.outputs.append(outer)
                 return (rows,)
+    flow.products.append((data, weight))
     first = flow.constant((*data, *weight), [axes - 1])
     return flow.sum(first)
 
@@ -287,6 +315,9 @@ def linear(op: Operation) -> Result:
         return pinned(op)
     data = _each(op.scale("input"), lambda places: places[..., None, :])
     scale = contracted(op.flow, data, op.scale("weight"), op.get("weight"))
+    weight, bias = (op.flow.names.get(op.get(name)) for name in ("weight", "bias"))
+    if weight and bias:
+        op.flow.biases[weight] = bias
     return _biased(op, _each(scale, lambda places: places[..., 0]), "bias")
 
 
@@ -372,6 +403,7 @@ def attention(op: Operation) -> Result:
     op.flow.vanish(mask)
     left = _each(query, lambda places: places[..., :, None, :])
     right = _each(key, lambda places: places[..., None, :, :])
+    op.flow.products.append((left, right))
     op.flow.vanish((*left, *right))
     return op.flow.constant(value, [len(op.shape) - 2])
 
@@ -512,6 +544,14 @@ def repeated(op: Operation) -> Result:
     return _each(op.scale(op.first), copies)
 
 
+def interleaved(op: Operation) -> Result:
+    """repeat_interleave: every index of one axis so many times."""
+    count, axis = op.get("repeats"), op.get("dim")
+    if not isinstance(count, int) or axis is None:
+        return uniform(op)
+    return _each(op.scale("self"), lambda p: p.repeat(count, axis) if p.shape[axis] > 1 else p)
+
+
 def indexed(op: Operation) -> Result:
     """x[i, :, j]: alike along the axes that are indexed by tensors, whichever entries those name."""
     indices = list(op.get("indices"))
@@ -582,6 +622,8 @@ RULES: dict[str, Rule] = _table(
         "addcmul": added_product(1.0),
         "addcdiv": added_product(-1.0),
         "pow": raised,
+        "copy": lambda op: op.scale("src"),
+        "zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty": lambda op: GROUND,
         "square": power(2.0),
         "sqrt": power(0.5),
         "rsqrt": power(-0.5),
@@ -629,6 +671,7 @@ RULES: dict[str, Rule] = _table(
         "roll flip": rolled,
         "pad constant_pad_nd reflection_pad1d reflection_pad2d replication_pad1d replication_pad2d": padded,
         "repeat": repeated,
+        "repeat_interleave": interleaved,
         "index _unsafe_index": indexed,
         "pixel_shuffle pixel_unshuffle": shuffled,
         "channel_shuffle native_channel_shuffle": mixed_channels,

@@ -105,6 +105,10 @@ HOMOGENEOUS = {
     "pad": (lambda x: F.pad(x, (1, 2))[:, 1:-2], 6),
     "index_select": (lambda x: x.index_select(1, torch.tensor([3, 1, 2, 0, 5, 4])), 1),
     "index": (lambda x: x[:, torch.tensor([3, 1, 2, 0, 5, 4])], 1),
+    "repeat_interleave": (lambda x: x.repeat_interleave(2, 1)[:, ::2] + x.repeat_interleave(2, 1)[:, 1::2], 6),
+    "copy": (lambda x: torch.zeros_like(x).copy_(x), 6),
+    "addcmul": (lambda x: torch.addcmul(x, x, torch.arange(6.0, dtype=x.dtype)), 6),
+    "addcdiv": (lambda x: torch.addcdiv(x, x, torch.arange(1.0, 7.0, dtype=x.dtype)), 6),
     "cumsum": (lambda x: x.cumsum(1), 1),
     "tril": (lambda x: x.tril(), 1),
     "sum over channels": (lambda x: x + x.sum(1, keepdim=True) + x.amax(1, keepdim=True), 1),
@@ -435,6 +439,13 @@ def test_a_table_that_is_also_the_head() -> None:
         group = rescaling_group(net, words, scope=scope)
         assert group.dimension == dimension
         assert changed(net, words, group) < 1e-12
+
+
+def test_a_number_as_a_parameter() -> None:
+    net = Network(
+        lambda net, x: net.two(net.gain * net.one(x).relu()), one=linear(5, 6), gain=torch.tensor(0.7), two=linear(6, 3)
+    )
+    check(net, VECTOR, layer=2, unit=7)
 
 
 def test_matrix_products_with_parameters() -> None:
