@@ -242,6 +242,14 @@ def reduced(degree: float = 1.0) -> Rule:
     return rule
 
 
+def extreme(op: Operation) -> Result:
+    """max and min: of two tensors, over everything, or along an axis with the places as a second result."""
+    if op.get("other") is not None:
+        return added(op)
+    result = reduced()(op)
+    return result if isinstance(op.node.meta["val"], Tensor) or isinstance(result, list) else [result, GROUND]
+
+
 def over(count: int) -> Rule:
     """Pools, interpolation, unfolding: alike along the last axes."""
 
@@ -637,6 +645,7 @@ RULES: dict[str, Rule] = _table(
         # along axes
         "mean sum amax amin nansum linalg_vector_norm norm std": reduced(),
         "var": reduced(2.0),
+        "max min": extreme,
         "max_pool1d avg_pool1d adaptive_avg_pool1d adaptive_max_pool1d upsample_linear1d upsample_nearest1d": over(1),
         "max_pool2d avg_pool2d adaptive_avg_pool2d _adaptive_avg_pool2d adaptive_max_pool2d": over(2),
         "max_pool2d_with_indices upsample_nearest2d upsample_bilinear2d upsample_bicubic2d": over(2),

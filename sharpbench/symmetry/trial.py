@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,8 +30,11 @@ class Trial:
         return Trial(model, _double(inputs), state)
 
     def outputs(self, state: Mapping[str, Tensor]) -> Tensor:
-        """What the network says of the inputs, in eval mode, with the tensors of `state` in place of its own."""
-        with evaluating(self.model), torch.no_grad():
+        """What the network says of the inputs, in eval mode, with the tensors of `state` in place of its own.
+
+        In float64 throughout: also where the network's code asks for float32.
+        """
+        with evaluating(self.model), torch.no_grad(), _Double():
             result: Tensor = torch.func.functional_call(self.model, {**self.state, **state}, (self.inputs,))
         return result
 
@@ -50,6 +55,23 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for part in training:
             part.training = True
+
+
+class _Double(TorchFunctionMode):
+    """Casts to float32 are casts to float64."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """The function itself, with its types exchanged."""
+        wide = [torch.float64 if value is torch.float32 else value for value in args]
+        named = {key: torch.float64 if value is torch.float32 else value for key, value in (kwargs or {}).items()}
+        widened: Callable[..., Any] = torch.Tensor.double if func is torch.Tensor.float else func
+        return widened(*wide, **named)
 
 
 def _double(value: Tensor) -> Tensor:

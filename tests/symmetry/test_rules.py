@@ -112,6 +112,7 @@ HOMOGENEOUS = {
     "cumsum": (lambda x: x.cumsum(1), 1),
     "tril": (lambda x: x.tril(), 1),
     "sum over channels": (lambda x: x + x.sum(1, keepdim=True) + x.amax(1, keepdim=True), 1),
+    "max": (lambda x: x + x.max(1, keepdim=True).values - x.min() + torch.max(x, 2 * x), 1),
     "norm": (lambda x: x + torch.linalg.vector_norm(x, dim=1, keepdim=True), 1),
     "var": (lambda x: x + x.var(1, keepdim=True).sqrt() + x.std(1, keepdim=True), 1),
     "times its size": (lambda x: x * torch.linalg.vector_norm(x, dim=1, keepdim=True), 1),
