@@ -226,6 +226,56 @@ def list_(
         show_installed(each, rows, Console())
 
 
+@app.command()
+def symmetry(
+    model: Annotated[str, typer.Argument(help="A network, as in `list models`: 'lenet', 'mlp\\[bias=false]'.")],
+    shape: Annotated[str, typer.Option(help="Of one example: channels x height x width.")] = "1x28x28",
+    classes: Annotated[int, typer.Option(help="Outputs of the network.")] = 10,
+    seed: Annotated[int, typer.Option(help="Of the weights, and of the elements that are tried.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    plugin: Annotated[list[Path] | None, typer.Option(help="As for run.")] = None,
+) -> None:
+    """Show the rescalings that leave a network's function as it is: how many, which, and whether that holds.
+
+    One scale a parameter tensor (layer) and one a channel or hidden unit (unit). The last figure is the largest
+    change of the outputs under random rescalings in float64.
+    """
+    import torch
+
+    from sharpbench.registry import offers
+    from sharpbench.selection import select_one
+    from sharpbench.symmetry import SCOPES, describe
+
+    chosen = select_one(model, offers("models", plugin or ()).classes, kind="model")
+    sizes = _shape(shape)
+    if classes < 1:
+        raise InvalidInput(f"--classes {classes} must be at least 1")
+    generator = torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed)
+    module = chosen.build(sizes, classes)
+    inputs = torch.randn(2, *sizes, generator=generator)
+    found = [describe(module, inputs, scope=scope, generator=generator) for scope in SCOPES]
+    if as_json:
+        scopes = {
+            each.scope: {"dimension": each.dimension, "generators": each.generators, "change": each.change}
+            for each in found
+        }
+        typer.echo(json.dumps({"model": model, "pinned": found[0].pinned, **scopes}, indent=1))
+        return
+    for each in found:
+        typer.echo(f"{each.scope}: {each.dimension} scales; outputs change by {each.change:.1e} of their size")
+        for generators in each.generators:
+            typer.echo(f"  {generators}")
+    typer.echo(f"operators that pin what they touch, being unknown: {', '.join(found[0].pinned) or 'none'}")
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    sizes = text.split("x")
+    if not all(size.isdecimal() and int(size) for size in sizes):
+        raise InvalidInput(f"--shape '{text}' must be whole numbers above 0, like 1x28x28")
+    return tuple(int(size) for size in sizes)
+
+
 def _publish(records: Sequence[Record], output: Path) -> None:
     """Print the leaderboard, and write it with its plots into the output folder."""
     from rich.console import Console

@@ -2,31 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+import weakref
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.linalg import null_space, orth
+from scipy.linalg import orth
+from scipy.sparse import csr_array
 from torch import Tensor, fx, nn
 
 from sharpbench.graph import Graph, capture
-from sharpbench.symmetry.rules import RULES, Constraint, pinned, tensors
+from sharpbench.symmetry.elimination import merge, solutions
+from sharpbench.symmetry.flow import Axes, Blocks, Flow, Scale
+from sharpbench.symmetry.layout import Places, compact
+from sharpbench.symmetry.rules import convolutions, flow_of
+from sharpbench.symmetry.trial import evaluating
 
 Array = NDArray[np.float64]
+Scope = Literal["layer", "unit"]
+SCOPES: tuple[Scope, ...] = ("layer", "unit")
+ROUNDING = 1e-10
+
+_found: weakref.WeakKeyDictionary[Graph, dict[tuple[object, ...], RescalingGroup]] = weakref.WeakKeyDictionary()
+"""Groups depend on the graph and on names alone: kept with the graph."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RescalingGroup:
-    """All rescalings theta_b -> exp((basis u)_b) theta_b that leave the network's function as it is.
+    """The rescalings of a network's parameters, linear in the logarithm, that leave its function as it is.
 
-    names: the parameters, one a row of `basis`. basis: float64 [parameters, dimension], orthonormal columns.
+    scope: 'layer', one scale a parameter tensor, or one for each block of rows where what a weight computes is
+    taken apart (fused query, key and value); 'unit', one scale a channel or hidden unit.
+    basis: float64 [rows, dimension], a row a parameter or a slice of one. Orthonormal for layers; scipy's sparse
+    matrix for units.
+    places: parameter -> arrays of rows of the basis, broadcastable to its shape; an entry's log-scale is the sum
+    of (basis u) over the arrays. One array for layers; for units, two for a weight: outputs and inputs.
     unknown: the operators without a rule, at which everything was pinned.
     """
 
-    names: tuple[str, ...]
-    basis: Array
+    scope: Scope
+    basis: Array | csr_array
+    places: Mapping[str, tuple[Places, ...]] = field(repr=False)
     unknown: tuple[str, ...]
 
     @property
@@ -34,11 +53,42 @@ class RescalingGroup:
         """The number of independent rescalings."""
         return int(self.basis.shape[1])
 
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The parameters that might be rescaled: those that are used and were not excluded."""
+        return tuple(self.places)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The rows of the basis in words: 'fc.weight', 'qkv.weight[0:192]'; for units 'fc.weight[3]', '[:, 5]'."""
+        named = [""] * self.basis.shape[0]
+        for name, arrays in self.places.items():
+            for rows in arrays:
+                for row, words in _words(name, rows, units=self.scope == "unit"):
+                    named[row] = words
+        return tuple(named)
+
+    def log_scales(self, u: Array | Tensor) -> dict[str, Array]:
+        """By parameter, broadcastable to its shape."""
+        rows = np.asarray(self.basis @ np.asarray(u, dtype=np.float64))
+        return {name: sum((rows[array] for array in arrays), np.zeros(())) for name, arrays in self.places.items()}
+
     def apply(self, params: Mapping[str, Tensor], u: Array | Tensor) -> dict[str, Tensor]:
-        """`params` rescaled by the element u [dimension]; same keys, types and devices."""
-        scales = np.exp(self.basis @ np.asarray(u, dtype=np.float64))
-        factor = dict(zip(self.names, scales.tolist(), strict=True))
-        return {name: value * factor.get(name, 1.0) for name, value in params.items()}
+        """`params` rescaled by the element u [dimension]; same keys, types and devices.
+
+        Names that share their memory, tied parameters, are rescaled alike, whichever of them the group knows.
+        """
+        logs = self.log_scales(u)
+        tied = {_memory(params[name]): name for name in logs if name in params}
+
+        def rescaled(name: str, value: Tensor) -> Tensor:
+            known = name if name in logs else tied.get(_memory(value))
+            if known is None:
+                return value
+            factor = torch.from_numpy(np.asarray(np.exp(logs[known]))).to(device=value.device, dtype=value.dtype)
+            return value * factor
+
+        return {name: rescaled(name, value) for name, value in params.items()}
 
     def verify(
         self,
@@ -47,12 +97,15 @@ class RescalingGroup:
         *,
         generator: torch.Generator,
         elements: int = 1,
+        spread: float = 1.0,
     ) -> float:
         """The largest change of `function(params)` under random elements, relative to its largest value."""
+        if self.dimension == 0:
+            return 0.0
         with torch.no_grad():
             before = function(dict(params))
             changes = [
-                (function(self.apply(params, self.random_element(generator))) - before).abs().max()
+                (function(self.apply(params, self.random_element(generator, spread=spread))) - before).abs().max()
                 for _ in range(elements)
             ]
         return float(torch.stack(changes).max() / before.abs().max())
@@ -63,47 +116,133 @@ class RescalingGroup:
         return np.asarray(drawn * spread, dtype=np.float64)
 
 
-def rescaling_group(model: nn.Module, inputs: Tensor, *, parameters: Collection[str] | None = None) -> RescalingGroup:
-    """The group of `model` (in eval mode) for inputs [B, ...] of that shape.
+def rescaling_group(
+    model: nn.Module, inputs: Tensor, *, scope: Scope = "layer", parameters: Collection[str] | None = None
+) -> RescalingGroup:
+    """The group of `model` in eval mode, for inputs [B, ...] of that shape.
 
-    parameters: the names that may be rescaled, all others keep their scale; None: all.
-    Found on the ATen graph: one unknown a tensor, one rule an operator (see `rules`), the null space read at
-    the parameters. Network inputs and outputs, buffers and constants keep scale 0.
+    parameters: the names that may be rescaled, all others keep their scale; None: all that require gradients.
+    Found on the ATen graph by one rule an operator (see `rules`); network inputs and outputs, buffers and
+    constants keep their scale. Cost: torch.export, then milliseconds to seconds. Raises InvalidInput where
+    torch.export cannot follow the network.
     """
-    return group_of(capture(model, inputs[:1]), parameters)
+    if parameters is None:
+        parameters = [name for name, value in model.named_parameters() if value.requires_grad]
+    with evaluating(model):
+        graph = capture(model, inputs[:1])
+    return group_of(graph, parameters, scope=scope)
 
 
-def group_of(graph: Graph, parameters: Collection[str] | None = None) -> RescalingGroup:
-    """The group read off a captured graph."""
-    names = tuple(name for name in dict.fromkeys(graph.parameters.values()) if parameters is None or name in parameters)
-    unknowns: dict[fx.Node | str, int] = {name: row for row, name in enumerate(names)}
-
-    def column(node: fx.Node) -> int:
-        """A parameter's column is its name's, so that tied tensors share one."""
-        return unknowns.setdefault(graph.parameters.get(node, node), len(unknowns))
-
-    rows = [
-        {column(node): coefficient for node, coefficient in constraint.items()}
-        for constraint in _constraints(graph, names)
-    ]
-    matrix = np.zeros((max(1, len(rows)), max(1, len(unknowns))))
-    for index, row in enumerate(rows):
-        for place, coefficient in row.items():
-            matrix[index, place] += coefficient
-    basis = orth(null_space(matrix)[: len(names)], rcond=1e-10) if names else np.zeros((0, 0))
-    return RescalingGroup(names, basis, _unknown(graph))
+def group_of(graph: Graph, parameters: Collection[str] | None = None, *, scope: Scope = "layer") -> RescalingGroup:
+    """The group read off a captured graph, once for each choice of parameters; None: all."""
+    names = {node: name for node, name in graph.parameters.items() if parameters is None or name in parameters}
+    kept = _found.setdefault(graph, {})
+    key = (scope, frozenset(names.values()))
+    if key not in kept:
+        kept[key] = _unit_group(graph, names) if scope == "unit" else _layer_group(graph, names)
+    return kept[key]
 
 
-def _constraints(graph: Graph, free: Collection[str]) -> Iterator[Constraint]:
-    """All linear constraints on the log-scales of the graph's tensors."""
-    for node in graph.nodes:
-        yield from RULES.get(node.target, pinned)(node)
-        for source in tensors(node):
-            if source.op == "placeholder" and graph.parameters.get(source) not in free:
-                yield {source: 1.0}  # examples, buffers, constants, parameters that keep their scale
-    for output in graph.outputs:
-        yield {output: 1.0}
+def _unit_group(graph: Graph, names: Mapping[fx.Node, str]) -> RescalingGroup:
+    flow = flow_of(graph, names, Axes(convolutions(graph)))
+    solved = solutions(flow.unknowns, flow.equations)
+    rows, places = _rows(flow)
+    basis = solved[rows]
+    moved = np.unique(basis.indices)  # what rescales no parameter is no dimension
+    return RescalingGroup("unit", csr_array(basis[:, moved]), places, tuple(flow.unknown))
 
 
-def _unknown(graph: Graph) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(str(node.target) for node in graph.nodes if node.target not in RULES))
+def _layer_group(graph: Graph, names: Mapping[fx.Node, str]) -> RescalingGroup:
+    flow = flow_of(graph, names, Blocks(_blocks(graph, names)))
+    rows, places = _rows(flow)
+    basis = solutions(flow.unknowns, flow.equations)[rows].toarray()
+    moved = orth(basis, rcond=ROUNDING) if basis.size else np.zeros((len(rows), 0))
+    return RescalingGroup("layer", moved, places, tuple(flow.unknown))
+
+
+def _rows(flow: Flow) -> tuple[NDArray[np.int64], dict[str, tuple[Places, ...]]]:
+    """The unknowns of parameters, and by parameter where in this list its own are."""
+    used = [places.ravel() for scale in flow.parameters.values() for _, places in scale]
+    unknowns = np.unique(np.concatenate(used)) if used else np.zeros(0, dtype=np.int64)
+    return unknowns, {
+        name: tuple(np.searchsorted(unknowns, places) for _, places in scale) for name, scale in flow.parameters.items()
+    }
+
+
+def _blocks(graph: Graph, names: Mapping[fx.Node, str]) -> dict[str, Places]:
+    """The block of each row, of parameters whose rows are cut apart downstream before anything mixes them.
+
+    Seen in the flow of single units: where a tensor is cut, units of different pieces are told apart.
+    """
+    flow = flow_of(graph, names, Axes(convolutions(graph)))
+    if not flow.cuts:
+        return {}
+    classes = _classes(flow)
+    draw = np.random.default_rng(0)
+    label = np.zeros(classes.max() + 1, dtype=np.uint64)
+    for pieces in flow.cuts:
+        for piece in pieces:
+            label[np.unique(classes[piece])] += draw.integers(2**63, dtype=np.uint64)
+    outputs = np.zeros(flow.unknowns, dtype=bool)
+    for places in flow.outputs:
+        outputs[places] = True
+    found = {}
+    for name, scale in flow.parameters.items():
+        rows = _row_unknowns(scale, outputs)
+        if rows is not None:
+            block = np.unique(label[classes[rows]], return_inverse=True)[1]
+            if block.max() > 0:
+                found[name] = _in_order(block)
+    return found
+
+
+def _classes(flow: Flow) -> NDArray[np.int64]:
+    """A number for each unknown, the same for those that are equal; x and -x differ."""
+    merged, _ = merge(flow.unknowns, flow.equations)
+    classes = np.zeros(flow.unknowns, dtype=np.int64)
+    held = np.diff(merged.indptr) > 0
+    classes[held] = 1 + 2 * merged.indices + (merged.data > 0)
+    return classes
+
+
+def _row_unknowns(scale: Scale, outputs: NDArray[np.bool_]) -> Places | None:
+    """The unknowns of a parameter's rows, if these are its outputs."""
+    (_, places), *more = scale
+    if places.ndim == 0 or places.shape[0] != places.size or (more and not outputs[places].all()):
+        return None
+    return places.ravel()
+
+
+def _in_order(block: Places) -> Places:
+    """Blocks counted in the order in which they come."""
+    _, index, inverse = np.unique(block, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(index))[inverse]
+
+
+def _words(name: str, rows: Places, *, units: bool) -> Iterator[tuple[int, str]]:
+    """Rows of the basis and what they scale."""
+    rows = compact(rows)
+    if rows.size == 1:
+        yield int(rows.ravel()[0]), name
+        return
+    if units:
+        places = {int(row): place for place, row in reversed(list(np.ndenumerate(rows)))}
+        for row, place in places.items():
+            index = [str(at) if size > 1 else ":" for at, size in zip(place, rows.shape, strict=True)]
+            while index[-1] == ":":
+                index.pop()
+            yield row, f"{name}[{', '.join(index)}]"
+        return
+    flat = rows.ravel()
+    for row in np.unique(flat).tolist():
+        yield row, f"{name}[{', '.join(_runs(np.flatnonzero(flat == row)))}]"
+
+
+def _runs(indices: Sequence[int] | NDArray[np.int64]) -> Iterator[str]:
+    """Runs of successive indices."""
+    for run in np.split(np.asarray(indices), np.flatnonzero(np.diff(indices) != 1) + 1):
+        yield f"{run[0]}:{run[-1] + 1}"
+
+
+def _memory(value: Tensor) -> tuple[object, ...]:
+    return value.data_ptr(), value.shape, value.stride(), value.device

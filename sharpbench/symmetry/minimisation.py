@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lstsq, null_space, orth
 from scipy.optimize import linprog
+from scipy.sparse import csr_array, eye_array, hstack
 
 Array = NDArray[np.float64]
 GAP = 1e-13
@@ -41,11 +43,12 @@ def minimise(traces: Array, basis: Array) -> Minimum:
     closed form where the dual has a single point, else by Newton's method from the least-squares balance.
     (Ibayashi, Hamaguchi, Imaizumi 2021, Definition 1 and Theorem 1, for any linear group of log-scales.)
     """
-    vanishing = _vanishing(traces, basis)
-    live = (traces > 0) & ~vanishing
+    falls = np.zeros(len(traces), dtype=bool)
+    falls[traces > 0] = vanishing(basis[traces > 0])
+    live = (traces > 0) & ~falls
     terms = np.zeros_like(traces)
     u = np.zeros(basis.shape[1])
-    gone = tuple(np.flatnonzero(vanishing).tolist())
+    gone = tuple(np.flatnonzero(falls).tolist())
     if not live.any():
         return Minimum(0.0, terms, u, 0.0, gone, "no freedom", 0)
     scale = float(traces[live].sum())
@@ -109,26 +112,27 @@ def _length(t: Array, directions: Array, v: Array, move: Array) -> float:
     return length
 
 
-def _vanishing(traces: Array, basis: Array) -> NDArray[np.bool_]:
-    """Which blocks with t > 0 some direction drives to 0 while no other of them grows.
+def vanishing(exponents: Array | csr_array) -> NDArray[np.bool_]:
+    """Which terms exp(-2 (E u)_b) some direction u drives to 0 while no other of them grows, E [terms, dimension].
 
-    maximise sum z over 0 <= z <= 1, z <= B u, B u >= 0 on the blocks with t > 0 (MATHS: an infimum that is
-    not attained); z > 0 names them, and one direction serves all.
+    maximise sum z over 0 <= z <= 1, z <= E u (an infimum that is not attained); z > 0 names them, and one
+    direction serves all.
     """
-    positive = traces > 0
-    rows = orth(basis[positive], rcond=1e-10) if positive.any() else np.zeros((0, 0))
-    blocks, dimension = rows.shape
-    gone = np.zeros(len(traces), dtype=bool)
-    if dimension == 0:
-        return gone
-    solved = linprog(
-        np.concatenate((np.zeros(dimension), -np.ones(blocks))),
-        A_ub=np.hstack((-rows, np.eye(blocks))),
-        b_ub=np.zeros(blocks),
-        bounds=[(None, None)] * dimension + [(0.0, 1.0)] * blocks,
+    terms, dimension = exponents.shape
+    if not terms or not dimension:
+        return np.zeros(terms, dtype=bool)
+    rows = csr_array(exponents if isinstance(exponents, csr_array) else orth(exponents, rcond=1e-10))
+    dimension = rows.shape[1]
+    if not dimension:
+        return np.zeros(terms, dtype=bool)
+    programme: Any = linprog  # its stubs know no sparse matrices
+    solved = programme(
+        np.concatenate((np.zeros(dimension), -np.ones(terms))),
+        A_ub=hstack((-rows, eye_array(terms)), format="csr"),
+        b_ub=np.zeros(terms),
+        bounds=[(None, None)] * dimension + [(0.0, 1.0)] * terms,
         method="highs",
     )
     if solved.x is None:
-        raise RuntimeError(f"the linear programme for vanishing blocks failed: {solved.message}")
-    gone[positive] = solved.x[dimension:] > 0.5
-    return gone
+        raise RuntimeError(f"the linear programme for vanishing terms failed: {solved.message}")
+    return np.asarray(solved.x[dimension:] > 0.5)

@@ -1,0 +1,144 @@
+"""Description: a rescaling group in words, with what random elements of it do to the function."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sharpbench.symmetry.group import RescalingGroup, Scope, rescaling_group
+from sharpbench.symmetry.trial import Trial
+
+Array = NDArray[np.float64]
+ROUNDING = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """scope, dimension: the group's. generators: in words, in the order of the network; of units with a count,
+    '64 x conv1 against conv2'. pinned: operators without a rule. change: the largest of the network's outputs under
+    random elements, relative to the largest output, in float64, at perturbed weights."""
+
+    scope: Scope
+    dimension: int
+    generators: tuple[str, ...]
+    pinned: tuple[str, ...]
+    change: float
+
+
+def describe(
+    model: nn.Module, inputs: Tensor, *, scope: Scope = "layer", elements: int = 3, generator: torch.Generator
+) -> Description:
+    """The Description of `model`'s group for inputs [B, ...].
+
+    Verified on these inputs, at perturbed weights (see `Trial`). Raises InvalidInput as `rescaling_group` does.
+    """
+    group = rescaling_group(model, inputs, scope=scope)
+    trial = Trial.of(model, inputs, generator=generator)
+    change = group.verify(trial.outputs, trial.state, generator=generator, elements=elements)
+    words = _unit_words(group) if scope == "unit" else _layer_words(group)
+    return Description(scope, group.dimension, tuple(words), group.unknown, change)
+
+
+def _layer_words(group: RescalingGroup) -> Iterator[str]:
+    names = group.names
+    for vector in sparse_basis(np.asarray(group.basis)):
+        yield _words([(names[row], round(float(vector[row]), 6)) for row in np.flatnonzero(vector)], names)
+
+
+def _unit_words(group: RescalingGroup) -> Iterator[str]:
+    """Generators of one unit each, those of the same parameters counted together."""
+    order = {name: place for place, name in enumerate(group.parameters)}
+    owner = np.empty(group.basis.shape[0], dtype=np.int64)
+    for name, arrays in group.places.items():
+        for rows in arrays:
+            owner[np.unique(rows)] = order[name]
+    columns = group.basis.tocsc()  # type: ignore[union-attr]  # sparse for units
+    counts: Counter[tuple[tuple[int, float], ...]] = Counter()
+    for start, stop in itertools.pairwise(columns.indptr):
+        powers = zip(owner[columns.indices[start:stop]].tolist(), columns.data[start:stop].tolist(), strict=True)
+        counts[tuple(sorted({(place, float(np.sign(power))) for place, power in powers}))] += 1
+    for pairs, count in counts.items():
+        first = pairs[0][1]
+        named = [(group.parameters[place], power * first) for place, power in pairs]
+        yield f"{count} x {_words(named, group.parameters)}"
+
+
+def sparse_basis(basis: Array) -> Array:
+    """Vectors [dimension, rows] of small integers, mostly, that span the columns of `basis` and have few entries.
+
+    The reduced echelon form, in which vectors then take others away as long as that makes them shorter, or their
+    entries closer together.
+    """
+    vectors = _echelon(basis.T)
+    improved = True
+    while improved:
+        improved = False
+        for one, other in itertools.permutations(range(len(vectors)), 2):
+            shared = np.flatnonzero((vectors[one] != 0) & (vectors[other] != 0))
+            for factor in np.unique(vectors[one][shared] / vectors[other][shared]):
+                less = vectors[one] - factor * vectors[other]
+                less[np.abs(less) < ROUNDING] = 0.0
+                if _length(less) < _length(vectors[one]):
+                    vectors[one], improved = less, True
+                    break
+    first = [int(np.flatnonzero(vector)[0]) for vector in vectors]
+    scaled = [vector / vector[place] for vector, place in zip(vectors, first, strict=True)]
+    return np.array([scaled[index] for index in np.argsort(first, kind="stable")]).reshape(vectors.shape)
+
+
+def _length(vector: Array) -> tuple[int, int]:
+    places = np.flatnonzero(vector)
+    return len(places), int(places[-1] - places[0])
+
+
+def _echelon(rows: Array) -> Array:
+    """Reduced row echelon form, rows of zeros left out."""
+    rows, done = rows.copy(), 0
+    for column in range(rows.shape[1]):
+        if done == len(rows):
+            break
+        pivot = done + int(np.abs(rows[done:, column]).argmax())
+        if abs(rows[pivot, column]) < ROUNDING:
+            continue
+        rows[[done, pivot]] = rows[[pivot, done]]
+        rows[done] /= rows[done, column]
+        others = np.arange(len(rows)) != done
+        rows[others] -= np.outer(rows[others, column], rows[done])
+        rows[np.abs(rows) < ROUNDING] = 0.0
+        done += 1
+    return rows[:done]
+
+
+def _words(powers: Sequence[tuple[str, float]], names: Sequence[str]) -> str:
+    """'bn1 against conv2': first what grows; modules in place of their parameters where all of these scale alike."""
+    found: dict[str, set[float]] = {}
+    for name, power in powers:
+        found.setdefault(name, set()).add(power)
+    modules: dict[str, list[str]] = {}
+    for name in names:
+        modules.setdefault(_module(name), []).append(name)
+    sides: dict[bool, list[str]] = {True: [], False: []}
+    for module in dict.fromkeys(_module(name) for name in found):
+        members = [name for name in modules[module] if name in found]
+        alike = all(found[name] == found[members[0]] for name in members)
+        whole = bool(module) and alike and len(members) == len(modules[module])
+        for name in members[:1] if whole else members:
+            for power in sorted(found[name]):
+                size = abs(round(power, 6))
+                sides[power > 0].append((module if whole else name) + (f"^{size:g}" if size != 1 else ""))
+    return " against ".join(", ".join(side) for side in sides.values() if side)
+
+
+def _module(name: str) -> str:
+    """'blocks.0.qkv.weight[0:6]' -> 'blocks.0.qkv[0:6]'."""
+    path, rows = re.fullmatch(r"([^\[]*)(\[.*\])?", name).groups("")  # type: ignore[union-attr]  # matches anything
+    module = path.rpartition(".")[0]
+    return module + rows if module else ""
