@@ -30,8 +30,9 @@ class Cell:
     """One measure on one trained network.
 
     data_sha256: the content of the data set. examples: how many training examples the subject holds (None:
-    all that the network was trained on). timed, checked: whether its standalone cost is measured and its value
-    compared with the measure's oracle; neither is part of the key, as neither changes the value.
+    all that the network was trained on). timed, checked, rewritten: whether its standalone cost is measured, its
+    value compared with the measure's oracle, and its change under rewrites that keep the function found; none of
+    these is part of the key, as none changes the value.
     """
 
     measure: Measure
@@ -43,6 +44,7 @@ class Cell:
     device: str
     timed: bool
     checked: bool
+    rewritten: bool
 
     @property
     def key(self) -> str:
@@ -74,6 +76,7 @@ def plan(
     examples: int | None = None,
     timing: int = 1,
     oracle: int = 1,
+    invariance: int = 1,
     data_dir: Path | str | None = None,
     plugins: Sequence[Path] = (),
 ) -> tuple[Cell, ...]:
@@ -82,11 +85,13 @@ def plan(
     Measures, models, data set and cohort are objects or words ('minimum,normalized[diagonal=icml]'); what is
     named twice is planned once.
     examples: measure on so many training examples of each network, None: on all.
-    timing, oracle: on how many networks of each model the standalone cost is measured, and the value checked
-    against the measure's oracle. data_dir: where data sets lie, by default $SHARPBENCH_DATA.
+    timing, oracle, invariance: on how many networks of each model the standalone cost is measured, the value
+    checked against the measure's oracle, and its change under rewrites of the same function found.
+    data_dir: where data sets lie, by default $SHARPBENCH_DATA.
     Loads the data set, whose content is part of every cell's key. Raises InvalidInput, one line.
     """
-    for name, value, least in (("examples", examples, 1), ("timing", timing, 0), ("oracle", oracle, 0)):
+    counts = {"timing": timing, "oracle": oracle, "invariance": invariance}
+    for name, value, least in (("examples", examples, 1), *((name, value, 0) for name, value in counts.items())):
         if value is not None and value < least:
             raise InvalidInput(f"{name}={value} must be at least {least}")
     if not 0 <= seed < 2**64:
@@ -111,6 +116,7 @@ def plan(
             device=place,
             timed=position < timing,
             checked=position < oracle,
+            rewritten=position < invariance,
         )
         for recipe, position in _positions(recipes)
         for measure in chosen_measures

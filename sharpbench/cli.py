@@ -102,6 +102,10 @@ def run(
     oracle: Annotated[
         int, typer.Option(help="Check every measure against its oracle on so many networks of each model.")
     ] = 1,
+    invariance: Annotated[
+        int,
+        typer.Option(help="Find out on so many networks of each model how rewrites of the same function change it."),
+    ] = 1,
     threads: Annotated[
         int | None, typer.Option(help="Threads of torch, fixed and recorded.", show_default="all cores")
     ] = None,
@@ -138,6 +142,7 @@ def run(
         examples=examples,
         timing=timing,
         oracle=oracle,
+        invariance=invariance,
         data_dir=data_dir,
         plugins=plugin or (),
     )

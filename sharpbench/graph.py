@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sharpbench.errors import InvalidInput
 
@@ -55,7 +56,8 @@ def _capture(module: nn.Module, example: Tensor) -> Graph:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch.export's own, about its own pytrees
-            program = torch.export.export(module, (example,)).run_decompositions({})
+            with sdpa_kernel(SDPBackend.MATH):  # others lay out their results differently, and views stand in the graph
+                program = torch.export.export(module, (example,)).run_decompositions({})
     except Exception as error:  # export raises whatever the network's own code does under it
         raise InvalidInput(f"torch.export cannot follow {type(module).__name__}: {_first_line(error)}") from error
     signature = program.graph_signature

@@ -17,7 +17,7 @@ from sharpbench.errors import InvalidInput
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA = 1
+SCHEMA = 2
 Status = Literal["ok", "failed", "skipped", "timeout", "oom"]
 Scalars = Mapping[str, Scalar]
 
@@ -33,6 +33,8 @@ class Record:
     shared_seconds: what the cell took beside the others of its network, shared work charged to the first.
     seconds, gradients, peak_bytes: one standalone call on a fresh subject; seconds over the time of one
         full-data forward and backward in the same process; growth of the peak memory. None: not timed.
+    invariance: kind of rewrite of the same function -> the largest factor by which the value changed, see
+        `invariance`; empty where that was not looked into.
     exact, oracle: what the value should be and how that was found; None where it was not checked.
     Raises ValueError for a field of another type, a nested mapping, a number that is not finite: what could
     be written and then not be read again.
@@ -64,6 +66,7 @@ class Record:
     peak_bytes: int | None = None
     exact: float | None = None
     oracle: str | None = None
+    invariance: Mapping[str, float | None] = field(default_factory=dict)
     environment: Scalars = field(default_factory=dict)
     time: str = ""
     schema: int = SCHEMA
@@ -110,7 +113,8 @@ def _refuse_constant(text: str) -> float:
 _STRING, _NUMBER, _MAPPING = (str,), (int, float), (dict,)
 _TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("key", "measure", "label", "dtype", "device", "status", "time"), _STRING),
-    **dict.fromkeys(("configuration", "recipe", "truth", "data", "details", "parts", "environment"), _MAPPING),
+    **dict.fromkeys(("configuration", "recipe", "truth", "data", "details", "environment"), _MAPPING),
+    **dict.fromkeys(("parts", "invariance"), _MAPPING),
     **dict.fromkeys(("reason", "oracle"), (str, type(None))),
     **dict.fromkeys(
         ("value", "stderr", "low", "high", "shared_seconds", "seconds", "gradients", "peak_bytes", "exact"),
@@ -132,8 +136,9 @@ def _check(name: str, value: object) -> None:
         return
     for key, held in value.items():
         number = isinstance(held, _NUMBER) and not isinstance(held, bool)
-        if not isinstance(key, str) or not is_scalar(held) or (name == "parts" and not number):
-            expected = "numbers" if name == "parts" else "JSON scalars"
+        wrong = (name == "parts" and not number) or (name == "invariance" and not (number or held is None))
+        if not isinstance(key, str) or not is_scalar(held) or wrong:
+            expected = "numbers" if name in ("parts", "invariance") else "JSON scalars"
             raise ValueError(f"field '{name}' holds {key!s:.80}={held!r:.80}; expected finite {expected} by name")
 
 

@@ -19,6 +19,7 @@ from sharpbench.datasets.data import Data, Dataset
 from sharpbench.environment import environment, settle
 from sharpbench.errors import InvalidInput, one_line
 from sharpbench.evaluation import measure
+from sharpbench.invariance import changes
 from sharpbench.member import Member, load_or_train
 from sharpbench.models.model import Model
 from sharpbench.places import cache_folder, data_folder
@@ -155,7 +156,7 @@ def _group(cells: Sequence[Cell], module: nn.Module, data: Data, zoo: Zoo) -> It
     try:
         dtype = getattr(torch, first.dtype)
         subject = member.subject(module, examples=first.examples, dtype=dtype, device=first.device)
-        doubled = subject.to(dtype=torch.float64)  # one for all oracles, which share what they need
+        doubled = subject.to(dtype=torch.float64)  # one for all oracles and rewrites, which share what they need
     except Exception as error:  # weights that are not finite, or a network that runs in training mode alone
         yield from (_lost(_record(cell, data, member), error) for cell in cells)
         return
@@ -172,7 +173,9 @@ def _evaluate(cell: Cell, blank: Record, subject: Subject, doubled: Subject) -> 
         record = _with_estimate(blank, estimate, time.perf_counter() - start)
         if cell.timed:
             record = _with_cost(record, cell, subject)
-        return _with_oracle(record, cell.measure, doubled) if cell.checked else record
+        if cell.checked:
+            record = _with_oracle(record, cell.measure, doubled)
+        return replace(record, invariance=changes(cell.measure, doubled, seed=cell.seed)) if cell.rewritten else record
     except (Exception, SystemExit) as error:  # a measure that raises, or leaves Python, costs its own cell alone
         return _lost(blank, error)
 

@@ -223,7 +223,10 @@ def test_a_plugin_file_offers_every_kind(tmp_path: Path) -> None:
         ({"measures": "trace[samplse=3]"}, r"no parameter 'samplse'; did you mean 'samples'\?"),
         ({"measures": "trace[samples=1.5]"}, "samples=1.5 is no whole number"),
         ({"measures": "trace[samples=1]"}, "samples=1 must be at least 2"),
-        ({"measures": "trace[method=exactly]"}, r"is none of auto, exact, naive, hutchinson; did you mean 'exact'\?"),
+        (
+            {"measures": "trace[method=exactly]"},
+            r"is none of auto, exact, .*, xtrace; did you mean 'exact'\?",
+        ),
         ({"measures": "trace[method=exact"}, "unbalanced brackets"),
         ({"measures": "trace[exact]"}, "'exact' is no parameter=value"),
         ({"models": "lenett"}, r"unknown model 'lenett'; did you mean 'lenet'\?"),

@@ -189,7 +189,7 @@ def test_a_folder_that_cannot_be_written_gets_one_line(tmp_path: Path, cache: st
 
 
 def test_damaged_records_get_one_line(tmp_path: Path, cache: str) -> None:
-    (tmp_path / "records.jsonl").write_text('{"schema":1}\n', encoding="utf-8")
+    (tmp_path / "records.jsonl").write_text('{"schema":2}\n', encoding="utf-8")
     refused(run(tmp_path, cache), "records.jsonl:1", "missing or unknown fields")
 
 

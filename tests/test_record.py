@@ -56,10 +56,10 @@ def changed(**fields: object) -> str:
     [
         ("{", r"f:3: not a JSON record"),
         ("[" * 100_000, r"f:3: not a JSON record"),
-        ("7", r"f:3: record schema 'int', this version reads 1"),
-        (changed(schema=2), r"f:3: record schema 2, this version reads 1"),
+        ("7", r"f:3: record schema 'int', this version reads 2"),
+        (changed(schema=1), r"f:3: record schema 1, this version reads 2"),
         (changed(extra=1), r"f:3: missing or unknown fields: extra"),
-        ('{"schema":1}', r"f:3: missing or unknown fields: configuration, converged"),
+        ('{"schema":2}', r"f:3: missing or unknown fields: configuration, converged"),
         (changed(value="1"), r"f:3: field 'value' holds '1'; expected int or float or NoneType"),
         (changed(value=True), r"f:3: field 'value' holds True"),
         (changed(seed=1.5), r"f:3: field 'seed' holds 1.5; expected int"),

@@ -201,6 +201,7 @@ def _batch_norm(
 
 INSTEAD: dict[object, Callable[..., Any]] = {
     aten.prelu.default: _prelu,
+    aten.view.default: aten.reshape.default,
     aten._native_batch_norm_legit_no_training.default: _batch_norm,
 }
 """Operators that are run as something equal, because torch's derivative of them is wrong or slow under vmap."""

@@ -13,11 +13,11 @@ from rich.text import Text
 from sharpbench.record import Record
 from sharpbench.report.scores import Score
 from sharpbench.report.summaries import environment_text
-from sharpbench.report.text import MISSING, error_text, memory, notes, number, plain, rank_text, tau_text
+from sharpbench.report.text import MISSING, error_text, factor, memory, notes, number, plain, rank_text, tau_text
 
-LEAST_WIDTH = 112  # of a table that goes to a file
-FULL_WIDTH = 106  # of the terminal; narrower ones go without the last columns
-HEADINGS = ("n", "tau", "tau within", "error", "seconds", "grads", "memory", "ok")
+LEAST_WIDTH = 124  # of a table that goes to a file
+FULL_WIDTH = 118  # of the terminal; narrower ones go without the last columns
+HEADINGS = ("n", "tau", "tau within", "error", "layer/unit ×", "seconds", "grads", "memory", "ok")
 DROPPED = 3
 NAME, REASON, NOTES_SHOWN = 40, 160, 12
 
@@ -70,8 +70,9 @@ def _cells(row: Score) -> list[Text]:
     texts = [rank_text(row), name, str(row.networks), *taus]
     if row.kind == "baseline":
         return [Text(text) for text in ["", *texts[1:]]]
-    costs = [error_text(row), _seconds(row), number(row.gradients), memory(row.peak_bytes), f"{row.ok}/{row.total}"]
-    return [Text(text) for text in [*texts, *costs]]
+    changed = "/".join(factor(row.invariance, kind) for kind in ("layer", "unit")) if row.invariance else MISSING
+    costs = [number(row.gradients), memory(row.peak_bytes), f"{row.ok}/{row.total}"]
+    return [Text(text) for text in [*texts, error_text(row), _seconds(row), changed, *costs]]
 
 
 def _seconds(row: Score) -> str:

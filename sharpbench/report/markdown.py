@@ -12,7 +12,7 @@ from sharpbench.record import Record
 from sharpbench.report.markup import cell, table
 from sharpbench.report.scores import Score
 from sharpbench.report.summaries import environment_text
-from sharpbench.report.text import MISSING, error, memory, notes, number, rank_text, tau_text
+from sharpbench.report.text import KINDS, MISSING, error, factor, memory, notes, number, rank_text, tau_text
 
 REASONS_SHOWN = 20
 
@@ -72,19 +72,21 @@ def _board(rows: list[Score], letters: dict[str, str]) -> dict[str, object]:
 def _table(rows: list[Score], letters: dict[str, str]) -> Markup:
     places = sorted({timing.environment for row in rows for timing in row.timings})
     seconds = ["seconds"] if len(places) < 2 else [f"seconds {letters[place]}" for place in places]
+    present = {kind for row in rows for kind in row.invariance}
+    kinds = [kind for kind in KINDS if kind in present]
     header = [
-        "rank", "measure", "n", "tau", "tau within cells", "relative error", *seconds,
+        "rank", "measure", "n", "tau", "tau within cells", "relative error", *(f"{kind} ×" for kind in kinds), *seconds,
         "gradients", "peak memory", "coverage",
     ]  # fmt: skip
     lines: list[list[str]] = []
     for index, row in enumerate(rows):
         if row.partial and not (index and rows[index - 1].partial):
             lines.append(["", "**partial, not ranked**", *[""] * (len(header) - 2)])
-        lines.append(_line(row, places))
+        lines.append(_line(row, places, kinds))
     return table(header, lines, right=set(range(len(header))) - {1})
 
 
-def _line(row: Score, places: list[str]) -> list[str]:
+def _line(row: Score, places: list[str], kinds: list[str]) -> list[str]:
     baseline = row.kind == "baseline"
     name = cell(row.name)
     seconds = {timing.environment: timing.seconds for timing in row.timings}
@@ -95,6 +97,7 @@ def _line(row: Score, places: list[str]) -> list[str]:
         cell(tau_text(row.marginal)),
         cell(tau_text(row.within)),
         "" if baseline else _errors(row),
+        *("" if baseline else factor(row.invariance, kind) for kind in kinds),
         *("" if baseline else number(seconds.get(place)) for place in places or [""]),
         "" if baseline else number(row.gradients),
         "" if baseline else memory(row.peak_bytes),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from sharpbench.record import Record
 from sharpbench.report.baselines import BASELINES, baseline_values
 from sharpbench.report.population import Population, Row, cells, populations
-from sharpbench.report.summaries import Exactness, Failure, Timing, exactness, failures, median, timings
+from sharpbench.report.summaries import Exactness, Failure, Timing, exactness, failures, invariance, median, timings
 from sharpbench.statistics import WITHIN_LEAST, Tau, marginal_tau, shared_ranks, within_tau
 
 Criterion = Literal["within", "marginal"]
@@ -26,7 +26,8 @@ class Score:
     gate); excluded: those that the gate keeps out. complete: every network that passed the gate has a value.
     marginal, within: tau over all networks, and within cells of fixed hyperparameters (in a label-noise cohort:
     of fixed label noise). gradients, peak_bytes: medians over the timed networks. converged: the share of the
-    values whose iteration did. rank: shared where nothing tells rows apart, by the tau that ranked_by names;
+    values whose iteration did. invariance: kind of rewrite -> the largest factor of change, None where there is none
+    (a change of sign). rank: shared where nothing tells rows apart, by the tau that ranked_by names;
     None for baselines, for incomplete rows and for rows without an interval.
     """
 
@@ -44,6 +45,7 @@ class Score:
     within: Tau
     ranked_by: Criterion
     rank: int | None = None
+    invariance: Mapping[str, float | None] = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
     exactness: Exactness | None = None
     timings: tuple[Timing, ...] = ()
@@ -133,6 +135,7 @@ def _measured(population: Population, row: Row, ranked_by: Criterion) -> Score:
         ranked_by=ranked_by,
         failures=failures(row.records.values()),
         exactness=exactness(done),
+        invariance=invariance(done),
         timings=timings(done),
         gradients=median(record.gradients for record in done),
         peak_bytes=median(record.peak_bytes for record in done),

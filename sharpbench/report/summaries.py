@@ -61,6 +61,18 @@ def relative_error(value: float, exact: float) -> float:
     return abs(value - exact) / (abs(exact) or abs(value) or 1.0)
 
 
+def invariance(done: Iterable[Record]) -> dict[str, float | None]:
+    """The largest factor of change by kind of rewrite; None where one record has None: no factor at all."""
+    found: dict[str, list[float | None]] = {}
+    for each in done:
+        for kind, factor in each.invariance.items():
+            found.setdefault(kind, []).append(factor)
+    return {
+        kind: None if None in factors else max(factor for factor in factors if factor is not None)
+        for kind, factors in found.items()
+    }
+
+
 def timings(done: Sequence[Record]) -> tuple[Timing, ...]:
     """The median seconds by environment; seconds of different environments are never put together."""
     seconds: dict[str, list[float]] = {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from sharpbench.report.scores import Score
 from sharpbench.statistics import Tau
 
@@ -40,6 +42,22 @@ def error_text(score: Score) -> str:
         return MISSING
     short = f"{score.exactness.largest:.0e}" if score.exactness.largest else "0"
     return short + ("" if score.exactness.oracle == "definition" else "*")
+
+
+KINDS = ("layer", "unit", "permutation", "attention-rotation")
+"""Kinds of rewrites of the same function, in the order of their columns."""
+UNCHANGED = 1e-6
+"""A factor of change this near to 1 is rounding."""
+
+
+def factor(changes: Mapping[str, float | None], kind: str) -> str:
+    """The largest factor of change under that kind of rewrite; 1 for none, 'sign' where there is no factor."""
+    if kind not in changes:
+        return MISSING
+    value = changes[kind]
+    if value is None:
+        return "sign"
+    return "1" if value <= 1 + UNCHANGED else f"{value:.3g}" if value >= 1.005 else f"1+{value - 1:.0e}"
 
 
 def memory(size: float | None) -> str:

@@ -113,6 +113,11 @@ class Rewrites:
     kind: Kind
     parts: Sequence[Callable[..., dict[str, Tensor]]]
 
+    @property
+    def trivial(self) -> bool:
+        """Whether the network has no rewrite of this kind."""
+        return not any(not isinstance(part, Rescaling) or part.group.dimension for part in self.parts)
+
     def __call__(self, state: State, *, generator: torch.Generator) -> dict[str, Tensor]:
         """`state`, parameters and buffers by name, rewritten at random: same keys, types and devices."""
         moved = dict(state)

@@ -1,0 +1,79 @@
+"""Invariance: by how much a measure changes when the network's weights change and its function does not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import get_args
+
+import torch
+
+from sharpbench.contract import Measure, NotApplicable
+from sharpbench.errors import InvalidInput
+from sharpbench.evaluation import measure
+from sharpbench.subject import Subject
+from sharpbench.symmetry import rewrites
+from sharpbench.symmetry.rewriting import Kind
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+ELEMENTS = 2
+"""Random rewrites of each kind."""
+EXAMPLES = 8
+"""Examples on which a rewrite is seen to leave the function as it is."""
+
+
+def changes(chosen: Measure, subject: Subject, *, seed: int = 0) -> dict[str, float | None]:
+    """Kind of rewrite -> the largest factor, at least 1, by which the value changed under ELEMENTS random ones.
+
+    Kinds: 'layer' and 'unit', rescalings of tensors and of single units; 'permutation' of hidden units;
+    'attention-rotation' of queries and keys; those of which the network has none are left out. None: one value is
+    0 or of the other sign, so that there is no factor, or the measure is not applicable to the rewritten network.
+    The same seed gives the same rewrites to every measure, and the same random numbers to every evaluation. Cost:
+    one evaluation more than there are rewrites.
+    """
+    others = subject.once(rewritten)
+    if not others:
+        return {}
+    before = measure(chosen, subject, seed=seed).value
+    return {kind: _largest(chosen, before, some, seed) for kind, some in others.items()}
+
+
+def rewritten(subject: Subject) -> Mapping[str, tuple[Subject, ...]]:
+    """`subject` at ELEMENTS random other weights of the same function, by kind; none where there is no graph."""
+    generator = torch.Generator().manual_seed(0)
+    state = {**subject.constants, **subject.params}
+    found: dict[str, tuple[Subject, ...]] = {}
+    for kind in KINDS:
+        try:
+            rewrite = rewrites(subject.module, subject.inputs[:EXAMPLES], kind, generator=generator)
+        except InvalidInput:
+            return {}
+        if rewrite.trivial:
+            continue
+        moved = [rewrite(state, generator=generator) for _ in range(ELEMENTS)]
+        found[kind] = tuple(_at(subject, each) for each in moved)
+    return found
+
+
+def _at(subject: Subject, state: Mapping[str, torch.Tensor]) -> Subject:
+    return replace(
+        subject,
+        params={name: state[name] for name in subject.params},
+        constants={name: state[name] for name in subject.constants},
+    )
+
+
+def _largest(chosen: Measure, before: float, others: tuple[Subject, ...], seed: int) -> float | None:
+    factors = []
+    for other in others:
+        try:
+            after = measure(chosen, other, seed=seed).value
+        except NotApplicable:
+            return None
+        if after == before:
+            factors.append(1.0)
+        elif after * before <= 0:
+            return None
+        else:
+            factors.append(max(after / before, before / after))
+    return max(factors)

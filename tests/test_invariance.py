@@ -1,0 +1,134 @@
+"""By how much measures change under rewrites that keep the function: what is invariant, what is not, what has none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import torch
+from sharpbench_measures import Minimum, Trace
+from torch import Tensor, nn
+
+from sharpbench import Measure, NotApplicable, Subject, plan, run
+from sharpbench.contract import Estimate, Invariance
+from sharpbench.evaluation import named
+from sharpbench.invariance import ELEMENTS, changes, rewritten
+from sharpbench.models import SmallMlp
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.qkv, self.head = nn.Linear(3, 4), nn.Linear(4, 12), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:  # [B, T, 3]
+        x = self.embed(x)
+        q, k, v = self.qkv(x).reshape(*x.shape[:2], 3, 2, 2).permute(2, 0, 3, 1, 4)
+        y = nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        return self.head(y.mean(1))
+
+
+class Untraceable(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x) if float(x.sum().item()) < 1e9 else x
+
+
+def subject(module: nn.Module, *shape: int) -> Subject:
+    torch.manual_seed(0)
+    return Subject.from_module(module.double(), torch.randn(9, *shape, dtype=torch.float64), torch.arange(9) % 3)
+
+
+@pytest.fixture(scope="module")
+def chain() -> Subject:
+    torch.manual_seed(1)
+    return subject(nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 3)), 5)
+
+
+def test_rewrites_keep_the_function_and_move_the_weights(chain: Subject) -> None:
+    found = rewritten(chain)
+    assert set(found) == {"layer", "unit", "permutation"}
+    before = chain.apply(chain.params, chain.inputs)
+    for others in found.values():
+        assert len(others) == ELEMENTS
+        for other in others:
+            torch.testing.assert_close(other.apply(other.params, other.inputs), before, rtol=1e-11, atol=1e-12)
+            assert not torch.allclose(other.params["2.weight"], chain.params["2.weight"])
+
+
+@pytest.mark.parametrize("word", ["trace", "fisher-rao", "normalized", "minimum", "minimum[scope=unit]", "ggn-trace"])
+def test_measures_are_as_invariant_as_they_say(word: str, chain: Subject) -> None:
+    found = changes(named(word), chain)
+    said = named(word).invariances()
+    for kind, factor in found.items():
+        assert factor is not None
+        # trace[method=auto] samples on other networks, so that it does not say that permutations leave it
+        assert (factor < 1 + 1e-8) == (kind in said or (word == "trace" and kind == "permutation")), (kind, factor)
+
+
+def test_attention_has_rotations() -> None:
+    torch.manual_seed(0)
+    found = changes(named("ggn-trace"), subject(Attention(), 5, 3))
+    assert set(found) >= {"layer", "unit", "attention-rotation"}
+    assert found["layer"] is not None
+    assert found["layer"] > 1.01
+
+
+def test_a_network_without_a_graph_has_none() -> None:
+    assert changes(named("trace"), subject(Untraceable(), 5)) == {}
+
+
+@dataclass(frozen=True)
+class Signed(Measure):
+    """The first weight: it has no factor where it changes its sign, and none where it is 0."""
+
+    name: ClassVar[str] = "signed"
+    title: ClassVar[str] = "first weight of the second layer"
+    source: ClassVar[str] = "tests"
+    fails: bool = False
+
+    def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
+        weight = subject.params["2.weight"]
+        if self.fails and float(weight.flatten()[0]) != Signed.first:
+            raise NotApplicable("not here")
+        return Estimate(float(weight.flatten()[0]))
+
+    first: ClassVar[float] = 0.0
+
+    def exact(self, subject: Subject) -> float | None:
+        return None
+
+    def invariances(self) -> frozenset[Invariance]:
+        return frozenset()
+
+
+def test_what_has_no_factor(chain: Subject) -> None:
+    Signed.first = float(chain.params["2.weight"].flatten()[0])
+    moved = [float(other.params["2.weight"].flatten()[0]) for other in rewritten(chain)["permutation"]]
+    assert (changes(Signed(), chain)["permutation"] is None) == any(value * Signed.first < 0 for value in moved)
+    assert changes(Signed(), chain)["layer"] == pytest.approx(
+        max(
+            max(value / Signed.first, Signed.first / value)
+            for value in (float(other.params["2.weight"].flatten()[0]) for other in rewritten(chain)["layer"])
+        )
+    )
+    assert changes(Signed(fails=True), chain) == {"layer": None, "unit": None, "permutation": None}
+    zero = chain.with_params({**chain.params, "2.weight": torch.zeros_like(chain.params["2.weight"])})
+    assert changes(Signed(), zero)["layer"] == 1.0
+
+
+def test_records_hold_it_for_as_many_networks_as_asked(tmp_path: Path) -> None:
+    cells = plan(
+        [Trace(), Minimum()], [SmallMlp()], cohort="label-noise[ratios=2,seeds=2,train_size=64]", invariance=1, timing=0
+    )
+    found = list(run(cells[:4], cache_dir=tmp_path))
+    assert [bool(record.invariance) for record in found] == [True, True, False, False]
+    trace, minimum = (record.invariance for record in found[:2])
+    assert minimum["layer"] == pytest.approx(1, abs=1e-7)
+    assert (trace["layer"] or 0) > 1.01
+    assert (minimum["unit"] or 0) > 1.001
