@@ -22,6 +22,8 @@ Index = NDArray[np.int64]
 GRADIENT = 1e-12
 STEPS = 200
 SWEEPS = 30
+FALL = 1e-3
+"""Newton's method takes over where a sweep lowers the sum by less than this share."""
 GROUPS = 1000
 """Up to so many layers their joint moves are solved for directly, to condition the rest."""
 PROGRAMME = 50_000
@@ -58,10 +60,7 @@ def balance_terms(terms: Terms) -> Balanced:
     """
     live, gone = _live(terms)
     total = _Sum(terms.potentials, live)
-    u = np.zeros(terms.potentials.shape[1])
-    for _ in range(SWEEPS):
-        u = total.swept(u)
-    u, gradient, gap, steps = _newton(total, u)
+    u, gradient, gap, steps = _newton(total, _swept(total, np.zeros(terms.potentials.shape[1])))
     z = terms.potentials @ u
     parts = {block.name: _value(block, z) for block in live}
     return Balanced(sum(parts.values()), parts, u, gradient, gap, gone, steps)
@@ -173,17 +172,30 @@ class _Sum:
             total[np.ix_(lower, upper)] += shared.T
         return np.asarray(4 * (self.together.T @ total @ self.together))
 
-    def swept(self, u: Array) -> Array:
-        """Every potential moved half of the way to the balance of its own terms, or not if that raises the sum.
+    def halfway(self, u: Array, point: _Point) -> Array:
+        """Every potential moved half of the way to the balance of its own terms.
 
-        With two units in each exponent it never does: exp(-2 (x - y)) is at most the mean of exp(-4 x) and exp(4 y).
+        With two units in each exponent no sum rises: exp(-2 (x - y)) is at most the mean of exp(-4 x) and exp(4 y).
         """
-        point = self.at(u)
         up, down = self.up @ point.sums, self.down @ point.sums
         both = (up > 0) & (down > 0)
         moved = u.copy()
         moved[both] += np.log(up[both] / down[both]) / 8
-        return moved if self.at(moved).value <= point.value else u
+        return moved
+
+
+def _swept(total: _Sum, u: Array) -> Array:
+    """Balanced roughly: sweeps over all potentials, as long as each takes away a share of the sum."""
+    point = total.at(u)
+    for _ in range(SWEEPS):
+        moved = total.halfway(u, point)
+        following = total.at(moved)
+        if following.value > point.value:
+            break
+        gain, u, point = point.value - following.value, moved, following
+        if gain < FALL * point.value:
+            break
+    return u
 
 
 def _newton(total: _Sum, u: Array) -> tuple[Array, float, float, int]:
