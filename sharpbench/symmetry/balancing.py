@@ -6,15 +6,14 @@ u_o - u_i. Attention makes the graph signed: where a query channel has u, its ke
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array, csr_array, vstack
-from scipy.sparse.csgraph import connected_components
+from scipy.sparse import coo_array, csr_array
 
-from sharpbench.symmetry.minimisation import vanishing
+from sharpbench.symmetry.arrows import live_blocks
 from sharpbench.symmetry.terms import Block, Terms, distinct
 
 Array = NDArray[np.float64]
@@ -22,10 +21,10 @@ Index = NDArray[np.int64]
 GRADIENT = 1e-12
 STEPS = 200
 SWEEPS = 30
+FALL = 1e-3
+"""Newton's method takes over where a sweep lowers the sum by less than this share."""
 GROUPS = 1000
 """Up to so many layers their joint moves are solved for directly, to condition the rest."""
-PROGRAMME = 50_000
-"""Terms up to which a linear programme is asked for what vanishes, where exponents have more than two units."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,20 +55,12 @@ def balance_terms(terms: Terms) -> Balanced:
     which every potential goes some way to the balance of its own terms, and Newton steps to the end. A step of
     conjugate gradients costs two products with every block; 100,000 units take seconds to a minute.
     """
-    live, gone = _live(terms)
+    live, gone = live_blocks(terms)
     total = _Sum(terms.potentials, live)
-    u = np.zeros(terms.potentials.shape[1])
-    for _ in range(SWEEPS):
-        u = total.swept(u)
-    u, gradient, gap, steps = _newton(total, u)
+    u, gradient, gap, steps = _newton(total, _swept(total, np.zeros(terms.potentials.shape[1])))
     z = terms.potentials @ u
     parts = {block.name: _value(block, z) for block in live}
     return Balanced(sum(parts.values()), parts, u, gradient, gap, gone, steps)
-
-
-def _single(block: Block) -> bool:
-    """Whether it has one potential an entry."""
-    return len(block.columns) == 1 and not block.columns[0]
 
 
 def _value(block: Block, z: Array) -> float:
@@ -96,7 +87,7 @@ class _Sum:
         self.weights = np.zeros(potentials.shape[0])
         self.matrices = []
         for block in blocks:
-            if _single(block):
+            if block.single:
                 np.add.at(self.weights, block.rows, block.values[:, 0])
             else:
                 self.matrices.append(block)
@@ -173,17 +164,30 @@ class _Sum:
             total[np.ix_(lower, upper)] += shared.T
         return np.asarray(4 * (self.together.T @ total @ self.together))
 
-    def swept(self, u: Array) -> Array:
-        """Every potential moved half of the way to the balance of its own terms, or not if that raises the sum.
+    def halfway(self, u: Array, point: _Point) -> Array:
+        """Every potential moved half of the way to the balance of its own terms.
 
-        With two units in each exponent it never does: exp(-2 (x - y)) is at most the mean of exp(-4 x) and exp(4 y).
+        With two units in each exponent no sum rises: exp(-2 (x - y)) is at most the mean of exp(-4 x) and exp(4 y).
         """
-        point = self.at(u)
         up, down = self.up @ point.sums, self.down @ point.sums
         both = (up > 0) & (down > 0)
         moved = u.copy()
         moved[both] += np.log(up[both] / down[both]) / 8
-        return moved if self.at(moved).value <= point.value else u
+        return moved
+
+
+def _swept(total: _Sum, u: Array) -> Array:
+    """Balanced roughly: sweeps over all potentials, as long as each takes away a share of the sum."""
+    point = total.at(u)
+    for _ in range(SWEEPS):
+        moved = total.halfway(u, point)
+        following = total.at(moved)
+        if following.value > point.value:
+            break
+        gain, u, point = point.value - following.value, moved, following
+        if gain < FALL * point.value:
+            break
+    return u
 
 
 def _newton(total: _Sum, u: Array) -> tuple[Array, float, float, int]:
@@ -246,104 +250,3 @@ def _conditioner(total: _Sum, point: _Point) -> Callable[[Array], Array]:
         return inverse * residual + (coarse @ np.bincount(groups, residual, len(coarse)))[groups]
 
     return condition
-
-
-def _live(terms: Terms) -> tuple[list[Block], dict[str, int] | None]:
-    """The blocks without the terms that can be driven to 0 together, and how many these are by parameter."""
-    many = np.diff(terms.potentials.indptr)
-    if any((many[block.rows].max() + many[block.columns].max()) > 2 for block in terms.blocks):
-        return _live_by_programme(terms)
-    literals = _Literals(terms.potentials)
-    arrows = [np.empty((2, 0), dtype=np.int64)]
-    hubs = literals.count
-    for block in terms.blocks:
-        for more in literals.arrows(block, hubs):
-            arrows.append(more)
-            hubs = max(hubs, int(more.max(initial=0)) + 1)
-    sources, sinks = np.concatenate(arrows, axis=1)
-    graph = coo_array((np.ones(len(sources), dtype=np.int8), (sources, sinks)), shape=(hubs, hubs))
-    _, part = connected_components(graph.tocsr(), connection="strong")
-    return _kept(terms, [literals.inside(block, part) for block in terms.blocks])
-
-
-def _kept(terms: Terms, inside: list[NDArray[np.bool_]]) -> tuple[list[Block], dict[str, int]]:
-    live, found = [], {}
-    for block, held in zip(terms.blocks, inside, strict=True):
-        gone = int(np.count_nonzero((block.values > 0) & ~held))
-        if gone:
-            found[block.name] = gone
-            block = Block(block.name, np.where(held, block.values, 0.0), block.rows, block.columns)
-        live.append(block)
-    return live, found
-
-
-class _Literals:
-    """Nodes for u_j, for -u_j and for 0; a term d exp(-2 (x - y)) is an arrow from x to y, and from -y to -x:
-    along a direction in which no term grows, x does not fall below y."""
-
-    def __init__(self, potentials: csr_array) -> None:
-        size = potentials.shape[1]
-        counts, starts = np.diff(potentials.indptr), potentials.indptr[:-1]
-        self.size, self.count = size, 2 * size + 1
-        self.first = np.full(potentials.shape[0], 2 * size)
-        self.second = np.full(potentials.shape[0], 2 * size)
-        signed = potentials.indices + np.where(potentials.data > 0, 0, size)
-        self.first[counts > 0] = signed[starts[counts > 0]]
-        self.second[counts > 1] = signed[starts[counts > 1] + 1]
-
-    def negative(self, nodes: Index) -> Index:
-        """-x for each x."""
-        return np.where(nodes == 2 * self.size, nodes, (nodes + self.size) % max(2 * self.size, 1))
-
-    def ends(self, block: Block) -> tuple[Index, Index]:
-        """x by row and y by column, so that exponents are x - y."""
-        if _single(block):
-            return self.first[block.rows], self.negative(self.second[block.rows])
-        return self.first[block.rows], self.negative(self.first[block.columns])
-
-    def arrows(self, block: Block, hub: int) -> Iterator[Index]:
-        """Arrows for all terms above 0; where they fill a matrix, through a hub instead of one for each entry."""
-        x, y = self.ends(block)
-        positive = block.values > 0
-        if _single(block):
-            yield from self._both(x[positive[:, 0]], y[positive[:, 0]])
-            return
-        rows, columns = positive.any(1), positive.any(0)
-        if rows.any() and positive[np.ix_(rows, columns)].all():
-            x, y = x[rows], y[columns]
-            yield np.stack((x, np.full(len(x), hub)))
-            yield np.stack((np.full(len(y), hub), y))
-            yield np.stack((self.negative(y), np.full(len(y), hub + 1)))
-            yield np.stack((np.full(len(x), hub + 1), self.negative(x)))
-        else:
-            row, column = np.nonzero(positive)
-            yield from self._both(x[row], y[column])
-
-    def _both(self, x: Index, y: Index) -> Iterator[Index]:
-        yield np.stack((x, y))
-        yield np.stack((self.negative(y), self.negative(x)))
-
-    def inside(self, block: Block, part: NDArray[np.int32]) -> NDArray[np.bool_]:
-        """Which entries are arrows within one part."""
-        x, y = self.ends(block)
-        if _single(block):
-            return np.asarray(part[x] == part[y])[:, None]
-        return np.asarray(part[x][:, None] == part[y][None, :])
-
-
-def _live_by_programme(terms: Terms) -> tuple[list[Block], dict[str, int] | None]:
-    """The same for any exponents, by a linear programme."""
-    places = [np.nonzero(block.values > 0) for block in terms.blocks]
-    if sum(len(row) for row, _ in places) > PROGRAMME:
-        return list(terms.blocks), None
-    X = terms.potentials
-    exponents = [
-        X[block.rows[row]] + X[block.columns[column]] for block, (row, column) in zip(terms.blocks, places, strict=True)
-    ]
-    gone, inside, start = vanishing(csr_array(vstack(exponents))), [], 0
-    for block, (row, column) in zip(terms.blocks, places, strict=True):
-        held = np.ones(block.values.shape, dtype=bool)
-        held[row, column] = ~gone[start : start + len(row)]
-        start += len(row)
-        inside.append(held)
-    return _kept(terms, inside)

@@ -21,23 +21,14 @@ from torch import Tensor, fx, nn
 
 from sharpbench.graph import Graph, capture
 from sharpbench.symmetry import layout
+from sharpbench.symmetry.contractions import attention as scaled_attention
+from sharpbench.symmetry.contractions import convolved as scaled_convolution
 from sharpbench.symmetry.elimination import merge
 from sharpbench.symmetry.flow import GROUND, Axes, Flow, Scale
 from sharpbench.symmetry.group import SCOPES, RescalingGroup, Scope, group_of
 from sharpbench.symmetry.layout import Places
-from sharpbench.symmetry.rules import (
-    RULES,
-    Operation,
-    Result,
-    Rule,
-    alike,
-    convolutions,
-    flow_of,
-    passes,
-    pinned,
-)
-from sharpbench.symmetry.rules import attention as scaled_attention
-from sharpbench.symmetry.rules import convolved as scaled_convolution
+from sharpbench.symmetry.operation import Operation, Result, Rule, alike, passes, pinned
+from sharpbench.symmetry.rules import RULES, convolutions, flow_of
 from sharpbench.symmetry.trial import Trial, evaluating
 
 Kind = Literal["layer", "unit", "permutation", "attention-rotation"]

@@ -29,6 +29,11 @@ class Block:
     rows: Places
     columns: Places
 
+    @property
+    def single(self) -> bool:
+        """Whether it has one potential an entry."""
+        return len(self.columns) == 1 and not self.columns[0]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Terms:

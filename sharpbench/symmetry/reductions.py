@@ -1,0 +1,77 @@
+"""Reductions: rules of operators that work along axes, and of norms."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from sharpbench.symmetry import layout
+from sharpbench.symmetry.entrywise import added
+from sharpbench.symmetry.flow import GROUND, times
+from sharpbench.symmetry.layout import Places
+from sharpbench.symmetry.operation import Operation, Result, Rule, alike, each, pinned
+
+
+def reduced(degree: float = 1.0) -> Rule:
+    """mean, sum, amax: alike along the axes that go, homogeneous of that degree."""
+
+    def rule(op: Operation) -> Result:
+        gone = op.axes()
+        if op.get("ord") == 0 or op.get("p") == 0:
+            return pinned(op)  # counts
+        scale = times(degree, op.flow.constant(op.scale(op.first), gone))
+        if op.get("keepdim"):
+            return scale
+        return each(
+            scale, lambda places: places.reshape([n for axis, n in enumerate(places.shape) if axis not in gone])
+        )
+
+    return rule
+
+
+def extreme(op: Operation) -> Result:
+    """max and min: of two tensors, over everything, or along an axis with the places as a second result."""
+    if op.get("other") is not None:
+        return added(op)
+    result = reduced()(op)
+    return result if isinstance(op.node.meta["val"], Tensor) or isinstance(result, list) else [result, GROUND]
+
+
+def over(count: int) -> Rule:
+    """Pools, interpolation, unfolding: alike along the last axes."""
+
+    def rule(op: Operation) -> Result:
+        axes = len(op.size(op.first))
+        scale = op.flow.constant(op.scale(op.first), range(axes - count, axes))
+        return scale if isinstance(op.node.meta["val"], Tensor) else [scale, GROUND]
+
+    return rule
+
+
+def along(op: Operation) -> Result:
+    """cumsum, index_select: alike along the axis that is worked on, which stays."""
+    return op.flow.constant(op.scale(op.first), op.axes())
+
+
+def uniform(op: Operation) -> Result:
+    """Linear in the first argument, in ways not looked into: alike everywhere."""
+    scale = op.flow.constant(op.scale(op.first), range(len(op.size(op.first))))
+    return each(scale, lambda places: places.reshape([1] * len(op.shape)))
+
+
+def normalised(op: Operation) -> Result:
+    """Norm layers: the input keeps its scale, the result has that of weight and bias.
+
+    Running statistics are buffers. Weight and bias lie along axis 1, or along the last axes (layer norm).
+    """
+    op.flow.vanish(op.scale("input"))
+    trailing = op.get("normalized_shape") is not None
+    affine = [op.get(name) for name in ("weight", "bias")]
+    axes = len(op.shape)
+
+    def placed(places: Places) -> Places:
+        return layout.lift(places if trailing else places.reshape(-1, *[1] * (axes - 2)), axes)
+
+    weight, *bias = [each(op.flow.of(node), placed) for node in affine[: 2 if affine[1] is not None else 1]]
+    result = alike(op, [weight, *bias])
+    value = op.node.meta["val"]
+    return result if isinstance(value, Tensor) else [result, *(GROUND for _ in value[1:])]
