@@ -15,10 +15,10 @@ from sharpbench.report.scores import Score
 from sharpbench.report.summaries import environment_text
 from sharpbench.report.text import MISSING, error_text, factor, memory, notes, number, plain, rank_text, tau_text
 
-LEAST_WIDTH = 124  # of a table that goes to a file
-FULL_WIDTH = 118  # of the terminal; narrower ones go without the last columns
-HEADINGS = ("n", "tau", "tau within", "error", "layer/unit ×", "seconds", "grads", "memory", "ok")
-DROPPED = 3
+LEAST_WIDTH = 120  # of a table that goes to a file
+FULL_WIDTH = 114  # of the terminal; narrower ones go without the last columns
+HEADINGS = ("n", "tau", "tau within", "error", "seconds", "change", "grads", "memory", "ok")
+DROPPED = 4
 NAME, REASON, NOTES_SHOWN = 40, 160, 12
 
 
@@ -89,6 +89,8 @@ def _remarks(rows: list[Score]) -> list[str]:
     lines += [f"{plain(reason, REASON)}: {_names(names)}" for reason, names in notes(measured)]
     if any(row.exactness is not None and row.exactness.oracle != "definition" for row in rows):
         lines.append("* against the float64 engine, not the definition")
+    if any(row.invariance for row in rows):
+        lines.append("change: by which factor, when layers / single units are rescaled and the function stays")
     failed = [
         f"{plain(row.name, NAME)}, {each.count} {plain(each.status, NAME)}: {plain(each.reason, REASON)}"
         for row in measured

@@ -36,7 +36,7 @@ def test_the_table_holds_the_rows(records: MakeMany) -> None:
     assert "environment: cores 2, processor P 1" in text
 
 
-@pytest.mark.parametrize("width", [118, 120])
+@pytest.mark.parametrize("width", [114, 120])
 def test_a_row_is_a_line_in_terminals_of_usual_width(width: int, records: MakeMany) -> None:
     lines = shown(records(), width=width, terminal=True).splitlines()
     assert max(map(len, lines)) <= width

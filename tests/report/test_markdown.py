@@ -42,11 +42,11 @@ def test_the_page_shows_every_row_and_says_that_it_is_generated(records: MakeMan
     assert "an interval needs 5: good, confounded, useless" in text
     header, _, first, *others = rows(text)[9:]
     assert header == [
-        "rank", "measure", "n", "tau", "tau within cells", "relative error", "seconds",
+        "rank", "measure", "n", "tau", "tau within cells", "relative error", "layer ×", "unit ×", "seconds",
         "gradients", "peak memory", "coverage",
     ]  # fmt: skip
     assert first[:3] == ["1", "good", "25"]
-    assert first[5:] == ["3.0e-10", "0.0123", "2.5", "12.3 MB", "25/25"]
+    assert first[5:] == ["3.0e-10", "1", "3.4", "0.0123", "2.5", "12.3 MB", "25/25"]
     assert re.fullmatch(r"0\.\d\d \\\[0\.\d\d, 1\.00\\\]", first[4])
     assert [row[:2] for row in others[2:]] == [
         ["", "*label noise*"],
@@ -100,8 +100,8 @@ def test_seconds_of_different_environments_have_columns_of_their_own(records: Ma
     ]
     text = page(found)
     header, _, *lines = rows(text)
-    assert header[6:8] == ["seconds A", "seconds B"]
-    seconds = {line[1]: line[6:8] for line in lines}
+    assert header[8:10] == ["seconds A", "seconds B"]
+    seconds = {line[1]: line[8:10] for line in lines}
     assert seconds["good"] == ["0.0123", "-"]
     assert seconds["useless"] == ["-", "0.5"]
     assert "- B: processor Q\n" in text
