@@ -48,8 +48,21 @@ def capture(module: nn.Module, example: Tensor) -> Graph:
 
 def _structure(module: nn.Module) -> tuple[object, ...]:
     """What a user may change about a module without making a new one: its parts, their modes, what is tied."""
-    parts = tuple((name, type(part), part.training, part.extra_repr()) for name, part in module.named_modules())
+    parts = tuple(
+        (name, type(part), part.training, part.extra_repr(), _attributes(part)) for name, part in module.named_modules()
+    )
     return parts, tuple(_first_names(module.named_parameters).items())
+
+
+def _attributes(part: nn.Module) -> tuple[object, ...]:
+    """What its code may read: numbers and texts by value, functions by identity; and its hooks."""
+    plain = (bool, int, float, str, type(None))
+    read = {
+        key: value if isinstance(value, plain) else id(value)
+        for key, value in vars(part).items()
+        if isinstance(value, plain) or callable(value)
+    }
+    return tuple(read.items()), tuple(part._forward_hooks), tuple(part._forward_pre_hooks)
 
 
 def _capture(module: nn.Module, example: Tensor) -> Graph:
@@ -62,7 +75,6 @@ def _capture(module: nn.Module, example: Tensor) -> Graph:
         raise InvalidInput(f"torch.export cannot follow {type(module).__name__}: {_first_line(error)}") from error
     signature = program.graph_signature
     nodes = {node.name: node for node in program.graph.nodes}
-    (output,) = [node for node in program.graph.nodes if node.op == "output"]
     return Graph(
         nodes=tuple(node for node in program.graph.nodes if node.op == "call_function"),
         parameters=_used(nodes, signature.inputs_to_parameters, _first_names(module.named_parameters)),
@@ -73,7 +85,7 @@ def _capture(module: nn.Module, example: Tensor) -> Graph:
             if nodes[place].users
         },
         inputs=tuple(nodes[place] for place in signature.user_inputs if isinstance(place, str)),
-        outputs=tuple(node for node in output.all_input_nodes),
+        outputs=tuple(nodes[name] for name in signature.user_outputs if name in nodes),  # not what it writes into
     )
 
 

@@ -188,6 +188,8 @@ def _lost(blank: Record, error: BaseException) -> Record:
             return replace(blank, status="skipped", reason=text)
         case MemoryError() | torch.OutOfMemoryError():
             return replace(blank, status="oom", reason=text or "out of memory")
+        case RuntimeError() if "can't allocate memory" in text:  # the CPU's allocator raises a plain one
+            return replace(blank, status="oom", reason=text)
         case InvalidInput():
             return replace(blank, status="failed", reason=text)
         case _:

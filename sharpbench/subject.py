@@ -101,8 +101,9 @@ class Subject:
 
     def apply(self, params: Params, inputs: Tensor) -> Tensor:
         """Logits [B, C] of `inputs` [B, ...] under `params`: pure, differentiable, vmappable."""
+        held = {key: value.clone() for key, value in self.constants.items()}  # some networks write into their buffers
         with _evaluating(self.module):
-            return cast(Tensor, torch.func.functional_call(self.module, {**self.constants, **params}, (inputs,)))
+            return cast(Tensor, torch.func.functional_call(self.module, {**held, **params}, (inputs.clone(),)))
 
     def loss(self, params: Params) -> Tensor:
         """L(params), a scalar: the mean of the criterion over all n examples."""
@@ -182,15 +183,19 @@ class Subject:
 def _evaluating(module: nn.Module) -> Iterator[None]:
     """Eval mode inside, every submodule's own mode afterwards, also when something raises.
 
-    Attention runs on the one back end that can be differentiated twice and forward.
+    Attention runs on the one back end that can be differentiated twice and forward, transformer layers not by
+    the operators that fuse a whole one, which cannot.
     """
     training = [part for part in module.modules() if part.training]
+    fused = torch.backends.mha.get_fastpath_enabled()
     for part in training:
         part.training = False
     try:
+        torch.backends.mha.set_fastpath_enabled(False)
         with sdpa_kernel(SDPBackend.MATH):
             yield
     finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
         for part in training:
             part.training = True
 

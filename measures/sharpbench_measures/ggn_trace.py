@@ -11,6 +11,7 @@ from sharpbench import Estimate, InvalidInput, Measure, NotApplicable, Subject
 from sharpbench.contract import Invariance
 from sharpbench.curvature import (
     DENSE_LIMIT,
+    check_samples,
     exact_traces,
     hutchinson_trace,
     hutchpp_trace,
@@ -18,6 +19,7 @@ from sharpbench.curvature import (
     sketched_traces,
     xtrace,
 )
+from sharpbench_measures.trace import LEAST
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,9 @@ class GgnTrace(Measure):
     columns: int = 4
 
     def __post_init__(self) -> None:
-        if self.samples < 2:
-            raise InvalidInput(f"samples={self.samples} must be at least 2, or there is no standard error")
-        if self.top < 1 or self.columns < 2:
-            raise InvalidInput(f"top={self.top}, columns={self.columns}: need top >= 1 and columns >= 2")
+        check_samples(self.samples, least=LEAST.get(self.method, 2))
+        if self.top < 1 or not 2 <= self.columns <= 1000:
+            raise InvalidInput(f"top={self.top}, columns={self.columns}: need top >= 1 and 2 <= columns <= 1000")
 
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
         """See Measure; deterministic with method=exact."""

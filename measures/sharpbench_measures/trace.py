@@ -12,6 +12,7 @@ from sharpbench.contract import Invariance
 from sharpbench.curvature import (
     DENSE_LIMIT,
     certificate,
+    check_samples,
     exact_traces,
     hutchinson_trace,
     hutchpp_trace,
@@ -19,6 +20,9 @@ from sharpbench.curvature import (
     trace_estimate,
     xtrace,
 )
+
+LEAST = {"hutchpp": 6, "xtrace": 4}
+"""Products from which a method has a standard error; 2 elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +56,9 @@ class Trace(Measure):
     precision: float | None = None
 
     def __post_init__(self) -> None:
-        if self.samples < 2:
-            raise InvalidInput(f"samples={self.samples} must be at least 2, or there is no standard error")
         if self.precision is not None and self.method not in ("auto", "hutchinson"):
             raise InvalidInput(f"precision={self.precision} goes with method=auto or hutchinson, not {self.method}")
-        if self.precision is not None and not (self.precision > 0 and self.samples >= 30):
-            raise InvalidInput(
-                f"precision={self.precision} with samples={self.samples}: needs precision > 0 and samples >= 30"
-            )
+        check_samples(self.samples, self.precision, least=LEAST.get(self.method, 2))
 
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
         """See Measure; deterministic where nothing is sampled."""

@@ -4,6 +4,7 @@ from sharpbench.curvature.certificate import certificate, unused
 from sharpbench.curvature.dense import MATRIX_LIMIT, dense_ggn, dense_hessian
 from sharpbench.curvature.hutchinson import DiagonalEstimate, hutchinson_diagonal, hutchinson_trace
 from sharpbench.curvature.implicit import Matrix, matrix
+from sharpbench.curvature.interval import check as check_samples
 from sharpbench.curvature.lanczos import Density, Eigenvalues, spectral_density, top_eigenvalues
 from sharpbench.curvature.products import ggnvp, hvp
 from sharpbench.curvature.projection import hutchpp_trace, xtrace
@@ -20,6 +21,7 @@ __all__ = [
     "Eigenvalues",
     "Matrix",
     "certificate",
+    "check_samples",
     "dense_ggn",
     "dense_hessian",
     "exact_diagonal",

@@ -15,6 +15,7 @@ from typing import cast
 
 from torch import Tensor, fx
 
+from sharpbench.curvature.network import faithful_graph
 from sharpbench.curvature.operators import ADDED, AFFINE, AFFINE_IN, CONSTANT, PIECEWISE, PRODUCTS
 from sharpbench.errors import InvalidInput
 from sharpbench.graph import Graph
@@ -41,7 +42,7 @@ def certificate(subject: Subject) -> dict[str, tuple[str, ...]]:
     are 0 (`unused` names those).
     """
     try:
-        broken = _read(subject.graph).broken
+        broken = _read(faithful_graph(subject)).broken
     except InvalidInput as error:
         return dict.fromkeys(subject.params, (str(error),))
     return {name: tuple(sorted(broken.get(name, ()))) for name in subject.params}
@@ -50,7 +51,7 @@ def certificate(subject: Subject) -> dict[str, tuple[str, ...]]:
 def unused(subject: Subject) -> tuple[str, ...]:
     """The measured parameters that the logits do not depend on; none are known without a captured graph."""
     try:
-        used = _read(subject.graph).all
+        used = _read(faithful_graph(subject)).all
     except InvalidInput:
         return ()
     return tuple(name for name in subject.params if name not in used)

@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from sharpbench.curvature.mapping import mapped
 from sharpbench.curvature.network import network
 from sharpbench.curvature.products import ggnvp, hvp
 from sharpbench.errors import InvalidInput
@@ -37,8 +38,7 @@ class Matrix:
 
     def __matmul__(self, vectors: Tensor) -> Tensor:
         """The products [P, m] with the columns of `vectors` [P, m], some at a time."""
-        product: Tensor = torch.func.vmap(self.product, in_dims=1, out_dims=1, chunk_size=self.together)(vectors)
-        return product
+        return mapped(self.product, vectors.T, self.together).T
 
 
 def matrix(subject: Subject, kind: Kind = "hessian") -> Matrix:

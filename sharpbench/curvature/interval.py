@@ -17,20 +17,26 @@ from sharpbench.errors import InvalidInput
 
 LEAST = 30
 """Samples before a precision may stop the sampling: earlier, a small standard error is luck."""
+FEW = 16
+"""Samples below which no interval is stated: it would cover too seldom."""
+MOST = 1_000_000
+"""Samples that may be asked for."""
 LIMIT = 50_000
 """Samples after which a precision that was not reached is given up."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mean:
-    """value; stderr, its standard error; interval, of 95 %."""
+    """value; stderr, its standard error; interval, of 95 %, None from so few samples that it would not be."""
 
     value: float
     stderr: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
 
     def within(self, precision: float) -> bool:
         """Whether neither end of the interval is further away than this share of the value."""
+        if self.interval is None:
+            return False
         low, high = self.interval
         return max(self.value - low, high - self.value) <= precision * abs(self.value)
 
@@ -48,6 +54,8 @@ def mean_of(groups: Collection[Tensor], exact: float = 0.0) -> Mean:
     if variance <= 0:
         return Mean(value, 0.0, (value, value))
     stderr = math.sqrt(variance)
+    if min(len(each) for each in samples) < FEW:
+        return Mean(value, stderr, None)
     freedom = variance**2 / sum(each**2 / degrees for each, degrees in variances)
     cubes = sum(float((each - each.mean()).pow(3).mean()) / len(each) ** 2 for each in samples)
     skewness, quantile = cubes / stderr**3, float(student.ppf(0.975, freedom))
@@ -61,10 +69,12 @@ def next_round(first: int, drawn: int) -> int:
     return max(first, drawn) // 4 or 1
 
 
-def check(samples: int, precision: float | None) -> None:
-    """Raises InvalidInput for numbers of samples that give no interval, or none that a precision may rest on."""
-    if samples < 2:
-        raise InvalidInput(f"samples={samples} must be at least 2, or there is no standard error")
+def check(samples: int, precision: float | None = None, *, least: int = 2) -> None:
+    """Raises InvalidInput for numbers of samples that give no standard error, or none that a precision may rest on."""
+    if not least <= samples <= MOST:
+        raise InvalidInput(
+            f"samples={samples} must be at least {least}, or there is no standard error, and at most {MOST:,}"
+        )
     if precision is not None and not (precision > 0 and samples >= LEAST):
         raise InvalidInput(
             f"precision={precision} with samples={samples}: needs precision > 0 and samples >= {LEAST}, the first round"

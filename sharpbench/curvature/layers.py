@@ -54,7 +54,7 @@ class Layer:
         settings = _settings(self.node, self.kernel.meta["val"].shape)
         if not self.transposed:
             return settings.unfold(inputs.flatten(0, 1)).unflatten(1, (settings.groups, -1)), self.outputs(deltas)
-        columns = settings.unfold(deltas.flatten(0, 2)).unflatten(1, (settings.groups, -1))
+        columns = settings.unfold(deltas.flatten(0, 2), tuple(inputs.shape[3:])).unflatten(1, (settings.groups, -1))
         patches = inputs.flatten(3).squeeze(1).unflatten(1, (settings.groups, -1))
         return patches, columns.unflatten(0, deltas.shape[:2]).transpose(1, 2)
 
@@ -92,7 +92,7 @@ def _layer(graph: Graph, node: fx.Node, measured: Collection[str]) -> Layer | No
     shape = data.meta["val"].shape
     if spatial is not None and (len(shape) != spatial + 2 or shape[0] != 1):
         return None  # without a batch, or with positions folded into it
-    if len(shape) < 2:
+    if len(shape) < 2 or weight.meta["val"].ndim < 2:
         return None
 
     def own(argument: object) -> str | None:
@@ -118,9 +118,15 @@ class _Settings:
     dilation: list[int]
     groups: int
 
-    def unfold(self, images: Tensor) -> Tensor:
-        """What the kernel sees of images [N, channels, ...], at each of T positions: [N, channels * kernel, T]."""
+    def unfold(self, images: Tensor, positions: tuple[int, ...] = ()) -> Tensor:
+        """What the kernel sees of images [N, channels, ...], at each of T positions: [N, channels * kernel, T].
+
+        positions: so many along each axis; by default all that there are.
+        """
         padded = F.pad(images, self.padding)
+        for axis, count in enumerate(positions):
+            reach = (count - 1) * self.stride[axis] + (self.kernel[axis] - 1) * self.dilation[axis] + 1
+            padded = padded.narrow(axis + 2, 0, reach)
         if len(self.kernel) == 1:  # torch's own knows two dimensions
             return F.unfold(padded.unsqueeze(2), (1, *self.kernel), (1, *self.dilation), 0, (1, *self.stride))
         if len(self.kernel) == 2:
@@ -176,7 +182,7 @@ def run(
     return held[graph.outputs[0]], [held[layer.data] for layer in layers]
 
 
-def _prelu(inputs: Tensor, slope: Tensor) -> Tensor:
+def prelu(inputs: Tensor, slope: Tensor) -> Tensor:
     """PReLU by its definition: torch's own, vmapped over examples and columns, mixes up the two (torch 2.13)."""
     channels = (-1, *(1,) * (inputs.ndim - 2)) if inputs.ndim > 1 else ()
     return torch.where(inputs > 0, inputs, (slope.reshape(channels) if slope.numel() > 1 else slope) * inputs)
@@ -199,9 +205,15 @@ def _batch_norm(
     return inputs * scale.reshape(channels) + shift.reshape(channels), empty, empty
 
 
+def _copy(target: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
+    """A copy, functionalised: torch has no derivative of it."""
+    return source.to(target.dtype).expand_as(target)
+
+
 INSTEAD: dict[object, Callable[..., Any]] = {
-    aten.prelu.default: _prelu,
+    aten.prelu.default: prelu,
     aten.view.default: aten.reshape.default,
+    aten.copy.default: _copy,
     aten._native_batch_norm_legit_no_training.default: _batch_norm,
 }
 """Operators that are run as something equal, because torch's derivative of them is wrong or slow under vmap."""

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from sharpbench.curvature.layers import Layer, plan, run
+from sharpbench.curvature.layers import Layer, plan, prelu, run
 from sharpbench.errors import InvalidInput
 from sharpbench.graph import Graph
 from sharpbench.subject import Params, Subject
@@ -35,9 +36,9 @@ class Sizes:
     layers: tuple[tuple[int, int], ...]
 
 
-_plans: weakref.WeakKeyDictionary[Graph, dict[tuple[object, ...], tuple[tuple[Layer, ...], Sizes] | None]] = (
-    weakref.WeakKeyDictionary()
-)
+Form = tuple[object, ...]
+_plans: weakref.WeakKeyDictionary[Graph, dict[Form, tuple[tuple[Layer, ...], Sizes]]] = weakref.WeakKeyDictionary()
+_faithful: weakref.WeakKeyDictionary[Graph, dict[Form, bool]] = weakref.WeakKeyDictionary()
 """What depends on a graph, the measured parameters' names and their type alone: kept with the graph."""
 
 
@@ -102,7 +103,8 @@ class Network:
     sizes: Sizes
 
     def pull(self, inputs: Tensor, aids: Tensor, root: Root, columns: slice) -> Pulled:
-        """A chunk of examples and those columns of the root; one by one where torch cannot vmap the network."""
+        """A chunk of examples and those columns of the root; one by one where torch cannot vmap them (recurrent
+        networks, criteria that read their targets)."""
 
         def one(example: Tensor, aid: Tensor) -> tuple[list[Tensor], list[Tensor], Params, Tensor]:
             return self._one(example, aid, root, columns)
@@ -110,7 +112,7 @@ class Network:
         try:
             every: tuple[list[Tensor], list[Tensor], Params, Tensor] = torch.func.vmap(one)(inputs, aids)
         except RuntimeError as error:
-            if self.graph is not None or is_out_of_memory(error):
+            if is_out_of_memory(error):
                 raise
             single = [one(example, aid) for example, aid in zip(inputs, aids, strict=True)]
             every = pytree.tree_map(lambda *values: torch.stack(values), *single)
@@ -125,7 +127,8 @@ class Network:
 
         def network(shifts: list[Tensor], loose: Params) -> tuple[Tensor, list[Tensor]]:
             if self.graph is None:
-                return self.subject.apply(loose, example[None])[0], []
+                with _Repaired():
+                    return self.subject.apply(loose, example[None])[0], []
             values = {**self.subject.constants, **self.subject.params, **loose}
             logits, data = run(self.graph, values, example[None], self.layers, shifts)
             return logits[0], data
@@ -138,32 +141,47 @@ class Network:
         return data, deltas, rows, weights[columns]
 
     def _zeros(self, layer: Layer) -> Tensor:
+        dtypes = {value.dtype for value in self.subject.params.values()}
+        output = layer.node.meta["val"]
         like = next(iter(self.subject.params.values()))
-        return like.new_zeros(layer.node.meta["val"].shape)
+        return like.new_zeros(output.shape, dtype=output.dtype if len(dtypes) > 1 else None)
 
 
 def network(subject: Subject) -> Network:
     """The network with all the layers that its graph shows; all parameters loose where there is no graph, or
     where the graph does not compute what the module does (in another precision, say)."""
-    with torch.no_grad():
-        logits = subject.apply(subject.params, subject.inputs[:1])
+    classes = subject.classes
     guess = subject.inputs[0].numel() * GUESS
-    without = Network(subject, None, (), tuple(subject.params), logits.shape[1], Sizes(guess, guess, ()))
+    without = Network(subject, None, (), tuple(subject.params), classes, Sizes(guess, guess, ()))
     try:
-        graph = subject.graph
+        graph = faithful_graph(subject)
     except InvalidInput:
         return without
     form = (tuple(subject.params), next(iter(subject.params.values())).dtype)
     plans = _plans.setdefault(graph, {})
     if form not in plans:
         layers = plan(graph, subject.params)
-        plans[form] = (layers, _sizes(graph, layers)) if _agrees(subject, graph, logits) else None
-    planned = plans[form]
-    if planned is None:
-        return without
-    known = {name for layer in planned[0] for name in (layer.weight, layer.bias)}
-    loose = tuple(name for name in subject.params if name not in known)
-    return Network(subject, graph, planned[0], loose, logits.shape[1], planned[1])
+        plans[form] = layers, _sizes(graph, layers)
+    layers, sizes = plans[form]
+    known = {name for layer in layers for name in (layer.weight, layer.bias)}
+    return Network(subject, graph, layers, tuple(name for name in subject.params if name not in known), classes, sizes)
+
+
+def faithful_graph(subject: Subject) -> Graph:
+    """The subject's graph, if logits and their derivatives by it are the module's.
+
+    They are not where the module has derivatives of its own (straight-through estimators), where it switches them
+    off, where it computes in another precision, and where torch cannot vmap the graph's operators. Seen on two
+    examples along a random direction, once a graph, set of parameters and type. Raises InvalidInput.
+    """
+    graph = subject.graph
+    form = (tuple(subject.params), next(iter(subject.params.values())).dtype)
+    seen = _faithful.setdefault(graph, {})
+    if form not in seen:
+        seen[form] = _agrees(subject, graph)
+    if not seen[form]:
+        raise InvalidInput(f"the captured graph of {subject.name} is not differentiated as the module is")
+    return graph
 
 
 def _sizes(graph: Graph, layers: tuple[Layer, ...]) -> Sizes:
@@ -191,15 +209,54 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def _agrees(subject: Subject, graph: Graph, wanted: Tensor) -> bool:
-    """Whether the graph computes the logits of the first example as the module does."""
+def _agrees(subject: Subject, graph: Graph) -> bool:
+    """Whether the graph, vmapped, gives the module's logits and its derivatives along a random direction."""
+    inputs = subject.inputs[:2]
+    with torch.no_grad():
+        wanted = torch.cat([subject.apply(subject.params, each) for each in inputs.split(1)])
+    generator = torch.Generator().manual_seed(0)
+    direction = torch.randn(wanted.shape, generator=generator, dtype=torch.float64).to(wanted)
+
+    def one(example: Tensor, along: Tensor) -> tuple[Tensor, Params]:
+        def logits(params: Params) -> Tensor:
+            return run(graph, {**subject.constants, **params}, example[None], (), ())[0][0]
+
+        with sdpa_kernel(SDPBackend.MATH):
+            pulled = torch.func.vjp(logits, subject.params)
+        return pulled[0], pulled[1](along)[0]
+
     try:
-        with torch.no_grad():
-            seen = run(graph, {**subject.constants, **subject.params}, subject.inputs[:1], (), ())[0]
-    except (RuntimeError, TypeError):
+        values, slopes = torch.func.vmap(one)(inputs, direction)
+    except (RuntimeError, TypeError, IndexError):
         return False
-    off = (seen - wanted).abs().max() / wanted.abs().max().clamp_min(torch.finfo(wanted.dtype).tiny)
-    return bool(off <= torch.finfo(wanted.dtype).eps ** (2 / 3))  # above rounding, below the next coarser type's
+    params = {name: value.detach().requires_grad_() for name, value in subject.params.items()}
+    with torch.enable_grad():
+        logits = torch.cat([subject.apply(params, each) for each in inputs.split(1)])
+        tracked = list(params.values()) if logits.requires_grad else []
+        found = torch.autograd.grad((logits * direction).sum(), tracked, allow_unused=True) if tracked else ()
+    known = dict(zip(params, found, strict=False))
+    pairs = [(slopes[name].sum(0), known.get(name)) for name in params]
+    graphs = torch.cat([slope.flatten().to(wanted) for slope, _ in pairs])
+    modules = torch.cat([(torch.zeros_like(s) if other is None else other).flatten().to(wanted) for s, other in pairs])
+    bound = torch.finfo(wanted.dtype).eps ** (2 / 3)  # above rounding, below the next coarser type's
+    return all(
+        float((one - other).abs().max()) <= bound * float(other.abs().max())
+        for one, other in ((values, wanted), (graphs, modules))
+    )
+
+
+class _Repaired(TorchFunctionMode):
+    """PReLU by its definition: see `layers.prelu`."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """The function itself, or its replacement."""
+        return (prelu if func is torch.prelu else func)(*args, **(kwargs or {}))
 
 
 def _by_sign(weights: Tensor) -> Iterator[tuple[int, Callable[[Tensor], Tensor]]]:

@@ -6,12 +6,14 @@ of the Gauss-Newton matrix does. They hold samples / 3 (or / 2) vectors of the s
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from sharpbench.contract import Estimate
 from sharpbench.curvature.implicit import Kind, Matrix, matrix
-from sharpbench.curvature.interval import mean_of
+from sharpbench.curvature.interval import check, mean_of
 from sharpbench.curvature.probes import signs
 from sharpbench.errors import InvalidInput
 from sharpbench.subject import Subject
@@ -37,15 +39,18 @@ def xtrace(subject: Subject, *, samples: int, generator: torch.Generator, kind: 
     """The mean of k = samples / 2 estimates, each with the basis of the other k - 1 probes.
 
     samples: products with A, at least 4. The standard error is that of the k exchangeable estimates as if they
-    were independent. (Epperly, Tropp, Webber 2024, XTrace, section 2.1; without their normalisation of probes.)
+    were independent, which they are not: no interval is stated. (Epperly, Tropp, Webber 2024, XTrace, section
+    2.1; without their normalisation of probes.)
     """
     half = _share(samples, 2)
     operator = matrix(subject, kind)
     probes = _signs(operator, half, generator)
     images = operator @ probes
-    if not images.any():  # the zero matrix has no basis
-        return _estimate(torch.zeros(half, dtype=torch.float64), 2 * half, "xtrace")
     basis, upper = torch.linalg.qr(images)
+    sizes = upper.diagonal().abs()
+    if not sizes.min() > torch.finfo(upper.dtype).eps * sizes.max():  # a matrix of lower rank: its whole range is seen
+        exact = _dots(basis, operator @ basis).sum()
+        return replace(_estimate(exact.expand(half), 2 * half, "xtrace"), interval=None)
     inverse = torch.linalg.inv(upper).T
     left = inverse / torch.linalg.vector_norm(inverse, dim=0)  # column i: what the basis loses without probe i
     mapped = operator @ basis
@@ -53,12 +58,11 @@ def xtrace(subject: Subject, *, samples: int, generator: torch.Generator, kind: 
     kept = coefficients - left * (left * coefficients).sum(0)
     rest, rest_images = probes - basis @ kept, images - mapped @ kept
     estimates = inner.double().trace() - _dots(left, inner @ left) + _dots(rest, rest_images)
-    return _estimate(estimates, 2 * half, "xtrace")
+    return replace(_estimate(estimates, 2 * half, "xtrace"), interval=None)
 
 
 def _share(samples: int, parts: int) -> int:
-    if samples < 2 * parts:
-        raise InvalidInput(f"samples={samples} must be at least {2 * parts}, or there is no standard error")
+    check(samples, least=2 * parts)
     return samples // parts
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+import torch
 from torch import Tensor
 
 from sharpbench.curvature import memory, squares
@@ -29,7 +30,7 @@ def exact_traces(subject: Subject) -> dict[str, float]:
     Raises MemoryError, before it starts, where one example does not fit.
     """
     traces = _mean(subject, traces_of)
-    return {name: float(traces[name]) for name in subject.params}
+    return {name: float(traces[name].sum()) for name in subject.params}
 
 
 def exact_diagonal(subject: Subject) -> dict[str, Tensor]:
@@ -72,7 +73,8 @@ def diagonal_of(pulled: Pulled) -> Params:
 
 def predicted_bytes(subject: Subject) -> int:
     """The peak that `exact_traces` and `exact_diagonal` are predicted to hold above the subject."""
-    return memory.choose(subject.once(network), columns_of(subject.criterion, subject.once(network).classes)).bytes
+    columns = columns_of(subject.criterion, subject.once(network).classes)
+    return memory.choose(subject.once(network), max(1, columns)).bytes
 
 
 def chunks(
@@ -110,6 +112,9 @@ def _mean(subject: Subject, of: Callable[[Pulled], Params]) -> Params:
         return output_root(subject.criterion, logits, target)
 
     total: Params = {}
-    for part in chunks(subject, root, columns_of(subject.criterion, subject.once(network).classes), of):
+    columns = columns_of(subject.criterion, subject.once(network).classes)
+    if columns == 0:  # one class is certain
+        return {name: torch.zeros_like(value) for name, value in subject.params.items()}
+    for part in chunks(subject, root, columns, of):
         add(total, part)
     return {name: value.div_(len(subject.inputs)) for name, value in total.items()}

@@ -14,6 +14,7 @@ from torch import Tensor
 from sharpbench.contract import Estimate
 from sharpbench.curvature.certificate import certificate
 from sharpbench.curvature.interval import LIMIT, check, mean_of, next_round
+from sharpbench.curvature.mapping import mapped
 from sharpbench.curvature.probes import signs
 from sharpbench.curvature.pullback import exact_traces
 from sharpbench.subject import Subject
@@ -84,8 +85,7 @@ def residual_forms(subject: Subject, name: str, samples: int, generator: torch.G
             second: Tensor = torch.func.grad(torch.func.grad(weighted))(start)
             return second
 
-        forms: Tensor = torch.func.vmap(form, chunk_size=TOGETHER)(probes).double()
-        return forms
+        return mapped(form, probes, TOGETHER).double()
 
     drawn: Tensor = subject.mean(batch)
     return drawn
