@@ -154,12 +154,16 @@ class Subject:
     @property
     def graph(self) -> Graph:
         """The network's computation on one example; captured at first use, kept with the module."""
-        weight = next((value for value in self.module.parameters() if value.is_floating_point()), None)
-        example = self.inputs[:1]
-        if weight is not None:
-            example = example.to(device=weight.device, dtype=weight.dtype if example.is_floating_point() else None)
         with _evaluating(self.module):
-            return capture(self.module, example)
+            return capture(self.module, self.examples(1))
+
+    def examples(self, count: int) -> Tensor:
+        """The first inputs, in the type and on the device of the module itself, which may not be the subject's."""
+        weight = next((value for value in self.module.parameters() if value.is_floating_point()), None)
+        some = self.inputs[:count]
+        if weight is None:
+            return some
+        return some.to(device=weight.device, dtype=weight.dtype if some.is_floating_point() else None)
 
     @property
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:

@@ -79,6 +79,15 @@ def test_attention_has_rotations() -> None:
     assert found["layer"] > 1.01
 
 
+def test_the_subject_may_be_of_another_type_than_the_module() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(1, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(12, 3))
+    single = Subject.from_module(module, torch.randn(9, 1, 3, 3), torch.arange(9) % 3)
+    found = changes(named("minimum"), single.to(dtype=torch.float64))
+    assert found["layer"] == pytest.approx(1, abs=1e-9)
+    assert (found["unit"] or 0) > 1.01
+
+
 def test_a_network_without_a_graph_has_none() -> None:
     assert changes(named("trace"), subject(Untraceable(), 5)) == {}
 
