@@ -150,13 +150,11 @@ class Network:
 def network(subject: Subject) -> Network:
     """The network with all the layers that its graph shows; all parameters loose where there is no graph, or
     where the graph does not compute what the module does (in another precision, say)."""
-    classes = subject.classes
-    guess = subject.inputs[0].numel() * GUESS
-    without = Network(subject, None, (), tuple(subject.params), classes, Sizes(guess, guess, ()))
     try:
         graph = faithful_graph(subject)
     except InvalidInput:
-        return without
+        guess = subject.inputs[0].numel() * GUESS
+        return Network(subject, None, (), tuple(subject.params), subject.classes, Sizes(guess, guess, ()))
     form = (tuple(subject.params), next(iter(subject.params.values())).dtype)
     plans = _plans.setdefault(graph, {})
     if form not in plans:
@@ -164,7 +162,8 @@ def network(subject: Subject) -> Network:
         plans[form] = layers, _sizes(graph, layers)
     layers, sizes = plans[form]
     known = {name for layer in layers for name in (layer.weight, layer.bias)}
-    return Network(subject, graph, layers, tuple(name for name in subject.params if name not in known), classes, sizes)
+    loose = tuple(name for name in subject.params if name not in known)
+    return Network(subject, graph, layers, loose, graph.outputs[0].meta["val"].shape[-1], sizes)
 
 
 def faithful_graph(subject: Subject) -> Graph:
