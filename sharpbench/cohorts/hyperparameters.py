@@ -41,16 +41,16 @@ class Hyperparameters(Cohort):
     networks: int | None = 300
     seed: int = 0
     seeds: int = 5
-    width: tuple[int, ...] = (20, 10, 40)
+    width: tuple[int, ...] = (40, 20, 80)
     depth: tuple[int, ...] = (2, 1, 3)
-    learning_rate: tuple[float, ...] = (0.02, 0.01, 0.05)
-    batch_size: tuple[int, ...] = (64, 32, 16)
+    learning_rate: tuple[float, ...] = (0.01, 0.005, 0.02)
+    batch_size: tuple[int, ...] = (64, 32, 128)
     weight_decay: tuple[float, ...] = (1e-5, 1e-4, 1e-3)
     optimizer: tuple[Optimizer, ...] = (Sgd(), Sam(), Asam())
     train_size: tuple[int, ...] = (256, 128, 512)
     label_noise: tuple[float, ...] = (0.0, 0.25, 0.5)
     decay: float = 1e-4
-    max_epochs: int = 300
+    max_epochs: int = 600
     target_loss: float = 0.01
     target_accuracy: float = 1.0
 
