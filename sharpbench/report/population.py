@@ -167,14 +167,21 @@ Setting = tuple[str, str, str, str, str]
 
 
 def _setting(record: Record) -> Setting:
-    examples = record.data.get("examples")
     return (
         record.dtype,
         record.device,
-        "" if examples is None else f"{examples} examples",
+        _measured_on(record),
         f"seed {record.seed}",
         f"data {str(record.data.get('sha256'))[:8]}",
     )
+
+
+def _measured_on(record: Record) -> str:
+    """On which examples: all of a network's own are one choice, however many each network was trained on."""
+    examples = record.data.get("examples")
+    if examples is None:
+        return ""
+    return "all examples" if examples == record.recipe.get("train_size") else f"{examples} examples"
 
 
 def _settings(records: Sequence[Record]) -> dict[Setting, str]:

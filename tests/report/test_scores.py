@@ -171,6 +171,19 @@ def test_errors_are_relative_to_the_oracle_and_carry_its_mark(record: Make) -> N
     assert [relative_error(value, 0.0) for value in (0.0, 1e-9, -5.0)] == [0.0, 1.0, 1.0]
 
 
+def test_networks_trained_on_unequal_numbers_of_examples_and_measured_on_all_of_them_are_one_row(record: Make) -> None:
+    def sized(size: int, seed: int, examples: int) -> Record:
+        data = {"sha256": "ab" * 32, "examples": examples}
+        return record(seed=seed, recipe={"train_size": size}, data=data, truth={"gap": 0.1 * seed})
+
+    own = [sized(size, seed, size) for size in (128, 512) for seed in range(4)]
+    (score,) = [row for row in score(own) if row.kind == "measure"]
+    assert (score.setting, score.total, score.complete) == ("", 8, True)
+    some = [sized(512, seed, 128) for seed in range(4)]
+    rows = [row for row in score([*own, *some]) if row.kind == "measure"]
+    assert sorted((row.setting, row.ok) for row in rows) == [("128 examples", 4), ("all examples", 8)]
+
+
 def test_rows_of_one_label_in_two_settings_are_two_rows(record: Make) -> None:
     rows = [
         record(ratio=0.1 * index, value=float(index), dtype=dtype)
