@@ -177,8 +177,8 @@ def test_networks_trained_on_unequal_numbers_of_examples_and_measured_on_all_of_
         return record(seed=seed, recipe={"train_size": size}, data=data, truth={"gap": 0.1 * seed})
 
     own = [sized(size, seed, size) for size in (128, 512) for seed in range(4)]
-    (score,) = [row for row in score(own) if row.kind == "measure"]
-    assert (score.setting, score.total, score.complete) == ("", 8, True)
+    (found,) = [row for row in score(own) if row.kind == "measure"]
+    assert (found.setting, found.total, found.complete) == ("", 8, True)
     some = [sized(512, seed, 128) for seed in range(4)]
     rows = [row for row in score([*own, *some]) if row.kind == "measure"]
     assert sorted((row.setting, row.ok) for row in rows) == [("128 examples", 4), ("all examples", 8)]
