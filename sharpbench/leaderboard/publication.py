@@ -61,9 +61,7 @@ def write(folder: Path, wanted: Mapping[str, str]) -> dict[str, str]:
     changed = stale(folder, wanted)
     for name in changed:
         if (folder / name).exists() and not _generated(folder / name):
-            raise InvalidInput(
-                f"{folder / name} was not generated and would be overwritten; move it, or choose --output"
-            )
+            raise InvalidInput(f"{folder / name} was not generated and is in the way; move it, or choose --output")
     try:
         for name in changed:
             if name in wanted:

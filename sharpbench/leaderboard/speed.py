@@ -19,13 +19,13 @@ from sharpbench.report.text import memory, number
 INTRODUCTION = (
     "Medians of one standalone call on a fresh network, on the few networks that were timed. *gradients* are the "
     "seconds over those of one forward and backward pass over the same data, in the same process: they travel between "
-    "machines. Seconds do not, and every environment has a column of its own, named by its letter; a number in one says "
-    "nothing about a number in another. *peak memory* is the growth of the process's peak during that call."
+    "machines. Seconds do not, and every environment has a column of its own, named by its letter; a number in one "
+    "says nothing about a number in another. *peak memory* is the growth of the process's peak during that call."
 )
 PICTURED = (
     "Error against cost, of what was timed and compared with its oracle; nothing on the line is beaten in both. An "
-    "error of 0 is drawn at the lower edge. Different measures are different quantities: the picture says what a value of "
-    "each costs, not that one replaces the other."
+    "error of 0 is drawn at the lower edge. Different measures are different quantities: the picture says what a value "
+    "of each costs, not that one replaces the other."
 )
 FLOOR = 1e-17
 """Where an error of 0 is drawn."""

@@ -104,7 +104,7 @@ def test_bad_records_and_missing_ones_are_one_line(results: Path, tmp_path: Path
 def test_what_was_written_by_hand_is_not_overwritten(results: Path, tmp_path: Path) -> None:
     wanted = {"README.md": f"{NOTICE}\nx", "speed.md": f"{NOTICE}\ny"}
     (tmp_path / "README.md").write_text("mine")
-    with pytest.raises(InvalidInput, match=r"README\.md was not generated and would be overwritten"):
+    with pytest.raises(InvalidInput, match=r"README\.md was not generated and is in the way"):
         write(tmp_path, wanted)
     assert not (tmp_path / "speed.md").exists()
 
