@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from sharpbench.command.status import EXIT_FAILED
+from sharpbench.errors import InvalidInput
 
 
 def publish(
@@ -15,6 +16,9 @@ def publish(
         "leaderboard/results"
     ),
     output: Annotated[Path, typer.Option(help="Folder of the pages and plots.")] = Path("leaderboard"),
+    site: Annotated[
+        Path | None, typer.Option(help="Folder of the interactive board as HTML.", show_default="not written")
+    ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; exit 1 where a file is not what the records say.")
     ] = False,
@@ -33,10 +37,17 @@ def publish(
     documented = frozenset(row["name"] for row in listing("measures") if row["package"] == "sharpbench" and row["name"])
     found = leaderboard(collections, documented=documented)
     wanted = files(found)
+    if check and site is not None:
+        raise InvalidInput("--check compares pages and plots, and --site writes HTML; give one of them")
     changed = stale(output, wanted) if check else write(output, wanted)
     for name, how in changed.items():
         done = "removed" if name not in wanted else "written"
         typer.echo(f"{output / name} {how if check else done}")
+    if site is not None:
+        from sharpbench.leaderboard import site as board
+
+        board.write(site, board.site(found))
+        typer.echo(f"{site / 'index.html'} written")
     for name, count in found.left_out.items():
         typer.echo(f"{results / name}.jsonl: {count} records of single networks are left out", err=True)
     return EXIT_FAILED if check and changed else 0

@@ -14,7 +14,7 @@ from sharpbench.report.baselines import BASELINES
 from sharpbench.report.markup import cell, table
 from sharpbench.report.page import Page, Section
 from sharpbench.report.scores import Score
-from sharpbench.report.text import KINDS, MISSING, correlation, error, factor, number, share
+from sharpbench.report.text import KINDS, MISSING, correlation, error, factor, number, plain, share
 
 BOARDS_SHOWN = 10
 """Columns of boards; the pages hold all."""
@@ -55,6 +55,31 @@ class Line:
         return statistics.median(taus) if taus else -2.0
 
 
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The worst sign error, the largest relative error, all costs in gradients, and the rewrites that changed nothing.
+
+    tried: whether weights were rewritten at all.
+    """
+
+    worst: float | None
+    error: float | None
+    costs: tuple[float, ...]
+    unchanged: tuple[str, ...]
+    tried: bool
+
+    @property
+    def texts(self) -> list[str]:
+        """As readers see it, in the order of the columns."""
+        ends = list(dict.fromkeys(number(cost) for cost in (*self.costs[:1], *self.costs[-1:])))
+        return [
+            share(self.worst),
+            MISSING if self.error is None else error(self.error),
+            " to ".join(ends) or MISSING,
+            ", ".join(self.unchanged) or ("nothing" if self.tried else MISSING),
+        ]
+
+
 def ranking_tau(score: Score) -> float | None:
     """The tau by which the board of `score` ranks; None for partial rows, which speak of other networks."""
     if score.partial:
@@ -88,53 +113,42 @@ def lines(leaderboard: Leaderboard) -> list[Line]:
 def headline(leaderboard: Leaderboard) -> Markup:
     """The table itself."""
     shown = leaderboard.boards[:BOARDS_SHOWN]
-    places = [_heading(board) for board in shown]
+    places = [cell(heading(board), 120) for board in shown]
     header = ["measure", *places, "worst sign error", "relative error", "gradients", "unchanged by"]
     texts = [
         [
             f"*{cell(row.name)}*" if row.measure is None else link(row.measure, row.name, row.mark),
-            *(_tau(row.scores.get(index)) for index in range(len(shown))),
-            *summary(list(row.scores.values())),
+            *(tau_and_rank(row.scores.get(index)) for index in range(len(shown))),
+            *summary(list(row.scores.values())).texts,
         ]
         for row in lines(leaderboard)
     ]
     return table(header, texts, set(range(1, len(header) - 1)))
 
 
-def _heading(board: Board) -> str:
-    """Where, and by which tau."""
+def heading(board: Board) -> str:
+    """Model, collection, and by which tau the board ranks, as they came: to be escaped."""
     by = "" if board.scores[0].ranked_by == "within" else " (marginal)"
-    return f"{cell(board.population.model, 30)}, {cell(board.collection)}{by}"
+    return f"{plain(board.population.model, 30)}, {board.collection}{by}"
 
 
-def _tau(score: Score | None) -> str:
+def tau_and_rank(score: Score | None) -> str:
+    """The tau by which the board ranks, and the rank in brackets."""
     value = None if score is None else ranking_tau(score)
     if score is None or value is None:
         return MISSING
     return correlation(value) + (f" ({score.rank})" if score.rank is not None else "")
 
 
-def summary(scores: Sequence[Score]) -> list[str]:
-    """Worst sign error, largest relative error, range of the cost, and what left the value as it was."""
+def summary(scores: Sequence[Score]) -> Summary:
+    """What all boards together say of one row."""
     signs = [score.judgement.signs.worst for score in scores if score.judgement.signs.worst is not None]
     wrong = [score.exactness.largest for score in scores if score.exactness is not None]
     costs = [score.gradients for score in scores if score.gradients is not None]
-    texts = {kind: {factor(score.invariance, kind) for score in scores} - {MISSING} for kind in KINDS}
-    unchanged = ", ".join(kind for kind in KINDS if texts[kind] == {"1"})
+    changes = {kind: {factor(score.invariance, kind) for score in scores} - {MISSING} for kind in KINDS}
+    unchanged = tuple(kind for kind in KINDS if changes[kind] == {"1"})
     tried = any(score.invariance for score in scores)
-    return [
-        share(max(signs, default=None)),
-        error(max(wrong)) if wrong else MISSING,
-        _range(costs),
-        unchanged or ("nothing" if tried else MISSING),
-    ]
-
-
-def _range(costs: Sequence[float]) -> str:
-    if not costs:
-        return MISSING
-    low, high = number(min(costs)), number(max(costs))
-    return low if low == high else f"{low} to {high}"
+    return Summary(max(signs, default=None), max(wrong, default=None), tuple(sorted(costs)), unchanged, tried)
 
 
 def _populations(leaderboard: Leaderboard) -> str:
