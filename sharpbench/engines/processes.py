@@ -33,6 +33,8 @@ GRACE = 5.0
 """Seconds that the others of a team have for their answer, when one has failed."""
 PATIENCE = 5.0
 """Seconds for a process to end that has been told to."""
+IMPORTED = ("sharpbench.engines.worker", "sklearn.datasets")
+"""What the server process imports, so that a worker has it: torch with the first, the embedded data with the second."""
 GROWN = 2**30
 """Bytes by which a process may have grown before it is replaced, between two networks."""
 
@@ -56,10 +58,14 @@ class _Worker:
                 self.printed.add(some)
 
     def end(self) -> None:
+        """One that waits for a cell ends by itself; any other is killed."""
+        idle = self.answer is not None and not isinstance(self.answer, Death)
+        self.connection.close()
+        if idle:
+            self.process.join(PATIENCE)
         if self.process.is_alive():
             self.process.kill()
         self.process.join(PATIENCE)
-        self.connection.close()
         self.output.close()
 
 
@@ -102,7 +108,7 @@ class Processes:
         self._teams: dict[int, _Team] = {}
         self._refused: list[tuple[int, Record | Death]] = []
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["sharpbench.engines.worker", *_ours()])
+        self._context.set_forkserver_preload([*IMPORTED, *_ours()])
 
     def warm(self) -> None:
         """Start the server process now, so that it is ready when a cell begins."""
