@@ -19,7 +19,7 @@ from sharpbench.ingredient import catalogue
 from sharpbench.models.model import Model
 from sharpbench.optimizers import Optimizer
 from sharpbench.places import data_folder
-from sharpbench.recipe import Cohort, Design, Recipe, content_hash
+from sharpbench.recipe import Cohort, Design, Recipe, content_hash, network_key
 from sharpbench.registry import Kind, offers
 from sharpbench.selection import configuration, label, select, select_one
 
@@ -58,6 +58,11 @@ class Cell:
     timed: bool
     checked: bool
     rewritten: bool
+
+    @property
+    def network(self) -> str:
+        """What cells have in common that share a subject."""
+        return f"{network_key(self.recipe, self.data_sha256, self.device)} {self.examples} {self.dtype}"
 
     @property
     def key(self) -> str:

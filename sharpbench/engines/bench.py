@@ -70,7 +70,7 @@ class Bench:
         return record
 
     def _network(self, cell: Cell, data: Data) -> _Opened:
-        network = network_of(cell)
+        network = cell.network
         if self._opened is None or self._opened.network != network:
             self._opened = None  # its memory is free before the next one's is taken
             self._opened = self._open(cell, data, network)
@@ -93,11 +93,6 @@ class Bench:
         if self.team is not None:
             subject = replace(subject, team=self.team)
         return _Opened(network, found.truth, subject, subject.to(dtype=torch.float64))
-
-
-def network_of(cell: Cell) -> str:
-    """What cells must have in common to share a subject."""
-    return f"{network_key(cell.recipe, cell.data_sha256, cell.device)} {cell.examples} {cell.dtype}"
 
 
 def blank(cell: Cell, data: Data, truth: Truth | None) -> Record:

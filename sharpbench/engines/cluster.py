@@ -8,28 +8,15 @@ import time
 from typing import Any
 
 from sharpbench.cell import Cell
-from sharpbench.engines.bench import network_of
+from sharpbench.engines.keeper import Keeper
 from sharpbench.engines.outcome import Death
-from sharpbench.engines.processes import Processes, packed_cell
+from sharpbench.engines.processes import packed_cell
 from sharpbench.engines.site import Limits, Site
 from sharpbench.errors import InvalidInput, one_line, short
 from sharpbench.record import Record
 
 PAUSE = 0.2
 """Seconds before an actor that died is replaced, so that a node that is lost is not asked at once."""
-
-
-class Keeper:
-    """What runs in an actor: the crew of one seat, asked for one cell at a time."""
-
-    def __init__(self, site: Site, limits: Limits) -> None:
-        self.crew = Processes(site, limits, seats=1)
-
-    def measure(self, packed: bytes, network: str) -> Record | Death:
-        """The end of a cell, which its network's name and its bytes stand for: its classes may be unknown here."""
-        self.crew.send(0, packed, network)
-        ((_, outcome),) = self.crew.finished()
-        return outcome
 
 
 class Cluster:
@@ -60,7 +47,7 @@ class Cluster:
         if isinstance(packed, Death):
             self._calls[self._ray.put(packed)] = seat
         else:
-            self._calls[self._actors[seat].measure.remote(packed, network_of(cell))] = seat
+            self._calls[self._actors[seat].measure.remote(packed, cell.network)] = seat
 
     def finished(self) -> list[tuple[int, Record | Death]]:
         """See Crew."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import signal
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from sharpbench.cell import Cell
 from sharpbench.record import Record, Status
+
+if TYPE_CHECKING:
+    from sharpbench.cell import Cell
 
 ENDS = 1000
 """So many bytes of what a measure printed are kept of its beginning, and of its end."""

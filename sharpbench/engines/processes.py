@@ -15,15 +15,17 @@ from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sharpbench.cell import Cell
-from sharpbench.engines.bench import network_of
+from sharpbench.engines.duty import BEGUN, Duty, start
 from sharpbench.engines.outcome import Death, Printed, death
 from sharpbench.engines.site import Limits, Site, shown_bytes
-from sharpbench.engines.worker import BEGUN, Duty, serve
 from sharpbench.errors import one_line
 from sharpbench.record import Record
 from sharpbench.registry import KINDS, entry_points, package_of
+
+if TYPE_CHECKING:
+    from sharpbench.cell import Cell
 
 OPENING = 600.0
 """Seconds, beside the timeout, that a process has for its start and to make a network ready."""
@@ -122,7 +124,7 @@ class Processes:
         if isinstance(packed, Death):
             self._refused.append((seat, packed))
         else:
-            self.send(seat, packed, network_of(cell))
+            self.send(seat, packed, cell.network)
 
     def send(self, seat: int, packed: bytes, network: str) -> None:
         """Begin a cell that is packed already."""
@@ -161,7 +163,7 @@ class Processes:
         ours, theirs = self._context.Pipe()
         read, write = self._context.Pipe(duplex=False)
         duty = Duty(site=self.site, memory=self.limits.memory, place=place, rank=rank, size=size)
-        process = self._context.Process(target=serve, args=(theirs, write, duty), daemon=True)
+        process = self._context.Process(target=start, args=(theirs, write, duty), daemon=True)
         process.start()
         theirs.close()
         write.close()

@@ -6,9 +6,9 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from operator import attrgetter
 
 from sharpbench.cell import Cell
-from sharpbench.engines.bench import network_of
 from sharpbench.engines.outcome import Crew, Death
 from sharpbench.errors import InvalidInput
 from sharpbench.population import Training
@@ -38,7 +38,7 @@ def conduct(cells: Sequence[Cell], crew: Crew, *, ready: Ready, lost: Lost) -> I
     dies has a record that says so, or is measured again where it was killed from outside; the rest of its network goes
     on. lost: the record of a cell whose network could not be made ready.
     """
-    groups = [deque(group) for _, group in groupby(cells, key=network_of)]
+    groups = [deque(group) for _, group in groupby(cells, key=attrgetter("network"))]
     waiting = deque(groups if crew.seats == 1 else sorted(groups, key=lambda group: not _alone(group)))
     active: dict[int, _Place] = {}
     while waiting or active:

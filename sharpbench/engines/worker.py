@@ -10,7 +10,7 @@ import pickle
 import resource
 import signal
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -18,29 +18,17 @@ from pathlib import Path
 from sharpbench.cell import Cell
 from sharpbench.datasets.data import Data, Dataset
 from sharpbench.engines.bench import Bench
+from sharpbench.engines.duty import BEGUN, Duty
 from sharpbench.engines.outcome import Death
-from sharpbench.engines.site import Site, shown_bytes
+from sharpbench.engines.site import shown_bytes
 from sharpbench.engines.team import Fellows
 from sharpbench.environment import settle
 from sharpbench.errors import one_line
 from sharpbench.record import Record
 from sharpbench.registry import KINDS, offers
 
-BEGUN = "begun"
-"""What a worker says when the network is there and the measure is next."""
 PARENT_DEATH = 1
 """Linux's PR_SET_PDEATHSIG."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Duty:
-    """What a worker is started with. memory: the limit in bytes; place, rank, size: of its team, where it has one."""
-
-    site: Site
-    memory: int | None = None
-    place: Path | None = None
-    rank: int = 0
-    size: int = 1
 
 
 def serve(connection: Connection, output: Connection, duty: Duty) -> None:

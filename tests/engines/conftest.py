@@ -12,7 +12,7 @@ from sharpbench import Cell, Record, plan, run
 from sharpbench.engines import Engine
 from sharpbench.registry import offers
 
-PLUGIN = '''
+PLUGIN = """
 import ctypes, os, random, signal, sys, time
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +91,7 @@ class Odd(Measure):
         return Estimate(1.0)
 
 MEASURES = (Odd,)
-'''
+"""
 COHORT = "label-noise[ratios={ratios},seeds=1,train_size=32,max_epochs=2]"
 
 Plan = Callable[..., tuple[Cell, ...]]
