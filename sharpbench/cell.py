@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
 
@@ -58,6 +58,7 @@ class Cell:
     timed: bool
     checked: bool
     rewritten: bool
+    _key: str = field(default="", init=False, repr=False, compare=False)
 
     @property
     def network(self) -> str:
@@ -66,20 +67,23 @@ class Cell:
 
     @property
     def key(self) -> str:
-        """The content hash by which a finished cell is known again."""
-        return content_hash(
-            {
-                "measure": self.measure.name,
-                "version": self.measure.version,
-                "configuration": configuration(self.measure),
-                "recipe": self.recipe.row(),
-                "data": self.data_sha256,
-                "examples": self.examples,
-                "seed": self.seed,
-                "dtype": self.dtype,
-                "device": self.device,
-            }
-        )
+        """The content hash by which a finished cell is known again; found once."""
+        if not self._key:
+            object.__setattr__(self, "_key", content_hash(self._identity()))
+        return self._key
+
+    def _identity(self) -> dict[str, object]:
+        return {
+            "measure": self.measure.name,
+            "version": self.measure.version,
+            "configuration": configuration(self.measure),
+            "recipe": self.recipe.row(),
+            "data": self.data_sha256,
+            "examples": self.examples,
+            "seed": self.seed,
+            "dtype": self.dtype,
+            "device": self.device,
+        }
 
 
 def plan(

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
@@ -284,15 +285,24 @@ def iterate_records(path: Path, *, whole: bool = False) -> Iterator[Record]:
     """The records of one JSON lines file, in order; a line that is no record raises InvalidInput with its number.
 
     whole: without a last line that does not end, as a killed run may have left it; the next one cuts it off.
-    Mappings that many records repeat are held once.
+    What many records repeat is held once.
     """
     held: dict[str, Scalars] = {}
     for number, line in _lines(path, whole=whole):
-        record = _parsed(path, number, line)
-        for name in REPEATED:
-            mapping = getattr(record, name)
-            object.__setattr__(record, name, held.setdefault(repr(mapping), mapping))
-        yield record
+        yield _lean(_parsed(path, number, line), held)
+
+
+def _lean(record: Record, held: dict[str, Scalars]) -> Record:
+    """The same record, with the mappings and texts that others hold too."""
+    for name in REPEATED:
+        mapping = getattr(record, name)
+        object.__setattr__(record, name, held.setdefault(repr(mapping), mapping))
+    for name in ("measure", "label", "dtype", "device", "status", "time"):
+        object.__setattr__(record, name, sys.intern(getattr(record, name)))
+    for name in ("details", "parts"):
+        mapping = getattr(record, name)
+        object.__setattr__(record, name, {sys.intern(key): value for key, value in mapping.items()})
+    return record
 
 
 def statuses(path: Path) -> dict[str, Status]:

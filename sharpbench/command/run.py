@@ -156,7 +156,7 @@ def run(
         steps.close()
         typer.echo("interrupted; give the same command again to go on", err=True)
         return EXIT_INTERRUPTED
-    records = last_records(ours, output / RECORDS)
+    records = last_records(ours, output / RECORDS, parts=False)
     publish(records, output)
     failed = sum(record.status not in ("ok", "skipped") for record in records)
     return EXIT_FAILED if failed and not allow_failures else 0
@@ -180,16 +180,24 @@ def _show_plan(cells: Sequence[Cell], left: Sequence[Cell]) -> None:
     show_plan(list(networks.values()), list(dict.fromkeys(label(cell.measure) for cell in cells)), Console())
 
 
-def last_records(cells: Sequence[Cell], path: Path) -> list[Record]:
-    """The last record of each cell, in the order of the plan, as part of the population that the plan has it in."""
+def last_records(cells: Sequence[Cell], path: Path, *, parts: bool = True) -> list[Record]:
+    """The last record of each cell, in the order of the plan, as part of the population that the plan has it in.
+
+    parts: with what each parameter contributes, which no leaderboard shows and which is most of a record.
+    """
     from dataclasses import replace
 
     from sharpbench.engines import membership
     from sharpbench.record import iterate_records
 
-    last = {record.key: record for record in iterate_records(path)}
-    found = [(cell, last[cell.key]) for cell in cells if cell.key in last]
-    return [replace(record, data={**record.data, **membership(cell)}) for cell, record in found]
+    wanted = {cell.key: cell for cell in cells}
+    last: dict[str, Record] = {}
+    for record in iterate_records(path):
+        if record.key in wanted:
+            data = {**record.data, **membership(wanted[record.key])}
+            held = record if data == record.data else replace(record, data=data)
+            last[record.key] = held if parts or not held.parts else replace(held, parts={})
+    return [last[key] for key in wanted if key in last]
 
 
 def publish(records: Sequence[Record], output: Path) -> None:

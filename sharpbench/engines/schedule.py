@@ -14,6 +14,8 @@ from sharpbench.errors import InvalidInput
 from sharpbench.population import Training
 from sharpbench.record import Record
 
+NETWORK = attrgetter("recipe", "data_sha256", "examples", "dtype", "device")
+"""What cells have in common that share a subject, as `Cell.network`; compared in no time where it is the same object."""
 AGAIN = 3
 """How often a cell is measured again whose process was killed."""
 
@@ -38,7 +40,7 @@ def conduct(cells: Sequence[Cell], crew: Crew, *, ready: Ready, lost: Lost) -> I
     dies has a record that says so, or is measured again where it was killed from outside; the rest of its network goes
     on. lost: the record of a cell whose network could not be made ready.
     """
-    groups = [deque(group) for _, group in groupby(cells, key=attrgetter("network"))]
+    groups = [deque(group) for _, group in groupby(cells, key=NETWORK)]
     waiting = deque(groups if crew.seats == 1 else sorted(groups, key=lambda group: not _alone(group)))
     active: dict[int, _Place] = {}
     while waiting or active:
