@@ -132,9 +132,8 @@ def driver(count: int, folder: Path) -> None:
     print(f"driver: {1e3 * (time.process_time() - began) / count:.2f} ms of processor a cell")
     began, wall = time.process_time(), time.perf_counter()
     left = len(remaining(cells, folder / RECORDS))
-    print(
-        f"resume scan: {time.process_time() - began:.2f} s of processor, {time.perf_counter() - wall:.2f} s; {left} left"
-    )
+    spent, wall = time.process_time() - began, time.perf_counter() - wall
+    print(f"resume scan: {spent:.2f} s of processor, {wall:.2f} s; {left} left")
     began = time.process_time()
     read = list(iterate_records(folder / RECORDS))
     print(f"reading {len(read)} records: {time.process_time() - began:.1f} s of processor; peak {peak():.0f} MB")

@@ -6,7 +6,6 @@ import importlib.metadata
 import os
 import platform
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import torch
@@ -97,7 +96,6 @@ def resolve_device(wanted: str) -> str:
     return wanted
 
 
-@cache
 def _processor() -> str:
     """The processor's model name, as Linux tells it; elsewhere what Python knows."""
     try:

@@ -9,6 +9,8 @@ from sharpbench.cell import Cell
 from sharpbench.errors import InvalidInput, short
 from sharpbench.recipe import network_key
 
+MOST = 10**6
+
 
 @dataclass(frozen=True, slots=True)
 class Shard:
@@ -21,10 +23,9 @@ class Shard:
     count: int
 
     def __post_init__(self) -> None:
-        if not 1 <= self.index <= self.count <= 10**6:
-            raise InvalidInput(
-                f"shard {self.index}/{self.count} is none of 1/{self.count} to {self.count}/{self.count}"
-            )
+        if not 1 <= self.index <= self.count <= MOST:
+            bounds = f"from 1/{self.count} to {self.count}/{self.count}"
+            raise InvalidInput(f"shard {self.index}/{self.count} must be {bounds}, of at most {MOST}")
 
     @staticmethod
     def parsed(text: str) -> Shard:

@@ -32,9 +32,13 @@ class Team(Protocol):
 
     rank: int
     size: int
+    broken: bool
 
     def total(self, tree: T) -> T:
         """The sum of a tree of tensors over all processes, the same bits in each."""
+
+    def finish(self) -> None:
+        """A measure has come to its end; raises RuntimeError where others are not at theirs."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)

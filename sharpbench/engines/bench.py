@@ -62,6 +62,8 @@ class Bench:
         empty = replace(blank(cell, data, found.truth), pieces=1 if self.team is None else self.team.size)
         asked = Asked(timed=cell.timed, checked=cell.checked, rewritten=cell.rewritten)
         record = appraise(cell.measure, found.subject, found.doubled, blank=empty, asked=asked)
+        if self.team is not None:
+            record = _together(record, empty, self.team)
         changed = settings.put_back()
         if changed and record.status == "ok":
             return replace(
@@ -93,6 +95,15 @@ class Bench:
         if self.team is not None:
             subject = replace(subject, team=self.team)
         return _Opened(network, found.truth, subject, subject.to(dtype=torch.float64))
+
+
+def _together(record: Record, empty: Record, team: Team) -> Record:
+    """The same record where all of the team have come to the end of the measure; what failed says itself why."""
+    try:
+        team.finish()
+    except RuntimeError as error:
+        return lost(empty, error) if record.status == "ok" else record
+    return record
 
 
 def blank(cell: Cell, data: Data, truth: Truth | None) -> Record:

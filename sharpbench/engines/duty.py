@@ -10,6 +10,8 @@ from sharpbench.engines.site import Site
 
 BEGUN = "begun"
 """What a worker says when the network is there and the measure is next."""
+APART = "the processes that share its batches do not ask for the same sums; measure it without --split"
+"""What a team says whose members have lost each other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sharpbench.engines.duty import BEGUN, Duty, start
+from sharpbench.engines.duty import APART, BEGUN, Duty, start
 from sharpbench.engines.outcome import Death, Printed, death
 from sharpbench.engines.site import Limits, Site, shown_bytes
 from sharpbench.errors import one_line
@@ -210,7 +210,7 @@ class Processes:
         for worker in team.workers:
             if worker.answer is None:
                 worker.answer = self._heard(worker)
-        bad = next((worker for worker in team.workers if _bad(worker.answer)), None)
+        bad = min((worker for worker in team.workers if _bad(worker.answer)), key=_apart, default=None)
         chosen = bad or team.workers[0]
         if None in team.answers and (bad is None or _waits(bad)):
             return None
@@ -273,6 +273,11 @@ def _ours() -> list[str]:
 
 def _bad(answer: Record | Death | None) -> bool:
     return isinstance(answer, Death) or (answer is not None and answer.status != "ok")
+
+
+def _apart(worker: _Worker) -> bool:
+    """Whether it failed for what another did."""
+    return worker.answer is not None and APART in str(worker.answer.reason)
 
 
 def _waits(bad: _Worker) -> bool:

@@ -15,7 +15,7 @@ from sharpbench.population import Training
 from sharpbench.record import Record
 
 NETWORK = attrgetter("recipe", "data_sha256", "examples", "dtype", "device")
-"""What cells have in common that share a subject, as `Cell.network`; compared in no time where it is the same object."""
+"""What cells have in common that share a subject, as `Cell.network`; the same objects are compared in no time."""
 AGAIN = 3
 """How often a cell is measured again whose process was killed."""
 

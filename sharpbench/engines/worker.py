@@ -80,6 +80,8 @@ def _answer(bench: Bench, packed: bytes, connection: Connection, duty: Duty) -> 
         raise
     except BaseException as error:  # classes that this process cannot import, or an interrupt that a measure raises
         return Death(status="failed", reason=one_line(" ".join(f"{type(error).__name__}: {error}".split()))[:2000])
+    if bench.team is not None and bench.team.broken:
+        return Death(status="failed" if record.status == "ok" else record.status, reason=str(record.reason))
     if record.status == "oom" and duty.memory is not None:
         limit = f"--memory-limit is {shown_bytes(duty.memory)}"
         return replace(record, reason=f"{record.reason}; {limit}")

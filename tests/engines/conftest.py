@@ -14,7 +14,7 @@ from sharpbench.registry import offers
 
 PLUGIN = """
 import ctypes, os, random, signal, sys, time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 import torch
 from sharpbench import Estimate, Measure, NotApplicable
@@ -86,9 +86,38 @@ class Odd(Measure):
                 Path(self.folder, f"{time.monotonic_ns()} begin {self.number}").write_text("")
                 time.sleep(self.seconds)
                 Path(self.folder, f"{time.monotonic_ns()} end {self.number}").write_text("")
+            case "divided" | "outside" | "apart" | "lost one" | "batchless":
+                return Estimate(self.divided(replace(subject, batch_size=3)))
             case "gpu":
                 return Estimate(float(os.environ.get("CUDA_VISIBLE_DEVICES", "-1")))
         return Estimate(1.0)
+
+    def divided(self, subject):  # of the gradient, batch by batch, in one of several ways; 8 examples, three batches
+        def loss(params, inputs, targets):
+            return subject.criterion(subject.apply(params, inputs), targets).mean()
+
+        def slope(inputs, targets):
+            return torch.func.grad(loss)(subject.params, inputs, targets)
+
+        rank = 0 if subject.team is None else subject.team.rank
+        if self.way == "outside":
+            found = torch.func.grad(subject.loss)(subject.params)
+        elif self.way == "batchless":
+            found = slope(subject.inputs, subject.targets)
+        elif self.way == "lost one" and rank == 1:
+            raise ArithmeticError("the second alone")
+        else:
+            found = subject.mean(slope)
+            if self.way == "apart" and rank == 1:
+                subject.mean(slope)
+        once = subject.once(self.curvature) if self.way == "divided" else 0.0
+        return sum(float(value.square().sum()) for value in found.values()) + once
+
+    @staticmethod
+    def curvature(subject):
+        import sharpbench
+
+        return sum(sharpbench.measure(name, subject).value for name in ("ggn-trace", "fisher-rao", "gradient-norm"))
 
 MEASURES = (Odd,)
 """

@@ -162,6 +162,24 @@ def test_settings_are_put_back_inline_too(planned: Plan, ran: Ran, odd: Any) -> 
     assert torch.equal(before, torch.get_rng_state())
 
 
+def test_a_divided_cell_has_the_value_of_a_whole_one(planned: Plan, ran: Ran, odd: Any) -> None:
+    """Two processes, three ragged batches; who loses the others costs the cell, and the next goes on."""
+    ways = ["divided", "outside", "apart", "lost one", "batchless"]
+    cells = first_network(planned([odd(way) for way in ways]))
+    whole = {record.configuration["way"]: record for record in ran(cells, "inline")}
+    found = {record.configuration["way"]: record for record in ran(cells, Process(Limits(pieces=2)), workers=2)}
+    for way in ("divided", "outside", "batchless"):
+        assert found[way].status == "ok", found[way].reason
+        assert found[way].value == pytest.approx(whole[way].value, rel=1e-6)
+        assert (whole[way].pieces, found[way].pieces) == (1, 2)
+    assert whole["outside"].value == pytest.approx(whole["batchless"].value, rel=1e-5)
+    assert found["apart"].status == "failed"
+    assert "do not ask for the same sums; measure it without --split" in str(found["apart"].reason)
+    assert (found["lost one"].status, found["lost one"].reason) == ("failed", "ArithmeticError: the second alone")
+    with pytest.raises(InvalidInput, match="split=2 exceeds workers=1"):
+        ran(cells, Process(Limits(pieces=2)))
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
