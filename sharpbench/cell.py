@@ -61,9 +61,14 @@ class Cell:
     _key: str = field(default="", init=False, repr=False, compare=False)
 
     @property
+    def network_key(self) -> str:
+        """The hash by which the zoo knows the network."""
+        return network_key(self.recipe, self.data_sha256, self.device)
+
+    @property
     def network(self) -> str:
         """What cells have in common that share a subject."""
-        return f"{network_key(self.recipe, self.data_sha256, self.device)} {self.examples} {self.dtype}"
+        return f"{self.network_key} {self.examples} {self.dtype}"
 
     @property
     def key(self) -> str:

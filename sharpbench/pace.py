@@ -6,9 +6,12 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from sharpbench.cell import Cell
 from sharpbench.selection import label
+
+if TYPE_CHECKING:
+    from sharpbench.cell import Cell
 
 Kind = tuple[str, str, bool]
 """Cells that take about as long as each other: the label of the measure, the population, whether all is asked."""

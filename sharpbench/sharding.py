@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from sharpbench.cell import Cell
 from sharpbench.errors import InvalidInput, short
-from sharpbench.recipe import network_key
+
+if TYPE_CHECKING:
+    from sharpbench.cell import Cell
 
 MOST = 10**6
 
@@ -37,5 +39,4 @@ class Shard:
 
     def holds(self, cell: Cell) -> bool:
         """Whether the cell is in this part."""
-        key = network_key(cell.recipe, cell.data_sha256, cell.device)
-        return int(key, 16) % self.count == self.index - 1
+        return int(cell.network_key, 16) % self.count == self.index - 1

@@ -12,14 +12,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sharpbench.cell import Cell
 from sharpbench.engines import Measuring
 from sharpbench.errors import InvalidInput
 from sharpbench.pace import Pace
 from sharpbench.record import RECORDS, Record, Status, being_written, iterate_records
 from sharpbench.selection import label
+
+if TYPE_CHECKING:
+    from sharpbench.cell import Cell
 
 STATE = "state.json"
 EVERY = 1.0

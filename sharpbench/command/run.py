@@ -103,6 +103,13 @@ def run(
     An interrupted run goes on where it stopped when the same command is given again. Exit status: 0 all cells
     ok or skipped, 1 some failed, 2 bad usage or input, 130 interrupted.
     """
+    from sharpbench.engines.site import Limits, parsed_bytes
+    from sharpbench.sharding import Shard
+
+    part = None if shard is None else Shard.parsed(shard)
+    memory = None if memory_limit is None else parsed_bytes(memory_limit)
+    limits = Limits(timeout=timeout, memory=memory, pieces=split)
+    plain = limits == Limits() and address is None and gpus is None
     from sharpbench.cell import plan
 
     cells = plan(
@@ -120,15 +127,11 @@ def run(
         data_dir=data_dir,
         plugins=plugin or (),
     )
-    from sharpbench.engines import Limits, engine_of, parsed_bytes
+    from sharpbench.engines import engine_of
     from sharpbench.record import RECORDS
     from sharpbench.runner import events, remaining
-    from sharpbench.sharding import Shard
 
-    part = None if shard is None else Shard.parsed(shard)
     left = remaining(cells, output / RECORDS, retry_failed=retry_failed, shard=part)
-    limits = Limits(timeout=timeout, memory=None if memory_limit is None else parsed_bytes(memory_limit), pieces=split)
-    plain = limits == Limits() and address is None and gpus is None
     word = engine or (default_engine(left) if plain else "process")
     on_cuda = word == "ray" and gpus is None and any(cell.device == "cuda" for cell in left)
     chosen = engine_of(word, limits=limits, address=address, gpus=1.0 if on_cuda else gpus)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sharpbench.engines.engine import Process as Process
     from sharpbench.engines.engine import Ray as Ray
     from sharpbench.engines.engine import engine_of as engine_of
-    from sharpbench.engines.schedule import Measuring as Measuring
+    from sharpbench.engines.outcome import Measuring as Measuring
     from sharpbench.engines.schedule import conduct as conduct
     from sharpbench.engines.site import Limits as Limits
     from sharpbench.engines.site import Site as Site
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 _HOME = {
     **dict.fromkeys(("Bench", "blank", "membership"), "bench"),
     **dict.fromkeys(("Engine", "Inline", "Process", "Ray", "engine_of"), "engine"),
-    **dict.fromkeys(("Measuring", "conduct"), "schedule"),
+    "Measuring": "outcome",
+    "conduct": "schedule",
     **dict.fromkeys(("Limits", "Site", "parsed_bytes"), "site"),
 }
 

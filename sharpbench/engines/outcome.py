@@ -25,6 +25,13 @@ class Death:
     printed: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Measuring:
+    """Progress: the cell that begins."""
+
+    cell: Cell
+
+
 class Crew(Protocol):
     """Those who measure: `seats` of them, one cell at a time each."""
 

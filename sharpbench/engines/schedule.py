@@ -9,7 +9,7 @@ from itertools import groupby
 from operator import attrgetter
 
 from sharpbench.cell import Cell
-from sharpbench.engines.outcome import Crew, Death
+from sharpbench.engines.outcome import Crew, Death, Measuring
 from sharpbench.errors import InvalidInput
 from sharpbench.population import Training
 from sharpbench.record import Record
@@ -18,13 +18,6 @@ NETWORK = attrgetter("recipe", "data_sha256", "examples", "dtype", "device")
 """What cells have in common that share a subject, as `Cell.network`; the same objects are compared in no time."""
 AGAIN = 3
 """How often a cell is measured again whose process was killed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Measuring:
-    """Progress: the cell that begins."""
-
-    cell: Cell
 
 
 Ready = Callable[[Cell], Generator[Training, None, Callable[[Cell], Record]]]
