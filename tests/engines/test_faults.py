@@ -98,8 +98,12 @@ def test_every_cell_ends_done_once(
             time.sleep(1.0 if drivers > 1 else 0.5)
             with contextlib.suppress(ProcessLookupError):
                 if found := workers(process.pid, engine):
+                    before = count()
                     os.kill(draws.choice(found), signal.SIGKILL)
                     struck += 1
+                    until = time.monotonic() + 30  # a machine that is too busy to start a worker in a second
+                    while count() == before and process.poll() is None and time.monotonic() < until:
+                        time.sleep(0.05)
         if killed <= drivers:
             process.kill()
         _, errors = process.communicate(timeout=120)
