@@ -62,7 +62,8 @@ class Cluster:
         except self._ray.exceptions.RayActorError as error:
             self._actors.pop(seat, None)
             time.sleep(PAUSE)
-            return Death(status="failed", reason=f"killed: Ray lost its worker ({_text(error)})", again=True)
+            reason = f"killed: Ray lost its worker ({_text(error)})"
+            return Death(status="failed", reason=reason, again=True, begun=False)
         except self._ray.exceptions.RayError as error:
             return Death(status="failed", reason=f"Ray: {_text(error)}")
 

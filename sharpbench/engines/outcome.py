@@ -17,11 +17,15 @@ ENDS = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Death:
-    """A cell whose process ended before its record came, or was ended. again: it may go better another time."""
+    """A cell whose process ended before its record came, or was ended.
+
+    again: it may go better another time. begun: its measure had begun, as far as is known.
+    """
 
     status: Status
     reason: str
     again: bool = False
+    begun: bool = True
     printed: str | None = None
 
 

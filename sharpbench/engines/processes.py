@@ -235,7 +235,7 @@ class Processes:
             if alive:  # it closed its end, and goes on
                 return Death(status="failed", reason="the process that measured it went silent")
         if not alive:
-            return death(worker.process.exitcode)
+            return replace(death(worker.process.exitcode), begun=worker.begun)
         return self._over(worker)
 
     def _over(self, worker: _Worker) -> Death | None:

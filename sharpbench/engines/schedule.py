@@ -18,6 +18,8 @@ NETWORK = attrgetter("recipe", "data_sha256", "examples", "dtype", "device")
 """What cells have in common that share a subject, as `Cell.network`; the same objects are compared in no time."""
 AGAIN = 3
 """How often a cell is measured again whose process was killed."""
+STARTS = 20
+"""How often it is tried again where the process was killed before the measure began, or nobody knows."""
 
 
 Ready = Callable[[Cell], Generator[Training, None, Callable[[Cell], Record]]]
@@ -59,24 +61,26 @@ def conduct(cells: Sequence[Cell], crew: Crew, *, ready: Ready, lost: Lost) -> I
 
 @dataclass(slots=True)
 class _Place:
-    """A seat's cells still to do, the one in flight first; how often that one was measured."""
+    """A seat's cells still to do, the one in flight first; how often that one was killed, before it began or after."""
 
     cells: deque[Cell]
     empty: Callable[[Cell], Record]
     alone: bool
     killed: int = 0
+    unbegun: int = 0
 
 
 def _ended(seat: int, outcome: Record | Death, active: dict[int, _Place], crew: Crew) -> Iterator[Measuring | Record]:
     place = active[seat]
     cell = place.cells[0]
-    if isinstance(outcome, Death) and outcome.again and place.killed < AGAIN:
-        place.killed += 1
-        crew.begin(seat, cell)
-        return
+    if isinstance(outcome, Death) and outcome.again:
+        place.killed, place.unbegun = place.killed + outcome.begun, place.unbegun + (not outcome.begun)
+        if place.killed <= AGAIN and place.unbegun <= STARTS:
+            crew.begin(seat, cell)
+            return
     yield outcome if isinstance(outcome, Record) else _dead(place, outcome)
     place.cells.popleft()
-    place.killed = 0
+    place.killed = place.unbegun = 0
     if not place.cells:
         del active[seat]
         return
@@ -85,7 +89,7 @@ def _ended(seat: int, outcome: Record | Death, active: dict[int, _Place], crew: 
 
 
 def _dead(place: _Place, outcome: Death) -> Record:
-    times = place.killed + 1
+    times = place.killed + place.unbegun
     reason = f"{outcome.reason}, {times} times" if outcome.again else outcome.reason
     empty = place.empty(place.cells[0])
     return replace(empty, status=outcome.status, reason=reason, printed=outcome.printed)

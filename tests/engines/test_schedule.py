@@ -12,15 +12,16 @@ import pytest
 from sharpbench import Cell, InvalidInput, Record
 from sharpbench.engines import Measuring, blank, conduct
 from sharpbench.engines.outcome import Death
-from sharpbench.engines.schedule import AGAIN
+from sharpbench.engines.schedule import AGAIN, STARTS
 from sharpbench.population import Training
 
 
 class Simulated:
     """A crew that ends cells in any order, with a death now and then."""
 
-    def __init__(self, seats: int, seed: int, deaths: float = 0.0, again: bool = True) -> None:
-        self.seats, self.draws, self.deaths, self.again = seats, random.Random(seed), deaths, again
+    def __init__(self, seats: int, seed: int, deaths: float = 0.0, again: bool = True, begun: bool = True) -> None:
+        self.seats, self.draws, self.deaths = seats, random.Random(seed), deaths
+        self.again, self.begun = again, begun
         self.held: dict[int, Cell] = {}
         self.most = 0
 
@@ -37,7 +38,7 @@ class Simulated:
 
     def _outcome(self, cell: Cell) -> Record | Death:
         if self.draws.random() < self.deaths:
-            return Death(status="failed", reason="killed", again=self.again, printed="x")
+            return Death(status="failed", reason="killed", again=self.again, begun=self.begun, printed="x")
         return replace(record(cell), status="ok", reason=None, value=1.0)
 
     def close(self) -> None:
@@ -80,6 +81,9 @@ def test_what_is_killed_every_time_is_given_up(planned: Any, odd: Any) -> None:
     (found, *_) = [event for event in conduct(cells, crew, ready=ready, lost=lost) if isinstance(event, Record)]
     assert (found.key, found.status, found.printed) == (first.key, "failed", "x")
     assert found.reason == f"killed, {1 + AGAIN} times"
+    crew = Simulated(1, 0, deaths=1.0, begun=False)
+    (found, *_) = [event for event in conduct(cells, crew, ready=ready, lost=lost) if isinstance(event, Record)]
+    assert found.reason == f"killed, {1 + STARTS} times"
     crew = Simulated(1, 0, deaths=1.0, again=False)
     (found, *_) = [event for event in conduct(cells, crew, ready=ready, lost=lost) if isinstance(event, Record)]
     assert found.reason == "killed"
