@@ -41,16 +41,16 @@ def test_shards_run_stand_and_merge(tmp_path: Path) -> None:
     plugin, cache = ("--plugin", str(tmp_path / "plugin.py")), ("--cache-dir", str(tmp_path / "cache"))
     words = ("run", *SMALL, *plugin, *cache, "--measures", "fatal,parameter-norm", "--timeout", "200")
     one, two = str(tmp_path / "one"), str(tmp_path / "two")
-    first = sharpbench(*words, "--shard", "1/2", "--output", one, "--memory-limit", "4GiB")
+    first = sharpbench(*words, "--shard", "2/2", "--output", one, "--memory-limit", "4GiB")
     assert first.returncode == 1, first.stderr
     assert first.stderr == ""
     assert "the process that measured it ended with status 5" in first.stdout
     told = sharpbench("status", one, "--json")
     assert told.returncode == 1
     found = json.loads(told.stdout)
-    assert (found["left"], found["alive"], found["shard"]) == (0, False, "1/2")
+    assert (found["left"], found["alive"], found["shard"]) == (0, False, "2/2")
     assert found["done"]["failed"] == found["done"]["ok"] == found["planned"] / 2
-    second = sharpbench(*words, "--shard", "2/2", "--output", two, "--engine", "inline", "--measures", "parameter-norm")
+    second = sharpbench(*words, "--shard", "1/2", "--output", two, "--engine", "inline", "--measures", "parameter-norm")
     assert second.returncode == 2
     assert second.stderr.startswith("error: engine 'inline' knows no timeout, memory limit or split")
     merged = sharpbench("merge", one, "--output", str(tmp_path / "out"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import faulthandler
+import multiprocessing
 import os
 import pickle
 import resource
@@ -44,6 +45,8 @@ def serve(connection: Connection, output: Connection, duty: Duty) -> None:
     sys.stdout = os.fdopen(1, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
     faulthandler.enable(sys.stderr)
+    # locks that libraries make are then unlinked at once, and none is left behind where this process is killed
+    multiprocessing.set_start_method("fork", force=True)
     if duty.memory is not None and duty.site.device == "cpu":  # CUDA reserves more than there is
         resource.setrlimit(resource.RLIMIT_DATA, (duty.memory, duty.memory))
     try:
