@@ -281,8 +281,8 @@ def _apart(worker: _Worker) -> bool:
 
 
 def _waits(bad: _Worker) -> bool:
-    """Whether the others may still come to the same end as one that has failed; after a death they cannot."""
-    return isinstance(bad.answer, Record) and time.monotonic() - bad.since < GRACE
+    """Whether the others may still say the same as one that has failed, or why it did; after a death they cannot."""
+    return (isinstance(bad.answer, Record) or _apart(bad)) and time.monotonic() - bad.since < GRACE
 
 
 def _ended(worker: _Worker) -> bool:
