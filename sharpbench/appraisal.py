@@ -86,7 +86,13 @@ def _with_estimate(record: Record, estimate: Estimate, shared_seconds: float) ->
 
 def _with_cost(record: Record, chosen: Measure, subject: Subject) -> Record:
     spent = cost(lambda fresh: measure(chosen, fresh, seed=record.seed), subject)
-    return replace(record, seconds=spent.seconds, gradients=spent.gradients, peak_bytes=spent.peak_bytes)
+    return replace(
+        record,
+        seconds=spent.seconds,
+        gradients=spent.gradients,
+        peak_bytes=spent.peak_bytes,
+        contended=spent.contended,
+    )
 
 
 def _with_oracle(record: Record, chosen: Measure, doubled: Subject) -> Record:

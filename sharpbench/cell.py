@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
 
@@ -20,7 +20,7 @@ from sharpbench.ingredient import catalogue
 from sharpbench.models.model import Model
 from sharpbench.optimizers import Optimizer
 from sharpbench.places import data_folder
-from sharpbench.recipe import Cohort, Design, Recipe
+from sharpbench.recipe import Cohort, Design, Recipe, network_key
 from sharpbench.registry import Kind, offers
 from sharpbench.selection import configuration, label, select, select_one
 
@@ -59,23 +59,37 @@ class Cell:
     timed: bool
     checked: bool
     rewritten: bool
+    _key: str = field(default="", init=False, repr=False, compare=False)
+
+    @property
+    def network_key(self) -> str:
+        """The hash by which the zoo knows the network."""
+        return network_key(self.recipe, self.data_sha256, self.device)
+
+    @property
+    def network(self) -> str:
+        """What cells have in common that share a subject."""
+        return f"{self.network_key} {self.examples} {self.dtype}"
 
     @property
     def key(self) -> str:
-        """The content hash by which a finished cell is known again."""
-        return content_hash(
-            {
-                "measure": self.measure.name,
-                "version": self.measure.version,
-                "configuration": configuration(self.measure),
-                "recipe": self.recipe.row(),
-                "data": self.data_sha256,
-                "examples": self.examples,
-                "seed": self.seed,
-                "dtype": self.dtype,
-                "device": self.device,
-            }
-        )
+        """The content hash by which a finished cell is known again; found once."""
+        if not self._key:
+            object.__setattr__(self, "_key", content_hash(self._identity()))
+        return self._key
+
+    def _identity(self) -> dict[str, object]:
+        return {
+            "measure": self.measure.name,
+            "version": self.measure.version,
+            "configuration": configuration(self.measure),
+            "recipe": self.recipe.row(),
+            "data": self.data_sha256,
+            "examples": self.examples,
+            "seed": self.seed,
+            "dtype": self.dtype,
+            "device": self.device,
+        }
 
 
 def plan(

@@ -16,6 +16,7 @@ from sharpbench.command.measure import measure
 from sharpbench.command.publish import publish
 from sharpbench.command.replay import replay
 from sharpbench.command.run import run
+from sharpbench.command.standing import merge, status
 from sharpbench.command.status import EXIT_INTERRUPTED, EXIT_INVALID
 from sharpbench.command.symmetry import symmetry
 from sharpbench.command.train import train
@@ -39,7 +40,7 @@ app = typer.Typer(
 def main() -> NoReturn:
     """Run the command; bad usage and bad input end in one line on stderr and exit status 2."""
     try:
-        status = app(standalone_mode=False)
+        ended = app(standalone_mode=False)
     except InvalidInput as error:
         _fail(str(error))
     except USAGE_ERROR as error:
@@ -47,7 +48,7 @@ def main() -> NoReturn:
     except (KeyboardInterrupt, typer.Abort):
         typer.echo("interrupted", err=True)
         sys.exit(EXIT_INTERRUPTED)
-    sys.exit(status or 0)
+    sys.exit(ended or 0)
 
 
 def _fail(message: str) -> NoReturn:
@@ -74,6 +75,8 @@ def _root(
 
 
 app.command("run")(run)
+app.command("status")(status)
+app.command("merge")(merge)
 app.command("train")(train)
 app.command("measure")(measure)
 app.command("replay")(replay)

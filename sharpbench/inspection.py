@@ -23,12 +23,11 @@ from sharpbench.models.file import File
 from sharpbench.models.model import Model
 from sharpbench.models.timm import Enlarged, Timm
 from sharpbench.places import data_folder
-from sharpbench.record import Record, RecordFile, iterate_records
+from sharpbench.record import RECORDS, Record, RecordFile, iterate_records
 from sharpbench.selection import configuration, label
 from sharpbench.subject import Subject
 from sharpbench.weights import file_sha256, load_weights, read_weights, weight_files
 
-RECORDS = "records.jsonl"
 LARGEST = 10**6
 """Of numbers of classes and of batches: above it a slip of the keyboard is likelier than a wish."""
 

@@ -81,6 +81,16 @@ class Population:
             raise RuntimeError(f"no network came of {recipe.title}")
         return found
 
+    def truth(self, recipe: Recipe) -> Generator[Training, None, Truth]:
+        """What became of the network, which stands in the zoo afterwards; before that as `member`."""
+        found = self.stored(recipe)
+        if found is None:
+            yield from self._train(next(group for group in self.groups if recipe in group))
+            found = self.stored(recipe)
+        if found is None:
+            raise RuntimeError(f"no network came of {recipe.title}")
+        return found
+
     def network(self, recipe: Recipe) -> Member:
         """The same without what comes before."""
         steps = self.member(recipe)

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
+import re
+import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self, TextIO, get_args
+from typing import TYPE_CHECKING, Literal, Self, get_args
 
 from sharpbench.contract import Scalar, is_scalar
 from sharpbench.errors import InvalidInput
+from sharpbench.migration import SCHEMA, migrated
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA = 2
+RECORDS = "records.jsonl"
+"""The name of the file in an output folder."""
 Status = Literal["ok", "failed", "skipped", "timeout", "oom"]
 Scalars = Mapping[str, Scalar]
+BLOCK = 2**16
+REPEATED = ("configuration", "recipe", "truth", "data", "environment")
+"""The fields of which many records hold the same."""
+KEY = re.compile(rb'\{"key":"([0-9a-zA-Z]+)",')
+# Once in a line, it is the field: quotes inside of texts are escaped, and a mapping that holds the same makes it twice.
+STATUS = re.compile(rb'"device":"[^"\\]*","status":"(ok|failed|skipped|timeout|oom)","reason":')
+END = f',"schema":{SCHEMA}}}\n'.encode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +50,9 @@ class Record:
     invariance: kind of rewrite of the same function -> the largest factor by which the value changed, see
         `invariance`; empty where that was not looked into.
     exact, oracle: what the value should be and how that was found; None where it was not checked.
+    contended: the standalone call was timed while other work took processors from it, so that no table shows its
+        seconds. pieces: among how many processes the batches were divided. printed: the end of what the measure
+        printed, where that was caught.
     Raises ValueError for a field of another type, a nested mapping, a number that is not finite: what could
     be written and then not be read again.
     """
@@ -67,6 +84,9 @@ class Record:
     exact: float | None = None
     oracle: str | None = None
     invariance: Mapping[str, float | None] = field(default_factory=dict)
+    contended: bool = False
+    pieces: int = 1
+    printed: str | None = None
     environment: Scalars = field(default_factory=dict)
     time: str = ""
     schema: int = SCHEMA
@@ -85,14 +105,15 @@ class Record:
 
     @staticmethod
     def from_json(line: str, *, where: str) -> Record:
-        """The record on `line`; `where` (file and line) names it in errors."""
+        """The record on `line`, migrated where an earlier version wrote it; `where` names it in errors."""
         try:
             row = json.loads(line, parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as error:
             raise InvalidInput(f"{where}: not a JSON record ({error}); delete the line or restore the file") from None
-        if not isinstance(row, dict) or row.get("schema") != SCHEMA:
-            found = row.get("schema") if isinstance(row, dict) else type(row).__name__
-            raise InvalidInput(f"{where}: record schema {found!r:.40}, this version reads {SCHEMA}; {_remedy(found)}")
+        try:
+            row = migrated(row)
+        except ValueError as error:
+            raise InvalidInput(f"{where}: {error}") from None
         expected = {item.name for item in fields(Record)}
         if set(row) != expected:
             odd = ", ".join(sorted(set(row) ^ expected))
@@ -101,11 +122,6 @@ class Record:
             return Record(**row)
         except ValueError as error:
             raise InvalidInput(f"{where}: {error}; delete the line or restore the file") from None
-
-
-def _remedy(schema: object) -> str:
-    newer = isinstance(schema, int) and not isinstance(schema, bool) and schema > SCHEMA
-    return "install a newer sharpbench" if newer else "use the version that wrote it"
 
 
 def _refuse_constant(text: str) -> float:
@@ -118,13 +134,13 @@ _TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("key", "measure", "label", "dtype", "device", "status", "time"), _STRING),
     **dict.fromkeys(("configuration", "recipe", "truth", "data", "details", "environment"), _MAPPING),
     **dict.fromkeys(("parts", "invariance"), _MAPPING),
-    **dict.fromkeys(("reason", "oracle"), (str, type(None))),
+    **dict.fromkeys(("reason", "oracle", "printed"), (str, type(None))),
     **dict.fromkeys(
         ("value", "stderr", "low", "high", "shared_seconds", "seconds", "gradients", "peak_bytes", "exact"),
         (*_NUMBER, type(None)),
     ),
-    **dict.fromkeys(("seed", "probes", "schema"), (int,)),
-    "converged": (bool,),
+    **dict.fromkeys(("seed", "probes", "pieces", "schema"), (int,)),
+    **dict.fromkeys(("converged", "contended"), (bool,)),
 }
 
 
@@ -155,17 +171,14 @@ class RecordFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.torn = 0
-        self._file: TextIO | None = None
+        self._file: FileIO | None = None
 
     def __enter__(self) -> Self:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            # half a surrogate pair, as a file name may hold, becomes its JSON escape: it is read as it was
-            file = self.path.open("a", encoding="utf-8", errors="backslashreplace")
+            file = self.path.open("ab", buffering=0)
         except OSError as error:
-            raise InvalidInput(
-                f"cannot write {self.path}: {error.strerror}; choose another folder with --output"
-            ) from None
+            raise self._refused(error) from None
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -178,19 +191,36 @@ class RecordFile:
         return self
 
     def _cut_torn_line(self) -> None:
-        data = self.path.read_bytes()
-        whole = data.rfind(b"\n") + 1
-        self.torn = len(data) - whole
+        size = self.path.stat().st_size
+        whole = _whole(self.path, size)
+        self.torn = size - whole
         if self.torn:
             os.truncate(self.path, whole)
 
-    def append(self, record: Record) -> None:
-        """Write `record` as one line and return when it is on disk."""
+    def append(self, *records: Record) -> None:
+        """Write each of `records` as one line and return when all are on disk.
+
+        Raises InvalidInput where they cannot be written, a disk that is full among others; no part of them stays then.
+        """
         if self._file is None:
             raise RuntimeError("append outside of the with block")
-        self._file.write(record.to_json() + "\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        before = os.fstat(self._file.fileno()).st_size
+        try:
+            for record in records:
+                # half a surrogate pair, as a file name may hold, becomes its JSON escape: it is read as it was
+                line = (record.to_json() + "\n").encode("utf-8", errors="backslashreplace")
+                while line:
+                    line = line[self._file.write(line) :]
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            with suppress(OSError):
+                os.ftruncate(self._file.fileno(), before)
+            raise self._refused(error) from None
+
+    def _refused(self, error: OSError) -> InvalidInput:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "make room and give the same command again" if full else "choose another folder with --output"
+        return InvalidInput(f"cannot write {self.path}: {error.strerror}; {remedy}")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -200,21 +230,95 @@ class RecordFile:
             self._file = None
 
 
+def being_written(path: Path) -> bool:
+    """Whether a run that is alive holds the file."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _whole(path: Path, size: int) -> int:
+    """Up to where the file of so many bytes consists of whole lines."""
+    with path.open("rb") as file:
+        end = size
+        while end > 0:
+            start = max(0, end - BLOCK)
+            file.seek(start)
+            found = file.read(end - start).rfind(b"\n")
+            if found >= 0:
+                return start + found + 1
+            end = start
+    return 0
+
+
+def _lines(path: Path, *, whole: bool = False) -> Iterator[tuple[int, bytes]]:
+    """The lines of the file that hold something, with their numbers; see `iterate_records`."""
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if line.rstrip(b"\n") and (line.endswith(b"\n") or not whole):
+                    yield number, line
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> InvalidInput:
+    return InvalidInput(f"cannot read {path}: {error}; restore it, or choose another folder with --output")
+
+
+def _parsed(path: Path, number: int, line: bytes) -> Record:
+    try:
+        text = line.decode("utf-8").rstrip("\n")
+    except UnicodeDecodeError as error:
+        raise _unreadable(path, error) from None
+    return Record.from_json(text, where=f"{path}:{number}")
+
+
 def iterate_records(path: Path, *, whole: bool = False) -> Iterator[Record]:
     """The records of one JSON lines file, in order; a line that is no record raises InvalidInput with its number.
 
     whole: without a last line that does not end, as a killed run may have left it; the next one cuts it off.
+    What many records repeat is held once.
     """
-    try:
-        content = path.read_bytes()
-        lines = content[: content.rfind(b"\n") + 1 if whole else None].decode("utf-8").split("\n")
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"cannot read {path}: {error}; restore it, or choose another folder with --output") from None
-    for number, line in enumerate(lines, start=1):
-        if line:
-            yield Record.from_json(line, where=f"{path}:{number}")
+    held: dict[str, Scalars] = {}
+    for number, line in _lines(path, whole=whole):
+        yield _lean(_parsed(path, number, line), held)
+
+
+def _lean(record: Record, held: dict[str, Scalars]) -> Record:
+    """The same record, with the mappings and texts that others hold too."""
+    for name in REPEATED:
+        mapping = getattr(record, name)
+        object.__setattr__(record, name, held.setdefault(repr(mapping), mapping))
+    for name in ("measure", "label", "dtype", "device", "status", "time"):
+        object.__setattr__(record, name, sys.intern(getattr(record, name)))
+    for name in ("details", "parts"):
+        mapping = getattr(record, name)
+        object.__setattr__(record, name, {sys.intern(key): value for key, value in mapping.items()})
+    return record
+
+
+def statuses(path: Path) -> dict[str, Status]:
+    """The status of the last record of every key, of the whole lines of a file; much faster than reading them.
+
+    A line that this version wrote is believed without being read to its end; any other is read.
+    """
+    last: dict[str, Status] = {}
+    for number, line in _lines(path, whole=True):
+        key, status = KEY.match(line), STATUS.findall(line)
+        if key is not None and len(status) == 1 and line.endswith(END):
+            last[key[1].decode()] = status[0].decode()
+        else:
+            record = _parsed(path, number, line)
+            last[record.key] = record.status
+    return last
 
 
 def read_records(path: str | Path) -> pd.DataFrame:

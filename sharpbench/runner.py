@@ -1,38 +1,24 @@
-"""Runner: cells in, records out, one network after the other. Knows no terminal."""
+"""Runner: cells in, records out, and on disk as they come. Knows no terminal."""
 
 from __future__ import annotations
 
-import datetime
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from functools import partial
 from pathlib import Path
 
-import torch
-from torch import nn
-
-from sharpbench.appraisal import Asked, appraise, lost
+from sharpbench.appraisal import lost
 from sharpbench.cell import Cell
 from sharpbench.datasets.data import Data, Dataset
+from sharpbench.engines import Engine, Measuring, Site, blank, conduct, engine_of
 from sharpbench.environment import environment, settle
 from sharpbench.errors import InvalidInput
-from sharpbench.member import Member
-from sharpbench.models.model import Model
 from sharpbench.places import cache_folder, data_folder
 from sharpbench.population import Population, Training
-from sharpbench.record import Record, RecordFile, iterate_records
-from sharpbench.selection import configuration, label
-from sharpbench.training import initial_module
+from sharpbench.record import RECORDS, Record, RecordFile, statuses
+from sharpbench.sharding import Shard
+from sharpbench.standing import Notes
 from sharpbench.workers import Lost, Setting, train_all
-
-RECORDS = "records.jsonl"
-
-
-@dataclass(frozen=True, slots=True)
-class Measuring:
-    """Progress: the cell that begins."""
-
-    cell: Cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +42,19 @@ def run(
     threads: int | None = None,
     workers: int = 1,
     plugins: Sequence[Path] = (),
+    engine: str | Engine = "inline",
+    shard: Shard | None = None,
 ) -> Iterator[Record]:
     """The records of `cells`, as they are made.
 
     output: the folder whose records.jsonl they are appended to, each on disk before the next begins; cells
     that stand there already are not run again (failed ones are, with retry_failed). None keeps no file.
-    cache_dir: where trained networks are kept. threads: of torch, by default as many as there are cores.
-    workers: with more than 1, what must be trained is trained first, by so many processes with one thread each,
-    which execute `plugins` (--plugin files).
+    cache_dir: where trained networks are kept. engine: 'inline' measures in this process; 'process' and 'ray', or
+    an object of `sharpbench.engines`, in others, whose deaths cost a cell each; they must be able to import the
+    classes of all that is in the cells, or execute `plugins` (--plugin files).
+    workers: processes that train and measure; with more than 1 what must be trained is trained first. threads: of
+    torch, in each process that measures; by default as many as there are cores, shared among the workers.
+    shard: the part of the cells that is run here; the others decide as well which networks train together.
     Networks train in groups that all of `cells` fix (see `training.groups`): where one is missing, its whole group
     is trained.
     A measure that raises costs its own cell alone: the record says failed, or skipped for NotApplicable. A
@@ -78,6 +69,8 @@ def run(
         threads=threads,
         workers=workers,
         plugins=plugins,
+        engine=engine,
+        shard=shard,
     ):
         if isinstance(event, Record):
             yield event
@@ -93,40 +86,62 @@ def events(
     threads: int | None = None,
     workers: int = 1,
     plugins: Sequence[Path] = (),
-) -> Iterator[Event]:
+    engine: str | Engine = "inline",
+    shard: Shard | None = None,
+) -> Generator[Event, None, None]:
     """The same with progress in between: trainings, cells that begin, and repairs."""
     if threads is not None and threads < 1:
         raise InvalidInput(f"threads={threads} must be at least 1, or None for as many as there are cores")
     if workers < 1:
         raise InvalidInput(f"workers={workers} must be at least 1")
-    networks = _Networks(cells, cache_folder(cache_dir), data_folder(data_dir), tuple(plugins))
+    chosen = engine_of(engine) if isinstance(engine, str) else engine
+    site = Site(
+        cache=cache_folder(cache_dir).absolute(),
+        data_dir=data_folder(data_dir),
+        device=cells[0].device if cells else "cpu",
+        threads=threads or chosen.threads(workers, _cores()),
+        plugins=tuple(plugin.absolute() for plugin in plugins),
+    )
+    networks = _Networks(cells, site)
     if output is None:
-        yield from _all(cells, networks, threads, workers)
+        yield from _all(_held(cells, shard), networks, chosen, workers)
         return
     path = Path(output) / RECORDS
     with RecordFile(path) as file:
         if file.torn:
             yield Repaired(path, file.torn)
-        for event in _all(remaining(cells, path, retry_failed=retry_failed), networks, threads, workers):
-            if isinstance(event, Record):
-                file.append(event)
-            yield event
+        left = remaining(cells, path, retry_failed=retry_failed, shard=shard)
+        planned, words = len(_held(cells, shard)), None if shard is None else f"{shard.index}/{shard.count}"
+        notes = Notes(path.parent, planned=planned, left=left, seats=workers, shard=words)
+        try:
+            for event in _all(left, networks, chosen, workers):
+                if isinstance(event, Record):
+                    file.append(event)
+                notes.take(event)
+                yield event
+        finally:
+            notes.note()
 
 
-def remaining(cells: Sequence[Cell], path: Path, *, retry_failed: bool = False) -> list[Cell]:
+def remaining(
+    cells: Sequence[Cell], path: Path, *, retry_failed: bool = False, shard: Shard | None = None
+) -> list[Cell]:
     """The cells that have no record in the file yet; with retry_failed also those whose last one failed."""
-    last = {record.key: record.status for record in iterate_records(path, whole=True)}
-    unfinished = {key for key, status in last.items() if status not in ("ok", "skipped")} if retry_failed else set()
-    return [cell for cell in cells if cell.key not in last or cell.key in unfinished]
+    last = statuses(path)
+    finished = {key for key, status in last.items() if not retry_failed or status in ("ok", "skipped")}
+    return [cell for cell in _held(cells, shard) if cell.key not in finished]
+
+
+def _held(cells: Sequence[Cell], shard: Shard | None) -> Sequence[Cell]:
+    return cells if shard is None else [cell for cell in cells if shard.holds(cell)]
 
 
 class _Networks:
-    """Where the networks of a run come from: their data sets, populations and structures, each made once."""
+    """Where the networks of a run come from: their data sets and populations, each made once."""
 
-    def __init__(self, cells: Sequence[Cell], cache: Path, folder: Path | None, plugins: tuple[Path, ...]) -> None:
-        self.cells, self.cache, self.folder, self.plugins = cells, cache, folder, plugins
+    def __init__(self, cells: Sequence[Cell], site: Site) -> None:
+        self.cells, self.site = cells, site
         self.populations: dict[Dataset, Population] = {}
-        self.modules: dict[tuple[Model, Dataset], nn.Module] = {}
 
     def population(self, cell: Cell) -> Population:
         """All networks of the run on the data set of the cell, whichever of them are still to be measured."""
@@ -134,17 +149,27 @@ class _Networks:
         if dataset not in self.populations:
             recipes = dict.fromkeys(each.recipe for each in self.cells if each.recipe.dataset == dataset)
             self.populations[dataset] = Population(
-                tuple(recipes), dataset.load(self.folder), cell.data_sha256, cache=self.cache, device=cell.device
+                tuple(recipes),
+                dataset.load(self.site.data_dir),
+                cell.data_sha256,
+                cache=self.site.cache,
+                device=cell.device,
             )
         return self.populations[dataset]
 
-    def module(self, cell: Cell) -> nn.Module:
-        """One structure for all networks of a model."""
-        form = (cell.recipe.model, cell.recipe.dataset)
-        if form not in self.modules:
-            data = self.population(cell).data
-            self.modules[form] = initial_module(cell.recipe, data.shape, data.classes)
-        return self.modules[form]
+    def data(self, dataset: Dataset) -> Data:
+        """The data of a population that was asked for."""
+        return self.populations[dataset].data
+
+    def ready(self, cell: Cell) -> Generator[Training, None, Callable[[Cell], Record]]:
+        """See `schedule.Ready`."""
+        population = self.population(cell)
+        truth = yield from population.truth(cell.recipe)
+        return partial(blank, data=population.data, truth=truth)
+
+    def lost(self, cell: Cell, error: Exception) -> Record:
+        """The record of a cell whose network could not be made."""
+        return lost(blank(cell, self.population(cell).data, None), error)
 
     def trained(self, cells: Sequence[Cell], workers: int) -> Iterator[Training]:
         """Train by workers what these cells need; what is lost is lost to its own cells."""
@@ -153,10 +178,10 @@ class _Networks:
             population = self.population(first)
             setting = Setting(
                 data_sha256=first.data_sha256,
-                cache=self.cache,
-                data_dir=self.folder,
+                cache=self.site.cache,
+                data_dir=self.site.data_dir,
                 device=first.device,
-                plugins=self.plugins,
+                plugins=self.site.plugins,
             )
             wanted = {cell.recipe for cell in cells}
             groups = [group for group in population.groups if wanted & set(group)]
@@ -167,70 +192,18 @@ class _Networks:
                     population.lose(event.group, RuntimeError(event.reason))
 
 
-def _all(cells: Sequence[Cell], networks: _Networks, threads: int | None, workers: int) -> Iterator[Event]:
-    """All cells, in groups that share one subject."""
+def _all(cells: Sequence[Cell], networks: _Networks, engine: Engine, workers: int) -> Iterator[Event]:
+    """All cells; what must be trained for them by several workers is trained first."""
     if not cells:
         return
-    settle(cells[0].device, threads or _cores())
-    if workers > 1:
-        yield from networks.trained(cells, workers)
-    for _, group in groupby(cells, key=lambda cell: (cell.recipe, cell.examples, cell.dtype, cell.device)):
-        yield from _group(list(group), networks)
-
-
-def _group(cells: Sequence[Cell], networks: _Networks) -> Iterator[Event]:
-    first = cells[0]
-    population, module = networks.population(first), networks.module(first)
-    data = population.data
+    settle(networks.site.device, networks.site.threads)
+    crew = engine.crew(networks.site, workers=workers, load=networks.data)
     try:
-        member = yield from population.member(first.recipe)
-    except InvalidInput:  # a cache that cannot be written: no other network could be kept either
-        raise
-    except Exception as error:  # a network that cannot be trained costs its own cells
-        yield from (lost(_record(cell, data, None), error) for cell in cells)
-        return
-    try:
-        dtype = getattr(torch, first.dtype)
-        subject = member.subject(module, examples=first.examples, dtype=dtype, device=first.device)
-        doubled = subject.to(dtype=torch.float64)  # one for all oracles and rewrites, which share what they need
-    except Exception as error:  # weights that are not finite, or a network that runs in training mode alone
-        yield from (lost(_record(cell, data, member), error) for cell in cells)
-        return
-    for cell in cells:
-        yield Measuring(cell)
-        asked = Asked(timed=cell.timed, checked=cell.checked, rewritten=cell.rewritten)
-        yield appraise(cell.measure, subject, doubled, blank=_record(cell, data, member), asked=asked)
-
-
-def _record(cell: Cell, data: Data, member: Member | None) -> Record:
-    """The record of a cell before it is run; `member` is None where its network could not be trained."""
-    trained = cell.recipe.train_size or len(data.train_inputs)
-    return Record(
-        key=cell.key,
-        measure=cell.measure.name,
-        label=label(cell.measure),
-        configuration=configuration(cell.measure),
-        recipe=cell.recipe.row(),
-        truth={} if member is None else member.truth.row(),
-        data={
-            "sha256": cell.data_sha256,
-            "examples": cell.examples or trained,
-            "test_examples": len(data.test_targets),
-            **membership(cell),
-        },
-        seed=cell.seed,
-        dtype=cell.dtype,
-        device=cell.device,
-        status="failed",
-        reason="not run",
-        environment=environment(cell.device),
-        time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    )
-
-
-def membership(cell: Cell) -> dict[str, str]:
-    """What a record says of the population that the cell's network is part of in this run."""
-    return {"population": cell.population, "design": cell.design}
+        if workers > 1:
+            yield from networks.trained(cells, engine.trainers(workers, _cores()))
+        yield from conduct(cells, crew, ready=networks.ready, lost=networks.lost)
+    finally:
+        crew.close()
 
 
 def _cores() -> int:

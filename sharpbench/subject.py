@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,20 @@ KEPT = "attention_bias_cache"
 """timm's name, and of networks made after it, for what an attention in eval mode keeps from one call to the next."""
 
 
+class Team(Protocol):
+    """Processes that evaluate the same measure at the same time and divide the batches among them."""
+
+    rank: int
+    size: int
+    broken: bool
+
+    def total(self, tree: T) -> T:
+        """The sum of a tree of tensors over all processes, the same bits in each."""
+
+    def finish(self) -> None:
+        """A measure has come to its end; raises RuntimeError where others are not at theirs."""
+
+
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Subject:
     """A network, its loss and its data. n examples, C outputs, batches of B.
@@ -40,6 +54,7 @@ class Subject:
     inputs, targets: all n examples. `batch_size` never changes a value beyond rounding.
     initial: the parameters before training, where known. train_size: examples trained on, where known.
     frozen: the names of the parameters left out because they do not require gradients.
+    team: the processes among which `mean` divides the batches, where there are several.
     """
 
     name: str
@@ -53,6 +68,7 @@ class Subject:
     initial: Params | None = field(default=None, repr=False)
     train_size: int | None = None
     frozen: tuple[str, ...] = ()
+    team: Team | None = field(default=None, repr=False)
     _shared: dict[Callable[[Subject], Any], Any] = field(default_factory=dict, repr=False, init=False)
 
     @staticmethod
@@ -161,10 +177,23 @@ class Subject:
         """The mean over all examples of a quantity that is linear in the loss.
 
         `of(inputs, targets)` returns the mean over one batch, a tensor or a tree of tensors; batches count
-        by their size, the ragged last one included. The only loop over batches that there is.
+        by their size, the ragged last one included. The only loop over batches that there is, and so where a team
+        divides the work: each process takes every so manieth batch, and what it has is added up. What is being
+        differentiated from outside cannot be added up between processes: each then takes all batches.
         """
+        team = self.team
+        if team is None or len(self.inputs) <= self.batch_size * (team.size - 1):  # as every process finds
+            return self._sum(of, list(self.batches))
+        mine = list(self.batches)[team.rank :: team.size]
+        part = self._sum(of, mine)
+        if any(_traced(leaf) for leaf in pytree.tree_leaves(part)):
+            return self._sum(of, list(self.batches))
+        return team.total(part)
+
+    def _sum(self, of: Callable[[Tensor, Tensor], T], batches: Sequence[tuple[Tensor, Tensor]]) -> T:
+        """The share of these batches in the mean."""
         total: T | None = None
-        for inputs, targets in self.batches:
+        for inputs, targets in batches:
             share = len(inputs) / len(self.inputs)
             part = pytree.tree_map(lambda tensor, share=share: tensor * share, of(inputs, targets))
             total = part if total is None else pytree.tree_map(torch.add, total, part)
@@ -256,6 +285,12 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
             cache.clear()
         for part in training:
             part.training = True
+
+
+def _traced(value: object) -> bool:
+    """Whether a derivative is being taken of the tensor, or it stands for several."""
+    wrapped = torch._C._functorch.is_functorch_wrapped_tensor
+    return isinstance(value, Tensor) and (value.requires_grad or wrapped(value))
 
 
 def _check_examples(inputs: Tensor, targets: Tensor, batch_size: int | None) -> None:

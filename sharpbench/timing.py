@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import statistics
@@ -17,6 +18,8 @@ from sharpbench.subject import Subject
 REPEATS = 5
 LONG = 1.0
 """Calls that take longer than this many seconds are timed once after the warm-up, not REPEATS times."""
+WAITED = 0.1
+"""Above this share of waiting, in the time that threads wanted a processor, a call was timed beside other work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,19 +30,39 @@ class Cost:
     gradients: seconds over the time of one full-data forward and backward in the same process.
     peak_bytes: growth of the peak resident memory (CPU, Linux) or of torch's peak allocation (CUDA) over
         what stood before the call; None where it cannot be told.
+    contended: other work took processors from the timed calls (as Linux counts it; elsewhere nothing does).
     """
 
     seconds: float
     gradients: float
     peak_bytes: int | None
+    contended: bool = False
 
 
 def cost(call: Callable[[Subject], object], subject: Subject) -> Cost:
     """The Cost of `call`, which is given a fresh subject every time, so that nothing is shared with others."""
     device = subject.inputs.device
+    before = _scheduled()
     seconds = median_seconds(lambda: call(subject.fresh()), device)
     gradient = median_seconds(lambda: torch.func.grad(subject.loss)(subject.params), device)
-    return Cost(seconds, seconds / gradient, peak_bytes(lambda: call(subject.fresh()), device))
+    contended = contention(before, _scheduled()) > WAITED
+    return Cost(seconds, seconds / gradient, peak_bytes(lambda: call(subject.fresh()), device), contended)
+
+
+def contention(before: tuple[int, int], after: tuple[int, int]) -> float:
+    """Of the time between two counts of processor time and waiting, the share of the waiting."""
+    ran, waited = (late - early for early, late in zip(before, after, strict=True))
+    return waited / (ran + waited) if waited > 0 and ran + waited > 0 else 0.0
+
+
+def _scheduled() -> tuple[int, int]:
+    """Nanoseconds that the threads of this process have run, and have been ready to and waited."""
+    ran = waited = 0
+    for path in Path("/proc/self/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError, ValueError, IndexError):  # the thread has ended
+            words = path.read_text(encoding="ascii").split()
+            ran, waited = ran + int(words[0]), waited + int(words[1])
+    return ran, waited
 
 
 def median_seconds(call: Callable[[], object], device: torch.device) -> float:

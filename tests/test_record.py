@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +16,7 @@ import torch
 
 from sharpbench import read_records
 from sharpbench.errors import InvalidInput
-from sharpbench.record import Record, RecordFile, iterate_records
+from sharpbench.record import Record, RecordFile, being_written, iterate_records, statuses
 
 RECORD = Record(
     key="k",
@@ -51,13 +53,91 @@ def changed(**fields: object) -> str:
     return json.dumps({**json.loads(RECORD.to_json()), **fields})
 
 
+def earlier(schema: int, *missing: str) -> str:
+    row = {key: value for key, value in json.loads(RECORD.to_json()).items() if key not in missing}
+    return json.dumps({**row, "schema": schema})
+
+
+@pytest.mark.parametrize("schema", [1, 2])
+def test_records_of_earlier_versions_are_migrated(schema: int, tmp_path: Path) -> None:
+    missing = ("contended", "pieces", "printed", *(("invariance",) if schema == 1 else ()))
+    line = earlier(schema, *missing)
+    assert Record.from_json(line, where="here") == RECORD
+    path = tmp_path / "records.jsonl"
+    path.write_text(line + "\n", encoding="utf-8")
+    with RecordFile(path) as file:
+        file.append(dataclasses.replace(RECORD, key="n", status="failed", value=None, contended=True, pieces=2))
+    assert [record.schema for record in iterate_records(path)] == [3, 3]
+    assert statuses(path) == {"k": "ok", "n": "failed"}
+
+
+def test_a_scan_says_what_reading_says(tmp_path: Path) -> None:
+    """Texts that look like a status, in names and values, mislead it no more than the order of keys."""
+    odd = '"device":"cpu","status":"failed","reason":'
+    rows = [
+        dataclasses.replace(RECORD, key="a", details={odd: odd}, printed=odd),
+        dataclasses.replace(RECORD, key="b", configuration={"device": "x", "status": "failed", "reason": "y"}),
+        dataclasses.replace(RECORD, key="b", status="oom", value=None, reason=odd),
+        dataclasses.replace(RECORD, key='c"', device='"'),
+    ]
+    path = tmp_path / "records.jsonl"
+    shuffled = json.dumps(dict(reversed(json.loads(dataclasses.replace(RECORD, key="d").to_json()).items())))
+    path.write_text("".join(row.to_json() + "\n" for row in rows) + shuffled + "\n" + rows[0].to_json()[:99])
+    expected = {"a": "ok", "b": "oom", 'c"': "ok", "d": "ok"}
+    assert statuses(path) == {r.key: r.status for r in iterate_records(path, whole=True)} == expected
+    path.write_text("{}\n", encoding="utf-8")
+    with pytest.raises(InvalidInput, match=r"records.jsonl:1: record schema None"):
+        statuses(path)
+
+
+def test_a_disk_that_is_full_leaves_whole_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "records.jsonl"
+    with RecordFile(path) as file:
+        file.append(RECORD)
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(InvalidInput, match="No space left on device; make room and give the same command again"):
+            file.append(dataclasses.replace(RECORD, key="second"))
+        monkeypatch.undo()
+        file.append(dataclasses.replace(RECORD, key="third"))
+    assert [record.key for record in iterate_records(path)] == ["k", "third"]
+
+
+def full(_: int) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_file_that_may_not_be_written_gets_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also as root, whom permissions do not stop."""
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "open", refused)
+    with (
+        pytest.raises(InvalidInput, match="Permission denied; choose another folder with --output"),
+        RecordFile(tmp_path / "records.jsonl"),
+    ):
+        pass
+
+
+def test_a_lock_shows_that_a_run_is_alive(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    assert not being_written(path)
+    with RecordFile(path):
+        assert being_written(path)
+    assert not being_written(path)
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
         ("{", r"f:3: not a JSON record"),
         ("[" * 100_000, r"f:3: not a JSON record"),
-        ("7", r"f:3: record schema 'int', this version reads 2"),
-        (changed(schema=1), r"f:3: record schema 1, this version reads 2"),
+        ("7", r"f:3: record schema 'int', this version reads 1 to 3"),
+        (changed(schema=4), r"f:3: record schema 4, this version reads 1 to 3"),
+        (changed(schema=0), r"f:3: record schema 0, this version reads 1 to 3"),
+        (changed(schema=True), r"f:3: record schema True, this version reads 1 to 3"),
+        (changed(schema=2), r"f:3: record schema 2 has no contended, pieces, printed; delete the line"),
         (changed(extra=1), r"f:3: missing or unknown fields: extra"),
         ('{"schema":2}', r"f:3: missing or unknown fields: configuration, converged"),
         (changed(value="1"), r"f:3: field 'value' holds '1'; expected int or float or NoneType"),
@@ -196,7 +276,7 @@ def test_what_cannot_be_read_again_is_not_written(tmp_path: Path, fields: dict[s
 def test_every_field_has_its_type() -> None:
     for item in dataclasses.fields(Record):
         value = getattr(RECORD, item.name)
-        wrong = 1 if isinstance(value, str | dict | bool) or item.name in ("reason", "oracle") else "text"
+        wrong = 1 if isinstance(value, str | dict | bool) or item.name in ("reason", "oracle", "printed") else "text"
         with pytest.raises(InvalidInput, match=rf"f:3: (field '{item.name}' holds|record schema 'text')"):
             Record.from_json(changed(**{item.name: wrong}), where="f:3")
         rest = {key: value for key, value in json.loads(RECORD.to_json()).items() if key != item.name}

@@ -15,11 +15,12 @@ from sharpbench_measures import Trace
 
 from sharpbench import Cell, Estimate, InvalidInput, Measure, NotApplicable, Record, Subject, plan, run
 from sharpbench.contract import Invariance
+from sharpbench.engines import Measuring
 from sharpbench.models import SmallMlp
 from sharpbench.models.model import Model
 from sharpbench.population import Training
-from sharpbench.record import iterate_records
-from sharpbench.runner import RECORDS, Measuring, Repaired, events, remaining
+from sharpbench.record import RECORDS, iterate_records
+from sharpbench.runner import Repaired, events, remaining
 
 COHORT = "label-noise[ratios=2,seeds=1,train_size=32,max_epochs=2]"
 SIZE = sum(value.numel() for value in SmallMlp().build((1, 28, 28), 10).parameters())
@@ -135,6 +136,7 @@ def on_disk(output: Path) -> list[Record]:
 )
 def test_a_cell_that_fails_costs_itself_alone(way: str, status: str, reason: str, cache: Path, tmp_path: Path) -> None:
     records = ran(cells([Norm(), Odd(way), Draw()]), cache, tmp_path)
+    assert [record.reason for record in records if record.status != status] == 4 * [None]
     assert [record.status for record in records] == 2 * ["ok", status, "ok"]
     assert {record.reason for record in records} == {None, reason}
     lost = records[1]

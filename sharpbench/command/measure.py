@@ -56,7 +56,8 @@ def measure(
     from sharpbench.cell import chosen_measures
     from sharpbench.datasets.data import Subset
     from sharpbench.environment import resolve_device
-    from sharpbench.inspection import RECORDS, Inspection, inspect, last_records
+    from sharpbench.inspection import Inspection, inspect, last_records
+    from sharpbench.record import RECORDS
     from sharpbench.report.progress import watch
 
     inspection = Inspection(

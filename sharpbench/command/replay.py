@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sharpbench.command.run import last_records
+from sharpbench.command.run import default_engine, last_records
 from sharpbench.command.status import EXIT_FAILED, EXIT_INTERRUPTED
 from sharpbench.version import __version__
 
@@ -65,9 +65,10 @@ def replay(
     records: list[Record] = []
     found = {}
     if experiment is not None:
+        from sharpbench.record import RECORDS
         from sharpbench.replays.study import findings
         from sharpbench.report.progress import follow
-        from sharpbench.runner import RECORDS, events, remaining
+        from sharpbench.runner import events, remaining
 
         try:
             cells = experiment.cells(device=place.device, data_dir=data_dir)
@@ -78,10 +79,11 @@ def replay(
                 cache_dir=cache_dir,
                 data_dir=data_dir,
                 retry_failed=retry_failed,
-                threads=torch.get_num_threads(),
+                threads=threads or (torch.get_num_threads() if workers == 1 else None),
                 workers=workers,
+                engine=default_engine(left),
             )
-            follow(steps, cells=cells, done=len(cells) - len(left))
+            follow(steps, cells=left, done=len(cells) - len(left), seats=workers)
             for study in experiment.studies:
                 typer.echo(f"{study.name}: {len(study.recipes)} networks", err=True)
                 found[study.name] = findings(study, place, folder)

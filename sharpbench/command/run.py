@@ -50,12 +50,39 @@ def run(
         int,
         typer.Option(help="Find out on so many networks of each model how rewrites of the same function change it."),
     ] = 1,
-    threads: Annotated[
-        int | None, typer.Option(help="Threads of torch, fixed and recorded.", show_default="all cores")
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            help="Where cells are measured: inline (in this process), process or ray.",
+            show_default="process; inline for a single cell",
+        ),
     ] = None,
     workers: Annotated[
-        int, typer.Option(help="Train by so many processes, with one thread each; 1 trains in this one.")
+        int, typer.Option(help="Processes that train and measure; 1 trains in this one and measures in another.")
     ] = 1,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            help="Threads of torch in each process that measures, fixed and recorded.",
+            show_default="all cores, shared among the workers; 1 on ray",
+        ),
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(help="Seconds that a cell may take.", show_default="no limit")
+    ] = None,
+    memory_limit: Annotated[
+        str | None, typer.Option(help="Memory that a process may take: 8GiB.", show_default="no limit")
+    ] = None,
+    split: Annotated[int, typer.Option(help="Divide the batches of every cell among so many of the workers.")] = 1,
+    address: Annotated[
+        str | None, typer.Option(help="Of a Ray cluster; auto finds one.", show_default="one is started here")
+    ] = None,
+    gpus: Annotated[
+        float | None, typer.Option(help="GPUs of each worker on ray; 0.5 for two on one.", show_default="0; 1 on CUDA")
+    ] = None,
+    shard: Annotated[
+        str | None, typer.Option(help="Run one part of the plan alone: 3/8 is the third of eight.", show_default="all")
+    ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where data sets lie.", show_default="$SHARPBENCH_DATA")] = None,
     cache_dir: Annotated[
         Path | None,
@@ -76,6 +103,13 @@ def run(
     An interrupted run goes on where it stopped when the same command is given again. Exit status: 0 all cells
     ok or skipped, 1 some failed, 2 bad usage or input, 130 interrupted.
     """
+    from sharpbench.engines.site import Limits, parsed_bytes
+    from sharpbench.sharding import Shard
+
+    part = None if shard is None else Shard.parsed(shard)
+    memory = None if memory_limit is None else parsed_bytes(memory_limit)
+    limits = Limits(timeout=timeout, memory=memory, pieces=split)
+    plain = limits == Limits() and address is None and gpus is None
     from sharpbench.cell import plan
 
     cells = plan(
@@ -93,11 +127,17 @@ def run(
         data_dir=data_dir,
         plugins=plugin or (),
     )
-    from sharpbench.runner import RECORDS, events, remaining
+    from sharpbench.engines import engine_of
+    from sharpbench.record import RECORDS
+    from sharpbench.runner import events, remaining
 
-    left = remaining(cells, output / RECORDS, retry_failed=retry_failed)
+    left = remaining(cells, output / RECORDS, retry_failed=retry_failed, shard=part)
+    word = engine or (default_engine(left) if plain else "process")
+    on_cuda = word == "ray" and gpus is None and any(cell.device == "cuda" for cell in left)
+    chosen = engine_of(word, limits=limits, address=address, gpus=1.0 if on_cuda else gpus)
+    ours = [cell for cell in cells if part is None or part.holds(cell)]
     if dry_run:
-        _show_plan(cells, left)
+        _show_plan(ours, left)
         return 0
     from sharpbench.report.progress import follow
 
@@ -110,59 +150,77 @@ def run(
         threads=threads,
         workers=workers,
         plugins=plugin or (),
+        engine=chosen,
+        shard=part,
     )
     try:
-        follow(steps, cells=cells, done=len(cells) - len(left))
+        follow(steps, cells=left, done=len(ours) - len(left), seats=max(1, workers // split))
     except KeyboardInterrupt:
+        steps.close()
         typer.echo("interrupted; give the same command again to go on", err=True)
         return EXIT_INTERRUPTED
-    records = last_records(cells, output / RECORDS)
-    _publish(records, output)
+    records = last_records(ours, output / RECORDS, parts=False)
+    publish(records, output)
     failed = sum(record.status not in ("ok", "skipped") for record in records)
     return EXIT_FAILED if failed and not allow_failures else 0
 
 
+def default_engine(left: Sequence[Cell]) -> str:
+    """Where cells are measured if nothing is said: one alone is not worth a process of its own."""
+    return "process" if len(left) > 1 else "inline"
+
+
 def _show_plan(cells: Sequence[Cell], left: Sequence[Cell]) -> None:
+    from collections import Counter
+
     from rich.console import Console
 
     from sharpbench.report.catalogue import show_plan
     from sharpbench.selection import label
 
-    networks = {
-        recipe: (
-            recipe.title,
-            sum(cell.recipe == recipe for cell in cells),
-            sum(cell.recipe == recipe for cell in left),
-        )
-        for recipe in dict.fromkeys(cell.recipe for cell in cells)
-    }
+    every, open_ = (Counter(cell.recipe for cell in some) for some in (cells, left))
+    networks = {recipe: (recipe.title, count, open_[recipe]) for recipe, count in every.items()}
     show_plan(list(networks.values()), list(dict.fromkeys(label(cell.measure) for cell in cells)), Console())
 
 
-def last_records(cells: Sequence[Cell], path: Path) -> list[Record]:
-    """The last record of each cell, in the order of the plan, as part of the population that the plan has it in."""
+def last_records(cells: Sequence[Cell], path: Path, *, parts: bool = True) -> list[Record]:
+    """The last record of each cell, in the order of the plan, as part of the population that the plan has it in.
+
+    parts: with what each parameter contributes, which no leaderboard shows and which is most of a record.
+    """
     from dataclasses import replace
 
+    from sharpbench.engines import membership
     from sharpbench.record import iterate_records
-    from sharpbench.runner import membership
 
-    last = {record.key: record for record in iterate_records(path)}
-    found = [(cell, last[cell.key]) for cell in cells if cell.key in last]
-    return [replace(record, data={**record.data, **membership(cell)}) for cell, record in found]
+    wanted = {cell.key: cell for cell in cells}
+    last: dict[str, Record] = {}
+    for record in iterate_records(path):
+        if record.key in wanted:
+            data = {**record.data, **membership(wanted[record.key])}
+            held = record if data == record.data else replace(record, data=data)
+            last[record.key] = held if parts or not held.parts else replace(held, parts={})
+    return [last[key] for key in wanted if key in last]
 
 
-def _publish(records: Sequence[Record], output: Path) -> None:
+def publish(records: Sequence[Record], output: Path) -> None:
     """Print the leaderboard, and write it with its plots into the output folder."""
     from rich.console import Console
 
+    from sharpbench.errors import InvalidInput
     from sharpbench.report import console, markdown, plots
     from sharpbench.report.export import scores_json
     from sharpbench.report.scores import score
 
     scores = score(records)
     console.show(scores, records, Console())
-    plots.scatter(records, output / "plots")
     page = markdown.leaderboard(scores, records, version=__version__, overview="plots/overview.svg")
-    (output / "LEADERBOARD.md").write_text(page, encoding="utf-8")
-    (output / "leaderboard.json").write_text(scores_json(scores), encoding="utf-8", errors="backslashreplace")
+    try:
+        plots.scatter(records, output / "plots")
+        (output / "LEADERBOARD.md").write_text(page, encoding="utf-8")
+        (output / "leaderboard.json").write_text(scores_json(scores), encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise InvalidInput(
+            f"cannot write into '{output}' ({error.strerror}); make room, or choose another --output"
+        ) from None
     typer.echo(f"{output / 'LEADERBOARD.md'}, plots in {output / 'plots'}")

@@ -14,24 +14,27 @@ from rich.progress import (
     SpinnerColumn,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 
 from sharpbench import inspection
 from sharpbench.cell import Cell
 from sharpbench.contract import Measure
+from sharpbench.engines import Measuring
 from sharpbench.forecast import Forecast, forecast
+from sharpbench.pace import Pace
 from sharpbench.population import Training
 from sharpbench.record import Record
-from sharpbench.runner import Event, Measuring, Repaired
+from sharpbench.report.text import duration
+from sharpbench.runner import Event, Repaired
 from sharpbench.selection import label
 from sharpbench.subject import Subject
 
 
-def follow(steps: Iterator[Event], *, cells: Sequence[Cell], done: int) -> Counter[str]:
+def follow(steps: Iterator[Event], *, cells: Sequence[Cell], done: int, seats: int) -> Counter[str]:
     """Go through `steps` to their end with a bar on stderr; how many records had which status.
 
-    `done`: how many of the cells have a record already.
+    cells: those to do, `seats` of them at a time. done: how many have a record already. The forecast is that of
+    `Pace`.
     """
     console = Console(stderr=True)
     counts: Counter[str] = Counter()
@@ -40,19 +43,24 @@ def follow(steps: Iterator[Event], *, cells: Sequence[Cell], done: int) -> Count
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[forecast]}"),
     )
+    pace = Pace(cells, seats=seats)
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task("starting", total=len(cells), completed=done)
+        task = bar.add_task("starting", total=done + len(cells), completed=done, forecast="")
         for step in steps:
             if isinstance(step, Record):
                 counts[step.status] += 1
-                bar.advance(task)
+                pace.end(step.key)
+                seconds = pace.seconds()
+                bar.update(task, advance=1, forecast="" if seconds is None else f"{duration(seconds)} left")
             elif isinstance(step, Repaired):
                 console.print(
                     f"{escape(str(step.path))}: cut off a torn last line of {step.size} bytes, left by a killed run"
                 )
             else:
+                if isinstance(step, Measuring):
+                    pace.begin(step.cell)
                 bar.update(task, description=escape(_words(step)))
     return counts
 

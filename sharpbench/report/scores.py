@@ -12,7 +12,18 @@ from sharpbench.record import Record
 from sharpbench.report.baselines import BASELINES, baseline_values
 from sharpbench.report.judgement import Judgement, judge, units
 from sharpbench.report.population import Population, Row, cells, populations
-from sharpbench.report.summaries import Exactness, Failure, Timing, exactness, failures, invariance, median, timings
+from sharpbench.report.summaries import (
+    Exactness,
+    Failure,
+    Timing,
+    alone,
+    crowded,
+    exactness,
+    failures,
+    invariance,
+    median,
+    timings,
+)
 from sharpbench.statistics import UNITS_LEAST, WITHIN_LEAST, Tau, shared_ranks
 
 Criterion = Literal["within", "marginal"]
@@ -27,7 +38,8 @@ class Score:
     gate); excluded: those that the gate keeps out; exclusions: why -> how many. complete: every network that passed
     the gate has a value. judgement: how its values go with the gaps, by every number; marginal, within: two of them,
     tau over all networks, and within cells of fixed hyperparameters (in a label-noise cohort: of fixed label noise).
-    gradients, peak_bytes: medians over the timed networks. converged: the share of the values whose iteration did.
+    gradients, peak_bytes: medians over the timed networks; contended: how many were timed beside other work, or in
+    pieces, and are left out of seconds and gradients. converged: the share of the values whose iteration did.
     invariance: kind of rewrite -> the largest factor of change, None where there is none (a change of sign). rank:
     shared where nothing tells rows apart, by the tau that ranked_by names; None for baselines, for incomplete rows
     and for rows without an interval.
@@ -53,6 +65,7 @@ class Score:
     timings: tuple[Timing, ...] = ()
     gradients: float | None = None
     peak_bytes: float | None = None
+    contended: int = 0
     converged: float | None = None
 
     @property
@@ -145,7 +158,8 @@ def _measured(population: Population, row: Row, ranked_by: Criterion) -> Score:
         exactness=exactness(done),
         invariance=invariance(done),
         timings=timings(done),
-        gradients=median(record.gradients for record in done),
+        gradients=median(record.gradients for record in alone(done)),
+        contended=crowded(done),
         peak_bytes=median(record.peak_bytes for record in done),
         converged=sum(record.converged for record in done) / len(done) if done else None,
     )

@@ -76,10 +76,21 @@ def invariance(done: Iterable[Record]) -> dict[str, float | None]:
 def timings(done: Sequence[Record]) -> tuple[Timing, ...]:
     """The median seconds by environment; seconds of different environments are never put together."""
     seconds: dict[str, list[float]] = {}
-    for each in done:
+    for each in alone(done):
         if each.seconds is not None:
             seconds.setdefault(environment_text(each.environment), []).append(each.seconds)
     return tuple(Timing(place, statistics.median(seconds[place]), len(seconds[place])) for place in sorted(seconds))
+
+
+def alone(done: Iterable[Record]) -> list[Record]:
+    """The records whose times can be compared: neither taken beside other work nor of a divided cell."""
+    return [each for each in done if not each.contended and each.pieces == 1]
+
+
+def crowded(done: Iterable[Record]) -> int:
+    """How many records have times that cannot be compared."""
+    timed = [each for each in done if each.seconds is not None]
+    return len(timed) - len(alone(timed))
 
 
 def median(values: Iterable[float | None]) -> float | None:

@@ -96,6 +96,16 @@ def memory(size: float | None) -> str:
     return f"{size:.3g} TB"
 
 
+def duration(seconds: float) -> str:
+    """'12 s', '3 min 20 s', '5 h 2 min', '3 d 4 h'."""
+    whole = round(seconds)
+    for unit, size, below, part in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
+        if whole >= size:
+            rest = whole % size // part
+            return f"{whole // size} {unit}" + (f" {rest} {below}" if rest else "")
+    return f"{whole} s"
+
+
 def axes_of(rows: Sequence[Score]) -> list[str]:
     """The hyperparameters that vary, in the order of the recipes."""
     return list(dict.fromkeys(axis for row in rows for axis in row.judgement.granulated.axes))
@@ -139,6 +149,8 @@ def _reasons(row: Score) -> list[str]:
     signs = row.judgement.signs
     if signs.worst is not None and signs.left_out:
         reasons.append(f"sign errors from {signs.environments} of {signs.environments + signs.left_out} environments")
+    if row.contended:
+        reasons.append(f"{row.contended} timed beside other work or in pieces, left out of seconds and gradients")
     if row.converged is not None and row.converged < 1:
         reasons.append(f"converged on {row.converged:.0%} of the networks only")
     return reasons

@@ -1,0 +1,160 @@
+"""A simulated campaign: what the driver of a run takes beside the measuring. `python benchmarks/campaign.py [CELLS]`.
+
+Cells of a measure that does nothing, on networks that nobody trained, by a crew that is at once done: what is left is
+the plan, the schedule, the records on disk, the notes, and the memory of all that. Then cells that sleep, in real
+worker processes: the overhead of a cell. Prints one line a figure.
+"""
+
+from __future__ import annotations
+
+import itertools
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+
+from sharpbench import Cell, Estimate, Measure, Record, Subject, plan, run
+from sharpbench.contract import Invariance
+from sharpbench.datasets import Digits
+from sharpbench.engines import Measuring, Process, blank, conduct
+from sharpbench.engines.outcome import Death
+from sharpbench.member import Truth
+from sharpbench.models import SmallMlp
+from sharpbench.population import Training
+from sharpbench.recipe import Recipe
+from sharpbench.record import RECORDS, RecordFile, iterate_records
+from sharpbench.runner import remaining
+from sharpbench.standing import Notes
+
+MEASURES = 20
+SLEPT, SLEEPS = 200, 0.01
+TOGETHER, SYNCED = 500, 100
+
+
+@dataclass(frozen=True)
+class Sleep(Measure):
+    """Sleeps."""
+
+    name: ClassVar[str] = "sleep"
+    title: ClassVar[str] = "sleeps"
+    source: ClassVar[str] = "benchmarks"
+    number: int = 0
+    seconds: float = 0.0
+
+    def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
+        """1 after so many seconds."""
+        time.sleep(self.seconds)
+        return Estimate(1.0)
+
+    def exact(self, subject: Subject) -> float | None:
+        """None."""
+        return None
+
+    def invariances(self) -> frozenset[Invariance]:
+        """None."""
+        return frozenset()
+
+
+class Instant:
+    """A crew of 64 that is done at once."""
+
+    seats = 64
+
+    def __init__(self, empty: dict[str, Any]) -> None:
+        self.begun: list[tuple[int, Cell]] = []
+        self.empty = empty
+
+    def begin(self, seat: int, cell: Cell) -> None:
+        """Remembered."""
+        self.begun.append((seat, cell))
+
+    def finished(self) -> list[tuple[int, Record | Death]]:
+        """All of them."""
+        done, self.begun = self.begun, []
+        return [(seat, replace(blank(cell, **self.empty), status="ok", reason=None, value=1.0)) for seat, cell in done]
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+def cells_of(count: int) -> list[Cell]:
+    """So many cells, on a network for every MEASURES."""
+    recipes = [Recipe(model=SmallMlp(), dataset=Digits(), seed=seed) for seed in range(count // MEASURES)]
+    measures = [Sleep(number) for number in range(MEASURES)]
+    return [
+        Cell(
+            measure=measure, recipe=recipe, population="small-mlp", design="designed", data_sha256="4" * 64,
+            examples=None, seed=0, dtype="float32", device="cpu", timed=False, checked=False, rewritten=False,
+        )
+        for recipe, measure in itertools.product(recipes, measures)
+    ]  # fmt: skip
+
+
+def peak() -> float:
+    """The most memory that this process has held, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+
+
+def driver(count: int, folder: Path) -> None:
+    """The driver's own work for so many cells."""
+    began, cells = time.process_time(), cells_of(count)
+    keys = len({cell.key for cell in cells})
+    print(f"plan: {keys} cells, {time.process_time() - began:.1f} s; peak {peak():.0f} MB")
+    truth = Truth(
+        train_loss=0.01, train_accuracy=1.0, test_loss=0.5, test_accuracy=0.9, gap=0.1, fitted=True, diverged=False,
+        steps=200, epochs=50, seconds=1.0, parameter_norm=7.5,
+    )  # fmt: skip
+    empty = {"data": Digits().load(None), "truth": truth}
+
+    def ready(cell: Cell) -> Generator[Training, None, Any]:
+        yield from ()
+        return None
+
+    began = time.process_time()
+    with RecordFile(folder / RECORDS) as file:
+        notes = Notes(folder, planned=count, left=cells, seats=Instant.seats, shard=None)
+        held: list[Record] = []
+        for event in conduct(cells, Instant(empty), ready=ready, lost=lambda cell, error: None):  # type: ignore[arg-type, return-value]
+            if isinstance(event, Record):
+                held.append(event)
+            if isinstance(event, Measuring | Record):
+                notes.take(event)
+            if len(held) >= TOGETHER:  # a run has each on disk by itself: that is the disk's time, taken below
+                file.append(*held)
+                held.clear()
+        file.append(*held)
+    print(f"driver: {1e3 * (time.process_time() - began) / count:.2f} ms of processor a cell")
+    began, wall = time.process_time(), time.perf_counter()
+    left = len(remaining(cells, folder / RECORDS))
+    spent, wall = time.process_time() - began, time.perf_counter() - wall
+    print(f"resume scan: {spent:.2f} s of processor, {wall:.2f} s; {left} left")
+    began = time.process_time()
+    read = list(iterate_records(folder / RECORDS))
+    print(f"reading {len(read)} records: {time.process_time() - began:.1f} s of processor; peak {peak():.0f} MB")
+    with RecordFile(folder / "single.jsonl") as file:
+        wall = time.perf_counter()
+        for record in read[:SYNCED]:
+            file.append(record)
+    print(f"a record on disk: {1e3 * (time.perf_counter() - wall) / SYNCED:.1f} ms")
+
+
+def processes(folder: Path) -> None:
+    """The overhead of a cell in a worker process that is used again."""
+    cohort = "label-noise[ratios=2,seeds=1,train_size=32,max_epochs=2]"
+    measures = [Sleep(number, SLEEPS) for number in range(SLEPT // 2)]
+    cells = plan(measures, "small-mlp", cohort=cohort, timing=0, oracle=0, invariance=0, examples=8)
+    times = [time.perf_counter() for _ in run(cells, cache_dir=folder, threads=1, engine=Process())]
+    gaps = sorted(late - early - SLEEPS for early, late in itertools.pairwise(times))
+    print(f"process engine: {1e3 * gaps[len(gaps) // 2]:.1f} ms a cell (median), {1e3 * gaps[-1]:.1f} ms the longest")
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as place:
+        driver(int(sys.argv[1]) if len(sys.argv) > 1 else 10**5, Path(place) / "out")
+        processes(Path(place))

@@ -1,0 +1,94 @@
+"""Outcome: how a cell ended that did not come back with a record; and the contract of those who measure."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from sharpbench.record import Record, Status
+
+if TYPE_CHECKING:
+    from sharpbench.cell import Cell
+
+ENDS = 1000
+"""So many bytes of what a measure printed are kept of its beginning, and of its end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Death:
+    """A cell whose process ended before its record came, or was ended.
+
+    again: it may go better another time. begun: its measure had begun, as far as is known.
+    """
+
+    status: Status
+    reason: str
+    again: bool = False
+    begun: bool = True
+    printed: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Measuring:
+    """Progress: the cell that begins."""
+
+    cell: Cell
+
+
+class Crew(Protocol):
+    """Those who measure: `seats` of them, one cell at a time each."""
+
+    seats: int
+
+    def begin(self, seat: int, cell: Cell) -> None:
+        """Have the cell measured by the one at `seat`, who waits; returns at once."""
+
+    def finished(self) -> list[tuple[int, Record | Death]]:
+        """Wait until a cell that was begun has ended; those that have, by their seats."""
+
+    def close(self) -> None:
+        """End all of it, what is being measured too."""
+
+
+def death(status: int | None) -> Death:
+    """What the exit status of a process says, as multiprocessing gives it."""
+    if status is not None and status < 0:
+        killed = -status == signal.SIGKILL
+        return Death(
+            status="failed",
+            reason=f"killed: the process that measured it ended by {_signal(-status)}",
+            again=killed,  # by the system where memory ran out, or by hand; other signals come from what it did
+        )
+    # 255 is what multiprocessing says where the process that starts the others died, and with it what it would know
+    return Death(
+        status="failed", reason=f"the process that measured it ended with status {status}", again=status == 255
+    )
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+class Printed:
+    """The beginning and the end of what was printed, whatever came in between."""
+
+    def __init__(self) -> None:
+        self.first, self.last, self.count = b"", b"", 0
+
+    def add(self, some: bytes) -> None:
+        """Take in what came next."""
+        room = ENDS - len(self.first)
+        self.first += some[:room]
+        self.last = (self.last + some[room:])[-ENDS:]
+        self.count += len(some)
+
+    def text(self) -> str | None:
+        """What is kept, with how much is not; None where nothing was printed."""
+        left_out = self.count - len(self.first) - len(self.last)
+        between = f"\n[{left_out} bytes left out]\n".encode() if left_out else b""
+        text = (self.first + between + self.last).decode("utf-8", errors="replace")
+        return "".join(each if each.isprintable() or each in "\n\t" else "\ufffd" for each in text) or None

@@ -1,0 +1,58 @@
+"""Site: what every process that measures is given; and the limits that it keeps to."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from sharpbench.errors import InvalidInput, short
+
+UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+LEAST = 2**29
+"""Bytes that a process takes before it measures anything, with room to spare."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """Where cells are measured. data_dir: where data sets lie; plugins: files that are executed first."""
+
+    cache: Path
+    data_dir: Path | None
+    device: str
+    threads: int
+    plugins: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a cell may take: seconds, and bytes of memory of a process; None is no limit.
+
+    pieces: among how many processes the batches of every cell are divided.
+    """
+
+    timeout: float | None = None
+    memory: int | None = None
+    pieces: int = 1
+
+    def __post_init__(self) -> None:
+        if self.timeout is not None and not (math.isfinite(self.timeout) and self.timeout > 0):
+            raise InvalidInput(f"timeout={self.timeout} must be a number of seconds above 0")
+        if self.memory is not None and self.memory < LEAST:
+            raise InvalidInput(f"memory limit {self.memory} must be at least {LEAST} bytes, which torch alone may take")
+        if self.pieces < 1:
+            raise InvalidInput(f"split={self.pieces} must be at least 1")
+
+
+def parsed_bytes(text: str) -> int:
+    """The bytes that '2GiB', '500MB' or '1000000000' names; raises InvalidInput for anything else."""
+    found = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,6})?) ?([A-Za-z]*)", text)
+    if found is None or found[2] not in UNITS:
+        raise InvalidInput(f"memory limit '{short(text)}' is no size; write 2GiB, or 500MB")
+    return int(float(found[1]) * UNITS[found[2]])
+
+
+def shown_bytes(count: int) -> str:
+    """Bytes in GiB."""
+    return f"{count / 2**30:.3g} GiB"

@@ -1,0 +1,168 @@
+"""Standing: how a run stands, kept beside its records, and read by those who ask."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import socket
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sharpbench.engines import Measuring
+from sharpbench.errors import InvalidInput
+from sharpbench.pace import Pace
+from sharpbench.record import RECORDS, Record, Status, being_written, iterate_records
+from sharpbench.selection import label
+
+if TYPE_CHECKING:
+    from sharpbench.cell import Cell
+
+STATE = "state.json"
+EVERY = 1.0
+"""Seconds between two notes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """A cell that is being measured: the measure, the network, and since when, UTC."""
+
+    measure: str
+    network: str
+    since: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How the run in a folder stands.
+
+    planned: cells of its last command; left: those of them without a record. done: records by status, failed: by
+    status and reason, of all cells in the folder, the last of each. alive: whether a run writes there now; running:
+    what it measures. seconds: forecast of what is left, None where nothing is known. host, pid: of the last command.
+    """
+
+    planned: int | None
+    left: int | None
+    done: dict[str, int]
+    failed: tuple[tuple[Status, str, int], ...]
+    alive: bool
+    running: tuple[Running, ...]
+    seconds: float | None
+    updated: str | None
+    host: str | None
+    pid: int | None
+    shard: str | None
+
+
+class Notes:
+    """Keeps the file of a run's standing: at most a note a second, replaced in one rename, and one at the end.
+
+    A folder where it cannot be written goes without: records matter, notes do not.
+    """
+
+    def __init__(self, folder: Path, *, planned: int, left: Sequence[Cell], seats: int, shard: str | None) -> None:
+        self.path, self.planned, self.shard = folder / STATE, planned, shard
+        self.pace = Pace(left, seats=seats)
+        self.waiting = {cell.key: cell for cell in left}
+        self._since: dict[str, str] = {}
+        self._noted = 0.0
+        self.note()
+
+    def take(self, event: object) -> None:
+        """Take in an event of the run."""
+        if isinstance(event, Measuring):
+            self.pace.begin(event.cell)
+            self._since[event.cell.key] = _now()
+        elif isinstance(event, Record):
+            cell = self.waiting.pop(event.key, None)
+            if event.key in self._since:
+                del self._since[event.key]
+                self.pace.end(event.key)
+            elif cell is not None:
+                self.pace.drop(cell)
+        if time.monotonic() - self._noted >= EVERY:
+            self.note()
+
+    def note(self) -> None:
+        """Write how things stand."""
+        self._noted = time.monotonic()
+        seconds = self.pace.seconds()
+        row = {
+            "planned": self.planned,
+            "left": self.pace.remaining,
+            "seconds": None if seconds is None else round(seconds, 1),
+            "running": [
+                asdict(Running(measure=label(cell.measure), network=cell.recipe.title, since=self._since[key]))
+                for key, (cell, _) in self.pace.running.items()
+            ],
+            "updated": _now(),
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "shard": self.shard,
+        }
+        draft = self.path.with_name(f".{STATE}-{os.getpid()}")
+        with suppress(OSError):
+            draft.write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8", errors="backslashreplace")
+            draft.replace(self.path)
+
+
+def standing(folder: Path) -> Standing:
+    """How the run in `folder` stands. Raises InvalidInput where there is none, or what is there cannot be read."""
+    path = folder / RECORDS
+    if not path.exists():
+        raise InvalidInput(f"no records at {path}; name the folder that --output of `sharpbench run` named")
+    last: dict[str, tuple[Status, str | None]] = {}
+    for record in iterate_records(path, whole=True):
+        last[record.key] = (record.status, record.reason)
+    lost = Counter((status, reason or "") for status, reason in last.values() if status != "ok")
+    row = _noted(folder / STATE)
+    alive = being_written(path)
+    return Standing(
+        planned=row.get("planned"),
+        left=row.get("left"),
+        done=dict(Counter(status for status, _ in last.values())),
+        failed=tuple((status, reason, count) for (status, reason), count in lost.most_common()),
+        alive=alive,
+        running=tuple(_running(row)) if alive else (),
+        seconds=row.get("seconds"),
+        updated=row.get("updated"),
+        host=row.get("host"),
+        pid=row.get("pid"),
+        shard=row.get("shard"),
+    )
+
+
+TYPES: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("planned", "left", "pid"), (int,)),
+    "seconds": (int, float),
+    **dict.fromkeys(("updated", "host", "shard"), (str,)),
+}
+
+
+def _noted(path: Path) -> dict[str, Any]:
+    """What is noted, as far as it has the types that it must have; nothing where there is no note."""
+    try:
+        row = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise InvalidInput(f"cannot read {path}: {error}; delete it, the next run writes it anew") from None
+    if not isinstance(row, dict):
+        return {}
+    sound = {name: row.get(name) for name, types in TYPES.items() if isinstance(row.get(name), types)}
+    return {**sound, "running": row.get("running")}
+
+
+def _running(row: dict[str, Any]) -> Iterator[Running]:
+    for each in row["running"] if isinstance(row.get("running"), list) else ():
+        if isinstance(each, dict) and all(isinstance(each.get(name), str) for name in Running.__slots__):
+            yield Running(**{name: each[name] for name in Running.__slots__})
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

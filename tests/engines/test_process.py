@@ -1,0 +1,230 @@
+"""The process engine: whatever a measure does costs its own cell, with the true reason."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+from sharpbench import Cell, Estimate, InvalidInput, Measure, Record, Subject
+from sharpbench.contract import Invariance
+from sharpbench.engines import Inline, Limits, Process, engine_of, parsed_bytes
+from sharpbench.engines.outcome import ENDS, Printed, death
+from sharpbench.engines.site import LEAST
+
+Plan = Callable[..., tuple[Cell, ...]]
+Ran = Callable[..., list[Record]]
+
+
+def first_network(cells: tuple[Cell, ...]) -> list[Cell]:
+    return [cell for cell in cells if cell.recipe == cells[0].recipe]
+
+
+def test_each_misdeed_costs_its_own_cell(planned: Plan, ran: Ran, odd: Any, tmp_path: Path) -> None:
+    """One process after the other does them all, with a sound cell before and after each that ends it."""
+    folder = str(tmp_path)
+    ways = ["segfaults", "exits", "leaves", "refuses", "killed", "killed once", "prints", "says", "sets", "interrupts"]
+    wanted = [odd("looks", 0), *(odd(way, folder=folder) for way in ways), odd("looks", 1)]
+    records = ran(first_network(planned(wanted)), Process())
+    found = {record.configuration["way"]: record for record in records}
+    assert [record.configuration["way"] for record in records] == ["looks", *ways, "looks"]
+    assert {way: (record.status, record.reason) for way, record in found.items()} == {
+        "looks": ("ok", None),
+        "segfaults": ("failed", "killed: the process that measured it ended by SIGSEGV"),
+        "exits": ("failed", "the process that measured it ended with status 3"),
+        "leaves": ("failed", "SystemExit: 7"),
+        "refuses": ("skipped", "not here"),
+        "killed": ("failed", "killed: the process that measured it ended by SIGKILL, 4 times"),
+        "killed once": ("ok", None),
+        "prints": ("ok", None),
+        "says": ("ok", None),
+        "sets": (
+            "failed",
+            "the measure changed torch's default dtype, torch's gradients, which others stand on; set it back",
+        ),
+        "interrupts": ("failed", "KeyboardInterrupt:"),
+    }
+    assert records[0].status == records[-1].status == "ok"
+    assert (tmp_path / "times").read_text() == "xxxx"  # once and three times more
+    assert "Fatal Python error: Segmentation fault" in str(found["segfaults"].printed)
+    assert found["says"].printed == "and one more\na word \ufffd[2J\n"
+    shown = str(found["prints"].printed)
+    assert shown.startswith("line 0\nline 1\n")
+    assert shown.endswith("line 999998\nline 999999\n")
+    assert "bytes left out" in shown
+    assert len(shown) < 2 * ENDS + 50
+    assert found["looks"].printed is None
+    assert {record.truth["gap"] for record in records} == {records[0].truth["gap"]}  # the lost ones have it, too
+
+
+def test_a_cell_that_never_ends_is_ended(planned: Plan, ran: Ran, odd: Any) -> None:
+    cells = first_network(planned([odd(), odd("never"), odd("sleeps", 1)]))
+    began = time.monotonic()
+    records = ran(cells, Process(Limits(timeout=3)))
+    assert [record.status for record in records] == ["ok", "timeout", "ok"]
+    assert records[1].reason == "took longer than 3 s (--timeout)"
+    assert time.monotonic() - began < 60
+
+
+@pytest.mark.parametrize("way", ["leaks", pytest.param("hoards", marks=pytest.mark.slow)])
+def test_a_leak_meets_the_limit_and_its_memory_is_given_back(way: str, planned: Plan, ran: Ran, odd: Any) -> None:
+    limits = Limits(memory=parsed_bytes("2GiB"))
+    records = ran(first_network(planned([odd("pid", 0), odd(way), odd("pid", 1)])), Process(limits))
+    assert [record.status for record in records] == ["ok", "oom", "ok"]
+    assert "--memory-limit is 2 GiB" in str(records[1].reason)
+    before, after = (int(record.value or 0) for record in records[::2])
+    assert before != after
+    assert not Path(f"/proc/{before}").exists()
+
+
+def test_a_process_is_used_again_and_none_is_left(planned: Plan, ran: Ran, odd: Any) -> None:
+    """Also for the next network; less than 50 ms a cell."""
+    cells = planned([odd("pid", number) for number in range(20)])
+    began = time.monotonic()
+    times, records = [], []
+    for record in ran(cells, Process()):
+        times.append(time.monotonic() - began)
+        records.append(record)
+    assert len({record.value for record in records}) == 1
+    pid = int(records[0].value or 0)
+    assert pid != os.getpid()
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_values_are_those_of_this_process(planned: Plan, ran: Ran) -> None:
+    cells = planned("fisher-rao,ggn-trace", oracle=1)
+    here, there = ran(cells, "inline"), ran(cells, "process")
+    assert [record.key for record in there] == [record.key for record in here]
+
+    def kept(record: Record) -> Record:
+        """Without what takes time."""
+        return replace(record, time="", shared_seconds=None)
+
+    assert [kept(record) for record in there] == [kept(record) for record in here]
+    assert there[0].exact is not None
+
+
+def test_timed_networks_come_first_and_alone(planned: Plan, ran: Ran, odd: Any, tmp_path: Path) -> None:
+    """Two workers; of three networks one is timed, which is measured when nothing else is."""
+    measures = [odd("alone", number, 0.01, str(tmp_path)) for number in range(2)]
+    cells = planned(measures, ratios=3, timing=1)
+    cells = tuple(replace(cell, timed=cell.recipe == cells[-1].recipe) for cell in cells)  # the last one
+    records = ran(cells, Process(), workers=2)
+    assert {record.key for record in records} == {cell.key for cell in cells}
+    assert [record.key for record in records[:2]] == [cell.key for cell in cells[-2:]]
+    assert all(record.seconds for record in records[:2])
+    steps = [path.name.split()[1] for path in sorted(tmp_path.iterdir())]
+    calls = 2 * (1 + 1 + 5 + 1)  # two cells: the value, the warm-up, five that are timed, one for memory
+    assert steps[: 2 * calls] == ["begin", "end"] * calls  # none overlaps
+
+
+@dataclass(frozen=True)
+class Local(Measure):
+    """Stands in a test file, which no other process imports."""
+
+    name: ClassVar[str] = "local"
+    title: ClassVar[str] = "local"
+    source: ClassVar[str] = "tests"
+
+    def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
+        return Estimate(2.0)
+
+    def exact(self, subject: Subject) -> float | None:
+        return None
+
+    def invariances(self) -> frozenset[Invariance]:
+        return frozenset()
+
+
+def test_what_cannot_be_sent_fails_with_a_word_and_is_measured_inline(planned: Plan, ran: Ran, odd: Any) -> None:
+    @dataclass(frozen=True)
+    class Inner(Local):
+        name: ClassVar[str] = "inner"
+
+    cells = first_network(planned([Inner(), odd()]))
+    records = ran(cells, "process")
+    assert [record.status for record in records] == ["failed", "ok"]
+    assert "Inner" in str(records[0].reason)
+    assert "engine inline measures it in this process" in str(records[0].reason)
+    assert [record.value for record in ran(cells, Inline())] == [2.0, 1.0]
+
+
+def test_settings_are_put_back_inline_too(planned: Plan, ran: Ran, odd: Any) -> None:
+    before = torch.get_rng_state()
+    records = ran(first_network(planned([odd("sets"), odd("looks")])), "inline")
+    assert [record.status for record in records] == ["failed", "ok"]
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_divided_cell_has_the_value_of_a_whole_one(planned: Plan, ran: Ran, odd: Any) -> None:
+    """Two processes, three ragged batches; who loses the others costs the cell, and the next goes on."""
+    ways = ["divided", "outside", "apart", "lost one", "batchless"]
+    cells = first_network(planned([odd(way) for way in ways]))
+    whole = {record.configuration["way"]: record for record in ran(cells, "inline")}
+    found = {record.configuration["way"]: record for record in ran(cells, Process(Limits(pieces=2)), workers=2)}
+    for way in ("divided", "outside", "batchless"):
+        assert found[way].status == "ok", found[way].reason
+        assert found[way].value == pytest.approx(whole[way].value, rel=1e-6)
+        assert (whole[way].pieces, found[way].pieces) == (1, 2)
+    assert whole["outside"].value == pytest.approx(whole["batchless"].value, rel=1e-5)
+    assert found["apart"].status == "failed"
+    assert "do not ask for the same sums; measure it without --split" in str(found["apart"].reason)
+    assert (found["lost one"].status, found["lost one"].reason) == ("failed", "ArithmeticError: the second alone")
+    with pytest.raises(InvalidInput, match="split=2 exceeds workers=1"):
+        ran(cells, Process(Limits(pieces=2)))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (lambda: engine_of("proces"), "engine 'proces' is none of inline, process, ray"),
+        (lambda: engine_of("inline", limits=Limits(timeout=1)), "'inline' knows no timeout, memory limit or split"),
+        (lambda: engine_of("process", address="auto"), "address is for engine 'ray', not 'process'"),
+        (lambda: engine_of("process", gpus=1), "gpus is for engine 'ray', not 'process'"),
+        (lambda: engine_of("ray", gpus=-1), "gpus=-1 must be from 0 to 1, or a whole number"),
+        (lambda: engine_of("ray", gpus=1.5), "gpus=1.5 must be from 0 to 1, or a whole number"),
+        (lambda: engine_of("ray", gpus=float("nan")), "gpus=nan must be from 0 to 1, or a whole number"),
+        (lambda: Limits(timeout=0), "timeout=0 must be a number of seconds above 0"),
+        (lambda: Limits(timeout=float("nan")), "timeout=nan must be a number of seconds above 0"),
+        (lambda: Limits(pieces=0), "split=0 must be at least 1"),
+        (lambda: Limits(memory=LEAST - 1), f"memory limit {LEAST - 1} must be at least {LEAST} bytes"),
+        (lambda: parsed_bytes("2 gigs"), "memory limit '2 gigs' is no size; write 2GiB, or 500MB"),
+    ],
+)
+def test_bad_input_is_named(given: Callable[[], object], message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        given()
+
+
+def test_sizes_are_read() -> None:
+    sizes = [parsed_bytes(text) for text in ("2GiB", "500MB", "1.5 KiB", "7")]
+    assert sizes == [2 * 2**30, 500 * 10**6, 1536, 7]
+
+
+def test_a_death_says_what_it_was_and_only_a_killed_one_is_tried_again() -> None:
+    assert death(-9).again
+    assert death(255).again  # what started it may have died
+    assert not any(death(status).again for status in (-11, -6, 0, 1, None))
+    assert death(-64).reason.endswith("SIGRTMAX")
+    assert death(-63).reason.endswith("signal 63")
+
+
+def test_of_what_is_printed_both_ends_are_kept() -> None:
+    printed = Printed()
+    assert printed.text() is None
+    for number in range(10_000):
+        printed.add(f"{number}\n".encode())
+    text = str(printed.text())
+    assert text.startswith("0\n1\n2\n")
+    assert text.endswith("9998\n9999\n")
+    left_out = int(text.partition("[")[2].partition(" ")[0])
+    assert left_out == sum(len(f"{number}\n") for number in range(10_000)) - 2 * ENDS
+    short = Printed()
+    short.add("é\x00\xff\n".encode("latin-1"))
+    assert short.text() == "\ufffd\ufffd\ufffd\n"

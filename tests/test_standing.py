@@ -1,0 +1,104 @@
+"""How a run stands: what its notes and records say, while it is alive and afterwards."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import torch
+from rich.console import Console
+
+from sharpbench import Estimate, InvalidInput, Measure, Subject, plan
+from sharpbench.contract import Invariance
+from sharpbench.engines import Measuring
+from sharpbench.record import RECORDS
+from sharpbench.report.standing import show
+from sharpbench.report.text import duration
+from sharpbench.runner import events
+from sharpbench.standing import STATE, Standing, standing
+
+
+@dataclass(frozen=True)
+class Picky(Measure):
+    """Fails, is skipped or has a value."""
+
+    name: ClassVar[str] = "picky"
+    title: ClassVar[str] = "picky"
+    source: ClassVar[str] = "tests"
+    fails: bool = False
+
+    def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
+        if self.fails:
+            raise RuntimeError("no [bold]luck[/bold]")
+        return Estimate(1.0)
+
+    def exact(self, subject: Subject) -> float | None:
+        return None
+
+    def invariances(self) -> frozenset[Invariance]:
+        return frozenset()
+
+
+def shown(found: Standing) -> str:
+    console = Console(file=io.StringIO(), width=200)
+    show(found, console)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_a_run_says_how_it_stands_while_it_runs_and_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sharpbench.standing.EVERY", 0.0)
+    cells = plan(
+        [Picky(), Picky(fails=True)], "small-mlp", cohort="label-noise[ratios=2,seeds=1,train_size=32,max_epochs=2]",
+        device="cpu", timing=0, oracle=0, invariance=0, examples=8,
+    )  # fmt: skip
+    steps = events(cells, output=tmp_path / "out", cache_dir=tmp_path / "cache", threads=1)
+    begun = 0
+    for step in steps:
+        begun += isinstance(step, Measuring)
+        if begun == 4:
+            break
+    during = standing(tmp_path / "out")
+    assert (during.planned, during.left, during.alive) == (4, 1, True)
+    assert during.done == {"ok": 2, "failed": 1}
+    assert during.failed == (("failed", "RuntimeError: no [bold]luck[/bold]", 1),)
+    assert [(each.measure, each.network) for each in during.running] == [("picky[fails=true]", cells[3].recipe.title)]
+    assert during.seconds is not None
+    assert 0 <= during.seconds < 60
+    text = shown(during)
+    for word in ("2 ok", "1 failed", "alive, pid", "1 of 4 cells", "no [bold]luck[/bold]", "picky[fails=true]"):
+        assert word in text
+    list(steps)
+    after = standing(tmp_path / "out")
+    assert (after.planned, after.left, after.alive, after.running) == (4, 0, False, ())
+    assert after.done == {"ok": 2, "failed": 2}
+    assert "none is alive" in shown(after)
+    assert "forecast" not in shown(after)
+
+
+def test_notes_that_are_odd_or_gone_are_no_error_or_a_named_one(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"no records at .*; name the folder that --output"):
+        standing(tmp_path)
+    (tmp_path / RECORDS).write_text("", encoding="utf-8")
+    assert standing(tmp_path).planned is None
+    assert "nothing" in shown(standing(tmp_path))
+    odd = {"planned": "4", "left": 2, "running": [7, {"measure": "m"}], "seconds": None, "host": 3}
+    (tmp_path / STATE).write_text(json.dumps(odd), encoding="utf-8")
+    found = standing(tmp_path)
+    assert (found.planned, found.left, found.running, found.host) == (None, 2, (), None)
+    (tmp_path / STATE).write_text("[]", encoding="utf-8")
+    assert standing(tmp_path).left is None
+    (tmp_path / STATE).write_text("{", encoding="utf-8")
+    with pytest.raises(InvalidInput, match=r"cannot read .*state.json: .*; delete it, the next run writes it anew"):
+        standing(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (59.6, "1 min"), (200, "3 min 20 s"), (3600, "1 h"), (18120, "5 h 2 min"), (273600, "3 d 4 h")],
+)
+def test_durations_are_short(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
