@@ -44,7 +44,7 @@ def value(record: Record, estimate: Estimate, apart: float, found: Mapping[str, 
     if estimate.stderr is None and estimate.probes and record.environment.get("torch") != here:
         reason = f"drawn without a standard error, by the random numbers of torch {record.environment.get('torch')}"
         return replace(finding, outcome="unknown", reason=_cut(reason))
-    bound = tolerance.value_bound(record, estimate, apart)
+    bound = tolerance.value_bound(record, estimate, apart, torch=str(here))
     return replace(finding, bound=bound, outcome="differs" if abs(record.value - estimate.value) > bound else "agrees")
 
 

@@ -8,15 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from sharpbench.datasets.data import Data, Dataset
 from sharpbench.environment import resolve_device
 from sharpbench.errors import InvalidInput, short
 from sharpbench.ingredient import recipe_of
+from sharpbench.models.model import Model
 from sharpbench.population import Population
 from sharpbench.recipe import Recipe
 from sharpbench.submissions.cells import Installed, Recomputable
 from sharpbench.submissions.submission import Submission
+from sharpbench.training import initial_module
 
 LARGEST = 1e13
 """Parameters times examples times epochs of a training: beyond, nobody who verifies a sample wants to wait."""
@@ -43,12 +46,13 @@ class Elsewhere(Exception):
 
 
 class Populations:
-    """The networks of a submission by data set and device, each made once."""
+    """The networks of a submission by data set and device, and their structures, each made once."""
 
     def __init__(self, submission: Submission, setting: Setting) -> None:
         self.submission, self.setting = submission, setting
         self.data: dict[Dataset, Data | str] = {}
         self.made: dict[tuple[Dataset, str], Population] = {}
+        self.modules: dict[tuple[Model, Dataset], nn.Module] = {}
 
     def of(self, cell: Recomputable) -> Population:
         """All networks on the data set and device of the cell. Raises Elsewhere where they cannot be had here."""
@@ -64,6 +68,14 @@ class Populations:
             recipes = self._recipes(dataset, device)
             self.made[dataset, device] = Population(recipes, data, digest, cache=self.setting.cache, device=device)
         return self.made[dataset, device]
+
+    def module(self, recipe: Recipe) -> nn.Module:
+        """One structure for all networks of a model, which is captured once."""
+        form = (recipe.model, recipe.dataset)
+        if form not in self.modules:
+            data = self._data(recipe.dataset)
+            self.modules[form] = initial_module(recipe, data.shape, data.classes)
+        return self.modules[form]
 
     def _data(self, dataset: Dataset) -> Data:
         if dataset not in self.data:

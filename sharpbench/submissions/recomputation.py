@@ -57,7 +57,8 @@ def _network(cells: Sequence[Recomputable], populations: Populations, setting: S
         yield from (comparison.unknown(cell.record, str(error)) for cell in cells)
         return
     cached = population.stored(cells[0].recipe) is not None
-    findings = yield from _compared(cells, population, setting)
+    module = populations.module(cells[0].recipe)
+    findings = yield from _compared(cells, population, module, setting)
     if cached and any(each.outcome == "differs" for each in findings):
         with tempfile.TemporaryDirectory(prefix="sharpbench-verify-") as folder:
             fresh = Population(
@@ -67,12 +68,12 @@ def _network(cells: Sequence[Recomputable], populations: Populations, setting: S
                 cache=Path(folder),
                 device=population.device,
             )
-            findings = yield from _compared(cells, fresh, setting)
+            findings = yield from _compared(cells, fresh, module, setting)
     yield from findings
 
 
 def _compared(
-    cells: Sequence[Recomputable], population: Population, setting: Setting
+    cells: Sequence[Recomputable], population: Population, module: nn.Module, setting: Setting
 ) -> Generator[Training, None, list[Finding]]:
     """The findings on one network."""
     first = cells[0]
@@ -94,7 +95,6 @@ def _compared(
     data, truth = population.data, first.record.truth
     apart = tolerance.parting(truth, found)
     findings = [comparison.gap(first.record, found, apart, train=len(member.inputs), test=len(data.test_targets))]
-    module = initial_module(first.recipe, data.shape, data.classes)
     for cell in cells:
         if setting.late:
             findings.append(comparison.unknown(cell.record, "the time was up"))
