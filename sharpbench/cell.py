@@ -13,13 +13,14 @@ import torch
 from sharpbench.cohorts import SUFFIX, read_cohort
 from sharpbench.contract import Measure, is_scalar
 from sharpbench.datasets.data import Data, Dataset
+from sharpbench.digest import content_hash
 from sharpbench.environment import resolve_device
 from sharpbench.errors import InvalidInput, short
 from sharpbench.ingredient import catalogue
 from sharpbench.models.model import Model
 from sharpbench.optimizers import Optimizer
 from sharpbench.places import data_folder
-from sharpbench.recipe import Cohort, Design, Recipe, content_hash
+from sharpbench.recipe import Cohort, Design, Recipe
 from sharpbench.registry import Kind, offers
 from sharpbench.selection import configuration, label, select, select_one
 

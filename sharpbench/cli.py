@@ -13,6 +13,7 @@ import typer
 from sharpbench.command.catalogue import docs, info, list_
 from sharpbench.command.doctor import doctor
 from sharpbench.command.measure import measure
+from sharpbench.command.publish import publish
 from sharpbench.command.replay import replay
 from sharpbench.command.run import run
 from sharpbench.command.status import EXIT_INTERRUPTED, EXIT_INVALID
@@ -78,6 +79,7 @@ app.command("run")(run)
 app.command("train")(train)
 app.command("measure")(measure)
 app.command("replay")(replay)
+app.command("publish")(publish)
 app.command("doctor")(doctor)
 app.command("list")(list_)
 app.command("info")(info)

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from sharpbench.appraisal import Asked, appraise
 from sharpbench.contract import Measure, Scalar
 from sharpbench.datasets.data import Dataset, Examples, Subset, content_sha256
+from sharpbench.digest import content_hash
 from sharpbench.environment import environment, settle
 from sharpbench.errors import InvalidInput, short
 from sharpbench.models.file import File
 from sharpbench.models.model import Model
 from sharpbench.models.timm import Enlarged, Timm
 from sharpbench.places import data_folder
-from sharpbench.recipe import content_hash
 from sharpbench.record import Record, RecordFile, iterate_records
 from sharpbench.selection import configuration, label
 from sharpbench.subject import Subject

@@ -12,9 +12,10 @@ from pathlib import Path
 import torch
 
 from sharpbench.datasets.data import Data
+from sharpbench.digest import content_hash
 from sharpbench.member import Member, Truth, member, truth_of
 from sharpbench.models.model import Model
-from sharpbench.recipe import Recipe, content_hash, network_key
+from sharpbench.recipe import Recipe, network_key
 from sharpbench.training import Epoch, Group, Stage, group_size, groups, initial_module, packed, unpacked
 from sharpbench.zoo import FORMAT, Origin, Zoo
 

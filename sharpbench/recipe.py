@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -12,6 +10,7 @@ from typing import ClassVar, Literal
 
 from sharpbench.contract import Scalar
 from sharpbench.datasets.data import Dataset
+from sharpbench.digest import content_hash
 from sharpbench.errors import InvalidInput
 from sharpbench.models.model import Model
 from sharpbench.optimizers import Optimizer, Sgd
@@ -73,11 +72,6 @@ class Recipe:
     def title(self) -> str:
         """A few words for progress lines."""
         return f"{label(self.model)} on {label(self.dataset)}, label noise {self.label_noise:g}, seed {self.seed}"
-
-
-def content_hash(value: object) -> str:
-    """SHA-256 of the canonical JSON of `value`, 64 hexadecimal digits."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def network_key(recipe: Recipe, data_sha256: str, device: str) -> str:

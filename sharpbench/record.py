@@ -92,9 +92,7 @@ class Record:
             raise InvalidInput(f"{where}: not a JSON record ({error}); delete the line or restore the file") from None
         if not isinstance(row, dict) or row.get("schema") != SCHEMA:
             found = row.get("schema") if isinstance(row, dict) else type(row).__name__
-            raise InvalidInput(
-                f"{where}: record schema {found!r}, this version reads {SCHEMA}; use the version that wrote it"
-            )
+            raise InvalidInput(f"{where}: record schema {found!r:.40}, this version reads {SCHEMA}; {_remedy(found)}")
         expected = {item.name for item in fields(Record)}
         if set(row) != expected:
             odd = ", ".join(sorted(set(row) ^ expected))
@@ -103,6 +101,11 @@ class Record:
             return Record(**row)
         except ValueError as error:
             raise InvalidInput(f"{where}: {error}; delete the line or restore the file") from None
+
+
+def _remedy(schema: object) -> str:
+    newer = isinstance(schema, int) and not isinstance(schema, bool) and schema > SCHEMA
+    return "install a newer sharpbench" if newer else "use the version that wrote it"
 
 
 def _refuse_constant(text: str) -> float:

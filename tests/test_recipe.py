@@ -12,10 +12,11 @@ import pytest
 
 from sharpbench.cohorts import LabelNoise, LabelNoisePaper
 from sharpbench.datasets import Digits, Mnist
+from sharpbench.digest import content_hash
 from sharpbench.errors import InvalidInput
 from sharpbench.models import LeNet, Mlp, SmallCnn, SmallMlp
 from sharpbench.optimizers import Sgd
-from sharpbench.recipe import Cohort, Recipe, content_hash
+from sharpbench.recipe import Cohort, Recipe
 
 RECIPE = Recipe(model=SmallMlp(), dataset=Digits())
 OTHERWISE: dict[str, Any] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ FIXED: dict[str, Any] = {
     "axes.unicode_minus": False,
 }
 """Settings that hold whatever the reader's own matplotlibrc says."""
+UNDATED: dict[str, Any] = {"Date": None, "Creator": None}
+"""Metadata of an SVG."""
 
 
 @cache
@@ -32,12 +35,20 @@ def drawable(text: str, length: int) -> str:
     return "".join(character if ord(character) in _glyphs() else "?" for character in plain(text, length))
 
 
+def vector(figure: Figure) -> str:
+    """The figure as the text of an SVG, from its root element on; equal for equal figures."""
+    canvas, buffer = FigureCanvasAgg(figure), io.StringIO()
+    canvas.print_figure(buffer, format="svg", metadata=UNDATED | {"Format": None, "Type": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg ") :]
+
+
 def save(figure: Figure, stem: Path) -> list[Path]:
     """SVG and PNG under `stem`, without dates or versions."""
     canvas = FigureCanvasAgg(figure)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # laid out once, for both files
     paths = [stem.with_name(stem.name + suffix) for suffix in (".svg", ".png")]
-    for path, metadata in zip(paths, ({"Date": None, "Creator": None}, {"Software": None}), strict=True):
+    for path, metadata in zip(paths, (UNDATED, {"Software": None}), strict=True):
         canvas.print_figure(path, metadata=metadata)
     return paths

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -33,6 +33,8 @@ from sharpbench.report.text import (
 REASONS_SHOWN = 20
 AXIS, AXES_SHOWN = 30, 12
 
+Named = Callable[[Score], str]
+
 
 def leaderboard(
     scores: Sequence[Score], records: Sequence[Record], *, version: str, overview: str | None = None
@@ -41,8 +43,16 @@ def leaderboard(
 
     overview: the address of the overview figure, relative to the page; None leaves it out.
     """
-    environments = sorted({environment_text(record.environment) for record in records if record.environment})
-    letters = {environment: _letter(index) for index, environment in enumerate(environments)}
+    letters = letters_of(records)
+    groups = [list(rows) for _, rows in groupby(scores, lambda row: (row.dataset, row.model))]
+    boards = [
+        {**described(rows), "costs": _costs([row for row in rows if row.kind == "measure"], letters)} for rows in groups
+    ]
+    return rendered("leaderboard", boards=boards, letters=letters, version=version, overview=overview)
+
+
+def rendered(template: str, **values: object) -> str:
+    """A template of this package as text; all that it is given is escaped."""
     pages = Environment(
         loader=PackageLoader("sharpbench.report"),
         autoescape=True,
@@ -52,9 +62,13 @@ def leaderboard(
         keep_trailing_newline=True,
     )
     pages.filters["cell"] = cell
-    boards = [_board(list(rows), letters) for _, rows in groupby(scores, lambda row: (row.dataset, row.model))]
-    template = pages.get_template("leaderboard.md.jinja")
-    return template.render(boards=boards, letters=letters, version=version, overview=overview)
+    return pages.get_template(f"{template}.md.jinja").render(values)
+
+
+def letters_of(records: Iterable[Record]) -> dict[str, str]:
+    """A letter for each environment, in their order."""
+    environments = sorted({environment_text(record.environment) for record in records if record.environment})
+    return {environment: _letter(index) for index, environment in enumerate(environments)}
 
 
 def _letter(index: int) -> str:
@@ -62,8 +76,8 @@ def _letter(index: int) -> str:
     return (_letter(index // 26 - 1) if index >= 26 else "") + chr(ord("A") + index % 26)
 
 
-def _board(rows: list[Score], letters: dict[str, str]) -> dict[str, object]:
-    """What the template shows of one model and data set."""
+def described(rows: list[Score], name: Named | None = None) -> dict[str, object]:
+    """What the templates show of one model and data set beside its costs. name: the cell of a row's name."""
     first = rows[0]
     measured = [row for row in rows if row.kind == "measure"]
     failed = sorted(
@@ -73,9 +87,8 @@ def _board(rows: list[Score], letters: dict[str, str]) -> dict[str, object]:
     return {
         "dataset": first.dataset,
         "model": first.model,
-        "correlations": _correlations(rows),
-        "by_axis": _by_axis(rows),
-        "costs": _costs(measured, letters),
+        "correlations": _correlations(rows, name or named),
+        "by_axis": _by_axis(rows, name or named),
         "total": first.total,
         "excluded": first.excluded,
         "exclusions": reasons_text(first.exclusions),
@@ -91,7 +104,12 @@ def _board(rows: list[Score], letters: dict[str, str]) -> dict[str, object]:
     }
 
 
-def _correlations(rows: list[Score]) -> Markup:
+def named(row: Score) -> str:
+    """The name of a row as a cell; baselines in italics."""
+    return f"*{cell(row.name)}*" if row.kind == "baseline" else cell(row.name)
+
+
+def _correlations(rows: list[Score], name: Named) -> Markup:
     """The main table: how each row goes with the gap."""
     header = [
         "rank",
@@ -113,7 +131,7 @@ def _correlations(rows: list[Score]) -> Markup:
         lines.append(
             [
                 "" if row.kind == "baseline" else rank_text(row),
-                _name(row),
+                name(row),
                 str(row.networks),
                 *(cell(tau_text(tau)) for tau in (row.marginal, row.within, judged.granulated.overall)),
                 cell(information_text(known) + interval_text(known.interval)),
@@ -124,7 +142,7 @@ def _correlations(rows: list[Score]) -> Markup:
     return table(header, lines, right=set(range(len(header))) - {1})
 
 
-def _by_axis(rows: list[Score]) -> Markup:
+def _by_axis(rows: list[Score], name: Named) -> Markup:
     """The table behind it: other averages, and psi along each hyperparameter."""
     axes = axes_of(rows)[:AXES_SHOWN]
     header = ["measure", "Spearman", "mean sign error", "90th percentile", "worst along", "information against chance"]
@@ -134,7 +152,7 @@ def _by_axis(rows: list[Score]) -> Markup:
         psi = row.judgement.granulated.axes
         lines.append(
             [
-                _name(row),
+                name(row),
                 cell(tau_text(row.judgement.spearman)),
                 cell(share(signs.mean) + interval_text(signs.mean_interval)),
                 share(signs.high),
@@ -159,8 +177,8 @@ def _costs(rows: list[Score], letters: dict[str, str]) -> Markup:
         timed = {timing.environment: timing.seconds for timing in row.timings}
         lines.append(
             [
-                _name(row),
-                _errors(row),
+                named(row),
+                errors(row),
                 *(factor(row.invariance, kind) for kind in kinds),
                 *(number(timed.get(place)) for place in places or [""]),
                 number(row.gradients),
@@ -170,11 +188,7 @@ def _costs(rows: list[Score], letters: dict[str, str]) -> Markup:
     return table(header, lines, right=set(range(len(header))) - {0})
 
 
-def _name(row: Score) -> str:
-    return f"*{cell(row.name)}*" if row.kind == "baseline" else cell(row.name)
-
-
-def _errors(row: Score) -> str:
+def errors(row: Score) -> str:
     """The largest relative error, and the median where there are several."""
     if row.exactness is None:
         return MISSING

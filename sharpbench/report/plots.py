@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -20,7 +20,7 @@ from sharpbench.report.figure import FIXED, drawable, save
 from sharpbench.report.judgement import units
 from sharpbench.report.markup import slug
 from sharpbench.report.population import Population, Row, cells, finite, populations
-from sharpbench.report.text import tau_text
+from sharpbench.report.text import correlation, tau_text
 from sharpbench.statistics import Tau, marginal_tau, within_tau
 
 OVERVIEW = "overview"
@@ -50,7 +50,8 @@ def scatter(records: Sequence[Record], folder: Path) -> list[Path]:
     equal records are equal byte for byte. Rows without any point have no figure.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    shown = [points for each in populations(records) for row in each.rows if len((points := _points(each, row)).values)]
+    found = [points_of(population, row) for population in populations(records) for row in population.rows]
+    shown = [points for points in found if len(points.values)]
     written: list[Path] = []
     with style.context(["default", FIXED]):  # whatever the reader's own matplotlibrc says
         for points in shown:
@@ -58,11 +59,12 @@ def scatter(records: Sequence[Record], folder: Path) -> list[Path]:
             _panel(figure, figure.add_subplot(), points)
             written += save(figure, folder / slug(points.dataset, points.model, points.label))
         if shown:
-            written += save(_overview(shown[:PANELS]), folder / OVERVIEW)
+            written += save(overview(shown[:PANELS]), folder / OVERVIEW)
     return written
 
 
-def _points(population: Population, row: Row) -> Points:
+def points_of(population: Population, row: Row) -> Points:
+    """The networks on which `row` has a value, and whose gap is known."""
     found = [
         (network, value, network.gap)
         for network in population.networks
@@ -92,7 +94,7 @@ def _panel(figure: Figure, axes: Axes, points: Points) -> None:
     axes.set_xlabel("generalization gap (training - test accuracy)")
     axes.set_ylabel(drawable(points.label, 48), parse_math=False)
     where = f"{drawable(points.model, 30)} on {drawable(points.dataset, 30)}"
-    taus = f"tau {_known(points.marginal)}; within cells {_known(points.within)}"
+    taus = f"tau {_whole(points.marginal)}; within cells {_whole(points.within)}"
     axes.set_title(f"{where}\n{taus}", fontsize=9, parse_math=False)
     if np.isfinite(points.noise).any():
         figure.colorbar(marks, ax=axes, label="label noise")
@@ -102,17 +104,24 @@ def _panel(figure: Figure, axes: Axes, points: Points) -> None:
         figure.legend([hollow], [left], fontsize=8, frameon=False, loc="outside lower center", handletextpad=0.1)
 
 
-def _overview(shown: Sequence[Points]) -> Figure:
+def overview(shown: Sequence[Points]) -> Figure:
     """Small multiples with one colour bar: every model on a data set begins a row."""
     groups = [list(group) for _, group in groupby(shown, lambda points: (points.dataset, points.model))]
     columns = min(COLUMNS, max(map(len, groups)))
     lines = [group[start : start + columns] for group in groups for start in range(0, len(group), columns)]
+    return panels(lines, _named)
+
+
+def panels(lines: Sequence[Sequence[Points]], titled: Callable[[Points], str]) -> Figure:
+    """A panel for each, line by line, with one colour bar; `titled` gives the words above a panel."""
+    columns = max(map(len, lines))
     figure = Figure(figsize=(2.7 * columns + 0.9, 2.4 * len(lines) + 0.3), dpi=120, layout="constrained")
     grid = figure.subplots(len(lines), columns, squeeze=False)
     for line, row in zip(lines, grid, strict=True):
         for points, axes in zip(line, row, strict=False):
             marks = draw(axes, points, size=14)
-            _name(axes, points)
+            axes.set_title(titled(points), fontsize=8, parse_math=False)
+            axes.tick_params(which="both", labelsize=7)
         for axes in row[len(line) :]:
             axes.set_axis_off()
     figure.supxlabel("generalization gap", fontsize=9)
@@ -120,12 +129,10 @@ def _overview(shown: Sequence[Points]) -> Figure:
     return figure
 
 
-def _name(axes: Axes, points: Points) -> None:
+def _named(points: Points) -> str:
     """The title of a panel of the overview."""
     where = f"{drawable(points.model, 16)}, {drawable(points.dataset, 12)}"
-    tau = _known(points.marginal).partition(" ")[0]
-    axes.set_title(f"{drawable(points.label, 30)}\n{where}: tau {tau}", fontsize=8, parse_math=False)
-    axes.tick_params(labelsize=7)
+    return f"{drawable(points.label, 30)}\n{where}: tau {known(points.marginal)}"
 
 
 def draw(axes: Axes, points: Points, *, size: float) -> PathCollection:
@@ -155,5 +162,10 @@ def draw(axes: Axes, points: Points, *, size: float) -> PathCollection:
     return marks
 
 
-def _known(tau: Tau) -> str:
+def known(tau: Tau) -> str:
+    """The value alone, or that there is none."""
+    return "undefined" if tau.value is None else correlation(tau.value)
+
+
+def _whole(tau: Tau) -> str:
     return "undefined" if tau.value is None else tau_text(tau)

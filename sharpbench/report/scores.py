@@ -81,10 +81,11 @@ def score(records: Sequence[Record], *, seed: int = 0) -> tuple[Score, ...]:
 
     seed: of the random baseline; the permutations behind mutual information are the same for all rows.
     """
-    return tuple(row for population in populations(records) for row in _board(population, seed))
+    return tuple(row for population in populations(records) for row in board(population, seed=seed))
 
 
-def _board(population: Population, seed: int) -> list[Score]:
+def board(population: Population, *, seed: int = 0) -> list[Score]:
+    """The scores of one population, in the order of its tables."""
     ranked_by = _criterion(population)
     scores = [_measured(population, row, ranked_by) for row in population.rows]
     ranks = _ranks(population, [row.complete for row in scores], ranked_by)

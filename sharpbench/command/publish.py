@@ -1,0 +1,53 @@
+"""`sharpbench publish`: the published leaderboard, from the record files of a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sharpbench.command.status import EXIT_FAILED
+from sharpbench.errors import InvalidInput
+
+
+def publish(
+    results: Annotated[Path, typer.Option(help="Folder of record files, NAME.jsonl, each a collection.")] = Path(
+        "leaderboard/results"
+    ),
+    output: Annotated[Path, typer.Option(help="Folder of the pages and plots.")] = Path("leaderboard"),
+    site: Annotated[
+        Path | None, typer.Option(help="Folder of the interactive board as HTML.", show_default="not written")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit 1 where a file is not what the records say.")
+    ] = False,
+) -> int:
+    """Make the leaderboard's pages and plots from records: the same records, the same bytes.
+
+    Exit status: 0 done, or with --check nothing to do; 1 --check found what differs, is missing or stale; 2 bad
+    usage, or records that cannot be trusted, with file and line.
+    """
+    from sharpbench.leaderboard.board import leaderboard
+    from sharpbench.leaderboard.collection import read
+    from sharpbench.leaderboard.publication import files, stale, write
+    from sharpbench.listing import listing
+
+    collections = read(results)
+    documented = frozenset(row["name"] for row in listing("measures") if row["package"] == "sharpbench" and row["name"])
+    found = leaderboard(collections, documented=documented)
+    wanted = files(found)
+    if check and site is not None:
+        raise InvalidInput("--check compares pages and plots, and --site writes HTML; give one of them")
+    changed = stale(output, wanted) if check else write(output, wanted)
+    for name, how in changed.items():
+        done = "removed" if name not in wanted else "written"
+        typer.echo(f"{output / name} {how if check else done}")
+    if site is not None:
+        from sharpbench.leaderboard import site as board
+
+        board.write(site, board.site(found))
+        typer.echo(f"{site / 'index.html'} written")
+    for name, count in found.left_out.items():
+        typer.echo(f"{results / name}.jsonl: {count} records of single networks are left out", err=True)
+    return EXIT_FAILED if check and changed else 0

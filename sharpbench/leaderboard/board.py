@@ -1,0 +1,91 @@
+"""Board: a population of one collection with its scores; Leaderboard: all of them, what the pages are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sharpbench.leaderboard.collection import Collection
+from sharpbench.record import Record
+from sharpbench.report.markup import slug
+from sharpbench.report.population import Population, Row, populations
+from sharpbench.report.scores import Score, board
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """The networks of one model on one data set, of one collection, and the scores of all measures on them."""
+
+    collection: str
+    population: Population
+    scores: tuple[Score, ...]
+
+    @property
+    def title(self) -> str:
+        """Collection, model and data set, as they came: to be escaped."""
+        return f"{self.collection}: {self.population.model} on {self.population.dataset}"
+
+    @property
+    def slug(self) -> str:
+        """A file name that no other board has."""
+        return slug(self.collection, self.population.model, self.population.dataset)
+
+    @property
+    def measured(self) -> tuple[Score, ...]:
+        """The scores of measures, without the baselines."""
+        return tuple(score for score in self.scores if score.kind == "measure")
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """The records that the rows hold."""
+        return tuple(record for row in self.population.rows for record in row.records.values())
+
+    def row(self, score: Score) -> Row:
+        """What was measured of the networks, for a score of a measure."""
+        named = (score.label, score.setting)
+        return next(row for row in self.population.rows if (row.label, row.setting) == named)
+
+    def measure(self, score: Score) -> str:
+        """The name of the measure of which the label of a row says more."""
+        return next(iter(self.row(score).records.values())).measure
+
+
+@dataclass(frozen=True, slots=True)
+class Leaderboard:
+    """All boards, by collection, data set and model.
+
+    left_out: collection -> lines of it that are not for a leaderboard. documented: names of the measures of which
+    docs/measures has a page. marks: label of a measure -> a word about its entry, such as 'refuted', shown beside
+    its name in every table; what makes such words (submissions that were verified) hands them in here.
+    """
+
+    boards: tuple[Board, ...]
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    documented: frozenset[str] = frozenset()
+    marks: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """The names of all measures."""
+        return tuple(sorted({board.measure(score) for board in self.boards for score in board.measured}))
+
+    def of(self, measure: str) -> Iterator[tuple[Board, Score]]:
+        """The rows of one measure, board by board."""
+        for each in self.boards:
+            yield from ((each, score) for score in each.measured if each.measure(score) == measure)
+
+
+def leaderboard(
+    collections: Sequence[Collection],
+    *,
+    documented: frozenset[str] = frozenset(),
+    marks: Mapping[str, str] | None = None,
+) -> Leaderboard:
+    """The leaderboard of `collections`: each population is judged as `sharpbench run` judges it."""
+    boards = tuple(
+        Board(collection.name, population, tuple(board(population)))
+        for collection in collections
+        for population in populations(collection.records)
+    )
+    left_out = {collection.name: collection.left_out for collection in collections if collection.left_out}
+    return Leaderboard(boards, left_out, documented, marks or {})

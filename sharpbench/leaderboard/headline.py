@@ -1,0 +1,173 @@
+"""The first page: one table with a row a measure, over all boards."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from sharpbench.leaderboard.board import Board, Leaderboard
+from sharpbench.leaderboard.naming import link
+from sharpbench.report.baselines import BASELINES
+from sharpbench.report.markup import cell, table
+from sharpbench.report.page import Page, Section
+from sharpbench.report.scores import Score
+from sharpbench.report.text import KINDS, MISSING, correlation, error, factor, number, plain, share
+
+BOARDS_SHOWN = 10
+"""Columns of boards; the pages hold all."""
+AXES = (
+    "[Correlation](correlation.md) with generalization, every number and its interval · [exactness](exactness.md) · "
+    "[speed](speed.md) · [invariance](invariance.md) · [how to read all this](../docs/leaderboard.md) · "
+    "[the protocol](../docs/protocol.md)"
+)
+READING = (
+    "A column a population: Kendall's tau of the measure with the generalization gap there, **within cells** of fixed "
+    "hyperparameters where its cells are large enough for an interval, else over all networks (*marginal*, which "
+    "flatters); in brackets the rank, shared where measures cannot be told apart. Populations are not averaged: a "
+    "measure that orders one need not order another. Rows stand in the order of the median of these taus, which is an "
+    "order and no score. A dash: not measured, or not on every network that passed the gate (then unranked).\n\n"
+    "*worst sign error*: the worst single change of a hyperparameter in any population, 0.5 is chance. *relative "
+    "error*: the largest against the measure's oracle anywhere. *gradients*: the range of the cost, in forward and "
+    "backward passes over the data. *unchanged by*: rewrites of the same function that changed the value on none of "
+    "the networks tried. *Italic rows* are baselines, which know nothing of sharpness, and which a measure should beat."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A row of the headline table: all scores of one name, by the number of their board.
+
+    mark: a word about its entry, where there is one.
+    """
+
+    name: str
+    measure: str | None
+    scores: dict[int, Score]
+    mark: str | None
+
+    @property
+    def median(self) -> float:
+        """The median over boards of the tau that ranks there; below all others where there is none."""
+        taus = [value for score in self.scores.values() if (value := ranking_tau(score)) is not None]
+        return statistics.median(taus) if taus else -2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The worst sign error, the largest relative error, all costs in gradients, and the rewrites that changed nothing.
+
+    tried: whether weights were rewritten at all.
+    """
+
+    worst: float | None
+    error: float | None
+    costs: tuple[float, ...]
+    unchanged: tuple[str, ...]
+    tried: bool
+
+    @property
+    def texts(self) -> list[str]:
+        """As readers see it, in the order of the columns."""
+        ends = list(dict.fromkeys(number(cost) for cost in (*self.costs[:1], *self.costs[-1:])))
+        return [
+            share(self.worst),
+            MISSING if self.error is None else error(self.error),
+            " to ".join(ends) or MISSING,
+            ", ".join(self.unchanged) or ("nothing" if self.tried else MISSING),
+        ]
+
+
+def ranking_tau(score: Score) -> float | None:
+    """The tau by which the board of `score` ranks; None for partial rows, which speak of other networks."""
+    if score.partial:
+        return None
+    return (score.within if score.ranked_by == "within" else score.marginal).value
+
+
+def page(leaderboard: Leaderboard) -> Page:
+    """The headline table, what its columns are, and where the rest stands."""
+    found = [Section("", (AXES, headline(leaderboard), READING))]
+    return Page("Leaderboard of sharpness measures", (*found, Section("Populations", (_populations(leaderboard),))))
+
+
+def lines(leaderboard: Leaderboard) -> list[Line]:
+    """Measures by falling median, then the baselines in their own order."""
+    found: dict[tuple[str, str | None], dict[int, Score]] = {}
+    for index, board in enumerate(leaderboard.boards):
+        for score in board.scores:
+            measure = None if score.kind == "baseline" else board.measure(score)
+            found.setdefault((score.name, measure), {})[index] = score
+    rows = [
+        Line(name, measure, scores, leaderboard.marks.get(next(iter(scores.values())).label))
+        for (name, measure), scores in found.items()
+    ]
+    place = {name: index for index, name in enumerate(BASELINES)}
+    return sorted(
+        rows, key=lambda row: (row.measure is None and 1 + place[row.name], -row.median, row.name, row.measure or "")
+    )
+
+
+def headline(leaderboard: Leaderboard) -> Markup:
+    """The table itself."""
+    shown = leaderboard.boards[:BOARDS_SHOWN]
+    places = [cell(heading(board), 120) for board in shown]
+    header = ["measure", *places, "worst sign error", "relative error", "gradients", "unchanged by"]
+    texts = [
+        [
+            f"*{cell(row.name)}*" if row.measure is None else link(row.measure, row.name, row.mark),
+            *(tau_and_rank(row.scores.get(index)) for index in range(len(shown))),
+            *summary(list(row.scores.values())).texts,
+        ]
+        for row in lines(leaderboard)
+    ]
+    return table(header, texts, set(range(1, len(header) - 1)))
+
+
+def heading(board: Board) -> str:
+    """Model, collection, and by which tau the board ranks, as they came: to be escaped."""
+    by = "" if board.scores[0].ranked_by == "within" else " (marginal)"
+    return f"{plain(board.population.model, 30)}, {board.collection}{by}"
+
+
+def tau_and_rank(score: Score | None) -> str:
+    """The tau by which the board ranks, and the rank in brackets."""
+    value = None if score is None else ranking_tau(score)
+    if score is None or value is None:
+        return MISSING
+    return correlation(value) + (f" ({score.rank})" if score.rank is not None else "")
+
+
+def summary(scores: Sequence[Score]) -> Summary:
+    """What all boards together say of one row."""
+    signs = [score.judgement.signs.worst for score in scores if score.judgement.signs.worst is not None]
+    wrong = [score.exactness.largest for score in scores if score.exactness is not None]
+    costs = [score.gradients for score in scores if score.gradients is not None]
+    changes = {kind: {factor(score.invariance, kind) for score in scores} - {MISSING} for kind in KINDS}
+    unchanged = tuple(kind for kind in KINDS if changes[kind] == {"1"})
+    tried = any(score.invariance for score in scores)
+    return Summary(max(signs, default=None), max(wrong, default=None), tuple(sorted(costs)), unchanged, tried)
+
+
+def _populations(leaderboard: Leaderboard) -> str:
+    """A line a board, and what was left out."""
+    found = [_population(board) for board in leaderboard.boards]
+    more = len(found) - BOARDS_SHOWN
+    if more > 0:
+        found.append(f"- The table shows the first {BOARDS_SHOWN}; {more} more are on the other pages.")
+    found += [
+        f"- {cell(name)}: {count} records of single networks (`data.leaderboard` false) are left out"
+        for name, count in sorted(leaderboard.left_out.items())
+    ]
+    return "\n".join(found)
+
+
+def _population(board: Board) -> str:
+    networks, counted = len(board.population.networks), len(board.population.counted)
+    ranked = "tau within cells" if board.scores[0].ranked_by == "within" else "tau over all networks (marginal)"
+    return (
+        f"- {cell(board.title, 160)}: {networks} networks, {networks - counted} excluded by the gate; "
+        f"{len(board.measured)} measures; ranked by {ranked}"
+    )

@@ -1,0 +1,104 @@
+"""Record files as `sharpbench run` would leave them: keys that fit, truths that agree, a population or two."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sharpbench.digest import content_hash
+from sharpbench.record import Record
+
+ENVIRONMENT = {"sharpbench": "0.1", "torch": "2.13", "processor": "P 1", "cores": 2, "threads": 1, "cuda": None}
+
+
+def sealed(record: Record, *, version: int = 1) -> Record:
+    """`record` with the key that its content has."""
+    content = {
+        "measure": record.measure,
+        "version": version,
+        "configuration": record.configuration,
+        "recipe": record.recipe,
+        "data": record.data["sha256"],
+        "examples": None,
+        "seed": record.seed,
+        "dtype": record.dtype,
+        "device": record.device,
+    }
+    return replace(record, key=content_hash(content))
+
+
+def population(
+    *, measures: Sequence[str] = ("good", "noisy"), model: str = "small-mlp", seeds: int = 5, **changes: Any
+) -> list[Record]:
+    """3 ratios of label noise x seeds; a network of the last ratio is not fitted, the first is timed and checked."""
+    rng = np.random.default_rng(3)
+    records = []
+    for ratio in (0.0, 0.5, 1.0):
+        for seed in range(seeds):
+            test = 0.9 - 0.8 * ratio + 0.03 * float(rng.standard_normal())
+            fitted = (ratio, seed) != (1.0, 0)
+            truth = {"train_accuracy": 1.0, "test_accuracy": test, "gap": 1.0 - test, "fitted": fitted}
+            truth |= {"train_loss": 0.01 + 0.001 * seed, "parameter_norm": 3.0 + ratio, "diverged": False}
+            for index, measure in enumerate(measures):
+                value = 1.0 + (1.0 - test) + (0.02 + index) * float(rng.standard_normal()) ** 2
+                first = {
+                    "seconds": 0.01 * (1 + index),
+                    "gradients": 2.5 + index,
+                    "peak_bytes": 12_300_000,
+                    "exact": value * (1 + 1e-9 * 10**index),
+                    "oracle": "definition",
+                    "invariance": {"layer": 1.0, "unit": 3.4 * (1 + index)},
+                }
+                records.append(
+                    sealed(
+                        Record(
+                            **{
+                                "key": "",
+                                "measure": measure.partition("[")[0],
+                                "label": measure,
+                                "configuration": {"of": measure},
+                                "recipe": {"model": model, "dataset": "digits", "label_noise": ratio, "seed": seed},
+                                "truth": truth,
+                                "data": {"sha256": "ab" * 32, "examples": 512, "test_examples": 1000},
+                                "seed": 0,
+                                "dtype": "float32",
+                                "device": "cpu",
+                                "status": "ok",
+                                "value": value,
+                                "environment": ENVIRONMENT,
+                                **(first if ratio == 0 and seed == 0 else {}),
+                                **changes,
+                            }
+                        )
+                    )
+                )
+    return records
+
+
+def write(path: Path, records: Sequence[Record]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(record.to_json() + "\n" for record in records), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def make() -> Callable[..., list[Record]]:
+    return population
+
+
+@pytest.fixture
+def seal() -> Callable[..., Record]:
+    return sealed
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """A folder of two collections."""
+    write(tmp_path / "results" / "first.jsonl", population())
+    write(tmp_path / "results" / "second.jsonl", population(measures=("good", "other[p=1]"), seeds=3))
+    return tmp_path / "results"

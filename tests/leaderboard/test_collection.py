@@ -1,0 +1,137 @@
+"""Record files: what is read, and what is refused with its file and line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sharpbench import InvalidInput
+from sharpbench.leaderboard.collection import read
+from sharpbench.leaderboard.integrity import version_of
+from sharpbench.record import Record, iterate_records
+
+Make = Callable[..., list[Record]]
+Seal = Callable[..., Record]
+REPLAYS = Path(__file__).parents[2] / "leaderboard" / "replays"
+
+
+def test_collections_come_by_name_with_all_their_records(results: Path) -> None:
+    assert [(each.name, len(each.records), each.left_out) for each in read(results)] == [
+        ("first", 30, 0),
+        ("second", 18, 0),
+    ]
+
+
+@pytest.mark.parametrize("content", [None, {}, {"notes.txt": "x"}])
+def test_a_folder_without_record_files_is_one_line(tmp_path: Path, content: dict[str, str] | None) -> None:
+    folder = tmp_path / "results"
+    for name, text in (content or {}).items():
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    with pytest.raises(InvalidInput, match=r"no record files in .*results; put \*\.jsonl there, or name their folder"):
+        read(folder)
+
+
+def test_records_of_single_networks_are_left_out_and_counted(results: Path, make: Make) -> None:
+    single = replace(make()[0], data={"sha256": "ab", "examples": 3, "leaderboard": False}, key="anything")
+    with (results / "first.jsonl").open("a") as file:
+        file.write(single.to_json() + "\n")
+    first, _ = read(results)
+    assert (first.name, len(first.records), first.left_out) == ("first", 30, 1)
+    for path in results.glob("*.jsonl"):
+        path.write_text(single.to_json() + "\n")
+    with pytest.raises(InvalidInput, match="no records for a leaderboard"):
+        read(results)
+
+
+@pytest.mark.parametrize("name", ["A", "a b", "..", "a--b", "ü", "a" * 61, "<script>"])
+def test_a_name_that_is_none_is_refused(results: Path, name: str) -> None:
+    (results / f"{name}.jsonl").write_text("")
+    with pytest.raises(InvalidInput, match="is no name of a collection; use words of a-z"):
+        read(results)
+
+
+def changed(results: Path, line: int, edit: Callable[[dict[str, Any]], object]) -> None:
+    """Edit one line of the first collection as JSON."""
+    path = results / "first.jsonl"
+    lines = path.read_text().splitlines()
+    row = json.loads(lines[line - 1])
+    edit(row)
+    lines[line - 1] = json.dumps(row)
+    path.write_text("\n".join(lines) + "\n")
+
+
+EDITS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "recipe": (lambda row: row["recipe"].update(seed=77), "the key does not fit the content"),
+    "configuration": (lambda row: row["configuration"].update(of="x"), "the key does not fit the content"),
+    "measure": (lambda row: row.update(measure="x"), "the key does not fit the content"),
+    "key": (lambda row: row.update(key="0" * 64), "the key does not fit the content"),
+    "gap": (lambda row: row["truth"].update(gap=0.5), r"the gap 0\.5 is not 1\.0 - 0\.\d+, training less test"),
+    "truth": (
+        lambda row: row["truth"].update(fitted=False),
+        r"'fitted' of this network is False, but True at .*:3: one",
+    ),
+    "newer": (lambda row: row.update(schema=3), "record schema 3, this version reads 2; install a newer sharpbench"),
+    "older": (lambda row: row.update(schema=1), "record schema 1, this version reads 2; use the version that wrote it"),
+    "unknown": (lambda row: row.update(more=1), "missing or unknown fields: more"),
+    "NaN": (lambda row: row.update(value=float("nan")), "not a JSON record .NaN is no number."),
+    "infinite": (lambda row: row["parts"].update(a=float("inf")), "not a JSON record .Infinity is no number."),
+    "type": (lambda row: row.update(value="1"), "field 'value' holds '1'"),
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_a_tampered_line_is_refused_with_file_and_line(results: Path, name: str) -> None:
+    edit, message = EDITS[name]
+    changed(results, 4, edit)
+    with pytest.raises(InvalidInput, match=rf"first\.jsonl:4: {message}"):
+        read(results)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (lambda lines: [*lines[:-1], lines[-1][:200]], "30: the line does not end: it is truncated"),
+        (lambda lines: [*lines[:6], lines[6][:200] + "\n", *lines[7:]], "7: not a JSON record"),
+        (lambda lines: [*lines, lines[2]], "31: the cell of this line stands already at .*first.jsonl:3; delete one"),
+        (lambda lines: [lines[0], "\n", *lines[1:]], "2: an empty line"),
+        (lambda lines: [*lines, "[" * 100_000 + "\n"], "31: not a JSON record"),
+        (lambda lines: [*lines, '"text"\n'], "31: record schema 'str'"),
+    ],
+)
+def test_a_damaged_file_is_refused_with_file_and_line(
+    results: Path, text: Callable[[list[str]], list[str]], message: str
+) -> None:
+    path = results / "first.jsonl"
+    path.write_text("".join(text(path.read_text().splitlines(keepends=True))))
+    with pytest.raises(InvalidInput, match=rf"first\.jsonl:{message}") as caught:
+        read(results)
+    assert "\n" not in str(caught.value)
+
+
+def test_bytes_that_are_no_text_are_refused_with_their_line(results: Path) -> None:
+    path = results / "first.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:2], b"\xff\xfe\n", *lines[2:]]))
+    with pytest.raises(InvalidInput, match=r"first\.jsonl:3: not UTF-8"):
+        read(results)
+
+
+def test_versions_of_a_measure_do_not_share_a_row(results: Path, make: Make, seal: Seal) -> None:
+    records = [seal(each, version=3) if index == 9 else each for index, each in enumerate(make())]
+    (results / "first.jsonl").write_text("".join(each.to_json() + "\n" for each in records))
+    with pytest.raises(InvalidInput, match=r"first\.jsonl:10: version 3 of measure 'noisy', but version 1 at .*:2;"):
+        read(results)
+
+
+def test_keys_of_records_that_were_run_fit_their_content() -> None:
+    """The committed records of the replays are those of real runs, of several measures, cohorts and optimisers."""
+    for path in sorted(REPLAYS.glob("*/records.jsonl")):
+        for record in iterate_records(path):
+            version = version_of(record)
+            assert version is not None, record.key

@@ -1,0 +1,228 @@
+"""`sharpbench publish` through the front door: files, bytes, --check, and the numbers of `sharpbench run`."""
+
+from __future__ import annotations
+
+import random
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sharpbench import InvalidInput
+from sharpbench.cli import app
+from sharpbench.leaderboard import exactness, speed
+from sharpbench.leaderboard.board import Leaderboard, leaderboard
+from sharpbench.leaderboard.collection import Collection, read
+from sharpbench.leaderboard.publication import NOTICE, files, stale, write
+from sharpbench.record import Record
+from sharpbench.report import markdown
+from sharpbench.report.scores import score
+
+Make = Callable[..., list[Record]]
+Publish = Callable[..., tuple[int, str]]
+COMMAND = str(Path(sys.executable).with_name("sharpbench"))
+PUBLISHED = Path(__file__).parents[2] / "leaderboard"
+HOSTILE = (
+    "../../etc/a|b\n# <script>alert(1)</script> `x` [l](javascript:alert(1)) ![i](www.e.example) </script> <!-- \u202e "
+    + "z" * 10_000
+)
+PAGES = ("README.md", "correlation.md", "exactness.md", "invariance.md", "speed.md")
+
+
+@pytest.fixture
+def publish(capsys: pytest.CaptureFixture[str]) -> Publish:
+    """The command in this process: its exit status and what it prints."""
+
+    def run(*words: str) -> tuple[int, str]:
+        status = app(["publish", *words], standalone_mode=False)
+        return status, capsys.readouterr().out
+
+    return run
+
+
+def published(*collections: tuple[str, list[Record]], marks: Mapping[str, str] | None = None) -> Leaderboard:
+    return leaderboard([Collection(name, tuple(records), 0) for name, records in collections], marks=marks)
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of all table lines, links as their text."""
+    plain = re.sub(r"(?<!\\)\[((?:\\.|[^\]\\])*)\]\([^)]*\)", r"\1", text)
+    lines = [line for line in plain.splitlines() if line.startswith("|")]
+    return [[part.strip() for part in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines if "---" not in line]
+
+
+def test_publish_writes_and_check_finds_what_differs(publish: Publish, results: Path, tmp_path: Path) -> None:
+    output = tmp_path / "board"
+    words = ("--results", str(results), "--output", str(output))
+    status, shown = publish(*words, "--check")
+    assert status == 1
+    assert f"{output / 'README.md'} is missing" in shown
+    assert not output.exists()
+
+    assert publish(*words)[0] == 0
+    measures = {f"measures/{name}.md" for name in ("good", "noisy", "other")}
+    plots = {f"plots/measure-{name}.svg" for name in ("good", "noisy", "other")}
+    plots |= {f"plots/{place}--small-mlp--digits{kind}.svg" for place in ("first", "second") for kind in ("", "--cost")}
+    there = {path.relative_to(output).as_posix() for path in output.rglob("*") if path.is_file()}
+    assert there == {*PAGES, *measures, *plots}
+    assert all((output / name).read_text().startswith(NOTICE + "\n") for name in there)
+    assert publish(*words, "--check") == (0, "")
+
+    (output / "speed.md").write_text((output / "speed.md").read_text().replace("2.5", "1.5"))
+    (output / "measures" / "good.md").unlink()
+    (output / "plots" / "gone.svg").write_text(NOTICE)
+    (output / "plots" / "mine.svg").write_text("<svg/>")
+    status, shown = publish(*words, "--check")
+    assert status == 1
+    assert shown.splitlines() == [
+        f"{output / 'measures' / 'good.md'} is missing",
+        f"{output / 'plots' / 'gone.svg'} is stale",
+        f"{output / 'speed.md'} differs",
+    ]
+    assert publish(*words)[1].splitlines() == [
+        f"{output / 'measures' / 'good.md'} written",
+        f"{output / 'plots' / 'gone.svg'} removed",
+        f"{output / 'speed.md'} written",
+    ]
+    assert (output / "plots" / "mine.svg").exists()
+
+
+@pytest.mark.parametrize("folder", ["results", "none"])
+def test_bad_records_and_missing_ones_are_one_line(results: Path, tmp_path: Path, folder: str) -> None:
+    (results / "first.jsonl").write_text("{}\n")
+    words = ("--results", str(tmp_path / folder), "--output", str(tmp_path / "board"))
+    done = subprocess.run([COMMAND, "publish", *words], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert ("first.jsonl:1: record schema None" if folder == "results" else "no record files in") in done.stderr
+    assert not (tmp_path / "board").exists()
+
+
+def test_what_was_written_by_hand_is_not_overwritten(results: Path, tmp_path: Path) -> None:
+    wanted = {"README.md": f"{NOTICE}\nx", "speed.md": f"{NOTICE}\ny"}
+    (tmp_path / "README.md").write_text("mine")
+    with pytest.raises(InvalidInput, match=r"README\.md was not generated and is in the way"):
+        write(tmp_path, wanted)
+    assert not (tmp_path / "speed.md").exists()
+
+
+def test_the_published_board_is_what_its_records_say(publish: Publish) -> None:
+    if not list((PUBLISHED / "results").glob("*.jsonl")):
+        pytest.skip("leaderboard/results holds no records yet")
+    words = ("--results", str(PUBLISHED / "results"), "--output", str(PUBLISHED))
+    assert publish(*words, "--check") == (0, ""), "`sharpbench publish` writes them"
+
+
+def test_equal_records_give_equal_bytes_in_any_order(make: Make) -> None:
+    first, second = make(), make(measures=("good", "other[p=1]"), seeds=3)
+    wanted = files(published(("a", first), ("b", second)))
+    random.Random(0).shuffle(first)
+    random.Random(1).shuffle(second)
+    assert files(published(("a", first), ("b", second))) == wanted
+
+
+def test_the_numbers_are_those_of_the_run(results: Path) -> None:
+    texts = files(leaderboard(read(results)))
+    for collection in read(results):
+        records = collection.records
+        run = rows(markdown.leaderboard(score(records), records, version="1"))
+        correlation = texts["correlation.md"].split("\n## ")
+        section = next(part for part in correlation if part.startswith(f"{collection.name}: "))
+        assert rows(section)[: len(rows(section))] == run[: len(rows(section))]
+        costs = {row[0]: row for row in run[len(rows(section)) :]}
+        header, fast = costs["measure"], costs["good"]
+        part = next(part for part in texts["speed.md"].split("\n## ") if part.startswith(f"{collection.name}: "))
+        shown = dict(zip(rows(part)[0], next(row for row in rows(part) if row[0] == "good"), strict=True))
+        assert shown["gradients"] == fast[header.index("gradients")]
+        assert shown["seconds A"] == fast[header.index("seconds")]
+        errors = next(part for part in texts["exactness.md"].split("\n## ") if part.startswith(f"{collection.name}: "))
+        assert next(row for row in rows(errors) if row[0] == "good")[1] == fast[header.index("relative error")]
+
+
+def test_the_headline_has_a_row_a_measure_and_a_column_a_population(results: Path) -> None:
+    texts = files(leaderboard(read(results)))
+    header, *lines = rows(texts["README.md"])
+    assert header[:3] == ["measure", "small-mlp, first (marginal)", "small-mlp, second (marginal)"]
+    assert [line[0] for line in lines][-4:] == ["*label noise*", "*training loss*", "*parameter norm*", "*random*"]
+    found = {line[0]: line for line in lines}
+    assert found["noisy"][2] == "-"
+    assert re.fullmatch(r"0\.\d\d \(1\)", found["good"][1])
+    assert found["good"][-1] == "layer"
+    assert "- first: small-mlp on digits: 15 networks, 1 excluded by the gate; 2 measures" in texts["README.md"]
+
+
+def test_a_partial_row_has_no_place_in_the_headline(make: Make) -> None:
+    records = [each for each in make() if not (each.label == "good" and each.recipe["seed"] == 3)]
+    found = {line[0]: line for line in rows(files(published(("a", records)))["README.md"])}
+    assert found["good"][1] == "-"
+
+
+def test_seconds_of_different_machines_never_share_a_column(make: Make) -> None:
+    other = {"environment": {"processor": "P 2", "threads": 4}, "seconds": 9.0}
+    slow = [replace(each, **other) if each.label == "noisy" else each for each in make()]  # type: ignore[arg-type]
+    text = files(published(("a", slow)))["speed.md"]
+    header, *lines = rows(text)
+    assert header == ["measure", "gradients", "seconds A", "seconds B", "peak memory"]
+    found = {line[0]: line[2:4] for line in lines}
+    assert found == {"good": ["0.01", "-"], "noisy": ["-", "9"]}
+    assert "- B: processor P 2, threads 4" in text
+
+
+def test_the_front_is_what_nothing_beats_in_both() -> None:
+    found = [speed.Offer("a", 1.0, 1e-3), speed.Offer("b", 2.0, 1e-3), speed.Offer("c", 3.0, 0.0)]
+    assert [each.name for each in speed.front([*found, speed.Offer("d", 4.0, 1e-9)])] == ["a", "c"]
+
+
+def test_coverage_counts_stated_intervals_that_hold_the_truth(make: Make) -> None:
+    stated = replace(make()[0], stderr=0.1, low=1.0, high=2.0, exact=1.5)
+    records = [stated, replace(stated, exact=2.5), replace(stated, exact=None), replace(stated, stderr=0.0)]
+    assert exactness.coverage(records) == exactness.Covered(1, 2)
+    every = [replace(each, stderr=0.1, low=-9.0, high=9.0) for each in make()]
+    assert rows(files(published(("a", every)))["exactness.md"])[-1] == ["noisy", "1 of 1", "21% to 100%"]
+
+
+def test_a_mark_stands_beside_its_measure(make: Make) -> None:
+    texts = files(published(("a", make()), marks={"noisy": "refuted|"}))
+    for name in (*PAGES[:3], "invariance.md", "speed.md"):
+        assert any(row and "noisy (refuted\\|)" in row for row in rows(texts[name])), name
+    assert "noisy: refuted\\|." in texts["measures/noisy.md"]
+    assert "refuted" not in texts["measures/good.md"]
+
+
+def test_hostile_names_and_reasons_harm_neither_pages_nor_files(make: Make, tmp_path: Path, seal: Callable) -> None:  # type: ignore[type-arg]
+    hostile = [
+        seal(
+            replace(
+                each,
+                measure=HOSTILE if each.label == "noisy" else each.measure,
+                label=HOSTILE + "[p=1]" if each.label == "noisy" else each.label,
+                recipe={**each.recipe, "model": HOSTILE, "dataset": "../" + HOSTILE},
+                environment={**each.environment, HOSTILE: HOSTILE},
+                oracle=HOSTILE,
+                invariance={HOSTILE: 2.0} if each.invariance else {},
+                **({"status": "failed", "reason": HOSTILE, "value": None} if each.recipe["seed"] == 1 else {}),
+            )
+        )
+        for each in make()
+    ]
+    wanted = files(published(("a", hostile)))
+    write(tmp_path / "deep" / "board", wanted)
+    assert stale(tmp_path / "deep" / "board", wanted) == {}
+    there = [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(there) == len(wanted)
+    for path in there:
+        assert path.parts[:2] == ("deep", "board")
+        assert len(path.name) < 130
+        assert re.fullmatch(r"[A-Za-z0-9.-]+", path.name)
+    for name, text in wanted.items():
+        body = text.removeprefix(NOTICE)
+        assert "<script" not in body
+        assert "\u202e" not in body
+        assert "zzzz" * 100 not in body
+        if name.endswith(".md"):
+            assert "<" not in body
+            assert not re.search(r"(?<!\\)\]\((?!measures/|plots/|\.\./|[a-z]+\.md)", body), "a link of their own"
+            assert {len(row) for row in rows(body.split("\n## ")[0])} <= {len(rows(body)[0])} if rows(body) else True
