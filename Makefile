@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: run test slow lint types layers workflows asv docs example clean
+.PHONY: run test slow lint types layers workflows asv docs example publish site browser clean
 
 run: $(VENV)/.run  ## the main job: train on the embedded digits, measure, print the leaderboard
 	$(BIN)/sharpbench run --measures minimum,normalized --models lenet,mlp
@@ -41,6 +41,15 @@ example: $(VENV)/.test  ## the example plugin: written, validated, installed and
 docs: $(VENV)/.run  ## the page of each measure, from its class
 	$(BIN)/sharpbench docs docs/measures
 
+publish: $(VENV)/.run  ## the leaderboard's pages and plots, from leaderboard/results
+	$(BIN)/sharpbench publish
+
+site: $(VENV)/.docs  ## documentation, leaderboard and interactive board as one site, in site/
+	$(BIN)/mkdocs build --strict
+
+browser: $(VENV)/.browser  ## the board in Chromium; skipped where there is none
+	$(BIN)/python -m pytest tests/leaderboard/test_browser.py -m "slow or not slow"
+
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
@@ -54,6 +63,14 @@ $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) --editable '.[dev]'
+	@touch $@ $(VENV)/.run $(VENV)/.test
+
+$(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) --editable '.[docs]'
+	@touch $@ $(VENV)/.run
+
+$(VENV)/.browser: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) --editable '.[browser]'
 	@touch $@ $(VENV)/.run $(VENV)/.test
 
 clean:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from sharpbench.leaderboard.collection import Collection
 from sharpbench.record import Record
@@ -12,7 +13,7 @@ from sharpbench.report.population import Population, Row, populations
 from sharpbench.report.scores import Score, board
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Board:
     """The networks of one model on one data set, of one collection, and the scores of all measures on them."""
 
@@ -42,8 +43,11 @@ class Board:
 
     def row(self, score: Score) -> Row:
         """What was measured of the networks, for a score of a measure."""
-        named = (score.label, score.setting)
-        return next(row for row in self.population.rows if (row.label, row.setting) == named)
+        return self._rows[score.label, score.setting]
+
+    @cached_property
+    def _rows(self) -> dict[tuple[str, str], Row]:
+        return {(row.label, row.setting): row for row in self.population.rows}
 
     def measure(self, score: Score) -> str:
         """The name of the measure of which the label of a row says more."""

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sharpbench.errors import InvalidInput
 from sharpbench.leaderboard.board import Leaderboard
-from sharpbench.leaderboard.data import data
+from sharpbench.leaderboard.data import data, part
 from sharpbench.leaderboard.naming import MEASURES, page_of
 from sharpbench.report.text import plain
 
@@ -25,21 +25,19 @@ def site(leaderboard: Leaderboard, *, home: str | None = None) -> dict[str, str]
     """
     pages = Environment(loader=PackageLoader("sharpbench.leaderboard"), autoescape=True, undefined=StrictUndefined)
     pages.policies["json.dumps_kwargs"] = {"allow_nan": False, "sort_keys": True, "separators": (",", ":")}
-    template = pages.get_template("board.html.jinja")
-    texts = {
-        "index.html": template.render(
-            notice=NOTICE, title="Leaderboard of sharpness measures", root="", home=home, measure=None, manual=None,
-            data=data(leaderboard), reasons=[],
-        )
-    }  # fmt: skip
+    template, whole = pages.get_template("board.html.jinja"), data(leaderboard)
+    common = {"notice": NOTICE, "title": "Leaderboard of sharpness measures", "root": "", "home": home}
+    texts = {"index.html": template.render(**common, measure=None, manual=None, data=whole, reasons=[])}
     for name in leaderboard.measures:
         above = None if home is None else f"../{home}"
         manual = f"{above}docs/measures/{name}.html" if above is not None and name in leaderboard.documented else None
         texts[f"{MEASURES}/{page_of(name)}.html"] = template.render(
-            notice=NOTICE, title=plain(name, 80), root="../", home=above, measure=name, manual=manual,
-            data=data(leaderboard, measure=name),
+            **common | {"title": plain(name, 80), "root": "../", "home": above},
+            measure=name,
+            manual=manual,
+            data=part(whole, page_of(name)),
             reasons=_reasons(leaderboard, name),
-        )  # fmt: skip
+        )
     folder = files("sharpbench.leaderboard") / "static"
     return texts | {name: (folder / name).read_text(encoding="utf-8") for name in STATIC}
 

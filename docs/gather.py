@@ -1,0 +1,86 @@
+"""A hook of mkdocs: the repository's pages under their own addresses, and the interactive board, as one site.
+
+Links between pages hold as they stand in the repository, so nothing is written twice.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+from sharpbench.leaderboard.board import leaderboard
+from sharpbench.leaderboard.collection import read
+from sharpbench.leaderboard.site import site
+from sharpbench.listing import listing
+
+ROOT = Path(__file__).parents[1]
+PATTERNS = (
+    "*.md",
+    "CITATION.cff",
+    "docs/**/*",
+    "leaderboard/**/*.md",
+    "leaderboard/**/*.svg",
+    "measures/*.md",
+    "examples/**/*.md",
+    "sharpbench/replays/data/*.md",
+)
+SUFFIXES = {".md", ".css", ".cff", ".svg", ".png", ".json"}
+RESULTS = ROOT / "leaderboard" / "results"
+BOARD = "board/index.html"
+LINKED = {"README.md": BOARD, "leaderboard/README.md": f"../{BOARD}", "docs/leaderboard.md": f"../{BOARD}"}
+"""Pages that lead to the interactive board."""
+PAGES = {
+    "All measures": "README",
+    "Correlation": "correlation",
+    "Exactness": "exactness",
+    "Speed": "speed",
+    "Invariance": "invariance",
+}
+log = logging.getLogger("mkdocs.hooks.gather")
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """The pages of the leaderboard that are published stand in the navigation."""
+    section = next(entry["Leaderboard"] for entry in config.nav or [] if "Leaderboard" in entry)
+    addresses = {title: f"leaderboard/{name}.md" for title, name in PAGES.items()}
+    section[:0] = [{title: address} for title, address in addresses.items() if (ROOT / address).exists()]
+    return config
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """The pages of the repository in place of those of docs alone, and the board's."""
+    for file in [file for file in files if file.src_dir == config.docs_dir]:
+        files.remove(file)
+    for path in _sources():
+        files.append(File(path, str(ROOT), config.site_dir, use_directory_urls=False))
+    for name, text in _board().items():
+        files.append(File.generated(config, f"board/{name}", content=text))
+    return files
+
+
+def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """The first pages lead to the board."""
+    target = LINKED.get(page.file.src_uri)
+    if target is None or files.get_file_from_path(BOARD) is None:
+        return markdown
+    head, break_, rest = markdown.partition("\n\n")
+    return f"{head}{break_}**[The interactive board]({target})**: sort, filter, and see every network.\n\n{rest}"
+
+
+def _sources() -> Iterator[str]:
+    found = {path for pattern in PATTERNS for path in ROOT.glob(pattern)}
+    yield from sorted(path.relative_to(ROOT).as_posix() for path in found if path.is_file() and path.suffix in SUFFIXES)
+
+
+def _board() -> dict[str, str]:
+    """The files of the board, none where no results are published."""
+    if not RESULTS.is_dir():
+        log.info("no interactive board: %s is not there", RESULTS)
+        return {}
+    ours = [row["name"] for row in listing("measures") if row["package"] == "sharpbench" and row["name"]]
+    return site(leaderboard(read(RESULTS), documented=frozenset(ours)), home="../")
