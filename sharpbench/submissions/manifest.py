@@ -12,7 +12,7 @@ from sharpbench.errors import InvalidInput, short
 
 FORMAT = 1
 SUFFIX = ".jsonl"
-NAME = re.compile(r"[a-z0-9](?:[a-z0-9]|-(?!-)){0,62}[a-z0-9]")
+NAME = re.compile(r"[a-z0-9](?:[a-z0-9]|-(?!-)){0,58}[a-z0-9]")
 MEASURE = re.compile(r"[a-z0-9][a-z0-9-]{0,99}")
 URL = re.compile(r"https?://[A-Za-z0-9._~:/?#@%+=,-]{1,300}")
 HASH = re.compile(r"[0-9a-f]{64}")
@@ -85,7 +85,7 @@ def check_name(name: object) -> None:
     """Raise InvalidInput unless `name` is harmless as the name of a file."""
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise InvalidInput(
-            f"name {short(repr(name))} is not of 2 to 64 lower-case letters, digits and single hyphens between them"
+            f"name {short(repr(name))} is not of 2 to 60 lower-case letters, digits and single hyphens between them"
         )
 
 

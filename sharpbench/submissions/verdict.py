@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -16,6 +17,7 @@ from sharpbench.submissions.manifest import HASH, SUFFIX, check_name, dumped, lo
 FORMAT = 1
 VERDICTS = ".verdicts.jsonl"
 LARGEST, LONGEST = 2**26, 300
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d")
 Outcome = Literal["agrees", "differs", "parted", "unknown"]
 State = Literal["verified", "claimed", "refuted"]
 
@@ -80,8 +82,8 @@ class Verdict:
             raise InvalidInput(f"sha256 {short(repr(self.sha256))} is no SHA-256 in lower case")
         if type(self.seed) is not int or type(self.sample) is not int:
             raise InvalidInput("seed or sample is no number")
-        if not isinstance(self.time, str) or len(self.time) > 40 or not self.time.isprintable():
-            raise InvalidInput(f"time {short(repr(self.time))} is none")
+        if not isinstance(self.time, str) or not TIME.fullmatch(self.time):
+            raise InvalidInput(f"time {short(repr(self.time))} is none in ISO 8601 with its offset")
         if not isinstance(self.environment, dict) or not all(_printable(*item) for item in self.environment.items()):
             raise InvalidInput("environment is no object of printable texts and numbers")
 

@@ -63,10 +63,13 @@ def test_one_refutation_outlasts_every_agreement(submission: Submission) -> None
 
 def test_the_worst_refutation_is_kept(submission: Submission) -> None:
     first = submission.records[0]
-    mild, worst = (verdict(submission, finding(first, "differs", found=found), time=str(found)) for found in (1.5, 9.0))
+    mild, worst = (
+        verdict(submission, finding(first, "differs", found=found), time=f"2026-11-21T20:00:0{found:.0f}+00:00")
+        for found in (1.5, 9.0)
+    )
     for order in ([mild, worst], [worst, mild]):
         kept = standing(submission, order).refutations[first.label]
-        assert (kept.finding.found, kept.time, kept.excess) == (9.0, "9.0", 32.0)
+        assert (kept.finding.found, kept.time[17:19], kept.excess) == (9.0, "09", 32.0)
 
 
 def test_what_refutes_a_network_refutes_every_measure_on_it(submission: Submission) -> None:

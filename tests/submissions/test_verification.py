@@ -42,9 +42,8 @@ def findings(path: Path, cache: Path, *, sample: int = 100, **setting: Any) -> l
 
 
 def state(found: list[Finding]) -> str:
-    return Verdict(
-        name="honest", sha256="0" * 64, seed=0, sample=0, time="", environment={}, findings=tuple(found)
-    ).state
+    said = {"name": "honest", "sha256": "0" * 64, "seed": 0, "sample": 0, "time": "2026-11-21T20:00:00+00:00"}
+    return Verdict(**said, environment={}, findings=tuple(found)).state  # type: ignore[arg-type]
 
 
 def outcomes(found: list[Finding]) -> set[tuple[str, str]]:
