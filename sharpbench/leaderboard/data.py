@@ -28,8 +28,8 @@ def data(leaderboard: Leaderboard) -> Json:
     """All that the script of the board needs.
 
     boards: their networks, with gap, reason of exclusion, hyperparameters. tables: columns, and rows of cells, each a
-    text or [text, sort value]; row: the fields of a row. points: of a row on a board, a value a network (null where it has none), and its cost
-    and error. What came from records is on one line and cut, but not escaped.
+    text or [text, sort value]; row: the fields of a row. points: of a row on a board, a value a network (null where it
+    has none), and its cost and error. What came from records is on one line and cut, but not escaped.
     """
     chosen = [(index, board, score) for index, board in enumerate(leaderboard.boards) for score in board.measured]
     points = {(index, score.name): place for place, (index, _, score) in enumerate(chosen)}

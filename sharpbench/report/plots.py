@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from sharpbench.record import Record
@@ -26,6 +27,7 @@ from sharpbench.statistics import Tau, marginal_tau, within_tau
 OVERVIEW = "overview"
 COLORS = "viridis"  # sequential, readable in grey and by the colour-blind
 COLUMNS, PANELS = 6, 48  # of the overview; the first ones
+PANEL, GAP, BAR, BELOW = (2.05, 1.7), (0.6, 0.7), 0.85, 0.25  # inches: of a panel, beside and above it, of the rest
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,10 +115,17 @@ def overview(shown: Sequence[Points]) -> Figure:
 
 
 def panels(lines: Sequence[Sequence[Points]], titled: Callable[[Points], str]) -> Figure:
-    """A panel for each, line by line, with one colour bar; `titled` gives the words above a panel."""
+    """A panel for each, line by line, with one colour bar; `titled` gives the words above a panel.
+
+    Set by hand, in inches: an engine that looks for the layout takes longer than all the rest.
+    """
     columns = max(map(len, lines))
-    figure = Figure(figsize=(2.7 * columns + 0.9, 2.4 * len(lines) + 0.3), dpi=120, layout="constrained")
-    grid = figure.subplots(len(lines), columns, squeeze=False)
+    width, height = (PANEL[0] + GAP[0]) * columns + BAR, (PANEL[1] + GAP[1]) * len(lines) + BELOW
+    figure = Figure(figsize=(width, height), dpi=120)
+    bottom, top = (BELOW + 0.2) / height, 1 - 0.4 / height
+    edges = {"left": GAP[0] / width, "right": 1 - BAR / width, "bottom": bottom, "top": top}
+    spaces = {"wspace": GAP[0] / PANEL[0], "hspace": GAP[1] / PANEL[1]}
+    grid = figure.subplots(len(lines), columns, squeeze=False, gridspec_kw=edges | spaces)
     for line, row in zip(lines, grid, strict=True):
         for points, axes in zip(line, row, strict=False):
             marks = draw(axes, points, size=14)
@@ -124,8 +133,10 @@ def panels(lines: Sequence[Sequence[Points]], titled: Callable[[Points], str]) -
             axes.tick_params(which="both", labelsize=7)
         for axes in row[len(line) :]:
             axes.set_axis_off()
-    figure.supxlabel("generalization gap", fontsize=9)
-    figure.colorbar(marks, ax=grid, label="label noise", shrink=min(1.0, 2 / len(lines)), aspect=30)
+    figure.text(0.5, 0.05 / height, "generalization gap", fontsize=9, ha="center", va="bottom")
+    beside = figure.add_axes((1 - (BAR - 0.2) / width, bottom, 0.12 / width, top - bottom))
+    figure.colorbar(marks, cax=beside).set_label("label noise", fontsize=8)
+    beside.tick_params(labelsize=7)
     return figure
 
 
@@ -156,6 +167,10 @@ def draw(axes: Axes, points: Points, *, size: float) -> PathCollection:
     low, high = float(points.values.min()), float(points.values.max())
     if low > 0 and high > 10 * low:
         axes.set_yscale("log")
+        between = (1, 2, 5) if high < 100 * low else (1,)
+        axes.yaxis.set_major_locator(LogLocator(subs=between))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
     axes.grid(visible=True, color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

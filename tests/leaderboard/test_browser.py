@@ -226,7 +226,7 @@ def test_200_measures_on_50_models_load_and_sort_in_a_second(browser: Any, make:
         loads.append(page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd"))
     assert page.inner_text("#count") == "200 of 200 rows"
     click = """name => { const start = performance.now();
-        [...document.querySelectorAll('#views button, thead button')].find(button => button.textContent === name).click();
+        [...document.querySelectorAll('#views button, thead button')].find(each => each.textContent === name).click();
         document.body.offsetHeight;
         return performance.now() - start; }"""
     views = {name: page.evaluate(click, name) for name in ("Speed", "Overview", "Correlation")}
