@@ -106,7 +106,9 @@ class Scratch:
         ignored = shutil.ignore_patterns(".git", ".venv", "*.egg-info", ".*_cache", "__pycache__", ".asv", "site")
         shutil.copytree(ROOT, self.root, ignore=ignored, symlinks=True)
         (self.root / ".venv").mkdir()
-        (self.root / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
+        for name in ("bin", "lib", "pyvenv.cfg"):
+            if (Path(sys.prefix) / name).exists():
+                (self.root / ".venv" / name).symlink_to(Path(sys.prefix) / name)
         for stamp in (".run", ".test", ".dev", ".docs"):  # what is installed already is not installed again
             (self.root / ".venv" / stamp).touch()
         self.environment = {

@@ -50,7 +50,7 @@ class Populations:
 
     def __init__(self, submission: Submission, setting: Setting) -> None:
         self.submission, self.setting = submission, setting
-        self.data: dict[Dataset, Data | str] = {}
+        self.data: dict[Dataset, tuple[Data, str] | str] = {}
         self.made: dict[tuple[Dataset, str], Population] = {}
         self.modules: dict[tuple[Model, Dataset], nn.Module] = {}
 
@@ -59,8 +59,7 @@ class Populations:
         dataset, device = cell.recipe.dataset, cell.record.device
         if device != resolve_device("cpu" if device == "cpu" else "auto"):
             raise Elsewhere(f"measured on {device}, which is not here")
-        data = self._data(dataset)
-        digest = data.sha256()
+        data, digest = self._data(dataset)
         if digest != cell.record.data["sha256"]:
             raise Elsewhere("the data here have another content")
         _affordable(cell.recipe, data)
@@ -73,14 +72,16 @@ class Populations:
         """One structure for all networks of a model, which is captured once."""
         form = (recipe.model, recipe.dataset)
         if form not in self.modules:
-            data = self._data(recipe.dataset)
+            data, _ = self._data(recipe.dataset)
             self.modules[form] = initial_module(recipe, data.shape, data.classes)
         return self.modules[form]
 
-    def _data(self, dataset: Dataset) -> Data:
+    def _data(self, dataset: Dataset) -> tuple[Data, str]:
+        """The data set and the hash of its content."""
         if dataset not in self.data:
             try:
-                self.data[dataset] = dataset.load(self.setting.data_dir)
+                data = dataset.load(self.setting.data_dir)
+                self.data[dataset] = data, data.sha256()
             except InvalidInput as error:
                 self.data[dataset] = f"its data are not here: {error}"
         found = self.data[dataset]
