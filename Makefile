@@ -45,7 +45,7 @@ publish: $(VENV)/.run  ## the leaderboard's pages and plots, from leaderboard/re
 	$(BIN)/sharpbench publish
 
 site: $(VENV)/.docs  ## documentation, leaderboard and interactive board as one site, in site/
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 browser: $(VENV)/.browser  ## the board in Chromium; skipped where there is none
 	$(BIN)/python -m pytest tests/leaderboard/test_browser.py -m "slow or not slow"

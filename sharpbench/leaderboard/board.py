@@ -39,6 +39,11 @@ class Board:
         return tuple(score for score in self.scores if score.kind == "measure")
 
     @property
+    def judged(self) -> bool:
+        """Whether any measure has a correlation: a handful of networks may have none."""
+        return any(score.marginal.value is not None for score in self.measured)
+
+    @property
     def records(self) -> tuple[Record, ...]:
         """The records that the rows hold."""
         return tuple(record for row in self.population.rows for record in row.records.values())

@@ -28,6 +28,10 @@ def page(leaderboard: Leaderboard) -> Page:
 
 
 def _section(leaderboard: Leaderboard, board: Board) -> Section:
+    if not board.judged:
+        return Section(
+            cell(board.title, 160), (f"{len(board.population.networks)} in all: too few for a correlation.",)
+        )
     text = rendered("section", board=described(list(board.scores), linked(leaderboard, board)))
     words = tuple(part.strip("\n") for part in text.split("\n\n") if part.strip())
     return Section(cell(board.title, 160), (*words, *_pictures(board)))

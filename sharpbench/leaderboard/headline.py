@@ -114,18 +114,23 @@ def lines(leaderboard: Leaderboard) -> list[Line]:
 
 def headline(leaderboard: Leaderboard) -> Markup:
     """The table itself."""
-    shown = leaderboard.boards[:BOARDS_SHOWN]
-    places = [cell(heading(board), 120) for board in shown]
+    shown = judged(leaderboard)[:BOARDS_SHOWN]
+    places = [cell(heading(leaderboard.boards[index]), 120) for index in shown]
     header = ["measure", *places, "worst sign error", "relative error", "gradients", "unchanged by"]
     texts = [
         [
             f"*{cell(row.name)}*" if row.measure is None else link(row.measure, row.name, row.mark),
-            *(tau_and_rank(row.scores.get(index)) for index in range(len(shown))),
+            *(tau_and_rank(row.scores.get(index)) for index in shown),
             *summary(list(row.scores.values())).texts,
         ]
         for row in lines(leaderboard)
     ]
     return table(header, texts, set(range(1, len(header) - 1)))
+
+
+def judged(leaderboard: Leaderboard) -> list[int]:
+    """The numbers of the boards that have a column."""
+    return [index for index, board in enumerate(leaderboard.boards) if board.judged]
 
 
 def heading(board: Board) -> str:
@@ -156,9 +161,9 @@ def summary(scores: Sequence[Score]) -> Summary:
 def _populations(leaderboard: Leaderboard) -> str:
     """A line a board, and what was left out."""
     found = [_population(board) for board in leaderboard.boards]
-    more = len(found) - BOARDS_SHOWN
+    more = len(judged(leaderboard)) - BOARDS_SHOWN
     if more > 0:
-        found.append(f"- The table shows the first {BOARDS_SHOWN}; {more} more are on the other pages.")
+        found.append(f"- The table has a column for the first {BOARDS_SHOWN}; {more} more are on the other pages.")
     found += [
         f"- {cell(name)}: {count} records of single networks (`data.leaderboard` false) are left out"
         for name, count in sorted(leaderboard.left_out.items())
@@ -168,8 +173,12 @@ def _populations(leaderboard: Leaderboard) -> str:
 
 def _population(board: Board) -> str:
     networks, counted = len(board.population.networks), len(board.population.counted)
-    ranked = "tau within cells" if board.scores[0].ranked_by == "within" else "tau over all networks (marginal)"
+    tau = "tau within cells" if board.scores[0].ranked_by == "within" else "tau over all networks (marginal)"
+    if any(score.rank is not None for score in board.measured):
+        said = f"ranked by {tau}"
+    else:
+        said = f"{tau}, not ranked: without intervals" if board.judged else "too few networks for a correlation"
     return (
-        f"- {cell(board.title, 160)}: {networks} networks, {networks - counted} excluded by the gate; "
-        f"{len(board.measured)} measures; ranked by {ranked}"
+        f"- {cell(board.title, 160)}: {networks} network{'s' if networks != 1 else ''}, {networks - counted} excluded "
+        f"by the gate; {len(board.measured)} measures; {said}"
     )

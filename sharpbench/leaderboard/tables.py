@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sharpbench.leaderboard.board import Board, Leaderboard
 from sharpbench.leaderboard.exactness import coverage
-from sharpbench.leaderboard.headline import heading, lines, ranking_tau, summary, tau_and_rank
+from sharpbench.leaderboard.headline import heading, judged, lines, ranking_tau, summary, tau_and_rank
 from sharpbench.report.markdown import letters_of
 from sharpbench.report.scores import Score
 from sharpbench.report.text import (
@@ -74,10 +74,8 @@ POPULATION = Column("population", "collection: model on data set", number=False)
 
 def overview(leaderboard: Leaderboard) -> Table:
     """The headline table, with a column for every board."""
-    boards = [
-        Column(heading(board), f"tau by which {board.title} ranks, and the rank", down=True, heat=True, board=index)
-        for index, board in enumerate(leaderboard.boards)
-    ]
+    shown = judged(leaderboard)
+    boards = [_about(leaderboard.boards[index], index) for index in shown]
     further = (
         Column("worst sign error", "the worst single change of a hyperparameter anywhere; 0.5 is chance"),
         Column("relative error", "the largest against the oracle anywhere"),
@@ -88,7 +86,7 @@ def overview(leaderboard: Leaderboard) -> Table:
     for row in lines(leaderboard):
         found = summary(list(row.scores.values()))
         values = (found.worst, found.error, found.costs[0] if found.costs else None, None)
-        taus = [row.scores.get(index) for index in range(len(boards))]
+        taus = [row.scores.get(index) for index in shown]
         cells = [(tau_and_rank(score), None if score is None else ranking_tau(score)) for score in taus]
         cells += zip(found.texts, values, strict=True)
         rows.append(Line(row.name, row.measure, row.mark, tuple(sorted(row.scores)), tuple(cells)))
@@ -98,6 +96,12 @@ def overview(leaderboard: Leaderboard) -> Table:
         "shared where measures cannot be told apart."
     )
     return Table("overview", "Overview", note, (*boards, *further), tuple(rows))
+
+
+def _about(board: Board, index: int) -> Column:
+    """The column of one board in the headline table."""
+    tip = f"tau by which {board.title} ranks, and the rank"
+    return Column(heading(board), tip, down=True, heat=True, board=index)
 
 
 def correlations(leaderboard: Leaderboard) -> Table:
@@ -119,7 +123,9 @@ def correlations(leaderboard: Leaderboard) -> Table:
     return Table("correlation", "Correlation", note, columns, _lines(leaderboard, _correlation, baselines=True))
 
 
-def _correlation(board: Board, score: Score) -> list[Cell]:
+def _correlation(board: Board, score: Score) -> list[Cell] | None:
+    if not board.judged:
+        return None
     judged = score.judgement
     known, signs = judged.information, judged.signs
     taus = (score.marginal, score.within, judged.granulated.overall)

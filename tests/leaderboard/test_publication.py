@@ -155,6 +155,18 @@ def test_the_headline_has_a_row_a_measure_and_a_column_a_population(results: Pat
     assert "- first: small-mlp on digits: 15 networks, 1 excluded by the gate; 2 measures" in texts["README.md"]
 
 
+def test_a_handful_of_networks_has_no_column_and_says_so(make: Make) -> None:
+    single = [each for each in make(model="timm:tiny") if each.recipe["seed"] == 1 and each.recipe["label_noise"] == 0]
+    texts = files(published(("a", make()), ("timm", single)))
+    assert rows(texts["README.md"])[0][1:3] == ["small-mlp, a (marginal)", "worst sign error"]
+    assert (
+        "- timm: timm:tiny on digits: 1 network, 0 excluded by the gate; 2 measures; too few networks for a"
+        in (texts["README.md"])
+    )
+    assert texts["correlation.md"].split("## timm: ")[1].split("\n\n")[1] == "1 in all: too few for a correlation."
+    assert "timm: timm:tiny on digits" in texts["measures/good.md"]
+
+
 def test_a_partial_row_has_no_place_in_the_headline(make: Make) -> None:
     records = [each for each in make() if not (each.label == "good" and each.recipe["seed"] == 3)]
     found = {line[0]: line for line in rows(files(published(("a", records)))["README.md"])}
