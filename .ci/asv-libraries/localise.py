@@ -1,6 +1,6 @@
 """Make asv's pages bring their libraries along: no request leaves the site.
 
-    python localise.py SITE NODE_MODULES
+python localise.py SITE NODE_MODULES
 """
 
 from __future__ import annotations

@@ -46,27 +46,34 @@ class Elsewhere(Exception):
 
 
 class Populations:
-    """The networks of a submission by data set and device, and their structures, each made once."""
+    """The networks of a submission by model, data set and device, and their structures, each made once."""
 
     def __init__(self, submission: Submission, setting: Setting) -> None:
         self.submission, self.setting = submission, setting
         self.data: dict[Dataset, tuple[Data, str] | str] = {}
-        self.made: dict[tuple[Dataset, str], Population] = {}
+        self.made: dict[tuple[Model, Dataset, str], Population] = {}
         self.modules: dict[tuple[Model, Dataset], nn.Module] = {}
+        self.sizes: dict[tuple[Model, Dataset], int] = {}
 
     def of(self, cell: Recomputable) -> Population:
-        """All networks on the data set and device of the cell. Raises Elsewhere where they cannot be had here."""
+        """All networks of model, data set and device of the cell. Raises Elsewhere where they cannot be had here.
+
+        Networks of different models never train together, so that the groups are those of the run.
+        """
         dataset, device = cell.recipe.dataset, cell.record.device
         if device != resolve_device("cpu" if device == "cpu" else "auto"):
             raise Elsewhere(f"measured on {device}, which is not here")
         data, digest = self._data(dataset)
         if digest != cell.record.data["sha256"]:
             raise Elsewhere("the data here have another content")
-        _affordable(cell.recipe, data)
-        if (dataset, device) not in self.made:
-            recipes = self._recipes(dataset, device)
-            self.made[dataset, device] = Population(recipes, data, digest, cache=self.setting.cache, device=device)
-        return self.made[dataset, device]
+        work = self._work(cell.recipe, data)
+        if work > LARGEST:
+            raise Elsewhere(f"its training may take {work:.0e} parameters x examples x epochs, over {LARGEST:.0e}")
+        kind = (cell.recipe.model, dataset, device)
+        if kind not in self.made:
+            recipes = self._recipes(cell.recipe, data, device)
+            self.made[kind] = Population(recipes, data, digest, cache=self.setting.cache, device=device)
+        return self.made[kind]
 
     def module(self, recipe: Recipe) -> nn.Module:
         """One structure for all networks of a model, which is captured once."""
@@ -89,26 +96,34 @@ class Populations:
             raise Elsewhere(found)
         return found
 
-    def _recipes(self, dataset: Dataset, device: str) -> tuple[Recipe, ...]:
-        """The recipes of the submission, in its order, as the run had them; what is unknown here is left out."""
+    def _recipes(self, like: Recipe, data: Data, device: str) -> tuple[Recipe, ...]:
+        """The recipes of the submission with that model and data set, in its order, as the run had them.
+
+        What is unknown here is left out, and what takes too long, as nobody would have run it: it may stand there to
+        hold up the group.
+        """
         found: dict[Recipe, None] = {}
         for record in {str(each.recipe): each for each in self.submission.records if each.device == device}.values():
             try:
                 recipe = recipe_of(record.recipe, self.setting.known.ingredients)
             except InvalidInput:
                 continue
-            if recipe.dataset == dataset:
+            if (recipe.model, recipe.dataset) == (like.model, like.dataset) and self._work(recipe, data) <= LARGEST:
                 found[recipe] = None
         return tuple(found)
 
+    def _work(self, recipe: Recipe, data: Data) -> float:
+        """Parameters x examples x epochs of a training at most."""
+        form = (recipe.model, recipe.dataset)
+        if form not in self.sizes:
+            self.sizes[form] = _parameters(recipe, data)
+        return self.sizes[form] * float(recipe.train_size or len(data.train_inputs)) * recipe.max_epochs
 
-def _affordable(recipe: Recipe, data: Data) -> None:
-    """Raises Elsewhere for a training beyond LARGEST, found without making its weights."""
+
+def _parameters(recipe: Recipe, data: Data) -> int:
+    """How many its network has, found without making them. Raises Elsewhere where it cannot be built."""
     try:
         with torch.device("meta"):
-            parameters = sum(value.numel() for value in recipe.model.build(data.shape, data.classes).parameters())
+            return sum(value.numel() for value in recipe.model.build(data.shape, data.classes).parameters())
     except Exception as error:  # whatever a model raises
         raise Elsewhere(f"its network cannot be built here: {short(str(error))}") from None
-    work = parameters * float(recipe.train_size or len(data.train_inputs)) * recipe.max_epochs
-    if work > LARGEST:
-        raise Elsewhere(f"its training may take {work:.0e} parameters x examples x epochs, over {LARGEST:.0e}")

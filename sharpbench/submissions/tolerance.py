@@ -19,8 +19,8 @@ from sharpbench.record import Record
 SAME = 1e-5
 """Relative difference of training loss and parameter norm up to which, after equally many steps, networks are one."""
 ROUNDING = {"float32": 2e-4, "float64": 1e-9}
-"""Relative, of the same weights by precision of the evaluation: ten times the largest seen in float32, 1.6e-5; 1e-14 was
-in float64, where iterations may stop elsewhere."""
+"""Relative, of the same weights by precision of the evaluation: ten times the largest seen in float32, 1.6e-5. In
+float64 1e-14 was seen, but iterations may stop elsewhere."""
 RETRAINED = 1e-3
 """Relative, of networks that are one up to SAME: ten times the largest seen."""
 MAGNITUDE = 1000.0

@@ -18,6 +18,7 @@ from sharpbench.evaluation import measure
 from sharpbench.population import Population
 from sharpbench.submissions import (
     Finding,
+    Manifest,
     Setting,
     Verdict,
     comparison,
@@ -27,8 +28,10 @@ from sharpbench.submissions import (
     read,
     tolerance,
     verify,
+    written,
 )
 from sharpbench.submissions.cells import cell_of
+from sharpbench.submissions.submission import digest
 from sharpbench.training import initial_module
 
 from .conftest import COHORT, MEASURES, forged
@@ -143,10 +146,6 @@ def test_a_measure_that_is_not_installed_stays_claimed_and_that_is_said(
     path = forged(text, tmp_path, lines, measures={"alien": "x 1", "average": "y 1", "parameter-norm": "y 1"})
     # `forged` replaces by key: the aliens have keys of their own, so they are put in by hand
     header = path.read_text().splitlines()[0]
-    from sharpbench.submissions import written
-    from sharpbench.submissions.manifest import Manifest
-    from sharpbench.submissions.submission import digest
-
     manifest = replace(Manifest.from_json(header), sha256=digest(lines))
     path.write_text(written(manifest, lines))
     found = findings(path, ran / "cache")
@@ -179,6 +178,21 @@ def test_trainings_beyond_reason_are_not_begun(
     found = findings(forged(text, tmp_path), tmp_path / "cache", sample=3)
     assert {each.reason.split(" may take ")[0] for each in found} == {"its training"}
     assert not (tmp_path / "cache").exists()
+
+
+def test_what_nobody_would_have_run_holds_up_no_group(
+    text: str, records: tuple[Record, ...], ran: Path, tmp_path: Path
+) -> None:
+    """A forged record of a network that would train for ever, of the same kind as honest ones, and of a huge model."""
+    endless = {"max_epochs": 2**62, "target_loss": 1e-300, "seed": 99}
+    forever = replace(records[0], key="0" * 64, recipe={**records[0].recipe, **endless})
+    huge = replace(records[0], key="1" * 64, recipe={**records[0].recipe, "model": "small-mlp[width=1000000000]"})
+    lines = (forever, huge, *records)
+    header = Manifest.from_json(text.splitlines()[0])
+    path = tmp_path / "honest.jsonl"
+    path.write_text(written(replace(header, records=len(lines), sha256=digest(lines)), lines))
+    found = findings(path, tmp_path / "cache", sample=3)
+    assert outcomes(found) == {("value", "agrees"), ("gap", "agrees")}
 
 
 def test_when_the_time_is_up_nothing_else_begins(text: str, tmp_path: Path) -> None:
