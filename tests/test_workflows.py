@@ -103,8 +103,9 @@ class Scratch:
 
     def __init__(self, folder: Path) -> None:
         self.root, self.summary = folder / "tree", folder / "summary.md"
-        ignored = shutil.ignore_patterns(".git", ".venv", "*.egg-info", ".*_cache", "__pycache__", ".asv", "site")
-        shutil.copytree(ROOT, self.root, ignore=ignored, symlinks=True)
+        made = shutil.ignore_patterns(".git", ".venv", "*.egg-info", ".*_cache", "__pycache__", ".asv")
+        shutil.copytree(ROOT, self.root, ignore=made, symlinks=True)
+        shutil.rmtree(self.root / "site", ignore_errors=True)
         (self.root / ".venv").mkdir()
         for name in ("bin", "lib", "pyvenv.cfg"):
             if (Path(sys.prefix) / name).exists():
