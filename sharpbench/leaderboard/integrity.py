@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from sharpbench.contract import Scalar
 from sharpbench.digest import content_hash
 from sharpbench.errors import InvalidInput, short
-from sharpbench.record import Record
+from sharpbench.record import Record, Scalars
 from sharpbench.report.population import finite
 
 VERSIONS = 32
@@ -26,10 +26,11 @@ Known = tuple[str, dict[str, Scalar]]
 
 @dataclass(frozen=True, slots=True)
 class Witness:
-    """Of one file: where each network was told of first, and each row; later records must agree with them."""
+    """Of one file: where each network, row and label was told of first; later records must agree with them."""
 
     networks: dict[str, Known] = field(default_factory=dict)
     rows: dict[str, tuple[str, int]] = field(default_factory=dict)
+    labels: dict[str, tuple[str, Scalars]] = field(default_factory=dict)
 
     def check(self, record: Record, where: str) -> None:
         """Raise InvalidInput where `record`, which stands at `where`, does not agree with itself or those before."""
@@ -39,8 +40,22 @@ class Witness:
                 f"{where}: the key does not fit the content (measure, configuration, recipe, data, seed, dtype, "
                 "device): the line was changed; restore it"
             )
+        self._check_label(record, where)
         self._check_version(record, version, where)
         self._check_truth(record, where)
+
+    def _check_label(self, record: Record, where: str) -> None:
+        """The key holds measure and configuration; the label, by which rows are told apart, must say the same."""
+        shown, behind = short(record.label), record.label[len(record.measure) :]
+        if not record.label.startswith(record.measure) or behind[:1] not in ("", "[", ":"):
+            raise InvalidInput(
+                f"{where}: label '{shown}' is none of measure '{short(record.measure)}'; restore the line"
+            )
+        first, known = self.labels.setdefault(record.label, (where, record.configuration))
+        if known != record.configuration:
+            raise InvalidInput(
+                f"{where}: label '{shown}' stands for another configuration at {first}; restore the line"
+            )
 
     def _check_version(self, record: Record, version: int, where: str) -> None:
         data = record.data.get("sha256"), record.data.get("examples")
@@ -60,9 +75,10 @@ class Witness:
                 f"{where}: the gap {gap} is not {train} - {test}, training less test accuracy: the line was changed; "
                 "restore it"
             )
-        told = {name: value for name, value in record.truth.items() if name not in PASSING}
-        if not told:
+        if not record.truth:
             return
+        told = {name: value for name, value in record.truth.items() if name not in PASSING}
+        told["test_examples"] = record.data.get("test_examples")
         network = content_hash([record.recipe, record.data.get("sha256"), record.device])
         first, known = self.networks.setdefault(network, (where, told))
         if known != told:

@@ -11,7 +11,7 @@ from sharpbench.leaderboard.board import Board, Leaderboard
 from sharpbench.leaderboard.entries import section as submissions
 from sharpbench.leaderboard.naming import PLOTS, page_of
 from sharpbench.report.figure import drawable
-from sharpbench.report.markdown import errors
+from sharpbench.report.markdown import REASONS_SHOWN, errors
 from sharpbench.report.markup import cell, table
 from sharpbench.report.page import Page, Picture, Section
 from sharpbench.report.plots import Points, known, panels, points_of
@@ -78,6 +78,8 @@ def _failures(found: Found) -> tuple[Section, ...]:
         for board, score in found
         for each in score.failures
     ]
+    if len(lines) > REASONS_SHOWN:
+        lines = [*lines[:REASONS_SHOWN], f"- and {len(lines) - REASONS_SHOWN} more, in the records"]
     return (Section("Without a value", ("\n".join(lines),)),) if lines else ()
 
 

@@ -76,6 +76,9 @@ EDITS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         lambda row: row["truth"].update(fitted=False),
         r"'fitted' of this network is False, but True at .*:3: one",
     ),
+    "label": (lambda row: row.update(label="good"), "label 'good' is none of measure 'noisy'"),
+    "longer": (lambda row: row.update(label="noisy-too"), "label 'noisy-too' is none of measure 'noisy'"),
+    "tests": (lambda row: row["data"].update(test_examples=9), "'test_examples' of this network is 9, but 1000 at"),
     "newer": (lambda row: row.update(schema=3), "record schema 3, this version reads 2; install a newer sharpbench"),
     "older": (lambda row: row.update(schema=1), "record schema 1, this version reads 2; use the version that wrote it"),
     "unknown": (lambda row: row.update(more=1), "missing or unknown fields: more"),
@@ -119,6 +122,13 @@ def test_bytes_that_are_no_text_are_refused_with_their_line(results: Path) -> No
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[:2], b"\xff\xfe\n", *lines[2:]]))
     with pytest.raises(InvalidInput, match=r"first\.jsonl:3: not UTF-8"):
+        read(results)
+
+
+def test_a_label_stands_for_one_configuration(results: Path, make: Make, seal: Seal) -> None:
+    records = [seal(replace(each, configuration={"of": "x"})) if at == 8 else each for at, each in enumerate(make())]
+    (results / "first.jsonl").write_text("".join(each.to_json() + "\n" for each in records))
+    with pytest.raises(InvalidInput, match=r"first\.jsonl:9: label 'good' stands for another configuration at .*:1;"):
         read(results)
 
 

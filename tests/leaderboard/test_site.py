@@ -16,6 +16,7 @@ from sharpbench import InvalidInput
 from sharpbench.cli import app
 from sharpbench.leaderboard.board import Leaderboard, leaderboard
 from sharpbench.leaderboard.collection import Collection, read
+from sharpbench.leaderboard.publication import files
 from sharpbench.leaderboard.site import site, write
 from sharpbench.record import Record
 from sharpbench.report.text import tau_text
@@ -92,6 +93,20 @@ def test_the_page_of_a_measure_holds_its_own_rows_alone(results: Path) -> None:
     assert [board is None for board in data["boards"]] == [False, True]
     assert {row["name"] for table in data["tables"] for row in table["rows"]} == {"noisy"}
     assert [row["point"] for row in data["tables"][0]["rows"]] == [0]
+
+
+def test_the_page_of_a_measure_says_what_is_missing_and_why(make: Make) -> None:
+    lost = {"status": "failed", "value": None}
+    some = [
+        replace(each, **lost, reason=f"reason {each.key[:5]}") if each.label == "noisy" else each  # type: ignore[arg-type]
+        for each in make(seeds=10)
+    ]
+    found = of(("a", some[:-2]))
+    for text in (site(found)["measures/noisy.html"], files(found)["measures/noisy.md"]):
+        assert text.count("failed: reason") == 20
+        assert re.search("and 9 more", text)
+    text = site(of(("a", make(seeds=3))))["measures/good.html"]
+    assert "<li>a: small-mlp on digits, good: no interval of tau within: the smallest cell holds 2 networks" in text
 
 
 def test_marks_and_documentation_are_linked_where_they_are(make: Make) -> None:

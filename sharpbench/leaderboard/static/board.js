@@ -137,7 +137,7 @@
     at("count").textContent = `${state.shown.length} of ${state.table.rows.length} rows`;
     const heads = columns().map((column) => heading(column.title, column.tip, column.index, column.number, column.down));
     const first = heading("measure", "", -1, false, false);
-    const table = make("table", {}, make("caption", { hidden: "" }, state.table.title), make("thead", {}, make("tr", {}, first, ...heads)), make("tbody"));
+    const table = make("table", { "aria-label": state.table.title }, make("thead", {}, make("tr", {}, first, ...heads)), make("tbody"));
     const left = place.scrollLeft;
     place.replaceChildren(state.shown.length ? table : make("p", { class: "empty" }, "No row matches."));
     more();
@@ -353,8 +353,8 @@
   const THEMES = ["auto", "light", "dark"];
   let theme = "auto";
   const kept = { // pages of files may have no storage
-    get: () => { try { return localStorage.getItem("theme"); } catch { return null; } },
-    set: (name) => { try { localStorage.setItem("theme", name); } catch { /* it holds for this page alone */ } },
+    get: () => { try { return localStorage.getItem("sharpbench-theme"); } catch { return null; } },
+    set: (name) => { try { localStorage.setItem("sharpbench-theme", name); } catch { /* it holds for this page alone */ } },
   };
 
   function dress(name) {
@@ -379,6 +379,9 @@
   }));
   const boards = data.boards.map((board, index) => [index, board]).filter(([, board]) => board !== null);
   options(at("board"), [["", "all populations"], ...boards.map(([index, board]) => [index, board.title])], "");
+  const page = data.row.indexOf("page");
+  at("kind").parentElement.hidden = !data.tables.some((table) => table.rows.some((row) => row[page] === null));
+  at("board").parentElement.hidden = boards.length < 2;
   at("filter").addEventListener("input", (event) => { state.text = event.target.value; show(); });
   at("kind").addEventListener("change", (event) => { state.kind = event.target.value; show(); });
   at("board").addEventListener("change", (event) => {
@@ -396,6 +399,7 @@
   at("plot-row").addEventListener("change", (event) => choose(Number(event.target.value)));
   at("plot-colour").addEventListener("change", (event) => { state.colour = event.target.value; plot(); });
   at("canvas").addEventListener("pointermove", nearest);
+  at("canvas").addEventListener("pointerdown", nearest);
   at("canvas").addEventListener("pointerleave", () => point(null));
   at("canvas").addEventListener("keydown", step);
   at("canvas").addEventListener("blur", () => point(null));
