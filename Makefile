@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: run test slow lint types layers asv docs example publish site browser clean
+.PHONY: run test slow lint types layers workflows asv docs example publish site browser clean
 
 run: $(VENV)/.run  ## the main job: train on the embedded digits, measure, print the leaderboard
 	$(BIN)/sharpbench run --measures minimum,normalized --models lenet,mlp
@@ -26,8 +26,14 @@ types: $(VENV)/.dev
 layers: $(VENV)/.dev
 	$(BIN)/lint-imports
 
-asv: $(VENV)/.dev  ## is the benchmark suite sound? (`asv run` measures it)
+workflows: $(VENV)/.dev  ## the workflows: sound, and safe from what strangers send
+	$(BIN)/actionlint
+	$(BIN)/zizmor --offline --quiet .github/workflows
+
+asv: $(VENV)/.dev  ## is the benchmark suite sound? the command's times, and the errors that gate, once each
 	$(BIN)/asv check --python=same
+	$(BIN)/asv machine --yes --machine here
+	$(BIN)/asv run --python=same --quick --dry-run --machine here --bench '^(command|curvature\.Exactness)'
 
 example: $(VENV)/.test  ## the example plugin: written, validated, installed and run as docs/plugin.md says
 	$(BIN)/python -m pytest tests/test_plugin_page.py -m "slow or not slow"

@@ -15,6 +15,7 @@ from mkdocs.structure.pages import Page
 
 from sharpbench.leaderboard.board import leaderboard
 from sharpbench.leaderboard.collection import read
+from sharpbench.leaderboard.entries import entries
 from sharpbench.leaderboard.site import site
 from sharpbench.listing import listing
 
@@ -31,6 +32,7 @@ PATTERNS = (
 )
 SUFFIXES = {".md", ".css", ".cff", ".svg", ".png", ".json"}
 RESULTS = ROOT / "leaderboard" / "results"
+SUBMISSIONS = ROOT / "leaderboard" / "submissions"
 BOARD = "board/index.html"
 LINKED = {"README.md": BOARD, "leaderboard/README.md": f"../{BOARD}", "docs/leaderboard.md": f"../{BOARD}"}
 """Pages that lead to the interactive board."""
@@ -40,6 +42,7 @@ PAGES = {
     "Exactness": "exactness",
     "Speed": "speed",
     "Invariance": "invariance",
+    "Submissions": "submissions",
 }
 log = logging.getLogger("mkdocs.hooks.gather")
 
@@ -83,4 +86,5 @@ def _board() -> dict[str, str]:
         log.info("no interactive board: %s is not there", RESULTS)
         return {}
     ours = [row["name"] for row in listing("measures") if row["package"] == "sharpbench" and row["name"]]
-    return site(leaderboard(read(RESULTS), documented=frozenset(ours)), home="../")
+    submitted = entries(SUBMISSIONS)
+    return site(leaderboard(read(RESULTS), documented=frozenset(ours), entries=submitted), home="../")

@@ -75,21 +75,43 @@ class Cell:
     def key(self) -> str:
         """The content hash by which a finished cell is known again; found once."""
         if not self._key:
-            object.__setattr__(self, "_key", content_hash(self._identity()))
+            key = cell_key(
+                self.measure,
+                self.recipe,
+                data_sha256=self.data_sha256,
+                examples=self.examples,
+                seed=self.seed,
+                dtype=self.dtype,
+                device=self.device,
+            )
+            object.__setattr__(self, "_key", key)
         return self._key
 
-    def _identity(self) -> dict[str, object]:
-        return {
-            "measure": self.measure.name,
-            "version": self.measure.version,
-            "configuration": configuration(self.measure),
-            "recipe": self.recipe.row(),
-            "data": self.data_sha256,
-            "examples": self.examples,
-            "seed": self.seed,
-            "dtype": self.dtype,
-            "device": self.device,
+
+def cell_key(
+    measure: Measure,
+    recipe: Recipe,
+    *,
+    data_sha256: str,
+    examples: int | None,
+    seed: int,
+    dtype: str,
+    device: str,
+) -> str:
+    """The content hash of a cell; see `Cell`."""
+    return content_hash(
+        {
+            "measure": measure.name,
+            "version": measure.version,
+            "configuration": configuration(measure),
+            "recipe": recipe.row(),
+            "data": data_sha256,
+            "examples": examples,
+            "seed": seed,
+            "dtype": dtype,
+            "device": device,
         }
+    )
 
 
 def plan(

@@ -18,9 +18,11 @@ from sharpbench.command.replay import replay
 from sharpbench.command.run import run
 from sharpbench.command.standing import merge, status
 from sharpbench.command.status import EXIT_INTERRUPTED, EXIT_INVALID
+from sharpbench.command.submit import submit
 from sharpbench.command.symmetry import symmetry
 from sharpbench.command.train import train
 from sharpbench.command.validate import validate
+from sharpbench.command.verify import verify
 from sharpbench.command.zoo import app as zoo
 from sharpbench.errors import InvalidInput, one_line
 from sharpbench.version import __version__
@@ -87,4 +89,6 @@ app.command("info")(info)
 app.command("validate")(validate)
 app.command("docs")(docs)
 app.command("symmetry")(symmetry)
+app.command("submit")(submit)
+app.command("verify")(verify)
 app.add_typer(zoo, name="zoo")

@@ -15,6 +15,9 @@ def publish(
     results: Annotated[Path, typer.Option(help="Folder of record files, NAME.jsonl, each a collection.")] = Path(
         "leaderboard/results"
     ),
+    submissions: Annotated[
+        Path, typer.Option(help="Folder of what others submitted, NAME.jsonl with NAME.verdicts.jsonl; may be missing.")
+    ] = Path("leaderboard/submissions"),
     output: Annotated[Path, typer.Option(help="Folder of the pages and plots.")] = Path("leaderboard"),
     site: Annotated[
         Path | None, typer.Option(help="Folder of the interactive board as HTML.", show_default="not written")
@@ -30,12 +33,13 @@ def publish(
     """
     from sharpbench.leaderboard.board import leaderboard
     from sharpbench.leaderboard.collection import read
+    from sharpbench.leaderboard.entries import entries
     from sharpbench.leaderboard.publication import files, stale, write
     from sharpbench.listing import listing
 
     collections = read(results)
     documented = frozenset(row["name"] for row in listing("measures") if row["package"] == "sharpbench" and row["name"])
-    found = leaderboard(collections, documented=documented)
+    found = leaderboard(collections, documented=documented, entries=entries(submissions))
     wanted = files(found)
     if check and site is not None:
         raise InvalidInput("--check compares pages and plots, and --site writes HTML; give one of them")

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from sharpbench.leaderboard.collection import Collection
+from sharpbench.leaderboard.entries import Entry, collected
+from sharpbench.leaderboard.entries import marks as marks_of
 from sharpbench.record import Record
 from sharpbench.report.markup import slug
 from sharpbench.report.population import Population, Row, populations
@@ -65,13 +67,14 @@ class Leaderboard:
 
     left_out: collection -> lines of it that are not for a leaderboard. documented: names of the measures of which
     docs/measures has a page. marks: label of a measure -> a word about its entry, such as 'refuted', shown beside
-    its name in every table; what makes such words (submissions that were verified) hands them in here.
+    its name in every table. entries: submissions with their standings, see `entries`.
     """
 
     boards: tuple[Board, ...]
     left_out: Mapping[str, int] = field(default_factory=dict)
     documented: frozenset[str] = frozenset()
     marks: Mapping[str, str] = field(default_factory=dict)
+    entries: tuple[Entry, ...] = ()
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -89,12 +92,17 @@ def leaderboard(
     *,
     documented: frozenset[str] = frozenset(),
     marks: Mapping[str, str] | None = None,
+    entries: Sequence[Entry] = (),
 ) -> Leaderboard:
-    """The leaderboard of `collections`: each population is judged as `sharpbench run` judges it."""
+    """The leaderboard of `collections`: each population is judged as `sharpbench run` judges it.
+
+    entries: submissions, whose records stand behind those of `collections`; marks: beside those that entries give.
+    """
+    words = {**marks_of(entries, collections), **(marks or {})}
     boards = tuple(
         Board(collection.name, population, tuple(board(population)))
-        for collection in collections
+        for collection in (*collections, *collected(entries, collections))
         for population in populations(collection.records)
     )
     left_out = {collection.name: collection.left_out for collection in collections if collection.left_out}
-    return Leaderboard(boards, left_out, documented, marks or {})
+    return Leaderboard(boards, left_out, documented, words, tuple(entries))

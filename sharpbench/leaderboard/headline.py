@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from sharpbench.leaderboard.board import Board, Leaderboard
+from sharpbench.leaderboard.entries import PAGE as ENTRIES
 from sharpbench.leaderboard.naming import link
 from sharpbench.report.baselines import BASELINES
 from sharpbench.report.markup import cell, table
@@ -89,7 +90,8 @@ def ranking_tau(score: Score) -> float | None:
 
 def page(leaderboard: Leaderboard) -> Page:
     """The headline table, what its columns are, and where the rest stands."""
-    found = [Section("", (AXES, headline(leaderboard), READING))]
+    axes = AXES + (f" · [submissions]({ENTRIES})" if leaderboard.entries else "")
+    found = [Section("", (axes, headline(leaderboard), READING))]
     return Page("Leaderboard of sharpness measures", (*found, Section("Populations", (_populations(leaderboard),))))
 
 

@@ -8,6 +8,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from sharpbench.leaderboard.board import Board, Leaderboard
+from sharpbench.leaderboard.entries import section as submissions
 from sharpbench.leaderboard.naming import PLOTS, page_of
 from sharpbench.report.figure import drawable
 from sharpbench.report.markdown import REASONS_SHOWN, errors
@@ -28,10 +29,12 @@ def page(leaderboard: Leaderboard, measure: str) -> Page:
     words = (told[0] if measure in leaderboard.documented else "") + "All measures: [the leaderboard](../README.md)."
     marks = {score.label: leaderboard.marks[score.label] for _, score in found if score.label in leaderboard.marks}
     entries = tuple(f"{cell(label)}: {cell(mark, 20)}." for label, mark in sorted(marks.items()))
+    told_by_entries = submissions(leaderboard.entries, measure)
     sections = [
         Section("", (words, *entries)),
         Section("Correlation with the gap", (_standing(found), *_pictures(measure, found))),
         Section("Exactness, speed, invariance", (_costs(found),)),
+        *([told_by_entries] if told_by_entries is not None else []),
         *_failures(found),
     ]
     return Page(cell(measure), tuple(sections))

@@ -1,0 +1,58 @@
+"""`sharpbench submit`: one's records as one file for a pull request."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sharpbench.errors import InvalidInput
+
+FOLDER = Path("leaderboard") / "submissions"
+
+
+def submit(
+    results: Annotated[Path, typer.Argument(help="The folder of `run`, or its records.jsonl.")],
+    name: Annotated[str, typer.Option(help="Lower-case letters, digits and hyphens; the file is NAME.jsonl.")],
+    output: Annotated[
+        Path | None, typer.Option(help="The file.", show_default="leaderboard/submissions/NAME.jsonl")
+    ] = None,
+    author: Annotated[str, typer.Option(help="Who submits; shown on the page.")] = "",
+    contact: Annotated[str, typer.Option(help="How to reach them; public.")] = "",
+    url: Annotated[str, typer.Option(help="Of a paper or of code, http or https.")] = "",
+    note: Annotated[str, typer.Option(help="A line about it.")] = "",
+    plugin: Annotated[list[Path] | None, typer.Option(help="As for run; it is executed.")] = None,
+) -> None:
+    """Pack the records of a run into one file for a pull request.
+
+    Of each cell the last record goes in. What no leaderboard takes is refused with its file and line. Then open a
+    pull request with the file; `sharpbench verify` tells what others will find.
+    """
+    from sharpbench.submissions import SUFFIX, packed, read
+    from sharpbench.submissions.manifest import check_name
+
+    check_name(name)
+    path = output or FOLDER / (name + SUFFIX)
+    if path.name != name + SUFFIX:
+        raise InvalidInput(f"output '{path}' must be called {name}{SUFFIX}, after the submission")
+    texts = {"author": author, "contact": contact, "url": url, "note": note}
+    text = packed(results, name=name, texts=texts, plugins=tuple(plugin or ()))
+    _write(path, text)
+    found = read(path)
+    measures, records = len(found.manifest.measures), len(found.records)
+    typer.echo(f"{path}: {records} records of {measures} measures; next: sharpbench verify {path}")
+
+
+def _write(path: Path, text: str) -> None:
+    """The file appears whole or not at all."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".", delete=False, encoding="utf-8") as draft:
+            draft.write(text)
+        os.chmod(draft.name, 0o644)
+        os.replace(draft.name, path)
+    except OSError as error:
+        raise InvalidInput(f"cannot write {path}: {error.strerror}; choose another --output") from None

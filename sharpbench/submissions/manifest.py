@@ -1,0 +1,114 @@
+"""Manifest: the first line of a submission, what it is and by whom."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from sharpbench.errors import InvalidInput, short
+
+FORMAT = 1
+SUFFIX = ".jsonl"
+NAME = re.compile(r"[a-z0-9](?:[a-z0-9]|-(?!-)){0,58}[a-z0-9]")
+MEASURE = re.compile(r"[a-z0-9][a-z0-9-]{0,99}")
+URL = re.compile(r"https?://[A-Za-z0-9._~:/?#@%+=,-]{1,300}")
+HASH = re.compile(r"[0-9a-f]{64}")
+LONGEST = 200
+"""Characters of a text of the manifest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """Who submits what.
+
+    name: also the file's, `NAME.jsonl`: lower-case letters, digits and single hyphens. author, contact, url, note:
+    texts as they were given, '' where nothing was. sharpbench: the version that packed it. measures: where each
+    measure of the records came from, 'package version'. records, sha256: number and digest of the lines below.
+    Raises InvalidInput for what could do harm as a name, a line or a link.
+    """
+
+    name: str
+    author: str = ""
+    contact: str = ""
+    url: str = ""
+    note: str = ""
+    sharpbench: str
+    measures: Mapping[str, str]
+    records: int
+    sha256: str
+    submission: int = FORMAT
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        for item in ("author", "contact", "note", "sharpbench"):
+            _check_text(item, getattr(self, item))
+        if self.url != "" and (not isinstance(self.url, str) or not URL.fullmatch(self.url)):
+            raise InvalidInput(f"url {short(repr(self.url))} is no plain http(s) address of at most 300 characters")
+        if not isinstance(self.measures, dict) or not self.measures:
+            raise InvalidInput("measures is no object with the origin of each measure")
+        for measure, origin in self.measures.items():
+            if not MEASURE.fullmatch(measure):
+                raise InvalidInput(f"measure {short(repr(measure))} is no name of lower-case letters, digits, hyphens")
+            _check_text(f"the origin of '{measure}'", origin)
+        if type(self.records) is not int or self.records < 1:
+            raise InvalidInput(f"records={short(repr(self.records))} is no number of lines")
+        if not isinstance(self.sha256, str) or not HASH.fullmatch(self.sha256):
+            raise InvalidInput(f"sha256 {short(repr(self.sha256))} is no SHA-256 in lower case")
+
+    def to_json(self) -> str:
+        """One line of JSON, `submission` first."""
+        row = asdict(self)
+        return dumped({"submission": row.pop("submission"), **row})
+
+    @staticmethod
+    def from_json(line: str) -> Manifest:
+        """The manifest on `line`, which must be written as `to_json` writes it."""
+        row = loaded(line)
+        if row.get("submission") != FORMAT:
+            raise InvalidInput(
+                f"format {short(repr(row.get('submission')))}, where this version reads {FORMAT}; "
+                "use the version that wrote it"
+            )
+        odd = sorted(set(row) ^ {item.name for item in fields(Manifest)})
+        if odd:
+            raise InvalidInput(f"missing or unknown fields: {', '.join(map(short, odd[:5]))}; pack it again")
+        found = Manifest(**row)
+        if found.to_json() != line:
+            raise InvalidInput("not written as `sharpbench submit` writes it; pack it again")
+        return found
+
+
+def check_name(name: object) -> None:
+    """Raise InvalidInput unless `name` is harmless as the name of a file."""
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise InvalidInput(
+            f"name {short(repr(name))} is not of 2 to 60 lower-case letters, digits and single hyphens between them"
+        )
+
+
+def dumped(row: Mapping[str, Any]) -> str:
+    """One line of JSON, as all lines of submissions and verdicts are written."""
+    return json.dumps(row, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+
+
+def loaded(line: str) -> dict[str, Any]:
+    """The object on `line`. Raises InvalidInput for anything else, NaN and infinities included."""
+    try:
+        row = json.loads(line, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"no line of JSON ({short(str(error))}); fetch the file again") from None
+    if not isinstance(row, dict):
+        raise InvalidInput(f"a JSON {type(row).__name__} where an object is expected; fetch the file again")
+    return row
+
+
+def _refuse(text: str) -> float:
+    raise ValueError(f"{text} is no number")
+
+
+def _check_text(what: str, text: object) -> None:
+    if not isinstance(text, str) or len(text) > LONGEST or not text.isprintable():
+        raise InvalidInput(f"{what} {short(repr(text))} is no printable text of at most {LONGEST} characters")

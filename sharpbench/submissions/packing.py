@@ -1,0 +1,64 @@
+"""Packing: the records of a run as a submission."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from sharpbench.errors import InvalidInput, short
+from sharpbench.record import Record, iterate_records
+from sharpbench.submissions.cells import Installed, Unknown, cell_of, installed
+from sharpbench.submissions.manifest import Manifest
+from sharpbench.submissions.scrutiny import check
+from sharpbench.submissions.submission import LARGEST, digest, written
+from sharpbench.version import __version__
+
+
+def packed(path: Path, *, name: str, texts: Mapping[str, str], plugins: Sequence[Path] = ()) -> str:
+    """The last record of each cell in a run's file as the text of a submission.
+
+    texts: author, contact, url, note. plugins: as the run had them; they are executed.
+    Raises InvalidInput, with file and line, for a record that no board takes, or whose key is not that of its cell:
+    one of another version, or an altered one.
+    """
+    lines = {record.key: (number, record) for number, record in _numbered(path)}
+    if not lines:
+        raise InvalidInput(f"{path} holds no record; name the folder or records.jsonl of `sharpbench run`")
+    known = installed(plugins)
+    for number, record in lines.values():
+        try:
+            check(record)
+            cell_of(record, known)
+        except (InvalidInput, Unknown) as error:
+            raise InvalidInput(f"{path}:{number}: {error}; leave it out, or run the cell again") from None
+    records = tuple(record for _, record in lines.values())
+    manifest = Manifest(
+        name=name,
+        **{key: texts.get(key, "") for key in ("author", "contact", "url", "note")},  # type: ignore[arg-type]
+        sharpbench=__version__,
+        measures={measure: _origin(measure, known) for measure in sorted({each.measure for each in records})},
+        records=len(records),
+        sha256=digest(records),
+    )
+    text = written(manifest, records)
+    if len(text.encode()) > LARGEST:
+        raise InvalidInput(f"{path} makes a submission of more than {LARGEST:,} bytes; submit fewer measures at a time")
+    return text
+
+
+def _numbered(path: Path) -> list[tuple[int, Record]]:
+    """The records with their lines; sharpbench leaves no empty ones."""
+    file = path / "records.jsonl" if path.is_dir() else path
+    if not file.is_file():
+        raise InvalidInput(f"no records at {file}; name the folder or records.jsonl of `sharpbench run`")
+    return list(enumerate(iterate_records(file), start=1))
+
+
+def _origin(measure: str, known: Installed) -> str:
+    """'package version' of a measure; of one from a file, the file's name."""
+    package = known.packages[measure]
+    try:
+        return f"{package} {importlib.metadata.version(package)}"
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        return f"file {short(Path(package).name)}"

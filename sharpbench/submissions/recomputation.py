@@ -1,0 +1,150 @@
+"""Recomputation: the cells of a sample, on networks trained anew or taken from the cache, beside what was claimed."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Generator, Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from sharpbench.appraisal import fate
+from sharpbench.contract import NotApplicable, Scalar
+from sharpbench.datasets.data import Data
+from sharpbench.environment import environment, settle
+from sharpbench.errors import InvalidInput
+from sharpbench.evaluation import measure
+from sharpbench.member import Member
+from sharpbench.population import Population, Training
+from sharpbench.record import Record
+from sharpbench.submissions import comparison, tolerance
+from sharpbench.submissions.cells import Recomputable
+from sharpbench.submissions.networks import Elsewhere, Populations, Setting
+from sharpbench.submissions.sampling import Drawn
+from sharpbench.submissions.submission import Submission
+from sharpbench.submissions.verdict import Finding
+from sharpbench.training import evaluate, initial_module
+
+
+def verify(submission: Submission, drawn: Drawn, setting: Setting) -> Iterator[Training | Finding]:
+    """Findings, network by network: its truth, then the value of each cell; and the epochs of trainings in between.
+
+    Networks train in the groups that the recipes of the whole submission fix, as in the run that gave it. Nothing
+    of the submission is executed. What differs on a network out of the cache is tried again on one trained anew.
+    """
+    for record, reason in drawn.unknown:
+        yield comparison.unknown(record, reason)
+    populations = Populations(submission, setting)
+    networks = sorted(drawn.cells, key=_network_of)
+    for _, cells in groupby(networks, key=_network_of):
+        yield from _network(list(cells), populations, setting)
+
+
+def _network_of(cell: Recomputable) -> tuple[str, str, str]:
+    """Recipe, device and what the record says of the network: where records say different things, each is compared."""
+    return cell.recipe.key, cell.record.device, str(sorted(cell.record.truth.items()))
+
+
+def _network(cells: Sequence[Recomputable], populations: Populations, setting: Setting) -> Iterator[Training | Finding]:
+    try:
+        if setting.late:
+            raise Elsewhere("the time was up")
+        population = populations.of(cells[0])
+    except Elsewhere as error:
+        yield from (comparison.unknown(cell.record, str(error)) for cell in cells)
+        return
+    cached = population.stored(cells[0].recipe) is not None
+    module = populations.module(cells[0].recipe)
+    findings = yield from _compared(cells, population, module, setting)
+    if cached and any(each.outcome == "differs" for each in findings):
+        with tempfile.TemporaryDirectory(prefix="sharpbench-verify-") as folder:
+            fresh = Population(
+                population.recipes,
+                population.data,
+                population.data_sha256,
+                cache=Path(folder),
+                device=population.device,
+            )
+            findings = yield from _compared(cells, fresh, module, setting)
+    yield from findings
+
+
+def _compared(
+    cells: Sequence[Recomputable], population: Population, module: nn.Module, setting: Setting
+) -> Generator[Training, None, list[Finding]]:
+    """The findings on one network."""
+    first = cells[0]
+    _settle(first.record)
+    try:
+        for event in (steps := _Steps(population.member(first.recipe))):
+            yield event
+            if setting.late:
+                raise Elsewhere("the time was up while its network was in training")
+        member = steps.value
+        found = _truth(member, population.data, population.device)
+    except Elsewhere as error:
+        return [comparison.unknown(cell.record, str(error)) for cell in cells]
+    except InvalidInput:
+        raise  # a cache that cannot be written
+    except Exception as error:  # whatever a network raises
+        reason = f"its network cannot be trained here: {fate(error)[1]}"
+        return [comparison.unknown(cell.record, reason) for cell in cells]
+    data, truth = population.data, first.record.truth
+    apart = tolerance.parting(truth, found)
+    findings = [comparison.gap(first.record, found, apart, train=len(member.inputs), test=len(data.test_targets))]
+    for cell in cells:
+        if setting.late:
+            findings.append(comparison.unknown(cell.record, "the time was up"))
+        else:
+            findings.append(_value(cell, member, module, found, apart))
+    return findings
+
+
+def _value(cell: Recomputable, member: Member, module: nn.Module, found: dict[str, Scalar], apart: float) -> Finding:
+    record = cell.record
+    dtype = getattr(torch, record.dtype)
+    try:
+        subject = member.subject(module, examples=cell.examples, dtype=dtype, device=record.device)
+        estimate = measure(cell.measure, subject, seed=record.seed)
+    except NotApplicable as error:
+        return comparison.none(record, str(error), apart)
+    except (Exception, SystemExit) as error:  # whatever a measure raises
+        return comparison.unknown(record, "{}: {}".format(*fate(error)))
+    return comparison.value(record, estimate, apart, found)
+
+
+class _Steps:
+    """A generator whose value is kept when it ends."""
+
+    def __init__(self, steps: Generator[Training, None, Member]) -> None:
+        self.steps = steps
+        self.value: Member
+
+    def __iter__(self) -> Iterator[Training]:
+        self.value = yield from self.steps
+
+
+def _settle(record: Record) -> None:
+    """The threads of the record, where there are so many."""
+    threads, cores = record.environment.get("threads"), environment("cpu")["cores"]
+    settle(record.device, max(1, min(int(threads), int(cores or 1))) if isinstance(threads, int) else 1)
+
+
+def _truth(member: Member, data: Data, device: str) -> dict[str, Scalar]:
+    """What became of the network, evaluated anew; steps and whether it fitted as its training found them."""
+    module = initial_module(member.recipe, data.shape, data.classes)
+    module.load_state_dict(member.weights)
+    module.to(device)
+    loss, accuracy = evaluate(module, member.inputs.to(device), member.targets.to(device))
+    _, test = evaluate(module, data.test_inputs.to(device), data.test_targets.to(device))
+    norm = math.sqrt(sum(float(value.detach().double().square().sum()) for value in module.parameters()))
+    finite = {"train_loss": loss, "parameter_norm": norm}
+    return {
+        **{name: value if math.isfinite(value) else None for name, value in finite.items()},
+        "gap": accuracy - test,
+        "steps": member.truth.steps,
+        "fitted": member.truth.fitted,
+    }

@@ -1,0 +1,57 @@
+"""Sampling: which cells of a submission are recomputed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sharpbench.errors import InvalidInput, short
+from sharpbench.record import Record
+from sharpbench.submissions.cells import Installed, Recomputable, Unknown, cell_of
+from sharpbench.submissions.submission import Submission
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """cells: what is to be recomputed. unknown: measures, by the label of a record, of which nothing can be; why."""
+
+    cells: tuple[Recomputable, ...]
+    unknown: tuple[tuple[Record, str], ...]
+
+
+def draw(submission: Submission, *, sample: int, seed: int, known: Installed) -> Drawn:
+    """`sample` cells with a value: one of each measure in turn, in an order that the seed draws.
+
+    A measure of which nothing means anything here is not drawn from, but named with the reason of one of its records.
+    """
+    drawing = random.Random(seed)
+    records = [record for record in submission.records if record.status == "ok"]
+    piles: dict[str, list[Recomputable]] = {}
+    unknown: dict[str, tuple[Record, str]] = {}
+    for record in drawing.sample(records, len(records)):
+        try:
+            piles.setdefault(record.label, []).append(cell_of(record, known))
+        except Unknown as error:
+            unknown.setdefault(record.label, (record, str(error)))
+    turns = drawing.sample([pile for pile in piles.values() if pile], sum(bool(pile) for pile in piles.values()))
+    ordered = [pile[turn] for turn in range(len(records)) for pile in turns if turn < len(pile)]
+    nothing = [pair for label, pair in unknown.items() if not piles.get(label)]
+    return Drawn(tuple(ordered[:sample]), tuple(nothing))
+
+
+def named(submission: Submission, keys: Sequence[str], known: Installed) -> Drawn:
+    """The cells whose keys begin with these words. Raises InvalidInput where none or several do."""
+    cells, unknown = [], []
+    for word in keys:
+        found = [record for record in submission.records if record.status == "ok" and record.key.startswith(word)]
+        if len(found) != 1 or len(word) < 8:
+            raise InvalidInput(
+                f"cell {short(repr(word))} names {len(found)} cells with a value; give the beginning of one key, 8 "
+                "characters or more"
+            )
+        try:
+            cells.append(cell_of(found[0], known))
+        except Unknown as error:
+            unknown.append((found[0], str(error)))
+    return Drawn(tuple(cells), tuple(unknown))

@@ -1,0 +1,170 @@
+"""Submissions on the pages: their states, the worst refutation beside the measure, and nothing hostile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sharpbench.errors import InvalidInput
+from sharpbench.leaderboard.board import Leaderboard, leaderboard
+from sharpbench.leaderboard.collection import read
+from sharpbench.leaderboard.entries import Entry, entries
+from sharpbench.leaderboard.publication import files
+from sharpbench.leaderboard.site import site
+from sharpbench.record import Record
+from sharpbench.submissions import Finding, Manifest, Verdict, append, verdicts_path, written
+from sharpbench.submissions import read as read_submission
+from sharpbench.submissions.submission import digest
+
+BOMB = "<script>alert(1)</script>|`*[x](http://evil.example)"
+Make = Callable[..., list[Record]]
+
+
+@pytest.fixture(autouse=True)
+def _no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They hold no word of an entry, and take most of the time."""
+    monkeypatch.setattr("sharpbench.leaderboard.publication._plots", lambda pages: ())
+
+
+@pytest.fixture
+def submitted(tmp_path: Path, make: Make, seal: Callable[..., Record]) -> Callable[..., Path]:
+    """A function that writes a submission of fake records of `measures`."""
+
+    def write(name: str, measures: Sequence[str] = ("good", "alien"), **texts: str) -> Path:
+        records = [
+            seal(
+                replace(
+                    record,
+                    recipe={**record.recipe, "optimizer": "sgd"},
+                    truth={**record.truth, "steps": 10},
+                    data={**record.data, "population": record.recipe["model"], "design": "designed"},
+                )
+            )
+            for record in make(measures=measures, model="theirs")
+        ]
+        manifest = Manifest(
+            name=name,
+            **texts,
+            sharpbench="0.1.0",
+            measures=dict.fromkeys(measures, "theirs 1.0"),
+            records=len(records),
+            sha256=digest(records),
+        )
+        path = tmp_path / "submissions" / f"{name}.jsonl"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(written(manifest, records))
+        return path
+
+    return write
+
+
+def judged(path: Path, label: str, outcome: Any, **values: Any) -> None:
+    """Append a verdict on the first record of that label."""
+    submission = read_submission(path)
+    record = next(record for record in submission.records if record.label == label)
+    numbers = {"claimed": record.value, "found": (record.value or 0) + 3.0, "bound": 0.5, **values}
+    finding = Finding(key=record.key, label=label, network="a network", what="value", outcome=outcome, **numbers)
+    verdict = Verdict(
+        name=submission.manifest.name,
+        sha256=submission.sha256,
+        seed=0,
+        sample=1,
+        time="2026-11-21T20:00:00+00:00",
+        environment={},
+        findings=(finding,),
+    )
+    append(verdicts_path(path), verdict)
+
+
+def published(results: Path, found: Sequence[Entry]) -> Leaderboard:
+    return leaderboard(read(results), entries=found)
+
+
+def test_entries_stand_on_a_page_of_their_own_with_their_states(
+    results: Path, submitted: Callable[..., Path], tmp_path: Path
+) -> None:
+    agreed = submitted("agreed", author="A. U. Thor", url="https://a.example/x")
+    judged(agreed, "good", "agrees")
+    submitted("silent", ("good",))
+    pages = files(published(results, entries(tmp_path / "submissions")))
+    page = pages["submissions.md"]
+    assert "| agreed     | A. U. Thor |        2 |       15 | verified | 1 of 30  | 2026-11-21" in page
+    assert "| silent     | -" in page
+    assert "verified: good" in page
+    assert "claimed: alien" in page
+    assert "](submissions.md)" in pages["README.md"]
+    assert "[alien](measures/alien.md) (claimed)" in pages["README.md"]
+    assert "[good](measures/good.md) (" not in pages["README.md"]  # others published it
+    assert "- good: claimed in silent\n- good: verified in agreed" in pages["measures/good.md"]
+
+
+def test_a_measure_keeps_its_worst_refutation_and_refuted_values_of_known_measures_leave_the_board(
+    results: Path, submitted: Callable[..., Path], tmp_path: Path
+) -> None:
+    wrong, worse = submitted("wrong"), submitted("worse")
+    judged(wrong, "good", "differs")
+    judged(worse, "good", "differs", bound=0.01)
+    judged(worse, "good", "agrees")
+    judged(wrong, "alien", "differs")
+    board = published(results, entries(tmp_path / "submissions"))
+    pages = files(board)
+    lines = [line for line in pages["measures/good.md"].splitlines() if "refuted in" in line]
+    assert [line.split(" on ")[0] for line in lines] == ["- good, refuted in worse", "- good, refuted in wrong"]
+    assert "3.0e+00 apart where 1.0e-02 is allowed (2026-11-21; `sharpbench verify " in lines[0]
+    key = next(record for record in read_submission(worse).records if record.label == "good").key
+    assert f"--cell {key[:16]}`" in lines[0]
+    theirs = {board.title: [score.label for score in board.measured] for board in board.boards}
+    assert theirs["wrong: theirs on digits"] == ["alien"]
+    assert theirs["worse: theirs on digits"] == ["alien"]
+    assert "[alien](measures/alien.md) (refuted)" in pages["README.md"]
+    assert "refuted" in site(board)["index.html"]
+
+
+def test_words_of_strangers_do_no_harm(results: Path, submitted: Callable[..., Path], tmp_path: Path) -> None:
+    path = submitted("hostile", author=BOMB, contact=BOMB, note=BOMB + "x" * 100)
+    judged(path, "good", "differs", found=None, bound=None, reason=BOMB * 3)
+    judged(path, "alien", "unknown", found=None, bound=None, reason=BOMB)
+    found = published(results, entries(tmp_path / "submissions"))
+    pages = files(found)
+    for name in ("submissions.md", "README.md", "measures/good.md"):
+        assert "<script" not in pages[name]
+        assert "://evil" not in pages[name]
+        assert "](http" not in pages[name].replace("\\]", "")
+    rows = [line for line in pages["submissions.md"].splitlines() if line.startswith("|")]
+    assert len(rows) == 3
+    assert len({line.replace("\\|", "").count("|") for line in rows}) == 1
+    assert not any(BOMB in text for text in site(found).values())
+
+
+def test_what_is_no_submission_is_refused_with_its_file(
+    results: Path, submitted: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "submissions"
+    assert entries(folder) == ()
+    path = submitted("mine")
+    for name in ("x.txt", "gone.verdicts.jsonl", "x.jsonl"):
+        (folder / name).write_text("x\n")
+        with pytest.raises(InvalidInput, match=str(folder / name)):
+            entries(folder)
+        (folder / name).unlink()
+    (folder / "x.jsonl").symlink_to(path)
+    with pytest.raises(InvalidInput, match="is no submission"):
+        entries(folder)
+    (folder / "x.jsonl").unlink()
+    with pytest.raises(InvalidInput, match="submission 'first' has the name of a published collection"):
+        published(results, [replace_name(entries(folder)[0], "first")])
+    records = read_submission(path).records
+    forged = [replace(records[0], key="0" * 64), *records[1:]]
+    manifest = replace(read_submission(path).manifest, sha256=digest(forged))
+    path.write_text(written(manifest, forged))
+    with pytest.raises(InvalidInput, match=rf"{path}:2: the key does not fit the content"):
+        entries(folder)
+
+
+def replace_name(entry: Entry, name: str) -> Entry:
+    manifest = replace(entry.submission.manifest, name=name)
+    return replace(entry, submission=replace(entry.submission, manifest=manifest))

@@ -1,0 +1,68 @@
+"""An honest submission of a small run, made once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sharpbench import Record, plan, run
+from sharpbench.runner import RECORDS
+from sharpbench.submissions import Manifest, packed, written
+from sharpbench.submissions.submission import digest
+
+COHORT = "label-noise[ratios=2,seeds=2,train_size=48,target_loss=0.3]"
+MEASURES = "gradient-norm,parameter-norm,average[samples=8]"
+
+
+@pytest.fixture(scope="session")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run; its networks lie in `cache` there."""
+    folder = tmp_path_factory.mktemp("ran")
+    cells = plan(MEASURES, "small-mlp", cohort=COHORT, device="cpu", timing=0, oracle=0, invariance=0, examples=12)
+    list(run(cells, output=folder, cache_dir=folder / "cache", threads=1))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def text(ran: Path) -> str:
+    """The honest submission `honest`."""
+    return packed(ran / RECORDS, name="honest", texts={"author": "A. U. Thor"})
+
+
+@pytest.fixture(scope="session")
+def records(text: str) -> tuple[Record, ...]:
+    return tuple(Record.from_json(line, where="") for line in text.splitlines()[1:])
+
+
+def forged(text: str, folder: Path, changes: Sequence[Record] = (), **manifest: Any) -> Path:
+    """The submission with some records replaced, by their keys, and the digest made right again."""
+    lines = text.splitlines()
+    changed = {record.key: record for record in changes}
+    records = [Record.from_json(line, where="") for line in lines[1:]]
+    records = [changed.get(record.key, record) for record in records]
+    row = {**json.loads(lines[0]), "sha256": digest(records), **manifest}
+    found = Manifest(**row)
+    path = folder / f"{found.name}.jsonl"
+    path.write_text(written(found, records), encoding="utf-8")
+    return path
+
+
+def changed(record: Record, **values: Any) -> Record:
+    return replace(record, **values)
+
+
+Edit = Callable[[list[str]], object]
+
+
+def edited(text: str, folder: Path, edit: Edit, name: str = "honest.jsonl") -> Path:
+    """The submission with its lines edited, digest left as it was."""
+    lines = text.splitlines(keepends=True)
+    edit(lines)
+    path = folder / name
+    path.write_bytes("".join(lines).encode("utf-8", "surrogateescape"))
+    return path

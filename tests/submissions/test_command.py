@@ -1,0 +1,74 @@
+"""`submit` and `verify` through the front door, in this process."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sharpbench import Record
+from sharpbench.cli import main
+from sharpbench.submissions import read, read_verdicts
+
+from .conftest import forged
+
+
+@pytest.fixture
+def sharpbench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
+    def command(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["sharpbench", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out, said.err
+
+    return command
+
+
+def test_from_a_run_to_a_verified_entry(sharpbench, ran: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.chdir(tmp_path)
+    status, out, err = sharpbench("submit", ran, "--name", "mine", "--author", "A. U. Thor")
+    path = Path("leaderboard/submissions/mine.jsonl")
+    assert (status, err) == (0, "")
+    assert out.startswith(f"{path}: 12 records of 3 measures")
+    assert read(path).manifest.author == "A. U. Thor"
+    assert [each.name for each in path.parent.iterdir()] == ["mine.jsonl"]
+    options = ("--cache-dir", ran / "cache", "--sample", 3)
+    status, out, err = sharpbench("verify", path, *options, "--record")
+    assert (status, err) == (0, "")
+    assert "mine is verified" in out
+    assert out.count("agrees") >= 3
+    (verdict,) = read_verdicts(path.with_name("mine.verdicts.jsonl"))
+    assert (verdict.state, verdict.sample) == ("verified", 3)
+    status, out, _ = sharpbench("verify", path, *options, "--json", "--cell", read(path).records[0].key[:16])
+    assert (status, json.loads(out)["state"]) == (0, "verified")
+    assert len(read_verdicts(path.with_name("mine.verdicts.jsonl"))) == 1
+
+
+def test_how_verify_ends(sharpbench, text: str, records: tuple[Record, ...], ran: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    cell = ("--cell", records[0].key, "--cache-dir", ran / "cache")
+    path = forged(text, tmp_path, [replace(records[0], value=2 * (records[0].value or 0))])
+    status, out, _ = sharpbench("verify", path, *cell)
+    assert (status, "differs" in out, "honest is refuted" in out) == (1, True, True)
+    path = forged(text, tmp_path, [replace(records[0], truth={**records[0].truth, "steps": 1})])
+    status, out, _ = sharpbench("verify", path, *cell)
+    assert (status, "honest is claimed: no value could be compared here" in out) == (3, True)
+    assert "training led to another network here" in out
+    for words in (
+        ("verify", tmp_path / "none.jsonl"),
+        ("verify", path, "--sample", 0),
+        ("verify", path, "--minutes", "nan"),
+        ("verify", path, "--cell", "x"),
+        ("submit", tmp_path, "--name", "honest"),
+        ("submit", ran, "--name", "../honest"),
+        ("submit", ran, "--name", "honest", "--output", tmp_path / "other.jsonl"),
+        ("submit", ran, "--name", "honest", "--output", tmp_path / "honest.jsonl" / "honest.jsonl"),
+        ("submit", ran, "--name", "honest", "--url", "ftp://x", "--output", tmp_path / "honest.jsonl"),
+    ):
+        status, out, err = sharpbench(*words)
+        assert (status, out, err.count("\n")) == (2, "", 1)
+        assert err.startswith("error: ")
+    assert [each.name for each in tmp_path.iterdir()] == ["honest.jsonl"]

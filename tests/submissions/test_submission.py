@@ -1,0 +1,225 @@
+"""What a submission is, and that nothing else is taken for one."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sharpbench import InvalidInput, Record
+from sharpbench.submissions import packed, read
+from sharpbench.submissions.manifest import check_name
+from sharpbench.version import __version__
+
+from .conftest import edited, forged
+
+BOMB = "<script>alert(1)</script>"
+
+
+def test_a_submission_holds_the_records_of_a_run_and_says_where_they_come_from(
+    ran: Path, text: str, tmp_path: Path
+) -> None:
+    found = read(forged(text, tmp_path))
+    lines = (ran / "records.jsonl").read_text().splitlines()
+    assert [record.to_json() for record in found.records] == lines
+    assert (found.manifest.name, found.manifest.author, found.manifest.records) == ("honest", "A. U. Thor", 12)
+    assert found.manifest.measures == dict.fromkeys(
+        ("average", "gradient-norm", "parameter-norm"), f"sharpbench {__version__}"
+    )
+
+
+def test_the_last_record_of_a_cell_goes_in(ran: Path, tmp_path: Path) -> None:
+    lines = (ran / "records.jsonl").read_text().splitlines(keepends=True)
+    failed = replace(Record.from_json(lines[0], where=""), status="failed", reason="once", value=None, stderr=None)
+    (tmp_path / "records.jsonl").write_text(failed.to_json() + "\n" + "".join(lines))
+    assert packed(tmp_path, name="honest", texts={}).splitlines()[1:] == [line.strip() for line in lines]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "a", "../evil", "a/b", "a\\b", "a.b", "A", "-a", "a-", "a--b", "a b", "a\n", "ä1", BOMB, "a" * 61, 3, None],
+)
+def test_a_name_that_is_no_plain_file_name_is_refused(name: object) -> None:
+    with pytest.raises(InvalidInput, match="is not of 2 to 60 lower-case letters, digits and single hyphens"):
+        check_name(name)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"name": "../../evil"}, "name '../../evil' is not of"),
+        ({"name": "other"}, "call the file other.jsonl"),
+        ({"author": "a\nb"}, "author 'a\\\\nb' is no printable text"),
+        ({"note": "x" * 201}, "is no printable text of at most 200 characters"),
+        ({"contact": None}, "contact None is no printable text"),
+        ({"url": "javascript:alert(1)"}, "url 'javascript:alert(1)' is no plain"),
+        ({"url": "https://a.org/\"onload='x'"}, "is no plain http"),
+        ({"measures": {}}, "measures is no object"),
+        ({"measures": {"../x": "y"}}, "measure '../x' is no name"),
+        ({"measures": {"gradient-norm": "sharpbench 0.1.0"}}, ":3: measure 'parameter-norm' is none of the manifest's"),
+        ({"records": 11}, "11 records are announced, 12 follow"),
+        ({"records": True}, "records=True is no number"),
+        ({"sha256": "0" * 64}, "a line was changed"),
+        ({"sha256": "x"}, "is no SHA-256"),
+        ({"submission": 2}, "format 2, where this version reads 1"),
+        ({"extra": 1}, "missing or unknown fields: extra"),
+        ({"records": float("nan")}, "NaN is no number"),
+    ],
+)
+def test_a_manifest_that_is_not_sound_is_refused(change: dict[str, Any], said: str, text: str, tmp_path: Path) -> None:
+    def edit(lines: list[str]) -> None:
+        row = {**json.loads(lines[0]), **change}
+        lines[0] = json.dumps(row, separators=(",", ":"), ensure_ascii=False) + "\n"
+
+    path = edited(text, tmp_path, edit)
+    with pytest.raises(InvalidInput) as raised:
+        read(path)
+    assert said.replace("\\\\", "\\") in str(raised.value)
+    assert str(raised.value).startswith(f"{path}:")
+
+
+def test_lines_that_were_changed_cut_repeated_or_are_of_another_version_are_refused_with_their_number(
+    text: str, tmp_path: Path
+) -> None:
+    def value(lines: list[str]) -> None:
+        record = Record.from_json(lines[4].strip(), where="")
+        lines[4] = replace(record, value=float(record.value or 0) * 1.5).to_json() + "\n"
+
+    def spaced(lines: list[str]) -> None:
+        lines[4] = lines[4].replace('":', '": ', 1)
+
+    def twice(lines: list[str]) -> None:
+        lines[4] = lines[4].replace('{"key":', '{"value":1.0,"key":', 1)
+
+    def swap(lines: list[str]) -> None:
+        lines[1], lines[2] = lines[2], lines[1]
+
+    cases: list[tuple[Any, str]] = [
+        (value, ":1: the lines have the hash"),
+        (swap, ":1: the lines have the hash"),
+        (spaced, ":5: not written as sharpbench writes records"),
+        (twice, ":5: not written as sharpbench writes records"),
+        (lambda lines: lines.__setitem__(-1, lines[-1][:-9]), ":13: the last line has no end"),
+        (lambda lines: lines.pop(), ":1: 12 records are announced, 11 follow"),
+        (lambda lines: lines.insert(3, lines[2]), ":4: the cell "),
+        (lambda lines: lines.insert(3, "\n"), ":4: empty, over"),
+        (lambda lines: lines.insert(3, "\udcff\n"), ":4: empty, over"),
+        (lambda lines: lines.insert(3, "x" * (2**20 + 1) + "\n"), ":4: empty, over 1,048,576 characters"),
+        (lambda lines: lines.insert(3, "[" * 100_000 + "\n"), ":4: not a JSON record"),
+        (lambda lines: lines.__setitem__(2, lines[2].replace('"schema":2', '"schema":1')), ":3: record schema 1"),
+        (lambda lines: lines.__setitem__(2, lines[2].replace('"value":', '"value":NaN,"x":')), ":3: not a JSON record"),
+        (lambda lines: lines.__setitem__(0, "[1]\n"), ":1: a JSON list"),
+        (lambda lines: lines.clear(), " holds 0 bytes"),
+    ]
+    for number, (edit, said) in enumerate(cases):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        path = edited(text, folder, edit)
+        with pytest.raises(InvalidInput) as raised:
+            read(path)
+        assert f"{path}{said}" in str(raised.value)
+        assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"key": "../../x"}, "is no SHA-256"),
+        ({"measure": BOMB}, "is no name of lower-case letters"),
+        ({"label": "minimum"}, "is none of measure 'gradient-norm'"),
+        ({"label": f"gradient-norm[{BOMB}]"}, "holds what no name on the command line holds"),
+        ({"label": "gradient-norm[a|b]"}, "holds what no name on the command line holds"),
+        ({"label": f"gradient-norm[{'x' * 400}]"}, "holds what no name on the command line holds"),
+        ({"device": "abacus"}, "is unknown"),
+        ({"seed": -1}, "is none of 64 bits"),
+        ({"data": {"leaderboard": False}}, "which no board takes"),
+        ({"data": {"sha256": "x"}}, "data.sha256 is no SHA-256"),
+        ({"data": {"examples": None}}, "data.examples is no number"),
+        ({"data": {"population": BOMB}}, "population"),
+        ({"data": {"population": "../x"}}, "population"),
+        ({"recipe": {"dataset": "npz:mine.npz"}}, "is files of one's own"),
+        ({"recipe": {"dataset": "imagefolder:mine"}}, "is files of one's own"),
+        ({"recipe": {"model": "/etc/passwd"}}, "holds what no name on the command line holds"),
+        ({"recipe": {"note": "a\nb"}}, "is no printable text"),
+        ({"stderr": -1.0}, "stderr=-1.0 is negative"),
+        ({"low": 2.0, "high": 1.0}, "low and high are no interval"),
+        ({"low": None, "high": 2.0}, "low and high are no interval"),
+        ({"truth": {"gap": 0.9}}, "is not training accuracy"),
+        ({"truth": {"train_accuracy": 2.0}}, "truth: gap"),
+        ({"truth": {"gap": None}}, "truth.gap is None"),
+        ({"truth": {"fitted": 1}}, "truth.fitted is 1"),
+        ({"reason": "x" * 2001}, "reason"),
+        ({"time": "yesterday"}, "is no ISO 8601 time"),
+        ({"details": {"x" * 201: 1}}, "a key of details"),
+        ({"environment": {"processor": "\u202egnp"}}, "or not printable UTF-8"),
+        ({"environment": {"processor": "x" * 1001}}, "environment.processor"),
+        ({"parts": {f"p{number}": 1.0 for number in range(20_001)}}, "parts has 20001 entries"),
+    ],
+)
+def test_a_record_that_no_board_takes_or_that_could_do_harm_is_refused_with_its_line(
+    change: dict[str, Any], said: str, text: str, records: tuple[Record, ...], tmp_path: Path
+) -> None:
+    place = next(number for number, record in enumerate(records) if record.measure == "gradient-norm")
+    record = records[place]
+    values = {
+        name: {**getattr(record, name), **value} if isinstance(value, dict) and name != "parts" else value
+        for name, value in change.items()
+    }
+
+    def edit(lines: list[str]) -> None:
+        lines[place + 1] = replace(record, **values).to_json() + "\n"
+
+    path = edited(text, tmp_path, edit)
+    with pytest.raises(InvalidInput) as raised:
+        read(path)
+    assert f"{path}:{place + 2}: " in str(raised.value)
+    assert said in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert len(str(raised.value)) < 400
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_links_and_pipes_are_no_submission(text: str, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    target = forged(text, tmp_path / "real")
+    link = tmp_path / "honest.jsonl"
+    link.symlink_to(target)
+    with pytest.raises(InvalidInput, match="is no plain file"):
+        read(link)
+    link.unlink()
+    os.mkfifo(link)
+    with pytest.raises(InvalidInput, match="is no plain file"):
+        read(link)
+    with pytest.raises(InvalidInput, match="cannot read"):
+        read(tmp_path / "none.jsonl")
+
+
+def test_packing_refuses_what_verification_could_not_know_again(ran: Path, tmp_path: Path) -> None:
+    lines = (ran / "records.jsonl").read_text().splitlines()
+    record = Record.from_json(lines[0], where="")
+    average = next(each for line in lines if (each := Record.from_json(line, where="")).measure == "average")
+    path = tmp_path / "records.jsonl"
+    for changed, said in (
+        (replace(record, seed=5), ":1: the key of 'gradient-norm' is not that of its cell"),
+        (replace(average, label="average"), ":1: label 'average' is not that of its configuration"),
+        (replace(record, configuration={"odd": 1}), ":1: 'gradient-norm' cannot be made here"),
+        (
+            replace(record, measure="gradient-nrom", label="gradient-nrom"),
+            ":1: measure 'gradient-nrom' is not installed here; did",
+        ),
+        (replace(record, recipe={**record.recipe, "model": "small-mpl"}), ":1: 'gradient-norm' cannot be made here"),
+        (replace(record, data={**record.data, "leaderboard": False}), ":1: a record of `measure`"),
+    ):
+        path.write_text(changed.to_json() + "\n")
+        with pytest.raises(InvalidInput) as raised:
+            packed(path, name="honest", texts={})
+        assert f"{path}{said}" in str(raised.value)
+    path.write_text("")
+    with pytest.raises(InvalidInput, match="holds no record"):
+        packed(path, name="honest", texts={})
+    with pytest.raises(InvalidInput, match="no records at"):
+        packed(tmp_path / "none", name="honest", texts={})

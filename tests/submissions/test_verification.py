@@ -1,0 +1,282 @@
+"""Recomputing a sample: honest submissions verify, one changed number refutes, what cannot be known is said."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sharpbench_measures import Average
+
+from sharpbench import Estimate, Record, plan
+from sharpbench.datasets import Digits
+from sharpbench.evaluation import measure
+from sharpbench.population import Population
+from sharpbench.submissions import (
+    Finding,
+    Manifest,
+    Setting,
+    Verdict,
+    comparison,
+    draw,
+    installed,
+    named,
+    read,
+    tolerance,
+    verify,
+    written,
+)
+from sharpbench.submissions.cells import cell_of
+from sharpbench.submissions.submission import digest
+from sharpbench.training import initial_module
+
+from .conftest import COHORT, MEASURES, forged
+
+
+def findings(path: Path, cache: Path, *, sample: int = 100, **setting: Any) -> list[Finding]:
+    submission, known = read(path), installed()
+    drawn = draw(submission, sample=sample, seed=0, known=known)
+    steps = verify(submission, drawn, Setting(cache=cache, known=known, **setting))
+    return [step for step in steps if isinstance(step, Finding)]
+
+
+def state(found: list[Finding]) -> str:
+    said = {"name": "honest", "sha256": "0" * 64, "seed": 0, "sample": 0, "time": "2026-11-21T20:00:00+00:00"}
+    return Verdict(**said, environment={}, findings=tuple(found)).state  # type: ignore[arg-type]
+
+
+def outcomes(found: list[Finding]) -> set[tuple[str, str]]:
+    return {(each.what, each.outcome) for each in found}
+
+
+def of(records: tuple[Record, ...], name: str) -> Record:
+    return next(record for record in records if record.measure == name)
+
+
+def test_an_honest_submission_verifies_on_networks_trained_anew_bit_by_bit(text: str, tmp_path: Path) -> None:
+    found = findings(forged(text, tmp_path), tmp_path / "cache")
+    assert outcomes(found) == {("value", "agrees"), ("gap", "agrees")}
+    assert len(found) == 12 + 4
+    assert {each.difference for each in found} == {0.0}  # the same groups, machine and versions
+    assert state(found) == "verified"
+
+
+@pytest.mark.parametrize("name", ["gradient-norm", "parameter-norm", "average"])
+def test_one_changed_value_refutes(
+    name: str, text: str, records: tuple[Record, ...], ran: Path, tmp_path: Path
+) -> None:
+    record = of(records, name)
+    value = float(record.value or 0)
+    wrong = value * 1.001
+    found = findings(forged(text, tmp_path, [replace(record, value=wrong)]), ran / "cache")
+    assert state(found) == "refuted"
+    odd = [each for each in found if each.outcome == "differs"]
+    assert [(each.key, each.what, each.claimed, each.found) for each in odd] == [(record.key, "value", wrong, value)]
+    assert abs(odd[0].difference or 0) > (odd[0].bound or math.inf)
+    assert {each.outcome for each in found if each.key != record.key} == {"agrees"}
+
+
+def test_a_changed_gap_refutes(text: str, records: tuple[Record, ...], ran: Path, tmp_path: Path) -> None:
+    truth = records[0].truth
+    better = {"test_accuracy": float(str(truth["test_accuracy"])) - 0.1, "gap": float(str(truth["gap"])) + 0.1}
+    lies = [replace(each, truth={**truth, **better}) for each in records if each.recipe == records[0].recipe]
+    found = findings(forged(text, tmp_path, lies), ran / "cache")
+    assert state(found) == "refuted"
+    assert [each.what for each in found if each.outcome == "differs"] == ["gap"]
+
+
+def test_a_wrong_number_of_test_examples_refutes(
+    text: str, records: tuple[Record, ...], ran: Path, tmp_path: Path
+) -> None:
+    lies = [replace(each, data={**each.data, "test_examples": 10_000}) for each in records]
+    found = findings(forged(text, tmp_path, lies), ran / "cache", sample=1)
+    assert outcomes(found) == {("test_examples", "differs"), ("value", "agrees")}
+
+
+def test_whoever_forges_what_a_network_is_known_by_is_never_verified(
+    text: str, records: tuple[Record, ...], ran: Path, tmp_path: Path
+) -> None:
+    lies = [replace(each, truth={**each.truth, "steps": 7}, value=2 * (each.value or 0)) for each in records]
+    found = findings(forged(text, tmp_path, lies), ran / "cache", sample=2)
+    assert outcomes(found) == {("value", "parted"), ("gap", "parted")}
+    assert state(found) == "claimed"
+    assert all("training led to another network here: steps 7 there" in each.reason for each in found)
+    huge = [replace(each, value=1e4 * (each.value or 0)) for each in lies]
+    assert state(findings(forged(text, tmp_path, huge), ran / "cache", sample=2)) == "refuted"
+    far = {"gap": -0.5, "train_accuracy": 0.0, "test_accuracy": 0.5}
+    gaps = [replace(each, truth={**each.truth, **far}) for each in lies]
+    found = findings(forged(text, tmp_path, gaps), ran / "cache", sample=2)
+    assert ("gap", "differs") in outcomes(found)
+
+
+def test_what_a_damaged_cache_says_refutes_nobody(text: str, ran: Path, tmp_path: Path) -> None:
+    """The network in the cache is another one with the same steps, loss and norm; the one trained anew is not."""
+    path = forged(text, tmp_path)
+    cells = plan(MEASURES, "small-mlp", cohort=COHORT, device="cpu", examples=12)
+    recipes = tuple(dict.fromkeys(cell.recipe for cell in cells))
+    population = Population(recipes, Digits().load(None), cells[0].data_sha256, cache=tmp_path / "c", device="cpu")
+    from sharpbench.recipe import network_key
+    from sharpbench.zoo import Origin, Zoo
+
+    good, bad = Zoo(ran / "cache"), Zoo(tmp_path / "c")
+    for recipe in recipes:
+        key = network_key(recipe, cells[0].data_sha256, "cpu")
+        weights, result = good.load(key) or ({}, {})
+        first = next(name for name in weights if weights[name].ndim == 2)
+        flipped = weights | {first: weights[first].flip(0)}
+        bad.save(key, flipped, result, origin=Origin(recipe.row(), cells[0].data_sha256, "cpu"))
+    assert population.stored(recipes[0]) is not None
+    found = findings(path, tmp_path / "c")
+    assert "differs" not in {each.outcome for each in found}
+
+
+def test_a_measure_that_is_not_installed_stays_claimed_and_that_is_said(
+    text: str, records: tuple[Record, ...], ran: Path, tmp_path: Path
+) -> None:
+    aliens = [
+        replace(each, measure="alien", label="alien", key=each.key[::-1]) if each.measure == "gradient-norm" else each
+        for each in records
+    ]
+    moved = {old.key: new for old, new in zip(records, aliens, strict=True)}
+    lines = [moved[record.key] for record in records]
+    path = forged(text, tmp_path, lines, measures={"alien": "x 1", "average": "y 1", "parameter-norm": "y 1"})
+    # `forged` replaces by key: the aliens have keys of their own, so they are put in by hand
+    header = path.read_text().splitlines()[0]
+    manifest = replace(Manifest.from_json(header), sha256=digest(lines))
+    path.write_text(written(manifest, lines))
+    found = findings(path, ran / "cache")
+    unknown = [each for each in found if each.outcome == "unknown"]
+    assert [each.label for each in unknown] == ["alien"]
+    assert unknown[0].reason.startswith("measure 'alien' is not installed here")
+    assert state(found) == "verified"
+    only = [record for record in lines if record.measure == "alien"]
+    path.write_text(written(replace(manifest, sha256=digest(only), records=len(only)), only))
+    assert state(findings(path, ran / "cache")) == "claimed"
+
+
+def test_records_of_another_version_are_not_refuted(
+    text: str, records: tuple[Record, ...], ran: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sharpbench_measures import GradientNorm
+
+    monkeypatch.setattr(GradientNorm, "version", GradientNorm.version + 1)
+    found = findings(forged(text, tmp_path), ran / "cache")
+    assert [each.reason for each in found if each.label == "gradient-norm" and each.what == "value"] == [
+        "the key of 'gradient-norm' is not that of its cell: another version of it, or altered"
+    ]
+    assert state(found) == "verified"
+
+
+def test_trainings_beyond_reason_are_not_begun(
+    text: str, records: tuple[Record, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sharpbench.submissions.networks.LARGEST", 1e6)
+    found = findings(forged(text, tmp_path), tmp_path / "cache", sample=3)
+    assert {each.reason.split(" may take ")[0] for each in found} == {"its training"}
+    assert not (tmp_path / "cache").exists()
+
+
+def test_what_nobody_would_have_run_holds_up_no_group(
+    text: str, records: tuple[Record, ...], ran: Path, tmp_path: Path
+) -> None:
+    """A forged record of a network that would train for ever, of the same kind as honest ones, and of a huge model."""
+    endless = {"max_epochs": 2**62, "target_loss": 1e-300, "seed": 99}
+    forever = replace(records[0], key="0" * 64, recipe={**records[0].recipe, **endless})
+    huge = replace(records[0], key="1" * 64, recipe={**records[0].recipe, "model": "small-mlp[width=1000000000]"})
+    lines = (forever, huge, *records)
+    header = Manifest.from_json(text.splitlines()[0])
+    path = tmp_path / "honest.jsonl"
+    path.write_text(written(replace(header, records=len(lines), sha256=digest(lines)), lines))
+    found = findings(path, tmp_path / "cache", sample=3)
+    assert outcomes(found) == {("value", "agrees"), ("gap", "agrees")}
+
+
+def test_when_the_time_is_up_nothing_else_begins(text: str, tmp_path: Path) -> None:
+    found = findings(forged(text, tmp_path), tmp_path / "cache", sample=3, seconds=0.0)
+    assert {each.reason for each in found} == {"the time was up"}
+    assert state(found) == "claimed"
+
+
+def test_the_sample_takes_every_measure_in_turn_and_the_seed_chooses(text: str, tmp_path: Path) -> None:
+    submission, known = read(forged(text, tmp_path)), installed()
+    drawn = [draw(submission, sample=6, seed=seed, known=known) for seed in range(8)]
+    for each in drawn:
+        assert sorted(cell.record.measure for cell in each.cells) == sorted(
+            2 * ["average", "parameter-norm", "gradient-norm"]
+        )
+    assert len({tuple(cell.record.key for cell in each.cells) for each in drawn}) > 4
+    assert draw(submission, sample=6, seed=3, known=known) == drawn[3]
+    key = submission.records[5].key
+    assert [cell.record.key for cell in named(submission, [key[:12]], known).cells] == [key]
+    with pytest.raises(ValueError, match="names 0 cells with a value"):
+        named(submission, ["ffffffffffff"], known)
+    with pytest.raises(ValueError, match="give the beginning of one key, 8"):
+        named(submission, [key[:3]], known)
+
+
+def test_a_stochastic_value_of_other_random_numbers_agrees_within_the_noise(
+    records: tuple[Record, ...], ran: Path
+) -> None:
+    """Values of 40 other seeds, as another torch would draw them: by the stated rate 0.04 of them differ, none does.
+
+    With the same torch the seed gives the same numbers, and every one of them differs.
+    """
+    record = of(records, "average")
+    cell = cell_of(record, installed())
+    data = Digits().load(None)
+    recipes = tuple(dict.fromkeys(cell_of(each, installed()).recipe for each in records))
+    population = Population(recipes, data, data.sha256(), cache=ran / "cache", device="cpu")
+    module = initial_module(cell.recipe, data.shape, data.classes)
+    subject = population.network(cell.recipe).subject(module, examples=12, dtype=torch.float32, device="cpu")
+    chosen = Average(samples=50)
+    here = measure(chosen, subject, seed=0)
+    elsewhere = {**record.environment, "torch": "1.0"}
+    for seed in range(1, 41):
+        drawn = measure(chosen, subject, seed=seed)
+        claim = replace(record, value=drawn.value, stderr=drawn.stderr, probes=drawn.probes)
+        assert compared(claim, here) == "differs"
+        assert compared(replace(claim, environment=elsewhere), here) == "agrees"
+        far = drawn.value + 10 * (drawn.stderr or 0)
+        assert compared(replace(claim, environment=elsewhere, value=far), here) == "differs"
+    assert compared(replace(claim, environment=elsewhere), replace(here, stderr=None)) == "unknown"
+
+
+def compared(record: Record, found: Estimate) -> str:
+    return comparison.value(record, found, 0.0, record.truth).outcome
+
+
+@pytest.mark.parametrize("probes", [5, 20, 100])
+def test_noise_refutes_at_the_stated_rate(probes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pairs of means of normal probes with their estimated standard errors, 40,000 of them."""
+    monkeypatch.setattr(tolerance, "RATE", 0.05)
+    draws = np.random.default_rng(0).normal(size=(2, 4000, probes))
+    means, errors = draws.mean(axis=2), draws.std(axis=2, ddof=1) / math.sqrt(probes)
+    outside = np.mean(
+        [
+            abs(means[0, pair] - means[1, pair])
+            > tolerance.noise_bound(errors[0, pair], Estimate(means[1, pair], stderr=errors[1, pair], probes=probes))
+            for pair in range(draws.shape[1])
+        ]
+    )
+    assert 0.015 < outside < 0.05 + 3 * math.sqrt(0.05 * 0.95 / 4000)
+
+
+def test_a_stated_standard_error_buys_no_slack(records: tuple[Record, ...]) -> None:
+    found = Estimate(1.0, stderr=0.1, probes=50)
+    honest, most = (tolerance.noise_bound(stated, found) for stated in (0.1, 0.5))
+    assert tolerance.noise_bound(1e9, found) == most > honest
+    assert tolerance.noise_bound(1e9, Estimate(1.0, stderr=0.0)) == 0.0
+
+
+def test_networks_are_the_same_by_steps_loss_and_norm() -> None:
+    truth = {"steps": 10, "fitted": True, "train_loss": 0.01, "parameter_norm": 5.0}
+    assert tolerance.parting(truth, truth) == 0.0
+    assert tolerance.parting(truth, {**truth, "parameter_norm": 5.0 * (1 + 1e-7)}) == pytest.approx(1e-7)
+    assert tolerance.parting(truth, {**truth, "steps": 11}) == math.inf
+    assert tolerance.parting(truth, {**truth, "fitted": False}) == math.inf
+    assert tolerance.parting({**truth, "train_loss": None}, truth) == math.inf
+    assert tolerance.parting({**truth, "train_loss": None}, {**truth, "train_loss": None}) == 0.0
