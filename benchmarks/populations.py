@@ -1,0 +1,91 @@
+"""The populations of leaderboard/results: trained, measured, and put there, collection by collection.
+
+    python benchmarks/populations.py [NAME...] [--work FOLDER] [--workers 2] [--dry-run]
+
+MNIST is read from $SHARPBENCH_DATA; trained networks are kept in $SHARPBENCH_CACHE. What is interrupted goes on where
+it stopped. `sharpbench publish` makes the pages afterwards. docs/populations.md says what they are and what came out.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from pathlib import Path
+
+from sharpbench.merging import merge
+from sharpbench.record import RECORDS
+
+RESULTS = Path(__file__).parents[1] / "leaderboard" / "results"
+CHEAP = (
+    "trace,fisher-rao,normalized,minimum,fisher-trace,adaptive-trace,parameter-norm,distance-from-initialisation,"
+    "path-norm,spectral-product,frobenius-product,margin,gradient-norm,sam,asam"
+)
+MANY = (
+    "trace,ggn-trace,fisher-rao,normalized,minimum,minimum[scope=unit],fisher-trace,top-eigenvalue,hessian-frobenius,"
+    "spectral-density,adaptive-spectral,adaptive-trace,quotient-norm,parameter-norm,distance-from-initialisation,"
+    "path-norm,spectral-product,frobenius-product,margin,parameter-count,gradient-norm,sam,asam,adaptive,average,"
+    "keskar,relative-flatness,pac-bayes,pac-bayes-flatness"
+)
+ATTENTION = (
+    "ggn-trace,fisher-trace,fisher-rao,parameter-norm,distance-from-initialisation,spectral-product,"
+    "frobenius-product,margin,gradient-norm,sam,asam"
+)
+"""Without those that take the diagonal of the Hessian, minutes for each network where it has a residual."""
+SIX_AXES = (
+    "hyperparameters[axes=width+depth+learning_rate+batch_size+optimizer+train_size,networks=none,width=20+80,"
+    "depth=1+3,learning_rate=0.005+0.01,batch_size=32+128,optimizer=sgd+sam,train_size=128+512,max_epochs=1000]"
+)
+COLLECTIONS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "mnist-label-noise": (
+        ("mlp", "label-noise-mnist[seeds=6]", CHEAP, "mnist", "--examples", "1024", "--timing", "0"),
+        ("lenet", "label-noise-mnist", CHEAP, "mnist", "--examples", "1024", "--timing", "0"),
+    ),
+    "mnist-hyperparameters": (("small-mlp", SIX_AXES, MANY, "mnist", "--timing", "0"),),
+    "mnist-timm": (
+        ("timm:test_resnet[size=32]", "label-noise", f"{CHEAP},ggn-trace", "mnist", "--timing", "0"),
+        ("timm:test_vit[size=32]", "label-noise", ATTENTION, "mnist", "--timing", "0"),
+    ),
+    "digits-label-noise": (("lenet,mlp,small-cnn,small-mlp", "label-noise", CHEAP, "digits"),),
+}
+"""Name -> runs: models, cohort, measures, data set, options. The last alone is timed: on an idle machine, then."""
+
+
+def command(run: Sequence[str], output: Path, workers: int) -> list[str]:
+    """The command line of one run."""
+    models, cohort, measures, dataset, *options = run
+    words = ["--models", models, "--cohort", cohort, "--measures", measures, "--dataset", dataset, *options]
+    place = ["--threads", "1", "--workers", str(workers), "--output", str(output)]
+    return [str(Path(sys.executable).parent / "sharpbench"), "run", *words, *place]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """See the module; the largest exit status of the runs."""
+    parser = ArgumentParser()
+    parser.add_argument("names", nargs="*", default=list(COLLECTIONS))
+    parser.add_argument("--work", type=Path, default=Path("populations"))
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--dry-run", action="store_true")
+    chosen = parser.parse_args(arguments)
+    if unknown := set(chosen.names) - set(COLLECTIONS):
+        parser.error(f"no collection {', '.join(sorted(unknown))}; there are {', '.join(COLLECTIONS)}")
+    worst = 0
+    for name in chosen.names:
+        runs = COLLECTIONS[name]
+        folders = [chosen.work / f"{name}-{number}" for number in range(len(runs))]
+        for run, folder in zip(runs, folders, strict=True):
+            words = command(run, folder, chosen.workers)
+            done = subprocess.run([*words, "--dry-run"] if chosen.dry_run else words, check=False)
+            worst = max(worst, done.returncode)
+        if not chosen.dry_run and worst == 0:
+            together = chosen.work / name
+            merge(folders, together)
+            RESULTS.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(together / RECORDS, RESULTS / f"{name}.jsonl")
+    return worst
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
