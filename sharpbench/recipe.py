@@ -74,6 +74,18 @@ class Recipe:
         return f"{label(self.model)} on {label(self.dataset)}, label noise {self.label_noise:g}, seed {self.seed}"
 
 
+def titles(recipes: Sequence[Recipe]) -> list[str]:
+    """The title of each recipe, with the other fields in which some of them differ."""
+    rows = [recipe.row() for recipe in recipes]
+    told = ("model", "dataset", "label_noise", "seed")
+    varying = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in told]
+    varying = [name for name in varying if len({row[name] for row in rows}) > 1]
+    return [
+        ", ".join([recipe.title, *(f"{name.replace('_', ' ')} {row[name]}" for name in varying)])
+        for recipe, row in zip(recipes, rows, strict=True)
+    ]
+
+
 def network_key(recipe: Recipe, data_sha256: str, device: str) -> str:
     """The hash by which the trained network of a recipe is known: of the recipe, the data's content, the device."""
     return content_hash({"recipe": recipe.key, "data": data_sha256, "device": device})

@@ -15,8 +15,8 @@ from sharpbench.datasets import Digits, Mnist
 from sharpbench.digest import content_hash
 from sharpbench.errors import InvalidInput
 from sharpbench.models import LeNet, Mlp, SmallCnn, SmallMlp
-from sharpbench.optimizers import Sgd
-from sharpbench.recipe import Cohort, Recipe
+from sharpbench.optimizers import Sam, Sgd
+from sharpbench.recipe import Cohort, Recipe, titles
 
 RECIPE = Recipe(model=SmallMlp(), dataset=Digits())
 OTHERWISE: dict[str, Any] = {
@@ -98,6 +98,15 @@ def test_bounds_belong_to_what_they_bound(field: str, value: float | None) -> No
 def test_a_title_names_the_network() -> None:
     noisy = dataclasses.replace(RECIPE, label_noise=0.25, seed=3, model=Mlp(bias=False))
     assert noisy.title == "mlp[bias=false] on digits, label noise 0.25, seed 3"
+
+
+def test_titles_say_what_tells_networks_apart() -> None:
+    fast = dataclasses.replace(RECIPE, learning_rate=0.5, batch_size=8, optimizer=Sam(rho=0.1))
+    plain, other = titles([RECIPE, fast])
+    assert other == f"{RECIPE.title}, optimizer sam[rho=0.1], learning rate 0.5, batch size 8"
+    assert plain == f"{RECIPE.title}, optimizer sgd, learning rate {RECIPE.learning_rate}, batch size 64"
+    assert titles([RECIPE, dataclasses.replace(RECIPE, seed=1)])[0] == RECIPE.title
+    assert titles([]) == []
 
 
 @pytest.mark.parametrize("cohort", [LabelNoise, LabelNoisePaper], ids=lambda cohort: cohort.name)

@@ -175,12 +175,14 @@ def _show_plan(cells: Sequence[Cell], left: Sequence[Cell]) -> None:
 
     from rich.console import Console
 
+    from sharpbench.recipe import titles
     from sharpbench.report.catalogue import show_plan
     from sharpbench.selection import label
 
     every, open_ = (Counter(cell.recipe for cell in some) for some in (cells, left))
-    networks = {recipe: (recipe.title, count, open_[recipe]) for recipe, count in every.items()}
-    show_plan(list(networks.values()), list(dict.fromkeys(label(cell.measure) for cell in cells)), Console())
+    names = titles(list(every))
+    networks = [(name, count, open_[recipe]) for name, (recipe, count) in zip(names, every.items(), strict=True)]
+    show_plan(networks, list(dict.fromkeys(label(cell.measure) for cell in cells)), Console())
 
 
 def last_records(cells: Sequence[Cell], path: Path, *, parts: bool = True) -> list[Record]:

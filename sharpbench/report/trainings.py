@@ -12,8 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sharpbench.population import Population, Trained, Training
-from sharpbench.recipe import Recipe
-from sharpbench.selection import label
+from sharpbench.recipe import Recipe, titles
 from sharpbench.workers import Lost
 
 Event = Training | Trained | Lost
@@ -22,14 +21,14 @@ Event = Training | Trained | Lost
 def show_plan(population: Population) -> None:
     """A table of the groups: how many networks train together, and how many of them are in the zoo."""
     table = Table(title="plan", title_justify="left", title_style="bold")
-    for heading in ("first network of the group", "optimizer"):
-        table.add_column(heading, overflow="fold")
+    table.add_column("first network of the group", overflow="fold")
     for heading in ("networks", "to do"):
         table.add_column(heading, justify="right")
     total = left = 0
-    for group in population.groups:
+    names = titles([group[0] for group in population.groups])
+    for name, group in zip(names, population.groups, strict=True):
         missing = sum(population.stored(recipe) is None for recipe in group)
-        table.add_row(Text(group[0].title), Text(label(group[0].optimizer)), str(len(group)), str(missing))
+        table.add_row(Text(name), str(len(group)), str(missing))
         total, left = total + len(group), left + missing
     console = Console()
     console.print(table)
