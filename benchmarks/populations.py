@@ -75,11 +75,11 @@ def main(arguments: Sequence[str]) -> int:
     for name in chosen.names:
         runs = COLLECTIONS[name]
         folders = [chosen.work / f"{name}-{number}" for number in range(len(runs))]
-        for run, folder in zip(runs, folders, strict=True):
-            words = command(run, folder, chosen.workers)
-            done = subprocess.run([*words, "--dry-run"] if chosen.dry_run else words, check=False)
-            worst = max(worst, done.returncode)
-        if not chosen.dry_run and worst == 0:
+        words = [command(run, folder, chosen.workers) for run, folder in zip(runs, folders, strict=True)]
+        done = [subprocess.run([*each, "--dry-run"] if chosen.dry_run else each, check=False) for each in words]
+        failed = max(each.returncode for each in done)
+        worst = max(worst, failed)
+        if not chosen.dry_run and failed == 0:
             together = chosen.work / name
             merge(folders, together)
             RESULTS.mkdir(parents=True, exist_ok=True)

@@ -26,7 +26,17 @@ Scalar = str | int | float | bool | None
 
 def is_scalar(value: object) -> bool:
     """Whether JSON holds `value` as it is: text, a finite number, a truth value or None."""
-    return isinstance(value, str | int | None) or (isinstance(value, float) and math.isfinite(value))
+    if isinstance(value, int | float):
+        return is_finite(value)
+    return isinstance(value, str | None)
+
+
+def is_finite(value: float) -> bool:
+    """Whether `value` is finite as a float: neither infinite nor NaN, nor a whole number beyond the largest float."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 Invariance = Literal["layer", "unit", "element", "permutation", "attention-rotation", "logit-scale"]

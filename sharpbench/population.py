@@ -132,11 +132,12 @@ def train(
             trained, stage = yield from _epochs(missing, data, checkpoint, device, every)
         for index, network in stage.finished.items():
             recipe = trained.recipes[index]
+            if recipe not in missing:  # it was there: what is stored stays
+                continue
             truth = truth_of(trained, index, network, data)
             origin = Origin(recipe.row(), data_sha256, device)
             zoo.save(keys[recipe], trained.state(network.weights), truth.row(), origin=origin)
-            if recipe in missing:
-                yield Trained(recipe, truth, cached=False)
+            yield Trained(recipe, truth, cached=False)
         checkpoint.remove()
     for recipe, truth in stored.items():
         yield Trained(recipe, truth, cached=True)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from sharpbench.contract import Scalar
+from sharpbench.contract import Scalar, is_finite
 from sharpbench.datasets.data import Dataset
 from sharpbench.digest import content_hash
-from sharpbench.errors import InvalidInput
+from sharpbench.errors import InvalidInput, short
 from sharpbench.models.model import Model
 from sharpbench.optimizers import Optimizer, Sgd
 from sharpbench.selection import configuration, label
@@ -92,8 +91,9 @@ def network_key(recipe: Recipe, data_sha256: str, device: str) -> str:
 
 
 def _within(name: str, value: float | None, holds: bool, bound: str) -> None:
-    if not holds or (value is not None and not math.isfinite(value)):
-        raise InvalidInput(f"{name}={value} must be {bound}")
+    if not holds or (value is not None and not is_finite(value)):
+        finite = "" if value is None or is_finite(value) else ", and finite"
+        raise InvalidInput(f"{name}={short(str(value))} must be {bound}{finite}")
 
 
 @dataclass(frozen=True)

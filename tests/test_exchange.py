@@ -173,6 +173,16 @@ def test_names_of_files_are_no_paths(folder: Path, name: object) -> None:
         (lambda row: row.update(truth=None), "truth None is no object"),
         (lambda row: row["truth"].update(gap="0.1"), "truth: gap=0.1 is no number"),
         (lambda row: row["truth"].update(fitted=1), "truth: fitted=1 is neither true nor false"),
+        (
+            lambda row: row["truth"].update(gap=0.9),
+            "truth: gap=0.9 is not training less test accuracy; do not",
+        ),
+        (lambda row: row["truth"].update(train_accuracy=-7), "truth: train_accuracy=-7 is not from 0 to 1"),
+        (lambda row: row["truth"].update(steps=-4), "truth: steps=-4 is below 0"),
+        (
+            lambda row: row["truth"].update(fitted=True, diverged=True),
+            "a network that diverged is said to be fitted",
+        ),
         (lambda row: row["truth"].update(gapp=1), "truth has no 'gapp'; did you mean 'gap'?"),
         (lambda row: row["truth"].pop("gap"), "truth lacks 'gap'; it is of another version"),
     ],

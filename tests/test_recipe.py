@@ -76,6 +76,11 @@ def test_what_is_no_number_is_out_of_bounds(field: str, value: float) -> None:
         dataclasses.replace(RECIPE, **{field: value})
 
 
+def test_a_whole_number_beyond_the_largest_float_is_out_of_bounds() -> None:
+    with pytest.raises(InvalidInput, match=r"^max_epochs=10{56}\.\.\. must be at least 1, and finite$"):
+        dataclasses.replace(RECIPE, max_epochs=10**400)
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, get_args
 
-from sharpbench.cohorts.grid import Axis, Grid
+from sharpbench.cohorts.grid import LARGEST, Axis, Grid
 from sharpbench.datasets.data import Dataset
 from sharpbench.errors import InvalidInput, short
 from sharpbench.hyperparameter import check_fields
@@ -61,11 +61,15 @@ class Hyperparameters(Cohort):
                 raise InvalidInput(f"{name}={value} must be at least {least}")
         for item in fields(self):
             given = getattr(self, item.name)
+            if given == ():
+                raise InvalidInput(f"{item.name} holds no value; give one at least")
             idle = item.name in NAMES and item.name not in self.axes and given != item.default
             if idle and (len(given) > 1 or item.name in OF_MODEL):
                 raise InvalidInput(
                     f"{item.name}={short(written(given))} would not vary; add {item.name} to axes={'+'.join(self.axes)}"
                 )
+        if self.seeds > LARGEST:
+            raise InvalidInput(f"seeds={self.seeds} must be at most {LARGEST}")
         self.grid()
 
     def grid(self) -> Grid:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from sharpbench.cohorts.grid import LARGEST
 from sharpbench.datasets.data import Dataset
 from sharpbench.errors import InvalidInput
 from sharpbench.hyperparameter import check_fields
@@ -44,6 +45,8 @@ class LabelNoise(Cohort):
         for name, value, least in (("ratios", self.ratios, 2), ("seeds", self.seeds, 1)):
             if value < least:
                 raise InvalidInput(f"{name}={value} must be at least {least}")
+        if self.ratios * self.seeds > LARGEST:
+            raise InvalidInput(f"ratios={self.ratios} times seeds={self.seeds} must be at most {LARGEST} networks")
 
     def recipes(self, models: Sequence[Model], dataset: Dataset) -> tuple[Recipe, ...]:
         """See Cohort.recipes."""

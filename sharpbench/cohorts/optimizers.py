@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from sharpbench.cohorts.grid import Axis, Grid
+from sharpbench.cohorts.grid import LARGEST, Axis, Grid
 from sharpbench.datasets.data import Dataset
 from sharpbench.errors import InvalidInput
 from sharpbench.hyperparameter import check_fields
@@ -43,6 +43,8 @@ class Optimizers(Cohort):
         check_fields(self, kind="cohort")
         if self.seeds < 1:
             raise InvalidInput(f"seeds={self.seeds} must be at least 1")
+        if self.seeds > LARGEST:
+            raise InvalidInput(f"seeds={self.seeds} must be at most {LARGEST}")
         if not self.factors or not all(factor > 0 for factor in self.factors):
             raise InvalidInput(f"factors={'+'.join(map(str, self.factors))} must be above 0")
         self._grid()

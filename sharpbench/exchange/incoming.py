@@ -23,6 +23,8 @@ from sharpbench.selection import Inner
 from sharpbench.version import __version__
 from sharpbench.zoo import FORMAT, Origin, Zoo
 
+ROUNDING = 1e-9
+
 
 @dataclass(frozen=True, slots=True)
 class Imported:
@@ -142,7 +144,24 @@ def _truth(row: object) -> dict[str, Any]:
             raise InvalidInput(f"truth lacks '{name}'; it is of another version of sharpbench")
         if wrong := fault(row[name], hints[name]):
             raise InvalidInput(f"truth: {name}={short(str(row[name]))} {wrong}")
+    if wrong := _inconsistent(Truth(**row)):
+        raise InvalidInput(f"truth: {wrong}; do not trust it")
     return dict(row)
+
+
+def _inconsistent(truth: Truth) -> str:
+    """What cannot be so in any network, '' where all can."""
+    for name in ("train_accuracy", "test_accuracy"):
+        if not 0 <= getattr(truth, name) <= 1:
+            return f"{name}={getattr(truth, name)} is not from 0 to 1"
+    if abs(truth.train_accuracy - truth.test_accuracy - truth.gap) > ROUNDING:
+        return f"gap={truth.gap} is not training less test accuracy"
+    for name in ("steps", "epochs", "seconds"):
+        if getattr(truth, name) < 0:
+            return f"{name}={getattr(truth, name)} is below 0"
+    if truth.fitted and truth.diverged:
+        return "a network that diverged is said to be fitted"
+    return ""
 
 
 def _regular(path: Path) -> None:

@@ -49,6 +49,7 @@ def export(zoo: Zoo, entries: Sequence[Entry], folder: Path, *, command: str) ->
     command: the words that repeat it, for the table. Raises InvalidInput for a folder that holds something, for
     no entries, and for one that is damaged or does not say what it came of.
     """
+    folder = folder.resolve()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InvalidInput(f"'{folder}' is there already and not empty; name a new folder")
     if not entries:

@@ -18,7 +18,8 @@ class SamPa(Sam):
     """The ascent follows the gradient at y, where a step of SGD with the gradient at the previous y leads.
 
     above_t = theta_t + rho g(y_t) / |g(y_t)|; y_(t+1) = theta_t - rate g(y_t);
-    theta_(t+1) = theta_t - rate ((1 - weight) g(above_t) + weight g(y_(t+1))), y_0 = theta_0.
+    theta_(t+1) = theta_t - rate ((1 - weight) g(above_t) + weight g(y_(t+1))). The first batch is a step of SGD from
+    theta_0, to where theta_1 and y_1 are.
     As in the authors' code both steps have momentum and weight decay, g(above_t) is of the batch of y_t and
     g(y_(t+1)) of the next. Here each batch gives the second of one step and then the first of the next: the same
     parameters, two gradients a batch. The loss of a batch, and running statistics (batch norm), are those at y.

@@ -6,7 +6,6 @@ Where a cohort varies fields of the model (width, depth), the model is the one t
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from sharpbench.contract import Scalar
+from sharpbench.contract import Scalar, is_finite
 from sharpbench.record import Record
 
 if TYPE_CHECKING:
@@ -128,7 +127,7 @@ def cells(networks: Sequence[Network]) -> NDArray[np.intp]:
 
 def finite(value: Scalar) -> float | None:
     """`value` as a float, None unless it is a finite number."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not is_finite(value):
         return None
     return float(value)
 

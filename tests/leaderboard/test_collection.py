@@ -66,6 +66,7 @@ def changed(results: Path, line: int, edit: Callable[[dict[str, Any]], object]) 
     path.write_text("\n".join(lines) + "\n")
 
 
+READS = "this version reads 1 to 3"
 EDITS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "recipe": (lambda row: row["recipe"].update(seed=77), "the key does not fit the content"),
     "configuration": (lambda row: row["configuration"].update(of="x"), "the key does not fit the content"),
@@ -79,8 +80,18 @@ EDITS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "label": (lambda row: row.update(label="good"), "label 'good' is none of measure 'noisy'"),
     "longer": (lambda row: row.update(label="noisy-too"), "label 'noisy-too' is none of measure 'noisy'"),
     "tests": (lambda row: row["data"].update(test_examples=9), "'test_examples' of this network is 9, but 1000 at"),
-    "newer": (lambda row: row.update(schema=3), "record schema 3, this version reads 2; install a newer sharpbench"),
-    "older": (lambda row: row.update(schema=1), "record schema 1, this version reads 2; use the version that wrote it"),
+    "newer": (
+        lambda row: row.update(schema=4),
+        f"record schema 4, {READS}; install a newer sharpbench",
+    ),
+    "odd": (
+        lambda row: row.update(schema=0),
+        f"record schema 0, {READS}; use the version that wrote it",
+    ),
+    "older": (
+        lambda row: row.update(schema=1),
+        "record schema 1 has no invariance; delete the line",
+    ),
     "unknown": (lambda row: row.update(more=1), "missing or unknown fields: more"),
     "NaN": (lambda row: row.update(value=float("nan")), "not a JSON record .NaN is no number."),
     "infinite": (lambda row: row["parts"].update(a=float("inf")), "not a JSON record .Infinity is no number."),
