@@ -108,15 +108,16 @@ def test_a_replay_from_scratch_is_resumed_and_written_again_alike(
     assert {record.status for record in records} == {"ok"}
     first = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     assert set(first) == {
-        "records.jsonl", "REPLAY.md", "accuracy.svg", "accuracy.png", "sharpness.svg", "sharpness.png",
+        "records.jsonl", "state.json", "REPLAY.md", "accuracy.svg", "accuracy.png", "sharpness.svg", "sharpness.png",
     }  # fmt: skip
+    written = first.keys() - {"records.jsonl", "state.json"}  # the last says when
     lines = (tmp_path / "out" / "records.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     (tmp_path / "out" / "records.jsonl").write_text("".join(lines[:20]) + lines[20][:50], encoding="utf-8")
-    for name in first.keys() - {"records.jsonl"}:
+    for name in written:
         (tmp_path / "out" / name).unlink()
     assert run(tmp_path) == 0  # the networks are in the zoo, 16 cells are measured anew
     assert len(list(iterate_records(tmp_path / "out" / "records.jsonl"))) == 36
-    for name in first.keys() - {"records.jsonl"}:
+    for name in written:
         assert (tmp_path / "out" / name).read_bytes() == first[name], name
     assert "cut off a torn last line" in capsys.readouterr().err
 
