@@ -28,9 +28,8 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from sharpbench.curvature import exact_diagonal, exact_traces, predicted_bytes
+from sharpbench.curvature import exact_diagonal, exact_traces, per_example_traces, predicted_bytes
 from sharpbench.models import PAPER
-from sharpbench.replays.per_example import per_example_traces
 from sharpbench.subject import Subject
 
 C = 10

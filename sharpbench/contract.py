@@ -52,6 +52,10 @@ Dependence = Literal["dataset-size", "micro-batches"]
 (duplicating the data set changes it), and how they are split into micro-batches."""
 
 
+Quantity = Literal["trace", "top-eigenvalue"]
+"""Of the Hessian of the mean loss: what `sharpbench compare` sets the measures that compute it side by side by."""
+
+
 class NotApplicable(Exception):
     """Raised by a measure that has no value for a subject; the message says why. The one way to skip."""
 
@@ -109,6 +113,9 @@ class Measure(ABC):
         cost: of one call, in gradients (one forward and backward pass over all examples).
         bibtex: the entry, or entries, to cite.
     The last five are for `sharpbench info` and the generated pages; '' leaves them unsaid.
+        quantity: what the value is, where other measures compute, or estimate, the same; `sharpbench compare` sets
+            them side by side. A matrix that agrees with the Hessian on some networks alone is no obstacle.
+        contests: the hyperparameters, as they stand between brackets, with which the measure takes part there.
     Fields of the subclass are its hyperparameters: `name[field=value]` on the command line. Values that are not of
     their annotations raise InvalidInput before the `__post_init__` of the subclass, which checks their bounds.
     """
@@ -124,6 +131,8 @@ class Measure(ABC):
     included: ClassVar[str] = ""
     cost: ClassVar[str] = ""
     bibtex: ClassVar[str] = ""
+    quantity: ClassVar[Quantity | None] = None
+    contests: ClassVar[tuple[str, ...]] = ("",)
 
     def __init_subclass__(cls) -> None:
         """A `__post_init__` of the subclass's own follows the check of the annotations, which it would replace."""
@@ -151,3 +160,7 @@ class Measure(ABC):
     @abstractmethod
     def invariances(self) -> frozenset[Invariance]:
         """The rewrites that leave the value unchanged; may depend on the hyperparameters."""
+
+    def diagonal_entries(self, subject: Subject, *, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        """The diagonal of the matrix whose trace the value is, by parameter and shaped like it; optional."""
+        raise NotApplicable(f"{self.name} has no diagonal")

@@ -28,6 +28,7 @@ from sharpbench.curvature.linear import LinearLayer, linear_layer
 from sharpbench.curvature.neighbourhood import check_worst_case, reference_one_step, worst_case
 from sharpbench.curvature.output import output_root
 from sharpbench.curvature.paths import Affine, chain, path_sum
+from sharpbench.curvature.per_example import per_example_traces
 from sharpbench.curvature.products import ggnvp, hvp
 from sharpbench.curvature.projection import hutchpp_squared_norm, hutchpp_trace, xtrace
 from sharpbench.curvature.pullback import exact_diagonal, exact_traces, predicted_bytes
@@ -88,6 +89,7 @@ __all__ = [
     "mean_of",
     "output_root",
     "path_sum",
+    "per_example_traces",
     "predicted_bytes",
     "reference_diagonal",
     "reference_eigenvalue",

@@ -10,9 +10,8 @@ from typing import ClassVar
 
 import torch
 
-from sharpbench.curvature import exact_diagonal, exact_traces
+from sharpbench.curvature import exact_diagonal, exact_traces, per_example_traces
 from sharpbench.replays.naive import naive_entries
-from sharpbench.replays.per_example import per_example_traces
 from sharpbench.replays.study import Place, Row, Study
 from sharpbench.replays.trained import Trained, trained
 

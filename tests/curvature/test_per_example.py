@@ -7,10 +7,9 @@ import torch
 from torch import nn
 
 from sharpbench import Subject
-from sharpbench.curvature import exact_traces, reference_diagonal
+from sharpbench.curvature import exact_traces, per_example_traces, reference_diagonal
 from sharpbench.errors import InvalidInput
 from sharpbench.replays.naive import naive_entries
-from sharpbench.replays.per_example import per_example_traces
 
 
 def perceptron(bias: bool) -> nn.Module:
