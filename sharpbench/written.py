@@ -41,6 +41,7 @@ class _Definition(TorchFunctionMode):
 def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
     """g v / |v|, the norm over all dimensions but `dim`; over all of them with dim = -1."""
     if dim == -1:
-        return v * (g / torch.linalg.vector_norm(v.flatten()))
-    norms = torch.linalg.vector_norm(v.movedim(dim, 0).reshape(v.shape[dim], -1), dim=1)
+        norm: Tensor = torch.linalg.vector_norm(v.flatten())
+        return v * (g / norm)
+    norms: Tensor = torch.linalg.vector_norm(v.movedim(dim, 0).reshape(v.shape[dim], -1), dim=1)
     return v * (g / norms.view([-1 if each == dim % v.ndim else 1 for each in range(v.ndim)]))
