@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 import torch
 
 from sharpbench.contract import Estimate, Measure, NotApplicable
-from sharpbench.errors import InvalidInput, one_line
+from sharpbench.errors import InvalidInput, cut
 from sharpbench.evaluation import measure
 from sharpbench.invariance import changes
-from sharpbench.record import Record, Status
+from sharpbench.record import LONGEST_CAUSE, Record, Status
 from sharpbench.subject import Subject
 from sharpbench.timing import cost
 
@@ -52,7 +52,7 @@ def lost(blank: Record, error: BaseException) -> Record:
 
 def fate(error: BaseException) -> tuple[Status, str]:
     """The status of a measure that raised `error`, and its reason in a line."""
-    text = one_line(" ".join(str(error).split()))[:2000]
+    text = cut(" ".join(str(error).split()), LONGEST_CAUSE)
     match error:
         case NotApplicable():
             return "skipped", text
@@ -63,7 +63,7 @@ def fate(error: BaseException) -> tuple[Status, str]:
         case InvalidInput():
             return "failed", text
         case _:
-            return "failed", f"{type(error).__name__}: {text}"
+            return "failed", cut(f"{type(error).__name__}: {text}", LONGEST_CAUSE)
 
 
 def _with_estimate(record: Record, estimate: Estimate, shared_seconds: float) -> Record:

@@ -28,6 +28,8 @@ RECORDS = "records.jsonl"
 Status = Literal["ok", "failed", "skipped", "timeout", "oom"]
 Scalars = Mapping[str, Scalar]
 BLOCK = 2**16
+LONGEST_REASON, LONGEST_CAUSE = 2000, 1900
+"""Characters of a reason, and of what was raised; the difference is for what engines say behind it."""
 REPEATED = ("configuration", "recipe", "truth", "data", "environment")
 """The fields of which many records hold the same."""
 KEY = re.compile(rb'\{"key":"([0-9a-zA-Z]+)",')

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Mapping
 
 from sharpbench.contract import Scalar
 from sharpbench.errors import InvalidInput, short
-from sharpbench.record import Record
+from sharpbench.record import LONGEST_REASON, Record
 from sharpbench.submissions.manifest import HASH, MEASURE
 
 DEVICES, PRECISIONS = ("cpu", "cuda"), ("float32", "float64")
 WORD = re.compile(r"[A-Za-z0-9 ._:+=,\[\]-]{1,300}")
 """Names with their fields, as the command line takes them: no mark of Markdown, HTML, shells or paths."""
-LONGEST = {"reason": 2000, "oracle": 100, "time": 40}
+LONGEST = {"reason": LONGEST_REASON, "oracle": 100, "time": 40}
 ENTRIES, KEY, TEXT = 20_000, 200, 1000
 """Of a mapping of a record: entries, characters of a key, characters of a text."""
 TRUTH = {

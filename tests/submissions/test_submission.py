@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from sharpbench import InvalidInput, Record
+from sharpbench.appraisal import fate
+from sharpbench.record import LONGEST_CAUSE
 from sharpbench.submissions import packed, read
 from sharpbench.submissions.manifest import check_name
 from sharpbench.version import __version__
@@ -181,6 +183,17 @@ def test_a_record_that_no_board_takes_or_that_could_do_harm_is_refused_with_its_
     assert "\n" not in str(raised.value)
     assert len(str(raised.value)) < 400
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_longest_reason_that_a_run_gives_is_one_that_a_submission_holds(
+    text: str, records: tuple[Record, ...], tmp_path: Path
+) -> None:
+    """The head holds the type, the end says that more was there."""
+    status, reason = fate(RuntimeError("x" * 5000))
+    assert (len(reason), reason[:15], reason[-4:]) == (LONGEST_CAUSE, "RuntimeError: x", "x...")
+    behind = f"{reason}; --memory-limit is 1023.9 GiB, 20 times"
+    failed = replace(records[0], status=status, reason=behind, value=None, stderr=None, low=None, high=None)
+    assert read(forged(text, tmp_path, [failed])).records[0].reason == behind
 
 
 def test_links_and_pipes_are_no_submission(text: str, tmp_path: Path) -> None:
