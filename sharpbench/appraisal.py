@@ -96,11 +96,18 @@ def _with_cost(record: Record, chosen: Measure, subject: Subject) -> Record:
 
 
 def _with_oracle(record: Record, chosen: Measure, doubled: Subject) -> Record:
-    """The oracle is asked in float64, at the same weights."""
+    exact, by = oracle(chosen, doubled)
+    return record if exact is None else replace(record, exact=exact, oracle=by)
+
+
+def oracle(chosen: Measure, doubled: Subject) -> tuple[float | None, str]:
+    """What the value should be, None where the measure has no oracle, and how that is found.
+
+    The oracle is asked in float64, at the same weights. Raises what the measure raises, and ValueError for a value that
+    is not finite.
+    """
     exact = chosen.exact(doubled)
-    if exact is None:
-        return record
-    if not math.isfinite(exact):
+    if exact is not None and not math.isfinite(exact):
         raise ValueError(f"the oracle of '{chosen.name}' returns {exact}")
     rounding_alone = chosen.oracle_limit is not None and doubled.size > chosen.oracle_limit
-    return replace(record, exact=exact, oracle="float64 engine" if rounding_alone else "definition")
+    return exact, "float64 engine" if rounding_alone else "definition"

@@ -27,7 +27,7 @@ def files(leaderboard: Leaderboard) -> dict[str, str]:
         "exactness.md": exactness.page(leaderboard),
         "speed.md": speed.page(leaderboard),
         "invariance.md": invariance.page(leaderboard),
-        **({entries.PAGE: entries.page(leaderboard.entries)} if leaderboard.entries else {}),
+        **({entries.PAGE: entries.page(leaderboard.submitted)} if leaderboard.submitted != entries.NOTHING else {}),
         **{f"{MEASURES}/{page_of(name)}.md": measure.page(leaderboard, name) for name in leaderboard.measures},
     }
     texts = {address: f"{NOTICE}\n{body(page)}" for address, page in pages.items()}

@@ -12,11 +12,12 @@ import pytest
 from sharpbench.errors import InvalidInput
 from sharpbench.leaderboard.board import Leaderboard, leaderboard
 from sharpbench.leaderboard.collection import read
-from sharpbench.leaderboard.entries import Entry, entries
+from sharpbench.leaderboard.entries import Entry, Submitted
+from sharpbench.leaderboard.entries import submitted as entries
 from sharpbench.leaderboard.publication import files
 from sharpbench.leaderboard.site import site
 from sharpbench.record import Record
-from sharpbench.submissions import Finding, Manifest, Verdict, append, verdicts_path, written
+from sharpbench.submissions import Finding, Manifest, Verdict, append, claim, verdicts_path, written
 from sharpbench.submissions import read as read_submission
 from sharpbench.submissions.submission import digest
 
@@ -34,7 +35,7 @@ def _no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
 def submitted(tmp_path: Path, make: Make, seal: Callable[..., Record]) -> Callable[..., Path]:
     """A function that writes a submission of fake records of `measures`."""
 
-    def write(name: str, measures: Sequence[str] = ("good", "alien"), **texts: str) -> Path:
+    def write(name: str, measures: Sequence[str] = ("good", "alien"), *, model: str = "theirs", **texts: str) -> Path:
         records = [
             seal(
                 replace(
@@ -44,7 +45,7 @@ def submitted(tmp_path: Path, make: Make, seal: Callable[..., Record]) -> Callab
                     data={**record.data, "population": record.recipe["model"], "design": "designed"},
                 )
             )
-            for record in make(measures=measures, model="theirs")
+            for record in make(measures=measures, model=model)
         ]
         manifest = Manifest(
             name=name,
@@ -67,7 +68,17 @@ def judged(path: Path, label: str, outcome: Any, **values: Any) -> None:
     submission = read_submission(path)
     record = next(record for record in submission.records if record.label == label)
     numbers = {"claimed": record.value, "found": (record.value or 0) + 3.0, "bound": 0.5, **values}
-    finding = Finding(key=record.key, label=label, network="a network", what="value", outcome=outcome, **numbers)
+    finding = Finding(
+        key=record.key,
+        claim=claim.of_cell(record),
+        place=claim.place_of_cell(record),
+        label=label,
+        network="a network",
+        population=claim.population(record),
+        what="value",
+        outcome=outcome,
+        **numbers,
+    )
     verdict = Verdict(
         name=submission.manifest.name,
         sha256=submission.sha256,
@@ -80,8 +91,8 @@ def judged(path: Path, label: str, outcome: Any, **values: Any) -> None:
     append(verdicts_path(path), verdict)
 
 
-def published(results: Path, found: Sequence[Entry]) -> Leaderboard:
-    return leaderboard(read(results), entries=found)
+def published(results: Path, found: Submitted) -> Leaderboard:
+    return leaderboard(read(results), submitted=found)
 
 
 def test_entries_stand_on_a_page_of_their_own_with_their_states(
@@ -89,7 +100,7 @@ def test_entries_stand_on_a_page_of_their_own_with_their_states(
 ) -> None:
     agreed = submitted("agreed", author="A. U. Thor", url="https://a.example/x")
     judged(agreed, "good", "agrees")
-    submitted("silent", ("good",))
+    submitted("silent", ("good",), model="others")
     pages = files(published(results, entries(tmp_path / "submissions")))
     page = pages["submissions.md"]
     assert "| agreed     | A. U. Thor |        2 |       15 | verified | 1 of 30  | 2026-11-21" in page
@@ -118,8 +129,8 @@ def test_a_measure_keeps_its_worst_refutation_and_refuted_values_of_known_measur
     key = next(record for record in read_submission(worse).records if record.label == "good").key
     assert f"--cell {key[:16]}`" in lines[0]
     theirs = {board.title: [score.label for score in board.measured] for board in board.boards}
-    assert theirs["wrong: theirs on digits"] == ["alien"]
-    assert theirs["worse: theirs on digits"] == ["alien"]
+    assert theirs["wrong (submitted): theirs on digits"] == ["alien"]
+    assert theirs["worse (submitted): theirs on digits"] == ["alien"]
     assert "[alien](measures/alien.md) (refuted)" in pages["README.md"]
     assert "refuted" in site(board)["index.html"]
 
@@ -144,7 +155,7 @@ def test_what_is_no_submission_is_refused_with_its_file(
     results: Path, submitted: Callable[..., Path], tmp_path: Path
 ) -> None:
     folder = tmp_path / "submissions"
-    assert entries(folder) == ()
+    assert entries(folder) == Submitted()
     path = submitted("mine")
     for name in ("x.txt", "gone.verdicts.jsonl", "x.jsonl"):
         (folder / name).write_text("x\n")
@@ -156,7 +167,7 @@ def test_what_is_no_submission_is_refused_with_its_file(
         entries(folder)
     (folder / "x.jsonl").unlink()
     with pytest.raises(InvalidInput, match="submission 'first' has the name of a published collection"):
-        published(results, [replace_name(entries(folder)[0], "first")])
+        published(results, Submitted((replace_name(entries(folder).entries[0], "first"),)))
     records = read_submission(path).records
     forged = [replace(records[0], key="0" * 64), *records[1:]]
     manifest = replace(read_submission(path).manifest, sha256=digest(forged))
