@@ -14,6 +14,7 @@ from sharpbench.leaderboard.board import Leaderboard, leaderboard
 from sharpbench.leaderboard.collection import read
 from sharpbench.leaderboard.entries import Entry, Submitted
 from sharpbench.leaderboard.entries import submitted as entries
+from sharpbench.leaderboard.headline import lines, summary
 from sharpbench.leaderboard.publication import files
 from sharpbench.leaderboard.site import site
 from sharpbench.record import Record
@@ -133,6 +134,95 @@ def test_a_measure_keeps_its_worst_refutation_and_refuted_values_of_known_measur
     assert theirs["worse (submitted): theirs on digits"] == ["alien"]
     assert "[alien](measures/alien.md) (refuted)" in pages["README.md"]
     assert "refuted" in site(board)["index.html"]
+
+
+def test_what_others_claim_enters_no_summary_of_what_we_measured(
+    results: Path, submitted: Callable[..., Path], tmp_path: Path
+) -> None:
+    """A forged entry in which our measure is perfect, free, exact and invariant changes no number of its row."""
+    own = leaderboard(read(results))
+    path = submitted("rosy")
+    found = read_submission(path)
+    rosy = [
+        replace(
+            record,
+            value=float(str(record.truth["gap"])),
+            gradients=1e-3,
+            exact=float(str(record.truth["gap"])),
+            invariance={"layer": 1.0, "unit": 1.0},
+            low=0.0,
+            high=1.0,
+            stderr=0.1,
+        )
+        for record in found.records
+    ]
+    path.write_text(written(replace(found.manifest, sha256=digest(rosy)), rosy))
+    both = published(results, entries(tmp_path / "submissions"))
+    before, after = ({row.name: row for row in lines(board)} for board in (own, both))
+    assert [name for name in after if name in before] == list(before)
+    for name, row in before.items():
+        assert after[name].median == row.median
+        assert summary(after[name].counted) == summary(row.counted)
+        assert after[name].mark is None
+    assert (after["alien"].mark, after["alien"].median) == ("claimed", 1.0)
+    pages = files(both)
+    (line,) = [line for line in pages["README.md"].splitlines() if line.startswith("| [good](")]
+    assert "claimed" in line
+    assert (
+        "rosy (submitted)"
+        in pages["README.md"].splitlines()[
+            next(number for number, text in enumerate(pages["README.md"].splitlines()) if text.startswith("| measure"))
+        ]
+    )
+    assert "| [good](measures/good.md) (claimed)" in pages["correlation.md"]
+    assert "nobody can verify them" in pages["speed.md"]
+    assert "Submitted: 0 of 30 values of oracles in this entry" in pages["exactness.md"]
+    stated = pages["exactness.md"].partition("Stated intervals")[2]
+    assert "alien" in stated
+    assert "[good]" not in stated  # ours states none
+    assert "rosy (submitted)" in site(both)["index.html"]
+
+
+def test_an_entry_that_copies_another_stands_and_falls_with_it(
+    results: Path, submitted: Callable[..., Path], tmp_path: Path
+) -> None:
+    one, copy = submitted("one"), submitted("copy", note="all mine")
+    judged(one, "alien", "differs")
+    found = entries(tmp_path / "submissions")
+    assert [(each.name, each.standing.state) for each in found.entries] == [("copy", "refuted"), ("one", "refuted")]
+    page = files(published(results, found))["submissions.md"]
+    assert "- 30 values are the same to the last digit in one\n" in page
+    record = read_submission(copy).records[1]
+    other = [replace(each, value=7.0) if each == record else each for each in read_submission(copy).records]
+    copy.write_text(written(replace(read_submission(copy).manifest, sha256=digest(other)), other))
+    page = files(published(results, entries(tmp_path / "submissions")))["submissions.md"]
+    assert "- 29 values are the same to the last digit in one\n" in page
+    assert "- 1 values are others in one, of the same cells on the same networks\n" in page
+
+
+def test_a_refutation_outlives_its_file_and_shows_where_the_measure_is_claimed_again(
+    results: Path, submitted: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = submitted("mine")
+    judged(path, "alien", "differs")
+    honest = read_submission(path)
+    other = [replace(each, value=(each.value or 0) * 1.01) for each in honest.records]
+    path.write_text(written(replace(honest.manifest, sha256=digest(other)), other))
+    folder = tmp_path / "submissions"
+    pages = files(published(results, entries(folder)))
+    assert "[alien](measures/alien.md) (refuted before)" in pages["README.md"]
+    assert "| mine       | -   |        2 |       15 | refuted before |" in pages["submissions.md"]
+    assert "## Refuted before" in pages["submissions.md"]
+    assert "- alien, refuted before in mine on a network: " in pages["measures/alien.md"]
+    path.unlink()
+    assert entries(folder).entries == ()
+    pages = files(published(results, entries(folder)))
+    assert "- alien, refuted before in mine on a network: " in pages["submissions.md"]
+    path.write_text(written(replace(honest.manifest, sha256=digest(other)), other))
+    judged(path, "alien", "agrees", found=other[1].value)
+    pages = files(published(results, entries(folder)))
+    assert "Refuted before" not in pages["submissions.md"]
+    assert "[alien](measures/alien.md) (verified)" in pages["README.md"]
 
 
 def test_words_of_strangers_do_no_harm(results: Path, submitted: Callable[..., Path], tmp_path: Path) -> None:
