@@ -150,6 +150,16 @@ def test_a_pull_request_may_withdraw_a_submission_and_its_verdicts_stay(reposito
     assert (status, "is removed, put it back" in told, "leave this file out" in told) == (1, True, True), told
 
 
+def test_a_name_that_the_workflow_needs_is_not_given_away(repository: Repository) -> None:
+    repository.submit("ci", 0)
+    repository.submit("old", 0)
+    repository.write("submissions/old.jsonl", "another")
+    repository.commit("a name of ours")
+    status, told = repository.step("verify", repository.base)
+    assert (status, "collection of this workflow's own" in told, "is this its author?" in told) == (1, True, True), told
+    assert "1 submissions are new or changed." in told
+
+
 @pytest.mark.parametrize(
     ("ends", "fails", "said"),
     [

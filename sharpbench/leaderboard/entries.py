@@ -15,7 +15,7 @@ from sharpbench.leaderboard.integrity import Witness
 from sharpbench.report.markup import cell, table
 from sharpbench.report.page import Page, Section
 from sharpbench.report.text import error
-from sharpbench.submissions.claim import contradict, population
+from sharpbench.submissions.claim import contradict, family, population
 from sharpbench.submissions.manifest import SUFFIX
 from sharpbench.submissions.standing import Past, Refutation, Standing, past, standing
 from sharpbench.submissions.submission import Submission, read
@@ -45,8 +45,8 @@ BEFORE = (
 class Entry:
     """A submission and its standing.
 
-    doubts: labels and populations where a refutation of other claims is not answered. others: name of another entry ->
-    how many of the cells here have the same value there, and how many another one on the same network.
+    doubts: labels and families of populations where a refutation of other claims is not answered. others: name of
+    another entry -> how many of the cells here have the same value there, and how many another one on the same network.
     """
 
     submission: Submission
@@ -62,7 +62,7 @@ class Entry:
     def state(self, label: str, population: str) -> str:
         """Of STATES: where a measure of it stands on a population, 'model on data set'."""
         state = self.standing.measures.get(label, "claimed")
-        return "refuted before" if state == "claimed" and (label, population) in self.doubts else state
+        return "refuted before" if state == "claimed" and (label, family(population)) in self.doubts else state
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def submitted(folder: Path) -> Submitted:
     verdicts = [verdict for of_one in verdicts_in(folder).values() for verdict in of_one]
     submissions = [_submission(path) for path in paths if not path.name.endswith(VERDICTS)]
     before = past(submissions, verdicts)
-    doubts = frozenset((each.label, each.population) for each in before)
+    doubts = frozenset((each.label, family(each.population)) for each in before)
     return Submitted(
         tuple(Entry(each, standing(each, verdicts), doubts, dict(_others(each, submissions))) for each in submissions),
         before,
@@ -184,7 +184,7 @@ def _table(found: Sequence[Entry]) -> Markup:
 
 
 def _doubted(entry: Entry) -> bool:
-    return any((record.label, population(record)) in entry.doubts for record in entry.submission.records)
+    return any((record.label, family(population(record))) in entry.doubts for record in entry.submission.records)
 
 
 def _told(entry: Entry) -> Iterator[str]:

@@ -47,6 +47,12 @@ def population(record: Record) -> str:
     return f"{record.data.get('population')} on {record.recipe.get('dataset')}"
 
 
+def family(population: str) -> str:
+    """The population without the fields of its model: the name under which it was run is the submitter's to choose."""
+    model, _, dataset = population.rpartition(" on ")
+    return f"{model.partition('[')[0]} on {dataset}"
+
+
 def contradict(one: Record, other: Record) -> bool:
     """Whether two records of a cell state other values of one network, by more than rounding."""
     if of_network(one) != of_network(other) or one.value is None or other.value is None:

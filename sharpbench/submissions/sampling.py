@@ -29,7 +29,7 @@ def draw(
     doubted: places of cells and networks that were refuted before, under whatever claim; cells there make up to half
     of the sample. Of every other measure, as the seed decides, a cell that says how exact or invariant it is comes
     first: there are few of them. A measure of which nothing means anything here is not drawn from, but named with the
-    reason of one of its records.
+    reason of one of its records, of at most so many such measures: a verdict stays small.
     """
     drawing = random.Random(seed)
     records = [record for record in submission.records if record.status == "ok"]
@@ -48,7 +48,7 @@ def draw(
     again = [cell for cell in ordered if not doubted.isdisjoint(places(cell.record))] if doubted else []
     chosen = {cell.record.key: cell for cell in [*again[: (sample + 1) // 2], *ordered]}
     nothing = [pair for label, pair in unknown.items() if not piles.get(label)]
-    return Drawn(tuple(chosen.values())[:sample], tuple(nothing))
+    return Drawn(tuple(chosen.values())[:sample], tuple(nothing[:sample]))
 
 
 def places(record: Record) -> set[str]:

@@ -29,6 +29,8 @@ TRUTH = {
     "steps": (int,),
 }
 """What a record with a value says of its network, and of which type."""
+FURTHER = {"test_loss": (int, float, type(None)), "epochs": (int,), "diverged": (bool,)}
+"""What it may say besides."""
 
 
 def check(record: Record) -> None:
@@ -102,7 +104,7 @@ def _check_numbers(record: Record) -> None:
 
 
 def _check_truth(truth: Mapping[str, Scalar]) -> None:
-    for name, types in TRUTH.items():
+    for name, types in {**TRUTH, **{name: FURTHER[name] for name in FURTHER if name in truth}}.items():
         value = truth.get(name)
         if name not in truth or not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
             raise InvalidInput(

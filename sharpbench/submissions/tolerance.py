@@ -81,7 +81,8 @@ def truth_bounds(
     claimed: Mapping[str, Scalar], found: Mapping[str, Scalar], *, train: int, test: int
 ) -> dict[str, float]:
     """The largest difference of each number of the truth that both hold, beside those that tell networks apart."""
-    loss = max((abs(float(value)) for truth in (claimed, found) if (value := truth.get("test_loss"))), default=0.0)
+    losses = [value for truth in (claimed, found) if isinstance(value := truth.get("test_loss"), int | float)]
+    loss = max(map(abs, losses), default=0.0)
     bounds = {"train_accuracy": FLIPS / train, "test_accuracy": FLIPS / test, "test_loss": RETRAINED * loss}
     return {name: bound for name, bound in {**bounds, "epochs": 0, "diverged": 0}.items() if name in claimed}
 

@@ -166,6 +166,12 @@ def test_a_gap_that_nobody_claims_any_more_is_answered_by_the_network(submission
     assert past([submission], [wrong, verdict(submission, finding(first, "agrees", what="gap"))]) == ()
 
 
+def test_a_population_under_another_name_is_of_the_same_family() -> None:
+    for name in ("small-mlp", "small-mlp[width=40]", "small-mlp[width=3,depth=2]"):
+        assert claim.family(f"{name} on digits") == "small-mlp on digits"
+    assert claim.family("timm:test_vit[size=32] on mnist") == "timm:test_vit on mnist"
+
+
 def test_verdicts_of_a_folder_are_by_the_name_of_their_file(submission: Submission, tmp_path: Path) -> None:
     said = verdict(submission, finding(submission.records[0], "agrees"))
     append(tmp_path / "honest.verdicts.jsonl", said)

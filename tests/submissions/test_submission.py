@@ -167,6 +167,9 @@ def test_lines_that_were_changed_cut_repeated_or_are_of_another_version_are_refu
         ({"data": {"population": "mlp"}}, "population 'mlp' is not one of model 'small-mlp'"),
         ({"data": {"design": "chosen"}}, "design 'chosen' is none of designed, random"),
         ({"data": {"position": -1}}, "position -1 is no place"),
+        ({"truth": {"test_loss": "x"}}, "truth.test_loss is 'x'"),
+        ({"truth": {"epochs": 1.5}}, "truth.epochs is 1.5"),
+        ({"truth": {"diverged": 0}}, "truth.diverged is 0"),
         ({"truth": {"fitted": False}}, "neither fitted nor diverged after"),
         ({"recipe": {"target_loss": 1e-9}}, "fitted with train_loss"),
         ({"truth": {"train_accuracy": 0.5, "gap": 0.5, "test_accuracy": 0.0}}, "fitted with train_accuracy 0.5"),
@@ -211,6 +214,21 @@ def test_a_record_that_no_board_takes_or_that_could_do_harm_is_refused_with_its_
     assert "\n" not in str(raised.value)
     assert len(str(raised.value)) < 400
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("what", ["networks", "measures with their hyperparameters", "populations"])
+def test_what_no_board_could_be_made_of_is_refused(
+    what: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = {"networks": 4, "measures with their hyperparameters": 3, "populations": 1}
+    path = forged(text, tmp_path)
+    monkeypatch.setattr("sharpbench.submissions.submission.MOST", held)
+    assert len(read(path).records) == 12
+    monkeypatch.setitem(held, what, held[what] - 1)
+    with pytest.raises(
+        InvalidInput, match=f":1: {held[what] + 1} {what}, where {held[what]} are the most; submit them in"
+    ):
+        read(path)
 
 
 def test_the_longest_reason_that_a_run_gives_is_one_that_a_submission_holds(
