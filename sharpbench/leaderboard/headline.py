@@ -10,8 +10,8 @@ from markupsafe import Markup
 
 from sharpbench.leaderboard.board import Board, Leaderboard, counted
 from sharpbench.leaderboard.entries import NOTHING
-from sharpbench.leaderboard.entries import PAGE as ENTRIES
 from sharpbench.leaderboard.naming import link
+from sharpbench.leaderboard.submissions import PAGE as ENTRIES
 from sharpbench.report.baselines import BASELINES
 from sharpbench.report.markup import cell, table
 from sharpbench.report.page import Page, Section

@@ -8,8 +8,8 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from sharpbench.leaderboard.board import Board, Leaderboard
-from sharpbench.leaderboard.entries import section as submissions
 from sharpbench.leaderboard.naming import PLOTS, page_of
+from sharpbench.leaderboard.submissions import section as submissions
 from sharpbench.report.figure import drawable
 from sharpbench.report.markdown import REASONS_SHOWN, errors
 from sharpbench.report.markup import cell, table
