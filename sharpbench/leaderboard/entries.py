@@ -10,7 +10,7 @@ from pathlib import Path
 from sharpbench.errors import InvalidInput
 from sharpbench.leaderboard.collection import Collection
 from sharpbench.leaderboard.integrity import Witness
-from sharpbench.submissions.claim import contradict, family
+from sharpbench.submissions.claim import contradict, family, population
 from sharpbench.submissions.manifest import SUFFIX
 from sharpbench.submissions.standing import Past, Standing, past, standing
 from sharpbench.submissions.submission import Submission, read
@@ -37,6 +37,16 @@ class Entry:
     def name(self) -> str:
         """Also that of its file and of its collection."""
         return self.submission.manifest.name
+
+    @property
+    def states(self) -> dict[str, str]:
+        """Of STATES: where each measure of it stands, the worst over its populations."""
+        held = {(record.label, population(record)) for record in self.submission.records}
+        found: dict[str, str] = {}
+        for label, of in sorted(held):
+            if label in self.standing.measures:
+                found[label] = min(self.state(label, of), found.get(label, "verified"), key=STATES.index)
+        return found
 
     def state(self, label: str, population: str) -> str:
         """Of STATES: where a measure of it stands on a population, 'model on data set'."""

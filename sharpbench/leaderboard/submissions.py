@@ -10,7 +10,6 @@ from sharpbench.leaderboard.entries import STATES, Entry, Submitted
 from sharpbench.report.markup import cell, table
 from sharpbench.report.page import Page, Section
 from sharpbench.report.text import error
-from sharpbench.submissions.claim import family, population
 from sharpbench.submissions.manifest import SUFFIX
 from sharpbench.submissions.standing import Past, Refutation
 
@@ -51,8 +50,8 @@ def section(found: Submitted, measure: str) -> Section | None:
             refutation = entry.standing.refutations.get(label)
             if refutation is not None:
                 lines.append((-refutation.excess, f"- {cell(label)}, {_refuted(entry, refutation)}"))
-            elif label in entry.standing.measures:
-                lines.append((1.0, f"- {cell(label)}: {entry.standing.measures[label]} in {cell(entry.name, 64)}"))
+            elif label in (states := entry.states):
+                lines.append((1.0, f"- {cell(label)}: {states[label]} in {cell(entry.name, 64)}"))
     for each in found.past:
         if each.label.partition("[")[0] == measure:
             lines.append((-each.refutation.excess, f"- {cell(each.label)}, {_past(each)}"))
@@ -73,14 +72,11 @@ def _table(found: Sequence[Entry]) -> Markup:
         when = stands.last[:10] if stands.last is not None else "-"
         names = [str(cell(entry.name, 64)), str(cell(manifest.author or "-", 60))]
         beside = [f"{each.agreed} of {each.claimed}" for each in (stands.networks, stands.exact, stands.invariance)]
-        state = "refuted before" if stands.state == "claimed" and _doubted(entry) else stands.state
+        doubted = stands.state == "claimed" and "refuted before" in entry.states.values()
+        state = "refuted before" if doubted else stands.state
         shown = [str(len(stands.measures)), str(networks), state, compared, str(cell(when, 10)), *beside]
         rows.append([*names, *shown])
     return table(header, rows, {2, 3})
-
-
-def _doubted(entry: Entry) -> bool:
-    return any((record.label, family(population(record))) in entry.doubts for record in entry.submission.records)
 
 
 def _told(entry: Entry) -> Iterator[str]:
@@ -91,7 +87,7 @@ def _told(entry: Entry) -> Iterator[str]:
     origins = dict.fromkeys(manifest.measures.values())
     told.append(f"- made with {', '.join(str(cell(origin, 100)) for origin in origins)}")
     for state in STATES:
-        labels = [label for label, its in entry.standing.measures.items() if its == state]
+        labels = [label for label, its in entry.states.items() if its == state]
         if labels:
             told.append(f"- {state}: {', '.join(str(cell(label)) for label in labels)}")
     for name, (equal, apart) in entry.others.items():
