@@ -38,8 +38,8 @@ READING = (
 )
 SENT = (
     "Columns of *submitted* populations are what others sent, with the state of each number that nobody has verified; "
-    "they enter neither the order of rows nor the last four columns of a measure that we measured. A row that only "
-    "submissions have carries its state behind its name."
+    "they enter neither the order of rows nor the last four columns of a measure that we measured. Measures that only "
+    "submissions have stand below ours, with their state behind the name."
 )
 
 
@@ -47,7 +47,8 @@ SENT = (
 class Line:
     """A row of the headline table: all scores of one name, by the number of their board.
 
-    mark: a word about its entry, where there is one. counted: the scores that enter its summary.
+    mark: a word about its entry, where there is one. counted: the scores that enter its summary. own: whether any is
+    of our own results.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Line:
     scores: dict[int, Score]
     mark: str | None
     counted: list[Score]
+    own: bool
 
     @property
     def median(self) -> float:
@@ -104,7 +106,7 @@ def page(leaderboard: Leaderboard) -> Page:
 
 
 def lines(leaderboard: Leaderboard) -> list[Line]:
-    """Measures by falling median, then the baselines in their own order."""
+    """Measures by falling median, those that only submissions have behind ours, then the baselines in their order."""
     found: dict[tuple[str, str | None], dict[int, Score]] = {}
     for index, board in enumerate(leaderboard.boards):
         for score in board.scores:
@@ -114,11 +116,14 @@ def lines(leaderboard: Leaderboard) -> list[Line]:
     for (name, measure), scores in found.items():
         places = [(leaderboard.boards[index], score) for index, score in scores.items()]
         mark = None if measure is None else leaderboard.mark(places)
-        rows.append(Line(name, measure, scores, mark, counted(places)))
+        rows.append(Line(name, measure, scores, mark, counted(places), any(b.entry is None for b, _ in places)))
     place = {name: index for index, name in enumerate(BASELINES)}
-    return sorted(
-        rows, key=lambda row: (row.measure is None and 1 + place[row.name], -row.median, row.name, row.measure or "")
-    )
+
+    def order(row: Line) -> tuple[int, int, float, str, str]:
+        kind = 2 if row.measure is None else 0 if row.own else 1
+        return kind, place[row.name] if row.measure is None else 0, -row.median, row.name, row.measure or ""
+
+    return sorted(rows, key=order)
 
 
 def headline(leaderboard: Leaderboard) -> Markup:

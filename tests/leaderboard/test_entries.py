@@ -160,6 +160,7 @@ def test_what_others_claim_enters_no_summary_of_what_we_measured(
     both = published(results, entries(tmp_path / "submissions"))
     before, after = ({row.name: row for row in lines(board)} for board in (own, both))
     assert [name for name in after if name in before] == list(before)
+    assert list(after)[:4] == ["good", "other[p=1]", "noisy", "alien"]  # however well it does, below ours
     for name, row in before.items():
         assert after[name].median == row.median
         assert summary(after[name].counted) == summary(row.counted)
