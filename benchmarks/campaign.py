@@ -89,8 +89,9 @@ def cells_of(count: int) -> list[Cell]:
     measures = [Sleep(number) for number in range(MEASURES)]
     return [
         Cell(
-            measure=measure, recipe=recipe, population="small-mlp", design="designed", data_sha256="4" * 64,
-            examples=None, seed=0, dtype="float32", device="cpu", timed=False, checked=False, rewritten=False,
+            measure=measure, recipe=recipe, population="small-mlp", design="designed", position=recipe.seed,
+            data_sha256="4" * 64, examples=None, seed=0, dtype="float32", device="cpu", timed=False, checked=False,
+            rewritten=False,
         )
         for recipe, measure in itertools.product(recipes, measures)
     ]  # fmt: skip

@@ -15,7 +15,7 @@ from mkdocs.structure.pages import Page
 
 from sharpbench.leaderboard.board import leaderboard
 from sharpbench.leaderboard.collection import read
-from sharpbench.leaderboard.entries import entries
+from sharpbench.leaderboard.entries import submitted
 from sharpbench.leaderboard.site import site
 from sharpbench.listing import listing
 
@@ -86,5 +86,5 @@ def _board() -> dict[str, str]:
         log.info("no interactive board: %s is not there", RESULTS)
         return {}
     ours = [row["name"] for row in listing("measures") if row["package"] == "sharpbench" and row["name"]]
-    submitted = entries(SUBMISSIONS)
-    return site(leaderboard(read(RESULTS), documented=frozenset(ours), entries=submitted), home="../")
+    sent = submitted(SUBMISSIONS)
+    return site(leaderboard(read(RESULTS), documented=frozenset(ours), submitted=sent), home="../")

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 import torch
 
 from sharpbench.contract import Estimate, Measure, NotApplicable
-from sharpbench.errors import InvalidInput, one_line
+from sharpbench.errors import InvalidInput, cut
 from sharpbench.evaluation import measure
 from sharpbench.invariance import changes
-from sharpbench.record import Record, Status
+from sharpbench.record import LONGEST_CAUSE, Record, Status
 from sharpbench.subject import Subject
 from sharpbench.timing import cost
 
@@ -52,7 +52,7 @@ def lost(blank: Record, error: BaseException) -> Record:
 
 def fate(error: BaseException) -> tuple[Status, str]:
     """The status of a measure that raised `error`, and its reason in a line."""
-    text = one_line(" ".join(str(error).split()))[:2000]
+    text = cut(" ".join(str(error).split()), LONGEST_CAUSE)
     match error:
         case NotApplicable():
             return "skipped", text
@@ -63,7 +63,7 @@ def fate(error: BaseException) -> tuple[Status, str]:
         case InvalidInput():
             return "failed", text
         case _:
-            return "failed", f"{type(error).__name__}: {text}"
+            return "failed", cut(f"{type(error).__name__}: {text}", LONGEST_CAUSE)
 
 
 def _with_estimate(record: Record, estimate: Estimate, shared_seconds: float) -> Record:
@@ -96,11 +96,18 @@ def _with_cost(record: Record, chosen: Measure, subject: Subject) -> Record:
 
 
 def _with_oracle(record: Record, chosen: Measure, doubled: Subject) -> Record:
-    """The oracle is asked in float64, at the same weights."""
+    exact, by = oracle(chosen, doubled)
+    return record if exact is None else replace(record, exact=exact, oracle=by)
+
+
+def oracle(chosen: Measure, doubled: Subject) -> tuple[float | None, str]:
+    """What the value should be, None where the measure has no oracle, and how that is found.
+
+    The oracle is asked in float64, at the same weights. Raises what the measure raises, and ValueError for a value that
+    is not finite.
+    """
     exact = chosen.exact(doubled)
-    if exact is None:
-        return record
-    if not math.isfinite(exact):
+    if exact is not None and not math.isfinite(exact):
         raise ValueError(f"the oracle of '{chosen.name}' returns {exact}")
     rounding_alone = chosen.oracle_limit is not None and doubled.size > chosen.oracle_limit
-    return replace(record, exact=exact, oracle="float64 engine" if rounding_alone else "definition")
+    return exact, "float64 engine" if rounding_alone else "definition"

@@ -40,17 +40,19 @@ class Cell:
     """One measure on one trained network.
 
     population: the model that was named, of which the cohort may have varied fields; its networks are judged
-    together. design: how their configurations were chosen.
+    together. design: how their configurations were chosen. position: of the network in its population, from 0: the
+    order that fixes which networks train together.
     data_sha256: the content of the data set. examples: how many training examples the subject holds (None:
     all that the network was trained on). timed, checked, rewritten: whether its standalone cost is measured, its
     value compared with the measure's oracle, and its change under rewrites that keep the function found. None of
-    these, population and design is part of the key, as none changes the value.
+    these, population, design and position is part of the key, as none changes the value.
     """
 
     measure: Measure
     recipe: Recipe
     population: str
     design: Design
+    position: int
     data_sha256: str
     examples: int | None
     seed: int
@@ -159,6 +161,7 @@ def plan(
             recipe=recipe,
             population=recipes[recipe],
             design=family.design,
+            position=position,
             data_sha256=digest,
             examples=examples,
             seed=seed,

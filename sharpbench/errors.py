@@ -27,6 +27,12 @@ def short(text: str) -> str:
     return line if len(line) <= 60 else line[:57] + "..."
 
 
+def cut(text: str, longest: int) -> str:
+    """`text` on one line of at most `longest` characters, with an ellipsis at its end where more was there."""
+    line = one_line(text)
+    return line if len(line) <= longest else line[: longest - 3] + "..."
+
+
 def near(name: str, offered: Iterable[str]) -> str:
     """'did you mean ...?' with the names near to `name`, or '' where none is."""
     close = difflib.get_close_matches(name[:80], list(offered), n=3, cutoff=0.5)

@@ -31,6 +31,8 @@ Scalars = Mapping[str, Scalar]
 BLOCK = 2**16
 PATIENCE = 0.5
 """Seconds for which a lock is asked for: whoever looks whether a run is alive holds it for an instant."""
+LONGEST_REASON, LONGEST_CAUSE = 2000, 1900
+"""Characters of a reason, and of what was raised; the difference is for what engines say behind it."""
 REPEATED = ("configuration", "recipe", "truth", "data", "environment")
 """The fields of which many records hold the same."""
 KEY = re.compile(rb'\{"key":"([0-9a-zA-Z]+)",')

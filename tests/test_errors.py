@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from sharpbench.environment import resolve_device
-from sharpbench.errors import InvalidInput, one_line, short
+from sharpbench.errors import InvalidInput, cut, one_line, short
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,12 @@ def test_a_message_is_one_line_that_prints(text: str, expected: str) -> None:
     assert str(error) == one_line(text) == expected
     assert str(pickle.loads(pickle.dumps(error))) == expected
     assert isinstance(error, ValueError)
+
+
+def test_what_is_cut_keeps_its_head_and_says_that_more_was_there() -> None:
+    assert cut("x" * 9, 9) == "x" * 9
+    assert cut("head " + "x" * 9, 9) == "head x..."
+    assert cut("\n" * 9, 9) == r"\n\n\n..."
 
 
 def test_quoted_words_are_short() -> None:

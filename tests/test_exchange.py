@@ -305,3 +305,18 @@ def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     export(zoo, zoo.entries()[0], tmp_path / "out", command="")
     assert len(list((tmp_path / "out").iterdir())) == 6
+
+
+def test_the_folder_one_stands_in_is_a_folder_like_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    zoo, here = filled(tmp_path / "from"), tmp_path / "here"
+    here.mkdir()
+    (here / "mine").touch()
+    monkeypatch.chdir(here)
+    with pytest.raises(
+        InvalidInput, match=f"^'{re.escape(str(here))}' is there already and not empty; name a new folder$"
+    ):
+        export(zoo, zoo.entries()[0], Path("."), command="c")
+    (here / "mine").unlink()
+    export(zoo, zoo.entries()[0], Path("."), command="c")
+    assert (here / TABLE).is_file()
+    assert [each.name for each in tmp_path.iterdir() if each.name.startswith(".")] == []

@@ -150,7 +150,7 @@ def test_a_record_says_what_was_estimated_on_what(cache: Path) -> None:
     planned = cells([Draw()], seed=3, dtype="float64")
     records = ran(planned, cache)
     expected = float(torch.rand((), generator=torch.Generator().manual_seed(3), dtype=torch.float64))
-    for cell, record in zip(planned, records, strict=True):
+    for position, (cell, record) in enumerate(zip(planned, records, strict=True)):
         assert record.key == cell.key
         assert (record.value, record.stderr, record.low, record.high) == (expected, None, 0.0, 1.0)
         assert (record.probes, record.parts, record.details) == (1, {"all": expected}, {"of": "rand"})
@@ -161,6 +161,7 @@ def test_a_record_says_what_was_estimated_on_what(cache: Path) -> None:
             "test_examples": 360,
             "population": "small-mlp",
             "design": "designed",
+            "position": position,
         }
         assert record.recipe == cell.recipe.row()
         assert record.environment["threads"] == 1

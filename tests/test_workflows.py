@@ -117,6 +117,7 @@ class Scratch:
             "PYTHONPATH": f"{self.root}:{self.root / 'measures'}",
             "HOME": str(folder / "home"),
             "GITHUB_STEP_SUMMARY": str(self.summary),
+            "GITHUB_OUTPUT": str(folder / "output"),
             "GIT_AUTHOR_NAME": "t",
             "GIT_AUTHOR_EMAIL": "t@t",
             "GIT_COMMITTER_NAME": "t",
@@ -211,7 +212,9 @@ def test_leaderboard_from_a_run_to_a_commit_to_a_strangers_pull_request(scratch:
     results = scratch.root / "leaderboard" / "results" / "ci-digits.jsonl"
 
     done = scratch.steps("leaderboard", "run")
-    succeeded(done, "Install", "Run, and add the records", "Verify submissions, and record the verdicts", "Publish")
+    names = ("Run, and add the records", "Verify submissions, and record the verdicts", "Publish")
+    succeeded(done, "Note what this run stands on", "Install", *names)
+    assert (tmp_path / "output").read_text() == f"commit={scratch.base}\n"
     assert len(results.read_text().splitlines()) == 8
     assert "gradient-norm" in scratch.summary.read_text()
     assert (scratch.root / "leaderboard" / "README.md").read_text().startswith("<!-- Generated")
@@ -243,6 +246,8 @@ def test_leaderboard_from_a_run_to_a_commit_to_a_strangers_pull_request(scratch:
     status, said = scratch.step(check["Verify new submissions"], variables)
     assert (status, "**verified**" in said, "1 submissions are new or changed" in said) == (0, True, True), said
     assert "**verified**" in scratch.summary.read_text()
+    status, said = scratch.step(check["Pages are what records say"], variables)
+    assert (status, "but for submissions that came after them" in said) == (0, True), said
 
     honest = submission.read_text()
     _forge(submission)

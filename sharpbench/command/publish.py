@@ -33,13 +33,13 @@ def publish(
     """
     from sharpbench.leaderboard.board import leaderboard
     from sharpbench.leaderboard.collection import read
-    from sharpbench.leaderboard.entries import entries
+    from sharpbench.leaderboard.entries import submitted
     from sharpbench.leaderboard.publication import files, stale, write
     from sharpbench.listing import listing
 
     collections = read(results)
     documented = frozenset(row["name"] for row in listing("measures") if row["package"] == "sharpbench" and row["name"])
-    found = leaderboard(collections, documented=documented, entries=entries(submissions))
+    found = leaderboard(collections, documented=documented, submitted=submitted(submissions))
     wanted = files(found)
     if check and site is not None:
         raise InvalidInput("--check compares pages and plots, and --site writes HTML; give one of them")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sharpbench.command.status import EXIT_CLAIMED, EXIT_FAILED, EXIT_INTERRUPTED
+from sharpbench.command.status import EXIT_CLAIMED, EXIT_INTERRUPTED, EXIT_REFUTED
 from sharpbench.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -40,20 +40,35 @@ def verify(
 ) -> int:
     """Recompute a sample of a submission's cells: train their networks, or take them from the cache, and compare.
 
-    Nothing in the file is executed; what is not installed here cannot be verified. Exit status: 0 verified, 1
-    refuted, 2 bad input, 3 claimed (nothing could be compared here), 130 interrupted.
+    Nothing in the file is executed; what is not installed here cannot be verified. Cells that a verdict in the folder
+    of the file refuted make up to half of the sample. Exit status: 0 verified, 2 bad input, 3 claimed (nothing could be
+    compared here), 4 refuted, 130 interrupted; 1 is none of these: verify itself failed.
     """
     if sample < 1:
         raise InvalidInput(f"sample={sample} must be at least 1")
     if minutes is not None and not minutes > 0:
         raise InvalidInput(f"minutes={minutes} must be above 0")
     from sharpbench.places import cache_folder, data_folder
-    from sharpbench.submissions import Setting, append, draw, installed, named, read, verdicts_path
+    from sharpbench.submissions import (
+        Setting,
+        append,
+        doubted,
+        draw,
+        installed,
+        named,
+        read,
+        verdicts_in,
+        verdicts_path,
+    )
     from sharpbench.submissions import verify as recompute
 
     submission = read(file)
     known = installed(tuple(plugin or ()))
-    drawn = named(submission, cell, known) if cell else draw(submission, sample=sample, seed=seed, known=known)
+    if cell:
+        drawn = named(submission, cell, known)
+    else:
+        before = [verdict for found in verdicts_in(file.parent).values() for verdict in found]
+        drawn = draw(submission, sample=sample, seed=seed, known=known, doubted=doubted(before))
     setting = Setting(
         cache=cache_folder(cache_dir),
         known=known,
@@ -76,7 +91,7 @@ def verify(
         from sharpbench.report.verdict import show
 
         show(verdict, Console())
-    return {"verified": 0, "refuted": EXIT_FAILED, "claimed": EXIT_CLAIMED}[verdict.state]
+    return {"verified": 0, "refuted": EXIT_REFUTED, "claimed": EXIT_CLAIMED}[verdict.state]
 
 
 def _findings(steps: Iterator[Training | Finding]) -> tuple[Finding, ...]:

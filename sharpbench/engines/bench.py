@@ -134,4 +134,4 @@ def blank(cell: Cell, data: Data, truth: Truth | None) -> Record:
 
 def membership(cell: Cell) -> dict[str, Scalar]:
     """What a record says of the population that the cell's network is part of in this run."""
-    return {"population": cell.population, "design": cell.design}
+    return {"population": cell.population, "design": cell.design, "position": cell.position}

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 from sharpbench.engines.duty import APART, BEGUN, Duty, start
 from sharpbench.engines.outcome import Death, Printed, death
 from sharpbench.engines.site import Limits, Site, shown_bytes
-from sharpbench.errors import one_line
-from sharpbench.record import Record
+from sharpbench.errors import cut
+from sharpbench.record import LONGEST_CAUSE, Record
 from sharpbench.registry import KINDS, entry_points, package_of
 
 if TYPE_CHECKING:
@@ -261,8 +261,8 @@ def packed_cell(cell: Cell) -> bytes | Death:
     try:
         return pickle.dumps(cell)
     except Exception as error:  # whatever pickle raises, for a class that is defined in a function
-        reason = f"{type(error).__name__}: {error}; engine inline measures it in this process"
-        return Death(status="failed", reason=one_line(reason))
+        reason = f"engine inline measures it in this process: {type(error).__name__}: {error}"
+        return Death(status="failed", reason=cut(reason, LONGEST_CAUSE))
 
 
 def _ours() -> list[str]:

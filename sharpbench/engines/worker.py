@@ -24,8 +24,8 @@ from sharpbench.engines.outcome import Death
 from sharpbench.engines.site import shown_bytes
 from sharpbench.engines.team import Fellows
 from sharpbench.environment import settle
-from sharpbench.errors import one_line
-from sharpbench.record import Record
+from sharpbench.errors import cut
+from sharpbench.record import LONGEST_CAUSE, Record
 from sharpbench.registry import KINDS, offers
 
 PARENT_DEATH = 1
@@ -82,7 +82,7 @@ def _answer(bench: Bench, packed: bytes, connection: Connection, duty: Duty) -> 
     except (EOFError, BrokenPipeError, ConnectionResetError):
         raise
     except BaseException as error:  # classes that this process cannot import, or an interrupt that a measure raises
-        return Death(status="failed", reason=one_line(" ".join(f"{type(error).__name__}: {error}".split()))[:2000])
+        return Death(status="failed", reason=cut(" ".join(f"{type(error).__name__}: {error}".split()), LONGEST_CAUSE))
     if bench.team is not None and bench.team.broken:
         return Death(status="failed" if record.status == "ok" else record.status, reason=str(record.reason))
     if record.status == "oom" and duty.memory is not None:

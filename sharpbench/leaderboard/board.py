@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from sharpbench.leaderboard.collection import Collection
-from sharpbench.leaderboard.entries import Entry, collected
-from sharpbench.leaderboard.entries import marks as marks_of
+from sharpbench.leaderboard.entries import NOTHING, STATES, Entry, Submitted, collected
 from sharpbench.record import Record
 from sharpbench.report.markup import slug
 from sharpbench.report.population import Population, Row, populations
@@ -17,16 +16,30 @@ from sharpbench.report.scores import Score, board
 
 @dataclass(frozen=True)
 class Board:
-    """The networks of one model on one data set, of one collection, and the scores of all measures on them."""
+    """The networks of one model on one data set, of one collection, and the scores of all measures on them.
+
+    entry: the submission whose collection it is; None for results of our own.
+    """
 
     collection: str
     population: Population
     scores: tuple[Score, ...]
+    entry: Entry | None = None
+
+    @property
+    def origin(self) -> str:
+        """The collection, and whether others sent it."""
+        return f"{self.collection} (submitted)" if self.entry is not None else self.collection
+
+    @property
+    def name(self) -> str:
+        """Model and data set."""
+        return f"{self.population.model} on {self.population.dataset}"
 
     @property
     def title(self) -> str:
-        """Collection, model and data set, as they came: to be escaped."""
-        return f"{self.collection}: {self.population.model} on {self.population.dataset}"
+        """Origin, model and data set, as they came: to be escaped."""
+        return f"{self.origin}: {self.name}"
 
     @property
     def slug(self) -> str:
@@ -66,20 +79,27 @@ class Leaderboard:
     """All boards, by collection, data set and model.
 
     left_out: collection -> lines of it that are not for a leaderboard. documented: names of the measures of which
-    docs/measures has a page. marks: label of a measure -> a word about its entry, such as 'refuted', shown beside
-    its name in every table. entries: submissions with their standings, see `entries`.
+    docs/measures has a page. marks: label of a measure -> a word shown beside its name in every table. submitted:
+    submissions with their standings, see `entries`.
     """
 
     boards: tuple[Board, ...]
     left_out: Mapping[str, int] = field(default_factory=dict)
     documented: frozenset[str] = frozenset()
     marks: Mapping[str, str] = field(default_factory=dict)
-    entries: tuple[Entry, ...] = ()
+    submitted: Submitted = NOTHING
 
     @property
     def measures(self) -> tuple[str, ...]:
         """The names of all measures."""
         return tuple(sorted({board.measure(score) for board in self.boards for score in board.measured}))
+
+    def mark(self, found: Sequence[tuple[Board, Score]]) -> str | None:
+        """The word beside a row that stands on these boards: its worst state, where all are of entries."""
+        states = [board.entry.state(score.label, board.name) for board, score in found if board.entry is not None]
+        if states and len(states) == len(found):
+            return min(states, key=STATES.index)
+        return self.marks.get(found[0][1].label)
 
     def of(self, measure: str) -> Iterator[tuple[Board, Score]]:
         """The rows of one measure, board by board."""
@@ -92,17 +112,23 @@ def leaderboard(
     *,
     documented: frozenset[str] = frozenset(),
     marks: Mapping[str, str] | None = None,
-    entries: Sequence[Entry] = (),
+    submitted: Submitted = NOTHING,
 ) -> Leaderboard:
     """The leaderboard of `collections`: each population is judged as `sharpbench run` judges it.
 
-    entries: submissions, whose records stand behind those of `collections`; marks: beside those that entries give.
+    submitted: entries, whose records stand behind those of `collections`, on boards of their own.
     """
-    words = {**marks_of(entries, collections), **(marks or {})}
+    every: list[tuple[Entry | None, Collection]] = [(None, collection) for collection in collections]
     boards = tuple(
-        Board(collection.name, population, tuple(board(population)))
-        for collection in (*collections, *collected(entries, collections))
+        Board(collection.name, population, tuple(board(population)), entry)
+        for entry, collection in (*every, *collected(submitted.entries, collections))
         for population in populations(collection.records)
     )
     left_out = {collection.name: collection.left_out for collection in collections if collection.left_out}
-    return Leaderboard(boards, left_out, documented, words, tuple(entries))
+    return Leaderboard(boards, left_out, documented, marks or {}, submitted)
+
+
+def counted(found: Sequence[tuple[Board, Score]]) -> list[Score]:
+    """The scores that enter a summary of one row: our own where there are any, else those of entries."""
+    own = [score for board, score in found if board.entry is None]
+    return own or [score for _, score in found]

@@ -56,7 +56,10 @@ def _collection(path: Path) -> Collection:
             left_out += 1
             continue
         if record.key in seen:
-            raise InvalidInput(f"{where}: the cell of this line stands already at {seen[record.key]}; delete one")
+            raise InvalidInput(
+                f"{where}: the cell of this line stands already at {seen[record.key]}, as where it was run "
+                "again; `sharpbench merge` into a new folder keeps one record of each"
+            )
         seen[record.key] = where
         witness.check(record, where)
         records.append(record)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from scipy.stats import binomtest
 
 from sharpbench.leaderboard.board import Board, Leaderboard
-from sharpbench.leaderboard.naming import link, linked
+from sharpbench.leaderboard.naming import link, linked, told
 from sharpbench.record import Record
 from sharpbench.report.markdown import errors
 from sharpbench.report.markup import cell, table
@@ -65,7 +65,8 @@ def _section(leaderboard: Leaderboard, board: Board) -> Section:
     lines = [[name(score), errors(score), *_oracle(score)] for score in ordered]
     without = [str(cell(score.name)) for score in board.measured if score.exactness is None]
     rest = (f"Without an oracle, or not compared: {', '.join(sorted(without))}.",) if without else ()
-    return Section(title, (table(["measure", "relative error", "networks", "oracle"], lines, {1, 2}), *rest))
+    header = ["measure", "relative error", "networks", "oracle"]
+    return Section(title, (*told(board, "exact"), table(header, lines, {1, 2}), *rest))
 
 
 def _oracle(score: Score) -> list[str]:
@@ -74,16 +75,17 @@ def _oracle(score: Score) -> list[str]:
 
 
 def _coverage(leaderboard: Leaderboard) -> Section:
-    rows: dict[tuple[str, str], list[Record]] = {}
+    rows: dict[tuple[str, str], list[tuple[Board, Score]]] = {}
     for board in leaderboard.boards:
         for score in board.measured:
-            rows.setdefault((score.label, board.measure(score)), []).extend(board.row(score).records.values())
-    found = {place: coverage(records) for place, records in sorted(rows.items())}
-    lines = [
-        [link(measure, label, leaderboard.marks.get(label)), f"{each.held} of {each.stated}", _share(each)]
-        for (label, measure), each in found.items()
-        if each.stated
-    ]
+            rows.setdefault((score.label, board.measure(score)), []).append((board, score))
+    lines = []
+    for (label, measure), found in sorted(rows.items()):
+        own = [each for each in found if each[0].entry is None] or found
+        each = coverage(record for board, score in own for record in board.row(score).records.values())
+        if each.stated:
+            name = link(measure, label, leaderboard.mark(found))
+            lines.append([name, f"{each.held} of {each.stated}", _share(each)])
     if not lines:
         return Section("Stated intervals", (COVERAGE, "No such interval was stated where an oracle was asked."))
     return Section("Stated intervals", (COVERAGE, table(["measure", "held", "95 % interval"], lines, {1, 2})))

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from sharpbench.leaderboard.board import Board, Leaderboard
-from sharpbench.leaderboard.entries import PAGE as ENTRIES
+from sharpbench.leaderboard.board import Board, Leaderboard, counted
+from sharpbench.leaderboard.entries import NOTHING
 from sharpbench.leaderboard.naming import link
+from sharpbench.leaderboard.submissions import PAGE as ENTRIES
 from sharpbench.report.baselines import BASELINES
 from sharpbench.report.markup import cell, table
 from sharpbench.report.page import Page, Section
@@ -35,24 +36,32 @@ READING = (
     "backward passes over the data. *unchanged by*: rewrites of the same function that changed the value on none of "
     "the networks tried. *Italic rows* are baselines, which know nothing of sharpness, and which a measure should beat."
 )
+SENT = (
+    "Columns of *submitted* populations are what others sent, with the state of each number that nobody has verified; "
+    "they enter neither the order of rows nor the last four columns of a measure that we measured. Measures that only "
+    "submissions have stand below ours, with their state behind the name."
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
     """A row of the headline table: all scores of one name, by the number of their board.
 
-    mark: a word about its entry, where there is one.
+    mark: a word about its entry, where there is one. counted: the scores that enter its summary. own: whether any is
+    of our own results.
     """
 
     name: str
     measure: str | None
     scores: dict[int, Score]
     mark: str | None
+    counted: list[Score]
+    own: bool
 
     @property
     def median(self) -> float:
         """The median over boards of the tau that ranks there; below all others where there is none."""
-        taus = [value for score in self.scores.values() if (value := ranking_tau(score)) is not None]
+        taus = [value for score in self.counted if (value := ranking_tau(score)) is not None]
         return statistics.median(taus) if taus else -2.0
 
 
@@ -90,26 +99,31 @@ def ranking_tau(score: Score) -> float | None:
 
 def page(leaderboard: Leaderboard) -> Page:
     """The headline table, what its columns are, and where the rest stands."""
-    axes = AXES + (f" · [submissions]({ENTRIES})" if leaderboard.entries else "")
-    found = [Section("", (axes, headline(leaderboard), READING))]
+    sent = leaderboard.submitted != NOTHING
+    axes = AXES + (f" · [submissions]({ENTRIES})" if sent else "")
+    found = [Section("", (axes, headline(leaderboard), READING + (f"\n\n{SENT}" if sent else "")))]
     return Page("Leaderboard of sharpness measures", (*found, Section("Populations", (_populations(leaderboard),))))
 
 
 def lines(leaderboard: Leaderboard) -> list[Line]:
-    """Measures by falling median, then the baselines in their own order."""
+    """Measures by falling median, those that only submissions have behind ours, then the baselines in their order."""
     found: dict[tuple[str, str | None], dict[int, Score]] = {}
     for index, board in enumerate(leaderboard.boards):
         for score in board.scores:
             measure = None if score.kind == "baseline" else board.measure(score)
             found.setdefault((score.name, measure), {})[index] = score
-    rows = [
-        Line(name, measure, scores, leaderboard.marks.get(next(iter(scores.values())).label))
-        for (name, measure), scores in found.items()
-    ]
+    rows = []
+    for (name, measure), scores in found.items():
+        places = [(leaderboard.boards[index], score) for index, score in scores.items()]
+        mark = None if measure is None else leaderboard.mark(places)
+        rows.append(Line(name, measure, scores, mark, counted(places), any(b.entry is None for b, _ in places)))
     place = {name: index for index, name in enumerate(BASELINES)}
-    return sorted(
-        rows, key=lambda row: (row.measure is None and 1 + place[row.name], -row.median, row.name, row.measure or "")
-    )
+
+    def order(row: Line) -> tuple[int, int, float, str, str]:
+        kind = 2 if row.measure is None else 0 if row.own else 1
+        return kind, place[row.name] if row.measure is None else 0, -row.median, row.name, row.measure or ""
+
+    return sorted(rows, key=order)
 
 
 def headline(leaderboard: Leaderboard) -> Markup:
@@ -120,8 +134,8 @@ def headline(leaderboard: Leaderboard) -> Markup:
     texts = [
         [
             f"*{cell(row.name)}*" if row.measure is None else link(row.measure, row.name, row.mark),
-            *(tau_and_rank(row.scores.get(index)) for index in shown),
-            *summary(list(row.scores.values())).texts,
+            *(standing_text(leaderboard, index, row.scores.get(index)) for index in shown),
+            *summary(row.counted).texts,
         ]
         for row in lines(leaderboard)
     ]
@@ -136,7 +150,16 @@ def judged(leaderboard: Leaderboard) -> list[int]:
 def heading(board: Board) -> str:
     """Model, collection, and by which tau the board ranks, as they came: to be escaped."""
     by = "" if board.scores[0].ranked_by == "within" else " (marginal)"
-    return f"{plain(board.population.model, 30)}, {board.collection}{by}"
+    return f"{plain(board.population.model, 30)}, {board.origin}{by}"
+
+
+def standing_text(leaderboard: Leaderboard, index: int, score: Score | None) -> str:
+    """`tau_and_rank`, with the state of what an entry says and nobody has verified."""
+    text, board = tau_and_rank(score), leaderboard.boards[index]
+    if score is None or board.entry is None or score.kind == "baseline" or text == MISSING:
+        return text
+    state = board.entry.state(score.label, board.name)
+    return text if state == "verified" else f"{text} {state}"
 
 
 def tau_and_rank(score: Score | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sharpbench.leaderboard.board import Board, Leaderboard
-from sharpbench.leaderboard.naming import linked
+from sharpbench.leaderboard.naming import linked, told
 from sharpbench.report.markup import cell, table
 from sharpbench.report.page import Page, Section
 from sharpbench.report.text import KINDS, factor
@@ -39,4 +39,4 @@ def _section(leaderboard: Leaderboard, board: Board) -> Section:
     ordered = sorted(zip(invariant, looked, changes, strict=True), key=lambda each: (-each[0], each[1].name))
     lines = [[name(score), *texts] for _, score, texts in ordered]
     header = ["measure", *(f"{cell(kind, 30)} ×" for kind in kinds)]
-    return Section(title, (table(header, lines, set(range(1, len(header)))),))
+    return Section(title, (*told(board, "invariance"), table(header, lines, set(range(1, len(header))))))

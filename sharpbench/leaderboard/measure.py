@@ -8,8 +8,8 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from sharpbench.leaderboard.board import Board, Leaderboard
-from sharpbench.leaderboard.entries import section as submissions
 from sharpbench.leaderboard.naming import PLOTS, page_of
+from sharpbench.leaderboard.submissions import section as submissions
 from sharpbench.report.figure import drawable
 from sharpbench.report.markdown import REASONS_SHOWN, errors
 from sharpbench.report.markup import cell, table
@@ -27,12 +27,15 @@ def page(leaderboard: Leaderboard, measure: str) -> Page:
     found = list(leaderboard.of(measure))
     told = [f"What it is: [docs/measures/{measure}.md](../../docs/measures/{measure}.md). "]
     words = (told[0] if measure in leaderboard.documented else "") + "All measures: [the leaderboard](../README.md)."
-    marks = {score.label: leaderboard.marks[score.label] for _, score in found if score.label in leaderboard.marks}
+    rows: dict[str, list[tuple[Board, Score]]] = {}
+    for board, score in found:
+        rows.setdefault(score.label, []).append((board, score))
+    marks = {label: mark for label, places in rows.items() if (mark := leaderboard.mark(places)) is not None}
     entries = tuple(f"{cell(label)}: {cell(mark, 20)}." for label, mark in sorted(marks.items()))
-    told_by_entries = submissions(leaderboard.entries, measure)
+    told_by_entries = submissions(leaderboard.submitted, measure)
     sections = [
         Section("", (words, *entries)),
-        Section("Correlation with the gap", (_standing(found), *_pictures(measure, found))),
+        Section("Correlation with the gap", (_standing(leaderboard, found), *_pictures(measure, found))),
         Section("Exactness, speed, invariance", (_costs(found),)),
         *([told_by_entries] if told_by_entries is not None else []),
         *_failures(found),
@@ -40,14 +43,15 @@ def page(leaderboard: Leaderboard, measure: str) -> Page:
     return Page(cell(measure), tuple(sections))
 
 
-def _standing(found: Found) -> Markup:
+def _standing(leaderboard: Leaderboard, found: Found) -> Markup:
     header = ["population", "measure", "rank", "n", "tau", "tau within cells", "Psi", "information", "worst sign error"]
     lines = []
     for board, score in found:
         judged = score.judgement
         taus = (score.marginal, score.within, judged.granulated.overall)
         numbers = [*map(tau_text, taus), information_text(judged.information), share(judged.signs.worst)]
-        names = [str(cell(board.title, 160)), str(cell(score.name))]
+        mark = leaderboard.mark([(board, score)]) if board.entry is not None else None
+        names = [str(cell(board.title, 160)), f"{cell(score.name)}{f' ({mark})' if mark else ''}"]
         lines.append(
             [*names, "partial" if score.partial else rank_text(score), str(score.networks), *map(_cell, numbers)]
         )
@@ -86,7 +90,7 @@ def _failures(found: Found) -> tuple[Section, ...]:
 def _pictures(measure: str, found: Found) -> tuple[Picture, ...]:
     drawn = [(board, points_of(board.population, board.row(score))) for board, score in found]
     shown = [(board, points) for board, points in drawn if len(points.values)][:PANELS]
-    titles = {id(points): board.collection for board, points in shown}
+    titles = {id(points): board.origin for board, points in shown}
 
     def titled(points: Points) -> str:
         where = f"{drawable(titles[id(points)], 24)}, {drawable(points.model, 14)}"

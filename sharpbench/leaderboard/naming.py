@@ -1,6 +1,8 @@
-"""Naming: rows as cells of Markdown that lead to the pages of their measures."""
+"""Naming: rows as cells of Markdown that lead to the pages of their measures; what others sent named as such."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 from sharpbench.leaderboard.board import Board, Leaderboard
 from sharpbench.report.markdown import Named, named
@@ -28,6 +30,17 @@ def linked(leaderboard: Leaderboard, board: Board) -> Named:
     def name(score: Score) -> str:
         if score.kind == "baseline":
             return named(score)
-        return link(board.measure(score), score.name, leaderboard.marks.get(score.label))
+        return link(board.measure(score), score.name, leaderboard.mark([(board, score)]))
 
     return name
+
+
+def told(board: Board, axis: Literal["exact", "invariance", "speed"]) -> tuple[str, ...]:
+    """What is to be said above numbers that others sent; nothing above our own."""
+    if board.entry is None:
+        return ()
+    if axis == "speed":
+        return ("Submitted: seconds, gradients and memory are the submitter's word, and nobody can verify them.",)
+    found = board.entry.standing.exact if axis == "exact" else board.entry.standing.invariance
+    what = "values of oracles" if axis == "exact" else "records with factors of change"
+    return (f"Submitted: {found.agreed} of {found.claimed} {what} in this entry were recomputed and agreed.",)

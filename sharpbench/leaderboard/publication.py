@@ -8,8 +8,9 @@ from pathlib import Path
 from matplotlib import style
 
 from sharpbench.errors import InvalidInput
-from sharpbench.leaderboard import correlation, entries, exactness, headline, invariance, measure, speed
+from sharpbench.leaderboard import correlation, exactness, headline, invariance, measure, speed, submissions
 from sharpbench.leaderboard.board import Leaderboard
+from sharpbench.leaderboard.entries import NOTHING
 from sharpbench.leaderboard.naming import MEASURES, PLOTS, page_of
 from sharpbench.report.figure import FIXED, vector
 from sharpbench.report.page import Page, body, pictures
@@ -27,7 +28,7 @@ def files(leaderboard: Leaderboard) -> dict[str, str]:
         "exactness.md": exactness.page(leaderboard),
         "speed.md": speed.page(leaderboard),
         "invariance.md": invariance.page(leaderboard),
-        **({entries.PAGE: entries.page(leaderboard.entries)} if leaderboard.entries else {}),
+        **({submissions.PAGE: submissions.page(leaderboard.submitted)} if leaderboard.submitted != NOTHING else {}),
         **{f"{MEASURES}/{page_of(name)}.md": measure.page(leaderboard, name) for name in leaderboard.measures},
     }
     texts = {address: f"{NOTICE}\n{body(page)}" for address, page in pages.items()}

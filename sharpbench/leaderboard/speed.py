@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sharpbench.leaderboard.board import Board, Leaderboard
-from sharpbench.leaderboard.naming import PLOTS, linked
+from sharpbench.leaderboard.naming import PLOTS, linked, told
 from sharpbench.report.figure import drawable
 from sharpbench.report.markdown import letters_of
 from sharpbench.report.markup import cell, table
@@ -80,7 +80,8 @@ def _section(leaderboard: Leaderboard, board: Board, letters: dict[str, str]) ->
         seconds = {timing.environment: timing.seconds for timing in score.timings}
         shown = [number(seconds.get(place)) for place in places]
         lines.append([name(score), number(score.gradients), *shown, memory(score.peak_bytes)])
-    return Section(title, (table(header, lines, set(range(1, len(header)))), *_picture(board)))
+    rows = table(header, lines, set(range(1, len(header))))
+    return Section(title, (*told(board, "speed"), rows, *_picture(board)))
 
 
 def _picture(board: Board) -> tuple[Block, ...]:

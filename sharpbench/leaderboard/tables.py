@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sharpbench.leaderboard.board import Board, Leaderboard
 from sharpbench.leaderboard.exactness import coverage
-from sharpbench.leaderboard.headline import heading, judged, lines, ranking_tau, summary, tau_and_rank
+from sharpbench.leaderboard.headline import heading, judged, lines, ranking_tau, standing_text, summary
 from sharpbench.report.markdown import letters_of
 from sharpbench.report.scores import Score
 from sharpbench.report.text import (
@@ -84,16 +84,20 @@ def overview(leaderboard: Leaderboard) -> Table:
     )
     rows = []
     for row in lines(leaderboard):
-        found = summary(list(row.scores.values()))
+        found = summary(row.counted)
         values = (found.worst, found.error, found.costs[0] if found.costs else None, None)
-        taus = [row.scores.get(index) for index in shown]
-        cells = [(tau_and_rank(score), None if score is None else ranking_tau(score)) for score in taus]
+        taus = [(index, row.scores.get(index)) for index in shown]
+        cells: list[Cell] = [
+            (standing_text(leaderboard, index, score), None if score is None else ranking_tau(score))
+            for index, score in taus
+        ]
         cells += zip(found.texts, values, strict=True)
         rows.append(Line(row.name, row.measure, row.mark, tuple(sorted(row.scores)), tuple(cells)))
     note = (
         "Kendall's tau of each measure with the generalization gap, a column a population: within cells of fixed "
         "hyperparameters, or, where a heading says marginal, over all networks, which flatters. In brackets the rank, "
-        "shared where measures cannot be told apart."
+        "shared where measures cannot be told apart. What others submitted stands in columns of its own and enters no "
+        "summary of a measure that we measured."
     )
     return Table("overview", "Overview", note, (*boards, *further), tuple(rows))
 
@@ -218,7 +222,7 @@ def _lines(
                 if made is None:
                     continue
                 measure = None if score.kind == "baseline" else board.measure(score)
-                mark = None if measure is None else leaderboard.marks.get(score.label)
+                mark = None if measure is None else leaderboard.mark([(board, score)])
                 yield Line(score.name, measure, mark, (index,), ((board.title, None), *made))
 
     return tuple(found())

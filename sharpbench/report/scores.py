@@ -39,7 +39,8 @@ class Score:
     the gate has a value. judgement: how its values go with the gaps, by every number; marginal, within: two of them,
     tau over all networks, and within cells of fixed hyperparameters (in a label-noise cohort: of fixed label noise).
     gradients, peak_bytes: medians over the timed networks; contended: how many were timed beside other work, or in
-    pieces, and are left out of seconds and gradients. converged: the share of the values whose iteration did.
+    pieces, and are left out of seconds and gradients; those in pieces of peak_bytes, too. converged: the share of
+    the values whose iteration did.
     invariance: kind of rewrite -> the largest factor of change, None where there is none (a change of sign). rank:
     shared where nothing tells rows apart, by the tau that ranked_by names; None for baselines, for incomplete rows
     and for rows without an interval.
@@ -160,7 +161,7 @@ def _measured(population: Population, row: Row, ranked_by: Criterion) -> Score:
         timings=timings(done),
         gradients=median(record.gradients for record in alone(done)),
         contended=crowded(done),
-        peak_bytes=median(record.peak_bytes for record in done),
+        peak_bytes=median(record.peak_bytes for record in done if record.pieces == 1),
         converged=sum(record.converged for record in done) / len(done) if done else None,
     )
 

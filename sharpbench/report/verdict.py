@@ -41,10 +41,11 @@ def summary(verdict: Verdict) -> str:
     counts = dict.fromkeys(("agrees", "differs", "parted", "unknown"), 0)
     for finding in verdict.findings:
         counts[finding.outcome] += finding.what == "value"
+    others = sum(finding.what != "value" and finding.outcome == "differs" for finding in verdict.findings)
     told = (
         f"{counts['agrees']} values agree, {counts['differs']} differ, {counts['parted']} stand on networks that part "
         f"in training, {counts['unknown']} could not be recomputed"
-    )
+    ) + (f"; {others} other numbers differ" if others else "")
     return f"{verdict.name} is {WORDS[verdict.state]}; {told}"
 
 

@@ -10,9 +10,9 @@ from sharpbench.submissions.networks import Setting
 from sharpbench.submissions.packing import packed
 from sharpbench.submissions.recomputation import verify
 from sharpbench.submissions.sampling import Drawn, draw, named
-from sharpbench.submissions.standing import Refutation, Standing, standing
+from sharpbench.submissions.standing import Past, Refutation, Standing, doubted, past, standing
 from sharpbench.submissions.submission import Submission, read, written
-from sharpbench.submissions.verdict import VERDICTS, Finding, Verdict, append, read_verdicts, verdicts_path
+from sharpbench.submissions.verdict import VERDICTS, Finding, Verdict, append, read_verdicts, verdicts_in, verdicts_path
 
 __all__ = [
     "SUFFIX",
@@ -21,19 +21,23 @@ __all__ = [
     "Finding",
     "Installed",
     "Manifest",
+    "Past",
     "Refutation",
     "Setting",
     "Standing",
     "Submission",
     "Verdict",
     "append",
+    "doubted",
     "draw",
     "installed",
     "named",
     "packed",
+    "past",
     "read",
     "read_verdicts",
     "standing",
+    "verdicts_in",
     "verdicts_path",
     "verify",
     "written",

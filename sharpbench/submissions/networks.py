@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from sharpbench.ingredient import recipe_of
 from sharpbench.models.model import Model
 from sharpbench.population import Population
 from sharpbench.recipe import Recipe
+from sharpbench.record import Record
 from sharpbench.submissions.cells import Installed, Recomputable
+from sharpbench.submissions.claim import place_of_network, position
 from sharpbench.submissions.submission import Submission
 from sharpbench.training import initial_module
 
@@ -54,6 +57,7 @@ class Populations:
         self.made: dict[tuple[Model, Dataset, str], Population] = {}
         self.modules: dict[tuple[Model, Dataset], nn.Module] = {}
         self.sizes: dict[tuple[Model, Dataset], int] = {}
+        self.anew: dict[tuple[Model, Dataset, str], Population] = {}
 
     def of(self, cell: Recomputable) -> Population:
         """All networks of model, data set and device of the cell. Raises Elsewhere where they cannot be had here.
@@ -69,11 +73,21 @@ class Populations:
         work = self._work(cell.recipe, data)
         if work > LARGEST:
             raise Elsewhere(f"its training may take {work:.0e} parameters x examples x epochs, over {LARGEST:.0e}")
-        kind = (cell.recipe.model, dataset, device)
+        kind = _kind(cell)
         if kind not in self.made:
             recipes = self._recipes(cell.recipe, data, device)
             self.made[kind] = Population(recipes, data, digest, cache=self.setting.cache, device=device)
         return self.made[kind]
+
+    def fresh(self, cell: Recomputable, folder: Path) -> Population:
+        """The same networks, trained anew into `folder` in the groups that the submission fixes; `of` comes before."""
+        kind = _kind(cell)
+        if kind not in self.anew:
+            known = self.made[kind]
+            self.anew[kind] = Population(
+                known.recipes, known.data, known.data_sha256, cache=folder, device=known.device
+            )
+        return self.anew[kind]
 
     def module(self, recipe: Recipe) -> nn.Module:
         """One structure for all networks of a model, which is captured once."""
@@ -97,13 +111,14 @@ class Populations:
         return found
 
     def _recipes(self, like: Recipe, data: Data, device: str) -> tuple[Recipe, ...]:
-        """The recipes of the submission with that model and data set, in its order, as the run had them.
+        """The recipes of the submission with that model and data set, in the order of the run.
 
-        What is unknown here is left out, and what takes too long, as nobody would have run it: it may stand there to
-        hold up the group.
+        That is the order of their positions in the plan, however records were made or merged; of records without one,
+        which earlier versions wrote, the order of the file. What is unknown here is left out, and what takes too long,
+        as nobody would have run it: it may stand there to hold up the group.
         """
         found: dict[Recipe, None] = {}
-        for record in {str(each.recipe): each for each in self.submission.records if each.device == device}.values():
+        for record in _in_order([each for each in self.submission.records if each.device == device]):
             try:
                 recipe = recipe_of(record.recipe, self.setting.known.ingredients)
             except InvalidInput:
@@ -118,6 +133,19 @@ class Populations:
         if form not in self.sizes:
             self.sizes[form] = _parameters(recipe, data)
         return self.sizes[form] * float(recipe.train_size or len(data.train_inputs)) * recipe.max_epochs
+
+
+def _kind(cell: Recomputable) -> tuple[Model, Dataset, str]:
+    return cell.recipe.model, cell.recipe.dataset, cell.record.device
+
+
+def _in_order(records: Sequence[Record]) -> list[Record]:
+    """One record of each network, by position; where several say different ones, the earliest."""
+    first: dict[str, Record] = {}
+    for record in sorted(records, key=lambda each: each.time):
+        first.setdefault(place_of_network(record), record)
+    networks = [first[place] for place in dict.fromkeys(map(place_of_network, records))]
+    return sorted(networks, key=position)
 
 
 def _parameters(recipe: Recipe, data: Data) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from sharpbench.errors import InvalidInput, short
 from sharpbench.record import Record, iterate_records
 from sharpbench.submissions.cells import Installed, Unknown, cell_of, installed
+from sharpbench.submissions.claim import place_of_network, position
 from sharpbench.submissions.manifest import Manifest
 from sharpbench.submissions.scrutiny import check
 from sharpbench.submissions.submission import LARGEST, digest, written
@@ -16,7 +17,9 @@ from sharpbench.version import __version__
 
 
 def packed(path: Path, *, name: str, texts: Mapping[str, str], plugins: Sequence[Path] = ()) -> str:
-    """The last record of each cell in a run's file as the text of a submission.
+    """The last record of each cell in a run's file as the text of a submission, in the order of the plan.
+
+    Equal records give equal texts, whether one command made them, several workers, or shards that were merged.
 
     texts: author, contact, url, note. plugins: as the run had them; they are executed.
     Raises InvalidInput, with file and line, for a record that no board takes, or whose key is not that of its cell:
@@ -32,7 +35,7 @@ def packed(path: Path, *, name: str, texts: Mapping[str, str], plugins: Sequence
             cell_of(record, known)
         except (InvalidInput, Unknown) as error:
             raise InvalidInput(f"{path}:{number}: {error}; leave it out, or run the cell again") from None
-    records = tuple(record for _, record in lines.values())
+    records = tuple(_ordered([record for _, record in lines.values()]))
     manifest = Manifest(
         name=name,
         **{key: texts.get(key, "") for key in ("author", "contact", "url", "note")},  # type: ignore[arg-type]
@@ -53,6 +56,13 @@ def _numbered(path: Path) -> list[tuple[int, Record]]:
     if not file.is_file():
         raise InvalidInput(f"no records at {file}; name the folder or records.jsonl of `sharpbench run`")
     return list(enumerate(iterate_records(file), start=1))
+
+
+def _ordered(records: Sequence[Record]) -> list[Record]:
+    """By position of the network, then by label and key; as they stand where an earlier version noted no position."""
+    if any("position" not in record.data for record in records):
+        return list(records)
+    return sorted(records, key=lambda each: (*position(each), place_of_network(each), each.label, each.key))
 
 
 def _origin(measure: str, known: Installed) -> str:

@@ -11,15 +11,17 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from sharpbench.appraisal import fate
+from sharpbench.appraisal import fate, oracle
 from sharpbench.contract import NotApplicable, Scalar
 from sharpbench.datasets.data import Data
 from sharpbench.environment import environment, settle
 from sharpbench.errors import InvalidInput
 from sharpbench.evaluation import measure
+from sharpbench.invariance import changes
 from sharpbench.member import Member
 from sharpbench.population import Population, Training
 from sharpbench.record import Record
+from sharpbench.subject import Subject
 from sharpbench.submissions import comparison, tolerance
 from sharpbench.submissions.cells import Recomputable
 from sharpbench.submissions.networks import Elsewhere, Populations, Setting
@@ -33,14 +35,16 @@ def verify(submission: Submission, drawn: Drawn, setting: Setting) -> Iterator[T
     """Findings, network by network: its truth, then the value of each cell; and the epochs of trainings in between.
 
     Networks train in the groups that the recipes of the whole submission fix, as in the run that gave it. Nothing
-    of the submission is executed. What differs on a network out of the cache is tried again on one trained anew.
+    of the submission is executed. What differs on a network out of the cache, or parted from it, is tried again on one
+    trained anew: the cache may be damaged, or may have trained it in another group.
     """
     for record, reason in drawn.unknown:
         yield comparison.unknown(record, reason)
     populations = Populations(submission, setting)
     networks = sorted(drawn.cells, key=_network_of)
-    for _, cells in groupby(networks, key=_network_of):
-        yield from _network(list(cells), populations, setting)
+    with tempfile.TemporaryDirectory(prefix="sharpbench-verify-") as anew:
+        for _, cells in groupby(networks, key=_network_of):
+            yield from _network(list(cells), populations, setting, Path(anew))
 
 
 def _network_of(cell: Recomputable) -> tuple[str, str, str]:
@@ -48,7 +52,9 @@ def _network_of(cell: Recomputable) -> tuple[str, str, str]:
     return cell.recipe.key, cell.record.device, str(sorted(cell.record.truth.items()))
 
 
-def _network(cells: Sequence[Recomputable], populations: Populations, setting: Setting) -> Iterator[Training | Finding]:
+def _network(
+    cells: Sequence[Recomputable], populations: Populations, setting: Setting, anew: Path
+) -> Iterator[Training | Finding]:
     try:
         if setting.late:
             raise Elsewhere("the time was up")
@@ -59,16 +65,8 @@ def _network(cells: Sequence[Recomputable], populations: Populations, setting: S
     cached = population.stored(cells[0].recipe) is not None
     module = populations.module(cells[0].recipe)
     findings = yield from _compared(cells, population, module, setting)
-    if cached and any(each.outcome == "differs" for each in findings):
-        with tempfile.TemporaryDirectory(prefix="sharpbench-verify-") as folder:
-            fresh = Population(
-                population.recipes,
-                population.data,
-                population.data_sha256,
-                cache=Path(folder),
-                device=population.device,
-            )
-            findings = yield from _compared(cells, fresh, module, setting)
+    if cached and any(each.outcome in ("differs", "parted") for each in findings):
+        findings = yield from _compared(cells, populations.fresh(cells[0], anew), module, setting)
     yield from findings
 
 
@@ -94,26 +92,52 @@ def _compared(
         return [comparison.unknown(cell.record, reason) for cell in cells]
     data, truth = population.data, first.record.truth
     apart = tolerance.parting(truth, found)
-    findings = [comparison.gap(first.record, found, apart, train=len(member.inputs), test=len(data.test_targets))]
+    sizes = {"train": len(member.inputs), "test": len(data.test_targets)}
+    findings = list(comparison.network(first.record, found, apart, **sizes))
     for cell in cells:
         if setting.late:
             findings.append(comparison.unknown(cell.record, "the time was up"))
         else:
-            findings.append(_value(cell, member, module, found, apart))
+            findings += _cell(cell, member, module, found, apart)
     return findings
 
 
-def _value(cell: Recomputable, member: Member, module: nn.Module, found: dict[str, Scalar], apart: float) -> Finding:
+def _cell(
+    cell: Recomputable, member: Member, module: nn.Module, found: dict[str, Scalar], apart: float
+) -> Iterator[Finding]:
+    """The finding on the value of a cell, and those on what stands beside it."""
     record = cell.record
-    dtype = getattr(torch, record.dtype)
     try:
-        subject = member.subject(module, examples=cell.examples, dtype=dtype, device=record.device)
+        subject = _subject(cell, member, module, record.dtype)
         estimate = measure(cell.measure, subject, seed=record.seed)
     except NotApplicable as error:
-        return comparison.none(record, str(error), apart)
+        yield comparison.none(record, str(error), apart)
+        return
     except (Exception, SystemExit) as error:  # whatever a measure raises
-        return comparison.unknown(record, "{}: {}".format(*fate(error)))
-    return comparison.value(record, estimate, apart, found)
+        yield comparison.unknown(record, "{}: {}".format(*fate(error)))
+        return
+    yield comparison.value(record, estimate, apart, found)
+    yield from comparison.beside(record, estimate, apart, examples=len(subject.inputs))
+    yield from _checked(cell, member, module, apart)
+
+
+def _checked(cell: Recomputable, member: Member, module: nn.Module, apart: float) -> Iterator[Finding]:
+    """The findings on oracle and invariance, where the record has them: both in float64."""
+    record = cell.record
+    try:
+        doubled = _subject(cell, member, module, "float64")
+        if record.exact is not None:
+            found, by = oracle(cell.measure, doubled)
+            yield from comparison.exact(record, found, by, apart)
+        if record.invariance:
+            yield from comparison.invariance(record, changes(cell.measure, doubled, seed=record.seed), apart)
+    except (Exception, SystemExit) as error:  # whatever a measure raises
+        yield comparison.unknown(record, "{}: {}".format(*fate(error)), "exact")
+
+
+def _subject(cell: Recomputable, member: Member, module: nn.Module, dtype: str) -> Subject:
+    device = cell.record.device
+    return member.subject(module, examples=cell.examples, dtype=getattr(torch, dtype), device=device)
 
 
 class _Steps:
@@ -134,17 +158,18 @@ def _settle(record: Record) -> None:
 
 
 def _truth(member: Member, data: Data, device: str) -> dict[str, Scalar]:
-    """What became of the network, evaluated anew; steps and whether it fitted as its training found them."""
+    """What became of the network, evaluated anew; steps, epochs and whether it fitted as its training found them."""
     module = initial_module(member.recipe, data.shape, data.classes)
     module.load_state_dict(member.weights)
     module.to(device)
     loss, accuracy = evaluate(module, member.inputs.to(device), member.targets.to(device))
-    _, test = evaluate(module, data.test_inputs.to(device), data.test_targets.to(device))
+    test_loss, test = evaluate(module, data.test_inputs.to(device), data.test_targets.to(device))
     norm = math.sqrt(sum(float(value.detach().double().square().sum()) for value in module.parameters()))
-    finite = {"train_loss": loss, "parameter_norm": norm}
+    finite = {"train_loss": loss, "test_loss": test_loss, "parameter_norm": norm}
     return {
+        **{name: getattr(member.truth, name) for name in ("steps", "epochs", "fitted", "diverged")},
         **{name: value if math.isfinite(value) else None for name, value in finite.items()},
+        "train_accuracy": accuracy,
+        "test_accuracy": test,
         "gap": accuracy - test,
-        "steps": member.truth.steps,
-        "fitted": member.truth.fitted,
     }

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from sharpbench.errors import InvalidInput, short
 from sharpbench.record import Record
 from sharpbench.submissions.cells import Installed, Recomputable, Unknown, cell_of
+from sharpbench.submissions.claim import place_of_cell, place_of_network
 from sharpbench.submissions.submission import Submission
 
 
@@ -20,10 +21,15 @@ class Drawn:
     unknown: tuple[tuple[Record, str], ...]
 
 
-def draw(submission: Submission, *, sample: int, seed: int, known: Installed) -> Drawn:
+def draw(
+    submission: Submission, *, sample: int, seed: int, known: Installed, doubted: frozenset[str] = frozenset()
+) -> Drawn:
     """`sample` cells with a value: one of each measure in turn, in an order that the seed draws.
 
-    A measure of which nothing means anything here is not drawn from, but named with the reason of one of its records.
+    doubted: places of cells and networks that were refuted before, under whatever claim; cells there make up to half
+    of the sample. Of every other measure, as the seed decides, a cell that says how exact or invariant it is comes
+    first: there are few of them. A measure of which nothing means anything here is not drawn from, but named with the
+    reason of one of its records, of at most so many such measures: a verdict stays small.
     """
     drawing = random.Random(seed)
     records = [record for record in submission.records if record.status == "ok"]
@@ -34,10 +40,20 @@ def draw(submission: Submission, *, sample: int, seed: int, known: Installed) ->
             piles.setdefault(record.label, []).append(cell_of(record, known))
         except Unknown as error:
             unknown.setdefault(record.label, (record, str(error)))
+    for pile in piles.values():
+        if drawing.random() < 0.5:
+            pile.sort(key=lambda cell: cell.record.exact is None and not cell.record.invariance)
     turns = drawing.sample([pile for pile in piles.values() if pile], sum(bool(pile) for pile in piles.values()))
     ordered = [pile[turn] for turn in range(len(records)) for pile in turns if turn < len(pile)]
+    again = [cell for cell in ordered if not doubted.isdisjoint(places(cell.record))] if doubted else []
+    chosen = {cell.record.key: cell for cell in [*again[: (sample + 1) // 2], *ordered]}
     nothing = [pair for label, pair in unknown.items() if not piles.get(label)]
-    return Drawn(tuple(ordered[:sample]), tuple(nothing))
+    return Drawn(tuple(chosen.values())[:sample], tuple(nothing[:sample]))
+
+
+def places(record: Record) -> set[str]:
+    """The place of the cell, and that of its network."""
+    return {place_of_cell(record), place_of_network(record)}
 
 
 def named(submission: Submission, keys: Sequence[str], known: Installed) -> Drawn:

@@ -5,16 +5,21 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Iterable, Mapping
+from typing import get_args
 
 from sharpbench.contract import Scalar
 from sharpbench.errors import InvalidInput, short
-from sharpbench.record import Record
+from sharpbench.invariance import KINDS
+from sharpbench.recipe import Design
+from sharpbench.record import LONGEST_REASON, Record
 from sharpbench.submissions.manifest import HASH, MEASURE
 
 DEVICES, PRECISIONS = ("cpu", "cuda"), ("float32", "float64")
 WORD = re.compile(r"[A-Za-z0-9 ._:+=,\[\]-]{1,300}")
 """Names with their fields, as the command line takes them: no mark of Markdown, HTML, shells or paths."""
-LONGEST = {"reason": 2000, "oracle": 100, "time": 40}
+LONGEST = {"reason": LONGEST_REASON, "oracle": 100, "time": 40}
+SLACK = 1e-3
+"""Relative, of loss and accuracy at the gate: they were found twice."""
 ENTRIES, KEY, TEXT = 20_000, 200, 1000
 """Of a mapping of a record: entries, characters of a key, characters of a text."""
 TRUTH = {
@@ -24,6 +29,8 @@ TRUTH = {
     "steps": (int,),
 }
 """What a record with a value says of its network, and of which type."""
+FURTHER = {"test_loss": (int, float, type(None)), "epochs": (int,), "diverged": (bool,)}
+"""What it may say besides."""
 
 
 def check(record: Record) -> None:
@@ -40,6 +47,9 @@ def check(record: Record) -> None:
         raise InvalidInput(f"seed {record.seed} is none of 64 bits")
     _check_origin(record)
     _check_words({"label": record.label})
+    odd = [kind for kind in record.invariance if kind not in KINDS]
+    if odd:
+        raise InvalidInput(f"invariance: {short(repr(odd[0]))} is none of {', '.join(KINDS)}")
     _check_numbers(record)
     _check_texts(record)
 
@@ -57,8 +67,22 @@ def _check_origin(record: Record) -> None:
     for name in ("examples", "test_examples"):
         if type(record.data.get(name)) is not int:
             raise InvalidInput(f"data.{name} is no number of examples")
+    _check_population(record)
     if record.truth or record.status == "ok":
         _check_truth(record.truth)
+        _check_gate(record)
+
+
+def _check_population(record: Record) -> None:
+    """A population is of one model, whose fields alone a cohort varies, and was designed or drawn."""
+    named, design = str(record.data["population"]), record.data["design"]
+    model, position = str(record.recipe["model"]), record.data.get("position", 0)
+    if named.partition("[")[0] != model.partition("[")[0]:
+        raise InvalidInput(f"population {short(repr(named))} is not one of model {short(repr(model))}")
+    if design not in get_args(Design):
+        raise InvalidInput(f"design {short(repr(design))} is none of {', '.join(get_args(Design))}")
+    if type(position) is not int or position < 0:
+        raise InvalidInput(f"position {short(repr(position))} is no place in a population")
 
 
 def _check_words(words: Mapping[str, object]) -> None:
@@ -80,7 +104,7 @@ def _check_numbers(record: Record) -> None:
 
 
 def _check_truth(truth: Mapping[str, Scalar]) -> None:
-    for name, types in TRUTH.items():
+    for name, types in {**TRUTH, **{name: FURTHER[name] for name in FURTHER if name in truth}}.items():
         value = truth.get(name)
         if name not in truth or not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
             raise InvalidInput(
@@ -89,6 +113,22 @@ def _check_truth(truth: Mapping[str, Scalar]) -> None:
     train, test, gap = (float(str(truth[name])) for name in ("train_accuracy", "test_accuracy", "gap"))
     if not 0 <= train <= 1 or not 0 <= test <= 1 or abs(train - test - gap) > 1e-9:
         raise InvalidInput(f"truth: gap {gap} is not training accuracy {train} less test accuracy {test}")
+
+
+def _check_gate(record: Record) -> None:
+    """Whether a network fitted is what its loss, its accuracy and its epochs say, up to rounding."""
+    truth, recipe = record.truth, record.recipe
+    pairs = (("train_loss", "target_loss", 1.0), ("train_accuracy", "target_accuracy", -1.0))
+    for name, target, sign in pairs if truth["fitted"] else ():
+        reached, wanted = truth[name], recipe.get(target)
+        if not isinstance(wanted, int | float):
+            continue  # no recipe of ours
+        if not isinstance(reached, int | float) or sign * (reached - wanted) > SLACK * abs(wanted):
+            raise InvalidInput(f"truth: fitted with {name} {reached}, where the recipe asks for {wanted}")
+    epochs, most = truth.get("epochs"), recipe.get("max_epochs")
+    ended = isinstance(epochs, int) and isinstance(most, int) and epochs < most
+    if not truth["fitted"] and truth.get("diverged") is not True and ended:
+        raise InvalidInput(f"truth: neither fitted nor diverged after {epochs} of {most} epochs")
 
 
 def _check_texts(record: Record) -> None:

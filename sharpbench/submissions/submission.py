@@ -12,11 +12,14 @@ from pathlib import Path
 
 from sharpbench.errors import InvalidInput
 from sharpbench.record import Record
+from sharpbench.submissions import claim
 from sharpbench.submissions.manifest import SUFFIX, Manifest
 from sharpbench.submissions.scrutiny import check
 
 LARGEST, LONGEST = 2**26, 2**20
 """Bytes of a file, and of one of its lines."""
+MOST = {"networks": 5000, "measures with their hyperparameters": 400, "populations": 40}
+"""What a board can be made of: pairs of networks are compared, and each population has pages and plots."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,10 @@ def _check_whole(path: Path, manifest: Manifest, records: Sequence[Record]) -> N
             raise InvalidInput(f"{path}:{number}: the cell {record.key[:16]}... stands above; leave one record of each")
         if record.measure not in manifest.measures:
             raise InvalidInput(f"{path}:{number}: measure '{record.measure}' is none of the manifest's; pack it again")
+    held = (len({claim.place_of_network(r) for r in records}), len({r.label for r in records}))
+    for (what, most), count in zip(MOST.items(), (*held, len(set(map(claim.population, records)))), strict=True):
+        if count > most:
+            raise InvalidInput(f"{path}:1: {count:,} {what}, where {most:,} are the most; submit them in several files")
     if manifest.records != len(records):
         raise InvalidInput(
             f"{path}:1: {manifest.records} records are announced, {len(records)} follow; fetch the file again"

@@ -23,6 +23,8 @@ ROUNDING = {"float32": 2e-4, "float64": 1e-9}
 float64 1e-14 was seen, but iterations may stop elsewhere."""
 RETRAINED = 1e-3
 """Relative, of networks that are one up to SAME: ten times the largest seen."""
+FACTORS = 1e-6
+"""Relative, of factors of change at the same weights: those within it of 1 are shown as 1."""
 MAGNITUDE = 1000.0
 """Factor between values of fitted networks that parted: fifty times the largest seen."""
 FLIPS = 2
@@ -50,11 +52,39 @@ def value_bound(record: Record, found: Estimate, apart: float, *, torch: str) ->
     torch: its version here. The seed is the record's, so that the same version draws the same numbers and nothing
     but rounding is left; where they may be others (another version, another number of them) noise comes on top.
     """
+    noise = 0.0 if drawn_alike(record, found, torch=torch) else noise_bound(record.stderr, found)
+    return rounding_bound(record, found, apart) + noise
+
+
+def rounding_bound(record: Record, found: Estimate, apart: float) -> float:
+    """The part of that which rounding has, of standard errors and ends of intervals, too: they are of its size."""
     assert record.value is not None
-    share = ROUNDING[record.dtype] if apart == 0 else RETRAINED
-    drawn_alike = record.environment.get("torch") == torch and record.probes == found.probes
-    noise = 0.0 if drawn_alike else noise_bound(record.stderr, found)
-    return share * max(abs(record.value), abs(found.value)) + noise
+    return share(record.dtype, apart) * max(abs(record.value), abs(found.value))
+
+
+def drawn_alike(record: Record, found: Estimate, *, torch: str) -> bool:
+    """Whether the random numbers behind both are the same."""
+    return record.environment.get("torch") == torch and record.probes == found.probes
+
+
+def share(dtype: str, apart: float) -> float:
+    """By how much a value may differ relatively, on networks that are one."""
+    return ROUNDING[dtype] if apart == 0 else RETRAINED
+
+
+def factor_bound(claimed: float, found: float, apart: float) -> float:
+    """The largest difference of two factors of change; a factor is a ratio of two values in float64."""
+    return (FACTORS if apart == 0 else 2 * RETRAINED) * max(abs(claimed), abs(found))
+
+
+def truth_bounds(
+    claimed: Mapping[str, Scalar], found: Mapping[str, Scalar], *, train: int, test: int
+) -> dict[str, float]:
+    """The largest difference of each number of the truth that both hold, beside those that tell networks apart."""
+    losses = [value for truth in (claimed, found) if isinstance(value := truth.get("test_loss"), int | float)]
+    loss = max(map(abs, losses), default=0.0)
+    bounds = {"train_accuracy": FLIPS / train, "test_accuracy": FLIPS / test, "test_loss": RETRAINED * loss}
+    return {name: bound for name, bound in {**bounds, "epochs": 0, "diverged": 0}.items() if name in claimed}
 
 
 def noise_bound(claimed: float | None, found: Estimate) -> float:

@@ -10,14 +10,18 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from sharpbench.contract import Scalar, is_scalar
+from sharpbench.contract import Scalar, is_finite, is_scalar
 from sharpbench.errors import InvalidInput, short
 from sharpbench.submissions.manifest import HASH, SUFFIX, check_name, dumped, loaded
 
-FORMAT = 1
+FORMAT = 2
 VERDICTS = ".verdicts.jsonl"
 LARGEST, LONGEST = 2**26, 300
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d")
+OF_NETWORK = ("gap", "train_accuracy", "test_accuracy", "test_loss", "epochs", "diverged", "test_examples")
+OF_CELL = ("value", "stderr", "low", "high", "converged", "examples", "exact", "oracle")
+INVARIANCE = "invariance."
+"""What findings are about: numbers of a network, numbers of a cell, and factors of change by kind of rewrite."""
 Outcome = Literal["agrees", "differs", "parted", "unknown"]
 State = Literal["verified", "claimed", "refuted"]
 
@@ -26,15 +30,19 @@ State = Literal["verified", "claimed", "refuted"]
 class Finding:
     """One number of a submission beside the one found here.
 
-    key, label: of the cell; network: its recipe in a few words. what: 'value', or the number of the network's truth.
-    outcome: agrees; differs, which refutes; parted: training here led to another network, so that values cannot be
-    compared one by one; unknown: it could not be recomputed. bound: of the difference. reason: of
-    the last two, and why there is nothing to find.
+    key, label: of the cell; network: its recipe in a few words; population: model on data set. claim, place: hashes of
+    what is claimed of the cell or the network, and of it whatever is claimed, see `claim`. what: of OF_NETWORK or
+    OF_CELL, or 'invariance.layer' and its like. outcome: agrees; differs, which refutes; parted: training here led to
+    another network, so that values cannot be compared one by one; unknown: it could not be recomputed. bound: of the
+    difference. reason: of the last two, and why there is nothing to find.
     """
 
     key: str
+    claim: str
+    place: str
     label: str
     network: str
+    population: str
     what: str
     outcome: Outcome
     claimed: float | None = None
@@ -43,19 +51,27 @@ class Finding:
     reason: str = ""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.key, str) or not HASH.fullmatch(self.key):
-            raise InvalidInput(f"key {short(repr(self.key))} is no SHA-256 in lower case")
-        for name in ("label", "network", "what", "reason"):
+        for name in ("key", "claim", "place"):
+            if not isinstance(getattr(self, name), str) or not HASH.fullmatch(getattr(self, name)):
+                raise InvalidInput(f"{name} {short(repr(getattr(self, name)))} is no SHA-256 in lower case")
+        for name in ("label", "network", "population", "what", "reason"):
             text = getattr(self, name)
             if not isinstance(text, str) or len(text) > LONGEST or not text.isprintable():
                 raise InvalidInput(f"{name} {short(repr(text))} is no printable text of at most {LONGEST} characters")
+        if self.what not in (*OF_NETWORK, *OF_CELL) and not self.what.startswith(INVARIANCE):
+            raise InvalidInput(f"what {short(repr(self.what))} is nothing that is compared")
         if self.outcome not in get_args(Outcome):
             raise InvalidInput(f"outcome {short(repr(self.outcome))} is none of {', '.join(get_args(Outcome))}")
         numbers = [self.claimed, self.found, self.bound]
-        if not all(value is None or type(value) in (int, float) for value in numbers):
+        if not all(value is None or (type(value) in (int, float) and is_finite(value)) for value in numbers):
             raise InvalidInput("claimed, found or bound is no number")
         if None in numbers and (self.outcome == "agrees" or (self.outcome == "differs" and not self.reason)):
             raise InvalidInput(f"it {self.outcome} without claimed, found and bound")
+
+    @property
+    def of_network(self) -> bool:
+        """Whether it is about the network, and so about every measure on it."""
+        return self.what in OF_NETWORK
 
     @property
     def difference(self) -> float | None:
@@ -65,7 +81,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What one `verify` found of the file with that hash; seed and sample chose its cells."""
+    """What one `verify` found of the file with that hash; seed and sample chose its cells.
+
+    What it says stands with the claims of its findings, not with the file.
+    """
 
     name: str
     sha256: str
@@ -151,6 +170,21 @@ def read_verdicts(path: Path) -> tuple[Verdict, ...]:
     if lines.pop() != "":
         raise InvalidInput(f"{path}:{len(lines) + 1}: the last line has no end; restore the file")
     return tuple(_read(line, f"{path}:{number}") for number, line in enumerate(lines, start=1))
+
+
+def verdicts_in(folder: Path) -> dict[str, tuple[Verdict, ...]]:
+    """The verdicts of all files in a folder, by the name of their submission, which need not be there any more.
+
+    Raises InvalidInput with file and line, also for a verdict on a submission of another name.
+    """
+    found = {}
+    for path in sorted(folder.glob(f"*{VERDICTS}")):
+        name = path.name.removesuffix(VERDICTS)
+        found[name] = read_verdicts(path)
+        for number, verdict in enumerate(found[name], start=1):
+            if verdict.name != name:
+                raise InvalidInput(f"{path}:{number}: a verdict on '{verdict.name}'; restore the file")
+    return found
 
 
 def _read(line: str, where: str) -> Verdict:

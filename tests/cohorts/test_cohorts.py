@@ -152,6 +152,13 @@ def test_what_is_wrong_with_a_word_is_one_line(word: str, said: str) -> None:
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_an_axis_without_a_value_is_named(name: str) -> None:
+    empty: dict[str, Any] = {name: ()}
+    with pytest.raises(InvalidInput, match=f"^{name} holds no value; give one at least$"):
+        Hyperparameters(**empty)
+
+
 def test_a_model_that_cannot_be_varied_is_named() -> None:
     with pytest.raises(InvalidInput, match="model 'lenet' has no 'width' to vary; leave that axis out, or choose"):
         Hyperparameters().recipes((LeNet(),), Digits())

@@ -12,11 +12,13 @@ import pytest
 from sharpbench.errors import InvalidInput
 from sharpbench.leaderboard.board import Leaderboard, leaderboard
 from sharpbench.leaderboard.collection import read
-from sharpbench.leaderboard.entries import Entry, entries
+from sharpbench.leaderboard.entries import Entry, Submitted
+from sharpbench.leaderboard.entries import submitted as entries
+from sharpbench.leaderboard.headline import lines, summary
 from sharpbench.leaderboard.publication import files
 from sharpbench.leaderboard.site import site
 from sharpbench.record import Record
-from sharpbench.submissions import Finding, Manifest, Verdict, append, verdicts_path, written
+from sharpbench.submissions import Finding, Manifest, Verdict, append, claim, verdicts_path, written
 from sharpbench.submissions import read as read_submission
 from sharpbench.submissions.submission import digest
 
@@ -34,7 +36,7 @@ def _no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
 def submitted(tmp_path: Path, make: Make, seal: Callable[..., Record]) -> Callable[..., Path]:
     """A function that writes a submission of fake records of `measures`."""
 
-    def write(name: str, measures: Sequence[str] = ("good", "alien"), **texts: str) -> Path:
+    def write(name: str, measures: Sequence[str] = ("good", "alien"), *, model: str = "theirs", **texts: str) -> Path:
         records = [
             seal(
                 replace(
@@ -44,7 +46,7 @@ def submitted(tmp_path: Path, make: Make, seal: Callable[..., Record]) -> Callab
                     data={**record.data, "population": record.recipe["model"], "design": "designed"},
                 )
             )
-            for record in make(measures=measures, model="theirs")
+            for record in make(measures=measures, model=model)
         ]
         manifest = Manifest(
             name=name,
@@ -67,7 +69,17 @@ def judged(path: Path, label: str, outcome: Any, **values: Any) -> None:
     submission = read_submission(path)
     record = next(record for record in submission.records if record.label == label)
     numbers = {"claimed": record.value, "found": (record.value or 0) + 3.0, "bound": 0.5, **values}
-    finding = Finding(key=record.key, label=label, network="a network", what="value", outcome=outcome, **numbers)
+    finding = Finding(
+        key=record.key,
+        claim=claim.of_cell(record),
+        place=claim.place_of_cell(record),
+        label=label,
+        network="a network",
+        population=claim.population(record),
+        what="value",
+        outcome=outcome,
+        **numbers,
+    )
     verdict = Verdict(
         name=submission.manifest.name,
         sha256=submission.sha256,
@@ -80,8 +92,8 @@ def judged(path: Path, label: str, outcome: Any, **values: Any) -> None:
     append(verdicts_path(path), verdict)
 
 
-def published(results: Path, found: Sequence[Entry]) -> Leaderboard:
-    return leaderboard(read(results), entries=found)
+def published(results: Path, found: Submitted) -> Leaderboard:
+    return leaderboard(read(results), submitted=found)
 
 
 def test_entries_stand_on_a_page_of_their_own_with_their_states(
@@ -89,7 +101,7 @@ def test_entries_stand_on_a_page_of_their_own_with_their_states(
 ) -> None:
     agreed = submitted("agreed", author="A. U. Thor", url="https://a.example/x")
     judged(agreed, "good", "agrees")
-    submitted("silent", ("good",))
+    submitted("silent", ("good",), model="others")
     pages = files(published(results, entries(tmp_path / "submissions")))
     page = pages["submissions.md"]
     assert "| agreed     | A. U. Thor |        2 |       15 | verified | 1 of 30  | 2026-11-21" in page
@@ -118,10 +130,100 @@ def test_a_measure_keeps_its_worst_refutation_and_refuted_values_of_known_measur
     key = next(record for record in read_submission(worse).records if record.label == "good").key
     assert f"--cell {key[:16]}`" in lines[0]
     theirs = {board.title: [score.label for score in board.measured] for board in board.boards}
-    assert theirs["wrong: theirs on digits"] == ["alien"]
-    assert theirs["worse: theirs on digits"] == ["alien"]
+    assert theirs["wrong (submitted): theirs on digits"] == ["alien"]
+    assert theirs["worse (submitted): theirs on digits"] == ["alien"]
     assert "[alien](measures/alien.md) (refuted)" in pages["README.md"]
     assert "refuted" in site(board)["index.html"]
+
+
+def test_what_others_claim_enters_no_summary_of_what_we_measured(
+    results: Path, submitted: Callable[..., Path], tmp_path: Path
+) -> None:
+    """A forged entry in which our measure is perfect, free, exact and invariant changes no number of its row."""
+    own = leaderboard(read(results))
+    path = submitted("rosy")
+    found = read_submission(path)
+    rosy = [
+        replace(
+            record,
+            value=float(str(record.truth["gap"])),
+            gradients=1e-3,
+            exact=float(str(record.truth["gap"])),
+            invariance={"layer": 1.0, "unit": 1.0},
+            low=0.0,
+            high=1.0,
+            stderr=0.1,
+        )
+        for record in found.records
+    ]
+    path.write_text(written(replace(found.manifest, sha256=digest(rosy)), rosy))
+    both = published(results, entries(tmp_path / "submissions"))
+    before, after = ({row.name: row for row in lines(board)} for board in (own, both))
+    assert [name for name in after if name in before] == list(before)
+    assert list(after)[:4] == ["good", "other[p=1]", "noisy", "alien"]  # however well it does, below ours
+    for name, row in before.items():
+        assert after[name].median == row.median
+        assert summary(after[name].counted) == summary(row.counted)
+        assert after[name].mark is None
+    assert (after["alien"].mark, after["alien"].median) == ("claimed", 1.0)
+    pages = files(both)
+    (line,) = [line for line in pages["README.md"].splitlines() if line.startswith("| [good](")]
+    assert "claimed" in line
+    assert (
+        "rosy (submitted)"
+        in pages["README.md"].splitlines()[
+            next(number for number, text in enumerate(pages["README.md"].splitlines()) if text.startswith("| measure"))
+        ]
+    )
+    assert "| [good](measures/good.md) (claimed)" in pages["correlation.md"]
+    assert "nobody can verify them" in pages["speed.md"]
+    assert "Submitted: 0 of 30 values of oracles in this entry" in pages["exactness.md"]
+    stated = pages["exactness.md"].partition("Stated intervals")[2]
+    assert "alien" in stated
+    assert "[good]" not in stated  # ours states none
+    assert "rosy (submitted)" in site(both)["index.html"]
+
+
+def test_an_entry_that_copies_another_stands_and_falls_with_it(
+    results: Path, submitted: Callable[..., Path], tmp_path: Path
+) -> None:
+    one, copy = submitted("one"), submitted("copy", note="all mine")
+    judged(one, "alien", "differs")
+    found = entries(tmp_path / "submissions")
+    assert [(each.name, each.standing.state) for each in found.entries] == [("copy", "refuted"), ("one", "refuted")]
+    page = files(published(results, found))["submissions.md"]
+    assert "- 30 values are the same to the last digit in one\n" in page
+    record = read_submission(copy).records[1]
+    other = [replace(each, value=7.0) if each == record else each for each in read_submission(copy).records]
+    copy.write_text(written(replace(read_submission(copy).manifest, sha256=digest(other)), other))
+    page = files(published(results, entries(tmp_path / "submissions")))["submissions.md"]
+    assert "- 29 values are the same to the last digit in one\n" in page
+    assert "- 1 values are others in one, of the same cells on the same networks\n" in page
+
+
+def test_a_refutation_outlives_its_file_and_shows_where_the_measure_is_claimed_again(
+    results: Path, submitted: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = submitted("mine")
+    judged(path, "alien", "differs")
+    honest = read_submission(path)
+    other = [replace(each, value=(each.value or 0) * 1.01) for each in honest.records]
+    path.write_text(written(replace(honest.manifest, sha256=digest(other)), other))
+    folder = tmp_path / "submissions"
+    pages = files(published(results, entries(folder)))
+    assert "[alien](measures/alien.md) (refuted before)" in pages["README.md"]
+    assert "| mine       | -   |        2 |       15 | refuted before |" in pages["submissions.md"]
+    assert "## Refuted before" in pages["submissions.md"]
+    assert "- alien, refuted before in mine on a network: " in pages["measures/alien.md"]
+    path.unlink()
+    assert entries(folder).entries == ()
+    pages = files(published(results, entries(folder)))
+    assert "- alien, refuted before in mine on a network: " in pages["submissions.md"]
+    path.write_text(written(replace(honest.manifest, sha256=digest(other)), other))
+    judged(path, "alien", "agrees", found=other[1].value)
+    pages = files(published(results, entries(folder)))
+    assert "Refuted before" not in pages["submissions.md"]
+    assert "[alien](measures/alien.md) (verified)" in pages["README.md"]
 
 
 def test_words_of_strangers_do_no_harm(results: Path, submitted: Callable[..., Path], tmp_path: Path) -> None:
@@ -144,7 +246,7 @@ def test_what_is_no_submission_is_refused_with_its_file(
     results: Path, submitted: Callable[..., Path], tmp_path: Path
 ) -> None:
     folder = tmp_path / "submissions"
-    assert entries(folder) == ()
+    assert entries(folder) == Submitted()
     path = submitted("mine")
     for name in ("x.txt", "gone.verdicts.jsonl", "x.jsonl"):
         (folder / name).write_text("x\n")
@@ -156,7 +258,7 @@ def test_what_is_no_submission_is_refused_with_its_file(
         entries(folder)
     (folder / "x.jsonl").unlink()
     with pytest.raises(InvalidInput, match="submission 'first' has the name of a published collection"):
-        published(results, [replace_name(entries(folder)[0], "first")])
+        published(results, Submitted((replace_name(entries(folder).entries[0], "first"),)))
     records = read_submission(path).records
     forged = [replace(records[0], key="0" * 64), *records[1:]]
     manifest = replace(read_submission(path).manifest, sha256=digest(forged))

@@ -157,6 +157,15 @@ def test_costs_are_medians_and_seconds_stay_with_their_environment(record: Make)
     assert (found.gradients, found.peak_bytes) == (3.0, 20.0)
 
 
+def test_a_cell_that_was_divided_gives_neither_time_nor_peak(record: Make) -> None:
+    whole = record(ratio=0.0, seconds=1.0, gradients=2.0, peak_bytes=10, environment={"processor": "P"})
+    part = replace(record(ratio=0.1, seconds=0.5, gradients=1.0, peak_bytes=4), pieces=2)
+    found = only(score([whole, part, record(ratio=0.9)]), "good")
+    assert (found.gradients, found.peak_bytes, found.contended) == (2.0, 10.0, 1)
+    busy = replace(record(ratio=0.1, seconds=9.0, gradients=9.0, peak_bytes=30), contended=True)
+    assert only(score([whole, busy, record(ratio=0.9)]), "good").peak_bytes == 20.0
+
+
 def test_errors_are_relative_to_the_oracle_and_carry_its_mark(record: Make) -> None:
     rows = [
         record(ratio=0.0, value=1.1, exact=1.0, oracle="definition"),

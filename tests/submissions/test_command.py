@@ -52,11 +52,18 @@ def test_how_verify_ends(sharpbench, text: str, records: tuple[Record, ...], ran
     cell = ("--cell", records[0].key, "--cache-dir", ran / "cache")
     path = forged(text, tmp_path, [replace(records[0], value=2 * (records[0].value or 0))])
     status, out, _ = sharpbench("verify", path, *cell)
-    assert (status, "differs" in out, "honest is refuted" in out) == (1, True, True)
+    assert (status, "differs" in out, "honest is refuted" in out) == (4, True, True)
     path = forged(text, tmp_path, [replace(records[0], truth={**records[0].truth, "steps": 1})])
     status, out, _ = sharpbench("verify", path, *cell)
     assert (status, "honest is claimed: no value could be compared here" in out) == (3, True)
     assert "training led to another network here" in out
+    path = forged(text, tmp_path, [replace(records[0], stderr=9.0)])
+    status, out, _ = sharpbench("verify", path, *cell, "--record")
+    assert (status, "1 values agree, 0 differ" in out, "; 1 other numbers differ" in out) == (4, True, True)
+    path = forged(text, tmp_path, note="amended")  # what was refuted before is drawn first
+    status, out, _ = sharpbench("verify", path, "--sample", 1, "--seed", 5, "--cache-dir", ran / "cache", "--json")
+    assert (status, {each["key"] for each in json.loads(out)["findings"]}) == (0, {records[0].key})
+    path.with_name("honest.verdicts.jsonl").unlink()
     for words in (
         ("verify", tmp_path / "none.jsonl"),
         ("verify", path, "--sample", 0),

@@ -10,16 +10,32 @@ from typing import Any
 import pytest
 
 from sharpbench import InvalidInput, Record
-from sharpbench.submissions import Finding, Submission, Verdict, append, read, read_verdicts, standing, verdicts_path
+from sharpbench.submissions import (
+    Finding,
+    Submission,
+    Verdict,
+    append,
+    claim,
+    past,
+    read,
+    read_verdicts,
+    standing,
+    verdicts_in,
+    verdicts_path,
+)
 
 from .conftest import forged
 
 
 def finding(record: Record, outcome: Any, *, found: float = 1.5, bound: float = 0.25, what: str = "value") -> Finding:
+    whole = what == "gap"
     return Finding(
         key=record.key,
+        claim=claim.of_network(record) if whole else claim.of_cell(record),
+        place=claim.place_of_network(record) if whole else claim.place_of_cell(record),
         label=record.label,
         network="n",
+        population=claim.population(record),
         what=what,
         outcome=outcome,
         claimed=1.0,
@@ -79,10 +95,90 @@ def test_what_refutes_a_network_refutes_every_measure_on_it(submission: Submissi
     assert set(found.measures.values()) == {"refuted"}
 
 
-def test_another_file_under_the_name_begins_anew(submission: Submission) -> None:
-    refutes = verdict(submission, finding(submission.records[0], "differs"))
-    found = standing(replace(submission, sha256="0" * 64), [refutes])
-    assert (found.state, found.earlier, found.refutations) == ("claimed", 1, {})
+def test_another_title_name_or_writing_of_the_same_claims_keeps_their_refutations(
+    submission: Submission, text: str, tmp_path: Path
+) -> None:
+    refuted, agreed = submission.records[:2]
+    said = [verdict(submission, finding(refuted, "differs"), finding(agreed, "agrees"))]
+    for manifest in ({"note": "x"}, {"author": "Someone Else"}, {"name": "another-name"}):
+        again = read(forged(text, tmp_path, **manifest))
+        assert again.sha256 != submission.sha256
+        found = standing(again, said)
+        assert (found.state, found.agreed) == ("refuted", 1)
+        assert found.refutations[refuted.label].finding.key == refuted.key
+        assert past([again], said) == ()
+    aside = {"seconds": 9.0, "time": "2031-01-01T00:00:00+00:00", "printed": "x", "details": {"x": 1}}
+    environment = {**refuted.environment, "cores": 99}
+    truth = {**refuted.truth, "seconds": 5.0, "steps": float(str(refuted.truth["steps"])), "more": 1}
+    lines = [
+        replace(each, truth={**each.truth, **truth}, environment=environment, **aside)
+        for each in submission.records
+        if each.recipe == refuted.recipe
+    ]
+    rewritten = replace(submission, records=(*lines, *submission.records[3:]), sha256="1" * 64)
+    assert rewritten.records != submission.records
+    assert standing(rewritten, said).state == "refuted"
+
+
+def test_what_speaks_of_others_refutes_nobody(submission: Submission) -> None:
+    """A forger who refutes himself takes no honest entry with him: his claims are others, in whatever number."""
+    first = submission.records[0]
+    for lie in (
+        replace(first, value=2 * (first.value or 0)),
+        replace(first, stderr=1e9),
+        replace(first, environment={**first.environment, "torch": "1.0"}),
+        replace(first, truth={**first.truth, "steps": 1}),
+        replace(first, exact=1.0),
+        replace(first, data={**first.data, "examples": 1}),
+    ):
+        found = standing(submission, [verdict(submission, finding(lie, "differs"))])
+        assert (found.state, found.refutations) == ("claimed", {})
+    lie = replace(first, truth={**first.truth, "train_loss": 0.5})
+    found = standing(submission, [verdict(submission, finding(lie, "differs", what="gap"))])
+    assert (found.state, found.refutations) == ("claimed", {})
+
+
+def test_a_refutation_that_nobody_claims_any_more_shows_until_the_same_cell_is_verified(submission: Submission) -> None:
+    first, second = submission.records[0], submission.records[1]
+    lie = replace(first, value=9.0)
+    mild = verdict(submission, finding(lie, "differs"))
+    worse = verdict(submission, finding(replace(first, value=8.0), "differs", found=99.0))
+    (kept,) = past([submission], [mild, worse, mild])
+    assert (kept.label, kept.population) == (first.label, "small-mlp on digits")
+    assert (kept.refutation.finding.found, kept.refutation.name) == (99.0, "honest")
+    assert standing(submission, [mild, worse]).state == "claimed"
+    assert past([], [mild])[0].label == first.label  # the entry was taken away
+    other = verdict(submission, finding(second, "agrees"))
+    assert past([submission], [mild, other]) != ()
+    answer = verdict(submission, finding(first, "agrees"))
+    assert past([submission], [mild, worse, answer]) == past([submission], [answer, worse, mild]) == ()
+    same = next(each for each in submission.records if each.label == first.label and each.key != first.key)
+    again = verdict(submission, finding(same, "differs"))
+    assert past([submission], [mild, answer, again]) != ()  # whoever is refuted answers nothing
+
+
+def test_a_gap_that_nobody_claims_any_more_is_answered_by_the_network(submission: Submission) -> None:
+    first = submission.records[0]
+    lie = replace(first, truth={**first.truth, "gap": 0.9})
+    wrong = verdict(submission, finding(lie, "differs", what="gap"))
+    assert [each.label for each in past([submission], [wrong])] == [first.label]
+    assert past([submission], [wrong, verdict(submission, finding(first, "agrees"))]) != ()
+    assert past([submission], [wrong, verdict(submission, finding(first, "agrees", what="gap"))]) == ()
+
+
+def test_a_population_under_another_name_is_of_the_same_family() -> None:
+    for name in ("small-mlp", "small-mlp[width=40]", "small-mlp[width=3,depth=2]"):
+        assert claim.family(f"{name} on digits") == "small-mlp on digits"
+    assert claim.family("timm:test_vit[size=32] on mnist") == "timm:test_vit on mnist"
+
+
+def test_verdicts_of_a_folder_are_by_the_name_of_their_file(submission: Submission, tmp_path: Path) -> None:
+    said = verdict(submission, finding(submission.records[0], "agrees"))
+    append(tmp_path / "honest.verdicts.jsonl", said)
+    assert verdicts_in(tmp_path) == {"honest": (said,)}
+    (tmp_path / "honest.verdicts.jsonl").rename(tmp_path / "other.verdicts.jsonl")
+    with pytest.raises(InvalidInput, match=r"other.verdicts.jsonl:1: a verdict on 'honest'; restore the file"):
+        verdicts_in(tmp_path)
 
 
 def test_verdicts_are_lines_that_are_read_again(submission: Submission, tmp_path: Path) -> None:
@@ -99,7 +195,7 @@ def test_verdicts_are_lines_that_are_read_again(submission: Submission, tmp_path
     row = json.loads(line)
     for change, words in (
         ({"state": "refuted"}, "not written as"),
-        ({"verdict": 2}, "format 2"),
+        ({"verdict": 1}, "format 1"),
         ({"name": "../x"}, "name '../x'"),
         ({"findings": 3}, "findings is no list"),
         ({"findings": [3]}, "missing or unknown fields: int"),
@@ -108,6 +204,10 @@ def test_verdicts_are_lines_that_are_read_again(submission: Submission, tmp_path
         ({"findings": [{**row["findings"][0], "found": None}]}, "it agrees without"),
         ({"findings": [{**row["findings"][0], "bound": "1"}]}, "is no number"),
         ({"findings": [{**row["findings"][0], "key": "x"}]}, "is no SHA-256"),
+        ({"findings": [{**row["findings"][0], "claim": "x"}]}, "claim 'x' is no SHA-256"),
+        ({"findings": [{**row["findings"][0], "place": None}]}, "place None is no SHA-256"),
+        ({"findings": [{**row["findings"][0], "what": "beauty"}]}, "what 'beauty' is nothing that is compared"),
+        ({"findings": [{**row["findings"][0], "found": 10**400}]}, "is no number"),
         ({"environment": {"a": "b\nc"}}, "environment"),
         ({"seed": "0"}, "seed or sample"),
         ({"sha256": "x"}, "is no SHA-256"),

@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 
 from sharpbench import InvalidInput, Record
+from sharpbench.appraisal import fate
+from sharpbench.merging import merge
+from sharpbench.record import LONGEST_CAUSE
 from sharpbench.submissions import packed, read
 from sharpbench.submissions.manifest import check_name
 from sharpbench.version import __version__
@@ -20,12 +23,32 @@ from .conftest import edited, forged
 BOMB = "<script>alert(1)</script>"
 
 
+def in_order(ran: Path) -> list[str]:
+    """The lines of a run as a submission has them: the network by its position, then the measure."""
+    records = [Record.from_json(line, where="") for line in (ran / "records.jsonl").read_text().splitlines()]
+    return [each.to_json() for each in sorted(records, key=lambda each: (each.data["position"], each.label))]
+
+
+def test_shards_that_were_merged_make_the_submission_of_one_run(ran: Path, text: str, tmp_path: Path) -> None:
+    lines = (ran / "records.jsonl").read_text().splitlines(keepends=True)
+    records = [Record.from_json(line, where="") for line in lines]
+    assert [record.data["position"] for record in records] == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+    for name, held in (("b", lines[3:6] + lines[9:]), ("a", lines[6:9] + lines[:3])):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "records.jsonl").write_text("".join(held))
+    merge([tmp_path / "b", tmp_path / "a"], tmp_path / "whole")
+    assert (tmp_path / "whole" / "records.jsonl").read_text() != "".join(lines)
+    assert packed(tmp_path / "whole", name="honest", texts={"author": "A. U. Thor"}) == text
+    old = [replace(r, data={k: v for k, v in r.data.items() if k != "position"}).to_json() for r in reversed(records)]
+    (tmp_path / "records.jsonl").write_text("".join(line + "\n" for line in old))
+    assert packed(tmp_path, name="honest", texts={}).splitlines()[1:] == old  # of an earlier version: as they stand
+
+
 def test_a_submission_holds_the_records_of_a_run_and_says_where_they_come_from(
     ran: Path, text: str, tmp_path: Path
 ) -> None:
     found = read(forged(text, tmp_path))
-    lines = (ran / "records.jsonl").read_text().splitlines()
-    assert [record.to_json() for record in found.records] == lines
+    assert [record.to_json() for record in found.records] == in_order(ran)
     assert (found.manifest.name, found.manifest.author, found.manifest.records) == ("honest", "A. U. Thor", 12)
     assert found.manifest.measures == dict.fromkeys(
         ("average", "gradient-norm", "parameter-norm"), f"sharpbench {__version__}"
@@ -36,7 +59,7 @@ def test_the_last_record_of_a_cell_goes_in(ran: Path, tmp_path: Path) -> None:
     lines = (ran / "records.jsonl").read_text().splitlines(keepends=True)
     failed = replace(Record.from_json(lines[0], where=""), status="failed", reason="once", value=None, stderr=None)
     (tmp_path / "records.jsonl").write_text(failed.to_json() + "\n" + "".join(lines))
-    assert packed(tmp_path, name="honest", texts={}).splitlines()[1:] == [line.strip() for line in lines]
+    assert packed(tmp_path, name="honest", texts={}).splitlines()[1:] == in_order(ran)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +83,7 @@ def test_a_name_that_is_no_plain_file_name_is_refused(name: object) -> None:
         ({"url": "https://a.org/\"onload='x'"}, "is no plain http"),
         ({"measures": {}}, "measures is no object"),
         ({"measures": {"../x": "y"}}, "measure '../x' is no name"),
-        ({"measures": {"gradient-norm": "sharpbench 0.1.0"}}, ":3: measure 'parameter-norm' is none of the manifest's"),
+        ({"measures": {"gradient-norm": "sharpbench 0.1.0"}}, ":2: measure 'average' is none of the manifest's"),
         ({"records": 11}, "11 records are announced, 12 follow"),
         ({"records": True}, "records=True is no number"),
         ({"sha256": "0" * 64}, "a line was changed"),
@@ -141,6 +164,16 @@ def test_lines_that_were_changed_cut_repeated_or_are_of_another_version_are_refu
         ({"data": {"examples": None}}, "data.examples is no number"),
         ({"data": {"population": BOMB}}, "population"),
         ({"data": {"population": "../x"}}, "population"),
+        ({"data": {"population": "mlp"}}, "population 'mlp' is not one of model 'small-mlp'"),
+        ({"data": {"design": "chosen"}}, "design 'chosen' is none of designed, random"),
+        ({"data": {"position": -1}}, "position -1 is no place"),
+        ({"truth": {"test_loss": "x"}}, "truth.test_loss is 'x'"),
+        ({"truth": {"epochs": 1.5}}, "truth.epochs is 1.5"),
+        ({"truth": {"diverged": 0}}, "truth.diverged is 0"),
+        ({"truth": {"fitted": False}}, "neither fitted nor diverged after"),
+        ({"recipe": {"target_loss": 1e-9}}, "fitted with train_loss"),
+        ({"truth": {"train_accuracy": 0.5, "gap": 0.5, "test_accuracy": 0.0}}, "fitted with train_accuracy 0.5"),
+        ({"invariance": {"beauty": 1.0}}, "invariance: 'beauty' is none of layer"),
         ({"recipe": {"dataset": "npz:mine.npz"}}, "is files of one's own"),
         ({"recipe": {"dataset": "imagefolder:mine"}}, "is files of one's own"),
         ({"recipe": {"model": "/etc/passwd"}}, "holds what no name on the command line holds"),
@@ -183,6 +216,32 @@ def test_a_record_that_no_board_takes_or_that_could_do_harm_is_refused_with_its_
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("what", ["networks", "measures with their hyperparameters", "populations"])
+def test_what_no_board_could_be_made_of_is_refused(
+    what: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = {"networks": 4, "measures with their hyperparameters": 3, "populations": 1}
+    path = forged(text, tmp_path)
+    monkeypatch.setattr("sharpbench.submissions.submission.MOST", held)
+    assert len(read(path).records) == 12
+    monkeypatch.setitem(held, what, held[what] - 1)
+    with pytest.raises(
+        InvalidInput, match=f":1: {held[what] + 1} {what}, where {held[what]} are the most; submit them in"
+    ):
+        read(path)
+
+
+def test_the_longest_reason_that_a_run_gives_is_one_that_a_submission_holds(
+    text: str, records: tuple[Record, ...], tmp_path: Path
+) -> None:
+    """The head holds the type, the end says that more was there."""
+    status, reason = fate(RuntimeError("x" * 5000))
+    assert (len(reason), reason[:15], reason[-4:]) == (LONGEST_CAUSE, "RuntimeError: x", "x...")
+    behind = f"{reason}; --memory-limit is 1023.9 GiB, 20 times"
+    failed = replace(records[0], status=status, reason=behind, value=None, stderr=None, low=None, high=None)
+    assert read(forged(text, tmp_path, [failed])).records[0].reason == behind
+
+
 def test_links_and_pipes_are_no_submission(text: str, tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     target = forged(text, tmp_path / "real")
@@ -211,7 +270,14 @@ def test_packing_refuses_what_verification_could_not_know_again(ran: Path, tmp_p
             replace(record, measure="gradient-nrom", label="gradient-nrom"),
             ":1: measure 'gradient-nrom' is not installed here; did",
         ),
-        (replace(record, recipe={**record.recipe, "model": "small-mpl"}), ":1: 'gradient-norm' cannot be made here"),
+        (
+            replace(
+                record,
+                recipe={**record.recipe, "model": "small-mpl"},
+                data={**record.data, "population": "small-mpl"},
+            ),
+            ":1: 'gradient-norm' cannot be made here",
+        ),
         (replace(record, data={**record.data, "leaderboard": False}), ":1: a record of `measure`"),
     ):
         path.write_text(changed.to_json() + "\n")

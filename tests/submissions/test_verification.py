@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ import pytest
 import torch
 from sharpbench_measures import Average
 
-from sharpbench import Estimate, Record, plan
+from sharpbench import Estimate, Record, plan, run
 from sharpbench.datasets import Digits
 from sharpbench.evaluation import measure
 from sharpbench.population import Population
+from sharpbench.recipe import network_key
 from sharpbench.submissions import (
     Finding,
     Manifest,
@@ -31,8 +33,11 @@ from sharpbench.submissions import (
     written,
 )
 from sharpbench.submissions.cells import cell_of
+from sharpbench.submissions.claim import place_of_cell, place_of_network
+from sharpbench.submissions.networks import Populations
 from sharpbench.submissions.submission import digest
 from sharpbench.training import initial_module
+from sharpbench.zoo import Origin, Zoo
 
 from .conftest import COHORT, MEASURES, forged
 
@@ -86,7 +91,7 @@ def test_a_changed_gap_refutes(text: str, records: tuple[Record, ...], ran: Path
     lies = [replace(each, truth={**truth, **better}) for each in records if each.recipe == records[0].recipe]
     found = findings(forged(text, tmp_path, lies), ran / "cache")
     assert state(found) == "refuted"
-    assert [each.what for each in found if each.outcome == "differs"] == ["gap"]
+    assert [each.what for each in found if each.outcome == "differs"] == ["gap", "test_accuracy"]
 
 
 def test_a_wrong_number_of_test_examples_refutes(
@@ -94,7 +99,7 @@ def test_a_wrong_number_of_test_examples_refutes(
 ) -> None:
     lies = [replace(each, data={**each.data, "test_examples": 10_000}) for each in records]
     found = findings(forged(text, tmp_path, lies), ran / "cache", sample=1)
-    assert outcomes(found) == {("test_examples", "differs"), ("value", "agrees")}
+    assert outcomes(found) == {("gap", "agrees"), ("test_examples", "differs"), ("value", "agrees")}
 
 
 def test_whoever_forges_what_a_network_is_known_by_is_never_verified(
@@ -107,7 +112,7 @@ def test_whoever_forges_what_a_network_is_known_by_is_never_verified(
     assert all("training led to another network here: steps 7 there" in each.reason for each in found)
     huge = [replace(each, value=1e4 * (each.value or 0)) for each in lies]
     assert state(findings(forged(text, tmp_path, huge), ran / "cache", sample=2)) == "refuted"
-    far = {"gap": -0.5, "train_accuracy": 0.0, "test_accuracy": 0.5}
+    far = {"gap": 0.0, "train_accuracy": 1.0, "test_accuracy": 1.0}
     gaps = [replace(each, truth={**each.truth, **far}) for each in lies]
     found = findings(forged(text, tmp_path, gaps), ran / "cache", sample=2)
     assert ("gap", "differs") in outcomes(found)
@@ -119,9 +124,6 @@ def test_what_a_damaged_cache_says_refutes_nobody(text: str, ran: Path, tmp_path
     cells = plan(MEASURES, "small-mlp", cohort=COHORT, device="cpu", examples=12)
     recipes = tuple(dict.fromkeys(cell.recipe for cell in cells))
     population = Population(recipes, Digits().load(None), cells[0].data_sha256, cache=tmp_path / "c", device="cpu")
-    from sharpbench.recipe import network_key
-    from sharpbench.zoo import Origin, Zoo
-
     good, bad = Zoo(ran / "cache"), Zoo(tmp_path / "c")
     for recipe in recipes:
         key = network_key(recipe, cells[0].data_sha256, "cpu")
@@ -132,6 +134,134 @@ def test_what_a_damaged_cache_says_refutes_nobody(text: str, ran: Path, tmp_path
     assert population.stored(recipes[0]) is not None
     found = findings(path, tmp_path / "c")
     assert "differs" not in {each.outcome for each in found}
+
+
+def test_a_network_that_another_group_trained_is_trained_again_in_that_of_the_claim(
+    text: str, records: tuple[Record, ...], tmp_path: Path
+) -> None:
+    """In the cache lies a network that parted: other steps, as another group may give, and other weights."""
+    recipes = tuple(dict.fromkeys(cell_of(each, installed()).recipe for each in records))
+    data = Digits().load(None)
+    other = Population(recipes[:1], data, data.sha256(), cache=tmp_path / "alone", device="cpu")
+    alone = Zoo(tmp_path / "alone")
+    key = network_key(recipes[0], data.sha256(), "cpu")
+    other.network(recipes[0])
+    weights, result = alone.load(key) or ({}, {})
+    elsewhere = {name: 1.5 * weight for name, weight in weights.items()}
+    origin = Origin(recipes[0].row(), data.sha256(), "cpu")
+    alone.save(key, elsewhere, {**result, "steps": 7}, origin=origin)
+    found = findings(forged(text, tmp_path), tmp_path / "alone")
+    assert outcomes(found) == {("value", "agrees"), ("gap", "agrees")}
+    assert {each.difference for each in found} == {0.0}
+    assert alone.load(key)[1]["steps"] == 7  # type: ignore[index]  # the cache stays as it was
+
+
+def test_networks_train_in_the_groups_of_the_plan_whatever_the_order_of_the_records(
+    text: str, records: tuple[Record, ...], tmp_path: Path
+) -> None:
+    def order(lines: Sequence[Record]) -> list[object]:
+        header = Manifest.from_json(text.splitlines()[0])
+        path = tmp_path / "honest.jsonl"
+        path.write_text(written(replace(header, sha256=digest(lines)), lines))
+        populations = Populations(read(path), Setting(cache=tmp_path, known=installed()))
+        return [recipe.row()["label_noise"] for recipe in populations.of(cell_of(records[0], installed())).recipes]
+
+    assert order(records) == order(records[::-1]) == order(records[5:] + records[:5]) == [0.0, 0.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("change", "wrong"),
+    [
+        (
+            {"stderr": 1e-9, "converged": False, "exact": 0.0, "oracle": "definition", "invariance": {"layer": 1.0}},
+            {"stderr", "converged", "exact", "invariance.layer", "invariance.unit", "invariance.permutation"},
+        ),
+        ({"stderr": None, "low": -1e9, "high": 1e9}, {"stderr", "low", "high"}),
+        ({"truth": {"test_loss": 0.0, "epochs": 1, "diverged": True}}, {"test_loss", "epochs", "diverged"}),
+        ({"truth": {"test_loss": None}}, {"test_loss"}),
+    ],
+)
+def test_what_stands_beside_a_value_is_compared_too(
+    change: dict[str, Any], wrong: set[str], text: str, records: tuple[Record, ...], ran: Path, tmp_path: Path
+) -> None:
+    record = of(records, "average")
+    values = {name: {**getattr(record, name), **v} if isinstance(v, dict) else v for name, v in change.items()}
+    lies = [replace(record, **values)]
+    if "truth" in change:
+        lies = [replace(each, truth=values["truth"]) for each in records if each.recipe == record.recipe]
+    path = forged(text, tmp_path, lies)
+    found = of_cell(path, record, ran)
+    assert state(found) == "refuted"
+    assert {each.what for each in found if each.outcome == "differs"} == wrong
+    assert ("value", "agrees") in outcomes(found)
+
+
+def of_cell(path: Path, record: Record, ran: Path) -> list[Finding]:
+    submission, known = read(path), installed()
+    steps = verify(submission, named(submission, [record.key], known), Setting(cache=ran / "cache", known=known))
+    return [step for step in steps if isinstance(step, Finding)]
+
+
+def test_intervals_and_examples_are_compared_where_they_can_be(records: tuple[Record, ...]) -> None:
+    record = of(records, "average")
+    value, stderr = record.value or 0.0, record.stderr or 0.0
+    claim = replace(record, low=value - 2 * stderr, high=value + 2 * stderr)
+    here = Estimate(value, stderr=stderr, interval=(value - 2 * stderr, value + 2 * stderr), probes=record.probes)
+
+    def differs(claim: Record, apart: float = 0.0, examples: int = 12) -> list[str]:
+        return [each.what for each in comparison.beside(claim, here, apart, examples=examples)]
+
+    assert differs(claim) == differs(replace(claim, low=claim.low * (1 + 1e-7))) == []  # type: ignore[operator]
+    assert differs(replace(claim, high=value + stderr, low=value - stderr)) == ["low", "high"]
+    assert differs(replace(claim, low=None, high=None)) == ["low", "high"]
+    assert differs(claim, examples=48) == ["examples"]
+    assert differs(replace(claim, stderr=0.0), apart=1.0) == []  # on another network nothing can be told
+    elsewhere = replace(claim, stderr=0.0, converged=False, environment={**claim.environment, "torch": "1.0"})
+    assert differs(elsewhere) == []  # nor of other random numbers
+    assert differs(replace(claim, converged=False)) == ["converged"]
+    assert differs(replace(claim, converged=False, environment={**claim.environment, "processor": "Z80"})) == []
+
+
+def test_oracles_and_invariance_are_found_again(
+    records: tuple[Record, ...], text: str, ran: Path, tmp_path: Path
+) -> None:
+    """Of the first network, as a run has them; one number of each changed by a little."""
+    out = tmp_path / "checked"
+    words = {"cohort": COHORT, "device": "cpu", "examples": 12, "timing": 0, "oracle": 1, "invariance": 1}
+    checked = [
+        record
+        for record in run(plan("gradient-norm", "small-mlp", **words), output=out, cache_dir=ran / "cache", threads=1)
+        if record.exact is not None
+    ]
+    assert [sorted(record.invariance) for record in checked] == [["layer", "permutation", "unit"]]
+    found = of_cell(forged(text, tmp_path, checked), checked[0], ran)
+    assert state(found) == "verified"
+    told = [(each.what, each.outcome, each.difference) for each in found if each.what not in ("value", "gap")]
+    kinds = ("exact", *(f"invariance.{kind}" for kind in checked[0].invariance))
+    assert sorted(told) == sorted((kind, "agrees", 0.0) for kind in kinds)
+    (one,) = checked
+    little = {"exact": (one.exact or 0) * (1 + 1e-8), "oracle": "float64 engine"}
+    for change, what in (
+        ({**little, "invariance": {**one.invariance, "layer": 1.0}}, {"exact", "oracle", "invariance.layer"}),
+        ({"invariance": {"layer": None}}, {f"invariance.{kind}" for kind in one.invariance}),
+    ):
+        found = of_cell(forged(text, tmp_path, [replace(one, **change)]), one, ran)
+        assert {each.what for each in found if each.outcome == "differs"} == what
+
+
+def test_what_was_refuted_before_is_drawn_first_and_is_half_of_a_sample_at_most(text: str, tmp_path: Path) -> None:
+    submission, known = read(forged(text, tmp_path)), installed()
+    cells = submission.records[3], submission.records[10]
+    wanted = {record.key for record in cells}
+    before = frozenset(map(place_of_cell, cells))
+    for seed in range(6):
+        drawn = draw(submission, sample=4, seed=seed, known=known, doubted=before)
+        assert {cell.record.key for cell in drawn.cells[:2]} == wanted
+        assert len({cell.record.key for cell in drawn.cells}) == 4
+        (first,) = draw(submission, sample=1, seed=seed, known=known, doubted=before).cells
+        assert first.record.key in wanted
+        everywhere = frozenset(map(place_of_network, submission.records))
+        assert len(draw(submission, sample=4, seed=seed, known=known, doubted=everywhere).cells) == 4
 
 
 def test_a_measure_that_is_not_installed_stays_claimed_and_that_is_said(
@@ -185,7 +315,8 @@ def test_what_nobody_would_have_run_holds_up_no_group(
 ) -> None:
     """A forged record of a network that would train for ever, of the same kind as honest ones, and of a huge model."""
     endless = {"max_epochs": 2**62, "target_loss": 1e-300, "seed": 99}
-    forever = replace(records[0], key="0" * 64, recipe={**records[0].recipe, **endless})
+    spent = {**records[0].truth, "fitted": False, "epochs": 2**62}
+    forever = replace(records[0], key="0" * 64, recipe={**records[0].recipe, **endless}, truth=spent)
     huge = replace(records[0], key="1" * 64, recipe={**records[0].recipe, "model": "small-mlp[width=1000000000]"})
     lines = (forever, huge, *records)
     header = Manifest.from_json(text.splitlines()[0])
