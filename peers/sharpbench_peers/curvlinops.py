@@ -97,7 +97,7 @@ class CurvlinopsTrace(Measure):
         if self.method not in DIAGONALS:
             raise NotApplicable(f"{LIBRARY.title} has no diagonal by method={self.method}; use xtrace or hutchinson")
         with handover(subject, LIBRARY, generator=generator) as given:
-            estimate = getattr(LIBRARY.module("diagonal"), DIAGONALS[self.method])
+            estimate = getattr(LIBRARY.module(), DIAGONALS[self.method])
             return given.by_name(estimate(_operator(given, self.matrix, self.samples), num_matvecs=self.samples))
 
 
