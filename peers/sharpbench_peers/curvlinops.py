@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-import numpy as np
 import torch
 from scipy.sparse.linalg import eigsh
 
@@ -125,7 +124,7 @@ class CurvlinopsTopEigenvalue(Measure):
             operator = _operator(given, self.matrix, 1).to_scipy()
             (value,) = eigsh(operator, k=1, which="LA", v0=start.astype(operator.dtype), return_eigenvectors=False)
         details = {"library": LIBRARY.version()}
-        return Estimate(finite(float(np.float64(value)), LIBRARY), stderr=None, details=details)
+        return Estimate(finite(float(value), LIBRARY), stderr=None, probes=1, details=details)
 
     def exact(self, subject: Subject) -> float | None:
         """All eigenvalues of the dense matrix; of large networks that one, by our products."""

@@ -123,7 +123,7 @@ class EigenthingsTopEigenvalue(Measure):
                     operator, max_iter=self.steps, tol=self.tolerance, seed=given.seed
                 )
         details = {"library": LIBRARY.version(), "products": steps}
-        return Estimate(finite(value, LIBRARY), stderr=None, converged=converged, details=details)
+        return Estimate(finite(value, LIBRARY), stderr=None, probes=1, converged=converged, details=details)
 
     def exact(self, subject: Subject) -> float | None:
         """The largest eigenvalue; with method=power the one of the largest modulus, with its sign."""

@@ -92,7 +92,9 @@ class PyHessianTopEigenvalue(Measure):
         """See Measure; random in its start."""
         with handover(subject, LIBRARY, generator=generator) as given:
             values, _ = _hessian(given).eigenvalues(maxIter=self.samples, tol=self.tolerance)
-        return Estimate(finite(float(values[0]), LIBRARY), stderr=None, details={"library": LIBRARY.version()})
+        return Estimate(
+            finite(float(values[0]), LIBRARY), stderr=None, probes=1, details={"library": LIBRARY.version()}
+        )
 
     def exact(self, subject: Subject) -> float | None:
         """The eigenvalue of the largest modulus, with its sign."""
