@@ -113,7 +113,10 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         IMAGE,
     ),
     "padding same": (lambda: images(nn.Conv2d(1, 2, 3, padding="same"), nn.ReLU(), flat=32), IMAGE),
-    "small maps": (lambda: images(nn.Conv2d(4, 6, 3, padding=1), nn.ReLU(), flat=24), (4, 2, 2)),
+    "small maps": (
+        lambda: images(nn.Conv2d(1, 4, 1), nn.ReLU(), nn.Conv2d(4, 6, 3, padding=1), nn.ReLU(), flat=24),
+        (1, 2, 2),
+    ),
     "1-d convolution": (lambda: images(nn.Conv1d(2, 2, 3), nn.ReLU(), flat=8), LINE),
     "3-d convolution": (lambda: images(nn.Conv3d(1, 2, 2), nn.ReLU(), flat=16), (1, 3, 3, 3)),
     "transposed convolution": (lambda: images(nn.ConvTranspose2d(1, 2, 2), nn.ReLU(), flat=32), (1, 3, 3)),

@@ -49,6 +49,7 @@ class PaperTrace(Measure):
                 parts = per_example_traces(given.module, inputs, batch_size=subject.batch_size)
             except InvalidInput as error:
                 raise NotApplicable(f"{PAPER.title}: {error}") from error
+        parts = {name.removeprefix("."): part for name, part in parts.items()}  # of a module that is itself a layer
         if missing := sorted(subject.params.keys() - parts.keys()):
             raise NotApplicable(f"{PAPER.title} has no formula for {', '.join(missing)[:200]}")
         parts = {name: parts[name] for name in subject.params}
