@@ -231,7 +231,7 @@ def tables(found: Sequence[Cell]) -> str:
         parts.append(f"### {title}\n\n{table(['network', *(cell(each) for each in words)], body, set())}")
     notes = "\n".join(f"{number}. {cell(reason, 300)}" for number, reason in enumerate(reasons, start=1))
     said = [
-        [f"({number})", each.kind, cell(each.measures), cell(", ".join(each.networks) or "all"), each.why]
+        [f"({number})", each.kind, cell(", ".join(each.measures)), cell(", ".join(each.networks)), each.why]
         for number, each in enumerate(DISAGREEMENTS, start=1)
     ]
     why = table(["", "", "implementation", "networks", "why"], said, set())

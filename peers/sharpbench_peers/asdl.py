@@ -61,7 +61,7 @@ class AsdlTrace(Measure):
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
         """See Measure; deterministic with method=exact."""
         with handover(subject, LIBRARY, generator=generator) as given:
-            parts = {name: float(value.sum()) for name, value in self._entries(subject, given)}
+            parts = {name: float(value.sum()) for name, value in self._entries(subject, given).items()}
         value, details = finite(sum(parts.values()), LIBRARY), {"library": LIBRARY.version()}
         if self.method == "exact":
             return Estimate(value, parts=parts, details=details)
@@ -79,10 +79,10 @@ class AsdlTrace(Measure):
         """asdl's own result."""
         with handover(subject, LIBRARY, generator=generator) as given:
             blank = {name: torch.zeros_like(value).detach() for name, value in given.parameters.items()}
-            return blank | dict(self._entries(subject, given))
+            return blank | self._entries(subject, given)
 
-    def _entries(self, subject: Subject, given: Handover) -> Iterator[tuple[str, Tensor]]:
-        """What asdl leaves on the modules, by parameter."""
+    def _entries(self, subject: Subject, given: Handover) -> dict[str, Tensor]:
+        """What asdl leaves on the modules, by parameter; of a tied one the sum."""
         library = LIBRARY.module()
         config = library.FisherConfig(
             fisher_type=library.FISHER_EXACT if self.method == "exact" else library.FISHER_MC,
@@ -97,13 +97,16 @@ class AsdlTrace(Measure):
             maker.forward_and_backward(accumulate=position > 0)
         names = {id(value): name for name, value in given.parameters.items()}
         scale = truth.unit_variance(subject)
+        total: dict[str, Tensor] = {}
         for module in given.module.modules():
-            yield from _of_module(module, names, scale)
+            for name, found in _of_module(module, names):
+                total[name] = total.get(name, 0.0) + found * scale
+        return total
 
 
-def _of_module(module: nn.Module, names: dict[int, str], scale: float) -> Iterator[tuple[str, Tensor]]:
+def _of_module(module: nn.Module, names: dict[int, str]) -> Iterator[tuple[str, Tensor]]:
     diagonal = getattr(getattr(module, "fisher", None), "diag", None)
     for word in ("weight", "bias"):
         found, parameter = getattr(diagonal, word, None), getattr(module, word, None)
         if isinstance(found, Tensor) and id(parameter) in names:
-            yield names[id(parameter)], found.detach() * scale
+            yield names[id(parameter)], found.detach()

@@ -198,6 +198,17 @@ def test_backpack_needs_activations_that_are_not_in_place() -> None:
         net(on.inputs)
 
 
+def test_backpacks_average_pools_need_the_default_type_of_the_network() -> None:
+    backpack, extensions = library("backpack"), library("backpack.extensions")
+    on = network("average pool")
+    net, loss = backpack.extend(copy.deepcopy(on.module)), backpack.extend(nn.CrossEntropyLoss())
+    with warnings.catch_warnings(), backpack.backpack(extensions.DiagGGNExact()):
+        warnings.simplefilter("ignore")
+        left = loss(net(on.inputs), on.targets)
+        with pytest.raises(RuntimeError, match="expected scalar type Double but found Float"):
+            left.backward()
+
+
 def test_backpack_speaks_of_the_mean_over_a_batch() -> None:
     """So that the plain mean over ragged batches is none over examples; the adapter weighs them."""
     on = subject("chain")
@@ -211,6 +222,8 @@ def test_backpack_speaks_of_the_mean_over_a_batch() -> None:
     [
         ("curvlinops-trace[samples=10]", "group norm", "does not support it"),
         ("curvlinops-trace[samples=10]", "unused layer", "curvlinops raises"),
+        ("curvlinops-trace[samples=10]", "SiLU", "does not support it"),
+        ("curvlinops-trace", "ReLU", "must be less than A's size"),
         ("pyhessian-trace", "unused layer", "PyHessian raises"),
         ("eigenthings-trace", "unused layer", "hessian-eigenthings raises"),
         ("backpack-trace", "GELU", "does not have an extension for Module"),
@@ -265,3 +278,31 @@ def test_the_papers_subtraction_cancels_in_float32_on_confident_networks() -> No
     ours = sum(float(each.double().sum()) for each in exact_diagonal(narrow).values())
     assert _off(value("paper-trace", on), truth) < 1e-10
     assert _off(value("paper-trace", narrow), truth) > 1e-3 > 100 * _off(ours, truth)
+
+
+def test_torchs_second_derivative_of_weight_norm_is_wrong() -> None:
+    """That of its fused operator by two backward passes: not symmetric, and not that of its formula."""
+    generator = torch.Generator().manual_seed(0)
+    v, mix = (torch.randn(5, 4, dtype=torch.float64, generator=generator) for _ in range(2))
+    g = torch.rand(5, 1, dtype=torch.float64, generator=generator)
+
+    def hessian(fused: bool) -> Tensor:
+        given = [v.clone().requires_grad_(), g.clone().requires_grad_()]
+        weight = torch._weight_norm(*given) if fused else given[0] * (given[1] / given[0].norm(dim=1, keepdim=True))
+        slope = torch.autograd.grad((weight * mix).sin().sum(), given, create_graph=True)
+        entries = torch.cat([part.flatten() for part in slope])
+        rows = [torch.autograd.grad(entry, given, retain_graph=True) for entry in entries]
+        return torch.stack([torch.cat([part.flatten() for part in row]) for row in rows])
+
+    fused, formula = hessian(True), hessian(False)
+    assert float((formula - formula.T).abs().max()) < 1e-12
+    assert float((fused - fused.T).abs().max()) > 0.1
+    assert float((fused - formula).abs().max()) > 0.1
+
+
+def test_asdl_counts_tokens_as_examples() -> None:
+    """The sum over tokens of squares, where the square of the sum is meant."""
+    on = network("linear on tokens")
+    found, truth = peer("asdl-trace")(on, generator=seeded()).parts, exact_traces(on)
+    assert math.isclose(found["b.weight"], truth["b.weight"], rel_tol=1e-10)
+    assert found["a.weight"] < 0.9 * truth["a.weight"]
