@@ -59,7 +59,7 @@ GAUSS_NEWTON = {"ggn-trace", "nngeometry-trace", "asdl-trace"}
 SEEDS = 24
 EXACT = 1e-8
 """Relative error of what is right without drawing."""
-STEP = 1e-3
+STEP = 1e-5
 """Of a parameter, where differences are the definition."""
 NEAR = {"top-eigenvalue": 1e-3, "pyhessian-top-eigenvalue": 2e-2, "eigenthings-top-eigenvalue": 1e-3}
 """The same where an iteration stops at a tolerance of its own."""

@@ -103,14 +103,12 @@ DISAGREEMENTS = (
         "bug",
         (
             "trace",
-            "eigenthings-trace",
-            "pyhessian-trace",
             "eigenthings-top-eigenvalue",
             "pyhessian-top-eigenvalue",
         ),
         ("weight norm",),
         "torch's: the second derivative of its fused weight norm by two backward passes is wrong, and not symmetric. "
-        "Ours is concerned too.",
+        "The traces of hessian-eigenthings and PyHessian stand on it too; their draws do not tell.",
     ),
     Disagreement(
         "definition",
