@@ -13,12 +13,10 @@ FAILS = {
     "asdl-trace": {"oracle": "attention"},  # layer norm and linear layers on tokens
 }
 """Measure -> the checks that it fails, and the network on which it does."""
-QUICK = {"nngeometry-trace", "asdl-trace"}
 
 
-@pytest.mark.parametrize(
-    "name", [each.name if each.name in QUICK else pytest.param(each.name, marks=pytest.mark.slow) for each in MEASURES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [each.name for each in MEASURES])
 def test_the_contract_suite_finds_what_a_library_gets_wrong_and_nothing_else(name: str) -> None:
     failed = {check.name: check.detail for check in examine(peer(name)) if check.outcome == "failed"}
     assert failed.keys() == FAILS.get(name, {}).keys(), failed
