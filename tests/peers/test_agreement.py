@@ -91,7 +91,7 @@ def test_all_cells_are_as_published(name: str) -> None:
     for one in cells(name):
         kept = published[one.measure]
         assert one.verdict == kept.verdict, one
-        assert one.error == pytest.approx(kept.error, rel=0.02), one
+        assert one.error == (kept.error and pytest.approx(kept.error, rel=0.02)), one
 
 
 def test_the_definition_is_the_definition() -> None:
