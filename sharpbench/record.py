@@ -8,6 +8,7 @@ import json
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
@@ -28,6 +29,8 @@ RECORDS = "records.jsonl"
 Status = Literal["ok", "failed", "skipped", "timeout", "oom"]
 Scalars = Mapping[str, Scalar]
 BLOCK = 2**16
+PATIENCE = 0.5
+"""Seconds for which a lock is asked for: whoever looks whether a run is alive holds it for an instant."""
 REPEATED = ("configuration", "recipe", "truth", "data", "environment")
 """The fields of which many records hold the same."""
 KEY = re.compile(rb'\{"key":"([0-9a-zA-Z]+)",')
@@ -177,11 +180,10 @@ class RecordFile:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             file = self.path.open("ab", buffering=0)
+            locked = _locked(file)
         except OSError as error:
             raise self._refused(error) from None
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not locked:
             file.close()
             raise InvalidInput(
                 f"{self.path} is being written by another run; wait for it, or choose another --output"
@@ -228,6 +230,20 @@ class RecordFile:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def _locked(file: FileIO) -> bool:
+    """Lock the file for us alone; False where another run holds it, and not only a reader who asks, for an instant."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                return False
+            time.sleep(PATIENCE / 20)
+        else:
+            return True
 
 
 def being_written(path: Path) -> bool:

@@ -112,15 +112,12 @@ def events(
             yield Repaired(path, file.torn)
         left = remaining(cells, path, retry_failed=retry_failed, shard=shard)
         planned, words = len(_held(cells, shard)), None if shard is None else f"{shard.index}/{shard.count}"
-        notes = Notes(path.parent, planned=planned, left=left, seats=workers, shard=words)
-        try:
+        with Notes(path.parent, planned=planned, left=left, seats=chosen.seats(workers), shard=words) as notes:
             for event in _all(left, networks, chosen, workers):
                 if isinstance(event, Record):
                     file.append(event)
                 notes.take(event)
                 yield event
-        finally:
-            notes.note()
 
 
 def remaining(

@@ -6,13 +6,14 @@ import datetime
 import json
 import os
 import socket
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from sharpbench.engines import Measuring
 from sharpbench.errors import InvalidInput
@@ -60,7 +61,7 @@ class Standing:
 
 
 class Notes:
-    """Keeps the file of a run's standing: at most a note a second, replaced in one rename, and one at the end.
+    """Keeps the file of a run's standing: a note a second while things happen, and one at the end, each in one rename.
 
     A folder where it cannot be written goes without: records matter, notes do not.
     """
@@ -70,11 +71,30 @@ class Notes:
         self.pace = Pace(left, seats=seats)
         self.waiting = {cell.key: cell for cell in left}
         self._since: dict[str, str] = {}
+        self._held = threading.RLock()
+        self._later: threading.Timer | None = None
         self._noted = 0.0
         self.note()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.note()
+
     def take(self, event: object) -> None:
-        """Take in an event of the run."""
+        """Take in an event of the run. What comes within a second of the last note is noted when that is over."""
+        with self._held:
+            self._take(event)
+            due = self._noted + EVERY - time.monotonic()
+            if due <= 0:
+                self.note()
+            elif self._later is None:
+                self._later = threading.Timer(due, self.note)
+                self._later.daemon = True
+                self._later.start()
+
+    def _take(self, event: object) -> None:
         if isinstance(event, Measuring):
             self.pace.begin(event.cell)
             self._since[event.cell.key] = _now()
@@ -85,11 +105,16 @@ class Notes:
                 self.pace.end(event.key)
             elif cell is not None:
                 self.pace.drop(cell)
-        if time.monotonic() - self._noted >= EVERY:
-            self.note()
 
     def note(self) -> None:
         """Write how things stand."""
+        with self._held:
+            if self._later is not None:
+                self._later.cancel()
+                self._later = None
+            self._note()
+
+    def _note(self) -> None:
         self._noted = time.monotonic()
         seconds = self.pace.seconds()
         row = {

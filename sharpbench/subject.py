@@ -17,6 +17,7 @@ from sharpbench import criterion as criteria
 from sharpbench.criterion import Criterion, Losses
 from sharpbench.errors import InvalidInput
 from sharpbench.graph import Graph, capture
+from sharpbench.written import written_out
 
 Params = dict[str, Tensor]
 T = TypeVar("T")
@@ -166,7 +167,7 @@ class Subject:
     def apply(self, params: Params, inputs: Tensor) -> Tensor:
         """Logits [B, C] of `inputs` [B, ...] under `params`: pure, differentiable, vmappable."""
         held = {key: value.clone() for key, value in self.constants.items()}  # some networks write into their buffers
-        with _evaluating(self.module):
+        with _evaluating(self.module), written_out(self.module):
             return cast(Tensor, torch.func.functional_call(self.module, {**held, **params}, (inputs.clone(),)))
 
     def loss(self, params: Params) -> Tensor:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import fcntl
 import json
 import math
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -168,6 +170,17 @@ def test_a_torn_last_line_is_cut_off_and_the_file_goes_on(tmp_path: Path) -> Non
         assert file.torn == 0
     with pytest.raises(RuntimeError, match="outside of the with block"):
         file.append(RECORD)
+
+
+def test_a_reader_who_looks_whether_a_run_is_alive_does_not_keep_one_from_starting(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    path.touch()
+    with path.open("rb") as reader:
+        fcntl.flock(reader, fcntl.LOCK_SH)
+        leaves = threading.Timer(0.1, fcntl.flock, (reader, fcntl.LOCK_UN))
+        leaves.start()
+        with RecordFile(path):
+            leaves.join()
 
 
 def test_a_second_writer_is_refused_and_a_dead_one_does_not_lock(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -15,11 +16,11 @@ from rich.console import Console
 from sharpbench import Estimate, InvalidInput, Measure, Subject, plan
 from sharpbench.contract import Invariance
 from sharpbench.engines import Measuring
-from sharpbench.record import RECORDS
+from sharpbench.record import RECORDS, RecordFile
 from sharpbench.report.standing import show
 from sharpbench.report.text import duration
 from sharpbench.runner import events
-from sharpbench.standing import STATE, Standing, standing
+from sharpbench.standing import STATE, Notes, Standing, standing
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,20 @@ class Picky(Measure):
 
     def invariances(self) -> frozenset[Invariance]:
         return frozenset()
+
+
+def test_a_long_cell_is_seen_although_nothing_happens_while_it_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its beginning comes within a second of the last note, and no event follows that would bring another."""
+    monkeypatch.setattr("sharpbench.standing.EVERY", 0.2)
+    cells = plan([Picky()], "small-mlp", cohort="label-noise[ratios=2,seeds=1]", device="cpu", examples=8)
+    with Notes(tmp_path, planned=1, left=cells, seats=1, shard=None) as notes, RecordFile(tmp_path / RECORDS):
+        notes.take(Measuring(cells[0]))
+        until = time.monotonic() + 20
+        while not standing(tmp_path).running and time.monotonic() < until:
+            time.sleep(0.05)
+        assert [each.measure for each in standing(tmp_path).running] == ["picky"]
 
 
 def shown(found: Standing) -> str:

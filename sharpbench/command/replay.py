@@ -65,6 +65,7 @@ def replay(
     records: list[Record] = []
     found = {}
     if experiment is not None:
+        from sharpbench.engines import engine_of
         from sharpbench.record import RECORDS
         from sharpbench.replays.study import findings
         from sharpbench.report.progress import follow
@@ -73,6 +74,7 @@ def replay(
         try:
             cells = experiment.cells(device=place.device, data_dir=data_dir)
             left = remaining(cells, folder / RECORDS, retry_failed=retry_failed)
+            engine = engine_of(default_engine(left))
             steps = events(
                 cells,
                 output=folder,
@@ -81,9 +83,9 @@ def replay(
                 retry_failed=retry_failed,
                 threads=threads or (torch.get_num_threads() if workers == 1 else None),
                 workers=workers,
-                engine=default_engine(left),
+                engine=engine,
             )
-            follow(steps, cells=left, done=len(cells) - len(left), seats=workers)
+            follow(steps, cells=left, done=len(cells) - len(left), seats=engine.seats(workers))
             for study in experiment.studies:
                 typer.echo(f"{study.name}: {len(study.recipes)} networks", err=True)
                 found[study.name] = findings(study, place, folder)

@@ -154,7 +154,7 @@ def run(
         shard=part,
     )
     try:
-        follow(steps, cells=left, done=len(ours) - len(left), seats=max(1, workers // split))
+        follow(steps, cells=left, done=len(ours) - len(left), seats=chosen.seats(workers))
     except KeyboardInterrupt:
         steps.close()
         typer.echo("interrupted; give the same command again to go on", err=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from sharpbench.cell import Cell
@@ -33,10 +34,27 @@ class Cluster:
         self._actors: dict[int, Any] = {}
         self._calls: dict[Any, int] = {}
         self._ours = _connected(self._ray, address, seats * self._processors)
-        there = self._ray.cluster_resources().get("GPU", 0.0)
-        if address is None and gpus > there:  # a cluster elsewhere may grow
+        places = sum(self._fitting(node) for node in self._ray.nodes() if node["Alive"])
+        if places < seats:  # the others would wait for ever
             self.close()
-            raise InvalidInput(f"gpus={gpus:g} for each worker, but Ray finds {there:g} on this machine; give fewer")
+            raise InvalidInput(self._too_many(places, "this machine" if address is None else f"the cluster {address}"))
+
+    def _fitting(self, node: Mapping[str, Any]) -> int:
+        """How many actors a node has the processors and devices for; more than one never share two devices."""
+        there = node["Resources"]
+        places = int(there.get("CPU", 0.0) // self._processors)
+        if self.gpus:
+            devices = int(there.get("GPU", 0.0))
+            places = min(places, devices * int(1 / self.gpus) if self.gpus <= 1 else int(devices // self.gpus))
+        return places
+
+    def _too_many(self, places: int, where: str) -> str:
+        each = f"{self._processors} processors" + (f" and gpus={self.gpus:g}" if self.gpus else "")
+        remedy = f"give --workers {places * self.limits.pieces}" if places else "give fewer --threads or --gpus"
+        return (
+            f"workers={self.seats * self.limits.pieces} measure {self.seats} cells at a time, {each} each, and "
+            f"{short(where)} has room for {places}; {remedy}, or have the cluster grow first"
+        )
 
     def begin(self, seat: int, cell: Cell) -> None:
         """See Crew."""

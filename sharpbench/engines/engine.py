@@ -27,6 +27,9 @@ class Engine(Protocol):
     def trainers(self, workers: int, cores: int) -> int:
         """Processes that train, on this machine."""
 
+    def seats(self, workers: int) -> int:
+        """How many cells `workers` processes measure at a time; InvalidInput where there are too few for one."""
+
     def crew(self, site: Site, *, workers: int, load: Callable[[Dataset], Data]) -> Crew:
         """Those who measure; `workers` processes in all. load: the data of this process."""
 
@@ -42,6 +45,10 @@ class Inline:
     def trainers(self, workers: int, cores: int) -> int:
         """See Engine."""
         return workers
+
+    def seats(self, workers: int) -> int:
+        """See Engine."""
+        return _Here.seats
 
     def crew(self, site: Site, *, workers: int, load: Callable[[Dataset], Data]) -> Crew:
         """See Engine."""
@@ -84,9 +91,13 @@ class Process:
         """See Engine."""
         return workers
 
+    def seats(self, workers: int) -> int:
+        """See Engine."""
+        return _seats(workers, self.limits)
+
     def crew(self, site: Site, *, workers: int, load: Callable[[Dataset], Data]) -> Crew:
         """See Engine."""
-        crew = Processes(site, self.limits, seats=seats_of(workers, self.limits))
+        crew = Processes(site, self.limits, seats=self.seats(workers))
         crew.warm()
         return crew
 
@@ -115,15 +126,18 @@ class Ray:
         """See Engine."""
         return min(workers, cores)
 
+    def seats(self, workers: int) -> int:
+        """See Engine."""
+        return _seats(workers, self.limits)
+
     def crew(self, site: Site, *, workers: int, load: Callable[[Dataset], Data]) -> Crew:
         """See Engine."""
         from sharpbench.engines.cluster import Cluster
 
-        return Cluster(site, self.limits, seats=seats_of(workers, self.limits), address=self.address, gpus=self.gpus)
+        return Cluster(site, self.limits, seats=self.seats(workers), address=self.address, gpus=self.gpus)
 
 
-def seats_of(workers: int, limits: Limits) -> int:
-    """How many cells so many processes measure at a time."""
+def _seats(workers: int, limits: Limits) -> int:
     if limits.pieces > workers:
         raise InvalidInput(
             f"split={limits.pieces} exceeds workers={workers}; a cell cannot be divided among more processes"

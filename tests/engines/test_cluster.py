@@ -72,5 +72,13 @@ def test_cells_on_ray_share_gpus_and_survive(cluster: None, planned: Plan, ran: 
 
 @pytest.mark.filterwarnings("ignore")
 def test_what_ray_cannot_give_is_named(cluster: None, planned: Plan, ran: Ran, odd: Any) -> None:
-    with pytest.raises(InvalidInput, match="gpus=3 for each worker, but Ray finds 2 on this machine; give fewer"):
-        ran(planned([odd()]), Ray(gpus=3.0))
+    """Workers that could never start are refused: the cells they are given would wait for ever."""
+    for engine, workers, named in (
+        (Ray(gpus=3.0), 1, "measure 1 cells at a time, 1 processors and gpus=3 each, .* room for 0; give fewer"),
+        (Ray(gpus=1.0), 3, "workers=3 measure 3 cells at a time, .* room for 2; give --workers 2, or"),
+        (Ray(gpus=0.4), 5, "room for 4; give --workers 4, or"),  # two on each of two, not five on all
+        (Ray(), 5, "workers=5 measure 5 cells at a time, 1 processors each, and .* room for 4; give --workers 4, or"),
+        (Ray(Limits(pieces=3)), 6, "workers=6 measure 2 cells .* 3 processors each, .* room for 1; give --workers 3,"),
+    ):
+        with pytest.raises(InvalidInput, match=named):
+            ran(planned([odd()]), engine, workers=workers)
