@@ -59,8 +59,6 @@ GAUSS_NEWTON = {"ggn-trace", "nngeometry-trace", "asdl-trace"}
 SEEDS = 24
 EXACT = 1e-8
 """Relative error of what is right without drawing."""
-STEP = 1e-5
-"""Of a parameter, where differences are the definition."""
 NEAR = {"top-eigenvalue": 1e-3, "pyhessian-top-eigenvalue": 2e-2, "eigenthings-top-eigenvalue": 1e-3}
 """The same where an iteration stops at a tolerance of its own."""
 LIKELY = 4.0
@@ -88,17 +86,12 @@ class Cell:
 
 
 def definition(subject: Subject) -> tuple[Tensor, Tensor]:
-    """Hessian and Gauss-Newton matrix [P, P] of the mean loss, by plain double backward; nothing of ours is used.
-
-    Where torch's double backward is not symmetric, and so wrong, the Hessian is of differences of the gradient.
-    """
+    """Hessian and Gauss-Newton matrix [P, P] of the mean loss, by plain double backward of the network as written."""
     params = {name: value.clone().requires_grad_() for name, value in subject.params.items()}
     values = list(params.values())
     loss = subject.criterion(subject.apply(params, subject.inputs), subject.targets).mean()
     slope = _flat(torch.autograd.grad(loss, values, create_graph=True, allow_unused=True), values)
     hessian = torch.stack([_row(entry, values) for entry in slope])
-    if float((hessian - hessian.T).abs().max()) > 1e-9:
-        hessian = differences(subject)
     logits = subject.apply(params, subject.inputs)  # [n, C]
     jacobian = torch.stack([_row(entry, values) for entry in logits.flatten()]).unflatten(0, logits.shape)
     flat = logits.detach().requires_grad_()
@@ -106,24 +99,6 @@ def definition(subject: Subject) -> tuple[Tensor, Tensor]:
     curvature = torch.stack([_row(entry, [flat]) for entry in inner.sum(0)]).unflatten(1, flat.shape)  # [C, n, C]
     gauss_newton = torch.einsum("icp,cid,idq->pq", jacobian, curvature, jacobian) / len(logits)
     return hessian, gauss_newton
-
-
-def differences(subject: Subject) -> Tensor:
-    """The Hessian by central differences of the gradient, of the fourth order."""
-    sizes = [value.numel() for value in subject.params.values()]
-
-    def gradient(flat: Tensor) -> Tensor:
-        pairs = zip(subject.params.items(), flat.split(sizes), strict=True)
-        params = {name: part.reshape(value.shape).clone().requires_grad_() for (name, value), part in pairs}
-        loss = subject.criterion(subject.apply(params, subject.inputs), subject.targets).mean()
-        return _flat(torch.autograd.grad(loss, list(params.values())), list(params.values()))
-
-    at = torch.cat([value.flatten() for value in subject.params.values()])
-    steps = STEP * torch.eye(len(at), dtype=at.dtype)
-    near = torch.stack([gradient(at + step) - gradient(at - step) for step in steps])
-    far = torch.stack([gradient(at + 2 * step) - gradient(at - 2 * step) for step in steps])
-    rows = (8 * near - far) / (12 * STEP)
-    return (rows + rows.T) / 2
 
 
 def _row(entry: Tensor, values: Sequence[Tensor]) -> Tensor:

@@ -102,7 +102,6 @@ DISAGREEMENTS = (
     Disagreement(
         "bug",
         (
-            "trace",
             "eigenthings-top-eigenvalue",
             "pyhessian-top-eigenvalue",
         ),
