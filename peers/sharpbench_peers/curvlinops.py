@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from scipy.sparse.linalg import eigsh
+from torch import Tensor
 
 from sharpbench import Estimate, InvalidInput, Measure, NotApplicable, Subject
 from sharpbench.contract import Invariance, Quantity, Scalar
@@ -27,7 +28,9 @@ OPERATORS = {"hessian": "HessianLinearOperator", "gauss-newton": "GGNLinearOpera
 TRACES = {"hutchinson": "hutchinson_trace", "hutchpp": "hutchpp_trace", "xtrace": "xtrace"}
 DIAGONALS = {"hutchinson": "hutchinson_diag", "xtrace": "xdiag"}
 MULTIPLES = {"hutchinson": 1, "hutchpp": 3, "xtrace": 2}
-"""Of which the number of products has to be one."""
+"""Of which the number of products has to be one; one part of so many is computed at once."""
+BYTES = 2 * 2**30
+"""What the activations of a product may take."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,8 @@ class CurvlinopsTrace(Measure):
 
     method: hutchinson_trace, hutchpp_trace (a multiple of three products) or xtrace (an even number); each needs
     fewer products than there are parameters. Its check of determinism, two products more, is off. It computes all
-    columns at once, whose activations would take `samples` times the memory of a pass, so that it is given batches
-    smaller by so much; they are weighted by their size, and change no value.
+    columns at once, each with activations of its own: where those of the subject's batch would take more than 2 GiB
+    it is given smaller ones, which it weighs by their size, so that no value changes.
     The diagonal is hutchinson_diag's, with method=xtrace xdiag's.
     """
 
@@ -78,8 +81,7 @@ class CurvlinopsTrace(Measure):
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
         """See Measure; the library states no standard error."""
         with handover(subject, LIBRARY, generator=generator) as given:
-            estimate = getattr(LIBRARY.module(), TRACES[self.method])
-            value = float(estimate(_operator(given, self.matrix, self.samples), num_matvecs=self.samples))
+            value = float(self._asked(given, TRACES[self.method]))
         details: dict[str, Scalar] = {"library": LIBRARY.version(), "products": self.samples}
         return Estimate(finite(value, LIBRARY), stderr=None, probes=self.samples, details=details)
 
@@ -91,13 +93,18 @@ class CurvlinopsTrace(Measure):
         """None: the probes do not move with the units."""
         return frozenset()
 
-    def diagonal_entries(self, subject: Subject, *, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    def diagonal_entries(self, subject: Subject, *, generator: torch.Generator) -> dict[str, Tensor]:
         """The estimate of the diagonal from `samples` products."""
         if self.method not in DIAGONALS:
             raise NotApplicable(f"{LIBRARY.title} has no diagonal by method={self.method}; use xtrace or hutchinson")
         with handover(subject, LIBRARY, generator=generator) as given:
-            estimate = getattr(LIBRARY.module(), DIAGONALS[self.method])
-            return given.by_name(estimate(_operator(given, self.matrix, self.samples), num_matvecs=self.samples))
+            return given.by_name(self._asked(given, DIAGONALS[self.method]))
+
+    def _asked(self, given: Handover, function: str) -> Tensor:
+        """What a function of the library says from `samples` products."""
+        operator = _operator(given, self.matrix, self.samples // MULTIPLES[self.method])
+        estimate: Tensor = getattr(LIBRARY.module(), function)(operator, num_matvecs=self.samples)
+        return estimate
 
 
 @dataclass(frozen=True)
@@ -136,13 +143,27 @@ class CurvlinopsTopEigenvalue(Measure):
 
 
 def _operator(given: Handover, matrix: truth.Matrix, columns: int) -> Any:
-    """The operator on the parameters under measurement."""
+    """The operator on the parameters under measurement, for products with so many columns at once."""
     make = getattr(LIBRARY.module(), OPERATORS[matrix])
     parameters = list(given.parameters.values())
-    return make(given.module, given.loss, parameters, _smaller(given.batches, columns), check_deterministic=False)
+    return make(given.module, given.loss, parameters, _fitting(given, columns), check_deterministic=False)
 
 
-def _smaller(batches: Batches, columns: int) -> Batches:
-    """The same examples in their order, in batches smaller by the number of columns that are computed at once."""
-    size = max(1, len(batches[0][0]) // columns)
-    return [pair for x, y in batches for pair in zip(x.split(size), y.split(size), strict=True)]
+def _fitting(given: Handover, columns: int) -> Batches:
+    """The same examples in their order, in batches whose activations fit into BYTES, so many columns at once."""
+    size = max(1, BYTES // (columns * _held(given)))
+    return [pair for x, y in given.batches for pair in zip(x.split(size), y.split(size), strict=True)]
+
+
+def _held(given: Handover) -> int:
+    """Bytes that a forward pass of one example keeps, the parameters not counted."""
+    held, own = 0, {value.data_ptr() for value in given.parameters.values()}
+
+    def pack(tensor: Tensor) -> Tensor:
+        nonlocal held
+        held += 0 if tensor.data_ptr() in own else tensor.numel() * tensor.element_size()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        given.module(given.batches[0][0][:1].clone())
+    return max(1, held)

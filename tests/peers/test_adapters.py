@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 from sharpbench_peers import MEASURES, AsdlTrace, BackpackTrace, CurvlinopsTrace, PyHessianTrace
+from sharpbench_peers.curvlinops import LIBRARY, _fitting, _held
+from sharpbench_peers.handover import handover
 from torch import Tensor, nn
 
 from sharpbench import InvalidInput, Measure, NotApplicable, Subject
@@ -137,6 +139,20 @@ def test_estimates_of_a_diagonal(method: str) -> None:
     flat = torch.stack([torch.cat([each[name].flatten() for name in truth]) for each in drawn])
     true = torch.cat([value.flatten() for value in truth.values()])
     assert (flat.mean(0) - true).norm() < 0.5 * (flat[0] - true).norm()
+
+
+def test_curvlinops_is_given_batches_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same examples in their order, and the same value; as they are where they fit."""
+    measure, on = peer("curvlinops-trace[samples=10]"), subject("functional", batch_size=9)
+    with handover(on, LIBRARY, generator=seeded()) as given:
+        assert [len(x) for x, _ in _fitting(given, 10)] == [9]
+        monkeypatch.setattr("sharpbench_peers.curvlinops.BYTES", 20 * _held(given))
+        split = _fitting(given, 10)
+        assert [len(x) for x, _ in split] == [2, 2, 2, 2, 1]
+        assert torch.equal(torch.cat([x for x, _ in split]), on.inputs)
+    smaller = measure(on, generator=seeded()).value
+    monkeypatch.undo()
+    assert math.isclose(smaller, measure(on, generator=seeded()).value, rel_tol=1e-12)
 
 
 def test_there_is_no_diagonal_by_hutchpp() -> None:
