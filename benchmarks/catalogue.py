@@ -36,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cache-dir", type=Path, default=None)
     options = parser.parse_args(arguments)
     settle("cpu", options.threads)
-    names = ",".join(offers("measures").classes)
+    classes = offers("measures").classes
+    names = ",".join(name for name, cls in classes.items() if cls.__module__.startswith("sharpbench_measures."))
     cells = plan(names, "small-mlp", cohort=f"label-noise[ratios=5,seeds=6,train_size={options.examples}]")
     recipes = list(dict.fromkeys(cell.recipe for cell in cells))[: options.networks]
     measures = list(dict.fromkeys(cell.measure for cell in cells))

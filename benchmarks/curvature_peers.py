@@ -8,7 +8,7 @@ its best batch size; the paper's algorithm and BackPACK have theirs searched too
 multiply-adds, by torch's flop counter, of the exact trace and of a gradient, and `over` the time in gradients over
 it. The second table is of peak memory: what torch's allocator holds at most above what stood before, as its
 profiler records it, each contestant at its best batch size. BackPACK is left out where it is not installed (pip
-install --no-deps backpack-for-pytorch einops unfoldNd).
+install 'sharpbench[peers]').
 """
 
 from __future__ import annotations

@@ -78,24 +78,34 @@ def measures_of(target: str) -> dict[str, type[Any]]:
     Raises InvalidInput where there is no such thing, where it offers no measure, or one that cannot be used.
     """
     if target.endswith(".py") or _is_file(Path(target)):
-        module = _module_from_file(Path(target), target)
+        modules = [_module_from_file(Path(target), target)]
     else:
-        module = _module_named(target)
-    sound, causes = _offered("measures", module)
-    if causes or not sound:
-        raise InvalidInput(f"{target}: {causes[0] if causes else 'offers no measure; add MEASURES = (YourMeasure,)'}")
-    return {cls.name: cls for cls in sound}
+        modules = _modules_named(target)
+    found: dict[str, type[Any]] = {}
+    for module in modules:
+        sound, causes = _offered("measures", module)
+        if causes or not sound:
+            cause = causes[0] if causes else "offers no measure; add MEASURES = (YourMeasure,)"
+            raise InvalidInput(f"{target}: {cause}")
+        found |= {cls.name: cls for cls in sound}
+    return found
 
 
-def _module_named(target: str) -> ModuleType:
-    """The module of the distribution `target`, by its entry point for measures, or the one of that name."""
-    points = {package_of(point): point.value for point in entry_points("measures")}
-    name = points.get(target, target)
+def _modules_named(target: str) -> list[ModuleType]:
+    """The modules of the distribution `target`, by its entry points for measures, or the one of that name."""
+    points = entry_points("measures")
+    known = list(dict.fromkeys(map(package_of, points)))
+    own = [point.value for point in points if package_of(point) == target]
+    return [_module_named(name, target, known) for name in own or [target]]
+
+
+def _module_named(name: str, target: str, known: Sequence[str]) -> ModuleType:
+    """The module `name`; what is wrong is said of `target`."""
     try:
         return importlib.import_module(name)
     except (Exception, SystemExit) as error:  # whatever a plugin raises at import
         if isinstance(error, ModuleNotFoundError) and error.name is not None and name.startswith(error.name):
-            hint = near(target, points) or "name a Python file, or install the package"
+            hint = near(target, known) or "name a Python file, or install the package"
             raise InvalidInput(f"no package '{short(target)}' that offers measures; {hint}") from None
         raise InvalidInput(f"{short(target)} fails to import: {_cause(error)}") from error
 

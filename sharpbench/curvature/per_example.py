@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from sharpbench.errors import InvalidInput
 
@@ -23,10 +24,10 @@ def per_example_traces(model: nn.Module, inputs: Tensor, *, batch_size: int) -> 
     layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)}
     totals: dict[str, float] = {}
     for batch in inputs.split(batch_size):
-        taken: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+        taken: dict[nn.Module, tuple[Tensor, GradientEdge]] = {}
 
         def take(module: nn.Module, args: tuple[Tensor], output: Tensor, taken: dict = taken) -> None:  # type: ignore[type-arg]
-            taken[module] = args[0].detach(), output
+            taken[module] = args[0].detach(), get_gradient_edge(output)  # as it is before anything is done in place
 
         hooks = [layer.register_forward_hook(take) for layer in layers.values()]
         logits = model(batch)

@@ -16,6 +16,10 @@ def perceptron(bias: bool) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(36, 5, bias=bias), nn.ReLU(), nn.Linear(5, 3, bias=bias))
 
 
+def in_place() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(36, 5), nn.ReLU(inplace=True), nn.Linear(5, 3))
+
+
 def convolutional() -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(1, 3, 3, padding=1, stride=2, dilation=2),
@@ -26,10 +30,11 @@ def convolutional() -> nn.Module:
     )
 
 
-@pytest.fixture(params=["with biases", "without", "convolutional"])
+@pytest.fixture(params=["with biases", "without", "convolutional", "in place"])
 def subject(request: pytest.FixtureRequest) -> Subject:
     torch.manual_seed(0)
-    model = convolutional() if request.param == "convolutional" else perceptron(request.param == "with biases")
+    kinds = {"convolutional": convolutional, "in place": in_place}
+    model = kinds[request.param]() if request.param in kinds else perceptron(request.param == "with biases")
     inputs = torch.randn(7, 1, 6, 6, dtype=torch.float64)
     return Subject.from_module(model.double(), inputs, torch.randint(0, 3, (7,)), batch_size=3)
 

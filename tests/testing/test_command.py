@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -74,7 +75,10 @@ def test_some_may_be_chosen_with_parameters_and_told_as_json(plugin: str) -> Non
         (("nowhere.py",), "nowhere.py is no file"),
         (("sharpbenhc",), "no package 'sharpbenhc' that offers measures; did you mean 'sharpbench'?"),
         (("json",), "json: offers no measure; add MEASURES = (YourMeasure,)"),
-        (("sharpbench", "--measures", "trase"), "unknown measure 'trase'; did you mean 'trace' or 'ggn-trace'"),
+        (
+            ("sharpbench_measures", "--measures", "trase"),
+            "unknown measure 'trase'; did you mean 'trace' or 'ggn-trace'",
+        ),
     ],
     ids=str,
 )
@@ -87,7 +91,20 @@ def test_bad_words_get_one_line(words: tuple[str, ...], expected: str) -> None:
 
 def test_files_distributions_and_modules_offer_measures(plugin: str) -> None:
     assert list(measures_of(plugin)) == ["norm", "false"]
-    assert measures_of("sharpbench") == measures_of("sharpbench_measures") == offers("measures").classes
+    installed = offers("measures").classes
+    assert measures_of("sharpbench") == installed
+    built_in = {name: cls for name, cls in installed.items() if cls.__module__.startswith("sharpbench_measures.")}
+    assert measures_of("sharpbench_measures") == built_in
+
+
+def test_a_distribution_offers_what_all_its_modules_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As sharpbench itself does: built-in measures, and adapters of other libraries."""
+    values = {"sharpbench": "sharpbench_measures", "sharpbench_peers": "sharpbench_peers"}
+    points = [EntryPoint(name, value, "sharpbench.measures") for name, value in values.items()]
+    monkeypatch.setattr("sharpbench.registry.package_of", lambda point: "both")
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda *, group: points)
+    assert measures_of("both") == {**measures_of("sharpbench_measures"), **measures_of("sharpbench_peers")}
+    assert {"trace", "backpack-trace"} <= measures_of("both").keys()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,147 @@
+"""BackPACK: diagonals of the Hessian and the Gauss-Newton matrix, computed during a backward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from sharpbench import Estimate, InvalidInput, Measure, NotApplicable, Subject
+from sharpbench.contract import Invariance, Quantity
+from sharpbench.curvature import DENSE_LIMIT
+from sharpbench_peers import truth
+from sharpbench_peers.citations import BACKPACK
+from sharpbench_peers.handover import Handover, finite, handover, reason
+from sharpbench_peers.library import Library
+from sharpbench_peers.pyhessian import check_samples
+from sharpbench_peers.straight import sequential
+
+LIBRARY = Library(
+    "BackPACK",
+    "backpack-for-pytorch",
+    "backpack",
+    ("Encountered node that may break second-order extensions", "Full backward hook is firing when gradients"),
+)
+EXTENSIONS = {
+    ("hessian", "exact"): ("DiagHessian", "diag_h"),
+    ("gauss-newton", "exact"): ("DiagGGNExact", "diag_ggn_exact"),
+    ("gauss-newton", "monte-carlo"): ("DiagGGNMC", "diag_ggn_mc"),
+}
+Form = tuple[str, nn.Module, dict[str, nn.Parameter]]
+
+
+@dataclass(frozen=True)
+class BackpackTrace(Measure):
+    """The sum of BackPACK's diagonal of the Hessian (DiagHessian) or the Gauss-Newton matrix (DiagGGNExact, DiagGGNMC).
+
+    method: monte-carlo draws `samples` targets an example from the network's own distribution, of the Gauss-Newton
+    matrix alone. Each batch's diagonal is of the mean over that batch; they are weighted by their sizes here.
+    BackPACK needs modules in a row. A network that is none is written so from its graph, where that is a straight
+    line of operators; where it is not, BackPACK's own converter is tried. details.form says which it was.
+    """
+
+    name: ClassVar[str] = "backpack-trace"
+    title: ClassVar[str] = "trace of the Hessian or the Gauss-Newton matrix by BackPACK"
+    source: ClassVar[str] = "Dangel, Kunstner, Hennig 2020, BackPACK: Packing more into Backprop"
+    oracle_limit: ClassVar[int | None] = DENSE_LIMIT
+    definition: ClassVar[str] = "sum_j A_jj, A = H or G"
+    reduction: ClassVar[str] = "mean over examples, natural logarithm; sum over parameters"
+    included: ClassVar[str] = "all parameters under measurement, biases included"
+    cost: ClassVar[str] = "one forward, one backward of C columns, of `samples` columns with method=monte-carlo"
+    bibtex: ClassVar[str] = BACKPACK
+    quantity: ClassVar[Quantity | None] = "trace"
+    contests: ClassVar[tuple[str, ...]] = (
+        "",
+        "matrix=gauss-newton",
+        "matrix=gauss-newton,method=monte-carlo,samples=1",
+        "matrix=gauss-newton,method=monte-carlo,samples=10",
+    )
+    matrix: truth.Matrix = "hessian"
+    method: Literal["exact", "monte-carlo"] = "exact"
+    samples: int = 1
+
+    def __post_init__(self) -> None:
+        check_samples(self.samples)
+        if (self.matrix, self.method) not in EXTENSIONS:
+            raise InvalidInput(f"method={self.method} is of matrix=gauss-newton, not {self.matrix}")
+
+    def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
+        """See Measure; deterministic with method=exact."""
+        form, entries = self._diagonal(subject, generator)
+        parts = {name: float(value.sum()) for name, value in entries.items()}
+        value, details = finite(sum(parts.values()), LIBRARY), {"library": LIBRARY.version(), "form": form}
+        if self.method == "exact":
+            return Estimate(value, parts=parts, details=details)
+        return Estimate(value, stderr=None, parts=parts, probes=self.samples, details=details)
+
+    def exact(self, subject: Subject) -> float | None:
+        """The trace of the matrix by its definition."""
+        return truth.trace(subject, self.matrix)
+
+    def invariances(self) -> frozenset[Invariance]:
+        """Orthogonal rewrites, where nothing is drawn."""
+        return frozenset({"permutation", "attention-rotation"} if self.method == "exact" else ())
+
+    def diagonal_entries(self, subject: Subject, *, generator: torch.Generator) -> dict[str, Tensor]:
+        """BackPACK's own result."""
+        return self._diagonal(subject, generator)[1]
+
+    def _diagonal(self, subject: Subject, generator: torch.Generator) -> tuple[str, dict[str, Tensor]]:
+        """The first of the network's forms that BackPACK takes, and the diagonal; else the reason of the first."""
+        refusals: list[str] = []
+        with handover(subject, LIBRARY, generator=generator) as given:
+            LIBRARY.module()
+            for form in _forms(subject, given):
+                try:
+                    name, module, parameters = form()
+                    return name, self._entries(given, module, parameters)
+                except (MemoryError, torch.OutOfMemoryError):
+                    raise
+                except NotApplicable as error:
+                    refusals.append(str(error))
+                except Exception as error:  # whatever it raises on layers that it does not know
+                    refusals.append(f"{LIBRARY.title} raises {reason(error)}")
+        raise NotApplicable(refusals[0] if isinstance(subject.module, nn.Sequential) else "; ".join(refusals))
+
+    def _entries(self, given: Handover, module: nn.Module, parameters: dict[str, nn.Parameter]) -> dict[str, Tensor]:
+        """The mean over all examples of the extension's results, of a module that is extended."""
+        library, extensions = LIBRARY.module(), LIBRARY.module("extensions")
+        extension, field = EXTENSIONS[self.matrix, self.method]
+        words = {"mc_samples": self.samples} if self.method == "monte-carlo" else {}
+        loss = library.extend(given.loss)
+        total = {name: torch.zeros_like(value) for name, value in parameters.items()}
+        count = sum(len(inputs) for inputs, _ in given.batches)
+        for inputs, targets in given.batches:
+            with library.backpack(getattr(extensions, extension)(**words)):
+                loss(module(inputs), targets).backward()
+            for name, parameter in parameters.items():
+                if not hasattr(parameter, field):
+                    raise NotApplicable(f"{LIBRARY.title} computes nothing for {name}")
+                total[name] += getattr(parameter, field).detach() * (len(inputs) / count)
+                delattr(parameter, field)
+                parameter.grad = None
+        return total
+
+
+def _forms(subject: Subject, given: Handover) -> Iterator[Callable[[], Form]]:
+    """Ways to write the network, each with its parameters by the subject's names; a network in a row as it is first."""
+    extend: Any = LIBRARY.module().extend
+
+    def as_it_is() -> Form:
+        return "as it is", extend(given.module), given.parameters
+
+    def in_a_row() -> Form:
+        row, parameters = sequential(subject)
+        return "modules in a row", extend(row), parameters
+
+    def converted() -> Form:
+        return "converter", extend(given.module, use_converter=True), given.parameters
+
+    if isinstance(subject.module, nn.Sequential):
+        yield as_it_is
+    else:
+        yield in_a_row
+    yield converted

@@ -1,0 +1,169 @@
+"""curvlinops: linear operators of the Hessian and the Gauss-Newton matrix, with estimators of traces and diagonals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from scipy.sparse.linalg import eigsh
+from torch import Tensor
+
+from sharpbench import Estimate, InvalidInput, Measure, NotApplicable, Subject
+from sharpbench.contract import Invariance, Quantity, Scalar
+from sharpbench.curvature import DENSE_LIMIT, MATRIX_LIMIT, reference_eigenvalue
+from sharpbench_peers import truth
+from sharpbench_peers.citations import CURVLINOPS
+from sharpbench_peers.handover import Batches, Handover, finite, handover
+from sharpbench_peers.library import Library
+from sharpbench_peers.pyhessian import check_samples
+
+LIBRARY = Library(
+    "curvlinops",
+    "curvlinops-for-pytorch",
+    "curvlinops",
+    (r".torch.jit.script. is deprecated", "There is a performance drop because we have not yet implemented"),
+)
+OPERATORS = {"hessian": "HessianLinearOperator", "gauss-newton": "GGNLinearOperator"}
+TRACES = {"hutchinson": "hutchinson_trace", "hutchpp": "hutchpp_trace", "xtrace": "xtrace"}
+DIAGONALS = {"hutchinson": "hutchinson_diag", "xtrace": "xdiag"}
+MULTIPLES = {"hutchinson": 1, "hutchpp": 3, "xtrace": 2}
+"""Of which the number of products has to be one; one part of so many is computed at once."""
+BYTES = 2 * 2**30
+"""What the activations of a product may take."""
+
+
+@dataclass(frozen=True)
+class CurvlinopsTrace(Measure):
+    """The trace of curvlinops' Hessian or Gauss-Newton operator from `samples` products with random vectors.
+
+    method: hutchinson_trace, hutchpp_trace (a multiple of three products) or xtrace (an even number); each needs
+    fewer products than there are parameters. Its check of determinism, two products more, is off. It computes all
+    columns at once, each with activations of its own: where those of the subject's batch would take more than 2 GiB
+    it is given smaller ones, which it weighs by their size, so that no value changes.
+    The diagonal is hutchinson_diag's, with method=xtrace xdiag's.
+    """
+
+    name: ClassVar[str] = "curvlinops-trace"
+    title: ClassVar[str] = "trace of the Hessian or the Gauss-Newton matrix by curvlinops"
+    source: ClassVar[str] = (
+        "Dangel et al. 2025, Curvature Matrices Should Be Democratized via Linear Operators; Hutchinson 1990; "
+        "Meyer, Musco, Musco, Woodruff 2021, Hutch++; Epperly, Tropp, Webber 2024, XTrace"
+    )
+    oracle_limit: ClassVar[int | None] = DENSE_LIMIT
+    definition: ClassVar[str] = "tr A from products A v with random signs v, A = H or G"
+    reduction: ClassVar[str] = "mean over examples, natural logarithm; sum over parameters"
+    included: ClassVar[str] = "all parameters under measurement, biases included"
+    cost: ClassVar[str] = "`samples` products, forward over reverse"
+    bibtex: ClassVar[str] = CURVLINOPS
+    quantity: ClassVar[Quantity | None] = "trace"
+    contests: ClassVar[tuple[str, ...]] = (
+        "samples=10",
+        "samples=100",
+        "method=hutchpp,samples=99",
+        "method=xtrace,samples=100",
+        "matrix=gauss-newton,samples=10",
+        "matrix=gauss-newton,samples=100",
+        "matrix=gauss-newton,method=hutchpp,samples=99",
+        "matrix=gauss-newton,method=xtrace,samples=100",
+    )
+    matrix: truth.Matrix = "hessian"
+    method: Literal["hutchinson", "hutchpp", "xtrace"] = "hutchinson"
+    samples: int = 100
+
+    def __post_init__(self) -> None:
+        check_samples(self.samples)
+        if self.samples % MULTIPLES[self.method]:
+            raise InvalidInput(
+                f"samples={self.samples} is no multiple of {MULTIPLES[self.method]}, which method={self.method} needs"
+            )
+
+    def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
+        """See Measure; the library states no standard error."""
+        with handover(subject, LIBRARY, generator=generator) as given:
+            value = float(self._asked(given, TRACES[self.method]))
+        details: dict[str, Scalar] = {"library": LIBRARY.version(), "products": self.samples}
+        return Estimate(finite(value, LIBRARY), stderr=None, probes=self.samples, details=details)
+
+    def exact(self, subject: Subject) -> float | None:
+        """The trace of the matrix by its definition."""
+        return truth.trace(subject, self.matrix)
+
+    def invariances(self) -> frozenset[Invariance]:
+        """None: the probes do not move with the units."""
+        return frozenset()
+
+    def diagonal_entries(self, subject: Subject, *, generator: torch.Generator) -> dict[str, Tensor]:
+        """The estimate of the diagonal from `samples` products."""
+        if self.method not in DIAGONALS:
+            raise NotApplicable(f"{LIBRARY.title} has no diagonal by method={self.method}; use xtrace or hutchinson")
+        with handover(subject, LIBRARY, generator=generator) as given:
+            return given.by_name(self._asked(given, DIAGONALS[self.method]))
+
+    def _asked(self, given: Handover, function: str) -> Tensor:
+        """What a function of the library says from `samples` products."""
+        operator = _operator(given, self.matrix, self.samples // MULTIPLES[self.method])
+        estimate: Tensor = getattr(LIBRARY.module(), function)(operator, num_matvecs=self.samples)
+        return estimate
+
+
+@dataclass(frozen=True)
+class CurvlinopsTopEigenvalue(Measure):
+    """The algebraically largest eigenvalue of curvlinops' operator by ARPACK, to rounding, from a random start."""
+
+    name: ClassVar[str] = "curvlinops-top-eigenvalue"
+    title: ClassVar[str] = "largest eigenvalue of the Hessian or the Gauss-Newton matrix by curvlinops and SciPy"
+    source: ClassVar[str] = "Dangel et al. 2025, Curvature Matrices Should Be Democratized via Linear Operators"
+    oracle_limit: ClassVar[int | None] = MATRIX_LIMIT
+    definition: ClassVar[str] = "max_v v^T A v / v^T v, A = H or G"
+    reduction: ClassVar[str] = "mean over examples, natural logarithm"
+    included: ClassVar[str] = "all parameters under measurement, biases included"
+    cost: ClassVar[str] = "as many products as ARPACK asks for, 20 at least"
+    bibtex: ClassVar[str] = CURVLINOPS
+    quantity: ClassVar[Quantity | None] = "top-eigenvalue"
+    contests: ClassVar[tuple[str, ...]] = ("", "matrix=gauss-newton")
+    matrix: truth.Matrix = "hessian"
+
+    def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
+        """See Measure; random in its start."""
+        start = torch.randn(subject.size, generator=generator, dtype=torch.float64).numpy()
+        with handover(subject, LIBRARY, generator=generator) as given:
+            operator = _operator(given, self.matrix, 1).to_scipy()
+            (value,) = eigsh(operator, k=1, which="LA", v0=start.astype(operator.dtype), return_eigenvectors=False)
+        details = {"library": LIBRARY.version()}
+        return Estimate(finite(float(value), LIBRARY), stderr=None, probes=1, details=details)
+
+    def exact(self, subject: Subject) -> float | None:
+        """All eigenvalues of the dense matrix; of large networks that one, by our products."""
+        return reference_eigenvalue(subject, self.matrix)
+
+    def invariances(self) -> frozenset[Invariance]:
+        """Orthogonal rewrites alone."""
+        return frozenset({"permutation", "attention-rotation"})
+
+
+def _operator(given: Handover, matrix: truth.Matrix, columns: int) -> Any:
+    """The operator on the parameters under measurement, for products with so many columns at once."""
+    make = getattr(LIBRARY.module(), OPERATORS[matrix])
+    parameters = list(given.parameters.values())
+    return make(given.module, given.loss, parameters, _fitting(given, columns), check_deterministic=False)
+
+
+def _fitting(given: Handover, columns: int) -> Batches:
+    """The same examples in their order, in batches whose activations fit into BYTES, so many columns at once."""
+    size = max(1, BYTES // (columns * _held(given)))
+    return [pair for x, y in given.batches for pair in zip(x.split(size), y.split(size), strict=True)]
+
+
+def _held(given: Handover) -> int:
+    """Bytes that a forward pass of one example keeps, the parameters not counted."""
+    held, own = 0, {value.data_ptr() for value in given.parameters.values()}
+
+    def pack(tensor: Tensor) -> Tensor:
+        nonlocal held
+        held += 0 if tensor.data_ptr() in own else tensor.numel() * tensor.element_size()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        given.module(given.batches[0][0][:1].clone())
+    return max(1, held)

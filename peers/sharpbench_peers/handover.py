@@ -1,0 +1,115 @@
+"""Handover: what a library is handed of a subject, and what is put back when it is done."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from sharpbench import InvalidInput, NotApplicable, Subject
+from sharpbench_peers.library import Library
+
+Batches = list[tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Handover:
+    """A network that the library may do with what it likes, its loss and its examples.
+
+    module: a private copy in eval mode at the subject's weights, type and device; exactly the parameters under
+    measurement require gradients. batches: the subject's, in its order. loss: of a batch, the mean over its
+    examples. seed: for a library that takes one; torch's own generators are seeded with it already.
+    """
+
+    module: nn.Module
+    batches: Batches
+    loss: nn.CrossEntropyLoss | nn.MSELoss
+    seed: int
+
+    @property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """Those under measurement, by name, in the subject's order."""
+        return {name: value for name, value in self.module.named_parameters() if value.requires_grad}
+
+    def by_name(self, flat: Tensor) -> dict[str, Tensor]:
+        """The entries of a vector over all parameters under measurement, shaped like them."""
+        parameters = self.parameters
+        parts = flat.split([value.numel() for value in parameters.values()])
+        return {
+            name: part.reshape(value.shape).detach()
+            for (name, value), part in zip(parameters.items(), parts, strict=True)
+        }
+
+
+@contextmanager
+def handover(subject: Subject, library: Library, *, generator: torch.Generator) -> Iterator[Handover]:
+    """The Handover of `subject`, as long as the block lasts.
+
+    Inside: gradients are on, the default type is the subject's (two libraries make tensors of it), attention runs
+    on the back end that can be differentiated twice, torch's generators are seeded from `generator`. Afterwards
+    all of that is as before. What the library raises becomes NotApplicable with the first line of its reason.
+    """
+    if subject.criterion.kind == "custom":
+        raise NotApplicable(f"{library.title} knows cross entropy and mse, not the loss '{subject.criterion.name}'")
+    device = subject.inputs.device
+    seed = int(torch.randint(2**31, (), generator=generator))
+    usual, fused = torch.get_default_dtype(), torch.backends.mha.get_fastpath_enabled()
+    try:
+        with (
+            torch.enable_grad(),
+            torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+            sdpa_kernel(SDPBackend.MATH),
+            warnings.catch_warnings(),
+        ):
+            for message in library.warns:
+                warnings.filterwarnings("ignore", message=message)
+            torch.manual_seed(seed)
+            torch.set_default_dtype(next(iter(subject.params.values())).dtype)
+            torch.backends.mha.set_fastpath_enabled(False)
+            yield Handover(
+                _private(subject),
+                [(inputs.clone(), targets.clone()) for inputs, targets in subject.batches],
+                nn.CrossEntropyLoss() if subject.criterion.kind == "cross_entropy" else nn.MSELoss(),
+                seed,
+            )
+    except (NotApplicable, InvalidInput, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # whatever a library raises on a network that it does not know
+        if "can't allocate memory" in str(error):
+            raise
+        raise NotApplicable(f"{library.title} raises {reason(error)}") from error
+    finally:
+        torch.set_default_dtype(usual)
+        torch.backends.mha.set_fastpath_enabled(fused)
+
+
+def reason(error: Exception) -> str:
+    """The kind of an error and the first line that it says."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+
+
+def finite(value: float, library: Library) -> float:
+    """`value`; NotApplicable where it is none."""
+    if value != value or value in (float("inf"), float("-inf")):
+        raise NotApplicable(f"{library.title} gives {value}")
+    return value
+
+
+def _private(subject: Subject) -> nn.Module:
+    """A copy of the module that holds the subject's values in tensors of its own."""
+    module = copy.deepcopy(subject.module).eval()
+    for name, parameter in module.named_parameters():
+        value = subject.params.get(name, subject.constants.get(name, parameter))
+        parameter.data = value.detach().clone()
+        parameter.grad = None
+        parameter.requires_grad_(name in subject.params)
+    for name, buffer in module.named_buffers():
+        buffer.data = subject.constants.get(name, buffer).detach().clone()
+    return module

@@ -1,0 +1,128 @@
+"""PyHessian: the trace by Hutchinson's method and the top eigenvalue by power iteration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+
+from sharpbench import Estimate, InvalidInput, Measure, Subject
+from sharpbench.contract import Invariance, Quantity, Scalar
+from sharpbench.curvature import DENSE_LIMIT, MATRIX_LIMIT
+from sharpbench_peers import truth
+from sharpbench_peers.citations import PYHESSIAN
+from sharpbench_peers.handover import Handover, finite, handover
+from sharpbench_peers.library import Library
+
+LIBRARY = Library("PyHessian", "PyHessian", "pyhessian", (r"Using backward\(\) with create_graph=True",))
+
+
+@dataclass(frozen=True)
+class PyHessianTrace(Measure):
+    """The mean of v^T H v over random sign vectors v, by `pyhessian.hessian(...).trace`.
+
+    samples: at most so many products. tolerance: it stops earlier, at the first whose share in the running mean is
+    relatively below this, which a single probe near the mean brings about; PyHessian 0.1 compares without a modulus,
+    so that a negative running mean always stops it, at tolerance=0 too.
+    A single batch is given as `data`, several as a loader. Each call has a copy of the network of its own: a second
+    one on the same would double the result.
+    """
+
+    name: ClassVar[str] = "pyhessian-trace"
+    title: ClassVar[str] = "trace of the Hessian by PyHessian"
+    source: ClassVar[str] = "Yao, Gholami, Keutzer, Mahoney 2020, PyHessian; Hutchinson 1990"
+    oracle_limit: ClassVar[int | None] = DENSE_LIMIT
+    definition: ClassVar[str] = "tr H ~ (1/m) sum v^T H v, v random signs, m by its stopping rule"
+    reduction: ClassVar[str] = "mean over examples, natural logarithm; sum over parameters"
+    included: ClassVar[str] = "all parameters under measurement, biases included"
+    cost: ClassVar[str] = "up to `samples` products by double backward"
+    bibtex: ClassVar[str] = PYHESSIAN
+    quantity: ClassVar[Quantity | None] = "trace"
+    contests: ClassVar[tuple[str, ...]] = ("", "samples=10,tolerance=0", "samples=100,tolerance=0")
+    samples: int = 100
+    tolerance: float = 1e-3
+
+    def __post_init__(self) -> None:
+        check_samples(self.samples)
+        check_tolerance(self.tolerance)
+
+    def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
+        """See Measure; its standard error is unknown, as it stops when it likes what it sees."""
+        with handover(subject, LIBRARY, generator=generator) as given:
+            drawn = _hessian(given).trace(maxIter=self.samples, tol=self.tolerance)
+        details: dict[str, Scalar] = {"library": LIBRARY.version(), "products": len(drawn)}
+        value = finite(sum(drawn) / len(drawn), LIBRARY)
+        return Estimate(value, stderr=None, probes=len(drawn), details=details)
+
+    def exact(self, subject: Subject) -> float | None:
+        """The trace of the Hessian by its definition."""
+        return truth.trace(subject, "hessian")
+
+    def invariances(self) -> frozenset[Invariance]:
+        """None: the probes do not move with the units."""
+        return frozenset()
+
+
+@dataclass(frozen=True)
+class PyHessianTopEigenvalue(Measure):
+    """The eigenvalue of the largest modulus by power iteration, `pyhessian.hessian(...).eigenvalues`.
+
+    samples: at most so many products. tolerance: it stops at the first relative change of the value below this.
+    """
+
+    name: ClassVar[str] = "pyhessian-top-eigenvalue"
+    title: ClassVar[str] = "dominant eigenvalue of the Hessian by PyHessian"
+    source: ClassVar[str] = "Yao, Gholami, Keutzer, Mahoney 2020, PyHessian"
+    oracle_limit: ClassVar[int | None] = MATRIX_LIMIT
+    definition: ClassVar[str] = "v^T H v at the end of v <- H v / |H v|"
+    reduction: ClassVar[str] = "mean over examples, natural logarithm"
+    included: ClassVar[str] = "all parameters under measurement, biases included"
+    cost: ClassVar[str] = "up to `samples` products by double backward"
+    bibtex: ClassVar[str] = PYHESSIAN
+    quantity: ClassVar[Quantity | None] = "top-eigenvalue"
+    samples: int = 100
+    tolerance: float = 1e-3
+
+    def __post_init__(self) -> None:
+        check_samples(self.samples)
+        check_tolerance(self.tolerance)
+
+    def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
+        """See Measure; random in its start."""
+        with handover(subject, LIBRARY, generator=generator) as given:
+            values, _ = _hessian(given).eigenvalues(maxIter=self.samples, tol=self.tolerance)
+        return Estimate(
+            finite(float(values[0]), LIBRARY), stderr=None, probes=1, details={"library": LIBRARY.version()}
+        )
+
+    def exact(self, subject: Subject) -> float | None:
+        """The eigenvalue of the largest modulus, with its sign."""
+        return truth.dominant_eigenvalue(subject)
+
+    def invariances(self) -> frozenset[Invariance]:
+        """None: the start does not move with the units."""
+        return frozenset()
+
+
+def check_samples(samples: int) -> None:
+    """Raises InvalidInput for no product at all, or more than any library is asked for."""
+    if not 1 <= samples <= 100_000:
+        raise InvalidInput(f"samples={samples} must be from 1 to 100000")
+
+
+def check_tolerance(tolerance: float) -> None:
+    """Raises InvalidInput for a relative tolerance that none is."""
+    if not 0 <= tolerance < 1:
+        raise InvalidInput(f"tolerance={tolerance} must be at least 0 and below 1")
+
+
+def _hessian(given: Handover) -> Any:
+    single = len(given.batches) == 1
+    return LIBRARY.module().hessian(
+        given.module,
+        given.loss,
+        data=given.batches[0] if single else None,
+        dataloader=None if single else given.batches,
+        cuda=given.batches[0][0].is_cuda,
+    )
