@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from sharpbench.contract import NotApplicable, Scalar
 from sharpbench.curvature import (
@@ -16,17 +16,14 @@ from sharpbench.curvature import (
     certificate,
     exact_diagonal,
     exact_traces,
-    hvp,
     reference_diagonal,
     reference_eigenvalue,
 )
 from sharpbench.subject import Subject
 
 DEFINITION, ENGINE = "definition", "float64 engine"
-LONG = 120.0
-"""Seconds that the definition may take at the least, where the engine is another way."""
-TOGETHER = 64
-"""Products that take, at best, as long together as one alone."""
+MOST = 2e12
+"""Floating-point operations of a gradient for each parameter, above which the engine is asked where it can be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +40,8 @@ def truth(subject: Subject, quantity: str, *, quick: bool) -> Truth:
     """The truth of the Hessian of the mean loss, on a subject in float64.
 
     By the definition (a product a parameter, all eigenvalues) where the network is small enough and that takes no
-    more than LONG; else, and where quick, by the engine in float64, which is the Hessian's on certified networks
-    alone. Raises NotApplicable where there is neither.
+    more than MOST operations; else, and where quick, by the engine in float64, which is the Hessian's on certified
+    networks alone. Raises NotApplicable where there is neither.
     """
     if quantity == "top-eigenvalue":
         way = DEFINITION if subject.size <= MATRIX_LIMIT else ENGINE
@@ -58,19 +55,18 @@ def truth(subject: Subject, quantity: str, *, quick: bool) -> Truth:
             f"{subject.size:,} parameters are too many for one product each, and through {', '.join(obstacles)} the "
             "Gauss-Newton matrix, which is known exactly, is not the Hessian"
         )
-    defined = small and not quick and (bool(obstacles) or forecast(subject) <= LONG)
+    defined = small and not quick and (bool(obstacles) or operations(subject) <= MOST)
     diagonal = reference_diagonal(subject) if defined else exact_diagonal(subject)
     value = sum(float(block.sum()) for block in diagonal.values())
     return Truth(value, DEFINITION if defined else ENGINE, details, diagonal if quantity == "diagonal" else None)
 
 
-def forecast(subject: Subject) -> float:
-    """Seconds that one product a parameter takes at the least."""
-    vector = {name: torch.ones_like(value) for name, value in subject.params.items()}
-    hvp(subject, vector)
-    start = time.perf_counter()
-    hvp(subject, vector)
-    return (time.perf_counter() - start) * subject.size / TOGETHER
+def operations(subject: Subject) -> float:
+    """What a gradient for each parameter would take, by torch's counter: matrix products and convolutions."""
+    params = {name: value.detach().clone().requires_grad_() for name, value in subject.params.items()}
+    with FlopCounterMode(display=False) as counter:
+        torch.autograd.grad(subject.loss(params), list(params.values()), allow_unused=True)
+    return float(counter.get_total_flops()) * subject.size
 
 
 def diagonal_error(found: Mapping[str, Tensor], true: Mapping[str, Tensor]) -> tuple[float | None, int]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sharpbench.engines.outcome import death
+from sharpbench.engines.processes import own_modules
 from sharpbench.errors import one_line
 from sharpbench.record import Status
 
@@ -54,7 +55,7 @@ class Contestant:
 
     def __init__(self, job: Job) -> None:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(list(IMPORTED))
+        context.set_forkserver_preload([*IMPORTED, *own_modules()])
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=begin, args=(theirs, job), daemon=True)
         self._process.start()

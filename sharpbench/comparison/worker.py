@@ -95,6 +95,7 @@ class Desk:
             offers(kind, job.plugins)
         model: Model = from_word(job.model) or select_one(job.model, offers("models").classes, kind="model")
         self.job = job
+        self.libraries: dict[str, str] | None = None
         self.subject = opened(
             model, job.file, outputs=job.outputs, dtype=job.dtype, device=job.device, batch_size=job.batch
         )
@@ -130,7 +131,13 @@ class Desk:
         answer: Answer = {"seconds": seconds, "contended": contended, "peak_bytes": peak, "stochastic": said.stochastic}
         numbers = {"value": said.value} if said.diagonal is None else _judged(said.diagonal, oracle)
         del said
-        return {**answer, **numbers, "resident": _resident(), "libraries": libraries(self.before) if memory else {}}
+        return {**answer, **numbers, "resident": _resident(), "libraries": self._libraries()}
+
+    def _libraries(self) -> dict[str, str]:
+        """Of the first call; later ones import nothing new."""
+        if self.libraries is None:
+            self.libraries = libraries(self.before)
+        return self.libraries
 
     def oracle(self, *, quick: bool, path: str) -> Answer:
         """The truth; a diagonal goes to the file `path`."""
