@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -13,14 +12,10 @@ from packaging.utils import canonicalize_name
 OURS = "sharpbench"
 
 
-def libraries(before: frozenset[str]) -> dict[str, str]:
-    """Name -> version of each distribution of which a module is imported beyond those `before`.
-
-    Without sharpbench and what it requires.
-    """
+def libraries(modules: Iterable[str]) -> dict[str, str]:
+    """Name -> version of each distribution that top-level `modules` are of, without sharpbench and what it requires."""
     offered = _modules()
-    imported = {name.partition(".")[0] for name in set(sys.modules) - before}
-    found = {name for module in imported & offered.keys() for name in offered[module]}
+    found = {name for module in modules for name in offered.get(module, ())}
     return {name: importlib.metadata.version(name) for name in sorted(found) if canonicalize_name(name) not in known()}
 
 

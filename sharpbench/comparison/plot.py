@@ -16,7 +16,7 @@ LEAST = 1e-16
 def pareto(standing: Standing) -> Figure:
     """Filled marks are ours; circles are deterministic, triangles sampled; numbers are those of the list beside."""
     shown = [each for each in standing.results if each.error is not None]
-    figure = Figure(figsize=(9.0, max(4.2, 1.0 + 0.21 * len(shown))), dpi=120, layout="constrained")
+    figure = Figure(figsize=(10.5, max(4.2, 1.0 + 0.17 * len(shown))), dpi=120, layout="constrained")
     axes, beside = figure.subplots(1, 2, width_ratios=(3, 2))
     axes.set_xscale("log")
     axes.set_yscale("log")
@@ -32,7 +32,7 @@ def pareto(standing: Standing) -> Figure:
             markerfacecolor=colour if each.ours else "white",
         )
         axes.annotate(str(number), place, xytext=(5, 3), textcoords="offset points", fontsize=7)
-        beside.text(0, -number, f"{number}  {drawable(each.name, 44)}", fontsize=7, color=colour, parse_math=False)
+        beside.text(0, -number, f"{number}  {drawable(each.name, 64)}", fontsize=7, color=colour, parse_math=False)
     best = front(shown)
     axes.plot(
         [each.seconds for each in best],

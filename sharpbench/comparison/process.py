@@ -19,8 +19,8 @@ OPENING = 300.0
 """Seconds that a process has for its start."""
 PATIENCE = 5.0
 """Seconds for a process to end that has been told to."""
-IMPORTED = ("sharpbench.comparison.worker",)
-"""What the server process imports, so that a contestant's has it."""
+IMPORTED = ("sharpbench.comparison.worker", "torch._dynamo", "torch._functorch.aot_autograd")
+"""What the server process imports, so that a contestant's has it; the last two torch imports at first derivatives."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

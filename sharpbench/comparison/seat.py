@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from sharpbench.comparison.libraries import libraries
 from sharpbench.comparison.process import Contestant, Job, Lost
 from sharpbench.comparison.settings import Comparison
 from sharpbench.comparison.turn import Turn
@@ -49,7 +50,7 @@ class Seat:
         sizes = self.comparison.sizes
         try:
             first = self._call(sizes[0], 1, diagonal, memory=True)
-            about = {"round": 0, "batch": sizes[0], "libraries": first["libraries"], **self._where()}
+            about = {"round": 0, "batch": sizes[0], "libraries": libraries(first["imported"]), **self._where()}
             if first["seconds"] > LONG:
                 yield {**about, "details": {str(sizes[0]): first["seconds"]}}
                 yield self._ended(1, sizes[0], first)

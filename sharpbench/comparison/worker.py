@@ -20,7 +20,6 @@ from torch import Tensor
 
 from sharpbench.appraisal import fate
 from sharpbench.comparison.heap import kept_heap
-from sharpbench.comparison.libraries import libraries
 from sharpbench.comparison.network import opened
 from sharpbench.comparison.oracle import diagonal_error, truth
 from sharpbench.comparison.process import Job
@@ -95,7 +94,6 @@ class Desk:
             offers(kind, job.plugins)
         model: Model = from_word(job.model) or select_one(job.model, offers("models").classes, kind="model")
         self.job = job
-        self.libraries: dict[str, str] | None = None
         self.subject = opened(
             model, job.file, outputs=job.outputs, dtype=job.dtype, device=job.device, batch_size=job.batch
         )
@@ -131,13 +129,11 @@ class Desk:
         answer: Answer = {"seconds": seconds, "contended": contended, "peak_bytes": peak, "stochastic": said.stochastic}
         numbers = {"value": said.value} if said.diagonal is None else _judged(said.diagonal, oracle)
         del said
-        return {**answer, **numbers, "resident": _resident(), "libraries": self._libraries()}
+        return {**answer, **numbers, "resident": _resident(), "imported": self._imported()}
 
-    def _libraries(self) -> dict[str, str]:
-        """Of the first call; later ones import nothing new."""
-        if self.libraries is None:
-            self.libraries = libraries(self.before)
-        return self.libraries
+    def _imported(self) -> list[str]:
+        """The top-level modules that were not there when the process started."""
+        return sorted({name.partition(".")[0] for name in set(sys.modules) - self.before})
 
     def oracle(self, *, quick: bool, path: str) -> Answer:
         """The truth; a diagonal goes to the file `path`."""
