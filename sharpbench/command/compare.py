@@ -69,7 +69,7 @@ def compare(
     if from_ is not None:
         if not from_.is_file():
             raise InvalidInput(f"there is no file '{short(str(from_))}'; name the comparison.jsonl of a comparison")
-        return _publish(list(iterate_turns(from_)), output, f"sharpbench compare --from {from_.name}")
+        return _publish(list(iterate_turns(from_)), output)
     from sharpbench.cell import chosen_measures
     from sharpbench.command.words import one_dataset, one_model
     from sharpbench.comparison import Comparison, contestants
@@ -110,8 +110,7 @@ def compare(
         steps.close()
         typer.echo("interrupted; give the same command again to go on", err=True)
         return EXIT_INTERRUPTED
-    command = f"sharpbench compare --quantity {quantity} --models {models} --n {n} --dataset {dataset}"
-    return _publish(turns, output, command)
+    return _publish(turns, output)
 
 
 def _sizes(text: str) -> tuple[int, ...]:
@@ -145,11 +144,11 @@ def _attended(steps: Iterator[Event]) -> list[Turn]:
     return turns
 
 
-def _publish(turns: Sequence[Turn], output: Path, command: str) -> int:
+def _publish(turns: Sequence[Turn], output: Path) -> int:
     """Show and write the page; the exit status."""
     from rich.console import Console
 
-    from sharpbench.comparison.page import page
+    from sharpbench.comparison.page import command, page
     from sharpbench.comparison.result import standings
     from sharpbench.report.page import show, write
 
@@ -157,7 +156,7 @@ def _publish(turns: Sequence[Turn], output: Path, command: str) -> int:
         raise InvalidInput("there are no rows of a comparison; give the file of one, or leave --from out")
     made = page(turns)
     show(made, Console())
-    written = write(made, output, name=PAGE, version=__version__, command=command)
+    written = write(made, output, name=PAGE, version=__version__, command=command(turns))
     typer.echo(", ".join(str(path) for path in written if path.suffix != ".png"))
     bad = [status for each in standings(turns) for _, status, _ in each.losses if status != "skipped"]
     return EXIT_FAILED if bad else 0

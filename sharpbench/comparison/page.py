@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -22,6 +23,9 @@ QUANTITIES = {
     "diagonal": "diagonal of the Hessian",
     "top-eigenvalue": "largest eigenvalue of the Hessian",
 }
+OPTIONS = {"examples": "n"}
+SAID = ("examples", "dataset", "weights", "dtype", "device", "threads", "repeats", "batches", "timeout", "seed")
+UNSAFE = re.compile(r"[^\w .,:/=\[\]-]")
 HOW = f"""\
 Each contestant lives in a process of its own, with its threads fixed and C's heap kept where there is glibc; they take
 turns, one running at a time, in an order drawn for each round. Before: a first call, and a search of the batch size. A
@@ -42,6 +46,18 @@ def page(turns: Iterable[Turn]) -> Page:
     sections = [_section(each, alone=named[each.network] == 1) for each in found]
     about = Section("How it was measured", (" ".join(HOW.split()), *_places(found)))
     return Page(f"Comparison: {', '.join(titles)}", (*sections, about))
+
+
+def command(turns: Iterable[Turn]) -> str:
+    """The command that makes such rows, of the first network's settings; nothing in it ends a comment of HTML."""
+    found = standings(turns)
+    held = found[0].settings
+    words = [
+        f"sharpbench compare --quantity {found[0].quantity}",
+        f"--models {','.join(each.network for each in found)}",
+    ]
+    words += [f"--{OPTIONS.get(name, name)} {held[name]}" for name in SAID if name in held]
+    return UNSAFE.sub("?", " ".join(words))
 
 
 def _section(standing: Standing, *, alone: bool) -> Section:
