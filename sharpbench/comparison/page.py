@@ -30,7 +30,8 @@ HOW = f"""\
 Each contestant lives in a process of its own, with its threads fixed and C's heap kept where there is glibc; they take
 turns, one running at a time, in an order drawn for each round. Before: a first call, and a search of the batch size. A
 call of less than {SHORT:g} s follows one that is not timed. Calls that take {ENOUGH:g} s in sum end after {LEAST} \
-rounds; a first call of more than {LONG:g} s is the only one. *seconds* is the median, *spread* the largest less the \
+rounds; a first call of more than {LONG:g} s is what counts, or one at the next batch size, and no round \
+is played. *seconds* is the median, *spread* the largest less the \
 smallest, over it. Rounds in which other work took processors are left out where there are others, and marked ! where
 not. *gradients*: seconds over those of one forward and backward pass over all examples. *error*: relative to the
 oracle; of sampled ones, which have another seed each round, the root mean square over the rounds. *to 1 %*: seconds to

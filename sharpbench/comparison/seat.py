@@ -12,7 +12,9 @@ from sharpbench.comparison.settings import Comparison
 from sharpbench.comparison.turn import Turn
 
 LONG = 10.0
-"""A first call of more seconds is the only one: it is what is recorded."""
+"""After a first call of more seconds no rounds are played: it is what is recorded."""
+LONGEST = 30.0
+"""Up to so many seconds a second batch size is tried then, and the faster of the two calls is recorded."""
 SHORT = 1.0
 """Calls of fewer seconds follow one that is not timed, and are searched twice at each batch size."""
 SEARCH = 20.0
@@ -52,8 +54,10 @@ class Seat:
             first = self._call(sizes[0], 1, diagonal, memory=True)
             about = {"round": 0, "batch": sizes[0], "libraries": libraries(first["imported"]), **self._where()}
             if first["seconds"] > LONG:
-                yield {**about, "details": {str(sizes[0]): first["seconds"]}}
-                yield self._ended(1, sizes[0], first)
+                calls = {sizes[0]: first, **self._second(first["seconds"], diagonal)}
+                batch = min(calls, key=lambda size: float(calls[size]["seconds"]))
+                yield {**about, "batch": batch, "details": {str(size): calls[size]["seconds"] for size in calls}}
+                yield self._ended(1, batch, calls[batch])
                 return
             tried = self._search(diagonal)
         except Lost as lost:
@@ -90,6 +94,16 @@ class Seat:
         if self._process is not None:
             self._process.close()
             self._process = None
+
+    def _second(self, seconds: float, diagonal: Path | None) -> dict[int, Row]:
+        """A call at the second batch size, where that is worth its time and ends well."""
+        if seconds > LONGEST or len(self.comparison.sizes) < 2:
+            return {}
+        size = self.comparison.sizes[1]
+        try:
+            return {size: self._call(size, 1, diagonal, memory=True, within=2 * seconds)}
+        except Lost:
+            return {}
 
     def _search(self, diagonal: Path | None) -> dict[int, float]:
         """Seconds by batch size; larger ones are not tried once they take twice the best or cannot be used."""

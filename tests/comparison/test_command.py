@@ -40,7 +40,7 @@ def test_from_a_network_to_its_page_and_from_its_rows_to_the_same(
 
 
 def test_there_must_be_rows(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="there is no file 'none.jsonl'"):
+    with pytest.raises(InvalidInput, match="there is no file 'none"):
         compare(from_=Path("none.jsonl"), output=tmp_path)
     (tmp_path / "empty.jsonl").touch()
     with pytest.raises(InvalidInput, match="there are no rows of a comparison"):

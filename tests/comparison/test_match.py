@@ -146,6 +146,10 @@ def test_a_long_call_is_the_only_one(compared: Compared, tmp_path: Path, monkeyp
     ]
     assert turns[-1].error == pytest.approx(0, abs=1e-5)
     assert turns[-1].peak_bytes is not None
+    tried = turns[-2].details
+    assert set(tried) == {"4", "12"}
+    assert turns[-1].seconds == min(tried.values())
+    assert tried[str(turns[-1].batch)] == turns[-1].seconds
 
 
 def test_a_pattern_of_weights_is_no_network(compared: Compared, tmp_path: Path) -> None:
