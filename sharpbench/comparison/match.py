@@ -25,6 +25,8 @@ from sharpbench.selection import label
 
 ORACLE_TIME = 900.0
 """Seconds that an oracle may take; then the engine in float64 is asked alone, as long again."""
+SPARE = 3
+"""The search begins at so small a share of the batch that fits one gradient: some take a hundred products at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +88,11 @@ class Match:
         packages = {word: type(measure).__module__.partition(".")[0] for word, measure in measures.items()}
         names = [GRADIENT, *measures]
         rows = {name: kept([turn for turn in known if turn.contestant == name], retry_failed) for name in names}
+        fitting = [size for size in self.comparison.sizes if size * SPARE <= self.network.batch]
+        start = max(fitting, default=self.comparison.sizes[0])
         with ExitStack() as stack:
             seats = [
-                Seat(name, self._job(name), packages.get(name, "sharpbench"), self.comparison, rows[name])
+                Seat(name, self._job(name), packages.get(name, "sharpbench"), self.comparison, rows[name], start)
                 for name in names
             ]
             for seat in seats:
@@ -153,7 +157,6 @@ class Match:
             dtype=comparison.dtype,
             device=comparison.device,
             threads=comparison.threads,
-            batch=comparison.sizes[0],
             plugins=self.plugins,
         )
 

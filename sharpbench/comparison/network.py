@@ -30,10 +30,14 @@ STATE = "state."
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A network as it is typed, the file of its state and its examples, and what is said of it."""
+    """A network as it is typed, the file of its state and its examples, and what is said of it.
+
+    batch: the batch size that memory suggests for one gradient.
+    """
 
     word: str
     file: Path
+    batch: int
     about: dict[str, Scalar]
 
 
@@ -60,10 +64,10 @@ def network(
         "weights_sha256": content_sha256(state.values()),
         "data_sha256": content_sha256((inputs, targets)),
     }
-    return Network(word_of(model), file, about)
+    return Network(word_of(model), file, subject.batch_size, about)
 
 
-def opened(model: Model, file: Path, *, outputs: int, dtype: str, device: str, batch_size: int) -> Subject:
+def opened(model: Model, file: Path, *, outputs: int, dtype: str, device: str, batch_size: int | None) -> Subject:
     """The subject of a network that `network` has written. model: the same as there; outputs: how many it has."""
     tensors = safetensors.torch.load_file(file)
     inputs, targets = tensors.pop("inputs"), tensors.pop("targets")

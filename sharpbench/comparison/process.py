@@ -25,7 +25,7 @@ IMPORTED = ("sharpbench.comparison.worker", "torch._dynamo", "torch._functorch.a
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What a process is started with. measure: its word; None is the gradient. batch: the first batch size."""
+    """What a process is started with. measure: its word; None is the gradient."""
 
     measure: str | None
     quantity: str
@@ -35,7 +35,6 @@ class Job:
     dtype: str
     device: str
     threads: int
-    batch: int
     plugins: tuple[Path, ...] = ()
 
 

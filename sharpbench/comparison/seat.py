@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,14 @@ Row = dict[str, Any]
 
 
 class Seat:
-    """A contestant. rows: of an earlier start of the same comparison, the preparation first."""
+    """A contestant. rows: of an earlier start of the same comparison, the preparation first. start: the batch size of
+    its first call."""
 
-    def __init__(self, name: str, job: Job, package: str, comparison: Comparison, rows: Sequence[Turn]) -> None:
+    def __init__(
+        self, name: str, job: Job, package: str, comparison: Comparison, rows: Sequence[Turn], start: int
+    ) -> None:
         self.name, self.job, self.package, self.comparison = name, job, package, comparison
+        self.start = start
         self._process: Contestant | None = None
         self._batch = next((turn.batch for turn in rows if turn.batch is not None), None)
         self._played = {turn.round: turn.seconds or 0.0 for turn in rows if turn.round}
@@ -49,12 +53,11 @@ class Seat:
 
     def prepare(self, diagonal: Path | None) -> Iterator[Row]:
         """Find its batch size; its row, and where one call takes long that call's."""
-        sizes = self.comparison.sizes
         try:
-            first = self._call(sizes[0], 1, diagonal, memory=True)
-            about = {"round": 0, "batch": sizes[0], "libraries": libraries(first["imported"]), **self._where()}
+            first = self._call(self.start, 1, diagonal, memory=True)
+            about = {"round": 0, "libraries": libraries(first["imported"]), **self._where()}
             if first["seconds"] > LONG:
-                calls = {sizes[0]: first, **self._second(first["seconds"], diagonal)}
+                calls = {self.start: first, **self._second(first["seconds"], diagonal)}
                 batch = min(calls, key=lambda size: float(calls[size]["seconds"]))
                 yield {**about, "batch": batch, "details": {str(size): calls[size]["seconds"] for size in calls}}
                 yield self._ended(1, batch, calls[batch])
@@ -95,34 +98,44 @@ class Seat:
             self._process.close()
             self._process = None
 
+    def _above(self) -> list[int]:
+        return [size for size in self.comparison.sizes if size > self.start]
+
+    def _below(self) -> list[int]:
+        return [size for size in reversed(self.comparison.sizes) if size < self.start]
+
     def _second(self, seconds: float, diagonal: Path | None) -> dict[int, Row]:
         """A call at the second batch size, where that is worth its time and ends well."""
-        if seconds > LONGEST or len(self.comparison.sizes) < 2:
+        others = [*self._above(), *self._below()]
+        if seconds > LONGEST or not others:
             return {}
-        size = self.comparison.sizes[1]
+        size = others[0]
         try:
             return {size: self._call(size, 1, diagonal, memory=True, within=2 * seconds)}
         except Lost:
             return {}
 
     def _search(self, diagonal: Path | None) -> dict[int, float]:
-        """Seconds by batch size; larger ones are not tried once they take twice the best or cannot be used."""
+        """Seconds by batch size: larger ones, then smaller ones, until one takes twice the best or cannot be used."""
         tried: dict[int, float] = {}
-        spent = 0.0
-        for size in self.comparison.sizes:
-            try:
-                within = None if not tried else 5.0 + 4 * min(tried.values())
-                times = [self._call(size, 1, diagonal, within=within)["seconds"]]
-                if times[0] < SHORT:
-                    times.append(self._call(size, 1, diagonal)["seconds"])
-            except Lost:
-                if not tried:
-                    raise
-                break
-            tried[size], spent = min(times), spent + sum(times)
-            if spent > SEARCH or tried[size] > 2 * min(tried.values()):
-                break
+        for sizes in ([self.start, *self._above()], self._below()):
+            for size in sizes:
+                try:
+                    seconds = self._tried(size, tried, diagonal)
+                except Lost:
+                    if not tried:
+                        raise
+                    break
+                tried[size] = seconds
+                if sum(tried.values()) > SEARCH or seconds > 2 * min(tried.values()):
+                    break
         return tried
+
+    def _tried(self, size: int, tried: Mapping[int, float], diagonal: Path | None) -> float:
+        """Seconds of a call at that batch size, the faster of two where it is short."""
+        within = None if not tried else 5.0 + 4 * min(tried.values())
+        first = float(self._call(size, 1, diagonal, within=within)["seconds"])
+        return first if first > SHORT else min(first, float(self._call(size, 1, diagonal)["seconds"]))
 
     def _call(
         self,

@@ -94,9 +94,7 @@ class Desk:
             offers(kind, job.plugins)
         model: Model = from_word(job.model) or select_one(job.model, offers("models").classes, kind="model")
         self.job = job
-        self.subject = opened(
-            model, job.file, outputs=job.outputs, dtype=job.dtype, device=job.device, batch_size=job.batch
-        )
+        self.subject = opened(model, job.file, outputs=job.outputs, dtype=job.dtype, device=job.device, batch_size=None)
         self.says = _speaker(job)
 
     def call(self, *, batch: int, seed: int, warm: bool, memory: bool, oracle: str | None) -> Answer:
