@@ -5,7 +5,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: run test slow lint types layers workflows asv docs example publish site browser clean
+COMPARE ?= leaderboard/compare/cpu
+DATA := $(if $(wildcard $(SHARPBENCH_DATA)/MNIST/raw),mnist,digits)
+
+.PHONY: run test slow lint types layers workflows asv docs example publish site browser compare clean
 
 run: $(VENV)/.run  ## the main job: train on the embedded digits, measure, print the leaderboard
 	$(BIN)/sharpbench run --measures minimum,normalized --models lenet,mlp
@@ -37,6 +40,9 @@ asv: $(VENV)/.dev  ## is the benchmark suite sound? the command's times, and the
 
 example: $(VENV)/.test  ## the example plugin: written, validated, installed and run as docs/plugin.md says
 	$(BIN)/python -m pytest tests/test_plugin_page.py -m "slow or not slow"
+
+compare: $(VENV)/.run  ## every installed contestant on the paper's networks; MNIST where $SHARPBENCH_DATA holds it
+	$(BIN)/sharpbench compare --quantity trace --models mlp,small-mlp,lenet,small-cnn --n 1024 --dataset $(DATA) --repeats 3 --output $(COMPARE)
 
 docs: $(VENV)/.run  ## the page of each measure, from its class
 	$(BIN)/sharpbench docs docs/measures

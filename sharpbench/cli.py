@@ -11,6 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from sharpbench.command.catalogue import docs, info, list_
+from sharpbench.command.compare import compare
 from sharpbench.command.doctor import doctor
 from sharpbench.command.measure import measure
 from sharpbench.command.publish import publish
@@ -81,6 +82,7 @@ app.command("status")(status)
 app.command("merge")(merge)
 app.command("train")(train)
 app.command("measure")(measure)
+app.command("compare")(compare)
 app.command("replay")(replay)
 app.command("publish")(publish)
 app.command("doctor")(doctor)

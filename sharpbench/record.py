@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, fields
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self, get_args
+from typing import TYPE_CHECKING, Literal, Protocol, Self, get_args
 
 from sharpbench.contract import Scalar, is_scalar
 from sharpbench.errors import InvalidInput
@@ -166,6 +166,13 @@ def _check(name: str, value: object) -> None:
             raise ValueError(f"field '{name}' holds {key!s:.80}={held!r:.80}; expected finite {expected} by name")
 
 
+class Line(Protocol):
+    """What a line of JSON is made of: a Record, or another row."""
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+
+
 class RecordFile:
     """The append-only file of a run: one JSON line a record, each on disk before the next begins.
 
@@ -201,7 +208,7 @@ class RecordFile:
         if self.torn:
             os.truncate(self.path, whole)
 
-    def append(self, *records: Record) -> None:
+    def append(self, *records: Line) -> None:
         """Write each of `records` as one line and return when all are on disk.
 
         Raises InvalidInput where they cannot be written, a disk that is full among others; no part of them stays then.
@@ -274,7 +281,7 @@ def _whole(path: Path, size: int) -> int:
     return 0
 
 
-def _lines(path: Path, *, whole: bool = False) -> Iterator[tuple[int, bytes]]:
+def lines(path: Path, *, whole: bool = False) -> Iterator[tuple[int, bytes]]:
     """The lines of the file that hold something, with their numbers; see `iterate_records`."""
     try:
         with path.open("rb") as file:
@@ -306,7 +313,7 @@ def iterate_records(path: Path, *, whole: bool = False) -> Iterator[Record]:
     What many records repeat is held once.
     """
     held: dict[str, Scalars] = {}
-    for number, line in _lines(path, whole=whole):
+    for number, line in lines(path, whole=whole):
         yield _lean(_parsed(path, number, line), held)
 
 
@@ -329,7 +336,7 @@ def statuses(path: Path) -> dict[str, Status]:
     A line that this version wrote is believed without being read to its end; any other is read.
     """
     last: dict[str, Status] = {}
-    for number, line in _lines(path, whole=True):
+    for number, line in lines(path, whole=True):
         key, status = KEY.match(line), STATUS.findall(line)
         if key is not None and len(status) == 1 and line.endswith(END):
             last[key[1].decode()] = status[0].decode()

@@ -42,10 +42,10 @@ class Cost:
 def cost(call: Callable[[Subject], object], subject: Subject) -> Cost:
     """The Cost of `call`, which is given a fresh subject every time, so that nothing is shared with others."""
     device = subject.inputs.device
-    before = _scheduled()
+    before = scheduled()
     seconds = median_seconds(lambda: call(subject.fresh()), device)
     gradient = median_seconds(lambda: torch.func.grad(subject.loss)(subject.params), device)
-    contended = contention(before, _scheduled()) > WAITED
+    contended = contention(before, scheduled()) > WAITED
     return Cost(seconds, seconds / gradient, peak_bytes(lambda: call(subject.fresh()), device), contended)
 
 
@@ -55,7 +55,7 @@ def contention(before: tuple[int, int], after: tuple[int, int]) -> float:
     return waited / (ran + waited) if waited > 0 and ran + waited > 0 else 0.0
 
 
-def _scheduled() -> tuple[int, int]:
+def scheduled() -> tuple[int, int]:
     """Nanoseconds that the threads of this process have run, and have been ready to and waited."""
     ran = waited = 0
     for path in Path("/proc/self/task").glob("*/schedstat"):
@@ -67,14 +67,15 @@ def _scheduled() -> tuple[int, int]:
 
 def median_seconds(call: Callable[[], object], device: torch.device) -> float:
     """Seconds of `call` after a warm-up: the median of REPEATS calls, or the one of a LONG one."""
-    _timed(call, device)  # warm-up
-    first = _timed(call, device)
+    timed(call, device)  # warm-up
+    first = timed(call, device)
     if first > LONG:
         return first
-    return statistics.median([first, *(_timed(call, device) for _ in range(REPEATS - 1))])
+    return statistics.median([first, *(timed(call, device) for _ in range(REPEATS - 1))])
 
 
-def _timed(call: Callable[[], object], device: torch.device) -> float:
+def timed(call: Callable[[], object], device: torch.device) -> float:
+    """Seconds of one call, all work on the device included."""
     _synchronize(device)
     start = time.perf_counter()
     call()

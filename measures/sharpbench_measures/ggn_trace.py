@@ -8,11 +8,13 @@ from typing import ClassVar, Literal
 import torch
 
 from sharpbench import Estimate, InvalidInput, Measure, NotApplicable, Subject
-from sharpbench.contract import Invariance
+from sharpbench.contract import Invariance, Quantity
 from sharpbench.curvature import (
     DENSE_LIMIT,
     check_samples,
+    exact_diagonal,
     exact_traces,
+    hutchinson_diagonal,
     hutchinson_trace,
     reference_ggn_traces,
     sketched_traces,
@@ -64,6 +66,13 @@ class GgnTrace(Measure):
 }
 """
     )
+    quantity: ClassVar[Quantity | None] = "trace"
+    contests: ClassVar[tuple[str, ...]] = (
+        "",
+        "method=hutchinson,samples=100",
+        "method=hutchpp,samples=99",
+        "method=xtrace,samples=100",
+    )
     method: Literal["exact", "sketch", "hutchinson", "hutchpp", "xtrace"] = "exact"
     samples: int = 100
     top: int = 10
@@ -93,6 +102,15 @@ class GgnTrace(Measure):
     def exact(self, subject: Subject) -> float | None:
         """One Jacobian-vector product a parameter, by the definition; above the limit the engine in float64."""
         return sum(reference_ggn_traces(subject).values())
+
+    def diagonal_entries(self, subject: Subject, *, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        """Exact, or with method=hutchinson from `samples` products."""
+        if self.method == "exact":
+            return subject.once(exact_diagonal)
+        if self.method == "hutchinson":
+            found = hutchinson_diagonal(subject, samples=self.samples, generator=generator, kind="gauss-newton")
+            return found.values
+        raise NotApplicable(f"method={self.method} estimates a sum alone; use method=exact or hutchinson")
 
     def invariances(self) -> frozenset[Invariance]:
         """As of the Hessian's trace: orthogonal rewrites, where nothing is drawn in the space of the parameters."""

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import torch
 
 from sharpbench import Estimate, InvalidInput, Measure, Subject
-from sharpbench.contract import Invariance
+from sharpbench.contract import Invariance, Quantity
 from sharpbench.curvature import MATRIX_LIMIT, leading_eigenvalue, matrix, reference_eigenvalue
 from sharpbench_measures.citations import KESKAR
 
@@ -36,6 +36,8 @@ class TopEigenvalue(Measure):
     cost: ClassVar[str] = "about 10 to 50 products of some 3 gradients each"
     bibtex: ClassVar[str] = KESKAR
     oracle_limit: ClassVar[int | None] = MATRIX_LIMIT
+    quantity: ClassVar[Quantity | None] = "top-eigenvalue"
+    contests: ClassVar[tuple[str, ...]] = ("", "matrix=gauss-newton")
     matrix: Literal["hessian", "gauss-newton"] = "hessian"
     magnitude: bool = False
     tolerance: float = 1e-4

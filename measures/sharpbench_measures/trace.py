@@ -8,14 +8,17 @@ from typing import ClassVar, Literal
 import torch
 
 from sharpbench import Estimate, InvalidInput, Measure, NotApplicable, Subject
-from sharpbench.contract import Invariance
+from sharpbench.contract import Invariance, Quantity
 from sharpbench.curvature import (
     DENSE_LIMIT,
     certificate,
     check_samples,
+    exact_diagonal,
     exact_traces,
+    hutchinson_diagonal,
     hutchinson_trace,
     hutchpp_trace,
+    reference_diagonal,
     reference_traces,
     trace_estimate,
     xtrace,
@@ -79,6 +82,14 @@ class Trace(Measure):
 }
 """
     )
+    quantity: ClassVar[Quantity | None] = "trace"
+    contests: ClassVar[tuple[str, ...]] = (
+        "",
+        "method=hutchinson,samples=10",
+        "method=hutchinson,samples=100",
+        "method=hutchpp,samples=99",
+        "method=xtrace,samples=100",
+    )
     method: Literal["auto", "exact", "naive", "hutchinson", "hutchpp", "xtrace"] = "auto"
     samples: int = 100
     precision: float | None = None
@@ -104,6 +115,22 @@ class Trace(Measure):
             return None
         return sum(reference_traces(subject).values())
 
+    def diagonal_entries(self, subject: Subject, *, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        """Exact where certified or small enough; elsewhere, and with method=hutchinson, from `samples` products."""
+        if self.method in PROJECTED:
+            raise NotApplicable(f"method={self.method} estimates a sum alone; use method=auto or hutchinson")
+        if self.method == "naive":
+            _check_small(subject)
+            return reference_diagonal(subject)
+        obstacles = _obstacles(subject) if self.method != "hutchinson" else []
+        if self.method != "hutchinson" and not obstacles:
+            return subject.once(exact_diagonal)
+        if self.method != "hutchinson" and subject.size <= DENSE_LIMIT:
+            return reference_diagonal(subject)
+        if self.method == "exact":
+            raise _uncertified(obstacles)
+        return hutchinson_diagonal(subject, samples=self.samples, generator=generator).values
+
     def invariances(self) -> frozenset[Invariance]:
         """A layer's block scales with the inverse square of its factor: none but orthogonal rewrites, and where
         something may be sampled not even those, as the probes do not move with the units."""
@@ -123,21 +150,34 @@ def projected(
 
 
 def _exact(subject: Subject) -> Estimate:
-    obstacles = [found for found in subject.once(certificate).values() if found]
+    obstacles = _obstacles(subject)
     if not obstacles:
         traces = subject.once(exact_traces)
         return Estimate(sum(traces.values()), parts=traces, details={"method": "exact", "certified": 1.0})
     if subject.size <= DENSE_LIMIT:
         return _naive(subject)
-    operators = sorted({operator for found in obstacles for operator in found})
-    raise NotApplicable(f"no exact trace: not piecewise affine through {', '.join(operators)}; use method=auto")
+    raise _uncertified(obstacles)
 
 
 def _naive(subject: Subject) -> Estimate:
+    _check_small(subject)
+    traces = reference_traces(subject)
+    return Estimate(sum(traces.values()), parts=traces, details={"method": "naive"})
+
+
+def _obstacles(subject: Subject) -> list[str]:
+    """The operators through which the network is not certified."""
+    found = [each for each in subject.once(certificate).values() if each]
+    return sorted({operator for each in found for operator in each})
+
+
+def _uncertified(operators: list[str]) -> NotApplicable:
+    return NotApplicable(f"no exact trace: not piecewise affine through {', '.join(operators)}; use method=auto")
+
+
+def _check_small(subject: Subject) -> None:
     if subject.size > DENSE_LIMIT:
         raise NotApplicable(
             f"{subject.size:,} parameters are too many for one Hessian-vector product each; "
             f"the bound is {DENSE_LIMIT:,}, use method=auto"
         )
-    traces = reference_traces(subject)
-    return Estimate(sum(traces.values()), parts=traces, details={"method": "naive"})

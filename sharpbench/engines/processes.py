@@ -110,7 +110,7 @@ class Processes:
         self._teams: dict[int, _Team] = {}
         self._refused: list[tuple[int, Record | Death]] = []
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([*IMPORTED, *_ours()])
+        self._context.set_forkserver_preload([*IMPORTED, *own_modules()])
 
     def warm(self) -> None:
         """Start the server process now, so that it is ready when a cell begins."""
@@ -265,7 +265,7 @@ def packed_cell(cell: Cell) -> bytes | Death:
         return Death(status="failed", reason=cut(reason, LONGEST_CAUSE))
 
 
-def _ours() -> list[str]:
+def own_modules() -> list[str]:
     """The modules of our own that hold measures, models and the like; what others wrote is imported by workers."""
     points = [point for kind in KINDS for point in entry_points(kind)]
     return [point.module for point in points if package_of(point) == "sharpbench"]

@@ -37,22 +37,27 @@ def serve(connection: Connection, output: Connection, duty: Duty) -> None:
 
     Whatever is printed goes to `output`. Ctrl-C belongs to the terminal: the parent alone answers it.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _end_with_parent()
-    os.dup2(output.fileno(), 1)
-    os.dup2(output.fileno(), 2)
-    sys.stdout = os.fdopen(1, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
-    sys.stderr = os.fdopen(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
-    faulthandler.enable(sys.stderr)
-    # locks that libraries make are then unlinked at once, and none is left behind where this process is killed
-    multiprocessing.set_start_method("fork", force=True)
+    prepare(output.fileno())
     if duty.memory is not None and duty.site.device == "cpu":  # CUDA reserves more than there is
         resource.setrlimit(resource.RLIMIT_DATA, (duty.memory, duty.memory))
     try:
         _measure(connection, duty)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
+
+
+def prepare(output: int) -> None:
+    """Make this process one that measures: its prints go to the file `output`, its end comes with its parent's."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _end_with_parent()
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    sys.stdout = os.fdopen(1, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+    faulthandler.enable(sys.stderr)
+    # locks that libraries make are then unlinked at once, and none is left behind where this process is killed
+    multiprocessing.set_start_method("fork", force=True)
 
 
 def _measure(connection: Connection, duty: Duty) -> None:

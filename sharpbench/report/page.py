@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +23,9 @@ from sharpbench.report.markup import cell, table
 
 WIDE = 160
 """Of a terminal table that goes to a file."""
-CELL = 120
+CELL = 240
+ESCAPED = re.compile(r"\\(.)|[`*]")
+"""What `markup.cell` has made harmless, and what makes code and bold."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,12 +104,17 @@ def show(page: Page, console: Console) -> None:
     _print(Text(page.title, style="bold"), console)
     for section in page.sections:
         console.print()
-        _print(Text(section.title, style="bold"), console)
+        _print(Text(_unmarked(section.title), style="bold"), console)
         for block in section.blocks:
             if isinstance(block, str):
-                _print(Text(block.replace("`", "").replace("*", "")), console)
+                _print(Text(_unmarked(block)), console)
             elif isinstance(block, pd.DataFrame):
                 console.print(_shown(block, console), crop=False)
+
+
+def _unmarked(text: str) -> str:
+    """A paragraph of Markdown as it is read."""
+    return html.unescape(ESCAPED.sub(lambda found: found[1] or "", text))
 
 
 def _print(text: Text, console: Console) -> None:

@@ -1,0 +1,141 @@
+"""Page: a comparison as words, tables and pictures; a pure function of its rows."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+
+from sharpbench.comparison.plot import pareto
+from sharpbench.comparison.result import Result, Standing, standings
+from sharpbench.comparison.seat import ENOUGH, LEAST, LONG, SHORT
+from sharpbench.comparison.turn import Turn
+from sharpbench.comparison.verdict import verdicts
+from sharpbench.report.markup import cell, slug
+from sharpbench.report.page import Block, Page, Picture, Section
+from sharpbench.report.summaries import environment_text
+from sharpbench.report.text import MISSING, error, memory, number
+
+QUANTITIES = {
+    "trace": "trace of the Hessian",
+    "diagonal": "diagonal of the Hessian",
+    "top-eigenvalue": "largest eigenvalue of the Hessian",
+}
+OPTIONS = {"examples": "n"}
+SAID = ("examples", "dataset", "weights", "dtype", "device", "threads", "repeats", "batches", "timeout", "seed")
+UNSAFE = re.compile(r"[^\w .,:/=\[\]-]")
+HOW = f"""\
+Each contestant lives in a process of its own, with its threads fixed and C's heap kept where there is glibc; they take
+turns, one running at a time, in an order drawn for each round. Before: a first call, and a search of the batch size. A
+call of less than {SHORT:g} s follows one that is not timed. Calls that take {ENOUGH:g} s in sum end after {LEAST} \
+rounds; a first call of more than {LONG:g} s is what counts, or one at the next batch size, and no round \
+is played. *seconds* is the median, *spread* the largest less the \
+smallest, over it. Rounds in which other work took processors are left out where there are others, and marked ! where
+not. *gradients*: seconds over those of one forward and backward pass over all examples. *error*: relative to the
+oracle; of sampled ones, which have another seed each round, the root mean square over the rounds. *to 1 %*: seconds to
+a relative error of 1 %; with ~ those of as many repetitions as their mean needs, which holds for what is unbiased.
+*memory*: growth of the peak in a call of its own."""
+
+
+def page(turns: Iterable[Turn]) -> Page:
+    """The page of all networks in `turns`."""
+    found = standings(turns)
+    named = Counter(each.network for each in found)
+    titles = sorted({QUANTITIES.get(each.quantity, "quantity") for each in found})
+    sections = [_section(each, alone=named[each.network] == 1) for each in found]
+    about = Section("How it was measured", (" ".join(HOW.split()), *_places(found)))
+    return Page(f"Comparison: {', '.join(titles)}", (*sections, about))
+
+
+def command(turns: Iterable[Turn]) -> str:
+    """The command that makes such rows, of the first network's settings; nothing in it ends a comment of HTML."""
+    found = standings(turns)
+    held = found[0].settings
+    words = [
+        f"sharpbench compare --quantity {found[0].quantity}",
+        f"--models {','.join(each.network for each in found)}",
+    ]
+    words += [f"--{OPTIONS.get(name, name)} {held[name]}" for name in SAID if name in held]
+    return UNSAFE.sub("?", " ".join(words))
+
+
+def _section(standing: Standing, *, alone: bool) -> Section:
+    words = slug(standing.network) if alone else f"{slug(standing.network)}-{slug(standing.match[:8])}"
+    blocks: list[Block] = [_facts(standing), table(standing)]
+    blocks += [str(cell(verdict, 400)) for verdict in verdicts(standing)]
+    if any(each.error is not None for each in standing.results):
+        caption = "Error against seconds, with the front that none surpasses in both"
+        blocks.append(Picture(f"comparison-{words}", caption, lambda: pareto(standing)))
+    if standing.losses:
+        blocks.append(pd.DataFrame(standing.losses, columns=["without a value", "status", "reason"]))
+    return Section(str(cell(standing.network)), tuple(blocks))
+
+
+def _facts(standing: Standing) -> str:
+    """The network and its oracle."""
+    held = standing.settings
+    text = (
+        f"{number(_float(held.get('parameters')))} parameters, weights {held.get('weights')}, mean loss "
+        f"{number(_float(held.get('loss')))} over {held.get('examples')} examples of {held.get('dataset')}; "
+        f"{held.get('dtype')} on {held.get('device')}, {held.get('threads')} threads. Oracle: {_oracle(standing)}."
+    )
+    return str(cell(text, 1000))
+
+
+def _oracle(standing: Standing) -> str:
+    turn = standing.oracle
+    if turn is None or turn.value is None:
+        return f"{MISSING}: {turn.reason if turn is not None else 'not asked'}"
+    star = "" if turn.note == "definition" else " (* the exact engine itself: a check of rounding for it alone)"
+    text = f"{number(turn.value)}, by the {turn.note}{star}"
+    gauss_newton = _float(turn.details.get("gauss-newton"))
+    if gauss_newton is None or not turn.details.get("operators"):
+        return text
+    operators = turn.details["operators"]
+    return f"{text}; the Gauss-Newton trace, which is another through {operators}, is {number(gauss_newton)}"
+
+
+def table(standing: Standing) -> pd.DataFrame:
+    """One row a contestant: the gradient, the deterministic ones, the sampled ones, each by their seconds."""
+    unit = standing.gradient.seconds if standing.gradient is not None else None
+    ours = next((each for each in standing.results if each.ours and each.exact), None)
+    every = ([] if standing.gradient is None else [standing.gradient]) + list(standing.results)
+    rows = [_row(each, unit, None if ours is None else ours.seconds, _star(standing)) for each in every]
+    frame = pd.DataFrame(rows, columns=list(_row(every[0], None, None, "")) if every else ["contestant"])
+    return frame if standing.quantity == "diagonal" or not every else frame.drop(columns="negative")
+
+
+def _row(result: Result, unit: float | None, ours: float | None, star: str) -> dict[str, str]:
+    target = result.to_target
+    return {
+        "contestant": result.name + (" (ours)" if result.ours else ""),
+        "seconds": number(result.seconds) + ("!" if result.contended == result.rounds else ""),
+        "spread": f"{result.spread:.0%}" if result.rounds - result.contended > 1 else MISSING,
+        "over ours": MISSING if ours is None else f"{result.seconds / ours:.3g}",
+        "gradients": MISSING if unit is None else f"{result.seconds / unit:.3g}",
+        "error": MISSING if result.error is None else error(result.error) + star,
+        "negative": MISSING if result.negative is None else str(result.negative),
+        "rounds": str(result.rounds),
+        "to 1 %": MISSING if target is None else ("~" if result.extrapolated else "") + number(target),
+        "drawn": "sampled" if result.stochastic else MISSING,
+        "batch": MISSING if result.batch is None else str(result.batch),
+        "memory": memory(result.peak_bytes),
+    }
+
+
+def _star(standing: Standing) -> str:
+    return "" if standing.oracle is not None and standing.oracle.note == "definition" else "*"
+
+
+def _places(found: Sequence[Standing]) -> list[Block]:
+    """Where the rows were made, and with whose libraries."""
+    places = {environment_text(environment) for each in found for environment in each.environments}
+    libraries = {f"{name} {version}" for each in found for name, version in each.libraries.items()}
+    texts = [*sorted(places), *([f"libraries: {', '.join(sorted(libraries))}"] if libraries else [])]
+    return [str(cell(text, 1000)) for text in texts]
+
+
+def _float(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None

@@ -1,0 +1,92 @@
+"""`sharpbench compare` through the front door, and what it refuses."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sharpbench.command.compare import _sizes, compare
+from sharpbench.comparison import Comparison, contestants
+from sharpbench.errors import InvalidInput
+from sharpbench.selection import label
+
+COMMAND = str(Path(sys.executable).with_name("sharpbench"))
+
+
+def sharpbench(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([COMMAND, *words], capture_output=True, text=True, check=False, timeout=280)
+
+
+def test_from_a_network_to_its_page_and_from_its_rows_to_the_same(
+    words: tuple[str, str], plugin: Path, tmp_path: Path
+) -> None:
+    measures = "trace,odd[way=raises]"
+    options = ["--models", words[0], "--dataset", words[1], "--weights", "random", "--n", "12", "--repeats", "1"]
+    out = tmp_path / "out"
+    done = sharpbench(
+        "compare", *options, "--measures", measures, "--plugin", str(plugin), "--batches", "12", "--output", str(out)
+    )
+    assert done.returncode == 1, done.stderr
+    assert "trace (ours)" in done.stdout
+    assert "nothing | works <b>" in done.stdout
+    (picture,) = out.glob("comparison-*.svg")
+    assert compare(from_=out / "comparison.jsonl", output=tmp_path / "again") == 1
+    for name in ("COMPARISON.md", picture.name):
+        assert (tmp_path / "again" / name).read_bytes() == (out / name).read_bytes()
+
+
+def test_there_must_be_rows(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="there is no file 'none"):
+        compare(from_=Path("none.jsonl"), output=tmp_path)
+    (tmp_path / "empty.jsonl").touch()
+    with pytest.raises(InvalidInput, match="there are no rows of a comparison"):
+        compare(from_=tmp_path / "empty.jsonl", output=tmp_path)
+
+
+def test_bad_input_is_one_line(tmp_path: Path) -> None:
+    done = sharpbench("compare", "--quantity", "tracee", "--output", str(tmp_path / "out"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: quantity 'tracee' is none of trace, top-eigenvalue, diagonal\n"
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"examples": 0}, "n=0 must be from 1 to"),
+        ({"threads": 0}, "threads=0 must be from 1 to 1024"),
+        ({"repeats": 0}, "repeats=0 must be from 1 to 1000"),
+        ({"batches": ()}, "batches=.* must be whole numbers from 1"),
+        ({"timeout": float("nan")}, "timeout=nan must be a number of seconds above 0"),
+        ({"seed": -1}, "seed=-1 must be from 0"),
+        ({"dtype": "float16"}, "dtype 'float16' is none of float32, float64"),
+        ({"quantity": "rank"}, "quantity 'rank' is none of trace, top-eigenvalue, diagonal"),
+        ({"quantity": "top-eigenvalue"}, "measure 'trace' does not compute quantity 'top-eigenvalue'; those that do: "),
+    ],
+)
+def test_what_is_refused(settings: Callable[..., Comparison], options: dict[str, object], message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        settings("trace", **options)
+
+
+def test_a_measure_of_no_quantity_is_refused(settings: Callable[..., Comparison]) -> None:
+    with pytest.raises(InvalidInput, match="measure 'other' does not compute quantity 'trace'"):
+        settings("other")
+
+
+def test_contestants_are_all_of_the_quantity_in_all_their_ways(plugin: Path) -> None:
+    words = [label(measure) for measure in contestants("trace", [plugin])]
+    assert {"trace", "trace[method=hutchpp,samples=99]", "ggn-trace", "odd", "odd[way=noisy]"} <= set(words)
+    assert not any(word.startswith(("other", "top-eigenvalue", "minimum")) for word in words)
+    assert {label(measure) for measure in contestants("top-eigenvalue")} >= {"top-eigenvalue"}
+    assert {label(measure) for measure in contestants("diagonal")} >= {"trace", "ggn-trace"}
+
+
+@pytest.mark.parametrize("text", ["", "4,x", "-1", "1.5"])
+def test_batches_are_whole_numbers(text: str) -> None:
+    with pytest.raises(InvalidInput, match="must be whole numbers joined by commas"):
+        _sizes(text)

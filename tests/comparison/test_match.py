@@ -1,0 +1,163 @@
+"""A comparison from start to end: who is right, who is lost and why, and that it goes on where it stopped."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from sharpbench.comparison import TURNS, Turn, iterate_turns, seat
+from sharpbench.comparison.match import Event
+from sharpbench.comparison.result import Standing, standings
+from sharpbench.errors import InvalidInput
+
+Compared = Callable[..., Iterator[Event]]
+ALL = "trace,odd,odd[way=noisy],odd[way=raises],odd[way=exits],odd[way=hangs],odd[way=refuses],odd[way=late]"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("compared")
+
+
+@pytest.fixture(scope="module")
+def turns(compared: Compared, folder: Path) -> list[Turn]:
+    return [event for event in compared(ALL, folder, timeout=6.0) if isinstance(event, Turn)]
+
+
+@pytest.fixture(scope="module")
+def standing(turns: list[Turn]) -> Standing:
+    (found,) = standings(turns)
+    return found
+
+
+def test_every_row_is_on_disk(turns: list[Turn], folder: Path) -> None:
+    assert list(iterate_turns(folder / TURNS)) == turns
+
+
+def test_errors_are_relative_to_the_oracle(standing: Standing) -> None:
+    found = {each.name: each for each in standing.results}
+    assert standing.oracle is not None
+    assert standing.oracle.note == "definition"
+    assert found["trace"].error == pytest.approx(0, abs=1e-5)
+    assert found["trace"].exact
+    assert found["trace"].ours
+    assert found["odd"].error == pytest.approx(0.05, rel=1e-4)
+    assert not found["odd"].exact
+    assert not found["odd"].ours
+    assert found["odd"].to_target is None
+
+
+def test_a_stochastic_one_has_another_seed_each_round(standing: Standing, turns: list[Turn]) -> None:
+    noisy = next(each for each in standing.results if each.name == "odd[way=noisy]")
+    drawn = [float(torch.randn(1, generator=torch.Generator().manual_seed(seed))) for seed in (1, 2, 3)]
+    expected = 0.03 * math.sqrt(sum(value**2 for value in drawn) / 3)
+    assert noisy.stochastic
+    assert noisy.rounds == 3
+    assert noisy.error == pytest.approx(expected, rel=1e-4)
+    assert noisy.to_target == pytest.approx(noisy.seconds * max(1, (expected / 0.01) ** 2), rel=1e-3)
+    values = {turn.value for turn in turns if turn.contestant == "odd" and turn.round}
+    assert len(values) == 1
+
+
+def test_those_without_a_value_have_a_reason_and_the_others_go_on(standing: Standing) -> None:
+    lost = {name: (status, reason) for name, status, reason in standing.losses}
+    assert lost == {
+        "odd[way=raises]": ("failed", "RuntimeError: nothing | works <b>"),
+        "odd[way=exits]": ("failed", "the process that measured it ended with status 3"),
+        "odd[way=hangs]": ("timeout", "a call took longer than 6 s"),
+        "odd[way=refuses]": ("skipped", "not here"),
+    }
+    assert all(each.rounds == 3 for each in standing.results)
+
+
+def test_a_batch_size_that_cannot_be_used_costs_nothing_but_itself(standing: Standing) -> None:
+    late = next(each for each in standing.results if each.name == "odd[way=late]")
+    assert late.batch == 4
+    assert late.error == pytest.approx(0, abs=1e-5)
+
+
+def test_the_gradient_takes_turns_and_the_last_row_has_the_memory(standing: Standing, turns: list[Turn]) -> None:
+    assert standing.gradient is not None
+    assert standing.gradient.rounds == 3
+    last = [turn for turn in turns if turn.last]
+    assert {turn.contestant for turn in last} == {"gradient", *(each.name for each in standing.results)}
+    assert all(turn.peak_bytes is not None and turn.peak_bytes >= 0 for turn in last)
+    orders = [
+        [turn.contestant for turn in turns if turn.round == number and turn.status == "ok"] for number in (1, 2, 3)
+    ]
+    assert sorted(orders[0]) == sorted(orders[1]) == sorted(orders[2])
+    assert len({tuple(order) for order in orders}) > 1
+
+
+def test_the_same_again_measures_nothing_and_failed_ones_are_tried_again_when_asked(
+    compared: Compared, turns: list[Turn], folder: Path
+) -> None:
+    assert list(compared(ALL, folder, timeout=6.0)) == turns
+    again = "odd[way=raises],trace"
+    events = [event for event in compared(again, folder, timeout=6.0, retry_failed=True) if isinstance(event, Turn)]
+    (added,) = events[len(turns) :]
+    assert (added.contestant, added.status) == ("odd[way=raises]", "failed")
+
+
+def test_an_interrupted_comparison_goes_on(compared: Compared, tmp_path: Path) -> None:
+    events = compared("trace", tmp_path, repeats=2)
+    for event in events:
+        if isinstance(event, Turn) and event.round == 1:
+            break
+    events.close()  # type: ignore[attr-defined]
+    kept = list(iterate_turns(tmp_path / TURNS))
+    assert [turn.round for turn in kept][-1] == 1
+    with (tmp_path / TURNS).open("a") as file:
+        file.write('{"match":"torn')
+    rest = list(compared("trace", tmp_path, repeats=2))
+    assert [event for event in rest if isinstance(event, Turn)][: len(kept)] == kept
+    played = [(turn.contestant, turn.round) for turn in iterate_turns(tmp_path / TURNS)]
+    wanted = {("oracle", 0), *((name, number) for name in ("gradient", "trace") for number in (0, 1, 2))}
+    assert sorted(played) == sorted(wanted)
+
+
+def test_a_diagonal_is_compared_entry_by_entry(
+    compared: Compared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seat, "HELD", 0)  # a fresh process each round
+    events = list(compared("odd,odd[way=noisy]", tmp_path, quantity="diagonal", repeats=2))
+    (standing,) = standings(event for event in events if isinstance(event, Turn))
+    found = {each.name: each for each in standing.results}
+    assert found["odd"].error == pytest.approx(0.05, rel=1e-4)
+    assert found["odd"].negative == 0
+    drawn = [float(torch.randn(1, generator=torch.Generator().manual_seed(seed))) for seed in (1, 2)]
+    assert found["odd[way=noisy]"].stochastic
+    assert found["odd[way=noisy]"].error == pytest.approx(math.sqrt(sum(value**2 for value in drawn) / 2), rel=1e-4)
+
+
+def test_a_long_call_is_the_only_one(compared: Compared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seat, "LONG", 0.0)
+    turns = [event for event in compared("trace", tmp_path) if isinstance(event, Turn)]
+    assert [(turn.contestant, turn.round, turn.last) for turn in turns] == [
+        ("oracle", 0, False),
+        ("gradient", 0, False),
+        ("gradient", 1, True),
+        ("trace", 0, False),
+        ("trace", 1, True),
+    ]
+    assert turns[-1].error == pytest.approx(0, abs=1e-5)
+    assert turns[-1].peak_bytes is not None
+    tried = turns[-2].details
+    assert set(tried) == {"4", "12"}
+    assert turns[-1].seconds == min(tried.values())
+    assert tried[str(turns[-1].batch)] == turns[-1].seconds
+
+
+def test_a_pattern_of_weights_is_no_network(compared: Compared, tmp_path: Path) -> None:
+    for name in ("a.pt", "b.pt"):
+        torch.save({}, tmp_path / name)
+    with pytest.raises(InvalidInput, match="name 2 files; name one"):
+        list(compared("trace", tmp_path / "out", weights=str(tmp_path / "*.pt")))
+    with pytest.raises(InvalidInput, match="cannot be trained here; give --weights random"):
+        list(compared("trace", tmp_path / "out", weights="trained"))
+    with pytest.raises(InvalidInput, match="'pretrained' cannot be compared on"):
+        list(compared("trace", tmp_path / "out", weights="pretrained"))

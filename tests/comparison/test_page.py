@@ -1,0 +1,188 @@
+"""The page of a comparison is a pure function of its rows; what it says of them is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from matplotlib import style
+from rich.console import Console
+
+from sharpbench.comparison.page import command, page, table
+from sharpbench.comparison.plot import front, pareto
+from sharpbench.comparison.result import OURS, Result, Standing, standings
+from sharpbench.comparison.turn import Turn, iterate_turns
+from sharpbench.comparison.verdict import verdicts
+from sharpbench.errors import InvalidInput
+from sharpbench.report.figure import FIXED, vector
+from sharpbench.report.page import body, show
+
+SETTINGS = {"examples": 8, "dataset": "digits", "weights": "random", "parameters": 10, "loss": 2.0}
+
+
+def row(contestant: str, number: int, **fields: object) -> Turn:
+    usual = {
+        "match": "0" * 64,
+        "network": "lenet",
+        "quantity": "trace",
+        "contestant": contestant,
+        "role": "measure",
+        "package": OURS if contestant.startswith("trace") else "others",
+        "round": number,
+        "settings": SETTINGS,
+        "environment": {"torch": "2"},
+    }
+    return Turn(**{**usual, **fields})  # type: ignore[arg-type]
+
+
+def rounds(contestant: str, seconds: Sequence[float], errors: Sequence[float], **fields: object) -> list[Turn]:
+    timed = zip(seconds, errors, strict=True)
+    start = row(contestant, 0, batch=4, libraries={} if contestant.startswith("trace") else {"peerlib": "1.2"})
+    return [
+        start,
+        *(
+            row(contestant, number, seconds=second, error=error, value=1.0, batch=4, **fields)
+            for number, (second, error) in enumerate(timed, start=1)
+        ),
+    ]
+
+
+def rows(ours: float = 1.0, other: float = 2.0) -> list[Turn]:
+    """One network: ours, another exact one, one that is wrong, and a sampled one with an error of 3 %."""
+    oracle = row("oracle", 0, role="oracle", value=1.0, note="definition", details={"gauss-newton": 1.0})
+    return [
+        oracle,
+        *rounds("gradient", [0.5, 0.5, 0.5], [0.0] * 3, role="gradient"),
+        *rounds("trace", [ours, 2 * ours, 0.5 * ours], [1e-7] * 3),
+        *rounds("peer", [other] * 3, [2e-7] * 3),
+        *rounds("wrong", [0.1] * 3, [0.05] * 3),
+        *rounds("noisy", [0.2, 0.2], [0.03, 0.03], stochastic=True),
+        row("lost", 0, status="failed", reason="[x](http://y) | <b>"),
+    ]
+
+
+def of(turns: Sequence[Turn]) -> Standing:
+    (found,) = standings(turns)
+    return found
+
+
+def test_medians_ratios_and_what_one_percent_costs() -> None:
+    frame = table(of(rows())).set_index("contestant")
+    assert list(frame.index) == ["gradient", "wrong", "trace (ours)", "peer", "noisy"]
+    assert frame.loc["trace (ours)", ["seconds", "over ours", "gradients", "spread"]].tolist() == [
+        "1",
+        "1",
+        "2",
+        "150%",
+    ]
+    assert frame.loc["peer", ["over ours", "gradients", "to 1 %"]].tolist() == ["2", "4", "2"]
+    assert frame.loc["wrong", ["error", "to 1 %"]].tolist() == ["5.0e-02", "-"]
+    assert frame.loc["noisy", ["error", "rounds", "to 1 %", "drawn"]].tolist() == ["3.0e-02", "2", "~1.8", "sampled"]
+
+
+def test_verdicts_follow_the_figures() -> None:
+    assert verdicts(of(rows())) == [
+        "Ours (trace) is the fastest exact one: the next, peer, takes 2.00x its time.",
+        "Ours (trace) is the fastest to 1 % error, against the sampled ones: "
+        "the next, noisy, extrapolated, takes 1.80x its time.",
+    ]
+    slow = verdicts(of(rows(ours=4.0)))
+    assert slow[0] == "Ours (trace) is NOT the fastest exact one: peer takes 0.50x its time."
+    assert slow[1].startswith("Ours (trace) is NOT the fastest to 1 % error")
+    others = [turn for turn in rows() if turn.contestant != "trace"]
+    assert verdicts(of(others))[0] == "None of ours is the fastest exact one: none is right; peer is."
+    alone = [turn for turn in rows() if turn.contestant not in ("peer", "noisy")]
+    assert verdicts(of(alone))[0] == "Ours (trace) is the fastest exact one: no other contestant is right."
+
+
+def test_contended_rounds_are_left_out_where_there_are_others() -> None:
+    turns = rounds("trace", [1.0, 9.0, 9.0], [0.0] * 3)
+    busy = [replace(turn, contended=turn.seconds == 9.0) for turn in turns]
+    assert of(busy).results[0].seconds == 1.0
+    every = [replace(turn, contended=turn.round > 0) for turn in turns]
+    assert of(every).results[0].seconds == 9.0
+    assert table(of(every)).iloc[0]["seconds"] == "9!"
+
+
+def test_a_new_preparation_begins_anew() -> None:
+    failed = row("trace", 1, status="failed", reason="once")
+    turns = [*rounds("trace", [5.0], [0.0]), failed, *rounds("trace", [1.0], [0.0])]
+    assert [result.seconds for result in of(turns).results] == [1.0]
+    assert not of(turns).losses
+    (lost,) = of([*turns, row("trace", 2, status="timeout", reason="late")]).losses
+    assert lost == ("trace", "timeout", "late")
+
+
+def test_the_page_is_a_pure_function_and_harmless(tmp_path: Path) -> None:
+    turns = [replace(turn, network="<b>|x") for turn in rows()]
+    text = body(page(turns))
+    assert text == body(page(list(turns)))
+    assert "<b>" not in text
+    assert "[x](" not in text
+    assert "peerlib 1.2" in text
+    assert "by the definition" in text
+    assert "](comparison-b-x-" in text
+    said = command([replace(turn, network="a --> <b>") for turn in turns])
+    assert ">" not in said
+    assert "--n 8 --dataset digits --weights random" in said
+    console = Console(record=True, width=200)
+    show(page(turns), console)
+    shown = console.export_text()
+    assert "<b>|x" in shown
+    assert "Ours (trace) is the fastest exact one" in shown
+
+
+def test_two_comparisons_of_one_network_have_a_picture_each() -> None:
+    turns = [*rows(), *(replace(turn, match="1" * 64) for turn in rows())]
+    text = body(page(turns))
+    assert "(comparison-lenet-00000000.svg)" in text
+    assert "(comparison-lenet-11111111.svg)" in text
+
+
+def test_the_oracle_says_what_it_is() -> None:
+    engine = [replace(turn, note="float64 engine") if turn.role == "oracle" else turn for turn in rows()]
+    assert "2.0e-07*" in table(of(engine))["error"].tolist()
+    assert "the exact engine itself" in body(page(engine))
+    apart = {"gauss-newton": 3.0, "operators": "gelu"}
+    other = [replace(turn, details=apart) if turn.role == "oracle" else turn for turn in rows()]
+    assert "Gauss-Newton trace, which is another through gelu, is 3" in body(page(other))
+    none = [
+        replace(turn, value=None, status="skipped", reason="too large") if turn.role == "oracle" else turn
+        for turn in rows()
+    ]
+    assert "Oracle: -: too large" in body(page(none))
+
+
+def test_the_front_is_of_those_that_none_surpasses_and_pictures_are_equal() -> None:
+    standing = of(rows())
+    assert [each.name for each in front(standing.results)] == ["wrong", "noisy", "trace"]
+    with style.context(["default", FIXED]):
+        assert vector(pareto(standing)) == vector(pareto(of(rows())))
+
+
+def test_of_eigenvalues_all_that_are_right_are_compared() -> None:
+    turns = [replace(turn, quantity="top-eigenvalue", stochastic=False) for turn in rows()]
+    (said,) = verdicts(of(turns))
+    assert said == "Ours (trace) is the fastest that is right to 1 %: the next, peer, takes 2.00x its time."
+
+
+def test_a_line_that_is_no_row_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "comparison.jsonl"
+    good = rows()[0].to_json()
+    path.write_text(f"{good}\n{good.replace('1.0', '1e999', 1)}\n")
+    with pytest.raises(InvalidInput, match=r"comparison.jsonl:2: no row of a comparison"):
+        list(iterate_turns(path))
+    for broken in ("[]", '{"match":1}', good.replace('"round":0', '"round":"0"'), good.replace('"ok"', '"fine"')):
+        path.write_text(broken + "\n")
+        with pytest.raises(InvalidInput, match=r":1: no row of a comparison"):
+            list(iterate_turns(path))
+
+
+def test_to_target_needs_an_error() -> None:
+    result = of(rows()).results[0]
+    assert isinstance(result, Result)
+    assert replace(result, error=None).to_target is None
+    assert replace(result, error=0.02, stochastic=True).to_target == pytest.approx(4 * result.seconds)
+    assert replace(result, error=0.002, stochastic=True).to_target == result.seconds
