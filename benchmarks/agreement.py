@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import statistics
 import sys
 import warnings
@@ -123,9 +124,9 @@ def judged(words: str, subject: Subject, truths: tuple[float, float]) -> Cell:
     try:
         drawn = list(_drawn(measure, subject))
     except NotApplicable as error:
-        return Cell(subject.name, words, "raises", reason=one_line(str(error))[:300])
+        return Cell(subject.name, words, "raises", reason=_plain(str(error)))
     except Exception as error:  # torch's, of an operator that it cannot differentiate in this way
-        return Cell(subject.name, words, "raises", reason=one_line(f"{type(error).__name__}: {error}")[:300])
+        return Cell(subject.name, words, "raises", reason=_plain(f"{type(error).__name__}: {error}"))
     values = [each.value for each in drawn]
     value = statistics.fmean(values)
     spread = _error(drawn)
@@ -142,6 +143,11 @@ def judged(words: str, subject: Subject, truths: tuple[float, float]) -> Cell:
             return Cell(subject.name, words, "right")
         return Cell(subject.name, words, "gauss-newton", _rounded(gauss_newton / hessian - 1))
     return Cell(subject.name, words, "differs", _rounded(value / claim - 1))
+
+
+def _plain(text: str) -> str:
+    """One line, without the addresses of objects, which are others in every run."""
+    return one_line(re.sub(r" at 0x[0-9a-f]+", "", text))[:300]
 
 
 def _drawn(measure: Measure, subject: Subject) -> Iterator[Estimate]:
@@ -206,7 +212,7 @@ def tables(found: Sequence[Cell]) -> str:
         parts.append(f"### {title}\n\n{table(['network', *(cell(each) for each in words)], body, set())}")
     notes = "\n".join(f"{number}. {cell(reason, 300)}" for number, reason in enumerate(reasons, start=1))
     said = [
-        [f"({number})", each.kind, cell(", ".join(each.measures)), cell(", ".join(each.networks)), each.why]
+        [f"({number})", each.kind, cell(", ".join(each.measures), 200), cell(", ".join(each.networks), 200), each.why]
         for number, each in enumerate(DISAGREEMENTS, start=1)
     ]
     why = table(["", "", "implementation", "networks", "why"], said, set())
