@@ -41,7 +41,7 @@ asv: $(VENV)/.dev  ## is the benchmark suite sound? the command's times, and the
 example: $(VENV)/.test  ## the example plugin: written, validated, installed and run as docs/plugin.md says
 	$(BIN)/python -m pytest tests/test_plugin_page.py -m "slow or not slow"
 
-compare: $(VENV)/.run  ## every installed contestant on the paper's networks; MNIST where $SHARPBENCH_DATA holds it
+compare: $(VENV)/.test  ## every installed contestant on the paper's networks; MNIST where $SHARPBENCH_DATA holds it
 	$(BIN)/sharpbench compare --quantity trace --models mlp,small-mlp,lenet,small-cnn --n 1024 --dataset $(DATA) --repeats 3 --output $(COMPARE)
 
 docs: $(VENV)/.run  ## the page of each measure, from its class

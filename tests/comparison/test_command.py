@@ -22,17 +22,24 @@ def sharpbench(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_from_a_network_to_its_page_and_from_its_rows_to_the_same(
-    words: tuple[str, str], plugin: Path, tmp_path: Path
+    words: tuple[str, str], plugin: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    measures = "trace,odd[way=raises]"
-    options = ["--models", words[0], "--dataset", words[1], "--weights", "random", "--n", "12", "--repeats", "1"]
     out = tmp_path / "out"
-    done = sharpbench(
-        "compare", *options, "--measures", measures, "--plugin", str(plugin), "--batches", "12", "--output", str(out)
+    ended = compare(
+        models=words[0],
+        dataset=words[1],
+        n=12,
+        weights="random",
+        measures="trace,odd[way=raises]",
+        repeats=1,
+        batches="12",
+        output=out,
+        plugin=[plugin],
     )
-    assert done.returncode == 1, done.stderr
-    assert "trace (ours)" in done.stdout
-    assert "nothing | works <b>" in done.stdout
+    assert ended == 1
+    shown = capsys.readouterr().out
+    assert "trace (ours)" in shown
+    assert "nothing | works <b>" in shown
     (picture,) = out.glob("comparison-*.svg")
     assert compare(from_=out / "comparison.jsonl", output=tmp_path / "again") == 1
     for name in ("COMPARISON.md", picture.name):
