@@ -102,6 +102,7 @@ def test_a_run_writes_records_page_and_plots_and_the_next_one_reads_them(tmp_pat
     assert records(tmp_path / "out") == written
 
 
+@pytest.mark.slow
 def test_costs_and_oracles_stand_on_the_networks_that_were_asked_for(tmp_path: Path, cache: str) -> None:
     assert run(tmp_path / "one", cache, "--timing", "1", "--oracle", "2", "--examples", "4").returncode == 0
     for name in ("trace", "minimum"):
@@ -226,6 +227,7 @@ def test_an_interrupt_ends_in_one_line_and_130(tmp_path: Path) -> None:
     assert "give the same command again to go on" in errors
 
 
+@pytest.mark.slow
 def test_a_second_writer_is_refused(tmp_path: Path) -> None:
     words = (
         "--cohort",

@@ -48,7 +48,7 @@ def progress(output: Path, cache: Path) -> tuple[int, int]:
     return len(list(cache.glob("networks/[0-9a-f]*"))), len(lines(output))
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(12, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [1, *(pytest.param(kills, marks=pytest.mark.slow) for kills in (3, 12))])
 def test_a_run_killed_again_and_again_ends_as_an_undisturbed_one(kills: int, tmp_path: Path) -> None:
     undisturbed = start(tmp_path / "calm", tmp_path / "calm-cache")
     while progress(tmp_path / "calm", tmp_path / "calm-cache") == (0, 0) and undisturbed.poll() is None:

@@ -146,6 +146,7 @@ def test_doctor_looks_at_the_machine() -> None:
     assert "timm" in facts
 
 
+@pytest.mark.slow
 def test_doctor_foresees_what_measures_do(tmp_path: Path) -> None:
     words = ("--model", "timm:test_vit", "--limit", "2", "--threads", "1")
     done = sharpbench("doctor", *words, "--measures", "trace[method=exact],fisher-rao", "--json")

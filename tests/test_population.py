@@ -255,6 +255,7 @@ for event in train(group, Digits().load(None), "hash", cache=Path(sys.argv[1]), 
 """
 
 
+@pytest.mark.slow
 def test_a_training_killed_again_and_again_ends_in_the_same_networks(tmp_path: Path) -> None:
     """kill -9 in the middle of a vectorised training; what is in the zoo in the end is the same bit by bit."""
 

@@ -376,6 +376,7 @@ def test_the_order_in_which_cells_share_a_network_changes_no_value(cache: Path) 
     assert json.loads(forward[0].to_json())["value"] == forward[0].value
 
 
+@pytest.mark.slow
 def test_workers_train_what_is_measured_here(tmp_path: Path) -> None:
     """The same values as without; a network whose class only this process knows costs its own cells."""
 

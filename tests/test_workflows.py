@@ -189,6 +189,7 @@ def succeeded(done: Mapping[str, tuple[int, str]], *names: str) -> None:
     assert {name: status for name, (status, _) in done.items()} == dict.fromkeys(names, 0), done
 
 
+@pytest.mark.slow
 def test_ci(scratch: Scratch) -> None:
     """One step of `.ci/run`; the others are make's, by the same names."""
     succeeded(scratch.steps("ci", "check"), "Everything that must hold")

@@ -29,6 +29,7 @@ def block(page: str, language: str) -> str:
     return re.findall(rf"^```{language}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)[0]
 
 
+@pytest.mark.slow
 def test_the_complete_example_is_run(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(block(COHORTS_PAGE, "toml"), encoding="utf-8")
     words = ["run", "--cohort", "mine.toml", "--models", "small-mlp", "--measures", "parameter-norm", "--threads", "1"]

@@ -21,6 +21,7 @@ def sharpbench(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([COMMAND, *words], capture_output=True, text=True, check=False, timeout=280)
 
 
+@pytest.mark.slow
 def test_from_a_network_to_its_page_and_from_its_rows_to_the_same(
     words: tuple[str, str], plugin: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -120,6 +120,7 @@ def test_an_interrupted_comparison_goes_on(compared: Compared, tmp_path: Path) -
     assert sorted(played) == sorted(wanted)
 
 
+@pytest.mark.slow
 def test_a_diagonal_is_compared_entry_by_entry(
     compared: Compared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,6 +65,7 @@ def test_the_interval_covers_the_true_trace() -> None:
     assert sum(estimate.parts.values()) == pytest.approx(estimate.value)
 
 
+@pytest.mark.slow
 def test_precision_is_reached() -> None:
     subject = smooth(nn.Tanh())
     loose = trace_estimate(subject, generator=torch.Generator().manual_seed(0))
