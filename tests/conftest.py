@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the commands that tests start inherit it
+
 import torch
 
 torch.set_num_threads(1)

@@ -38,6 +38,7 @@ class Seat:
         self.name, self.job, self.package, self.comparison = name, job, package, comparison
         self.start = start
         self._process: Contestant | None = None
+        self._resident = 0
         self._batch = next((turn.batch for turn in rows if turn.batch is not None), None)
         self._played = {turn.round: turn.seconds or 0.0 for turn in rows if turn.round}
         self.out = any(turn.status != "ok" or turn.last for turn in rows)
@@ -67,6 +68,7 @@ class Seat:
             yield self._lost(0, lost)
             return
         self._batch = min(tried, key=tried.__getitem__)
+        self._rest()
         details = {str(size): seconds for size, seconds in tried.items()}
         yield {**about, "batch": self._batch, "details": details}
 
@@ -88,9 +90,13 @@ class Seat:
         except Lost as lost:
             yield self._lost(number, lost)
             return
-        if self.out or said["resident"] > HELD:
-            self.close()
+        self._rest()
         yield row
+
+    def _rest(self) -> None:
+        """Until its next turn: memory that it holds is missed by the others, or by the machine."""
+        if self.out or self._resident > HELD:
+            self.close()
 
     def close(self) -> None:
         """End its process."""
@@ -152,10 +158,12 @@ class Seat:
         timeout = self.comparison.timeout if within is None else min(within, self.comparison.timeout)
         words = {"warm": warm, "memory": memory, "oracle": None if diagonal is None else str(diagonal)}
         try:
-            return self._process.ask("call", timeout=timeout, batch=batch, seed=self.comparison.seed + number, **words)
+            said = self._process.ask("call", timeout=timeout, batch=batch, seed=self.comparison.seed + number, **words)
         except Lost:
             self.close()
             raise
+        self._resident = int(said["resident"])
+        return said
 
     def _last(self) -> bool:
         """Whether it has played all rounds, or enough of them."""
