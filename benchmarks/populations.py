@@ -48,7 +48,7 @@ COLLECTIONS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("timm:test_resnet[size=32]", "label-noise", f"{CHEAP},ggn-trace", "mnist", "--timing", "0"),
         ("timm:test_vit[size=32]", "label-noise", ATTENTION, "mnist", "--timing", "0"),
     ),
-    "digits-label-noise": (("lenet,mlp,small-cnn,small-mlp", "label-noise", CHEAP, "digits"),),
+    "digits-label-noise": (("lenet,mlp", "label-noise", CHEAP, "digits"),),
 }
 """Name -> runs: models, cohort, measures, data set, options. The last alone is timed: on an idle machine, then."""
 
