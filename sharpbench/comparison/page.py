@@ -35,7 +35,7 @@ is played. *seconds* is the median, *spread* the largest less the \
 smallest, over it. Rounds in which other work took processors are left out where there are others, and marked ! where
 not. *gradients*: seconds over those of one forward and backward pass over all examples. *error*: relative to the
 oracle; of sampled ones, which have another seed each round, the root mean square over the rounds. *to 1 %*: seconds to
-a relative error of 1 %; with ~ those of as many repetitions as their mean needs, which holds for what is unbiased.
+a relative error of 1 %; with ≈ those of as many repetitions as their mean needs, which holds for what is unbiased.
 *memory*: growth of the peak in a call of its own."""
 
 
@@ -118,7 +118,7 @@ def _row(result: Result, unit: float | None, ours: float | None, star: str) -> d
         "error": MISSING if result.error is None else error(result.error) + star,
         "negative": MISSING if result.negative is None else str(result.negative),
         "rounds": str(result.rounds),
-        "to 1 %": MISSING if target is None else ("~" if result.extrapolated else "") + number(target),
+        "to 1 %": MISSING if target is None else ("≈" if result.extrapolated else "") + number(target),
         "drawn": "sampled" if result.stochastic else MISSING,
         "batch": MISSING if result.batch is None else str(result.batch),
         "memory": memory(result.peak_bytes),

@@ -79,7 +79,7 @@ def test_medians_ratios_and_what_one_percent_costs() -> None:
     ]
     assert frame.loc["peer", ["over ours", "gradients", "to 1 %"]].tolist() == ["2", "4", "2"]
     assert frame.loc["wrong", ["error", "to 1 %"]].tolist() == ["5.0e-02", "-"]
-    assert frame.loc["noisy", ["error", "rounds", "to 1 %", "drawn"]].tolist() == ["3.0e-02", "2", "~1.8", "sampled"]
+    assert frame.loc["noisy", ["error", "rounds", "to 1 %", "drawn"]].tolist() == ["3.0e-02", "2", "≈1.8", "sampled"]
 
 
 def test_verdicts_follow_the_figures() -> None:
