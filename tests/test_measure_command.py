@@ -89,6 +89,7 @@ class Attack:
         return (Path.touch, (self.path,))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind", ["attack", "cut", "shapes", "classes", "nan", "labels", "empty", "nan-inputs", "missing"]
 )

@@ -103,6 +103,7 @@ def test_the_same_again_measures_nothing_and_failed_ones_are_tried_again_when_as
     assert (added.contestant, added.status) == ("odd[way=raises]", "failed")
 
 
+@pytest.mark.slow
 def test_an_interrupted_comparison_goes_on(compared: Compared, tmp_path: Path) -> None:
     events = compared("trace", tmp_path, repeats=2)
     for event in events:

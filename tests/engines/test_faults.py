@@ -69,7 +69,6 @@ def workers(driver: int, engine: str) -> list[int]:
 @pytest.mark.parametrize(
     ("engine", "cells", "seconds", "drivers"),
     [
-        ("process", 20, 0.1, 1),
         pytest.param("process", 40, 0.1, 1, marks=pytest.mark.slow),
         pytest.param("process", 200, 0.4, 5, marks=pytest.mark.slow),
         pytest.param("ray", 200, 0.4, 5, marks=pytest.mark.slow),

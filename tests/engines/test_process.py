@@ -110,6 +110,7 @@ def test_values_are_those_of_this_process(planned: Plan, ran: Ran) -> None:
     assert there[0].exact is not None
 
 
+@pytest.mark.slow
 def test_timed_networks_come_first_and_alone(planned: Plan, ran: Ran, odd: Any, tmp_path: Path) -> None:
     """Two workers; of three networks one is timed, which is measured when nothing else is."""
     measures = [odd("alone", number, 0.01, str(tmp_path)) for number in range(2)]

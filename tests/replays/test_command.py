@@ -40,6 +40,7 @@ def test_the_archive_is_judged_without_training(tmp_path: Path) -> None:
     assert "--scale archive; do not edit. -->" in page.splitlines()[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

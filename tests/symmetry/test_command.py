@@ -37,6 +37,7 @@ def test_json_is_one_object() -> None:
     assert 0 < found["unit"]["change"] < 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
