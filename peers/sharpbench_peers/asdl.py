@@ -13,10 +13,10 @@ from sharpbench import Estimate, Measure, Subject
 from sharpbench.contract import Invariance, Quantity
 from sharpbench.curvature import DENSE_LIMIT
 from sharpbench_peers import truth
+from sharpbench_peers.bounds import check_samples
 from sharpbench_peers.citations import ASDL
 from sharpbench_peers.handover import Handover, finite, handover
 from sharpbench_peers.library import Library
-from sharpbench_peers.pyhessian import check_samples
 
 LIBRARY = Library(
     "asdl",

@@ -13,10 +13,10 @@ from sharpbench import Estimate, InvalidInput, Measure, NotApplicable, Subject
 from sharpbench.contract import Invariance, Quantity, Scalar
 from sharpbench.curvature import DENSE_LIMIT, MATRIX_LIMIT, reference_eigenvalue
 from sharpbench_peers import truth
+from sharpbench_peers.bounds import check_samples
 from sharpbench_peers.citations import CURVLINOPS
 from sharpbench_peers.handover import Batches, Handover, finite, handover
 from sharpbench_peers.library import Library
-from sharpbench_peers.pyhessian import check_samples
 
 LIBRARY = Library(
     "curvlinops",

@@ -12,10 +12,10 @@ from sharpbench import Estimate, InvalidInput, Measure, Subject
 from sharpbench.contract import Dependence, Invariance, Quantity, Scalar
 from sharpbench.curvature import DENSE_LIMIT, MATRIX_LIMIT, reference_eigenvalue
 from sharpbench_peers import truth
+from sharpbench_peers.bounds import check_samples, check_tolerance
 from sharpbench_peers.citations import EIGENTHINGS
 from sharpbench_peers.handover import Handover, finite, handover
 from sharpbench_peers.library import Library
-from sharpbench_peers.pyhessian import check_samples, check_tolerance
 
 LIBRARY = Library("hessian-eigenthings", "hessian-eigenthings", "hessian_eigenthings", (r".torch.jit.script. is",))
 METHODS = {"hutchinson": "hutchinson", "hutchpp": "hutch++"}

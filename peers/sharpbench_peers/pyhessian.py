@@ -7,10 +7,11 @@ from typing import Any, ClassVar
 
 import torch
 
-from sharpbench import Estimate, InvalidInput, Measure, Subject
+from sharpbench import Estimate, Measure, Subject
 from sharpbench.contract import Invariance, Quantity, Scalar
 from sharpbench.curvature import DENSE_LIMIT, MATRIX_LIMIT
 from sharpbench_peers import truth
+from sharpbench_peers.bounds import check_samples, check_tolerance
 from sharpbench_peers.citations import PYHESSIAN
 from sharpbench_peers.handover import Handover, finite, handover
 from sharpbench_peers.library import Library
@@ -103,18 +104,6 @@ class PyHessianTopEigenvalue(Measure):
     def invariances(self) -> frozenset[Invariance]:
         """None: the start does not move with the units."""
         return frozenset()
-
-
-def check_samples(samples: int) -> None:
-    """Raises InvalidInput for no product at all, or more than any library is asked for."""
-    if not 1 <= samples <= 100_000:
-        raise InvalidInput(f"samples={samples} must be from 1 to 100000")
-
-
-def check_tolerance(tolerance: float) -> None:
-    """Raises InvalidInput for a relative tolerance that none is."""
-    if not 0 <= tolerance < 1:
-        raise InvalidInput(f"tolerance={tolerance} must be at least 0 and below 1")
 
 
 def _hessian(given: Handover) -> Any:

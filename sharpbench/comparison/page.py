@@ -36,7 +36,8 @@ smallest, over it. Rounds in which other work took processors are left out where
 not. *gradients*: seconds over those of one forward and backward pass over all examples. *error*: relative to the
 oracle; of sampled ones, which have another seed each round, the root mean square over the rounds. *to 1 %*: seconds to
 a relative error of 1 %; with ≈ those of as many repetitions as their mean needs, which holds for what is unbiased.
-*memory*: growth of the peak in a call of its own."""
+*memory*: growth of the peak in a call of its own.
+Seconds of another library hold what its adapter does: a copy of the network, and where it needs one another form."""
 
 
 def page(turns: Iterable[Turn]) -> Page:
