@@ -85,7 +85,7 @@ def _with_estimate(record: Record, estimate: Estimate, shared_seconds: float) ->
 
 
 def _with_cost(record: Record, chosen: Measure, subject: Subject) -> Record:
-    spent = cost(lambda fresh: measure(chosen, fresh, seed=record.seed), subject)
+    spent = cost(lambda fresh: measure(chosen, fresh, seed=record.seed), subject, prepare=chosen.prepare)
     return replace(
         record,
         seconds=spent.seconds,

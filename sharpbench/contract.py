@@ -161,6 +161,13 @@ class Measure(ABC):
     def invariances(self) -> frozenset[Invariance]:
         """The rewrites that leave the value unchanged; may depend on the hyperparameters."""
 
+    def prepare(self, subject: Subject) -> None:  # noqa: B027 - optional, and by default nothing
+        """What people do once a network, not once a measurement: before a timed call on this very subject; optional.
+
+        An adapter of another library makes here the copy of the network that the library may write to, and wraps it.
+        Not timed, and no value depends on it. What the call refuses is refused there alone, not here.
+        """
+
     def diagonal_entries(self, subject: Subject, *, generator: torch.Generator) -> dict[str, torch.Tensor]:
         """The diagonal of the matrix whose trace the value is, by parameter and shaped like it; optional."""
         raise NotApplicable(f"{self.name} has no diagonal")

@@ -39,14 +39,25 @@ class Cost:
     contended: bool = False
 
 
-def cost(call: Callable[[Subject], object], subject: Subject) -> Cost:
-    """The Cost of `call`, which is given a fresh subject every time, so that nothing is shared with others."""
+def cost(
+    call: Callable[[Subject], object], subject: Subject, *, prepare: Callable[[Subject], object] = lambda fresh: None
+) -> Cost:
+    """The Cost of `call`, which is given a fresh subject every time, so that nothing is shared with others.
+
+    prepare: is given that subject before, which is not timed (see `Measure.prepare`).
+    """
     device = subject.inputs.device
+
+    def ready() -> Callable[[], object]:
+        fresh = subject.fresh()
+        prepare(fresh)
+        return lambda: call(fresh)
+
     before = scheduled()
-    seconds = median_seconds(lambda: call(subject.fresh()), device)
+    seconds = _median(lambda: timed(ready(), device))
     gradient = median_seconds(lambda: torch.func.grad(subject.loss)(subject.params), device)
     contended = contention(before, scheduled()) > WAITED
-    return Cost(seconds, seconds / gradient, peak_bytes(lambda: call(subject.fresh()), device), contended)
+    return Cost(seconds, seconds / gradient, peak_bytes(ready(), device), contended)
 
 
 def contention(before: tuple[int, int], after: tuple[int, int]) -> float:
@@ -67,11 +78,15 @@ def scheduled() -> tuple[int, int]:
 
 def median_seconds(call: Callable[[], object], device: torch.device) -> float:
     """Seconds of `call` after a warm-up: the median of REPEATS calls, or the one of a LONG one."""
-    timed(call, device)  # warm-up
-    first = timed(call, device)
+    return _median(lambda: timed(call, device))
+
+
+def _median(once: Callable[[], float]) -> float:
+    once()  # warm-up
+    first = once()
     if first > LONG:
         return first
-    return statistics.median([first, *(timed(call, device) for _ in range(REPEATS - 1))])
+    return statistics.median([first, *(once() for _ in range(REPEATS - 1))])
 
 
 def timed(call: Callable[[], object], device: torch.device) -> float:

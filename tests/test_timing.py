@@ -40,6 +40,21 @@ def test_every_call_gets_a_subject_of_its_own() -> None:
     assert all(given.params is subject.params and given.inputs is subject.inputs for given in seen)
 
 
+def test_what_is_prepared_is_for_that_call_and_not_timed() -> None:
+    ready: list[Subject] = []
+
+    def prepare(fresh: Subject) -> None:
+        ready.append(fresh)
+        time.sleep(0.05)
+
+    def call(given: Subject) -> None:
+        assert given is ready[-1]
+
+    spent = cost(call, linear(), prepare=prepare)
+    assert len(ready) == len({id(each) for each in ready}) == 1 + REPEATS + 1
+    assert spent.seconds < 0.05
+
+
 def test_a_long_call_is_timed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "LONG", 0.005)
     calls: list[float] = []

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from sharpbench import Estimate, Measure, Subject
+from sharpbench import Estimate, Subject
 from sharpbench.contract import Invariance, Quantity
 from sharpbench.curvature import DENSE_LIMIT
 from sharpbench_peers import truth
@@ -17,6 +17,7 @@ from sharpbench_peers.bounds import check_samples
 from sharpbench_peers.citations import ASDL
 from sharpbench_peers.handover import Handover, finite, handover
 from sharpbench_peers.library import Library
+from sharpbench_peers.peer import Peer
 
 LIBRARY = Library(
     "asdl",
@@ -33,7 +34,7 @@ LIBRARY = Library(
 
 
 @dataclass(frozen=True)
-class AsdlTrace(Measure):
+class AsdlTrace(Peer):
     """The sum of asdl's diagonal of the Fisher matrix, which is the Gauss-Newton matrix of the loss.
 
     method: exact, or monte-carlo with `samples` targets an example drawn from the network's own distribution.

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from sharpbench import Estimate, InvalidInput, Measure, NotApplicable, Subject
+from sharpbench import Estimate, InvalidInput, NotApplicable, Subject
 from sharpbench.contract import Invariance, Quantity
 from sharpbench.curvature import DENSE_LIMIT
 from sharpbench_peers import truth
 from sharpbench_peers.bounds import check_samples
 from sharpbench_peers.citations import BACKPACK
-from sharpbench_peers.handover import Handover, finite, handover, reason
+from sharpbench_peers.handover import Handover, finite, handover, made, measured, prepare, private, reason
 from sharpbench_peers.library import Library
+from sharpbench_peers.peer import Peer
 from sharpbench_peers.straight import sequential
 
 LIBRARY = Library(
@@ -34,7 +35,7 @@ Form = tuple[str, nn.Module, dict[str, nn.Parameter]]
 
 
 @dataclass(frozen=True)
-class BackpackTrace(Measure):
+class BackpackTrace(Peer):
     """The sum of BackPACK's diagonal of the Hessian (DiagHessian) or the Gauss-Newton matrix (DiagGGNExact, DiagGGNMC).
 
     method: monte-carlo draws `samples` targets an example from the network's own distribution, of the Gauss-Newton
@@ -85,6 +86,10 @@ class BackpackTrace(Measure):
         """Orthogonal rewrites, where nothing is drawn."""
         return frozenset({"permutation", "attention-rotation"} if self.method == "exact" else ())
 
+    def prepare(self, subject: Subject) -> None:
+        """The first of the network's forms, extended."""
+        prepare(subject, _forms(subject)[0])
+
     def diagonal_entries(self, subject: Subject, *, generator: torch.Generator) -> dict[str, Tensor]:
         """BackPACK's own result."""
         return self._diagonal(subject, generator)[1]
@@ -94,9 +99,9 @@ class BackpackTrace(Measure):
         refusals: list[str] = []
         with handover(subject, LIBRARY, generator=generator) as given:
             LIBRARY.module()
-            for form in _forms(subject, given):
+            for form in _forms(subject):
                 try:
-                    name, module, parameters = form()
+                    name, module, parameters = made(subject, form)
                     return name, self._entries(given, module, parameters)
                 except (MemoryError, torch.OutOfMemoryError):
                     raise
@@ -126,22 +131,23 @@ class BackpackTrace(Measure):
         return total
 
 
-def _forms(subject: Subject, given: Handover) -> Iterator[Callable[[], Form]]:
-    """Ways to write the network, each with its parameters by the subject's names; a network in a row as it is first."""
-    extend: Any = LIBRARY.module().extend
+def _forms(subject: Subject) -> tuple[Callable[[Subject], Form], ...]:
+    """Ways to write the network, in the order in which they are tried; a network in a row as it is first."""
+    return (_as_it_is if isinstance(subject.module, nn.Sequential) else _in_a_row), _converted
 
-    def as_it_is() -> Form:
-        return "as it is", extend(given.module), given.parameters
 
-    def in_a_row() -> Form:
-        row, parameters = sequential(subject)
-        return "modules in a row", extend(row), parameters
+def _as_it_is(subject: Subject) -> Form:
+    return _extended("as it is", private(subject))
 
-    def converted() -> Form:
-        return "converter", extend(given.module, use_converter=True), given.parameters
 
-    if isinstance(subject.module, nn.Sequential):
-        yield as_it_is
-    else:
-        yield in_a_row
-    yield converted
+def _in_a_row(subject: Subject) -> Form:
+    row, parameters = sequential(subject)
+    return "modules in a row", LIBRARY.module().extend(row), parameters
+
+
+def _converted(subject: Subject) -> Form:
+    return _extended("converter", private(subject), use_converter=True)
+
+
+def _extended(name: str, module: nn.Module, **words: bool) -> Form:
+    return name, LIBRARY.module().extend(module, **words), measured(module)

@@ -9,7 +9,7 @@ import torch
 from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
-from sharpbench import Estimate, InvalidInput, Measure, NotApplicable, Subject
+from sharpbench import Estimate, InvalidInput, NotApplicable, Subject
 from sharpbench.contract import Invariance, Quantity, Scalar
 from sharpbench.curvature import DENSE_LIMIT, MATRIX_LIMIT, reference_eigenvalue
 from sharpbench_peers import truth
@@ -17,6 +17,7 @@ from sharpbench_peers.bounds import check_samples
 from sharpbench_peers.citations import CURVLINOPS
 from sharpbench_peers.handover import Batches, Handover, finite, handover
 from sharpbench_peers.library import Library
+from sharpbench_peers.peer import Peer
 
 LIBRARY = Library(
     "curvlinops",
@@ -34,7 +35,7 @@ BYTES = 2 * 2**30
 
 
 @dataclass(frozen=True)
-class CurvlinopsTrace(Measure):
+class CurvlinopsTrace(Peer):
     """The trace of curvlinops' Hessian or Gauss-Newton operator from `samples` products with random vectors.
 
     method: hutchinson_trace, hutchpp_trace (a multiple of three products) or xtrace (an even number); each needs
@@ -108,7 +109,7 @@ class CurvlinopsTrace(Measure):
 
 
 @dataclass(frozen=True)
-class CurvlinopsTopEigenvalue(Measure):
+class CurvlinopsTopEigenvalue(Peer):
     """The algebraically largest eigenvalue of curvlinops' operator by ARPACK, to rounding, from a random start."""
 
     name: ClassVar[str] = "curvlinops-top-eigenvalue"

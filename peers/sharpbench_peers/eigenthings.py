@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
-from sharpbench import Estimate, InvalidInput, Measure, Subject
+from sharpbench import Estimate, InvalidInput, Subject
 from sharpbench.contract import Dependence, Invariance, Quantity, Scalar
 from sharpbench.curvature import DENSE_LIMIT, MATRIX_LIMIT, reference_eigenvalue
 from sharpbench_peers import truth
@@ -16,13 +16,14 @@ from sharpbench_peers.bounds import check_samples, check_tolerance
 from sharpbench_peers.citations import EIGENTHINGS
 from sharpbench_peers.handover import Handover, finite, handover
 from sharpbench_peers.library import Library
+from sharpbench_peers.peer import Peer
 
 LIBRARY = Library("hessian-eigenthings", "hessian-eigenthings", "hessian_eigenthings", (r".torch.jit.script. is",))
 METHODS = {"hutchinson": "hutchinson", "hutchpp": "hutch++"}
 
 
 @dataclass(frozen=True)
-class EigenthingsTrace(Measure):
+class EigenthingsTrace(Peer):
     """The trace of hessian-eigenthings' Hessian or Gauss-Newton operator from `samples` products.
 
     method: hutchinson or hutch++, which uses the next lower multiple of three. The library takes the plain mean
@@ -82,7 +83,7 @@ class EigenthingsTrace(Measure):
 
 
 @dataclass(frozen=True)
-class EigenthingsTopEigenvalue(Measure):
+class EigenthingsTopEigenvalue(Peer):
     """The top eigenvalue of the Hessian by hessian-eigenthings.
 
     method: lanczos, the algebraically largest after `steps` products; or power, the one of the largest modulus, to

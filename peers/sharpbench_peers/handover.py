@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import warnings
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +19,8 @@ from sharpbench import InvalidInput, NotApplicable, Subject
 from sharpbench_peers.library import Library
 
 Batches = list[tuple[Tensor, Tensor]]
+T = TypeVar("T")
+_prepared: weakref.WeakKeyDictionary[Subject, dict[Callable[[Subject], Any], Any]] = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,7 +40,7 @@ class Handover:
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
         """Those under measurement, by name, in the subject's order."""
-        return {name: value for name, value in self.module.named_parameters() if value.requires_grad}
+        return measured(self.module)
 
     def by_name(self, flat: Tensor) -> dict[str, Tensor]:
         """The entries of a vector over all parameters under measurement, shaped like them."""
@@ -73,8 +78,8 @@ def handover(subject: Subject, library: Library, *, generator: torch.Generator) 
             torch.set_default_dtype(next(iter(subject.params.values())).dtype)
             torch.backends.mha.set_fastpath_enabled(False)
             yield Handover(
-                _private(subject),
-                [(inputs.clone(), targets.clone()) for inputs, targets in subject.batches],
+                made(subject, private),
+                made(subject, _examples),
                 nn.CrossEntropyLoss() if subject.criterion.kind == "cross_entropy" else nn.MSELoss(),
                 seed,
             )
@@ -87,6 +92,28 @@ def handover(subject: Subject, library: Library, *, generator: torch.Generator) 
     finally:
         torch.set_default_dtype(usual)
         torch.backends.mha.set_fastpath_enabled(fused)
+
+
+def prepare(subject: Subject, *others: Callable[[Subject], object]) -> None:
+    """Make for the next call on `subject` what is handed over, and the `others`; `Measure.prepare` of the adapters.
+
+    What cannot be made is left to that call, which says why.
+    """
+    with contextlib.suppress(Exception), torch.enable_grad():
+        for make in (private, _examples, *others):
+            _prepared.setdefault(subject, {})[make] = make(subject)
+
+
+def made(subject: Subject, make: Callable[[Subject], T]) -> T:
+    """`make(subject)`, prepared or made now; used up, as a library may write to what it is given."""
+    ready = _prepared.get(subject, {})
+    result: T = ready.pop(make) if make in ready else make(subject)
+    return result
+
+
+def measured(module: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters under measurement of a `private` module, by name."""
+    return {name: value for name, value in module.named_parameters() if value.requires_grad}
 
 
 def reason(error: Exception) -> str:
@@ -102,7 +129,7 @@ def finite(value: float, library: Library) -> float:
     return value
 
 
-def _private(subject: Subject) -> nn.Module:
+def private(subject: Subject) -> nn.Module:
     """A copy of the module that holds the subject's values in tensors of its own."""
     module = copy.deepcopy(subject.module).eval()
     for name, parameter in module.named_parameters():
@@ -113,3 +140,7 @@ def _private(subject: Subject) -> nn.Module:
     for name, buffer in module.named_buffers():
         buffer.data = subject.constants.get(name, buffer).detach().clone()
     return module
+
+
+def _examples(subject: Subject) -> Batches:
+    return [(inputs.clone(), targets.clone()) for inputs, targets in subject.batches]

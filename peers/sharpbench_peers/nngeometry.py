@@ -9,20 +9,21 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from sharpbench import Estimate, Measure, Subject
+from sharpbench import Estimate, Subject
 from sharpbench.contract import Invariance, Quantity
 from sharpbench.curvature import DENSE_LIMIT
 from sharpbench_peers import truth
 from sharpbench_peers.citations import NNGEOMETRY
 from sharpbench_peers.handover import Handover, finite, handover
 from sharpbench_peers.library import Library
+from sharpbench_peers.peer import Peer
 
 LIBRARY = Library("nngeometry", "nngeometry", "nngeometry", (r".torch.jit.script. is deprecated",))
 VARIANTS = {"cross_entropy": "classif_logits", "mse": "regression"}
 
 
 @dataclass(frozen=True)
-class NngeometryTrace(Measure):
+class NngeometryTrace(Peer):
     """tr F by nngeometry's FIM in the representation PMatImplicit; F is the Gauss-Newton matrix of the loss.
 
     Its layer collection is the one that it makes of the module: of known layers all parameters, whether they require

@@ -7,19 +7,20 @@ from typing import ClassVar
 
 import torch
 
-from sharpbench import Estimate, InvalidInput, Measure, NotApplicable, Subject
+from sharpbench import Estimate, InvalidInput, NotApplicable, Subject
 from sharpbench.contract import Invariance, Quantity
 from sharpbench.curvature import DENSE_LIMIT, per_example_traces
 from sharpbench_peers import truth
 from sharpbench_peers.citations import IBAYASHI
 from sharpbench_peers.handover import finite, handover
 from sharpbench_peers.library import Library
+from sharpbench_peers.peer import Peer
 
 PAPER = Library("the paper's algorithm", "sharpbench", "sharpbench")
 
 
 @dataclass(frozen=True)
-class PaperTrace(Measure):
+class PaperTrace(Peer):
     """sum_b (1/n) sum_i (sum_k p_k |d f_k / d theta_b|^2 - |d log Z / d theta_b|^2), Proposition 1 as it stands.
 
     C + 1 passes, every example's gradient formed, a subtraction at the end that costs digits in float32 where the

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from sharpbench import Estimate, Measure, Subject
+from sharpbench import Estimate, Subject
 from sharpbench.contract import Invariance, Quantity, Scalar
 from sharpbench.curvature import DENSE_LIMIT, MATRIX_LIMIT
 from sharpbench_peers import truth
@@ -15,12 +15,13 @@ from sharpbench_peers.bounds import check_samples, check_tolerance
 from sharpbench_peers.citations import PYHESSIAN
 from sharpbench_peers.handover import Handover, finite, handover
 from sharpbench_peers.library import Library
+from sharpbench_peers.peer import Peer
 
 LIBRARY = Library("PyHessian", "PyHessian", "pyhessian", (r"Using backward\(\) with create_graph=True",))
 
 
 @dataclass(frozen=True)
-class PyHessianTrace(Measure):
+class PyHessianTrace(Peer):
     """The mean of v^T H v over random sign vectors v, by `pyhessian.hessian(...).trace`.
 
     samples: at most so many products. tolerance: it stops earlier, at the first whose share in the running mean is
@@ -66,7 +67,7 @@ class PyHessianTrace(Measure):
 
 
 @dataclass(frozen=True)
-class PyHessianTopEigenvalue(Measure):
+class PyHessianTopEigenvalue(Peer):
     """The eigenvalue of the largest modulus by power iteration, `pyhessian.hessian(...).eigenvalues`.
 
     samples: at most so many products. tolerance: it stops at the first relative change of the value below this.

@@ -39,7 +39,9 @@ def compare(
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int, typer.Option(help="Threads of torch, fixed and recorded.")] = 1,
-    repeats: Annotated[int, typer.Option(help="Rounds; in each, every contestant makes one timed call.")] = 5,
+    repeats: Annotated[
+        int, typer.Option(help="Rounds, in which contestants take turns; from 6 on ratios have intervals.")
+    ] = 7,
     batches: Annotated[str, typer.Option(help="Batch sizes of which each contestant is given its best.")] = (
         "16,64,256,1024"
     ),

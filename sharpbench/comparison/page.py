@@ -9,10 +9,11 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from sharpbench.comparison.plot import pareto
-from sharpbench.comparison.result import Result, Standing, standings
+from sharpbench.comparison.result import PAIRS, Result, Standing, ratio, standings
 from sharpbench.comparison.seat import ENOUGH, LEAST, LONG, SHORT
 from sharpbench.comparison.turn import Turn
 from sharpbench.comparison.verdict import verdicts
+from sharpbench.comparison.worker import TURN
 from sharpbench.report.markup import cell, slug
 from sharpbench.report.page import Block, Page, Picture, Section
 from sharpbench.report.summaries import environment_text
@@ -29,15 +30,17 @@ UNSAFE = re.compile(r"[^\w .,:/=\[\]-]")
 HOW = f"""\
 Each contestant lives in a process of its own, with its threads fixed and C's heap kept where there is glibc; they take
 turns, one running at a time, in an order drawn for each round. Before: a first call, and a search of the batch size. A
-call of less than {SHORT:g} s follows one that is not timed. Calls that take {ENOUGH:g} s in sum end after {LEAST} \
-rounds; a first call of more than {LONG:g} s is what counts, or one at the next batch size, and no round \
-is played. *seconds* is the median, *spread* the largest less the \
-smallest, over it. Rounds in which other work took processors are left out where there are others, and marked ! where
-not. *gradients*: seconds over those of one forward and backward pass over all examples. *error*: relative to the
-oracle; of sampled ones, which have another seed each round, the root mean square over the rounds. *to 1 %*: seconds to
-a relative error of 1 %; with ≈ those of as many repetitions as their mean needs, which holds for what is unbiased.
-*memory*: growth of the peak in a call of its own.
-Seconds of another library hold what its adapter does: a copy of the network, and where it needs one another form."""
+call of less than {SHORT:g} s follows one that is not timed, and is repeated for {TURN:g} s; their median is the
+round's. Calls that take {ENOUGH:g} s in sum end after {LEAST} rounds; a first call of more than {LONG:g} s is what
+counts, or one at the next batch size, and no round is played. What people do once a network is in nobody's seconds:
+the capture of our graph; of another library's network the copy that its adapter makes, and the form that it needs.
+*seconds* is the median, *spread* the largest less the smallest, over it. Rounds in which other work took processors are
+left out where there are others, and marked ! where not. *over ours*: the median over the rounds of the seconds over
+those of the fastest exact built-in measure in the same round; with fewer than {PAIRS} rounds in common, the quotient of
+both medians. *gradients*: the same over one forward and backward pass over all examples. Intervals are of 95 %, of that
+median, by order statistics. *error*: relative to the oracle; of sampled ones, which have another seed each round, the
+root mean square over the rounds. *to 1 %*: seconds to a relative error of 1 %; with ≈ those of as many repetitions as
+their mean needs, which holds for what is unbiased. *memory*: growth of the peak in a call of its own."""
 
 
 def page(turns: Iterable[Turn]) -> Page:
@@ -100,22 +103,22 @@ def _oracle(standing: Standing) -> str:
 
 def table(standing: Standing) -> pd.DataFrame:
     """One row a contestant: the gradient, the deterministic ones, the sampled ones, each by their seconds."""
-    unit = standing.gradient.seconds if standing.gradient is not None else None
+    unit = standing.gradient
     ours = next((each for each in standing.results if each.ours and each.exact), None)
     every = ([] if standing.gradient is None else [standing.gradient]) + list(standing.results)
-    rows = [_row(each, unit, None if ours is None else ours.seconds, _star(standing)) for each in every]
+    rows = [_row(each, unit, ours, _star(standing)) for each in every]
     frame = pd.DataFrame(rows, columns=list(_row(every[0], None, None, "")) if every else ["contestant"])
     return frame if standing.quantity == "diagonal" or not every else frame.drop(columns="negative")
 
 
-def _row(result: Result, unit: float | None, ours: float | None, star: str) -> dict[str, str]:
+def _row(result: Result, unit: Result | None, ours: Result | None, star: str) -> dict[str, str]:
     target = result.to_target
     return {
         "contestant": result.name + (" (ours)" if result.ours else ""),
         "seconds": number(result.seconds) + ("!" if result.contended == result.rounds else ""),
         "spread": f"{result.spread:.0%}" if result.rounds - result.contended > 1 else MISSING,
-        "over ours": MISSING if ours is None else f"{result.seconds / ours:.3g}",
-        "gradients": MISSING if unit is None else f"{result.seconds / unit:.3g}",
+        "over ours": MISSING if ours is None else f"{ratio(result, ours).value:.3g}",
+        "gradients": MISSING if unit is None else f"{ratio(result, unit).value:.3g}",
         "error": MISSING if result.error is None else error(result.error) + star,
         "negative": MISSING if result.negative is None else str(result.negative),
         "rounds": str(result.rounds),

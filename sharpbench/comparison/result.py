@@ -6,11 +6,17 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from scipy import stats
 
 from sharpbench.comparison.match import kept
 from sharpbench.comparison.turn import GRADIENT, ORACLE, Turn
 from sharpbench.contract import Scalar
+from sharpbench.statistics.interval import LEVEL
 
+PAIRS = 6
+"""Pairs below which a median has no 95 % interval: between all of 5 it lies less often."""
 TARGET = 0.01
 """The relative error to which contestants are compared."""
 OURS = "sharpbench_measures"
@@ -23,12 +29,14 @@ class Result:
 
     seconds: the median over its rounds, without those that were contended where there are others; spread: the
     largest less the smallest, over it. error: the relative error, of a stochastic one the root of the mean of its
-    square over `rounds`. negative: at most so many entries of its diagonal are below 0.
+    square over `rounds`. timed: the seconds by round of which these are the median. negative: at most so many entries
+    of its diagonal are below 0.
     """
 
     name: str
     package: str
     seconds: float
+    timed: Mapping[int, float]
     spread: float
     rounds: int
     contended: int
@@ -60,6 +68,28 @@ class Result:
         if self.error is None or (self.error > TARGET and not self.stochastic):
             return None
         return self.seconds * max(1.0, (self.error / TARGET) ** 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """Seconds over those of another, with the 95 % interval where there are rounds enough for one."""
+
+    value: float
+    interval: tuple[float, float] | None
+
+
+def ratio(result: Result, unit: Result) -> Ratio:
+    """By how much `result` takes longer than `unit`.
+
+    The median over the rounds that both have timed, each divided by the other's of the same round, with its interval by
+    order statistics (scipy's quantile_test; from PAIRS rounds on). With fewer, as where a call takes long, the
+    quotient of both medians, without one.
+    """
+    pairs = [seconds / unit.timed[number] for number, seconds in result.timed.items() if number in unit.timed]
+    if len(pairs) < PAIRS:
+        return Ratio(result.seconds / unit.seconds, None)
+    within: Any = stats.quantile_test(pairs, p=0.5).confidence_interval(LEVEL)
+    return Ratio(statistics.median(pairs), (float(within.low), float(within.high)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +148,8 @@ def _order(result: Result) -> tuple[bool, float]:
 def _result(rows: Sequence[Turn]) -> Result:
     timed = [turn for turn in rows if turn.round and turn.seconds is not None]
     alone = [turn for turn in timed if not turn.contended] or timed
-    seconds = [turn.seconds for turn in alone if turn.seconds is not None]
+    by_round = {turn.round: turn.seconds for turn in alone if turn.seconds is not None}
+    seconds = list(by_round.values())
     median = statistics.median(seconds)
     errors = [turn.error for turn in timed if turn.error is not None]
     negative = [turn.negative for turn in timed if turn.negative is not None]
@@ -126,6 +157,7 @@ def _result(rows: Sequence[Turn]) -> Result:
         name=rows[0].contestant,
         package=rows[0].package,
         seconds=median,
+        timed=by_round,
         spread=(max(seconds) - min(seconds)) / median,
         rounds=len(timed),
         contended=sum(turn.contended for turn in timed),

@@ -16,10 +16,11 @@ LONG = 10.0
 LONGEST = 30.0
 """Up to so many seconds a second batch size is tried then, and the faster of the two calls is recorded."""
 SHORT = 1.0
-"""Calls of fewer seconds follow one that is not timed, and are searched twice at each batch size."""
+"""Calls of fewer seconds follow one that is not timed and are repeated (see `worker.TURN`), and are searched twice at
+each batch size."""
 SEARCH = 20.0
 """Seconds after which no further batch size is tried."""
-ENOUGH = 20.0
+ENOUGH = 40.0
 """Seconds of timed calls after which a contestant plays no further round, if it has played LEAST."""
 LEAST = 3
 HELD = 2**30
@@ -80,9 +81,10 @@ class Seat:
             if fresh:
                 self._call(batch, number, diagonal)
             short = not fresh and min(self._played.values(), default=0.0) < SHORT
-            said = self._call(batch, number, diagonal, warm=short)
+            said = self._call(batch, number, diagonal, repeated=short)
             self._played[number] = said["seconds"]
             row = {"round": number, "batch": batch, **_numbers(said), **self._where()}
+            row["details"] = {"calls": said["calls"]}
             if self._last():
                 said = self._call(batch, number, diagonal, memory=True)
                 self.out = True
@@ -149,14 +151,14 @@ class Seat:
         number: int,
         diagonal: Path | None,
         *,
-        warm: bool = False,
+        repeated: bool = False,
         memory: bool = False,
         within: float | None = None,
     ) -> Row:
         if self._process is None:
             self._process = Contestant(self.job)
         timeout = self.comparison.timeout if within is None else min(within, self.comparison.timeout)
-        words = {"warm": warm, "memory": memory, "oracle": None if diagonal is None else str(diagonal)}
+        words = {"repeated": repeated, "memory": memory, "oracle": None if diagonal is None else str(diagonal)}
         try:
             said = self._process.ask("call", timeout=timeout, batch=batch, seed=self.comparison.seed + number, **words)
         except Lost:

@@ -39,7 +39,7 @@ class Comparison:
     dtype: str = "float32"
     device: str = "cpu"
     threads: int = 1
-    repeats: int = 5
+    repeats: int = 7
     batches: tuple[int, ...] = BATCHES
     timeout: float = 120.0
     seed: int = 0

@@ -42,7 +42,8 @@ class Turn:
     stochastic: random numbers made the value, so that the next round has another seed.
     seconds: of the call alone. contended: other work took processors from it. batch: the batch size.
     peak_bytes: growth of the peak memory in one more call, in the last row. last: no further round is played.
-    note: how the oracle's value was found. details: of round 0 the seconds at each batch size that was tried.
+    note: how the oracle's value was found. details: of round 0 the seconds at each batch size that was tried; of a
+    round how many calls its seconds are the median of.
     libraries: the versions of what the contestant imported beside sharpbench's own requirements.
     Raises ValueError for a field of another type: what could be written and then not be read again.
     """

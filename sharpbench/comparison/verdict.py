@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from sharpbench.comparison.result import TARGET, Result, Standing
+from sharpbench.comparison.result import TARGET, Ratio, Result, Standing, ratio
 
 
 def verdicts(standing: Standing) -> list[str]:
@@ -28,15 +28,35 @@ def _said(what: str, results: Iterable[Result], seconds: Callable[[Result], floa
         return f"None of ours is {what}: none is right{'' if other is None else f'; {_best(other)} is'}."
     if other is None:
         return f"Ours ({ours[1].name}) is {what}: no other contestant is right."
-    ratio = other[0] / ours[0]
-    if ratio > 1:
-        return f"Ours ({ours[1].name}) is {what}: the next, {_best(other)}, takes {_times(ratio)} its time."
-    return f"Ours ({ours[1].name}) is NOT {what}: {_best(other)} takes {_times(ratio)} its time."
+    longer = _longer(ours, other)
+    low, high = longer.interval or (longer.value, longer.value)
+    if low > 1:
+        return f"Ours ({ours[1].name}) is {what}: the next, {_best(other)}, takes {_times(longer)} its time."
+    if high >= 1 and longer.interval is not None:
+        return (
+            f"Whether ours ({ours[1].name}) is {what} cannot be told: {_best(other)} takes {_times(longer)} its time."
+        )
+    return f"Ours ({ours[1].name}) is NOT {what}: {_best(other)} takes {_times(longer)} its time."
+
+
+def _longer(ours: tuple[float, Result], other: tuple[float, Result]) -> Ratio:
+    """The other's time over ours; with an interval where neither is extrapolated, as that of an error is unknown."""
+    if any(seconds > each.seconds for seconds, each in (ours, other)):
+        return Ratio(other[0] / ours[0], None)
+    return ratio(other[1], ours[1])
 
 
 def _best(pair: tuple[float, Result]) -> str:
     return pair[1].name + (", extrapolated" if pair[0] > pair[1].seconds else "")
 
 
-def _times(ratio: float) -> str:
-    return f"{ratio:,.0f}x" if ratio >= 100 else f"{ratio:.2g}x" if ratio >= 10 else f"{ratio:.2f}x"
+def _times(longer: Ratio) -> str:
+    """The ratio, and its interval in brackets."""
+    text = f"{_digits(longer.value)}x"
+    if longer.interval is None:
+        return text
+    return f"{text} ({' to '.join(map(_digits, longer.interval))})"
+
+
+def _digits(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}" if value >= 10 else f"{value:.2f}"

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import resource
+import statistics
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -35,6 +36,8 @@ from sharpbench.subject import Subject
 from sharpbench.timing import WAITED, contention, peak_bytes, scheduled, timed
 
 Answer = dict[str, Any]
+TURN, MOST = 0.2, 25
+"""Short calls are repeated until so many seconds, and at most so often; their median is the round's."""
 
 
 @dataclass(slots=True)
@@ -95,39 +98,58 @@ class Desk:
         model: Model = from_word(job.model) or select_one(job.model, offers("models").classes, kind="model")
         self.job = job
         self.subject = opened(model, job.file, outputs=job.outputs, dtype=job.dtype, device=job.device, batch_size=None)
-        self.says = _speaker(job)
+        self.chosen: Measure | None = None
+        if job.measure is not None:
+            self.chosen = select_one(job.measure, offers("measures", job.plugins).classes, kind="measure")
+        self.says = _speaker(self.chosen, job.quantity)
 
-    def call(self, *, batch: int, seed: int, warm: bool, memory: bool, oracle: str | None) -> Answer:
-        """One timed call, where `warm` after one that is not; of a diagonal with its error against that in `oracle`.
+    def call(self, *, batch: int, seed: int, repeated: bool, memory: bool, oracle: str | None) -> Answer:
+        """One timed call; where `repeated`, after one that is not, the median of as many as TURN seconds hold. Of a
+        diagonal with its error against that in `oracle`. What the measure prepares is not in the time.
 
-        memory: also by how much it raises the peak; the heap is given back before, so that it takes longer.
+        memory: also by how much one call raises the peak; the heap is given back before, so that it takes longer.
         """
-        subject = replace(self.subject, batch_size=batch)
-        device = subject.inputs.device
-        if warm:
-            self.says(replace(subject), seed)
-        said, seconds = Said(), 0.0
+        calls = max(1, min(MOST, int(TURN / self._timed(self._ready(batch), seed)[1]))) if repeated else 1
+        gc.collect()
+        before = scheduled()
+        every: list[float] = []
+        peak = None
+        for _ in range(calls):
+            subject, said = self._ready(batch), Said()
+
+            def once(subject: Subject = subject) -> None:
+                nonlocal said
+                said, seconds = self._timed(subject, seed)
+                every.append(seconds)
+
+            if memory:
+                peak = peak_bytes(once, subject.inputs.device)
+            else:
+                once()
+        contended = contention(before, scheduled()) > WAITED
+        answer: Answer = {"seconds": statistics.median(every), "calls": calls, "contended": contended}
+        answer |= {"peak_bytes": peak, "stochastic": said.stochastic}
+        numbers = {"value": said.value} if said.diagonal is None else _judged(said.diagonal, oracle)
+        del said
+        return {**answer, **numbers, "resident": _resident(), "imported": self._imported()}
+
+    def _timed(self, subject: Subject, seed: int) -> tuple[Said, float]:
+        """What a call says, and its seconds."""
+        said = Said()
 
         def once() -> None:
             nonlocal said
             said = self.says(subject, seed)
 
-        def clocked() -> None:
-            nonlocal seconds
-            seconds = timed(once, device)
+        seconds = timed(once, subject.inputs.device)
+        return said, seconds
 
-        gc.collect()
-        peak = None
-        before = scheduled()
-        if memory:
-            peak = peak_bytes(clocked, device)
-        else:
-            clocked()
-        contended = contention(before, scheduled()) > WAITED
-        answer: Answer = {"seconds": seconds, "contended": contended, "peak_bytes": peak, "stochastic": said.stochastic}
-        numbers = {"value": said.value} if said.diagonal is None else _judged(said.diagonal, oracle)
-        del said
-        return {**answer, **numbers, "resident": _resident(), "imported": self._imported()}
+    def _ready(self, batch: int) -> Subject:
+        """The subject in batches of that size, fresh, and prepared for the measure."""
+        subject = replace(self.subject, batch_size=batch)
+        if self.chosen is not None:
+            self.chosen.prepare(subject)
+        return subject
 
     def _imported(self) -> list[str]:
         """The top-level modules that were not there when the process started."""
@@ -144,12 +166,11 @@ class Desk:
         return {"value": found.value, "note": found.way, "details": found.details}
 
 
-def _speaker(job: Job) -> Callable[[Subject, int], Said]:
+def _speaker(chosen: Measure | None, quantity: str) -> Callable[[Subject, int], Said]:
     """What is called: the measure, its diagonal, or, where no measure is named, the gradient."""
-    if job.measure is None:
+    if chosen is None:
         return lambda subject, seed: _gradient(subject)
-    chosen: Measure = select_one(job.measure, offers("measures", job.plugins).classes, kind="measure")
-    if job.quantity != "diagonal":
+    if quantity != "diagonal":
         return lambda subject, seed: _estimate(chosen, subject, seed)
     return lambda subject, seed: _diagonal(chosen, subject, seed)
 

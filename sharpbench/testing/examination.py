@@ -50,9 +50,12 @@ class Examination:
                 raised[case.name] = cause(error)
         return Examination(chosen, seed, rtol, witness, tuple(estimates), refused, raised)
 
-    def estimate(self, subject: Subject, *, seed: int | None = None, elsewhere: int = 0) -> Estimate:
+    def estimate(
+        self, subject: Subject, *, seed: int | None = None, elsewhere: int = 0, prepared: bool = False
+    ) -> Estimate:
         """What the measure says of `subject`, under the examination's own seed where no other is named."""
-        return self.witness.estimate(subject, seed=self.seed if seed is None else seed, elsewhere=elsewhere)
+        chosen = self.seed if seed is None else seed
+        return self.witness.estimate(subject, seed=chosen, elsewhere=elsewhere, prepared=prepared)
 
     def compare(self, before: Estimate, subject: Subject, where: str) -> bool:
         """Hold the value on `subject` against an earlier one; False where chance, of unknown size, may explain it.

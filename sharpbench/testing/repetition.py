@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from sharpbench.contract import Estimate
+from sharpbench.contract import Estimate, Measure
 from sharpbench.subject import Subject
 from sharpbench.testing.check import Failed, Skipped
 from sharpbench.testing.examination import Examination, rounding
@@ -23,6 +23,17 @@ def seed(exam: Examination) -> str:
         after = exam.estimate(case.subject)
         if not _identical(before, after):
             raise Failed(f"{case.name}: {before.value!r}, and {after.value!r} under the same seed")
+    return ""
+
+
+def preparation(exam: Examination) -> str:
+    """The same estimate where the measure was told to prepare itself, as it is before it is timed."""
+    if type(exam.chosen).prepare is Measure.prepare:
+        raise Skipped("prepares nothing")
+    for case, before in exam.estimates:
+        after = exam.estimate(case.subject, prepared=True)
+        if not _identical(before, after):
+            raise Failed(f"{case.name}: {before.value!r}, and {after.value!r} where it was prepared")
     return ""
 
 

@@ -23,6 +23,7 @@ CHECKS: dict[str, Checker] = {
     "subjects": declarations.subjects,
     "estimates": declarations.estimates,
     "seed": repetition.seed,
+    "preparation": repetition.preparation,
     "batch size": repetition.batch_size,
     "order": repetition.order,
     "duplicated data": repetition.duplicated,

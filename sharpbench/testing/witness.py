@@ -32,9 +32,15 @@ class Witness:
     written: set[str] = field(default_factory=set)
     drawn: set[str] = field(default_factory=set)
 
-    def estimate(self, subject: Subject, *, seed: int = 0, elsewhere: int = 0) -> Estimate:
+    def estimate(self, subject: Subject, *, seed: int = 0, elsewhere: int = 0, prepared: bool = False) -> Estimate:
         """What the measure says; `elsewhere` seeds all randomness that it must not need."""
-        return self._watched(subject, lambda copy: measure(self.chosen, copy, seed=seed), elsewhere)
+
+        def call(copy: Subject) -> Estimate:
+            if prepared:
+                self.chosen.prepare(copy)
+            return measure(self.chosen, copy, seed=seed)
+
+        return self._watched(subject, call, elsewhere)
 
     def exact(self, subject: Subject) -> float | None:
         """What its oracle says."""

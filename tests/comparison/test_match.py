@@ -12,6 +12,7 @@ import torch
 from sharpbench.comparison import TURNS, Turn, iterate_turns, seat
 from sharpbench.comparison.match import Event
 from sharpbench.comparison.result import Standing, standings
+from sharpbench.comparison.worker import MOST
 from sharpbench.errors import InvalidInput
 
 Compared = Callable[..., Iterator[Event]]
@@ -91,6 +92,15 @@ def test_the_gradient_takes_turns_and_the_last_row_has_the_memory(standing: Stan
     ]
     assert sorted(orders[0]) == sorted(orders[1]) == sorted(orders[2])
     assert len({tuple(order) for order in orders}) > 1
+
+
+def test_short_calls_are_repeated_and_what_is_prepared_is_not_timed(turns: list[Turn]) -> None:
+    timed = [turn for turn in turns if turn.contestant == "odd" and turn.seconds is not None]
+    assert len(timed) == 3
+    for turn in timed:
+        assert turn.seconds is not None
+        assert turn.seconds < 0.03
+        assert turn.details["calls"] == MOST
 
 
 def test_the_same_again_measures_nothing_and_failed_ones_are_tried_again_when_asked(

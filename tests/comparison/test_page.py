@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from matplotlib import style
 from rich.console import Console
 
 from sharpbench.comparison.page import command, page, table
 from sharpbench.comparison.plot import front, pareto
-from sharpbench.comparison.result import OURS, Result, Standing, standings
+from sharpbench.comparison.result import OURS, Result, Standing, ratio, standings
 from sharpbench.comparison.turn import Turn, iterate_turns
 from sharpbench.comparison.verdict import verdicts
 from sharpbench.errors import InvalidInput
@@ -95,6 +96,40 @@ def test_verdicts_follow_the_figures() -> None:
     assert verdicts(of(others))[0] == "None of ours is the fastest exact one: none is right; peer is."
     alone = [turn for turn in rows() if turn.contestant not in ("peer", "noisy")]
     assert verdicts(of(alone))[0] == "Ours (trace) is the fastest exact one: no other contestant is right."
+
+
+def test_with_rounds_enough_ratios_are_of_pairs_and_have_an_interval() -> None:
+    """Both drift by a factor of 4; from round to round the other takes 1.5 to 1.7 times as long."""
+    drift = [1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 1.2]
+    factors = [1.5, 1.7, 1.6, 1.6, 1.55, 1.65, 1.6]
+    ours = rounds("trace", drift, [1e-7] * 7)
+    other = rounds("peer", [one * by for one, by in zip(drift, factors, strict=True)], [1e-7] * 7)
+    standing = of([*ours, *other])
+    peer, trace = sorted(standing.results, key=lambda each: each.name)
+    found = ratio(peer, trace)
+    assert found.value == pytest.approx(1.6)
+    assert found.interval == pytest.approx((1.5, 1.7))
+    assert table(standing).set_index("contestant").loc["peer", "over ours"] == "1.6"
+    assert verdicts(standing)[0] == (
+        "Ours (trace) is the fastest exact one: the next, peer, takes 1.60x (1.50 to 1.70) its time."
+    )
+    told = verdicts(of([*ours, *rounds("peer", [1.01 * each for each in reversed(drift)], [1e-7] * 7)]))[0]
+    assert told.startswith("Whether ours (trace) is the fastest exact one cannot be told: peer takes 1.01x (0.3")
+    slow = verdicts(of([*ours, *rounds("peer", [0.5 * each for each in drift], [1e-7] * 7)]))[0]
+    assert slow == "Ours (trace) is NOT the fastest exact one: peer takes 0.50x (0.50 to 0.50) its time."
+    busy = [replace(turn, contended=turn.round in (2, 3)) for turn in ours]
+    assert ratio(peer, of(busy).results[0]).interval is None  # five pairs are left
+
+
+def test_the_interval_of_a_ratio_covers() -> None:
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(1000):
+        unit, other = (dict(enumerate(rng.lognormal(mean, 0.3, 9))) for mean in (0.0, 0.5))
+        plain = of(rounds("trace", [1.0], [0.0])).results[0]
+        low, high = ratio(replace(plain, timed=other), replace(plain, timed=unit)).interval or (0.0, 0.0)
+        covered += low <= np.exp(0.5) <= high
+    assert 0.94 < covered / 1000 < 0.985  # 1 - 20 / 2^9 = 0.96
 
 
 def test_contended_rounds_are_left_out_where_there_are_others() -> None:

@@ -24,7 +24,7 @@ class Greedy:
         self.environment: dict[str, Any] = {}
 
     def ask(self, request: str, **words: Any) -> dict[str, Any]:
-        return {"seconds": 2.0, "value": 1.0, "resident": self.resident, "imported": [], "peak_bytes": 0}
+        return {"seconds": 2.0, "calls": 1, "value": 1.0, "resident": self.resident, "imported": [], "peak_bytes": 0}
 
     def close(self) -> None:
         type(self).alive -= 1

@@ -14,7 +14,7 @@ import pytest
 import torch
 from sharpbench_peers import MEASURES, AsdlTrace, BackpackTrace, CurvlinopsTrace, PyHessianTrace
 from sharpbench_peers.curvlinops import LIBRARY, _fitting, _held
-from sharpbench_peers.handover import handover
+from sharpbench_peers.handover import _prepared, handover
 from torch import Tensor, nn
 
 from sharpbench import InvalidInput, Measure, NotApplicable, Subject
@@ -220,6 +220,34 @@ def test_nothing_is_left_behind(words: str, watched: Subject) -> None:
 def test_a_second_call_says_the_same(words: str) -> None:
     measure, on = peer(words), subject("chain")
     assert measure(on, generator=seeded()).value == measure(on, generator=seeded(5)).value
+
+
+@pytest.mark.parametrize("words", ALL)
+def test_what_is_prepared_is_used_by_the_next_call_alone(
+    words: str, watched: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure = peer(words)
+    plain = measure(watched, generator=seeded())
+    measure.prepare(watched)
+    with monkeypatch.context() as patch:
+        patch.setattr("sharpbench_peers.handover.copy", None)  # no other copy is made
+        assert measure(watched, generator=seeded()) == plain
+    assert measure(watched, generator=seeded()) == plain  # of a copy of its own again
+    broken = replace(watched, inputs=watched.inputs[:, :3])
+    measure.prepare(broken)
+    with pytest.raises(NotApplicable, match="raises RuntimeError: mat1 and mat2 shapes cannot be multiplied"):
+        measure(broken, generator=seeded())
+
+
+def test_backpack_prepares_its_own_form_of_a_network() -> None:
+    measure, on = peer("backpack-trace"), subject("functional")
+    plain = measure(on, generator=seeded())
+    assert plain.details["form"] == "modules in a row"
+    measure.prepare(on)
+    prepared = _prepared[on]
+    assert len(prepared) == 3
+    assert measure(on, generator=seeded()) == plain
+    assert not prepared
 
 
 @pytest.mark.parametrize("measure", [cls() for cls in MEASURES], ids=label)

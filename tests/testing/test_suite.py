@@ -192,6 +192,21 @@ class Arrays(Loss):
         return Estimate(value, parts={"all": np.float32(value)})  # type: ignore[dict-item]
 
 
+@dataclass(frozen=True)
+class Spoils(Loss):
+    """Another value once it has prepared itself."""
+
+    def value(self, subject: Subject, generator: torch.Generator) -> float:
+        return super().value(subject, generator) * subject.once(_factor)
+
+    def prepare(self, subject: Subject) -> None:
+        subject._shared[_factor] = 1.001
+
+
+def _factor(subject: Subject) -> float:
+    return 1.0
+
+
 COUNT = itertools.count()
 
 
@@ -363,6 +378,7 @@ BAD: list[tuple[Any, str, str]] = [
     (Indexed, "estimates", "their keys must be text"),
     (Arrays, "estimates", "biases: TypeError: Object of type float32 is not JSON serializable"),
     (Counts, "seed", "under the same seed"),
+    (Spoils, "preparation", "where it was prepared"),
     (Ragged, "batch size", "biases, 1 examples a batch: "),
     (First, "order", "biases, in another order: "),
     (Total, "duplicated data", "biases, with every example twice: "),
@@ -536,7 +552,7 @@ def test_subjects_of_the_author_are_tried_too() -> None:
 
 
 def test_all_failures_are_named_in_one_assertion() -> None:
-    with pytest.raises(AssertionError, match=r"measure 'loss' fails 1 of 21 checks\noracle: .*exact\(\) says"):
+    with pytest.raises(AssertionError, match=r"measure 'loss' fails 1 of 22 checks\noracle: .*exact\(\) says"):
         check_measure(Wrong)
     assert check_measure(Wrong, rtol=0.01)
 
