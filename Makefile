@@ -52,7 +52,7 @@ example: $(VENV)/.test  ## the example plugin: written, validated, installed and
 	$(BIN)/python -m pytest tests/test_plugin_page.py -m "slow or not slow"
 
 compare: $(VENV)/.test  ## those contestants on the paper's networks; MNIST where $SHARPBENCH_DATA holds it
-	$(BIN)/sharpbench compare --quantity trace --models mlp,small-mlp,lenet,small-cnn --n 1024 --dataset $(DATA) --repeats 3 --timeout 240 --measures '$(COMPARED)' --output $(COMPARE)
+	$(BIN)/sharpbench compare --quantity trace --models mlp,small-mlp,lenet,small-cnn --n 1024 --dataset $(DATA) --timeout 240 --measures '$(COMPARED)' --output $(COMPARE)
 
 docs: $(VENV)/.run  ## the page of each measure, from its class
 	$(BIN)/sharpbench docs docs/measures
