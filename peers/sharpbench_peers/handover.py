@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import traceback
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
@@ -58,7 +59,8 @@ def handover(subject: Subject, library: Library, *, generator: torch.Generator) 
 
     Inside: gradients are on, the default type is the subject's (two libraries make tensors of it), attention runs
     on the back end that can be differentiated twice, torch's generators are seeded from `generator`. Afterwards
-    all of that is as before. What the library raises becomes NotApplicable with the first line of its reason.
+    all of that is as before. What the library raises, or torch under it, becomes NotApplicable with the first line of
+    its reason; what an adapter raises by itself is a fault of the adapter and passes.
     """
     if subject.criterion.kind == "custom":
         raise NotApplicable(f"{library.title} knows cross entropy and mse, not the loss '{subject.criterion.name}'")
@@ -86,7 +88,7 @@ def handover(subject: Subject, library: Library, *, generator: torch.Generator) 
     except (NotApplicable, InvalidInput, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # whatever a library raises on a network that it does not know
-        if "can't allocate memory" in str(error):
+        if "can't allocate memory" in str(error) or is_own(error):
             raise
         raise NotApplicable(f"{library.title} raises {reason(error)}") from error
     finally:
@@ -114,6 +116,12 @@ def made(subject: Subject, make: Callable[[Subject], T]) -> T:
 def measured(module: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters under measurement of a `private` module, by name."""
     return {name: value for name, value in module.named_parameters() if value.requires_grad}
+
+
+def is_own(error: BaseException) -> bool:
+    """Whether an adapter itself raised it: in a frame of this package, and in none that was called from there."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__")).partition(".")[0] == __name__.partition(".")[0]
 
 
 def reason(error: Exception) -> str:

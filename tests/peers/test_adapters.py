@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 import torch
 from sharpbench_peers import MEASURES, AsdlTrace, BackpackTrace, CurvlinopsTrace, PyHessianTrace
+from sharpbench_peers.backpack import EXTENSIONS
 from sharpbench_peers.curvlinops import LIBRARY, _fitting, _held
 from sharpbench_peers.handover import _prepared, handover
+from sharpbench_peers.library import Library
 from torch import Tensor, nn
 
 from sharpbench import InvalidInput, Measure, NotApplicable, Subject
@@ -255,6 +257,21 @@ def test_an_unknown_loss_is_not_handed_over(measure: Measure) -> None:
     on = Subject.from_module(nn.Linear(2, 3), torch.ones(2, 2), torch.tensor([0, 1]), criterion=_own)
     with pytest.raises(NotApplicable, match="cross entropy"):
         measure(on, generator=seeded())
+
+
+def test_a_fault_of_the_adapter_is_not_the_librarys() -> None:
+    """What is raised below a call into the library or torch is a refusal; what the adapter's own lines raise is not."""
+    on, library = subject("chain"), Library("torch", "torch", "torch")
+    with (
+        pytest.raises(NotApplicable, match="torch raises RuntimeError: mat1 and mat2"),
+        handover(on, library, generator=seeded()) as given,
+    ):
+        given.module(torch.ones(1, 2, dtype=torch.float64))
+    measure = peer("backpack-trace")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delitem(EXTENSIONS, ("hessian", "exact"))
+        with pytest.raises(KeyError):
+            measure(on, generator=seeded())
 
 
 def _own(logits: Tensor, targets: Tensor) -> Tensor:
