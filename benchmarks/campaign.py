@@ -24,11 +24,12 @@ from sharpbench.contract import Invariance
 from sharpbench.datasets import Digits
 from sharpbench.engines import Measuring, Process, blank, conduct
 from sharpbench.engines.outcome import Death
+from sharpbench.journal import Journal
 from sharpbench.member import Truth
 from sharpbench.models import SmallMlp
 from sharpbench.population import Training
+from sharpbench.reading import RECORDS, iterate_records
 from sharpbench.recipe import Recipe
-from sharpbench.record import RECORDS, RecordFile, iterate_records
 from sharpbench.runner import remaining
 from sharpbench.standing import Notes
 
@@ -118,7 +119,7 @@ def driver(count: int, folder: Path) -> None:
         return None
 
     began = time.process_time()
-    with RecordFile(folder / RECORDS) as file:
+    with Journal(folder / RECORDS) as file:
         notes = Notes(folder, planned=count, left=cells, seats=Instant.seats, shard=None)
         held: list[Record] = []
         for event in conduct(cells, Instant(empty), ready=ready, lost=lambda cell, error: None):  # type: ignore[arg-type, return-value]
@@ -138,7 +139,7 @@ def driver(count: int, folder: Path) -> None:
     began = time.process_time()
     read = list(iterate_records(folder / RECORDS))
     print(f"reading {len(read)} records: {time.process_time() - began:.1f} s of processor; peak {peak():.0f} MB")
-    with RecordFile(folder / "single.jsonl") as file:
+    with Journal(folder / "single.jsonl") as file:
         wall = time.perf_counter()
         for record in read[:SYNCED]:
             file.append(record)

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sharpbench.merging import merge
-from sharpbench.record import RECORDS
+from sharpbench.reading import RECORDS
 
 RESULTS = Path(__file__).parents[1] / "leaderboard" / "results"
 CHEAP = (

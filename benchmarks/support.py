@@ -29,7 +29,7 @@ from sharpbench.datasets import Digits, Subset
 from sharpbench.environment import settle
 from sharpbench.inspection import Inspection, State, blank_record, subject_of
 from sharpbench.models import Timm
-from sharpbench.record import iterate_records
+from sharpbench.reading import iterate_records
 from sharpbench.report.markup import cell, table
 from sharpbench.selection import label
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from sharpbench.contract import NotApplicable as NotApplicable
     from sharpbench.errors import InvalidInput as InvalidInput
     from sharpbench.evaluation import measure as measure
+    from sharpbench.reading import read_records as read_records
     from sharpbench.record import Record as Record
-    from sharpbench.record import read_records as read_records
     from sharpbench.runner import run as run
     from sharpbench.subject import Subject as Subject
 
@@ -34,7 +34,7 @@ _HOME = {
     "Subject": "subject",
     "measure": "evaluation",
     "plan": "cell",
-    "read_records": "record",
+    "read_records": "reading",
     "run": "runner",
 }
 _PACKAGES = ("curvature", "symmetry")

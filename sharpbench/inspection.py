@@ -19,11 +19,13 @@ from sharpbench.datasets.data import Dataset, Examples, Subset, content_sha256
 from sharpbench.digest import content_hash
 from sharpbench.environment import environment, settle
 from sharpbench.errors import InvalidInput, short
+from sharpbench.journal import Journal
 from sharpbench.models.file import File
 from sharpbench.models.model import Model
 from sharpbench.models.timm import Enlarged, Timm
 from sharpbench.places import data_folder
-from sharpbench.record import RECORDS, Record, RecordFile, iterate_records
+from sharpbench.reading import RECORDS, iterate_records
+from sharpbench.record import Record
 from sharpbench.selection import configuration, label
 from sharpbench.subject import Subject
 from sharpbench.weights import file_sha256, load_weights, read_weights, weight_files
@@ -106,7 +108,7 @@ def inspect(
     if output is None:
         yield from _all(inspection, examples, {}, None)
         return
-    with RecordFile(Path(output) / RECORDS) as file:
+    with Journal(Path(output) / RECORDS) as file:
         known = {record.key: record for record in iterate_records(file.path) if record.status in ("ok", "skipped")}
         yield from _all(inspection, examples, known, file)
 
@@ -195,7 +197,7 @@ def _check_classes(inspection: Inspection, examples: Examples) -> None:
 
 
 def _all(
-    inspection: Inspection, examples: Examples, known: dict[str, Record], file: RecordFile | None
+    inspection: Inspection, examples: Examples, known: dict[str, Record], file: Journal | None
 ) -> Iterator[Record | Measuring]:
     data = _data(inspection, examples)
     for state in states(inspection, examples):

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sharpbench.errors import InvalidInput
-from sharpbench.record import RECORDS, Record, RecordFile, iterate_records
+from sharpbench.journal import Journal
+from sharpbench.reading import RECORDS, iterate_records
+from sharpbench.record import Record
 
 FINISHED = ("ok", "skipped")
 
@@ -33,7 +35,7 @@ def merge(folders: Sequence[Path], output: Path) -> Merged:
         if folder.resolve() == output.resolve():
             raise InvalidInput(f"{folder} is merged into itself; name another --output")
     path = output / RECORDS
-    with RecordFile(path) as file:
+    with Journal(path) as file:
         there = {record.key: record for record in iterate_records(path)}
         best, read = dict(there), 0
         for folder in folders:

@@ -13,9 +13,11 @@ from sharpbench.datasets.data import Data, Dataset
 from sharpbench.engines import Engine, Measuring, Site, blank, conduct, engine_of
 from sharpbench.environment import environment, settle
 from sharpbench.errors import InvalidInput
+from sharpbench.journal import Journal
 from sharpbench.places import cache_folder, data_folder
 from sharpbench.population import Population, Training
-from sharpbench.record import RECORDS, Record, RecordFile, statuses
+from sharpbench.reading import RECORDS, statuses
+from sharpbench.record import Record
 from sharpbench.sharding import Shard
 from sharpbench.standing import Notes
 from sharpbench.workers import Lost, Setting, train_all
@@ -107,7 +109,7 @@ def events(
         yield from _all(_held(cells, shard), networks, chosen, workers)
         return
     path = Path(output) / RECORDS
-    with RecordFile(path) as file:
+    with Journal(path) as file:
         if file.torn:
             yield Repaired(path, file.torn)
         left = remaining(cells, path, retry_failed=retry_failed, shard=shard)

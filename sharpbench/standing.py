@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from sharpbench.engines import Measuring
 from sharpbench.errors import InvalidInput
+from sharpbench.journal import being_written
 from sharpbench.pace import Pace
-from sharpbench.record import RECORDS, Record, Status, being_written, iterate_records
+from sharpbench.reading import RECORDS, iterate_records
+from sharpbench.record import Record, Status
 from sharpbench.selection import label
 
 if TYPE_CHECKING:

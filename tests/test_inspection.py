@@ -24,7 +24,8 @@ from sharpbench.datasets import Digits, Npz, Subset
 from sharpbench.inspection import RECORDS, Inspection, inspect, last_records
 from sharpbench.models import SmallMlp, Timm
 from sharpbench.models.file import File
-from sharpbench.record import Record, iterate_records
+from sharpbench.reading import iterate_records
+from sharpbench.record import Record
 
 BASE = Inspection(
     model=SmallMlp(), measures=chosen_measures("trace,fisher-rao"), dataset=Digits(), subset=Subset(limit=40, seed=3)

@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 
 from sharpbench.models import SmallMlp
-from sharpbench.record import iterate_records
+from sharpbench.reading import iterate_records
 
 COMMAND = str(Path(sys.executable).with_name("sharpbench"))
 FEW = ("--limit", "32", "--threads", "1", "--measures", "trace,minimum")

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from sharpbench import InvalidInput, Record, plan, run
+from sharpbench.journal import Journal
 from sharpbench.merging import Merged, merge
-from sharpbench.record import RECORDS, RecordFile, iterate_records
+from sharpbench.reading import RECORDS, iterate_records
 from sharpbench.sharding import Shard
 from sharpbench.zoo import Zoo
 
@@ -22,7 +23,7 @@ EARLIER, LATER = "2026-01-01T00:00:00+00:00", "2026-01-03T00:00:00+00:00"
 
 
 def written(folder: Path, *records: Record) -> Path:
-    with RecordFile(folder / RECORDS) as file:
+    with Journal(folder / RECORDS) as file:
         file.append(*records)
     return folder
 

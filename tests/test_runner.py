@@ -19,7 +19,7 @@ from sharpbench.engines import Measuring
 from sharpbench.models import SmallMlp
 from sharpbench.models.model import Model
 from sharpbench.population import Training
-from sharpbench.record import RECORDS, iterate_records
+from sharpbench.reading import RECORDS, iterate_records
 from sharpbench.runner import Repaired, events, remaining
 
 COHORT = "label-noise[ratios=2,seeds=1,train_size=32,max_epochs=2]"

@@ -16,7 +16,8 @@ from rich.console import Console
 from sharpbench import Estimate, InvalidInput, Measure, Subject, plan
 from sharpbench.contract import Invariance
 from sharpbench.engines import Measuring
-from sharpbench.record import RECORDS, RecordFile
+from sharpbench.journal import Journal
+from sharpbench.reading import RECORDS
 from sharpbench.report.standing import show
 from sharpbench.report.text import duration
 from sharpbench.runner import events
@@ -50,7 +51,7 @@ def test_a_long_cell_is_seen_although_nothing_happens_while_it_runs(
     """Its beginning comes within a second of the last note, and no event follows that would bring another."""
     monkeypatch.setattr("sharpbench.standing.EVERY", 0.2)
     cells = plan([Picky()], "small-mlp", cohort="label-noise[ratios=2,seeds=1]", device="cpu", examples=8)
-    with Notes(tmp_path, planned=1, left=cells, seats=1, shard=None) as notes, RecordFile(tmp_path / RECORDS):
+    with Notes(tmp_path, planned=1, left=cells, seats=1, shard=None) as notes, Journal(tmp_path / RECORDS):
         notes.take(Measuring(cells[0]))
         until = time.monotonic() + 20
         while not standing(tmp_path).running and time.monotonic() < until:

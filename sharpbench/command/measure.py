@@ -57,7 +57,7 @@ def measure(
     from sharpbench.datasets.data import Subset
     from sharpbench.environment import resolve_device
     from sharpbench.inspection import Inspection, inspect, last_records
-    from sharpbench.record import RECORDS
+    from sharpbench.reading import RECORDS
     from sharpbench.report.progress import watch
 
     inspection = Inspection(

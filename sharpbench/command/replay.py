@@ -66,7 +66,7 @@ def replay(
     found = {}
     if experiment is not None:
         from sharpbench.engines import engine_of
-        from sharpbench.record import RECORDS
+        from sharpbench.reading import RECORDS
         from sharpbench.replays.study import findings
         from sharpbench.report.progress import follow
         from sharpbench.runner import events, remaining

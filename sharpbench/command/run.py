@@ -128,7 +128,7 @@ def run(
         plugins=plugin or (),
     )
     from sharpbench.engines import engine_of
-    from sharpbench.record import RECORDS
+    from sharpbench.reading import RECORDS
     from sharpbench.runner import events, remaining
 
     left = remaining(cells, output / RECORDS, retry_failed=retry_failed, shard=part)
@@ -193,7 +193,7 @@ def last_records(cells: Sequence[Cell], path: Path, *, parts: bool = True) -> li
     from dataclasses import replace
 
     from sharpbench.engines import membership
-    from sharpbench.record import iterate_records
+    from sharpbench.reading import iterate_records
 
     wanted = {cell.key: cell for cell in cells}
     last: dict[str, Record] = {}

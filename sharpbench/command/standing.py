@@ -46,7 +46,7 @@ def merge(
     """
     from sharpbench.command.run import publish
     from sharpbench.merging import merge as merged
-    from sharpbench.record import RECORDS, iterate_records
+    from sharpbench.reading import RECORDS, iterate_records
 
     said = merged(folders, output)
     last = {record.key: record for record in iterate_records(output / RECORDS)}

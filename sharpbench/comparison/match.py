@@ -19,8 +19,8 @@ from sharpbench.comparison.turn import GRADIENT, ORACLE, TURNS, Turn, iterate_tu
 from sharpbench.contract import Scalar
 from sharpbench.digest import content_hash
 from sharpbench.environment import environment, settle
+from sharpbench.journal import Journal
 from sharpbench.population import Training
-from sharpbench.record import RecordFile
 from sharpbench.selection import label
 
 ORACLE_TIME = 900.0
@@ -57,7 +57,7 @@ def compare(
     rounds that are missing are played. Raises InvalidInput for networks and data that do not fit together.
     """
     settle(comparison.device, comparison.threads)
-    with RecordFile(Path(output) / TURNS) as file, tempfile.TemporaryDirectory(prefix="sharpbench-") as folder:
+    with Journal(Path(output) / TURNS) as file, tempfile.TemporaryDirectory(prefix="sharpbench-") as folder:
         known = list(iterate_turns(file.path))
         for index, model in enumerate(comparison.models):
             place = Path(folder) / f"{index}.safetensors"

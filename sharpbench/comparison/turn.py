@@ -10,7 +10,8 @@ from typing import Literal, get_args
 
 from sharpbench.contract import Scalar, is_scalar
 from sharpbench.errors import InvalidInput
-from sharpbench.record import Status, lines
+from sharpbench.journal import lines
+from sharpbench.record import Status
 
 TURNS = "comparison.jsonl"
 """The name of the file in an output folder."""

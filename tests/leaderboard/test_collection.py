@@ -13,7 +13,8 @@ import pytest
 from sharpbench import InvalidInput
 from sharpbench.leaderboard.collection import read
 from sharpbench.leaderboard.integrity import version_of
-from sharpbench.record import Record, iterate_records
+from sharpbench.reading import iterate_records
+from sharpbench.record import Record
 
 Make = Callable[..., list[Record]]
 Seal = Callable[..., Record]

@@ -14,7 +14,7 @@ from sharpbench.datasets import Digits
 from sharpbench.errors import InvalidInput
 from sharpbench.models.paper import SmallMlp
 from sharpbench.optimizers import Sam, Sgd
-from sharpbench.record import iterate_records
+from sharpbench.reading import iterate_records
 from sharpbench.replays import catalogue
 from sharpbench.replays.asam_2021 import Asam2021
 from sharpbench.replays.catalogue import REPLAYS, named, scale_of

@@ -1,0 +1,156 @@
+"""Journal: an append-only file of JSON lines, with one writer at a time."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from io import FileIO
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from sharpbench.errors import InvalidInput
+
+BLOCK = 2**16
+PATIENCE = 0.5
+"""Seconds for which a lock is asked for: whoever looks whether a run is alive holds it for an instant."""
+
+
+class Line(Protocol):
+    """What a line of JSON is made of: a Record, or another row."""
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+
+
+class Journal:
+    """The append-only file of a run: one JSON line a row, each on disk before the next begins.
+
+    Entering opens and locks it (a second writer is refused; the lock dies with its process) and cuts off a
+    torn last line, which a killed process may have left. `torn` says how many bytes that were.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.torn = 0
+        self._file: FileIO | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            file = self.path.open("ab", buffering=0)
+            locked = _locked(file)
+        except OSError as error:
+            raise self._refused(error) from None
+        if not locked:
+            file.close()
+            raise InvalidInput(
+                f"{self.path} is being written by another run; wait for it, or choose another --output"
+            ) from None
+        self._file = file
+        self._cut_torn_line()
+        return self
+
+    def _cut_torn_line(self) -> None:
+        size = self.path.stat().st_size
+        whole = _whole(self.path, size)
+        self.torn = size - whole
+        if self.torn:
+            os.truncate(self.path, whole)
+
+    def append(self, *records: Line) -> None:
+        """Write each of `records` as one line and return when all are on disk.
+
+        Raises InvalidInput where they cannot be written, a disk that is full among others; no part of them stays then.
+        """
+        if self._file is None:
+            raise RuntimeError("append outside of the with block")
+        before = os.fstat(self._file.fileno()).st_size
+        try:
+            for record in records:
+                # half a surrogate pair, as a file name may hold, becomes its JSON escape: it is read as it was
+                line = (record.to_json() + "\n").encode("utf-8", errors="backslashreplace")
+                while line:
+                    line = line[self._file.write(line) :]
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            with suppress(OSError):
+                os.ftruncate(self._file.fileno(), before)
+            raise self._refused(error) from None
+
+    def _refused(self, error: OSError) -> InvalidInput:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "make room and give the same command again" if full else "choose another folder with --output"
+        return InvalidInput(f"cannot write {self.path}: {error.strerror}; {remedy}")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def _locked(file: FileIO) -> bool:
+    """Lock the file for us alone; False where another run holds it, and not only a reader who asks, for an instant."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                return False
+            time.sleep(PATIENCE / 20)
+        else:
+            return True
+
+
+def being_written(path: Path) -> bool:
+    """Whether a run that is alive holds the file."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _whole(path: Path, size: int) -> int:
+    """Up to where the file of so many bytes consists of whole lines."""
+    with path.open("rb") as file:
+        end = size
+        while end > 0:
+            start = max(0, end - BLOCK)
+            file.seek(start)
+            found = file.read(end - start).rfind(b"\n")
+            if found >= 0:
+                return start + found + 1
+            end = start
+    return 0
+
+
+def lines(path: Path, *, whole: bool = False) -> Iterator[tuple[int, bytes]]:
+    """The lines of the file that hold something, with their numbers.
+
+    whole: without a last line that does not end, as a killed run may have left it; the next one cuts it off.
+    """
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if line.rstrip(b"\n") and (line.endswith(b"\n") or not whole):
+                    yield number, line
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise unreadable(path, error) from None
+
+
+def unreadable(path: Path, error: Exception) -> InvalidInput:
+    """What to raise for a file that is there and cannot be read."""
+    return InvalidInput(f"cannot read {path}: {error}; restore it, or choose another folder with --output")

@@ -1,0 +1,90 @@
+"""Reading: the records of a file of JSON lines."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sharpbench.errors import InvalidInput
+from sharpbench.journal import lines, unreadable
+from sharpbench.migration import SCHEMA
+from sharpbench.record import Record, Scalars, Status
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RECORDS = "records.jsonl"
+"""The name of the file in an output folder."""
+REPEATED = ("configuration", "recipe", "truth", "data", "environment")
+"""The fields of which many records hold the same."""
+KEY = re.compile(rb'\{"key":"([0-9a-zA-Z]+)",')
+# Once in a line, it is the field: quotes inside of texts are escaped, and a mapping that holds the same makes it twice.
+STATUS = re.compile(rb'"device":"[^"\\]*","status":"(ok|failed|skipped|timeout|oom)","reason":')
+END = f',"schema":{SCHEMA}}}\n'.encode()
+
+
+def _parsed(path: Path, number: int, line: bytes) -> Record:
+    try:
+        text = line.decode("utf-8").rstrip("\n")
+    except UnicodeDecodeError as error:
+        raise unreadable(path, error) from None
+    return Record.from_json(text, where=f"{path}:{number}")
+
+
+def iterate_records(path: Path, *, whole: bool = False) -> Iterator[Record]:
+    """The records of one JSON lines file, in order; a line that is no record raises InvalidInput with its number.
+
+    whole: without a last line that does not end, as a killed run may have left it; the next one cuts it off.
+    What many records repeat is held once.
+    """
+    held: dict[str, Scalars] = {}
+    for number, line in lines(path, whole=whole):
+        yield _lean(_parsed(path, number, line), held)
+
+
+def _lean(record: Record, held: dict[str, Scalars]) -> Record:
+    """The same record, with the mappings and texts that others hold too."""
+    for name in REPEATED:
+        mapping = getattr(record, name)
+        object.__setattr__(record, name, held.setdefault(repr(mapping), mapping))
+    for name in ("measure", "label", "dtype", "device", "status", "time"):
+        object.__setattr__(record, name, sys.intern(getattr(record, name)))
+    for name in ("details", "parts"):
+        mapping = getattr(record, name)
+        object.__setattr__(record, name, {sys.intern(key): value for key, value in mapping.items()})
+    return record
+
+
+def statuses(path: Path) -> dict[str, Status]:
+    """The status of the last record of every key, of the whole lines of a file; much faster than reading them.
+
+    A line that this version wrote is believed without being read to its end; any other is read.
+    """
+    last: dict[str, Status] = {}
+    for number, line in lines(path, whole=True):
+        key, status = KEY.match(line), STATUS.findall(line)
+        if key is not None and len(status) == 1 and line.endswith(END):
+            last[key[1].decode()] = status[0].decode()
+        else:
+            record = _parsed(path, number, line)
+            last[record.key] = record.status
+    return last
+
+
+def read_records(path: str | Path) -> pd.DataFrame:
+    """A table of all records under `path`, a JSON lines file or a run's folder.
+
+    One row a record; the mappings become columns with dotted names (`recipe.model`, `truth.gap`,
+    `details.method`). Raises InvalidInput with file and line for a line that is no record.
+    """
+    import pandas as pd
+
+    place = Path(path)
+    file = place / RECORDS if place.is_dir() else place
+    if not file.exists():
+        raise InvalidInput(f"no records at {file}; run `sharpbench run --output {place}` first")
+    return pd.json_normalize([asdict(record) for record in iterate_records(file)])

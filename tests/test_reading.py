@@ -1,0 +1,107 @@
+"""Records of a file: all, their statuses, a table; of earlier versions too."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from sharpbench import read_records
+from sharpbench.errors import InvalidInput
+from sharpbench.journal import Journal
+from sharpbench.reading import iterate_records, statuses
+from sharpbench.record import Record
+from tests.test_record import RECORD
+
+
+def earlier(schema: int, *missing: str) -> str:
+    row = {key: value for key, value in json.loads(RECORD.to_json()).items() if key not in missing}
+    return json.dumps({**row, "schema": schema})
+
+
+@pytest.mark.parametrize("schema", [1, 2])
+def test_records_of_earlier_versions_are_migrated(schema: int, tmp_path: Path) -> None:
+    missing = ("contended", "pieces", "printed", *(("invariance",) if schema == 1 else ()))
+    line = earlier(schema, *missing)
+    assert Record.from_json(line, where="here") == RECORD
+    path = tmp_path / "records.jsonl"
+    path.write_text(line + "\n", encoding="utf-8")
+    with Journal(path) as file:
+        file.append(dataclasses.replace(RECORD, key="n", status="failed", value=None, contended=True, pieces=2))
+    assert [record.schema for record in iterate_records(path)] == [3, 3]
+    assert statuses(path) == {"k": "ok", "n": "failed"}
+
+
+def test_a_scan_says_what_reading_says(tmp_path: Path) -> None:
+    """Texts that look like a status, in names and values, mislead it no more than the order of keys."""
+    odd = '"device":"cpu","status":"failed","reason":'
+    rows = [
+        dataclasses.replace(RECORD, key="a", details={odd: odd}, printed=odd),
+        dataclasses.replace(RECORD, key="b", configuration={"device": "x", "status": "failed", "reason": "y"}),
+        dataclasses.replace(RECORD, key="b", status="oom", value=None, reason=odd),
+        dataclasses.replace(RECORD, key='c"', device='"'),
+    ]
+    path = tmp_path / "records.jsonl"
+    shuffled = json.dumps(dict(reversed(json.loads(dataclasses.replace(RECORD, key="d").to_json()).items())))
+    path.write_text("".join(row.to_json() + "\n" for row in rows) + shuffled + "\n" + rows[0].to_json()[:99])
+    expected = {"a": "ok", "b": "oom", 'c"': "ok", "d": "ok"}
+    assert statuses(path) == {r.key: r.status for r in iterate_records(path, whole=True)} == expected
+    path.write_text("{}\n", encoding="utf-8")
+    with pytest.raises(InvalidInput, match=r"records.jsonl:1: record schema None"):
+        statuses(path)
+
+
+def test_records_are_a_table(tmp_path: Path) -> None:
+    with Journal(tmp_path / "records.jsonl") as file:
+        file.append(RECORD)
+    table = read_records(tmp_path)
+    assert table.loc[0, "truth.gap"] == 0.5
+    assert table.loc[0, "recipe.model"] == "mlp"
+    assert read_records(tmp_path / "records.jsonl").equals(table)
+    with pytest.raises(InvalidInput, match="no records at"):
+        read_records(tmp_path / "none")
+
+
+def test_whole_records_are_read_without_a_line_that_does_not_end(tmp_path: Path) -> None:
+    line = dataclasses.replace(RECORD, reason="é").to_json().encode() + b"\n"
+    path = tmp_path / "records.jsonl"
+    for size in (0, 1, line.index("é".encode()) + 1, len(line) - 1):
+        path.write_bytes(line + line[:size])
+        assert len(list(iterate_records(path, whole=True))) == 1
+    path.write_bytes(b"{\n" + line)
+    with pytest.raises(InvalidInput, match=":1: not a JSON record"):
+        list(iterate_records(path, whole=True))
+
+
+def test_a_damaged_line_is_named_by_its_number(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    path.write_text(f"{RECORD.to_json()}\n\n{RECORD.to_json()[:-5]}\n{RECORD.to_json()}\n", encoding="utf-8")
+    with pytest.raises(InvalidInput, match=r"records\.jsonl:3: not a JSON record .*; delete the line or"):
+        read_records(path)
+    path.write_bytes(b"\xff\n")
+    with pytest.raises(InvalidInput, match=r"cannot read .*records\.jsonl"):
+        read_records(path)
+
+
+def test_columns_are_those_of_all_records(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    failed = dataclasses.replace(
+        RECORD, key="failed", status="failed", reason="no luck", value=None, stderr=None, details={"other": 1}
+    )
+    with Journal(path) as file:
+        file.append(RECORD)
+        file.append(failed)
+    table = read_records(str(path))
+    assert list(table["key"]) == ["k", "failed"]
+    assert list(table["status"]) == ["ok", "failed"]
+    assert table["value"].isna().tolist() == [False, True]
+    assert table["value"].dtype == float
+    assert table.loc[0, "details.method"] == RECORD.details["method"]
+    assert table["details.other"].isna().tolist() == [True, False]
+    assert table.loc[0, "parts.layer0.weight"] == 1.5
+    assert table.loc[0, "configuration.samples"] == 3
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "records.jsonl").write_text("", encoding="utf-8")
+    assert len(read_records(tmp_path / "empty")) == 0
