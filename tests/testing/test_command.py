@@ -11,7 +11,7 @@ import pytest
 from sharpbench.errors import InvalidInput
 from sharpbench.registry import measures_of, offers
 
-from ..commands import given, refused, started
+from ..commands import given, refused
 
 PLUGIN = """
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ def plugin(tmp_path: Path) -> str:
 
 
 def test_every_measure_of_a_file_has_its_table(plugin: str) -> None:
-    result = started("validate", plugin)
+    result = given("validate", plugin)
     assert result.returncode == 1, result.stderr
     assert result.stderr == ""
     assert "norm: 15 ok, 0 failed, 6 skipped\n" in result.stdout
