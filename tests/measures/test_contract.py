@@ -24,10 +24,10 @@ INSTALLED = {
 
 
 LONG = {
-    *("adaptive", "adaptive-spectral", "adaptive-trace", "igs"),
+    *("adaptive", "adaptive-spectral", "adaptive-trace", "hessian-frobenius", "igs", "keskar"),
     *("quotient-norm", "spectral-density", "top-eigenvalue"),
 }
-"""Whose evaluations on ten networks take 10 s to half a minute; the files of their own test what matters."""
+"""Whose evaluations on ten networks take 7 s to half a minute; the files of their own test what matters."""
 
 
 @pytest.mark.parametrize(
