@@ -182,6 +182,9 @@ def test_bad_words_get_one_line(tmp_path: Path, cache: str, words: tuple[str, ..
         (("validate", "nowhere.py"), "nowhere.py is no file"),
         (("status", "/nowhere"), "no records at /nowhere/records.jsonl"),
         (("publish", "--results", "none"), "no record files in"),
+        (("merge", "/nowhere", "--output", "out"), "no records at /nowhere/records.jsonl"),
+        (("docs", "pages", "--package", "nowhere"), "package 'nowhere' offers no measure"),
+        (("doctor", "--device", "gpu"), "device 'gpu' is none of auto, cpu, cuda"),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )
