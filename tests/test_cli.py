@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-COMMAND = str(Path(sys.executable).with_name("sharpbench"))
+from .commands import COMMAND, Done, given, refused, started
+
 SMALL = (
     *("--models", "small-mlp", "--cohort", "label-noise[ratios=2,seeds=2,train_size=64]"),
     *("--threads", "1", "--measures", "trace,minimum", "--examples", "16", "--oracle", "0"),
@@ -57,32 +56,20 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(tmp_path_factory.mktemp("cache"))
 
 
-def sharpbench(*words: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    settings = {**os.environ, **environment}
-    settings.pop("SHARPBENCH_DATA", None)
-    return subprocess.run([COMMAND, *words], capture_output=True, text=True, cwd=cwd, env=settings, timeout=240)
+def words_of(output: Path, cache: str, *words: str) -> tuple[str, ...]:
+    return ("run", *SMALL, "--output", str(output), "--cache-dir", cache, *words)
 
 
-def run(output: Path, cache: str, *words: str) -> subprocess.CompletedProcess[str]:
-    return sharpbench("run", *SMALL, "--output", str(output), "--cache-dir", cache, *words)
+def run(output: Path, cache: str, *words: str) -> Done:
+    return given(*words_of(output, cache, *words))
 
 
 def records(output: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in (output / "records.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def refused(result: subprocess.CompletedProcess[str], *words: str) -> None:
-    """One line on stderr that holds the words, nothing on stdout, exit status 2."""
-    assert result.returncode == 2, result.stderr
-    assert result.stdout == ""
-    assert result.stderr.count("\n") == 1, result.stderr
-    assert result.stderr.startswith("error: ")
-    for word in words:
-        assert word in result.stderr
-
-
 def test_a_run_writes_records_page_and_plots_and_the_next_one_reads_them(tmp_path: Path, cache: str) -> None:
-    first = run(tmp_path / "out", cache)
+    first = started(*words_of(tmp_path / "out", cache))
     assert first.returncode == 0, first.stderr
     assert first.stderr == ""  # no bar where there is no terminal
     assert "\x1b" not in first.stdout
@@ -118,6 +105,7 @@ def test_costs_and_oracles_stand_on_the_networks_that_were_asked_for(tmp_path: P
 def test_a_measure_that_fails_costs_its_own_cells(tmp_path: Path, cache: str) -> None:
     (tmp_path / "plugin.py").write_text(PLUGIN, encoding="utf-8")
     words = ("--plugin", str(tmp_path / "plugin.py"), "--measures", "raises,not-a-number,refuses,starves,trace")
+    words += ("--cohort", "label-noise[ratios=2,seeds=1,train_size=64]")
     result = run(tmp_path / "out", cache, *words)
     assert result.returncode == 1
     assert "Traceback" not in result.stdout + result.stderr
@@ -131,7 +119,7 @@ def test_a_measure_that_fails_costs_its_own_cells(tmp_path: Path, cache: str) ->
     assert run(tmp_path / "out", cache, *words, "--allow-failures").returncode == 0
     assert len(records(tmp_path / "out")) == count
     assert run(tmp_path / "out", cache, *words, "--retry-failed").returncode == 1
-    assert len(records(tmp_path / "out")) == count + 3 * 4
+    assert len(records(tmp_path / "out")) == count + 3 * 2
 
 
 def test_weights_that_are_not_finite_fail_and_the_run_goes_on(tmp_path: Path) -> None:
@@ -181,6 +169,28 @@ def test_a_dry_run_writes_nothing(tmp_path: Path, cache: str) -> None:
 def test_bad_words_get_one_line(tmp_path: Path, cache: str, words: tuple[str, ...], expected: list[str]) -> None:
     refused(run(tmp_path / "out", cache, *words), *expected)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("run", "--models", "lenett"), "unknown model 'lenett'; did you mean 'lenet'?"),
+        (("train", "--workers", "0"), "workers=0 must be at least 1"),
+        (("compare", "--quantity", "tracee"), "quantity 'tracee' is none of trace, top-eigenvalue, diagonal"),
+        (("zoo", "show", "x", "--cache-dir", "none"), "no trained network"),
+        (("list", "measure"), "unknown kind 'measure'; did you mean 'measures'?"),
+        (("validate", "nowhere.py"), "nowhere.py is no file"),
+        (("status", "/nowhere"), "no records at /nowhere/records.jsonl"),
+        (("publish", "--results", "none"), "no record files in"),
+        (("merge", "/nowhere", "--output", "out"), "no records at /nowhere/records.jsonl"),
+        (("docs", "pages", "--package", "nowhere"), "package 'nowhere' offers no measure"),
+        (("doctor", "--device", "gpu"), "device 'gpu' is none of auto, cpu, cuda"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_a_process_that_refuses_prints_its_line_alone(tmp_path: Path, words: tuple[str, ...], expected: str) -> None:
+    refused(started(*words, cwd=tmp_path), expected)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_cannot_be_written_gets_one_line(tmp_path: Path, cache: str) -> None:
@@ -241,7 +251,7 @@ def test_a_second_writer_is_refused(tmp_path: Path) -> None:
     try:
         while not (tmp_path / "out" / "records.jsonl").exists():
             time.sleep(0.05)
-        refused(sharpbench("run", *SMALL, *words), "is being written by another run")
+        refused(given("run", *SMALL, *words), "is being written by another run")
     finally:
         process.kill()
         process.communicate()
@@ -253,24 +263,24 @@ def test_a_second_writer_is_refused(tmp_path: Path) -> None:
 def test_answers_come_at_once(words: tuple[str, ...], cache: str) -> None:
     """In under a second, once the catalogue is kept: nothing heavy is imported."""
     settings = {"SHARPBENCH_CACHE": cache}
-    assert sharpbench(*words, **settings).returncode == 0
+    assert given(*words, **settings).returncode == 0
     times = []
     for _ in range(3):
         began = time.perf_counter()
-        sharpbench(*words, **settings)
+        started(*words, **settings)
         times.append(time.perf_counter() - began)
     assert min(times) < 1.0
 
 
 def test_lists_are_json_arrays(cache: str) -> None:
-    measures = json.loads(sharpbench("list", "measures", "--json", "--cache-dir", cache).stdout)
+    measures = json.loads(given("list", "measures", "--json", "--cache-dir", cache).stdout)
     assert {"trace", "fisher-rao", "normalized", "minimum"} <= {row["name"] for row in measures}
-    everything = json.loads(sharpbench("list", "--json", "--cache-dir", cache).stdout)
+    everything = json.loads(given("list", "--json", "--cache-dir", cache).stdout)
     assert {row["kind"] for row in everything} == {"measure", "model", "dataset", "optimizer", "cohort"}
-    refused(sharpbench("list", "measure"), "unknown kind 'measure'", "did you mean 'measures'?")
+    refused(given("list", "measure"), "unknown kind 'measure'", "did you mean 'measures'?")
 
 
 def test_help_is_understood() -> None:
-    text = sharpbench("run", "--help", COLUMNS="120").stdout
+    text = given("run", "--help", COLUMNS="120").stdout
     for word in ("--measures", "--cohort", "normalized[diagonal=icml,samples=20]", "--retry-failed", "130 interrupted"):
         assert word in text

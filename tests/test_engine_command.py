@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-COMMAND = str(Path(sys.executable).with_name("sharpbench"))
+from .commands import given, refused
+
 SMALL = (
     *("--models", "small-mlp", "--cohort", "label-noise[ratios=2,seeds=2,train_size=32,max_epochs=2]"),
     *("--examples", "8", "--oracle", "0", "--timing", "0", "--invariance", "0"),
@@ -31,33 +30,29 @@ MEASURES = (Fatal,)
 """
 
 
-def sharpbench(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([COMMAND, *words], capture_output=True, text=True, timeout=280)
-
-
 def test_shards_run_stand_and_merge(tmp_path: Path) -> None:
     """One half with a measure that ends its process: its cells fail, the exit status tells, and all is merged."""
     (tmp_path / "plugin.py").write_text(PLUGIN, encoding="utf-8")
     plugin, cache = ("--plugin", str(tmp_path / "plugin.py")), ("--cache-dir", str(tmp_path / "cache"))
     words = ("run", *SMALL, *plugin, *cache, "--measures", "fatal,parameter-norm", "--timeout", "200")
     one, two = str(tmp_path / "one"), str(tmp_path / "two")
-    first = sharpbench(*words, "--shard", "2/2", "--output", one, "--memory-limit", "4GiB")
+    first = given(*words, "--shard", "2/2", "--output", one, "--memory-limit", "4GiB")
     assert first.returncode == 1, first.stderr
     assert first.stderr == ""
     assert "the process that measured it ended with status 5" in first.stdout
-    told = sharpbench("status", one, "--json")
+    told = given("status", one, "--json")
     assert told.returncode == 1
     found = json.loads(told.stdout)
     assert (found["left"], found["alive"], found["shard"]) == (0, False, "2/2")
     assert found["done"]["failed"] == found["done"]["ok"] == found["planned"] / 2
-    second = sharpbench(*words, "--shard", "1/2", "--output", two, "--engine", "inline", "--measures", "parameter-norm")
+    second = given(*words, "--shard", "1/2", "--output", two, "--engine", "inline", "--measures", "parameter-norm")
     assert second.returncode == 2
     assert second.stderr.startswith("error: engine 'inline' knows no timeout, memory limit or split")
-    merged = sharpbench("merge", one, "--output", str(tmp_path / "out"))
+    merged = given("merge", one, "--output", str(tmp_path / "out"))
     assert merged.returncode == 1
     assert f"{found['planned']} records read, {found['planned']} added" in merged.stdout
     assert (tmp_path / "out" / "LEADERBOARD.md").exists()
-    assert "none is alive" in sharpbench("status", str(tmp_path / "out")).stdout
+    assert "none is alive" in given("status", str(tmp_path / "out")).stdout
 
 
 @pytest.mark.parametrize(
@@ -71,7 +66,4 @@ def test_shards_run_stand_and_merge(tmp_path: Path) -> None:
     ],
 )
 def test_bad_input_gets_one_line(words: tuple[str, ...], message: str) -> None:
-    done = sharpbench(*words)
-    assert done.returncode == 2
-    assert done.stderr.startswith(f"error: {message}")
-    assert done.stderr.count("\n") == 1
+    refused(given(*words), f"error: {message}")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +24,8 @@ from sharpbench.models import SmallMlp, Timm
 from sharpbench.models.file import File
 from sharpbench.reading import iterate_records
 from sharpbench.record import Record
+
+from .commands import given
 
 BASE = Inspection(
     model=SmallMlp(), measures=chosen_measures("trace,fisher-rao"), dataset=Digits(), subset=Subset(limit=40, seed=3)
@@ -222,9 +222,7 @@ def test_a_measure_of_a_plugin_file_is_measured_again_when_that_changes(tmp_path
     values = []
     for constant in ("1.0", "2.0"):
         path.write_text(PLUGIN.replace("1.0", constant))
-        command = [str(Path(sys.executable).with_name("sharpbench")), *words, "--output", str(tmp_path / "out")]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        values.append(json.loads(done.stdout)[0]["value"])
+        values.append(json.loads(given(*words, "--output", tmp_path / "out").stdout)[0]["value"])
     assert values == [1.0, 2.0]
 
 

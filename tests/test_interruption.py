@@ -6,22 +6,22 @@ import json
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-COMMAND = Path(sys.executable).with_name("sharpbench")
+from .commands import COMMAND
+
 RUN = [
-    *(str(COMMAND), "run", "--threads", "1", "--measures", "trace,fisher-rao,normalized,minimum", "--timing", "0"),
-    *("--models", "small-mlp", "--cohort", "label-noise[ratios=4,seeds=6,train_size=256]", "--oracle", "0"),
+    *(COMMAND, "run", "--threads", "1", "--measures", "trace,fisher-rao,normalized,minimum", "--timing", "0"),
+    *("--models", "small-mlp", "--oracle", "0"),
 ]
 
 
-def start(output: Path, cache: Path) -> subprocess.Popen[bytes]:
-    command = [*RUN, "--output", str(output), "--cache-dir", str(cache)]
+def start(output: Path, cache: Path, cohort: str) -> subprocess.Popen[bytes]:
+    command = [*RUN, "--cohort", cohort, "--output", str(output), "--cache-dir", str(cache)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
@@ -48,9 +48,15 @@ def progress(output: Path, cache: Path) -> tuple[int, int]:
     return len(list(cache.glob("networks/[0-9a-f]*"))), len(lines(output))
 
 
-@pytest.mark.parametrize("kills", [1, *(pytest.param(kills, marks=pytest.mark.slow) for kills in (3, 12))])
-def test_a_run_killed_again_and_again_ends_as_an_undisturbed_one(kills: int, tmp_path: Path) -> None:
-    undisturbed = start(tmp_path / "calm", tmp_path / "calm-cache")
+@pytest.mark.parametrize(
+    ("kills", "ratios", "size"),
+    [(1, 2, 64), *(pytest.param(kills, 4, 256, marks=pytest.mark.slow) for kills in (3, 12))],
+)
+def test_a_run_killed_again_and_again_ends_as_an_undisturbed_one(
+    kills: int, ratios: int, size: int, tmp_path: Path
+) -> None:
+    cohort = f"label-noise[ratios={ratios},seeds=6,train_size={size}]"
+    undisturbed = start(tmp_path / "calm", tmp_path / "calm-cache", cohort)
     while progress(tmp_path / "calm", tmp_path / "calm-cache") == (0, 0) and undisturbed.poll() is None:
         time.sleep(0.01)
     began = time.monotonic()  # of the work: start-up, and the epochs before the first networks, are no part of it
@@ -58,13 +64,13 @@ def test_a_run_killed_again_and_again_ends_as_an_undisturbed_one(kills: int, tmp
     assert undisturbed.returncode == 0, errors.decode()
     took = time.monotonic() - began
     calm = lines(tmp_path / "calm")
-    assert len(calm) == 4 * 6 * 4
+    assert len(calm) == ratios * 6 * 4
 
     moments = random.Random(7)
     output, cache = tmp_path / "killed", tmp_path / "killed-cache"
     seen = [(0, 0)]
     for kill in range(kills):
-        process = start(output, cache)
+        process = start(output, cache, cohort)
         before, measuring = progress(output, cache), kill >= kills // 2  # the first in the training, the others later
         while (now := progress(output, cache)) == before or (measuring and now[1] == before[1]):
             if process.poll() is not None:
@@ -77,7 +83,7 @@ def test_a_run_killed_again_and_again_ends_as_an_undisturbed_one(kills: int, tmp
     assert len(set(seen)) > kills // 2, f"the kills hit too little work: {seen}"
     assert any(0 < records < len(calm) for _, records in seen)
 
-    final = start(output, cache)
+    final = start(output, cache, cohort)
     _, errors = final.communicate(timeout=240)
     assert final.returncode == 0, errors.decode()
     records = lines(output)

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -24,6 +23,8 @@ from sharpbench.recipe import Recipe
 from sharpbench.registry import offers
 from sharpbench.workers import Lost, Setting, train_all
 from sharpbench.zoo import RESULT, WEIGHTS
+
+from .commands import COMMAND, Done, given, refused, started
 
 RECIPE = Recipe(
     model=SmallMlp(), dataset=Digits(), train_size=48, batch_size=20, learning_rate=0.02, max_epochs=2, target_loss=1e-9
@@ -150,17 +151,8 @@ def test_what_is_left_keeps_checkpoints_and_goes_on(digits: Data, plugin: Path, 
     assert stored(tmp_path / "left") == stored(tmp_path / "whole")
 
 
-COMMAND = Path(sys.executable).with_name("sharpbench")
-
-
-def called(*words: str, cache: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(COMMAND), "train", "--cache-dir", str(cache), *words],
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
+def called(*words: str, cache: Path) -> Done:
+    return given("train", "--cache-dir", cache, *words)
 
 
 COHORT = "label-noise[ratios=2,seeds=2,train_size=64]"
@@ -177,7 +169,7 @@ def test_the_command_trains_and_sums_up(tmp_path: Path) -> None:
     assert plan.returncode == 0, plan.stderr
     assert "8 networks in 5 groups that train together, 8 to do" in plan.stdout
     assert not (tmp_path / "networks").exists()
-    first = called("--models", "small-mlp", "--cohort", COHORT, "--workers", "1", cache=tmp_path)
+    first = started("train", "--cache-dir", tmp_path, "--models", "small-mlp", "--cohort", COHORT, "--workers", "1")
     assert (first.returncode, first.stderr) == (0, "")
     summary = rows(first.stdout)
     assert (summary["trained"], summary["from the cache"], summary["could not be trained"]) == (4, 0, 0)
@@ -215,17 +207,14 @@ def test_a_group_that_is_lost_is_an_error_line_and_status_1(plugin: Path, tmp_pa
     ],
 )
 def test_bad_input_gets_one_line(words: list[str], message: str, tmp_path: Path) -> None:
-    done = called(*words, cache=tmp_path)
-    assert done.returncode == 2
-    assert done.stderr.startswith(f"error: {message}")
-    assert done.stderr.count("\n") == 1
+    refused(called(*words, cache=tmp_path), f"error: {message}")
 
 
 @pytest.mark.slow
 def test_an_interrupted_command_keeps_checkpoints_and_leaves_no_process(plugin: Path, tmp_path: Path) -> None:
     """SIGINT to the process group, as a terminal sends it."""
     words = ["--models", "odd[way=waits]", "--cohort", COHORT[:-1] + ",max_epochs=400,target_loss=1e-9]"]
-    command = [str(COMMAND), "train", "--cache-dir", str(tmp_path), "--workers", "2", "--plugin", str(plugin), *words]
+    command = [COMMAND, "train", "--cache-dir", str(tmp_path), "--workers", "2", "--plugin", str(plugin), *words]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     time.sleep(1)
     while process.poll() is None and not children_busy(process.pid):

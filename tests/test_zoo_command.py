@@ -13,20 +13,9 @@ import pytest
 
 from sharpbench.zoo import FORMAT, RESULT, WEIGHTS, Origin, Zoo
 
-COMMAND = str(Path(sys.executable).with_name("sharpbench"))
+from .commands import given, refused, started
+
 COHORT = "hyperparameters[axes=width+optimizer,width=5+20,optimizer=sgd+sgd[momentum=0.5],seeds=2,train_size=32]"
-
-
-def sharpbench(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([COMMAND, *words], capture_output=True, text=True, timeout=240)
-
-
-def refused(result: subprocess.CompletedProcess[str], *words: str) -> None:
-    assert result.returncode == 2, result.stdout + result.stderr
-    assert result.stdout == ""
-    assert result.stderr.count("\n") == 1, result.stderr
-    for word in words:
-        assert word in result.stderr
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +25,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
     for model, cohort in (("small-mlp", COHORT), ("small-cnn", "label-noise[ratios=2,seeds=2,train_size=32]")):
         words = ("--models", model, "--cohort", cohort, "--measures", "parameter-norm", "--threads", "1")
         words += ("--timing", "0", "--oracle", "0", "--invariance", "0", "--output", str(folder / model))
-        done = sharpbench("run", *words, "--cache-dir", str(folder / "cache"))
+        words += ("--engine", "inline")
+        done = given("run", *words, "--cache-dir", str(folder / "cache"))
         assert done.returncode == 0, done.stderr
     return str(folder / "cache")
 
 
 def rows(*words: str) -> list[dict[str, Any]]:
-    done = sharpbench("zoo", "list", "--json", *words)
+    done = given("zoo", "list", "--json", *words)
     assert done.returncode == 0, done.stderr
     found: list[dict[str, Any]] = json.loads(done.stdout)
     return found
@@ -55,7 +45,7 @@ def test_list_counts_networks_by_population(cache: str) -> None:
     entries, _ = Zoo(Path(cache)).entries()
     assert small_mlp["size"] + small_cnn["size"] == sum(entry.size for entry in entries)
     assert small_mlp["fitted"] + sum(small_mlp["exclusions"].values()) == 8
-    shown = sharpbench("zoo", "list", "--cache-dir", cache)
+    shown = started("zoo", "list", "--cache-dir", cache)
     assert "12 networks, " in shown.stdout
 
 
@@ -71,47 +61,47 @@ def test_filters(cache: str) -> None:
     fitted = rows(*every, "--fitted")
     assert all(row["truth"]["fitted"] for row in fitted)
     assert len(fitted) == sum(row["truth"]["fitted"] for row in rows(*every))
-    refused(sharpbench("zoo", "list", "--cohort", COHORT), "give --models and --dataset, too")
+    refused(given("zoo", "list", "--cohort", COHORT), "give --models and --dataset, too")
 
 
 def test_show_names_one_network_by_the_beginning_of_its_key(cache: str) -> None:
     row = rows("--cache-dir", cache, "--networks")[0]
-    done = sharpbench("zoo", "show", row["key"][:12], "--cache-dir", cache)
+    done = given("zoo", "show", row["key"][:12], "--cache-dir", cache)
     assert done.returncode == 0
     for word in (row["key"], "weights", "sound", row["origin"]["recipe"]["optimizer"], "train_accuracy"):
         assert word in done.stdout
-    told = json.loads(sharpbench("zoo", "show", row["key"], "--json", "--cache-dir", cache).stdout)
+    told = json.loads(given("zoo", "show", row["key"], "--json", "--cache-dir", cache).stdout)
     assert told == {**row, "sound": True}
-    refused(sharpbench("zoo", "show", "small-mlp", "--cache-dir", cache), "names 8 networks", "give more of one key")
-    refused(sharpbench("zoo", "show", "smal-mlp", "--cache-dir", cache), "no trained network", "did you mean")
+    refused(given("zoo", "show", "small-mlp", "--cache-dir", cache), "names 8 networks", "give more of one key")
+    refused(given("zoo", "show", "smal-mlp", "--cache-dir", cache), "no trained network", "did you mean")
 
 
 def test_export_and_import(cache: str, tmp_path: Path) -> None:
     out, other = tmp_path / "out", str(tmp_path / "other")
-    done = sharpbench("zoo", "export", str(out), "--models", "small-mlp", "--cache-dir", cache)
+    done = given("zoo", "export", str(out), "--models", "small-mlp", "--cache-dir", cache)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("8 networks in ")
     table = json.loads((out / "networks.json").read_text())
     assert table["command"] == "sharpbench zoo export FOLDER --models small-mlp"
-    done = sharpbench("zoo", "import", str(out), "--cache-dir", other)
+    done = given("zoo", "import", str(out), "--cache-dir", other)
     assert (done.returncode, done.stdout) == (0, "8 networks imported, 0 were there already\n")
     assert rows("--cache-dir", other, "--networks") == rows("--cache-dir", cache, "--networks", "--models", "small-mlp")
-    refused(sharpbench("zoo", "export", str(out), "--cache-dir", cache), "is there already and not empty")
-    refused(sharpbench("zoo", "import", str(tmp_path), "--cache-dir", other), "there is no ", "zoo export")
+    refused(given("zoo", "export", str(out), "--cache-dir", cache), "is there already and not empty")
+    refused(given("zoo", "import", str(tmp_path), "--cache-dir", other), "there is no ", "zoo export")
     table["networks"][0]["file"] = "../x"
     (out / "networks.json").write_text(json.dumps(table))
-    refused(sharpbench("zoo", "import", str(out), "--cache-dir", str(tmp_path / "third")), "networks[0]", "'../x'")
+    refused(given("zoo", "import", str(out), "--cache-dir", str(tmp_path / "third")), "networks[0]", "'../x'")
     assert not (tmp_path / "third").exists()
 
 
 def test_imported_networks_are_not_trained_again(cache: str, tmp_path: Path) -> None:
     """What measures say of them is what they said where they were trained."""
-    assert sharpbench("zoo", "export", str(tmp_path / "out"), "--cache-dir", cache).returncode == 0
+    assert given("zoo", "export", str(tmp_path / "out"), "--cache-dir", cache).returncode == 0
     other = str(tmp_path / "other")
-    assert sharpbench("zoo", "import", str(tmp_path / "out"), "--cache-dir", other).returncode == 0
+    assert given("zoo", "import", str(tmp_path / "out"), "--cache-dir", other).returncode == 0
     before = {path: path.stat().st_mtime_ns for path in Path(other).rglob(WEIGHTS)}
     words = ("--models", "small-mlp", "--cohort", COHORT, "--measures", "parameter-norm", "--threads", "1")
-    done = sharpbench("run", *words, "--output", str(tmp_path / "run"), "--cache-dir", other)
+    done = given("run", *words, "--output", str(tmp_path / "run"), "--cache-dir", other)
     assert done.returncode == 0, done.stderr
     assert {path: path.stat().st_mtime_ns for path in Path(other).rglob(WEIGHTS)} == before
     original = (Path(cache).parent / "small-mlp" / "records.jsonl").read_text().splitlines()

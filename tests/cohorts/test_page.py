@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,10 +17,11 @@ from sharpbench.exchange.outgoing import PAGE
 from sharpbench.models import Mlp, SmallMlp
 from sharpbench.selection import written
 
+from ..commands import given
+
 DOCS = Path(__file__).parents[2] / "docs"
 COHORTS_PAGE = (DOCS / "cohorts.md").read_text(encoding="utf-8")
 ZOO_PAGE = (DOCS / "zoo.md").read_text(encoding="utf-8")
-COMMAND = str(Path(sys.executable).with_name("sharpbench"))
 
 
 def block(page: str, language: str) -> str:
@@ -34,7 +33,7 @@ def test_the_complete_example_is_run(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(block(COHORTS_PAGE, "toml"), encoding="utf-8")
     words = ["run", "--cohort", "mine.toml", "--models", "small-mlp", "--measures", "parameter-norm", "--threads", "1"]
     words += ["--cache-dir", "cache", "--output", "out", "--timing", "0", "--oracle", "0", "--invariance", "0"]
-    done = subprocess.run([COMMAND, *words], capture_output=True, text=True, cwd=tmp_path, timeout=240)
+    done = given(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     records = [json.loads(line) for line in (tmp_path / "out" / "records.jsonl").read_text().splitlines()]
     assert len(records) == 20

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,11 +12,7 @@ from sharpbench.comparison import Comparison, contestants
 from sharpbench.errors import InvalidInput
 from sharpbench.selection import label
 
-COMMAND = str(Path(sys.executable).with_name("sharpbench"))
-
-
-def sharpbench(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([COMMAND, *words], capture_output=True, text=True, check=False, timeout=280)
+from ..commands import given
 
 
 @pytest.mark.slow
@@ -56,7 +50,7 @@ def test_there_must_be_rows(tmp_path: Path) -> None:
 
 
 def test_bad_input_is_one_line(tmp_path: Path) -> None:
-    done = sharpbench("compare", "--quantity", "tracee", "--output", str(tmp_path / "out"))
+    done = given("compare", "--quantity", "tracee", "--output", str(tmp_path / "out"))
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: quantity 'tracee' is none of trace, top-eigenvalue, diagonal\n"
     assert not (tmp_path / "out").exists()

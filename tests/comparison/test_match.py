@@ -26,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def turns(compared: Compared, folder: Path) -> list[Turn]:
-    return [event for event in compared(ALL, folder, timeout=6.0) if isinstance(event, Turn)]
+    return [event for event in compared(ALL, folder, timeout=4.0) if isinstance(event, Turn)]
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_those_without_a_value_have_a_reason_and_the_others_go_on(standing: Stan
     assert lost == {
         "odd[way=raises]": ("failed", "RuntimeError: nothing | works <b>"),
         "odd[way=exits]": ("failed", "the process that measured it ended with status 3"),
-        "odd[way=hangs]": ("timeout", "a call took longer than 6 s"),
+        "odd[way=hangs]": ("timeout", "a call took longer than 4 s"),
         "odd[way=refuses]": ("skipped", "not here"),
     }
     assert all(each.rounds == 3 for each in standing.results)
@@ -106,9 +106,9 @@ def test_short_calls_are_repeated_and_what_is_prepared_is_not_timed(turns: list[
 def test_the_same_again_measures_nothing_and_failed_ones_are_tried_again_when_asked(
     compared: Compared, turns: list[Turn], folder: Path
 ) -> None:
-    assert list(compared(ALL, folder, timeout=6.0)) == turns
+    assert list(compared(ALL, folder, timeout=4.0)) == turns
     again = "odd[way=raises],trace"
-    events = [event for event in compared(again, folder, timeout=6.0, retry_failed=True) if isinstance(event, Turn)]
+    events = [event for event in compared(again, folder, timeout=4.0, retry_failed=True) if isinstance(event, Turn)]
     (added,) = events[len(turns) :]
     assert (added.contestant, added.status) == ("odd[way=raises]", "failed")
 

@@ -42,6 +42,7 @@ def keepers() -> list[int]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_cells_on_ray_share_gpus_and_survive(cluster: None, planned: Plan, ran: Ran, odd: Any, tmp_path: Path) -> None:
     """Two workers of one GPU each: a segfault and an endless measure cost their cells, kill -9 to an actor none."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import random
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from sharpbench import InvalidInput
-from sharpbench.cli import app
 from sharpbench.leaderboard import exactness, speed
 from sharpbench.leaderboard.board import Leaderboard, leaderboard
 from sharpbench.leaderboard.collection import Collection, read
@@ -22,9 +19,9 @@ from sharpbench.record import Record
 from sharpbench.report import markdown
 from sharpbench.report.scores import score
 
+from ..commands import given, refused
+
 Make = Callable[..., list[Record]]
-Publish = Callable[..., tuple[int, str]]
-COMMAND = str(Path(sys.executable).with_name("sharpbench"))
 PUBLISHED = Path(__file__).parents[2] / "leaderboard"
 HOSTILE = (
     "../../etc/a|b\n# <script>alert(1)</script> `x` [l](javascript:alert(1)) ![i](www.e.example) </script> <!-- \u202e "
@@ -33,15 +30,10 @@ HOSTILE = (
 PAGES = ("README.md", "correlation.md", "exactness.md", "invariance.md", "speed.md")
 
 
-@pytest.fixture
-def publish(capsys: pytest.CaptureFixture[str]) -> Publish:
-    """The command in this process: its exit status and what it prints."""
-
-    def run(*words: str) -> tuple[int, str]:
-        status = app(["publish", *words], standalone_mode=False)
-        return status, capsys.readouterr().out
-
-    return run
+def publish(*words: str) -> tuple[int, str]:
+    """The exit status of the command, and what it prints."""
+    done = given("publish", *words)
+    return done.returncode, done.stdout
 
 
 def published(*collections: tuple[str, list[Record]], marks: Mapping[str, str] | None = None) -> Leaderboard:
@@ -55,7 +47,7 @@ def rows(text: str) -> list[list[str]]:
     return [[part.strip() for part in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines if "---" not in line]
 
 
-def test_publish_writes_and_check_finds_what_differs(publish: Publish, results: Path, tmp_path: Path) -> None:
+def test_publish_writes_and_check_finds_what_differs(results: Path, tmp_path: Path) -> None:
     output = tmp_path / "board"
     words = ("--results", str(results), "--output", str(output))
     status, shown = publish(*words, "--check")
@@ -95,9 +87,8 @@ def test_publish_writes_and_check_finds_what_differs(publish: Publish, results: 
 def test_bad_records_and_missing_ones_are_one_line(results: Path, tmp_path: Path, folder: str) -> None:
     (results / "first.jsonl").write_text("{}\n")
     words = ("--results", str(tmp_path / folder), "--output", str(tmp_path / "board"))
-    done = subprocess.run([COMMAND, "publish", *words], capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-    assert ("first.jsonl:1: record schema None" if folder == "results" else "no record files in") in done.stderr
+    expected = "first.jsonl:1: record schema None" if folder == "results" else "no record files in"
+    refused(given("publish", *words), expected)
     assert not (tmp_path / "board").exists()
 
 
@@ -110,7 +101,7 @@ def test_what_was_written_by_hand_is_not_overwritten(results: Path, tmp_path: Pa
 
 
 @pytest.mark.slow  # all that is published is judged and drawn again; .ci/run does it, too
-def test_the_published_board_is_what_its_records_say(publish: Publish) -> None:
+def test_the_published_board_is_what_its_records_say() -> None:
     if not list((PUBLISHED / "results").glob("*.jsonl")):
         pytest.skip("leaderboard/results holds no records yet")
     words = ("--results", str(PUBLISHED / "results"), "--output", str(PUBLISHED))

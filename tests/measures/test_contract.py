@@ -23,8 +23,11 @@ INSTALLED = {
 """Those of other packages are judged where they are made: tests/peers for the other libraries."""
 
 
-LONG = {"adaptive-spectral", "quotient-norm", "spectral-density", "top-eigenvalue"}
-"""Whose evaluations on ten networks take half a minute; the files of their own test what matters."""
+LONG = {
+    *("adaptive", "adaptive-spectral", "adaptive-trace", "hessian-frobenius", "igs", "keskar"),
+    *("quotient-norm", "spectral-density", "top-eigenvalue"),
+}
+"""Whose evaluations on ten networks take 7 s to half a minute; the files of their own test what matters."""
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +20,11 @@ from sharpbench.replays.comparison import Contestants
 from sharpbench.replays.outlook import outlook, table
 from sharpbench.replays.replay import Experiment
 
-COMMAND = str(Path(sys.executable).with_name("sharpbench"))
-
-
-def replay(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([COMMAND, "replay", *words], capture_output=True, text=True, timeout=240)
+from ..commands import given, refused, started
 
 
 def test_the_archive_is_judged_without_training(tmp_path: Path) -> None:
-    result = replay("minimum-sharpness-2021", "--output", str(tmp_path / "out"))
+    result = started("replay", "minimum-sharpness-2021", "--output", str(tmp_path / "out"))
     assert result.returncode == 0, result.stderr
     line = next(line for line in result.stdout.splitlines() if "minimum sharpness" in line and "mlp" in line)
     assert "0.864 [0.82, 0.90]" in line
@@ -40,7 +34,6 @@ def test_the_archive_is_judged_without_training(tmp_path: Path) -> None:
     assert "--scale archive; do not edit. -->" in page.splitlines()[0]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -53,11 +46,7 @@ def test_the_archive_is_judged_without_training(tmp_path: Path) -> None:
     ],
 )
 def test_bad_input_is_one_line_and_status_2(words: tuple[str, ...], expected: str) -> None:
-    result = replay(*words)
-    assert result.returncode == 2
-    assert expected in result.stderr
-    assert len(result.stderr.splitlines()) == 1
-    assert result.stdout == ""
+    refused(given("replay", *words), expected)
 
 
 def test_names_and_scales() -> None:
@@ -157,5 +146,5 @@ def test_the_forecast_counts_networks_epochs_and_gradients(small: Small) -> None
 
 
 def test_scale_archive_has_nothing_to_forecast() -> None:
-    result = replay("minimum-sharpness-2021", "--dry-run")
+    result = given("replay", "minimum-sharpness-2021", "--dry-run")
     assert (result.returncode, result.stdout) == (0, "minimum-sharpness-2021, scale archive: trains nothing\n")

@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sharpbench import Record
-from sharpbench.cli import main
 from sharpbench.submissions import read, read_verdicts
 
+from ..commands import given
 from .conftest import forged
 
 
-@pytest.fixture
-def sharpbench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
-    def command(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["sharpbench", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, said.err
-
-    return command
+def sharpbench(*words: object) -> tuple[int, str, str]:
+    done = given(*words)
+    return done.returncode, done.stdout, done.stderr
 
 
-def test_from_a_run_to_a_verified_entry(sharpbench, ran: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+def test_from_a_run_to_a_verified_entry(ran: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     status, out, err = sharpbench("submit", ran, "--name", "mine", "--author", "A. U. Thor")
     path = Path("leaderboard/submissions/mine.jsonl")
@@ -48,7 +40,7 @@ def test_from_a_run_to_a_verified_entry(sharpbench, ran: Path, tmp_path: Path, m
     assert len(read_verdicts(path.with_name("mine.verdicts.jsonl"))) == 1
 
 
-def test_how_verify_ends(sharpbench, text: str, records: tuple[Record, ...], ran: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_how_verify_ends(text: str, records: tuple[Record, ...], ran: Path, tmp_path: Path) -> None:
     cell = ("--cell", records[0].key, "--cache-dir", ran / "cache")
     path = forged(text, tmp_path, [replace(records[0], value=2 * (records[0].value or 0))])
     status, out, _ = sharpbench("verify", path, *cell)

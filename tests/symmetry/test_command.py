@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-COMMAND = str(Path(sys.executable).with_name("sharpbench"))
-
-
-def symmetry(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([COMMAND, "symmetry", *words], capture_output=True, text=True, timeout=120)
+from ..commands import given, refused, started
 
 
 def test_it_prints_dimensions_generators_and_the_verification() -> None:
-    result = symmetry("lenet")
+    result = started("symmetry", "lenet")
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
     assert lines[0].startswith("layer: 4 scales; outputs change by ")
@@ -29,7 +22,7 @@ def test_it_prints_dimensions_generators_and_the_verification() -> None:
 
 
 def test_json_is_one_object() -> None:
-    result = symmetry("small-mlp[bias=false]", "--json", "--shape", "1x8x8", "--classes", "3")
+    result = given("symmetry", "small-mlp[bias=false]", "--json", "--shape", "1x8x8", "--classes", "3")
     found = json.loads(result.stdout)
     assert (found["model"], found["pinned"]) == ("small-mlp[bias=false]", [])
     assert found["layer"]["dimension"] == len(found["layer"]["generators"])
@@ -37,7 +30,6 @@ def test_json_is_one_object() -> None:
     assert 0 < found["unit"]["change"] < 1e-12
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -54,8 +46,4 @@ def test_json_is_one_object() -> None:
     ],
 )
 def test_bad_input_is_one_line_and_status_2(words: tuple[str, ...], expected: str) -> None:
-    result = symmetry(*words)
-    assert result.returncode == 2
-    assert expected in result.stderr
-    assert len(result.stderr.splitlines()) == 1
-    assert result.stdout == ""
+    refused(given("symmetry", *words), expected)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -13,7 +11,7 @@ import pytest
 from sharpbench.errors import InvalidInput
 from sharpbench.registry import measures_of, offers
 
-COMMAND = str(Path(sys.executable).with_name("sharpbench"))
+from ..commands import given, refused
 
 PLUGIN = """
 from dataclasses import dataclass
@@ -44,12 +42,8 @@ def plugin(tmp_path: Path) -> str:
     return str(path)
 
 
-def validate(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([COMMAND, "validate", *words], capture_output=True, text=True, timeout=200)
-
-
 def test_every_measure_of_a_file_has_its_table(plugin: str) -> None:
-    result = validate(plugin)
+    result = given("validate", plugin)
     assert result.returncode == 1, result.stderr
     assert result.stderr == ""
     assert "norm: 15 ok, 0 failed, 7 skipped\n" in result.stdout
@@ -58,7 +52,7 @@ def test_every_measure_of_a_file_has_its_table(plugin: str) -> None:
 
 
 def test_some_may_be_chosen_with_parameters_and_told_as_json(plugin: str) -> None:
-    result = validate(plugin, "--measures", "norm[p=1],norm", "--json")
+    result = given("validate", plugin, "--measures", "norm[p=1],norm", "--json")
     assert result.returncode == 0, result.stderr
     reports = json.loads(result.stdout)
     assert [report["measure"] for report in reports] == ["norm[p=1.0]", "norm"]
@@ -83,10 +77,7 @@ def test_some_may_be_chosen_with_parameters_and_told_as_json(plugin: str) -> Non
     ids=str,
 )
 def test_bad_words_get_one_line(words: tuple[str, ...], expected: str) -> None:
-    result = validate(*words)
-    assert (result.returncode, result.stdout) == (2, "")
-    assert expected in result.stderr
-    assert result.stderr.count("\n") == 1
+    refused(given("validate", *words), expected)
 
 
 def test_files_distributions_and_modules_offer_measures(plugin: str) -> None:

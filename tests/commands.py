@@ -1,0 +1,84 @@
+"""The `sharpbench` command as tests give it: in this process, or where processes are what is tested, in its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from sharpbench.cli import main
+from sharpbench.engines.isolation import Settings
+
+COMMAND = str(Path(sys.executable).with_name("sharpbench"))
+TIMEOUT = 240
+LOADED = ("sharpbench_plugin_", "sharpbench_model_")
+"""What the modules of users' files are called; a later command finds such a file as it is then."""
+
+Done = subprocess.CompletedProcess[str]
+
+
+def started(*words: object, cwd: Path | None = None, **environment: str) -> Done:
+    """The command in a process of its own: seconds of imports, and the way in and out that users have."""
+    settings = {**os.environ, **environment}
+    settings.pop("SHARPBENCH_DATA", None)
+    said = [COMMAND, *map(str, words)]
+    return subprocess.run(said, capture_output=True, text=True, cwd=cwd, env=settings, timeout=TIMEOUT, check=False)
+
+
+def given(*words: object, cwd: Path | None = None, **environment: str) -> Done:
+    """The same in this process, which is afterwards set as it was: an exception that ends the command ends the test."""
+    said, loaded, settings = ["sharpbench", *map(str, words)], set(sys.modules), Settings()
+    with _captured() as (out, err), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", said)
+        patch.delenv("SHARPBENCH_DATA", raising=False)
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        if cwd is not None:
+            patch.chdir(cwd)
+        try:
+            with pytest.raises(SystemExit) as ended:
+                main()
+        finally:
+            settings.put_back()
+            for name in set(sys.modules) - loaded:
+                if name.startswith(LOADED):
+                    del sys.modules[name]
+        return Done(said, int(ended.value.code or 0), _text(out), _text(err))
+
+
+def refused(done: Done, *words: str) -> None:
+    """One line on stderr that holds the words, nothing on stdout, exit status 2."""
+    assert (done.returncode, done.stdout) == (2, ""), done.stdout + done.stderr
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1, done.stderr
+    for word in words:
+        assert word in done.stderr
+
+
+@contextlib.contextmanager
+def _captured() -> Iterator[tuple[IO[str], IO[str]]]:
+    """Files that hold what is printed, by libraries below Python and by child processes too."""
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as out, tempfile.TemporaryFile("w+", encoding="utf-8") as err:
+        kept = os.dup(1), os.dup(2)
+        os.dup2(out.fileno(), 1)
+        os.dup2(err.fileno(), 2)
+        try:
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                yield out, err
+        finally:
+            for number, descriptor in enumerate(kept, start=1):
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+
+
+def _text(file: IO[str]) -> str:
+    file.flush()
+    file.seek(0)
+    return file.read()
