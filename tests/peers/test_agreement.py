@@ -79,6 +79,7 @@ def test_cells_are_as_published(name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.filterwarnings("ignore")
 def test_all_cells_are_as_published(name: str) -> None:
