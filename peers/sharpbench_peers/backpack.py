@@ -97,7 +97,7 @@ class BackpackTrace(Peer):
     def _diagonal(self, subject: Subject, generator: torch.Generator) -> tuple[str, dict[str, Tensor]]:
         """The first of the network's forms that BackPACK takes, and the diagonal; else the reason of the first."""
         refusals: list[str] = []
-        with handover(subject, LIBRARY, generator=generator) as given:
+        with handover(subject, LIBRARY, generator=None if self.method == "exact" else generator) as given:
             LIBRARY.module()
             for form in _forms(subject):
                 try:

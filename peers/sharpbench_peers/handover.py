@@ -53,8 +53,8 @@ class Handover:
 
 
 @contextmanager
-def handover(subject: Subject, library: Library, *, generator: torch.Generator) -> Iterator[Handover]:
-    """The Handover of `subject`, as long as the block lasts.
+def handover(subject: Subject, library: Library, *, generator: torch.Generator | None) -> Iterator[Handover]:
+    """The Handover of `subject`, as long as the block lasts. generator: None for what draws nothing.
 
     Inside: gradients are on, the default type is the subject's (two libraries make tensors of it), attention runs
     on the back end that can be differentiated twice, torch's generators are seeded from `generator`. Afterwards
@@ -63,7 +63,7 @@ def handover(subject: Subject, library: Library, *, generator: torch.Generator) 
     if subject.criterion.kind == "custom":
         raise NotApplicable(f"{library.title} knows cross entropy and mse, not the loss '{subject.criterion.name}'")
     device = subject.inputs.device
-    seed = int(torch.randint(2**31, (), generator=generator))
+    seed = 0 if generator is None else int(torch.randint(2**31, (), generator=generator))
     usual, fused = torch.get_default_dtype(), torch.backends.mha.get_fastpath_enabled()
     try:
         with (

@@ -318,3 +318,18 @@ def test_bad_hyperparameters_are_refused_by_name(make: object, message: str) -> 
     assert callable(make)
     with pytest.raises(InvalidInput, match=message):
         make()
+
+
+@pytest.mark.parametrize("words", EXACT[1:])
+def test_a_diagonal_that_is_not_drawn_leaves_the_generator(words: str) -> None:
+    """By which `sharpbench compare` tells it from an estimate."""
+    generator, untouched = seeded(), seeded().get_state()
+    peer(words).diagonal_entries(subject("chain"), generator=generator)
+    assert torch.equal(generator.get_state(), untouched)
+
+
+@pytest.mark.parametrize("words", ["asdl-trace[method=monte-carlo]", "curvlinops-trace[samples=10]"])
+def test_a_diagonal_that_is_drawn_takes_from_the_generator(words: str) -> None:
+    generator, untouched = seeded(), seeded().get_state()
+    peer(words).diagonal_entries(subject("chain"), generator=generator)
+    assert not torch.equal(generator.get_state(), untouched)
