@@ -87,8 +87,8 @@ class BackpackTrace(Peer):
         return frozenset({"permutation", "attention-rotation"} if self.method == "exact" else ())
 
     def prepare(self, subject: Subject) -> None:
-        """The first of the network's forms, extended."""
-        prepare(subject, _forms(subject)[0])
+        """The first of the network's forms that can be made, extended."""
+        prepare(subject, *_forms(subject))
 
     def diagonal_entries(self, subject: Subject, *, generator: torch.Generator) -> dict[str, Tensor]:
         """BackPACK's own result."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import warnings
 import weakref
@@ -94,20 +93,35 @@ def handover(subject: Subject, library: Library, *, generator: torch.Generator |
         torch.backends.mha.set_fastpath_enabled(fused)
 
 
-def prepare(subject: Subject, *others: Callable[[Subject], object]) -> None:
-    """Make for the next call on `subject` what is handed over, and the `others`; `Measure.prepare` of the adapters.
+def prepare(subject: Subject, *forms: Callable[[Subject], object]) -> None:
+    """Make for the next call on `subject` what is handed over, and the first of the `forms` that can be made;
+    `Measure.prepare` of the adapters.
 
-    What cannot be made is left to that call, which says why.
+    What cannot be made is kept as its reason, which that call states.
     """
-    with contextlib.suppress(Exception), torch.enable_grad():
-        for make in (private, _examples, *others):
-            _prepared.setdefault(subject, {})[make] = make(subject)
+    ready = _prepared.setdefault(subject, {})
+    with torch.enable_grad():
+        for make in (private, _examples):
+            ready[make] = _attempt(subject, make)
+        for make in forms:
+            ready[make] = _attempt(subject, make)
+            if not isinstance(ready[make], Exception):
+                return
+
+
+def _attempt(subject: Subject, make: Callable[[Subject], object]) -> object:
+    try:
+        return make(subject)
+    except Exception as error:  # whatever a library raises on a network that it does not know
+        return error.with_traceback(None)  # which would keep the subject, and so this very entry
 
 
 def made(subject: Subject, make: Callable[[Subject], T]) -> T:
     """`make(subject)`, prepared or made now; used up, as a library may write to what it is given."""
     ready = _prepared.get(subject, {})
     result: T = ready.pop(make) if make in ready else make(subject)
+    if isinstance(result, Exception):
+        raise result
     return result
 
 

@@ -17,6 +17,7 @@ from sharpbench_peers.curvlinops import LIBRARY, _fitting, _held
 from sharpbench_peers.handover import _prepared, handover
 from torch import Tensor, nn
 
+from benchmarks.layers import network
 from sharpbench import InvalidInput, Measure, NotApplicable, Subject
 from sharpbench.curvature import dense_ggn, reference_diagonal
 from sharpbench.selection import label
@@ -248,6 +249,19 @@ def test_backpack_prepares_its_own_form_of_a_network() -> None:
     assert len(prepared) == 3
     assert measure(on, generator=seeded()) == plain
     assert not prepared
+
+
+def test_backpack_prepares_its_converters_form_where_there_is_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither it nor the attempt at the first form is made in the call, which is timed."""
+    measure, on = peer("backpack-trace[matrix=gauss-newton]"), network("residual")
+    plain = measure(on, generator=seeded())
+    assert plain.details["form"] == "converter"
+    measure.prepare(on)
+    with monkeypatch.context() as patch:
+        patch.setattr("sharpbench_peers.backpack._extended", None)
+        patch.setattr("sharpbench_peers.backpack.sequential", None)
+        assert measure(on, generator=seeded()) == plain
+    assert not _prepared[on]
 
 
 @pytest.mark.parametrize("measure", [cls() for cls in MEASURES], ids=label)
