@@ -103,9 +103,9 @@ def prepare(subject: Subject, *forms: Callable[[Subject], object]) -> None:
     with torch.enable_grad():
         for make in (private, _examples):
             ready[make] = _attempt(subject, make)
-        for make in forms:
-            ready[make] = _attempt(subject, make)
-            if not isinstance(ready[make], Exception):
+        for form in forms:
+            ready[form] = _attempt(subject, form)
+            if not isinstance(ready[form], Exception):
                 return
 
 

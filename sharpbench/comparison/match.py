@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sharpbench.comparison.network import Network, network
+from sharpbench.comparison.oracle import relative_error
 from sharpbench.comparison.process import Contestant, Job, Lost
 from sharpbench.comparison.seat import Seat
 from sharpbench.comparison.settings import Comparison
@@ -115,8 +116,8 @@ class Match:
         """A seat's rows as turns; of a value with its error."""
         for row in rows:
             turn = self._row(seat.name, "gradient" if seat.job.measure is None else "measure", seat.package, **row)
-            if truth and turn.value is not None and turn.role == "measure" and turn.quantity != "diagonal":
-                turn = replace(turn, error=abs(turn.value - truth) / abs(truth))
+            if truth is not None and turn.value is not None and turn.role == "measure" and turn.quantity != "diagonal":
+                turn = replace(turn, error=relative_error(turn.value, truth))
             yield turn
 
     def _oracle(self, known: Sequence[Turn]) -> Generator[Playing | Turn, None, tuple[float | None, Path | None]]:

@@ -29,8 +29,9 @@ class Result:
 
     seconds: the median over its rounds, without those that were contended where there are others; spread: the
     largest less the smallest, over it. error: the relative error, of a stochastic one the root of the mean of its
-    square over `rounds`. timed: the seconds by round of which these are the median. negative: at most so many entries
-    of its diagonal are below 0.
+    square over `rounds`. timed: the seconds by round of which these are the median. averages: the mean of repetitions
+    comes nearer to the truth, as of an eigenvalue's iterations it does not. negative: at most so many entries of its
+    diagonal are below 0.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Result:
     rounds: int
     contended: int
     stochastic: bool
+    averages: bool
     error: float | None
     negative: int | None
     batch: int | None
@@ -58,14 +60,14 @@ class Result:
 
     @property
     def extrapolated(self) -> bool:
-        """Whether `to_target` is more than its seconds."""
-        return self.stochastic and self.error is not None and self.error > TARGET
+        """Whether `to_target` is of repetitions."""
+        return self.stochastic and self.averages and self.error is not None and self.error > TARGET
 
     @property
     def to_target(self) -> float | None:
         """Seconds to a relative error of TARGET: its own where it has that; of a stochastic one that has not, those
         of as many repetitions as their mean needs, which holds where it is unbiased. None where it never has it."""
-        if self.error is None or (self.error > TARGET and not self.stochastic):
+        if self.error is None or (self.error > TARGET and not self.extrapolated):
             return None
         return self.seconds * max(1.0, (self.error / TARGET) ** 2)
 
@@ -162,6 +164,7 @@ def _result(rows: Sequence[Turn]) -> Result:
         rounds=len(timed),
         contended=sum(turn.contended for turn in timed),
         stochastic=any(turn.stochastic for turn in timed),
+        averages=rows[0].quantity != "top-eigenvalue",
         error=math.sqrt(statistics.fmean(error**2 for error in errors)) if errors else None,
         negative=max(negative, default=None),
         batch=timed[-1].batch,

@@ -9,6 +9,8 @@ from sharpbench.comparison.result import TARGET, Ratio, Result, Standing, ratio
 
 def verdicts(standing: Standing) -> list[str]:
     """Of the exact ones, and of all that reach the target error, ours against the best of the others."""
+    if all(each.error is None for each in standing.results):
+        return ["Who is right cannot be told: no error is known."]
     if standing.quantity == "top-eigenvalue":  # all of them iterate
         right = [each for each in standing.results if each.error is not None and each.error <= TARGET]
         return [_said("the fastest that is right to 1 %", right, lambda each: each.seconds)]

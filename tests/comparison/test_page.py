@@ -11,6 +11,7 @@ import pytest
 from matplotlib import style
 from rich.console import Console
 
+from sharpbench.comparison.oracle import relative_error
 from sharpbench.comparison.page import command, page, table
 from sharpbench.comparison.plot import front, pareto
 from sharpbench.comparison.result import OURS, Result, Standing, ratio, standings
@@ -201,6 +202,24 @@ def test_of_eigenvalues_all_that_are_right_are_compared() -> None:
     turns = [replace(turn, quantity="top-eigenvalue", stochastic=False) for turn in rows()]
     (said,) = verdicts(of(turns))
     assert said == "Ours (trace) is the fastest that is right to 1 %: the next, peer, takes 2.00x its time."
+
+
+def test_repetitions_of_an_iteration_are_not_extrapolated() -> None:
+    """The mean of power iterations that stop too early is as wrong as each."""
+    turns = [replace(turn, quantity="top-eigenvalue") for turn in rows()]
+    frame = table(of(turns)).set_index("contestant")
+    assert frame.loc["noisy", ["error", "to 1 %"]].tolist() == ["3.0e-02", "-"]
+
+
+def test_without_an_error_nobody_is_called_wrong() -> None:
+    turns = [replace(turn, error=None) for turn in rows()]
+    assert verdicts(of(turns)) == ["Who is right cannot be told: no error is known."]
+
+
+def test_of_a_truth_of_zero_zero_is_right() -> None:
+    assert relative_error(0.0, 0.0) == 0.0
+    assert relative_error(1e-9, 0.0) is None
+    assert relative_error(-3.0, -2.0) == 0.5
 
 
 def test_a_line_that_is_no_row_is_named(tmp_path: Path) -> None:
