@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,8 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from sharpbench.comparison import TURNS, Turn, iterate_turns, seat
-from sharpbench.comparison.match import Event
+from sharpbench.comparison import TURNS, Comparison, Turn, iterate_turns, seat
+from sharpbench.comparison.match import Event, Match
+from sharpbench.comparison.network import network
+from sharpbench.comparison.process import Contestant
 from sharpbench.comparison.result import Standing, standings
 from sharpbench.comparison.worker import MOST
 from sharpbench.errors import InvalidInput
@@ -162,6 +165,22 @@ def test_a_long_call_is_the_only_one(compared: Compared, tmp_path: Path, monkeyp
     assert set(tried) == {"4", "12"}
     assert turns[-1].seconds == min(tried.values())
     assert tried[str(turns[-1].batch)] == turns[-1].seconds
+
+
+def test_a_contestant_ends_with_whoever_asks_it(
+    settings: Callable[..., Comparison], plugin: Path, tmp_path: Path
+) -> None:
+    """In the middle of a call too, as where the command is killed."""
+    comparison = settings("odd[way=hangs]")
+    steps = network(comparison, comparison.models[0], tmp_path / "network", data_dir=None, cache_dir=None)
+    with pytest.raises(StopIteration) as ended:
+        next(steps)
+    contestant = Contestant(Match(comparison, ended.value.value, (plugin,))._job("odd[way=hangs]"))
+    question = {"do": "call", "batch": 4, "seed": 0, "repeated": False, "memory": False, "oracle": None}
+    contestant._connection.send_bytes(json.dumps(question).encode())
+    contestant._connection.close()
+    contestant._process.join(30)
+    assert not contestant._process.is_alive()
 
 
 def test_a_pattern_of_weights_is_no_network(compared: Compared, tmp_path: Path) -> None:
