@@ -15,7 +15,7 @@ from sharpbench.curvature import DENSE_LIMIT
 from sharpbench_peers import truth
 from sharpbench_peers.bounds import check_samples
 from sharpbench_peers.citations import BACKPACK
-from sharpbench_peers.handover import Handover, finite, handover, made, measured, prepare, private, reason
+from sharpbench_peers.handover import Handover, finite, handover, made, measured, own, prepare, private, reason
 from sharpbench_peers.library import Library
 from sharpbench_peers.peer import Peer
 from sharpbench_peers.straight import sequential
@@ -108,6 +108,8 @@ class BackpackTrace(Peer):
                 except NotApplicable as error:
                     refusals.append(str(error))
                 except Exception as error:  # whatever it raises on layers that it does not know
+                    if own(error, LIBRARY):
+                        raise
                     refusals.append(f"{LIBRARY.title} raises {reason(error)}")
         raise NotApplicable(refusals[0] if isinstance(subject.module, nn.Sequential) else "; ".join(refusals))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import traceback
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from sharpbench_peers.library import Library
 
 Batches = list[tuple[Tensor, Tensor]]
 T = TypeVar("T")
+OURS = ("sharpbench", "sharpbench_peers")
 _prepared: weakref.WeakKeyDictionary[Subject, dict[Callable[[Subject], Any], Any]] = weakref.WeakKeyDictionary()
 
 
@@ -57,7 +59,8 @@ def handover(subject: Subject, library: Library, *, generator: torch.Generator |
 
     Inside: gradients are on, the default type is the subject's (two libraries make tensors of it), attention runs
     on the back end that can be differentiated twice, torch's generators are seeded from `generator`. Afterwards
-    all of that is as before. What the library raises becomes NotApplicable with the first line of its reason.
+    all of that is as before. What the library raises becomes NotApplicable with the first line of its reason; what
+    the adapter's own lines raise is not its fault, and stays what it is.
     """
     if subject.criterion.kind == "custom":
         raise NotApplicable(f"{library.title} knows cross entropy and mse, not the loss '{subject.criterion.name}'")
@@ -85,7 +88,7 @@ def handover(subject: Subject, library: Library, *, generator: torch.Generator |
     except (NotApplicable, InvalidInput, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # whatever a library raises on a network that it does not know
-        if "can't allocate memory" in str(error):
+        if "can't allocate memory" in str(error) or own(error, library):
             raise
         raise NotApplicable(f"{library.title} raises {reason(error)}") from error
     finally:
@@ -128,6 +131,12 @@ def made(subject: Subject, make: Callable[[Subject], T]) -> T:
 def measured(module: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters under measurement of a `private` module, by name."""
     return {name: value for name, value in module.named_parameters() if value.requires_grad}
+
+
+def own(error: Exception, library: Library) -> bool:
+    """Whether a line of ours raised it, not one of the library, or of torch on its behalf."""
+    frames = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return library.package not in OURS and bool(frames) and frames[-1].partition(".")[0] in OURS
 
 
 def reason(error: Exception) -> str:

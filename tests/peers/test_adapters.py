@@ -264,6 +264,16 @@ def test_backpack_prepares_its_converters_form_where_there_is_no_other(monkeypat
     assert not _prepared[on]
 
 
+@pytest.mark.parametrize("words", ["asdl-trace", "backpack-trace"])
+def test_an_error_of_the_adapter_is_not_said_to_be_the_librarys(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It fails aloud, where what a library refuses is skipped."""
+    measure, on = peer(words), subject("chain")
+    monkeypatch.setattr(f"{type(measure).__module__}.truth", None)
+    monkeypatch.setattr(f"{type(measure).__module__}.EXTENSIONS", {}, raising=False)
+    with pytest.raises((AttributeError, KeyError)):
+        measure(on, generator=seeded())
+
+
 @pytest.mark.parametrize("measure", [cls() for cls in MEASURES], ids=label)
 def test_an_unknown_loss_is_not_handed_over(measure: Measure) -> None:
     on = Subject.from_module(nn.Linear(2, 3), torch.ones(2, 2), torch.tensor([0, 1]), criterion=_own)
