@@ -12,7 +12,9 @@ COMPARED := $(COMPARED)backpack-trace[matrix=gauss-newton],backpack-trace[matrix
 COMPARED := $(COMPARED)backpack-trace[matrix=gauss-newton,method=monte-carlo,samples=10],nngeometry-trace,asdl-trace,
 COMPARED := $(COMPARED)asdl-trace[method=monte-carlo,samples=1],curvlinops-trace[samples=10],
 COMPARED := $(COMPARED)curvlinops-trace[matrix=gauss-newton,samples=10],
+COMPARED := $(COMPARED)curvlinops-trace[matrix=gauss-newton,method=hutchpp,samples=30],
 COMPARED := $(COMPARED)curvlinops-trace[matrix=gauss-newton,method=hutchpp,samples=99],
+COMPARED := $(COMPARED)curvlinops-trace[matrix=gauss-newton,method=xtrace,samples=30],
 COMPARED := $(COMPARED)curvlinops-trace[matrix=gauss-newton,method=xtrace,samples=100],eigenthings-trace[samples=10],
 COMPARED := $(COMPARED)eigenthings-trace[matrix=gauss-newton,samples=10],pyhessian-trace,
 COMPARED := $(COMPARED)pyhessian-trace[samples=10,tolerance=0]

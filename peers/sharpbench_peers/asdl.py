@@ -61,7 +61,7 @@ class AsdlTrace(Peer):
 
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
         """See Measure; deterministic with method=exact."""
-        with handover(subject, LIBRARY, generator=generator) as given:
+        with handover(subject, LIBRARY, generator=self._draws(generator)) as given:
             parts = {name: float(value.sum()) for name, value in self._entries(subject, given).items()}
         value, details = finite(sum(parts.values()), LIBRARY), {"library": LIBRARY.version()}
         if self.method == "exact":
@@ -78,9 +78,12 @@ class AsdlTrace(Peer):
 
     def diagonal_entries(self, subject: Subject, *, generator: torch.Generator) -> dict[str, Tensor]:
         """asdl's own result."""
-        with handover(subject, LIBRARY, generator=generator) as given:
+        with handover(subject, LIBRARY, generator=self._draws(generator)) as given:
             blank = {name: torch.zeros_like(value).detach() for name, value in given.parameters.items()}
             return blank | self._entries(subject, given)
+
+    def _draws(self, generator: torch.Generator) -> torch.Generator | None:
+        return None if self.method == "exact" else generator
 
     def _entries(self, subject: Subject, given: Handover) -> dict[str, Tensor]:
         """What asdl leaves on the modules, by parameter; of a tied one the sum."""

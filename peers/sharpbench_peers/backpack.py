@@ -15,7 +15,7 @@ from sharpbench.curvature import DENSE_LIMIT
 from sharpbench_peers import truth
 from sharpbench_peers.bounds import check_samples
 from sharpbench_peers.citations import BACKPACK
-from sharpbench_peers.handover import Handover, finite, handover, is_own, made, measured, prepare, private, reason
+from sharpbench_peers.handover import Handover, finite, handover, made, measured, own, prepare, private, reason
 from sharpbench_peers.library import Library
 from sharpbench_peers.peer import Peer
 from sharpbench_peers.straight import sequential
@@ -87,8 +87,8 @@ class BackpackTrace(Peer):
         return frozenset({"permutation", "attention-rotation"} if self.method == "exact" else ())
 
     def prepare(self, subject: Subject) -> None:
-        """The first of the network's forms, extended."""
-        prepare(subject, _forms(subject)[0])
+        """The first of the network's forms that can be made, extended."""
+        prepare(subject, *_forms(subject))
 
     def diagonal_entries(self, subject: Subject, *, generator: torch.Generator) -> dict[str, Tensor]:
         """BackPACK's own result."""
@@ -97,7 +97,7 @@ class BackpackTrace(Peer):
     def _diagonal(self, subject: Subject, generator: torch.Generator) -> tuple[str, dict[str, Tensor]]:
         """The first of the network's forms that BackPACK takes, and the diagonal; else the reason of the first."""
         refusals: list[str] = []
-        with handover(subject, LIBRARY, generator=generator) as given:
+        with handover(subject, LIBRARY, generator=None if self.method == "exact" else generator) as given:
             LIBRARY.module()
             for form in _forms(subject):
                 try:
@@ -108,7 +108,7 @@ class BackpackTrace(Peer):
                 except NotApplicable as error:
                     refusals.append(str(error))
                 except Exception as error:  # whatever it raises on layers that it does not know
-                    if is_own(error):
+                    if own(error, LIBRARY):
                         raise
                     refusals.append(f"{LIBRARY.title} raises {reason(error)}")
         raise NotApplicable(refusals[0] if isinstance(subject.module, nn.Sequential) else "; ".join(refusals))

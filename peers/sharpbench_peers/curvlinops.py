@@ -61,11 +61,15 @@ class CurvlinopsTrace(Peer):
     contests: ClassVar[tuple[str, ...]] = (
         "samples=10",
         "samples=100",
+        "method=hutchpp,samples=30",
         "method=hutchpp,samples=99",
+        "method=xtrace,samples=30",
         "method=xtrace,samples=100",
         "matrix=gauss-newton,samples=10",
         "matrix=gauss-newton,samples=100",
+        "matrix=gauss-newton,method=hutchpp,samples=30",
         "matrix=gauss-newton,method=hutchpp,samples=99",
+        "matrix=gauss-newton,method=xtrace,samples=30",
         "matrix=gauss-newton,method=xtrace,samples=100",
     )
     matrix: truth.Matrix = "hessian"

@@ -21,6 +21,7 @@ from sharpbench_peers.library import Library
 
 Batches = list[tuple[Tensor, Tensor]]
 T = TypeVar("T")
+OURS = ("sharpbench", "sharpbench_peers")
 _prepared: weakref.WeakKeyDictionary[Subject, dict[Callable[[Subject], Any], Any]] = weakref.WeakKeyDictionary()
 
 
@@ -54,18 +55,18 @@ class Handover:
 
 
 @contextmanager
-def handover(subject: Subject, library: Library, *, generator: torch.Generator) -> Iterator[Handover]:
-    """The Handover of `subject`, as long as the block lasts.
+def handover(subject: Subject, library: Library, *, generator: torch.Generator | None) -> Iterator[Handover]:
+    """The Handover of `subject`, as long as the block lasts. generator: None for what draws nothing.
 
     Inside: gradients are on, the default type is the subject's (two libraries make tensors of it), attention runs
     on the back end that can be differentiated twice, torch's generators are seeded from `generator`. Afterwards
-    all of that is as before. What the library raises, or torch under it, becomes NotApplicable with the first line of
-    its reason; what an adapter raises by itself is a fault of the adapter and passes.
+    all of that is as before. What the library raises becomes NotApplicable with the first line of its reason; what
+    the adapter's own lines raise is not the library's fault, and stays what it is.
     """
     if subject.criterion.kind == "custom":
         raise NotApplicable(f"{library.title} knows cross entropy and mse, not the loss '{subject.criterion.name}'")
     device = subject.inputs.device
-    seed = int(torch.randint(2**31, (), generator=generator))
+    seed = 0 if generator is None else int(torch.randint(2**31, (), generator=generator))
     usual, fused = torch.get_default_dtype(), torch.backends.mha.get_fastpath_enabled()
     try:
         with (
@@ -88,7 +89,7 @@ def handover(subject: Subject, library: Library, *, generator: torch.Generator) 
     except (NotApplicable, InvalidInput, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # whatever a library raises on a network that it does not know
-        if "can't allocate memory" in str(error) or is_own(error):
+        if "can't allocate memory" in str(error) or own(error, library):
             raise
         raise NotApplicable(f"{library.title} raises {reason(error)}") from error
     finally:
@@ -96,20 +97,34 @@ def handover(subject: Subject, library: Library, *, generator: torch.Generator) 
         torch.backends.mha.set_fastpath_enabled(fused)
 
 
-def prepare(subject: Subject, *others: Callable[[Subject], object]) -> None:
-    """Make for the next call on `subject` what is handed over, and the `others`; `Measure.prepare` of the adapters.
+def prepare(subject: Subject, *forms: Callable[[Subject], object]) -> None:
+    """Make for the next call on `subject` what is handed over, and the first of the `forms` that can be made;
+    `Measure.prepare` of the adapters.
 
-    What cannot be made is left to that call, which says why.
+    A form's refusal is kept, and stated by that call; what cannot be made for another reason is left to it.
     """
-    with contextlib.suppress(Exception), torch.enable_grad():
-        for make in (private, _examples, *others):
-            _prepared.setdefault(subject, {})[make] = make(subject)
+    ready = _prepared.setdefault(subject, {})
+    with torch.enable_grad():
+        for make in (private, _examples):
+            with contextlib.suppress(Exception):
+                ready[make] = make(subject)
+        for form in forms:
+            try:
+                ready[form] = form(subject)
+            except NotApplicable as refusal:
+                ready[form] = refusal.with_traceback(None)  # which would keep the subject, and so this very entry
+            except Exception:
+                continue
+            else:
+                return
 
 
 def made(subject: Subject, make: Callable[[Subject], T]) -> T:
     """`make(subject)`, prepared or made now; used up, as a library may write to what it is given."""
     ready = _prepared.get(subject, {})
     result: T = ready.pop(make) if make in ready else make(subject)
+    if isinstance(result, NotApplicable):
+        raise result
     return result
 
 
@@ -118,10 +133,10 @@ def measured(module: nn.Module) -> dict[str, nn.Parameter]:
     return {name: value for name, value in module.named_parameters() if value.requires_grad}
 
 
-def is_own(error: BaseException) -> bool:
-    """Whether an adapter itself raised it: in a frame of this package, and in none that was called from there."""
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return str(frame.f_globals.get("__name__")).partition(".")[0] == __name__.partition(".")[0]
+def own(error: Exception, library: Library) -> bool:
+    """Whether a line of ours raised it, not one of the library, or of torch on its behalf."""
+    frames = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return library.package not in OURS and bool(frames) and frames[-1].partition(".")[0] in OURS
 
 
 def reason(error: Exception) -> str:

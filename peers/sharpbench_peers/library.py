@@ -6,6 +6,7 @@ import importlib
 import importlib.metadata
 import warnings
 from dataclasses import dataclass
+from functools import cache
 from types import ModuleType
 
 from sharpbench import NotApplicable
@@ -36,7 +37,13 @@ class Library:
 
     def version(self) -> str:
         """The distribution and its version, as `pip` writes them."""
-        try:
-            return f"{self.distribution}=={importlib.metadata.version(self.distribution)}"
-        except importlib.metadata.PackageNotFoundError:
-            return self.distribution
+        return _version(self.distribution)
+
+
+@cache
+def _version(distribution: str) -> str:
+    """Read once a process: it takes as long as a small network's gradient, and every call states it."""
+    try:
+        return f"{distribution}=={importlib.metadata.version(distribution)}"
+    except importlib.metadata.PackageNotFoundError:
+        return distribution

@@ -45,7 +45,7 @@ class NngeometryTrace(Peer):
 
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
         """See Measure; deterministic."""
-        with handover(subject, LIBRARY, generator=generator) as given:
+        with handover(subject, LIBRARY, generator=None) as given:
             value = float(_fisher(subject, given, "PMatImplicit").trace()) * truth.unit_variance(subject)
         return Estimate(finite(value, LIBRARY), details={"library": LIBRARY.version()})
 
@@ -59,7 +59,7 @@ class NngeometryTrace(Peer):
 
     def diagonal_entries(self, subject: Subject, *, generator: torch.Generator) -> dict[str, Tensor]:
         """nngeometry's own result."""
-        with handover(subject, LIBRARY, generator=generator) as given:
+        with handover(subject, LIBRARY, generator=None) as given:
             matrix = _fisher(subject, given, "PMatDiag")
             backend = matrix.generator
             known = list(backend.layer_collection.named_parameters(backend.l_to_m))

@@ -19,6 +19,14 @@ def libraries(modules: Iterable[str]) -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in sorted(found) if canonicalize_name(name) not in known()}
 
 
+def installed(name: str) -> str | None:
+    """The version of a distribution that is installed."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
 @cache
 def _modules() -> Mapping[str, list[str]]:
     return importlib.metadata.packages_distributions()

@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sharpbench.comparison.libraries import installed
 from sharpbench.comparison.network import Network, network
+from sharpbench.comparison.oracle import relative_error
 from sharpbench.comparison.process import Contestant, Job, Lost
 from sharpbench.comparison.seat import Seat
 from sharpbench.comparison.settings import Comparison
@@ -80,14 +82,14 @@ class Match:
         where = {name: here[name] for name in ("sharpbench", "torch", "python", "processor", "cores", "device")}
         self.settings: dict[str, Scalar] = {**found.about, **comparison.row()}
         self.key = content_hash({"quantity": comparison.quantity, "settings": self.settings, "environment": where})
-        self.environment: dict[str, Scalar] = {}
+        self.versions = {label(measure): measure.version for measure in comparison.measures}
 
     def play(self, known: Sequence[Turn], *, retry_failed: bool) -> Iterator[Playing | Turn]:
         """The rows that are missing."""
         measures = {label(measure): measure for measure in self.comparison.measures}
         packages = {word: type(measure).__module__.partition(".")[0] for word, measure in measures.items()}
         names = [GRADIENT, *measures]
-        rows = {name: kept([turn for turn in known if turn.contestant == name], retry_failed) for name in names}
+        rows = {name: self._kept(name, known, retry_failed) for name in names}
         fitting = [size for size in self.comparison.sizes if size * SPARE <= self.network.batch]
         start = max(fitting, default=self.comparison.sizes[0])
         with ExitStack() as stack:
@@ -99,7 +101,7 @@ class Match:
                 stack.callback(seat.close)
             if all(seat.out for seat in seats):
                 return
-            truth, diagonal = yield from self._oracle(known)
+            truth, diagonal = yield from self._oracle(known, retry_failed)
             for seat in seats:
                 if not seat.out and not seat.ready:
                     yield Playing(self.network.word, seat.name, "search of its batch size")
@@ -115,13 +117,25 @@ class Match:
         """A seat's rows as turns; of a value with its error."""
         for row in rows:
             turn = self._row(seat.name, "gradient" if seat.job.measure is None else "measure", seat.package, **row)
-            if truth and turn.value is not None and turn.role == "measure" and turn.quantity != "diagonal":
-                turn = replace(turn, error=abs(turn.value - truth) / abs(truth))
+            if truth is not None and turn.value is not None and turn.role == "measure" and turn.quantity != "diagonal":
+                turn = replace(turn, error=relative_error(turn.value, truth))
             yield turn
 
-    def _oracle(self, known: Sequence[Turn]) -> Generator[Playing | Turn, None, tuple[float | None, Path | None]]:
+    def _kept(self, name: str, known: Sequence[Turn], retry_failed: bool) -> list[Turn]:
+        """The rows of a contestant that count: of this version of the measure, and with the libraries installed."""
+        rows = kept([turn for turn in known if turn.contestant == name and turn.role != ORACLE], retry_failed)
+        same = all(
+            turn.version == self.versions.get(name)
+            and all(installed(library) == version for library, version in turn.libraries.items())
+            for turn in rows
+        )
+        return rows if same else []
+
+    def _oracle(
+        self, known: Sequence[Turn], retry_failed: bool
+    ) -> Generator[Playing | Turn, None, tuple[float | None, Path | None]]:
         """The truth, and the file of the diagonal; a row of it where there is none yet."""
-        before = [turn for turn in known if turn.role == ORACLE]
+        before = [turn for turn in known if turn.role == ORACLE and (turn.status == "ok" or not retry_failed)]
         if before and self.comparison.quantity != "diagonal":
             return before[-1].value, None
         yield Playing(self.network.word, ORACLE, "the truth, in float64")
@@ -168,6 +182,7 @@ class Match:
             contestant=name,
             role=role,
             package=package,
+            version=self.versions.get(name),
             settings=self.settings,
             time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             **{"environment": environment(self.comparison.device), **row},

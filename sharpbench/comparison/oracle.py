@@ -69,6 +69,13 @@ def operations(subject: Subject) -> float:
     return float(counter.get_total_flops()) * subject.size
 
 
+def relative_error(value: float, true: float) -> float | None:
+    """|v - o| / |o|; of a truth of 0, 0 where that is what is said, else None."""
+    if true == 0:
+        return 0.0 if value == 0 else None
+    return abs(value - true) / abs(true)
+
+
 def diagonal_error(found: Mapping[str, Tensor], true: Mapping[str, Tensor]) -> tuple[float | None, int]:
     """|d - o| / |o| over all entries, None where o is 0; and how many of d's are below 0.
 

@@ -11,7 +11,7 @@ import pandas as pd
 from sharpbench.comparison.plot import pareto
 from sharpbench.comparison.result import PAIRS, Result, Standing, ratio, standings
 from sharpbench.comparison.seat import ENOUGH, LEAST, LONG, SHORT
-from sharpbench.comparison.turn import Turn
+from sharpbench.comparison.turn import GRADIENT, Turn
 from sharpbench.comparison.verdict import verdicts
 from sharpbench.comparison.worker import TURN
 from sharpbench.report.markup import cell, slug
@@ -27,6 +27,7 @@ QUANTITIES = {
 OPTIONS = {"examples": "n"}
 SAID = ("examples", "dataset", "weights", "dtype", "device", "threads", "repeats", "batches", "timeout", "seed")
 UNSAFE = re.compile(r"[^\w .,:/=\[\]-]")
+UNQUOTED = re.compile(r"[^\w .,:/=\[\]'-]")
 HOW = f"""\
 Each contestant lives in a process of its own, with its threads fixed and C's heap kept where there is glibc; they take
 turns, one running at a time, in an order drawn for each round. Before: a first call, and a search of the batch size. A
@@ -40,7 +41,9 @@ those of the fastest exact built-in measure in the same round; with fewer than {
 both medians. *gradients*: the same over one forward and backward pass over all examples. Intervals are of 95 %, of that
 median, by order statistics. *error*: relative to the oracle; of sampled ones, which have another seed each round, the
 root mean square over the rounds. *to 1 %*: seconds to a relative error of 1 %; with ≈ those of as many repetitions as
-their mean needs, which holds for what is unbiased. *memory*: growth of the peak in a call of its own."""
+their mean needs, which holds for what is unbiased (a dash where the
+mean over the rounds lies off the oracle by more than chance does once in 100); with ? of an error of fewer than {PAIRS}
+draws. *memory*: growth of the peak in a call of its own."""
 
 
 def page(turns: Iterable[Turn]) -> Page:
@@ -54,15 +57,18 @@ def page(turns: Iterable[Turn]) -> Page:
 
 
 def command(turns: Iterable[Turn]) -> str:
-    """The command that makes such rows, of the first network's settings; nothing in it ends a comment of HTML."""
+    """The command that makes such rows, of the first network's settings and contestants, but for files of plugins;
+    nothing in it ends a comment of HTML."""
     found = standings(turns)
     held = found[0].settings
     words = [
         f"sharpbench compare --quantity {found[0].quantity}",
         f"--models {','.join(each.network for each in found)}",
     ]
+    names = [*(each.name for each in found[0].results), *(name for name, *_ in found[0].losses if name != GRADIENT)]
     words += [f"--{OPTIONS.get(name, name)} {held[name]}" for name in SAID if name in held]
-    return UNSAFE.sub("?", " ".join(words))
+    words += [f"--measures '{UNSAFE.sub('?', ','.join(sorted(names)))}'"] if names else []
+    return UNQUOTED.sub("?", " ".join(words))
 
 
 def _section(standing: Standing, *, alone: bool) -> Section:
@@ -122,11 +128,15 @@ def _row(result: Result, unit: Result | None, ours: Result | None, star: str) ->
         "error": MISSING if result.error is None else error(result.error) + star,
         "negative": MISSING if result.negative is None else str(result.negative),
         "rounds": str(result.rounds),
-        "to 1 %": MISSING if target is None else ("≈" if result.extrapolated else "") + number(target),
+        "to 1 %": MISSING if target is None else _target(result, target),
         "drawn": "sampled" if result.stochastic else MISSING,
         "batch": MISSING if result.batch is None else str(result.batch),
         "memory": memory(result.peak_bytes),
     }
+
+
+def _target(result: Result, seconds: float) -> str:
+    return ("≈" if result.extrapolated else "") + number(seconds) + ("?" if result.few else "")
 
 
 def _star(standing: Standing) -> str:

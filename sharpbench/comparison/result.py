@@ -19,6 +19,8 @@ PAIRS = 6
 """Pairs below which a median has no 95 % interval: between all of 5 it lies less often."""
 TARGET = 0.01
 """The relative error to which contestants are compared."""
+RARE, LEAST_DRAWS = 0.01, 3
+"""Of at least so many draws, the chance to call an unbiased mean biased."""
 OURS = "sharpbench_measures"
 """The package of the built-in measures, to whose seconds those of others are set in proportion."""
 
@@ -29,8 +31,9 @@ class Result:
 
     seconds: the median over its rounds, without those that were contended where there are others; spread: the
     largest less the smallest, over it. error: the relative error, of a stochastic one the root of the mean of its
-    square over `rounds`. timed: the seconds by round of which these are the median. negative: at most so many entries
-    of its diagonal are below 0.
+    square over `rounds`. timed: the seconds by round of which these are the median. averages: as far as the rounds
+    show, the mean of repetitions comes nearer to the truth; that of an eigenvalue's iterations does not. negative: at
+    most so many entries of its diagonal are below 0.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Result:
     rounds: int
     contended: int
     stochastic: bool
+    averages: bool
     error: float | None
     negative: int | None
     batch: int | None
@@ -57,15 +61,20 @@ class Result:
         return not self.stochastic and self.error is not None and self.error <= TARGET
 
     @property
+    def few(self) -> bool:
+        """Whether its error is of too few draws to be relied on."""
+        return self.stochastic and self.rounds < PAIRS
+
+    @property
     def extrapolated(self) -> bool:
-        """Whether `to_target` is more than its seconds."""
-        return self.stochastic and self.error is not None and self.error > TARGET
+        """Whether `to_target` is of repetitions."""
+        return self.stochastic and self.averages and self.error is not None and self.error > TARGET
 
     @property
     def to_target(self) -> float | None:
         """Seconds to a relative error of TARGET: its own where it has that; of a stochastic one that has not, those
         of as many repetitions as their mean needs, which holds where it is unbiased. None where it never has it."""
-        if self.error is None or (self.error > TARGET and not self.stochastic):
+        if self.error is None or (self.error > TARGET and not self.extrapolated):
             return None
         return self.seconds * max(1.0, (self.error / TARGET) ** 2)
 
@@ -120,10 +129,12 @@ def _standing(rows: Sequence[Turn]) -> Standing:
     by_name: dict[str, list[Turn]] = {}
     for turn in rows:
         by_name.setdefault(turn.contestant, []).append(turn)
-    oracle = by_name.pop(ORACLE, None)
+    oracle = [turn for turn in rows if turn.role == ORACLE]
+    by_name.pop(ORACLE, None)
+    truth = oracle[-1].value if oracle else None
     held = {name: kept(mine) for name, mine in by_name.items()}
     bad = {name: next((turn for turn in mine if turn.status != "ok"), None) for name, mine in held.items()}
-    found = [_result(mine) for name, mine in held.items() if not bad[name] and any(turn.round for turn in mine)]
+    found = [_result(mine, truth) for name, mine in held.items() if not bad[name] and any(turn.round for turn in mine)]
     first = rows[0]
     measured = [turn.environment for turn in rows if turn.role != ORACLE and turn.status == "ok"]
     places = {tuple(sorted(each.items(), key=str)): each for each in measured}
@@ -145,13 +156,23 @@ def _order(result: Result) -> tuple[bool, float]:
     return result.stochastic, result.seconds
 
 
-def _result(rows: Sequence[Turn]) -> Result:
+def _biased(values: Sequence[float], truth: float | None) -> bool:
+    """Whether the mean of draws lies off the truth by more than chance does once in 1 / RARE, by Student's t."""
+    if truth is None or len(values) < LEAST_DRAWS:
+        return False
+    off = abs(statistics.fmean(values) - truth)
+    spread = statistics.stdev(values) / math.sqrt(len(values))
+    return bool(off > TARGET * abs(truth) and off > stats.t.isf(RARE / 2, len(values) - 1) * spread)
+
+
+def _result(rows: Sequence[Turn], truth: float | None) -> Result:
     timed = [turn for turn in rows if turn.round and turn.seconds is not None]
     alone = [turn for turn in timed if not turn.contended] or timed
     by_round = {turn.round: turn.seconds for turn in alone if turn.seconds is not None}
     seconds = list(by_round.values())
     median = statistics.median(seconds)
     errors = [turn.error for turn in timed if turn.error is not None]
+    values = [turn.value for turn in timed if turn.value is not None] if rows[0].quantity != "diagonal" else []
     negative = [turn.negative for turn in timed if turn.negative is not None]
     return Result(
         name=rows[0].contestant,
@@ -162,6 +183,7 @@ def _result(rows: Sequence[Turn]) -> Result:
         rounds=len(timed),
         contended=sum(turn.contended for turn in timed),
         stochastic=any(turn.stochastic for turn in timed),
+        averages=rows[0].quantity != "top-eigenvalue" and not _biased(values, truth),
         error=math.sqrt(statistics.fmean(error**2 for error in errors)) if errors else None,
         negative=max(negative, default=None),
         batch=timed[-1].batch,

@@ -140,10 +140,11 @@ class Seat:
         return tried
 
     def _tried(self, size: int, tried: Mapping[int, float], diagonal: Path | None) -> float:
-        """Seconds of a call at that batch size, the faster of two where it is short."""
+        """Seconds of a call at that batch size, the faster of two where it is short or its process is fresh."""
+        fresh = self._process is None
         within = None if not tried else 5.0 + 4 * min(tried.values())
         first = float(self._call(size, 1, diagonal, within=within)["seconds"])
-        return first if first > SHORT else min(first, float(self._call(size, 1, diagonal)["seconds"]))
+        return first if first > SHORT and not fresh else min(first, float(self._call(size, 1, diagonal)["seconds"]))
 
     def _call(
         self,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from sharpbench.comparison.turn import GRADIENT, ORACLE
 from sharpbench.contract import Measure, Quantity, Scalar
 from sharpbench.datasets.data import Dataset
 from sharpbench.errors import InvalidInput, short
@@ -59,6 +60,8 @@ class Comparison:
         if not 0 <= self.seed < 2**63:
             raise InvalidInput(f"seed={self.seed} must be from 0 to {2**63 - 1}")
         for measure in self.measures:
+            if label(measure) in (GRADIENT, ORACLE):
+                raise InvalidInput(f"measure '{label(measure)}' has the name of a row that is none; rename it")
             if not _takes_part(type(measure), self.quantity):
                 raise InvalidInput(
                     f"measure '{label(measure)}' does not compute {_named(self.quantity)}; those that do: "

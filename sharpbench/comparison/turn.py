@@ -23,7 +23,7 @@ _NUMBER, _MAYBE_TEXT = (int, float, type(None)), (str, type(None))
 _TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("match", "network", "quantity", "contestant", "role", "package", "status", "time"), _TEXT),
     **dict.fromkeys(("reason", "note"), _MAYBE_TEXT),
-    **dict.fromkeys(("value", "error", "negative", "seconds", "batch", "peak_bytes"), _NUMBER),
+    **dict.fromkeys(("value", "error", "negative", "seconds", "batch", "peak_bytes", "version"), _NUMBER),
     **dict.fromkeys(("stochastic", "contended", "last"), _FLAG),
     **dict.fromkeys(("round", "schema"), _WHOLE),
     **dict.fromkeys(("details", "libraries", "settings", "environment"), (dict,)),
@@ -36,7 +36,7 @@ class Turn:
 
     match: content hash of all that the rows of one network have in common; rows with the same are compared.
     contestant: the measure with what differs from its defaults. role: a measure; the gradient, whose seconds are the
-    unit; or the oracle, whose value is the truth. package: whose code it is.
+    unit; or the oracle, whose value is the truth. package: whose code it is. version: the measure's.
     round: 0 is the preparation (the search of the batch size, a call for the memory), of which no time counts.
     value: the estimate; of a diagonal its sum. error: its relative error, of a diagonal |d - o| / |o|; None where
     there is no oracle. negative: how many entries of a diagonal are below 0.
@@ -57,6 +57,7 @@ class Turn:
     package: str
     round: int
     status: Status = "ok"
+    version: int | None = None
     reason: str | None = None
     value: float | None = None
     error: float | None = None
@@ -80,6 +81,8 @@ class Turn:
             _check(item.name, getattr(self, item.name))
         if self.status not in get_args(Status) or self.role not in get_args(Role):
             raise ValueError(f"status {self.status!r:.40} or role {self.role!r:.40} is unknown")
+        if self.seconds is not None and self.seconds <= 0:
+            raise ValueError(f"field 'seconds' holds {self.seconds}; expected a number above 0")
 
     def to_json(self) -> str:
         """One line of JSON, keys in the order of the fields."""

@@ -9,6 +9,8 @@ from sharpbench.comparison.result import TARGET, Ratio, Result, Standing, ratio
 
 def verdicts(standing: Standing) -> list[str]:
     """Of the exact ones, and of all that reach the target error, ours against the best of the others."""
+    if all(each.error is None for each in standing.results):
+        return ["Who is right cannot be told: no error is known."]
     if standing.quantity == "top-eigenvalue":  # all of them iterate
         right = [each for each in standing.results if each.error is not None and each.error <= TARGET]
         return [_said("the fastest that is right to 1 %", right, lambda each: each.seconds)]
@@ -25,18 +27,21 @@ def _said(what: str, results: Iterable[Result], seconds: Callable[[Result], floa
     ours = min((pair for pair in known if pair[1].ours), key=lambda pair: pair[0], default=None)
     other = min((pair for pair in known if not pair[1].ours), key=lambda pair: pair[0], default=None)
     if ours is None:
-        return f"None of ours is {what}: none is right{'' if other is None else f'; {_best(other)} is'}."
+        return (
+            f"None of ours is {what}: none has a value that is right{'' if other is None else f'; {_best(other)} has'}."
+        )
     if other is None:
         return f"Ours ({ours[1].name}) is {what}: no other contestant is right."
     longer = _longer(ours, other)
+    few = "" if longer.interval is not None else _why(ours, other)
     low, high = longer.interval or (longer.value, longer.value)
     if low > 1:
-        return f"Ours ({ours[1].name}) is {what}: the next, {_best(other)}, takes {_times(longer)} its time."
+        return f"Ours ({ours[1].name}) is {what}: the next, {_best(other)}, takes {_times(longer)} its time{few}."
     if high >= 1 and longer.interval is not None:
         return (
             f"Whether ours ({ours[1].name}) is {what} cannot be told: {_best(other)} takes {_times(longer)} its time."
         )
-    return f"Ours ({ours[1].name}) is NOT {what}: {_best(other)} takes {_times(longer)} its time."
+    return f"Ours ({ours[1].name}) is NOT {what}: {_best(other)} takes {_times(longer)} its time{few}."
 
 
 def _longer(ours: tuple[float, Result], other: tuple[float, Result]) -> Ratio:
@@ -44,6 +49,14 @@ def _longer(ours: tuple[float, Result], other: tuple[float, Result]) -> Ratio:
     if any(seconds > each.seconds for seconds, each in (ours, other)):
         return Ratio(other[0] / ours[0], None)
     return ratio(other[1], ours[1])
+
+
+def _why(ours: tuple[float, Result], other: tuple[float, Result]) -> str:
+    """Why a ratio has no interval."""
+    if any(seconds > each.seconds for seconds, each in (ours, other)):
+        return ""  # which `_best` says
+    count = len(ours[1].timed.keys() & other[1].timed.keys())
+    return f"; too few rounds in common for an interval, {count}"
 
 
 def _best(pair: tuple[float, Result]) -> str:

@@ -7,8 +7,11 @@ import json
 import math
 import os
 import resource
+import select
+import signal
 import statistics
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
@@ -53,17 +56,37 @@ def serve(connection: Connection, job: Job) -> None:
     """Questions come in as lines of JSON, answers go out, until the other end is closed."""
     with open(os.devnull, "wb") as nowhere:
         prepare(nowhere.fileno())
+        _end_with(connection)
         kept = kept_heap()
         try:
             settle(job.device, job.threads)
             desk = Desk(job)
             _send(connection, {"ready": True, "environment": {**environment(job.device), "heap kept": kept}})
+            own = os.getpid()
             while True:
-                _send(connection, _answer(desk, json.loads(connection.recv_bytes())))
+                answer = _answer(desk, json.loads(connection.recv_bytes()))
+                if os.getpid() != own:  # a contestant has forked, and this is its child
+                    os._exit(0)
+                _send(connection, answer)
         except (EOFError, BrokenPipeError, ConnectionResetError):
             return
         except BaseException as error:  # a network or a plugin that cannot be opened here
             _send(connection, _lost(error))
+
+
+def _end_with(connection: Connection) -> None:
+    """Have this process killed when the other end is closed, whatever call it is in.
+
+    Its parent is the server of processes, which lives as long as this one, also where whoever asks has died.
+    """
+    ends = select.poll()
+    ends.register(connection.fileno(), 0)  # of a hangup alone, which is always told
+
+    def watch() -> None:
+        ends.poll()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _send(connection: Connection, answer: Answer) -> None:

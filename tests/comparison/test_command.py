@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,14 @@ def test_what_is_refused(settings: Callable[..., Comparison], options: dict[str,
 def test_a_measure_of_no_quantity_is_refused(settings: Callable[..., Comparison]) -> None:
     with pytest.raises(InvalidInput, match="measure 'other' does not compute quantity 'trace'"):
         settings("other")
+
+
+@pytest.mark.parametrize("name", ["gradient", "oracle"])
+def test_a_name_that_rows_have_already_is_refused(name: str, settings: Callable[..., Comparison]) -> None:
+    plain = settings("trace")
+    named = type("Named", (type(plain.measures[0]),), {"name": name})
+    with pytest.raises(InvalidInput, match=f"measure '{name}' has the name of a row that is none; rename it"):
+        replace(plain, measures=(named(),))
 
 
 def test_contestants_are_all_of_the_quantity_in_all_their_ways(plugin: Path) -> None:

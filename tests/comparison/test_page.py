@@ -11,6 +11,7 @@ import pytest
 from matplotlib import style
 from rich.console import Console
 
+from sharpbench.comparison.oracle import relative_error
 from sharpbench.comparison.page import command, page, table
 from sharpbench.comparison.plot import front, pareto
 from sharpbench.comparison.result import OURS, Result, Standing, ratio, standings
@@ -80,20 +81,24 @@ def test_medians_ratios_and_what_one_percent_costs() -> None:
     ]
     assert frame.loc["peer", ["over ours", "gradients", "to 1 %"]].tolist() == ["2", "4", "2"]
     assert frame.loc["wrong", ["error", "to 1 %"]].tolist() == ["5.0e-02", "-"]
-    assert frame.loc["noisy", ["error", "rounds", "to 1 %", "drawn"]].tolist() == ["3.0e-02", "2", "≈1.8", "sampled"]
+    assert frame.loc["noisy", ["error", "rounds", "to 1 %", "drawn"]].tolist() == ["3.0e-02", "2", "≈1.8?", "sampled"]
 
 
 def test_verdicts_follow_the_figures() -> None:
     assert verdicts(of(rows())) == [
-        "Ours (trace) is the fastest exact one: the next, peer, takes 2.00x its time.",
+        "Ours (trace) is the fastest exact one: the next, peer, takes 2.00x its time; "
+        "too few rounds in common for an interval, 3.",
         "Ours (trace) is the fastest to 1 % error, against the sampled ones: "
         "the next, noisy, extrapolated, takes 1.80x its time.",
     ]
     slow = verdicts(of(rows(ours=4.0)))
-    assert slow[0] == "Ours (trace) is NOT the fastest exact one: peer takes 0.50x its time."
+    assert slow[0] == (
+        "Ours (trace) is NOT the fastest exact one: peer takes 0.50x its time; "
+        "too few rounds in common for an interval, 3."
+    )
     assert slow[1].startswith("Ours (trace) is NOT the fastest to 1 % error")
     others = [turn for turn in rows() if turn.contestant != "trace"]
-    assert verdicts(of(others))[0] == "None of ours is the fastest exact one: none is right; peer is."
+    assert verdicts(of(others))[0] == "None of ours is the fastest exact one: none has a value that is right; peer has."
     alone = [turn for turn in rows() if turn.contestant not in ("peer", "noisy")]
     assert verdicts(of(alone))[0] == "Ours (trace) is the fastest exact one: no other contestant is right."
 
@@ -130,6 +135,37 @@ def test_the_interval_of_a_ratio_covers() -> None:
         low, high = ratio(replace(plain, timed=other), replace(plain, timed=unit)).interval or (0.0, 0.0)
         covered += low <= np.exp(0.5) <= high
     assert 0.94 < covered / 1000 < 0.985  # 1 - 20 / 2^9 = 0.96
+
+
+def drawn(values: Sequence[float]) -> Standing:
+    """A sampled contestant that says these of a truth of 1."""
+    oracle = row("oracle", 0, role="oracle", value=1.0, note="definition")
+    turns = rounds("noisy", [1.0] * len(values), [abs(value - 1) for value in values], stochastic=True)
+    said = [turn if turn.round == 0 else replace(turn, value=values[turn.round - 1]) for turn in turns]
+    return of([oracle, *said])
+
+
+def test_what_averages_to_something_else_is_not_extrapolated() -> None:
+    off = [0.82, 0.86, 0.85, 0.84, 0.88, 0.85, 0.83]
+    assert table(drawn(off)).iloc[0]["to 1 %"] == "-"
+    assert table(drawn([value + 0.15 for value in off])).iloc[0]["to 1 %"].startswith("≈")
+    assert table(drawn(off[:2])).iloc[0]["to 1 %"].endswith("?")  # two draws tell nothing
+
+
+def test_few_draws_that_came_near_are_marked() -> None:
+    assert table(drawn([1.001])).iloc[0]["to 1 %"] == "1?"
+    assert table(drawn([1.001] * 6)).iloc[0]["to 1 %"] == "1"
+
+
+def test_an_unbiased_mean_is_seldom_called_biased() -> None:
+    rng = np.random.default_rng(0)
+    called = sum(table(drawn(rng.normal(1, 0.1, 7).tolist())).iloc[0]["to 1 %"] == "-" for _ in range(400))
+    assert called <= 12  # 4 expected
+
+
+def test_the_command_names_who_took_part() -> None:
+    assert command(rows()).endswith("--measures 'lost,noisy,peer,trace,wrong'")
+    assert "<" not in command([replace(turn, contestant=turn.contestant + "'<b>") for turn in rows()])
 
 
 def test_contended_rounds_are_left_out_where_there_are_others() -> None:
@@ -200,7 +236,25 @@ def test_the_front_is_of_those_that_none_surpasses_and_pictures_are_equal() -> N
 def test_of_eigenvalues_all_that_are_right_are_compared() -> None:
     turns = [replace(turn, quantity="top-eigenvalue", stochastic=False) for turn in rows()]
     (said,) = verdicts(of(turns))
-    assert said == "Ours (trace) is the fastest that is right to 1 %: the next, peer, takes 2.00x its time."
+    assert said.startswith("Ours (trace) is the fastest that is right to 1 %: the next, peer, takes 2.00x its time;")
+
+
+def test_repetitions_of_an_iteration_are_not_extrapolated() -> None:
+    """The mean of power iterations that stop too early is as wrong as each."""
+    turns = [replace(turn, quantity="top-eigenvalue") for turn in rows()]
+    frame = table(of(turns)).set_index("contestant")
+    assert frame.loc["noisy", ["error", "to 1 %"]].tolist() == ["3.0e-02", "-"]
+
+
+def test_without_an_error_nobody_is_called_wrong() -> None:
+    turns = [replace(turn, error=None) for turn in rows()]
+    assert verdicts(of(turns)) == ["Who is right cannot be told: no error is known."]
+
+
+def test_of_a_truth_of_zero_zero_is_right() -> None:
+    assert relative_error(0.0, 0.0) == 0.0
+    assert relative_error(1e-9, 0.0) is None
+    assert relative_error(-3.0, -2.0) == 0.5
 
 
 def test_a_line_that_is_no_row_is_named(tmp_path: Path) -> None:

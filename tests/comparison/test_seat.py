@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sharpbench.comparison.process import Job
+from sharpbench.comparison.process import Job, Lost
 from sharpbench.comparison.seat import HELD, Seat
 from sharpbench.comparison.settings import Comparison
 from sharpbench.datasets.digits import Digits
@@ -30,6 +30,20 @@ class Greedy:
         type(self).alive -= 1
 
 
+class Small(Greedy):
+    """Better the smaller its batches, lost with those of 64; the first call of a process takes 2 s more."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(job)
+        self.late = 2.0
+
+    def ask(self, request: str, **words: Any) -> dict[str, Any]:
+        if words["batch"] == 64:
+            raise Lost("oom", "too much")
+        late, self.late = self.late, 0.0
+        return {**super().ask(request), "seconds": {4: 0.1, 16: 0.8}[words["batch"]] + late}
+
+
 @pytest.mark.parametrize(("resident", "alive"), [(HELD, 1), (HELD + 1, 0)])
 def test_a_process_that_holds_much_is_ended_before_others_play(
     resident: int, alive: int, monkeypatch: pytest.MonkeyPatch
@@ -37,12 +51,7 @@ def test_a_process_that_holds_much_is_ended_before_others_play(
     monkeypatch.setattr("sharpbench.comparison.seat.Contestant", Greedy)
     monkeypatch.setattr(Greedy, "resident", resident)
     monkeypatch.setattr(Greedy, "alive", 0)
-    comparison = Comparison(quantity="trace", models=(), measures=(), dataset=Digits(), examples=64, batches=(16, 64))
-    job = Job(
-        measure="trace", quantity="trace", model="small-mlp", file=Path("none"), outputs=10, dtype="float32",
-        device="cpu", threads=1, plugins=(),
-    )  # fmt: skip
-    seat = Seat("trace", job, "sharpbench_measures", comparison, [], 16)
+    seat = seated(16, 64)
     rows = list(seat.prepare(None))
     assert [row["round"] for row in rows] == [0]
     assert Greedy.alive == alive
@@ -51,3 +60,21 @@ def test_a_process_that_holds_much_is_ended_before_others_play(
     assert Greedy.alive == alive
     seat.close()
     assert Greedy.alive == 0
+
+
+def test_the_start_of_a_fresh_process_is_no_reason_against_a_batch_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is needed because a larger size was lost."""
+    monkeypatch.setattr("sharpbench.comparison.seat.Contestant", Small)
+    (row,) = seated(4, 16, 64).prepare(None)
+    assert row["batch"] == 4
+    assert row["details"] == {"16": 0.8, "4": 0.1}
+
+
+def seated(*batches: int) -> Seat:
+    """One that starts at 16."""
+    comparison = Comparison(quantity="trace", models=(), measures=(), dataset=Digits(), examples=64, batches=batches)
+    job = Job(
+        measure="trace", quantity="trace", model="small-mlp", file=Path("none"), outputs=10, dtype="float32",
+        device="cpu", threads=1, plugins=(),
+    )  # fmt: skip
+    return Seat("trace", job, "sharpbench_measures", comparison, [], 16)

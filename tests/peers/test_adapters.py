@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import torch
 from sharpbench_peers import MEASURES, AsdlTrace, BackpackTrace, CurvlinopsTrace, PyHessianTrace
-from sharpbench_peers.backpack import EXTENSIONS
 from sharpbench_peers.curvlinops import LIBRARY, _fitting, _held
 from sharpbench_peers.handover import _prepared, handover
 from sharpbench_peers.library import Library
 from torch import Tensor, nn
 
+from benchmarks.layers import network
 from sharpbench import InvalidInput, Measure, NotApplicable, Subject
 from sharpbench.curvature import dense_ggn, reference_diagonal
 from sharpbench.selection import label
@@ -252,6 +252,29 @@ def test_backpack_prepares_its_own_form_of_a_network() -> None:
     assert not prepared
 
 
+def test_backpack_prepares_its_converters_form_where_there_is_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither it nor the attempt at the first form is made in the call, which is timed."""
+    measure, on = peer("backpack-trace[matrix=gauss-newton]"), network("residual")
+    plain = measure(on, generator=seeded())
+    assert plain.details["form"] == "converter"
+    measure.prepare(on)
+    with monkeypatch.context() as patch:
+        patch.setattr("sharpbench_peers.backpack._extended", None)
+        patch.setattr("sharpbench_peers.backpack.sequential", None)
+        assert measure(on, generator=seeded()) == plain
+    assert not _prepared[on]
+
+
+@pytest.mark.parametrize("words", ["asdl-trace", "backpack-trace"])
+def test_an_error_of_the_adapter_is_not_said_to_be_the_librarys(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It fails aloud, where what a library refuses is skipped."""
+    measure, on = peer(words), subject("chain")
+    monkeypatch.setattr(f"{type(measure).__module__}.truth", None)
+    monkeypatch.setattr(f"{type(measure).__module__}.EXTENSIONS", {}, raising=False)
+    with pytest.raises((AttributeError, KeyError)):
+        measure(on, generator=seeded())
+
+
 @pytest.mark.parametrize("measure", [cls() for cls in MEASURES], ids=label)
 def test_an_unknown_loss_is_not_handed_over(measure: Measure) -> None:
     on = Subject.from_module(nn.Linear(2, 3), torch.ones(2, 2), torch.tensor([0, 1]), criterion=_own)
@@ -259,19 +282,13 @@ def test_an_unknown_loss_is_not_handed_over(measure: Measure) -> None:
         measure(on, generator=seeded())
 
 
-def test_a_fault_of_the_adapter_is_not_the_librarys() -> None:
-    """What is raised below a call into the library or torch is a refusal; what the adapter's own lines raise is not."""
+def test_what_torch_raises_below_an_adapter_is_a_refusal() -> None:
     on, library = subject("chain"), Library("torch", "torch", "torch")
     with (
         pytest.raises(NotApplicable, match="torch raises RuntimeError: mat1 and mat2"),
         handover(on, library, generator=seeded()) as given,
     ):
         given.module(torch.ones(1, 2, dtype=torch.float64))
-    measure = peer("backpack-trace")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delitem(EXTENSIONS, ("hessian", "exact"))
-        with pytest.raises(KeyError):
-            measure(on, generator=seeded())
 
 
 def _own(logits: Tensor, targets: Tensor) -> Tensor:
@@ -335,3 +352,18 @@ def test_bad_hyperparameters_are_refused_by_name(make: object, message: str) -> 
     assert callable(make)
     with pytest.raises(InvalidInput, match=message):
         make()
+
+
+@pytest.mark.parametrize("words", EXACT[1:])
+def test_a_diagonal_that_is_not_drawn_leaves_the_generator(words: str) -> None:
+    """By which `sharpbench compare` tells it from an estimate."""
+    generator, untouched = seeded(), seeded().get_state()
+    peer(words).diagonal_entries(subject("chain"), generator=generator)
+    assert torch.equal(generator.get_state(), untouched)
+
+
+@pytest.mark.parametrize("words", ["asdl-trace[method=monte-carlo]", "curvlinops-trace[samples=10]"])
+def test_a_diagonal_that_is_drawn_takes_from_the_generator(words: str) -> None:
+    generator, untouched = seeded(), seeded().get_state()
+    peer(words).diagonal_entries(subject("chain"), generator=generator)
+    assert not torch.equal(generator.get_state(), untouched)
