@@ -11,6 +11,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from sharpbench_peers.truth import dominant_eigenvalue
 from torch import Tensor, nn
 
 from benchmarks.layers import network
@@ -79,6 +80,15 @@ def test_pyhessian_stops_at_a_negative_running_mean() -> None:
     assert min(used) < 10
 
 
+def test_pyhessians_power_iteration_stops_early() -> None:
+    """At the first small change of the value, which its tolerance takes for convergence."""
+    on = network("ReLU")
+    largest = dominant_eigenvalue(on)
+    off = [abs(value("pyhessian-top-eigenvalue", on, seed) / largest - 1) for seed in range(6)]
+    assert min(off) > 1e-3  # the tolerance
+    assert max(off) > 0.1
+
+
 def test_hessian_eigenthings_weighs_batches_alike() -> None:
     """Of 9 examples in batches of 4, the last one counts four times as much as the others."""
     on = subject("chain")
@@ -111,6 +121,13 @@ def test_nngeometry_gives_nan_in_float32_on_confident_networks() -> None:
     with pytest.raises(NotApplicable, match="nngeometry gives nan"):
         value("nngeometry-trace", on.to(dtype=torch.float32))
     assert math.isfinite(value("asdl-trace", on.to(dtype=torch.float32)))
+
+
+def test_nngeometry_gives_nan_in_float64_on_more_confident_ones() -> None:
+    on = confident(100.0)
+    with pytest.raises(NotApplicable, match="nngeometry gives nan"):
+        value("nngeometry-trace", on)
+    assert math.isclose(value("asdl-trace", on), gauss_newton(on), rel_tol=1e-10)
 
 
 def test_nngeometry_needs_the_default_type_of_the_network(model: nn.Module) -> None:
@@ -172,7 +189,7 @@ def test_asdl_divides_by_its_samples_once_too_often() -> None:
     assert math.isclose(sum(drawn) / len(drawn), gauss_newton(on) / 10, rel_tol=0.1)
 
 
-@pytest.mark.parametrize("words", ["backpack-trace[matrix=gauss-newton]", "asdl-trace"])
+@pytest.mark.parametrize("words", ["backpack-trace[matrix=gauss-newton]", "asdl-trace", "nngeometry-trace"])
 def test_circular_padding_is_taken_for_zeros(words: str) -> None:
     on = network("circular padding")
     assert abs(value(words, on) / gauss_newton(on) - 1) > 1e-3
@@ -182,12 +199,15 @@ def test_backpack_needs_modules(model: nn.Module) -> None:
     """A network written as functions has no extension; its converter does not know functional ReLU and pools."""
     backpack, extensions = library("backpack"), library("backpack.extensions")
     on = subject("functional")
-    net, loss = backpack.extend(copy.deepcopy(on.module)), backpack.extend(nn.CrossEntropyLoss())
-    with warnings.catch_warnings(), backpack.backpack(extensions.DiagGGNExact()):
-        warnings.simplefilter("ignore")
-        left = loss(net(on.inputs), on.targets)
-        with pytest.raises(NotImplementedError, match="does not have an extension for Module"):
-            left.backward()
+    refused = {False: (NotImplementedError, "does not have an extension"), True: (AssertionError, "quantity but it is")}
+    for converted, (kind, message) in refused.items():
+        with warnings.catch_warnings(), backpack.backpack(extensions.DiagGGNExact()):
+            warnings.simplefilter("ignore")
+            net = backpack.extend(copy.deepcopy(on.module), use_converter=converted)
+            loss = backpack.extend(nn.CrossEntropyLoss())
+            left = loss(net(on.inputs), on.targets)
+            with pytest.raises(kind, match=message):
+                left.backward()
 
 
 def test_backpack_needs_activations_that_are_not_in_place() -> None:
@@ -306,3 +326,4 @@ def test_asdl_counts_tokens_as_examples() -> None:
     found, truth = peer("asdl-trace")(on, generator=seeded()).parts, exact_traces(on)
     assert math.isclose(found["b.weight"], truth["b.weight"], rel_tol=1e-10)
     assert found["a.weight"] < 0.9 * truth["a.weight"]
+    assert found["a.bias"] < 0.5 * truth["a.bias"]
