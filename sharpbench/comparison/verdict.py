@@ -25,14 +25,15 @@ def verdicts(standing: Standing) -> list[str]:
 def _said(what: str, results: Iterable[Result], seconds: Callable[[Result], float | None]) -> str:
     known = [(taken, each) for each in results if (taken := seconds(each)) is not None]
     ours = min((pair for pair in known if pair[1].ours), key=lambda pair: pair[0], default=None)
-    other = min((pair for pair in known if not pair[1].ours), key=lambda pair: pair[0], default=None)
+    others = [pair for pair in known if not pair[1].ours]
     if ours is None:
+        best = min(others, key=lambda pair: pair[0], default=None)
         return (
-            f"None of ours is {what}: none has a value that is right{'' if other is None else f'; {_best(other)} has'}."
+            f"None of ours is {what}: none has a value that is right{'' if best is None else f'; {_best(best)} has'}."
         )
-    if other is None:
+    if not others:
         return f"Ours ({ours[1].name}) is {what}: no other contestant is right."
-    longer = _longer(ours, other)
+    longer, other = min(((_longer(ours, pair), pair) for pair in others), key=lambda each: each[0].value)
     few = "" if longer.interval is not None else _why(ours, other)
     low, high = longer.interval or (longer.value, longer.value)
     if low > 1:

@@ -137,6 +137,17 @@ def test_the_interval_of_a_ratio_covers() -> None:
     assert 0.94 < covered / 1000 < 0.985  # 1 - 20 / 2^9 = 0.96
 
 
+def test_the_next_is_the_one_of_the_least_ratio() -> None:
+    """As the table has it; of the least median seconds may be another, where both were slow in other rounds."""
+    drift = [1.0, 1.0, 1.0, 3.0, 3.0, 3.0, 3.0]
+    ours = rounds("trace", drift, [1e-7] * 7)
+    near = rounds("near", [1.4 * each for each in drift], [1e-7] * 7)
+    early = rounds("early", [3.0, 3.0, 3.0, 4.8, 4.8, 4.8, 4.1], [1e-7] * 7)
+    standing = of([*ours, *near, *early])
+    assert "the next, near, takes 1.40x" in verdicts(standing)[0]
+    assert min(each.seconds for each in standing.results if each.name == "near") == pytest.approx(4.2)
+
+
 def drawn(values: Sequence[float]) -> Standing:
     """A sampled contestant that says these of a truth of 1."""
     oracle = row("oracle", 0, role="oracle", value=1.0, note="definition")
