@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from .commands import COMMAND, Done, given, refused, started
+from tests.commands import COMMAND, Done, given, refused, started
 
 SMALL = (
     *("--models", "small-mlp", "--cohort", "label-noise[ratios=2,seeds=2,train_size=64]"),

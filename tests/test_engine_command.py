@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .commands import given, refused
+from tests.commands import given, refused
 
 SMALL = (
     *("--models", "small-mlp", "--cohort", "label-noise[ratios=2,seeds=2,train_size=32,max_epochs=2]"),

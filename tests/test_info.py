@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .commands import Done, given, refused, started
+from tests.commands import Done, given, refused, started
 
 SHOWN = {"COLUMNS": "120"}
 

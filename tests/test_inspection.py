@@ -24,8 +24,7 @@ from sharpbench.models import SmallMlp, Timm
 from sharpbench.models.file import File
 from sharpbench.reading import iterate_records
 from sharpbench.record import Record
-
-from .commands import given
+from tests.commands import given
 
 BASE = Inspection(
     model=SmallMlp(), measures=chosen_measures("trace,fisher-rao"), dataset=Digits(), subset=Subset(limit=40, seed=3)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from .commands import COMMAND
+from tests.commands import COMMAND
 
 RUN = [
     *(COMMAND, "run", "--threads", "1", "--measures", "trace,fisher-rao,normalized,minimum", "--timing", "0"),

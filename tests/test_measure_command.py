@@ -13,8 +13,7 @@ import torch
 
 from sharpbench.models import SmallMlp
 from sharpbench.reading import iterate_records
-
-from .commands import given, refused, started
+from tests.commands import given, refused, started
 
 FEW = ("--limit", "32", "--threads", "1", "--measures", "trace,minimum")
 

@@ -23,8 +23,7 @@ from sharpbench.recipe import Recipe
 from sharpbench.registry import offers
 from sharpbench.workers import Lost, Setting, train_all
 from sharpbench.zoo import RESULT, WEIGHTS
-
-from .commands import COMMAND, Done, given, refused, started
+from tests.commands import COMMAND, Done, given, refused, started
 
 RECIPE = Recipe(
     model=SmallMlp(), dataset=Digits(), train_size=48, batch_size=20, learning_rate=0.02, max_epochs=2, target_loss=1e-9
@@ -213,7 +212,7 @@ def test_bad_input_gets_one_line(words: list[str], message: str, tmp_path: Path)
 @pytest.mark.slow
 def test_an_interrupted_command_keeps_checkpoints_and_leaves_no_process(plugin: Path, tmp_path: Path) -> None:
     """SIGINT to the process group, as a terminal sends it."""
-    words = ["--models", "odd[way=waits]", "--cohort", COHORT[:-1] + ",max_epochs=400,target_loss=1e-9]"]
+    words = ["--models", "odd[way=waits]", "--cohort", COHORT[:-1] + ",max_epochs=40000,target_loss=1e-9]"]
     command = [COMMAND, "train", "--cache-dir", str(tmp_path), "--workers", "2", "--plugin", str(plugin), *words]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     time.sleep(1)

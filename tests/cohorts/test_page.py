@@ -16,8 +16,7 @@ from sharpbench.errors import InvalidInput
 from sharpbench.exchange.outgoing import PAGE
 from sharpbench.models import Mlp, SmallMlp
 from sharpbench.selection import written
-
-from ..commands import given
+from tests.commands import given
 
 DOCS = Path(__file__).parents[2] / "docs"
 COHORTS_PAGE = (DOCS / "cohorts.md").read_text(encoding="utf-8")

@@ -12,8 +12,7 @@ from sharpbench.command.compare import _sizes, compare
 from sharpbench.comparison import Comparison, contestants
 from sharpbench.errors import InvalidInput
 from sharpbench.selection import label
-
-from ..commands import given
+from tests.commands import given
 
 
 @pytest.mark.slow

@@ -18,8 +18,7 @@ from sharpbench.leaderboard.publication import NOTICE, files, stale, write
 from sharpbench.record import Record
 from sharpbench.report import markdown
 from sharpbench.report.scores import score
-
-from ..commands import given, refused
+from tests.commands import given, refused
 
 Make = Callable[..., list[Record]]
 PUBLISHED = Path(__file__).parents[2] / "leaderboard"

@@ -19,8 +19,7 @@ from sharpbench.replays.catalogue import REPLAYS, named, scale_of
 from sharpbench.replays.comparison import Contestants
 from sharpbench.replays.outlook import outlook, table
 from sharpbench.replays.replay import Experiment
-
-from ..commands import given, refused, started
+from tests.commands import given, refused, started
 
 
 def test_the_archive_is_judged_without_training(tmp_path: Path) -> None:

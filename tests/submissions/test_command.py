@@ -10,8 +10,8 @@ import pytest
 
 from sharpbench import Record
 from sharpbench.submissions import read, read_verdicts
+from tests.commands import given
 
-from ..commands import given
 from .conftest import forged
 
 

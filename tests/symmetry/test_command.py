@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from ..commands import given, refused, started
+from tests.commands import given, refused, started
 
 
 def test_it_prints_dimensions_generators_and_the_verification() -> None:

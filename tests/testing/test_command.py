@@ -10,8 +10,7 @@ import pytest
 
 from sharpbench.errors import InvalidInput
 from sharpbench.registry import measures_of, offers
-
-from ..commands import given, refused
+from tests.commands import given, refused
 
 PLUGIN = """
 from dataclasses import dataclass
