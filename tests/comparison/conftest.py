@@ -49,9 +49,6 @@ class Odd(Measure):
                 os._exit(3)
             case "hangs":
                 time.sleep(1000)
-            case "forks":
-                os.fork()
-                return Estimate(true)
             case "late":
                 time.sleep(1000 if subject.batch_size > 4 else 0)
                 return Estimate(true)

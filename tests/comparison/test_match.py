@@ -145,13 +145,6 @@ def test_an_oracle_that_failed_is_asked_again_where_that_is_wanted(
     assert [turn.value for turn in again if turn.role == "oracle"] == [None, mine[0].value]
 
 
-def test_a_contestant_may_fork(compared: Compared, tmp_path: Path) -> None:
-    rows = [event for event in compared("odd[way=forks]", tmp_path, repeats=1) if isinstance(event, Turn)]
-    timed = [turn for turn in rows if turn.contestant == "odd[way=forks]"]
-    assert [(turn.round, turn.status) for turn in timed] == [(0, "ok"), (1, "ok")]
-    assert timed[-1].peak_bytes is not None
-
-
 @pytest.mark.slow
 def test_an_interrupted_comparison_goes_on(compared: Compared, tmp_path: Path) -> None:
     events = compared("trace", tmp_path, repeats=2)
