@@ -278,6 +278,9 @@ def test_a_line_that_is_no_row_is_named(tmp_path: Path) -> None:
         path.write_text(broken + "\n")
         with pytest.raises(InvalidInput, match=r":1: no row of a comparison"):
             list(iterate_turns(path))
+    path.write_text(rounds("trace", [0.5], [0.0])[1].to_json().replace('"seconds":0.5', '"seconds":0.0') + "\n")
+    with pytest.raises(InvalidInput, match=r"field 'seconds' holds 0.0; expected a number above 0"):
+        list(iterate_turns(path))
 
 
 def test_to_target_needs_an_error() -> None:
