@@ -28,10 +28,10 @@ from torch import Tensor
 from benchmarks.disagreements import DISAGREEMENTS, Disagreement
 from benchmarks.layers import NETWORKS, network
 from sharpbench import Estimate, InvalidInput, Measure, NotApplicable, Subject
+from sharpbench.core.registry import offers
+from sharpbench.core.spec import select_one
 from sharpbench.errors import one_line
-from sharpbench.registry import offers
 from sharpbench.report.markup import cell, table
-from sharpbench.selection import select_one
 
 TRACES = (
     "trace",

@@ -20,15 +20,15 @@ from typing import Any, ClassVar
 import torch
 
 from sharpbench import Cell, Estimate, Measure, Record, Subject, plan, run
-from sharpbench.contract import Invariance
+from sharpbench.core.jsonl import Journal
+from sharpbench.core.measure import Invariance
+from sharpbench.core.records import RECORDS, iterate_records
 from sharpbench.datasets import Digits
 from sharpbench.engines import Measuring, Process, blank, conduct
 from sharpbench.engines.outcome import Death
-from sharpbench.journal import Journal
 from sharpbench.member import Truth
 from sharpbench.models import SmallMlp
 from sharpbench.population import Training
-from sharpbench.reading import RECORDS, iterate_records
 from sharpbench.recipe import Recipe
 from sharpbench.runner import remaining
 from sharpbench.standing import Notes

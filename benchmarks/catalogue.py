@@ -19,11 +19,11 @@ import torch
 
 from sharpbench import measure, plan
 from sharpbench.appraisal import fate
+from sharpbench.core.registry import offers
+from sharpbench.core.spec import label
 from sharpbench.environment import settle
-from sharpbench.places import cache_folder
+from sharpbench.files import cache_folder
 from sharpbench.population import Population
-from sharpbench.registry import offers
-from sharpbench.selection import label
 from sharpbench.training import initial_module
 
 

@@ -21,12 +21,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sharpbench.contract import Estimate
+from sharpbench.core.measure import Estimate
+from sharpbench.core.subject import Subject
 from sharpbench.curvature import exact_traces, hutchinson_trace, hutchpp_trace, xtrace
 from sharpbench.curvature.probes import signs
 from sharpbench.datasets import Digits
 from sharpbench.models import SmallMlp
-from sharpbench.subject import Subject
 
 ESTIMATORS: dict[str, Callable[..., Estimate]] = {
     "hutchinson_trace": hutchinson_trace,

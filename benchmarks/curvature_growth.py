@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from sharpbench.core.subject import Subject
 from sharpbench.curvature import exact_traces, sketched_traces
 from sharpbench.models import PAPER
-from sharpbench.subject import Subject
 
 
 def subject_of(name: str, examples: int, classes: int) -> Subject:

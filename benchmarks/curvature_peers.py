@@ -28,9 +28,9 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
+from sharpbench.core.subject import Subject
 from sharpbench.curvature import exact_diagonal, exact_traces, per_example_traces, predicted_bytes
 from sharpbench.models import PAPER
-from sharpbench.subject import Subject
 
 C = 10
 BATCHES = (4, 8, 16, 32, 64, 128, 256, 512, 1024)

@@ -18,11 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sharpbench.core.subject import Subject
 from sharpbench.curvature import exact_diagonal, exact_traces
 from sharpbench.datasets import Digits, Mnist
 from sharpbench.errors import InvalidInput
 from sharpbench.models import PAPER
-from sharpbench.subject import Subject
 
 LOSSES = (1e-3, 1e-4)
 

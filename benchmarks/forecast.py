@@ -14,11 +14,11 @@ from collections.abc import Sequence
 
 from sharpbench import measure
 from sharpbench.cell import chosen_measures
+from sharpbench.core.spec import label, select_one
 from sharpbench.datasets import Digits, Subset
 from sharpbench.forecast import forecast
 from sharpbench.inspection import Inspection, examined
 from sharpbench.models import MODELS
-from sharpbench.selection import label, select_one
 from sharpbench.timing import median_seconds, peak_bytes
 
 NETWORKS = (

@@ -9,7 +9,7 @@ def _measure(word: str):
     """The measure that `word` names; skips commits that do not have it yet."""
     try:
         from sharpbench import measure
-        from sharpbench.evaluation import named
+        from sharpbench.core.evaluate import named
 
         return named(word), measure
     except (ImportError, ValueError) as error:

@@ -9,8 +9,8 @@ def subject(model: str, *, examples: int, dtype: str = "float32"):
         import torch
 
         from sharpbench import Subject
+        from sharpbench.core.spec import select_one
         from sharpbench.models import MODELS
-        from sharpbench.selection import select_one
     except ImportError as error:
         raise NotImplementedError(str(error)) from error
     torch.set_num_threads(1)

@@ -15,8 +15,7 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 
-from sharpbench.merging import merge
-from sharpbench.reading import RECORDS
+from sharpbench.core.records import RECORDS, merge
 
 RESULTS = Path(__file__).parents[1] / "leaderboard" / "results"
 CHEAP = (

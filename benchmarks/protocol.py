@@ -6,7 +6,7 @@ from itertools import product
 
 import numpy as np
 
-from sharpbench.record import Record
+from sharpbench.core.record import Record
 from sharpbench.report.scores import score
 
 LABEL_NOISE = tuple((ratio / 10,) for ratio in range(11)), ("label_noise",), 28

@@ -22,16 +22,16 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from sharpbench import InvalidInput, Record, vision
+from sharpbench import InvalidInput, Record
 from sharpbench.appraisal import Asked, appraise
 from sharpbench.cell import chosen_measures
+from sharpbench.core.records import iterate_records
+from sharpbench.core.spec import label
 from sharpbench.datasets import Digits, Subset
-from sharpbench.environment import settle
+from sharpbench.environment import import_timm, settle
 from sharpbench.inspection import Inspection, State, blank_record, subject_of
 from sharpbench.models import Timm
-from sharpbench.reading import iterate_records
 from sharpbench.report.markup import cell, table
-from sharpbench.selection import label
 
 NETWORKS = """
     test_byobnet test_coatnet test_convnext test_convnext2 test_convnext3 test_efficientnet test_efficientnet_evos
@@ -89,7 +89,7 @@ def measured(name: str, words: str) -> Iterator[Record]:
     examples = inspection.dataset.examples(None, inspection.subset, model.transform())
     state = State("perturbed", "", build(name, tuple(examples.inputs.shape[1:])))
     subject = subject_of(inspection, state, examples)
-    family = vision.timm().models.model_entrypoint(name).__module__.rpartition(".")[2]
+    family = import_timm().models.model_entrypoint(name).__module__.rpartition(".")[2]
     truth = {"family": family, "parameters": subject.size, "shape": "x".join(map(str, examples.inputs.shape[1:]))}
     for measure in inspection.measures:
         blank = blank_record(inspection, measure, state, {"sha256": "", "examples": 8, "leaderboard": False}, truth)

@@ -13,11 +13,11 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
+from sharpbench.core.catalog import listing
 from sharpbench.leaderboard.board import leaderboard
 from sharpbench.leaderboard.collection import read
 from sharpbench.leaderboard.entries import submitted
 from sharpbench.leaderboard.site import site
-from sharpbench.listing import listing
 
 ROOT = Path(__file__).parents[1]
 PATTERNS = (

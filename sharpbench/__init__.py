@@ -12,29 +12,29 @@ if TYPE_CHECKING:
     from sharpbench import symmetry as symmetry
     from sharpbench.cell import Cell as Cell
     from sharpbench.cell import plan as plan
-    from sharpbench.contract import Estimate as Estimate
-    from sharpbench.contract import Measure as Measure
-    from sharpbench.contract import NotApplicable as NotApplicable
+    from sharpbench.core.evaluate import measure as measure
+    from sharpbench.core.measure import Estimate as Estimate
+    from sharpbench.core.measure import Measure as Measure
+    from sharpbench.core.measure import NotApplicable as NotApplicable
+    from sharpbench.core.record import Record as Record
+    from sharpbench.core.records import read_records as read_records
+    from sharpbench.core.subject import Subject as Subject
     from sharpbench.errors import InvalidInput as InvalidInput
-    from sharpbench.evaluation import measure as measure
-    from sharpbench.reading import read_records as read_records
-    from sharpbench.record import Record as Record
     from sharpbench.runner import run as run
-    from sharpbench.subject import Subject as Subject
 
 # Where each public name lives. Nothing is imported before it is asked for: `import sharpbench` stays
 # without torch. No module bears the name of a public function, which would shadow it.
 _HOME = {
     "Cell": "cell",
-    "Estimate": "contract",
+    "Estimate": "core.measure",
     "InvalidInput": "errors",
-    "Measure": "contract",
-    "NotApplicable": "contract",
-    "Record": "record",
-    "Subject": "subject",
-    "measure": "evaluation",
+    "Measure": "core.measure",
+    "NotApplicable": "core.measure",
+    "Record": "core.record",
+    "Subject": "core.subject",
+    "measure": "core.evaluate",
     "plan": "cell",
-    "read_records": "reading",
+    "read_records": "core.records",
     "run": "runner",
 }
 _PACKAGES = ("curvature", "symmetry")

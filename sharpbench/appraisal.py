@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from sharpbench.contract import Estimate, Measure, NotApplicable
+from sharpbench.core.evaluate import measure
+from sharpbench.core.measure import Estimate, Measure, NotApplicable
+from sharpbench.core.record import LONGEST_CAUSE, Record, Status
+from sharpbench.core.subject import Subject
 from sharpbench.errors import InvalidInput, cut
-from sharpbench.evaluation import measure
 from sharpbench.invariance import changes
-from sharpbench.record import LONGEST_CAUSE, Record, Status
-from sharpbench.subject import Subject
 from sharpbench.timing import cost
 
 

@@ -11,18 +11,18 @@ from typing import Literal, TypeVar, get_args
 import torch
 
 from sharpbench.cohorts import SUFFIX, read_cohort
-from sharpbench.contract import Measure, is_scalar
+from sharpbench.core.fields import is_scalar
+from sharpbench.core.measure import Measure
+from sharpbench.core.registry import Kind, offers
+from sharpbench.core.spec import configuration, label, select, select_one
 from sharpbench.datasets.data import Data, Dataset
-from sharpbench.digest import content_hash
 from sharpbench.environment import resolve_device
 from sharpbench.errors import InvalidInput, short
+from sharpbench.files import content_hash, data_folder
 from sharpbench.ingredient import catalogue
 from sharpbench.models.model import Model
 from sharpbench.optimizers import Optimizer
-from sharpbench.places import data_folder
 from sharpbench.recipe import Cohort, Design, Recipe, network_key
-from sharpbench.registry import Kind, offers
-from sharpbench.selection import configuration, label, select, select_one
 
 T = TypeVar("T")
 Precision = Literal["float32", "float64"]

@@ -6,21 +6,65 @@ import importlib.metadata
 import os
 import platform
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from sharpbench import vision
-from sharpbench.contract import Scalar
 from sharpbench.errors import InvalidInput, short
-from sharpbench.machine import free_bytes
 from sharpbench.version import __version__
 
+Facts = dict[str, str | int | float | bool | None]
+"""What is known of an installation, as JSON scalars."""
 
-def environment(device: str) -> dict[str, Scalar]:
+_schemas: list[torch.library.Library] = []  # operators live as long as the library object that defined them
+
+
+def import_timm() -> ModuleType:
+    """The library timm."""
+    return _imported("timm")
+
+
+def import_torchvision() -> ModuleType:
+    """The library torchvision."""
+    return _imported("torchvision")
+
+
+def _imported(name: str) -> ModuleType:
+    """The module `name`, which is timm or torchvision.
+
+    PyPI's torchvision is built for CUDA: beside a torch without CUDA its compiled operators do not load, and its
+    import fails at the first of them that it registers a rule for. Neither library needs any of them here, so
+    their bare schemas are enough.
+    """
+    try:
+        return import_module(name)
+    except RuntimeError as error:
+        if "torchvision::" not in str(error) or _schemas:
+            raise
+        library = torch.library.Library("torchvision", "DEF")
+        for operator in ("nms", "qnms"):
+            library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _schemas.append(library)
+        return import_module(name)
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Memory that is free on the device: CUDA's own figure, Linux's MemAvailable; None where neither can tell."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def environment(device: str) -> Facts:
     """Versions, machine and numerical settings, as JSON scalars; the same for all cells of one process."""
     return {
         "sharpbench": __version__,
@@ -48,7 +92,7 @@ def settle(device: str, threads: int) -> None:
     quiet(False)  # else a line on the terminal for every operator that vmap takes one by one
 
 
-def diagnosis(device: str) -> dict[str, Scalar]:
+def diagnosis(device: str) -> Facts:
     """What the machine offers beyond `environment`: what is free, which libraries there are, what is settled how."""
     free = free_bytes(torch.device(device))
     return {
@@ -56,8 +100,8 @@ def diagnosis(device: str) -> dict[str, Scalar]:
         "CUDA devices": torch.cuda.device_count() if torch.cuda.is_available() else 0,
         "memory free": None if free is None else f"{free / 2**30:.1f} GiB",
         "attention": _attention(device),
-        "timm": _library("timm", vision.timm),
-        "torchvision": _library("torchvision", vision.torchvision),
+        "timm": _library("timm", import_timm),
+        "torchvision": _library("torchvision", import_torchvision),
     }
 
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from sharpbench.appraisal import fate
-from sharpbench.contract import Measure
-from sharpbench.evaluation import measure
-from sharpbench.machine import free_bytes
-from sharpbench.record import Status
-from sharpbench.subject import Subject
+from sharpbench.core.evaluate import measure
+from sharpbench.core.measure import Measure
+from sharpbench.core.record import Status
+from sharpbench.core.subject import Subject
+from sharpbench.environment import free_bytes
 from sharpbench.timing import median_seconds, peak_bytes
 
 FEW = 8

@@ -8,16 +8,16 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from sharpbench.core.fields import fault
+from sharpbench.core.registry import offers
+from sharpbench.core.spec import Inner, select_one
 from sharpbench.datasets import Digits
 from sharpbench.datasets.data import Dataset
 from sharpbench.errors import InvalidInput, near, short
-from sharpbench.hyperparameter import fault
 from sharpbench.models import SmallMlp
 from sharpbench.models.model import Model
 from sharpbench.optimizers import Optimizer
 from sharpbench.recipe import Recipe
-from sharpbench.registry import offers
-from sharpbench.selection import Inner, select_one
 
 LARGEST = 2**63 - 1
 

@@ -14,20 +14,20 @@ import torch
 from torch import Tensor, nn
 
 from sharpbench.appraisal import Asked, appraise
-from sharpbench.contract import Measure, Scalar
+from sharpbench.core.fields import Scalar
+from sharpbench.core.jsonl import Journal
+from sharpbench.core.measure import Measure
+from sharpbench.core.record import Record
+from sharpbench.core.records import RECORDS, iterate_records
+from sharpbench.core.spec import configuration, label
+from sharpbench.core.subject import Subject
 from sharpbench.datasets.data import Dataset, Examples, Subset, content_sha256
-from sharpbench.digest import content_hash
 from sharpbench.environment import environment, settle
 from sharpbench.errors import InvalidInput, short
-from sharpbench.journal import Journal
+from sharpbench.files import content_hash, data_folder
 from sharpbench.models.file import File
 from sharpbench.models.model import Model
 from sharpbench.models.timm import Enlarged, Timm
-from sharpbench.places import data_folder
-from sharpbench.reading import RECORDS, iterate_records
-from sharpbench.record import Record
-from sharpbench.selection import configuration, label
-from sharpbench.subject import Subject
 from sharpbench.weights import file_sha256, load_weights, read_weights, weight_files
 
 LARGEST = 10**6

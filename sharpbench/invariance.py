@@ -8,10 +8,10 @@ from typing import get_args
 
 import torch
 
-from sharpbench.contract import Measure, NotApplicable
+from sharpbench.core.evaluate import measure
+from sharpbench.core.measure import Measure, NotApplicable
+from sharpbench.core.subject import Subject
 from sharpbench.errors import InvalidInput
-from sharpbench.evaluation import measure
-from sharpbench.subject import Subject
 from sharpbench.symmetry import rewrites
 from sharpbench.symmetry.rewriting import Kind
 

@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
-from sharpbench.contract import Scalar
+from sharpbench.core.fields import Scalar
+from sharpbench.core.spec import label
+from sharpbench.core.subject import Params, Subject
 from sharpbench.datasets.data import Data
 from sharpbench.recipe import Recipe, network_key
-from sharpbench.selection import label
-from sharpbench.subject import Params, Subject
 from sharpbench.training import Finished, Group, evaluate, initial_module, training_examples
 from sharpbench.zoo import Zoo
 

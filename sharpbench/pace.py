@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sharpbench.selection import label
+from sharpbench.core.spec import label
 
 if TYPE_CHECKING:
     from sharpbench.cell import Cell

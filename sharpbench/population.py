@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from sharpbench.datasets.data import Data
-from sharpbench.digest import content_hash
+from sharpbench.files import content_hash
 from sharpbench.member import Member, Truth, member, truth_of
 from sharpbench.models.model import Model
 from sharpbench.recipe import Recipe, network_key

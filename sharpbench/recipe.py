@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from sharpbench.contract import Scalar, is_finite
+from sharpbench.core.fields import Scalar, is_finite
+from sharpbench.core.spec import configuration, label
 from sharpbench.datasets.data import Dataset
-from sharpbench.digest import content_hash
 from sharpbench.errors import InvalidInput, short
+from sharpbench.files import content_hash
 from sharpbench.models.model import Model
 from sharpbench.optimizers import Optimizer, Sgd
-from sharpbench.selection import configuration, label
 
 Design = Literal["designed", "random"]
 """How configurations were chosen: all of a grid, or drawn."""

@@ -9,15 +9,15 @@ from pathlib import Path
 
 from sharpbench.appraisal import lost
 from sharpbench.cell import Cell
+from sharpbench.core.jsonl import Journal
+from sharpbench.core.record import Record
+from sharpbench.core.records import RECORDS, statuses
 from sharpbench.datasets.data import Data, Dataset
 from sharpbench.engines import Engine, Measuring, Site, blank, conduct, engine_of
 from sharpbench.environment import environment, settle
 from sharpbench.errors import InvalidInput
-from sharpbench.journal import Journal
-from sharpbench.places import cache_folder, data_folder
+from sharpbench.files import cache_folder, data_folder
 from sharpbench.population import Population, Training
-from sharpbench.reading import RECORDS, statuses
-from sharpbench.record import Record
 from sharpbench.sharding import Shard
 from sharpbench.standing import Notes
 from sharpbench.workers import Lost, Setting, train_all

@@ -15,13 +15,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from sharpbench.core.jsonl import being_written
+from sharpbench.core.record import Record, Status
+from sharpbench.core.records import RECORDS, iterate_records
+from sharpbench.core.spec import label
 from sharpbench.engines import Measuring
 from sharpbench.errors import InvalidInput
-from sharpbench.journal import being_written
 from sharpbench.pace import Pace
-from sharpbench.reading import RECORDS, iterate_records
-from sharpbench.record import Record, Status
-from sharpbench.selection import label
 
 if TYPE_CHECKING:
     from sharpbench.cell import Cell

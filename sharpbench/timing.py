@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from sharpbench.subject import Subject
+from sharpbench.core.subject import Subject
 
 REPEATS = 5
 LONG = 1.0

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from sharpbench.errors import InvalidInput, short
-from sharpbench.places import user_path
+from sharpbench.files import user_path
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "params", "weights")
 """Where training scripts keep the state of the network, in files that hold more than that."""

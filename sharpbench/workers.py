@@ -13,12 +13,12 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from sharpbench.core.registry import offers
 from sharpbench.datasets.data import Data, Dataset
 from sharpbench.environment import settle
 from sharpbench.errors import InvalidInput, one_line
 from sharpbench.population import EVERY, Population, Trained, Training, train
 from sharpbench.recipe import Recipe
-from sharpbench.registry import offers
 
 PATIENCE = 20.0
 """Seconds that an interrupted worker has for its checkpoint."""

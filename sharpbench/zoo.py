@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sharpbench.contract import Scalar
+from sharpbench.core.fields import Scalar
 from sharpbench.errors import InvalidInput
 
 if TYPE_CHECKING:

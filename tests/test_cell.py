@@ -13,14 +13,14 @@ from sharpbench_measures import FisherRao, Normalized, Trace
 
 from sharpbench import Cell, InvalidInput, Measure, plan
 from sharpbench.cohorts import LabelNoise
-from sharpbench.contract import Estimate, Invariance
+from sharpbench.core.measure import Estimate, Invariance
+from sharpbench.core.subject import Subject
 from sharpbench.datasets import Digits
 from sharpbench.datasets.data import Data, Dataset
 from sharpbench.models import LeNet, SmallMlp
 from sharpbench.models.model import Model
 from sharpbench.optimizers import Sgd
 from sharpbench.recipe import Cohort, Recipe
-from sharpbench.subject import Subject
 
 COHORT = "label-noise[ratios=2,seeds=2,train_size=64]"
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sharpbench.criterion import CROSS_ENTROPY, MSE, Criterion, as_criterion, check
+from sharpbench.core.loss import CROSS_ENTROPY, MSE, Criterion, as_criterion, check
 from sharpbench.errors import InvalidInput
 
 B, C = 5, 3

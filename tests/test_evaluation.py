@@ -10,8 +10,8 @@ import torch
 from sharpbench_measures import Normalized, Trace
 
 from sharpbench import Estimate, InvalidInput, Measure, NotApplicable, Subject, measure
-from sharpbench.contract import Invariance
-from sharpbench.evaluation import named
+from sharpbench.core.evaluate import named
+from sharpbench.core.measure import Invariance
 
 
 @dataclass(frozen=True)

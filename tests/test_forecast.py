@@ -12,7 +12,7 @@ from torch import nn
 
 from sharpbench import Estimate, Measure, NotApplicable, Subject
 from sharpbench import forecast as module
-from sharpbench.contract import Invariance
+from sharpbench.core.measure import Invariance
 from sharpbench.forecast import forecast
 
 

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from sharpbench import Subject
-from sharpbench import graph as graph_module
+from sharpbench.core import graph as graph_module
+from sharpbench.core.graph import Graph, capture
 from sharpbench.errors import InvalidInput
-from sharpbench.graph import Graph, capture
 
 IN, C = 5, 3
 

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from sharpbench import Estimate, InvalidInput, Measure, Subject, measure
 from sharpbench.appraisal import Asked
 from sharpbench.cell import chosen_measures
-from sharpbench.contract import Invariance
+from sharpbench.core.measure import Invariance
+from sharpbench.core.record import Record
+from sharpbench.core.records import iterate_records
 from sharpbench.datasets import Digits, Npz, Subset
 from sharpbench.inspection import RECORDS, Inspection, inspect, last_records
 from sharpbench.models import SmallMlp, Timm
 from sharpbench.models.file import File
-from sharpbench.reading import iterate_records
-from sharpbench.record import Record
 from tests.commands import given
 
 BASE = Inspection(

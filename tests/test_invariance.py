@@ -12,8 +12,8 @@ from sharpbench_measures import Minimum, Trace
 from torch import Tensor, nn
 
 from sharpbench import Measure, NotApplicable, Subject, plan, run
-from sharpbench.contract import Estimate, Invariance
-from sharpbench.evaluation import named
+from sharpbench.core.evaluate import named
+from sharpbench.core.measure import Estimate, Invariance
 from sharpbench.invariance import ELEMENTS, changes, rewritten
 from sharpbench.models import SmallMlp
 

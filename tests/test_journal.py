@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from sharpbench.core.jsonl import Journal, being_written
+from sharpbench.core.records import iterate_records
 from sharpbench.errors import InvalidInput
-from sharpbench.journal import Journal, being_written
-from sharpbench.reading import iterate_records
 from tests.test_record import RECORD
 
 
@@ -89,7 +89,7 @@ def test_a_second_writer_is_refused_and_a_dead_one_does_not_lock(tmp_path: Path)
     with Journal(path), pytest.raises(InvalidInput, match="is being written by another run"), Journal(path):
         pass
     killed = (
-        "import os, signal; from pathlib import Path; from sharpbench.journal import Journal\n"
+        "import os, signal; from pathlib import Path; from sharpbench.core.jsonl import Journal\n"
         f"Journal(Path({str(path)!r})).__enter__(); os.kill(os.getpid(), signal.SIGKILL)"
     )
     assert subprocess.run([sys.executable, "-c", killed], check=False).returncode == -9
@@ -147,7 +147,7 @@ def test_a_record_is_on_disk_before_the_next_begins(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
     code = (
         "import os, signal, sys\nfrom pathlib import Path\n"
-        "from sharpbench.journal import Journal\nfrom sharpbench.record import Record\n"
+        "from sharpbench.core.jsonl import Journal\nfrom sharpbench.core.record import Record\n"
         f"line = {RECORD.to_json()!r}\n"
         f"with Journal(Path({str(path)!r})) as file:\n"
         "    file.append(Record.from_json(line, where='here'))\n"
@@ -160,7 +160,7 @@ def test_a_record_is_on_disk_before_the_next_begins(tmp_path: Path) -> None:
 def test_the_lock_is_gone_with_the_block_and_holds_between_processes(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
     code = (
-        "from pathlib import Path\nfrom sharpbench.journal import Journal\n"
+        "from pathlib import Path\nfrom sharpbench.core.jsonl import Journal\n"
         f"with Journal(Path({str(path)!r})) as file: print('in')"
     )
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from sharpbench import listing as listing_module
+from sharpbench.core import catalog as listing_module
+from sharpbench.core.catalog import about, listing
+from sharpbench.core.registry import KINDS, Fault, Kind, Offers
 from sharpbench.errors import InvalidInput
-from sharpbench.listing import about, listing
-from sharpbench.registry import KINDS, Fault, Kind, Offers
 
 PLUGIN = """
 from __future__ import annotations
@@ -254,7 +254,7 @@ def test_a_kept_catalogue_is_read_without_torch(kind: Kind, tmp_path: Path) -> N
     rows = listing(kind, cache_dir=tmp_path)
     code = (
         "import json, sys\n"
-        "from sharpbench.listing import listing\n"
+        "from sharpbench.core.catalog import listing\n"
         f"rows = listing({kind!r}, cache_dir={str(tmp_path)!r})\n"
         "heavy = ('torch', 'numpy', 'scipy', 'pandas', 'matplotlib', 'sklearn')\n"
         "print(json.dumps([rows, [name for name in heavy if name in sys.modules]]))"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sharpbench import machine
+from sharpbench import environment as machine
 
 
 def test_free_memory_is_known_here_or_said_to_be_unknown(monkeypatch: pytest.MonkeyPatch) -> None:

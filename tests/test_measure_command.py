@@ -11,8 +11,8 @@ import pytest
 import safetensors.torch
 import torch
 
+from sharpbench.core.records import iterate_records
 from sharpbench.models import SmallMlp
-from sharpbench.reading import iterate_records
 from tests.commands import given, refused, started
 
 FEW = ("--limit", "32", "--threads", "1", "--measures", "trace,minimum")

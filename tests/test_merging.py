@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from sharpbench import InvalidInput, Record, plan, run
-from sharpbench.journal import Journal
-from sharpbench.merging import Merged, merge
-from sharpbench.reading import RECORDS, iterate_records
+from sharpbench.core.jsonl import Journal
+from sharpbench.core.records import RECORDS, Merged, iterate_records, merge
 from sharpbench.sharding import Shard
 from sharpbench.zoo import Zoo
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sharpbench.places import cache_folder, data_folder
+from sharpbench.files import cache_folder, data_folder
 
 Folder = Callable[[Path | str | None], Path | None]
 PLACES = [(data_folder, "SHARPBENCH_DATA"), (cache_folder, "SHARPBENCH_CACHE")]

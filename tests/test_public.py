@@ -23,7 +23,7 @@ def python(code: str) -> str:
 
 def test_import_brings_neither_torch_nor_anything_else_that_is_heavy() -> None:
     code = (
-        "import sys, json, sharpbench, sharpbench.contract, sharpbench.registry, sharpbench.selection\n"
+        "import sys, json, sharpbench, sharpbench.core.measure, sharpbench.core.registry, sharpbench.core.spec\n"
         "dir(sharpbench); sharpbench.Measure; sharpbench.Estimate; sharpbench.NotApplicable; sharpbench.InvalidInput\n"
         "print(json.dumps([name for name in ('torch', 'numpy', 'scipy', 'pandas', 'matplotlib', 'sklearn', 'rich')"
         " if name in sys.modules]))"

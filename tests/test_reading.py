@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from sharpbench import read_records
+from sharpbench.core.jsonl import Journal
+from sharpbench.core.record import Record
+from sharpbench.core.records import iterate_records, statuses
 from sharpbench.errors import InvalidInput
-from sharpbench.journal import Journal
-from sharpbench.reading import iterate_records, statuses
-from sharpbench.record import Record
 from tests.test_record import RECORD
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from sharpbench.cohorts import LabelNoise, LabelNoisePaper
 from sharpbench.datasets import Digits, Mnist
-from sharpbench.digest import content_hash
 from sharpbench.errors import InvalidInput
+from sharpbench.files import content_hash
 from sharpbench.models import LeNet, Mlp, SmallCnn, SmallMlp
 from sharpbench.optimizers import Sam, Sgd
 from sharpbench.recipe import Cohort, Recipe, titles

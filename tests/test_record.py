@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from sharpbench.core.jsonl import Journal
+from sharpbench.core.record import Record
+from sharpbench.core.records import iterate_records
 from sharpbench.errors import InvalidInput
-from sharpbench.journal import Journal
-from sharpbench.reading import iterate_records
-from sharpbench.record import Record
 
 RECORD = Record(
     key="k",

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from sharpbench import registry
-from sharpbench.contract import Measure
+from sharpbench.core import registry
+from sharpbench.core.catalog import listing
+from sharpbench.core.measure import Measure
+from sharpbench.core.registry import KINDS, Kind, offers
 from sharpbench.errors import InvalidInput
-from sharpbench.listing import listing
-from sharpbench.registry import KINDS, Kind, offers
 
 GOOD = """
 from dataclasses import dataclass
@@ -150,7 +150,7 @@ def test_a_listing_is_kept_until_something_changes(tmp_path: Path, monkeypatch: 
         raise AssertionError("imported although nothing has changed")
 
     with monkeypatch.context() as patch:
-        patch.setattr("sharpbench.listing.offers", refuse)
+        patch.setattr("sharpbench.core.catalog.offers", refuse)
         assert [row["name"] for row in listing("measures", cache_dir=tmp_path)] == ["first"]
     del sys.modules["kept_plugin"]
     source.write_text(GOOD.format(name="second-one"), encoding="utf-8")
@@ -214,7 +214,7 @@ def test_only_measures_are_measures(monkeypatch: pytest.MonkeyPatch) -> None:
     offered = offers("measures")
     assert offered.classes == {}
     assert [(fault.package, fault.cause) for fault in offered.faults] == [
-        ("mixed", "Mlp is no measure; inherit from sharpbench.contract.Measure")
+        ("mixed", "Mlp is no measure; inherit from sharpbench.core.measure.Measure")
     ]
 
 
@@ -222,7 +222,7 @@ def test_only_measures_are_measures(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_kind_is_told_from_the_others(kind: Kind, tmp_path: Path) -> None:
     path = tmp_path / "plugin.py"
     other = KINDS[KINDS.index(kind) - 1]
-    source = f"from sharpbench.registry import offers\n{kind.upper()} = tuple(offers('{other}').classes.values())"
+    source = f"from sharpbench.core.registry import offers\n{kind.upper()} = tuple(offers('{other}').classes.values())"
     path.write_text(source, encoding="utf-8")
     with pytest.raises(InvalidInput, match=rf"is no {kind[:-1]}; inherit from sharpbench\."):
         offers(kind, [path])

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sharpbench.core.spec import configuration, label, select, select_one, split
 from sharpbench.errors import InvalidInput
-from sharpbench.selection import configuration, label, select, select_one, split
 
 
 @dataclass(frozen=True)

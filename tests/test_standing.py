@@ -14,10 +14,10 @@ import torch
 from rich.console import Console
 
 from sharpbench import Estimate, InvalidInput, Measure, Subject, plan
-from sharpbench.contract import Invariance
+from sharpbench.core.jsonl import Journal
+from sharpbench.core.measure import Invariance
+from sharpbench.core.records import RECORDS
 from sharpbench.engines import Measuring
-from sharpbench.journal import Journal
-from sharpbench.reading import RECORDS
 from sharpbench.report.standing import show
 from sharpbench.report.text import duration
 from sharpbench.runner import events

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from sharpbench.core.registry import offers
 from sharpbench.datasets import Digits
 from sharpbench.datasets.data import Data
 from sharpbench.errors import InvalidInput
 from sharpbench.models import SmallCnn, SmallMlp
 from sharpbench.population import CHECKPOINTS, Population, Trained, Training, train
 from sharpbench.recipe import Recipe
-from sharpbench.registry import offers
 from sharpbench.workers import Lost, Setting, train_all
 from sharpbench.zoo import RESULT, WEIGHTS
 from tests.commands import COMMAND, Done, given, refused, started

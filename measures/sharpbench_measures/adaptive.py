@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sharpbench import Estimate, Measure, NotApplicable, Subject
-from sharpbench.contract import Dependence, Invariance
+from sharpbench.core.measure import Dependence, Invariance
 from sharpbench.curvature import (
     DENSE_LIMIT,
     axes,

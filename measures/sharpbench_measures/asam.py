@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import torch
 
 from sharpbench import Estimate, InvalidInput, Measure, Subject
-from sharpbench.contract import Dependence, Invariance
+from sharpbench.core.measure import Dependence, Invariance
 from sharpbench.curvature import Scaling, axes, check_worst_case, reference_one_step, worst_case
 
 

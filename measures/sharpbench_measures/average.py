@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sharpbench import Estimate, InvalidInput, Measure, Subject
-from sharpbench.contract import Invariance
+from sharpbench.core.measure import Invariance
 from sharpbench.curvature import check_samples, directions, displaced_means, mean_of
 
 

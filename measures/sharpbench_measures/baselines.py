@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from sharpbench import Estimate, Measure, Subject
-from sharpbench.contract import Invariance
-from sharpbench.subject import Params
+from sharpbench.core.measure import Invariance
+from sharpbench.core.subject import Params
 from sharpbench_measures.norms import BIBTEX, SOURCE
 
 

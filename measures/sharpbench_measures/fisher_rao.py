@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sharpbench import Estimate, Measure, NotApplicable, Subject
-from sharpbench.contract import Invariance
+from sharpbench.core.measure import Invariance
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import torch
 
 from sharpbench import Estimate, Measure, NotApplicable, Subject
-from sharpbench.contract import Invariance
+from sharpbench.core.measure import Invariance
 from sharpbench.curvature import (
     DENSE_LIMIT,
     check_samples,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sharpbench import Estimate, InvalidInput, Measure, NotApplicable, Subject
-from sharpbench.contract import Invariance
+from sharpbench.core.measure import Invariance
 from sharpbench.curvature import MATRIX_LIMIT, flatten, leading_eigenspace, matrix, output_root, unflatten
 from sharpbench_measures.top_eigenvalue import check_lanczos
 

@@ -12,7 +12,7 @@ from scipy.optimize import Bounds, OptimizeResult, minimize
 from torch import Tensor
 
 from sharpbench import Estimate, InvalidInput, Measure, NotApplicable, Subject
-from sharpbench.contract import Invariance
+from sharpbench.core.measure import Invariance
 from sharpbench.curvature import directions, displaced_loss, finite, flatten
 from sharpbench_measures.citations import KESKAR
 

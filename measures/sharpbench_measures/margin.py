@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sharpbench import Estimate, InvalidInput, Measure, NotApplicable, Subject
-from sharpbench.contract import Invariance
+from sharpbench.core.measure import Invariance
 from sharpbench_measures.norms import BIBTEX, SOURCE
 
 

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import torch
 
 from sharpbench import Estimate, InvalidInput, Measure, NotApplicable, Subject
-from sharpbench.contract import Invariance
+from sharpbench.core.measure import Invariance
 from sharpbench.curvature import DENSE_LIMIT, certificate, reference_diagonal
 from sharpbench.symmetry import as_arrays, diagonal_for, group_of, least
 from sharpbench_measures.citations import IBAYASHI

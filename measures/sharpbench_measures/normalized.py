@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sharpbench import Estimate, InvalidInput, Measure, NotApplicable, Subject
-from sharpbench.contract import Invariance
+from sharpbench.core.measure import Invariance
 from sharpbench.curvature import DENSE_LIMIT, certificate, difference_diagonal, exact_diagonal, reference_diagonal
 from sharpbench.symmetry import scale_columns, scale_rows_and_columns
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from sharpbench import Estimate, InvalidInput, Measure, NotApplicable, Subject
-from sharpbench.contract import Dependence, Invariance, Scalar
+from sharpbench.core.fields import Scalar
+from sharpbench.core.measure import Dependence, Invariance
 from sharpbench.curvature import Tolerance, check_samples, directions, flatten, tolerated_noise
 from sharpbench_measures.norms import moves
 

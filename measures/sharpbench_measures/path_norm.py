@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 
 from sharpbench import Estimate, InvalidInput, Measure, NotApplicable, Subject
-from sharpbench.contract import Invariance
+from sharpbench.core.measure import Invariance
 from sharpbench.curvature import path_sum
 
 

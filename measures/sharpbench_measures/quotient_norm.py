@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from sharpbench import Estimate, InvalidInput, Measure, Subject
-from sharpbench.contract import Invariance
+from sharpbench.core.measure import Invariance
+from sharpbench.core.subject import Params
 from sharpbench.curvature import MATRIX_LIMIT, flatten, leading_eigenvalue, matrix, reference_eigenvalue, scaled
-from sharpbench.subject import Params
 from sharpbench.symmetry import group_of
 from sharpbench_measures.top_eigenvalue import check_lanczos
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sharpbench import Estimate, InvalidInput, Measure, NotApplicable, Subject
-from sharpbench.contract import Invariance
+from sharpbench.core.measure import Invariance
 from sharpbench.curvature import LinearLayer, linear_layer
 
 BLOCK_LIMIT = 2_000

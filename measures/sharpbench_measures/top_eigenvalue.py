@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import torch
 
 from sharpbench import Estimate, InvalidInput, Measure, Subject
-from sharpbench.contract import Invariance, Quantity
+from sharpbench.core.measure import Invariance, Quantity
 from sharpbench.curvature import MATRIX_LIMIT, leading_eigenvalue, matrix, reference_eigenvalue
 from sharpbench_measures.citations import KESKAR
 

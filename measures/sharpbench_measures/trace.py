@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import torch
 
 from sharpbench import Estimate, InvalidInput, Measure, NotApplicable, Subject
-from sharpbench.contract import Invariance, Quantity
+from sharpbench.core.measure import Invariance, Quantity
 from sharpbench.curvature import (
     DENSE_LIMIT,
     certificate,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sharpbench import Estimate, Subject
-from sharpbench.contract import Invariance, Quantity
+from sharpbench.core.measure import Invariance, Quantity
 from sharpbench.curvature import DENSE_LIMIT
 from sharpbench_peers import truth
 from sharpbench_peers.bounds import check_samples

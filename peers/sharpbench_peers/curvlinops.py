@@ -10,7 +10,8 @@ from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
 from sharpbench import Estimate, InvalidInput, NotApplicable, Subject
-from sharpbench.contract import Invariance, Quantity, Scalar
+from sharpbench.core.fields import Scalar
+from sharpbench.core.measure import Invariance, Quantity
 from sharpbench.curvature import DENSE_LIMIT, MATRIX_LIMIT, reference_eigenvalue
 from sharpbench_peers import truth
 from sharpbench_peers.bounds import check_samples

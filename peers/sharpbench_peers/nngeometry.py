@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from sharpbench import Estimate, Subject
-from sharpbench.contract import Invariance, Quantity
+from sharpbench.core.measure import Invariance, Quantity
 from sharpbench.curvature import DENSE_LIMIT
 from sharpbench_peers import truth
 from sharpbench_peers.citations import NNGEOMETRY

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sharpbench.errors import InvalidInput, short
-from sharpbench.places import user_path
+from sharpbench.files import user_path
 
 LARGEST = 2**16
 """Bytes of a file: more is no cohort."""

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field, fields, replace
 from itertools import product
 from typing import Any
 
+from sharpbench.core.fields import check_fields
+from sharpbench.core.spec import label, written
 from sharpbench.datasets.data import Dataset
 from sharpbench.errors import InvalidInput, near, short
-from sharpbench.hyperparameter import check_fields
 from sharpbench.models.model import Model
 from sharpbench.recipe import Design, Recipe
-from sharpbench.selection import label, written
 
 LARGEST = 100_000
 """Configurations of a product, and networks of a cohort: more is a slip of the keyboard."""

@@ -7,13 +7,13 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, get_args
 
 from sharpbench.cohorts.grid import LARGEST, Axis, Grid
+from sharpbench.core.fields import check_fields
+from sharpbench.core.spec import written
 from sharpbench.datasets.data import Dataset
 from sharpbench.errors import InvalidInput, short
-from sharpbench.hyperparameter import check_fields
 from sharpbench.models.model import Model
 from sharpbench.optimizers import Asam, Optimizer, Sam, Sgd
 from sharpbench.recipe import Cohort, Design, Recipe
-from sharpbench.selection import written
 
 Name = Literal[
     "width", "depth", "learning_rate", "batch_size", "weight_decay", "optimizer", "train_size", "label_noise"

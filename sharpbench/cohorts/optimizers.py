@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from sharpbench.cohorts.grid import LARGEST, Axis, Grid
+from sharpbench.core.fields import check_fields
 from sharpbench.datasets.data import Dataset
 from sharpbench.errors import InvalidInput
-from sharpbench.hyperparameter import check_fields
 from sharpbench.models.model import Model
 from sharpbench.optimizers import Asam, FriendlySam, MSam, Optimizer, Sam, Sgd
 from sharpbench.recipe import Cohort, Recipe

@@ -8,14 +8,13 @@ from typing import Any, ClassVar
 
 from sharpbench.cohorts.document import Document
 from sharpbench.cohorts.grid import Axis, Grid
-from sharpbench.contract import is_scalar
+from sharpbench.core.fields import fault, is_scalar
+from sharpbench.core.spec import Inner, written
 from sharpbench.datasets.data import Dataset
 from sharpbench.errors import InvalidInput, near, short
-from sharpbench.hyperparameter import fault
 from sharpbench.ingredient import ingredient
 from sharpbench.models.model import Model
 from sharpbench.recipe import Cohort, Design, Recipe
-from sharpbench.selection import Inner, written
 
 TABLES = ("fixed", "axes", "model", "random")
 SUFFIX = ".toml"

@@ -14,7 +14,7 @@ from sharpbench.errors import InvalidInput, near, short
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sharpbench.registry import Kind
+    from sharpbench.core.registry import Kind
 
 
 def list_(
@@ -28,8 +28,8 @@ def list_(
     plugin: Annotated[list[Path] | None, typer.Option(help="As for run.")] = None,
 ) -> None:
     """List what is installed: measures, models, datasets, optimizers and cohorts, with their parameters."""
-    from sharpbench.listing import listing
-    from sharpbench.registry import KINDS
+    from sharpbench.core.catalog import listing
+    from sharpbench.core.registry import KINDS
 
     if kind is not None and kind not in KINDS:
         raise InvalidInput(f"unknown kind '{short(kind)}'; {near(kind, KINDS) or 'one of ' + ', '.join(KINDS)}")
@@ -59,7 +59,7 @@ def info(
     plugin: Annotated[list[Path] | None, typer.Option(help="As for run.")] = None,
 ) -> None:
     """Show all about a measure: formula, source, parameters, invariances, cost, oracle, how to cite it."""
-    from sharpbench.listing import about
+    from sharpbench.core.catalog import about
 
     row = about(measure, plugins=plugin or (), cache_dir=cache_dir)
     if as_json:
@@ -81,7 +81,7 @@ def docs(
     ] = None,
 ) -> int:
     """Write one Markdown page a measure, from what its class says, and their index."""
-    from sharpbench.listing import listing
+    from sharpbench.core.catalog import listing
     from sharpbench.report.pages import pages, stale, write
 
     rows = [row for row in listing("measures", cache_dir=cache_dir) if row["package"] == package and row["name"]]

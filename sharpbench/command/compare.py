@@ -76,8 +76,8 @@ def compare(
     from sharpbench.command.words import one_dataset, one_model
     from sharpbench.comparison import Comparison, contestants
     from sharpbench.comparison import compare as steps_of
+    from sharpbench.core.spec import split
     from sharpbench.environment import resolve_device
-    from sharpbench.selection import split
 
     plugins = tuple(plugin or ())
     words = split(models)

@@ -31,11 +31,11 @@ def publish(
     Exit status: 0 done, or with --check nothing to do; 1 --check found what differs, is missing or stale; 2 bad
     usage, or records that cannot be trusted, with file and line.
     """
+    from sharpbench.core.catalog import listing
     from sharpbench.leaderboard.board import leaderboard
     from sharpbench.leaderboard.collection import read
     from sharpbench.leaderboard.entries import submitted
     from sharpbench.leaderboard.publication import files, stale, write
-    from sharpbench.listing import listing
 
     collections = read(results)
     documented = frozenset(row["name"] for row in listing("measures") if row["package"] == "sharpbench" and row["name"])

@@ -12,7 +12,7 @@ from sharpbench.command.status import EXIT_FAILED, EXIT_INTERRUPTED
 from sharpbench.version import __version__
 
 if TYPE_CHECKING:
-    from sharpbench.record import Record
+    from sharpbench.core.record import Record
     from sharpbench.replays.replay import Experiment, Replay
 
 PAGE = "REPLAY.md"
@@ -65,8 +65,8 @@ def replay(
     records: list[Record] = []
     found = {}
     if experiment is not None:
+        from sharpbench.core.records import RECORDS
         from sharpbench.engines import engine_of
-        from sharpbench.reading import RECORDS
         from sharpbench.replays.study import findings
         from sharpbench.report.progress import follow
         from sharpbench.runner import events, remaining

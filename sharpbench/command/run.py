@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sharpbench.cell import Cell
-    from sharpbench.record import Record
+    from sharpbench.core.record import Record
 
 
 def run(
@@ -127,8 +127,8 @@ def run(
         data_dir=data_dir,
         plugins=plugin or (),
     )
+    from sharpbench.core.records import RECORDS
     from sharpbench.engines import engine_of
-    from sharpbench.reading import RECORDS
     from sharpbench.runner import events, remaining
 
     left = remaining(cells, output / RECORDS, retry_failed=retry_failed, shard=part)
@@ -175,9 +175,9 @@ def _show_plan(cells: Sequence[Cell], left: Sequence[Cell]) -> None:
 
     from rich.console import Console
 
+    from sharpbench.core.spec import label
     from sharpbench.recipe import titles
     from sharpbench.report.catalogue import show_plan
-    from sharpbench.selection import label
 
     every, open_ = (Counter(cell.recipe for cell in some) for some in (cells, left))
     names = titles(list(every))
@@ -192,8 +192,8 @@ def last_records(cells: Sequence[Cell], path: Path, *, parts: bool = True) -> li
     """
     from dataclasses import replace
 
+    from sharpbench.core.records import iterate_records
     from sharpbench.engines import membership
-    from sharpbench.reading import iterate_records
 
     wanted = {cell.key: cell for cell in cells}
     last: dict[str, Record] = {}

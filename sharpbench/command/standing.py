@@ -45,8 +45,8 @@ def merge(
     the leaderboard of all. Exit status: 0 all cells ok or skipped, 1 some failed, 2 bad input.
     """
     from sharpbench.command.run import publish
-    from sharpbench.merging import merge as merged
-    from sharpbench.reading import RECORDS, iterate_records
+    from sharpbench.core.records import RECORDS, iterate_records
+    from sharpbench.core.records import merge as merged
 
     said = merged(folders, output)
     last = {record.key: record for record in iterate_records(output / RECORDS)}

@@ -46,7 +46,7 @@ def train(
             raise InvalidInput(f"{name}={value} must be at least 1")
     from sharpbench.cell import chosen_recipes
     from sharpbench.environment import environment, resolve_device
-    from sharpbench.places import cache_folder, data_folder
+    from sharpbench.files import cache_folder, data_folder
     from sharpbench.population import Population
     from sharpbench.report.trainings import follow, show_plan, show_summary
     from sharpbench.workers import Setting, train_all

@@ -25,8 +25,8 @@ def validate(
 
     A FILE is executed, a package imported. Exit status: 0 all checks passed or skipped, 1 some failed, 2 bad input.
     """
-    from sharpbench.registry import measures_of
-    from sharpbench.selection import label, select
+    from sharpbench.core.registry import measures_of
+    from sharpbench.core.spec import label, select
 
     classes = measures_of(target)
     chosen = select(",".join(classes) if measures is None else measures, classes, kind="measure")

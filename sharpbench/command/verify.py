@@ -48,7 +48,7 @@ def verify(
         raise InvalidInput(f"sample={sample} must be at least 1")
     if minutes is not None and not minutes > 0:
         raise InvalidInput(f"minutes={minutes} must be above 0")
-    from sharpbench.places import cache_folder, data_folder
+    from sharpbench.files import cache_folder, data_folder
     from sharpbench.submissions import (
         Setting,
         append,

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 def one_model(word: str, plugins: Sequence[Path]) -> Model:
     """The network that `word` names, a file's function among them."""
+    from sharpbench.core.registry import offers
+    from sharpbench.core.spec import select_one
     from sharpbench.models.file import from_word
-    from sharpbench.registry import offers
-    from sharpbench.selection import select_one
 
     chosen: Model = from_word(word) or select_one(word, offers("models", plugins).classes, kind="model")
     return chosen
@@ -24,8 +24,8 @@ def one_model(word: str, plugins: Sequence[Path]) -> Model:
 
 def one_dataset(word: str, plugins: Sequence[Path]) -> Dataset:
     """The data set that `word` names."""
-    from sharpbench.registry import offers
-    from sharpbench.selection import select_one
+    from sharpbench.core.registry import offers
+    from sharpbench.core.spec import select_one
 
     chosen: Dataset = select_one(word, offers("datasets", plugins).classes, kind="dataset")
     return chosen

@@ -65,8 +65,8 @@ class Filter:
     def _of_cohort(self, word: str) -> Callable[[Entry], bool]:
         from sharpbench.cell import chosen_cohort
         from sharpbench.command.words import one_dataset
-        from sharpbench.registry import offers
-        from sharpbench.selection import select
+        from sharpbench.core.registry import offers
+        from sharpbench.core.spec import select
 
         if self.models is None or self.dataset is None:
             raise InvalidInput("--cohort says how networks are trained, not which; give --models and --dataset, too")
@@ -78,12 +78,12 @@ class Filter:
 
 def _names(text: str, kind: str, plugins: tuple[Path, ...]) -> set[str]:
     """Words as recipes have them. Names alone need no look at what is installed, which takes seconds."""
-    from sharpbench.selection import label, select, split
+    from sharpbench.core.spec import label, select, split
 
     words = split(text)
     if not any("[" in word for word in words):
         return set(words)
-    from sharpbench.registry import offers
+    from sharpbench.core.registry import offers
 
     classes = offers("models" if kind == "models" else "datasets", plugins).classes
     return {label(each) for word in words for each in select(word, classes, kind=kind[:-1]) if "[" in word} | {
@@ -102,7 +102,7 @@ def _is(entry: Entry, field: str, words: set[str] | None) -> bool:
 
 
 def _zoo(cache_dir: Path | None) -> Zoo:
-    from sharpbench.places import cache_folder
+    from sharpbench.files import cache_folder
     from sharpbench.zoo import Zoo
 
     return Zoo(cache_folder(cache_dir))
@@ -187,7 +187,7 @@ def export(
     Without filters, all networks of the cache. The folder appears complete or not at all.
     """
     from sharpbench import exchange
-    from sharpbench.places import user_path
+    from sharpbench.files import user_path
 
     zoo, wanted = _zoo(cache_dir), Filter(models, dataset, cohort, fitted, tuple(plugin or ()))
     entries = wanted.of(zoo.entries()[0])
@@ -208,7 +208,7 @@ def import_(
     the networks: import from people whom you trust.
     """
     from sharpbench import exchange
-    from sharpbench.places import user_path
+    from sharpbench.files import user_path
 
     done = exchange.take_in(_zoo(cache_dir), user_path(folder), plugins=plugin or ())
     typer.echo(f"{done.added} networks imported, {done.present} were there already")

@@ -18,12 +18,12 @@ from sharpbench.comparison.process import Contestant, Job, Lost
 from sharpbench.comparison.seat import Seat
 from sharpbench.comparison.settings import Comparison
 from sharpbench.comparison.turn import GRADIENT, ORACLE, TURNS, Turn, iterate_turns
-from sharpbench.contract import Scalar
-from sharpbench.digest import content_hash
+from sharpbench.core.fields import Scalar
+from sharpbench.core.jsonl import Journal
+from sharpbench.core.spec import label
 from sharpbench.environment import environment, settle
-from sharpbench.journal import Journal
+from sharpbench.files import content_hash
 from sharpbench.population import Training
-from sharpbench.selection import label
 
 ORACLE_TIME = 900.0
 """Seconds that an oracle may take; then the engine in float64 is asked alone, as long again."""

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from sharpbench.contract import NotApplicable, Scalar
+from sharpbench.core.fields import Scalar
+from sharpbench.core.measure import NotApplicable
+from sharpbench.core.subject import Subject
 from sharpbench.curvature import (
     DENSE_LIMIT,
     MATRIX_LIMIT,
@@ -19,7 +21,6 @@ from sharpbench.curvature import (
     reference_diagonal,
     reference_eigenvalue,
 )
-from sharpbench.subject import Subject
 
 DEFINITION, ENGINE = "definition", "float64 engine"
 MOST = 2e12

@@ -12,7 +12,7 @@ from scipy import stats
 
 from sharpbench.comparison.match import kept
 from sharpbench.comparison.turn import GRADIENT, ORACLE, Turn
-from sharpbench.contract import Scalar
+from sharpbench.core.fields import Scalar
 from sharpbench.statistics.interval import LEVEL
 
 PAIRS = 6

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from sharpbench.comparison.turn import GRADIENT, ORACLE
-from sharpbench.contract import Measure, Quantity, Scalar
+from sharpbench.core.fields import Scalar
+from sharpbench.core.measure import Measure, Quantity
+from sharpbench.core.registry import offers
+from sharpbench.core.spec import label, select_one
 from sharpbench.datasets.data import Dataset
 from sharpbench.errors import InvalidInput, short
 from sharpbench.inspection import LARGEST
 from sharpbench.models.file import File
 from sharpbench.models.model import Model
-from sharpbench.registry import offers
-from sharpbench.selection import label, select_one
 
 Compared = Quantity | Literal["diagonal"]
 COMPARED: tuple[str, ...] = (*get_args(Quantity), "diagonal")

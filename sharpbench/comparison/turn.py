@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Literal, get_args
 
-from sharpbench.contract import Scalar, is_scalar
+from sharpbench.core.fields import Scalar, is_scalar
+from sharpbench.core.jsonl import lines
+from sharpbench.core.record import Status
 from sharpbench.errors import InvalidInput
-from sharpbench.journal import lines
-from sharpbench.record import Status
 
 TURNS = "comparison.jsonl"
 """The name of the file in an output folder."""

@@ -27,15 +27,15 @@ from sharpbench.comparison.heap import kept_heap
 from sharpbench.comparison.network import opened
 from sharpbench.comparison.oracle import diagonal_error, truth
 from sharpbench.comparison.process import Job
-from sharpbench.contract import Measure
+from sharpbench.core.evaluate import measure
+from sharpbench.core.measure import Measure
+from sharpbench.core.registry import KINDS, offers
+from sharpbench.core.spec import select_one
+from sharpbench.core.subject import Subject
 from sharpbench.engines.worker import prepare
 from sharpbench.environment import environment, settle
-from sharpbench.evaluation import measure
 from sharpbench.models.file import from_word
 from sharpbench.models.model import Model
-from sharpbench.registry import KINDS, offers
-from sharpbench.selection import select_one
-from sharpbench.subject import Subject
 from sharpbench.timing import WAITED, contention, peak_bytes, scheduled, timed
 
 Answer = dict[str, Any]

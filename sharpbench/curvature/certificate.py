@@ -15,11 +15,11 @@ from typing import cast
 
 from torch import Tensor, fx
 
+from sharpbench.core.graph import Graph
+from sharpbench.core.subject import Subject
 from sharpbench.curvature.network import faithful_graph
 from sharpbench.curvature.operators import ADDED, AFFINE, AFFINE_IN, CONSTANT, PIECEWISE, PRODUCTS
 from sharpbench.errors import InvalidInput
-from sharpbench.graph import Graph
-from sharpbench.subject import Subject
 
 
 @dataclass(frozen=True, slots=True)

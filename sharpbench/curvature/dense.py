@@ -7,9 +7,9 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from sharpbench.core.subject import Subject
 from sharpbench.curvature.implicit import flatten, unflatten
 from sharpbench.errors import InvalidInput
-from sharpbench.subject import Subject
 
 MATRIX_LIMIT = 4_000
 """Dense matrices are formed up to so many parameters: 128 MB in float64."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sharpbench.subject import Params, Subject
+from sharpbench.core.subject import Params, Subject
 
 CHUNK_ENTRIES = 2**22
 """Directions are vmapped together while they hold no more entries than this."""

@@ -10,11 +10,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sharpbench.contract import NotApplicable
+from sharpbench.core.measure import NotApplicable
+from sharpbench.core.subject import Params, Subject
 from sharpbench.curvature.implicit import unflatten
 from sharpbench.curvature.mapping import mapped, together
 from sharpbench.curvature.probes import draw
-from sharpbench.subject import Params, Subject
 
 FEW_BYTES = 64 * 2**20
 """On a CPU displacements go together below this: convolutions with weights of their own for each are then slower."""

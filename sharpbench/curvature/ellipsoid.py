@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sharpbench.subject import Params
+from sharpbench.core.subject import Params
 
 Scaling = Literal["element", "filter", "none"]
 

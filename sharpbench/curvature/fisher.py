@@ -8,10 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sharpbench.core.subject import Params, Subject
 from sharpbench.curvature.network import Pulled, add
 from sharpbench.curvature.pullback import chunks, traces_of
 from sharpbench.errors import InvalidInput
-from sharpbench.subject import Params, Subject
 
 
 def gradient_traces(subject: Subject) -> dict[str, float]:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sharpbench.contract import Estimate
+from sharpbench.core.measure import Estimate
+from sharpbench.core.subject import Params, Subject
 from sharpbench.curvature.implicit import Kind, Matrix, matrix, unflatten
 from sharpbench.curvature.interval import LIMIT, Mean, check, mean_of, next_round
 from sharpbench.curvature.probes import Distribution, draw
 from sharpbench.errors import InvalidInput
-from sharpbench.subject import Params, Subject
 
 
 def hutchinson_trace(

@@ -10,10 +10,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from sharpbench.core.subject import Params, Subject
 from sharpbench.curvature.mapping import mapped, together
 from sharpbench.curvature.products import ggnvp, hvp
 from sharpbench.errors import InvalidInput
-from sharpbench.subject import Params, Subject
 
 Kind = Literal["hessian", "gauss-newton"]
 

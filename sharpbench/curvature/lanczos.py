@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from sharpbench.contract import Estimate
+from sharpbench.core.measure import Estimate
+from sharpbench.core.subject import Subject
 from sharpbench.curvature.implicit import Kind, Matrix, deflated, matrix
 from sharpbench.curvature.krylov import solve, start_of
 from sharpbench.errors import InvalidInput
-from sharpbench.subject import Subject
 
 ROUGH = 0.1
 """Residual of the first eigenvalue below the bound, relative to the bound."""

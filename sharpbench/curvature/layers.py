@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
-from sharpbench.graph import Graph
+from sharpbench.core.graph import Graph
 
 aten = torch.ops.aten
 CONVOLUTIONS: dict[object, int] = {

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from sharpbench.core.graph import Graph
+from sharpbench.core.subject import Subject
 from sharpbench.curvature.layers import Layer, aten, run
 from sharpbench.curvature.mapping import PROBE_BYTES
 from sharpbench.curvature.network import network
 from sharpbench.errors import InvalidInput
-from sharpbench.graph import Graph
-from sharpbench.subject import Subject
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from sharpbench.core.subject import Subject
 from sharpbench.curvature.network import is_out_of_memory, network
-from sharpbench.subject import Subject
 
 MOST = 64
 """So many vectors at most are vmapped together; more share too little to be faster."""

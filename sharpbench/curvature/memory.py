@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sharpbench.curvature import squares
 from sharpbench.curvature.network import Network
-from sharpbench.machine import free_bytes
+from sharpbench.environment import free_bytes
 
 CACHE_BYTES = 12 * 2**20
 """On a CPU chunks are kept near this: larger ones leave the caches and gain nothing."""

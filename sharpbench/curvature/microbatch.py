@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from sharpbench.subject import Subject
+from sharpbench.core.subject import Subject
 
 
 def micro_batches(subject: Subject, size: int | None) -> Iterator[tuple[float, Subject]]:

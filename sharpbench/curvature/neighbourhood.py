@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sharpbench.contract import Estimate
+from sharpbench.core.measure import Estimate
+from sharpbench.core.subject import Subject
 from sharpbench.curvature.ascent import Norm, climb
 from sharpbench.curvature.displacement import displaced_loss, finite
 from sharpbench.curvature.microbatch import micro_batches
 from sharpbench.errors import InvalidInput
-from sharpbench.subject import Subject
 
 MOST = 10_000
 

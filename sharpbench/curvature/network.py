@@ -14,10 +14,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
+from sharpbench.core.graph import Graph
+from sharpbench.core.subject import Params, Subject
 from sharpbench.curvature.layers import Layer, plan, prelu, run
 from sharpbench.errors import InvalidInput
-from sharpbench.graph import Graph
-from sharpbench.subject import Params, Subject
 
 Root = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Of one example: its logits [C], its target or what else is given -> columns S [C, K] and their weights [K]."""

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from sharpbench.criterion import Criterion
+from sharpbench.core.loss import Criterion
 
 
 def output_root(criterion: Criterion, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

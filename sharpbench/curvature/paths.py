@@ -14,10 +14,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, fx
 
+from sharpbench.core.graph import Graph
+from sharpbench.core.subject import Subject
 from sharpbench.curvature.layers import CONVOLUTIONS
 from sharpbench.errors import InvalidInput
-from sharpbench.graph import Graph
-from sharpbench.subject import Subject
 
 aten = torch.ops.aten
 NORM = aten._native_batch_norm_legit_no_training.default

@@ -11,13 +11,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from sharpbench.contract import Estimate
+from sharpbench.core.measure import Estimate
+from sharpbench.core.subject import Subject
 from sharpbench.curvature.hutchinson import squared_norm
 from sharpbench.curvature.implicit import Kind, Matrix, matrix
 from sharpbench.curvature.interval import Mean, check, mean_of
 from sharpbench.curvature.probes import signs
 from sharpbench.errors import InvalidInput
-from sharpbench.subject import Subject
 
 
 def hutchpp_trace(subject: Subject, *, samples: int, generator: torch.Generator, kind: Kind = "hessian") -> Estimate:

@@ -14,11 +14,11 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from sharpbench.core.subject import Params, Subject
 from sharpbench.curvature import memory, squares
 from sharpbench.curvature.layers import Layer
 from sharpbench.curvature.network import Network, Pulled, Root, add, is_out_of_memory, network
 from sharpbench.curvature.output import columns_of, output_root
-from sharpbench.subject import Params, Subject
 
 T = TypeVar("T")
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sharpbench.core.subject import Subject
 from sharpbench.curvature.implicit import Kind, Matrix, beside, deflated, matrix
 from sharpbench.curvature.lanczos import leading_eigenspace
 from sharpbench.curvature.mapping import PROBE_BYTES
 from sharpbench.curvature.probes import draw
 from sharpbench.errors import InvalidInput
-from sharpbench.subject import Subject
 
 OUTLIERS = 0.03
 """Eigenvalues above this share of the largest one are found one by one."""

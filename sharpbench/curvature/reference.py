@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 
+from sharpbench.core.subject import Subject
 from sharpbench.curvature.dense import MATRIX_LIMIT, dense_ggn, dense_hessian
 from sharpbench.curvature.implicit import Kind, flatten, matrix, scaled
 from sharpbench.curvature.pullback import exact_diagonal, exact_traces
-from sharpbench.subject import Subject
 
 DENSE_LIMIT = 20_000
 """Up to so many parameters the reference is one Hessian-vector product each; above, the engine in float64."""

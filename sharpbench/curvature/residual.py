@@ -11,13 +11,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sharpbench.contract import Estimate
+from sharpbench.core.measure import Estimate
+from sharpbench.core.subject import Params, Subject
 from sharpbench.curvature.certificate import certificate
 from sharpbench.curvature.interval import LIMIT, check, mean_of, next_round
 from sharpbench.curvature.mapping import mapped
 from sharpbench.curvature.probes import signs
 from sharpbench.curvature.pullback import exact_diagonal, exact_traces
-from sharpbench.subject import Params, Subject
 
 ROUND = 32
 """Probes a block in the first round: enough for a standard error that can be trusted."""

@@ -14,13 +14,13 @@ from scipy.stats import chi2
 from scipy.stats import t as student
 from torch import Tensor
 
-from sharpbench.contract import Estimate
+from sharpbench.core.measure import Estimate
+from sharpbench.core.subject import Params, Subject
 from sharpbench.curvature.hutchinson import DiagonalEstimate
 from sharpbench.curvature.network import Pulled, add
 from sharpbench.curvature.output import sketched_root
 from sharpbench.curvature.pullback import chunks, diagonal_of, traces_of
 from sharpbench.errors import InvalidInput
-from sharpbench.subject import Params, Subject
 
 
 def sketched_traces(subject: Subject, *, generator: torch.Generator, top: int = 10, columns: int = 4) -> Estimate:

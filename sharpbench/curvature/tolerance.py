@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sharpbench.core.subject import Subject
 from sharpbench.curvature.displacement import displaced_means
 from sharpbench.curvature.interval import mean_of
 from sharpbench.errors import InvalidInput
-from sharpbench.subject import Subject
 
 START = 0.1
 MOST_OCTAVES = 40

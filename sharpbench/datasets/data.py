@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from sharpbench.environment import free_bytes
 from sharpbench.errors import InvalidInput, short
-from sharpbench.machine import free_bytes
 
 Transform = Callable[[Any], Tensor]
 """From an image of PIL's in colour to an input."""

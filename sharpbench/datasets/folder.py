@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sharpbench.datasets.data import Data, Dataset, Examples, Split, Subset, Transform, gathered, pixels
 from sharpbench.errors import InvalidInput
-from sharpbench.places import user_path
+from sharpbench.files import user_path
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"})
 TEST = ("test", "val", "valid")

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sharpbench.datasets.data import Data, Dataset, pixels
 from sharpbench.errors import InvalidInput, short
-from sharpbench.places import user_path
+from sharpbench.files import user_path
 
 MOST_CLASSES = 10**6
 LAYOUTS = (

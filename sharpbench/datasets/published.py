@@ -14,8 +14,8 @@ import platformdirs
 import torch
 from torch import Tensor
 
-from sharpbench import vision
 from sharpbench.datasets.data import Data, Dataset, pixels
+from sharpbench.environment import import_torchvision
 from sharpbench.errors import InvalidInput, short
 
 
@@ -78,7 +78,7 @@ class Svhn(Dataset):
 def _load(name: str, files: str, folder: Path | None, cls: str, *, classes: int) -> Data:
     """The data set that torchvision's class `cls` reads from `files` in `folder`, by default the user's cache."""
     root = folder or platformdirs.user_cache_path("sharpbench") / "data"
-    reader = getattr(vision.torchvision().datasets, cls)
+    reader = getattr(import_torchvision().datasets, cls)
     splits = ({"split": "train"}, {"split": "test"}) if cls == "SVHN" else ({"train": True}, {"train": False})
     try:
         train, test = (_tensors(reader(root, **split)) for split in splits)

@@ -12,16 +12,16 @@ from torch import nn
 
 from sharpbench.appraisal import Asked, appraise, lost
 from sharpbench.cell import Cell
-from sharpbench.contract import Scalar
+from sharpbench.core.fields import Scalar
+from sharpbench.core.record import Record
+from sharpbench.core.spec import configuration, label
+from sharpbench.core.subject import Subject, Team
 from sharpbench.datasets.data import Data, Dataset
 from sharpbench.engines.isolation import Settings
 from sharpbench.environment import environment
 from sharpbench.member import Truth, member
 from sharpbench.models.model import Model
 from sharpbench.recipe import network_key
-from sharpbench.record import Record
-from sharpbench.selection import configuration, label
-from sharpbench.subject import Subject, Team
 from sharpbench.training import initial_module
 from sharpbench.zoo import Zoo
 

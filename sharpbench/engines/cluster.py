@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from sharpbench.cell import Cell
+from sharpbench.core.record import Record
 from sharpbench.engines.keeper import Keeper
 from sharpbench.engines.outcome import Death
 from sharpbench.engines.processes import packed_cell
 from sharpbench.engines.site import Limits, Site
 from sharpbench.errors import InvalidInput, one_line, short
-from sharpbench.record import Record
 
 PAUSE = 0.2
 """Seconds before an actor that died is replaced, so that a node that is lost is not asked at once."""

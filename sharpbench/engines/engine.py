@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol, get_args
 
 from sharpbench.cell import Cell
+from sharpbench.core.record import Record
 from sharpbench.datasets.data import Data, Dataset
 from sharpbench.engines.bench import Bench
 from sharpbench.engines.outcome import Crew, Death
 from sharpbench.engines.processes import Processes
 from sharpbench.engines.site import Limits, Site
 from sharpbench.errors import InvalidInput, short
-from sharpbench.record import Record
 
 Word = Literal["inline", "process", "ray"]
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from sharpbench.core.record import Record
 from sharpbench.engines.outcome import Death
 from sharpbench.engines.processes import Processes
 from sharpbench.engines.site import Limits, Site
-from sharpbench.record import Record
 
 
 class Keeper:

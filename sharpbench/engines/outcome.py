@@ -6,7 +6,7 @@ import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from sharpbench.record import Record, Status
+from sharpbench.core.record import Record, Status
 
 if TYPE_CHECKING:
     from sharpbench.cell import Cell

@@ -17,12 +17,12 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sharpbench.core.record import LONGEST_CAUSE, Record
+from sharpbench.core.registry import KINDS, entry_points, package_of
 from sharpbench.engines.duty import APART, BEGUN, Duty, start
 from sharpbench.engines.outcome import Death, Printed, death
 from sharpbench.engines.site import Limits, Site, shown_bytes
 from sharpbench.errors import cut
-from sharpbench.record import LONGEST_CAUSE, Record
-from sharpbench.registry import KINDS, entry_points, package_of
 
 if TYPE_CHECKING:
     from sharpbench.cell import Cell

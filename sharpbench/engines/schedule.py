@@ -9,10 +9,10 @@ from itertools import groupby
 from operator import attrgetter
 
 from sharpbench.cell import Cell
+from sharpbench.core.record import Record
 from sharpbench.engines.outcome import Crew, Death, Measuring
 from sharpbench.errors import InvalidInput
 from sharpbench.population import Training
-from sharpbench.record import Record
 
 NETWORK = attrgetter("recipe", "data_sha256", "examples", "dtype", "device")
 """What cells have in common that share a subject, as `Cell.network`; the same objects are compared in no time."""

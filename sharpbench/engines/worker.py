@@ -17,6 +17,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from sharpbench.cell import Cell
+from sharpbench.core.record import LONGEST_CAUSE, Record
+from sharpbench.core.registry import KINDS, offers
 from sharpbench.datasets.data import Data, Dataset
 from sharpbench.engines.bench import Bench
 from sharpbench.engines.duty import BEGUN, Duty
@@ -25,8 +27,6 @@ from sharpbench.engines.site import shown_bytes
 from sharpbench.engines.team import Fellows
 from sharpbench.environment import settle
 from sharpbench.errors import cut
-from sharpbench.record import LONGEST_CAUSE, Record
-from sharpbench.registry import KINDS, offers
 
 PARENT_DEATH = 1
 """Linux's PR_SET_PDEATHSIG."""

@@ -13,13 +13,13 @@ from typing import Any, get_type_hints
 import safetensors
 import safetensors.torch
 
+from sharpbench.core.fields import fault
+from sharpbench.core.spec import Inner
 from sharpbench.errors import InvalidInput, near, short
 from sharpbench.exchange.table import DEVICES, HASH, KEYS, LARGEST, NAME, TABLE, TABLE_FORMAT
-from sharpbench.hyperparameter import fault
 from sharpbench.ingredient import catalogue, recipe_of
 from sharpbench.member import Truth
 from sharpbench.recipe import network_key
-from sharpbench.selection import Inner
 from sharpbench.version import __version__
 from sharpbench.zoo import FORMAT, Origin, Zoo
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from sharpbench.core.record import Record
 from sharpbench.errors import InvalidInput, short
 from sharpbench.leaderboard.integrity import Witness
-from sharpbench.record import Record
 
 SUFFIX = ".jsonl"
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sharpbench.contract import Scalar
+from sharpbench.core.fields import Scalar
 from sharpbench.leaderboard.board import Board, Leaderboard
 from sharpbench.leaderboard.naming import page_of
 from sharpbench.leaderboard.tables import TABLES, Column, Line, Table

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from scipy.stats import binomtest
 
+from sharpbench.core.record import Record
 from sharpbench.leaderboard.board import Board, Leaderboard
 from sharpbench.leaderboard.naming import link, linked, told
-from sharpbench.record import Record
 from sharpbench.report.markdown import errors
 from sharpbench.report.markup import cell, table
 from sharpbench.report.page import Page, Section

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from sharpbench.contract import Scalar
-from sharpbench.digest import content_hash
+from sharpbench.core.fields import Scalar
+from sharpbench.core.record import Record, Scalars
 from sharpbench.errors import InvalidInput, short
-from sharpbench.record import Record, Scalars
+from sharpbench.files import content_hash
 from sharpbench.report.population import finite
 
 VERSIONS = 32

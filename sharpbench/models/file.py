@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from sharpbench import vision
+from sharpbench.environment import import_torchvision
 from sharpbench.errors import InvalidInput, one_line, short
+from sharpbench.files import user_path
 from sharpbench.models.model import Model
-from sharpbench.places import user_path
 
 WORD = re.compile(r"(?P<path>.+\.py):(?P<factory>\w+)")
 
@@ -73,7 +73,7 @@ class File(Model):
             except RuntimeError as error:
                 if "torchvision::" not in str(error):
                     raise
-                vision.torchvision()  # beside a torch without CUDA it takes this to be imported at all
+                import_torchvision()  # beside a torch without CUDA it takes this to be imported at all
                 spec.loader.exec_module(module)
         except (Exception, SystemExit) as error:  # as above
             raise InvalidInput(f"'{self.path}' fails to import: {_cause(error)}") from error

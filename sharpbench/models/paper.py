@@ -14,8 +14,8 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sharpbench.core.fields import check_fields
 from sharpbench.errors import InvalidInput
-from sharpbench.hyperparameter import check_fields
 from sharpbench.models.model import Model
 
 SOURCE = "Ibayashi, Hamaguchi, Imaizumi 2021, Minimum Sharpness, section 5"

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sharpbench import vision
+from sharpbench.environment import import_timm
 from sharpbench.errors import InvalidInput, short
 from sharpbench.models.model import Model
 
@@ -49,7 +49,7 @@ class Timm(Model):
     size: int | None = None
 
     def __post_init__(self) -> None:
-        library = vision.timm()
+        library = import_timm()
         if not library.is_model(self.architecture):
             near = difflib.get_close_matches(self.architecture[:80], library.list_models(), n=3)
             names = " or ".join(f"'timm:{name}'" for name in near)
@@ -105,13 +105,13 @@ class Timm(Model):
         """See Model.transform: timm's own evaluation transforms for these weights."""
         if self.size:
             return None
-        data = vision.timm().data
+        data = import_timm().data
         options = data.resolve_data_config(pretrained_cfg=self._config().to_dict())
         transform: Callable[[Any], Tensor] = data.create_transform(**options)
         return transform
 
     def _config(self) -> Any:
-        return vision.timm().get_pretrained_cfg(self.architecture)
+        return import_timm().get_pretrained_cfg(self.architecture)
 
     def _built(self, shape: tuple[int, ...], classes: int, *, pretrained: bool) -> nn.Module:
         edges = (self.size, self.size) if self.size else shape[1:]
@@ -139,7 +139,7 @@ def _checked(
     own = "x".join(map(str, model._config().input_size))
     remedy = f"its own images are {own}; try 'timm:{model.architecture}[size={own.rpartition('x')[2]}]'"
     try:
-        network: nn.Module = vision.timm().create_model(
+        network: nn.Module = import_timm().create_model(
             model.architecture, pretrained=pretrained, num_classes=classes, **options
         )
         with torch.no_grad():
@@ -162,7 +162,7 @@ def _checked(
 
 def _tags(architecture: str) -> list[str]:
     base = architecture.partition(".")[0]
-    names: list[str] = vision.timm().list_pretrained(f"{base}.*")
+    names: list[str] = import_timm().list_pretrained(f"{base}.*")
     return names
 
 

@@ -10,8 +10,8 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from sharpbench.core.fields import check_fields
 from sharpbench.errors import InvalidInput
-from sharpbench.hyperparameter import check_fields
 from sharpbench.optimizers.stack import Stack
 
 State = dict[str, Stack]

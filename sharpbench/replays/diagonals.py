@@ -10,11 +10,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from sharpbench.core.evaluate import measure
+from sharpbench.core.subject import Subject
 from sharpbench.curvature import difference_diagonal, exact_diagonal
-from sharpbench.evaluation import measure
 from sharpbench.replays.study import Place, Row, Study
 from sharpbench.replays.trained import trained
-from sharpbench.subject import Subject
 
 RADIUS = 1e-5
 KINDS = ("arxiv", "icml")

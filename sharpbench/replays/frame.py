@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from sharpbench.record import Record
+from sharpbench.core.record import Record
 
 
 def networks(records: Sequence[Record]) -> pd.DataFrame:

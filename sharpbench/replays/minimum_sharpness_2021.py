@@ -9,11 +9,11 @@ from typing import ClassVar
 import pandas as pd
 
 from sharpbench.cohorts import LabelNoise, LabelNoisePaper
+from sharpbench.core.record import Record
 from sharpbench.datasets import Digits, Mnist
 from sharpbench.models.model import Model
 from sharpbench.models.paper import LeNet, Mlp, SmallCnn, SmallMlp
 from sharpbench.recipe import Recipe
-from sharpbench.record import Record
 from sharpbench.replays import sections
 from sharpbench.replays.archive import archive
 from sharpbench.replays.convergence import SOLVER, with_solver

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sharpbench.subject import Subject
+from sharpbench.core.subject import Subject
 
 
 def naive_entries(subject: Subject, chosen: Tensor) -> Tensor:

@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 
 from sharpbench.cell import chosen_measures
+from sharpbench.core.spec import label
+from sharpbench.core.subject import Subject
 from sharpbench.forecast import forecast
 from sharpbench.models.model import Model
 from sharpbench.optimizers import Sgd
 from sharpbench.recipe import Recipe
 from sharpbench.replays.replay import Experiment
-from sharpbench.selection import label
-from sharpbench.subject import Subject
 from sharpbench.timing import median_seconds
 
 PILOT = 256

@@ -11,10 +11,10 @@ from typing import ClassVar
 import pandas as pd
 
 from sharpbench.cell import Cell, plan
+from sharpbench.core.record import Record
 from sharpbench.datasets.data import Dataset
 from sharpbench.models.model import Model
 from sharpbench.recipe import Cohort, Recipe
-from sharpbench.record import Record
 from sharpbench.replays.study import Study
 from sharpbench.report.page import Page
 

@@ -12,10 +12,10 @@ from typing import ClassVar
 
 import pandas as pd
 
-from sharpbench.contract import Scalar, is_scalar
-from sharpbench.digest import content_hash
+from sharpbench.core.fields import Scalar, is_scalar
 from sharpbench.environment import environment
 from sharpbench.errors import InvalidInput
+from sharpbench.files import content_hash
 from sharpbench.recipe import Recipe
 
 Row = dict[str, Scalar]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sharpbench.record import Record
+from sharpbench.core.record import Record
 from sharpbench.report.markup import cell
 from sharpbench.report.page import Section
 from sharpbench.report.summaries import environment_text

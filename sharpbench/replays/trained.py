@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
+from sharpbench.core.subject import Subject
 from sharpbench.datasets.data import Data
-from sharpbench.places import cache_folder, data_folder
+from sharpbench.files import cache_folder, data_folder
 from sharpbench.population import Population
 from sharpbench.recipe import Recipe
 from sharpbench.replays.study import Place
-from sharpbench.subject import Subject
 from sharpbench.training import initial_module, training_examples
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sharpbench.record import Record
+from sharpbench.core.record import Record
 from sharpbench.report.scores import Score
 from sharpbench.report.summaries import environment_text
 from sharpbench.report.text import (

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sharpbench.contract import Scalar
+from sharpbench.core.fields import Scalar
 from sharpbench.forecast import Forecast
 from sharpbench.report.text import MISSING, memory, number, plain
 

@@ -9,7 +9,7 @@ UNSAID = "not stated"
 
 
 def facts(row: Mapping[str, Any]) -> dict[str, str]:
-    """Heading -> text, of the row of a measure (`sharpbench.listing.about`)."""
+    """Heading -> text, of the row of a measure (`sharpbench.core.catalog.about`)."""
     return {
         "definition": row["definition"] or UNSAID,
         "source": row["source"],

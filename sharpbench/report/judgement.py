@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from sharpbench.contract import Scalar
+from sharpbench.core.fields import Scalar
+from sharpbench.core.spec import split
 from sharpbench.report.population import Network, Population, cells
-from sharpbench.selection import split
 from sharpbench.statistics import (
     Granulated,
     Information,

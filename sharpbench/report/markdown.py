@@ -8,7 +8,7 @@ from itertools import groupby
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from sharpbench.record import Record
+from sharpbench.core.record import Record
 from sharpbench.report.markup import cell, table
 from sharpbench.report.scores import Score
 from sharpbench.report.summaries import environment_text

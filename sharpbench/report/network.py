@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sharpbench.contract import Scalar
-from sharpbench.record import Record
+from sharpbench.core.fields import Scalar
+from sharpbench.core.record import Record
 from sharpbench.report.figure import FIXED, drawable, save
 from sharpbench.report.summaries import environment_text
 from sharpbench.report.text import MISSING, error, factor, memory, number, plain

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
-from sharpbench.record import Record
+from sharpbench.core.record import Record
 from sharpbench.report.figure import FIXED, drawable, save
 from sharpbench.report.judgement import units
 from sharpbench.report.markup import slug

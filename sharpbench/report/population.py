@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from sharpbench.contract import Scalar, is_finite
-from sharpbench.record import Record
+from sharpbench.core.fields import Scalar, is_finite
+from sharpbench.core.record import Record
 
 if TYPE_CHECKING:
     from sharpbench.recipe import Design

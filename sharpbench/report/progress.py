@@ -18,16 +18,16 @@ from rich.progress import (
 
 from sharpbench import inspection
 from sharpbench.cell import Cell
-from sharpbench.contract import Measure
+from sharpbench.core.measure import Measure
+from sharpbench.core.record import Record
+from sharpbench.core.spec import label
+from sharpbench.core.subject import Subject
 from sharpbench.engines import Measuring
 from sharpbench.forecast import Forecast, forecast
 from sharpbench.pace import Pace
 from sharpbench.population import Training
-from sharpbench.record import Record
 from sharpbench.report.text import duration
 from sharpbench.runner import Event, Repaired
-from sharpbench.selection import label
-from sharpbench.subject import Subject
 
 
 def follow(steps: Iterator[Event], *, cells: Sequence[Cell], done: int, seats: int) -> Counter[str]:

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from sharpbench.record import Record
+from sharpbench.core.record import Record
 from sharpbench.report.baselines import BASELINES, baseline_values
 from sharpbench.report.judgement import Judgement, judge, units
 from sharpbench.report.population import Population, Row, cells, populations

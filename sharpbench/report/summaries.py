@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sharpbench.contract import Scalar
-from sharpbench.record import Record
+from sharpbench.core.fields import Scalar
+from sharpbench.core.record import Record
 
 
 @dataclass(frozen=True, slots=True)

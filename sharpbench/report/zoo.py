@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sharpbench.contract import Scalar
+from sharpbench.core.fields import Scalar
 from sharpbench.report.population import Network, finite
 from sharpbench.report.text import MISSING, memory, number, plain, reasons_text
 from sharpbench.zoo import Entry

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from sharpbench.cell import cell_key
-from sharpbench.contract import Measure
+from sharpbench.core.measure import Measure
+from sharpbench.core.record import Record
+from sharpbench.core.registry import offers
+from sharpbench.core.spec import Inner, configuration, label
 from sharpbench.errors import InvalidInput, near, short
 from sharpbench.ingredient import catalogue, recipe_of
 from sharpbench.recipe import Recipe
-from sharpbench.record import Record
-from sharpbench.registry import offers
-from sharpbench.selection import Inner, configuration, label
 
 
 class Unknown(Exception):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sharpbench.contract import Scalar
-from sharpbench.digest import content_hash
-from sharpbench.record import Record
+from sharpbench.core.fields import Scalar
+from sharpbench.core.record import Record
+from sharpbench.files import content_hash
 from sharpbench.submissions.tolerance import RETRAINED
 
 STATED = ("value", "stderr", "low", "high", "probes", "converged", "exact", "oracle")

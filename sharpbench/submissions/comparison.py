@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from sharpbench.contract import Estimate, Scalar
+from sharpbench.core.fields import Scalar
+from sharpbench.core.measure import Estimate
+from sharpbench.core.record import Record
 from sharpbench.environment import environment
 from sharpbench.errors import cut
-from sharpbench.record import Record
 from sharpbench.submissions import claim, tolerance
 from sharpbench.submissions.verdict import INVARIANCE, LONGEST, OF_NETWORK, Finding, Outcome
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from sharpbench.core.record import Record
 from sharpbench.datasets.data import Data, Dataset
 from sharpbench.environment import resolve_device
 from sharpbench.errors import InvalidInput, short
@@ -18,7 +19,6 @@ from sharpbench.ingredient import recipe_of
 from sharpbench.models.model import Model
 from sharpbench.population import Population
 from sharpbench.recipe import Recipe
-from sharpbench.record import Record
 from sharpbench.submissions.cells import Installed, Recomputable
 from sharpbench.submissions.claim import place_of_network, position
 from sharpbench.submissions.submission import Submission

@@ -6,9 +6,9 @@ import importlib.metadata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from sharpbench.core.record import Record
+from sharpbench.core.records import iterate_records
 from sharpbench.errors import InvalidInput, short
-from sharpbench.reading import iterate_records
-from sharpbench.record import Record
 from sharpbench.submissions.cells import Installed, Unknown, cell_of, installed
 from sharpbench.submissions.claim import place_of_network, position
 from sharpbench.submissions.manifest import Manifest

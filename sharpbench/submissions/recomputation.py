@@ -12,16 +12,17 @@ import torch
 from torch import nn
 
 from sharpbench.appraisal import fate, oracle
-from sharpbench.contract import NotApplicable, Scalar
+from sharpbench.core.evaluate import measure
+from sharpbench.core.fields import Scalar
+from sharpbench.core.measure import NotApplicable
+from sharpbench.core.record import Record
+from sharpbench.core.subject import Subject
 from sharpbench.datasets.data import Data
 from sharpbench.environment import environment, settle
 from sharpbench.errors import InvalidInput
-from sharpbench.evaluation import measure
 from sharpbench.invariance import changes
 from sharpbench.member import Member
 from sharpbench.population import Population, Training
-from sharpbench.record import Record
-from sharpbench.subject import Subject
 from sharpbench.submissions import comparison, tolerance
 from sharpbench.submissions.cells import Recomputable
 from sharpbench.submissions.networks import Elsewhere, Populations, Setting

@@ -6,8 +6,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sharpbench.core.record import Record
 from sharpbench.errors import InvalidInput, short
-from sharpbench.record import Record
 from sharpbench.submissions.cells import Installed, Recomputable, Unknown, cell_of
 from sharpbench.submissions.claim import place_of_cell, place_of_network
 from sharpbench.submissions.submission import Submission

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sharpbench.core.record import Record
 from sharpbench.errors import InvalidInput
-from sharpbench.record import Record
 from sharpbench.submissions import claim
 from sharpbench.submissions.manifest import SUFFIX, Manifest
 from sharpbench.submissions.scrutiny import check

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 
 from scipy import stats
 
-from sharpbench.contract import Estimate, Scalar
-from sharpbench.record import Record
+from sharpbench.core.fields import Scalar
+from sharpbench.core.measure import Estimate
+from sharpbench.core.record import Record
 
 SAME = 1e-5
 """Relative difference of training loss and parameter norm up to which, after equally many steps, networks are one."""

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from sharpbench.contract import Scalar, is_finite, is_scalar
+from sharpbench.core.fields import Scalar, is_finite, is_scalar
 from sharpbench.errors import InvalidInput, short
 from sharpbench.submissions.manifest import HASH, SUFFIX, check_name, dumped, loaded
 

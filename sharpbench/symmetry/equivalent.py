@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sharpbench.criterion import Criterion, Losses
+from sharpbench.core.loss import Criterion, Losses
+from sharpbench.core.subject import Subject
 from sharpbench.curvature import exact_diagonal, exact_traces
 from sharpbench.errors import InvalidInput
-from sharpbench.subject import Subject
 from sharpbench.symmetry.arrows import PROGRAMME
 from sharpbench.symmetry.group import RescalingGroup, Scope, group_of
 from sharpbench.symmetry.infimum import Least, least

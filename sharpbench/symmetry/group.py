@@ -14,8 +14,8 @@ from scipy.linalg import orth
 from scipy.sparse import csr_array
 from torch import Tensor, fx, nn
 
+from sharpbench.core.graph import Graph, capture
 from sharpbench.errors import InvalidInput
-from sharpbench.graph import Graph, capture
 from sharpbench.symmetry.elimination import merge, solutions
 from sharpbench.symmetry.flow import Axes, Blocks, Flow, Scale
 from sharpbench.symmetry.layout import Places, compact

@@ -10,8 +10,8 @@ import torch
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor, fx
 
+from sharpbench.core.graph import Graph
 from sharpbench.errors import InvalidInput
-from sharpbench.graph import Graph
 from sharpbench.symmetry import layout
 from sharpbench.symmetry.contractions import attention as scaled_attention
 from sharpbench.symmetry.contractions import convolved as scaled_convolution

@@ -17,8 +17,8 @@ from typing import Literal, Protocol, get_args
 import torch
 from torch import Tensor, nn
 
+from sharpbench.core.graph import capture
 from sharpbench.errors import InvalidInput
-from sharpbench.graph import capture
 from sharpbench.symmetry.group import SCOPES, RescalingGroup, Scope, free_parameters, group_of
 from sharpbench.symmetry.memory import overlapping
 from sharpbench.symmetry.permutation import permutations

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sharpbench.core.graph import Graph
 from sharpbench.errors import InvalidInput
-from sharpbench.graph import Graph
 from sharpbench.symmetry.flow import Axes, Scale
 from sharpbench.symmetry.layout import Places
 from sharpbench.symmetry.rules import convolutions, flow_of

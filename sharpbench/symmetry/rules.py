@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, fx
 
-from sharpbench.graph import Graph
+from sharpbench.core.graph import Graph
 from sharpbench.symmetry import layout
 from sharpbench.symmetry.arrangement import (
     expanded,

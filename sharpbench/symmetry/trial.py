@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from sharpbench.core.subject import check_finite
 from sharpbench.errors import InvalidInput, one_line
-from sharpbench.subject import check_finite
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from scipy import stats
 
-from sharpbench.contract import Estimate
+from sharpbench.core.measure import Estimate
 from sharpbench.testing.cases import Case
 from sharpbench.testing.check import Failed, Skipped
 from sharpbench.testing.examination import Examination, agree, rounding, sampled_blindly, single

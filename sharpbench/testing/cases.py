@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sharpbench.core.subject import Subject
 from sharpbench.invariance import rewritten
-from sharpbench.subject import Subject
 
 WIDE = torch.float64
 EXAMPLES = 7

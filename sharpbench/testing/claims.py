@@ -5,8 +5,8 @@ from __future__ import annotations
 import typing
 from collections.abc import Iterator
 
-from sharpbench.contract import Estimate, Invariance, NotApplicable
-from sharpbench.subject import Subject
+from sharpbench.core.measure import Estimate, Invariance, NotApplicable
+from sharpbench.core.subject import Subject
 from sharpbench.testing.check import Skipped
 from sharpbench.testing.examination import Examination, rounding
 

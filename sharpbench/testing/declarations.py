@@ -9,10 +9,11 @@ import typing
 from collections.abc import Iterator
 from contextlib import suppress
 
-from sharpbench.contract import Dependence, Estimate, Invariance, Measure, is_scalar
+from sharpbench.core.fields import is_scalar
+from sharpbench.core.measure import Dependence, Estimate, Invariance, Measure
+from sharpbench.core.registry import wrong
+from sharpbench.core.spec import configuration, label, select_one
 from sharpbench.errors import InvalidInput
-from sharpbench.registry import wrong
-from sharpbench.selection import configuration, label, select_one
 from sharpbench.testing.check import Failed
 from sharpbench.testing.examination import Examination, cause
 

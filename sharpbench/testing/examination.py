@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import torch
 from scipy import stats
 
-from sharpbench.contract import Estimate, Measure, NotApplicable
+from sharpbench.core.measure import Estimate, Measure, NotApplicable
+from sharpbench.core.subject import Subject
 from sharpbench.errors import one_line
-from sharpbench.subject import Subject
 from sharpbench.testing.cases import Case
 from sharpbench.testing.check import Failed, Skipped
 from sharpbench.testing.witness import Witness

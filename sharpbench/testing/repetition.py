@@ -8,8 +8,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from sharpbench.contract import Estimate, Measure
-from sharpbench.subject import Subject
+from sharpbench.core.measure import Estimate, Measure
+from sharpbench.core.subject import Subject
 from sharpbench.testing.check import Failed, Skipped
 from sharpbench.testing.examination import Examination, rounding
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from sharpbench.contract import Measure, NotApplicable
+from sharpbench.core.measure import Measure, NotApplicable
+from sharpbench.core.subject import Subject
 from sharpbench.errors import InvalidInput, short
-from sharpbench.subject import Subject
 from sharpbench.testing import accuracy, claims, declarations, repetition
 from sharpbench.testing.cases import WIDE, Case, cases
 from sharpbench.testing.check import Check, Failed, Skipped

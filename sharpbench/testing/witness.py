@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sharpbench.contract import Estimate, Measure
-from sharpbench.evaluation import measure
-from sharpbench.subject import Subject
+from sharpbench.core.evaluate import measure
+from sharpbench.core.measure import Estimate, Measure
+from sharpbench.core.subject import Subject
 
 T = TypeVar("T")
 State = dict[str, tuple[Tensor, bool]]

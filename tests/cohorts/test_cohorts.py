@@ -10,12 +10,12 @@ import pytest
 from sharpbench.cell import chosen_cohort, plan, populations
 from sharpbench.cohorts import COHORTS, Hyperparameters, LabelNoise, LabelNoiseMnist, Optimizers
 from sharpbench.cohorts.hyperparameters import NAMES, OF_MODEL
+from sharpbench.core.spec import label
 from sharpbench.datasets import Digits
 from sharpbench.errors import InvalidInput
 from sharpbench.models import LeNet, Mlp, Model, SmallCnn, SmallMlp
 from sharpbench.optimizers import Adam, Asam, FriendlySam, MSam, Sam, Sgd
 from sharpbench.recipe import Cohort, Recipe
-from sharpbench.selection import label
 
 WORDS = {
     "label-noise": LabelNoise(),

@@ -11,11 +11,11 @@ import pytest
 from sharpbench.cell import chosen_cohort
 from sharpbench.cohorts import COHORTS, Hyperparameters
 from sharpbench.cohorts.hyperparameters import NAMES
+from sharpbench.core.spec import written
 from sharpbench.datasets import Digits
 from sharpbench.errors import InvalidInput
 from sharpbench.exchange.outgoing import PAGE
 from sharpbench.models import Mlp, SmallMlp
-from sharpbench.selection import written
 from tests.commands import given
 
 DOCS = Path(__file__).parents[2] / "docs"

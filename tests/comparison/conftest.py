@@ -11,9 +11,9 @@ import pytest
 
 from sharpbench.comparison import Comparison, compare
 from sharpbench.comparison.match import Event
+from sharpbench.core.registry import offers
+from sharpbench.core.spec import select
 from sharpbench.models.file import from_word
-from sharpbench.registry import offers
-from sharpbench.selection import select
 
 PLUGIN = """
 import os, time

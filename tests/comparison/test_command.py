@@ -10,8 +10,8 @@ import pytest
 
 from sharpbench.command.compare import _sizes, compare
 from sharpbench.comparison import Comparison, contestants
+from sharpbench.core.spec import label
 from sharpbench.errors import InvalidInput
-from sharpbench.selection import label
 from tests.commands import given
 
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sharpbench.core.subject import Subject
 from sharpbench.curvature import axes, directions, displaced_loss, displaced_means, mapping
 from sharpbench.curvature.ellipsoid import Scaling
 from sharpbench.curvature.microbatch import micro_batches
-from sharpbench.subject import Subject
 
 
 def subject_of(dtype: torch.dtype = torch.float64, batch_size: int = 3) -> Subject:

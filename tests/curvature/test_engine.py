@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sharpbench.core.subject import Subject
 from sharpbench.curvature import (
     dense_ggn,
     dense_hessian,
@@ -26,7 +27,6 @@ from sharpbench.curvature.dense import blocks
 from sharpbench.curvature.network import Network, Pulled, Root
 from sharpbench.errors import InvalidInput
 from sharpbench.models import SmallMlp
-from sharpbench.subject import Subject
 
 
 def network(dtype: torch.dtype = torch.float64) -> nn.Module:

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sharpbench.contract import Estimate
+from sharpbench.core.measure import Estimate
+from sharpbench.core.subject import Subject
 from sharpbench.curvature import (
     dense_ggn,
     dense_hessian,
@@ -32,7 +33,6 @@ from sharpbench.curvature import (
 from sharpbench.curvature.implicit import Kind, Matrix
 from sharpbench.curvature.interval import Mean
 from sharpbench.errors import InvalidInput
-from sharpbench.subject import Subject
 
 DENSE = {"hessian": dense_hessian, "gauss-newton": dense_ggn}
 

@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
+from sharpbench.core.subject import Subject
 from sharpbench.curvature import certificate, dense_ggn, dense_hessian, exact_diagonal, exact_traces, memory
 from sharpbench.curvature.dense import blocks
 from sharpbench.curvature.network import network
-from sharpbench.subject import Subject
 
 C = 3
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same':UserWarning")

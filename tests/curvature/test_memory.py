@@ -11,10 +11,10 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from sharpbench import plan, run
+from sharpbench.core.subject import Subject
 from sharpbench.curvature import exact_diagonal, exact_traces, memory, predicted_bytes
 from sharpbench.curvature.network import network
 from sharpbench.models import PAPER, SmallMlp
-from sharpbench.subject import Subject
 
 
 def subject_of(model: nn.Module, count: int = 64, classes: int = 10) -> Subject:

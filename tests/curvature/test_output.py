@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sharpbench.criterion import CROSS_ENTROPY, MSE, Criterion, as_criterion
+from sharpbench.core.loss import CROSS_ENTROPY, MSE, Criterion, as_criterion
 from sharpbench.curvature.output import output_root, softmax_root
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from sharpbench.core.subject import Subject
 from sharpbench.curvature import (
     certificate,
     dense_ggn,
@@ -16,7 +17,6 @@ from sharpbench.curvature import (
 from sharpbench.curvature.dense import blocks
 from sharpbench.curvature.probes import draw, signs
 from sharpbench.errors import InvalidInput
-from sharpbench.subject import Subject
 
 
 def smooth(activation: nn.Module | None = None) -> Subject:

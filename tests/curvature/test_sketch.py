@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from sharpbench.core.subject import Subject
 from sharpbench.curvature import dense_ggn, memory, sketched_diagonal, sketched_traces
 from sharpbench.curvature.dense import blocks
 from sharpbench.curvature.output import sketched_root, softmax_root
 from sharpbench.errors import InvalidInput
-from sharpbench.subject import Subject
 
 C = 7
 

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sharpbench.contract import Estimate
+from sharpbench.core.measure import Estimate
+from sharpbench.core.subject import Subject
 from sharpbench.curvature import (
     certificate,
     dense_hessian,
@@ -21,7 +22,6 @@ from sharpbench.curvature import (
     trace_estimate,
     unused,
 )
-from sharpbench.subject import Subject
 
 C = 3
 

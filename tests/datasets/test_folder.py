@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from sharpbench import vision
 from sharpbench.datasets import ImageFolder, Subset
+from sharpbench.environment import import_timm
 from sharpbench.errors import InvalidInput
 from sharpbench.models import Timm
 
@@ -68,8 +68,8 @@ def test_a_network_of_timm_is_given_its_own_crop(photos: Path) -> None:
     model = Timm("test_resnet")
     taken = ImageFolder(str(photos)).examples(None, Subset(), model.transform())
     assert taken.inputs.shape == (7, 3, 160, 160)
-    options = vision.timm().data.resolve_data_config(
-        pretrained_cfg=vision.timm().get_pretrained_cfg("test_resnet").to_dict()
+    options = import_timm().data.resolve_data_config(
+        pretrained_cfg=import_timm().get_pretrained_cfg("test_resnet").to_dict()
     )
     white = (1 - torch.tensor(options["mean"])) / torch.tensor(options["std"])
     assert torch.allclose(taken.inputs[4, :, 80, 80], white)  # dog 0 is white

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from sharpbench.core.spec import label, select_one
 from sharpbench.datasets import Npz
 from sharpbench.errors import InvalidInput
-from sharpbench.selection import label, select_one
 
 FLOATS = np.arange(12, dtype=np.float64).reshape(4, 3)
 TARGETS = np.array([0, 2, 1, 2])

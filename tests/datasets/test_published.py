@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import scipy.io
 
-from sharpbench import vision
 from sharpbench.datasets import Cifar10, Cifar100, FashionMnist, Svhn
+from sharpbench.environment import import_torchvision
 from sharpbench.errors import InvalidInput
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 3, 32, 32), dtype=np.uint8)
@@ -31,7 +31,7 @@ def packed(path: Path, content: Any) -> list[str]:
 def test_cifar_is_read_in_its_layout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Any, cls: str, key: str
 ) -> None:
-    reader = getattr(vision.torchvision().datasets, cls)
+    reader = getattr(import_torchvision().datasets, cls)
     folder = tmp_path / reader.base_folder
     rows = {"data": IMAGES.reshape(5, -1), key: [3, 1, 4, 1, 5]}
     monkeypatch.setattr(reader, "train_list", [packed(folder / "train", rows)])
@@ -77,7 +77,7 @@ def test_fashion_mnist_is_read_in_its_layout(tmp_path: Path) -> None:
 
 
 def test_svhn_is_read_in_its_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    reader = vision.torchvision().datasets.SVHN
+    reader = import_torchvision().datasets.SVHN
     files = {}
     for part in ("train", "test"):
         path = tmp_path / f"{part}_32x32.mat"

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from sharpbench import Cell, Record, plan, run
+from sharpbench.core.registry import offers
 from sharpbench.engines import Engine
-from sharpbench.registry import offers
 
 PLUGIN = """
 import ctypes, os, random, signal, sys, time

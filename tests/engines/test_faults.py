@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from sharpbench import Cell
-from sharpbench.reading import RECORDS, iterate_records
+from sharpbench.core.records import RECORDS, iterate_records
 
 Plan = Callable[..., tuple[Cell, ...]]
 

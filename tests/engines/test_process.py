@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from sharpbench import Cell, Estimate, InvalidInput, Measure, Record, Subject
-from sharpbench.contract import Invariance
+from sharpbench.core.measure import Invariance
 from sharpbench.engines import Inline, Limits, Process, engine_of, parsed_bytes
 from sharpbench.engines.outcome import ENDS, Printed, death
 from sharpbench.engines.site import LEAST

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sharpbench.digest import content_hash
-from sharpbench.record import Record
+from sharpbench.core.record import Record
+from sharpbench.files import content_hash
 
 ENVIRONMENT = {"sharpbench": "0.1", "torch": "2.13", "processor": "P 1", "cores": 2, "threads": 1, "cuda": None}
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from sharpbench.core.record import Record
 from sharpbench.leaderboard.board import Board, Leaderboard, leaderboard
 from sharpbench.leaderboard.collection import Collection, read
 from sharpbench.leaderboard.site import site, write
-from sharpbench.record import Record
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install '.[browser]'")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from sharpbench import InvalidInput
+from sharpbench.core.record import Record
+from sharpbench.core.records import iterate_records
 from sharpbench.leaderboard.collection import read
 from sharpbench.leaderboard.integrity import version_of
-from sharpbench.reading import iterate_records
-from sharpbench.record import Record
 
 Make = Callable[..., list[Record]]
 Seal = Callable[..., Record]

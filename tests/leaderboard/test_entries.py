@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from sharpbench.core.record import Record
 from sharpbench.errors import InvalidInput
 from sharpbench.leaderboard.board import Leaderboard, leaderboard
 from sharpbench.leaderboard.collection import read
@@ -17,7 +18,6 @@ from sharpbench.leaderboard.entries import submitted as entries
 from sharpbench.leaderboard.headline import lines, summary
 from sharpbench.leaderboard.publication import files
 from sharpbench.leaderboard.site import site
-from sharpbench.record import Record
 from sharpbench.submissions import Finding, Manifest, Verdict, append, claim, verdicts_path, written
 from sharpbench.submissions import read as read_submission
 from sharpbench.submissions.submission import digest

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from sharpbench import InvalidInput
+from sharpbench.core.record import Record
 from sharpbench.leaderboard import exactness, speed
 from sharpbench.leaderboard.board import Leaderboard, leaderboard
 from sharpbench.leaderboard.collection import Collection, read
 from sharpbench.leaderboard.publication import NOTICE, files, stale, write
-from sharpbench.record import Record
 from sharpbench.report import markdown
 from sharpbench.report.scores import score
 from tests.commands import given, refused

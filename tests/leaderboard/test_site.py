@@ -14,11 +14,11 @@ import pytest
 
 from sharpbench import InvalidInput
 from sharpbench.cli import app
+from sharpbench.core.record import Record
 from sharpbench.leaderboard.board import Leaderboard, leaderboard
 from sharpbench.leaderboard.collection import Collection, read
 from sharpbench.leaderboard.publication import files
 from sharpbench.leaderboard.site import site, write
-from sharpbench.record import Record
 from sharpbench.report.text import tau_text
 
 Make = Callable[..., list[Record]]

@@ -11,9 +11,9 @@ from sharpbench_measures.adaptive import normalised
 from torch import Tensor, nn
 
 from sharpbench import InvalidInput, Subject, measure
-from sharpbench.criterion import MSE
+from sharpbench.core.evaluate import named
+from sharpbench.core.loss import MSE
 from sharpbench.curvature import dense_hessian
-from sharpbench.evaluation import named
 from sharpbench.invariance import changes
 
 Tiny = Callable[..., Subject]

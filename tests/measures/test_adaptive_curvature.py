@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from sharpbench import InvalidInput, NotApplicable, Subject, measure
+from sharpbench.core.evaluate import named
 from sharpbench.curvature import DENSE_LIMIT, dense_ggn
-from sharpbench.evaluation import named
 
 Dense = Callable[[Subject], Tensor]
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from sharpbench import InvalidInput, Subject, measure
-from sharpbench.evaluation import named
+from sharpbench.core.evaluate import named
 from sharpbench.invariance import changes
 
 Tiny = Callable[..., Subject]

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from sharpbench import InvalidInput, Subject, measure
+from sharpbench.core.evaluate import named
 from sharpbench.curvature import dense_hessian
-from sharpbench.evaluation import named
 from sharpbench.invariance import changes
 
 Tiny = Callable[..., Subject]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sharpbench import Subject, measure
-from sharpbench.evaluation import named
+from sharpbench.core.evaluate import named
 
 
 def test_parameters_are_counted(chain: Subject) -> None:

@@ -10,9 +10,9 @@ from sharpbench_measures.trace import Trace
 from torch import nn
 
 from sharpbench import Measure, NotApplicable, Subject
+from sharpbench.core.registry import offers
+from sharpbench.core.spec import select_one
 from sharpbench.curvature import exact_diagonal, reference_diagonal
-from sharpbench.registry import offers
-from sharpbench.selection import select_one
 
 
 def subject(activation: nn.Module) -> Subject:

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from sharpbench import InvalidInput, Measure, Subject
-from sharpbench.registry import offers
-from sharpbench.selection import label
+from sharpbench.core.registry import offers
+from sharpbench.core.spec import label
 from sharpbench.testing import check_measure
 from sharpbench.testing.declarations import configurations
 

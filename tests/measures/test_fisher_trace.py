@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from sharpbench import InvalidInput, NotApplicable, Subject, measure
+from sharpbench.core.evaluate import named
 from sharpbench.curvature import sampled_fisher_traces
-from sharpbench.evaluation import named
 
 WORDS = ("fisher-trace", "fisher-trace[fisher=monte-carlo]", "fisher-trace[fisher=empirical]")
 

@@ -13,7 +13,7 @@ from sharpbench_measures import keskar
 from torch import Tensor, nn
 
 from sharpbench import InvalidInput, NotApplicable, Subject, measure
-from sharpbench.evaluation import named
+from sharpbench.core.evaluate import named
 from sharpbench.invariance import changes
 
 Tiny = Callable[..., Subject]

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from sharpbench import Measure, NotApplicable, Subject, measure
-from sharpbench.evaluation import named
+from sharpbench.core.evaluate import named
 
 Tiny = Callable[..., Subject]
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from sharpbench import InvalidInput, NotApplicable, Subject, measure
-from sharpbench.evaluation import named
+from sharpbench.core.evaluate import named
 
 
 def with_margins(*margins: float) -> Subject:

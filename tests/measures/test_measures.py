@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from sharpbench import InvalidInput, NotApplicable, Subject, measure
+from sharpbench.core.evaluate import named
 from sharpbench.curvature import DENSE_LIMIT, dense_ggn
-from sharpbench.evaluation import named
 from sharpbench.symmetry import rules
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sharpbench import NotApplicable, Subject, measure
-from sharpbench.evaluation import named
+from sharpbench.core.evaluate import named
 
 NAMES = ("spectral-product", "frobenius-product")
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sharpbench import NotApplicable, Subject, measure
-from sharpbench.evaluation import named
+from sharpbench.core.evaluate import named
 
 NAMES = ("parameter-norm", "distance-from-initialisation")
 

@@ -13,8 +13,8 @@ from sharpbench_measures.pac_bayes import estimate
 from torch import Tensor, nn
 
 from sharpbench import Estimate, InvalidInput, NotApplicable, Subject, measure
+from sharpbench.core.evaluate import named
 from sharpbench.curvature import Tolerance
-from sharpbench.evaluation import named
 from sharpbench.invariance import changes
 
 

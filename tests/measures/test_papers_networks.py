@@ -11,8 +11,8 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from sharpbench import Subject, measure
+from sharpbench.core.evaluate import named
 from sharpbench.curvature import exact_diagonal, exact_traces
-from sharpbench.evaluation import named
 from sharpbench.models import PAPER, SmallMlp
 from sharpbench.models.model import Model
 from sharpbench.symmetry import rescaling_group

@@ -10,7 +10,7 @@ from sharpbench_measures.quotient_norm import norms
 from torch import Tensor, nn
 
 from sharpbench import Subject, measure
-from sharpbench.evaluation import named
+from sharpbench.core.evaluate import named
 
 Dense = Callable[[Subject], Tensor]
 

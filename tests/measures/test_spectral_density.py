@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from sharpbench import InvalidInput, NotApplicable, Subject, measure
+from sharpbench.core.evaluate import named
 from sharpbench.curvature import MATRIX_LIMIT
-from sharpbench.evaluation import named
 
 Dense = Callable[[Subject], Tensor]
 

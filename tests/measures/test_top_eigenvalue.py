@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from sharpbench import InvalidInput, Subject, measure
+from sharpbench.core.evaluate import named
 from sharpbench.curvature import MATRIX_LIMIT, dense_ggn, reference, reference_eigenvalue
-from sharpbench.evaluation import named
 
 Dense = Callable[[Subject], Tensor]
 

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sharpbench.core.spec import label
 from sharpbench.errors import InvalidInput
 from sharpbench.models import PAPER, LeNet, Mlp, Model, SmallCnn, SmallMlp
-from sharpbench.selection import label
 
 SHAPES = {
     "mlp": [(512, 784), (128, 512), (512, 128), (10, 512)],

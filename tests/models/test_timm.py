@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from sharpbench import vision
+from sharpbench.core.spec import label, select_one
+from sharpbench.environment import import_timm
 from sharpbench.errors import InvalidInput
 from sharpbench.models import MODELS, Timm
-from sharpbench.selection import label, select_one
 
 OFFERED = {model.name: model for model in MODELS}
 
@@ -31,7 +31,7 @@ def test_it_is_timms_network_at_its_own_input_size() -> None:
     torch.manual_seed(0)
     module = model.build((3, 160, 160), 7)
     torch.manual_seed(0)
-    twin = vision.timm().create_model("test_resnet", num_classes=7)
+    twin = import_timm().create_model("test_resnet", num_classes=7)
     assert {name: value.shape for name, value in module.state_dict().items()} == {
         name: value.shape for name, value in twin.state_dict().items()
     }
@@ -58,7 +58,7 @@ def test_images_may_be_enlarged() -> None:
 def test_the_transform_is_timms() -> None:
     transform = Timm("test_resnet").transform()
     assert transform is not None
-    config = vision.timm().get_pretrained_cfg("test_resnet")
+    config = import_timm().get_pretrained_cfg("test_resnet")
     grey = transform(Image.new("RGB", (40, 28), (51, 51, 51)))
     assert grey.shape == (3, 160, 160)
     expected = (0.2 - torch.tensor(config.mean)) / torch.tensor(config.std)
@@ -95,11 +95,11 @@ def test_weights_that_cannot_be_had_are_refused(monkeypatch: pytest.MonkeyPatch)
     def failing(*arguments: object, **options: object) -> None:
         raise ConnectionError("no route to host")
 
-    monkeypatch.setattr(vision.timm(), "create_model", failing)
+    monkeypatch.setattr(import_timm(), "create_model", failing)
     with pytest.raises(InvalidInput, match=r"weights of 'timm:test_vit' cannot be had \(ConnectionError: no route"):
         Timm("test_vit").pretrained()
     without = next(
-        name for name in vision.timm().list_models() if not vision.timm().get_pretrained_cfg(name).has_weights
+        name for name in import_timm().list_models() if not import_timm().get_pretrained_cfg(name).has_weights
     )
     with pytest.raises(InvalidInput, match="timm has no weights for"):
         Timm(without).pretrained()
@@ -107,14 +107,14 @@ def test_weights_that_cannot_be_had_are_refused(monkeypatch: pytest.MonkeyPatch)
 
 def test_pretrained_weights_keep_their_classes_and_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: dict[str, object] = {}
-    create = vision.timm().create_model
+    create = import_timm().create_model
 
     def recording(name: str, *, pretrained: bool, **options: object) -> nn.Module:
         asked.update(pretrained=pretrained, **options)
         module: nn.Module = create(name, pretrained=False, **options)
         return module
 
-    monkeypatch.setattr(vision.timm(), "create_model", recording)
+    monkeypatch.setattr(import_timm(), "create_model", recording)
     Timm("test_resnet").pretrained()
     assert asked == {"pretrained": True, "num_classes": 1000}
     assert Timm("test_resnet").classes == 1000

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from sharpbench.core.registry import wrong
+from sharpbench.core.spec import label, select
 from sharpbench.errors import InvalidInput
 from sharpbench.optimizers import OPTIMIZERS, Adam, AdamW, Asam, FriendlySam, MSam, Optimizer, Sam, SamPa, Sgd
-from sharpbench.registry import wrong
-from sharpbench.selection import label, select
 
 OFFERED = {cls.name: cls for cls in OPTIMIZERS}
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sharpbench import Measure, Subject
-from sharpbench.selection import select_one
+from sharpbench.core.spec import select_one
 
 with warnings.catch_warnings():  # forward mode compiles its decompositions at first use, with torch's own warning
     warnings.simplefilter("ignore")

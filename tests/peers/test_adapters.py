@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from benchmarks.layers import network
 from sharpbench import InvalidInput, Measure, NotApplicable, Subject
+from sharpbench.core.spec import label
 from sharpbench.curvature import dense_ggn, reference_diagonal
-from sharpbench.selection import label
 from tests.peers.conftest import OFFERED, peer, seeded, subject
 
 EXACT = ("paper-trace", "backpack-trace", "backpack-trace[matrix=gauss-newton]", "nngeometry-trace", "asdl-trace")

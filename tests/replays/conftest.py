@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sharpbench.core.record import Record
 from sharpbench.datasets import Digits
 from sharpbench.models.paper import SmallCnn, SmallMlp
 from sharpbench.recipe import Recipe
-from sharpbench.record import Record
 from sharpbench.replays.study import Place
 
 LAYERS = ("layer0", "layer1", "layer2")

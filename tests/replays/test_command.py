@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from sharpbench.command import replay as command
+from sharpbench.core.records import iterate_records
 from sharpbench.datasets import Digits
 from sharpbench.errors import InvalidInput
 from sharpbench.models.paper import SmallMlp
 from sharpbench.optimizers import Sam, Sgd
-from sharpbench.reading import iterate_records
 from sharpbench.replays import catalogue
 from sharpbench.replays.asam_2021 import Asam2021
 from sharpbench.replays.catalogue import REPLAYS, named, scale_of

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sharpbench.core.record import Record
+from sharpbench.core.spec import label
 from sharpbench.datasets import Digits
 from sharpbench.models.paper import Mlp, SmallMlp
 from sharpbench.optimizers import Asam, Sam, Sgd
-from sharpbench.record import Record
 from sharpbench.replays.asam_2021 import Asam2021
 from sharpbench.replays.catalogue import REPLAYS
 from sharpbench.replays.comparison import Contestants, contrasts, tasks
@@ -20,7 +21,6 @@ from sharpbench.replays.frame import networks
 from sharpbench.replays.friendly_sam_2024 import FriendlySam2024
 from sharpbench.replays.generalisation import BASELINES, SHOWN, Generalisation
 from sharpbench.report.page import Page, markdown, pictures
-from sharpbench.selection import label
 
 MakeMany = Callable[..., list[Record]]
 COMPARISONS = [replay for replay in REPLAYS if isinstance(replay, Generalisation)]

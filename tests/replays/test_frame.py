@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from sharpbench.record import Record
+from sharpbench.core.record import Record
 from sharpbench.replays.convergence import SOLVER, by_noise, with_solver
 from sharpbench.replays.frame import networks
 from sharpbench.replays.paper_solver import as_left_by_steps

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from sharpbench.reading import iterate_records
+from sharpbench.core.records import iterate_records
 from sharpbench.replays.catalogue import named
 from sharpbench.report.page import markdown, pictures
 

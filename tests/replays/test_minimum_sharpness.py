@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from scipy.stats import kendalltau
 
+from sharpbench.core.record import Record
 from sharpbench.models.paper import LeNet, Mlp, SmallCnn, SmallMlp
-from sharpbench.record import Record
 from sharpbench.replays.archive import archive
 from sharpbench.replays.diagonals import Diagonals
 from sharpbench.replays.frame import networks

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sharpbench.record import Record
+from sharpbench.core.record import Record
 
 ENVIRONMENT = {"sharpbench": "0.1", "torch": "2.13", "processor": "P 1", "cores": 2, "threads": 1, "cuda": None}
 RATIOS = (0.0, 0.25, 0.5, 0.75, 1.0)

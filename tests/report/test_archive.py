@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from sharpbench.record import Record
+from sharpbench.core.record import Record
 from sharpbench.replays.archive import archive
 from sharpbench.report.scores import Score, score
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from sharpbench.record import Record
+from sharpbench.core.record import Record
 from sharpbench.report.console import show
 from sharpbench.report.scores import score
 

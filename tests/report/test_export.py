@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from sharpbench.record import Record
+from sharpbench.core.record import Record
 from sharpbench.report.export import scores_json
 from sharpbench.report.scores import score
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from sharpbench.record import Record
+from sharpbench.core.record import Record
 from sharpbench.report import console, markdown
 from sharpbench.report.population import Network, populations
 from sharpbench.report.scores import score

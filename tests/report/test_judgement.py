@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sharpbench.record import Record
+from sharpbench.core.record import Record
 from sharpbench.report.judgement import hyperparameters
 from sharpbench.report.population import populations
 from sharpbench.report.scores import Score, score

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from sharpbench.record import Record
+from sharpbench.core.record import Record
 from sharpbench.report.markdown import leaderboard
 from sharpbench.report.markup import cell, slug, table
 from sharpbench.report.scores import score

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.image import imread
 from rich.console import Console
 
-from sharpbench.record import Record
+from sharpbench.core.record import Record
 from sharpbench.report import network
 from sharpbench.report.network import ROWS, draw, show
 from sharpbench.report.population import populations

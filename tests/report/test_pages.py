@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sharpbench import InvalidInput
-from sharpbench.listing import listing
+from sharpbench.core.catalog import listing
 from sharpbench.report.pages import INDEX, NOTICE, index, page, pages, stale, write
 
 PUBLISHED = Path(__file__).parents[2] / "docs" / "measures"

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
-from sharpbench.record import Record
+from sharpbench.core.record import Record
 from sharpbench.report.plots import scatter
 
 Make = Callable[..., Record]

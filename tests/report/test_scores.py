@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sharpbench.record import Record
+from sharpbench.core.record import Record
 from sharpbench.report.scores import Score, score
 from sharpbench.report.summaries import Failure, environment_text, relative_error
 from sharpbench.statistics import kendall

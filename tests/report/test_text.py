@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from sharpbench.record import Record
+from sharpbench.core.record import Record
 from sharpbench.report.scores import score
 from sharpbench.report.text import (
     correlation,

@@ -12,8 +12,8 @@ import pytest
 
 from sharpbench import InvalidInput, Record
 from sharpbench.appraisal import fate
-from sharpbench.merging import merge
-from sharpbench.record import LONGEST_CAUSE
+from sharpbench.core.record import LONGEST_CAUSE
+from sharpbench.core.records import merge
 from sharpbench.submissions import packed, read
 from sharpbench.submissions.manifest import check_name
 from sharpbench.version import __version__

@@ -14,8 +14,8 @@ import torch
 from sharpbench_measures import Average
 
 from sharpbench import Estimate, Record, plan, run
+from sharpbench.core.evaluate import measure
 from sharpbench.datasets import Digits
-from sharpbench.evaluation import measure
 from sharpbench.population import Population
 from sharpbench.recipe import network_key
 from sharpbench.submissions import (

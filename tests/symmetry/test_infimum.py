@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sharpbench import InvalidInput, Subject, measure
+from sharpbench.core.evaluate import named
 from sharpbench.curvature import exact_diagonal
-from sharpbench.evaluation import named
 from sharpbench.models import PAPER
 from sharpbench.symmetry import group_of, least, rescaling_group
 

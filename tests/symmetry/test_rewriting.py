@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sharpbench import InvalidInput, Subject, measure
-from sharpbench.graph import capture
+from sharpbench.core.graph import capture
 from sharpbench.symmetry import permutation, rewrites
 from sharpbench.symmetry.operation import passes
 from sharpbench.symmetry.permutation import Permutation, permutations

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from sharpbench.core.registry import measures_of, offers
 from sharpbench.errors import InvalidInput
-from sharpbench.registry import measures_of, offers
 from tests.commands import given, refused
 
 PLUGIN = """
@@ -91,7 +91,7 @@ def test_a_distribution_offers_what_all_its_modules_do(monkeypatch: pytest.Monke
     """As sharpbench itself does: built-in measures, and adapters of other libraries."""
     values = {"sharpbench": "sharpbench_measures", "sharpbench_peers": "sharpbench_peers"}
     points = [EntryPoint(name, value, "sharpbench.measures") for name, value in values.items()]
-    monkeypatch.setattr("sharpbench.registry.package_of", lambda point: "both")
+    monkeypatch.setattr("sharpbench.core.registry.package_of", lambda point: "both")
     monkeypatch.setattr("importlib.metadata.entry_points", lambda *, group: points)
     assert measures_of("both") == {**measures_of("sharpbench_measures"), **measures_of("sharpbench_peers")}
     assert {"trace", "backpack-trace"} <= measures_of("both").keys()

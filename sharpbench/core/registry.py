@@ -26,7 +26,7 @@ Kind = Literal["measures", "models", "datasets", "optimizers", "cohorts"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 CONTRACTS: dict[Kind, str] = {
-    "measures": "sharpbench.contract.Measure",
+    "measures": "sharpbench.core.measure.Measure",
     "models": "sharpbench.models.model.Model",
     "datasets": "sharpbench.datasets.data.Dataset",
     "optimizers": "sharpbench.optimizers.optimizer.Optimizer",

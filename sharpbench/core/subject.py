@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
-from sharpbench import criterion as criteria
-from sharpbench.criterion import Criterion, Losses
+from sharpbench.core import loss as criteria
+from sharpbench.core.functional import written_out
+from sharpbench.core.graph import Graph, capture
+from sharpbench.core.loss import Criterion, Losses
 from sharpbench.errors import InvalidInput
-from sharpbench.graph import Graph, capture
-from sharpbench.written import written_out
 
 Params = dict[str, Tensor]
 T = TypeVar("T")

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from pathlib import Path
 
 from platformdirs import user_cache_path
 
 from sharpbench.errors import InvalidInput, short
+
+# Digest: the hash by which a content is known.
+
+
+def content_hash(value: object) -> str:
+    """SHA-256 of the canonical JSON of `value`, 64 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def data_folder(given: Path | str | None) -> Path | None:

@@ -14,29 +14,12 @@ from dataclasses import dataclass, field
 from functools import wraps
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from sharpbench.hyperparameter import check_fields
+from sharpbench.core.fields import Scalar, check_fields, is_scalar
 
 if TYPE_CHECKING:
     import torch
 
-    from sharpbench.subject import Subject
-
-Scalar = str | int | float | bool | None
-
-
-def is_scalar(value: object) -> bool:
-    """Whether JSON holds `value` as it is: text, a finite number, a truth value or None."""
-    if isinstance(value, int | float):
-        return is_finite(value)
-    return isinstance(value, str | None)
-
-
-def is_finite(value: float) -> bool:
-    """Whether `value` is finite as a float: neither infinite nor NaN, nor a whole number beyond the largest float."""
-    try:
-        return math.isfinite(value)
-    except OverflowError:
-        return False
+    from sharpbench.core.subject import Subject
 
 
 Invariance = Literal["layer", "unit", "element", "permutation", "attention-rotation", "logit-scale"]

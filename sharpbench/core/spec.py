@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
-from sharpbench.contract import Scalar
+from sharpbench.core.fields import Scalar
 from sharpbench.errors import InvalidInput, near, short
 
 T = TypeVar("T")

@@ -14,11 +14,11 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
-from sharpbench.contract import Scalar, is_scalar
+from sharpbench.core.fields import Scalar, is_scalar
+from sharpbench.core.registry import Kind, entry_points, offers, package_of
+from sharpbench.core.spec import find, select_one, written
 from sharpbench.errors import one_line
-from sharpbench.places import cache_folder
-from sharpbench.registry import Kind, entry_points, offers, package_of
-from sharpbench.selection import find, select_one, written
+from sharpbench.files import cache_folder
 from sharpbench.version import __version__
 
 Row = dict[str, Any]

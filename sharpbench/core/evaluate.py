@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from sharpbench.contract import Estimate, Measure
+from sharpbench.core.measure import Estimate, Measure
+from sharpbench.core.registry import offers
+from sharpbench.core.spec import select_one
+from sharpbench.core.subject import Subject
 from sharpbench.errors import InvalidInput, short
-from sharpbench.registry import offers
-from sharpbench.selection import select_one
-from sharpbench.subject import Subject
 
 
 def measure(measure_or_name: Measure | str, subject: Subject, *, seed: int = 0) -> Estimate:

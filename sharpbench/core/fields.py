@@ -58,3 +58,21 @@ def _none_of(value: object, options: tuple[object, ...]) -> str:
     words = [str(each) for each in options]
     hint = near(str(value), words)
     return f"is none of {', '.join(words)}" + (f"; {hint}" if hint else "")
+
+
+Scalar = str | int | float | bool | None
+
+
+def is_scalar(value: object) -> bool:
+    """Whether JSON holds `value` as it is: text, a finite number, a truth value or None."""
+    if isinstance(value, int | float):
+        return is_finite(value)
+    return isinstance(value, str | None)
+
+
+def is_finite(value: float) -> bool:
+    """Whether `value` is finite as a float: neither infinite nor NaN, nor a whole number beyond the largest float."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
