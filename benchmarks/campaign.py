@@ -26,12 +26,12 @@ from sharpbench.core.records import RECORDS, iterate_records
 from sharpbench.datasets import Digits
 from sharpbench.engines import Measuring, Process, blank, conduct
 from sharpbench.engines.outcome import Death
-from sharpbench.member import Truth
 from sharpbench.models import SmallMlp
-from sharpbench.population import Training
-from sharpbench.recipe import Recipe
 from sharpbench.runner import remaining
 from sharpbench.standing import Notes
+from sharpbench.training.network import Truth
+from sharpbench.training.population import Training
+from sharpbench.training.recipe import Recipe
 
 MEASURES = 20
 SLEPT, SLEEPS = 200, 0.01

@@ -23,8 +23,8 @@ from sharpbench.core.registry import offers
 from sharpbench.core.spec import label
 from sharpbench.environment import settle
 from sharpbench.files import cache_folder
-from sharpbench.population import Population
-from sharpbench.training import initial_module
+from sharpbench.training.examples import initial_module
+from sharpbench.training.population import Population
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

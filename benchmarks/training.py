@@ -20,13 +20,14 @@ import torch
 import torch.nn.functional as F
 
 from sharpbench.datasets import Digits
-from sharpbench.datasets.data import Data
+from sharpbench.datasets.dataset import Data
 from sharpbench.environment import settle
 from sharpbench.models import LeNet, Mlp, SmallCnn, SmallMlp
 from sharpbench.models.model import Model
-from sharpbench.optimizers import Sgd
-from sharpbench.recipe import Recipe
-from sharpbench.training import Group, group_size, initial_module, training_examples
+from sharpbench.training.examples import initial_module, training_examples
+from sharpbench.training.optimizers import Sgd
+from sharpbench.training.recipe import Recipe
+from sharpbench.training.trainer import Group, group_size
 
 NAMES = {cls.name: cls for cls in (SmallMlp, Mlp, SmallCnn, LeNet)}
 EXAMPLES = 1024

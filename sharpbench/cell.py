@@ -10,19 +10,20 @@ from typing import Literal, TypeVar, get_args
 
 import torch
 
-from sharpbench.cohorts import SUFFIX, read_cohort
 from sharpbench.core.fields import is_scalar
 from sharpbench.core.measure import Measure
+from sharpbench.core.record import Design
 from sharpbench.core.registry import Kind, offers
 from sharpbench.core.spec import configuration, label, select, select_one
-from sharpbench.datasets.data import Data, Dataset
+from sharpbench.datasets.dataset import Data, Dataset
 from sharpbench.environment import resolve_device
 from sharpbench.errors import InvalidInput, short
 from sharpbench.files import content_hash, data_folder
-from sharpbench.ingredient import catalogue
 from sharpbench.models.model import Model
-from sharpbench.optimizers import Optimizer
-from sharpbench.recipe import Cohort, Design, Recipe, network_key
+from sharpbench.training.cohorts import SUFFIX, read_cohort
+from sharpbench.training.cohorts.cohort import Cohort
+from sharpbench.training.optimizers import Optimizer
+from sharpbench.training.recipe import Recipe, catalogue, network_key
 
 T = TypeVar("T")
 Precision = Literal["float32", "float64"]

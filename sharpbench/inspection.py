@@ -21,14 +21,14 @@ from sharpbench.core.record import Record
 from sharpbench.core.records import RECORDS, iterate_records
 from sharpbench.core.spec import configuration, label
 from sharpbench.core.subject import Subject
-from sharpbench.datasets.data import Dataset, Examples, Subset, content_sha256
+from sharpbench.datasets.dataset import Dataset, Examples, Subset, content_sha256
 from sharpbench.environment import environment, settle
 from sharpbench.errors import InvalidInput, short
 from sharpbench.files import content_hash, data_folder
 from sharpbench.models.file import File
 from sharpbench.models.model import Model
 from sharpbench.models.timm import Enlarged, Timm
-from sharpbench.weights import file_sha256, load_weights, read_weights, weight_files
+from sharpbench.training.weights import file_sha256, load_weights, read_weights, weight_files
 
 LARGEST = 10**6
 """Of numbers of classes and of batches: above it a slip of the keyboard is likelier than a wish."""

@@ -12,15 +12,15 @@ from sharpbench.cell import Cell
 from sharpbench.core.jsonl import Journal
 from sharpbench.core.record import Record
 from sharpbench.core.records import RECORDS, statuses
-from sharpbench.datasets.data import Data, Dataset
+from sharpbench.datasets.dataset import Data, Dataset
 from sharpbench.engines import Engine, Measuring, Site, blank, conduct, engine_of
 from sharpbench.environment import environment, settle
 from sharpbench.errors import InvalidInput
 from sharpbench.files import cache_folder, data_folder
-from sharpbench.population import Population, Training
 from sharpbench.sharding import Shard
 from sharpbench.standing import Notes
-from sharpbench.workers import Lost, Setting, train_all
+from sharpbench.training.population import Population, Training
+from sharpbench.training.workers import Lost, Setting, train_all
 
 
 @dataclass(frozen=True, slots=True)

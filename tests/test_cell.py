@@ -12,15 +12,16 @@ import torch
 from sharpbench_measures import FisherRao, Normalized, Trace
 
 from sharpbench import Cell, InvalidInput, Measure, plan
-from sharpbench.cohorts import LabelNoise
 from sharpbench.core.measure import Estimate, Invariance
 from sharpbench.core.subject import Subject
 from sharpbench.datasets import Digits
-from sharpbench.datasets.data import Data, Dataset
+from sharpbench.datasets.dataset import Data, Dataset
 from sharpbench.models import LeNet, SmallMlp
 from sharpbench.models.model import Model
-from sharpbench.optimizers import Sgd
-from sharpbench.recipe import Cohort, Recipe
+from sharpbench.training.cohorts import LabelNoise
+from sharpbench.training.cohorts.cohort import Cohort
+from sharpbench.training.optimizers import Sgd
+from sharpbench.training.recipe import Recipe
 
 COHORT = "label-noise[ratios=2,seeds=2,train_size=64]"
 
@@ -198,7 +199,7 @@ def test_a_plugin_file_offers_every_kind(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "from dataclasses import dataclass\n"
         "from typing import ClassVar\n"
-        "from sharpbench.recipe import Cohort, Recipe\n"
+        "from sharpbench.training.recipe import Cohort, Recipe\n"
         "@dataclass(frozen=True)\n"
         "class One(Cohort):\n"
         "    name: ClassVar[str] = 'one'\n"

@@ -16,14 +16,14 @@ import pytest
 import safetensors.torch
 import torch
 
-from sharpbench.cohorts import LabelNoise
 from sharpbench.datasets import Digits
 from sharpbench.errors import InvalidInput
-from sharpbench.exchange import README, TABLE, export, take_in
-from sharpbench.member import Truth
 from sharpbench.models import SmallMlp
-from sharpbench.recipe import network_key
-from sharpbench.zoo import FORMAT, Origin, Zoo
+from sharpbench.training.cohorts import LabelNoise
+from sharpbench.training.network import Truth
+from sharpbench.training.recipe import network_key
+from sharpbench.training.zoo import FORMAT, Origin, Zoo
+from sharpbench.training.zoo_transfer import README, TABLE, export, take_in
 
 DATA = "ab" * 32
 RECIPES = LabelNoise(ratios=2, seeds=2).recipes((SmallMlp(width=3),), Digits())

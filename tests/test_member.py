@@ -11,13 +11,14 @@ import pytest
 import torch
 
 from sharpbench.datasets import Digits
-from sharpbench.datasets.data import Data
-from sharpbench.member import Member, Truth
+from sharpbench.datasets.dataset import Data
 from sharpbench.models import SmallMlp
-from sharpbench.population import Population
-from sharpbench.recipe import Recipe, network_key
-from sharpbench.training import Epoch, evaluate, initial_module, training_examples
-from sharpbench.zoo import RESULT, WEIGHTS, Zoo
+from sharpbench.training.examples import evaluate, initial_module, training_examples
+from sharpbench.training.network import Member, Truth
+from sharpbench.training.population import Population
+from sharpbench.training.recipe import Recipe, network_key
+from sharpbench.training.state import Epoch
+from sharpbench.training.zoo import RESULT, WEIGHTS, Zoo
 
 RECIPE = Recipe(model=SmallMlp(), dataset=Digits(), train_size=48, label_noise=0.5, batch_size=20, max_epochs=2)
 

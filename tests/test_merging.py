@@ -11,7 +11,7 @@ from sharpbench import InvalidInput, Record, plan, run
 from sharpbench.core.jsonl import Journal
 from sharpbench.core.records import RECORDS, Merged, iterate_records, merge
 from sharpbench.sharding import Shard
-from sharpbench.zoo import Zoo
+from sharpbench.training.zoo import Zoo
 
 RECORD = Record(
     key="a", measure="m", label="m", configuration={}, recipe={}, truth={}, data={}, seed=0, dtype="float32",

@@ -16,16 +16,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sharpbench import population as population_module
 from sharpbench.datasets import Digits
-from sharpbench.datasets.data import Data
+from sharpbench.datasets.dataset import Data
 from sharpbench.models import SmallMlp
 from sharpbench.models.model import Model
-from sharpbench.optimizers import FriendlySam, Sam
-from sharpbench.population import CHECKPOINTS, Population, Trained, Training, train
-from sharpbench.recipe import Recipe
-from sharpbench.training import group_size
-from sharpbench.zoo import RESULT, WEIGHTS, Zoo
+from sharpbench.training import population as population_module
+from sharpbench.training.optimizers import FriendlySam, Sam
+from sharpbench.training.population import CHECKPOINTS, Population, Trained, Training, train
+from sharpbench.training.recipe import Recipe
+from sharpbench.training.trainer import group_size
+from sharpbench.training.zoo import RESULT, WEIGHTS, Zoo
 
 RECIPE = Recipe(
     model=SmallMlp(), dataset=Digits(), train_size=48, batch_size=20, learning_rate=0.02, max_epochs=3, target_loss=1e-9
@@ -244,7 +244,7 @@ torch.set_num_threads(1)
 from dataclasses import replace
 from sharpbench.datasets import Digits
 from sharpbench.models import SmallMlp
-from sharpbench.optimizers import FriendlySam
+from sharpbench.training.optimizers import FriendlySam
 from sharpbench.population import train
 from sharpbench.recipe import Recipe
 recipe = Recipe(model=SmallMlp(), dataset=Digits(), train_size=256, optimizer=FriendlySam(), max_epochs=40,

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from sharpbench.cohorts import LabelNoise, LabelNoisePaper
 from sharpbench.datasets import Digits, Mnist
 from sharpbench.errors import InvalidInput
 from sharpbench.files import content_hash
 from sharpbench.models import LeNet, Mlp, SmallCnn, SmallMlp
-from sharpbench.optimizers import Sam, Sgd
-from sharpbench.recipe import Cohort, Recipe, titles
+from sharpbench.training.cohorts import LabelNoise, LabelNoisePaper
+from sharpbench.training.cohorts.cohort import Cohort
+from sharpbench.training.optimizers import Sam, Sgd
+from sharpbench.training.recipe import Recipe, titles
 
 RECIPE = Recipe(model=SmallMlp(), dataset=Digits())
 OTHERWISE: dict[str, Any] = {

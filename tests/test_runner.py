@@ -19,8 +19,8 @@ from sharpbench.core.records import RECORDS, iterate_records
 from sharpbench.engines import Measuring
 from sharpbench.models import SmallMlp
 from sharpbench.models.model import Model
-from sharpbench.population import Training
 from sharpbench.runner import Repaired, events, remaining
+from sharpbench.training.population import Training
 
 COHORT = "label-noise[ratios=2,seeds=1,train_size=32,max_epochs=2]"
 SIZE = sum(value.numel() for value in SmallMlp().build((1, 28, 28), 10).parameters())

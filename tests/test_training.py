@@ -13,27 +13,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sharpbench import zoo as zoo_module
-from sharpbench.cohorts import LabelNoise, LabelNoisePaper
 from sharpbench.datasets import Digits
-from sharpbench.datasets.data import Data
+from sharpbench.datasets.dataset import Data
 from sharpbench.errors import InvalidInput
-from sharpbench.member import Member
 from sharpbench.models import Mlp, SmallMlp
-from sharpbench.optimizers import Sgd
-from sharpbench.population import CHECKPOINTS, Population, Training
-from sharpbench.recipe import Recipe
-from sharpbench.training import (
-    Epoch,
-    Group,
-    Stage,
-    evaluate,
-    generator_for,
-    initial_module,
-    permute_labels,
-    training_examples,
-)
-from sharpbench.zoo import FORMAT, RESULT, WEIGHTS, Zoo
+from sharpbench.training import zoo as zoo_module
+from sharpbench.training.cohorts import LabelNoise, LabelNoisePaper
+from sharpbench.training.examples import evaluate, generator_for, initial_module, permute_labels, training_examples
+from sharpbench.training.network import Member
+from sharpbench.training.optimizers import Sgd
+from sharpbench.training.population import CHECKPOINTS, Population, Training
+from sharpbench.training.recipe import Recipe
+from sharpbench.training.state import Epoch, Stage
+from sharpbench.training.trainer import Group
+from sharpbench.training.zoo import FORMAT, RESULT, WEIGHTS, Zoo
 
 RECIPE = Recipe(model=SmallMlp(), dataset=Digits(), train_size=96, label_noise=0.5, learning_rate=0.02, batch_size=40)
 

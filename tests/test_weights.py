@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sharpbench.errors import InvalidInput
-from sharpbench.weights import load_weights, read_weights, weight_files
+from sharpbench.training.weights import load_weights, read_weights, weight_files
 
 
 def network() -> nn.Sequential:

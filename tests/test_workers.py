@@ -16,13 +16,13 @@ import pytest
 
 from sharpbench.core.registry import offers
 from sharpbench.datasets import Digits
-from sharpbench.datasets.data import Data
+from sharpbench.datasets.dataset import Data
 from sharpbench.errors import InvalidInput
 from sharpbench.models import SmallCnn, SmallMlp
-from sharpbench.population import CHECKPOINTS, Population, Trained, Training, train
-from sharpbench.recipe import Recipe
-from sharpbench.workers import Lost, Setting, train_all
-from sharpbench.zoo import RESULT, WEIGHTS
+from sharpbench.training.population import CHECKPOINTS, Population, Trained, Training, train
+from sharpbench.training.recipe import Recipe
+from sharpbench.training.workers import Lost, Setting, train_all
+from sharpbench.training.zoo import RESULT, WEIGHTS
 from tests.commands import COMMAND, Done, given, refused, started
 
 RECIPE = Recipe(

@@ -15,9 +15,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from sharpbench import zoo as zoo_module
 from sharpbench.errors import InvalidInput
-from sharpbench.zoo import FORMAT, RESULT, WEIGHTS, Entry, Origin, Zoo
+from sharpbench.training import zoo as zoo_module
+from sharpbench.training.zoo import FORMAT, RESULT, WEIGHTS, Entry, Origin, Zoo
 
 WEIGHT = torch.arange(6.0).reshape(2, 3)
 

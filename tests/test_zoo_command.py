@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sharpbench.zoo import FORMAT, RESULT, WEIGHTS, Origin, Zoo
+from sharpbench.training.zoo import FORMAT, RESULT, WEIGHTS, Origin, Zoo
 from tests.commands import given, refused, started
 
 COHORT = "hyperparameters[axes=width+optimizer,width=5+20,optimizer=sgd+sgd[momentum=0.5],seeds=2,train_size=32]"

@@ -34,7 +34,7 @@ def doctor(
     """
     from sharpbench.cell import chosen_measures
     from sharpbench.core.registry import offers
-    from sharpbench.datasets.data import Subset
+    from sharpbench.datasets.dataset import Subset
     from sharpbench.environment import diagnosis, resolve_device
     from sharpbench.inspection import Inspection, examined
     from sharpbench.report.doctor import show_environment, show_forecasts

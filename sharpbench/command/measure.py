@@ -55,7 +55,7 @@ def measure(
     from sharpbench.appraisal import Asked
     from sharpbench.cell import chosen_measures
     from sharpbench.core.records import RECORDS
-    from sharpbench.datasets.data import Subset
+    from sharpbench.datasets.dataset import Subset
     from sharpbench.environment import resolve_device
     from sharpbench.inspection import Inspection, inspect, last_records
     from sharpbench.report.progress import watch

@@ -176,8 +176,8 @@ def _show_plan(cells: Sequence[Cell], left: Sequence[Cell]) -> None:
     from rich.console import Console
 
     from sharpbench.core.spec import label
-    from sharpbench.recipe import titles
     from sharpbench.report.catalogue import show_plan
+    from sharpbench.training.recipe import titles
 
     every, open_ = (Counter(cell.recipe for cell in some) for some in (cells, left))
     names = titles(list(every))

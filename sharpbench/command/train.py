@@ -47,9 +47,9 @@ def train(
     from sharpbench.cell import chosen_recipes
     from sharpbench.environment import environment, resolve_device
     from sharpbench.files import cache_folder, data_folder
-    from sharpbench.population import Population
     from sharpbench.report.trainings import follow, show_plan, show_summary
-    from sharpbench.workers import Setting, train_all
+    from sharpbench.training.population import Population
+    from sharpbench.training.workers import Setting, train_all
 
     place, plugins = resolve_device(device), tuple(plugin or ())
     recipes, data = chosen_recipes(models, dataset=dataset, cohort=cohort, data_dir=data_dir, plugins=plugins)

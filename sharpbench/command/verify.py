@@ -14,8 +14,8 @@ from sharpbench.errors import InvalidInput
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sharpbench.population import Training
     from sharpbench.submissions import Finding, Submission, Verdict
+    from sharpbench.training.population import Training
 
 
 def verify(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sharpbench.datasets.data import Dataset
+    from sharpbench.datasets.dataset import Dataset
     from sharpbench.models.model import Model
 
 

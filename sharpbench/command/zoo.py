@@ -13,7 +13,7 @@ import typer
 from sharpbench.errors import InvalidInput, near, short
 
 if TYPE_CHECKING:
-    from sharpbench.zoo import Entry, Zoo
+    from sharpbench.training.zoo import Entry, Zoo
 
 app = typer.Typer(
     no_args_is_help=True, help="Trained networks: what the cache holds, and folders that others can load."
@@ -103,7 +103,7 @@ def _is(entry: Entry, field: str, words: set[str] | None) -> bool:
 
 def _zoo(cache_dir: Path | None) -> Zoo:
     from sharpbench.files import cache_folder
-    from sharpbench.zoo import Zoo
+    from sharpbench.training.zoo import Zoo
 
     return Zoo(cache_folder(cache_dir))
 
@@ -186,8 +186,8 @@ def export(
 
     Without filters, all networks of the cache. The folder appears complete or not at all.
     """
-    from sharpbench import exchange
     from sharpbench.files import user_path
+    from sharpbench.training import zoo_transfer as exchange
 
     zoo, wanted = _zoo(cache_dir), Filter(models, dataset, cohort, fitted, tuple(plugin or ()))
     entries = wanted.of(zoo.entries()[0])
@@ -207,8 +207,8 @@ def import_(
     What is there already stays as it is. Hashes say that nothing was damaged or exchanged on the way, not who made
     the networks: import from people whom you trust.
     """
-    from sharpbench import exchange
     from sharpbench.files import user_path
+    from sharpbench.training import zoo_transfer as exchange
 
     done = exchange.take_in(_zoo(cache_dir), user_path(folder), plugins=plugin or ())
     typer.echo(f"{done.added} networks imported, {done.present} were there already")

@@ -23,7 +23,7 @@ from sharpbench.core.jsonl import Journal
 from sharpbench.core.spec import label
 from sharpbench.environment import environment, settle
 from sharpbench.files import content_hash
-from sharpbench.population import Training
+from sharpbench.training.population import Training
 
 ORACLE_TIME = 900.0
 """Seconds that an oracle may take; then the engine in float64 is asked alone, as long again."""

@@ -13,7 +13,7 @@ from sharpbench.core.fields import Scalar
 from sharpbench.core.measure import Measure, Quantity
 from sharpbench.core.registry import offers
 from sharpbench.core.spec import label, select_one
-from sharpbench.datasets.data import Dataset
+from sharpbench.datasets.dataset import Dataset
 from sharpbench.errors import InvalidInput, short
 from sharpbench.inspection import LARGEST
 from sharpbench.models.file import File

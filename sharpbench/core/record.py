@@ -172,3 +172,7 @@ def _check(name: str, value: object) -> None:
         if not isinstance(key, str) or not is_scalar(held) or wrong:
             expected = "numbers" if name in ("parts", "invariance") else "JSON scalars"
             raise ValueError(f"field '{name}' holds {key!s:.80}={held!r:.80}; expected finite {expected} by name")
+
+
+Design = Literal["designed", "random"]
+"""How configurations were chosen: all of a grid, or drawn."""

@@ -28,9 +28,9 @@ NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 CONTRACTS: dict[Kind, str] = {
     "measures": "sharpbench.core.measure.Measure",
     "models": "sharpbench.models.model.Model",
-    "datasets": "sharpbench.datasets.data.Dataset",
-    "optimizers": "sharpbench.optimizers.optimizer.Optimizer",
-    "cohorts": "sharpbench.recipe.Cohort",
+    "datasets": "sharpbench.datasets.dataset.Dataset",
+    "optimizers": "sharpbench.training.optimizers.optimizer.Optimizer",
+    "cohorts": "sharpbench.training.cohorts.cohort.Cohort",
 }
 """What a class of each kind must inherit from; by name, as most of them bring torch, which `list` does without."""
 

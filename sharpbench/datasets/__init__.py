@@ -1,11 +1,11 @@
 """Data sets by name; DATASETS is the catalogue, in order."""
 
-from sharpbench.datasets.data import Data, Dataset, Examples, Subset, pixels
+from sharpbench.datasets.dataset import Data, Dataset, Examples, Subset, pixels
 from sharpbench.datasets.digits import Digits
-from sharpbench.datasets.folder import ImageFolder
+from sharpbench.datasets.image_folder import ImageFolder
 from sharpbench.datasets.mnist import Mnist
 from sharpbench.datasets.npz import Npz
-from sharpbench.datasets.published import Cifar10, Cifar100, FashionMnist, Svhn
+from sharpbench.datasets.torchvision import Cifar10, Cifar100, FashionMnist, Svhn
 
 __all__ = [
     "DATASETS",

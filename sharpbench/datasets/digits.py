@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sharpbench.datasets.data import Data, Dataset, pixels
+from sharpbench.datasets.dataset import Data, Dataset, pixels
 
 
 @final

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sharpbench.datasets.data import Data, Dataset, pixels
+from sharpbench.datasets.dataset import Data, Dataset, pixels
 from sharpbench.errors import InvalidInput, short
 from sharpbench.files import user_path
 

@@ -16,14 +16,14 @@ from sharpbench.core.fields import Scalar
 from sharpbench.core.record import Record
 from sharpbench.core.spec import configuration, label
 from sharpbench.core.subject import Subject, Team
-from sharpbench.datasets.data import Data, Dataset
+from sharpbench.datasets.dataset import Data, Dataset
 from sharpbench.engines.isolation import Settings
 from sharpbench.environment import environment
-from sharpbench.member import Truth, member
 from sharpbench.models.model import Model
-from sharpbench.recipe import network_key
-from sharpbench.training import initial_module
-from sharpbench.zoo import Zoo
+from sharpbench.training.examples import initial_module
+from sharpbench.training.network import Truth, member
+from sharpbench.training.recipe import network_key
+from sharpbench.training.zoo import Zoo
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Literal, Protocol, get_args
 
 from sharpbench.cell import Cell
 from sharpbench.core.record import Record
-from sharpbench.datasets.data import Data, Dataset
+from sharpbench.datasets.dataset import Data, Dataset
 from sharpbench.engines.bench import Bench
 from sharpbench.engines.outcome import Crew, Death
 from sharpbench.engines.processes import Processes

@@ -12,7 +12,7 @@ from sharpbench.cell import Cell
 from sharpbench.core.record import Record
 from sharpbench.engines.outcome import Crew, Death, Measuring
 from sharpbench.errors import InvalidInput
-from sharpbench.population import Training
+from sharpbench.training.population import Training
 
 NETWORK = attrgetter("recipe", "data_sha256", "examples", "dtype", "device")
 """What cells have in common that share a subject, as `Cell.network`; the same objects are compared in no time."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from sharpbench.cell import Cell
 from sharpbench.core.record import LONGEST_CAUSE, Record
 from sharpbench.core.registry import KINDS, offers
-from sharpbench.datasets.data import Data, Dataset
+from sharpbench.datasets.dataset import Data, Dataset
 from sharpbench.engines.bench import Bench
 from sharpbench.engines.duty import BEGUN, Duty
 from sharpbench.engines.outcome import Death

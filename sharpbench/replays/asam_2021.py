@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from sharpbench.models.paper import Mlp, SmallCnn
-from sharpbench.optimizers import Asam, Optimizer, Sam, Sgd
 from sharpbench.replays.generalisation import Generalisation, Tasks
+from sharpbench.training.optimizers import Asam, Optimizer, Sam, Sgd
 
 SGD, SAM, ASAM, FILTER = Sgd(), Sam(), Asam(), Asam(normalization="filter")
 

@@ -9,11 +9,12 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from sharpbench.datasets.data import Dataset
+from sharpbench.datasets.dataset import Dataset
 from sharpbench.models.model import Model
-from sharpbench.optimizers import Optimizer
-from sharpbench.recipe import Cohort, Recipe
 from sharpbench.statistics import Difference, paired_mean
+from sharpbench.training.cohorts.cohort import Cohort
+from sharpbench.training.optimizers import Optimizer
+from sharpbench.training.recipe import Recipe
 
 
 @dataclass(frozen=True)

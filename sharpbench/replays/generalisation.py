@@ -14,7 +14,6 @@ from sharpbench.core.record import Record
 from sharpbench.core.spec import label
 from sharpbench.datasets import Digits
 from sharpbench.models.model import Model
-from sharpbench.optimizers import Optimizer
 from sharpbench.replays import figures
 from sharpbench.replays.comparison import Contestants, Contrast, contrasts, tasks
 from sharpbench.replays.correlation import correlations
@@ -24,6 +23,7 @@ from sharpbench.replays.surroundings import surroundings
 from sharpbench.replays.tables import difference_text, tau_text
 from sharpbench.report.page import Page, Picture, Section
 from sharpbench.report.text import MISSING, number
+from sharpbench.training.optimizers import Optimizer
 
 MEASURES = "sam,asam,adaptive[case=average-closed],trace,minimum,normalized"
 SHOWN = (

@@ -8,12 +8,10 @@ from typing import ClassVar
 
 import pandas as pd
 
-from sharpbench.cohorts import LabelNoise, LabelNoisePaper
 from sharpbench.core.record import Record
 from sharpbench.datasets import Digits, Mnist
 from sharpbench.models.model import Model
 from sharpbench.models.paper import LeNet, Mlp, SmallCnn, SmallMlp
-from sharpbench.recipe import Recipe
 from sharpbench.replays import sections
 from sharpbench.replays.archive import archive
 from sharpbench.replays.convergence import SOLVER, with_solver
@@ -23,6 +21,8 @@ from sharpbench.replays.replay import Experiment, Replay
 from sharpbench.replays.surroundings import surroundings
 from sharpbench.replays.traces import Traces
 from sharpbench.report.page import Page
+from sharpbench.training.cohorts import LabelNoise, LabelNoisePaper
+from sharpbench.training.recipe import Recipe
 
 MODELS: tuple[Model, ...] = (Mlp(), LeNet())
 SMALL: tuple[Model, ...] = (SmallMlp(), SmallCnn())

@@ -15,10 +15,10 @@ from sharpbench.core.spec import label
 from sharpbench.core.subject import Subject
 from sharpbench.forecast import forecast
 from sharpbench.models.model import Model
-from sharpbench.optimizers import Sgd
-from sharpbench.recipe import Recipe
 from sharpbench.replays.replay import Experiment
 from sharpbench.timing import median_seconds
+from sharpbench.training.optimizers import Sgd
+from sharpbench.training.recipe import Recipe
 
 PILOT = 256
 """Random examples on which measures are tried."""

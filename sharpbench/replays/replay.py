@@ -12,11 +12,12 @@ import pandas as pd
 
 from sharpbench.cell import Cell, plan
 from sharpbench.core.record import Record
-from sharpbench.datasets.data import Dataset
+from sharpbench.datasets.dataset import Dataset
 from sharpbench.models.model import Model
-from sharpbench.recipe import Cohort, Recipe
 from sharpbench.replays.study import Study
 from sharpbench.report.page import Page
+from sharpbench.training.cohorts.cohort import Cohort
+from sharpbench.training.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from sharpbench.core.fields import Scalar, is_scalar
 from sharpbench.environment import environment
 from sharpbench.errors import InvalidInput
 from sharpbench.files import content_hash
-from sharpbench.recipe import Recipe
+from sharpbench.training.recipe import Recipe
 
 Row = dict[str, Scalar]
 

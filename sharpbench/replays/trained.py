@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 from sharpbench.core.subject import Subject
-from sharpbench.datasets.data import Data
+from sharpbench.datasets.dataset import Data
 from sharpbench.files import cache_folder, data_folder
-from sharpbench.population import Population
-from sharpbench.recipe import Recipe
 from sharpbench.replays.study import Place
-from sharpbench.training import initial_module, training_examples
+from sharpbench.training.examples import initial_module, training_examples
+from sharpbench.training.population import Population
+from sharpbench.training.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True, eq=False)

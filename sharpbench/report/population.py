@@ -18,7 +18,7 @@ from sharpbench.core.fields import Scalar, is_finite
 from sharpbench.core.record import Record
 
 if TYPE_CHECKING:
-    from sharpbench.recipe import Design
+    from sharpbench.core.record import Design
 
 
 @dataclass(frozen=True, slots=True)

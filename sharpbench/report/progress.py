@@ -25,9 +25,9 @@ from sharpbench.core.subject import Subject
 from sharpbench.engines import Measuring
 from sharpbench.forecast import Forecast, forecast
 from sharpbench.pace import Pace
-from sharpbench.population import Training
 from sharpbench.report.text import duration
 from sharpbench.runner import Event, Repaired
+from sharpbench.training.population import Training
 
 
 def follow(steps: Iterator[Event], *, cells: Sequence[Cell], done: int, seats: int) -> Counter[str]:

@@ -11,9 +11,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
-from sharpbench.population import Population, Trained, Training
-from sharpbench.recipe import Recipe, titles
-from sharpbench.workers import Lost
+from sharpbench.training.population import Population, Trained, Training
+from sharpbench.training.recipe import Recipe, titles
+from sharpbench.training.workers import Lost
 
 Event = Training | Trained | Lost
 

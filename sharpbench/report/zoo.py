@@ -15,7 +15,7 @@ from rich.text import Text
 from sharpbench.core.fields import Scalar
 from sharpbench.report.population import Network, finite
 from sharpbench.report.text import MISSING, memory, number, plain, reasons_text
-from sharpbench.zoo import Entry
+from sharpbench.training.zoo import Entry
 
 KEY = 12
 """Digits of a key that are shown; as few as tell it apart will do for `zoo show`."""

@@ -13,8 +13,7 @@ from sharpbench.core.record import Record
 from sharpbench.core.registry import offers
 from sharpbench.core.spec import Inner, configuration, label
 from sharpbench.errors import InvalidInput, near, short
-from sharpbench.ingredient import catalogue, recipe_of
-from sharpbench.recipe import Recipe
+from sharpbench.training.recipe import Recipe, catalogue, recipe_of
 
 
 class Unknown(Exception):

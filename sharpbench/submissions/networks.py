@@ -12,17 +12,16 @@ import torch
 from torch import nn
 
 from sharpbench.core.record import Record
-from sharpbench.datasets.data import Data, Dataset
+from sharpbench.datasets.dataset import Data, Dataset
 from sharpbench.environment import resolve_device
 from sharpbench.errors import InvalidInput, short
-from sharpbench.ingredient import recipe_of
 from sharpbench.models.model import Model
-from sharpbench.population import Population
-from sharpbench.recipe import Recipe
 from sharpbench.submissions.cells import Installed, Recomputable
 from sharpbench.submissions.claim import place_of_network, position
 from sharpbench.submissions.submission import Submission
-from sharpbench.training import initial_module
+from sharpbench.training.examples import initial_module
+from sharpbench.training.population import Population
+from sharpbench.training.recipe import Recipe, recipe_of
 
 LARGEST = 1e13
 """Parameters times examples times epochs of a training: beyond, nobody who verifies a sample wants to wait."""

@@ -17,19 +17,19 @@ from sharpbench.core.fields import Scalar
 from sharpbench.core.measure import NotApplicable
 from sharpbench.core.record import Record
 from sharpbench.core.subject import Subject
-from sharpbench.datasets.data import Data
+from sharpbench.datasets.dataset import Data
 from sharpbench.environment import environment, settle
 from sharpbench.errors import InvalidInput
 from sharpbench.invariance import changes
-from sharpbench.member import Member
-from sharpbench.population import Population, Training
 from sharpbench.submissions import comparison, tolerance
 from sharpbench.submissions.cells import Recomputable
 from sharpbench.submissions.networks import Elsewhere, Populations, Setting
 from sharpbench.submissions.sampling import Drawn
 from sharpbench.submissions.submission import Submission
 from sharpbench.submissions.verdict import Finding
-from sharpbench.training import evaluate, initial_module
+from sharpbench.training.examples import evaluate, initial_module
+from sharpbench.training.network import Member
+from sharpbench.training.population import Population, Training
 
 
 def verify(submission: Submission, drawn: Drawn, setting: Setting) -> Iterator[Training | Finding]:

@@ -8,10 +8,9 @@ from collections.abc import Iterable, Mapping
 from typing import get_args
 
 from sharpbench.core.fields import Scalar
-from sharpbench.core.record import LONGEST_REASON, Record
+from sharpbench.core.record import LONGEST_REASON, Design, Record
 from sharpbench.errors import InvalidInput, short
 from sharpbench.invariance import KINDS
-from sharpbench.recipe import Design
 from sharpbench.submissions.manifest import HASH, MEASURE
 
 DEVICES, PRECISIONS = ("cpu", "cuda"), ("float32", "float64")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from sharpbench.datasets.data import Data
+from sharpbench.datasets.dataset import Data
 from sharpbench.errors import InvalidInput
-from sharpbench.recipe import Recipe
+from sharpbench.training.recipe import Recipe
 
 
 def training_examples(recipe: Recipe, data: Data) -> tuple[Tensor, Tensor]:
@@ -55,3 +56,27 @@ def seed_for(recipe: Recipe, purpose: str) -> int:
 def generator_for(recipe: Recipe, purpose: str) -> torch.Generator:
     """A CPU generator of the recipe's own, so that draws are the same on every device."""
     return torch.Generator().manual_seed(seed_for(recipe, purpose))
+
+
+# The module of a recipe before training, and what a module does with examples.
+
+
+def initial_module(recipe: Recipe, shape: tuple[int, ...], classes: int) -> nn.Module:
+    """The recipe's network before training; torch's global generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_for(recipe, "initialisation"))
+        return recipe.model.build(shape, classes)
+
+
+def evaluate(module: nn.Module, inputs: Tensor, targets: Tensor, *, batch_size: int = 512) -> tuple[float, float]:
+    """The mean cross entropy and the accuracy of `module` in eval mode; its mode is restored."""
+    training = module.training
+    module.eval()
+    loss = right = 0.0
+    with torch.no_grad():
+        for images, labels in zip(inputs.split(batch_size), targets.split(batch_size), strict=True):
+            logits = module(images)
+            loss += float(F.cross_entropy(logits, labels, reduction="sum"))
+            right += float((logits.argmax(1) == labels).sum())
+    module.train(training)
+    return loss / len(inputs), right / len(inputs)

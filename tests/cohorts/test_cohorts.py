@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 
 from sharpbench.cell import chosen_cohort, plan, populations
-from sharpbench.cohorts import COHORTS, Hyperparameters, LabelNoise, LabelNoiseMnist, Optimizers
-from sharpbench.cohorts.hyperparameters import NAMES, OF_MODEL
 from sharpbench.core.spec import label
 from sharpbench.datasets import Digits
 from sharpbench.errors import InvalidInput
 from sharpbench.models import LeNet, Mlp, Model, SmallCnn, SmallMlp
-from sharpbench.optimizers import Adam, Asam, FriendlySam, MSam, Sam, Sgd
-from sharpbench.recipe import Cohort, Recipe
+from sharpbench.training.cohorts import COHORTS, Hyperparameters, LabelNoise, LabelNoiseMnist, Optimizers
+from sharpbench.training.cohorts.cohort import Cohort
+from sharpbench.training.cohorts.hyperparameters import NAMES, OF_MODEL
+from sharpbench.training.optimizers import Adam, Asam, FriendlySam, MSam, Sam, Sgd
+from sharpbench.training.recipe import Recipe
 
 WORDS = {
     "label-noise": LabelNoise(),

@@ -6,11 +6,11 @@ from itertools import product
 
 import pytest
 
-from sharpbench.cohorts import Axis, Grid
 from sharpbench.datasets import Digits
 from sharpbench.errors import InvalidInput
 from sharpbench.models import LeNet, SmallMlp
-from sharpbench.optimizers import Sam, Sgd
+from sharpbench.training.cohorts import Axis, Grid
+from sharpbench.training.optimizers import Sam, Sgd
 
 RATES = Axis("learning_rate", (0.1, 0.01))
 OPTIMIZERS = Axis("optimizer", (Sgd(), Sam()))

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from sharpbench.cell import chosen_cohort
-from sharpbench.cohorts import COHORTS, Hyperparameters
-from sharpbench.cohorts.hyperparameters import NAMES
 from sharpbench.core.spec import written
 from sharpbench.datasets import Digits
 from sharpbench.errors import InvalidInput
-from sharpbench.exchange.outgoing import PAGE
 from sharpbench.models import Mlp, SmallMlp
+from sharpbench.training.cohorts import COHORTS, Hyperparameters
+from sharpbench.training.cohorts.hyperparameters import NAMES
+from sharpbench.training.zoo_transfer import PAGE
 from tests.commands import given
 
 DOCS = Path(__file__).parents[2] / "docs"

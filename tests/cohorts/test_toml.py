@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sharpbench.cell import chosen_cohort
-from sharpbench.cohorts.document import Document
 from sharpbench.datasets import Digits
 from sharpbench.errors import InvalidInput
 from sharpbench.models import Mlp, SmallMlp
-from sharpbench.optimizers import Sam, Sgd
-from sharpbench.recipe import Recipe
+from sharpbench.training.cohorts.toml import Document
+from sharpbench.training.optimizers import Sam, Sgd
+from sharpbench.training.recipe import Recipe
 
 TEXT = """\
 # rates and optimisers

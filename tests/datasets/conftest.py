@@ -12,8 +12,7 @@ import pytest
 import torch
 
 from sharpbench.datasets import mnist
-from sharpbench.datasets.idx import idx_header
-from sharpbench.datasets.mnist import MnistFile
+from sharpbench.datasets.mnist import MnistFile, idx_header
 
 TRAIN, TEST = 30, 20
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sharpbench.datasets.idx import idx_header, read_idx
+from sharpbench.datasets.mnist import idx_header, read_idx
 from sharpbench.errors import InvalidInput
 
 IMAGES = torch.arange(2 * 3 * 4, dtype=torch.uint8).reshape(2, 3, 4)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from sharpbench.datasets import mirror as module
-from sharpbench.datasets.mirror import DownloadFailed, download
+from sharpbench.datasets import download as module
+from sharpbench.datasets.download import DownloadFailed, download
 
 BODY = bytes(range(200))
 SUM = hashlib.sha256(BODY).hexdigest()

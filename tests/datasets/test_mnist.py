@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from sharpbench.datasets import Mnist, mnist
-from sharpbench.datasets.idx import idx_header
-from sharpbench.datasets.mnist import FILES
+from sharpbench.datasets.mnist import FILES, idx_header
 from sharpbench.errors import InvalidInput
 
 REAL = Path(os.environ.get("SHARPBENCH_DATA") or Path(__file__).parents[3] / "shared/data/mnist")

@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from sharpbench.datasets import Data, Dataset, Digits, Subset
-from sharpbench.datasets import data as data_module
-from sharpbench.datasets.data import gathered
+from sharpbench.datasets import dataset as data_module
+from sharpbench.datasets.dataset import gathered
 from sharpbench.errors import InvalidInput
 
 

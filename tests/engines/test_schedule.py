@@ -13,7 +13,7 @@ from sharpbench import Cell, InvalidInput, Record
 from sharpbench.engines import Measuring, blank, conduct
 from sharpbench.engines.outcome import Death
 from sharpbench.engines.schedule import AGAIN, STARTS
-from sharpbench.population import Training
+from sharpbench.training.population import Training
 
 
 class Simulated:

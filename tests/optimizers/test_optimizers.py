@@ -9,7 +9,7 @@ import pytest
 from sharpbench.core.registry import wrong
 from sharpbench.core.spec import label, select
 from sharpbench.errors import InvalidInput
-from sharpbench.optimizers import OPTIMIZERS, Adam, AdamW, Asam, FriendlySam, MSam, Optimizer, Sam, SamPa, Sgd
+from sharpbench.training.optimizers import OPTIMIZERS, Adam, AdamW, Asam, FriendlySam, MSam, Optimizer, Sam, SamPa, Sgd
 
 OFFERED = {cls.name: cls for cls in OPTIMIZERS}
 

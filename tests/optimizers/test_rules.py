@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sharpbench.optimizers import (
+from sharpbench.training.optimizers import (
     Adam,
     AdamW,
     Asam,

@@ -12,8 +12,8 @@ import pytest
 from sharpbench.core.record import Record
 from sharpbench.datasets import Digits
 from sharpbench.models.paper import SmallCnn, SmallMlp
-from sharpbench.recipe import Recipe
 from sharpbench.replays.study import Place
+from sharpbench.training.recipe import Recipe
 
 LAYERS = ("layer0", "layer1", "layer2")
 

@@ -12,13 +12,13 @@ from sharpbench.core.records import iterate_records
 from sharpbench.datasets import Digits
 from sharpbench.errors import InvalidInput
 from sharpbench.models.paper import SmallMlp
-from sharpbench.optimizers import Sam, Sgd
 from sharpbench.replays import catalogue
 from sharpbench.replays.asam_2021 import Asam2021
 from sharpbench.replays.catalogue import REPLAYS, named, scale_of
 from sharpbench.replays.comparison import Contestants
 from sharpbench.replays.outlook import outlook, table
 from sharpbench.replays.replay import Experiment
+from sharpbench.training.optimizers import Sam, Sgd
 from tests.commands import given, refused, started
 
 

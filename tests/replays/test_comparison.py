@@ -13,7 +13,6 @@ from sharpbench.core.record import Record
 from sharpbench.core.spec import label
 from sharpbench.datasets import Digits
 from sharpbench.models.paper import Mlp, SmallMlp
-from sharpbench.optimizers import Asam, Sam, Sgd
 from sharpbench.replays.asam_2021 import Asam2021
 from sharpbench.replays.catalogue import REPLAYS
 from sharpbench.replays.comparison import Contestants, contrasts, tasks
@@ -21,6 +20,7 @@ from sharpbench.replays.frame import networks
 from sharpbench.replays.friendly_sam_2024 import FriendlySam2024
 from sharpbench.replays.generalisation import BASELINES, SHOWN, Generalisation
 from sharpbench.report.page import Page, markdown, pictures
+from sharpbench.training.optimizers import Asam, Sam, Sgd
 
 MakeMany = Callable[..., list[Record]]
 COMPARISONS = [replay for replay in REPLAYS if isinstance(replay, Generalisation)]

@@ -13,11 +13,11 @@ import torch
 
 from sharpbench.curvature import difference_diagonal, exact_diagonal, exact_traces, reference_diagonal
 from sharpbench.errors import InvalidInput
-from sharpbench.recipe import Recipe
 from sharpbench.replays.diagonals import Diagonals
 from sharpbench.replays.study import Place, Row, Study, findings
 from sharpbench.replays.traces import Traces
 from sharpbench.replays.trained import trained
+from sharpbench.training.recipe import Recipe
 
 
 def test_traces_against_the_definition(recipes: tuple[Recipe, ...], place: Place) -> None:

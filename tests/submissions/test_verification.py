@@ -16,8 +16,6 @@ from sharpbench_measures import Average
 from sharpbench import Estimate, Record, plan, run
 from sharpbench.core.evaluate import measure
 from sharpbench.datasets import Digits
-from sharpbench.population import Population
-from sharpbench.recipe import network_key
 from sharpbench.submissions import (
     Finding,
     Manifest,
@@ -36,8 +34,10 @@ from sharpbench.submissions.cells import cell_of
 from sharpbench.submissions.claim import place_of_cell, place_of_network
 from sharpbench.submissions.networks import Populations
 from sharpbench.submissions.submission import digest
-from sharpbench.training import initial_module
-from sharpbench.zoo import Origin, Zoo
+from sharpbench.training.examples import initial_module
+from sharpbench.training.population import Population
+from sharpbench.training.recipe import network_key
+from sharpbench.training.zoo import Origin, Zoo
 
 from .conftest import COHORT, MEASURES, forged
 

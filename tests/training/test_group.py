@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from sharpbench.datasets import Digits
-from sharpbench.datasets.data import Data
+from sharpbench.datasets.dataset import Data
 from sharpbench.models import LeNet, Mlp, SmallCnn, SmallMlp
 from sharpbench.models.model import Model
-from sharpbench.optimizers import OPTIMIZERS, Adam, Asam, FriendlySam, MSam, Optimizer, Sam, Sgd
-from sharpbench.recipe import Recipe
-from sharpbench.training import Epoch, Group, Stage, packed, unpacked
+from sharpbench.training.optimizers import OPTIMIZERS, Adam, Asam, FriendlySam, MSam, Optimizer, Sam, Sgd
+from sharpbench.training.recipe import Recipe
+from sharpbench.training.state import Epoch, Stage, packed, unpacked
+from sharpbench.training.trainer import Group
 
 RECIPE = Recipe(
     model=SmallMlp(), dataset=Digits(), train_size=84, batch_size=8, learning_rate=0.02, max_epochs=2, target_loss=1e-9

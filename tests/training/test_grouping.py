@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from sharpbench.datasets import Digits, Mnist
 from sharpbench.models import LeNet, Mlp, SmallCnn, SmallMlp
 from sharpbench.models.model import Model
-from sharpbench.optimizers import Adam, Asam, MSam, Sam, Sgd
-from sharpbench.recipe import Recipe
-from sharpbench.training import group_size, groups, stackable
-from sharpbench.training.grouping import FEW, LARGEST
+from sharpbench.training.loss import stackable
+from sharpbench.training.optimizers import Adam, Asam, MSam, Sam, Sgd
+from sharpbench.training.recipe import Recipe
+from sharpbench.training.trainer import FEW, LARGEST, group_size, groups
 
 RECIPE = Recipe(model=SmallMlp(), dataset=Digits())
 SHAPE = (1, 28, 28)

@@ -14,11 +14,11 @@ from sharpbench_measures import Trace
 
 from sharpbench import Measure, Subject
 from sharpbench.datasets import Digits
-from sharpbench.datasets.data import Data
+from sharpbench.datasets.dataset import Data
 from sharpbench.models import SmallMlp
-from sharpbench.optimizers import Asam, FriendlySam, MSam, Optimizer, Sam, SamPa, Sgd
-from sharpbench.recipe import Recipe
-from sharpbench.training import Group
+from sharpbench.training.optimizers import Asam, FriendlySam, MSam, Optimizer, Sam, SamPa, Sgd
+from sharpbench.training.recipe import Recipe
+from sharpbench.training.trainer import Group
 
 SEEDS = 16
 RECIPE = Recipe(

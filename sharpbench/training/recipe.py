@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
 
-from sharpbench.core.fields import Scalar, is_finite
-from sharpbench.core.spec import configuration, label
-from sharpbench.datasets.data import Dataset
-from sharpbench.errors import InvalidInput, short
+from sharpbench.core.fields import Scalar, fault, is_finite
+from sharpbench.core.registry import offers
+from sharpbench.core.spec import Inner, configuration, label, select_one
+from sharpbench.datasets import Digits
+from sharpbench.datasets.dataset import Dataset
+from sharpbench.errors import InvalidInput, near, short
 from sharpbench.files import content_hash
+from sharpbench.models import SmallMlp
 from sharpbench.models.model import Model
-from sharpbench.optimizers import Optimizer, Sgd
-
-Design = Literal["designed", "random"]
-"""How configurations were chosen: all of a grid, or drawn."""
+from sharpbench.training.optimizers import Optimizer, Sgd
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,26 +97,53 @@ def _within(name: str, value: float | None, holds: bool, bound: str) -> None:
         raise InvalidInput(f"{name}={short(str(value))} must be {bound}{finite}")
 
 
-@dataclass(frozen=True)
-class Cohort(ABC):
-    """A named family of recipes: a frozen value whose fields are its axes, `name[field=value]`."""
+# Ingredient: one field of a recipe from a plain value, as TOML and JSON hold it: words resolved, all of it checked.
 
-    name: ClassVar[str]
-    title: ClassVar[str]
-    source: ClassVar[str]
+LARGEST = 2**63 - 1
 
-    @abstractmethod
-    def recipes(self, models: Sequence[Model], dataset: Dataset) -> tuple[Recipe, ...]:
-        """The recipes of every model, model by model, in a fixed order.
 
-        A cohort may vary fields of the models; what comes of one of `models` is one population all the same.
-        """
+def catalogue(plugins: Sequence[Path] = ()) -> Inner:
+    """What is offered of the objects that a recipe holds."""
+    return {
+        Model: offers("models", plugins).classes,
+        Dataset: offers("datasets", plugins).classes,
+        Optimizer: offers("optimizers", plugins).classes,
+    }
 
-    @property
-    def design(self) -> Design:
-        """How the configurations were chosen: all of a grid, or at random, which a cohort that draws them says.
 
-        Training the cohort again gives other networks at the same configurations; or other configurations, each
-        with its networks.
-        """
-        return "designed"
+def ingredient(name: str, value: object, offered: Inner) -> Any:
+    """The value of the recipe's field `name` that `value` stands for.
+
+    Raises InvalidInput, one line with name, value and bound, for what is of another type, out of bounds or unknown.
+    """
+    hints = typing.get_type_hints(Recipe)
+    if name not in hints:
+        hint = near(name, hints) or f"it has {', '.join(hints)}"
+        raise InvalidInput(f"a recipe has no '{short(name)}'; {hint}")
+    annotation = hints[name]
+    if annotation in offered:
+        if not isinstance(value, str):
+            raise InvalidInput(f"{name}={short(str(value))} is no text; write it as on the command line")
+        made: Any = select_one(value, offered[annotation], kind=annotation.__name__.lower(), inner=offered)
+    else:
+        wrong = fault(value, annotation)
+        if isinstance(value, int) and abs(value) > LARGEST:
+            wrong = "is too large"
+        if wrong:
+            raise InvalidInput(f"{name}={short(str(value))} {wrong}")
+        made = float(value) if annotation is float else value  # type: ignore[arg-type]  # it has no fault
+    Recipe(**{"model": SmallMlp(), "dataset": Digits(), name: made})  # its bounds
+    return made
+
+
+def recipe_of(row: Mapping[str, object], offered: Inner) -> Recipe:
+    """The recipe whose `row` that is, word by word. Raises InvalidInput for missing and unknown fields too."""
+    missing = [item.name for item in fields(Recipe) if item.name not in row]
+    values = {name: ingredient(name, value, offered) for name, value in row.items()}
+    if missing:
+        raise InvalidInput(f"a recipe without {', '.join(missing)}; it is of another version of sharpbench")
+    recipe = Recipe(**values)
+    for name, value in recipe.row().items():
+        if value != row[name]:
+            raise InvalidInput(f"{name}={short(str(row[name]))} is written {short(str(value))}")
+    return recipe

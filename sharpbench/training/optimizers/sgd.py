@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sharpbench.optimizers.optimizer import Gradient, Optimizer, State, Step
-from sharpbench.optimizers.stack import Stack, along, moved, zeros
+from sharpbench.training.optimizers.optimizer import Gradient, Optimizer, Stack, State, Step, along, moved, zeros
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from sharpbench.core.fields import Scalar
 from sharpbench.core.spec import label
 from sharpbench.core.subject import Params, Subject
-from sharpbench.datasets.data import Data
-from sharpbench.recipe import Recipe, network_key
-from sharpbench.training import Finished, Group, evaluate, initial_module, training_examples
-from sharpbench.zoo import Zoo
+from sharpbench.datasets.dataset import Data
+from sharpbench.training.examples import evaluate, initial_module, training_examples
+from sharpbench.training.recipe import Recipe, network_key
+from sharpbench.training.state import Finished
+from sharpbench.training.trainer import Group
+from sharpbench.training.zoo import Zoo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

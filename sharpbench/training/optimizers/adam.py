@@ -7,8 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from sharpbench.optimizers.optimizer import Gradient, Optimizer, State, Step
-from sharpbench.optimizers.stack import Stack, along, moved, zeros
+from sharpbench.training.optimizers.optimizer import Gradient, Optimizer, Stack, State, Step, along, moved, zeros
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sharpbench.cohorts.grid import LARGEST
 from sharpbench.core.fields import check_fields
-from sharpbench.datasets.data import Dataset
+from sharpbench.datasets.dataset import Dataset
 from sharpbench.errors import InvalidInput
 from sharpbench.models.model import Model
-from sharpbench.optimizers import Optimizer, Sgd
-from sharpbench.recipe import Cohort, Recipe
+from sharpbench.training.cohorts.cohort import Cohort
+from sharpbench.training.cohorts.grid import LARGEST
+from sharpbench.training.optimizers import Optimizer, Sgd
+from sharpbench.training.recipe import Recipe
 
 SOURCE = "Ibayashi, Hamaguchi, Imaizumi 2021, Minimum Sharpness, section 5.2"
 

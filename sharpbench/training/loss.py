@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from sharpbench.optimizers import Stack
+from sharpbench.training.optimizers import Stack
 
 
 def losses(module: nn.Module, params: Stack, buffers: Stack, inputs: Tensor, targets: Tensor) -> Tensor:

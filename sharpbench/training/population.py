@@ -11,13 +11,15 @@ from pathlib import Path
 
 import torch
 
-from sharpbench.datasets.data import Data
+from sharpbench.datasets.dataset import Data
 from sharpbench.files import content_hash
-from sharpbench.member import Member, Truth, member, truth_of
 from sharpbench.models.model import Model
-from sharpbench.recipe import Recipe, network_key
-from sharpbench.training import Epoch, Group, Stage, group_size, groups, initial_module, packed, unpacked
-from sharpbench.zoo import FORMAT, Origin, Zoo
+from sharpbench.training.examples import initial_module
+from sharpbench.training.network import Member, Truth, member, truth_of
+from sharpbench.training.recipe import Recipe, network_key
+from sharpbench.training.state import Epoch, Stage, packed, unpacked
+from sharpbench.training.trainer import Group, group_size, groups
+from sharpbench.training.zoo import FORMAT, Origin, Zoo
 
 CHECKPOINTS = "checkpoints"
 EVERY = 30.0

@@ -1,11 +1,9 @@
 """Optimisers by name: update rules, each as its paper has it."""
 
-from sharpbench.optimizers.adam import Adam, AdamW
-from sharpbench.optimizers.optimizer import Gradient, Optimizer, State, Step, constants
-from sharpbench.optimizers.sam import Asam, FriendlySam, MSam, Sam
-from sharpbench.optimizers.sampa import SamPa
-from sharpbench.optimizers.sgd import Sgd
-from sharpbench.optimizers.stack import Stack, along
+from sharpbench.training.optimizers.adam import Adam, AdamW
+from sharpbench.training.optimizers.optimizer import Gradient, Optimizer, Stack, State, Step, along, constants
+from sharpbench.training.optimizers.sam import Asam, FriendlySam, MSam, Sam, SamPa
+from sharpbench.training.optimizers.sgd import Sgd
 
 OPTIMIZERS = (Sgd, Sam, Asam, MSam, FriendlySam, SamPa, Adam, AdamW)
 

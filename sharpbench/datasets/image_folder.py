@@ -13,7 +13,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from sharpbench.datasets.data import Data, Dataset, Examples, Split, Subset, Transform, gathered, pixels
+from sharpbench.datasets.dataset import Data, Dataset, Examples, Split, Subset, Transform, gathered, pixels
 from sharpbench.errors import InvalidInput
 from sharpbench.files import user_path
 

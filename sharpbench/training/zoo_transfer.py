@@ -1,9 +1,16 @@
-"""Incoming: the networks of an exported folder into the zoo, after all of it has been checked."""
+"""Exchange: a population of trained networks as a folder that others can load, and back into the zoo.
+
+The folder holds one safetensors file a network, one JSON table of them, and a README. What comes in is checked
+whole before anything of it is kept: hashes, recipes, and that names of files are names and no paths.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
+import secrets
+import shutil
 import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -16,12 +23,104 @@ import safetensors.torch
 from sharpbench.core.fields import fault
 from sharpbench.core.spec import Inner
 from sharpbench.errors import InvalidInput, near, short
-from sharpbench.exchange.table import DEVICES, HASH, KEYS, LARGEST, NAME, TABLE, TABLE_FORMAT
-from sharpbench.ingredient import catalogue, recipe_of
-from sharpbench.member import Truth
-from sharpbench.recipe import network_key
+from sharpbench.training.network import Truth
+from sharpbench.training.recipe import catalogue, network_key, recipe_of
+from sharpbench.training.zoo import FORMAT, Entry, Origin, Zoo
 from sharpbench.version import __version__
-from sharpbench.zoo import FORMAT, Origin, Zoo
+
+# Table: what the folder of a population is called inside, and what a row of its table must hold.
+
+TABLE, README = "networks.json", "README.md"
+TABLE_FORMAT = 1
+NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,99}\.safetensors")
+HASH = re.compile(r"[0-9a-f]{64}")
+DEVICES = ("cpu", "cuda")
+LARGEST = 2**28
+"""Bytes of a table: more than any population needs."""
+KEYS = ("file", "sha256", "bytes", "data_sha256", "device", "recipe", "truth")
+
+
+# Outgoing: networks of the zoo into a folder that others can load.
+
+PAGE = """\
+# {count} trained networks
+
+Made by sharpbench {version}, with
+
+    {command}
+
+`networks.json` holds a row for each network: `file`, its weights by parameter name (safetensors); `sha256` and
+`bytes` of that file; `recipe`, how it was trained; `truth`, what came of it (losses, accuracies, `gap`, `fitted`);
+`data_sha256`, the content of the data set; `device`. Nothing here needs sharpbench:
+
+```python
+import json
+from pathlib import Path
+from safetensors.numpy import load_file  # or safetensors.torch
+
+folder = Path(".")
+table = json.loads((folder / "networks.json").read_text(encoding="utf-8"))
+for row in table["networks"]:
+    weights = load_file(folder / row["file"])
+    parameters = sum(value.size for value in weights.values())
+    print(row["recipe"]["model"], row["recipe"]["label_noise"], row["truth"]["gap"], parameters)
+```
+
+`pandas.json_normalize(table["networks"])` is the table. `sharpbench zoo import FOLDER` takes the networks in.
+"""
+
+
+def export(zoo: Zoo, entries: Sequence[Entry], folder: Path, *, command: str) -> None:
+    """Write the networks of `entries` and their table into `folder`, which appears complete or not at all.
+
+    command: the words that repeat it, for the table. Raises InvalidInput for a folder that holds something, for
+    no entries, and for one that is damaged or does not say what it came of.
+    """
+    folder = folder.resolve()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InvalidInput(f"'{folder}' is there already and not empty; name a new folder")
+    if not entries:
+        raise InvalidInput("no network in the cache is like that; `sharpbench zoo list` shows what there is")
+    draft = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.part")
+    try:
+        draft.mkdir(parents=True)
+        rows = [_exported(zoo, entry, draft) for entry in entries]
+        table = {
+            "format": TABLE_FORMAT,
+            "zoo_format": FORMAT,
+            "sharpbench": __version__,
+            "command": command,
+            "networks": rows,
+        }
+        (draft / TABLE).write_text(json.dumps(table, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        page = PAGE.format(count=len(rows), version=__version__, command=command)
+        (draft / README).write_text(page, encoding="utf-8")
+        draft.rename(folder)
+    except OSError as error:
+        raise InvalidInput(f"cannot write '{folder}': {error.strerror}; name another folder") from None
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _exported(zoo: Zoo, entry: Entry, folder: Path) -> dict[str, Any]:
+    packed = zoo.packed(entry.key)
+    if packed is None or entry.origin is None:
+        fault = "is damaged" if packed is None else "does not say what it came of"
+        raise InvalidInput(f"network {entry.key[:16]} {fault}; train it again with `sharpbench run`")
+    name = f"{entry.key[:32]}.safetensors"
+    (folder / name).write_bytes(packed)
+    return {
+        "file": name,
+        "sha256": hashlib.sha256(packed).hexdigest(),
+        "bytes": len(packed),
+        "data_sha256": entry.origin.data,
+        "device": entry.origin.device,
+        "recipe": dict(entry.origin.recipe),
+        "truth": dict(entry.result),
+    }
+
+
+# Incoming: the networks of an exported folder into the zoo, after all of it has been checked.
 
 ROUNDING = 1e-9
 
@@ -218,3 +317,6 @@ def _stored(zoo: Zoo, each: _Checked, *, before: int, of: int) -> None:
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         cause = error.strerror if isinstance(error, OSError) else error
         raise InvalidInput(f"{cause}; {before} of {of} networks were imported before it, and stay") from None
+
+
+__all__ = ["README", "TABLE", "Imported", "export", "take_in"]

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from sharpbench.cohorts.grid import LARGEST, Axis, Grid
 from sharpbench.core.fields import check_fields
-from sharpbench.datasets.data import Dataset
+from sharpbench.datasets.dataset import Dataset
 from sharpbench.errors import InvalidInput
 from sharpbench.models.model import Model
-from sharpbench.optimizers import Asam, FriendlySam, MSam, Optimizer, Sam, Sgd
-from sharpbench.recipe import Cohort, Recipe
+from sharpbench.training.cohorts.cohort import Cohort
+from sharpbench.training.cohorts.grid import LARGEST, Axis, Grid
+from sharpbench.training.optimizers import Asam, FriendlySam, MSam, Optimizer, Sam, Sgd
+from sharpbench.training.recipe import Recipe
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, get_args
 
-from sharpbench.cohorts.grid import LARGEST, Axis, Grid
 from sharpbench.core.fields import check_fields
+from sharpbench.core.record import Design
 from sharpbench.core.spec import written
-from sharpbench.datasets.data import Dataset
+from sharpbench.datasets.dataset import Dataset
 from sharpbench.errors import InvalidInput, short
 from sharpbench.models.model import Model
-from sharpbench.optimizers import Asam, Optimizer, Sam, Sgd
-from sharpbench.recipe import Cohort, Design, Recipe
+from sharpbench.training.cohorts.cohort import Cohort
+from sharpbench.training.cohorts.grid import LARGEST, Axis, Grid
+from sharpbench.training.optimizers import Asam, Optimizer, Sam, Sgd
+from sharpbench.training.recipe import Recipe
 
 Name = Literal[
     "width", "depth", "learning_rate", "batch_size", "weight_decay", "optimizer", "train_size", "label_noise"

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from sharpbench.optimizers import Stack, State
+from sharpbench.training.optimizers import Stack, State
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,10 @@
 """Cohorts by name: the families of networks on which measures are judged."""
 
-from sharpbench.cohorts.grid import Axis, Grid
-from sharpbench.cohorts.hyperparameters import Hyperparameters
-from sharpbench.cohorts.label_noise import LabelNoise, LabelNoiseMnist, LabelNoisePaper
-from sharpbench.cohorts.optimizers import Optimizers
-from sharpbench.cohorts.toml import SUFFIX, TomlCohort, read_cohort
+from sharpbench.training.cohorts.grid import Axis, Grid
+from sharpbench.training.cohorts.hyperparameters import Hyperparameters
+from sharpbench.training.cohorts.label_noise import LabelNoise, LabelNoiseMnist, LabelNoisePaper
+from sharpbench.training.cohorts.optimizers import Optimizers
+from sharpbench.training.cohorts.toml import SUFFIX, TomlCohort, read_cohort
 
 COHORTS = (LabelNoise, LabelNoiseMnist, LabelNoisePaper, Hyperparameters, Optimizers)
 

@@ -14,7 +14,7 @@ import platformdirs
 import torch
 from torch import Tensor
 
-from sharpbench.datasets.data import Data, Dataset, pixels
+from sharpbench.datasets.dataset import Data, Dataset, pixels
 from sharpbench.environment import import_torchvision
 from sharpbench.errors import InvalidInput, short
 

@@ -11,11 +11,12 @@ from itertools import product
 from typing import Any
 
 from sharpbench.core.fields import check_fields
+from sharpbench.core.record import Design
 from sharpbench.core.spec import label, written
-from sharpbench.datasets.data import Dataset
+from sharpbench.datasets.dataset import Dataset
 from sharpbench.errors import InvalidInput, near, short
 from sharpbench.models.model import Model
-from sharpbench.recipe import Design, Recipe
+from sharpbench.training.recipe import Recipe
 
 LARGEST = 100_000
 """Configurations of a product, and networks of a cohort: more is a slip of the keyboard."""

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from sharpbench.core.registry import offers
-from sharpbench.datasets.data import Data, Dataset
+from sharpbench.datasets.dataset import Data, Dataset
 from sharpbench.environment import settle
 from sharpbench.errors import InvalidInput, one_line
-from sharpbench.population import EVERY, Population, Trained, Training, train
-from sharpbench.recipe import Recipe
+from sharpbench.training.population import EVERY, Population, Trained, Training, train
+from sharpbench.training.recipe import Recipe
 
 PATIENCE = 20.0
 """Seconds that an interrupted worker has for its checkpoint."""
