@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from sharpbench.core.measure import Estimate
 from sharpbench.core.subject import Subject
 from sharpbench.curvature import exact_traces, hutchinson_trace, hutchpp_trace, xtrace
-from sharpbench.curvature.probes import signs
+from sharpbench.curvature.trace_estimators import signs
 from sharpbench.datasets import Digits
 from sharpbench.models import SmallMlp
 

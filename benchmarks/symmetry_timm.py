@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from sharpbench.errors import InvalidInput
 from sharpbench.symmetry import Scope, rescaling_group
-from sharpbench.symmetry.trial import Trial
+from sharpbench.symmetry.float64_check import Trial
 
 NAMES = """
     beit_base_patch16_224 botnet26t_256 halonet26t repvgg_a0 gernet_s cait_xxs24_224 coat_lite_tiny coat_tiny

@@ -13,7 +13,7 @@ from sharpbench.core.measure import Measure, NotApplicable
 from sharpbench.core.subject import Subject
 from sharpbench.errors import InvalidInput
 from sharpbench.symmetry import rewrites
-from sharpbench.symmetry.rewriting import Kind
+from sharpbench.symmetry.random_rewrites import Kind
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 ELEMENTS = 2

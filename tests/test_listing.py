@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sharpbench.core import catalog as listing_module
+from sharpbench.core import catalog
 from sharpbench.core.catalog import about, listing
 from sharpbench.core.registry import KINDS, Fault, Kind, Offers
 from sharpbench.errors import InvalidInput
@@ -71,9 +71,9 @@ def made_anew(monkeypatch: pytest.MonkeyPatch, package: Path, cache: Path) -> bo
         calls.append(kind)
         return original(kind, plugins)
 
-    original = listing_module._rows
+    original = catalog._rows
     with monkeypatch.context() as patch:
-        patch.setattr(listing_module, "_rows", counted)
+        patch.setattr(catalog, "_rows", counted)
         patch.delitem(sys.modules, "listed_plugin", raising=False)
         assert listing("measures", cache_dir=cache) == original("measures", ())
     return bool(calls)
@@ -145,7 +145,7 @@ def test_a_catalogue_is_kept_until_a_file_changes(
 
 def test_a_catalogue_is_kept_for_one_version(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert made_anew(monkeypatch, package, tmp_path)
-    monkeypatch.setattr(listing_module, "__version__", "99")
+    monkeypatch.setattr(catalog, "__version__", "99")
     assert made_anew(monkeypatch, package, tmp_path)
     assert not made_anew(monkeypatch, package, tmp_path)
 
@@ -267,7 +267,7 @@ def test_a_kept_catalogue_is_read_without_torch(kind: Kind, tmp_path: Path) -> N
 def test_faults_are_not_kept_as_they_may_be_mended_elsewhere(
     package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listing_module, "offers", lambda kind, plugins: Offers(kind, {}, {}, (Fault(kind, "p", "no"),)))
+    monkeypatch.setattr(catalog, "offers", lambda kind, plugins: Offers(kind, {}, {}, (Fault(kind, "p", "no"),)))
     assert [row["fault"] for row in listing("measures", cache_dir=tmp_path)] == ["no"]
     monkeypatch.undo()
     assert not list((tmp_path / "listing").glob("*"))

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from sharpbench import environment as machine
+from sharpbench import environment
 
 
 def test_free_memory_is_known_here_or_said_to_be_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = machine.free_bytes(torch.device("cpu"))
+    found = environment.free_bytes(torch.device("cpu"))
     assert found is None or found > 2**20
-    monkeypatch.setattr(machine, "Path", lambda name: Path("/nowhere"))
-    assert machine.free_bytes(torch.device("cpu")) is None
+    monkeypatch.setattr(environment, "Path", lambda name: Path("/nowhere"))
+    assert environment.free_bytes(torch.device("cpu")) is None

@@ -17,7 +17,6 @@ from sharpbench.datasets import Digits
 from sharpbench.datasets.dataset import Data
 from sharpbench.errors import InvalidInput
 from sharpbench.models import Mlp, SmallMlp
-from sharpbench.training import zoo as zoo_module
 from sharpbench.training.cohorts import LabelNoise, LabelNoisePaper
 from sharpbench.training.examples import evaluate, generator_for, initial_module, permute_labels, training_examples
 from sharpbench.training.network import Member
@@ -175,7 +174,7 @@ def test_half_written_and_damaged_entries_are_no_results(tmp_path: Path, monkeyp
         path.write_bytes(content[:3])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(zoo_module, "_write", torn)
+    monkeypatch.setattr(zoo, "_write", torn)
     with pytest.raises(KeyboardInterrupt):
         zoo.save("other", weights, {})
     assert zoo.load("other") is None

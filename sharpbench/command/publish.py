@@ -48,9 +48,9 @@ def publish(
         done = "removed" if name not in wanted else "written"
         typer.echo(f"{output / name} {how if check else done}")
     if site is not None:
-        from sharpbench.leaderboard import site as board
+        from sharpbench.leaderboard import site
 
-        board.write(site, board.site(found))
+        site.write(site, site.site(found))
         typer.echo(f"{site / 'index.html'} written")
     for name, count in found.left_out.items():
         typer.echo(f"{results / name}.jsonl: {count} records of single networks are left out", err=True)

@@ -187,13 +187,13 @@ def export(
     Without filters, all networks of the cache. The folder appears complete or not at all.
     """
     from sharpbench.files import user_path
-    from sharpbench.training import zoo_transfer as exchange
+    from sharpbench.training import zoo_transfer
 
     zoo, wanted = _zoo(cache_dir), Filter(models, dataset, cohort, fitted, tuple(plugin or ()))
     entries = wanted.of(zoo.entries()[0])
     command = shlex.join(["sharpbench", "zoo", "export", "FOLDER", *wanted.words])
-    exchange.export(zoo, entries, user_path(folder), command=command)
-    typer.echo(f"{len(entries)} networks in {folder}, their table in {folder / exchange.TABLE}")
+    zoo_transfer.export(zoo, entries, user_path(folder), command=command)
+    typer.echo(f"{len(entries)} networks in {folder}, their table in {folder / zoo_transfer.TABLE}")
 
 
 @app.command("import")
@@ -208,7 +208,7 @@ def import_(
     the networks: import from people whom you trust.
     """
     from sharpbench.files import user_path
-    from sharpbench.training import zoo_transfer as exchange
+    from sharpbench.training import zoo_transfer
 
-    done = exchange.take_in(_zoo(cache_dir), user_path(folder), plugins=plugin or ())
+    done = zoo_transfer.take_in(_zoo(cache_dir), user_path(folder), plugins=plugin or ())
     typer.echo(f"{done.added} networks imported, {done.present} were there already")

@@ -1,22 +1,13 @@
 """Curvature: exact traces and diagonals, products, estimators, and the references they are tested against."""
 
-from sharpbench.curvature.ascent import Norm
 from sharpbench.curvature.certificate import certificate, unused
-from sharpbench.curvature.dense import MATRIX_LIMIT, dense_ggn, dense_hessian
-from sharpbench.curvature.differences import difference_diagonal
-from sharpbench.curvature.displacement import directions, displaced_loss, displaced_means, finite
-from sharpbench.curvature.ellipsoid import Scaling, axes
+from sharpbench.curvature.confidence import Mean, mean_of
+from sharpbench.curvature.confidence import check as check_samples
+from sharpbench.curvature.finite_differences import difference_diagonal
 from sharpbench.curvature.fisher import gradient_traces, sampled_fisher_traces
-from sharpbench.curvature.hutchinson import (
-    DiagonalEstimate,
-    hutchinson_diagonal,
-    hutchinson_squared_norm,
-    hutchinson_trace,
-    squared_norm,
-)
-from sharpbench.curvature.implicit import Kind, Matrix, flatten, matrix, scaled, unflatten
-from sharpbench.curvature.interval import Mean, mean_of
-from sharpbench.curvature.interval import check as check_samples
+from sharpbench.curvature.ggn import exact_diagonal, exact_traces, predicted_bytes
+from sharpbench.curvature.ggn_sketch import sketched_diagonal, sketched_traces
+from sharpbench.curvature.hessian_trace import residual_forms, trace_estimate, weighted_traces
 from sharpbench.curvature.lanczos import (
     Eigenspace,
     Eigenvalues,
@@ -24,25 +15,35 @@ from sharpbench.curvature.lanczos import (
     leading_eigenvalue,
     top_eigenvalues,
 )
-from sharpbench.curvature.linear import LinearLayer, linear_layer
-from sharpbench.curvature.neighbourhood import check_worst_case, reference_one_step, worst_case
-from sharpbench.curvature.output import output_root
-from sharpbench.curvature.paths import Affine, chain, path_sum
+from sharpbench.curvature.linear_layer import LinearLayer, linear_layer
+from sharpbench.curvature.noise_tolerance import Tolerance, tolerated_noise
+from sharpbench.curvature.output_hessian import output_root
+from sharpbench.curvature.path_norm import Affine, chain, path_sum
 from sharpbench.curvature.per_example import per_example_traces
-from sharpbench.curvature.products import ggnvp, hvp
-from sharpbench.curvature.projection import hutchpp_squared_norm, hutchpp_trace, xtrace
-from sharpbench.curvature.pullback import exact_diagonal, exact_traces, predicted_bytes
-from sharpbench.curvature.quadrature import Density, spectral_density
+from sharpbench.curvature.perturbation import Scaling, axes, directions, displaced_loss, displaced_means, finite
+from sharpbench.curvature.products import Kind, Matrix, flatten, ggnvp, hvp, matrix, scaled, unflatten
 from sharpbench.curvature.reference import (
     DENSE_LIMIT,
+    MATRIX_LIMIT,
+    dense_ggn,
+    dense_hessian,
     reference_diagonal,
     reference_eigenvalue,
     reference_ggn_traces,
     reference_traces,
 )
-from sharpbench.curvature.residual import residual_forms, trace_estimate, weighted_traces
-from sharpbench.curvature.sketch import sketched_diagonal, sketched_traces
-from sharpbench.curvature.tolerance import Tolerance, tolerated_noise
+from sharpbench.curvature.spectral_density import Density, spectral_density
+from sharpbench.curvature.trace_estimators import (
+    DiagonalEstimate,
+    hutchinson_diagonal,
+    hutchinson_squared_norm,
+    hutchinson_trace,
+    hutchpp_squared_norm,
+    hutchpp_trace,
+    squared_norm,
+    xtrace,
+)
+from sharpbench.curvature.worst_case import Norm, check_worst_case, reference_one_step, worst_case
 
 __all__ = [
     "DENSE_LIMIT",

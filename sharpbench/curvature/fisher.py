@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from sharpbench.core.subject import Params, Subject
-from sharpbench.curvature.network import Pulled, add
-from sharpbench.curvature.pullback import chunks, traces_of
+from sharpbench.curvature.ggn import chunks, traces_of
+from sharpbench.curvature.vjp import Pulled, add
 from sharpbench.errors import InvalidInput
 
 

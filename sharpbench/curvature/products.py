@@ -2,10 +2,111 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
 import torch
 from torch import Tensor
 
 from sharpbench.core.subject import Params, Subject
+from sharpbench.curvature.vjp import is_out_of_memory, network
+from sharpbench.errors import InvalidInput
+
+# Mapping: a function over many vectors, together where torch can vmap it and one by one where it cannot.
+
+MOST = 64
+"""So many vectors at most are vmapped together; more share too little to be faster."""
+PROBE_BYTES = 256 * 2**20
+"""What the vectors that are vmapped together hold is kept below this, if one alone is."""
+
+
+def mapped(function: Callable[[Tensor], Tensor], vectors: Tensor, together: int) -> Tensor:
+    """function(v) for every v of `vectors` [m, ...], stacked; so many at once (recurrent networks: one by one)."""
+    try:
+        results: Tensor = torch.func.vmap(function, chunk_size=together)(vectors)
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
+        results = torch.stack([function(vector) for vector in vectors])
+    return results
+
+
+def together(subject: Subject, limit: int = PROBE_BYTES) -> int:
+    """How many vectors of the parameters' size are taken through the network at once, within `limit` bytes."""
+    held = (
+        subject.size * 4 + subject.batch_size * subject.once(network).sizes.results
+    )  # a vector, its image, their pieces
+    like = next(iter(subject.params.values()))
+    return min(MOST, max(1, limit // (held * like.element_size())))
+
+
+# Implicit matrices: the Hessian or the Gauss-Newton matrix by their products with many flat vectors at once.
+
+Kind = Literal["hessian", "gauss-newton"]
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """A symmetric matrix [P, P] that is known by its products.
+
+    like: a tensor that has its device and dtype. together: how many products are taken at once.
+    """
+
+    size: int
+    like: Tensor
+    product: Callable[[Tensor], Tensor]
+    together: int
+
+    def __matmul__(self, vectors: Tensor) -> Tensor:
+        """The products [P, m] with the columns of `vectors` [P, m], some at a time."""
+        return mapped(self.product, vectors.T, self.together).T
+
+
+def matrix(subject: Subject, kind: Kind = "hessian") -> Matrix:
+    """The Hessian of the mean loss, or its Gauss-Newton matrix, over all parameters in their order."""
+    if kind not in ("hessian", "gauss-newton"):
+        raise InvalidInput(f"matrix '{kind}' is unknown; use 'hessian' or 'gauss-newton'")
+    multiply = hvp if kind == "hessian" else ggnvp
+
+    def product(flat: Tensor) -> Tensor:
+        found = multiply(subject, unflatten(subject.params, flat))
+        return flatten({name: found[name] for name in subject.params})
+
+    return Matrix(subject.size, next(iter(subject.params.values())), product, together(subject))
+
+
+def scaled(operator: Matrix, scale: Tensor) -> Matrix:
+    """D A D for the diagonal D = diag(scale [P])."""
+
+    def product(flat: Tensor) -> Tensor:
+        return scale * operator.product(scale * flat)
+
+    return replace(operator, product=product)
+
+
+def deflated(operator: Matrix, vectors: Tensor) -> Matrix:
+    """The matrix on the complement of its orthonormal eigenvectors [P, r]."""
+    return replace(operator, product=lambda flat: beside(vectors, operator.product(flat)))
+
+
+def beside(vectors: Tensor, given: Tensor) -> Tensor:
+    """What of `given` [P, ...] is orthogonal to the columns of `vectors`."""
+    for _ in range(2):
+        given = given - vectors @ (vectors.T @ given)
+    return given
+
+
+def flatten(params: Params) -> Tensor:
+    """The parameters one after the other, [P]."""
+    return torch.cat([value.flatten() for value in params.values()])
+
+
+def unflatten(params: Params, flat: Tensor) -> Params:
+    """The flat vector [P] cut into tensors of the parameters' shapes."""
+    pieces = flat.split([math.prod(value.shape) for value in params.values()])
+    return {name: piece.reshape(value.shape) for (name, value), piece in zip(params.items(), pieces, strict=True)}
 
 
 def hvp(subject: Subject, vector: Params) -> Params:

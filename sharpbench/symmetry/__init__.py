@@ -1,13 +1,12 @@
 """Symmetry: the rescaling group of a network, and minimisation over it."""
 
-from sharpbench.symmetry.balancing import GRADIENT
-from sharpbench.symmetry.description import Description, describe
-from sharpbench.symmetry.equivalent import as_arrays, balance, diagonal_for
+from sharpbench.symmetry.describe import Description, describe
 from sharpbench.symmetry.group import SCOPES, RescalingGroup, Scope, group_of, rescaling_group
-from sharpbench.symmetry.infimum import Least, least
-from sharpbench.symmetry.minimisation import GAP, Minimum, minimise
-from sharpbench.symmetry.rewriting import Rewrites, rewrites
-from sharpbench.symmetry.scaling import TOLERANCE, Scaled, scale_columns, scale_rows_and_columns
+from sharpbench.symmetry.minimum.layers import GAP, Minimum, minimise
+from sharpbench.symmetry.minimum.matrix_scaling import TOLERANCE, Scaled, scale_columns, scale_rows_and_columns
+from sharpbench.symmetry.minimum.trace import Least, as_arrays, balance, diagonal_for, least
+from sharpbench.symmetry.minimum.units import GRADIENT
+from sharpbench.symmetry.random_rewrites import Rewrites, rewrites
 
 __all__ = [
     "GAP",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,12 +17,37 @@ from torch import Tensor, fx, nn
 
 from sharpbench.core.graph import Graph, capture
 from sharpbench.errors import InvalidInput
-from sharpbench.symmetry.elimination import merge, solutions
-from sharpbench.symmetry.flow import Axes, Blocks, Flow, Scale
-from sharpbench.symmetry.layout import Places, compact
-from sharpbench.symmetry.memory import overlapping
-from sharpbench.symmetry.rules import convolutions, flow_of
-from sharpbench.symmetry.trial import evaluating, relative_change, rounding
+from sharpbench.symmetry.float64_check import evaluating, relative_change, rounding
+from sharpbench.symmetry.linear_system import merge, solutions
+from sharpbench.symmetry.rules.propagation import Axes, Blocks, Flow, Places, Scale, compact
+from sharpbench.symmetry.rules.table import convolutions, flow_of
+
+# Memory: which tensors of a network lie on top of each other without being one parameter.
+
+
+def overlapping(model: nn.Module) -> frozenset[str]:
+    """The parameters and buffers that share memory with another: views, aliases, `data` set to another's.
+
+    To the graph these are different tensors, and whatever is written into one is written into the other. A parameter
+    under several names is one tensor, which its first name stands for.
+    """
+    named = itertools.chain(model.named_parameters(), model.named_buffers())
+    spans = [(str(value.device), *_span(value), name) for name, value in named if value.numel() and not value.is_meta]
+    found: set[str] = set()
+    reach: tuple[str, int, str] = ("", 0, "")
+    for device, start, stop, name in sorted(spans):
+        if device == reach[0] and start < reach[1]:
+            found.update((name, reach[2]))
+        if device != reach[0] or stop > reach[1]:
+            reach = (device, stop, name)
+    return frozenset(found)
+
+
+def _span(value: Tensor) -> tuple[int, int]:
+    """The addresses from its first byte to behind its last."""
+    entries = 1 + sum((size - 1) * stride for size, stride in zip(value.shape, value.stride(), strict=True))
+    return value.data_ptr(), value.data_ptr() + entries * value.element_size()
+
 
 Array = NDArray[np.float64]
 Scope = Literal["layer", "unit"]

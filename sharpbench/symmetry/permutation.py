@@ -12,14 +12,13 @@ from torch import Tensor, fx
 
 from sharpbench.core.graph import Graph
 from sharpbench.errors import InvalidInput
-from sharpbench.symmetry import layout
-from sharpbench.symmetry.contractions import attention as scaled_attention
-from sharpbench.symmetry.contractions import convolved as scaled_convolution
-from sharpbench.symmetry.elimination import merge
-from sharpbench.symmetry.flow import GROUND, Axes, Flow
-from sharpbench.symmetry.layout import Places
-from sharpbench.symmetry.operation import Operation, Result, Rule, alike, each, pinned, shape_of
-from sharpbench.symmetry.rules import RULES, convolutions, flow_of
+from sharpbench.symmetry.linear_system import merge
+from sharpbench.symmetry.rules import propagation
+from sharpbench.symmetry.rules.contractions import attention as scaled_attention
+from sharpbench.symmetry.rules.contractions import convolved as scaled_convolution
+from sharpbench.symmetry.rules.operation import Operation, Result, Rule, alike, each, pinned, shape_of
+from sharpbench.symmetry.rules.propagation import GROUND, Axes, Flow, Places
+from sharpbench.symmetry.rules.table import RULES, convolutions, flow_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,7 +96,7 @@ def _places(flow: Flow, unit: Places) -> dict[int, dict[tuple[str, int], list[in
     """Unit that may move -> (tensor, axis) -> its indices there."""
     found: dict[int, dict[tuple[str, int], list[int]]] = {}
     for name, scale in flow.parameters.items():
-        for units in (layout.compact(unit[places]) for _, places in scale):
+        for units in (propagation.compact(unit[places]) for _, places in scale):
             axes = [axis for axis, size in enumerate(units.shape) if size > 1]
             for index, one in enumerate(units.ravel().tolist()):
                 if len(axes) == 1 and one >= 0:

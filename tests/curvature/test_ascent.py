@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sharpbench.curvature.ascent import Norm, ascend, checkpoints, climb, project, stalls, steepest
+from sharpbench.curvature.worst_case import Norm, ascend, checkpoints, climb, project, stalls, steepest
 
 NORMS: tuple[Norm, ...] = ("l2", "linf")
 

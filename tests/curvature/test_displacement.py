@@ -7,9 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from sharpbench.core.subject import Subject
-from sharpbench.curvature import axes, directions, displaced_loss, displaced_means, mapping
-from sharpbench.curvature.ellipsoid import Scaling
-from sharpbench.curvature.microbatch import micro_batches
+from sharpbench.curvature import axes, directions, displaced_loss, displaced_means, products
+from sharpbench.curvature.perturbation import Scaling, micro_batches
 
 
 def subject_of(dtype: torch.dtype = torch.float64, batch_size: int = 3) -> Subject:
@@ -33,7 +32,7 @@ def loss_at(subject: Subject, displacement: Tensor) -> float:
 
 @pytest.mark.parametrize("together", [1, 2, 64])
 def test_means_at_moved_weights(monkeypatch: pytest.MonkeyPatch, together: int) -> None:
-    monkeypatch.setattr(mapping, "MOST", together)
+    monkeypatch.setattr(products, "MOST", together)
     subject = subject_of()
     rows = list(directions(subject, 5, torch.Generator().manual_seed(0)))
     expected = torch.tensor([loss_at(subject, row) for row in rows], dtype=torch.float64)

@@ -11,20 +11,20 @@ from torch import Tensor, nn
 
 from sharpbench.core.subject import Subject
 from sharpbench.curvature import (
+    chunking,
     dense_ggn,
     dense_hessian,
     exact_diagonal,
     exact_traces,
     ggnvp,
     hvp,
-    memory,
     reference_diagonal,
     reference_traces,
-    squares,
+    squared_gradients,
     unused,
 )
-from sharpbench.curvature.dense import blocks
-from sharpbench.curvature.network import Network, Pulled, Root
+from sharpbench.curvature.reference import blocks
+from sharpbench.curvature.vjp import Network, Pulled, Root
 from sharpbench.errors import InvalidInput
 from sharpbench.models import SmallMlp
 
@@ -83,7 +83,7 @@ def test_two_classes_take_one_column() -> None:
 def test_chunks_do_not_matter(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     subject = subject_of(network())
     wanted = exact_traces(subject)
-    monkeypatch.setattr(memory, "choose", lambda network, columns: memory.Chunk(size, size if size < 3 else 2, 0))
+    monkeypatch.setattr(chunking, "choose", lambda network, columns: chunking.Chunk(size, size if size < 3 else 2, 0))
     assert exact_traces(subject.fresh()) == pytest.approx(wanted, rel=1e-14)
 
 
@@ -95,8 +95,8 @@ def test_gram_form_and_its_cancellation(offset: float) -> None:
     slopes = slopes - (slopes.mean(4, keepdim=True) if offset else 0)  # positions that cancel
     patches, slopes = patches.float(), slopes.float()
     exact = (slopes.double().flatten(2, 3) @ patches.double().transpose(2, 3)).square().sum()
-    assert 9 * (300 + 200) * squares.GRAM_COST < 200 * 300  # the Gram form is the cheaper one
-    torch.testing.assert_close(squares.weight_trace(patches, slopes).double(), exact, rtol=2e-6, atol=0)
+    assert 9 * (300 + 200) * squared_gradients.GRAM_COST < 200 * 300  # the Gram form is the cheaper one
+    torch.testing.assert_close(squared_gradients.weight_trace(patches, slopes).double(), exact, rtol=2e-6, atol=0)
 
 
 def perceptron() -> nn.Module:

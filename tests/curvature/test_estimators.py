@@ -14,7 +14,6 @@ from sharpbench.curvature import (
     dense_ggn,
     dense_hessian,
     flatten,
-    hutchinson,
     hutchinson_diagonal,
     hutchinson_squared_norm,
     hutchinson_trace,
@@ -22,16 +21,16 @@ from sharpbench.curvature import (
     hutchpp_trace,
     leading_eigenspace,
     matrix,
-    quadrature,
     scaled,
     spectral_density,
     squared_norm,
     top_eigenvalues,
+    trace_estimators,
     unflatten,
     xtrace,
 )
-from sharpbench.curvature.implicit import Kind, Matrix
-from sharpbench.curvature.interval import Mean
+from sharpbench.curvature.confidence import Mean
+from sharpbench.curvature.products import Kind, Matrix
 from sharpbench.errors import InvalidInput
 
 DENSE = {"hessian": dense_hessian, "gauss-newton": dense_ggn}
@@ -100,7 +99,7 @@ def test_precision_stops_hutchinson(subject: Subject, monkeypatch: pytest.Monkey
     assert found.probes > 30
     assert found.interval is not None
     assert max(found.interval[1] - found.value, found.value - found.interval[0]) <= 0.1 * found.value
-    monkeypatch.setattr(hutchinson, "LIMIT", 50)
+    monkeypatch.setattr(trace_estimators, "LIMIT", 50)
     short = hutchinson_trace(subject, samples=30, generator=torch.Generator().manual_seed(0), precision=1e-6)
     assert not short.converged
     assert 50 <= short.probes < 60
@@ -162,7 +161,7 @@ def test_spectral_density_has_the_moments_of_the_matrix(subject: Subject) -> Non
 
 def test_a_density_holds_the_large_eigenvalues_with_their_exact_weight(subject: Subject) -> None:
     truth = torch.linalg.eigvalsh(dense_hessian(subject))
-    outliers = truth[truth > quadrature.OUTLIERS * truth[-1]].flip(0)
+    outliers = truth[truth > spectral_density.OUTLIERS * truth[-1]].flip(0)
     found = spectral_density(subject, probes=3, steps=4, generator=torch.Generator().manual_seed(0))
     for nodes, weights in zip(found.nodes, found.weights, strict=True):
         torch.testing.assert_close(nodes[: len(outliers)], outliers, rtol=1e-6, atol=0)

@@ -7,7 +7,7 @@ import torch
 from scipy.stats import t as student
 from torch import Tensor
 
-from sharpbench.curvature.interval import check, mean_of, next_round
+from sharpbench.curvature.confidence import check, mean_of, next_round
 from sharpbench.errors import InvalidInput
 
 

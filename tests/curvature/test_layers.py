@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from sharpbench.core.subject import Subject
-from sharpbench.curvature import certificate, dense_ggn, dense_hessian, exact_diagonal, exact_traces, memory
-from sharpbench.curvature.dense import blocks
-from sharpbench.curvature.network import network
+from sharpbench.curvature import certificate, chunking, dense_ggn, dense_hessian, exact_diagonal, exact_traces
+from sharpbench.curvature.reference import blocks
+from sharpbench.curvature.vjp import network
 
 C = 3
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same':UserWarning")
@@ -274,7 +274,7 @@ def uncertified(case: Case, name: str) -> bool:
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks of two examples, so that the last one is ragged."""
-    monkeypatch.setattr(memory, "choose", lambda network, columns: memory.Chunk(2, columns, 0))
+    monkeypatch.setattr(chunking, "choose", lambda network, columns: chunking.Chunk(2, columns, 0))
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -12,8 +12,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from sharpbench import plan, run
 from sharpbench.core.subject import Subject
-from sharpbench.curvature import exact_diagonal, exact_traces, memory, predicted_bytes
-from sharpbench.curvature.network import network
+from sharpbench.curvature import chunking, exact_diagonal, exact_traces, predicted_bytes
+from sharpbench.curvature.vjp import network
 from sharpbench.models import PAPER, SmallMlp
 
 
@@ -44,34 +44,34 @@ def test_the_peak_is_near_the_predicted_one(name: str) -> None:
 
 def test_chunks_are_equal_and_within_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = network(subject_of(SmallMlp().build((1, 28, 28), 10), count=100))
-    each = memory._example(whole, 9)
-    monkeypatch.setattr(memory, "FEW_BYTES", 1)
-    monkeypatch.setattr(memory, "CACHE_BYTES", 40 * each)
-    assert (memory.choose(whole, 9).examples, memory.choose(whole, 9).columns) == (34, 9)
-    monkeypatch.setattr(memory, "CACHE_BYTES", 1)
-    monkeypatch.setattr(memory, "FEW_BYTES", 100 * each)
-    assert memory.choose(whole, 9).examples == 25  # at most 32, in equal parts
-    monkeypatch.setattr(memory, "FEW_BYTES", 1)
-    assert (memory.choose(whole, 9).examples, memory.choose(whole, 9).columns) == (1, 9)
-    monkeypatch.setattr(memory, "MOST_BYTES", memory._example(whole, 4))
-    assert (memory.choose(whole, 9).examples, memory.choose(whole, 9).columns) == (1, 3)
+    each = chunking._example(whole, 9)
+    monkeypatch.setattr(chunking, "FEW_BYTES", 1)
+    monkeypatch.setattr(chunking, "CACHE_BYTES", 40 * each)
+    assert (chunking.choose(whole, 9).examples, chunking.choose(whole, 9).columns) == (34, 9)
+    monkeypatch.setattr(chunking, "CACHE_BYTES", 1)
+    monkeypatch.setattr(chunking, "FEW_BYTES", 100 * each)
+    assert chunking.choose(whole, 9).examples == 25  # at most 32, in equal parts
+    monkeypatch.setattr(chunking, "FEW_BYTES", 1)
+    assert (chunking.choose(whole, 9).examples, chunking.choose(whole, 9).columns) == (1, 9)
+    monkeypatch.setattr(chunking, "MOST_BYTES", chunking._example(whole, 4))
+    assert (chunking.choose(whole, 9).examples, chunking.choose(whole, 9).columns) == (1, 3)
 
 
 def test_what_cannot_fit_is_said_before_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     subject = subject_of(SmallMlp().build((1, 28, 28), 10))
-    monkeypatch.setattr(memory, "free_bytes", lambda device: 1 << 20)
+    monkeypatch.setattr(chunking, "free_bytes", lambda device: 1 << 20)
     with pytest.raises(MemoryError, match=r"one example takes \d+ MiB and 1 MiB are free on cpu; use smaller"):
         exact_traces(subject)
 
 
 def test_a_cell_that_cannot_fit_is_recorded_as_such(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     cells = plan([Trace()], [SmallMlp()], cohort="label-noise[ratios=2,seeds=2,train_size=64]")
-    monkeypatch.setattr(memory, "free_bytes", lambda device: 1 << 10)
+    monkeypatch.setattr(chunking, "free_bytes", lambda device: 1 << 10)
     records = list(run(cells[:1], cache_dir=tmp_path))
     assert [record.status for record in records] == ["oom"]
     assert "are free on cpu" in str(records[0].reason)
 
 
 def test_where_the_free_memory_is_unknown_chunks_are_chosen_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "free_bytes", lambda device: None)
-    assert memory.choose(network(subject_of(SmallMlp().build((1, 28, 28), 10))), 9).examples == 64
+    monkeypatch.setattr(chunking, "free_bytes", lambda device: None)
+    assert chunking.choose(network(subject_of(SmallMlp().build((1, 28, 28), 10))), 9).examples == 64

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sharpbench.core.loss import CROSS_ENTROPY, MSE, Criterion, as_criterion
-from sharpbench.curvature.output import output_root, softmax_root
+from sharpbench.curvature.output_hessian import output_root, softmax_root
 
 
 @pytest.mark.parametrize("classes", [2, 3, 10, 1000])

@@ -14,8 +14,8 @@ from sharpbench.curvature import (
     residual_forms,
     trace_estimate,
 )
-from sharpbench.curvature.dense import blocks
-from sharpbench.curvature.probes import draw, signs
+from sharpbench.curvature.reference import blocks
+from sharpbench.curvature.trace_estimators import draw, signs
 from sharpbench.errors import InvalidInput
 
 

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from sharpbench.core.subject import Subject
-from sharpbench.curvature import dense_ggn, memory, sketched_diagonal, sketched_traces
-from sharpbench.curvature.dense import blocks
-from sharpbench.curvature.output import sketched_root, softmax_root
+from sharpbench.curvature import chunking, dense_ggn, sketched_diagonal, sketched_traces
+from sharpbench.curvature.output_hessian import sketched_root, softmax_root
+from sharpbench.curvature.reference import blocks
 from sharpbench.errors import InvalidInput
 
 C = 7
@@ -77,7 +77,7 @@ def test_the_diagonal_is_unbiased(subject: Subject) -> None:
 def test_chunks_do_not_matter(chunk: tuple[int, int], subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
     generator = torch.Generator().manual_seed(0)
     wanted = sketched_traces(subject, generator=generator, top=2, columns=3)
-    monkeypatch.setattr(memory, "choose", lambda network, columns: memory.Chunk(*chunk, 0))
+    monkeypatch.setattr(chunking, "choose", lambda network, columns: chunking.Chunk(*chunk, 0))
     found = sketched_traces(subject, generator=generator.manual_seed(0), top=2, columns=3)
     assert found.value == pytest.approx(wanted.value, rel=1e-12)
     assert found.details["lower"] == pytest.approx(wanted.details["lower"], rel=1e-12)
@@ -85,7 +85,7 @@ def test_chunks_do_not_matter(chunk: tuple[int, int], subject: Subject, monkeypa
 
 @pytest.mark.slow
 def test_intervals_cover(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "choose", lambda network, columns: memory.Chunk(1, columns, 0))
+    monkeypatch.setattr(chunking, "choose", lambda network, columns: chunking.Chunk(1, columns, 0))
     truth = float(dense_ggn(subject).trace())
     generator = torch.Generator().manual_seed(1)
     hits = 0

@@ -12,8 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sharpbench.datasets import Data, Dataset, Digits, Subset
-from sharpbench.datasets import dataset as data_module
+from sharpbench.datasets import Data, Dataset, Digits, Subset, dataset
 from sharpbench.datasets.dataset import gathered
 from sharpbench.errors import InvalidInput
 
@@ -96,7 +95,7 @@ def test_a_transform_is_given_images_in_colour() -> None:
 
 
 def test_inputs_that_do_not_fit_are_refused_before_they_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data_module, "free_bytes", lambda device: 2**30)
+    monkeypatch.setattr(dataset, "free_bytes", lambda device: 2**30)
     batch = torch.zeros(1, 3, 256, 256)
     with pytest.raises(InvalidInput, match=r"2,000 inputs of 3x256x256 take 1.5 GiB where 1.0 GiB are free; draw"):
         gathered(iter([batch]), 2000)

@@ -9,7 +9,7 @@ from torch import nn
 from sharpbench import InvalidInput, NotApplicable, Subject, measure
 from sharpbench.core.evaluate import named
 from sharpbench.curvature import DENSE_LIMIT, dense_ggn
-from sharpbench.symmetry import rules
+from sharpbench.symmetry.rules import table
 
 
 def small(activation: nn.Module, *, n: int = 12, seed: int = 0, wide: int = 6) -> Subject:
@@ -208,7 +208,7 @@ def test_minimum_of_a_dead_network_is_that_of_its_last_bias() -> None:
 
 @pytest.mark.parametrize("scope", ["layer", "unit"])
 def test_a_false_group_has_no_minimum(scope: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(rules.RULES, "gelu", rules.passes)
+    monkeypatch.setitem(table.RULES, "gelu", table.passes)
     with pytest.raises(
         NotApplicable, match=r"no rescaling group: rescalings of scope=\w+ change the outputs by .* size"
     ):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sharpbench.command import replay as command
+from sharpbench.command import replay
 from sharpbench.core.records import iterate_records
 from sharpbench.datasets import Digits
 from sharpbench.errors import InvalidInput
@@ -85,7 +85,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Small:
 def run(tmp_path: Path, **changes: Any) -> int:
     usual = {"scale": None, "output": tmp_path / "out", "device": "cpu", "threads": 1, "workers": 1, "data_dir": None,
              "cache_dir": tmp_path / "cache", "dry_run": False, "retry_failed": False}  # fmt: skip
-    return command.replay("asam-2021", **{**usual, **changes})
+    return replay.replay("asam-2021", **{**usual, **changes})
 
 
 def test_a_replay_from_scratch_is_resumed_and_written_again_alike(

@@ -10,9 +10,9 @@ import pytest
 from scipy.optimize import minimize as generic
 from scipy.sparse import csr_array
 
-from sharpbench.symmetry.balancing import balance_terms
-from sharpbench.symmetry.minimisation import vanishing
-from sharpbench.symmetry.terms import Block, Terms
+from sharpbench.symmetry.minimum.layers import vanishing
+from sharpbench.symmetry.minimum.terms import Block, Terms
+from sharpbench.symmetry.minimum.units import balance_terms
 
 Array = np.ndarray
 

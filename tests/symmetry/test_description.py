@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sharpbench import InvalidInput
 from sharpbench.symmetry import describe
-from sharpbench.symmetry.description import sparse_basis
+from sharpbench.symmetry.describe import sparse_basis
 
 
 class Block(nn.Module):
@@ -83,11 +83,11 @@ def test_the_mode_and_the_weights_stay() -> None:
 
 def test_a_false_element_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a wrong rule, the change is no rounding: also behind a norm whose scale starts at 0."""
-    from sharpbench.symmetry import rules
+    from sharpbench.symmetry.rules import table
 
     model = nn.Sequential(nn.Linear(5, 6), nn.LayerNorm(6), nn.GELU(), nn.Linear(6, 3))
     nn.init.zeros_(model[1].weight)
-    monkeypatch.setitem(rules.RULES, "gelu", rules.passes)
+    monkeypatch.setitem(table.RULES, "gelu", table.passes)
     with pytest.raises(InvalidInput, match=r"rescalings of scope=layer change the outputs by .*, above 1\.5e-08: on"):
         described(model, "layer", (2, 5))
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sharpbench.symmetry import RescalingGroup, rescaling_group
-from sharpbench.symmetry.trial import Trial
+from sharpbench.symmetry.float64_check import Trial
 
 WIDE = 6
 UNARY: tuple[Callable[[Tensor], Tensor], ...] = (

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from sharpbench import InvalidInput, Subject, measure
 from sharpbench.core.graph import capture
 from sharpbench.symmetry import permutation, rewrites
-from sharpbench.symmetry.operation import passes
 from sharpbench.symmetry.permutation import Permutation, permutations
-from sharpbench.symmetry.rewriting import _hold
+from sharpbench.symmetry.random_rewrites import _hold
+from sharpbench.symmetry.rules.operation import passes
 
 KINDS = ("layer", "unit", "permutation", "attention-rotation")
 

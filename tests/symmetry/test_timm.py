@@ -11,7 +11,7 @@ import torch
 
 from sharpbench import Subject, measure
 from sharpbench.symmetry import group_of, rescaling_group
-from sharpbench.symmetry.trial import Trial
+from sharpbench.symmetry.float64_check import Trial
 
 
 @pytest.fixture(scope="module")

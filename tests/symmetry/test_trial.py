@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sharpbench import InvalidInput
-from sharpbench.symmetry.trial import Trial, relative_change, rounding
+from sharpbench.symmetry.float64_check import Trial, relative_change, rounding
 
 
 class Casting(nn.Module):

@@ -14,10 +14,10 @@ from torch import Tensor
 from sharpbench.core.measure import Estimate
 from sharpbench.core.subject import Params, Subject
 from sharpbench.curvature.certificate import certificate
-from sharpbench.curvature.interval import LIMIT, check, mean_of, next_round
-from sharpbench.curvature.mapping import mapped
-from sharpbench.curvature.probes import signs
-from sharpbench.curvature.pullback import exact_diagonal, exact_traces
+from sharpbench.curvature.confidence import LIMIT, check, mean_of, next_round
+from sharpbench.curvature.ggn import exact_diagonal, exact_traces
+from sharpbench.curvature.products import mapped
+from sharpbench.curvature.trace_estimators import signs
 
 ROUND = 32
 """Probes a block in the first round: enough for a standard error that can be trusted."""

@@ -8,9 +8,8 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from sharpbench.symmetry import layout
-from sharpbench.symmetry.flow import GROUND, Flow, Scale
-from sharpbench.symmetry.layout import Places
+from sharpbench.symmetry.rules import propagation
+from sharpbench.symmetry.rules.propagation import GROUND, Flow, Places, Scale
 
 Result = Scale | list[Scale]
 Rule = Callable[["Operation"], Result]
@@ -127,7 +126,7 @@ def only(name: str, rule: Rule) -> Rule:
 
 def alike(op: Operation, scales: Iterable[Scale]) -> Scale:
     """All of the same scale, which is the result's: the one that is shortest to write."""
-    lifted = [each(scale, lambda places: layout.lift(places, len(op.shape))) for scale in scales]
+    lifted = [each(scale, lambda places: propagation.lift(places, len(op.shape))) for scale in scales]
     best = min(lifted, key=lambda scale: sum(places.size for _, places in scale))
     for scale in lifted:
         op.flow.equal(best, scale)

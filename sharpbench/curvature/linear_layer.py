@@ -16,8 +16,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from sharpbench.core.graph import Graph
 from sharpbench.core.subject import Subject
 from sharpbench.curvature.layers import Layer, aten, run
-from sharpbench.curvature.mapping import PROBE_BYTES
-from sharpbench.curvature.network import network
+from sharpbench.curvature.products import PROBE_BYTES
+from sharpbench.curvature.vjp import network
 from sharpbench.errors import InvalidInput
 
 

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from sharpbench.core.measure import Estimate
 from sharpbench.core.subject import Params, Subject
-from sharpbench.curvature.hutchinson import DiagonalEstimate
-from sharpbench.curvature.network import Pulled, add
-from sharpbench.curvature.output import sketched_root
-from sharpbench.curvature.pullback import chunks, diagonal_of, traces_of
+from sharpbench.curvature.ggn import chunks, diagonal_of, traces_of
+from sharpbench.curvature.output_hessian import sketched_root
+from sharpbench.curvature.trace_estimators import DiagonalEstimate
+from sharpbench.curvature.vjp import Pulled, add
 from sharpbench.errors import InvalidInput
 
 

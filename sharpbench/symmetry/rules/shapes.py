@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from sharpbench.symmetry import layout
-from sharpbench.symmetry.flow import Scale
-from sharpbench.symmetry.layout import Places
-from sharpbench.symmetry.operation import Operation, Result, each, packet_of, pinned, shape_of
-from sharpbench.symmetry.reductions import over, uniform
+from sharpbench.symmetry.rules import propagation
+from sharpbench.symmetry.rules.operation import Operation, Result, each, packet_of, pinned, shape_of
+from sharpbench.symmetry.rules.propagation import Places, Scale
+from sharpbench.symmetry.rules.reductions import over, uniform
 
 
 def reshaped(op: Operation) -> Result:
@@ -21,12 +20,12 @@ def reshaped(op: Operation) -> Result:
     if op.get("dtype") is not None:
         return pinned(op)  # bits under another name
     before, after = op.size(op.first), op.shape
-    return op.flow.sum(each(op.scale(op.first), lambda places: layout.reshape(places, before, after)))
+    return op.flow.sum(each(op.scale(op.first), lambda places: propagation.reshape(places, before, after)))
 
 
 def expanded(op: Operation) -> Result:
     """Axes in front, and copies along axes of size 1."""
-    return each(op.scale(op.first), lambda places: layout.lift(places, len(op.shape)))
+    return each(op.scale(op.first), lambda places: propagation.lift(places, len(op.shape)))
 
 
 def permuted(op: Operation) -> Result:
@@ -77,7 +76,7 @@ def _pieces(op: Operation, axis: int, indices: Sequence[Any]) -> list[Scale]:
     """The scale at these runs of indices of an axis; where they differ, the flow notes a cut."""
 
     def piece(places: Places, run: Any) -> Places:
-        return places if places.shape[axis] == 1 else layout.compact(places.take(run, axis))
+        return places if places.shape[axis] == 1 else propagation.compact(places.take(run, axis))
 
     scale = op.scale(op.first)
     pieces = [tuple((factor, piece(places, run)) for factor, places in scale) for run in indices]
@@ -91,14 +90,14 @@ def joined(op: Operation) -> Result:
     axis = (op.get("dim") or 0) % len(op.shape)
     sized = zip(map(shape_of, op.get("tensors")), op.scales("tensors"), strict=True)
     parts = [(shape[axis], op.flow.single(scale, len(shape))) for shape, scale in sized if len(shape) == len(op.shape)]
-    return ((1.0, layout.concatenate([places for _, places in parts], [size for size, _ in parts], axis)),)
+    return ((1.0, propagation.concatenate([places for _, places in parts], [size for size, _ in parts], axis)),)
 
 
 def stacked(op: Operation) -> Result:
     """stack: one after the other along a new axis."""
     axis = (op.get("dim") or 0) % len(op.shape)
     places = [np.expand_dims(op.flow.single(scale, len(op.shape) - 1), axis) for scale in op.scales("tensors")]
-    return ((1.0, layout.concatenate(places, [1] * len(places), axis)),)
+    return ((1.0, propagation.concatenate(places, [1] * len(places), axis)),)
 
 
 def rolled(op: Operation) -> Result:
@@ -129,7 +128,7 @@ def padded(op: Operation) -> Result:
                 sizes = [max(0, before), run.shape[axis], max(0, after)]
                 rims = [op.flow.fresh([n if at == axis else 1 for at in range(axes)]) for n in sizes]
                 parts = [(part, n) for part, n in zip((rims[0], run, rims[2]), sizes, strict=True) if n]
-                places = layout.concatenate([part for part, _ in parts], [n for _, n in parts], axis)
+                places = propagation.concatenate([part for part, _ in parts], [n for _, n in parts], axis)
         return places
 
     return each(op.scale(op.first), around)
@@ -139,7 +138,7 @@ def repeated(op: Operation) -> Result:
     """repeat: copies one after the other along each axis."""
 
     def copies(places: Places) -> Places:
-        wide = layout.lift(places, len(op.shape))
+        wide = propagation.lift(places, len(op.shape))
         return np.tile(wide, [n if size > 1 else 1 for n, size in zip(op.get("repeats"), wide.shape, strict=True)])
 
     return each(op.scale(op.first), copies)
@@ -182,14 +181,14 @@ def shuffled(op: Operation) -> Result:
         split = (*first[:lead], channels, factor, factor, height, width)
         order = [*range(lead), *(lead + axis for axis in (0, 3, 1, 4, 2))]
         moved = tuple(split[axis] for axis in order)
-        return layout.reshape(layout.reshape(places, first, split).transpose(order), moved, last)
+        return propagation.reshape(propagation.reshape(places, first, split).transpose(order), moved, last)
 
     def back(places: Places) -> Places:
         down = op.get("downscale_factor")
         split = (*first[: lead + 1], last[-2], down, last[-1], down)
         order = [*range(lead), *(lead + axis for axis in (0, 2, 4, 1, 3))]
         moved = tuple(split[axis] for axis in order)
-        return layout.reshape(layout.reshape(places, first, split).transpose(order), moved, last)
+        return propagation.reshape(propagation.reshape(places, first, split).transpose(order), moved, last)
 
     return op.flow.sum(each(op.scale("self"), into if factor else back))
 
@@ -202,5 +201,5 @@ def mixed_channels(op: Operation) -> Result:
     moved = tuple(split[axis] for axis in order)
     return each(
         op.scale(op.first),
-        lambda places: layout.reshape(layout.reshape(places, shape, split).transpose(order), moved, shape),
+        lambda places: propagation.reshape(propagation.reshape(places, shape, split).transpose(order), moved, shape),
     )

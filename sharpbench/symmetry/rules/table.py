@@ -15,8 +15,31 @@ from collections.abc import Mapping
 from torch import Tensor, fx
 
 from sharpbench.core.graph import Graph
-from sharpbench.symmetry import layout
-from sharpbench.symmetry.arrangement import (
+from sharpbench.symmetry.rules import propagation
+from sharpbench.symmetry.rules.contractions import (
+    attention,
+    convolved,
+    embedded,
+    linear,
+    matrix_product,
+    summed_product,
+)
+from sharpbench.symmetry.rules.elementwise import (
+    added,
+    added_product,
+    chosen,
+    clamped,
+    divided,
+    filled,
+    multiplied,
+    power,
+    raised,
+    sloped,
+)
+from sharpbench.symmetry.rules.operation import Operation, Rule, each, fixed, only, packet_of, passes, pinned, shape_of
+from sharpbench.symmetry.rules.propagation import GROUND, Axes, Blocks, Flow
+from sharpbench.symmetry.rules.reductions import along, extreme, normalised, over, reduced, uniform
+from sharpbench.symmetry.rules.shapes import (
     expanded,
     indexed,
     interleaved,
@@ -34,22 +57,6 @@ from sharpbench.symmetry.arrangement import (
     stacked,
     unbound,
 )
-from sharpbench.symmetry.contractions import attention, convolved, embedded, linear, matrix_product, summed_product
-from sharpbench.symmetry.entrywise import (
-    added,
-    added_product,
-    chosen,
-    clamped,
-    divided,
-    filled,
-    multiplied,
-    power,
-    raised,
-    sloped,
-)
-from sharpbench.symmetry.flow import GROUND, Axes, Blocks, Flow
-from sharpbench.symmetry.operation import Operation, Rule, each, fixed, only, packet_of, passes, pinned, shape_of
-from sharpbench.symmetry.reductions import along, extreme, normalised, over, reduced, uniform
 
 
 def walk(flow: Flow, node: fx.Node, rules: Mapping[str, Rule] | None = None) -> None:
@@ -75,7 +82,7 @@ def walk(flow: Flow, node: fx.Node, rules: Mapping[str, Rule] | None = None) -> 
     result = rule(operation)
     operation.pin()
     if isinstance(result, tuple) and isinstance(value, Tensor):
-        result = each(result, lambda places: layout.lift(places, value.ndim))
+        result = each(result, lambda places: propagation.lift(places, value.ndim))
     flow.scales[node] = result
 
 

@@ -6,8 +6,8 @@ import math
 
 from torch import fx
 
-from sharpbench.symmetry.flow import times
-from sharpbench.symmetry.operation import Operation, Result, Rule, alike, passes, pinned
+from sharpbench.symmetry.rules.operation import Operation, Result, Rule, alike, passes, pinned
+from sharpbench.symmetry.rules.propagation import times
 
 
 def power(exponent: float) -> Rule:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 from torch import fx
 
-from sharpbench.symmetry import layout
-from sharpbench.symmetry.flow import Flow, Scale, times
-from sharpbench.symmetry.layout import Places
-from sharpbench.symmetry.operation import Operation, Result, Rule, alike, each, packet_of, pinned
+from sharpbench.symmetry.rules import propagation
+from sharpbench.symmetry.rules.operation import Operation, Result, Rule, alike, each, packet_of, pinned
+from sharpbench.symmetry.rules.propagation import Flow, Places, Scale, times
 
 
 def contracted(flow: Flow, data: Scale, weight: Scale, node: object = None) -> Scale:
@@ -18,7 +17,7 @@ def contracted(flow: Flow, data: Scale, weight: Scale, node: object = None) -> S
     take up the scale of the data, and rows are the result's.
     """
     axes = max((places.ndim for _, places in (*data, *weight)), default=1)
-    data, weight = (each(scale, lambda places: layout.lift(places, axes)) for scale in (data, weight))
+    data, weight = (each(scale, lambda places: propagation.lift(places, axes)) for scale in (data, weight))
     name = flow.names.get(node, "") if isinstance(node, fx.Node) else ""
     if name in flow.loose and len(weight) == 2:
         for rows, columns in (weight, weight[::-1]):
@@ -67,16 +66,18 @@ def convolved(op: Operation) -> Result:
 
     def inputs(places: Places) -> Places:
         channels = op.size("input")[lead]
-        return layout.reshape(places.reshape(-1), (channels,), (groups, 1, channels // groups))
+        return propagation.reshape(places.reshape(-1), (channels,), (groups, 1, channels // groups))
 
     def kernels(places: Places) -> Places:
         rows, columns = op.size("weight")[:2]
-        split = layout.reshape(places.reshape(places.shape[:2]), (rows, columns), (groups, rows // groups, columns))
+        split = propagation.reshape(
+            places.reshape(places.shape[:2]), (rows, columns), (groups, rows // groups, columns)
+        )
         return split.transpose(0, 2, 1) if transposed else split
 
     def outputs(places: Places) -> Places:
         outs = op.shape[lead]
-        flat = layout.reshape(places, (groups, outs // groups, 1), (outs,))
+        flat = propagation.reshape(places, (groups, outs // groups, 1), (outs,))
         return flat.reshape(*[1] * lead, -1, *[1] * spatial)
 
     scale = contracted(flow, each(data, inputs), each(weight, kernels), op.get("weight"))
@@ -134,4 +135,4 @@ def attention(op: Operation) -> Result:
 
 def embedded(op: Operation) -> Result:
     """A table's rows, whichever are looked up: alike."""
-    return each(op.flow.constant(op.scale("weight"), [0]), lambda places: layout.lift(places, len(op.shape)))
+    return each(op.flow.constant(op.scale("weight"), [0]), lambda places: propagation.lift(places, len(op.shape)))

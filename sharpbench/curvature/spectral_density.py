@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 
 from sharpbench.core.subject import Subject
-from sharpbench.curvature.implicit import Kind, Matrix, beside, deflated, matrix
 from sharpbench.curvature.lanczos import leading_eigenspace
-from sharpbench.curvature.mapping import PROBE_BYTES
-from sharpbench.curvature.probes import draw
+from sharpbench.curvature.products import PROBE_BYTES, Kind, Matrix, beside, deflated, matrix
+from sharpbench.curvature.trace_estimators import draw
 from sharpbench.errors import InvalidInput
 
 OUTLIERS = 0.03

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 from typing import Literal
 
@@ -12,9 +13,47 @@ from torch import Tensor
 
 from sharpbench.core.measure import NotApplicable
 from sharpbench.core.subject import Params, Subject
-from sharpbench.curvature.implicit import unflatten
-from sharpbench.curvature.mapping import mapped, together
-from sharpbench.curvature.probes import draw
+from sharpbench.curvature.products import mapped, together, unflatten
+from sharpbench.curvature.trace_estimators import draw
+
+# Ellipsoids: how far each parameter may move in a neighbourhood of the weights, relative to their size or not.
+
+Scaling = Literal["element", "filter", "none"]
+
+
+def axes(params: Params, scaling: Scaling, eta: float = 0.0) -> Tensor:
+    """c >= 0 [P]: the neighbourhood of radius r is { e : |e / c|_p <= r }, and e_j = 0 where c_j = 0.
+
+    element: c = |theta| + eta. filter: for tensors of three or more axes the norm of each slice along the first,
+    a convolution's filter, + eta; for all others as element (Kwon et al. 2021). none: c = 1.
+    """
+    return torch.cat([_axis(value, scaling, eta).flatten() for value in params.values()])
+
+
+def _axis(value: Tensor, scaling: Scaling, eta: float) -> Tensor:
+    if scaling == "none":
+        return torch.ones_like(value)
+    if scaling == "filter" and value.ndim >= 3:
+        norms: Tensor = torch.linalg.vector_norm(value.flatten(1), dim=1)
+        return norms.reshape(-1, *(1,) * (value.ndim - 1)).expand_as(value) + eta
+    return value.abs() + eta
+
+
+# Micro-batches: the examples of a subject in groups of a fixed size, each a subject of its own.
+
+
+def micro_batches(subject: Subject, size: int | None) -> Iterator[tuple[float, Subject]]:
+    """The share of the examples that each micro-batch has, and the subject of its examples alone.
+
+    `size` examples at a time in their order, whatever the subject's batch size; the last may be smaller. None: all
+    examples are one.
+    """
+    count = len(subject.inputs)
+    for start in range(0, count, size or count):
+        some = slice(start, start + (size or count))
+        inputs = subject.inputs[some]
+        yield len(inputs) / count, replace(subject, inputs=inputs, targets=subject.targets[some])
+
 
 FEW_BYTES = 64 * 2**20
 """On a CPU displacements go together below this: convolutions with weights of their own for each are then slower."""

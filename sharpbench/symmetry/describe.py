@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sharpbench.symmetry.float64_check import Trial
 from sharpbench.symmetry.group import RescalingGroup, Scope, rescaling_group
-from sharpbench.symmetry.trial import Trial
 
 Array = NDArray[np.float64]
 ROUNDING = 1e-9

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from sharpbench.core.subject import Params, Subject
-from sharpbench.curvature import memory, squares
+from sharpbench.curvature import chunking, squared_gradients
 from sharpbench.curvature.layers import Layer
-from sharpbench.curvature.network import Network, Pulled, Root, add, is_out_of_memory, network
-from sharpbench.curvature.output import columns_of, output_root
+from sharpbench.curvature.output_hessian import columns_of, output_root
+from sharpbench.curvature.vjp import Network, Pulled, Root, add, is_out_of_memory, network
 
 T = TypeVar("T")
 
@@ -44,14 +44,14 @@ def traces_of(pulled: Pulled) -> Params:
 
     def of_layer(layer: Layer, inputs: Tensor, deltas: Tensor) -> Params:
         if layer.weight is None:
-            return {str(layer.bias): squares.bias_trace(layer.outputs(deltas))}
+            return {str(layer.bias): squared_gradients.bias_trace(layer.outputs(deltas))}
         factors = layer.factors(inputs, deltas)
         if layer.bias is None:
-            return {layer.weight: squares.weight_trace(*factors)}
+            return {layer.weight: squared_gradients.weight_trace(*factors)}
         if layer.transposed:
-            bias = squares.bias_trace(layer.outputs(deltas))
-            return {layer.weight: squares.weight_trace(*factors), layer.bias: bias}
-        weight, bias = squares.traces(*factors)
+            bias = squared_gradients.bias_trace(layer.outputs(deltas))
+            return {layer.weight: squared_gradients.weight_trace(*factors), layer.bias: bias}
+        weight, bias = squared_gradients.traces(*factors)
         return {layer.weight: weight, layer.bias: bias}
 
     return pulled.sums(of_layer, lambda rows: rows.square().sum())
@@ -63,9 +63,9 @@ def diagonal_of(pulled: Pulled) -> Params:
     def of_layer(layer: Layer, inputs: Tensor, deltas: Tensor) -> Params:
         diagonals = {}
         if layer.weight:
-            diagonals[layer.weight] = layer.shaped(squares.weight_diagonal(*layer.factors(inputs, deltas)))
+            diagonals[layer.weight] = layer.shaped(squared_gradients.weight_diagonal(*layer.factors(inputs, deltas)))
         if layer.bias:
-            diagonals[layer.bias] = squares.bias_diagonal(layer.outputs(deltas))
+            diagonals[layer.bias] = squared_gradients.bias_diagonal(layer.outputs(deltas))
         return diagonals
 
     return pulled.sums(of_layer, lambda rows: rows.square().sum((0, 1)))
@@ -74,7 +74,7 @@ def diagonal_of(pulled: Pulled) -> Params:
 def predicted_bytes(subject: Subject) -> int:
     """The peak that `exact_traces` and `exact_diagonal` are predicted to hold above the subject."""
     columns = columns_of(subject.criterion, subject.once(network).classes)
-    return memory.choose(subject.once(network), max(1, columns)).bytes
+    return chunking.choose(subject.once(network), max(1, columns)).bytes
 
 
 def chunks(
@@ -87,7 +87,7 @@ def chunks(
     """
     whole: Network = subject.once(network)
     given = subject.targets if aids is None else aids
-    chunk = memory.choose(whole, columns)
+    chunk = chunking.choose(whole, columns)
     start = first = 0
     while start < len(subject.inputs):
         examples, some = slice(start, start + chunk.examples), slice(first, min(first + chunk.columns, columns))

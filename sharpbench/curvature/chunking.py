@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from sharpbench.curvature import squares
-from sharpbench.curvature.network import Network
+from sharpbench.curvature import squared_gradients
+from sharpbench.curvature.vjp import Network
 from sharpbench.environment import free_bytes
 
 CACHE_BYTES = 12 * 2**20
@@ -70,7 +70,7 @@ def _fixed(network: Network) -> int:
     """Bytes that are held whatever the chunk: two sets of sums, the newest terms, what is squared at once."""
     sizes = [value.numel() for value in network.subject.params.values()]
     itemsize = _itemsize(network)
-    return itemsize * (2 * sum(sizes) + max(sizes)) + max(squares.SLICE_BYTES, itemsize * max(sizes))
+    return itemsize * (2 * sum(sizes) + max(sizes)) + max(squared_gradients.SLICE_BYTES, itemsize * max(sizes))
 
 
 def _example(network: Network, columns: int) -> int:

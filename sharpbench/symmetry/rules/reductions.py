@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from sharpbench.symmetry import layout
-from sharpbench.symmetry.entrywise import added
-from sharpbench.symmetry.flow import GROUND, times
-from sharpbench.symmetry.layout import Places
-from sharpbench.symmetry.operation import Operation, Result, Rule, alike, each, pinned
+from sharpbench.symmetry.rules import propagation
+from sharpbench.symmetry.rules.elementwise import added
+from sharpbench.symmetry.rules.operation import Operation, Result, Rule, alike, each, pinned
+from sharpbench.symmetry.rules.propagation import GROUND, Places, times
 
 
 def reduced(degree: float = 1.0) -> Rule:
@@ -68,7 +67,7 @@ def normalised(op: Operation) -> Result:
     axes = len(op.shape)
 
     def placed(places: Places) -> Places:
-        return layout.lift(places if trailing else places.reshape(-1, *[1] * (axes - 2)), axes)
+        return propagation.lift(places if trailing else places.reshape(-1, *[1] * (axes - 2)), axes)
 
     result = alike(op, [each(op.scale(name), placed) for name in affine])
     value = op.node.meta["val"]

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from sharpbench.core.subject import Subject
-from sharpbench.curvature.displacement import displaced_means
-from sharpbench.curvature.interval import mean_of
+from sharpbench.curvature.confidence import mean_of
+from sharpbench.curvature.perturbation import displaced_means
 from sharpbench.errors import InvalidInput
 
 START = 0.1

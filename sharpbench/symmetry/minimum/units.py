@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
 
-from sharpbench.symmetry.arrows import live_blocks
-from sharpbench.symmetry.terms import Block, Terms, distinct
+from sharpbench.symmetry.minimum.terms import Block, Terms, distinct, live_blocks
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
