@@ -31,7 +31,7 @@ from sharpbench import Estimate, InvalidInput, Measure, NotApplicable, Subject
 from sharpbench.core.registry import offers
 from sharpbench.core.spec import select_one
 from sharpbench.errors import one_line
-from sharpbench.report.markup import cell, table
+from sharpbench.report.escape import cell, table
 
 TRACES = (
     "trace",

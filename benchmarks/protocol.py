@@ -6,8 +6,8 @@ from itertools import product
 
 import numpy as np
 
+from sharpbench.analysis.scores import score
 from sharpbench.core.record import Record
-from sharpbench.report.scores import score
 
 LABEL_NOISE = tuple((ratio / 10,) for ratio in range(11)), ("label_noise",), 28
 GRID = (

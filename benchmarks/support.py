@@ -31,7 +31,7 @@ from sharpbench.datasets import Digits, Subset
 from sharpbench.environment import import_timm, settle
 from sharpbench.inspection import Inspection, State, blank_record, subject_of
 from sharpbench.models import Timm
-from sharpbench.report.markup import cell, table
+from sharpbench.report.escape import cell, table
 
 NETWORKS = """
     test_byobnet test_coatnet test_convnext test_convnext2 test_convnext3 test_efficientnet test_efficientnet_evos

@@ -18,8 +18,8 @@ from sharpbench.core.jsonl import Journal
 from sharpbench.core.measure import Invariance
 from sharpbench.core.records import RECORDS
 from sharpbench.engines import Measuring
+from sharpbench.report.format import duration
 from sharpbench.report.standing import show
-from sharpbench.report.text import duration
 from sharpbench.runner import events
 from sharpbench.standing import STATE, Notes, Standing, standing
 

@@ -82,7 +82,7 @@ def docs(
 ) -> int:
     """Write one Markdown page a measure, from what its class says, and their index."""
     from sharpbench.core.catalog import listing
-    from sharpbench.report.pages import pages, stale, write
+    from sharpbench.report.measure_pages import pages, stale, write
 
     rows = [row for row in listing("measures", cache_dir=cache_dir) if row["package"] == package and row["name"]]
     if not rows:

@@ -78,11 +78,11 @@ def measure(
     except KeyboardInterrupt:
         typer.echo("interrupted" + ("; give the same command again to go on" if output else ""), err=True)
         return EXIT_INTERRUPTED
-    from sharpbench.report import network
+    from sharpbench.report import single_network
 
     states = last_records(records)
     try:
-        files = [] if output is None else [output / RECORDS, *network.draw(states, output)]
+        files = [] if output is None else [output / RECORDS, *single_network.draw(states, output)]
     except OSError as error:
         raise InvalidInput(f"cannot write into '{output}' ({error.strerror}); choose another --output") from None
     if as_json:
@@ -90,7 +90,7 @@ def measure(
     else:
         from rich.console import Console
 
-        network.show(states, Console())
+        single_network.show(states, Console())
     if files:
         typer.echo(", ".join(map(str, files)), err=as_json)
     return EXIT_FAILED if any(record.status not in ("ok", "skipped") for record in records) else 0

@@ -209,10 +209,9 @@ def publish(records: Sequence[Record], output: Path) -> None:
     """Print the leaderboard, and write it with its plots into the output folder."""
     from rich.console import Console
 
+    from sharpbench.analysis.scores import score, scores_json
     from sharpbench.errors import InvalidInput
     from sharpbench.report import console, markdown, plots
-    from sharpbench.report.export import scores_json
-    from sharpbench.report.scores import score
 
     scores = score(records)
     console.show(scores, records, Console())

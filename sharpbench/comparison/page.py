@@ -8,16 +8,16 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
+from sharpbench.analysis.costs import environment_text
 from sharpbench.comparison.plot import pareto
 from sharpbench.comparison.result import PAIRS, Result, Standing, ratio, standings
 from sharpbench.comparison.seat import ENOUGH, LEAST, LONG, SHORT
 from sharpbench.comparison.turn import GRADIENT, Turn
 from sharpbench.comparison.verdict import verdicts
 from sharpbench.comparison.worker import TURN
-from sharpbench.report.markup import cell, slug
+from sharpbench.report.escape import cell, slug
+from sharpbench.report.format import MISSING, error, memory, number
 from sharpbench.report.page import Block, Page, Picture, Section
-from sharpbench.report.summaries import environment_text
-from sharpbench.report.text import MISSING, error, memory, number
 
 QUANTITIES = {
     "trace": "trace of the Hessian",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from sharpbench.comparison.result import TARGET, Result, Standing
-from sharpbench.report.figure import drawable
+from sharpbench.report.plots import drawable
 
 LEAST = 1e-16
 """An error of 0 is drawn here."""

@@ -10,10 +10,10 @@ from typing import Any
 
 from scipy import stats
 
+from sharpbench.analysis.statistics.interval import LEVEL
 from sharpbench.comparison.match import kept
 from sharpbench.comparison.turn import GRADIENT, ORACLE, Turn
 from sharpbench.core.fields import Scalar
-from sharpbench.statistics.interval import LEVEL
 
 PAIRS = 6
 """Pairs below which a median has no 95 % interval: between all of 5 it lies less often."""

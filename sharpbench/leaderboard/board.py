@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from sharpbench.analysis.population import Population, Row, populations
+from sharpbench.analysis.scores import Score, board
 from sharpbench.core.record import Record
 from sharpbench.leaderboard.collection import Collection
 from sharpbench.leaderboard.entries import NOTHING, STATES, Entry, Submitted, collected
-from sharpbench.report.markup import slug
-from sharpbench.report.population import Population, Row, populations
-from sharpbench.report.scores import Score, board
+from sharpbench.report.escape import slug
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from matplotlib.figure import Figure
 
 from sharpbench.leaderboard.board import Board, Leaderboard
 from sharpbench.leaderboard.naming import PLOTS, linked
+from sharpbench.report.escape import cell
 from sharpbench.report.markdown import described, rendered
-from sharpbench.report.markup import cell
 from sharpbench.report.page import Page, Picture, Section
 from sharpbench.report.plots import overview, points_of
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from sharpbench.analysis.correlations import hyperparameters
+from sharpbench.analysis.scores import Score
 from sharpbench.core.fields import Scalar
 from sharpbench.leaderboard.board import Board, Leaderboard
 from sharpbench.leaderboard.naming import page_of
 from sharpbench.leaderboard.tables import TABLES, Column, Line, Table
-from sharpbench.report.judgement import hyperparameters
-from sharpbench.report.scores import Score
-from sharpbench.report.text import plain
+from sharpbench.report.format import plain
 
 NAME, TITLE = 80, 160
 DIGITS = 6

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from scipy.stats import binomtest
 
+from sharpbench.analysis.scores import Score
 from sharpbench.core.record import Record
 from sharpbench.leaderboard.board import Board, Leaderboard
 from sharpbench.leaderboard.naming import link, linked, told
+from sharpbench.report.escape import cell, table
+from sharpbench.report.format import MISSING
 from sharpbench.report.markdown import errors
-from sharpbench.report.markup import cell, table
 from sharpbench.report.page import Page, Section
-from sharpbench.report.scores import Score
-from sharpbench.report.text import MISSING
 
 INTRODUCTION = (
     "Every measure says what its value should have been, by another and slower way, and is compared with that on a few "

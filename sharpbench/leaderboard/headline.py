@@ -8,15 +8,14 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from sharpbench.analysis.scores import BASELINES, Score
 from sharpbench.leaderboard.board import Board, Leaderboard, counted
 from sharpbench.leaderboard.entries import NOTHING
 from sharpbench.leaderboard.naming import link
 from sharpbench.leaderboard.submissions import PAGE as ENTRIES
-from sharpbench.report.baselines import BASELINES
-from sharpbench.report.markup import cell, table
+from sharpbench.report.escape import cell, table
+from sharpbench.report.format import KINDS, MISSING, correlation, error, factor, number, plain, share
 from sharpbench.report.page import Page, Section
-from sharpbench.report.scores import Score
-from sharpbench.report.text import KINDS, MISSING, correlation, error, factor, number, plain, share
 
 BOARDS_SHOWN = 10
 """Columns of boards; the pages hold all."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from sharpbench.analysis.population import finite
 from sharpbench.core.fields import Scalar
 from sharpbench.core.record import Record, Scalars
 from sharpbench.errors import InvalidInput, short
 from sharpbench.files import content_hash
-from sharpbench.report.population import finite
 
 VERSIONS = 32
 """Versions of a measure that are tried: records do not hold it, their keys do."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from sharpbench.leaderboard.board import Board, Leaderboard
 from sharpbench.leaderboard.naming import linked, told
-from sharpbench.report.markup import cell, table
+from sharpbench.report.escape import cell, table
+from sharpbench.report.format import KINDS, factor
 from sharpbench.report.page import Page, Section
-from sharpbench.report.text import KINDS, factor
 
 INTRODUCTION = (
     "A network's weights can be rewritten without changing its function: tensors rescaled against each other "

@@ -7,16 +7,15 @@ from collections.abc import Sequence
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from sharpbench.analysis.scores import Score
 from sharpbench.leaderboard.board import Board, Leaderboard
 from sharpbench.leaderboard.naming import PLOTS, page_of
 from sharpbench.leaderboard.submissions import section as submissions
-from sharpbench.report.figure import drawable
+from sharpbench.report.escape import cell, table
+from sharpbench.report.format import KINDS, factor, information_text, memory, number, rank_text, share, tau_text
 from sharpbench.report.markdown import REASONS_SHOWN, errors
-from sharpbench.report.markup import cell, table
 from sharpbench.report.page import Page, Picture, Section
-from sharpbench.report.plots import Points, known, panels, points_of
-from sharpbench.report.scores import Score
-from sharpbench.report.text import KINDS, factor, information_text, memory, number, rank_text, share, tau_text
+from sharpbench.report.plots import Points, drawable, known, panels, points_of
 
 COLUMNS, PANELS = 4, 24
 Found = Sequence[tuple[Board, Score]]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
+from sharpbench.analysis.scores import Score
 from sharpbench.leaderboard.board import Board, Leaderboard
+from sharpbench.report.escape import cell, slug
 from sharpbench.report.markdown import Named, named
-from sharpbench.report.markup import cell, slug
-from sharpbench.report.scores import Score
 
 MEASURES = "measures"
 PLOTS = "plots"

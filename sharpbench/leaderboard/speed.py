@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 
 from sharpbench.leaderboard.board import Board, Leaderboard
 from sharpbench.leaderboard.naming import PLOTS, linked, told
-from sharpbench.report.figure import drawable
+from sharpbench.report.escape import cell, table
+from sharpbench.report.format import memory, number
 from sharpbench.report.markdown import letters_of
-from sharpbench.report.markup import cell, table
 from sharpbench.report.page import Block, Page, Picture, Section
-from sharpbench.report.text import memory, number
+from sharpbench.report.plots import drawable
 
 INTRODUCTION = (
     "Medians of one standalone call on a fresh network, on the few networks that were timed. *gradients* are the "

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from markupsafe import Markup
 
 from sharpbench.leaderboard.entries import STATES, Entry, Submitted
-from sharpbench.report.markup import cell, table
+from sharpbench.report.escape import cell, table
+from sharpbench.report.format import error
 from sharpbench.report.page import Page, Section
-from sharpbench.report.text import error
 from sharpbench.submissions.manifest import SUFFIX
 from sharpbench.submissions.standing import Past, Refutation
 

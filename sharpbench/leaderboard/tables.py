@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from sharpbench.analysis.scores import Score
 from sharpbench.leaderboard.board import Board, Leaderboard
 from sharpbench.leaderboard.exactness import coverage
 from sharpbench.leaderboard.headline import heading, judged, lines, ranking_tau, standing_text, summary
-from sharpbench.report.markdown import letters_of
-from sharpbench.report.scores import Score
-from sharpbench.report.text import (
+from sharpbench.report.format import (
     KINDS,
     MISSING,
     error,
@@ -24,6 +23,7 @@ from sharpbench.report.text import (
     share,
     tau_text,
 )
+from sharpbench.report.markdown import letters_of
 
 Cell = tuple[str, float | None]
 """A text, and the number by which it is sorted; None: by the text, and a dash last."""

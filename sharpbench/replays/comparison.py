@@ -9,9 +9,9 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
+from sharpbench.analysis.statistics import Difference, paired_mean
 from sharpbench.datasets.dataset import Dataset
 from sharpbench.models.model import Model
-from sharpbench.statistics import Difference, paired_mean
 from sharpbench.training.cohorts.cohort import Cohort
 from sharpbench.training.optimizers import Optimizer
 from sharpbench.training.recipe import Recipe

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from sharpbench.replays.paper_solver import as_left_by_steps
-from sharpbench.report.text import number
+from sharpbench.report.format import number
 
 SOLVER = "minimum as left"
 _LAYER = re.compile(r"tr layer(\d+)\.weight")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from sharpbench.statistics import Tau, marginal_tau, within_tau
+from sharpbench.analysis.statistics import Tau, marginal_tau, within_tau
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

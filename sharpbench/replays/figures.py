@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from sharpbench.analysis.statistics import marginal_tau, within_tau
 from sharpbench.report.plots import Points, draw
-from sharpbench.statistics import marginal_tau, within_tau
 
 SHADES = ("0.15", "#31688e", "#35b779", "#b8860b", "#8b1a4a")
 """Told apart in grey and by the colour-blind."""

@@ -21,8 +21,8 @@ from sharpbench.replays.frame import networks
 from sharpbench.replays.replay import Experiment, Replay
 from sharpbench.replays.surroundings import surroundings
 from sharpbench.replays.tables import difference_text, tau_text
+from sharpbench.report.format import MISSING, number
 from sharpbench.report.page import Page, Picture, Section
-from sharpbench.report.text import MISSING, number
 from sharpbench.training.optimizers import Optimizer
 
 MEASURES = "sam,asam,adaptive[case=average-closed],trace,minimum,normalized"

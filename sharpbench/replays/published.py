@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from sharpbench.report.text import MISSING, error, number
+from sharpbench.report.format import MISSING, error, number
 
 SECONDS = {"small-mlp": (11.94, 0.0197), "small-cnn": (21.47, 0.336)}
 """Naive and proposed, n = 1,000, on a GPU of theirs: the mean of the first two of the archive's ten networks each."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sharpbench.analysis.costs import environment_text
 from sharpbench.core.record import Record
-from sharpbench.report.markup import cell
+from sharpbench.report.escape import cell
 from sharpbench.report.page import Section
-from sharpbench.report.summaries import environment_text
 
 
 def surroundings(records: Sequence[Record], source: str) -> Section:

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from sharpbench.analysis.statistics import Difference, Tau
 from sharpbench.replays.correlation import Correlation
-from sharpbench.report.text import MISSING
-from sharpbench.statistics import Difference, Tau
+from sharpbench.report.format import MISSING
 
 Names = Mapping[str, str]
 """The columns that are shown, by their names in the data."""

@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from sharpbench.report.facts import UNSAID, facts, setting
+from sharpbench.report.measure_pages import UNSAID, facts, setting
 
 if TYPE_CHECKING:
     from sharpbench.testing.check import Check, Outcome

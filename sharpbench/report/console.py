@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sharpbench.analysis.costs import environment_text
+from sharpbench.analysis.scores import Score
+from sharpbench.analysis.statistics import Tau
 from sharpbench.core.record import Record
-from sharpbench.report.scores import Score
-from sharpbench.report.summaries import environment_text
-from sharpbench.report.text import (
+from sharpbench.report.format import (
     MISSING,
     axes_of,
     error_text,
@@ -28,7 +29,6 @@ from sharpbench.report.text import (
     share,
     tau_text,
 )
-from sharpbench.statistics import Tau
 
 LEAST_WIDTH = 120  # of a table that goes to a file
 FULL_WIDTH = 114  # of the terminal; narrower ones go without the last columns

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from sharpbench.core.fields import Scalar
 from sharpbench.forecast import Forecast
-from sharpbench.report.text import MISSING, memory, number, plain
+from sharpbench.report.format import MISSING, memory, number, plain
 
 
 def show_environment(facts: Mapping[str, Scalar], console: Console) -> None:

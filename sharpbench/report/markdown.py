@@ -8,11 +8,11 @@ from itertools import groupby
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from sharpbench.analysis.costs import environment_text
+from sharpbench.analysis.scores import Score
 from sharpbench.core.record import Record
-from sharpbench.report.markup import cell, table
-from sharpbench.report.scores import Score
-from sharpbench.report.summaries import environment_text
-from sharpbench.report.text import (
+from sharpbench.report.escape import cell, table
+from sharpbench.report.format import (
     KINDS,
     MISSING,
     axes_of,

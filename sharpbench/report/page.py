@@ -18,8 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from sharpbench.errors import InvalidInput
-from sharpbench.report.figure import FIXED, save
-from sharpbench.report.markup import cell, table
+from sharpbench.report.escape import cell, table
+from sharpbench.report.plots import FIXED, save
 
 WIDE = 160
 """Of a terminal table that goes to a file."""

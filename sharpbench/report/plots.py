@@ -2,27 +2,74 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps, style
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
+from sharpbench.analysis.correlations import units
+from sharpbench.analysis.population import Population, Row, cells, finite, populations
+from sharpbench.analysis.statistics import Tau, marginal_tau, within_tau
 from sharpbench.core.record import Record
-from sharpbench.report.figure import FIXED, drawable, save
-from sharpbench.report.judgement import units
-from sharpbench.report.markup import slug
-from sharpbench.report.population import Population, Row, cells, finite, populations
-from sharpbench.report.text import correlation, tau_text
-from sharpbench.statistics import Tau, marginal_tau, within_tau
+from sharpbench.report.escape import slug
+from sharpbench.report.format import correlation, plain, tau_text
+
+# Figure: what all figures have in common: fonts, names that can be drawn, files that are equal when redrawn.
+
+FIXED: dict[str, Any] = {
+    "svg.hashsalt": "sharpbench",
+    "svg.fonttype": "path",
+    "font.family": ["DejaVu Sans"],
+    "axes.unicode_minus": False,
+}
+"""Settings that hold whatever the reader's own matplotlibrc says."""
+UNDATED: dict[str, Any] = {"Date": None, "Creator": None}
+"""Metadata of an SVG."""
+
+
+@cache
+def _glyphs() -> frozenset[int]:
+    """The characters that the font can draw; any other would be a warning and a box."""
+    return frozenset(get_font(findfont(FontProperties(family=["DejaVu Sans"]))).get_charmap())
+
+
+def drawable(text: str, length: int) -> str:
+    """`text` cut to `length`, with a question mark for what the font has not."""
+    return "".join(character if ord(character) in _glyphs() else "?" for character in plain(text, length))
+
+
+def vector(figure: Figure) -> str:
+    """The figure as the text of an SVG, from its root element on; equal for equal figures."""
+    canvas, buffer = FigureCanvasAgg(figure), io.StringIO()
+    canvas.print_figure(buffer, format="svg", metadata=UNDATED | {"Format": None, "Type": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg ") :]
+
+
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """SVG and PNG under `stem`, without dates or versions."""
+    canvas = FigureCanvasAgg(figure)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # laid out once, for both files
+    paths = [stem.with_name(stem.name + suffix) for suffix in (".svg", ".png")]
+    for path, metadata in zip(paths, (UNDATED, {"Software": None}), strict=True):
+        canvas.print_figure(path, metadata=metadata)
+    return paths
+
 
 OVERVIEW = "overview"
 COLORS = "viridis"  # sequential, readable in grey and by the colour-blind

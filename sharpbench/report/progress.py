@@ -25,7 +25,7 @@ from sharpbench.core.subject import Subject
 from sharpbench.engines import Measuring
 from sharpbench.forecast import Forecast, forecast
 from sharpbench.pace import Pace
-from sharpbench.report.text import duration
+from sharpbench.report.format import duration
 from sharpbench.runner import Event, Repaired
 from sharpbench.training.population import Training
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sharpbench.report.text import duration, plain
+from sharpbench.report.format import duration, plain
 from sharpbench.standing import Standing
 
 SHOWN = 20

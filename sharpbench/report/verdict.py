@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sharpbench.report.text import MISSING, error, plain
+from sharpbench.report.format import MISSING, error, plain
 from sharpbench.submissions import Finding, Verdict
 
 WIDTH = 140

@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sharpbench.analysis.population import Network, finite
 from sharpbench.core.fields import Scalar
-from sharpbench.report.population import Network, finite
-from sharpbench.report.text import MISSING, memory, number, plain, reasons_text
+from sharpbench.report.format import MISSING, memory, number, plain, reasons_text
 from sharpbench.training.zoo import Entry
 
 KEY = 12

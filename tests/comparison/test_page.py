@@ -18,8 +18,8 @@ from sharpbench.comparison.result import OURS, Result, Standing, ratio, standing
 from sharpbench.comparison.turn import Turn, iterate_turns
 from sharpbench.comparison.verdict import verdicts
 from sharpbench.errors import InvalidInput
-from sharpbench.report.figure import FIXED, vector
 from sharpbench.report.page import body, show
+from sharpbench.report.plots import FIXED, vector
 
 SETTINGS = {"examples": 8, "dataset": "digits", "weights": "random", "parameters": 10, "loss": 2.0}
 

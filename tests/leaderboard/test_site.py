@@ -19,7 +19,7 @@ from sharpbench.leaderboard.board import Leaderboard, leaderboard
 from sharpbench.leaderboard.collection import Collection, read
 from sharpbench.leaderboard.publication import files
 from sharpbench.leaderboard.site import site, write
-from sharpbench.report.text import tau_text
+from sharpbench.report.format import tau_text
 
 Make = Callable[..., list[Record]]
 Seal = Callable[..., Record]

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
+from sharpbench.analysis.scores import Score, score
 from sharpbench.core.record import Record
 from sharpbench.replays.archive import archive
-from sharpbench.report.scores import Score, score
 
 Make = Callable[..., Record]
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from sharpbench.analysis.scores import score
 from sharpbench.core.record import Record
 from sharpbench.report.console import show
-from sharpbench.report.scores import score
 
 Make = Callable[..., Record]
 MakeMany = Callable[..., list[Record]]

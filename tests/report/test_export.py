@@ -7,9 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
+from sharpbench.analysis.scores import score, scores_json
 from sharpbench.core.record import Record
-from sharpbench.report.export import scores_json
-from sharpbench.report.scores import score
 
 MakeMany = Callable[..., list[Record]]
 

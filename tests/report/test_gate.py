@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from sharpbench.analysis.population import Network, populations
+from sharpbench.analysis.scores import score
 from sharpbench.core.record import Record
 from sharpbench.report import console, markdown
-from sharpbench.report.population import Network, populations
-from sharpbench.report.scores import score
 
 MakeMany = Callable[..., list[Record]]
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from sharpbench.analysis.correlations import hyperparameters
+from sharpbench.analysis.population import populations
+from sharpbench.analysis.scores import Score, score
+from sharpbench.analysis.statistics import granulated
 from sharpbench.core.record import Record
-from sharpbench.report.judgement import hyperparameters
-from sharpbench.report.population import populations
-from sharpbench.report.scores import Score, score
-from sharpbench.statistics import granulated
 
 Make = Callable[..., Record]
 MakeMany = Callable[..., list[Record]]

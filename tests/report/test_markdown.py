@@ -9,10 +9,10 @@ from dataclasses import replace
 
 import pytest
 
+from sharpbench.analysis.scores import score
 from sharpbench.core.record import Record
+from sharpbench.report.escape import cell, slug, table
 from sharpbench.report.markdown import leaderboard
-from sharpbench.report.markup import cell, slug, table
-from sharpbench.report.scores import score
 
 Make = Callable[..., Record]
 MakeMany = Callable[..., list[Record]]

@@ -11,10 +11,10 @@ import pytest
 from matplotlib.image import imread
 from rich.console import Console
 
+from sharpbench.analysis.population import populations
 from sharpbench.core.record import Record
-from sharpbench.report import network
-from sharpbench.report.network import ROWS, draw, show
-from sharpbench.report.population import populations
+from sharpbench.report import single_network
+from sharpbench.report.single_network import ROWS, draw, show
 
 MakeRecord = Callable[..., Record]
 DATA = {
@@ -71,10 +71,10 @@ def test_names_of_records_are_plain_text(record: MakeRecord) -> None:
 
 def test_of_many_parts_the_largest_are_shown_and_the_rest_summed(record: MakeRecord) -> None:
     parts = {f"p{number}": float(number) for number in range(100)}
-    table = network._parts([of(record, "trace", parts=parts)])
+    table = single_network._parts([of(record, "trace", parts=parts)])
     assert len(table) == ROWS
     assert list(table)[:-1] == [f"p{number}" for number in range(71, 100)]
-    assert table[network.REST]["trace"] == sum(range(71))
+    assert table[single_network.REST]["trace"] == sum(range(71))
 
 
 def test_many_states_are_a_row_each(record: MakeRecord) -> None:

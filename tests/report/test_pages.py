@@ -9,7 +9,7 @@ import pytest
 
 from sharpbench import InvalidInput
 from sharpbench.core.catalog import listing
-from sharpbench.report.pages import INDEX, NOTICE, index, page, pages, stale, write
+from sharpbench.report.measure_pages import INDEX, NOTICE, index, page, pages, stale, write
 
 PUBLISHED = Path(__file__).parents[2] / "docs" / "measures"
 

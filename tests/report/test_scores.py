@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from sharpbench.analysis.costs import Failure, environment_text, relative_error
+from sharpbench.analysis.scores import Score, score
+from sharpbench.analysis.statistics import kendall
 from sharpbench.core.record import Record
-from sharpbench.report.scores import Score, score
-from sharpbench.report.summaries import Failure, environment_text, relative_error
-from sharpbench.statistics import kendall
 
 Make = Callable[..., Record]
 MakeMany = Callable[..., list[Record]]

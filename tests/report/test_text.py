@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from sharpbench.analysis.scores import score
+from sharpbench.analysis.statistics import Information, Interval, Null, Tau
 from sharpbench.core.record import Record
-from sharpbench.report.scores import score
-from sharpbench.report.text import (
+from sharpbench.report.format import (
     correlation,
     error,
     information_text,
@@ -21,7 +22,6 @@ from sharpbench.report.text import (
     plain,
     tau_text,
 )
-from sharpbench.statistics import Information, Interval, Null, Tau
 
 
 def test_numbers() -> None:

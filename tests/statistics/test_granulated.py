@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sharpbench.statistics import granulated
-from sharpbench.statistics.axes import combined, varied
+from sharpbench.analysis.statistics import granulated
+from sharpbench.analysis.statistics.inputs import combined, varied
 
 ALONE = "no two configurations differ in one hyperparameter alone"
 

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sharpbench.statistics import Interval, information, marginal_tau, within_tau
-from sharpbench.statistics.axes import combined
-from sharpbench.statistics.condition import Condition
+from sharpbench.analysis.statistics import Interval, marginal_tau, within_tau
+from sharpbench.analysis.statistics import mutual_information as information
+from sharpbench.analysis.statistics.inputs import combined
+from sharpbench.analysis.statistics.mutual_information import Condition
 
 
 def slow(x: Sequence[float], y: Sequence[float], axes: dict[str, Any], names: tuple[str, ...]) -> tuple[float, float]:
@@ -81,7 +82,9 @@ def test_it_is_what_going_through_the_pairs_gives(kind: str, grid: Callable[...,
 def test_networks_left_out_are_left_out(
     kind: str, together: bool, grid: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sharpbench.statistics.condition.TABLES", 9 * 4)  # four units of 3 x 3 tables at a time
+    monkeypatch.setattr(
+        "sharpbench.analysis.statistics.mutual_information.TABLES", 9 * 4
+    )  # four units of 3 x 3 tables at a time
     x, y, axes = grid(kind, np.random.default_rng(2), shape=(3, 2), networks=4)
     group = combined([np.array(axes["a0"])], len(x))
     units = np.repeat(np.arange(6), 4) if together else np.arange(24)

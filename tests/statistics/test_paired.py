@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from sharpbench.statistics import PAIRS_LEAST, Interval, paired_mean
+from sharpbench.analysis.statistics import PAIRS_LEAST, Interval, paired_mean
 
 
 def test_by_the_formula() -> None:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sharpbench.statistics import UNITS_LEAST, marginal_tau, paired_difference, shared_ranks, within_tau
-from sharpbench.statistics.interval import around_correlation
-from sharpbench.statistics.spread import spread
-from sharpbench.statistics.tau import cell_taus, within_spread
+from sharpbench.analysis.statistics import UNITS_LEAST, marginal_tau, paired_difference, shared_ranks, within_tau
+from sharpbench.analysis.statistics.interval import around_correlation
+from sharpbench.analysis.statistics.jackknife import spread
+from sharpbench.analysis.statistics.rank_correlation import cell_taus, within_spread
 
 Floats = NDArray[np.float64]
 KINDS = ("moderate", "independent", "confounded", "strong", "negative", "heavy tails", "slopes", "ties")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import false_discovery_control
 
-from sharpbench.statistics import comparisons, marginal_tau, paired_difference, shared_ranks, within_tau
+from sharpbench.analysis.statistics import comparisons, marginal_tau, paired_difference, shared_ranks, within_tau
 
 CELLS = np.repeat(np.arange(5), 8)
 

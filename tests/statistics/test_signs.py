@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sharpbench.statistics import pair_weights, sign_error
+from sharpbench.analysis.statistics import pair_weights, sign_error
 
 
 def slow(x: Any, y: Any, axes: dict[str, Any], examples: int) -> dict[Any, float]:

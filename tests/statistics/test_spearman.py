@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from sharpbench.statistics import spearman
-from sharpbench.statistics.spearman import influence
+from sharpbench.analysis.statistics.rank_correlation import influence
 
 
 def weighted(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> float:

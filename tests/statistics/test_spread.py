@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sharpbench.statistics import marginal_tau, paired_difference, within_tau
-from sharpbench.statistics.spread import spread
-from sharpbench.statistics.tau import marginal_kernel, within_kernel
+from sharpbench.analysis.statistics import marginal_tau, paired_difference, within_tau
+from sharpbench.analysis.statistics.jackknife import spread
+from sharpbench.analysis.statistics.rank_correlation import marginal_kernel, within_kernel
 
 
 def weighted_sum(kernel: np.ndarray, cells: np.ndarray, left_out: int | None = None) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
-from sharpbench.statistics import Interval, kendall, marginal_tau, within_tau
+from sharpbench.analysis.statistics import Interval, kendall, marginal_tau, within_tau
 
 ARCHIVE = files("sharpbench.replays") / "data" / "minimum_sharpness_2021.csv"
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sharpbench.report.scores import Score
-    from sharpbench.statistics import Information, Interval, Null, Tau
+    from sharpbench.analysis.scores import Score
+    from sharpbench.analysis.statistics import Information, Interval, Null, Tau
 
 MISSING = "-"
 

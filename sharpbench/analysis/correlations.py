@@ -6,22 +6,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from sharpbench.core.fields import Scalar
-from sharpbench.core.spec import split
-from sharpbench.report.population import Network, Population, cells
-from sharpbench.statistics import (
+from sharpbench.analysis.population import Network, Population, cells
+from sharpbench.analysis.statistics import (
     Granulated,
     Information,
     SignError,
     Tau,
     granulated,
-    information,
     marginal_tau,
     sign_error,
-    spearman,
     within_tau,
 )
-from sharpbench.statistics.spread import Integers
+from sharpbench.analysis.statistics import mutual_information as information
+from sharpbench.analysis.statistics import rank_correlation as spearman
+from sharpbench.analysis.statistics.jackknife import Integers
+from sharpbench.core.fields import Scalar
+from sharpbench.core.spec import split
 
 NOT_AXES = ("seed", "dataset", "model")
 UNTOLD = "the records do not say, or not alike, on how many test examples the gaps stand"

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import ttest_rel
 
-from sharpbench.statistics.interval import LEVEL, Interval
+from sharpbench.analysis.statistics.interval import LEVEL, Interval
 
 PAIRS_LEAST = 3
 """Pairs below which a mean difference has no interval."""

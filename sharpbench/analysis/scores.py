@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 
-from sharpbench.core.record import Record
-from sharpbench.report.baselines import BASELINES, baseline_values
-from sharpbench.report.judgement import Judgement, judge, units
-from sharpbench.report.population import Population, Row, cells, populations
-from sharpbench.report.summaries import (
+from sharpbench.analysis.correlations import Judgement, judge, units
+from sharpbench.analysis.costs import (
     Exactness,
     Failure,
     Timing,
@@ -24,7 +23,35 @@ from sharpbench.report.summaries import (
     median,
     timings,
 )
-from sharpbench.statistics import UNITS_LEAST, WITHIN_LEAST, Tau, shared_ranks
+from sharpbench.analysis.population import Network, Population, Row, cells, finite, populations
+from sharpbench.analysis.statistics import UNITS_LEAST, WITHIN_LEAST, Tau, shared_ranks
+from sharpbench.core.record import Record
+
+# Baselines: what any measure should beat, from the covariates of the networks; shown, never ranked.
+
+BASELINES = ("label noise", "training loss", "parameter norm", "random")
+
+
+def baseline_values(population: Population, *, seed: int) -> Mapping[str, dict[str, float]]:
+    """Each baseline's value by the key of the network, for the networks that passed the gate and have one.
+
+    random: uniform, drawn from `seed` and the names of model and data set, so that other populations change nothing.
+    """
+    counted = population.counted
+    place = zlib.crc32(f"{population.dataset}\n{population.model}".encode())
+    drawn = np.random.default_rng([seed, place]).random(len(counted))
+    columns = {name: {network.key: _covariate(name, network) for network in counted} for name in BASELINES[:-1]}
+    columns[BASELINES[-1]] = {network.key: float(value) for network, value in zip(counted, drawn, strict=True)}
+    return {
+        name: {key: value for key, value in column.items() if value is not None} for name, column in columns.items()
+    }
+
+
+def _covariate(name: str, network: Network) -> float | None:
+    if name == "label noise":
+        return finite(network.recipe.get("label_noise"))
+    return finite(network.truth.get("train_loss" if name == "training loss" else "parameter_norm"))
+
 
 Criterion = Literal["within", "marginal"]
 
@@ -182,3 +209,11 @@ def _baseline(population: Population, name: str, values: Mapping[str, float], ra
         judgement=judge(population, values),
         ranked_by=ranked_by,
     )
+
+
+# Export: scores as JSON, for those who want the numbers behind the tables.
+
+
+def scores_json(scores: Sequence[Score]) -> str:
+    """An array with an object for each row of each board, keys as the fields of `Score`; null for what there is not."""
+    return json.dumps([asdict(row) for row in scores], allow_nan=False, ensure_ascii=False, indent=1) + "\n"

@@ -14,11 +14,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sharpbench.statistics.axes import Axes, combined, varied
-from sharpbench.statistics.interval import around_correlation
-from sharpbench.statistics.sample import checked, constant, freedom_of, too_few, undefined
-from sharpbench.statistics.spread import Floats, Integers, spread
-from sharpbench.statistics.tau import MARGINAL_LEAST, Tau
+from sharpbench.analysis.statistics.inputs import (
+    Axes,
+    checked,
+    combined,
+    constant,
+    freedom_of,
+    too_few,
+    undefined,
+    varied,
+)
+from sharpbench.analysis.statistics.interval import around_correlation
+from sharpbench.analysis.statistics.jackknife import Floats, Integers, spread
+from sharpbench.analysis.statistics.rank_correlation import MARGINAL_LEAST, Tau
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import re
 
 from markupsafe import Markup
 
-from sharpbench.report.text import plain
+from sharpbench.report.format import plain
 
 _HARMLESS = str.maketrans(
     {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&#64;"} | {mark: f"\\{mark}" for mark in "\\`*_[]|~#!$"}

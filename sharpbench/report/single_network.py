@@ -14,11 +14,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sharpbench.analysis.costs import environment_text
 from sharpbench.core.fields import Scalar
 from sharpbench.core.record import Record
-from sharpbench.report.figure import FIXED, drawable, save
-from sharpbench.report.summaries import environment_text
-from sharpbench.report.text import MISSING, error, factor, memory, number, plain
+from sharpbench.report.format import MISSING, error, factor, memory, number, plain
+from sharpbench.report.plots import FIXED, drawable, save
 
 States = Mapping[str, Mapping[str, Record]]
 """Source of the weights -> label of the measure -> record."""

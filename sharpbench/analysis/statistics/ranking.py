@@ -10,10 +10,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import false_discovery_control
 
-from sharpbench.statistics.interval import LEVEL, ROUNDING, Interval, around_correlation, p_value
-from sharpbench.statistics.sample import checked, freedom_of, unit_codes
-from sharpbench.statistics.spread import Integers, Spread, spread
-from sharpbench.statistics.tau import informative, marginal_kernel, marginal_tau, within_spread, within_tau
+from sharpbench.analysis.statistics.inputs import checked, freedom_of, unit_codes
+from sharpbench.analysis.statistics.interval import LEVEL, ROUNDING, Interval, around_correlation, p_value
+from sharpbench.analysis.statistics.jackknife import Integers, Spread, spread
+from sharpbench.analysis.statistics.rank_correlation import (
+    informative,
+    marginal_kernel,
+    marginal_tau,
+    within_spread,
+    within_tau,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,280 @@
+"""Information: what the order of two networks by a measure tells about their order by the gap.
+
+The conditional mutual information K of Jiang, Neyshabur, Mobahi, Krishnan, Bengio 2020 (section 4), between the signs
+V_x = sign(x_i - x_j) and V_y = sign(y_i - y_j) of ordered pairs i != j, given the values U_S that both networks have
+in a set S of hyperparameters:
+
+    I(V_x; V_y | U_S) / H(V_y | U_S),  and K is its least value over all S of at most two hyperparameters.
+
+Both are averages over U_S with its probability, by counts. Such an estimate is never negative and so too large in
+expectation, the more the smaller the tables: hence the permutations. The sets differ in that, so that the least share
+need not be the one that chance explains best: nothing is known beyond some S unless chance explains the share at none.
+What K does not say is the sign.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sharpbench.analysis.statistics.inputs import (
+    Axes,
+    checked,
+    combined,
+    constant,
+    freedom_of,
+    too_few,
+    undefined,
+    unit_codes,
+    varied,
+)
+from sharpbench.analysis.statistics.interval import LEVEL, ROUNDING, Interval, around_correlation
+from sharpbench.analysis.statistics.jackknife import Floats, Integers
+from sharpbench.analysis.statistics.rank_correlation import MARGINAL_LEAST
+
+# Condition: pairs of networks by the values that both have in some hyperparameters, and what is known in each table.
+#
+# A table belongs to an ordered pair of groups (a, b): all pairs of different networks i in a, j in b that are not tied
+# in y, by V_x = sign(x_i - x_j) and V_y = sign(y_i - y_j). The table of (b, a) is its mirror image, with both signs
+# reversed: it is enough to count the pairs with V_y = 1.
+
+TOGETHER = 300_000  # pairs that are looked at in one go: what a cache holds
+TABLES = 1_000_000  # that are held in one go
+Counts = NDArray[np.int64]  # [..., m, m]
+
+
+class Condition:
+    """One set S of hyperparameters, `given` by name; group [n]: 0 ... m-1, the combination of values of each network.
+
+    entropy: H(V_y | U_S) in nats, times the number of ordered pairs.
+    """
+
+    def __init__(self, y: Floats, given: tuple[str, ...], group: Integers) -> None:
+        self.given = given
+        self._order = np.argsort(group, kind="stable")
+        self._group = group[self._order]
+        self._starts = np.flatnonzero(np.diff(self._group, prepend=-1))
+        self._larger = np.greater.outer(y[self._order], y[self._order])  # [n, n]
+        self._byte = np.uint8 if np.bincount(group).max() < 256 else np.uint32
+        self._total = self._tables(self._larger)
+        numbers = np.arange(2 * self._total.max() + 1)
+        self._weighted = np.log(np.maximum(numbers, 1)) * numbers  # k log k by k
+        self.entropy = float(self._entropy(self._total))
+
+    def counts(self, x: Floats) -> tuple[Counts, Counts]:
+        """[m, m] twice: the pairs with V_y = 1 that have V_x = 1, and those that have V_x = -1."""
+        return self._counts(x[self._order], tied=len(np.unique(x)) < len(x))
+
+    def share(self, up: Counts, down: Counts) -> Floats:
+        """[...] I(V_x; V_y | U_S) / H(V_y | U_S) = 1 - H(V_y | V_x, U_S) / H(V_y | U_S) of `counts` [..., m, m]."""
+        return self._share(up, down, self._total, self.entropy)
+
+    def direction(self, x: Floats) -> int:
+        """The sign of the covariance of V_x and V_y given U_S."""
+        up, down = self.counts(x)
+        one, whole = self._total, self._total + self._total.T
+        score = (up - down).astype(float)  # the sum of V_x where V_y = 1; where V_y = -1, that of the mirror, negative
+        product = (score - score.T) * (one - one.T)
+        covariance = score + score.T - np.divide(product, whole, out=np.zeros_like(score), where=whole > 0)
+        return int(np.sign(np.round(covariance.sum(), 9)))
+
+    def without(self, x: Floats, units: Integers) -> Floats:
+        """[U] The share of all networks but those of one unit; units [n]: 0 ... U-1. 0 where no V_y is uncertain."""
+        values, unit = x[self._order], units[self._order]
+        sides = (values[:, None] > values) & self._larger, (values[:, None] < values) & self._larger, self._larger
+        count, found = int(unit.max()) + 1, []
+        for start in range(0, count, step := max(1, TABLES // len(self._starts) ** 2)):
+            chosen = range(start, min(start + step, count))
+            up, down, total = (self._without(pairs, unit, chosen) for pairs in sides)
+            found.append(self._share(up, down, total, self._entropy(total)))
+        return np.concatenate(found)
+
+    def _without(self, pairs: NDArray[np.bool_], unit: Integers, chosen: range) -> Counts:
+        """[U, m, m] `_tables` of the pairs [n, n] without those in which a network of a chosen unit is."""
+        inside = np.flatnonzero((unit >= chosen.start) & (unit < chosen.stop))
+        place, group = unit[inside] - chosen.start, self._group[inside]
+        removed = np.zeros((len(chosen), len(self._starts), len(self._starts)), dtype=np.int64)
+        rows = [np.add.reduceat(side[inside], self._starts, axis=1, dtype=np.int64) for side in (pairs, pairs.T)]
+        np.add.at(removed, (place, group), rows[0])
+        np.add.at(removed.swapaxes(1, 2), (place, group), rows[1])
+        one, other = np.nonzero(pairs[np.ix_(inside, inside)] & (place[:, None] == place))  # these were removed twice
+        np.subtract.at(removed, (place[one], group[one], group[other]), 1)
+        return self._tables(pairs) - removed
+
+    def null(self, x: Floats, permutations: int, rng: np.random.Generator) -> Floats | None:
+        """[permutations] The share when x is dealt out anew among the networks of each group.
+
+        None where every network is a group by itself.
+        """
+        if len(self._starts) == len(self._group):
+            return None
+        ranks = np.unique(x, return_inverse=True)[1].astype(np.intp)
+        tied = int(ranks.max()) + 1 < len(x)
+        small: NDArray[Any] = ranks[self._order].astype(np.int16 if len(x) < 2**15 else np.int64)  # compared sooner
+        found = np.empty(permutations)
+        together = max(1, TOGETHER // len(x) ** 2)
+        for start in range(0, permutations, together):
+            keys = self._group + rng.random((min(together, permutations - start), len(x)))
+            counts = self._counts(small[np.argsort(keys, axis=1)], tied=tied)
+            found[start : start + together] = self.share(*counts)
+        return found
+
+    def _counts(self, values: NDArray[Any], *, tied: bool) -> tuple[Counts, Counts]:
+        """`counts` of values [..., n] that stand in the order of the groups."""
+        one, other = values[..., :, None], values[..., None, :]
+        up = self._tables((one > other) & self._larger)
+        return up, self._tables((one < other) & self._larger) if tied else self._total - up
+
+    def _tables(self, chosen: NDArray[np.bool_]) -> Counts:
+        """[..., m, m] How many of the chosen pairs [..., n, n] each table holds."""
+        rows = np.add.reduceat(chosen.view(np.uint8), self._starts, axis=-2, dtype=self._byte)
+        found: Counts = np.add.reduceat(rows, self._starts, axis=-1, dtype=np.int64)
+        return found
+
+    def _sum(self, counts: Counts) -> Floats:
+        """[...] The sum of k log k over tables."""
+        total: Floats = self._weighted[counts].sum(axis=(-1, -2))
+        return total
+
+    def _entropy(self, total: Counts) -> Floats:
+        """[...] H(V_y | U_S) times the number of pairs, of [..., m, m] pairs with V_y = 1."""
+        return self._sum(total + np.swapaxes(total, -1, -2)) - 2 * self._sum(total)
+
+    def _share(self, up: Counts, down: Counts, total: Counts, entropy: Floats | float) -> Floats:
+        left = 2 * self._sum(up + np.swapaxes(down, -1, -2)) - 2 * self._sum(up) - 2 * self._sum(down)
+        tied = total - up - down
+        if tied.any():
+            left = left + self._sum(tied + np.swapaxes(tied, -1, -2)) - 2 * self._sum(tied)
+        certain = np.asarray(entropy) < ROUNDING
+        return np.where(certain, 0.0, np.maximum(1 - left / np.where(certain, 1.0, entropy), 0.0))
+
+
+PERMUTATIONS = 999
+SCREENING = 39
+"""Permutations by which the set is found that chance explains best."""
+LARGEST_SET = 2
+MOST_AXES = 24
+"""The sets S grow with the square of the axes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Null:
+    """What chance gives, at the set S of hyperparameters, `given`, where it explains most.
+
+    share: I / H there. chance, p: the 95 % quantile of the same number when the values of the measure are dealt out
+    anew among the networks that agree in S, and the share of such deals that reach it.
+    """
+
+    given: tuple[str, ...]
+    share: float
+    chance: float
+    p: float
+
+
+@dataclass(frozen=True, slots=True)
+class Information:
+    """K in [0, 1], its interval, and the reason where either is missing.
+
+    given: the set S at which the least is taken. direction: 1 or -1, whether the two orders agree or disagree given
+    S more often than not; 0 for neither. null: None where none was asked for.
+    """
+
+    value: float | None
+    interval: Interval | None
+    reason: str | None
+    networks: int
+    given: tuple[str, ...] = ()
+    direction: int = 0
+    null: Null | None = None
+
+    @property
+    def by_chance(self) -> bool:
+        """Whether given some S the measure tells no more than chance would: p above 5 %."""
+        return self.null is not None and self.null.p > 1 - LEVEL
+
+
+def information(
+    x: ArrayLike,
+    y: ArrayLike,
+    axes: Axes,
+    units: Sequence[int] | Integers | None = None,
+    *,
+    permutations: int = PERMUTATIONS,
+    seed: int = 0,
+) -> Information:
+    """K of measure x and gap y, its null, and its interval for networks (or units) drawn again, as for tau.
+
+    A pair with a tie in y tells nothing and is left out; a tie in x is a third sign. Sets S for which V_y is certain
+    are passed over. The interval is on the scale of sqrt(K), by the jackknife within cells.
+    """
+    columns = varied(axes, len(np.asarray(x)))
+    first, second, cells = checked(x, y, combined(list(columns.values()), len(np.asarray(x))))
+    together = None if units is None else unit_codes(units, len(first))
+    if len(first) < 2 or constant(first) or constant(second):
+        return Information(None, None, undefined(first, second), len(first))
+    if len(columns) > MOST_AXES:
+        reason = f"{len(columns)} hyperparameters vary, mutual information takes {MOST_AXES} at most"
+        return Information(None, None, reason, len(first))
+    conditions = [Condition(second, chosen, group) for chosen, group in _sets(columns, len(first))]
+    conditions = [condition for condition in conditions if condition.entropy > ROUNDING]
+    values = [float(condition.share(*condition.counts(first))) for condition in conditions]
+    least = int(np.argmin(values))
+    condition, value = conditions[least], values[least]
+    why = too_few(cells, together, MARGINAL_LEAST)
+    return Information(
+        value,
+        None if why else _interval(value, conditions, first, cells, together),
+        why,
+        len(first),
+        condition.given,
+        condition.direction(first),
+        _null(conditions, values, first, permutations, np.random.default_rng(seed)) if permutations else None,
+    )
+
+
+def _null(
+    conditions: Sequence[Condition], values: Sequence[float], x: Floats, permutations: int, rng: np.random.Generator
+) -> Null | None:
+    """The null at the set where the value stands out least, in standard deviations of a few deals."""
+    most: tuple[float, Condition, float] | None = None
+    for condition, value in zip(conditions, values, strict=True):
+        few = condition.null(x, min(SCREENING, permutations), rng)
+        if few is not None:
+            above, spread = value - float(few.mean()), float(few.std())
+            distance = above / spread if spread > ROUNDING else np.inf if above > ROUNDING else 0.0
+            most = min(most or (np.inf, condition, value), (distance, condition, value), key=lambda each: each[0])
+    if most is None:
+        return None
+    _, condition, value = most
+    dealt = condition.null(x, permutations, rng)
+    if dealt is None:
+        return None
+    p = float((1 + (dealt >= value - ROUNDING).sum()) / (1 + permutations))
+    return Null(condition.given, value, float(np.quantile(dealt, LEVEL)), p)
+
+
+def _sets(columns: dict[str, Integers], networks: int) -> Iterator[tuple[tuple[str, ...], Integers]]:
+    for size in range(LARGEST_SET + 1):
+        for names in combinations(columns, size):
+            yield names, combined([columns[name] for name in names], networks)
+
+
+def _interval(
+    value: float, conditions: Sequence[Condition], x: Floats, cells: Integers, units: Integers | None
+) -> Interval:
+    """By leaving networks (or units) out, on the scale of sqrt(K): K itself has no slope where nothing is related."""
+    left_out = np.arange(len(x)) if units is None else units
+    strata = cells if units is None else np.zeros(int(units.max()) + 1, dtype=np.intp)
+    roots = np.sqrt(np.min([condition.without(x, left_out) for condition in conditions], axis=0))
+    size = np.bincount(strata)[strata]
+    centred = roots - (np.bincount(strata, roots) / np.bincount(strata))[strata]
+    # a network left out takes 1 / n of the weight with it, and of its cell's 1 / size: the cell is to keep its own
+    variance = float((size / (size - 1) * centred**2).sum()) * (1 - 1 / len(roots)) ** 2
+    freedom, drawn = freedom_of(cells, units)
+    around = around_correlation(float(np.sqrt(value)), variance, freedom=freedom, networks=drawn)
+    return Interval(max(around.low, 0.0) ** 2, around.high**2)
