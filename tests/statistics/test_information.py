@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sharpbench.analysis.statistics import Interval, marginal_tau, within_tau
-from sharpbench.analysis.statistics import mutual_information as information
+from sharpbench.analysis.statistics import Interval, information, marginal_tau, within_tau
 from sharpbench.analysis.statistics.inputs import combined
 from sharpbench.analysis.statistics.mutual_information import Condition
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
+from sharpbench.analysis.statistics import spearman
 from sharpbench.analysis.statistics.rank_correlation import influence
 
 
