@@ -24,11 +24,12 @@ from sharpbench.core.jsonl import Journal
 from sharpbench.core.measure import Invariance
 from sharpbench.core.records import RECORDS, iterate_records
 from sharpbench.datasets import Digits
-from sharpbench.engines import Measuring, Process, blank, conduct
-from sharpbench.engines.outcome import Death
 from sharpbench.models import SmallMlp
-from sharpbench.runner import remaining
-from sharpbench.standing import Notes
+from sharpbench.runner.engines import Measuring, Process, conduct
+from sharpbench.runner.evaluate_cell import blank
+from sharpbench.runner.failures import Death
+from sharpbench.runner.run import remaining
+from sharpbench.runner.status import Notes
 from sharpbench.training.network import Truth
 from sharpbench.training.population import Training
 from sharpbench.training.recipe import Recipe

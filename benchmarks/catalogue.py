@@ -18,11 +18,11 @@ from pathlib import Path
 import torch
 
 from sharpbench import measure, plan
-from sharpbench.appraisal import fate
 from sharpbench.core.registry import offers
 from sharpbench.core.spec import label
 from sharpbench.environment import settle
 from sharpbench.files import cache_folder
+from sharpbench.runner.failures import fate
 from sharpbench.training.examples import initial_module
 from sharpbench.training.population import Population
 

@@ -16,7 +16,7 @@ class Engine:
         self.subject = subject(network, examples=256)
         try:
             from sharpbench.curvature import exact_diagonal, exact_traces
-            from sharpbench.timing import cost
+            from sharpbench.runner.cost import cost
         except ImportError as error:
             raise NotImplementedError(str(error)) from error
         self.exact_traces, self.exact_diagonal, self.cost = exact_traces, exact_diagonal, cost

@@ -21,7 +21,7 @@ from benchmarks.curvature_peers import best_batch, flops, gradient, keep_the_hea
 from sharpbench import Subject
 from sharpbench.curvature import exact_traces, predicted_bytes
 from sharpbench.models import Timm
-from sharpbench.timing import peak_bytes
+from sharpbench.runner.cost import peak_bytes
 
 C = 10
 

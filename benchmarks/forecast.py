@@ -13,13 +13,12 @@ import statistics
 from collections.abc import Sequence
 
 from sharpbench import measure
-from sharpbench.cell import chosen_measures
 from sharpbench.core.spec import label, select_one
 from sharpbench.datasets import Digits, Subset
-from sharpbench.forecast import forecast
-from sharpbench.inspection import Inspection, examined
 from sharpbench.models import MODELS
-from sharpbench.timing import median_seconds, peak_bytes
+from sharpbench.runner.cost import forecast, median_seconds, peak_bytes
+from sharpbench.runner.plan import chosen_measures
+from sharpbench.runner.single_network import Inspection, examined
 
 NETWORKS = (
     "small-mlp:1437,mlp:1437,lenet:1437,small-cnn:1437,timm:test_resnet:64,timm:test_vit:64,timm:test_convnext:64"

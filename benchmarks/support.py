@@ -23,15 +23,15 @@ import torch
 from torch import nn
 
 from sharpbench import InvalidInput, Record
-from sharpbench.appraisal import Asked, appraise
-from sharpbench.cell import chosen_measures
 from sharpbench.core.records import iterate_records
 from sharpbench.core.spec import label
 from sharpbench.datasets import Digits, Subset
 from sharpbench.environment import import_timm, settle
-from sharpbench.inspection import Inspection, State, blank_record, subject_of
 from sharpbench.models import Timm
 from sharpbench.report.escape import cell, table
+from sharpbench.runner.evaluate_cell import Asked, appraise
+from sharpbench.runner.plan import chosen_measures
+from sharpbench.runner.single_network import Inspection, State, blank_record, subject_of
 
 NETWORKS = """
     test_byobnet test_coatnet test_convnext test_convnext2 test_convnext3 test_efficientnet test_efficientnet_evos

@@ -10,8 +10,6 @@ from sharpbench.version import __version__
 if TYPE_CHECKING:
     from sharpbench import curvature as curvature
     from sharpbench import symmetry as symmetry
-    from sharpbench.cell import Cell as Cell
-    from sharpbench.cell import plan as plan
     from sharpbench.core.evaluate import measure as measure
     from sharpbench.core.measure import Estimate as Estimate
     from sharpbench.core.measure import Measure as Measure
@@ -20,12 +18,14 @@ if TYPE_CHECKING:
     from sharpbench.core.records import read_records as read_records
     from sharpbench.core.subject import Subject as Subject
     from sharpbench.errors import InvalidInput as InvalidInput
-    from sharpbench.runner import run as run
+    from sharpbench.runner.cell import Cell as Cell
+    from sharpbench.runner.plan import plan as plan
+    from sharpbench.runner.run import run as run
 
 # Where each public name lives. Nothing is imported before it is asked for: `import sharpbench` stays
 # without torch. No module bears the name of a public function, which would shadow it.
 _HOME = {
-    "Cell": "cell",
+    "Cell": "runner.cell",
     "Estimate": "core.measure",
     "InvalidInput": "errors",
     "Measure": "core.measure",
@@ -33,9 +33,9 @@ _HOME = {
     "Record": "core.record",
     "Subject": "core.subject",
     "measure": "core.evaluate",
-    "plan": "cell",
+    "plan": "runner.plan",
     "read_records": "core.records",
-    "run": "runner",
+    "run": "runner.run",
 }
 _PACKAGES = ("curvature", "symmetry")
 

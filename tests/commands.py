@@ -14,7 +14,7 @@ from typing import IO
 import pytest
 
 from sharpbench.cli import main
-from sharpbench.engines.isolation import Settings
+from sharpbench.runner.process_settings import Settings
 
 COMMAND = str(Path(sys.executable).with_name("sharpbench"))
 TIMEOUT = 240

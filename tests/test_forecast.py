@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from sharpbench import Estimate, Measure, NotApplicable, Subject
-from sharpbench import forecast as module
 from sharpbench.core.measure import Invariance
-from sharpbench.forecast import forecast
+from sharpbench.runner import cost as module
+from sharpbench.runner.cost import forecast
 
 
 @dataclass(frozen=True)

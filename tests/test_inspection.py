@@ -15,15 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from sharpbench import Estimate, InvalidInput, Measure, Subject, measure
-from sharpbench.appraisal import Asked
-from sharpbench.cell import chosen_measures
 from sharpbench.core.measure import Invariance
 from sharpbench.core.record import Record
 from sharpbench.core.records import iterate_records
 from sharpbench.datasets import Digits, Npz, Subset
-from sharpbench.inspection import RECORDS, Inspection, inspect, last_records
 from sharpbench.models import SmallMlp, Timm
 from sharpbench.models.file import File
+from sharpbench.runner.evaluate_cell import Asked
+from sharpbench.runner.plan import chosen_measures
+from sharpbench.runner.single_network import RECORDS, Inspection, inspect, last_records
 from tests.commands import given
 
 BASE = Inspection(
@@ -127,7 +127,7 @@ def test_what_has_a_record_is_read_and_not_measured_again(tmp_path: Path, monkey
     first = records(BASE, output=output)
     kept = list(iterate_records(output / RECORDS))
     assert kept == first
-    monkeypatch.setattr("sharpbench.inspection.appraise", lambda *_, **__: pytest.fail("measured again"))
+    monkeypatch.setattr("sharpbench.runner.single_network.appraise", lambda *_, **__: pytest.fail("measured again"))
     assert records(BASE, output=output) == first
     assert list(iterate_records(output / RECORDS)) == kept
 
@@ -186,7 +186,7 @@ def test_a_moved_file_is_known_again_under_its_new_name(tmp_path: Path, monkeypa
     path, _ = saved(tmp_path)
     records(replace(BASE, weights=str(path)), output=tmp_path / "out")
     moved = path.rename(tmp_path / "moved.safetensors")
-    monkeypatch.setattr("sharpbench.inspection.appraise", lambda *_, **__: pytest.fail("measured again"))
+    monkeypatch.setattr("sharpbench.runner.single_network.appraise", lambda *_, **__: pytest.fail("measured again"))
     assert records(replace(BASE, weights=str(moved)), output=tmp_path / "out")[0].recipe["weights"] == str(moved)
 
 

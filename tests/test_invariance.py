@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from sharpbench import Measure, NotApplicable, Subject, plan, run
 from sharpbench.core.evaluate import named
 from sharpbench.core.measure import Estimate, Invariance
-from sharpbench.invariance import ELEMENTS, changes, rewritten
 from sharpbench.models import SmallMlp
+from sharpbench.runner.invariance import ELEMENTS, changes, rewritten
 
 
 class Attention(nn.Module):

@@ -10,7 +10,7 @@ import pytest
 from sharpbench import InvalidInput, Record, plan, run
 from sharpbench.core.jsonl import Journal
 from sharpbench.core.records import RECORDS, Merged, iterate_records, merge
-from sharpbench.sharding import Shard
+from sharpbench.runner.cell import Shard
 from sharpbench.training.zoo import Zoo
 
 RECORD = Record(

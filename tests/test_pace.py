@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sharpbench import plan
-from sharpbench.pace import Pace
+from sharpbench.runner.status import Pace
 
 CELLS = plan(
     "parameter-norm,gradient-norm", "small-mlp", cohort="label-noise[ratios=2,seeds=3]", device="cpu", timing=0,

@@ -16,10 +16,10 @@ from sharpbench_measures import Trace
 from sharpbench import Cell, Estimate, InvalidInput, Measure, NotApplicable, Record, Subject, plan, run
 from sharpbench.core.measure import Invariance
 from sharpbench.core.records import RECORDS, iterate_records
-from sharpbench.engines import Measuring
 from sharpbench.models import SmallMlp
 from sharpbench.models.model import Model
-from sharpbench.runner import Repaired, events, remaining
+from sharpbench.runner.engines import Measuring
+from sharpbench.runner.run import Repaired, events, remaining
 from sharpbench.training.population import Training
 
 COHORT = "label-noise[ratios=2,seeds=1,train_size=32,max_epochs=2]"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sharpbench import InvalidInput, plan
-from sharpbench.sharding import Shard
+from sharpbench.runner.cell import Shard
 
 
 def test_every_network_is_in_one_shard_and_stays_there() -> None:

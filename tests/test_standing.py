@@ -17,11 +17,11 @@ from sharpbench import Estimate, InvalidInput, Measure, Subject, plan
 from sharpbench.core.jsonl import Journal
 from sharpbench.core.measure import Invariance
 from sharpbench.core.records import RECORDS
-from sharpbench.engines import Measuring
 from sharpbench.report.format import duration
 from sharpbench.report.standing import show
-from sharpbench.runner import events
-from sharpbench.standing import STATE, Notes, Standing, standing
+from sharpbench.runner.engines import Measuring
+from sharpbench.runner.run import events
+from sharpbench.runner.status import STATE, Notes, Standing, standing
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def test_a_long_cell_is_seen_although_nothing_happens_while_it_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its beginning comes within a second of the last note, and no event follows that would bring another."""
-    monkeypatch.setattr("sharpbench.standing.EVERY", 0.2)
+    monkeypatch.setattr("sharpbench.runner.status.EVERY", 0.2)
     cells = plan([Picky()], "small-mlp", cohort="label-noise[ratios=2,seeds=1]", device="cpu", examples=8)
     with Notes(tmp_path, planned=1, left=cells, seats=1, shard=None) as notes, Journal(tmp_path / RECORDS):
         notes.take(Measuring(cells[0]))
@@ -66,7 +66,7 @@ def shown(found: Standing) -> str:
 
 
 def test_a_run_says_how_it_stands_while_it_runs_and_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sharpbench.standing.EVERY", 0.0)
+    monkeypatch.setattr("sharpbench.runner.status.EVERY", 0.0)
     cells = plan(
         [Picky(), Picky(fails=True)], "small-mlp", cohort="label-noise[ratios=2,seeds=1,train_size=32,max_epochs=2]",
         device="cpu", timing=0, oracle=0, invariance=0, examples=8,

@@ -8,8 +8,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from sharpbench import Subject, timing
-from sharpbench.timing import REPEATS, cost
+from sharpbench import Subject
+from sharpbench.runner import cost as timing
+from sharpbench.runner.cost import REPEATS, cost
 
 MIB = 2**20
 

@@ -13,12 +13,12 @@ from sharpbench.analysis.statistics import (
     SignError,
     Tau,
     granulated,
+    information,
     marginal_tau,
     sign_error,
+    spearman,
     within_tau,
 )
-from sharpbench.analysis.statistics import mutual_information as information
-from sharpbench.analysis.statistics import rank_correlation as spearman
 from sharpbench.analysis.statistics.jackknife import Integers
 from sharpbench.core.fields import Scalar
 from sharpbench.core.spec import split

@@ -72,12 +72,12 @@ def compare(
         if not from_.is_file():
             raise InvalidInput(f"there is no file '{short(str(from_))}'; name the comparison.jsonl of a comparison")
         return _publish(list(iterate_turns(from_)), output)
-    from sharpbench.cell import chosen_measures
     from sharpbench.command.words import one_dataset, one_model
     from sharpbench.comparison import Comparison, contestants
     from sharpbench.comparison import compare as steps_of
     from sharpbench.core.spec import split
     from sharpbench.environment import resolve_device
+    from sharpbench.runner.plan import chosen_measures
 
     plugins = tuple(plugin or ())
     words = split(models)

@@ -32,13 +32,13 @@ def doctor(
 
     Times and memory are predicted from calls on some of the examples.
     """
-    from sharpbench.cell import chosen_measures
     from sharpbench.core.registry import offers
     from sharpbench.datasets.dataset import Subset
     from sharpbench.environment import diagnosis, resolve_device
-    from sharpbench.inspection import Inspection, examined
     from sharpbench.report.doctor import show_environment, show_forecasts
     from sharpbench.report.progress import foresee
+    from sharpbench.runner.plan import chosen_measures
+    from sharpbench.runner.single_network import Inspection, examined
 
     place = resolve_device(device)
     forecasts = {}

@@ -52,13 +52,13 @@ def measure(
     skipped, 1 some measure failed, 2 bad usage or input (weights that are not finite, that do not fit), 130
     interrupted.
     """
-    from sharpbench.appraisal import Asked
-    from sharpbench.cell import chosen_measures
     from sharpbench.core.records import RECORDS
     from sharpbench.datasets.dataset import Subset
     from sharpbench.environment import resolve_device
-    from sharpbench.inspection import Inspection, inspect, last_records
     from sharpbench.report.progress import watch
+    from sharpbench.runner.evaluate_cell import Asked
+    from sharpbench.runner.plan import chosen_measures
+    from sharpbench.runner.single_network import Inspection, inspect, last_records
 
     inspection = Inspection(
         model=one_model(model, plugin or ()),

@@ -66,10 +66,10 @@ def replay(
     found = {}
     if experiment is not None:
         from sharpbench.core.records import RECORDS
-        from sharpbench.engines import engine_of
         from sharpbench.replays.study import findings
         from sharpbench.report.progress import follow
-        from sharpbench.runner import events, remaining
+        from sharpbench.runner.engines import engine_of
+        from sharpbench.runner.run import events, remaining
 
         try:
             cells = experiment.cells(device=place.device, data_dir=data_dir)

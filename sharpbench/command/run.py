@@ -13,8 +13,8 @@ from sharpbench.version import __version__
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sharpbench.cell import Cell
     from sharpbench.core.record import Record
+    from sharpbench.runner.cell import Cell
 
 
 def run(
@@ -103,14 +103,14 @@ def run(
     An interrupted run goes on where it stopped when the same command is given again. Exit status: 0 all cells
     ok or skipped, 1 some failed, 2 bad usage or input, 130 interrupted.
     """
-    from sharpbench.engines.site import Limits, parsed_bytes
-    from sharpbench.sharding import Shard
+    from sharpbench.runner.cell import Shard
+    from sharpbench.runner.engines.base import Limits, parsed_bytes
 
     part = None if shard is None else Shard.parsed(shard)
     memory = None if memory_limit is None else parsed_bytes(memory_limit)
     limits = Limits(timeout=timeout, memory=memory, pieces=split)
     plain = limits == Limits() and address is None and gpus is None
-    from sharpbench.cell import plan
+    from sharpbench.runner.plan import plan
 
     cells = plan(
         measures,
@@ -128,8 +128,8 @@ def run(
         plugins=plugin or (),
     )
     from sharpbench.core.records import RECORDS
-    from sharpbench.engines import engine_of
-    from sharpbench.runner import events, remaining
+    from sharpbench.runner.engines import engine_of
+    from sharpbench.runner.run import events, remaining
 
     left = remaining(cells, output / RECORDS, retry_failed=retry_failed, shard=part)
     word = engine or (default_engine(left) if plain else "process")
@@ -193,7 +193,7 @@ def last_records(cells: Sequence[Cell], path: Path, *, parts: bool = True) -> li
     from dataclasses import replace
 
     from sharpbench.core.records import iterate_records
-    from sharpbench.engines import membership
+    from sharpbench.runner.evaluate_cell import membership
 
     wanted = {cell.key: cell for cell in cells}
     last: dict[str, Record] = {}

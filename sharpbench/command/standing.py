@@ -18,7 +18,7 @@ def status(
 
     Disturbs no run. Exit status: 0, or 1 where cells failed; 2 where there are no records.
     """
-    from sharpbench.standing import standing
+    from sharpbench.runner.status import standing
 
     found = standing(folder)
     if as_json:

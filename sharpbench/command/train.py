@@ -44,10 +44,10 @@ def train(
     for name, value in (("workers", workers), ("threads", threads)):
         if value is not None and value < 1:
             raise InvalidInput(f"{name}={value} must be at least 1")
-    from sharpbench.cell import chosen_recipes
     from sharpbench.environment import environment, resolve_device
     from sharpbench.files import cache_folder, data_folder
     from sharpbench.report.trainings import follow, show_plan, show_summary
+    from sharpbench.runner.plan import chosen_recipes
     from sharpbench.training.population import Population
     from sharpbench.training.workers import Setting, train_all
 

@@ -63,10 +63,10 @@ class Filter:
         return lambda entry: _is(entry, "model", models) and _is(entry, "dataset", datasets)
 
     def _of_cohort(self, word: str) -> Callable[[Entry], bool]:
-        from sharpbench.cell import chosen_cohort
         from sharpbench.command.words import one_dataset
         from sharpbench.core.registry import offers
         from sharpbench.core.spec import select
+        from sharpbench.runner.plan import chosen_cohort
 
         if self.models is None or self.dataset is None:
             raise InvalidInput("--cohort says how networks are trained, not which; give --models and --dataset, too")

@@ -10,16 +10,16 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from sharpbench.cell import chosen_cohort, chosen_recipes
 from sharpbench.comparison.settings import Comparison, word_of
 from sharpbench.core.fields import Scalar
 from sharpbench.core.subject import Subject
 from sharpbench.datasets.dataset import Subset, content_sha256
 from sharpbench.errors import InvalidInput
 from sharpbench.files import cache_folder
-from sharpbench.inspection import Inspection, examined
 from sharpbench.models.file import File
 from sharpbench.models.model import Model
+from sharpbench.runner.plan import chosen_cohort, chosen_recipes
+from sharpbench.runner.single_network import Inspection, examined
 from sharpbench.training.population import Population, Training
 from sharpbench.training.weights import weight_files
 

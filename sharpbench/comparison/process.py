@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from sharpbench.core.record import Status
-from sharpbench.engines.outcome import death
-from sharpbench.engines.processes import own_modules
 from sharpbench.errors import one_line
+from sharpbench.runner.engines.process import own_modules
+from sharpbench.runner.failures import death
 
 OPENING = 300.0
 """Seconds that a process has for its start."""

@@ -15,9 +15,9 @@ from sharpbench.core.registry import offers
 from sharpbench.core.spec import label, select_one
 from sharpbench.datasets.dataset import Dataset
 from sharpbench.errors import InvalidInput, short
-from sharpbench.inspection import LARGEST
 from sharpbench.models.file import File
 from sharpbench.models.model import Model
+from sharpbench.runner.single_network import LARGEST
 
 Compared = Quantity | Literal["diagonal"]
 COMPARED: tuple[str, ...] = (*get_args(Quantity), "diagonal")

@@ -22,7 +22,6 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from sharpbench.appraisal import fate
 from sharpbench.comparison.heap import kept_heap
 from sharpbench.comparison.network import opened
 from sharpbench.comparison.oracle import diagonal_error, truth
@@ -32,11 +31,12 @@ from sharpbench.core.measure import Measure
 from sharpbench.core.registry import KINDS, offers
 from sharpbench.core.spec import select_one
 from sharpbench.core.subject import Subject
-from sharpbench.engines.worker import prepare
 from sharpbench.environment import environment, settle
 from sharpbench.models.file import from_word
 from sharpbench.models.model import Model
-from sharpbench.timing import WAITED, contention, peak_bytes, scheduled, timed
+from sharpbench.runner.cost import WAITED, contention, peak_bytes, scheduled, timed
+from sharpbench.runner.engines.worker import prepare
+from sharpbench.runner.failures import fate
 
 Answer = dict[str, Any]
 TURN, MOST = 0.2, 25

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from sharpbench.core.fields import Scalar, is_scalar
 from sharpbench.errors import InvalidInput
 
-if TYPE_CHECKING:
-    pass
 
 
 # Migration: the rows that earlier versions wrote, as this version holds them.

@@ -10,13 +10,12 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from sharpbench.cell import chosen_measures
 from sharpbench.core.spec import label
 from sharpbench.core.subject import Subject
-from sharpbench.forecast import forecast
 from sharpbench.models.model import Model
 from sharpbench.replays.replay import Experiment
-from sharpbench.timing import median_seconds
+from sharpbench.runner.cost import forecast, median_seconds
+from sharpbench.runner.plan import chosen_measures
 from sharpbench.training.optimizers import Sgd
 from sharpbench.training.recipe import Recipe
 

@@ -10,12 +10,13 @@ from typing import ClassVar
 
 import pandas as pd
 
-from sharpbench.cell import Cell, plan
 from sharpbench.core.record import Record
 from sharpbench.datasets.dataset import Dataset
 from sharpbench.models.model import Model
 from sharpbench.replays.study import Study
 from sharpbench.report.page import Page
+from sharpbench.runner.cell import Cell
+from sharpbench.runner.plan import plan
 from sharpbench.training.cohorts.cohort import Cohort
 from sharpbench.training.recipe import Recipe
 

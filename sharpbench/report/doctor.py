@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from sharpbench.core.fields import Scalar
-from sharpbench.forecast import Forecast
 from sharpbench.report.format import MISSING, memory, number, plain
+from sharpbench.runner.cost import Forecast
 
 
 def show_environment(facts: Mapping[str, Scalar], console: Console) -> None:

@@ -16,17 +16,17 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from sharpbench import inspection
-from sharpbench.cell import Cell
 from sharpbench.core.measure import Measure
 from sharpbench.core.record import Record
 from sharpbench.core.spec import label
 from sharpbench.core.subject import Subject
-from sharpbench.engines import Measuring
-from sharpbench.forecast import Forecast, forecast
-from sharpbench.pace import Pace
 from sharpbench.report.format import duration
-from sharpbench.runner import Event, Repaired
+from sharpbench.runner import single_network as inspection
+from sharpbench.runner.cell import Cell
+from sharpbench.runner.cost import Forecast, forecast
+from sharpbench.runner.engines import Measuring
+from sharpbench.runner.run import Event, Repaired
+from sharpbench.runner.status import Pace
 from sharpbench.training.population import Training
 
 

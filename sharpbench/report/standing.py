@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sharpbench.report.format import duration, plain
-from sharpbench.standing import Standing
+from sharpbench.runner.status import Standing
 
 SHOWN = 20
 """So many reasons of failure, and cells that run, are shown."""

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sharpbench.cell import cell_key
 from sharpbench.core.measure import Measure
 from sharpbench.core.record import Record
 from sharpbench.core.registry import offers
 from sharpbench.core.spec import Inner, configuration, label
 from sharpbench.errors import InvalidInput, near, short
+from sharpbench.runner.cell import cell_key
 from sharpbench.training.recipe import Recipe, catalogue, recipe_of
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from sharpbench.appraisal import fate, oracle
 from sharpbench.core.evaluate import measure
 from sharpbench.core.fields import Scalar
 from sharpbench.core.measure import NotApplicable
@@ -20,7 +19,9 @@ from sharpbench.core.subject import Subject
 from sharpbench.datasets.dataset import Data
 from sharpbench.environment import environment, settle
 from sharpbench.errors import InvalidInput
-from sharpbench.invariance import changes
+from sharpbench.runner.evaluate_cell import oracle
+from sharpbench.runner.failures import fate
+from sharpbench.runner.invariance import changes
 from sharpbench.submissions import comparison, tolerance
 from sharpbench.submissions.cells import Recomputable
 from sharpbench.submissions.networks import Elsewhere, Populations, Setting

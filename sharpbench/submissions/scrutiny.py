@@ -10,7 +10,7 @@ from typing import get_args
 from sharpbench.core.fields import Scalar
 from sharpbench.core.record import LONGEST_REASON, Design, Record
 from sharpbench.errors import InvalidInput, short
-from sharpbench.invariance import KINDS
+from sharpbench.runner.invariance import KINDS
 from sharpbench.submissions.manifest import HASH, MEASURE
 
 DEVICES, PRECISIONS = ("cpu", "cuda"), ("float32", "float64")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sharpbench.core.subject import Subject
-from sharpbench.invariance import rewritten
+from sharpbench.runner.invariance import rewritten
 
 WIDE = torch.float64
 EXAMPLES = 7

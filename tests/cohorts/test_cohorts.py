@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from sharpbench.cell import chosen_cohort, plan, populations
 from sharpbench.core.spec import label
 from sharpbench.datasets import Digits
 from sharpbench.errors import InvalidInput
 from sharpbench.models import LeNet, Mlp, Model, SmallCnn, SmallMlp
+from sharpbench.runner.plan import chosen_cohort, plan, populations
 from sharpbench.training.cohorts import COHORTS, Hyperparameters, LabelNoise, LabelNoiseMnist, Optimizers
 from sharpbench.training.cohorts.cohort import Cohort
 from sharpbench.training.cohorts.hyperparameters import NAMES, OF_MODEL

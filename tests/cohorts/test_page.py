@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from sharpbench.cell import chosen_cohort
 from sharpbench.core.spec import written
 from sharpbench.datasets import Digits
 from sharpbench.errors import InvalidInput
 from sharpbench.models import Mlp, SmallMlp
+from sharpbench.runner.plan import chosen_cohort
 from sharpbench.training.cohorts import COHORTS, Hyperparameters
 from sharpbench.training.cohorts.hyperparameters import NAMES
 from sharpbench.training.zoo_transfer import PAGE

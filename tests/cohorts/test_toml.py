@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sharpbench.cell import chosen_cohort
 from sharpbench.datasets import Digits
 from sharpbench.errors import InvalidInput
 from sharpbench.models import Mlp, SmallMlp
+from sharpbench.runner.plan import chosen_cohort
 from sharpbench.training.cohorts.toml import Document
 from sharpbench.training.optimizers import Sam, Sgd
 from sharpbench.training.recipe import Recipe

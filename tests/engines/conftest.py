@@ -10,7 +10,7 @@ import pytest
 
 from sharpbench import Cell, Record, plan, run
 from sharpbench.core.registry import offers
-from sharpbench.engines import Engine
+from sharpbench.runner.engines import Engine
 
 PLUGIN = """
 import ctypes, os, random, signal, sys, time

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from sharpbench import Cell, InvalidInput, Record
-from sharpbench.engines import Limits, Ray
+from sharpbench.runner.engines import Limits, Ray
 
 ray = pytest.importorskip("ray")
 

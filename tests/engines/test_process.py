@@ -14,9 +14,9 @@ import torch
 
 from sharpbench import Cell, Estimate, InvalidInput, Measure, Record, Subject
 from sharpbench.core.measure import Invariance
-from sharpbench.engines import Inline, Limits, Process, engine_of, parsed_bytes
-from sharpbench.engines.outcome import ENDS, Printed, death
-from sharpbench.engines.site import LEAST
+from sharpbench.runner.engines import Inline, Limits, Process, engine_of, parsed_bytes
+from sharpbench.runner.engines.base import LEAST
+from sharpbench.runner.failures import ENDS, Printed, death
 
 Plan = Callable[..., tuple[Cell, ...]]
 Ran = Callable[..., list[Record]]

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from sharpbench import Cell, InvalidInput, Record
-from sharpbench.engines import Measuring, blank, conduct
-from sharpbench.engines.outcome import Death
-from sharpbench.engines.schedule import AGAIN, STARTS
+from sharpbench.runner.engines import Measuring, conduct
+from sharpbench.runner.engines.scheduler import AGAIN, STARTS
+from sharpbench.runner.evaluate_cell import blank
+from sharpbench.runner.failures import Death
 from sharpbench.training.population import Training
 
 

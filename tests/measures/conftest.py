@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sharpbench import Measure, Subject, measure
-from sharpbench.invariance import changes
+from sharpbench.runner.invariance import changes
 
 with warnings.catch_warnings():  # forward mode compiles its decompositions at first use, with torch's own warning
     warnings.simplefilter("ignore")

@@ -14,7 +14,7 @@ from sharpbench import InvalidInput, Subject, measure
 from sharpbench.core.evaluate import named
 from sharpbench.core.loss import MSE
 from sharpbench.curvature import dense_hessian
-from sharpbench.invariance import changes
+from sharpbench.runner.invariance import changes
 
 Tiny = Callable[..., Subject]
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from sharpbench import InvalidInput, Subject, measure
 from sharpbench.core.evaluate import named
-from sharpbench.invariance import changes
+from sharpbench.runner.invariance import changes
 
 Tiny = Callable[..., Subject]
 

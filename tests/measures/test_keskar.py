@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sharpbench import InvalidInput, NotApplicable, Subject, measure
 from sharpbench.core.evaluate import named
-from sharpbench.invariance import changes
+from sharpbench.runner.invariance import changes
 
 Tiny = Callable[..., Subject]
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from sharpbench import Estimate, InvalidInput, NotApplicable, Subject, measure
 from sharpbench.core.evaluate import named
 from sharpbench.curvature import Tolerance
-from sharpbench.invariance import changes
+from sharpbench.runner.invariance import changes
 
 
 @cache

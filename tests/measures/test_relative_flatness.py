@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sharpbench import NotApplicable, Subject, measure
 from sharpbench.core.evaluate import named
-from sharpbench.invariance import changes
+from sharpbench.runner.invariance import changes
 
 Tiny = Callable[..., Subject]
 LAYERS = [("mlp", "0"), ("mlp", "2"), ("mlp", "4"), ("gelu", "0"), ("gelu", "2"), ("gelu", "4"), ("conv", "5")]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sharpbench import Record, plan, run
-from sharpbench.runner import RECORDS
+from sharpbench.runner.run import RECORDS
 from sharpbench.submissions import Manifest, packed, written
 from sharpbench.submissions.submission import digest
 

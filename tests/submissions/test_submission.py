@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from sharpbench import InvalidInput, Record
-from sharpbench.appraisal import fate
 from sharpbench.core.record import LONGEST_CAUSE
 from sharpbench.core.records import merge
+from sharpbench.runner.failures import fate
 from sharpbench.submissions import packed, read
 from sharpbench.submissions.manifest import check_name
 from sharpbench.version import __version__

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from sharpbench.appraisal import lost
-from sharpbench.cell import Cell
 from sharpbench.core.jsonl import Journal
 from sharpbench.core.record import Record
 from sharpbench.core.records import RECORDS, statuses
 from sharpbench.datasets.dataset import Data, Dataset
-from sharpbench.engines import Engine, Measuring, Site, blank, conduct, engine_of
 from sharpbench.environment import environment, settle
 from sharpbench.errors import InvalidInput
 from sharpbench.files import cache_folder, data_folder
-from sharpbench.sharding import Shard
-from sharpbench.standing import Notes
+from sharpbench.runner.cell import Cell, Shard
+from sharpbench.runner.engines import Engine, Measuring, Site, conduct, engine_of
+from sharpbench.runner.evaluate_cell import blank
+from sharpbench.runner.failures import lost
+from sharpbench.runner.status import Notes
 from sharpbench.training.population import Population, Training
 from sharpbench.training.workers import Lost, Setting, train_all
 
@@ -52,7 +52,7 @@ def run(
     output: the folder whose records.jsonl they are appended to, each on disk before the next begins; cells
     that stand there already are not run again (failed ones are, with retry_failed). None keeps no file.
     cache_dir: where trained networks are kept. engine: 'inline' measures in this process; 'process' and 'ray', or
-    an object of `sharpbench.engines`, in others, whose deaths cost a cell each; they must be able to import the
+    an object of `sharpbench.runner.engines`, in others, whose deaths cost a cell each; they must be able to import the
     classes of all that is in the cells, or execute `plugins` (--plugin files).
     workers: processes that train and measure; with more than 1 what must be trained is trained first. threads: of
     torch, in each process that measures; by default as many as there are cores, shared among the workers.

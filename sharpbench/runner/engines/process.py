@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING
 
 from sharpbench.core.record import LONGEST_CAUSE, Record
 from sharpbench.core.registry import KINDS, entry_points, package_of
-from sharpbench.engines.duty import APART, BEGUN, Duty, start
-from sharpbench.engines.outcome import Death, Printed, death
-from sharpbench.engines.site import Limits, Site, shown_bytes
 from sharpbench.errors import cut
+from sharpbench.runner.engines.base import APART, BEGUN, Duty, Limits, Site, shown_bytes
+from sharpbench.runner.engines.worker import serve
+from sharpbench.runner.failures import Death, Printed, death
 
 if TYPE_CHECKING:
-    from sharpbench.cell import Cell
+    from sharpbench.runner.cell import Cell
 
 OPENING = 600.0
 """Seconds, beside the timeout, that a process has for its start and to make a network ready."""
@@ -35,7 +35,7 @@ GRACE = 5.0
 """Seconds that the others of a team have for their answer, when one has failed."""
 PATIENCE = 5.0
 """Seconds for a process to end that has been told to."""
-IMPORTED = ("sharpbench.engines.worker", "sklearn.datasets")
+IMPORTED = ("sharpbench.runner.engines.worker", "sklearn.datasets")
 """What the server process imports, so that a worker has it: torch with the first, the embedded data with the second."""
 GROWN = 2**30
 """Bytes by which a process may have grown before it is replaced, between two networks."""
@@ -163,7 +163,7 @@ class Processes:
         ours, theirs = self._context.Pipe()
         read, write = self._context.Pipe(duplex=False)
         duty = Duty(site=self.site, memory=self.limits.memory, place=place, rank=rank, size=size)
-        process = self._context.Process(target=start, args=(theirs, write, duty), daemon=True)
+        process = self._context.Process(target=serve, args=(theirs, write, duty), daemon=True)
         process.start()
         theirs.close()
         write.close()

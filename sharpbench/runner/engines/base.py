@@ -6,8 +6,14 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from sharpbench.errors import InvalidInput, short
+
+if TYPE_CHECKING:
+    from sharpbench.core.record import Record
+    from sharpbench.runner.cell import Cell
+    from sharpbench.runner.failures import Death
 
 UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 LEAST = 2**29
@@ -56,3 +62,44 @@ def parsed_bytes(text: str) -> int:
 def shown_bytes(count: int) -> str:
     """Bytes in GiB."""
     return f"{count / 2**30:.3g} GiB"
+
+
+# Duty: what a worker is started with, and how it starts; known to those who watch it without torch.
+
+BEGUN = "begun"
+"""What a worker says when the network is there and the measure is next."""
+APART = "the processes that share its batches do not ask for the same sums; measure it without --split"
+"""What a team says whose members have lost each other."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Duty:
+    """What a worker is started with. memory: the limit in bytes; place, rank, size: of its team, where it has one."""
+
+    site: Site
+    memory: int | None = None
+    place: Path | None = None
+    rank: int = 0
+    size: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Measuring:
+    """Progress: the cell that begins."""
+
+    cell: Cell
+
+
+class Crew(Protocol):
+    """Those who measure: `seats` of them, one cell at a time each."""
+
+    seats: int
+
+    def begin(self, seat: int, cell: Cell) -> None:
+        """Have the cell measured by the one at `seat`, who waits; returns at once."""
+
+    def finished(self) -> list[tuple[int, Record | Death]]:
+        """Wait until a cell that was begun has ended; those that have, by their seats."""
+
+    def close(self) -> None:
+        """End all of it, what is being measured too."""

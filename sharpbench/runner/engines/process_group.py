@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from sharpbench.engines.duty import APART
+from sharpbench.runner.engines.base import APART
 
 T = TypeVar("T")
 PATIENCE = datetime.timedelta(days=7)

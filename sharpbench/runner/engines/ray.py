@@ -8,13 +8,28 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from sharpbench.cell import Cell
 from sharpbench.core.record import Record
-from sharpbench.engines.keeper import Keeper
-from sharpbench.engines.outcome import Death
-from sharpbench.engines.processes import packed_cell
-from sharpbench.engines.site import Limits, Site
 from sharpbench.errors import InvalidInput, one_line, short
+from sharpbench.runner.cell import Cell
+from sharpbench.runner.engines.base import Limits, Site
+from sharpbench.runner.engines.process import Processes, packed_cell
+from sharpbench.runner.failures import Death
+
+# Keeper: what runs in a Ray actor. It measures nothing itself, and does without torch.
+
+
+class Keeper:
+    """The crew of one seat, asked for one cell at a time."""
+
+    def __init__(self, site: Site, limits: Limits) -> None:
+        self.crew = Processes(site, limits, seats=1)
+
+    def measure(self, packed: bytes, network: str) -> Record | Death:
+        """The end of a cell, which its network's name and its bytes stand for: its classes may be unknown here."""
+        self.crew.send(0, packed, network)
+        ((_, outcome),) = self.crew.finished()
+        return outcome
+
 
 PAUSE = 0.2
 """Seconds before an actor that died is replaced, so that a node that is lost is not asked at once."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from sharpbench.core.record import Record, Status
+import torch
 
-if TYPE_CHECKING:
-    from sharpbench.cell import Cell
+from sharpbench.core.measure import NotApplicable
+from sharpbench.core.record import LONGEST_CAUSE, Record, Status
+from sharpbench.errors import InvalidInput, cut
+
 
 ENDS = 1000
 """So many bytes of what a measure printed are kept of its beginning, and of its end."""
@@ -27,28 +29,6 @@ class Death:
     again: bool = False
     begun: bool = True
     printed: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Measuring:
-    """Progress: the cell that begins."""
-
-    cell: Cell
-
-
-class Crew(Protocol):
-    """Those who measure: `seats` of them, one cell at a time each."""
-
-    seats: int
-
-    def begin(self, seat: int, cell: Cell) -> None:
-        """Have the cell measured by the one at `seat`, who waits; returns at once."""
-
-    def finished(self) -> list[tuple[int, Record | Death]]:
-        """Wait until a cell that was begun has ended; those that have, by their seats."""
-
-    def close(self) -> None:
-        """End all of it, what is being measured too."""
 
 
 def death(status: int | None) -> Death:
@@ -92,3 +72,25 @@ class Printed:
         between = f"\n[{left_out} bytes left out]\n".encode() if left_out else b""
         text = (self.first + between + self.last).decode("utf-8", errors="replace")
         return "".join(each if each.isprintable() or each in "\n\t" else "\ufffd" for each in text) or None
+
+
+def lost(blank: Record, error: BaseException) -> Record:
+    """The record of a measure that has no value, because of `error`."""
+    status, reason = fate(error)
+    return replace(blank, status=status, reason=reason)
+
+
+def fate(error: BaseException) -> tuple[Status, str]:
+    """The status of a measure that raised `error`, and its reason in a line."""
+    text = cut(" ".join(str(error).split()), LONGEST_CAUSE)
+    match error:
+        case NotApplicable():
+            return "skipped", text
+        case MemoryError() | torch.OutOfMemoryError():
+            return "oom", text or "out of memory"
+        case RuntimeError() if "can't allocate memory" in text:  # the CPU's allocator raises a plain one
+            return "oom", text
+        case InvalidInput():
+            return "failed", text
+        case _:
+            return "failed", cut(f"{type(error).__name__}: {text}", LONGEST_CAUSE)

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, get_args
 
-from sharpbench.cell import Cell
 from sharpbench.core.record import Record
 from sharpbench.datasets.dataset import Data, Dataset
-from sharpbench.engines.bench import Bench
-from sharpbench.engines.outcome import Crew, Death
-from sharpbench.engines.processes import Processes
-from sharpbench.engines.site import Limits, Site
 from sharpbench.errors import InvalidInput, short
+from sharpbench.runner.cell import Cell
+from sharpbench.runner.engines.base import Crew, Limits, Site
+from sharpbench.runner.engines.process import Processes
+from sharpbench.runner.evaluate_cell import Bench
+from sharpbench.runner.failures import Death
 
 Word = Literal["inline", "process", "ray"]
 
@@ -132,7 +132,7 @@ class Ray:
 
     def crew(self, site: Site, *, workers: int, load: Callable[[Dataset], Data]) -> Crew:
         """See Engine."""
-        from sharpbench.engines.cluster import Cluster
+        from sharpbench.runner.engines.ray import Cluster
 
         return Cluster(site, self.limits, seats=self.seats(workers), address=self.address, gpus=self.gpus)
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import attrgetter
 
-from sharpbench.cell import Cell
 from sharpbench.core.record import Record
-from sharpbench.engines.outcome import Crew, Death, Measuring
 from sharpbench.errors import InvalidInput
+from sharpbench.runner.cell import Cell
+from sharpbench.runner.engines.base import Crew, Measuring
+from sharpbench.runner.failures import Death
 from sharpbench.training.population import Training
 
 NETWORK = attrgetter("recipe", "data_sha256", "examples", "dtype", "device")

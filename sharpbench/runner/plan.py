@@ -1,32 +1,32 @@
-"""Cell, one measure on one recipe, and plan(): what will run, settled before anything runs."""
+"""plan(): words and objects to cells; what will run, settled before anything runs."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar, get_args
+from typing import TypeVar, get_args
 
 import torch
 
 from sharpbench.core.fields import is_scalar
 from sharpbench.core.measure import Measure
-from sharpbench.core.record import Design
 from sharpbench.core.registry import Kind, offers
 from sharpbench.core.spec import configuration, label, select, select_one
 from sharpbench.datasets.dataset import Data, Dataset
 from sharpbench.environment import resolve_device
 from sharpbench.errors import InvalidInput, short
-from sharpbench.files import content_hash, data_folder
+from sharpbench.files import data_folder
 from sharpbench.models.model import Model
+from sharpbench.runner.cell import Cell, Precision
 from sharpbench.training.cohorts import SUFFIX, read_cohort
 from sharpbench.training.cohorts.cohort import Cohort
 from sharpbench.training.optimizers import Optimizer
-from sharpbench.training.recipe import Recipe, catalogue, network_key
+from sharpbench.training.recipe import Recipe, catalogue
 
 T = TypeVar("T")
-Precision = Literal["float32", "float64"]
+
+
 CONTRACTS: dict[Kind, type] = {
     "measures": Measure,
     "models": Model,
@@ -34,87 +34,6 @@ CONTRACTS: dict[Kind, type] = {
     "optimizers": Optimizer,
     "cohorts": Cohort,
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
-    """One measure on one trained network.
-
-    population: the model that was named, of which the cohort may have varied fields; its networks are judged
-    together. design: how their configurations were chosen. position: of the network in its population, from 0: the
-    order that fixes which networks train together.
-    data_sha256: the content of the data set. examples: how many training examples the subject holds (None:
-    all that the network was trained on). timed, checked, rewritten: whether its standalone cost is measured, its
-    value compared with the measure's oracle, and its change under rewrites that keep the function found. None of
-    these, population, design and position is part of the key, as none changes the value.
-    """
-
-    measure: Measure
-    recipe: Recipe
-    population: str
-    design: Design
-    position: int
-    data_sha256: str
-    examples: int | None
-    seed: int
-    dtype: Precision
-    device: str
-    timed: bool
-    checked: bool
-    rewritten: bool
-    _key: str = field(default="", init=False, repr=False, compare=False)
-
-    @property
-    def network_key(self) -> str:
-        """The hash by which the zoo knows the network."""
-        return network_key(self.recipe, self.data_sha256, self.device)
-
-    @property
-    def network(self) -> str:
-        """What cells have in common that share a subject."""
-        return f"{self.network_key} {self.examples} {self.dtype}"
-
-    @property
-    def key(self) -> str:
-        """The content hash by which a finished cell is known again; found once."""
-        if not self._key:
-            key = cell_key(
-                self.measure,
-                self.recipe,
-                data_sha256=self.data_sha256,
-                examples=self.examples,
-                seed=self.seed,
-                dtype=self.dtype,
-                device=self.device,
-            )
-            object.__setattr__(self, "_key", key)
-        return self._key
-
-
-def cell_key(
-    measure: Measure,
-    recipe: Recipe,
-    *,
-    data_sha256: str,
-    examples: int | None,
-    seed: int,
-    dtype: str,
-    device: str,
-) -> str:
-    """The content hash of a cell; see `Cell`."""
-    return content_hash(
-        {
-            "measure": measure.name,
-            "version": measure.version,
-            "configuration": configuration(measure),
-            "recipe": recipe.row(),
-            "data": data_sha256,
-            "examples": examples,
-            "seed": seed,
-            "dtype": dtype,
-            "device": device,
-        }
-    )
 
 
 def plan(

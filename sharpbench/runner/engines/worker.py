@@ -16,17 +16,16 @@ from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from sharpbench.cell import Cell
 from sharpbench.core.record import LONGEST_CAUSE, Record
 from sharpbench.core.registry import KINDS, offers
 from sharpbench.datasets.dataset import Data, Dataset
-from sharpbench.engines.bench import Bench
-from sharpbench.engines.duty import BEGUN, Duty
-from sharpbench.engines.outcome import Death
-from sharpbench.engines.site import shown_bytes
-from sharpbench.engines.team import Fellows
 from sharpbench.environment import settle
 from sharpbench.errors import cut
+from sharpbench.runner.cell import Cell
+from sharpbench.runner.engines.base import BEGUN, Duty, shown_bytes
+from sharpbench.runner.engines.process_group import Fellows
+from sharpbench.runner.evaluate_cell import Bench
+from sharpbench.runner.failures import Death
 
 PARENT_DEATH = 1
 """Linux's PR_SET_PDEATHSIG."""

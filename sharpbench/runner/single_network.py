@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from sharpbench.appraisal import Asked, appraise
 from sharpbench.core.fields import Scalar
 from sharpbench.core.jsonl import Journal
 from sharpbench.core.measure import Measure
@@ -28,6 +27,7 @@ from sharpbench.files import content_hash, data_folder
 from sharpbench.models.file import File
 from sharpbench.models.model import Model
 from sharpbench.models.timm import Enlarged, Timm
+from sharpbench.runner.evaluate_cell import Asked, appraise
 from sharpbench.training.weights import file_sha256, load_weights, read_weights, weight_files
 
 LARGEST = 10**6
