@@ -17,7 +17,7 @@ from sharpbench.core.catalog import listing
 from sharpbench.leaderboard.board import leaderboard
 from sharpbench.leaderboard.collection import read
 from sharpbench.leaderboard.entries import submitted
-from sharpbench.leaderboard.site import site
+from sharpbench.leaderboard.site.build import site
 
 ROOT = Path(__file__).parents[1]
 PATTERNS = (
@@ -28,7 +28,7 @@ PATTERNS = (
     "leaderboard/**/*.svg",
     "measures/*.md",
     "examples/**/*.md",
-    "sharpbench/replays/data/*.md",
+    "sharpbench/replays/minimum_sharpness_2021/data/*.md",
 )
 SUFFIXES = {".md", ".css", ".cff", ".svg", ".png", ".json"}
 RESULTS = ROOT / "leaderboard" / "results"

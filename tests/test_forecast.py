@@ -12,7 +12,7 @@ from torch import nn
 
 from sharpbench import Estimate, Measure, NotApplicable, Subject
 from sharpbench.core.measure import Invariance
-from sharpbench.runner import cost as module
+from sharpbench.runner import cost
 from sharpbench.runner.cost import forecast
 
 
@@ -63,7 +63,7 @@ def test_what_does_not_grow_with_the_examples_is_not_multiplied() -> None:
 
 
 def test_after_a_long_pilot_there_is_no_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PATIENCE", 0.01)
+    monkeypatch.setattr(cost, "PATIENCE", 0.01)
     found = forecast(Sleeps(each=0.01), subject(100))
     assert found.pilots == (8,)
     assert found.seconds == pytest.approx(1.0, rel=0.2)
@@ -84,8 +84,8 @@ def test_memory_is_what_the_larger_pilot_holds() -> None:
 
 
 def test_what_will_not_fit_is_foreseen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "peak_bytes", lambda call, device: 2**30)
-    monkeypatch.setattr(module, "free_bytes", lambda device: 2**20)
+    monkeypatch.setattr(cost, "peak_bytes", lambda call, device: 2**30)
+    monkeypatch.setattr(cost, "free_bytes", lambda device: 2**20)
     found = forecast(Sleeps(), subject(20))
     assert (found.status, found.bytes, found.seconds) == ("oom", 2**30, None)
     assert found.reason == "needs 1,024 MiB where 1 MiB are free; use fewer or smaller inputs"

@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 from sharpbench import Record
-from sharpbench.submissions import Manifest, read_verdicts, written
-from sharpbench.submissions.submission import digest
+from sharpbench.leaderboard.submissions import Manifest, read_verdicts, written
+from sharpbench.leaderboard.submissions.submission import digest
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / ".github" / "workflows"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from sharpbench.comparison import Turn
-    from sharpbench.comparison.match import Event
+    from sharpbench.comparison.benchmark import Event
 
 PAGE = "COMPARISON.md"
 
@@ -151,7 +151,7 @@ def _publish(turns: Sequence[Turn], output: Path) -> int:
     from rich.console import Console
 
     from sharpbench.comparison.page import command, page
-    from sharpbench.comparison.result import standings
+    from sharpbench.comparison.results import standings
     from sharpbench.report.page import show, write
 
     if not turns:

@@ -35,7 +35,7 @@ def publish(
     from sharpbench.leaderboard.board import leaderboard
     from sharpbench.leaderboard.collection import read
     from sharpbench.leaderboard.entries import submitted
-    from sharpbench.leaderboard.publication import files, stale, write
+    from sharpbench.leaderboard.publish import files, stale, write
 
     collections = read(results)
     documented = frozenset(row["name"] for row in listing("measures") if row["package"] == "sharpbench" and row["name"])
@@ -48,9 +48,9 @@ def publish(
         done = "removed" if name not in wanted else "written"
         typer.echo(f"{output / name} {how if check else done}")
     if site is not None:
-        from sharpbench.leaderboard import site
+        from sharpbench.leaderboard.site import build
 
-        site.write(site, site.site(found))
+        build.write(site, build.site(found))
         typer.echo(f"{site / 'index.html'} written")
     for name, count in found.left_out.items():
         typer.echo(f"{results / name}.jsonl: {count} records of single networks are left out", err=True)

@@ -46,7 +46,7 @@ def replay(
     """
     from sharpbench.environment import resolve_device, settle
     from sharpbench.errors import InvalidInput
-    from sharpbench.replays.catalogue import named, scale_of
+    from sharpbench.replays.catalog import named, scale_of
     from sharpbench.replays.study import Place
 
     chosen = named(name)
@@ -108,7 +108,7 @@ def replay(
 def _show_outlook(chosen: Replay, scale: str, experiment: Experiment | None, device: str) -> None:
     from rich.console import Console
 
-    from sharpbench.replays.outlook import outlook, table
+    from sharpbench.replays.cost_estimate import outlook, table
     from sharpbench.report.page import Page, Section, show
 
     if experiment is None:

@@ -31,8 +31,8 @@ def submit(
     Of each cell the last record goes in. What no leaderboard takes is refused with its file and line. Then open a
     pull request with the file; `sharpbench verify` tells what others will find.
     """
-    from sharpbench.submissions import SUFFIX, packed, read
-    from sharpbench.submissions.manifest import check_name
+    from sharpbench.leaderboard.submissions import SUFFIX, packed, read
+    from sharpbench.leaderboard.submissions.manifest import check_name
 
     check_name(name)
     path = output or FOLDER / (name + SUFFIX)

@@ -14,7 +14,7 @@ from sharpbench.errors import InvalidInput
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sharpbench.submissions import Finding, Submission, Verdict
+    from sharpbench.leaderboard.submissions import Finding, Submission, Verdict
     from sharpbench.training.population import Training
 
 
@@ -49,7 +49,7 @@ def verify(
     if minutes is not None and not minutes > 0:
         raise InvalidInput(f"minutes={minutes} must be above 0")
     from sharpbench.files import cache_folder, data_folder
-    from sharpbench.submissions import (
+    from sharpbench.leaderboard.submissions import (
         Setting,
         append,
         doubted,
@@ -60,7 +60,7 @@ def verify(
         verdicts_in,
         verdicts_path,
     )
-    from sharpbench.submissions import verify as recompute
+    from sharpbench.leaderboard.submissions import verify as recompute
 
     submission = read(file)
     known = installed(tuple(plugin or ()))
@@ -96,7 +96,7 @@ def verify(
 
 def _findings(steps: Iterator[Training | Finding]) -> tuple[Finding, ...]:
     """The findings; a line on stderr for each network that begins its training."""
-    from sharpbench.submissions import Finding
+    from sharpbench.leaderboard.submissions import Finding
 
     found: list[Finding] = []
     seen: set[str] = set()
@@ -113,7 +113,7 @@ def _verdict(submission: Submission, findings: tuple[Finding, ...], *, seed: int
     import datetime
 
     from sharpbench.environment import environment, resolve_device
-    from sharpbench.submissions import Verdict
+    from sharpbench.leaderboard.submissions import Verdict
 
     return Verdict(
         name=submission.manifest.name,

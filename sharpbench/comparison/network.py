@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from sharpbench.comparison.settings import Comparison, word_of
+from sharpbench.comparison.config import Comparison, word_of
 from sharpbench.core.fields import Scalar
 from sharpbench.core.subject import Subject
 from sharpbench.datasets.dataset import Subset, content_sha256

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from sharpbench.comparison.result import TARGET, Result, Standing
+from sharpbench.comparison.results import TARGET, Result, Standing
 from sharpbench.report.plots import drawable
 
 LEAST = 1e-16

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import math
@@ -22,10 +23,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from sharpbench.comparison.heap import kept_heap
 from sharpbench.comparison.network import opened
-from sharpbench.comparison.oracle import diagonal_error, truth
 from sharpbench.comparison.process import Job
+from sharpbench.comparison.reference import diagonal_error, truth
 from sharpbench.core.evaluate import measure
 from sharpbench.core.measure import Measure
 from sharpbench.core.registry import KINDS, offers
@@ -37,6 +37,23 @@ from sharpbench.models.model import Model
 from sharpbench.runner.cost import WAITED, contention, peak_bytes, scheduled, timed
 from sharpbench.runner.engines.worker import prepare
 from sharpbench.runner.failures import fate
+
+# Heap: what C's allocator does with memory that is freed.
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Of mallopt(3)."""
+
+
+def kept_heap() -> bool:
+    """Ask glibc to keep what is freed; False where there is no glibc.
+
+    Else whatever stores much in each call spends most of its time in page faults, which says nothing of its method.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    return mallopt is not None and bool(mallopt(M_MMAP_THRESHOLD, 2**30) and mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
+
 
 Answer = dict[str, Any]
 TURN, MOST = 0.2, 25

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 from sharpbench.core.fields import Scalar, is_scalar
 from sharpbench.errors import InvalidInput
-
-
 
 # Migration: the rows that earlier versions wrote, as this version holds them.
 

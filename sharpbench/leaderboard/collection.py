@@ -4,12 +4,116 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from sharpbench.core.record import Record
+from sharpbench.analysis.population import finite
+from sharpbench.core.fields import Scalar
+from sharpbench.core.record import Record, Scalars
 from sharpbench.errors import InvalidInput, short
-from sharpbench.leaderboard.integrity import Witness
+from sharpbench.files import content_hash
+
+# Integrity: what in a record can be checked without running it again.
+#
+# The key is recomputed from the content, the gap from the accuracies, and all records of one network must agree on what
+# came of it. That a value is what the measure gives is for a second run to say.
+
+VERSIONS = 32
+"""Versions of a measure that are tried: records do not hold it, their keys do."""
+ROUNDING = 1e-9
+PASSING = ("seconds",)
+"""Of the truth, what may differ between records of one network."""
+
+Known = tuple[str, dict[str, Scalar]]
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """Of one file: where each network, row and label was told of first; later records must agree with them."""
+
+    networks: dict[str, Known] = field(default_factory=dict)
+    rows: dict[str, tuple[str, int]] = field(default_factory=dict)
+    labels: dict[str, tuple[str, Scalars]] = field(default_factory=dict)
+
+    def check(self, record: Record, where: str) -> None:
+        """Raise InvalidInput where `record`, which stands at `where`, does not agree with itself or those before."""
+        version = version_of(record)
+        if version is None:
+            raise InvalidInput(
+                f"{where}: the key does not fit the content (measure, configuration, recipe, data, seed, dtype, "
+                "device): the line was changed; restore it"
+            )
+        self._check_label(record, where)
+        self._check_version(record, version, where)
+        self._check_truth(record, where)
+
+    def _check_label(self, record: Record, where: str) -> None:
+        """The key holds measure and configuration; the label, by which rows are told apart, must say the same."""
+        shown, behind = short(record.label), record.label[len(record.measure) :]
+        if not record.label.startswith(record.measure) or behind[:1] not in ("", "[", ":"):
+            raise InvalidInput(
+                f"{where}: label '{shown}' is none of measure '{short(record.measure)}'; restore the line"
+            )
+        first, known = self.labels.setdefault(record.label, (where, record.configuration))
+        if known != record.configuration:
+            raise InvalidInput(
+                f"{where}: label '{shown}' stands for another configuration at {first}; restore the line"
+            )
+
+    def _check_version(self, record: Record, version: int, where: str) -> None:
+        data = record.data.get("sha256"), record.data.get("examples")
+        row = content_hash([record.label, record.configuration, data, record.seed, record.dtype, record.device])
+        first, other = self.rows.setdefault(row, (where, version))
+        if other != version:
+            raise InvalidInput(
+                f"{where}: version {version} of measure '{short(record.label)}', but version {other} at {first}; "
+                "run the older ones again"
+            )
+
+    def _check_truth(self, record: Record, where: str) -> None:
+        accuracies = [finite(record.truth.get(name)) for name in ("gap", "train_accuracy", "test_accuracy")]
+        gap, train, test = accuracies
+        if gap is not None and train is not None and test is not None and abs(train - test - gap) > ROUNDING:
+            raise InvalidInput(
+                f"{where}: the gap {gap} is not {train} - {test}, training less test accuracy: the line was changed; "
+                "restore it"
+            )
+        if not record.truth:
+            return
+        told = {name: value for name, value in record.truth.items() if name not in PASSING}
+        told["test_examples"] = record.data.get("test_examples")
+        network = content_hash([record.recipe, record.data.get("sha256"), record.device])
+        first, known = self.networks.setdefault(network, (where, told))
+        if known != told:
+            name = next(name for name in {**known, **told} if known.get(name) != told.get(name))
+            raise InvalidInput(
+                f"{where}: '{short(name)}' of this network is {told.get(name)!r:.40}, but {known.get(name)!r:.40} at "
+                f"{first}: one of the lines was changed, or the network was trained anew; restore it, or run all again"
+            )
+
+
+def version_of(record: Record) -> int | None:
+    """The version of the measure with which the record's key fits its content; None where it fits with none."""
+    return next((version for version, key in _keys(record) if key == record.key), None)
+
+
+def _keys(record: Record) -> Iterator[tuple[int, str]]:
+    """The keys that the content may have; the cell's `examples` is None where all were measured on."""
+    for version in range(1, VERSIONS + 1):
+        for examples in (None, record.data.get("examples")):
+            content = {
+                "measure": record.measure,
+                "version": version,
+                "configuration": record.configuration,
+                "recipe": record.recipe,
+                "data": record.data.get("sha256"),
+                "examples": examples,
+                "seed": record.seed,
+                "dtype": record.dtype,
+                "device": record.device,
+            }
+            yield version, content_hash(content)
+
 
 SUFFIX = ".jsonl"
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")

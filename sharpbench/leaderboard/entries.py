@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sharpbench.errors import InvalidInput
-from sharpbench.leaderboard.collection import Collection
-from sharpbench.leaderboard.integrity import Witness
-from sharpbench.submissions.claim import contradict, family, population
-from sharpbench.submissions.manifest import SUFFIX
-from sharpbench.submissions.standing import Past, Standing, past, standing
-from sharpbench.submissions.submission import Submission, read
-from sharpbench.submissions.verdict import VERDICTS, verdicts_in
+from sharpbench.leaderboard.collection import Collection, Witness
+from sharpbench.leaderboard.submissions.claims import contradict, family, population
+from sharpbench.leaderboard.submissions.manifest import SUFFIX
+from sharpbench.leaderboard.submissions.status import Past, Standing, past, standing
+from sharpbench.leaderboard.submissions.submission import Submission, read
+from sharpbench.leaderboard.submissions.verdict import VERDICTS, verdicts_in
 
 STATES = ("refuted", "refuted before", "claimed", "verified")
 """From the worst to the best; the second is a claim where another one of the same measure was refuted, unanswered."""

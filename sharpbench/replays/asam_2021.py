@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from sharpbench.models.paper import Mlp, SmallCnn
-from sharpbench.replays.generalisation import Generalisation, Tasks
+from sharpbench.replays.optimizer_comparison import Generalisation, Tasks
 from sharpbench.training.optimizers import Asam, Optimizer, Sam, Sgd
 
 SGD, SAM, ASAM, FILTER = Sgd(), Sam(), Asam(), Asam(normalization="filter")

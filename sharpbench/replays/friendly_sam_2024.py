@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from sharpbench.models.paper import SmallCnn, SmallMlp
-from sharpbench.replays.generalisation import Generalisation, Tasks
+from sharpbench.replays.optimizer_comparison import Generalisation, Tasks
 from sharpbench.training.optimizers import FriendlySam, Optimizer, Sam, Sgd
 
 SGD, SAM, WIDE, FRIENDLY = Sgd(), Sam(), Sam(rho=0.2), FriendlySam()

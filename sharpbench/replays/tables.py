@@ -3,12 +3,86 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
-from sharpbench.analysis.statistics import Difference, Tau
-from sharpbench.replays.correlation import Correlation
+from sharpbench.analysis.costs import environment_text
+from sharpbench.analysis.statistics import Difference, Tau, marginal_tau, within_tau
+from sharpbench.core.record import Record
+from sharpbench.report.escape import cell
 from sharpbench.report.format import MISSING
+from sharpbench.report.page import Section
+
+# Surroundings: where the numbers of a replay come from, as its last section.
+
+
+def surroundings(records: Sequence[Record], source: str) -> Section:
+    """The paper, and the environments in which the records were made."""
+    found = sorted({environment_text(record.environment) for record in records if record.environment})
+    return Section("Source and environment", (f"{source}.", *(str(cell(text, 400)) for text in found)))
+
+
+# Frame: records as a table of networks, a row each, so that experiments and archives are read alike.
+
+
+def networks(records: Sequence[Record]) -> pd.DataFrame:
+    """A row a network in the order of the records: its recipe, its truth, and a column for each measure.
+
+    Columns of measures are called by their labels; NaN where there is no value. `tr PARAMETER` holds what a
+    parameter contributes to the trace, where that was measured.
+    """
+    rows: dict[tuple[object, ...], dict[str, object]] = {}
+    for record in records:
+        row = rows.setdefault(tuple(sorted(record.recipe.items())), {})
+        row.update(record.recipe)
+        row.update(record.truth)
+        row[record.label] = record.value if record.status == "ok" else None
+        if record.label == "trace" and record.status == "ok":
+            row.update({f"tr {name}": value for name, value in record.parts.items()})
+    table = pd.DataFrame(list(rows.values()))
+    labels = {record.label for record in records}
+    numbers = [name for name in table.columns if name in labels or name.startswith("tr ")]
+    table[numbers] = table[numbers].astype(float)
+    if "fitted" in table:
+        table["fitted"] = table["fitted"].eq(True)  # a network that could not be trained has no truth
+    return table
+
+
+# Correlation: how columns of a table of networks order them by their gap, over all and within cells.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Correlation:
+    """Kendall's tau of a column with the gap on the networks of one model; gated: of those alone that fitted."""
+
+    model: str
+    column: str
+    gated: bool
+    marginal: Tau
+    within: Tau
+
+
+def correlations(
+    table: pd.DataFrame, columns: Sequence[str], *, gated: bool, cell: str = "label_noise"
+) -> list[Correlation]:
+    """A Correlation for each model and column, models in the order of the table.
+
+    table: a row a network, with model, gap, fitted and `cell` beside `columns`. Networks of a model that are equal in
+    `cell` are a cell. Networks without a value in a column do not enter it.
+    """
+    counted = table[table["fitted"]] if gated else table
+    found = []
+    for model in counted["model"].unique():
+        for column in columns:
+            rows = counted[(counted["model"] == model) & counted[column].notna() & counted["gap"].notna()]
+            values, gaps = rows[column].to_numpy(np.float64), rows["gap"].to_numpy(np.float64)
+            cells = np.unique(rows[cell], return_inverse=True)[1].astype(np.intp)
+            taus = {"marginal": marginal_tau(values, gaps, cells), "within": within_tau(values, gaps, cells)}
+            found.append(Correlation(model=model, column=column, gated=gated, **taus))
+    return found
+
 
 Names = Mapping[str, str]
 """The columns that are shown, by their names in the data."""

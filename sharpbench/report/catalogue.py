@@ -14,7 +14,7 @@ from rich.text import Text
 from sharpbench.report.measure_pages import UNSAID, facts, setting
 
 if TYPE_CHECKING:
-    from sharpbench.testing.check import Check, Outcome
+    from sharpbench.testing.examination import Check, Outcome
 
 Column = Callable[[Mapping[str, Any]], Text]
 COLUMNS: dict[str, Column] = {

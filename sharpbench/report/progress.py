@@ -21,7 +21,7 @@ from sharpbench.core.record import Record
 from sharpbench.core.spec import label
 from sharpbench.core.subject import Subject
 from sharpbench.report.format import duration
-from sharpbench.runner import single_network as inspection
+from sharpbench.runner import single_network
 from sharpbench.runner.cell import Cell
 from sharpbench.runner.cost import Forecast, forecast
 from sharpbench.runner.engines import Measuring
@@ -78,7 +78,7 @@ def foresee(measures: Sequence[Measure], subject: Subject) -> dict[str, Forecast
     return forecasts
 
 
-def watch(steps: Iterator[Record | inspection.Measuring]) -> list[Record]:
+def watch(steps: Iterator[Record | single_network.Measuring]) -> list[Record]:
     """Go through the `steps` of an inspection with a line on stderr that says what is measured; the records."""
     console = Console(stderr=True)
     records: list[Record] = []

@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sharpbench.leaderboard.submissions import Finding, Verdict
 from sharpbench.report.format import MISSING, error, plain
-from sharpbench.submissions import Finding, Verdict
 
 WIDTH = 140
 """Of a table that goes to a file."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from sharpbench.core.measure import Measure
 from sharpbench.core.record import Design
@@ -12,7 +12,6 @@ from sharpbench.core.spec import configuration
 from sharpbench.errors import InvalidInput, short
 from sharpbench.files import content_hash
 from sharpbench.training.recipe import Recipe, network_key
-
 
 Precision = Literal["float32", "float64"]
 

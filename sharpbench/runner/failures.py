@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import signal
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
 
 from sharpbench.core.measure import NotApplicable
 from sharpbench.core.record import LONGEST_CAUSE, Record, Status
 from sharpbench.errors import InvalidInput, cut
-
 
 ENDS = 1000
 """So many bytes of what a measure printed are kept of its beginning, and of its end."""

@@ -10,8 +10,7 @@ from scipy import stats
 
 from sharpbench.core.measure import Estimate
 from sharpbench.testing.cases import Case
-from sharpbench.testing.check import Failed, Skipped
-from sharpbench.testing.examination import Examination, agree, rounding, sampled_blindly, single
+from sharpbench.testing.examination import Examination, Failed, Skipped, agree, rounding, sampled_blindly, single
 
 SEEDS = 24
 STATED = 0.95

@@ -14,8 +14,7 @@ from sharpbench.core.measure import Dependence, Estimate, Invariance, Measure
 from sharpbench.core.registry import wrong
 from sharpbench.core.spec import configuration, label, select_one
 from sharpbench.errors import InvalidInput
-from sharpbench.testing.check import Failed
-from sharpbench.testing.examination import Examination, cause
+from sharpbench.testing.examination import Examination, Failed, cause
 
 TEXTS = ("definition", "reduction", "included", "cost", "bibtex")
 

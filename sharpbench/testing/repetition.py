@@ -10,8 +10,7 @@ from torch import Tensor
 
 from sharpbench.core.measure import Estimate, Measure
 from sharpbench.core.subject import Subject
-from sharpbench.testing.check import Failed, Skipped
-from sharpbench.testing.examination import Examination, rounding
+from sharpbench.testing.examination import Examination, Failed, Skipped, rounding
 
 EXACT = 1e-12
 """The same computation again; threads may add in another order."""

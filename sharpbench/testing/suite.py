@@ -8,10 +8,10 @@ from functools import partial
 from sharpbench.core.measure import Measure, NotApplicable
 from sharpbench.core.subject import Subject
 from sharpbench.errors import InvalidInput, short
-from sharpbench.testing import accuracy, claims, declarations, repetition
+from sharpbench.testing import accuracy, declarations, repetition
+from sharpbench.testing import invariances as claims
 from sharpbench.testing.cases import WIDE, Case, cases
-from sharpbench.testing.check import Check, Failed, Skipped
-from sharpbench.testing.examination import Examination, cause
+from sharpbench.testing.examination import Check, Examination, Failed, Skipped, cause
 
 Checker = Callable[[Examination], str]
 RTOL = 1e-6

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sharpbench.comparison import Comparison, compare
-from sharpbench.comparison.match import Event
+from sharpbench.comparison.benchmark import Event
 from sharpbench.core.registry import offers
 from sharpbench.core.spec import select
 from sharpbench.models.file import from_word

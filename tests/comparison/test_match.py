@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from sharpbench.comparison import TURNS, Comparison, Turn, iterate_turns, seat
-from sharpbench.comparison.match import Event, Match
+from sharpbench.comparison import TURNS, Comparison, Turn, iterate_turns
+from sharpbench.comparison import contestant as seat
+from sharpbench.comparison.benchmark import Event, Match
 from sharpbench.comparison.network import network
 from sharpbench.comparison.process import Contestant
-from sharpbench.comparison.result import Standing, standings
+from sharpbench.comparison.results import Standing, standings
 from sharpbench.comparison.worker import MOST
 from sharpbench.errors import InvalidInput
 

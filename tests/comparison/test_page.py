@@ -11,12 +11,11 @@ import pytest
 from matplotlib import style
 from rich.console import Console
 
-from sharpbench.comparison.oracle import relative_error
-from sharpbench.comparison.page import command, page, table
+from sharpbench.comparison.measurement import Turn, iterate_turns
+from sharpbench.comparison.page import command, page, table, verdicts
 from sharpbench.comparison.plot import front, pareto
-from sharpbench.comparison.result import OURS, Result, Standing, ratio, standings
-from sharpbench.comparison.turn import Turn, iterate_turns
-from sharpbench.comparison.verdict import verdicts
+from sharpbench.comparison.reference import relative_error
+from sharpbench.comparison.results import OURS, Result, Standing, ratio, standings
 from sharpbench.errors import InvalidInput
 from sharpbench.report.page import body, show
 from sharpbench.report.plots import FIXED, vector

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from sharpbench.comparison.config import Comparison
+from sharpbench.comparison.contestant import HELD, Seat
 from sharpbench.comparison.process import Job, Lost
-from sharpbench.comparison.seat import HELD, Seat
-from sharpbench.comparison.settings import Comparison
 from sharpbench.datasets.digits import Digits
 
 
@@ -48,7 +48,7 @@ class Small(Greedy):
 def test_a_process_that_holds_much_is_ended_before_others_play(
     resident: int, alive: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sharpbench.comparison.seat.Contestant", Greedy)
+    monkeypatch.setattr("sharpbench.comparison.contestant.Contestant", Greedy)
     monkeypatch.setattr(Greedy, "resident", resident)
     monkeypatch.setattr(Greedy, "alive", 0)
     seat = seated(16, 64)
@@ -64,7 +64,7 @@ def test_a_process_that_holds_much_is_ended_before_others_play(
 
 def test_the_start_of_a_fresh_process_is_no_reason_against_a_batch_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that is needed because a larger size was lost."""
-    monkeypatch.setattr("sharpbench.comparison.seat.Contestant", Small)
+    monkeypatch.setattr("sharpbench.comparison.contestant.Contestant", Small)
     (row,) = seated(4, 16, 64).prepare(None)
     assert row["batch"] == 4
     assert row["details"] == {"16": 0.8, "4": 0.1}

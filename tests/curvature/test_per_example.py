@@ -9,7 +9,7 @@ from torch import nn
 from sharpbench import Subject
 from sharpbench.curvature import exact_traces, per_example_traces, reference_diagonal
 from sharpbench.errors import InvalidInput
-from sharpbench.replays.naive import naive_entries
+from sharpbench.replays.minimum_sharpness_2021.studies import naive_entries
 
 
 def perceptron(bias: bool) -> nn.Module:

@@ -15,7 +15,7 @@ import pytest
 from sharpbench.core.record import Record
 from sharpbench.leaderboard.board import Board, Leaderboard, leaderboard
 from sharpbench.leaderboard.collection import Collection, read
-from sharpbench.leaderboard.site import site, write
+from sharpbench.leaderboard.site.build import site, write
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install '.[browser]'")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

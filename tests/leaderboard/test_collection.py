@@ -13,8 +13,7 @@ import pytest
 from sharpbench import InvalidInput
 from sharpbench.core.record import Record
 from sharpbench.core.records import iterate_records
-from sharpbench.leaderboard.collection import read
-from sharpbench.leaderboard.integrity import version_of
+from sharpbench.leaderboard.collection import read, version_of
 
 Make = Callable[..., list[Record]]
 Seal = Callable[..., Record]

@@ -15,12 +15,13 @@ from sharpbench.leaderboard.board import Leaderboard, leaderboard
 from sharpbench.leaderboard.collection import read
 from sharpbench.leaderboard.entries import Entry, Submitted
 from sharpbench.leaderboard.entries import submitted as entries
-from sharpbench.leaderboard.headline import lines, summary
-from sharpbench.leaderboard.publication import files
-from sharpbench.leaderboard.site import site
-from sharpbench.submissions import Finding, Manifest, Verdict, append, claim, verdicts_path, written
-from sharpbench.submissions import read as read_submission
-from sharpbench.submissions.submission import digest
+from sharpbench.leaderboard.pages.headline import lines, summary
+from sharpbench.leaderboard.publish import files
+from sharpbench.leaderboard.site.build import site
+from sharpbench.leaderboard.submissions import Finding, Manifest, Verdict, append, verdicts_path, written
+from sharpbench.leaderboard.submissions import claims as claim
+from sharpbench.leaderboard.submissions import read as read_submission
+from sharpbench.leaderboard.submissions.submission import digest
 
 BOMB = "<script>alert(1)</script>|`*[x](http://evil.example)"
 Make = Callable[..., list[Record]]
@@ -29,7 +30,7 @@ Make = Callable[..., list[Record]]
 @pytest.fixture(autouse=True)
 def _no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """They hold no word of an entry, and take most of the time."""
-    monkeypatch.setattr("sharpbench.leaderboard.publication._plots", lambda pages: ())
+    monkeypatch.setattr("sharpbench.leaderboard.publish._plots", lambda pages: ())
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ import pytest
 from sharpbench import InvalidInput
 from sharpbench.analysis.scores import score
 from sharpbench.core.record import Record
-from sharpbench.leaderboard import exactness, speed
 from sharpbench.leaderboard.board import Leaderboard, leaderboard
 from sharpbench.leaderboard.collection import Collection, read
-from sharpbench.leaderboard.publication import NOTICE, files, stale, write
+from sharpbench.leaderboard.pages import exactness, speed
+from sharpbench.leaderboard.publish import NOTICE, files, stale, write
 from sharpbench.report import markdown
 from tests.commands import given, refused
 

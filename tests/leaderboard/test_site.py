@@ -17,8 +17,8 @@ from sharpbench.cli import app
 from sharpbench.core.record import Record
 from sharpbench.leaderboard.board import Leaderboard, leaderboard
 from sharpbench.leaderboard.collection import Collection, read
-from sharpbench.leaderboard.publication import files
-from sharpbench.leaderboard.site import site, write
+from sharpbench.leaderboard.publish import files
+from sharpbench.leaderboard.site.build import site, write
 from sharpbench.report.format import tau_text
 
 Make = Callable[..., list[Record]]
@@ -154,7 +154,7 @@ def test_hostile_names_and_reasons_stay_text(make: Make, seal: Seal, tmp_path: P
 
 
 def test_publish_writes_the_site(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sharpbench.leaderboard.publication._plots", lambda pages: [])  # drawn in other tests
+    monkeypatch.setattr("sharpbench.leaderboard.publish._plots", lambda pages: [])  # drawn in other tests
     words = ["publish", "--results", str(results), "--output", str(tmp_path / "out"), "--site", str(tmp_path / "site")]
     assert app(words, standalone_mode=False) == 0
     assert (tmp_path / "site" / "measures" / "good.html").exists()

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from sharpbench.errors import InvalidInput
-from sharpbench.replays import archive as module
-from sharpbench.replays.archive import COLUMNS, FILE, SHA256, archive
+from sharpbench.replays.minimum_sharpness_2021 import archive as module
+from sharpbench.replays.minimum_sharpness_2021.archive import COLUMNS, FILE, SHA256, archive
 
 DATA = files("sharpbench.replays") / "data"
 

@@ -12,11 +12,11 @@ from sharpbench.core.records import iterate_records
 from sharpbench.datasets import Digits
 from sharpbench.errors import InvalidInput
 from sharpbench.models.paper import SmallMlp
-from sharpbench.replays import catalogue
+from sharpbench.replays import catalog
 from sharpbench.replays.asam_2021 import Asam2021
-from sharpbench.replays.catalogue import REPLAYS, named, scale_of
-from sharpbench.replays.comparison import Contestants
-from sharpbench.replays.outlook import outlook, table
+from sharpbench.replays.catalog import REPLAYS, named, scale_of
+from sharpbench.replays.cost_estimate import outlook, table
+from sharpbench.replays.optimizer_comparison import Contestants
 from sharpbench.replays.replay import Experiment
 from sharpbench.training.optimizers import Sam, Sgd
 from tests.commands import given, refused, started
@@ -78,7 +78,7 @@ class Small(Asam2021):
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> Small:
     found = Small()
-    monkeypatch.setattr(catalogue, "REPLAYS", (found,))
+    monkeypatch.setattr(catalog, "REPLAYS", (found,))
     return found
 
 

@@ -14,11 +14,10 @@ from sharpbench.core.spec import label
 from sharpbench.datasets import Digits
 from sharpbench.models.paper import Mlp, SmallMlp
 from sharpbench.replays.asam_2021 import Asam2021
-from sharpbench.replays.catalogue import REPLAYS
-from sharpbench.replays.comparison import Contestants, contrasts, tasks
-from sharpbench.replays.frame import networks
+from sharpbench.replays.catalog import REPLAYS
 from sharpbench.replays.friendly_sam_2024 import FriendlySam2024
-from sharpbench.replays.generalisation import BASELINES, SHOWN, Generalisation
+from sharpbench.replays.optimizer_comparison import BASELINES, SHOWN, Contestants, Generalisation, contrasts, tasks
+from sharpbench.replays.tables import networks
 from sharpbench.report.page import Page, markdown, pictures
 from sharpbench.training.optimizers import Asam, Sam, Sgd
 

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from scipy.stats import kendalltau
 
-from sharpbench.replays.archive import archive
-from sharpbench.replays.correlation import Correlation, correlations
+from sharpbench.replays.minimum_sharpness_2021.archive import archive
+from sharpbench.replays.tables import Correlation, correlations
 
 COLUMNS = ("minimum_sharpness", "normalized_sharpness", "label_noise", "train_loss")
 

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from sharpbench.core.record import Record
-from sharpbench.replays.convergence import SOLVER, by_noise, with_solver
-from sharpbench.replays.frame import networks
-from sharpbench.replays.paper_solver import as_left_by_steps
+from sharpbench.replays.minimum_sharpness_2021.solver import SOLVER, as_left_by_steps, by_noise, with_solver
+from sharpbench.replays.tables import networks
 from sharpbench.symmetry import minimise
 
 MakeMany = Callable[..., list[Record]]

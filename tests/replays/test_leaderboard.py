@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from sharpbench.core.records import iterate_records
-from sharpbench.replays.catalogue import named
+from sharpbench.replays.catalog import named
 from sharpbench.report.page import markdown, pictures
 
 FOLDER = Path(__file__).parents[2] / "leaderboard" / "replays"

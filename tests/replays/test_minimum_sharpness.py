@@ -13,11 +13,10 @@ from scipy.stats import kendalltau
 
 from sharpbench.core.record import Record
 from sharpbench.models.paper import LeNet, Mlp, SmallCnn, SmallMlp
-from sharpbench.replays.archive import archive
-from sharpbench.replays.diagonals import Diagonals
-from sharpbench.replays.frame import networks
-from sharpbench.replays.minimum_sharpness_2021 import MinimumSharpness2021
-from sharpbench.replays.traces import Traces
+from sharpbench.replays.minimum_sharpness_2021.archive import archive
+from sharpbench.replays.minimum_sharpness_2021.replay import MinimumSharpness2021
+from sharpbench.replays.minimum_sharpness_2021.studies import Diagonals, Traces
+from sharpbench.replays.tables import networks
 from sharpbench.report.page import Page, markdown, pictures, write
 
 MakeMany = Callable[..., list[Record]]

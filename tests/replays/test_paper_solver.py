@@ -7,7 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from sharpbench.replays.paper_solver import as_left_by_steps
+from sharpbench.replays.minimum_sharpness_2021.solver import as_left_by_steps
 
 Array = NDArray[np.float64]
 

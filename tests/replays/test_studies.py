@@ -13,10 +13,8 @@ import torch
 
 from sharpbench.curvature import difference_diagonal, exact_diagonal, exact_traces, reference_diagonal
 from sharpbench.errors import InvalidInput
-from sharpbench.replays.diagonals import Diagonals
-from sharpbench.replays.study import Place, Row, Study, findings
-from sharpbench.replays.traces import Traces
-from sharpbench.replays.trained import trained
+from sharpbench.replays.minimum_sharpness_2021.studies import Diagonals, Traces
+from sharpbench.replays.study import Place, Row, Study, findings, trained
 from sharpbench.training.recipe import Recipe
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from sharpbench.analysis.scores import Score, score
 from sharpbench.core.record import Record
-from sharpbench.replays.archive import archive
+from sharpbench.replays.minimum_sharpness_2021.archive import archive
 
 Make = Callable[..., Record]
 

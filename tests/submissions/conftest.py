@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from sharpbench import Record, plan, run
+from sharpbench.leaderboard.submissions import Manifest, packed, written
+from sharpbench.leaderboard.submissions.submission import digest
 from sharpbench.runner.run import RECORDS
-from sharpbench.submissions import Manifest, packed, written
-from sharpbench.submissions.submission import digest
 
 COHORT = "label-noise[ratios=2,seeds=2,train_size=48,target_loss=0.3]"
 MEASURES = "gradient-norm,parameter-norm,average[samples=8]"

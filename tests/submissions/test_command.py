@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sharpbench import Record
-from sharpbench.submissions import read, read_verdicts
+from sharpbench.leaderboard.submissions import read, read_verdicts
 from tests.commands import given
 
 from .conftest import forged

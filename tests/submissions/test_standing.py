@@ -10,19 +10,19 @@ from typing import Any
 import pytest
 
 from sharpbench import InvalidInput, Record
-from sharpbench.submissions import (
+from sharpbench.leaderboard.submissions import (
     Finding,
     Submission,
     Verdict,
     append,
-    claim,
     past,
     read,
     read_verdicts,
-    standing,
     verdicts_in,
     verdicts_path,
 )
+from sharpbench.leaderboard.submissions import claims as claim
+from sharpbench.leaderboard.submissions import status as standing
 
 from .conftest import forged
 

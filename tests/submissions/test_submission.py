@@ -13,9 +13,9 @@ import pytest
 from sharpbench import InvalidInput, Record
 from sharpbench.core.record import LONGEST_CAUSE
 from sharpbench.core.records import merge
+from sharpbench.leaderboard.submissions import packed, read
+from sharpbench.leaderboard.submissions.manifest import check_name
 from sharpbench.runner.failures import fate
-from sharpbench.submissions import packed, read
-from sharpbench.submissions.manifest import check_name
 from sharpbench.version import __version__
 
 from .conftest import edited, forged
@@ -222,7 +222,7 @@ def test_what_no_board_could_be_made_of_is_refused(
 ) -> None:
     held = {"networks": 4, "measures with their hyperparameters": 3, "populations": 1}
     path = forged(text, tmp_path)
-    monkeypatch.setattr("sharpbench.submissions.submission.MOST", held)
+    monkeypatch.setattr("sharpbench.leaderboard.submissions.submission.MOST", held)
     assert len(read(path).records) == 12
     monkeypatch.setitem(held, what, held[what] - 1)
     with pytest.raises(

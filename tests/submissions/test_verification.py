@@ -16,12 +16,11 @@ from sharpbench_measures import Average
 from sharpbench import Estimate, Record, plan, run
 from sharpbench.core.evaluate import measure
 from sharpbench.datasets import Digits
-from sharpbench.submissions import (
+from sharpbench.leaderboard.submissions import (
     Finding,
     Manifest,
     Setting,
     Verdict,
-    comparison,
     draw,
     installed,
     named,
@@ -30,10 +29,11 @@ from sharpbench.submissions import (
     verify,
     written,
 )
-from sharpbench.submissions.cells import cell_of
-from sharpbench.submissions.claim import place_of_cell, place_of_network
-from sharpbench.submissions.networks import Populations
-from sharpbench.submissions.submission import digest
+from sharpbench.leaderboard.submissions import findings as comparison
+from sharpbench.leaderboard.submissions.claims import place_of_cell, place_of_network
+from sharpbench.leaderboard.submissions.networks import Populations
+from sharpbench.leaderboard.submissions.sampling import cell_of
+from sharpbench.leaderboard.submissions.submission import digest
 from sharpbench.training.examples import initial_module
 from sharpbench.training.population import Population
 from sharpbench.training.recipe import network_key
@@ -304,7 +304,7 @@ def test_records_of_another_version_are_not_refuted(
 def test_trainings_beyond_reason_are_not_begun(
     text: str, records: tuple[Record, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sharpbench.submissions.networks.LARGEST", 1e6)
+    monkeypatch.setattr("sharpbench.leaderboard.submissions.networks.LARGEST", 1e6)
     found = findings(forged(text, tmp_path), tmp_path / "cache", sample=3)
     assert {each.reason.split(" may take ")[0] for each in found} == {"its training"}
     assert not (tmp_path / "cache").exists()

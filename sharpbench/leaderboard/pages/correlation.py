@@ -1,0 +1,48 @@
+"""The page of correlations: every number of the protocol, board by board, as `sharpbench run` shows them."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+
+from sharpbench.leaderboard.board import Board, Leaderboard
+from sharpbench.leaderboard.pages.links import PLOTS, linked
+from sharpbench.report.escape import cell
+from sharpbench.report.markdown import described, rendered
+from sharpbench.report.page import Page, Picture, Section
+from sharpbench.report.plots import overview, points_of
+
+INTRODUCTION = (
+    "How well each measure orders trained networks by their generalization gap (training accuracy - test accuracy), "
+    "by every number of [the protocol](../docs/protocol.md). Each population has tables of its own: tau of one speaks "
+    "of no other."
+)
+SHOWN = 48
+"""Panels of an overview; the first ones."""
+
+
+def page(leaderboard: Leaderboard) -> Page:
+    """A section a board, and how to read them."""
+    sections = [Section("", (INTRODUCTION,)), *(_section(leaderboard, board) for board in leaderboard.boards)]
+    reading = Section("How to read this", (rendered("reading").strip(),))
+    return Page("Correlation with generalization", (*sections, reading))
+
+
+def _section(leaderboard: Leaderboard, board: Board) -> Section:
+    if not board.judged:
+        return Section(
+            cell(board.title, 160), (f"{len(board.population.networks)} in all: too few for a correlation.",)
+        )
+    text = rendered("section", board=described(list(board.scores), linked(leaderboard, board)))
+    words = tuple(part.strip("\n") for part in text.split("\n\n") if part.strip())
+    return Section(cell(board.title, 160), (*words, *_pictures(board)))
+
+
+def _pictures(board: Board) -> tuple[Picture, ...]:
+    shown = [points_of(board.population, row) for row in board.population.rows]
+    shown = [points for points in shown if len(points.values)][:SHOWN]
+
+    def draw() -> Figure:
+        return overview(shown)
+
+    caption = "Each measure against the gap; hollow: excluded by the gate"
+    return (Picture(f"{PLOTS}/{board.slug}", caption, draw),) if shown else ()

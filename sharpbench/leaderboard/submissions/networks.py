@@ -1,0 +1,156 @@
+"""Networks: where those of a submission come from here, and why they may not."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from sharpbench.core.record import Record
+from sharpbench.datasets.dataset import Data, Dataset
+from sharpbench.environment import resolve_device
+from sharpbench.errors import InvalidInput, short
+from sharpbench.leaderboard.submissions.claims import place_of_network, position
+from sharpbench.leaderboard.submissions.sampling import Installed, Recomputable
+from sharpbench.leaderboard.submissions.submission import Submission
+from sharpbench.models.model import Model
+from sharpbench.training.examples import initial_module
+from sharpbench.training.population import Population
+from sharpbench.training.recipe import Recipe, recipe_of
+
+LARGEST = 1e13
+"""Parameters times examples times epochs of a training: beyond, nobody who verifies a sample wants to wait."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """Where networks are kept and data lie; what is installed; after how many seconds no other cell begins."""
+
+    cache: Path
+    known: Installed
+    data_dir: Path | None = None
+    seconds: float = math.inf
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def late(self) -> bool:
+        """Whether the time is up."""
+        return time.monotonic() - self.started > self.seconds
+
+
+class Elsewhere(Exception):
+    """Cells that cannot be recomputed here; the message says why."""
+
+
+class Populations:
+    """The networks of a submission by model, data set and device, and their structures, each made once."""
+
+    def __init__(self, submission: Submission, setting: Setting) -> None:
+        self.submission, self.setting = submission, setting
+        self.data: dict[Dataset, tuple[Data, str] | str] = {}
+        self.made: dict[tuple[Model, Dataset, str], Population] = {}
+        self.modules: dict[tuple[Model, Dataset], nn.Module] = {}
+        self.sizes: dict[tuple[Model, Dataset], int] = {}
+        self.anew: dict[tuple[Model, Dataset, str], Population] = {}
+
+    def of(self, cell: Recomputable) -> Population:
+        """All networks of model, data set and device of the cell. Raises Elsewhere where they cannot be had here.
+
+        Networks of different models never train together, so that the groups are those of the run.
+        """
+        dataset, device = cell.recipe.dataset, cell.record.device
+        if device != resolve_device("cpu" if device == "cpu" else "auto"):
+            raise Elsewhere(f"measured on {device}, which is not here")
+        data, digest = self._data(dataset)
+        if digest != cell.record.data["sha256"]:
+            raise Elsewhere("the data here have another content")
+        work = self._work(cell.recipe, data)
+        if work > LARGEST:
+            raise Elsewhere(f"its training may take {work:.0e} parameters x examples x epochs, over {LARGEST:.0e}")
+        kind = _kind(cell)
+        if kind not in self.made:
+            recipes = self._recipes(cell.recipe, data, device)
+            self.made[kind] = Population(recipes, data, digest, cache=self.setting.cache, device=device)
+        return self.made[kind]
+
+    def fresh(self, cell: Recomputable, folder: Path) -> Population:
+        """The same networks, trained anew into `folder` in the groups that the submission fixes; `of` comes before."""
+        kind = _kind(cell)
+        if kind not in self.anew:
+            known = self.made[kind]
+            self.anew[kind] = Population(
+                known.recipes, known.data, known.data_sha256, cache=folder, device=known.device
+            )
+        return self.anew[kind]
+
+    def module(self, recipe: Recipe) -> nn.Module:
+        """One structure for all networks of a model, which is captured once."""
+        form = (recipe.model, recipe.dataset)
+        if form not in self.modules:
+            data, _ = self._data(recipe.dataset)
+            self.modules[form] = initial_module(recipe, data.shape, data.classes)
+        return self.modules[form]
+
+    def _data(self, dataset: Dataset) -> tuple[Data, str]:
+        """The data set and the hash of its content."""
+        if dataset not in self.data:
+            try:
+                data = dataset.load(self.setting.data_dir)
+                self.data[dataset] = data, data.sha256()
+            except InvalidInput as error:
+                self.data[dataset] = f"its data are not here: {error}"
+        found = self.data[dataset]
+        if isinstance(found, str):
+            raise Elsewhere(found)
+        return found
+
+    def _recipes(self, like: Recipe, data: Data, device: str) -> tuple[Recipe, ...]:
+        """The recipes of the submission with that model and data set, in the order of the run.
+
+        That is the order of their positions in the plan, however records were made or merged; of records without one,
+        which earlier versions wrote, the order of the file. What is unknown here is left out, and what takes too long,
+        as nobody would have run it: it may stand there to hold up the group.
+        """
+        found: dict[Recipe, None] = {}
+        for record in _in_order([each for each in self.submission.records if each.device == device]):
+            try:
+                recipe = recipe_of(record.recipe, self.setting.known.ingredients)
+            except InvalidInput:
+                continue
+            if (recipe.model, recipe.dataset) == (like.model, like.dataset) and self._work(recipe, data) <= LARGEST:
+                found[recipe] = None
+        return tuple(found)
+
+    def _work(self, recipe: Recipe, data: Data) -> float:
+        """Parameters x examples x epochs of a training at most."""
+        form = (recipe.model, recipe.dataset)
+        if form not in self.sizes:
+            self.sizes[form] = _parameters(recipe, data)
+        return self.sizes[form] * float(recipe.train_size or len(data.train_inputs)) * recipe.max_epochs
+
+
+def _kind(cell: Recomputable) -> tuple[Model, Dataset, str]:
+    return cell.recipe.model, cell.recipe.dataset, cell.record.device
+
+
+def _in_order(records: Sequence[Record]) -> list[Record]:
+    """One record of each network, by position; where several say different ones, the earliest."""
+    first: dict[str, Record] = {}
+    for record in sorted(records, key=lambda each: each.time):
+        first.setdefault(place_of_network(record), record)
+    networks = [first[place] for place in dict.fromkeys(map(place_of_network, records))]
+    return sorted(networks, key=position)
+
+
+def _parameters(recipe: Recipe, data: Data) -> int:
+    """How many its network has, found without making them. Raises Elsewhere where it cannot be built."""
+    try:
+        with torch.device("meta"):
+            return sum(value.numel() for value in recipe.model.build(data.shape, data.classes).parameters())
+    except Exception as error:  # whatever a model raises
+        raise Elsewhere(f"its network cannot be built here: {short(str(error))}") from None

@@ -1,0 +1,75 @@
+"""Packing: the records of a run as a submission."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from sharpbench.core.record import Record
+from sharpbench.core.records import iterate_records
+from sharpbench.errors import InvalidInput, short
+from sharpbench.leaderboard.submissions.claims import place_of_network, position
+from sharpbench.leaderboard.submissions.manifest import Manifest
+from sharpbench.leaderboard.submissions.sampling import Installed, Unknown, cell_of, installed
+from sharpbench.leaderboard.submissions.submission import LARGEST, digest, written
+from sharpbench.leaderboard.submissions.validation import check
+from sharpbench.version import __version__
+
+
+def packed(path: Path, *, name: str, texts: Mapping[str, str], plugins: Sequence[Path] = ()) -> str:
+    """The last record of each cell in a run's file as the text of a submission, in the order of the plan.
+
+    Equal records give equal texts, whether one command made them, several workers, or shards that were merged.
+
+    texts: author, contact, url, note. plugins: as the run had them; they are executed.
+    Raises InvalidInput, with file and line, for a record that no board takes, or whose key is not that of its cell:
+    one of another version, or an altered one.
+    """
+    lines = {record.key: (number, record) for number, record in _numbered(path)}
+    if not lines:
+        raise InvalidInput(f"{path} holds no record; name the folder or records.jsonl of `sharpbench run`")
+    known = installed(plugins)
+    for number, record in lines.values():
+        try:
+            check(record)
+            cell_of(record, known)
+        except (InvalidInput, Unknown) as error:
+            raise InvalidInput(f"{path}:{number}: {error}; leave it out, or run the cell again") from None
+    records = tuple(_ordered([record for _, record in lines.values()]))
+    manifest = Manifest(
+        name=name,
+        **{key: texts.get(key, "") for key in ("author", "contact", "url", "note")},  # type: ignore[arg-type]
+        sharpbench=__version__,
+        measures={measure: _origin(measure, known) for measure in sorted({each.measure for each in records})},
+        records=len(records),
+        sha256=digest(records),
+    )
+    text = written(manifest, records)
+    if len(text.encode()) > LARGEST:
+        raise InvalidInput(f"{path} makes a submission of more than {LARGEST:,} bytes; submit fewer measures at a time")
+    return text
+
+
+def _numbered(path: Path) -> list[tuple[int, Record]]:
+    """The records with their lines; sharpbench leaves no empty ones."""
+    file = path / "records.jsonl" if path.is_dir() else path
+    if not file.is_file():
+        raise InvalidInput(f"no records at {file}; name the folder or records.jsonl of `sharpbench run`")
+    return list(enumerate(iterate_records(file), start=1))
+
+
+def _ordered(records: Sequence[Record]) -> list[Record]:
+    """By position of the network, then by label and key; as they stand where an earlier version noted no position."""
+    if any("position" not in record.data for record in records):
+        return list(records)
+    return sorted(records, key=lambda each: (*position(each), place_of_network(each), each.label, each.key))
+
+
+def _origin(measure: str, known: Installed) -> str:
+    """'package version' of a measure; of one from a file, the file's name."""
+    package = known.packages[measure]
+    try:
+        return f"{package} {importlib.metadata.version(package)}"
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        return f"file {short(Path(package).name)}"

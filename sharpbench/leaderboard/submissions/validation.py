@@ -1,0 +1,156 @@
+"""Scrutiny: what keeps a record out of a submission, seen from its line alone."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Iterable, Mapping
+from typing import get_args
+
+from sharpbench.core.fields import Scalar
+from sharpbench.core.record import LONGEST_REASON, Design, Record
+from sharpbench.errors import InvalidInput, short
+from sharpbench.leaderboard.submissions.manifest import HASH, MEASURE
+from sharpbench.runner.invariance import KINDS
+
+DEVICES, PRECISIONS = ("cpu", "cuda"), ("float32", "float64")
+WORD = re.compile(r"[A-Za-z0-9 ._:+=,\[\]-]{1,300}")
+"""Names with their fields, as the command line takes them: no mark of Markdown, HTML, shells or paths."""
+LONGEST = {"reason": LONGEST_REASON, "oracle": 100, "time": 40}
+SLACK = 1e-3
+"""Relative, of loss and accuracy at the gate: they were found twice."""
+ENTRIES, KEY, TEXT = 20_000, 200, 1000
+"""Of a mapping of a record: entries, characters of a key, characters of a text."""
+TRUTH = {
+    **dict.fromkeys(("train_accuracy", "test_accuracy", "gap"), (int, float)),
+    **dict.fromkeys(("train_loss", "parameter_norm"), (int, float, type(None))),
+    "fitted": (bool,),
+    "steps": (int,),
+}
+"""What a record with a value says of its network, and of which type."""
+FURTHER = {"test_loss": (int, float, type(None)), "epochs": (int,), "diverged": (bool,)}
+"""What it may say besides."""
+
+
+def check(record: Record) -> None:
+    """Raise InvalidInput for what a leaderboard cannot take, or what could do harm in a page."""
+    if not HASH.fullmatch(record.key):
+        raise InvalidInput(f"key {short(repr(record.key))} is no SHA-256 in lower case")
+    if not MEASURE.fullmatch(record.measure):
+        raise InvalidInput(f"measure {short(repr(record.measure))} is no name of lower-case letters, digits, hyphens")
+    if record.label != record.measure and not record.label.startswith(f"{record.measure}["):
+        raise InvalidInput(f"label {short(repr(record.label))} is none of measure '{record.measure}'")
+    if record.device not in DEVICES or record.dtype not in PRECISIONS:
+        raise InvalidInput(f"device {short(repr(record.device))} or dtype {short(repr(record.dtype))} is unknown")
+    if not 0 <= record.seed < 2**64:
+        raise InvalidInput(f"seed {record.seed} is none of 64 bits")
+    _check_origin(record)
+    _check_words({"label": record.label})
+    odd = [kind for kind in record.invariance if kind not in KINDS]
+    if odd:
+        raise InvalidInput(f"invariance: {short(repr(odd[0]))} is none of {', '.join(KINDS)}")
+    _check_numbers(record)
+    _check_texts(record)
+
+
+def _check_origin(record: Record) -> None:
+    """Refuse networks that no cohort trained, and data that others cannot have."""
+    if record.data.get("leaderboard") is False:
+        raise InvalidInput("a record of `measure` or of data of one's own (leaderboard false), which no board takes")
+    words = {name: record.recipe.get(name) for name in ("model", "dataset", "optimizer")}
+    _check_words({**words, **{name: record.data.get(name) for name in ("population", "design")}})
+    if ":" in str(words["dataset"]):
+        raise InvalidInput(f"data set {short(repr(words['dataset']))} is files of one's own, which others do not have")
+    if not HASH.fullmatch(str(record.data.get("sha256"))):
+        raise InvalidInput("data.sha256 is no SHA-256 in lower case")
+    for name in ("examples", "test_examples"):
+        if type(record.data.get(name)) is not int:
+            raise InvalidInput(f"data.{name} is no number of examples")
+    _check_population(record)
+    if record.truth or record.status == "ok":
+        _check_truth(record.truth)
+        _check_gate(record)
+
+
+def _check_population(record: Record) -> None:
+    """A population is of one model, whose fields alone a cohort varies, and was designed or drawn."""
+    named, design = str(record.data["population"]), record.data["design"]
+    model, position = str(record.recipe["model"]), record.data.get("position", 0)
+    if named.partition("[")[0] != model.partition("[")[0]:
+        raise InvalidInput(f"population {short(repr(named))} is not one of model {short(repr(model))}")
+    if design not in get_args(Design):
+        raise InvalidInput(f"design {short(repr(design))} is none of {', '.join(get_args(Design))}")
+    if type(position) is not int or position < 0:
+        raise InvalidInput(f"position {short(repr(position))} is no place in a population")
+
+
+def _check_words(words: Mapping[str, object]) -> None:
+    for name, word in words.items():
+        if not isinstance(word, str) or not WORD.fullmatch(word):
+            raise InvalidInput(f"{name} {short(repr(word))} holds what no name on the command line holds")
+
+
+def _check_numbers(record: Record) -> None:
+    least = {"stderr": record.stderr, "seconds": record.seconds, "gradients": record.gradients}
+    least |= {"shared_seconds": record.shared_seconds, "peak_bytes": record.peak_bytes, "probes": record.probes}
+    for name, value in least.items():
+        if value is not None and value < 0:
+            raise InvalidInput(f"{name}={short(str(value))} is negative")
+    if (record.low is None) != (record.high is None) or (
+        record.low is not None and record.high is not None and record.low > record.high
+    ):
+        raise InvalidInput("low and high are no interval")
+
+
+def _check_truth(truth: Mapping[str, Scalar]) -> None:
+    for name, types in {**TRUTH, **{name: FURTHER[name] for name in FURTHER if name in truth}}.items():
+        value = truth.get(name)
+        if name not in truth or not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+            raise InvalidInput(
+                f"truth.{name} is {short(repr(value))}; expected {' or '.join(t.__name__ for t in types)}"
+            )
+    train, test, gap = (float(str(truth[name])) for name in ("train_accuracy", "test_accuracy", "gap"))
+    if not 0 <= train <= 1 or not 0 <= test <= 1 or abs(train - test - gap) > 1e-9:
+        raise InvalidInput(f"truth: gap {gap} is not training accuracy {train} less test accuracy {test}")
+
+
+def _check_gate(record: Record) -> None:
+    """Whether a network fitted is what its loss, its accuracy and its epochs say, up to rounding."""
+    truth, recipe = record.truth, record.recipe
+    pairs = (("train_loss", "target_loss", 1.0), ("train_accuracy", "target_accuracy", -1.0))
+    for name, target, sign in pairs if truth["fitted"] else ():
+        reached, wanted = truth[name], recipe.get(target)
+        if not isinstance(wanted, int | float):
+            continue  # no recipe of ours
+        if not isinstance(reached, int | float) or sign * (reached - wanted) > SLACK * abs(wanted):
+            raise InvalidInput(f"truth: fitted with {name} {reached}, where the recipe asks for {wanted}")
+    epochs, most = truth.get("epochs"), recipe.get("max_epochs")
+    ended = isinstance(epochs, int) and isinstance(most, int) and epochs < most
+    if not truth["fitted"] and truth.get("diverged") is not True and ended:
+        raise InvalidInput(f"truth: neither fitted nor diverged after {epochs} of {most} epochs")
+
+
+def _check_texts(record: Record) -> None:
+    for name, bound in LONGEST.items():
+        _check_text(name, getattr(record, name) or "", bound)
+    if record.time:
+        try:
+            datetime.datetime.fromisoformat(record.time)
+        except ValueError:
+            raise InvalidInput(f"time {short(repr(record.time))} is no ISO 8601 time") from None
+    mappings: Iterable[tuple[str, Mapping[str, Scalar]]] = (
+        (name, getattr(record, name))
+        for name in ("configuration", "recipe", "truth", "data", "details", "parts", "environment", "invariance")
+    )
+    for name, held in mappings:
+        if len(held) > ENTRIES:
+            raise InvalidInput(f"{name} has {len(held)} entries, more than {ENTRIES}")
+        for key, value in held.items():
+            _check_text(f"a key of {name}", key, KEY)
+            if isinstance(value, str):
+                _check_text(f"{name}.{short(key)}", value, TEXT)
+
+
+def _check_text(what: str, text: str, bound: int) -> None:
+    if len(text) > bound or not text.isprintable():
+        raise InvalidInput(f"{what} {short(repr(text))} is no printable text of at most {bound} characters")

@@ -1,0 +1,210 @@
+"""Verdict: what recomputing some cells of a submission found, a line of JSON each."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from sharpbench.core.fields import Scalar, is_finite, is_scalar
+from sharpbench.errors import InvalidInput, short
+from sharpbench.leaderboard.submissions.manifest import HASH, SUFFIX, check_name, dumped, loaded
+
+FORMAT = 2
+VERDICTS = ".verdicts.jsonl"
+LARGEST, LONGEST = 2**26, 300
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d")
+OF_NETWORK = ("gap", "train_accuracy", "test_accuracy", "test_loss", "epochs", "diverged", "test_examples")
+OF_CELL = ("value", "stderr", "low", "high", "converged", "examples", "exact", "oracle")
+INVARIANCE = "invariance."
+"""What findings are about: numbers of a network, numbers of a cell, and factors of change by kind of rewrite."""
+Outcome = Literal["agrees", "differs", "parted", "unknown"]
+State = Literal["verified", "claimed", "refuted"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One number of a submission beside the one found here.
+
+    key, label: of the cell; network: its recipe in a few words; population: model on data set. claim, place: hashes of
+    what is claimed of the cell or the network, and of it whatever is claimed, see `claim`. what: of OF_NETWORK or
+    OF_CELL, or 'invariance.layer' and its like. outcome: agrees; differs, which refutes; parted: training here led to
+    another network, so that values cannot be compared one by one; unknown: it could not be recomputed. bound: of the
+    difference. reason: of the last two, and why there is nothing to find.
+    """
+
+    key: str
+    claim: str
+    place: str
+    label: str
+    network: str
+    population: str
+    what: str
+    outcome: Outcome
+    claimed: float | None = None
+    found: float | None = None
+    bound: float | None = None
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("key", "claim", "place"):
+            if not isinstance(getattr(self, name), str) or not HASH.fullmatch(getattr(self, name)):
+                raise InvalidInput(f"{name} {short(repr(getattr(self, name)))} is no SHA-256 in lower case")
+        for name in ("label", "network", "population", "what", "reason"):
+            text = getattr(self, name)
+            if not isinstance(text, str) or len(text) > LONGEST or not text.isprintable():
+                raise InvalidInput(f"{name} {short(repr(text))} is no printable text of at most {LONGEST} characters")
+        if self.what not in (*OF_NETWORK, *OF_CELL) and not self.what.startswith(INVARIANCE):
+            raise InvalidInput(f"what {short(repr(self.what))} is nothing that is compared")
+        if self.outcome not in get_args(Outcome):
+            raise InvalidInput(f"outcome {short(repr(self.outcome))} is none of {', '.join(get_args(Outcome))}")
+        numbers = [self.claimed, self.found, self.bound]
+        if not all(value is None or (type(value) in (int, float) and is_finite(value)) for value in numbers):
+            raise InvalidInput("claimed, found or bound is no number")
+        if None in numbers and (self.outcome == "agrees" or (self.outcome == "differs" and not self.reason)):
+            raise InvalidInput(f"it {self.outcome} without claimed, found and bound")
+
+    @property
+    def of_network(self) -> bool:
+        """Whether it is about the network, and so about every measure on it."""
+        return self.what in OF_NETWORK
+
+    @property
+    def difference(self) -> float | None:
+        """Found less claimed."""
+        return None if self.claimed is None or self.found is None else self.found - self.claimed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What one `verify` found of the file with that hash; seed and sample chose its cells.
+
+    What it says stands with the claims of its findings, not with the file.
+    """
+
+    name: str
+    sha256: str
+    seed: int
+    sample: int
+    time: str
+    environment: Mapping[str, Scalar]
+    findings: tuple[Finding, ...]
+    verdict: int = FORMAT
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        if not isinstance(self.sha256, str) or not HASH.fullmatch(self.sha256):
+            raise InvalidInput(f"sha256 {short(repr(self.sha256))} is no SHA-256 in lower case")
+        if type(self.seed) is not int or type(self.sample) is not int:
+            raise InvalidInput("seed or sample is no number")
+        if not isinstance(self.time, str) or not TIME.fullmatch(self.time):
+            raise InvalidInput(f"time {short(repr(self.time))} is none in ISO 8601 with its offset")
+        if not isinstance(self.environment, dict) or not all(_printable(*item) for item in self.environment.items()):
+            raise InvalidInput("environment is no object of printable texts and numbers")
+
+    @property
+    def state(self) -> State:
+        """Refuted where a number differs; verified where a value agrees and none differs; else claimed."""
+        if any(each.outcome == "differs" for each in self.findings):
+            return "refuted"
+        return (
+            "verified"
+            if any(each.outcome == "agrees" and each.what == "value" for each in self.findings)
+            else "claimed"
+        )
+
+    def to_json(self) -> str:
+        """One line of JSON, `verdict` and state first."""
+        row = asdict(self)
+        return dumped({"verdict": row.pop("verdict"), "state": self.state, **row})
+
+    @staticmethod
+    def from_json(line: str) -> Verdict:
+        """The verdict on `line`. Raises InvalidInput for what `to_json` does not write."""
+        row = loaded(line)
+        if row.get("verdict") != FORMAT:
+            raise InvalidInput(f"format {short(repr(row.get('verdict')))}, where this version reads {FORMAT}")
+        state = row.pop("state", None)
+        _same_fields(row, Verdict)
+        if not isinstance(row["findings"], list):
+            raise InvalidInput("findings is no list")
+        for finding in row["findings"]:
+            _same_fields(finding, Finding)
+        found = Verdict(**{**row, "findings": tuple(Finding(**finding) for finding in row["findings"])})
+        if found.state != state or found.to_json() != line:
+            raise InvalidInput("not written as `sharpbench verify` writes it")
+        return found
+
+
+def verdicts_path(submission: Path) -> Path:
+    """Where the verdicts on a submission stand: beside it."""
+    return submission.with_name(submission.name.removesuffix(SUFFIX) + VERDICTS)
+
+
+def append(path: Path, verdict: Verdict) -> None:
+    """Add a line, which is on disk when this returns. Raises InvalidInput where it cannot be written."""
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o644), "ab") as file:
+            file.write((verdict.to_json() + "\n").encode())
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise InvalidInput(f"cannot write {path}: {error.strerror}; verify a copy in a folder of your own") from None
+
+
+def read_verdicts(path: Path) -> tuple[Verdict, ...]:
+    """All verdicts of a file, in order; none where there is no file. Raises InvalidInput with file and line."""
+    try:
+        found = path.lstat()
+        if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST:
+            raise InvalidInput(f"{path} is no plain file of at most {LARGEST:,} bytes")
+        lines = path.read_bytes().decode("utf-8", "surrogateescape").split("\n")
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise InvalidInput(f"cannot read {path}: {error.strerror}") from None
+    if lines.pop() != "":
+        raise InvalidInput(f"{path}:{len(lines) + 1}: the last line has no end; restore the file")
+    return tuple(_read(line, f"{path}:{number}") for number, line in enumerate(lines, start=1))
+
+
+def verdicts_in(folder: Path) -> dict[str, tuple[Verdict, ...]]:
+    """The verdicts of all files in a folder, by the name of their submission, which need not be there any more.
+
+    Raises InvalidInput with file and line, also for a verdict on a submission of another name.
+    """
+    found = {}
+    for path in sorted(folder.glob(f"*{VERDICTS}")):
+        name = path.name.removesuffix(VERDICTS)
+        found[name] = read_verdicts(path)
+        for number, verdict in enumerate(found[name], start=1):
+            if verdict.name != name:
+                raise InvalidInput(f"{path}:{number}: a verdict on '{verdict.name}'; restore the file")
+    return found
+
+
+def _read(line: str, where: str) -> Verdict:
+    try:
+        return Verdict.from_json(line)
+    except InvalidInput as error:
+        raise InvalidInput(f"{where}: {error}; restore the file") from None
+
+
+def _same_fields(row: Any, cls: type[Verdict] | type[Finding]) -> None:
+    expected = {item.name for item in fields(cls)}
+    odd = sorted(set(row) ^ expected) if isinstance(row, dict) else [type(row).__name__]
+    if odd:
+        raise InvalidInput(f"missing or unknown fields: {', '.join(map(short, odd[:5]))}")
+
+
+def _printable(key: object, value: object) -> bool:
+    texts: Sequence[object] = [each for each in (key, value) if isinstance(each, str)]
+    return (
+        isinstance(key, str)
+        and is_scalar(value)
+        and all(len(str(t)) <= LONGEST and str(t).isprintable() for t in texts)
+    )

@@ -1,0 +1,177 @@
+"""Recomputation: the cells of a sample, on networks trained anew or taken from the cache, beside what was claimed."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Generator, Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from sharpbench.core.evaluate import measure
+from sharpbench.core.fields import Scalar
+from sharpbench.core.measure import NotApplicable
+from sharpbench.core.record import Record
+from sharpbench.core.subject import Subject
+from sharpbench.datasets.dataset import Data
+from sharpbench.environment import environment, settle
+from sharpbench.errors import InvalidInput
+from sharpbench.leaderboard.submissions import findings as comparison
+from sharpbench.leaderboard.submissions import tolerance
+from sharpbench.leaderboard.submissions.networks import Elsewhere, Populations, Setting
+from sharpbench.leaderboard.submissions.sampling import Drawn, Recomputable
+from sharpbench.leaderboard.submissions.submission import Submission
+from sharpbench.leaderboard.submissions.verdict import Finding
+from sharpbench.runner.evaluate_cell import oracle
+from sharpbench.runner.failures import fate
+from sharpbench.runner.invariance import changes
+from sharpbench.training.examples import evaluate, initial_module
+from sharpbench.training.network import Member
+from sharpbench.training.population import Population, Training
+
+
+def verify(submission: Submission, drawn: Drawn, setting: Setting) -> Iterator[Training | Finding]:
+    """Findings, network by network: its truth, then the value of each cell; and the epochs of trainings in between.
+
+    Networks train in the groups that the recipes of the whole submission fix, as in the run that gave it. Nothing
+    of the submission is executed. What differs on a network out of the cache, or parted from it, is tried again on one
+    trained anew: the cache may be damaged, or may have trained it in another group.
+    """
+    for record, reason in drawn.unknown:
+        yield comparison.unknown(record, reason)
+    populations = Populations(submission, setting)
+    networks = sorted(drawn.cells, key=_network_of)
+    with tempfile.TemporaryDirectory(prefix="sharpbench-verify-") as anew:
+        for _, cells in groupby(networks, key=_network_of):
+            yield from _network(list(cells), populations, setting, Path(anew))
+
+
+def _network_of(cell: Recomputable) -> tuple[str, str, str]:
+    """Recipe, device and what the record says of the network: where records say different things, each is compared."""
+    return cell.recipe.key, cell.record.device, str(sorted(cell.record.truth.items()))
+
+
+def _network(
+    cells: Sequence[Recomputable], populations: Populations, setting: Setting, anew: Path
+) -> Iterator[Training | Finding]:
+    try:
+        if setting.late:
+            raise Elsewhere("the time was up")
+        population = populations.of(cells[0])
+    except Elsewhere as error:
+        yield from (comparison.unknown(cell.record, str(error)) for cell in cells)
+        return
+    cached = population.stored(cells[0].recipe) is not None
+    module = populations.module(cells[0].recipe)
+    findings = yield from _compared(cells, population, module, setting)
+    if cached and any(each.outcome in ("differs", "parted") for each in findings):
+        findings = yield from _compared(cells, populations.fresh(cells[0], anew), module, setting)
+    yield from findings
+
+
+def _compared(
+    cells: Sequence[Recomputable], population: Population, module: nn.Module, setting: Setting
+) -> Generator[Training, None, list[Finding]]:
+    """The findings on one network."""
+    first = cells[0]
+    _settle(first.record)
+    try:
+        for event in (steps := _Steps(population.member(first.recipe))):
+            yield event
+            if setting.late:
+                raise Elsewhere("the time was up while its network was in training")
+        member = steps.value
+        found = _truth(member, population.data, population.device)
+    except Elsewhere as error:
+        return [comparison.unknown(cell.record, str(error)) for cell in cells]
+    except InvalidInput:
+        raise  # a cache that cannot be written
+    except Exception as error:  # whatever a network raises
+        reason = f"its network cannot be trained here: {fate(error)[1]}"
+        return [comparison.unknown(cell.record, reason) for cell in cells]
+    data, truth = population.data, first.record.truth
+    apart = tolerance.parting(truth, found)
+    sizes = {"train": len(member.inputs), "test": len(data.test_targets)}
+    findings = list(comparison.network(first.record, found, apart, **sizes))
+    for cell in cells:
+        if setting.late:
+            findings.append(comparison.unknown(cell.record, "the time was up"))
+        else:
+            findings += _cell(cell, member, module, found, apart)
+    return findings
+
+
+def _cell(
+    cell: Recomputable, member: Member, module: nn.Module, found: dict[str, Scalar], apart: float
+) -> Iterator[Finding]:
+    """The finding on the value of a cell, and those on what stands beside it."""
+    record = cell.record
+    try:
+        subject = _subject(cell, member, module, record.dtype)
+        estimate = measure(cell.measure, subject, seed=record.seed)
+    except NotApplicable as error:
+        yield comparison.none(record, str(error), apart)
+        return
+    except (Exception, SystemExit) as error:  # whatever a measure raises
+        yield comparison.unknown(record, "{}: {}".format(*fate(error)))
+        return
+    yield comparison.value(record, estimate, apart, found)
+    yield from comparison.beside(record, estimate, apart, examples=len(subject.inputs))
+    yield from _checked(cell, member, module, apart)
+
+
+def _checked(cell: Recomputable, member: Member, module: nn.Module, apart: float) -> Iterator[Finding]:
+    """The findings on oracle and invariance, where the record has them: both in float64."""
+    record = cell.record
+    try:
+        doubled = _subject(cell, member, module, "float64")
+        if record.exact is not None:
+            found, by = oracle(cell.measure, doubled)
+            yield from comparison.exact(record, found, by, apart)
+        if record.invariance:
+            yield from comparison.invariance(record, changes(cell.measure, doubled, seed=record.seed), apart)
+    except (Exception, SystemExit) as error:  # whatever a measure raises
+        yield comparison.unknown(record, "{}: {}".format(*fate(error)), "exact")
+
+
+def _subject(cell: Recomputable, member: Member, module: nn.Module, dtype: str) -> Subject:
+    device = cell.record.device
+    return member.subject(module, examples=cell.examples, dtype=getattr(torch, dtype), device=device)
+
+
+class _Steps:
+    """A generator whose value is kept when it ends."""
+
+    def __init__(self, steps: Generator[Training, None, Member]) -> None:
+        self.steps = steps
+        self.value: Member
+
+    def __iter__(self) -> Iterator[Training]:
+        self.value = yield from self.steps
+
+
+def _settle(record: Record) -> None:
+    """The threads of the record, where there are so many."""
+    threads, cores = record.environment.get("threads"), environment("cpu")["cores"]
+    settle(record.device, max(1, min(int(threads), int(cores or 1))) if isinstance(threads, int) else 1)
+
+
+def _truth(member: Member, data: Data, device: str) -> dict[str, Scalar]:
+    """What became of the network, evaluated anew; steps, epochs and whether it fitted as its training found them."""
+    module = initial_module(member.recipe, data.shape, data.classes)
+    module.load_state_dict(member.weights)
+    module.to(device)
+    loss, accuracy = evaluate(module, member.inputs.to(device), member.targets.to(device))
+    test_loss, test = evaluate(module, data.test_inputs.to(device), data.test_targets.to(device))
+    norm = math.sqrt(sum(float(value.detach().double().square().sum()) for value in module.parameters()))
+    finite = {"train_loss": loss, "test_loss": test_loss, "parameter_norm": norm}
+    return {
+        **{name: getattr(member.truth, name) for name in ("steps", "epochs", "fitted", "diverged")},
+        **{name: value if math.isfinite(value) else None for name, value in finite.items()},
+        "train_accuracy": accuracy,
+        "test_accuracy": test,
+        "gap": accuracy - test,
+    }

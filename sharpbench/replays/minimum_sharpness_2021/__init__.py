@@ -1,0 +1,1 @@
+"""Minimum Sharpness (Ibayashi, Hamaguchi, Imaizumi 2021), replayed."""
