@@ -13,7 +13,7 @@ from typing import IO
 
 import pytest
 
-from sharpbench.cli import main
+from sharpbench.cli.main import main
 from sharpbench.runner.process_settings import Settings
 
 COMMAND = str(Path(sys.executable).with_name("sharpbench"))

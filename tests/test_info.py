@@ -96,7 +96,7 @@ def test_bad_words_get_one_line(cache: str, words: tuple[str, ...], expected: st
 def test_a_kept_row_is_shown_without_torch(cache: str) -> None:
     code = (
         "import sys\n"
-        "from sharpbench.cli import app\n"
+        "from sharpbench.cli.main import app\n"
         "app(['info', 'minimum'], standalone_mode=False)\n"
         "print([name for name in ('torch', 'numpy', 'scipy', 'pandas') if name in sys.modules])"
     )

@@ -14,11 +14,11 @@ import torch
 from rich.console import Console
 
 from sharpbench import Estimate, InvalidInput, Measure, Subject, plan
+from sharpbench.cli.status import show_status as show
 from sharpbench.core.jsonl import Journal
 from sharpbench.core.measure import Invariance
 from sharpbench.core.records import RECORDS
 from sharpbench.report.format import duration
-from sharpbench.report.standing import show
 from sharpbench.runner.engines import Measuring
 from sharpbench.runner.run import events
 from sharpbench.runner.status import STATE, Notes, Standing, standing

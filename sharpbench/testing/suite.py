@@ -8,8 +8,7 @@ from functools import partial
 from sharpbench.core.measure import Measure, NotApplicable
 from sharpbench.core.subject import Subject
 from sharpbench.errors import InvalidInput, short
-from sharpbench.testing import accuracy, declarations, repetition
-from sharpbench.testing import invariances as claims
+from sharpbench.testing import accuracy, declarations, invariances, repetition
 from sharpbench.testing.cases import WIDE, Case, cases
 from sharpbench.testing.examination import Check, Examination, Failed, Skipped, cause
 
@@ -27,8 +26,8 @@ CHECKS: dict[str, Checker] = {
     "batch size": repetition.batch_size,
     "order": repetition.order,
     "duplicated data": repetition.duplicated,
-    **{f"invariance: {kind}": partial(claims.claimed, kind=kind) for kind in claims.KINDS},
-    "not claimed": claims.unclaimed,
+    **{f"invariance: {kind}": partial(invariances.claimed, kind=kind) for kind in invariances.KINDS},
+    "not claimed": invariances.unclaimed,
     "oracle": accuracy.oracle,
     "error bars": accuracy.error_bars,
     "float32": accuracy.float32,

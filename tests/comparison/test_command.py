@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sharpbench.command.compare import _sizes, compare
+from sharpbench.cli.compare import _sizes, compare
 from sharpbench.comparison import Comparison, contestants
 from sharpbench.core.spec import label
 from sharpbench.errors import InvalidInput

@@ -18,8 +18,7 @@ from sharpbench.leaderboard.entries import submitted as entries
 from sharpbench.leaderboard.pages.headline import lines, summary
 from sharpbench.leaderboard.publish import files
 from sharpbench.leaderboard.site.build import site
-from sharpbench.leaderboard.submissions import Finding, Manifest, Verdict, append, verdicts_path, written
-from sharpbench.leaderboard.submissions import claims as claim
+from sharpbench.leaderboard.submissions import Finding, Manifest, Verdict, append, claims, verdicts_path, written
 from sharpbench.leaderboard.submissions import read as read_submission
 from sharpbench.leaderboard.submissions.submission import digest
 
@@ -72,11 +71,11 @@ def judged(path: Path, label: str, outcome: Any, **values: Any) -> None:
     numbers = {"claimed": record.value, "found": (record.value or 0) + 3.0, "bound": 0.5, **values}
     finding = Finding(
         key=record.key,
-        claim=claim.of_cell(record),
-        place=claim.place_of_cell(record),
+        claim=claims.of_cell(record),
+        place=claims.place_of_cell(record),
         label=label,
         network="a network",
-        population=claim.population(record),
+        population=claims.population(record),
         what="value",
         outcome=outcome,
         **numbers,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sharpbench.command import replay
+from sharpbench.cli import replay
 from sharpbench.core.records import iterate_records
 from sharpbench.datasets import Digits
 from sharpbench.errors import InvalidInput
@@ -117,7 +117,7 @@ def test_an_interrupted_replay_says_how_to_go_on(
     def interrupt(*words: object, **more: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sharpbench.report.progress.follow", interrupt)
+    monkeypatch.setattr("sharpbench.cli.progress.follow", interrupt)
     assert run(tmp_path) == 130
     assert "interrupted; give the same command again to go on" in capsys.readouterr().err
     assert not (tmp_path / "out" / "REPLAY.md").exists()

@@ -15,14 +15,13 @@ from sharpbench.leaderboard.submissions import (
     Submission,
     Verdict,
     append,
+    claims,
     past,
     read,
     read_verdicts,
     verdicts_in,
     verdicts_path,
 )
-from sharpbench.leaderboard.submissions import claims as claim
-from sharpbench.leaderboard.submissions import status as standing
 
 from .conftest import forged
 
@@ -31,11 +30,11 @@ def finding(record: Record, outcome: Any, *, found: float = 1.5, bound: float = 
     whole = what == "gap"
     return Finding(
         key=record.key,
-        claim=claim.of_network(record) if whole else claim.of_cell(record),
-        place=claim.place_of_network(record) if whole else claim.place_of_cell(record),
+        claim=claims.of_network(record) if whole else claims.of_cell(record),
+        place=claims.place_of_network(record) if whole else claims.place_of_cell(record),
         label=record.label,
         network="n",
-        population=claim.population(record),
+        population=claims.population(record),
         what=what,
         outcome=outcome,
         claimed=1.0,
@@ -168,8 +167,8 @@ def test_a_gap_that_nobody_claims_any_more_is_answered_by_the_network(submission
 
 def test_a_population_under_another_name_is_of_the_same_family() -> None:
     for name in ("small-mlp", "small-mlp[width=40]", "small-mlp[width=3,depth=2]"):
-        assert claim.family(f"{name} on digits") == "small-mlp on digits"
-    assert claim.family("timm:test_vit[size=32] on mnist") == "timm:test_vit on mnist"
+        assert claims.family(f"{name} on digits") == "small-mlp on digits"
+    assert claims.family("timm:test_vit[size=32] on mnist") == "timm:test_vit on mnist"
 
 
 def test_verdicts_of_a_folder_are_by_the_name_of_their_file(submission: Submission, tmp_path: Path) -> None:

@@ -10,8 +10,7 @@ from sharpbench.core.measure import Estimate
 from sharpbench.core.record import Record
 from sharpbench.environment import environment
 from sharpbench.errors import cut
-from sharpbench.leaderboard.submissions import claims as claim
-from sharpbench.leaderboard.submissions import tolerance
+from sharpbench.leaderboard.submissions import claims, tolerance
 from sharpbench.leaderboard.submissions.verdict import INVARIANCE, LONGEST, OF_NETWORK, Finding, Outcome
 
 
@@ -179,11 +178,11 @@ def _finding(
     noise, seed = recipe.get("label_noise"), recipe.get("seed")
     return Finding(
         key=record.key,
-        claim=claim.of_network(record) if whole else claim.of_cell(record),
-        place=claim.place_of_network(record) if whole else claim.place_of_cell(record),
+        claim=claims.of_network(record) if whole else claims.of_cell(record),
+        place=claims.place_of_network(record) if whole else claims.place_of_cell(record),
         label=_cut(record.label),
         network=_cut(f"{recipe['model']} on {recipe['dataset']}, label noise {noise}, seed {seed}"),
-        population=_cut(claim.population(record)),
+        population=_cut(claims.population(record)),
         what=what,
         outcome=outcome,
         claimed=claimed,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sharpbench.command.status import EXIT_FAILED, EXIT_INTERRUPTED
+from sharpbench.cli.options import EXIT_FAILED, EXIT_INTERRUPTED
 from sharpbench.version import __version__
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def run(
     if dry_run:
         _show_plan(ours, left)
         return 0
-    from sharpbench.report.progress import follow
+    from sharpbench.cli.progress import follow
 
     steps = events(
         cells,
@@ -175,8 +175,8 @@ def _show_plan(cells: Sequence[Cell], left: Sequence[Cell]) -> None:
 
     from rich.console import Console
 
+    from sharpbench.cli.tables import show_plan
     from sharpbench.core.spec import label
-    from sharpbench.report.catalogue import show_plan
     from sharpbench.training.recipe import titles
 
     every, open_ = (Counter(cell.recipe for cell in some) for some in (cells, left))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -50,7 +51,7 @@ class Filter:
 
     def of(self, entries: list[Entry]) -> list[Entry]:
         """The entries that are wanted."""
-        from sharpbench.report.zoo import network_of
+        from sharpbench.cli.zoo_tables import network_of
 
         wanted = self._wanted()
         return [each for each in entries if wanted(each) and (not self.fitted or network_of(each).counts)]
@@ -63,7 +64,7 @@ class Filter:
         return lambda entry: _is(entry, "model", models) and _is(entry, "dataset", datasets)
 
     def _of_cohort(self, word: str) -> Callable[[Entry], bool]:
-        from sharpbench.command.words import one_dataset
+        from sharpbench.cli.options import one_dataset
         from sharpbench.core.registry import offers
         from sharpbench.core.spec import select
         from sharpbench.runner.plan import chosen_cohort
@@ -95,7 +96,7 @@ def _is(entry: Entry, field: str, words: set[str] | None) -> bool:
     """Whether a word of the recipe is among `words`, as it stands or without what is in brackets."""
     if words is None:
         return True
-    from sharpbench.report.zoo import bare
+    from sharpbench.cli.zoo_tables import bare
 
     word = "" if entry.origin is None else str(entry.origin.recipe.get(field))
     return word in words or bare(word) in words
@@ -125,15 +126,15 @@ def list_(
     """
     from rich.console import Console
 
-    from sharpbench.report import zoo as report
+    from sharpbench.cli.zoo_tables import network_row, rows_json, shelves, show_networks, show_shelves
 
     found, others = _zoo(cache_dir).entries()
     entries = Filter(models, dataset, cohort, fitted, tuple(plugin or ())).of(found)
     if as_json:
-        rows = [report.network_row(entry) for entry in entries]
-        typer.echo(report.as_json(rows if networks else [each.row() for each in report.shelves(entries)]))
+        rows = [network_row(entry) for entry in entries]
+        typer.echo(rows_json(rows if networks else [each.row() for each in shelves(entries)]))
         return
-    (report.show_networks if networks else report.show_shelves)(entries, others, Console())
+    (show_networks if networks else show_shelves)(entries, others, Console())
 
 
 @app.command("show")
@@ -143,19 +144,18 @@ def show(
     cache_dir: CacheDir = None,
 ) -> None:
     """Show one network: its recipe, what came of it, and whether its weights are sound."""
-    import json
 
     from rich.console import Console
 
-    from sharpbench.report import zoo as report
+    from sharpbench.cli.zoo_tables import network_row, show_network
 
     zoo = _zoo(cache_dir)
     entry = _one(zoo.entries()[0], network)
     sound = zoo.packed(entry.key) is not None
     if as_json:
-        typer.echo(json.dumps({**report.network_row(entry), "sound": sound}, indent=1))
+        typer.echo(json.dumps({**network_row(entry), "sound": sound}, indent=1))
         return
-    report.show_network(entry, sound, Console())
+    show_network(entry, sound, Console())
 
 
 def _one(entries: list[Entry], word: str) -> Entry:

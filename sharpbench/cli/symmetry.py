@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from sharpbench.command.words import one_model
+from sharpbench.cli.options import one_model
 from sharpbench.errors import InvalidInput, short
 
 LARGEST_EXAMPLE = 2**22

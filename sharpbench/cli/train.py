@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
-from sharpbench.command.status import EXIT_FAILED, EXIT_INTERRUPTED
+from sharpbench.cli.options import EXIT_FAILED, EXIT_INTERRUPTED
 from sharpbench.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from sharpbench.training.population import Population, Trained
+    from sharpbench.training.workers import Lost
 
 
 def train(
@@ -46,7 +55,6 @@ def train(
             raise InvalidInput(f"{name}={value} must be at least 1")
     from sharpbench.environment import environment, resolve_device
     from sharpbench.files import cache_folder, data_folder
-    from sharpbench.report.trainings import follow, show_plan, show_summary
     from sharpbench.runner.plan import chosen_recipes
     from sharpbench.training.population import Population
     from sharpbench.training.workers import Setting, train_all
@@ -55,7 +63,7 @@ def train(
     recipes, data = chosen_recipes(models, dataset=dataset, cohort=cohort, data_dir=data_dir, plugins=plugins)
     population = Population(tuple(recipes), data, data.sha256(), cache=cache_folder(cache_dir), device=place)
     if dry_run:
-        show_plan(population)
+        show_groups(population)
         return 0
     setting = Setting(
         data_sha256=population.data_sha256,
@@ -66,12 +74,65 @@ def train(
         plugins=plugins,
     )
     count = workers or (1 if place == "cuda" else int(environment("cpu")["cores"] or 1))
+    from sharpbench.cli.progress import follow_training
+
     steps = train_all(population, population.groups, setting, workers=count)
     try:
-        outcomes = follow(steps, total=len(population.recipes))
+        outcomes = follow_training(steps, total=len(population.recipes))
     except KeyboardInterrupt:
         steps.close()
         typer.echo("interrupted; give the same command again to go on", err=True)
         return EXIT_INTERRUPTED
     lost = show_summary(outcomes)
     return EXIT_FAILED if lost else 0
+
+
+def show_groups(population: Population) -> None:
+    """A table of the groups: how many networks train together, and how many of them are in the zoo."""
+    from sharpbench.training.recipe import titles
+
+    table = Table(title="plan", title_justify="left", title_style="bold")
+    table.add_column("first network of the group", overflow="fold")
+    for heading in ("networks", "to do"):
+        table.add_column(heading, justify="right")
+    total = left = 0
+    names = titles([group[0] for group in population.groups])
+    for name, group in zip(names, population.groups, strict=True):
+        missing = sum(population.stored(recipe) is None for recipe in group)
+        table.add_row(Text(name), str(len(group)), str(missing))
+        total, left = total + len(group), left + missing
+    console = Console()
+    console.print(table)
+    console.print(f"{total} networks in {len(population.groups)} groups that train together, {left} to do")
+
+
+def show_summary(outcomes: Sequence[Trained | Lost]) -> int:
+    """A table of what became of the networks; how many could not be trained."""
+    from sharpbench.training.population import Trained
+    from sharpbench.training.workers import Lost
+
+    trained = [outcome for outcome in outcomes if isinstance(outcome, Trained)]
+    lost = sum(len(outcome.group) for outcome in outcomes if isinstance(outcome, Lost))
+    ends = Counter(_end(outcome) for outcome in trained)
+    rows = {
+        "trained": sum(not outcome.cached for outcome in trained),
+        "from the cache": sum(outcome.cached for outcome in trained),
+        "fitted": ends["fitted"],
+        "not fitted, excluded by the gate": len(trained) - ends["fitted"],
+        "  the budget of epochs ended": ends["budget"],
+        "  diverged": ends["diverged"],
+        "could not be trained": lost,
+    }
+    table = Table(title="networks", title_justify="left", title_style="bold", show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for name, count in rows.items():
+        table.add_row(Text(name), str(count))
+    Console().print(table)
+    return lost
+
+
+def _end(outcome: Trained) -> str:
+    if outcome.truth.fitted:
+        return "fitted"
+    return "diverged" if outcome.truth.diverged else "budget"

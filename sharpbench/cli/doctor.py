@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
-from sharpbench.command.words import one_dataset, one_model
+from sharpbench.cli.options import one_dataset, one_model
+from sharpbench.report.format import MISSING, memory, number, plain
+
+if TYPE_CHECKING:
+    from sharpbench.core.fields import Scalar
+    from sharpbench.runner.cost import Forecast
 
 
 def doctor(
@@ -32,11 +42,10 @@ def doctor(
 
     Times and memory are predicted from calls on some of the examples.
     """
+    from sharpbench.cli.progress import foresee
     from sharpbench.core.registry import offers
     from sharpbench.datasets.dataset import Subset
     from sharpbench.environment import diagnosis, resolve_device
-    from sharpbench.report.doctor import show_environment, show_forecasts
-    from sharpbench.report.progress import foresee
     from sharpbench.runner.plan import chosen_measures
     from sharpbench.runner.single_network import Inspection, examined
 
@@ -69,3 +78,28 @@ def doctor(
         title = f"{model} on {len(subject.inputs):,} examples of {dataset}, predicted"
         show_forecasts(title, forecasts, console)
     return 0
+
+
+def show_environment(facts: Mapping[str, Scalar], console: Console) -> None:
+    """A line a fact."""
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        shown = MISSING if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+        table.add_row(Text(name, style="dim"), Text(plain(shown, 300)))
+    console.print(table, crop=False)
+
+
+def show_forecasts(title: str, forecasts: Mapping[str, Forecast], console: Console) -> None:
+    """A row a measure: whether it works, what it is predicted to take, or why not."""
+    table = Table(title=plain(title, 200), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("measure", overflow="fold")
+    for heading in ("works", "seconds", "memory"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("why not", overflow="fold")
+    for label, each in forecasts.items():
+        works = "yes" if each.status == "ok" else "no"
+        cells = (plain(label, 60), works, number(each.seconds), memory(each.bytes), plain(each.reason or "", 300))
+        table.add_row(*map(Text, cells))
+    console.print(table, crop=False)

@@ -12,6 +12,7 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
 )
@@ -27,7 +28,9 @@ from sharpbench.runner.cost import Forecast, forecast
 from sharpbench.runner.engines import Measuring
 from sharpbench.runner.run import Event, Repaired
 from sharpbench.runner.status import Pace
-from sharpbench.training.population import Training
+from sharpbench.training.population import Trained, Training
+from sharpbench.training.recipe import Recipe
+from sharpbench.training.workers import Lost
 
 
 def follow(steps: Iterator[Event], *, cells: Sequence[Cell], done: int, seats: int) -> Counter[str]:
@@ -97,3 +100,38 @@ def _words(step: Training | Measuring) -> str:
     if isinstance(step, Measuring):
         return f"{label(step.cell.measure)}: {step.cell.recipe.title}"
     return f"training {step.recipe.title}: epoch {step.epoch.number}, loss {step.epoch.loss:.3f}"
+
+
+def follow_training(steps: Iterator[Training | Trained | Lost], *, total: int) -> list[Trained | Lost]:
+    """Go through `steps` to their end with a bar on stderr, and a line for each network in training."""
+    console = Console(stderr=True)
+    outcomes: list[Trained | Lost] = []
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        whole = bar.add_task("networks", total=total)
+        lines: dict[Recipe, TaskID] = {}
+        for step in steps:
+            if isinstance(step, Training):
+                _advance(bar, lines, step)
+                continue
+            outcomes.append(step)
+            recipes = step.group if isinstance(step, Lost) else (step.recipe,)
+            bar.advance(whole, len(recipes))
+            for recipe in recipes:
+                if recipe in lines:
+                    bar.remove_task(lines.pop(recipe))
+            if isinstance(step, Lost):
+                console.print(f"error: {escape(_names(step))}: {escape(step.reason)}", soft_wrap=True)
+    return outcomes
+
+
+def _advance(bar: Progress, lines: dict[Recipe, TaskID], step: Training) -> None:
+    words = f"{step.recipe.title}: loss {step.epoch.loss:.3f}"
+    if step.recipe not in lines:
+        lines[step.recipe] = bar.add_task("", total=step.recipe.max_epochs)
+    bar.update(lines[step.recipe], description=escape(words), completed=step.epoch.number)
+
+
+def _names(step: Lost) -> str:
+    others = f" and {len(step.group) - 1} more that train with it" if len(step.group) > 1 else ""
+    return step.group[0].title + others

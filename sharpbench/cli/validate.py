@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sharpbench.command.status import EXIT_FAILED
+from sharpbench.cli.options import EXIT_FAILED
 
 
 def validate(
@@ -32,7 +32,7 @@ def validate(
     chosen = select(",".join(classes) if measures is None else measures, classes, kind="measure")
     from rich.console import Console
 
-    from sharpbench.report.catalogue import show_checks
+    from sharpbench.cli.tables import show_checks
     from sharpbench.testing import examine
 
     reports = {}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sharpbench.command.status import EXIT_FAILED
+from sharpbench.cli.options import EXIT_FAILED
 from sharpbench.errors import InvalidInput, near, short
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def list_(
         return
     from rich.console import Console
 
-    from sharpbench.report.catalogue import show_installed
+    from sharpbench.cli.tables import show_installed
 
     for each, rows in tables.items():
         show_installed(each, rows, Console())
@@ -67,7 +67,7 @@ def info(
         return
     from rich.console import Console
 
-    from sharpbench.report.catalogue import show_measure
+    from sharpbench.cli.tables import show_measure
 
     show_measure(row, Console())
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sharpbench.command.status import EXIT_FAILED, EXIT_INTERRUPTED
+from sharpbench.cli.options import EXIT_FAILED, EXIT_INTERRUPTED
 from sharpbench.errors import InvalidInput, short
 from sharpbench.version import __version__
 
@@ -72,7 +72,7 @@ def compare(
         if not from_.is_file():
             raise InvalidInput(f"there is no file '{short(str(from_))}'; name the comparison.jsonl of a comparison")
         return _publish(list(iterate_turns(from_)), output)
-    from sharpbench.command.words import one_dataset, one_model
+    from sharpbench.cli.options import one_dataset, one_model
     from sharpbench.comparison import Comparison, contestants
     from sharpbench.comparison import compare as steps_of
     from sharpbench.core.spec import split

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sharpbench.command.run import default_engine, last_records
-from sharpbench.command.status import EXIT_FAILED, EXIT_INTERRUPTED
+from sharpbench.cli.options import EXIT_FAILED, EXIT_INTERRUPTED
+from sharpbench.cli.run import default_engine, last_records
 from sharpbench.version import __version__
 
 if TYPE_CHECKING:
@@ -65,9 +65,9 @@ def replay(
     records: list[Record] = []
     found = {}
     if experiment is not None:
+        from sharpbench.cli.progress import follow
         from sharpbench.core.records import RECORDS
         from sharpbench.replays.study import findings
-        from sharpbench.report.progress import follow
         from sharpbench.runner.engines import engine_of
         from sharpbench.runner.run import events, remaining
 

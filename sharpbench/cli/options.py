@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from sharpbench.models.model import Model
 
 
+EXIT_FAILED, EXIT_INVALID, EXIT_CLAIMED, EXIT_REFUTED, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
+
+
 def one_model(word: str, plugins: Sequence[Path]) -> Model:
     """The network that `word` names, a file's function among them."""
     from sharpbench.core.registry import offers

@@ -10,21 +10,21 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from sharpbench.command.catalogue import docs, info, list_
-from sharpbench.command.compare import compare
-from sharpbench.command.doctor import doctor
-from sharpbench.command.measure import measure
-from sharpbench.command.publish import publish
-from sharpbench.command.replay import replay
-from sharpbench.command.run import run
-from sharpbench.command.standing import merge, status
-from sharpbench.command.status import EXIT_INTERRUPTED, EXIT_INVALID
-from sharpbench.command.submit import submit
-from sharpbench.command.symmetry import symmetry
-from sharpbench.command.train import train
-from sharpbench.command.validate import validate
-from sharpbench.command.verify import verify
-from sharpbench.command.zoo import app as zoo
+from sharpbench.cli.compare import compare
+from sharpbench.cli.doctor import doctor
+from sharpbench.cli.list import docs, info, list_
+from sharpbench.cli.measure import measure
+from sharpbench.cli.options import EXIT_INTERRUPTED, EXIT_INVALID
+from sharpbench.cli.publish import publish
+from sharpbench.cli.replay import replay
+from sharpbench.cli.run import run
+from sharpbench.cli.status import merge, status
+from sharpbench.cli.submit import submit
+from sharpbench.cli.symmetry import symmetry
+from sharpbench.cli.train import train
+from sharpbench.cli.validate import validate
+from sharpbench.cli.verify import verify
+from sharpbench.cli.zoo import app as zoo
 from sharpbench.errors import InvalidInput, one_line
 from sharpbench.version import __version__
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sharpbench.command.status import EXIT_FAILED
+from sharpbench.cli.options import EXIT_FAILED
 from sharpbench.errors import InvalidInput
 
 

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sharpbench.command.status import EXIT_FAILED, EXIT_INTERRUPTED
-from sharpbench.command.words import one_dataset, one_model
+from sharpbench.cli.options import EXIT_FAILED, EXIT_INTERRUPTED, one_dataset, one_model
 from sharpbench.errors import InvalidInput
 
 
@@ -52,10 +51,10 @@ def measure(
     skipped, 1 some measure failed, 2 bad usage or input (weights that are not finite, that do not fit), 130
     interrupted.
     """
+    from sharpbench.cli.progress import watch
     from sharpbench.core.records import RECORDS
     from sharpbench.datasets.dataset import Subset
     from sharpbench.environment import resolve_device
-    from sharpbench.report.progress import watch
     from sharpbench.runner.evaluate_cell import Asked
     from sharpbench.runner.plan import chosen_measures
     from sharpbench.runner.single_network import Inspection, inspect, last_records

@@ -1,4 +1,4 @@
-"""Zoo: the trained networks in the cache, by population or one by one, as terminal tables and rows."""
+"""Tables of trained networks: populations, single networks, and all that is known of one."""
 
 from __future__ import annotations
 
@@ -165,6 +165,6 @@ def _total(entries: Sequence[Entry], others: int, console: Console) -> None:
         console.print(f"{others} more of another version of sharpbench, or damaged: they are trained anew when needed")
 
 
-def as_json(rows: Sequence[dict[str, Any]]) -> str:
+def rows_json(rows: Sequence[dict[str, Any]]) -> str:
     """One JSON array of objects."""
     return json.dumps(rows, indent=1)
