@@ -51,7 +51,7 @@ asv: $(VENV)/.dev  ## is the benchmark suite sound? the command's times, and the
 	$(BIN)/asv run --python=same --quick --dry-run --machine here --bench '^(command|curvature\.Exactness)'
 
 example: $(VENV)/.test  ## the example plugin: written, validated, installed and run as docs/plugin.md says
-	$(BIN)/python -m pytest tests/test_plugin_page.py -m "slow or not slow"
+	$(BIN)/python -m pytest tests/project/test_plugin_page.py -m "slow or not slow"
 
 compare: $(VENV)/.test  ## those contestants on the paper's networks; MNIST where $SHARPBENCH_DATA holds it
 	$(BIN)/sharpbench compare --quantity trace --models mlp,small-mlp,lenet,small-cnn --n 1024 --dataset $(DATA) --timeout 240 --measures '$(COMPARED)' --output $(COMPARE)

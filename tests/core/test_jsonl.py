@@ -16,7 +16,7 @@ import pytest
 from sharpbench.core.jsonl import Journal, being_written
 from sharpbench.core.records import iterate_records
 from sharpbench.errors import InvalidInput
-from tests.test_record import RECORD
+from tests.core.test_record import RECORD
 
 
 def test_a_disk_that_is_full_leaves_whole_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "sharpbench-weightnorm"
 PAGE = (ROOT / "docs" / "plugin.md").read_text(encoding="utf-8")
 

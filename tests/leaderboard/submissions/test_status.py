@@ -19,6 +19,7 @@ from sharpbench.leaderboard.submissions import (
     past,
     read,
     read_verdicts,
+    standing,
     verdicts_in,
     verdicts_path,
 )

@@ -13,7 +13,7 @@ from sharpbench.core.jsonl import Journal
 from sharpbench.core.record import Record
 from sharpbench.core.records import iterate_records, statuses
 from sharpbench.errors import InvalidInput
-from tests.test_record import RECORD
+from tests.core.test_record import RECORD
 
 
 def earlier(schema: int, *missing: str) -> str:

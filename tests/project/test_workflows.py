@@ -20,7 +20,7 @@ from sharpbench import Record
 from sharpbench.leaderboard.submissions import Manifest, read_verdicts, written
 from sharpbench.leaderboard.submissions.submission import digest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / ".github" / "workflows"
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="no workflows beside these tests")
 FILES = sorted(path.name for path in FOLDER.glob("*.yml"))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("mkdocs", reason="mkdocs is not installed: pip install '.[docs]'")
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from sharpbench.training.cohorts.hyperparameters import NAMES
 from sharpbench.training.zoo_transfer import PAGE
 from tests.commands import given
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[3] / "docs"
 COHORTS_PAGE = (DOCS / "cohorts.md").read_text(encoding="utf-8")
 ZOO_PAGE = (DOCS / "zoo.md").read_text(encoding="utf-8")
 
