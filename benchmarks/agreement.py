@@ -28,10 +28,10 @@ from torch import Tensor
 from benchmarks.disagreements import DISAGREEMENTS, Disagreement
 from benchmarks.layers import NETWORKS, network
 from sharpbench import Estimate, InvalidInput, Measure, NotApplicable, Subject
-from sharpbench.core.registry import offers
-from sharpbench.core.spec import select_one
+from sharpbench.core.registry import available
+from sharpbench.core.spec import parse_spec
 from sharpbench.errors import one_line
-from sharpbench.report.escape import cell, table
+from sharpbench.report.escape import escape_cell, markdown_table
 
 TRACES = (
     "trace",
@@ -171,8 +171,8 @@ def _rounded(error: float) -> float:
 
 
 def named(words: str) -> Measure:
-    known = {**offers("measures").classes, **{each.name: each for each in PEERS}}
-    chosen: Measure = select_one(words, known, kind="measure")
+    known = {**available("measures").classes, **{each.name: each for each in PEERS}}
+    chosen: Measure = parse_spec(words, known, kind="measure")
     return chosen
 
 
@@ -207,15 +207,23 @@ def tables(found: Sequence[Cell]) -> str:
     parts = []
     for title, words in (("Traces", TRACES), ("Top eigenvalues", EIGENVALUES)):
         count = {each: _count([row[each] for row in rows.values()]) for each in words}
-        body = [[cell(name), *(_shown(row[each], reasons) for each in words)] for name, row in rows.items()]
+        body = [[escape_cell(name), *(_shown(row[each], reasons) for each in words)] for name, row in rows.items()]
         body.append(["**right / Gauss-Newton / differs / raises**", *count.values()])
-        parts.append(f"### {title}\n\n{table(['network', *(cell(each) for each in words)], body, set())}")
-    notes = "\n".join(f"{number}. {cell(reason, 300)}" for number, reason in enumerate(reasons, start=1))
+        parts.append(
+            f"### {title}\n\n{markdown_table(['network', *(escape_cell(each) for each in words)], body, set())}"
+        )
+    notes = "\n".join(f"{number}. {escape_cell(reason, 300)}" for number, reason in enumerate(reasons, start=1))
     said = [
-        [f"({number})", each.kind, cell(", ".join(each.measures), 200), cell(", ".join(each.networks), 200), each.why]
+        [
+            f"({number})",
+            each.kind,
+            escape_cell(", ".join(each.measures), 200),
+            escape_cell(", ".join(each.networks), 200),
+            each.why,
+        ]
         for number, each in enumerate(DISAGREEMENTS, start=1)
     ]
-    why = table(["", "", "implementation", "networks", "why"], said, set())
+    why = markdown_table(["", "", "implementation", "networks", "why"], said, set())
     parts += [f"### Why they differ\n\n{why}", f"### What they raise\n\n{notes}"]
     return "\n\n".join(parts)
 

@@ -20,18 +20,18 @@ from typing import Any, ClassVar
 import torch
 
 from sharpbench import Cell, Estimate, Measure, Record, Subject, plan, run
-from sharpbench.core.jsonl import Journal
+from sharpbench.core.jsonl import JsonlFile
 from sharpbench.core.measure import Invariance
 from sharpbench.core.records import RECORDS, iterate_records
 from sharpbench.datasets import Digits
 from sharpbench.models import SmallMlp
-from sharpbench.runner.engines import Measuring, Process, conduct
-from sharpbench.runner.evaluate_cell import blank
-from sharpbench.runner.failures import Death
+from sharpbench.runner.engines import CellStarted, Process, schedule
+from sharpbench.runner.evaluate_cell import empty_record
+from sharpbench.runner.failures import WorkerDeath
 from sharpbench.runner.run import remaining
-from sharpbench.runner.status import Notes
-from sharpbench.training.network import Truth
-from sharpbench.training.population import Training
+from sharpbench.runner.status import StatusFile
+from sharpbench.training.network import TrainingResult
+from sharpbench.training.population import TrainingEpoch
 from sharpbench.training.recipe import Recipe
 
 MEASURES = 20
@@ -76,10 +76,13 @@ class Instant:
         """Remembered."""
         self.begun.append((seat, cell))
 
-    def finished(self) -> list[tuple[int, Record | Death]]:
+    def finished(self) -> list[tuple[int, Record | WorkerDeath]]:
         """All of them."""
         done, self.begun = self.begun, []
-        return [(seat, replace(blank(cell, **self.empty), status="ok", reason=None, value=1.0)) for seat, cell in done]
+        return [
+            (seat, replace(empty_record(cell, **self.empty), status="ok", reason=None, value=1.0))
+            for seat, cell in done
+        ]
 
     def close(self) -> None:
         """Nothing to end."""
@@ -109,24 +112,24 @@ def driver(count: int, folder: Path) -> None:
     began, cells = time.process_time(), cells_of(count)
     keys = len({cell.key for cell in cells})
     print(f"plan: {keys} cells, {time.process_time() - began:.1f} s; peak {peak():.0f} MB")
-    truth = Truth(
+    truth = TrainingResult(
         train_loss=0.01, train_accuracy=1.0, test_loss=0.5, test_accuracy=0.9, gap=0.1, fitted=True, diverged=False,
         steps=200, epochs=50, seconds=1.0, parameter_norm=7.5,
     )  # fmt: skip
     empty = {"data": Digits().load(None), "truth": truth}
 
-    def ready(cell: Cell) -> Generator[Training, None, Any]:
+    def ready(cell: Cell) -> Generator[TrainingEpoch, None, Any]:
         yield from ()
         return None
 
     began = time.process_time()
-    with Journal(folder / RECORDS) as file:
-        notes = Notes(folder, planned=count, left=cells, seats=Instant.seats, shard=None)
+    with JsonlFile(folder / RECORDS) as file:
+        notes = StatusFile(folder, planned=count, left=cells, seats=Instant.seats, shard=None)
         held: list[Record] = []
-        for event in conduct(cells, Instant(empty), ready=ready, lost=lambda cell, error: None):  # type: ignore[arg-type, return-value]
+        for event in schedule(cells, Instant(empty), ready=ready, lost=lambda cell, error: None):  # type: ignore[arg-type, return-value]
             if isinstance(event, Record):
                 held.append(event)
-            if isinstance(event, Measuring | Record):
+            if isinstance(event, CellStarted | Record):
                 notes.take(event)
             if len(held) >= TOGETHER:  # a run has each on disk by itself: that is the disk's time, taken below
                 file.append(*held)
@@ -140,7 +143,7 @@ def driver(count: int, folder: Path) -> None:
     began = time.process_time()
     read = list(iterate_records(folder / RECORDS))
     print(f"reading {len(read)} records: {time.process_time() - began:.1f} s of processor; peak {peak():.0f} MB")
-    with Journal(folder / "single.jsonl") as file:
+    with JsonlFile(folder / "single.jsonl") as file:
         wall = time.perf_counter()
         for record in read[:SYNCED]:
             file.append(record)

@@ -18,11 +18,11 @@ from pathlib import Path
 import torch
 
 from sharpbench import measure, plan
-from sharpbench.core.registry import offers
-from sharpbench.core.spec import label
-from sharpbench.environment import settle
+from sharpbench.core.registry import available
+from sharpbench.core.spec import format_spec
+from sharpbench.environment import apply_settings
 from sharpbench.files import cache_folder
-from sharpbench.runner.failures import fate
+from sharpbench.runner.failures import failure_status
 from sharpbench.training.examples import initial_module
 from sharpbench.training.population import Population
 
@@ -35,8 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--cache-dir", type=Path, default=None)
     options = parser.parse_args(arguments)
-    settle("cpu", options.threads)
-    classes = offers("measures").classes
+    apply_settings("cpu", options.threads)
+    classes = available("measures").classes
     names = ",".join(name for name, cls in classes.items() if cls.__module__.startswith("sharpbench_measures."))
     cells = plan(names, "small-mlp", cohort=f"label-noise[ratios=5,seeds=6,train_size={options.examples}]")
     recipes = list(dict.fromkeys(cell.recipe for cell in cells))[: options.networks]
@@ -56,19 +56,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         subject = member.subject(module, examples=None, dtype=torch.float32, device="cpu")
         if recipe is recipes[0]:  # graphs and torch's own caches
             for chosen in measures:
-                ends[label(chosen), _called(chosen, subject.fresh())[0]] += 0
+                ends[format_spec(chosen), _called(chosen, subject.fresh())[0]] += 0
         shared = subject.fresh()
         for chosen in measures:
             status, seconds = _called(chosen, shared)
-            together[label(chosen)] += seconds
-            ends[label(chosen), status] += 1
-            alone[label(chosen)] += _called(chosen, subject.fresh())[1]
+            together[format_spec(chosen)] += seconds
+            ends[format_spec(chosen), status] += 1
+            alone[format_spec(chosen)] += _called(chosen, subject.fresh())[1]
     print(
         f"{len(recipes)} networks, {options.examples} examples, {options.threads} threads, torch {torch.__version__}\n"
     )
     print("| measure | together s | alone s | ok |\n|---|---|---|---|")
     for chosen in measures:
-        name = label(chosen)
+        name = format_spec(chosen)
         print(f"| {name} | {together[name]:.2f} | {alone[name]:.2f} | {ends[name, 'ok']}/{len(recipes)} |")
     print(f"| all | {sum(together.values()):.1f} | {sum(alone.values()):.1f} | |")
 
@@ -79,7 +79,7 @@ def _called(chosen, subject) -> tuple[str, float]:  # type: ignore[no-untyped-de
         measure(chosen, subject)
         status = "ok"
     except Exception as error:
-        status = fate(error)[0]
+        status = failure_status(error)[0]
     return status, time.perf_counter() - start
 
 

@@ -16,10 +16,10 @@ class Engine:
         self.subject = subject(network, examples=256)
         try:
             from sharpbench.curvature import exact_diagonal, exact_traces
-            from sharpbench.runner.cost import cost
+            from sharpbench.runner.cost import measure_cost
         except ImportError as error:
             raise NotImplementedError(str(error)) from error
-        self.exact_traces, self.exact_diagonal, self.cost = exact_traces, exact_diagonal, cost
+        self.exact_traces, self.exact_diagonal, self.cost = exact_traces, exact_diagonal, measure_cost
         exact_traces(self.subject.fresh())  # captures the graph
 
     def time_exact_traces(self, network: str) -> None:

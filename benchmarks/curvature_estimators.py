@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from sharpbench.core.measure import Estimate
 from sharpbench.core.subject import Subject
 from sharpbench.curvature import exact_traces, hutchinson_trace, hutchpp_trace, xtrace
-from sharpbench.curvature.trace_estimators import signs
+from sharpbench.curvature.trace_estimators import draw_signs
 from sharpbench.datasets import Digits
 from sharpbench.models import SmallMlp
 
@@ -91,7 +91,7 @@ def row(name: str, kind: str, subject: Subject, peer: Peer | None, truth: float,
         errors.append(found.value / truth - 1)
         if peer is not None and trial < 50:
             like = torch.empty(subject.size, dtype=torch.float64)
-            probes = signs(like, round(products * PROBES[name]), torch.Generator().manual_seed(trial))
+            probes = draw_signs(like, round(products * PROBES[name]), torch.Generator().manual_seed(trial))
             start = time.perf_counter()
             value = peer.estimate(name, products, probes)
             seconds["theirs"].append(time.perf_counter() - start)

@@ -13,12 +13,12 @@ import statistics
 from collections.abc import Sequence
 
 from sharpbench import measure
-from sharpbench.core.spec import label, select_one
+from sharpbench.core.spec import format_spec, parse_spec
 from sharpbench.datasets import Digits, Subset
 from sharpbench.models import MODELS
-from sharpbench.runner.cost import forecast, median_seconds, peak_bytes
+from sharpbench.runner.cost import median_seconds, peak_bytes, predict_cost
 from sharpbench.runner.plan import chosen_measures
-from sharpbench.runner.single_network import Inspection, examined
+from sharpbench.runner.single_network import NetworkEvaluation, evaluation_examples
 
 NETWORKS = (
     "small-mlp:1437,mlp:1437,lenet:1437,small-cnn:1437,timm:test_resnet:64,timm:test_vit:64,timm:test_convnext:64"
@@ -37,17 +37,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     factors: dict[str, list[float]] = {"seconds": [], "memory": []}
     for word in options.networks.split(","):
         name, _, examples = word.rpartition(":")
-        inspection = Inspection(
-            model=select_one(name, offered, kind="model"),
+        inspection = NetworkEvaluation(
+            model=parse_spec(name, offered, kind="model"),
             measures=chosen_measures(options.measures),
             dataset=Digits(),
             subset=Subset(limit=int(examples)),
         )
-        subject = examined(inspection, data_dir=None, threads=options.threads)
+        subject = evaluation_examples(inspection, data_dir=None, threads=options.threads)
         for chosen in inspection.measures:
-            said = forecast(chosen, subject)
+            said = predict_cost(chosen, subject)
             if said.seconds is None:
-                print(f"| {name} | {examples} | {label(chosen)} | {said.status}: {said.reason} | | | |")
+                print(f"| {name} | {examples} | {format_spec(chosen)} | {said.status}: {said.reason} | | | |")
                 continue
             seconds = median_seconds(
                 lambda chosen=chosen, subject=subject: measure(chosen, subject.fresh()), subject.inputs.device
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if said.bytes and held:
                 factors["memory"].append(max(said.bytes / held, held / said.bytes))
             print(
-                f"| {name} | {examples} | {label(chosen)} | {said.seconds:.3g} | {seconds:.3g} "
+                f"| {name} | {examples} | {format_spec(chosen)} | {said.seconds:.3g} | {seconds:.3g} "
                 f"| {(said.bytes or 0) / 1e6:.0f} | {(held or 0) / 1e6:.0f} |",
                 flush=True,
             )

@@ -9,9 +9,9 @@ def _measure(word: str):
     """The measure that `word` names; skips commits that do not have it yet."""
     try:
         from sharpbench import measure
-        from sharpbench.core.evaluate import named
+        from sharpbench.core.evaluate import parse_measure
 
-        return named(word), measure
+        return parse_measure(word), measure
     except (ImportError, ValueError) as error:
         raise NotImplementedError(str(error)) from error
 

@@ -9,13 +9,13 @@ def subject(model: str, *, examples: int, dtype: str = "float32"):
         import torch
 
         from sharpbench import Subject
-        from sharpbench.core.spec import select_one
+        from sharpbench.core.spec import parse_spec
         from sharpbench.models import MODELS
     except ImportError as error:
         raise NotImplementedError(str(error)) from error
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    chosen = select_one(model, {each.name: each for each in MODELS}, kind="model")
+    chosen = parse_spec(model, {each.name: each for each in MODELS}, kind="model")
     module = chosen.build((1, 28, 28), 10)
     inputs, targets = torch.randn(examples, 1, 28, 28), torch.randint(10, (examples,))
     return Subject.from_module(module, inputs, targets).to(dtype=getattr(torch, dtype))

@@ -15,7 +15,7 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 
-from sharpbench.core.records import RECORDS, merge
+from sharpbench.core.records import RECORDS, merge_records
 
 RESULTS = Path(__file__).parents[1] / "leaderboard" / "results"
 CHEAP = (
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str]) -> int:
         worst = max(worst, failed)
         if not chosen.dry_run and failed == 0:
             together = chosen.work / name
-            merge(folders, together)
+            merge_records(folders, together)
             RESULTS.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(together / RECORDS, RESULTS / f"{name}.jsonl")
     return worst

@@ -24,14 +24,14 @@ from torch import nn
 
 from sharpbench import InvalidInput, Record
 from sharpbench.core.records import iterate_records
-from sharpbench.core.spec import label
+from sharpbench.core.spec import format_spec
 from sharpbench.datasets import Digits, Subset
-from sharpbench.environment import import_timm, settle
+from sharpbench.environment import apply_settings, import_timm
 from sharpbench.models import Timm
-from sharpbench.report.escape import cell, table
-from sharpbench.runner.evaluate_cell import Asked, appraise
+from sharpbench.report.escape import escape_cell, markdown_table
+from sharpbench.runner.evaluate_cell import Checks, evaluate_measure
 from sharpbench.runner.plan import chosen_measures
-from sharpbench.runner.single_network import Inspection, State, blank_record, subject_of
+from sharpbench.runner.single_network import NetworkEvaluation, NetworkWeights, blank_record, subject_of
 
 NETWORKS = """
     test_byobnet test_coatnet test_convnext test_convnext2 test_convnext3 test_efficientnet test_efficientnet_evos
@@ -77,23 +77,23 @@ def build(name: str, examples_shape: tuple[int, ...]) -> nn.Module:
 
 def measured(name: str, words: str) -> Iterator[Record]:
     """The records of one network."""
-    settle("cpu", 1)
+    apply_settings("cpu", 1)
     model = Timm(name)
-    inspection = Inspection(
+    inspection = NetworkEvaluation(
         model=model,
         measures=chosen_measures(words),
         dataset=Digits(),
         subset=Subset(limit=8),
-        asked=Asked(timed=False),
+        asked=Checks(timed=False),
     )
     examples = inspection.dataset.examples(None, inspection.subset, model.transform())
-    state = State("perturbed", "", build(name, tuple(examples.inputs.shape[1:])))
+    state = NetworkWeights("perturbed", "", build(name, tuple(examples.inputs.shape[1:])))
     subject = subject_of(inspection, state, examples)
     family = import_timm().models.model_entrypoint(name).__module__.rpartition(".")[2]
     truth = {"family": family, "parameters": subject.size, "shape": "x".join(map(str, examples.inputs.shape[1:]))}
     for measure in inspection.measures:
         blank = blank_record(inspection, measure, state, {"sha256": "", "examples": 8, "leaderboard": False}, truth)
-        yield appraise(measure, subject, subject, blank=blank, asked=inspection.asked)
+        yield evaluate_measure(measure, subject, subject, blank=blank, asked=inspection.asked)
 
 
 def run(name: str, words: str) -> list[Record]:
@@ -107,10 +107,10 @@ def run(name: str, words: str) -> list[Record]:
         lines, why = (late.stdout or b"").decode(), f"did not end within {LIMIT} s"
     found = [Record.from_json(line, where=name) for line in lines.splitlines() if line.startswith("{")]
     known = {record.label for record in found}
-    inspection = Inspection(model=Timm(name), measures=chosen_measures(words), dataset=Digits())
-    state = State("perturbed", "", nn.Identity())
+    inspection = NetworkEvaluation(model=Timm(name), measures=chosen_measures(words), dataset=Digits())
+    state = NetworkWeights("perturbed", "", nn.Identity())
     for measure in inspection.measures:
-        if label(measure) not in known:
+        if format_spec(measure) not in known:
             blank = blank_record(inspection, measure, state, {"sha256": "", "leaderboard": False}, {"family": "?"})
             found.append(replace(blank, status="timeout" if "did not end" in why else "failed", reason=why[:300]))
     return found
@@ -128,18 +128,22 @@ def page(records: Sequence[Record]) -> str:
         certified = next((r.details["certified"] for r in row.values() if "certified" in r.details), None)
         pinned = next((r.details["pinned"] for r in row.values() if r.details.get("pinned")), "")
         size = first.truth.get("parameters")
-        cells = [cell(name), cell(first.truth["family"]), f"{size / 1e6:.1f}" if isinstance(size, int) else "-"]
+        cells = [
+            escape_cell(name),
+            escape_cell(first.truth["family"]),
+            f"{size / 1e6:.1f}" if isinstance(size, int) else "-",
+        ]
         cells.append("-" if not isinstance(certified, int | float) else f"{certified:.0%}")
         for each in labels:
             record = row.get(each)
             cells.append("-" if record is None else _mark(record, reasons))
-        rows.append([*cells, cell(pinned, 80)])
+        rows.append([*cells, escape_cell(pinned, 80)])
     families = {str(next(iter(row.values())).truth["family"]) for row in last.values()} - {"?"}
     header = ["network", "family", "M params", "certified", *labels, "pinned operators"]
     works = {each: sum(row[each].status == "ok" for row in last.values() if each in row) for each in labels}
     either = sum(any(row[each].status == "ok" for each in labels[:2] if each in row) for row in last.values())
     summary = "; ".join(f"`{each}` {count} of {len(last)}" for each, count in works.items())
-    notes = "\n".join(f"{number}. {cell(reason, 400)}" for number, reason in enumerate(reasons, start=1))
+    notes = "\n".join(f"{number}. {escape_cell(reason, 400)}" for number, reason in enumerate(reasons, start=1))
     return (
         "<!-- generated by benchmarks/support.py; do not edit -->\n# Support matrix\n\n"
         f"{len(last)} networks of {len(families)} families of timm, each at its own input size with 10 classes, 8 "
@@ -148,7 +152,7 @@ def page(records: Sequence[Record]) -> str:
         f"Gives a number: {summary}; `trace[method=exact]` or `ggn-trace`: {either} of {len(last)}.\n\n"
         "*certified*: the share of the parameters in which the network is piecewise affine, where the trace of the "
         "Hessian is the Gauss-Newton one. *pinned operators*: those that the rescaling group does not know.\n\n"
-        f"{table([cell(text) for text in header], rows, {2, 3, *range(4, 4 + len(labels))})}\n\n"
+        f"{markdown_table([escape_cell(text) for text in header], rows, {2, 3, *range(4, 4 + len(labels))})}\n\n"
         f"{notes}\n"
     )
 
@@ -180,7 +184,7 @@ def main(arguments: Sequence[str]) -> None:
         (str(record.recipe["model"]).removeprefix("timm:"), record.label): record for record in iterate_records(RECORDS)
     }
     if arguments != ["--page"]:
-        wanted = [label(each) for each in chosen_measures(MEASURES)]
+        wanted = [format_spec(each) for each in chosen_measures(MEASURES)]
         for name in arguments or NETWORKS.split():
             missing = [each for each in wanted if arguments or (name, each) not in kept]
             try:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from sharpbench.errors import InvalidInput
 from sharpbench.symmetry import Scope, rescaling_group
-from sharpbench.symmetry.float64_check import Trial
+from sharpbench.symmetry.float64_check import Float64Check
 
 NAMES = """
     beit_base_patch16_224 botnet26t_256 halonet26t repvgg_a0 gernet_s cait_xxs24_224 coat_lite_tiny coat_tiny
@@ -96,7 +96,7 @@ def build(name: str) -> tuple[nn.Module, Tensor, str]:
 def examine(name: str) -> Row:
     """Both groups of one network, and how much random elements of them change its function."""
     model, images, family = build(name)
-    trial = Trial.of(model, images, generator=torch.Generator().manual_seed(3))
+    trial = Float64Check.of(model, images, generator=torch.Generator().manual_seed(3))
 
     def function(state: Mapping[str, Tensor]) -> Tensor:
         for part in model.modules():  # some of timm's attention keeps tensors made of earlier weights

@@ -21,13 +21,13 @@ import torch.nn.functional as F
 
 from sharpbench.datasets import Digits
 from sharpbench.datasets.dataset import Data
-from sharpbench.environment import settle
+from sharpbench.environment import apply_settings
 from sharpbench.models import LeNet, Mlp, SmallCnn, SmallMlp
 from sharpbench.models.model import Model
 from sharpbench.training.examples import initial_module, training_examples
 from sharpbench.training.optimizers import Sgd
 from sharpbench.training.recipe import Recipe
-from sharpbench.training.trainer import Group, group_size
+from sharpbench.training.trainer import StackedTrainer, group_size
 
 NAMES = {cls.name: cls for cls in (SmallMlp, Mlp, SmallCnn, LeNet)}
 EXAMPLES = 1024
@@ -49,7 +49,7 @@ def recipes_of(model: Model, *, batch: int, count: int) -> list[Recipe]:
 
 def grouped(recipes: list[Recipe], data: Data, device: str) -> Callable[[], float]:
     """What takes an epoch of a group, and gives the seconds."""
-    group = Group(recipes, data, device=device)
+    group = StackedTrainer(recipes, data, device=device)
     stage = group.begin()
 
     def epoch() -> float:
@@ -128,9 +128,9 @@ class Epoch:
 
     def setup(self, name: str, count: int) -> None:
         """A group after its first epoch, on one thread."""
-        settle("cpu", 1)
+        apply_settings("cpu", 1)
         data = Digits().load(None)
-        self.group = Group(recipes_of(NAMES[name](), batch=64, count=count), data)
+        self.group = StackedTrainer(recipes_of(NAMES[name](), batch=64, count=count), data)
         self.stage = self.group.advance(self.group.begin())
 
     def time_epoch(self, name: str, count: int) -> None:
@@ -151,7 +151,7 @@ def main() -> None:
     data = Digits().load(None)
     threads = [int(each) for each in given.threads.split(",")]
     for count in threads if given.device == "cpu" else threads[:1]:
-        settle(given.device, count)
+        apply_settings(given.device, count)
         print(f"{given.device}, {count} thread{'s' if count > 1 else ''}; milliseconds a step and network, ratios")
         print(f"{'':10} {'networks x batch':>11}   together  one by one  torch.optim  ratio  ratio  the rule")
         for name in given.models.split(","):

@@ -13,11 +13,11 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from sharpbench.core.catalog import listing
-from sharpbench.leaderboard.board import leaderboard
-from sharpbench.leaderboard.collection import read
-from sharpbench.leaderboard.entries import submitted
-from sharpbench.leaderboard.site.build import site
+from sharpbench.core.catalog import list_installed
+from sharpbench.leaderboard.board import make_leaderboard
+from sharpbench.leaderboard.collection import read_collections
+from sharpbench.leaderboard.entries import read_submitted
+from sharpbench.leaderboard.site.build import build_site
 
 ROOT = Path(__file__).parents[1]
 PATTERNS = (
@@ -85,6 +85,8 @@ def _board() -> dict[str, str]:
     if not RESULTS.is_dir():
         log.info("no interactive board: %s is not there", RESULTS)
         return {}
-    ours = [row["name"] for row in listing("measures") if row["package"] == "sharpbench" and row["name"]]
-    sent = submitted(SUBMISSIONS)
-    return site(leaderboard(read(RESULTS), documented=frozenset(ours), submitted=sent), home="../")
+    ours = [row["name"] for row in list_installed("measures") if row["package"] == "sharpbench" and row["name"]]
+    sent = read_submitted(SUBMISSIONS)
+    return build_site(
+        make_leaderboard(read_collections(RESULTS), documented=frozenset(ours), submitted=sent), home="../"
+    )

@@ -64,7 +64,7 @@ def free_bytes(device: torch.device) -> int | None:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
 
 
-def environment(device: str) -> Facts:
+def describe_environment(device: str) -> Facts:
     """Versions, machine and numerical settings, as JSON scalars; the same for all cells of one process."""
     return {
         "sharpbench": __version__,
@@ -81,7 +81,7 @@ def environment(device: str) -> Facts:
     }
 
 
-def settle(device: str, threads: int) -> None:
+def apply_settings(device: str, threads: int) -> None:
     """Fix what numbers and times depend on: the thread count, and float32 that is float32 (no TF32)."""
     torch.set_num_threads(threads)
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -92,11 +92,11 @@ def settle(device: str, threads: int) -> None:
     quiet(False)  # else a line on the terminal for every operator that vmap takes one by one
 
 
-def diagnosis(device: str) -> Facts:
-    """What the machine offers beyond `environment`: what is free, which libraries there are, what is settled how."""
+def diagnose(device: str) -> Facts:
+    """What the machine offers beyond `describe_environment`: free memory, libraries and numerical settings."""
     free = free_bytes(torch.device(device))
     return {
-        **environment(device),
+        **describe_environment(device),
         "CUDA devices": torch.cuda.device_count() if torch.cuda.is_available() else 0,
         "memory free": None if free is None else f"{free / 2**30:.1f} GiB",
         "attention": _attention(device),

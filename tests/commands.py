@@ -14,7 +14,7 @@ from typing import IO
 import pytest
 
 from sharpbench.cli.main import main
-from sharpbench.runner.process_settings import Settings
+from sharpbench.runner.process_settings import ProcessSettings
 
 COMMAND = str(Path(sys.executable).with_name("sharpbench"))
 TIMEOUT = 240
@@ -34,7 +34,7 @@ def started(*words: object, cwd: Path | None = None, **environment: str) -> Done
 
 def given(*words: object, cwd: Path | None = None, **environment: str) -> Done:
     """The same in this process, which is afterwards set as it was: an exception that ends the command ends the test."""
-    said, loaded, settings = ["sharpbench", *map(str, words)], set(sys.modules), Settings()
+    said, loaded, settings = ["sharpbench", *map(str, words)], set(sys.modules), ProcessSettings()
     with _captured() as (out, err), pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", said)
         patch.delenv("SHARPBENCH_DATA", raising=False)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from sharpbench import __version__
-from sharpbench.environment import environment, resolve_device, settle
+from sharpbench.environment import apply_settings, describe_environment, resolve_device
 from sharpbench.errors import InvalidInput
 
 
@@ -28,7 +28,7 @@ def settings_restored() -> Iterator[None]:
 
 
 def test_an_environment_is_json_scalars_and_true() -> None:
-    said = environment("cpu")
+    said = describe_environment("cpu")
     assert json.loads(json.dumps(said)) == said
     assert said["sharpbench"] == __version__
     assert said["torch"] == torch.__version__
@@ -41,25 +41,25 @@ def test_an_environment_is_json_scalars_and_true() -> None:
 
 def test_settling_fixes_the_threads_and_keeps_float32_whole() -> None:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-    assert environment("cpu")["tf32"] is True
-    settle("cpu", 2)
-    assert torch.get_num_threads() == environment("cpu")["threads"] == 2
-    assert environment("cpu")["tf32"] is False
-    settle("cpu", 1)
-    assert environment("cpu")["threads"] == 1
+    assert describe_environment("cpu")["tf32"] is True
+    apply_settings("cpu", 2)
+    assert torch.get_num_threads() == describe_environment("cpu")["threads"] == 2
+    assert describe_environment("cpu")["tf32"] is False
+    apply_settings("cpu", 1)
+    assert describe_environment("cpu")["threads"] == 1
 
 
 @pytest.mark.parametrize(("tensor_cores", "convolutions"), [(True, False), (False, True)])
 def test_either_kind_of_tf32_is_said(tensor_cores: bool, convolutions: bool) -> None:
     torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tensor_cores, convolutions
-    assert environment("cpu")["tf32"] is True
+    assert describe_environment("cpu")["tf32"] is True
 
 
 def test_on_a_gpu_algorithms_are_not_chosen_by_timing_them() -> None:
     torch.backends.cudnn.benchmark = True
-    settle("cpu", 1)
+    apply_settings("cpu", 1)
     assert torch.backends.cudnn.benchmark
-    settle("cuda", 1)
+    apply_settings("cuda", 1)
     assert not torch.backends.cudnn.benchmark
 
 
@@ -86,4 +86,4 @@ def test_a_machine_that_does_not_tell_its_processor_is_no_error(monkeypatch: pyt
         raise PermissionError
 
     monkeypatch.setattr(Path, "read_text", refuse)
-    assert environment("cpu")["processor"] == platform.processor()
+    assert describe_environment("cpu")["processor"] == platform.processor()

@@ -2,7 +2,7 @@
 
 from sharpbench_measures.adaptive import Adaptive
 from sharpbench_measures.adaptive_curvature import AdaptiveSpectral, AdaptiveTrace
-from sharpbench_measures.asam import Asam
+from sharpbench_measures.asam import AsamSharpness
 from sharpbench_measures.average import Average
 from sharpbench_measures.baselines import GradientNorm, ParameterCount
 from sharpbench_measures.fisher_rao import FisherRao
@@ -20,7 +20,7 @@ from sharpbench_measures.pac_bayes import PacBayes, PacBayesFlatness
 from sharpbench_measures.path_norm import PathNorm
 from sharpbench_measures.quotient_norm import QuotientNorm
 from sharpbench_measures.relative_flatness import RelativeFlatness
-from sharpbench_measures.sam import Sam
+from sharpbench_measures.sam import SamSharpness
 from sharpbench_measures.spectral_density import SpectralDensity
 from sharpbench_measures.top_eigenvalue import TopEigenvalue
 from sharpbench_measures.trace import Trace
@@ -47,8 +47,8 @@ MEASURES = (
     Margin,
     ParameterCount,
     GradientNorm,
-    Sam,
-    Asam,
+    SamSharpness,
+    AsamSharpness,
     Adaptive,
     Average,
     Keskar,
@@ -62,7 +62,7 @@ __all__ = [
     "Adaptive",
     "AdaptiveSpectral",
     "AdaptiveTrace",
-    "Asam",
+    "AsamSharpness",
     "Average",
     "DistanceFromInitialisation",
     "FisherRao",
@@ -83,7 +83,7 @@ __all__ = [
     "PathNorm",
     "QuotientNorm",
     "RelativeFlatness",
-    "Sam",
+    "SamSharpness",
     "SpectralDensity",
     "SpectralProduct",
     "TopEigenvalue",

@@ -12,17 +12,17 @@ from sharpbench import Estimate, Measure, NotApplicable, Subject
 from sharpbench.core.measure import Dependence, Invariance
 from sharpbench.curvature import (
     DENSE_LIMIT,
-    axes,
     certificate,
     check_samples,
     check_worst_case,
-    directions,
-    displaced_means,
+    draw_directions,
     exact_diagonal,
-    finite,
     flatten,
     mean_of,
+    perturbation_scales,
+    perturbed_means,
     reference_diagonal,
+    require_finite,
     worst_case,
 )
 from sharpbench_measures.asam import followed
@@ -105,7 +105,7 @@ class Adaptive(Measure):
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
         """See Measure; deterministic but for case=average."""
         seen = subject if self.logits == "plain" else subject.once(normalised)
-        scales = axes(subject.params, self.scaling)
+        scales = perturbation_scales(subject.params, self.scaling)
         if self.case == "worst":
             return worst_case(
                 seen, scales, radius=self.radius, norm=self.norm, steps=self.steps, micro_batch=self.micro_batch
@@ -124,7 +124,7 @@ class Adaptive(Measure):
         if self.case != "average-closed" or constant or any(subject.once(certificate).values()):
             return None
         seen = subject if self.logits == "plain" else subject.once(normalised)
-        return self._second_order(axes(subject.params, self.scaling), seen.once(reference_diagonal))
+        return self._second_order(perturbation_scales(subject.params, self.scaling), seen.once(reference_diagonal))
 
     def invariances(self) -> frozenset[Invariance]:
         """What c follows; nothing drawn is permuted with the units. A ball of norm 2 with c = 1, and a trace, do
@@ -139,9 +139,9 @@ class Adaptive(Measure):
         return found
 
     def _average(self, subject: Subject, scales: Tensor, generator: torch.Generator) -> Estimate:
-        drawn = directions(subject, self.samples, generator, "gaussian" if self.norm == "l2" else "uniform")
-        losses = displaced_means(subject, (self.radius * scales * each for each in drawn))
-        found = mean_of([losses - displaced_means(subject, [torch.zeros_like(scales)])])
+        drawn = draw_directions(subject, self.samples, generator, "gaussian" if self.norm == "l2" else "uniform")
+        losses = perturbed_means(subject, (self.radius * scales * each for each in drawn))
+        found = mean_of([losses - perturbed_means(subject, [torch.zeros_like(scales)])])
         return Estimate(found.value, found.stderr, found.interval, probes=self.samples, details=self._details(scales))
 
     def _second_order(self, scales: Tensor, diagonal: dict[str, Tensor]) -> float:
@@ -149,7 +149,7 @@ class Adaptive(Measure):
         curvature = flatten(diagonal).double()
         variance = 1.0 if self.norm == "l2" else 1 / 3
         value = self.radius / 2 * variance * float((scales.double().square() * curvature).sum()) * self.radius
-        return finite(value, "the second-order rise")
+        return require_finite(value, "the second-order rise")
 
     def _details(self, scales: Tensor) -> dict[str, str | int | float | None]:
         return {"method": self.case, "rho": self.radius, "frozen": int((scales == 0).sum())}

@@ -16,10 +16,10 @@ from sharpbench.curvature import (
     check_samples,
     flatten,
     leading_eigenvalue,
-    matrix,
+    linear_operator,
     reference_diagonal,
     reference_eigenvalue,
-    scaled,
+    scaled_operator,
     trace_estimate,
     weighted_traces,
 )
@@ -66,7 +66,7 @@ class AdaptiveSpectral(Measure):
 
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
         """See Measure; random in its start alone."""
-        operator = scaled(matrix(subject, self.matrix), flatten(subject.params).abs())
+        operator = scaled_operator(linear_operator(subject, self.matrix), flatten(subject.params).abs())
         return leading_eigenvalue(operator, generator=generator, tolerance=self.tolerance, steps=self.steps)
 
     def exact(self, subject: Subject) -> float | None:

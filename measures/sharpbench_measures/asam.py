@@ -9,11 +9,11 @@ import torch
 
 from sharpbench import Estimate, InvalidInput, Measure, Subject
 from sharpbench.core.measure import Dependence, Invariance
-from sharpbench.curvature import Scaling, axes, check_worst_case, reference_one_step, worst_case
+from sharpbench.curvature import Scaling, check_worst_case, perturbation_scales, reference_one_step, worst_case
 
 
 @dataclass(frozen=True)
-class Asam(Measure):
+class AsamSharpness(Measure):
     """max over |T^-1 e|_p <= rho of L(theta + e) - L(theta), T diagonal, biases included.
 
     norm: l2 with e = rho T^2 g / |T g|_2, g the gradient; or linf with e = rho T sign(g).
@@ -57,7 +57,7 @@ class Asam(Measure):
 
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
         """See Measure; deterministic."""
-        scales = axes(subject.params, self.scaling, self.eta)
+        scales = perturbation_scales(subject.params, self.scaling, self.eta)
         return worst_case(
             subject, scales, radius=self.rho, norm=self.norm, steps=self.steps, micro_batch=self.micro_batch
         )
@@ -66,7 +66,7 @@ class Asam(Measure):
         """The one step by torch.autograd, example by example; None for more, whose maximum nobody knows."""
         if self.steps > 1:
             return None
-        scales = axes(subject.params, self.scaling, self.eta)
+        scales = perturbation_scales(subject.params, self.scaling, self.eta)
         return reference_one_step(subject, scales, radius=self.rho, norm=self.norm, micro_batch=self.micro_batch)
 
     def invariances(self) -> frozenset[Invariance]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sharpbench import Estimate, InvalidInput, Measure, Subject
 from sharpbench.core.measure import Invariance
-from sharpbench.curvature import check_samples, directions, displaced_means, mean_of
+from sharpbench.curvature import check_samples, draw_directions, mean_of, perturbed_means
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,14 @@ class Average(Measure):
 
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
         """See Measure."""
-        losses = displaced_means(subject, self._steps(subject, generator))
+        losses = perturbed_means(subject, self._steps(subject, generator))
         pairs = losses[1:].reshape(-1, 2).mean(1) - losses[0]
         found = mean_of([pairs])
         return Estimate(found.value, found.stderr, found.interval, probes=self.samples)
 
     def _steps(self, subject: Subject, generator: torch.Generator) -> Iterator[Tensor]:
         """None at first, then pairs of opposite ones."""
-        for place, direction in enumerate(directions(subject, self.samples, generator)):
+        for place, direction in enumerate(draw_directions(subject, self.samples, generator)):
             if place == 0:
                 yield torch.zeros_like(direction)
             yield self.sigma * direction

@@ -18,7 +18,7 @@ from sharpbench.curvature import (
     dense_hessian,
     hutchinson_squared_norm,
     hutchpp_squared_norm,
-    matrix,
+    linear_operator,
     squared_norm,
 )
 from sharpbench_measures.trace import LEAST
@@ -83,7 +83,7 @@ class HessianFrobenius(Measure):
                 f"{subject.size:,} parameters are too many for one product each; "
                 f"the bound is {DENSE_LIMIT:,}, use method=hutchpp"
             )
-        value = math.sqrt(squared_norm(matrix(subject, self.matrix)))
+        value = math.sqrt(squared_norm(linear_operator(subject, self.matrix)))
         return Estimate(value, details={"method": self.method, "matrix": self.matrix})
 
     def exact(self, subject: Subject) -> float | None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sharpbench import Estimate, InvalidInput, Measure, NotApplicable, Subject
 from sharpbench.core.measure import Invariance
-from sharpbench.curvature import MATRIX_LIMIT, flatten, leading_eigenspace, matrix, output_root, unflatten
+from sharpbench.curvature import MATRIX_LIMIT, flatten, leading_eigenspace, linear_operator, output_root, unflatten
 from sharpbench_measures.top_eigenvalue import check_lanczos
 
 
@@ -62,7 +62,7 @@ class Igs(Measure):
             )
         if self.truncation == 0:
             return self._untruncated(subject)
-        operator = matrix(subject, "gauss-newton")
+        operator = linear_operator(subject, "gauss-newton")
         found = leading_eigenspace(
             operator, generator=generator, share=self.truncation, tolerance=self.tolerance, steps=self.steps
         )

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sharpbench import Estimate, InvalidInput, Measure, NotApplicable, Subject
 from sharpbench.core.measure import Invariance
-from sharpbench.curvature import directions, displaced_loss, finite, flatten
+from sharpbench.curvature import draw_directions, flatten, perturbed_loss, require_finite
 from sharpbench_measures.citations import KESKAR
 
 Array = NDArray[np.float64]
@@ -65,7 +65,7 @@ class Keskar(Measure):
         plane = self._plane(doubled, generator)  # A [P, p], or None for I
         centre = theta if plane is None else torch.linalg.lstsq(plane, theta[:, None]).solution[:, 0]
         bounds = (self.epsilon * (centre.abs() + 1)).cpu().numpy()
-        before = float(displaced_loss(doubled, torch.zeros_like(theta)))
+        before = float(perturbed_loss(doubled, torch.zeros_like(theta)))
         if 1 + before <= 0:
             raise NotApplicable(f"the loss is {before}, and the measure divides by 1 + loss, which must be above 0")
         found = _highest(doubled, plane, bounds, self.iterations)
@@ -87,7 +87,7 @@ class Keskar(Measure):
                 f"subspace={self.subspace} of {subject.size:,} parameters: needs fewer dimensions than parameters, "
                 f"and at most {MOST_ENTRIES:,} entries; choose a smaller one"
             )
-        return torch.stack(list(directions(subject, self.subspace, generator)), 1)
+        return torch.stack(list(draw_directions(subject, self.subspace, generator)), 1)
 
     def exact(self, subject: Subject) -> float | None:
         """None: nobody knows the maximum of a network's loss in a box."""
@@ -103,13 +103,13 @@ def _highest(subject: Subject, plane: Tensor | None, bounds: Array, iterations: 
     like = next(iter(subject.params.values()))
 
     def negative(point: Tensor) -> Tensor:
-        return -displaced_loss(subject, point if plane is None else plane @ point)
+        return -perturbed_loss(subject, point if plane is None else plane @ point)
 
     slope = torch.func.grad_and_value(negative)
 
     def evaluate(point: Array) -> tuple[float, Array]:
         gradient, value = slope(torch.from_numpy(point.copy()).to(like.device))
-        return finite(float(value), "minus the loss"), gradient.cpu().numpy()
+        return require_finite(float(value), "minus the loss"), gradient.cpu().numpy()
 
     # the paper's budget is the only end: losses of fitted networks are below the usual tolerances
     return minimize(

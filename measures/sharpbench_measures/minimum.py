@@ -11,7 +11,7 @@ import torch
 from sharpbench import Estimate, InvalidInput, Measure, NotApplicable, Subject
 from sharpbench.core.measure import Invariance
 from sharpbench.curvature import DENSE_LIMIT, certificate, reference_diagonal
-from sharpbench.symmetry import as_arrays, diagonal_for, group_of, least
+from sharpbench.symmetry import as_arrays, diagonal_for, group_of, minimum_trace
 from sharpbench_measures.citations import IBAYASHI
 
 
@@ -62,7 +62,7 @@ class Minimum(Measure):
         except InvalidInput as error:
             raise NotApplicable(f"no rescaling group: {error}") from error
         certified = not any(subject.once(certificate).values())
-        solved = least(group, diagonal_for(group, subject))
+        solved = minimum_trace(group, diagonal_for(group, subject))
         return Estimate(
             solved.value,
             parts=solved.parts,
@@ -85,7 +85,7 @@ class Minimum(Measure):
         if any(subject.once(certificate).values()):
             return None
         group = group_of(subject.graph, set(subject.params), scope=self.scope)
-        return least(group, as_arrays(subject.once(reference_diagonal))).value
+        return minimum_trace(group, as_arrays(subject.once(reference_diagonal))).value
 
     def invariances(self) -> frozenset[Invariance]:
         """A rescaling of single units changes the block traces, and so the minimum over layers; a rotation keeps

@@ -13,7 +13,7 @@ from torch import Tensor
 from sharpbench import Estimate, InvalidInput, Measure, NotApplicable, Subject
 from sharpbench.core.fields import Scalar
 from sharpbench.core.measure import Dependence, Invariance
-from sharpbench.curvature import Tolerance, check_samples, directions, flatten, tolerated_noise
+from sharpbench.curvature import NoiseTolerance, check_samples, draw_directions, flatten, tolerated_noise
 from sharpbench_measures.norms import moves
 
 SOURCE = (
@@ -156,7 +156,7 @@ def check_noise(drop: float, samples: int, epsilon: float) -> None:
 
 def noise(
     subject: Subject, generator: torch.Generator, samples: int, *, drop: float, epsilon: float | None
-) -> Tolerance:
+) -> NoiseTolerance:
     """The sigma that costs `drop`, of N(0, sigma^2 I), or with an epsilon of N(0, diag(sigma^2 w^2 + epsilon^2))."""
     weights = flatten(subject.params)
 
@@ -166,12 +166,12 @@ def noise(
         return (sigma**2 * weights.square() + epsilon**2).sqrt()
 
     try:
-        return tolerated_noise(subject, deviations, list(directions(subject, samples, generator)), drop=drop)
+        return tolerated_noise(subject, deviations, list(draw_directions(subject, samples, generator)), drop=drop)
     except InvalidInput as error:
         raise NotApplicable(f"no sigma: {error}") from error
 
 
-def estimate(found: Tolerance, value: Callable[[float], float], samples: int, **details: Scalar) -> Estimate:
+def estimate(found: NoiseTolerance, value: Callable[[float], float], samples: int, **details: Scalar) -> Estimate:
     """The value at sigma, with the error of sigma carried over to first order, and its interval as a whole.
 
     The interval holds all values between the ends of that of sigma: they need not lie between those of its ends.

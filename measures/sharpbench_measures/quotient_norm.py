@@ -11,7 +11,14 @@ from torch import Tensor
 from sharpbench import Estimate, InvalidInput, Measure, Subject
 from sharpbench.core.measure import Invariance
 from sharpbench.core.subject import Params
-from sharpbench.curvature import MATRIX_LIMIT, flatten, leading_eigenvalue, matrix, reference_eigenvalue, scaled
+from sharpbench.curvature import (
+    MATRIX_LIMIT,
+    flatten,
+    leading_eigenvalue,
+    linear_operator,
+    reference_eigenvalue,
+    scaled_operator,
+)
 from sharpbench.symmetry import group_of
 from sharpbench_measures.top_eigenvalue import check_lanczos
 
@@ -54,7 +61,7 @@ class QuotientNorm(Measure):
 
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
         """See Measure; random in its start alone."""
-        operator = scaled(matrix(subject, self.matrix), norms(subject))
+        operator = scaled_operator(linear_operator(subject, self.matrix), norms(subject))
         return leading_eigenvalue(
             operator, generator=generator, tolerance=self.tolerance, steps=self.steps, magnitude=True
         )

@@ -9,11 +9,11 @@ import torch
 
 from sharpbench import Estimate, Measure, Subject
 from sharpbench.core.measure import Dependence, Invariance
-from sharpbench.curvature import axes, check_worst_case, reference_one_step, worst_case
+from sharpbench.curvature import check_worst_case, perturbation_scales, reference_one_step, worst_case
 
 
 @dataclass(frozen=True)
-class Sam(Measure):
+class SamSharpness(Measure):
     """max over |e|_2 <= rho of L(theta + e) - L(theta), one norm over all parameters, biases included.
 
     steps: 1 is the paper's approximation, e = rho g / |g|_2 with the gradient g, which may be negative. More are
@@ -48,14 +48,14 @@ class Sam(Measure):
 
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
         """See Measure; deterministic."""
-        ones = axes(subject.params, "none")
+        ones = perturbation_scales(subject.params, "none")
         return worst_case(subject, ones, radius=self.rho, norm="l2", steps=self.steps, micro_batch=self.micro_batch)
 
     def exact(self, subject: Subject) -> float | None:
         """The one step by torch.autograd, example by example; None for more, whose maximum nobody knows."""
         if self.steps > 1:
             return None
-        ones = axes(subject.params, "none")
+        ones = perturbation_scales(subject.params, "none")
         return reference_one_step(subject, ones, radius=self.rho, norm="l2", micro_batch=self.micro_batch)
 
     def invariances(self) -> frozenset[Invariance]:

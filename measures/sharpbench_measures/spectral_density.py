@@ -13,7 +13,7 @@ from sharpbench import Estimate, InvalidInput, Measure, NotApplicable, Subject
 from sharpbench.core.measure import Invariance
 from sharpbench.curvature import (
     MATRIX_LIMIT,
-    Density,
+    EigenvalueDensity,
     dense_ggn,
     dense_hessian,
     mean_of,
@@ -81,7 +81,9 @@ class SpectralDensity(Measure):
             details={"method": "lanczos quadrature", "summary": self.summary, "steps": steps},
         )
 
-    def _jackknife(self, density: Density, size: int, value: float) -> tuple[float, tuple[float, float] | None]:
+    def _jackknife(
+        self, density: EigenvalueDensity, size: int, value: float
+    ) -> tuple[float, tuple[float, float] | None]:
         """Standard error and interval around the value, from what it is without each probe."""
         kept = ~torch.eye(self.probes, dtype=torch.bool)
         share = self.probes - 1

@@ -9,7 +9,7 @@ import torch
 
 from sharpbench import Estimate, InvalidInput, Measure, Subject
 from sharpbench.core.measure import Invariance, Quantity
-from sharpbench.curvature import MATRIX_LIMIT, leading_eigenvalue, matrix, reference_eigenvalue
+from sharpbench.curvature import MATRIX_LIMIT, leading_eigenvalue, linear_operator, reference_eigenvalue
 from sharpbench_measures.citations import KESKAR
 
 
@@ -49,7 +49,7 @@ class TopEigenvalue(Measure):
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
         """See Measure; random in its start alone."""
         return leading_eigenvalue(
-            matrix(subject, self.matrix),
+            linear_operator(subject, self.matrix),
             generator=generator,
             tolerance=self.tolerance,
             steps=self.steps,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from sharpbench.analysis.population import Network, Population, cells
+from sharpbench.analysis.population import MeasuredNetwork, MeasuredPopulation, cell_codes
 from sharpbench.analysis.statistics import (
     Granulated,
     Information,
@@ -21,14 +21,14 @@ from sharpbench.analysis.statistics import (
 )
 from sharpbench.analysis.statistics.jackknife import Integers
 from sharpbench.core.fields import Scalar
-from sharpbench.core.spec import split
+from sharpbench.core.spec import split_specs
 
 NOT_AXES = ("seed", "dataset", "model")
 UNTOLD = "the records do not say, or not alike, on how many test examples the gaps stand"
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class Correlations:
     """Each number of docs/protocol.md. What has no value says why.
 
     drawn: what is drawn again in the intervals of marginal, within, spearman and information: networks at the same
@@ -44,13 +44,17 @@ class Judgement:
     drawn: Literal["networks", "configurations"]
 
 
-def judge(population: Population, values: Mapping[str, float]) -> Judgement:
+def correlate(population: MeasuredPopulation, values: Mapping[str, float]) -> Correlations:
     """The judgement of `values` by the key of the network, over the networks that have one and passed the gate."""
     networks = [network for network in population.counted if network.key in values]
     measured, gaps = [values[network.key] for network in networks], [network.gap or 0.0 for network in networks]
-    codes, together, axes = cells(networks), units(population, networks), hyperparameters(networks)
-    examples = examples_of(population)
-    return Judgement(
+    codes, together, axes = (
+        cell_codes(networks),
+        resampling_units(population, networks),
+        varied_hyperparameters(networks),
+    )
+    examples = count_test_examples(population)
+    return Correlations(
         marginal_tau(measured, gaps, codes, together),
         within_tau(measured, gaps, codes, together),
         spearman(measured, gaps, codes, together),
@@ -63,30 +67,30 @@ def judge(population: Population, values: Mapping[str, float]) -> Judgement:
     )
 
 
-def units(population: Population, networks: Sequence[Network]) -> Integers | None:
+def resampling_units(population: MeasuredPopulation, networks: Sequence[MeasuredNetwork]) -> Integers | None:
     """What is drawn again: configurations with their networks where the cohort drew them, None: networks alone."""
-    return cells(networks) if population.design == "random" else None
+    return cell_codes(networks) if population.design == "random" else None
 
 
-def examples_of(population: Population) -> int | None:
+def count_test_examples(population: MeasuredPopulation) -> int | None:
     """On how many examples the test accuracies stand, None where the records do not agree on it."""
     told = {record.data.get("test_examples") for row in population.rows for record in row.records.values()}
     number = told.pop() if len(told) == 1 else None
     return number if isinstance(number, int) and not isinstance(number, bool) and number > 0 else None
 
 
-def hyperparameters(networks: Sequence[Network]) -> dict[str, list[Scalar]]:
+def varied_hyperparameters(networks: Sequence[MeasuredNetwork]) -> dict[str, list[Scalar]]:
     """Each field of the recipes but the seed, and of the models, by network; None where it stands at its default."""
     rows = [{**_of_model(network), **_of_recipe(network)} for network in networks]
     return {name: [row.get(name) for row in rows] for name in dict.fromkeys(name for row in rows for name in row)}
 
 
-def _of_recipe(network: Network) -> dict[str, Scalar]:
+def _of_recipe(network: MeasuredNetwork) -> dict[str, Scalar]:
     return {name: value for name, value in network.recipe.items() if name not in NOT_AXES}
 
 
-def _of_model(network: Network) -> dict[str, Scalar]:
+def _of_model(network: MeasuredNetwork) -> dict[str, Scalar]:
     """The fields that a model's word holds in brackets, and its name."""
     name, _, rest = str(network.recipe.get("model")).partition("[")
-    parts = [part.partition("=") for part in split(rest.removesuffix("]"))]
+    parts = [part.partition("=") for part in split_specs(rest.removesuffix("]"))]
     return {"model": name, **{field: value for field, _, value in parts}}

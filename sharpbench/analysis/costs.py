@@ -39,14 +39,14 @@ class Timing:
     networks: int
 
 
-def failures(records: Iterable[Record]) -> tuple[Failure, ...]:
+def count_failures(records: Iterable[Record]) -> tuple[Failure, ...]:
     """The records without a value by status and reason, the most frequent first."""
     counts = Counter((each.status, each.reason or "no reason given") for each in records if each.status != "ok")
     found = [Failure(status, reason, count) for (status, reason), count in counts.items()]
     return tuple(sorted(found, key=lambda each: (-each.count, each.status, each.reason)))
 
 
-def exactness(done: Sequence[Record]) -> Exactness | None:
+def summarize_exactness(done: Sequence[Record]) -> Exactness | None:
     """The relative errors of the records that were checked; None where none was."""
     checked = [(each.value, each.exact) for each in done if each.value is not None and each.exact is not None]
     if not checked:
@@ -61,7 +61,7 @@ def relative_error(value: float, exact: float) -> float:
     return abs(value - exact) / (abs(exact) or abs(value) or 1.0)
 
 
-def invariance(done: Iterable[Record]) -> dict[str, float | None]:
+def largest_factors(done: Iterable[Record]) -> dict[str, float | None]:
     """The largest factor of change by kind of rewrite; None where one record has None: no factor at all."""
     found: dict[str, list[float | None]] = {}
     for each in done:
@@ -73,24 +73,24 @@ def invariance(done: Iterable[Record]) -> dict[str, float | None]:
     }
 
 
-def timings(done: Sequence[Record]) -> tuple[Timing, ...]:
+def summarize_timings(done: Sequence[Record]) -> tuple[Timing, ...]:
     """The median seconds by environment; seconds of different environments are never put together."""
     seconds: dict[str, list[float]] = {}
-    for each in alone(done):
+    for each in comparable_timings(done):
         if each.seconds is not None:
             seconds.setdefault(environment_text(each.environment), []).append(each.seconds)
     return tuple(Timing(place, statistics.median(seconds[place]), len(seconds[place])) for place in sorted(seconds))
 
 
-def alone(done: Iterable[Record]) -> list[Record]:
+def comparable_timings(done: Iterable[Record]) -> list[Record]:
     """The records whose times can be compared: neither taken beside other work nor of a divided cell."""
     return [each for each in done if not each.contended and each.pieces == 1]
 
 
-def crowded(done: Iterable[Record]) -> int:
+def count_incomparable(done: Iterable[Record]) -> int:
     """How many records have times that cannot be compared."""
     timed = [each for each in done if each.seconds is not None]
-    return len(timed) - len(alone(timed))
+    return len(timed) - len(comparable_timings(timed))
 
 
 def median(values: Iterable[float | None]) -> float | None:

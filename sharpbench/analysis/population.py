@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
+class MeasuredNetwork:
     """One trained network: its recipe is its identity, `key` its recipe as text."""
 
     key: str
@@ -32,7 +32,7 @@ class Network:
     @property
     def gap(self) -> float | None:
         """Training accuracy - test accuracy."""
-        return finite(self.truth.get("gap"))
+        return finite_or_none(self.truth.get("gap"))
 
     @property
     def counts(self) -> bool:
@@ -45,7 +45,7 @@ class Network:
         if not self.truth:
             return "could not be trained"
         if self.truth.get("fitted") is not True:
-            lost = self.truth.get("diverged") is True or finite(self.truth.get("train_loss")) is None
+            lost = self.truth.get("diverged") is True or finite_or_none(self.truth.get("train_loss")) is None
             return "diverged" if lost else "budget ended"
         return None if self.gap is not None else "gap unknown"
 
@@ -56,7 +56,7 @@ class Network:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class MeasureRow:
     """What one measure says: a record for each network that has one, the successful or else the latest.
 
     setting: what tells two rows of one label apart (precision, device, examples, seed); empty where one is all.
@@ -66,14 +66,14 @@ class Row:
     setting: str
     records: Mapping[str, Record]
 
-    def value(self, network: Network) -> float | None:
+    def value(self, network: MeasuredNetwork) -> float | None:
         """The measure's value on `network`, where it has one."""
         record = self.records.get(network.key)
-        return finite(record.value) if record is not None and record.status == "ok" else None
+        return finite_or_none(record.value) if record is not None and record.status == "ok" else None
 
 
 @dataclass(frozen=True, slots=True)
-class Population:
+class MeasuredPopulation:
     """All networks of one model on one data set, in the order of their keys, and a row for each measure.
 
     design: random where the configurations of some were drawn.
@@ -82,11 +82,11 @@ class Population:
     dataset: str
     model: str
     design: Design
-    networks: tuple[Network, ...]
-    rows: tuple[Row, ...]
+    networks: tuple[MeasuredNetwork, ...]
+    rows: tuple[MeasureRow, ...]
 
     @property
-    def counted(self) -> tuple[Network, ...]:
+    def counted(self) -> tuple[MeasuredNetwork, ...]:
         """The networks that passed the gate."""
         return tuple(network for network in self.networks if network.counts)
 
@@ -97,7 +97,7 @@ class Population:
         return dict(sorted(reasons.items(), key=lambda each: (-each[1], each[0])))
 
 
-def populations(records: Sequence[Record]) -> tuple[Population, ...]:
+def populations(records: Sequence[Record]) -> tuple[MeasuredPopulation, ...]:
     """The populations in `records`, by data set and model; a network enters once however many records it has.
 
     Records that are not for a leaderboard (`data.leaderboard` false, of `measure`) are left out.
@@ -110,7 +110,7 @@ def populations(records: Sequence[Record]) -> tuple[Population, ...]:
         place = str(record.recipe.get("dataset")), str(model)
         groups.setdefault(place, []).append(record)
     return tuple(
-        Population(dataset, model, _design(group), _networks(group), tuple(_rows(group)))
+        MeasuredPopulation(dataset, model, _design(group), _networks(group), tuple(_rows(group)))
         for (dataset, model), group in sorted(groups.items())
     )
 
@@ -119,13 +119,13 @@ def _design(records: Sequence[Record]) -> Design:
     return "random" if any(record.data.get("design") == "random" for record in records) else "designed"
 
 
-def cells(networks: Sequence[Network]) -> NDArray[np.intp]:
+def cell_codes(networks: Sequence[MeasuredNetwork]) -> NDArray[np.intp]:
     """[n] The number of each network's cell."""
     codes: NDArray[np.intp] = np.unique([network.cell for network in networks], return_inverse=True)[1].astype(np.intp)
     return codes
 
 
-def finite(value: Scalar) -> float | None:
+def finite_or_none(value: Scalar) -> float | None:
     """`value` as a float, None unless it is a finite number."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not is_finite(value):
         return None
@@ -141,16 +141,16 @@ def _text(mapping: Mapping[str, Scalar]) -> str:
     return json.dumps(numbers, sort_keys=True)
 
 
-def _networks(records: Sequence[Record]) -> tuple[Network, ...]:
-    found: dict[str, Network] = {}
+def _networks(records: Sequence[Record]) -> tuple[MeasuredNetwork, ...]:
+    found: dict[str, MeasuredNetwork] = {}
     for record in records:
         key = _text(record.recipe)
         if record.truth or key not in found:
-            found[key] = Network(key, record.recipe, record.truth)
+            found[key] = MeasuredNetwork(key, record.recipe, record.truth)
     return tuple(found[key] for key in sorted(found))
 
 
-def _rows(records: Sequence[Record]) -> Iterator[Row]:
+def _rows(records: Sequence[Record]) -> Iterator[MeasureRow]:
     settings = _settings(records)
     rows: dict[tuple[str, str], dict[str, Record]] = {}
     for record in records:
@@ -159,7 +159,7 @@ def _rows(records: Sequence[Record]) -> Iterator[Row]:
         if record.status == "ok" or key not in row or row[key].status != "ok":
             row[key] = record
     for label, setting in sorted(rows):
-        yield Row(label, setting, rows[label, setting])
+        yield MeasureRow(label, setting, rows[label, setting])
 
 
 Setting = tuple[str, str, str, str, str]

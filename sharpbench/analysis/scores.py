@@ -10,20 +10,27 @@ from typing import Literal
 
 import numpy as np
 
-from sharpbench.analysis.correlations import Judgement, judge, units
+from sharpbench.analysis.correlations import Correlations, correlate, resampling_units
 from sharpbench.analysis.costs import (
     Exactness,
     Failure,
     Timing,
-    alone,
-    crowded,
-    exactness,
-    failures,
-    invariance,
+    comparable_timings,
+    count_failures,
+    count_incomparable,
+    largest_factors,
     median,
-    timings,
+    summarize_exactness,
+    summarize_timings,
 )
-from sharpbench.analysis.population import Network, Population, Row, cells, finite, populations
+from sharpbench.analysis.population import (
+    MeasuredNetwork,
+    MeasuredPopulation,
+    MeasureRow,
+    cell_codes,
+    finite_or_none,
+    populations,
+)
 from sharpbench.analysis.statistics import UNITS_LEAST, WITHIN_LEAST, Tau, shared_ranks
 from sharpbench.core.record import Record
 
@@ -32,7 +39,7 @@ from sharpbench.core.record import Record
 BASELINES = ("label noise", "training loss", "parameter norm", "random")
 
 
-def baseline_values(population: Population, *, seed: int) -> Mapping[str, dict[str, float]]:
+def baseline_values(population: MeasuredPopulation, *, seed: int) -> Mapping[str, dict[str, float]]:
     """Each baseline's value by the key of the network, for the networks that passed the gate and have one.
 
     random: uniform, drawn from `seed` and the names of model and data set, so that other populations change nothing.
@@ -47,10 +54,10 @@ def baseline_values(population: Population, *, seed: int) -> Mapping[str, dict[s
     }
 
 
-def _covariate(name: str, network: Network) -> float | None:
+def _covariate(name: str, network: MeasuredNetwork) -> float | None:
     if name == "label noise":
-        return finite(network.recipe.get("label_noise"))
-    return finite(network.truth.get("train_loss" if name == "training loss" else "parameter_norm"))
+        return finite_or_none(network.recipe.get("label_noise"))
+    return finite_or_none(network.truth.get("train_loss" if name == "training loss" else "parameter_norm"))
 
 
 Criterion = Literal["within", "marginal"]
@@ -83,7 +90,7 @@ class Score:
     networks: int
     excluded: int
     complete: bool
-    judgement: Judgement
+    judgement: Correlations
     ranked_by: Criterion
     rank: int | None = None
     exclusions: Mapping[str, int] = field(default_factory=dict)
@@ -125,7 +132,7 @@ def score(records: Sequence[Record], *, seed: int = 0) -> tuple[Score, ...]:
     return tuple(row for population in populations(records) for row in board(population, seed=seed))
 
 
-def board(population: Population, *, seed: int = 0) -> list[Score]:
+def board(population: MeasuredPopulation, *, seed: int = 0) -> list[Score]:
     """The scores of one population, in the order of its tables."""
     ranked_by = _criterion(population)
     scores = [_measured(population, row, ranked_by) for row in population.rows]
@@ -144,27 +151,27 @@ def _order(row: Score) -> tuple[bool, int, float, float, str]:
     return row.partial, place, rank, 2.0 if tau is None else -tau, row.name
 
 
-def _criterion(population: Population) -> Criterion:
+def _criterion(population: MeasuredPopulation) -> Criterion:
     """The tau within cells, where there are enough for its interval: the marginal one flatters."""
     counted = population.counted
     if population.design == "random":
-        sizes = np.bincount(cells(counted)) if counted else np.zeros(0)
+        sizes = np.bincount(cell_codes(counted)) if counted else np.zeros(0)
         return "within" if int((sizes > 1).sum()) >= UNITS_LEAST else "marginal"
-    return "within" if counted and int(np.bincount(cells(counted)).min()) >= WITHIN_LEAST else "marginal"
+    return "within" if counted and int(np.bincount(cell_codes(counted)).min()) >= WITHIN_LEAST else "marginal"
 
 
-def _ranks(population: Population, complete: Sequence[bool], ranked_by: Criterion) -> list[int | None]:
+def _ranks(population: MeasuredPopulation, complete: Sequence[bool], ranked_by: Criterion) -> list[int | None]:
     """A rank for each complete row; they all stand on the same networks."""
     counted = population.counted
     whole = [row for row, chosen in zip(population.rows, complete, strict=True) if chosen]
     values = [[row.value(network) or 0.0 for network in counted] for row in whole]
     gaps = [network.gap or 0.0 for network in counted]
-    together = units(population, counted)
-    ranks = iter(shared_ranks(values, gaps, cells(counted), together, within=ranked_by == "within"))
+    together = resampling_units(population, counted)
+    ranks = iter(shared_ranks(values, gaps, cell_codes(counted), together, within=ranked_by == "within"))
     return [next(ranks) if chosen else None for chosen in complete]
 
 
-def _measured(population: Population, row: Row, ranked_by: Criterion) -> Score:
+def _measured(population: MeasuredPopulation, row: MeasureRow, ranked_by: Criterion) -> Score:
     counted = population.counted
     values = {network.key: value for network in counted if (value := row.value(network)) is not None}
     done = [record for record in row.records.values() if record.status == "ok"]
@@ -180,20 +187,20 @@ def _measured(population: Population, row: Row, ranked_by: Criterion) -> Score:
         excluded=len(population.networks) - len(counted),
         exclusions=population.exclusions,
         complete=0 < len(values) == len(counted),
-        judgement=judge(population, values),
+        judgement=correlate(population, values),
         ranked_by=ranked_by,
-        failures=failures(row.records.values()),
-        exactness=exactness(done),
-        invariance=invariance(done),
-        timings=timings(done),
-        gradients=median(record.gradients for record in alone(done)),
-        contended=crowded(done),
+        failures=count_failures(row.records.values()),
+        exactness=summarize_exactness(done),
+        invariance=largest_factors(done),
+        timings=summarize_timings(done),
+        gradients=median(record.gradients for record in comparable_timings(done)),
+        contended=count_incomparable(done),
         peak_bytes=median(record.peak_bytes for record in done if record.pieces == 1),
         converged=sum(record.converged for record in done) / len(done) if done else None,
     )
 
 
-def _baseline(population: Population, name: str, values: Mapping[str, float], ranked_by: Criterion) -> Score:
+def _baseline(population: MeasuredPopulation, name: str, values: Mapping[str, float], ranked_by: Criterion) -> Score:
     counted = len(population.counted)
     return Score(
         dataset=population.dataset,
@@ -206,7 +213,7 @@ def _baseline(population: Population, name: str, values: Mapping[str, float], ra
         excluded=len(population.networks) - counted,
         exclusions=population.exclusions,
         complete=len(values) == counted,
-        judgement=judge(population, values),
+        judgement=correlate(population, values),
         ranked_by=ranked_by,
     )
 

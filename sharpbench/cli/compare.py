@@ -14,7 +14,7 @@ from sharpbench.version import __version__
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from sharpbench.comparison import Turn
+    from sharpbench.comparison import Measurement
     from sharpbench.comparison.benchmark import Event
 
 PAGE = "COMPARISON.md"
@@ -66,28 +66,28 @@ def compare(
     same command is given again. Exit status: 0 all have a value or are not applicable, 1 some failed or took too
     long, 2 bad usage or input, 130 interrupted.
     """
-    from sharpbench.comparison import iterate_turns
+    from sharpbench.comparison import read_measurements
 
     if from_ is not None:
         if not from_.is_file():
             raise InvalidInput(f"there is no file '{short(str(from_))}'; name the comparison.jsonl of a comparison")
-        return _publish(list(iterate_turns(from_)), output)
-    from sharpbench.cli.options import one_dataset, one_model
+        return _publish(list(read_measurements(from_)), output)
+    from sharpbench.cli.options import parse_dataset, parse_model
     from sharpbench.comparison import Comparison, contestants
     from sharpbench.comparison import compare as steps_of
-    from sharpbench.core.spec import split
+    from sharpbench.core.spec import split_specs
     from sharpbench.environment import resolve_device
     from sharpbench.runner.plan import chosen_measures
 
     plugins = tuple(plugin or ())
-    words = split(models)
+    words = split_specs(models)
     if not words:
         raise InvalidInput("no model is named; `sharpbench list models` shows them")
     comparison = Comparison(
         quantity=quantity,  # type: ignore[arg-type]  # it checks
-        models=tuple(dict.fromkeys(one_model(word, plugins) for word in words)),
+        models=tuple(dict.fromkeys(parse_model(word, plugins) for word in words)),
         measures=contestants(quantity, plugins) if measures is None else chosen_measures(measures, plugins),
-        dataset=one_dataset(dataset, plugins),
+        dataset=parse_dataset(dataset, plugins),
         examples=n,
         weights=weights,
         dtype=dtype,
@@ -122,23 +122,23 @@ def _sizes(text: str) -> tuple[int, ...]:
     return tuple(int(word) for word in words)
 
 
-def _attended(steps: Iterator[Event]) -> list[Turn]:
+def _attended(steps: Iterator[Event]) -> list[Measurement]:
     """The rows, with a line on stderr that says who plays."""
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    from sharpbench.comparison import Playing, Turn
+    from sharpbench.comparison import ContestantStarted, Measurement
 
     console = Console(stderr=True)
-    turns: list[Turn] = []
+    turns: list[Measurement] = []
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
         task = bar.add_task("reading data and weights", total=None)
         for step in steps:
-            if isinstance(step, Turn):
+            if isinstance(step, Measurement):
                 turns.append(step)
-            elif isinstance(step, Playing):
+            elif isinstance(step, ContestantStarted):
                 bar.update(task, description=escape(f"{step.network}: {step.contestant}, {step.what}"))
             else:
                 words = f"training {step.recipe.title}: epoch {step.epoch.number}, loss {step.epoch.loss:.3f}"
@@ -146,19 +146,19 @@ def _attended(steps: Iterator[Event]) -> list[Turn]:
     return turns
 
 
-def _publish(turns: Sequence[Turn], output: Path) -> int:
+def _publish(turns: Sequence[Measurement], output: Path) -> int:
     """Show and write the page; the exit status."""
     from rich.console import Console
 
-    from sharpbench.comparison.page import command, page
-    from sharpbench.comparison.results import standings
+    from sharpbench.comparison.page import command_line, comparison_page
+    from sharpbench.comparison.results import network_results
     from sharpbench.report.page import show, write
 
     if not turns:
         raise InvalidInput("there are no rows of a comparison; give the file of one, or leave --from out")
-    made = page(turns)
+    made = comparison_page(turns)
     show(made, Console())
-    written = write(made, output, name=PAGE, version=__version__, command=command(turns))
+    written = write(made, output, name=PAGE, version=__version__, command=command_line(turns))
     typer.echo(", ".join(str(path) for path in written if path.suffix != ".png"))
-    bad = [status for each in standings(turns) for _, status, _ in each.losses if status != "skipped"]
+    bad = [status for each in network_results(turns) for _, status, _ in each.losses if status != "skipped"]
     return EXIT_FAILED if bad else 0

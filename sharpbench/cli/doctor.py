@@ -14,12 +14,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sharpbench.cli.options import one_dataset, one_model
-from sharpbench.report.format import MISSING, memory, number, plain
+from sharpbench.cli.options import parse_dataset, parse_model
+from sharpbench.report.format import MISSING, format_memory, format_number, plain_text
 
 if TYPE_CHECKING:
     from sharpbench.core.fields import Scalar
-    from sharpbench.runner.cost import Forecast
+    from sharpbench.runner.cost import PredictedCost
 
 
 def doctor(
@@ -42,30 +42,30 @@ def doctor(
 
     Times and memory are predicted from calls on some of the examples.
     """
-    from sharpbench.cli.progress import foresee
-    from sharpbench.core.registry import offers
+    from sharpbench.cli.progress import follow_predictions
+    from sharpbench.core.registry import available
     from sharpbench.datasets.dataset import Subset
-    from sharpbench.environment import diagnosis, resolve_device
+    from sharpbench.environment import diagnose, resolve_device
     from sharpbench.runner.plan import chosen_measures
-    from sharpbench.runner.single_network import Inspection, examined
+    from sharpbench.runner.single_network import NetworkEvaluation, evaluation_examples
 
     place = resolve_device(device)
     forecasts = {}
     if model is not None:
-        names = measures or ",".join(offers("measures", plugin or ()).classes)
-        inspection = Inspection(
-            model=one_model(model, plugin or ()),
+        names = measures or ",".join(available("measures", plugin or ()).classes)
+        inspection = NetworkEvaluation(
+            model=parse_model(model, plugin or ()),
             measures=chosen_measures(names, plugin or ()),
-            dataset=one_dataset(dataset, plugin or ()),
+            dataset=parse_dataset(dataset, plugin or ()),
             weights=weights,
             subset=Subset(limit=limit),
             classes=classes,
             dtype=dtype,
             device=place,
         )
-        subject = examined(inspection, data_dir=data_dir, threads=threads)
-        forecasts = foresee(inspection.measures, subject)
-    facts = diagnosis(place)
+        subject = evaluation_examples(inspection, data_dir=data_dir, threads=threads)
+        forecasts = follow_predictions(inspection.measures, subject)
+    facts = diagnose(place)
     if as_json:
         rows = {name: asdict(each) for name, each in forecasts.items()}
         typer.echo(json.dumps({"environment": facts, "measures": rows}, indent=1))
@@ -87,19 +87,25 @@ def show_environment(facts: Mapping[str, Scalar], console: Console) -> None:
     table.add_column(overflow="fold")
     for name, value in facts.items():
         shown = MISSING if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-        table.add_row(Text(name, style="dim"), Text(plain(shown, 300)))
+        table.add_row(Text(name, style="dim"), Text(plain_text(shown, 300)))
     console.print(table, crop=False)
 
 
-def show_forecasts(title: str, forecasts: Mapping[str, Forecast], console: Console) -> None:
+def show_forecasts(title: str, forecasts: Mapping[str, PredictedCost], console: Console) -> None:
     """A row a measure: whether it works, what it is predicted to take, or why not."""
-    table = Table(title=plain(title, 200), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(title=plain_text(title, 200), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("measure", overflow="fold")
     for heading in ("works", "seconds", "memory"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("why not", overflow="fold")
     for label, each in forecasts.items():
         works = "yes" if each.status == "ok" else "no"
-        cells = (plain(label, 60), works, number(each.seconds), memory(each.bytes), plain(each.reason or "", 300))
+        cells = (
+            plain_text(label, 60),
+            works,
+            format_number(each.seconds),
+            format_memory(each.bytes),
+            plain_text(each.reason or "", 300),
+        )
         table.add_row(*map(Text, cells))
     console.print(table, crop=False)

@@ -28,14 +28,14 @@ def list_(
     plugin: Annotated[list[Path] | None, typer.Option(help="As for run.")] = None,
 ) -> None:
     """List what is installed: measures, models, datasets, optimizers and cohorts, with their parameters."""
-    from sharpbench.core.catalog import listing
+    from sharpbench.core.catalog import list_installed
     from sharpbench.core.registry import KINDS
 
     if kind is not None and kind not in KINDS:
         raise InvalidInput(f"unknown kind '{short(kind)}'; {near(kind, KINDS) or 'one of ' + ', '.join(KINDS)}")
     wanted: Sequence[Kind] = KINDS if kind is None else [known for known in KINDS if known == kind]
     tables: dict[str, list[dict[str, Any]]] = {
-        each: listing(each, plugins=plugin or (), cache_dir=cache_dir) for each in wanted
+        each: list_installed(each, plugins=plugin or (), cache_dir=cache_dir) for each in wanted
     }
     if as_json:
         typer.echo(json.dumps([row for rows in tables.values() for row in rows], indent=1))
@@ -59,9 +59,9 @@ def info(
     plugin: Annotated[list[Path] | None, typer.Option(help="As for run.")] = None,
 ) -> None:
     """Show all about a measure: formula, source, parameters, invariances, cost, oracle, how to cite it."""
-    from sharpbench.core.catalog import about
+    from sharpbench.core.catalog import describe_measure
 
-    row = about(measure, plugins=plugin or (), cache_dir=cache_dir)
+    row = describe_measure(measure, plugins=plugin or (), cache_dir=cache_dir)
     if as_json:
         typer.echo(json.dumps(row, indent=1))
         return
@@ -81,15 +81,15 @@ def docs(
     ] = None,
 ) -> int:
     """Write one Markdown page a measure, from what its class says, and their index."""
-    from sharpbench.core.catalog import listing
-    from sharpbench.report.measure_pages import pages, stale, write
+    from sharpbench.core.catalog import list_installed
+    from sharpbench.report.measure_pages import measure_pages, stale, write
 
-    rows = [row for row in listing("measures", cache_dir=cache_dir) if row["package"] == package and row["name"]]
+    rows = [row for row in list_installed("measures", cache_dir=cache_dir) if row["package"] == package and row["name"]]
     if not rows:
         raise InvalidInput(
             f"package '{short(package)}' offers no measure; `sharpbench list measures` shows the packages"
         )
-    wanted = pages(rows)
+    wanted = measure_pages(rows)
     changed = stale(folder, wanted) if check else write(folder, wanted)
     for name in changed:
         typer.echo(f"{folder / name} {'is stale' if check else 'written' if name in wanted else 'removed'}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sharpbench.cli.options import EXIT_FAILED, EXIT_INTERRUPTED, one_dataset, one_model
+from sharpbench.cli.options import EXIT_FAILED, EXIT_INTERRUPTED, parse_dataset, parse_model
 from sharpbench.errors import InvalidInput
 
 
@@ -51,18 +51,18 @@ def measure(
     skipped, 1 some measure failed, 2 bad usage or input (weights that are not finite, that do not fit), 130
     interrupted.
     """
-    from sharpbench.cli.progress import watch
+    from sharpbench.cli.progress import follow_measurements
     from sharpbench.core.records import RECORDS
     from sharpbench.datasets.dataset import Subset
     from sharpbench.environment import resolve_device
-    from sharpbench.runner.evaluate_cell import Asked
+    from sharpbench.runner.evaluate_cell import Checks
     from sharpbench.runner.plan import chosen_measures
-    from sharpbench.runner.single_network import Inspection, inspect, last_records
+    from sharpbench.runner.single_network import NetworkEvaluation, evaluate_network, last_records
 
-    inspection = Inspection(
-        model=one_model(model, plugin or ()),
+    inspection = NetworkEvaluation(
+        model=parse_model(model, plugin or ()),
         measures=chosen_measures(measures, plugin or ()),
-        dataset=one_dataset(dataset, plugin or ()),
+        dataset=parse_dataset(dataset, plugin or ()),
         weights=weights,
         subset=Subset(split=split, limit=limit, seed=subset_seed),  # type: ignore[arg-type]  # it checks
         classes=classes,
@@ -70,10 +70,10 @@ def measure(
         seed=seed,
         dtype=dtype,
         device=resolve_device(device),
-        asked=Asked(timed=timing, checked=oracle, rewritten=invariance),
+        asked=Checks(timed=timing, checked=oracle, rewritten=invariance),
     )
     try:
-        records = watch(inspect(inspection, output=output, data_dir=data_dir, threads=threads))
+        records = follow_measurements(evaluate_network(inspection, output=output, data_dir=data_dir, threads=threads))
     except KeyboardInterrupt:
         typer.echo("interrupted" + ("; give the same command again to go on" if output else ""), err=True)
         return EXIT_INTERRUPTED
@@ -81,7 +81,7 @@ def measure(
 
     states = last_records(records)
     try:
-        files = [] if output is None else [output / RECORDS, *single_network.draw(states, output)]
+        files = [] if output is None else [output / RECORDS, *single_network.draw_network(states, output)]
     except OSError as error:
         raise InvalidInput(f"cannot write into '{output}' ({error.strerror}); choose another --output") from None
     if as_json:
@@ -89,7 +89,7 @@ def measure(
     else:
         from rich.console import Console
 
-        single_network.show(states, Console())
+        single_network.show_network(states, Console())
     if files:
         typer.echo(", ".join(map(str, files)), err=as_json)
     return EXIT_FAILED if any(record.status not in ("ok", "skipped") for record in records) else 0

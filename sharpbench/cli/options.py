@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 EXIT_FAILED, EXIT_INVALID, EXIT_CLAIMED, EXIT_REFUTED, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
 
 
-def one_model(word: str, plugins: Sequence[Path]) -> Model:
+def parse_model(word: str, plugins: Sequence[Path]) -> Model:
     """The network that `word` names, a file's function among them."""
-    from sharpbench.core.registry import offers
-    from sharpbench.core.spec import select_one
+    from sharpbench.core.registry import available
+    from sharpbench.core.spec import parse_spec
     from sharpbench.models.file import from_word
 
-    chosen: Model = from_word(word) or select_one(word, offers("models", plugins).classes, kind="model")
+    chosen: Model = from_word(word) or parse_spec(word, available("models", plugins).classes, kind="model")
     return chosen
 
 
-def one_dataset(word: str, plugins: Sequence[Path]) -> Dataset:
+def parse_dataset(word: str, plugins: Sequence[Path]) -> Dataset:
     """The data set that `word` names."""
-    from sharpbench.core.registry import offers
-    from sharpbench.core.spec import select_one
+    from sharpbench.core.registry import available
+    from sharpbench.core.spec import parse_spec
 
-    chosen: Dataset = select_one(word, offers("datasets", plugins).classes, kind="dataset")
+    chosen: Dataset = parse_spec(word, available("datasets", plugins).classes, kind="dataset")
     return chosen

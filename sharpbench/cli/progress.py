@@ -19,25 +19,25 @@ from rich.progress import (
 
 from sharpbench.core.measure import Measure
 from sharpbench.core.record import Record
-from sharpbench.core.spec import label
+from sharpbench.core.spec import format_spec
 from sharpbench.core.subject import Subject
-from sharpbench.report.format import duration
+from sharpbench.report.format import format_duration
 from sharpbench.runner import single_network
 from sharpbench.runner.cell import Cell
-from sharpbench.runner.cost import Forecast, forecast
-from sharpbench.runner.engines import Measuring
-from sharpbench.runner.run import Event, Repaired
-from sharpbench.runner.status import Pace
-from sharpbench.training.population import Trained, Training
+from sharpbench.runner.cost import PredictedCost, predict_cost
+from sharpbench.runner.engines import CellStarted
+from sharpbench.runner.run import Event, TornLineRemoved
+from sharpbench.runner.status import EtaEstimator
+from sharpbench.training.population import TrainedRecipe, TrainingEpoch
 from sharpbench.training.recipe import Recipe
-from sharpbench.training.workers import Lost
+from sharpbench.training.workers import GroupLost
 
 
-def follow(steps: Iterator[Event], *, cells: Sequence[Cell], done: int, seats: int) -> Counter[str]:
+def follow_run(steps: Iterator[Event], *, cells: Sequence[Cell], done: int, seats: int) -> Counter[str]:
     """Go through `steps` to their end with a bar on stderr; how many records had which status.
 
     cells: those to do, `seats` of them at a time. done: how many have a record already. The forecast is that of
-    `Pace`.
+    `EtaEstimator`.
     """
     console = Console(stderr=True)
     counts: Counter[str] = Counter()
@@ -48,7 +48,7 @@ def follow(steps: Iterator[Event], *, cells: Sequence[Cell], done: int, seats: i
         TimeElapsedColumn(),
         TextColumn("{task.fields[forecast]}"),
     )
-    pace = Pace(cells, seats=seats)
+    pace = EtaEstimator(cells, seats=seats)
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
         task = bar.add_task("starting", total=done + len(cells), completed=done, forecast="")
         for step in steps:
@@ -56,19 +56,19 @@ def follow(steps: Iterator[Event], *, cells: Sequence[Cell], done: int, seats: i
                 counts[step.status] += 1
                 pace.end(step.key)
                 seconds = pace.seconds()
-                bar.update(task, advance=1, forecast="" if seconds is None else f"{duration(seconds)} left")
-            elif isinstance(step, Repaired):
+                bar.update(task, advance=1, forecast="" if seconds is None else f"{format_duration(seconds)} left")
+            elif isinstance(step, TornLineRemoved):
                 console.print(
                     f"{escape(str(step.path))}: cut off a torn last line of {step.size} bytes, left by a killed run"
                 )
             else:
-                if isinstance(step, Measuring):
+                if isinstance(step, CellStarted):
                     pace.begin(step.cell)
                 bar.update(task, description=escape(_words(step)))
     return counts
 
 
-def foresee(measures: Sequence[Measure], subject: Subject) -> dict[str, Forecast]:
+def follow_predictions(measures: Sequence[Measure], subject: Subject) -> dict[str, PredictedCost]:
     """The forecast of every measure by its label, with a line on stderr that says which is tried out."""
     console = Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
@@ -76,12 +76,12 @@ def foresee(measures: Sequence[Measure], subject: Subject) -> dict[str, Forecast
         task = bar.add_task("", total=None)
         forecasts = {}
         for measure in measures:
-            bar.update(task, description=f"trying out {escape(label(measure))}")
-            forecasts[label(measure)] = forecast(measure, subject)
+            bar.update(task, description=f"trying out {escape(format_spec(measure))}")
+            forecasts[format_spec(measure)] = predict_cost(measure, subject)
     return forecasts
 
 
-def watch(steps: Iterator[Record | single_network.Measuring]) -> list[Record]:
+def follow_measurements(steps: Iterator[Record | single_network.WeightsStarted]) -> list[Record]:
     """Go through the `steps` of an inspection with a line on stderr that says what is measured; the records."""
     console = Console(stderr=True)
     records: list[Record] = []
@@ -96,42 +96,44 @@ def watch(steps: Iterator[Record | single_network.Measuring]) -> list[Record]:
     return records
 
 
-def _words(step: Training | Measuring) -> str:
-    if isinstance(step, Measuring):
-        return f"{label(step.cell.measure)}: {step.cell.recipe.title}"
+def _words(step: TrainingEpoch | CellStarted) -> str:
+    if isinstance(step, CellStarted):
+        return f"{format_spec(step.cell.measure)}: {step.cell.recipe.title}"
     return f"training {step.recipe.title}: epoch {step.epoch.number}, loss {step.epoch.loss:.3f}"
 
 
-def follow_training(steps: Iterator[Training | Trained | Lost], *, total: int) -> list[Trained | Lost]:
+def follow_training(
+    steps: Iterator[TrainingEpoch | TrainedRecipe | GroupLost], *, total: int
+) -> list[TrainedRecipe | GroupLost]:
     """Go through `steps` to their end with a bar on stderr, and a line for each network in training."""
     console = Console(stderr=True)
-    outcomes: list[Trained | Lost] = []
+    outcomes: list[TrainedRecipe | GroupLost] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
         whole = bar.add_task("networks", total=total)
         lines: dict[Recipe, TaskID] = {}
         for step in steps:
-            if isinstance(step, Training):
+            if isinstance(step, TrainingEpoch):
                 _advance(bar, lines, step)
                 continue
             outcomes.append(step)
-            recipes = step.group if isinstance(step, Lost) else (step.recipe,)
+            recipes = step.group if isinstance(step, GroupLost) else (step.recipe,)
             bar.advance(whole, len(recipes))
             for recipe in recipes:
                 if recipe in lines:
                     bar.remove_task(lines.pop(recipe))
-            if isinstance(step, Lost):
+            if isinstance(step, GroupLost):
                 console.print(f"error: {escape(_names(step))}: {escape(step.reason)}", soft_wrap=True)
     return outcomes
 
 
-def _advance(bar: Progress, lines: dict[Recipe, TaskID], step: Training) -> None:
+def _advance(bar: Progress, lines: dict[Recipe, TaskID], step: TrainingEpoch) -> None:
     words = f"{step.recipe.title}: loss {step.epoch.loss:.3f}"
     if step.recipe not in lines:
         lines[step.recipe] = bar.add_task("", total=step.recipe.max_epochs)
     bar.update(lines[step.recipe], description=escape(words), completed=step.epoch.number)
 
 
-def _names(step: Lost) -> str:
+def _names(step: GroupLost) -> str:
     others = f" and {len(step.group) - 1} more that train with it" if len(step.group) > 1 else ""
     return step.group[0].title + others

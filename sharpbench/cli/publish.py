@@ -31,16 +31,18 @@ def publish(
     Exit status: 0 done, or with --check nothing to do; 1 --check found what differs, is missing or stale; 2 bad
     usage, or records that cannot be trusted, with file and line.
     """
-    from sharpbench.core.catalog import listing
-    from sharpbench.leaderboard.board import leaderboard
-    from sharpbench.leaderboard.collection import read
-    from sharpbench.leaderboard.entries import submitted
-    from sharpbench.leaderboard.publish import files, stale, write
+    from sharpbench.core.catalog import list_installed
+    from sharpbench.leaderboard.board import make_leaderboard
+    from sharpbench.leaderboard.collection import read_collections
+    from sharpbench.leaderboard.entries import read_submitted
+    from sharpbench.leaderboard.publish import generated_files, stale, write
 
-    collections = read(results)
-    documented = frozenset(row["name"] for row in listing("measures") if row["package"] == "sharpbench" and row["name"])
-    found = leaderboard(collections, documented=documented, submitted=submitted(submissions))
-    wanted = files(found)
+    collections = read_collections(results)
+    documented = frozenset(
+        row["name"] for row in list_installed("measures") if row["package"] == "sharpbench" and row["name"]
+    )
+    found = make_leaderboard(collections, documented=documented, submitted=read_submitted(submissions))
+    wanted = generated_files(found)
     if check and site is not None:
         raise InvalidInput("--check compares pages and plots, and --site writes HTML; give one of them")
     changed = stale(output, wanted) if check else write(output, wanted)
@@ -50,7 +52,7 @@ def publish(
     if site is not None:
         from sharpbench.leaderboard.site import build
 
-        build.write(site, build.site(found))
+        build.write(site, build.build_site(found))
         typer.echo(f"{site / 'index.html'} written")
     for name, count in found.left_out.items():
         typer.echo(f"{results / name}.jsonl: {count} records of single networks are left out", err=True)

@@ -44,12 +44,12 @@ def replay(
 
     An interrupted replay goes on where it stopped when the same command is given again. Exit statuses as of run.
     """
-    from sharpbench.environment import resolve_device, settle
+    from sharpbench.environment import apply_settings, resolve_device
     from sharpbench.errors import InvalidInput
-    from sharpbench.replays.catalog import named, scale_of
+    from sharpbench.replays.catalog import parse_replay, scale_of
     from sharpbench.replays.study import Place
 
-    chosen = named(name)
+    chosen = parse_replay(name)
     size = scale_of(chosen, scale)
     if threads is not None and threads < 1:
         raise InvalidInput(f"threads={threads} must be at least 1, or None for as many as there are cores")
@@ -58,23 +58,23 @@ def replay(
     experiment = chosen.experiment(size)
     import torch
 
-    settle(place.device, threads or torch.get_num_threads())
+    apply_settings(place.device, threads or torch.get_num_threads())
     if dry_run:
         _show_outlook(chosen, size, experiment, place.device)
         return 0
     records: list[Record] = []
     found = {}
     if experiment is not None:
-        from sharpbench.cli.progress import follow
+        from sharpbench.cli.progress import follow_run
         from sharpbench.core.records import RECORDS
-        from sharpbench.replays.study import findings
-        from sharpbench.runner.engines import engine_of
+        from sharpbench.replays.study import study_rows
+        from sharpbench.runner.engines import make_engine
         from sharpbench.runner.run import events, remaining
 
         try:
             cells = experiment.cells(device=place.device, data_dir=data_dir)
             left = remaining(cells, folder / RECORDS, retry_failed=retry_failed)
-            engine = engine_of(default_engine(left))
+            engine = make_engine(default_engine(left))
             steps = events(
                 cells,
                 output=folder,
@@ -85,10 +85,10 @@ def replay(
                 workers=workers,
                 engine=engine,
             )
-            follow(steps, cells=left, done=len(cells) - len(left), seats=engine.seats(workers))
+            follow_run(steps, cells=left, done=len(cells) - len(left), seats=engine.seats(workers))
             for study in experiment.studies:
                 typer.echo(f"{study.name}: {len(study.recipes)} networks", err=True)
-                found[study.name] = findings(study, place, folder)
+                found[study.name] = study_rows(study, place, folder)
         except KeyboardInterrupt:
             typer.echo("interrupted; give the same command again to go on", err=True)
             return EXIT_INTERRUPTED
@@ -108,7 +108,7 @@ def replay(
 def _show_outlook(chosen: Replay, scale: str, experiment: Experiment | None, device: str) -> None:
     from rich.console import Console
 
-    from sharpbench.replays.cost_estimate import outlook, table
+    from sharpbench.replays.cost_estimate import cost_table, estimate_cost
     from sharpbench.report.page import Page, Section, show
 
     if experiment is None:
@@ -117,5 +117,5 @@ def _show_outlook(chosen: Replay, scale: str, experiment: Experiment | None, dev
     studies = ", ".join(study.name for study in experiment.studies)
     words = "At most: networks stop when they have fitted. One after the other, on this machine as it is now, "
     words += f"without the studies ({studies})." if studies else "all told."
-    blocks = (f"Size: {experiment.title}.", table(list(outlook(experiment, device=device))), words)
+    blocks = (f"Size: {experiment.title}.", cost_table(list(estimate_cost(experiment, device=device))), words)
     show(Page(chosen.title, (Section(f"scale {scale}, forecast", blocks),)), Console())

@@ -104,10 +104,10 @@ def run(
     ok or skipped, 1 some failed, 2 bad usage or input, 130 interrupted.
     """
     from sharpbench.runner.cell import Shard
-    from sharpbench.runner.engines.base import Limits, parsed_bytes
+    from sharpbench.runner.engines.base import Limits, parse_bytes
 
     part = None if shard is None else Shard.parsed(shard)
-    memory = None if memory_limit is None else parsed_bytes(memory_limit)
+    memory = None if memory_limit is None else parse_bytes(memory_limit)
     limits = Limits(timeout=timeout, memory=memory, pieces=split)
     plain = limits == Limits() and address is None and gpus is None
     from sharpbench.runner.plan import plan
@@ -128,18 +128,18 @@ def run(
         plugins=plugin or (),
     )
     from sharpbench.core.records import RECORDS
-    from sharpbench.runner.engines import engine_of
+    from sharpbench.runner.engines import make_engine
     from sharpbench.runner.run import events, remaining
 
     left = remaining(cells, output / RECORDS, retry_failed=retry_failed, shard=part)
     word = engine or (default_engine(left) if plain else "process")
     on_cuda = word == "ray" and gpus is None and any(cell.device == "cuda" for cell in left)
-    chosen = engine_of(word, limits=limits, address=address, gpus=1.0 if on_cuda else gpus)
+    chosen = make_engine(word, limits=limits, address=address, gpus=1.0 if on_cuda else gpus)
     ours = [cell for cell in cells if part is None or part.holds(cell)]
     if dry_run:
         _show_plan(ours, left)
         return 0
-    from sharpbench.cli.progress import follow
+    from sharpbench.cli.progress import follow_run
 
     steps = events(
         cells,
@@ -154,13 +154,13 @@ def run(
         shard=part,
     )
     try:
-        follow(steps, cells=left, done=len(ours) - len(left), seats=chosen.seats(workers))
+        follow_run(steps, cells=left, done=len(ours) - len(left), seats=chosen.seats(workers))
     except KeyboardInterrupt:
         steps.close()
         typer.echo("interrupted; give the same command again to go on", err=True)
         return EXIT_INTERRUPTED
     records = last_records(ours, output / RECORDS, parts=False)
-    publish(records, output)
+    write_leaderboard(records, output)
     failed = sum(record.status not in ("ok", "skipped") for record in records)
     return EXIT_FAILED if failed and not allow_failures else 0
 
@@ -176,13 +176,13 @@ def _show_plan(cells: Sequence[Cell], left: Sequence[Cell]) -> None:
     from rich.console import Console
 
     from sharpbench.cli.tables import show_plan
-    from sharpbench.core.spec import label
-    from sharpbench.training.recipe import titles
+    from sharpbench.core.spec import format_spec
+    from sharpbench.training.recipe import distinct_titles
 
     every, open_ = (Counter(cell.recipe for cell in some) for some in (cells, left))
-    names = titles(list(every))
+    names = distinct_titles(list(every))
     networks = [(name, count, open_[recipe]) for name, (recipe, count) in zip(names, every.items(), strict=True)]
-    show_plan(networks, list(dict.fromkeys(label(cell.measure) for cell in cells)), Console())
+    show_plan(networks, list(dict.fromkeys(format_spec(cell.measure) for cell in cells)), Console())
 
 
 def last_records(cells: Sequence[Cell], path: Path, *, parts: bool = True) -> list[Record]:
@@ -193,19 +193,19 @@ def last_records(cells: Sequence[Cell], path: Path, *, parts: bool = True) -> li
     from dataclasses import replace
 
     from sharpbench.core.records import iterate_records
-    from sharpbench.runner.evaluate_cell import membership
+    from sharpbench.runner.evaluate_cell import population_of
 
     wanted = {cell.key: cell for cell in cells}
     last: dict[str, Record] = {}
     for record in iterate_records(path):
         if record.key in wanted:
-            data = {**record.data, **membership(wanted[record.key])}
+            data = {**record.data, **population_of(wanted[record.key])}
             held = record if data == record.data else replace(record, data=data)
             last[record.key] = held if parts or not held.parts else replace(held, parts={})
     return [last[key] for key in wanted if key in last]
 
 
-def publish(records: Sequence[Record], output: Path) -> None:
+def write_leaderboard(records: Sequence[Record], output: Path) -> None:
     """Print the leaderboard, and write it with its plots into the output folder."""
     from rich.console import Console
 
@@ -214,10 +214,10 @@ def publish(records: Sequence[Record], output: Path) -> None:
     from sharpbench.report import console, markdown, plots
 
     scores = score(records)
-    console.show(scores, records, Console())
-    page = markdown.leaderboard(scores, records, version=__version__, overview="plots/overview.svg")
+    console.show_boards(scores, records, Console())
+    page = markdown.markdown_leaderboard(scores, records, version=__version__, overview="plots/overview.svg")
     try:
-        plots.scatter(records, output / "plots")
+        plots.plot_populations(records, output / "plots")
         (output / "LEADERBOARD.md").write_text(page, encoding="utf-8")
         (output / "leaderboard.json").write_text(scores_json(scores), encoding="utf-8", errors="backslashreplace")
     except OSError as error:

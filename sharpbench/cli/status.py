@@ -13,10 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from sharpbench.cli.options import EXIT_FAILED
-from sharpbench.report.format import duration, plain
+from sharpbench.report.format import format_duration, plain_text
 
 if TYPE_CHECKING:
-    from sharpbench.runner.status import Standing
+    from sharpbench.runner.status import RunStatus
 
 
 def status(
@@ -27,9 +27,9 @@ def status(
 
     Disturbs no run. Exit status: 0, or 1 where cells failed; 2 where there are no records.
     """
-    from sharpbench.runner.status import standing
+    from sharpbench.runner.status import read_status
 
-    found = standing(folder)
+    found = read_status(folder)
     if as_json:
         import json
         from dataclasses import asdict
@@ -51,13 +51,13 @@ def merge(
     Of several records of a cell a finished one is taken before a failed one, and then the latest. Prints and writes
     the leaderboard of all. Exit status: 0 all cells ok or skipped, 1 some failed, 2 bad input.
     """
-    from sharpbench.cli.run import publish
+    from sharpbench.cli.run import write_leaderboard
     from sharpbench.core.records import RECORDS, iterate_records
-    from sharpbench.core.records import merge as merged
+    from sharpbench.core.records import merge_records as merged
 
     said = merged(folders, output)
     last = {record.key: record for record in iterate_records(output / RECORDS)}
-    publish(list(last.values()), output)
+    write_leaderboard(list(last.values()), output)
     typer.echo(f"{said.read} records read, {said.added} added; {output} holds {said.cells} cells")
     return EXIT_FAILED if any(record.status not in ("ok", "skipped") for record in last.values()) else 0
 
@@ -66,13 +66,13 @@ SHOWN = 20
 """So many reasons of failure, and cells that run, are shown."""
 
 
-def show_status(standing: Standing, console: Console) -> None:
+def show_status(standing: RunStatus, console: Console) -> None:
     """What is done, what failed and why, what runs, what remains and how long that will take."""
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column(no_wrap=True, style="dim")
     table.add_column(overflow="fold")
     for name, text in _lines(standing):
-        table.add_row(Text(name), Text(plain(text, 300)))
+        table.add_row(Text(name), Text(plain_text(text, 300)))
     console.print(table, crop=False)
     _list(
         "without a value",
@@ -84,7 +84,7 @@ def show_status(standing: Standing, console: Console) -> None:
     _list("running", ("measure", "network", "since"), running, console)
 
 
-def _lines(standing: Standing) -> list[tuple[str, str]]:
+def _lines(standing: RunStatus) -> list[tuple[str, str]]:
     done = ", ".join(f"{count} {status}" for status, count in sorted(standing.done.items())) or "nothing"
     shard = f" of shard {standing.shard}" if standing.shard else ""
     where = f"pid {standing.pid} on {standing.host}" if standing.host else "by whom is not noted"
@@ -92,7 +92,7 @@ def _lines(standing: Standing) -> list[tuple[str, str]]:
     if standing.left is not None:
         lines.append(("remaining", f"{standing.left} of {standing.planned} cells{shard} that were last asked for"))
     if standing.left and standing.seconds is not None:
-        lines.append(("forecast", f"{duration(standing.seconds)}, as of {standing.updated}"))
+        lines.append(("forecast", f"{format_duration(standing.seconds)}, as of {standing.updated}"))
     return lines
 
 
@@ -103,7 +103,7 @@ def _list(title: str, headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]
     for heading in headings:
         table.add_column(heading, overflow="fold")
     for row in rows[:SHOWN]:
-        table.add_row(*(Text(plain(word, 300)) for word in row))
+        table.add_row(*(Text(plain_text(word, 300)) for word in row))
     console.print(table, crop=False)
     if len(rows) > SHOWN:
         console.print(f"and {len(rows) - SHOWN} more")

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from sharpbench.cli.options import one_model
+from sharpbench.cli.options import parse_model
 from sharpbench.errors import InvalidInput, short
 
 LARGEST_EXAMPLE = 2**22
@@ -35,7 +35,7 @@ def symmetry(
 
     from sharpbench.symmetry import SCOPES, describe
 
-    chosen = one_model(model, plugin or ())
+    chosen = parse_model(model, plugin or ())
     sizes = _shape(shape) if shape else chosen.input_shape or (1, 28, 28)
     if classes < 1:
         raise InvalidInput(f"--classes {classes} must be at least 1")

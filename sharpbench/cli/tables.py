@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from sharpbench.report.measure_pages import UNSAID, facts, setting
+from sharpbench.report.measure_pages import UNSAID, format_setting, measure_facts
 
 if TYPE_CHECKING:
     from sharpbench.testing.examination import Check, Outcome
@@ -21,7 +21,7 @@ COLUMNS: dict[str, Column] = {
     "name": lambda row: Text(row["name"], style="bold"),
     "what it is": lambda row: Text(row["title"]),
     "parameters": lambda row: Text(
-        "\n".join(f"{each['name']}={setting(each['default'])}" for each in row["parameters"])
+        "\n".join(f"{each['name']}={format_setting(each['default'])}" for each in row["parameters"])
     ),
 }
 NAME_WIDTH = 22
@@ -56,7 +56,7 @@ def show_measure(row: Mapping[str, Any], console: Console) -> None:
     """All about one measure: what it says of itself, its parameters, its docstring, and how to cite it."""
     console.print(Text.assemble((row["name"], "bold"), f": {row['title']}"))
     table = Table.grid(padding=(0, 2))
-    for heading, text in facts(row).items():
+    for heading, text in measure_facts(row).items():
         table.add_row(Text(heading, style="dim"), Text(text))
     console.print(Padding(table, (1, 0, 0, 0)))
     if row["parameters"]:
@@ -73,7 +73,7 @@ def _parameters(parameters: Sequence[Mapping[str, Any]]) -> Table:
     for heading in ("name", "type", "default", *(["value"] if given else [])):
         table.add_column(heading, overflow="fold")
     for each in parameters:
-        values = [setting(each[key]) for key in ("default", "value") if key in each]
+        values = [format_setting(each[key]) for key in ("default", "value") if key in each]
         table.add_row(*map(Text, (each["name"], each["type"], *values)))
     return table
 

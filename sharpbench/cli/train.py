@@ -16,8 +16,8 @@ from sharpbench.cli.options import EXIT_FAILED, EXIT_INTERRUPTED
 from sharpbench.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from sharpbench.training.population import Population, Trained
-    from sharpbench.training.workers import Lost
+    from sharpbench.training.population import Population, TrainedRecipe
+    from sharpbench.training.workers import GroupLost
 
 
 def train(
@@ -53,11 +53,11 @@ def train(
     for name, value in (("workers", workers), ("threads", threads)):
         if value is not None and value < 1:
             raise InvalidInput(f"{name}={value} must be at least 1")
-    from sharpbench.environment import environment, resolve_device
+    from sharpbench.environment import describe_environment, resolve_device
     from sharpbench.files import cache_folder, data_folder
     from sharpbench.runner.plan import chosen_recipes
     from sharpbench.training.population import Population
-    from sharpbench.training.workers import Setting, train_all
+    from sharpbench.training.workers import TrainerSetting, train_all
 
     place, plugins = resolve_device(device), tuple(plugin or ())
     recipes, data = chosen_recipes(models, dataset=dataset, cohort=cohort, data_dir=data_dir, plugins=plugins)
@@ -65,7 +65,7 @@ def train(
     if dry_run:
         show_groups(population)
         return 0
-    setting = Setting(
+    setting = TrainerSetting(
         data_sha256=population.data_sha256,
         cache=population.cache,
         data_dir=data_folder(data_dir),
@@ -73,7 +73,7 @@ def train(
         threads=threads,
         plugins=plugins,
     )
-    count = workers or (1 if place == "cuda" else int(environment("cpu")["cores"] or 1))
+    count = workers or (1 if place == "cuda" else int(describe_environment("cpu")["cores"] or 1))
     from sharpbench.cli.progress import follow_training
 
     steps = train_all(population, population.groups, setting, workers=count)
@@ -89,14 +89,14 @@ def train(
 
 def show_groups(population: Population) -> None:
     """A table of the groups: how many networks train together, and how many of them are in the zoo."""
-    from sharpbench.training.recipe import titles
+    from sharpbench.training.recipe import distinct_titles
 
     table = Table(title="plan", title_justify="left", title_style="bold")
     table.add_column("first network of the group", overflow="fold")
     for heading in ("networks", "to do"):
         table.add_column(heading, justify="right")
     total = left = 0
-    names = titles([group[0] for group in population.groups])
+    names = distinct_titles([group[0] for group in population.groups])
     for name, group in zip(names, population.groups, strict=True):
         missing = sum(population.stored(recipe) is None for recipe in group)
         table.add_row(Text(name), str(len(group)), str(missing))
@@ -106,13 +106,13 @@ def show_groups(population: Population) -> None:
     console.print(f"{total} networks in {len(population.groups)} groups that train together, {left} to do")
 
 
-def show_summary(outcomes: Sequence[Trained | Lost]) -> int:
+def show_summary(outcomes: Sequence[TrainedRecipe | GroupLost]) -> int:
     """A table of what became of the networks; how many could not be trained."""
-    from sharpbench.training.population import Trained
-    from sharpbench.training.workers import Lost
+    from sharpbench.training.population import TrainedRecipe
+    from sharpbench.training.workers import GroupLost
 
-    trained = [outcome for outcome in outcomes if isinstance(outcome, Trained)]
-    lost = sum(len(outcome.group) for outcome in outcomes if isinstance(outcome, Lost))
+    trained = [outcome for outcome in outcomes if isinstance(outcome, TrainedRecipe)]
+    lost = sum(len(outcome.group) for outcome in outcomes if isinstance(outcome, GroupLost))
     ends = Counter(_end(outcome) for outcome in trained)
     rows = {
         "trained": sum(not outcome.cached for outcome in trained),
@@ -132,7 +132,7 @@ def show_summary(outcomes: Sequence[Trained | Lost]) -> int:
     return lost
 
 
-def _end(outcome: Trained) -> str:
+def _end(outcome: TrainedRecipe) -> str:
     if outcome.truth.fitted:
         return "fitted"
     return "diverged" if outcome.truth.diverged else "budget"

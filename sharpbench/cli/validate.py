@@ -25,11 +25,11 @@ def validate(
 
     A FILE is executed, a package imported. Exit status: 0 all checks passed or skipped, 1 some failed, 2 bad input.
     """
-    from sharpbench.core.registry import measures_of
-    from sharpbench.core.spec import label, select
+    from sharpbench.core.registry import measures_in
+    from sharpbench.core.spec import format_spec, parse_specs
 
-    classes = measures_of(target)
-    chosen = select(",".join(classes) if measures is None else measures, classes, kind="measure")
+    classes = measures_in(target)
+    chosen = parse_specs(",".join(classes) if measures is None else measures, classes, kind="measure")
     from rich.console import Console
 
     from sharpbench.cli.tables import show_checks
@@ -37,9 +37,9 @@ def validate(
 
     reports = {}
     for measure in chosen:
-        reports[label(measure)] = examine(measure, seed=seed)
+        reports[format_spec(measure)] = examine(measure, seed=seed)
         if not as_json:
-            show_checks(label(measure), reports[label(measure)], Console())
+            show_checks(format_spec(measure), reports[format_spec(measure)], Console())
     if as_json:
         rows = [{"measure": word, "checks": [asdict(check) for check in checks]} for word, checks in reports.items()]
         typer.echo(json.dumps(rows, indent=1))

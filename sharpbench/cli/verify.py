@@ -14,7 +14,7 @@ from rich.text import Text
 
 from sharpbench.cli.options import EXIT_CLAIMED, EXIT_INTERRUPTED, EXIT_REFUTED
 from sharpbench.errors import InvalidInput
-from sharpbench.report.format import MISSING, error, plain
+from sharpbench.report.format import MISSING, format_error, plain_text
 
 if TYPE_CHECKING:
     from sharpbench.leaderboard.submissions import Finding, Verdict
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sharpbench.leaderboard.submissions import Finding, Submission, Verdict
-    from sharpbench.training.population import Training
+    from sharpbench.training.population import TrainingEpoch
 
 
 def verify(
@@ -100,7 +100,7 @@ def verify(
     return {"verified": 0, "refuted": EXIT_REFUTED, "claimed": EXIT_CLAIMED}[verdict.state]
 
 
-def _findings(steps: Iterator[Training | Finding]) -> tuple[Finding, ...]:
+def _findings(steps: Iterator[TrainingEpoch | Finding]) -> tuple[Finding, ...]:
     """The findings; a line on stderr for each network that begins its training."""
     from sharpbench.leaderboard.submissions import Finding
 
@@ -118,7 +118,7 @@ def _findings(steps: Iterator[Training | Finding]) -> tuple[Finding, ...]:
 def _verdict(submission: Submission, findings: tuple[Finding, ...], *, seed: int, sample: int) -> Verdict:
     import datetime
 
-    from sharpbench.environment import environment, resolve_device
+    from sharpbench.environment import describe_environment, resolve_device
     from sharpbench.leaderboard.submissions import Verdict
 
     return Verdict(
@@ -127,7 +127,7 @@ def _verdict(submission: Submission, findings: tuple[Finding, ...], *, seed: int
         seed=seed,
         sample=sample,
         time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        environment=environment(resolve_device("auto")),
+        environment=describe_environment(resolve_device("auto")),
         findings=findings,
     )
 
@@ -155,7 +155,7 @@ def show_verdict(verdict: Verdict, console: Console) -> None:
         table.add_row(*map(Text, _row(finding)))
     console.print(table, crop=False)
     for line in (*_reasons(verdict), summary(verdict)):
-        console.print(Text(plain(line, 400)), soft_wrap=True)
+        console.print(Text(plain_text(line, 400)), soft_wrap=True)
 
 
 def summary(verdict: Verdict) -> str:
@@ -172,11 +172,11 @@ def summary(verdict: Verdict) -> str:
 
 
 def _row(finding: Finding) -> tuple[str, ...]:
-    number = plain(finding.label, 60) if finding.what == "value" else plain(finding.what, 30)
-    off = MISSING if finding.difference is None else error(finding.difference)
+    number = plain_text(finding.label, 60) if finding.what == "value" else plain_text(finding.what, 30)
+    off = MISSING if finding.difference is None else format_error(finding.difference)
     values = (_number(finding.claimed), _number(finding.found), off)
-    bound = MISSING if finding.bound is None else error(finding.bound)
-    return plain(finding.network, 80), number, *values, bound, finding.outcome
+    bound = MISSING if finding.bound is None else format_error(finding.bound)
+    return plain_text(finding.network, 80), number, *values, bound, finding.outcome
 
 
 def _number(value: float | None) -> str:

@@ -14,7 +14,7 @@ import typer
 from sharpbench.errors import InvalidInput, near, short
 
 if TYPE_CHECKING:
-    from sharpbench.training.zoo import Entry, Zoo
+    from sharpbench.training.zoo import Zoo, ZooEntry
 
 app = typer.Typer(
     no_args_is_help=True, help="Trained networks: what the cache holds, and folders that others can load."
@@ -33,7 +33,7 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON array of objects.")
 
 @dataclass(frozen=True)
 class Filter:
-    """Which networks: what the options of `list` and `export` say."""
+    """Which networks: what the options of `list` and `export_networks` say."""
 
     models: str | None
     dataset: str | None
@@ -49,50 +49,50 @@ class Filter:
         plugins = [word for path in self.plugins for word in ("--plugin", path.name)]
         return [*words, *(["--fitted"] if self.fitted else []), *plugins]
 
-    def of(self, entries: list[Entry]) -> list[Entry]:
+    def of(self, entries: list[ZooEntry]) -> list[ZooEntry]:
         """The entries that are wanted."""
         from sharpbench.cli.zoo_tables import network_of
 
         wanted = self._wanted()
         return [each for each in entries if wanted(each) and (not self.fitted or network_of(each).counts)]
 
-    def _wanted(self) -> Callable[[Entry], bool]:
+    def _wanted(self) -> Callable[[ZooEntry], bool]:
         if self.cohort is not None:
             return self._of_cohort(self.cohort)
         models = None if self.models is None else _names(self.models, "models", self.plugins)
         datasets = None if self.dataset is None else _names(self.dataset, "datasets", self.plugins)
         return lambda entry: _is(entry, "model", models) and _is(entry, "dataset", datasets)
 
-    def _of_cohort(self, word: str) -> Callable[[Entry], bool]:
-        from sharpbench.cli.options import one_dataset
-        from sharpbench.core.registry import offers
-        from sharpbench.core.spec import select
+    def _of_cohort(self, word: str) -> Callable[[ZooEntry], bool]:
+        from sharpbench.cli.options import parse_dataset
+        from sharpbench.core.registry import available
+        from sharpbench.core.spec import parse_specs
         from sharpbench.runner.plan import chosen_cohort
 
         if self.models is None or self.dataset is None:
             raise InvalidInput("--cohort says how networks are trained, not which; give --models and --dataset, too")
-        models = select(self.models, offers("models", self.plugins).classes, kind="model")
-        recipes = chosen_cohort(word, self.plugins).recipes(models, one_dataset(self.dataset, self.plugins))
+        models = parse_specs(self.models, available("models", self.plugins).classes, kind="model")
+        recipes = chosen_cohort(word, self.plugins).recipes(models, parse_dataset(self.dataset, self.plugins))
         rows = {tuple(sorted(recipe.row().items())) for recipe in recipes}
         return lambda entry: entry.origin is not None and tuple(sorted(entry.origin.recipe.items())) in rows
 
 
 def _names(text: str, kind: str, plugins: tuple[Path, ...]) -> set[str]:
     """Words as recipes have them. Names alone need no look at what is installed, which takes seconds."""
-    from sharpbench.core.spec import label, select, split
+    from sharpbench.core.spec import format_spec, parse_specs, split_specs
 
-    words = split(text)
+    words = split_specs(text)
     if not any("[" in word for word in words):
         return set(words)
-    from sharpbench.core.registry import offers
+    from sharpbench.core.registry import available
 
-    classes = offers("models" if kind == "models" else "datasets", plugins).classes
-    return {label(each) for word in words for each in select(word, classes, kind=kind[:-1]) if "[" in word} | {
-        word for word in words if "[" not in word
-    }
+    classes = available("models" if kind == "models" else "datasets", plugins).classes
+    return {
+        format_spec(each) for word in words for each in parse_specs(word, classes, kind=kind[:-1]) if "[" in word
+    } | {word for word in words if "[" not in word}
 
 
-def _is(entry: Entry, field: str, words: set[str] | None) -> bool:
+def _is(entry: ZooEntry, field: str, words: set[str] | None) -> bool:
     """Whether a word of the recipe is among `words`, as it stands or without what is in brackets."""
     if words is None:
         return True
@@ -158,7 +158,7 @@ def show(
     show_network(entry, sound, Console())
 
 
-def _one(entries: list[Entry], word: str) -> Entry:
+def _one(entries: list[ZooEntry], word: str) -> ZooEntry:
     """The entry that a beginning of its key, or the word of its model, names."""
     found = [entry for entry in entries if word and entry.key.startswith(word)]
     found = found or [entry for entry in entries if _is(entry, "model", {word})]
@@ -192,7 +192,7 @@ def export(
     zoo, wanted = _zoo(cache_dir), Filter(models, dataset, cohort, fitted, tuple(plugin or ()))
     entries = wanted.of(zoo.entries()[0])
     command = shlex.join(["sharpbench", "zoo", "export", "FOLDER", *wanted.words])
-    zoo_transfer.export(zoo, entries, user_path(folder), command=command)
+    zoo_transfer.export_networks(zoo, entries, user_path(folder), command=command)
     typer.echo(f"{len(entries)} networks in {folder}, their table in {folder / zoo_transfer.TABLE}")
 
 
@@ -210,5 +210,5 @@ def import_(
     from sharpbench.files import user_path
     from sharpbench.training import zoo_transfer
 
-    done = zoo_transfer.take_in(_zoo(cache_dir), user_path(folder), plugins=plugin or ())
+    done = zoo_transfer.import_networks(_zoo(cache_dir), user_path(folder), plugins=plugin or ())
     typer.echo(f"{done.added} networks imported, {done.present} were there already")

@@ -1,7 +1,15 @@
 """Comparison: measures of one quantity side by side, taking turns on the same networks."""
 
-from sharpbench.comparison.benchmark import Playing, compare
+from sharpbench.comparison.benchmark import ContestantStarted, compare
 from sharpbench.comparison.config import Comparison, contestants
-from sharpbench.comparison.measurement import TURNS, Turn, iterate_turns
+from sharpbench.comparison.measurement import MEASUREMENTS, Measurement, read_measurements
 
-__all__ = ["TURNS", "Comparison", "Playing", "Turn", "compare", "contestants", "iterate_turns"]
+__all__ = [
+    "MEASUREMENTS",
+    "Comparison",
+    "ContestantStarted",
+    "Measurement",
+    "compare",
+    "contestants",
+    "read_measurements",
+]

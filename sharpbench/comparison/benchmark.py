@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from sharpbench.comparison.config import Comparison
-from sharpbench.comparison.contestant import Seat
-from sharpbench.comparison.libraries import installed
-from sharpbench.comparison.measurement import GRADIENT, ORACLE, TURNS, Turn, iterate_turns
-from sharpbench.comparison.network import Network, network
-from sharpbench.comparison.process import Contestant, Job, Lost
+from sharpbench.comparison.contestant import Contestant
+from sharpbench.comparison.libraries import installed_versions
+from sharpbench.comparison.measurement import GRADIENT, MEASUREMENTS, ORACLE, Measurement, read_measurements
+from sharpbench.comparison.network import ComparedNetwork, make_network
+from sharpbench.comparison.process import ContestantLost, ContestantProcess, Job
 from sharpbench.comparison.reference import relative_error
 from sharpbench.core.fields import Scalar
-from sharpbench.core.jsonl import Journal
-from sharpbench.core.spec import label
-from sharpbench.environment import environment, settle
+from sharpbench.core.jsonl import JsonlFile
+from sharpbench.core.spec import format_spec
+from sharpbench.environment import apply_settings, describe_environment
 from sharpbench.files import content_hash
-from sharpbench.training.population import Training
+from sharpbench.training.population import TrainingEpoch
 
 ORACLE_TIME = 900.0
 """Seconds that an oracle may take; then the engine in float64 is asked alone, as long again."""
@@ -32,7 +32,7 @@ SPARE = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Playing:
+class ContestantStarted:
     """Progress: what begins."""
 
     network: str
@@ -40,7 +40,7 @@ class Playing:
     what: str
 
 
-Event = Training | Playing | Turn
+Event = TrainingEpoch | ContestantStarted | Measurement
 
 
 def compare(
@@ -58,35 +58,35 @@ def compare(
     of the same settings on the same machine, is given instead of measured again, failures too unless `retry_failed`;
     rounds that are missing are played. Raises InvalidInput for networks and data that do not fit together.
     """
-    settle(comparison.device, comparison.threads)
-    with Journal(Path(output) / TURNS) as file, tempfile.TemporaryDirectory(prefix="sharpbench-") as folder:
-        known = list(iterate_turns(file.path))
+    apply_settings(comparison.device, comparison.threads)
+    with JsonlFile(Path(output) / MEASUREMENTS) as file, tempfile.TemporaryDirectory(prefix="sharpbench-") as folder:
+        known = list(read_measurements(file.path))
         for index, model in enumerate(comparison.models):
             place = Path(folder) / f"{index}.safetensors"
-            found = yield from network(comparison, model, place, data_dir=data_dir, cache_dir=cache_dir)
-            match = Match(comparison, found, tuple(plugins))
+            found = yield from make_network(comparison, model, place, data_dir=data_dir, cache_dir=cache_dir)
+            match = Benchmark(comparison, found, tuple(plugins))
             mine = [turn for turn in known if turn.match == match.key]
             yield from mine
             for event in match.play(mine, retry_failed=retry_failed):
-                if isinstance(event, Turn):
+                if isinstance(event, Measurement):
                     file.append(event)
                 yield event
 
 
-class Match:
+class Benchmark:
     """One network's contestants: the measures, and the gradient, whose seconds are the unit."""
 
-    def __init__(self, comparison: Comparison, found: Network, plugins: tuple[Path, ...]) -> None:
+    def __init__(self, comparison: Comparison, found: ComparedNetwork, plugins: tuple[Path, ...]) -> None:
         self.comparison, self.network, self.plugins = comparison, found, plugins
-        here = environment(comparison.device)
+        here = describe_environment(comparison.device)
         where = {name: here[name] for name in ("sharpbench", "torch", "python", "processor", "cores", "device")}
         self.settings: dict[str, Scalar] = {**found.about, **comparison.row()}
         self.key = content_hash({"quantity": comparison.quantity, "settings": self.settings, "environment": where})
-        self.versions = {label(measure): measure.version for measure in comparison.measures}
+        self.versions = {format_spec(measure): measure.version for measure in comparison.measures}
 
-    def play(self, known: Sequence[Turn], *, retry_failed: bool) -> Iterator[Playing | Turn]:
+    def play(self, known: Sequence[Measurement], *, retry_failed: bool) -> Iterator[ContestantStarted | Measurement]:
         """The rows that are missing."""
-        measures = {label(measure): measure for measure in self.comparison.measures}
+        measures = {format_spec(measure): measure for measure in self.comparison.measures}
         packages = {word: type(measure).__module__.partition(".")[0] for word, measure in measures.items()}
         names = [GRADIENT, *measures]
         rows = {name: self._kept(name, known, retry_failed) for name in names}
@@ -94,7 +94,7 @@ class Match:
         start = max(fitting, default=self.comparison.sizes[0])
         with ExitStack() as stack:
             seats = [
-                Seat(name, self._job(name), packages.get(name, "sharpbench"), self.comparison, rows[name], start)
+                Contestant(name, self._job(name), packages.get(name, "sharpbench"), self.comparison, rows[name], start)
                 for name in names
             ]
             for seat in seats:
@@ -104,16 +104,18 @@ class Match:
             truth, diagonal = yield from self._oracle(known, retry_failed)
             for seat in seats:
                 if not seat.out and not seat.ready:
-                    yield Playing(self.network.word, seat.name, "search of its batch size")
+                    yield ContestantStarted(self.network.word, seat.name, "search of its batch size")
                     yield from self._written(seat, seat.prepare(diagonal), truth)
             for number in range(1, self.comparison.repeats + 1):
                 order = [seat for seat in seats if seat.plays(number)]
                 random.Random(f"{self.comparison.seed} {number}").shuffle(order)
                 for seat in order:
-                    yield Playing(self.network.word, seat.name, f"round {number} of {self.comparison.repeats}")
+                    yield ContestantStarted(
+                        self.network.word, seat.name, f"round {number} of {self.comparison.repeats}"
+                    )
                     yield from self._written(seat, seat.turn(number, diagonal), truth)
 
-    def _written(self, seat: Seat, rows: Iterator[dict[str, Any]], truth: float | None) -> Iterator[Turn]:
+    def _written(self, seat: Contestant, rows: Iterator[dict[str, Any]], truth: float | None) -> Iterator[Measurement]:
         """A seat's rows as turns; of a value with its error."""
         for row in rows:
             turn = self._row(seat.name, "gradient" if seat.job.measure is None else "measure", seat.package, **row)
@@ -121,31 +123,33 @@ class Match:
                 turn = replace(turn, error=relative_error(turn.value, truth))
             yield turn
 
-    def _kept(self, name: str, known: Sequence[Turn], retry_failed: bool) -> list[Turn]:
+    def _kept(self, name: str, known: Sequence[Measurement], retry_failed: bool) -> list[Measurement]:
         """The rows of a contestant that count: of this version of the measure, and with the libraries installed."""
-        rows = kept([turn for turn in known if turn.contestant == name and turn.role != ORACLE], retry_failed)
+        rows = last_measurements(
+            [turn for turn in known if turn.contestant == name and turn.role != ORACLE], retry_failed
+        )
         same = all(
             turn.version == self.versions.get(name)
-            and all(installed(library) == version for library, version in turn.libraries.items())
+            and all(installed_versions(library) == version for library, version in turn.libraries.items())
             for turn in rows
         )
         return rows if same else []
 
     def _oracle(
-        self, known: Sequence[Turn], retry_failed: bool
-    ) -> Generator[Playing | Turn, None, tuple[float | None, Path | None]]:
+        self, known: Sequence[Measurement], retry_failed: bool
+    ) -> Generator[ContestantStarted | Measurement, None, tuple[float | None, Path | None]]:
         """The truth, and the file of the diagonal; a row of it where there is none yet."""
         before = [turn for turn in known if turn.role == ORACLE and (turn.status == "ok" or not retry_failed)]
         if before and self.comparison.quantity != "diagonal":
             return before[-1].value, None
-        yield Playing(self.network.word, ORACLE, "the truth, in float64")
+        yield ContestantStarted(self.network.word, ORACLE, "the truth, in float64")
         path = self.network.file.with_suffix(".diagonal")
         row: dict[str, Any] = {}
         for quick in (False, True):
             try:
                 row = self._asked(quick, path)
                 break
-            except Lost as lost:
+            except ContestantLost as lost:
                 row = {"status": lost.status, "reason": lost.reason}
                 if lost.status != "timeout":
                     break
@@ -154,7 +158,7 @@ class Match:
         return row.get("value"), path if path.exists() else None
 
     def _asked(self, quick: bool, path: Path) -> dict[str, Any]:
-        contestant = Contestant(replace(self._job(GRADIENT), dtype="float64"))
+        contestant = ContestantProcess(replace(self._job(GRADIENT), dtype="float64"))
         try:
             return contestant.ask("oracle", timeout=ORACLE_TIME, quick=quick, path=str(path))
         finally:
@@ -174,8 +178,8 @@ class Match:
             plugins=self.plugins,
         )
 
-    def _row(self, name: str, role: Any, package: str, **row: Any) -> Turn:
-        return Turn(
+    def _row(self, name: str, role: Any, package: str, **row: Any) -> Measurement:
+        return Measurement(
             match=self.key,
             network=self.network.word,
             quantity=self.comparison.quantity,
@@ -185,11 +189,11 @@ class Match:
             version=self.versions.get(name),
             settings=self.settings,
             time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            **{"environment": environment(self.comparison.device), **row},
+            **{"environment": describe_environment(self.comparison.device), **row},
         )
 
 
-def kept(rows: Sequence[Turn], retry_failed: bool = False) -> list[Turn]:
+def last_measurements(rows: Sequence[Measurement], retry_failed: bool = False) -> list[Measurement]:
     """A contestant's rows since its last preparation; none where it failed and is tried again."""
     starts = [index for index, turn in enumerate(rows) if turn.round == 0]
     last = list(rows[starts[-1] :]) if starts else []

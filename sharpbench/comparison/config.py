@@ -11,8 +11,8 @@ from typing import Literal, get_args
 from sharpbench.comparison.measurement import GRADIENT, ORACLE
 from sharpbench.core.fields import Scalar
 from sharpbench.core.measure import Measure, Quantity
-from sharpbench.core.registry import offers
-from sharpbench.core.spec import label, select_one
+from sharpbench.core.registry import available
+from sharpbench.core.spec import format_spec, parse_spec
 from sharpbench.datasets.dataset import Dataset
 from sharpbench.errors import InvalidInput, short
 from sharpbench.models.file import File
@@ -61,11 +61,11 @@ class Comparison:
         if not 0 <= self.seed < 2**63:
             raise InvalidInput(f"seed={self.seed} must be from 0 to {2**63 - 1}")
         for measure in self.measures:
-            if label(measure) in (GRADIENT, ORACLE):
-                raise InvalidInput(f"measure '{label(measure)}' has the name of a row that is none; rename it")
+            if format_spec(measure) in (GRADIENT, ORACLE):
+                raise InvalidInput(f"measure '{format_spec(measure)}' has the name of a row that is none; rename it")
             if not _takes_part(type(measure), self.quantity):
                 raise InvalidInput(
-                    f"measure '{label(measure)}' does not compute {_named(self.quantity)}; those that do: "
+                    f"measure '{format_spec(measure)}' does not compute {_named(self.quantity)}; those that do: "
                     f"{', '.join(_offered(self.quantity)) or 'none that is installed'}"
                 )
 
@@ -77,7 +77,7 @@ class Comparison:
     def row(self) -> dict[str, Scalar]:
         """What the rows of one network share, as JSON scalars; neither model nor measures."""
         return {
-            "dataset": label(self.dataset),
+            "dataset": format_spec(self.dataset),
             "examples": self.examples,
             "dtype": self.dtype,
             "device": self.device,
@@ -92,23 +92,23 @@ class Comparison:
 def contestants(quantity: str, plugins: Sequence[Path] = ()) -> tuple[Measure, ...]:
     """Every installed measure of the quantity, with each of its contests; of a diagonal those that have one."""
     _check_quantity(quantity)
-    offered = offers("measures", plugins).classes
+    offered = available("measures", plugins).classes
     chosen: list[Measure] = []
     for name in _offered(quantity, plugins):
         words = [f"{name}[{contest}]" if contest else name for contest in offered[name].contests]
-        chosen += [select_one(word, offered, kind="measure") for word in words]
+        chosen += [parse_spec(word, offered, kind="measure") for word in words]
     if not chosen:
         raise InvalidInput(f"no installed measure computes {_named(quantity)}; name a file with --plugin")
     return tuple(dict.fromkeys(chosen))
 
 
-def word_of(model: Model) -> str:
+def model_word(model: Model) -> str:
     """The network as it is typed."""
-    return f"{model.path}:{model.factory}" if isinstance(model, File) else label(model)
+    return f"{model.path}:{model.factory}" if isinstance(model, File) else format_spec(model)
 
 
 def _offered(quantity: str, plugins: Sequence[Path] = ()) -> list[str]:
-    return [name for name, cls in offers("measures", plugins).classes.items() if _takes_part(cls, quantity)]
+    return [name for name, cls in available("measures", plugins).classes.items() if _takes_part(cls, quantity)]
 
 
 def _takes_part(cls: type[Measure], quantity: str) -> bool:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from sharpbench.comparison.config import Comparison
-from sharpbench.comparison.libraries import libraries
-from sharpbench.comparison.measurement import Turn
-from sharpbench.comparison.process import Contestant, Job, Lost
+from sharpbench.comparison.libraries import libraries_of
+from sharpbench.comparison.measurement import Measurement
+from sharpbench.comparison.process import ContestantLost, ContestantProcess, Job
 
 LONG = 10.0
 """After a first call of more seconds no rounds are played: it is what is recorded."""
@@ -29,16 +29,16 @@ HELD = 2**30
 Row = dict[str, Any]
 
 
-class Seat:
+class Contestant:
     """A contestant. rows: of an earlier start of the same comparison, the preparation first. start: the batch size of
     its first call."""
 
     def __init__(
-        self, name: str, job: Job, package: str, comparison: Comparison, rows: Sequence[Turn], start: int
+        self, name: str, job: Job, package: str, comparison: Comparison, rows: Sequence[Measurement], start: int
     ) -> None:
         self.name, self.job, self.package, self.comparison = name, job, package, comparison
         self.start = start
-        self._process: Contestant | None = None
+        self._process: ContestantProcess | None = None
         self._resident = 0
         self._batch = next((turn.batch for turn in rows if turn.batch is not None), None)
         self._played = {turn.round: turn.seconds or 0.0 for turn in rows if turn.round}
@@ -57,7 +57,7 @@ class Seat:
         """Find its batch size; its row, and where one call takes long that call's."""
         try:
             first = self._call(self.start, 1, diagonal, memory=True)
-            about = {"round": 0, "libraries": libraries(first["imported"]), **self._where()}
+            about = {"round": 0, "libraries": libraries_of(first["imported"]), **self._where()}
             if first["seconds"] > LONG:
                 calls = {self.start: first, **self._second(first["seconds"], diagonal)}
                 batch = min(calls, key=lambda size: float(calls[size]["seconds"]))
@@ -65,7 +65,7 @@ class Seat:
                 yield self._ended(1, batch, calls[batch])
                 return
             tried = self._search(diagonal)
-        except Lost as lost:
+        except ContestantLost as lost:
             yield self._lost(0, lost)
             return
         self._batch = min(tried, key=tried.__getitem__)
@@ -89,7 +89,7 @@ class Seat:
                 said = self._call(batch, number, diagonal, memory=True)
                 self.out = True
                 row |= {"peak_bytes": said["peak_bytes"], "last": True}
-        except Lost as lost:
+        except ContestantLost as lost:
             yield self._lost(number, lost)
             return
         self._rest()
@@ -120,7 +120,7 @@ class Seat:
         size = others[0]
         try:
             return {size: self._call(size, 1, diagonal, memory=True, within=2 * seconds)}
-        except Lost:
+        except ContestantLost:
             return {}
 
     def _search(self, diagonal: Path | None) -> dict[int, float]:
@@ -130,7 +130,7 @@ class Seat:
             for size in sizes:
                 try:
                     seconds = self._tried(size, tried, diagonal)
-                except Lost:
+                except ContestantLost:
                     if not tried:
                         raise
                     break
@@ -157,12 +157,12 @@ class Seat:
         within: float | None = None,
     ) -> Row:
         if self._process is None:
-            self._process = Contestant(self.job)
+            self._process = ContestantProcess(self.job)
         timeout = self.comparison.timeout if within is None else min(within, self.comparison.timeout)
         words = {"repeated": repeated, "memory": memory, "oracle": None if diagonal is None else str(diagonal)}
         try:
             said = self._process.ask("call", timeout=timeout, batch=batch, seed=self.comparison.seed + number, **words)
-        except Lost:
+        except ContestantLost:
             self.close()
             raise
         self._resident = int(said["resident"])
@@ -183,7 +183,7 @@ class Seat:
         self.close()
         return row
 
-    def _lost(self, number: int, lost: Lost) -> Row:
+    def _lost(self, number: int, lost: ContestantLost) -> Row:
         self.out = True
         self.close()
         return {"round": number, "status": lost.status, "reason": lost.reason}

@@ -12,14 +12,14 @@ from packaging.utils import canonicalize_name
 OURS = "sharpbench"
 
 
-def libraries(modules: Iterable[str]) -> dict[str, str]:
+def libraries_of(modules: Iterable[str]) -> dict[str, str]:
     """Name -> version of each distribution that top-level `modules` are of, without sharpbench and what it requires."""
     offered = _modules()
     found = {name for module in modules for name in offered.get(module, ())}
     return {name: importlib.metadata.version(name) for name in sorted(found) if canonicalize_name(name) not in known()}
 
 
-def installed(name: str) -> str | None:
+def installed_versions(name: str) -> str | None:
     """The version of a distribution that is installed."""
     try:
         return importlib.metadata.version(name)

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from sharpbench.core.fields import Scalar, is_scalar
-from sharpbench.core.jsonl import lines
+from sharpbench.core.jsonl import read_lines
 from sharpbench.core.record import Status
 from sharpbench.errors import InvalidInput
 
-TURNS = "comparison.jsonl"
+MEASUREMENTS = "comparison.jsonl"
 """The name of the file in an output folder."""
 SCHEMA = 1
 GRADIENT, ORACLE = "gradient", "oracle"
@@ -31,7 +31,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
+class Measurement:
     """What a contestant did in one round on one network.
 
     match: content hash of all that the rows of one network have in common; rows with the same are compared.
@@ -89,12 +89,12 @@ class Turn:
         return json.dumps(asdict(self), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
 
 
-def iterate_turns(path: Path) -> Iterator[Turn]:
+def read_measurements(path: Path) -> Iterator[Measurement]:
     """The rows of a file in order; raises InvalidInput, with its number, for a line that is none."""
-    for number, line in lines(path, whole=True):
+    for number, line in read_lines(path, whole=True):
         where = f"{path}:{number}"
         try:
-            yield Turn(**json.loads(line.decode("utf-8"), parse_constant=_refuse))
+            yield Measurement(**json.loads(line.decode("utf-8"), parse_constant=_refuse))
         except (ValueError, TypeError, RecursionError) as error:
             raise InvalidInput(f"{where}: no row of a comparison ({error}); delete the line") from None
 

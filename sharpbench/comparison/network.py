@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from sharpbench.comparison.config import Comparison, word_of
+from sharpbench.comparison.config import Comparison, model_word
 from sharpbench.core.fields import Scalar
 from sharpbench.core.subject import Subject
 from sharpbench.datasets.dataset import Subset, content_sha256
@@ -19,8 +19,8 @@ from sharpbench.files import cache_folder
 from sharpbench.models.file import File
 from sharpbench.models.model import Model
 from sharpbench.runner.plan import chosen_cohort, chosen_recipes
-from sharpbench.runner.single_network import Inspection, examined
-from sharpbench.training.population import Population, Training
+from sharpbench.runner.single_network import NetworkEvaluation, evaluation_examples
+from sharpbench.training.population import Population, TrainingEpoch
 from sharpbench.training.weights import weight_files
 
 COHORT = "label-noise"
@@ -29,7 +29,7 @@ STATE = "state."
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
+class ComparedNetwork:
     """A network as it is typed, the file of its state and its examples, and what is said of it.
 
     batch: the batch size that memory suggests for one gradient.
@@ -41,9 +41,9 @@ class Network:
     about: dict[str, Scalar]
 
 
-def network(
+def make_network(
     comparison: Comparison, model: Model, file: Path, *, data_dir: Path | str | None, cache_dir: Path | str | None
-) -> Generator[Training, None, Network]:
+) -> Generator[TrainingEpoch, None, ComparedNetwork]:
     """The network, returned, written into `file`; before that the epochs of its training, where it has one."""
     if comparison.weights == "trained":
         module, inputs, targets = yield from _trained(comparison, model, data_dir, cache_dir)
@@ -55,7 +55,7 @@ def network(
     with torch.no_grad():
         loss = float(subject.loss(subject.params))
     about: dict[str, Scalar] = {
-        "model": word_of(model),
+        "model": model_word(model),
         "model_code_sha256": model.sha256 if isinstance(model, File) else None,
         "parameters": subject.size,
         "outputs": subject.classes,
@@ -64,11 +64,11 @@ def network(
         "weights_sha256": content_sha256(state.values()),
         "data_sha256": content_sha256((inputs, targets)),
     }
-    return Network(word_of(model), file, subject.batch_size, about)
+    return ComparedNetwork(model_word(model), file, subject.batch_size, about)
 
 
-def opened(model: Model, file: Path, *, outputs: int, dtype: str, device: str, batch_size: int | None) -> Subject:
-    """The subject of a network that `network` has written. model: the same as there; outputs: how many it has."""
+def open_subject(model: Model, file: Path, *, outputs: int, dtype: str, device: str, batch_size: int | None) -> Subject:
+    """The subject of a network that `make_network` has written. model: the same as there; outputs: how many it has."""
     tensors = safetensors.torch.load_file(file)
     inputs, targets = tensors.pop("inputs"), tensors.pop("targets")
     state = {name.removeprefix(STATE): value for name, value in tensors.items()}
@@ -83,9 +83,9 @@ def opened(model: Model, file: Path, *, outputs: int, dtype: str, device: str, b
 
 def _trained(
     comparison: Comparison, model: Model, data_dir: Path | str | None, cache_dir: Path | str | None
-) -> Generator[Training, None, tuple[nn.Module, Tensor, Tensor]]:
+) -> Generator[TrainingEpoch, None, tuple[nn.Module, Tensor, Tensor]]:
     if isinstance(model, File):
-        raise InvalidInput(f"'{word_of(model)}' cannot be trained here; give --weights random, or a file of weights")
+        raise InvalidInput(f"'{model_word(model)}' cannot be trained here; give --weights random, or a file of weights")
     recipes, data = chosen_recipes([model], dataset=comparison.dataset, cohort=chosen_cohort(COHORT), data_dir=data_dir)
     available = len(data.train_inputs)
     if comparison.examples > available:
@@ -105,7 +105,7 @@ def _given(comparison: Comparison, model: Model, data_dir: Path | str | None) ->
         raise InvalidInput("weights 'pretrained' cannot be compared on; give trained, random, or a file of weights")
     if comparison.weights != "random" and len(files := weight_files(comparison.weights)) > 1:
         raise InvalidInput(f"weights '{comparison.weights}' name {len(files)} files; name one")
-    inspection = Inspection(
+    inspection = NetworkEvaluation(
         model=model,
         measures=(),
         dataset=comparison.dataset,
@@ -113,5 +113,5 @@ def _given(comparison: Comparison, model: Model, data_dir: Path | str | None) ->
         subset=Subset(limit=comparison.examples),
         seed=comparison.seed,
     )
-    subject = examined(inspection, data_dir=data_dir, threads=comparison.threads)
+    subject = evaluation_examples(inspection, data_dir=data_dir, threads=comparison.threads)
     return subject.module, subject.inputs, subject.targets

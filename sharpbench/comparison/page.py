@@ -10,18 +10,18 @@ import pandas as pd
 
 from sharpbench.analysis.costs import environment_text
 from sharpbench.comparison.contestant import ENOUGH, LEAST, LONG, SHORT
-from sharpbench.comparison.measurement import GRADIENT, Turn
-from sharpbench.comparison.plot import pareto
-from sharpbench.comparison.results import PAIRS, TARGET, Ratio, Result, Standing, ratio, standings
+from sharpbench.comparison.measurement import GRADIENT, Measurement
+from sharpbench.comparison.plot import pareto_front
+from sharpbench.comparison.results import PAIRS, TARGET, NetworkResult, Ratio, Result, network_results, paired_ratio
 from sharpbench.comparison.worker import TURN
-from sharpbench.report.escape import cell, slug
-from sharpbench.report.format import MISSING, error, memory, number
+from sharpbench.report.escape import escape_cell, make_slug
+from sharpbench.report.format import MISSING, format_error, format_memory, format_number
 from sharpbench.report.page import Block, Page, Picture, Section
 
 # Verdict: who is the fastest, computed from results and said in a line.
 
 
-def verdicts(standing: Standing) -> list[str]:
+def write_verdicts(standing: NetworkResult) -> list[str]:
     """Of the exact ones, and of all that reach the target error, ours against the best of the others."""
     if all(each.error is None for each in standing.results):
         return ["Who is right cannot be told: no error is known."]
@@ -63,7 +63,7 @@ def _longer(ours: tuple[float, Result], other: tuple[float, Result]) -> Ratio:
     """The other's time over ours; with an interval where neither is extrapolated, as that of an error is unknown."""
     if any(seconds > each.seconds for seconds, each in (ours, other)):
         return Ratio(other[0] / ours[0], None)
-    return ratio(other[1], ours[1])
+    return paired_ratio(other[1], ours[1])
 
 
 def _why(ours: tuple[float, Result], other: tuple[float, Result]) -> str:
@@ -117,9 +117,9 @@ mean over the rounds lies off the oracle by more than chance does once in 100); 
 draws. *memory*: growth of the peak in a call of its own."""
 
 
-def page(turns: Iterable[Turn]) -> Page:
+def comparison_page(turns: Iterable[Measurement]) -> Page:
     """The page of all networks in `turns`."""
-    found = standings(turns)
+    found = network_results(turns)
     named = Counter(each.network for each in found)
     titles = sorted({QUANTITIES.get(each.quantity, "quantity") for each in found})
     sections = [_section(each, alone=named[each.network] == 1) for each in found]
@@ -127,10 +127,10 @@ def page(turns: Iterable[Turn]) -> Page:
     return Page(f"Comparison: {', '.join(titles)}", (*sections, about))
 
 
-def command(turns: Iterable[Turn]) -> str:
+def command_line(turns: Iterable[Measurement]) -> str:
     """The command that makes such rows, of the first network's settings and contestants, but for files of plugins;
     nothing in it ends a comment of HTML."""
-    found = standings(turns)
+    found = network_results(turns)
     held = found[0].settings
     words = [
         f"sharpbench compare --quantity {found[0].quantity}",
@@ -142,43 +142,43 @@ def command(turns: Iterable[Turn]) -> str:
     return UNQUOTED.sub("?", " ".join(words))
 
 
-def _section(standing: Standing, *, alone: bool) -> Section:
-    words = slug(standing.network) if alone else f"{slug(standing.network)}-{slug(standing.match[:8])}"
-    blocks: list[Block] = [_facts(standing), table(standing)]
-    blocks += [str(cell(verdict, 400)) for verdict in verdicts(standing)]
+def _section(standing: NetworkResult, *, alone: bool) -> Section:
+    words = make_slug(standing.network) if alone else f"{make_slug(standing.network)}-{make_slug(standing.match[:8])}"
+    blocks: list[Block] = [_facts(standing), results_table(standing)]
+    blocks += [str(escape_cell(verdict, 400)) for verdict in write_verdicts(standing)]
     if any(each.error is not None for each in standing.results):
         caption = "Error against seconds, with the front that none surpasses in both"
-        blocks.append(Picture(f"comparison-{words}", caption, lambda: pareto(standing)))
+        blocks.append(Picture(f"comparison-{words}", caption, lambda: pareto_front(standing)))
     if standing.losses:
         blocks.append(pd.DataFrame(standing.losses, columns=["without a value", "status", "reason"]))
-    return Section(str(cell(standing.network)), tuple(blocks))
+    return Section(str(escape_cell(standing.network)), tuple(blocks))
 
 
-def _facts(standing: Standing) -> str:
+def _facts(standing: NetworkResult) -> str:
     """The network and its oracle."""
     held = standing.settings
     text = (
-        f"{number(_float(held.get('parameters')))} parameters, weights {held.get('weights')}, mean loss "
-        f"{number(_float(held.get('loss')))} over {held.get('examples')} examples of {held.get('dataset')}; "
+        f"{format_number(_float(held.get('parameters')))} parameters, weights {held.get('weights')}, mean loss "
+        f"{format_number(_float(held.get('loss')))} over {held.get('examples')} examples of {held.get('dataset')}; "
         f"{held.get('dtype')} on {held.get('device')}, {held.get('threads')} threads. Oracle: {_oracle(standing)}."
     )
-    return str(cell(text, 1000))
+    return str(escape_cell(text, 1000))
 
 
-def _oracle(standing: Standing) -> str:
+def _oracle(standing: NetworkResult) -> str:
     turn = standing.oracle
     if turn is None or turn.value is None:
         return f"{MISSING}: {turn.reason if turn is not None else 'not asked'}"
     star = "" if turn.note == "definition" else " (* the exact engine itself: a check of rounding for it alone)"
-    text = f"{number(turn.value)}, by the {turn.note}{star}"
+    text = f"{format_number(turn.value)}, by the {turn.note}{star}"
     gauss_newton = _float(turn.details.get("gauss-newton"))
     if gauss_newton is None or not turn.details.get("operators"):
         return text
     operators = turn.details["operators"]
-    return f"{text}; the Gauss-Newton trace, which is another through {operators}, is {number(gauss_newton)}"
+    return f"{text}; the Gauss-Newton trace, which is another through {operators}, is {format_number(gauss_newton)}"
 
 
-def table(standing: Standing) -> pd.DataFrame:
+def results_table(standing: NetworkResult) -> pd.DataFrame:
     """One row a contestant: the gradient, the deterministic ones, the sampled ones, each by their seconds."""
     unit = standing.gradient
     ours = next((each for each in standing.results if each.ours and each.exact), None)
@@ -192,34 +192,34 @@ def _row(result: Result, unit: Result | None, ours: Result | None, star: str) ->
     target = result.to_target
     return {
         "contestant": result.name + (" (ours)" if result.ours else ""),
-        "seconds": number(result.seconds) + ("!" if result.contended == result.rounds else ""),
+        "seconds": format_number(result.seconds) + ("!" if result.contended == result.rounds else ""),
         "spread": f"{result.spread:.0%}" if result.rounds - result.contended > 1 else MISSING,
-        "over ours": MISSING if ours is None else f"{ratio(result, ours).value:.3g}",
-        "gradients": MISSING if unit is None else f"{ratio(result, unit).value:.3g}",
-        "error": MISSING if result.error is None else error(result.error) + star,
+        "over ours": MISSING if ours is None else f"{paired_ratio(result, ours).value:.3g}",
+        "gradients": MISSING if unit is None else f"{paired_ratio(result, unit).value:.3g}",
+        "error": MISSING if result.error is None else format_error(result.error) + star,
         "negative": MISSING if result.negative is None else str(result.negative),
         "rounds": str(result.rounds),
         "to 1 %": MISSING if target is None else _target(result, target),
         "drawn": "sampled" if result.stochastic else MISSING,
         "batch": MISSING if result.batch is None else str(result.batch),
-        "memory": memory(result.peak_bytes),
+        "memory": format_memory(result.peak_bytes),
     }
 
 
 def _target(result: Result, seconds: float) -> str:
-    return ("≈" if result.extrapolated else "") + number(seconds) + ("?" if result.few else "")
+    return ("≈" if result.extrapolated else "") + format_number(seconds) + ("?" if result.few else "")
 
 
-def _star(standing: Standing) -> str:
+def _star(standing: NetworkResult) -> str:
     return "" if standing.oracle is not None and standing.oracle.note == "definition" else "*"
 
 
-def _places(found: Sequence[Standing]) -> list[Block]:
+def _places(found: Sequence[NetworkResult]) -> list[Block]:
     """Where the rows were made, and with whose libraries."""
     places = {environment_text(environment) for each in found for environment in each.environments}
     libraries = {f"{name} {version}" for each in found for name, version in each.libraries.items()}
     texts = [*sorted(places), *([f"libraries: {', '.join(sorted(libraries))}"] if libraries else [])]
-    return [str(cell(text, 1000)) for text in texts]
+    return [str(escape_cell(text, 1000)) for text in texts]
 
 
 def _float(value: object) -> float | None:

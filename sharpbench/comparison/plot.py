@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from sharpbench.comparison.results import TARGET, Result, Standing
+from sharpbench.comparison.results import TARGET, NetworkResult, Result
 from sharpbench.report.plots import drawable
 
 LEAST = 1e-16
 """An error of 0 is drawn here."""
 
 
-def pareto(standing: Standing) -> Figure:
+def pareto_front(standing: NetworkResult) -> Figure:
     """Filled marks are ours; circles are deterministic, triangles sampled; numbers are those of the list beside."""
     shown = [each for each in standing.results if each.error is not None]
     figure = Figure(figsize=(10.5, max(4.2, 1.0 + 0.17 * len(shown))), dpi=120, layout="constrained")
@@ -33,7 +33,7 @@ def pareto(standing: Standing) -> Figure:
         )
         axes.annotate(str(number), place, xytext=(5, 3), textcoords="offset points", fontsize=7)
         beside.text(0, -number, f"{number}  {drawable(each.name, 64)}", fontsize=7, color=colour, parse_math=False)
-    best = front(shown)
+    best = draw_front(shown)
     axes.plot(
         [each.seconds for each in best],
         [_drawn(each) for each in best],
@@ -55,7 +55,7 @@ def pareto(standing: Standing) -> Figure:
     return figure
 
 
-def front(results: Sequence[Result]) -> list[Result]:
+def draw_front(results: Sequence[Result]) -> list[Result]:
     """Those than which none is both faster and better, the fastest first."""
     best: list[Result] = []
     for each in sorted(results, key=lambda each: (each.seconds, each.error)):

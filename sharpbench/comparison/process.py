@@ -13,7 +13,7 @@ from typing import Any
 from sharpbench.core.record import Status
 from sharpbench.errors import one_line
 from sharpbench.runner.engines.process import own_modules
-from sharpbench.runner.failures import death
+from sharpbench.runner.failures import death_of
 
 OPENING = 300.0
 """Seconds that a process has for its start."""
@@ -38,7 +38,7 @@ class Job:
     plugins: tuple[Path, ...] = ()
 
 
-class Lost(Exception):
+class ContestantLost(Exception):
     """A contestant that has no answer: its status and the reason."""
 
     def __init__(self, status: Status, reason: str) -> None:
@@ -46,7 +46,7 @@ class Lost(Exception):
         self.status, self.reason = status, one_line(reason)[:2000]
 
 
-class Contestant:
+class ContestantProcess:
     """A process that does one job; started at once, ready when `environment` is there.
 
     The server process that starts it has torch imported, so that a fresh one costs no second.
@@ -73,16 +73,16 @@ class Contestant:
         ready = wait([self._connection, self._process.sentinel], timeout)
         if not ready:
             self.close()
-            raise Lost("timeout", late)
+            raise ContestantLost("timeout", late)
         try:
             answer: dict[str, Any] = json.loads(self._connection.recv_bytes())
         except (EOFError, ConnectionResetError):
             self._process.join(PATIENCE)
             self.close()
-            found = death(self._process.exitcode)
-            raise Lost(found.status, found.reason) from None
+            found = death_of(self._process.exitcode)
+            raise ContestantLost(found.status, found.reason) from None
         if "status" in answer:
-            raise Lost(answer["status"], answer["reason"])
+            raise ContestantLost(answer["status"], answer["reason"])
         return answer
 
     def close(self) -> None:

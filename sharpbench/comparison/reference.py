@@ -28,7 +28,7 @@ MOST = 2e12
 
 
 @dataclass(frozen=True, slots=True)
-class Truth:
+class ReferenceValue:
     """The value of the quantity; how it was found; the diagonal, where it is one; and what else is said of it."""
 
     value: float
@@ -37,7 +37,7 @@ class Truth:
     diagonal: Mapping[str, Tensor] | None = None
 
 
-def truth(subject: Subject, quantity: str, *, quick: bool) -> Truth:
+def reference_value(subject: Subject, quantity: str, *, quick: bool) -> ReferenceValue:
     """The truth of the Hessian of the mean loss, on a subject in float64.
 
     By the definition (a product a parameter, all eigenvalues) where the network is small enough and that takes no
@@ -46,7 +46,7 @@ def truth(subject: Subject, quantity: str, *, quick: bool) -> Truth:
     """
     if quantity == "top-eigenvalue":
         way = DEFINITION if subject.size <= MATRIX_LIMIT else ENGINE
-        return Truth(reference_eigenvalue(subject), way, {})
+        return ReferenceValue(reference_eigenvalue(subject), way, {})
     obstacles = sorted({operator for found in subject.once(certificate).values() for operator in found})
     gauss_newton = sum(subject.once(exact_traces).values())
     details: dict[str, Scalar] = {"gauss-newton": gauss_newton, "operators": ", ".join(obstacles)}
@@ -56,13 +56,15 @@ def truth(subject: Subject, quantity: str, *, quick: bool) -> Truth:
             f"{subject.size:,} parameters are too many for one product each, and through {', '.join(obstacles)} the "
             "Gauss-Newton matrix, which is known exactly, is not the Hessian"
         )
-    defined = small and not quick and (bool(obstacles) or operations(subject) <= MOST)
+    defined = small and not quick and (bool(obstacles) or reference_operations(subject) <= MOST)
     diagonal = reference_diagonal(subject) if defined else exact_diagonal(subject)
     value = sum(float(block.sum()) for block in diagonal.values())
-    return Truth(value, DEFINITION if defined else ENGINE, details, diagonal if quantity == "diagonal" else None)
+    return ReferenceValue(
+        value, DEFINITION if defined else ENGINE, details, diagonal if quantity == "diagonal" else None
+    )
 
 
-def operations(subject: Subject) -> float:
+def reference_operations(subject: Subject) -> float:
     """What a gradient for each parameter would take, by torch's counter: matrix products and convolutions."""
     params = {name: value.detach().clone().requires_grad_() for name, value in subject.params.items()}
     with FlopCounterMode(display=False) as counter:

@@ -11,8 +11,8 @@ from typing import Any
 from scipy import stats
 
 from sharpbench.analysis.statistics.interval import LEVEL
-from sharpbench.comparison.benchmark import kept
-from sharpbench.comparison.measurement import GRADIENT, ORACLE, Turn
+from sharpbench.comparison.benchmark import last_measurements
+from sharpbench.comparison.measurement import GRADIENT, ORACLE, Measurement
 from sharpbench.core.fields import Scalar
 
 PAIRS = 6
@@ -87,7 +87,7 @@ class Ratio:
     interval: tuple[float, float] | None
 
 
-def ratio(result: Result, unit: Result) -> Ratio:
+def paired_ratio(result: Result, unit: Result) -> Ratio:
     """By how much `result` takes longer than `unit`.
 
     The median over the rounds that both have timed, each divided by the other's of the same round, with its interval by
@@ -102,7 +102,7 @@ def ratio(result: Result, unit: Result) -> Ratio:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class NetworkResult:
     """All that is known of one network. losses: (contestant, status, reason). oracle: its row, if it has one."""
 
     match: str
@@ -111,34 +111,34 @@ class Standing:
     settings: Mapping[str, Scalar]
     environments: tuple[Mapping[str, Scalar], ...]
     libraries: Mapping[str, Scalar]
-    oracle: Turn | None
+    oracle: Measurement | None
     gradient: Result | None
     results: tuple[Result, ...]
     losses: tuple[tuple[str, str, str], ...]
 
 
-def standings(turns: Iterable[Turn]) -> list[Standing]:
+def network_results(turns: Iterable[Measurement]) -> list[NetworkResult]:
     """The networks in the order of their first rows."""
-    matches: dict[str, list[Turn]] = {}
+    matches: dict[str, list[Measurement]] = {}
     for turn in turns:
         matches.setdefault(turn.match, []).append(turn)
     return [_standing(rows) for rows in matches.values()]
 
 
-def _standing(rows: Sequence[Turn]) -> Standing:
-    by_name: dict[str, list[Turn]] = {}
+def _standing(rows: Sequence[Measurement]) -> NetworkResult:
+    by_name: dict[str, list[Measurement]] = {}
     for turn in rows:
         by_name.setdefault(turn.contestant, []).append(turn)
     oracle = [turn for turn in rows if turn.role == ORACLE]
     by_name.pop(ORACLE, None)
     truth = oracle[-1].value if oracle else None
-    held = {name: kept(mine) for name, mine in by_name.items()}
+    held = {name: last_measurements(mine) for name, mine in by_name.items()}
     bad = {name: next((turn for turn in mine if turn.status != "ok"), None) for name, mine in held.items()}
     found = [_result(mine, truth) for name, mine in held.items() if not bad[name] and any(turn.round for turn in mine)]
     first = rows[0]
     measured = [turn.environment for turn in rows if turn.role != ORACLE and turn.status == "ok"]
     places = {tuple(sorted(each.items(), key=str)): each for each in measured}
-    return Standing(
+    return NetworkResult(
         match=first.match,
         network=first.network,
         quantity=first.quantity,
@@ -165,7 +165,7 @@ def _biased(values: Sequence[float], truth: float | None) -> bool:
     return bool(off > TARGET * abs(truth) and off > stats.t.isf(RARE / 2, len(values) - 1) * spread)
 
 
-def _result(rows: Sequence[Turn], truth: float | None) -> Result:
+def _result(rows: Sequence[Measurement], truth: float | None) -> Result:
     timed = [turn for turn in rows if turn.round and turn.seconds is not None]
     alone = [turn for turn in timed if not turn.contended] or timed
     by_round = {turn.round: turn.seconds for turn in alone if turn.seconds is not None}

@@ -23,20 +23,20 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from sharpbench.comparison.network import opened
+from sharpbench.comparison.network import open_subject
 from sharpbench.comparison.process import Job
-from sharpbench.comparison.reference import diagonal_error, truth
+from sharpbench.comparison.reference import diagonal_error, reference_value
 from sharpbench.core.evaluate import measure
 from sharpbench.core.measure import Measure
-from sharpbench.core.registry import KINDS, offers
-from sharpbench.core.spec import select_one
+from sharpbench.core.registry import KINDS, available
+from sharpbench.core.spec import parse_spec
 from sharpbench.core.subject import Subject
-from sharpbench.environment import environment, settle
+from sharpbench.environment import apply_settings, describe_environment
 from sharpbench.models.file import from_word
 from sharpbench.models.model import Model
-from sharpbench.runner.cost import WAITED, contention, peak_bytes, scheduled, timed
+from sharpbench.runner.cost import WAITED, measure_contention, peak_bytes, read_schedstat, time_call
 from sharpbench.runner.engines.worker import prepare
-from sharpbench.runner.failures import fate
+from sharpbench.runner.failures import failure_status
 
 # Heap: what C's allocator does with memory that is freed.
 
@@ -44,7 +44,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Of mallopt(3)."""
 
 
-def kept_heap() -> bool:
+def keep_heap() -> bool:
     """Ask glibc to keep what is freed; False where there is no glibc.
 
     Else whatever stores much in each call spends most of its time in page faults, which says nothing of its method.
@@ -61,7 +61,7 @@ TURN, MOST = 0.2, 25
 
 
 @dataclass(slots=True)
-class Said:
+class CallResult:
     """What one call says: a value, or a diagonal; and whether random numbers made it."""
 
     value: float | None = None
@@ -74,11 +74,11 @@ def serve(connection: Connection, job: Job) -> None:
     with open(os.devnull, "wb") as nowhere:
         prepare(nowhere.fileno())
         _end_with(connection)
-        kept = kept_heap()
+        kept = keep_heap()
         try:
-            settle(job.device, job.threads)
-            desk = Desk(job)
-            _send(connection, {"ready": True, "environment": {**environment(job.device), "heap kept": kept}})
+            apply_settings(job.device, job.threads)
+            desk = ContestantServer(job)
+            _send(connection, {"ready": True, "environment": {**describe_environment(job.device), "heap kept": kept}})
             while True:
                 _send(connection, _answer(desk, json.loads(connection.recv_bytes())))
         except (EOFError, BrokenPipeError, ConnectionResetError):
@@ -106,7 +106,7 @@ def _send(connection: Connection, answer: Answer) -> None:
     connection.send_bytes(json.dumps(answer).encode())
 
 
-def _answer(desk: Desk, question: Answer) -> Answer:
+def _answer(desk: ContestantServer, question: Answer) -> Answer:
     try:
         match question.pop("do"):
             case "oracle":
@@ -120,23 +120,25 @@ def _answer(desk: Desk, question: Answer) -> Answer:
 
 
 def _lost(error: BaseException) -> Answer:
-    status, reason = fate(error)
+    status, reason = failure_status(error)
     return {"status": status, "reason": reason}
 
 
-class Desk:
+class ContestantServer:
     """A contestant with its subject."""
 
     def __init__(self, job: Job) -> None:
         self.before = frozenset(sys.modules)
         for kind in KINDS:
-            offers(kind, job.plugins)
-        model: Model = from_word(job.model) or select_one(job.model, offers("models").classes, kind="model")
+            available(kind, job.plugins)
+        model: Model = from_word(job.model) or parse_spec(job.model, available("models").classes, kind="model")
         self.job = job
-        self.subject = opened(model, job.file, outputs=job.outputs, dtype=job.dtype, device=job.device, batch_size=None)
+        self.subject = open_subject(
+            model, job.file, outputs=job.outputs, dtype=job.dtype, device=job.device, batch_size=None
+        )
         self.chosen: Measure | None = None
         if job.measure is not None:
-            self.chosen = select_one(job.measure, offers("measures", job.plugins).classes, kind="measure")
+            self.chosen = parse_spec(job.measure, available("measures", job.plugins).classes, kind="measure")
         self.says = _speaker(self.chosen, job.quantity)
 
     def call(self, *, batch: int, seed: int, repeated: bool, memory: bool, oracle: str | None) -> Answer:
@@ -147,11 +149,11 @@ class Desk:
         """
         calls = max(1, min(MOST, int(TURN / self._timed(self._ready(batch), seed)[1]))) if repeated else 1
         gc.collect()
-        before = scheduled()
+        before = read_schedstat()
         every: list[float] = []
         peak = None
         for _ in range(calls):
-            subject, said = self._ready(batch), Said()
+            subject, said = self._ready(batch), CallResult()
 
             def once(subject: Subject = subject) -> None:
                 nonlocal said
@@ -162,22 +164,22 @@ class Desk:
                 peak = peak_bytes(once, subject.inputs.device)
             else:
                 once()
-        contended = contention(before, scheduled()) > WAITED
+        contended = measure_contention(before, read_schedstat()) > WAITED
         answer: Answer = {"seconds": statistics.median(every), "calls": calls, "contended": contended}
         answer |= {"peak_bytes": peak, "stochastic": said.stochastic}
         numbers = {"value": said.value} if said.diagonal is None else _judged(said.diagonal, oracle)
         del said
         return {**answer, **numbers, "resident": _resident(), "imported": self._imported()}
 
-    def _timed(self, subject: Subject, seed: int) -> tuple[Said, float]:
+    def _timed(self, subject: Subject, seed: int) -> tuple[CallResult, float]:
         """What a call says, and its seconds."""
-        said = Said()
+        said = CallResult()
 
         def once() -> None:
             nonlocal said
             said = self.says(subject, seed)
 
-        seconds = timed(once, subject.inputs.device)
+        seconds = time_call(once, subject.inputs.device)
         return said, seconds
 
     def _ready(self, batch: int) -> Subject:
@@ -193,7 +195,7 @@ class Desk:
 
     def oracle(self, *, quick: bool, path: str) -> Answer:
         """The truth; a diagonal goes to the file `path`."""
-        found = truth(self.subject, self.job.quantity, quick=quick)
+        found = reference_value(self.subject, self.job.quantity, quick=quick)
         if found.diagonal is not None:
             held = {name: value.detach().cpu().contiguous() for name, value in found.diagonal.items()}
             safetensors.torch.save_file(held, path)
@@ -202,7 +204,7 @@ class Desk:
         return {"value": found.value, "note": found.way, "details": found.details}
 
 
-def _speaker(chosen: Measure | None, quantity: str) -> Callable[[Subject, int], Said]:
+def _speaker(chosen: Measure | None, quantity: str) -> Callable[[Subject, int], CallResult]:
     """What is called: the measure, its diagonal, or, where no measure is named, the gradient."""
     if chosen is None:
         return lambda subject, seed: _gradient(subject)
@@ -211,21 +213,21 @@ def _speaker(chosen: Measure | None, quantity: str) -> Callable[[Subject, int], 
     return lambda subject, seed: _diagonal(chosen, subject, seed)
 
 
-def _gradient(subject: Subject) -> Said:
+def _gradient(subject: Subject) -> CallResult:
     slope: Mapping[str, Tensor] = torch.func.grad(subject.loss)(subject.params)
-    return Said(sum(float(value.square().sum()) for value in slope.values()) ** 0.5)
+    return CallResult(sum(float(value.square().sum()) for value in slope.values()) ** 0.5)
 
 
-def _estimate(chosen: Measure, subject: Subject, seed: int) -> Said:
+def _estimate(chosen: Measure, subject: Subject, seed: int) -> CallResult:
     estimate = measure(chosen, subject, seed=seed)
-    return Said(estimate.value, stochastic=estimate.probes > 0)
+    return CallResult(estimate.value, stochastic=estimate.probes > 0)
 
 
-def _diagonal(chosen: Measure, subject: Subject, seed: int) -> Said:
+def _diagonal(chosen: Measure, subject: Subject, seed: int) -> CallResult:
     generator = torch.Generator().manual_seed(seed)
     before = generator.get_state()
     entries = chosen.diagonal_entries(subject, generator=generator)
-    return Said(diagonal=entries, stochastic=not torch.equal(before, generator.get_state()))
+    return CallResult(diagonal=entries, stochastic=not torch.equal(before, generator.get_state()))
 
 
 def _judged(found: Mapping[str, Tensor], oracle: str | None) -> Answer:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from sharpbench.core.fields import Scalar, is_scalar
-from sharpbench.core.registry import Kind, entry_points, offers, package_of
-from sharpbench.core.spec import find, select_one, written
+from sharpbench.core.registry import Kind, available, entry_points, package_of
+from sharpbench.core.spec import find_named, format_value, parse_spec
 from sharpbench.errors import one_line
 from sharpbench.files import cache_folder
 from sharpbench.version import __version__
@@ -24,7 +24,7 @@ from sharpbench.version import __version__
 Row = dict[str, Any]
 
 
-def listing(kind: Kind, *, plugins: Sequence[Path] = (), cache_dir: Path | str | None = None) -> list[Row]:
+def list_installed(kind: Kind, *, plugins: Sequence[Path] = (), cache_dir: Path | str | None = None) -> list[Row]:
     """One row a name of `kind`, in order, and one a plugin that could not be used.
 
     Importing every plugin takes seconds, so the rows are kept under the hash of the installed versions and of
@@ -45,24 +45,26 @@ def listing(kind: Kind, *, plugins: Sequence[Path] = (), cache_dir: Path | str |
     return rows
 
 
-def about(word: str, *, plugins: Sequence[Path] = (), cache_dir: Path | str | None = None) -> Row:
+def describe_measure(word: str, *, plugins: Sequence[Path] = (), cache_dir: Path | str | None = None) -> Row:
     """The row of the measure that `word` names: its name, or name[field=value,...].
 
     With values, the class itself is asked what it then claims, and each parameter's row has its `value`; without,
-    nothing is imported that `listing` has kept.
+    nothing is imported that `list_installed` has kept.
     """
     if "[" not in word:
-        rows = {row["name"]: row for row in listing("measures", plugins=plugins, cache_dir=cache_dir) if row["name"]}
-        return find(word.strip(), rows, kind="measure")
-    offered = offers("measures", plugins)
-    chosen = select_one(word, offered.classes, kind="measure")
+        rows = {
+            row["name"]: row for row in list_installed("measures", plugins=plugins, cache_dir=cache_dir) if row["name"]
+        }
+        return find_named(word.strip(), rows, kind="measure")
+    offered = available("measures", plugins)
+    chosen = parse_spec(word, offered.classes, kind="measure")
     row = _row("measures", type(chosen), offered.packages[chosen.name])
     parameters = [{**each, "value": getattr(chosen, each["name"])} for each in row["parameters"]]
     return {**row, "parameters": parameters, **_said(chosen)}
 
 
 def _rows(kind: Kind, plugins: Sequence[Path]) -> list[Row]:
-    offered = offers(kind, plugins)
+    offered = available(kind, plugins)
     rows = [_described(kind, cls, offered.packages[name]) for name, cls in offered.classes.items()]
     faults = [
         {"kind": kind[:-1], "name": None, "package": fault.package, "fault": fault.cause} for fault in offered.faults
@@ -129,7 +131,7 @@ def _parameters(cls: type[Any]) -> Iterator[Row]:
 
 def _plain(default: Any) -> Scalar:
     """As JSON holds it: objects and tuples as they are typed."""
-    return default if is_scalar(default) else written(default)
+    return default if is_scalar(default) else format_value(default)
 
 
 def _fingerprint(kind: Kind) -> str:

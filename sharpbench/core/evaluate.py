@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from sharpbench.core.measure import Estimate, Measure
-from sharpbench.core.registry import offers
-from sharpbench.core.spec import select_one
+from sharpbench.core.registry import available
+from sharpbench.core.spec import parse_spec
 from sharpbench.core.subject import Subject
 from sharpbench.errors import InvalidInput, short
 
@@ -18,7 +18,7 @@ def measure(measure_or_name: Measure | str, subject: Subject, *, seed: int = 0) 
     The same seed, of 64 bits, gives the same estimate. Raises InvalidInput for an unknown name or a bad value,
     NotApplicable where the measure has no value for this subject, and TypeError where it returns no Estimate.
     """
-    chosen = named(measure_or_name) if isinstance(measure_or_name, str) else measure_or_name
+    chosen = parse_measure(measure_or_name) if isinstance(measure_or_name, str) else measure_or_name
     if not isinstance(chosen, Measure):
         raise InvalidInput(f"{short(repr(chosen))} is no measure; give a Measure or its name")
     if not isinstance(subject, Subject):
@@ -31,7 +31,7 @@ def measure(measure_or_name: Measure | str, subject: Subject, *, seed: int = 0) 
     return estimate
 
 
-def named(word: str) -> Measure:
+def parse_measure(word: str) -> Measure:
     """The installed measure that `word` names."""
-    chosen: Measure = select_one(word, offers("measures").classes, kind="measure")
+    chosen: Measure = parse_spec(word, available("measures").classes, kind="measure")
     return chosen

@@ -18,7 +18,7 @@ def check_fields(chosen: Any, *, kind: str = "measure") -> None:
     """
     for name, annotation in _annotations(type(chosen)):
         value = getattr(chosen, name)
-        if wrong := fault(value, annotation):
+        if wrong := field_error(value, annotation):
             raise InvalidInput(f"{kind} '{chosen.name}': {name}={short(str(value))} {wrong}")
 
 
@@ -27,13 +27,13 @@ def _annotations(cls: type) -> tuple[tuple[str, Any], ...]:
     return tuple((item.name, hints[item.name]) for item in fields(cls))
 
 
-def fault(value: object, annotation: Any) -> str:
+def field_error(value: object, annotation: Any) -> str:
     """What completes the sentence '<name>=<value> ...', or '' where `value` is of that annotation."""
     options = get_args(annotation)
     if get_origin(annotation) in (Union, types.UnionType):
-        if any(value is None if option is type(None) else not fault(value, option) for option in options):
+        if any(value is None if option is type(None) else not field_error(value, option) for option in options):
             return ""
-        return fault(value, next(option for option in options if option is not type(None)))
+        return field_error(value, next(option for option in options if option is not type(None)))
     if get_origin(annotation) is Literal:
         return "" if any(type(value) is type(each) and value == each for each in options) else _none_of(value, options)
     if annotation is bool:

@@ -17,7 +17,7 @@ NORMED = tuple(
 )  # the hook of old, and the parametrization
 
 
-def written_out(module: nn.Module) -> AbstractContextManager[object]:
+def differentiable_operators(module: nn.Module) -> AbstractContextManager[object]:
     """Inside, the weight norms of `module` are computed as their definition says; nothing where it has none.
 
     torch's fused one has no forward derivative, and its second derivative by two backward passes is wrong: of a

@@ -34,7 +34,7 @@ class Graph:
     tied: Mapping[str, str]
 
 
-def capture(module: nn.Module, example: Tensor) -> Graph:
+def capture_graph(module: nn.Module, example: Tensor) -> Graph:
     """The graph of `module` (in eval mode) on `example` [1, ...].
 
     Depends on the module's structure and the example's shape and type alone, so it is kept with the module.

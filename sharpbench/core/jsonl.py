@@ -15,19 +15,19 @@ from typing import Protocol, Self
 
 from sharpbench.errors import InvalidInput
 
-BLOCK = 2**16
-PATIENCE = 0.5
+BLOCK_BYTES = 2**16
+LOCK_TIMEOUT_SECONDS = 0.5
 """Seconds for which a lock is asked for: whoever looks whether a run is alive holds it for an instant."""
 
 
-class Line(Protocol):
+class JsonRow(Protocol):
     """What a line of JSON is made of: a Record, or another row."""
 
     def to_json(self) -> str:
         """One line of JSON."""
 
 
-class Journal:
+class JsonlFile:
     """The append-only file of a run: one JSON line a row, each on disk before the next begins.
 
     Entering opens and locks it (a second writer is refused; the lock dies with its process) and cuts off a
@@ -62,7 +62,7 @@ class Journal:
         if self.torn:
             os.truncate(self.path, whole)
 
-    def append(self, *records: Line) -> None:
+    def append(self, *records: JsonRow) -> None:
         """Write each of `records` as one line and return when all are on disk.
 
         Raises InvalidInput where they cannot be written, a disk that is full among others; no part of them stays then.
@@ -97,19 +97,19 @@ class Journal:
 
 def _locked(file: FileIO) -> bool:
     """Lock the file for us alone; False where another run holds it, and not only a reader who asks, for an instant."""
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + LOCK_TIMEOUT_SECONDS
     while True:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > until:
                 return False
-            time.sleep(PATIENCE / 20)
+            time.sleep(LOCK_TIMEOUT_SECONDS / 20)
         else:
             return True
 
 
-def being_written(path: Path) -> bool:
+def is_being_written(path: Path) -> bool:
     """Whether a run that is alive holds the file."""
     try:
         with path.open("rb") as file:
@@ -126,7 +126,7 @@ def _whole(path: Path, size: int) -> int:
     with path.open("rb") as file:
         end = size
         while end > 0:
-            start = max(0, end - BLOCK)
+            start = max(0, end - BLOCK_BYTES)
             file.seek(start)
             found = file.read(end - start).rfind(b"\n")
             if found >= 0:
@@ -135,7 +135,7 @@ def _whole(path: Path, size: int) -> int:
     return 0
 
 
-def lines(path: Path, *, whole: bool = False) -> Iterator[tuple[int, bytes]]:
+def read_lines(path: Path, *, whole: bool = False) -> Iterator[tuple[int, bytes]]:
     """The lines of the file that hold something, with their numbers.
 
     whole: without a last line that does not end, as a killed run may have left it; the next one cuts it off.
@@ -148,9 +148,9 @@ def lines(path: Path, *, whole: bool = False) -> Iterator[tuple[int, bytes]]:
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
-        raise unreadable(path, error) from None
+        raise unreadable_file(path, error) from None
 
 
-def unreadable(path: Path, error: Exception) -> InvalidInput:
+def unreadable_file(path: Path, error: Exception) -> InvalidInput:
     """What to raise for a file that is there and cannot be read."""
     return InvalidInput(f"cannot read {path}: {error}; restore it, or choose another folder with --output")

@@ -16,7 +16,7 @@ Losses = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class Criterion:
+class PerExampleLoss:
     """Losses [B] of logits [B, C] and targets, one an example: never reduced.
 
     kind: 'cross_entropy' (softmax, natural log, targets [B] of class indices), 'mse' (the mean over the C
@@ -42,13 +42,13 @@ def _mse(logits: Tensor, targets: Tensor) -> Tensor:
     return (logits - targets).square().mean(1)
 
 
-CROSS_ENTROPY = Criterion("cross_entropy", "cross_entropy", _cross_entropy)
-MSE = Criterion("mse", "mse", _mse)
+CROSS_ENTROPY = PerExampleLoss("cross_entropy", "cross_entropy", _cross_entropy)
+MSE = PerExampleLoss("mse", "mse", _mse)
 
 
-def as_criterion(given: str | Losses | Criterion | None) -> Criterion:
+def to_per_example_loss(given: str | Losses | PerExampleLoss | None) -> PerExampleLoss:
     """The Criterion that `given` names; None means cross entropy."""
-    if isinstance(given, Criterion):
+    if isinstance(given, PerExampleLoss):
         return given
     if given is None or given == "cross_entropy":
         return CROSS_ENTROPY
@@ -59,10 +59,10 @@ def as_criterion(given: str | Losses | Criterion | None) -> Criterion:
             f"criterion '{given}' is unknown; use 'cross_entropy', 'mse' or a callable that returns losses [B]"
         )
     name = getattr(given, "__name__", type(given).__name__)
-    return Criterion("custom", name, given)
+    return PerExampleLoss("custom", name, given)
 
 
-def check(criterion: Criterion, logits: Tensor, targets: Tensor) -> None:
+def check_outputs(criterion: PerExampleLoss, logits: Tensor, targets: Tensor) -> None:
     """Raise InvalidInput unless the network's output, all targets and the criterion's losses fit together.
 
     logits: those of the first example, [1, C]; targets: all [n, ...]. A reducing criterion is found by its
@@ -79,7 +79,7 @@ def check(criterion: Criterion, logits: Tensor, targets: Tensor) -> None:
         )
 
 
-def _check_targets(criterion: Criterion, classes: int, targets: Tensor) -> None:
+def _check_targets(criterion: PerExampleLoss, classes: int, targets: Tensor) -> None:
     if criterion.kind == "cross_entropy":
         if targets.ndim != 1 or targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
             raise InvalidInput(

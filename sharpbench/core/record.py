@@ -14,14 +14,14 @@ from sharpbench.errors import InvalidInput
 
 SCHEMA = 3
 """The version of the record's fields."""
-ADDED: dict[int, dict[str, Any]] = {
+ADDED_FIELDS: dict[int, dict[str, Any]] = {
     2: {"invariance": {}},
     3: {"contended": False, "pieces": 1, "printed": None},
 }
 """What each version brought, with the value that says what held before."""
 
 
-def migrated(row: object) -> dict[str, Any]:
+def migrate_row(row: object) -> dict[str, Any]:
     """The row of a record in this version's fields; nothing but what was added since is looked at.
 
     Raises ValueError for what is no row of a version up to this one.
@@ -32,16 +32,16 @@ def migrated(row: object) -> dict[str, Any]:
         remedy = "install a newer sharpbench" if newer else "use the version that wrote it"
         raise ValueError(f"record schema {schema!r:.40}, this version reads 1 to {SCHEMA}; {remedy}")
     for version in range(schema + 1, SCHEMA + 1):
-        clash = sorted(set(row) & set(ADDED[version]))
+        clash = sorted(set(row) & set(ADDED_FIELDS[version]))
         if clash:
             raise ValueError(f"record schema {schema} has no {', '.join(clash)}; delete the line or restore the file")
-        row = {**row, **ADDED[version]}
+        row = {**row, **ADDED_FIELDS[version]}
     return {**row, "schema": SCHEMA}
 
 
 Status = Literal["ok", "failed", "skipped", "timeout", "oom"]
 Scalars = Mapping[str, Scalar]
-LONGEST_REASON, LONGEST_CAUSE = 2000, 1900
+MAX_REASON_CHARS, MAX_CAUSE_CHARS = 2000, 1900
 """Characters of a reason, and of what was raised; the difference is for what engines say behind it."""
 
 
@@ -120,7 +120,7 @@ class Record:
         except (ValueError, RecursionError) as error:
             raise InvalidInput(f"{where}: not a JSON record ({error}); delete the line or restore the file") from None
         try:
-            row = migrated(row)
+            row = migrate_row(row)
         except ValueError as error:
             raise InvalidInput(f"{where}: {error}") from None
         expected = {item.name for item in fields(Record)}

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sharpbench.core.jsonl import Journal, lines, unreadable
+from sharpbench.core.jsonl import JsonlFile, read_lines, unreadable_file
 from sharpbench.core.record import SCHEMA, Record, Scalars, Status
 from sharpbench.errors import InvalidInput
 
@@ -30,7 +30,7 @@ def _parsed(path: Path, number: int, line: bytes) -> Record:
     try:
         text = line.decode("utf-8").rstrip("\n")
     except UnicodeDecodeError as error:
-        raise unreadable(path, error) from None
+        raise unreadable_file(path, error) from None
     return Record.from_json(text, where=f"{path}:{number}")
 
 
@@ -41,7 +41,7 @@ def iterate_records(path: Path, *, whole: bool = False) -> Iterator[Record]:
     What many records repeat is held once.
     """
     held: dict[str, Scalars] = {}
-    for number, line in lines(path, whole=whole):
+    for number, line in read_lines(path, whole=whole):
         yield _lean(_parsed(path, number, line), held)
 
 
@@ -58,13 +58,13 @@ def _lean(record: Record, held: dict[str, Scalars]) -> Record:
     return record
 
 
-def statuses(path: Path) -> dict[str, Status]:
+def read_statuses(path: Path) -> dict[str, Status]:
     """The status of the last record of every key, of the whole lines of a file; much faster than reading them.
 
     A line that this version wrote is believed without being read to its end; any other is read.
     """
     last: dict[str, Status] = {}
-    for number, line in lines(path, whole=True):
+    for number, line in read_lines(path, whole=True):
         key, status = KEY.match(line), STATUS.findall(line)
         if key is not None and len(status) == 1 and line.endswith(END):
             last[key[1].decode()] = status[0].decode()
@@ -103,7 +103,7 @@ class Merged:
     cells: int
 
 
-def merge(folders: Sequence[Path], output: Path) -> Merged:
+def merge_records(folders: Sequence[Path], output: Path) -> Merged:
     """Bring the records of `folders`, which stay as they are, into `output`, which may hold some already.
 
     Of several records of one cell a finished one is taken before a failed one, and then the latest. Records of
@@ -115,7 +115,7 @@ def merge(folders: Sequence[Path], output: Path) -> Merged:
         if folder.resolve() == output.resolve():
             raise InvalidInput(f"{folder} is merged into itself; name another --output")
     path = output / RECORDS
-    with Journal(path) as file:
+    with JsonlFile(path) as file:
         there = {record.key: record for record in iterate_records(path)}
         best, read = dict(there), 0
         for folder in folders:

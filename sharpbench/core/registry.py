@@ -36,7 +36,7 @@ CONTRACTS: dict[Kind, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class PluginFault:
     """A plugin that could not be used: where it comes from and why."""
 
     kind: Kind
@@ -45,23 +45,23 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
-class Offers:
+class Available:
     """What is installed of one kind: classes by name, the package of each, and the faults."""
 
     kind: Kind
     classes: dict[str, type[Any]]
     packages: dict[str, str]
-    faults: tuple[Fault, ...]
+    faults: tuple[PluginFault, ...]
 
 
-def offers(kind: Kind, plugins: Sequence[Path] = ()) -> Offers:
+def available(kind: Kind, plugins: Sequence[Path] = ()) -> Available:
     """All that is installed of `kind`, and what the files `plugins` (--plugin) add."""
     classes: dict[str, type[Any]] = {}
     packages: dict[str, str] = {}
-    faults: list[Fault] = []
+    faults: list[PluginFault] = []
     for package, module in _modules(kind, plugins, faults):
         sound, causes = _offered(kind, module)
-        faults.extend(Fault(kind, package, cause) for cause in causes)
+        faults.extend(PluginFault(kind, package, cause) for cause in causes)
         for cls in sound:
             if cls.name in classes:
                 raise InvalidInput(
@@ -69,10 +69,10 @@ def offers(kind: Kind, plugins: Sequence[Path] = ()) -> Offers:
                     "uninstall one of them"
                 )
             classes[cls.name], packages[cls.name] = cls, package
-    return Offers(kind, classes, packages, tuple(faults))
+    return Available(kind, classes, packages, tuple(faults))
 
 
-def measures_of(target: str) -> dict[str, type[Any]]:
+def measures_in(target: str) -> dict[str, type[Any]]:
     """The measures by name that `target` offers: a Python file, which is executed, a distribution, or a module.
 
     Raises InvalidInput where there is no such thing, where it offers no measure, or one that cannot be used.
@@ -121,15 +121,15 @@ def package_of(point: importlib.metadata.EntryPoint) -> str:
     return point.dist.name if point.dist is not None else point.value
 
 
-def _modules(kind: Kind, plugins: Sequence[Path], faults: list[Fault]) -> Iterator[tuple[str, ModuleType]]:
+def _modules(kind: Kind, plugins: Sequence[Path], faults: list[PluginFault]) -> Iterator[tuple[str, ModuleType]]:
     for point in entry_points(kind):
         try:
             module = point.load()
         except (Exception, SystemExit) as error:  # whatever a plugin raises at import must cost that plugin alone
-            faults.append(Fault(kind, package_of(point), _cause(error)))
+            faults.append(PluginFault(kind, package_of(point), _cause(error)))
             continue
         if not hasattr(module, kind.upper()):
-            faults.append(Fault(kind, package_of(point), f"module {point.value} has no {kind.upper()}"))
+            faults.append(PluginFault(kind, package_of(point), f"module {point.value} has no {kind.upper()}"))
             continue
         yield package_of(point), module
     for path in plugins:
@@ -192,7 +192,7 @@ def _offered(kind: Kind, module: ModuleType) -> tuple[list[type[Any]], list[str]
     if not isinstance(offer, tuple | list):
         shown = _shown(offer)
         return [], [f"{kind.upper()} is {shown}, no tuple of classes; write {kind.upper()} = (YourClass,)"]
-    judged = [(cls, wrong(kind, cls)) for cls in offer]
+    judged = [(cls, plugin_error(kind, cls)) for cls in offer]
     return [cls for cls, fault in judged if fault is None], [fault for _, fault in judged if fault is not None]
 
 
@@ -200,7 +200,7 @@ def _shown(given: object) -> str:
     return given.__name__ if isinstance(given, type) else short(repr(given))
 
 
-def wrong(kind: Kind, cls: Any) -> str | None:
+def plugin_error(kind: Kind, cls: Any) -> str | None:
     """What keeps `cls` from being offered, or None."""
     shown = _shown(cls)
     if not isinstance(cls, type) or not is_dataclass(cls) or not cls.__dataclass_params__.frozen:  # type: ignore[attr-defined]

@@ -26,26 +26,26 @@ PLUS = re.compile(r"(?<![0-9.][eE])\+")
 """Between two values of a field of several; that of 1e+5 is part of a number."""
 
 
-def select(text: str, offered: Mapping[str, type[T]], *, kind: str) -> tuple[T, ...]:
+def parse_specs(text: str, offered: Mapping[str, type[T]], *, kind: str) -> tuple[T, ...]:
     """The objects that a comma-separated `text` names, in its order, each once.
 
     `kind` is the word for one of them in errors: 'measure', 'model', 'dataset', 'cohort'.
     """
-    words = split(text)
+    words = split_specs(text)
     if not words:
         raise InvalidInput(f"no {kind} is named; `sharpbench list {kind}s` shows them")
-    chosen = [select_one(word, offered, kind=kind) for word in words]
+    chosen = [parse_spec(word, offered, kind=kind) for word in words]
     return tuple(dict.fromkeys(chosen))
 
 
-def select_one(word: str, offered: Mapping[str, type[T]], *, kind: str, inner: Inner | None = None) -> T:
+def parse_spec(word: str, offered: Mapping[str, type[T]], *, kind: str, inner: Inner | None = None) -> T:
     """The object that one `word`, name[field=value,...] or name:argument[field=value,...], names.
 
     inner: what fields that are themselves objects may be.
     """
     whole, values = _parse(word, kind)
     name, colon, argument = whole.partition(":")
-    cls = find(name, offered, kind=kind)
+    cls = find_named(name, offered, kind=kind)
     parameters = {item.name: item for item in fields(cls)}  # type: ignore[arg-type]
     behind = argument_of(cls)
     if bool(argument) != bool(behind) or (colon and not argument):
@@ -64,7 +64,7 @@ def select_one(word: str, offered: Mapping[str, type[T]], *, kind: str, inner: I
         raise InvalidInput(f"{kind} '{short(word)}': {error}") from None
 
 
-def find(name: str, offered: Mapping[str, T], *, kind: str) -> T:
+def find_named(name: str, offered: Mapping[str, T], *, kind: str) -> T:
     """What is offered under `name`; InvalidInput names the near ones where nothing is."""
     if name not in offered:
         raise InvalidInput(
@@ -73,7 +73,7 @@ def find(name: str, offered: Mapping[str, T], *, kind: str) -> T:
     return offered[name]
 
 
-def split(text: str) -> list[str]:
+def split_specs(text: str) -> list[str]:
     """The parts of `text` between the commas that stand outside of brackets, stripped, empty ones left out."""
     return _between(text, [position for position, character in enumerate(text) if character == ","])
 
@@ -91,12 +91,12 @@ def _between(text: str, separators: Iterable[int]) -> list[str]:
     return [part.strip() for part in parts if part.strip()]
 
 
-def label(chosen: Any) -> str:
+def format_spec(chosen: Any) -> str:
     """The canonical word of an object: its name, and in brackets the fields that differ from their defaults."""
     behind = argument_of(type(chosen))
     name = f"{chosen.name}:{getattr(chosen, behind)}" if behind else str(chosen.name)
     differing = [
-        f"{item.name}={written(value)}"
+        f"{item.name}={format_value(value)}"
         for item in fields(chosen)
         if item.name != behind and (value := getattr(chosen, item.name)) != _default(item)
     ]
@@ -108,7 +108,7 @@ def argument_of(cls: type[Any]) -> str | None:
     return getattr(cls, "argument", None)
 
 
-def configuration(chosen: Any) -> dict[str, Scalar]:
+def to_config(chosen: Any) -> dict[str, Scalar]:
     """All fields of an object as JSON scalars; what is declared a float is one, so that 1 and 1.0 are the same."""
     values = {item.name: getattr(chosen, item.name) for item in fields(chosen)}
     return {
@@ -127,12 +127,12 @@ def _default(item: Field[Any]) -> Any:
     return item.default
 
 
-def written(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A field's value as it is typed in brackets."""
     if isinstance(value, tuple):
-        return "+".join(written(each) for each in value)
+        return "+".join(format_value(each) for each in value)
     if is_dataclass(value):
-        return label(value)
+        return format_spec(value)
     return str(value).lower() if isinstance(value, bool) or value is None else str(value)
 
 
@@ -143,7 +143,7 @@ def _parse(word: str, kind: str) -> tuple[str, dict[str, str]]:
     if not rest.endswith("]") or rest.count("[") != rest.count("]") - 1:
         raise InvalidInput(f"{kind} '{short(word)}' has unbalanced brackets; write {short(name)}[parameter=value,...]")
     values: dict[str, str] = {}
-    for part in split(rest[:-1]):
+    for part in split_specs(rest[:-1]):
         key, equals, text = part.partition("=")
         key = key.strip()
         if not equals:
@@ -181,7 +181,7 @@ def _convert(text: str, annotation: Any, inner: Inner) -> Any:
             raise ValueError("names nothing; join values by plus signs")
         return tuple(_convert(part, arguments[0], inner) for part in parts)
     if annotation in inner:
-        return select_one(text, inner[annotation], kind=annotation.__name__.lower(), inner=inner)
+        return parse_spec(text, inner[annotation], kind=annotation.__name__.lower(), inner=inner)
     if origin in (Union, types.UnionType):
         if text.lower() == "none" and type(None) in arguments:
             return None

@@ -14,9 +14,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
 from sharpbench.core import loss as criteria
-from sharpbench.core.functional import written_out
-from sharpbench.core.graph import Graph, capture
-from sharpbench.core.loss import Criterion, Losses
+from sharpbench.core.functional import differentiable_operators
+from sharpbench.core.graph import Graph, capture_graph
+from sharpbench.core.loss import Losses, PerExampleLoss
 from sharpbench.errors import InvalidInput
 
 Params = dict[str, Tensor]
@@ -24,11 +24,11 @@ T = TypeVar("T")
 
 BATCH_BYTES = 64 * 2**20
 """The activations of one batch are kept below this: larger batches leave the caches and gain nothing."""
-KEPT = "attention_bias_cache"
+ATTENTION_CACHE = "attention_bias_cache"
 """timm's name, and of networks made after it, for what an attention in eval mode keeps from one call to the next."""
 
 
-class Team(Protocol):
+class ProcessGroup(Protocol):
     """Processes that evaluate the same measure at the same time and divide the batches among them."""
 
     rank: int
@@ -64,12 +64,12 @@ class Subject:
     constants: Params = field(repr=False)
     inputs: Tensor = field(repr=False)
     targets: Tensor = field(repr=False)
-    criterion: Criterion
+    criterion: PerExampleLoss
     batch_size: int
     initial: Params | None = field(default=None, repr=False)
     train_size: int | None = None
     frozen: tuple[str, ...] = ()
-    team: Team | None = field(default=None, repr=False)
+    team: ProcessGroup | None = field(default=None, repr=False)
     _shared: dict[Callable[[Subject], Any], Any] = field(default_factory=dict, repr=False, init=False)
 
     @staticmethod
@@ -79,7 +79,7 @@ class Subject:
         targets: Tensor,
         *,
         batch_size: int | None = None,
-        criterion: str | Losses | Criterion | None = "cross_entropy",
+        criterion: str | Losses | PerExampleLoss | None = "cross_entropy",
         parameters: Iterable[str] | None = None,
         initial: Mapping[str, Tensor] | None = None,
         train_size: int | None = None,
@@ -107,7 +107,7 @@ class Subject:
             constants={**{key: weights[key] for key in weights if key not in chosen}, **buffers},
             inputs=inputs.detach(),
             targets=targets.detach() if targets.is_floating_point() else targets.detach().long(),
-            criterion=criteria.as_criterion(criterion),
+            criterion=criteria.to_per_example_loss(criterion),
             batch_size=batch_size or 1,
             initial=None if initial is None else {key: value.detach().clone() for key, value in initial.items()},
             train_size=train_size,
@@ -117,7 +117,7 @@ class Subject:
             logits: object = subject.apply(subject.params, subject.inputs[:1])
             if not isinstance(logits, Tensor):
                 raise InvalidInput(f"the network returns a {type(logits).__name__}; expected logits, a tensor [B, C]")
-            criteria.check(subject.criterion, logits, subject.targets)
+            criteria.check_outputs(subject.criterion, logits, subject.targets)
         return subject if batch_size else replace(subject, batch_size=_batch_size(subject))
 
     @staticmethod
@@ -127,7 +127,7 @@ class Subject:
         *,
         limit: int | None = None,
         batch_size: int | None = None,
-        criterion: str | Losses | Criterion | None = "cross_entropy",
+        criterion: str | Losses | PerExampleLoss | None = "cross_entropy",
         parameters: Iterable[str] | None = None,
         name: str | None = None,
     ) -> Subject:
@@ -167,7 +167,7 @@ class Subject:
     def apply(self, params: Params, inputs: Tensor) -> Tensor:
         """Logits [B, C] of `inputs` [B, ...] under `params`: pure, differentiable, vmappable."""
         held = {key: value.clone() for key, value in self.constants.items()}  # some networks write into their buffers
-        with _evaluating(self.module), written_out(self.module):
+        with _evaluating(self.module), differentiable_operators(self.module):
             return cast(Tensor, torch.func.functional_call(self.module, {**held, **params}, (inputs.clone(),)))
 
     def loss(self, params: Params) -> Tensor:
@@ -233,7 +233,7 @@ class Subject:
     def graph(self) -> Graph:
         """The network's computation on one example; captured at first use, kept with the module."""
         with _evaluating(self.module):
-            return capture(self.module, self.examples(1))
+            return capture_graph(self.module, self.examples(1))
 
     def examples(self, count: int) -> Tensor:
         """The first inputs, in the type and on the device of the module itself, which may not be the subject's."""
@@ -269,7 +269,7 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
     the operators that fuse a whole one, which cannot. What an attention keeps of its weights (its biases, laid out;
     LeViT and its kin in eval mode) is dropped, as the weights of the next call may be others.
     """
-    kept = [cache for part in module.modules() if isinstance(cache := getattr(part, KEPT, None), dict)]
+    kept = [cache for part in module.modules() if isinstance(cache := getattr(part, ATTENTION_CACHE, None), dict)]
     training = [part for part in module.modules() if part.training]
     fused = torch.backends.mha.get_fastpath_enabled()
     for part in training:

@@ -1,8 +1,8 @@
 """Curvature: exact traces and diagonals, products, estimators, and the references they are tested against."""
 
-from sharpbench.curvature.certificate import certificate, unused
-from sharpbench.curvature.confidence import Mean, mean_of
-from sharpbench.curvature.confidence import check as check_samples
+from sharpbench.curvature.certificate import certificate, unused_parameters
+from sharpbench.curvature.confidence import MeanEstimate, mean_of
+from sharpbench.curvature.confidence import check_budget as check_samples
 from sharpbench.curvature.finite_differences import difference_diagonal
 from sharpbench.curvature.fisher import gradient_traces, sampled_fisher_traces
 from sharpbench.curvature.ggn import exact_diagonal, exact_traces, predicted_bytes
@@ -16,12 +16,28 @@ from sharpbench.curvature.lanczos import (
     top_eigenvalues,
 )
 from sharpbench.curvature.linear_layer import LinearLayer, linear_layer
-from sharpbench.curvature.noise_tolerance import Tolerance, tolerated_noise
+from sharpbench.curvature.noise_tolerance import NoiseTolerance, tolerated_noise
 from sharpbench.curvature.output_hessian import output_root
-from sharpbench.curvature.path_norm import Affine, chain, path_sum
+from sharpbench.curvature.path_norm import AffineLayer, chain, path_sum
 from sharpbench.curvature.per_example import per_example_traces
-from sharpbench.curvature.perturbation import Scaling, axes, directions, displaced_loss, displaced_means, finite
-from sharpbench.curvature.products import Kind, Matrix, flatten, ggnvp, hvp, matrix, scaled, unflatten
+from sharpbench.curvature.perturbation import (
+    Scaling,
+    draw_directions,
+    perturbation_scales,
+    perturbed_loss,
+    perturbed_means,
+    require_finite,
+)
+from sharpbench.curvature.products import (
+    Kind,
+    LinearOperator,
+    flatten,
+    ggnvp,
+    hvp,
+    linear_operator,
+    scaled_operator,
+    unflatten,
+)
 from sharpbench.curvature.reference import (
     DENSE_LIMIT,
     MATRIX_LIMIT,
@@ -32,7 +48,7 @@ from sharpbench.curvature.reference import (
     reference_ggn_traces,
     reference_traces,
 )
-from sharpbench.curvature.spectral_density import Density, spectral_density
+from sharpbench.curvature.spectral_density import EigenvalueDensity, spectral_density
 from sharpbench.curvature.trace_estimators import (
     DiagonalEstimate,
     hutchinson_diagonal,
@@ -48,19 +64,18 @@ from sharpbench.curvature.worst_case import Norm, check_worst_case, reference_on
 __all__ = [
     "DENSE_LIMIT",
     "MATRIX_LIMIT",
-    "Affine",
-    "Density",
+    "AffineLayer",
     "DiagonalEstimate",
     "Eigenspace",
+    "EigenvalueDensity",
     "Eigenvalues",
     "Kind",
     "LinearLayer",
-    "Matrix",
-    "Mean",
+    "LinearOperator",
+    "MeanEstimate",
+    "NoiseTolerance",
     "Norm",
     "Scaling",
-    "Tolerance",
-    "axes",
     "certificate",
     "chain",
     "check_samples",
@@ -68,12 +83,9 @@ __all__ = [
     "dense_ggn",
     "dense_hessian",
     "difference_diagonal",
-    "directions",
-    "displaced_loss",
-    "displaced_means",
+    "draw_directions",
     "exact_diagonal",
     "exact_traces",
-    "finite",
     "flatten",
     "ggnvp",
     "gradient_traces",
@@ -86,20 +98,24 @@ __all__ = [
     "leading_eigenspace",
     "leading_eigenvalue",
     "linear_layer",
-    "matrix",
+    "linear_operator",
     "mean_of",
     "output_root",
     "path_sum",
     "per_example_traces",
+    "perturbation_scales",
+    "perturbed_loss",
+    "perturbed_means",
     "predicted_bytes",
     "reference_diagonal",
     "reference_eigenvalue",
     "reference_ggn_traces",
     "reference_one_step",
     "reference_traces",
+    "require_finite",
     "residual_forms",
     "sampled_fisher_traces",
-    "scaled",
+    "scaled_operator",
     "sketched_diagonal",
     "sketched_traces",
     "spectral_density",
@@ -108,7 +124,7 @@ __all__ = [
     "top_eigenvalues",
     "trace_estimate",
     "unflatten",
-    "unused",
+    "unused_parameters",
     "weighted_traces",
     "worst_case",
     "xtrace",

@@ -268,7 +268,7 @@ def certificate(subject: Subject) -> dict[str, tuple[str, ...]]:
 
     Depends on the graph alone, not on the weights. A network whose graph cannot be captured has no certificate,
     and the reason stands in each place. A parameter that the logits do not depend on is certified: both blocks
-    are 0 (`unused` names those).
+    are 0 (`unused_parameters` names those).
     """
     try:
         broken = _read(faithful_graph(subject)).broken
@@ -277,7 +277,7 @@ def certificate(subject: Subject) -> dict[str, tuple[str, ...]]:
     return {name: tuple(sorted(broken.get(name, ()))) for name in subject.params}
 
 
-def unused(subject: Subject) -> tuple[str, ...]:
+def unused_parameters(subject: Subject) -> tuple[str, ...]:
     """The measured parameters that the logits do not depend on; none are known without a captured graph."""
     try:
         used = _read(faithful_graph(subject)).all

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from sharpbench.curvature import squared_gradients
-from sharpbench.curvature.vjp import Network
+from sharpbench.curvature.vjp import LayerwiseNetwork
 from sharpbench.environment import free_bytes
 
 CACHE_BYTES = 12 * 2**20
@@ -20,23 +20,23 @@ MOST_BYTES = 2**30
 
 
 @dataclass(frozen=True, slots=True)
-class Chunk:
+class ChunkSize:
     """examples, columns: how many go through together. bytes: the predicted peak above the subject."""
 
     examples: int
     columns: int
     bytes: int
 
-    def halved(self) -> Chunk | None:
+    def halved(self) -> ChunkSize | None:
         """The next smaller chunk, fewer examples first, then fewer columns; None where there is none."""
         if self.examples > 1:
-            return Chunk(math.ceil(self.examples / 2), self.columns, self.bytes // 2)
+            return ChunkSize(math.ceil(self.examples / 2), self.columns, self.bytes // 2)
         if self.columns > 1:
-            return Chunk(1, math.ceil(self.columns / 2), self.bytes // 2)
+            return ChunkSize(1, math.ceil(self.columns / 2), self.bytes // 2)
         return None
 
 
-def choose(network: Network, columns: int) -> Chunk:
+def choose_chunk(network: LayerwiseNetwork, columns: int) -> ChunkSize:
     """Equal chunks of examples and columns, as large as is fast and as fits into what is free.
 
     Raises MemoryError, naming both figures, where not even one example and one column fit.
@@ -58,7 +58,7 @@ def choose(network: Network, columns: int) -> Chunk:
     if examples == 1:
         one, two = _example(network, 1), _example(network, 2)
         together = _fitting(columns, 1 + (most - one) // (two - one))
-    return Chunk(examples, together, fixed + examples * _example(network, together))
+    return ChunkSize(examples, together, fixed + examples * _example(network, together))
 
 
 def _fitting(count: int, fits: int) -> int:
@@ -66,14 +66,14 @@ def _fitting(count: int, fits: int) -> int:
     return math.ceil(count / math.ceil(count / max(1, fits)))
 
 
-def _fixed(network: Network) -> int:
+def _fixed(network: LayerwiseNetwork) -> int:
     """Bytes that are held whatever the chunk: two sets of sums, the newest terms, what is squared at once."""
     sizes = [value.numel() for value in network.subject.params.values()]
     itemsize = _itemsize(network)
     return itemsize * (2 * sum(sizes) + max(sizes)) + max(squared_gradients.SLICE_BYTES, itemsize * max(sizes))
 
 
-def _example(network: Network, columns: int) -> int:
+def _example(network: LayerwiseNetwork, columns: int) -> int:
     """Bytes that one example holds at its peak, from the shapes in the graph alone.
 
     Every operator's result, once; for every column the derivatives by the layers' outputs, three times the
@@ -88,5 +88,5 @@ def _example(network: Network, columns: int) -> int:
     return _itemsize(network) * max(back, sizes.results + columns * kept + squaring)
 
 
-def _itemsize(network: Network) -> int:
+def _itemsize(network: LayerwiseNetwork) -> int:
     return next(iter(network.subject.params.values())).element_size()

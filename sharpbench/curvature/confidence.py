@@ -26,7 +26,7 @@ LIMIT = 50_000
 
 
 @dataclass(frozen=True, slots=True)
-class Mean:
+class MeanEstimate:
     """value; stderr, its standard error; interval, of 95 %, None from so few samples that it would not be."""
 
     value: float
@@ -41,7 +41,7 @@ class Mean:
         return max(self.value - low, high - self.value) <= precision * abs(self.value)
 
 
-def mean_of(groups: Collection[Tensor], exact: float = 0.0) -> Mean:
+def mean_of(groups: Collection[Tensor], exact: float = 0.0) -> MeanEstimate:
     """exact + the sum of the groups' means, for independent groups of independent samples [m], m >= 2 each.
 
     Hall's transformation of Student's interval, which takes the skewness of the samples out of it (Hall 1992, On
@@ -52,14 +52,14 @@ def mean_of(groups: Collection[Tensor], exact: float = 0.0) -> Mean:
     variances = [(float(each.var()) / len(each), len(each) - 1) for each in samples]
     variance = sum(each for each, _ in variances)
     if variance <= 0:
-        return Mean(value, 0.0, (value, value))
+        return MeanEstimate(value, 0.0, (value, value))
     stderr = math.sqrt(variance)
     if min(len(each) for each in samples) < FEW:
-        return Mean(value, stderr, None)
+        return MeanEstimate(value, stderr, None)
     freedom = variance**2 / sum(each**2 / degrees for each, degrees in variances)
     cubes = sum(float((each - each.mean()).pow(3).mean()) / len(each) ** 2 for each in samples)
     skewness, quantile = cubes / stderr**3, float(student.ppf(0.975, freedom))
-    return Mean(
+    return MeanEstimate(
         value, stderr, (value - stderr * _unskewed(quantile, skewness), value - stderr * _unskewed(-quantile, skewness))
     )
 
@@ -69,7 +69,7 @@ def next_round(first: int, drawn: int) -> int:
     return max(first, drawn) // 4 or 1
 
 
-def check(samples: int, precision: float | None = None, *, least: int = 2) -> None:
+def check_budget(samples: int, precision: float | None = None, *, least: int = 2) -> None:
     """Raises InvalidInput for numbers of samples that give no standard error, or none that a precision may rest on."""
     if not least <= samples <= MOST:
         raise InvalidInput(

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from sharpbench.core.subject import Params, Subject
-from sharpbench.curvature.ggn import chunks, traces_of
-from sharpbench.curvature.vjp import Pulled, add
+from sharpbench.curvature.ggn import chunked_columns, sum_traces
+from sharpbench.curvature.vjp import LayerVjps, add_trees
 from sharpbench.errors import InvalidInput
 
 
@@ -27,8 +27,8 @@ def gradient_traces(subject: Subject) -> dict[str, float]:
         return torch.func.grad(loss)(logits)[:, None], logits.new_ones(1)
 
     total: Params = {}
-    for part in chunks(subject, root, 1, traces_of):
-        add(total, part)
+    for part in chunked_columns(subject, root, 1, sum_traces):
+        add_trees(total, part)
     return {name: float(total[name].sum()) / len(subject.inputs) for name in subject.params}
 
 
@@ -53,13 +53,13 @@ def sampled_fisher_traces(subject: Subject, *, draws: int, generator: torch.Gene
 
     total: Params = {}
 
-    def by_draw(pulled: Pulled) -> Params:
+    def by_draw(pulled: LayerVjps) -> Params:
         found: Params = {}
         for place in range(pulled.first, pulled.first + pulled.weights.shape[1]):
-            traces = traces_of(pulled.columns(place, place + 1))
+            traces = sum_traces(pulled.columns(place, place + 1))
             found[str(place)] = torch.stack([traces[name].double().sum() for name in subject.params])
         return found
 
-    for part in chunks(subject, root, draws, by_draw, uniform.to(device)):
-        add(total, part)
+    for part in chunked_columns(subject, root, draws, by_draw, uniform.to(device)):
+        add_trees(total, part)
     return torch.stack([total[str(place)] for place in range(draws)]).cpu() / len(subject.inputs)

@@ -18,7 +18,7 @@ from sharpbench.core.subject import Params, Subject
 from sharpbench.curvature import chunking, squared_gradients
 from sharpbench.curvature.layers import Layer
 from sharpbench.curvature.output_hessian import columns_of, output_root
-from sharpbench.curvature.vjp import Network, Pulled, Root, add, is_out_of_memory, network
+from sharpbench.curvature.vjp import LayerVjps, LayerwiseNetwork, Root, add_trees, is_out_of_memory, layerwise_network
 
 T = TypeVar("T")
 
@@ -29,17 +29,17 @@ def exact_traces(subject: Subject) -> dict[str, float]:
     C - 1 backward passes (cross entropy), none of them to a weight that a linear or convolution alone reads.
     Raises MemoryError, before it starts, where one example does not fit.
     """
-    traces = _mean(subject, traces_of)
+    traces = _mean(subject, sum_traces)
     return {name: float(traces[name].sum()) for name in subject.params}
 
 
 def exact_diagonal(subject: Subject) -> dict[str, Tensor]:
     """The diagonal of the Gauss-Newton matrix, mean over examples, by parameter and shaped like it."""
-    diagonals = _mean(subject, diagonal_of)
+    diagonals = _mean(subject, sum_diagonal)
     return {name: diagonals[name].reshape(value.shape) for name, value in subject.params.items()}
 
 
-def traces_of(pulled: Pulled) -> Params:
+def sum_traces(pulled: LayerVjps) -> Params:
     """Scalars by parameter: the sums of the squared gradients of a chunk."""
 
     def of_layer(layer: Layer, inputs: Tensor, deltas: Tensor) -> Params:
@@ -57,7 +57,7 @@ def traces_of(pulled: Pulled) -> Params:
     return pulled.sums(of_layer, lambda rows: rows.square().sum())
 
 
-def diagonal_of(pulled: Pulled) -> Params:
+def sum_diagonal(pulled: LayerVjps) -> Params:
     """Tensors by parameter, of as many elements: the same, element by element."""
 
     def of_layer(layer: Layer, inputs: Tensor, deltas: Tensor) -> Params:
@@ -73,21 +73,21 @@ def diagonal_of(pulled: Pulled) -> Params:
 
 def predicted_bytes(subject: Subject) -> int:
     """The peak that `exact_traces` and `exact_diagonal` are predicted to hold above the subject."""
-    columns = columns_of(subject.criterion, subject.once(network).classes)
-    return chunking.choose(subject.once(network), max(1, columns)).bytes
+    columns = columns_of(subject.criterion, subject.once(layerwise_network).classes)
+    return chunking.choose_chunk(subject.once(layerwise_network), max(1, columns)).bytes
 
 
-def chunks(
-    subject: Subject, root: Root, columns: int, of: Callable[[Pulled], T], aids: Tensor | None = None
+def chunked_columns(
+    subject: Subject, root: Root, columns: int, of: Callable[[LayerVjps], T], aids: Tensor | None = None
 ) -> Iterator[T]:
     """of(pulled) of every chunk of the examples and of the root's columns.
 
     aids [n, ...]: what the root is given of each example beside its logits; the targets by default. A chunk that
     does not fit into memory is halved, examples first; columns are split only where one example goes alone.
     """
-    whole: Network = subject.once(network)
+    whole: LayerwiseNetwork = subject.once(layerwise_network)
     given = subject.targets if aids is None else aids
-    chunk = chunking.choose(whole, columns)
+    chunk = chunking.choose_chunk(whole, columns)
     start = first = 0
     while start < len(subject.inputs):
         examples, some = slice(start, start + chunk.examples), slice(first, min(first + chunk.columns, columns))
@@ -105,16 +105,16 @@ def chunks(
             start, first = examples.stop, 0
 
 
-def _mean(subject: Subject, of: Callable[[Pulled], Params]) -> Params:
+def _mean(subject: Subject, of: Callable[[LayerVjps], Params]) -> Params:
     """The mean over examples, by parameter, over all columns of the exact output root."""
 
     def root(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         return output_root(subject.criterion, logits, target)
 
     total: Params = {}
-    columns = columns_of(subject.criterion, subject.once(network).classes)
+    columns = columns_of(subject.criterion, subject.once(layerwise_network).classes)
     if columns == 0:  # one class is certain
         return {name: torch.zeros_like(value) for name, value in subject.params.items()}
-    for part in chunks(subject, root, columns, of):
-        add(total, part)
+    for part in chunked_columns(subject, root, columns, of):
+        add_trees(total, part)
     return {name: value.div_(len(subject.inputs)) for name, value in total.items()}

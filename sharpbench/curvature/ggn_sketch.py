@@ -16,10 +16,10 @@ from torch import Tensor
 
 from sharpbench.core.measure import Estimate
 from sharpbench.core.subject import Params, Subject
-from sharpbench.curvature.ggn import chunks, diagonal_of, traces_of
+from sharpbench.curvature.ggn import chunked_columns, sum_diagonal, sum_traces
 from sharpbench.curvature.output_hessian import sketched_root
 from sharpbench.curvature.trace_estimators import DiagonalEstimate
-from sharpbench.curvature.vjp import Pulled, add
+from sharpbench.curvature.vjp import LayerVjps, add_trees
 from sharpbench.errors import InvalidInput
 
 
@@ -37,8 +37,8 @@ def sketched_traces(subject: Subject, *, generator: torch.Generator, top: int = 
     Cross entropy alone; 1 <= top <= C - 2, columns >= 2. Raises InvalidInput otherwise.
     """
 
-    def summed(pulled: Pulled) -> Params:
-        traces = traces_of(pulled)
+    def summed(pulled: LayerVjps) -> Params:
+        traces = sum_traces(pulled)
         shares = torch.stack([traces[name].double() for name in subject.params])
         return {"total": shares.sum(), "shares": shares}
 
@@ -47,7 +47,7 @@ def sketched_traces(subject: Subject, *, generator: torch.Generator, top: int = 
     variances: list[float] = []
     for exact, mean, variance in _chunks(subject, generator, top, columns, summed):
         kept, drawn = kept + exact["total"], drawn + mean["total"]
-        add(parts, {"shares": exact["shares"] + mean["shares"]})
+        add_trees(parts, {"shares": exact["shares"] + mean["shares"]})
         variances.append(float(variance["total"]))
     n, quantile = len(subject.inputs), float(chi2.ppf(0.05, columns)) / columns
     value, lower, upper = (float(each) / n for each in (kept + drawn, kept, kept + drawn / quantile))
@@ -72,10 +72,10 @@ def sketched_diagonal(
     """The diagonal of the Gauss-Newton matrix likewise: never negative, unbiased, with standard errors."""
     total: Params = {}
     spread: Params = {}
-    for exact, mean, variance in _chunks(subject, generator, top, columns, diagonal_of):
-        add(total, exact)
-        add(total, mean)
-        add(spread, variance)
+    for exact, mean, variance in _chunks(subject, generator, top, columns, sum_diagonal):
+        add_trees(total, exact)
+        add_trees(total, mean)
+        add_trees(spread, variance)
     n = len(subject.inputs)
     shapes = {name: value.shape for name, value in subject.params.items()}
     return DiagonalEstimate(
@@ -86,7 +86,7 @@ def sketched_diagonal(
 
 
 def _chunks(
-    subject: Subject, generator: torch.Generator, top: int, columns: int, of: Callable[[Pulled], Params]
+    subject: Subject, generator: torch.Generator, top: int, columns: int, of: Callable[[LayerVjps], Params]
 ) -> Iterator[tuple[Params, Params, Params]]:
     """Of every chunk of examples: the exact columns' sums, the mean of the random columns', and its variance."""
     if subject.criterion.kind != "cross_entropy":
@@ -103,7 +103,7 @@ def _chunks(
     def root(logits: Tensor, drawn: Tensor) -> tuple[Tensor, Tensor]:
         return sketched_root(logits, drawn, top), logits.new_ones(top + columns)
 
-    def split(pulled: Pulled) -> tuple[int, Params, list[Params]]:
+    def split(pulled: LayerVjps) -> tuple[int, Params, list[Params]]:
         """The last place that it holds, what its exact columns sum up to, and each random one."""
         last = pulled.first + pulled.weights.shape[1]
         exact = of(pulled.columns(0, top)) if pulled.first < top else {}
@@ -112,8 +112,8 @@ def _chunks(
 
     exact: Params = {}
     drawn: list[Params] = []
-    for last, some, more in chunks(subject, root, top + columns, split, noise.to(like)):
-        add(exact, some)
+    for last, some, more in chunked_columns(subject, root, top + columns, split, noise.to(like)):
+        add_trees(exact, some)
         drawn += more
         if last == top + columns:
             stacked = {name: torch.stack([each[name] for each in drawn]) for name in exact}

@@ -14,10 +14,10 @@ from torch import Tensor
 from sharpbench.core.measure import Estimate
 from sharpbench.core.subject import Params, Subject
 from sharpbench.curvature.certificate import certificate
-from sharpbench.curvature.confidence import LIMIT, check, mean_of, next_round
+from sharpbench.curvature.confidence import LIMIT, check_budget, mean_of, next_round
 from sharpbench.curvature.ggn import exact_diagonal, exact_traces
-from sharpbench.curvature.products import mapped
-from sharpbench.curvature.trace_estimators import signs
+from sharpbench.curvature.products import map_vectors
+from sharpbench.curvature.trace_estimators import draw_signs
 
 ROUND = 32
 """Probes a block in the first round: enough for a standard error that can be trusted."""
@@ -42,7 +42,7 @@ def trace_estimate(
     `converged`) at LIMIT probes. A probe costs three to four forward passes. stderr is 0.0 where the
     certificate is complete: then nothing is drawn.
     """
-    check(samples, precision)
+    check_budget(samples, precision)
     obstacles = {name: found for name, found in subject.once(certificate).items() if found}
     traces = subject.once(exact_traces) if scale is None else weighted_traces(subject, scale)
     exact = sum(traces.values())
@@ -89,7 +89,7 @@ def residual_forms(
     scale: of the block's shape, by which every v is multiplied, entry by entry.
     """
     block = subject.params[name]
-    probes = signs(block, samples, generator)
+    probes = draw_signs(block, samples, generator)
     if scale is not None:
         probes = probes * scale
 
@@ -110,7 +110,7 @@ def residual_forms(
             second: Tensor = torch.func.grad(torch.func.grad(weighted))(start)
             return second
 
-        return mapped(form, probes, TOGETHER).double()
+        return map_vectors(form, probes, TOGETHER).double()
 
     drawn: Tensor = subject.mean(batch)
     return drawn

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from sharpbench.core.measure import Estimate
 from sharpbench.core.subject import Subject
-from sharpbench.curvature.products import Kind, Matrix, beside, deflated, matrix
-from sharpbench.curvature.trace_estimators import draw
+from sharpbench.curvature.products import Kind, LinearOperator, add_flat, deflated_operator, linear_operator
+from sharpbench.curvature.trace_estimators import draw_probes
 from sharpbench.errors import InvalidInput
 
 # Krylov: the block Lanczos recurrence of a symmetric matrix from one start.
@@ -23,7 +23,7 @@ EVERY = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Found:
+class KrylovSpace:
     """The Ritz values [k], ascending, their vectors [k, k] in the basis [k, P], and their residuals."""
 
     values: Tensor
@@ -33,10 +33,12 @@ class Found:
     converged: bool
 
 
-def solve(operator: Matrix, start: Tensor, most: int, enough: Callable[[Tensor, Tensor], bool]) -> Found:
+def run_lanczos(
+    operator: LinearOperator, start: Tensor, most: int, enough: Callable[[Tensor, Tensor], bool]
+) -> KrylovSpace:
     """Steps from the orthonormal rows of `start` until enough(values, residuals), the space is exhausted, or `most`
     products are taken."""
-    run = _Recurrence(operator, start)
+    run = _LanczosRecurrence(operator, start)
     look = EVERY
     while True:
         run.step()
@@ -49,13 +51,13 @@ def solve(operator: Matrix, start: Tensor, most: int, enough: Callable[[Tensor, 
         residuals = torch.linalg.vector_norm(run.rest() @ vectors[-run.rest().shape[1] :], dim=0)
         converged = run.exhausted or enough(values, residuals)
         if done or converged:
-            return Found(values, vectors, residuals, run.basis[:taken], converged)
+            return KrylovSpace(values, vectors, residuals, run.basis[:taken], converged)
 
 
-class _Recurrence:
+class _LanczosRecurrence:
     """One block Lanczos recurrence; blocks lose the directions in which the space is exhausted."""
 
-    def __init__(self, operator: Matrix, start: Tensor) -> None:
+    def __init__(self, operator: LinearOperator, start: Tensor) -> None:
         self.operator = operator
         self._held = start.new_empty(2 * EVERY * len(start), start.shape[1])
         self._held[: len(start)] = start
@@ -122,10 +124,12 @@ class _Recurrence:
         return self._below[-1]
 
 
-def start_of(operator: Matrix, generator: torch.Generator, width: int = 1, known: Tensor | None = None) -> Tensor:
+def start_block(
+    operator: LinearOperator, generator: torch.Generator, width: int = 1, known: Tensor | None = None
+) -> Tensor:
     """Random orthonormal rows [width, P], orthogonal to the columns of `known` [P, r]."""
-    drawn = draw(operator.like.new_empty(operator.size), width, generator, "gaussian").T
-    rest = drawn if known is None else beside(known, drawn)
+    drawn = draw_probes(operator.like.new_empty(operator.size), width, generator, "gaussian").T
+    rest = drawn if known is None else add_flat(known, drawn)
     columns: Tensor = torch.linalg.qr(rest)[0]
     return columns.T
 
@@ -170,7 +174,7 @@ def top_eigenvalues(
 
     At most `steps` products, each about four gradients; checked at every fifth.
     """
-    operator = matrix(subject, kind)
+    operator = linear_operator(subject, kind)
     most = min(steps, operator.size)
     if not 1 <= count <= most:
         raise InvalidInput(f"count={count} eigenvalues from at most {most} Lanczos steps; need 1 <= count <= {most}")
@@ -178,7 +182,7 @@ def top_eigenvalues(
     def enough(values: Tensor, residuals: Tensor) -> bool:
         return len(values) >= count and bool((residuals[-count:] <= tolerance * values.abs().max()).all())
 
-    found = solve(operator, start_of(operator, generator), most, enough)
+    found = run_lanczos(operator, start_block(operator, generator), most, enough)
     return Eigenvalues(
         tuple(found.values.flip(0)[:count].tolist()),
         tuple(found.residuals.flip(0)[:count].tolist()),
@@ -188,7 +192,7 @@ def top_eigenvalues(
 
 
 def leading_eigenvalue(
-    operator: Matrix, *, generator: torch.Generator, tolerance: float, steps: int, magnitude: bool = False
+    operator: LinearOperator, *, generator: torch.Generator, tolerance: float, steps: int, magnitude: bool = False
 ) -> Estimate:
     """The algebraically largest eigenvalue, or the largest modulus, to a residual of `tolerance` times itself.
 
@@ -205,7 +209,7 @@ def leading_eigenvalue(
     def enough(values: Tensor, residuals: Tensor) -> bool:
         return bool(residuals[place(values)] <= tolerance * values[place(values)].abs())
 
-    found = solve(operator, start_of(operator, generator), min(steps, operator.size), enough)
+    found = run_lanczos(operator, start_block(operator, generator), min(steps, operator.size), enough)
     value = float(found.values[place(found.values)])
     return Estimate(
         abs(value) if magnitude else value,
@@ -222,7 +226,7 @@ def leading_eigenvalue(
 
 
 def leading_eigenspace(
-    operator: Matrix, *, generator: torch.Generator, share: float, tolerance: float, steps: int
+    operator: LinearOperator, *, generator: torch.Generator, share: float, tolerance: float, steps: int
 ) -> Eigenspace:
     """All eigenvectors whose eigenvalue is above `share` times the largest one, to residuals of `tolerance` times it.
 
@@ -244,7 +248,7 @@ def leading_eigenspace(
 
 def _extended(
     space: Eigenspace,
-    operator: Matrix,
+    operator: LinearOperator,
     generator: torch.Generator,
     width: int,
     *,
@@ -268,8 +272,8 @@ def _extended(
         return found and bool(below <= ROUGH * share * top(values))
 
     most = min(steps - space.steps, operator.size - len(space.values))
-    start = start_of(operator, generator, width, space.vectors)
-    found = solve(deflated(operator, space.vectors), start, most, enough)
+    start = start_block(operator, generator, width, space.vectors)
+    found = run_lanczos(deflated_operator(operator, space.vectors), start, most, enough)
     kept = found.values > share * top(found.values)
     vectors = torch.cat((space.vectors, found.basis.T @ found.vectors[:, kept].to(found.basis)), 1)
     values, order = torch.cat((space.values, found.values[kept])).sort(descending=True)

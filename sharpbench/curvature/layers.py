@@ -76,7 +76,7 @@ class Layer:
         return weights.transpose(1, 2) if self.transposed else weights
 
 
-def plan(graph: Graph, measured: Collection[str]) -> tuple[Layer, ...]:
+def plan_layers(graph: Graph, measured: Collection[str]) -> tuple[Layer, ...]:
     """The layers of `graph` that hold a measured parameter which enters nowhere else."""
     layers = [_layer(graph, node, measured) for node in graph.nodes]
     return tuple(layer for layer in layers if layer is not None and (layer.weight or layer.bias))
@@ -166,7 +166,7 @@ def _each(given: object, spatial: int, default: int) -> list[int]:
     return [given if isinstance(given, int) else default] * spatial
 
 
-def run(
+def run_layer(
     graph: Graph, values: Mapping[str, Tensor], example: Tensor, layers: Sequence[Layer], shifts: Sequence[Tensor]
 ) -> tuple[Tensor, list[Tensor]]:
     """Logits [1, C] of one example [1, ...], and the inputs of the layers; shifts are added to their outputs."""

@@ -15,9 +15,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sharpbench.core.graph import Graph
 from sharpbench.core.subject import Subject
-from sharpbench.curvature.layers import Layer, aten, run
+from sharpbench.curvature.layers import Layer, aten, run_layer
 from sharpbench.curvature.products import PROBE_BYTES
-from sharpbench.curvature.vjp import network
+from sharpbench.curvature.vjp import layerwise_network
 from sharpbench.errors import InvalidInput
 
 
@@ -86,7 +86,7 @@ class LinearLayer:
             forms: Tensor = torch.func.vmap(form)(pairs)
             return forms.sum()
 
-        held = self.subject.once(network).sizes.results * (1 + rows) * self.weight.element_size()
+        held = self.subject.once(layerwise_network).sizes.results * (1 + rows) * self.weight.element_size()
         chunk = max(1, PROBE_BYTES // held)
         return self.subject.mean(lambda inputs, targets: torch.func.vmap(one, chunk_size=chunk)(inputs, targets).mean())
 
@@ -96,7 +96,7 @@ class LinearLayer:
         added = self.weight.new_zeros(shape) if shift is None else shift.reshape(shape)
         values = {**self.subject.constants, **self.subject.params}
         with sdpa_kernel(SDPBackend.MATH):  # the other back ends' derivatives have no rule for vmap
-            logits, data = run(self.graph, values, example[None], (self.layer,), (added,))
+            logits, data = run_layer(self.graph, values, example[None], (self.layer,), (added,))
         return logits[0], data[0].flatten(0, -2)
 
 
@@ -105,7 +105,7 @@ def linear_layer(subject: Subject, name: str | None = None) -> LinearLayer:
 
     Raises InvalidInput where there is none, or where its weight is not under measurement or enters elsewhere too.
     """
-    whole = subject.once(network)
+    whole = subject.once(layerwise_network)
     if whole.graph is None:
         raise InvalidInput(f"the graph of {subject.name} cannot be captured, so that no layer of it is known")
     found = {

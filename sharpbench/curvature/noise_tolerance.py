@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sharpbench.core.subject import Subject
 from sharpbench.curvature.confidence import mean_of
-from sharpbench.curvature.perturbation import displaced_means
+from sharpbench.curvature.perturbation import perturbed_means
 from sharpbench.errors import InvalidInput
 
 START = 0.1
@@ -23,7 +23,7 @@ SPAN = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Tolerance:
+class NoiseTolerance:
     """level: the largest found at which the mean drop over the draws is at most the one asked for. drop: that there.
 
     accuracy: without noise. stderr: of log(level), over the draws; None where the drop does not rise with the level.
@@ -40,7 +40,7 @@ class Tolerance:
 
 def tolerated_noise(
     subject: Subject, deviations: Callable[[float], Tensor], draws: Sequence[Tensor], *, drop: float
-) -> Tolerance:
+) -> NoiseTolerance:
     """The level s at which E accuracy(theta + deviations(s) z) is `drop` below accuracy(theta).
 
     deviations(s) [P] are the standard deviations at level s. The same draws z [P] serve at every level, so that the
@@ -103,7 +103,7 @@ class _Search:
             f"{self.accuracy:.4g}; ask for another drop"
         )
 
-    def describe(self, level: float) -> Tolerance:
+    def describe(self, level: float) -> NoiseTolerance:
         """With the error to first order."""
         rise = float((self.drops(level * math.exp(SPAN)) - self.drops(level * math.exp(-SPAN))).mean())
         slope = rise / (2 * SPAN)
@@ -113,7 +113,7 @@ class _Search:
         if known and found.interval is not None:
             low, high = ((found.value - end) / slope for end in reversed(found.interval))
             interval = (level * math.exp(low), level * math.exp(high))
-        return Tolerance(
+        return NoiseTolerance(
             level, found.value, self.accuracy, found.stderr / slope if known else None, interval, len(self.tried)
         )
 
@@ -124,4 +124,4 @@ def _right(subject: Subject, displacements: Iterable[Tensor]) -> Tensor:
     def right(logits: Tensor, targets: Tensor) -> Tensor:
         return (logits.argmax(1) == targets).to(logits.dtype)
 
-    return (displaced_means(subject, displacements, right) * len(subject.inputs)).round()
+    return (perturbed_means(subject, displacements, right) * len(subject.inputs)).round()

@@ -7,10 +7,10 @@ import math
 import torch
 from torch import Tensor
 
-from sharpbench.core.loss import Criterion
+from sharpbench.core.loss import PerExampleLoss
 
 
-def output_root(criterion: Criterion, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+def output_root(criterion: PerExampleLoss, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """S [C, K] and weights [K], signs or ones, with Lambda = S diag(weights) S^T for one example's logits [C].
 
     cross_entropy: K = C - 1 columns of a Householder reflection, no entry formed by cancellation; mse: K = C,
@@ -28,7 +28,7 @@ def output_root(criterion: Criterion, logits: Tensor, target: Tensor) -> tuple[T
     return vectors * values.abs().sqrt(), values.sign()
 
 
-def columns_of(criterion: Criterion, classes: int) -> int:
+def columns_of(criterion: PerExampleLoss, classes: int) -> int:
     """K, the columns of `output_root`."""
     return classes - 1 if criterion.kind == "cross_entropy" else classes
 

@@ -32,7 +32,7 @@ PASSING = frozenset(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Affine:
+class AffineLayer:
     """A linear or convolution: its node, its weight's name, its weight and bias with a batch norm folded in, float64.
 
     norm: the batch norm that is folded in.
@@ -70,7 +70,7 @@ def path_sum(subject: Subject) -> float:
     return float(held[graph.outputs[0]].sum())
 
 
-def chain(subject: Subject) -> tuple[Affine, ...]:
+def chain(subject: Subject) -> tuple[AffineLayer, ...]:
     """The layers of a network that is one chain of them, in order, with batch norms folded in.
 
     Raises InvalidInput where it is not: two branches meet, or an operator is not homogeneous.
@@ -98,7 +98,7 @@ def _values(subject: Subject) -> dict[fx.Node, Tensor]:
     return {place: known[name].double() for place, name in places.items() if known[name].is_floating_point()}
 
 
-def _layers(graph: Graph, values: Mapping[fx.Node, Tensor]) -> tuple[Affine, ...]:
+def _layers(graph: Graph, values: Mapping[fx.Node, Tensor]) -> tuple[AffineLayer, ...]:
     found = []
     for node in graph.nodes:
         if node.target == aten.linear.default or node.target in CONVOLUTIONS:
@@ -106,7 +106,7 @@ def _layers(graph: Graph, values: Mapping[fx.Node, Tensor]) -> tuple[Affine, ...
     return tuple(found)
 
 
-def _affine(graph: Graph, node: fx.Node, values: Mapping[fx.Node, Tensor]) -> Affine:
+def _affine(graph: Graph, node: fx.Node, values: Mapping[fx.Node, Tensor]) -> AffineLayer:
     kernel, shift = (*node.args[1:3], None)[:2]
     if not isinstance(kernel, fx.Node) or kernel not in graph.parameters:
         raise InvalidInput(f"the weight of {node.target} is no parameter but computed")
@@ -121,10 +121,10 @@ def _affine(graph: Graph, node: fx.Node, values: Mapping[fx.Node, Tensor]) -> Af
         scale, offset = _scale_and_shift(norm, values)
         weight = weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
         bias = offset if bias is None else scale * bias + offset
-    return Affine(node, graph.parameters[kernel], weight, bias, norm)
+    return AffineLayer(node, graph.parameters[kernel], weight, bias, norm)
 
 
-def _squared(layer: Affine, held: Mapping[fx.Node, Tensor]) -> Tensor:
+def _squared(layer: AffineLayer, held: Mapping[fx.Node, Tensor]) -> Tensor:
     """The layer with squared weights, on what it is given."""
     bias = None if layer.bias is None else layer.bias.square()
     data, rest = layer.node.args[0], layer.node.args[3:]

@@ -13,15 +13,15 @@ from torch import Tensor
 
 from sharpbench.core.measure import NotApplicable
 from sharpbench.core.subject import Params, Subject
-from sharpbench.curvature.products import mapped, together, unflatten
-from sharpbench.curvature.trace_estimators import draw
+from sharpbench.curvature.products import map_vectors, unflatten, vectors_at_once
+from sharpbench.curvature.trace_estimators import draw_probes
 
 # Ellipsoids: how far each parameter may move in a neighbourhood of the weights, relative to their size or not.
 
 Scaling = Literal["element", "filter", "none"]
 
 
-def axes(params: Params, scaling: Scaling, eta: float = 0.0) -> Tensor:
+def perturbation_scales(params: Params, scaling: Scaling, eta: float = 0.0) -> Tensor:
     """c >= 0 [P]: the neighbourhood of radius r is { e : |e / c|_p <= r }, and e_j = 0 where c_j = 0.
 
     element: c = |theta| + eta. filter: for tensors of three or more axes the norm of each slice along the first,
@@ -62,29 +62,29 @@ Statistic = Callable[[Tensor, Tensor], Tensor]
 """Logits [B, C], targets -> values [B], one an example."""
 
 
-def displaced(params: Params, displacement: Tensor) -> Params:
+def perturb(params: Params, displacement: Tensor) -> Params:
     """theta + d."""
     pieces = unflatten(params, displacement)
     return {name: value + pieces[name].to(value.dtype) for name, value in params.items()}
 
 
-def displaced_loss(subject: Subject, displacement: Tensor) -> Tensor:
+def perturbed_loss(subject: Subject, displacement: Tensor) -> Tensor:
     """L(theta + d), a scalar in float64: what a loss in float32 loses in a difference is lost example by example,
     and averages out. Differentiable in d."""
-    params = displaced(subject.params, displacement)
+    params = perturb(subject.params, displacement)
     return subject.mean(
         lambda inputs, targets: subject.criterion(subject.apply(params, inputs), targets).double().mean()
     )
 
 
-def finite(value: float, what: str) -> float:
+def require_finite(value: float, what: str) -> float:
     """`value`, or NotApplicable where displaced weights have made `what` infinite or no number."""
     if not math.isfinite(value):
         raise NotApplicable(f"{what} is {value} at the displaced weights; choose a smaller displacement")
     return value
 
 
-def displaced_means(subject: Subject, displacements: Iterable[Tensor], of: Statistic | None = None) -> Tensor:
+def perturbed_means(subject: Subject, displacements: Iterable[Tensor], of: Statistic | None = None) -> Tensor:
     """(1/n) sum_i of(f(theta + d, x_i), y_i) for every d of m displacements [P]: [m], float64, on the CPU.
 
     of: the criterion by default. As many displacements are taken at a time as fit; one forward pass each.
@@ -92,28 +92,28 @@ def displaced_means(subject: Subject, displacements: Iterable[Tensor], of: Stati
     """
     statistic = of or subject.criterion
     device = next(iter(subject.params.values())).device
-    count = together(subject, FEW_BYTES) if device.type == "cpu" else together(subject)
+    count = vectors_at_once(subject, FEW_BYTES) if device.type == "cpu" else vectors_at_once(subject)
     rows, found = iter(displacements), []
     while chunk := list(islice(rows, count)):
         found.append(_means(subject, torch.stack(chunk), statistic))
     means = torch.cat(found).cpu()
-    finite(float(means.abs().pow(3).sum()), "the sum of the cubed losses")
+    require_finite(float(means.abs().pow(3).sum()), "the sum of the cubed losses")
     return means
 
 
 def _means(subject: Subject, displacements: Tensor, of: Statistic) -> Tensor:
     def batch(inputs: Tensor, targets: Tensor) -> Tensor:
         def value(displacement: Tensor) -> Tensor:
-            logits = subject.apply(displaced(subject.params, displacement), inputs)
+            logits = subject.apply(perturb(subject.params, displacement), inputs)
             return of(logits, targets).double().mean()
 
-        return mapped(value, displacements, len(displacements))
+        return map_vectors(value, displacements, len(displacements))
 
     with torch.no_grad():
         return subject.mean(batch)
 
 
-def directions(
+def draw_directions(
     subject: Subject, count: int, generator: torch.Generator, distribution: Literal["gaussian", "uniform"] = "gaussian"
 ) -> Iterator[Tensor]:
     """`count` random vectors [P]: z ~ N(0, I), or uniform on [-1, 1]^P.
@@ -123,6 +123,6 @@ def directions(
     like = next(iter(subject.params.values())).new_empty(subject.size)
     for _ in range(count):
         if distribution == "gaussian":
-            yield draw(like, 1, generator, "gaussian")[0]
+            yield draw_probes(like, 1, generator, "gaussian")[0]
         else:
             yield (2 * torch.rand(subject.size, generator=generator, dtype=torch.float64) - 1).to(like)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sharpbench.core.subject import Params, Subject
-from sharpbench.curvature.vjp import is_out_of_memory, network
+from sharpbench.curvature.vjp import is_out_of_memory, layerwise_network
 from sharpbench.errors import InvalidInput
 
 # Mapping: a function over many vectors, together where torch can vmap it and one by one where it cannot.
@@ -22,7 +22,7 @@ PROBE_BYTES = 256 * 2**20
 """What the vectors that are vmapped together hold is kept below this, if one alone is."""
 
 
-def mapped(function: Callable[[Tensor], Tensor], vectors: Tensor, together: int) -> Tensor:
+def map_vectors(function: Callable[[Tensor], Tensor], vectors: Tensor, together: int) -> Tensor:
     """function(v) for every v of `vectors` [m, ...], stacked; so many at once (recurrent networks: one by one)."""
     try:
         results: Tensor = torch.func.vmap(function, chunk_size=together)(vectors)
@@ -33,10 +33,10 @@ def mapped(function: Callable[[Tensor], Tensor], vectors: Tensor, together: int)
     return results
 
 
-def together(subject: Subject, limit: int = PROBE_BYTES) -> int:
+def vectors_at_once(subject: Subject, limit: int = PROBE_BYTES) -> int:
     """How many vectors of the parameters' size are taken through the network at once, within `limit` bytes."""
     held = (
-        subject.size * 4 + subject.batch_size * subject.once(network).sizes.results
+        subject.size * 4 + subject.batch_size * subject.once(layerwise_network).sizes.results
     )  # a vector, its image, their pieces
     like = next(iter(subject.params.values()))
     return min(MOST, max(1, limit // (held * like.element_size())))
@@ -48,7 +48,7 @@ Kind = Literal["hessian", "gauss-newton"]
 
 
 @dataclass(frozen=True, slots=True)
-class Matrix:
+class LinearOperator:
     """A symmetric matrix [P, P] that is known by its products.
 
     like: a tensor that has its device and dtype. together: how many products are taken at once.
@@ -61,10 +61,10 @@ class Matrix:
 
     def __matmul__(self, vectors: Tensor) -> Tensor:
         """The products [P, m] with the columns of `vectors` [P, m], some at a time."""
-        return mapped(self.product, vectors.T, self.together).T
+        return map_vectors(self.product, vectors.T, self.together).T
 
 
-def matrix(subject: Subject, kind: Kind = "hessian") -> Matrix:
+def linear_operator(subject: Subject, kind: Kind = "hessian") -> LinearOperator:
     """The Hessian of the mean loss, or its Gauss-Newton matrix, over all parameters in their order."""
     if kind not in ("hessian", "gauss-newton"):
         raise InvalidInput(f"matrix '{kind}' is unknown; use 'hessian' or 'gauss-newton'")
@@ -74,10 +74,10 @@ def matrix(subject: Subject, kind: Kind = "hessian") -> Matrix:
         found = multiply(subject, unflatten(subject.params, flat))
         return flatten({name: found[name] for name in subject.params})
 
-    return Matrix(subject.size, next(iter(subject.params.values())), product, together(subject))
+    return LinearOperator(subject.size, next(iter(subject.params.values())), product, vectors_at_once(subject))
 
 
-def scaled(operator: Matrix, scale: Tensor) -> Matrix:
+def scaled_operator(operator: LinearOperator, scale: Tensor) -> LinearOperator:
     """D A D for the diagonal D = diag(scale [P])."""
 
     def product(flat: Tensor) -> Tensor:
@@ -86,12 +86,12 @@ def scaled(operator: Matrix, scale: Tensor) -> Matrix:
     return replace(operator, product=product)
 
 
-def deflated(operator: Matrix, vectors: Tensor) -> Matrix:
+def deflated_operator(operator: LinearOperator, vectors: Tensor) -> LinearOperator:
     """The matrix on the complement of its orthonormal eigenvectors [P, r]."""
-    return replace(operator, product=lambda flat: beside(vectors, operator.product(flat)))
+    return replace(operator, product=lambda flat: add_flat(vectors, operator.product(flat)))
 
 
-def beside(vectors: Tensor, given: Tensor) -> Tensor:
+def add_flat(vectors: Tensor, given: Tensor) -> Tensor:
     """What of `given` [P, ...] is orthogonal to the columns of `vectors`."""
     for _ in range(2):
         given = given - vectors @ (vectors.T @ given)

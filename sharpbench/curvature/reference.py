@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sharpbench.core.subject import Subject
 from sharpbench.curvature.ggn import exact_diagonal, exact_traces
-from sharpbench.curvature.products import Kind, flatten, matrix, scaled, unflatten
+from sharpbench.curvature.products import Kind, flatten, linear_operator, scaled_operator, unflatten
 from sharpbench.errors import InvalidInput
 
 # Dense matrices of tiny networks: what everything else is compared with.
@@ -58,7 +58,7 @@ def dense_ggn(subject: Subject) -> Tensor:
     return total / len(subject.inputs)
 
 
-def blocks(subject: Subject) -> dict[str, slice]:
+def parameter_blocks(subject: Subject) -> dict[str, slice]:
     """Where each parameter lies in the rows and columns of a dense matrix."""
     ends = list(accumulate(value.numel() for value in subject.params.values()))
     starts = [0, *ends[:-1]]
@@ -107,7 +107,7 @@ def reference_eigenvalue(
         dense = dense_hessian(subject) if kind == "hessian" else dense_ggn(subject)
         values = torch.linalg.eigvalsh(factors[:, None] * dense * factors)
         return float(values.abs().max() if magnitude else values[-1])
-    operator = scaled(matrix(subject, kind), factors)
+    operator = scaled_operator(linear_operator(subject, kind), factors)
 
     def product(flat: NDArray[np.float64]) -> NDArray[np.float64]:
         given = torch.from_numpy(flat.reshape(-1)).to(operator.like)

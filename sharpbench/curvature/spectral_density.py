@@ -9,8 +9,15 @@ from torch import Tensor
 
 from sharpbench.core.subject import Subject
 from sharpbench.curvature.lanczos import leading_eigenspace
-from sharpbench.curvature.products import PROBE_BYTES, Kind, Matrix, beside, deflated, matrix
-from sharpbench.curvature.trace_estimators import draw
+from sharpbench.curvature.products import (
+    PROBE_BYTES,
+    Kind,
+    LinearOperator,
+    add_flat,
+    deflated_operator,
+    linear_operator,
+)
+from sharpbench.curvature.trace_estimators import draw_probes
 from sharpbench.errors import InvalidInput
 
 OUTLIERS = 0.03
@@ -22,7 +29,7 @@ MOST = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Density:
+class EigenvalueDensity:
     """The spectral density as `probes` Gauss quadratures: nodes, weights [probes, nodes]; each row sums to 1."""
 
     nodes: Tensor
@@ -43,7 +50,7 @@ class Density:
 
 def spectral_density(
     subject: Subject, *, probes: int, steps: int, generator: torch.Generator, kind: Kind = "hessian"
-) -> Density:
+) -> EigenvalueDensity:
     """The distribution of all eigenvalues, from `steps` Lanczos steps on each of `probes` Gaussian vectors.
 
     (Ubaru, Chen, Saad 2017, stochastic Lanczos quadrature.) The eigenvalues above OUTLIERS times the largest one
@@ -52,23 +59,23 @@ def spectral_density(
     MOST products, and probes * steps, those of several probes together while their vectors fit; fully
     reorthogonalised, twice, with the tridiagonal matrices in float64.
     """
-    operator = matrix(subject, kind)
+    operator = linear_operator(subject, kind)
     if probes < 1 or not 1 <= steps <= operator.size:
         raise InvalidInput(f"probes={probes}, steps={steps}: need at least one probe and 1 to {operator.size} steps")
     held = steps * operator.size * operator.like.element_size()
     together = max(1, min(operator.together, PROBE_BYTES // held))
     known = leading_eigenspace(operator, generator=generator, share=OUTLIERS, tolerance=TOLERANCE, steps=MOST)
-    starts = draw(operator.like.new_empty(operator.size), probes, generator, "gaussian")
-    rest = deflated(operator, known.vectors)
-    found = [_quadratures(rest, beside(known.vectors, some.T).T, steps) for some in starts.split(together)]
+    starts = draw_probes(operator.like.new_empty(operator.size), probes, generator, "gaussian")
+    rest = deflated_operator(operator, known.vectors)
+    found = [_quadratures(rest, add_flat(known.vectors, some.T).T, steps) for some in starts.split(together)]
     nodes, weights = torch.cat([nodes for nodes, _ in found]), torch.cat([weights for _, weights in found])
     shared = known.values.expand(probes, -1)
     single = torch.full_like(shared, 1 / operator.size)
     rest_share = 1 - len(known.values) / operator.size
-    return Density(torch.cat((shared, nodes), 1), torch.cat((single, rest_share * weights), 1))
+    return EigenvalueDensity(torch.cat((shared, nodes), 1), torch.cat((single, rest_share * weights), 1))
 
 
-def _quadratures(operator: Matrix, starts: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+def _quadratures(operator: LinearOperator, starts: Tensor, steps: int) -> tuple[Tensor, Tensor]:
     """Nodes and weights [m, steps] of the starts [m, P].
 
     A start whose space is exhausted goes on with zeros: its tridiagonal matrix falls apart, and what belongs to

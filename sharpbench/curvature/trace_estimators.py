@@ -10,8 +10,8 @@ from torch import Tensor
 
 from sharpbench.core.measure import Estimate
 from sharpbench.core.subject import Params, Subject
-from sharpbench.curvature.confidence import LIMIT, Mean, check, mean_of, next_round
-from sharpbench.curvature.products import Kind, Matrix, matrix, unflatten
+from sharpbench.curvature.confidence import LIMIT, MeanEstimate, check_budget, mean_of, next_round
+from sharpbench.curvature.products import Kind, LinearOperator, linear_operator, unflatten
 from sharpbench.errors import InvalidInput
 
 # Probes: random vectors with E[v v^T] = I, drawn on the CPU so that every device sees the same.
@@ -19,16 +19,18 @@ from sharpbench.errors import InvalidInput
 Distribution = Literal["rademacher", "gaussian"]
 
 
-def signs(like: Tensor, count: int, generator: torch.Generator) -> Tensor:
+def draw_signs(like: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """`count` vectors of random signs [count, *like.shape]."""
     drawn = torch.randint(0, 2, (count, *like.shape), generator=generator, dtype=torch.int8) * 2 - 1
     return drawn.to(device=like.device, dtype=like.dtype)
 
 
-def draw(like: Tensor, count: int, generator: torch.Generator, distribution: Distribution = "rademacher") -> Tensor:
+def draw_probes(
+    like: Tensor, count: int, generator: torch.Generator, distribution: Distribution = "rademacher"
+) -> Tensor:
     """`count` probes [count, *like.shape]: random signs, or standard normal ones."""
     if distribution == "rademacher":
-        return signs(like, count, generator)
+        return draw_signs(like, count, generator)
     if distribution == "gaussian":
         drawn = torch.randn((count, *like.shape), generator=generator, dtype=torch.float64)
         return drawn.to(device=like.device, dtype=like.dtype)
@@ -51,8 +53,8 @@ def hutchinson_trace(
     a probe. (Hutchinson 1990.) precision: `samples` are the first round, at least 30; go on, a quarter more each
     time, until the interval's ends are that share of the value away; given up (not `converged`) at LIMIT.
     """
-    check(samples, precision)
-    operator = matrix(subject, kind)
+    check_budget(samples, precision)
+    operator = linear_operator(subject, kind)
     like = operator.like.new_empty(operator.size)
     sizes = [value.numel() for value in subject.params.values()]
 
@@ -60,7 +62,7 @@ def hutchinson_trace(
         """Shares [count, parameters] of new probes, so many products at a time."""
         drawn = []
         for start in range(0, count, operator.together):
-            probes = draw(like, min(operator.together, count - start), generator, distribution)
+            probes = draw_probes(like, min(operator.together, count - start), generator, distribution)
             forms = probes.double() * (operator @ probes.T).T.double()
             drawn.append(torch.stack([part.sum(1) for part in forms.split(sizes, dim=1)], 1).cpu())
         return torch.cat(drawn)
@@ -83,22 +85,22 @@ def hutchinson_trace(
 
 def hutchinson_squared_norm(
     subject: Subject, *, samples: int, generator: torch.Generator, kind: Kind = "hessian"
-) -> Mean:
+) -> MeanEstimate:
     """(1/m) sum_v |A v|^2 over m random sign vectors v: unbiased for |A|_F^2 = tr A^2, Hutchinson's of A^2.
 
     With standard error and 95 % interval over the samples. One product, about four gradients, a probe.
     """
-    check(samples)
-    operator = matrix(subject, kind)
+    check_budget(samples)
+    operator = linear_operator(subject, kind)
     like = operator.like.new_empty(operator.size)
     drawn = []
     for start in range(0, samples, operator.together):
-        probes = draw(like, min(operator.together, samples - start), generator)
+        probes = draw_probes(like, min(operator.together, samples - start), generator)
         drawn.append((operator @ probes.T).double().square().sum(0).cpu())
     return mean_of([torch.cat(drawn)])
 
 
-def squared_norm(operator: Matrix) -> float:
+def squared_norm(operator: LinearOperator) -> float:
     """|A|_F^2, exactly: one product a parameter, with every unit vector."""
     total = 0.0
     for places in torch.arange(operator.size, device=operator.like.device).split(operator.together):
@@ -125,12 +127,12 @@ def hutchinson_diagonal(
     """
     if samples < 2:
         raise InvalidInput(f"samples={samples} must be at least 2, or there is no standard error")
-    operator = matrix(subject, kind)
+    operator = linear_operator(subject, kind)
     like = operator.like.new_empty(operator.size)
     total = torch.zeros_like(like, dtype=torch.float64)
     squares = torch.zeros_like(total)
     for start in range(0, samples, operator.together):
-        probes = draw(like, min(operator.together, samples - start), generator)
+        probes = draw_probes(like, min(operator.together, samples - start), generator)
         products = (probes * (operator @ probes.T).T).double()
         total += products.sum(0)
         squares += products.square().sum(0)
@@ -156,7 +158,7 @@ def hutchpp_trace(subject: Subject, *, samples: int, generator: torch.Generator,
     (Meyer, Musco, Musco, Woodruff 2021, Hutch++, algorithm 1.)
     """
     third = _share(samples, 3)
-    operator = matrix(subject, kind)
+    operator = linear_operator(subject, kind)
     drawn = _signs(operator, 2 * third, generator)
     basis = torch.linalg.qr(operator @ drawn[:, :third])[0]
     rest = drawn[:, third:] - basis @ (basis.T @ drawn[:, third:])
@@ -164,17 +166,19 @@ def hutchpp_trace(subject: Subject, *, samples: int, generator: torch.Generator,
     return _estimate(large + _dots(rest, operator @ rest), 3 * third, "hutch++")
 
 
-def hutchpp_squared_norm(subject: Subject, *, samples: int, generator: torch.Generator, kind: Kind = "hessian") -> Mean:
+def hutchpp_squared_norm(
+    subject: Subject, *, samples: int, generator: torch.Generator, kind: Kind = "hessian"
+) -> MeanEstimate:
     """|A Q|_F^2 + the mean of |A (I - Q Q^T) g|^2, Q an orthonormal basis of A S: unbiased for |A|_F^2 = tr A^2.
 
     Hutch++ for A^2, of which a product with A is half. samples: as of `hutchpp_trace`; no more than there are
     parameters. Below 6 of those the norm is exact.
     """
-    operator = matrix(subject, kind)
+    operator = linear_operator(subject, kind)
     third = min(_share(samples, 3), (operator.size - 1) // 2)
     if third < 2:
         value = squared_norm(operator)
-        return Mean(value, 0.0, (value, value))
+        return MeanEstimate(value, 0.0, (value, value))
     drawn = _signs(operator, 2 * third, generator)
     basis = torch.linalg.qr(operator @ drawn[:, :third])[0]
     rest = drawn[:, third:] - basis @ (basis.T @ drawn[:, third:])
@@ -190,7 +194,7 @@ def xtrace(subject: Subject, *, samples: int, generator: torch.Generator, kind: 
     2.1; without their normalisation of probes.)
     """
     half = _share(samples, 2)
-    operator = matrix(subject, kind)
+    operator = linear_operator(subject, kind)
     probes = _signs(operator, half, generator)
     images = operator @ probes
     basis, upper = torch.linalg.qr(images)
@@ -209,15 +213,15 @@ def xtrace(subject: Subject, *, samples: int, generator: torch.Generator, kind: 
 
 
 def _share(samples: int, parts: int) -> int:
-    check(samples, least=2 * parts)
+    check_budget(samples, least=2 * parts)
     return samples // parts
 
 
-def _signs(operator: Matrix, count: int, generator: torch.Generator) -> Tensor:
+def _signs(operator: LinearOperator, count: int, generator: torch.Generator) -> Tensor:
     """Random signs [P, count]; no more columns than the matrix has."""
     if count >= operator.size:
         raise InvalidInput(f"{count} probes for {operator.size} parameters; use dense_hessian or exact_traces")
-    return signs(operator.like.new_empty(operator.size), count, generator).T
+    return draw_signs(operator.like.new_empty(operator.size), count, generator).T
 
 
 def _dots(left: Tensor, right: Tensor) -> Tensor:

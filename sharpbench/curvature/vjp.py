@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 
 from sharpbench.core.graph import Graph
 from sharpbench.core.subject import Params, Subject
-from sharpbench.curvature.layers import Layer, plan, prelu, run
+from sharpbench.curvature.layers import Layer, plan_layers, prelu, run_layer
 from sharpbench.errors import InvalidInput
 
 Root = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -27,7 +27,7 @@ GUESS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Sizes:
+class BufferSizes:
     """How many numbers one example makes. results: in the results of all operators. passed: in the largest one that
     depends on a parameter. layers: in each layer's patches and in its output."""
 
@@ -37,13 +37,15 @@ class Sizes:
 
 
 Form = tuple[object, ...]
-_plans: weakref.WeakKeyDictionary[Graph, dict[Form, tuple[tuple[Layer, ...], Sizes]]] = weakref.WeakKeyDictionary()
+_plans: weakref.WeakKeyDictionary[Graph, dict[Form, tuple[tuple[Layer, ...], BufferSizes]]] = (
+    weakref.WeakKeyDictionary()
+)
 _faithful: weakref.WeakKeyDictionary[Graph, dict[Form, bool]] = weakref.WeakKeyDictionary()
 """What depends on a graph, the measured parameters' names and their type alone: kept with the graph."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Pulled:
+class LayerVjps:
     """A chunk of B examples and K columns, pulled back.
 
     data: the layers' inputs [B, 1, ...]. deltas: the derivatives [B, K, 1, ...] by their outputs. rows: the loose
@@ -57,12 +59,12 @@ class Pulled:
     weights: Tensor
     first: int
 
-    def columns(self, start: int, stop: int) -> Pulled:
+    def columns(self, start: int, stop: int) -> LayerVjps:
         """Those of its columns that lie between two places of the whole root."""
         some = slice(max(0, start - self.first), max(0, stop - self.first))
         deltas = [delta[:, some] for delta in self.deltas]
         rows = {name: value[:, some] for name, value in self.rows.items()}
-        return Pulled(self.layers, self.data, deltas, rows, self.weights[:, some], max(start, self.first))
+        return LayerVjps(self.layers, self.data, deltas, rows, self.weights[:, some], max(start, self.first))
 
     def sums(self, of_layer: Callable[[Layer, Tensor, Tensor], Params], of_rows: Callable[[Tensor], Tensor]) -> Params:
         """By parameter, sums over examples and columns of squared gradients, weighted.
@@ -73,12 +75,12 @@ class Pulled:
         total: Params = {}
         for sign, kept in _by_sign(self.weights):
             for layer, given, delta in zip(self.layers, self.data, self.deltas, strict=True):
-                add(total, of_layer(layer, given, kept(delta)), sign)
-            add(total, {name: of_rows(kept(value)) for name, value in self.rows.items()}, sign)
+                add_trees(total, of_layer(layer, given, kept(delta)), sign)
+            add_trees(total, {name: of_rows(kept(value)) for name, value in self.rows.items()}, sign)
         return total
 
 
-def add(total: Params, part: Params, factor: float = 1) -> None:
+def add_trees(total: Params, part: Params, factor: float = 1) -> None:
     """total += factor * part, by name, in place; takes what is new as its own."""
     for name, value in part.items():
         if name in total:
@@ -88,7 +90,7 @@ def add(total: Params, part: Params, factor: float = 1) -> None:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Network:
+class LayerwiseNetwork:
     """A subject's network as a function of shifts of its layers' outputs and of its loose parameters.
 
     graph: None where it cannot be captured; then all parameters are loose. classes: C.
@@ -100,9 +102,9 @@ class Network:
     layers: tuple[Layer, ...]
     loose: tuple[str, ...]
     classes: int
-    sizes: Sizes
+    sizes: BufferSizes
 
-    def pull(self, inputs: Tensor, aids: Tensor, root: Root, columns: slice) -> Pulled:
+    def pull(self, inputs: Tensor, aids: Tensor, root: Root, columns: slice) -> LayerVjps:
         """A chunk of examples and those columns of the root; one by one where torch cannot vmap them (recurrent
         networks, criteria that read their targets)."""
 
@@ -116,7 +118,7 @@ class Network:
                 raise
             single = [one(example, aid) for example, aid in zip(inputs, aids, strict=True)]
             every = pytree.tree_map(lambda *values: torch.stack(values), *single)
-        return Pulled(self.layers, *every, first=columns.start)
+        return LayerVjps(self.layers, *every, first=columns.start)
 
     def _one(
         self, example: Tensor, aid: Tensor, root: Root, columns: slice
@@ -130,7 +132,7 @@ class Network:
                 with _Repaired():
                     return self.subject.apply(loose, example[None])[0], []
             values = {**self.subject.constants, **self.subject.params, **loose}
-            logits, data = run(self.graph, values, example[None], self.layers, shifts)
+            logits, data = run_layer(self.graph, values, example[None], self.layers, shifts)
             return logits[0], data
 
         with sdpa_kernel(SDPBackend.MATH):  # the other back ends' derivatives have no rule for vmap
@@ -147,23 +149,25 @@ class Network:
         return like.new_zeros(output.shape, dtype=output.dtype if len(dtypes) > 1 else None)
 
 
-def network(subject: Subject) -> Network:
+def layerwise_network(subject: Subject) -> LayerwiseNetwork:
     """The network with all the layers that its graph shows; all parameters loose where there is no graph, or
     where the graph does not compute what the module does (in another precision, say)."""
     try:
         graph = faithful_graph(subject)
     except InvalidInput:
         guess = subject.inputs[0].numel() * GUESS
-        return Network(subject, None, (), tuple(subject.params), subject.classes, Sizes(guess, guess, ()))
+        return LayerwiseNetwork(
+            subject, None, (), tuple(subject.params), subject.classes, BufferSizes(guess, guess, ())
+        )
     form = (tuple(subject.params), next(iter(subject.params.values())).dtype)
     plans = _plans.setdefault(graph, {})
     if form not in plans:
-        layers = plan(graph, subject.params)
+        layers = plan_layers(graph, subject.params)
         plans[form] = layers, _sizes(graph, layers)
     layers, sizes = plans[form]
     known = {name for layer in layers for name in (layer.weight, layer.bias)}
     loose = tuple(name for name in subject.params if name not in known)
-    return Network(subject, graph, layers, loose, graph.outputs[0].meta["val"].shape[-1], sizes)
+    return LayerwiseNetwork(subject, graph, layers, loose, graph.outputs[0].meta["val"].shape[-1], sizes)
 
 
 def faithful_graph(subject: Subject) -> Graph:
@@ -183,7 +187,7 @@ def faithful_graph(subject: Subject) -> Graph:
     return graph
 
 
-def _sizes(graph: Graph, layers: tuple[Layer, ...]) -> Sizes:
+def _sizes(graph: Graph, layers: tuple[Layer, ...]) -> BufferSizes:
     moving = set(graph.parameters)
     passed = 0
     for node in graph.nodes:
@@ -191,7 +195,7 @@ def _sizes(graph: Graph, layers: tuple[Layer, ...]) -> Sizes:
             moving.add(node)
             passed = max(passed, _numel(node))
     shapes = [(layer.kernel.meta["val"].shape, _numel(layer.node)) for layer in layers]
-    return Sizes(
+    return BufferSizes(
         results=sum(_numel(node) for node in graph.nodes),
         passed=passed,
         layers=tuple((output // shape[0] * math.prod(shape[1:]), output) for shape, output in shapes),
@@ -218,7 +222,7 @@ def _agrees(subject: Subject, graph: Graph) -> bool:
 
     def one(example: Tensor, along: Tensor) -> tuple[Tensor, Params]:
         def logits(params: Params) -> Tensor:
-            return run(graph, {**subject.constants, **params}, example[None], (), ())[0][0]
+            return run_layer(graph, {**subject.constants, **params}, example[None], (), ())[0][0]
 
         with sdpa_kernel(SDPBackend.MATH):
             pulled = torch.func.vjp(logits, subject.params)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sharpbench.core.measure import Estimate
 from sharpbench.core.subject import Subject
-from sharpbench.curvature.perturbation import displaced_loss, finite, micro_batches
+from sharpbench.curvature.perturbation import micro_batches, perturbed_loss, require_finite
 from sharpbench.errors import InvalidInput
 
 # Neighbourhoods of the weights: how much the loss rises at most in one, micro-batch by micro-batch.
@@ -39,7 +39,7 @@ def worst_case(
     coordinates u = e / c, in which the neighbourhood is a ball and rescalings of the weights that rescale c are not
     seen. Where c_j = 0 nothing moves. micro_batch: see `micro_batches`. Several steps are taken in float64 whatever
     the subject's type: they compare losses that lie near each other, and rounding would decide how the ascent goes.
-    NotApplicable where the rise is not finite. Cost: that of `climb`.
+    NotApplicable where the rise is not finite. Cost: that of `ascend_once`.
     """
     if steps > 1:
         subject, scales = subject.to(dtype=torch.float64), scales.double()
@@ -47,10 +47,10 @@ def worst_case(
     for share, part in micro_batches(subject, micro_batch):
 
         def loss(point: Tensor, part: Subject = part) -> Tensor:
-            return displaced_loss(part, scales * point)
+            return perturbed_loss(part, scales * point)
 
-        found = climb(loss, torch.zeros_like(scales), radius=radius, norm=norm, steps=steps)
-        value, groups = value + share * finite(found.gain, "the rise of the loss"), groups + 1
+        found = ascend_once(loss, torch.zeros_like(scales), radius=radius, norm=norm, steps=steps)
+        value, groups = value + share * require_finite(found.gain, "the rise of the loss"), groups + 1
     frozen = int((scales == 0).sum())
     return Estimate(
         value,
@@ -98,27 +98,31 @@ RISING = 0.75
 
 
 @dataclass(frozen=True, slots=True)
-class Climb:
+class Ascent:
     """gain: f(point) - f(0). point [P]: where."""
 
     gain: float
     point: Tensor
 
 
-def climb(function: Callable[[Tensor], Tensor], start: Tensor, *, radius: float, norm: Norm, steps: int) -> Climb:
+def ascend_once(
+    function: Callable[[Tensor], Tensor], start: Tensor, *, radius: float, norm: Norm, steps: int
+) -> Ascent:
     """From 0 = `start` in the ball of `radius`: one step to its edge, or the best of the iterates of `steps` steps.
 
     One step goes along the steepest ascent of the linearised function, and may go down. More are Auto-PGD's, from
     0, which counts among the iterates: never negative. Cost: steps + 1 gradients; one gradient and one value.
     """
     if steps > 1:
-        return ascend(function, start, radius=radius, norm=norm, steps=steps)
+        return maximize_loss(function, start, radius=radius, norm=norm, steps=steps)
     gradient, value = torch.func.grad_and_value(function)(start)
-    point = start + radius * steepest(gradient, norm)
-    return Climb(float(function(point) - value), point)
+    point = start + radius * steepest_direction(gradient, norm)
+    return Ascent(float(function(point) - value), point)
 
 
-def ascend(function: Callable[[Tensor], Tensor], start: Tensor, *, radius: float, norm: Norm, steps: int) -> Climb:
+def maximize_loss(
+    function: Callable[[Tensor], Tensor], start: Tensor, *, radius: float, norm: Norm, steps: int
+) -> Ascent:
     """The best of `steps` + 1 iterates of Auto-PGD (Croce and Hein 2020, Algorithm 1) from 0 = `start`.
 
     z = P(x_k + s d(x_k)), x_{k+1} = P(x_k + 0.75 (z - x_k) + 0.25 (x_k - x_{k-1})), d the steepest direction and P
@@ -131,21 +135,21 @@ def ascend(function: Callable[[Tensor], Tensor], start: Tensor, *, radius: float
     path = [float(value)]
     best = (path[0], start, gradient)
     step, last, kept = 2 * radius, 0, True
-    before, point = start, project(start + step * steepest(gradient, norm), radius, norm)
+    before, point = start, project_to_ball(start + step * steepest_direction(gradient, norm), radius, norm)
     for count in range(steps):
         gradient, value = slope(point)
         path.append(float(value))
         if path[-1] > best[0]:
             best = (path[-1], point, gradient)
         if count in checkpoints(steps):
-            halve = stalls(path[: count + 1], last, kept=kept)
+            halve = is_stalled(path[: count + 1], last, kept=kept)
             last, kept = count, not halve
             if halve:
                 step, point, gradient = step / 2, best[1], best[2]
-        target = project(point + step * steepest(gradient, norm), radius, norm)
+        target = project_to_ball(point + step * steepest_direction(gradient, norm), radius, norm)
         moved = point + MOMENTUM * (target - point) + (1 - MOMENTUM) * (point - before)
-        before, point = point, project(moved, radius, norm)
-    return Climb(best[0] - path[0] if all(map(math.isfinite, path)) else math.nan, best[1])
+        before, point = point, project_to_ball(moved, radius, norm)
+    return Ascent(best[0] - path[0] if all(map(math.isfinite, path)) else math.nan, best[1])
 
 
 def checkpoints(steps: int) -> tuple[int, ...]:
@@ -156,13 +160,13 @@ def checkpoints(steps: int) -> tuple[int, ...]:
     return tuple(math.ceil(share * steps - 1e-9) for share in shares[1:-1])
 
 
-def stalls(path: Sequence[float], last: int, *, kept: bool) -> bool:
+def is_stalled(path: Sequence[float], last: int, *, kept: bool) -> bool:
     """Whether the step is too long: too few rises since checkpoint `last`, or no new maximum though it was kept."""
     rises = sum(path[index + 1] > path[index] for index in range(last, len(path) - 1))
     return rises < RISING * (len(path) - 1 - last) or (kept and max(path) == max(path[: last + 1]))
 
 
-def steepest(gradient: Tensor, norm: Norm) -> Tensor:
+def steepest_direction(gradient: Tensor, norm: Norm) -> Tensor:
     """The vector of norm 1 along which a linear function rises most: g / |g|_2, or sign(g); 0 where g is 0."""
     if norm == "linf":
         return gradient.sign()
@@ -172,9 +176,9 @@ def steepest(gradient: Tensor, norm: Norm) -> Tensor:
     return scaled / torch.where(length > 0, length, 1.0)
 
 
-def project(point: Tensor, radius: float, norm: Norm) -> Tensor:
+def project_to_ball(point: Tensor, radius: float, norm: Norm) -> Tensor:
     """The nearest point of the ball of `radius`."""
     if norm == "linf":
         return point.clamp(-radius, radius)
     length = torch.linalg.vector_norm(point)
-    return torch.where(length > radius, radius * steepest(point, norm), point)  # the length may be infinite
+    return torch.where(length > radius, radius * steepest_direction(point, norm), point)  # the length may be infinite

@@ -1,6 +1,6 @@
 """Data sets by name; DATASETS is the catalogue, in order."""
 
-from sharpbench.datasets.dataset import Data, Dataset, Examples, Subset, pixels
+from sharpbench.datasets.dataset import Data, Dataset, Examples, Subset, scale_pixels
 from sharpbench.datasets.digits import Digits
 from sharpbench.datasets.image_folder import ImageFolder
 from sharpbench.datasets.mnist import Mnist
@@ -21,7 +21,7 @@ __all__ = [
     "Npz",
     "Subset",
     "Svhn",
-    "pixels",
+    "scale_pixels",
 ]
 
 DATASETS: tuple[type[Dataset], ...] = (Digits, Mnist, FashionMnist, Cifar10, Cifar100, Svhn, ImageFolder, Npz)

@@ -25,7 +25,7 @@ Split = Literal["train", "test"]
 class Data:
     """A data set as tensors: inputs float32 [n, channels, height, width]; targets int64 [n], 0..classes-1.
 
-    images: whether the inputs are `pixels` of images, which a network's own transform can be given.
+    images: whether the inputs are `scale_pixels` of images, which a network's own transform can be given.
     """
 
     train_inputs: Tensor
@@ -136,10 +136,10 @@ class Dataset(ABC):
                 "choose a network that takes inputs as they are"
             )
         images = (transform(_picture(inputs[index])).unsqueeze(0) for index in chosen.tolist())
-        return Examples(gathered(images, len(chosen)), targets[chosen], data.classes, len(inputs))
+        return Examples(gather_examples(images, len(chosen)), targets[chosen], data.classes, len(inputs))
 
 
-def gathered(batches: Iterable[Tensor], count: int) -> Tensor:
+def gather_examples(batches: Iterable[Tensor], count: int) -> Tensor:
     """`count` inputs from batches of them, [B, ...] each. Raises InvalidInput where there is no memory for them."""
     inputs, filled = torch.empty(0), 0
     for batch in batches:
@@ -162,6 +162,6 @@ def _picture(pixels: Tensor) -> Image.Image:
     return Image.fromarray(levels.squeeze(2) if levels.shape[2] == 1 else levels).convert("RGB")
 
 
-def pixels(images: Tensor) -> Tensor:
+def scale_pixels(images: Tensor) -> Tensor:
     """Pixels of 0..1 scaled to -1..1: (x - 0.5) / 0.5, float32."""
     return ((images.to(torch.float32) - 0.5) / 0.5).contiguous()

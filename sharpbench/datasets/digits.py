@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sharpbench.datasets.dataset import Data, Dataset, pixels
+from sharpbench.datasets.dataset import Data, Dataset, scale_pixels
 
 
 @final
@@ -31,7 +31,7 @@ class Digits(Dataset):
         from sklearn.datasets import load_digits  # heavy: only where digits are wanted
 
         digits = load_digits()
-        inputs = pixels(_enlarged(torch.from_numpy(digits.images)))  # [1797, 1, 28, 28]
+        inputs = scale_pixels(_enlarged(torch.from_numpy(digits.images)))  # [1797, 1, 28, 28]
         targets = torch.from_numpy(digits.target).long()  # [1797]
         test = _held_out(targets)
         return Data(

@@ -11,7 +11,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
-PATIENCE = 5.0  # seconds until a mirror has answered, and between any two of its packets
+DOWNLOAD_TIMEOUT_SECONDS = 5.0  # seconds until a mirror has answered, and between any two of its packets
 
 
 class DownloadFailed(OSError):
@@ -53,9 +53,9 @@ def _answer(url: str) -> HTTPResponse:
     answers: SimpleQueue[HTTPResponse | Exception] = SimpleQueue()
     Thread(target=_ask, args=(url, answers), daemon=True).start()
     try:
-        answer = answers.get(timeout=PATIENCE)
+        answer = answers.get(timeout=DOWNLOAD_TIMEOUT_SECONDS)
     except Empty:
-        raise TimeoutError(f"no answer within {PATIENCE:g} s") from None
+        raise TimeoutError(f"no answer within {DOWNLOAD_TIMEOUT_SECONDS:g} s") from None
     if isinstance(answer, Exception):
         raise answer
     return answer
@@ -63,7 +63,7 @@ def _answer(url: str) -> HTTPResponse:
 
 def _ask(url: str, answers: SimpleQueue[HTTPResponse | Exception]) -> None:
     try:
-        answers.put(urlopen(url, timeout=PATIENCE))
+        answers.put(urlopen(url, timeout=DOWNLOAD_TIMEOUT_SECONDS))
     except Exception as error:  # raised again by the one who waits
         if isinstance(error, HTTPError):
             error.close()  # it holds the connection, for a body that nobody reads

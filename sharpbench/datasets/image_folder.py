@@ -13,7 +13,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from sharpbench.datasets.dataset import Data, Dataset, Examples, Split, Subset, Transform, gathered, pixels
+from sharpbench.datasets.dataset import Data, Dataset, Examples, Split, Subset, Transform, gather_examples, scale_pixels
 from sharpbench.errors import InvalidInput
 from sharpbench.files import user_path
 
@@ -139,7 +139,7 @@ def _opened(path: Path) -> Image.Image:
 
 def _transformed(paths: Sequence[Path], transform: Transform) -> Tensor:
     inputs = (transform(_opened(path).convert("RGB")).unsqueeze(0) for path in paths)
-    return gathered(inputs, len(paths))
+    return gather_examples(inputs, len(paths))
 
 
 def _alike(paths: Sequence[Path]) -> Tensor:
@@ -153,4 +153,4 @@ def _alike(paths: Sequence[Path]) -> Tensor:
             )
     mode = "RGB" if any(image.mode == "RGB" for image in images) else "L"
     arrays = [np.atleast_3d(np.asarray(image.convert(mode))) for image in images]
-    return pixels(torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).to(torch.float32) / 255)
+    return scale_pixels(torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).to(torch.float32) / 255)

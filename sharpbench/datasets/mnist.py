@@ -23,7 +23,7 @@ import platformdirs
 import torch
 from torch import Tensor
 
-from sharpbench.datasets.dataset import Data, Dataset, pixels
+from sharpbench.datasets.dataset import Data, Dataset, scale_pixels
 from sharpbench.datasets.download import DownloadFailed, download
 from sharpbench.errors import InvalidInput
 
@@ -185,7 +185,7 @@ class Mnist(Dataset):
 
 
 def _inputs(images: Tensor) -> Tensor:
-    return pixels(images.unsqueeze(1).to(torch.float32) / 255)  # [n, 1, 28, 28]
+    return scale_pixels(images.unsqueeze(1).to(torch.float32) / 255)  # [n, 1, 28, 28]
 
 
 def _found(raw: Path, file: MnistFile) -> Path | None:

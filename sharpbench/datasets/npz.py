@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sharpbench.datasets.dataset import Data, Dataset, pixels
+from sharpbench.datasets.dataset import Data, Dataset, scale_pixels
 from sharpbench.errors import InvalidInput, short
 from sharpbench.files import user_path
 
@@ -119,7 +119,7 @@ def _inputs(path: Path, name: str, array: np.ndarray) -> tuple[Tensor, bool]:
             f"file '{path}': {name} have shape {list(array.shape)}; expected [n, ...], at least 1 example"
         )
     if array.dtype == np.uint8:
-        return pixels(_channels_first(path, name, torch.from_numpy(array)).to(torch.float32) / 255), True
+        return scale_pixels(_channels_first(path, name, torch.from_numpy(array)).to(torch.float32) / 255), True
     if array.dtype.kind != "f":
         raise InvalidInput(f"file '{path}': {name} are of type {array.dtype}; expected floats, or uint8 for images")
     with np.errstate(over="ignore"):

@@ -14,7 +14,7 @@ import platformdirs
 import torch
 from torch import Tensor
 
-from sharpbench.datasets.dataset import Data, Dataset, pixels
+from sharpbench.datasets.dataset import Data, Dataset, scale_pixels
 from sharpbench.environment import import_torchvision
 from sharpbench.errors import InvalidInput, short
 
@@ -98,4 +98,4 @@ def _tensors(read: Any) -> tuple[Tensor, Tensor]:
         images = images.unsqueeze(1)  # grey, [n, height, width]
     elif images.shape[-1] == 3:
         images = images.permute(0, 3, 1, 2)  # channels last
-    return pixels(images.to(torch.float32) / 255), targets
+    return scale_pixels(images.to(torch.float32) / 255), targets

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from sharpbench.analysis.population import Population, Row, populations
+from sharpbench.analysis.population import MeasuredPopulation, MeasureRow, populations
 from sharpbench.analysis.scores import Score, board
 from sharpbench.core.record import Record
 from sharpbench.leaderboard.collection import Collection
-from sharpbench.leaderboard.entries import NOTHING, STATES, Entry, Submitted, collected
-from sharpbench.report.escape import slug
+from sharpbench.leaderboard.entries import NOTHING, STATES, Submitted, SubmittedEntry, collect_entries
+from sharpbench.report.escape import make_slug
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class Board:
     """
 
     collection: str
-    population: Population
+    population: MeasuredPopulation
     scores: tuple[Score, ...]
-    entry: Entry | None = None
+    entry: SubmittedEntry | None = None
 
     @property
     def origin(self) -> str:
@@ -44,7 +44,7 @@ class Board:
     @property
     def slug(self) -> str:
         """A file name that no other board has."""
-        return slug(self.collection, self.population.model, self.population.dataset)
+        return make_slug(self.collection, self.population.model, self.population.dataset)
 
     @property
     def measured(self) -> tuple[Score, ...]:
@@ -61,12 +61,12 @@ class Board:
         """The records that the rows hold."""
         return tuple(record for row in self.population.rows for record in row.records.values())
 
-    def row(self, score: Score) -> Row:
+    def row(self, score: Score) -> MeasureRow:
         """What was measured of the networks, for a score of a measure."""
         return self._rows[score.label, score.setting]
 
     @cached_property
-    def _rows(self) -> dict[tuple[str, str], Row]:
+    def _rows(self) -> dict[tuple[str, str], MeasureRow]:
         return {(row.label, row.setting): row for row in self.population.rows}
 
     def measure(self, score: Score) -> str:
@@ -107,7 +107,7 @@ class Leaderboard:
             yield from ((each, score) for score in each.measured if each.measure(score) == measure)
 
 
-def leaderboard(
+def make_leaderboard(
     collections: Sequence[Collection],
     *,
     documented: frozenset[str] = frozenset(),
@@ -118,17 +118,17 @@ def leaderboard(
 
     submitted: entries, whose records stand behind those of `collections`, on boards of their own.
     """
-    every: list[tuple[Entry | None, Collection]] = [(None, collection) for collection in collections]
+    every: list[tuple[SubmittedEntry | None, Collection]] = [(None, collection) for collection in collections]
     boards = tuple(
         Board(collection.name, population, tuple(board(population)), entry)
-        for entry, collection in (*every, *collected(submitted.entries, collections))
+        for entry, collection in (*every, *collect_entries(submitted.entries, collections))
         for population in populations(collection.records)
     )
     left_out = {collection.name: collection.left_out for collection in collections if collection.left_out}
     return Leaderboard(boards, left_out, documented, marks or {}, submitted)
 
 
-def counted(found: Sequence[tuple[Board, Score]]) -> list[Score]:
+def count_networks(found: Sequence[tuple[Board, Score]]) -> list[Score]:
     """The scores that enter a summary of one row: our own where there are any, else those of entries."""
     own = [score for board, score in found if board.entry is None]
     return own or [score for _, score in found]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sharpbench.analysis.population import finite
+from sharpbench.analysis.population import finite_or_none
 from sharpbench.core.fields import Scalar
 from sharpbench.core.record import Record, Scalars
 from sharpbench.errors import InvalidInput, short
@@ -28,7 +28,7 @@ Known = tuple[str, dict[str, Scalar]]
 
 
 @dataclass(frozen=True, slots=True)
-class Witness:
+class ConsistencyCheck:
     """Of one file: where each network, row and label was told of first; later records must agree with them."""
 
     networks: dict[str, Known] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class Witness:
 
     def check(self, record: Record, where: str) -> None:
         """Raise InvalidInput where `record`, which stands at `where`, does not agree with itself or those before."""
-        version = version_of(record)
+        version = schema_version(record)
         if version is None:
             raise InvalidInput(
                 f"{where}: the key does not fit the content (measure, configuration, recipe, data, seed, dtype, "
@@ -71,7 +71,7 @@ class Witness:
             )
 
     def _check_truth(self, record: Record, where: str) -> None:
-        accuracies = [finite(record.truth.get(name)) for name in ("gap", "train_accuracy", "test_accuracy")]
+        accuracies = [finite_or_none(record.truth.get(name)) for name in ("gap", "train_accuracy", "test_accuracy")]
         gap, train, test = accuracies
         if gap is not None and train is not None and test is not None and abs(train - test - gap) > ROUNDING:
             raise InvalidInput(
@@ -92,7 +92,7 @@ class Witness:
             )
 
 
-def version_of(record: Record) -> int | None:
+def schema_version(record: Record) -> int | None:
     """The version of the measure with which the record's key fits its content; None where it fits with none."""
     return next((version for version, key in _keys(record) if key == record.key), None)
 
@@ -132,7 +132,7 @@ class Collection:
     left_out: int
 
 
-def read(folder: Path) -> tuple[Collection, ...]:
+def read_collections(folder: Path) -> tuple[Collection, ...]:
     """The collections in `folder`, by name; those without a record for a leaderboard hold none.
 
     Raises InvalidInput, one line with file and line number, for a line that is not whole, no record, of another
@@ -153,7 +153,7 @@ def _collection(path: Path) -> Collection:
             f"{path}: '{short(path.stem)}' is no name of a collection; use words of a-z and 0-9 with hyphens between, "
             f"at most {LONGEST} characters"
         )
-    witness, records, left_out, seen = Witness(), list[Record](), 0, dict[str, str]()
+    witness, records, left_out, seen = ConsistencyCheck(), list[Record](), 0, dict[str, str]()
     for where, line in _lines(path):
         record = Record.from_json(line, where=where)
         if record.data.get("leaderboard") is False:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sharpbench.errors import InvalidInput
-from sharpbench.leaderboard.collection import Collection, Witness
+from sharpbench.leaderboard.collection import Collection, ConsistencyCheck
 from sharpbench.leaderboard.submissions.claims import contradict, family, population
 from sharpbench.leaderboard.submissions.manifest import SUFFIX
 from sharpbench.leaderboard.submissions.status import Past, Standing, past, standing
@@ -20,7 +20,7 @@ STATES = ("refuted", "refuted before", "claimed", "verified")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class SubmittedEntry:
     """A submission and its standing.
 
     doubts: labels and families of populations where a refutation of other claims is not answered. others: name of
@@ -57,14 +57,14 @@ class Entry:
 class Submitted:
     """All entries, by name, and the refutations of what nobody claims any more."""
 
-    entries: tuple[Entry, ...] = ()
+    entries: tuple[SubmittedEntry, ...] = ()
     past: tuple[Past, ...] = ()
 
 
 NOTHING = Submitted()
 
 
-def submitted(folder: Path) -> Submitted:
+def read_submitted(folder: Path) -> Submitted:
     """What stands in `folder`; nothing where it is not there. Raises InvalidInput with file and line.
 
     Verdicts count for every entry that makes the claims that they are about; those of submissions that were taken away
@@ -81,13 +81,16 @@ def submitted(folder: Path) -> Submitted:
     before = past(submissions, verdicts)
     doubts = frozenset((each.label, family(each.population)) for each in before)
     return Submitted(
-        tuple(Entry(each, standing(each, verdicts), doubts, dict(_others(each, submissions))) for each in submissions),
+        tuple(
+            SubmittedEntry(each, standing(each, verdicts), doubts, dict(_others(each, submissions)))
+            for each in submissions
+        ),
         before,
     )
 
 
 def _submission(path: Path) -> Submission:
-    submission, witness = read(path), Witness()
+    submission, witness = read(path), ConsistencyCheck()
     for number, record in enumerate(submission.records, start=2):
         witness.check(record, f"{path}:{number}")
     return submission
@@ -106,7 +109,9 @@ def _others(submission: Submission, every: Sequence[Submission]) -> Iterator[tup
             yield other.manifest.name, (len(equal), len(apart))
 
 
-def collected(found: Sequence[Entry], published: Sequence[Collection]) -> tuple[tuple[Entry, Collection], ...]:
+def collect_entries(
+    found: Sequence[SubmittedEntry], published: Sequence[Collection]
+) -> tuple[tuple[SubmittedEntry, Collection], ...]:
     """An entry as a collection beside the `published` ones. What was refuted is left out where others measured it.
 
     Raises InvalidInput where an entry has the name of a published collection.

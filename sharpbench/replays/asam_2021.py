@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from sharpbench.models.paper import Mlp, SmallCnn
-from sharpbench.replays.optimizer_comparison import Generalisation, Tasks
+from sharpbench.replays.optimizer_comparison import GeneralizationReplay, Tasks
 from sharpbench.training.optimizers import Asam, Optimizer, Sam, Sgd
 
 SGD, SAM, ASAM, FILTER = Sgd(), Sam(), Asam(), Asam(normalization="filter")
 
 
 @dataclass(frozen=True)
-class Asam2021(Generalisation):
+class Asam2021(GeneralizationReplay):
     """SGD, SAM and ASAM by entry and by filter, at the papers' default radii."""
 
     name: ClassVar[str] = "asam-2021"

@@ -11,7 +11,7 @@ from sharpbench.replays.replay import Replay
 REPLAYS: tuple[Replay, ...] = (MinimumSharpness2021(), Asam2021(), FriendlySam2024())
 
 
-def named(name: str) -> Replay:
+def parse_replay(name: str) -> Replay:
     """The replay of that name."""
     known = {replay.name: replay for replay in REPLAYS}
     if name not in known:

@@ -10,11 +10,11 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from sharpbench.core.spec import label
+from sharpbench.core.spec import format_spec
 from sharpbench.core.subject import Subject
 from sharpbench.models.model import Model
 from sharpbench.replays.replay import Experiment
-from sharpbench.runner.cost import forecast, median_seconds
+from sharpbench.runner.cost import median_seconds, predict_cost
 from sharpbench.runner.plan import chosen_measures
 from sharpbench.training.optimizers import Sgd
 from sharpbench.training.recipe import Recipe
@@ -24,7 +24,7 @@ PILOT = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outlook:
+class CostEstimate:
     """Of the networks of one model: how many, for how many epochs at most, and the hours of both halves at most.
 
     training: every network trained for all its epochs, one after the other. measuring: of all measures.
@@ -37,7 +37,7 @@ class Outlook:
     measuring: float
 
 
-def outlook(experiment: Experiment, *, device: str) -> Iterator[Outlook]:
+def estimate_cost(experiment: Experiment, *, device: str) -> Iterator[CostEstimate]:
     """The Outlook of each model, in their order: from one step timed, and measures tried on random examples."""
     for model in dict.fromkeys(recipe.model for recipe in experiment.recipes):
         recipes = [recipe for recipe in experiment.recipes if recipe.model == model]
@@ -45,8 +45,8 @@ def outlook(experiment: Experiment, *, device: str) -> Iterator[Outlook]:
         gradient = {batch: _gradient_seconds(model, batch, experiment, device) for batch in batches}
         steps = sum(_gradients(recipe, experiment) * gradient[recipe.batch_size] for recipe in recipes)
         measured = len(recipes) * _measuring_seconds(model, experiment, device)
-        yield Outlook(
-            model=label(model),
+        yield CostEstimate(
+            model=format_spec(model),
             networks=len(recipes),
             epochs=max(recipe.max_epochs for recipe in recipes),
             training=steps / 3600,
@@ -54,7 +54,7 @@ def outlook(experiment: Experiment, *, device: str) -> Iterator[Outlook]:
         )
 
 
-def table(rows: list[Outlook]) -> pd.DataFrame:
+def cost_table(rows: list[CostEstimate]) -> pd.DataFrame:
     """As texts, with their sum."""
     shown = [
         {
@@ -97,5 +97,5 @@ def _measuring_seconds(model: Model, experiment: Experiment, device: str) -> flo
     inputs, targets = torch.randn(PILOT, *experiment.shape), torch.randint(0, experiment.classes, (PILOT,))
     subject = Subject.from_module(module, inputs, targets).to(device=device)
     examples = experiment.examples or max(recipe.train_size or experiment.train_size for recipe in experiment.recipes)
-    found = [forecast(measure, subject).seconds or 0.0 for measure in chosen_measures(experiment.measures)]
+    found = [predict_cost(measure, subject).seconds or 0.0 for measure in chosen_measures(experiment.measures)]
     return sum(found) * examples / PILOT

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from sharpbench.analysis.statistics import marginal_tau, within_tau
-from sharpbench.report.plots import Points, draw
+from sharpbench.report.plots import Points, draw_points
 
 SHADES = ("0.15", "#31688e", "#35b779", "#b8860b", "#8b1a4a")
 """Told apart in grey and by the colour-blind."""
@@ -35,7 +35,7 @@ def against_gap(rows: Sequence[Sequence[Panel]], *, label: str) -> Figure:
     for row, line in zip(rows, grid, strict=True):
         for panel, axes in zip(row, line, strict=True):
             points = _points(panel)
-            marks = draw(axes, points, size=16)
+            marks = draw_points(axes, points, size=16)
             tau = "undefined" if points.marginal.value is None else f"{points.marginal.value:.2f}"
             axes.set_title(f"{panel.title}: tau {tau}", fontsize=9)
             axes.tick_params(labelsize=8)

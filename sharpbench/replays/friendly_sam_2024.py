@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from sharpbench.models.paper import SmallCnn, SmallMlp
-from sharpbench.replays.optimizer_comparison import Generalisation, Tasks
+from sharpbench.replays.optimizer_comparison import GeneralizationReplay, Tasks
 from sharpbench.training.optimizers import FriendlySam, Optimizer, Sam, Sgd
 
 SGD, SAM, WIDE, FRIENDLY = Sgd(), Sam(), Sam(rho=0.2), FriendlySam()
 
 
 @dataclass(frozen=True)
-class FriendlySam2024(Generalisation):
+class FriendlySam2024(GeneralizationReplay):
     """SGD, SAM at its default radius and at F-SAM's, and F-SAM."""
 
     name: ClassVar[str] = "friendly-sam-2024"

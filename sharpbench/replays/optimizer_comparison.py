@@ -13,14 +13,14 @@ from matplotlib.figure import Figure
 
 from sharpbench.analysis.statistics import Difference, paired_mean
 from sharpbench.core.record import Record
-from sharpbench.core.spec import label
+from sharpbench.core.spec import format_spec
 from sharpbench.datasets import Digits
 from sharpbench.datasets.dataset import Dataset
 from sharpbench.models.model import Model
 from sharpbench.replays import figures
 from sharpbench.replays.replay import Experiment, Replay
-from sharpbench.replays.tables import correlations, difference_text, networks, surroundings, tau_text
-from sharpbench.report.format import MISSING, number
+from sharpbench.replays.tables import difference_text, environment_section, networks_frame, table_correlations, tau_text
+from sharpbench.report.format import MISSING, format_number
 from sharpbench.report.page import Page, Picture, Section
 from sharpbench.training.cohorts.cohort import Cohort
 from sharpbench.training.optimizers import Optimizer
@@ -80,13 +80,13 @@ class Contrast:
     difference: Difference
 
 
-def tasks(table: pd.DataFrame) -> pd.DataFrame:
+def training_tasks(table: pd.DataFrame) -> pd.DataFrame:
     """`table` of networks with the column `task`, model and label noise in words, in the order of the table."""
     words = table["model"] + np.where(table["label_noise"] > 0, table["label_noise"].map(" (noise {:g})".format), "")
     return table.assign(task=words)
 
 
-def contrasts(
+def paired_contrasts(
     table: pd.DataFrame, columns: Sequence[str], pairs: Sequence[tuple[str, str]], *, logarithmic: bool
 ) -> list[Contrast]:
     """For each task, column and pair of optimisers the mean difference over seeds at which both networks fitted.
@@ -140,7 +140,7 @@ POINTS = 0.01
 
 
 @dataclass(frozen=True)
-class Generalisation(Replay):
+class GeneralizationReplay(Replay):
     """A replay that asks whether the last of its optimisers generalise better than those before, at equal loss.
 
     tasks: what is trained, and `size` in words. optimizers: the first is the baseline of measures. pairs: of which the
@@ -169,12 +169,12 @@ class Generalisation(Replay):
 
     def page(self, scale: str, records: Sequence[Record], findings: Mapping[str, pd.DataFrame]) -> Page:
         """See Replay."""
-        table = tasks(networks(records))
-        pairs = [(label(one), label(other)) for one, other in self.pairs]
-        first = label(self.optimizers[0])
-        others = [(label(each), first) for each in self.optimizers[1:]]
-        accuracy = contrasts(table, ["test_accuracy"], pairs, logarithmic=False)
-        sharpness = contrasts(table, SHOWN, others, logarithmic=True)
+        table = training_tasks(networks_frame(records))
+        pairs = [(format_spec(one), format_spec(other)) for one, other in self.pairs]
+        first = format_spec(self.optimizers[0])
+        others = [(format_spec(each), first) for each in self.optimizers[1:]]
+        accuracy = paired_contrasts(table, ["test_accuracy"], pairs, logarithmic=False)
+        sharpness = paired_contrasts(table, SHOWN, others, logarithmic=True)
         return Page(
             self.title,
             (
@@ -204,7 +204,7 @@ class Generalisation(Replay):
                         _taus(table),
                     ),
                 ),
-                surroundings(records, self.source),
+                environment_section(records, self.source),
             ),
         )
 
@@ -219,8 +219,8 @@ def _networks(table: pd.DataFrame) -> pd.DataFrame:
                 "task": str(task),
                 "optimizer": str(optimizer),
                 "fitted": f"{len(fitted)}/{len(each)}",
-                "training loss": number(fitted["train_loss"].mean()) if len(fitted) else MISSING,
-                "epochs": number(fitted["epochs"].mean()) if len(fitted) else MISSING,
+                "training loss": format_number(fitted["train_loss"].mean()) if len(fitted) else MISSING,
+                "epochs": format_number(fitted["epochs"].mean()) if len(fitted) else MISSING,
                 "test accuracy, %": f"{accuracy.mean():.2%} ± {accuracy.std():.2%}".replace("%", "")
                 if len(fitted) > 1
                 else MISSING,
@@ -274,7 +274,7 @@ def _ratios(found: Sequence[Contrast]) -> pd.DataFrame:
 
 
 def _taus(table: pd.DataFrame) -> pd.DataFrame:
-    found = correlations(table.assign(model=table["task"]), SHOWN, gated=True, cell="optimizer")
+    found = table_correlations(table.assign(model=table["task"]), SHOWN, gated=True, cell="optimizer")
     rows: dict[str, dict[str, str]] = {}
     for each in found:
         row = rows.setdefault(each.column, {"measure": _name(each.column)})

@@ -17,7 +17,7 @@ from torch import nn
 from sharpbench.core.fields import Scalar, is_scalar
 from sharpbench.core.subject import Subject
 from sharpbench.datasets.dataset import Data
-from sharpbench.environment import environment
+from sharpbench.environment import describe_environment
 from sharpbench.errors import InvalidInput
 from sharpbench.files import cache_folder, content_hash, data_folder
 from sharpbench.training.examples import initial_module, training_examples
@@ -55,13 +55,13 @@ class Study(ABC):
         return content_hash({"name": self.name, "version": self.version, "device": place.device, **values})
 
 
-def findings(study: Study, place: Place, folder: Path) -> pd.DataFrame:
+def study_rows(study: Study, place: Place, folder: Path) -> pd.DataFrame:
     """The rows of the study as a table: those in `folder` where they are of this very study, else measured and kept."""
     path = folder / f"{study.name}.json"
     rows = _kept(path, study.key(place))
     if rows is None:
         rows = list(study.rows(place))
-        _keep(path, {"key": study.key(place), "environment": environment(place.device), "rows": rows})
+        _keep(path, {"key": study.key(place), "environment": describe_environment(place.device), "rows": rows})
     return pd.DataFrame(rows)
 
 
@@ -95,7 +95,7 @@ def _keep(path: Path, content: dict[str, object]) -> None:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Trained:
+class StudiedNetwork:
     """A trained network with its weights in `module`, in eval mode, float32 on the CPU."""
 
     recipe: Recipe
@@ -112,11 +112,11 @@ class Trained:
         return subject.to(dtype=dtype, device=device)
 
 
-def trained(recipe: Recipe, place: Place) -> Trained:
+def open_network(recipe: Recipe, place: Place) -> StudiedNetwork:
     """The recipe's network; it is kept in the zoo, like those of runs."""
     data = recipe.dataset.load(data_folder(place.data_dir))
     cache = cache_folder(place.cache_dir)
     population = Population((recipe,), data, data.sha256(), cache=cache, device=place.device)
     module = initial_module(recipe, data.shape, data.classes)
     module.load_state_dict(population.network(recipe).weights)
-    return Trained(recipe, module.eval(), data)
+    return StudiedNetwork(recipe, module.eval(), data)

@@ -11,23 +11,23 @@ import pandas as pd
 from sharpbench.analysis.costs import environment_text
 from sharpbench.analysis.statistics import Difference, Tau, marginal_tau, within_tau
 from sharpbench.core.record import Record
-from sharpbench.report.escape import cell
+from sharpbench.report.escape import escape_cell
 from sharpbench.report.format import MISSING
 from sharpbench.report.page import Section
 
 # Surroundings: where the numbers of a replay come from, as its last section.
 
 
-def surroundings(records: Sequence[Record], source: str) -> Section:
+def environment_section(records: Sequence[Record], source: str) -> Section:
     """The paper, and the environments in which the records were made."""
     found = sorted({environment_text(record.environment) for record in records if record.environment})
-    return Section("Source and environment", (f"{source}.", *(str(cell(text, 400)) for text in found)))
+    return Section("Source and environment", (f"{source}.", *(str(escape_cell(text, 400)) for text in found)))
 
 
 # Frame: records as a table of networks, a row each, so that experiments and archives are read alike.
 
 
-def networks(records: Sequence[Record]) -> pd.DataFrame:
+def networks_frame(records: Sequence[Record]) -> pd.DataFrame:
     """A row a network in the order of the records: its recipe, its truth, and a column for each measure.
 
     Columns of measures are called by their labels; NaN where there is no value. `tr PARAMETER` holds what a
@@ -64,7 +64,7 @@ class Correlation:
     within: Tau
 
 
-def correlations(
+def table_correlations(
     table: pd.DataFrame, columns: Sequence[str], *, gated: bool, cell: str = "label_noise"
 ) -> list[Correlation]:
     """A Correlation for each model and column, models in the order of the table.

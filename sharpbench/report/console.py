@@ -17,16 +17,16 @@ from sharpbench.core.record import Record
 from sharpbench.report.format import (
     MISSING,
     axes_of,
+    board_notes,
     error_text,
-    factor,
+    format_factor,
+    format_memory,
+    format_number,
+    format_share,
     information_text,
-    memory,
-    notes,
-    number,
-    plain,
+    plain_text,
     rank_text,
     reasons_text,
-    share,
     tau_text,
 )
 
@@ -36,7 +36,7 @@ DROPPED = 4
 NAME, AXIS, REASON, NOTES_SHOWN = 40, 14, 160, 12
 
 
-def show(scores: Sequence[Score], records: Sequence[Record], console: Console) -> None:
+def show_boards(scores: Sequence[Score], records: Sequence[Record], console: Console) -> None:
     """Print a table for each model and data set, what its cells leave out, and the environments.
 
     Where `console` is no terminal, tables keep their width instead of shrinking to 80 columns.
@@ -44,12 +44,12 @@ def show(scores: Sequence[Score], records: Sequence[Record], console: Console) -
     for _, rows in groupby(scores, lambda row: (row.dataset, row.model)):
         _show_board(list(rows), console)
     for environment in sorted({environment_text(record.environment) for record in records if record.environment}):
-        _print(Text(f"environment: {plain(environment, 400)}", style="dim"), console)
+        _print(Text(f"environment: {plain_text(environment, 400)}", style="dim"), console)
 
 
 def _show_board(rows: list[Score], console: Console) -> None:
     first = rows[0]
-    _print(Text(f"{plain(first.model, NAME)} on {plain(first.dataset, NAME)}", style="bold"), console)
+    _print(Text(f"{plain_text(first.model, NAME)} on {plain_text(first.dataset, NAME)}", style="bold"), console)
     measured = [row for row in rows if row.kind == "measure"]
     for table in (_correlations(rows, console), _by_axis(rows, console), _costs(measured, console)):
         console.print(table, crop=False)
@@ -95,22 +95,31 @@ def _correlations(rows: list[Score], console: Console) -> Table:
         rank, done = ("", "") if row.kind == "baseline" else (rank_text(row), f"{row.ok}/{row.total}")
         taus = [_narrow(tau) for tau in (row.marginal, row.within, row.judgement.granulated.overall)]
         known, worst = row.judgement.information, row.judgement.signs.worst
-        lines.append((row, [rank, _name(row), str(row.networks), *taus, information_text(known), share(worst), done]))
+        lines.append(
+            (row, [rank, _name(row), str(row.networks), *taus, information_text(known), format_share(worst), done])
+        )
     return _table(headings[: -DROPPED if _width(console) < FULL_WIDTH else None], lines, console)
 
 
 def _by_axis(rows: list[Score], console: Console) -> Table:
     """Psi of each hyperparameter, as many as the terminal holds, and other averages."""
     axes = axes_of(rows)
-    headings = ["measure", "Spearman", "mean", "90 %", "worst along", *(f"psi {plain(axis, AXIS)}" for axis in axes)]
+    headings = [
+        "measure",
+        "Spearman",
+        "mean",
+        "90 %",
+        "worst along",
+        *(f"psi {plain_text(axis, AXIS)}" for axis in axes),
+    ]
     widths = [NAME // 2, 16, 4, 4, AXIS, *(len(heading) for heading in headings[5:])]
     fitting = sum(sum(widths[: count + 1]) + count <= _width(console) for count in range(len(widths)))
     lines = []
     for row in rows:
         signs, psi = row.judgement.signs, row.judgement.granulated.axes
-        along = MISSING if signs.at is None else plain(signs.at, AXIS)
-        texts = [_name(row), _narrow(row.judgement.spearman), share(signs.mean), share(signs.high), along]
-        lines.append((row, texts + [share(psi[axis].value) if axis in psi else MISSING for axis in axes]))
+        along = MISSING if signs.at is None else plain_text(signs.at, AXIS)
+        texts = [_name(row), _narrow(row.judgement.spearman), format_share(signs.mean), format_share(signs.high), along]
+        lines.append((row, texts + [format_share(psi[axis].value) if axis in psi else MISSING for axis in axes]))
     return _table(headings[:fitting], lines, console)
 
 
@@ -119,14 +128,16 @@ def _costs(rows: list[Score], console: Console) -> Table:
     headings = ("measure", "error", "seconds", "change", "grads", "memory")
     lines = []
     for row in rows:
-        changed = "/".join(factor(row.invariance, kind) for kind in ("layer", "unit")) if row.invariance else MISSING
-        costs = [_seconds(row), changed, number(row.gradients), memory(row.peak_bytes)]
+        changed = (
+            "/".join(format_factor(row.invariance, kind) for kind in ("layer", "unit")) if row.invariance else MISSING
+        )
+        costs = [_seconds(row), changed, format_number(row.gradients), format_memory(row.peak_bytes)]
         lines.append((row, [_name(row), error_text(row), *costs]))
     return _table(headings, lines, console)
 
 
 def _name(row: Score) -> str:
-    return plain(row.name, NAME) + (" (partial)" if row.partial else "")
+    return plain_text(row.name, NAME) + (" (partial)" if row.partial else "")
 
 
 def _narrow(tau: Tau) -> str:
@@ -137,7 +148,7 @@ def _seconds(row: Score) -> str:
     """The seconds of one environment; of several, nothing that could be compared."""
     if not row.timings:
         return MISSING
-    return number(row.timings[0].seconds) if len(row.timings) == 1 else "differ"
+    return format_number(row.timings[0].seconds) if len(row.timings) == 1 else "differ"
 
 
 def _remarks(rows: list[Score]) -> list[str]:
@@ -150,13 +161,13 @@ def _remarks(rows: list[Score]) -> list[str]:
         lines.append("configurations were drawn at random: intervals are for as many others of the same grid")
         lines.append("but those of Psi and sign errors, which are for the same configurations")
     lines.append("MI: mutual information, rev.: opposite orders, n.s.: as by chance; worst, mean, 90 %: sign errors")
-    lines += [f"{plain(reason, REASON)}: {_names(names)}" for reason, names in notes(measured)]
+    lines += [f"{plain_text(reason, REASON)}: {_names(names)}" for reason, names in board_notes(measured)]
     if any(row.exactness is not None and row.exactness.oracle != "definition" for row in rows):
         lines.append("* against the float64 engine, not the definition")
     if any(row.invariance for row in rows):
         lines.append("change: by which factor, when layers / single units are rescaled and the function stays")
     failed = [
-        f"{plain(row.name, NAME)}, {each.count} {plain(each.status, NAME)}: {plain(each.reason, REASON)}"
+        f"{plain_text(row.name, NAME)}, {each.count} {plain_text(each.status, NAME)}: {plain_text(each.reason, REASON)}"
         for row in measured
         for each in row.failures
     ]
@@ -166,5 +177,5 @@ def _remarks(rows: list[Score]) -> list[str]:
 
 
 def _names(names: list[str]) -> str:
-    shown = ", ".join(plain(name, NAME) for name in names[:6])
+    shown = ", ".join(plain_text(name, NAME) for name in names[:6])
     return shown + (f" and {len(names) - 6} more" if len(names) > 6 else "")

@@ -7,7 +7,7 @@ import re
 
 from markupsafe import Markup
 
-from sharpbench.report.format import plain
+from sharpbench.report.format import plain_text
 
 _HARMLESS = str.maketrans(
     {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&#64;"} | {mark: f"\\{mark}" for mark in "\\`*_[]|~#!$"}
@@ -15,13 +15,13 @@ _HARMLESS = str.maketrans(
 _ADDRESS = re.compile(r"://|www\.", re.IGNORECASE)
 
 
-def cell(value: object, length: int = 60) -> Markup:
+def escape_cell(value: object, length: int = 60) -> Markup:
     """`value` as plain text inside a Markdown table or list: one line, no markup, no links, cut to `length`."""
-    text = plain(str(value), length).translate(_HARMLESS)
+    text = plain_text(str(value), length).translate(_HARMLESS)
     return Markup(_ADDRESS.sub(lambda found: found[0].replace(":", "&#58;").replace(".", "&#46;"), text))
 
 
-def table(header: list[str], rows: list[list[str]], right: set[int]) -> Markup:
+def markdown_table(header: list[str], rows: list[list[str]], right: set[int]) -> Markup:
     """A Markdown table of cells that are escaped already, padded so that it can be read as it is."""
     widths = [max(3, *(len(row[column]) for row in [header, *rows])) for column in range(len(header))]
     rule = ["-" * (width - 1) + (":" if column in right else "-") for column, width in enumerate(widths)]
@@ -36,7 +36,7 @@ def _padded(line: list[str], widths: list[int], right: set[int]) -> list[str]:
     ]
 
 
-def slug(*words: str) -> str:
+def make_slug(*words: str) -> str:
     """A file name without suffix: words of a-z, 0-9, dot and hyphen, and a hash where anything had to be changed.
 
     Never empty, hidden or a path, and at most 120 characters; different words never share a name.

@@ -12,19 +12,19 @@ if TYPE_CHECKING:
 MISSING = "-"
 
 
-def correlation(value: float) -> str:
+def format_correlation(value: float) -> str:
     """Two decimals; never -0.00."""
     return f"{round(value, 2) + 0.0:.2f}"
 
 
 def tau_text(tau: Tau) -> str:
     """The value with its interval, the value alone, or a dash."""
-    return MISSING if tau.value is None else correlation(tau.value) + interval_text(tau.interval)
+    return MISSING if tau.value is None else format_correlation(tau.value) + interval_text(tau.interval)
 
 
 def interval_text(interval: Interval | None) -> str:
     """' [low, high]', nothing where there is none."""
-    return "" if interval is None else f" [{correlation(interval.low)}, {correlation(interval.high)}]"
+    return "" if interval is None else f" [{format_correlation(interval.low)}, {format_correlation(interval.high)}]"
 
 
 def information_text(found: Information) -> str:
@@ -32,8 +32,8 @@ def information_text(found: Information) -> str:
     if found.value is None:
         return MISSING
     if found.by_chance:
-        return f"{correlation(found.value)} n.s."
-    return correlation(found.value) + (" rev." if found.direction < 0 else "")
+        return f"{format_correlation(found.value)} n.s."
+    return format_correlation(found.value) + (" rev." if found.direction < 0 else "")
 
 
 def null_text(null: Null | None) -> str:
@@ -41,22 +41,24 @@ def null_text(null: Null | None) -> str:
     if null is None:
         return MISSING
     given = f" given {', '.join(null.given)}" if null.given else ""
-    return f"{correlation(null.share)}, chance {correlation(null.chance)}, p {number(null.p)}{given}"
+    return (
+        f"{format_correlation(null.share)}, chance {format_correlation(null.chance)}, p {format_number(null.p)}{given}"
+    )
 
 
-def share(value: float | None) -> str:
+def format_share(value: float | None) -> str:
     """Two decimals, a dash where there is none."""
-    return MISSING if value is None else correlation(value)
+    return MISSING if value is None else format_correlation(value)
 
 
-def number(value: float | None) -> str:
+def format_number(value: float | None) -> str:
     """Three significant digits; thousands in full."""
     if value is None:
         return MISSING
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
-def error(value: float) -> str:
+def format_error(value: float) -> str:
     """One decimal and an exponent; 0 is said plainly."""
     return f"{value:.1e}" if value else "0"
 
@@ -75,7 +77,7 @@ UNCHANGED = 1e-6
 """A factor of change this near to 1 is rounding."""
 
 
-def factor(changes: Mapping[str, float | None], kind: str) -> str:
+def format_factor(changes: Mapping[str, float | None], kind: str) -> str:
     """The largest factor of change under that kind of rewrite; 1 for none, 'sign' where there is no factor."""
     if kind not in changes:
         return MISSING
@@ -85,7 +87,7 @@ def factor(changes: Mapping[str, float | None], kind: str) -> str:
     return "1" if value <= 1 + UNCHANGED else f"{value:.3g}" if value >= 1.005 else f"1+{value - 1:.0e}"
 
 
-def memory(size: float | None) -> str:
+def format_memory(size: float | None) -> str:
     """Bytes in the unit that keeps the number short."""
     if size is None:
         return MISSING
@@ -96,7 +98,7 @@ def memory(size: float | None) -> str:
     return f"{size:.3g} TB"
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """'12 s', '3 min 20 s', '5 h 2 min', '3 d 4 h'."""
     whole = round(seconds)
     for unit, size, below, part in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
@@ -116,7 +118,7 @@ def rank_text(score: Score) -> str:
     return MISSING if score.rank is None else str(score.rank)
 
 
-def plain(text: str, length: int) -> str:
+def plain_text(text: str, length: int) -> str:
     """`text` on one line, without control characters or marks of direction, cut to `length` characters."""
     printable = "".join(character if character.isprintable() else " " for character in text[: 4 * length])
     short = " ".join(printable.split())
@@ -129,7 +131,7 @@ def reasons_text(exclusions: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in exclusions.items())
 
 
-def notes(scores: list[Score]) -> list[tuple[str, list[str]]]:
+def board_notes(scores: list[Score]) -> list[tuple[str, list[str]]]:
     """What the cells of a table leave out: each reason with the names of the rows that it concerns."""
     found: dict[str, list[str]] = {}
     for row in scores:

@@ -11,22 +11,22 @@ from markupsafe import Markup
 from sharpbench.analysis.costs import environment_text
 from sharpbench.analysis.scores import Score
 from sharpbench.core.record import Record
-from sharpbench.report.escape import cell, table
+from sharpbench.report.escape import escape_cell, markdown_table
 from sharpbench.report.format import (
     KINDS,
     MISSING,
     axes_of,
-    error,
-    factor,
+    board_notes,
+    format_error,
+    format_factor,
+    format_memory,
+    format_number,
+    format_share,
     information_text,
     interval_text,
-    memory,
-    notes,
     null_text,
-    number,
     rank_text,
     reasons_text,
-    share,
     tau_text,
 )
 
@@ -36,7 +36,7 @@ AXIS, AXES_SHOWN = 30, 12
 Named = Callable[[Score], str]
 
 
-def leaderboard(
+def markdown_leaderboard(
     scores: Sequence[Score], records: Sequence[Record], *, version: str, overview: str | None = None
 ) -> str:
     """The page as text, equal for equal records whatever their order.
@@ -48,10 +48,10 @@ def leaderboard(
     boards = [
         {**described(rows), "costs": _costs([row for row in rows if row.kind == "measure"], letters)} for rows in groups
     ]
-    return rendered("leaderboard", boards=boards, letters=letters, version=version, overview=overview)
+    return render_board("leaderboard", boards=boards, letters=letters, version=version, overview=overview)
 
 
-def rendered(template: str, **values: object) -> str:
+def render_board(template: str, **values: object) -> str:
     """A template of this package as text; all that it is given is escaped."""
     pages = Environment(
         loader=PackageLoader("sharpbench.report"),
@@ -61,7 +61,7 @@ def rendered(template: str, **values: object) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    pages.filters["cell"] = cell
+    pages.filters["cell"] = escape_cell
     return pages.get_template(f"{template}.md.jinja").render(values)
 
 
@@ -98,7 +98,7 @@ def described(rows: list[Score], name: Named | None = None) -> dict[str, object]
         "ranked": any(row.rank is not None for row in rows),
         "partial": any(row.partial for row in rows),
         "approximate": any(row.exactness is not None and row.exactness.oracle != "definition" for row in rows),
-        "notes": notes(measured),
+        "notes": board_notes(measured),
         "failures": failed[:REASONS_SHOWN],
         "more_failures": len(failed) - REASONS_SHOWN,
     }
@@ -106,7 +106,7 @@ def described(rows: list[Score], name: Named | None = None) -> dict[str, object]
 
 def named(row: Score) -> str:
     """The name of a row as a cell; baselines in italics."""
-    return f"*{cell(row.name)}*" if row.kind == "baseline" else cell(row.name)
+    return f"*{escape_cell(row.name)}*" if row.kind == "baseline" else escape_cell(row.name)
 
 
 def _correlations(rows: list[Score], name: Named) -> Markup:
@@ -133,13 +133,13 @@ def _correlations(rows: list[Score], name: Named) -> Markup:
                 "" if row.kind == "baseline" else rank_text(row),
                 name(row),
                 str(row.networks),
-                *(cell(tau_text(tau)) for tau in (row.marginal, row.within, judged.granulated.overall)),
-                cell(information_text(known) + interval_text(known.interval)),
-                cell(share(signs.worst) + interval_text(signs.worst_interval)),
+                *(escape_cell(tau_text(tau)) for tau in (row.marginal, row.within, judged.granulated.overall)),
+                escape_cell(information_text(known) + interval_text(known.interval)),
+                escape_cell(format_share(signs.worst) + interval_text(signs.worst_interval)),
                 "" if row.kind == "baseline" else f"{row.ok}/{row.total}",
             ]
         )
-    return table(header, lines, right=set(range(len(header))) - {1})
+    return markdown_table(header, lines, right=set(range(len(header))) - {1})
 
 
 def _by_axis(rows: list[Score], name: Named) -> Markup:
@@ -153,16 +153,16 @@ def _by_axis(rows: list[Score], name: Named) -> Markup:
         lines.append(
             [
                 name(row),
-                cell(tau_text(row.judgement.spearman)),
-                cell(share(signs.mean) + interval_text(signs.mean_interval)),
-                share(signs.high),
-                cell(signs.at or MISSING, AXIS),
-                cell(null_text(known.null)),
-                *(cell(tau_text(psi[axis])) if axis in psi else MISSING for axis in axes),
+                escape_cell(tau_text(row.judgement.spearman)),
+                escape_cell(format_share(signs.mean) + interval_text(signs.mean_interval)),
+                format_share(signs.high),
+                escape_cell(signs.at or MISSING, AXIS),
+                escape_cell(null_text(known.null)),
+                *(escape_cell(tau_text(psi[axis])) if axis in psi else MISSING for axis in axes),
             ]
         )
-    header += [f"psi {cell(axis, AXIS)}" for axis in axes]
-    return table(header, lines, right=set(range(len(header))) - {0, 4, 5})
+    header += [f"psi {escape_cell(axis, AXIS)}" for axis in axes]
+    return markdown_table(header, lines, right=set(range(len(header))) - {0, 4, 5})
 
 
 def _costs(rows: list[Score], letters: dict[str, str]) -> Markup:
@@ -179,13 +179,13 @@ def _costs(rows: list[Score], letters: dict[str, str]) -> Markup:
             [
                 named(row),
                 errors(row),
-                *(factor(row.invariance, kind) for kind in kinds),
-                *(number(timed.get(place)) for place in places or [""]),
-                number(row.gradients),
-                memory(row.peak_bytes),
+                *(format_factor(row.invariance, kind) for kind in kinds),
+                *(format_number(timed.get(place)) for place in places or [""]),
+                format_number(row.gradients),
+                format_memory(row.peak_bytes),
             ]
         )
-    return table(header, lines, right=set(range(len(header))) - {0})
+    return markdown_table(header, lines, right=set(range(len(header))) - {0})
 
 
 def errors(row: Score) -> str:
@@ -193,5 +193,5 @@ def errors(row: Score) -> str:
     if row.exactness is None:
         return MISSING
     mark = "" if row.exactness.oracle == "definition" else "\\*"
-    middle = f" (median {error(row.exactness.median)})" if row.exactness.networks > 1 else ""
-    return f"{error(row.exactness.largest)}{mark}{middle}"
+    middle = f" (median {format_error(row.exactness.median)})" if row.exactness.networks > 1 else ""
+    return f"{format_error(row.exactness.largest)}{mark}{middle}"

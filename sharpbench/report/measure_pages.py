@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from sharpbench.errors import InvalidInput
-from sharpbench.report.escape import cell, table
+from sharpbench.report.escape import escape_cell, markdown_table
 
 # Facts: what a measure says of itself, as readers see it, the same in the terminal and on its page.
 
 UNSAID = "not stated"
 
 
-def facts(row: Mapping[str, Any]) -> dict[str, str]:
+def measure_facts(row: Mapping[str, Any]) -> dict[str, str]:
     """Heading -> text, of the row of a measure (`sharpbench.core.catalog.about`)."""
     return {
         "definition": row["definition"] or UNSAID,
@@ -31,7 +31,7 @@ def facts(row: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def setting(value: object) -> str:
+def format_setting(value: object) -> str:
     """A value of a parameter as it is typed in brackets."""
     return str(value).lower() if isinstance(value, bool) or value is None else str(value)
 
@@ -51,7 +51,7 @@ LONGEST = 1000
 Row = Mapping[str, Any]
 
 
-def pages(rows: Sequence[Row]) -> dict[str, str]:
+def measure_pages(rows: Sequence[Row]) -> dict[str, str]:
     """File name -> text: a page for each row of a measure, and the index."""
     return {INDEX: index(rows), **{f"{row['name']}.md": page(row) for row in rows}}
 
@@ -60,16 +60,16 @@ def index(rows: Sequence[Row]) -> str:
     """The table of all measures, each a link to its page."""
     lines = [[_link(row), _cell(row["title"]), _listed(row), _cell(row["cost"] or UNSAID)] for row in rows]
     header = ["measure", "what it is", "invariant to", "cost in gradients"]
-    return f"{NOTICE}\n\n# Measures\n\n{table(header, lines, right=set())}\n"
+    return f"{NOTICE}\n\n# Measures\n\n{markdown_table(header, lines, right=set())}\n"
 
 
 def page(row: Row) -> str:
     """The page of one measure: what it says of itself, its parameters, its docstring, and how to cite it."""
-    said = [[_cell(heading), _cell(text)] for heading, text in facts(row).items()]
+    said = [[_cell(heading), _cell(text)] for heading, text in measure_facts(row).items()]
     sections = [
         f"# {row['name']}",
         f"{_cell(row['title'])}",
-        str(table(["", ""], said, right=set())),
+        str(markdown_table(["", ""], said, right=set())),
         *(["## Parameters", _parameters(row["parameters"])] if row["parameters"] else []),
         *(["## Docstring", _fenced(row["docstring"], "text")] if row["docstring"] else []),
         *(["## Citation", _fenced(row["bibtex"], "bibtex")] if row["bibtex"] else []),
@@ -118,12 +118,12 @@ def _listed(row: Row) -> str:
 
 
 def _cell(text: str) -> str:
-    return str(cell(text, LONGEST))
+    return str(escape_cell(text, LONGEST))
 
 
 def _parameters(parameters: Sequence[Row]) -> str:
-    lines = [[_cell(setting(each[key])) for key in ("name", "default", "type")] for each in parameters]
-    return str(table(["parameter", "default", "values"], lines, right=set()))
+    lines = [[_cell(format_setting(each[key])) for key in ("name", "default", "type")] for each in parameters]
+    return str(markdown_table(["parameter", "default", "values"], lines, right=set()))
 
 
 def _fenced(text: str, language: str) -> str:

@@ -18,8 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from sharpbench.errors import InvalidInput
-from sharpbench.report.escape import cell, table
-from sharpbench.report.plots import FIXED, save
+from sharpbench.report.escape import escape_cell, markdown_table
+from sharpbench.report.plots import FIXED, save_figure
 
 WIDE = 160
 """Of a terminal table that goes to a file."""
@@ -75,8 +75,8 @@ def _written(block: Block) -> str:
         return block
     if isinstance(block, Picture):
         return f"![{block.caption}]({block.name}.svg)"
-    texts = [[str(cell(text, CELL)) for text in row] for row in _rows(block)]
-    return str(table([str(cell(name)) for name in block.columns], texts, _numeric(block)))
+    texts = [[str(escape_cell(text, CELL)) for text in row] for row in _rows(block)]
+    return str(markdown_table([str(escape_cell(name)) for name in block.columns], texts, _numeric(block)))
 
 
 def write(page: Page, folder: Path, *, name: str, version: str, command: str) -> list[Path]:
@@ -86,7 +86,7 @@ def write(page: Page, folder: Path, *, name: str, version: str, command: str) ->
         folder.mkdir(parents=True, exist_ok=True)
         with style.context(["default", FIXED]):  # whatever the reader's own matplotlibrc says
             for picture in pictures(page):
-                written += save(picture.draw(), folder / picture.name)
+                written += save_figure(picture.draw(), folder / picture.name)
         written[0].write_text(markdown(page, version=version, command=command), encoding="utf-8")
     except OSError as error:
         raise InvalidInput(f"cannot write into '{folder}' ({error.strerror}); choose another --output") from None

@@ -21,12 +21,12 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
-from sharpbench.analysis.correlations import units
-from sharpbench.analysis.population import Population, Row, cells, finite, populations
+from sharpbench.analysis.correlations import resampling_units
+from sharpbench.analysis.population import MeasuredPopulation, MeasureRow, cell_codes, finite_or_none, populations
 from sharpbench.analysis.statistics import Tau, marginal_tau, within_tau
 from sharpbench.core.record import Record
-from sharpbench.report.escape import slug
-from sharpbench.report.format import correlation, plain, tau_text
+from sharpbench.report.escape import make_slug
+from sharpbench.report.format import format_correlation, plain_text, tau_text
 
 # Figure: what all figures have in common: fonts, names that can be drawn, files that are equal when redrawn.
 
@@ -49,10 +49,10 @@ def _glyphs() -> frozenset[int]:
 
 def drawable(text: str, length: int) -> str:
     """`text` cut to `length`, with a question mark for what the font has not."""
-    return "".join(character if ord(character) in _glyphs() else "?" for character in plain(text, length))
+    return "".join(character if ord(character) in _glyphs() else "?" for character in plain_text(text, length))
 
 
-def vector(figure: Figure) -> str:
+def svg_text(figure: Figure) -> str:
     """The figure as the text of an SVG, from its root element on; equal for equal figures."""
     canvas, buffer = FigureCanvasAgg(figure), io.StringIO()
     canvas.print_figure(buffer, format="svg", metadata=UNDATED | {"Format": None, "Type": None})
@@ -60,7 +60,7 @@ def vector(figure: Figure) -> str:
     return text[text.index("<svg ") :]
 
 
-def save(figure: Figure, stem: Path) -> list[Path]:
+def save_figure(figure: Figure, stem: Path) -> list[Path]:
     """SVG and PNG under `stem`, without dates or versions."""
     canvas = FigureCanvasAgg(figure)
     figure.draw_without_rendering()
@@ -92,7 +92,7 @@ class Points:
     within: Tau
 
 
-def scatter(records: Sequence[Record], folder: Path) -> list[Path]:
+def plot_populations(records: Sequence[Record], folder: Path) -> list[Path]:
     """Write a figure for each measure on each model and data set, and an overview, as SVG and PNG; their paths.
 
     Filled marks are the networks that enter tau, hollow ones those that the gate excludes. The SVGs of
@@ -106,24 +106,24 @@ def scatter(records: Sequence[Record], folder: Path) -> list[Path]:
         for points in shown:
             figure = Figure(figsize=(5.2, 4.0), dpi=150, layout="constrained")
             _panel(figure, figure.add_subplot(), points)
-            written += save(figure, folder / slug(points.dataset, points.model, points.label))
+            written += save_figure(figure, folder / make_slug(points.dataset, points.model, points.label))
         if shown:
-            written += save(overview(shown[:PANELS]), folder / OVERVIEW)
+            written += save_figure(overview(shown[:PANELS]), folder / OVERVIEW)
     return written
 
 
-def points_of(population: Population, row: Row) -> Points:
+def points_of(population: MeasuredPopulation, row: MeasureRow) -> Points:
     """The networks on which `row` has a value, and whose gap is known."""
     found = [
         (network, value, network.gap)
         for network in population.networks
         if (value := row.value(network)) is not None and network.gap is not None
     ]
-    noise = [finite(network.recipe.get("label_noise")) for network, _, _ in found]
+    noise = [finite_or_none(network.recipe.get("label_noise")) for network, _, _ in found]
     counted = [(network, value, gap) for network, value, gap in found if network.counts]
     pairs = [value for _, value, _ in counted], [gap for _, _, gap in counted]
     kept = [network for network, _, _ in counted]
-    codes, together = cells(kept), units(population, kept)
+    codes, together = cell_codes(kept), resampling_units(population, kept)
     return Points(
         f"{row.label} ({row.setting})" if row.setting else row.label,
         population.model,
@@ -139,7 +139,7 @@ def points_of(population: Population, row: Row) -> Points:
 
 def _panel(figure: Figure, axes: Axes, points: Points) -> None:
     """One figure of its own: axes named, a colour bar, the legend of the hollow marks."""
-    marks = draw(axes, points, size=36)
+    marks = draw_points(axes, points, size=36)
     axes.set_xlabel("generalization gap (training - test accuracy)")
     axes.set_ylabel(drawable(points.label, 48), parse_math=False)
     where = f"{drawable(points.model, 30)} on {drawable(points.dataset, 30)}"
@@ -175,7 +175,7 @@ def panels(lines: Sequence[Sequence[Points]], titled: Callable[[Points], str]) -
     grid = figure.subplots(len(lines), columns, squeeze=False, gridspec_kw=edges | spaces)
     for line, row in zip(lines, grid, strict=True):
         for points, axes in zip(line, row, strict=False):
-            marks = draw(axes, points, size=14)
+            marks = draw_points(axes, points, size=14)
             axes.set_title(titled(points), fontsize=8, parse_math=False)
             axes.tick_params(which="both", labelsize=7)
         for axes in row[len(line) :]:
@@ -193,7 +193,7 @@ def _named(points: Points) -> str:
     return f"{drawable(points.label, 30)}\n{where}: tau {known(points.marginal)}"
 
 
-def draw(axes: Axes, points: Points, *, size: float) -> PathCollection:
+def draw_points(axes: Axes, points: Points, *, size: float) -> PathCollection:
     """The points, a log scale where the measure is positive and spans more than a decade."""
     kept, left = points.counted, ~points.counted
     palette = colormaps[COLORS].with_extremes(bad="0.6")
@@ -226,7 +226,7 @@ def draw(axes: Axes, points: Points, *, size: float) -> PathCollection:
 
 def known(tau: Tau) -> str:
     """The value alone, or that there is none."""
-    return "undefined" if tau.value is None else correlation(tau.value)
+    return "undefined" if tau.value is None else format_correlation(tau.value)
 
 
 def _whole(tau: Tau) -> str:

@@ -17,8 +17,8 @@ from rich.text import Text
 from sharpbench.analysis.costs import environment_text
 from sharpbench.core.fields import Scalar
 from sharpbench.core.record import Record
-from sharpbench.report.format import MISSING, error, factor, memory, number, plain
-from sharpbench.report.plots import FIXED, drawable, save
+from sharpbench.report.format import MISSING, format_error, format_factor, format_memory, format_number, plain_text
+from sharpbench.report.plots import FIXED, drawable, save_figure
 
 States = Mapping[str, Mapping[str, Record]]
 """Source of the weights -> label of the measure -> record."""
@@ -33,7 +33,7 @@ FILE_WIDTH = 120
 """Of tables that go to a file."""
 
 
-def show(states: States, console: Console) -> None:
+def show_network(states: States, console: Console) -> None:
     """Print the measures of one network with their parts; or, of several states, a row a state."""
     if not console.is_terminal:
         console = Console(file=console.file, width=max(FILE_WIDTH, console.width))
@@ -52,13 +52,13 @@ def show(states: States, console: Console) -> None:
     _say(f"environment: {environment_text(first.environment)}", console)
 
 
-def draw(states: States, folder: Path) -> list[Path]:
+def draw_network(states: States, folder: Path) -> list[Path]:
     """Write the picture, SVG and PNG: shares of the parameters of one state, curves over several; their paths."""
     with style.context(["default", FIXED]):
         if len(states) > 1:
-            return save(_curves(states), folder / "curve")
+            return save_figure(_curves(states), folder / "curve")
         parts = _parts(list(next(iter(states.values())).values()))
-        return save(_bars(parts), folder / "parts") if parts else []
+        return save_figure(_bars(parts), folder / "parts") if parts else []
 
 
 def _heading(record: Record, states: int) -> str:
@@ -75,7 +75,7 @@ def _heading(record: Record, states: int) -> str:
 
 
 def _number(value: float) -> str:
-    return "not finite" if math.isnan(value) else number(value)
+    return "not finite" if math.isnan(value) else format_number(value)
 
 
 def _percent(value: float) -> str:
@@ -102,12 +102,12 @@ def _values(records: Sequence[Record]) -> Table:
     for record in records:
         further = {
             "error": _error(record.value, record.exact, record),
-            "alone": number(record.seconds),
-            "grads": number(record.gradients),
-            "memory": memory(record.peak_bytes),
-            "change": "/".join(factor(record.invariance, kind) for kind in ("layer", "unit")),
+            "alone": format_number(record.seconds),
+            "grads": format_number(record.gradients),
+            "memory": format_memory(record.peak_bytes),
+            "change": "/".join(format_factor(record.invariance, kind) for kind in ("layer", "unit")),
         }
-        cells = [plain(record.label, 60), _value(record), _interval(record), number(record.shared_seconds)]
+        cells = [plain_text(record.label, 60), _value(record), _interval(record), format_number(record.shared_seconds)]
         cells += [text for name, text in further.items() if optional[name]]
         table.add_row(*map(Text, cells), Text(_notes(record)))
     return table
@@ -128,14 +128,14 @@ def _interval(record: Record) -> str:
 def _error(value: float | None, exact: float | None, record: Record) -> str:
     if value is None or exact is None:
         return MISSING
-    text = error(abs(value - exact) / abs(exact) if exact else abs(value))
+    text = format_error(abs(value - exact) / abs(exact) if exact else abs(value))
     return text if record.oracle == "definition" else f"{text}*"
 
 
 def _notes(record: Record) -> str:
     known = {key: record.details[key] for key in NOTES if record.details.get(key) not in (None, "", 0)}
     words = [f"{key} {_word(value)}" for key, value in known.items() if (key, value) != ("attained", True)]
-    return plain(", ".join(words + ([] if record.converged else ["not converged"])), 160)
+    return plain_text(", ".join(words + ([] if record.converged else ["not converged"])), 160)
 
 
 def _word(value: Scalar) -> str:
@@ -165,9 +165,9 @@ def _parts_table(parts: Mapping[str, Mapping[str, float]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("part of", overflow="fold")
     for measure in measures:
-        table.add_column(plain(measure, 40), justify="right", overflow="fold")
+        table.add_column(plain_text(measure, 40), justify="right", overflow="fold")
     for name, row in parts.items():
-        table.add_row(Text(plain(name, 60)), *(Text(number(row.get(measure))) for measure in measures))
+        table.add_row(Text(plain_text(name, 60)), *(Text(format_number(row.get(measure))) for measure in measures))
     return table
 
 
@@ -175,14 +175,14 @@ def _curve_table(states: States) -> Table:
     measures = list(dict.fromkeys(label for records in states.values() for label in records))
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("weights", overflow="fold")
-    for heading in ("loss", "accuracy", *(plain(measure, 40) for measure in measures)):
+    for heading in ("loss", "accuracy", *(plain_text(measure, 40) for measure in measures)):
         table.add_column(heading, justify="right", overflow="fold")
     for source, records in states.items():
         truth = next(iter(records.values())).truth
         values = [_value(records[label]) if label in records else MISSING for label in measures]
         fit = _number(_float(truth.get("loss"))), _percent(_float(truth.get("accuracy")))
         end = source if len(source) <= SOURCE else f"…{source[1 - SOURCE :]}"  # names differ at their ends
-        cells = [plain(end, SOURCE), *fit, *values]
+        cells = [plain_text(end, SOURCE), *fit, *values]
         table.add_row(*map(Text, cells))
     return table
 
@@ -191,7 +191,9 @@ def _reasons(states: States) -> list[str]:
     """What has no value, and why, each reason once; and what a star and a bar mean where they stand."""
     records = [record for table in states.values() for record in table.values()]
     lines = {
-        f"{plain(r.label, 60)}, {r.status}: {plain(r.reason or '', 300)}": None for r in records if r.value is None
+        f"{plain_text(r.label, 60)}, {r.status}: {plain_text(r.reason or '', 300)}": None
+        for r in records
+        if r.value is None
     }
     frozen = max((count for r in records if isinstance(count := r.recipe.get("frozen"), int)), default=0)
     if frozen:
@@ -205,7 +207,7 @@ def _reasons(states: States) -> list[str]:
 
 def _say(text: str, console: Console) -> None:
     """One paragraph; outside a terminal, one line."""
-    console.print(Text(plain(text, 1000)), soft_wrap=not console.is_terminal)
+    console.print(Text(plain_text(text, 1000)), soft_wrap=not console.is_terminal)
 
 
 def _bars(parts: Mapping[str, Mapping[str, float]]) -> Figure:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from sharpbench.core.measure import Measure
 from sharpbench.core.record import Design
-from sharpbench.core.spec import configuration
+from sharpbench.core.spec import to_config
 from sharpbench.errors import InvalidInput, short
 from sharpbench.files import content_hash
 from sharpbench.training.recipe import Recipe, network_key
@@ -86,7 +86,7 @@ def cell_key(
         {
             "measure": measure.name,
             "version": measure.version,
-            "configuration": configuration(measure),
+            "configuration": to_config(measure),
             "recipe": recipe.row(),
             "data": data_sha256,
             "examples": examples,

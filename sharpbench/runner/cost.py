@@ -18,7 +18,7 @@ from sharpbench.core.measure import Measure
 from sharpbench.core.record import Status
 from sharpbench.core.subject import Subject
 from sharpbench.environment import free_bytes
-from sharpbench.runner.failures import fate
+from sharpbench.runner.failures import failure_status
 
 REPEATS = 5
 LONG = 1.0
@@ -44,7 +44,7 @@ class Cost:
     contended: bool = False
 
 
-def cost(
+def measure_cost(
     call: Callable[[Subject], object], subject: Subject, *, prepare: Callable[[Subject], object] = lambda fresh: None
 ) -> Cost:
     """The Cost of `call`, which is given a fresh subject every time, so that nothing is shared with others.
@@ -58,20 +58,20 @@ def cost(
         prepare(fresh)
         return lambda: call(fresh)
 
-    before = scheduled()
-    seconds = _median(lambda: timed(ready(), device))
+    before = read_schedstat()
+    seconds = _median(lambda: time_call(ready(), device))
     gradient = median_seconds(lambda: torch.func.grad(subject.loss)(subject.params), device)
-    contended = contention(before, scheduled()) > WAITED
+    contended = measure_contention(before, read_schedstat()) > WAITED
     return Cost(seconds, seconds / gradient, peak_bytes(ready(), device), contended)
 
 
-def contention(before: tuple[int, int], after: tuple[int, int]) -> float:
+def measure_contention(before: tuple[int, int], after: tuple[int, int]) -> float:
     """Of the time between two counts of processor time and waiting, the share of the waiting."""
     ran, waited = (late - early for early, late in zip(before, after, strict=True))
     return waited / (ran + waited) if waited > 0 and ran + waited > 0 else 0.0
 
 
-def scheduled() -> tuple[int, int]:
+def read_schedstat() -> tuple[int, int]:
     """Nanoseconds that the threads of this process have run, and have been ready to and waited."""
     ran = waited = 0
     for path in Path("/proc/self/task").glob("*/schedstat"):
@@ -83,7 +83,7 @@ def scheduled() -> tuple[int, int]:
 
 def median_seconds(call: Callable[[], object], device: torch.device) -> float:
     """Seconds of `call` after a warm-up: the median of REPEATS calls, or the one of a LONG one."""
-    return _median(lambda: timed(call, device))
+    return _median(lambda: time_call(call, device))
 
 
 def _median(once: Callable[[], float]) -> float:
@@ -94,7 +94,7 @@ def _median(once: Callable[[], float]) -> float:
     return statistics.median([first, *(once() for _ in range(REPEATS - 1))])
 
 
-def timed(call: Callable[[], object], device: torch.device) -> float:
+def time_call(call: Callable[[], object], device: torch.device) -> float:
     """Seconds of one call, all work on the device included."""
     _synchronize(device)
     start = time.perf_counter()
@@ -154,7 +154,7 @@ PATIENCE = 20.0
 
 
 @dataclass(frozen=True, slots=True)
-class Forecast:
+class PredictedCost:
     """What one standalone call of a measure on all examples is expected to do.
 
     status, reason: as a record's: ok, skipped, failed, or oom where it will need more than is free.
@@ -169,7 +169,7 @@ class Forecast:
     pilots: tuple[int, ...] = ()
 
 
-def forecast(chosen: Measure, subject: Subject, *, seed: int = 0) -> Forecast:
+def predict_cost(chosen: Measure, subject: Subject, *, seed: int = 0) -> PredictedCost:
     """The Forecast of `chosen` on `subject`, from calls on some of its first examples.
 
     Time is a straight line through two pilots: what does not grow with the examples (a solve, probes of a fixed
@@ -186,13 +186,13 @@ def forecast(chosen: Measure, subject: Subject, *, seed: int = 0) -> Forecast:
             seconds.append(median_seconds(_call(chosen, _first(subject, sizes[1]), seed), device))
         peak = peak_bytes(_call(chosen, _first(subject, sizes[-1]), seed), device)
     except (Exception, SystemExit) as error:  # whatever a measure raises
-        status, reason = fate(error)
-        return Forecast(status, reason)
+        status, reason = failure_status(error)
+        return PredictedCost(status, reason)
     free = free_bytes(device)
     if peak is not None and free is not None and peak > free:
         reason = f"needs {peak / 2**20:,.0f} MiB where {free / 2**20:,.0f} MiB are free; use fewer or smaller inputs"
-        return Forecast("oom", reason, None, peak, tuple(sizes))
-    return Forecast("ok", None, _line(sizes, seconds, total), peak, tuple(sizes))
+        return PredictedCost("oom", reason, None, peak, tuple(sizes))
+    return PredictedCost("ok", None, _line(sizes, seconds, total), peak, tuple(sizes))
 
 
 def _first(subject: Subject, size: int) -> Subject:

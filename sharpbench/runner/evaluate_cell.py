@@ -16,24 +16,24 @@ from sharpbench.core.evaluate import measure
 from sharpbench.core.fields import Scalar
 from sharpbench.core.measure import Estimate, Measure
 from sharpbench.core.record import Record
-from sharpbench.core.spec import configuration, label
-from sharpbench.core.subject import Subject, Team
+from sharpbench.core.spec import format_spec, to_config
+from sharpbench.core.subject import ProcessGroup, Subject
 from sharpbench.datasets.dataset import Data, Dataset
-from sharpbench.environment import environment
+from sharpbench.environment import describe_environment
 from sharpbench.models.model import Model
 from sharpbench.runner.cell import Cell
-from sharpbench.runner.cost import cost
-from sharpbench.runner.failures import lost
-from sharpbench.runner.invariance import changes
-from sharpbench.runner.process_settings import Settings
+from sharpbench.runner.cost import measure_cost
+from sharpbench.runner.failures import failed_record
+from sharpbench.runner.invariance import invariance_factors
+from sharpbench.runner.process_settings import ProcessSettings
 from sharpbench.training.examples import initial_module
-from sharpbench.training.network import Truth, member
+from sharpbench.training.network import TrainingResult, load_network
 from sharpbench.training.recipe import network_key
 from sharpbench.training.zoo import Zoo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Checks:
     """What is asked beside the value: its standalone cost, its oracle's value, its change under rewrites."""
 
     timed: bool = False
@@ -41,7 +41,7 @@ class Asked:
     rewritten: bool = False
 
 
-def appraise(chosen: Measure, subject: Subject, doubled: Subject, *, blank: Record, asked: Asked) -> Record:
+def evaluate_measure(chosen: Measure, subject: Subject, doubled: Subject, *, blank: Record, asked: Checks) -> Record:
     """The record of `chosen` on `subject`. Whatever the measure raises becomes its status and reason.
 
     doubled: the same subject in float64, for oracle and rewrites. blank: the record before, with seed and key.
@@ -54,9 +54,13 @@ def appraise(chosen: Measure, subject: Subject, doubled: Subject, *, blank: Reco
             record = _with_cost(record, chosen, subject)
         if asked.checked:
             record = _with_oracle(record, chosen, doubled)
-        return replace(record, invariance=changes(chosen, doubled, seed=blank.seed)) if asked.rewritten else record
+        return (
+            replace(record, invariance=invariance_factors(chosen, doubled, seed=blank.seed))
+            if asked.rewritten
+            else record
+        )
     except (Exception, SystemExit) as error:  # a measure that raises, or leaves Python, costs its own record alone
-        return lost(blank, error)
+        return failed_record(blank, error)
 
 
 def _with_estimate(record: Record, estimate: Estimate, shared_seconds: float) -> Record:
@@ -78,7 +82,7 @@ def _with_estimate(record: Record, estimate: Estimate, shared_seconds: float) ->
 
 
 def _with_cost(record: Record, chosen: Measure, subject: Subject) -> Record:
-    spent = cost(lambda fresh: measure(chosen, fresh, seed=record.seed), subject, prepare=chosen.prepare)
+    spent = measure_cost(lambda fresh: measure(chosen, fresh, seed=record.seed), subject, prepare=chosen.prepare)
     return replace(
         record,
         seconds=spent.seconds,
@@ -89,11 +93,11 @@ def _with_cost(record: Record, chosen: Measure, subject: Subject) -> Record:
 
 
 def _with_oracle(record: Record, chosen: Measure, doubled: Subject) -> Record:
-    exact, by = oracle(chosen, doubled)
+    exact, by = oracle_value(chosen, doubled)
     return record if exact is None else replace(record, exact=exact, oracle=by)
 
 
-def oracle(chosen: Measure, doubled: Subject) -> tuple[float | None, str]:
+def oracle_value(chosen: Measure, doubled: Subject) -> tuple[float | None, str]:
     """What the value should be, None where the measure has no oracle, and how that is found.
 
     The oracle is asked in float64, at the same weights. Raises what the measure raises, and ValueError for a value that
@@ -114,18 +118,18 @@ class _Opened:
     """What the cells of one network share: its subject, and one in float64 for all oracles and rewrites."""
 
     network: str
-    truth: Truth
+    truth: TrainingResult
     subject: Subject
     doubled: Subject
 
 
-class Bench:
+class CellEvaluator:
     """Measures cells, each on its own; what those of one network share is made once and kept until the next network.
 
     load: the data of a data set. team: the processes that share the batches, where there are several.
     """
 
-    def __init__(self, cache: Path, load: Callable[[Dataset], Data], team: Team | None = None) -> None:
+    def __init__(self, cache: Path, load: Callable[[Dataset], Data], team: ProcessGroup | None = None) -> None:
         self.cache, self.load, self.team = cache, load, team
         self._modules: dict[tuple[Model, Dataset], nn.Module] = {}
         self._opened: _Opened | None = None
@@ -139,12 +143,12 @@ class Bench:
         try:
             found = self._network(cell, data)
         except Exception as error:  # weights that are not finite, or a network that runs in training mode alone
-            return lost(blank(cell, data, self._truth(cell)), error)
+            return failed_record(empty_record(cell, data, self._truth(cell)), error)
         begun()
-        settings = Settings()
-        empty = replace(blank(cell, data, found.truth), pieces=1 if self.team is None else self.team.size)
-        asked = Asked(timed=cell.timed, checked=cell.checked, rewritten=cell.rewritten)
-        record = appraise(cell.measure, found.subject, found.doubled, blank=empty, asked=asked)
+        settings = ProcessSettings()
+        empty = replace(empty_record(cell, data, found.truth), pieces=1 if self.team is None else self.team.size)
+        asked = Checks(timed=cell.timed, checked=cell.checked, rewritten=cell.rewritten)
+        record = evaluate_measure(cell.measure, found.subject, found.doubled, blank=empty, asked=asked)
         if self.team is not None:
             record = _together(record, empty, self.team)
         changed = settings.put_back()
@@ -161,13 +165,13 @@ class Bench:
             self._opened = self._open(cell, data, network)
         return self._opened
 
-    def _truth(self, cell: Cell) -> Truth | None:
+    def _truth(self, cell: Cell) -> TrainingResult | None:
         entry = Zoo(self.cache).load(network_key(cell.recipe, cell.data_sha256, cell.device))
-        return None if entry is None else Truth(**entry[1])
+        return None if entry is None else TrainingResult(**entry[1])
 
     def _open(self, cell: Cell, data: Data, network: str) -> _Opened:
         recipe = cell.recipe
-        found = member(recipe, data, cell.data_sha256, zoo=Zoo(self.cache), device=cell.device)
+        found = load_network(recipe, data, cell.data_sha256, zoo=Zoo(self.cache), device=cell.device)
         if found is None:
             raise RuntimeError(f"{recipe.title} is not in the cache any more; give the same command again")
         form = (recipe.model, recipe.dataset)
@@ -180,41 +184,41 @@ class Bench:
         return _Opened(network, found.truth, subject, subject.to(dtype=torch.float64))
 
 
-def _together(record: Record, empty: Record, team: Team) -> Record:
+def _together(record: Record, empty: Record, team: ProcessGroup) -> Record:
     """The same record where all of the team have come to the end of the measure; what failed says itself why."""
     try:
         team.finish()
     except RuntimeError as error:
-        return lost(empty, error) if record.status == "ok" else record
+        return failed_record(empty, error) if record.status == "ok" else record
     return record
 
 
-def blank(cell: Cell, data: Data, truth: Truth | None) -> Record:
+def empty_record(cell: Cell, data: Data, truth: TrainingResult | None) -> Record:
     """The record of a cell before it is run; `truth` is None where its network could not be trained."""
     trained = cell.recipe.train_size or len(data.train_inputs)
     return Record(
         key=cell.key,
         measure=cell.measure.name,
-        label=label(cell.measure),
-        configuration=configuration(cell.measure),
+        label=format_spec(cell.measure),
+        configuration=to_config(cell.measure),
         recipe=cell.recipe.row(),
         truth={} if truth is None else truth.row(),
         data={
             "sha256": cell.data_sha256,
             "examples": cell.examples or trained,
             "test_examples": len(data.test_targets),
-            **membership(cell),
+            **population_of(cell),
         },
         seed=cell.seed,
         dtype=cell.dtype,
         device=cell.device,
         status="failed",
         reason="not run",
-        environment=environment(cell.device),
+        environment=describe_environment(cell.device),
         time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
 
 
-def membership(cell: Cell) -> dict[str, Scalar]:
+def population_of(cell: Cell) -> dict[str, Scalar]:
     """What a record says of the population that the cell's network is part of in this run."""
     return {"population": cell.population, "design": cell.design, "position": cell.position}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from sharpbench.core.measure import NotApplicable
-from sharpbench.core.record import LONGEST_CAUSE, Record, Status
+from sharpbench.core.record import MAX_CAUSE_CHARS, Record, Status
 from sharpbench.errors import InvalidInput, cut
 
 ENDS = 1000
@@ -16,7 +16,7 @@ ENDS = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Death:
+class WorkerDeath:
     """A cell whose process ended before its record came, or was ended.
 
     again: it may go better another time. begun: its measure had begun, as far as is known.
@@ -29,17 +29,17 @@ class Death:
     printed: str | None = None
 
 
-def death(status: int | None) -> Death:
+def death_of(status: int | None) -> WorkerDeath:
     """What the exit status of a process says, as multiprocessing gives it."""
     if status is not None and status < 0:
         killed = -status == signal.SIGKILL
-        return Death(
+        return WorkerDeath(
             status="failed",
             reason=f"killed: the process that measured it ended by {_signal(-status)}",
             again=killed,  # by the system where memory ran out, or by hand; other signals come from what it did
         )
     # 255 is what multiprocessing says where the process that starts the others died, and with it what it would know
-    return Death(
+    return WorkerDeath(
         status="failed", reason=f"the process that measured it ended with status {status}", again=status == 255
     )
 
@@ -51,7 +51,7 @@ def _signal(number: int) -> str:
         return f"signal {number}"
 
 
-class Printed:
+class CapturedOutput:
     """The beginning and the end of what was printed, whatever came in between."""
 
     def __init__(self) -> None:
@@ -72,15 +72,15 @@ class Printed:
         return "".join(each if each.isprintable() or each in "\n\t" else "\ufffd" for each in text) or None
 
 
-def lost(blank: Record, error: BaseException) -> Record:
+def failed_record(blank: Record, error: BaseException) -> Record:
     """The record of a measure that has no value, because of `error`."""
-    status, reason = fate(error)
+    status, reason = failure_status(error)
     return replace(blank, status=status, reason=reason)
 
 
-def fate(error: BaseException) -> tuple[Status, str]:
+def failure_status(error: BaseException) -> tuple[Status, str]:
     """The status of a measure that raised `error`, and its reason in a line."""
-    text = cut(" ".join(str(error).split()), LONGEST_CAUSE)
+    text = cut(" ".join(str(error).split()), MAX_CAUSE_CHARS)
     match error:
         case NotApplicable():
             return "skipped", text
@@ -91,4 +91,4 @@ def fate(error: BaseException) -> tuple[Status, str]:
         case InvalidInput():
             return "failed", text
         case _:
-            return "failed", cut(f"{type(error).__name__}: {text}", LONGEST_CAUSE)
+            return "failed", cut(f"{type(error).__name__}: {text}", MAX_CAUSE_CHARS)

@@ -22,7 +22,7 @@ EXAMPLES = 8
 """Examples on which a rewrite is seen to leave the function as it is."""
 
 
-def changes(chosen: Measure, subject: Subject, *, seed: int = 0) -> dict[str, float | None]:
+def invariance_factors(chosen: Measure, subject: Subject, *, seed: int = 0) -> dict[str, float | None]:
     """Kind of rewrite -> the largest factor, at least 1, by which the value changed under ELEMENTS random ones.
 
     Kinds: 'layer' and 'unit', rescalings of tensors and of single units; 'permutation' of hidden units;
@@ -31,14 +31,14 @@ def changes(chosen: Measure, subject: Subject, *, seed: int = 0) -> dict[str, fl
     The same seed gives the same rewrites to every measure, and the same random numbers to every evaluation. Cost:
     one evaluation more than there are rewrites.
     """
-    others = subject.once(rewritten)
+    others = subject.once(rewrite_subjects)
     if not others:
         return {}
     before = measure(chosen, subject, seed=seed).value
     return {kind: _largest(chosen, before, some, seed) for kind, some in others.items()}
 
 
-def rewritten(subject: Subject) -> Mapping[str, tuple[Subject, ...]]:
+def rewrite_subjects(subject: Subject) -> Mapping[str, tuple[Subject, ...]]:
     """`subject` at ELEMENTS random other weights of the same function, by kind; none where there is no graph.
 
     Parameters that are not measured are not rescaled or rotated; permutations move all that a unit has.

@@ -11,8 +11,8 @@ import torch
 
 from sharpbench.core.fields import is_scalar
 from sharpbench.core.measure import Measure
-from sharpbench.core.registry import Kind, offers
-from sharpbench.core.spec import configuration, label, select, select_one
+from sharpbench.core.registry import Kind, available
+from sharpbench.core.spec import format_spec, parse_spec, parse_specs, to_config
 from sharpbench.datasets.dataset import Data, Dataset
 from sharpbench.environment import resolve_device
 from sharpbench.errors import InvalidInput, short
@@ -22,7 +22,7 @@ from sharpbench.runner.cell import Cell, Precision
 from sharpbench.training.cohorts import SUFFIX, read_cohort
 from sharpbench.training.cohorts.cohort import Cohort
 from sharpbench.training.optimizers import Optimizer
-from sharpbench.training.recipe import Recipe, catalogue
+from sharpbench.training.recipe import Recipe, recipe_parts
 
 T = TypeVar("T")
 
@@ -125,10 +125,10 @@ def chosen_cohort(given: str | Cohort, plugins: Sequence[Path] = ()) -> Cohort:
     """The cohort that a word, an object, or a TOML file by its path names."""
     if not isinstance(given, str):
         return _known(given, "cohorts")
-    inner = catalogue(plugins)
+    inner = recipe_parts(plugins)
     if given.endswith(SUFFIX):
         return read_cohort(given, inner)
-    chosen: Cohort = select_one(given, offers("cohorts", plugins).classes, kind="cohort", inner=inner)
+    chosen: Cohort = parse_spec(given, available("cohorts", plugins).classes, kind="cohort", inner=inner)
     return chosen
 
 
@@ -140,19 +140,19 @@ def populations(cohort: Cohort, models: Sequence[Model], dataset: Dataset) -> di
     found: dict[Recipe, str] = {}
     for model in models:
         for recipe in cohort.recipes((model,), dataset):
-            if found.get(recipe, label(model)) != label(model):
+            if found.get(recipe, format_spec(model)) != format_spec(model):
                 raise InvalidInput(
-                    f"models '{found[recipe]}' and '{label(model)}' give the same networks in cohort '{cohort.name}'; "
-                    "name one of them"
+                    f"models '{found[recipe]}' and '{format_spec(model)}' give the same networks "
+                    f"in cohort '{cohort.name}'; name one of them"
                 )
-            found[recipe] = label(model)
+            found[recipe] = format_spec(model)
     return found
 
 
 def _several(given: str | Sequence[T], kind: Kind, plugins: Sequence[Path]) -> tuple[T, ...]:
     if not isinstance(given, str):
         return _objects(given, kind)
-    return tuple(_known(each, kind) for each in select(given, offers(kind, plugins).classes, kind=kind[:-1]))
+    return tuple(_known(each, kind) for each in parse_specs(given, available(kind, plugins).classes, kind=kind[:-1]))
 
 
 def _objects(given: Sequence[T], kind: Kind) -> tuple[T, ...]:
@@ -165,7 +165,7 @@ def _objects(given: Sequence[T], kind: Kind) -> tuple[T, ...]:
 def _single(given: str | T, kind: Kind, plugins: Sequence[Path]) -> T:
     if not isinstance(given, str):
         return _known(given, kind)
-    chosen: T = select_one(given, offers(kind, plugins).classes, kind=kind[:-1])
+    chosen: T = parse_spec(given, available(kind, plugins).classes, kind=kind[:-1])
     return chosen
 
 
@@ -173,7 +173,7 @@ def _known(given: T, kind: Kind) -> T:
     """`given`, if it is an object of `kind`; the fields of a measure must be what a record can hold."""
     if not isinstance(given, CONTRACTS[kind]):
         raise InvalidInput(f"{short(repr(given))} is no {kind[:-1]}; give objects, or one text of names and commas")
-    for key, value in configuration(given).items() if kind == "measures" else ():
+    for key, value in to_config(given).items() if kind == "measures" else ():
         if not is_scalar(value):
             raise InvalidInput(
                 f"measure {short(repr(given))}: {key} must be a text, a finite number, true, false or none"
@@ -196,7 +196,7 @@ def _check(recipes: Sequence[Recipe], data: Data) -> None:
         if available > len(data.train_inputs):
             raise InvalidInput(
                 f"train_size={available} exceeds the {len(data.train_inputs)} training examples "
-                f"of '{label(recipe.dataset)}'; choose fewer"
+                f"of '{format_spec(recipe.dataset)}'; choose fewer"
             )
     for model in dict.fromkeys(recipe.model for recipe in recipes):
         try:
@@ -206,7 +206,7 @@ def _check(recipes: Sequence[Recipe], data: Data) -> None:
             raise
         except Exception as error:  # whatever a plugin's model raises
             raise InvalidInput(
-                f"model '{short(label(model))}' cannot be built for inputs of shape {list(data.shape)}: "
+                f"model '{short(format_spec(model))}' cannot be built for inputs of shape {list(data.shape)}: "
                 f"{type(error).__name__}: {error}"
             ) from error
 

@@ -57,7 +57,7 @@ SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
 """By what they are called: how each is read, and put back."""
 
 
-class Settings:
+class ProcessSettings:
     """How a process is set, remembered; the states of global generators with it."""
 
     def __init__(self) -> None:

@@ -7,31 +7,31 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from sharpbench.core.jsonl import Journal
+from sharpbench.core.jsonl import JsonlFile
 from sharpbench.core.record import Record
-from sharpbench.core.records import RECORDS, statuses
+from sharpbench.core.records import RECORDS, read_statuses
 from sharpbench.datasets.dataset import Data, Dataset
-from sharpbench.environment import environment, settle
+from sharpbench.environment import apply_settings, describe_environment
 from sharpbench.errors import InvalidInput
 from sharpbench.files import cache_folder, data_folder
 from sharpbench.runner.cell import Cell, Shard
-from sharpbench.runner.engines import Engine, Measuring, Site, conduct, engine_of
-from sharpbench.runner.evaluate_cell import blank
-from sharpbench.runner.failures import lost
-from sharpbench.runner.status import Notes
-from sharpbench.training.population import Population, Training
-from sharpbench.training.workers import Lost, Setting, train_all
+from sharpbench.runner.engines import CellStarted, Engine, Workspace, make_engine, schedule
+from sharpbench.runner.evaluate_cell import empty_record
+from sharpbench.runner.failures import failed_record
+from sharpbench.runner.status import StatusFile
+from sharpbench.training.population import Population, TrainingEpoch
+from sharpbench.training.workers import GroupLost, TrainerSetting, train_all
 
 
 @dataclass(frozen=True, slots=True)
-class Repaired:
+class TornLineRemoved:
     """A torn last line, left by a killed run, was cut off: so many bytes of that file."""
 
     path: Path
     size: int
 
 
-Event = Training | Measuring | Repaired | Record
+Event = TrainingEpoch | CellStarted | TornLineRemoved | Record
 
 
 def run(
@@ -96,8 +96,8 @@ def events(
         raise InvalidInput(f"threads={threads} must be at least 1, or None for as many as there are cores")
     if workers < 1:
         raise InvalidInput(f"workers={workers} must be at least 1")
-    chosen = engine_of(engine) if isinstance(engine, str) else engine
-    site = Site(
+    chosen = make_engine(engine) if isinstance(engine, str) else engine
+    site = Workspace(
         cache=cache_folder(cache_dir).absolute(),
         data_dir=data_folder(data_dir),
         device=cells[0].device if cells else "cpu",
@@ -109,12 +109,12 @@ def events(
         yield from _all(_held(cells, shard), networks, chosen, workers)
         return
     path = Path(output) / RECORDS
-    with Journal(path) as file:
+    with JsonlFile(path) as file:
         if file.torn:
-            yield Repaired(path, file.torn)
+            yield TornLineRemoved(path, file.torn)
         left = remaining(cells, path, retry_failed=retry_failed, shard=shard)
         planned, words = len(_held(cells, shard)), None if shard is None else f"{shard.index}/{shard.count}"
-        with Notes(path.parent, planned=planned, left=left, seats=chosen.seats(workers), shard=words) as notes:
+        with StatusFile(path.parent, planned=planned, left=left, seats=chosen.seats(workers), shard=words) as notes:
             for event in _all(left, networks, chosen, workers):
                 if isinstance(event, Record):
                     file.append(event)
@@ -126,7 +126,7 @@ def remaining(
     cells: Sequence[Cell], path: Path, *, retry_failed: bool = False, shard: Shard | None = None
 ) -> list[Cell]:
     """The cells that have no record in the file yet; with retry_failed also those whose last one failed."""
-    last = statuses(path)
+    last = read_statuses(path)
     finished = {key for key, status in last.items() if not retry_failed or status in ("ok", "skipped")}
     return [cell for cell in _held(cells, shard) if cell.key not in finished]
 
@@ -138,7 +138,7 @@ def _held(cells: Sequence[Cell], shard: Shard | None) -> Sequence[Cell]:
 class _Networks:
     """Where the networks of a run come from: their data sets and populations, each made once."""
 
-    def __init__(self, cells: Sequence[Cell], site: Site) -> None:
+    def __init__(self, cells: Sequence[Cell], site: Workspace) -> None:
         self.cells, self.site = cells, site
         self.populations: dict[Dataset, Population] = {}
 
@@ -160,22 +160,22 @@ class _Networks:
         """The data of a population that was asked for."""
         return self.populations[dataset].data
 
-    def ready(self, cell: Cell) -> Generator[Training, None, Callable[[Cell], Record]]:
+    def ready(self, cell: Cell) -> Generator[TrainingEpoch, None, Callable[[Cell], Record]]:
         """See `schedule.Ready`."""
         population = self.population(cell)
         truth = yield from population.truth(cell.recipe)
-        return partial(blank, data=population.data, truth=truth)
+        return partial(empty_record, data=population.data, truth=truth)
 
     def lost(self, cell: Cell, error: Exception) -> Record:
         """The record of a cell whose network could not be made."""
-        return lost(blank(cell, self.population(cell).data, None), error)
+        return failed_record(empty_record(cell, self.population(cell).data, None), error)
 
-    def trained(self, cells: Sequence[Cell], workers: int) -> Iterator[Training]:
+    def trained(self, cells: Sequence[Cell], workers: int) -> Iterator[TrainingEpoch]:
         """Train by workers what these cells need; what is lost is lost to its own cells."""
         for dataset in dict.fromkeys(cell.recipe.dataset for cell in cells):
             first = next(cell for cell in cells if cell.recipe.dataset == dataset)
             population = self.population(first)
-            setting = Setting(
+            setting = TrainerSetting(
                 data_sha256=first.data_sha256,
                 cache=self.site.cache,
                 data_dir=self.site.data_dir,
@@ -185,9 +185,9 @@ class _Networks:
             wanted = {cell.recipe for cell in cells}
             groups = [group for group in population.groups if wanted & set(group)]
             for event in train_all(population, groups, setting, workers=workers):
-                if isinstance(event, Training):
+                if isinstance(event, TrainingEpoch):
                     yield event
-                elif isinstance(event, Lost):
+                elif isinstance(event, GroupLost):
                     population.lose(event.group, RuntimeError(event.reason))
 
 
@@ -195,15 +195,15 @@ def _all(cells: Sequence[Cell], networks: _Networks, engine: Engine, workers: in
     """All cells; what must be trained for them by several workers is trained first."""
     if not cells:
         return
-    settle(networks.site.device, networks.site.threads)
+    apply_settings(networks.site.device, networks.site.threads)
     crew = engine.crew(networks.site, workers=workers, load=networks.data)
     try:
         if workers > 1:
             yield from networks.trained(cells, engine.trainers(workers, _cores()))
-        yield from conduct(cells, crew, ready=networks.ready, lost=networks.lost)
+        yield from schedule(cells, crew, ready=networks.ready, lost=networks.lost)
     finally:
         crew.close()
 
 
 def _cores() -> int:
-    return int(environment("cpu")["cores"] or 1)
+    return int(describe_environment("cpu")["cores"] or 1)

@@ -14,20 +14,20 @@ import torch
 from torch import Tensor, nn
 
 from sharpbench.core.fields import Scalar
-from sharpbench.core.jsonl import Journal
+from sharpbench.core.jsonl import JsonlFile
 from sharpbench.core.measure import Measure
 from sharpbench.core.record import Record
 from sharpbench.core.records import RECORDS, iterate_records
-from sharpbench.core.spec import configuration, label
+from sharpbench.core.spec import format_spec, to_config
 from sharpbench.core.subject import Subject
 from sharpbench.datasets.dataset import Dataset, Examples, Subset, content_sha256
-from sharpbench.environment import environment, settle
+from sharpbench.environment import apply_settings, describe_environment
 from sharpbench.errors import InvalidInput, short
 from sharpbench.files import content_hash, data_folder
 from sharpbench.models.file import File
 from sharpbench.models.model import Model
 from sharpbench.models.timm import Enlarged, Timm
-from sharpbench.runner.evaluate_cell import Asked, appraise
+from sharpbench.runner.evaluate_cell import Checks, evaluate_measure
 from sharpbench.training.weights import file_sha256, load_weights, read_weights, weight_files
 
 LARGEST = 10**6
@@ -35,7 +35,7 @@ LARGEST = 10**6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Inspection:
+class NetworkEvaluation:
     """What is measured: measures on one network, at weights, on examples.
 
     weights: 'random' (seeded), 'pretrained' (timm's; downloaded where its cache does not hold them), or the name or
@@ -53,7 +53,7 @@ class Inspection:
     seed: int = 0
     dtype: str = "float32"
     device: str = "cpu"
-    asked: Asked = field(default_factory=Asked)
+    asked: Checks = field(default_factory=Checks)
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**64:
@@ -67,11 +67,11 @@ class Inspection:
     @property
     def title(self) -> str:
         """The network as it is typed."""
-        return f"{self.model.path}:{self.model.factory}" if isinstance(self.model, File) else label(self.model)
+        return f"{self.model.path}:{self.model.factory}" if isinstance(self.model, File) else format_spec(self.model)
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class NetworkWeights:
     """The weights of one file, or none of any: the source's name, its hash, and the module that holds them.
 
     frozen: how many of its tensors are left out of measurement, because they do not require gradients.
@@ -84,20 +84,20 @@ class State:
 
 
 @dataclass(frozen=True, slots=True)
-class Measuring:
+class WeightsStarted:
     """Progress: the measure that begins, at the weights of `source`."""
 
     source: str
     measure: str
 
 
-def inspect(
-    inspection: Inspection,
+def evaluate_network(
+    inspection: NetworkEvaluation,
     *,
     output: Path | str | None = None,
     data_dir: Path | str | None = None,
     threads: int | None = None,
-) -> Iterator[Record | Measuring]:
+) -> Iterator[Record | WeightsStarted]:
     """The records of an inspection as they are made, file by file, and before each what begins.
 
     output: the folder whose records.jsonl they are appended to, each on disk before the next begins; what stands
@@ -108,28 +108,28 @@ def inspect(
     if output is None:
         yield from _all(inspection, examples, {}, None)
         return
-    with Journal(Path(output) / RECORDS) as file:
+    with JsonlFile(Path(output) / RECORDS) as file:
         known = {record.key: record for record in iterate_records(file.path) if record.status in ("ok", "skipped")}
         yield from _all(inspection, examples, known, file)
 
 
-def examined(inspection: Inspection, *, data_dir: Path | str | None, threads: int | None) -> Subject:
+def evaluation_examples(inspection: NetworkEvaluation, *, data_dir: Path | str | None, threads: int | None) -> Subject:
     """The subject at the first weights that the inspection names."""
     examples = _examples(inspection, data_dir, threads)
-    return subject_of(inspection, next(states(inspection, examples)), examples)
+    return subject_of(inspection, next(network_weights(inspection, examples)), examples)
 
 
-def _examples(inspection: Inspection, data_dir: Path | str | None, threads: int | None) -> Examples:
+def _examples(inspection: NetworkEvaluation, data_dir: Path | str | None, threads: int | None) -> Examples:
     if threads is not None and not 1 <= threads <= 1024:
         raise InvalidInput(f"threads={threads} must be from 1 to 1024, or none for as many as there are cores")
-    settle(inspection.device, threads or int(environment("cpu")["cores"] or 1))
+    apply_settings(inspection.device, threads or int(describe_environment("cpu")["cores"] or 1))
     transform = inspection.model.transform()
     examples = inspection.dataset.examples(data_folder(data_dir), inspection.subset, transform)
     _check_classes(inspection, examples)
     return examples
 
 
-def subject_of(inspection: Inspection, state: State, examples: Examples) -> Subject:
+def subject_of(inspection: NetworkEvaluation, state: NetworkWeights, examples: Examples) -> Subject:
     """The subject that is measured. Raises InvalidInput for what does not fit together or is not finite."""
     try:
         subject = Subject.from_module(
@@ -149,7 +149,7 @@ def subject_of(inspection: Inspection, state: State, examples: Examples) -> Subj
     return subject.to(device=inspection.device)
 
 
-def states(inspection: Inspection, examples: Examples) -> Iterator[State]:
+def network_weights(inspection: NetworkEvaluation, examples: Examples) -> Iterator[NetworkWeights]:
     """The network at the weights of each file, one after the other in one and the same module."""
     if inspection.weights == "pretrained":
         if not isinstance(inspection.model, Timm):
@@ -167,15 +167,15 @@ def states(inspection: Inspection, examples: Examples) -> Iterator[State]:
     holds = module.network if isinstance(module, Enlarged) else module  # the weights are those of timm's network
     for path in weight_files(inspection.weights):
         load_weights(holds, read_weights(path), where=str(path))
-        yield State(str(path), file_sha256(path), module)
+        yield NetworkWeights(str(path), file_sha256(path), module)
 
 
-def _state(inspection: Inspection, source: str, module: nn.Module) -> State:
+def _state(inspection: NetworkEvaluation, source: str, module: nn.Module) -> NetworkWeights:
     """`module`, moved to the type in which it is measured, with the hash of its state."""
     try:
         module.to(getattr(torch, inspection.dtype))
         held = [value.detach().cpu() for value in module.state_dict().values()]
-        return State(source, content_sha256(held), module)
+        return NetworkWeights(source, content_sha256(held), module)
     except (RuntimeError, NotImplementedError, TypeError, ValueError, AttributeError) as error:
         raise InvalidInput(
             f"the state of '{inspection.title}' is no set of plain tensors "
@@ -184,23 +184,23 @@ def _state(inspection: Inspection, source: str, module: nn.Module) -> State:
         ) from error
 
 
-def _check_classes(inspection: Inspection, examples: Examples) -> None:
+def _check_classes(inspection: NetworkEvaluation, examples: Examples) -> None:
     """timm's pretrained outputs mean timm's classes: those of other data would be compared with something else."""
     if inspection.weights != "pretrained" or not isinstance(inspection.model, Timm):
         return
     outputs = inspection.model.classes
     if outputs != examples.classes:
         raise InvalidInput(
-            f"the weights of '{inspection.title}' have {outputs} classes, '{label(inspection.dataset)}' has "
+            f"the weights of '{inspection.title}' have {outputs} classes, '{format_spec(inspection.dataset)}' has "
             f"{examples.classes}; give data of theirs, or weights finetuned on yours by --weights"
         )
 
 
 def _all(
-    inspection: Inspection, examples: Examples, known: dict[str, Record], file: Journal | None
-) -> Iterator[Record | Measuring]:
+    inspection: NetworkEvaluation, examples: Examples, known: dict[str, Record], file: JsonlFile | None
+) -> Iterator[Record | WeightsStarted]:
     data = _data(inspection, examples)
-    for state in states(inspection, examples):
+    for state in network_weights(inspection, examples):
         subject = subject_of(inspection, state, examples)
         state = replace(state, frozen=len(subject.frozen))
         doubled, truth = subject.to(dtype=torch.float64), _truth(subject)
@@ -209,18 +209,18 @@ def _all(
             if blank.key in known:  # measured before, perhaps under another name of the same file or draw
                 yield replace(known[blank.key], recipe=blank.recipe, data=blank.data, truth=blank.truth)
                 continue
-            yield Measuring(state.source, label(measure))
-            record = appraise(measure, subject, doubled, blank=blank, asked=inspection.asked)
+            yield WeightsStarted(state.source, format_spec(measure))
+            record = evaluate_measure(measure, subject, doubled, blank=blank, asked=inspection.asked)
             if file is not None:
                 file.append(record)
             yield record
 
 
-def _data(inspection: Inspection, examples: Examples) -> dict[str, Scalar]:
+def _data(inspection: NetworkEvaluation, examples: Examples) -> dict[str, Scalar]:
     """What is recorded of the examples. Inspections are of one network, so that no leaderboard takes them."""
     subset = inspection.subset
     return {
-        "dataset": label(inspection.dataset),
+        "dataset": format_spec(inspection.dataset),
         "sha256": examples.sha256(),
         "split": subset.split,
         "examples": len(examples.inputs),
@@ -249,9 +249,9 @@ def _finite(value: float) -> float | None:
 
 
 def blank_record(
-    inspection: Inspection,
+    inspection: NetworkEvaluation,
     measure: Measure,
-    state: State,
+    state: NetworkWeights,
     data: dict[str, Scalar],
     truth: dict[str, Scalar],
 ) -> Record:
@@ -267,7 +267,7 @@ def blank_record(
     identity = {
         "measure": measure.name,
         "version": measure.version,
-        "configuration": configuration(measure),
+        "configuration": to_config(measure),
         "recipe": {**recipe, "weights": None},  # a file may be moved
         "data": data["sha256"],
         "seed": inspection.seed,
@@ -278,8 +278,8 @@ def blank_record(
     return Record(
         key=content_hash(identity),
         measure=measure.name,
-        label=label(measure),
-        configuration=configuration(measure),
+        label=format_spec(measure),
+        configuration=to_config(measure),
         recipe=recipe,
         truth=truth,
         data=data,
@@ -288,12 +288,12 @@ def blank_record(
         device=inspection.device,
         status="failed",
         reason="not run",
-        environment=environment(inspection.device),
+        environment=describe_environment(inspection.device),
         time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
 
 
-def _code(inspection: Inspection, measure: Measure) -> dict[str, Scalar]:
+def _code(inspection: NetworkEvaluation, measure: Measure) -> dict[str, Scalar]:
     """Whose code network, data and measure are, where that is not ours: it may compute something else tomorrow."""
     versions: dict[str, Scalar] = {}
     if isinstance(inspection.model, Timm):

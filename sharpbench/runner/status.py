@@ -15,12 +15,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from sharpbench.core.jsonl import being_written
+from sharpbench.core.jsonl import is_being_written
 from sharpbench.core.record import Record, Status
 from sharpbench.core.records import RECORDS, iterate_records
-from sharpbench.core.spec import label
+from sharpbench.core.spec import format_spec
 from sharpbench.errors import InvalidInput
-from sharpbench.runner.engines import Measuring
+from sharpbench.runner.engines import CellStarted
 
 if TYPE_CHECKING:
     from sharpbench.runner.cell import Cell
@@ -38,7 +38,7 @@ class _Spent:
     count: int = 0
 
 
-class Pace:
+class EtaEstimator:
     """Told which cells begin and end, it says how many seconds the rest will take.
 
     A cell is expected to take as long as others of its measure and population did on average; before one of them has
@@ -91,7 +91,7 @@ class Pace:
 
 
 def _kind(cell: Cell) -> Kind:
-    return label(cell.measure), cell.population, cell.timed or cell.checked or cell.rewritten
+    return format_spec(cell.measure), cell.population, cell.timed or cell.checked or cell.rewritten
 
 
 STATE = "state.json"
@@ -100,7 +100,7 @@ EVERY = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Running:
+class RunningCell:
     """A cell that is being measured: the measure, the network, and since when, UTC."""
 
     measure: str
@@ -109,7 +109,7 @@ class Running:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class RunStatus:
     """How the run in a folder stands.
 
     planned: cells of its last command; left: those of them without a record. done: records by status, failed: by
@@ -122,7 +122,7 @@ class Standing:
     done: dict[str, int]
     failed: tuple[tuple[Status, str, int], ...]
     alive: bool
-    running: tuple[Running, ...]
+    running: tuple[RunningCell, ...]
     seconds: float | None
     updated: str | None
     host: str | None
@@ -130,7 +130,7 @@ class Standing:
     shard: str | None
 
 
-class Notes:
+class StatusFile:
     """Keeps the file of a run's standing: a note a second while things happen, and one at the end, each in one rename.
 
     A folder where it cannot be written goes without: records matter, notes do not.
@@ -138,7 +138,7 @@ class Notes:
 
     def __init__(self, folder: Path, *, planned: int, left: Sequence[Cell], seats: int, shard: str | None) -> None:
         self.path, self.planned, self.shard = folder / STATE, planned, shard
-        self.pace = Pace(left, seats=seats)
+        self.pace = EtaEstimator(left, seats=seats)
         self.waiting = {cell.key: cell for cell in left}
         self._since: dict[str, str] = {}
         self._held = threading.RLock()
@@ -165,7 +165,7 @@ class Notes:
                 self._later.start()
 
     def _take(self, event: object) -> None:
-        if isinstance(event, Measuring):
+        if isinstance(event, CellStarted):
             self.pace.begin(event.cell)
             self._since[event.cell.key] = _now()
         elif isinstance(event, Record):
@@ -192,7 +192,9 @@ class Notes:
             "left": self.pace.remaining,
             "seconds": None if seconds is None else round(seconds, 1),
             "running": [
-                asdict(Running(measure=label(cell.measure), network=cell.recipe.title, since=self._since[key]))
+                asdict(
+                    RunningCell(measure=format_spec(cell.measure), network=cell.recipe.title, since=self._since[key])
+                )
                 for key, (cell, _) in self.pace.running.items()
             ],
             "updated": _now(),
@@ -206,7 +208,7 @@ class Notes:
             draft.replace(self.path)
 
 
-def standing(folder: Path) -> Standing:
+def read_status(folder: Path) -> RunStatus:
     """How the run in `folder` stands. Raises InvalidInput where there is none, or what is there cannot be read."""
     path = folder / RECORDS
     if not path.exists():
@@ -216,8 +218,8 @@ def standing(folder: Path) -> Standing:
         last[record.key] = (record.status, record.reason)
     lost = Counter((status, reason or "") for status, reason in last.values() if status != "ok")
     row = _noted(folder / STATE)
-    alive = being_written(path)
-    return Standing(
+    alive = is_being_written(path)
+    return RunStatus(
         planned=row.get("planned"),
         left=row.get("left"),
         done=dict(Counter(status for status, _ in last.values())),
@@ -253,10 +255,10 @@ def _noted(path: Path) -> dict[str, Any]:
     return {**sound, "running": row.get("running")}
 
 
-def _running(row: dict[str, Any]) -> Iterator[Running]:
+def _running(row: dict[str, Any]) -> Iterator[RunningCell]:
     for each in row["running"] if isinstance(row.get("running"), list) else ():
-        if isinstance(each, dict) and all(isinstance(each.get(name), str) for name in Running.__slots__):
-            yield Running(**{name: each[name] for name in Running.__slots__})
+        if isinstance(each, dict) and all(isinstance(each.get(name), str) for name in RunningCell.__slots__):
+            yield RunningCell(**{name: each[name] for name in RunningCell.__slots__})
 
 
 def _now() -> str:

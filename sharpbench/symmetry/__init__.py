@@ -1,10 +1,10 @@
 """Symmetry: the rescaling group of a network, and minimisation over it."""
 
-from sharpbench.symmetry.describe import Description, describe
+from sharpbench.symmetry.describe import GroupDescription, describe
 from sharpbench.symmetry.group import SCOPES, RescalingGroup, Scope, group_of, rescaling_group
-from sharpbench.symmetry.minimum.layers import GAP, Minimum, minimise
-from sharpbench.symmetry.minimum.matrix_scaling import TOLERANCE, Scaled, scale_columns, scale_rows_and_columns
-from sharpbench.symmetry.minimum.trace import Least, as_arrays, balance, diagonal_for, least
+from sharpbench.symmetry.minimum.layers import GAP, LayerMinimum, minimise
+from sharpbench.symmetry.minimum.matrix_scaling import TOLERANCE, ScaledMatrix, scale_columns, scale_rows_and_columns
+from sharpbench.symmetry.minimum.trace import MinimumTrace, as_arrays, balance, diagonal_for, minimum_trace
 from sharpbench.symmetry.minimum.units import GRADIENT
 from sharpbench.symmetry.random_rewrites import Rewrites, rewrites
 
@@ -13,20 +13,20 @@ __all__ = [
     "GRADIENT",
     "SCOPES",
     "TOLERANCE",
-    "Description",
-    "Least",
-    "Minimum",
+    "GroupDescription",
+    "LayerMinimum",
+    "MinimumTrace",
     "RescalingGroup",
     "Rewrites",
-    "Scaled",
+    "ScaledMatrix",
     "Scope",
     "as_arrays",
     "balance",
     "describe",
     "diagonal_for",
     "group_of",
-    "least",
     "minimise",
+    "minimum_trace",
     "rescaling_group",
     "rewrites",
     "scale_columns",

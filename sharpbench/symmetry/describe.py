@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sharpbench.symmetry.float64_check import Trial
+from sharpbench.symmetry.float64_check import Float64Check
 from sharpbench.symmetry.group import RescalingGroup, Scope, rescaling_group
 
 Array = NDArray[np.float64]
@@ -21,7 +21,7 @@ ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
-class Description:
+class GroupDescription:
     """scope, dimension: the group's. generators: in words, in the order of the network; of units with a count,
     '64 x conv1 against conv2'. pinned: operators without a rule. change: the largest of the network's outputs under
     random elements, relative to the largest output, in float64, at perturbed weights."""
@@ -35,17 +35,17 @@ class Description:
 
 def describe(
     model: nn.Module, inputs: Tensor, *, scope: Scope = "layer", elements: int = 3, generator: torch.Generator
-) -> Description:
+) -> GroupDescription:
     """The Description of `model`'s group for inputs [B, ...].
 
-    Verified on these inputs, at perturbed weights (see `Trial`). Raises InvalidInput as `rescaling_group` does, and
-    where weights are not finite, the network does not return one tensor, or its function changes.
+    Verified on these inputs, at perturbed weights (see `Float64Check`). Raises InvalidInput as `rescaling_group` does,
+    and where weights are not finite, the network does not return one tensor, or its function changes.
     """
     group = rescaling_group(model, inputs, scope=scope)
-    trial = Trial.of(model, inputs, generator=generator)
+    trial = Float64Check.of(model, inputs, generator=generator)
     change = group.verified(trial.outputs, trial.state, [group.random_element(generator) for _ in range(elements)])
     words = _unit_words(group) if scope == "unit" else _layer_words(group)
-    return Description(scope, group.dimension, tuple(words), group.unknown, change)
+    return GroupDescription(scope, group.dimension, tuple(words), group.unknown, change)
 
 
 def _layer_words(group: RescalingGroup) -> Iterator[str]:

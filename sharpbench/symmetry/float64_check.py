@@ -17,7 +17,7 @@ from sharpbench.errors import InvalidInput, one_line
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Trial:
+class Float64Check:
     """state: parameters and buffers in float64, with noise on the weights, by name. inputs: float64 [B, ...]."""
 
     model: nn.Module
@@ -25,7 +25,7 @@ class Trial:
     state: Mapping[str, Tensor]
 
     @staticmethod
-    def of(model: nn.Module, inputs: Tensor, *, generator: torch.Generator) -> Trial:
+    def of(model: nn.Module, inputs: Tensor, *, generator: torch.Generator) -> Float64Check:
         """At the model's weights plus noise of a tenth of each tensor's size, or 0.1 where it is 0: a branch that
         is initialised to nothing would hide what happens in it. Raises InvalidInput where these or the inputs are
         not finite."""
@@ -34,7 +34,7 @@ class Trial:
         state = {name: _double(value) for name, value in model.named_buffers()}
         for name, value in model.named_parameters():
             state[name] = _perturbed(_double(value), generator)
-        return Trial(model, _double(inputs), state)
+        return Float64Check(model, _double(inputs), state)
 
     def outputs(self, state: Mapping[str, Tensor]) -> Tensor:
         """What the network says of the inputs, in eval mode, with the tensors of `state` in place of its own.

@@ -15,12 +15,12 @@ from scipy.linalg import orth
 from scipy.sparse import csr_array
 from torch import Tensor, fx, nn
 
-from sharpbench.core.graph import Graph, capture
+from sharpbench.core.graph import Graph, capture_graph
 from sharpbench.errors import InvalidInput
 from sharpbench.symmetry.float64_check import evaluating, relative_change, rounding
 from sharpbench.symmetry.linear_system import merge, solutions
-from sharpbench.symmetry.rules.propagation import Axes, Blocks, Flow, Places, Scale, compact
-from sharpbench.symmetry.rules.table import convolutions, flow_of
+from sharpbench.symmetry.rules.propagation import Axes, Blocks, IndexArray, Scale, ScalePropagation, compact
+from sharpbench.symmetry.rules.table import convolutions, propagate_scales
 
 # Memory: which tensors of a network lie on top of each other without being one parameter.
 
@@ -74,7 +74,7 @@ class RescalingGroup:
 
     scope: Scope
     basis: Array | csr_array
-    places: Mapping[str, tuple[Places, ...]] = field(repr=False)
+    places: Mapping[str, tuple[IndexArray, ...]] = field(repr=False)
     unknown: tuple[str, ...]
     tied: Mapping[str, str] = field(repr=False)
 
@@ -170,7 +170,7 @@ def rescaling_group(
     scope or parameter.
     """
     with evaluating(model):
-        graph = capture(model, inputs[:1])
+        graph = capture_graph(model, inputs[:1])
     return group_of(graph, free_parameters(model, graph, parameters), scope=scope)
 
 
@@ -198,7 +198,7 @@ def group_of(graph: Graph, parameters: Collection[str] | None = None, *, scope: 
 
 
 def _unit_group(graph: Graph, names: Mapping[fx.Node, str]) -> RescalingGroup:
-    flow = flow_of(graph, names, Axes(convolutions(graph)))
+    flow = propagate_scales(graph, names, Axes(convolutions(graph)))
     solved = solutions(flow.unknowns, flow.equations)
     rows, places = _rows(flow)
     basis = solved[rows]
@@ -207,14 +207,14 @@ def _unit_group(graph: Graph, names: Mapping[fx.Node, str]) -> RescalingGroup:
 
 
 def _layer_group(graph: Graph, names: Mapping[fx.Node, str]) -> RescalingGroup:
-    flow = flow_of(graph, names, Blocks(_blocks(graph, names)))
+    flow = propagate_scales(graph, names, Blocks(_blocks(graph, names)))
     rows, places = _rows(flow)
     basis = solutions(flow.unknowns, flow.equations)[rows].toarray()
     moved = orth(basis, rcond=ROUNDING) if basis.size else np.zeros((len(rows), 0))
     return RescalingGroup("layer", moved, places, tuple(flow.unknown), graph.tied)
 
 
-def _rows(flow: Flow) -> tuple[NDArray[np.int64], dict[str, tuple[Places, ...]]]:
+def _rows(flow: ScalePropagation) -> tuple[NDArray[np.int64], dict[str, tuple[IndexArray, ...]]]:
     """The unknowns of parameters, and by parameter where in this list its own are."""
     used = [places.ravel() for scale in flow.parameters.values() for _, places in scale]
     unknowns = np.unique(np.concatenate(used)) if used else np.zeros(0, dtype=np.int64)
@@ -223,12 +223,12 @@ def _rows(flow: Flow) -> tuple[NDArray[np.int64], dict[str, tuple[Places, ...]]]
     }
 
 
-def _blocks(graph: Graph, names: Mapping[fx.Node, str]) -> dict[str, Places]:
+def _blocks(graph: Graph, names: Mapping[fx.Node, str]) -> dict[str, IndexArray]:
     """The block of each row, of parameters whose rows are cut apart downstream before anything mixes them.
 
     Seen in the flow of single units: where a tensor is cut, units of different pieces are told apart.
     """
-    flow = flow_of(graph, names, Axes(convolutions(graph)))
+    flow = propagate_scales(graph, names, Axes(convolutions(graph)))
     if not flow.cuts:
         return {}
     classes = _classes(flow)
@@ -250,7 +250,7 @@ def _blocks(graph: Graph, names: Mapping[fx.Node, str]) -> dict[str, Places]:
     return found
 
 
-def _classes(flow: Flow) -> NDArray[np.int64]:
+def _classes(flow: ScalePropagation) -> NDArray[np.int64]:
     """A number for each unknown, the same for those that are equal; x and -x differ."""
     merged, _ = merge(flow.unknowns, flow.equations)
     classes = np.zeros(flow.unknowns, dtype=np.int64)
@@ -259,7 +259,7 @@ def _classes(flow: Flow) -> NDArray[np.int64]:
     return classes
 
 
-def _row_unknowns(scale: Scale, outputs: NDArray[np.bool_]) -> Places | None:
+def _row_unknowns(scale: Scale, outputs: NDArray[np.bool_]) -> IndexArray | None:
     """The unknowns of a parameter's rows, if these are its outputs."""
     (_, places), *more = scale
     if places.ndim == 0 or places.shape[0] != places.size or (more and not outputs[places].all()):
@@ -267,13 +267,13 @@ def _row_unknowns(scale: Scale, outputs: NDArray[np.bool_]) -> Places | None:
     return places.ravel()
 
 
-def _in_order(block: Places) -> Places:
+def _in_order(block: IndexArray) -> IndexArray:
     """Blocks counted in the order in which they come."""
     _, index, inverse = np.unique(block, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(index))[inverse]
 
 
-def _words(name: str, rows: Places, *, units: bool) -> Iterator[tuple[int, str]]:
+def _words(name: str, rows: IndexArray, *, units: bool) -> Iterator[tuple[int, str]]:
     """Rows of the basis and what they scale."""
     rows = compact(rows)
     if rows.size == 1:

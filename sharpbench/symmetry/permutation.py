@@ -17,8 +17,8 @@ from sharpbench.symmetry.rules import propagation
 from sharpbench.symmetry.rules.contractions import attention as scaled_attention
 from sharpbench.symmetry.rules.contractions import convolved as scaled_convolution
 from sharpbench.symmetry.rules.operation import Operation, Result, Rule, alike, each, pinned, shape_of
-from sharpbench.symmetry.rules.propagation import GROUND, Axes, Flow, Places
-from sharpbench.symmetry.rules.table import RULES, convolutions, flow_of
+from sharpbench.symmetry.rules.propagation import GROUND, Axes, IndexArray, ScalePropagation
+from sharpbench.symmetry.rules.table import RULES, convolutions, propagate_scales
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,7 +29,7 @@ class Permutation:
     parameters, and running statistics.
     """
 
-    occurrences: Mapping[tuple[str, int], Places]
+    occurrences: Mapping[tuple[str, int], IndexArray]
 
     @property
     def units(self) -> int:
@@ -46,7 +46,7 @@ class Permutation:
         order = np.arange(self.units)
         return self.ordered(state, np.roll(order, 1) if turn == 0 else np.append(order[1::-1], order[2:]))
 
-    def ordered(self, state: Mapping[str, Tensor], order: Places) -> dict[str, Tensor]:
+    def ordered(self, state: Mapping[str, Tensor], order: IndexArray) -> dict[str, Tensor]:
         """`state` with unit order[i] in the place of unit i. Raises InvalidInput where it lacks one of the tensors."""
         moved = dict(state)
         for (name, axis), indices in self.occurrences.items():
@@ -66,7 +66,7 @@ def permutations(graph: Graph, held: Collection[str] = ()) -> Iterator[Permutati
     """
     named = {**graph.parameters, **graph.buffers}
     moving = [node for node, name in named.items() if name not in held and node.meta["val"].is_floating_point()]
-    flow = flow_of(graph, {node: named[node] for node in moving}, Axes(convolutions(graph)), FOLLOWED)
+    flow = propagate_scales(graph, {node: named[node] for node in moving}, Axes(convolutions(graph)), FOLLOWED)
     unit = _units(flow)
     label = np.zeros(unit.max(initial=0) + 2, dtype=np.uint64)
     draw = np.random.default_rng(0)
@@ -82,7 +82,7 @@ def permutations(graph: Graph, held: Collection[str] = ()) -> Iterator[Permutati
             yield Permutation({place: np.array([places[one][place] for one in units]) for place in places[units[0]]})
 
 
-def _units(flow: Flow) -> Places:
+def _units(flow: ScalePropagation) -> IndexArray:
     """The unit of each unknown; -1 where it may not move."""
     merged, left = merge(flow.unknowns, flow.equations)
     _, part = connected_components(abs(left.T) @ abs(left), directed=False)
@@ -92,7 +92,7 @@ def _units(flow: Flow) -> Places:
     return unit
 
 
-def _places(flow: Flow, unit: Places) -> dict[int, dict[tuple[str, int], list[int]]]:
+def _places(flow: ScalePropagation, unit: IndexArray) -> dict[int, dict[tuple[str, int], list[int]]]:
     """Unit that may move -> (tensor, axis) -> its indices there."""
     found: dict[int, dict[tuple[str, int], list[int]]] = {}
     for name, scale in flow.parameters.items():

@@ -18,13 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sharpbench.core.graph import Graph, capture
+from sharpbench.core.graph import Graph, capture_graph
 from sharpbench.errors import InvalidInput
-from sharpbench.symmetry.float64_check import Trial, evaluating
+from sharpbench.symmetry.float64_check import Float64Check, evaluating
 from sharpbench.symmetry.group import SCOPES, RescalingGroup, Scope, free_parameters, group_of, overlapping
 from sharpbench.symmetry.permutation import permutations
-from sharpbench.symmetry.rules.propagation import Axes, Places, Scale
-from sharpbench.symmetry.rules.table import convolutions, flow_of
+from sharpbench.symmetry.rules.propagation import Axes, IndexArray, Scale
+from sharpbench.symmetry.rules.table import convolutions, propagate_scales
 
 # Rotation: queries and keys of attention heads, turned by the same rotation.
 
@@ -36,8 +36,8 @@ class Rotation:
     query, key: (weight, rows [heads, width]); biases: weight -> bias.
     """
 
-    query: tuple[str, Places]
-    key: tuple[str, Places]
+    query: tuple[str, IndexArray]
+    key: tuple[str, IndexArray]
     biases: Mapping[str, str]
 
     def __call__(self, state: Mapping[str, Tensor], *, generator: torch.Generator) -> dict[str, Tensor]:
@@ -63,7 +63,7 @@ class Rotation:
 def rotations(graph: Graph, parameters: Collection[str]) -> Iterator[Rotation]:
     """Products of two activations over an axis whose entries are rows of two weights, both among `parameters`."""
     names = {node: name for node, name in graph.parameters.items() if name in parameters}
-    flow = flow_of(graph, names, Axes(convolutions(graph)))
+    flow = propagate_scales(graph, names, Axes(convolutions(graph)))
     owner = np.full(flow.unknowns, -1, dtype=np.int64)
     row = np.zeros(flow.unknowns, dtype=np.int64)
     listed = list(flow.parameters)
@@ -72,7 +72,7 @@ def rotations(graph: Graph, parameters: Collection[str]) -> Iterator[Rotation]:
         if places.ndim == 2:
             owner[places.ravel()], row[places.ravel()] = index, np.arange(places.size)
 
-    def rows(side: Scale) -> tuple[str, Places] | None:
+    def rows(side: Scale) -> tuple[str, IndexArray] | None:
         if len(side) != 1 or side[0][0] != 1.0 or side[0][1].ndim < 3 or max(side[0][1].shape[-3:-1]) > 1:
             return None
         places = side[0][1].reshape(-1, side[0][1].shape[-1])
@@ -167,8 +167,8 @@ def rewrites(
     if kind not in get_args(Kind):
         raise InvalidInput(f"kind='{kind}' is no kind of rewrite; use one of {', '.join(get_args(Kind))}")
     with evaluating(model):
-        graph = capture(model, inputs[:1])
-    trial = Trial.of(model, inputs, generator=generator)
+        graph = capture_graph(model, inputs[:1])
+    trial = Float64Check.of(model, inputs, generator=generator)
     free = free_parameters(model, graph, parameters)
     scope: Scope | None = next((scope for scope in SCOPES if scope == kind), None)
     found: list[Rewrite]
@@ -183,7 +183,7 @@ def rewrites(
     return Rewrites(kind, found, graph.tied)
 
 
-def _hold(parts: Sequence[Rewrite], trial: Trial, generator: torch.Generator) -> bool:
+def _hold(parts: Sequence[Rewrite], trial: Float64Check, generator: torch.Generator) -> bool:
     """Whether all these rewrites leave the function.
 
     In each trial those move whose number has a certain digit 1 in base 2: every one moves, and of every two one

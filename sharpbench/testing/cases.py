@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sharpbench.core.subject import Subject
-from sharpbench.runner.invariance import rewritten
+from sharpbench.runner.invariance import rewrite_subjects
 
 WIDE = torch.float64
 EXAMPLES = 7
@@ -35,7 +35,7 @@ class Case:
         element: a rescaling of units and, each by a factor of its own, of the free entries. logit-scale: the last
         layer times 2 and times 1/2, which changes the function.
         """
-        drawn = self.subject.once(rewritten)
+        drawn = self.subject.once(rewrite_subjects)
         found = {kind: moved for kind, others in drawn.items() if (moved := tuple(filter(self._moved, others)))}
         if self.free:
             found["element"] = tuple(self._freed(other) for other in found.get("unit", (self.subject,)))

@@ -11,8 +11,8 @@ from contextlib import suppress
 
 from sharpbench.core.fields import is_scalar
 from sharpbench.core.measure import Dependence, Estimate, Invariance, Measure
-from sharpbench.core.registry import wrong
-from sharpbench.core.spec import configuration, label, select_one
+from sharpbench.core.registry import plugin_error
+from sharpbench.core.spec import format_spec, parse_spec, to_config
 from sharpbench.errors import InvalidInput
 from sharpbench.testing.examination import Examination, Failed, cause
 
@@ -22,7 +22,7 @@ TEXTS = ("definition", "reduction", "included", "cost", "bibtex")
 def declarations(exam: Examination) -> str:
     """Name, title, source, version, vocabulary: what tables and pages are made of."""
     cls = type(exam.chosen)
-    if fault := wrong("measures", cls):
+    if fault := plugin_error("measures", cls):
         raise Failed(fault)
     for name in ("title", "source"):
         if not getattr(cls, name).strip() or "\n" in getattr(cls, name):
@@ -65,11 +65,11 @@ def words(exam: Examination) -> str:
     cls = type(exam.chosen)
     configured = list(configurations(exam.chosen))
     for each in configured:
-        for name, value in configuration(each).items():
+        for name, value in to_config(each).items():
             if not is_scalar(value):
                 raise Failed(f"{name}={value!r:.80} is no JSON scalar; fields are int, float, bool, str or Literal")
-        if (again := select_one(label(each), {cls.name: cls}, kind="measure")) != each:
-            raise Failed(f"{label(each)} is read back as {again!r:.80}")
+        if (again := parse_spec(format_spec(each), {cls.name: cls}, kind="measure")) != each:
+            raise Failed(f"{format_spec(each)} is read back as {again!r:.80}")
     return f"{len(configured)} configurations"
 
 

@@ -49,7 +49,7 @@ State = dict[str, tuple[Tensor, bool]]
 
 
 @dataclass(frozen=True, slots=True)
-class Witness:
+class SideEffectMonitor:
     """written: names of tensors that calls wrote to. drawn: generators of the whole process that they drew from.
 
     Each call gets a copy of its subject; the module and the process's generators are put back afterwards, so that
@@ -181,7 +181,7 @@ class Examination:
     chosen: Measure
     seed: int
     rtol: float
-    witness: Witness
+    witness: SideEffectMonitor
     estimates: tuple[tuple[Case, Estimate], ...]
     refused: dict[str, str] = field(default_factory=dict)
     raised: dict[str, str] = field(default_factory=dict)
@@ -189,7 +189,7 @@ class Examination:
     @staticmethod
     def of(chosen: Measure, cases: Sequence[Case], *, seed: int, rtol: float) -> Examination:
         """The measure evaluated once on every case."""
-        witness = Witness(chosen)
+        witness = SideEffectMonitor(chosen)
         estimates: list[tuple[Case, Estimate]] = []
         refused: dict[str, str] = {}
         raised: dict[str, str] = {}

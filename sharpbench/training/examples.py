@@ -68,7 +68,9 @@ def initial_module(recipe: Recipe, shape: tuple[int, ...], classes: int) -> nn.M
         return recipe.model.build(shape, classes)
 
 
-def evaluate(module: nn.Module, inputs: Tensor, targets: Tensor, *, batch_size: int = 512) -> tuple[float, float]:
+def evaluate_module(
+    module: nn.Module, inputs: Tensor, targets: Tensor, *, batch_size: int = 512
+) -> tuple[float, float]:
     """The mean cross entropy and the accuracy of `module` in eval mode; its mode is restored."""
     training = module.training
     module.eval()

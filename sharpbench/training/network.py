@@ -9,18 +9,18 @@ import torch
 from torch import Tensor, nn
 
 from sharpbench.core.fields import Scalar
-from sharpbench.core.spec import label
+from sharpbench.core.spec import format_spec
 from sharpbench.core.subject import Params, Subject
 from sharpbench.datasets.dataset import Data
-from sharpbench.training.examples import evaluate, initial_module, training_examples
+from sharpbench.training.examples import evaluate_module, initial_module, training_examples
 from sharpbench.training.recipe import Recipe, network_key
 from sharpbench.training.state import Finished
-from sharpbench.training.trainer import Group
+from sharpbench.training.trainer import StackedTrainer
 from sharpbench.training.zoo import Zoo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Truth:
+class TrainingResult:
     """What became of one trained network. Losses are mean cross entropies; training labels are the noisy ones.
 
     gap: training accuracy - test accuracy. fitted: the training reached its target (the convergence gate).
@@ -47,11 +47,11 @@ class Truth:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Member:
+class TrainedNetwork:
     """One network of a cohort. Measures see its `subject` alone, which holds no test data."""
 
     recipe: Recipe
-    truth: Truth
+    truth: TrainingResult
     weights: Params
     initial: Params
     inputs: Tensor
@@ -71,12 +71,12 @@ class Member:
             self.targets[:examples],
             initial=self.initial,
             train_size=len(self.inputs),
-            name=label(self.recipe.model),
+            name=format_spec(self.recipe.model),
         )
         return subject.to(dtype=dtype, device=device)
 
 
-def member(recipe: Recipe, data: Data, data_sha256: str, *, zoo: Zoo, device: str) -> Member | None:
+def load_network(recipe: Recipe, data: Data, data_sha256: str, *, zoo: Zoo, device: str) -> TrainedNetwork | None:
     """The recipe's network from the zoo, or None where it is not there."""
     stored = zoo.load(network_key(recipe, data_sha256, device))
     if stored is None:
@@ -84,9 +84,9 @@ def member(recipe: Recipe, data: Data, data_sha256: str, *, zoo: Zoo, device: st
     weights, row = stored
     module = initial_module(recipe, data.shape, data.classes)
     inputs, targets = training_examples(recipe, data)
-    return Member(
+    return TrainedNetwork(
         recipe=recipe,
-        truth=Truth(**row),  # the hash of the entry vouches for its fields
+        truth=TrainingResult(**row),  # the hash of the entry vouches for its fields
         weights=weights,
         initial={name: value.detach().clone() for name, value in module.named_parameters()},
         inputs=inputs,
@@ -94,14 +94,14 @@ def member(recipe: Recipe, data: Data, data_sha256: str, *, zoo: Zoo, device: st
     )
 
 
-def truth_of(group: Group, index: int, network: Finished, data: Data) -> Truth:
+def training_result(group: StackedTrainer, index: int, network: Finished, data: Data) -> TrainingResult:
     """What became of one network of a group."""
     module = group.loaded(network.weights)
-    train_loss, train_accuracy = evaluate(module, group.inputs, group.targets[index])
+    train_loss, train_accuracy = evaluate_module(module, group.inputs, group.targets[index])
     test_inputs, test_targets = data.test_inputs.to(group.device), data.test_targets.to(group.device)
-    test_loss, test_accuracy = evaluate(module, test_inputs, test_targets)
+    test_loss, test_accuracy = evaluate_module(module, test_inputs, test_targets)
     norm = math.sqrt(sum(float(value.detach().double().square().sum()) for value in module.parameters()))
-    return Truth(
+    return TrainingResult(
         train_loss=_finite(train_loss),
         train_accuracy=train_accuracy,
         test_loss=_finite(test_loss),

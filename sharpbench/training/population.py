@@ -15,10 +15,10 @@ from sharpbench.datasets.dataset import Data
 from sharpbench.files import content_hash
 from sharpbench.models.model import Model
 from sharpbench.training.examples import initial_module
-from sharpbench.training.network import Member, Truth, member, truth_of
+from sharpbench.training.network import TrainedNetwork, TrainingResult, load_network, training_result
 from sharpbench.training.recipe import Recipe, network_key
-from sharpbench.training.state import Epoch, Stage, packed, unpacked
-from sharpbench.training.trainer import Group, group_size, groups
+from sharpbench.training.state import Epoch, TrainingState, pack_state, unpack_state
+from sharpbench.training.trainer import StackedTrainer, group_recipes, group_size
 from sharpbench.training.zoo import FORMAT, Origin, Zoo
 
 CHECKPOINTS = "checkpoints"
@@ -29,7 +29,7 @@ SAMPLE = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Training:
+class TrainingEpoch:
     """Progress: an epoch of a network that is being trained."""
 
     recipe: Recipe
@@ -37,11 +37,11 @@ class Training:
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
+class TrainedRecipe:
     """A network that stands in the zoo. cached: it did before."""
 
     recipe: Recipe
-    truth: Truth
+    truth: TrainingResult
     cached: bool
 
 
@@ -61,30 +61,30 @@ class Population:
             if recipe.model not in sizes:
                 module = initial_module(recipe, self.data.shape, self.data.classes)
                 sizes[recipe.model] = group_size(module, self.data.train_inputs[:SAMPLE], device=self.device)
-        return groups(self.recipes, lambda recipe: sizes[recipe.model])
+        return group_recipes(self.recipes, lambda recipe: sizes[recipe.model])
 
     def lose(self, group: Sequence[Recipe], error: Exception) -> None:
         """Give a group up: to ask for one of its networks raises `error`."""
         self._lost |= dict.fromkeys(group, error)
 
-    def stored(self, recipe: Recipe) -> Truth | None:
+    def stored(self, recipe: Recipe) -> TrainingResult | None:
         """The truth of the network, where it stands in the zoo."""
         entry = Zoo(self.cache).load(network_key(recipe, self.data_sha256, self.device))
-        return None if entry is None else Truth(**entry[1])
+        return None if entry is None else TrainingResult(**entry[1])
 
-    def member(self, recipe: Recipe) -> Generator[Training, None, Member]:
+    def member(self, recipe: Recipe) -> Generator[TrainingEpoch, None, TrainedNetwork]:
         """The network of one recipe, returned; before that the epochs of its group, where it must be trained."""
         zoo = Zoo(self.cache)
-        found = member(recipe, self.data, self.data_sha256, zoo=zoo, device=self.device)
+        found = load_network(recipe, self.data, self.data_sha256, zoo=zoo, device=self.device)
         if found is None:
             yield from self._train(next(group for group in self.groups if recipe in group))
-            found = member(recipe, self.data, self.data_sha256, zoo=zoo, device=self.device)
+            found = load_network(recipe, self.data, self.data_sha256, zoo=zoo, device=self.device)
         if found is None:
             raise RuntimeError(f"no network came of {recipe.title}")
         return found
 
-    def truth(self, recipe: Recipe) -> Generator[Training, None, Truth]:
-        """What became of the network, which stands in the zoo afterwards; before that as `member`."""
+    def truth(self, recipe: Recipe) -> Generator[TrainingEpoch, None, TrainingResult]:
+        """What became of the network, which stands in the zoo afterwards; before that as `load_network`."""
         found = self.stored(recipe)
         if found is None:
             yield from self._train(next(group for group in self.groups if recipe in group))
@@ -93,22 +93,22 @@ class Population:
             raise RuntimeError(f"no network came of {recipe.title}")
         return found
 
-    def network(self, recipe: Recipe) -> Member:
+    def network(self, recipe: Recipe) -> TrainedNetwork:
         """The same without what comes before."""
         steps = self.member(recipe)
         while True:
             try:
                 next(steps)
             except StopIteration as end:
-                found: Member = end.value
+                found: TrainedNetwork = end.value
                 return found
 
-    def _train(self, group: Sequence[Recipe]) -> Iterator[Training]:
+    def _train(self, group: Sequence[Recipe]) -> Iterator[TrainingEpoch]:
         if group[0] in self._lost:
             raise self._lost[group[0]]
         try:
             for event in train(group, self.data, self.data_sha256, cache=self.cache, device=self.device):
-                if isinstance(event, Training):
+                if isinstance(event, TrainingEpoch):
                     yield event
         except Exception as error:  # whatever a network raises: it would raise it again for the next of its group
             self.lose(group, error)
@@ -117,7 +117,7 @@ class Population:
 
 def train(
     group: Sequence[Recipe], data: Data, data_sha256: str, *, cache: Path, device: str, every: float = EVERY
-) -> Iterator[Training | Trained]:
+) -> Iterator[TrainingEpoch | TrainedRecipe]:
     """Train what the zoo in `cache` does not hold of a group; progress, and every network at the end.
 
     On a CPU networks that train together are small ones, which more than one thread makes slower, so they have one.
@@ -126,7 +126,9 @@ def train(
     """
     zoo = Zoo(cache)
     keys = {recipe: network_key(recipe, data_sha256, device) for recipe in group}
-    stored = {recipe: Truth(**entry[1]) for recipe, key in keys.items() if (entry := zoo.load(key)) is not None}
+    stored = {
+        recipe: TrainingResult(**entry[1]) for recipe, key in keys.items() if (entry := zoo.load(key)) is not None
+    }
     missing = [recipe for recipe in group if recipe not in stored]
     if missing:
         checkpoint = _Checkpoint(Zoo(cache, shelf=CHECKPOINTS), keys)
@@ -136,27 +138,27 @@ def train(
             recipe = trained.recipes[index]
             if recipe not in missing:  # it was there: what is stored stays
                 continue
-            truth = truth_of(trained, index, network, data)
+            truth = training_result(trained, index, network, data)
             origin = Origin(recipe.row(), data_sha256, device)
             zoo.save(keys[recipe], trained.state(network.weights), truth.row(), origin=origin)
-            yield Trained(recipe, truth, cached=False)
+            yield TrainedRecipe(recipe, truth, cached=False)
         checkpoint.remove()
     for recipe, truth in stored.items():
-        yield Trained(recipe, truth, cached=True)
+        yield TrainedRecipe(recipe, truth, cached=True)
 
 
 def _epochs(
     missing: Sequence[Recipe], data: Data, checkpoint: _Checkpoint, device: str, every: float
-) -> Generator[Training, None, tuple[Group, Stage]]:
+) -> Generator[TrainingEpoch, None, tuple[StackedTrainer, TrainingState]]:
     """Train to the end, from a checkpoint where there is one that holds all that is missing."""
     recipes, stage = checkpoint.load(missing, device) or (missing, None)
-    group = Group(recipes, data, device=device)
+    group = StackedTrainer(recipes, data, device=device)
     stage = stage or group.begin()
     kept = time.monotonic()
     try:
         while stage.active:
             stage = group.advance(stage)
-            yield from (Training(recipes[index], epoch) for index, epoch in stage.epochs.items())
+            yield from (TrainingEpoch(recipes[index], epoch) for index, epoch in stage.epochs.items())
             if stage.active and time.monotonic() - kept >= every:
                 checkpoint.save(recipes, stage)
                 kept = time.monotonic()
@@ -185,7 +187,7 @@ class _Checkpoint:
         self.shelf, self.keys = shelf, keys
         self.key = content_hash({"group": list(keys.values()), "format": FORMAT})
 
-    def load(self, missing: Sequence[Recipe], device: str) -> tuple[list[Recipe], Stage] | None:
+    def load(self, missing: Sequence[Recipe], device: str) -> tuple[list[Recipe], TrainingState] | None:
         """The recipes in training and where it stands; None without a checkpoint that holds all that are missing."""
         entry = self.shelf.load(self.key)
         if entry is None:
@@ -194,11 +196,11 @@ class _Checkpoint:
         recipes = [recipe for recipe, key in self.keys.items() if key in row["networks"]]
         if not set(missing) <= set(recipes):
             return None
-        return recipes, unpacked(tensors, row["stage"], device=device)
+        return recipes, unpack_state(tensors, row["stage"], device=device)
 
-    def save(self, recipes: Sequence[Recipe], stage: Stage) -> None:
+    def save(self, recipes: Sequence[Recipe], stage: TrainingState) -> None:
         """Replaces the checkpoint, in one rename."""
-        tensors, row = packed(stage)
+        tensors, row = pack_state(stage)
         self.shelf.save(self.key, tensors, {"networks": [self.keys[recipe] for recipe in recipes], "stage": row})
 
     def remove(self) -> None:

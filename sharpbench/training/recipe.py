@@ -8,9 +8,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from sharpbench.core.fields import Scalar, fault, is_finite
-from sharpbench.core.registry import offers
-from sharpbench.core.spec import Inner, configuration, label, select_one
+from sharpbench.core.fields import Scalar, field_error, is_finite
+from sharpbench.core.registry import available
+from sharpbench.core.spec import Inner, format_spec, parse_spec, to_config
 from sharpbench.datasets import Digits
 from sharpbench.datasets.dataset import Dataset
 from sharpbench.errors import InvalidInput, near, short
@@ -61,7 +61,7 @@ class Recipe:
     def row(self) -> dict[str, Scalar]:
         """All fields as JSON scalars; model, data set and optimiser by their canonical words."""
         words = {"model": self.model, "dataset": self.dataset, "optimizer": self.optimizer}
-        return {**configuration(self), **{name: label(chosen) for name, chosen in words.items()}}
+        return {**to_config(self), **{name: format_spec(chosen) for name, chosen in words.items()}}
 
     @property
     def key(self) -> str:
@@ -71,10 +71,11 @@ class Recipe:
     @property
     def title(self) -> str:
         """A few words for progress lines."""
-        return f"{label(self.model)} on {label(self.dataset)}, label noise {self.label_noise:g}, seed {self.seed}"
+        where = f"{format_spec(self.model)} on {format_spec(self.dataset)}"
+        return f"{where}, label noise {self.label_noise:g}, seed {self.seed}"
 
 
-def titles(recipes: Sequence[Recipe]) -> list[str]:
+def distinct_titles(recipes: Sequence[Recipe]) -> list[str]:
     """The title of each recipe, with the other fields in which some of them differ."""
     rows = [recipe.row() for recipe in recipes]
     told = ("model", "dataset", "label_noise", "seed")
@@ -102,16 +103,16 @@ def _within(name: str, value: float | None, holds: bool, bound: str) -> None:
 LARGEST = 2**63 - 1
 
 
-def catalogue(plugins: Sequence[Path] = ()) -> Inner:
+def recipe_parts(plugins: Sequence[Path] = ()) -> Inner:
     """What is offered of the objects that a recipe holds."""
     return {
-        Model: offers("models", plugins).classes,
-        Dataset: offers("datasets", plugins).classes,
-        Optimizer: offers("optimizers", plugins).classes,
+        Model: available("models", plugins).classes,
+        Dataset: available("datasets", plugins).classes,
+        Optimizer: available("optimizers", plugins).classes,
     }
 
 
-def ingredient(name: str, value: object, offered: Inner) -> Any:
+def parse_recipe_field(name: str, value: object, offered: Inner) -> Any:
     """The value of the recipe's field `name` that `value` stands for.
 
     Raises InvalidInput, one line with name, value and bound, for what is of another type, out of bounds or unknown.
@@ -124,9 +125,9 @@ def ingredient(name: str, value: object, offered: Inner) -> Any:
     if annotation in offered:
         if not isinstance(value, str):
             raise InvalidInput(f"{name}={short(str(value))} is no text; write it as on the command line")
-        made: Any = select_one(value, offered[annotation], kind=annotation.__name__.lower(), inner=offered)
+        made: Any = parse_spec(value, offered[annotation], kind=annotation.__name__.lower(), inner=offered)
     else:
-        wrong = fault(value, annotation)
+        wrong = field_error(value, annotation)
         if isinstance(value, int) and abs(value) > LARGEST:
             wrong = "is too large"
         if wrong:
@@ -136,10 +137,10 @@ def ingredient(name: str, value: object, offered: Inner) -> Any:
     return made
 
 
-def recipe_of(row: Mapping[str, object], offered: Inner) -> Recipe:
+def parse_recipe(row: Mapping[str, object], offered: Inner) -> Recipe:
     """The recipe whose `row` that is, word by word. Raises InvalidInput for missing and unknown fields too."""
     missing = [item.name for item in fields(Recipe) if item.name not in row]
-    values = {name: ingredient(name, value, offered) for name, value in row.items()}
+    values = {name: parse_recipe_field(name, value, offered) for name, value in row.items()}
     if missing:
         raise InvalidInput(f"a recipe without {', '.join(missing)}; it is of another version of sharpbench")
     recipe = Recipe(**values)

@@ -35,7 +35,7 @@ class Finished:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
+class TrainingState:
     """Between two epochs. `active`: the networks still in training, by their places in the group.
 
     params, buffers and state hold those alone, in this order; orders [m, S]: the states of the generators that
@@ -54,7 +54,7 @@ class Stage:
     epochs: Mapping[int, Epoch] = field(default_factory=dict)
     finished: Mapping[int, Finished] = field(default_factory=dict)
 
-    def holding(self, params: Stack, buffers: Stack, state: State) -> Stage:
+    def holding(self, params: Stack, buffers: Stack, state: State) -> TrainingState:
         """The stage with these stacks, laid out as if read from a file: sums depend, in the last bit, on strides."""
         return replace(
             self,
@@ -67,7 +67,7 @@ class Stage:
         """Parameters and buffers of the network at `place` of the stack."""
         return {name: value[place].clone() for name, value in {**self.params, **self.buffers}.items()}
 
-    def at(self, places: Sequence[int]) -> Stage:
+    def at(self, places: Sequence[int]) -> TrainingState:
         """The stage of the networks at these places alone."""
         chosen = list(places)
         return replace(
@@ -85,7 +85,7 @@ def _contiguous(stack: Stack) -> Stack:
     return {name: value.contiguous() for name, value in stack.items()}
 
 
-def packed(stage: Stage) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def pack_state(stage: TrainingState) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The stage as tensors by name, on the CPU, and a JSON object; `epochs` are not kept."""
     tensors = {"orders": stage.orders}
     tensors |= {f"params/{name}": value for name, value in stage.params.items()}
@@ -110,8 +110,8 @@ def packed(stage: Stage) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return {name: value.cpu() for name, value in tensors.items()}, row
 
 
-def unpacked(tensors: Mapping[str, Tensor], row: Mapping[str, Any], *, device: str) -> Stage:
-    """The stage that `packed` made these of, its stacks on `device`.
+def unpack_state(tensors: Mapping[str, Tensor], row: Mapping[str, Any], *, device: str) -> TrainingState:
+    """The stage that `pack_state` made these of, its stacks on `device`.
 
     Sums depend, in the last bit, on order and on where in memory a tensor lies: names come back in the order that
     they had, and tensors, which lie anywhere in a file, are copied.
@@ -126,7 +126,7 @@ def unpacked(tensors: Mapping[str, Tensor], row: Mapping[str, Any], *, device: s
         epoch = Epoch(**{**{key: value for key, value in kept.items() if key != "seconds"}, "loss": loss})
         weights = under(f"finished/{index}", row["params"] + row["buffers"])
         finished[int(index)] = Finished(weights=weights, epoch=epoch, seconds=seconds)
-    return Stage(
+    return TrainingState(
         epoch=row["epoch"],
         steps=row["steps"],
         active=tuple(row["active"]),

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sharpbench.datasets.dataset import Data
 from sharpbench.training.examples import (
-    evaluate,
+    evaluate_module,
     generator_for,
     initial_module,
     seed_for,
@@ -25,7 +25,7 @@ from sharpbench.training.examples import (
 from sharpbench.training.loss import BatchGradient, stackable, stacked
 from sharpbench.training.optimizers import Step, constants
 from sharpbench.training.recipe import Recipe
-from sharpbench.training.state import Epoch, Finished, Stage
+from sharpbench.training.state import Epoch, Finished, TrainingState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +52,7 @@ def group_size(module: nn.Module, inputs: Tensor, *, device: str) -> int:
     return LARGEST[device] if stackable(module, inputs) else 1
 
 
-def groups(recipes: Sequence[Recipe], size: Callable[[Recipe], int]) -> tuple[tuple[Recipe, ...], ...]:
+def group_recipes(recipes: Sequence[Recipe], size: Callable[[Recipe], int]) -> tuple[tuple[Recipe, ...], ...]:
     """The recipes in groups that train together, each recipe once; the order of the cohort alone decides.
 
     Those of a group differ in what leaves shapes and code equal: seed, label noise, rate, decay, weight decay, the
@@ -78,8 +78,8 @@ def _divided(recipes: Sequence[Recipe], size: int) -> list[tuple[Recipe, ...]]:
     return [tuple(recipes[start:stop]) for start, stop in pairwise(bounds)]
 
 
-class Group:
-    """The networks of `recipes`, which must be of one kind (see `groups`), with their examples on a device.
+class StackedTrainer:
+    """The networks of `recipes`, which must be of one kind (see `group_recipes`), with their examples on a device.
 
     A group holds nothing that changes: `advance` makes a stage of a stage. Each network has its own initialisation,
     labels, order of examples, rate and constants; inputs are shared.
@@ -96,11 +96,11 @@ class Group:
         self.targets = torch.stack([training_targets(recipe, data) for recipe in self.recipes]).to(device)
         self.module = self._initial(0).train()
 
-    def begin(self) -> Stage:
+    def begin(self) -> TrainingState:
         """The stage before the first epoch."""
         params, buffers = stacked([self._initial(index) for index in range(len(self.recipes))])
         orders = [generator_for(recipe, "order").get_state() for recipe in self.recipes]
-        return Stage(
+        return TrainingState(
             epoch=0,
             steps=0,
             active=tuple(range(len(self.recipes))),
@@ -111,7 +111,7 @@ class Group:
             seconds=(0.0,) * len(self.recipes),
         )
 
-    def advance(self, stage: Stage) -> Stage:
+    def advance(self, stage: TrainingState) -> TrainingState:
         """The stage after one more epoch of the active networks.
 
         A network leaves with the epoch in which it fits, diverges or comes to the end of its budget.
@@ -137,7 +137,7 @@ class Group:
     def _initial(self, index: int) -> nn.Module:
         return initial_module(self.recipes[index], self.shape, self.classes).to(self.device, self.dtype)
 
-    def _epoch(self, stage: Stage) -> tuple[Stage, dict[int, float]]:
+    def _epoch(self, stage: TrainingState) -> tuple[TrainingState, dict[int, float]]:
         """The stage with its networks trained for one epoch, and the mean loss of each over the epoch."""
         recipes = [self.recipes[index] for index in stage.active]
         pace = _Pace(recipes, next(iter(stage.params.values())))
@@ -160,7 +160,7 @@ class Group:
         """The inputs of a batch [m, B], row by row: several times as fast as indexing."""
         return self.inputs.index_select(0, batch.flatten()).view(*batch.shape, *self.shape)
 
-    def _batches(self, stage: Stage) -> tuple[Sequence[Tensor], Tensor]:
+    def _batches(self, stage: TrainingState) -> tuple[Sequence[Tensor], Tensor]:
         """The batches of an epoch, each [m, B], and the states of the generators after it."""
         drawn, after = [], []
         for state in stage.orders:
@@ -171,19 +171,19 @@ class Group:
         order = torch.stack(drawn).to(self.device)
         return order.split(self.recipes[0].batch_size, dim=1), torch.stack(after)
 
-    def _end(self, stage: Stage, place: int, mean: float) -> Epoch:
+    def _end(self, stage: TrainingState, place: int, mean: float) -> Epoch:
         """What the epoch came to for the network at `place` of the stage."""
         recipe = self.recipes[stage.active[place]]
         finite = math.isfinite(mean) and all(bool(value[place].isfinite().all()) for value in stage.params.values())
         fitted = finite and mean <= recipe.target_loss and self._fits(stage, place, recipe)
         return Epoch(number=stage.epoch, steps=stage.steps, loss=mean, fitted=fitted, diverged=not finite)
 
-    def _fits(self, stage: Stage, place: int, recipe: Recipe) -> bool:
+    def _fits(self, stage: TrainingState, place: int, recipe: Recipe) -> bool:
         module = self.loaded(stage.weights(place))
-        loss, accuracy = evaluate(module, self.inputs, self.targets[stage.active[place]])
+        loss, accuracy = evaluate_module(module, self.inputs, self.targets[stage.active[place]])
         return loss <= recipe.target_loss and accuracy >= recipe.target_accuracy
 
-    def _left(self, stage: Stage) -> Stage:
+    def _left(self, stage: TrainingState) -> TrainingState:
         """The stage without the networks that are done, which stand among the finished ones."""
         done = {
             place: index

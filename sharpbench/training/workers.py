@@ -13,11 +13,11 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from sharpbench.core.registry import offers
+from sharpbench.core.registry import available
 from sharpbench.datasets.dataset import Data, Dataset
-from sharpbench.environment import settle
+from sharpbench.environment import apply_settings
 from sharpbench.errors import InvalidInput, one_line
-from sharpbench.training.population import EVERY, Population, Trained, Training, train
+from sharpbench.training.population import EVERY, Population, TrainedRecipe, TrainingEpoch, train
 from sharpbench.training.recipe import Recipe
 
 PATIENCE = 20.0
@@ -29,7 +29,7 @@ Group = tuple[Recipe, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
+class TrainerSetting:
     """What every worker is given. data_dir: where data sets lie; plugins: files that are executed first."""
 
     data_sha256: str
@@ -42,7 +42,7 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
+class GroupLost:
     """A group whose training failed, or whose worker died; the others go on."""
 
     group: Group
@@ -50,15 +50,15 @@ class Lost:
 
 
 @dataclass(slots=True)
-class _Worker:
+class _Trainer:
     process: BaseProcess
     connection: Connection
     group: Group | None = None
 
 
 def train_all(
-    population: Population, groups: Sequence[Group], setting: Setting, *, workers: int
-) -> Generator[Training | Trained | Lost, None, None]:
+    population: Population, groups: Sequence[Group], setting: TrainerSetting, *, workers: int
+) -> Generator[TrainingEpoch | TrainedRecipe | GroupLost, None, None]:
     """Train those of these groups that are not in the zoo yet, `workers` at a time; events as they come.
 
     Each worker is a fresh process (spawn) with `setting.threads` threads. When the iteration is left, by an
@@ -70,8 +70,10 @@ def train_all(
         if None in truths:
             waiting.append(group)
         else:
-            yield from (Trained(recipe, truth, True) for recipe, truth in zip(group, truths, strict=True) if truth)
-    crew: list[_Worker] = []
+            yield from (
+                TrainedRecipe(recipe, truth, True) for recipe, truth in zip(group, truths, strict=True) if truth
+            )
+    crew: list[_Trainer] = []
     try:
         while waiting or any(worker.group for worker in crew):
             while waiting and (sum(worker.group is not None for worker in crew) < workers):
@@ -83,7 +85,7 @@ def train_all(
         _dismiss(crew)
 
 
-def _assigned(crew: list[_Worker], group: Group, setting: Setting) -> Iterator[Lost]:
+def _assigned(crew: list[_Trainer], group: Group, setting: TrainerSetting) -> Iterator[GroupLost]:
     """Give the group to a worker that waits, or to a new one; what cannot be sent to another process is lost."""
     worker = next((each for each in crew if each.group is None), None)
     if worker is None:
@@ -92,7 +94,7 @@ def _assigned(crew: list[_Worker], group: Group, setting: Setting) -> Iterator[L
         process = context.Process(target=_serve, args=(theirs, setting), daemon=True)
         process.start()
         theirs.close()
-        worker = _Worker(process, ours)
+        worker = _Trainer(process, ours)
         crew.append(worker)
     worker.group = group
     try:
@@ -101,10 +103,10 @@ def _assigned(crew: list[_Worker], group: Group, setting: Setting) -> Iterator[L
         return
     except Exception as error:  # whatever pickle raises, for a class that is defined in a function
         worker.group = None
-        yield Lost(group, one_line(f"{type(error).__name__}: {error}"))
+        yield GroupLost(group, one_line(f"{type(error).__name__}: {error}"))
 
 
-def _heard(crew: list[_Worker], worker: _Worker) -> Iterator[Training | Trained | Lost]:
+def _heard(crew: list[_Trainer], worker: _Trainer) -> Iterator[TrainingEpoch | TrainedRecipe | GroupLost]:
     """What one message of a worker says; silence for good is a death."""
     group = worker.group or ()
     try:
@@ -112,7 +114,7 @@ def _heard(crew: list[_Worker], worker: _Worker) -> Iterator[Training | Trained 
     except (EOFError, ConnectionResetError):
         worker.process.join(PATIENCE)
         crew.remove(worker)
-        yield Lost(group, _death(worker.process.exitcode))
+        yield GroupLost(group, _death(worker.process.exitcode))
         return
     if kind == "events":
         yield from content
@@ -121,7 +123,7 @@ def _heard(crew: list[_Worker], worker: _Worker) -> Iterator[Training | Trained 
     if kind == "invalid":
         raise InvalidInput(content)
     if kind == "lost":
-        yield Lost(group, content)
+        yield GroupLost(group, content)
 
 
 def _death(status: int | None) -> str:
@@ -130,7 +132,7 @@ def _death(status: int | None) -> str:
     return f"the worker ended with status {status}"
 
 
-def _dismiss(crew: list[_Worker]) -> None:
+def _dismiss(crew: list[_Trainer]) -> None:
     for worker in crew:
         worker.connection.close()
         if worker.group is not None:
@@ -147,7 +149,7 @@ def _interrupt(*_: Any) -> None:
     raise KeyboardInterrupt
 
 
-def _serve(connection: Connection, setting: Setting) -> None:
+def _serve(connection: Connection, setting: TrainerSetting) -> None:
     """The life of a worker: groups come in, events go out, until the other end is closed or SIGTERM comes.
 
     Ctrl-C reaches it too, as it belongs to the terminal: the parent alone answers it.
@@ -155,9 +157,9 @@ def _serve(connection: Connection, setting: Setting) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        settle(setting.device, setting.threads)
+        apply_settings(setting.device, setting.threads)
         for kind in ("models", "datasets", "optimizers"):
-            offers(kind, setting.plugins)  # else their classes cannot be received
+            available(kind, setting.plugins)  # else their classes cannot be received
         loaded: dict[Dataset, Data] = {}
         while True:
             connection.send(_answer(connection, loaded, setting))
@@ -165,14 +167,14 @@ def _serve(connection: Connection, setting: Setting) -> None:
         return
 
 
-def _answer(connection: Connection, loaded: dict[Dataset, Data], setting: Setting) -> tuple[str, str | None]:
+def _answer(connection: Connection, loaded: dict[Dataset, Data], setting: TrainerSetting) -> tuple[str, str | None]:
     """Receive one group and train it; how it ended."""
     try:
         group: Group = connection.recv()
         dataset = group[0].dataset
         if dataset not in loaded:
             loaded[dataset] = dataset.load(setting.data_dir)
-        epochs: dict[Recipe, Training] = {}
+        epochs: dict[Recipe, TrainingEpoch] = {}
         last = 0.0
         for event in train(
             group,
@@ -182,7 +184,7 @@ def _answer(connection: Connection, loaded: dict[Dataset, Data], setting: Settin
             device=setting.device,
             every=setting.every,
         ):
-            if isinstance(event, Trained):
+            if isinstance(event, TrainedRecipe):
                 connection.send(("events", [event]))
                 continue
             epochs[event.recipe] = event

@@ -40,7 +40,7 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ZooEntry:
     """What the JSON of an entry says. It is believed; the hash is looked at when weights are read.
 
     origin: None where whoever stored the network did not say. size: bytes of the weights.
@@ -80,7 +80,7 @@ class Zoo:
         found = self._verified(key)
         return None if found is None else found[0]
 
-    def entries(self) -> tuple[list[Entry], int]:
+    def entries(self) -> tuple[list[ZooEntry], int]:
         """All entries by their keys, weights unread; and how many there are besides, of other formats or damaged."""
         try:
             keys = sorted(path.name for path in self.folder.iterdir() if not path.name.startswith("."))
@@ -93,14 +93,14 @@ class Zoo:
         found = [self._entry(key) for key in keys]
         return [each for each in found if each is not None], sum(each is None for each in found)
 
-    def _entry(self, key: str) -> Entry | None:
+    def _entry(self, key: str) -> ZooEntry | None:
         try:
             stored = self._stored(key)
             origin = None if stored["origin"] is None else Origin(**stored["origin"])
             described = isinstance(stored["result"], dict) and (origin is None or isinstance(origin.recipe, dict))
             if stored["format"] != FORMAT or not described:
                 return None
-            return Entry(key, origin, stored["result"], (self.folder / key / WEIGHTS).stat().st_size)
+            return ZooEntry(key, origin, stored["result"], (self.folder / key / WEIGHTS).stat().st_size)
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 

@@ -20,12 +20,12 @@ from typing import Any, get_type_hints
 import safetensors
 import safetensors.torch
 
-from sharpbench.core.fields import fault
+from sharpbench.core.fields import field_error
 from sharpbench.core.spec import Inner
 from sharpbench.errors import InvalidInput, near, short
-from sharpbench.training.network import Truth
-from sharpbench.training.recipe import catalogue, network_key, recipe_of
-from sharpbench.training.zoo import FORMAT, Entry, Origin, Zoo
+from sharpbench.training.network import TrainingResult
+from sharpbench.training.recipe import network_key, parse_recipe, recipe_parts
+from sharpbench.training.zoo import FORMAT, Origin, Zoo, ZooEntry
 from sharpbench.version import __version__
 
 # Table: what the folder of a population is called inside, and what a row of its table must hold.
@@ -70,7 +70,7 @@ for row in table["networks"]:
 """
 
 
-def export(zoo: Zoo, entries: Sequence[Entry], folder: Path, *, command: str) -> None:
+def export_networks(zoo: Zoo, entries: Sequence[ZooEntry], folder: Path, *, command: str) -> None:
     """Write the networks of `entries` and their table into `folder`, which appears complete or not at all.
 
     command: the words that repeat it, for the table. Raises InvalidInput for a folder that holds something, for
@@ -102,7 +102,7 @@ def export(zoo: Zoo, entries: Sequence[Entry], folder: Path, *, command: str) ->
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _exported(zoo: Zoo, entry: Entry, folder: Path) -> dict[str, Any]:
+def _exported(zoo: Zoo, entry: ZooEntry, folder: Path) -> dict[str, Any]:
     packed = zoo.packed(entry.key)
     if packed is None or entry.origin is None:
         fault = "is damaged" if packed is None else "does not say what it came of"
@@ -144,14 +144,14 @@ class _Checked:
     truth: Mapping[str, Any]
 
 
-def take_in(zoo: Zoo, folder: Path, *, plugins: Sequence[Path] = ()) -> Imported:
+def import_networks(zoo: Zoo, folder: Path, *, plugins: Sequence[Path] = ()) -> Imported:
     """Store the networks of an exported folder in the zoo; those that are there already stay as they are.
 
     Everything is checked before the first is stored. Raises InvalidInput, one line that names the file and the
     entry. What cannot be checked is that the networks are what training would give: whose folder it is, vouches.
     """
     rows = _rows(folder)
-    offered = catalogue(plugins)
+    offered = recipe_parts(plugins)
     checked: list[_Checked] = []
     for number, row in enumerate(rows):
         try:
@@ -219,7 +219,7 @@ def _checked(folder: Path, row: Any, offered: Inner) -> _Checked:
     try:
         if not isinstance(row["recipe"], dict):
             raise InvalidInput(f"recipe {short(repr(row['recipe']))} is no object")
-        recipe = recipe_of(row["recipe"], offered)
+        recipe = parse_recipe(row["recipe"], offered)
         truth = _truth(row["truth"])
     except InvalidInput as error:
         raise InvalidInput(f"'{name}': {error}") from None
@@ -231,24 +231,24 @@ def _checked(folder: Path, row: Any, offered: Inner) -> _Checked:
 
 def _truth(row: object) -> dict[str, Any]:
     """What became of the network, if it has the fields of Truth, each of its type."""
-    names = [item.name for item in fields(Truth)]
+    names = [item.name for item in fields(TrainingResult)]
     if not isinstance(row, dict):
         raise InvalidInput(f"truth {short(repr(row))} is no object")
     for name in row:
         if name not in names:
             raise InvalidInput(f"truth has no '{short(name)}'; {near(name, names) or 'it has ' + ', '.join(names)}")
-    hints = get_type_hints(Truth)
+    hints = get_type_hints(TrainingResult)
     for name in names:
         if name not in row:
             raise InvalidInput(f"truth lacks '{name}'; it is of another version of sharpbench")
-        if wrong := fault(row[name], hints[name]):
+        if wrong := field_error(row[name], hints[name]):
             raise InvalidInput(f"truth: {name}={short(str(row[name]))} {wrong}")
-    if wrong := _inconsistent(Truth(**row)):
+    if wrong := _inconsistent(TrainingResult(**row)):
         raise InvalidInput(f"truth: {wrong}; do not trust it")
     return dict(row)
 
 
-def _inconsistent(truth: Truth) -> str:
+def _inconsistent(truth: TrainingResult) -> str:
     """What cannot be so in any network, '' where all can."""
     for name in ("train_accuracy", "test_accuracy"):
         if not 0 <= getattr(truth, name) <= 1:
@@ -317,6 +317,3 @@ def _stored(zoo: Zoo, each: _Checked, *, before: int, of: int) -> None:
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         cause = error.strerror if isinstance(error, OSError) else error
         raise InvalidInput(f"{cause}; {before} of {of} networks were imported before it, and stay") from None
-
-
-__all__ = ["README", "TABLE", "Imported", "export", "take_in"]

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sharpbench.analysis.correlations import hyperparameters
+from sharpbench.analysis.correlations import varied_hyperparameters
 from sharpbench.analysis.population import populations
 from sharpbench.analysis.scores import Score, score
 from sharpbench.analysis.statistics import granulated
@@ -54,7 +54,7 @@ def test_each_hyperparameter_has_its_psi(record: Make) -> None:
 def test_fields_of_the_model_are_hyperparameters(record: Make) -> None:
     found = [record(model="mlp"), record(model="mlp[width=64,depth=3]", seed=1), record(model="mlp[width=32]", seed=2)]
     networks = [network for each in populations(found) for network in each.networks]
-    columns = hyperparameters(networks)
+    columns = varied_hyperparameters(networks)
     assert {name: columns[name] for name in ("model", "width", "depth")} == {
         "model": ["mlp"] * 3,
         "width": [None, "32", "64"],
@@ -63,7 +63,9 @@ def test_fields_of_the_model_are_hyperparameters(record: Make) -> None:
     assert "seed" not in columns
     assert "dataset" not in columns
     odd = [record(model="[,=]][x=[y=1,z=2],w=3"), record(model="x" * 10_000 + "[", seed=1)]
-    assert len(hyperparameters([network for each in populations(odd) for network in each.networks])["model"]) == 2
+    assert (
+        len(varied_hyperparameters([network for each in populations(odd) for network in each.networks])["model"]) == 2
+    )
 
 
 def test_a_drawn_cohort_has_intervals_for_hyperparameters_drawn_again(records: MakeMany, record: Make) -> None:

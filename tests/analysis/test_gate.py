@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from sharpbench.analysis.population import Network, populations
+from sharpbench.analysis.population import MeasuredNetwork, populations
 from sharpbench.analysis.scores import score
 from sharpbench.core.record import Record
 from sharpbench.report import console, markdown
@@ -32,7 +32,7 @@ MakeMany = Callable[..., list[Record]]
     ],
 )
 def test_every_exclusion_has_its_reason(truth: dict[str, Any], reason: str | None) -> None:
-    network = Network("k", {"max_epochs": 300}, truth)
+    network = MeasuredNetwork("k", {"max_epochs": 300}, truth)
     assert network.exclusion == reason
     assert network.counts == (reason is None)
 
@@ -55,10 +55,10 @@ def test_the_counts_stand_in_scores_terminal_and_page(records: MakeMany) -> None
     scores = score(found)
     assert {row.excluded for row in scores} == {4}
     assert all(row.exclusions == {"budget ended": 3, "diverged": 1} for row in scores)
-    page = markdown.leaderboard(scores, found, version="1")
+    page = markdown.markdown_leaderboard(scores, found, version="1")
     assert ("25 networks; 4 excluded by the gate (not fitted to the training set: 3 budget ended, 1 diverged).") in page
     terminal = Console(record=True, width=160, file=io.StringIO())
-    console.show(scores, found, terminal)
+    console.show_boards(scores, found, terminal)
     assert "25 networks, 4 excluded as not fitted (3 budget ended, 1 diverged); ranked by" in terminal.export_text()
 
 
@@ -90,7 +90,9 @@ def test_random_configurations_are_said_and_judged_as_such(records: MakeMany) ->
     for kept, ranked_by, has in ((found, "marginal", False), (random, "within", True)):
         good = next(row for row in score(kept) if row.label == "good")
         assert (good.ranked_by, good.within.interval is not None) == (ranked_by, has)
-        assert ("drawn at random: intervals are for" in markdown.leaderboard(score(kept), kept, version="1")) == has
+        assert (
+            "drawn at random: intervals are for" in markdown.markdown_leaderboard(score(kept), kept, version="1")
+        ) == has
         terminal = Console(record=True, width=160, file=io.StringIO())
-        console.show(score(kept), kept, terminal)
+        console.show_boards(score(kept), kept, terminal)
         assert ("drawn at random: intervals are for" in terminal.export_text()) == has

@@ -11,8 +11,8 @@ import pytest
 
 from sharpbench.comparison import Comparison, compare
 from sharpbench.comparison.benchmark import Event
-from sharpbench.core.registry import offers
-from sharpbench.core.spec import select
+from sharpbench.core.registry import available
+from sharpbench.core.spec import parse_specs
 from sharpbench.models.file import from_word
 
 PLUGIN = """
@@ -97,10 +97,10 @@ def settings(plugin: Path, words: tuple[str, str]) -> Callable[..., Comparison]:
 
     def of(measures: str, **options: Any) -> Comparison:
         model = from_word(words[0])
-        (dataset,) = select(words[1], offers("datasets").classes, kind="dataset")
+        (dataset,) = parse_specs(words[1], available("datasets").classes, kind="dataset")
         assert model is not None
         usual = {"quantity": "trace", "examples": 12, "weights": "random", "repeats": 3, "batches": (4, 12)}
-        chosen = select(measures, offers("measures", [plugin]).classes, kind="measure")
+        chosen = parse_specs(measures, available("measures", [plugin]).classes, kind="measure")
         return Comparison(models=(model,), measures=chosen, dataset=dataset, **{**usual, **options})
 
     return of

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from sharpbench.comparison import TURNS, Comparison, Turn, iterate_turns
+from sharpbench.comparison import MEASUREMENTS, Comparison, Measurement, read_measurements
 from sharpbench.comparison import contestant as seat
-from sharpbench.comparison.benchmark import Event, Match
-from sharpbench.comparison.network import network
-from sharpbench.comparison.process import Contestant
-from sharpbench.comparison.results import Standing, standings
+from sharpbench.comparison.benchmark import Benchmark, Event
+from sharpbench.comparison.network import make_network
+from sharpbench.comparison.process import ContestantProcess
+from sharpbench.comparison.results import NetworkResult, network_results
 from sharpbench.comparison.worker import MOST
 from sharpbench.errors import InvalidInput
 
@@ -30,21 +30,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def turns(compared: Compared, folder: Path) -> list[Turn]:
-    return [event for event in compared(ALL, folder, timeout=4.0) if isinstance(event, Turn)]
+def turns(compared: Compared, folder: Path) -> list[Measurement]:
+    return [event for event in compared(ALL, folder, timeout=4.0) if isinstance(event, Measurement)]
 
 
 @pytest.fixture(scope="module")
-def standing(turns: list[Turn]) -> Standing:
-    (found,) = standings(turns)
+def standing(turns: list[Measurement]) -> NetworkResult:
+    (found,) = network_results(turns)
     return found
 
 
-def test_every_row_is_on_disk(turns: list[Turn], folder: Path) -> None:
-    assert list(iterate_turns(folder / TURNS)) == turns
+def test_every_row_is_on_disk(turns: list[Measurement], folder: Path) -> None:
+    assert list(read_measurements(folder / MEASUREMENTS)) == turns
 
 
-def test_errors_are_relative_to_the_oracle(standing: Standing) -> None:
+def test_errors_are_relative_to_the_oracle(standing: NetworkResult) -> None:
     found = {each.name: each for each in standing.results}
     assert standing.oracle is not None
     assert standing.oracle.note == "definition"
@@ -57,7 +57,7 @@ def test_errors_are_relative_to_the_oracle(standing: Standing) -> None:
     assert found["odd"].to_target is None
 
 
-def test_a_stochastic_one_has_another_seed_each_round(standing: Standing, turns: list[Turn]) -> None:
+def test_a_stochastic_one_has_another_seed_each_round(standing: NetworkResult, turns: list[Measurement]) -> None:
     noisy = next(each for each in standing.results if each.name == "odd[way=noisy]")
     drawn = [float(torch.randn(1, generator=torch.Generator().manual_seed(seed))) for seed in (1, 2, 3)]
     expected = 0.03 * math.sqrt(sum(value**2 for value in drawn) / 3)
@@ -69,7 +69,7 @@ def test_a_stochastic_one_has_another_seed_each_round(standing: Standing, turns:
     assert len(values) == 1
 
 
-def test_those_without_a_value_have_a_reason_and_the_others_go_on(standing: Standing) -> None:
+def test_those_without_a_value_have_a_reason_and_the_others_go_on(standing: NetworkResult) -> None:
     lost = {name: (status, reason) for name, status, reason in standing.losses}
     assert lost == {
         "odd[way=raises]": ("failed", "RuntimeError: nothing | works <b>"),
@@ -80,13 +80,15 @@ def test_those_without_a_value_have_a_reason_and_the_others_go_on(standing: Stan
     assert all(each.rounds == 3 for each in standing.results)
 
 
-def test_a_batch_size_that_cannot_be_used_costs_nothing_but_itself(standing: Standing) -> None:
+def test_a_batch_size_that_cannot_be_used_costs_nothing_but_itself(standing: NetworkResult) -> None:
     late = next(each for each in standing.results if each.name == "odd[way=late]")
     assert late.batch == 4
     assert late.error == pytest.approx(0, abs=1e-5)
 
 
-def test_the_gradient_takes_turns_and_the_last_row_has_the_memory(standing: Standing, turns: list[Turn]) -> None:
+def test_the_gradient_takes_turns_and_the_last_row_has_the_memory(
+    standing: NetworkResult, turns: list[Measurement]
+) -> None:
     assert standing.gradient is not None
     assert standing.gradient.rounds == 3
     last = [turn for turn in turns if turn.last]
@@ -99,7 +101,7 @@ def test_the_gradient_takes_turns_and_the_last_row_has_the_memory(standing: Stan
     assert len({tuple(order) for order in orders}) > 1
 
 
-def test_short_calls_are_repeated_and_what_is_prepared_is_not_timed(turns: list[Turn]) -> None:
+def test_short_calls_are_repeated_and_what_is_prepared_is_not_timed(turns: list[Measurement]) -> None:
     timed = [turn for turn in turns if turn.contestant == "odd" and turn.seconds is not None]
     assert len(timed) == 3
     for turn in timed:
@@ -109,23 +111,27 @@ def test_short_calls_are_repeated_and_what_is_prepared_is_not_timed(turns: list[
 
 
 def test_the_same_again_measures_nothing_and_failed_ones_are_tried_again_when_asked(
-    compared: Compared, turns: list[Turn], folder: Path
+    compared: Compared, turns: list[Measurement], folder: Path
 ) -> None:
     assert list(compared(ALL, folder, timeout=4.0)) == turns
     again = "odd[way=raises],trace"
-    events = [event for event in compared(again, folder, timeout=4.0, retry_failed=True) if isinstance(event, Turn)]
+    events = [
+        event for event in compared(again, folder, timeout=4.0, retry_failed=True) if isinstance(event, Measurement)
+    ]
     (added,) = events[len(turns) :]
     assert (added.contestant, added.status) == ("odd[way=raises]", "failed")
 
 
 def test_rows_of_another_version_or_library_are_measured_again(
-    compared: Compared, turns: list[Turn], tmp_path: Path
+    compared: Compared, turns: list[Measurement], tmp_path: Path
 ) -> None:
     mine = [turn for turn in turns if turn.contestant in ("oracle", "gradient", "trace", "odd[way=noisy]")]
     other = {"trace": {"version": 0}, "odd[way=noisy]": {"libraries": {"pip": "0.0"}}}
     stale = [replace(turn, **other.get(turn.contestant, {})) for turn in mine]  # type: ignore[arg-type]
-    (tmp_path / TURNS).write_text("".join(turn.to_json() + "\n" for turn in stale), encoding="utf-8")
-    again = [event for event in compared("trace,odd[way=noisy]", tmp_path, timeout=4.0) if isinstance(event, Turn)]
+    (tmp_path / MEASUREMENTS).write_text("".join(turn.to_json() + "\n" for turn in stale), encoding="utf-8")
+    again = [
+        event for event in compared("trace,odd[way=noisy]", tmp_path, timeout=4.0) if isinstance(event, Measurement)
+    ]
     fresh = again[len(stale) :]
     assert {turn.contestant for turn in fresh} == {"trace", "odd[way=noisy]"}
     known = {turn.contestant: turn.version for turn in mine}
@@ -134,15 +140,15 @@ def test_rows_of_another_version_or_library_are_measured_again(
 
 
 def test_an_oracle_that_failed_is_asked_again_where_that_is_wanted(
-    compared: Compared, turns: list[Turn], tmp_path: Path
+    compared: Compared, turns: list[Measurement], tmp_path: Path
 ) -> None:
     mine = [turn for turn in turns if turn.contestant in ("oracle", "trace")]
     lost = [
         replace(turn, value=None, status="timeout", reason="late") if turn.role == "oracle" else turn for turn in mine
     ]
-    (tmp_path / TURNS).write_text("".join(turn.to_json() + "\n" for turn in lost), encoding="utf-8")
+    (tmp_path / MEASUREMENTS).write_text("".join(turn.to_json() + "\n" for turn in lost), encoding="utf-8")
     options = {"timeout": 4.0, "retry_failed": True}
-    again = [event for event in compared("trace", tmp_path, **options) if isinstance(event, Turn)]
+    again = [event for event in compared("trace", tmp_path, **options) if isinstance(event, Measurement)]
     assert [turn.value for turn in again if turn.role == "oracle"] == [None, mine[0].value]
 
 
@@ -150,16 +156,16 @@ def test_an_oracle_that_failed_is_asked_again_where_that_is_wanted(
 def test_an_interrupted_comparison_goes_on(compared: Compared, tmp_path: Path) -> None:
     events = compared("trace", tmp_path, repeats=2)
     for event in events:
-        if isinstance(event, Turn) and event.round == 1:
+        if isinstance(event, Measurement) and event.round == 1:
             break
     events.close()  # type: ignore[attr-defined]
-    kept = list(iterate_turns(tmp_path / TURNS))
+    kept = list(read_measurements(tmp_path / MEASUREMENTS))
     assert [turn.round for turn in kept][-1] == 1
-    with (tmp_path / TURNS).open("a") as file:
+    with (tmp_path / MEASUREMENTS).open("a") as file:
         file.write('{"match":"torn')
     rest = list(compared("trace", tmp_path, repeats=2))
-    assert [event for event in rest if isinstance(event, Turn)][: len(kept)] == kept
-    played = [(turn.contestant, turn.round) for turn in iterate_turns(tmp_path / TURNS)]
+    assert [event for event in rest if isinstance(event, Measurement)][: len(kept)] == kept
+    played = [(turn.contestant, turn.round) for turn in read_measurements(tmp_path / MEASUREMENTS)]
     wanted = {("oracle", 0), *((name, number) for name in ("gradient", "trace") for number in (0, 1, 2))}
     assert sorted(played) == sorted(wanted)
 
@@ -170,7 +176,7 @@ def test_a_diagonal_is_compared_entry_by_entry(
 ) -> None:
     monkeypatch.setattr(seat, "HELD", 0)  # a fresh process each round
     events = list(compared("odd,odd[way=noisy]", tmp_path, quantity="diagonal", repeats=2))
-    (standing,) = standings(event for event in events if isinstance(event, Turn))
+    (standing,) = network_results(event for event in events if isinstance(event, Measurement))
     found = {each.name: each for each in standing.results}
     assert found["odd"].error == pytest.approx(0.05, rel=1e-4)
     assert found["odd"].negative == 0
@@ -181,7 +187,7 @@ def test_a_diagonal_is_compared_entry_by_entry(
 
 def test_a_long_call_is_the_only_one(compared: Compared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(seat, "LONG", 0.0)
-    turns = [event for event in compared("trace", tmp_path) if isinstance(event, Turn)]
+    turns = [event for event in compared("trace", tmp_path) if isinstance(event, Measurement)]
     assert [(turn.contestant, turn.round, turn.last) for turn in turns] == [
         ("oracle", 0, False),
         ("gradient", 0, False),
@@ -202,10 +208,10 @@ def test_a_contestant_ends_with_whoever_asks_it(
 ) -> None:
     """In the middle of a call too, as where the command is killed."""
     comparison = settings("odd[way=hangs]")
-    steps = network(comparison, comparison.models[0], tmp_path / "network", data_dir=None, cache_dir=None)
+    steps = make_network(comparison, comparison.models[0], tmp_path / "network", data_dir=None, cache_dir=None)
     with pytest.raises(StopIteration) as ended:
         next(steps)
-    contestant = Contestant(Match(comparison, ended.value.value, (plugin,))._job("odd[way=hangs]"))
+    contestant = ContestantProcess(Benchmark(comparison, ended.value.value, (plugin,))._job("odd[way=hangs]"))
     question = {"do": "call", "batch": 4, "seed": 0, "repeated": False, "memory": False, "oracle": None}
     contestant._connection.send_bytes(json.dumps(question).encode())
     contestant._connection.close()

@@ -10,7 +10,7 @@ import pytest
 
 from sharpbench.cli.compare import _sizes, compare
 from sharpbench.comparison import Comparison, contestants
-from sharpbench.core.spec import label
+from sharpbench.core.spec import format_spec
 from sharpbench.errors import InvalidInput
 from tests.commands import given
 
@@ -89,11 +89,11 @@ def test_a_name_that_rows_have_already_is_refused(name: str, settings: Callable[
 
 
 def test_contestants_are_all_of_the_quantity_in_all_their_ways(plugin: Path) -> None:
-    words = [label(measure) for measure in contestants("trace", [plugin])]
+    words = [format_spec(measure) for measure in contestants("trace", [plugin])]
     assert {"trace", "trace[method=hutchpp,samples=99]", "ggn-trace", "odd", "odd[way=noisy]"} <= set(words)
     assert not any(word.startswith(("other", "top-eigenvalue", "minimum")) for word in words)
-    assert {label(measure) for measure in contestants("top-eigenvalue")} >= {"top-eigenvalue"}
-    assert {label(measure) for measure in contestants("diagonal")} >= {"trace", "ggn-trace"}
+    assert {format_spec(measure) for measure in contestants("top-eigenvalue")} >= {"top-eigenvalue"}
+    assert {format_spec(measure) for measure in contestants("diagonal")} >= {"trace", "ggn-trace"}
 
 
 @pytest.mark.parametrize("text", ["", "4,x", "-1", "1.5"])

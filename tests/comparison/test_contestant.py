@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from sharpbench.comparison.config import Comparison
-from sharpbench.comparison.contestant import HELD, Seat
-from sharpbench.comparison.process import Job, Lost
+from sharpbench.comparison.contestant import HELD, Contestant
+from sharpbench.comparison.process import ContestantLost, Job
 from sharpbench.datasets.digits import Digits
 
 
@@ -39,7 +39,7 @@ class Small(Greedy):
 
     def ask(self, request: str, **words: Any) -> dict[str, Any]:
         if words["batch"] == 64:
-            raise Lost("oom", "too much")
+            raise ContestantLost("oom", "too much")
         late, self.late = self.late, 0.0
         return {**super().ask(request), "seconds": {4: 0.1, 16: 0.8}[words["batch"]] + late}
 
@@ -48,7 +48,7 @@ class Small(Greedy):
 def test_a_process_that_holds_much_is_ended_before_others_play(
     resident: int, alive: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sharpbench.comparison.contestant.Contestant", Greedy)
+    monkeypatch.setattr("sharpbench.comparison.contestant.ContestantProcess", Greedy)
     monkeypatch.setattr(Greedy, "resident", resident)
     monkeypatch.setattr(Greedy, "alive", 0)
     seat = seated(16, 64)
@@ -64,17 +64,17 @@ def test_a_process_that_holds_much_is_ended_before_others_play(
 
 def test_the_start_of_a_fresh_process_is_no_reason_against_a_batch_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that is needed because a larger size was lost."""
-    monkeypatch.setattr("sharpbench.comparison.contestant.Contestant", Small)
+    monkeypatch.setattr("sharpbench.comparison.contestant.ContestantProcess", Small)
     (row,) = seated(4, 16, 64).prepare(None)
     assert row["batch"] == 4
     assert row["details"] == {"16": 0.8, "4": 0.1}
 
 
-def seated(*batches: int) -> Seat:
+def seated(*batches: int) -> Contestant:
     """One that starts at 16."""
     comparison = Comparison(quantity="trace", models=(), measures=(), dataset=Digits(), examples=64, batches=batches)
     job = Job(
         measure="trace", quantity="trace", model="small-mlp", file=Path("none"), outputs=10, dtype="float32",
         device="cpu", threads=1, plugins=(),
     )  # fmt: skip
-    return Seat("trace", job, "sharpbench_measures", comparison, [], 16)
+    return Contestant("trace", job, "sharpbench_measures", comparison, [], 16)

@@ -11,19 +11,19 @@ import pytest
 from matplotlib import style
 from rich.console import Console
 
-from sharpbench.comparison.measurement import Turn, iterate_turns
-from sharpbench.comparison.page import command, page, table, verdicts
-from sharpbench.comparison.plot import front, pareto
+from sharpbench.comparison.measurement import Measurement, read_measurements
+from sharpbench.comparison.page import command_line, comparison_page, results_table, write_verdicts
+from sharpbench.comparison.plot import draw_front, pareto_front
 from sharpbench.comparison.reference import relative_error
-from sharpbench.comparison.results import OURS, Result, Standing, ratio, standings
+from sharpbench.comparison.results import OURS, NetworkResult, Result, network_results, paired_ratio
 from sharpbench.errors import InvalidInput
 from sharpbench.report.page import body, show
-from sharpbench.report.plots import FIXED, vector
+from sharpbench.report.plots import FIXED, svg_text
 
 SETTINGS = {"examples": 8, "dataset": "digits", "weights": "random", "parameters": 10, "loss": 2.0}
 
 
-def row(contestant: str, number: int, **fields: object) -> Turn:
+def row(contestant: str, number: int, **fields: object) -> Measurement:
     usual = {
         "match": "0" * 64,
         "network": "lenet",
@@ -35,10 +35,10 @@ def row(contestant: str, number: int, **fields: object) -> Turn:
         "settings": SETTINGS,
         "environment": {"torch": "2"},
     }
-    return Turn(**{**usual, **fields})  # type: ignore[arg-type]
+    return Measurement(**{**usual, **fields})  # type: ignore[arg-type]
 
 
-def rounds(contestant: str, seconds: Sequence[float], errors: Sequence[float], **fields: object) -> list[Turn]:
+def rounds(contestant: str, seconds: Sequence[float], errors: Sequence[float], **fields: object) -> list[Measurement]:
     timed = zip(seconds, errors, strict=True)
     start = row(contestant, 0, batch=4, libraries={} if contestant.startswith("trace") else {"peerlib": "1.2"})
     return [
@@ -50,7 +50,7 @@ def rounds(contestant: str, seconds: Sequence[float], errors: Sequence[float], *
     ]
 
 
-def rows(ours: float = 1.0, other: float = 2.0) -> list[Turn]:
+def rows(ours: float = 1.0, other: float = 2.0) -> list[Measurement]:
     """One network: ours, another exact one, one that is wrong, and a sampled one with an error of 3 %."""
     oracle = row("oracle", 0, role="oracle", value=1.0, note="definition", details={"gauss-newton": 1.0})
     return [
@@ -64,13 +64,13 @@ def rows(ours: float = 1.0, other: float = 2.0) -> list[Turn]:
     ]
 
 
-def of(turns: Sequence[Turn]) -> Standing:
-    (found,) = standings(turns)
+def of(turns: Sequence[Measurement]) -> NetworkResult:
+    (found,) = network_results(turns)
     return found
 
 
 def test_medians_ratios_and_what_one_percent_costs() -> None:
-    frame = table(of(rows())).set_index("contestant")
+    frame = results_table(of(rows())).set_index("contestant")
     assert list(frame.index) == ["gradient", "wrong", "trace (ours)", "peer", "noisy"]
     assert frame.loc["trace (ours)", ["seconds", "over ours", "gradients", "spread"]].tolist() == [
         "1",
@@ -84,22 +84,25 @@ def test_medians_ratios_and_what_one_percent_costs() -> None:
 
 
 def test_verdicts_follow_the_figures() -> None:
-    assert verdicts(of(rows())) == [
+    assert write_verdicts(of(rows())) == [
         "Ours (trace) is the fastest exact one: the next, peer, takes 2.00x its time; "
         "too few rounds in common for an interval, 3.",
         "Ours (trace) is the fastest to 1 % error, against the sampled ones: "
         "the next, noisy, extrapolated, takes 1.80x its time.",
     ]
-    slow = verdicts(of(rows(ours=4.0)))
+    slow = write_verdicts(of(rows(ours=4.0)))
     assert slow[0] == (
         "Ours (trace) is NOT the fastest exact one: peer takes 0.50x its time; "
         "too few rounds in common for an interval, 3."
     )
     assert slow[1].startswith("Ours (trace) is NOT the fastest to 1 % error")
     others = [turn for turn in rows() if turn.contestant != "trace"]
-    assert verdicts(of(others))[0] == "None of ours is the fastest exact one: none has a value that is right; peer has."
+    assert (
+        write_verdicts(of(others))[0]
+        == "None of ours is the fastest exact one: none has a value that is right; peer has."
+    )
     alone = [turn for turn in rows() if turn.contestant not in ("peer", "noisy")]
-    assert verdicts(of(alone))[0] == "Ours (trace) is the fastest exact one: no other contestant is right."
+    assert write_verdicts(of(alone))[0] == "Ours (trace) is the fastest exact one: no other contestant is right."
 
 
 def test_with_rounds_enough_ratios_are_of_pairs_and_have_an_interval() -> None:
@@ -110,19 +113,19 @@ def test_with_rounds_enough_ratios_are_of_pairs_and_have_an_interval() -> None:
     other = rounds("peer", [one * by for one, by in zip(drift, factors, strict=True)], [1e-7] * 7)
     standing = of([*ours, *other])
     peer, trace = sorted(standing.results, key=lambda each: each.name)
-    found = ratio(peer, trace)
+    found = paired_ratio(peer, trace)
     assert found.value == pytest.approx(1.6)
     assert found.interval == pytest.approx((1.5, 1.7))
-    assert table(standing).set_index("contestant").loc["peer", "over ours"] == "1.6"
-    assert verdicts(standing)[0] == (
+    assert results_table(standing).set_index("contestant").loc["peer", "over ours"] == "1.6"
+    assert write_verdicts(standing)[0] == (
         "Ours (trace) is the fastest exact one: the next, peer, takes 1.60x (1.50 to 1.70) its time."
     )
-    told = verdicts(of([*ours, *rounds("peer", [1.01 * each for each in reversed(drift)], [1e-7] * 7)]))[0]
+    told = write_verdicts(of([*ours, *rounds("peer", [1.01 * each for each in reversed(drift)], [1e-7] * 7)]))[0]
     assert told.startswith("Whether ours (trace) is the fastest exact one cannot be told: peer takes 1.01x (0.3")
-    slow = verdicts(of([*ours, *rounds("peer", [0.5 * each for each in drift], [1e-7] * 7)]))[0]
+    slow = write_verdicts(of([*ours, *rounds("peer", [0.5 * each for each in drift], [1e-7] * 7)]))[0]
     assert slow == "Ours (trace) is NOT the fastest exact one: peer takes 0.50x (0.50 to 0.50) its time."
     busy = [replace(turn, contended=turn.round in (2, 3)) for turn in ours]
-    assert ratio(peer, of(busy).results[0]).interval is None  # five pairs are left
+    assert paired_ratio(peer, of(busy).results[0]).interval is None  # five pairs are left
 
 
 def test_the_interval_of_a_ratio_covers() -> None:
@@ -131,7 +134,7 @@ def test_the_interval_of_a_ratio_covers() -> None:
     for _ in range(1000):
         unit, other = (dict(enumerate(rng.lognormal(mean, 0.3, 9))) for mean in (0.0, 0.5))
         plain = of(rounds("trace", [1.0], [0.0])).results[0]
-        low, high = ratio(replace(plain, timed=other), replace(plain, timed=unit)).interval or (0.0, 0.0)
+        low, high = paired_ratio(replace(plain, timed=other), replace(plain, timed=unit)).interval or (0.0, 0.0)
         covered += low <= np.exp(0.5) <= high
     assert 0.94 < covered / 1000 < 0.985  # 1 - 20 / 2^9 = 0.96
 
@@ -143,11 +146,11 @@ def test_the_next_is_the_one_of_the_least_ratio() -> None:
     near = rounds("near", [1.4 * each for each in drift], [1e-7] * 7)
     early = rounds("early", [3.0, 3.0, 3.0, 4.8, 4.8, 4.8, 4.1], [1e-7] * 7)
     standing = of([*ours, *near, *early])
-    assert "the next, near, takes 1.40x" in verdicts(standing)[0]
+    assert "the next, near, takes 1.40x" in write_verdicts(standing)[0]
     assert min(each.seconds for each in standing.results if each.name == "near") == pytest.approx(4.2)
 
 
-def drawn(values: Sequence[float]) -> Standing:
+def drawn(values: Sequence[float]) -> NetworkResult:
     """A sampled contestant that says these of a truth of 1."""
     oracle = row("oracle", 0, role="oracle", value=1.0, note="definition")
     turns = rounds("noisy", [1.0] * len(values), [abs(value - 1) for value in values], stochastic=True)
@@ -157,25 +160,25 @@ def drawn(values: Sequence[float]) -> Standing:
 
 def test_what_averages_to_something_else_is_not_extrapolated() -> None:
     off = [0.82, 0.86, 0.85, 0.84, 0.88, 0.85, 0.83]
-    assert table(drawn(off)).iloc[0]["to 1 %"] == "-"
-    assert table(drawn([value + 0.15 for value in off])).iloc[0]["to 1 %"].startswith("≈")
-    assert table(drawn(off[:2])).iloc[0]["to 1 %"].endswith("?")  # two draws tell nothing
+    assert results_table(drawn(off)).iloc[0]["to 1 %"] == "-"
+    assert results_table(drawn([value + 0.15 for value in off])).iloc[0]["to 1 %"].startswith("≈")
+    assert results_table(drawn(off[:2])).iloc[0]["to 1 %"].endswith("?")  # two draws tell nothing
 
 
 def test_few_draws_that_came_near_are_marked() -> None:
-    assert table(drawn([1.001])).iloc[0]["to 1 %"] == "1?"
-    assert table(drawn([1.001] * 6)).iloc[0]["to 1 %"] == "1"
+    assert results_table(drawn([1.001])).iloc[0]["to 1 %"] == "1?"
+    assert results_table(drawn([1.001] * 6)).iloc[0]["to 1 %"] == "1"
 
 
 def test_an_unbiased_mean_is_seldom_called_biased() -> None:
     rng = np.random.default_rng(0)
-    called = sum(table(drawn(rng.normal(1, 0.1, 7).tolist())).iloc[0]["to 1 %"] == "-" for _ in range(400))
+    called = sum(results_table(drawn(rng.normal(1, 0.1, 7).tolist())).iloc[0]["to 1 %"] == "-" for _ in range(400))
     assert called <= 12  # 4 expected
 
 
 def test_the_command_names_who_took_part() -> None:
-    assert command(rows()).endswith("--measures 'lost,noisy,peer,trace,wrong'")
-    assert "<" not in command([replace(turn, contestant=turn.contestant + "'<b>") for turn in rows()])
+    assert command_line(rows()).endswith("--measures 'lost,noisy,peer,trace,wrong'")
+    assert "<" not in command_line([replace(turn, contestant=turn.contestant + "'<b>") for turn in rows()])
 
 
 def test_contended_rounds_are_left_out_where_there_are_others() -> None:
@@ -184,7 +187,7 @@ def test_contended_rounds_are_left_out_where_there_are_others() -> None:
     assert of(busy).results[0].seconds == 1.0
     every = [replace(turn, contended=turn.round > 0) for turn in turns]
     assert of(every).results[0].seconds == 9.0
-    assert table(of(every)).iloc[0]["seconds"] == "9!"
+    assert results_table(of(every)).iloc[0]["seconds"] == "9!"
 
 
 def test_a_new_preparation_begins_anew() -> None:
@@ -198,18 +201,18 @@ def test_a_new_preparation_begins_anew() -> None:
 
 def test_the_page_is_a_pure_function_and_harmless(tmp_path: Path) -> None:
     turns = [replace(turn, network="<b>|x") for turn in rows()]
-    text = body(page(turns))
-    assert text == body(page(list(turns)))
+    text = body(comparison_page(turns))
+    assert text == body(comparison_page(list(turns)))
     assert "<b>" not in text
     assert "[x](" not in text
     assert "peerlib 1.2" in text
     assert "by the definition" in text
     assert "](comparison-b-x-" in text
-    said = command([replace(turn, network="a --> <b>") for turn in turns])
+    said = command_line([replace(turn, network="a --> <b>") for turn in turns])
     assert ">" not in said
     assert "--n 8 --dataset digits --weights random" in said
     console = Console(record=True, width=200)
-    show(page(turns), console)
+    show(comparison_page(turns), console)
     shown = console.export_text()
     assert "<b>|x" in shown
     assert "Ours (trace) is the fastest exact one" in shown
@@ -217,48 +220,48 @@ def test_the_page_is_a_pure_function_and_harmless(tmp_path: Path) -> None:
 
 def test_two_comparisons_of_one_network_have_a_picture_each() -> None:
     turns = [*rows(), *(replace(turn, match="1" * 64) for turn in rows())]
-    text = body(page(turns))
+    text = body(comparison_page(turns))
     assert "(comparison-lenet-00000000.svg)" in text
     assert "(comparison-lenet-11111111.svg)" in text
 
 
 def test_the_oracle_says_what_it_is() -> None:
     engine = [replace(turn, note="float64 engine") if turn.role == "oracle" else turn for turn in rows()]
-    assert "2.0e-07*" in table(of(engine))["error"].tolist()
-    assert "the exact engine itself" in body(page(engine))
+    assert "2.0e-07*" in results_table(of(engine))["error"].tolist()
+    assert "the exact engine itself" in body(comparison_page(engine))
     apart = {"gauss-newton": 3.0, "operators": "gelu"}
     other = [replace(turn, details=apart) if turn.role == "oracle" else turn for turn in rows()]
-    assert "Gauss-Newton trace, which is another through gelu, is 3" in body(page(other))
+    assert "Gauss-Newton trace, which is another through gelu, is 3" in body(comparison_page(other))
     none = [
         replace(turn, value=None, status="skipped", reason="too large") if turn.role == "oracle" else turn
         for turn in rows()
     ]
-    assert "Oracle: -: too large" in body(page(none))
+    assert "Oracle: -: too large" in body(comparison_page(none))
 
 
 def test_the_front_is_of_those_that_none_surpasses_and_pictures_are_equal() -> None:
     standing = of(rows())
-    assert [each.name for each in front(standing.results)] == ["wrong", "noisy", "trace"]
+    assert [each.name for each in draw_front(standing.results)] == ["wrong", "noisy", "trace"]
     with style.context(["default", FIXED]):
-        assert vector(pareto(standing)) == vector(pareto(of(rows())))
+        assert svg_text(pareto_front(standing)) == svg_text(pareto_front(of(rows())))
 
 
 def test_of_eigenvalues_all_that_are_right_are_compared() -> None:
     turns = [replace(turn, quantity="top-eigenvalue", stochastic=False) for turn in rows()]
-    (said,) = verdicts(of(turns))
+    (said,) = write_verdicts(of(turns))
     assert said.startswith("Ours (trace) is the fastest that is right to 1 %: the next, peer, takes 2.00x its time;")
 
 
 def test_repetitions_of_an_iteration_are_not_extrapolated() -> None:
     """The mean of power iterations that stop too early is as wrong as each."""
     turns = [replace(turn, quantity="top-eigenvalue") for turn in rows()]
-    frame = table(of(turns)).set_index("contestant")
+    frame = results_table(of(turns)).set_index("contestant")
     assert frame.loc["noisy", ["error", "to 1 %"]].tolist() == ["3.0e-02", "-"]
 
 
 def test_without_an_error_nobody_is_called_wrong() -> None:
     turns = [replace(turn, error=None) for turn in rows()]
-    assert verdicts(of(turns)) == ["Who is right cannot be told: no error is known."]
+    assert write_verdicts(of(turns)) == ["Who is right cannot be told: no error is known."]
 
 
 def test_of_a_truth_of_zero_zero_is_right() -> None:
@@ -272,14 +275,14 @@ def test_a_line_that_is_no_row_is_named(tmp_path: Path) -> None:
     good = rows()[0].to_json()
     path.write_text(f"{good}\n{good.replace('1.0', '1e999', 1)}\n")
     with pytest.raises(InvalidInput, match=r"comparison.jsonl:2: no row of a comparison"):
-        list(iterate_turns(path))
+        list(read_measurements(path))
     for broken in ("[]", '{"match":1}', good.replace('"round":0', '"round":"0"'), good.replace('"ok"', '"fine"')):
         path.write_text(broken + "\n")
         with pytest.raises(InvalidInput, match=r":1: no row of a comparison"):
-            list(iterate_turns(path))
+            list(read_measurements(path))
     path.write_text(rounds("trace", [0.5], [0.0])[1].to_json().replace('"seconds":0.5', '"seconds":0.0') + "\n")
     with pytest.raises(InvalidInput, match=r"field 'seconds' holds 0.0; expected a number above 0"):
-        list(iterate_turns(path))
+        list(read_measurements(path))
 
 
 def test_to_target_needs_an_error() -> None:

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from sharpbench.core import catalog
-from sharpbench.core.catalog import about, listing
-from sharpbench.core.registry import KINDS, Fault, Kind, Offers
+from sharpbench.core.catalog import describe_measure, list_installed
+from sharpbench.core.registry import KINDS, Available, Kind, PluginFault
 from sharpbench.errors import InvalidInput
 
 PLUGIN = """
@@ -75,15 +75,15 @@ def made_anew(monkeypatch: pytest.MonkeyPatch, package: Path, cache: Path) -> bo
     with monkeypatch.context() as patch:
         patch.setattr(catalog, "_rows", counted)
         patch.delitem(sys.modules, "listed_plugin", raising=False)
-        assert listing("measures", cache_dir=cache) == original("measures", ())
+        assert list_installed("measures", cache_dir=cache) == original("measures", ())
     return bool(calls)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_rows_are_json_and_the_same_from_the_cache(kind: Kind, tmp_path: Path) -> None:
-    rows = listing(kind, cache_dir=tmp_path)
+    rows = list_installed(kind, cache_dir=tmp_path)
     assert json.loads(json.dumps(rows)) == rows
-    assert listing(kind, cache_dir=tmp_path) == rows
+    assert list_installed(kind, cache_dir=tmp_path) == rows
     assert rows
     for row in rows:
         assert row["kind"] == kind[:-1]
@@ -95,7 +95,7 @@ def test_rows_are_json_and_the_same_from_the_cache(kind: Kind, tmp_path: Path) -
 
 
 def test_a_row_says_what_a_class_takes_and_claims(package: Path, tmp_path: Path) -> None:
-    assert listing("measures", cache_dir=tmp_path) == [
+    assert list_installed("measures", cache_dir=tmp_path) == [
         {
             "kind": "measure",
             "name": "extra",
@@ -121,7 +121,7 @@ def test_a_row_says_what_a_class_takes_and_claims(package: Path, tmp_path: Path)
             "bibtex": "",
         }
     ]
-    assert listing("models", cache_dir=tmp_path) == []
+    assert list_installed("models", cache_dir=tmp_path) == []
 
 
 def test_a_catalogue_is_kept_until_a_file_changes(
@@ -171,21 +171,21 @@ def test_a_catalogue_that_cannot_be_kept_costs_only_time(
     for blocked in (tmp_path / "file", tmp_path / "folder"):
         (blocked if blocked.name == "file" else blocked / "listing").parent.mkdir(exist_ok=True)
         (blocked if blocked.name == "file" else blocked / "listing").write_text("", encoding="utf-8")
-        assert names(listing("measures", cache_dir=blocked)) == ["extra"]
+        assert names(list_installed("measures", cache_dir=blocked)) == ["extra"]
 
     def full(*_: object, **__: object) -> int:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_text", full)
-        assert names(listing("measures", cache_dir=tmp_path / "full")) == ["extra"]
+        assert names(list_installed("measures", cache_dir=tmp_path / "full")) == ["extra"]
     assert list((tmp_path / "full" / "listing").iterdir()) == []
 
 
 def test_a_link_to_nowhere_among_the_sources_is_no_error(package: Path, tmp_path: Path) -> None:
     """Emacs leaves such a link, .#module.py, beside every file that is being edited."""
     (package / ".#module.py").symlink_to("user@host.123")
-    assert names(listing("measures", cache_dir=tmp_path)) == ["extra"]
+    assert names(list_installed("measures", cache_dir=tmp_path)) == ["extra"]
 
 
 @pytest.mark.parametrize(
@@ -205,14 +205,14 @@ def test_a_class_that_cannot_be_described_costs_its_own_row(
     (package / "bad.py").write_text(source("bad", **broken), encoding="utf-8")
     with (package / "__init__.py").open("a", encoding="utf-8") as file:
         file.write("\nfrom listed_plugin.bad import Extra as Bad\nMEASURES = (Bad, Extra)\n")
-    rows = listing("measures", cache_dir=tmp_path)
+    rows = list_installed("measures", cache_dir=tmp_path)
     assert [row["name"] for row in rows if row.get("title") == "an extra" and not row.get("fault")][-1] == "extra"
     assert len(rows) == 2
 
 
 def test_faults_have_their_rows(package: Path, tmp_path: Path) -> None:
     (package / "__init__.py").write_text("raise RuntimeError('out of luck')", encoding="utf-8")
-    assert listing("measures", cache_dir=tmp_path) == [
+    assert list_installed("measures", cache_dir=tmp_path) == [
         {"kind": "measure", "name": None, "package": "listed_plugin", "fault": "RuntimeError: out of luck"}
     ]
 
@@ -221,29 +221,29 @@ def test_files_of_plugins_are_listed_and_not_kept(package: Path, tmp_path: Path)
     path = tmp_path / "mine.py"
     path.write_text(source("mine"), encoding="utf-8")
     cache = tmp_path / "cache"
-    rows = listing("measures", plugins=[path], cache_dir=cache)
+    rows = list_installed("measures", plugins=[path], cache_dir=cache)
     assert names(rows) == ["extra", "mine"]
     assert rows[1]["package"] == str(path)
     assert not cache.exists()
-    assert names(listing("measures", cache_dir=cache)) == ["extra"]
+    assert names(list_installed("measures", cache_dir=cache)) == ["extra"]
 
 
 def test_a_measure_is_looked_up_by_its_word(package: Path, tmp_path: Path) -> None:
-    (row,) = listing("measures", cache_dir=tmp_path)
-    assert about("extra", cache_dir=tmp_path) == row
-    given = about("extra[samples=5,flag=false]", cache_dir=tmp_path)
+    (row,) = list_installed("measures", cache_dir=tmp_path)
+    assert describe_measure("extra", cache_dir=tmp_path) == row
+    given = describe_measure("extra[samples=5,flag=false]", cache_dir=tmp_path)
     assert [each["value"] for each in given["parameters"]] == [5, None, "two", False]
     assert given["invariances"] == row["invariances"]
     with pytest.raises(InvalidInput, match=r"unknown measure 'extro'; did you mean 'extra'\?"):
-        about("extro", cache_dir=tmp_path)
+        describe_measure("extro", cache_dir=tmp_path)
     with pytest.raises(InvalidInput, match=r"unknown measure 'extro'; did you mean 'extra'\?"):
-        about("extro[samples=5]", cache_dir=tmp_path)
+        describe_measure("extro[samples=5]", cache_dir=tmp_path)
 
 
 def test_claims_are_those_of_the_parameters() -> None:
-    assert about("minimum")["invariances"] == ["attention-rotation", "layer", "permutation"]
-    assert about("minimum[scope=unit]")["invariances"] == ["layer", "permutation", "unit"]
-    for row in listing("measures"):
+    assert describe_measure("minimum")["invariances"] == ["attention-rotation", "layer", "permutation"]
+    assert describe_measure("minimum[scope=unit]")["invariances"] == ["layer", "permutation", "unit"]
+    for row in list_installed("measures"):
         for said in ("definition", "reduction", "included", "cost", "oracle", "docstring", "bibtex"):
             assert row[said], (row["name"], said)
         assert row["bibtex"].count("{") == row["bibtex"].count("}")
@@ -251,7 +251,7 @@ def test_claims_are_those_of_the_parameters() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_kept_catalogue_is_read_without_torch(kind: Kind, tmp_path: Path) -> None:
-    rows = listing(kind, cache_dir=tmp_path)
+    rows = list_installed(kind, cache_dir=tmp_path)
     code = (
         "import json, sys\n"
         "from sharpbench.core.catalog import listing\n"
@@ -267,7 +267,9 @@ def test_a_kept_catalogue_is_read_without_torch(kind: Kind, tmp_path: Path) -> N
 def test_faults_are_not_kept_as_they_may_be_mended_elsewhere(
     package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(catalog, "offers", lambda kind, plugins: Offers(kind, {}, {}, (Fault(kind, "p", "no"),)))
-    assert [row["fault"] for row in listing("measures", cache_dir=tmp_path)] == ["no"]
+    monkeypatch.setattr(
+        catalog, "available", lambda kind, plugins: Available(kind, {}, {}, (PluginFault(kind, "p", "no"),))
+    )
+    assert [row["fault"] for row in list_installed("measures", cache_dir=tmp_path)] == ["no"]
     monkeypatch.undo()
     assert not list((tmp_path / "listing").glob("*"))

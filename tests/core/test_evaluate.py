@@ -10,7 +10,7 @@ import torch
 from sharpbench_measures import Normalized, Trace
 
 from sharpbench import Estimate, InvalidInput, Measure, NotApplicable, Subject, measure
-from sharpbench.core.evaluate import named
+from sharpbench.core.evaluate import parse_measure
 from sharpbench.core.measure import Invariance
 
 
@@ -49,7 +49,7 @@ def subject() -> Subject:
 )
 def test_a_word_is_the_object_that_it_names(word: str, chosen: Measure) -> None:
     given = subject()
-    assert named(word) == chosen
+    assert parse_measure(word) == chosen
     assert measure(word, given, seed=3) == measure(chosen, given, seed=3)
 
 

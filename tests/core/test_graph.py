@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 
 from sharpbench import Subject
 from sharpbench.core import graph as graph_module
-from sharpbench.core.graph import Graph, capture
+from sharpbench.core.graph import Graph, capture_graph
 from sharpbench.errors import InvalidInput
 
 IN, C = 5, 3
@@ -67,14 +67,14 @@ def test_the_graph_computes_the_network() -> None:
     torch.manual_seed(0)
     module = Odd().double()
     values = {name: value.detach() + 0.1 for name, value in (*module.named_parameters(), *module.named_buffers())}
-    graph = capture(module.eval(), examples()[:1])
+    graph = capture_graph(module.eval(), examples()[:1])
     for example in examples().split(1):
         expected = torch.func.functional_call(module, values, (example,))
         torch.testing.assert_close(execute(graph, values, example), expected, rtol=1e-13, atol=1e-14)
 
 
 def test_a_tied_parameter_has_its_first_name_and_an_unused_one_is_not_there() -> None:
-    graph = capture(Odd().double().eval(), examples()[:1])
+    graph = capture_graph(Odd().double().eval(), examples()[:1])
     assert sorted(set(graph.parameters.values())) == ["first.bias", "first.weight", "head.weight", "second.bias"]
     assert set(graph.buffers.values()) == {"shift"}
     assert len(graph.inputs) == len(graph.outputs) == 1
@@ -92,20 +92,20 @@ def test_a_graph_is_captured_once_a_form_of_example(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(graph_module, "_capture", counted)
     module = nn.Sequential(nn.Flatten(), nn.LazyLinear(C)).double().eval()
     module(torch.zeros(1, 2, 3, dtype=torch.float64))
-    first = capture(module, torch.zeros(1, 2, 3, dtype=torch.float64))
-    assert capture(module, torch.ones(1, 2, 3, dtype=torch.float64)) is first
-    assert capture(module, torch.zeros(1, 6, dtype=torch.float64)) is not first
+    first = capture_graph(module, torch.zeros(1, 2, 3, dtype=torch.float64))
+    assert capture_graph(module, torch.ones(1, 2, 3, dtype=torch.float64)) is first
+    assert capture_graph(module, torch.zeros(1, 6, dtype=torch.float64)) is not first
     module.float()
-    assert capture(module, torch.zeros(1, 2, 3)) is not first
+    assert capture_graph(module, torch.zeros(1, 2, 3)) is not first
     assert calls == [torch.float64, torch.float64, torch.float32]
     other = nn.Linear(2, 2).eval()
-    assert capture(other, torch.zeros(1, 2)) is not capture(nn.Linear(2, 2).eval(), torch.zeros(1, 2))
+    assert capture_graph(other, torch.zeros(1, 2)) is not capture_graph(nn.Linear(2, 2).eval(), torch.zeros(1, 2))
 
 
 def test_a_graph_does_not_keep_its_module_alive() -> None:
     module = network().eval()
     gone = weakref.ref(module)
-    capture(module, examples()[:1])
+    capture_graph(module, examples()[:1])
     del module
     gc.collect()
     assert gone() is None
@@ -123,11 +123,11 @@ class Branches(nn.Module):
 
 def test_what_cannot_be_followed_gets_one_line_that_names_the_network() -> None:
     with pytest.raises(InvalidInput, match=r"torch\.export cannot follow Branches: .+") as raised:
-        capture(Branches().double().eval(), examples()[:1])
+        capture_graph(Branches().double().eval(), examples()[:1])
     assert "\n" not in str(raised.value)
     assert len(str(raised.value)) < 400
     with pytest.raises(InvalidInput, match=r"torch\.export cannot follow Linear: "):
-        capture(nn.Linear(IN + 1, C).double().eval(), examples()[:1])
+        capture_graph(nn.Linear(IN + 1, C).double().eval(), examples()[:1])
 
 
 def operators(graph: Graph) -> list[str]:
@@ -154,9 +154,9 @@ def test_a_module_in_training_mode_does_not_leave_a_graph_for_eval_mode() -> Non
         return nn.Sequential(nn.Linear(IN, 4), nn.ReLU(), nn.Dropout(0.5), nn.Linear(4, C)).double()
 
     module = dropping().train()
-    capture(module, examples()[:1])
+    capture_graph(module, examples()[:1])
     subject = Subject.from_module(module, examples(), torch.zeros(4).long())
-    assert operators(subject.graph) == operators(capture(dropping().eval(), examples()[:1]))
+    assert operators(subject.graph) == operators(capture_graph(dropping().eval(), examples()[:1]))
 
 
 def test_a_subject_in_another_type_shares_the_graph_of_its_module() -> None:
@@ -178,7 +178,7 @@ def tie(module: nn.Sequential) -> None:
 def test_a_module_whose_structure_changes_is_captured_anew(change: object) -> None:
     """Otherwise the exact trace of a network with a new activation is, in silence, that of the old one's operators."""
     module = nn.Sequential(nn.Linear(IN, IN), nn.ReLU(), nn.Linear(IN, IN), nn.Linear(IN, C)).double().eval()
-    capture(module, examples()[:1])
+    capture_graph(module, examples()[:1])
     change(module)  # type: ignore[operator]
     subject = Subject.from_module(module, examples(), torch.zeros(4).long())
     values = {**subject.params, **subject.constants}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sharpbench.core.jsonl import Journal, being_written
+from sharpbench.core.jsonl import JsonlFile, is_being_written
 from sharpbench.core.records import iterate_records
 from sharpbench.errors import InvalidInput
 from tests.core.test_record import RECORD
@@ -21,7 +21,7 @@ from tests.core.test_record import RECORD
 
 def test_a_disk_that_is_full_leaves_whole_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "records.jsonl"
-    with Journal(path) as file:
+    with JsonlFile(path) as file:
         file.append(RECORD)
         monkeypatch.setattr(os, "fsync", full)
         with pytest.raises(InvalidInput, match="No space left on device; make room and give the same command again"):
@@ -44,30 +44,30 @@ def test_a_file_that_may_not_be_written_gets_one_line(tmp_path: Path, monkeypatc
     monkeypatch.setattr(Path, "open", refused)
     with (
         pytest.raises(InvalidInput, match="Permission denied; choose another folder with --output"),
-        Journal(tmp_path / "records.jsonl"),
+        JsonlFile(tmp_path / "records.jsonl"),
     ):
         pass
 
 
 def test_a_lock_shows_that_a_run_is_alive(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
-    assert not being_written(path)
-    with Journal(path):
-        assert being_written(path)
-    assert not being_written(path)
+    assert not is_being_written(path)
+    with JsonlFile(path):
+        assert is_being_written(path)
+    assert not is_being_written(path)
 
 
 def test_a_torn_last_line_is_cut_off_and_the_file_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
-    with Journal(path) as file:
+    with JsonlFile(path) as file:
         file.append(RECORD)
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"key": "tor')
-    with Journal(path) as file:
+    with JsonlFile(path) as file:
         assert file.torn == 12
         file.append(dataclasses.replace(RECORD, key="next"))
     assert [record.key for record in iterate_records(path)] == ["k", "next"]
-    with Journal(path) as file:
+    with JsonlFile(path) as file:
         assert file.torn == 0
     with pytest.raises(RuntimeError, match="outside of the with block"):
         file.append(RECORD)
@@ -80,20 +80,20 @@ def test_a_reader_who_looks_whether_a_run_is_alive_does_not_keep_one_from_starti
         fcntl.flock(reader, fcntl.LOCK_SH)
         leaves = threading.Timer(0.1, fcntl.flock, (reader, fcntl.LOCK_UN))
         leaves.start()
-        with Journal(path):
+        with JsonlFile(path):
             leaves.join()
 
 
 def test_a_second_writer_is_refused_and_a_dead_one_does_not_lock(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
-    with Journal(path), pytest.raises(InvalidInput, match="is being written by another run"), Journal(path):
+    with JsonlFile(path), pytest.raises(InvalidInput, match="is being written by another run"), JsonlFile(path):
         pass
     killed = (
         "import os, signal; from pathlib import Path; from sharpbench.core.jsonl import Journal\n"
         f"Journal(Path({str(path)!r})).__enter__(); os.kill(os.getpid(), signal.SIGKILL)"
     )
     assert subprocess.run([sys.executable, "-c", killed], check=False).returncode == -9
-    with Journal(path) as file:
+    with JsonlFile(path) as file:
         file.append(RECORD)
 
 
@@ -101,7 +101,7 @@ def test_folders_that_cannot_be_written_get_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     with (
         pytest.raises(InvalidInput, match=r"cannot write .* choose another folder with --output"),
-        Journal(tmp_path / "file" / "records.jsonl"),
+        JsonlFile(tmp_path / "file" / "records.jsonl"),
     ):
         pass
     assert list(iterate_records(tmp_path / "file" / "records.jsonl")) == []
@@ -119,7 +119,7 @@ HOSTILE = [
 def test_any_text_stays_on_its_line(tmp_path: Path, text: str) -> None:
     """An error's text may hold anything, half a surrogate pair from a file name included."""
     path = tmp_path / "records.jsonl"
-    with Journal(path) as file:
+    with JsonlFile(path) as file:
         for key in ("a", "b"):
             file.append(dataclasses.replace(RECORD, key=key, status="failed", reason=text, truth={text: text}))
     assert path.read_bytes().count(b"\n") == 2
@@ -134,11 +134,11 @@ def test_a_line_without_its_end_is_torn_wherever_it_breaks(tmp_path: Path) -> No
     path = tmp_path / "records.jsonl"
     for size in (1, len(line) // 2, len(line) - 2, len(line) - 1):
         path.write_bytes(line + line[:size])
-        with Journal(path) as file:
+        with JsonlFile(path) as file:
             assert file.torn == size
         assert path.read_bytes() == line
     path.write_bytes(line[:9])
-    with Journal(path) as file:
+    with JsonlFile(path) as file:
         assert file.torn == 9
     assert path.read_bytes() == b""
 
@@ -167,13 +167,13 @@ def test_the_lock_is_gone_with_the_block_and_holds_between_processes(tmp_path: P
     def other() -> subprocess.CompletedProcess[str]:
         return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
-    with Journal(path) as file:
+    with JsonlFile(path) as file:
         refused = other()
         assert refused.returncode == 1
         assert "InvalidInput" in refused.stderr
         assert "is being written by another run" in refused.stderr
         file.append(RECORD)
     assert other().stdout == "in\n"
-    with pytest.raises(KeyError), Journal(path):
+    with pytest.raises(KeyError), JsonlFile(path):
         raise KeyError
     assert other().stdout == "in\n"

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sharpbench.core.loss import CROSS_ENTROPY, MSE, Criterion, as_criterion, check
+from sharpbench.core.loss import CROSS_ENTROPY, MSE, PerExampleLoss, check_outputs, to_per_example_loss
 from sharpbench.errors import InvalidInput
 
 B, C = 5, 3
@@ -39,19 +39,19 @@ def absolute(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def test_a_criterion_is_named_or_given() -> None:
-    assert as_criterion(None) is as_criterion("cross_entropy") is CROSS_ENTROPY
-    assert as_criterion("mse") is MSE
-    assert as_criterion(MSE) is MSE
-    given = as_criterion(absolute)
+    assert to_per_example_loss(None) is to_per_example_loss("cross_entropy") is CROSS_ENTROPY
+    assert to_per_example_loss("mse") is MSE
+    assert to_per_example_loss(MSE) is MSE
+    given = to_per_example_loss(absolute)
     assert (given.kind, given.name) == ("custom", "absolute")
     assert torch.equal(given(logits(), torch.zeros(B, C)), logits().abs().sum(1))
-    assert as_criterion(torch.nn.CrossEntropyLoss(reduction="none")).name == "CrossEntropyLoss"
+    assert to_per_example_loss(torch.nn.CrossEntropyLoss(reduction="none")).name == "CrossEntropyLoss"
 
 
 @pytest.mark.parametrize("name", ["crossentropy", "CROSS_ENTROPY", "", "mae"])
 def test_unknown_criteria_are_refused(name: str) -> None:
     with pytest.raises(InvalidInput, match=f"criterion '{name}' is unknown; use 'cross_entropy', 'mse' or a callable"):
-        as_criterion(name)
+        to_per_example_loss(name)
 
 
 @pytest.mark.parametrize("reduced", ["mean", "sum"])
@@ -59,7 +59,7 @@ def test_unknown_criteria_are_refused(name: str) -> None:
 def test_a_reducing_criterion_is_refused_by_name(reduced: str, n: int) -> None:
     loss = torch.nn.CrossEntropyLoss(reduction=reduced)
     with pytest.raises(InvalidInput, match=r"'CrossEntropyLoss' returns shape \[\] .* use reduction='none'"):
-        check(as_criterion(loss), torch.zeros(1, C), torch.zeros(n).long())
+        check_outputs(to_per_example_loss(loss), torch.zeros(1, C), torch.zeros(n).long())
 
 
 @pytest.mark.parametrize("n", [1, 4])
@@ -68,7 +68,7 @@ def test_a_criterion_that_keeps_a_dimension_is_refused(n: int) -> None:
         return (outputs - targets).square()
 
     with pytest.raises(InvalidInput, match=r"'elementwise' returns shape \[2, 3\] for two examples"):
-        check(as_criterion(elementwise), torch.zeros(1, C), torch.zeros(n, C))
+        check_outputs(to_per_example_loss(elementwise), torch.zeros(1, C), torch.zeros(n, C))
 
 
 @pytest.mark.parametrize(
@@ -85,18 +85,18 @@ def test_a_criterion_that_keeps_a_dimension_is_refused(n: int) -> None:
         (MSE, torch.zeros(4, C, 1), r"got \[4, 3, 1\]"),
     ],
 )
-def test_targets_that_do_not_fit_are_refused(criterion: Criterion, targets: Tensor, message: str) -> None:
+def test_targets_that_do_not_fit_are_refused(criterion: PerExampleLoss, targets: Tensor, message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
-        check(criterion, torch.zeros(1, C), targets)
+        check_outputs(criterion, torch.zeros(1, C), targets)
 
 
 @pytest.mark.parametrize("shape", [(C,), (1, C, 2), ()])
 def test_logits_have_two_dimensions(shape: tuple[int, ...]) -> None:
     with pytest.raises(InvalidInput, match=r"returns a tensor of shape .*; expected logits \[B, C\]"):
-        check(CROSS_ENTROPY, torch.zeros(shape), torch.zeros(1).long())
+        check_outputs(CROSS_ENTROPY, torch.zeros(shape), torch.zeros(1).long())
 
 
 def test_what_fits_passes() -> None:
-    check(CROSS_ENTROPY, torch.zeros(1, C), torch.tensor([0, 1, 2], dtype=torch.int64))
-    check(MSE, torch.zeros(1, C), torch.zeros(4, C))
-    check(as_criterion(absolute), torch.zeros(1, C), torch.zeros(4, C))
+    check_outputs(CROSS_ENTROPY, torch.zeros(1, C), torch.tensor([0, 1, 2], dtype=torch.int64))
+    check_outputs(MSE, torch.zeros(1, C), torch.zeros(4, C))
+    check_outputs(to_per_example_loss(absolute), torch.zeros(1, C), torch.zeros(4, C))

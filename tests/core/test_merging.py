@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from sharpbench import InvalidInput, Record, plan, run
-from sharpbench.core.jsonl import Journal
-from sharpbench.core.records import RECORDS, Merged, iterate_records, merge
+from sharpbench.core.jsonl import JsonlFile
+from sharpbench.core.records import RECORDS, Merged, iterate_records, merge_records
 from sharpbench.runner.cell import Shard
 from sharpbench.training.zoo import Zoo
 
@@ -22,7 +22,7 @@ EARLIER, LATER = "2026-01-01T00:00:00+00:00", "2026-01-03T00:00:00+00:00"
 
 
 def written(folder: Path, *records: Record) -> Path:
-    with Journal(folder / RECORDS) as file:
+    with JsonlFile(folder / RECORDS) as file:
         file.append(*records)
     return folder
 
@@ -44,9 +44,9 @@ def test_shards_together_are_the_whole(tmp_path: Path) -> None:
         made = list(run(cells, output=folders[-1], cache_dir=tmp_path / "two", threads=1, shard=shard))
         assert [record.key for record in made] == [cell.key for cell in cells if shard.holds(cell)]
         assert 0 < len(made) < len(cells)
-    assert merge(folders, tmp_path / "out") == Merged(read=8, added=8, cells=8)
+    assert merge_records(folders, tmp_path / "out") == Merged(read=8, added=8, cells=8)
     assert {record.key: record.value for record in held(tmp_path / "out")} == whole
-    assert merge(folders, tmp_path / "out") == Merged(read=8, added=0, cells=8)
+    assert merge_records(folders, tmp_path / "out") == Merged(read=8, added=0, cells=8)
     assert len(held(tmp_path / "out")) == 8
     assert len(Zoo(tmp_path / "two").entries()[0]) == 8
 
@@ -55,22 +55,22 @@ def test_the_best_record_of_a_cell_is_taken(tmp_path: Path) -> None:
     one = written(tmp_path / "one", FAILED, replace(FAILED, key="b", time=LATER), replace(RECORD, key="c"))
     two = written(tmp_path / "two", replace(RECORD, time=EARLIER), replace(FAILED, key="b"), replace(FAILED, key="c"))
     (two / RECORDS).write_text((two / RECORDS).read_text() + '{"torn', encoding="utf-8")
-    assert merge([one, two], tmp_path / "out") == Merged(read=6, added=3, cells=3)
+    assert merge_records([one, two], tmp_path / "out") == Merged(read=6, added=3, cells=3)
     assert {record.key: (record.status, record.time) for record in held(tmp_path / "out")} == {
         "a": ("ok", EARLIER),
         "b": ("failed", LATER),
         "c": ("ok", RECORD.time),
     }
     three = written(tmp_path / "three", replace(RECORD, key="b"), replace(RECORD, key="c", value=2.0, time=LATER))
-    assert merge([three], tmp_path / "out") == Merged(read=2, added=2, cells=3)
+    assert merge_records([three], tmp_path / "out") == Merged(read=2, added=2, cells=3)
     last = {record.key: record for record in held(tmp_path / "out")}
     assert (last["b"].status, last["c"].value) == ("ok", 2.0)
-    assert merge([one, two, three], tmp_path / "out").added == 0
+    assert merge_records([one, two, three], tmp_path / "out").added == 0
 
 
 def test_what_cannot_be_merged_is_named(tmp_path: Path) -> None:
     folder = written(tmp_path / "one", RECORD)
     with pytest.raises(InvalidInput, match=r"no records at .*none.*; name folders that `sharpbench run` wrote"):
-        merge([folder, tmp_path / "none"], tmp_path / "out")
+        merge_records([folder, tmp_path / "none"], tmp_path / "out")
     with pytest.raises(InvalidInput, match="is merged into itself; name another --output"):
-        merge([folder], tmp_path / "one")
+        merge_records([folder], tmp_path / "one")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sharpbench.core.jsonl import Journal
+from sharpbench.core.jsonl import JsonlFile
 from sharpbench.core.record import Record
 from sharpbench.core.records import iterate_records
 from sharpbench.errors import InvalidInput
@@ -115,7 +115,7 @@ def test_no_number_is_infinite_when_read(name: str) -> None:
 def test_what_cannot_be_read_again_is_not_written(tmp_path: Path, fields: dict[str, object]) -> None:
     """A line that is refused when it is read would close the whole file to the next run."""
     path = tmp_path / "records.jsonl"
-    with Journal(path) as file:
+    with JsonlFile(path) as file:
         file.append(RECORD)
         with pytest.raises(ValueError, match=next(iter(fields))):
             file.append(dataclasses.replace(RECORD, **fields))  # type: ignore[arg-type]

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from sharpbench import read_records
-from sharpbench.core.jsonl import Journal
+from sharpbench.core.jsonl import JsonlFile
 from sharpbench.core.record import Record
-from sharpbench.core.records import iterate_records, statuses
+from sharpbench.core.records import iterate_records, read_statuses
 from sharpbench.errors import InvalidInput
 from tests.core.test_record import RECORD
 
@@ -28,10 +28,10 @@ def test_records_of_earlier_versions_are_migrated(schema: int, tmp_path: Path) -
     assert Record.from_json(line, where="here") == RECORD
     path = tmp_path / "records.jsonl"
     path.write_text(line + "\n", encoding="utf-8")
-    with Journal(path) as file:
+    with JsonlFile(path) as file:
         file.append(dataclasses.replace(RECORD, key="n", status="failed", value=None, contended=True, pieces=2))
     assert [record.schema for record in iterate_records(path)] == [3, 3]
-    assert statuses(path) == {"k": "ok", "n": "failed"}
+    assert read_statuses(path) == {"k": "ok", "n": "failed"}
 
 
 def test_a_scan_says_what_reading_says(tmp_path: Path) -> None:
@@ -47,14 +47,14 @@ def test_a_scan_says_what_reading_says(tmp_path: Path) -> None:
     shuffled = json.dumps(dict(reversed(json.loads(dataclasses.replace(RECORD, key="d").to_json()).items())))
     path.write_text("".join(row.to_json() + "\n" for row in rows) + shuffled + "\n" + rows[0].to_json()[:99])
     expected = {"a": "ok", "b": "oom", 'c"': "ok", "d": "ok"}
-    assert statuses(path) == {r.key: r.status for r in iterate_records(path, whole=True)} == expected
+    assert read_statuses(path) == {r.key: r.status for r in iterate_records(path, whole=True)} == expected
     path.write_text("{}\n", encoding="utf-8")
     with pytest.raises(InvalidInput, match=r"records.jsonl:1: record schema None"):
-        statuses(path)
+        read_statuses(path)
 
 
 def test_records_are_a_table(tmp_path: Path) -> None:
-    with Journal(tmp_path / "records.jsonl") as file:
+    with JsonlFile(tmp_path / "records.jsonl") as file:
         file.append(RECORD)
     table = read_records(tmp_path)
     assert table.loc[0, "truth.gap"] == 0.5
@@ -90,7 +90,7 @@ def test_columns_are_those_of_all_records(tmp_path: Path) -> None:
     failed = dataclasses.replace(
         RECORD, key="failed", status="failed", reason="no luck", value=None, stderr=None, details={"other": 1}
     )
-    with Journal(path) as file:
+    with JsonlFile(path) as file:
         file.append(RECORD)
         file.append(failed)
     table = read_records(str(path))

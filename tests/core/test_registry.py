@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from sharpbench.core import registry
-from sharpbench.core.catalog import listing
+from sharpbench.core.catalog import list_installed
 from sharpbench.core.measure import Measure
-from sharpbench.core.registry import KINDS, Kind, offers
+from sharpbench.core.registry import KINDS, Kind, available
 from sharpbench.errors import InvalidInput
 
 GOOD = """
@@ -61,24 +61,24 @@ def module(**attributes: object) -> ModuleType:
 
 def test_the_built_in_ones_come_in_by_the_same_door() -> None:
     for kind in KINDS:
-        offered = offers(kind)
+        offered = available(kind)
         assert offered.faults == ()
         assert set(offered.packages.values()) == {"sharpbench"}
-    assert {"trace", "fisher-rao", "normalized", "minimum"} <= set(offers("measures").classes)
-    assert all(issubclass(cls, Measure) for cls in offers("measures").classes.values())
+    assert {"trace", "fisher-rao", "normalized", "minimum"} <= set(available("measures").classes)
+    assert all(issubclass(cls, Measure) for cls in available("measures").classes.values())
 
 
 def test_a_name_offered_twice_names_both_packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    measures = tuple(offers("measures").classes.values())
+    measures = tuple(available("measures").classes.values())
     install(monkeypatch, Point("one", module(MEASURES=measures[:1])), Point("two", module(MEASURES=measures[:1])))
     with pytest.raises(
         InvalidInput, match=r"measure 'trace' is offered by both 'one' and 'two'; uninstall one of them"
     ):
-        offers("measures")
+        available("measures")
 
 
 def test_broken_plugins_are_faults_and_break_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    good = next(iter(offers("measures").classes.values()))
+    good = next(iter(available("measures").classes.values()))
     install(
         monkeypatch,
         Point("good", module(MEASURES=(good,))),
@@ -86,7 +86,7 @@ def test_broken_plugins_are_faults_and_break_nothing(monkeypatch: pytest.MonkeyP
         Point("empty", module()),
         Point("odd", module(MEASURES=(3, Measure, type("Mutable", (), {"name": "m"})))),
     )
-    offered = offers("measures")
+    offered = available("measures")
     assert list(offered.classes) == [good.name]
     causes = {(fault.package, fault.cause) for fault in offered.faults}
     assert ("raises", "ImportError: no such thing") in causes
@@ -100,15 +100,15 @@ def test_names_are_plain(name: str, tmp_path: Path) -> None:
     path = tmp_path / "plugin.py"
     path.write_text(GOOD.format(name=name), encoding="utf-8")
     with pytest.raises(InvalidInput, match="names are lower-case letters, digits and hyphens"):
-        offers("measures", [path])
+        available("measures", [path])
 
 
 def test_a_file_adds_its_measures_to_every_kind_once(tmp_path: Path) -> None:
     path = tmp_path / "plugin.py"
     path.write_text(GOOD.format(name="extra"), encoding="utf-8")
-    assert offers("measures", [path]).classes["extra"] is offers("measures", [path]).classes["extra"]
-    assert "extra" not in offers("models", [path]).classes
-    assert "extra" not in offers("measures").classes
+    assert available("measures", [path]).classes["extra"] is available("measures", [path]).classes["extra"]
+    assert "extra" not in available("models", [path]).classes
+    assert "extra" not in available("measures").classes
 
 
 @pytest.mark.parametrize(
@@ -124,16 +124,16 @@ def test_bad_files_get_one_line(tmp_path: Path, content: str, message: str) -> N
     path = tmp_path / "plugin.py"
     path.write_text(content, encoding="utf-8")
     with pytest.raises(InvalidInput, match=message):
-        offers("measures", [path])
+        available("measures", [path])
 
 
 def test_missing_files_get_one_line(tmp_path: Path) -> None:
     for path in (tmp_path / "none.py", tmp_path):
         with pytest.raises(InvalidInput, match="is no file; name a Python file"):
-            offers("measures", [path])
+            available("measures", [path])
     (tmp_path / "plugin.txt").write_text("x = 1", encoding="utf-8")
     with pytest.raises(InvalidInput, match=r"is no Python file; its name must end in \.py"):
-        offers("measures", [tmp_path / "plugin.txt"])
+        available("measures", [tmp_path / "plugin.txt"])
 
 
 def test_a_listing_is_kept_until_something_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,28 +144,28 @@ def test_a_listing_is_kept_until_something_changes(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(
         importlib.metadata, "entry_points", lambda *, group: [point] if group.endswith("measures") else []
     )
-    assert [row["name"] for row in listing("measures", cache_dir=tmp_path)] == ["first"]
+    assert [row["name"] for row in list_installed("measures", cache_dir=tmp_path)] == ["first"]
 
     def refuse(*_: object) -> None:
         raise AssertionError("imported although nothing has changed")
 
     with monkeypatch.context() as patch:
-        patch.setattr("sharpbench.core.catalog.offers", refuse)
-        assert [row["name"] for row in listing("measures", cache_dir=tmp_path)] == ["first"]
+        patch.setattr("sharpbench.core.catalog.available", refuse)
+        assert [row["name"] for row in list_installed("measures", cache_dir=tmp_path)] == ["first"]
     del sys.modules["kept_plugin"]
     source.write_text(GOOD.format(name="second-one"), encoding="utf-8")
-    assert [row["name"] for row in listing("measures", cache_dir=tmp_path)] == ["second-one"]
+    assert [row["name"] for row in list_installed("measures", cache_dir=tmp_path)] == ["second-one"]
     for path in (tmp_path / "listing").iterdir():
         path.write_text("[1]", encoding="utf-8")
-    assert [row["name"] for row in listing("measures", cache_dir=tmp_path)] == ["second-one"]
-    row = listing("measures", cache_dir=tmp_path)[0]
+    assert [row["name"] for row in list_installed("measures", cache_dir=tmp_path)] == ["second-one"]
+    row = list_installed("measures", cache_dir=tmp_path)[0]
     assert (row["kind"], row["parameters"], row["invariances"]) == ("measure", [], [])
     del sys.modules["kept_plugin"]
 
 
 def test_a_folder_that_cannot_be_written_costs_only_time(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
-    assert [row["name"] for row in listing("models", cache_dir=tmp_path / "file")][:2] == ["mlp", "lenet"]
+    assert [row["name"] for row in list_installed("models", cache_dir=tmp_path / "file")][:2] == ["mlp", "lenet"]
 
 
 def test_packages_without_a_distribution_are_named_by_their_module() -> None:
@@ -180,9 +180,9 @@ def test_an_offer_that_is_no_tuple_of_classes_is_a_fault(
     """MEASURES = (Extra) lacks its comma: the easiest mistake there is, and it must not break what else is there."""
     made = module()
     exec(GOOD.format(name="extra").replace("(Extra,)", offer), made.__dict__)
-    good = offers("measures").classes["trace"]
+    good = available("measures").classes["trace"]
     install(monkeypatch, Point("odd", made), Point("right", module(MEASURES=(good,))))
-    offered = offers("measures")
+    offered = available("measures")
     assert list(offered.classes) == ["trace"]
     cause = f"MEASURES is {offer}, no tuple of classes; write MEASURES = (YourClass,)"
     expected = [] if offer == "()" else [("odd", cause)]
@@ -191,9 +191,9 @@ def test_an_offer_that_is_no_tuple_of_classes_is_a_fault(
     path.write_text(GOOD.format(name="extra").replace("(Extra,)", offer), encoding="utf-8")
     if expected:
         with pytest.raises(InvalidInput, match=r"plugin\.py: MEASURES is .*, no tuple of classes"):
-            offers("measures", [path])
+            available("measures", [path])
     else:
-        assert offers("measures", [path]).faults == ()
+        assert available("measures", [path]).faults == ()
 
 
 def test_a_plugin_that_leaves_python_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,14 +204,14 @@ def test_a_plugin_that_leaves_python_is_a_fault(monkeypatch: pytest.MonkeyPatch)
             raise SystemExit(3)
 
     install(monkeypatch, Leaves("leaves", module()))
-    assert [fault.package for fault in offers("measures").faults] == ["leaves"]
+    assert [fault.package for fault in available("measures").faults] == ["leaves"]
 
 
 def test_only_measures_are_measures(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model under MEASURES is found out when it is offered, not in the middle of a run."""
-    model = offers("models").classes["mlp"]
+    model = available("models").classes["mlp"]
     install(monkeypatch, Point("mixed", module(MEASURES=(model,))))
-    offered = offers("measures")
+    offered = available("measures")
     assert offered.classes == {}
     assert [(fault.package, fault.cause) for fault in offered.faults] == [
         ("mixed", "Mlp is no measure; inherit from sharpbench.core.measure.Measure")
@@ -225,14 +225,14 @@ def test_every_kind_is_told_from_the_others(kind: Kind, tmp_path: Path) -> None:
     source = f"from sharpbench.core.registry import offers\n{kind.upper()} = tuple(offers('{other}').classes.values())"
     path.write_text(source, encoding="utf-8")
     with pytest.raises(InvalidInput, match=rf"is no {kind[:-1]}; inherit from sharpbench\."):
-        offers(kind, [path])
+        available(kind, [path])
     package, _, name = registry.CONTRACTS[kind].rpartition(".")
     assert isinstance(getattr(importlib.import_module(package), name), type)
 
 
 def test_the_cause_of_a_fault_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, Point("raises", ImportError("two\nlines\x1b[31m")))
-    assert [fault.cause for fault in offers("measures").faults] == [r"ImportError: two lines\x1b[31m"]
+    assert [fault.cause for fault in available("measures").faults] == [r"ImportError: two lines\x1b[31m"]
 
 
 @pytest.mark.parametrize("attribute", ["name", "title", "source"])
@@ -243,7 +243,7 @@ def test_what_a_class_must_say_is_named_where_it_is_missing(attribute: str, tmp_
     path = tmp_path / "plugin.py"
     path.write_text(GOOD.replace('name, title, source = "{name}", "an extra", "tests"', lines), encoding="utf-8")
     with pytest.raises(InvalidInput, match=rf"plugin\.py: Extra has no {attribute}$"):
-        offers("measures", [path])
+        available("measures", [path])
 
 
 def test_what_can_change_is_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,9 +251,9 @@ def test_what_can_change_is_not_offered(monkeypatch: pytest.MonkeyPatch) -> None
     class Loose:
         name, title, source = "loose", "t", "s"
 
-    good = offers("measures").classes["trace"]
+    good = available("measures").classes["trace"]
     install(monkeypatch, Point("mixed", module(MEASURES=(Loose, good))))
-    offered = offers("measures")
+    offered = available("measures")
     assert [fault.cause for fault in offered.faults] == ["Loose is no frozen dataclass"]
     assert list(offered.classes) == ["trace"]
 
@@ -266,11 +266,11 @@ def test_a_file_that_was_refused_is_refused_again(tmp_path: Path, content: str) 
     messages = []
     for _ in range(2):
         with pytest.raises(InvalidInput, match=r"plugin\.py") as raised:
-            offers("measures", [path])
+            available("measures", [path])
         messages.append(str(raised.value))
     assert messages[0] == messages[1]
     path.write_text(GOOD.format(name="extra") + "# mended", encoding="utf-8")
-    assert "extra" in offers("measures", [path]).classes
+    assert "extra" in available("measures", [path]).classes
 
 
 @pytest.mark.parametrize("content", [b"raise RuntimeError('two' + chr(10) + 'lines')", b"\xff\xfe", b"\x00"])
@@ -278,7 +278,7 @@ def test_every_refusal_is_one_line(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "plugin.py"
     path.write_bytes(content)
     with pytest.raises(InvalidInput, match="fails to import") as raised:
-        offers("measures", [path])
+        available("measures", [path])
     assert "\n" not in str(raised.value)
 
 

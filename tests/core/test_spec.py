@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sharpbench.core.spec import configuration, label, select, select_one, split
+from sharpbench.core.spec import format_spec, parse_spec, parse_specs, split_specs, to_config
 from sharpbench.errors import InvalidInput
 
 
@@ -43,15 +43,15 @@ OFFERED: dict[str, type[Thing]] = {"thing": Thing, "another": Thing}
     )
 )
 def test_a_label_selects_what_it_names(thing: Thing) -> None:
-    assert select_one(label(thing), OFFERED, kind="measure") == thing
+    assert parse_spec(format_spec(thing), OFFERED, kind="measure") == thing
 
 
 def test_words_are_split_outside_of_brackets() -> None:
-    assert split("a[b=1,c=d[e=2,f=3]], g ,,h") == ["a[b=1,c=d[e=2,f=3]]", "g", "h"]
-    assert select("thing,thing[count=3],thing[count=4]", OFFERED, kind="measure") == (Thing(), Thing(count=4))
-    assert label(Thing()) == "thing"
-    assert label(Thing(flag=False, count=4)) == "thing[count=4,flag=false]"
-    assert configuration(Thing()) == {
+    assert split_specs("a[b=1,c=d[e=2,f=3]], g ,,h") == ["a[b=1,c=d[e=2,f=3]]", "g", "h"]
+    assert parse_specs("thing,thing[count=3],thing[count=4]", OFFERED, kind="measure") == (Thing(), Thing(count=4))
+    assert format_spec(Thing()) == "thing"
+    assert format_spec(Thing(flag=False, count=4)) == "thing[count=4,flag=false]"
+    assert to_config(Thing()) == {
         "count": 3,
         "rate": 0.5,
         "flag": True,
@@ -87,14 +87,14 @@ def test_words_are_split_outside_of_brackets() -> None:
 )
 def test_bad_words_get_one_short_line(word: str, message: str) -> None:
     with pytest.raises(InvalidInput, match=message) as raised:
-        select_one(word, OFFERED, kind="measure")
+        parse_spec(word, OFFERED, kind="measure")
     assert len(str(raised.value)) < 400
     assert "\n" not in str(raised.value)
 
 
 def test_nothing_is_no_selection() -> None:
     with pytest.raises(InvalidInput, match="no model is named; `sharpbench list models` shows them"):
-        select(" , ", OFFERED, kind="model")
+        parse_specs(" , ", OFFERED, kind="model")
 
 
 @dataclass(frozen=True)
@@ -114,14 +114,14 @@ def test_labels_of_optional_fields_come_back_too(
     required: int, choice: Literal["a", "b"] | None, number: float
 ) -> None:
     needy = Needy(required, choice, number, 2)
-    assert select_one(label(needy), NEEDY, kind="measure") == needy
-    assert label(needy).startswith(f"needy[required={required},")
+    assert parse_spec(format_spec(needy), NEEDY, kind="measure") == needy
+    assert format_spec(needy).startswith(f"needy[required={required},")
 
 
 @given(st.lists(st.integers(0, 5).map(Thing), min_size=1, max_size=6))
 def test_several_come_back_in_their_order_each_once(things: list[Thing]) -> None:
-    text = " , ".join(label(thing) for thing in things)
-    assert select(text, OFFERED, kind="measure") == tuple(dict.fromkeys(things))
+    text = " , ".join(format_spec(thing) for thing in things)
+    assert parse_specs(text, OFFERED, kind="measure") == tuple(dict.fromkeys(things))
 
 
 @pytest.mark.parametrize(
@@ -139,11 +139,11 @@ def test_several_come_back_in_their_order_each_once(things: list[Thing]) -> None
     ],
 )
 def test_values_have_the_types_of_their_fields(word: str, expected: Thing) -> None:
-    chosen = select_one(word.strip(), OFFERED, kind="measure")
+    chosen = parse_spec(word.strip(), OFFERED, kind="measure")
     assert chosen == expected
-    assert configuration(chosen) == configuration(expected)
-    assert {key: type(value) for key, value in configuration(chosen).items()} == {
-        key: type(value) for key, value in configuration(expected).items()
+    assert to_config(chosen) == to_config(expected)
+    assert {key: type(value) for key, value in to_config(chosen).items()} == {
+        key: type(value) for key, value in to_config(expected).items()
     }
 
 
@@ -166,7 +166,7 @@ def test_values_have_the_types_of_their_fields(word: str, expected: Thing) -> No
 )
 def test_bad_values_of_every_type_are_refused(word: str, message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
-        select_one(word, NEEDY, kind="measure")
+        parse_spec(word, NEEDY, kind="measure")
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ class Plain:
 
 def test_what_takes_no_parameters_says_so() -> None:
     with pytest.raises(InvalidInput, match="measure 'plain' has no parameter 'count'; it takes none"):
-        select_one("plain[count=1]", {"plain": Plain}, kind="measure")
+        parse_spec("plain[count=1]", {"plain": Plain}, kind="measure")
 
 
 LONG = "x" * 10_000
@@ -201,6 +201,6 @@ LONG = "x" * 10_000
 )
 def test_long_words_and_several_lines_get_one_short_line(word: str) -> None:
     with pytest.raises(InvalidInput) as raised:
-        select_one(word, OFFERED, kind="measure")
+        parse_spec(word, OFFERED, kind="measure")
     assert len(str(raised.value)) < 400
     assert str(raised.value).isprintable()

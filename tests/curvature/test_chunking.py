@@ -13,7 +13,7 @@ from torch.profiler import ProfilerActivity, profile
 from sharpbench import plan, run
 from sharpbench.core.subject import Subject
 from sharpbench.curvature import chunking, exact_diagonal, exact_traces, predicted_bytes
-from sharpbench.curvature.vjp import network
+from sharpbench.curvature.vjp import layerwise_network
 from sharpbench.models import PAPER, SmallMlp
 
 
@@ -43,18 +43,18 @@ def test_the_peak_is_near_the_predicted_one(name: str) -> None:
 
 
 def test_chunks_are_equal_and_within_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = network(subject_of(SmallMlp().build((1, 28, 28), 10), count=100))
+    whole = layerwise_network(subject_of(SmallMlp().build((1, 28, 28), 10), count=100))
     each = chunking._example(whole, 9)
     monkeypatch.setattr(chunking, "FEW_BYTES", 1)
     monkeypatch.setattr(chunking, "CACHE_BYTES", 40 * each)
-    assert (chunking.choose(whole, 9).examples, chunking.choose(whole, 9).columns) == (34, 9)
+    assert (chunking.choose_chunk(whole, 9).examples, chunking.choose_chunk(whole, 9).columns) == (34, 9)
     monkeypatch.setattr(chunking, "CACHE_BYTES", 1)
     monkeypatch.setattr(chunking, "FEW_BYTES", 100 * each)
-    assert chunking.choose(whole, 9).examples == 25  # at most 32, in equal parts
+    assert chunking.choose_chunk(whole, 9).examples == 25  # at most 32, in equal parts
     monkeypatch.setattr(chunking, "FEW_BYTES", 1)
-    assert (chunking.choose(whole, 9).examples, chunking.choose(whole, 9).columns) == (1, 9)
+    assert (chunking.choose_chunk(whole, 9).examples, chunking.choose_chunk(whole, 9).columns) == (1, 9)
     monkeypatch.setattr(chunking, "MOST_BYTES", chunking._example(whole, 4))
-    assert (chunking.choose(whole, 9).examples, chunking.choose(whole, 9).columns) == (1, 3)
+    assert (chunking.choose_chunk(whole, 9).examples, chunking.choose_chunk(whole, 9).columns) == (1, 3)
 
 
 def test_what_cannot_fit_is_said_before_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,4 +74,4 @@ def test_a_cell_that_cannot_fit_is_recorded_as_such(monkeypatch: pytest.MonkeyPa
 
 def test_where_the_free_memory_is_unknown_chunks_are_chosen_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunking, "free_bytes", lambda device: None)
-    assert chunking.choose(network(subject_of(SmallMlp().build((1, 28, 28), 10))), 9).examples == 64
+    assert chunking.choose_chunk(layerwise_network(subject_of(SmallMlp().build((1, 28, 28), 10))), 9).examples == 64

@@ -7,7 +7,7 @@ import torch
 from scipy.stats import t as student
 from torch import Tensor
 
-from sharpbench.curvature.confidence import check, mean_of, next_round
+from sharpbench.curvature.confidence import check_budget, mean_of, next_round
 from sharpbench.errors import InvalidInput
 
 
@@ -75,4 +75,4 @@ def test_the_stopping_rule_covers(rank: int, precision: float) -> None:
 @pytest.mark.parametrize(("samples", "precision"), [(1, None), (29, 0.1), (30, 0.0), (30, -1.0), (30, float("nan"))])
 def test_what_gives_no_interval(samples: int, precision: float | None) -> None:
     with pytest.raises(InvalidInput, match=r"at least 2|needs precision > 0 and samples >= 30"):
-        check(samples, precision)
+        check_budget(samples, precision)

@@ -21,10 +21,10 @@ from sharpbench.curvature import (
     reference_diagonal,
     reference_traces,
     squared_gradients,
-    unused,
+    unused_parameters,
 )
-from sharpbench.curvature.reference import blocks
-from sharpbench.curvature.vjp import Network, Pulled, Root
+from sharpbench.curvature.reference import parameter_blocks
+from sharpbench.curvature.vjp import LayerVjps, LayerwiseNetwork, Root
 from sharpbench.errors import InvalidInput
 from sharpbench.models import SmallMlp
 
@@ -62,7 +62,7 @@ def test_every_criterion(criterion: str | Callable[[Tensor, Tensor], Tensor]) ->
     dense, diagonal, traces = dense_ggn(subject).diagonal(), exact_diagonal(subject), exact_traces(subject)
     hessian = reference_diagonal(subject)
     rounding = 1e-14 * float(dense.abs().max())
-    for name, where in blocks(subject).items():
+    for name, where in parameter_blocks(subject).items():
         torch.testing.assert_close(diagonal[name].flatten(), dense[where], rtol=1e-12, atol=rounding)
         torch.testing.assert_close(diagonal[name], hessian[name], rtol=1e-12, atol=rounding)
         assert traces[name] == pytest.approx(float(dense[where].sum()), rel=1e-12)
@@ -83,7 +83,9 @@ def test_two_classes_take_one_column() -> None:
 def test_chunks_do_not_matter(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     subject = subject_of(network())
     wanted = exact_traces(subject)
-    monkeypatch.setattr(chunking, "choose", lambda network, columns: chunking.Chunk(size, size if size < 3 else 2, 0))
+    monkeypatch.setattr(
+        chunking, "choose_chunk", lambda network, columns: chunking.ChunkSize(size, size if size < 3 else 2, 0)
+    )
     assert exact_traces(subject.fresh()) == pytest.approx(wanted, rel=1e-14)
 
 
@@ -216,7 +218,7 @@ def test_unused_parameters_are_named() -> None:
             return self.layer(x.flatten(1))
 
     subject = subject_of(Unused().double())
-    assert unused(subject) == ("spare.weight", "spare.bias")
+    assert unused_parameters(subject) == ("spare.weight", "spare.bias")
     assert exact_traces(subject)["spare.weight"] == 0.0
 
 
@@ -226,15 +228,15 @@ def test_unused_parameters_are_named() -> None:
 def test_a_chunk_that_does_not_fit_is_halved(error: RuntimeError, monkeypatch: pytest.MonkeyPatch) -> None:
     subject = subject_of(network())
     wanted = exact_traces(subject)
-    pull, room, sizes = Network.pull, 2, []
+    pull, room, sizes = LayerwiseNetwork.pull, 2, []
 
-    def limited(self: Network, inputs: Tensor, aids: Tensor, root: Root, columns: slice) -> Pulled:
+    def limited(self: LayerwiseNetwork, inputs: Tensor, aids: Tensor, root: Root, columns: slice) -> LayerVjps:
         sizes.append((len(inputs), columns.stop - columns.start))
         if len(inputs) * (columns.stop - columns.start) > room:
             raise error
         return pull(self, inputs, aids, root, columns)
 
-    monkeypatch.setattr(Network, "pull", limited)
+    monkeypatch.setattr(LayerwiseNetwork, "pull", limited)
     assert exact_traces(subject.fresh()) == pytest.approx(wanted, rel=1e-13)
     assert sizes == [(7, 2), (4, 2), (2, 2)] + [(1, 2)] * 7
     room, sizes[:] = 1, []
@@ -249,6 +251,6 @@ def test_any_other_error_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(self: object, *arguments: object) -> object:
         raise RuntimeError("something else")
 
-    monkeypatch.setattr(Network, "pull", broken)
+    monkeypatch.setattr(LayerwiseNetwork, "pull", broken)
     with pytest.raises(RuntimeError, match="something else"):
         exact_traces(subject_of(network()))

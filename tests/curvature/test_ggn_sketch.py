@@ -9,7 +9,7 @@ from torch import nn
 from sharpbench.core.subject import Subject
 from sharpbench.curvature import chunking, dense_ggn, sketched_diagonal, sketched_traces
 from sharpbench.curvature.output_hessian import sketched_root, softmax_root
-from sharpbench.curvature.reference import blocks
+from sharpbench.curvature.reference import parameter_blocks
 from sharpbench.errors import InvalidInput
 
 C = 7
@@ -54,7 +54,7 @@ def test_unbiased_with_bounds_that_hold(subject: Subject) -> None:
     )
     assert all(float(each.details["lower"]) <= total * (1 + 1e-12) for each in found)  # type: ignore[arg-type]
     assert sum(float(each.details["upper"]) >= total for each in found) >= 0.95 * 200  # type: ignore[arg-type]
-    for name, where in blocks(subject).items():
+    for name, where in parameter_blocks(subject).items():
         parts = torch.tensor([each.parts[name] for each in found])
         assert abs(float(parts.mean() - truth[where].sum())) < 4 * float(parts.std()) / 200**0.5
     assert found[0].value == pytest.approx(sum(found[0].parts.values()), rel=1e-12)
@@ -77,7 +77,7 @@ def test_the_diagonal_is_unbiased(subject: Subject) -> None:
 def test_chunks_do_not_matter(chunk: tuple[int, int], subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
     generator = torch.Generator().manual_seed(0)
     wanted = sketched_traces(subject, generator=generator, top=2, columns=3)
-    monkeypatch.setattr(chunking, "choose", lambda network, columns: chunking.Chunk(*chunk, 0))
+    monkeypatch.setattr(chunking, "choose_chunk", lambda network, columns: chunking.ChunkSize(*chunk, 0))
     found = sketched_traces(subject, generator=generator.manual_seed(0), top=2, columns=3)
     assert found.value == pytest.approx(wanted.value, rel=1e-12)
     assert found.details["lower"] == pytest.approx(wanted.details["lower"], rel=1e-12)
@@ -85,7 +85,7 @@ def test_chunks_do_not_matter(chunk: tuple[int, int], subject: Subject, monkeypa
 
 @pytest.mark.slow
 def test_intervals_cover(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunking, "choose", lambda network, columns: chunking.Chunk(1, columns, 0))
+    monkeypatch.setattr(chunking, "choose_chunk", lambda network, columns: chunking.ChunkSize(1, columns, 0))
     truth = float(dense_ggn(subject).trace())
     generator = torch.Generator().manual_seed(1)
     hits = 0

@@ -14,8 +14,8 @@ from sharpbench.curvature import (
     residual_forms,
     trace_estimate,
 )
-from sharpbench.curvature.reference import blocks
-from sharpbench.curvature.trace_estimators import draw, signs
+from sharpbench.curvature.reference import parameter_blocks
+from sharpbench.curvature.trace_estimators import draw_probes, draw_signs
 from sharpbench.errors import InvalidInput
 
 
@@ -30,9 +30,9 @@ def smooth(activation: nn.Module | None = None) -> Subject:
 def test_forms_are_those_of_the_dense_residual() -> None:
     subject = smooth()
     residual = dense_hessian(subject) - dense_ggn(subject)
-    for name, where in blocks(subject).items():
+    for name, where in parameter_blocks(subject).items():
         forms = residual_forms(subject, name, 12, torch.Generator().manual_seed(3))
-        probes = signs(subject.params[name], 12, torch.Generator().manual_seed(3)).flatten(1)
+        probes = draw_signs(subject.params[name], 12, torch.Generator().manual_seed(3)).flatten(1)
         wanted = torch.einsum("ki,ij,kj->k", probes, residual[where, where], probes)
         torch.testing.assert_close(forms, wanted, rtol=1e-11, atol=1e-13)
 
@@ -83,9 +83,9 @@ def test_what_is_refused() -> None:
     with pytest.raises(InvalidInput, match="needs precision > 0 and samples >= 30"):
         trace_estimate(subject, generator=generator, samples=10, precision=0.1)
     with pytest.raises(InvalidInput, match="distribution 'cauchy' is unknown"):
-        draw(torch.ones(2), 3, generator, "cauchy")  # type: ignore[arg-type]
+        draw_probes(torch.ones(2), 3, generator, "cauchy")  # type: ignore[arg-type]
 
 
 def test_gaussian_probes() -> None:
-    drawn = draw(torch.ones(2, dtype=torch.float64), 20_000, torch.Generator().manual_seed(0), "gaussian")
+    drawn = draw_probes(torch.ones(2, dtype=torch.float64), 20_000, torch.Generator().manual_seed(0), "gaussian")
     torch.testing.assert_close(drawn.T @ drawn / 20_000, torch.eye(2, dtype=torch.float64), rtol=0, atol=0.03)

@@ -13,8 +13,8 @@ from torch.nn.utils import parametrizations
 
 from sharpbench.core.subject import Subject
 from sharpbench.curvature import certificate, chunking, dense_ggn, dense_hessian, exact_diagonal, exact_traces
-from sharpbench.curvature.reference import blocks
-from sharpbench.curvature.vjp import network
+from sharpbench.curvature.reference import parameter_blocks
+from sharpbench.curvature.vjp import layerwise_network
 
 C = 3
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same':UserWarning")
@@ -274,7 +274,7 @@ def uncertified(case: Case, name: str) -> bool:
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks of two examples, so that the last one is ragged."""
-    monkeypatch.setattr(chunking, "choose", lambda network, columns: chunking.Chunk(2, columns, 0))
+    monkeypatch.setattr(chunking, "choose_chunk", lambda network, columns: chunking.ChunkSize(2, columns, 0))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -283,7 +283,7 @@ def test_exact(name: str) -> None:
     dense = dense_ggn(subject).diagonal()
     diagonal, traces = exact_diagonal(subject), exact_traces(subject)
     rounding = 1e-14 * float(dense.max())
-    for parameter, where in blocks(subject).items():
+    for parameter, where in parameter_blocks(subject).items():
         torch.testing.assert_close(diagonal[parameter].flatten(), dense[where], rtol=1e-12, atol=rounding)
         assert diagonal[parameter].shape == subject.params[parameter].shape
         assert float(diagonal[parameter].min()) >= 0
@@ -296,7 +296,7 @@ def test_certificate(name: str) -> None:
     subject = subject_of(case)
     proof = certificate(subject)
     hessian, ggn = dense_hessian(subject), dense_ggn(subject)
-    for parameter, where in blocks(subject).items():
+    for parameter, where in parameter_blocks(subject).items():
         equal = torch.allclose(hessian[where, where], ggn[where, where], rtol=1e-10, atol=1e-13)
         if not proof[parameter]:
             assert equal, parameter  # sound
@@ -307,4 +307,4 @@ def test_certificate(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in CASES if name.startswith(("conv", "transposed", "linear", "same"))])
 def test_layers_are_found(name: str) -> None:
     """No weight gradient is formed where the shapes let it be avoided."""
-    assert network(subject_of(CASES[name])).loose == ()
+    assert layerwise_network(subject_of(CASES[name])).loose == ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sharpbench.core.loss import CROSS_ENTROPY, MSE, Criterion, as_criterion
+from sharpbench.core.loss import CROSS_ENTROPY, MSE, PerExampleLoss, to_per_example_loss
 from sharpbench.curvature.output_hessian import output_root, softmax_root
 
 
@@ -27,8 +27,10 @@ def test_softmax_root_is_a_root(classes: int, spread: float, dtype: torch.dtype,
     torch.testing.assert_close(found, dense, rtol=0, atol=10 * rounding * float(dense.max()))
 
 
-@pytest.mark.parametrize("criterion", [CROSS_ENTROPY, MSE, as_criterion(lambda f, y: (f**3).sum(1) + f[:, 0] * y)])
-def test_output_root_of_every_criterion(criterion: Criterion) -> None:
+@pytest.mark.parametrize(
+    "criterion", [CROSS_ENTROPY, MSE, to_per_example_loss(lambda f, y: (f**3).sum(1) + f[:, 0] * y)]
+)
+def test_output_root_of_every_criterion(criterion: PerExampleLoss) -> None:
     logits = torch.randn(4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     target = torch.ones(4, dtype=torch.float64) if criterion.kind == "mse" else torch.tensor(1)
     dense = torch.func.hessian(lambda f: criterion(f[None], target[None])[0])(logits)

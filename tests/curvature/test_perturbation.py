@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sharpbench.core.subject import Subject
-from sharpbench.curvature import axes, directions, displaced_loss, displaced_means, products
+from sharpbench.curvature import draw_directions, perturbation_scales, perturbed_loss, perturbed_means, products
 from sharpbench.curvature.perturbation import Scaling, micro_batches
 
 
@@ -34,17 +34,17 @@ def loss_at(subject: Subject, displacement: Tensor) -> float:
 def test_means_at_moved_weights(monkeypatch: pytest.MonkeyPatch, together: int) -> None:
     monkeypatch.setattr(products, "MOST", together)
     subject = subject_of()
-    rows = list(directions(subject, 5, torch.Generator().manual_seed(0)))
+    rows = list(draw_directions(subject, 5, torch.Generator().manual_seed(0)))
     expected = torch.tensor([loss_at(subject, row) for row in rows], dtype=torch.float64)
-    torch.testing.assert_close(displaced_means(subject, iter(rows)), expected, rtol=1e-13, atol=0)
-    single = torch.stack([displaced_loss(subject, row) for row in rows])
+    torch.testing.assert_close(perturbed_means(subject, iter(rows)), expected, rtol=1e-13, atol=0)
+    single = torch.stack([perturbed_loss(subject, row) for row in rows])
     torch.testing.assert_close(single, expected, rtol=1e-13, atol=0)
 
 
 def test_any_statistic_of_the_outputs() -> None:
     subject = subject_of()
-    rows = list(directions(subject, 3, torch.Generator().manual_seed(0)))
-    right = displaced_means(subject, rows, lambda logits, targets: (logits.argmax(1) == targets).to(logits.dtype))
+    rows = list(draw_directions(subject, 3, torch.Generator().manual_seed(0)))
+    right = perturbed_means(subject, rows, lambda logits, targets: (logits.argmax(1) == targets).to(logits.dtype))
     assert set((right * 7).round().tolist()) <= set(range(8))
     torch.testing.assert_close(right * 7, (right * 7).round())
 
@@ -55,9 +55,9 @@ def test_differences_of_small_losses_keep_their_digits() -> None:
     subject = doubled.to(dtype=torch.float32)
     step = 1e-4 * torch.ones(subject.size)
     zero = torch.zeros(subject.size)
-    found = float(displaced_loss(subject, step) - displaced_loss(subject, zero))
+    found = float(perturbed_loss(subject, step) - perturbed_loss(subject, zero))
     wanted = loss_at(doubled, step.double()) - loss_at(doubled, zero.double())
-    assert displaced_loss(subject, zero).dtype == torch.float64
+    assert perturbed_loss(subject, zero).dtype == torch.float64
     assert found == pytest.approx(wanted, rel=1e-2)
 
 
@@ -65,7 +65,7 @@ def test_differences_of_small_losses_keep_their_digits() -> None:
 def test_directions_are_the_same_in_every_precision_and_have_their_moments(distribution: str) -> None:
     def drawn(dtype: torch.dtype, count: int) -> Tensor:
         subject = subject_of(dtype)
-        return torch.stack(list(directions(subject, count, torch.Generator().manual_seed(0), distribution)))  # type: ignore[arg-type]
+        return torch.stack(list(draw_directions(subject, count, torch.Generator().manual_seed(0), distribution)))  # type: ignore[arg-type]
 
     wide = drawn(torch.float64, 400)
     assert torch.equal(drawn(torch.float32, 3), wide[:3].float())
@@ -88,7 +88,10 @@ def test_axes(scaling: Scaling) -> None:
             else:
                 expected += [abs(entry) + 0.25 for entry in value[index].flatten().tolist()]
     torch.testing.assert_close(
-        axes(subject.params, scaling, 0.25), torch.tensor(expected, dtype=torch.float64), rtol=1e-14, atol=0
+        perturbation_scales(subject.params, scaling, 0.25),
+        torch.tensor(expected, dtype=torch.float64),
+        rtol=1e-14,
+        atol=0,
     )
 
 

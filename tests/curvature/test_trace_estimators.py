@@ -20,8 +20,8 @@ from sharpbench.curvature import (
     hutchpp_squared_norm,
     hutchpp_trace,
     leading_eigenspace,
-    matrix,
-    scaled,
+    linear_operator,
+    scaled_operator,
     spectral_density,
     squared_norm,
     top_eigenvalues,
@@ -29,8 +29,8 @@ from sharpbench.curvature import (
     unflatten,
     xtrace,
 )
-from sharpbench.curvature.confidence import Mean
-from sharpbench.curvature.products import Kind, Matrix
+from sharpbench.curvature.confidence import MeanEstimate
+from sharpbench.curvature.products import Kind, LinearOperator
 from sharpbench.errors import InvalidInput
 
 DENSE = {"hessian": dense_hessian, "gauss-newton": dense_ggn}
@@ -45,7 +45,7 @@ def subject() -> Subject:
 
 @pytest.mark.parametrize("kind", ["hessian", "gauss-newton"])
 def test_matrix_is_the_dense_one(subject: Subject, kind: Kind) -> None:
-    found = matrix(subject, kind) @ torch.eye(subject.size, dtype=torch.float64)
+    found = linear_operator(subject, kind) @ torch.eye(subject.size, dtype=torch.float64)
     torch.testing.assert_close(found, DENSE[kind](subject), rtol=1e-12, atol=1e-14)
 
 
@@ -183,7 +183,7 @@ def test_leading_eigenspace(subject: Subject, share: float) -> None:
     values, vectors = torch.linalg.eigh(dense_hessian(subject))
     kept = values > share * values[-1]
     found = leading_eigenspace(
-        matrix(subject), generator=torch.Generator().manual_seed(0), share=share, tolerance=1e-9, steps=100
+        linear_operator(subject), generator=torch.Generator().manual_seed(0), share=share, tolerance=1e-9, steps=100
     )
     assert found.converged
     torch.testing.assert_close(found.values, values[kept].flip(0), rtol=1e-9, atol=0)
@@ -195,7 +195,7 @@ def test_leading_eigenspace(subject: Subject, share: float) -> None:
 def test_a_space_of_equal_eigenvalues_is_found_whole_in_the_steps_that_there_are() -> None:
     """A multiple of the identity [9, 9]: one step a vector."""
     x = torch.eye(9, dtype=torch.float64)
-    flat = matrix(Subject.from_module(nn.Linear(9, 1, bias=False).double(), x, x[:, :1] * 0, criterion="mse"))
+    flat = linear_operator(Subject.from_module(nn.Linear(9, 1, bias=False).double(), x, x[:, :1] * 0, criterion="mse"))
     for steps in (4, 9, 20):
         found = leading_eigenspace(
             flat, generator=torch.Generator().manual_seed(0), share=0.1, tolerance=1e-9, steps=steps
@@ -220,7 +220,7 @@ def test_every_vector_of_a_repeated_eigenvalue_is_found(multiplicity: int, toget
     def product(flat: Tensor) -> Tensor:
         return dense @ flat
 
-    operator = Matrix(size, columns, product, together)
+    operator = LinearOperator(size, columns, product, together)
     found = leading_eigenspace(
         operator, generator=torch.Generator().manual_seed(0), share=0.2, tolerance=1e-9, steps=2000
     )
@@ -233,7 +233,7 @@ def test_every_vector_of_a_repeated_eigenvalue_is_found(multiplicity: int, toget
 def test_a_scaled_matrix_and_flat_vectors(subject: Subject) -> None:
     scale = flatten(subject.params)
     assert torch.equal(flatten(unflatten(subject.params, scale)), scale)
-    found = scaled(matrix(subject), scale) @ torch.eye(subject.size, dtype=torch.float64)
+    found = scaled_operator(linear_operator(subject), scale) @ torch.eye(subject.size, dtype=torch.float64)
     torch.testing.assert_close(found, scale[:, None] * dense_hessian(subject) * scale, rtol=1e-12, atol=1e-14)
 
 
@@ -241,11 +241,11 @@ def test_a_scaled_matrix_and_flat_vectors(subject: Subject) -> None:
 @pytest.mark.parametrize("kind", ["hessian", "gauss-newton"])
 def test_squared_norms_are_unbiased_with_intervals_that_cover(
     subject: Subject,
-    estimator: Callable[..., Mean],
+    estimator: Callable[..., MeanEstimate],
     kind: Kind,
 ) -> None:
     truth = float(DENSE[kind](subject).square().sum())
-    assert squared_norm(matrix(subject, kind)) == pytest.approx(truth, rel=1e-12)
+    assert squared_norm(linear_operator(subject, kind)) == pytest.approx(truth, rel=1e-12)
     generator = torch.Generator().manual_seed(0)
     found = [estimator(subject, samples=48, generator=generator, kind=kind) for _ in range(60)]
     if found[0].stderr < 1e-8 * truth:  # a matrix of lower rank, seen whole
@@ -273,4 +273,4 @@ def test_what_is_refused(subject: Subject) -> None:
     with pytest.raises(InvalidInput, match="need at least one probe"):
         spectral_density(subject, probes=0, steps=3, generator=generator)
     with pytest.raises(InvalidInput, match="matrix 'fisher' is unknown"):
-        matrix(subject, "fisher")  # type: ignore[arg-type]
+        linear_operator(subject, "fisher")  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ from sharpbench.curvature import (
     exact_traces,
     hutchinson_trace,
     trace_estimate,
-    unused,
+    unused_parameters,
 )
 
 C = 3
@@ -252,7 +252,7 @@ def test_the_trace_is_the_hessians(name: str) -> None:
     found = trace_estimate(subject, generator=torch.Generator().manual_seed(0), samples=64)
     assert found.stderr is not None
     assert abs(found.value - truth) <= 5 * found.stderr + 1e-10 * abs(truth)
-    assert unused(subject) == ()
+    assert unused_parameters(subject) == ()
 
 
 def test_derivatives_of_its_own_have_no_certificate() -> None:

@@ -8,7 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from sharpbench.curvature.worst_case import Norm, ascend, checkpoints, climb, project, stalls, steepest
+from sharpbench.curvature.worst_case import (
+    Norm,
+    ascend_once,
+    checkpoints,
+    is_stalled,
+    maximize_loss,
+    project_to_ball,
+    steepest_direction,
+)
 
 NORMS: tuple[Norm, ...] = ("l2", "linf")
 
@@ -21,7 +29,7 @@ def size(point: Tensor, norm: Norm) -> float:
 def test_no_vector_of_norm_one_rises_more(norm: Norm) -> None:
     torch.manual_seed(0)
     gradient = torch.randn(7, dtype=torch.float64)
-    best = steepest(gradient, norm)
+    best = steepest_direction(gradient, norm)
     assert size(best, norm) == pytest.approx(1, rel=1e-14)
     for _ in range(200):
         other = torch.randn(7, dtype=torch.float64)
@@ -30,19 +38,19 @@ def test_no_vector_of_norm_one_rises_more(norm: Norm) -> None:
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_directions_where_there_is_none_or_a_tiny_one(norm: Norm) -> None:
-    assert torch.equal(steepest(torch.zeros(3), norm), torch.zeros(3))
+    assert torch.equal(steepest_direction(torch.zeros(3), norm), torch.zeros(3))
     tiny = torch.tensor([3e-30, -4e-30])  # whose squares are 0 in float32
     expected = torch.tensor([0.6, -0.8]) if norm == "l2" else torch.tensor([1.0, -1.0])
-    torch.testing.assert_close(steepest(tiny, norm), expected)
+    torch.testing.assert_close(steepest_direction(tiny, norm), expected)
 
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_a_projection_is_the_nearest_point_of_the_ball(norm: Norm) -> None:
     torch.manual_seed(0)
     inside = torch.tensor([0.1, -0.2], dtype=torch.float64)
-    assert torch.equal(project(inside, 0.5, norm), inside)
+    assert torch.equal(project_to_ball(inside, 0.5, norm), inside)
     outside = torch.tensor([0.9, -1.7], dtype=torch.float64)
-    nearest = project(outside, 0.5, norm)
+    nearest = project_to_ball(outside, 0.5, norm)
     assert size(nearest, norm) == pytest.approx(0.5, rel=1e-14)
     for _ in range(500):
         other = torch.randn(2, dtype=torch.float64)
@@ -57,10 +65,10 @@ def test_checkpoints_come_ever_more_often() -> None:
 
 
 def test_a_step_is_too_long_where_it_does_not_rise() -> None:
-    assert not stalls([0, 1, 2, 3, 2], 0, kept=True)  # three of four rose
-    assert stalls([0, 1, 0, 1, 0], 0, kept=True)  # two of four
-    assert stalls([0, 5, 1, 2, 3, 4], 1, kept=True)  # no new maximum though the step was kept
-    assert not stalls([0, 5, 1, 2, 3, 4], 2, kept=False)
+    assert not is_stalled([0, 1, 2, 3, 2], 0, kept=True)  # three of four rose
+    assert is_stalled([0, 1, 0, 1, 0], 0, kept=True)  # two of four
+    assert is_stalled([0, 5, 1, 2, 3, 4], 1, kept=True)  # no new maximum though the step was kept
+    assert not is_stalled([0, 5, 1, 2, 3, 4], 2, kept=False)
 
 
 def quadratic(*, indefinite: bool) -> tuple[Tensor, Tensor]:
@@ -115,7 +123,7 @@ def test_auto_pgd_is_that_of_the_paper(norm: Norm, steps: int, indefinite: bool)
                 etas[k] = eta
             maxima[k], last = best_before, k
             eta = etas[k]
-    found = ascend(function, torch.zeros(6, dtype=torch.float64), radius=0.7, norm=norm, steps=steps)
+    found = maximize_loss(function, torch.zeros(6, dtype=torch.float64), radius=0.7, norm=norm, steps=steps)
     assert found.gain == pytest.approx(f_max - f[0], rel=1e-12)
     torch.testing.assert_close(found.point, x_max, rtol=1e-6, atol=1e-6)  # of the highest of equals
 
@@ -124,7 +132,7 @@ def test_the_maximum_of_a_quadratic_is_its_largest_eigenvalue() -> None:
     matrix, slope = quadratic(indefinite=False)
     top = float(torch.linalg.eigvalsh(matrix)[-1])
     zero = torch.zeros(6, dtype=torch.float64)
-    found = climb(lambda x: x @ matrix @ x / 2 + 1e-6 * slope @ x, zero, radius=0.3, norm="l2", steps=100)
+    found = ascend_once(lambda x: x @ matrix @ x / 2 + 1e-6 * slope @ x, zero, radius=0.3, norm="l2", steps=100)
     assert found.gain == pytest.approx(0.3**2 / 2 * top, rel=1e-6)
     assert size(found.point, "l2") <= 0.3 * (1 + 1e-14)
 
@@ -135,6 +143,6 @@ def test_one_step_may_go_down_and_more_never_do() -> None:
     def function(x: Tensor) -> Tensor:
         return (x - 5 * x**2).sum()
 
-    assert climb(function, zero, radius=1.0, norm="l2", steps=1).gain == pytest.approx(-4)
-    assert 0 < climb(function, zero, radius=1.0, norm="l2", steps=30).gain <= 0.05
-    assert climb(lambda x: -(x**2).sum(), zero, radius=1.0, norm="l2", steps=3).gain == 0
+    assert ascend_once(function, zero, radius=1.0, norm="l2", steps=1).gain == pytest.approx(-4)
+    assert 0 < ascend_once(function, zero, radius=1.0, norm="l2", steps=30).gain <= 0.05
+    assert ascend_once(lambda x: -(x**2).sum(), zero, radius=1.0, norm="l2", steps=3).gain == 0

@@ -3,7 +3,7 @@
 import torch
 
 from sharpbench import datasets
-from sharpbench.datasets import DATASETS, Data, Dataset, pixels
+from sharpbench.datasets import DATASETS, Data, Dataset, scale_pixels
 
 
 def test_the_catalogue_holds_the_data_sets_in_order():
@@ -22,8 +22,8 @@ def test_all_that_is_exported_exists():
 
 
 def test_pixels_are_scaled_to_minus_one_to_one():
-    assert torch.equal(pixels(torch.tensor([0.0, 0.25, 0.5, 1.0])), torch.tensor([-1.0, -0.5, 0.0, 1.0]))
-    assert pixels(torch.zeros(1, dtype=torch.float64)).dtype == torch.float32
+    assert torch.equal(scale_pixels(torch.tensor([0.0, 0.25, 0.5, 1.0])), torch.tensor([-1.0, -0.5, 0.0, 1.0]))
+    assert scale_pixels(torch.zeros(1, dtype=torch.float64)).dtype == torch.float32
 
 
 def _data(**changes: torch.Tensor) -> Data:

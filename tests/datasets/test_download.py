@@ -78,7 +78,7 @@ def test_every_mirror_has_its_reason(mirror, closed):
 
 def test_a_silent_mirror_is_given_up_in_time(monkeypatch, silent):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(module, "PATIENCE", 0.2)
+    monkeypatch.setattr(module, "DOWNLOAD_TIMEOUT_SECONDS", 0.2)
     start = time.monotonic()
     with pytest.raises(DownloadFailed, match=r"no answer within 0\.2 s|timed out"):
         _download(silent)
@@ -87,7 +87,7 @@ def test_a_silent_mirror_is_given_up_in_time(monkeypatch, silent):
 
 def test_finding_the_address_counts_too(monkeypatch):
     """The system's resolver knows no timeout of ours: it is not waited for."""
-    monkeypatch.setattr(module, "PATIENCE", 0.05)
+    monkeypatch.setattr(module, "DOWNLOAD_TIMEOUT_SECONDS", 0.05)
     monkeypatch.setattr(module, "urlopen", lambda url, timeout: time.sleep(1))
     start = time.monotonic()
     with pytest.raises(DownloadFailed, match=r"^example\.org: no answer within 0\.05 s$"):

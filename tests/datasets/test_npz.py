@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from sharpbench.core.spec import label, select_one
+from sharpbench.core.spec import format_spec, parse_spec
 from sharpbench.datasets import Npz
 from sharpbench.errors import InvalidInput
 
@@ -63,9 +63,9 @@ def test_a_test_split_and_the_number_of_classes_are_taken(tmp_path: Path) -> Non
 
 
 def test_the_word_is_the_path(tmp_path: Path) -> None:
-    chosen = select_one("npz:some/mine.npz[classes=4]", {"npz": Npz}, kind="dataset")
+    chosen = parse_spec("npz:some/mine.npz[classes=4]", {"npz": Npz}, kind="dataset")
     assert chosen == Npz("some/mine.npz", classes=4)
-    assert label(chosen) == "npz:some/mine.npz[classes=4]"
+    assert format_spec(chosen) == "npz:some/mine.npz[classes=4]"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from sharpbench.datasets import Data, Dataset, Digits, Subset, dataset
-from sharpbench.datasets.dataset import gathered
+from sharpbench.datasets.dataset import gather_examples
 from sharpbench.errors import InvalidInput
 
 
@@ -98,5 +98,5 @@ def test_inputs_that_do_not_fit_are_refused_before_they_are_made(monkeypatch: py
     monkeypatch.setattr(dataset, "free_bytes", lambda device: 2**30)
     batch = torch.zeros(1, 3, 256, 256)
     with pytest.raises(InvalidInput, match=r"2,000 inputs of 3x256x256 take 1.5 GiB where 1.0 GiB are free; draw"):
-        gathered(iter([batch]), 2000)
-    assert gathered(iter([batch, batch]), 2).shape == (2, 3, 256, 256)
+        gather_examples(iter([batch]), 2000)
+    assert gather_examples(iter([batch, batch]), 2).shape == (2, 3, 256, 256)

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from sharpbench.core.record import Record
-from sharpbench.leaderboard.board import Board, Leaderboard, leaderboard
-from sharpbench.leaderboard.collection import Collection, read
-from sharpbench.leaderboard.site.build import site, write
+from sharpbench.leaderboard.board import Board, Leaderboard, make_leaderboard
+from sharpbench.leaderboard.collection import Collection, read_collections
+from sharpbench.leaderboard.site.build import build_site, write
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install '.[browser]'")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -60,7 +60,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def small(results: Path, tmp_path: Path) -> Path:
-    write(tmp_path / "site", site(leaderboard(read(results), marks={"noisy": "claimed"})))
+    write(tmp_path / "site", build_site(make_leaderboard(read_collections(results), marks={"noisy": "claimed"})))
     return tmp_path / "site"
 
 
@@ -185,8 +185,8 @@ def test_nothing_leaves_and_hostile_names_are_text(browser: Any, make: Make, tmp
         )
         for each in make()
     ]
-    found = leaderboard([Collection("a", tuple(hostile), 0)], marks={hostile[0].label: HOSTILE})
-    write(tmp_path / "site", site(found))
+    found = make_leaderboard([Collection("a", tuple(hostile), 0)], marks={hostile[0].label: HOSTILE})
+    write(tmp_path / "site", build_site(found))
     for address in [tmp_path / "site" / "index.html", *(tmp_path / "site" / "measures").iterdir()]:
         opened = Opened(browser, address, viewport={"width": 1280, "height": 900})
         for view in opened.page.locator("#views button").all():
@@ -203,7 +203,7 @@ def test_nothing_leaves_and_hostile_names_are_text(browser: Any, make: Make, tmp
 
 def many(records: list[Record]) -> Leaderboard:
     """200 measures on each of 50 models: one board with its scores, under other names and with other values."""
-    first = leaderboard([Collection("a", tuple(records), 0)]).boards[0]
+    first = make_leaderboard([Collection("a", tuple(records), 0)]).boards[0]
     score, row = first.measured[0], first.population.rows[0]
     rows, scores = [], []
     for index in range(MEASURES):
@@ -221,7 +221,7 @@ def many(records: list[Record]) -> Leaderboard:
 
 def test_200_measures_on_50_models_load_and_sort_in_a_second(browser: Any, make: Make, tmp_path: Path) -> None:
     """Seconds of the page's own thread, so that other work on the machine is no concern of the page."""
-    texts = site(many(make(measures=("good",))))
+    texts = build_site(many(make(measures=("good",))))
     write(tmp_path / "site", {name: text for name, text in texts.items() if "/" not in name})
     (tmp_path / "empty.html").write_text("<!doctype html>")
     opened = Opened(browser, tmp_path / "empty.html")

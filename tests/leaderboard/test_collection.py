@@ -13,7 +13,7 @@ import pytest
 from sharpbench import InvalidInput
 from sharpbench.core.record import Record
 from sharpbench.core.records import iterate_records
-from sharpbench.leaderboard.collection import read, version_of
+from sharpbench.leaderboard.collection import read_collections, schema_version
 
 Make = Callable[..., list[Record]]
 Seal = Callable[..., Record]
@@ -21,7 +21,7 @@ REPLAYS = Path(__file__).parents[2] / "leaderboard" / "replays"
 
 
 def test_collections_come_by_name_with_all_their_records(results: Path) -> None:
-    assert [(each.name, len(each.records), each.left_out) for each in read(results)] == [
+    assert [(each.name, len(each.records), each.left_out) for each in read_collections(results)] == [
         ("first", 30, 0),
         ("second", 18, 0),
     ]
@@ -34,26 +34,26 @@ def test_a_folder_without_record_files_is_one_line(tmp_path: Path, content: dict
         folder.mkdir(exist_ok=True)
         (folder / name).write_text(text)
     with pytest.raises(InvalidInput, match=r"no record files in .*results; put \*\.jsonl there, or name their folder"):
-        read(folder)
+        read_collections(folder)
 
 
 def test_records_of_single_networks_are_left_out_and_counted(results: Path, make: Make) -> None:
     single = replace(make()[0], data={"sha256": "ab", "examples": 3, "leaderboard": False}, key="anything")
     with (results / "first.jsonl").open("a") as file:
         file.write(single.to_json() + "\n")
-    first, _ = read(results)
+    first, _ = read_collections(results)
     assert (first.name, len(first.records), first.left_out) == ("first", 30, 1)
     for path in results.glob("*.jsonl"):
         path.write_text(single.to_json() + "\n")
     with pytest.raises(InvalidInput, match="no records for a leaderboard"):
-        read(results)
+        read_collections(results)
 
 
 @pytest.mark.parametrize("name", ["A", "a b", "..", "a--b", "ü", "a" * 61, "<script>"])
 def test_a_name_that_is_none_is_refused(results: Path, name: str) -> None:
     (results / f"{name}.jsonl").write_text("")
     with pytest.raises(InvalidInput, match="is no name of a collection; use words of a-z"):
-        read(results)
+        read_collections(results)
 
 
 def changed(results: Path, line: int, edit: Callable[[dict[str, Any]], object]) -> None:
@@ -104,7 +104,7 @@ def test_a_tampered_line_is_refused_with_file_and_line(results: Path, name: str)
     edit, message = EDITS[name]
     changed(results, 4, edit)
     with pytest.raises(InvalidInput, match=rf"first\.jsonl:4: {message}"):
-        read(results)
+        read_collections(results)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_a_damaged_file_is_refused_with_file_and_line(
     path = results / "first.jsonl"
     path.write_text("".join(text(path.read_text().splitlines(keepends=True))))
     with pytest.raises(InvalidInput, match=rf"first\.jsonl:{message}") as caught:
-        read(results)
+        read_collections(results)
     assert "\n" not in str(caught.value)
 
 
@@ -136,26 +136,26 @@ def test_bytes_that_are_no_text_are_refused_with_their_line(results: Path) -> No
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[:2], b"\xff\xfe\n", *lines[2:]]))
     with pytest.raises(InvalidInput, match=r"first\.jsonl:3: not UTF-8"):
-        read(results)
+        read_collections(results)
 
 
 def test_a_label_stands_for_one_configuration(results: Path, make: Make, seal: Seal) -> None:
     records = [seal(replace(each, configuration={"of": "x"})) if at == 8 else each for at, each in enumerate(make())]
     (results / "first.jsonl").write_text("".join(each.to_json() + "\n" for each in records))
     with pytest.raises(InvalidInput, match=r"first\.jsonl:9: label 'good' stands for another configuration at .*:1;"):
-        read(results)
+        read_collections(results)
 
 
 def test_versions_of_a_measure_do_not_share_a_row(results: Path, make: Make, seal: Seal) -> None:
     records = [seal(each, version=3) if index == 9 else each for index, each in enumerate(make())]
     (results / "first.jsonl").write_text("".join(each.to_json() + "\n" for each in records))
     with pytest.raises(InvalidInput, match=r"first\.jsonl:10: version 3 of measure 'noisy', but version 1 at .*:2;"):
-        read(results)
+        read_collections(results)
 
 
 def test_keys_of_records_that_were_run_fit_their_content() -> None:
     """The committed records of the replays are those of real runs, of several measures, cohorts and optimisers."""
     for path in sorted(REPLAYS.glob("*/records.jsonl")):
         for record in iterate_records(path):
-            version = version_of(record)
+            version = schema_version(record)
             assert version is not None, record.key

@@ -11,13 +11,13 @@ import pytest
 
 from sharpbench.core.record import Record
 from sharpbench.errors import InvalidInput
-from sharpbench.leaderboard.board import Leaderboard, leaderboard
-from sharpbench.leaderboard.collection import read
-from sharpbench.leaderboard.entries import Entry, Submitted
-from sharpbench.leaderboard.entries import submitted as entries
+from sharpbench.leaderboard.board import Leaderboard, make_leaderboard
+from sharpbench.leaderboard.collection import read_collections
+from sharpbench.leaderboard.entries import Submitted, SubmittedEntry
+from sharpbench.leaderboard.entries import read_submitted as entries
 from sharpbench.leaderboard.pages.headline import lines, summary
-from sharpbench.leaderboard.publish import files
-from sharpbench.leaderboard.site.build import site
+from sharpbench.leaderboard.publish import generated_files
+from sharpbench.leaderboard.site.build import build_site
 from sharpbench.leaderboard.submissions import Finding, Manifest, Verdict, append, claims, verdicts_path, written
 from sharpbench.leaderboard.submissions import read as read_submission
 from sharpbench.leaderboard.submissions.submission import digest
@@ -93,7 +93,7 @@ def judged(path: Path, label: str, outcome: Any, **values: Any) -> None:
 
 
 def published(results: Path, found: Submitted) -> Leaderboard:
-    return leaderboard(read(results), submitted=found)
+    return make_leaderboard(read_collections(results), submitted=found)
 
 
 def test_entries_stand_on_a_page_of_their_own_with_their_states(
@@ -102,7 +102,7 @@ def test_entries_stand_on_a_page_of_their_own_with_their_states(
     agreed = submitted("agreed", author="A. U. Thor", url="https://a.example/x")
     judged(agreed, "good", "agrees")
     submitted("silent", ("good",), model="others")
-    pages = files(published(results, entries(tmp_path / "submissions")))
+    pages = generated_files(published(results, entries(tmp_path / "submissions")))
     page = pages["submissions.md"]
     assert "| agreed     | A. U. Thor |        2 |       15 | verified | 1 of 30  | 2026-11-21" in page
     assert "| silent     | -" in page
@@ -123,7 +123,7 @@ def test_a_measure_keeps_its_worst_refutation_and_refuted_values_of_known_measur
     judged(worse, "good", "agrees")
     judged(wrong, "alien", "differs")
     board = published(results, entries(tmp_path / "submissions"))
-    pages = files(board)
+    pages = generated_files(board)
     lines = [line for line in pages["measures/good.md"].splitlines() if "refuted in" in line]
     assert [line.split(" on ")[0] for line in lines] == ["- good, refuted in worse", "- good, refuted in wrong"]
     assert "3.0e+00 apart where 1.0e-02 is allowed (2026-11-21; `sharpbench verify " in lines[0]
@@ -133,14 +133,14 @@ def test_a_measure_keeps_its_worst_refutation_and_refuted_values_of_known_measur
     assert theirs["wrong (submitted): theirs on digits"] == ["alien"]
     assert theirs["worse (submitted): theirs on digits"] == ["alien"]
     assert "[alien](measures/alien.md) (refuted)" in pages["README.md"]
-    assert "refuted" in site(board)["index.html"]
+    assert "refuted" in build_site(board)["index.html"]
 
 
 def test_what_others_claim_enters_no_summary_of_what_we_measured(
     results: Path, submitted: Callable[..., Path], tmp_path: Path
 ) -> None:
     """A forged entry in which our measure is perfect, free, exact and invariant changes no number of its row."""
-    own = leaderboard(read(results))
+    own = make_leaderboard(read_collections(results))
     path = submitted("rosy")
     found = read_submission(path)
     rosy = [
@@ -166,7 +166,7 @@ def test_what_others_claim_enters_no_summary_of_what_we_measured(
         assert summary(after[name].counted) == summary(row.counted)
         assert after[name].mark is None
     assert (after["alien"].mark, after["alien"].median) == ("claimed", 1.0)
-    pages = files(both)
+    pages = generated_files(both)
     (line,) = [line for line in pages["README.md"].splitlines() if line.startswith("| [good](")]
     assert "claimed" in line
     assert (
@@ -181,7 +181,7 @@ def test_what_others_claim_enters_no_summary_of_what_we_measured(
     stated = pages["exactness.md"].partition("Stated intervals")[2]
     assert "alien" in stated
     assert "[good]" not in stated  # ours states none
-    assert "rosy (submitted)" in site(both)["index.html"]
+    assert "rosy (submitted)" in build_site(both)["index.html"]
 
 
 def test_an_entry_that_copies_another_stands_and_falls_with_it(
@@ -191,12 +191,12 @@ def test_an_entry_that_copies_another_stands_and_falls_with_it(
     judged(one, "alien", "differs")
     found = entries(tmp_path / "submissions")
     assert [(each.name, each.standing.state) for each in found.entries] == [("copy", "refuted"), ("one", "refuted")]
-    page = files(published(results, found))["submissions.md"]
+    page = generated_files(published(results, found))["submissions.md"]
     assert "- 30 values are the same to the last digit in one\n" in page
     record = read_submission(copy).records[1]
     other = [replace(each, value=7.0) if each == record else each for each in read_submission(copy).records]
     copy.write_text(written(replace(read_submission(copy).manifest, sha256=digest(other)), other))
-    page = files(published(results, entries(tmp_path / "submissions")))["submissions.md"]
+    page = generated_files(published(results, entries(tmp_path / "submissions")))["submissions.md"]
     assert "- 29 values are the same to the last digit in one\n" in page
     assert "- 1 values are others in one, of the same cells on the same networks\n" in page
 
@@ -210,18 +210,18 @@ def test_a_refutation_outlives_its_file_and_shows_where_the_measure_is_claimed_a
     other = [replace(each, value=(each.value or 0) * 1.01) for each in honest.records]
     path.write_text(written(replace(honest.manifest, sha256=digest(other)), other))
     folder = tmp_path / "submissions"
-    pages = files(published(results, entries(folder)))
+    pages = generated_files(published(results, entries(folder)))
     assert "[alien](measures/alien.md) (refuted before)" in pages["README.md"]
     assert "| mine       | -   |        2 |       15 | refuted before |" in pages["submissions.md"]
     assert "## Refuted before" in pages["submissions.md"]
     assert "- alien, refuted before in mine on a network: " in pages["measures/alien.md"]
     path.unlink()
     assert entries(folder).entries == ()
-    pages = files(published(results, entries(folder)))
+    pages = generated_files(published(results, entries(folder)))
     assert "- alien, refuted before in mine on a network: " in pages["submissions.md"]
     path.write_text(written(replace(honest.manifest, sha256=digest(other)), other))
     judged(path, "alien", "agrees", found=other[1].value)
-    pages = files(published(results, entries(folder)))
+    pages = generated_files(published(results, entries(folder)))
     assert "Refuted before" not in pages["submissions.md"]
     assert "[alien](measures/alien.md) (verified)" in pages["README.md"]
 
@@ -231,7 +231,7 @@ def test_words_of_strangers_do_no_harm(results: Path, submitted: Callable[..., P
     judged(path, "good", "differs", found=None, bound=None, reason=BOMB * 3)
     judged(path, "alien", "unknown", found=None, bound=None, reason=BOMB)
     found = published(results, entries(tmp_path / "submissions"))
-    pages = files(found)
+    pages = generated_files(found)
     for name in ("submissions.md", "README.md", "measures/good.md"):
         assert "<script" not in pages[name]
         assert "://evil" not in pages[name]
@@ -239,7 +239,7 @@ def test_words_of_strangers_do_no_harm(results: Path, submitted: Callable[..., P
     rows = [line for line in pages["submissions.md"].splitlines() if line.startswith("|")]
     assert len(rows) == 3
     assert len({line.replace("\\|", "").count("|") for line in rows}) == 1
-    assert not any(BOMB in text for text in site(found).values())
+    assert not any(BOMB in text for text in build_site(found).values())
 
 
 def test_what_is_no_submission_is_refused_with_its_file(
@@ -267,6 +267,6 @@ def test_what_is_no_submission_is_refused_with_its_file(
         entries(folder)
 
 
-def replace_name(entry: Entry, name: str) -> Entry:
+def replace_name(entry: SubmittedEntry, name: str) -> SubmittedEntry:
     manifest = replace(entry.submission.manifest, name=name)
     return replace(entry, submission=replace(entry.submission, manifest=manifest))

@@ -15,10 +15,10 @@ import pytest
 from sharpbench import InvalidInput
 from sharpbench.cli.main import app
 from sharpbench.core.record import Record
-from sharpbench.leaderboard.board import Leaderboard, leaderboard
-from sharpbench.leaderboard.collection import Collection, read
-from sharpbench.leaderboard.publish import files
-from sharpbench.leaderboard.site.build import site, write
+from sharpbench.leaderboard.board import Leaderboard, make_leaderboard
+from sharpbench.leaderboard.collection import Collection, read_collections
+from sharpbench.leaderboard.publish import generated_files
+from sharpbench.leaderboard.site.build import build_site, write
 from sharpbench.report.format import tau_text
 
 Make = Callable[..., list[Record]]
@@ -52,11 +52,11 @@ def embedded(text: str) -> dict[str, Any]:
 
 
 def of(*collections: tuple[str, list[Record]], **changes: Any) -> Leaderboard:
-    return leaderboard([Collection(name, tuple(records), 0) for name, records in collections], **changes)
+    return make_leaderboard([Collection(name, tuple(records), 0) for name, records in collections], **changes)
 
 
 def test_a_page_a_measure_and_no_address_but_its_own(results: Path) -> None:
-    texts = site(leaderboard(read(results)))
+    texts = build_site(make_leaderboard(read_collections(results)))
     pages = {"index.html", "measures/good.html", "measures/noisy.html", "measures/other.html"}
     assert set(texts) == {*pages, "board.css", "board.js"}
     for name in pages:
@@ -69,8 +69,8 @@ def test_a_page_a_measure_and_no_address_but_its_own(results: Path) -> None:
 
 
 def test_the_board_shows_the_scores(results: Path) -> None:
-    found = leaderboard(read(results))
-    data = embedded(site(found)["index.html"])
+    found = make_leaderboard(read_collections(results))
+    data = embedded(build_site(found)["index.html"])
     assert [board["title"] for board in data["boards"]] == [board.title for board in found.boards]
     assert [table["id"] for table in data["tables"]] == ["overview", "correlation", "exactness", "speed", "invariance"]
     rows = {(row["name"], row["boards"][0]): row["cells"] for row in data["tables"][1]["rows"]}
@@ -88,7 +88,7 @@ def test_the_board_shows_the_scores(results: Path) -> None:
 
 
 def test_the_page_of_a_measure_holds_its_own_rows_alone(results: Path) -> None:
-    data = embedded(site(leaderboard(read(results)))["measures/noisy.html"])
+    data = embedded(build_site(make_leaderboard(read_collections(results)))["measures/noisy.html"])
     assert {point["page"] for point in data["points"]} == {"noisy"}
     assert [board is None for board in data["boards"]] == [False, True]
     assert {row["name"] for table in data["tables"] for row in table["rows"]} == {"noisy"}
@@ -102,16 +102,16 @@ def test_the_page_of_a_measure_says_what_is_missing_and_why(make: Make) -> None:
         for each in make(seeds=10)
     ]
     found = of(("a", some[:-2]))
-    for text in (site(found)["measures/noisy.html"], files(found)["measures/noisy.md"]):
+    for text in (build_site(found)["measures/noisy.html"], generated_files(found)["measures/noisy.md"]):
         assert text.count("failed: reason") == 20
         assert re.search("and 9 more", text)
-    text = site(of(("a", make(seeds=3))))["measures/good.html"]
+    text = build_site(of(("a", make(seeds=3))))["measures/good.html"]
     assert "<li>a: small-mlp on digits, good: no interval of tau within: the smallest cell holds 2 networks" in text
 
 
 def test_marks_and_documentation_are_linked_where_they_are(make: Make) -> None:
     found = of(("a", make()), marks={"noisy": "refuted"}, documented=frozenset({"good"}))
-    texts = site(found, home="../")
+    texts = build_site(found, home="../")
     marks = {row["name"]: row["mark"] for row in embedded(texts["index.html"])["tables"][0]["rows"]}
     assert (marks["noisy"], marks["good"]) == ("refuted", None)
     assert 'href="../../docs/measures/good.html"' in texts["measures/good.html"]
@@ -133,8 +133,8 @@ def test_hostile_names_and_reasons_stay_text(make: Make, seal: Seal, tmp_path: P
         )
         for each in make()
     ]
-    texts = site(of(("a", hostile), marks={hostile[0].label: HOSTILE}))
-    plain = site(of(("a", make())))
+    texts = build_site(of(("a", hostile), marks={hostile[0].label: HOSTILE}))
+    plain = build_site(of(("a", make())))
     for name, text in texts.items():
         assert len(text) < 60_000
         assert re.fullmatch(r"[a-z0-9./-]+", name)

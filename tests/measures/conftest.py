@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sharpbench import Measure, Subject, measure
-from sharpbench.runner.invariance import changes
+from sharpbench.runner.invariance import invariance_factors
 
 with warnings.catch_warnings():  # forward mode compiles its decompositions at first use, with torch's own warning
     warnings.simplefilter("ignore")
@@ -93,7 +93,7 @@ def invariances_are_true() -> Check:
     def check(chosen: Measure, *subjects: Subject) -> None:
         """What is claimed leaves the value to 1e-6, what is not claimed moves it."""
         for subject in subjects:
-            found = changes(chosen, subject)
+            found = invariance_factors(chosen, subject)
             assert found
             for kind, factor in found.items():
                 assert (factor is not None and factor < 1 + 1e-6) == (kind in chosen.invariances()), (kind, factor)

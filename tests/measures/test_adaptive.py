@@ -11,10 +11,10 @@ from sharpbench_measures.adaptive import normalised
 from torch import Tensor, nn
 
 from sharpbench import InvalidInput, Subject, measure
-from sharpbench.core.evaluate import named
+from sharpbench.core.evaluate import parse_measure
 from sharpbench.core.loss import MSE
 from sharpbench.curvature import dense_hessian
-from sharpbench.runner.invariance import changes
+from sharpbench.runner.invariance import invariance_factors
 
 Tiny = Callable[..., Subject]
 
@@ -111,7 +111,7 @@ def test_the_average_is_that_of_its_draws(tiny: Tiny, norm: str, logits: str) ->
     assert found.interval is not None
     assert found.interval[0] < found.value < found.interval[1]
     assert found.probes == 20
-    assert named(word).exact(subject) is None
+    assert parse_measure(word).exact(subject) is None
     assert measure(word.replace("rho", "micro_batch=2,rho"), subject, seed=5).value == found.value
 
 
@@ -147,7 +147,7 @@ def test_the_closed_form_is_that_of_the_hessians_diagonal(
     found = measure(word, subject)
     assert found.value == pytest.approx(wanted, rel=1e-9)
     assert found.details["matrix"] == "hessian"
-    assert named(word).exact(subject) == pytest.approx(wanted, rel=1e-9)
+    assert parse_measure(word).exact(subject) == pytest.approx(wanted, rel=1e-9)
 
 
 def test_the_closed_form_is_the_limit_of_the_average(tiny: Tiny) -> None:
@@ -172,7 +172,7 @@ def test_the_closed_form_of_smooth_networks_is_gauss_newtons(tiny: Tiny) -> None
     subject = tiny("gelu")
     found = measure("adaptive[case=average-closed,scaling=none,rho=1]", subject)
     assert found.details["matrix"] == "gauss-newton"
-    assert named("adaptive[case=average-closed]").exact(subject) is None
+    assert parse_measure("adaptive[case=average-closed]").exact(subject) is None
     assert found.value == pytest.approx(measure("ggn-trace", subject).value / 2, rel=1e-12)
     assert abs(found.value / (float(dense_hessian(subject).trace()) / 2) - 1) > 1e-3
 
@@ -194,8 +194,8 @@ def test_the_closed_form_of_smooth_networks_is_gauss_newtons(tiny: Tiny) -> None
     ],
 )
 def test_it_is_as_invariant_as_it_says(tiny: Tiny, kind: str, word: str) -> None:
-    said = named(word).invariances()
-    for rewrite, factor in changes(named(word), tiny(kind)).items():
+    said = parse_measure(word).invariances()
+    for rewrite, factor in invariance_factors(parse_measure(word), tiny(kind)).items():
         within = factor is not None and factor < 1 + 1e-6
         assert within == (rewrite in said), (rewrite, factor)
 
@@ -209,9 +209,9 @@ def test_normalised_logits_have_no_scale(tiny: Tiny, case: str) -> None:
     )
     behind = Subject.from_module(Times(subject.module), subject.inputs, subject.targets, batch_size=4)
     word = f"adaptive[case={case},logits=normalised]"
-    assert "logit-scale" in named(word).invariances()
-    assert "logit-scale" not in named(word.replace("normalised", "plain")).invariances()
-    assert "logit-scale" not in named("adaptive[logits=normalised,scaling=none]").invariances()
+    assert "logit-scale" in parse_measure(word).invariances()
+    assert "logit-scale" not in parse_measure(word.replace("normalised", "plain")).invariances()
+    assert "logit-scale" not in parse_measure("adaptive[logits=normalised,scaling=none]").invariances()
     for other in (larger, behind):
         assert measure(word, other).value == pytest.approx(measure(word, subject).value, rel=1e-6)
         plain = word.replace("normalised", "plain")
@@ -292,4 +292,4 @@ def test_batch_sizes_precision_seeds_and_order(tiny: Tiny) -> None:
 )
 def test_hyperparameters_have_bounds(word: str, message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
-        named(word)
+        parse_measure(word)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sharpbench import InvalidInput, NotApplicable, Subject, measure
-from sharpbench.core.evaluate import named
+from sharpbench.core.evaluate import parse_measure
 from sharpbench.curvature import DENSE_LIMIT, dense_ggn
 
 Dense = Callable[[Subject], Tensor]
@@ -26,12 +26,12 @@ def test_they_are_those_of_the_scaled_matrix(name: str, request: pytest.FixtureR
     dense = theta[:, None] * hessian(subject) * theta
     largest = float(torch.linalg.eigvalsh(dense)[-1])
     assert measure("adaptive-spectral", subject).value == pytest.approx(largest, rel=1e-7)
-    assert named("adaptive-spectral").exact(subject) == pytest.approx(largest, rel=1e-10)
+    assert parse_measure("adaptive-spectral").exact(subject) == pytest.approx(largest, rel=1e-10)
     trace = float(dense.trace())
     exact = measure("adaptive-trace[method=exact]", subject)
     assert exact.value == pytest.approx(trace, rel=1e-10)
     assert sum(exact.parts.values()) == pytest.approx(trace, rel=1e-10)
-    assert named("adaptive-trace").exact(subject) == pytest.approx(trace, rel=1e-10)
+    assert parse_measure("adaptive-trace").exact(subject) == pytest.approx(trace, rel=1e-10)
 
 
 def test_spectral_of_gauss_newton(smooth: Subject) -> None:
@@ -110,14 +110,14 @@ def test_weights_of_zero_are_frozen(chain: Subject, hessian: Dense) -> None:
 
 @pytest.mark.slow
 def test_invariances(chain: Subject, smooth: Subject, attention: Subject, invariances_are_true) -> None:  # type: ignore[no-untyped-def]
-    invariances_are_true(named("adaptive-spectral"), chain, attention)
-    invariances_are_true(named("adaptive-trace[method=exact]"), chain)
-    invariances_are_true(named("adaptive-trace[samples=10]"), smooth)
+    invariances_are_true(parse_measure("adaptive-spectral"), chain, attention)
+    invariances_are_true(parse_measure("adaptive-trace[method=exact]"), chain)
+    invariances_are_true(parse_measure("adaptive-trace[samples=10]"), smooth)
 
 
 @pytest.mark.parametrize("word", ["adaptive-spectral", "adaptive-trace"])
 def test_examples_do_not_matter(word: str, conv: Subject, examples_do_not_matter) -> None:  # type: ignore[no-untyped-def]
-    examples_do_not_matter(named(word), conv)
+    examples_do_not_matter(parse_measure(word), conv)
 
 
 def test_an_exact_trace_never_samples() -> None:
@@ -125,11 +125,11 @@ def test_an_exact_trace_never_samples() -> None:
     large = Subject.from_module(wide, torch.zeros(2, 5), torch.arange(2))
     with pytest.raises(NotApplicable, match=r"aten\.gelu\.default; use method=auto"):
         measure("adaptive-trace[method=exact]", large)
-    assert named("adaptive-trace").exact(large) is None
+    assert parse_measure("adaptive-trace").exact(large) is None
 
 
 def test_hyperparameters_have_bounds() -> None:
     with pytest.raises(InvalidInput, match="samples=1 must be at least 2"):
-        named("adaptive-trace[samples=1]")
+        parse_measure("adaptive-trace[samples=1]")
     with pytest.raises(InvalidInput, match=r"precision=0\.0 with samples=100"):
-        named("adaptive-trace[precision=0]")
+        parse_measure("adaptive-trace[precision=0]")

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from sharpbench import InvalidInput, Subject, measure
-from sharpbench.core.evaluate import named
-from sharpbench.runner.invariance import changes
+from sharpbench.core.evaluate import parse_measure
+from sharpbench.runner.invariance import invariance_factors
 
 Tiny = Callable[..., Subject]
 
@@ -50,8 +50,8 @@ def test_one_step_is_the_formula(tiny: Tiny, kind: str, norm: str, scaling: str,
         word = f"asam[rho=0.2,eta={eta},norm={norm},scaling={scaling},micro_batch={size}]"
         wanted = naive(subject, rho=0.2, eta=eta, norm=norm, scaling=scaling, size=size)
         assert measure(word, subject).value == pytest.approx(wanted, rel=1e-11)
-        assert named(word).exact(subject) == pytest.approx(wanted, rel=1e-11)
-    assert named("asam[steps=2]").exact(subject) is None
+        assert parse_measure(word).exact(subject) == pytest.approx(wanted, rel=1e-11)
+    assert parse_measure("asam[steps=2]").exact(subject) is None
 
 
 @pytest.mark.parametrize("kind", ["mlp", "attention"])
@@ -60,16 +60,16 @@ def test_one_step_is_the_formula(tiny: Tiny, kind: str, norm: str, scaling: str,
     ["asam", "asam[eta=0]", "asam[eta=0,norm=linf]", "asam[eta=0,steps=4]"],
 )
 def test_it_is_as_invariant_as_it_says(tiny: Tiny, kind: str, word: str) -> None:
-    said = named(word).invariances()
-    for rewrite, factor in changes(named(word), tiny(kind)).items():
+    said = parse_measure(word).invariances()
+    for rewrite, factor in invariance_factors(parse_measure(word), tiny(kind)).items():
         assert factor is not None
         assert (factor < 1 + 1e-6) == (rewrite in said), (rewrite, factor)
 
 
 @pytest.mark.parametrize("word", ["asam[eta=0,scaling=filter]", "asam[eta=0,scaling=filter,steps=8]"])
 def test_filters_follow_layers_and_not_units(tiny: Tiny, word: str) -> None:
-    found = changes(named(word), tiny("conv"))
-    assert named(word).invariances() == {"layer", "permutation"}
+    found = invariance_factors(parse_measure(word), tiny("conv"))
+    assert parse_measure(word).invariances() == {"layer", "permutation"}
     assert found["layer"] == pytest.approx(1, abs=1e-6)
     assert found["permutation"] == pytest.approx(1, abs=1e-6)
     assert (found["unit"] or 0) > 1 + 1e-3
@@ -127,4 +127,4 @@ def test_batch_sizes_precision_and_order(tiny: Tiny) -> None:
 )
 def test_hyperparameters_have_bounds(word: str, message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
-        named(word)
+        parse_measure(word)

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from sharpbench import InvalidInput, Subject, measure
-from sharpbench.core.evaluate import named
+from sharpbench.core.evaluate import parse_measure
 from sharpbench.curvature import dense_hessian
-from sharpbench.runner.invariance import changes
+from sharpbench.runner.invariance import invariance_factors
 
 Tiny = Callable[..., Subject]
 
@@ -48,7 +48,7 @@ def test_it_is_the_mean_over_antithetic_pairs(tiny: Tiny, kind: str) -> None:
     assert found.stderr == pytest.approx(float(draws.std()) / 6**0.5, rel=1e-10)
     assert found.probes == 6
     assert found.interval is None  # too few to state one
-    assert named("average").exact(subject) is None
+    assert parse_measure("average").exact(subject) is None
 
 
 def test_its_intervals_cover(tiny: Tiny) -> None:
@@ -99,8 +99,8 @@ def test_seeds_batch_sizes_and_order(tiny: Tiny) -> None:
 
 @pytest.mark.parametrize("kind", ["mlp", "attention"])
 def test_every_rewrite_is_seen(tiny: Tiny, kind: str) -> None:
-    assert named("average").invariances() == frozenset()
-    for rewrite, factor in changes(named("average[sigma=0.1]"), tiny(kind)).items():
+    assert parse_measure("average").invariances() == frozenset()
+    for rewrite, factor in invariance_factors(parse_measure("average[sigma=0.1]"), tiny(kind)).items():
         assert factor is None or factor > 1 + 1e-6, rewrite
 
 
@@ -113,4 +113,4 @@ def test_every_rewrite_is_seen(tiny: Tiny, kind: str) -> None:
 )
 def test_hyperparameters_have_bounds(word: str, message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
-        named(word)
+        parse_measure(word)

@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from sharpbench import Subject, measure
-from sharpbench.core.evaluate import named
+from sharpbench.core.evaluate import parse_measure
 
 
 def test_parameters_are_counted(chain: Subject) -> None:
     estimate = measure("parameter-count", chain)
     assert estimate.value == 5 * 6 + 6 + 6 * 4 + 4 + 4 * 3 + 3
     assert estimate.parts["2.weight"] == 24
-    assert named("parameter-count").exact(chain) == estimate.value
+    assert parse_measure("parameter-count").exact(chain) == estimate.value
     some = Subject.from_module(chain.module, chain.inputs, chain.targets, parameters=["2.weight"])
     assert measure("parameter-count", some).value == 24
 
@@ -26,7 +26,7 @@ def test_the_gradient_is_that_of_all_examples_at_once(name: str, request: pytest
     gradient = torch.autograd.grad(subject.criterion(logits, subject.targets).mean(), list(params.values()))
     truth = float(torch.cat([part.flatten() for part in gradient]).norm())
     assert measure("gradient-norm", subject).value == pytest.approx(truth, rel=1e-12)
-    assert named("gradient-norm").exact(subject) == pytest.approx(truth, rel=1e-12)
+    assert parse_measure("gradient-norm").exact(subject) == pytest.approx(truth, rel=1e-12)
 
 
 def test_at_a_minimum_there_is_no_gradient() -> None:
@@ -38,9 +38,9 @@ def test_at_a_minimum_there_is_no_gradient() -> None:
 
 @pytest.mark.parametrize("name", ["parameter-count", "gradient-norm"])
 def test_invariances(name: str, chain: Subject, attention: Subject, invariances_are_true) -> None:  # type: ignore[no-untyped-def]
-    invariances_are_true(named(name), chain, attention)
+    invariances_are_true(parse_measure(name), chain, attention)
 
 
 @pytest.mark.parametrize("name", ["parameter-count", "gradient-norm"])
 def test_examples_do_not_matter(name: str, conv: Subject, examples_do_not_matter) -> None:  # type: ignore[no-untyped-def]
-    examples_do_not_matter(named(name), conv)
+    examples_do_not_matter(parse_measure(name), conv)

@@ -10,8 +10,8 @@ from sharpbench_measures.trace import Trace
 from torch import nn
 
 from sharpbench import Measure, NotApplicable, Subject
-from sharpbench.core.registry import offers
-from sharpbench.core.spec import select_one
+from sharpbench.core.registry import available
+from sharpbench.core.spec import parse_spec
 from sharpbench.curvature import exact_diagonal, reference_diagonal
 
 
@@ -32,11 +32,11 @@ def flat(blocks: dict[str, torch.Tensor]) -> torch.Tensor:
 
 
 def test_contests_are_measures_of_their_quantity() -> None:
-    offered = offers("measures").classes
+    offered = available("measures").classes
     found = {cls.name: cls for cls in MEASURES if cls.quantity is not None}
     assert set(found) == {"trace", "ggn-trace", "top-eigenvalue"}
     for name, cls in found.items():
-        ways = [select_one(f"{name}[{way}]" if way else name, offered, kind="measure") for way in cls.contests]
+        ways = [parse_spec(f"{name}[{way}]" if way else name, offered, kind="measure") for way in cls.contests]
         assert len(set(ways)) == len(ways) >= 2
         assert ways[0] == cls()
 

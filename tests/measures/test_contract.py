@@ -12,13 +12,15 @@ import torch
 from torch import nn
 
 from sharpbench import InvalidInput, Measure, Subject
-from sharpbench.core.registry import offers
-from sharpbench.core.spec import label
+from sharpbench.core.registry import available
+from sharpbench.core.spec import format_spec
 from sharpbench.testing import check_measure
 from sharpbench.testing.declarations import configurations
 
 INSTALLED = {
-    name: cls for name, cls in offers("measures").classes.items() if cls.__module__.startswith("sharpbench_measures.")
+    name: cls
+    for name, cls in available("measures").classes.items()
+    if cls.__module__.startswith("sharpbench_measures.")
 }
 """Those of other packages are judged where they are made: tests/peers for the other libraries."""
 
@@ -43,7 +45,7 @@ def test_it_says_all_that_its_page_shows(name: str) -> None:
     for said in ("definition", "reduction", "included", "cost", "bibtex"):
         assert getattr(cls, said), said
     assert cls.__doc__
-    assert label(cls()) == name
+    assert format_spec(cls()) == name
 
 
 WRONG = {
@@ -79,7 +81,7 @@ def configured() -> list[Measure]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("measure", configured(), ids=label)
+@pytest.mark.parametrize("measure", configured(), ids=format_spec)
 def test_it_keeps_the_contract_with_each_option(measure: Measure) -> None:
     check_measure(measure, subjects=[many_classes()])
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from sharpbench import InvalidInput, NotApplicable, Subject, measure
-from sharpbench.core.evaluate import named
+from sharpbench.core.evaluate import parse_measure
 from sharpbench.curvature import sampled_fisher_traces
 
 WORDS = ("fisher-trace", "fisher-trace[fisher=monte-carlo]", "fisher-trace[fisher=empirical]")
@@ -38,7 +38,7 @@ def test_true_and_empirical_are_sums_over_gradients(name: str, request: pytest.F
         estimate = measure(word, subject)
         assert estimate.value == pytest.approx(truth, rel=1e-10)
         assert sum(estimate.parts.values()) == pytest.approx(truth, rel=1e-10)
-        assert named(word).exact(subject) == pytest.approx(truth, rel=1e-10)
+        assert parse_measure(word).exact(subject) == pytest.approx(truth, rel=1e-10)
     assert true != pytest.approx(empirical, rel=1e-3)
 
 
@@ -87,12 +87,12 @@ def test_a_seed_repeats_and_another_differs(chain: Subject) -> None:
 
 @pytest.mark.parametrize("word", WORDS)
 def test_invariances(word: str, chain: Subject, attention: Subject, invariances_are_true) -> None:  # type: ignore[no-untyped-def]
-    invariances_are_true(named(word), chain, attention)
+    invariances_are_true(parse_measure(word), chain, attention)
 
 
 @pytest.mark.parametrize("word", [WORDS[0], WORDS[2]])
 def test_examples_do_not_matter(word: str, conv: Subject, examples_do_not_matter) -> None:  # type: ignore[no-untyped-def]
-    examples_do_not_matter(named(word), conv)
+    examples_do_not_matter(parse_measure(word), conv)
 
 
 def test_the_draws_depend_on_no_batch(conv: Subject) -> None:
@@ -105,12 +105,12 @@ def test_regression_has_no_likelihood_but_gradients(regression: Subject) -> None
     for word in WORDS[:2]:
         with pytest.raises(NotApplicable, match="not for 'mse'; use ggn-trace, or fisher=empirical"):
             measure(word, regression)
-        assert named(word).exact(regression) is None
-    assert measure(WORDS[2], regression).value == pytest.approx(named(WORDS[2]).exact(regression), rel=1e-12)
+        assert parse_measure(word).exact(regression) is None
+    assert measure(WORDS[2], regression).value == pytest.approx(parse_measure(WORDS[2]).exact(regression), rel=1e-12)
     with pytest.raises(InvalidInput, match="criterion 'mse' gives no probabilities"):
         sampled_fisher_traces(regression, draws=2, generator=torch.Generator())
 
 
 def test_draws_have_bounds() -> None:
     with pytest.raises(InvalidInput, match="samples=1 must be at least 2"):
-        named("fisher-trace[draws=1]")
+        parse_measure("fisher-trace[draws=1]")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sharpbench import InvalidInput, NotApplicable, Subject, measure
-from sharpbench.core.evaluate import named
+from sharpbench.core.evaluate import parse_measure
 from sharpbench.curvature import DENSE_LIMIT, dense_ggn
 
 Dense = Callable[[Subject], Tensor]
@@ -20,11 +20,11 @@ def test_exact_is_the_root_of_the_sum_of_squares(name: str, request: pytest.Fixt
     subject = request.getfixturevalue(name)
     truth = float(hessian(subject).square().sum().sqrt())
     assert measure("hessian-frobenius[method=exact]", subject).value == pytest.approx(truth, rel=1e-10)
-    assert named("hessian-frobenius").exact(subject) == pytest.approx(truth, rel=1e-10)
+    assert parse_measure("hessian-frobenius").exact(subject) == pytest.approx(truth, rel=1e-10)
     gauss_newton = float(dense_ggn(subject).square().sum().sqrt())
     word = "hessian-frobenius[method=exact,matrix=gauss-newton]"
     assert measure(word, subject).value == pytest.approx(gauss_newton, rel=1e-10)
-    assert named(word).exact(subject) == pytest.approx(gauss_newton, rel=1e-10)
+    assert parse_measure(word).exact(subject) == pytest.approx(gauss_newton, rel=1e-10)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,9 @@ def test_projection_leaves_less_to_chance(conv: Subject) -> None:
 def test_of_networks_with_fewer_parameters_than_samples() -> None:
     x = torch.ones(4, 1, dtype=torch.float64)
     subject = Subject.from_module(nn.Linear(1, 2).double(), x, torch.arange(4) % 2)
-    assert measure("hessian-frobenius", subject).value == pytest.approx(named("hessian-frobenius").exact(subject))
+    assert measure("hessian-frobenius", subject).value == pytest.approx(
+        parse_measure("hessian-frobenius").exact(subject)
+    )
     assert measure("hessian-frobenius", subject).stderr == 0.0
 
 
@@ -68,13 +70,13 @@ def test_of_a_flat_loss(chain: Subject) -> None:
 @pytest.mark.slow
 def test_invariances(chain: Subject, attention: Subject, invariances_are_true) -> None:  # type: ignore[no-untyped-def]
     for method in ("exact", "hutchpp,samples=30", "hutchinson"):
-        invariances_are_true(named(f"hessian-frobenius[method={method}]"), chain, attention)
+        invariances_are_true(parse_measure(f"hessian-frobenius[method={method}]"), chain, attention)
 
 
 @pytest.mark.slow
 def test_examples_do_not_matter(conv: Subject, examples_do_not_matter) -> None:  # type: ignore[no-untyped-def]
-    examples_do_not_matter(named("hessian-frobenius[method=exact]"), conv)
-    examples_do_not_matter(named("hessian-frobenius"), conv, rel=1e-8)
+    examples_do_not_matter(parse_measure("hessian-frobenius[method=exact]"), conv)
+    examples_do_not_matter(parse_measure("hessian-frobenius"), conv, rel=1e-8)
 
 
 def test_a_seed_repeats(chain: Subject) -> None:
@@ -87,11 +89,11 @@ def test_it_is_refused_where_it_would_take_hours() -> None:
     large = Subject.from_module(wide, torch.zeros(2, 5), torch.arange(2))
     with pytest.raises(NotApplicable, match="too many for one product each; the bound is 20,000, use method=hutchpp"):
         measure("hessian-frobenius[method=exact]", large)
-    assert named("hessian-frobenius").exact(large) is None
+    assert parse_measure("hessian-frobenius").exact(large) is None
 
 
 def test_samples_have_bounds() -> None:
     with pytest.raises(InvalidInput, match="samples=5 must be at least 6"):
-        named("hessian-frobenius[samples=5]")
+        parse_measure("hessian-frobenius[samples=5]")
     with pytest.raises(InvalidInput, match="samples=1 must be at least 2"):
-        named("hessian-frobenius[method=hutchinson,samples=1]")
+        parse_measure("hessian-frobenius[method=hutchinson,samples=1]")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sharpbench import InvalidInput, NotApplicable, Subject, measure
-from sharpbench.core.evaluate import named
+from sharpbench.core.evaluate import parse_measure
 from sharpbench.curvature import MATRIX_LIMIT
 
 
@@ -39,7 +39,7 @@ def test_it_is_the_trace_over_the_kept_eigenvectors(
     values, vectors = torch.linalg.eigh(fisher)
     kept = values > truncation * values[-1]
     truth = float(((vectors.T @ empirical @ vectors).diagonal()[kept] / values[kept]).sum())
-    chosen = named(f"igs[truncation={truncation}]")
+    chosen = parse_measure(f"igs[truncation={truncation}]")
     estimate = measure(chosen, subject)
     assert estimate.converged
     assert estimate.details["rank"] == int(kept.sum())
@@ -67,7 +67,7 @@ def test_with_fewer_parameters_than_targets_it_is_less() -> None:
     estimate = measure("igs[truncation=0]", subject)
     assert estimate.details["rank"] == 6
     assert estimate.value == pytest.approx(truth, rel=1e-9)
-    assert named("igs[truncation=0]").exact(subject) == pytest.approx(truth, rel=1e-9)
+    assert parse_measure("igs[truncation=0]").exact(subject) == pytest.approx(truth, rel=1e-9)
     losses = subject.criterion(subject.apply(subject.params, subject.inputs), subject.targets)
     assert estimate.value < 0.9 * float(losses.expm1().sum())
 
@@ -113,13 +113,13 @@ def test_what_steps_do_not_suffice_for_is_not_called_found() -> None:
 
 @pytest.mark.slow
 def test_invariances(chain: Subject, attention: Subject, invariances_are_true) -> None:  # type: ignore[no-untyped-def]
-    invariances_are_true(named("igs"), chain)
-    invariances_are_true(named("igs[truncation=0]"), chain, attention)
+    invariances_are_true(parse_measure("igs"), chain)
+    invariances_are_true(parse_measure("igs[truncation=0]"), chain, attention)
 
 
 @pytest.mark.slow
 def test_examples_do_not_matter(conv: Subject, examples_do_not_matter) -> None:  # type: ignore[no-untyped-def]
-    examples_do_not_matter(named("igs"), conv, single=1e-3)
+    examples_do_not_matter(parse_measure("igs"), conv, single=1e-3)
 
 
 def test_what_has_not_converged_says_so(conv: Subject) -> None:
@@ -143,10 +143,10 @@ def test_a_model_that_is_certain_has_no_metric(truncation: float) -> None:
 def test_what_is_refused(regression: Subject) -> None:
     with pytest.raises(NotApplicable, match="not for 'mse'"):
         measure("igs", regression)
-    assert named("igs").exact(regression) is None
+    assert parse_measure("igs").exact(regression) is None
     large = Subject.from_module(nn.Linear(MATRIX_LIMIT, 3), torch.zeros(700, MATRIX_LIMIT), torch.arange(700) % 3)
     with pytest.raises(NotApplicable, match="too many to be decomposed; the bound is 16,000,000, use truncation > 0"):
         measure("igs[truncation=0]", large)
-    assert named("igs").exact(large) is None
+    assert parse_measure("igs").exact(large) is None
     with pytest.raises(InvalidInput, match=r"truncation=1\.0 of the spectrum must be at least 0 and below 1"):
-        named("igs[truncation=1]")
+        parse_measure("igs[truncation=1]")

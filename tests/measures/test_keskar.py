@@ -13,8 +13,8 @@ from sharpbench_measures import keskar
 from torch import Tensor, nn
 
 from sharpbench import InvalidInput, NotApplicable, Subject, measure
-from sharpbench.core.evaluate import named
-from sharpbench.runner.invariance import changes
+from sharpbench.core.evaluate import parse_measure
+from sharpbench.runner.invariance import invariance_factors
 
 Tiny = Callable[..., Subject]
 
@@ -106,7 +106,7 @@ def test_a_random_subspace(tiny: Tiny) -> None:
     assert found.value == pytest.approx(naive(subject, 1e-3, torch.stack(columns, 1).numpy()), rel=1e-8)
     assert measure("keskar[subspace=7]", subject, seed=5).value != found.value
     assert measure("keskar[subspace=7]", subject, seed=4).value == found.value
-    assert named("keskar").exact(subject) is None
+    assert parse_measure("keskar").exact(subject) is None
 
 
 def test_it_grows_with_the_box(tiny: Tiny) -> None:
@@ -119,8 +119,8 @@ def test_it_grows_with_the_box(tiny: Tiny) -> None:
 @pytest.mark.parametrize("kind", ["mlp", "attention"])
 @pytest.mark.parametrize("word", ["keskar", "keskar[subspace=5]"])
 def test_it_is_as_invariant_as_it_says(tiny: Tiny, kind: str, word: str) -> None:
-    said = named(word).invariances()
-    for rewrite, factor in changes(named(word), tiny(kind)).items():
+    said = parse_measure(word).invariances()
+    for rewrite, factor in invariance_factors(parse_measure(word), tiny(kind)).items():
         assert factor is not None
         assert (factor < 1 + 1e-6) == (rewrite in said), (rewrite, factor)
 
@@ -156,4 +156,4 @@ def test_what_has_no_value(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_hyperparameters_have_bounds(word: str, message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
-        named(word)
+        parse_measure(word)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from sharpbench import Measure, NotApplicable, Subject, measure
-from sharpbench.core.evaluate import named
+from sharpbench.core.evaluate import parse_measure
 
 Tiny = Callable[..., Subject]
 
@@ -47,7 +47,7 @@ def test_normalised_logits_of_two_outputs_are_constant(case: str, outputs: int) 
     x = torch.randn(6, 4, dtype=torch.float64)
     module = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, outputs)).double()
     subject = Subject.from_module(module, x, torch.randn(6, outputs, dtype=torch.float64), criterion="mse")
-    chosen = named(f"adaptive[case={case},logits=normalised]")
+    chosen = parse_measure(f"adaptive[case={case},logits=normalised]")
     with pytest.raises(NotApplicable, match=f"normalised logits of {outputs} outputs are constant but for their sign"):
         measure(chosen, subject)
     assert chosen.exact(subject) is None
@@ -60,8 +60,8 @@ def without_values(chain: Subject) -> list[tuple[Measure, Subject]]:
     single = Subject.from_module(
         nn.Linear(2, 1).double(), torch.ones(3, 2, dtype=torch.float64), torch.zeros(3, dtype=torch.int64)
     )
-    products = [(named(name), zero) for name in ("spectral-product", "frobenius-product")]
-    return [*products, (named("spectral-density"), flat), (named("margin"), single)]
+    products = [(parse_measure(name), zero) for name in ("spectral-product", "frobenius-product")]
+    return [*products, (parse_measure("spectral-density"), flat), (parse_measure("margin"), single)]
 
 
 def test_oracles_of_what_has_no_value(chain: Subject) -> None:
@@ -73,4 +73,4 @@ def test_oracles_of_what_has_no_value(chain: Subject) -> None:
 
 def test_oracles_have_the_logarithm_otherwise(chain: Subject) -> None:
     for name in ("spectral-product", "frobenius-product"):
-        assert math.isfinite(named(name).exact(chain) or math.nan)
+        assert math.isfinite(parse_measure(name).exact(chain) or math.nan)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from sharpbench import InvalidInput, NotApplicable, Subject, measure
-from sharpbench.core.evaluate import named
+from sharpbench.core.evaluate import parse_measure
 
 
 def with_margins(*margins: float) -> Subject:
@@ -42,7 +42,7 @@ def test_it_is_that_of_a_loop_over_classes(conv: Subject) -> None:
     top = logits.topk(2, dim=1).values
     margins = sorted((top[:, 0] - top[:, 1]).tolist())
     assert estimate.value == pytest.approx(margins[3] ** -2, rel=1e-12)
-    assert named("margin[percentile=40]").exact(best) == pytest.approx(estimate.value, rel=1e-12)
+    assert parse_measure("margin[percentile=40]").exact(best) == pytest.approx(estimate.value, rel=1e-12)
     assert estimate.details["misclassified"] == 0.0
 
 
@@ -63,21 +63,21 @@ def test_a_margin_that_is_not_positive_has_no_inverse() -> None:
 def test_invariances(chain: Subject, attention: Subject, invariances_are_true) -> None:  # type: ignore[no-untyped-def]
     for subject in (chain, attention):
         best = subject.apply(subject.params, subject.inputs).argmax(1)
-        invariances_are_true(named("margin"), Subject.from_module(subject.module, subject.inputs, best))
+        invariances_are_true(parse_measure("margin"), Subject.from_module(subject.module, subject.inputs, best))
 
 
 def test_examples_do_not_matter(conv: Subject, examples_do_not_matter) -> None:  # type: ignore[no-untyped-def]
     best = Subject.from_module(conv.module, conv.inputs, conv.apply(conv.params, conv.inputs).argmax(1), batch_size=4)
-    examples_do_not_matter(named("margin[percentile=30]"), best, single=1e-3)
+    examples_do_not_matter(parse_measure("margin[percentile=30]"), best, single=1e-3)
 
 
 def test_what_is_refused(regression: Subject) -> None:
     with pytest.raises(NotApplicable, match="there are none under 'mse'"):
         measure("margin", regression)
-    assert named("margin").exact(regression) is None
+    assert parse_measure("margin").exact(regression) is None
     single = Subject.from_module(nn.Linear(2, 1), torch.zeros(3, 2), torch.zeros(3, dtype=torch.int64))
     with pytest.raises(NotApplicable, match="a single class has no margin"):
         measure("margin", single)
     for percentile in (0, 101):
         with pytest.raises(InvalidInput, match=rf"percentile={percentile}\.0 must be above 0 and at most 100"):
-            named(f"margin[percentile={percentile}]")
+            parse_measure(f"margin[percentile={percentile}]")

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from sharpbench import InvalidInput, NotApplicable, Subject, measure
-from sharpbench.core.evaluate import named
+from sharpbench.core.evaluate import parse_measure
 from sharpbench.curvature import DENSE_LIMIT, dense_ggn
 from sharpbench.symmetry.rules import table
 
@@ -114,7 +114,7 @@ def test_an_exact_trace_is_never_gauss_newtons_in_disguise() -> None:
     with pytest.raises(NotApplicable, match=r"aten\.gelu\.default; use method=auto"):
         measure("trace[method=exact]", large)
     for word in ("trace", "minimum", "normalized"):
-        assert named(word).exact(large) is None
+        assert parse_measure(word).exact(large) is None
 
 
 def test_hutchinsons_interval_is_that_of_its_samples() -> None:
@@ -140,7 +140,7 @@ def test_fisher_rao_needs_a_likelihood() -> None:
     )
     with pytest.raises(NotApplicable, match="not for 'mse'"):
         measure("fisher-rao", regression)
-    assert named("fisher-rao").exact(regression) is None
+    assert parse_measure("fisher-rao").exact(regression) is None
 
 
 def test_normalized_needs_a_matrix() -> None:
@@ -170,7 +170,7 @@ def test_normalized_needs_a_matrix() -> None:
 )
 def test_hyperparameters_have_bounds(word: str, message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
-        named(word)
+        parse_measure(word)
 
 
 class Asinh(nn.Module):
@@ -221,7 +221,7 @@ def test_the_gauss_newton_trace_is_defined_for_every_network(activation: nn.Modu
     estimate = measure("ggn-trace", subject)
     dense = float(dense_ggn(subject).trace())
     assert estimate.value == pytest.approx(dense, rel=1e-12)
-    assert named("ggn-trace").exact(subject) == pytest.approx(dense, rel=1e-12)
+    assert parse_measure("ggn-trace").exact(subject) == pytest.approx(dense, rel=1e-12)
     hessian = measure("trace[method=naive]", subject).value
     assert (estimate.value == pytest.approx(hessian, rel=1e-10)) == isinstance(activation, nn.ReLU)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sharpbench import NotApplicable, Subject, measure
-from sharpbench.core.evaluate import named
+from sharpbench.core.evaluate import parse_measure
 
 NAMES = ("spectral-product", "frobenius-product")
 
@@ -28,7 +28,7 @@ def test_of_a_perceptron(chain: Subject) -> None:
     for name in NAMES:
         estimate = measure(name, chain)
         assert estimate.value == pytest.approx(truth[name], rel=1e-10)
-        assert named(name).exact(chain) == pytest.approx(truth[name], rel=1e-10)
+        assert parse_measure(name).exact(chain) == pytest.approx(truth[name], rel=1e-10)
         assert set(estimate.parts) == {"0.weight", "2.weight", "4.weight"}
         assert estimate.details["layers"] == 3
 
@@ -108,9 +108,9 @@ def test_a_layer_of_zeros_has_no_logarithm(chain: Subject) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_invariances(name: str, chain: Subject, conv: Subject, invariances_are_true) -> None:  # type: ignore[no-untyped-def]
-    invariances_are_true(named(name), chain, conv)
+    invariances_are_true(parse_measure(name), chain, conv)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_examples_do_not_matter(name: str, conv: Subject, examples_do_not_matter) -> None:  # type: ignore[no-untyped-def]
-    examples_do_not_matter(named(name), conv)
+    examples_do_not_matter(parse_measure(name), conv)

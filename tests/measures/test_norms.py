@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sharpbench import NotApplicable, Subject, measure
-from sharpbench.core.evaluate import named
+from sharpbench.core.evaluate import parse_measure
 
 NAMES = ("parameter-norm", "distance-from-initialisation")
 
@@ -33,7 +33,7 @@ def test_lengths(moved: Subject) -> None:
     assert estimate.parts["4.bias"] == pytest.approx(12, rel=1e-12)
     assert measure("distance-from-initialisation[root=true]", moved).value == pytest.approx(math.sqrt(distance))
     for word in (*NAMES, *(f"{name}[root=true]" for name in NAMES)):
-        assert named(word).exact(moved) == pytest.approx(measure(word, moved).value, rel=1e-12)
+        assert parse_measure(word).exact(moved) == pytest.approx(measure(word, moved).value, rel=1e-12)
 
 
 def test_only_what_is_measured_counts(moved: Subject) -> None:
@@ -61,18 +61,18 @@ def test_lengths_scale_with_the_weights(moved: Subject) -> None:
 def test_invariances(moved: Subject, attention: Subject, invariances_are_true) -> None:  # type: ignore[no-untyped-def]
     initial = {name: value - 0.1 for name, value in attention.params.items()}
     for name in NAMES:
-        invariances_are_true(named(name), moved, replace(attention, initial=initial))
+        invariances_are_true(parse_measure(name), moved, replace(attention, initial=initial))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_examples_do_not_matter(name: str, moved: Subject, examples_do_not_matter) -> None:  # type: ignore[no-untyped-def]
-    examples_do_not_matter(named(name), moved)
+    examples_do_not_matter(parse_measure(name), moved)
 
 
 def test_the_start_must_be_known(chain: Subject) -> None:
     with pytest.raises(NotApplicable, match=r"not known; give initial= to Subject\.from_module"):
         measure("distance-from-initialisation", chain)
-    assert named("distance-from-initialisation").exact(chain) is None
+    assert parse_measure("distance-from-initialisation").exact(chain) is None
     part = replace(chain, initial={"0.weight": chain.params["0.weight"]})
     with pytest.raises(NotApplicable, match=r"the initial weights hold no 0\.bias of shape \[6\]"):
         measure("distance-from-initialisation", part)

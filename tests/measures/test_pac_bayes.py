@@ -13,9 +13,9 @@ from sharpbench_measures.pac_bayes import estimate
 from torch import Tensor, nn
 
 from sharpbench import Estimate, InvalidInput, NotApplicable, Subject, measure
-from sharpbench.core.evaluate import named
-from sharpbench.curvature import Tolerance
-from sharpbench.runner.invariance import changes
+from sharpbench.core.evaluate import parse_measure
+from sharpbench.curvature import NoiseTolerance
+from sharpbench.runner.invariance import invariance_factors
 
 
 @cache
@@ -109,8 +109,8 @@ def test_the_number_of_training_examples_enters_where_it_is_known(mlp: Subject) 
         assert measure(word, known).value == pytest.approx(measure(word, mlp).value + math.log(100), rel=1e-12)
         assert measure(word, known).details["train_size"] == 6000
     assert measure("pac-bayes-flatness", known).value == measure("pac-bayes-flatness", mlp).value
-    assert named("pac-bayes").depends == {"dataset-size"}
-    assert named("pac-bayes-flatness").depends == frozenset()
+    assert parse_measure("pac-bayes").depends == {"dataset-size"}
+    assert parse_measure("pac-bayes-flatness").depends == frozenset()
 
 
 @pytest.mark.slow
@@ -134,9 +134,9 @@ def test_errors_of_bounds_follow_those_of_sigma(mlp: Subject, word: str) -> None
     assert found.stderr is not None
     assert flatness.stderr is not None
     logarithm = flatness.stderr / (2 * flatness.value)
-    sigma, chosen = float(str(found.details["sigma"])), named(word)
+    sigma, chosen = float(str(found.details["sigma"])), parse_measure(word)
     variant, magnitude = ("orig", True) if "orig" in word else ("init", False)
-    assert named("pac-bayes-flatness").exact(mlp) is chosen.exact(mlp) is None
+    assert parse_measure("pac-bayes-flatness").exact(mlp) is chosen.exact(mlp) is None
     values = [bound(mlp, sigma * math.exp(step), variant=variant, magnitude=magnitude) for step in (1e-5, -1e-5)]
     assert found.stderr == pytest.approx(abs(values[0] - values[1]) / 2e-5 * logarithm, rel=1e-4)
     assert found.interval is not None
@@ -167,10 +167,10 @@ def test_a_larger_drop_takes_more_noise(mlp: Subject) -> None:
     "word", ["pac-bayes-flatness", "pac-bayes-flatness[magnitude=true,epsilon=0.3]", "pac-bayes[variant=init]"]
 )
 def test_every_rewrite_is_seen(mlp: Subject, word: str) -> None:
-    assert named(word).invariances() == frozenset()
-    for rewrite, factor in changes(named(word), mlp).items():
+    assert parse_measure(word).invariances() == frozenset()
+    for rewrite, factor in invariance_factors(parse_measure(word), mlp).items():
         assert factor is None or factor > 1 + 1e-6, rewrite
-    assert named(word).exact(mlp) is None
+    assert parse_measure(word).exact(mlp) is None
 
 
 def test_what_has_no_sigma(mlp: Subject) -> None:
@@ -219,13 +219,13 @@ class Aside(nn.Module):
 )
 def test_hyperparameters_have_bounds(word: str, message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
-        named(word)
+        parse_measure(word)
 
 
 @pytest.mark.parametrize("value", [lambda s: (s - 1) ** 2, lambda s: -((s - 1) ** 2), lambda s: 1 / s])
 def test_an_interval_holds_what_lies_between_its_ends(value: Callable[[float], float]) -> None:
     """A bound may have its minimum, or its maximum, between the ends of the interval of sigma."""
-    found = Tolerance(level=1.1, drop=0.1, accuracy=0.9, stderr=0.1, interval=(0.8, 1.25), evaluations=9)
+    found = NoiseTolerance(level=1.1, drop=0.1, accuracy=0.9, stderr=0.1, interval=(0.8, 1.25), evaluations=9)
     said = estimate(found, value, 20)
     assert said.interval is not None
     low, high = said.interval

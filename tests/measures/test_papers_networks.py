@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from sharpbench import Subject, measure
-from sharpbench.core.evaluate import named
+from sharpbench.core.evaluate import parse_measure
 from sharpbench.curvature import exact_diagonal, exact_traces
 from sharpbench.models import PAPER, SmallMlp
 from sharpbench.models.model import Model
@@ -183,7 +183,7 @@ def test_oracles_agree(word: str) -> None:
     subject = Subject.from_module(
         module, torch.randn(9, 3, 4, dtype=torch.float64), torch.randint(4, (9,)), batch_size=4
     )
-    assert named(word).exact(subject) == pytest.approx(measure(word, subject).value, rel=1e-10)
+    assert parse_measure(word).exact(subject) == pytest.approx(measure(word, subject).value, rel=1e-10)
 
 
 def test_fisher_rao_of_a_network_without_biases_is_a_function_of_its_logits() -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sharpbench import NotApplicable, Subject, measure
-from sharpbench.core.evaluate import named
+from sharpbench.core.evaluate import parse_measure
 
 
 def path_by_path(subject: Subject) -> float:
@@ -33,7 +33,7 @@ def test_of_a_perceptron_path_by_path(chain: Subject) -> None:
     assert measure("path-norm[squared=true]", chain).value == pytest.approx(truth, rel=1e-10)
     assert measure("path-norm", chain).value == pytest.approx(math.sqrt(truth), rel=1e-10)
     for word in ("path-norm", "path-norm[squared=true]"):
-        assert named(word).exact(chain) == pytest.approx(measure(word, chain).value, rel=1e-12)
+        assert parse_measure(word).exact(chain) == pytest.approx(measure(word, chain).value, rel=1e-12)
 
 
 def test_without_biases_it_is_a_product_of_matrices() -> None:
@@ -56,7 +56,7 @@ def test_of_convolutions_with_a_folded_batch_norm(conv: Subject) -> None:
     x = nn.functional.conv2d(nn.functional.max_pool2d(x, 2), held["4.weight"].square(), held["4.bias"].square())
     truth = float((held["7.weight"].square() @ x.flatten() + held["7.bias"].square()).sum())
     assert measure("path-norm[squared=true]", conv).value == pytest.approx(truth, rel=1e-10)
-    assert named("path-norm").exact(conv) is None
+    assert parse_measure("path-norm").exact(conv) is None
 
 
 class Residual(nn.Module):
@@ -89,7 +89,7 @@ def test_of_branches_and_of_a_batch_norm_of_its_own() -> None:
 def test_all_weights_count_measured_or_not(chain: Subject) -> None:
     head = Subject.from_module(chain.module, chain.inputs, chain.targets, parameters=["4.bias"])
     assert measure("path-norm", head).value == measure("path-norm", chain).value
-    assert named("path-norm").exact(head) == pytest.approx(measure("path-norm", chain).value, rel=1e-12)
+    assert parse_measure("path-norm").exact(head) == pytest.approx(measure("path-norm", chain).value, rel=1e-12)
 
 
 def test_of_weights_of_zero(chain: Subject) -> None:
@@ -98,11 +98,11 @@ def test_of_weights_of_zero(chain: Subject) -> None:
 
 
 def test_invariances(chain: Subject, conv: Subject, invariances_are_true) -> None:  # type: ignore[no-untyped-def]
-    invariances_are_true(named("path-norm"), chain, conv)
+    invariances_are_true(parse_measure("path-norm"), chain, conv)
 
 
 def test_examples_do_not_matter(conv: Subject, examples_do_not_matter) -> None:  # type: ignore[no-untyped-def]
-    examples_do_not_matter(named("path-norm"), conv)
+    examples_do_not_matter(parse_measure("path-norm"), conv)
 
 
 def test_what_has_no_paths_is_refused(smooth: Subject, attention: Subject) -> None:

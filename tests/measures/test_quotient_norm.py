@@ -10,7 +10,7 @@ from sharpbench_measures.quotient_norm import norms
 from torch import Tensor, nn
 
 from sharpbench import Subject, measure
-from sharpbench.core.evaluate import named
+from sharpbench.core.evaluate import parse_measure
 
 Dense = Callable[[Subject], Tensor]
 
@@ -28,7 +28,7 @@ def test_it_is_the_spectral_norm_of_the_scaled_matrix(
     subject = request.getfixturevalue(name)
     truth = by_definition(subject, hessian(subject))
     assert measure("quotient-norm", subject).value == pytest.approx(truth, rel=1e-7)
-    assert named("quotient-norm").exact(subject) == pytest.approx(truth, rel=1e-10)
+    assert parse_measure("quotient-norm").exact(subject) == pytest.approx(truth, rel=1e-10)
 
 
 def test_fused_tensors_count_as_their_parts(attention: Subject, hessian: Dense) -> None:
@@ -56,7 +56,7 @@ def test_without_a_graph_tensors_are_whole(hessian: Dense) -> None:
     torch.manual_seed(0)
     module = Untraceable().double()
     traced = Subject.from_module(module.layer, torch.randn(6, 5, dtype=torch.float64), torch.arange(6) % 3)
-    found = named("quotient-norm").exact(traced)
+    found = parse_measure("quotient-norm").exact(traced)
     assert found == pytest.approx(by_definition(traced, hessian(traced)), rel=1e-10)
     hidden = Subject.from_module(module, traced.inputs, traced.targets)
     expected = torch.cat([value.norm().repeat(value.numel()) for value in hidden.params.values()])
@@ -70,8 +70,8 @@ def test_tensors_of_zero_are_frozen(chain: Subject, hessian: Dense) -> None:
 
 
 def test_invariances(chain: Subject, conv: Subject, attention: Subject, invariances_are_true) -> None:  # type: ignore[no-untyped-def]
-    invariances_are_true(named("quotient-norm"), chain, conv, attention)
+    invariances_are_true(parse_measure("quotient-norm"), chain, conv, attention)
 
 
 def test_examples_do_not_matter(conv: Subject, examples_do_not_matter) -> None:  # type: ignore[no-untyped-def]
-    examples_do_not_matter(named("quotient-norm"), conv)
+    examples_do_not_matter(parse_measure("quotient-norm"), conv)

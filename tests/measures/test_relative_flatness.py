@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from sharpbench import NotApplicable, Subject, measure
-from sharpbench.core.evaluate import named
-from sharpbench.runner.invariance import changes
+from sharpbench.core.evaluate import parse_measure
+from sharpbench.runner.invariance import invariance_factors
 
 Tiny = Callable[..., Subject]
 LAYERS = [("mlp", "0"), ("mlp", "2"), ("mlp", "4"), ("gelu", "0"), ("gelu", "2"), ("gelu", "4"), ("conv", "5")]
@@ -54,7 +54,7 @@ def test_it_is_the_definition(tiny: Tiny, kind: str, layer: str) -> None:
     wanted = naive(subject, f"{layer}.weight")
     for word in (f"relative-flatness[layer={layer}]", f"relative-flatness[layer={layer}.weight]"):
         assert measure(word, subject).value == pytest.approx(wanted, rel=1e-9)
-        assert named(word).exact(subject) == pytest.approx(wanted, rel=1e-9)
+        assert parse_measure(word).exact(subject) == pytest.approx(wanted, rel=1e-9)
 
 
 @pytest.mark.parametrize(("kind", "layer"), [*LAYERS, ("attention", "qkv"), ("attention", "head")])
@@ -68,7 +68,7 @@ def test_standardised_features(tiny: Tiny, kind: str, layer: str) -> None:
     found = measure(word, subject)
     assert found.value == pytest.approx(wanted, rel=1e-9)
     assert found.details["constant"] == 0
-    assert named(word).exact(subject) == pytest.approx(wanted, rel=1e-9)
+    assert parse_measure(word).exact(subject) == pytest.approx(wanted, rel=1e-9)
 
 
 @pytest.mark.parametrize("kind", ["mlp", "conv", "attention"])
@@ -124,10 +124,10 @@ def test_least_squares_are_ridge_like() -> None:
 def test_it_is_as_invariant_as_it_says(tiny: Tiny, kind: str, standardise: str) -> None:
     """Of the layer between two others, where single units are rescaled on both sides, or of the last."""
     layer = {"mlp": "2", "conv": "last", "attention": "last"}[kind]
-    chosen = named(f"relative-flatness[layer={layer},standardise={standardise}]")
+    chosen = parse_measure(f"relative-flatness[layer={layer},standardise={standardise}]")
     said = chosen.invariances()
     assert ("unit" in said) == (standardise == "true")
-    for rewrite, factor in changes(chosen, tiny(kind, seed=2)).items():
+    for rewrite, factor in invariance_factors(chosen, tiny(kind, seed=2)).items():
         assert factor is not None
         assert (factor < 1 + 1e-6) == (rewrite in said), (rewrite, factor)
 
@@ -221,4 +221,4 @@ def test_what_has_no_linear_layer(tiny: Tiny) -> None:
     biases = Subject.from_module(tiny().module, x, y, parameters=["4.bias"])
     with pytest.raises(NotApplicable, match="Sequential does not end in a linear layer under measurement"):
         measure("relative-flatness", biases)
-    assert named("relative-flatness").exact(Subject.from_module(nn.Linear(5, 401).double(), x, y)) is None
+    assert parse_measure("relative-flatness").exact(Subject.from_module(nn.Linear(5, 401).double(), x, y)) is None

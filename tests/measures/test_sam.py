@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from sharpbench import InvalidInput, Subject, measure
-from sharpbench.core.evaluate import named
+from sharpbench.core.evaluate import parse_measure
 from sharpbench.curvature import dense_hessian
-from sharpbench.runner.invariance import changes
+from sharpbench.runner.invariance import invariance_factors
 
 Tiny = Callable[..., Subject]
 KINDS = ["mlp", "conv", "attention", "gelu"]
@@ -39,7 +39,7 @@ def test_one_step_is_the_formula(tiny: Tiny, kind: str, size: int | None) -> Non
     word = f"sam[rho=0.3,micro_batch={str(size).lower()}]"
     wanted = naive(subject, 0.3, size or 9)
     assert measure(word, subject).value == pytest.approx(wanted, rel=1e-11)
-    assert named(word).exact(subject) == pytest.approx(wanted, rel=1e-11)
+    assert parse_measure(word).exact(subject) == pytest.approx(wanted, rel=1e-11)
     assert measure(word, subject).details["groups"] == -(-9 // (size or 9))
 
 
@@ -78,7 +78,7 @@ def test_more_steps_find_at_least_as_much_as_random_points(tiny: Tiny, kind: str
         norm = torch.cat([value.flatten() for value in noise.values()]).norm()
         moved = {name: value + 0.5 * noise[name] / norm for name, value in subject.params.items()}
         assert float(subject.loss(moved)) - before < found.value
-    assert named("sam[steps=2]").exact(subject) is None
+    assert parse_measure("sam[steps=2]").exact(subject) is None
 
 
 def test_micro_batches_have_steps_of_their_own(tiny: Tiny) -> None:
@@ -107,14 +107,14 @@ def test_the_order_of_the_examples_enters_micro_batches_alone(tiny: Tiny, word: 
     assert measure(word, other).value == pytest.approx(measure(word, subject).value, rel=1e-9)
     grouped = word.replace("sam", "sam[micro_batch=4]") if "[" not in word else "sam[steps=5,micro_batch=4]"
     assert abs(measure(grouped, other).value / measure(grouped, subject).value - 1) > 1e-3
-    assert named(word).depends == {"micro-batches"}
+    assert parse_measure(word).depends == {"micro-batches"}
 
 
 @pytest.mark.parametrize("kind", ["mlp", "attention"])
 @pytest.mark.parametrize("word", ["sam", "sam[steps=5]"])
 def test_it_is_as_invariant_as_it_says(tiny: Tiny, kind: str, word: str) -> None:
-    said = named(word).invariances()
-    for rewrite, factor in changes(named(word), tiny(kind)).items():
+    said = parse_measure(word).invariances()
+    for rewrite, factor in invariance_factors(parse_measure(word), tiny(kind)).items():
         assert factor is not None
         assert (factor < 1 + 1e-6) == (rewrite in said), (rewrite, factor)
 
@@ -125,7 +125,7 @@ def test_a_network_without_a_slope_has_no_step() -> None:
     )
     for word in ("sam", "sam[steps=3]"):
         assert measure(word, subject).value == 0
-    assert named("sam").exact(subject) == 0
+    assert parse_measure("sam").exact(subject) == 0
 
 
 def test_single_precision_agrees(tiny: Tiny) -> None:
@@ -147,4 +147,4 @@ def test_single_precision_agrees(tiny: Tiny) -> None:
 )
 def test_hyperparameters_have_bounds(word: str, message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
-        named(word)
+        parse_measure(word)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sharpbench import InvalidInput, NotApplicable, Subject, measure
-from sharpbench.core.evaluate import named
+from sharpbench.core.evaluate import parse_measure
 from sharpbench.curvature import MATRIX_LIMIT
 
 Dense = Callable[[Subject], Tensor]
@@ -32,12 +32,12 @@ def summaries(values: list[float]) -> dict[str, float]:
 def test_oracles_are_the_definitions(name: str, request: pytest.FixtureRequest, hessian: Dense) -> None:
     subject = request.getfixturevalue(name)
     for summary, truth in summaries(torch.linalg.eigvalsh(hessian(subject)).tolist()).items():
-        assert named(f"spectral-density[summary={summary}]").exact(subject) == pytest.approx(truth, rel=1e-7)
+        assert parse_measure(f"spectral-density[summary={summary}]").exact(subject) == pytest.approx(truth, rel=1e-7)
 
 
 @pytest.mark.parametrize("summary", ["participation", "effective-rank", "negative-mass"])
 def test_estimates_are_within_their_errors(summary: str, smooth: Subject) -> None:
-    chosen = named(f"spectral-density[summary={summary},probes=40]")
+    chosen = parse_measure(f"spectral-density[summary={summary},probes=40]")
     truth = chosen.exact(smooth)
     assert truth is not None
     estimate = measure(chosen, smooth)
@@ -56,7 +56,7 @@ def test_standard_errors_are_the_spread_over_seeds(regression: Subject) -> None:
 
 
 def test_a_quantile_has_no_error(smooth: Subject) -> None:
-    chosen = named("spectral-density[summary=quantile,level=0.97,probes=50]")
+    chosen = parse_measure("spectral-density[summary=quantile,level=0.97,probes=50]")
     estimate = measure(chosen, smooth)
     assert estimate.stderr is None
     assert estimate.interval is None
@@ -85,15 +85,17 @@ def test_of_a_flat_loss(chain: Subject) -> None:
 def test_matrix_chooses(smooth: Subject) -> None:
     assert measure("spectral-density[summary=negative-mass,steps=20]", smooth).value > 0.01
     assert measure("spectral-density[summary=negative-mass,steps=20,matrix=gauss-newton]", smooth).value < 1e-6
-    assert named("spectral-density[matrix=gauss-newton]").exact(smooth) != named("spectral-density").exact(smooth)
+    assert parse_measure("spectral-density[matrix=gauss-newton]").exact(smooth) != parse_measure(
+        "spectral-density"
+    ).exact(smooth)
 
 
 def test_invariances(chain: Subject, invariances_are_true) -> None:  # type: ignore[no-untyped-def]
-    invariances_are_true(named("spectral-density[probes=2]"), chain)
+    invariances_are_true(parse_measure("spectral-density[probes=2]"), chain)
 
 
 def test_examples_do_not_matter(regression: Subject, examples_do_not_matter) -> None:  # type: ignore[no-untyped-def]
-    examples_do_not_matter(named("spectral-density[probes=2]"), regression, rel=1e-6, single=1e-2)
+    examples_do_not_matter(parse_measure("spectral-density[probes=2]"), regression, rel=1e-6, single=1e-2)
 
 
 def test_a_seed_repeats(chain: Subject) -> None:
@@ -103,7 +105,7 @@ def test_a_seed_repeats(chain: Subject) -> None:
 
 def test_there_is_no_oracle_for_large_networks() -> None:
     large = Subject.from_module(nn.Linear(MATRIX_LIMIT, 2), torch.zeros(2, MATRIX_LIMIT), torch.arange(2))
-    assert named("spectral-density").exact(large) is None
+    assert parse_measure("spectral-density").exact(large) is None
 
 
 @pytest.mark.parametrize(
@@ -116,4 +118,4 @@ def test_there_is_no_oracle_for_large_networks() -> None:
 )
 def test_hyperparameters_have_bounds(word: str, message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
-        named(f"spectral-density[{word}]")
+        parse_measure(f"spectral-density[{word}]")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sharpbench import InvalidInput, Subject, measure
-from sharpbench.core.evaluate import named
+from sharpbench.core.evaluate import parse_measure
 from sharpbench.curvature import MATRIX_LIMIT, dense_ggn, reference, reference_eigenvalue
 
 Dense = Callable[[Subject], Tensor]
@@ -22,7 +22,7 @@ def test_it_is_the_largest_of_all_eigenvalues(name: str, request: pytest.Fixture
     estimate = measure("top-eigenvalue", subject)
     assert estimate.converged
     assert estimate.value == pytest.approx(float(truth[-1]), rel=1e-7)
-    assert named("top-eigenvalue").exact(subject) == pytest.approx(float(truth[-1]), rel=1e-10)
+    assert parse_measure("top-eigenvalue").exact(subject) == pytest.approx(float(truth[-1]), rel=1e-10)
     gauss_newton = float(torch.linalg.eigvalsh(dense_ggn(subject))[-1])
     assert measure("top-eigenvalue[matrix=gauss-newton]", subject).value == pytest.approx(gauss_newton, rel=1e-7)
     assert gauss_newton != pytest.approx(float(truth[-1]), rel=1e-3)
@@ -51,7 +51,7 @@ def test_the_sign_counts_unless_the_magnitude_is_asked_for(chain: Subject, hessi
     found = measure("top-eigenvalue[magnitude=true]", down)
     assert found.value == pytest.approx(float(values[-1]), rel=1e-7)
     assert found.details["lowest"] == pytest.approx(-float(values[-1]), rel=1e-7)
-    assert named("top-eigenvalue[magnitude=true]").exact(down) == pytest.approx(float(values[-1]), rel=1e-10)
+    assert parse_measure("top-eigenvalue[magnitude=true]").exact(down) == pytest.approx(float(values[-1]), rel=1e-10)
 
 
 def under_a_deep_valley() -> Subject:
@@ -70,7 +70,7 @@ def under_a_deep_valley() -> Subject:
 def test_it_is_converged_by_its_own_size_whatever_the_other_end(word: str, seed: int) -> None:
     subject = under_a_deep_valley()
     estimate = measure(word, subject, seed=seed)
-    truth = named(word).exact(subject)
+    truth = parse_measure(word).exact(subject)
     assert truth is not None
     assert estimate.converged == (estimate.stderr == 0.0)
     assert not estimate.converged or estimate.value == pytest.approx(truth, rel=1e-4)
@@ -108,11 +108,11 @@ def test_the_reference_of_large_networks_is_that_of_small_ones(chain: Subject, m
 
 @pytest.mark.parametrize("word", ["top-eigenvalue", "top-eigenvalue[matrix=gauss-newton,magnitude=true]"])
 def test_invariances(word: str, chain: Subject, attention: Subject, invariances_are_true) -> None:  # type: ignore[no-untyped-def]
-    invariances_are_true(named(word), chain, attention)
+    invariances_are_true(parse_measure(word), chain, attention)
 
 
 def test_examples_do_not_matter(conv: Subject, examples_do_not_matter) -> None:  # type: ignore[no-untyped-def]
-    examples_do_not_matter(named("top-eigenvalue"), conv)
+    examples_do_not_matter(parse_measure("top-eigenvalue"), conv)
 
 
 def test_a_seed_repeats(chain: Subject) -> None:
@@ -123,11 +123,11 @@ def test_a_seed_repeats(chain: Subject) -> None:
 @pytest.mark.parametrize("name", ["top-eigenvalue", "adaptive-spectral", "quotient-norm", "igs"])
 def test_hyperparameters_have_bounds(name: str) -> None:
     with pytest.raises(InvalidInput, match=r"tolerance=0\.0 of the relative residual must be above 0"):
-        named(f"{name}[tolerance=0]")
+        parse_measure(f"{name}[tolerance=0]")
     with pytest.raises(InvalidInput, match="steps=1 must be from 2 to 1000"):
-        named(f"{name}[steps=1]")
+        parse_measure(f"{name}[steps=1]")
 
 
 @pytest.mark.parametrize("name", ["top-eigenvalue", "adaptive-spectral", "quotient-norm"])
 def test_where_the_oracle_takes_the_engines_products_records_say_so(name: str) -> None:
-    assert named(name).oracle_limit == MATRIX_LIMIT
+    assert parse_measure(name).oracle_limit == MATRIX_LIMIT

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sharpbench.core.spec import label
+from sharpbench.core.spec import format_spec
 from sharpbench.errors import InvalidInput
 from sharpbench.models import PAPER, LeNet, Mlp, Model, SmallCnn, SmallMlp
 
@@ -150,7 +150,7 @@ def test_initialisation_is_torchs_own_and_follows_the_seed(model: type[Model]) -
 
 
 def test_models_are_values() -> None:
-    assert {label(model()) for model in PAPER} == {"mlp", "lenet", "small-mlp", "small-cnn"}
-    assert label(Mlp(bias=False)) == "mlp[bias=false]"
+    assert {format_spec(model()) for model in PAPER} == {"mlp", "lenet", "small-mlp", "small-cnn"}
+    assert format_spec(Mlp(bias=False)) == "mlp[bias=false]"
     assert Mlp() == Mlp(bias=True) != Mlp(bias=False)
     assert all(one() != other() for one, other in pairwise(PAPER))

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from sharpbench.core.spec import label, select_one
+from sharpbench.core.spec import format_spec, parse_spec
 from sharpbench.environment import import_timm
 from sharpbench.errors import InvalidInput
 from sharpbench.models import MODELS, Timm
@@ -19,10 +19,10 @@ OFFERED = {model.name: model for model in MODELS}
 
 
 def test_the_word_is_timms_own_name() -> None:
-    model = select_one("timm:test_vit[size=64]", OFFERED, kind="model")
+    model = parse_spec("timm:test_vit[size=64]", OFFERED, kind="model")
     assert model == Timm("test_vit", size=64)
-    assert label(model) == "timm:test_vit[size=64]"
-    assert label(Timm("resnet18.a1_in1k")) == "timm:resnet18.a1_in1k"
+    assert format_spec(model) == "timm:test_vit[size=64]"
+    assert format_spec(Timm("resnet18.a1_in1k")) == "timm:resnet18.a1_in1k"
 
 
 def test_it_is_timms_network_at_its_own_input_size() -> None:
@@ -76,11 +76,11 @@ def test_the_transform_is_timms() -> None:
         (lambda: Timm("test_vit", size=0), "size=0 must be from 1 to 4096"),
         (lambda: Timm("test_vit").build((1, 28, 28), 10), r"does not take images of 1x28x28: .*\[size=160\]'"),
         (lambda: Timm("test_vit").build((784,), 10), r"takes images, got inputs of shape \[784\]"),
-        (lambda: select_one("timm", OFFERED, kind="model"), "model 'timm' is written timm:ARCHITECTURE"),
-        (lambda: select_one("timm:", OFFERED, kind="model"), "model 'timm:' is written timm:ARCHITECTURE"),
-        (lambda: select_one("lenet:5", OFFERED, kind="model"), "model 'lenet:5' is written 'lenet', with nothing"),
+        (lambda: parse_spec("timm", OFFERED, kind="model"), "model 'timm' is written timm:ARCHITECTURE"),
+        (lambda: parse_spec("timm:", OFFERED, kind="model"), "model 'timm:' is written timm:ARCHITECTURE"),
+        (lambda: parse_spec("lenet:5", OFFERED, kind="model"), "model 'lenet:5' is written 'lenet', with nothing"),
         (
-            lambda: select_one("timm:resnet18[architecture=resnet50]", OFFERED, kind="model"),
+            lambda: parse_spec("timm:resnet18[architecture=resnet50]", OFFERED, kind="model"),
             "gives 'architecture' twice",
         ),
     ],

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sharpbench import Measure, Subject
-from sharpbench.core.spec import select_one
+from sharpbench.core.spec import parse_spec
 
 with warnings.catch_warnings():  # forward mode compiles its decompositions at first use, with torch's own warning
     warnings.simplefilter("ignore")
@@ -44,7 +44,7 @@ class Functional(nn.Module):
 
 def peer(words: str) -> Measure:
     """The measure that `words` name; the test is skipped where its library is not installed."""
-    chosen: Measure = select_one(words, OFFERED, kind="measure")
+    chosen: Measure = parse_spec(words, OFFERED, kind="measure")
     first = chosen.name.partition("-")[0]
     if first in PACKAGES:
         with warnings.catch_warnings():

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from benchmarks.layers import network
 from sharpbench import InvalidInput, Measure, NotApplicable, Subject
-from sharpbench.core.spec import label
+from sharpbench.core.spec import format_spec
 from sharpbench.curvature import dense_ggn, reference_diagonal
 from tests.peers.conftest import OFFERED, peer, seeded, subject
 
@@ -275,7 +275,7 @@ def test_an_error_of_the_adapter_is_not_said_to_be_the_librarys(words: str, monk
         measure(on, generator=seeded())
 
 
-@pytest.mark.parametrize("measure", [cls() for cls in MEASURES], ids=label)
+@pytest.mark.parametrize("measure", [cls() for cls in MEASURES], ids=format_spec)
 def test_an_unknown_loss_is_not_handed_over(measure: Measure) -> None:
     on = Subject.from_module(nn.Linear(2, 3), torch.ones(2, 2), torch.tensor([0, 1]), criterion=_own)
     with pytest.raises(NotApplicable, match="cross entropy"):
@@ -295,7 +295,7 @@ def _own(logits: Tensor, targets: Tensor) -> Tensor:
     return logits.square().sum(1)
 
 
-@pytest.mark.parametrize("measure", [cls() for cls in MEASURES if cls.name != "paper-trace"], ids=label)
+@pytest.mark.parametrize("measure", [cls() for cls in MEASURES if cls.name != "paper-trace"], ids=format_spec)
 def test_an_absent_library_is_skipped_with_the_pip_line(measure: Measure, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even what it needs besides is asked for first."""
     for name in [*sys.modules]:

@@ -14,8 +14,8 @@ from sharpbench.errors import InvalidInput
 from sharpbench.models.paper import SmallMlp
 from sharpbench.replays import catalog
 from sharpbench.replays.asam_2021 import Asam2021
-from sharpbench.replays.catalog import REPLAYS, named, scale_of
-from sharpbench.replays.cost_estimate import outlook, table
+from sharpbench.replays.catalog import REPLAYS, parse_replay, scale_of
+from sharpbench.replays.cost_estimate import cost_table, estimate_cost
 from sharpbench.replays.optimizer_comparison import Contestants
 from sharpbench.replays.replay import Experiment
 from sharpbench.training.optimizers import Sam, Sgd
@@ -51,9 +51,9 @@ def test_bad_input_is_one_line_and_status_2(words: tuple[str, ...], expected: st
 def test_names_and_scales() -> None:
     assert [each.name for each in REPLAYS] == ["minimum-sharpness-2021", "asam-2021", "friendly-sam-2024"]
     assert [scale_of(each, None) for each in REPLAYS] == ["archive", "quick", "quick"]
-    assert scale_of(named("minimum-sharpness-2021"), "paper") == "paper"
+    assert scale_of(parse_replay("minimum-sharpness-2021"), "paper") == "paper"
     with pytest.raises(InvalidInput, match="unknown replay 'asam'; did you mean 'asam-2021'"):
-        named("asam")
+        parse_replay("asam")
 
 
 class Small(Asam2021):
@@ -117,7 +117,7 @@ def test_an_interrupted_replay_says_how_to_go_on(
     def interrupt(*words: object, **more: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sharpbench.cli.progress.follow", interrupt)
+    monkeypatch.setattr("sharpbench.cli.progress.follow_run", interrupt)
     assert run(tmp_path) == 130
     assert "interrupted; give the same command again to go on" in capsys.readouterr().err
     assert not (tmp_path / "out" / "REPLAY.md").exists()
@@ -135,12 +135,12 @@ def test_a_dry_run_trains_nothing_and_prints_a_forecast(
 
 def test_the_forecast_counts_networks_epochs_and_gradients(small: Small) -> None:
     experiment = small.experiment("quick")
-    (found,) = outlook(experiment, device="cpu")
+    (found,) = estimate_cost(experiment, device="cpu")
     assert (found.model, found.networks, found.epochs) == ("small-mlp", 6, 60)
     gradients = 3 * (1 + 2) * 60 * 2  # seeds, gradients of SGD and of SAM, epochs, batches
     assert 0 < found.training * 3600 / gradients < 1
     assert found.measuring > 0
-    shown = table([found, found])
+    shown = cost_table([found, found])
     assert shown.iloc[-1].tolist()[:2] == ["together", "12"]
 
 

@@ -8,13 +8,13 @@ import pytest
 from scipy.stats import kendalltau
 
 from sharpbench.replays.minimum_sharpness_2021.archive import archive
-from sharpbench.replays.tables import Correlation, correlations
+from sharpbench.replays.tables import Correlation, table_correlations
 
 COLUMNS = ("minimum_sharpness", "normalized_sharpness", "label_noise", "train_loss")
 
 
 def found(*, gated: bool) -> dict[tuple[str, str], Correlation]:
-    return {(each.model, each.column): each for each in correlations(archive(), COLUMNS, gated=gated)}
+    return {(each.model, each.column): each for each in table_correlations(archive(), COLUMNS, gated=gated)}
 
 
 @pytest.mark.parametrize(
@@ -63,6 +63,6 @@ def test_the_gate_excludes_and_missing_values_do_not_enter() -> None:
     assert found(gated=False)["mlp", "train_loss"].marginal.networks == 110
     assert found(gated=True)["mlp", "train_loss"].marginal.networks == 107
     table = archive().assign(thin=lambda frame: frame["train_loss"].where(frame["trial"] < 5))
-    (mlp, _) = correlations(table, ["thin"], gated=True)
+    (mlp, _) = table_correlations(table, ["thin"], gated=True)
     assert (mlp.model, mlp.marginal.networks) == ("mlp", int(table.query("model == 'mlp' and fitted")["thin"].count()))
-    assert correlations(pd.DataFrame(columns=table.columns).astype(table.dtypes), ["thin"], gated=True) == []
+    assert table_correlations(pd.DataFrame(columns=table.columns).astype(table.dtypes), ["thin"], gated=True) == []

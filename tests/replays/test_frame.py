@@ -9,7 +9,7 @@ import pytest
 
 from sharpbench.core.record import Record
 from sharpbench.replays.minimum_sharpness_2021.solver import SOLVER, as_left_by_steps, by_noise, with_solver
-from sharpbench.replays.tables import networks
+from sharpbench.replays.tables import networks_frame
 from sharpbench.symmetry import minimise
 
 MakeMany = Callable[..., list[Record]]
@@ -18,7 +18,7 @@ Make = Callable[..., Record]
 
 def test_a_row_a_network_with_its_recipe_its_truth_and_a_column_a_measure(records: MakeMany) -> None:
     found = records(labels=("trace", "minimum"))
-    table = networks(found)
+    table = networks_frame(found)
     assert len(table) == len(found) / 2 == 30
     for position in (0, 17):
         one, other, row = found[2 * position], found[2 * position + 1], table.iloc[position]
@@ -29,7 +29,7 @@ def test_a_row_a_network_with_its_recipe_its_truth_and_a_column_a_measure(record
 
 def test_what_has_no_value_or_no_truth_is_there_and_does_not_count(record: Make) -> None:
     recipe = {"model": "mlp"}
-    table = networks(
+    table = networks_frame(
         [
             record("trace", None, recipe=recipe, truth={"fitted": True, "gap": 0.1}),
             record("trace", None, recipe={**recipe, "seed": 1}, truth={}),
@@ -43,7 +43,7 @@ def test_what_has_no_value_or_no_truth_is_there_and_does_not_count(record: Make)
 
 def test_the_solver_is_given_the_traces_of_the_blocks_in_the_order_of_layers(records: MakeMany) -> None:
     found = records(labels=("trace", "minimum"), seeds=2)
-    table = with_solver(networks(found))
+    table = with_solver(networks_frame(found))
     for record, left in zip(found[::2], table[SOLVER], strict=True):
         weights = np.array([[record.parts[f"layer{layer}.weight"] for layer in range(3)]])
         biases = np.array([[record.parts[f"layer{layer}.bias"] for layer in range(3)]])
@@ -55,7 +55,7 @@ def test_the_solver_is_given_the_traces_of_the_blocks_in_the_order_of_layers(rec
 
 def test_networks_without_biases_or_without_traces(record: Make) -> None:
     parts = {"layer0.weight": 100.0, "layer1.weight": 1.0}
-    table = networks(
+    table = networks_frame(
         [
             record("trace", 101.0, recipe={"model": "bare"}, truth={"fitted": True, "gap": 0.1}, parts=parts),
             record("trace", None, recipe={"model": "bare", "seed": 1}, truth={"fitted": True, "gap": 0.1}),
@@ -67,7 +67,7 @@ def test_networks_without_biases_or_without_traces(record: Make) -> None:
 
 
 def test_medians_and_ratios_by_noise(records: MakeMany) -> None:
-    table = with_solver(networks(records(labels=("trace", "minimum"))))
+    table = with_solver(networks_frame(records(labels=("trace", "minimum"))))
     shown = by_noise(table)
     assert shown[["network", "label noise", "n"]].to_numpy().tolist()[:4] == [
         ["mlp", "0", "5"],

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from sharpbench.core.records import iterate_records
-from sharpbench.replays.catalog import named
+from sharpbench.replays.catalog import parse_replay
 from sharpbench.report.page import markdown, pictures
 
 FOLDER = Path(__file__).parents[2] / "leaderboard" / "replays"
@@ -23,7 +23,7 @@ def test_each_replay_is_published() -> None:
 
 @pytest.mark.parametrize("folder", PUBLISHED, ids=lambda path: path.name)
 def test_the_page_comes_out_of_the_records(folder: Path) -> None:
-    replay = named(folder.name)
+    replay = parse_replay(folder.name)
     findings = {
         path.stem: pd.DataFrame(json.loads(path.read_text(encoding="utf-8"))["rows"]) for path in folder.glob("*.json")
     }

@@ -16,7 +16,7 @@ from sharpbench.models.paper import LeNet, Mlp, SmallCnn, SmallMlp
 from sharpbench.replays.minimum_sharpness_2021.archive import archive
 from sharpbench.replays.minimum_sharpness_2021.replay import MinimumSharpness2021
 from sharpbench.replays.minimum_sharpness_2021.studies import Diagonals, Traces
-from sharpbench.replays.tables import networks
+from sharpbench.replays.tables import networks_frame
 from sharpbench.report.page import Page, markdown, pictures, write
 
 MakeMany = Callable[..., list[Record]]
@@ -85,7 +85,7 @@ def test_here_and_the_archive_stand_side_by_side_with_their_difference(page: Pag
 def test_what_orders_networks_by_their_training_loss(records: MakeMany, page: Page) -> None:
     published = archive().query("model == 'mlp' and fitted")
     expected = kendalltau(published["minimum_sharpness"], published["train_loss"]).statistic
-    here = networks(records(labels=("trace", "minimum", "normalized"))).query("model == 'mlp'")
+    here = networks_frame(records(labels=("trace", "minimum", "normalized"))).query("model == 'mlp'")
     found = row(page, "mlp", "minimum sharpness", f"{expected:.3f} ")
     assert found[3].startswith(f"{kendalltau(here['minimum'], here['train_loss']).statistic:.3f} ")
 

@@ -10,19 +10,26 @@ import pandas as pd
 import pytest
 
 from sharpbench.core.record import Record
-from sharpbench.core.spec import label
+from sharpbench.core.spec import format_spec
 from sharpbench.datasets import Digits
 from sharpbench.models.paper import Mlp, SmallMlp
 from sharpbench.replays.asam_2021 import Asam2021
 from sharpbench.replays.catalog import REPLAYS
 from sharpbench.replays.friendly_sam_2024 import FriendlySam2024
-from sharpbench.replays.optimizer_comparison import BASELINES, SHOWN, Contestants, Generalisation, contrasts, tasks
-from sharpbench.replays.tables import networks
+from sharpbench.replays.optimizer_comparison import (
+    BASELINES,
+    SHOWN,
+    Contestants,
+    GeneralizationReplay,
+    paired_contrasts,
+    training_tasks,
+)
+from sharpbench.replays.tables import networks_frame
 from sharpbench.report.page import Page, markdown, pictures
 from sharpbench.training.optimizers import Asam, Sam, Sgd
 
 MakeMany = Callable[..., list[Record]]
-COMPARISONS = [replay for replay in REPLAYS if isinstance(replay, Generalisation)]
+COMPARISONS = [replay for replay in REPLAYS if isinstance(replay, GeneralizationReplay)]
 LABELS = [name for name in SHOWN if name not in BASELINES]
 
 
@@ -30,7 +37,7 @@ def test_contestants_differ_in_model_optimiser_and_seed_alone() -> None:
     cohort = Contestants(optimizers=(Sgd(), Sam(), Asam()), seeds=2, label_noise=0.2)
     recipes = cohort.recipes((Mlp(), SmallMlp()), Digits())
     assert len(set(recipes)) == 2 * 3 * 2
-    assert [(label(each.model), label(each.optimizer), each.seed) for each in recipes[:3]] == [
+    assert [(format_spec(each.model), format_spec(each.optimizer), each.seed) for each in recipes[:3]] == [
         ("mlp", "sgd", 0),
         ("mlp", "sgd", 1),
         ("mlp", "sam", 0),
@@ -47,11 +54,11 @@ def table(**changes: object) -> pd.DataFrame:
         for optimizer, shift in (("sgd", 0.0), ("sam", 2.0))
         for seed in (3, 1, 2, 4)
     ]  # fmt: skip
-    return tasks(pd.DataFrame(rows).assign(**changes))
+    return training_tasks(pd.DataFrame(rows).assign(**changes))
 
 
 def test_pairs_are_made_by_seed_so_that_what_seeds_share_cancels() -> None:
-    quiet, noisy = contrasts(table(), ["score"], [("sam", "sgd")], logarithmic=False)
+    quiet, noisy = paired_contrasts(table(), ["score"], [("sam", "sgd")], logarithmic=False)
     assert (quiet.task, noisy.task) == ("mlp", "mlp (noise 0.2)")
     for each in (quiet, noisy):
         assert each.difference.value == pytest.approx(2.0 + 0.1 * 2.5)
@@ -62,9 +69,9 @@ def test_pairs_are_made_by_seed_so_that_what_seeds_share_cancels() -> None:
 def test_networks_that_did_not_fit_leave_their_pair_out() -> None:
     frame = table()
     frame.loc[(frame["optimizer"] == "sam") & (frame["seed"] == 4) & (frame["label_noise"] == 0), "fitted"] = False
-    quiet, noisy = contrasts(frame, ["score"], [("sam", "sgd")], logarithmic=False)
+    quiet, noisy = paired_contrasts(frame, ["score"], [("sam", "sgd")], logarithmic=False)
     assert (quiet.difference.pairs, noisy.difference.pairs) == (3, 4)
-    none, _ = contrasts(
+    none, _ = paired_contrasts(
         frame.assign(fitted=(frame["optimizer"] == "sgd") | (frame["label_noise"] > 0)),
         ["score"], [("sam", "sgd")], logarithmic=False,
     )  # fmt: skip
@@ -74,13 +81,13 @@ def test_networks_that_did_not_fit_leave_their_pair_out() -> None:
 def test_logarithms_are_of_positive_values_alone() -> None:
     frame = table()
     frame["score"] = np.where(frame["seed"] == 1, -1.0, np.exp(frame["score"]))
-    quiet, _ = contrasts(frame, ["score"], [("sam", "sgd")], logarithmic=True)
+    quiet, _ = paired_contrasts(frame, ["score"], [("sam", "sgd")], logarithmic=True)
     assert quiet.difference.pairs == 3
     assert quiet.difference.value == pytest.approx(2.0 + 0.1 * 3)
 
 
 @pytest.mark.parametrize("replay", COMPARISONS, ids=lambda replay: replay.name)
-def test_what_is_compared_is_trained(replay: Generalisation) -> None:
+def test_what_is_compared_is_trained(replay: GeneralizationReplay) -> None:
     experiment = replay.experiment("quick")
     trained = {recipe.optimizer for recipe in experiment.recipes}
     assert trained == set(replay.optimizers) >= {each for pair in replay.pairs for each in pair}
@@ -88,15 +95,15 @@ def test_what_is_compared_is_trained(replay: Generalisation) -> None:
     assert len({recipe.target_loss for recipe in experiment.recipes}) == 1
 
 
-def of(replay: Generalisation, records: MakeMany) -> Page:
-    optimizers = [label(each) for each in replay.optimizers]
+def of(replay: GeneralizationReplay, records: MakeMany) -> Page:
+    optimizers = [format_spec(each) for each in replay.optimizers]
     return replay.page("quick", records(labels=LABELS, optimizers=optimizers, noises=(0.0, 0.2), models=("mlp",)), {})
 
 
 @pytest.mark.parametrize("replay", COMPARISONS, ids=lambda replay: replay.name)
-def test_the_page_says_who_is_better_and_by_how_much(replay: Generalisation, records: MakeMany) -> None:
+def test_the_page_says_who_is_better_and_by_how_much(replay: GeneralizationReplay, records: MakeMany) -> None:
     text = markdown(of(replay, records), version="1", command="c")
-    last, first = label(replay.optimizers[-1]), label(replay.optimizers[0])
+    last, first = format_spec(replay.optimizers[-1]), format_spec(replay.optimizers[0])
     assert f"`{last}` against `{first}`: better on mlp, mlp (noise 0.2)." in text
     assert "nan" not in text.lower().replace("nancy", "")
     assert [picture.name for picture in pictures(of(replay, records))] == ["accuracy", "sharpness"]
@@ -104,9 +111,9 @@ def test_the_page_says_who_is_better_and_by_how_much(replay: Generalisation, rec
 
 
 def test_differences_on_the_page_are_those_of_the_networks(records: MakeMany) -> None:
-    optimizers = [label(each) for each in Asam2021().optimizers]
+    optimizers = [format_spec(each) for each in Asam2021().optimizers]
     found = records(labels=LABELS, optimizers=optimizers, noises=(0.0,), models=("mlp",))
-    frame = networks(found).pivot(index="seed", columns="optimizer", values="test_accuracy")
+    frame = networks_frame(found).pivot(index="seed", columns="optimizer", values="test_accuracy")
     expected = 100 * (frame["sam"] - frame["sgd"]).mean()
     (accuracy,) = [
         block for block in Asam2021().page("quick", found, {}).sections[0].blocks
@@ -116,7 +123,7 @@ def test_differences_on_the_page_are_those_of_the_networks(records: MakeMany) ->
 
 
 def test_a_task_in_which_nothing_fitted_has_dashes(records: MakeMany) -> None:
-    optimizers = [label(each) for each in FriendlySam2024().optimizers]
+    optimizers = [format_spec(each) for each in FriendlySam2024().optimizers]
     found = [
         replace(record, truth={**record.truth, "fitted": record.recipe["optimizer"] != "f-sam"})
         for record in records(labels=LABELS, optimizers=optimizers, noises=(0.0,), models=("mlp",))

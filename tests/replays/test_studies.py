@@ -14,14 +14,14 @@ import torch
 from sharpbench.curvature import difference_diagonal, exact_diagonal, exact_traces, reference_diagonal
 from sharpbench.errors import InvalidInput
 from sharpbench.replays.minimum_sharpness_2021.studies import Diagonals, Traces
-from sharpbench.replays.study import Place, Row, Study, findings, trained
+from sharpbench.replays.study import Place, Row, Study, open_network, study_rows
 from sharpbench.training.recipe import Recipe
 
 
 def test_traces_against_the_definition(recipes: tuple[Recipe, ...], place: Place) -> None:
     rows = list(Traces(recipes=recipes[:1], examples=20, entries=6).rows(place))
     entries, (network,) = [row for row in rows if row["kind"] == "entry"], [row for row in rows if "trace" in row]
-    subject = trained(recipes[0], place).subject(20, dtype=torch.float64, device="cpu")
+    subject = open_network(recipes[0], place).subject(20, dtype=torch.float64, device="cpu")
     diagonal = torch.cat([value.flatten() for value in reference_diagonal(subject).values()])
     assert network["trace"] == pytest.approx(float(diagonal.sum()), rel=1e-10)
     assert (network["parameters"], network["examples"], network["entries"]) == (16330, 20, 6)
@@ -47,7 +47,7 @@ def test_diagonals_fall_with_samples_and_are_the_running_mean_of_one_stream(
         assert few["value"] is None
         assert many["value"] > 0  # type: ignore[operator]
         assert many["value"] == alone[kind]["value"]
-    subject = trained(recipes[0], place).subject(8, dtype=torch.float64, device="cpu")
+    subject = open_network(recipes[0], place).subject(8, dtype=torch.float64, device="cpu")
     exact = torch.cat([value.flatten() for value in exact_diagonal(subject).values()])
     drawn = difference_diagonal(
         subject, samples=40, radius=1e-5, relative=False, generator=torch.Generator().manual_seed(0)
@@ -60,7 +60,7 @@ def test_diagonals_fall_with_samples_and_are_the_running_mean_of_one_stream(
 def test_a_subject_has_the_training_examples_without_noise_also_more_than_it_was_trained_on(
     recipes: tuple[Recipe, ...], place: Place
 ) -> None:
-    clean, noisy = (trained(replace(recipes[0], label_noise=noise), place) for noise in (0.0, 0.5))
+    clean, noisy = (open_network(replace(recipes[0], label_noise=noise), place) for noise in (0.0, 0.5))
     one, other = (each.subject(100, dtype=torch.float32, device="cpu") for each in (clean, noisy))
     assert torch.equal(one.targets, other.targets)
     assert torch.equal(one.inputs, other.inputs)
@@ -90,11 +90,11 @@ def test_findings_are_kept_and_measured_again_only_for_another_study(
     Counting.asked.clear()
     study = Counting(recipes=recipes)
     for _ in range(2):
-        table = findings(study, place, tmp_path / "new")
+        table = study_rows(study, place, tmp_path / "new")
         assert table.to_dict("records") == [{"value": 1.0, "word": "a", "nothing": None}]
     assert Counting.asked == [1]
-    assert findings(replace(study, step=2), place, tmp_path / "new")["value"].tolist() == [2.0]
-    findings(replace(study, recipes=recipes[:1], step=2), place, tmp_path / "new")
+    assert study_rows(replace(study, step=2), place, tmp_path / "new")["value"].tolist() == [2.0]
+    study_rows(replace(study, recipes=recipes[:1], step=2), place, tmp_path / "new")
     assert Counting.asked == [1, 2, 2]
     stored = json.loads((tmp_path / "new" / "counting.json").read_text(encoding="utf-8"))
     assert stored["environment"]["device"] == "cpu"
@@ -106,7 +106,7 @@ def test_a_damaged_file_is_measured_again(
     recipes: tuple[Recipe, ...], place: Place, tmp_path: Path, damage: str
 ) -> None:
     (tmp_path / "counting.json").write_text(damage, encoding="utf-8")
-    assert len(findings(Counting(recipes=recipes), place, tmp_path)) == 1
+    assert len(study_rows(Counting(recipes=recipes), place, tmp_path)) == 1
 
 
 @pytest.mark.parametrize("rows", [[], [1], [{"value": [1]}], {"value": 1}, "text"])
@@ -116,10 +116,10 @@ def test_rows_that_are_none_are_measured_again(
     study = Counting(recipes=recipes)
     content = {"key": study.key(place), "rows": rows}
     (tmp_path / "counting.json").write_text(json.dumps(content), encoding="utf-8")
-    assert findings(study, place, tmp_path)["value"].tolist() == [1.0]
+    assert study_rows(study, place, tmp_path)["value"].tolist() == [1.0]
 
 
 def test_a_folder_that_cannot_be_written_is_named(recipes: tuple[Recipe, ...], place: Place, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(InvalidInput, match=r"cannot write .*counting\.json: .*choose another folder with --output"):
-        findings(Counting(recipes=recipes), place, tmp_path / "file")
+        study_rows(Counting(recipes=recipes), place, tmp_path / "file")

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from sharpbench.analysis.scores import score
 from sharpbench.core.record import Record
-from sharpbench.report.console import show
+from sharpbench.report.console import show_boards
 
 Make = Callable[..., Record]
 MakeMany = Callable[..., list[Record]]
@@ -21,7 +21,7 @@ MakeMany = Callable[..., list[Record]]
 def shown(records: list[Record], *, width: int = 120, terminal: bool = False) -> str:
     file = io.StringIO()
     console = Console(file=file, width=width, force_terminal=terminal, color_system=None)
-    show(score(records), records, console)
+    show_boards(score(records), records, console)
     return file.getvalue()
 
 

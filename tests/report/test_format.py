@@ -11,24 +11,30 @@ from sharpbench.analysis.scores import score
 from sharpbench.analysis.statistics import Information, Interval, Null, Tau
 from sharpbench.core.record import Record
 from sharpbench.report.format import (
-    correlation,
-    error,
+    board_notes,
+    format_correlation,
+    format_error,
+    format_memory,
+    format_number,
     information_text,
     interval_text,
-    memory,
-    notes,
     null_text,
-    number,
-    plain,
+    plain_text,
     tau_text,
 )
 
 
 def test_numbers() -> None:
-    assert [correlation(value) for value in (0.864, -0.001, 1.0, -0.5)] == ["0.86", "0.00", "1.00", "-0.50"]
-    assert [number(value) for value in (None, 0.01234, 2.5, 12345.6, 0.0)] == ["-", "0.0123", "2.5", "12,346", "0"]
-    assert [error(value) for value in (0.0, 3.14e-10, 0.5)] == ["0", "3.1e-10", "5.0e-01"]
-    assert [memory(size) for size in (None, 0, 999, 1000, 999_600, 12.3e6, 5e9, 7e12, 8e15)] == [
+    assert [format_correlation(value) for value in (0.864, -0.001, 1.0, -0.5)] == ["0.86", "0.00", "1.00", "-0.50"]
+    assert [format_number(value) for value in (None, 0.01234, 2.5, 12345.6, 0.0)] == [
+        "-",
+        "0.0123",
+        "2.5",
+        "12,346",
+        "0",
+    ]
+    assert [format_error(value) for value in (0.0, 3.14e-10, 0.5)] == ["0", "3.1e-10", "5.0e-01"]
+    assert [format_memory(size) for size in (None, 0, 999, 1000, 999_600, 12.3e6, 5e9, 7e12, 8e15)] == [
         "-", "0 B", "999 B", "1 kB", "1 MB", "12.3 MB", "5 GB", "7 TB", "8e+03 TB",
     ]  # fmt: skip
 
@@ -66,7 +72,7 @@ def test_a_tau_without_an_interval_or_a_value() -> None:
     ],
 )
 def test_plain_is_one_short_line_that_cannot_steer_a_terminal(text: str, expected: str) -> None:
-    found = plain(text, 20)
+    found = plain_text(text, 20)
     assert found.replace("…", "") == expected.replace("…", "")
     assert len(found) <= 20
     assert found.isprintable()
@@ -74,7 +80,7 @@ def test_plain_is_one_short_line_that_cannot_steer_a_terminal(text: str, expecte
 
 def test_notes_group_the_names_by_what_is_missing(records: Callable[..., list[Record]]) -> None:
     scores = [row for row in score(records(seeds=3)) if row.kind == "measure"]
-    assert notes(scores) == [
+    assert board_notes(scores) == [
         (
             "no interval of tau within: the smallest cell holds 3 networks, an interval needs 5",
             ["good", "confounded", "useless"],

@@ -11,8 +11,8 @@ import pytest
 
 from sharpbench.analysis.scores import score
 from sharpbench.core.record import Record
-from sharpbench.report.escape import cell, slug, table
-from sharpbench.report.markdown import leaderboard
+from sharpbench.report.escape import escape_cell, make_slug, markdown_table
+from sharpbench.report.markdown import markdown_leaderboard
 
 Make = Callable[..., Record]
 MakeMany = Callable[..., list[Record]]
@@ -22,7 +22,7 @@ HOSTILE = (
 
 
 def page(records: list[Record]) -> str:
-    return leaderboard(score(records), records, version="1.2", overview="plots/overview.svg")
+    return markdown_leaderboard(score(records), records, version="1.2", overview="plots/overview.svg")
 
 
 def rows(text: str) -> list[list[str]]:
@@ -159,9 +159,9 @@ def test_hostile_names_and_reasons_do_no_harm(record: Make) -> None:
     assert text.count("<!--") == 1
     assert len(text) < 10_000
     assert [{len(row) for row in each} for each in tables(text)] == [{9}, {7}, {5}]
-    assert [line for line in text.splitlines() if line.startswith("#")][1] == "## " + cell(HOSTILE) + " on " + cell(
+    assert [line for line in text.splitlines() if line.startswith("#")][1] == "## " + escape_cell(
         HOSTILE
-    )
+    ) + " on " + escape_cell(HOSTILE)
 
 
 def test_a_page_without_records() -> None:
@@ -169,15 +169,15 @@ def test_a_page_without_records() -> None:
 
 
 def test_cells_are_escaped_once_and_cut() -> None:
-    assert cell("a|b_c*[d]`e`\\") == r"a\|b\_c\*\[d\]\`e\`\\"
-    assert cell("<b>&amp;") == "&lt;b&gt;&amp;amp;"
-    assert cell("https://x WWW.y @z") == "https&#58;//x WWW&#46;y &#64;z"
-    assert cell("x" * 61, 60) == "x" * 59 + "…"
-    assert cell(3) == "3"
+    assert escape_cell("a|b_c*[d]`e`\\") == r"a\|b\_c\*\[d\]\`e\`\\"
+    assert escape_cell("<b>&amp;") == "&lt;b&gt;&amp;amp;"
+    assert escape_cell("https://x WWW.y @z") == "https&#58;//x WWW&#46;y &#64;z"
+    assert escape_cell("x" * 61, 60) == "x" * 59 + "…"
+    assert escape_cell(3) == "3"
 
 
 def test_tables_line_up() -> None:
-    assert table(["a", "long"], [["1", "x"], ["22", "y"]], right={0}).splitlines() == [
+    assert markdown_table(["a", "long"], [["1", "x"], ["22", "y"]], right={0}).splitlines() == [
         "|   a | long |",
         "| --: | ---- |",
         "|   1 | x    |",
@@ -200,7 +200,7 @@ def test_tables_line_up() -> None:
     ],
 )
 def test_slugs_are_file_names_never_paths(words: tuple[str, ...], expected: str) -> None:
-    assert re.fullmatch(expected, slug(*words))
+    assert re.fullmatch(expected, make_slug(*words))
 
 
 def test_different_names_have_different_slugs() -> None:
@@ -217,4 +217,4 @@ def test_different_names_have_different_slugs() -> None:
         ("plot",),
         ("overview",),
     ]
-    assert len({slug(*name) for name in names}) == len(names)
+    assert len({make_slug(*name) for name in names}) == len(names)

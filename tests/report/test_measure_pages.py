@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from sharpbench import InvalidInput
-from sharpbench.core.catalog import listing
-from sharpbench.report.measure_pages import INDEX, NOTICE, index, page, pages, stale, write
+from sharpbench.core.catalog import list_installed
+from sharpbench.report.measure_pages import INDEX, NOTICE, index, measure_pages, page, stale, write
 
 PUBLISHED = Path(__file__).parents[2] / "docs" / "measures"
 
@@ -34,8 +34,8 @@ ROW: dict[str, Any] = {
 
 
 def test_the_published_pages_are_those_of_the_classes() -> None:
-    rows = [row for row in listing("measures") if row["package"] == "sharpbench"]
-    assert stale(PUBLISHED, pages(rows)) == [], "`make docs` writes them"
+    rows = [row for row in list_installed("measures") if row["package"] == "sharpbench"]
+    assert stale(PUBLISHED, measure_pages(rows)) == [], "`make docs` writes them"
 
 
 def test_a_page_holds_what_the_class_says_and_no_markup_of_its_own() -> None:
@@ -56,12 +56,12 @@ def test_what_is_not_said_has_no_section() -> None:
 
 def test_the_index_links_every_page() -> None:
     assert "| [`odd`](odd.md) | a \\| b" in index([ROW])
-    assert set(pages([ROW, {**ROW, "name": "even"}])) == {INDEX, "odd.md", "even.md"}
+    assert set(measure_pages([ROW, {**ROW, "name": "even"}])) == {INDEX, "odd.md", "even.md"}
 
 
 def test_writing_makes_a_folder_current_and_says_what_was_not(tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "pages"
-    wanted = pages([ROW])
+    wanted = measure_pages([ROW])
     assert stale(folder, wanted) == write(folder, wanted) == [INDEX, "odd.md"]
     assert stale(folder, wanted) == write(folder, wanted) == []
     (folder / "odd.md").write_text(f"{NOTICE}\nchanged", encoding="utf-8")
@@ -75,11 +75,11 @@ def test_writing_makes_a_folder_current_and_says_what_was_not(tmp_path: Path) ->
 def test_what_was_written_by_hand_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / INDEX).write_text("my own", encoding="utf-8")
     with pytest.raises(InvalidInput, match=r"README.md was not generated and would be overwritten; move it"):
-        write(tmp_path, pages([ROW]))
+        write(tmp_path, measure_pages([ROW]))
     assert [path.name for path in tmp_path.iterdir()] == [INDEX]
 
 
 def test_a_folder_that_cannot_be_made_is_bad_input(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(InvalidInput, match=r"cannot write into .*file/pages: .*; name another folder"):
-        write(tmp_path / "file" / "pages", pages([ROW]))
+        write(tmp_path / "file" / "pages", measure_pages([ROW]))

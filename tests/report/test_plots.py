@@ -10,7 +10,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from sharpbench.core.record import Record
-from sharpbench.report.plots import scatter
+from sharpbench.report.plots import plot_populations
 
 Make = Callable[..., Record]
 MakeMany = Callable[..., list[Record]]
@@ -28,7 +28,7 @@ def marks(svg: Path) -> list[str]:
 
 
 def test_a_figure_for_every_row_and_an_overview(records: MakeMany, tmp_path: Path) -> None:
-    written = scatter(
+    written = plot_populations(
         [*records(measures=("good",)), *records(model="lenet", seeds=3, measures=("good",))], tmp_path / "new"
     )
     assert [path.name for path in written] == [
@@ -45,8 +45,8 @@ def test_a_figure_for_every_row_and_an_overview(records: MakeMany, tmp_path: Pat
 
 def test_equal_records_give_equal_files(records: MakeMany, tmp_path: Path) -> None:
     found = records(seeds=3, measures=("good",))
-    one = scatter(found, tmp_path / "one")
-    other = scatter(random.Random(0).sample(found, len(found)), tmp_path / "other")
+    one = plot_populations(found, tmp_path / "one")
+    other = plot_populations(random.Random(0).sample(found, len(found)), tmp_path / "other")
     for first, second in zip(one, other, strict=True):
         assert first.read_bytes() == second.read_bytes()
     assert b"<dc:date>" not in one[0].read_bytes()
@@ -56,27 +56,27 @@ def test_excluded_networks_are_hollow(records: MakeMany, tmp_path: Path) -> None
     found = [
         replace(row, truth={**row.truth, "fitted": row.recipe["seed"] != 0}) for row in records(measures=("good",))
     ]
-    fills = marks(scatter(found, tmp_path)[0])
+    fills = marks(plot_populations(found, tmp_path)[0])
     assert fills.count("none") == 5
     all_excluded = [replace(row, truth={**row.truth, "fitted": False}) for row in found]
-    assert set(marks(scatter(all_excluded, tmp_path)[0])) == {"none"}
+    assert set(marks(plot_populations(all_excluded, tmp_path)[0])) == {"none"}
 
 
 def test_no_points_no_figure(record: Make, tmp_path: Path) -> None:
-    assert scatter([record(status="failed", value=None, reason="why")], tmp_path) == []
-    assert scatter([], tmp_path) == []
+    assert plot_populations([record(status="failed", value=None, reason="why")], tmp_path) == []
+    assert plot_populations([], tmp_path) == []
 
 
 def test_one_point_constants_and_unknown_noise_are_drawn(record: Make, tmp_path: Path) -> None:
-    assert len(scatter([record()], tmp_path)) == 4
+    assert len(plot_populations([record()], tmp_path)) == 4
     bare = [replace(record(seed=seed), recipe={"model": "m", "dataset": "d", "seed": seed}) for seed in range(3)]
-    assert len(scatter(bare, tmp_path)) == 4
+    assert len(plot_populations(bare, tmp_path)) == 4
 
 
 def test_hostile_names_stay_in_the_folder_and_warn_of_nothing(record: Make, tmp_path: Path) -> None:
     name = "../../x/$\\frac{1}$ 漢字 \U0001f600 <b>&\x00\n" + "y" * 10_000
     folder = tmp_path / "plots"
-    written = scatter(
+    written = plot_populations(
         [record(name, ratio=r, value=r, model=name, recipe={"dataset": name}) for r in (0.0, 1.0)], folder
     )
     assert {path.parent for path in written} == {folder}
@@ -89,6 +89,6 @@ def test_no_figure_is_left_open_and_no_setting_changed(records: MakeMany, tmp_pa
     import matplotlib
 
     before = dict(matplotlib.rcParams)
-    scatter(records(seeds=1, measures=("good",)), tmp_path)
+    plot_populations(records(seeds=1, measures=("good",)), tmp_path)
     assert dict(matplotlib.rcParams) == before
     assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()

@@ -14,7 +14,7 @@ from rich.console import Console
 from sharpbench.analysis.population import populations
 from sharpbench.core.record import Record
 from sharpbench.report import single_network
-from sharpbench.report.single_network import ROWS, draw, show
+from sharpbench.report.single_network import ROWS, draw_network, show_network
 
 MakeRecord = Callable[..., Record]
 DATA = {
@@ -36,7 +36,7 @@ def of(make: MakeRecord, label: str, *, weights: str = "net.pt", **changes: Any)
 
 def shown(states: dict[str, dict[str, Record]]) -> str:
     stream = io.StringIO()
-    show(states, Console(file=stream, width=80))
+    show_network(states, Console(file=stream, width=80))
     return stream.getvalue()
 
 
@@ -97,17 +97,17 @@ def test_pictures_show_parts_or_curves(record: MakeRecord, tmp_path: Path, count
         }
         for number in range(count)
     }
-    paths = draw(states, tmp_path)
+    paths = draw_network(states, tmp_path)
     assert [path.name for path in paths] == (["parts.svg", "parts.png"] if count == 1 else ["curve.svg", "curve.png"])
     image = imread(paths[1])
     assert float(image.min()) < 0.5 < float(image.max())
     before = paths[0].read_bytes()
-    draw(states, tmp_path)
+    draw_network(states, tmp_path)
     assert paths[0].read_bytes() == before
 
 
 def test_without_parts_there_is_no_picture(record: MakeRecord, tmp_path: Path) -> None:
-    assert draw({"net.pt": {"fisher-rao": of(record, "fisher-rao")}}, tmp_path) == []
+    assert draw_network({"net.pt": {"fisher-rao": of(record, "fisher-rao")}}, tmp_path) == []
 
 
 def test_no_leaderboard_takes_these_records(record: MakeRecord) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from sharpbench import Subject
 from sharpbench.runner import cost as timing
-from sharpbench.runner.cost import REPEATS, cost
+from sharpbench.runner.cost import REPEATS, measure_cost
 
 MIB = 2**20
 
@@ -35,7 +35,7 @@ def test_every_call_gets_a_subject_of_its_own() -> None:
         given.once(slow)
 
     subject.once(slow)
-    cost(call, subject)
+    measure_cost(call, subject)
     assert len(seen) == len({id(given) for given in seen}) == 1 + REPEATS + 1  # warm-up, timed, memory
     assert len(computed) == 1 + len(seen)
     assert all(given.params is subject.params and given.inputs is subject.inputs for given in seen)
@@ -51,7 +51,7 @@ def test_what_is_prepared_is_for_that_call_and_not_timed() -> None:
     def call(given: Subject) -> None:
         assert given is ready[-1]
 
-    spent = cost(call, linear(), prepare=prepare)
+    spent = measure_cost(call, linear(), prepare=prepare)
     assert len(ready) == len({id(each) for each in ready}) == 1 + REPEATS + 1
     assert spent.seconds < 0.05
 
@@ -64,7 +64,7 @@ def test_a_long_call_is_timed_once(monkeypatch: pytest.MonkeyPatch) -> None:
         calls.append(time.perf_counter())
         time.sleep(0.01)
 
-    spent = cost(call, linear())
+    spent = measure_cost(call, linear())
     assert len(calls) == 1 + 1 + 1
     assert 0.01 <= spent.seconds < 1
 
@@ -75,16 +75,16 @@ def test_seconds_are_the_median_without_the_warm_up(monkeypatch: pytest.MonkeyPa
     def timed(call: Callable[[], object], device: torch.device) -> float:
         return next(times)
 
-    monkeypatch.setattr(timing, "timed", timed)
-    spent = cost(lambda _: None, linear())
+    monkeypatch.setattr(timing, "time_call", timed)
+    spent = measure_cost(lambda _: None, linear())
     assert (spent.seconds, spent.gradients) == (0.3, pytest.approx(10.0))
     assert not list(times)
 
 
 def test_one_gradient_costs_about_one_gradient() -> None:
     subject = linear()
-    many = cost(lambda given: [torch.func.grad(given.loss)(given.params) for _ in range(50)], subject)
-    one = cost(lambda given: torch.func.grad(given.loss)(given.params), subject)
+    many = measure_cost(lambda given: [torch.func.grad(given.loss)(given.params) for _ in range(50)], subject)
+    one = measure_cost(lambda given: torch.func.grad(given.loss)(given.params), subject)
     assert 0.2 < one.gradients < 5
     assert 10 < many.gradients < 250
     assert many.seconds > one.seconds
@@ -95,17 +95,17 @@ def test_what_the_call_raises_comes_through() -> None:
         raise RuntimeError("out of luck")
 
     with pytest.raises(RuntimeError, match="out of luck"):
-        cost(call, linear())
+        measure_cost(call, linear())
 
 
 def test_the_peak_is_that_of_the_call_alone() -> None:
     """What the call frees before it ends counts; what stood before does not."""
     standing = torch.ones(64 * MIB)
-    peak = cost(lambda _: torch.ones(16 * MIB).sum(), linear()).peak_bytes
+    peak = measure_cost(lambda _: torch.ones(16 * MIB).sum(), linear()).peak_bytes
     if peak is None:
         pytest.skip("the kernel does not let the peak be counted anew")
     assert 60 * MIB < peak < 96 * MIB
-    little = cost(lambda _: torch.ones(8), linear()).peak_bytes
+    little = measure_cost(lambda _: torch.ones(8), linear()).peak_bytes
     assert little is not None
     assert little < 16 * MIB
     assert float(standing[0]) == 1.0
@@ -113,7 +113,7 @@ def test_the_peak_is_that_of_the_call_alone() -> None:
 
 def test_a_peak_that_cannot_be_told_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "_reset_peak", lambda: False)
-    assert cost(lambda _: None, linear()).peak_bytes is None
+    assert measure_cost(lambda _: None, linear()).peak_bytes is None
 
 
 def test_a_subject_on_the_cpu_is_timed_there_where_there_is_a_gpu_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +125,7 @@ def test_a_subject_on_the_cpu_is_timed_there_where_there_is_a_gpu_too(monkeypatc
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     for name in ("synchronize", "reset_peak_memory_stats", "memory_allocated", "max_memory_allocated"):
         monkeypatch.setattr(torch.cuda, name, refuse)
-    assert cost(lambda _: None, linear()).seconds >= 0
+    assert measure_cost(lambda _: None, linear()).seconds >= 0
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
@@ -137,7 +137,7 @@ def test_on_a_gpu_the_call_is_waited_for_and_its_allocations_count() -> None:
         for _ in range(20):
             square = square @ square * 1e-4
 
-    spent = cost(call, subject)
+    spent = measure_cost(call, subject)
     assert spent.seconds > 1e-3
     assert spent.peak_bytes is not None
     assert 2 * 64 * MIB <= spent.peak_bytes < 1024 * MIB

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sharpbench import plan
-from sharpbench.runner.status import Pace
+from sharpbench.runner.status import EtaEstimator
 
 CELLS = plan(
     "parameter-norm,gradient-norm", "small-mlp", cohort="label-noise[ratios=2,seeds=3]", device="cpu", timing=0,
@@ -23,7 +23,7 @@ class Clock:
 
 def test_the_rest_takes_as_long_as_its_kind() -> None:
     clock = Clock()
-    pace = Pace(CELLS, seats=1, clock=clock)
+    pace = EtaEstimator(CELLS, seats=1, clock=clock)
     assert (pace.remaining, pace.seconds()) == (12, None)
     norm, slope = CELLS[:2]
     pace.begin(norm)
@@ -47,7 +47,7 @@ def test_the_rest_takes_as_long_as_its_kind() -> None:
 
 def test_seats_share_the_rest() -> None:
     clock = Clock()
-    pace = Pace(CELLS, seats=4, clock=clock)
+    pace = EtaEstimator(CELLS, seats=4, clock=clock)
     pace.begin(CELLS[0])
     clock.now = 2.0
     pace.end(CELLS[0].key)

@@ -12,10 +12,10 @@ from sharpbench_measures import Minimum, Trace
 from torch import Tensor, nn
 
 from sharpbench import Measure, NotApplicable, Subject, plan, run
-from sharpbench.core.evaluate import named
+from sharpbench.core.evaluate import parse_measure
 from sharpbench.core.measure import Estimate, Invariance
 from sharpbench.models import SmallMlp
-from sharpbench.runner.invariance import ELEMENTS, changes, rewritten
+from sharpbench.runner.invariance import ELEMENTS, invariance_factors, rewrite_subjects
 
 
 class Attention(nn.Module):
@@ -51,7 +51,7 @@ def chain() -> Subject:
 
 
 def test_rewrites_keep_the_function_and_move_the_weights(chain: Subject) -> None:
-    found = rewritten(chain)
+    found = rewrite_subjects(chain)
     assert set(found) == {"layer", "unit", "permutation"}
     before = chain.apply(chain.params, chain.inputs)
     for others in found.values():
@@ -63,8 +63,8 @@ def test_rewrites_keep_the_function_and_move_the_weights(chain: Subject) -> None
 
 @pytest.mark.parametrize("word", ["trace", "fisher-rao", "normalized", "minimum", "minimum[scope=unit]", "ggn-trace"])
 def test_measures_are_as_invariant_as_they_say(word: str, chain: Subject) -> None:
-    found = changes(named(word), chain)
-    said = named(word).invariances()
+    found = invariance_factors(parse_measure(word), chain)
+    said = parse_measure(word).invariances()
     for kind, factor in found.items():
         assert factor is not None
         # trace[method=auto] samples on other networks, so that it does not say that permutations leave it
@@ -73,7 +73,7 @@ def test_measures_are_as_invariant_as_they_say(word: str, chain: Subject) -> Non
 
 def test_attention_has_rotations() -> None:
     torch.manual_seed(0)
-    found = changes(named("ggn-trace"), subject(Attention(), 5, 3))
+    found = invariance_factors(parse_measure("ggn-trace"), subject(Attention(), 5, 3))
     assert set(found) >= {"layer", "unit", "attention-rotation"}
     assert found["layer"] is not None
     assert found["layer"] > 1.01
@@ -83,13 +83,13 @@ def test_the_subject_may_be_of_another_type_than_the_module() -> None:
     torch.manual_seed(0)
     module = nn.Sequential(nn.Conv2d(1, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(12, 3))
     single = Subject.from_module(module, torch.randn(9, 1, 3, 3), torch.arange(9) % 3)
-    found = changes(named("minimum"), single.to(dtype=torch.float64))
+    found = invariance_factors(parse_measure("minimum"), single.to(dtype=torch.float64))
     assert found["layer"] == pytest.approx(1, abs=1e-9)
     assert (found["unit"] or 0) > 1.01
 
 
 def test_a_network_without_a_graph_has_none() -> None:
-    assert changes(named("trace"), subject(Untraceable(), 5)) == {}
+    assert invariance_factors(parse_measure("trace"), subject(Untraceable(), 5)) == {}
 
 
 @pytest.mark.parametrize("scope", ["layer", "unit"])
@@ -100,17 +100,17 @@ def test_what_is_not_measured_stays(scope: str, chain: Subject) -> None:
     module[2].weight.requires_grad_(False)
     part = Subject.from_module(module, chain.inputs, chain.targets, parameters=["0.weight", "2.bias", "4.weight"])
     for some in (Subject.from_module(module, chain.inputs, chain.targets), part):
-        found = changes(Minimum(scope=scope), some)
+        found = invariance_factors(Minimum(scope=scope), some)
         assert found.get(scope, 1.0) == pytest.approx(1, abs=1e-9)
         assert found["permutation"] == pytest.approx(1, abs=1e-9)
         for kind in {"layer", "unit"} & set(found):
-            for other in rewritten(some)[kind]:
+            for other in rewrite_subjects(some)[kind]:
                 assert all(torch.equal(value, some.constants[name]) for name, value in other.constants.items())
 
 
 def test_a_head_of_zeros_changes_by_factors(chain: Subject) -> None:
     head = {name: torch.zeros_like(chain.params[name]) for name in ("4.weight", "4.bias")}
-    found = changes(Minimum(), chain.with_params({**chain.params, **head}))
+    found = invariance_factors(Minimum(), chain.with_params({**chain.params, **head}))
     assert found == {"layer": pytest.approx(1), "unit": pytest.approx(1), "permutation": pytest.approx(1)}
 
 
@@ -140,17 +140,19 @@ class Signed(Measure):
 
 def test_what_has_no_factor(chain: Subject) -> None:
     Signed.first = float(chain.params["2.weight"].flatten()[0])
-    moved = [float(other.params["2.weight"].flatten()[0]) for other in rewritten(chain)["permutation"]]
-    assert (changes(Signed(), chain)["permutation"] is None) == any(value * Signed.first < 0 for value in moved)
-    assert changes(Signed(), chain)["layer"] == pytest.approx(
+    moved = [float(other.params["2.weight"].flatten()[0]) for other in rewrite_subjects(chain)["permutation"]]
+    assert (invariance_factors(Signed(), chain)["permutation"] is None) == any(
+        value * Signed.first < 0 for value in moved
+    )
+    assert invariance_factors(Signed(), chain)["layer"] == pytest.approx(
         max(
             max(value / Signed.first, Signed.first / value)
-            for value in (float(other.params["2.weight"].flatten()[0]) for other in rewritten(chain)["layer"])
+            for value in (float(other.params["2.weight"].flatten()[0]) for other in rewrite_subjects(chain)["layer"])
         )
     )
-    assert changes(Signed(fails=True), chain) == {"layer": None, "unit": None, "permutation": None}
+    assert invariance_factors(Signed(fails=True), chain) == {"layer": None, "unit": None, "permutation": None}
     zero = chain.with_params({**chain.params, "2.weight": torch.zeros_like(chain.params["2.weight"])})
-    assert changes(Signed(), zero)["layer"] == 1.0
+    assert invariance_factors(Signed(), zero)["layer"] == 1.0
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from torch import nn
 from sharpbench import Estimate, Measure, NotApplicable, Subject
 from sharpbench.core.measure import Invariance
 from sharpbench.runner import cost
-from sharpbench.runner.cost import forecast
+from sharpbench.runner.cost import predict_cost
 
 
 @dataclass(frozen=True)
@@ -52,32 +52,32 @@ def subject(examples: int, batch_size: int = 16) -> Subject:
 
 
 def test_time_is_a_line_through_two_pilots() -> None:
-    found = forecast(Sleeps(fixed=0.05, each=0.004), subject(1000))
+    found = predict_cost(Sleeps(fixed=0.05, each=0.004), subject(1000))
     assert (found.status, found.reason) == ("ok", None)
     assert found.pilots[0] == 8 < found.pilots[1] < 1000
     assert found.seconds == pytest.approx(4.05, rel=0.15)
 
 
 def test_what_does_not_grow_with_the_examples_is_not_multiplied() -> None:
-    assert forecast(Sleeps(fixed=0.1), subject(1000)).seconds == pytest.approx(0.1, rel=0.6)
+    assert predict_cost(Sleeps(fixed=0.1), subject(1000)).seconds == pytest.approx(0.1, rel=0.6)
 
 
 def test_after_a_long_pilot_there_is_no_second(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cost, "PATIENCE", 0.01)
-    found = forecast(Sleeps(each=0.01), subject(100))
+    found = predict_cost(Sleeps(each=0.01), subject(100))
     assert found.pilots == (8,)
     assert found.seconds == pytest.approx(1.0, rel=0.2)
 
 
 def test_a_single_example_is_its_own_pilot() -> None:
-    found = forecast(Sleeps(fixed=0.02), subject(1))
+    found = predict_cost(Sleeps(fixed=0.02), subject(1))
     assert found.pilots == (1,)
     assert found.seconds == pytest.approx(0.02, rel=0.5)
 
 
 def test_memory_is_what_the_larger_pilot_holds() -> None:
     held = 64 * 2**20
-    found = forecast(Sleeps(held=held), subject(100))
+    found = predict_cost(Sleeps(held=held), subject(100))
     if found.bytes is None:
         pytest.skip("the peak of memory cannot be told here")
     assert 0.7 * held < found.bytes < 1.6 * held
@@ -86,11 +86,11 @@ def test_memory_is_what_the_larger_pilot_holds() -> None:
 def test_what_will_not_fit_is_foreseen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cost, "peak_bytes", lambda call, device: 2**30)
     monkeypatch.setattr(cost, "free_bytes", lambda device: 2**20)
-    found = forecast(Sleeps(), subject(20))
+    found = predict_cost(Sleeps(), subject(20))
     assert (found.status, found.bytes, found.seconds) == ("oom", 2**30, None)
     assert found.reason == "needs 1,024 MiB where 1 MiB are free; use fewer or smaller inputs"
 
 
 def test_a_measure_that_does_not_work_says_why() -> None:
-    found = forecast(Sleeps(held=-1), subject(20))
+    found = predict_cost(Sleeps(held=-1), subject(20))
     assert (found.status, found.reason, found.seconds) == ("skipped", "not for this network", None)

@@ -18,9 +18,9 @@ from sharpbench.core.measure import Invariance
 from sharpbench.core.records import RECORDS, iterate_records
 from sharpbench.models import SmallMlp
 from sharpbench.models.model import Model
-from sharpbench.runner.engines import Measuring
-from sharpbench.runner.run import Repaired, events, remaining
-from sharpbench.training.population import Training
+from sharpbench.runner.engines import CellStarted
+from sharpbench.runner.run import TornLineRemoved, events, remaining
+from sharpbench.training.population import TrainingEpoch
 
 COHORT = "label-noise[ratios=2,seeds=1,train_size=32,max_epochs=2]"
 SIZE = sum(value.numel() for value in SmallMlp().build((1, 28, 28), 10).parameters())
@@ -176,7 +176,7 @@ def test_each_record_is_on_disk_before_the_next_begins(cache: Path, tmp_path: Pa
     planned = cells([Norm(), Draw()])
     count = 0
     for event in events(planned, output=tmp_path, cache_dir=cache, threads=1):
-        if isinstance(event, Measuring):
+        if isinstance(event, CellStarted):
             assert event.cell == planned[count]
             assert len(on_disk(tmp_path)) == count
         if isinstance(event, Record):
@@ -187,12 +187,12 @@ def test_each_record_is_on_disk_before_the_next_begins(cache: Path, tmp_path: Pa
 
 def test_networks_are_trained_once_and_say_so(tmp_path: Path) -> None:
     planned = cells([Norm(), Draw()])
-    first = [event for event in events(planned, cache_dir=tmp_path, threads=1) if isinstance(event, Training)]
+    first = [event for event in events(planned, cache_dir=tmp_path, threads=1) if isinstance(event, TrainingEpoch)]
     assert [(event.recipe, event.epoch.number) for event in first] == [
         (recipe, number) for number in (1, 2) for recipe in dict.fromkeys(cell.recipe for cell in planned)
     ]  # together
     again = list(events(planned, cache_dir=tmp_path, threads=1))
-    assert {type(event) for event in again} == {Measuring, Record}
+    assert {type(event) for event in again} == {CellStarted, Record}
 
 
 def test_a_resumed_run_does_what_is_left(cache: Path, tmp_path: Path) -> None:
@@ -233,7 +233,7 @@ def test_a_torn_line_is_cut_off_and_its_cell_run_again(cache: Path, tmp_path: Pa
     path.write_bytes(whole[:-7])
     assert [cell.key for cell in remaining(planned, path)] == [records[1].key]
     seen = list(events(planned, output=tmp_path, cache_dir=cache, threads=1))
-    assert seen[0] == Repaired(path, len(records[1].to_json().encode()) + 1 - 7)
+    assert seen[0] == TornLineRemoved(path, len(records[1].to_json().encode()) + 1 - 7)
     assert [record.key for record in seen if isinstance(record, Record)] == [records[1].key]
     assert [record.key for record in on_disk(tmp_path)] == [cell.key for cell in planned]
 
@@ -391,7 +391,7 @@ def test_workers_train_what_is_measured_here(tmp_path: Path) -> None:
     alone = ran(planned[:2], tmp_path / "one")
     assert [record.value for record in records[:2]] == [record.value for record in alone]
     steps = list(events(planned[:2], cache_dir=tmp_path / "three", threads=1, workers=2))
-    assert isinstance(steps[0], Training)
-    assert not any(isinstance(step, Training) for step in steps[steps.index(Measuring(planned[0])) :])
+    assert isinstance(steps[0], TrainingEpoch)
+    assert not any(isinstance(step, TrainingEpoch) for step in steps[steps.index(CellStarted(planned[0])) :])
     with pytest.raises(InvalidInput, match="workers=0 must be at least 1"):
         list(run(planned, workers=0))

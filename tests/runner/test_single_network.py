@@ -21,18 +21,18 @@ from sharpbench.core.records import iterate_records
 from sharpbench.datasets import Digits, Npz, Subset
 from sharpbench.models import SmallMlp, Timm
 from sharpbench.models.file import File
-from sharpbench.runner.evaluate_cell import Asked
+from sharpbench.runner.evaluate_cell import Checks
 from sharpbench.runner.plan import chosen_measures
-from sharpbench.runner.single_network import RECORDS, Inspection, inspect, last_records
+from sharpbench.runner.single_network import RECORDS, NetworkEvaluation, evaluate_network, last_records
 from tests.commands import given
 
-BASE = Inspection(
+BASE = NetworkEvaluation(
     model=SmallMlp(), measures=chosen_measures("trace,fisher-rao"), dataset=Digits(), subset=Subset(limit=40, seed=3)
 )
 
 
-def records(inspection: Inspection, **options: Any) -> list[Record]:
-    return [step for step in inspect(inspection, threads=1, **options) if isinstance(step, Record)]
+def records(inspection: NetworkEvaluation, **options: Any) -> list[Record]:
+    return [step for step in evaluate_network(inspection, threads=1, **options) if isinstance(step, Record)]
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,9 @@ def test_what_has_a_record_is_read_and_not_measured_again(tmp_path: Path, monkey
     first = records(BASE, output=output)
     kept = list(iterate_records(output / RECORDS))
     assert kept == first
-    monkeypatch.setattr("sharpbench.runner.single_network.appraise", lambda *_, **__: pytest.fail("measured again"))
+    monkeypatch.setattr(
+        "sharpbench.runner.single_network.evaluate_measure", lambda *_, **__: pytest.fail("measured again")
+    )
     assert records(BASE, output=output) == first
     assert list(iterate_records(output / RECORDS)) == kept
 
@@ -136,7 +138,7 @@ def test_an_interrupted_curve_goes_on_where_it_stopped(tmp_path: Path) -> None:
     for number in range(3):
         saved(tmp_path, f"{number}.safetensors", scale=1 + number)
     inspection = replace(BASE, weights=str(tmp_path / "*.safetensors"))
-    steps: Iterator[object] = inspect(inspection, threads=1, output=tmp_path / "out")
+    steps: Iterator[object] = evaluate_network(inspection, threads=1, output=tmp_path / "out")
     taken = [next(steps) for _ in range(6)]
     steps.close()  # type: ignore[attr-defined]
     done = [step for step in taken if isinstance(step, Record)]
@@ -153,7 +155,7 @@ def test_an_interrupted_curve_goes_on_where_it_stopped(tmp_path: Path) -> None:
         {"seed": 1},
         {"dtype": "float64"},
         {"subset": Subset(limit=40, seed=4)},
-        {"asked": Asked(checked=True)},
+        {"asked": Checks(checked=True)},
         {"measures": chosen_measures("trace[samples=7],fisher-rao")},
         {"model": SmallMlp(bias=False)},
     ],
@@ -186,7 +188,9 @@ def test_a_moved_file_is_known_again_under_its_new_name(tmp_path: Path, monkeypa
     path, _ = saved(tmp_path)
     records(replace(BASE, weights=str(path)), output=tmp_path / "out")
     moved = path.rename(tmp_path / "moved.safetensors")
-    monkeypatch.setattr("sharpbench.runner.single_network.appraise", lambda *_, **__: pytest.fail("measured again"))
+    monkeypatch.setattr(
+        "sharpbench.runner.single_network.evaluate_measure", lambda *_, **__: pytest.fail("measured again")
+    )
     assert records(replace(BASE, weights=str(moved)), output=tmp_path / "out")[0].recipe["weights"] == str(moved)
 
 
@@ -277,7 +281,7 @@ def test_weights_of_timms_network_fit_behind_an_enlargement(tmp_path: Path) -> N
 
 
 def test_cost_oracle_and_invariance_are_found_where_asked() -> None:
-    asked = Asked(timed=True, checked=True, rewritten=True)
+    asked = Checks(timed=True, checked=True, rewritten=True)
     found = records(replace(BASE, asked=asked, measures=chosen_measures("trace"), subset=Subset(limit=16)))[0]
     assert found.exact == pytest.approx(found.value, rel=1e-5)
     assert found.seconds is not None
@@ -349,4 +353,4 @@ def test_a_network_that_does_not_take_the_inputs_is_said_in_a_line(tmp_path: Pat
     with pytest.raises(InvalidInput, match=r"net.py:make' does not run on inputs of shape \[1, 28, 28\]: RuntimeError"):
         records(replace(BASE, model=File(str(tmp_path / "net.py"), "make")))
     with pytest.raises(InvalidInput, match="threads=0 must be from 1 to 1024"):
-        list(inspect(BASE, threads=0))
+        list(evaluate_network(BASE, threads=0))

@@ -15,13 +15,13 @@ from rich.console import Console
 
 from sharpbench import Estimate, InvalidInput, Measure, Subject, plan
 from sharpbench.cli.status import show_status as show
-from sharpbench.core.jsonl import Journal
+from sharpbench.core.jsonl import JsonlFile
 from sharpbench.core.measure import Invariance
 from sharpbench.core.records import RECORDS
-from sharpbench.report.format import duration
-from sharpbench.runner.engines import Measuring
+from sharpbench.report.format import format_duration
+from sharpbench.runner.engines import CellStarted
 from sharpbench.runner.run import events
-from sharpbench.runner.status import STATE, Notes, Standing, standing
+from sharpbench.runner.status import STATE, RunStatus, StatusFile, read_status
 
 
 @dataclass(frozen=True)
@@ -51,15 +51,15 @@ def test_a_long_cell_is_seen_although_nothing_happens_while_it_runs(
     """Its beginning comes within a second of the last note, and no event follows that would bring another."""
     monkeypatch.setattr("sharpbench.runner.status.EVERY", 0.2)
     cells = plan([Picky()], "small-mlp", cohort="label-noise[ratios=2,seeds=1]", device="cpu", examples=8)
-    with Notes(tmp_path, planned=1, left=cells, seats=1, shard=None) as notes, Journal(tmp_path / RECORDS):
-        notes.take(Measuring(cells[0]))
+    with StatusFile(tmp_path, planned=1, left=cells, seats=1, shard=None) as notes, JsonlFile(tmp_path / RECORDS):
+        notes.take(CellStarted(cells[0]))
         until = time.monotonic() + 20
-        while not standing(tmp_path).running and time.monotonic() < until:
+        while not read_status(tmp_path).running and time.monotonic() < until:
             time.sleep(0.05)
-        assert [each.measure for each in standing(tmp_path).running] == ["picky"]
+        assert [each.measure for each in read_status(tmp_path).running] == ["picky"]
 
 
-def shown(found: Standing) -> str:
+def shown(found: RunStatus) -> str:
     console = Console(file=io.StringIO(), width=200)
     show(found, console)
     return console.file.getvalue()  # type: ignore[attr-defined]
@@ -74,10 +74,10 @@ def test_a_run_says_how_it_stands_while_it_runs_and_afterwards(tmp_path: Path, m
     steps = events(cells, output=tmp_path / "out", cache_dir=tmp_path / "cache", threads=1)
     begun = 0
     for step in steps:
-        begun += isinstance(step, Measuring)
+        begun += isinstance(step, CellStarted)
         if begun == 4:
             break
-    during = standing(tmp_path / "out")
+    during = read_status(tmp_path / "out")
     assert (during.planned, during.left, during.alive) == (4, 1, True)
     assert during.done == {"ok": 2, "failed": 1}
     assert during.failed == (("failed", "RuntimeError: no [bold]luck[/bold]", 1),)
@@ -88,7 +88,7 @@ def test_a_run_says_how_it_stands_while_it_runs_and_afterwards(tmp_path: Path, m
     for word in ("2 ok", "1 failed", "alive, pid", "1 of 4 cells", "no [bold]luck[/bold]", "picky[fails=true]"):
         assert word in text
     list(steps)
-    after = standing(tmp_path / "out")
+    after = read_status(tmp_path / "out")
     assert (after.planned, after.left, after.alive, after.running) == (4, 0, False, ())
     assert after.done == {"ok": 2, "failed": 2}
     assert "none is alive" in shown(after)
@@ -97,19 +97,19 @@ def test_a_run_says_how_it_stands_while_it_runs_and_afterwards(tmp_path: Path, m
 
 def test_notes_that_are_odd_or_gone_are_no_error_or_a_named_one(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"no records at .*; name the folder that --output"):
-        standing(tmp_path)
+        read_status(tmp_path)
     (tmp_path / RECORDS).write_text("", encoding="utf-8")
-    assert standing(tmp_path).planned is None
-    assert "nothing" in shown(standing(tmp_path))
+    assert read_status(tmp_path).planned is None
+    assert "nothing" in shown(read_status(tmp_path))
     odd = {"planned": "4", "left": 2, "running": [7, {"measure": "m"}], "seconds": None, "host": 3}
     (tmp_path / STATE).write_text(json.dumps(odd), encoding="utf-8")
-    found = standing(tmp_path)
+    found = read_status(tmp_path)
     assert (found.planned, found.left, found.running, found.host) == (None, 2, (), None)
     (tmp_path / STATE).write_text("[]", encoding="utf-8")
-    assert standing(tmp_path).left is None
+    assert read_status(tmp_path).left is None
     (tmp_path / STATE).write_text("{", encoding="utf-8")
     with pytest.raises(InvalidInput, match=r"cannot read .*state.json: .*; delete it, the next run writes it anew"):
-        standing(tmp_path)
+        read_status(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -117,4 +117,4 @@ def test_notes_that_are_odd_or_gone_are_no_error_or_a_named_one(tmp_path: Path) 
     [(0.4, "0 s"), (59.6, "1 min"), (200, "3 min 20 s"), (3600, "1 h"), (18120, "5 h 2 min"), (273600, "3 d 4 h")],
 )
 def test_durations_are_short(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
+    assert format_duration(seconds) == text

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sharpbench import InvalidInput
-from sharpbench.symmetry.float64_check import Trial, relative_change, rounding
+from sharpbench.symmetry.float64_check import Float64Check, relative_change, rounding
 
 
 class Casting(nn.Module):
@@ -27,7 +27,7 @@ def test_casts_to_float32_are_no_loss_and_zeros_are_perturbed() -> None:
     torch.manual_seed(0)
     model = Casting().train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    trial = Trial.of(model, torch.randn(4, 3), generator=torch.Generator().manual_seed(0))
+    trial = Float64Check.of(model, torch.randn(4, 3), generator=torch.Generator().manual_seed(0))
     assert trial.state["scale"].abs().min() > 0
     outputs = trial.outputs({})
     layer = trial.inputs @ trial.state["layer.weight"].T + trial.state["layer.bias"]
@@ -59,8 +59,8 @@ class Made(nn.Module):
         return {"tensor": hidden, "pair": (hidden, inputs), "named": {"logits": hidden}}[self.kind]
 
 
-def trial_of(model: nn.Module, inputs: Tensor) -> Trial:
-    return Trial.of(model, inputs, generator=torch.Generator().manual_seed(0))
+def trial_of(model: nn.Module, inputs: Tensor) -> Float64Check:
+    return Float64Check.of(model, inputs, generator=torch.Generator().manual_seed(0))
 
 
 def test_tensors_made_on_the_way_are_of_float64() -> None:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from sharpbench.symmetry import Scaled, scale_columns, scale_rows_and_columns
+from sharpbench.symmetry import ScaledMatrix, scale_columns, scale_rows_and_columns
 
-Solve = Callable[[np.ndarray, np.ndarray], Scaled]
+Solve = Callable[[np.ndarray, np.ndarray], ScaledMatrix]
 
 
 def pair(seed: int, shape: tuple[int, int] = (5, 7)) -> tuple[np.ndarray, np.ndarray]:
@@ -75,7 +75,7 @@ def test_dead_rows_and_columns_count_for_nothing(solve: Solve) -> None:
     solved = solve(D, V)
     assert solved.value == pytest.approx(solve(D[alive], V[alive]).value, rel=1e-9)
     assert solved.dropped == 6 + 4
-    assert solve(np.zeros((2, 3)), np.ones((2, 3))) == Scaled(0.0, 0.0, 6, 0)
+    assert solve(np.zeros((2, 3)), np.ones((2, 3))) == ScaledMatrix(0.0, 0.0, 6, 0)
 
 
 def test_scattered_zeros_are_driven_to_zero_where_they_can_be() -> None:

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sharpbench import InvalidInput, Subject, measure
-from sharpbench.core.evaluate import named
+from sharpbench.core.evaluate import parse_measure
 from sharpbench.curvature import exact_diagonal
 from sharpbench.models import PAPER
-from sharpbench.symmetry import group_of, least, rescaling_group
+from sharpbench.symmetry import group_of, minimum_trace, rescaling_group
 
 
 class Residual(nn.Module):
@@ -102,7 +102,7 @@ def test_units_are_below_layers_and_layers_below_the_trace(subject: Subject) -> 
 def test_the_rescaled_network_has_the_minimum_for_its_trace(subject: Subject, scope: str) -> None:
     group = group_of(subject.graph, scope=scope)
     diagonal = {name: value.numpy() for name, value in exact_diagonal(subject).items()}
-    solved = least(group, diagonal)
+    solved = minimum_trace(group, diagonal)
     moved = subject.with_params(group.apply(subject.params, solved.u))
     assert trace(moved) == pytest.approx(solved.value, rel=1e-10)
     one, other = (each.apply(each.params, each.inputs) for each in (subject, moved))
@@ -151,7 +151,7 @@ def test_a_head_of_zeros_lets_all_before_it_vanish() -> None:
 
 def test_the_oracle_agrees_with_the_fast_path() -> None:
     subject = residual()
-    chosen = named("minimum[scope=unit]")
+    chosen = parse_measure("minimum[scope=unit]")
     assert chosen.exact(subject) == pytest.approx(measure(chosen, subject).value, rel=1e-9)
     assert chosen.invariances() == {"layer", "unit", "permutation"}
 
@@ -163,4 +163,4 @@ def test_a_diagonal_must_be_finite(scope: str) -> None:
     diagonal = {name: np.ones(value.shape) for name, value in module.named_parameters()}
     diagonal["2.bias"][1] = np.nan
     with pytest.raises(InvalidInput, match=r"the diagonal of 2.bias must be finite, and 1 of 2 are not: nan"):
-        least(group, diagonal)
+        minimum_trace(group, diagonal)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sharpbench.symmetry import Scaled, minimise, scale_columns, scale_rows_and_columns
+from sharpbench.symmetry import ScaledMatrix, minimise, scale_columns, scale_rows_and_columns
 from sharpbench.symmetry.minimum import layers
 
 Array = np.ndarray
@@ -229,7 +229,7 @@ def test_scattered_zeros_leave_an_infimum_that_scales_approach_and_never_undercu
         for start in (np.zeros(9), rng.normal(size=9), 5 * rng.normal(size=9))
     )
     reached = best if solve is scale_rows_and_columns else np.sqrt(best)
-    solved: Scaled = solve(D, V)  # type: ignore[operator]
+    solved: ScaledMatrix = solve(D, V)  # type: ignore[operator]
     assert solved.value <= reached * (1 + 1e-9)
     assert solved.value == pytest.approx(reached, rel=1e-6, abs=1e-5)
     for x in rng.normal(size=(200, 9)) * 4:

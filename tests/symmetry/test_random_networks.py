@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sharpbench.symmetry import RescalingGroup, rescaling_group
-from sharpbench.symmetry.float64_check import Trial
+from sharpbench.symmetry.float64_check import Float64Check
 
 WIDE = 6
 UNARY: tuple[Callable[[Tensor], Tensor], ...] = (
@@ -84,7 +84,7 @@ def test_no_random_network_has_a_false_element(start: int) -> None:
     for seed in range(start, start + 20):
         torch.manual_seed(seed)
         model = Random(seed).eval()
-        trial = Trial.of(model, torch.randn(3, 5), generator=torch.Generator().manual_seed(seed))
+        trial = Float64Check.of(model, torch.randn(3, 5), generator=torch.Generator().manual_seed(seed))
         layer, unit = (rescaling_group(model, trial.inputs, scope=scope) for scope in ("layer", "unit"))
         assert layer.unknown == unit.unknown == ()
         assert unit.dimension >= layer.dimension

@@ -11,7 +11,7 @@ import torch
 
 from sharpbench import Subject, measure
 from sharpbench.symmetry import group_of, rescaling_group
-from sharpbench.symmetry.float64_check import Trial
+from sharpbench.symmetry.float64_check import Float64Check
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def network(timm: ModuleType, name: str) -> torch.nn.Module:
 )
 def test_dimensions(timm: ModuleType, name: str, least: int) -> None:
     model = network(timm, name)
-    trial = Trial.of(model, torch.randn(1, 3, 224, 224), generator=torch.Generator().manual_seed(0))
+    trial = Float64Check.of(model, torch.randn(1, 3, 224, 224), generator=torch.Generator().manual_seed(0))
     for scope in ("layer", "unit"):
         group = rescaling_group(model, trial.inputs, scope=scope)
         assert group.dimension >= least
@@ -62,7 +62,7 @@ def test_the_minimum_is_unchanged_by_elements_of_its_group(timm: ModuleType, nam
     generator = torch.Generator().manual_seed(0)
     size = 160 if name == "test_vit" else 64
     inputs, targets = torch.randn(2, 3, size, size, generator=generator).double(), torch.tensor([3, 9])
-    weights = {key: value.clone() for key, value in Trial.of(model, inputs, generator=generator).state.items()}
+    weights = {key: value.clone() for key, value in Float64Check.of(model, inputs, generator=generator).state.items()}
     model.load_state_dict(weights)
     model.reset_classifier(10)  # enough classes
     model.double()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sharpbench.core.registry import measures_of, offers
+from sharpbench.core.registry import available, measures_in
 from sharpbench.errors import InvalidInput
 from tests.commands import given, refused
 
@@ -80,11 +80,11 @@ def test_bad_words_get_one_line(words: tuple[str, ...], expected: str) -> None:
 
 
 def test_files_distributions_and_modules_offer_measures(plugin: str) -> None:
-    assert list(measures_of(plugin)) == ["norm", "false"]
-    installed = offers("measures").classes
-    assert measures_of("sharpbench") == installed
+    assert list(measures_in(plugin)) == ["norm", "false"]
+    installed = available("measures").classes
+    assert measures_in("sharpbench") == installed
     built_in = {name: cls for name, cls in installed.items() if cls.__module__.startswith("sharpbench_measures.")}
-    assert measures_of("sharpbench_measures") == built_in
+    assert measures_in("sharpbench_measures") == built_in
 
 
 def test_a_distribution_offers_what_all_its_modules_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,8 +93,8 @@ def test_a_distribution_offers_what_all_its_modules_do(monkeypatch: pytest.Monke
     points = [EntryPoint(name, value, "sharpbench.measures") for name, value in values.items()]
     monkeypatch.setattr("sharpbench.core.registry.package_of", lambda point: "both")
     monkeypatch.setattr("importlib.metadata.entry_points", lambda *, group: points)
-    assert measures_of("both") == {**measures_of("sharpbench_measures"), **measures_of("sharpbench_peers")}
-    assert {"trace", "backpack-trace"} <= measures_of("both").keys()
+    assert measures_in("both") == {**measures_in("sharpbench_measures"), **measures_in("sharpbench_peers")}
+    assert {"trace", "backpack-trace"} <= measures_in("both").keys()
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_files_that_cannot_be_used_are_refused_by_their_name(
 ) -> None:
     (tmp_path / name).write_text(text, encoding="utf-8")
     with pytest.raises(InvalidInput, match=expected) as refused:
-        measures_of(str(tmp_path / name))
+        measures_in(str(tmp_path / name))
     assert "--plugin" not in str(refused.value)
 
 
@@ -120,12 +120,12 @@ def test_modules_that_cannot_be_used_are_refused(tmp_path: Path, monkeypatch: py
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "fails_at_import.py").write_text("import nothing_of_that_name", encoding="utf-8")
     with pytest.raises(InvalidInput, match=r"fails_at_import fails to import: ModuleNotFoundError: .*nothing_of_that"):
-        measures_of("fails_at_import")
+        measures_in("fails_at_import")
     with pytest.raises(InvalidInput, match=r"no package 'zzz\.q' that offers measures; name a Python file, or install"):
-        measures_of("zzz.q")
+        measures_in("zzz.q")
     with pytest.raises(InvalidInput, match="fails to import: ValueError"):
-        measures_of("")
+        measures_in("")
     with pytest.raises(InvalidInput, match=r"no package 'xxx.*' that offers measures"):
-        measures_of("x" * 5000)
+        measures_in("x" * 5000)
     with pytest.raises(InvalidInput, match="is no file"):
-        measures_of("x" * 5000 + ".py")
+        measures_in("x" * 5000 + ".py")

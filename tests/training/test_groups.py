@@ -16,7 +16,7 @@ from sharpbench.models.model import Model
 from sharpbench.training.loss import stackable
 from sharpbench.training.optimizers import Adam, Asam, MSam, Sam, Sgd
 from sharpbench.training.recipe import Recipe
-from sharpbench.training.trainer import FEW, LARGEST, group_size, groups
+from sharpbench.training.trainer import FEW, LARGEST, group_recipes, group_size
 
 RECIPE = Recipe(model=SmallMlp(), dataset=Digits())
 SHAPE = (1, 28, 28)
@@ -32,7 +32,7 @@ SHAPE = (1, 28, 28)
 )
 def test_what_networks_of_a_group_may_differ_in(change: dict[str, Any]) -> None:
     other = replace(RECIPE, **change)
-    assert groups((RECIPE, other), lambda recipe: 16) == ((RECIPE, other),)
+    assert group_recipes((RECIPE, other), lambda recipe: 16) == ((RECIPE, other),)
 
 
 @pytest.mark.parametrize(
@@ -45,20 +45,20 @@ def test_what_networks_of_a_group_may_differ_in(change: dict[str, Any]) -> None:
 )
 def test_what_tells_groups_apart(change: dict[str, Any]) -> None:
     other = replace(RECIPE, **change)
-    assert groups((RECIPE, other), lambda recipe: 16) == ((RECIPE,), (other,))
+    assert group_recipes((RECIPE, other), lambda recipe: 16) == ((RECIPE,), (other,))
 
 
 def test_choices_of_an_optimizer_tell_groups_apart_and_its_numbers_do_not() -> None:
     chosen = [Asam(), Asam(rho=0.1), Asam(biases=True), MSam(size=4), MSam(size=8), Asam(eta=0.0)]
     a, b, c, d, e, f = (replace(RECIPE, optimizer=each) for each in chosen)
-    assert groups((a, b, c, d, e, f), lambda recipe: 16) == ((a, b, f), (c,), (d,), (e,))
+    assert group_recipes((a, b, c, d, e, f), lambda recipe: 16) == ((a, b, f), (c,), (d,), (e,))
 
 
 @pytest.mark.parametrize("count", [1, 2, 15, 16, 17, 33, 100])
 @pytest.mark.parametrize("size", [1, 3, 16])
 def test_groups_are_as_few_as_may_be_and_of_equal_size(count: int, size: int) -> None:
     recipes = [replace(RECIPE, seed=seed) for seed in range(count)]
-    parts = groups(recipes, lambda recipe: size)
+    parts = group_recipes(recipes, lambda recipe: size)
     assert list(itertools.chain(*parts)) == recipes
     assert len(parts) == -(-count // size)
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
@@ -69,10 +69,10 @@ def test_groups_go_by_their_first_recipe_and_hold_each_once() -> None:
     recipes = [
         replace(RECIPE, seed=seed, model=model) for seed in range(3) for model in (SmallMlp(), Mlp(), SmallMlp())
     ]
-    parts = groups(recipes, lambda recipe: 2 if recipe.model == SmallMlp() else 1)
+    parts = group_recipes(recipes, lambda recipe: 2 if recipe.model == SmallMlp() else 1)
     small, large = ([replace(RECIPE, seed=seed, model=model) for seed in range(3)] for model in (SmallMlp(), Mlp()))
     assert parts == ((small[0],), (large[0],), (small[1], small[2]), (large[1],), (large[2],))
-    assert groups((), lambda recipe: 16) == ()
+    assert group_recipes((), lambda recipe: 16) == ()
 
 
 def chosen_size(model: Model, device: str = "cpu") -> int:

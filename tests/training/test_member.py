@@ -13,8 +13,8 @@ import torch
 from sharpbench.datasets import Digits
 from sharpbench.datasets.dataset import Data
 from sharpbench.models import SmallMlp
-from sharpbench.training.examples import evaluate, initial_module, training_examples
-from sharpbench.training.network import Member, Truth
+from sharpbench.training.examples import evaluate_module, initial_module, training_examples
+from sharpbench.training.network import TrainedNetwork, TrainingResult
 from sharpbench.training.population import Population
 from sharpbench.training.recipe import Recipe, network_key
 from sharpbench.training.state import Epoch
@@ -33,7 +33,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-def member_of(recipe: Recipe, digits: Data, folder: Path) -> tuple[Member, list[Epoch]]:
+def member_of(recipe: Recipe, digits: Data, folder: Path) -> tuple[TrainedNetwork, list[Epoch]]:
     steps, epochs = Population([recipe], digits, "hash", cache=folder, device="cpu").member(recipe), []
     while True:
         try:
@@ -105,15 +105,15 @@ def test_the_truth_is_what_the_network_does(digits: Data, cache: Path) -> None:
     module = initial_module(RECIPE, digits.shape, digits.classes)
     module.load_state_dict(member.weights)
     truth = member.truth
-    assert (truth.train_loss, truth.train_accuracy) == evaluate(module, *training_examples(RECIPE, digits))
-    assert (truth.test_loss, truth.test_accuracy) == evaluate(module, digits.test_inputs, digits.test_targets)
+    assert (truth.train_loss, truth.train_accuracy) == evaluate_module(module, *training_examples(RECIPE, digits))
+    assert (truth.test_loss, truth.test_accuracy) == evaluate_module(module, digits.test_inputs, digits.test_targets)
     assert truth.gap == truth.train_accuracy - truth.test_accuracy
     assert (truth.epochs, truth.steps, truth.fitted, truth.diverged) == (2, 2 * 3, False, False)
     assert truth.parameter_norm == pytest.approx(
         math.sqrt(sum(float(value.double().square().sum()) for value in member.weights.values())), rel=1e-12
     )
     assert truth.seconds > 0
-    assert set(truth.row()) == {item.name for item in fields(Truth)}
+    assert set(truth.row()) == {item.name for item in fields(TrainingResult)}
     assert json.loads(json.dumps(truth.row(), allow_nan=False)) == truth.row()
     assert len(epochs) in (0, 2)
 

@@ -18,13 +18,19 @@ from sharpbench.datasets.dataset import Data
 from sharpbench.errors import InvalidInput
 from sharpbench.models import Mlp, SmallMlp
 from sharpbench.training.cohorts import LabelNoise, LabelNoisePaper
-from sharpbench.training.examples import evaluate, generator_for, initial_module, permute_labels, training_examples
-from sharpbench.training.network import Member
+from sharpbench.training.examples import (
+    evaluate_module,
+    generator_for,
+    initial_module,
+    permute_labels,
+    training_examples,
+)
+from sharpbench.training.network import TrainedNetwork
 from sharpbench.training.optimizers import Sgd
-from sharpbench.training.population import CHECKPOINTS, Population, Training
+from sharpbench.training.population import CHECKPOINTS, Population, TrainingEpoch
 from sharpbench.training.recipe import Recipe
-from sharpbench.training.state import Epoch, Stage
-from sharpbench.training.trainer import Group
+from sharpbench.training.state import Epoch, TrainingState
+from sharpbench.training.trainer import StackedTrainer
 from sharpbench.training.zoo import FORMAT, RESULT, WEIGHTS, Zoo
 
 RECIPE = Recipe(model=SmallMlp(), dataset=Digits(), train_size=96, label_noise=0.5, learning_rate=0.02, batch_size=40)
@@ -35,19 +41,19 @@ def digits() -> Data:
     return Digits().load(None)
 
 
-def member_of(recipe: Recipe, data: Data, cache: Path, digest: str = "hash") -> tuple[Member, int]:
+def member_of(recipe: Recipe, data: Data, cache: Path, digest: str = "hash") -> tuple[TrainedNetwork, int]:
     """The member, and how many epochs it took to get it."""
     steps = Population([recipe], data, digest, cache=cache, device="cpu").member(recipe)
     count = 0
     while True:
         try:
-            assert isinstance(next(steps), Training)
+            assert isinstance(next(steps), TrainingEpoch)
         except StopIteration as end:
             return end.value, count
         count += 1
 
 
-def stages(group: Group) -> list[Stage]:
+def stages(group: StackedTrainer) -> list[TrainingState]:
     """All stages of a training, in order."""
     seen = [group.advance(group.begin())]
     while seen[-1].active:
@@ -56,7 +62,7 @@ def stages(group: Group) -> list[Stage]:
 
 
 def epochs_of(recipe: Recipe, data: Data, dtype: torch.dtype = torch.float32) -> list[Epoch]:
-    return [stage.epochs[0] for stage in stages(Group([recipe], data, dtype=dtype))]
+    return [stage.epochs[0] for stage in stages(StackedTrainer([recipe], data, dtype=dtype))]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
@@ -93,7 +99,7 @@ def test_training_is_sgd_with_momentum_decay_and_the_papers_schedule(digits: Dat
     inputs = inputs.double()
     module = initial_module(recipe, digits.shape, 10).double()
     params = {key: value.detach().clone() for key, value in module.named_parameters()}
-    passed = stages(Group([recipe], digits, dtype=torch.float64))
+    passed = stages(StackedTrainer([recipe], digits, dtype=torch.float64))
     epochs = [stage.epochs[0] for stage in passed]
     velocity = {key: torch.zeros_like(value) for key, value in params.items()}
     order, step = generator_for(recipe, "order"), 0
@@ -124,7 +130,7 @@ def test_a_network_is_trained_once_and_its_truth_is_what_it_does(digits: Data, t
     assert all(torch.equal(again.weights[key], value) for key, value in member.weights.items())
     module = RECIPE.model.build(digits.shape, 10)
     module.load_state_dict(member.weights)
-    loss, accuracy = evaluate(module, *training_examples(RECIPE, digits))
+    loss, accuracy = evaluate_module(module, *training_examples(RECIPE, digits))
     right = (module(digits.test_inputs).argmax(1) == digits.test_targets).double().mean()
     assert member.truth.fitted
     assert (loss, accuracy) == (member.truth.train_loss, 1.0)
@@ -259,7 +265,7 @@ def test_noise_falls_everywhere_and_keeps_what_chance_keeps() -> None:
 
 
 def trained(recipe: Recipe, digits: Data) -> dict[str, torch.Tensor]:
-    return stages(Group([recipe], digits))[-1].finished[0].weights
+    return stages(StackedTrainer([recipe], digits))[-1].finished[0].weights
 
 
 SHORT = replace(RECIPE, max_epochs=2, train_size=50)
@@ -327,7 +333,7 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_examples(digits: Data) -> Non
     still = replace(RECIPE, learning_rate=1e-12, batch_size=40, max_epochs=2)
     inputs, targets = training_examples(still, digits)
     module = initial_module(still, digits.shape, 10).double()
-    loss, accuracy = evaluate(module, inputs.double(), targets)
+    loss, accuracy = evaluate_module(module, inputs.double(), targets)
     epochs = epochs_of(still, digits, torch.float64)
     assert [epoch.loss for epoch in epochs] == pytest.approx([loss, loss], rel=1e-8)
     assert [epoch.steps for epoch in epochs] == [3, 6]
@@ -338,11 +344,11 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_examples(digits: Data) -> Non
 def test_training_ends_with_the_epoch_that_fits(digits: Data) -> None:
     easy = replace(RECIPE, target_loss=0.2, label_noise=0.0, train_size=64, batch_size=16, learning_rate=0.02)
     inputs, targets = training_examples(easy, digits)
-    group = Group([easy], digits)
+    group = StackedTrainer([easy], digits)
     fits = []
     for stage in stages(group):
         epoch = stage.epochs[0]
-        loss, accuracy = evaluate(
+        loss, accuracy = evaluate_module(
             group.loaded(stage.weights(0) if stage.active else stage.finished[0].weights), inputs, targets
         )
         fits.append(epoch.loss <= 0.2 and loss <= 0.2 and accuracy == 1.0)
@@ -375,7 +381,7 @@ def test_evaluation_is_the_mean_in_eval_mode(batch_size: int) -> None:
     inputs, targets = torch.randn(7, 4, dtype=torch.float64), torch.tensor([0, 1, 2, 0, 1, 2, 0])
     module.train()
     state = {name: value.clone() for name, value in module.state_dict().items()}
-    loss, accuracy = evaluate(module, inputs, targets, batch_size=batch_size)
+    loss, accuracy = evaluate_module(module, inputs, targets, batch_size=batch_size)
     assert module.training
     assert all(torch.equal(value, state[name]) for name, value in module.state_dict().items())
     logits = module.eval()(inputs).detach()
@@ -383,7 +389,7 @@ def test_evaluation_is_the_mean_in_eval_mode(batch_size: int) -> None:
     expected = -sum(math.log(float(shares[row, target])) for row, target in enumerate(targets.tolist())) / 7
     assert loss == pytest.approx(expected, rel=1e-12)
     assert accuracy == sum(int(logits[row].argmax()) == target for row, target in enumerate(targets.tolist())) / 7
-    assert evaluate(module, inputs, targets) == pytest.approx((loss, accuracy), rel=1e-12)
+    assert evaluate_module(module, inputs, targets) == pytest.approx((loss, accuracy), rel=1e-12)
     assert not module.training
 
 

@@ -22,7 +22,7 @@ from sharpbench.models import SmallMlp
 from sharpbench.models.model import Model
 from sharpbench.training import population as population_module
 from sharpbench.training.optimizers import FriendlySam, Sam
-from sharpbench.training.population import CHECKPOINTS, Population, Trained, Training, train
+from sharpbench.training.population import CHECKPOINTS, Population, TrainedRecipe, TrainingEpoch, train
 from sharpbench.training.recipe import Recipe
 from sharpbench.training.trainer import group_size
 from sharpbench.training.zoo import RESULT, WEIGHTS, Zoo
@@ -65,8 +65,8 @@ def calm(digits: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_group_is_trained_once_and_all_of_it_is_kept(digits: Data, tmp_path: Path, calm: Path) -> None:
     events = list(train(GROUP, digits, "hash", cache=tmp_path, device="cpu"))
-    epochs = [event for event in events if isinstance(event, Training)]
-    trained = [event for event in events if isinstance(event, Trained)]
+    epochs = [event for event in events if isinstance(event, TrainingEpoch)]
+    trained = [event for event in events if isinstance(event, TrainedRecipe)]
     assert [(event.recipe.seed, event.epoch.number) for event in epochs] == [
         (seed, number) for number in range(1, 7) for seed in range(4) if number <= 3 + seed
     ]
@@ -76,7 +76,7 @@ def test_a_group_is_trained_once_and_all_of_it_is_kept(digits: Data, tmp_path: P
     assert stored(tmp_path) == stored(calm)
     assert not checkpoints(tmp_path)
     again = list(train(GROUP, digits, "hash", cache=tmp_path, device="cpu"))
-    assert [(event.recipe, event.cached) for event in again if isinstance(event, Trained)] == [
+    assert [(event.recipe, event.cached) for event in again if isinstance(event, TrainedRecipe)] == [
         (recipe, True) for recipe in GROUP
     ]
     assert len(again) == 4
@@ -95,20 +95,20 @@ def test_asking_for_one_trains_its_group(digits: Data, tmp_path: Path) -> None:
 def test_seconds_are_shared(digits: Data, tmp_path: Path) -> None:
     start = time.perf_counter()
     events = list(train(GROUP, digits, "hash", cache=tmp_path, device="cpu"))
-    truths = [event.truth for event in events if isinstance(event, Trained)]
+    truths = [event.truth for event in events if isinstance(event, TrainedRecipe)]
     assert 0 < sum(truth.seconds for truth in truths) < time.perf_counter() - start
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 3, 4])
 def test_an_interrupt_keeps_the_last_epoch(epochs: int, digits: Data, tmp_path: Path, calm: Path) -> None:
     steps = train(GROUP, digits, "hash", cache=tmp_path, device="cpu")
-    while not (isinstance(event := next(steps), Training) and event.epoch.number > epochs):
+    while not (isinstance(event := next(steps), TrainingEpoch) and event.epoch.number > epochs):
         pass
     del steps
     assert not (tmp_path / "networks").exists()
     assert len(checkpoints(tmp_path)) == 1
     rest = list(train(GROUP, digits, "hash", cache=tmp_path, device="cpu"))
-    assert min(event.epoch.number for event in rest if isinstance(event, Training)) == epochs + 2
+    assert min(event.epoch.number for event in rest if isinstance(event, TrainingEpoch)) == epochs + 2
     assert stored(tmp_path) == stored(calm)
     assert not checkpoints(tmp_path)
 
@@ -130,7 +130,7 @@ def test_an_interrupt_within_an_epoch_keeps_the_one_before(
     with pytest.raises(KeyboardInterrupt):
         list(train(GROUP, digits, "hash", cache=tmp_path, device="cpu"))
     events = list(train(GROUP, digits, "hash", cache=tmp_path, device="cpu"))
-    assert min(event.epoch.number for event in events if isinstance(event, Training)) == 3
+    assert min(event.epoch.number for event in events if isinstance(event, TrainingEpoch)) == 3
     assert stored(tmp_path) == stored(calm)
 
 
@@ -152,9 +152,10 @@ def test_a_stop_between_two_entries_ends_in_the_same_networks(
     assert len(stored(tmp_path)) == kept
     events = list(train(GROUP, digits, "hash", cache=tmp_path, device="cpu"))
     assert (
-        sorted(event.cached for event in events if isinstance(event, Trained)) == [False] * (4 - kept) + [True] * kept
+        sorted(event.cached for event in events if isinstance(event, TrainedRecipe))
+        == [False] * (4 - kept) + [True] * kept
     )
-    assert not any(isinstance(event, Training) for event in events)
+    assert not any(isinstance(event, TrainingEpoch) for event in events)
     assert stored(tmp_path) == stored(calm)
 
 
@@ -162,7 +163,7 @@ def test_a_group_that_grew_trains_what_is_missing(digits: Data, tmp_path: Path, 
     list(train(GROUP[:2], digits, "hash", cache=tmp_path, device="cpu"))
     before = stored(tmp_path)
     events = list(train(GROUP, digits, "hash", cache=tmp_path, device="cpu"))
-    assert {event.recipe for event in events if isinstance(event, Training)} == set(GROUP[2:])
+    assert {event.recipe for event in events if isinstance(event, TrainingEpoch)} == set(GROUP[2:])
     after = stored(tmp_path)
     assert {key: after[key] for key in before} == before
     assert after.keys() == stored(calm).keys()
@@ -177,7 +178,7 @@ def test_a_damaged_checkpoint_is_not_believed(file: str, digits: Data, tmp_path:
     (path,) = (entry / file for entry in checkpoints(tmp_path))
     path.write_bytes(path.read_bytes()[:-2])
     events = list(train(GROUP, digits, "hash", cache=tmp_path, device="cpu"))
-    assert min(event.epoch.number for event in events if isinstance(event, Training)) == 1
+    assert min(event.epoch.number for event in events if isinstance(event, TrainingEpoch)) == 1
     assert stored(tmp_path) == stored(calm)
 
 
@@ -187,7 +188,7 @@ def test_checkpoints_come_in_time(digits: Data, tmp_path: Path, monkeypatch: pyt
     seen = []
     for event in train((GROUP[3],), digits, "hash", cache=tmp_path, device="cpu", every=30.0):
         now += 12.0
-        if isinstance(event, Training):
+        if isinstance(event, TrainingEpoch):
             seen.append(epoch_of(tmp_path))
     assert seen == [0, 0, 0, 3, 3, 3]
     assert not checkpoints(tmp_path)

@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 import pytest
 import torch
 from scipy.stats import t as student
-from sharpbench_measures import Sam as SamMeasure
+from sharpbench_measures import SamSharpness as SamMeasure
 from sharpbench_measures import Trace
 
 from sharpbench import Measure, Subject
@@ -18,7 +18,7 @@ from sharpbench.datasets.dataset import Data
 from sharpbench.models import SmallMlp
 from sharpbench.training.optimizers import Asam, FriendlySam, MSam, Optimizer, Sam, SamPa, Sgd
 from sharpbench.training.recipe import Recipe
-from sharpbench.training.trainer import Group
+from sharpbench.training.trainer import StackedTrainer
 
 SEEDS = 16
 RECIPE = Recipe(
@@ -43,7 +43,7 @@ def digits() -> Data:
 def values(optimizer: Optimizer, data: Data) -> dict[str, list[float]]:
     """Of each seed, the logarithm of each measure, and the training loss."""
     recipes = [replace(RECIPE, optimizer=optimizer, seed=seed) for seed in range(SEEDS)]
-    group = Group(recipes, data)
+    group = StackedTrainer(recipes, data)
     stage = group.begin()
     while stage.active:
         stage = group.advance(stage)

@@ -17,7 +17,7 @@ from sharpbench.models import LeNet, Mlp, SmallCnn, SmallMlp
 from sharpbench.training.cohorts import LabelNoise, LabelNoisePaper
 from sharpbench.training.cohorts.cohort import Cohort
 from sharpbench.training.optimizers import Sam, Sgd
-from sharpbench.training.recipe import Recipe, titles
+from sharpbench.training.recipe import Recipe, distinct_titles
 
 RECIPE = Recipe(model=SmallMlp(), dataset=Digits())
 OTHERWISE: dict[str, Any] = {
@@ -108,11 +108,11 @@ def test_a_title_names_the_network() -> None:
 
 def test_titles_say_what_tells_networks_apart() -> None:
     fast = dataclasses.replace(RECIPE, learning_rate=0.5, batch_size=8, optimizer=Sam(rho=0.1))
-    plain, other = titles([RECIPE, fast])
+    plain, other = distinct_titles([RECIPE, fast])
     assert other == f"{RECIPE.title}, optimizer sam[rho=0.1], learning rate 0.5, batch size 8"
     assert plain == f"{RECIPE.title}, optimizer sgd, learning rate {RECIPE.learning_rate}, batch size 64"
-    assert titles([RECIPE, dataclasses.replace(RECIPE, seed=1)])[0] == RECIPE.title
-    assert titles([]) == []
+    assert distinct_titles([RECIPE, dataclasses.replace(RECIPE, seed=1)])[0] == RECIPE.title
+    assert distinct_titles([]) == []
 
 
 @pytest.mark.parametrize("cohort", [LabelNoise, LabelNoisePaper], ids=lambda cohort: cohort.name)

@@ -16,8 +16,8 @@ from sharpbench.models import LeNet, Mlp, SmallCnn, SmallMlp
 from sharpbench.models.model import Model
 from sharpbench.training.optimizers import OPTIMIZERS, Adam, Asam, FriendlySam, MSam, Optimizer, Sam, Sgd
 from sharpbench.training.recipe import Recipe
-from sharpbench.training.state import Epoch, Stage, packed, unpacked
-from sharpbench.training.trainer import Group
+from sharpbench.training.state import Epoch, TrainingState, pack_state, unpack_state
+from sharpbench.training.trainer import StackedTrainer
 
 RECIPE = Recipe(
     model=SmallMlp(), dataset=Digits(), train_size=84, batch_size=8, learning_rate=0.02, max_epochs=2, target_loss=1e-9
@@ -40,7 +40,7 @@ def digits() -> Data:
     return Digits().load(None)
 
 
-def end(group: Group, stage: Stage | None = None) -> Stage:
+def end(group: StackedTrainer, stage: TrainingState | None = None) -> TrainingState:
     """The last stage."""
     stage = stage or group.begin()
     while stage.active:
@@ -50,12 +50,12 @@ def end(group: Group, stage: Stage | None = None) -> Stage:
 
 def weights(recipes: Sequence[Recipe], data: Data, dtype: torch.dtype = torch.float32) -> list[dict[str, Tensor]]:
     """What the networks come to when they train together."""
-    finished = end(Group(recipes, data, dtype=dtype)).finished
+    finished = end(StackedTrainer(recipes, data, dtype=dtype)).finished
     return [finished[index].weights for index in range(len(recipes))]
 
 
 def start(recipe: Recipe, data: Data, dtype: torch.dtype) -> dict[str, Tensor]:
-    return Group([recipe], data, dtype=dtype).begin().weights(0)
+    return StackedTrainer([recipe], data, dtype=dtype).begin().weights(0)
 
 
 def varied(model: Model, cls: type[Optimizer]) -> list[Recipe]:
@@ -113,7 +113,7 @@ def test_a_network_that_diverges_leaves_and_spreads_nothing(model: Model, optimi
     calm = [replace(RECIPE, model=model, optimizer=optimizer, seed=seed, max_epochs=4) for seed in range(3)]
     calm = [replace(recipe, learning_rate=1e-3) for recipe in calm]
     wild = replace(calm[0], learning_rate=1e38 if optimizer == Adam() else 1e6, seed=9)
-    group = Group([calm[0], wild, calm[1], calm[2]], digits, dtype=torch.float32)
+    group = StackedTrainer([calm[0], wild, calm[1], calm[2]], digits, dtype=torch.float32)
     stage, seen = group.begin(), []
     while stage.active:
         stage = group.advance(stage)
@@ -133,7 +133,7 @@ def test_each_network_leaves_when_it_is_done(digits: Data) -> None:
     """By its own budget, its own targets, with the weights that it had then."""
     easy = replace(RECIPE, target_loss=0.5, max_epochs=50, target_accuracy=0.9)
     recipes = [replace(RECIPE, max_epochs=3), easy, replace(RECIPE, max_epochs=1, seed=1), replace(easy, seed=2)]
-    group = Group(recipes, digits)
+    group = StackedTrainer(recipes, digits)
     stage, left = group.begin(), {}
     while stage.active:
         before = set(stage.finished)
@@ -147,7 +147,7 @@ def test_each_network_leaves_when_it_is_done(digits: Data) -> None:
     assert (ends[1].fitted, ends[3].fitted, ends[0].fitted) == (True, True, False)
     assert 1 < ends[1].number < 50
     for index in (1, 3):
-        (alone,) = (end(Group([recipes[index]], digits)).finished[0],)
+        (alone,) = (end(StackedTrainer([recipes[index]], digits)).finished[0],)
         assert alone.epoch.number == ends[index].number
         assert alone.epoch.loss == pytest.approx(ends[index].loss, rel=1e-3)
         for name, value in alone.weights.items():
@@ -157,7 +157,7 @@ def test_each_network_leaves_when_it_is_done(digits: Data) -> None:
 def test_an_accuracy_may_be_the_target(digits: Data) -> None:
     """With a loss that any network has, training ends at the accuracy, confirmed by a full pass."""
     recipe = replace(RECIPE, target_loss=100.0, target_accuracy=0.8, max_epochs=60)
-    group = Group([recipe], digits)
+    group = StackedTrainer([recipe], digits)
     stage = end(group)
     assert stage.finished[0].epoch.fitted
     module = group.loaded(stage.finished[0].weights).eval()
@@ -166,9 +166,9 @@ def test_an_accuracy_may_be_the_target(digits: Data) -> None:
     assert 1 < stage.epoch < 60
 
 
-def same(one: Stage, other: Stage) -> bool:
-    tensors, row = packed(one)
-    others, other_row = packed(other)
+def same(one: TrainingState, other: TrainingState) -> bool:
+    tensors, row = pack_state(one)
+    others, other_row = pack_state(other)
     return row == other_row and all(torch.equal(tensors[name], value) for name, value in others.items())
 
 
@@ -176,29 +176,29 @@ def same(one: Stage, other: Stage) -> bool:
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_stage_that_was_packed_goes_on_bit_by_bit(cls: type[Optimizer], count: int, digits: Data) -> None:
     recipes = [replace(recipe, max_epochs=3 - place) for place, recipe in enumerate(varied(SmallMlp(), cls))][:count]
-    group = Group(recipes, digits)
+    group = StackedTrainer(recipes, digits)
     stage = group.advance(group.begin())
-    tensors, row = packed(stage)
-    again = unpacked({name: tensors[name] for name in sorted(tensors)}, row, device="cpu")  # files sort their names
+    tensors, row = pack_state(stage)
+    again = unpack_state({name: tensors[name] for name in sorted(tensors)}, row, device="cpu")  # files sort their names
     assert same(stage, again)
-    straight, resumed = end(group, stage), end(Group(recipes, digits), again)
+    straight, resumed = end(group, stage), end(StackedTrainer(recipes, digits), again)
     for index, network in straight.finished.items():
         assert resumed.finished[index].epoch == network.epoch
         assert all(torch.equal(resumed.finished[index].weights[name], value) for name, value in network.weights.items())
 
 
 def test_a_stage_is_never_written_to(digits: Data) -> None:
-    group = Group([RECIPE, replace(RECIPE, seed=1)], digits)
+    group = StackedTrainer([RECIPE, replace(RECIPE, seed=1)], digits)
     stage = group.advance(group.begin())
-    kept = unpacked(*packed(stage), device="cpu")
+    kept = unpack_state(*pack_state(stage), device="cpu")
     ends = [end(group, stage), end(group, stage)]
     assert same(stage, kept)
     assert torch.equal(*(each.finished[1].weights["layer0.weight"] for each in ends))
 
 
 def test_an_epoch_of_a_diverged_network_survives_packing(digits: Data) -> None:
-    stage = end(Group([replace(RECIPE, learning_rate=1e30)], digits))
-    again = unpacked(*packed(stage), device="cpu")
+    stage = end(StackedTrainer([replace(RECIPE, learning_rate=1e30)], digits))
+    again = unpack_state(*pack_state(stage), device="cpu")
     assert again.finished[0].epoch.diverged
     assert repr(again.finished[0].epoch) == repr(stage.finished[0].epoch)
     assert isinstance(stage.finished[0].epoch, Epoch)
@@ -242,7 +242,7 @@ class WithoutDropout(UnusualModel):
 def test_any_module_trains_as_torch_trains_it(optimizer: Sgd, digits: Data) -> None:
     """Two passes a step, running statistics from the first alone; frozen parameters stay, unused ones decay."""
     recipe = replace(RECIPE, model=WithoutDropout(), optimizer=optimizer, weight_decay=1e-2, decay=0.0)
-    group = Group([recipe], digits, dtype=torch.float64)
+    group = StackedTrainer([recipe], digits, dtype=torch.float64)
     module = Unusual(dropout=0.0).double().train()
     module.load_state_dict(group.module.state_dict())
     trained = [value for value in module.parameters() if value.requires_grad]
@@ -302,8 +302,8 @@ def test_what_a_network_draws_is_drawn_again(digits: Data) -> None:
     (first,) = weights([recipe], digits)
     torch.manual_seed(5)
     state = torch.random.get_rng_state()
-    group = Group([recipe], digits)
-    again = end(group, unpacked(*packed(group.advance(group.begin())), device="cpu")).finished[0].weights
+    group = StackedTrainer([recipe], digits)
+    again = end(group, unpack_state(*pack_state(group.advance(group.begin())), device="cpu")).finished[0].weights
     assert torch.equal(torch.random.get_rng_state(), state)
     assert all(torch.equal(first[name], value) for name, value in again.items())
     without = weights([replace(recipe, model=WithoutDropout())], digits)[0]

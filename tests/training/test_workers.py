@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from sharpbench.core.registry import offers
+from sharpbench.core.registry import available
 from sharpbench.datasets import Digits
 from sharpbench.datasets.dataset import Data
 from sharpbench.errors import InvalidInput
 from sharpbench.models import SmallCnn, SmallMlp
-from sharpbench.training.population import CHECKPOINTS, Population, Trained, Training, train
+from sharpbench.training.population import CHECKPOINTS, Population, TrainedRecipe, TrainingEpoch, train
 from sharpbench.training.recipe import Recipe
-from sharpbench.training.workers import Lost, Setting, train_all
+from sharpbench.training.workers import GroupLost, TrainerSetting, train_all
 from sharpbench.training.zoo import RESULT, WEIGHTS
 from tests.commands import COMMAND, Done, given, refused, started
 
@@ -81,8 +81,8 @@ def population(recipes: tuple[Recipe, ...], data: Data, cache: Path) -> Populati
     return Population(recipes, data, data.sha256(), cache=cache, device="cpu")
 
 
-def setting(data: Data, cache: Path, *plugins: Path) -> Setting:
-    return Setting(data_sha256=data.sha256(), cache=cache, data_dir=None, device="cpu", plugins=plugins)
+def setting(data: Data, cache: Path, *plugins: Path) -> TrainerSetting:
+    return TrainerSetting(data_sha256=data.sha256(), cache=cache, data_dir=None, device="cpu", plugins=plugins)
 
 
 def stored(cache: Path) -> dict[str, tuple[bytes, dict[str, object]]]:
@@ -99,30 +99,30 @@ def test_workers_train_the_same_networks(digits: Data, tmp_path: Path) -> None:
     networks = population(RECIPES, digits, cache)
     assert [len(group) for group in networks.groups] == [2, 1, 1]
     events = list(train_all(networks, networks.groups, setting(digits, cache), workers=2))
-    assert {event.recipe for event in events if isinstance(event, Trained)} == set(RECIPES)
-    assert not any(event.cached for event in events if isinstance(event, Trained))
-    assert any(isinstance(event, Training) for event in events)
+    assert {event.recipe for event in events if isinstance(event, TrainedRecipe)} == set(RECIPES)
+    assert not any(event.cached for event in events if isinstance(event, TrainedRecipe))
+    assert any(isinstance(event, TrainingEpoch) for event in events)
     for group in networks.groups:
         list(train(group, digits, digits.sha256(), cache=tmp_path / "here", device="cpu"))
     assert stored(cache) == stored(tmp_path / "here")
     again = list(train_all(networks, networks.groups, setting(digits, cache), workers=2))
-    assert [(event.recipe, event.cached) for event in again if isinstance(event, Trained)] == [
+    assert [(event.recipe, event.cached) for event in again if isinstance(event, TrainedRecipe)] == [
         (recipe, True) for recipe in RECIPES
     ]
     assert len(again) == 4
 
 
 def test_a_worker_that_dies_costs_its_group_alone(digits: Data, plugin: Path, tmp_path: Path) -> None:
-    odd = offers("models", [plugin]).classes["odd"]
+    odd = available("models", [plugin]).classes["odd"]
     ways = tuple(replace(RECIPE, model=odd(way=way)) for way in ("dies", "raises", "exits"))
     networks = population((*ways, *RECIPES[:2]), digits, tmp_path)
     events = list(train_all(networks, networks.groups, setting(digits, tmp_path, plugin), workers=1))
-    assert {event.group[0]: event.reason for event in events if isinstance(event, Lost)} == {
+    assert {event.group[0]: event.reason for event in events if isinstance(event, GroupLost)} == {
         ways[0]: "the worker was killed by SIGKILL; give the same command again",
         ways[1]: "RuntimeError: no such\\nluck",
         ways[2]: "the worker ended with status 3",
     }
-    assert [event.recipe for event in events if isinstance(event, Trained)] == list(RECIPES[:2])
+    assert [event.recipe for event in events if isinstance(event, TrainedRecipe)] == list(RECIPES[:2])
 
 
 @pytest.mark.slow
@@ -135,17 +135,17 @@ def test_a_cache_that_cannot_be_written_ends_all(digits: Data, tmp_path: Path) -
 
 @pytest.mark.slow
 def test_what_is_left_keeps_checkpoints_and_goes_on(digits: Data, plugin: Path, tmp_path: Path) -> None:
-    odd = offers("models", [plugin]).classes["odd"]
+    odd = available("models", [plugin]).classes["odd"]
     slow = replace(RECIPE, model=odd(way="waits"), max_epochs=6)
     networks = population((slow,), digits, tmp_path / "left")
     steps = train_all(networks, networks.groups, setting(digits, tmp_path / "left", plugin), workers=1)
-    assert isinstance(next(steps), Training)
+    assert isinstance(next(steps), TrainingEpoch)
     steps.close()
     (entry,) = (tmp_path / "left" / CHECKPOINTS).glob("[0-9a-f]*")
     kept = json.loads((entry / RESULT).read_text())["result"]["stage"]["epoch"]
     assert 1 <= kept < 6
     rest = list(train(networks.groups[0], digits, digits.sha256(), cache=tmp_path / "left", device="cpu"))
-    assert [event.epoch.number for event in rest if isinstance(event, Training)] == list(range(kept + 1, 7))
+    assert [event.epoch.number for event in rest if isinstance(event, TrainingEpoch)] == list(range(kept + 1, 7))
     list(train(networks.groups[0], digits, digits.sha256(), cache=tmp_path / "whole", device="cpu"))
     assert stored(tmp_path / "left") == stored(tmp_path / "whole")
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sharpbench.errors import InvalidInput
 from sharpbench.training import zoo as zoo_module
-from sharpbench.training.zoo import FORMAT, RESULT, WEIGHTS, Entry, Origin, Zoo
+from sharpbench.training.zoo import FORMAT, RESULT, WEIGHTS, Origin, Zoo, ZooEntry
 
 WEIGHT = torch.arange(6.0).reshape(2, 3)
 
@@ -226,7 +226,7 @@ def test_entries_are_listed_with_what_they_came_of_and_without_reading_weights(
     sizes = {key: (tmp_path / "networks" / key / WEIGHTS).stat().st_size for key in "ab"}
     monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail("weights were read"))
     entries, others = zoo.entries()
-    assert entries == [Entry("a", None, {"gap": 0.25}, sizes["a"]), Entry("b", ORIGIN, {"gap": 0.5}, sizes["b"])]
+    assert entries == [ZooEntry("a", None, {"gap": 0.25}, sizes["a"]), ZooEntry("b", ORIGIN, {"gap": 0.5}, sizes["b"])]
     assert others == 0
 
 

@@ -20,14 +20,14 @@ from sharpbench.datasets import Digits
 from sharpbench.errors import InvalidInput
 from sharpbench.models import SmallMlp
 from sharpbench.training.cohorts import LabelNoise
-from sharpbench.training.network import Truth
+from sharpbench.training.network import TrainingResult
 from sharpbench.training.recipe import network_key
 from sharpbench.training.zoo import FORMAT, Origin, Zoo
-from sharpbench.training.zoo_transfer import README, TABLE, export, take_in
+from sharpbench.training.zoo_transfer import README, TABLE, export_networks, import_networks
 
 DATA = "ab" * 32
 RECIPES = LabelNoise(ratios=2, seeds=2).recipes((SmallMlp(width=3),), Digits())
-TRUTH = Truth(
+TRUTH = TrainingResult(
     train_loss=None,
     train_accuracy=1.0,
     test_loss=0.5,
@@ -58,7 +58,7 @@ def filled(folder: Path) -> Zoo:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     zoo = filled(tmp_path / "from")
-    export(zoo, zoo.entries()[0], tmp_path / "out", command="sharpbench zoo export FOLDER")
+    export_networks(zoo, zoo.entries()[0], tmp_path / "out", command="sharpbench zoo export FOLDER")
     return tmp_path / "out"
 
 
@@ -72,7 +72,7 @@ def refused(folder: Path, *said: str) -> None:
     """One line with these words, and nothing in the zoo."""
     zoo = Zoo(folder.parent / "into")
     with pytest.raises(InvalidInput) as raised:
-        take_in(zoo, folder)
+        import_networks(zoo, folder)
     line = str(raised.value)
     assert "\n" not in line
     assert str(folder) in line
@@ -83,7 +83,7 @@ def refused(folder: Path, *said: str) -> None:
 
 def test_networks_go_out_and_come_in_bit_by_bit(folder: Path, tmp_path: Path) -> None:
     zoo = Zoo(tmp_path / "into")
-    done = take_in(zoo, folder)
+    done = import_networks(zoo, folder)
     assert (done.added, done.present) == (4, 0)
     for seed, (key, recipe) in enumerate(zip(KEYS, RECIPES, strict=True)):
         loaded = zoo.load(key)
@@ -93,7 +93,7 @@ def test_networks_go_out_and_come_in_bit_by_bit(folder: Path, tmp_path: Path) ->
             name: value.tolist() for name, value in weights(seed).items()
         }
         assert next(entry for entry in zoo.entries()[0] if entry.key == key).origin == Origin(recipe.row(), DATA, "cpu")
-    again = take_in(zoo, folder)
+    again = import_networks(zoo, folder)
     assert (again.added, again.present) == (0, 4)
 
 
@@ -101,7 +101,7 @@ def test_a_damaged_entry_is_replaced_by_an_import_and_a_sound_one_is_not(folder:
     zoo = filled(tmp_path / "into")
     (zoo.folder / KEYS[0] / "weights.safetensors").write_bytes(b"")
     zoo.save(KEYS[1], weights(7), TRUTH.row(), origin=Origin(RECIPES[1].row(), DATA, "cpu"))
-    done = take_in(zoo, folder)
+    done = import_networks(zoo, folder)
     assert (done.added, done.present) == (1, 3)
     first, second = zoo.load(KEYS[0]), zoo.load(KEYS[1])
     assert first is not None
@@ -264,7 +264,7 @@ def test_links_and_pipes_are_no_files(folder: Path) -> None:
     os.mkfifo(folder / TABLE)
     zoo = Zoo(folder.parent / "into")
     with pytest.raises(InvalidInput, match="is no plain file"):
-        take_in(zoo, folder)
+        import_networks(zoo, folder)
 
 
 def test_a_file_that_changes_between_check_and_import_is_refused_and_what_stays_is_said(
@@ -279,7 +279,7 @@ def test_a_file_that_changes_between_check_and_import_is_refused_and_what_stays_
 
     monkeypatch.setattr(Zoo, "save", saved)
     with pytest.raises(InvalidInput, match="changed while it was read; 1 of 4 networks were imported before it, and"):
-        take_in(zoo, folder)
+        import_networks(zoo, folder)
     assert len(zoo.entries()[0]) == 1
 
 
@@ -288,22 +288,22 @@ def test_export_refuses_what_it_cannot_do_and_leaves_nothing(tmp_path: Path) -> 
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").write_text("")
     with pytest.raises(InvalidInput, match="is there already and not empty; name a new folder"):
-        export(zoo, zoo.entries()[0], tmp_path / "full", command="")
+        export_networks(zoo, zoo.entries()[0], tmp_path / "full", command="")
     with pytest.raises(InvalidInput, match="no network in the cache is like that"):
-        export(zoo, [], tmp_path / "out", command="")
+        export_networks(zoo, [], tmp_path / "out", command="")
     (zoo.folder / KEYS[0] / "weights.safetensors").write_bytes(b"")
     with pytest.raises(InvalidInput, match=f"network {KEYS[0][:16]} is damaged; train it again"):
-        export(zoo, zoo.entries()[0], tmp_path / "out", command="")
+        export_networks(zoo, zoo.entries()[0], tmp_path / "out", command="")
     Zoo(tmp_path / "old").save("k", weights(0), TRUTH.row())
     with pytest.raises(InvalidInput, match="network k does not say what it came of; train it again"):
-        export(Zoo(tmp_path / "old"), Zoo(tmp_path / "old").entries()[0], tmp_path / "out", command="")
+        export_networks(Zoo(tmp_path / "old"), Zoo(tmp_path / "old").entries()[0], tmp_path / "out", command="")
     assert {path.name for path in tmp_path.iterdir()} == {"from", "full", "old"}
 
 
 def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
     zoo = filled(tmp_path / "from")
     (tmp_path / "out").mkdir()
-    export(zoo, zoo.entries()[0], tmp_path / "out", command="")
+    export_networks(zoo, zoo.entries()[0], tmp_path / "out", command="")
     assert len(list((tmp_path / "out").iterdir())) == 6
 
 
@@ -315,8 +315,8 @@ def test_the_folder_one_stands_in_is_a_folder_like_any_other(tmp_path: Path, mon
     with pytest.raises(
         InvalidInput, match=f"^'{re.escape(str(here))}' is there already and not empty; name a new folder$"
     ):
-        export(zoo, zoo.entries()[0], Path("."), command="c")
+        export_networks(zoo, zoo.entries()[0], Path("."), command="c")
     (here / "mine").unlink()
-    export(zoo, zoo.entries()[0], Path("."), command="c")
+    export_networks(zoo, zoo.entries()[0], Path("."), command="c")
     assert (here / TABLE).is_file()
     assert [each.name for each in tmp_path.iterdir() if each.name.startswith(".")] == []

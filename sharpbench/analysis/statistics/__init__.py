@@ -18,7 +18,7 @@ from sharpbench.analysis.statistics.rank_correlation import (
     spearman,
     within_tau,
 )
-from sharpbench.analysis.statistics.ranking import Comparison, comparisons, paired_difference, shared_ranks
+from sharpbench.analysis.statistics.ranking import RankComparison, comparisons, paired_difference, shared_ranks
 from sharpbench.analysis.statistics.sign_error import SignError, pair_weights, sign_error
 
 __all__ = [
@@ -27,12 +27,12 @@ __all__ = [
     "UNITS_LEAST",
     "WITHIN_LEAST",
     "Axes",
-    "Comparison",
     "Difference",
     "Granulated",
     "Information",
     "Interval",
     "Null",
+    "RankComparison",
     "SignError",
     "Tau",
     "comparisons",

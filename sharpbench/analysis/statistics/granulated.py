@@ -16,16 +16,16 @@ from numpy.typing import ArrayLike
 
 from sharpbench.analysis.statistics.inputs import (
     Axes,
-    checked,
-    combined,
-    constant,
+    check_arrays,
+    combine_codes,
     freedom_of,
+    is_constant,
     too_few,
     undefined,
-    varied,
+    varied_axes,
 )
 from sharpbench.analysis.statistics.interval import around_correlation
-from sharpbench.analysis.statistics.jackknife import Floats, Integers, spread
+from sharpbench.analysis.statistics.jackknife import Floats, Integers, jackknife_variance
 from sharpbench.analysis.statistics.rank_correlation import MARGINAL_LEAST, Tau
 
 
@@ -44,9 +44,9 @@ def granulated(x: ArrayLike, y: ArrayLike, axes: Axes) -> Granulated:
     tie in x counts 0, a tie in y tells nothing and is left out. Blocks without such a pair have no tau, axes without
     such a block no psi. Intervals are for networks trained again at the same configurations.
     """
-    columns = varied(axes, len(np.asarray(x)))
-    first, second, cells = checked(x, y, combined(list(columns.values()), len(np.asarray(x))))
-    if len(first) < 2 or constant(first) or constant(second):
+    columns = varied_axes(axes, len(np.asarray(x)))
+    first, second, cells = check_arrays(x, y, combine_codes(list(columns.values()), len(np.asarray(x))))
+    if len(first) < 2 or is_constant(first) or is_constant(second):
         nothing = Tau(None, None, undefined(first, second), len(first), 0)
         return Granulated(nothing, dict.fromkeys(columns, nothing))
     parts = {name: _axis(first, second, columns, name) for name in columns}
@@ -80,7 +80,7 @@ class _Part:
 
 
 def _axis(x: Floats, y: Floats, columns: Mapping[str, Integers], name: str) -> _Part:
-    block = combined([codes for other, codes in columns.items() if other != name], len(x))
+    block = combine_codes([codes for other, codes in columns.items() if other != name], len(x))
     pairs = (block[:, None] == block) & (columns[name][:, None] != columns[name]) & (y[:, None] != y)
     agree = np.where(pairs, np.sign(np.subtract.outer(x, x)) * np.sign(np.subtract.outer(y, y)), 0.0)
     counts = np.bincount(block, pairs.sum(axis=1))
@@ -99,5 +99,5 @@ def _with_interval(value: float, kernel: Floats, cells: Integers, averaged: int)
     if why:
         return Tau(value, None, why, len(cells), averaged)
     freedom, drawn = freedom_of(inside, None)
-    variance = spread(kernel, cells).variance()
+    variance = jackknife_variance(kernel, cells).variance()
     return Tau(value, around_correlation(value, variance, freedom=freedom, networks=drawn), None, len(cells), averaged)

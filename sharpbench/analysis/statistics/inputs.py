@@ -16,7 +16,7 @@ Axes = Mapping[str, Sequence[Hashable]]
 cell."""
 
 
-def varied(axes: Axes, networks: int) -> dict[str, Integers]:
+def varied_axes(axes: Axes, networks: int) -> dict[str, Integers]:
     """Each axis with two values or more, as the number of the value [n]; ValueError for one of another length."""
     found = {}
     for name, values in axes.items():
@@ -28,7 +28,7 @@ def varied(axes: Axes, networks: int) -> dict[str, Integers]:
     return found
 
 
-def combined(columns: Sequence[Integers], networks: int) -> Integers:
+def combine_codes(columns: Sequence[Integers], networks: int) -> Integers:
     """[n] The number of each network's combination of values; all 0 where there is no column."""
     if not columns:
         return np.zeros(networks, dtype=np.intp)
@@ -40,9 +40,9 @@ UNITS_LEAST = 20
 """Units that are drawn together below which nothing has an interval."""
 
 
-def checked(x: ArrayLike, y: ArrayLike, cells: Sequence[int] | Integers) -> tuple[Floats, Floats, Integers]:
+def check_arrays(x: ArrayLike, y: ArrayLike, cells: Sequence[int] | Integers) -> tuple[Floats, Floats, Integers]:
     """The three as arrays of one length, cells numbered from 0; ValueError for lengths that differ or NaN."""
-    first, second = floats(x, "x"), floats(y, "y")
+    first, second = to_floats(x, "x"), to_floats(y, "y")
     labels = np.asarray(cells)
     if not len(first) == len(second) == len(labels):
         lengths = f"{len(first)}, {len(second)} and {len(labels)}"
@@ -51,7 +51,7 @@ def checked(x: ArrayLike, y: ArrayLike, cells: Sequence[int] | Integers) -> tupl
     return first, second, codes
 
 
-def floats(values: ArrayLike, name: str) -> Floats:
+def to_floats(values: ArrayLike, name: str) -> Floats:
     """`values` as an array of finite numbers [n]; ValueError names it where it is none."""
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1:
@@ -61,7 +61,7 @@ def floats(values: ArrayLike, name: str) -> Floats:
     return array
 
 
-def constant(values: Floats) -> bool:
+def is_constant(values: Floats) -> bool:
     """Whether all are equal."""
     return bool((values == values[0]).all())
 
@@ -97,4 +97,4 @@ def undefined(x: Floats, y: Floats) -> str:
     """Why no rank correlation of the two is defined."""
     if len(x) < 2:
         return f"{len(x)} network{'s' * (len(x) != 1)}, tau needs 2"
-    return "the measure is the same for all networks" if constant(x) else "the gap is the same for all networks"
+    return "the measure is the same for all networks" if is_constant(x) else "the gap is the same for all networks"

@@ -32,7 +32,7 @@ LEAST_SHARE = 0.25  # of the jackknife; the true share is above it in expectatio
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Spread:
+class JackknifeVariance:
     """What one statistic contributes to variances and covariances: see the module's text."""
 
     single: Floats  # [n]
@@ -43,12 +43,12 @@ class Spread:
         jackknife, excess = float(self.single @ self.single), float(self.excess @ self.excess)
         return max(jackknife - CORRECTION * excess, LEAST_SHARE * jackknife)
 
-    def __sub__(self, other: Spread) -> Spread:
+    def __sub__(self, other: JackknifeVariance) -> JackknifeVariance:
         """The spread of the difference of two statistics of the same networks."""
-        return Spread(self.single - other.single, self.excess - other.excess)
+        return JackknifeVariance(self.single - other.single, self.excess - other.excess)
 
 
-def spread(kernel: Floats, cells: Integers, units: Integers | None = None) -> Spread:
+def jackknife_variance(kernel: Floats, cells: Integers, units: Integers | None = None) -> JackknifeVariance:
     """The spread of kernel.sum() over ordered pairs; kernel [n, n] symmetric with zero diagonal.
 
     cells [n]: 0 ... K-1, the cell of each network, in which networks are drawn independently. units [n]: 0 ... U-1;
@@ -62,24 +62,24 @@ def spread(kernel: Floats, cells: Integers, units: Integers | None = None) -> Sp
     np.fill_diagonal(together, 0.0)
     whole = np.zeros(len(own), dtype=np.intp)
     between = _spread(together, whole)
-    return Spread(between.single + linear_spread(own, whole).single, between.excess)
+    return JackknifeVariance(between.single + linear_variance(own, whole).single, between.excess)
 
 
-def linear_spread(share: Floats, cells: Integers, units: Integers | None = None) -> Spread:
-    """The spread of share.sum(), what each network adds by itself; cells, units as in `spread`."""
+def linear_variance(share: Floats, cells: Integers, units: Integers | None = None) -> JackknifeVariance:
+    """The spread of share.sum(), what each network adds by itself; cells, units as in `jackknife_variance`."""
     if units is not None:
         share, cells = np.bincount(units, share).astype(float), np.zeros(units.max() + 1, dtype=np.intp)
     member = np.eye(cells.max() + 1)[cells]
     size = member.sum(axis=0)[cells]
-    return Spread(np.sqrt(_ratio(size, size - 1)) * (share - _cell_means(share, member)), np.zeros(1))
+    return JackknifeVariance(np.sqrt(_ratio(size, size - 1)) * (share - _cell_means(share, member)), np.zeros(1))
 
 
-def _spread(kernel: Floats, cells: Integers) -> Spread:
+def _spread(kernel: Floats, cells: Integers) -> JackknifeVariance:
     member = np.eye(cells.max() + 1)[cells]  # [n, K]
     size = member.sum(axis=0)[cells]  # [n]
     rows = kernel @ member  # [n, K], sums of each network's pairs by cell
     own = rows[np.arange(len(cells)), cells]
-    return Spread(_single(rows, own, size, member), _excess(kernel, own, size, member).ravel())
+    return JackknifeVariance(_single(rows, own, size, member), _excess(kernel, own, size, member).ravel())
 
 
 def _cell_means(values: Floats, member: Floats) -> Floats:

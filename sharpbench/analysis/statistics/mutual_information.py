@@ -24,14 +24,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from sharpbench.analysis.statistics.inputs import (
     Axes,
-    checked,
-    combined,
-    constant,
+    check_arrays,
+    combine_codes,
     freedom_of,
+    is_constant,
     too_few,
     undefined,
     unit_codes,
-    varied,
+    varied_axes,
 )
 from sharpbench.analysis.statistics.interval import LEVEL, ROUNDING, Interval, around_correlation
 from sharpbench.analysis.statistics.jackknife import Floats, Integers
@@ -212,10 +212,10 @@ def information(
     A pair with a tie in y tells nothing and is left out; a tie in x is a third sign. Sets S for which V_y is certain
     are passed over. The interval is on the scale of sqrt(K), by the jackknife within cells.
     """
-    columns = varied(axes, len(np.asarray(x)))
-    first, second, cells = checked(x, y, combined(list(columns.values()), len(np.asarray(x))))
+    columns = varied_axes(axes, len(np.asarray(x)))
+    first, second, cells = check_arrays(x, y, combine_codes(list(columns.values()), len(np.asarray(x))))
     together = None if units is None else unit_codes(units, len(first))
-    if len(first) < 2 or constant(first) or constant(second):
+    if len(first) < 2 or is_constant(first) or is_constant(second):
         return Information(None, None, undefined(first, second), len(first))
     if len(columns) > MOST_AXES:
         reason = f"{len(columns)} hyperparameters vary, mutual information takes {MOST_AXES} at most"
@@ -261,7 +261,7 @@ def _null(
 def _sets(columns: dict[str, Integers], networks: int) -> Iterator[tuple[tuple[str, ...], Integers]]:
     for size in range(LARGEST_SET + 1):
         for names in combinations(columns, size):
-            yield names, combined([columns[name] for name in names], networks)
+            yield names, combine_codes([columns[name] for name in names], networks)
 
 
 def _interval(

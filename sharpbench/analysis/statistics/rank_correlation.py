@@ -1,7 +1,7 @@
 """Tau: Kendall's rank correlation of a measure with the truth, over all networks and within cells.
 
 Kendall's tau-b (scipy). Its 95 % interval speaks of the expected tau when as many networks are trained again at
-the same configurations, or, where `units` are given, when units are drawn again: see `spread`. How often it covers
+the same configurations, or, where `units` are given, when units are drawn again (`jackknife_variance`). How often it covers
 that is measured in docs/protocol.md.
 """
 
@@ -14,9 +14,23 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import kendalltau, spearmanr
 
-from sharpbench.analysis.statistics.inputs import checked, constant, floats, freedom_of, too_few, undefined, unit_codes
+from sharpbench.analysis.statistics.inputs import (
+    check_arrays,
+    freedom_of,
+    is_constant,
+    to_floats,
+    too_few,
+    undefined,
+    unit_codes,
+)
 from sharpbench.analysis.statistics.interval import Interval, around_correlation
-from sharpbench.analysis.statistics.jackknife import Floats, Integers, Spread, linear_spread, spread
+from sharpbench.analysis.statistics.jackknife import (
+    Floats,
+    Integers,
+    JackknifeVariance,
+    jackknife_variance,
+    linear_variance,
+)
 
 MARGINAL_LEAST = 3
 """Networks a cell below which the marginal tau has no interval."""
@@ -45,10 +59,10 @@ def kendall(x: ArrayLike, y: ArrayLike) -> float | None:
     >>> kendall([1, 2, 3], [1, 3, 2])
     0.33333333333333
     """
-    first, second = floats(x, "x"), floats(y, "y")
+    first, second = to_floats(x, "x"), to_floats(y, "y")
     if len(first) != len(second):
         raise ValueError(f"x has {len(first)} values and y has {len(second)}; give one of each a network")
-    if len(first) < 2 or constant(first) or constant(second):
+    if len(first) < 2 or is_constant(first) or is_constant(second):
         return None
     # The method is that of scipy's p-value, unused here: the cheap one divides by zero for two values.
     found = kendalltau(first, second, method="asymptotic" if len(first) > 2 else "auto")
@@ -63,7 +77,7 @@ def marginal_tau(
     cells [n]: one integer a network, equal where the hyperparameters are. units [n]: equal for networks that are
     drawn together; None where each is drawn by itself, in its cell.
     """
-    first, second, codes = checked(x, y, cells)
+    first, second, codes = check_arrays(x, y, cells)
     together = None if units is None else unit_codes(units, len(first))
     value, count = kendall(first, second), len(np.unique(codes))
     if value is None:
@@ -71,7 +85,7 @@ def marginal_tau(
     why = too_few(codes, together, MARGINAL_LEAST)
     if why:
         return Tau(value, None, why, len(first), count)
-    variance = spread(marginal_kernel(first, second), codes, together).variance()
+    variance = jackknife_variance(marginal_kernel(first, second), codes, together).variance()
     freedom, drawn = freedom_of(codes, together)
     return Tau(value, around_correlation(value, variance, freedom=freedom, networks=drawn), None, len(first), count)
 
@@ -83,7 +97,7 @@ def within_tau(
 
     It cannot be raised by what differs between cells. cells, units [n] as in `marginal_tau`.
     """
-    first, second, codes = checked(x, y, cells)
+    first, second, codes = check_arrays(x, y, cells)
     together = None if units is None else unit_codes(units, len(first))
     taus, defined = cell_taus(first, second, codes)
     used, inside = defined[codes], int(defined.sum())
@@ -93,7 +107,7 @@ def within_tau(
     why = too_few(codes, None, WITHIN_LEAST) if together is None else too_few(codes[used], together[used], 0)
     if why:
         return Tau(value, None, why, len(first), inside)
-    variance = within_spread(first, second, codes, together).variance()
+    variance = within_variance(first, second, codes, together).variance()
     freedom, drawn = freedom_of(codes[used], None if together is None else together[used])
     interval = around_correlation(value, variance, freedom=freedom, networks=drawn)
     return Tau(value, interval, None, len(first), inside)
@@ -151,25 +165,25 @@ def within_kernel(x: Floats, y: Floats, cells: Integers) -> Floats:
     return kernel
 
 
-def within_spread(x: Floats, y: Floats, cells: Integers, units: Integers | None) -> Spread:
+def within_variance(x: Floats, y: Floats, cells: Integers, units: Integers | None) -> JackknifeVariance:
     """The spread of the tau within cells.
 
     Units that hold whole cells give a mean of independent taus. Units that are parts of cells, such as one network of
     each, leave pairs between units.
     """
     if units is None or len(np.unique(np.stack([cells, units]), axis=1).T) > len(np.unique(cells)):
-        return spread(within_kernel(x, y, cells), cells, units)
+        return jackknife_variance(within_kernel(x, y, cells), cells, units)
     taus, defined = cell_taus(x, y, cells)
     used = defined[cells]
     share = (taus / np.bincount(cells) / max(1, defined.sum()))[cells]
     counted, codes = np.unique(units[used], return_inverse=True)
     single = np.zeros(units.max() + 1)  # one a unit, 0 where it does not enter: measures stay comparable
-    single[counted] = linear_spread(share[used], codes, codes).single
-    return Spread(single, np.zeros(1))
+    single[counted] = linear_variance(share[used], codes, codes).single
+    return JackknifeVariance(single, np.zeros(1))
 
 
 def _undefined_within(x: Floats, y: Floats, codes: Integers) -> str:
-    if len(x) < 2 or constant(x) or constant(y):
+    if len(x) < 2 or is_constant(x) or is_constant(y):
         return undefined(x, y)
     if len(np.unique(codes)) == len(codes):
         return "no two networks share a cell"
@@ -183,17 +197,17 @@ def spearman(
     x: ArrayLike, y: ArrayLike, cells: Sequence[int] | Integers, units: Sequence[int] | Integers | None = None
 ) -> Tau:
     """Spearman's correlation over all networks; ties share their mean rank (scipy). cells, units as for tau."""
-    first, second, codes = checked(x, y, cells)
+    first, second, codes = check_arrays(x, y, cells)
     together = None if units is None else unit_codes(units, len(first))
     count = len(np.unique(codes))
-    if len(first) < 2 or constant(first) or constant(second):
+    if len(first) < 2 or is_constant(first) or is_constant(second):
         return Tau(None, None, undefined(first, second), len(first), count)
     value = round(float(spearmanr(first, second).statistic), ndigits=14)
     why = too_few(codes, together, MARGINAL_LEAST)
     if why:
         return Tau(value, None, why, len(first), count)
     freedom, drawn = freedom_of(codes, together)
-    variance = linear_spread(influence(first, second) / len(first), codes, together).variance()
+    variance = linear_variance(influence(first, second) / len(first), codes, together).variance()
     return Tau(value, around_correlation(value, variance, freedom=freedom, networks=drawn), None, len(first), count)
 
 

@@ -10,20 +10,20 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import false_discovery_control
 
-from sharpbench.analysis.statistics.inputs import checked, freedom_of, unit_codes
+from sharpbench.analysis.statistics.inputs import check_arrays, freedom_of, unit_codes
 from sharpbench.analysis.statistics.interval import LEVEL, ROUNDING, Interval, around_correlation, p_value
-from sharpbench.analysis.statistics.jackknife import Integers, Spread, spread
+from sharpbench.analysis.statistics.jackknife import Integers, JackknifeVariance, jackknife_variance
 from sharpbench.analysis.statistics.rank_correlation import (
     informative,
     marginal_kernel,
     marginal_tau,
-    within_spread,
     within_tau,
+    within_variance,
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class RankComparison:
     """Measures number `one` and `other` on the same networks: tau(one) - tau(other) and its 95 % interval.
 
     p: two-sided, of this comparison alone. adjusted: the least false discovery rate at which it is a discovery.
@@ -68,7 +68,7 @@ def comparisons(
     units: Sequence[int] | Integers | None = None,
     *,
     within: bool,
-) -> tuple[Comparison, ...]:
+) -> tuple[RankComparison, ...]:
     """All pairs of measures whose tau has an interval, compared; `adjusted` is for all of them together.
 
     The false discovery rate is controlled after Benjamini and Yekutieli 2001, whatever the dependence: differences that
@@ -77,7 +77,7 @@ def comparisons(
     return _compared([_judged(values, y, cells, units, within=within) for values in measures])
 
 
-def _compared(judged: Sequence[_Judged | None]) -> tuple[Comparison, ...]:
+def _compared(judged: Sequence[_Judged | None]) -> tuple[RankComparison, ...]:
     rivals = [(number, each) for number, each in enumerate(judged) if each is not None]
     found = [one.against(other, i, j) for (i, one), (j, other) in combinations(rivals, 2)]
     if not found:
@@ -117,19 +117,19 @@ class _Judged:
     """A tau, and how it varies with what is drawn."""
 
     tau: float
-    spread: Spread
+    spread: JackknifeVariance
     drawn: int  # networks in the cells that count, or units
     freedom: int
 
-    def against(self, other: _Judged, one: int, number: int) -> Comparison:
+    def against(self, other: _Judged, one: int, number: int) -> RankComparison:
         """Half a difference of correlations lies in [-1, 1] and is treated like one."""
         difference, variance = self.tau - other.tau, (self.spread - other.spread).variance()
         if abs(difference) < ROUNDING and variance < ROUNDING:  # the two order the networks alike
-            return Comparison(one, number, 0.0, Interval(0.0, 0.0), 1.0, 1.0)
+            return RankComparison(one, number, 0.0, Interval(0.0, 0.0), 1.0, 1.0)
         known = {"freedom": min(self.freedom, other.freedom), "networks": min(self.drawn, other.drawn)}
         half = around_correlation(difference / 2, variance / 4, **known)
         p = p_value(difference / 2, variance / 4, **known)
-        return Comparison(one, number, difference, Interval(2 * half.low, 2 * half.high), p, p)
+        return RankComparison(one, number, difference, Interval(2 * half.low, 2 * half.high), p, p)
 
 
 def _judged(
@@ -143,10 +143,10 @@ def _judged(
     tau = (within_tau if within else marginal_tau)(x, y, cells, units)
     if tau.value is None or tau.interval is None:
         return None
-    first, second, codes = checked(x, y, cells)
+    first, second, codes = check_arrays(x, y, cells)
     together = None if units is None else unit_codes(units, len(first))
     used = informative(first, second, codes) if within else np.ones(len(first), dtype=np.bool_)
     freedom, drawn = freedom_of(codes[used], None if together is None else together[used])
     if within:
-        return _Judged(tau.value, within_spread(first, second, codes, together), drawn, freedom)
-    return _Judged(tau.value, spread(marginal_kernel(first, second), codes, together), drawn, freedom)
+        return _Judged(tau.value, within_variance(first, second, codes, together), drawn, freedom)
+    return _Judged(tau.value, jackknife_variance(marginal_kernel(first, second), codes, together), drawn, freedom)

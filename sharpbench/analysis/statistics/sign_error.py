@@ -15,16 +15,16 @@ from numpy.typing import ArrayLike
 
 from sharpbench.analysis.statistics.inputs import (
     Axes,
-    checked,
-    combined,
-    constant,
+    check_arrays,
+    combine_codes,
     freedom_of,
+    is_constant,
     too_few,
     undefined,
-    varied,
+    varied_axes,
 )
 from sharpbench.analysis.statistics.interval import Interval, around_correlation
-from sharpbench.analysis.statistics.jackknife import Floats, Integers, spread
+from sharpbench.analysis.statistics.jackknife import Floats, Integers, jackknife_variance
 from sharpbench.analysis.statistics.rank_correlation import MARGINAL_LEAST
 
 EFFECTIVE_LEAST = 12.0
@@ -68,9 +68,9 @@ def sign_error(x: ArrayLike, y: ArrayLike, axes: Axes, *, examples: int) -> Sign
     Weights w are those of `pair_weights`; an environment counts with (sum w)^2 / sum w^2 >= 12. Intervals are for
     networks trained again at the same configurations; that of the worst is its environment's own.
     """
-    columns = varied(axes, len(np.asarray(x)))
-    first, second, cells = checked(x, y, combined(list(columns.values()), len(np.asarray(x))))
-    if len(first) < 2 or constant(first) or constant(second):
+    columns = varied_axes(axes, len(np.asarray(x)))
+    first, second, cells = check_arrays(x, y, combine_codes(list(columns.values()), len(np.asarray(x))))
+    if len(first) < 2 or is_constant(first) or is_constant(second):
         return _nothing(undefined(first, second), len(first))
     found = _Environments(first, second, columns, cells, examples)
     if not len(found.errors):
@@ -118,7 +118,7 @@ class _Environments:
         kernel[self._one[inside], self._other[inside]] = -self._deviation[inside] / len(chosen)
         used = cells[np.isin(cells, self.ends[chosen])]
         freedom, drawn = freedom_of(used, None)
-        variance = spread(kernel + kernel.T, cells).variance()
+        variance = jackknife_variance(kernel + kernel.T, cells).variance()
         around = around_correlation(1 - 2 * value, variance, freedom=freedom, networks=drawn)
         return Interval((1 - around.high) / 2, (1 - around.low) / 2)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 
 from sharpbench.leaderboard.board import Board, Leaderboard
-from sharpbench.leaderboard.pages.links import PLOTS, linked
-from sharpbench.report.escape import cell
-from sharpbench.report.markdown import described, rendered
+from sharpbench.leaderboard.pages.links import PLOTS, link_measures
+from sharpbench.report.escape import escape_cell
+from sharpbench.report.markdown import described, render_board
 from sharpbench.report.page import Page, Picture, Section
 from sharpbench.report.plots import overview, points_of
 
@@ -23,18 +23,18 @@ SHOWN = 48
 def page(leaderboard: Leaderboard) -> Page:
     """A section a board, and how to read them."""
     sections = [Section("", (INTRODUCTION,)), *(_section(leaderboard, board) for board in leaderboard.boards)]
-    reading = Section("How to read this", (rendered("reading").strip(),))
+    reading = Section("How to read this", (render_board("reading").strip(),))
     return Page("Correlation with generalization", (*sections, reading))
 
 
 def _section(leaderboard: Leaderboard, board: Board) -> Section:
     if not board.judged:
         return Section(
-            cell(board.title, 160), (f"{len(board.population.networks)} in all: too few for a correlation.",)
+            escape_cell(board.title, 160), (f"{len(board.population.networks)} in all: too few for a correlation.",)
         )
-    text = rendered("section", board=described(list(board.scores), linked(leaderboard, board)))
+    text = render_board("section", board=described(list(board.scores), link_measures(leaderboard, board)))
     words = tuple(part.strip("\n") for part in text.split("\n\n") if part.strip())
-    return Section(cell(board.title, 160), (*words, *_pictures(board)))
+    return Section(escape_cell(board.title, 160), (*words, *_pictures(board)))
 
 
 def _pictures(board: Board) -> tuple[Picture, ...]:

@@ -10,8 +10,8 @@ from scipy.stats import binomtest
 from sharpbench.analysis.scores import Score
 from sharpbench.core.record import Record
 from sharpbench.leaderboard.board import Board, Leaderboard
-from sharpbench.leaderboard.pages.links import link, linked, told
-from sharpbench.report.escape import cell, table
+from sharpbench.leaderboard.pages.links import explain_marks, link_measures, measure_link
+from sharpbench.report.escape import escape_cell, markdown_table
 from sharpbench.report.format import MISSING
 from sharpbench.report.markdown import errors
 from sharpbench.report.page import Page, Section
@@ -57,21 +57,21 @@ def coverage(records: Iterable[Record]) -> Covered:
 
 def _section(leaderboard: Leaderboard, board: Board) -> Section:
     checked = [score for score in board.measured if score.exactness is not None]
-    title = cell(board.title, 160)
+    title = escape_cell(board.title, 160)
     if not checked:
         return Section(title, ("No value was compared with an oracle.",))
-    name = linked(leaderboard, board)
+    name = link_measures(leaderboard, board)
     ordered = sorted(checked, key=lambda score: (score.exactness.largest if score.exactness else 0.0, score.name))
     lines = [[name(score), errors(score), *_oracle(score)] for score in ordered]
-    without = [str(cell(score.name)) for score in board.measured if score.exactness is None]
+    without = [str(escape_cell(score.name)) for score in board.measured if score.exactness is None]
     rest = (f"Without an oracle, or not compared: {', '.join(sorted(without))}.",) if without else ()
     header = ["measure", "relative error", "networks", "oracle"]
-    return Section(title, (*told(board, "exact"), table(header, lines, {1, 2}), *rest))
+    return Section(title, (*explain_marks(board, "exact"), markdown_table(header, lines, {1, 2}), *rest))
 
 
 def _oracle(score: Score) -> list[str]:
     found = score.exactness
-    return [MISSING, MISSING] if found is None else [str(found.networks), str(cell(found.oracle))]
+    return [MISSING, MISSING] if found is None else [str(found.networks), str(escape_cell(found.oracle))]
 
 
 def _coverage(leaderboard: Leaderboard) -> Section:
@@ -84,11 +84,11 @@ def _coverage(leaderboard: Leaderboard) -> Section:
         own = [each for each in found if each[0].entry is None] or found
         each = coverage(record for board, score in own for record in board.row(score).records.values())
         if each.stated:
-            name = link(measure, label, leaderboard.mark(found))
+            name = measure_link(measure, label, leaderboard.mark(found))
             lines.append([name, f"{each.held} of {each.stated}", _share(each)])
     if not lines:
         return Section("Stated intervals", (COVERAGE, "No such interval was stated where an oracle was asked."))
-    return Section("Stated intervals", (COVERAGE, table(["measure", "held", "95 % interval"], lines, {1, 2})))
+    return Section("Stated intervals", (COVERAGE, markdown_table(["measure", "held", "95 % interval"], lines, {1, 2})))
 
 
 def _share(covered: Covered) -> str:

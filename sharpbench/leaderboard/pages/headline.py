@@ -9,12 +9,21 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from sharpbench.analysis.scores import BASELINES, Score
-from sharpbench.leaderboard.board import Board, Leaderboard, counted
+from sharpbench.leaderboard.board import Board, Leaderboard, count_networks
 from sharpbench.leaderboard.entries import NOTHING
-from sharpbench.leaderboard.pages.links import link
+from sharpbench.leaderboard.pages.links import measure_link
 from sharpbench.leaderboard.pages.submissions import PAGE as ENTRIES
-from sharpbench.report.escape import cell, table
-from sharpbench.report.format import KINDS, MISSING, correlation, error, factor, number, plain, share
+from sharpbench.report.escape import escape_cell, markdown_table
+from sharpbench.report.format import (
+    KINDS,
+    MISSING,
+    format_correlation,
+    format_error,
+    format_factor,
+    format_number,
+    format_share,
+    plain_text,
+)
 from sharpbench.report.page import Page, Section
 
 BOARDS_SHOWN = 10
@@ -43,7 +52,7 @@ SENT = (
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class HeadlineRow:
     """A row of the headline table: all scores of one name, by the number of their board.
 
     mark: a word about its entry, where there is one. counted: the scores that enter its summary. own: whether any is
@@ -80,10 +89,10 @@ class Summary:
     @property
     def texts(self) -> list[str]:
         """As readers see it, in the order of the columns."""
-        ends = list(dict.fromkeys(number(cost) for cost in (*self.costs[:1], *self.costs[-1:])))
+        ends = list(dict.fromkeys(format_number(cost) for cost in (*self.costs[:1], *self.costs[-1:])))
         return [
-            share(self.worst),
-            MISSING if self.error is None else error(self.error),
+            format_share(self.worst),
+            MISSING if self.error is None else format_error(self.error),
             " to ".join(ends) or MISSING,
             ", ".join(self.unchanged) or ("nothing" if self.tried else MISSING),
         ]
@@ -104,7 +113,7 @@ def page(leaderboard: Leaderboard) -> Page:
     return Page("Leaderboard of sharpness measures", (*found, Section("Populations", (_populations(leaderboard),))))
 
 
-def lines(leaderboard: Leaderboard) -> list[Line]:
+def lines(leaderboard: Leaderboard) -> list[HeadlineRow]:
     """Measures by falling median, those that only submissions have behind ours, then the baselines in their order."""
     found: dict[tuple[str, str | None], dict[int, Score]] = {}
     for index, board in enumerate(leaderboard.boards):
@@ -115,10 +124,12 @@ def lines(leaderboard: Leaderboard) -> list[Line]:
     for (name, measure), scores in found.items():
         places = [(leaderboard.boards[index], score) for index, score in scores.items()]
         mark = None if measure is None else leaderboard.mark(places)
-        rows.append(Line(name, measure, scores, mark, counted(places), any(b.entry is None for b, _ in places)))
+        rows.append(
+            HeadlineRow(name, measure, scores, mark, count_networks(places), any(b.entry is None for b, _ in places))
+        )
     place = {name: index for index, name in enumerate(BASELINES)}
 
-    def order(row: Line) -> tuple[int, int, float, str, str]:
+    def order(row: HeadlineRow) -> tuple[int, int, float, str, str]:
         kind = 2 if row.measure is None else 0 if row.own else 1
         return kind, place[row.name] if row.measure is None else 0, -row.median, row.name, row.measure or ""
 
@@ -128,17 +139,17 @@ def lines(leaderboard: Leaderboard) -> list[Line]:
 def headline(leaderboard: Leaderboard) -> Markup:
     """The table itself."""
     shown = judged(leaderboard)[:BOARDS_SHOWN]
-    places = [cell(heading(leaderboard.boards[index]), 120) for index in shown]
+    places = [escape_cell(heading(leaderboard.boards[index]), 120) for index in shown]
     header = ["measure", *places, "worst sign error", "relative error", "gradients", "unchanged by"]
     texts = [
         [
-            f"*{cell(row.name)}*" if row.measure is None else link(row.measure, row.name, row.mark),
+            f"*{escape_cell(row.name)}*" if row.measure is None else measure_link(row.measure, row.name, row.mark),
             *(standing_text(leaderboard, index, row.scores.get(index)) for index in shown),
             *summary(row.counted).texts,
         ]
         for row in lines(leaderboard)
     ]
-    return table(header, texts, set(range(1, len(header) - 1)))
+    return markdown_table(header, texts, set(range(1, len(header) - 1)))
 
 
 def judged(leaderboard: Leaderboard) -> list[int]:
@@ -149,7 +160,7 @@ def judged(leaderboard: Leaderboard) -> list[int]:
 def heading(board: Board) -> str:
     """Model, collection, and by which tau the board ranks, as they came: to be escaped."""
     by = "" if board.scores[0].ranked_by == "within" else " (marginal)"
-    return f"{plain(board.population.model, 30)}, {board.origin}{by}"
+    return f"{plain_text(board.population.model, 30)}, {board.origin}{by}"
 
 
 def standing_text(leaderboard: Leaderboard, index: int, score: Score | None) -> str:
@@ -166,7 +177,7 @@ def tau_and_rank(score: Score | None) -> str:
     value = None if score is None else ranking_tau(score)
     if score is None or value is None:
         return MISSING
-    return correlation(value) + (f" ({score.rank})" if score.rank is not None else "")
+    return format_correlation(value) + (f" ({score.rank})" if score.rank is not None else "")
 
 
 def summary(scores: Sequence[Score]) -> Summary:
@@ -174,7 +185,7 @@ def summary(scores: Sequence[Score]) -> Summary:
     signs = [score.judgement.signs.worst for score in scores if score.judgement.signs.worst is not None]
     wrong = [score.exactness.largest for score in scores if score.exactness is not None]
     costs = [score.gradients for score in scores if score.gradients is not None]
-    changes = {kind: {factor(score.invariance, kind) for score in scores} - {MISSING} for kind in KINDS}
+    changes = {kind: {format_factor(score.invariance, kind) for score in scores} - {MISSING} for kind in KINDS}
     unchanged = tuple(kind for kind in KINDS if changes[kind] == {"1"})
     tried = any(score.invariance for score in scores)
     return Summary(max(signs, default=None), max(wrong, default=None), tuple(sorted(costs)), unchanged, tried)
@@ -187,7 +198,7 @@ def _populations(leaderboard: Leaderboard) -> str:
     if more > 0:
         found.append(f"- The table has a column for the first {BOARDS_SHOWN}; {more} more are on the other pages.")
     found += [
-        f"- {cell(name)}: {count} records of single networks (`data.leaderboard` false) are left out"
+        f"- {escape_cell(name)}: {count} records of single networks (`data.leaderboard` false) are left out"
         for name, count in sorted(leaderboard.left_out.items())
     ]
     return "\n".join(found)
@@ -201,6 +212,7 @@ def _population(board: Board) -> str:
     else:
         said = f"{tau}, not ranked: without intervals" if board.judged else "too few networks for a correlation"
     return (
-        f"- {cell(board.title, 160)}: {networks} network{'s' if networks != 1 else ''}, {networks - counted} excluded "
+        f"- {escape_cell(board.title, 160)}: {networks} network{'s' if networks != 1 else ''}, "
+        f"{networks - counted} excluded "
         f"by the gate; {len(board.measured)} measures; {said}"
     )

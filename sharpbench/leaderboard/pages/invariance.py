@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from sharpbench.leaderboard.board import Board, Leaderboard
-from sharpbench.leaderboard.pages.links import linked, told
-from sharpbench.report.escape import cell, table
-from sharpbench.report.format import KINDS, factor
+from sharpbench.leaderboard.pages.links import explain_marks, link_measures
+from sharpbench.report.escape import escape_cell, markdown_table
+from sharpbench.report.format import KINDS, format_factor
 from sharpbench.report.page import Page, Section
 
 INTRODUCTION = (
@@ -27,16 +27,18 @@ def page(leaderboard: Leaderboard) -> Page:
 
 
 def _section(leaderboard: Leaderboard, board: Board) -> Section:
-    title = cell(board.title, 160)
+    title = escape_cell(board.title, 160)
     looked = [score for score in board.measured if score.invariance]
     present = {kind for score in looked for kind in score.invariance}
     kinds = [*(kind for kind in KINDS if kind in present), *sorted(present.difference(KINDS))]
     if not looked:
         return Section(title, ("No weights were rewritten.",))
-    name = linked(leaderboard, board)
-    changes = [[factor(score.invariance, kind) for kind in kinds] for score in looked]
+    name = link_measures(leaderboard, board)
+    changes = [[format_factor(score.invariance, kind) for kind in kinds] for score in looked]
     invariant = [sum(text == "1" for text in texts) for texts in changes]
     ordered = sorted(zip(invariant, looked, changes, strict=True), key=lambda each: (-each[0], each[1].name))
     lines = [[name(score), *texts] for _, score, texts in ordered]
-    header = ["measure", *(f"{cell(kind, 30)} ×" for kind in kinds)]
-    return Section(title, (*told(board, "invariance"), table(header, lines, set(range(1, len(header))))))
+    header = ["measure", *(f"{escape_cell(kind, 30)} ×" for kind in kinds)]
+    return Section(
+        title, (*explain_marks(board, "invariance"), markdown_table(header, lines, set(range(1, len(header)))))
+    )

@@ -6,7 +6,7 @@ from typing import Literal
 
 from sharpbench.analysis.scores import Score
 from sharpbench.leaderboard.board import Board, Leaderboard
-from sharpbench.report.escape import cell, slug
+from sharpbench.report.escape import escape_cell, make_slug
 from sharpbench.report.markdown import Named, named
 
 MEASURES = "measures"
@@ -15,27 +15,27 @@ PLOTS = "plots"
 
 def page_of(measure: str) -> str:
     """The file name of a measure's page, without suffix."""
-    return slug(measure)
+    return make_slug(measure)
 
 
-def link(measure: str, text: str, mark: str | None) -> str:
+def measure_link(measure: str, text: str, mark: str | None) -> str:
     """`text` as a link from the pages of the leaderboard to the page of `measure`; the mark of its entry behind it."""
-    marked = f" ({cell(mark, 20)})" if mark else ""
-    return f"[{cell(text)}]({MEASURES}/{page_of(measure)}.md){marked}"
+    marked = f" ({escape_cell(mark, 20)})" if mark else ""
+    return f"[{escape_cell(text)}]({MEASURES}/{page_of(measure)}.md){marked}"
 
 
-def linked(leaderboard: Leaderboard, board: Board) -> Named:
+def link_measures(leaderboard: Leaderboard, board: Board) -> Named:
     """The names of the rows of `board`: measures as links, baselines in italics."""
 
     def name(score: Score) -> str:
         if score.kind == "baseline":
             return named(score)
-        return link(board.measure(score), score.name, leaderboard.mark([(board, score)]))
+        return measure_link(board.measure(score), score.name, leaderboard.mark([(board, score)]))
 
     return name
 
 
-def told(board: Board, axis: Literal["exact", "invariance", "speed"]) -> tuple[str, ...]:
+def explain_marks(board: Board, axis: Literal["exact", "invariance", "speed"]) -> tuple[str, ...]:
     """What is to be said above numbers that others sent; nothing above our own."""
     if board.entry is None:
         return ()

@@ -11,8 +11,17 @@ from sharpbench.analysis.scores import Score
 from sharpbench.leaderboard.board import Board, Leaderboard
 from sharpbench.leaderboard.pages.links import PLOTS, page_of
 from sharpbench.leaderboard.pages.submissions import section as submissions
-from sharpbench.report.escape import cell, table
-from sharpbench.report.format import KINDS, factor, information_text, memory, number, rank_text, share, tau_text
+from sharpbench.report.escape import escape_cell, markdown_table
+from sharpbench.report.format import (
+    KINDS,
+    format_factor,
+    format_memory,
+    format_number,
+    format_share,
+    information_text,
+    rank_text,
+    tau_text,
+)
 from sharpbench.report.markdown import REASONS_SHOWN, errors
 from sharpbench.report.page import Page, Picture, Section
 from sharpbench.report.plots import Points, drawable, known, panels, points_of
@@ -30,7 +39,7 @@ def page(leaderboard: Leaderboard, measure: str) -> Page:
     for board, score in found:
         rows.setdefault(score.label, []).append((board, score))
     marks = {label: mark for label, places in rows.items() if (mark := leaderboard.mark(places)) is not None}
-    entries = tuple(f"{cell(label)}: {cell(mark, 20)}." for label, mark in sorted(marks.items()))
+    entries = tuple(f"{escape_cell(label)}: {escape_cell(mark, 20)}." for label, mark in sorted(marks.items()))
     told_by_entries = submissions(leaderboard.submitted, measure)
     sections = [
         Section("", (words, *entries)),
@@ -39,7 +48,7 @@ def page(leaderboard: Leaderboard, measure: str) -> Page:
         *([told_by_entries] if told_by_entries is not None else []),
         *_failures(found),
     ]
-    return Page(cell(measure), tuple(sections))
+    return Page(escape_cell(measure), tuple(sections))
 
 
 def _standing(leaderboard: Leaderboard, found: Found) -> Markup:
@@ -48,13 +57,13 @@ def _standing(leaderboard: Leaderboard, found: Found) -> Markup:
     for board, score in found:
         judged = score.judgement
         taus = (score.marginal, score.within, judged.granulated.overall)
-        numbers = [*map(tau_text, taus), information_text(judged.information), share(judged.signs.worst)]
+        numbers = [*map(tau_text, taus), information_text(judged.information), format_share(judged.signs.worst)]
         mark = leaderboard.mark([(board, score)]) if board.entry is not None else None
-        names = [str(cell(board.title, 160)), f"{cell(score.name)}{f' ({mark})' if mark else ''}"]
+        names = [str(escape_cell(board.title, 160)), f"{escape_cell(score.name)}{f' ({mark})' if mark else ''}"]
         lines.append(
             [*names, "partial" if score.partial else rank_text(score), str(score.networks), *map(_cell, numbers)]
         )
-    return table(header, lines, set(range(2, len(header))))
+    return markdown_table(header, lines, set(range(2, len(header))))
 
 
 def _costs(found: Found) -> Markup:
@@ -63,21 +72,22 @@ def _costs(found: Found) -> Markup:
     header = ["population", "measure", "relative error", *(f"{kind} ×" for kind in kinds), "gradients", "peak memory"]
     lines = [
         [
-            str(cell(board.title, 160)),
-            str(cell(score.name)),
+            str(escape_cell(board.title, 160)),
+            str(escape_cell(score.name)),
             errors(score),
-            *(factor(score.invariance, kind) for kind in kinds),
-            number(score.gradients),
-            memory(score.peak_bytes),
+            *(format_factor(score.invariance, kind) for kind in kinds),
+            format_number(score.gradients),
+            format_memory(score.peak_bytes),
         ]
         for board, score in found
     ]
-    return table(header, lines, set(range(2, len(header))))
+    return markdown_table(header, lines, set(range(2, len(header))))
 
 
 def _failures(found: Found) -> tuple[Section, ...]:
     lines = [
-        f"- {cell(board.title, 160)}, {cell(score.name)}, {each.count} {cell(each.status)}: {cell(each.reason, 200)}"
+        f"- {escape_cell(board.title, 160)}, {escape_cell(score.name)}, {each.count} {escape_cell(each.status)}: "
+        f"{escape_cell(each.reason, 200)}"
         for board, score in found
         for each in score.failures
     ]
@@ -104,4 +114,4 @@ def _pictures(measure: str, found: Found) -> tuple[Picture, ...]:
 
 
 def _cell(text: str) -> str:
-    return str(cell(text))
+    return str(escape_cell(text))

@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sharpbench.leaderboard.board import Board, Leaderboard
-from sharpbench.leaderboard.pages.links import PLOTS, linked, told
-from sharpbench.report.escape import cell, table
-from sharpbench.report.format import memory, number
+from sharpbench.leaderboard.pages.links import PLOTS, explain_marks, link_measures
+from sharpbench.report.escape import escape_cell, markdown_table
+from sharpbench.report.format import format_memory, format_number
 from sharpbench.report.markdown import letters_of
 from sharpbench.report.page import Block, Page, Picture, Section
 from sharpbench.report.plots import drawable
@@ -44,7 +44,7 @@ def page(leaderboard: Leaderboard) -> Page:
     """A section a board, and what the letters of the environments stand for."""
     letters = letters_of(record for board in leaderboard.boards for record in board.records)
     sections = (_section(leaderboard, board, letters) for board in leaderboard.boards)
-    named = "\n".join(f"- {letter}: {cell(place, 400)}" for place, letter in letters.items()) or "Not recorded."
+    named = "\n".join(f"- {letter}: {escape_cell(place, 400)}" for place, letter in letters.items()) or "Not recorded."
     return Page("Speed", (Section("", (INTRODUCTION,)), *sections, Section("Environments", (named,))))
 
 
@@ -58,7 +58,7 @@ def offers(board: Board) -> tuple[Offer, ...]:
     return tuple(sorted(found, key=lambda each: (each.gradients, each.error, each.name)))
 
 
-def front(found: Sequence[Offer]) -> tuple[Offer, ...]:
+def pareto_offers(found: Sequence[Offer]) -> tuple[Offer, ...]:
     """Those of `found`, cheapest first, than which nothing is cheaper and at most as wrong."""
     best: list[Offer] = []
     for each in found:
@@ -68,20 +68,20 @@ def front(found: Sequence[Offer]) -> tuple[Offer, ...]:
 
 
 def _section(leaderboard: Leaderboard, board: Board, letters: dict[str, str]) -> Section:
-    title = cell(board.title, 160)
+    title = escape_cell(board.title, 160)
     timed = [score for score in board.measured if score.timings]
     if not timed:
         return Section(title, ("Nothing was timed.",))
-    name = linked(leaderboard, board)
+    name = link_measures(leaderboard, board)
     places = sorted({timing.environment for score in timed for timing in score.timings})
     header = ["measure", "gradients", *(f"seconds {letters.get(place, '')}".strip() for place in places), "peak memory"]
     lines = []
     for score in sorted(timed, key=lambda each: (each.gradients is None, each.gradients or 0.0, each.name)):
         seconds = {timing.environment: timing.seconds for timing in score.timings}
-        shown = [number(seconds.get(place)) for place in places]
-        lines.append([name(score), number(score.gradients), *shown, memory(score.peak_bytes)])
-    rows = table(header, lines, set(range(1, len(header))))
-    return Section(title, (*told(board, "speed"), rows, *_picture(board)))
+        shown = [format_number(seconds.get(place)) for place in places]
+        lines.append([name(score), format_number(score.gradients), *shown, format_memory(score.peak_bytes)])
+    rows = markdown_table(header, lines, set(range(1, len(header))))
+    return Section(title, (*explain_marks(board, "speed"), rows, *_picture(board)))
 
 
 def _picture(board: Board) -> tuple[Block, ...]:
@@ -99,7 +99,7 @@ def _picture(board: Board) -> tuple[Block, ...]:
 
 def _pareto(figure: Figure, axes: Axes, found: Sequence[Offer]) -> None:
     """Numbered marks, filled on the front, with a legend that names them."""
-    best = set(front(found))
+    best = set(pareto_offers(found))
     line = [each for each in found if each in best]
     axes.step(
         [each.gradients for each in line],

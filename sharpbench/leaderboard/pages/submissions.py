@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 
 from markupsafe import Markup
 
-from sharpbench.leaderboard.entries import STATES, Entry, Submitted
+from sharpbench.leaderboard.entries import STATES, Submitted, SubmittedEntry
 from sharpbench.leaderboard.submissions.manifest import SUFFIX
 from sharpbench.leaderboard.submissions.status import Past, Refutation
-from sharpbench.report.escape import cell, table
-from sharpbench.report.format import error
+from sharpbench.report.escape import escape_cell, markdown_table
+from sharpbench.report.format import format_error
 from sharpbench.report.page import Page, Section
 
 PAGE = "submissions.md"
@@ -34,9 +34,9 @@ BEFORE = (
 def page(found: Submitted) -> Page:
     """All entries: a table, and what was refuted in each; and what was refuted before."""
     sections = [Section("", (READING, _table(found.entries)))]
-    sections += [Section(str(cell(entry.name, 64)), tuple(_told(entry))) for entry in found.entries]
+    sections += [Section(str(escape_cell(entry.name, 64)), tuple(_told(entry))) for entry in found.entries]
     if found.past:
-        lines = "\n".join(f"- {cell(each.label)}, {_past(each)}" for each in found.past)
+        lines = "\n".join(f"- {escape_cell(each.label)}, {_past(each)}" for each in found.past)
         sections.append(Section("Refuted before", (BEFORE, lines)))
     return Page("Submissions", tuple(sections))
 
@@ -49,19 +49,19 @@ def section(found: Submitted, measure: str) -> Section | None:
         for label in labels:
             refutation = entry.standing.refutations.get(label)
             if refutation is not None:
-                lines.append((-refutation.excess, f"- {cell(label)}, {_refuted(entry, refutation)}"))
+                lines.append((-refutation.excess, f"- {escape_cell(label)}, {_refuted(entry, refutation)}"))
             elif label in (states := entry.states):
-                lines.append((1.0, f"- {cell(label)}: {states[label]} in {cell(entry.name, 64)}"))
+                lines.append((1.0, f"- {escape_cell(label)}: {states[label]} in {escape_cell(entry.name, 64)}"))
     for each in found.past:
         if each.label.partition("[")[0] == measure:
-            lines.append((-each.refutation.excess, f"- {cell(each.label)}, {_past(each)}"))
+            lines.append((-each.refutation.excess, f"- {escape_cell(each.label)}, {_past(each)}"))
     if not lines:
         return None
     words = "[Submissions](../submissions.md) with this measure, the worst refutation first:"
     return Section("Submissions", (words, "\n".join(line for _, line in sorted(lines))))
 
 
-def _table(found: Sequence[Entry]) -> Markup:
+def _table(found: Sequence[SubmittedEntry]) -> Markup:
     header = ["submission", "by", "measures", "networks", "state", "compared", "last verified"]
     header += ["gaps", "oracles", "invariance"]
     rows = []
@@ -70,58 +70,62 @@ def _table(found: Sequence[Entry]) -> Markup:
         networks = len({str(sorted(record.recipe.items())) for record in entry.submission.records})
         compared = f"{stands.agreed} of {stands.cells}" + (f", {stands.parted} parted" if stands.parted else "")
         when = stands.last[:10] if stands.last is not None else "-"
-        names = [str(cell(entry.name, 64)), str(cell(manifest.author or "-", 60))]
+        names = [str(escape_cell(entry.name, 64)), str(escape_cell(manifest.author or "-", 60))]
         beside = [f"{each.agreed} of {each.claimed}" for each in (stands.networks, stands.exact, stands.invariance)]
         doubted = stands.state == "claimed" and "refuted before" in entry.states.values()
         state = "refuted before" if doubted else stands.state
-        shown = [str(len(stands.measures)), str(networks), state, compared, str(cell(when, 10)), *beside]
+        shown = [str(len(stands.measures)), str(networks), state, compared, str(escape_cell(when, 10)), *beside]
         rows.append([*names, *shown])
-    return table(header, rows, {2, 3})
+    return markdown_table(header, rows, {2, 3})
 
 
-def _told(entry: Entry) -> Iterator[str]:
+def _told(entry: SubmittedEntry) -> Iterator[str]:
     """Paragraphs: who, which measures stand where, refutations."""
     manifest = entry.submission.manifest
     given = {"contact": manifest.contact, "address": manifest.url, "note": manifest.note}
-    told = [f"- {what}: {cell(text, 300)}" for what, text in given.items() if text]
+    told = [f"- {what}: {escape_cell(text, 300)}" for what, text in given.items() if text]
     origins = dict.fromkeys(manifest.measures.values())
-    told.append(f"- made with {', '.join(str(cell(origin, 100)) for origin in origins)}")
+    told.append(f"- made with {', '.join(str(escape_cell(origin, 100)) for origin in origins)}")
     for state in STATES:
         labels = [label for label, its in entry.states.items() if its == state]
         if labels:
-            told.append(f"- {state}: {', '.join(str(cell(label)) for label in labels)}")
+            told.append(f"- {state}: {', '.join(str(escape_cell(label)) for label in labels)}")
     for name, (equal, apart) in entry.others.items():
         if equal:
-            told.append(f"- {equal} values are the same to the last digit in {cell(name, 64)}")
+            told.append(f"- {equal} values are the same to the last digit in {escape_cell(name, 64)}")
         if apart:
-            told.append(f"- {apart} values are others in {cell(name, 64)}, of the same cells on the same networks")
+            told.append(
+                f"- {apart} values are others in {escape_cell(name, 64)}, of the same cells on the same networks"
+            )
     yield "\n".join(told)
     worst = sorted(entry.standing.refutations.items(), key=lambda item: (-item[1].excess, item[0]))
     if worst:
-        yield "\n".join(f"- {cell(label)}, {_refuted(entry, refutation)}" for label, refutation in worst)
+        yield "\n".join(f"- {escape_cell(label)}, {_refuted(entry, refutation)}" for label, refutation in worst)
 
 
-def _refuted(entry: Entry, refutation: Refutation) -> str:
+def _refuted(entry: SubmittedEntry, refutation: Refutation) -> str:
     """What differs, by how much, and how to see it again."""
     key = refutation.finding.key[:16]
     again = f"`sharpbench verify leaderboard/submissions/{entry.name}{SUFFIX} --cell {key}`"
-    return f"refuted in {cell(entry.name, 64)} {_differs(refutation)} ({cell(refutation.time[:10], 10)}; {again})"
+    day = escape_cell(refutation.time[:10], 10)
+    return f"refuted in {escape_cell(entry.name, 64)} {_differs(refutation)} ({day}; {again})"
 
 
 def _past(each: Past) -> str:
     """The same of what nobody claims any more."""
     refutation = each.refutation
-    where = f"{cell(refutation.time[:10], 10)}; cell {refutation.finding.key[:16]} of SHA-256 {refutation.sha256[:16]}"
-    return f"refuted before in {cell(refutation.name, 64)} {_differs(refutation)} ({where})"
+    day = escape_cell(refutation.time[:10], 10)
+    where = f"{day}; cell {refutation.finding.key[:16]} of SHA-256 {refutation.sha256[:16]}"
+    return f"refuted before in {escape_cell(refutation.name, 64)} {_differs(refutation)} ({where})"
 
 
 def _differs(refutation: Refutation) -> str:
     finding = refutation.finding
-    what = "" if finding.what == "value" else f"{cell(finding.what, 40)} "
-    head = f"on {cell(finding.network, 120)}: {what}"
+    what = "" if finding.what == "value" else f"{escape_cell(finding.what, 40)} "
+    head = f"on {escape_cell(finding.network, 120)}: {what}"
     if finding.claimed is None or finding.found is None or finding.bound is None:
         claimed = "" if finding.claimed is None else f"{finding.claimed:.6g} claimed, none found: "
-        return f"{head}{claimed}{cell(finding.reason, 200)}"
+        return f"{head}{claimed}{escape_cell(finding.reason, 200)}"
     apart = abs(finding.found - finding.claimed)
     numbers = f"{finding.claimed:.6g} claimed, {finding.found:.6g} found"
-    return f"{head}{numbers}, {error(apart)} apart where {error(finding.bound)} is allowed"
+    return f"{head}{numbers}, {format_error(apart)} apart where {format_error(finding.bound)} is allowed"

@@ -11,24 +11,24 @@ from sharpbench.leaderboard.pages.headline import heading, judged, lines, rankin
 from sharpbench.report.format import (
     KINDS,
     MISSING,
-    error,
-    factor,
+    format_error,
+    format_factor,
     information_text,
     interval_text,
-    memory,
-    number,
-    plain,
+    format_memory,
+    format_number,
+    plain_text,
     rank_text,
-    share,
+    format_share,
     tau_text,
 )
 from sharpbench.report.markdown import letters_of
 from collections.abc import Sequence
 from typing import Any
-from sharpbench.analysis.correlations import hyperparameters
+from sharpbench.analysis.correlations import varied_hyperparameters
 from sharpbench.core.fields import Scalar
 from sharpbench.leaderboard.pages.links import page_of
-from sharpbench.report.format import plain
+from sharpbench.report.format import plain_text
 
 
 # Tables: the site's, as texts with the values by which they are sorted; the texts are those of the pages.
@@ -53,7 +53,7 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class TableRow:
     """A row: its name, its measure (None: a baseline), the boards that it is about, a cell a column behind the name.
 
     mark: a word about its entry, shown beside the name.
@@ -74,7 +74,7 @@ class Table:
     title: str
     note: str
     columns: tuple[Column, ...]
-    lines: tuple[Line, ...]
+    lines: tuple[TableRow, ...]
 
 
 POPULATION = Column("population", "collection: model on data set", number=False)
@@ -100,7 +100,7 @@ def overview(leaderboard: Leaderboard) -> Table:
             for index, score in taus
         ]
         cells += zip(found.texts, values, strict=True)
-        rows.append(Line(row.name, row.measure, row.mark, tuple(sorted(row.scores)), tuple(cells)))
+        rows.append(TableRow(row.name, row.measure, row.mark, tuple(sorted(row.scores)), tuple(cells)))
     note = (
         "Kendall's tau of each measure with the generalization gap, a column a population: within cells of fixed "
         "hyperparameters, or, where a heading says marginal, over all networks, which flatters. In brackets the rank, "
@@ -147,8 +147,8 @@ def _correlation(board: Board, score: Score) -> list[Cell] | None:
         (str(score.networks), float(score.networks)),
         *((tau_text(tau), tau.value) for tau in taus),
         (information_text(known) + interval_text(known.interval), known.value),
-        (share(signs.worst) + interval_text(signs.worst_interval), signs.worst),
-        (share(signs.mean) + interval_text(signs.mean_interval), signs.mean),
+        (format_share(signs.worst) + interval_text(signs.worst_interval), signs.worst),
+        (format_share(signs.mean) + interval_text(signs.mean_interval), signs.mean),
         (tau_text(judged.spearman), judged.spearman.value),
         done,
     ]
@@ -175,7 +175,7 @@ def _errors(board: Board, score: Score) -> list[Cell] | None:
     stated = (f"{held.held} of {held.stated}", held.held / held.stated) if held.stated else (MISSING, None)
     if found is None:
         return None
-    shown = [(error(found.largest), found.largest), (error(found.median), found.median)]
+    shown = [(format_error(found.largest), found.largest), (format_error(found.median), found.median)]
     return [*shown, (str(found.networks), float(found.networks)), (found.oracle, None), stated]
 
 
@@ -195,11 +195,11 @@ def costs(leaderboard: Leaderboard) -> Table:
         if not score.timings:
             return None
         seconds = {timing.environment: timing.seconds for timing in score.timings}
-        gradients, memories = (number(score.gradients), score.gradients), (memory(score.peak_bytes), score.peak_bytes)
-        return [gradients, *((number(seconds.get(place)), seconds.get(place)) for place in places), memories]
+        gradients, memories = (format_number(score.gradients), score.gradients), (format_memory(score.peak_bytes), score.peak_bytes)
+        return [gradients, *((format_number(seconds.get(place)), seconds.get(place)) for place in places), memories]
 
     note = "Medians of one standalone call. Gradients travel between machines; seconds do not: "
-    note += "; ".join(f"{letters.get(place, '')}: {plain(place, 400)}" for place in places)
+    note += "; ".join(f"{letters.get(place, '')}: {plain_text(place, 400)}" for place in places)
     return Table("speed", "Speed", note, columns, _lines(leaderboard, cells))
 
 
@@ -212,7 +212,7 @@ def changes(leaderboard: Leaderboard) -> Table:
     def cells(board: Board, score: Score) -> list[Cell] | None:
         if not score.invariance:
             return None
-        return [(factor(score.invariance, kind), score.invariance.get(kind)) for kind in kinds]
+        return [(format_factor(score.invariance, kind), score.invariance.get(kind)) for kind in kinds]
 
     note = "By how much the value changed when the weights were rewritten at random and the function stayed."
     return Table("invariance", "Invariance", note, columns, _lines(leaderboard, cells))
@@ -220,10 +220,10 @@ def changes(leaderboard: Leaderboard) -> Table:
 
 def _lines(
     leaderboard: Leaderboard, cells: Callable[[Board, Score], list[Cell] | None], *, baselines: bool = False
-) -> tuple[Line, ...]:
+) -> tuple[TableRow, ...]:
     """A line for each score of which `cells` has any."""
 
-    def found() -> Iterator[Line]:
+    def found() -> Iterator[TableRow]:
         for index, board in enumerate(leaderboard.boards):
             for score in board.scores if baselines else board.measured:
                 made = cells(board, score)
@@ -231,7 +231,7 @@ def _lines(
                     continue
                 measure = None if score.kind == "baseline" else board.measure(score)
                 mark = None if measure is None else leaderboard.mark([(board, score)])
-                yield Line(score.name, measure, mark, (index,), ((board.title, None), *made))
+                yield TableRow(score.name, measure, mark, (index,), ((board.title, None), *made))
 
     return tuple(found())
 
@@ -250,7 +250,7 @@ PAGE, POINT = ROW.index("page"), ROW.index("point")
 Json = dict[str, Any]
 
 
-def data(leaderboard: Leaderboard) -> Json:
+def board_data(leaderboard: Leaderboard) -> Json:
     """All that the script of the board needs.
 
     boards: their networks, with gap, reason of exclusion, hyperparameters. tables: columns, and rows of cells, each a
@@ -267,8 +267,8 @@ def data(leaderboard: Leaderboard) -> Json:
     }
 
 
-def part(whole: Json, page: str) -> Json:
-    """Of all `data`, what the page of one measure needs: all tables but the headline, and null for other boards."""
+def board_part(whole: Json, page: str) -> Json:
+    """Of all `board_data`, what the page of one measure needs: all tables but the headline, and null for other boards."""
     chosen = [place for place, point in enumerate(whole["points"]) if point["page"] == page]
     places = {old: new for new, old in enumerate(chosen)}
     points = [whole["points"][place] for place in chosen]
@@ -283,13 +283,13 @@ def part(whole: Json, page: str) -> Json:
 
 def _board(board: Board) -> Json:
     networks = board.population.networks
-    axes = {name: values for name, values in hyperparameters(networks).items() if len(set(map(str, values))) > 1}
+    axes = {name: values for name, values in varied_hyperparameters(networks).items() if len(set(map(str, values))) > 1}
     return {
-        "title": plain(board.title, TITLE),
+        "title": plain_text(board.title, TITLE),
         "gaps": [_rounded(network.gap) for network in networks],
         "out": [network.exclusion for network in networks],
         "seeds": [_short(network.recipe.get("seed")) for network in networks],
-        "axes": {plain(name, NAME): [_short(value) for value in values] for name, values in axes.items()},
+        "axes": {plain_text(name, NAME): [_short(value) for value in values] for name, values in axes.items()},
     }
 
 
@@ -298,7 +298,7 @@ def _points(index: int, board: Board, score: Score) -> Json:
     checked = score.gradients is not None and score.exactness is not None
     return {
         "board": index,
-        "label": plain(score.name, NAME),
+        "label": plain_text(score.name, NAME),
         "page": page_of(board.measure(score)),
         "values": [_rounded(row.value(network)) for network in board.population.networks],
         "cost": [_rounded(score.gradients), _rounded(score.exactness.largest)] if checked and score.exactness else None,
@@ -317,7 +317,7 @@ def _table(table: Table, points: dict[tuple[int, str], int]) -> Json:
 
 def _column(column: Column) -> Json:
     return {
-        "title": plain(column.title, TITLE),
+        "title": plain_text(column.title, TITLE),
         "tip": column.tip,
         "number": column.number,
         "down": column.down,
@@ -326,12 +326,12 @@ def _column(column: Column) -> Json:
     }
 
 
-def _row(line: Line, points: dict[tuple[int, str], int]) -> list[Any]:
+def _row(line: TableRow, points: dict[tuple[int, str], int]) -> list[Any]:
     """As `ROW` names them: there are many rows, so their fields are not named in each."""
     place = next((points[index, line.name] for index in line.boards if (index, line.name) in points), None)
     page = None if line.measure is None else page_of(line.measure)
-    mark = None if line.mark is None else plain(line.mark, 20)
-    return [plain(line.name, NAME), page, mark, place, list(line.boards), [_cell(*cell) for cell in line.cells]]
+    mark = None if line.mark is None else plain_text(line.mark, 20)
+    return [plain_text(line.name, NAME), page, mark, place, list(line.boards), [_cell(*cell) for cell in line.cells]]
 
 
 def _pointing(row: list[Any], places: dict[int, int]) -> list[Any]:
@@ -339,7 +339,7 @@ def _pointing(row: list[Any], places: dict[int, int]) -> list[Any]:
 
 
 def _cell(text: str, sort: float | None) -> str | Sequence[str | float | None]:
-    shown = plain(text, TITLE)
+    shown = plain_text(text, TITLE)
     return shown if sort is None else [shown, _rounded(sort)]
 
 
@@ -348,4 +348,4 @@ def _rounded(value: float | None) -> float | None:
 
 
 def _short(value: Scalar) -> Scalar:
-    return plain(value, NAME) if isinstance(value, str) else value
+    return plain_text(value, NAME) if isinstance(value, str) else value

@@ -8,7 +8,7 @@ from dataclasses import replace
 from sharpbench.core.fields import Scalar
 from sharpbench.core.measure import Estimate
 from sharpbench.core.record import Record
-from sharpbench.environment import environment
+from sharpbench.environment import describe_environment
 from sharpbench.errors import cut
 from sharpbench.leaderboard.submissions import claims, tolerance
 from sharpbench.leaderboard.submissions.verdict import INVARIANCE, LONGEST, OF_NETWORK, Finding, Outcome
@@ -57,7 +57,7 @@ def value(record: Record, estimate: Estimate, apart: float, found: Mapping[str, 
             limit = (tolerance.MAGNITUDE - 1) * min(abs(record.value), abs(estimate.value))
             return replace(finding, outcome="differs", bound=limit)
         return replace(finding, outcome="parted", reason=_parting(record.truth, found))
-    here = environment(record.device)["torch"]
+    here = describe_environment(record.device)["torch"]
     if estimate.stderr is None and estimate.probes and record.environment.get("torch") != here:
         reason = f"drawn without a standard error, by the random numbers of torch {record.environment.get('torch')}"
         return replace(finding, outcome="unknown", reason=_cut(reason))
@@ -73,7 +73,7 @@ def beside(record: Record, estimate: Estimate, apart: float, *, examples: int) -
     claimed = int(str(record.data["examples"]))
     if claimed != examples:
         yield _finding(record, "examples", "differs", claimed=claimed, found=examples, bound=0)
-    here = environment(record.device)
+    here = describe_environment(record.device)
     if apart > tolerance.SAME or not tolerance.drawn_alike(record, estimate, torch=str(here["torch"])):
         return
     low, high = estimate.interval or (None, None)
@@ -110,7 +110,7 @@ def exact(record: Record, found: float | None, oracle: str, apart: float) -> Ite
 
 def invariance(record: Record, found: Mapping[str, float | None], apart: float) -> Iterator[Finding]:
     """The findings on the factors of change, by the same rewrites where torch is of the same version."""
-    there, here = record.environment.get("torch"), environment(record.device)["torch"]
+    there, here = record.environment.get("torch"), describe_environment(record.device)["torch"]
     for kind in dict.fromkeys((*record.invariance, *found)):
         claimed, factor = record.invariance.get(kind), found.get(kind)
         what = (INVARIANCE + kind)[:40]
@@ -139,7 +139,7 @@ def _none(here: bool) -> str:
 def none(record: Record, why: str, apart: float) -> Finding:
     """The finding where the measure has no value here: on the same network, with the same torch, it had none there."""
     finding = unknown(record, f"the measure has no value here: {why}")
-    same = apart <= tolerance.SAME and record.environment.get("torch") == environment(record.device)["torch"]
+    same = apart <= tolerance.SAME and record.environment.get("torch") == describe_environment(record.device)["torch"]
     return replace(finding, outcome="differs") if same else finding
 
 

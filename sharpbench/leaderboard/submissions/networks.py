@@ -21,7 +21,7 @@ from sharpbench.leaderboard.submissions.submission import Submission
 from sharpbench.models.model import Model
 from sharpbench.training.examples import initial_module
 from sharpbench.training.population import Population
-from sharpbench.training.recipe import Recipe, recipe_of
+from sharpbench.training.recipe import Recipe, parse_recipe
 
 LARGEST = 1e13
 """Parameters times examples times epochs of a training: beyond, nobody who verifies a sample wants to wait."""
@@ -119,7 +119,7 @@ class Populations:
         found: dict[Recipe, None] = {}
         for record in _in_order([each for each in self.submission.records if each.device == device]):
             try:
-                recipe = recipe_of(record.recipe, self.setting.known.ingredients)
+                recipe = parse_recipe(record.recipe, self.setting.known.ingredients)
             except InvalidInput:
                 continue
             if (recipe.model, recipe.dataset) == (like.model, like.dataset) and self._work(recipe, data) <= LARGEST:

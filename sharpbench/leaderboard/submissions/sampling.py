@@ -10,13 +10,13 @@ from typing import Any
 
 from sharpbench.core.measure import Measure
 from sharpbench.core.record import Record
-from sharpbench.core.registry import offers
-from sharpbench.core.spec import Inner, configuration, label
+from sharpbench.core.registry import available
+from sharpbench.core.spec import Inner, format_spec, to_config
 from sharpbench.errors import InvalidInput, near, short
 from sharpbench.leaderboard.submissions.claims import place_of_cell, place_of_network
 from sharpbench.leaderboard.submissions.submission import Submission
 from sharpbench.runner.cell import cell_key
-from sharpbench.training.recipe import Recipe, catalogue, recipe_of
+from sharpbench.training.recipe import Recipe, parse_recipe, recipe_parts
 
 # Cells: what a record's words stand for here.
 
@@ -46,8 +46,8 @@ class Installed:
 
 def installed(plugins: Sequence[Path] = ()) -> Installed:
     """What is installed, and what the files `plugins` add, which are executed."""
-    measures = offers("measures", plugins)
-    return Installed(measures.classes, measures.packages, catalogue(plugins))
+    measures = available("measures", plugins)
+    return Installed(measures.classes, measures.packages, recipe_parts(plugins))
 
 
 def cell_of(record: Record, known: Installed) -> Recomputable:
@@ -61,11 +61,13 @@ def cell_of(record: Record, known: Installed) -> Recomputable:
         raise Unknown(f"measure '{record.measure}' is not installed here" + (f"; {hint}" if hint else ""))
     try:
         measure: Measure = classes[record.measure](**record.configuration)
-        recipe = recipe_of(record.recipe, known.ingredients)
+        recipe = parse_recipe(record.recipe, known.ingredients)
     except (InvalidInput, TypeError, ValueError) as error:
         raise Unknown(f"'{short(record.label)}' cannot be made here: {short(str(error))}") from None
-    if label(measure) != record.label or configuration(measure) != record.configuration:
-        raise Unknown(f"label '{short(record.label)}' is not that of its configuration, '{short(label(measure))}'")
+    if format_spec(measure) != record.label or to_config(measure) != record.configuration:
+        raise Unknown(
+            f"label '{short(record.label)}' is not that of its configuration, '{short(format_spec(measure))}'"
+        )
     for examples in (None, record.data["examples"]):
         key = cell_key(
             measure,

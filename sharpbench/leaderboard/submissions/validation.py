@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import get_args
 
 from sharpbench.core.fields import Scalar
-from sharpbench.core.record import LONGEST_REASON, Design, Record
+from sharpbench.core.record import MAX_REASON_CHARS, Design, Record
 from sharpbench.errors import InvalidInput, short
 from sharpbench.leaderboard.submissions.manifest import HASH, MEASURE
 from sharpbench.runner.invariance import KINDS
@@ -16,7 +16,7 @@ from sharpbench.runner.invariance import KINDS
 DEVICES, PRECISIONS = ("cpu", "cuda"), ("float32", "float64")
 WORD = re.compile(r"[A-Za-z0-9 ._:+=,\[\]-]{1,300}")
 """Names with their fields, as the command line takes them: no mark of Markdown, HTML, shells or paths."""
-LONGEST = {"reason": LONGEST_REASON, "oracle": 100, "time": 40}
+LONGEST = {"reason": MAX_REASON_CHARS, "oracle": 100, "time": 40}
 SLACK = 1e-3
 """Relative, of loss and accuracy at the gate: they were found twice."""
 ENTRIES, KEY, TEXT = 20_000, 200, 1000

@@ -17,7 +17,7 @@ from sharpbench.core.measure import NotApplicable
 from sharpbench.core.record import Record
 from sharpbench.core.subject import Subject
 from sharpbench.datasets.dataset import Data
-from sharpbench.environment import environment, settle
+from sharpbench.environment import apply_settings, describe_environment
 from sharpbench.errors import InvalidInput
 from sharpbench.leaderboard.submissions import findings as comparison
 from sharpbench.leaderboard.submissions import tolerance
@@ -25,15 +25,15 @@ from sharpbench.leaderboard.submissions.networks import Elsewhere, Populations, 
 from sharpbench.leaderboard.submissions.sampling import Drawn, Recomputable
 from sharpbench.leaderboard.submissions.submission import Submission
 from sharpbench.leaderboard.submissions.verdict import Finding
-from sharpbench.runner.evaluate_cell import oracle
-from sharpbench.runner.failures import fate
-from sharpbench.runner.invariance import changes
-from sharpbench.training.examples import evaluate, initial_module
-from sharpbench.training.network import Member
-from sharpbench.training.population import Population, Training
+from sharpbench.runner.evaluate_cell import oracle_value
+from sharpbench.runner.failures import failure_status
+from sharpbench.runner.invariance import invariance_factors
+from sharpbench.training.examples import evaluate_module, initial_module
+from sharpbench.training.network import TrainedNetwork
+from sharpbench.training.population import Population, TrainingEpoch
 
 
-def verify(submission: Submission, drawn: Drawn, setting: Setting) -> Iterator[Training | Finding]:
+def verify(submission: Submission, drawn: Drawn, setting: Setting) -> Iterator[TrainingEpoch | Finding]:
     """Findings, network by network: its truth, then the value of each cell; and the epochs of trainings in between.
 
     Networks train in the groups that the recipes of the whole submission fix, as in the run that gave it. Nothing
@@ -56,7 +56,7 @@ def _network_of(cell: Recomputable) -> tuple[str, str, str]:
 
 def _network(
     cells: Sequence[Recomputable], populations: Populations, setting: Setting, anew: Path
-) -> Iterator[Training | Finding]:
+) -> Iterator[TrainingEpoch | Finding]:
     try:
         if setting.late:
             raise Elsewhere("the time was up")
@@ -74,7 +74,7 @@ def _network(
 
 def _compared(
     cells: Sequence[Recomputable], population: Population, module: nn.Module, setting: Setting
-) -> Generator[Training, None, list[Finding]]:
+) -> Generator[TrainingEpoch, None, list[Finding]]:
     """The findings on one network."""
     first = cells[0]
     _settle(first.record)
@@ -90,7 +90,7 @@ def _compared(
     except InvalidInput:
         raise  # a cache that cannot be written
     except Exception as error:  # whatever a network raises
-        reason = f"its network cannot be trained here: {fate(error)[1]}"
+        reason = f"its network cannot be trained here: {failure_status(error)[1]}"
         return [comparison.unknown(cell.record, reason) for cell in cells]
     data, truth = population.data, first.record.truth
     apart = tolerance.parting(truth, found)
@@ -105,7 +105,7 @@ def _compared(
 
 
 def _cell(
-    cell: Recomputable, member: Member, module: nn.Module, found: dict[str, Scalar], apart: float
+    cell: Recomputable, member: TrainedNetwork, module: nn.Module, found: dict[str, Scalar], apart: float
 ) -> Iterator[Finding]:
     """The finding on the value of a cell, and those on what stands beside it."""
     record = cell.record
@@ -116,28 +116,28 @@ def _cell(
         yield comparison.none(record, str(error), apart)
         return
     except (Exception, SystemExit) as error:  # whatever a measure raises
-        yield comparison.unknown(record, "{}: {}".format(*fate(error)))
+        yield comparison.unknown(record, "{}: {}".format(*failure_status(error)))
         return
     yield comparison.value(record, estimate, apart, found)
     yield from comparison.beside(record, estimate, apart, examples=len(subject.inputs))
     yield from _checked(cell, member, module, apart)
 
 
-def _checked(cell: Recomputable, member: Member, module: nn.Module, apart: float) -> Iterator[Finding]:
+def _checked(cell: Recomputable, member: TrainedNetwork, module: nn.Module, apart: float) -> Iterator[Finding]:
     """The findings on oracle and invariance, where the record has them: both in float64."""
     record = cell.record
     try:
         doubled = _subject(cell, member, module, "float64")
         if record.exact is not None:
-            found, by = oracle(cell.measure, doubled)
+            found, by = oracle_value(cell.measure, doubled)
             yield from comparison.exact(record, found, by, apart)
         if record.invariance:
-            yield from comparison.invariance(record, changes(cell.measure, doubled, seed=record.seed), apart)
+            yield from comparison.invariance(record, invariance_factors(cell.measure, doubled, seed=record.seed), apart)
     except (Exception, SystemExit) as error:  # whatever a measure raises
-        yield comparison.unknown(record, "{}: {}".format(*fate(error)), "exact")
+        yield comparison.unknown(record, "{}: {}".format(*failure_status(error)), "exact")
 
 
-def _subject(cell: Recomputable, member: Member, module: nn.Module, dtype: str) -> Subject:
+def _subject(cell: Recomputable, member: TrainedNetwork, module: nn.Module, dtype: str) -> Subject:
     device = cell.record.device
     return member.subject(module, examples=cell.examples, dtype=getattr(torch, dtype), device=device)
 
@@ -145,27 +145,27 @@ def _subject(cell: Recomputable, member: Member, module: nn.Module, dtype: str) 
 class _Steps:
     """A generator whose value is kept when it ends."""
 
-    def __init__(self, steps: Generator[Training, None, Member]) -> None:
+    def __init__(self, steps: Generator[TrainingEpoch, None, TrainedNetwork]) -> None:
         self.steps = steps
-        self.value: Member
+        self.value: TrainedNetwork
 
-    def __iter__(self) -> Iterator[Training]:
+    def __iter__(self) -> Iterator[TrainingEpoch]:
         self.value = yield from self.steps
 
 
 def _settle(record: Record) -> None:
     """The threads of the record, where there are so many."""
-    threads, cores = record.environment.get("threads"), environment("cpu")["cores"]
-    settle(record.device, max(1, min(int(threads), int(cores or 1))) if isinstance(threads, int) else 1)
+    threads, cores = record.environment.get("threads"), describe_environment("cpu")["cores"]
+    apply_settings(record.device, max(1, min(int(threads), int(cores or 1))) if isinstance(threads, int) else 1)
 
 
-def _truth(member: Member, data: Data, device: str) -> dict[str, Scalar]:
+def _truth(member: TrainedNetwork, data: Data, device: str) -> dict[str, Scalar]:
     """What became of the network, evaluated anew; steps, epochs and whether it fitted as its training found them."""
     module = initial_module(member.recipe, data.shape, data.classes)
     module.load_state_dict(member.weights)
     module.to(device)
-    loss, accuracy = evaluate(module, member.inputs.to(device), member.targets.to(device))
-    test_loss, test = evaluate(module, data.test_inputs.to(device), data.test_targets.to(device))
+    loss, accuracy = evaluate_module(module, member.inputs.to(device), member.targets.to(device))
+    test_loss, test = evaluate_module(module, data.test_inputs.to(device), data.test_targets.to(device))
     norm = math.sqrt(sum(float(value.detach().double().square().sum()) for value in module.parameters()))
     finite = {"train_loss": loss, "test_loss": test_loss, "parameter_norm": norm}
     return {

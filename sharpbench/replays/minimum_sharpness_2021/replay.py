@@ -17,7 +17,7 @@ from sharpbench.replays.minimum_sharpness_2021.archive import archive
 from sharpbench.replays.minimum_sharpness_2021.solver import SOLVER, with_solver
 from sharpbench.replays.minimum_sharpness_2021.studies import Diagonals, Traces
 from sharpbench.replays.replay import Experiment, Replay
-from sharpbench.replays.tables import networks, surroundings
+from sharpbench.replays.tables import environment_section, networks_frame
 from sharpbench.report.page import Page
 from sharpbench.training.cohorts import LabelNoise, LabelNoisePaper
 from sharpbench.training.recipe import Recipe
@@ -49,14 +49,14 @@ class MinimumSharpness2021(Replay):
         found = [sections.of_the_archive(published)]
         experiment = self.experiment(scale)
         if experiment is not None:
-            table = with_solver(networks(records))
+            table = with_solver(networks_frame(records))
             found += [
                 sections.correlation(published, table, experiment.title),
                 sections.convergence(table),
                 sections.traces(findings[Traces.name]),
                 sections.diagonals(findings[Diagonals.name]),
             ]
-        return Page(self.title, (*found, surroundings(records, self.source)))
+        return Page(self.title, (*found, environment_section(records, self.source)))
 
 
 def _quick() -> Experiment:

@@ -6,8 +6,8 @@ import pandas as pd
 
 from sharpbench.replays import figures
 from sharpbench.replays.minimum_sharpness_2021.solver import SOLVER, by_noise
-from sharpbench.replays.tables import Correlation, both_gates, correlations, side_by_side, with_loss
-from sharpbench.report.format import MISSING, error, number
+from sharpbench.replays.tables import Correlation, both_gates, side_by_side, table_correlations, with_loss
+from sharpbench.report.format import MISSING, format_error, format_number
 from sharpbench.report.page import Picture, Section
 
 # Published: what the authors' archive says of speed, beside what is measured here.
@@ -22,23 +22,23 @@ def speed_table(rows: pd.DataFrame, entries: pd.DataFrame) -> tuple[pd.DataFrame
         {
             "network": row["model"],
             "parameters": f"{row['parameters']:,.0f}",
-            "trace": number(row["trace"]),
-            "error, exact": error(row["error_exact"]),
-            "error, paper": error(row["error_paper"]),
-            "error, paper in float64": error(row["error_paper_double"]),
-            "largest error of an entry": error(_largest(entries[entries["model"] == row["model"]])),
+            "trace": format_number(row["trace"]),
+            "error, exact": format_error(row["error_exact"]),
+            "error, paper": format_error(row["error_paper"]),
+            "error, paper in float64": format_error(row["error_paper_double"]),
+            "largest error of an entry": format_error(_largest(entries[entries["model"] == row["model"]])),
         }
         for row in rows.to_dict("records")
     )
     seconds = pd.DataFrame(
         {
             "network": row["model"],
-            "exact s": number(row["seconds_exact"]),
-            "paper s": f"{number(row['seconds_paper'])} @{row['batch_paper']:.0f}",
-            "naive s, scaled": number(row["seconds_naive"]),
-            "paper / exact": number(row["seconds_paper"] / row["seconds_exact"]),
-            "naive / exact": number(row["seconds_naive"] / row["seconds_exact"]),
-            "naive / paper": number(row["seconds_naive"] / row["seconds_paper"]),
+            "exact s": format_number(row["seconds_exact"]),
+            "paper s": f"{format_number(row['seconds_paper'])} @{row['batch_paper']:.0f}",
+            "naive s, scaled": format_number(row["seconds_naive"]),
+            "paper / exact": format_number(row["seconds_paper"] / row["seconds_exact"]),
+            "naive / exact": format_number(row["seconds_naive"] / row["seconds_exact"]),
+            "naive / paper": format_number(row["seconds_naive"] / row["seconds_paper"]),
             "archive: naive / paper": _published(row["model"]),
         }
         for row in rows.to_dict("records")
@@ -63,7 +63,7 @@ def _published(model: str) -> str:
     if model not in SECONDS:
         return MISSING
     naive, proposed = SECONDS[model]
-    return number(naive / proposed)
+    return format_number(naive / proposed)
 
 
 def diagonal_table(found: pd.DataFrame) -> pd.DataFrame:
@@ -75,10 +75,10 @@ def diagonal_table(found: pd.DataFrame) -> pd.DataFrame:
             {
                 "network": str(model),
                 "diagonal": str(kind),
-                **{f"{row['samples']:,}": number(row["error"]) for row in curve.to_dict("records")},
+                **{f"{row['samples']:,}": format_number(row["error"]) for row in curve.to_dict("records")},
                 "negative": f"{last['negative']:.0%}",
-                "normalized / exact": number(last["value"]),
-                "seconds": number(last["seconds"]),
+                "normalized / exact": format_number(last["value"]),
+                "seconds": format_number(last["seconds"]),
             }
         )
     return pd.DataFrame(rows)
@@ -104,7 +104,7 @@ HERE = {
 def of_the_archive(published: pd.DataFrame) -> Section:
     """Correlations of the archive, with and without the gate, and who is excluded."""
     columns = list(ARCHIVED)
-    free, gated = (correlations(published, columns, gated=gate) for gate in (False, True))
+    free, gated = (table_correlations(published, columns, gated=gate) for gate in (False, True))
     left = published[~published["fitted"]]
     names = ", ".join(
         f"trial {row.trial} at label noise {row.label_noise:g} (training accuracy {row.train_accuracy:.2f})"
@@ -130,8 +130,8 @@ def correlation(published: pd.DataFrame, table: pd.DataFrame, title: str) -> Sec
     ratios = sorted(table["label_noise"].round(6).unique())
     alike = published[published["label_noise"].round(6).isin(ratios)]
     archived = [SOLVER, *ARCHIVED]
-    whole, same = (correlations(each, archived, gated=True) for each in (published, alike))
-    here = correlations(table, list(HERE), gated=True)
+    whole, same = (table_correlations(each, archived, gated=True) for each in (published, alike))
+    here = table_correlations(table, list(HERE), gated=True)
     excluded = int((~table["fitted"]).sum())
 
     def panels(theirs: str, *ours: tuple[str, str]) -> list[list[figures.Panel]]:
@@ -177,7 +177,9 @@ def correlation(published: pd.DataFrame, table: pd.DataFrame, title: str) -> Sec
 
 def _by_loss(table: pd.DataFrame) -> list[Correlation]:
     """Correlations with the training loss where the gap usually stands."""
-    return correlations(table.assign(gap=table["train_loss"]), ["minimum", "normalized", "label_noise"], gated=True)
+    return table_correlations(
+        table.assign(gap=table["train_loss"]), ["minimum", "normalized", "label_noise"], gated=True
+    )
 
 
 def convergence(table: pd.DataFrame) -> Section:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sharpbench.report.format import number
+from sharpbench.report.format import format_number
 
 # Convergence: minimum sharpness beside what the paper's solver makes of the same traces.
 
@@ -45,9 +45,9 @@ def by_noise(table: pd.DataFrame) -> pd.DataFrame:
                 "network": str(model),
                 "label noise": f"{noise:g}",
                 "n": str(len(cell)),
-                "trace": number(cell["trace"].median()),
-                "paper's solver": number(cell[SOLVER].median()),
-                "converged": number(cell["minimum"].median()),
+                "trace": format_number(cell["trace"].median()),
+                "paper's solver": format_number(cell[SOLVER].median()),
+                "converged": format_number(cell["minimum"].median()),
                 "solver / converged": f"{ratios.median():.3f} ({ratios.min():.3f} to {ratios.max():.3f})",
             }
         )

@@ -14,7 +14,7 @@ from torch import Tensor
 from sharpbench.core.evaluate import measure
 from sharpbench.core.subject import Subject
 from sharpbench.curvature import difference_diagonal, exact_diagonal, exact_traces, per_example_traces
-from sharpbench.replays.study import Place, Row, Study, Trained, trained
+from sharpbench.replays.study import Place, Row, StudiedNetwork, Study, open_network
 
 # Naive: entries of the Hessian's diagonal by double backward, a pass each; what exact traces are compared with.
 
@@ -61,9 +61,9 @@ class Traces(Study):
     def rows(self, place: Place) -> Iterator[Row]:
         """See Study."""
         for recipe in self.recipes:
-            yield from self._network(trained(recipe, place), place.device)
+            yield from self._network(open_network(recipe, place), place.device)
 
-    def _network(self, network: Trained, device: str) -> Iterator[Row]:
+    def _network(self, network: StudiedNetwork, device: str) -> Iterator[Row]:
         model = network.recipe.model.name
         single = network.subject(self.examples, dtype=torch.float32, device=device)
         double = network.subject(self.examples, dtype=torch.float64, device=device)
@@ -139,7 +139,7 @@ class Diagonals(Study):
     def rows(self, place: Place) -> Iterator[Row]:
         """See Study."""
         for recipe in self.recipes:
-            network = trained(recipe, place)
+            network = open_network(recipe, place)
             subject = network.subject(self.examples, dtype=torch.float64, device=place.device)
             exact = _flat(exact_diagonal(subject))
             reference = measure("normalized", subject).value

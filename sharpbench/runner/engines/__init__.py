@@ -9,21 +9,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sharpbench.runner.engines.base import CellStarted as CellStarted
     from sharpbench.runner.engines.base import Limits as Limits
-    from sharpbench.runner.engines.base import Measuring as Measuring
-    from sharpbench.runner.engines.base import Site as Site
-    from sharpbench.runner.engines.base import parsed_bytes as parsed_bytes
+    from sharpbench.runner.engines.base import Workspace as Workspace
+    from sharpbench.runner.engines.base import parse_bytes as parse_bytes
     from sharpbench.runner.engines.engine import Engine as Engine
     from sharpbench.runner.engines.engine import Inline as Inline
     from sharpbench.runner.engines.engine import Process as Process
     from sharpbench.runner.engines.engine import Ray as Ray
-    from sharpbench.runner.engines.engine import engine_of as engine_of
-    from sharpbench.runner.engines.scheduler import conduct as conduct
+    from sharpbench.runner.engines.engine import make_engine as make_engine
+    from sharpbench.runner.engines.scheduler import schedule as schedule
 
 _HOME = {
-    **dict.fromkeys(("Engine", "Inline", "Process", "Ray", "engine_of"), "engine"),
-    **dict.fromkeys(("Limits", "Measuring", "Site", "parsed_bytes"), "base"),
-    "conduct": "scheduler",
+    **dict.fromkeys(("Engine", "Inline", "Process", "Ray", "make_engine"), "engine"),
+    **dict.fromkeys(("Limits", "CellStarted", "Workspace", "parse_bytes"), "base"),
+    "schedule": "scheduler",
 }
 
 __all__ = [*_HOME]

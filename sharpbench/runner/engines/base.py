@@ -13,15 +13,15 @@ from sharpbench.errors import InvalidInput, short
 if TYPE_CHECKING:
     from sharpbench.core.record import Record
     from sharpbench.runner.cell import Cell
-    from sharpbench.runner.failures import Death
+    from sharpbench.runner.failures import WorkerDeath
 
 UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
-LEAST = 2**29
+MIN_MEMORY_BYTES = 2**29
 """Bytes that a process takes before it measures anything, with room to spare."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Site:
+class Workspace:
     """Where cells are measured. data_dir: where data sets lie; plugins: files that are executed first."""
 
     cache: Path
@@ -45,13 +45,15 @@ class Limits:
     def __post_init__(self) -> None:
         if self.timeout is not None and not (math.isfinite(self.timeout) and self.timeout > 0):
             raise InvalidInput(f"timeout={self.timeout} must be a number of seconds above 0")
-        if self.memory is not None and self.memory < LEAST:
-            raise InvalidInput(f"memory limit {self.memory} must be at least {LEAST} bytes, which torch alone may take")
+        if self.memory is not None and self.memory < MIN_MEMORY_BYTES:
+            raise InvalidInput(
+                f"memory limit {self.memory} must be at least {MIN_MEMORY_BYTES} bytes, which torch alone may take"
+            )
         if self.pieces < 1:
             raise InvalidInput(f"split={self.pieces} must be at least 1")
 
 
-def parsed_bytes(text: str) -> int:
+def parse_bytes(text: str) -> int:
     """The bytes that '2GiB', '500MB' or '1000000000' names; raises InvalidInput for anything else."""
     found = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,6})?) ?([A-Za-z]*)", text)
     if found is None or found[2] not in UNITS:
@@ -59,7 +61,7 @@ def parsed_bytes(text: str) -> int:
     return int(float(found[1]) * UNITS[found[2]])
 
 
-def shown_bytes(count: int) -> str:
+def format_bytes(count: int) -> str:
     """Bytes in GiB."""
     return f"{count / 2**30:.3g} GiB"
 
@@ -73,10 +75,10 @@ APART = "the processes that share its batches do not ask for the same sums; meas
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Duty:
+class WorkerSpec:
     """What a worker is started with. memory: the limit in bytes; place, rank, size: of its team, where it has one."""
 
-    site: Site
+    site: Workspace
     memory: int | None = None
     place: Path | None = None
     rank: int = 0
@@ -84,13 +86,13 @@ class Duty:
 
 
 @dataclass(frozen=True, slots=True)
-class Measuring:
+class CellStarted:
     """Progress: the cell that begins."""
 
     cell: Cell
 
 
-class Crew(Protocol):
+class WorkerPool(Protocol):
     """Those who measure: `seats` of them, one cell at a time each."""
 
     seats: int
@@ -98,7 +100,7 @@ class Crew(Protocol):
     def begin(self, seat: int, cell: Cell) -> None:
         """Have the cell measured by the one at `seat`, who waits; returns at once."""
 
-    def finished(self) -> list[tuple[int, Record | Death]]:
+    def finished(self) -> list[tuple[int, Record | WorkerDeath]]:
         """Wait until a cell that was begun has ended; those that have, by their seats."""
 
     def close(self) -> None:

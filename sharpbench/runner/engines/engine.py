@@ -10,10 +10,10 @@ from sharpbench.core.record import Record
 from sharpbench.datasets.dataset import Data, Dataset
 from sharpbench.errors import InvalidInput, short
 from sharpbench.runner.cell import Cell
-from sharpbench.runner.engines.base import Crew, Limits, Site
-from sharpbench.runner.engines.process import Processes
-from sharpbench.runner.evaluate_cell import Bench
-from sharpbench.runner.failures import Death
+from sharpbench.runner.engines.base import Limits, WorkerPool, Workspace
+from sharpbench.runner.engines.process import ProcessPool
+from sharpbench.runner.evaluate_cell import CellEvaluator
+from sharpbench.runner.failures import WorkerDeath
 
 Word = Literal["inline", "process", "ray"]
 
@@ -30,7 +30,7 @@ class Engine(Protocol):
     def seats(self, workers: int) -> int:
         """How many cells `workers` processes measure at a time; InvalidInput where there are too few for one."""
 
-    def crew(self, site: Site, *, workers: int, load: Callable[[Dataset], Data]) -> Crew:
+    def crew(self, site: Workspace, *, workers: int, load: Callable[[Dataset], Data]) -> WorkerPool:
         """Those who measure; `workers` processes in all. load: the data of this process."""
 
 
@@ -50,9 +50,9 @@ class Inline:
         """See Engine."""
         return _Here.seats
 
-    def crew(self, site: Site, *, workers: int, load: Callable[[Dataset], Data]) -> Crew:
+    def crew(self, site: Workspace, *, workers: int, load: Callable[[Dataset], Data]) -> WorkerPool:
         """See Engine."""
-        return _Here(Bench(site.cache, load))
+        return _Here(CellEvaluator(site.cache, load))
 
 
 class _Here:
@@ -60,14 +60,14 @@ class _Here:
 
     seats = 1
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: CellEvaluator) -> None:
         self.bench = bench
         self._cell: Cell | None = None
 
     def begin(self, seat: int, cell: Cell) -> None:
         self._cell = cell
 
-    def finished(self) -> list[tuple[int, Record | Death]]:
+    def finished(self) -> list[tuple[int, Record | WorkerDeath]]:
         if self._cell is None:
             raise RuntimeError("no cell was begun")
         cell, self._cell = self._cell, None
@@ -95,9 +95,9 @@ class Process:
         """See Engine."""
         return _seats(workers, self.limits)
 
-    def crew(self, site: Site, *, workers: int, load: Callable[[Dataset], Data]) -> Crew:
+    def crew(self, site: Workspace, *, workers: int, load: Callable[[Dataset], Data]) -> WorkerPool:
         """See Engine."""
-        crew = Processes(site, self.limits, seats=self.seats(workers))
+        crew = ProcessPool(site, self.limits, seats=self.seats(workers))
         crew.warm()
         return crew
 
@@ -130,11 +130,11 @@ class Ray:
         """See Engine."""
         return _seats(workers, self.limits)
 
-    def crew(self, site: Site, *, workers: int, load: Callable[[Dataset], Data]) -> Crew:
+    def crew(self, site: Workspace, *, workers: int, load: Callable[[Dataset], Data]) -> WorkerPool:
         """See Engine."""
-        from sharpbench.runner.engines.ray import Cluster
+        from sharpbench.runner.engines.ray import RayPool
 
-        return Cluster(site, self.limits, seats=self.seats(workers), address=self.address, gpus=self.gpus)
+        return RayPool(site, self.limits, seats=self.seats(workers), address=self.address, gpus=self.gpus)
 
 
 def _seats(workers: int, limits: Limits) -> int:
@@ -145,7 +145,7 @@ def _seats(workers: int, limits: Limits) -> int:
     return workers // limits.pieces
 
 
-def engine_of(
+def make_engine(
     word: str, *, limits: Limits | None = None, address: str | None = None, gpus: float | None = None
 ) -> Engine:
     """The engine that a word names, with what is given for it; raises InvalidInput for what it cannot use."""

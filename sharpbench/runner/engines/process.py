@@ -17,12 +17,12 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sharpbench.core.record import LONGEST_CAUSE, Record
+from sharpbench.core.record import MAX_CAUSE_CHARS, Record
 from sharpbench.core.registry import KINDS, entry_points, package_of
 from sharpbench.errors import cut
-from sharpbench.runner.engines.base import APART, BEGUN, Duty, Limits, Site, shown_bytes
+from sharpbench.runner.engines.base import APART, BEGUN, Limits, WorkerSpec, Workspace, format_bytes
 from sharpbench.runner.engines.worker import serve
-from sharpbench.runner.failures import Death, Printed, death
+from sharpbench.runner.failures import CapturedOutput, WorkerDeath, death_of
 
 if TYPE_CHECKING:
     from sharpbench.runner.cell import Cell
@@ -47,10 +47,10 @@ class _Worker:
     connection: Connection
     output: Connection
     rank: int
-    printed: Printed = field(default_factory=Printed)
+    printed: CapturedOutput = field(default_factory=CapturedOutput)
     since: float = 0.0
     begun: bool = False
-    answer: Record | Death | None = None
+    answer: Record | WorkerDeath | None = None
     resident: int | None = None
 
     def drain(self) -> None:
@@ -61,7 +61,7 @@ class _Worker:
 
     def end(self) -> None:
         """One that waits for a cell ends by itself; any other is killed."""
-        idle = self.answer is not None and not isinstance(self.answer, Death)
+        idle = self.answer is not None and not isinstance(self.answer, WorkerDeath)
         self.connection.close()
         if idle:
             self.process.join(PATIENCE)
@@ -72,7 +72,7 @@ class _Worker:
 
 
 @dataclass(slots=True, eq=False)
-class _Team:
+class _WorkerTeam:
     """The workers of one seat; more than one where they divide the batches."""
 
     workers: Sequence[_Worker]
@@ -87,7 +87,7 @@ class _Team:
         return len(ways) == 1 and not ways & {None, "oom"}
 
     @property
-    def answers(self) -> list[Record | Death | None]:
+    def answers(self) -> list[Record | WorkerDeath | None]:
         """What each has said of the cell."""
         return [worker.answer for worker in self.workers]
 
@@ -98,17 +98,17 @@ class _Team:
             shutil.rmtree(self.place.parent, ignore_errors=True)
 
 
-class Processes:
+class ProcessPool:
     """A crew of processes: `seats` cells at a time, each by one process, or by `limits.pieces` of them.
 
     They are started by a server process in which torch is imported already, so that a fresh one costs no second. A
     process that died, was ended, or ran out of memory is replaced by a fresh one; the others are used again.
     """
 
-    def __init__(self, site: Site, limits: Limits, *, seats: int) -> None:
+    def __init__(self, site: Workspace, limits: Limits, *, seats: int) -> None:
         self.site, self.limits, self.seats = site, limits, seats
-        self._teams: dict[int, _Team] = {}
-        self._refused: list[tuple[int, Record | Death]] = []
+        self._teams: dict[int, _WorkerTeam] = {}
+        self._refused: list[tuple[int, Record | WorkerDeath]] = []
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload([*IMPORTED, *own_modules()])
 
@@ -121,7 +121,7 @@ class Processes:
     def begin(self, seat: int, cell: Cell) -> None:
         """See Crew."""
         packed = packed_cell(cell)
-        if isinstance(packed, Death):
+        if isinstance(packed, WorkerDeath):
             self._refused.append((seat, packed))
         else:
             self.send(seat, packed, cell.network)
@@ -137,12 +137,12 @@ class Processes:
         team.network, team.busy = network, True
         for worker in team.workers:
             worker.drain()
-            worker.printed = Printed()
+            worker.printed = CapturedOutput()
             worker.since, worker.begun, worker.answer = time.monotonic(), False, None
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it died, which `finished` finds
                 worker.connection.send_bytes(packed)
 
-    def _fit(self, team: _Team, network: str) -> bool:
+    def _fit(self, team: _WorkerTeam, network: str) -> bool:
         """Whether the team lives, and between networks has not kept much memory."""
         if not all(worker.process.is_alive() for worker in team.workers):
             return False
@@ -154,15 +154,15 @@ class Processes:
                 return False
         return True
 
-    def _started(self) -> _Team:
+    def _started(self) -> _WorkerTeam:
         size = self.limits.pieces
         place = Path(tempfile.mkdtemp(prefix="sharpbench-")) / "meeting" if size > 1 else None
-        return _Team([self._worker(rank, size, place) for rank in range(size)], place)
+        return _WorkerTeam([self._worker(rank, size, place) for rank in range(size)], place)
 
     def _worker(self, rank: int, size: int, place: Path | None) -> _Worker:
         ours, theirs = self._context.Pipe()
         read, write = self._context.Pipe(duplex=False)
-        duty = Duty(site=self.site, memory=self.limits.memory, place=place, rank=rank, size=size)
+        duty = WorkerSpec(site=self.site, memory=self.limits.memory, place=place, rank=rank, size=size)
         process = self._context.Process(target=serve, args=(theirs, write, duty), daemon=True)
         process.start()
         theirs.close()
@@ -170,7 +170,7 @@ class Processes:
         os.set_blocking(read.fileno(), False)
         return _Worker(process, ours, read, rank)
 
-    def finished(self) -> list[tuple[int, Record | Death]]:
+    def finished(self) -> list[tuple[int, Record | WorkerDeath]]:
         """See Crew."""
         while True:
             ended, self._refused = self._refused, []
@@ -205,7 +205,7 @@ class Processes:
         """When the time of the worker is over."""
         return worker.since + (self.limits.timeout or 0.0) + (0.0 if worker.begun else OPENING)
 
-    def _outcome(self, team: _Team) -> Record | Death | None:
+    def _outcome(self, team: _WorkerTeam) -> Record | WorkerDeath | None:
         """What became of the cell that the team measures; None: it is going on."""
         for worker in team.workers:
             if worker.answer is None:
@@ -218,7 +218,7 @@ class Processes:
         answer = chosen.answer
         return None if answer is None else replace(answer, printed=chosen.printed.text())
 
-    def _heard(self, worker: _Worker) -> Record | Death | None:
+    def _heard(self, worker: _Worker) -> Record | WorkerDeath | None:
         """What the worker says, or its end; None: nothing yet."""
         alive = worker.process.is_alive()
         try:
@@ -233,20 +233,20 @@ class Processes:
             worker.process.join(PATIENCE)
             alive = worker.process.is_alive()
             if alive:  # it closed its end, and goes on
-                return Death(status="failed", reason="the process that measured it went silent")
+                return WorkerDeath(status="failed", reason="the process that measured it went silent")
         if not alive:
-            return replace(death(worker.process.exitcode), begun=worker.begun)
+            return replace(death_of(worker.process.exitcode), begun=worker.begun)
         return self._over(worker)
 
-    def _over(self, worker: _Worker) -> Death | None:
+    def _over(self, worker: _Worker) -> WorkerDeath | None:
         """Whether a limit is passed."""
         timeout, memory = self.limits.timeout, self.limits.memory
         if timeout is not None and time.monotonic() >= self._until(worker):
             late = f"took longer than {timeout:g} s (--timeout)"
-            return Death(status="timeout", reason=late if worker.begun else f"its network was not ready: {late}")
+            return WorkerDeath(status="timeout", reason=late if worker.begun else f"its network was not ready: {late}")
         if memory is not None and (held := _resident(worker.process.pid) or 0) > memory:
-            reason = f"out of memory: its process held {shown_bytes(held)}; --memory-limit is {shown_bytes(memory)}"
-            return Death(status="oom", reason=reason)
+            reason = f"out of memory: its process held {format_bytes(held)}; --memory-limit is {format_bytes(memory)}"
+            return WorkerDeath(status="oom", reason=reason)
         return None
 
     def close(self) -> None:
@@ -256,13 +256,13 @@ class Processes:
         self._teams.clear()
 
 
-def packed_cell(cell: Cell) -> bytes | Death:
+def packed_cell(cell: Cell) -> bytes | WorkerDeath:
     """The cell as bytes for another process, or why it cannot be sent."""
     try:
         return pickle.dumps(cell)
     except Exception as error:  # whatever pickle raises, for a class that is defined in a function
         reason = f"engine inline measures it in this process: {type(error).__name__}: {error}"
-        return Death(status="failed", reason=cut(reason, LONGEST_CAUSE))
+        return WorkerDeath(status="failed", reason=cut(reason, MAX_CAUSE_CHARS))
 
 
 def own_modules() -> list[str]:
@@ -271,8 +271,8 @@ def own_modules() -> list[str]:
     return [point.module for point in points if package_of(point) == "sharpbench"]
 
 
-def _bad(answer: Record | Death | None) -> bool:
-    return isinstance(answer, Death) or (answer is not None and answer.status != "ok")
+def _bad(answer: Record | WorkerDeath | None) -> bool:
+    return isinstance(answer, WorkerDeath) or (answer is not None and answer.status != "ok")
 
 
 def _apart(worker: _Worker) -> bool:

@@ -18,7 +18,7 @@ PATIENCE = datetime.timedelta(days=7)
 """Those who wait for the others wait: the parent ends all when one is gone."""
 
 
-class Fellows:
+class GlooGroup:
     """One of `size` processes that meet at the file `place`; see `subject.Team`.
 
     Every process must ask for the same sums in the same order, which holds where a measure depends on its subject

@@ -11,20 +11,20 @@ from typing import Any
 from sharpbench.core.record import Record
 from sharpbench.errors import InvalidInput, one_line, short
 from sharpbench.runner.cell import Cell
-from sharpbench.runner.engines.base import Limits, Site
-from sharpbench.runner.engines.process import Processes, packed_cell
-from sharpbench.runner.failures import Death
+from sharpbench.runner.engines.base import Limits, Workspace
+from sharpbench.runner.engines.process import ProcessPool, packed_cell
+from sharpbench.runner.failures import WorkerDeath
 
 # Keeper: what runs in a Ray actor. It measures nothing itself, and does without torch.
 
 
-class Keeper:
+class RayWorker:
     """The crew of one seat, asked for one cell at a time."""
 
-    def __init__(self, site: Site, limits: Limits) -> None:
-        self.crew = Processes(site, limits, seats=1)
+    def __init__(self, site: Workspace, limits: Limits) -> None:
+        self.crew = ProcessPool(site, limits, seats=1)
 
-    def measure(self, packed: bytes, network: str) -> Record | Death:
+    def measure(self, packed: bytes, network: str) -> Record | WorkerDeath:
         """The end of a cell, which its network's name and its bytes stand for: its classes may be unknown here."""
         self.crew.send(0, packed, network)
         ((_, outcome),) = self.crew.finished()
@@ -35,14 +35,14 @@ PAUSE = 0.2
 """Seconds before an actor that died is replaced, so that a node that is lost is not asked at once."""
 
 
-class Cluster:
+class RayPool:
     """A crew of `seats` actors; each reserves a processor for every thread, and `gpus` of CUDA's devices.
 
     Plugins, cache and data must be found at the same paths on every node. An actor that is lost, with its node or
     alone, is replaced by a fresh one and its cell measured again.
     """
 
-    def __init__(self, site: Site, limits: Limits, *, seats: int, address: str | None, gpus: float) -> None:
+    def __init__(self, site: Workspace, limits: Limits, *, seats: int, address: str | None, gpus: float) -> None:
         self.site, self.limits, self.seats, self.gpus = site, limits, seats, gpus
         self._ray = _imported()
         self._processors = site.threads * limits.pieces
@@ -75,30 +75,30 @@ class Cluster:
         """See Crew."""
         if seat not in self._actors:
             options = {"num_cpus": self._processors, "num_gpus": self.gpus, "max_restarts": 0, "max_task_retries": 0}
-            self._actors[seat] = self._ray.remote(Keeper).options(**options).remote(self.site, self.limits)
+            self._actors[seat] = self._ray.remote(RayWorker).options(**options).remote(self.site, self.limits)
         packed = packed_cell(cell)
-        if isinstance(packed, Death):
+        if isinstance(packed, WorkerDeath):
             self._calls[self._ray.put(packed)] = seat
         else:
             self._calls[self._actors[seat].measure.remote(packed, cell.network)] = seat
 
-    def finished(self) -> list[tuple[int, Record | Death]]:
+    def finished(self) -> list[tuple[int, Record | WorkerDeath]]:
         """See Crew."""
         ready, _ = self._ray.wait(list(self._calls), num_returns=1)
         seats = [(self._calls.pop(call), call) for call in ready]
         return [(seat, self._outcome(seat, call)) for seat, call in seats]
 
-    def _outcome(self, seat: int, call: Any) -> Record | Death:
+    def _outcome(self, seat: int, call: Any) -> Record | WorkerDeath:
         try:
-            outcome: Record | Death = self._ray.get(call)
+            outcome: Record | WorkerDeath = self._ray.get(call)
             return outcome
         except self._ray.exceptions.RayActorError as error:
             self._actors.pop(seat, None)
             time.sleep(PAUSE)
             reason = f"killed: Ray lost its worker ({_text(error)})"
-            return Death(status="failed", reason=reason, again=True, begun=False)
+            return WorkerDeath(status="failed", reason=reason, again=True, begun=False)
         except self._ray.exceptions.RayError as error:
-            return Death(status="failed", reason=f"Ray: {_text(error)}")
+            return WorkerDeath(status="failed", reason=f"Ray: {_text(error)}")
 
     def close(self) -> None:
         """See Crew."""

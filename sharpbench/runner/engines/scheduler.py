@@ -11,9 +11,9 @@ from operator import attrgetter
 from sharpbench.core.record import Record
 from sharpbench.errors import InvalidInput
 from sharpbench.runner.cell import Cell
-from sharpbench.runner.engines.base import Crew, Measuring
-from sharpbench.runner.failures import Death
-from sharpbench.training.population import Training
+from sharpbench.runner.engines.base import CellStarted, WorkerPool
+from sharpbench.runner.failures import WorkerDeath
+from sharpbench.training.population import TrainingEpoch
 
 NETWORK = attrgetter("recipe", "data_sha256", "examples", "dtype", "device")
 """What cells have in common that share a subject, as `Cell.network`; the same objects are compared in no time."""
@@ -23,12 +23,14 @@ STARTS = 20
 """How often it is tried again where the process was killed before the measure began, or nobody knows."""
 
 
-Ready = Callable[[Cell], Generator[Training, None, Callable[[Cell], Record]]]
+Ready = Callable[[Cell], Generator[TrainingEpoch, None, Callable[[Cell], Record]]]
 """Makes the network of a cell ready, training it where it must; returns what makes the empty records of its cells."""
 Lost = Callable[[Cell, Exception], Record]
 
 
-def conduct(cells: Sequence[Cell], crew: Crew, *, ready: Ready, lost: Lost) -> Iterator[Training | Measuring | Record]:
+def schedule(
+    cells: Sequence[Cell], crew: WorkerPool, *, ready: Ready, lost: Lost
+) -> Iterator[TrainingEpoch | CellStarted | Record]:
     """The records of the cells as they come, each once, and before each what begins.
 
     The cells of one network stay together, in their order, at one seat. Networks whose cells are timed come first, and
@@ -52,7 +54,7 @@ def conduct(cells: Sequence[Cell], crew: Crew, *, ready: Ready, lost: Lost) -> I
                 continue
             seat = next(seat for seat in range(crew.seats) if seat not in active)
             active[seat] = _Place(group, empty, alone)
-            yield Measuring(group[0])
+            yield CellStarted(group[0])
             crew.begin(seat, group[0])
         if not active:
             continue
@@ -71,10 +73,12 @@ class _Place:
     unbegun: int = 0
 
 
-def _ended(seat: int, outcome: Record | Death, active: dict[int, _Place], crew: Crew) -> Iterator[Measuring | Record]:
+def _ended(
+    seat: int, outcome: Record | WorkerDeath, active: dict[int, _Place], crew: WorkerPool
+) -> Iterator[CellStarted | Record]:
     place = active[seat]
     cell = place.cells[0]
-    if isinstance(outcome, Death) and outcome.again:
+    if isinstance(outcome, WorkerDeath) and outcome.again:
         place.killed, place.unbegun = place.killed + outcome.begun, place.unbegun + (not outcome.begun)
         if place.killed <= AGAIN and place.unbegun <= STARTS:
             crew.begin(seat, cell)
@@ -85,11 +89,11 @@ def _ended(seat: int, outcome: Record | Death, active: dict[int, _Place], crew: 
     if not place.cells:
         del active[seat]
         return
-    yield Measuring(place.cells[0])
+    yield CellStarted(place.cells[0])
     crew.begin(seat, place.cells[0])
 
 
-def _dead(place: _Place, outcome: Death) -> Record:
+def _dead(place: _Place, outcome: WorkerDeath) -> Record:
     times = place.killed + place.unbegun
     reason = f"{outcome.reason}, {times} times" if outcome.again else outcome.reason
     empty = place.empty(place.cells[0])

@@ -16,22 +16,22 @@ from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from sharpbench.core.record import LONGEST_CAUSE, Record
-from sharpbench.core.registry import KINDS, offers
+from sharpbench.core.record import MAX_CAUSE_CHARS, Record
+from sharpbench.core.registry import KINDS, available
 from sharpbench.datasets.dataset import Data, Dataset
-from sharpbench.environment import settle
+from sharpbench.environment import apply_settings
 from sharpbench.errors import cut
 from sharpbench.runner.cell import Cell
-from sharpbench.runner.engines.base import BEGUN, Duty, shown_bytes
-from sharpbench.runner.engines.process_group import Fellows
-from sharpbench.runner.evaluate_cell import Bench
-from sharpbench.runner.failures import Death
+from sharpbench.runner.engines.base import BEGUN, WorkerSpec, format_bytes
+from sharpbench.runner.engines.process_group import GlooGroup
+from sharpbench.runner.evaluate_cell import CellEvaluator
+from sharpbench.runner.failures import WorkerDeath
 
 PARENT_DEATH = 1
 """Linux's PR_SET_PDEATHSIG."""
 
 
-def serve(connection: Connection, output: Connection, duty: Duty) -> None:
+def serve(connection: Connection, output: Connection, duty: WorkerSpec) -> None:
     """Cells come in, as bytes; BEGUN, then a Record or a Death goes out, until the other end is closed.
 
     Whatever is printed goes to `output`. Ctrl-C belongs to the terminal: the parent alone answers it.
@@ -59,17 +59,17 @@ def prepare(output: int) -> None:
     multiprocessing.set_start_method("fork", force=True)
 
 
-def _measure(connection: Connection, duty: Duty) -> None:
-    settle(duty.site.device, duty.site.threads)
+def _measure(connection: Connection, duty: WorkerSpec) -> None:
+    apply_settings(duty.site.device, duty.site.threads)
     for kind in KINDS:
-        offers(kind, duty.site.plugins)  # else their classes cannot be received
-    team = None if duty.place is None else Fellows(duty.place, duty.rank, duty.size)
+        available(kind, duty.site.plugins)  # else their classes cannot be received
+    team = None if duty.place is None else GlooGroup(duty.place, duty.rank, duty.size)
 
     @cache
     def load(dataset: Dataset) -> Data:
         return dataset.load(duty.site.data_dir)
 
-    bench = Bench(duty.site.cache, load, team)
+    bench = CellEvaluator(duty.site.cache, load, team)
     while True:
         packed = connection.recv_bytes()
         answer = _answer(bench, packed, connection, duty)
@@ -79,18 +79,20 @@ def _measure(connection: Connection, duty: Duty) -> None:
         connection.send(answer)
 
 
-def _answer(bench: Bench, packed: bytes, connection: Connection, duty: Duty) -> Record | Death:
+def _answer(bench: CellEvaluator, packed: bytes, connection: Connection, duty: WorkerSpec) -> Record | WorkerDeath:
     try:
         cell: Cell = pickle.loads(packed)  # of our own parent
         record = bench.record(cell, begun=lambda: connection.send(BEGUN))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         raise
     except BaseException as error:  # classes that this process cannot import, or an interrupt that a measure raises
-        return Death(status="failed", reason=cut(" ".join(f"{type(error).__name__}: {error}".split()), LONGEST_CAUSE))
+        return WorkerDeath(
+            status="failed", reason=cut(" ".join(f"{type(error).__name__}: {error}".split()), MAX_CAUSE_CHARS)
+        )
     if bench.team is not None and bench.team.broken:
-        return Death(status="failed" if record.status == "ok" else record.status, reason=str(record.reason))
+        return WorkerDeath(status="failed" if record.status == "ok" else record.status, reason=str(record.reason))
     if record.status == "oom" and duty.memory is not None:
-        limit = f"--memory-limit is {shown_bytes(duty.memory)}"
+        limit = f"--memory-limit is {format_bytes(duty.memory)}"
         return replace(record, reason=f"{record.reason}; {limit}")
     return record
 

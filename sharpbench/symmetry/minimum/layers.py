@@ -19,7 +19,7 @@ STEPS = 500
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Minimum:
+class LayerMinimum:
     """The infimum of sum_b t_b exp(-2 (B u)_b) over u.
 
     value: the infimum. terms: each block's share of it. u: the minimiser, or a point near the infimum where
@@ -37,7 +37,7 @@ class Minimum:
     steps: int
 
 
-def minimise(traces: Array, basis: Array) -> Minimum:
+def minimise(traces: Array, basis: Array) -> LayerMinimum:
     """The Minimum for traces t >= 0 [blocks] and log-scales B [blocks, dimension].
 
     Blocks with t = 0, or below it by rounding, count for nothing; a trace that is not finite is InvalidInput. The
@@ -54,22 +54,22 @@ def minimise(traces: Array, basis: Array) -> Minimum:
     u = np.zeros(basis.shape[1])
     gone = tuple(np.flatnonzero(falls).tolist())
     if not live.any():
-        return Minimum(0.0, terms, u, 0.0, gone, "no freedom", 0)
+        return LayerMinimum(0.0, terms, u, 0.0, gone, "no freedom", 0)
     scale = float(traces[live].sum())
     t, directions = traces[live] / scale, orth(basis[live], rcond=1e-10)
     if directions.shape[1] == 0:
         terms[live] = traces[live]
-        return Minimum(scale, terms, u, 0.0, gone, "no freedom", 0)
+        return LayerMinimum(scale, terms, u, 0.0, gone, "no freedom", 0)
     dual = null_space(directions.T, rcond=1e-10)
     if dual.shape[1] == 1 and (np.all(dual > 0) or np.all(dual < 0)):
         share = dual[:, 0] / dual.sum()
         value = float(np.exp(share @ np.log(t / share)))
         terms[live] = scale * value * share
         wanted = np.log(t / (value * share)) / 2
-        return Minimum(scale * value, terms, lstsq(basis[live], wanted)[0], 0.0, gone, "closed form", 0)
+        return LayerMinimum(scale * value, terms, lstsq(basis[live], wanted)[0], 0.0, gone, "closed form", 0)
     exponents, gap, steps = _newton(t, directions)
     terms[live] = scale * t * np.exp(-2 * exponents)
-    return Minimum(float(terms.sum()), terms, lstsq(basis[live], exponents)[0], gap, gone, "newton", steps)
+    return LayerMinimum(float(terms.sum()), terms, lstsq(basis[live], exponents)[0], gap, gone, "newton", steps)
 
 
 def check_finite(what: str, values: Array) -> None:

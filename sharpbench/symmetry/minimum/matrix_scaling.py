@@ -16,7 +16,7 @@ STEPS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Scaled:
+class ScaledMatrix:
     """A minimum over scales.
 
     value: the infimum. gradient: the largest derivative by the logarithm of a scale, relative to the value; at
@@ -31,7 +31,7 @@ class Scaled:
     steps: int
 
 
-def scale_rows_and_columns(diagonal: Array, squares: Array) -> Scaled:
+def scale_rows_and_columns(diagonal: Array, squares: Array) -> ScaledMatrix:
     """min over s, t > 0 of sum_ij D_ij s_i t_j + V_ij / (s_i t_j), for D, V >= 0 of shape [out, in].
 
     Convex in log s and log t. Each half-step solves one side exactly, s_i^2 = (V t^-1)_i / (D t)_i.
@@ -39,7 +39,7 @@ def scale_rows_and_columns(diagonal: Array, squares: Array) -> Scaled:
     """
     D, V, dropped = _bounded(diagonal, squares)
     if D.size == 0:
-        return Scaled(0.0, 0.0, dropped, 0)
+        return ScaledMatrix(0.0, 0.0, dropped, 0)
     t, value, gradient, step = np.ones(D.shape[1]), np.inf, np.inf, 0
     while gradient > TOLERANCE and step < STEPS:
         step += 1
@@ -48,10 +48,10 @@ def scale_rows_and_columns(diagonal: Array, squares: Array) -> Scaled:
         value = float(t @ curvature + (1 / t) @ weight)
         gradient = float(np.abs(t * curvature - weight / t).max()) / value
         t = np.sqrt(weight / curvature)
-    return Scaled(value, gradient, dropped, step)
+    return ScaledMatrix(value, gradient, dropped, step)
 
 
-def scale_columns(diagonal: Array, squares: Array) -> Scaled:
+def scale_columns(diagonal: Array, squares: Array) -> ScaledMatrix:
     """min over t > 0 of sqrt(sum_i (D t)_i (V t^-1)_i), for D, V >= 0 of shape [out, in].
 
     The square is sum_jk M_jk t_j / t_k with M = D^T V, a matrix balancing, convex in log t; by scipy's L-BFGS
@@ -59,7 +59,7 @@ def scale_columns(diagonal: Array, squares: Array) -> Scaled:
     """
     D, V, dropped = _bounded(diagonal, squares)
     if D.size == 0:
-        return Scaled(0.0, 0.0, dropped, 0)
+        return ScaledMatrix(0.0, 0.0, dropped, 0)
 
     def logarithm(log_t: Array) -> tuple[float, Array]:
         t = np.exp(log_t)
@@ -74,7 +74,7 @@ def scale_columns(diagonal: Array, squares: Array) -> Scaled:
         method="L-BFGS-B",
         options={"maxiter": STEPS, "maxfun": STEPS, "maxcor": 30, "ftol": 0.0, "gtol": TOLERANCE},
     )
-    return Scaled(float(np.exp(solved.fun / 2)), float(np.abs(solved.jac).max()), dropped, int(solved.nit))
+    return ScaledMatrix(float(np.exp(solved.fun / 2)), float(np.abs(solved.jac).max()), dropped, int(solved.nit))
 
 
 def _bounded(diagonal: Array, squares: Array) -> tuple[Array, Array, int]:

@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import connected_components
 
 from sharpbench.symmetry.group import RescalingGroup
 from sharpbench.symmetry.minimum.layers import vanishing
-from sharpbench.symmetry.rules.propagation import Places, compact
+from sharpbench.symmetry.rules.propagation import IndexArray, compact
 
 # Arrows: which terms can be driven to 0 together, read off a graph of signed potentials.
 #
@@ -152,8 +152,8 @@ class Block:
 
     name: str
     values: Array
-    rows: Places
-    columns: Places
+    rows: IndexArray
+    columns: IndexArray
 
     @property
     def single(self) -> bool:
@@ -202,7 +202,7 @@ def unit_terms(group: RescalingGroup, diagonal: Mapping[str, Array]) -> Terms:
     return Terms(potentials, tuple(blocks))
 
 
-def _block(name: str, values: Array, rows: Places, columns: Places) -> Block:
+def _block(name: str, values: Array, rows: IndexArray, columns: IndexArray) -> Block:
     """With equal rows and equal columns added up; what has one potential an entry as a single column."""
     values, rows = _added(values, rows)
     turned, columns = _added(values.T, columns)
@@ -211,7 +211,7 @@ def _block(name: str, values: Array, rows: Places, columns: Places) -> Block:
     return Block(name, np.ascontiguousarray(turned.T), rows, columns)
 
 
-def _added(values: Array, rows: Places) -> tuple[Array, Places]:
+def _added(values: Array, rows: IndexArray) -> tuple[Array, IndexArray]:
     kept, inverse = np.unique(rows, return_inverse=True)
     if len(kept) == len(rows):
         return values, rows
@@ -221,7 +221,7 @@ def _added(values: Array, rows: Places) -> tuple[Array, Places]:
     return np.asarray(which @ values), kept
 
 
-def _joint(potentials: csr_array, names: Sequence[Places], count: int) -> tuple[csr_array, Places]:
+def _joint(potentials: csr_array, names: Sequence[IndexArray], count: int) -> tuple[csr_array, IndexArray]:
     """Potentials that are sums of others, with new rows where more than one is added."""
     if len(names) < 2:
         return potentials, names[0] if names else np.zeros(count, dtype=np.int64)
@@ -235,7 +235,7 @@ def _joint(potentials: csr_array, names: Sequence[Places], count: int) -> tuple[
     return rows, place[potentials.shape[0] :][inverse.ravel()]
 
 
-def distinct(matrix: csr_array) -> tuple[csr_array, Places]:
+def distinct(matrix: csr_array) -> tuple[csr_array, IndexArray]:
     """The different rows in the order of their first appearance, a row of zeros first; which of them each row is."""
     matrix = csr_array(vstack((csr_array((1, matrix.shape[1])), matrix), format="csr"))
     matrix.sum_duplicates()

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sharpbench.core.loss import Criterion, Losses
+from sharpbench.core.loss import Losses, PerExampleLoss
 from sharpbench.core.subject import Subject
 from sharpbench.curvature import exact_diagonal, exact_traces
 from sharpbench.errors import InvalidInput
@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Least:
+class MinimumTrace:
     """The infimum over u of sum_j D_j exp(-2 s_j), for the log-scales s of the group's element u.
 
     parts: its share by parameter. u: where it is attained, or a point near it where it is not.
@@ -44,7 +44,7 @@ class Least:
     steps: int
 
 
-def least(group: RescalingGroup, diagonal: Mapping[str, Array]) -> Least:
+def minimum_trace(group: RescalingGroup, diagonal: Mapping[str, Array]) -> MinimumTrace:
     """The least sum of a diagonal D >= 0, float64, by parameter and of its shape, under the group.
 
     For a group of layers the sum over a parameter that is not cut into blocks will do in place of its entries.
@@ -55,14 +55,14 @@ def least(group: RescalingGroup, diagonal: Mapping[str, Array]) -> Least:
     return _of_units(group, diagonal) if group.scope == "unit" else _of_layers(group, diagonal)
 
 
-def _of_layers(group: RescalingGroup, diagonal: Mapping[str, Array]) -> Least:
+def _of_layers(group: RescalingGroup, diagonal: Mapping[str, Array]) -> MinimumTrace:
     fixed = {name: float(values.sum()) for name, values in diagonal.items() if name not in group.places}
     traces = np.append(row_traces(group, diagonal), sum(fixed.values()))
     basis = np.vstack((group.basis, np.zeros((1, group.dimension))))  # type: ignore[arg-type]  # dense for layers
     solved = minimise(traces, basis)
     moved = {name: float(solved.terms[np.unique(rows)].sum()) for name, (rows,) in group.places.items()}
     names = group.names if solved.vanishing else ()
-    return Least(
+    return MinimumTrace(
         solved.value,
         {name: moved.get(name, fixed.get(name, 0.0)) for name in diagonal},
         solved.u,
@@ -75,13 +75,13 @@ def _of_layers(group: RescalingGroup, diagonal: Mapping[str, Array]) -> Least:
     )
 
 
-def _of_units(group: RescalingGroup, diagonal: Mapping[str, Array]) -> Least:
+def _of_units(group: RescalingGroup, diagonal: Mapping[str, Array]) -> MinimumTrace:
     solved = balance_terms(unit_terms(group, diagonal))
     words = None
     if solved.vanishing is not None:
         words = ", ".join(f"{count} of {name}" for name, count in solved.vanishing.items())
     method = "newton-cg" if group.dimension else "no freedom"
-    return Least(
+    return MinimumTrace(
         solved.value,
         solved.parts,
         solved.u,
@@ -103,7 +103,7 @@ def balance(
     targets: Tensor,
     *,
     scope: Scope = "layer",
-    criterion: str | Losses | Criterion | None = "cross_entropy",
+    criterion: str | Losses | PerExampleLoss | None = "cross_entropy",
     parameters: Iterable[str] | None = None,
 ) -> dict[str, Tensor]:
     """The state dict of `model` rescaled so that its trace is minimum sharpness; the function stays as it is.
@@ -119,7 +119,7 @@ def balance(
         raise InvalidInput(f"{', '.join(sorted(shared))} share memory; make them one parameter, or copies")
     subject = Subject.from_module(model, inputs, targets, criterion=criterion, parameters=parameters)
     group = group_of(subject.graph, set(subject.params), scope=scope)
-    solved = least(group, diagonal_for(group, subject))
+    solved = minimum_trace(group, diagonal_for(group, subject))
     _check(solved, scope)
     examples, _ = next(subject.batches)
     elements = [group.random_element(torch.Generator().manual_seed(0)), solved.u]
@@ -127,7 +127,7 @@ def balance(
     return group.apply({name: value.detach() for name, value in model.state_dict().items()}, solved.u)
 
 
-def _check(solved: Least, scope: Scope) -> None:
+def _check(solved: MinimumTrace, scope: Scope) -> None:
     if solved.vanishing:
         raise InvalidInput(
             f"no network attains the minimum[scope={scope}]: it can be approached by driving {solved.vanishing} "

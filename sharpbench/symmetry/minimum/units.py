@@ -27,7 +27,7 @@ GROUPS = 1000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Balanced:
+class BalancedTerms:
     """The infimum over u of the sum of all terms.
 
     value: the infimum. parts: its share by parameter. u: the minimiser [dimension], or a point near the infimum
@@ -46,7 +46,7 @@ class Balanced:
     steps: int
 
 
-def balance_terms(terms: Terms) -> Balanced:
+def balance_terms(terms: Terms) -> BalancedTerms:
     """The least sum of the terms, by Newton's method with conjugate gradients.
 
     Convex in u. What can be driven to 0 is found first and left out: in the graph whose arrows say that one signed
@@ -59,7 +59,7 @@ def balance_terms(terms: Terms) -> Balanced:
     u, gradient, gap, steps = _newton(total, _swept(total, np.zeros(terms.potentials.shape[1])))
     z = terms.potentials @ u
     parts = {block.name: _value(block, z) for block in live}
-    return Balanced(sum(parts.values()), parts, u, gradient, gap, gone, steps)
+    return BalancedTerms(sum(parts.values()), parts, u, gradient, gap, gone, steps)
 
 
 def _value(block: Block, z: Array) -> float:

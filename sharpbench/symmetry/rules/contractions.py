@@ -7,10 +7,10 @@ from torch import fx
 
 from sharpbench.symmetry.rules import propagation
 from sharpbench.symmetry.rules.operation import Operation, Result, Rule, alike, each, packet_of, pinned
-from sharpbench.symmetry.rules.propagation import Flow, Places, Scale, times
+from sharpbench.symmetry.rules.propagation import IndexArray, Scale, ScalePropagation, times
 
 
-def contracted(flow: Flow, data: Scale, weight: Scale, node: object = None) -> Scale:
+def contracted(flow: ScalePropagation, data: Scale, weight: Scale, node: object = None) -> Scale:
     """The sum over the last axis of data times weight: all products along it alike; the axis stays, of size 1.
 
     A weight that is met for the first time is free in how it splits its scale between rows and columns: columns
@@ -64,18 +64,18 @@ def convolved(op: Operation) -> Result:
     data = flow.constant(op.scale("input"), [*range(lead), *positions])
     weight = flow.constant(op.scale("weight"), range(2, 2 + spatial))
 
-    def inputs(places: Places) -> Places:
+    def inputs(places: IndexArray) -> IndexArray:
         channels = op.size("input")[lead]
         return propagation.reshape(places.reshape(-1), (channels,), (groups, 1, channels // groups))
 
-    def kernels(places: Places) -> Places:
+    def kernels(places: IndexArray) -> IndexArray:
         rows, columns = op.size("weight")[:2]
         split = propagation.reshape(
             places.reshape(places.shape[:2]), (rows, columns), (groups, rows // groups, columns)
         )
         return split.transpose(0, 2, 1) if transposed else split
 
-    def outputs(places: Places) -> Places:
+    def outputs(places: IndexArray) -> IndexArray:
         outs = op.shape[lead]
         flat = propagation.reshape(places, (groups, outs // groups, 1), (outs,))
         return flat.reshape(*[1] * lead, -1, *[1] * spatial)
@@ -107,7 +107,7 @@ def summed_product(op: Operation) -> Result:
     summed = sorted(set(operands) - set(result) - {","})
     letters = [*result, *summed]
 
-    def placed(places: Places, word: str) -> Places:
+    def placed(places: IndexArray, word: str) -> IndexArray:
         order = sorted(range(len(word)), key=lambda axis: letters.index(word[axis]))
         sizes = {letter: places.shape[axis] for axis, letter in enumerate(word)}
         return places.transpose(order).reshape([sizes.get(letter, 1) for letter in letters])

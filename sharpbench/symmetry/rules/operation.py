@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, fx
 
 from sharpbench.symmetry.rules import propagation
-from sharpbench.symmetry.rules.propagation import GROUND, Flow, Places, Scale
+from sharpbench.symmetry.rules.propagation import GROUND, IndexArray, Scale, ScalePropagation
 
 Result = Scale | list[Scale]
 Rule = Callable[["Operation"], Result]
@@ -22,7 +22,7 @@ class Operation:
     read: the arguments that a rule took into account; tensors among the others keep their scale.
     """
 
-    flow: Flow
+    flow: ScalePropagation
     node: fx.Node
     read: set[str] = field(default_factory=set)
 
@@ -93,7 +93,7 @@ def packet_of(node: fx.Node) -> str:
     return str(packet.__name__ if packet is not None else node.target)
 
 
-def each(scale: Scale, change: Callable[[Places], Places]) -> Scale:
+def each(scale: Scale, change: Callable[[IndexArray], IndexArray]) -> Scale:
     return tuple((factor, change(places)) for factor, places in scale)
 
 

@@ -18,11 +18,11 @@ from sharpbench.symmetry.linear_system import Equations
 
 # Layout: integer arrays that name something at every place of a tensor, of size 1 along axes where it is the same.
 
-Places = NDArray[np.int64]
+IndexArray = NDArray[np.int64]
 """Of as many axes as the tensor; along each either of the tensor's size or of size 1."""
 
 
-def compact(places: Places) -> Places:
+def compact(places: IndexArray) -> IndexArray:
     """Size 1 along every axis on which nothing changes."""
     for axis, size in enumerate(places.shape):
         if size > 1:
@@ -32,12 +32,12 @@ def compact(places: Places) -> Places:
     return places
 
 
-def lift(places: Places, axes: int) -> Places:
+def lift(places: IndexArray, axes: int) -> IndexArray:
     """With axes of size 1 in front, `axes` in all: how tensors are broadcast."""
     return places.reshape((1,) * (axes - places.ndim) + places.shape)
 
 
-def reshape(places: Places, shape: Sequence[int], target: Sequence[int]) -> Places:
+def reshape(places: IndexArray, shape: Sequence[int], target: Sequence[int]) -> IndexArray:
     """Those of a tensor of `shape` that is reshaped to `target`; only axes that are merged or cut are written out."""
     full, wanted = list(places.shape), [1] * len(target)
     for source, result in _groups(shape, target):
@@ -65,7 +65,7 @@ def _groups(shape: Sequence[int], target: Sequence[int]) -> Iterator[tuple[slice
         yield slice(start, i), slice(begin, j)
 
 
-def concatenate(parts: Sequence[Places], sizes: Sequence[int], axis: int) -> Places:
+def concatenate(parts: Sequence[IndexArray], sizes: Sequence[int], axis: int) -> IndexArray:
     """Those of tensors joined along an axis, on which they have those sizes."""
     shape = np.broadcast_shapes(*(part.take([0], axis).shape for part in parts))
     if all(part.shape[axis] == 1 for part in parts):
@@ -79,7 +79,7 @@ def concatenate(parts: Sequence[Places], sizes: Sequence[int], axis: int) -> Pla
     return np.concatenate(filled, axis)
 
 
-Scale = tuple[tuple[float, Places], ...]
+Scale = tuple[tuple[float, IndexArray], ...]
 """The sum of coefficient times unknown, at every place of a tensor; empty: the tensor keeps its scale."""
 
 GROUND: Scale = ()
@@ -91,7 +91,7 @@ def times(factor: float, scale: Scale) -> Scale:
 
 
 @dataclass(eq=False)
-class Flow:
+class ScalePropagation:
     """The unknowns, scales and equations of a graph while it is walked through.
 
     names: placeholder -> parameter, of those that may be rescaled. loose: parameters whose unknowns are still
@@ -103,16 +103,16 @@ class Flow:
     names: Mapping[fx.Node, str]
     scales: dict[fx.Node, Scale | list[Scale]] = field(default_factory=dict)
     parameters: dict[str, Scale] = field(default_factory=dict)
-    loose: dict[str, list[Places]] = field(default_factory=dict)
-    outputs: list[Places] = field(default_factory=list)
-    cuts: list[list[Places]] = field(default_factory=list)
+    loose: dict[str, list[IndexArray]] = field(default_factory=dict)
+    outputs: list[IndexArray] = field(default_factory=list)
+    cuts: list[list[IndexArray]] = field(default_factory=list)
     products: list[tuple[Scale, Scale]] = field(default_factory=list)
     biases: dict[str, str] = field(default_factory=dict)
     equations: list[Equations] = field(default_factory=list)
     unknown: dict[str, None] = field(default_factory=dict)
     unknowns: int = 1
 
-    def fresh(self, shape: Sequence[int]) -> Places:
+    def fresh(self, shape: Sequence[int]) -> IndexArray:
         """New unknowns, one at each place."""
         count = int(np.prod(shape, dtype=np.int64))
         self.unknowns += count
@@ -167,14 +167,14 @@ class Flow:
         axes = max((places.ndim for _, places in scale), default=0)
         left = [(factor, lift(places, axes)) for factor, places in scale if places.any()]
         left.sort(key=lambda term: len(_span(term[1])))
-        kept: list[tuple[float, Places]] = []
+        kept: list[tuple[float, IndexArray]] = []
         while left:
             largest = _span(left[-1][1])
             kept.append(self._added([term for term in left if _span(term[1]) <= largest]))
             left = [term for term in left if not _span(term[1]) <= largest]
         return tuple((factor, places) for factor, places in kept if factor)
 
-    def single(self, scale: Scale, axes: int) -> Places:
+    def single(self, scale: Scale, axes: int) -> IndexArray:
         """One unknown at each place."""
         if not scale:
             return np.zeros((1,) * axes, dtype=np.int64)
@@ -183,9 +183,9 @@ class Flow:
         wide = np.broadcast_shapes(*(places.shape for _, places in scale))
         return lift(self._named([(factor, np.broadcast_to(places, wide)) for factor, places in scale]), axes)
 
-    def _added(self, terms: Sequence[tuple[float, Places]]) -> tuple[float, Places]:
+    def _added(self, terms: Sequence[tuple[float, IndexArray]]) -> tuple[float, IndexArray]:
         """One term for several."""
-        merged: list[tuple[float, Places]] = []
+        merged: list[tuple[float, IndexArray]] = []
         for factor, places in terms:
             same = [index for index, (_, other) in enumerate(merged) if np.array_equal(places, other)]
             if same:
@@ -195,7 +195,7 @@ class Flow:
         merged = [term for term in merged if term[0]] or merged[:1]
         return merged[0] if len(merged) == 1 else (1.0, self._named(merged))
 
-    def _named(self, terms: Sequence[tuple[float, Places]]) -> Places:
+    def _named(self, terms: Sequence[tuple[float, IndexArray]]) -> IndexArray:
         """Unknowns for the weighted sum, one for every different combination."""
         arrays = np.broadcast_arrays(*(places for _, places in terms))
         names, inverse = _distinct(np.stack([places.ravel() for places in arrays]))
@@ -213,7 +213,7 @@ class Axes:
 
     groups: Mapping[fx.Node, int]
 
-    def __call__(self, flow: Flow, node: fx.Node, shape: Sequence[int]) -> Scale:
+    def __call__(self, flow: ScalePropagation, node: fx.Node, shape: Sequence[int]) -> Scale:
         """New unknowns; all arrays but the first may be shifted to be 0 at their first index."""
         if node in self.groups:
             count = self.groups[node]
@@ -236,24 +236,24 @@ class Axes:
 class Blocks:
     """Layer-wise: a parameter has one unknown, or one for each of the blocks that its rows are cut into."""
 
-    rows: Mapping[str, Places]
+    rows: Mapping[str, IndexArray]
 
-    def __call__(self, flow: Flow, node: fx.Node, shape: Sequence[int]) -> Scale:
+    def __call__(self, flow: ScalePropagation, node: fx.Node, shape: Sequence[int]) -> Scale:
         """New unknowns."""
         block = self.rows.get(flow.names[node], np.zeros(1, dtype=np.int64))
         places = flow.fresh((int(block.max()) + 1,))[block]
         return ((1.0, places.reshape(len(block), *(1 for _ in shape[1:])) if shape else places.reshape(())),)
 
 
-def _span(places: Places) -> frozenset[int]:
+def _span(places: IndexArray) -> frozenset[int]:
     return frozenset(axis for axis, size in enumerate(places.shape) if size > 1)
 
 
-def _section(places: Places, span: frozenset[int]) -> Places:
+def _section(places: IndexArray, span: frozenset[int]) -> IndexArray:
     return _first(places, [axis for axis in range(places.ndim) if axis not in span])
 
 
-def _first(places: Places, axes: Sequence[int]) -> Places:
+def _first(places: IndexArray, axes: Sequence[int]) -> IndexArray:
     for axis in axes:
         places = places.take([0], axis)
     return places

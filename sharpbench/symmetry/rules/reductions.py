@@ -7,7 +7,7 @@ from torch import Tensor
 from sharpbench.symmetry.rules import propagation
 from sharpbench.symmetry.rules.elementwise import added
 from sharpbench.symmetry.rules.operation import Operation, Result, Rule, alike, each, pinned
-from sharpbench.symmetry.rules.propagation import GROUND, Places, times
+from sharpbench.symmetry.rules.propagation import GROUND, IndexArray, times
 
 
 def reduced(degree: float = 1.0) -> Rule:
@@ -66,7 +66,7 @@ def normalised(op: Operation) -> Result:
     affine = ["weight"] if op.get("bias") is None else ["weight", "bias"]
     axes = len(op.shape)
 
-    def placed(places: Places) -> Places:
+    def placed(places: IndexArray) -> IndexArray:
         return propagation.lift(places if trailing else places.reshape(-1, *[1] * (axes - 2)), axes)
 
     result = alike(op, [each(op.scale(name), placed) for name in affine])

@@ -11,7 +11,7 @@ import torch
 
 from sharpbench.symmetry.rules import propagation
 from sharpbench.symmetry.rules.operation import Operation, Result, each, packet_of, pinned, shape_of
-from sharpbench.symmetry.rules.propagation import Places, Scale
+from sharpbench.symmetry.rules.propagation import IndexArray, Scale
 from sharpbench.symmetry.rules.reductions import over, uniform
 
 
@@ -75,7 +75,7 @@ def unbound(op: Operation) -> Result:
 def _pieces(op: Operation, axis: int, indices: Sequence[Any]) -> list[Scale]:
     """The scale at these runs of indices of an axis; where they differ, the flow notes a cut."""
 
-    def piece(places: Places, run: Any) -> Places:
+    def piece(places: IndexArray, run: Any) -> IndexArray:
         return places if places.shape[axis] == 1 else propagation.compact(places.take(run, axis))
 
     scale = op.scale(op.first)
@@ -105,7 +105,7 @@ def rolled(op: Operation) -> Result:
     axes = [axis % len(op.shape) for axis in op.get("dims")]  # none at all where none is named
     shifts = op.get("shifts")
 
-    def moved(places: Places) -> Places:
+    def moved(places: IndexArray) -> IndexArray:
         return np.flip(places, tuple(axes)) if shifts is None else np.roll(places, tuple(shifts), axes)
 
     return each(op.scale(op.first), moved) if axes or shifts is None else uniform(op)
@@ -121,7 +121,7 @@ def padded(op: Operation) -> Result:
     if mode != "constant":
         return over(len(widths) // 2)(op)
 
-    def around(places: Places) -> Places:
+    def around(places: IndexArray) -> IndexArray:
         for axis, (before, after) in enumerate(padding):
             if places.shape[axis] > 1:
                 run = places.take(range(max(0, -before), places.shape[axis] - max(0, -after)), axis)
@@ -137,7 +137,7 @@ def padded(op: Operation) -> Result:
 def repeated(op: Operation) -> Result:
     """repeat: copies one after the other along each axis."""
 
-    def copies(places: Places) -> Places:
+    def copies(places: IndexArray) -> IndexArray:
         wide = propagation.lift(places, len(op.shape))
         return np.tile(wide, [n if size > 1 else 1 for n, size in zip(op.get("repeats"), wide.shape, strict=True)])
 
@@ -163,7 +163,7 @@ def indexed(op: Operation) -> Result:
     new = len(op.shape) - len(rest)
     front = at[0] if at == list(range(at[0], at[-1] + 1)) else 0
 
-    def arranged(places: Places) -> Places:
+    def arranged(places: IndexArray) -> IndexArray:
         kept = [places.shape[axis] for axis in rest]
         return places.reshape([*kept[:front], *[1] * new, *kept[front:]])
 
@@ -176,14 +176,14 @@ def shuffled(op: Operation) -> Result:
     lead = len(op.shape) - 3
     first, last = op.size("self"), op.shape
 
-    def into(places: Places) -> Places:
+    def into(places: IndexArray) -> IndexArray:
         channels, height, width = last[lead:][0], *first[lead + 1 :]
         split = (*first[:lead], channels, factor, factor, height, width)
         order = [*range(lead), *(lead + axis for axis in (0, 3, 1, 4, 2))]
         moved = tuple(split[axis] for axis in order)
         return propagation.reshape(propagation.reshape(places, first, split).transpose(order), moved, last)
 
-    def back(places: Places) -> Places:
+    def back(places: IndexArray) -> IndexArray:
         down = op.get("downscale_factor")
         split = (*first[: lead + 1], last[-2], down, last[-1], down)
         order = [*range(lead), *(lead + axis for axis in (0, 2, 4, 1, 3))]

@@ -37,7 +37,7 @@ from sharpbench.symmetry.rules.elementwise import (
     sloped,
 )
 from sharpbench.symmetry.rules.operation import Operation, Rule, each, fixed, only, packet_of, passes, pinned, shape_of
-from sharpbench.symmetry.rules.propagation import GROUND, Axes, Blocks, Flow
+from sharpbench.symmetry.rules.propagation import GROUND, Axes, Blocks, ScalePropagation
 from sharpbench.symmetry.rules.reductions import along, extreme, normalised, over, reduced, uniform
 from sharpbench.symmetry.rules.shapes import (
     expanded,
@@ -59,7 +59,7 @@ from sharpbench.symmetry.rules.shapes import (
 )
 
 
-def walk(flow: Flow, node: fx.Node, rules: Mapping[str, Rule] | None = None) -> None:
+def walk_graph(flow: ScalePropagation, node: fx.Node, rules: Mapping[str, Rule] | None = None) -> None:
     """Carry the flow through one node, by its rule in `rules`; None: RULES."""
     value = node.meta.get("val")
     if isinstance(value, Tensor) and not value.numel():
@@ -86,11 +86,11 @@ def walk(flow: Flow, node: fx.Node, rules: Mapping[str, Rule] | None = None) -> 
     flow.scales[node] = result
 
 
-def flow_of(
+def propagate_scales(
     graph: Graph, names: Mapping[fx.Node, str], unknowns: Axes | Blocks, rules: Mapping[str, Rule] | None = None
-) -> Flow:
+) -> ScalePropagation:
     """The graph walked through, from the tensors in `names` to its outputs, which keep their scale."""
-    flow = Flow(names)
+    flow = ScalePropagation(names)
     for node, name in names.items():
         if 0 in shape_of(node):
             continue
@@ -98,7 +98,7 @@ def flow_of(
             flow.parameters[name] = unknowns(flow, node, shape_of(node))
         flow.scales[node] = flow.parameters[name]
     for node in graph.nodes:
-        walk(flow, node, rules)
+        walk_graph(flow, node, rules)
     for output in graph.outputs:
         flow.vanish(flow.of(output))
     flow.settle()
@@ -110,7 +110,7 @@ def convolutions(graph: Graph) -> dict[fx.Node, int]:
     found = {}
     for node in graph.nodes:
         if RULES.get(packet_of(node)) is convolved and isinstance(weight := node.args[1], fx.Node):
-            found[weight] = Operation(Flow({}), node).get("groups")
+            found[weight] = Operation(ScalePropagation({}), node).get("groups")
     return found
 
 

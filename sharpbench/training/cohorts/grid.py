@@ -12,7 +12,7 @@ from typing import Any
 
 from sharpbench.core.fields import check_fields
 from sharpbench.core.record import Design
-from sharpbench.core.spec import label, written
+from sharpbench.core.spec import format_spec, format_value
 from sharpbench.datasets.dataset import Dataset
 from sharpbench.errors import InvalidInput, near, short
 from sharpbench.models.model import Model
@@ -34,7 +34,7 @@ class Axis:
     def __post_init__(self) -> None:
         twice = next((each for index, each in enumerate(self.values) if each in self.values[:index]), None)
         if not self.values or twice is not None:
-            fault = "holds no value" if not self.values else f"holds {short(written(twice))} twice"
+            fault = "holds no value" if not self.values else f"holds {short(format_value(twice))} twice"
             raise InvalidInput(f"{self.where}axis '{short(self.name)}' {fault}; give different values")
 
 
@@ -95,7 +95,7 @@ class Grid:
                     yield Recipe(model=varied, dataset=dataset, seed=seed, **{**fixed, **values})
 
     def _place(self, configuration: Mapping[Axis, Any]) -> bytes:
-        values = {f"{axis.of_model} {axis.name}": written(value) for axis, value in configuration.items()}
+        values = {f"{axis.of_model} {axis.name}": format_value(value) for axis, value in configuration.items()}
         return hashlib.sha256(json.dumps([self.draw, values], sort_keys=True).encode()).digest()
 
 
@@ -105,7 +105,7 @@ def _varied(model: Model, changes: Mapping[Axis, Any]) -> Model:
         known = [item.name for item in fields(model)]
         if axis.name not in known:
             hint = near(axis.name, known) or "leave that axis out, or choose a model that has it"
-            raise InvalidInput(f"{axis.where}model '{label(model)}' has no '{short(axis.name)}' to vary; {hint}")
+            raise InvalidInput(f"{axis.where}model '{format_spec(model)}' has no '{short(axis.name)}' to vary; {hint}")
         try:
             model = replace(model, **{axis.name: value})
             check_fields(model, kind="model")

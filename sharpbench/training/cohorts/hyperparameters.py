@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 from sharpbench.core.fields import check_fields
 from sharpbench.core.record import Design
-from sharpbench.core.spec import written
+from sharpbench.core.spec import format_value
 from sharpbench.datasets.dataset import Dataset
 from sharpbench.errors import InvalidInput, short
 from sharpbench.models.model import Model
@@ -68,7 +68,8 @@ class Hyperparameters(Cohort):
             idle = item.name in NAMES and item.name not in self.axes and given != item.default
             if idle and (len(given) > 1 or item.name in OF_MODEL):
                 raise InvalidInput(
-                    f"{item.name}={short(written(given))} would not vary; add {item.name} to axes={'+'.join(self.axes)}"
+                    f"{item.name}={short(format_value(given))} would not vary; "
+                    f"add {item.name} to axes={'+'.join(self.axes)}"
                 )
         if self.seeds > LARGEST:
             raise InvalidInput(f"seeds={self.seeds} must be at most {LARGEST}")

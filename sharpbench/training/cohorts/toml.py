@@ -8,16 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from sharpbench.core.fields import fault, is_scalar
+from sharpbench.core.fields import field_error, is_scalar
 from sharpbench.core.record import Design
-from sharpbench.core.spec import Inner, written
+from sharpbench.core.spec import Inner, format_value
 from sharpbench.datasets.dataset import Dataset
 from sharpbench.errors import InvalidInput, near, short
 from sharpbench.files import user_path
 from sharpbench.models.model import Model
 from sharpbench.training.cohorts.cohort import Cohort
 from sharpbench.training.cohorts.grid import Axis, Grid
-from sharpbench.training.recipe import Recipe, ingredient
+from sharpbench.training.recipe import Recipe, parse_recipe_field
 
 # Document: a TOML file, and in which line of it a key stands.
 
@@ -165,7 +165,7 @@ def _value(document: Document, table: str, name: str, value: object, offered: In
             raise InvalidInput(f"'{name}' is named on the command line; leave it out")
         if isinstance(value, list | dict):
             raise InvalidInput(f"{name}={short(str(value))} is no single value; what varies stands in [axes]")
-        return ingredient(name, value, offered)
+        return parse_recipe_field(name, value, offered)
     except InvalidInput as error:
         raise InvalidInput(f"{document.where(table, name)}{error}") from None
 
@@ -198,9 +198,9 @@ def _random(document: Document, table: Mapping[str, Any]) -> dict[str, int]:
         if name not in names:
             hint = near(name, names) or f"it takes {', '.join(names)}"
             raise InvalidInput(f"{where}[random] has no '{short(name)}'; {hint}")
-        wrong = fault(value, int) or ("must be at least 1" if name == "networks" and value < 1 else "")
+        wrong = field_error(value, int) or ("must be at least 1" if name == "networks" and value < 1 else "")
         if wrong:
-            raise InvalidInput(f"{where}{name}={short(written(value))} {wrong}")
+            raise InvalidInput(f"{where}{name}={short(format_value(value))} {wrong}")
     if table and "networks" not in table:
         raise InvalidInput(f"{document.where('random')}[random] needs networks = 300, how many are drawn")
     return {names[name]: value for name, value in table.items()}

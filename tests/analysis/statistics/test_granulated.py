@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sharpbench.analysis.statistics import granulated
-from sharpbench.analysis.statistics.inputs import combined, varied
+from sharpbench.analysis.statistics.inputs import combine_codes, varied_axes
 
 ALONE = "no two configurations differ in one hyperparameter alone"
 
@@ -85,8 +85,8 @@ def test_an_axis_on_which_a_measure_is_blind_counts_0(grid: Callable[..., Any]) 
 
 def test_axes_are_hashable_values_of_any_type() -> None:
     axes = {"a": [None, 1.5, "x", True, None], "b": [0, 0.0, -0.0, 0, 0]}
-    assert {name: list(codes) for name, codes in varied(axes, 5).items()} == {"a": [0, 1, 2, 3, 0]}
-    assert list(combined([], 2)) == [0, 0]
+    assert {name: list(codes) for name, codes in varied_axes(axes, 5).items()} == {"a": [0, 1, 2, 3, 0]}
+    assert list(combine_codes([], 2)) == [0, 0]
     with pytest.raises(ValueError, match="axis 'a' has 5 values for 4 networks; give one a network"):
         granulated([1, 2, 3, 4], [1, 2, 3, 4], axes)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sharpbench.analysis.statistics import marginal_tau, paired_difference, within_tau
-from sharpbench.analysis.statistics.jackknife import spread
+from sharpbench.analysis.statistics.jackknife import jackknife_variance
 from sharpbench.analysis.statistics.rank_correlation import marginal_kernel, within_kernel
 
 
@@ -38,7 +38,7 @@ def test_single_is_the_stratified_jackknife_with_the_weights_of_the_cells_kept()
     for cell in range(3):
         part = without[cells == cell]
         expected += (len(part) - 1) / len(part) * float(((part - part.mean()) ** 2).sum())
-    single = spread(kernel, cells).single
+    single = jackknife_variance(kernel, cells).single
     assert float(single @ single) == pytest.approx(expected, rel=1e-12)
     assert weighted_sum(kernel, cells) == pytest.approx(kernel.sum())
 
@@ -48,7 +48,7 @@ def test_pairs_that_are_the_sum_of_their_members_have_no_excess() -> None:
     own = np.random.default_rng(1).standard_normal((15, 3))
     kernel = own[:, cells] + own[:, cells].T  # a network's part may depend on the cell of the other
     np.fill_diagonal(kernel, 0)
-    assert np.abs(spread(kernel, cells).excess).max() < 1e-12
+    assert np.abs(jackknife_variance(kernel, cells).excess).max() < 1e-12
 
 
 @pytest.mark.parametrize("within", [False, True])
@@ -60,7 +60,7 @@ def test_jackknife_minus_excess_is_unbiased_and_the_jackknife_alone_is_not(
     for _ in range(600):
         x, y, cells = population(kind, rng, configurations=3, networks=5)
         taus.append((within_tau if within else marginal_tau)(x, y, cells).value)
-        found = spread(within_kernel(x, y, cells) if within else marginal_kernel(x, y), cells)
+        found = jackknife_variance(within_kernel(x, y, cells) if within else marginal_kernel(x, y), cells)
         jackknifed.append(float(found.single @ found.single))
         corrected.append(jackknifed[-1] - float(found.excess @ found.excess))
     variance = np.var(taus)
@@ -126,7 +126,7 @@ def test_units_are_left_out_as_a_whole() -> None:
         both = np.outer(kept, kept)
         without.append(kernel[both & inside].sum() * 6 / 5 + kernel[both & ~inside].sum() * 30 / 20)
     expected = 5 / 6 * float(((np.array(without) - np.mean(without)) ** 2).sum())
-    single = spread(kernel, cells, units).single
+    single = jackknife_variance(kernel, cells, units).single
     assert float(single @ single) == pytest.approx(expected, rel=1e-12)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from sharpbench.analysis.statistics import Interval, information, marginal_tau, within_tau
-from sharpbench.analysis.statistics.inputs import combined
+from sharpbench.analysis.statistics.inputs import combine_codes
 from sharpbench.analysis.statistics.mutual_information import Condition
 
 
@@ -85,7 +85,7 @@ def test_networks_left_out_are_left_out(
         "sharpbench.analysis.statistics.mutual_information.TABLES", 9 * 4
     )  # four units of 3 x 3 tables at a time
     x, y, axes = grid(kind, np.random.default_rng(2), shape=(3, 2), networks=4)
-    group = combined([np.array(axes["a0"])], len(x))
+    group = combine_codes([np.array(axes["a0"])], len(x))
     units = np.repeat(np.arange(6), 4) if together else np.arange(24)
     if together:
         units = np.roll(units, 2)  # units that lie across groups

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from sharpbench.analysis.statistics import UNITS_LEAST, marginal_tau, paired_difference, shared_ranks, within_tau
 from sharpbench.analysis.statistics.interval import around_correlation
-from sharpbench.analysis.statistics.jackknife import spread
-from sharpbench.analysis.statistics.rank_correlation import cell_taus, within_spread
+from sharpbench.analysis.statistics.jackknife import jackknife_variance
+from sharpbench.analysis.statistics.rank_correlation import cell_taus, within_variance
 
 Floats = NDArray[np.float64]
 KINDS = ("moderate", "independent", "confounded", "strong", "negative", "heavy tails", "slopes", "ties")
@@ -47,7 +47,7 @@ def test_a_unit_of_one_network_is_a_network() -> None:
     kernel = half + half.T
     np.fill_diagonal(kernel, 0)
     whole = np.zeros(8, dtype=np.intp)
-    found, expected = spread(kernel, whole, np.arange(8)), spread(kernel, whole)
+    found, expected = jackknife_variance(kernel, whole, np.arange(8)), jackknife_variance(kernel, whole)
     np.testing.assert_allclose(found.single, expected.single, atol=1e-13)
     np.testing.assert_allclose(found.excess, expected.excess, atol=1e-13)
 
@@ -65,7 +65,7 @@ def test_single_is_the_jackknife_over_cells_with_pairs_kept_at_their_weight() ->
         inside = sum(kernel[np.ix_(cells == cell, cells == cell)].sum() for cell in range(6) if cell != left_out)
         without.append((part.sum() - inside) * (6 * 5) / (5 * 4) + inside * 6 / 5)
     expected = 5 / 6 * float(((np.array(without) - np.mean(without)) ** 2).sum())
-    single = spread(kernel, cells, cells).single
+    single = jackknife_variance(kernel, cells, cells).single
     assert float(single @ single) == pytest.approx(expected, rel=1e-12)
 
 
@@ -74,7 +74,7 @@ def test_the_spread_within_is_the_textbook_variance_of_a_mean_and_leaves_undefin
     x[cells == 1] = 0.3
     taus, defined = cell_taus(x, y, cells)
     assert list(defined) == [True, False, True, True, True]
-    found = within_spread(x, y, cells, cells)
+    found = within_variance(x, y, cells, cells)
     assert found.variance() == pytest.approx(np.var(taus[defined], ddof=1) / 4, rel=1e-12)
     assert (len(found.single), found.single[1]) == (5, 0)
 

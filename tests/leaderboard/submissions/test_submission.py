@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from sharpbench import InvalidInput, Record
-from sharpbench.core.record import LONGEST_CAUSE
-from sharpbench.core.records import merge
+from sharpbench.core.record import MAX_CAUSE_CHARS
+from sharpbench.core.records import merge_records
 from sharpbench.leaderboard.submissions import packed, read
 from sharpbench.leaderboard.submissions.manifest import check_name
-from sharpbench.runner.failures import fate
+from sharpbench.runner.failures import failure_status
 from sharpbench.version import __version__
 
 from .conftest import edited, forged
@@ -36,7 +36,7 @@ def test_shards_that_were_merged_make_the_submission_of_one_run(ran: Path, text:
     for name, held in (("b", lines[3:6] + lines[9:]), ("a", lines[6:9] + lines[:3])):
         (tmp_path / name).mkdir()
         (tmp_path / name / "records.jsonl").write_text("".join(held))
-    merge([tmp_path / "b", tmp_path / "a"], tmp_path / "whole")
+    merge_records([tmp_path / "b", tmp_path / "a"], tmp_path / "whole")
     assert (tmp_path / "whole" / "records.jsonl").read_text() != "".join(lines)
     assert packed(tmp_path / "whole", name="honest", texts={"author": "A. U. Thor"}) == text
     old = [replace(r, data={k: v for k, v in r.data.items() if k != "position"}).to_json() for r in reversed(records)]
@@ -235,8 +235,8 @@ def test_the_longest_reason_that_a_run_gives_is_one_that_a_submission_holds(
     text: str, records: tuple[Record, ...], tmp_path: Path
 ) -> None:
     """The head holds the type, the end says that more was there."""
-    status, reason = fate(RuntimeError("x" * 5000))
-    assert (len(reason), reason[:15], reason[-4:]) == (LONGEST_CAUSE, "RuntimeError: x", "x...")
+    status, reason = failure_status(RuntimeError("x" * 5000))
+    assert (len(reason), reason[:15], reason[-4:]) == (MAX_CAUSE_CHARS, "RuntimeError: x", "x...")
     behind = f"{reason}; --memory-limit is 1023.9 GiB, 20 times"
     failed = replace(records[0], status=status, reason=behind, value=None, stderr=None, low=None, high=None)
     assert read(forged(text, tmp_path, [failed])).records[0].reason == behind

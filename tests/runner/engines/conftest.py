@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sharpbench import Cell, Record, plan, run
-from sharpbench.core.registry import offers
+from sharpbench.core.registry import available
 from sharpbench.runner.engines import Engine
 
 PLUGIN = """
@@ -137,7 +137,7 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def odd(plugin: Path) -> Any:
     """The class of the plugin's measure."""
-    return offers("measures", [plugin]).classes["odd"]
+    return available("measures", [plugin]).classes["odd"]
 
 
 @pytest.fixture(scope="session")

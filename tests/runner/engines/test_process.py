@@ -14,9 +14,9 @@ import torch
 
 from sharpbench import Cell, Estimate, InvalidInput, Measure, Record, Subject
 from sharpbench.core.measure import Invariance
-from sharpbench.runner.engines import Inline, Limits, Process, engine_of, parsed_bytes
-from sharpbench.runner.engines.base import LEAST
-from sharpbench.runner.failures import ENDS, Printed, death
+from sharpbench.runner.engines import Inline, Limits, Process, make_engine, parse_bytes
+from sharpbench.runner.engines.base import MIN_MEMORY_BYTES
+from sharpbench.runner.failures import ENDS, CapturedOutput, death_of
 
 Plan = Callable[..., tuple[Cell, ...]]
 Ran = Callable[..., list[Record]]
@@ -74,7 +74,7 @@ def test_a_cell_that_never_ends_is_ended(planned: Plan, ran: Ran, odd: Any) -> N
 
 @pytest.mark.parametrize("way", ["leaks", pytest.param("hoards", marks=pytest.mark.slow)])
 def test_a_leak_meets_the_limit_and_its_memory_is_given_back(way: str, planned: Plan, ran: Ran, odd: Any) -> None:
-    limits = Limits(memory=parsed_bytes("2GiB"))
+    limits = Limits(memory=parse_bytes("2GiB"))
     records = ran(first_network(planned([odd("pid", 0), odd(way), odd("pid", 1)])), Process(limits))
     assert [record.status for record in records] == ["ok", "oom", "ok"]
     assert "--memory-limit is 2 GiB" in str(records[1].reason)
@@ -184,18 +184,21 @@ def test_a_divided_cell_has_the_value_of_a_whole_one(planned: Plan, ran: Ran, od
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (lambda: engine_of("proces"), "engine 'proces' is none of inline, process, ray"),
-        (lambda: engine_of("inline", limits=Limits(timeout=1)), "'inline' knows no timeout, memory limit or split"),
-        (lambda: engine_of("process", address="auto"), "address is for engine 'ray', not 'process'"),
-        (lambda: engine_of("process", gpus=1), "gpus is for engine 'ray', not 'process'"),
-        (lambda: engine_of("ray", gpus=-1), "gpus=-1 must be from 0 to 1, or a whole number"),
-        (lambda: engine_of("ray", gpus=1.5), "gpus=1.5 must be from 0 to 1, or a whole number"),
-        (lambda: engine_of("ray", gpus=float("nan")), "gpus=nan must be from 0 to 1, or a whole number"),
+        (lambda: make_engine("proces"), "engine 'proces' is none of inline, process, ray"),
+        (lambda: make_engine("inline", limits=Limits(timeout=1)), "'inline' knows no timeout, memory limit or split"),
+        (lambda: make_engine("process", address="auto"), "address is for engine 'ray', not 'process'"),
+        (lambda: make_engine("process", gpus=1), "gpus is for engine 'ray', not 'process'"),
+        (lambda: make_engine("ray", gpus=-1), "gpus=-1 must be from 0 to 1, or a whole number"),
+        (lambda: make_engine("ray", gpus=1.5), "gpus=1.5 must be from 0 to 1, or a whole number"),
+        (lambda: make_engine("ray", gpus=float("nan")), "gpus=nan must be from 0 to 1, or a whole number"),
         (lambda: Limits(timeout=0), "timeout=0 must be a number of seconds above 0"),
         (lambda: Limits(timeout=float("nan")), "timeout=nan must be a number of seconds above 0"),
         (lambda: Limits(pieces=0), "split=0 must be at least 1"),
-        (lambda: Limits(memory=LEAST - 1), f"memory limit {LEAST - 1} must be at least {LEAST} bytes"),
-        (lambda: parsed_bytes("2 gigs"), "memory limit '2 gigs' is no size; write 2GiB, or 500MB"),
+        (
+            lambda: Limits(memory=MIN_MEMORY_BYTES - 1),
+            f"memory limit {MIN_MEMORY_BYTES - 1} must be at least {MIN_MEMORY_BYTES} bytes",
+        ),
+        (lambda: parse_bytes("2 gigs"), "memory limit '2 gigs' is no size; write 2GiB, or 500MB"),
     ],
 )
 def test_bad_input_is_named(given: Callable[[], object], message: str) -> None:
@@ -204,20 +207,20 @@ def test_bad_input_is_named(given: Callable[[], object], message: str) -> None:
 
 
 def test_sizes_are_read() -> None:
-    sizes = [parsed_bytes(text) for text in ("2GiB", "500MB", "1.5 KiB", "7")]
+    sizes = [parse_bytes(text) for text in ("2GiB", "500MB", "1.5 KiB", "7")]
     assert sizes == [2 * 2**30, 500 * 10**6, 1536, 7]
 
 
 def test_a_death_says_what_it_was_and_only_a_killed_one_is_tried_again() -> None:
-    assert death(-9).again
-    assert death(255).again  # what started it may have died
-    assert not any(death(status).again for status in (-11, -6, 0, 1, None))
-    assert death(-64).reason.endswith("SIGRTMAX")
-    assert death(-63).reason.endswith("signal 63")
+    assert death_of(-9).again
+    assert death_of(255).again  # what started it may have died
+    assert not any(death_of(status).again for status in (-11, -6, 0, 1, None))
+    assert death_of(-64).reason.endswith("SIGRTMAX")
+    assert death_of(-63).reason.endswith("signal 63")
 
 
 def test_of_what_is_printed_both_ends_are_kept() -> None:
-    printed = Printed()
+    printed = CapturedOutput()
     assert printed.text() is None
     for number in range(10_000):
         printed.add(f"{number}\n".encode())
@@ -226,6 +229,6 @@ def test_of_what_is_printed_both_ends_are_kept() -> None:
     assert text.endswith("9998\n9999\n")
     left_out = int(text.partition("[")[2].partition(" ")[0])
     assert left_out == sum(len(f"{number}\n") for number in range(10_000)) - 2 * ENDS
-    short = Printed()
+    short = CapturedOutput()
     short.add("é\x00\xff\n".encode("latin-1"))
     assert short.text() == "\ufffd\ufffd\ufffd\n"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sharpbench.core.spec import label
+from sharpbench.core.spec import format_spec
 from sharpbench.datasets import Digits
 from sharpbench.errors import InvalidInput
 from sharpbench.models import LeNet, Mlp, Model, SmallCnn, SmallMlp
@@ -39,7 +39,7 @@ WORDS = {
 def test_words_select_cohorts_and_are_their_labels(word: str) -> None:
     cohort = chosen_cohort(word)
     assert cohort == WORDS[word]
-    assert chosen_cohort(label(cohort)) == cohort
+    assert chosen_cohort(format_spec(cohort)) == cohort
 
 
 @pytest.mark.parametrize("cohort", COHORTS, ids=lambda cohort: cohort.name)

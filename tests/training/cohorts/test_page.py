@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sharpbench.core.spec import written
+from sharpbench.core.spec import format_value
 from sharpbench.datasets import Digits
 from sharpbench.errors import InvalidInput
 from sharpbench.models import Mlp, SmallMlp
@@ -63,7 +63,7 @@ def test_every_cohort_and_every_axis_is_on_the_page() -> None:
         values = getattr(Hyperparameters(), name)
         found = [word.strip(" `") for word in line.split("|")[2].split(":")[0].split(",")]
         told = [float(word) for word in found] if name != "optimizer" else found
-        assert told == ([float(value) for value in values] if name != "optimizer" else list(map(written, values)))
+        assert told == ([float(value) for value in values] if name != "optimizer" else list(map(format_value, values)))
 
 
 def test_the_python_of_the_page_runs() -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from sharpbench.core.registry import wrong
-from sharpbench.core.spec import label, select
+from sharpbench.core.registry import plugin_error
+from sharpbench.core.spec import format_spec, parse_specs
 from sharpbench.errors import InvalidInput
 from sharpbench.training.optimizers import OPTIMIZERS, Adam, AdamW, Asam, FriendlySam, MSam, Optimizer, Sam, SamPa, Sgd
 
@@ -41,12 +41,12 @@ def test_fields_have_bounds(cls: type[Optimizer], values: dict[str, Any], messag
 
 def test_words_and_objects_are_the_same() -> None:
     words = "sgd,sam[rho=0.1],asam[normalization=filter,biases=true],m-sam[size=8],f-sam,sampa,adam,adamw[beta1=0.5]"
-    chosen = select(words, OFFERED, kind="optimizer")
+    chosen = parse_specs(words, OFFERED, kind="optimizer")
     assert [type(each) for each in chosen] == [Sgd, Sam, Asam, MSam, FriendlySam, SamPa, Adam, AdamW]
-    assert ",".join(label(each) for each in chosen) == words
+    assert ",".join(format_spec(each) for each in chosen) == words
 
 
 @pytest.mark.parametrize("cls", OPTIMIZERS, ids=lambda cls: cls.name)
 def test_each_can_be_offered(cls: type[Optimizer]) -> None:
-    assert wrong("optimizers", cls) is None
+    assert plugin_error("optimizers", cls) is None
     assert OFFERED[cls.name] is cls
