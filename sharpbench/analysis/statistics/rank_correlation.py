@@ -1,8 +1,8 @@
 """Tau: Kendall's rank correlation of a measure with the truth, over all networks and within cells.
 
 Kendall's tau-b (scipy). Its 95 % interval speaks of the expected tau when as many networks are trained again at
-the same configurations, or, where `units` are given, when units are drawn again (`jackknife_variance`). How often it covers
-that is measured in docs/protocol.md.
+the same configurations, or, where `units` are given, when units are drawn again
+(`jackknife_variance`). docs/protocol.md has how often it covers that.
 """
 
 from __future__ import annotations
