@@ -11,26 +11,48 @@ if TYPE_CHECKING:
     from sharpbench import curvature as curvature
     from sharpbench import symmetry as symmetry
     from sharpbench.core.evaluate import measure as measure
+    from sharpbench.core.fields import Scalar as Scalar
+    from sharpbench.core.measure import Dependence as Dependence
     from sharpbench.core.measure import Estimate as Estimate
+    from sharpbench.core.measure import Invariance as Invariance
     from sharpbench.core.measure import Measure as Measure
     from sharpbench.core.measure import NotApplicable as NotApplicable
+    from sharpbench.core.measure import Quantity as Quantity
     from sharpbench.core.record import Record as Record
     from sharpbench.core.records import read_records as read_records
+    from sharpbench.core.subject import Params as Params
     from sharpbench.core.subject import Subject as Subject
+    from sharpbench.datasets.dataset import Data as Data
+    from sharpbench.datasets.dataset import Dataset as Dataset
     from sharpbench.errors import InvalidInput as InvalidInput
+    from sharpbench.models.model import Model as Model
     from sharpbench.runner.cell import Cell as Cell
     from sharpbench.runner.plan import plan as plan
     from sharpbench.runner.run import run as run
+    from sharpbench.training.cohorts.cohort import Cohort as Cohort
+    from sharpbench.training.optimizers.optimizer import Optimizer as Optimizer
+    from sharpbench.training.recipe import Recipe as Recipe
 
-# Where each public name lives. Nothing is imported before it is asked for: `import sharpbench` stays
-# without torch. No module bears the name of a public function, which would shadow it.
+# The module of each public name. A name is imported at its first use, so `import sharpbench` does not import torch.
+# No module has the name of a public function: as an attribute of the package it would replace the function.
 _HOME = {
     "Cell": "runner.cell",
+    "Cohort": "training.cohorts.cohort",
+    "Data": "datasets.dataset",
+    "Dataset": "datasets.dataset",
+    "Dependence": "core.measure",
     "Estimate": "core.measure",
     "InvalidInput": "errors",
+    "Invariance": "core.measure",
     "Measure": "core.measure",
+    "Model": "models.model",
     "NotApplicable": "core.measure",
+    "Optimizer": "training.optimizers.optimizer",
+    "Params": "core.subject",
+    "Quantity": "core.measure",
+    "Recipe": "training.recipe",
     "Record": "core.record",
+    "Scalar": "core.fields",
     "Subject": "core.subject",
     "measure": "core.evaluate",
     "plan": "runner.plan",

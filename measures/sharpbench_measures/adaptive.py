@@ -8,8 +8,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from sharpbench import Estimate, Measure, NotApplicable, Subject
-from sharpbench.core.measure import Dependence, Invariance
+from sharpbench import Dependence, Estimate, Invariance, Measure, NotApplicable, Subject
 from sharpbench.curvature import (
     DENSE_LIMIT,
     certificate,

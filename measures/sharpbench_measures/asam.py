@@ -7,8 +7,7 @@ from typing import ClassVar, Literal
 
 import torch
 
-from sharpbench import Estimate, InvalidInput, Measure, Subject
-from sharpbench.core.measure import Dependence, Invariance
+from sharpbench import Dependence, Estimate, InvalidInput, Invariance, Measure, Subject
 from sharpbench.curvature import Scaling, check_worst_case, perturbation_scales, reference_one_step, worst_case
 
 

@@ -9,8 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sharpbench import Estimate, InvalidInput, Measure, Subject
-from sharpbench.core.measure import Invariance
+from sharpbench import Estimate, InvalidInput, Invariance, Measure, Subject
 from sharpbench.curvature import check_samples, draw_directions, mean_of, perturbed_means
 
 

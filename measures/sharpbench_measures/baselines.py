@@ -9,9 +9,7 @@ from typing import ClassVar, get_args
 import torch
 from torch import Tensor
 
-from sharpbench import Estimate, Measure, Subject
-from sharpbench.core.measure import Invariance
-from sharpbench.core.subject import Params
+from sharpbench import Estimate, Invariance, Measure, Params, Subject
 from sharpbench_measures.norms import BIBTEX, SOURCE
 
 

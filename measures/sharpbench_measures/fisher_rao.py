@@ -9,8 +9,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from sharpbench import Estimate, Measure, NotApplicable, Subject
-from sharpbench.core.measure import Invariance
+from sharpbench import Estimate, Invariance, Measure, NotApplicable, Subject
 
 
 @dataclass(frozen=True)

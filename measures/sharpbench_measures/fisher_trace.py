@@ -7,8 +7,7 @@ from typing import ClassVar, Literal
 
 import torch
 
-from sharpbench import Estimate, Measure, NotApplicable, Subject
-from sharpbench.core.measure import Invariance
+from sharpbench import Estimate, Invariance, Measure, NotApplicable, Subject
 from sharpbench.curvature import (
     DENSE_LIMIT,
     check_samples,

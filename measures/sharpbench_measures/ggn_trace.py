@@ -7,8 +7,7 @@ from typing import ClassVar, Literal
 
 import torch
 
-from sharpbench import Estimate, InvalidInput, Measure, NotApplicable, Subject
-from sharpbench.core.measure import Invariance, Quantity
+from sharpbench import Estimate, InvalidInput, Invariance, Measure, NotApplicable, Quantity, Subject
 from sharpbench.curvature import (
     DENSE_LIMIT,
     check_samples,

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from scipy.optimize import Bounds, OptimizeResult, minimize
 from torch import Tensor
 
-from sharpbench import Estimate, InvalidInput, Measure, NotApplicable, Subject
-from sharpbench.core.measure import Invariance
+from sharpbench import Estimate, InvalidInput, Invariance, Measure, NotApplicable, Subject
 from sharpbench.curvature import draw_directions, flatten, perturbed_loss, require_finite
 from sharpbench_measures.citations import KESKAR
 

@@ -8,8 +8,7 @@ from typing import ClassVar, Literal
 
 import torch
 
-from sharpbench import Estimate, InvalidInput, Measure, NotApplicable, Subject
-from sharpbench.core.measure import Invariance
+from sharpbench import Estimate, InvalidInput, Invariance, Measure, NotApplicable, Subject
 from sharpbench.curvature import DENSE_LIMIT, certificate, reference_diagonal
 from sharpbench.symmetry import as_arrays, diagonal_for, group_of, minimum_trace
 from sharpbench_measures.citations import IBAYASHI

@@ -11,8 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sharpbench import Estimate, InvalidInput, Measure, NotApplicable, Subject
-from sharpbench.core.measure import Invariance
+from sharpbench import Estimate, InvalidInput, Invariance, Measure, NotApplicable, Subject
 from sharpbench.curvature import DENSE_LIMIT, certificate, difference_diagonal, exact_diagonal, reference_diagonal
 from sharpbench.symmetry import scale_columns, scale_rows_and_columns
 

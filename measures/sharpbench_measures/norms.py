@@ -8,9 +8,7 @@ from typing import ClassVar
 
 import torch
 
-from sharpbench import Estimate, Measure, NotApplicable, Subject
-from sharpbench.core.measure import Invariance
-from sharpbench.core.subject import Params
+from sharpbench import Estimate, Invariance, Measure, NotApplicable, Params, Subject
 
 SOURCE = "Jiang, Neyshabur, Mobahi, Krishnan, Bengio 2020, Fantastic Generalization Measures and Where to Find Them"
 BIBTEX = """@inproceedings{jiang2020fantastic,

@@ -10,9 +10,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from sharpbench import Estimate, InvalidInput, Measure, NotApplicable, Subject
-from sharpbench.core.fields import Scalar
-from sharpbench.core.measure import Dependence, Invariance
+from sharpbench import Dependence, Estimate, InvalidInput, Invariance, Measure, NotApplicable, Scalar, Subject
 from sharpbench.curvature import NoiseTolerance, check_samples, draw_directions, flatten, tolerated_noise
 from sharpbench_measures.norms import moves
 

@@ -8,9 +8,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from sharpbench import Estimate, InvalidInput, Measure, Subject
-from sharpbench.core.measure import Invariance
-from sharpbench.core.subject import Params
+from sharpbench import Estimate, InvalidInput, Invariance, Measure, Params, Subject
 from sharpbench.curvature import (
     MATRIX_LIMIT,
     flatten,

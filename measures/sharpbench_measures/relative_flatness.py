@@ -8,8 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sharpbench import Estimate, InvalidInput, Measure, NotApplicable, Subject
-from sharpbench.core.measure import Invariance
+from sharpbench import Estimate, InvalidInput, Invariance, Measure, NotApplicable, Subject
 from sharpbench.curvature import LinearLayer, linear_layer
 
 BLOCK_LIMIT = 2_000

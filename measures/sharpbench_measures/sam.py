@@ -7,8 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from sharpbench import Estimate, Measure, Subject
-from sharpbench.core.measure import Dependence, Invariance
+from sharpbench import Dependence, Estimate, Invariance, Measure, Subject
 from sharpbench.curvature import check_worst_case, perturbation_scales, reference_one_step, worst_case
 
 

@@ -7,8 +7,7 @@ from typing import ClassVar, Literal
 
 import torch
 
-from sharpbench import Estimate, InvalidInput, Measure, Subject
-from sharpbench.core.measure import Invariance, Quantity
+from sharpbench import Estimate, InvalidInput, Invariance, Measure, Quantity, Subject
 from sharpbench.curvature import MATRIX_LIMIT, leading_eigenvalue, linear_operator, reference_eigenvalue
 from sharpbench_measures.citations import KESKAR
 

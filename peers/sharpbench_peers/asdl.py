@@ -9,8 +9,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from sharpbench import Estimate, Subject
-from sharpbench.core.measure import Invariance, Quantity
+from sharpbench import Estimate, Invariance, Quantity, Subject
 from sharpbench.curvature import DENSE_LIMIT
 from sharpbench_peers import truth
 from sharpbench_peers.bounds import check_samples

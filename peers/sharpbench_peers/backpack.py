@@ -9,8 +9,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from sharpbench import Estimate, InvalidInput, NotApplicable, Subject
-from sharpbench.core.measure import Invariance, Quantity
+from sharpbench import Estimate, InvalidInput, Invariance, NotApplicable, Quantity, Subject
 from sharpbench.curvature import DENSE_LIMIT
 from sharpbench_peers import truth
 from sharpbench_peers.bounds import check_samples

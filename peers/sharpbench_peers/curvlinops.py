@@ -9,9 +9,7 @@ import torch
 from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
-from sharpbench import Estimate, InvalidInput, NotApplicable, Subject
-from sharpbench.core.fields import Scalar
-from sharpbench.core.measure import Invariance, Quantity
+from sharpbench import Estimate, InvalidInput, Invariance, NotApplicable, Quantity, Scalar, Subject
 from sharpbench.curvature import DENSE_LIMIT, MATRIX_LIMIT, reference_eigenvalue
 from sharpbench_peers import truth
 from sharpbench_peers.bounds import check_samples

@@ -8,9 +8,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
-from sharpbench import Estimate, InvalidInput, Subject
-from sharpbench.core.fields import Scalar
-from sharpbench.core.measure import Dependence, Invariance, Quantity
+from sharpbench import Dependence, Estimate, InvalidInput, Invariance, Quantity, Scalar, Subject
 from sharpbench.curvature import DENSE_LIMIT, MATRIX_LIMIT, reference_eigenvalue
 from sharpbench_peers import truth
 from sharpbench_peers.bounds import check_samples, check_tolerance

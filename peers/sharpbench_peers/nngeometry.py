@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from sharpbench import Estimate, Subject
-from sharpbench.core.measure import Invariance, Quantity
+from sharpbench import Estimate, Invariance, Quantity, Subject
 from sharpbench.curvature import DENSE_LIMIT
 from sharpbench_peers import truth
 from sharpbench_peers.citations import NNGEOMETRY

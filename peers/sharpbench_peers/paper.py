@@ -7,8 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from sharpbench import Estimate, InvalidInput, NotApplicable, Subject
-from sharpbench.core.measure import Invariance, Quantity
+from sharpbench import Estimate, InvalidInput, Invariance, NotApplicable, Quantity, Subject
 from sharpbench.curvature import DENSE_LIMIT, per_example_traces
 from sharpbench_peers import truth
 from sharpbench_peers.citations import IBAYASHI

@@ -7,9 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from sharpbench import Estimate, Subject
-from sharpbench.core.fields import Scalar
-from sharpbench.core.measure import Invariance, Quantity
+from sharpbench import Estimate, Invariance, Quantity, Scalar, Subject
 from sharpbench.curvature import DENSE_LIMIT, MATRIX_LIMIT
 from sharpbench_peers import truth
 from sharpbench_peers.bounds import check_samples, check_tolerance

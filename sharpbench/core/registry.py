@@ -26,13 +26,13 @@ Kind = Literal["measures", "models", "datasets", "optimizers", "cohorts"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 CONTRACTS: dict[Kind, str] = {
-    "measures": "sharpbench.core.measure.Measure",
-    "models": "sharpbench.models.model.Model",
-    "datasets": "sharpbench.datasets.dataset.Dataset",
-    "optimizers": "sharpbench.training.optimizers.optimizer.Optimizer",
-    "cohorts": "sharpbench.training.cohorts.cohort.Cohort",
+    "measures": "sharpbench.Measure",
+    "models": "sharpbench.Model",
+    "datasets": "sharpbench.Dataset",
+    "optimizers": "sharpbench.Optimizer",
+    "cohorts": "sharpbench.Cohort",
 }
-"""What a class of each kind must inherit from; by name, as most of them bring torch, which `list` does without."""
+"""The public class that a plugin of each kind inherits from; by name, since importing most of them imports torch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,12 +200,18 @@ def _shown(given: object) -> str:
     return given.__name__ if isinstance(given, type) else short(repr(given))
 
 
+def _inherits_from(cls: type[Any], public_name: str) -> bool:
+    """Whether a base of `cls` is the class `sharpbench.<Name>`, found by name: no two classes of ours share one."""
+    package, _, name = public_name.rpartition(".")
+    return any(base.__module__.startswith(f"{package}.") and base.__qualname__ == name for base in cls.__mro__)
+
+
 def plugin_error(kind: Kind, cls: Any) -> str | None:
     """What keeps `cls` from being offered, or None."""
     shown = _shown(cls)
     if not isinstance(cls, type) or not is_dataclass(cls) or not cls.__dataclass_params__.frozen:  # type: ignore[attr-defined]
         return f"{shown} is no frozen dataclass"
-    if CONTRACTS[kind] not in (f"{base.__module__}.{base.__qualname__}" for base in cls.__mro__):
+    if not _inherits_from(cls, CONTRACTS[kind]):
         return f"{shown} is no {kind[:-1]}; inherit from {CONTRACTS[kind]}"
     if getattr(cls, "__abstractmethods__", None):
         return f"{shown} does not define {', '.join(sorted(cls.__abstractmethods__))}"

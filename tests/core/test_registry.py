@@ -214,7 +214,7 @@ def test_only_measures_are_measures(monkeypatch: pytest.MonkeyPatch) -> None:
     offered = available("measures")
     assert offered.classes == {}
     assert [(fault.package, fault.cause) for fault in offered.faults] == [
-        ("mixed", "Mlp is no measure; inherit from sharpbench.core.measure.Measure")
+        ("mixed", "Mlp is no measure; inherit from sharpbench.Measure")
     ]
 
 
@@ -222,7 +222,8 @@ def test_only_measures_are_measures(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_kind_is_told_from_the_others(kind: Kind, tmp_path: Path) -> None:
     path = tmp_path / "plugin.py"
     other = KINDS[KINDS.index(kind) - 1]
-    source = f"from sharpbench.core.registry import offers\n{kind.upper()} = tuple(offers('{other}').classes.values())"
+    offer = f"{kind.upper()} = tuple(available('{other}').classes.values())"
+    source = f"from sharpbench.core.registry import available\n{offer}"
     path.write_text(source, encoding="utf-8")
     with pytest.raises(InvalidInput, match=rf"is no {kind[:-1]}; inherit from sharpbench\."):
         available(kind, [path])
