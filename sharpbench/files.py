@@ -1,38 +1,49 @@
-"""Places: the folders that are ours to read and write."""
+"""Folders that users name, content hashes, and files and folders that appear complete or not at all."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from platformdirs import user_cache_path
 
 from sharpbench.errors import InvalidInput, short
 
-# Digest: the hash by which a content is known.
-
 
 def content_hash(value: object) -> str:
-    """SHA-256 of the canonical JSON of `value`, 64 hexadecimal digits."""
+    """The SHA-256 of the canonical JSON of `value`, as 64 hexadecimal digits.
+
+    Raises ValueError for NaN and infinities, and TypeError for what JSON cannot hold.
+
+    >>> content_hash({"a": 1, "b": 2}) == content_hash({"b": 2, "a": 1})
+    True
+    """
     return hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def data_folder(given: Path | str | None) -> Path | None:
-    """Where data sets lie: what was given (--data-dir), else $SHARPBENCH_DATA, else None."""
+    """The folder of data sets: `given` (--data-dir), else $SHARPBENCH_DATA, else None."""
     named = given or os.environ.get("SHARPBENCH_DATA")
     return user_path(named) if named else None
 
 
 def cache_folder(given: Path | str | None) -> Path:
-    """Where trained networks are kept: what was given (--cache-dir), else $SHARPBENCH_CACHE, else the user's cache."""
+    """The folder of trained networks: `given` (--cache-dir), else $SHARPBENCH_CACHE, else the user's cache."""
     named = given or os.environ.get("SHARPBENCH_CACHE")
     return user_path(named) if named else user_cache_path("sharpbench")
 
 
 def user_path(given: Path | str) -> Path:
-    """The path that a user names, ~ expanded. Raises InvalidInput for one that the system cannot even look up."""
+    """The path that a user names, with ~ expanded.
+
+    Raises InvalidInput for a path that the system cannot look up.
+    """
     try:
         path = Path(given).expanduser()
         path.exists()
@@ -42,3 +53,59 @@ def user_path(given: Path | str) -> Path:
             f"'{short(str(given))}' cannot be looked up ({short(str(cause))}); name another path"
         ) from None
     return path
+
+
+def atomic_write(path: Path, content: str | bytes, *, durable: bool = False) -> None:
+    """Replace the file at `path` in one step, so that no reader finds part of it.
+
+    The content goes to a draft in the same folder, which is then renamed. The draft is removed if writing fails, and
+    the file that was there before stays. Several processes may write the same file; the last one wins.
+
+    Args:
+        path: the file; its folder is made where it is missing.
+        content: text, stored as UTF-8, or bytes.
+        durable: wait until the content is on the disk before renaming, so that it survives a power failure.
+
+    Raises:
+        OSError: where the folder or the file cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = _draft_path(path)
+    try:
+        draft.write_bytes(content.encode() if isinstance(content, str) else content)
+        if durable:
+            with draft.open("rb") as file:
+                os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
+    """A new folder to write into, which becomes `path` when the block ends without an error.
+
+    If the block raises, or the folder cannot be renamed, the draft is removed with all it holds.
+
+    Args:
+        path: the folder that appears; its parent is made where it is missing.
+        replace: first remove what is at `path`. Otherwise only an empty folder may be there.
+
+    Raises:
+        OSError: where the draft cannot be made or renamed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = _draft_path(path)
+    draft.mkdir()
+    try:
+        yield draft
+        if replace:
+            shutil.rmtree(path, ignore_errors=True)
+        draft.rename(path)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _draft_path(path: Path) -> Path:
+    """A hidden name in the same folder, and so on the same file system, that no other process chooses."""
+    return path.with_name(f".draft-{secrets.token_hex(8)}")

@@ -1,4 +1,4 @@
-"""Folders: what is given, else the environment, else the user's own."""
+"""Folders that users name, and files and folders that appear complete or not at all."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sharpbench.files import cache_folder, data_folder
+from sharpbench.files import atomic_folder, atomic_write, cache_folder, data_folder
 
 Folder = Callable[[Path | str | None], Path | None]
 PLACES = [(data_folder, "SHARPBENCH_DATA"), (cache_folder, "SHARPBENCH_CACHE")]
@@ -50,3 +50,75 @@ def test_one_variable_is_not_the_other(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setenv("SHARPBENCH_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("SHARPBENCH_CACHE", str(tmp_path / "cache"))
     assert (data_folder(None), cache_folder(None)) == (tmp_path / "data", tmp_path / "cache")
+
+
+@pytest.mark.parametrize("durable", [False, True])
+@pytest.mark.parametrize("content", ["é\n", b"\x00\r\n"])
+def test_a_written_file_holds_the_content_and_nothing_lies_beside_it(
+    tmp_path: Path, content: str | bytes, durable: bool
+) -> None:
+    path = tmp_path / "new" / "file"
+    for _ in range(2):
+        atomic_write(path, content, durable=durable)
+        assert path.read_bytes() == (content if isinstance(content, bytes) else content.encode())
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt(), OSError(28, "No space left on device")])
+@pytest.mark.parametrize("method", ["write_bytes", "replace"])
+def test_a_write_that_fails_leaves_the_file_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interruption: BaseException, method: str
+) -> None:
+    path, write = tmp_path / "file", Path.write_bytes
+    path.write_text("before")
+
+    def fail(draft: Path, content: bytes | Path) -> None:
+        if isinstance(content, bytes):
+            write(draft, content[:1])
+        raise interruption
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, method, fail)
+        with pytest.raises(type(interruption)):
+            atomic_write(path, "after")
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_appears_when_the_block_ends(tmp_path: Path) -> None:
+    path = tmp_path / "parent" / "folder"
+    with atomic_folder(path) as draft:
+        (draft / "file").write_text("1")
+        assert not path.exists()
+    assert [each.name for each in path.iterdir()] == ["file"]
+    assert list(path.parent.iterdir()) == [path]
+
+
+def interrupted_folder(path: Path) -> None:
+    with atomic_folder(path, replace=True) as draft:
+        (draft / "file").write_text("after")
+        raise KeyboardInterrupt
+
+
+def test_a_folder_whose_block_fails_does_not_appear(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "file").write_text("before")
+    for name in ("new", "old"):
+        with pytest.raises(KeyboardInterrupt):
+            interrupted_folder(tmp_path / name)
+    assert list(tmp_path.iterdir()) == [tmp_path / "old"]
+    assert (tmp_path / "old" / "file").read_text() == "before"
+
+
+def test_a_folder_that_holds_something_is_replaced_only_on_request(tmp_path: Path) -> None:
+    path = tmp_path / "folder"
+    path.mkdir()
+    with atomic_folder(path) as draft:
+        (draft / "first").touch()
+    with pytest.raises(OSError, match="not empty"), atomic_folder(path) as draft:
+        (draft / "second").touch()
+    assert [each.name for each in path.iterdir()] == ["first"]
+    with atomic_folder(path, replace=True) as draft:
+        (draft / "second").touch()
+    assert [each.name for each in path.iterdir()] == ["second"]
+    assert list(tmp_path.iterdir()) == [path]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from sharpbench.errors import InvalidInput
+from sharpbench.files import atomic_write
 
 FOLDER = Path("leaderboard") / "submissions"
 
@@ -47,12 +46,7 @@ def submit(
 
 
 def _write(path: Path, text: str) -> None:
-    """The file appears whole or not at all."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".", delete=False, encoding="utf-8") as draft:
-            draft.write(text)
-        os.chmod(draft.name, 0o644)
-        os.replace(draft.name, path)
+        atomic_write(path, text)
     except OSError as error:
         raise InvalidInput(f"cannot write {path}: {error.strerror}; choose another --output") from None

@@ -7,7 +7,6 @@ import hashlib
 import importlib.util
 import inspect
 import json
-import os
 import typing
 from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, fields
@@ -18,7 +17,7 @@ from sharpbench.core.fields import Scalar, is_scalar
 from sharpbench.core.registry import Kind, available, entry_points, package_of
 from sharpbench.core.spec import find_named, format_value, parse_spec
 from sharpbench.errors import one_line
-from sharpbench.files import cache_folder
+from sharpbench.files import atomic_write, cache_folder
 from sharpbench.version import __version__
 
 Row = dict[str, Any]
@@ -161,11 +160,5 @@ def _files(module: str) -> list[Path]:
 
 def _keep(path: Path, rows: list[Row]) -> None:
     """Store the rows; a folder that cannot be written to only costs the time next time."""
-    draft = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(json.dumps(rows), encoding="utf-8")
-        draft.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            draft.unlink()
+    with contextlib.suppress(OSError):
+        atomic_write(path, json.dumps(rows))

@@ -9,8 +9,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import math
-import os
-import secrets
 import struct
 import zlib
 from collections.abc import Sequence
@@ -26,6 +24,7 @@ from torch import Tensor
 from sharpbench.datasets.dataset import Data, Dataset, scale_pixels
 from sharpbench.datasets.download import DownloadFailed, download
 from sharpbench.errors import InvalidInput
+from sharpbench.files import atomic_write
 
 # Files in the IDX format: a header of sizes, then unsigned bytes; plain or gzip.
 #
@@ -222,15 +221,8 @@ def _complete(raw: Path) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Writes a file that appears under its name complete or not at all, whoever else writes it too."""
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            part.write_bytes(content)
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+        atomic_write(path, content)
     except OSError as error:
         raise InvalidInput(
             f"dataset 'mnist': '{path}' was downloaded but cannot be written ({error.strerror}); name a "

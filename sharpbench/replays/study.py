@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
@@ -19,7 +18,7 @@ from sharpbench.core.subject import Subject
 from sharpbench.datasets.dataset import Data
 from sharpbench.environment import describe_environment
 from sharpbench.errors import InvalidInput
-from sharpbench.files import cache_folder, content_hash, data_folder
+from sharpbench.files import atomic_write, cache_folder, content_hash, data_folder
 from sharpbench.training.examples import initial_module, training_examples
 from sharpbench.training.population import Population
 from sharpbench.training.recipe import Recipe
@@ -81,12 +80,8 @@ def _scalars(row: Row) -> bool:
 
 
 def _keep(path: Path, content: dict[str, object]) -> None:
-    """Write a file that is whole or not there."""
-    draft = path.with_suffix(".draft")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
-        os.replace(draft, path)
+        atomic_write(path, json.dumps(content, indent=1, allow_nan=False))
     except OSError as error:
         raise InvalidInput(f"cannot write {path}: {error.strerror}; choose another folder with --output") from None
 

@@ -20,6 +20,7 @@ from sharpbench.core.record import Record, Status
 from sharpbench.core.records import RECORDS, iterate_records
 from sharpbench.core.spec import format_spec
 from sharpbench.errors import InvalidInput
+from sharpbench.files import atomic_write
 from sharpbench.runner.engines import CellStarted
 
 if TYPE_CHECKING:
@@ -202,10 +203,8 @@ class StatusFile:
             "pid": os.getpid(),
             "shard": self.shard,
         }
-        draft = self.path.with_name(f".{STATE}-{os.getpid()}")
         with suppress(OSError):
-            draft.write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8", errors="backslashreplace")
-            draft.replace(self.path)
+            atomic_write(self.path, json.dumps(row, indent=1) + "\n")
 
 
 def read_status(folder: Path) -> RunStatus:

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sharpbench.core.fields import Scalar
 from sharpbench.errors import InvalidInput
+from sharpbench.files import atomic_folder, atomic_write
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -130,22 +129,15 @@ class Zoo:
         packed = safetensors.torch.save({name: value.clone().contiguous() for name, value in weights.items()})
         said = {"origin": None if origin is None else origin.row(), "result": dict(result)}
         stored = {"format": FORMAT, "sha256": _digest(packed, said["result"], said["origin"]), **said}
-        draft: Path | None = None
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=self.folder))
-            _write(draft / WEIGHTS, packed)
-            _write(draft / RESULT, json.dumps(stored, indent=1).encode())
-            shutil.rmtree(self.folder / key, ignore_errors=True)
-            draft.rename(self.folder / key)
+            with atomic_folder(self.folder / key, replace=True) as draft:
+                atomic_write(draft / WEIGHTS, packed, durable=True)
+                atomic_write(draft / RESULT, json.dumps(stored, indent=1), durable=True)
         except OSError as error:
             if self.load(key) is None:
                 raise InvalidInput(
                     f"cannot write {self.folder}: {error.strerror}; choose another folder with --cache-dir"
                 ) from None
-        finally:
-            if draft is not None:
-                shutil.rmtree(draft, ignore_errors=True)
 
     def remove(self, key: str) -> None:
         """Remove the entry, if there is one."""
@@ -155,10 +147,3 @@ class Zoo:
 def _digest(weights: bytes, result: object, origin: object) -> str:
     """The hash that vouches for an entry: of its weights, its result and its origin."""
     return hashlib.sha256(weights + json.dumps([result, origin], sort_keys=True).encode()).hexdigest()
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())

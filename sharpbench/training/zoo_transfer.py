@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import secrets
-import shutil
 import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -23,6 +21,7 @@ import safetensors.torch
 from sharpbench.core.fields import field_error
 from sharpbench.core.spec import Inner
 from sharpbench.errors import InvalidInput, near, short
+from sharpbench.files import atomic_folder
 from sharpbench.training.network import TrainingResult
 from sharpbench.training.recipe import network_key, parse_recipe, recipe_parts
 from sharpbench.training.zoo import FORMAT, Origin, Zoo, ZooEntry
@@ -81,25 +80,21 @@ def export_networks(zoo: Zoo, entries: Sequence[ZooEntry], folder: Path, *, comm
         raise InvalidInput(f"'{folder}' is there already and not empty; name a new folder")
     if not entries:
         raise InvalidInput("no network in the cache is like that; `sharpbench zoo list` shows what there is")
-    draft = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.part")
     try:
-        draft.mkdir(parents=True)
-        rows = [_exported(zoo, entry, draft) for entry in entries]
-        table = {
-            "format": TABLE_FORMAT,
-            "zoo_format": FORMAT,
-            "sharpbench": __version__,
-            "command": command,
-            "networks": rows,
-        }
-        (draft / TABLE).write_text(json.dumps(table, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        page = PAGE.format(count=len(rows), version=__version__, command=command)
-        (draft / README).write_text(page, encoding="utf-8")
-        draft.rename(folder)
+        with atomic_folder(folder) as draft:
+            rows = [_exported(zoo, entry, draft) for entry in entries]
+            table = {
+                "format": TABLE_FORMAT,
+                "zoo_format": FORMAT,
+                "sharpbench": __version__,
+                "command": command,
+                "networks": rows,
+            }
+            (draft / TABLE).write_text(json.dumps(table, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+            page = PAGE.format(count=len(rows), version=__version__, command=command)
+            (draft / README).write_text(page, encoding="utf-8")
     except OSError as error:
         raise InvalidInput(f"cannot write '{folder}': {error.strerror}; name another folder") from None
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _exported(zoo: Zoo, entry: ZooEntry, folder: Path) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def test_rows_are_json_and_the_same_from_the_cache(kind: Kind, tmp_path: Path) -
         assert row["title"]
         assert row["source"]
         assert ("invariances" in row) == (kind == "measures")
-    assert [path.name for path in (tmp_path / "listing").iterdir() if path.suffix == ".tmp"] == []
+    assert [path.name for path in (tmp_path / "listing").iterdir() if path.suffix != ".json"] == []
 
 
 def test_a_row_says_what_a_class_takes_and_claims(package: Path, tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_a_catalogue_that_cannot_be_kept_costs_only_time(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_text", full)
+        patch.setattr(Path, "write_bytes", full)
         assert names(list_installed("measures", cache_dir=tmp_path / "full")) == ["extra"]
     assert list((tmp_path / "full" / "listing").iterdir()) == []
 
@@ -254,8 +254,8 @@ def test_a_kept_catalogue_is_read_without_torch(kind: Kind, tmp_path: Path) -> N
     rows = list_installed(kind, cache_dir=tmp_path)
     code = (
         "import json, sys\n"
-        "from sharpbench.core.catalog import listing\n"
-        f"rows = listing({kind!r}, cache_dir={str(tmp_path)!r})\n"
+        "from sharpbench.core.catalog import list_installed\n"
+        f"rows = list_installed({kind!r}, cache_dir={str(tmp_path)!r})\n"
         "heavy = ('torch', 'numpy', 'scipy', 'pandas', 'matplotlib', 'sklearn')\n"
         "print(json.dumps([rows, [name for name in heavy if name in sys.modules]]))"
     )

@@ -17,6 +17,7 @@ from sharpbench.datasets import Digits
 from sharpbench.datasets.dataset import Data
 from sharpbench.errors import InvalidInput
 from sharpbench.models import Mlp, SmallMlp
+from sharpbench.training import zoo as zoo_module
 from sharpbench.training.cohorts import LabelNoise, LabelNoisePaper
 from sharpbench.training.examples import (
     evaluate_module,
@@ -176,11 +177,11 @@ def test_half_written_and_damaged_entries_are_no_results(tmp_path: Path, monkeyp
     assert zoo.load("k") is not None
     assert zoo.load("none") is None
 
-    def torn(path: Path, content: bytes) -> None:
+    def torn(path: Path, content: bytes, **_: bool) -> None:
         path.write_bytes(content[:3])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(zoo, "_write", torn)
+    monkeypatch.setattr(zoo_module, "atomic_write", torn)
     with pytest.raises(KeyboardInterrupt):
         zoo.save("other", weights, {})
     assert zoo.load("other") is None

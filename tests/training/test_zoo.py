@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from sharpbench.errors import InvalidInput
+from sharpbench.files import atomic_write
 from sharpbench.training import zoo as zoo_module
 from sharpbench.training.zoo import FORMAT, RESULT, WEIGHTS, Origin, Zoo, ZooEntry
 
@@ -133,14 +134,13 @@ def test_entries_do_not_touch_each_other(tmp_path: Path) -> None:
 @pytest.mark.parametrize("at", [WEIGHTS, RESULT])
 def test_an_interrupted_save_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
     entry(tmp_path)
-    write = zoo_module._write
 
-    def interrupted(path: Path, content: bytes) -> None:
-        write(path, content[:10] if path.name == at else content)
+    def interrupted(path: Path, content: bytes | str, **options: bool) -> None:
+        atomic_write(path, content[:10] if path.name == at else content, **options)
         if path.name == at:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(zoo_module, "_write", interrupted)
+    monkeypatch.setattr(zoo_module, "atomic_write", interrupted)
     for key in ("k", "new"):
         with pytest.raises(KeyboardInterrupt):
             Zoo(tmp_path).save(key, {"w": torch.zeros(2, 3)}, {})
@@ -153,12 +153,12 @@ def test_a_killed_save_leaves_no_entry(tmp_path: Path) -> None:
     code = f"""
 import os, signal, torch
 from pathlib import Path
-from sharpbench import zoo
-write = zoo._write
-def killed(path, content):
-    write(path, content)
+from sharpbench.training import zoo
+write = zoo.atomic_write
+def killed(path, content, **options):
+    write(path, content, **options)
     os.kill(os.getpid(), signal.SIGKILL)
-zoo._write = killed
+zoo.atomic_write = killed
 zoo.Zoo(Path({str(tmp_path)!r})).save("k", {{"w": torch.zeros(3)}}, {{}})
 """
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == -signal.SIGKILL
@@ -204,11 +204,11 @@ def test_a_folder_without_permission_gets_one_line(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_gets_one_line_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(path: Path, content: bytes) -> None:
+    def full(path: Path, content: bytes, **_: bool) -> None:
         path.write_bytes(content[:3])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(zoo_module, "_write", full)
+    monkeypatch.setattr(zoo_module, "atomic_write", full)
     with pytest.raises(InvalidInput, match=r"cannot write .*: No space left on device; choose another folder"):
         entry(tmp_path)
     assert list((tmp_path / "networks").iterdir()) == []
