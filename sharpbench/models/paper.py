@@ -26,7 +26,7 @@ WIDEST, DEEPEST = 65_536, 100
 """Bounds of the small networks' width and depth; beyond them training would be refused by memory, or fail to learn."""
 
 
-class PerceptronModule(nn.Module):
+class Perceptron(nn.Module):
     """Linear layers with ReLU between them; inputs are flattened."""
 
     def __init__(self, widths: Sequence[int], *, bias: bool) -> None:
@@ -115,7 +115,7 @@ class Mlp(Model):
 
     def build(self, shape: tuple[int, ...], classes: int) -> nn.Module:
         """See Model.build."""
-        return PerceptronModule((math.prod(shape), 512, 128, 512, classes), bias=self.bias)
+        return Perceptron((math.prod(shape), 512, 128, 512, classes), bias=self.bias)
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class SmallMlp(Model):
 
     def build(self, shape: tuple[int, ...], classes: int) -> nn.Module:
         """See Model.build."""
-        return PerceptronModule((math.prod(shape), *[self.width] * self.depth, classes), bias=self.bias)
+        return Perceptron((math.prod(shape), *[self.width] * self.depth, classes), bias=self.bias)
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,7 @@ def test_a_list_of_300_is_quick_and_does_without_torch(tmp_path: Path) -> None:
     assert time.process_time() - start < 0.5
     code = f"""
 import sys
-from sharpbench.cli import main
+from sharpbench.cli.main import main
 sys.argv = ["sharpbench", "zoo", "list", "--cache-dir", {str(tmp_path)!r}]
 try:
     main()

@@ -89,8 +89,8 @@ def test_a_second_writer_is_refused_and_a_dead_one_does_not_lock(tmp_path: Path)
     with JsonlFile(path), pytest.raises(InvalidInput, match="is being written by another run"), JsonlFile(path):
         pass
     killed = (
-        "import os, signal; from pathlib import Path; from sharpbench.core.jsonl import Journal\n"
-        f"Journal(Path({str(path)!r})).__enter__(); os.kill(os.getpid(), signal.SIGKILL)"
+        "import os, signal; from pathlib import Path; from sharpbench.core.jsonl import JsonlFile\n"
+        f"JsonlFile(Path({str(path)!r})).__enter__(); os.kill(os.getpid(), signal.SIGKILL)"
     )
     assert subprocess.run([sys.executable, "-c", killed], check=False).returncode == -9
     with JsonlFile(path) as file:
@@ -147,9 +147,9 @@ def test_a_record_is_on_disk_before_the_next_begins(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
     code = (
         "import os, signal, sys\nfrom pathlib import Path\n"
-        "from sharpbench.core.jsonl import Journal\nfrom sharpbench.core.record import Record\n"
+        "from sharpbench.core.jsonl import JsonlFile\nfrom sharpbench.core.record import Record\n"
         f"line = {RECORD.to_json()!r}\n"
-        f"with Journal(Path({str(path)!r})) as file:\n"
+        f"with JsonlFile(Path({str(path)!r})) as file:\n"
         "    file.append(Record.from_json(line, where='here'))\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
@@ -160,8 +160,8 @@ def test_a_record_is_on_disk_before_the_next_begins(tmp_path: Path) -> None:
 def test_the_lock_is_gone_with_the_block_and_holds_between_processes(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
     code = (
-        "from pathlib import Path\nfrom sharpbench.core.jsonl import Journal\n"
-        f"with Journal(Path({str(path)!r})) as file: print('in')"
+        "from pathlib import Path\nfrom sharpbench.core.jsonl import JsonlFile\n"
+        f"with JsonlFile(Path({str(path)!r})) as file: print('in')"
     )
 
     def other() -> subprocess.CompletedProcess[str]:

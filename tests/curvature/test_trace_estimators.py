@@ -31,6 +31,7 @@ from sharpbench.curvature import (
 )
 from sharpbench.curvature.confidence import MeanEstimate
 from sharpbench.curvature.products import Kind, LinearOperator
+from sharpbench.curvature.spectral_density import OUTLIERS
 from sharpbench.errors import InvalidInput
 
 DENSE = {"hessian": dense_hessian, "gauss-newton": dense_ggn}
@@ -161,7 +162,7 @@ def test_spectral_density_has_the_moments_of_the_matrix(subject: Subject) -> Non
 
 def test_a_density_holds_the_large_eigenvalues_with_their_exact_weight(subject: Subject) -> None:
     truth = torch.linalg.eigvalsh(dense_hessian(subject))
-    outliers = truth[truth > spectral_density.OUTLIERS * truth[-1]].flip(0)
+    outliers = truth[truth > OUTLIERS * truth[-1]].flip(0)
     found = spectral_density(subject, probes=3, steps=4, generator=torch.Generator().manual_seed(0))
     for nodes, weights in zip(found.nodes, found.weights, strict=True):
         torch.testing.assert_close(nodes[: len(outliers)], outliers, rtol=1e-6, atol=0)

@@ -12,7 +12,7 @@ from sharpbench.errors import InvalidInput
 from sharpbench.replays.minimum_sharpness_2021 import archive as module
 from sharpbench.replays.minimum_sharpness_2021.archive import COLUMNS, FILE, SHA256, archive
 
-DATA = files("sharpbench.replays") / "data"
+DATA = files("sharpbench.replays.minimum_sharpness_2021") / "data"
 
 
 def test_the_packaged_bytes_are_those_that_are_documented() -> None:

@@ -199,7 +199,7 @@ def test_a_plugin_file_offers_every_kind(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "from dataclasses import dataclass\n"
         "from typing import ClassVar\n"
-        "from sharpbench.training.recipe import Cohort, Recipe\n"
+        "from sharpbench import Cohort, Recipe\n"
         "@dataclass(frozen=True)\n"
         "class One(Cohort):\n"
         "    name: ClassVar[str] = 'one'\n"

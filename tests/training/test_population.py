@@ -246,8 +246,8 @@ from dataclasses import replace
 from sharpbench.datasets import Digits
 from sharpbench.models import SmallMlp
 from sharpbench.training.optimizers import FriendlySam
-from sharpbench.population import train
-from sharpbench.recipe import Recipe
+from sharpbench.training.population import train
+from sharpbench import Recipe
 recipe = Recipe(model=SmallMlp(), dataset=Digits(), train_size=256, optimizer=FriendlySam(), max_epochs=40,
                 target_loss=1e-9, learning_rate=0.02)
 group = [replace(recipe, seed=seed, label_noise=seed / 8, max_epochs=40 - 4 * seed) for seed in range(8)]

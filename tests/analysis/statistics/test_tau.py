@@ -14,7 +14,7 @@ from scipy.stats import kendalltau
 
 from sharpbench.analysis.statistics import Interval, kendall, marginal_tau, within_tau
 
-ARCHIVE = files("sharpbench.replays") / "data" / "minimum_sharpness_2021.csv"
+ARCHIVE = files("sharpbench.replays.minimum_sharpness_2021") / "data" / "minimum_sharpness_2021.csv"
 
 
 def counted(x: np.ndarray, y: np.ndarray) -> float:

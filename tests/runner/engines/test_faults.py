@@ -27,11 +27,11 @@ DRIVER = """
 import sys
 from pathlib import Path
 from sharpbench import plan, run
-from sharpbench.registry import offers
+from sharpbench.core.registry import available
 
 if __name__ == "__main__":
     plugin, cache, output, engine, cells, seconds, again = sys.argv[1:]
-    odd = offers("measures", [Path(plugin)]).classes["odd"]
+    odd = available("measures", [Path(plugin)]).classes["odd"]
     planned = plan(
         [odd("sleeps", number, float(seconds)) for number in range(int(cells) // 4)], "small-mlp",
         cohort="label-noise[ratios=4,seeds=1,train_size=32,max_epochs=2]",
