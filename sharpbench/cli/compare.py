@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from sharpbench.comparison import Measurement
-    from sharpbench.comparison.benchmark import Event
+    from sharpbench.comparison.benchmark import ComparisonEvent
 
 PAGE = "COMPARISON.md"
 
@@ -73,7 +73,7 @@ def compare(
             raise InvalidInput(f"there is no file '{short(str(from_))}'; name the comparison.jsonl of a comparison")
         return _publish(list(read_measurements(from_)), output)
     from sharpbench.cli.options import parse_dataset, parse_model
-    from sharpbench.comparison import Comparison, contestants
+    from sharpbench.comparison import Comparison, find_contestants
     from sharpbench.comparison import compare as steps_of
     from sharpbench.core.spec import split_specs
     from sharpbench.environment import resolve_device
@@ -86,7 +86,7 @@ def compare(
     comparison = Comparison(
         quantity=quantity,  # type: ignore[arg-type]  # it checks
         models=tuple(dict.fromkeys(parse_model(word, plugins) for word in words)),
-        measures=contestants(quantity, plugins) if measures is None else chosen_measures(measures, plugins),
+        measures=find_contestants(quantity, plugins) if measures is None else chosen_measures(measures, plugins),
         dataset=parse_dataset(dataset, plugins),
         examples=n,
         weights=weights,
@@ -122,7 +122,7 @@ def _sizes(text: str) -> tuple[int, ...]:
     return tuple(int(word) for word in words)
 
 
-def _attended(steps: Iterator[Event]) -> list[Measurement]:
+def _attended(steps: Iterator[ComparisonEvent]) -> list[Measurement]:
     """The rows, with a line on stderr that says who plays."""
     from rich.console import Console
     from rich.markup import escape
@@ -139,7 +139,7 @@ def _attended(steps: Iterator[Event]) -> list[Measurement]:
             if isinstance(step, Measurement):
                 turns.append(step)
             elif isinstance(step, ContestantStarted):
-                bar.update(task, description=escape(f"{step.network}: {step.contestant}, {step.what}"))
+                bar.update(task, description=escape(f"{step.network}: {step.contestant}, {step.step}"))
             else:
                 words = f"training {step.recipe.title}: epoch {step.epoch.number}, loss {step.epoch.loss:.3f}"
                 bar.update(task, description=escape(words))
@@ -160,5 +160,5 @@ def _publish(turns: Sequence[Measurement], output: Path) -> int:
     show(made, Console())
     written = write(made, output, name=PAGE, version=__version__, command=command_line(turns))
     typer.echo(", ".join(str(path) for path in written if path.suffix != ".png"))
-    bad = [status for each in network_results(turns) for _, status, _ in each.losses if status != "skipped"]
+    bad = [status for each in network_results(turns) for _, status, _ in each.failures if status != "skipped"]
     return EXIT_FAILED if bad else 0

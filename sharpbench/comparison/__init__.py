@@ -1,15 +1,15 @@
-"""Comparison: measures of one quantity side by side, taking turns on the same networks."""
+"""Measures of one quantity compared side by side on the same networks, in interleaved rounds."""
 
 from sharpbench.comparison.benchmark import ContestantStarted, compare
-from sharpbench.comparison.config import Comparison, contestants
-from sharpbench.comparison.measurement import MEASUREMENTS, Measurement, read_measurements
+from sharpbench.comparison.config import Comparison, find_contestants
+from sharpbench.comparison.measurement import MEASUREMENTS_FILE, Measurement, read_measurements
 
 __all__ = [
-    "MEASUREMENTS",
+    "MEASUREMENTS_FILE",
     "Comparison",
     "ContestantStarted",
     "Measurement",
     "compare",
-    "contestants",
+    "find_contestants",
     "read_measurements",
 ]

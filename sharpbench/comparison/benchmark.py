@@ -1,4 +1,4 @@
-"""Match: the contestants of one network take turns, each in a process of its own, one running at a time."""
+"""Rounds of all contestants on one network: each contestant has its own process, and one process runs at a time."""
 
 from __future__ import annotations
 
@@ -13,8 +13,16 @@ from typing import Any
 
 from sharpbench.comparison.config import Comparison
 from sharpbench.comparison.contestant import Contestant
-from sharpbench.comparison.libraries import installed_versions
-from sharpbench.comparison.measurement import GRADIENT, MEASUREMENTS, ORACLE, Measurement, read_measurements
+from sharpbench.comparison.libraries import installed_version
+from sharpbench.comparison.measurement import (
+    GRADIENT,
+    MEASUREMENTS_FILE,
+    ORACLE,
+    Measurement,
+    Role,
+    last_measurements,
+    read_measurements,
+)
 from sharpbench.comparison.network import ComparedNetwork, make_network
 from sharpbench.comparison.process import ContestantLost, ContestantProcess, Job
 from sharpbench.comparison.reference import relative_error
@@ -25,22 +33,23 @@ from sharpbench.environment import apply_settings, describe_environment
 from sharpbench.files import content_hash
 from sharpbench.training.population import TrainingEpoch
 
-ORACLE_TIME = 900.0
-"""Seconds that an oracle may take; then the engine in float64 is asked alone, as long again."""
-SPARE = 3
-"""The search begins at so small a share of the batch that fits one gradient: some take a hundred products at once."""
+ORACLE_TIMEOUT_SECONDS = 900.0
+"""Time limit of the oracle by its definition; after it the float64 engine is tried, within the same limit."""
+START_BATCH_SHARE = 3
+"""The search of the batch size starts at 1/3 of the batch that fits one gradient: some libraries compute a hundred
+products at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class ContestantStarted:
-    """Progress: what begins."""
+    """Progress: a contestant starts a step. step: in words, such as "round 2 of 7"."""
 
     network: str
     contestant: str
-    what: str
+    step: str
 
 
-Event = TrainingEpoch | ContestantStarted | Measurement
+ComparisonEvent = TrainingEpoch | ContestantStarted | Measurement
 
 
 def compare(
@@ -51,125 +60,137 @@ def compare(
     cache_dir: Path | str | None = None,
     plugins: Sequence[Path] = (),
     retry_failed: bool = False,
-) -> Generator[Event, None, None]:
-    """The rows of a comparison, network by network, and before each what begins.
+) -> Generator[ComparisonEvent, None, None]:
+    """The rows of a comparison, network by network; before each row the event that its contestant starts.
 
-    Rows are appended to comparison.jsonl in `output`, each on disk before the next begins. What stands there already,
-    of the same settings on the same machine, is given instead of measured again, failures too unless `retry_failed`;
-    rounds that are missing are played. Raises InvalidInput for networks and data that do not fit together.
+    Every row is appended to comparison.jsonl in `output` before the next contestant starts. Rows that the file
+    already holds for the same settings on the same machine are yielded instead of measured again, and only missing
+    rounds are measured.
+
+    Args:
+        comparison: what is compared, and how.
+        output: the folder of comparison.jsonl.
+        data_dir: the folder of data sets; None is the default folder.
+        cache_dir: the folder of trained networks; None is the default folder.
+        plugins: files of plugins.
+        retry_failed: whether contestants that failed before are measured again.
+
+    Raises:
+        InvalidInput: for networks and data that do not fit together.
     """
     apply_settings(comparison.device, comparison.threads)
-    with JsonlFile(Path(output) / MEASUREMENTS) as file, tempfile.TemporaryDirectory(prefix="sharpbench-") as folder:
+    with JsonlFile(Path(output) / MEASUREMENTS_FILE) as file, tempfile.TemporaryDirectory(prefix="sharpbench-") as temp:
         known = list(read_measurements(file.path))
         for index, model in enumerate(comparison.models):
-            place = Path(folder) / f"{index}.safetensors"
-            found = yield from make_network(comparison, model, place, data_dir=data_dir, cache_dir=cache_dir)
-            match = Benchmark(comparison, found, tuple(plugins))
-            mine = [turn for turn in known if turn.match == match.key]
-            yield from mine
-            for event in match.play(mine, retry_failed=retry_failed):
+            path = Path(temp) / f"{index}.safetensors"
+            network = yield from make_network(comparison, model, path, data_dir=data_dir, cache_dir=cache_dir)
+            benchmark = Benchmark(comparison, network, tuple(plugins))
+            known_here = [row for row in known if row.match == benchmark.key]
+            yield from known_here
+            for event in benchmark.run(known_here, retry_failed=retry_failed):
                 if isinstance(event, Measurement):
                     file.append(event)
                 yield event
 
 
 class Benchmark:
-    """One network's contestants: the measures, and the gradient, whose seconds are the unit."""
+    """All contestants on one network: the measures, and the gradient, whose seconds are the unit."""
 
-    def __init__(self, comparison: Comparison, found: ComparedNetwork, plugins: tuple[Path, ...]) -> None:
-        self.comparison, self.network, self.plugins = comparison, found, plugins
-        here = describe_environment(comparison.device)
-        where = {name: here[name] for name in ("sharpbench", "torch", "python", "processor", "cores", "device")}
-        self.settings: dict[str, Scalar] = {**found.about, **comparison.row()}
-        self.key = content_hash({"quantity": comparison.quantity, "settings": self.settings, "environment": where})
+    def __init__(self, comparison: Comparison, network: ComparedNetwork, plugins: tuple[Path, ...]) -> None:
+        self.comparison, self.network, self.plugins = comparison, network, plugins
+        environment = describe_environment(comparison.device)
+        machine = {
+            name: environment[name] for name in ("sharpbench", "torch", "python", "processor", "cores", "device")
+        }
+        self.settings: dict[str, Scalar] = {**network.about, **comparison.to_settings()}
+        self.key = content_hash({"quantity": comparison.quantity, "settings": self.settings, "environment": machine})
         self.versions = {format_spec(measure): measure.version for measure in comparison.measures}
 
-    def play(self, known: Sequence[Measurement], *, retry_failed: bool) -> Iterator[ContestantStarted | Measurement]:
-        """The rows that are missing."""
-        measures = {format_spec(measure): measure for measure in self.comparison.measures}
-        packages = {word: type(measure).__module__.partition(".")[0] for word, measure in measures.items()}
-        names = [GRADIENT, *measures]
-        rows = {name: self._kept(name, known, retry_failed) for name in names}
-        fitting = [size for size in self.comparison.sizes if size * SPARE <= self.network.batch]
-        start = max(fitting, default=self.comparison.sizes[0])
+    def run(self, known: Sequence[Measurement], *, retry_failed: bool) -> Iterator[ContestantStarted | Measurement]:
+        """The rows that `known` lacks."""
         with ExitStack() as stack:
-            seats = [
-                Contestant(name, self._job(name), packages.get(name, "sharpbench"), self.comparison, rows[name], start)
-                for name in names
-            ]
-            for seat in seats:
-                stack.callback(seat.close)
-            if all(seat.out for seat in seats):
+            contestants = self._make_contestants(known, retry_failed)
+            for contestant in contestants:
+                stack.callback(contestant.close)
+            if all(contestant.finished for contestant in contestants):
                 return
-            truth, diagonal = yield from self._oracle(known, retry_failed)
-            for seat in seats:
-                if not seat.out and not seat.ready:
-                    yield ContestantStarted(self.network.word, seat.name, "search of its batch size")
-                    yield from self._written(seat, seat.prepare(diagonal), truth)
+            truth, diagonal = yield from self._measure_oracle(known, retry_failed)
+            for contestant in contestants:
+                if not contestant.finished and not contestant.ready:
+                    yield ContestantStarted(self.network.spec, contestant.name, "search of its batch size")
+                    yield from self._to_measurements(contestant, contestant.prepare(diagonal), truth)
             for number in range(1, self.comparison.repeats + 1):
-                order = [seat for seat in seats if seat.plays(number)]
+                order = [contestant for contestant in contestants if contestant.needs_round(number)]
                 random.Random(f"{self.comparison.seed} {number}").shuffle(order)
-                for seat in order:
-                    yield ContestantStarted(
-                        self.network.word, seat.name, f"round {number} of {self.comparison.repeats}"
-                    )
-                    yield from self._written(seat, seat.turn(number, diagonal), truth)
+                for contestant in order:
+                    step = f"round {number} of {self.comparison.repeats}"
+                    yield ContestantStarted(self.network.spec, contestant.name, step)
+                    yield from self._to_measurements(contestant, contestant.measure_round(number, diagonal), truth)
 
-    def _written(self, seat: Contestant, rows: Iterator[dict[str, Any]], truth: float | None) -> Iterator[Measurement]:
-        """A seat's rows as turns; of a value with its error."""
-        for row in rows:
-            turn = self._row(seat.name, "gradient" if seat.job.measure is None else "measure", seat.package, **row)
-            if truth is not None and turn.value is not None and turn.role == "measure" and turn.quantity != "diagonal":
-                turn = replace(turn, error=relative_error(turn.value, truth))
-            yield turn
+    def _make_contestants(self, known: Sequence[Measurement], retry_failed: bool) -> list[Contestant]:
+        """The gradient and every measure, each with its valid rows of an earlier run."""
+        measures = {format_spec(measure): measure for measure in self.comparison.measures}
+        packages = {spec: type(measure).__module__.partition(".")[0] for spec, measure in measures.items()}
+        fitting = [size for size in self.comparison.sizes if size * START_BATCH_SHARE <= self.network.batch]
+        start = max(fitting, default=self.comparison.sizes[0])
+        return [
+            Contestant(
+                self.make_job(name),
+                packages.get(name, "sharpbench"),
+                self.comparison,
+                rows=self._valid_rows(name, known, retry_failed),
+                start=start,
+            )
+            for name in (GRADIENT, *measures)
+        ]
 
-    def _kept(self, name: str, known: Sequence[Measurement], retry_failed: bool) -> list[Measurement]:
-        """The rows of a contestant that count: of this version of the measure, and with the libraries installed."""
-        rows = last_measurements(
-            [turn for turn in known if turn.contestant == name and turn.role != ORACLE], retry_failed
+    def _valid_rows(self, name: str, known: Sequence[Measurement], retry_failed: bool) -> list[Measurement]:
+        """The known rows of a contestant, if its version and its libraries are those that are installed; else none."""
+        own = [row for row in known if row.contestant == name and row.role != ORACLE]
+        rows = last_measurements(own, retry_failed=retry_failed)
+        valid = all(
+            row.version == self.versions.get(name)
+            and all(installed_version(library) == version for library, version in row.libraries.items())
+            for row in rows
         )
-        same = all(
-            turn.version == self.versions.get(name)
-            and all(installed_versions(library) == version for library, version in turn.libraries.items())
-            for turn in rows
-        )
-        return rows if same else []
+        return rows if valid else []
 
-    def _oracle(
+    def _measure_oracle(
         self, known: Sequence[Measurement], retry_failed: bool
     ) -> Generator[ContestantStarted | Measurement, None, tuple[float | None, Path | None]]:
-        """The truth, and the file of the diagonal; a row of it where there is none yet."""
-        before = [turn for turn in known if turn.role == ORACLE and (turn.status == "ok" or not retry_failed)]
+        """The reference value, and the file of the reference diagonal; yields a row for it unless there is one."""
+        before = [row for row in known if row.role == ORACLE and (row.status == "ok" or not retry_failed)]
         if before and self.comparison.quantity != "diagonal":
             return before[-1].value, None
-        yield ContestantStarted(self.network.word, ORACLE, "the truth, in float64")
+        yield ContestantStarted(self.network.spec, ORACLE, "reference value in float64")
         path = self.network.file.with_suffix(".diagonal")
-        row: dict[str, Any] = {}
+        fields: dict[str, Any] = {}
         for quick in (False, True):
             try:
-                row = self._asked(quick, path)
+                fields = self._ask_oracle(quick, path)
                 break
             except ContestantLost as lost:
-                row = {"status": lost.status, "reason": lost.reason}
+                fields = {"status": lost.status, "reason": lost.reason}
                 if lost.status != "timeout":
                     break
         if not before:
-            yield self._row(ORACLE, "oracle", "sharpbench", round=0, **row)
-        return row.get("value"), path if path.exists() else None
+            yield self._make_measurement(ORACLE, "oracle", "sharpbench", round=0, **fields)
+        return fields.get("value"), path if path.exists() else None
 
-    def _asked(self, quick: bool, path: Path) -> dict[str, Any]:
-        contestant = ContestantProcess(replace(self._job(GRADIENT), dtype="float64"))
+    def _ask_oracle(self, quick: bool, path: Path) -> dict[str, Any]:
+        process = ContestantProcess(replace(self.make_job(GRADIENT), dtype="float64"))
         try:
-            return contestant.ask("oracle", timeout=ORACLE_TIME, quick=quick, path=str(path))
+            return process.ask("oracle", timeout=ORACLE_TIMEOUT_SECONDS, quick=quick, path=str(path))
         finally:
-            contestant.close()
+            process.close()
 
-    def _job(self, name: str) -> Job:
+    def make_job(self, name: str) -> Job:
+        """The job of the contestant's process. name: the spec of a measure, or GRADIENT."""
         comparison = self.comparison
         return Job(
             measure=None if name == GRADIENT else name,
             quantity=comparison.quantity,
-            model=self.network.word,
+            model=self.network.spec,
             file=self.network.file,
             outputs=int(self.network.about["outputs"] or 0),
             dtype=comparison.dtype,
@@ -178,10 +199,21 @@ class Benchmark:
             plugins=self.plugins,
         )
 
-    def _row(self, name: str, role: Any, package: str, **row: Any) -> Measurement:
+    def _to_measurements(
+        self, contestant: Contestant, rows: Iterator[dict[str, Any]], truth: float | None
+    ) -> Iterator[Measurement]:
+        """A contestant's rows as measurements; values of measures get their error."""
+        role: Role = "gradient" if contestant.job.measure is None else "measure"
+        for fields in rows:
+            row = self._make_measurement(contestant.name, role, contestant.package, **fields)
+            if truth is not None and row.value is not None and role == "measure" and row.quantity != "diagonal":
+                row = replace(row, error=relative_error(row.value, truth))
+            yield row
+
+    def _make_measurement(self, name: str, role: Role, package: str, **fields: Any) -> Measurement:
         return Measurement(
             match=self.key,
-            network=self.network.word,
+            network=self.network.spec,
             quantity=self.comparison.quantity,
             contestant=name,
             role=role,
@@ -189,13 +221,5 @@ class Benchmark:
             version=self.versions.get(name),
             settings=self.settings,
             time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            **{"environment": describe_environment(self.comparison.device), **row},
+            **{"environment": describe_environment(self.comparison.device), **fields},
         )
-
-
-def last_measurements(rows: Sequence[Measurement], retry_failed: bool = False) -> list[Measurement]:
-    """A contestant's rows since its last preparation; none where it failed and is tried again."""
-    starts = [index for index, turn in enumerate(rows) if turn.round == 0]
-    last = list(rows[starts[-1] :]) if starts else []
-    failed = any(turn.status not in ("ok", "skipped") for turn in last)
-    return [] if failed and retry_failed else last

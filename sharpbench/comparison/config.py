@@ -1,4 +1,4 @@
-"""Settings: what is compared, on which networks, and how; and who takes part."""
+"""Settings of a comparison, and the measures that take part in it by default."""
 
 from __future__ import annotations
 
@@ -19,20 +19,35 @@ from sharpbench.models.file import File
 from sharpbench.models.model import Model
 from sharpbench.runner.single_network import LARGEST
 
-Compared = Quantity | Literal["diagonal"]
-COMPARED: tuple[str, ...] = (*get_args(Quantity), "diagonal")
-BATCHES = (16, 64, 256, 1024)
+ComparedQuantity = Quantity | Literal["diagonal"]
+COMPARED_QUANTITIES: tuple[str, ...] = (*get_args(Quantity), "diagonal")
+BATCH_SIZES = (16, 64, 256, 1024)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """What is compared, and how.
+    """What is compared, on which networks, and how.
 
-    examples: n. weights: 'trained', 'random', or a file of weights. batches: the sizes that are searched, of which
-    those above n count as n. timeout: seconds that a call may take.
+    Args:
+        quantity: the quantity that all measures compute.
+        models: the networks.
+        measures: the contestants.
+        dataset: where the examples come from.
+        examples: the number of examples n.
+        weights: "trained", "random", or a file of weights.
+        dtype: "float32" or "float64".
+        device: "cpu" or "cuda".
+        threads: threads of torch.
+        repeats: the number of rounds.
+        batches: the batch sizes that are searched; sizes above n are treated as n.
+        timeout: seconds that one call may take.
+        seed: seed of the random probes, of random weights and of the order within rounds.
+
+    Raises:
+        InvalidInput: for a value out of bounds, or a measure that does not compute the quantity.
     """
 
-    quantity: Compared
+    quantity: ComparedQuantity
     models: tuple[Model, ...]
     measures: tuple[Measure, ...]
     dataset: Dataset
@@ -42,7 +57,7 @@ class Comparison:
     device: str = "cpu"
     threads: int = 1
     repeats: int = 7
-    batches: tuple[int, ...] = BATCHES
+    batches: tuple[int, ...] = BATCH_SIZES
     timeout: float = 120.0
     seed: int = 0
 
@@ -51,9 +66,9 @@ class Comparison:
         if self.dtype not in ("float32", "float64"):
             raise InvalidInput(f"dtype '{short(self.dtype)}' is none of float32, float64")
         bounds = (("n", self.examples, LARGEST), ("threads", self.threads, 1024), ("repeats", self.repeats, 1000))
-        for name, value, most in bounds:
-            if not 1 <= value <= most:
-                raise InvalidInput(f"{name}={value} must be from 1 to {most}")
+        for name, value, upper in bounds:
+            if not 1 <= value <= upper:
+                raise InvalidInput(f"{name}={value} must be from 1 to {upper}")
         if not self.batches or not all(1 <= size <= LARGEST for size in self.batches):
             raise InvalidInput(f"batches={short(str(list(self.batches)))} must be whole numbers from 1 to {LARGEST}")
         if not (math.isfinite(self.timeout) and self.timeout > 0):
@@ -61,21 +76,22 @@ class Comparison:
         if not 0 <= self.seed < 2**63:
             raise InvalidInput(f"seed={self.seed} must be from 0 to {2**63 - 1}")
         for measure in self.measures:
-            if format_spec(measure) in (GRADIENT, ORACLE):
-                raise InvalidInput(f"measure '{format_spec(measure)}' has the name of a row that is none; rename it")
-            if not _takes_part(type(measure), self.quantity):
+            spec = format_spec(measure)
+            if spec in (GRADIENT, ORACLE):
+                raise InvalidInput(f"measure '{spec}' has the name of a row that is not a measure; rename it")
+            if not _computes(type(measure), self.quantity):
                 raise InvalidInput(
-                    f"measure '{format_spec(measure)}' does not compute {_named(self.quantity)}; those that do: "
-                    f"{', '.join(_offered(self.quantity)) or 'none that is installed'}"
+                    f"measure '{spec}' does not compute {_quantity_text(self.quantity)}; those that do: "
+                    f"{', '.join(_measure_names(self.quantity)) or 'none that is installed'}"
                 )
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """The batch sizes that are searched, rising, none above n."""
+        """The batch sizes that are searched: ascending, at most n."""
         return tuple(sorted({min(size, self.examples) for size in self.batches}))
 
-    def row(self) -> dict[str, Scalar]:
-        """What the rows of one network share, as JSON scalars; neither model nor measures."""
+    def to_settings(self) -> dict[str, Scalar]:
+        """The settings that all rows of one network share, as JSON scalars; without model and measures."""
         return {
             "dataset": format_spec(self.dataset),
             "examples": self.examples,
@@ -89,38 +105,49 @@ class Comparison:
         }
 
 
-def contestants(quantity: str, plugins: Sequence[Path] = ()) -> tuple[Measure, ...]:
-    """Every installed measure of the quantity, with each of its contests; of a diagonal those that have one."""
+def find_contestants(quantity: str, plugins: Sequence[Path] = ()) -> tuple[Measure, ...]:
+    """Every installed measure of a quantity, in each configuration that its `contests` list.
+
+    Args:
+        quantity: one of COMPARED_QUANTITIES. For "diagonal" these are the measures of the trace that have one.
+        plugins: files of plugins whose measures also take part.
+
+    Raises:
+        InvalidInput: for an unknown quantity, or one that no installed measure computes.
+
+    >>> [measure.name for measure in find_contestants("top-eigenvalue") if measure.name == "top-eigenvalue"]
+    ['top-eigenvalue']
+    """
     _check_quantity(quantity)
-    offered = available("measures", plugins).classes
-    chosen: list[Measure] = []
-    for name in _offered(quantity, plugins):
-        words = [f"{name}[{contest}]" if contest else name for contest in offered[name].contests]
-        chosen += [parse_spec(word, offered, kind="measure") for word in words]
-    if not chosen:
-        raise InvalidInput(f"no installed measure computes {_named(quantity)}; name a file with --plugin")
-    return tuple(dict.fromkeys(chosen))
+    classes = available("measures", plugins).classes
+    found: list[Measure] = []
+    for name in _measure_names(quantity, plugins):
+        specs = [f"{name}[{contest}]" if contest else name for contest in classes[name].contests]
+        found += [parse_spec(spec, classes, kind="measure") for spec in specs]
+    if not found:
+        raise InvalidInput(f"no installed measure computes {_quantity_text(quantity)}; name a file with --plugin")
+    return tuple(dict.fromkeys(found))
 
 
-def model_word(model: Model) -> str:
-    """The network as it is typed."""
+def format_model(model: Model) -> str:
+    """The model as it is written on the command line."""
     return f"{model.path}:{model.factory}" if isinstance(model, File) else format_spec(model)
 
 
-def _offered(quantity: str, plugins: Sequence[Path] = ()) -> list[str]:
-    return [name for name, cls in available("measures", plugins).classes.items() if _takes_part(cls, quantity)]
+def _measure_names(quantity: str, plugins: Sequence[Path] = ()) -> list[str]:
+    return [name for name, cls in available("measures", plugins).classes.items() if _computes(cls, quantity)]
 
 
-def _takes_part(cls: type[Measure], quantity: str) -> bool:
+def _computes(cls: type[Measure], quantity: str) -> bool:
     if quantity == "diagonal":
         return cls.quantity == "trace" and cls.diagonal_entries is not Measure.diagonal_entries
     return cls.quantity == quantity
 
 
 def _check_quantity(quantity: str) -> None:
-    if quantity not in COMPARED:
-        raise InvalidInput(f"quantity '{short(quantity)}' is none of {', '.join(COMPARED)}")
+    if quantity not in COMPARED_QUANTITIES:
+        raise InvalidInput(f"quantity '{short(quantity)}' is none of {', '.join(COMPARED_QUANTITIES)}")
 
 
-def _named(quantity: str) -> str:
+def _quantity_text(quantity: str) -> str:
     return "the diagonal of the Hessian" if quantity == "diagonal" else f"quantity '{quantity}'"

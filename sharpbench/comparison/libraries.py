@@ -1,4 +1,4 @@
-"""Libraries: whose code a process has imported beyond what sharpbench itself requires."""
+"""Libraries whose code a process has imported in addition to what sharpbench itself requires."""
 
 from __future__ import annotations
 
@@ -9,18 +9,21 @@ from functools import cache
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-OURS = "sharpbench"
+
+def imported_libraries(modules: Iterable[str]) -> dict[str, str]:
+    """Name and version of the distributions of top-level `modules`, without sharpbench and its requirements.
+
+    >>> imported_libraries(["torch", "json"])
+    {}
+    """
+    distributions = _distributions_by_module()
+    names = {name for module in modules for name in distributions.get(module, ())}
+    required = required_libraries()
+    return {name: importlib.metadata.version(name) for name in sorted(names) if canonicalize_name(name) not in required}
 
 
-def libraries_of(modules: Iterable[str]) -> dict[str, str]:
-    """Name -> version of each distribution that top-level `modules` are of, without sharpbench and what it requires."""
-    offered = _modules()
-    found = {name for module in modules for name in offered.get(module, ())}
-    return {name: importlib.metadata.version(name) for name in sorted(found) if canonicalize_name(name) not in known()}
-
-
-def installed_versions(name: str) -> str | None:
-    """The version of a distribution that is installed."""
+def installed_version(name: str) -> str | None:
+    """The installed version of a distribution; None if it is not installed."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
@@ -28,37 +31,37 @@ def installed_versions(name: str) -> str | None:
 
 
 @cache
-def _modules() -> Mapping[str, list[str]]:
+def _distributions_by_module() -> Mapping[str, list[str]]:
     return importlib.metadata.packages_distributions()
 
 
 @cache
-def known() -> frozenset[str]:
-    """sharpbench and all that it requires without extras, and what these require."""
+def required_libraries() -> frozenset[str]:
+    """sharpbench and, transitively, everything that it requires without extras."""
     names: set[str] = set()
-    waiting = [OURS, "pip", "setuptools"]
+    waiting = ["sharpbench", "pip", "setuptools"]
     while waiting:
         name = canonicalize_name(waiting.pop())
         if name not in names:
             names.add(name)
-            waiting += _required(name)
+            waiting += _requirements(name)
     return frozenset(names)
 
 
-def _required(name: str) -> list[str]:
+def _requirements(name: str) -> list[str]:
     try:
         lines = importlib.metadata.requires(name) or []
     except importlib.metadata.PackageNotFoundError:
         return []
-    return [found.name for line in lines if (found := _parsed(line)) and _holds(found)]
+    return [requirement.name for line in lines if (requirement := _parse_requirement(line)) and _applies(requirement)]
 
 
-def _parsed(line: str) -> Requirement | None:
+def _parse_requirement(line: str) -> Requirement | None:
     try:
         return Requirement(line)
     except InvalidRequirement:
         return None
 
 
-def _holds(found: Requirement) -> bool:
-    return found.marker is None or found.marker.evaluate({"extra": ""})
+def _applies(requirement: Requirement) -> bool:
+    return requirement.marker is None or requirement.marker.evaluate({"extra": ""})

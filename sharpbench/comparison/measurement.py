@@ -1,9 +1,9 @@
-"""Turn: one row of a comparison, and the JSON lines file that holds them."""
+"""One row of a comparison, and the JSON-lines file that holds the rows."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Literal, get_args
@@ -13,10 +13,11 @@ from sharpbench.core.jsonl import read_lines
 from sharpbench.core.record import Status
 from sharpbench.errors import InvalidInput
 
-MEASUREMENTS = "comparison.jsonl"
-"""The name of the file in an output folder."""
-SCHEMA = 1
+MEASUREMENTS_FILE = "comparison.jsonl"
+"""The name of the file in the output folder."""
+SCHEMA_VERSION = 1
 GRADIENT, ORACLE = "gradient", "oracle"
+"""The contestants of the rows that are not measures: the unit of time, and the reference value."""
 Role = Literal["measure", "gradient", "oracle"]
 _TEXT, _FLAG, _WHOLE = (str,), (bool,), (int,)
 _NUMBER, _MAYBE_TEXT = (int, float, type(None)), (str, type(None))
@@ -32,21 +33,40 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """What a contestant did in one round on one network.
+    """The result of one contestant in one round on one network.
 
-    match: content hash of all that the rows of one network have in common; rows with the same are compared.
-    contestant: the measure with what differs from its defaults. role: a measure; the gradient, whose seconds are the
-    unit; or the oracle, whose value is the truth. package: whose code it is. version: the measure's.
-    round: 0 is the preparation (the search of the batch size, a call for the memory), of which no time counts.
-    value: the estimate; of a diagonal its sum. error: its relative error, of a diagonal |d - o| / |o|; None where
-    there is no oracle. negative: how many entries of a diagonal are below 0.
-    stochastic: random numbers made the value, so that the next round has another seed.
-    seconds: of the call alone. contended: other work took processors from it. batch: the batch size.
-    peak_bytes: growth of the peak memory in one more call, in the last row. last: no further round is played.
-    note: how the oracle's value was found. details: of round 0 the seconds at each batch size that was tried; of a
-    round how many calls its seconds are the median of.
-    libraries: the versions of what the contestant imported beside sharpbench's own requirements.
-    Raises ValueError for a field of another type: what could be written and then not be read again.
+    Args:
+        match: content hash of everything that the rows of one network have in common. Only rows with the same hash
+            are compared.
+        network: the model as it is written on the command line.
+        quantity: the quantity that is compared.
+        contestant: the spec of the measure, or "gradient" or "oracle".
+        role: "measure"; "gradient", whose seconds are the unit; or "oracle", whose value is the reference.
+        package: the package that the measure comes from.
+        round: 0 is the preparation (search of the batch size, one call for the memory), whose time does not count.
+        status: "ok", or why there is no value.
+        version: the version of the measure.
+        reason: the reason for a status other than "ok", on one line.
+        value: the estimate; for a diagonal the sum of its entries.
+        error: the relative error of the value, for a diagonal d with reference o |d - o| / |o|. None without an oracle.
+        negative: the number of entries of a diagonal that are below 0.
+        stochastic: whether the value depends on random numbers. If so, each round has another seed.
+        seconds: the time of the call only.
+        contended: whether other work took processor time during the call.
+        batch: the batch size.
+        peak_bytes: growth of the peak memory in one additional call, stated in the contestant's last row.
+        last: whether this is the contestant's last round.
+        note: how the oracle's value was found.
+        details: for round 0 the seconds at each batch size that was tried; for other rounds the number of calls whose
+            median `seconds` is.
+        libraries: versions of the libraries that the contestant imported in addition to sharpbench's requirements.
+        settings: settings of the comparison.
+        environment: versions and hardware of the contestant's process.
+        time: when the row was made, in ISO 8601, UTC.
+        schema: the version of this row format.
+
+    Raises:
+        ValueError: for a field of another type, which could be written but not be read again.
     """
 
     match: str
@@ -74,11 +94,11 @@ class Measurement:
     settings: Mapping[str, Scalar] = field(default_factory=dict)
     environment: Mapping[str, Scalar] = field(default_factory=dict)
     time: str = ""
-    schema: int = SCHEMA
+    schema: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
         for item in fields(self):
-            _check(item.name, getattr(self, item.name))
+            _check_field(item.name, getattr(self, item.name))
         if self.status not in get_args(Status) or self.role not in get_args(Role):
             raise ValueError(f"status {self.status!r:.40} or role {self.role!r:.40} is unknown")
         if self.seconds is not None and self.seconds <= 0:
@@ -90,22 +110,34 @@ class Measurement:
 
 
 def read_measurements(path: Path) -> Iterator[Measurement]:
-    """The rows of a file in order; raises InvalidInput, with its number, for a line that is none."""
+    """The rows of a file, in order.
+
+    Raises:
+        InvalidInput: for a line that is not a row, with the line's number.
+    """
     for number, line in read_lines(path, whole=True):
         where = f"{path}:{number}"
         try:
-            yield Measurement(**json.loads(line.decode("utf-8"), parse_constant=_refuse))
+            yield Measurement(**json.loads(line.decode("utf-8"), parse_constant=_reject_constant))
         except (ValueError, TypeError, RecursionError) as error:
-            raise InvalidInput(f"{where}: no row of a comparison ({error}); delete the line") from None
+            raise InvalidInput(f"{where}: not a row of a comparison ({error}); delete the line") from None
 
 
-def _refuse(text: str) -> float:
-    raise ValueError(f"{text} is no number")
+def last_measurements(rows: Sequence[Measurement], *, retry_failed: bool = False) -> list[Measurement]:
+    """The rows of one contestant since its last preparation; none if it failed and `retry_failed`."""
+    starts = [index for index, row in enumerate(rows) if row.round == 0]
+    last = list(rows[starts[-1] :]) if starts else []
+    failed = any(row.status not in ("ok", "skipped") for row in last)
+    return [] if failed and retry_failed else last
 
 
-def _check(name: str, value: object) -> None:
+def _reject_constant(text: str) -> float:
+    raise ValueError(f"{text} is not a number")
+
+
+def _check_field(name: str, value: object) -> None:
     allowed = _TYPES[name]
-    sound = isinstance(value, allowed) and (bool in allowed or not isinstance(value, bool))
-    held = value.values() if isinstance(value, dict) else (value,)
-    if not sound or not all(is_scalar(each) for each in held):
+    has_type = isinstance(value, allowed) and (bool in allowed or not isinstance(value, bool))
+    scalars = value.values() if isinstance(value, dict) else (value,)
+    if not has_type or not all(is_scalar(scalar) for scalar in scalars):
         raise ValueError(f"field '{name}' holds {value!r:.80}")

@@ -1,4 +1,4 @@
-"""Network: one network at its weights with its examples, as a file that every contestant's process opens."""
+"""The compared network: weights and examples in one file that every contestant's process opens."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from sharpbench.comparison.config import Comparison, model_word
+from sharpbench.comparison.config import Comparison, format_model
 from sharpbench.core.fields import Scalar
 from sharpbench.core.subject import Subject
 from sharpbench.datasets.dataset import Subset, content_sha256
@@ -24,18 +24,22 @@ from sharpbench.training.population import Population, TrainingEpoch
 from sharpbench.training.weights import weight_files
 
 COHORT = "label-noise"
-"""Whose first recipe trained networks have, on the very examples that are compared on."""
-STATE = "state."
+"""Trained networks use the first recipe of this cohort, on the examples of the comparison."""
+STATE_PREFIX = "state."
 
 
 @dataclass(frozen=True, slots=True)
 class ComparedNetwork:
-    """A network as it is typed, the file of its state and its examples, and what is said of it.
+    """One network of a comparison.
 
-    batch: the batch size that memory suggests for one gradient.
+    Args:
+        spec: the model as it is written on the command line.
+        file: the file of its state and its examples.
+        batch: the batch size that memory suggests for one gradient.
+        about: parameters, outputs, loss and hashes, as stated in every row.
     """
 
-    word: str
+    spec: str
     file: Path
     batch: int
     about: dict[str, Scalar]
@@ -44,18 +48,24 @@ class ComparedNetwork:
 def make_network(
     comparison: Comparison, model: Model, file: Path, *, data_dir: Path | str | None, cache_dir: Path | str | None
 ) -> Generator[TrainingEpoch, None, ComparedNetwork]:
-    """The network, returned, written into `file`; before that the epochs of its training, where it has one."""
+    """The network, after it has been written into `file`; yields the epochs of its training, if it is trained.
+
+    Raises:
+        InvalidInput: for weights that cannot be used, or fewer than `comparison.examples` training examples.
+    """
     if comparison.weights == "trained":
-        module, inputs, targets = yield from _trained(comparison, model, data_dir, cache_dir)
+        module, inputs, targets = yield from _load_trained(comparison, model, data_dir, cache_dir)
     else:
-        module, inputs, targets = _given(comparison, model, data_dir)
-    state = {STATE + name: value.detach().cpu().contiguous().clone() for name, value in module.state_dict().items()}
+        module, inputs, targets = _load_given(comparison, model, data_dir)
+    state = {
+        STATE_PREFIX + name: value.detach().cpu().contiguous().clone() for name, value in module.state_dict().items()
+    }
     safetensors.torch.save_file({**state, "inputs": inputs.contiguous(), "targets": targets.contiguous()}, file)
     subject = Subject.from_module(module, inputs, targets)
     with torch.no_grad():
         loss = float(subject.loss(subject.params))
     about: dict[str, Scalar] = {
-        "model": model_word(model),
+        "model": format_model(model),
         "model_code_sha256": model.sha256 if isinstance(model, File) else None,
         "parameters": subject.size,
         "outputs": subject.classes,
@@ -64,14 +74,23 @@ def make_network(
         "weights_sha256": content_sha256(state.values()),
         "data_sha256": content_sha256((inputs, targets)),
     }
-    return ComparedNetwork(model_word(model), file, subject.batch_size, about)
+    return ComparedNetwork(format_model(model), file, subject.batch_size, about)
 
 
 def open_subject(model: Model, file: Path, *, outputs: int, dtype: str, device: str, batch_size: int | None) -> Subject:
-    """The subject of a network that `make_network` has written. model: the same as there; outputs: how many it has."""
+    """The subject of a network that `make_network` has written.
+
+    Args:
+        model: the model that was written.
+        file: the file.
+        outputs: the number of the network's outputs.
+        dtype: "float32" or "float64".
+        device: "cpu" or "cuda".
+        batch_size: the subject's batch size; None lets memory decide.
+    """
     tensors = safetensors.torch.load_file(file)
     inputs, targets = tensors.pop("inputs"), tensors.pop("targets")
-    state = {name.removeprefix(STATE): value for name, value in tensors.items()}
+    state = {name.removeprefix(STATE_PREFIX): value for name, value in tensors.items()}
     precision = getattr(torch, dtype)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -81,31 +100,33 @@ def open_subject(model: Model, file: Path, *, outputs: int, dtype: str, device: 
     return subject.to(device=device)
 
 
-def _trained(
+def _load_trained(
     comparison: Comparison, model: Model, data_dir: Path | str | None, cache_dir: Path | str | None
 ) -> Generator[TrainingEpoch, None, tuple[nn.Module, Tensor, Tensor]]:
     if isinstance(model, File):
-        raise InvalidInput(f"'{model_word(model)}' cannot be trained here; give --weights random, or a file of weights")
+        raise InvalidInput(
+            f"'{format_model(model)}' cannot be trained here; give --weights random, or a file of weights"
+        )
     recipes, data = chosen_recipes([model], dataset=comparison.dataset, cohort=chosen_cohort(COHORT), data_dir=data_dir)
     available = len(data.train_inputs)
     if comparison.examples > available:
         raise InvalidInput(f"n={comparison.examples} exceeds the {available} training examples; choose fewer")
     recipe = replace(next(iter(recipes)), train_size=comparison.examples)
     population = Population((recipe,), data, data.sha256(), cache=cache_folder(cache_dir), device=comparison.device)
-    member = yield from population.member(recipe)
+    trained = yield from population.member(recipe)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         module = model.build(data.shape, data.classes)
-    module.load_state_dict(member.weights)
-    return module, member.inputs, member.targets
+    module.load_state_dict(trained.weights)
+    return module, trained.inputs, trained.targets
 
 
-def _given(comparison: Comparison, model: Model, data_dir: Path | str | None) -> tuple[nn.Module, Tensor, Tensor]:
+def _load_given(comparison: Comparison, model: Model, data_dir: Path | str | None) -> tuple[nn.Module, Tensor, Tensor]:
     if comparison.weights == "pretrained":
         raise InvalidInput("weights 'pretrained' cannot be compared on; give trained, random, or a file of weights")
     if comparison.weights != "random" and len(files := weight_files(comparison.weights)) > 1:
         raise InvalidInput(f"weights '{comparison.weights}' name {len(files)} files; name one")
-    inspection = NetworkEvaluation(
+    evaluation = NetworkEvaluation(
         model=model,
         measures=(),
         dataset=comparison.dataset,
@@ -113,5 +134,5 @@ def _given(comparison: Comparison, model: Model, data_dir: Path | str | None) ->
         subset=Subset(limit=comparison.examples),
         seed=comparison.seed,
     )
-    subject = evaluation_examples(inspection, data_dir=data_dir, threads=comparison.threads)
+    subject = evaluation_examples(evaluation, data_dir=data_dir, threads=comparison.threads)
     return subject.module, subject.inputs, subject.targets

@@ -1,4 +1,4 @@
-"""Oracle: what the quantity is, in float64, and how that was found."""
+"""The reference value of the quantity in float64, and relative errors against it."""
 
 from __future__ import annotations
 
@@ -23,13 +23,20 @@ from sharpbench.curvature import (
 )
 
 DEFINITION, ENGINE = "definition", "float64 engine"
-MOST = 2e12
-"""Floating-point operations of a gradient for each parameter, above which the engine is asked where it can be."""
+MAX_OPERATIONS = 2e12
+"""Floating-point operations of one gradient per parameter; above it the float64 engine is used where it is exact."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReferenceValue:
-    """The value of the quantity; how it was found; the diagonal, where it is one; and what else is said of it."""
+    """The reference value of a quantity.
+
+    Args:
+        value: the value; for a diagonal the sum of its entries.
+        way: how it was found, DEFINITION or ENGINE.
+        details: the Gauss-Newton trace, and the operators through which it differs from the Hessian's.
+        diagonal: the diagonal by parameter name, if the quantity is the diagonal.
+    """
 
     value: float
     way: str
@@ -38,16 +45,23 @@ class ReferenceValue:
 
 
 def reference_value(subject: Subject, quantity: str, *, quick: bool) -> ReferenceValue:
-    """The truth of the Hessian of the mean loss, on a subject in float64.
+    """The value of a quantity of the Hessian of the mean loss, on a subject in float64.
 
-    By the definition (a product a parameter, all eigenvalues) where the network is small enough and that takes no
-    more than MOST operations; else, and where quick, by the engine in float64, which is the Hessian's on certified
-    networks alone. Raises NotApplicable where there is neither.
+    By the definition (one product per parameter, or all eigenvalues) if the network is small enough and that takes at
+    most MAX_OPERATIONS. Otherwise by the float64 engine, which equals the Hessian only on certified networks.
+
+    Args:
+        subject: the network in float64.
+        quantity: "trace", "diagonal" or "top-eigenvalue".
+        quick: use the engine even if the definition is affordable.
+
+    Raises:
+        NotApplicable: if the network is neither small nor certified.
     """
     if quantity == "top-eigenvalue":
         way = DEFINITION if subject.size <= MATRIX_LIMIT else ENGINE
         return ReferenceValue(reference_eigenvalue(subject), way, {})
-    obstacles = sorted({operator for found in subject.once(certificate).values() for operator in found})
+    obstacles = sorted({operator for operators in subject.once(certificate).values() for operator in operators})
     gauss_newton = sum(subject.once(exact_traces).values())
     details: dict[str, Scalar] = {"gauss-newton": gauss_newton, "operators": ", ".join(obstacles)}
     small = subject.size <= DENSE_LIMIT
@@ -56,16 +70,16 @@ def reference_value(subject: Subject, quantity: str, *, quick: bool) -> Referenc
             f"{subject.size:,} parameters are too many for one product each, and through {', '.join(obstacles)} the "
             "Gauss-Newton matrix, which is known exactly, is not the Hessian"
         )
-    defined = small and not quick and (bool(obstacles) or reference_operations(subject) <= MOST)
-    diagonal = reference_diagonal(subject) if defined else exact_diagonal(subject)
+    by_definition = small and not quick and (bool(obstacles) or reference_operations(subject) <= MAX_OPERATIONS)
+    diagonal = reference_diagonal(subject) if by_definition else exact_diagonal(subject)
     value = sum(float(block.sum()) for block in diagonal.values())
     return ReferenceValue(
-        value, DEFINITION if defined else ENGINE, details, diagonal if quantity == "diagonal" else None
+        value, DEFINITION if by_definition else ENGINE, details, diagonal if quantity == "diagonal" else None
     )
 
 
 def reference_operations(subject: Subject) -> float:
-    """What a gradient for each parameter would take, by torch's counter: matrix products and convolutions."""
+    """Floating-point operations of one gradient per parameter, as torch counts them: products and convolutions."""
     params = {name: value.detach().clone().requires_grad_() for name, value in subject.params.items()}
     with FlopCounterMode(display=False) as counter:
         torch.autograd.grad(subject.loss(params), list(params.values()), allow_unused=True)
@@ -73,16 +87,21 @@ def reference_operations(subject: Subject) -> float:
 
 
 def relative_error(value: float, true: float) -> float | None:
-    """|v - o| / |o|; of a truth of 0, 0 where that is what is said, else None."""
+    """|value - true| / |true|. For true = 0 it is 0 if the value is also 0, else None.
+
+    >>> relative_error(-3.0, -2.0)
+    0.5
+    """
     if true == 0:
         return 0.0 if value == 0 else None
     return abs(value - true) / abs(true)
 
 
 def diagonal_error(found: Mapping[str, Tensor], true: Mapping[str, Tensor]) -> tuple[float | None, int]:
-    """|d - o| / |o| over all entries, None where o is 0; and how many of d's are below 0.
+    """|found - true| / |true| over all entries, None if true is 0; and the number of entries of `found` below 0.
 
-    Raises ValueError for a diagonal of other parameters or shapes.
+    Raises:
+        ValueError: for a diagonal of other parameters or shapes.
     """
     shapes = [{name: tuple(value.shape) for name, value in each.items()} for each in (found, true)]
     if shapes[0] != shapes[1]:

@@ -1,4 +1,4 @@
-"""Worker: the life of a contestant's process; one call after the other, each asked for by the parent."""
+"""A contestant's process from inside: it answers the parent's calls, one after the other."""
 
 from __future__ import annotations
 
@@ -38,16 +38,15 @@ from sharpbench.runner.cost import WAITED, measure_contention, peak_bytes, read_
 from sharpbench.runner.engines.worker import prepare
 from sharpbench.runner.failures import failure_status
 
-# Heap: what C's allocator does with memory that is freed.
-
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""Of mallopt(3)."""
+"""Parameters of mallopt(3)."""
 
 
 def keep_heap() -> bool:
-    """Ask glibc to keep what is freed; False where there is no glibc.
+    """Whether glibc was told to keep freed memory in the process; False without glibc.
 
-    Else whatever stores much in each call spends most of its time in page faults, which says nothing of its method.
+    Otherwise a library that stores much in each call would spend most of its time in page faults, which says nothing
+    about its method.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -56,13 +55,13 @@ def keep_heap() -> bool:
 
 
 Answer = dict[str, Any]
-TURN, MOST = 0.2, 25
-"""Short calls are repeated until so many seconds, and at most so often; their median is the round's."""
+ROUND_SECONDS, MAX_CALLS = 0.2, 25
+"""Short calls are repeated for this time, at most this often; the round's time is their median."""
 
 
 @dataclass(slots=True)
 class CallResult:
-    """What one call says: a value, or a diagonal; and whether random numbers made it."""
+    """The result of one call: a value or a diagonal, and whether it depends on random numbers."""
 
     value: float | None = None
     diagonal: Mapping[str, Tensor] | None = None
@@ -77,10 +76,10 @@ def serve(connection: Connection, job: Job) -> None:
         kept = keep_heap()
         try:
             apply_settings(job.device, job.threads)
-            desk = ContestantServer(job)
+            server = ContestantServer(job)
             _send(connection, {"ready": True, "environment": {**describe_environment(job.device), "heap kept": kept}})
             while True:
-                _send(connection, _answer(desk, json.loads(connection.recv_bytes())))
+                _send(connection, _answer(server, json.loads(connection.recv_bytes())))
         except (EOFError, BrokenPipeError, ConnectionResetError):
             return
         except BaseException as error:  # a network or a plugin that cannot be opened here
@@ -106,13 +105,13 @@ def _send(connection: Connection, answer: Answer) -> None:
     connection.send_bytes(json.dumps(answer).encode())
 
 
-def _answer(desk: ContestantServer, question: Answer) -> Answer:
+def _answer(server: ContestantServer, question: Answer) -> Answer:
     try:
         match question.pop("do"):
             case "oracle":
-                return desk.oracle(**question)
+                return server.oracle(**question)
             case _:
-                return desk.call(**question)
+                return server.call(**question)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         raise
     except BaseException as error:  # a contestant that raises, or leaves Python, costs itself alone
@@ -125,10 +124,10 @@ def _lost(error: BaseException) -> Answer:
 
 
 class ContestantServer:
-    """A contestant with its subject."""
+    """A measure, or the gradient, with its subject. Answers `call` and `oracle`."""
 
     def __init__(self, job: Job) -> None:
-        self.before = frozenset(sys.modules)
+        self.modules_at_start = frozenset(sys.modules)
         for kind in KINDS:
             available(kind, job.plugins)
         model: Model = from_word(job.model) or parse_spec(job.model, available("models").classes, kind="model")
@@ -136,113 +135,124 @@ class ContestantServer:
         self.subject = open_subject(
             model, job.file, outputs=job.outputs, dtype=job.dtype, device=job.device, batch_size=None
         )
-        self.chosen: Measure | None = None
+        self.measure: Measure | None = None
         if job.measure is not None:
-            self.chosen = parse_spec(job.measure, available("measures", job.plugins).classes, kind="measure")
-        self.says = _speaker(self.chosen, job.quantity)
+            self.measure = parse_spec(job.measure, available("measures", job.plugins).classes, kind="measure")
+        self.evaluate = _make_evaluation(self.measure, job.quantity)
 
     def call(self, *, batch: int, seed: int, repeated: bool, memory: bool, oracle: str | None) -> Answer:
-        """One timed call; where `repeated`, after one that is not, the median of as many as TURN seconds hold. Of a
-        diagonal with its error against that in `oracle`. What the measure prepares is not in the time.
+        """The value and the time of a call, without the time of the measure's `prepare`.
 
-        memory: also by how much one call raises the peak; the heap is given back before, so that it takes longer.
+        Args:
+            batch: the batch size.
+            seed: the seed of random probes.
+            repeated: make an untimed call first, then as many calls as fit into ROUND_SECONDS; state their median.
+            memory: also state by how much one call raises the peak memory. The heap is given back to the system
+                before, so that the call takes longer.
+            oracle: the file of the reference diagonal, against which the error of a diagonal is computed.
         """
-        calls = max(1, min(MOST, int(TURN / self._timed(self._ready(batch), seed)[1]))) if repeated else 1
+        calls = 1
+        if repeated:
+            _, seconds = self._time_call(self._prepare_subject(batch), seed)
+            calls = max(1, min(MAX_CALLS, int(ROUND_SECONDS / seconds)))
         gc.collect()
         before = read_schedstat()
-        every: list[float] = []
+        times: list[float] = []
         peak = None
         for _ in range(calls):
-            subject, said = self._ready(batch), CallResult()
+            subject, result = self._prepare_subject(batch), CallResult()
 
             def once(subject: Subject = subject) -> None:
-                nonlocal said
-                said, seconds = self._timed(subject, seed)
-                every.append(seconds)
+                nonlocal result
+                result, seconds = self._time_call(subject, seed)
+                times.append(seconds)
 
             if memory:
                 peak = peak_bytes(once, subject.inputs.device)
             else:
                 once()
         contended = measure_contention(before, read_schedstat()) > WAITED
-        answer: Answer = {"seconds": statistics.median(every), "calls": calls, "contended": contended}
-        answer |= {"peak_bytes": peak, "stochastic": said.stochastic}
-        numbers = {"value": said.value} if said.diagonal is None else _judged(said.diagonal, oracle)
-        del said
-        return {**answer, **numbers, "resident": _resident(), "imported": self._imported()}
+        answer: Answer = {"seconds": statistics.median(times), "calls": calls, "contended": contended}
+        answer |= {"peak_bytes": peak, "stochastic": result.stochastic}
+        values = {"value": result.value} if result.diagonal is None else _check_diagonal(result.diagonal, oracle)
+        del result  # a diagonal is not counted as resident memory
+        return {**answer, **values, "resident": _resident_bytes(), "imported": self._imported_modules()}
 
-    def _timed(self, subject: Subject, seed: int) -> tuple[CallResult, float]:
-        """What a call says, and its seconds."""
-        said = CallResult()
+    def _time_call(self, subject: Subject, seed: int) -> tuple[CallResult, float]:
+        """The result of one call, and its seconds."""
+        result = CallResult()
 
         def once() -> None:
-            nonlocal said
-            said = self.says(subject, seed)
+            nonlocal result
+            result = self.evaluate(subject, seed)
 
         seconds = time_call(once, subject.inputs.device)
-        return said, seconds
+        return result, seconds
 
-    def _ready(self, batch: int) -> Subject:
-        """The subject in batches of that size, fresh, and prepared for the measure."""
+    def _prepare_subject(self, batch: int) -> Subject:
+        """A new subject with that batch size, prepared for the measure."""
         subject = replace(self.subject, batch_size=batch)
-        if self.chosen is not None:
-            self.chosen.prepare(subject)
+        if self.measure is not None:
+            self.measure.prepare(subject)
         return subject
 
-    def _imported(self) -> list[str]:
-        """The top-level modules that were not there when the process started."""
-        return sorted({name.partition(".")[0] for name in set(sys.modules) - self.before})
+    def _imported_modules(self) -> list[str]:
+        """The top-level modules that were imported after the process started."""
+        return sorted({name.partition(".")[0] for name in set(sys.modules) - self.modules_at_start})
 
     def oracle(self, *, quick: bool, path: str) -> Answer:
-        """The truth; a diagonal goes to the file `path`."""
-        found = reference_value(self.subject, self.job.quantity, quick=quick)
-        if found.diagonal is not None:
-            held = {name: value.detach().cpu().contiguous() for name, value in found.diagonal.items()}
-            safetensors.torch.save_file(held, path)
-        if not math.isfinite(found.value):
-            raise ValueError(f"the oracle is {found.value}")
-        return {"value": found.value, "note": found.way, "details": found.details}
+        """The reference value; a reference diagonal is written to the file `path`."""
+        reference = reference_value(self.subject, self.job.quantity, quick=quick)
+        if reference.diagonal is not None:
+            blocks = {name: value.detach().cpu().contiguous() for name, value in reference.diagonal.items()}
+            safetensors.torch.save_file(blocks, path)
+        if not math.isfinite(reference.value):
+            raise ValueError(f"the oracle is {reference.value}")
+        return {"value": reference.value, "note": reference.way, "details": reference.details}
 
 
-def _speaker(chosen: Measure | None, quantity: str) -> Callable[[Subject, int], CallResult]:
-    """What is called: the measure, its diagonal, or, where no measure is named, the gradient."""
+def _make_evaluation(chosen: Measure | None, quantity: str) -> Callable[[Subject, int], CallResult]:
+    """The function of subject and seed that is timed: a measure, its diagonal, or without a measure the gradient."""
     if chosen is None:
-        return lambda subject, seed: _gradient(subject)
+        return lambda subject, seed: _evaluate_gradient(subject)
     if quantity != "diagonal":
-        return lambda subject, seed: _estimate(chosen, subject, seed)
-    return lambda subject, seed: _diagonal(chosen, subject, seed)
+        return lambda subject, seed: _evaluate_measure(chosen, subject, seed)
+    return lambda subject, seed: _evaluate_diagonal(chosen, subject, seed)
 
 
-def _gradient(subject: Subject) -> CallResult:
-    slope: Mapping[str, Tensor] = torch.func.grad(subject.loss)(subject.params)
-    return CallResult(sum(float(value.square().sum()) for value in slope.values()) ** 0.5)
+def _evaluate_gradient(subject: Subject) -> CallResult:
+    gradient: Mapping[str, Tensor] = torch.func.grad(subject.loss)(subject.params)
+    return CallResult(sum(float(value.square().sum()) for value in gradient.values()) ** 0.5)
 
 
-def _estimate(chosen: Measure, subject: Subject, seed: int) -> CallResult:
+def _evaluate_measure(chosen: Measure, subject: Subject, seed: int) -> CallResult:
     estimate = measure(chosen, subject, seed=seed)
     return CallResult(estimate.value, stochastic=estimate.probes > 0)
 
 
-def _diagonal(chosen: Measure, subject: Subject, seed: int) -> CallResult:
+def _evaluate_diagonal(chosen: Measure, subject: Subject, seed: int) -> CallResult:
     generator = torch.Generator().manual_seed(seed)
     before = generator.get_state()
     entries = chosen.diagonal_entries(subject, generator=generator)
     return CallResult(diagonal=entries, stochastic=not torch.equal(before, generator.get_state()))
 
 
-def _judged(found: Mapping[str, Tensor], oracle: str | None) -> Answer:
-    """A diagonal in numbers. Raises ValueError for one that is not finite."""
-    value = sum(float(block.detach().double().sum()) for block in found.values())
+def _check_diagonal(diagonal: Mapping[str, Tensor], oracle: str | None) -> Answer:
+    """The sum of a diagonal, its negative entries and its error against the diagonal in the file `oracle`.
+
+    Raises ValueError if it is not finite.
+    """
+    value = sum(float(block.detach().double().sum()) for block in diagonal.values())
     if not math.isfinite(value):
         raise ValueError(f"the diagonal sums to {value}")
     if oracle is None:
-        return {"value": value, "negative": sum(int((block < 0).sum()) for block in found.values())}
-    error, negative = diagonal_error(found, safetensors.torch.load_file(Path(oracle)))
+        return {"value": value, "negative": sum(int((block < 0).sum()) for block in diagonal.values())}
+    error, negative = diagonal_error(diagonal, safetensors.torch.load_file(Path(oracle)))
     return {"value": value, "error": error, "negative": negative}
 
 
-def _resident() -> int:
-    """The memory that this process holds, in bytes; at its most where the system does not tell."""
+def _resident_bytes() -> int:
+    """The resident memory of this process; its peak if the system does not state the current value."""
     try:
         return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
     except (OSError, ValueError, IndexError):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sharpbench.comparison import Comparison, compare
-from sharpbench.comparison.benchmark import Event
+from sharpbench.comparison.benchmark import ComparisonEvent
 from sharpbench.core.registry import available
 from sharpbench.core.spec import parse_specs
 from sharpbench.models.file import from_word
@@ -69,7 +69,7 @@ class Other(Odd):
 MEASURES = (Odd, Other)
 """
 
-Compared = Callable[..., Iterator[Event]]
+Compared = Callable[..., Iterator[ComparisonEvent]]
 
 
 @pytest.fixture(scope="session")
@@ -110,7 +110,7 @@ def settings(plugin: Path, words: tuple[str, str]) -> Callable[..., Comparison]:
 def compared(plugin: Path, settings: Callable[..., Comparison]) -> Compared:
     """The events of such a comparison."""
 
-    def of(measures: str, output: Path, *, plugins: Sequence[Path] = (), **options: Any) -> Iterator[Event]:
+    def of(measures: str, output: Path, *, plugins: Sequence[Path] = (), **options: Any) -> Iterator[ComparisonEvent]:
         retry = options.pop("retry_failed", False)
         chosen = settings(measures, **options)
         return compare(chosen, output=output, plugins=[plugin, *plugins], retry_failed=retry)

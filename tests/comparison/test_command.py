@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sharpbench.cli.compare import _sizes, compare
-from sharpbench.comparison import Comparison, contestants
+from sharpbench.comparison import Comparison, find_contestants
 from sharpbench.core.spec import format_spec
 from sharpbench.errors import InvalidInput
 from tests.commands import given
@@ -84,16 +84,16 @@ def test_a_measure_of_no_quantity_is_refused(settings: Callable[..., Comparison]
 def test_a_name_that_rows_have_already_is_refused(name: str, settings: Callable[..., Comparison]) -> None:
     plain = settings("trace")
     named = type("Named", (type(plain.measures[0]),), {"name": name})
-    with pytest.raises(InvalidInput, match=f"measure '{name}' has the name of a row that is none; rename it"):
+    with pytest.raises(InvalidInput, match=f"measure '{name}' has the name of a row that is not a measure; rename it"):
         replace(plain, measures=(named(),))
 
 
 def test_contestants_are_all_of_the_quantity_in_all_their_ways(plugin: Path) -> None:
-    words = [format_spec(measure) for measure in contestants("trace", [plugin])]
+    words = [format_spec(measure) for measure in find_contestants("trace", [plugin])]
     assert {"trace", "trace[method=hutchpp,samples=99]", "ggn-trace", "odd", "odd[way=noisy]"} <= set(words)
     assert not any(word.startswith(("other", "top-eigenvalue", "minimum")) for word in words)
-    assert {format_spec(measure) for measure in contestants("top-eigenvalue")} >= {"top-eigenvalue"}
-    assert {format_spec(measure) for measure in contestants("diagonal")} >= {"trace", "ggn-trace"}
+    assert {format_spec(measure) for measure in find_contestants("top-eigenvalue")} >= {"top-eigenvalue"}
+    assert {format_spec(measure) for measure in find_contestants("diagonal")} >= {"trace", "ggn-trace"}
 
 
 @pytest.mark.parametrize("text", ["", "4,x", "-1", "1.5"])

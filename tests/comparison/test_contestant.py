@@ -1,4 +1,4 @@
-"""A seat lets go of memory that the others need, also between the search of its batch size and its first round."""
+"""A contestant releases memory that the others need, also between the search of its batch size and its first round."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from sharpbench.comparison.config import Comparison
-from sharpbench.comparison.contestant import HELD, Contestant
+from sharpbench.comparison.contestant import MAX_IDLE_BYTES, Contestant
 from sharpbench.comparison.process import ContestantLost, Job
 from sharpbench.datasets.digits import Digits
 
 
 class Greedy:
-    """A process of which nothing but the answers is there."""
+    """A stand-in for the process, which only answers."""
 
     resident = 0
     alive = 0
@@ -44,37 +44,37 @@ class Small(Greedy):
         return {**super().ask(request), "seconds": {4: 0.1, 16: 0.8}[words["batch"]] + late}
 
 
-@pytest.mark.parametrize(("resident", "alive"), [(HELD, 1), (HELD + 1, 0)])
+@pytest.mark.parametrize(("resident", "alive"), [(MAX_IDLE_BYTES, 1), (MAX_IDLE_BYTES + 1, 0)])
 def test_a_process_that_holds_much_is_ended_before_others_play(
     resident: int, alive: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sharpbench.comparison.contestant.ContestantProcess", Greedy)
     monkeypatch.setattr(Greedy, "resident", resident)
     monkeypatch.setattr(Greedy, "alive", 0)
-    seat = seated(16, 64)
-    rows = list(seat.prepare(None))
+    contestant = make_contestant(16, 64)
+    rows = list(contestant.prepare(None))
     assert [row["round"] for row in rows] == [0]
     assert Greedy.alive == alive
-    assert seat.plays(1)
-    list(seat.turn(1, None))
+    assert contestant.needs_round(1)
+    list(contestant.measure_round(1, None))
     assert Greedy.alive == alive
-    seat.close()
+    contestant.close()
     assert Greedy.alive == 0
 
 
 def test_the_start_of_a_fresh_process_is_no_reason_against_a_batch_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that is needed because a larger size was lost."""
     monkeypatch.setattr("sharpbench.comparison.contestant.ContestantProcess", Small)
-    (row,) = seated(4, 16, 64).prepare(None)
+    (row,) = make_contestant(4, 16, 64).prepare(None)
     assert row["batch"] == 4
     assert row["details"] == {"16": 0.8, "4": 0.1}
 
 
-def seated(*batches: int) -> Contestant:
+def make_contestant(*batches: int) -> Contestant:
     """One that starts at 16."""
     comparison = Comparison(quantity="trace", models=(), measures=(), dataset=Digits(), examples=64, batches=batches)
     job = Job(
         measure="trace", quantity="trace", model="small-mlp", file=Path("none"), outputs=10, dtype="float32",
         device="cpu", threads=1, plugins=(),
     )  # fmt: skip
-    return Contestant("trace", job, "sharpbench_measures", comparison, [], 16)
+    return Contestant(job, "sharpbench_measures", comparison, rows=[], start=16)

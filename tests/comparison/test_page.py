@@ -13,9 +13,15 @@ from rich.console import Console
 
 from sharpbench.comparison.measurement import Measurement, read_measurements
 from sharpbench.comparison.page import command_line, comparison_page, results_table, write_verdicts
-from sharpbench.comparison.plot import draw_front, pareto_front
+from sharpbench.comparison.plot import draw_results, pareto_results
 from sharpbench.comparison.reference import relative_error
-from sharpbench.comparison.results import OURS, NetworkResult, Result, network_results, paired_ratio
+from sharpbench.comparison.results import (
+    BUILT_IN_PACKAGE,
+    ContestantResult,
+    NetworkResult,
+    network_results,
+    paired_ratio,
+)
 from sharpbench.errors import InvalidInput
 from sharpbench.report.page import body, show
 from sharpbench.report.plots import FIXED, svg_text
@@ -30,7 +36,7 @@ def row(contestant: str, number: int, **fields: object) -> Measurement:
         "quantity": "trace",
         "contestant": contestant,
         "role": "measure",
-        "package": OURS if contestant.startswith("trace") else "others",
+        "package": BUILT_IN_PACKAGE if contestant.startswith("trace") else "others",
         "round": number,
         "settings": SETTINGS,
         "environment": {"torch": "2"},
@@ -64,8 +70,8 @@ def rows(ours: float = 1.0, other: float = 2.0) -> list[Measurement]:
     ]
 
 
-def of(turns: Sequence[Measurement]) -> NetworkResult:
-    (found,) = network_results(turns)
+def of(measurements: Sequence[Measurement]) -> NetworkResult:
+    (found,) = network_results(measurements)
     return found
 
 
@@ -96,12 +102,12 @@ def test_verdicts_follow_the_figures() -> None:
         "too few rounds in common for an interval, 3."
     )
     assert slow[1].startswith("Ours (trace) is NOT the fastest to 1 % error")
-    others = [turn for turn in rows() if turn.contestant != "trace"]
+    others = [each for each in rows() if each.contestant != "trace"]
     assert (
         write_verdicts(of(others))[0]
         == "None of ours is the fastest exact one: none has a value that is right; peer has."
     )
-    alone = [turn for turn in rows() if turn.contestant not in ("peer", "noisy")]
+    alone = [each for each in rows() if each.contestant not in ("peer", "noisy")]
     assert write_verdicts(of(alone))[0] == "Ours (trace) is the fastest exact one: no other contestant is right."
 
 
@@ -111,20 +117,20 @@ def test_with_rounds_enough_ratios_are_of_pairs_and_have_an_interval() -> None:
     factors = [1.5, 1.7, 1.6, 1.6, 1.55, 1.65, 1.6]
     ours = rounds("trace", drift, [1e-7] * 7)
     other = rounds("peer", [one * by for one, by in zip(drift, factors, strict=True)], [1e-7] * 7)
-    standing = of([*ours, *other])
-    peer, trace = sorted(standing.results, key=lambda each: each.name)
-    found = paired_ratio(peer, trace)
-    assert found.value == pytest.approx(1.6)
-    assert found.interval == pytest.approx((1.5, 1.7))
-    assert results_table(standing).set_index("contestant").loc["peer", "over ours"] == "1.6"
-    assert write_verdicts(standing)[0] == (
+    found = of([*ours, *other])
+    peer, trace = sorted(found.results, key=lambda each: each.name)
+    ratio = paired_ratio(peer, trace)
+    assert ratio.value == pytest.approx(1.6)
+    assert ratio.interval == pytest.approx((1.5, 1.7))
+    assert results_table(found).set_index("contestant").loc["peer", "over ours"] == "1.6"
+    assert write_verdicts(found)[0] == (
         "Ours (trace) is the fastest exact one: the next, peer, takes 1.60x (1.50 to 1.70) its time."
     )
     told = write_verdicts(of([*ours, *rounds("peer", [1.01 * each for each in reversed(drift)], [1e-7] * 7)]))[0]
     assert told.startswith("Whether ours (trace) is the fastest exact one cannot be told: peer takes 1.01x (0.3")
     slow = write_verdicts(of([*ours, *rounds("peer", [0.5 * each for each in drift], [1e-7] * 7)]))[0]
     assert slow == "Ours (trace) is NOT the fastest exact one: peer takes 0.50x (0.50 to 0.50) its time."
-    busy = [replace(turn, contended=turn.round in (2, 3)) for turn in ours]
+    busy = [replace(each, contended=each.round in (2, 3)) for each in ours]
     assert paired_ratio(peer, of(busy).results[0]).interval is None  # five pairs are left
 
 
@@ -145,16 +151,16 @@ def test_the_next_is_the_one_of_the_least_ratio() -> None:
     ours = rounds("trace", drift, [1e-7] * 7)
     near = rounds("near", [1.4 * each for each in drift], [1e-7] * 7)
     early = rounds("early", [3.0, 3.0, 3.0, 4.8, 4.8, 4.8, 4.1], [1e-7] * 7)
-    standing = of([*ours, *near, *early])
-    assert "the next, near, takes 1.40x" in write_verdicts(standing)[0]
-    assert min(each.seconds for each in standing.results if each.name == "near") == pytest.approx(4.2)
+    found = of([*ours, *near, *early])
+    assert "the next, near, takes 1.40x" in write_verdicts(found)[0]
+    assert min(each.seconds for each in found.results if each.name == "near") == pytest.approx(4.2)
 
 
 def drawn(values: Sequence[float]) -> NetworkResult:
     """A sampled contestant that says these of a truth of 1."""
     oracle = row("oracle", 0, role="oracle", value=1.0, note="definition")
-    turns = rounds("noisy", [1.0] * len(values), [abs(value - 1) for value in values], stochastic=True)
-    said = [turn if turn.round == 0 else replace(turn, value=values[turn.round - 1]) for turn in turns]
+    measurements = rounds("noisy", [1.0] * len(values), [abs(value - 1) for value in values], stochastic=True)
+    said = [each if each.round == 0 else replace(each, value=values[each.round - 1]) for each in measurements]
     return of([oracle, *said])
 
 
@@ -178,90 +184,90 @@ def test_an_unbiased_mean_is_seldom_called_biased() -> None:
 
 def test_the_command_names_who_took_part() -> None:
     assert command_line(rows()).endswith("--measures 'lost,noisy,peer,trace,wrong'")
-    assert "<" not in command_line([replace(turn, contestant=turn.contestant + "'<b>") for turn in rows()])
+    assert "<" not in command_line([replace(each, contestant=each.contestant + "'<b>") for each in rows()])
 
 
 def test_contended_rounds_are_left_out_where_there_are_others() -> None:
-    turns = rounds("trace", [1.0, 9.0, 9.0], [0.0] * 3)
-    busy = [replace(turn, contended=turn.seconds == 9.0) for turn in turns]
+    measurements = rounds("trace", [1.0, 9.0, 9.0], [0.0] * 3)
+    busy = [replace(each, contended=each.seconds == 9.0) for each in measurements]
     assert of(busy).results[0].seconds == 1.0
-    every = [replace(turn, contended=turn.round > 0) for turn in turns]
+    every = [replace(each, contended=each.round > 0) for each in measurements]
     assert of(every).results[0].seconds == 9.0
     assert results_table(of(every)).iloc[0]["seconds"] == "9!"
 
 
 def test_a_new_preparation_begins_anew() -> None:
     failed = row("trace", 1, status="failed", reason="once")
-    turns = [*rounds("trace", [5.0], [0.0]), failed, *rounds("trace", [1.0], [0.0])]
-    assert [result.seconds for result in of(turns).results] == [1.0]
-    assert not of(turns).losses
-    (lost,) = of([*turns, row("trace", 2, status="timeout", reason="late")]).losses
+    measurements = [*rounds("trace", [5.0], [0.0]), failed, *rounds("trace", [1.0], [0.0])]
+    assert [result.seconds for result in of(measurements).results] == [1.0]
+    assert not of(measurements).failures
+    (lost,) = of([*measurements, row("trace", 2, status="timeout", reason="late")]).failures
     assert lost == ("trace", "timeout", "late")
 
 
 def test_the_page_is_a_pure_function_and_harmless(tmp_path: Path) -> None:
-    turns = [replace(turn, network="<b>|x") for turn in rows()]
-    text = body(comparison_page(turns))
-    assert text == body(comparison_page(list(turns)))
+    measurements = [replace(each, network="<b>|x") for each in rows()]
+    text = body(comparison_page(measurements))
+    assert text == body(comparison_page(list(measurements)))
     assert "<b>" not in text
     assert "[x](" not in text
     assert "peerlib 1.2" in text
     assert "by the definition" in text
     assert "](comparison-b-x-" in text
-    said = command_line([replace(turn, network="a --> <b>") for turn in turns])
+    said = command_line([replace(each, network="a --> <b>") for each in measurements])
     assert ">" not in said
     assert "--n 8 --dataset digits --weights random" in said
     console = Console(record=True, width=200)
-    show(comparison_page(turns), console)
+    show(comparison_page(measurements), console)
     shown = console.export_text()
     assert "<b>|x" in shown
     assert "Ours (trace) is the fastest exact one" in shown
 
 
 def test_two_comparisons_of_one_network_have_a_picture_each() -> None:
-    turns = [*rows(), *(replace(turn, match="1" * 64) for turn in rows())]
-    text = body(comparison_page(turns))
+    measurements = [*rows(), *(replace(each, match="1" * 64) for each in rows())]
+    text = body(comparison_page(measurements))
     assert "(comparison-lenet-00000000.svg)" in text
     assert "(comparison-lenet-11111111.svg)" in text
 
 
 def test_the_oracle_says_what_it_is() -> None:
-    engine = [replace(turn, note="float64 engine") if turn.role == "oracle" else turn for turn in rows()]
+    engine = [replace(each, note="float64 engine") if each.role == "oracle" else each for each in rows()]
     assert "2.0e-07*" in results_table(of(engine))["error"].tolist()
     assert "the exact engine itself" in body(comparison_page(engine))
     apart = {"gauss-newton": 3.0, "operators": "gelu"}
-    other = [replace(turn, details=apart) if turn.role == "oracle" else turn for turn in rows()]
-    assert "Gauss-Newton trace, which is another through gelu, is 3" in body(comparison_page(other))
+    other = [replace(each, details=apart) if each.role == "oracle" else each for each in rows()]
+    assert "Gauss-Newton trace, which is different because of gelu, is 3" in body(comparison_page(other))
     none = [
-        replace(turn, value=None, status="skipped", reason="too large") if turn.role == "oracle" else turn
-        for turn in rows()
+        replace(each, value=None, status="skipped", reason="too large") if each.role == "oracle" else each
+        for each in rows()
     ]
     assert "Oracle: -: too large" in body(comparison_page(none))
 
 
 def test_the_front_is_of_those_that_none_surpasses_and_pictures_are_equal() -> None:
-    standing = of(rows())
-    assert [each.name for each in draw_front(standing.results)] == ["wrong", "noisy", "trace"]
+    found = of(rows())
+    assert [each.name for each in pareto_results(found.results)] == ["wrong", "noisy", "trace"]
     with style.context(["default", FIXED]):
-        assert svg_text(pareto_front(standing)) == svg_text(pareto_front(of(rows())))
+        assert svg_text(draw_results(found)) == svg_text(draw_results(of(rows())))
 
 
 def test_of_eigenvalues_all_that_are_right_are_compared() -> None:
-    turns = [replace(turn, quantity="top-eigenvalue", stochastic=False) for turn in rows()]
-    (said,) = write_verdicts(of(turns))
+    measurements = [replace(each, quantity="top-eigenvalue", stochastic=False) for each in rows()]
+    (said,) = write_verdicts(of(measurements))
     assert said.startswith("Ours (trace) is the fastest that is right to 1 %: the next, peer, takes 2.00x its time;")
 
 
 def test_repetitions_of_an_iteration_are_not_extrapolated() -> None:
     """The mean of power iterations that stop too early is as wrong as each."""
-    turns = [replace(turn, quantity="top-eigenvalue") for turn in rows()]
-    frame = results_table(of(turns)).set_index("contestant")
+    measurements = [replace(each, quantity="top-eigenvalue") for each in rows()]
+    frame = results_table(of(measurements)).set_index("contestant")
     assert frame.loc["noisy", ["error", "to 1 %"]].tolist() == ["3.0e-02", "-"]
 
 
 def test_without_an_error_nobody_is_called_wrong() -> None:
-    turns = [replace(turn, error=None) for turn in rows()]
-    assert write_verdicts(of(turns)) == ["Who is right cannot be told: no error is known."]
+    measurements = [replace(each, error=None) for each in rows()]
+    assert write_verdicts(of(measurements)) == ["Who is right cannot be told: no error is known."]
 
 
 def test_of_a_truth_of_zero_zero_is_right() -> None:
@@ -274,11 +280,11 @@ def test_a_line_that_is_no_row_is_named(tmp_path: Path) -> None:
     path = tmp_path / "comparison.jsonl"
     good = rows()[0].to_json()
     path.write_text(f"{good}\n{good.replace('1.0', '1e999', 1)}\n")
-    with pytest.raises(InvalidInput, match=r"comparison.jsonl:2: no row of a comparison"):
+    with pytest.raises(InvalidInput, match=r"comparison.jsonl:2: not a row of a comparison"):
         list(read_measurements(path))
     for broken in ("[]", '{"match":1}', good.replace('"round":0', '"round":"0"'), good.replace('"ok"', '"fine"')):
         path.write_text(broken + "\n")
-        with pytest.raises(InvalidInput, match=r":1: no row of a comparison"):
+        with pytest.raises(InvalidInput, match=r":1: not a row of a comparison"):
             list(read_measurements(path))
     path.write_text(rounds("trace", [0.5], [0.0])[1].to_json().replace('"seconds":0.5', '"seconds":0.0') + "\n")
     with pytest.raises(InvalidInput, match=r"field 'seconds' holds 0.0; expected a number above 0"):
@@ -287,7 +293,7 @@ def test_a_line_that_is_no_row_is_named(tmp_path: Path) -> None:
 
 def test_to_target_needs_an_error() -> None:
     result = of(rows()).results[0]
-    assert isinstance(result, Result)
-    assert replace(result, error=None).to_target is None
-    assert replace(result, error=0.02, stochastic=True).to_target == pytest.approx(4 * result.seconds)
-    assert replace(result, error=0.002, stochastic=True).to_target == result.seconds
+    assert isinstance(result, ContestantResult)
+    assert replace(result, error=None).seconds_to_target is None
+    assert replace(result, error=0.02, stochastic=True).seconds_to_target == pytest.approx(4 * result.seconds)
+    assert replace(result, error=0.002, stochastic=True).seconds_to_target == result.seconds
