@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
-from sharpbench.core.fields import Scalar, is_scalar
-from sharpbench.core.jsonl import read_lines
+from sharpbench.core.fields import Scalar, from_row, type_error
+from sharpbench.core.jsonl import format_json, parse_json, read_lines
 from sharpbench.core.record import Status
 from sharpbench.errors import InvalidInput
 
@@ -19,16 +18,6 @@ SCHEMA_VERSION = 1
 GRADIENT, ORACLE = "gradient", "oracle"
 """The contestants of the rows that are not measures: the unit of time, and the reference value."""
 Role = Literal["measure", "gradient", "oracle"]
-_TEXT, _FLAG, _WHOLE = (str,), (bool,), (int,)
-_NUMBER, _MAYBE_TEXT = (int, float, type(None)), (str, type(None))
-_TYPES: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("match", "network", "quantity", "contestant", "role", "package", "status", "time"), _TEXT),
-    **dict.fromkeys(("reason", "note"), _MAYBE_TEXT),
-    **dict.fromkeys(("value", "error", "negative", "seconds", "batch", "peak_bytes", "version"), _NUMBER),
-    **dict.fromkeys(("stochastic", "contended", "last"), _FLAG),
-    **dict.fromkeys(("round", "schema"), _WHOLE),
-    **dict.fromkeys(("details", "libraries", "settings", "environment"), (dict,)),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,16 +86,14 @@ class Measurement:
     schema: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
-        for item in fields(self):
-            _check_field(item.name, getattr(self, item.name))
-        if self.status not in get_args(Status) or self.role not in get_args(Role):
-            raise ValueError(f"status {self.status!r:.40} or role {self.role!r:.40} is unknown")
+        if wrong := type_error(self):
+            raise ValueError(f"field {wrong}")
         if self.seconds is not None and self.seconds <= 0:
             raise ValueError(f"field 'seconds' holds {self.seconds}; expected a number above 0")
 
     def to_json(self) -> str:
         """One line of JSON, keys in the order of the fields."""
-        return json.dumps(asdict(self), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+        return format_json(asdict(self))
 
 
 def read_measurements(path: Path) -> Iterator[Measurement]:
@@ -118,8 +105,8 @@ def read_measurements(path: Path) -> Iterator[Measurement]:
     for number, line in read_lines(path, whole=True):
         where = f"{path}:{number}"
         try:
-            yield Measurement(**json.loads(line.decode("utf-8"), parse_constant=_reject_constant))
-        except (ValueError, TypeError, RecursionError) as error:
+            yield from_row(Measurement, parse_json(line.decode("utf-8")))
+        except ValueError as error:
             raise InvalidInput(f"{where}: not a row of a comparison ({error}); delete the line") from None
 
 
@@ -129,15 +116,3 @@ def last_measurements(rows: Sequence[Measurement], *, retry_failed: bool = False
     last = list(rows[starts[-1] :]) if starts else []
     failed = any(row.status not in ("ok", "skipped") for row in last)
     return [] if failed and retry_failed else last
-
-
-def _reject_constant(text: str) -> float:
-    raise ValueError(f"{text} is not a number")
-
-
-def _check_field(name: str, value: object) -> None:
-    allowed = _TYPES[name]
-    has_type = isinstance(value, allowed) and (bool in allowed or not isinstance(value, bool))
-    scalars = value.values() if isinstance(value, dict) else (value,)
-    if not has_type or not all(is_scalar(scalar) for scalar in scalars):
-        raise ValueError(f"field '{name}' holds {value!r:.80}")

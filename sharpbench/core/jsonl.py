@@ -1,27 +1,58 @@
-"""Journal: an append-only file of JSON lines, with one writer at a time."""
+"""Append-only files of JSON lines with one writer at a time, and strict JSON."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
-from sharpbench.errors import InvalidInput
+from sharpbench.errors import InvalidInput, short
 
 BLOCK_BYTES = 2**16
+"""Bytes that are read at once when the end of a file is searched for its last whole line."""
 LOCK_TIMEOUT_SECONDS = 0.5
-"""Seconds for which a lock is asked for: whoever looks whether a run is alive holds it for an instant."""
+"""A lock is tried for this long: a process that tests whether a run is alive holds it for an instant."""
+
+
+def parse_json(text: str) -> Any:
+    """The value of the JSON `text`.
+
+    Raises ValueError for text that is not JSON, and for what Python would accept: NaN and infinities, keys that an
+    object has twice. Raises it also where the text is nested too deeply.
+    """
+    try:
+        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
+    except RecursionError as error:
+        raise ValueError(str(error)) from None
+
+
+def _refuse_constant(text: str) -> float:
+    raise ValueError(f"{text} is not a number")
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key '{short(next(key for key in row if keys.count(key) > 1))}' is there twice")
+    return row
+
+
+def format_json(row: Mapping[str, Any]) -> str:
+    """One line of JSON without spaces, keys in the order of `row`. Raises ValueError for NaN and infinities."""
+    return json.dumps(row, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
 
 
 class JsonRow(Protocol):
-    """What a line of JSON is made of: a Record, or another row."""
+    """A row of a file of JSON lines, such as a Record."""
 
     def to_json(self) -> str:
         """One line of JSON."""

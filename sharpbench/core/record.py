@@ -2,47 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, get_args
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
-from sharpbench.core.fields import Scalar, is_scalar
+from sharpbench.core.fields import Scalar, from_row, type_error
+from sharpbench.core.jsonl import format_json, parse_json
 from sharpbench.errors import InvalidInput
 
-# Migration: the rows that earlier versions wrote, as this version holds them.
-
+Status = Literal["ok", "failed", "skipped", "timeout", "oom"]
+Design = Literal["designed", "random"]
+"""How the configurations of a population were chosen: all of a grid, or drawn."""
+Scalars = Mapping[str, Scalar]
+MAX_REASON_CHARS = 2000
+MAX_CAUSE_CHARS = 1900
+"""Characters of an exception's text within a reason; engines add the rest."""
 SCHEMA = 3
-"""The version of the record's fields."""
+"""The version of the fields of a record."""
 ADDED_FIELDS: dict[int, dict[str, Any]] = {
     2: {"invariance": {}},
     3: {"contended": False, "pieces": 1, "printed": None},
 }
-"""What each version brought, with the value that says what held before."""
-
-
-def migrate_row(row: object) -> dict[str, Any]:
-    """The row of a record in this version's fields; nothing but what was added since is looked at.
-
-    Raises ValueError for what is no row of a version up to this one.
-    """
-    schema = row.get("schema") if isinstance(row, dict) else type(row).__name__
-    if not isinstance(row, dict) or type(schema) is not int or not 1 <= schema <= SCHEMA:
-        newer = type(schema) is int and schema > SCHEMA
-        remedy = "install a newer sharpbench" if newer else "use the version that wrote it"
-        raise ValueError(f"record schema {schema!r:.40}, this version reads 1 to {SCHEMA}; {remedy}")
-    for version in range(schema + 1, SCHEMA + 1):
-        clash = sorted(set(row) & set(ADDED_FIELDS[version]))
-        if clash:
-            raise ValueError(f"record schema {schema} has no {', '.join(clash)}; delete the line or restore the file")
-        row = {**row, **ADDED_FIELDS[version]}
-    return {**row, "schema": SCHEMA}
-
-
-Status = Literal["ok", "failed", "skipped", "timeout", "oom"]
-Scalars = Mapping[str, Scalar]
-MAX_REASON_CHARS, MAX_CAUSE_CHARS = 2000, 1900
-"""Characters of a reason, and of what was raised; the difference is for what engines say behind it."""
+"""Schema version -> the fields that it added, with the values that older records get."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,74 +82,48 @@ class Record:
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
-        for item in fields(self):
-            _check(item.name, getattr(self, item.name))
-        if self.status not in get_args(Status):
-            raise ValueError(f"status {self.status!r:.80} is none of {', '.join(get_args(Status))}")
+        if wrong := type_error(self):
+            raise ValueError(f"field {wrong}")
         if self.status == "ok" and self.value is None:
             raise ValueError("status ok without a value")
 
     def to_json(self) -> str:
         """One line of JSON, keys in the order of the fields."""
-        return json.dumps(asdict(self), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+        return format_json(asdict(self))
 
     @staticmethod
     def from_json(line: str, *, where: str) -> Record:
-        """The record on `line`, migrated where an earlier version wrote it; `where` names it in errors."""
+        """The record on `line`, in this version's fields where an earlier version wrote it.
+
+        Raises InvalidInput for anything else; `where`, such as 'records.jsonl:7', names the line in the message.
+        """
         try:
-            row = json.loads(line, parse_constant=_refuse_constant)
-        except (ValueError, RecursionError) as error:
+            row = parse_json(line)
+        except ValueError as error:
             raise InvalidInput(f"{where}: not a JSON record ({error}); delete the line or restore the file") from None
         try:
             row = migrate_row(row)
         except ValueError as error:
             raise InvalidInput(f"{where}: {error}") from None
-        expected = {item.name for item in fields(Record)}
-        if set(row) != expected:
-            odd = ", ".join(sorted(set(row) ^ expected))
-            raise InvalidInput(f"{where}: missing or unknown fields: {odd}; delete the line or restore the file")
         try:
-            return Record(**row)
+            return from_row(Record, row)
         except ValueError as error:
             raise InvalidInput(f"{where}: {error}; delete the line or restore the file") from None
 
 
-def _refuse_constant(text: str) -> float:
-    raise ValueError(f"{text} is no number")
+def migrate_row(row: object) -> dict[str, Any]:
+    """The row of a record with the fields of this version's schema; values of other fields are not checked.
 
-
-# The JSON types of each field; a bool is no number here although Python says so.
-_STRING, _NUMBER, _MAPPING = (str,), (int, float), (dict,)
-_TYPES: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("key", "measure", "label", "dtype", "device", "status", "time"), _STRING),
-    **dict.fromkeys(("configuration", "recipe", "truth", "data", "details", "environment"), _MAPPING),
-    **dict.fromkeys(("parts", "invariance"), _MAPPING),
-    **dict.fromkeys(("reason", "oracle", "printed"), (str, type(None))),
-    **dict.fromkeys(
-        ("value", "stderr", "low", "high", "shared_seconds", "seconds", "gradients", "peak_bytes", "exact"),
-        (*_NUMBER, type(None)),
-    ),
-    **dict.fromkeys(("seed", "probes", "pieces", "schema"), (int,)),
-    **dict.fromkeys(("converged", "contended"), (bool,)),
-}
-
-
-def _check(name: str, value: object) -> None:
-    """Raise ValueError unless `value` is what the field `name` of a Record may hold."""
-    allowed = _TYPES[name]
-    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
-        raise ValueError(f"field '{name}' holds {value!r:.80}; expected {' or '.join(t.__name__ for t in allowed)}")
-    if not isinstance(value, dict):
-        if not is_scalar(value):
-            raise ValueError(f"field '{name}' holds {value!r}; expected a finite number")
-        return
-    for key, held in value.items():
-        number = isinstance(held, _NUMBER) and not isinstance(held, bool)
-        wrong = (name == "parts" and not number) or (name == "invariance" and not (number or held is None))
-        if not isinstance(key, str) or not is_scalar(held) or wrong:
-            expected = "numbers" if name in ("parts", "invariance") else "JSON scalars"
-            raise ValueError(f"field '{name}' holds {key!s:.80}={held!r:.80}; expected finite {expected} by name")
-
-
-Design = Literal["designed", "random"]
-"""How configurations were chosen: all of a grid, or drawn."""
+    Raises ValueError for a row of a later schema, or one that is not a row of a record.
+    """
+    schema = row.get("schema") if isinstance(row, dict) else type(row).__name__
+    if not isinstance(row, dict) or type(schema) is not int or not 1 <= schema <= SCHEMA:
+        newer = type(schema) is int and schema > SCHEMA
+        remedy = "install a newer sharpbench" if newer else "use the version that wrote it"
+        raise ValueError(f"record schema {schema!r:.40}, this version reads 1 to {SCHEMA}; {remedy}")
+    for version in range(schema + 1, SCHEMA + 1):
+        clash = sorted(set(row) & set(ADDED_FIELDS[version]))
+        if clash:
+            raise ValueError(f"record schema {schema} has no {', '.join(clash)}; delete the line or restore the file")
+        row = {**row, **ADDED_FIELDS[version]}
+    return {**row, "schema": SCHEMA}

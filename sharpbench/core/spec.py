@@ -196,9 +196,9 @@ def _convert(text: str, annotation: Any, inner: Inner) -> Any:
             raise ValueError("is neither true nor false")
         return text.lower() == "true"
     if annotation is int:
-        return _number(text, int, "is no whole number")
+        return _number(text, int, "is not a whole number")
     if annotation is float:
-        number = _number(text, float, "is no number")
+        number = _number(text, float, "is not a number")
         if not math.isfinite(number):
             raise ValueError("is not finite")
         return number

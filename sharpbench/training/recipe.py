@@ -124,7 +124,7 @@ def parse_recipe_field(name: str, value: object, offered: Inner) -> Any:
     annotation = hints[name]
     if annotation in offered:
         if not isinstance(value, str):
-            raise InvalidInput(f"{name}={short(str(value))} is no text; write it as on the command line")
+            raise InvalidInput(f"{name}={short(str(value))} is not text; write it as on the command line")
         made: Any = parse_spec(value, offered[annotation], kind=annotation.__name__.lower(), inner=offered)
     else:
         wrong = field_error(value, annotation)

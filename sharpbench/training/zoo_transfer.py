@@ -18,7 +18,8 @@ from typing import Any, get_type_hints
 import safetensors
 import safetensors.torch
 
-from sharpbench.core.fields import field_error
+from sharpbench.core.fields import check_names, field_error
+from sharpbench.core.jsonl import parse_json
 from sharpbench.core.spec import Inner
 from sharpbench.errors import InvalidInput, near, short
 from sharpbench.files import atomic_folder
@@ -171,12 +172,12 @@ def _rows(folder: Path) -> list[Any]:
         _regular(path)
         if path.stat().st_size > LARGEST:
             raise InvalidInput(f"{path} holds more than {LARGEST:,} bytes; it is no table of networks")
-        table = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+        table = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InvalidInput(f"there is no {path}; name a folder that `sharpbench zoo export` has made") from None
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read ({error.strerror}); name another folder") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         if isinstance(error, InvalidInput):
             raise
         raise InvalidInput(f"{path} is no table of networks ({short(str(error))}); fetch the folder again") from None
@@ -194,15 +195,9 @@ def _rows(folder: Path) -> list[Any]:
     return list(table["networks"])
 
 
-def _refuse(text: str) -> float:
-    raise ValueError(f"{text} is no number")
-
-
 def _checked(folder: Path, row: Any, offered: Inner) -> _Checked:
     """The row, if file, hashes, recipe and truth are sound."""
-    if not isinstance(row, dict) or set(row) != set(KEYS):
-        odd = sorted(set(row) ^ set(KEYS)) if isinstance(row, dict) else [type(row).__name__]
-        raise InvalidInput(f"missing or unknown fields: {', '.join(map(short, odd[:5]))}; fetch the folder again")
+    check_names(row, KEYS, remedy="fetch the folder again")
     name = row["file"]
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise InvalidInput(f"file {short(repr(name))} is no name of a safetensors file in this folder; do not trust it")

@@ -147,7 +147,7 @@ def test_a_dry_run_writes_nothing(tmp_path: Path, cache: str) -> None:
         (("--cohort", "label"), ["unknown cohort 'label'"]),
         (("--measures", "normalized[diagnal=icml]"), ["no parameter 'diagnal'", "did you mean 'diagonal'?"]),
         (("--measures", "normalized[diagonal=icm]"), ["diagonal=icm is none of exact, arxiv, icml", "'icml'"]),
-        (("--measures", "trace[samples=many]"), ["samples=many is no whole number"]),
+        (("--measures", "trace[samples=many]"), ["samples=many is not a whole number"]),
         (("--measures", "trace[samples=1]"), ["samples=1 must be at least 2"]),
         (("--measures", "trace[method=exact"), ["unbalanced brackets"]),
         (("--measures", ","), ["no measure is named"]),

@@ -1,4 +1,4 @@
-"""The journal: on disk line by line, one writer at a time, whole after whatever ends it."""
+"""Append-only files: on disk line by line, one writer at a time, whole after whatever ends it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sharpbench.core.jsonl import JsonlFile, is_being_written
+from sharpbench.core.jsonl import JsonlFile, format_json, is_being_written, parse_json
 from sharpbench.core.records import iterate_records
 from sharpbench.errors import InvalidInput
 from tests.core.test_record import RECORD
@@ -177,3 +177,27 @@ def test_the_lock_is_gone_with_the_block_and_holds_between_processes(tmp_path: P
     with pytest.raises(KeyError), JsonlFile(path):
         raise KeyError
     assert other().stdout == "in\n"
+
+
+def test_strict_json_is_read_as_it_was_written() -> None:
+    row = {"a": [1, 2.5, None, True, "x\u2028"], "b": {"a": {}}}
+    assert parse_json(format_json(row)) == row
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        format_json({"a": float("nan")})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"a":NaN}', "^NaN is not a number$"),
+        ("[-Infinity]", "^-Infinity is not a number$"),
+        ('{"a":1,"b":2,"a":1}', "^the key 'a' is there twice$"),
+        ('[{"a":{"b":1,"b":2}}]', "^the key 'b' is there twice$"),
+        ("{", "Expecting property name"),
+        ("[" * 100_000, "recursion"),
+    ],
+    ids=lambda each: each[:20],
+)
+def test_what_python_alone_accepts_as_json_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_json(text)

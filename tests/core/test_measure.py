@@ -124,7 +124,7 @@ def test_fields_hold_what_their_annotations_say_before_the_measures_own_check() 
             InvalidInput, match="measure 'draw': case=avrage is none of worst, average; did you mean 'average'"
         ):
             cls("avrage")  # type: ignore[arg-type]
-        with pytest.raises(InvalidInput, match=r"measure 'draw': size=2\.5 is no whole number"):
+        with pytest.raises(InvalidInput, match=r"measure 'draw': size=2\.5 is not a whole number"):
             cls(size=2.5)  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match=r"factor=0\.0 must be above 0"):
         Bounded(factor=0.0)

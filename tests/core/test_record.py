@@ -42,7 +42,7 @@ def test_a_record_comes_back_as_it_went() -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_what_is_no_number_is_not_written(value: float) -> None:
-    with pytest.raises(ValueError, match=f"field 'value' holds {value}; expected a finite number"):
+    with pytest.raises(ValueError, match=f"field value={value} is not finite"):
         dataclasses.replace(RECORD, value=value)
 
 
@@ -62,13 +62,13 @@ def changed(**fields: object) -> str:
         (changed(schema=2), r"f:3: record schema 2 has no contended, pieces, printed; delete the line"),
         (changed(extra=1), r"f:3: missing or unknown fields: extra"),
         ('{"schema":2}', r"f:3: missing or unknown fields: configuration, converged"),
-        (changed(value="1"), r"f:3: field 'value' holds '1'; expected int or float or NoneType"),
-        (changed(value=True), r"f:3: field 'value' holds True"),
-        (changed(seed=1.5), r"f:3: field 'seed' holds 1.5; expected int"),
-        (changed(recipe={"model": []}), r"f:3: field 'recipe' holds model=\[\]; expected finite JSON scalars"),
-        (changed(status="fine"), r"f:3: status 'fine' is none of ok, failed, skipped, timeout, oom"),
+        (changed(value="1"), r"f:3: field value='1' is not a number; delete the line"),
+        (changed(value=True), r"f:3: field value=True is not a number"),
+        (changed(seed=1.5), r"f:3: field seed=1.5 is not a whole number"),
+        (changed(recipe={"model": []}), r"f:3: field recipe=.* has model=\[\], which is not text, a finite number"),
+        (changed(status="fine"), r"f:3: field status='fine' is none of ok, failed, skipped, timeout, oom"),
         (changed(value=None), r"f:3: status ok without a value"),
-        (changed().replace("1.5", "NaN", 1), r"f:3: not a JSON record \(NaN is no number\)"),
+        (changed().replace("1.5", "NaN", 1), r"f:3: not a JSON record \(NaN is not a number\)"),
     ],
 )
 def test_damaged_lines_are_refused_with_their_place(line: str, message: str) -> None:
@@ -127,7 +127,7 @@ def test_every_field_has_its_type() -> None:
     for item in dataclasses.fields(Record):
         value = getattr(RECORD, item.name)
         wrong = 1 if isinstance(value, str | dict | bool) or item.name in ("reason", "oracle", "printed") else "text"
-        with pytest.raises(InvalidInput, match=rf"f:3: (field '{item.name}' holds|record schema 'text')"):
+        with pytest.raises(InvalidInput, match=rf"f:3: (field {item.name}=|record schema 'text')"):
             Record.from_json(changed(**{item.name: wrong}), where="f:3")
         rest = {key: value for key, value in json.loads(RECORD.to_json()).items() if key != item.name}
         with pytest.raises(InvalidInput, match=rf"f:3: (missing or unknown fields: {item.name}|record schema None)"):

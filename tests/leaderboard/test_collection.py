@@ -93,9 +93,9 @@ EDITS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         "record schema 1 has no invariance; delete the line",
     ),
     "unknown": (lambda row: row.update(more=1), "missing or unknown fields: more"),
-    "NaN": (lambda row: row.update(value=float("nan")), "not a JSON record .NaN is no number."),
-    "infinite": (lambda row: row["parts"].update(a=float("inf")), "not a JSON record .Infinity is no number."),
-    "type": (lambda row: row.update(value="1"), "field 'value' holds '1'"),
+    "NaN": (lambda row: row.update(value=float("nan")), "not a JSON record .NaN is not a number."),
+    "infinite": (lambda row: row["parts"].update(a=float("inf")), "not a JSON record .Infinity is not a number."),
+    "type": (lambda row: row.update(value="1"), "field value='1' is not a number"),
 }
 
 

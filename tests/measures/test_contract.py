@@ -50,10 +50,10 @@ def test_it_says_all_that_its_page_shows(name: str) -> None:
 
 WRONG = {
     Literal: ("nothing of the kind", "is none of "),
-    int: (2.5, "is no whole number"),
-    float: ("0.1", "is no number"),
+    int: (2.5, "is not a whole number"),
+    float: ("0.1", "is not a number"),
     bool: (1, "is neither true nor false"),
-    str: (None, "is no text"),
+    str: (None, "is not text"),
 }
 FIELDS = [(cls, item.name) for cls in INSTALLED.values() for item in dataclasses.fields(cls)]
 

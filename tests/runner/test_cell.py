@@ -223,7 +223,7 @@ def test_a_plugin_file_offers_every_kind(tmp_path: Path) -> None:
         ({"measures": "minimun"}, r"unknown measure 'minimun'; did you mean 'minimum'\?"),
         ({"measures": ""}, "no measure is named"),
         ({"measures": "trace[samplse=3]"}, r"no parameter 'samplse'; did you mean 'samples'\?"),
-        ({"measures": "trace[samples=1.5]"}, "samples=1.5 is no whole number"),
+        ({"measures": "trace[samples=1.5]"}, "samples=1.5 is not a whole number"),
         ({"measures": "trace[samples=1]"}, "samples=1 must be at least 2"),
         (
             {"measures": "trace[method=exactly]"},

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from sharpbench.core.fields import from_row
+from sharpbench.core.jsonl import format_json, parse_json
 from sharpbench.errors import InvalidInput, short
 
 FORMAT = 1
@@ -61,7 +62,7 @@ class Manifest:
     def to_json(self) -> str:
         """One line of JSON, `submission` first."""
         row = asdict(self)
-        return dumped({"submission": row.pop("submission"), **row})
+        return format_json({"submission": row.pop("submission"), **row})
 
     @staticmethod
     def from_json(line: str) -> Manifest:
@@ -72,10 +73,7 @@ class Manifest:
                 f"format {short(repr(row.get('submission')))}, where this version reads {FORMAT}; "
                 "use the version that wrote it"
             )
-        odd = sorted(set(row) ^ {item.name for item in fields(Manifest)})
-        if odd:
-            raise InvalidInput(f"missing or unknown fields: {', '.join(map(short, odd[:5]))}; pack it again")
-        found = Manifest(**row)
+        found = from_row(Manifest, row, remedy="pack it again")
         if found.to_json() != line:
             raise InvalidInput("not written as `sharpbench submit` writes it; pack it again")
         return found
@@ -89,24 +87,15 @@ def check_name(name: object) -> None:
         )
 
 
-def dumped(row: Mapping[str, Any]) -> str:
-    """One line of JSON, as all lines of submissions and verdicts are written."""
-    return json.dumps(row, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-
-
 def loaded(line: str) -> dict[str, Any]:
     """The object on `line`. Raises InvalidInput for anything else, NaN and infinities included."""
     try:
-        row = json.loads(line, parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
+        row = parse_json(line)
+    except ValueError as error:
         raise InvalidInput(f"no line of JSON ({short(str(error))}); fetch the file again") from None
     if not isinstance(row, dict):
         raise InvalidInput(f"a JSON {type(row).__name__} where an object is expected; fetch the file again")
     return row
-
-
-def _refuse(text: str) -> float:
-    raise ValueError(f"{text} is no number")
 
 
 def _check_text(what: str, text: object) -> None:

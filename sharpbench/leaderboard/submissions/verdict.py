@@ -6,13 +6,14 @@ import os
 import re
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
-from sharpbench.core.fields import Scalar, is_finite, is_scalar
+from sharpbench.core.fields import Scalar, from_row, is_finite, is_scalar
+from sharpbench.core.jsonl import format_json
 from sharpbench.errors import InvalidInput, short
-from sharpbench.leaderboard.submissions.manifest import HASH, SUFFIX, check_name, dumped, loaded
+from sharpbench.leaderboard.submissions.manifest import HASH, SUFFIX, check_name, loaded
 
 FORMAT = 2
 VERDICTS = ".verdicts.jsonl"
@@ -120,7 +121,7 @@ class Verdict:
     def to_json(self) -> str:
         """One line of JSON, `verdict` and state first."""
         row = asdict(self)
-        return dumped({"verdict": row.pop("verdict"), "state": self.state, **row})
+        return format_json({"verdict": row.pop("verdict"), "state": self.state, **row})
 
     @staticmethod
     def from_json(line: str) -> Verdict:
@@ -129,12 +130,9 @@ class Verdict:
         if row.get("verdict") != FORMAT:
             raise InvalidInput(f"format {short(repr(row.get('verdict')))}, where this version reads {FORMAT}")
         state = row.pop("state", None)
-        _same_fields(row, Verdict)
-        if not isinstance(row["findings"], list):
+        if not isinstance(row.get("findings"), list):
             raise InvalidInput("findings is no list")
-        for finding in row["findings"]:
-            _same_fields(finding, Finding)
-        found = Verdict(**{**row, "findings": tuple(Finding(**finding) for finding in row["findings"])})
+        found = from_row(Verdict, {**row, "findings": tuple(from_row(Finding, each) for each in row["findings"])})
         if found.state != state or found.to_json() != line:
             raise InvalidInput("not written as `sharpbench verify` writes it")
         return found
@@ -192,13 +190,6 @@ def _read(line: str, where: str) -> Verdict:
         return Verdict.from_json(line)
     except InvalidInput as error:
         raise InvalidInput(f"{where}: {error}; restore the file") from None
-
-
-def _same_fields(row: Any, cls: type[Verdict] | type[Finding]) -> None:
-    expected = {item.name for item in fields(cls)}
-    odd = sorted(set(row) ^ expected) if isinstance(row, dict) else [type(row).__name__]
-    if odd:
-        raise InvalidInput(f"missing or unknown fields: {', '.join(map(short, odd[:5]))}")
 
 
 def _printable(key: object, value: object) -> bool:

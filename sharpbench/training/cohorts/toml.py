@@ -186,7 +186,7 @@ def _of_model(document: Document, name: str, values: object) -> Axis:
     where, listed = document.where("model", name), _list(document, "model", name, values)
     for value in listed:
         if not is_scalar(value):
-            raise InvalidInput(f"{where}{short(name)}={short(str(value))} is no text, finite number or truth value")
+            raise InvalidInput(f"{where}{short(name)}={short(str(value))} is not text, a finite number, true or false")
     return Axis(name, tuple(listed), of_model=True, where=where)
 
 

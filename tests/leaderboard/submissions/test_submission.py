@@ -90,7 +90,7 @@ def test_a_name_that_is_no_plain_file_name_is_refused(name: object) -> None:
         ({"sha256": "x"}, "is no SHA-256"),
         ({"submission": 2}, "format 2, where this version reads 1"),
         ({"extra": 1}, "missing or unknown fields: extra"),
-        ({"records": float("nan")}, "NaN is no number"),
+        ({"records": float("nan")}, "NaN is not a number"),
     ],
 )
 def test_a_manifest_that_is_not_sound_is_refused(change: dict[str, Any], said: str, text: str, tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_lines_that_were_changed_cut_repeated_or_are_of_another_version_are_refu
         (value, ":1: the lines have the hash"),
         (swap, ":1: the lines have the hash"),
         (spaced, ":5: not written as sharpbench writes records"),
-        (twice, ":5: not written as sharpbench writes records"),
+        (twice, ":5: not a JSON record (the key 'value' is there twice)"),
         (lambda lines: lines.__setitem__(-1, lines[-1][:-9]), ":13: the last line has no end"),
         (lambda lines: lines.pop(), ":1: 12 records are announced, 11 follow"),
         (lambda lines: lines.insert(3, lines[2]), ":4: the cell "),

@@ -192,5 +192,5 @@ def test_networks_of_other_shapes_are_built_as_they_say() -> None:
         SmallCnn(depth=1).build((1, 5, 5), 4)
     with pytest.raises(InvalidInput, match=r"model 'small-cnn': depth=0 must be from 1 to 100"):
         SmallCnn(depth=0)
-    with pytest.raises(InvalidInput, match=r"model 'small-mlp': width=2.5 is no whole number"):
+    with pytest.raises(InvalidInput, match=r"model 'small-mlp': width=2.5 is not a whole number"):
         SmallMlp(width=2.5)  # type: ignore[arg-type]
