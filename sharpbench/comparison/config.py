@@ -115,8 +115,8 @@ def find_contestants(quantity: str, plugins: Sequence[Path] = ()) -> tuple[Measu
     Raises:
         InvalidInput: for an unknown quantity, or one that no installed measure computes.
 
-    >>> [measure.name for measure in find_contestants("top-eigenvalue") if measure.name == "top-eigenvalue"]
-    ['top-eigenvalue']
+    >>> {measure.quantity for measure in find_contestants("top-eigenvalue")}
+    {'top-eigenvalue'}
     """
     _check_quantity(quantity)
     classes = available("measures", plugins).classes

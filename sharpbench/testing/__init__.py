@@ -1,4 +1,4 @@
-"""The contract suite for measures, shipped to their authors: it knows no measure by name."""
+"""The contract suite for measures, for use by their authors; it treats all measures alike, whatever their names."""
 
 from sharpbench.testing.examination import Check
 from sharpbench.testing.suite import check_measure, examine

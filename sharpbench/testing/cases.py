@@ -1,4 +1,4 @@
-"""Cases: tiny networks, one of each kind that a measure will meet, with what is known of their symmetries."""
+"""Tiny networks of each kind that a measure will meet, with their known symmetries."""
 
 from __future__ import annotations
 
@@ -13,16 +13,23 @@ from torch.nn import functional as F
 from sharpbench.core.subject import Subject
 from sharpbench.runner.invariance import rewrite_subjects
 
-WIDE = torch.float64
+DTYPE = torch.float64
 EXAMPLES = 7
-BATCH = 4
-"""Does not divide EXAMPLES: the last batch is ragged."""
+BATCH_SIZE = 4
+"""Does not divide EXAMPLES, so that the last batch is smaller."""
 CLASSES = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Case:
-    """A subject with a name. head: its last layer's parameters. free: entries of parameters that no example reads."""
+    """A subject with its known symmetries.
+
+    Args:
+        name: the name of the case.
+        subject: the network with its examples, in float64.
+        head: names of the parameters of the last layer.
+        free: by parameter name, a mask of the entries that no example reads.
+    """
 
     name: str
     subject: Subject
@@ -30,104 +37,115 @@ class Case:
     free: Mapping[str, Tensor] = field(default_factory=dict)
 
     def rewrites(self) -> dict[str, tuple[Subject, ...]]:
-        """Kind of invariance -> the subject at other weights, random ones of the same function.
+        """By kind of invariance, the subject at random other weights that give the same function.
 
-        element: a rescaling of units and, each by a factor of its own, of the free entries. logit-scale: the last
-        layer times 2 and times 1/2, which changes the function.
+        "element" rescales the units, and each free entry by its own factor. "logit-scale" multiplies the last layer by
+        2 and by 1/2, which scales the function.
         """
         drawn = self.subject.once(rewrite_subjects)
-        found = {kind: moved for kind, others in drawn.items() if (moved := tuple(filter(self._moved, others)))}
+        found = {kind: moved for kind, others in drawn.items() if (moved := tuple(filter(self._has_moved, others)))}
         if self.free:
-            found["element"] = tuple(self._freed(other) for other in found.get("unit", (self.subject,)))
+            found["element"] = tuple(self._rescale_free(other) for other in found.get("unit", (self.subject,)))
         if self.head:
-            found["logit-scale"] = (self._scaled(2.0), self._scaled(0.5))
+            found["logit-scale"] = (self._scale_head(2.0), self._scale_head(0.5))
         return found
 
-    def _moved(self, other: Subject) -> bool:
-        """Whether any weight is another: of two units, a random order is the old one every other time."""
+    def _has_moved(self, other: Subject) -> bool:
+        """Whether any weight differs: half of the random orders of two units are the original order."""
         return any(not torch.equal(value, self.subject.params[name]) for name, value in other.params.items())
 
-    def _freed(self, other: Subject) -> Subject:
+    def _rescale_free(self, other: Subject) -> Subject:
         generator = torch.Generator().manual_seed(0)
         moved = dict(other.params)
-        for name, free in self.free.items():
-            factors = torch.randn(free.shape, generator=generator, dtype=WIDE).exp()
-            moved[name] = torch.where(free, moved[name] * factors, moved[name])
+        for name, mask in self.free.items():
+            factors = torch.randn(mask.shape, generator=generator, dtype=DTYPE).exp()
+            moved[name] = torch.where(mask, moved[name] * factors, moved[name])
         return replace(other, params=moved)
 
-    def _scaled(self, factor: float) -> Subject:
+    def _scale_head(self, factor: float) -> Subject:
         params = self.subject.params
         return replace(self.subject, params={**params, **{name: factor * params[name] for name in self.head}})
 
 
 @functools.cache
-def cases() -> tuple[Case, ...]:
-    """All of them, in float64; made once, and of few modules: their graphs take longer than most measures."""
-    chain = _module(lambda: _chain(nn.ReLU(), bias=True))
-    plain = _module(lambda: _chain(nn.ReLU(), bias=False))
-    around = torch.ones(3, 2, 3, 3, dtype=torch.bool)
-    around[:, :, 1, 1] = False  # the centre alone meets the image, the rest its padding
-    conv, padded = _module(lambda: _Convolution(3, padding=0)), _module(lambda: _Convolution(1, padding=1))
-    return (
-        _case("biases", chain, 4, head="2"),
-        _case("no biases", plain, 4, head="2", batch=EXAMPLES, fitted=True),
-        _case("no initial weights", chain, 4, head="2", known=False),
-        _case("one example", chain, 4, head="2", examples=1, batch=1),
-        _case("mean squared error", chain, 4, head="2", squared=True),
-        _case("convolution", conv, 1, 4, 4, head="head"),
-        _case("padding alone", padded, 2, 1, 1, head="head", free={"one.weight": around}),
-        _case("residual and batch norm", _module(_Residual), 2, 3, 3, head="head"),
-        _case("smooth", _module(lambda: _chain(nn.GELU(), bias=True)), 4, head="2"),
-        _case("attention", _module(_Attention), 3, 4, head="head"),
+def make_cases() -> tuple[Case, ...]:
+    """All cases, in float64. They are cached and share modules: capturing a graph takes longer than most measures."""
+    chain = _make_module(lambda: _make_chain(nn.ReLU(), bias=True))
+    plain = _make_module(lambda: _make_chain(nn.ReLU(), bias=False))
+    smooth = _make_module(lambda: _make_chain(nn.GELU(), bias=True))
+    conv, padded = _make_module(lambda: _Convolution(3, padding=0)), _make_module(lambda: _Convolution(1, padding=1))
+    residual, attention = _make_module(_Residual), _make_module(_Attention)
+    border = torch.ones(3, 2, 3, 3, dtype=torch.bool)
+    border[:, :, 1, 1] = False  # only the centre reads the image; the other entries read its padding
+    specs = (
+        _CaseSpec("biases", chain, (4,), head="2"),
+        _CaseSpec("no biases", plain, (4,), head="2", batch_size=EXAMPLES, fitted=True),
+        _CaseSpec("no initial weights", chain, (4,), head="2", known_initial=False),
+        _CaseSpec("one example", chain, (4,), head="2", examples=1, batch_size=1),
+        _CaseSpec("mean squared error", chain, (4,), head="2", squared=True),
+        _CaseSpec("convolution", conv, (1, 4, 4), head="head"),
+        _CaseSpec("padding alone", padded, (2, 1, 1), head="head", free={"one.weight": border}),
+        _CaseSpec("residual and batch norm", residual, (2, 3, 3), head="head"),
+        _CaseSpec("smooth", smooth, (4,), head="2"),
+        _CaseSpec("attention", attention, (3, 4), head="head"),
     )
+    return tuple(spec.make() for spec in specs)
 
 
-def _case(
-    name: str,
-    module: nn.Module,
-    *shape: int,
-    head: str,
-    examples: int = EXAMPLES,
-    batch: int = BATCH,
-    fitted: bool = False,
-    squared: bool = False,
-    known: bool = True,
-    free: Mapping[str, Tensor] | None = None,
-) -> Case:
-    """fitted: the network is right on every example. known: the weights before training are given."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        inputs = torch.randn(examples, *shape, dtype=WIDE)
-        labels = module(inputs).argmax(1) if fitted else torch.randint(CLASSES, (examples,))
-        targets = torch.randn(examples, CLASSES, dtype=WIDE) if squared else labels
-        initial = {key: value + 0.3 * torch.randn_like(value) for key, value in module.named_parameters()}
-    subject = Subject.from_module(
-        module,
-        inputs,
-        targets,
-        batch_size=batch,
-        criterion="mse" if squared else "cross_entropy",
-        initial=initial if known else None,
-        train_size=examples if known else None,
-        name=name,
-    )
-    last = tuple(key for key in subject.params if key.startswith(f"{head}."))
-    return Case(name, subject, head=last, free=free or {})
+@dataclass(frozen=True)
+class _CaseSpec:
+    """What a case is made from.
+
+    shape: of one example. fitted: the network is right on every example. squared: the loss is the mean squared error.
+    known_initial: the weights before training are given. head, free: see Case.
+    """
+
+    name: str
+    module: nn.Module
+    shape: tuple[int, ...]
+    head: str
+    examples: int = EXAMPLES
+    batch_size: int = BATCH_SIZE
+    fitted: bool = False
+    squared: bool = False
+    known_initial: bool = True
+    free: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def make(self) -> Case:
+        """The case, with random examples."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(1)
+            inputs = torch.randn(self.examples, *self.shape, dtype=DTYPE)
+            labels = self.module(inputs).argmax(1) if self.fitted else torch.randint(CLASSES, (self.examples,))
+            targets = torch.randn(self.examples, CLASSES, dtype=DTYPE) if self.squared else labels
+            initial = {key: value + 0.3 * torch.randn_like(value) for key, value in self.module.named_parameters()}
+        subject = Subject.from_module(
+            self.module,
+            inputs,
+            targets,
+            batch_size=self.batch_size,
+            criterion="mse" if self.squared else "cross_entropy",
+            initial=initial if self.known_initial else None,
+            train_size=self.examples if self.known_initial else None,
+            name=self.name,
+        )
+        head = tuple(key for key in subject.params if key.startswith(f"{self.head}."))
+        return Case(self.name, subject, head=head, free=self.free)
 
 
-def _module(build: Callable[[], nn.Module]) -> nn.Module:
-    """The same whenever it is made; the process's own randomness is left alone."""
+def _make_module(build: Callable[[], nn.Module]) -> nn.Module:
+    """A module with the same weights whenever it is made; the generators of the process are not changed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return build().to(WIDE).eval()
+        return build().to(DTYPE).eval()
 
 
-def _chain(activation: nn.Module, *, bias: bool) -> nn.Module:
+def _make_chain(activation: nn.Module, *, bias: bool) -> nn.Module:
     return nn.Sequential(nn.Linear(4, 5, bias=bias), activation, nn.Linear(5, CLASSES, bias=bias))
 
 
 class _Convolution(nn.Module):
-    """Two convolutions; on images of a single pixel the kernel of the first reads its padding but at the centre."""
+    """Two convolutions. On images of one pixel, the first kernel reads padding except at its centre."""
 
     def __init__(self, pooled: int, *, padding: int) -> None:
         super().__init__()
@@ -144,7 +162,7 @@ class _Convolution(nn.Module):
 
 
 class _Residual(nn.Module):
-    """A convolution, a batch norm with statistics of its own, and a branch around both."""
+    """A convolution, a batch norm with its own statistics, and a branch around both."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Repetition: the same again, and what may not matter: batches, order, duplicates, randomness of the process."""
+"""Changes that must not change the value: repetition, batches, order, duplicates, global generators."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from torch import Tensor
 
 from sharpbench.core.measure import Estimate, Measure
 from sharpbench.core.subject import Subject
-from sharpbench.testing.examination import Examination, Failed, Skipped, rounding
+from sharpbench.testing.examination import CheckFailed, CheckSkipped, Examination, rounding_tolerance
 
-EXACT = 1e-12
-"""The same computation again; threads may add in another order."""
+REPEAT_RTOL = 1e-12
+"""The relative difference of a repeated computation; threads may add in another order."""
 
 
-def seed(exam: Examination) -> str:
+def check_seed(exam: Examination) -> str:
     """The same seed gives the same estimate."""
     for case, before in exam.estimates:
         after = exam.estimate(case.subject)
         if not _identical(before, after):
-            raise Failed(f"{case.name}: {before.value!r}, and {after.value!r} under the same seed")
+            raise CheckFailed(f"{case.name}: {before.value!r}, and {after.value!r} under the same seed")
     return ""
 
 
-def preparation(exam: Examination) -> str:
-    """The same estimate where the measure was told to prepare itself, as it is before it is timed."""
-    if type(exam.chosen).prepare is Measure.prepare:
-        raise Skipped("prepares nothing")
+def check_preparation(exam: Examination) -> str:
+    """The estimate is the same after `Measure.prepare`, which is called before a measure is timed."""
+    if type(exam.measure).prepare is Measure.prepare:
+        raise CheckSkipped("prepares nothing")
     for case, before in exam.estimates:
         after = exam.estimate(case.subject, prepared=True)
         if not _identical(before, after):
-            raise Failed(f"{case.name}: {before.value!r}, and {after.value!r} where it was prepared")
+            raise CheckFailed(f"{case.name}: {before.value!r}, and {after.value!r} where it was prepared")
     return ""
 
 
-def batch_size(exam: Examination) -> str:
-    """One example a batch, and all in one."""
+def check_batch_size(exam: Examination) -> str:
+    """The value is the same with one example per batch and with all examples in one batch."""
     return exam.compare_all(
         [
             (before, replace(case.subject, batch_size=size), f"{case.name}, {size} examples a batch")
@@ -47,68 +47,72 @@ def batch_size(exam: Examination) -> str:
     )
 
 
-def order(exam: Examination) -> str:
-    """The examples in another order."""
-    if "micro-batches" in type(exam.chosen).depends:
-        raise Skipped("depends on micro-batches, which the order makes")
-    return exam.compare_all(_elsewhere(exam, _reordered, "in another order"))
+def check_order(exam: Examination) -> str:
+    """The value is the same with the examples in another order."""
+    if "micro-batches" in type(exam.measure).depends:
+        raise CheckSkipped("depends on micro-batches, which the order changes")
+    return exam.compare_all(_change_all(exam, _reorder, "in another order"))
 
 
-def duplicated(exam: Examination) -> str:
-    """Every example twice: a mean over examples stays; what depends on the data set's size has to change."""
-    depends = type(exam.chosen).depends
+def check_duplicated_data(exam: Examination) -> str:
+    """The value is the same with every example twice; it changes if the measure depends on the data set's size."""
+    depends = type(exam.measure).depends
     if "dataset-size" in depends:
-        return _has_to_change(exam)
+        return _check_changes(exam)
     if "micro-batches" in depends:
-        raise Skipped("depends on micro-batches, which duplicates may make anew")
-    return exam.compare_all(_elsewhere(exam, _doubled, "with every example twice"))
+        raise CheckSkipped("depends on micro-batches, which duplicates may change")
+    return exam.compare_all(_change_all(exam, _duplicate, "with every example twice"))
 
 
-def writes(exam: Examination) -> str:
-    """Nothing but the estimate, over all calls of all checks."""
-    if exam.witness.written:
-        raise Failed(f"writes to {', '.join(sorted(exam.witness.written))}; work on copies")
+def check_writes(exam: Examination) -> str:
+    """No call of any check has written to a tensor or to the measure."""
+    if exam.monitor.written:
+        raise CheckFailed(f"writes to {', '.join(sorted(exam.monitor.written))}; work on copies")
     return ""
 
 
-def randomness(exam: Examination) -> str:
-    """The generator that it is given is the only randomness, over all calls of all checks."""
-    if exam.witness.drawn:
-        raise Failed(f"draws from {', '.join(sorted(exam.witness.drawn))}; draw from `generator` alone")
+def check_randomness(exam: Examination) -> str:
+    """No call of any check has drawn from another generator than the one that the measure is given."""
+    if exam.monitor.drawn:
+        raise CheckFailed(f"draws from {', '.join(sorted(exam.monitor.drawn))}; draw only from `generator`")
     for case, before in exam.estimates:
-        after = exam.estimate(case.subject, elsewhere=1)
+        after = exam.estimate(case.subject, global_seed=1)
         if not _identical(before, after):
-            raise Failed(f"{case.name}: {before.value:.8g} becomes {after.value:.8g} when the process is seeded anew")
+            raise CheckFailed(
+                f"{case.name}: {before.value:.8g} becomes {after.value:.8g} when the process has another seed"
+            )
     return ""
 
 
 def _identical(one: Estimate, other: Estimate) -> bool:
-    return abs(one.value - other.value) <= rounding(one.value, other.value, EXACT)
+    return abs(one.value - other.value) <= rounding_tolerance(one.value, other.value, REPEAT_RTOL)
 
 
-def _has_to_change(exam: Examination) -> str:
+def _check_changes(exam: Examination) -> str:
     if not exam.estimates:
-        raise Skipped("no subject to try it on")
+        raise CheckSkipped("no subject to try it on")
     for case, before in exam.estimates:
-        after = exam.estimate(_doubled(case.subject))
-        if abs(after.value - before.value) > rounding(after.value, before.value, exam.rtol):
-            return f"depends on the data set's size, as it says: {before.value:.4g} becomes {after.value:.4g}"
-    raise Failed("says that it depends on dataset-size, and never changes when every example is there twice")
+        after = exam.estimate(_duplicate(case.subject))
+        if abs(after.value - before.value) > rounding_tolerance(after.value, before.value, exam.rtol):
+            return f"depends on the data set's size, as declared: {before.value:.4g} becomes {after.value:.4g}"
+    raise CheckFailed("declares that it depends on dataset-size, but never changes when every example is there twice")
 
 
-def _elsewhere(exam: Examination, move: Callable[[Subject], Subject], how: str) -> list[tuple[Estimate, Subject, str]]:
-    return [(before, move(case.subject), f"{case.name}, {how}") for case, before in exam.estimates]
+def _change_all(
+    exam: Examination, change: Callable[[Subject], Subject], how: str
+) -> list[tuple[Estimate, Subject, str]]:
+    return [(before, change(case.subject), f"{case.name}, {how}") for case, before in exam.estimates]
 
 
-def _reordered(subject: Subject) -> Subject:
-    """Every example at another place, and the batches of others."""
+def _reorder(subject: Subject) -> Subject:
+    """The subject with the second half of the examples first."""
     half = len(subject.inputs) // 2
     return replace(subject, inputs=subject.inputs.roll(half, 0), targets=subject.targets.roll(half, 0))
 
 
-def _doubled(subject: Subject) -> Subject:
-    def twice(tensor: Tensor) -> Tensor:
+def _duplicate(subject: Subject) -> Subject:
+    def repeat(tensor: Tensor) -> Tensor:
         return torch.cat([tensor, tensor])
 
     size = None if subject.train_size is None else 2 * subject.train_size
-    return replace(subject, inputs=twice(subject.inputs), targets=twice(subject.targets), train_size=size)
+    return replace(subject, inputs=repeat(subject.inputs), targets=repeat(subject.targets), train_size=size)

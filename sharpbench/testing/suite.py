@@ -1,4 +1,4 @@
-"""Suite: all checks in their order, as a report or as one assertion."""
+"""All checks in their order, as a report or as one assertion."""
 
 from __future__ import annotations
 
@@ -9,31 +9,32 @@ from sharpbench.core.measure import Measure, NotApplicable
 from sharpbench.core.subject import Subject
 from sharpbench.errors import InvalidInput, short
 from sharpbench.testing import accuracy, declarations, invariances, repetition
-from sharpbench.testing.cases import WIDE, Case, cases
-from sharpbench.testing.examination import Check, Examination, Failed, Skipped, cause
+from sharpbench.testing.cases import DTYPE, Case, make_cases
+from sharpbench.testing.examination import Check, CheckFailed, CheckSkipped, Examination, describe_error
 
 Checker = Callable[[Examination], str]
-RTOL = 1e-6
+"""Returns the detail of a passed check. Raises CheckFailed or CheckSkipped otherwise."""
+DEFAULT_RTOL = 1e-6
 
 CHECKS: dict[str, Checker] = {
-    "declarations": declarations.declarations,
-    "frozen value": declarations.frozen,
-    "words": declarations.words,
-    "subjects": declarations.subjects,
-    "estimates": declarations.estimates,
-    "seed": repetition.seed,
-    "preparation": repetition.preparation,
-    "batch size": repetition.batch_size,
-    "order": repetition.order,
-    "duplicated data": repetition.duplicated,
-    **{f"invariance: {kind}": partial(invariances.claimed, kind=kind) for kind in invariances.KINDS},
-    "not claimed": invariances.unclaimed,
-    "oracle": accuracy.oracle,
-    "error bars": accuracy.error_bars,
-    "float32": accuracy.float32,
-    # the last two look at what all calls before them left behind
-    "writes nothing": repetition.writes,
-    "no other randomness": repetition.randomness,
+    "declarations": declarations.check_declarations,
+    "frozen value": declarations.check_frozen,
+    "words": declarations.check_specs,
+    "subjects": declarations.check_subjects,
+    "estimates": declarations.check_estimates,
+    "seed": repetition.check_seed,
+    "preparation": repetition.check_preparation,
+    "batch size": repetition.check_batch_size,
+    "order": repetition.check_order,
+    "duplicated data": repetition.check_duplicated_data,
+    **{f"invariance: {kind}": partial(invariances.check_claimed, kind=kind) for kind in invariances.KINDS},
+    "not claimed": invariances.find_unclaimed,
+    "oracle": accuracy.check_oracle,
+    "error bars": accuracy.check_error_bars,
+    "float32": accuracy.check_float32,
+    # the last two report the side effects of all calls before them
+    "writes nothing": repetition.check_writes,
+    "no other randomness": repetition.check_randomness,
 }
 
 
@@ -42,10 +43,29 @@ def check_measure(
     *,
     subjects: Sequence[Subject] = (),
     seed: int = 0,
-    rtol: float = RTOL,
+    rtol: float = DEFAULT_RTOL,
     progress: Callable[[Check], None] | None = None,
 ) -> list[Check]:
-    """The report of `examine`, where no check fails; else one AssertionError that names each failed one."""
+    """The report of `examine` on a measure that passes all checks, for use in a test.
+
+    Args:
+        measure: a measure, or its class, which is then tried with its defaults.
+        subjects: networks on which it is also tried.
+        seed: the seed of its random probes.
+        rtol: the relative difference up to which two values are equal.
+        progress: called with every finished check.
+
+    Returns:
+        One Check for each name in CHECKS.
+
+    Raises:
+        AssertionError: if checks fail; the message names each of them with its cause.
+        InvalidInput: if `measure` is not a measure, or the seed is out of bounds.
+
+    >>> from sharpbench_measures import ParameterNorm
+    >>> check_measure(ParameterNorm)[0]
+    Check(name='declarations', outcome='ok', detail='')
+    """
     report = examine(measure, subjects=subjects, seed=seed, rtol=rtol, progress=progress)
     failed = [f"{check.name}: {check.detail}" for check in report if check.outcome == "failed"]
     if failed:
@@ -59,48 +79,63 @@ def examine(
     *,
     subjects: Sequence[Subject] = (),
     seed: int = 0,
-    rtol: float = RTOL,
+    rtol: float = DEFAULT_RTOL,
     progress: Callable[[Check], None] | None = None,
 ) -> list[Check]:
-    """How a measure, or a class of one at its defaults, keeps the contract: one Check for each of CHECKS.
+    """The report on how a measure keeps the contract: one Check for each name in CHECKS.
 
-    It is evaluated on ten networks of 15 to 130 parameters in float64, and on `subjects`; nothing is trained, and a
-    measure of a few gradients is done within seconds. `rtol` is the relative difference between values that
-    should be equal: raise it for a measure whose own iteration stops earlier. `progress` sees every check as it is
-    done.
+    The measure is evaluated on ten networks of 15 to 130 parameters in float64. Nothing is trained, and a measure that
+    costs a few gradients takes seconds.
+
+    Args:
+        measure: a measure, or its class, which is then tried with its defaults.
+        subjects: networks on which it is also tried.
+        seed: the seed of its random probes.
+        rtol: the relative difference up to which two values are equal. Raise it for a measure whose own iteration
+            stops earlier.
+        progress: called with every finished check.
+
+    Raises:
+        InvalidInput: if `measure` is not a measure, or the seed is out of bounds.
+
+    >>> from sharpbench_measures import ParameterNorm
+    >>> {check.outcome for check in examine(ParameterNorm)} == {"ok", "skipped"}
+    True
     """
     report = []
-    for check in _checks(measure, subjects, seed, rtol):
+    for check in _run_checks(measure, subjects, seed, rtol):
         report.append(check)
         if progress is not None:
             progress(check)
     return report
 
 
-def _checks(measure: Measure | type[Measure], subjects: Sequence[Subject], seed: int, rtol: float) -> Iterator[Check]:
+def _run_checks(
+    measure: Measure | type[Measure], subjects: Sequence[Subject], seed: int, rtol: float
+) -> Iterator[Check]:
     try:
         chosen = measure() if isinstance(measure, type) else measure
-    except Exception as error:  # whatever a plugin's class raises
-        yield Check("declarations", "failed", f"cannot be made from its defaults: {cause(error)}")
+    except Exception as error:  # a plugin's class may raise anything
+        yield Check("declarations", "failed", f"cannot be made from its defaults: {describe_error(error)}")
         return
     if not 0 <= seed < 2**63:
         raise InvalidInput(f"seed={seed} must be from 0 to {2**63 - 1}")
     if not isinstance(chosen, Measure):
-        raise InvalidInput(f"{short(repr(measure))} is no measure; give a Measure or its class")
-    own = tuple(Case(subject.name, subject.to(dtype=WIDE)) for subject in subjects)
-    exam = Examination.of(chosen, (*cases(), *own), seed=seed, rtol=rtol)
+        raise InvalidInput(f"{short(repr(measure))} is not a measure; give a Measure or its class")
+    given = tuple(Case(subject.name, subject.to(dtype=DTYPE)) for subject in subjects)
+    exam = Examination.start(chosen, (*make_cases(), *given), seed=seed, rtol=rtol)
     for name, checker in CHECKS.items():
-        yield _judged(name, checker, exam)
+        yield _run_check(name, checker, exam)
 
 
-def _judged(name: str, checker: Checker, exam: Examination) -> Check:
+def _run_check(name: str, checker: Checker, exam: Examination) -> Check:
     try:
         return Check(name, "ok", checker(exam))
-    except Failed as failure:
+    except CheckFailed as failure:
         return Check(name, "failed", str(failure))
-    except Skipped as reason:
+    except CheckSkipped as reason:
         return Check(name, "skipped", str(reason))
     except NotApplicable as error:
         return Check(name, "failed", f"has no value where it had one before: {error}")
-    except Exception as error:  # whatever a measure raises
-        return Check(name, "failed", f"raised {cause(error)}")
+    except Exception as error:  # a measure may raise anything
+        return Check(name, "failed", f"raised {describe_error(error)}")

@@ -10,15 +10,15 @@ import torch
 from scipy import stats
 
 from sharpbench import Estimate, Subject
-from sharpbench.testing.cases import BATCH, CLASSES, EXAMPLES, Case, cases
-from sharpbench.testing.examination import agree, chance
+from sharpbench.testing.cases import BATCH_SIZE, CLASSES, EXAMPLES, Case, make_cases
+from sharpbench.testing.examination import estimates_agree, sampling_tolerance
 
 
 def logits(subject: Subject) -> torch.Tensor:
     return subject.apply(subject.params, subject.inputs)
 
 
-@pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", make_cases(), ids=lambda case: case.name)
 def test_rewrites_keep_the_function_and_scale_the_logits(case: Case) -> None:
     before = logits(case.subject)
     found = case.rewrites()
@@ -31,9 +31,9 @@ def test_rewrites_keep_the_function_and_scale_the_logits(case: Case) -> None:
 
 
 def test_every_kind_has_a_case_and_elements_move_on_their_own() -> None:
-    kinds = {kind for case in cases() for kind in case.rewrites()}
+    kinds = {kind for case in make_cases() for kind in case.rewrites()}
     assert kinds == {"layer", "unit", "element", "permutation", "attention-rotation", "logit-scale"}
-    (case,) = [case for case in cases() if case.free]
+    (case,) = [case for case in make_cases() if case.free]
     for other in case.rewrites()["element"]:
         ratio = other.params["one.weight"] / case.subject.params["one.weight"]
         factors = {round(factor, 12) for factor in ratio[0].flatten().tolist()}
@@ -47,9 +47,9 @@ def test_every_kind_has_a_case_and_elements_move_on_their_own() -> None:
 
 
 def test_the_cases_are_what_they_are_called() -> None:
-    by = {case.name: case.subject for case in cases()}
+    by = {case.name: case.subject for case in make_cases()}
     assert all(value.dtype == torch.float64 for subject in by.values() for value in subject.params.values())
-    assert EXAMPLES % BATCH
+    assert EXAMPLES % BATCH_SIZE
     assert all(subject.classes == CLASSES for subject in by.values())
     assert len(by["one example"].inputs) == 1
     assert by["mean squared error"].criterion.kind == "mse"
@@ -63,9 +63,9 @@ def test_the_cases_are_what_they_are_called() -> None:
 
 def test_making_cases_does_not_touch_the_process_s_randomness() -> None:
     state = torch.random.get_rng_state()
-    again = cases.__wrapped__()
+    again = make_cases.__wrapped__()
     assert torch.equal(torch.random.get_rng_state(), state)
-    for one, other in zip(again, cases(), strict=True):
+    for one, other in zip(again, make_cases(), strict=True):
         assert torch.equal(one.subject.inputs, other.subject.inputs)
         assert all(torch.equal(value, other.subject.params[key]) for key, value in one.subject.params.items())
 
@@ -73,9 +73,9 @@ def test_making_cases_does_not_touch_the_process_s_randomness() -> None:
 def test_chance_is_students() -> None:
     """A pair of estimates with standard errors 3 and 4 over 10 and 100 probes: 5 times the quantile at 9 degrees."""
     one, other = Estimate(1.0, stderr=3.0, probes=10), Estimate(1.0, stderr=4.0, probes=100)
-    assert chance(one, other) == pytest.approx(5 * stats.t.isf(5e-7, 9), rel=1e-12)
-    assert chance(Estimate(1.0), Estimate(2.0, stderr=None)) == 0.0
-    assert chance(one, Estimate(1.0)) == pytest.approx(3 * stats.t.isf(5e-7, 9), rel=1e-12)
+    assert sampling_tolerance(one, other) == pytest.approx(5 * stats.t.isf(5e-7, 9), rel=1e-12)
+    assert sampling_tolerance(Estimate(1.0), Estimate(2.0, stderr=None)) == 0.0
+    assert sampling_tolerance(one, Estimate(1.0)) == pytest.approx(3 * stats.t.isf(5e-7, 9), rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -89,14 +89,14 @@ def test_chance_is_students() -> None:
     ],
 )
 def test_equal_is_to_rounding(one: float, other: float, equal: bool) -> None:
-    assert agree(Estimate(one), Estimate(other), 1e-6) == equal
-    assert agree(Estimate(other), Estimate(one), 1e-6) == equal
+    assert estimates_agree(Estimate(one), Estimate(other), 1e-6) == equal
+    assert estimates_agree(Estimate(other), Estimate(one), 1e-6) == equal
 
 
 def test_differences_within_chance_are_none() -> None:
     sampled = Estimate(1.0, stderr=0.01, probes=100)
-    reach = chance(sampled)
+    reach = sampling_tolerance(sampled)
     assert 0.04 < reach < 0.06
-    assert agree(sampled, Estimate(1.0 + 0.99 * reach), 0.0)
-    assert not agree(sampled, Estimate(1.0 + 1.01 * reach), 0.0)
-    assert math.isclose(chance(replace(sampled, probes=1)), 0.01 * stats.t.isf(5e-7, 1), rel_tol=1e-12)
+    assert estimates_agree(sampled, Estimate(1.0 + 0.99 * reach), 0.0)
+    assert not estimates_agree(sampled, Estimate(1.0 + 1.01 * reach), 0.0)
+    assert math.isclose(sampling_tolerance(replace(sampled, probes=1)), 0.01 * stats.t.isf(5e-7, 1), rel_tol=1e-12)

@@ -368,7 +368,7 @@ BAD: list[tuple[Any, str, str]] = [
     (Unpicklable, "frozen value", "cannot be pickled: TypeError: stays where it is"),
     (Unequal, "frozen value", "a pickled copy is not equal to it"),
     (Assignable, "frozen value", "its attributes can be assigned to"),
-    (Several, "words", "powers=(1, 2) is no JSON scalar"),
+    (Several, "words", "powers=(1, 2) is not a JSON scalar"),
     (Spaced, "words", "mode=b is none of a, "),
     (Spaced(text=" a"), "words", "loss[text= a] is read back as Spaced(text='a', mode='a')"),
     (Crashes, "subjects", "mean squared error: raised KeyError: 'mse'"),
@@ -382,7 +382,7 @@ BAD: list[tuple[Any, str, str]] = [
     (Ragged, "batch size", "biases, 1 examples a batch: "),
     (First, "order", "biases, in another order: "),
     (Total, "duplicated data", "biases, with every example twice: "),
-    (Sized, "duplicated data", "says that it depends on dataset-size, and never changes"),
+    (Sized, "duplicated data", "declares that it depends on dataset-size, but never changes"),
     (Wrong, "oracle", "exact() says"),
     (Endless, "oracle", "biases: exact() returns inf"),
     (Certain, "error bars", "says stderr=0.0, exact up to rounding"),
@@ -397,7 +397,7 @@ BAD: list[tuple[Any, str, str]] = [
     (Adds, "writes nothing", "constants[extra]"),
     (Remembers, "writes nothing", "the measure itself"),
     (Draws, "no other randomness", "draws from numpy.random, random, torch.random"),
-    (Initial, "no other randomness", "when the process is seeded anew"),
+    (Initial, "no other randomness", "when the process has another seed"),
 ]
 
 ALSO = {Counts: {"no other randomness"}, Ragged: {"order", "duplicated data"}, Unequal: {"words"}}
@@ -513,8 +513,8 @@ class Blind(Noisy):
 def test_chance_of_unknown_size_is_no_failure() -> None:
     report = check_measure(Blind())
     skipped = {check.name: check.detail for check in report if check.outcome == "skipped"}
-    assert "an error that it says is unknown" in skipped["batch size"]
-    assert "said to be unknown" in skipped["oracle"]
+    assert "the error of its sampling is unknown" in skipped["batch size"]
+    assert "declared unknown" in skipped["oracle"]
 
 
 @dataclass(frozen=True)
@@ -529,11 +529,11 @@ class Micro(First):
 
 def test_what_is_declared_is_not_held_against_a_measure() -> None:
     report = check_measure(Sampled)
-    assert outcome(report, "duplicated data").detail.startswith("depends on the data set's size, as it says: ")
+    assert outcome(report, "duplicated data").detail.startswith("depends on the data set's size, as declared: ")
     assert outcome(report, "order").outcome == "skipped"
     report = check_measure(Micro)
-    assert "which the order makes" in outcome(report, "order").detail
-    assert "which duplicates may make anew" in outcome(report, "duplicated data").detail
+    assert "which the order changes" in outcome(report, "order").detail
+    assert "which duplicates may change" in outcome(report, "duplicated data").detail
 
 
 @dataclass(frozen=True)
@@ -567,7 +567,7 @@ def test_what_cannot_be_made_is_a_failure_and_what_is_no_measure_bad_input() -> 
     assert check.outcome == "failed"
     assert "cannot be made from its defaults: TypeError" in check.detail
     for given in (int, "loss", None):
-        with pytest.raises(InvalidInput, match="is no measure; give a Measure or its class"):
+        with pytest.raises(InvalidInput, match="is not a measure; give a Measure or its class"):
             examine(given)  # type: ignore[arg-type]
 
 
@@ -589,6 +589,6 @@ def test_examining_leaves_the_process_as_it_was() -> None:
 
 
 def _weights() -> list[torch.Tensor]:
-    from sharpbench.testing.cases import cases
+    from sharpbench.testing.cases import make_cases
 
-    return [value for case in cases() for value in case.subject.module.parameters()]
+    return [value for case in make_cases() for value in case.subject.module.parameters()]
