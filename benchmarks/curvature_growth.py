@@ -17,13 +17,13 @@ import torch
 
 from sharpbench.core.subject import Subject
 from sharpbench.curvature import exact_traces, sketched_traces
-from sharpbench.models import PAPER
+from sharpbench.models import PAPER_MODELS
 
 
 def subject_of(name: str, examples: int, classes: int) -> Subject:
     """The named network on random images."""
     torch.manual_seed(0)
-    model = next(each for each in PAPER if each.name == name)().build((1, 28, 28), classes)
+    model = next(each for each in PAPER_MODELS if each.name == name)().build((1, 28, 28), classes)
     x, y = torch.rand(examples, 1, 28, 28) * 2 - 1, torch.randint(0, classes, (examples,))
     return Subject.from_module(model, x, y)
 

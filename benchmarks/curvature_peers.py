@@ -30,7 +30,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sharpbench.core.subject import Subject
 from sharpbench.curvature import exact_diagonal, exact_traces, per_example_traces, predicted_bytes
-from sharpbench.models import PAPER
+from sharpbench.models import PAPER_MODELS
 
 C = 10
 BATCHES = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -130,7 +130,7 @@ def peak(run: Callable[[], object]) -> int:
 def compare(name: str, examples: int, repeats: int, sizes: Sequence[int]) -> tuple[str, str]:
     """One row of each table."""
     torch.manual_seed(0)
-    model = next(each for each in PAPER if each.name == name)().build((1, 28, 28), C)
+    model = next(each for each in PAPER_MODELS if each.name == name)().build((1, 28, 28), C)
     x, y = torch.rand(examples, 1, 28, 28) * 2 - 1, torch.randint(0, C, (examples,))
     subject = Subject.from_module(model, x, y)
     runs: dict[str, Callable[[int], object]] = {

@@ -22,7 +22,7 @@ from sharpbench.core.subject import Subject
 from sharpbench.curvature import exact_diagonal, exact_traces
 from sharpbench.datasets import Digits, Mnist
 from sharpbench.errors import InvalidInput
-from sharpbench.models import PAPER
+from sharpbench.models import PAPER_MODELS
 
 LOSSES = (1e-3, 1e-4)
 
@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print("|---|---|---|---|---|---|---|---|---|")
     for name in options.networks.split(","):
         torch.manual_seed(0)
-        model = next(each for each in PAPER if each.name == name)().build((1, 28, 28), 10)
+        model = next(each for each in PAPER_MODELS if each.name == name)().build((1, 28, 28), 10)
         for loss in confident(model, x, y):
             print(row(name, loss, Subject.from_module(model, x, y)), flush=True)
 

@@ -26,15 +26,15 @@ _schemas: list[torch.library.Library] = []  # operators live as long as the libr
 
 def import_timm() -> ModuleType:
     """The library timm."""
-    return _imported("timm")
+    return _import_with_schemas("timm")
 
 
 def import_torchvision() -> ModuleType:
     """The library torchvision."""
-    return _imported("torchvision")
+    return _import_with_schemas("torchvision")
 
 
-def _imported(name: str) -> ModuleType:
+def _import_with_schemas(name: str) -> ModuleType:
     """The module `name`, which is timm or torchvision.
 
     PyPI's torchvision is built for CUDA: beside a torch without CUDA its compiled operators do not load, and its
@@ -72,7 +72,7 @@ def describe_environment(device: str) -> Facts:
         "python": platform.python_version(),
         "platform": platform.system(),
         "machine": platform.machine(),
-        "processor": _processor(),
+        "processor": _read_processor_name(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
@@ -92,20 +92,20 @@ def apply_settings(device: str, threads: int) -> None:
     quiet(False)  # else a line on the terminal for every operator that vmap takes one by one
 
 
-def diagnose(device: str) -> Facts:
+def describe_machine(device: str) -> Facts:
     """What the machine offers beyond `describe_environment`: free memory, libraries and numerical settings."""
     free = free_bytes(torch.device(device))
     return {
         **describe_environment(device),
         "CUDA devices": torch.cuda.device_count() if torch.cuda.is_available() else 0,
         "memory free": None if free is None else f"{free / 2**30:.1f} GiB",
-        "attention": _attention(device),
-        "timm": _library("timm", import_timm),
-        "torchvision": _library("torchvision", import_torchvision),
+        "attention": _describe_attention(device),
+        "timm": _describe_library("timm", import_timm),
+        "torchvision": _describe_library("torchvision", import_torchvision),
     }
 
 
-def _attention(device: str) -> str:
+def _describe_attention(device: str) -> str:
     """Whether the back end that networks are run on here can be differentiated twice, tried out."""
     some = torch.ones(1, 2, 4, device=device)
 
@@ -120,7 +120,7 @@ def _attention(device: str) -> str:
     return "math back end, differentiated twice"
 
 
-def _library(name: str, imported: Callable[[], object]) -> str:
+def _describe_library(name: str, imported: Callable[[], object]) -> str:
     """The library's version, or why it cannot be used."""
     try:
         imported()
@@ -140,7 +140,7 @@ def resolve_device(wanted: str) -> str:
     return wanted
 
 
-def _processor() -> str:
+def _read_processor_name() -> str:
     """The processor's model name, as Linux tells it; elsewhere what Python knows."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():

@@ -45,7 +45,7 @@ def doctor(
     from sharpbench.cli.progress import follow_predictions
     from sharpbench.core.registry import available
     from sharpbench.datasets.dataset import Subset
-    from sharpbench.environment import diagnose, resolve_device
+    from sharpbench.environment import describe_machine, resolve_device
     from sharpbench.runner.plan import chosen_measures
     from sharpbench.runner.single_network import NetworkEvaluation, evaluation_examples
 
@@ -65,7 +65,7 @@ def doctor(
         )
         subject = evaluation_examples(inspection, data_dir=data_dir, threads=threads)
         forecasts = follow_predictions(inspection.measures, subject)
-    facts = diagnose(place)
+    facts = describe_machine(place)
     if as_json:
         rows = {name: asdict(each) for name, each in forecasts.items()}
         typer.echo(json.dumps({"environment": facts, "measures": rows}, indent=1))

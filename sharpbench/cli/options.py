@@ -19,9 +19,9 @@ def parse_model(word: str, plugins: Sequence[Path]) -> Model:
     """The network that `word` names, a file's function among them."""
     from sharpbench.core.registry import available
     from sharpbench.core.spec import parse_spec
-    from sharpbench.models.file import from_word
+    from sharpbench.models.file import parse_file_model
 
-    chosen: Model = from_word(word) or parse_spec(word, available("models", plugins).classes, kind="model")
+    chosen: Model = parse_file_model(word) or parse_spec(word, available("models", plugins).classes, kind="model")
     return chosen
 
 

@@ -193,7 +193,7 @@ def export(
     entries = wanted.of(zoo.entries()[0])
     command = shlex.join(["sharpbench", "zoo", "export", "FOLDER", *wanted.words])
     zoo_transfer.export_networks(zoo, entries, user_path(folder), command=command)
-    typer.echo(f"{len(entries)} networks in {folder}, their table in {folder / zoo_transfer.TABLE}")
+    typer.echo(f"{len(entries)} networks in {folder}, their table in {folder / zoo_transfer.TABLE_FILE}")
 
 
 @app.command("import")

@@ -21,7 +21,7 @@ from sharpbench.models.model import Model
 from sharpbench.runner.plan import chosen_cohort, chosen_recipes
 from sharpbench.runner.single_network import NetworkEvaluation, evaluation_examples
 from sharpbench.training.population import Population, TrainingEpoch
-from sharpbench.training.weights import weight_files
+from sharpbench.training.weights import find_weight_files
 
 COHORT = "label-noise"
 """Trained networks use the first recipe of this cohort, on the examples of the comparison."""
@@ -124,7 +124,7 @@ def _load_trained(
 def _load_given(comparison: Comparison, model: Model, data_dir: Path | str | None) -> tuple[nn.Module, Tensor, Tensor]:
     if comparison.weights == "pretrained":
         raise InvalidInput("weights 'pretrained' cannot be compared on; give trained, random, or a file of weights")
-    if comparison.weights != "random" and len(files := weight_files(comparison.weights)) > 1:
+    if comparison.weights != "random" and len(files := find_weight_files(comparison.weights)) > 1:
         raise InvalidInput(f"weights '{comparison.weights}' name {len(files)} files; name one")
     evaluation = NetworkEvaluation(
         model=model,

@@ -32,7 +32,7 @@ from sharpbench.core.registry import KINDS, available
 from sharpbench.core.spec import parse_spec
 from sharpbench.core.subject import Subject
 from sharpbench.environment import apply_settings, describe_environment
-from sharpbench.models.file import from_word
+from sharpbench.models.file import parse_file_model
 from sharpbench.models.model import Model
 from sharpbench.runner.cost import WAITED, measure_contention, peak_bytes, read_schedstat, time_call
 from sharpbench.runner.engines.worker import prepare
@@ -130,7 +130,7 @@ class ContestantServer:
         self.modules_at_start = frozenset(sys.modules)
         for kind in KINDS:
             available(kind, job.plugins)
-        model: Model = from_word(job.model) or parse_spec(job.model, available("models").classes, kind="model")
+        model: Model = parse_file_model(job.model) or parse_spec(job.model, available("models").classes, kind="model")
         self.job = job
         self.subject = open_subject(
             model, job.file, outputs=job.outputs, dtype=job.dtype, device=job.device, batch_size=None

@@ -135,7 +135,7 @@ class Dataset(ABC):
                 f"dataset '{self.name}' holds no images, which this network's own transform takes; "
                 "choose a network that takes inputs as they are"
             )
-        images = (transform(_picture(inputs[index])).unsqueeze(0) for index in chosen.tolist())
+        images = (transform(_to_pil_image(inputs[index])).unsqueeze(0) for index in chosen.tolist())
         return Examples(gather_examples(images, len(chosen)), targets[chosen], data.classes, len(inputs))
 
 
@@ -156,7 +156,7 @@ def gather_examples(batches: Iterable[Tensor], count: int) -> Tensor:
     return inputs
 
 
-def _picture(pixels: Tensor) -> Image.Image:
+def _to_pil_image(pixels: Tensor) -> Image.Image:
     """An image [1 or 3, height, width], scaled to -1..1, as PIL's in colour, with 256 levels."""
     levels = ((pixels + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).numpy()
     return Image.fromarray(levels.squeeze(2) if levels.shape[2] == 1 else levels).convert("RGB")

@@ -31,9 +31,9 @@ class Digits(Dataset):
         from sklearn.datasets import load_digits  # heavy: only where digits are wanted
 
         digits = load_digits()
-        inputs = scale_pixels(_enlarged(torch.from_numpy(digits.images)))  # [1797, 1, 28, 28]
+        inputs = scale_pixels(_enlarge(torch.from_numpy(digits.images)))  # [1797, 1, 28, 28]
         targets = torch.from_numpy(digits.target).long()  # [1797]
-        test = _held_out(targets)
+        test = _choose_test(targets)
         return Data(
             train_inputs=inputs[~test],
             train_targets=targets[~test],
@@ -44,7 +44,7 @@ class Digits(Dataset):
         )
 
 
-def _enlarged(images: Tensor) -> Tensor:
+def _enlarge(images: Tensor) -> Tensor:
     """Images [n, 8, 8] of levels 0..16 as [n, 1, 28, 28] of 0..1, bilinear with pixel centres aligned.
 
     The points fall on fourteenths of a pixel, so 14 * 14 times the result is a whole number: rounding to
@@ -54,7 +54,7 @@ def _enlarged(images: Tensor) -> Tensor:
     return ((14 * 14 * enlarged).round() / (14 * 14 * 16)).to(torch.float32)
 
 
-def _held_out(targets: Tensor) -> Tensor:
+def _choose_test(targets: Tensor) -> Tensor:
     """Which examples [n] are to test with: every fifth in the order of the classes.
 
     This is stratified to within one example of a class, and hangs on no library's random numbers.

@@ -34,7 +34,7 @@ def download(name: str, *, mirrors: Sequence[str], size: int, sha256: str) -> by
 
 
 def _fetch(url: str, *, size: int, sha256: str) -> bytes:
-    with _answer(url) as response:
+    with _open_url(url) as response:
         content = response.read(size + 1)
     if len(content) != size:
         found = "more" if len(content) > size else str(len(content))
@@ -44,14 +44,14 @@ def _fetch(url: str, *, size: int, sha256: str) -> bytes:
     return content
 
 
-def _answer(url: str) -> HTTPResponse:
+def _open_url(url: str) -> HTTPResponse:
     """The opened response, or the error, after at most PATIENCE seconds.
 
     The timeout of urlopen holds for each address of a host anew and not at all for finding the
     addresses, so that a silent network could take minutes: hence the thread that is not waited for.
     """
     answers: SimpleQueue[HTTPResponse | Exception] = SimpleQueue()
-    Thread(target=_ask, args=(url, answers), daemon=True).start()
+    Thread(target=_request, args=(url, answers), daemon=True).start()
     try:
         answer = answers.get(timeout=DOWNLOAD_TIMEOUT_SECONDS)
     except Empty:
@@ -61,7 +61,7 @@ def _answer(url: str) -> HTTPResponse:
     return answer
 
 
-def _ask(url: str, answers: SimpleQueue[HTTPResponse | Exception]) -> None:
+def _request(url: str, answers: SimpleQueue[HTTPResponse | Exception]) -> None:
     try:
         answers.put(urlopen(url, timeout=DOWNLOAD_TIMEOUT_SECONDS))
     except Exception as error:  # raised again by the one who waits

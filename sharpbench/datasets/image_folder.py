@@ -17,13 +17,13 @@ from sharpbench.datasets.dataset import Data, Dataset, Examples, Split, Subset, 
 from sharpbench.errors import InvalidInput
 from sharpbench.files import user_path
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"})
-TEST = ("test", "val", "valid")
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"})
+TEST_FOLDERS = ("test", "val", "valid")
 """Names of the folder with the test examples, beside one named train."""
 
 
 @dataclass(frozen=True, slots=True)
-class Pictures:
+class ImageFiles:
     """The image files of one split, in the order of their names, and the class of each."""
 
     paths: tuple[Path, ...]
@@ -50,7 +50,7 @@ class ImageFolder(Dataset):
     def load(self, folder: Path | None) -> Data:
         """All images at their own size; a path that is not absolute starts in the working folder."""
         train, test = self.pictures("train"), self.pictures("test")
-        images = _alike([*train.paths, *test.paths])
+        images = _stack_images([*train.paths, *test.paths])
         count = len(train.paths)
         return Data(
             train_inputs=images[:count],
@@ -66,61 +66,63 @@ class ImageFolder(Dataset):
         pictures = self.pictures(subset.split)
         chosen = subset.of(len(pictures.paths))
         paths = [pictures.paths[index] for index in chosen.tolist()]
-        inputs = _alike(paths) if transform is None else _transformed(paths, transform)
+        inputs = _stack_images(paths) if transform is None else _transform_images(paths, transform)
         return Examples(inputs, pictures.targets[chosen], len(pictures.classes), len(pictures.paths))
 
-    def pictures(self, split: Split) -> Pictures:
+    def pictures(self, split: Split) -> ImageFiles:
         """The files of a split; classes are those of the training examples."""
         root = user_path(self.path)
         if not root.is_dir():
             raise InvalidInput(f"there is no folder '{root}'; name one that holds a folder of images for each class")
         try:
-            return _split(root, split)
+            return _list_split(root, split)
         except OSError as error:
             raise InvalidInput(f"folder '{error.filename or root}' cannot be read ({error.strerror})") from None
 
 
-def _split(root: Path, split: Split) -> Pictures:
+def _list_split(root: Path, split: Split) -> ImageFiles:
     train = root / "train" if (root / "train").is_dir() else root
-    classes = _folders(train)
+    classes = _class_folders(train)
     if not classes:
         raise InvalidInput(f"folder '{train}' holds no folder; put the images of each class into one of its name")
     if split == "train":
-        return _listed(train, classes)
-    found = [root / part for part in TEST if (root / part).is_dir()] if train != root else []
+        return _list_classes(train, classes)
+    found = [root / part for part in TEST_FOLDERS if (root / part).is_dir()] if train != root else []
     if not found:
-        return Pictures((), torch.empty(0, dtype=torch.int64), classes)
-    strange = [name for name in _folders(found[0]) if name not in classes]
+        return ImageFiles((), torch.empty(0, dtype=torch.int64), classes)
+    strange = [name for name in _class_folders(found[0]) if name not in classes]
     if strange:
         raise InvalidInput(f"folder '{found[0]}' has the class '{strange[0]}', which the training examples have not")
-    return _listed(found[0], classes)
+    return _list_classes(found[0], classes)
 
 
-def _folders(place: Path) -> tuple[str, ...]:
+def _class_folders(place: Path) -> tuple[str, ...]:
     return tuple(sorted(each.name for each in place.iterdir() if each.is_dir() and not each.name.startswith(".")))
 
 
-def _listed(place: Path, classes: Sequence[str]) -> Pictures:
-    files = {name: _images(place / name) for name in classes}
+def _list_classes(place: Path, classes: Sequence[str]) -> ImageFiles:
+    files = {name: _find_images(place / name) for name in classes}
     empty = [name for name in classes if not files[name] and (place / name).is_dir()]
     if empty:
-        raise InvalidInput(f"folder '{place / empty[0]}' holds no image ({', '.join(sorted(SUFFIXES))}); remove it")
+        raise InvalidInput(
+            f"folder '{place / empty[0]}' holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}); remove it"
+        )
     targets = [number for number, name in enumerate(classes) for _ in files[name]]
     paths = [path for name in classes for path in files[name]]
-    return Pictures(tuple(paths), torch.tensor(targets, dtype=torch.int64), tuple(classes))
+    return ImageFiles(tuple(paths), torch.tensor(targets, dtype=torch.int64), tuple(classes))
 
 
-def _images(place: Path) -> list[Path]:
+def _find_images(place: Path) -> list[Path]:
     """The image files at any depth, in the order of their names; a folder that cannot be read raises OSError."""
     if not place.is_dir():
         return []
     found: list[Path] = []
     for path in sorted(place.iterdir()):
-        found += _images(path) if path.is_dir() else [path] if path.suffix.lower() in SUFFIXES else []
+        found += _find_images(path) if path.is_dir() else [path] if path.suffix.lower() in IMAGE_SUFFIXES else []
     return found
 
 
-def _opened(path: Path) -> Image.Image:
+def _open_image(path: Path) -> Image.Image:
     """The decoded image, in grey or colour."""
     try:
         with warnings.catch_warnings(), Image.open(path) as image:
@@ -137,14 +139,14 @@ def _opened(path: Path) -> Image.Image:
         raise InvalidInput(f"image '{path}' cannot be decoded ({cause}); replace or delete it") from None
 
 
-def _transformed(paths: Sequence[Path], transform: Transform) -> Tensor:
-    inputs = (transform(_opened(path).convert("RGB")).unsqueeze(0) for path in paths)
+def _transform_images(paths: Sequence[Path], transform: Transform) -> Tensor:
+    inputs = (transform(_open_image(path).convert("RGB")).unsqueeze(0) for path in paths)
     return gather_examples(inputs, len(paths))
 
 
-def _alike(paths: Sequence[Path]) -> Tensor:
+def _stack_images(paths: Sequence[Path]) -> Tensor:
     """Images [n, 1 or 3, height, width], scaled to -1..1."""
-    images = [_opened(path) for path in paths]
+    images = [_open_image(path) for path in paths]
     for path, image in zip(paths, images, strict=True):
         if image.size != images[0].size:
             raise InvalidInput(

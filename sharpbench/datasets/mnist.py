@@ -30,9 +30,9 @@ from sharpbench.files import atomic_write
 #
 # Source: LeCun, Cortes and Burges, "The MNIST database of handwritten digits", 1998, section "File formats".
 
-_GZIP = b"\x1f\x8b"
+_GZIP_MAGIC = b"\x1f\x8b"
 _UNSIGNED_BYTES = 0x800  # the type of the elements, left of the number of dimensions
-_LARGEST = 2**30  # bytes; MNIST takes 47 MB, so a header that asks for more is damage
+_MAX_CONTENT_BYTES = 2**30  # bytes; MNIST takes 47 MB, so a header that asks for more is damage
 _REMEDY = "replace it by an intact copy"
 
 
@@ -52,22 +52,22 @@ def read_idx(path: Path, *, dimensions: int) -> Tensor:
     declared.
     """
     try:
-        with _opened(path) as stream:
-            sizes = _sizes(stream, path, dimensions)
-            return _elements(stream, path, sizes)
+        with _open_idx(path) as stream:
+            sizes = _read_sizes(stream, path, dimensions)
+            return _read_elements(stream, path, sizes)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InvalidInput(f"file '{path}' is a damaged gzip file ({error}); {_REMEDY}") from error
     except OSError as error:
         raise InvalidInput(f"file '{path}' cannot be read ({error.strerror}); make it readable") from error
 
 
-def _opened(path: Path) -> BufferedIOBase:
+def _open_idx(path: Path) -> BufferedIOBase:
     with path.open("rb") as file:
-        compressed = file.read(2) == _GZIP
+        compressed = file.read(2) == _GZIP_MAGIC
     return gzip.open(path, "rb") if compressed else path.open("rb")
 
 
-def _sizes(stream: BufferedIOBase, path: Path, dimensions: int) -> tuple[int, ...]:
+def _read_sizes(stream: BufferedIOBase, path: Path, dimensions: int) -> tuple[int, ...]:
     length = 4 + 4 * dimensions
     header = stream.read(length)
     expected = _UNSIGNED_BYTES + dimensions
@@ -79,14 +79,15 @@ def _sizes(stream: BufferedIOBase, path: Path, dimensions: int) -> tuple[int, ..
     if len(header) < length:
         raise InvalidInput(f"file '{path}' ends after {len(header)} of its header's {length} bytes; {_REMEDY}")
     sizes = struct.unpack(f">{dimensions}I", header[4:])
-    if not 0 < math.prod(sizes) <= _LARGEST:
+    if not 0 < math.prod(sizes) <= _MAX_CONTENT_BYTES:
         raise InvalidInput(
-            f"file '{path}' declares the sizes {_times(sizes)} where 1 to {_LARGEST} bytes are expected; {_REMEDY}"
+            f"file '{path}' declares the sizes {_join_sizes(sizes)} where 1 to {_MAX_CONTENT_BYTES} bytes "
+            f"are expected; {_REMEDY}"
         )
     return sizes
 
 
-def _elements(stream: BufferedIOBase, path: Path, sizes: tuple[int, ...]) -> Tensor:
+def _read_elements(stream: BufferedIOBase, path: Path, sizes: tuple[int, ...]) -> Tensor:
     expected = math.prod(sizes)
     content = stream.read(expected + 1)  # the one byte shows what trails, and lets gzip check its CRC
     if len(content) != expected:
@@ -95,7 +96,7 @@ def _elements(stream: BufferedIOBase, path: Path, sizes: tuple[int, ...]) -> Ten
     return torch.frombuffer(bytearray(content), dtype=torch.uint8).reshape(sizes)
 
 
-def _times(sizes: Sequence[int]) -> str:
+def _join_sizes(sizes: Sequence[int]) -> str:
     return "x".join(map(str, sizes))
 
 
@@ -171,23 +172,23 @@ class Mnist(Dataset):
         Raises InvalidInput, one line, for files that are damaged, not MNIST's, or missing and not to be had.
         """
         raw = (folder or platformdirs.user_cache_path("sharpbench") / "data") / "MNIST" / "raw"
-        _complete(raw)
-        train_images, train_labels, test_images, test_labels = (_read(raw, file) for file in FILES)
+        _download_missing(raw)
+        train_images, train_labels, test_images, test_labels = (_read_checked(raw, file) for file in FILES)
         return Data(
-            train_inputs=_inputs(train_images),
+            train_inputs=_to_inputs(train_images),
             train_targets=train_labels.long(),
-            test_inputs=_inputs(test_images),
+            test_inputs=_to_inputs(test_images),
             test_targets=test_labels.long(),
             classes=10,
             images=True,
         )
 
 
-def _inputs(images: Tensor) -> Tensor:
+def _to_inputs(images: Tensor) -> Tensor:
     return scale_pixels(images.unsqueeze(1).to(torch.float32) / 255)  # [n, 1, 28, 28]
 
 
-def _found(raw: Path, file: MnistFile) -> Path | None:
+def _find_file(raw: Path, file: MnistFile) -> Path | None:
     candidates = (raw / file.name, raw / f"{file.name}.gz")
     return next((path for path in candidates if _exists(path)), None)
 
@@ -202,25 +203,25 @@ def _exists(path: Path) -> bool:
     return True
 
 
-def _complete(raw: Path) -> None:
+def _download_missing(raw: Path) -> None:
     """Downloads what is missing; one error line for all that then still is."""
     for file in FILES:
-        if _found(raw, file) is not None:
+        if _find_file(raw, file) is not None:
             continue
         name = f"{file.name}.gz"
         try:
             content = download(name, mirrors=MIRRORS, size=file.gzip_bytes, sha256=file.gzip_sha256)
         except DownloadFailed as error:
-            missing = ", ".join(file.name for file in FILES if _found(raw, file) is None)
+            missing = ", ".join(file.name for file in FILES if _find_file(raw, file) is None)
             raise InvalidInput(
                 f"dataset 'mnist': missing in '{raw}': {missing}; the download failed ({error}); put the "
                 "files there, plain or .gz, or name the folder that holds MNIST/raw by --data-dir or "
                 "$SHARPBENCH_DATA"
             ) from error
-        _write(raw / name, content)
+        _store_download(raw / name, content)
 
 
-def _write(path: Path, content: bytes) -> None:
+def _store_download(path: Path, content: bytes) -> None:
     try:
         atomic_write(path, content)
     except OSError as error:
@@ -230,14 +231,15 @@ def _write(path: Path, content: bytes) -> None:
         ) from error
 
 
-def _read(raw: Path, file: MnistFile) -> Tensor:
+def _read_checked(raw: Path, file: MnistFile) -> Tensor:
     """One file, checked: sizes, then the range of labels, then every bit, so that the line says the most."""
-    path = _found(raw, file) or raw / file.name
+    path = _find_file(raw, file) or raw / file.name
     content = read_idx(path, dimensions=len(file.sizes))
     remedy = "restore the file, or delete it to have it downloaded"
     if tuple(content.shape) != file.sizes:
         raise InvalidInput(
-            f"file '{path}' holds {_counted(tuple(content.shape))} where MNIST has {_counted(file.sizes)}; {remedy}"
+            f"file '{path}' holds {_describe_sizes(tuple(content.shape))} where MNIST has "
+            f"{_describe_sizes(file.sizes)}; {remedy}"
         )
     if content.dim() == 1 and content.max() > 9:
         index = int((content > 9).nonzero()[0])
@@ -251,7 +253,7 @@ def _read(raw: Path, file: MnistFile) -> Tensor:
     return content
 
 
-def _counted(sizes: tuple[int, ...]) -> str:
+def _describe_sizes(sizes: tuple[int, ...]) -> str:
     if len(sizes) == 1:
         return f"{sizes[0]} labels"
     return f"{sizes[0]} images of {'x'.join(map(str, sizes[1:]))}"

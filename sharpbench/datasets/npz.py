@@ -19,8 +19,8 @@ from sharpbench.datasets.dataset import Data, Dataset, scale_pixels
 from sharpbench.errors import InvalidInput, short
 from sharpbench.files import user_path
 
-MOST_CLASSES = 10**6
-LAYOUTS = (
+MAX_CLASSES = 10**6
+ARRAY_NAMES = (
     ("train_inputs", "train_targets", "test_inputs", "test_targets"),
     ("x_train", "y_train", "x_test", "y_test"),
     ("inputs", "targets", None, None),
@@ -29,7 +29,7 @@ LAYOUTS = (
 """Names of the arrays that are looked for, in this order; the test split may be missing."""
 
 
-DAMAGE = (
+READ_ERRORS = (
     *(OSError, ValueError, EOFError, KeyError, NotImplementedError, RuntimeError, OverflowError, MemoryError),
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, tokenize.TokenError),
 )
@@ -61,23 +61,23 @@ class Npz(Dataset):
     def load(self, folder: Path | None) -> Data:
         """The arrays of the file; a path that is not absolute starts in the working folder, not in `folder`."""
         path = user_path(self.path)
-        arrays = _read(path)
-        names = next((layout for layout in LAYOUTS if layout[0] in arrays and layout[1] in arrays), None)
+        arrays = _read_arrays(path)
+        names = next((layout for layout in ARRAY_NAMES if layout[0] in arrays and layout[1] in arrays), None)
         if names is None:
             raise InvalidInput(
                 f"file '{path}' holds {short(', '.join(arrays)) or 'no array'}; "
                 "name its arrays train_inputs and train_targets (test_inputs, test_targets)"
             )
-        train, images = _inputs(path, names[0], arrays[names[0]])
-        train_targets = _targets(path, names[1], arrays[names[1]], len(train))
+        train, images = _to_inputs(path, names[0], arrays[names[0]])
+        train_targets = _to_targets(path, names[1], arrays[names[1]], len(train))
         if names[2] in arrays and names[3] in arrays:
-            test, alike = _inputs(path, str(names[2]), arrays[str(names[2])])
+            test, alike = _to_inputs(path, str(names[2]), arrays[str(names[2])])
             if alike != images:
                 raise InvalidInput(
                     f"file '{path}': {names[0]} are of type {arrays[names[0]].dtype}, {names[2]} of "
                     f"{arrays[str(names[2])].dtype}; give both as uint8 images or both as floats"
                 )
-            test_targets = _targets(path, str(names[3]), arrays[str(names[3])], len(test))
+            test_targets = _to_targets(path, str(names[3]), arrays[str(names[3])], len(test))
         else:
             test, test_targets = train[:0], train_targets[:0]
         if test.shape[1:] != train.shape[1:]:
@@ -93,7 +93,7 @@ class Npz(Dataset):
         return Data(train, train_targets, test, test_targets, classes=self.classes or largest + 1, images=images)
 
 
-def _read(path: Path) -> Mapping[str, np.ndarray]:
+def _read_arrays(path: Path) -> Mapping[str, np.ndarray]:
     if path.exists() and not path.is_file():
         raise InvalidInput(f"'{path}' is no file; name one that numpy.savez has written")
     try:
@@ -106,13 +106,13 @@ def _read(path: Path) -> Mapping[str, np.ndarray]:
         raise
     except FileNotFoundError:
         raise InvalidInput(f"there is no file '{path}'; write it with numpy.savez") from None
-    except DAMAGE as error:
+    except READ_ERRORS as error:
         raise InvalidInput(
             f"file '{path}' is no sound .npz of plain arrays ({short(str(error))}); write it anew with numpy.savez"
         ) from None
 
 
-def _inputs(path: Path, name: str, array: np.ndarray) -> tuple[Tensor, bool]:
+def _to_inputs(path: Path, name: str, array: np.ndarray) -> tuple[Tensor, bool]:
     """The inputs as float32 tensors, and whether they are images."""
     if array.ndim < 2 or len(array) == 0:
         raise InvalidInput(
@@ -143,15 +143,15 @@ def _channels_first(path: Path, name: str, images: Tensor) -> Tensor:
     )
 
 
-def _targets(path: Path, name: str, array: np.ndarray, examples: int) -> Tensor:
+def _to_targets(path: Path, name: str, array: np.ndarray, examples: int) -> Tensor:
     flat = array.reshape(-1) if array.shape in ((examples, 1), (examples,)) else array
     if flat.shape != (examples,) or array.dtype.kind not in "iu":
         raise InvalidInput(
             f"file '{path}': {name} have shape {list(array.shape)} and type {array.dtype}; expected {examples} whole "
             "numbers, one an input"
         )
-    if len(flat) and int(flat.max()) >= MOST_CLASSES:
-        raise InvalidInput(f"file '{path}': {name} hold {flat.max()}; classes go from 0 to {MOST_CLASSES - 1}")
+    if len(flat) and int(flat.max()) >= MAX_CLASSES:
+        raise InvalidInput(f"file '{path}': {name} hold {flat.max()}; classes go from 0 to {MAX_CLASSES - 1}")
     targets = torch.from_numpy(flat.astype(np.int64))
     if len(targets) and int(targets.min()) < 0:
         raise InvalidInput(f"file '{path}': {name} hold {int(targets.min())}; classes are numbered from 0")

@@ -81,7 +81,7 @@ def _load(name: str, files: str, folder: Path | None, cls: str, *, classes: int)
     reader = getattr(import_torchvision().datasets, cls)
     splits = ({"split": "train"}, {"split": "test"}) if cls == "SVHN" else ({"train": True}, {"train": False})
     try:
-        train, test = (_tensors(reader(root, **split)) for split in splits)
+        train, test = (_to_tensors(reader(root, **split)) for split in splits)
     except (RuntimeError, OSError, ValueError, AssertionError) as error:  # torchvision's and scipy's, about files
         raise InvalidInput(
             f"dataset '{name}' is missing or damaged in '{root}' ({short(str(error))}); put its {files}, as "
@@ -90,7 +90,7 @@ def _load(name: str, files: str, folder: Path | None, cls: str, *, classes: int)
     return Data(*train, *test, classes=classes, images=True)
 
 
-def _tensors(read: Any) -> tuple[Tensor, Tensor]:
+def _to_tensors(read: Any) -> tuple[Tensor, Tensor]:
     """Inputs and targets of one of torchvision's data sets."""
     images = torch.as_tensor(read.data)
     targets = torch.as_tensor(read.labels if hasattr(read, "labels") else read.targets).long()

@@ -1,9 +1,9 @@
 """Networks by name."""
 
 from sharpbench.models.model import Model
-from sharpbench.models.paper import PAPER, LeNet, Mlp, SmallCnn, SmallMlp
+from sharpbench.models.paper import PAPER_MODELS, LeNet, Mlp, SmallCnn, SmallMlp
 from sharpbench.models.timm import Timm
 
-MODELS = (*PAPER, Timm)
+MODELS = (*PAPER_MODELS, Timm)
 
-__all__ = ["MODELS", "PAPER", "LeNet", "Mlp", "Model", "SmallCnn", "SmallMlp", "Timm"]
+__all__ = ["MODELS", "PAPER_MODELS", "LeNet", "Mlp", "Model", "SmallCnn", "SmallMlp", "Timm"]

@@ -17,7 +17,7 @@ from sharpbench.errors import InvalidInput, one_line, short
 from sharpbench.files import user_path
 from sharpbench.models.model import Model
 
-WORD = re.compile(r"(?P<path>.+\.py):(?P<factory>\w+)")
+FILE_AND_FUNCTION = re.compile(r"(?P<path>.+\.py):(?P<factory>\w+)")
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class File(Model):
         try:
             module = made()
         except (Exception, SystemExit) as error:  # whatever the user's code raises
-            raise InvalidInput(f"'{self.path}:{self.factory}()' raises {_cause(error)}") from error
+            raise InvalidInput(f"'{self.path}:{self.factory}()' raises {_describe_error(error)}") from error
         if not isinstance(module, nn.Module):
             raise InvalidInput(f"'{self.path}:{self.factory}()' returns {short(repr(module))}, no torch.nn.Module")
         return module
@@ -76,7 +76,7 @@ class File(Model):
                 import_torchvision()  # beside a torch without CUDA it takes this to be imported at all
                 spec.loader.exec_module(module)
         except (Exception, SystemExit) as error:  # as above
-            raise InvalidInput(f"'{self.path}' fails to import: {_cause(error)}") from error
+            raise InvalidInput(f"'{self.path}' fails to import: {_describe_error(error)}") from error
         function = getattr(module, self.factory, None)
         if not callable(function):
             names = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
@@ -86,13 +86,13 @@ class File(Model):
         return function
 
 
-def from_word(word: str) -> File | None:
+def parse_file_model(word: str) -> File | None:
     """The File that 'path/to/net.py:make' names, or None for a word of another form."""
     if word.endswith(".py"):
         raise InvalidInput(f"'{short(word)}' names a file alone; name the function in it, too: {short(word)}:make")
-    found = WORD.fullmatch(word)
+    found = FILE_AND_FUNCTION.fullmatch(word)
     return File(found["path"], found["factory"]) if found else None
 
 
-def _cause(error: BaseException) -> str:
+def _describe_error(error: BaseException) -> str:
     return one_line(" ".join(f"{type(error).__name__}: {error}".split()))[:300]

@@ -19,10 +19,10 @@ from sharpbench.errors import InvalidInput
 from sharpbench.models.model import Model
 
 SOURCE = "Ibayashi, Hamaguchi, Imaizumi 2021, Minimum Sharpness, section 5"
-KERNEL = 5
-POOLED = 2
+KERNEL_SIZE = 5
+POOLED_CONVOLUTIONS = 2
 """How many convolutions of small-cnn are pooled."""
-WIDEST, DEEPEST = 65_536, 100
+MAX_WIDTH, MAX_DEPTH = 65_536, 100
 """Bounds of the small networks' width and depth; beyond them training would be refused by memory, or fail to learn."""
 
 
@@ -49,9 +49,9 @@ class LeNetModule(nn.Module):
     def __init__(self, shape: tuple[int, ...], classes: int, *, bias: bool) -> None:
         super().__init__()
         channels, height, width = shape
-        self.layer0 = nn.Conv2d(channels, 6, KERNEL, padding=2, bias=bias)
-        self.layer1 = nn.Conv2d(6, 16, KERNEL, bias=bias)
-        self.layer2 = nn.Conv2d(16, 120, KERNEL, bias=bias)
+        self.layer0 = nn.Conv2d(channels, 6, KERNEL_SIZE, padding=2, bias=bias)
+        self.layer1 = nn.Conv2d(6, 16, KERNEL_SIZE, bias=bias)
+        self.layer2 = nn.Conv2d(16, 120, KERNEL_SIZE, bias=bias)
         self.layer3 = nn.Linear(120 * _lenet_side(height) * _lenet_side(width), 84, bias=bias)
         self.layer4 = nn.Linear(84, classes, bias=bias)
 
@@ -64,7 +64,7 @@ class LeNetModule(nn.Module):
 
 
 def _lenet_side(side: int) -> int:
-    return (side - 1 - (KERNEL - 1)) // 2 - (KERNEL - 1)
+    return (side - 1 - (KERNEL_SIZE - 1)) // 2 - (KERNEL_SIZE - 1)
 
 
 class ConvNet(nn.Module):
@@ -78,9 +78,9 @@ class ConvNet(nn.Module):
         channels, height, width_in = shape
         self.depth = depth
         for index in range(depth):
-            padding = 0 if index < POOLED else KERNEL // 2
+            padding = 0 if index < POOLED_CONVOLUTIONS else KERNEL_SIZE // 2
             entering = width if index else channels
-            self.add_module(f"layer{index}", nn.Conv2d(entering, width, KERNEL, padding=padding, bias=bias))
+            self.add_module(f"layer{index}", nn.Conv2d(entering, width, KERNEL_SIZE, padding=padding, bias=bias))
         features = width * _small_cnn_side(height, depth) * _small_cnn_side(width_in, depth)
         self.add_module(f"layer{depth}", nn.Linear(features, classes, bias=bias))
 
@@ -88,14 +88,14 @@ class ConvNet(nn.Module):
         hidden = inputs
         for index in range(self.depth):
             hidden = F.relu(self.get_submodule(f"layer{index}")(hidden))
-            hidden = F.max_pool2d(hidden, 2) if index < POOLED else hidden
+            hidden = F.max_pool2d(hidden, 2) if index < POOLED_CONVOLUTIONS else hidden
         output: Tensor = self.get_submodule(f"layer{self.depth}")(hidden.flatten(1))
         return output
 
 
 def _small_cnn_side(side: int, depth: int) -> int:
-    for _ in range(min(depth, POOLED)):
-        side = (side - (KERNEL - 1)) // 2
+    for _ in range(min(depth, POOLED_CONVOLUTIONS)):
+        side = (side - (KERNEL_SIZE - 1)) // 2
     return side
 
 
@@ -182,9 +182,9 @@ class SmallCnn(Model):
 def _check_size(model: SmallMlp | SmallCnn) -> None:
     """Raises InvalidInput for fields of another type, or out of their bounds."""
     check_fields(model, kind="model")
-    for name, value, most in (("width", model.width, WIDEST), ("depth", model.depth, DEEPEST)):
+    for name, value, most in (("width", model.width, MAX_WIDTH), ("depth", model.depth, MAX_DEPTH)):
         if not 1 <= value <= most:
             raise InvalidInput(f"model '{model.name}': {name}={value} must be from 1 to {most:,}")
 
 
-PAPER = (Mlp, LeNet, SmallMlp, SmallCnn)
+PAPER_MODELS = (Mlp, LeNet, SmallMlp, SmallCnn)

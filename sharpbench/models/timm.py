@@ -60,7 +60,7 @@ class Timm(Model):
         new = library.models.get_deprecated_models().get(self.architecture)
         if new is not None:
             raise InvalidInput(f"'timm:{self.architecture}' is an old name; use 'timm:{new}'")
-        tags = _tags(self.architecture)
+        tags = _pretrained_tags(self.architecture)
         if "." in self.architecture and self.architecture not in tags:
             raise InvalidInput(
                 f"timm {library.__version__} has no weights '{short(self.architecture)}'; "
@@ -122,12 +122,12 @@ class Timm(Model):
             options["img_size"] = edges
         if shape[0] != 3:
             options["in_chans"] = shape[0]
-        with _quietly():
-            network = _checked(self, shape, edges, classes, options, pretrained)
+        with _silence_timm():
+            network = _create_checked(self, shape, edges, classes, options, pretrained)
         return Enlarged(network, self.size) if self.size else network
 
 
-def _checked(
+def _create_checked(
     model: Timm,
     shape: tuple[int, ...],
     edges: tuple[int, ...],
@@ -160,14 +160,14 @@ def _checked(
     return network.train()
 
 
-def _tags(architecture: str) -> list[str]:
+def _pretrained_tags(architecture: str) -> list[str]:
     base = architecture.partition(".")[0]
     names: list[str] = import_timm().list_pretrained(f"{base}.*")
     return names
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def _silence_timm() -> Iterator[None]:
     """Without the warnings of timm's constructors about themselves, and of a download about every attempt."""
     hub = logging.getLogger("huggingface_hub")
     level = hub.level

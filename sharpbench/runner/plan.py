@@ -22,7 +22,7 @@ from sharpbench.runner.cell import Cell, Precision
 from sharpbench.training.cohorts import SUFFIX, read_cohort
 from sharpbench.training.cohorts.cohort import Cohort
 from sharpbench.training.optimizers import Optimizer
-from sharpbench.training.recipe import Recipe, recipe_parts
+from sharpbench.training.recipe import Recipe, available_parts
 
 T = TypeVar("T")
 
@@ -125,7 +125,7 @@ def chosen_cohort(given: str | Cohort, plugins: Sequence[Path] = ()) -> Cohort:
     """The cohort that a word, an object, or a TOML file by its path names."""
     if not isinstance(given, str):
         return _known(given, "cohorts")
-    inner = recipe_parts(plugins)
+    inner = available_parts(plugins)
     if given.endswith(SUFFIX):
         return read_cohort(given, inner)
     chosen: Cohort = parse_spec(given, available("cohorts", plugins).classes, kind="cohort", inner=inner)

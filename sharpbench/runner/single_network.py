@@ -28,7 +28,7 @@ from sharpbench.models.file import File
 from sharpbench.models.model import Model
 from sharpbench.models.timm import Enlarged, Timm
 from sharpbench.runner.evaluate_cell import Checks, evaluate_measure
-from sharpbench.training.weights import file_sha256, load_weights, read_weights, weight_files
+from sharpbench.training.weights import find_weight_files, hash_file, load_weights, read_weights
 
 LARGEST = 10**6
 """Of numbers of classes and of batches: above it a slip of the keyboard is likelier than a wish."""
@@ -165,9 +165,9 @@ def network_weights(inspection: NetworkEvaluation, examples: Examples) -> Iterat
         yield state
         return
     holds = module.network if isinstance(module, Enlarged) else module  # the weights are those of timm's network
-    for path in weight_files(inspection.weights):
+    for path in find_weight_files(inspection.weights):
         load_weights(holds, read_weights(path), where=str(path))
-        yield NetworkWeights(str(path), file_sha256(path), module)
+        yield NetworkWeights(str(path), hash_file(path), module)
 
 
 def _state(inspection: NetworkEvaluation, source: str, module: nn.Module) -> NetworkWeights:
@@ -304,7 +304,7 @@ def _code(inspection: NetworkEvaluation, measure: Measure) -> dict[str, Scalar]:
         module = sys.modules[type(chosen).__module__]
         path = getattr(module, "__file__", None)
         if path and module.__name__.partition(".")[0] not in ("sharpbench", "sharpbench_measures"):
-            versions[f"{kind}_code_sha256"] = file_sha256(Path(path))
+            versions[f"{kind}_code_sha256"] = hash_file(Path(path))
     return versions
 
 

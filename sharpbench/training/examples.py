@@ -19,16 +19,16 @@ def training_examples(recipe: Recipe, data: Data) -> tuple[Tensor, Tensor]:
     The examples are the first n of one fixed permutation of the training set, the same for every recipe, so
     that networks of one cohort differ in their labels and not in their inputs.
     """
-    return data.train_inputs[_order(recipe, data)], training_targets(recipe, data)
+    return data.train_inputs[_choose_examples(recipe, data)], training_targets(recipe, data)
 
 
 def training_targets(recipe: Recipe, data: Data) -> Tensor:
     """The targets alone."""
-    targets = data.train_targets[_order(recipe, data)]
+    targets = data.train_targets[_choose_examples(recipe, data)]
     return permute_labels(targets, recipe.label_noise, generator=generator_for(recipe, "label noise"))
 
 
-def _order(recipe: Recipe, data: Data) -> Tensor:
+def _choose_examples(recipe: Recipe, data: Data) -> Tensor:
     available = len(data.train_inputs)
     size = available if recipe.train_size is None else recipe.train_size
     if size > available:

@@ -10,7 +10,7 @@ from torch.func import functional_call, vmap
 from sharpbench.training.optimizers import Stack
 
 
-def losses(module: nn.Module, params: Stack, buffers: Stack, inputs: Tensor, targets: Tensor) -> Tensor:
+def stacked_losses(module: nn.Module, params: Stack, buffers: Stack, inputs: Tensor, targets: Tensor) -> Tensor:
     """Each network's mean cross entropy on its own examples, [m]; `module` gives the structure and the mode.
 
     inputs [m, B, ...], targets [m, B]. One network is called as it is, and its buffers (running statistics) are
@@ -46,14 +46,14 @@ class BatchGradient:
         part = part or slice(0, self.size)
         leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
         buffers = self.buffers if clean else {name: value.clone() for name, value in self.buffers.items()}
-        each = losses(self.module, leaves, buffers, self.inputs[:, part], self.targets[:, part])
+        each = stacked_losses(self.module, leaves, buffers, self.inputs[:, part], self.targets[:, part])
         gradients = torch.autograd.grad(each.sum(), tuple(leaves.values()), materialize_grads=True)
         if clean:
             self.total += each.detach().double() * (part.stop - part.start)
         return dict(zip(leaves, gradients, strict=True))
 
 
-def stackable(module: nn.Module, inputs: Tensor) -> bool:
+def can_stack(module: nn.Module, inputs: Tensor) -> bool:
     """Whether several networks of this structure can be trained together, found by doing it with two of them.
 
     Not those that draw random numbers (dropout) or write to their buffers (batch norm) in training, nor what vmap
@@ -63,7 +63,7 @@ def stackable(module: nn.Module, inputs: Tensor) -> bool:
         return False
     mode, before = module.training, {name: value.clone() for name, value in module.named_buffers()}
     module.train()
-    params, buffers = stacked([module, module])
+    params, buffers = stack_modules([module, module])
     pair = torch.stack([inputs, inputs])
     try:
         gradient = BatchGradient(module, buffers, pair, torch.zeros(pair.shape[:2], dtype=torch.long).to(inputs.device))
@@ -75,15 +75,17 @@ def stackable(module: nn.Module, inputs: Tensor) -> bool:
     return all(torch.equal(buffers[name][0], value) for name, value in before.items())
 
 
-def stacked(modules: list[nn.Module]) -> tuple[Stack, Stack]:
+def stack_modules(modules: list[nn.Module]) -> tuple[Stack, Stack]:
     """Copies of what is trained, and of the rest: buffers, and parameters that need no gradient."""
-    return _stack([_tensors(each, trained=True) for each in modules]), _stack([_tensors(each) for each in modules])
+    return _stack_tensors([_select_tensors(each, trained=True) for each in modules]), _stack_tensors(
+        [_select_tensors(each) for each in modules]
+    )
 
 
-def _tensors(module: nn.Module, *, trained: bool = False) -> dict[str, Tensor]:
+def _select_tensors(module: nn.Module, *, trained: bool = False) -> dict[str, Tensor]:
     chosen = {name: value.detach() for name, value in module.named_parameters() if value.requires_grad == trained}
     return chosen if trained else {**dict(module.named_buffers()), **chosen}
 
 
-def _stack(each: list[dict[str, Tensor]]) -> Stack:
+def _stack_tensors(each: list[dict[str, Tensor]]) -> Stack:
     return {name: torch.stack([one[name] for one in each]) for name in each[0]}

@@ -21,10 +21,10 @@ from sharpbench.training.state import Epoch, TrainingState, pack_state, unpack_s
 from sharpbench.training.trainer import StackedTrainer, group_recipes, group_size
 from sharpbench.training.zoo import FORMAT, Origin, Zoo
 
-CHECKPOINTS = "checkpoints"
-EVERY = 30.0
+CHECKPOINT_FOLDER = "checkpoints"
+CHECKPOINT_INTERVAL_SECONDS = 30.0
 """Seconds between checkpoints; they are kept at the end of an epoch."""
-SAMPLE = 4
+STACKING_TRIAL_EXAMPLES = 4
 """Examples on which it is tried out whether networks can be trained together."""
 
 
@@ -60,7 +60,9 @@ class Population:
         for recipe in self.recipes:
             if recipe.model not in sizes:
                 module = initial_module(recipe, self.data.shape, self.data.classes)
-                sizes[recipe.model] = group_size(module, self.data.train_inputs[:SAMPLE], device=self.device)
+                sizes[recipe.model] = group_size(
+                    module, self.data.train_inputs[:STACKING_TRIAL_EXAMPLES], device=self.device
+                )
         return group_recipes(self.recipes, lambda recipe: sizes[recipe.model])
 
     def lose(self, group: Sequence[Recipe], error: Exception) -> None:
@@ -107,7 +109,7 @@ class Population:
         if group[0] in self._lost:
             raise self._lost[group[0]]
         try:
-            for event in train(group, self.data, self.data_sha256, cache=self.cache, device=self.device):
+            for event in train_group(group, self.data, self.data_sha256, cache=self.cache, device=self.device):
                 if isinstance(event, TrainingEpoch):
                     yield event
         except Exception as error:  # whatever a network raises: it would raise it again for the next of its group
@@ -115,8 +117,14 @@ class Population:
             raise
 
 
-def train(
-    group: Sequence[Recipe], data: Data, data_sha256: str, *, cache: Path, device: str, every: float = EVERY
+def train_group(
+    group: Sequence[Recipe],
+    data: Data,
+    data_sha256: str,
+    *,
+    cache: Path,
+    device: str,
+    every: float = CHECKPOINT_INTERVAL_SECONDS,
 ) -> Iterator[TrainingEpoch | TrainedRecipe]:
     """Train what the zoo in `cache` does not hold of a group; progress, and every network at the end.
 
@@ -131,9 +139,9 @@ def train(
     }
     missing = [recipe for recipe in group if recipe not in stored]
     if missing:
-        checkpoint = _Checkpoint(Zoo(cache, shelf=CHECKPOINTS), keys)
-        with _threads(1 if device == "cpu" and len(group) > 1 else torch.get_num_threads()):
-            trained, stage = yield from _epochs(missing, data, checkpoint, device, every)
+        checkpoint = _Checkpoint(Zoo(cache, shelf=CHECKPOINT_FOLDER), keys)
+        with _limit_threads(1 if device == "cpu" and len(group) > 1 else torch.get_num_threads()):
+            trained, stage = yield from _train_epochs(missing, data, checkpoint, device, every)
         for index, network in stage.finished.items():
             recipe = trained.recipes[index]
             if recipe not in missing:  # it was there: what is stored stays
@@ -147,7 +155,7 @@ def train(
         yield TrainedRecipe(recipe, truth, cached=True)
 
 
-def _epochs(
+def _train_epochs(
     missing: Sequence[Recipe], data: Data, checkpoint: _Checkpoint, device: str, every: float
 ) -> Generator[TrainingEpoch, None, tuple[StackedTrainer, TrainingState]]:
     """Train to the end, from a checkpoint where there is one that holds all that is missing."""
@@ -171,7 +179,7 @@ def _epochs(
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def _limit_threads(count: int) -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

@@ -48,15 +48,15 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _within("label_noise", self.label_noise, 0.0 <= self.label_noise <= 1.0, "from 0 to 1")
-        _within("learning_rate", self.learning_rate, self.learning_rate > 0, "above 0")
-        _within("weight_decay", self.weight_decay, self.weight_decay >= 0, "at least 0")
-        _within("decay", self.decay, self.decay >= 0, "at least 0")
-        _within("batch_size", self.batch_size, self.batch_size >= 1, "at least 1")
-        _within("max_epochs", self.max_epochs, self.max_epochs >= 1, "at least 1")
-        _within("target_loss", self.target_loss, self.target_loss > 0, "above 0")
-        _within("target_accuracy", self.target_accuracy, 0 <= self.target_accuracy <= 1, "from 0 to 1")
-        _within("train_size", self.train_size, self.train_size is None or self.train_size >= 1, "at least 1")
+        _require("label_noise", self.label_noise, 0.0 <= self.label_noise <= 1.0, "from 0 to 1")
+        _require("learning_rate", self.learning_rate, self.learning_rate > 0, "above 0")
+        _require("weight_decay", self.weight_decay, self.weight_decay >= 0, "at least 0")
+        _require("decay", self.decay, self.decay >= 0, "at least 0")
+        _require("batch_size", self.batch_size, self.batch_size >= 1, "at least 1")
+        _require("max_epochs", self.max_epochs, self.max_epochs >= 1, "at least 1")
+        _require("target_loss", self.target_loss, self.target_loss > 0, "above 0")
+        _require("target_accuracy", self.target_accuracy, 0 <= self.target_accuracy <= 1, "from 0 to 1")
+        _require("train_size", self.train_size, self.train_size is None or self.train_size >= 1, "at least 1")
 
     def row(self) -> dict[str, Scalar]:
         """All fields as JSON scalars; model, data set and optimiser by their canonical words."""
@@ -92,7 +92,7 @@ def network_key(recipe: Recipe, data_sha256: str, device: str) -> str:
     return content_hash({"recipe": recipe.key, "data": data_sha256, "device": device})
 
 
-def _within(name: str, value: float | None, holds: bool, bound: str) -> None:
+def _require(name: str, value: float | None, holds: bool, bound: str) -> None:
     if not holds or (value is not None and not is_finite(value)):
         finite = "" if value is None or is_finite(value) else ", and finite"
         raise InvalidInput(f"{name}={short(str(value))} must be {bound}{finite}")
@@ -100,10 +100,10 @@ def _within(name: str, value: float | None, holds: bool, bound: str) -> None:
 
 # Ingredient: one field of a recipe from a plain value, as TOML and JSON hold it: words resolved, all of it checked.
 
-LARGEST = 2**63 - 1
+MAX_INTEGER = 2**63 - 1
 
 
-def recipe_parts(plugins: Sequence[Path] = ()) -> Inner:
+def available_parts(plugins: Sequence[Path] = ()) -> Inner:
     """What is offered of the objects that a recipe holds."""
     return {
         Model: available("models", plugins).classes,
@@ -128,7 +128,7 @@ def parse_recipe_field(name: str, value: object, offered: Inner) -> Any:
         made: Any = parse_spec(value, offered[annotation], kind=annotation.__name__.lower(), inner=offered)
     else:
         wrong = field_error(value, annotation)
-        if isinstance(value, int) and abs(value) > LARGEST:
+        if isinstance(value, int) and abs(value) > MAX_INTEGER:
             wrong = "is too large"
         if wrong:
             raise InvalidInput(f"{name}={short(str(value))} {wrong}")

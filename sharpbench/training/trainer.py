@@ -22,8 +22,8 @@ from sharpbench.training.examples import (
     training_examples,
     training_targets,
 )
-from sharpbench.training.loss import BatchGradient, stackable, stacked
-from sharpbench.training.optimizers import Step, constants
+from sharpbench.training.loss import BatchGradient, can_stack, stack_modules
+from sharpbench.training.optimizers import Step, stack_constants
 from sharpbench.training.recipe import Recipe
 from sharpbench.training.state import Epoch, Finished, TrainingState
 
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
 # Which networks train together: groups that the cohort alone fixes, and the rule that says where it pays.
 
-LARGEST = {"cpu": 16, "cuda": 128}
+MAX_GROUP_NETWORKS = {"cpu": 16, "cuda": 128}
 """The most networks of a group. On a CPU few, so that several processes find work in one cohort."""
-FEW = 60_000
+MAX_STACKED_PARAMETERS = 60_000
 """Parameters up to which perceptrons train faster together on a CPU; benchmarks/training.py measures it."""
 
 
@@ -47,9 +47,9 @@ def group_size(module: nn.Module, inputs: Tensor, *, device: str) -> int:
     """
     weights = [value for value in module.parameters() if value.requires_grad]
     convolutional = any(value.ndim > 2 for value in weights)
-    if device == "cpu" and (convolutional or sum(value.numel() for value in weights) > FEW):
+    if device == "cpu" and (convolutional or sum(value.numel() for value in weights) > MAX_STACKED_PARAMETERS):
         return 1
-    return LARGEST[device] if stackable(module, inputs) else 1
+    return MAX_GROUP_NETWORKS[device] if can_stack(module, inputs) else 1
 
 
 def group_recipes(recipes: Sequence[Recipe], size: Callable[[Recipe], int]) -> tuple[tuple[Recipe, ...], ...]:
@@ -61,17 +61,17 @@ def group_recipes(recipes: Sequence[Recipe], size: Callable[[Recipe], int]) -> t
     """
     kinds: dict[Hashable, list[Recipe]] = {}
     for recipe in dict.fromkeys(recipes):
-        kinds.setdefault(_kind(recipe), []).append(recipe)
-    parts = [part for alike in kinds.values() for part in _divided(alike, size(alike[0]))]
+        kinds.setdefault(_stacking_key(recipe), []).append(recipe)
+    parts = [part for alike in kinds.values() for part in _split_evenly(alike, size(alike[0]))]
     place = {recipe: position for position, recipe in enumerate(dict.fromkeys(recipes))}
     return tuple(sorted(parts, key=lambda part: place[part[0]]))
 
 
-def _kind(recipe: Recipe) -> Hashable:
+def _stacking_key(recipe: Recipe) -> Hashable:
     return recipe.model, recipe.dataset, recipe.train_size, recipe.batch_size, recipe.optimizer.choices()
 
 
-def _divided(recipes: Sequence[Recipe], size: int) -> list[tuple[Recipe, ...]]:
+def _split_evenly(recipes: Sequence[Recipe], size: int) -> list[tuple[Recipe, ...]]:
     """As few parts as `size` allows, in order, of equal length or one less."""
     count = -(-len(recipes) // size)
     bounds = [part * len(recipes) // count for part in range(count + 1)]
@@ -98,7 +98,7 @@ class StackedTrainer:
 
     def begin(self) -> TrainingState:
         """The stage before the first epoch."""
-        params, buffers = stacked([self._initial(index) for index in range(len(self.recipes))])
+        params, buffers = stack_modules([self._initial(index) for index in range(len(self.recipes))])
         orders = [generator_for(recipe, "order").get_state() for recipe in self.recipes]
         return TrainingState(
             epoch=0,
@@ -140,13 +140,13 @@ class StackedTrainer:
     def _epoch(self, stage: TrainingState) -> tuple[TrainingState, dict[int, float]]:
         """The stage with its networks trained for one epoch, and the mean loss of each over the epoch."""
         recipes = [self.recipes[index] for index in stage.active]
-        pace = _Pace(recipes, next(iter(stage.params.values())))
+        pace = _StepConstants(recipes, next(iter(stage.params.values())))
         batches, orders = self._batches(stage)
         targets = self.targets[list(stage.active)]
         params, state, steps = stage.params, stage.state, stage.steps
         buffers = {name: value.clone() for name, value in stage.buffers.items()}
         total = torch.zeros(len(recipes), dtype=torch.float64, device=self.device)
-        with _seeded(recipes, stage.epoch + 1, self.device):
+        with _seed_global_generator(recipes, stage.epoch + 1, self.device):
             for batch in batches:
                 gradient = BatchGradient(self.module, buffers, self._inputs(batch), targets.gather(1, batch))
                 params, state = recipes[0].optimizer.step(params, state, gradient, pace.at(steps))
@@ -200,7 +200,7 @@ class StackedTrainer:
         return replace(stage.at(kept), finished={**stage.finished, **finished})
 
 
-class _Pace:
+class _StepConstants:
     """Rates and constants of a stack at each step."""
 
     def __init__(self, recipes: Sequence[Recipe], like: Tensor) -> None:
@@ -208,7 +208,7 @@ class _Pace:
         self.first = torch.tensor([recipe.learning_rate for recipe in recipes], dtype=torch.float64)
         self.decay = torch.tensor([recipe.decay for recipe in recipes], dtype=torch.float64)
         self.weight_decay = torch.tensor([recipe.weight_decay for recipe in recipes]).to(like)
-        self.constants = constants([recipe.optimizer for recipe in recipes], like)
+        self.constants = stack_constants([recipe.optimizer for recipe in recipes], like)
 
     def at(self, number: int) -> Step:
         """The step `number`, with rate / (decay number + 1) (Ibayashi et al. 2021)."""
@@ -217,7 +217,7 @@ class _Pace:
 
 
 @contextmanager
-def _seeded(recipes: Sequence[Recipe], epoch: int, device: str) -> Iterator[None]:
+def _seed_global_generator(recipes: Sequence[Recipe], epoch: int, device: str) -> Iterator[None]:
     """What a network draws in its forward pass (dropout) is drawn from its recipe and the number of the epoch.
 
     Networks that draw train one by one.

@@ -21,15 +21,15 @@ from torch import Tensor, nn
 from sharpbench.errors import InvalidInput, short
 from sharpbench.files import user_path
 
-WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "params", "weights")
+WRAPPER_KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "params", "weights")
 """Where training scripts keep the state of the network, in files that hold more than that."""
-PREFIXES = ("module.", "_orig_mod.", "model.", "network.")
+NAME_PREFIXES = ("module.", "_orig_mod.", "model.", "network.")
 """What DataParallel, torch.compile and wrappers put before every name."""
-_LENGTH = 8
+_HEADER_LENGTH_BYTES = 8
 """Bytes at the start of a safetensors file that say how long its header is, which begins with a brace."""
 
 
-def weight_files(pattern: str) -> list[Path]:
+def find_weight_files(pattern: str) -> list[Path]:
     """The files that `pattern` names, 'net.safetensors' or 'ckpt/*.safetensors', numbers in names in their order."""
     place = user_path(pattern)
     if place.is_file():
@@ -37,10 +37,10 @@ def weight_files(pattern: str) -> list[Path]:
     found = [Path(name) for name in glob.glob(str(place)) if Path(name).is_file()]
     if not found:
         raise InvalidInput(f"there is no file '{pattern}'; name weights (safetensors, or torch's .pt), or 'random'")
-    return sorted(found, key=lambda path: [_order(part) for part in re.split(r"(\d+)", str(path))])
+    return sorted(found, key=lambda path: [_natural_order(part) for part in re.split(r"(\d+)", str(path))])
 
 
-def _order(part: str) -> tuple[int, str]:
+def _natural_order(part: str) -> tuple[int, str]:
     return (int(part), "") if part.isdecimal() and len(part) < 19 else (-1, part)
 
 
@@ -52,14 +52,14 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     try:
         with path.open("rb") as file:
-            start = file.read(_LENGTH + 1)
-        read = _torch_file(path) if _is_torch(path, start) else _safetensors(path)
+            start = file.read(_HEADER_LENGTH_BYTES + 1)
+        read = _read_torch_file(path) if _is_torch_file(path, start) else _read_safetensors(path)
     except OSError as error:
         raise InvalidInput(f"weights '{path}' cannot be read ({error.strerror}); name another file") from None
-    return _tensors(path, read)
+    return _find_tensors(path, read)
 
 
-def file_sha256(path: Path) -> str:
+def hash_file(path: Path) -> str:
     """The hash of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -72,8 +72,8 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], *, where: str
     names what is missing, unknown, or of another shape; `where` names the file in it.
     """
     wanted = module.state_dict(keep_vars=True)
-    given = _stripped(dict(weights), set(wanted))
-    tied = _tied(wanted)
+    given = _strip_prefixes(dict(weights), set(wanted))
+    tied = _tied_names(wanted)
     counters = {name for name in wanted if name.rpartition(".")[2] == "num_batches_tracked"}  # of no use in eval mode
     missing = [name for name in wanted if not given.keys() & tied[name] and name not in counters]
     unknown = [name for name in given if name not in wanted]
@@ -94,11 +94,11 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], *, where: str
         if name < other and other in given and not torch.equal(given[name], given[other])
     ]
     faults = [
-        _listed("missing", missing, of=len(wanted)),
-        _listed("unknown", unknown, of=len(given)),
-        _listed("of another shape", shapes, of=len(given)),
-        _listed("of another type", kinds, of=len(given)),
-        _listed("different", differing, of=len(given)),
+        _describe_names("missing", missing, of=len(wanted)),
+        _describe_names("unknown", unknown, of=len(given)),
+        _describe_names("of another shape", shapes, of=len(given)),
+        _describe_names("of another type", kinds, of=len(given)),
+        _describe_names("different", differing, of=len(given)),
     ]
     if any(faults):
         raise InvalidInput(
@@ -108,16 +108,18 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], *, where: str
     module.load_state_dict(given, strict=False)
 
 
-def _stripped(given: dict[str, Tensor], wanted: set[str]) -> dict[str, Tensor]:
+def _strip_prefixes(given: dict[str, Tensor], wanted: set[str]) -> dict[str, Tensor]:
     """`given` without as many of the PREFIXES, which all names share, as make the most names fit."""
     candidates = [given]
-    while given and (prefix := next((each for each in PREFIXES if all(name.startswith(each) for name in given)), None)):
+    while given and (
+        prefix := next((each for each in NAME_PREFIXES if all(name.startswith(each) for name in given)), None)
+    ):
         given = {name.removeprefix(prefix): value for name, value in given.items()}
         candidates.append(given)
     return max(candidates, key=lambda each: len(each.keys() & wanted))
 
 
-def _tied(state: Mapping[str, Tensor]) -> dict[str, set[str]]:
+def _tied_names(state: Mapping[str, Tensor]) -> dict[str, set[str]]:
     """Name -> all names of the same tensor."""
     groups: dict[int, set[str]] = {}
     for name, value in state.items():
@@ -125,22 +127,22 @@ def _tied(state: Mapping[str, Tensor]) -> dict[str, set[str]]:
     return {name: groups[id(value)] for name, value in state.items()}
 
 
-def _is_torch(path: Path, start: bytes) -> bool:
+def _is_torch_file(path: Path, start: bytes) -> bool:
     """Whether a file that starts so is torch's, a zip archive or a pickle, and no safetensors."""
-    length = int.from_bytes(start[:_LENGTH], "little")
-    if start[_LENGTH:] == b"{" and length + _LENGTH <= path.stat().st_size:
+    length = int.from_bytes(start[:_HEADER_LENGTH_BYTES], "little")
+    if start[_HEADER_LENGTH_BYTES:] == b"{" and length + _HEADER_LENGTH_BYTES <= path.stat().st_size:
         return False
     return start[:1] in (b"P", b"\x80")
 
 
-def _listed(what: str, names: list[str], *, of: int) -> str:
+def _describe_names(what: str, names: list[str], *, of: int) -> str:
     if not names:
         return ""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return f"{len(names)} of {of} {what} ({', '.join(name[:120] for name in names[:3])}{more})"
 
 
-def _safetensors(path: Path) -> object:
+def _read_safetensors(path: Path) -> object:
     try:
         return safetensors.torch.load_file(path)
     except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
@@ -149,7 +151,7 @@ def _safetensors(path: Path) -> object:
         ) from None
 
 
-def _torch_file(path: Path) -> object:
+def _read_torch_file(path: Path) -> object:
     """What torch.load makes of the file when it may make tensors and plain containers of it and nothing else."""
     try:
         with warnings.catch_warnings():
@@ -163,33 +165,33 @@ def _torch_file(path: Path) -> object:
                 f"weights '{path}' hold more than tensors{what}, which could execute code when read, so they are "
                 "refused; save model.state_dict() alone, best with safetensors"
             ) from None
-        raise _damaged(path, error) from None
+        raise _damage_error(path, error) from None
     except (OSError, RuntimeError, EOFError, KeyError, ValueError, TypeError, IndexError) as error:
-        raise _damaged(path, error) from None
+        raise _damage_error(path, error) from None
     except (AttributeError, AssertionError, UnicodeDecodeError, zipfile.BadZipFile, MemoryError) as error:
-        raise _damaged(path, error) from None
+        raise _damage_error(path, error) from None
     except (struct.error, RecursionError, NotImplementedError) as error:
-        raise _damaged(path, error) from None
+        raise _damage_error(path, error) from None
 
 
-def _damaged(path: Path, error: BaseException) -> InvalidInput:
+def _damage_error(path: Path, error: BaseException) -> InvalidInput:
     cause = short(" ".join(str(error).split())) or type(error).__name__
     size = os.path.getsize(path)
     return InvalidInput(f"weights '{path}' ({size:,} bytes) are no sound torch file ({cause}); copy or save them anew")
 
 
-def _tensors(path: Path, read: object, depth: int = 0) -> dict[str, Tensor]:
-    if isinstance(read, Mapping) and depth < len(WRAPPERS):
+def _find_tensors(path: Path, read: object, depth: int = 0) -> dict[str, Tensor]:
+    if isinstance(read, Mapping) and depth < len(WRAPPER_KEYS):
         if read and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in read.items()):
-            odd = [name for name, value in read.items() if not _is_plain(value)]
+            odd = [name for name, value in read.items() if not _is_plain_tensor(value)]
             if odd:
                 raise InvalidInput(
                     f"weights '{path}' hold no plain dense tensor under '{short(odd[0])}'; save it dense"
                 )
             return dict(read)
-        for key in WRAPPERS:
+        for key in WRAPPER_KEYS:
             if isinstance(read.get(key), Mapping):
-                return _tensors(path, read[key], depth + 1)
+                return _find_tensors(path, read[key], depth + 1)
         strange = next(
             (f"'{name}' ({type(value).__name__})" for name, value in read.items() if not isinstance(value, Tensor)),
             "nothing",
@@ -200,5 +202,5 @@ def _tensors(path: Path, read: object, depth: int = 0) -> dict[str, Tensor]:
     )
 
 
-def _is_plain(value: Tensor) -> bool:
+def _is_plain_tensor(value: Tensor) -> bool:
     return value.layout == torch.strided and not (value.is_meta or value.is_quantized or value.is_nested)

@@ -17,7 +17,13 @@ from sharpbench.core.registry import available
 from sharpbench.datasets.dataset import Data, Dataset
 from sharpbench.environment import apply_settings
 from sharpbench.errors import InvalidInput, one_line
-from sharpbench.training.population import EVERY, Population, TrainedRecipe, TrainingEpoch, train
+from sharpbench.training.population import (
+    CHECKPOINT_INTERVAL_SECONDS,
+    Population,
+    TrainedRecipe,
+    TrainingEpoch,
+    train_group,
+)
 from sharpbench.training.recipe import Recipe
 
 PATIENCE = 20.0
@@ -37,7 +43,7 @@ class TrainerSetting:
     data_dir: Path | None
     device: str
     threads: int = 1
-    every: float = EVERY
+    every: float = CHECKPOINT_INTERVAL_SECONDS
     plugins: tuple[Path, ...] = ()
 
 
@@ -176,7 +182,7 @@ def _answer(connection: Connection, loaded: dict[Dataset, Data], setting: Traine
             loaded[dataset] = dataset.load(setting.data_dir)
         epochs: dict[Recipe, TrainingEpoch] = {}
         last = 0.0
-        for event in train(
+        for event in train_group(
             group,
             loaded[dataset],
             setting.data_sha256,

@@ -111,7 +111,9 @@ class Zoo:
         try:
             stored = self._stored(key)
             weights = (self.folder / key / WEIGHTS).read_bytes()
-            if stored["format"] != FORMAT or stored["sha256"] != _digest(weights, stored["result"], stored["origin"]):
+            if stored["format"] != FORMAT or stored["sha256"] != _hash_entry(
+                weights, stored["result"], stored["origin"]
+            ):
                 return None
             return weights, stored
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -128,7 +130,7 @@ class Zoo:
 
         packed = safetensors.torch.save({name: value.clone().contiguous() for name, value in weights.items()})
         said = {"origin": None if origin is None else origin.row(), "result": dict(result)}
-        stored = {"format": FORMAT, "sha256": _digest(packed, said["result"], said["origin"]), **said}
+        stored = {"format": FORMAT, "sha256": _hash_entry(packed, said["result"], said["origin"]), **said}
         try:
             with atomic_folder(self.folder / key, replace=True) as draft:
                 atomic_write(draft / WEIGHTS, packed, durable=True)
@@ -144,6 +146,6 @@ class Zoo:
         shutil.rmtree(self.folder / key, ignore_errors=True)
 
 
-def _digest(weights: bytes, result: object, origin: object) -> str:
+def _hash_entry(weights: bytes, result: object, origin: object) -> str:
     """The hash that vouches for an entry: of its weights, its result and its origin."""
     return hashlib.sha256(weights + json.dumps([result, origin], sort_keys=True).encode()).hexdigest()

@@ -24,25 +24,25 @@ from sharpbench.core.spec import Inner
 from sharpbench.errors import InvalidInput, near, short
 from sharpbench.files import atomic_folder
 from sharpbench.training.network import TrainingResult
-from sharpbench.training.recipe import network_key, parse_recipe, recipe_parts
+from sharpbench.training.recipe import available_parts, network_key, parse_recipe
 from sharpbench.training.zoo import FORMAT, Origin, Zoo, ZooEntry
 from sharpbench.version import __version__
 
 # Table: what the folder of a population is called inside, and what a row of its table must hold.
 
-TABLE, README = "networks.json", "README.md"
+TABLE_FILE, README_FILE = "networks.json", "README.md"
 TABLE_FORMAT = 1
-NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,99}\.safetensors")
-HASH = re.compile(r"[0-9a-f]{64}")
+FILE_NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,99}\.safetensors")
+SHA256 = re.compile(r"[0-9a-f]{64}")
 DEVICES = ("cpu", "cuda")
-LARGEST = 2**28
+MAX_TABLE_BYTES = 2**28
 """Bytes of a table: more than any population needs."""
-KEYS = ("file", "sha256", "bytes", "data_sha256", "device", "recipe", "truth")
+ROW_KEYS = ("file", "sha256", "bytes", "data_sha256", "device", "recipe", "truth")
 
 
 # Outgoing: networks of the zoo into a folder that others can load.
 
-PAGE = """\
+README_TEMPLATE = """\
 # {count} trained networks
 
 Made by sharpbench {version}, with
@@ -83,7 +83,7 @@ def export_networks(zoo: Zoo, entries: Sequence[ZooEntry], folder: Path, *, comm
         raise InvalidInput("no network in the cache is like that; `sharpbench zoo list` shows what there is")
     try:
         with atomic_folder(folder) as draft:
-            rows = [_exported(zoo, entry, draft) for entry in entries]
+            rows = [_export_network(zoo, entry, draft) for entry in entries]
             table = {
                 "format": TABLE_FORMAT,
                 "zoo_format": FORMAT,
@@ -91,14 +91,14 @@ def export_networks(zoo: Zoo, entries: Sequence[ZooEntry], folder: Path, *, comm
                 "command": command,
                 "networks": rows,
             }
-            (draft / TABLE).write_text(json.dumps(table, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-            page = PAGE.format(count=len(rows), version=__version__, command=command)
-            (draft / README).write_text(page, encoding="utf-8")
+            (draft / TABLE_FILE).write_text(json.dumps(table, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+            page = README_TEMPLATE.format(count=len(rows), version=__version__, command=command)
+            (draft / README_FILE).write_text(page, encoding="utf-8")
     except OSError as error:
         raise InvalidInput(f"cannot write '{folder}': {error.strerror}; name another folder") from None
 
 
-def _exported(zoo: Zoo, entry: ZooEntry, folder: Path) -> dict[str, Any]:
+def _export_network(zoo: Zoo, entry: ZooEntry, folder: Path) -> dict[str, Any]:
     packed = zoo.packed(entry.key)
     if packed is None or entry.origin is None:
         fault = "is damaged" if packed is None else "does not say what it came of"
@@ -118,11 +118,11 @@ def _exported(zoo: Zoo, entry: ZooEntry, folder: Path) -> dict[str, Any]:
 
 # Incoming: the networks of an exported folder into the zoo, after all of it has been checked.
 
-ROUNDING = 1e-9
+GAP_TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
-class Imported:
+class ImportCounts:
     """How many networks were taken in, and how many were there already."""
 
     added: int
@@ -130,7 +130,7 @@ class Imported:
 
 
 @dataclass(frozen=True, slots=True)
-class _Checked:
+class _CheckedRow:
     """A row of a table that can be believed."""
 
     path: Path
@@ -140,38 +140,40 @@ class _Checked:
     truth: Mapping[str, Any]
 
 
-def import_networks(zoo: Zoo, folder: Path, *, plugins: Sequence[Path] = ()) -> Imported:
+def import_networks(zoo: Zoo, folder: Path, *, plugins: Sequence[Path] = ()) -> ImportCounts:
     """Store the networks of an exported folder in the zoo; those that are there already stay as they are.
 
     Everything is checked before the first is stored. Raises InvalidInput, one line that names the file and the
     entry. What cannot be checked is that the networks are what training would give: whose folder it is, vouches.
     """
-    rows = _rows(folder)
-    offered = recipe_parts(plugins)
-    checked: list[_Checked] = []
+    rows = _read_rows(folder)
+    offered = available_parts(plugins)
+    checked: list[_CheckedRow] = []
     for number, row in enumerate(rows):
         try:
-            checked.append(_checked(folder, row, offered))
+            checked.append(_check_row(folder, row, offered))
         except InvalidInput as error:
-            raise InvalidInput(f"{folder / TABLE}, networks[{number}]: {error}; nothing was imported") from None
+            raise InvalidInput(f"{folder / TABLE_FILE}, networks[{number}]: {error}; nothing was imported") from None
     for what in ("path", "key"):
-        twice = _repeated([getattr(each, what) for each in checked])
+        twice = _find_repeated([getattr(each, what) for each in checked])
         if twice is not None:
             name = checked[twice].path.name
-            raise InvalidInput(f"{folder / TABLE}, networks[{twice}]: '{name}' is there twice; nothing was imported")
+            raise InvalidInput(
+                f"{folder / TABLE_FILE}, networks[{twice}]: '{name}' is there twice; nothing was imported"
+            )
     fresh = [each for each in checked if zoo.packed(each.key) is None]
     for count, each in enumerate(fresh):
-        _stored(zoo, each, before=count, of=len(fresh))
-    return Imported(len(fresh), len(checked) - len(fresh))
+        _store_network(zoo, each, before=count, of=len(fresh))
+    return ImportCounts(len(fresh), len(checked) - len(fresh))
 
 
-def _rows(folder: Path) -> list[Any]:
+def _read_rows(folder: Path) -> list[Any]:
     """The rows of the table, whatever they are."""
-    path = folder / TABLE
+    path = folder / TABLE_FILE
     try:
-        _regular(path)
-        if path.stat().st_size > LARGEST:
-            raise InvalidInput(f"{path} holds more than {LARGEST:,} bytes; it is no table of networks")
+        _require_plain_file(path)
+        if path.stat().st_size > MAX_TABLE_BYTES:
+            raise InvalidInput(f"{path} holds more than {MAX_TABLE_BYTES:,} bytes; it is no table of networks")
         table = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InvalidInput(f"there is no {path}; name a folder that `sharpbench zoo export` has made") from None
@@ -195,14 +197,14 @@ def _rows(folder: Path) -> list[Any]:
     return list(table["networks"])
 
 
-def _checked(folder: Path, row: Any, offered: Inner) -> _Checked:
+def _check_row(folder: Path, row: Any, offered: Inner) -> _CheckedRow:
     """The row, if file, hashes, recipe and truth are sound."""
-    check_names(row, KEYS, remedy="fetch the folder again")
+    check_names(row, ROW_KEYS, remedy="fetch the folder again")
     name = row["file"]
-    if not isinstance(name, str) or not NAME.fullmatch(name):
+    if not isinstance(name, str) or not FILE_NAME.fullmatch(name):
         raise InvalidInput(f"file {short(repr(name))} is no name of a safetensors file in this folder; do not trust it")
     for key in ("sha256", "data_sha256"):
-        if not isinstance(row[key], str) or not HASH.fullmatch(row[key]):
+        if not isinstance(row[key], str) or not SHA256.fullmatch(row[key]):
             raise InvalidInput(f"'{name}': {key} {short(repr(row[key]))} is no SHA-256 in lower case")
     if row["device"] not in DEVICES:
         raise InvalidInput(f"'{name}': device {short(repr(row['device']))} is none of {', '.join(DEVICES)}")
@@ -210,16 +212,16 @@ def _checked(folder: Path, row: Any, offered: Inner) -> _Checked:
         if not isinstance(row["recipe"], dict):
             raise InvalidInput(f"recipe {short(repr(row['recipe']))} is no object")
         recipe = parse_recipe(row["recipe"], offered)
-        truth = _truth(row["truth"])
+        truth = _check_result(row["truth"])
     except InvalidInput as error:
         raise InvalidInput(f"'{name}': {error}") from None
     path = folder / name
-    _sound(path, row["bytes"], row["sha256"])
+    _check_file(path, row["bytes"], row["sha256"])
     origin = Origin(recipe.row(), row["data_sha256"], row["device"])
-    return _Checked(path, row["sha256"], network_key(recipe, origin.data, origin.device), origin, truth)
+    return _CheckedRow(path, row["sha256"], network_key(recipe, origin.data, origin.device), origin, truth)
 
 
-def _truth(row: object) -> dict[str, Any]:
+def _check_result(row: object) -> dict[str, Any]:
     """What became of the network, if it has the fields of Truth, each of its type."""
     names = [item.name for item in fields(TrainingResult)]
     if not isinstance(row, dict):
@@ -233,17 +235,17 @@ def _truth(row: object) -> dict[str, Any]:
             raise InvalidInput(f"truth lacks '{name}'; it is of another version of sharpbench")
         if wrong := field_error(row[name], hints[name]):
             raise InvalidInput(f"truth: {name}={short(str(row[name]))} {wrong}")
-    if wrong := _inconsistent(TrainingResult(**row)):
+    if wrong := _find_inconsistency(TrainingResult(**row)):
         raise InvalidInput(f"truth: {wrong}; do not trust it")
     return dict(row)
 
 
-def _inconsistent(truth: TrainingResult) -> str:
+def _find_inconsistency(truth: TrainingResult) -> str:
     """What cannot be so in any network, '' where all can."""
     for name in ("train_accuracy", "test_accuracy"):
         if not 0 <= getattr(truth, name) <= 1:
             return f"{name}={getattr(truth, name)} is not from 0 to 1"
-    if abs(truth.train_accuracy - truth.test_accuracy - truth.gap) > ROUNDING:
+    if abs(truth.train_accuracy - truth.test_accuracy - truth.gap) > GAP_TOLERANCE:
         return f"gap={truth.gap} is not training less test accuracy"
     for name in ("steps", "epochs", "seconds"):
         if getattr(truth, name) < 0:
@@ -253,16 +255,16 @@ def _inconsistent(truth: TrainingResult) -> str:
     return ""
 
 
-def _regular(path: Path) -> None:
+def _require_plain_file(path: Path) -> None:
     """A link, which may lead anywhere, or a pipe, which may never end, is no file of such a folder."""
     if not stat.S_ISREG(path.lstat().st_mode):
         raise InvalidInput(f"'{path.name}' is no plain file; copy the folder without links")
 
 
-def _sound(path: Path, size: object, sha256: str) -> None:
+def _check_file(path: Path, size: object, sha256: str) -> None:
     """Raises InvalidInput unless the file has the size and hash of the table, and is safetensors."""
     try:
-        _regular(path)
+        _require_plain_file(path)
         found = path.stat().st_size
         if isinstance(size, bool) or found != size:
             raise InvalidInput(
@@ -287,7 +289,7 @@ def _sound(path: Path, size: object, sha256: str) -> None:
         ) from None
 
 
-def _repeated(values: Sequence[object]) -> int | None:
+def _find_repeated(values: Sequence[object]) -> int | None:
     """The place of the first value that stood before."""
     seen: set[object] = set()
     for index, value in enumerate(values):
@@ -297,7 +299,7 @@ def _repeated(values: Sequence[object]) -> int | None:
     return None
 
 
-def _stored(zoo: Zoo, each: _Checked, *, before: int, of: int) -> None:
+def _store_network(zoo: Zoo, each: _CheckedRow, *, before: int, of: int) -> None:
     """Store one network; its file is read again, and may have changed since it was checked."""
     try:
         packed = each.path.read_bytes()

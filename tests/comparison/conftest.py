@@ -13,7 +13,7 @@ from sharpbench.comparison import Comparison, compare
 from sharpbench.comparison.benchmark import ComparisonEvent
 from sharpbench.core.registry import available
 from sharpbench.core.spec import parse_specs
-from sharpbench.models.file import from_word
+from sharpbench.models.file import parse_file_model
 
 PLUGIN = """
 import os, time
@@ -96,7 +96,7 @@ def settings(plugin: Path, words: tuple[str, str]) -> Callable[..., Comparison]:
     """A comparison on that network, of measures by their words."""
 
     def of(measures: str, **options: Any) -> Comparison:
-        model = from_word(words[0])
+        model = parse_file_model(words[0])
         (dataset,) = parse_specs(words[1], available("datasets").classes, kind="dataset")
         assert model is not None
         usual = {"quantity": "trace", "examples": 12, "weights": "random", "repeats": 3, "batches": (4, 12)}

@@ -14,7 +14,7 @@ from sharpbench import plan, run
 from sharpbench.core.subject import Subject
 from sharpbench.curvature import chunking, exact_diagonal, exact_traces, predicted_bytes
 from sharpbench.curvature.vjp import layerwise_network
-from sharpbench.models import PAPER, SmallMlp
+from sharpbench.models import PAPER_MODELS, SmallMlp
 
 
 def subject_of(model: nn.Module, count: int = 64, classes: int = 10) -> Subject:
@@ -38,7 +38,7 @@ def held(subject: Subject) -> int:
 
 @pytest.mark.parametrize("name", ["lenet", "small-cnn", "mlp"])
 def test_the_peak_is_near_the_predicted_one(name: str) -> None:
-    subject = subject_of(next(each for each in PAPER if each.name == name)().build((1, 28, 28), 10))
+    subject = subject_of(next(each for each in PAPER_MODELS if each.name == name)().build((1, 28, 28), 10))
     assert 0.3 * predicted_bytes(subject) < held(subject) < 1.2 * predicted_bytes(subject)
 
 

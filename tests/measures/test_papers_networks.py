@@ -13,12 +13,12 @@ from torch import Tensor
 from sharpbench import Subject, measure
 from sharpbench.core.evaluate import parse_measure
 from sharpbench.curvature import exact_diagonal, exact_traces
-from sharpbench.models import PAPER, SmallMlp
+from sharpbench.models import PAPER_MODELS, SmallMlp
 from sharpbench.models.model import Model
 from sharpbench.symmetry import rescaling_group
 
 MEASURES = ("trace", "fisher-rao", "fisher-rao[fisher=empirical,root=true]", "normalized", "minimum")
-NETWORKS = [model(bias=bias) for model in PAPER for bias in (True, False)]
+NETWORKS = [model(bias=bias) for model in PAPER_MODELS for bias in (True, False)]
 
 
 def subject_of(model: Model, *, n: int = 7, batch_size: int | None = None) -> Subject:
@@ -147,7 +147,7 @@ def test_normalized_is_that_of_a_generic_optimiser(model: Model) -> None:
 
 
 @pytest.mark.parametrize("word", MEASURES)
-@pytest.mark.parametrize("model", [model() for model in PAPER], ids=lambda model: model.name)
+@pytest.mark.parametrize("model", [model() for model in PAPER_MODELS], ids=lambda model: model.name)
 def test_neither_batches_nor_duplicates_change_anything(word: str, model: Model) -> None:
     """Seven examples in batches of 7, 3 (the last of one) and 2, and all of them twice."""
     whole = measure(word, subject_of(model, batch_size=7)).value
@@ -159,7 +159,7 @@ def test_neither_batches_nor_duplicates_change_anything(word: str, model: Model)
         assert measure(word, other).value == pytest.approx(whole, rel=1e-10)
 
 
-@pytest.mark.parametrize("model", [model() for model in PAPER], ids=lambda model: model.name)
+@pytest.mark.parametrize("model", [model() for model in PAPER_MODELS], ids=lambda model: model.name)
 def test_layerwise_rescaling_changes_the_trace_alone(model: Model) -> None:
     subject = subject_of(model)
     group = rescaling_group(subject.module, subject.inputs)

@@ -10,7 +10,7 @@ import pytest
 from torch import nn
 
 from sharpbench.errors import InvalidInput
-from sharpbench.models.file import File, from_word
+from sharpbench.models.file import File, parse_file_model
 
 CODE = """
 from torch import nn
@@ -40,14 +40,14 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_the_word_is_file_and_function(path: Path) -> None:
-    model = from_word(f"{path}:make")
+    model = parse_file_model(f"{path}:make")
     assert model == File(str(path), "make")
     module = File(str(path), "make").build((1, 28, 28), 10)
     assert isinstance(module, nn.Sequential)
-    assert from_word("timm:resnet18") is None
-    assert from_word("lenet") is None
+    assert parse_file_model("timm:resnet18") is None
+    assert parse_file_model("lenet") is None
     with pytest.raises(InvalidInput, match=r"names a file alone; name the function in it, too: .*net.py:make"):
-        from_word("net.py")
+        parse_file_model("net.py")
 
 
 def test_the_file_is_read_anew_when_it_changes(path: Path) -> None:

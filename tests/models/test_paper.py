@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sharpbench.core.spec import format_spec
 from sharpbench.errors import InvalidInput
-from sharpbench.models import PAPER, LeNet, Mlp, Model, SmallCnn, SmallMlp
+from sharpbench.models import PAPER_MODELS, LeNet, Mlp, Model, SmallCnn, SmallMlp
 
 SHAPES = {
     "mlp": [(512, 784), (128, 512), (512, 128), (10, 512)],
@@ -32,7 +32,7 @@ def params(module: nn.Module) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("model", PAPER, ids=lambda model: model.name)
+@pytest.mark.parametrize("model", PAPER_MODELS, ids=lambda model: model.name)
 def test_layers_have_the_papers_names_and_shapes(model: type[Model], bias: bool) -> None:
     module = model(bias=bias).build((1, 28, 28), 10)  # type: ignore[call-arg]
     expected: dict[str, tuple[int, ...]] = {}
@@ -108,7 +108,7 @@ def test_small_cnn_pools_twice_at_stride_2() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 15, 15), (1, 16, 16), (3, 32, 32), (2, 17, 23), (1, 28, 16)])
-@pytest.mark.parametrize("model", PAPER, ids=lambda model: model.name)
+@pytest.mark.parametrize("model", PAPER_MODELS, ids=lambda model: model.name)
 def test_other_shapes_and_classes_are_taken_or_refused(model: type[Model], shape: tuple[int, ...]) -> None:
     smallest = {"lenet": 15, "small-cnn": 16}.get(model.name, 1)
     if min(shape[1:]) < smallest:
@@ -133,7 +133,7 @@ def test_perceptrons_take_any_shape() -> None:
         assert Mlp().build(shape, 5)(torch.zeros(2, *shape)).shape == (2, 5)
 
 
-@pytest.mark.parametrize("model", PAPER, ids=lambda model: model.name)
+@pytest.mark.parametrize("model", PAPER_MODELS, ids=lambda model: model.name)
 def test_initialisation_is_torchs_own_and_follows_the_seed(model: type[Model]) -> None:
     def weights(seed: int) -> dict[str, Tensor]:
         torch.manual_seed(seed)
@@ -150,7 +150,7 @@ def test_initialisation_is_torchs_own_and_follows_the_seed(model: type[Model]) -
 
 
 def test_models_are_values() -> None:
-    assert {format_spec(model()) for model in PAPER} == {"mlp", "lenet", "small-mlp", "small-cnn"}
+    assert {format_spec(model()) for model in PAPER_MODELS} == {"mlp", "lenet", "small-mlp", "small-cnn"}
     assert format_spec(Mlp(bias=False)) == "mlp[bias=false]"
     assert Mlp() == Mlp(bias=True) != Mlp(bias=False)
-    assert all(one() != other() for one, other in pairwise(PAPER))
+    assert all(one() != other() for one, other in pairwise(PAPER_MODELS))

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from sharpbench import InvalidInput
-from sharpbench.models import PAPER
+from sharpbench.models import PAPER_MODELS
 from sharpbench.models.model import Model
 from sharpbench.symmetry import describe, rescaling_group, rewrites
 
-NETWORKS = [model(bias=bias) for model in PAPER for bias in (True, False)]
+NETWORKS = [model(bias=bias) for model in PAPER_MODELS for bias in (True, False)]
 
 
 def change(module: nn.Module, inputs: Tensor, elements: int = 3) -> float:

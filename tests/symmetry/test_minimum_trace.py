@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from sharpbench import InvalidInput, Subject, measure
 from sharpbench.core.evaluate import parse_measure
 from sharpbench.curvature import exact_diagonal
-from sharpbench.models import PAPER
+from sharpbench.models import PAPER_MODELS
 from sharpbench.symmetry import group_of, minimum_trace, rescaling_group
 
 
@@ -64,12 +64,12 @@ def transformer() -> Subject:
 
 def plain(index: int) -> Subject:
     torch.manual_seed(index)
-    module = PAPER[index]().build((1, 12, 12), 4).double()
+    module = PAPER_MODELS[index]().build((1, 12, 12), 4).double()
     return Subject.from_module(module, torch.randn(9, 1, 12, 12, dtype=torch.float64), torch.randint(4, (9,)))
 
 
 SUBJECTS = {
-    "small-mlp": lambda: plain(next(i for i, model in enumerate(PAPER) if model.name == "small-mlp")),
+    "small-mlp": lambda: plain(next(i for i, model in enumerate(PAPER_MODELS) if model.name == "small-mlp")),
     "residual": residual,
     "transformer": transformer,
 }
@@ -140,7 +140,7 @@ def test_a_dead_unit_is_no_obstacle() -> None:
 
 
 def test_a_head_of_zeros_lets_all_before_it_vanish() -> None:
-    subject = plain(next(i for i, model in enumerate(PAPER) if model.name == "small-mlp"))
+    subject = plain(next(i for i, model in enumerate(PAPER_MODELS) if model.name == "small-mlp"))
     last = max(name for name in subject.params if name.endswith("weight"))
     params = {**subject.params, last: torch.zeros_like(subject.params[last])}
     for scope in ("layer", "unit"):

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from sharpbench.datasets import Digits, Mnist
 from sharpbench.models import LeNet, Mlp, SmallCnn, SmallMlp
 from sharpbench.models.model import Model
-from sharpbench.training.loss import stackable
+from sharpbench.training.loss import can_stack
 from sharpbench.training.optimizers import Adam, Asam, MSam, Sam, Sgd
 from sharpbench.training.recipe import Recipe
-from sharpbench.training.trainer import FEW, LARGEST, group_recipes, group_size
+from sharpbench.training.trainer import MAX_GROUP_NETWORKS, MAX_STACKED_PARAMETERS, group_recipes, group_size
 
 RECIPE = Recipe(model=SmallMlp(), dataset=Digits())
 SHAPE = (1, 28, 28)
@@ -80,15 +80,17 @@ def chosen_size(model: Model, device: str = "cpu") -> int:
 
 
 def test_on_a_cpu_small_perceptrons_train_together() -> None:
-    assert chosen_size(SmallMlp()) == LARGEST["cpu"]
+    assert chosen_size(SmallMlp()) == MAX_GROUP_NETWORKS["cpu"]
     assert [chosen_size(model) for model in (Mlp(), SmallCnn(), LeNet())] == [1, 1, 1]
-    wide = nn.Sequential(nn.Flatten(), nn.Linear(784, FEW // 784 + 1))
+    wide = nn.Sequential(nn.Flatten(), nn.Linear(784, MAX_STACKED_PARAMETERS // 784 + 1))
     assert group_size(wide, torch.zeros(4, *SHAPE), device="cpu") == 1
 
 
 def test_on_cuda_all_that_can_be_do() -> None:
     """Which can is found on the device that the module is on."""
-    assert {chosen_size(model, "cuda") for model in (SmallMlp(), Mlp(), SmallCnn(), LeNet())} == {LARGEST["cuda"]}
+    assert {chosen_size(model, "cuda") for model in (SmallMlp(), Mlp(), SmallCnn(), LeNet())} == {
+        MAX_GROUP_NETWORKS["cuda"]
+    }
     norm = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(784), nn.Linear(784, 10))
     assert group_size(norm, torch.zeros(4, *SHAPE), device="cuda") == 1
 
@@ -137,7 +139,7 @@ class Counting(nn.Module):
 def test_what_can_train_together(module: nn.Module, together: bool) -> None:
     state, random = {name: value.clone() for name, value in module.state_dict().items()}, torch.random.get_rng_state()
     module.eval()
-    assert stackable(module, torch.randn(4, *SHAPE, generator=torch.Generator().manual_seed(0))) == together
+    assert can_stack(module, torch.randn(4, *SHAPE, generator=torch.Generator().manual_seed(0))) == together
     assert not module.training
     assert all(torch.equal(value, state[name]) for name, value in module.state_dict().items())
     assert torch.equal(torch.random.get_rng_state(), random)

@@ -28,7 +28,7 @@ from sharpbench.training.examples import (
 )
 from sharpbench.training.network import TrainedNetwork
 from sharpbench.training.optimizers import Sgd
-from sharpbench.training.population import CHECKPOINTS, Population, TrainingEpoch
+from sharpbench.training.population import CHECKPOINT_FOLDER, Population, TrainingEpoch
 from sharpbench.training.recipe import Recipe
 from sharpbench.training.state import Epoch, TrainingState
 from sharpbench.training.trainer import StackedTrainer
@@ -419,6 +419,6 @@ def test_a_training_that_is_interrupted_leaves_a_checkpoint_and_no_entry(digits:
     steps = Population([SHORT], digits, "hash", cache=tmp_path, device="cpu").member(SHORT)
     next(steps)
     steps.close()
-    assert [path.parent.parent.name for path in tmp_path.rglob("*.safetensors")] == [CHECKPOINTS]
+    assert [path.parent.parent.name for path in tmp_path.rglob("*.safetensors")] == [CHECKPOINT_FOLDER]
     assert member_of(SHORT, digits, tmp_path)[1] == 1
-    assert not list((tmp_path / CHECKPOINTS).iterdir())
+    assert not list((tmp_path / CHECKPOINT_FOLDER).iterdir())

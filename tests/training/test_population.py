@@ -22,7 +22,7 @@ from sharpbench.models import SmallMlp
 from sharpbench.models.model import Model
 from sharpbench.training import population as population_module
 from sharpbench.training.optimizers import FriendlySam, Sam
-from sharpbench.training.population import CHECKPOINTS, Population, TrainedRecipe, TrainingEpoch, train
+from sharpbench.training.population import CHECKPOINT_FOLDER, Population, TrainedRecipe, TrainingEpoch, train_group
 from sharpbench.training.recipe import Recipe
 from sharpbench.training.trainer import group_size
 from sharpbench.training.zoo import RESULT, WEIGHTS, Zoo
@@ -52,19 +52,19 @@ def stored(cache: Path) -> dict[str, tuple[bytes, dict[str, object]]]:
 
 
 def checkpoints(cache: Path) -> list[Path]:
-    return list((cache / CHECKPOINTS).glob("[0-9a-f]*"))
+    return list((cache / CHECKPOINT_FOLDER).glob("[0-9a-f]*"))
 
 
 @pytest.fixture(scope="module")
 def calm(digits: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The cache of an undisturbed training of GROUP."""
     cache = tmp_path_factory.mktemp("calm")
-    list(train(GROUP, digits, "hash", cache=cache, device="cpu"))
+    list(train_group(GROUP, digits, "hash", cache=cache, device="cpu"))
     return cache
 
 
 def test_a_group_is_trained_once_and_all_of_it_is_kept(digits: Data, tmp_path: Path, calm: Path) -> None:
-    events = list(train(GROUP, digits, "hash", cache=tmp_path, device="cpu"))
+    events = list(train_group(GROUP, digits, "hash", cache=tmp_path, device="cpu"))
     epochs = [event for event in events if isinstance(event, TrainingEpoch)]
     trained = [event for event in events if isinstance(event, TrainedRecipe)]
     assert [(event.recipe.seed, event.epoch.number) for event in epochs] == [
@@ -75,7 +75,7 @@ def test_a_group_is_trained_once_and_all_of_it_is_kept(digits: Data, tmp_path: P
     assert [event.truth.epochs for event in sorted(trained, key=lambda event: event.recipe.seed)] == [3, 4, 5, 6]
     assert stored(tmp_path) == stored(calm)
     assert not checkpoints(tmp_path)
-    again = list(train(GROUP, digits, "hash", cache=tmp_path, device="cpu"))
+    again = list(train_group(GROUP, digits, "hash", cache=tmp_path, device="cpu"))
     assert [(event.recipe, event.cached) for event in again if isinstance(event, TrainedRecipe)] == [
         (recipe, True) for recipe in GROUP
     ]
@@ -94,20 +94,20 @@ def test_asking_for_one_trains_its_group(digits: Data, tmp_path: Path) -> None:
 
 def test_seconds_are_shared(digits: Data, tmp_path: Path) -> None:
     start = time.perf_counter()
-    events = list(train(GROUP, digits, "hash", cache=tmp_path, device="cpu"))
+    events = list(train_group(GROUP, digits, "hash", cache=tmp_path, device="cpu"))
     truths = [event.truth for event in events if isinstance(event, TrainedRecipe)]
     assert 0 < sum(truth.seconds for truth in truths) < time.perf_counter() - start
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 3, 4])
 def test_an_interrupt_keeps_the_last_epoch(epochs: int, digits: Data, tmp_path: Path, calm: Path) -> None:
-    steps = train(GROUP, digits, "hash", cache=tmp_path, device="cpu")
+    steps = train_group(GROUP, digits, "hash", cache=tmp_path, device="cpu")
     while not (isinstance(event := next(steps), TrainingEpoch) and event.epoch.number > epochs):
         pass
     del steps
     assert not (tmp_path / "networks").exists()
     assert len(checkpoints(tmp_path)) == 1
-    rest = list(train(GROUP, digits, "hash", cache=tmp_path, device="cpu"))
+    rest = list(train_group(GROUP, digits, "hash", cache=tmp_path, device="cpu"))
     assert min(event.epoch.number for event in rest if isinstance(event, TrainingEpoch)) == epochs + 2
     assert stored(tmp_path) == stored(calm)
     assert not checkpoints(tmp_path)
@@ -128,8 +128,8 @@ def test_an_interrupt_within_an_epoch_keeps_the_one_before(
 
     monkeypatch.setattr(type(RECIPE.optimizer), "step", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        list(train(GROUP, digits, "hash", cache=tmp_path, device="cpu"))
-    events = list(train(GROUP, digits, "hash", cache=tmp_path, device="cpu"))
+        list(train_group(GROUP, digits, "hash", cache=tmp_path, device="cpu"))
+    events = list(train_group(GROUP, digits, "hash", cache=tmp_path, device="cpu"))
     assert min(event.epoch.number for event in events if isinstance(event, TrainingEpoch)) == 3
     assert stored(tmp_path) == stored(calm)
 
@@ -147,10 +147,10 @@ def test_a_stop_between_two_entries_ends_in_the_same_networks(
 
     monkeypatch.setattr(Zoo, "save", stopped)
     with pytest.raises(KeyboardInterrupt):
-        list(train(GROUP, digits, "hash", cache=tmp_path, device="cpu"))
+        list(train_group(GROUP, digits, "hash", cache=tmp_path, device="cpu"))
     monkeypatch.setattr(Zoo, "save", save)
     assert len(stored(tmp_path)) == kept
-    events = list(train(GROUP, digits, "hash", cache=tmp_path, device="cpu"))
+    events = list(train_group(GROUP, digits, "hash", cache=tmp_path, device="cpu"))
     assert (
         sorted(event.cached for event in events if isinstance(event, TrainedRecipe))
         == [False] * (4 - kept) + [True] * kept
@@ -160,9 +160,9 @@ def test_a_stop_between_two_entries_ends_in_the_same_networks(
 
 
 def test_a_group_that_grew_trains_what_is_missing(digits: Data, tmp_path: Path, calm: Path) -> None:
-    list(train(GROUP[:2], digits, "hash", cache=tmp_path, device="cpu"))
+    list(train_group(GROUP[:2], digits, "hash", cache=tmp_path, device="cpu"))
     before = stored(tmp_path)
-    events = list(train(GROUP, digits, "hash", cache=tmp_path, device="cpu"))
+    events = list(train_group(GROUP, digits, "hash", cache=tmp_path, device="cpu"))
     assert {event.recipe for event in events if isinstance(event, TrainingEpoch)} == set(GROUP[2:])
     after = stored(tmp_path)
     assert {key: after[key] for key in before} == before
@@ -171,13 +171,13 @@ def test_a_group_that_grew_trains_what_is_missing(digits: Data, tmp_path: Path, 
 
 @pytest.mark.parametrize("file", [WEIGHTS, RESULT])
 def test_a_damaged_checkpoint_is_not_believed(file: str, digits: Data, tmp_path: Path, calm: Path) -> None:
-    steps = train(GROUP, digits, "hash", cache=tmp_path, device="cpu", every=0.0)
+    steps = train_group(GROUP, digits, "hash", cache=tmp_path, device="cpu", every=0.0)
     for _ in range(9):
         next(steps)
     del steps
     (path,) = (entry / file for entry in checkpoints(tmp_path))
     path.write_bytes(path.read_bytes()[:-2])
-    events = list(train(GROUP, digits, "hash", cache=tmp_path, device="cpu"))
+    events = list(train_group(GROUP, digits, "hash", cache=tmp_path, device="cpu"))
     assert min(event.epoch.number for event in events if isinstance(event, TrainingEpoch)) == 1
     assert stored(tmp_path) == stored(calm)
 
@@ -186,7 +186,7 @@ def test_checkpoints_come_in_time(digits: Data, tmp_path: Path, monkeypatch: pyt
     now = 0.0
     monkeypatch.setattr(population_module.time, "monotonic", lambda: now)
     seen = []
-    for event in train((GROUP[3],), digits, "hash", cache=tmp_path, device="cpu", every=30.0):
+    for event in train_group((GROUP[3],), digits, "hash", cache=tmp_path, device="cpu", every=30.0):
         now += 12.0
         if isinstance(event, TrainingEpoch):
             seen.append(epoch_of(tmp_path))
@@ -246,12 +246,12 @@ from dataclasses import replace
 from sharpbench.datasets import Digits
 from sharpbench.models import SmallMlp
 from sharpbench.training.optimizers import FriendlySam
-from sharpbench.training.population import train
+from sharpbench.training.population import train_group
 from sharpbench import Recipe
 recipe = Recipe(model=SmallMlp(), dataset=Digits(), train_size=256, optimizer=FriendlySam(), max_epochs=40,
                 target_loss=1e-9, learning_rate=0.02)
 group = [replace(recipe, seed=seed, label_noise=seed / 8, max_epochs=40 - 4 * seed) for seed in range(8)]
-for event in train(group, Digits().load(None), "hash", cache=Path(sys.argv[1]), device="cpu", every=0.05):
+for event in train_group(group, Digits().load(None), "hash", cache=Path(sys.argv[1]), device="cpu", every=0.05):
     pass
 """
 
@@ -317,9 +317,9 @@ def test_networks_that_train_together_have_one_thread_and_others_what_was_settle
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        list(train(GROUP[:2], digits, "hash", cache=tmp_path, device="cpu"))
+        list(train_group(GROUP[:2], digits, "hash", cache=tmp_path, device="cpu"))
         assert (seen, torch.get_num_threads()) == ({1}, 2)
-        list(train(GROUP[2:3], digits, "hash", cache=tmp_path, device="cpu"))
+        list(train_group(GROUP[2:3], digits, "hash", cache=tmp_path, device="cpu"))
         assert (seen, torch.get_num_threads()) == ({1, 2}, 2)
     finally:
         torch.set_num_threads(before)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sharpbench.errors import InvalidInput
-from sharpbench.training.weights import load_weights, read_weights, weight_files
+from sharpbench.training.weights import find_weight_files, load_weights, read_weights
 
 
 def network() -> nn.Sequential:
@@ -211,12 +211,12 @@ def test_patterns_name_files_in_the_order_of_their_numbers(tmp_path: Path) -> No
     for number in (10, 9, 1):
         (tmp_path / f"epoch{number}.pt").touch()
     (tmp_path / "folder.pt").mkdir()
-    assert [path.name for path in weight_files(str(tmp_path / "*.pt"))] == ["epoch1.pt", "epoch9.pt", "epoch10.pt"]
-    assert weight_files(str(tmp_path / "epoch9.pt")) == [tmp_path / "epoch9.pt"]
+    assert [path.name for path in find_weight_files(str(tmp_path / "*.pt"))] == ["epoch1.pt", "epoch9.pt", "epoch10.pt"]
+    assert find_weight_files(str(tmp_path / "epoch9.pt")) == [tmp_path / "epoch9.pt"]
     with pytest.raises(InvalidInput, match=r"there is no file '.*none.pt'; name weights"):
-        weight_files(str(tmp_path / "none.pt"))
+        find_weight_files(str(tmp_path / "none.pt"))
 
 
 def test_a_name_with_brackets_is_a_file_before_it_is_a_pattern(tmp_path: Path) -> None:
     (tmp_path / "net[1].pt").touch()
-    assert weight_files(str(tmp_path / "net[1].pt")) == [tmp_path / "net[1].pt"]
+    assert find_weight_files(str(tmp_path / "net[1].pt")) == [tmp_path / "net[1].pt"]

@@ -19,7 +19,7 @@ from sharpbench.datasets import Digits
 from sharpbench.datasets.dataset import Data
 from sharpbench.errors import InvalidInput
 from sharpbench.models import SmallCnn, SmallMlp
-from sharpbench.training.population import CHECKPOINTS, Population, TrainedRecipe, TrainingEpoch, train
+from sharpbench.training.population import CHECKPOINT_FOLDER, Population, TrainedRecipe, TrainingEpoch, train_group
 from sharpbench.training.recipe import Recipe
 from sharpbench.training.workers import GroupLost, TrainerSetting, train_all
 from sharpbench.training.zoo import RESULT, WEIGHTS
@@ -103,7 +103,7 @@ def test_workers_train_the_same_networks(digits: Data, tmp_path: Path) -> None:
     assert not any(event.cached for event in events if isinstance(event, TrainedRecipe))
     assert any(isinstance(event, TrainingEpoch) for event in events)
     for group in networks.groups:
-        list(train(group, digits, digits.sha256(), cache=tmp_path / "here", device="cpu"))
+        list(train_group(group, digits, digits.sha256(), cache=tmp_path / "here", device="cpu"))
     assert stored(cache) == stored(tmp_path / "here")
     again = list(train_all(networks, networks.groups, setting(digits, cache), workers=2))
     assert [(event.recipe, event.cached) for event in again if isinstance(event, TrainedRecipe)] == [
@@ -141,12 +141,12 @@ def test_what_is_left_keeps_checkpoints_and_goes_on(digits: Data, plugin: Path, 
     steps = train_all(networks, networks.groups, setting(digits, tmp_path / "left", plugin), workers=1)
     assert isinstance(next(steps), TrainingEpoch)
     steps.close()
-    (entry,) = (tmp_path / "left" / CHECKPOINTS).glob("[0-9a-f]*")
+    (entry,) = (tmp_path / "left" / CHECKPOINT_FOLDER).glob("[0-9a-f]*")
     kept = json.loads((entry / RESULT).read_text())["result"]["stage"]["epoch"]
     assert 1 <= kept < 6
-    rest = list(train(networks.groups[0], digits, digits.sha256(), cache=tmp_path / "left", device="cpu"))
+    rest = list(train_group(networks.groups[0], digits, digits.sha256(), cache=tmp_path / "left", device="cpu"))
     assert [event.epoch.number for event in rest if isinstance(event, TrainingEpoch)] == list(range(kept + 1, 7))
-    list(train(networks.groups[0], digits, digits.sha256(), cache=tmp_path / "whole", device="cpu"))
+    list(train_group(networks.groups[0], digits, digits.sha256(), cache=tmp_path / "whole", device="cpu"))
     assert stored(tmp_path / "left") == stored(tmp_path / "whole")
 
 
@@ -223,7 +223,7 @@ def test_an_interrupted_command_keeps_checkpoints_and_leaves_no_process(plugin: 
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert errors == "interrupted; give the same command again to go on\n"
-    assert list((tmp_path / CHECKPOINTS).glob("[0-9a-f]*"))
+    assert list((tmp_path / CHECKPOINT_FOLDER).glob("[0-9a-f]*"))
     until = time.monotonic() + 20  # what multiprocessing keeps beside the workers ends when it sees that we did
     while alive(process.pid) and time.monotonic() < until:
         time.sleep(0.1)

@@ -23,7 +23,7 @@ from sharpbench.training.cohorts import LabelNoise
 from sharpbench.training.network import TrainingResult
 from sharpbench.training.recipe import network_key
 from sharpbench.training.zoo import FORMAT, Origin, Zoo
-from sharpbench.training.zoo_transfer import README, TABLE, export_networks, import_networks
+from sharpbench.training.zoo_transfer import README_FILE, TABLE_FILE, export_networks, import_networks
 
 DATA = "ab" * 32
 RECIPES = LabelNoise(ratios=2, seeds=2).recipes((SmallMlp(width=3),), Digits())
@@ -63,9 +63,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def changed(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    table = json.loads((folder / TABLE).read_text())
+    table = json.loads((folder / TABLE_FILE).read_text())
     change(table)
-    (folder / TABLE).write_text(json.dumps(table))
+    (folder / TABLE_FILE).write_text(json.dumps(table))
 
 
 def refused(folder: Path, *said: str) -> None:
@@ -111,10 +111,14 @@ def test_a_damaged_entry_is_replaced_by_an_import_and_a_sound_one_is_not(folder:
 
 
 def test_the_folder_is_the_table_a_file_each_and_a_page(folder: Path) -> None:
-    table = json.loads((folder / TABLE).read_text())
+    table = json.loads((folder / TABLE_FILE).read_text())
     assert set(table) == {"format", "zoo_format", "sharpbench", "command", "networks"}
     assert len(table["networks"]) == 4
-    assert {path.name for path in folder.iterdir()} == {TABLE, README, *(row["file"] for row in table["networks"])}
+    assert {path.name for path in folder.iterdir()} == {
+        TABLE_FILE,
+        README_FILE,
+        *(row["file"] for row in table["networks"]),
+    }
     for row in table["networks"]:
         content = (folder / row["file"]).read_bytes()
         assert (hashlib.sha256(content).hexdigest(), len(content)) == (row["sha256"], row["bytes"])
@@ -124,7 +128,7 @@ def test_the_folder_is_the_table_a_file_each_and_a_page(folder: Path) -> None:
 
 def test_the_page_of_the_folder_loads_it_without_us(folder: Path) -> None:
     """The lines that the README shows are executed, where sharpbench cannot be imported."""
-    (block,) = re.findall(r"```python\n(.*?)```", (folder / README).read_text(), flags=re.DOTALL)
+    (block,) = re.findall(r"```python\n(.*?)```", (folder / README_FILE).read_text(), flags=re.DOTALL)
     assert len(block.splitlines()) <= 10
     code = "import sys\nsys.modules['sharpbench'] = None\n" + block
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=folder, timeout=60)
@@ -218,7 +222,7 @@ def test_a_table_of_another_kind_is_refused(
     "content", [b"", b"{", b"null", b"[]", b"\xff\xfe", b"[" * 100_000, b'{"format": NaN}'], ids=lambda each: each[:8]
 )
 def test_damaged_tables_are_one_line(folder: Path, content: bytes) -> None:
-    (folder / TABLE).write_bytes(content)
+    (folder / TABLE_FILE).write_bytes(content)
     refused(folder, "is no table of networks")
 
 
@@ -260,8 +264,8 @@ def test_links_and_pipes_are_no_files(folder: Path) -> None:
     refused(folder, path.name, "is no plain file")
     path.unlink()
     refused(folder, f"there is no '{path.name}'")
-    (folder / TABLE).unlink()
-    os.mkfifo(folder / TABLE)
+    (folder / TABLE_FILE).unlink()
+    os.mkfifo(folder / TABLE_FILE)
     zoo = Zoo(folder.parent / "into")
     with pytest.raises(InvalidInput, match="is no plain file"):
         import_networks(zoo, folder)
@@ -318,5 +322,5 @@ def test_the_folder_one_stands_in_is_a_folder_like_any_other(tmp_path: Path, mon
         export_networks(zoo, zoo.entries()[0], Path("."), command="c")
     (here / "mine").unlink()
     export_networks(zoo, zoo.entries()[0], Path("."), command="c")
-    assert (here / TABLE).is_file()
+    assert (here / TABLE_FILE).is_file()
     assert [each.name for each in tmp_path.iterdir() if each.name.startswith(".")] == []

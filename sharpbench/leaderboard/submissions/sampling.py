@@ -16,7 +16,7 @@ from sharpbench.errors import InvalidInput, near, short
 from sharpbench.leaderboard.submissions.claims import place_of_cell, place_of_network
 from sharpbench.leaderboard.submissions.submission import Submission
 from sharpbench.runner.cell import cell_key
-from sharpbench.training.recipe import Recipe, parse_recipe, recipe_parts
+from sharpbench.training.recipe import Recipe, available_parts, parse_recipe
 
 # Cells: what a record's words stand for here.
 
@@ -47,7 +47,7 @@ class Installed:
 def installed(plugins: Sequence[Path] = ()) -> Installed:
     """What is installed, and what the files `plugins` add, which are executed."""
     measures = available("measures", plugins)
-    return Installed(measures.classes, measures.packages, recipe_parts(plugins))
+    return Installed(measures.classes, measures.packages, available_parts(plugins))
 
 
 def cell_of(record: Record, known: Installed) -> Recomputable:

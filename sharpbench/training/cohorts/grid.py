@@ -18,7 +18,7 @@ from sharpbench.errors import InvalidInput, near, short
 from sharpbench.models.model import Model
 from sharpbench.training.recipe import Recipe
 
-LARGEST = 100_000
+MAX_NETWORKS = 100_000
 """Configurations of a product, and networks of a cohort: more is a slip of the keyboard."""
 
 
@@ -53,10 +53,10 @@ class Grid:
     draw: int = 0
 
     def __post_init__(self) -> None:
-        if self.product > LARGEST or self.product * len(self.seeds) > LARGEST:
+        if self.product > MAX_NETWORKS or self.product * len(self.seeds) > MAX_NETWORKS:
             raise InvalidInput(
                 f"the axes have {self.product:,} combinations, {self.product * len(self.seeds):,} networks, where "
-                f"{LARGEST:,} are the most; choose fewer axes or values"
+                f"{MAX_NETWORKS:,} are the most; choose fewer axes or values"
             )
         if self.networks is not None and self.networks < len(self.seeds):
             raise InvalidInput(
@@ -89,7 +89,7 @@ class Grid:
         configurations = self.configurations()
         for model in models:
             for each in configurations:
-                varied = _varied(model, {axis: value for axis, value in each.items() if axis.of_model})
+                varied = _vary_model(model, {axis: value for axis, value in each.items() if axis.of_model})
                 values = {axis.name: value for axis, value in each.items() if not axis.of_model}
                 for seed in self.seeds:
                     yield Recipe(model=varied, dataset=dataset, seed=seed, **{**fixed, **values})
@@ -99,7 +99,7 @@ class Grid:
         return hashlib.sha256(json.dumps([self.draw, values], sort_keys=True).encode()).digest()
 
 
-def _varied(model: Model, changes: Mapping[Axis, Any]) -> Model:
+def _vary_model(model: Model, changes: Mapping[Axis, Any]) -> Model:
     """`model` with other values of some of its fields."""
     for axis, value in changes.items():
         known = [item.name for item in fields(model)]

@@ -13,15 +13,15 @@ from sharpbench.datasets.dataset import Dataset
 from sharpbench.errors import InvalidInput, short
 from sharpbench.models.model import Model
 from sharpbench.training.cohorts.cohort import Cohort
-from sharpbench.training.cohorts.grid import LARGEST, Axis, Grid
+from sharpbench.training.cohorts.grid import MAX_NETWORKS, Axis, Grid
 from sharpbench.training.optimizers import Asam, Optimizer, Sam, Sgd
 from sharpbench.training.recipe import Recipe
 
-Name = Literal[
+AxisName = Literal[
     "width", "depth", "learning_rate", "batch_size", "weight_decay", "optimizer", "train_size", "label_noise"
 ]
-NAMES: tuple[Name, ...] = get_args(Name)
-OF_MODEL = ("width", "depth")
+AXIS_NAMES: tuple[AxisName, ...] = get_args(AxisName)
+MODEL_AXES = ("width", "depth")
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Hyperparameters(Cohort):
         "after Jiang, Neyshabur, Mobahi, Krishnan, Bengio 2020, Fantastic Generalization Measures and Where to Find "
         "Them, and Dziugaite et al. 2020, In Search of Robust Measures of Generalization; values are our own"
     )
-    axes: tuple[Name, ...] = NAMES
+    axes: tuple[AxisName, ...] = AXIS_NAMES
     networks: int | None = 300
     seed: int = 0
     seeds: int = 5
@@ -65,19 +65,19 @@ class Hyperparameters(Cohort):
             given = getattr(self, item.name)
             if given == ():
                 raise InvalidInput(f"{item.name} holds no value; give one at least")
-            idle = item.name in NAMES and item.name not in self.axes and given != item.default
-            if idle and (len(given) > 1 or item.name in OF_MODEL):
+            idle = item.name in AXIS_NAMES and item.name not in self.axes and given != item.default
+            if idle and (len(given) > 1 or item.name in MODEL_AXES):
                 raise InvalidInput(
                     f"{item.name}={short(format_value(given))} would not vary; "
                     f"add {item.name} to axes={'+'.join(self.axes)}"
                 )
-        if self.seeds > LARGEST:
-            raise InvalidInput(f"seeds={self.seeds} must be at most {LARGEST}")
+        if self.seeds > MAX_NETWORKS:
+            raise InvalidInput(f"seeds={self.seeds} must be at most {MAX_NETWORKS}")
         self.grid()
 
     def grid(self) -> Grid:
         """The axes and what is drawn of them."""
-        axes = tuple(Axis(name, getattr(self, name), name in OF_MODEL) for name in self.axes)
+        axes = tuple(Axis(name, getattr(self, name), name in MODEL_AXES) for name in self.axes)
         if len(set(self.axes)) < len(axes):
             raise InvalidInput(f"axes={'+'.join(self.axes)} names one of them twice; name each once")
         return Grid(axes, tuple(range(self.seeds)), self.networks, self.seed)
@@ -90,7 +90,7 @@ class Hyperparameters(Cohort):
     def recipes(self, models: Sequence[Model], dataset: Dataset) -> tuple[Recipe, ...]:
         """See Cohort.recipes."""
         fixed: dict[str, Any] = {
-            name: getattr(self, name)[0] for name in NAMES if name not in self.axes and name not in OF_MODEL
+            name: getattr(self, name)[0] for name in AXIS_NAMES if name not in self.axes and name not in MODEL_AXES
         }
         gate = {name: getattr(self, name) for name in ("decay", "max_epochs", "target_loss", "target_accuracy")}
         return tuple(self.grid().recipes(models, dataset, {**fixed, **gate}))

@@ -11,7 +11,7 @@ from sharpbench.datasets.dataset import Dataset
 from sharpbench.errors import InvalidInput
 from sharpbench.models.model import Model
 from sharpbench.training.cohorts.cohort import Cohort
-from sharpbench.training.cohorts.grid import LARGEST
+from sharpbench.training.cohorts.grid import MAX_NETWORKS
 from sharpbench.training.optimizers import Optimizer, Sgd
 from sharpbench.training.recipe import Recipe
 
@@ -46,8 +46,8 @@ class LabelNoise(Cohort):
         for name, value, least in (("ratios", self.ratios, 2), ("seeds", self.seeds, 1)):
             if value < least:
                 raise InvalidInput(f"{name}={value} must be at least {least}")
-        if self.ratios * self.seeds > LARGEST:
-            raise InvalidInput(f"ratios={self.ratios} times seeds={self.seeds} must be at most {LARGEST} networks")
+        if self.ratios * self.seeds > MAX_NETWORKS:
+            raise InvalidInput(f"ratios={self.ratios} times seeds={self.seeds} must be at most {MAX_NETWORKS} networks")
 
     def recipes(self, models: Sequence[Model], dataset: Dataset) -> tuple[Recipe, ...]:
         """See Cohort.recipes."""

@@ -11,7 +11,7 @@ from sharpbench.datasets.dataset import Dataset
 from sharpbench.errors import InvalidInput
 from sharpbench.models.model import Model
 from sharpbench.training.cohorts.cohort import Cohort
-from sharpbench.training.cohorts.grid import LARGEST, Axis, Grid
+from sharpbench.training.cohorts.grid import MAX_NETWORKS, Axis, Grid
 from sharpbench.training.optimizers import Asam, FriendlySam, MSam, Optimizer, Sam, Sgd
 from sharpbench.training.recipe import Recipe
 
@@ -44,8 +44,8 @@ class Optimizers(Cohort):
         check_fields(self, kind="cohort")
         if self.seeds < 1:
             raise InvalidInput(f"seeds={self.seeds} must be at least 1")
-        if self.seeds > LARGEST:
-            raise InvalidInput(f"seeds={self.seeds} must be at most {LARGEST}")
+        if self.seeds > MAX_NETWORKS:
+            raise InvalidInput(f"seeds={self.seeds} must be at most {MAX_NETWORKS}")
         if not self.factors or not all(factor > 0 for factor in self.factors):
             raise InvalidInput(f"factors={'+'.join(map(str, self.factors))} must be above 0")
         self._grid()

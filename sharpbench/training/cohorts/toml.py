@@ -21,12 +21,12 @@ from sharpbench.training.recipe import Recipe, parse_recipe_field
 
 # Document: a TOML file, and in which line of it a key stands.
 
-LARGEST = 2**16
+MAX_FILE_BYTES = 2**16
 """Bytes of a file: more is no cohort."""
 
 
 @dataclass(frozen=True, eq=False)
-class Document:
+class TomlDocument:
     """What a TOML file holds. path: as the user named it, for errors."""
 
     path: str
@@ -34,26 +34,28 @@ class Document:
     content: Mapping[str, Any]
 
     @staticmethod
-    def read(path: str) -> Document:
+    def read(path: str) -> TomlDocument:
         """Raises InvalidInput, one line with the file and the line, for what is missing, too large or no TOML."""
         place = user_path(path)
         if not place.is_file():
             raise InvalidInput(f"there is no file '{path}'; name a cohort, or a TOML file that describes one")
         try:
             with place.open("rb") as file:
-                data = file.read(LARGEST + 1)
+                data = file.read(MAX_FILE_BYTES + 1)
             text = data.decode()
         except OSError as error:
             raise InvalidInput(f"'{path}' cannot be read ({error.strerror}); name another file") from None
         except UnicodeDecodeError as error:
             line = data[: error.start].count(b"\n") + 1
             raise InvalidInput(f"{path}:{line}: not UTF-8, as TOML is; save the file as UTF-8") from None
-        if len(data) > LARGEST:
-            raise InvalidInput(f"'{path}' holds more than {LARGEST:,} bytes, too many for a cohort; name another file")
+        if len(data) > MAX_FILE_BYTES:
+            raise InvalidInput(
+                f"'{path}' holds more than {MAX_FILE_BYTES:,} bytes, too many for a cohort; name another file"
+            )
         try:
-            return Document(path, text, tomllib.loads(text))
+            return TomlDocument(path, text, tomllib.loads(text))
         except (ValueError, RecursionError) as error:
-            raise InvalidInput(_syntax(path, text, str(error))) from None
+            raise InvalidInput(_syntax_error(path, text, str(error))) from None
 
     def where(self, *keys: str) -> str:
         """'FILE:LINE: ' of the line where the value of a key, of tables from the outside in, begins."""
@@ -61,17 +63,17 @@ class Document:
         first, last = 0, len(lines)  # holds of `last` lines, not of `first`
         while last - first > 1:
             middle = (first + last) // 2
-            if _holds(_longest(lines, middle)[1], keys):
+            if _has_keys(_parse_longest_prefix(lines, middle)[1], keys):
                 last = middle
             else:
                 first = middle
-        begin = _longest(lines, last - 1)[0]
+        begin = _parse_longest_prefix(lines, last - 1)[0]
         while begin < last - 1 and lines[begin].lstrip()[:1] in ("", "#"):
             begin += 1
         return f"{self.path}:{begin + 1}: "
 
 
-def _longest(lines: list[str], count: int) -> tuple[int, Mapping[str, Any]]:
+def _parse_longest_prefix(lines: list[str], count: int) -> tuple[int, Mapping[str, Any]]:
     """The longest part, up to `count` of the first lines, that is TOML, and what it holds."""
     for length in range(count, 0, -1):
         try:
@@ -81,7 +83,7 @@ def _longest(lines: list[str], count: int) -> tuple[int, Mapping[str, Any]]:
     return 0, {}
 
 
-def _holds(content: Any, keys: tuple[str, ...]) -> bool:
+def _has_keys(content: Any, keys: tuple[str, ...]) -> bool:
     for key in keys:
         if not isinstance(content, Mapping) or key not in content:
             return False
@@ -89,7 +91,7 @@ def _holds(content: Any, keys: tuple[str, ...]) -> bool:
     return True
 
 
-def _syntax(path: str, text: str, said: str) -> str:
+def _syntax_error(path: str, text: str, said: str) -> str:
     found = re.search(r" \(at line (\d+), column (\d+)\)", said)
     line = int(found[1]) if found else text.count("\n") + 1
     cause = said[: found.start()] if found else said.removesuffix(" (at end of document)")
@@ -97,7 +99,7 @@ def _syntax(path: str, text: str, said: str) -> str:
     return f"{path}:{line}: not TOML{column}: {short(cause)}; text stands in quotes, lists in brackets"
 
 
-TABLES = ("fixed", "axes", "model", "random")
+TABLE_NAMES = ("fixed", "axes", "model", "random")
 SUFFIX = ".toml"
 
 
@@ -126,22 +128,22 @@ def read_cohort(path: str, offered: Inner) -> TomlCohort:
 
     offered: what words in it may name. Raises InvalidInput, one line with file, line, key, value and bound.
     """
-    document = Document.read(path)
+    document = TomlDocument.read(path)
     for name in document.content:
-        if name not in TABLES:
-            hint = near(name, TABLES) or f"it takes [{'], ['.join(TABLES)}]"
+        if name not in TABLE_NAMES:
+            hint = near(name, TABLE_NAMES) or f"it takes [{'], ['.join(TABLE_NAMES)}]"
             raise InvalidInput(f"{document.where(name)}a cohort has no '{short(name)}'; {hint}")
-    tables = {name: _table(document, name) for name in TABLES}
-    fixed = {name: _value(document, "fixed", name, value, offered) for name, value in tables["fixed"].items()}
-    axes = {name: _values(document, "axes", name, values, offered) for name, values in tables["axes"].items()}
+    tables = {name: _get_table(document, name) for name in TABLE_NAMES}
+    fixed = {name: _parse_value(document, "fixed", name, value, offered) for name, value in tables["fixed"].items()}
+    axes = {name: _parse_values(document, "axes", name, values, offered) for name, values in tables["axes"].items()}
     for name in axes:
         if name in fixed:
             raise InvalidInput(f"{document.where('axes', name)}'{name}' is fixed, too; leave it in one of the two")
     seeds = axes.pop("seed", (fixed.pop("seed", 0),))
     varied = [Axis(name, values, where=document.where("axes", name)) for name, values in axes.items()]
-    varied += [_of_model(document, name, values) for name, values in tables["model"].items()]
+    varied += [_parse_model_axis(document, name, values) for name, values in tables["model"].items()]
     Axis("seed", seeds, where=document.where("axes", "seed") if "seed" in tables["axes"] else "")
-    part = _random(document, tables["random"])
+    part = _parse_random(document, tables["random"])
     try:
         grid = Grid(tuple(varied), seeds, **part)
     except InvalidInput as error:
@@ -150,7 +152,7 @@ def read_cohort(path: str, offered: Inner) -> TomlCohort:
     return TomlCohort(grid, tuple(sorted(fixed.items())))
 
 
-def _table(document: Document, name: str) -> Mapping[str, Any]:
+def _get_table(document: TomlDocument, name: str) -> Mapping[str, Any]:
     table = document.content.get(name, {})
     if not isinstance(table, Mapping):
         raise InvalidInput(
@@ -159,7 +161,7 @@ def _table(document: Document, name: str) -> Mapping[str, Any]:
     return table
 
 
-def _value(document: Document, table: str, name: str, value: object, offered: Inner) -> Any:
+def _parse_value(document: TomlDocument, table: str, name: str, value: object, offered: Inner) -> Any:
     try:
         if name in ("model", "dataset"):
             raise InvalidInput(f"'{name}' is named on the command line; leave it out")
@@ -170,27 +172,29 @@ def _value(document: Document, table: str, name: str, value: object, offered: In
         raise InvalidInput(f"{document.where(table, name)}{error}") from None
 
 
-def _values(document: Document, table: str, name: str, values: object, offered: Inner) -> tuple[Any, ...]:
-    return tuple(_value(document, table, name, value, offered) for value in _list(document, table, name, values))
+def _parse_values(document: TomlDocument, table: str, name: str, values: object, offered: Inner) -> tuple[Any, ...]:
+    return tuple(
+        _parse_value(document, table, name, value, offered) for value in _require_list(document, table, name, values)
+    )
 
 
-def _list(document: Document, table: str, name: str, values: object) -> list[Any]:
+def _require_list(document: TomlDocument, table: str, name: str, values: object) -> list[Any]:
     if not isinstance(values, list) or not values:
         shown = f"{short(name)}={short(str(values))}"
         raise InvalidInput(f"{document.where(table, name)}{shown} is no list of values; write {short(name)} = [1, 2]")
     return values
 
 
-def _of_model(document: Document, name: str, values: object) -> Axis:
+def _parse_model_axis(document: TomlDocument, name: str, values: object) -> Axis:
     """An axis of the models' fields; which they have is known when the models are."""
-    where, listed = document.where("model", name), _list(document, "model", name, values)
+    where, listed = document.where("model", name), _require_list(document, "model", name, values)
     for value in listed:
         if not is_scalar(value):
             raise InvalidInput(f"{where}{short(name)}={short(str(value))} is not text, a finite number, true or false")
     return Axis(name, tuple(listed), of_model=True, where=where)
 
 
-def _random(document: Document, table: Mapping[str, Any]) -> dict[str, int]:
+def _parse_random(document: TomlDocument, table: Mapping[str, Any]) -> dict[str, int]:
     """`networks` and `draw` of the grid."""
     names = {"networks": "networks", "seed": "draw"}
     for name, value in table.items():

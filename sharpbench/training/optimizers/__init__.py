@@ -1,7 +1,15 @@
 """Optimisers by name: update rules, each as its paper has it."""
 
 from sharpbench.training.optimizers.adam import Adam, AdamW
-from sharpbench.training.optimizers.optimizer import Gradient, Optimizer, Stack, State, Step, along, constants
+from sharpbench.training.optimizers.optimizer import (
+    Gradient,
+    Optimizer,
+    Stack,
+    State,
+    Step,
+    expand_like,
+    stack_constants,
+)
 from sharpbench.training.optimizers.sam import Asam, FriendlySam, MSam, Sam, SamPa
 from sharpbench.training.optimizers.sgd import Sgd
 
@@ -22,6 +30,6 @@ __all__ = [
     "Stack",
     "State",
     "Step",
-    "along",
-    "constants",
+    "expand_like",
+    "stack_constants",
 ]

@@ -7,7 +7,16 @@ from typing import ClassVar
 
 import torch
 
-from sharpbench.training.optimizers.optimizer import Gradient, Optimizer, Stack, State, Step, along, moved, zeros
+from sharpbench.training.optimizers.optimizer import (
+    Gradient,
+    Optimizer,
+    Stack,
+    State,
+    Step,
+    add_scaled,
+    expand_like,
+    make_zeros,
+)
 
 
 @dataclass(frozen=True)
@@ -33,11 +42,11 @@ class Adam(Optimizer):
 
     def initial(self, params: Stack) -> State:
         """See Optimizer: both moments are 0."""
-        return {"first": zeros(params), "second": zeros(params)}
+        return {"first": make_zeros(params), "second": make_zeros(params)}
 
     def step(self, params: Stack, state: State, gradient: Gradient, at: Step) -> tuple[Stack, State]:
         """See Optimizer: one gradient."""
-        return _adapted(params, state, moved(gradient(params), at.weight_decay, params), at)
+        return _adam_step(params, state, add_scaled(gradient(params), at.weight_decay, params), at)
 
 
 @dataclass(frozen=True)
@@ -51,23 +60,23 @@ class AdamW(Adam):
     def step(self, params: Stack, state: State, gradient: Gradient, at: Step) -> tuple[Stack, State]:
         """See Optimizer: one gradient."""
         gradients = gradient(params)
-        return _adapted(moved(params, -at.rate * at.weight_decay, params), state, gradients, at)
+        return _adam_step(add_scaled(params, -at.rate * at.weight_decay, params), state, gradients, at)
 
 
-def _adapted(params: Stack, state: State, gradients: Stack, at: Step) -> tuple[Stack, State]:
+def _adam_step(params: Stack, state: State, gradients: Stack, at: Step) -> tuple[Stack, State]:
     """One step of Adam with these gradients."""
     beta1, beta2, epsilon = (at.constants[name] for name in ("beta1", "beta2", "epsilon"))
-    first = {name: _mean(state["first"][name], value, beta1) for name, value in gradients.items()}
-    second = {name: _mean(state["second"][name], value.square(), beta2) for name, value in gradients.items()}
+    first = {name: _update_mean(state["first"][name], value, beta1) for name, value in gradients.items()}
+    second = {name: _update_mean(state["second"][name], value.square(), beta2) for name, value in gradients.items()}
     time = at.number + 1
     scale = (1 - beta2**time).sqrt()
     directions = {
-        name: value / (second[name].sqrt() / along(scale, value) + along(epsilon, value))
+        name: value / (second[name].sqrt() / expand_like(scale, value) + expand_like(epsilon, value))
         for name, value in first.items()
     }
-    return moved(params, -at.rate / (1 - beta1**time), directions), {**state, "first": first, "second": second}
+    return add_scaled(params, -at.rate / (1 - beta1**time), directions), {**state, "first": first, "second": second}
 
 
-def _mean(mean: torch.Tensor, value: torch.Tensor, beta: torch.Tensor) -> torch.Tensor:
+def _update_mean(mean: torch.Tensor, value: torch.Tensor, beta: torch.Tensor) -> torch.Tensor:
     """beta mean + (1 - beta) value."""
-    return torch.lerp(mean, value, 1 - along(beta, value))
+    return torch.lerp(mean, value, 1 - expand_like(beta, value))

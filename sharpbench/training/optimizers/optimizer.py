@@ -17,28 +17,28 @@ from sharpbench.errors import InvalidInput
 
 Stack = dict[str, Tensor]
 """A tensor [m, ...] by name."""
-LEAST = 1e-12
+MIN_NORM = 1e-12
 """The least norm that a direction is divided by: a gradient of zeros gives no ascent, and no NaN."""
 
 
-def along(values: Tensor, like: Tensor) -> Tensor:
+def expand_like(values: Tensor, like: Tensor) -> Tensor:
     """One value a network, [m], shaped so that it multiplies `like` [m, ...]."""
     return values.reshape(-1, *(1,) * (like.ndim - 1))
 
 
-def norms(stack: Mapping[str, Tensor]) -> Tensor:
+def network_norms(stack: Mapping[str, Tensor]) -> Tensor:
     """Each network's Euclidean norm over all its tensors, [m]."""
     parts = [torch.linalg.vector_norm(value.reshape(len(value), -1), dim=1) for value in stack.values()]
     whole: Tensor = torch.linalg.vector_norm(torch.stack(parts), dim=0)
     return whole
 
 
-def moved(stack: Stack, lengths: Tensor, directions: Stack) -> Stack:
+def add_scaled(stack: Stack, lengths: Tensor, directions: Stack) -> Stack:
     """stack + lengths [m] directions."""
-    return {name: torch.addcmul(value, along(lengths, value), directions[name]) for name, value in stack.items()}
+    return {name: torch.addcmul(value, expand_like(lengths, value), directions[name]) for name, value in stack.items()}
 
 
-def zeros(stack: Stack) -> Stack:
+def make_zeros(stack: Stack) -> Stack:
     """As many zeros."""
     return {name: torch.zeros_like(value) for name, value in stack.items()}
 
@@ -114,7 +114,7 @@ class Optimizer(ABC):
         return (type(self), *(getattr(self, item.name) for item in fields(self) if not _is_float(item.type)))
 
 
-def constants(optimizers: Sequence[Optimizer], like: Tensor) -> dict[str, Tensor]:
+def stack_constants(optimizers: Sequence[Optimizer], like: Tensor) -> dict[str, Tensor]:
     """The float fields of optimisers with equal choices, each [m], with the dtype and device of `like`."""
     names = [item.name for item in fields(optimizers[0]) if _is_float(item.type)]
     return {

@@ -12,8 +12,18 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from sharpbench.training.optimizers.optimizer import LEAST, Gradient, Stack, State, Step, along, moved, norms, zeros
-from sharpbench.training.optimizers.sgd import Sgd, descent
+from sharpbench.training.optimizers.optimizer import (
+    MIN_NORM,
+    Gradient,
+    Stack,
+    State,
+    Step,
+    add_scaled,
+    expand_like,
+    make_zeros,
+    network_norms,
+)
+from sharpbench.training.optimizers.sgd import Sgd, sgd_step
 
 
 @dataclass(frozen=True)
@@ -35,13 +45,13 @@ class Sam(Sgd):
 
     def step(self, params: Stack, state: State, gradient: Gradient, at: Step) -> tuple[Stack, State]:
         """See Optimizer: two gradients."""
-        above = ascent(params, gradient(params), at.constants["rho"])
-        return descent(params, state, gradient(above, clean=False), at)
+        above = ascend(params, gradient(params), at.constants["rho"])
+        return sgd_step(params, state, gradient(above, clean=False), at)
 
 
-def ascent(params: Stack, directions: Stack, radius: Tensor) -> Stack:
+def ascend(params: Stack, directions: Stack, radius: Tensor) -> Stack:
     """The parameters `radius` [m] further along the directions."""
-    return moved(params, radius / norms(directions).clamp_min(LEAST), directions)
+    return add_scaled(params, radius / network_norms(directions).clamp_min(MIN_NORM), directions)
 
 
 @dataclass(frozen=True)
@@ -69,11 +79,11 @@ class MSam(Sam):
         mean = {name: torch.zeros_like(value) for name, value in params.items()}
         for start in range(0, gradient.size, self.size):
             part = slice(start, min(start + self.size, gradient.size))
-            above = ascent(params, gradient(params, part=part), at.constants["rho"])
+            above = ascend(params, gradient(params, part=part), at.constants["rho"])
             share = (part.stop - part.start) / gradient.size
             gradients = gradient(above, part=part, clean=False)
             mean = {name: value + share * gradients[name] for name, value in mean.items()}
-        return descent(params, state, mean, at)
+        return sgd_step(params, state, mean, at)
 
 
 @dataclass(frozen=True)
@@ -107,8 +117,8 @@ class Asam(Sgd):
         scales = {name: self._scale(value, at.constants["eta"]) for name, value in params.items()}
         scaled = {name: value * gradients[name] for name, value in scales.items()}
         directions = {name: value * scaled[name] for name, value in scales.items()}
-        above = moved(params, at.constants["rho"] / norms(scaled).clamp_min(LEAST), directions)
-        return descent(params, state, gradient(above, clean=False), at)
+        above = add_scaled(params, at.constants["rho"] / network_norms(scaled).clamp_min(MIN_NORM), directions)
+        return sgd_step(params, state, gradient(above, clean=False), at)
 
     def _scale(self, value: Tensor, eta: Tensor) -> Tensor:
         """T of one tensor [m, ...], in a shape that multiplies it."""
@@ -120,7 +130,7 @@ class Asam(Sgd):
             size = norm.reshape(*value.shape[:2], *(1,) * (dimensions - 1))
         else:
             size = value.abs()
-        return size + along(eta, size)
+        return size + expand_like(eta, size)
 
 
 @dataclass(frozen=True)
@@ -153,13 +163,13 @@ class FriendlySam(Sam):
     def step(self, params: Stack, state: State, gradient: Gradient, at: Step) -> tuple[Stack, State]:
         """See Optimizer: two gradients."""
         gradients, mean = gradient(params), state["mean"]
-        above = ascent(params, moved(gradients, -at.constants["sigma"], mean), at.constants["rho"])
+        above = ascend(params, add_scaled(gradients, -at.constants["sigma"], mean), at.constants["rho"])
         if at.number == 0:
             mean = gradients
         else:
             share = 1 - at.constants["smoothing"]
-            mean = {name: torch.lerp(mean[name], value, along(share, value)) for name, value in gradients.items()}
-        return descent(params, {**state, "mean": mean}, gradient(above, clean=False), at)
+            mean = {name: torch.lerp(mean[name], value, expand_like(share, value)) for name, value in gradients.items()}
+        return sgd_step(params, {**state, "mean": mean}, gradient(above, clean=False), at)
 
 
 # SAMPa: both gradients of a step at points that are known when it begins, so that they need not wait.
@@ -190,17 +200,17 @@ class SamPa(Sam):
 
     def initial(self, params: Stack) -> State:
         """See Optimizer: v = 0; the gradients at y and above it are those of the first batch."""
-        return {name: zeros(params) for name in ("velocity", "auxiliary", "above")}
+        return {name: make_zeros(params) for name in ("velocity", "auxiliary", "above")}
 
     def step(self, params: Stack, state: State, gradient: Gradient, at: Step) -> tuple[Stack, State]:
         """See Optimizer: two gradients."""
         if at.number == 0:
             here = above = gradient(params)
         else:
-            here = gradient(descent(params, state, state["auxiliary"], at)[0])
+            here = gradient(sgd_step(params, state, state["auxiliary"], at)[0])
             above = state["above"]
         weight = at.constants["weight"]
-        mixed = {name: torch.lerp(above[name], value, along(weight, value)) for name, value in here.items()}
-        params, state = descent(params, state, mixed, at)
-        reached = ascent(params, here, at.constants["rho"])
+        mixed = {name: torch.lerp(above[name], value, expand_like(weight, value)) for name, value in here.items()}
+        params, state = sgd_step(params, state, mixed, at)
+        reached = ascend(params, here, at.constants["rho"])
         return params, {**state, "auxiliary": here, "above": gradient(reached, clean=False)}

@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sharpbench.training.optimizers.optimizer import Gradient, Optimizer, Stack, State, Step, along, moved, zeros
+from sharpbench.training.optimizers.optimizer import (
+    Gradient,
+    Optimizer,
+    Stack,
+    State,
+    Step,
+    add_scaled,
+    expand_like,
+    make_zeros,
+)
 
 
 @dataclass(frozen=True)
@@ -23,16 +32,16 @@ class Sgd(Optimizer):
 
     def initial(self, params: Stack) -> State:
         """See Optimizer: v = 0."""
-        return {"velocity": zeros(params)}
+        return {"velocity": make_zeros(params)}
 
     def step(self, params: Stack, state: State, gradient: Gradient, at: Step) -> tuple[Stack, State]:
         """See Optimizer: one gradient."""
-        return descent(params, state, gradient(params), at)
+        return sgd_step(params, state, gradient(params), at)
 
 
-def descent(params: Stack, state: State, gradients: Stack, at: Step) -> tuple[Stack, State]:
+def sgd_step(params: Stack, state: State, gradients: Stack, at: Step) -> tuple[Stack, State]:
     """One step of SGD with these gradients; what else stands in the state stays."""
-    velocity = moved(gradients, at.weight_decay, params)
+    velocity = add_scaled(gradients, at.weight_decay, params)
     for name, value in velocity.items():
-        value.addcmul_(along(at.constants["momentum"], value), state["velocity"][name])
-    return moved(params, -at.rate, velocity), {**state, "velocity": velocity}
+        value.addcmul_(expand_like(at.constants["momentum"], value), state["velocity"][name])
+    return add_scaled(params, -at.rate, velocity), {**state, "velocity": velocity}

@@ -14,7 +14,7 @@ from sharpbench.models import LeNet, Mlp, Model, SmallCnn, SmallMlp
 from sharpbench.runner.plan import chosen_cohort, plan, populations
 from sharpbench.training.cohorts import COHORTS, Hyperparameters, LabelNoise, LabelNoiseMnist, Optimizers
 from sharpbench.training.cohorts.cohort import Cohort
-from sharpbench.training.cohorts.hyperparameters import NAMES, OF_MODEL
+from sharpbench.training.cohorts.hyperparameters import AXIS_NAMES, MODEL_AXES
 from sharpbench.training.optimizers import Adam, Asam, FriendlySam, MSam, Sam, Sgd
 from sharpbench.training.recipe import Recipe
 
@@ -77,23 +77,23 @@ def test_the_cohort_for_mnist_is_what_the_gate_asks() -> None:
 
 
 def of(recipe: Recipe, name: str) -> object:
-    return getattr(recipe.model if name in OF_MODEL else recipe, name)
+    return getattr(recipe.model if name in MODEL_AXES else recipe, name)
 
 
 def test_every_axis_varies_over_its_values_and_is_part_of_the_draw() -> None:
     recipes = Hyperparameters().recipes((SmallMlp(),), Digits())
     assert (len(recipes), Hyperparameters().grid().product, Hyperparameters().design) == (300, 3**8, "random")
-    for name in NAMES:
+    for name in AXIS_NAMES:
         assert {of(recipe, name) for recipe in recipes} == set(getattr(Hyperparameters(), name)), name
     assert {recipe.seed for recipe in recipes} == set(range(5))
 
 
-@pytest.mark.parametrize("axis", NAMES)
+@pytest.mark.parametrize("axis", AXIS_NAMES)
 def test_axes_can_be_chosen_and_the_others_stand_still(axis: str) -> None:
     cohort = chosen_cohort(f"hyperparameters[axes={axis},seeds=2]")
     recipes = cohort.recipes((SmallCnn(width=9, depth=1),), Digits())
     assert (len(recipes), cohort.design) == (6, "designed")
-    for name in NAMES:
+    for name in AXIS_NAMES:
         values = {of(recipe, name) for recipe in recipes}
         if name == axis:
             assert values == set(getattr(cohort, name))
@@ -153,7 +153,7 @@ def test_what_is_wrong_with_a_word_is_one_line(word: str, said: str) -> None:
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", AXIS_NAMES)
 def test_an_axis_without_a_value_is_named(name: str) -> None:
     empty: dict[str, Any] = {name: ()}
     with pytest.raises(InvalidInput, match=f"^{name} holds no value; give one at least$"):

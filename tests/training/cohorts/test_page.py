@@ -14,8 +14,8 @@ from sharpbench.errors import InvalidInput
 from sharpbench.models import Mlp, SmallMlp
 from sharpbench.runner.plan import chosen_cohort
 from sharpbench.training.cohorts import COHORTS, Hyperparameters
-from sharpbench.training.cohorts.hyperparameters import NAMES
-from sharpbench.training.zoo_transfer import PAGE
+from sharpbench.training.cohorts.hyperparameters import AXIS_NAMES
+from sharpbench.training.zoo_transfer import README_TEMPLATE
 from tests.commands import given
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -58,7 +58,7 @@ def test_its_comments_and_its_errors_are_true(tmp_path: Path) -> None:
 def test_every_cohort_and_every_axis_is_on_the_page() -> None:
     for cohort in COHORTS:
         assert f"| `{cohort.name}`" in COHORTS_PAGE
-    for name in NAMES:
+    for name in AXIS_NAMES:
         (line,) = [line for line in COHORTS_PAGE.splitlines() if line.startswith(f"| `{name}` |")]
         values = getattr(Hyperparameters(), name)
         found = [word.strip(" `") for word in line.split("|")[2].split(":")[0].split(",")]
@@ -73,4 +73,4 @@ def test_the_python_of_the_page_runs() -> None:
 
 
 def test_the_lines_that_load_a_folder_are_those_of_its_readme() -> None:
-    assert block(ZOO_PAGE, "python") == block(PAGE, "python")
+    assert block(ZOO_PAGE, "python") == block(README_TEMPLATE, "python")

@@ -14,7 +14,7 @@ from sharpbench.datasets import Digits
 from sharpbench.errors import InvalidInput
 from sharpbench.models import Mlp, SmallMlp
 from sharpbench.runner.plan import chosen_cohort
-from sharpbench.training.cohorts.toml import Document
+from sharpbench.training.cohorts.toml import TomlDocument
 from sharpbench.training.optimizers import Sam, Sgd
 from sharpbench.training.recipe import Recipe
 
@@ -178,7 +178,7 @@ def test_a_key_is_found_in_the_line_where_it_is_written(pairs: list[tuple[str, s
         text += filler
         lines[key.strip('"')] = text.count("\n") + 1
         text += f"{key} = {value}\n"
-    document = Document("f", text, tomllib.loads(text))
+    document = TomlDocument("f", text, tomllib.loads(text))
     for key, line in lines.items():
         assert document.where("t", key) == f"f:{line}: "
     assert document.where("t") == "f:1: "

@@ -21,7 +21,7 @@ from sharpbench.training.optimizers import (
     Sgd,
     Stack,
     Step,
-    constants,
+    stack_constants,
 )
 
 SHAPES = {"conv.weight": (3, 2, 2, 2), "conv.bias": (3,), "linear.weight": (4, 3), "linear.bias": (4,), "scale": ()}
@@ -92,7 +92,7 @@ def walked(optimizers: list[Optimizer], networks: tuple[int, ...] = (0, 1, 2)) -
         batch = Batch(networks, number)
         rate = torch.tensor([RATES[network] / (0.1 * number + 1) for network in networks], dtype=torch.float64)
         decay = torch.tensor([DECAYS[network] for network in networks], dtype=torch.float64)
-        at = Step(number=number, rate=rate, weight_decay=decay, constants=constants(chosen, rate))
+        at = Step(number=number, rate=rate, weight_decay=decay, constants=stack_constants(chosen, rate))
         after, new = chosen[0].step(params, state, batch, at)
         assert all(torch.equal(params[name], value) for name, value in before.items())
         assert all(torch.equal(state[kind][name], each[name]) for kind, each in held.items() for name in each)
@@ -300,7 +300,7 @@ def test_no_gradient_is_no_ascent_and_no_nan(rule: Optimizer) -> None:
     state = rule.initial(params)
     like = torch.zeros(NETWORKS, dtype=torch.float64)
     for number in range(3):
-        at = Step(number=number, rate=like + 0.1, weight_decay=like, constants=constants([rule] * NETWORKS, like))
+        at = Step(number=number, rate=like + 0.1, weight_decay=like, constants=stack_constants([rule] * NETWORKS, like))
         after, state = rule.step(params, state, Flat((0, 1, 2), 0), at)
         assert all(torch.equal(after[name], value) for name, value in params.items())
 
@@ -310,7 +310,7 @@ def test_what_is_chosen_tells_groups_apart_and_what_is_a_number_does_not() -> No
     assert Sam().choices() != Sgd().choices()
     assert Asam(biases=True).choices() != Asam().choices()
     assert MSam(size=4).choices() != MSam().choices()
-    held = constants([Asam(rho=0.1), Asam(eta=0.5)], torch.zeros(2, dtype=torch.float64))
+    held = stack_constants([Asam(rho=0.1), Asam(eta=0.5)], torch.zeros(2, dtype=torch.float64))
     assert {name: value.tolist() for name, value in held.items()} == {
         "momentum": [0.9, 0.9],
         "rho": [0.1, 0.5],
