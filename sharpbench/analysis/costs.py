@@ -47,18 +47,27 @@ def count_failures(records: Iterable[Record]) -> tuple[Failure, ...]:
 
 
 def summarize_exactness(done: Sequence[Record]) -> Exactness | None:
-    """The relative errors of the records that were checked; None where none was."""
+    """The relative errors of the records that were compared with an oracle; None where none was.
+
+    An error that cannot be relative to 0 counts as 1.
+    """
     checked = [(each.value, each.exact) for each in done if each.value is not None and each.exact is not None]
     if not checked:
         return None
-    errors = [relative_error(value, exact) for value, exact in checked]
+    errors = [1.0 if (error := relative_error(*pair)) is None else error for pair in checked]
     oracles = sorted({each.oracle or "unnamed" for each in done if each.exact is not None})
     return Exactness(max(errors), statistics.median(errors), len(errors), ", ".join(oracles))
 
 
-def relative_error(value: float, exact: float) -> float:
-    """|value - exact| / |exact|; where exact is 0, it is 0 for a value of 0 and 1 for any other."""
-    return abs(value - exact) / (abs(exact) or abs(value) or 1.0)
+def relative_error(value: float, exact: float) -> float | None:
+    """|value - exact| / |exact|; where `exact` is 0, it is 0 for a value of 0 and None for any other.
+
+    >>> relative_error(-3.0, -2.0)
+    0.5
+    """
+    if exact == 0:
+        return 0.0 if value == 0 else None
+    return abs(value - exact) / abs(exact)
 
 
 def largest_factors(done: Iterable[Record]) -> dict[str, float | None]:

@@ -70,7 +70,7 @@ class Score:
     setting: what tells rows of one label apart (precision, device, ...); empty where one setting is all.
     ok, total: networks with a value, and all there are. networks: those that enter tau (a value, and through the
     gate); excluded: those that the gate keeps out; exclusions: why -> how many. complete: every network that passed
-    the gate has a value. judgement: how its values go with the gaps, by every number; marginal, within: two of them,
+    the gate has a value. correlations: how its values go with the gaps, by every number; marginal, within: two of them,
     tau over all networks, and within cells of fixed hyperparameters (in a label-noise cohort: of fixed label noise).
     gradients, peak_bytes: medians over the timed networks; contended: how many were timed beside other work, or in
     pieces, and are left out of seconds and gradients; those in pieces of peak_bytes, too. converged: the share of
@@ -90,7 +90,7 @@ class Score:
     networks: int
     excluded: int
     complete: bool
-    judgement: Correlations
+    correlations: Correlations
     ranked_by: Criterion
     rank: int | None = None
     exclusions: Mapping[str, int] = field(default_factory=dict)
@@ -106,12 +106,12 @@ class Score:
     @property
     def marginal(self) -> Tau:
         """Tau over all networks."""
-        return self.judgement.marginal
+        return self.correlations.marginal
 
     @property
     def within(self) -> Tau:
         """The mean over cells of tau within the cell."""
-        return self.judgement.within
+        return self.correlations.within
 
     @property
     def name(self) -> str:
@@ -187,7 +187,7 @@ def _measured(population: MeasuredPopulation, row: MeasureRow, ranked_by: Criter
         excluded=len(population.networks) - len(counted),
         exclusions=population.exclusions,
         complete=0 < len(values) == len(counted),
-        judgement=correlate(population, values),
+        correlations=correlate(population, values),
         ranked_by=ranked_by,
         failures=count_failures(row.records.values()),
         exactness=summarize_exactness(done),
@@ -213,14 +213,18 @@ def _baseline(population: MeasuredPopulation, name: str, values: Mapping[str, fl
         excluded=len(population.networks) - counted,
         exclusions=population.exclusions,
         complete=len(values) == counted,
-        judgement=correlate(population, values),
+        correlations=correlate(population, values),
         ranked_by=ranked_by,
     )
 
 
-# Export: scores as JSON, for those who want the numbers behind the tables.
-
-
 def scores_json(scores: Sequence[Score]) -> str:
-    """An array with an object for each row of each board, keys as the fields of `Score`; null for what there is not."""
-    return json.dumps([asdict(row) for row in scores], allow_nan=False, ensure_ascii=False, indent=1) + "\n"
+    """The scores as a JSON array: one object per row of each board, and null for what is missing.
+
+    Keys are the fields of `Score`, but `correlations` is called `judgement`: that is the file format.
+    """
+    rows = [{_JSON_KEYS.get(name, name): value for name, value in asdict(row).items()} for row in scores]
+    return json.dumps(rows, allow_nan=False, ensure_ascii=False, indent=1) + "\n"
+
+
+_JSON_KEYS = {"correlations": "judgement"}

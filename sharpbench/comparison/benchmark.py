@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sharpbench.analysis.costs import relative_error
 from sharpbench.comparison.config import Comparison
 from sharpbench.comparison.contestant import Contestant
 from sharpbench.comparison.libraries import installed_version
@@ -25,7 +26,6 @@ from sharpbench.comparison.measurement import (
 )
 from sharpbench.comparison.network import ComparedNetwork, make_network
 from sharpbench.comparison.process import ContestantLost, ContestantProcess, Job
-from sharpbench.comparison.reference import relative_error
 from sharpbench.core.fields import Scalar
 from sharpbench.core.jsonl import JsonlFile
 from sharpbench.core.spec import format_spec

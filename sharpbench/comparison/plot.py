@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from sharpbench.comparison.results import TARGET_ERROR, ContestantResult, NetworkResult
-from sharpbench.report.plots import drawable
+from sharpbench.report.plots import drawable, pareto_front
 
 MIN_DRAWN_ERROR = 1e-16
 """Smaller errors, also 0, are drawn here."""
@@ -61,11 +61,8 @@ def draw_results(found: NetworkResult) -> Figure:
 
 def pareto_results(results: Sequence[ContestantResult]) -> list[ContestantResult]:
     """The results than which no other is both faster and more exact, the fastest first."""
-    front: list[ContestantResult] = []
-    for result in sorted(results, key=lambda result: (result.seconds, result.error)):
-        if result.error is not None and (not front or result.error < (front[-1].error or 0.0)):
-            front.append(result)
-    return front
+    known = [result for result in results if result.error is not None]
+    return pareto_front(known, lambda result: (result.seconds, result.error or 0.0))
 
 
 def _drawn_error(result: ContestantResult) -> float:

@@ -86,17 +86,6 @@ def reference_operations(subject: Subject) -> float:
     return float(counter.get_total_flops()) * subject.size
 
 
-def relative_error(value: float, true: float) -> float | None:
-    """|value - true| / |true|. For true = 0 it is 0 if the value is also 0, else None.
-
-    >>> relative_error(-3.0, -2.0)
-    0.5
-    """
-    if true == 0:
-        return 0.0 if value == 0 else None
-    return abs(value - true) / abs(true)
-
-
 def diagonal_error(found: Mapping[str, Tensor], true: Mapping[str, Tensor]) -> tuple[float | None, int]:
     """|found - true| / |true| over all entries, None if true is 0; and the number of entries of `found` below 0.
 

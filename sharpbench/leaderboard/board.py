@@ -74,6 +74,10 @@ class Board:
         return next(iter(self.row(score).records.values())).measure
 
 
+BoardRow = tuple[Board, Score]
+"""A score with its board."""
+
+
 @dataclass(frozen=True, slots=True)
 class Leaderboard:
     """All boards, by collection, data set and model.
@@ -94,14 +98,14 @@ class Leaderboard:
         """The names of all measures."""
         return tuple(sorted({board.measure(score) for board in self.boards for score in board.measured}))
 
-    def mark(self, found: Sequence[tuple[Board, Score]]) -> str | None:
+    def mark(self, found: Sequence[BoardRow]) -> str | None:
         """The word beside a row that stands on these boards: its worst state, where all are of entries."""
         states = [board.entry.state(score.label, board.name) for board, score in found if board.entry is not None]
         if states and len(states) == len(found):
             return min(states, key=STATES.index)
         return self.marks.get(found[0][1].label)
 
-    def of(self, measure: str) -> Iterator[tuple[Board, Score]]:
+    def of(self, measure: str) -> Iterator[BoardRow]:
         """The rows of one measure, board by board."""
         for each in self.boards:
             yield from ((each, score) for score in each.measured if each.measure(score) == measure)
@@ -128,7 +132,7 @@ def make_leaderboard(
     return Leaderboard(boards, left_out, documented, marks or {}, submitted)
 
 
-def count_networks(found: Sequence[tuple[Board, Score]]) -> list[Score]:
+def select_own(found: Sequence[BoardRow]) -> list[Score]:
     """The scores that enter a summary of one row: our own where there are any, else those of entries."""
     own = [score for board, score in found if board.entry is None]
     return own or [score for _, score in found]

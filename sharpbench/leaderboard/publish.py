@@ -11,7 +11,7 @@ from sharpbench.errors import InvalidInput
 from sharpbench.leaderboard.board import Leaderboard
 from sharpbench.leaderboard.entries import NOTHING
 from sharpbench.leaderboard.pages import correlation, exactness, headline, invariance, measure, speed, submissions
-from sharpbench.leaderboard.pages.links import MEASURES, PLOTS, page_of
+from sharpbench.leaderboard.pages.links import MEASURES, PLOTS, page_slug
 from sharpbench.report.page import Page, body, pictures
 from sharpbench.report.plots import FIXED, svg_text
 
@@ -29,7 +29,7 @@ def generated_files(leaderboard: Leaderboard) -> dict[str, str]:
         "speed.md": speed.page(leaderboard),
         "invariance.md": invariance.page(leaderboard),
         **({submissions.PAGE: submissions.page(leaderboard.submitted)} if leaderboard.submitted != NOTHING else {}),
-        **{f"{MEASURES}/{page_of(name)}.md": measure.page(leaderboard, name) for name in leaderboard.measures},
+        **{f"{MEASURES}/{page_slug(name)}.md": measure.page(leaderboard, name) for name in leaderboard.measures},
     }
     texts = {address: f"{NOTICE}\n{body(page)}" for address, page in pages.items()}
     return texts | dict(_plots(pages))

@@ -1,4 +1,4 @@
-"""Markup: text that comes from records, made harmless for Markdown, HTML and the file system."""
+"""Text that comes from records, made harmless for Markdown, HTML and the file system."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ _ADDRESS = re.compile(r"://|www\.", re.IGNORECASE)
 
 
 def escape_cell(value: object, length: int = 60) -> Markup:
-    """`value` as plain text inside a Markdown table or list: one line, no markup, no links, cut to `length`."""
+    """`value` as plain text inside a Markdown table or list: one line, no markup, no links, cut to `length`.
+
+    Markup is returned as it is.
+    """
+    if isinstance(value, Markup):
+        return value
     text = plain_text(str(value), length).translate(_HARMLESS)
     return Markup(_ADDRESS.sub(lambda found: found[0].replace(":", "&#58;").replace(".", "&#46;"), text))
 

@@ -1,8 +1,8 @@
-"""Text: numbers and names as readers see them, the same in the terminal, on pages and in plots."""
+"""Numbers and names as readers see them, the same in the terminal, on pages and in plots."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -108,11 +108,6 @@ def format_duration(seconds: float) -> str:
     return f"{whole} s"
 
 
-def axes_of(rows: Sequence[Score]) -> list[str]:
-    """The hyperparameters that vary, in the order of the recipes."""
-    return list(dict.fromkeys(axis for row in rows for axis in row.judgement.granulated.axes))
-
-
 def rank_text(score: Score) -> str:
     """The rank, a dash for rows without one."""
     return MISSING if score.rank is None else str(score.rank)
@@ -129,40 +124,3 @@ def plain_text(text: str, length: int) -> str:
 def reasons_text(exclusions: Mapping[str, int]) -> str:
     """'2 budget ended, 1 diverged'."""
     return ", ".join(f"{count} {reason}" for reason, count in exclusions.items())
-
-
-def board_notes(scores: list[Score]) -> list[tuple[str, list[str]]]:
-    """What the cells of a table leave out: each reason with the names of the rows that it concerns."""
-    found: dict[str, list[str]] = {}
-    for row in scores:
-        for reason in _reasons(row):
-            found.setdefault(reason, []).append(row.name)
-    return list(found.items())
-
-
-def _reasons(row: Score) -> list[str]:
-    found: dict[tuple[str, str], list[str]] = {}
-    for what, value, interval, reason in _numbers(row):
-        if reason is not None and (value is None or interval is None) and row.networks:
-            found.setdefault(("no" if value is None else "no interval of", reason), []).append(what)
-    reasons = [f"{missing} {', '.join(whats)}: {reason}" for (missing, reason), whats in found.items()]
-    if row.within.value is not None and row.within.cells < row.marginal.cells:
-        reasons.append(f"tau within from {row.within.cells} of {row.marginal.cells} cells, undefined in the others")
-    signs = row.judgement.signs
-    if signs.worst is not None and signs.left_out:
-        reasons.append(f"sign errors from {signs.environments} of {signs.environments + signs.left_out} environments")
-    if row.contended:
-        reasons.append(f"{row.contended} timed beside other work or in pieces, left out of seconds and gradients")
-    if row.converged is not None and row.converged < 1:
-        reasons.append(f"converged on {row.converged:.0%} of the networks only")
-    return reasons
-
-
-def _numbers(row: Score) -> Iterator[tuple[str, float | None, Interval | None, str | None]]:
-    """Name, value, interval and the reason why one is missing, of the numbers of the main table."""
-    judged = row.judgement
-    for name, tau in (("tau", judged.marginal), ("tau within", judged.within), ("Psi", judged.granulated.overall)):
-        yield name, tau.value, tau.interval, tau.reason
-    known, signs = judged.information, judged.signs
-    yield "mutual information", known.value, known.interval, known.reason
-    yield "sign error", signs.worst, signs.worst_interval, signs.reason

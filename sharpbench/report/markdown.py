@@ -1,9 +1,11 @@
-"""Markdown: LEADERBOARD.md, a pure function of scores and records."""
+"""LEADERBOARD.md as a pure function of scores and records, and boards as Markdown tables."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
+from typing import TypeVar
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -11,29 +13,28 @@ from markupsafe import Markup
 from sharpbench.analysis.costs import environment_text
 from sharpbench.analysis.scores import Score
 from sharpbench.core.record import Record
-from sharpbench.report.escape import escape_cell, markdown_table
-from sharpbench.report.format import (
-    KINDS,
-    MISSING,
-    axes_of,
-    board_notes,
-    format_error,
-    format_factor,
-    format_memory,
-    format_number,
-    format_share,
-    information_text,
-    interval_text,
-    null_text,
-    rank_text,
-    reasons_text,
-    tau_text,
+from sharpbench.report.columns import CHANCE, DETAILS, MAIN, NAME, Column, list_axes, psi_columns
+from sharpbench.report.cost_columns import (
+    ERROR,
+    GRADIENTS,
+    MEMORY,
+    factor_columns,
+    list_environments,
+    seconds_columns,
 )
+from sharpbench.report.escape import escape_cell, markdown_table
+from sharpbench.report.format import reasons_text
+from sharpbench.report.notes import board_notes
 
-REASONS_SHOWN = 20
-AXIS, AXES_SHOWN = 30, 12
+MAX_REASONS = 20
+"""Reasons of failures below a board; the rest are counted."""
+MAX_AXES = 12
+"""Hyperparameters that have a column of psi."""
+MAX_HEADING_CHARS = 120
 
-Named = Callable[[Score], str]
+Row = TypeVar("Row")
+FormatName = Callable[[Score], Markup]
+"""Gives the cell of a row's name."""
 
 
 def markdown_leaderboard(
@@ -43,10 +44,11 @@ def markdown_leaderboard(
 
     overview: the address of the overview figure, relative to the page; None leaves it out.
     """
-    letters = letters_of(records)
+    letters = assign_letters(records)
     groups = [list(rows) for _, rows in groupby(scores, lambda row: (row.dataset, row.model))]
     boards = [
-        {**described(rows), "costs": _costs([row for row in rows if row.kind == "measure"], letters)} for rows in groups
+        {**describe_board(rows), "costs": _cost_table([row for row in rows if row.kind == "measure"], letters)}
+        for rows in groups
     ]
     return render_board("leaderboard", boards=boards, letters=letters, version=version, overview=overview)
 
@@ -65,7 +67,7 @@ def render_board(template: str, **values: object) -> str:
     return pages.get_template(f"{template}.md.jinja").render(values)
 
 
-def letters_of(records: Iterable[Record]) -> dict[str, str]:
+def assign_letters(records: Iterable[Record]) -> dict[str, str]:
     """A letter for each environment, in their order."""
     environments = sorted({environment_text(record.environment) for record in records if record.environment})
     return {environment: _letter(index) for index, environment in enumerate(environments)}
@@ -76,9 +78,15 @@ def _letter(index: int) -> str:
     return (_letter(index // 26 - 1) if index >= 26 else "") + chr(ord("A") + index % 26)
 
 
-def described(rows: list[Score], name: Named | None = None) -> dict[str, object]:
-    """What the templates show of one model and data set beside its costs. name: the cell of a row's name."""
-    first = rows[0]
+def format_name(row: Score) -> Markup:
+    """The name of a row as a cell; baselines in italics."""
+    return Markup(f"*{escape_cell(row.name)}*") if row.kind == "baseline" else escape_cell(row.name)
+
+
+def describe_board(rows: list[Score], name: FormatName = format_name) -> dict[str, object]:
+    """What the templates show of one model and data set except its costs; name: gives the cell of a row's name."""
+    first, axes = rows[0], list_axes(rows)
+    details = [*DETAILS, CHANCE, *psi_columns(axes[:MAX_AXES])]
     measured = [row for row in rows if row.kind == "measure"]
     failed = sorted(
         ((each.count, row.name, each.status, each.reason) for row in measured for each in row.failures),
@@ -87,111 +95,56 @@ def described(rows: list[Score], name: Named | None = None) -> dict[str, object]
     return {
         "dataset": first.dataset,
         "model": first.model,
-        "correlations": _correlations(rows, name or named),
-        "by_axis": _by_axis(rows, name or named),
+        "correlations": _main_table(rows, _named_columns(MAIN, name)),
+        "by_axis": board_table(_named_columns(details, name), rows),
         "total": first.total,
         "excluded": first.excluded,
         "exclusions": reasons_text(first.exclusions),
-        "more_axes": len(axes_of(rows)) - AXES_SHOWN,
+        "more_axes": len(axes) - MAX_AXES,
         "ranked_by": first.ranked_by,
-        "random": first.judgement.drawn == "configurations",
+        "random": first.correlations.drawn == "configurations",
         "ranked": any(row.rank is not None for row in rows),
         "partial": any(row.partial for row in rows),
         "approximate": any(row.exactness is not None and row.exactness.oracle != "definition" for row in rows),
         "notes": board_notes(measured),
-        "failures": failed[:REASONS_SHOWN],
-        "more_failures": len(failed) - REASONS_SHOWN,
+        "failures": failed[:MAX_REASONS],
+        "more_failures": len(failed) - MAX_REASONS,
     }
 
 
-def named(row: Score) -> str:
-    """The name of a row as a cell; baselines in italics."""
-    return f"*{escape_cell(row.name)}*" if row.kind == "baseline" else escape_cell(row.name)
+def board_table(columns: Sequence[Column[Row]], rows: Sequence[Row]) -> Markup:
+    """The columns of the rows as a Markdown table; texts that are no markup are escaped and cut."""
+    return _format_table(columns, [table_cells(columns, row) for row in rows])
 
 
-def _correlations(rows: list[Score], name: Named) -> Markup:
-    """The main table: how each row goes with the gap."""
-    header = [
-        "rank",
-        "measure",
-        "n",
-        "tau",
-        "tau within cells",
-        "Psi",
-        "mutual information",
-        "worst sign error",
-        "coverage",
-    ]
+def table_cells(columns: Sequence[Column[Row]], row: Row) -> list[str]:
+    """The cells of one row, escaped."""
+    return [escape_cell(column.text(row), column.max_chars) for column in columns]
+
+
+def _format_table(columns: Sequence[Column[Row]], lines: list[list[str]]) -> Markup:
+    header = [str(escape_cell(column.heading, MAX_HEADING_CHARS)) for column in columns]
+    return markdown_table(header, lines, {index for index, column in enumerate(columns) if column.number})
+
+
+def _named_columns(columns: Sequence[Column[Score]], name: FormatName) -> list[Column[Score]]:
+    """The columns, with `name` as the cell of a row's name."""
+    return [replace(column, text=name) if column is NAME else column for column in columns]
+
+
+def _main_table(rows: list[Score], columns: Sequence[Column[Score]]) -> Markup:
+    """How each row goes with the gap; a line sets partial rows apart."""
     lines: list[list[str]] = []
     for index, row in enumerate(rows):
         if row.partial and not (index and rows[index - 1].partial):
-            lines.append(["", "**partial, not ranked**", *[""] * (len(header) - 2)])
-        judged = row.judgement
-        known, signs = judged.information, judged.signs
-        lines.append(
-            [
-                "" if row.kind == "baseline" else rank_text(row),
-                name(row),
-                str(row.networks),
-                *(escape_cell(tau_text(tau)) for tau in (row.marginal, row.within, judged.granulated.overall)),
-                escape_cell(information_text(known) + interval_text(known.interval)),
-                escape_cell(format_share(signs.worst) + interval_text(signs.worst_interval)),
-                "" if row.kind == "baseline" else f"{row.ok}/{row.total}",
-            ]
-        )
-    return markdown_table(header, lines, right=set(range(len(header))) - {1})
+            lines.append(["", "**partial, not ranked**", *[""] * (len(columns) - 2)])
+        lines.append(table_cells(columns, row))
+    return _format_table(columns, lines)
 
 
-def _by_axis(rows: list[Score], name: Named) -> Markup:
-    """The table behind it: other averages, and psi along each hyperparameter."""
-    axes = axes_of(rows)[:AXES_SHOWN]
-    header = ["measure", "Spearman", "mean sign error", "90th percentile", "worst along", "information against chance"]
-    lines = []
-    for row in rows:
-        signs, known = row.judgement.signs, row.judgement.information
-        psi = row.judgement.granulated.axes
-        lines.append(
-            [
-                name(row),
-                escape_cell(tau_text(row.judgement.spearman)),
-                escape_cell(format_share(signs.mean) + interval_text(signs.mean_interval)),
-                format_share(signs.high),
-                escape_cell(signs.at or MISSING, AXIS),
-                escape_cell(null_text(known.null)),
-                *(escape_cell(tau_text(psi[axis])) if axis in psi else MISSING for axis in axes),
-            ]
-        )
-    header += [f"psi {escape_cell(axis, AXIS)}" for axis in axes]
-    return markdown_table(header, lines, right=set(range(len(header))) - {0, 4, 5})
-
-
-def _costs(rows: list[Score], letters: dict[str, str]) -> Markup:
+def _cost_table(rows: list[Score], letters: Mapping[str, str]) -> Markup:
     """Exactness, invariance and cost of the measures."""
-    places = sorted({timing.environment for row in rows for timing in row.timings})
-    seconds = ["seconds"] if len(places) < 2 else [f"seconds {letters[place]}" for place in places]
-    present = {kind for row in rows for kind in row.invariance}
-    kinds = [kind for kind in KINDS if kind in present]
-    header = ["measure", "relative error", *(f"{kind} ×" for kind in kinds), *seconds, "gradients", "peak memory"]
-    lines = []
-    for row in rows:
-        timed = {timing.environment: timing.seconds for timing in row.timings}
-        lines.append(
-            [
-                named(row),
-                errors(row),
-                *(format_factor(row.invariance, kind) for kind in kinds),
-                *(format_number(timed.get(place)) for place in places or [""]),
-                format_number(row.gradients),
-                format_memory(row.peak_bytes),
-            ]
-        )
-    return markdown_table(header, lines, right=set(range(len(header))) - {0})
-
-
-def errors(row: Score) -> str:
-    """The largest relative error, and the median where there are several."""
-    if row.exactness is None:
-        return MISSING
-    mark = "" if row.exactness.oracle == "definition" else "\\*"
-    middle = f" (median {format_error(row.exactness.median)})" if row.exactness.networks > 1 else ""
-    return f"{format_error(row.exactness.largest)}{mark}{middle}"
+    environments = list_environments(rows)
+    seconds = seconds_columns(environments or [""], letters if len(environments) > 1 else {})
+    columns = (NAME, ERROR, *factor_columns(rows), *seconds, GRADIENTS, MEMORY)
+    return board_table(_named_columns(columns, format_name), rows)

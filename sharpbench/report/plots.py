@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from matplotlib import colormaps, style
@@ -69,6 +69,25 @@ def save_figure(figure: Figure, stem: Path) -> list[Path]:
     for path, metadata in zip(paths, (UNDATED, {"Software": None}), strict=True):
         canvas.print_figure(path, metadata=metadata)
     return paths
+
+
+Item = TypeVar("Item")
+
+
+def pareto_front(items: Iterable[Item], cost_and_error: Callable[[Item], tuple[float, float]]) -> list[Item]:
+    """The items such that no other one is both cheaper and at most as wrong, the cheapest first.
+
+    >>> pareto_front([(3, 0.1), (1, 0.5), (2, 0.5)], lambda item: item)
+    [(1, 0.5), (3, 0.1)]
+    """
+    front: list[Item] = []
+    least = float("inf")
+    for item in sorted(items, key=cost_and_error):
+        error = cost_and_error(item)[1]
+        if error < least:
+            front.append(item)
+            least = error
+    return front
 
 
 OVERVIEW = "overview"

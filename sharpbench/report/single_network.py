@@ -14,9 +14,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sharpbench.analysis.costs import environment_text
+from sharpbench.analysis.costs import environment_text, relative_error
 from sharpbench.core.fields import Scalar
 from sharpbench.core.record import Record
+from sharpbench.report.cost_columns import CHANGE, ERROR
 from sharpbench.report.format import MISSING, format_error, format_factor, format_memory, format_number, plain_text
 from sharpbench.report.plots import FIXED, drawable, save_figure
 
@@ -128,7 +129,8 @@ def _interval(record: Record) -> str:
 def _error(value: float | None, exact: float | None, record: Record) -> str:
     if value is None or exact is None:
         return MISSING
-    text = format_error(abs(value - exact) / abs(exact) if exact else abs(value))
+    error = relative_error(value, exact)
+    text = format_error(abs(value) if error is None else error)
     return text if record.oracle == "definition" else f"{text}*"
 
 
@@ -199,9 +201,9 @@ def _reasons(states: States) -> list[str]:
     if frozen:
         lines[f"{frozen} tensors of the network do not require gradients and are left out"] = None
     if any(record.exact is not None and record.oracle != "definition" for record in records):
-        lines["* against the float64 engine, not the definition"] = None
+        lines[ERROR.footnote] = None
     if any(record.invariance for record in records):
-        lines["change: by which factor, when layers / single units are rescaled and the function stays"] = None
+        lines[CHANGE.footnote] = None
     return list(lines)
 
 

@@ -46,7 +46,7 @@ def test_without_the_gate_the_published_correlations_come_out(record: Make) -> N
         assert row.marginal.value == pytest.approx(marginal, abs=5e-4)
         assert row.within.value == pytest.approx(within, abs=5e-4)
         assert all(each is not None for each in (row.marginal.interval, row.within.interval))
-        judged = row.judgement
+        judged = row.correlations
         assert judged.granulated.overall.interval is not None
         assert judged.signs.environments == 55 - judged.signs.left_out
         # given label noise, what the measures still know on LeNet is nothing that chance would not give

@@ -41,7 +41,7 @@ def row(records: list[Record]) -> Score:
 
 
 def test_each_hyperparameter_has_its_psi(record: Make) -> None:
-    judged = row(on_grid(record)).judgement
+    judged = row(on_grid(record)).correlations
     assert [name for name, tau in judged.granulated.axes.items()] == ["learning_rate", "batch_size"]
     assert judged.granulated.axes["learning_rate"].value == pytest.approx(1, abs=0.05)
     assert judged.granulated.axes["batch_size"].value == -1
@@ -80,7 +80,7 @@ def test_a_drawn_cohort_has_intervals_for_hyperparameters_drawn_again(records: M
             )
     fixed = row(found)
     free = row([replace(each, data={**each.data, "design": "random"}) for each in found])
-    assert (fixed.judgement.drawn, free.judgement.drawn) == ("networks", "configurations")
+    assert (fixed.correlations.drawn, free.correlations.drawn) == ("networks", "configurations")
     assert fixed.marginal.value == free.marginal.value
     assert fixed.marginal.interval is not None
     assert free.marginal.interval is not None
@@ -93,18 +93,18 @@ def test_a_drawn_cohort_has_intervals_for_hyperparameters_drawn_again(records: M
 
 def test_sign_errors_need_the_number_of_test_examples(record: Make) -> None:
     found = on_grid(record)
-    silent = row([replace(each, data={"sha256": "ab" * 32, "examples": 512}) for each in found]).judgement.signs
+    silent = row([replace(each, data={"sha256": "ab" * 32, "examples": 512}) for each in found]).correlations.signs
     assert silent.worst is None
     assert silent.reason == "the records do not say, or not alike, on how many test examples the gaps stand"
-    coarse = row([replace(each, data={**each.data, "test_examples": 50}) for each in found]).judgement.signs
-    fine = row(found).judgement.signs
+    coarse = row([replace(each, data={**each.data, "test_examples": 50}) for each in found]).correlations.signs
+    fine = row(found).correlations.signs
     assert coarse.environments < fine.environments == 9
 
 
 def test_a_partial_row_is_judged_by_its_own_networks(record: Make) -> None:
     found = on_grid(record)
     part = [replace(each, status="skipped", value=None) if number < 5 else each for number, each in enumerate(found)]
-    judged = row(part).judgement.granulated
+    judged = row(part).correlations.granulated
     values = found[5:]
     expected = granulated(
         [each.value or 0 for each in values],

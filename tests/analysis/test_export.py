@@ -19,7 +19,7 @@ def test_every_row_with_every_number(records: MakeMany) -> None:
     assert [(row["model"], row["label"], row["rank"]) for row in found] == [
         (row.model, row.label, row.rank) for row in scores
     ]
-    first, judged = found[7], scores[7].judgement
+    first, judged = found[7], scores[7].correlations
     assert first["judgement"]["marginal"]["value"] == judged.marginal.value
     assert first["judgement"]["granulated"]["axes"]["label_noise"]["interval"] == {
         "low": judged.granulated.axes["label_noise"].interval.low,  # type: ignore[union-attr]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sharpbench.analysis.costs import Failure, environment_text, relative_error
+from sharpbench.analysis.costs import Failure, environment_text, summarize_exactness
 from sharpbench.analysis.scores import Score, score
 from sharpbench.analysis.statistics import kendall
 from sharpbench.core.record import Record
@@ -177,7 +177,10 @@ def test_errors_are_relative_to_the_oracle_and_carry_its_mark(record: Make) -> N
     assert found is not None
     assert (found.largest, found.median, found.networks) == (0.5, pytest.approx(0.1), 3)
     assert found.oracle == "definition, float64 engine"
-    assert [relative_error(value, 0.0) for value in (0.0, 1e-9, -5.0)] == [0.0, 1.0, 1.0]
+    of_zero = [
+        summarize_exactness([record(value=value, exact=0.0, oracle="definition")]) for value in (0.0, 1e-9, -5.0)
+    ]
+    assert [each.largest for each in of_zero if each is not None] == [0.0, 1.0, 1.0]
 
 
 def test_networks_trained_on_unequal_numbers_of_examples_and_measured_on_all_of_them_are_one_row(record: Make) -> None:

@@ -11,10 +11,10 @@ import pytest
 from matplotlib import style
 from rich.console import Console
 
+from sharpbench.analysis.costs import relative_error
 from sharpbench.comparison.measurement import Measurement, read_measurements
 from sharpbench.comparison.page import command_line, comparison_page, results_table, write_verdicts
 from sharpbench.comparison.plot import draw_results, pareto_results
-from sharpbench.comparison.reference import relative_error
 from sharpbench.comparison.results import (
     BUILT_IN_PACKAGE,
     ContestantResult,

@@ -211,7 +211,7 @@ def many(records: list[Record]) -> Leaderboard:
         kept = {key: replace(record, measure=name, label=name) for key, record in row.records.items()}
         rows.append(replace(row, label=name, records=kept))
         tau = replace(score.marginal, value=((index * 37) % 199) / 199)
-        scores.append(replace(score, label=name, judgement=replace(score.judgement, marginal=tau)))
+        scores.append(replace(score, label=name, correlations=replace(score.correlations, marginal=tau)))
     boards = tuple(
         Board("many", replace(first.population, model=f"model-{place:02}", rows=tuple(rows)), tuple(scores))
         for place in range(MODELS)

@@ -15,7 +15,7 @@ from sharpbench.leaderboard.board import Leaderboard, make_leaderboard
 from sharpbench.leaderboard.collection import read_collections
 from sharpbench.leaderboard.entries import Submitted, SubmittedEntry
 from sharpbench.leaderboard.entries import read_submitted as entries
-from sharpbench.leaderboard.pages.headline import lines, summary
+from sharpbench.leaderboard.pages.headline import headline_rows
 from sharpbench.leaderboard.publish import generated_files
 from sharpbench.leaderboard.site.build import build_site
 from sharpbench.leaderboard.submissions import Finding, Manifest, Verdict, append, claims, verdicts_path, written
@@ -158,12 +158,12 @@ def test_what_others_claim_enters_no_summary_of_what_we_measured(
     ]
     path.write_text(written(replace(found.manifest, sha256=digest(rosy)), rosy))
     both = published(results, entries(tmp_path / "submissions"))
-    before, after = ({row.name: row for row in lines(board)} for board in (own, both))
+    before, after = ({row.name: row for row in headline_rows(board)} for board in (own, both))
     assert [name for name in after if name in before] == list(before)
     assert list(after)[:4] == ["good", "other[p=1]", "noisy", "alien"]  # however well it does, below ours
     for name, row in before.items():
         assert after[name].median == row.median
-        assert summary(after[name].counted) == summary(row.counted)
+        assert after[name].summary == row.summary
         assert after[name].mark is None
     assert (after["alien"].mark, after["alien"].median) == ("claimed", 1.0)
     pages = generated_files(both)

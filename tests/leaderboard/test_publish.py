@@ -18,6 +18,7 @@ from sharpbench.leaderboard.collection import Collection, read_collections
 from sharpbench.leaderboard.pages import exactness, speed
 from sharpbench.leaderboard.publish import NOTICE, generated_files, stale, write
 from sharpbench.report import markdown
+from sharpbench.report.plots import pareto_front
 from tests.commands import given, refused
 
 Make = Callable[..., list[Record]]
@@ -176,13 +177,14 @@ def test_seconds_of_different_machines_never_share_a_column(make: Make) -> None:
 
 def test_the_front_is_what_nothing_beats_in_both() -> None:
     found = [speed.Offer("a", 1.0, 1e-3), speed.Offer("b", 2.0, 1e-3), speed.Offer("c", 3.0, 0.0)]
-    assert [each.name for each in speed.pareto_offers([*found, speed.Offer("d", 4.0, 1e-9)])] == ["a", "c"]
+    found.append(speed.Offer("d", 4.0, 1e-9))
+    assert [each.name for each in pareto_front(found, lambda each: (each.gradients, each.error))] == ["a", "c"]
 
 
 def test_coverage_counts_stated_intervals_that_hold_the_truth(make: Make) -> None:
     stated = replace(make()[0], stderr=0.1, low=1.0, high=2.0, exact=1.5)
     records = [stated, replace(stated, exact=2.5), replace(stated, exact=None), replace(stated, stderr=0.0)]
-    assert exactness.coverage(records) == exactness.Covered(1, 2)
+    assert exactness.count_coverage(records) == exactness.Coverage(1, 2)
     every = [replace(each, stderr=0.1, low=-9.0, high=9.0) for each in make()]
     assert rows(generated_files(published(("a", every)))["exactness.md"])[-1] == ["noisy", "1 of 1", "21% to 100%"]
 

@@ -11,7 +11,6 @@ from sharpbench.analysis.scores import score
 from sharpbench.analysis.statistics import Information, Interval, Null, Tau
 from sharpbench.core.record import Record
 from sharpbench.report.format import (
-    board_notes,
     format_correlation,
     format_error,
     format_memory,
@@ -22,6 +21,7 @@ from sharpbench.report.format import (
     plain_text,
     tau_text,
 )
+from sharpbench.report.notes import board_notes
 
 
 def test_numbers() -> None:

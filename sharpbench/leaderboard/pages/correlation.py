@@ -5,9 +5,8 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 
 from sharpbench.leaderboard.board import Board, Leaderboard
-from sharpbench.leaderboard.pages.links import PLOTS, link_measures
-from sharpbench.report.escape import escape_cell
-from sharpbench.report.markdown import described, render_board
+from sharpbench.leaderboard.pages.links import PLOTS, escape_title, link_measures
+from sharpbench.report.markdown import describe_board, render_board
 from sharpbench.report.page import Page, Picture, Section
 from sharpbench.report.plots import overview, points_of
 
@@ -16,7 +15,7 @@ INTRODUCTION = (
     "by every number of [the protocol](../docs/protocol.md). Each population has tables of its own: tau of one speaks "
     "of no other."
 )
-SHOWN = 48
+MAX_PANELS = 48
 """Panels of an overview; the first ones."""
 
 
@@ -29,17 +28,15 @@ def page(leaderboard: Leaderboard) -> Page:
 
 def _section(leaderboard: Leaderboard, board: Board) -> Section:
     if not board.judged:
-        return Section(
-            escape_cell(board.title, 160), (f"{len(board.population.networks)} in all: too few for a correlation.",)
-        )
-    text = render_board("section", board=described(list(board.scores), link_measures(leaderboard, board)))
+        return Section(escape_title(board), (f"{len(board.population.networks)} in all: too few for a correlation.",))
+    text = render_board("section", board=describe_board(list(board.scores), link_measures(leaderboard, board)))
     words = tuple(part.strip("\n") for part in text.split("\n\n") if part.strip())
-    return Section(escape_cell(board.title, 160), (*words, *_pictures(board)))
+    return Section(escape_title(board), (*words, *_pictures(board)))
 
 
 def _pictures(board: Board) -> tuple[Picture, ...]:
     shown = [points_of(board.population, row) for row in board.population.rows]
-    shown = [points for points in shown if len(points.values)][:SHOWN]
+    shown = [points for points in shown if len(points.values)][:MAX_PANELS]
 
     def draw() -> Figure:
         return overview(shown)

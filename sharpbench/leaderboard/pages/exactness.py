@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 from scipy.stats import binomtest
 
-from sharpbench.analysis.scores import Score
 from sharpbench.core.record import Record
-from sharpbench.leaderboard.board import Board, Leaderboard
-from sharpbench.leaderboard.pages.links import explain_marks, link_measures, measure_link
+from sharpbench.leaderboard.board import Board, BoardRow, Leaderboard
+from sharpbench.leaderboard.pages.links import escape_title, explain_marks, link_measure, linked_name
+from sharpbench.report.columns import Column
+from sharpbench.report.cost_columns import COMPARED_NETWORKS, ERROR, ORACLE
 from sharpbench.report.escape import escape_cell, markdown_table
 from sharpbench.report.format import MISSING
-from sharpbench.report.markdown import errors
+from sharpbench.report.markdown import board_table
 from sharpbench.report.page import Page, Section
 
 INTRODUCTION = (
@@ -31,11 +32,35 @@ COVERAGE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Covered:
+class Coverage:
     """Of `stated` intervals whose truth is known, `held` hold it."""
 
     held: int
     stated: int
+
+    @property
+    def text(self) -> str:
+        """'19 of 20'."""
+        return f"{self.held} of {self.stated}" if self.stated else MISSING
+
+
+def _row_coverage(row: BoardRow) -> Coverage:
+    board, score = row
+    return count_coverage(board.row(score).records.values())
+
+
+def _held_share(row: BoardRow) -> float | None:
+    found = _row_coverage(row)
+    return found.held / found.stated if found.stated else None
+
+
+INTERVALS_HELD: Column[BoardRow] = Column(
+    heading="intervals held",
+    text=lambda row: _row_coverage(row).text,
+    value=_held_share,
+    help="of those stated where the truth is known",
+    descending=True,
+)
 
 
 def page(leaderboard: Leaderboard) -> Page:
@@ -44,7 +69,7 @@ def page(leaderboard: Leaderboard) -> Page:
     return Page("Exactness", (Section("", (INTRODUCTION,)), *boards, _coverage(leaderboard)))
 
 
-def coverage(records: Iterable[Record]) -> Covered:
+def count_coverage(records: Iterable[Record]) -> Coverage:
     """Whether stated intervals hold the oracle's value; what is exact up to rounding states none."""
     found = [
         record.low <= record.exact <= record.high
@@ -52,45 +77,38 @@ def coverage(records: Iterable[Record]) -> Covered:
         if record.status == "ok" and record.stderr != 0.0
         if record.exact is not None and record.low is not None and record.high is not None
     ]
-    return Covered(sum(found), len(found))
+    return Coverage(sum(found), len(found))
 
 
 def _section(leaderboard: Leaderboard, board: Board) -> Section:
     checked = [score for score in board.measured if score.exactness is not None]
-    title = escape_cell(board.title, 160)
+    title = escape_title(board)
     if not checked:
         return Section(title, ("No value was compared with an oracle.",))
-    name = link_measures(leaderboard, board)
     ordered = sorted(checked, key=lambda score: (score.exactness.largest if score.exactness else 0.0, score.name))
-    lines = [[name(score), errors(score), *_oracle(score)] for score in ordered]
+    columns = (linked_name(leaderboard, board), ERROR, COMPARED_NETWORKS, ORACLE)
     without = [str(escape_cell(score.name)) for score in board.measured if score.exactness is None]
     rest = (f"Without an oracle, or not compared: {', '.join(sorted(without))}.",) if without else ()
-    header = ["measure", "relative error", "networks", "oracle"]
-    return Section(title, (*explain_marks(board, "exact"), markdown_table(header, lines, {1, 2}), *rest))
-
-
-def _oracle(score: Score) -> list[str]:
-    found = score.exactness
-    return [MISSING, MISSING] if found is None else [str(found.networks), str(escape_cell(found.oracle))]
+    return Section(title, (*explain_marks(board, "exact"), board_table(columns, ordered), *rest))
 
 
 def _coverage(leaderboard: Leaderboard) -> Section:
-    rows: dict[tuple[str, str], list[tuple[Board, Score]]] = {}
+    rows: dict[tuple[str, str], list[BoardRow]] = {}
     for board in leaderboard.boards:
         for score in board.measured:
             rows.setdefault((score.label, board.measure(score)), []).append((board, score))
     lines = []
     for (label, measure), found in sorted(rows.items()):
         own = [each for each in found if each[0].entry is None] or found
-        each = coverage(record for board, score in own for record in board.row(score).records.values())
+        each = count_coverage(record for board, score in own for record in board.row(score).records.values())
         if each.stated:
-            name = measure_link(measure, label, leaderboard.mark(found))
-            lines.append([name, f"{each.held} of {each.stated}", _share(each)])
+            name = link_measure(measure, label, leaderboard.mark(found))
+            lines.append([name, each.text, _share(each)])
     if not lines:
         return Section("Stated intervals", (COVERAGE, "No such interval was stated where an oracle was asked."))
     return Section("Stated intervals", (COVERAGE, markdown_table(["measure", "held", "95 % interval"], lines, {1, 2})))
 
 
-def _share(covered: Covered) -> str:
+def _share(covered: Coverage) -> str:
     interval = binomtest(covered.held, covered.stated).proportion_ci(method="wilson")
     return f"{interval.low:.0%} to {interval.high:.0%}"

@@ -1,4 +1,4 @@
-"""The first page: one table with a row a measure, over all boards."""
+"""The first page: one table over all boards, one row per measure."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from sharpbench.analysis.scores import BASELINES, Score
-from sharpbench.leaderboard.board import Board, Leaderboard, count_networks
+from sharpbench.leaderboard.board import Board, Leaderboard, select_own
 from sharpbench.leaderboard.entries import NOTHING
-from sharpbench.leaderboard.pages.links import measure_link
+from sharpbench.leaderboard.pages.links import escape_title, link_measure
 from sharpbench.leaderboard.pages.submissions import PAGE as ENTRIES
-from sharpbench.report.escape import escape_cell, markdown_table
+from sharpbench.report.columns import Column
+from sharpbench.report.escape import escape_cell
 from sharpbench.report.format import (
     KINDS,
     MISSING,
@@ -24,9 +25,10 @@ from sharpbench.report.format import (
     format_share,
     plain_text,
 )
+from sharpbench.report.markdown import board_table
 from sharpbench.report.page import Page, Section
 
-BOARDS_SHOWN = 10
+MAX_BOARD_COLUMNS = 10
 """Columns of boards; the pages hold all."""
 AXES = (
     "[Correlation](correlation.md) with generalization, every number and its interval · [exactness](exactness.md) · "
@@ -52,57 +54,100 @@ SENT = (
 
 
 @dataclass(frozen=True, slots=True)
-class HeadlineRow:
-    """A row of the headline table: all scores of one name, by the number of their board.
-
-    mark: a word about its entry, where there is one. counted: the scores that enter its summary. own: whether any is
-    of our own results.
-    """
-
-    name: str
-    measure: str | None
-    scores: dict[int, Score]
-    mark: str | None
-    counted: list[Score]
-    own: bool
-
-    @property
-    def median(self) -> float:
-        """The median over boards of the tau that ranks there; below all others where there is none."""
-        taus = [value for score in self.counted if (value := ranking_tau(score)) is not None]
-        return statistics.median(taus) if taus else -2.0
-
-
-@dataclass(frozen=True, slots=True)
 class Summary:
-    """The worst sign error, the largest relative error, all costs in gradients, and the rewrites that changed nothing.
+    """What all boards together say of one row.
 
-    tried: whether weights were rewritten at all.
+    Args:
+        worst: The worst sign error.
+        error: The largest relative error.
+        costs: All costs in gradients, in order.
+        unchanged: The kinds of rewrites that changed nothing.
+        rewritten: Whether weights were rewritten at all.
     """
 
     worst: float | None
     error: float | None
     costs: tuple[float, ...]
     unchanged: tuple[str, ...]
-    tried: bool
-
-    @property
-    def texts(self) -> list[str]:
-        """As readers see it, in the order of the columns."""
-        ends = list(dict.fromkeys(format_number(cost) for cost in (*self.costs[:1], *self.costs[-1:])))
-        return [
-            format_share(self.worst),
-            MISSING if self.error is None else format_error(self.error),
-            " to ".join(ends) or MISSING,
-            ", ".join(self.unchanged) or ("nothing" if self.tried else MISSING),
-        ]
+    rewritten: bool
 
 
-def ranking_tau(score: Score) -> float | None:
+@dataclass(frozen=True, slots=True)
+class HeadlineRow:
+    """A row of the headline table: all scores of one name.
+
+    Args:
+        scores: By the number of their board.
+        mark: A word about its entry, where there is one.
+        median: The median over boards of the tau that ranks there; below all others where there is none.
+        summary: Over the scores that count.
+        own: Whether any score is of our own results.
+    """
+
+    name: str
+    measure: str | None
+    scores: dict[int, Score]
+    mark: str | None
+    median: float
+    summary: Summary
+    own: bool
+
+
+def ranking_tau(score: Score | None) -> float | None:
     """The tau by which the board of `score` ranks; None for partial rows, which speak of other networks."""
-    if score.partial:
+    if score is None or score.partial:
         return None
     return (score.within if score.ranked_by == "within" else score.marginal).value
+
+
+def _format_costs(row: HeadlineRow) -> str:
+    costs = row.summary.costs
+    return " to ".join(dict.fromkeys(map(format_number, (*costs[:1], *costs[-1:])))) or MISSING
+
+
+SUMMARY_COLUMNS: tuple[Column[HeadlineRow], ...] = (
+    Column(
+        heading="worst sign error",
+        text=lambda row: format_share(row.summary.worst),
+        value=lambda row: row.summary.worst,
+        help="the worst single change of a hyperparameter anywhere; 0.5 is chance",
+    ),
+    Column(
+        heading="relative error",
+        text=lambda row: MISSING if row.summary.error is None else format_error(row.summary.error),
+        value=lambda row: row.summary.error,
+        help="the largest against the oracle anywhere",
+    ),
+    Column(
+        heading="gradients",
+        text=_format_costs,
+        value=lambda row: row.summary.costs[0] if row.summary.costs else None,
+        help="cost, in forward and backward passes over the data",
+    ),
+    Column(
+        heading="unchanged by",
+        text=lambda row: ", ".join(row.summary.unchanged) or ("nothing" if row.summary.rewritten else MISSING),
+        help="rewrites of the same function that changed nothing",
+        number=False,
+    ),
+)
+
+
+def board_column(leaderboard: Leaderboard, index: int) -> Column[HeadlineRow]:
+    """The column of one board: the tau by which it ranks, and the rank."""
+    board = leaderboard.boards[index]
+
+    def text(row: HeadlineRow) -> str:
+        return _format_rank(board, row.scores.get(index))
+
+    return Column(
+        heading=_board_heading(board),
+        text=text,
+        value=lambda row: ranking_tau(row.scores.get(index)),
+        help=f"tau by which {board.title} ranks, and the rank",
+        descending=True,
+        heat=True,
+    )
 
 
 def page(leaderboard: Leaderboard) -> Page:
@@ -113,20 +158,14 @@ def page(leaderboard: Leaderboard) -> Page:
     return Page("Leaderboard of sharpness measures", (*found, Section("Populations", (_populations(leaderboard),))))
 
 
-def lines(leaderboard: Leaderboard) -> list[HeadlineRow]:
+def headline_rows(leaderboard: Leaderboard) -> list[HeadlineRow]:
     """Measures by falling median, those that only submissions have behind ours, then the baselines in their order."""
     found: dict[tuple[str, str | None], dict[int, Score]] = {}
     for index, board in enumerate(leaderboard.boards):
         for score in board.scores:
             measure = None if score.kind == "baseline" else board.measure(score)
             found.setdefault((score.name, measure), {})[index] = score
-    rows = []
-    for (name, measure), scores in found.items():
-        places = [(leaderboard.boards[index], score) for index, score in scores.items()]
-        mark = None if measure is None else leaderboard.mark(places)
-        rows.append(
-            HeadlineRow(name, measure, scores, mark, count_networks(places), any(b.entry is None for b, _ in places))
-        )
+    rows = [_headline_row(leaderboard, name, measure, scores) for (name, measure), scores in found.items()]
     place = {name: index for index, name in enumerate(BASELINES)}
 
     def order(row: HeadlineRow) -> tuple[int, int, float, str, str]:
@@ -136,67 +175,69 @@ def lines(leaderboard: Leaderboard) -> list[HeadlineRow]:
     return sorted(rows, key=order)
 
 
+def _headline_row(leaderboard: Leaderboard, name: str, measure: str | None, scores: dict[int, Score]) -> HeadlineRow:
+    places = [(leaderboard.boards[index], score) for index, score in scores.items()]
+    mark = None if measure is None else leaderboard.mark(places)
+    counted = select_own(places)
+    taus = [value for score in counted if (value := ranking_tau(score)) is not None]
+    median = statistics.median(taus) if taus else -2.0
+    own = any(board.entry is None for board, _ in places)
+    return HeadlineRow(name, measure, scores, mark, median, summarize(counted), own)
+
+
 def headline(leaderboard: Leaderboard) -> Markup:
     """The table itself."""
-    shown = judged(leaderboard)[:BOARDS_SHOWN]
-    places = [escape_cell(heading(leaderboard.boards[index]), 120) for index in shown]
-    header = ["measure", *places, "worst sign error", "relative error", "gradients", "unchanged by"]
-    texts = [
-        [
-            f"*{escape_cell(row.name)}*" if row.measure is None else measure_link(row.measure, row.name, row.mark),
-            *(standing_text(leaderboard, index, row.scores.get(index)) for index in shown),
-            *summary(row.counted).texts,
-        ]
-        for row in lines(leaderboard)
-    ]
-    return markdown_table(header, texts, set(range(1, len(header) - 1)))
+    boards = [board_column(leaderboard, index) for index in judged_boards(leaderboard)[:MAX_BOARD_COLUMNS]]
+    name: Column[HeadlineRow] = Column(heading="measure", text=_name, number=False)
+    return board_table((name, *boards, *SUMMARY_COLUMNS), headline_rows(leaderboard))
 
 
-def judged(leaderboard: Leaderboard) -> list[int]:
+def _name(row: HeadlineRow) -> Markup:
+    if row.measure is None:
+        return Markup(f"*{escape_cell(row.name)}*")
+    return link_measure(row.measure, row.name, row.mark)
+
+
+def judged_boards(leaderboard: Leaderboard) -> list[int]:
     """The numbers of the boards that have a column."""
     return [index for index, board in enumerate(leaderboard.boards) if board.judged]
 
 
-def heading(board: Board) -> str:
-    """Model, collection, and by which tau the board ranks, as they came: to be escaped."""
+def _board_heading(board: Board) -> str:
+    """Model, collection, and by which tau the board ranks, not escaped."""
     by = "" if board.scores[0].ranked_by == "within" else " (marginal)"
     return f"{plain_text(board.population.model, 30)}, {board.origin}{by}"
 
 
-def standing_text(leaderboard: Leaderboard, index: int, score: Score | None) -> str:
-    """`tau_and_rank`, with the state of what an entry says and nobody has verified."""
-    text, board = tau_and_rank(score), leaderboard.boards[index]
-    if score is None or board.entry is None or score.kind == "baseline" or text == MISSING:
+def _format_rank(board: Board, score: Score | None) -> str:
+    """The tau by which the board ranks, the rank in brackets, and the state of a number that nobody has verified."""
+    value = ranking_tau(score)
+    if score is None or value is None:
+        return MISSING
+    text = format_correlation(value) + (f" ({score.rank})" if score.rank is not None else "")
+    if board.entry is None or score.kind == "baseline":
         return text
     state = board.entry.state(score.label, board.name)
     return text if state == "verified" else f"{text} {state}"
 
 
-def tau_and_rank(score: Score | None) -> str:
-    """The tau by which the board ranks, and the rank in brackets."""
-    value = None if score is None else ranking_tau(score)
-    if score is None or value is None:
-        return MISSING
-    return format_correlation(value) + (f" ({score.rank})" if score.rank is not None else "")
-
-
-def summary(scores: Sequence[Score]) -> Summary:
-    """What all boards together say of one row."""
-    signs = [score.judgement.signs.worst for score in scores if score.judgement.signs.worst is not None]
-    wrong = [score.exactness.largest for score in scores if score.exactness is not None]
+def summarize(scores: Sequence[Score]) -> Summary:
+    """The summary of one row over the boards of its scores."""
+    signs = [score.correlations.signs.worst for score in scores if score.correlations.signs.worst is not None]
+    errors = [score.exactness.largest for score in scores if score.exactness is not None]
     costs = [score.gradients for score in scores if score.gradients is not None]
     changes = {kind: {format_factor(score.invariance, kind) for score in scores} - {MISSING} for kind in KINDS}
     unchanged = tuple(kind for kind in KINDS if changes[kind] == {"1"})
-    tried = any(score.invariance for score in scores)
-    return Summary(max(signs, default=None), max(wrong, default=None), tuple(sorted(costs)), unchanged, tried)
+    rewritten = any(score.invariance for score in scores)
+    return Summary(max(signs, default=None), max(errors, default=None), tuple(sorted(costs)), unchanged, rewritten)
 
 
 def _populations(leaderboard: Leaderboard) -> str:
     """A line a board, and what was left out."""
     found = [_population(board) for board in leaderboard.boards]
-    more = len(judged(leaderboard)) - BOARDS_SHOWN
+    more = len(judged_boards(leaderboard)) - MAX_BOARD_COLUMNS
     if more > 0:
-        found.append(f"- The table has a column for the first {BOARDS_SHOWN}; {more} more are on the other pages.")
+        found.append(f"- The table has a column for the first {MAX_BOARD_COLUMNS}; {more} more are on the other pages.")
     found += [
         f"- {escape_cell(name)}: {count} records of single networks (`data.leaderboard` false) are left out"
         for name, count in sorted(leaderboard.left_out.items())
@@ -212,7 +253,7 @@ def _population(board: Board) -> str:
     else:
         said = f"{tau}, not ranked: without intervals" if board.judged else "too few networks for a correlation"
     return (
-        f"- {escape_cell(board.title, 160)}: {networks} network{'s' if networks != 1 else ''}, "
+        f"- {escape_title(board)}: {networks} network{'s' if networks != 1 else ''}, "
         f"{networks - counted} excluded "
         f"by the gate; {len(board.measured)} measures; {said}"
     )

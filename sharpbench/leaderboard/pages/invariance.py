@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from sharpbench.analysis.scores import Score
 from sharpbench.leaderboard.board import Board, Leaderboard
-from sharpbench.leaderboard.pages.links import explain_marks, link_measures
-from sharpbench.report.escape import escape_cell, markdown_table
-from sharpbench.report.format import KINDS, format_factor
+from sharpbench.leaderboard.pages.links import escape_title, explain_marks, linked_name
+from sharpbench.report.cost_columns import factor_columns
+from sharpbench.report.markdown import board_table
 from sharpbench.report.page import Page, Section
 
 INTRODUCTION = (
@@ -27,18 +28,14 @@ def page(leaderboard: Leaderboard) -> Page:
 
 
 def _section(leaderboard: Leaderboard, board: Board) -> Section:
-    title = escape_cell(board.title, 160)
-    looked = [score for score in board.measured if score.invariance]
-    present = {kind for score in looked for kind in score.invariance}
-    kinds = [*(kind for kind in KINDS if kind in present), *sorted(present.difference(KINDS))]
-    if not looked:
+    title = escape_title(board)
+    rewritten = [score for score in board.measured if score.invariance]
+    if not rewritten:
         return Section(title, ("No weights were rewritten.",))
-    name = link_measures(leaderboard, board)
-    changes = [[format_factor(score.invariance, kind) for kind in kinds] for score in looked]
-    invariant = [sum(text == "1" for text in texts) for texts in changes]
-    ordered = sorted(zip(invariant, looked, changes, strict=True), key=lambda each: (-each[0], each[1].name))
-    lines = [[name(score), *texts] for _, score, texts in ordered]
-    header = ["measure", *(f"{escape_cell(kind, 30)} ×" for kind in kinds)]
-    return Section(
-        title, (*explain_marks(board, "invariance"), markdown_table(header, lines, set(range(1, len(header)))))
-    )
+    factors = factor_columns(rewritten, unknown=True)
+
+    def order(score: Score) -> tuple[int, str]:
+        return -sum(column.text(score) == "1" for column in factors), score.name
+
+    columns = (linked_name(leaderboard, board), *factors)
+    return Section(title, (*explain_marks(board, "invariance"), board_table(columns, sorted(rewritten, key=order))))

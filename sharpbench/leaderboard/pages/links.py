@@ -1,38 +1,76 @@
-"""Naming: rows as cells of Markdown that lead to the pages of their measures; what others sent named as such."""
+"""Cells of Markdown that name a measure or its population, with links; and remarks on submitted numbers."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
+from markupsafe import Markup
+
 from sharpbench.analysis.scores import Score
-from sharpbench.leaderboard.board import Board, Leaderboard
+from sharpbench.leaderboard.board import Board, BoardRow, Leaderboard
+from sharpbench.report.columns import NAME, Column
 from sharpbench.report.escape import escape_cell, make_slug
-from sharpbench.report.markdown import Named, named
+from sharpbench.report.markdown import FormatName, format_name
 
 MEASURES = "measures"
 PLOTS = "plots"
+MAX_TITLE_CHARS = 160
+MAX_MARK_CHARS = 20
+
+POPULATION: Column[BoardRow] = Column(
+    heading="population",
+    text=lambda row: row[0].title,
+    help="collection: model on data set",
+    number=False,
+    max_chars=MAX_TITLE_CHARS,
+)
 
 
-def page_of(measure: str) -> str:
+def on_board(column: Column[Score]) -> Column[BoardRow]:
+    """A column of scores for rows that hold their board."""
+    return Column(
+        heading=column.heading,
+        text=lambda row: column.text(row[1]),
+        value=lambda row: column.value(row[1]),
+        help=column.help,
+        number=column.number,
+        descending=column.descending,
+        heat=column.heat,
+        max_chars=column.max_chars,
+    )
+
+
+def escape_title(board: Board) -> Markup:
+    """The title of a board as Markdown."""
+    return escape_cell(board.title, MAX_TITLE_CHARS)
+
+
+def page_slug(measure: str) -> str:
     """The file name of a measure's page, without suffix."""
     return make_slug(measure)
 
 
-def measure_link(measure: str, text: str, mark: str | None) -> str:
-    """`text` as a link from the pages of the leaderboard to the page of `measure`; the mark of its entry behind it."""
-    marked = f" ({escape_cell(mark, 20)})" if mark else ""
-    return f"[{escape_cell(text)}]({MEASURES}/{page_of(measure)}.md){marked}"
+def link_measure(measure: str, text: str, mark: str | None) -> Markup:
+    """`text` as a link to the page of `measure`, with the mark of its entry behind it."""
+    marked = f" ({escape_cell(mark, MAX_MARK_CHARS)})" if mark else ""
+    return Markup(f"[{escape_cell(text)}]({MEASURES}/{page_slug(measure)}.md){marked}")
 
 
-def link_measures(leaderboard: Leaderboard, board: Board) -> Named:
-    """The names of the rows of `board`: measures as links, baselines in italics."""
+def link_measures(leaderboard: Leaderboard, board: Board) -> FormatName:
+    """Gives the name of a row of `board`: a measure as a link, a baseline in italics."""
 
-    def name(score: Score) -> str:
+    def name(score: Score) -> Markup:
         if score.kind == "baseline":
-            return named(score)
-        return measure_link(board.measure(score), score.name, leaderboard.mark([(board, score)]))
+            return format_name(score)
+        return link_measure(board.measure(score), score.name, leaderboard.mark([(board, score)]))
 
     return name
+
+
+def linked_name(leaderboard: Leaderboard, board: Board) -> Column[Score]:
+    """The column of names of the rows of `board`, as links."""
+    return replace(NAME, text=link_measures(leaderboard, board))
 
 
 def explain_marks(board: Board, axis: Literal["exact", "invariance", "speed"]) -> tuple[str, ...]:

@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from sharpbench.analysis.scores import Score
-from sharpbench.leaderboard.board import Board, Leaderboard
-from sharpbench.leaderboard.pages.links import PLOTS, page_of
+from sharpbench.leaderboard.board import BoardRow, Leaderboard
+from sharpbench.leaderboard.pages.links import PLOTS, POPULATION, escape_title, on_board, page_slug
 from sharpbench.leaderboard.pages.submissions import section as submissions
-from sharpbench.report.escape import escape_cell, markdown_table
-from sharpbench.report.format import (
-    KINDS,
-    format_factor,
-    format_memory,
-    format_number,
-    format_share,
-    information_text,
-    rank_text,
-    tau_text,
-)
-from sharpbench.report.markdown import REASONS_SHOWN, errors
+from sharpbench.report.columns import NAME, SUMMARY
+from sharpbench.report.cost_columns import ERROR, GRADIENTS, MEMORY, factor_columns
+from sharpbench.report.escape import escape_cell
+from sharpbench.report.markdown import MAX_REASONS, board_table
 from sharpbench.report.page import Page, Picture, Section
 from sharpbench.report.plots import Points, drawable, known, panels, points_of
 
-COLUMNS, PANELS = 4, 24
-Found = Sequence[tuple[Board, Score]]
+PANELS_PER_LINE, MAX_PANELS = 4, 24
 
 
 def page(leaderboard: Leaderboard, measure: str) -> Page:
@@ -35,7 +26,7 @@ def page(leaderboard: Leaderboard, measure: str) -> Page:
     found = list(leaderboard.of(measure))
     told = [f"What it is: [docs/measures/{measure}.md](../../docs/measures/{measure}.md). "]
     words = (told[0] if measure in leaderboard.documented else "") + "All measures: [the leaderboard](../README.md)."
-    rows: dict[str, list[tuple[Board, Score]]] = {}
+    rows: dict[str, list[BoardRow]] = {}
     for board, score in found:
         rows.setdefault(score.label, []).append((board, score))
     marks = {label: mark for label, places in rows.items() if (mark := leaderboard.mark(places)) is not None}
@@ -51,54 +42,36 @@ def page(leaderboard: Leaderboard, measure: str) -> Page:
     return Page(escape_cell(measure), tuple(sections))
 
 
-def _standing(leaderboard: Leaderboard, found: Found) -> Markup:
-    header = ["population", "measure", "rank", "n", "tau", "tau within cells", "Psi", "information", "worst sign error"]
-    lines = []
-    for board, score in found:
-        judged = score.judgement
-        taus = (score.marginal, score.within, judged.granulated.overall)
-        numbers = [*map(tau_text, taus), information_text(judged.information), format_share(judged.signs.worst)]
-        mark = leaderboard.mark([(board, score)]) if board.entry is not None else None
-        names = [str(escape_cell(board.title, 160)), f"{escape_cell(score.name)}{f' ({mark})' if mark else ''}"]
-        lines.append(
-            [*names, "partial" if score.partial else rank_text(score), str(score.networks), *map(_cell, numbers)]
-        )
-    return markdown_table(header, lines, set(range(2, len(header))))
+def _standing(leaderboard: Leaderboard, found: Sequence[BoardRow]) -> Markup:
+    def name(row: BoardRow) -> Markup:
+        board, score = row
+        mark = leaderboard.mark([row]) if board.entry is not None else None
+        return Markup(f"{escape_cell(score.name)}{f' ({mark})' if mark else ''}")
+
+    return board_table((POPULATION, replace(on_board(NAME), text=name), *map(on_board, SUMMARY)), found)
 
 
-def _costs(found: Found) -> Markup:
-    """Without seconds, which are the machine's: those stand on the page of speed."""
-    kinds = [kind for kind in KINDS if any(kind in score.invariance for _, score in found)]
-    header = ["population", "measure", "relative error", *(f"{kind} ×" for kind in kinds), "gradients", "peak memory"]
+def _costs(found: Sequence[BoardRow]) -> Markup:
+    """Without seconds, which depend on the machine: the page of speed has them."""
+    factors = factor_columns(score for _, score in found)
+    return board_table((POPULATION, *map(on_board, (NAME, ERROR, *factors, GRADIENTS, MEMORY))), found)
+
+
+def _failures(found: Sequence[BoardRow]) -> tuple[Section, ...]:
     lines = [
-        [
-            str(escape_cell(board.title, 160)),
-            str(escape_cell(score.name)),
-            errors(score),
-            *(format_factor(score.invariance, kind) for kind in kinds),
-            format_number(score.gradients),
-            format_memory(score.peak_bytes),
-        ]
-        for board, score in found
-    ]
-    return markdown_table(header, lines, set(range(2, len(header))))
-
-
-def _failures(found: Found) -> tuple[Section, ...]:
-    lines = [
-        f"- {escape_cell(board.title, 160)}, {escape_cell(score.name)}, {each.count} {escape_cell(each.status)}: "
+        f"- {escape_title(board)}, {escape_cell(score.name)}, {each.count} {escape_cell(each.status)}: "
         f"{escape_cell(each.reason, 200)}"
         for board, score in found
         for each in score.failures
     ]
-    if len(lines) > REASONS_SHOWN:
-        lines = [*lines[:REASONS_SHOWN], f"- and {len(lines) - REASONS_SHOWN} more, in the records"]
+    if len(lines) > MAX_REASONS:
+        lines = [*lines[:MAX_REASONS], f"- and {len(lines) - MAX_REASONS} more, in the records"]
     return (Section("Without a value", ("\n".join(lines),)),) if lines else ()
 
 
-def _pictures(measure: str, found: Found) -> tuple[Picture, ...]:
+def _pictures(measure: str, found: Sequence[BoardRow]) -> tuple[Picture, ...]:
     drawn = [(board, points_of(board.population, board.row(score))) for board, score in found]
-    shown = [(board, points) for board, points in drawn if len(points.values)][:PANELS]
+    shown = [(board, points) for board, points in drawn if len(points.values)][:MAX_PANELS]
     titles = {id(points): board.origin for board, points in shown}
 
     def titled(points: Points) -> str:
@@ -107,11 +80,9 @@ def _pictures(measure: str, found: Found) -> tuple[Picture, ...]:
 
     def draw() -> Figure:
         every = [points for _, points in shown]
-        return panels([every[start : start + COLUMNS] for start in range(0, len(every), COLUMNS)], titled)
+        return panels(
+            [every[start : start + PANELS_PER_LINE] for start in range(0, len(every), PANELS_PER_LINE)], titled
+        )
 
     caption = "Value against the generalization gap, a panel a population; hollow: excluded by the gate"
-    return (Picture(f"../{PLOTS}/measure-{page_of(measure)}", caption, draw),) if shown else ()
-
-
-def _cell(text: str) -> str:
-    return str(escape_cell(text))
+    return (Picture(f"../{PLOTS}/measure-{page_slug(measure)}", caption, draw),) if shown else ()

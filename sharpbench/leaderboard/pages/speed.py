@@ -9,12 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sharpbench.leaderboard.board import Board, Leaderboard
-from sharpbench.leaderboard.pages.links import PLOTS, explain_marks, link_measures
-from sharpbench.report.escape import escape_cell, markdown_table
-from sharpbench.report.format import format_memory, format_number
-from sharpbench.report.markdown import letters_of
+from sharpbench.leaderboard.pages.links import PLOTS, escape_title, explain_marks, linked_name
+from sharpbench.report.cost_columns import GRADIENTS, MEMORY, list_environments, seconds_columns
+from sharpbench.report.escape import escape_cell
+from sharpbench.report.markdown import assign_letters, board_table
 from sharpbench.report.page import Block, Page, Picture, Section
-from sharpbench.report.plots import drawable
+from sharpbench.report.plots import drawable, pareto_front
 
 INTRODUCTION = (
     "Medians of one standalone call on a fresh network, on the few networks that were timed. *gradients* are the "
@@ -27,7 +27,7 @@ PICTURED = (
     "error of 0 is drawn at the lower edge. Different measures are different quantities: the picture says what a value "
     "of each costs, not that one replaces the other."
 )
-FLOOR = 1e-17
+MIN_DRAWN_ERROR = 1e-17
 """Where an error of 0 is drawn."""
 
 
@@ -42,14 +42,14 @@ class Offer:
 
 def page(leaderboard: Leaderboard) -> Page:
     """A section a board, and what the letters of the environments stand for."""
-    letters = letters_of(record for board in leaderboard.boards for record in board.records)
+    letters = assign_letters(record for board in leaderboard.boards for record in board.records)
     sections = (_section(leaderboard, board, letters) for board in leaderboard.boards)
     named = "\n".join(f"- {letter}: {escape_cell(place, 400)}" for place, letter in letters.items()) or "Not recorded."
     return Page("Speed", (Section("", (INTRODUCTION,)), *sections, Section("Environments", (named,))))
 
 
-def offers(board: Board) -> tuple[Offer, ...]:
-    """The measures that were both timed and checked, cheapest first."""
+def list_offers(board: Board) -> tuple[Offer, ...]:
+    """The measures that were both timed and checked, the cheapest first."""
     found = [
         Offer(score.name, score.gradients, score.exactness.largest)
         for score in board.measured
@@ -58,38 +58,23 @@ def offers(board: Board) -> tuple[Offer, ...]:
     return tuple(sorted(found, key=lambda each: (each.gradients, each.error, each.name)))
 
 
-def pareto_offers(found: Sequence[Offer]) -> tuple[Offer, ...]:
-    """Those of `found`, cheapest first, than which nothing is cheaper and at most as wrong."""
-    best: list[Offer] = []
-    for each in found:
-        if not best or each.error < best[-1].error:
-            best.append(each)
-    return tuple(best)
-
-
 def _section(leaderboard: Leaderboard, board: Board, letters: dict[str, str]) -> Section:
-    title = escape_cell(board.title, 160)
+    title = escape_title(board)
     timed = [score for score in board.measured if score.timings]
     if not timed:
         return Section(title, ("Nothing was timed.",))
-    name = link_measures(leaderboard, board)
-    places = sorted({timing.environment for score in timed for timing in score.timings})
-    header = ["measure", "gradients", *(f"seconds {letters.get(place, '')}".strip() for place in places), "peak memory"]
-    lines = []
-    for score in sorted(timed, key=lambda each: (each.gradients is None, each.gradients or 0.0, each.name)):
-        seconds = {timing.environment: timing.seconds for timing in score.timings}
-        shown = [format_number(seconds.get(place)) for place in places]
-        lines.append([name(score), format_number(score.gradients), *shown, format_memory(score.peak_bytes)])
-    rows = markdown_table(header, lines, set(range(1, len(header))))
-    return Section(title, (*explain_marks(board, "speed"), rows, *_picture(board)))
+    seconds = seconds_columns(list_environments(timed), letters)
+    columns = (linked_name(leaderboard, board), GRADIENTS, *seconds, MEMORY)
+    ordered = sorted(timed, key=lambda each: (each.gradients is None, each.gradients or 0.0, each.name))
+    return Section(title, (*explain_marks(board, "speed"), board_table(columns, ordered), *_picture(board)))
 
 
 def _picture(board: Board) -> tuple[Block, ...]:
-    found = offers(board)
+    found = list_offers(board)
 
     def draw() -> Figure:
         figure = Figure(figsize=(7.2, 4.2), dpi=120, layout="constrained")
-        _pareto(figure, figure.add_subplot(), found)
+        _draw_offers(figure, figure.add_subplot(), found)
         return figure
 
     if len(found) < 2:
@@ -97,20 +82,20 @@ def _picture(board: Board) -> tuple[Block, ...]:
     return PICTURED, Picture(f"{PLOTS}/{board.slug}--cost", "Relative error against cost in gradients", draw)
 
 
-def _pareto(figure: Figure, axes: Axes, found: Sequence[Offer]) -> None:
+def _draw_offers(figure: Figure, axes: Axes, found: Sequence[Offer]) -> None:
     """Numbered marks, filled on the front, with a legend that names them."""
-    best = set(pareto_offers(found))
-    line = [each for each in found if each in best]
+    line = pareto_front(found, lambda each: (each.gradients, each.error))
+    best = set(line)
     axes.step(
         [each.gradients for each in line],
-        [max(each.error, FLOOR) for each in line],
+        [max(each.error, MIN_DRAWN_ERROR) for each in line],
         where="post",
         color="0.7",
         zorder=1,
     )
     for index, each in enumerate(found, start=1):
         colour = "#31688e" if each in best else "white"
-        place = each.gradients, max(each.error, FLOOR)
+        place = each.gradients, max(each.error, MIN_DRAWN_ERROR)
         label = f"{index}  {drawable(each.name, 40)}"
         axes.scatter(*place, s=110, color=colour, edgecolors="#31688e", zorder=2, label=label)
         ink = "white" if each in best else "#31688e"

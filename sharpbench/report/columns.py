@@ -1,0 +1,269 @@
+"""Columns of the boards: what a column is, and those of the statistics. The terminal, Markdown and the site take them.
+
+The columns of exactness, cost and invariance are in `cost_columns`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Protocol, TypeVar
+
+from sharpbench.analysis.scores import Score
+from sharpbench.analysis.statistics import Interval
+from sharpbench.report.format import (
+    MISSING,
+    format_share,
+    information_text,
+    interval_text,
+    null_text,
+    plain_text,
+    rank_text,
+)
+
+MAX_AXIS_CHARS, MAX_SHORT_AXIS_CHARS = 30, 14
+MAX_NAME_CHARS = 40
+
+Row = TypeVar("Row", contravariant=True)
+"""What a line of a board is about: a score, or a score with its board."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column(Generic[Row]):
+    """One column of a board.
+
+    Args:
+        heading: On pages and on the site.
+        text: The cell of a row there. Markup is left as it is; any other text is escaped by the renderer.
+        value: The number by which the site sorts a row; None sorts by the text.
+        short_heading, short_text: In the terminal, where they differ.
+        help: What the column shows; the site's tooltip.
+        footnote: What the terminal prints below the table about the column's abbreviations.
+        number: Whether cells are set to the right.
+        descending: Whether the site sorts from the largest value first.
+        heat: Whether the site colours cells, from -1 to 1.
+        width: Characters that the terminal reserves; None for those of the heading.
+        max_chars: Characters of a cell of a page at most.
+    """
+
+    heading: str
+    text: Callable[[Row], str]
+    value: Callable[[Row], float | None] = lambda row: None
+    short_heading: str = ""
+    short_text: Callable[[Row], str] | None = None
+    help: str = ""
+    footnote: str = ""
+    number: bool = True
+    descending: bool = False
+    heat: bool = False
+    width: int | None = None
+    max_chars: int = 60
+
+    @property
+    def terminal_heading(self) -> str:
+        """The heading in the terminal."""
+        return self.short_heading or self.heading
+
+    def terminal_text(self, row: Row) -> str:
+        """The cell of `row` in the terminal."""
+        return (self.short_text or self.text)(row)
+
+
+class Statistic(Protocol):
+    """A number with its interval, and the reason where one of them is missing."""
+
+    @property
+    def value(self) -> float | None: ...
+    @property
+    def interval(self) -> Interval | None: ...
+    @property
+    def reason(self) -> str | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _SignErrorPart:
+    """One number of a SignError as a Statistic."""
+
+    value: float | None
+    interval: Interval | None
+    reason: str | None
+
+
+def _worst_sign_error(row: Score) -> Statistic:
+    signs = row.correlations.signs
+    return _SignErrorPart(signs.worst, signs.worst_interval, signs.reason)
+
+
+def _mean_sign_error(row: Score) -> Statistic:
+    signs = row.correlations.signs
+    return _SignErrorPart(signs.mean, signs.mean_interval, signs.reason)
+
+
+STATISTICS: Mapping[str, Callable[[Score], Statistic]] = {
+    "tau": lambda row: row.marginal,
+    "tau within": lambda row: row.within,
+    "Psi": lambda row: row.correlations.granulated.overall,
+    "mutual information": lambda row: row.correlations.information,
+    "sign error": _worst_sign_error,
+}
+"""The statistics of the main table by the name that notes use: what lacks a value or an interval is noted."""
+
+
+def _statistic_column(heading: str, read: Callable[[Score], Statistic], **fields: Any) -> Column[Score]:
+    """A column of a statistic with its interval."""
+
+    def text(row: Score) -> str:
+        found = read(row)
+        return format_share(found.value) + interval_text(found.interval)
+
+    def short_text(row: Score) -> str:
+        return text(row).replace(", ", ",")
+
+    shown = {"text": text, "short_text": short_text, "value": lambda row: read(row).value} | fields
+    return Column(heading=heading, **shown)
+
+
+def _information(row: Score) -> str:
+    return information_text(row.correlations.information)
+
+
+def _format_axis(row: Score, max_chars: int) -> str:
+    axis = row.correlations.signs.at
+    return MISSING if axis is None else plain_text(axis, max_chars)
+
+
+NAME: Column[Score] = Column(
+    heading="measure",
+    text=lambda row: row.name,
+    short_text=lambda row: plain_text(row.name, MAX_NAME_CHARS) + (" (partial)" if row.partial else ""),
+    number=False,
+    width=20,
+)
+RANK: Column[Score] = Column(
+    heading="rank",
+    text=lambda row: "" if row.kind == "baseline" else rank_text(row),
+    value=lambda row: None if row.rank is None else float(row.rank),
+    help="shared where measures cannot be told apart",
+)
+PLACE = replace(RANK, text=lambda row: "partial" if row.partial else rank_text(row))
+"""The rank in tables that do not set partial rows apart."""
+NETWORKS: Column[Score] = Column(
+    heading="n",
+    text=lambda row: str(row.networks),
+    value=lambda row: float(row.networks),
+    help="networks that enter tau",
+    descending=True,
+)
+TAU = _statistic_column("tau", STATISTICS["tau"], help="Kendall's, over all networks", descending=True, heat=True)
+TAU_WITHIN = _statistic_column(
+    "tau within cells",
+    STATISTICS["tau within"],
+    short_heading="tau within",
+    help="tau among networks of equal hyperparameters",
+    descending=True,
+    heat=True,
+)
+PSI = _statistic_column(
+    "Psi", STATISTICS["Psi"], help="tau along one hyperparameter at a time", descending=True, heat=True
+)
+INFORMATION = _statistic_column(
+    "mutual information",
+    STATISTICS["mutual information"],
+    text=lambda row: _information(row) + interval_text(row.correlations.information.interval),
+    short_heading="MI",
+    short_text=_information,
+    help="what is left when two hyperparameters are known",
+    footnote="MI: mutual information, rev.: opposite orders, n.s.: as by chance",
+    descending=True,
+)
+WORST_SIGN_ERROR = _statistic_column(
+    "worst sign error",
+    _worst_sign_error,
+    short_heading="worst",
+    short_text=lambda row: format_share(row.correlations.signs.worst),
+    help="0.5 is chance",
+)
+COVERAGE: Column[Score] = Column(
+    heading="coverage",
+    text=lambda row: "" if row.kind == "baseline" else f"{row.ok}/{row.total}",
+    value=lambda row: None if row.kind == "baseline" else row.ok / row.total,
+    short_heading="ok",
+    help="networks with a value, of all",
+    descending=True,
+)
+SPEARMAN = _statistic_column(
+    "Spearman",
+    lambda row: row.correlations.spearman,
+    help="Spearman's rank correlation",
+    descending=True,
+    heat=True,
+    width=16,
+)
+MEAN_SIGN_ERROR = _statistic_column(
+    "mean sign error",
+    _mean_sign_error,
+    short_heading="mean",
+    short_text=lambda row: format_share(row.correlations.signs.mean),
+    footnote="worst, mean, 90 %: sign errors",
+)
+HIGH_SIGN_ERROR: Column[Score] = Column(
+    heading="90th percentile",
+    text=lambda row: format_share(row.correlations.signs.high),
+    value=lambda row: row.correlations.signs.high,
+    short_heading="90 %",
+)
+WORST_ALONG: Column[Score] = Column(
+    heading="worst along",
+    text=lambda row: _format_axis(row, MAX_AXIS_CHARS),
+    short_text=lambda row: _format_axis(row, MAX_SHORT_AXIS_CHARS),
+    number=False,
+    width=MAX_SHORT_AXIS_CHARS,
+)
+CHANCE: Column[Score] = Column(
+    heading="information against chance",
+    text=lambda row: null_text(row.correlations.information.null),
+    number=False,
+)
+
+STATISTIC_COLUMNS = (TAU, TAU_WITHIN, PSI, INFORMATION, WORST_SIGN_ERROR)
+MAIN = (RANK, NAME, NETWORKS, *STATISTIC_COLUMNS, COVERAGE)
+"""The first table of a board: how each row goes with the gap."""
+OPTIONAL_COLUMNS = 4
+"""Last columns of MAIN that a narrow terminal leaves out."""
+DETAILS = (NAME, SPEARMAN, MEAN_SIGN_ERROR, HIGH_SIGN_ERROR, WORST_ALONG)
+"""The second table of a board, before psi of each hyperparameter."""
+ALL_STATISTICS = (PLACE, NETWORKS, *STATISTIC_COLUMNS, MEAN_SIGN_ERROR, SPEARMAN, COVERAGE)
+"""Both tables in one, for the site."""
+SUMMARY = (
+    *(PLACE, NETWORKS, TAU, TAU_WITHIN, PSI),
+    replace(INFORMATION, heading="information", text=_information),
+    replace(WORST_SIGN_ERROR, text=lambda row: format_share(row.correlations.signs.worst)),
+)
+"""What the page of a measure shows of each population."""
+
+
+def list_axes(rows: Sequence[Score]) -> list[str]:
+    """The hyperparameters that vary, in the order of the recipes."""
+    return list(dict.fromkeys(axis for row in rows for axis in row.correlations.granulated.axes))
+
+
+def psi_columns(axes: Iterable[str]) -> list[Column[Score]]:
+    """Psi along each hyperparameter."""
+    return [_psi_column(axis) for axis in axes]
+
+
+def _psi_column(axis: str) -> Column[Score]:
+    def text(row: Score) -> str:
+        psi = row.correlations.granulated.axes.get(axis)
+        return MISSING if psi is None else format_share(psi.value) + interval_text(psi.interval)
+
+    def short_text(row: Score) -> str:
+        psi = row.correlations.granulated.axes.get(axis)
+        return MISSING if psi is None else format_share(psi.value)
+
+    return Column(
+        heading=f"psi {plain_text(axis, MAX_AXIS_CHARS)}",
+        text=text,
+        short_heading=f"psi {plain_text(axis, MAX_SHORT_AXIS_CHARS)}",
+        short_text=short_text,
+    )

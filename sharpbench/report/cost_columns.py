@@ -1,0 +1,137 @@
+"""Columns of exactness, cost and invariance. The terminal, Markdown and the site take them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from sharpbench.analysis.scores import Score
+from sharpbench.report.columns import NAME, Column
+from sharpbench.report.format import (
+    KINDS,
+    MISSING,
+    error_text,
+    format_error,
+    format_factor,
+    format_memory,
+    format_number,
+    plain_text,
+)
+
+MAX_KIND_CHARS = 30
+ORACLE_FOOTNOTE = "* against the float64 engine, not the definition"
+CHANGE_FOOTNOTE = (
+    "change: factor by which the measure changes when layers (first) or single units (second) are rescaled without "
+    "changing the function"
+)
+
+
+def _error(row: Score) -> str:
+    """The largest relative error, and the median where there are several."""
+    if row.exactness is None:
+        return MISSING
+    mark = "" if row.exactness.oracle == "definition" else "*"
+    median = f" (median {format_error(row.exactness.median)})" if row.exactness.networks > 1 else ""
+    return f"{format_error(row.exactness.largest)}{mark}{median}"
+
+
+ERROR: Column[Score] = Column(
+    heading="relative error",
+    text=_error,
+    value=lambda row: None if row.exactness is None else row.exactness.largest,
+    short_heading="error",
+    short_text=error_text,
+    footnote=ORACLE_FOOTNOTE,
+    help="the largest against the oracle",
+)
+LARGEST_ERROR = replace(
+    ERROR, text=lambda row: MISSING if row.exactness is None else format_error(row.exactness.largest)
+)
+MEDIAN_ERROR: Column[Score] = Column(
+    heading="median",
+    text=lambda row: MISSING if row.exactness is None else format_error(row.exactness.median),
+    value=lambda row: None if row.exactness is None else row.exactness.median,
+    help="of the relative errors",
+)
+COMPARED_NETWORKS: Column[Score] = Column(
+    heading="networks",
+    text=lambda row: MISSING if row.exactness is None else str(row.exactness.networks),
+    value=lambda row: None if row.exactness is None else float(row.exactness.networks),
+    help="on which it was compared",
+    descending=True,
+)
+ORACLE: Column[Score] = Column(
+    heading="oracle",
+    text=lambda row: MISSING if row.exactness is None else row.exactness.oracle,
+    help="what the value was compared with",
+    number=False,
+)
+GRADIENTS: Column[Score] = Column(
+    heading="gradients",
+    text=lambda row: format_number(row.gradients),
+    value=lambda row: row.gradients,
+    short_heading="grads",
+    help="seconds over those of one forward and backward pass over the data",
+)
+MEMORY: Column[Score] = Column(
+    heading="peak memory",
+    text=lambda row: format_memory(row.peak_bytes),
+    value=lambda row: row.peak_bytes,
+    short_heading="memory",
+    help="growth of the peak during the call",
+)
+
+
+def _seconds(row: Score) -> str:
+    """The seconds of one environment; those of several cannot be compared."""
+    if not row.timings:
+        return MISSING
+    return format_number(row.timings[0].seconds) if len(row.timings) == 1 else "differ"
+
+
+def _change(row: Score) -> str:
+    return "/".join(format_factor(row.invariance, kind) for kind in ("layer", "unit")) if row.invariance else MISSING
+
+
+SECONDS: Column[Score] = Column(heading="seconds", text=_seconds)
+CHANGE: Column[Score] = Column(heading="change", text=_change, footnote=CHANGE_FOOTNOTE)
+TERMINAL_COSTS = (NAME, ERROR, SECONDS, CHANGE, GRADIENTS, MEMORY)
+"""The terminal's table of exactness, cost and invariance."""
+
+
+def seconds_columns(environments: Sequence[str], letters: Mapping[str, str]) -> list[Column[Score]]:
+    """The median seconds in each environment, which its letter names."""
+    return [_seconds_column(environment, letters.get(environment, "")) for environment in environments]
+
+
+def _seconds_column(environment: str, letter: str) -> Column[Score]:
+    def value(row: Score) -> float | None:
+        return next((timing.seconds for timing in row.timings if timing.environment == environment), None)
+
+    return Column(
+        heading=f"seconds {letter}".strip(),
+        text=lambda row: format_number(value(row)),
+        value=value,
+        help=environment,
+    )
+
+
+def list_environments(rows: Iterable[Score]) -> list[str]:
+    """The environments in which the rows were timed, in order."""
+    return sorted({timing.environment for row in rows for timing in row.timings})
+
+
+def factor_columns(rows: Iterable[Score], *, unknown: bool = False) -> list[Column[Score]]:
+    """The largest factor of change under each kind of rewrite that the rows hold; unknown: also of other kinds."""
+    present = {kind for row in rows for kind in row.invariance}
+    others = sorted(present.difference(KINDS)) if unknown else []
+    return [_factor_column(kind) for kind in (*(kind for kind in KINDS if kind in present), *others)]
+
+
+def _factor_column(kind: str) -> Column[Score]:
+    return Column(
+        heading=f"{plain_text(kind, MAX_KIND_CHARS)} ×",
+        text=lambda row: format_factor(row.invariance, kind),
+        value=lambda row: row.invariance.get(kind),
+        help="the largest factor of change; 1: invariant",
+    )
