@@ -7,8 +7,9 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from platformdirs import user_cache_path
@@ -53,6 +54,43 @@ def user_path(given: Path | str) -> Path:
             f"'{short(str(given))}' cannot be looked up ({short(str(cause))}); name another path"
         ) from None
     return path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workspace:
+    """Where networks are trained and measured: folders, device, threads and plugins, as every process is given them.
+
+    Attributes:
+        cache_dir: the folder of trained networks.
+        data_dir: the folder of data sets; None if none is named.
+        device: 'cpu' or 'cuda'.
+        threads: threads of torch in each process.
+        plugins: Python files that each process executes before it looks names up.
+    """
+
+    cache_dir: Path
+    data_dir: Path | None = None
+    device: str = "cpu"
+    threads: int = 1
+    plugins: tuple[Path, ...] = ()
+
+    @staticmethod
+    def locate(
+        *,
+        cache_dir: Path | str | None = None,
+        data_dir: Path | str | None = None,
+        device: str = "cpu",
+        threads: int = 1,
+        plugins: Sequence[Path] = (),
+    ) -> Workspace:
+        """The workspace with the folders that a user names, or the usual ones (`cache_folder`, `data_folder`)."""
+        return Workspace(
+            cache_dir=cache_folder(cache_dir).absolute(),
+            data_dir=data_folder(data_dir),
+            device=device,
+            threads=threads,
+            plugins=tuple(plugin.absolute() for plugin in plugins),
+        )
 
 
 def atomic_write(path: Path, content: str | bytes, *, durable: bool = False) -> None:

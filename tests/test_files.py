@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sharpbench.files import atomic_folder, atomic_write, cache_folder, data_folder
+from sharpbench.files import Workspace, atomic_folder, atomic_write, cache_folder, data_folder
 
 Folder = Callable[[Path | str | None], Path | None]
 PLACES = [(data_folder, "SHARPBENCH_DATA"), (cache_folder, "SHARPBENCH_CACHE")]
@@ -22,6 +22,21 @@ def test_what_is_given_goes_before_the_environment(
     assert folder(str(tmp_path / "given")) == tmp_path / "given"
     assert folder(None) == tmp_path / "environment"
     assert not (tmp_path / "environment").exists()  # asking for a folder makes none
+
+
+def test_a_workspace_has_the_folders_that_are_named_or_the_usual_ones(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Absolute where another process must find them from another working folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SHARPBENCH_DATA", "data")
+    monkeypatch.setenv("SHARPBENCH_CACHE", "cache")
+    usual = Workspace.locate(plugins=[Path("plugin.py")])
+    assert usual == Workspace(
+        cache_dir=tmp_path / "cache", data_dir=Path("data"), plugins=(tmp_path / "plugin.py",), device="cpu", threads=1
+    )
+    named = Workspace.locate(cache_dir="here", data_dir="there", device="cuda", threads=3)
+    assert named == Workspace(cache_dir=tmp_path / "here", data_dir=Path("there"), device="cuda", threads=3)
 
 
 @pytest.mark.parametrize(("folder", "variable"), PLACES)

@@ -54,29 +54,22 @@ def train(
         if value is not None and value < 1:
             raise InvalidInput(f"{name}={value} must be at least 1")
     from sharpbench.environment import describe_environment, resolve_device
-    from sharpbench.files import cache_folder, data_folder
+    from sharpbench.files import Workspace
     from sharpbench.runner.plan import chosen_recipes
     from sharpbench.training.population import Population
-    from sharpbench.training.workers import TrainerSetting, train_all
+    from sharpbench.training.workers import train_all
 
     place, plugins = resolve_device(device), tuple(plugin or ())
+    workspace = Workspace.locate(cache_dir=cache_dir, data_dir=data_dir, device=place, threads=threads, plugins=plugins)
     recipes, data = chosen_recipes(models, dataset=dataset, cohort=cohort, data_dir=data_dir, plugins=plugins)
-    population = Population(tuple(recipes), data, data.sha256(), cache=cache_folder(cache_dir), device=place)
+    population = Population(tuple(recipes), data, data.sha256(), cache=workspace.cache_dir, device=place)
     if dry_run:
         show_groups(population)
         return 0
-    setting = TrainerSetting(
-        data_sha256=population.data_sha256,
-        cache=population.cache,
-        data_dir=data_folder(data_dir),
-        device=place,
-        threads=threads,
-        plugins=plugins,
-    )
     count = workers or (1 if place == "cuda" else int(describe_environment("cpu")["cores"] or 1))
     from sharpbench.cli.progress import follow_training
 
-    steps = train_all(population, population.groups, setting, workers=count)
+    steps = train_all(population, population.groups, workspace, workers=count)
     try:
         outcomes = follow_training(steps, total=len(population.recipes))
     except KeyboardInterrupt:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -13,14 +13,14 @@ from sharpbench.core.records import RECORDS, read_statuses
 from sharpbench.datasets.dataset import Data, Dataset
 from sharpbench.environment import apply_settings, describe_environment
 from sharpbench.errors import InvalidInput
-from sharpbench.files import cache_folder, data_folder
+from sharpbench.files import Workspace
 from sharpbench.runner.cell import Cell, Shard
-from sharpbench.runner.engines import CellStarted, Engine, Workspace, make_engine, schedule
+from sharpbench.runner.engines import CellStarted, Engine, make_engine, schedule
 from sharpbench.runner.evaluate_cell import empty_record
 from sharpbench.runner.failures import failed_record
 from sharpbench.runner.status import StatusFile
 from sharpbench.training.population import Population, TrainingEpoch
-from sharpbench.training.workers import GroupLost, TrainerSetting, train_all
+from sharpbench.training.workers import GroupLost, train_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +97,14 @@ def events(
     if workers < 1:
         raise InvalidInput(f"workers={workers} must be at least 1")
     chosen = make_engine(engine) if isinstance(engine, str) else engine
-    site = Workspace(
-        cache=cache_folder(cache_dir).absolute(),
-        data_dir=data_folder(data_dir),
+    workspace = Workspace.locate(
+        cache_dir=cache_dir,
+        data_dir=data_dir,
         device=cells[0].device if cells else "cpu",
         threads=threads or chosen.threads(workers, _cores()),
-        plugins=tuple(plugin.absolute() for plugin in plugins),
+        plugins=plugins,
     )
-    networks = _Networks(cells, site)
+    networks = _Networks(cells, workspace)
     if output is None:
         yield from _all(_held(cells, shard), networks, chosen, workers)
         return
@@ -138,8 +138,8 @@ def _held(cells: Sequence[Cell], shard: Shard | None) -> Sequence[Cell]:
 class _Networks:
     """Where the networks of a run come from: their data sets and populations, each made once."""
 
-    def __init__(self, cells: Sequence[Cell], site: Workspace) -> None:
-        self.cells, self.site = cells, site
+    def __init__(self, cells: Sequence[Cell], workspace: Workspace) -> None:
+        self.cells, self.workspace = cells, workspace
         self.populations: dict[Dataset, Population] = {}
 
     def population(self, cell: Cell) -> Population:
@@ -149,9 +149,9 @@ class _Networks:
             recipes = dict.fromkeys(each.recipe for each in self.cells if each.recipe.dataset == dataset)
             self.populations[dataset] = Population(
                 tuple(recipes),
-                dataset.load(self.site.data_dir),
+                dataset.load(self.workspace.data_dir),
                 cell.data_sha256,
-                cache=self.site.cache,
+                cache=self.workspace.cache_dir,
                 device=cell.device,
             )
         return self.populations[dataset]
@@ -172,19 +172,13 @@ class _Networks:
 
     def trained(self, cells: Sequence[Cell], workers: int) -> Iterator[TrainingEpoch]:
         """Train by workers what these cells need; what is lost is lost to its own cells."""
+        training = replace(self.workspace, threads=1)
         for dataset in dict.fromkeys(cell.recipe.dataset for cell in cells):
             first = next(cell for cell in cells if cell.recipe.dataset == dataset)
             population = self.population(first)
-            setting = TrainerSetting(
-                data_sha256=first.data_sha256,
-                cache=self.site.cache,
-                data_dir=self.site.data_dir,
-                device=first.device,
-                plugins=self.site.plugins,
-            )
             wanted = {cell.recipe for cell in cells}
             groups = [group for group in population.groups if wanted & set(group)]
-            for event in train_all(population, groups, setting, workers=workers):
+            for event in train_all(population, groups, training, workers=workers):
                 if isinstance(event, TrainingEpoch):
                     yield event
                 elif isinstance(event, GroupLost):
@@ -195,8 +189,8 @@ def _all(cells: Sequence[Cell], networks: _Networks, engine: Engine, workers: in
     """All cells; what must be trained for them by several workers is trained first."""
     if not cells:
         return
-    apply_settings(networks.site.device, networks.site.threads)
-    crew = engine.crew(networks.site, workers=workers, load=networks.data)
+    apply_settings(networks.workspace.device, networks.workspace.threads)
+    crew = engine.crew(networks.workspace, workers=workers, load=networks.data)
     try:
         if workers > 1:
             yield from networks.trained(cells, engine.trainers(workers, _cores()))

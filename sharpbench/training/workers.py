@@ -10,20 +10,14 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from typing import Any
 
 from sharpbench.core.registry import available
 from sharpbench.datasets.dataset import Data, Dataset
 from sharpbench.environment import apply_settings
 from sharpbench.errors import InvalidInput, one_line
-from sharpbench.training.population import (
-    CHECKPOINT_INTERVAL_SECONDS,
-    Population,
-    TrainedRecipe,
-    TrainingEpoch,
-    train_group,
-)
+from sharpbench.files import Workspace
+from sharpbench.training.population import Population, TrainedRecipe, TrainingEpoch, train_group
 from sharpbench.training.recipe import Recipe
 
 PATIENCE = 20.0
@@ -32,19 +26,6 @@ OFTEN = 0.2
 """Seconds between messages about epochs."""
 
 Group = tuple[Recipe, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainerSetting:
-    """What every worker is given. data_dir: where data sets lie; plugins: files that are executed first."""
-
-    data_sha256: str
-    cache: Path
-    data_dir: Path | None
-    device: str
-    threads: int = 1
-    every: float = CHECKPOINT_INTERVAL_SECONDS
-    plugins: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +44,11 @@ class _Trainer:
 
 
 def train_all(
-    population: Population, groups: Sequence[Group], setting: TrainerSetting, *, workers: int
+    population: Population, groups: Sequence[Group], workspace: Workspace, *, workers: int
 ) -> Generator[TrainingEpoch | TrainedRecipe | GroupLost, None, None]:
     """Train those of these groups that are not in the zoo yet, `workers` at a time; events as they come.
 
-    Each worker is a fresh process (spawn) with `setting.threads` threads. When the iteration is left, by an
+    Each worker is a fresh process (spawn) with `workspace.threads` threads. When the iteration is left, by an
     interrupt or otherwise, each keeps a checkpoint and ends. Raises InvalidInput where the cache cannot be written.
     """
     waiting: deque[Group] = deque()
@@ -83,7 +64,7 @@ def train_all(
     try:
         while waiting or any(worker.group for worker in crew):
             while waiting and (sum(worker.group is not None for worker in crew) < workers):
-                yield from _assigned(crew, waiting.popleft(), setting)
+                yield from _assigned(crew, waiting.popleft(), workspace, population.data_sha256)
             busy = {worker.connection: worker for worker in crew if worker.group}
             for connection in wait(list(busy)):
                 yield from _heard(crew, busy[connection])  # type: ignore[index]  # wait gives what it was given
@@ -91,13 +72,13 @@ def train_all(
         _dismiss(crew)
 
 
-def _assigned(crew: list[_Trainer], group: Group, setting: TrainerSetting) -> Iterator[GroupLost]:
+def _assigned(crew: list[_Trainer], group: Group, workspace: Workspace, data_sha256: str) -> Iterator[GroupLost]:
     """Give the group to a worker that waits, or to a new one; what cannot be sent to another process is lost."""
     worker = next((each for each in crew if each.group is None), None)
     if worker is None:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs, setting), daemon=True)
+        process = context.Process(target=_serve, args=(theirs, workspace, data_sha256), daemon=True)
         process.start()
         theirs.close()
         worker = _Trainer(process, ours)
@@ -155,7 +136,7 @@ def _interrupt(*_: Any) -> None:
     raise KeyboardInterrupt
 
 
-def _serve(connection: Connection, setting: TrainerSetting) -> None:
+def _serve(connection: Connection, workspace: Workspace, data_sha256: str) -> None:
     """The life of a worker: groups come in, events go out, until the other end is closed or SIGTERM comes.
 
     Ctrl-C reaches it too, as it belongs to the terminal: the parent alone answers it.
@@ -163,32 +144,29 @@ def _serve(connection: Connection, setting: TrainerSetting) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        apply_settings(setting.device, setting.threads)
+        apply_settings(workspace.device, workspace.threads)
         for kind in ("models", "datasets", "optimizers"):
-            available(kind, setting.plugins)  # else their classes cannot be received
+            available(kind, workspace.plugins)  # else their classes cannot be received
         loaded: dict[Dataset, Data] = {}
         while True:
-            connection.send(_answer(connection, loaded, setting))
+            connection.send(_answer(connection, loaded, workspace, data_sha256))
     except (EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
         return
 
 
-def _answer(connection: Connection, loaded: dict[Dataset, Data], setting: TrainerSetting) -> tuple[str, str | None]:
+def _answer(
+    connection: Connection, loaded: dict[Dataset, Data], workspace: Workspace, data_sha256: str
+) -> tuple[str, str | None]:
     """Receive one group and train it; how it ended."""
     try:
         group: Group = connection.recv()
         dataset = group[0].dataset
         if dataset not in loaded:
-            loaded[dataset] = dataset.load(setting.data_dir)
+            loaded[dataset] = dataset.load(workspace.data_dir)
         epochs: dict[Recipe, TrainingEpoch] = {}
         last = 0.0
         for event in train_group(
-            group,
-            loaded[dataset],
-            setting.data_sha256,
-            cache=setting.cache,
-            device=setting.device,
-            every=setting.every,
+            group, loaded[dataset], data_sha256, cache=workspace.cache_dir, device=workspace.device
         ):
             if isinstance(event, TrainedRecipe):
                 connection.send(("events", [event]))

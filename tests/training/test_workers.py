@@ -18,10 +18,11 @@ from sharpbench.core.registry import available
 from sharpbench.datasets import Digits
 from sharpbench.datasets.dataset import Data
 from sharpbench.errors import InvalidInput
+from sharpbench.files import Workspace
 from sharpbench.models import SmallCnn, SmallMlp
 from sharpbench.training.population import CHECKPOINT_FOLDER, Population, TrainedRecipe, TrainingEpoch, train_group
 from sharpbench.training.recipe import Recipe
-from sharpbench.training.workers import GroupLost, TrainerSetting, train_all
+from sharpbench.training.workers import GroupLost, train_all
 from sharpbench.training.zoo import RESULT, WEIGHTS
 from tests.commands import COMMAND, Done, given, refused, started
 
@@ -81,8 +82,8 @@ def population(recipes: tuple[Recipe, ...], data: Data, cache: Path) -> Populati
     return Population(recipes, data, data.sha256(), cache=cache, device="cpu")
 
 
-def setting(data: Data, cache: Path, *plugins: Path) -> TrainerSetting:
-    return TrainerSetting(data_sha256=data.sha256(), cache=cache, data_dir=None, device="cpu", plugins=plugins)
+def workspace(cache: Path, *plugins: Path) -> Workspace:
+    return Workspace(cache_dir=cache, plugins=plugins)
 
 
 def stored(cache: Path) -> dict[str, tuple[bytes, dict[str, object]]]:
@@ -98,14 +99,14 @@ def test_workers_train_the_same_networks(digits: Data, tmp_path: Path) -> None:
     cache = tmp_path / "workers"
     networks = population(RECIPES, digits, cache)
     assert [len(group) for group in networks.groups] == [2, 1, 1]
-    events = list(train_all(networks, networks.groups, setting(digits, cache), workers=2))
+    events = list(train_all(networks, networks.groups, workspace(cache), workers=2))
     assert {event.recipe for event in events if isinstance(event, TrainedRecipe)} == set(RECIPES)
     assert not any(event.cached for event in events if isinstance(event, TrainedRecipe))
     assert any(isinstance(event, TrainingEpoch) for event in events)
     for group in networks.groups:
         list(train_group(group, digits, digits.sha256(), cache=tmp_path / "here", device="cpu"))
     assert stored(cache) == stored(tmp_path / "here")
-    again = list(train_all(networks, networks.groups, setting(digits, cache), workers=2))
+    again = list(train_all(networks, networks.groups, workspace(cache), workers=2))
     assert [(event.recipe, event.cached) for event in again if isinstance(event, TrainedRecipe)] == [
         (recipe, True) for recipe in RECIPES
     ]
@@ -116,7 +117,7 @@ def test_a_worker_that_dies_costs_its_group_alone(digits: Data, plugin: Path, tm
     odd = available("models", [plugin]).classes["odd"]
     ways = tuple(replace(RECIPE, model=odd(way=way)) for way in ("dies", "raises", "exits"))
     networks = population((*ways, *RECIPES[:2]), digits, tmp_path)
-    events = list(train_all(networks, networks.groups, setting(digits, tmp_path, plugin), workers=1))
+    events = list(train_all(networks, networks.groups, workspace(tmp_path, plugin), workers=1))
     assert {event.group[0]: event.reason for event in events if isinstance(event, GroupLost)} == {
         ways[0]: "the worker was killed by SIGKILL; give the same command again",
         ways[1]: "RuntimeError: no such\\nluck",
@@ -130,7 +131,7 @@ def test_a_cache_that_cannot_be_written_ends_all(digits: Data, tmp_path: Path) -
     (tmp_path / "file").write_text("")
     networks = population(RECIPES, digits, tmp_path / "file")
     with pytest.raises(InvalidInput, match=r"cannot write .*; choose another folder with --cache-dir"):
-        list(train_all(networks, networks.groups, setting(digits, tmp_path / "file"), workers=1))
+        list(train_all(networks, networks.groups, workspace(tmp_path / "file"), workers=1))
 
 
 @pytest.mark.slow
@@ -138,7 +139,7 @@ def test_what_is_left_keeps_checkpoints_and_goes_on(digits: Data, plugin: Path, 
     odd = available("models", [plugin]).classes["odd"]
     slow = replace(RECIPE, model=odd(way="waits"), max_epochs=6)
     networks = population((slow,), digits, tmp_path / "left")
-    steps = train_all(networks, networks.groups, setting(digits, tmp_path / "left", plugin), workers=1)
+    steps = train_all(networks, networks.groups, workspace(tmp_path / "left", plugin), workers=1)
     assert isinstance(next(steps), TrainingEpoch)
     steps.close()
     (entry,) = (tmp_path / "left" / CHECKPOINT_FOLDER).glob("[0-9a-f]*")

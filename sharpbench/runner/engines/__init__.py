@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sharpbench.runner.engines.base import CellStarted as CellStarted
     from sharpbench.runner.engines.base import Limits as Limits
-    from sharpbench.runner.engines.base import Workspace as Workspace
     from sharpbench.runner.engines.base import parse_bytes as parse_bytes
     from sharpbench.runner.engines.engine import Engine as Engine
     from sharpbench.runner.engines.engine import Inline as Inline
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     **dict.fromkeys(("Engine", "Inline", "Process", "Ray", "make_engine"), "engine"),
-    **dict.fromkeys(("Limits", "CellStarted", "Workspace", "parse_bytes"), "base"),
+    **dict.fromkeys(("Limits", "CellStarted", "parse_bytes"), "base"),
     "schedule": "scheduler",
 }
 

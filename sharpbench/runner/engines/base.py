@@ -1,4 +1,4 @@
-"""Site: what every process that measures is given; and the limits that it keeps to."""
+"""What every process that measures is given, and the limits that it keeps to."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from sharpbench.errors import InvalidInput, short
+from sharpbench.files import Workspace
 
 if TYPE_CHECKING:
     from sharpbench.core.record import Record
@@ -18,17 +19,6 @@ if TYPE_CHECKING:
 UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 MIN_MEMORY_BYTES = 2**29
 """Bytes that a process takes before it measures anything, with room to spare."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Workspace:
-    """Where cells are measured. data_dir: where data sets lie; plugins: files that are executed first."""
-
-    cache: Path
-    data_dir: Path | None
-    device: str
-    threads: int
-    plugins: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +68,7 @@ APART = "the processes that share its batches do not ask for the same sums; meas
 class WorkerSpec:
     """What a worker is started with. memory: the limit in bytes; place, rank, size: of its team, where it has one."""
 
-    site: Workspace
+    workspace: Workspace
     memory: int | None = None
     place: Path | None = None
     rank: int = 0

@@ -9,8 +9,9 @@ from typing import Literal, Protocol, get_args
 from sharpbench.core.record import Record
 from sharpbench.datasets.dataset import Data, Dataset
 from sharpbench.errors import InvalidInput, short
+from sharpbench.files import Workspace
 from sharpbench.runner.cell import Cell
-from sharpbench.runner.engines.base import Limits, WorkerPool, Workspace
+from sharpbench.runner.engines.base import Limits, WorkerPool
 from sharpbench.runner.engines.process import ProcessPool
 from sharpbench.runner.evaluate_cell import CellEvaluator
 from sharpbench.runner.failures import WorkerDeath
@@ -30,7 +31,7 @@ class Engine(Protocol):
     def seats(self, workers: int) -> int:
         """How many cells `workers` processes measure at a time; InvalidInput where there are too few for one."""
 
-    def crew(self, site: Workspace, *, workers: int, load: Callable[[Dataset], Data]) -> WorkerPool:
+    def crew(self, workspace: Workspace, *, workers: int, load: Callable[[Dataset], Data]) -> WorkerPool:
         """Those who measure; `workers` processes in all. load: the data of this process."""
 
 
@@ -50,9 +51,9 @@ class Inline:
         """See Engine."""
         return _Here.seats
 
-    def crew(self, site: Workspace, *, workers: int, load: Callable[[Dataset], Data]) -> WorkerPool:
+    def crew(self, workspace: Workspace, *, workers: int, load: Callable[[Dataset], Data]) -> WorkerPool:
         """See Engine."""
-        return _Here(CellEvaluator(site.cache, load))
+        return _Here(CellEvaluator(workspace.cache_dir, load))
 
 
 class _Here:
@@ -95,9 +96,9 @@ class Process:
         """See Engine."""
         return _seats(workers, self.limits)
 
-    def crew(self, site: Workspace, *, workers: int, load: Callable[[Dataset], Data]) -> WorkerPool:
+    def crew(self, workspace: Workspace, *, workers: int, load: Callable[[Dataset], Data]) -> WorkerPool:
         """See Engine."""
-        crew = ProcessPool(site, self.limits, seats=self.seats(workers))
+        crew = ProcessPool(workspace, self.limits, seats=self.seats(workers))
         crew.warm()
         return crew
 
@@ -130,11 +131,11 @@ class Ray:
         """See Engine."""
         return _seats(workers, self.limits)
 
-    def crew(self, site: Workspace, *, workers: int, load: Callable[[Dataset], Data]) -> WorkerPool:
+    def crew(self, workspace: Workspace, *, workers: int, load: Callable[[Dataset], Data]) -> WorkerPool:
         """See Engine."""
         from sharpbench.runner.engines.ray import RayPool
 
-        return RayPool(site, self.limits, seats=self.seats(workers), address=self.address, gpus=self.gpus)
+        return RayPool(workspace, self.limits, seats=self.seats(workers), address=self.address, gpus=self.gpus)
 
 
 def _seats(workers: int, limits: Limits) -> int:

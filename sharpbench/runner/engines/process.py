@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 from sharpbench.core.record import MAX_CAUSE_CHARS, Record
 from sharpbench.core.registry import KINDS, entry_points, package_of
 from sharpbench.errors import cut
-from sharpbench.runner.engines.base import APART, BEGUN, Limits, WorkerSpec, Workspace, format_bytes
+from sharpbench.files import Workspace
+from sharpbench.runner.engines.base import APART, BEGUN, Limits, WorkerSpec, format_bytes
 from sharpbench.runner.engines.worker import serve
 from sharpbench.runner.failures import CapturedOutput, WorkerDeath, death_of
 
@@ -105,8 +106,8 @@ class ProcessPool:
     process that died, was ended, or ran out of memory is replaced by a fresh one; the others are used again.
     """
 
-    def __init__(self, site: Workspace, limits: Limits, *, seats: int) -> None:
-        self.site, self.limits, self.seats = site, limits, seats
+    def __init__(self, workspace: Workspace, limits: Limits, *, seats: int) -> None:
+        self.workspace, self.limits, self.seats = workspace, limits, seats
         self._teams: dict[int, _WorkerTeam] = {}
         self._refused: list[tuple[int, Record | WorkerDeath]] = []
         self._context = multiprocessing.get_context("forkserver")
@@ -162,7 +163,7 @@ class ProcessPool:
     def _worker(self, rank: int, size: int, place: Path | None) -> _Worker:
         ours, theirs = self._context.Pipe()
         read, write = self._context.Pipe(duplex=False)
-        duty = WorkerSpec(site=self.site, memory=self.limits.memory, place=place, rank=rank, size=size)
+        duty = WorkerSpec(workspace=self.workspace, memory=self.limits.memory, place=place, rank=rank, size=size)
         process = self._context.Process(target=serve, args=(theirs, write, duty), daemon=True)
         process.start()
         theirs.close()

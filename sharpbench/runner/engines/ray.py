@@ -10,8 +10,9 @@ from typing import Any
 
 from sharpbench.core.record import Record
 from sharpbench.errors import InvalidInput, one_line, short
+from sharpbench.files import Workspace
 from sharpbench.runner.cell import Cell
-from sharpbench.runner.engines.base import Limits, Workspace
+from sharpbench.runner.engines.base import Limits
 from sharpbench.runner.engines.process import ProcessPool, packed_cell
 from sharpbench.runner.failures import WorkerDeath
 
@@ -21,8 +22,8 @@ from sharpbench.runner.failures import WorkerDeath
 class RayWorker:
     """The crew of one seat, asked for one cell at a time."""
 
-    def __init__(self, site: Workspace, limits: Limits) -> None:
-        self.crew = ProcessPool(site, limits, seats=1)
+    def __init__(self, workspace: Workspace, limits: Limits) -> None:
+        self.crew = ProcessPool(workspace, limits, seats=1)
 
     def measure(self, packed: bytes, network: str) -> Record | WorkerDeath:
         """The end of a cell, which its network's name and its bytes stand for: its classes may be unknown here."""
@@ -42,10 +43,10 @@ class RayPool:
     alone, is replaced by a fresh one and its cell measured again.
     """
 
-    def __init__(self, site: Workspace, limits: Limits, *, seats: int, address: str | None, gpus: float) -> None:
-        self.site, self.limits, self.seats, self.gpus = site, limits, seats, gpus
+    def __init__(self, workspace: Workspace, limits: Limits, *, seats: int, address: str | None, gpus: float) -> None:
+        self.workspace, self.limits, self.seats, self.gpus = workspace, limits, seats, gpus
         self._ray = _imported()
-        self._processors = site.threads * limits.pieces
+        self._processors = workspace.threads * limits.pieces
         self._actors: dict[int, Any] = {}
         self._calls: dict[Any, int] = {}
         self._ours = _connected(self._ray, address, seats * self._processors)
@@ -75,7 +76,7 @@ class RayPool:
         """See Crew."""
         if seat not in self._actors:
             options = {"num_cpus": self._processors, "num_gpus": self.gpus, "max_restarts": 0, "max_task_retries": 0}
-            self._actors[seat] = self._ray.remote(RayWorker).options(**options).remote(self.site, self.limits)
+            self._actors[seat] = self._ray.remote(RayWorker).options(**options).remote(self.workspace, self.limits)
         packed = packed_cell(cell)
         if isinstance(packed, WorkerDeath):
             self._calls[self._ray.put(packed)] = seat

@@ -37,7 +37,7 @@ def serve(connection: Connection, output: Connection, duty: WorkerSpec) -> None:
     Whatever is printed goes to `output`. Ctrl-C belongs to the terminal: the parent alone answers it.
     """
     prepare(output.fileno())
-    if duty.memory is not None and duty.site.device == "cpu":  # CUDA reserves more than there is
+    if duty.memory is not None and duty.workspace.device == "cpu":  # CUDA reserves more than there is
         resource.setrlimit(resource.RLIMIT_DATA, (duty.memory, duty.memory))
     try:
         _measure(connection, duty)
@@ -60,16 +60,16 @@ def prepare(output: int) -> None:
 
 
 def _measure(connection: Connection, duty: WorkerSpec) -> None:
-    apply_settings(duty.site.device, duty.site.threads)
+    apply_settings(duty.workspace.device, duty.workspace.threads)
     for kind in KINDS:
-        available(kind, duty.site.plugins)  # else their classes cannot be received
+        available(kind, duty.workspace.plugins)  # else their classes cannot be received
     team = None if duty.place is None else GlooGroup(duty.place, duty.rank, duty.size)
 
     @cache
     def load(dataset: Dataset) -> Data:
-        return dataset.load(duty.site.data_dir)
+        return dataset.load(duty.workspace.data_dir)
 
-    bench = CellEvaluator(duty.site.cache, load, team)
+    bench = CellEvaluator(duty.workspace.cache_dir, load, team)
     while True:
         packed = connection.recv_bytes()
         answer = _answer(bench, packed, connection, duty)
