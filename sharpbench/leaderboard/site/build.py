@@ -10,8 +10,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sharpbench.errors import InvalidInput
 from sharpbench.leaderboard.board import Leaderboard
-from sharpbench.leaderboard.site.data import board_data, board_part
 from sharpbench.leaderboard.pages.links import MEASURES, page_slug
+from sharpbench.leaderboard.site.data import board_data, board_part
 from sharpbench.report.format import plain_text
 from sharpbench.report.markdown import MAX_REASONS
 from sharpbench.report.notes import board_notes
@@ -50,7 +50,9 @@ def _reasons(leaderboard: Leaderboard, measure: str) -> list[tuple[str, str]]:
     for board, score in leaderboard.of(measure):
         where = f"{plain_text(board.title, 160)}, {plain_text(score.name, 80)}"
         found += [(where, plain_text(reason, 300)) for reason, _ in board_notes([score])]
-        lost = [f"{each.count} {plain_text(each.status, 20)}: {plain_text(each.reason, 300)}" for each in score.failures]
+        lost = [
+            f"{each.count} {plain_text(each.status, 20)}: {plain_text(each.reason, 300)}" for each in score.failures
+        ]
         more = [f"and {len(lost) - MAX_REASONS} more reasons, in the records"] if len(lost) > MAX_REASONS else []
         found += [(where, text) for text in [*lost[:MAX_REASONS], *more]]
     return found

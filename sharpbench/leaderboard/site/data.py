@@ -43,7 +43,7 @@ def board_data(leaderboard: Leaderboard) -> Json:
 
 
 def board_part(whole: Json, page: str) -> Json:
-    """Of all `board_data`, what the page of one measure needs: all tables but the headline, and null for other boards."""
+    """The part of `board_data` that one measure's page needs: all tables but the headline, null for other boards."""
     chosen = [place for place, point in enumerate(whole["points"]) if point["page"] == page]
     places = {old: new for new, old in enumerate(chosen)}
     points = [whole["points"][place] for place in chosen]
@@ -64,7 +64,9 @@ def _board(board: Board) -> Json:
         "gaps": [_rounded(network.gap) for network in networks],
         "out": [network.exclusion for network in networks],
         "seeds": [_short(network.recipe.get("seed")) for network in networks],
-        "axes": {plain_text(name, MAX_NAME_CHARS): [_short(value) for value in values] for name, values in axes.items()},
+        "axes": {
+            plain_text(name, MAX_NAME_CHARS): [_short(value) for value in values] for name, values in axes.items()
+        },
     }
 
 
@@ -106,7 +108,14 @@ def _row(row: TableRow, points: dict[tuple[int, str], int]) -> list[Any]:
     place = next((points[index, row.name] for index in row.boards if (index, row.name) in points), None)
     page = None if row.measure is None else page_slug(row.measure)
     mark = None if row.mark is None else plain_text(row.mark, MAX_MARK_CHARS)
-    return [plain_text(row.name, MAX_NAME_CHARS), page, mark, place, list(row.boards), [_cell(*cell) for cell in row.cells]]
+    return [
+        plain_text(row.name, MAX_NAME_CHARS),
+        page,
+        mark,
+        place,
+        list(row.boards),
+        [_cell(*cell) for cell in row.cells],
+    ]
 
 
 def _pointing(row: list[Any], places: dict[int, int]) -> list[Any]:

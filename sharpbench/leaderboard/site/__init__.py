@@ -1,0 +1,1 @@
+"""The leaderboard as static HTML, which needs no server and loads nothing from elsewhere."""
