@@ -152,13 +152,13 @@ def _publish(turns: Sequence[Measurement], output: Path) -> int:
 
     from sharpbench.comparison.page import command_line, comparison_page
     from sharpbench.comparison.results import network_results
-    from sharpbench.report.page import show, write
+    from sharpbench.report.page import show_page, write_page
 
     if not turns:
         raise InvalidInput("there are no rows of a comparison; give the file of one, or leave --from out")
     made = comparison_page(turns)
-    show(made, Console())
-    written = write(made, output, name=PAGE, version=__version__, command=command_line(turns))
+    show_page(made, Console())
+    written = write_page(made, output, name=PAGE, version=__version__, command=command_line(turns))
     typer.echo(", ".join(str(path) for path in written if path.suffix != ".png"))
     bad = [status for each in network_results(turns) for _, status, _ in each.failures if status != "skipped"]
     return EXIT_FAILED if bad else 0

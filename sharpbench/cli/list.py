@@ -82,7 +82,7 @@ def docs(
 ) -> int:
     """Write one Markdown page a measure, from what its class says, and their index."""
     from sharpbench.core.catalog import list_installed
-    from sharpbench.report.measure_pages import measure_pages, stale, write
+    from sharpbench.report.measure_pages import measure_pages, pages_folder
 
     rows = [row for row in list_installed("measures", cache_dir=cache_dir) if row["package"] == package and row["name"]]
     if not rows:
@@ -90,7 +90,8 @@ def docs(
             f"package '{short(package)}' offers no measure; `sharpbench list measures` shows the packages"
         )
     wanted = measure_pages(rows)
-    changed = stale(folder, wanted) if check else write(folder, wanted)
+    pages = pages_folder(folder)
+    changed = pages.find_stale(wanted) if check else pages.update(wanted)
     for name in changed:
         typer.echo(f"{folder / name} {'is stale' if check else 'written' if name in wanted else 'removed'}")
     return EXIT_FAILED if check and changed else 0

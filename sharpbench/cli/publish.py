@@ -35,7 +35,7 @@ def publish(
     from sharpbench.leaderboard.board import make_leaderboard
     from sharpbench.leaderboard.collection import read_collections
     from sharpbench.leaderboard.entries import read_submitted
-    from sharpbench.leaderboard.publish import generated_files, stale, write
+    from sharpbench.leaderboard.publish import generated_files, published_folder
 
     collections = read_collections(results)
     documented = frozenset(
@@ -45,14 +45,16 @@ def publish(
     wanted = generated_files(found)
     if check and site is not None:
         raise InvalidInput("--check compares pages and plots, and --site writes HTML; give one of them")
-    changed = stale(output, wanted) if check else write(output, wanted)
+    folder = published_folder(output)
+    changed = folder.find_stale(wanted) if check else folder.update(wanted)
     for name, how in changed.items():
         done = "removed" if name not in wanted else "written"
         typer.echo(f"{output / name} {how if check else done}")
     if site is not None:
-        from sharpbench.leaderboard.site import build
+        from sharpbench.leaderboard.site.build import build_site
+        from sharpbench.report.generated import write_files
 
-        build.write(site, build.build_site(found))
+        write_files(site, build_site(found), remedy="choose another --site")
         typer.echo(f"{site / 'index.html'} written")
     for name, count in found.left_out.items():
         typer.echo(f"{results / name}.jsonl: {count} records of single networks are left out", err=True)

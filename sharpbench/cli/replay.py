@@ -95,12 +95,12 @@ def replay(
         records = last_records(cells, folder / RECORDS)
     from rich.console import Console
 
-    from sharpbench.report.page import show, write
+    from sharpbench.report.page import show_page, write_page
 
     page = chosen.page(size, records, found)
-    show(page, Console())
+    show_page(page, Console())
     command = f"sharpbench replay {chosen.name} --scale {size}"
-    written = write(page, folder, name=PAGE, version=__version__, command=command)
+    written = write_page(page, folder, name=PAGE, version=__version__, command=command)
     typer.echo(", ".join(str(path) for path in written if path.suffix != ".png"))
     return EXIT_FAILED if any(record.status not in ("ok", "skipped") for record in records) else 0
 
@@ -109,7 +109,7 @@ def _show_outlook(chosen: Replay, scale: str, experiment: Experiment | None, dev
     from rich.console import Console
 
     from sharpbench.replays.cost_estimate import cost_table, estimate_cost
-    from sharpbench.report.page import Page, Section, show
+    from sharpbench.report.page import Page, Section, show_page
 
     if experiment is None:
         typer.echo(f"{chosen.name}, scale {scale}: trains nothing")
@@ -118,4 +118,4 @@ def _show_outlook(chosen: Replay, scale: str, experiment: Experiment | None, dev
     words = "At most: networks stop when they have fitted. One after the other, on this machine as it is now, "
     words += f"without the studies ({studies})." if studies else "all told."
     blocks = (f"Size: {experiment.title}.", cost_table(list(estimate_cost(experiment, device=device))), words)
-    show(Page(chosen.title, (Section(f"scale {scale}, forecast", blocks),)), Console())
+    show_page(Page(chosen.title, (Section(f"scale {scale}, forecast", blocks),)), Console())

@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from sharpbench.report.measure_pages import UNSAID, format_setting, measure_facts
+from sharpbench.report.measure_pages import NOT_STATED, format_setting, measure_facts
 
 if TYPE_CHECKING:
     from sharpbench.testing.examination import Check, Outcome
@@ -64,7 +64,7 @@ def show_measure(row: Mapping[str, Any], console: Console) -> None:
     for heading, text in {"docstring": row["docstring"], "bibtex": row["bibtex"]}.items():
         console.print()
         console.print(Text(heading, style="bold"))
-        console.print(Text(text or UNSAID), soft_wrap=True)
+        console.print(Text(text or NOT_STATED), soft_wrap=True)
 
 
 def _parameters(parameters: Sequence[Mapping[str, Any]]) -> Table:

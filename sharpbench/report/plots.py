@@ -25,6 +25,7 @@ from sharpbench.analysis.correlations import resampling_units
 from sharpbench.analysis.population import MeasuredPopulation, MeasureRow, cell_codes, finite_or_none, populations
 from sharpbench.analysis.statistics import Tau, marginal_tau, within_tau
 from sharpbench.core.record import Record
+from sharpbench.files import atomic_write
 from sharpbench.report.escape import make_slug
 from sharpbench.report.format import format_correlation, plain_text, tau_text
 
@@ -60,15 +61,24 @@ def svg_text(figure: Figure) -> str:
     return text[text.index("<svg ") :]
 
 
-def save_figure(figure: Figure, stem: Path) -> list[Path]:
-    """SVG and PNG under `stem`, without dates or versions."""
-    canvas = FigureCanvasAgg(figure)
+def render_figure(figure: Figure) -> dict[str, bytes]:
+    """Suffix -> content: the figure as SVG and PNG, without dates or versions."""
+    canvas, files = FigureCanvasAgg(figure), {}
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # laid out once, for both files
-    paths = [stem.with_name(stem.name + suffix) for suffix in (".svg", ".png")]
-    for path, metadata in zip(paths, (UNDATED, {"Software": None}), strict=True):
-        canvas.print_figure(path, metadata=metadata)
-    return paths
+    for suffix, metadata in ((".svg", UNDATED), (".png", {"Software": None})):
+        buffer = io.BytesIO()
+        canvas.print_figure(buffer, format=suffix.removeprefix("."), metadata=metadata)
+        files[suffix] = buffer.getvalue()
+    return files
+
+
+def save_figure(figure: Figure, stem: Path) -> list[Path]:
+    """Write the figure as SVG and PNG under `stem`; their paths."""
+    paths = {stem.with_name(stem.name + suffix): content for suffix, content in render_figure(figure).items()}
+    for path, content in paths.items():
+        atomic_write(path, content)
+    return list(paths)
 
 
 Item = TypeVar("Item")

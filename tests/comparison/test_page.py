@@ -23,7 +23,7 @@ from sharpbench.comparison.results import (
     paired_ratio,
 )
 from sharpbench.errors import InvalidInput
-from sharpbench.report.page import body, show
+from sharpbench.report.page import render_body, show_page
 from sharpbench.report.plots import FIXED, svg_text
 
 SETTINGS = {"examples": 8, "dataset": "digits", "weights": "random", "parameters": 10, "loss": 2.0}
@@ -207,8 +207,8 @@ def test_a_new_preparation_begins_anew() -> None:
 
 def test_the_page_is_a_pure_function_and_harmless(tmp_path: Path) -> None:
     measurements = [replace(each, network="<b>|x") for each in rows()]
-    text = body(comparison_page(measurements))
-    assert text == body(comparison_page(list(measurements)))
+    text = render_body(comparison_page(measurements))
+    assert text == render_body(comparison_page(list(measurements)))
     assert "<b>" not in text
     assert "[x](" not in text
     assert "peerlib 1.2" in text
@@ -218,7 +218,7 @@ def test_the_page_is_a_pure_function_and_harmless(tmp_path: Path) -> None:
     assert ">" not in said
     assert "--n 8 --dataset digits --weights random" in said
     console = Console(record=True, width=200)
-    show(comparison_page(measurements), console)
+    show_page(comparison_page(measurements), console)
     shown = console.export_text()
     assert "<b>|x" in shown
     assert "Ours (trace) is the fastest exact one" in shown
@@ -226,7 +226,7 @@ def test_the_page_is_a_pure_function_and_harmless(tmp_path: Path) -> None:
 
 def test_two_comparisons_of_one_network_have_a_picture_each() -> None:
     measurements = [*rows(), *(replace(each, match="1" * 64) for each in rows())]
-    text = body(comparison_page(measurements))
+    text = render_body(comparison_page(measurements))
     assert "(comparison-lenet-00000000.svg)" in text
     assert "(comparison-lenet-11111111.svg)" in text
 
@@ -234,15 +234,15 @@ def test_two_comparisons_of_one_network_have_a_picture_each() -> None:
 def test_the_oracle_says_what_it_is() -> None:
     engine = [replace(each, note="float64 engine") if each.role == "oracle" else each for each in rows()]
     assert "2.0e-07*" in results_table(of(engine))["error"].tolist()
-    assert "the exact engine itself" in body(comparison_page(engine))
+    assert "the exact engine itself" in render_body(comparison_page(engine))
     apart = {"gauss-newton": 3.0, "operators": "gelu"}
     other = [replace(each, details=apart) if each.role == "oracle" else each for each in rows()]
-    assert "Gauss-Newton trace, which is different because of gelu, is 3" in body(comparison_page(other))
+    assert "Gauss-Newton trace, which is different because of gelu, is 3" in render_body(comparison_page(other))
     none = [
         replace(each, value=None, status="skipped", reason="too large") if each.role == "oracle" else each
         for each in rows()
     ]
-    assert "Oracle: -: too large" in body(comparison_page(none))
+    assert "Oracle: -: too large" in render_body(comparison_page(none))
 
 
 def test_the_front_is_of_those_that_none_surpasses_and_pictures_are_equal() -> None:

@@ -15,7 +15,8 @@ import pytest
 from sharpbench.core.record import Record
 from sharpbench.leaderboard.board import Board, Leaderboard, make_leaderboard
 from sharpbench.leaderboard.collection import Collection, read_collections
-from sharpbench.leaderboard.site.build import build_site, write
+from sharpbench.leaderboard.site.build import build_site
+from sharpbench.report.generated import write_files
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install '.[browser]'")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -60,7 +61,8 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def small(results: Path, tmp_path: Path) -> Path:
-    write(tmp_path / "site", build_site(make_leaderboard(read_collections(results), marks={"noisy": "claimed"})))
+    board = make_leaderboard(read_collections(results), marks={"noisy": "claimed"})
+    write_files(tmp_path / "site", build_site(board), remedy="")
     return tmp_path / "site"
 
 
@@ -186,7 +188,7 @@ def test_nothing_leaves_and_hostile_names_are_text(browser: Any, make: Make, tmp
         for each in make()
     ]
     found = make_leaderboard([Collection("a", tuple(hostile), 0)], marks={hostile[0].label: HOSTILE})
-    write(tmp_path / "site", build_site(found))
+    write_files(tmp_path / "site", build_site(found), remedy="")
     for address in [tmp_path / "site" / "index.html", *(tmp_path / "site" / "measures").iterdir()]:
         opened = Opened(browser, address, viewport={"width": 1280, "height": 900})
         for view in opened.page.locator("#views button").all():
@@ -222,7 +224,7 @@ def many(records: list[Record]) -> Leaderboard:
 def test_200_measures_on_50_models_load_and_sort_in_a_second(browser: Any, make: Make, tmp_path: Path) -> None:
     """Seconds of the page's own thread, so that other work on the machine is no concern of the page."""
     texts = build_site(many(make(measures=("good",))))
-    write(tmp_path / "site", {name: text for name, text in texts.items() if "/" not in name})
+    write_files(tmp_path / "site", {name: text for name, text in texts.items() if "/" not in name}, remedy="")
     (tmp_path / "empty.html").write_text("<!doctype html>")
     opened = Opened(browser, tmp_path / "empty.html")
     page = opened.page

@@ -16,7 +16,7 @@ from sharpbench.core.record import Record
 from sharpbench.leaderboard.board import Leaderboard, make_leaderboard
 from sharpbench.leaderboard.collection import Collection, read_collections
 from sharpbench.leaderboard.pages import exactness, speed
-from sharpbench.leaderboard.publish import NOTICE, generated_files, stale, write
+from sharpbench.leaderboard.publish import NOTICE, generated_files, published_folder
 from sharpbench.report import markdown
 from sharpbench.report.plots import pareto_front
 from tests.commands import given, refused
@@ -95,8 +95,8 @@ def test_bad_records_and_missing_ones_are_one_line(results: Path, tmp_path: Path
 def test_what_was_written_by_hand_is_not_overwritten(results: Path, tmp_path: Path) -> None:
     wanted = {"README.md": f"{NOTICE}\nx", "speed.md": f"{NOTICE}\ny"}
     (tmp_path / "README.md").write_text("mine")
-    with pytest.raises(InvalidInput, match=r"README\.md was not generated and is in the way"):
-        write(tmp_path, wanted)
+    with pytest.raises(InvalidInput, match=r"README\.md was not generated and would be overwritten"):
+        published_folder(tmp_path).update(wanted)
     assert not (tmp_path / "speed.md").exists()
 
 
@@ -214,8 +214,9 @@ def test_hostile_names_and_reasons_harm_neither_pages_nor_files(make: Make, tmp_
         for each in make()
     ]
     wanted = generated_files(published(("a", hostile)))
-    write(tmp_path / "deep" / "board", wanted)
-    assert stale(tmp_path / "deep" / "board", wanted) == {}
+    folder = published_folder(tmp_path / "deep" / "board")
+    folder.update(wanted)
+    assert folder.find_stale(wanted) == {}
     there = [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()]
     assert len(there) == len(wanted)
     for path in there:

@@ -18,8 +18,9 @@ from sharpbench.core.record import Record
 from sharpbench.leaderboard.board import Leaderboard, make_leaderboard
 from sharpbench.leaderboard.collection import Collection, read_collections
 from sharpbench.leaderboard.publish import generated_files
-from sharpbench.leaderboard.site.build import build_site, write
+from sharpbench.leaderboard.site.build import build_site
 from sharpbench.report.format import tau_text
+from sharpbench.report.generated import write_files
 
 Make = Callable[..., list[Record]]
 Seal = Callable[..., Record]
@@ -148,13 +149,13 @@ def test_hostile_names_and_reasons_stay_text(make: Make, seal: Seal, tmp_path: P
             assert counted[:2] == counted[2:]
             assert "\u202e" not in text
             assert json.loads(Tags(text).data)
-    write(tmp_path / "site", texts)
+    write_files(tmp_path / "site", texts, remedy="")
     there = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert {path.relative_to(tmp_path / "site").as_posix() for path in there} == set(texts)
 
 
 def test_publish_writes_the_site(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sharpbench.leaderboard.publish._plots", lambda pages: [])  # drawn in other tests
+    monkeypatch.setattr("sharpbench.leaderboard.publish.draw_plots", lambda pages: [])  # drawn in other tests
     words = ["publish", "--results", str(results), "--output", str(tmp_path / "out"), "--site", str(tmp_path / "site")]
     assert app(words, standalone_mode=False) == 0
     assert (tmp_path / "site" / "measures" / "good.html").exists()
@@ -162,4 +163,4 @@ def test_publish_writes_the_site(results: Path, tmp_path: Path, monkeypatch: pyt
         app([*words, "--check"], standalone_mode=False)
     (tmp_path / "file").write_text("")
     with pytest.raises(InvalidInput, match=r"cannot write into .*file: .*; choose another --site"):
-        write(tmp_path / "file", {"index.html": ""})
+        app([*words[:-1], str(tmp_path / "file")], standalone_mode=False)

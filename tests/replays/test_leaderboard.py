@@ -10,7 +10,7 @@ import pytest
 
 from sharpbench.core.records import iterate_records
 from sharpbench.replays.catalog import parse_replay
-from sharpbench.report.page import markdown, pictures
+from sharpbench.report.page import list_pictures, render_page
 
 FOLDER = Path(__file__).parents[2] / "leaderboard" / "replays"
 PUBLISHED = sorted(path.parent for path in FOLDER.glob("*/REPLAY.md"))
@@ -30,6 +30,6 @@ def test_the_page_comes_out_of_the_records(folder: Path) -> None:
     page = replay.page("quick", list(iterate_records(folder / "records.jsonl")), findings)
     text = (folder / "REPLAY.md").read_text(encoding="utf-8")
     version = text.partition("sharpbench ")[2].partition(":")[0]
-    assert text == markdown(page, version=version, command=f"sharpbench replay {folder.name} --scale quick")
-    drawn = {f"{picture.name}.svg" for picture in pictures(page)}
+    assert text == render_page(page, version=version, command=f"sharpbench replay {folder.name} --scale quick")
+    drawn = {f"{picture.name}.svg" for picture in list_pictures(page)}
     assert drawn == {path.name for path in folder.glob("*.svg")}

@@ -17,7 +17,7 @@ from sharpbench.replays.minimum_sharpness_2021.archive import archive
 from sharpbench.replays.minimum_sharpness_2021.replay import MinimumSharpness2021
 from sharpbench.replays.minimum_sharpness_2021.studies import Diagonals, Traces
 from sharpbench.replays.tables import networks_frame
-from sharpbench.report.page import Page, markdown, pictures, write
+from sharpbench.report.page import Page, list_pictures, render_page, write_page
 
 MakeMany = Callable[..., list[Record]]
 REPLAY = MinimumSharpness2021()
@@ -52,7 +52,7 @@ def row(page: Page, *cells: str) -> list[str]:
     """The one line of a table that begins with `cells`."""
     lines = [
         [html.unescape(part).strip().replace("\\", "") for part in line.strip("| ").split(" | ")]
-        for line in markdown(page, version="1", command="c").splitlines()
+        for line in render_page(page, version="1", command="c").splitlines()
         if line.startswith("| ")
     ]
     (found,) = [line for line in lines if all(map(str.startswith, line, cells)) and len(line) >= len(cells)]
@@ -66,10 +66,10 @@ def test_the_archive_alone_needs_no_records_and_gives_the_known_figures() -> Non
     assert [text.partition(" ")[0] for text in found[2:]] == ["110", "0.864", "0.479", "107", "0.857", "0.472"]
     found = row(page, "lenet", "normalized sharpness")
     assert [text.partition(" ")[0] for text in found[2:]] == ["110", "0.723", "0.054", "110", "0.723", "0.054"]
-    text = markdown(page, version="1", command="c")
+    text = render_page(page, version="1", command="c")
     for left in ("trial 1 at label noise 0.1", "trial 4 at label noise 0 ", "trial 9 at label noise 0 "):
         assert left in text
-    assert list(pictures(page)) == []
+    assert list(list_pictures(page)) == []
 
 
 def test_here_and_the_archive_stand_side_by_side_with_their_difference(page: Page) -> None:
@@ -95,9 +95,9 @@ def test_networks_that_did_not_fit_are_counted_and_left_out(records: MakeMany, p
         replace(each, truth={**each.truth, "fitted": each.recipe["seed"] != 0})
         for each in records(labels=("trace", "minimum", "normalized"))
     ]
-    text = markdown(of(found), version="1", command="c")
+    text = render_page(of(found), version="1", command="c")
     assert "30 networks, 6 excluded as not fitted" in text
-    assert "30 networks, 0 excluded as not fitted" in markdown(page, version="1", command="c")
+    assert "30 networks, 0 excluded as not fitted" in render_page(page, version="1", command="c")
     assert row(of(found), "mlp", "0.2")[2] == "4"
 
 
@@ -109,9 +109,9 @@ def test_speed_and_accuracy_are_those_that_were_found(page: Page) -> None:
 
 
 def test_figures_are_equal_when_drawn_again(page: Page, tmp_path: Path) -> None:
-    assert [picture.name for picture in pictures(page)] == ["minimum", "normalized", "figure-1", "figure-3"]
+    assert [picture.name for picture in list_pictures(page)] == ["minimum", "normalized", "figure-1", "figure-3"]
     one, other = (
-        write(page, tmp_path / folder, name="REPLAY.md", version="1", command="c") for folder in ("one", "other")
+        write_page(page, tmp_path / folder, name="REPLAY.md", version="1", command="c") for folder in ("one", "other")
     )
     for first, second in zip(one, other, strict=True):
         assert first.read_bytes() == second.read_bytes()

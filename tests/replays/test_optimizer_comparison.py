@@ -25,7 +25,7 @@ from sharpbench.replays.optimizer_comparison import (
     training_tasks,
 )
 from sharpbench.replays.tables import networks_frame
-from sharpbench.report.page import Page, markdown, pictures
+from sharpbench.report.page import Page, list_pictures, render_page
 from sharpbench.training.optimizers import Asam, Sam, Sgd
 
 MakeMany = Callable[..., list[Record]]
@@ -102,11 +102,11 @@ def of(replay: GeneralizationReplay, records: MakeMany) -> Page:
 
 @pytest.mark.parametrize("replay", COMPARISONS, ids=lambda replay: replay.name)
 def test_the_page_says_who_is_better_and_by_how_much(replay: GeneralizationReplay, records: MakeMany) -> None:
-    text = markdown(of(replay, records), version="1", command="c")
+    text = render_page(of(replay, records), version="1", command="c")
     last, first = format_spec(replay.optimizers[-1]), format_spec(replay.optimizers[0])
     assert f"`{last}` against `{first}`: better on mlp, mlp (noise 0.2)." in text
     assert "nan" not in text.lower().replace("nancy", "")
-    assert [picture.name for picture in pictures(of(replay, records))] == ["accuracy", "sharpness"]
+    assert [picture.name for picture in list_pictures(of(replay, records))] == ["accuracy", "sharpness"]
     assert len([line for line in text.splitlines() if line.startswith(("| mlp ", "| mlp (noise"))]) == 8 + 16
 
 
@@ -129,8 +129,8 @@ def test_a_task_in_which_nothing_fitted_has_dashes(records: MakeMany) -> None:
         for record in records(labels=LABELS, optimizers=optimizers, noises=(0.0,), models=("mlp",))
     ]
     page = FriendlySam2024().page("quick", found, {})
-    text = markdown(page, version="1", command="c")
+    text = render_page(page, version="1", command="c")
     assert "0/5" in text
     assert "`f-sam` against `sgd`: not told apart on mlp." in text
-    for picture in pictures(page):
+    for picture in list_pictures(page):
         picture.draw()
