@@ -18,6 +18,9 @@ from sharpbench.symmetry.group import RescalingGroup, Scope, rescaling_group
 
 Array = NDArray[np.float64]
 ROUNDING = 1e-9
+"""Entries of a basis that differ from a simple number by less than this share are that number."""
+MAX_DENOMINATOR = 12
+"""A simple number is a fraction whose denominator is at most this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,8 @@ def sparse_basis(basis: Array) -> Array:
     """Vectors [dimension, rows] of small integers, mostly, that span the columns of `basis` and have few entries.
 
     The reduced echelon form, in which vectors then take others away as long as that makes them shorter, or their
-    entries closer together.
+    entries closer together. Fractions with small denominators are exact, so that the result does not depend on the
+    last bits of `basis`.
     """
     vectors = _echelon(basis.T)
     improved = True
@@ -85,13 +89,12 @@ def sparse_basis(basis: Array) -> Array:
         for one, other in itertools.permutations(range(len(vectors)), 2):
             shared = np.flatnonzero((vectors[one] != 0) & (vectors[other] != 0))
             for factor in np.unique(vectors[one][shared] / vectors[other][shared]):
-                less = vectors[one] - factor * vectors[other]
-                less[np.abs(less) < ROUNDING] = 0.0
+                less = _snap_to_fractions(vectors[one] - factor * vectors[other])
                 if _length(less) < _length(vectors[one]):
                     vectors[one], improved = less, True
                     break
     first = [int(np.flatnonzero(vector)[0]) for vector in vectors]
-    scaled = [vector / vector[place] for vector, place in zip(vectors, first, strict=True)]
+    scaled = [_snap_to_fractions(vector / vector[place]) for vector, place in zip(vectors, first, strict=True)]
     return np.array([scaled[index] for index in np.argsort(first, kind="stable")]).reshape(vectors.shape)
 
 
@@ -115,7 +118,17 @@ def _echelon(rows: Array) -> Array:
         rows[others] -= np.outer(rows[others, column], rows[done])
         rows[np.abs(rows) < ROUNDING] = 0.0
         done += 1
-    return rows[:done]
+    return _snap_to_fractions(rows[:done])
+
+
+def _snap_to_fractions(values: Array) -> Array:
+    """`values`, with the fraction itself in place of an entry that is one up to rounding."""
+    snapped = values.copy()
+    for denominator in range(MAX_DENOMINATOR, 0, -1):  # the smallest last: 2 and not 24/12
+        nearest = np.rint(values * denominator) / denominator
+        close = np.abs(values - nearest) < ROUNDING * np.maximum(1.0, np.abs(values))
+        snapped[close] = nearest[close]
+    return snapped
 
 
 def _words(powers: Sequence[tuple[str, float]], names: Sequence[str]) -> str:

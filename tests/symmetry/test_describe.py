@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sharpbench import InvalidInput
@@ -92,12 +93,29 @@ def test_a_false_element_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         described(model, "layer", (2, 5))
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_a_sparse_basis_spans_the_same_space(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    sparse = (rng.random((5, 12)) < 0.3) * rng.choice([-1.0, 1.0], (5, 12))
-    sparse[:, :5] = np.eye(5)
-    mixed = np.linalg.qr((rng.normal(size=(5, 5)) @ sparse).T)[0]
+def rank(rows: NDArray[np.float64]) -> int:
+    """The rank of a matrix of small fractions: singular values that come from rounding are far below 1e-8."""
+    return int(np.linalg.matrix_rank(rows, tol=1e-8))
+
+
+@pytest.mark.parametrize("first_seed", range(0, 300, 60))
+def test_a_sparse_basis_spans_the_same_space_and_has_exact_entries(first_seed: int) -> None:
+    for seed in range(first_seed, first_seed + 60):
+        rng = np.random.default_rng(seed)
+        sparse = (rng.random((5, 12)) < 0.3) * rng.choice([-1.0, 1.0], (5, 12))
+        sparse[:, :5] = np.eye(5)
+        mixed = np.linalg.qr((rng.normal(size=(5, 5)) @ sparse).T)[0]
+        found = sparse_basis(mixed)
+        assert rank(np.vstack((found, sparse))) == len(found) == rank(sparse), seed
+        assert np.count_nonzero(found) <= np.count_nonzero(sparse), seed
+        shares = np.linalg.solve(found @ found.T, found @ sparse.T)  # of each vector of the basis in the sparse rows
+        assert np.abs(shares.T @ found - sparse).max() < 1e-12, seed
+        assert np.array_equal(found * 12, np.rint(found * 12)), (seed, found)
+
+
+def test_fractions_of_a_basis_are_exact() -> None:
+    sparse = np.array([[1.0, 0.0, 1 / 3, -2.5, 0.0], [0.0, 1.0, -7 / 11, 0.0, 1 / 13]])
+    mixed = np.linalg.qr((np.array([[0.3, -1.7], [2.1, 0.4]]) @ sparse).T)[0]
     found = sparse_basis(mixed)
-    assert np.linalg.matrix_rank(np.vstack((found, sparse))) == len(found) == np.linalg.matrix_rank(sparse)
-    assert np.count_nonzero(found) <= np.count_nonzero(sparse)
+    assert np.array_equal(found[:, :4], sparse[:, :4])
+    assert found[1, 4] == pytest.approx(1 / 13, rel=1e-12)
