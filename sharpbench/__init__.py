@@ -1,4 +1,12 @@
-"""sharpbench: a benchmark harness and leaderboard suite for sharpness measures of neural networks."""
+"""A benchmark harness and leaderboard suite for sharpness measures of neural networks.
+
+>>> import torch
+>>> import sharpbench
+>>> model = torch.nn.Linear(3, 2, dtype=torch.float64)
+>>> zeros = torch.nn.init.zeros_(model.weight), torch.nn.init.zeros_(model.bias)
+>>> inputs = torch.tensor([[1.0, 2.0, 2.0]], dtype=torch.float64)
+>>> subject = sharpbench.Subject.from_module(model, inputs, torch.tensor([0]))
+"""
 
 from __future__ import annotations
 

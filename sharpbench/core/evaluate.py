@@ -12,11 +12,22 @@ from sharpbench.errors import InvalidInput, short
 
 
 def measure(measure_or_name: Measure | str, subject: Subject, *, seed: int = 0) -> Estimate:
-    """What a measure says of `subject`: an Estimate with value, stderr and parts.
+    """The Estimate of a measure on `subject`: value, standard error, interval and parts.
 
-    `measure_or_name`: a Measure, or its name with parameters in brackets, 'normalized[diagonal=icml]'.
-    The same seed, of 64 bits, gives the same estimate. Raises InvalidInput for an unknown name or a bad value,
-    NotApplicable where the measure has no value for this subject, and TypeError where it returns no Estimate.
+    Args:
+        measure_or_name: a Measure, or its name with hyperparameters in brackets, 'normalized[diagonal=icml]'.
+        subject: network, loss and data.
+        seed: from 0 to 2^64 - 1; the same seed gives the same estimate.
+    Raises:
+        InvalidInput: for an unknown name or an invalid hyperparameter.
+        NotApplicable: where the measure has no value for this subject; the message states the reason.
+        TypeError: where the measure does not return an Estimate.
+
+    Cost: that of the measure, see `sharpbench info NAME`.
+
+    >>> estimate = sharpbench.measure("trace", subject)
+    >>> round(estimate.value, 9), estimate.stderr  # (1/2) (1 + |x|^2), and exact
+    (5.0, 0.0)
     """
     chosen = parse_measure(measure_or_name) if isinstance(measure_or_name, str) else measure_or_name
     if not isinstance(chosen, Measure):
@@ -32,6 +43,6 @@ def measure(measure_or_name: Measure | str, subject: Subject, *, seed: int = 0) 
 
 
 def parse_measure(word: str) -> Measure:
-    """The installed measure that `word` names."""
+    """The installed measure with this name or spec, 'normalized[diagonal=icml]'."""
     chosen: Measure = parse_spec(word, available("measures").classes, kind="measure")
     return chosen

@@ -1,8 +1,8 @@
-"""The contract of a measure: Measure, Estimate, NotApplicable.
+"""What a measure is: Measure, Estimate, NotApplicable, and the words for invariances, dependences and quantities.
 
-A measure is a frozen dataclass. Its class variables say what it is, its fields are its hyperparameters,
-calling it on a Subject gives an Estimate, and `exact` says what the value should have been. Nothing here
-imports torch, so that a plugin can be listed without it.
+A measure is a frozen dataclass. Its class variables describe it, its fields are its hyperparameters, calling it on a
+Subject gives an Estimate, and `exact` gives what the value should have been. This module does not import torch, so that
+plugins can be listed without it.
 """
 
 from __future__ import annotations
@@ -40,20 +40,25 @@ Quantity = Literal["trace", "top-eigenvalue"]
 
 
 class NotApplicable(Exception):
-    """Raised by a measure that has no value for a subject; the message says why. The one way to skip."""
+    """Raised by a measure that has no value for a subject; the message states the reason. The cell is then skipped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a measure says of a subject.
+    """The result of a measure on a subject.
 
-    value: the number; finite (a measure without a value raises NotApplicable instead).
-    stderr: its standard error; 0.0 means exact up to rounding, None means unknown.
+    value: a finite number; a measure without a value raises NotApplicable instead.
+    stderr: the standard error of the value; 0.0 means exact up to rounding, None means unknown.
     interval: a 95 % confidence interval (low, high), where the method gives one.
-    parts: the value by parameter (or by layer), summing to it where that makes sense.
-    probes: how many random vectors were drawn.
-    converged: whether an iteration inside reached its tolerance.
-    details: JSON scalars that enter the record unchanged (method, optimality gap, dropped rows, ...).
+    parts: the value by parameter or layer, summing to it where that makes sense.
+    probes: the number of random vectors drawn.
+    converged: whether iterations reached their tolerance.
+    details: JSON scalars that are copied into the record (method, optimality gap, dropped rows, ...).
+
+    Raises ValueError for numbers that are not finite and details that are not JSON scalars.
+
+    >>> sharpbench.Estimate(5.0, stderr=0.5, probes=100)
+    Estimate(value=5.0, stderr=0.5, interval=None, parts={}, probes=100, converged=True, details={})
     """
 
     value: float
@@ -80,27 +85,41 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Measure(ABC):
-    """The contract of a plugin: a frozen value that maps a Subject to an Estimate.
+    """The base class of measures: a frozen value that maps a Subject to an Estimate.
 
     Class variables
         name: what users type; lower case, words joined by hyphens.
         title: one line for tables and pages.
         source: the paper, with the number of the defining equation.
-        version: raise it by hand when the value for the same subject changes; part of every record's key.
+        version: raise it by hand when the value for the same subject changes; it is part of every record's key.
         depends: what the value depends on by definition (see `Dependence`).
-        oracle_limit: above so many parameters `exact` is the engine itself in float64, a check of rounding alone;
-            records mark it so. None: `exact` is independent of the fast path for every network.
+        oracle_limit: with more parameters than this, `exact` is the engine itself in float64, which tests rounding
+            only; records state so. None: `exact` is independent of the fast path for every network.
         definition: the formula, one line of plain text.
         reduction: what is averaged or summed over what, and which logarithm.
-        included: which of the parameters under measurement count.
+        included: which of the measured parameters count.
         cost: of one call, in gradients (one forward and backward pass over all examples).
         bibtex: the entry, or entries, to cite.
-    The last five are for `sharpbench info` and the generated pages; '' leaves them unsaid.
-        quantity: what the value is, where other measures compute, or estimate, the same; `sharpbench compare` sets
-            them side by side. A matrix that agrees with the Hessian on some networks alone is no obstacle.
-        contests: the hyperparameters, as they stand between brackets, with which the measure takes part there.
-    Fields of the subclass are its hyperparameters: `name[field=value]` on the command line. Values that are not of
-    their annotations raise InvalidInput before the `__post_init__` of the subclass, which checks their bounds.
+        quantity: what the value is, where other measures compute or estimate the same; `sharpbench compare` compares
+            them. A matrix that equals the Hessian only on some networks still counts as the Hessian.
+        contests: the hyperparameters, as written between brackets, with which the measure takes part in comparisons.
+    definition, reduction, included, cost and bibtex are for `sharpbench info` and the generated pages; '' omits them.
+
+    Fields of the subclass are its hyperparameters, `name[field=value]` on the command line. Values that do not match
+    their annotations raise InvalidInput before the subclass's `__post_init__` runs, which checks their bounds.
+
+    >>> from dataclasses import dataclass
+    >>> @dataclass(frozen=True)
+    ... class WeightNorm(sharpbench.Measure):
+    ...     name, title, source = "weight-norm", "sum of squared weights", "folklore"
+    ...     def __call__(self, subject, *, generator):
+    ...         return sharpbench.Estimate(sum(float(value.square().sum()) for value in subject.params.values()))
+    ...     def exact(self, subject):
+    ...         return None
+    ...     def invariances(self):
+    ...         return frozenset({"permutation"})
+    >>> sharpbench.measure(WeightNorm(), subject).value
+    0.0
     """
 
     name: ClassVar[str]
@@ -134,23 +153,24 @@ class Measure(ABC):
 
     @abstractmethod
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
-        """The measure's estimate on `subject`; `generator` (on the CPU) is the only randomness."""
+        """The Estimate on `subject`; `generator`, on the CPU, is the only source of randomness."""
 
     @abstractmethod
     def exact(self, subject: Subject) -> float | None:
-        """What the value should be, by the slowest and most obvious way there is; None where there is none."""
+        """What the value should be, by the slowest and most obvious method; None where there is none."""
 
     @abstractmethod
     def invariances(self) -> frozenset[Invariance]:
-        """The rewrites that leave the value unchanged; may depend on the hyperparameters."""
+        """The rewrites that do not change the value; may depend on the hyperparameters."""
 
     def prepare(self, subject: Subject) -> None:  # noqa: B027 - optional, and by default nothing
-        """What people do once a network, not once a measurement: before a timed call on this very subject; optional.
+        """Prepare for a timed call on this subject; optional, and nothing by default.
 
-        An adapter of another library makes here the copy of the network that the library may write to, and wraps it.
-        Not timed, and no value depends on it. What the call refuses is refused there alone, not here.
+        For what users do once per network, not once per measurement: an adapter of another library copies the network
+        here, which the library may change, and wraps it. It is not timed, and no value depends on it. What the call
+        refuses, it refuses itself, not here.
         """
 
     def diagonal_entries(self, subject: Subject, *, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        """The diagonal of the matrix whose trace the value is, by parameter and shaped like it; optional."""
+        """The diagonal, by parameter and shaped like it, of the matrix whose trace the value is; optional."""
         raise NotApplicable(f"{self.name} has no diagonal")

@@ -1,4 +1,4 @@
-"""Record: one row of results, and the line of JSON that it is."""
+"""Record: one row of results, its line of JSON, and the schema and its history."""
 
 from __future__ import annotations
 
@@ -28,23 +28,24 @@ ADDED_FIELDS: dict[int, dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """One measure on one trained network: everything a leaderboard needs, and nothing that it must look up.
+    """One measure on one trained network, with everything that a leaderboard needs.
 
-    key: content hash of the cell (measure and its version, recipe, data, dtype, device kind, seed).
-    measure: its name; label: name and hyperparameters that differ from their defaults; configuration: all.
-    recipe: how the network was trained; truth: what came out (losses, accuracies, gap, fitted, ...).
-    value, stderr, low, high: the estimate and its 95 % interval. status other than ok: reason says why.
-    shared_seconds: what the cell took beside the others of its network, shared work charged to the first.
-    seconds, gradients, peak_bytes: one standalone call on a fresh subject; seconds over the time of one
-        full-data forward and backward in the same process; growth of the peak memory. None: not timed.
+    key: content hash of the cell (measure and its version, recipe, data, dtype, device kind, seed). measure: its name;
+    label: name and hyperparameters that differ from their defaults; configuration: all of them. recipe: how the network
+    was trained; truth: the result of training (losses, accuracies, gap, fitted, ...). value, stderr, low, high: the
+    estimate and its 95 % interval. reason: why the status is not ok. shared_seconds: seconds of the cell next to the
+    others of its network; shared work counts for the first. seconds, gradients, peak_bytes: of one separate call on a
+    fresh subject: seconds; these over the time of one full-data
+        forward and backward pass in the same process; growth of the peak memory. None: not timed.
     invariance: kind of rewrite of the same function -> the largest factor by which the value changed, see
-        `invariance`; empty where that was not looked into.
-    exact, oracle: what the value should be and how that was found; None where it was not checked.
-    contended: the standalone call was timed while other work took processors from it, so that no table shows its
-        seconds. pieces: among how many processes the batches were divided. printed: the end of what the measure
-        printed, where that was caught.
-    Raises ValueError for a field of another type, a nested mapping, a number that is not finite: what could
-    be written and then not be read again.
+        `invariance`; empty where it was not tested.
+    exact, oracle: what the value should be and how that was found; None where it was not tested.
+    contended: other work took processor time from the separate call, so tables do not show its seconds.
+    pieces: the number of processes among which the batches were divided.
+    printed: the end of what the measure printed, where it was captured.
+
+    Raises ValueError for a field of another type, a nested mapping or a number that is not finite: these could be
+    written but not read again.
     """
 
     key: str

@@ -1,4 +1,4 @@
-"""Reading: the records of a file of JSON lines."""
+"""Reading, selecting and merging the records of files of JSON lines."""
 
 from __future__ import annotations
 
@@ -35,10 +35,12 @@ def _parsed(path: Path, number: int, line: bytes) -> Record:
 
 
 def iterate_records(path: Path, *, whole: bool = False) -> Iterator[Record]:
-    """The records of one JSON lines file, in order; a line that is no record raises InvalidInput with its number.
+    """The records of a file of JSON lines, in order; what many records repeat is held in memory once.
 
-    whole: without a last line that does not end, as a killed run may have left it; the next one cuts it off.
-    What many records repeat is held once.
+    Args:
+        whole: omit a last line without an end, as a killed run may leave it; the next run cuts it off.
+    Raises:
+        InvalidInput: for a line that is not a record, with its number.
     """
     held: dict[str, Scalars] = {}
     for number, line in read_lines(path, whole=whole):
@@ -59,9 +61,9 @@ def _lean(record: Record, held: dict[str, Scalars]) -> Record:
 
 
 def read_statuses(path: Path) -> dict[str, Status]:
-    """The status of the last record of every key, of the whole lines of a file; much faster than reading them.
+    """The status of the last record of each key, from the whole lines of a file; much faster than reading the records.
 
-    A line that this version wrote is believed without being read to its end; any other is read.
+    A line that this version wrote is not parsed; any other line is.
     """
     last: dict[str, Status] = {}
     for number, line in read_lines(path, whole=True):
@@ -75,10 +77,17 @@ def read_statuses(path: Path) -> dict[str, Status]:
 
 
 def read_records(path: str | Path) -> pd.DataFrame:
-    """A table of all records under `path`, a JSON lines file or a run's folder.
+    """A table with one row per record under `path`, a file of JSON lines or the output folder of a run.
 
-    One row a record; the mappings become columns with dotted names (`recipe.model`, `truth.gap`,
-    `details.method`). Raises InvalidInput with file and line for a line that is no record.
+    Mappings become columns with dotted names: `recipe.model`, `truth.gap`, `details.method`. Records of earlier
+    versions are converted.
+
+    Raises:
+        InvalidInput: where there is no such file, and for a line that is not a record, with its number.
+
+    >>> sharpbench.read_records("no/such/folder")
+    Traceback (most recent call last):
+    sharpbench.errors.InvalidInput: no records at no/such/folder; run `sharpbench run --output no/such/folder` first
     """
     import pandas as pd
 
@@ -89,14 +98,13 @@ def read_records(path: str | Path) -> pd.DataFrame:
     return pd.json_normalize([asdict(record) for record in iterate_records(file)])
 
 
-# Merging: the records of several folders in one, each cell once.
-
 FINISHED = ("ok", "skipped")
+"""Statuses of a cell that is not run again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What a merge did: records read in all, those added to the output, and how many cells it holds now."""
+    """What a merge did: records read, records added to the output, and cells that it holds now."""
 
     read: int
     added: int
@@ -104,10 +112,13 @@ class Merged:
 
 
 def merge_records(folders: Sequence[Path], output: Path) -> Merged:
-    """Bring the records of `folders`, which stay as they are, into `output`, which may hold some already.
+    """Add the records of `folders`, which are not changed, to those that `output` may hold already.
 
-    Of several records of one cell a finished one is taken before a failed one, and then the latest. Records of
-    earlier versions are migrated; a torn last line is left out. Raises InvalidInput for a folder without records.
+    Of several records of one cell a finished one precedes a failed one, then the latest one. Records of earlier
+    versions are converted; a torn last line is omitted.
+
+    Raises:
+        InvalidInput: for a folder without records, and for one that is `output` itself.
     """
     for folder in folders:
         if not (folder / RECORDS).is_file():

@@ -1,4 +1,19 @@
-"""Curvature: exact traces and diagonals, products, estimators, and the references they are tested against."""
+"""Curvature of a Subject: exact traces and diagonals, matrix-free products, estimators, and slow references.
+
+The Hessian H is that of the mean loss over all n examples, the Gauss-Newton matrix is G = (1/n) sum_i J_i^T Lambda_i
+J_i with the Jacobian J_i [C, P] of the logits and the loss Hessian Lambda_i [C, C] by the logits. P counts the measured
+parameters, in the order of `subject.params`. Costs are in gradients: one forward and backward pass over all examples.
+
+The examples below use this subject. At weights of 0 both classes have probability 1/2, so H = G has one eigenvalue
+other than 0: (1/2) (1 + |x|^2) = 5, of which the bias has 1/2.
+
+>>> import torch
+>>> from sharpbench import Subject, curvature
+>>> model = torch.nn.Linear(3, 2, dtype=torch.float64)
+>>> zeros = torch.nn.init.zeros_(model.weight), torch.nn.init.zeros_(model.bias)
+>>> inputs = torch.tensor([[1.0, 2.0, 2.0]], dtype=torch.float64)
+>>> subject = Subject.from_module(model, inputs, torch.tensor([0]))
+"""
 
 from sharpbench.curvature.certificate import certificate, unused_parameters
 from sharpbench.curvature.confidence import MeanEstimate, mean_of

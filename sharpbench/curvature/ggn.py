@@ -24,17 +24,30 @@ T = TypeVar("T")
 
 
 def exact_traces(subject: Subject) -> dict[str, float]:
-    """The trace of each parameter's diagonal block of the Gauss-Newton matrix, mean over examples.
+    """The trace of each parameter's diagonal block of the Gauss-Newton matrix, exact up to rounding.
 
-    C - 1 backward passes (cross entropy), none of them to a weight that a linear or convolution alone reads.
-    Raises MemoryError, before it starts, where one example does not fit.
+    Raises:
+        MemoryError: before it starts, where one example does not fit into memory.
+
+    Cost: C - 1 backward passes for cross entropy, C for mean squared error. The gradient by a weight that only a linear
+    layer or convolution reads is never formed.
+
+    >>> {name: round(trace, 9) for name, trace in curvature.exact_traces(subject).items()}
+    {'weight': 4.5, 'bias': 0.5}
     """
     traces = _mean(subject, sum_traces)
     return {name: float(traces[name].sum()) for name in subject.params}
 
 
 def exact_diagonal(subject: Subject) -> dict[str, Tensor]:
-    """The diagonal of the Gauss-Newton matrix, mean over examples, by parameter and shaped like it."""
+    """The diagonal of the Gauss-Newton matrix by parameter, shaped like it, exact up to rounding.
+
+    Raises and cost: as `exact_traces`.
+
+    >>> curvature.exact_diagonal(subject)["weight"]
+    tensor([[0.2500, 1.0000, 1.0000],
+            [0.2500, 1.0000, 1.0000]], dtype=torch.float64)
+    """
     diagonals = _mean(subject, sum_diagonal)
     return {name: diagonals[name].reshape(value.shape) for name, value in subject.params.items()}
 
@@ -72,7 +85,11 @@ def sum_diagonal(pulled: LayerVjps) -> Params:
 
 
 def predicted_bytes(subject: Subject) -> int:
-    """The peak that `exact_traces` and `exact_diagonal` are predicted to hold above the subject."""
+    """The peak memory in bytes, above the subject's, that `exact_traces` and `exact_diagonal` are predicted to use.
+
+    >>> curvature.predicted_bytes(subject) > 0
+    True
+    """
     columns = columns_of(subject.criterion, subject.once(layerwise_network).classes)
     return chunking.choose_chunk(subject.once(layerwise_network), max(1, columns)).bytes
 

@@ -24,17 +24,30 @@ from sharpbench.errors import InvalidInput
 
 
 def sketched_traces(subject: Subject, *, generator: torch.Generator, top: int = 10, columns: int = 4) -> Estimate:
-    """The trace of the Gauss-Newton matrix from `top` exact columns and `columns` random ones an example.
+    """The trace of the Gauss-Newton matrix from `top` exact columns and `columns` random ones per example.
 
-    The exact columns hold all of the output Hessian but its part within the less probable classes, so their share
-    alone is proven to lie below the trace: `details.lower`. The random columns give the rest, unbiased; the
-    interval is Student's for its logarithm, over their differences within each chunk of examples.
-    `details.upper` holds with probability 0.95 whatever the network: of all positive quadratic forms of Gaussian
-    vectors the one with a single eigenvalue falls below a small share of its mean most often (Szekely, Bakirov
-    2003; Roosta-Khorasani, Szekely, Ascher 2015), so the rest is at most its estimate over the 5 % quantile of
-    chi-squared with `columns` degrees of freedom, divided by those.
+    Args:
+        generator: the only source of randomness.
+        top: columns taken exactly, those of the most probable classes; from 1 to C - 2.
+        columns: random columns for the rest, at least 2.
+    Returns:
+        An unbiased Estimate. `details.lower` is proven to lie below the trace: the exact columns hold all of the output
+        Hessian but its part within the less probable classes. The interval is Student's for the logarithm of the rest,
+        over the differences of the random columns within each chunk of examples. `details.upper` bounds the trace with
+        probability 0.95 for every network: of all positive quadratic forms of Gaussian vectors, one with a single
+        eigenvalue falls most often below a small share of its mean, so the rest is at most its estimate divided by the
+        5 % quantile of chi-squared with `columns` degrees of freedom over `columns`.
+    Raises:
+        InvalidInput: for a criterion other than cross entropy, and for `top` or `columns` out of range.
 
-    Cross entropy alone; 1 <= top <= C - 2, columns >= 2. Raises InvalidInput otherwise.
+    Cost: top + columns backward passes. Source of the bound: Szekely, Bakirov 2003; Roosta-Khorasani, Szekely, Ascher
+    2015.
+
+    >>> wide = torch.nn.Linear(3, 20, dtype=torch.float64)
+    >>> many = Subject.from_module(wide, inputs, torch.tensor([0]))
+    >>> estimate = curvature.sketched_traces(many, top=5, generator=torch.Generator().manual_seed(0))
+    >>> estimate.details["lower"] < sum(curvature.exact_traces(many).values()) < estimate.details["upper"]
+    True
     """
 
     def summed(pulled: LayerVjps) -> Params:
@@ -69,7 +82,15 @@ def sketched_traces(subject: Subject, *, generator: torch.Generator, top: int = 
 def sketched_diagonal(
     subject: Subject, *, generator: torch.Generator, top: int = 10, columns: int = 4
 ) -> DiagonalEstimate:
-    """The diagonal of the Gauss-Newton matrix likewise: never negative, unbiased, with standard errors."""
+    """The diagonal of the Gauss-Newton matrix with standard errors, by the columns of `sketched_traces`.
+
+    The estimate is unbiased and never negative. Arguments, errors and cost are those of `sketched_traces`.
+
+    >>> wide = torch.nn.Linear(3, 20, dtype=torch.float64)
+    >>> many = Subject.from_module(wide, inputs, torch.tensor([0]))
+    >>> curvature.sketched_diagonal(many, top=5, generator=torch.Generator().manual_seed(0)).values["weight"].shape
+    torch.Size([20, 3])
+    """
     total: Params = {}
     spread: Params = {}
     for exact, mean, variance in _chunks(subject, generator, top, columns, sum_diagonal):

@@ -33,14 +33,25 @@ def trace_estimate(
     precision: float | None = None,
     scale: Params | None = None,
 ) -> Estimate:
-    """The trace of the Hessian of the mean loss, with standard error, 95 % interval and parts by parameter.
+    """The trace of the Hessian, with standard error, 95 % interval and the parts by parameter.
 
-    With a scale, a tensor for each parameter, that of D H D, D = diag(scale): sum_j scale_j^2 H_jj.
+    Certified blocks are exact (see `certificate`). For the others the Gauss-Newton part is exact and the residual H - G
+    is sampled. With a scale, the trace is that of D H D, D = diag(scale): sum_j scale_j^2 H_jj.
 
-    samples: probes for each uncertified block, at least 2. precision: go on until the ends of the interval are
-    this share of the value away, each round in the block with the largest standard error; given up (and not
-    `converged`) at LIMIT probes. A probe costs three to four forward passes. stderr is 0.0 where the
-    certificate is complete: then nothing is drawn.
+    Args:
+        generator: the only source of randomness.
+        samples: probes for each block that is not certified, at least 2.
+        precision: continue until both ends of the interval are within this share of the value, each round in the block
+            with the largest standard error. At LIMIT probes the estimate is given up and is not `converged`.
+        scale: a tensor for each parameter, of its shape.
+    Returns:
+        An Estimate; stderr is 0.0, and nothing is drawn, where every block is certified.
+
+    Cost: that of `exact_traces`, plus three to four forward passes per probe.
+
+    >>> estimate = curvature.trace_estimate(subject, generator=torch.Generator().manual_seed(0))
+    >>> round(estimate.value, 9), estimate.stderr, estimate.details["method"]
+    (5.0, 0.0, 'exact')
     """
     check_budget(samples, precision)
     obstacles = {name: found for name, found in subject.once(certificate).items() if found}
@@ -76,7 +87,17 @@ def trace_estimate(
 
 
 def weighted_traces(subject: Subject, scale: Params) -> dict[str, float]:
-    """sum_j scale_j^2 G_jj of each parameter, exactly, for the Gauss-Newton matrix G."""
+    """The exact sum_j scale_j^2 G_jj of each parameter, for the Gauss-Newton matrix G.
+
+    Args:
+        scale: a tensor for each parameter, of its shape.
+
+    Cost: that of `exact_traces`.
+
+    >>> twice = {name: torch.full_like(value, 2.0) for name, value in subject.params.items()}
+    >>> {name: round(trace, 9) for name, trace in curvature.weighted_traces(subject, twice).items()}
+    {'weight': 18.0, 'bias': 2.0}
+    """
     diagonal = subject.once(exact_diagonal)
     return {name: float((value.double() * scale[name].double().square()).sum()) for name, value in diagonal.items()}
 
@@ -84,9 +105,18 @@ def weighted_traces(subject: Subject, scale: Params) -> dict[str, float]:
 def residual_forms(
     subject: Subject, name: str, samples: int, generator: torch.Generator, scale: Tensor | None = None
 ) -> Tensor:
-    """v^T R_bb v [samples] in float64 for random signs v in the block of parameter `name`; mean over examples.
+    """Samples v^T R_bb v [samples], float64, for random signs v in the block b of a parameter; R = H - G.
 
-    scale: of the block's shape, by which every v is multiplied, entry by entry.
+    Args:
+        name: the parameter.
+        samples: vectors v, drawn from `generator`.
+        scale: a tensor of the parameter's shape, by which each v is multiplied entry by entry.
+
+    Cost: three to four forward passes per sample.
+
+    >>> forms = curvature.residual_forms(subject, "weight", 3, torch.Generator().manual_seed(0))
+    >>> float(forms.abs().max()) < 1e-12  # H = G
+    True
     """
     block = subject.params[name]
     probes = draw_signs(block, samples, generator)

@@ -172,7 +172,18 @@ def top_eigenvalues(
 ) -> Eigenvalues:
     """The `count` algebraically largest eigenvalues, to residuals below `tolerance` times the largest modulus.
 
-    At most `steps` products, each about four gradients; checked at every fifth.
+    Args:
+        generator: draws the start vectors, on the CPU.
+        count: how many eigenvalues.
+        tolerance: bound on |A x - value x| relative to the largest modulus; tested at every fifth step.
+        steps: the largest number of products.
+        kind: 'hessian' or 'gauss-newton'.
+
+    Cost: at most `steps` products, each about four gradients.
+
+    >>> found = curvature.top_eigenvalues(subject, generator=torch.Generator().manual_seed(0))
+    >>> round(found.values[0], 9), found.converged
+    (5.0, True)
     """
     operator = linear_operator(subject, kind)
     most = min(steps, operator.size)
@@ -194,13 +205,24 @@ def top_eigenvalues(
 def leading_eigenvalue(
     operator: LinearOperator, *, generator: torch.Generator, tolerance: float, steps: int, magnitude: bool = False
 ) -> Estimate:
-    """The algebraically largest eigenvalue, or the largest modulus, to a residual of `tolerance` times itself.
+    """The algebraically largest eigenvalue, or the one of largest modulus, to a residual of `tolerance` times itself.
 
-    Its own size counts, not that of the spectrum: where the other end is far longer, the residual must be as much
-    smaller. details: residual, how near an eigenvalue lies at least (the error of the value is of the order of the
-    residual's square over the gap to the next one, and at most the residual); highest and lowest, the ends of the
-    spectrum as far as the same run has found them: the true ones are never inside of these. At most `steps` products;
-    stderr is unknown where they do not suffice.
+    Args:
+        generator: draws the start vectors, on the CPU.
+        tolerance: relative to the eigenvalue itself, not to the spectrum: where the other end of the spectrum is far
+            longer, the residual must be smaller accordingly.
+        steps: the largest number of products.
+        magnitude: take the largest modulus instead of the algebraically largest eigenvalue.
+    Returns:
+        An Estimate whose stderr is None where `steps` did not suffice. details: `residual`, the distance within which
+        an eigenvalue lies (the error of the value is of the order of the residual's square over the gap to the next
+        one, and at most the residual); `highest` and `lowest`, the ends of the spectrum as far as this run found them,
+        which lie inside the true ones.
+
+    >>> operator = curvature.linear_operator(subject)
+    >>> draws = torch.Generator().manual_seed(0)
+    >>> round(curvature.leading_eigenvalue(operator, generator=draws, tolerance=1e-6, steps=20).value, 9)
+    5.0
     """
 
     def place(values: Tensor) -> int:
@@ -228,11 +250,23 @@ def leading_eigenvalue(
 def leading_eigenspace(
     operator: LinearOperator, *, generator: torch.Generator, share: float, tolerance: float, steps: int
 ) -> Eigenspace:
-    """All eigenvectors whose eigenvalue is above `share` times the largest one, to residuals of `tolerance` times it.
+    """All eigenvectors whose eigenvalue exceeds `share` times the largest, to residuals of `tolerance` times that.
 
-    By block Lanczos (Golub, Underwood 1977): a start of several vectors sees as many of the space of a repeated
-    eigenvalue. Where one is repeated as often as there are vectors, or more, others follow, in the complement of what
-    has been found, until one finds nothing above the share. At most `steps` products in all.
+    Block Lanczos: a start of several vectors finds that many dimensions of the space of a repeated eigenvalue. Where
+    one is repeated more often, further starts follow in the complement of what was found, until one finds nothing above
+    the share.
+
+    Args:
+        generator: draws the start vectors, on the CPU.
+        steps: the largest number of products in all.
+
+    Source: Golub, Underwood 1977.
+
+    >>> operator = curvature.linear_operator(subject)
+    >>> draws = torch.Generator().manual_seed(0)
+    >>> space = curvature.leading_eigenspace(operator, generator=draws, share=0.1, tolerance=1e-6, steps=20)
+    >>> space.values.round(decimals=9), tuple(space.vectors.shape)
+    (tensor([5.], dtype=torch.float64), (8, 1))
     """
     space = Eigenspace(torch.zeros(0, dtype=torch.float64), operator.like.new_zeros(operator.size, 0), 0, True)
     while len(space.values) < operator.size:

@@ -101,9 +101,14 @@ class LinearLayer:
 
 
 def linear_layer(subject: Subject, name: str | None = None) -> LinearLayer:
-    """The linear layer whose weight is the parameter `name` (or belongs to the module of that name); None: the last.
+    """The linear layer whose weight is the parameter `name`, or belongs to the module of that name; None: the last one.
 
-    Raises InvalidInput where there is none, or where its weight is not under measurement or enters elsewhere too.
+    Raises:
+        InvalidInput: where there is no such layer, or where its weight is not measured or is also used elsewhere.
+
+    >>> layer = curvature.linear_layer(subject)
+    >>> layer.name, layer.last
+    ('weight', True)
     """
     whole = subject.once(layerwise_network)
     if whole.graph is None:

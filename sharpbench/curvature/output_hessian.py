@@ -11,11 +11,22 @@ from sharpbench.core.loss import PerExampleLoss
 
 
 def output_root(criterion: PerExampleLoss, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """S [C, K] and weights [K], signs or ones, with Lambda = S diag(weights) S^T for one example's logits [C].
+    """S [C, K] and weights [K], signs or ones, with Lambda = S diag(weights) S^T for one example's logits.
 
-    cross_entropy: K = C - 1 columns of a Householder reflection, no entry formed by cancellation; mse: K = C,
-    Lambda = (2 / C) I, as torch's 'mean' over the outputs of one example has it; custom: the eigenvectors of
-    the criterion's differentiated Hessian, whose negative eigenvalues give negative weights.
+    Lambda is the Hessian of the loss by the logits.
+
+    cross_entropy: K = C - 1 columns of a Householder reflection, with no entry formed by cancellation. mse: K = C and
+    Lambda = (2 / C) I, since torch's 'mean' also averages over outputs. Any other criterion: the eigenvectors of its
+    differentiated Hessian, where negative eigenvalues give negative weights.
+
+    Args:
+        logits: [C].
+        target: a scalar class, or [C].
+
+    >>> root, weights = curvature.output_root(subject.criterion, torch.zeros(2), torch.tensor(0))
+    >>> root @ weights.diag() @ root.T
+    tensor([[ 0.2500, -0.2500],
+            [-0.2500,  0.2500]])
     """
     if criterion.kind == "cross_entropy":
         return softmax_root(logits), logits.new_ones(len(logits) - 1)

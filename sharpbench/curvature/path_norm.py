@@ -46,11 +46,18 @@ class AffineLayer:
 
 
 def path_sum(subject: Subject) -> float:
-    """The sum over all paths, from an input or a bias to a logit, of the product of the squared weights on it.
+    """The sum over all paths, from an input or bias to a logit, of the product of the squared weights on the path.
 
-    That is the sum of the logits for inputs of ones and squared weights. Max pools take the largest of their
-    inputs, averages the mean; a batch norm that follows no layer counts with its own squared scale and shift.
-    Raises InvalidInput where an operator is not homogeneous.
+    It is the sum of the logits for inputs of ones and squared weights. Max pools take the largest of their inputs,
+    average pools the mean. A batch norm that follows no layer counts with its own squared scale and shift.
+
+    Raises:
+        InvalidInput: where an operator is not homogeneous.
+
+    Cost: one forward pass on one example.
+
+    >>> curvature.path_sum(subject.with_params({name: torch.ones_like(w) for name, w in subject.params.items()}))
+    8.0
     """
     graph, values = subject.graph, _values(subject)
     layers = {layer.node: layer for layer in _layers(graph, values)}
@@ -71,9 +78,13 @@ def path_sum(subject: Subject) -> float:
 
 
 def chain(subject: Subject) -> tuple[AffineLayer, ...]:
-    """The layers of a network that is one chain of them, in order, with batch norms folded in.
+    """The layers of a network that is a single chain of them, in order, with batch norms folded in.
 
-    Raises InvalidInput where it is not: two branches meet, or an operator is not homogeneous.
+    Raises:
+        InvalidInput: where two branches meet, or an operator is not homogeneous.
+
+    >>> [layer.name for layer in curvature.chain(subject)]
+    ['weight']
     """
     graph = subject.graph
     layers = _layers(graph, _values(subject))

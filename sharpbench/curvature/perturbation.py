@@ -22,10 +22,16 @@ Scaling = Literal["element", "filter", "none"]
 
 
 def perturbation_scales(params: Params, scaling: Scaling, eta: float = 0.0) -> Tensor:
-    """c >= 0 [P]: the neighbourhood of radius r is { e : |e / c|_p <= r }, and e_j = 0 where c_j = 0.
+    """The scales c >= 0 [P] of a neighbourhood {e : |e / c|_p <= radius}; e_j = 0 where c_j = 0.
 
-    element: c = |theta| + eta. filter: for tensors of three or more axes the norm of each slice along the first,
-    a convolution's filter, + eta; for all others as element (Kwon et al. 2021). none: c = 1.
+    Args:
+        scaling: 'element': c = |theta| + eta. 'filter': for tensors of three or more axes the norm of each slice along
+            the first axis, which is a convolution's filter, + eta; for others as 'element'. 'none': c = 1.
+
+    Source: Kwon et al. 2021.
+
+    >>> curvature.perturbation_scales({"w": torch.tensor([-2.0, 0.0])}, "element", eta=0.5)
+    tensor([2.5000, 0.5000])
     """
     return torch.cat([_axis(value, scaling, eta).flatten() for value in params.values()])
 
@@ -69,8 +75,13 @@ def perturb(params: Params, displacement: Tensor) -> Params:
 
 
 def perturbed_loss(subject: Subject, displacement: Tensor) -> Tensor:
-    """L(theta + d), a scalar in float64: what a loss in float32 loses in a difference is lost example by example,
-    and averages out. Differentiable in d."""
+    """The loss L(theta + d), a scalar in float64, differentiable in the displacement d [P].
+
+    Losses are summed in float64, example by example: what a float32 loss would lose in a difference averages out.
+
+    >>> round(float(curvature.perturbed_loss(subject, torch.zeros(8, dtype=torch.float64))), 9)  # log 2
+    0.693147181
+    """
     params = perturb(subject.params, displacement)
     return subject.mean(
         lambda inputs, targets: subject.criterion(subject.apply(params, inputs), targets).double().mean()
@@ -78,17 +89,29 @@ def perturbed_loss(subject: Subject, displacement: Tensor) -> Tensor:
 
 
 def require_finite(value: float, what: str) -> float:
-    """`value`, or NotApplicable where displaced weights have made `what` infinite or no number."""
+    """`value` itself. Raises NotApplicable where displaced weights have made `what` infinite or NaN.
+
+    >>> curvature.require_finite(1.5, "the loss")
+    1.5
+    """
     if not math.isfinite(value):
         raise NotApplicable(f"{what} is {value} at the displaced weights; choose a smaller displacement")
     return value
 
 
 def perturbed_means(subject: Subject, displacements: Iterable[Tensor], of: Statistic | None = None) -> Tensor:
-    """(1/n) sum_i of(f(theta + d, x_i), y_i) for every d of m displacements [P]: [m], float64, on the CPU.
+    """The means [m], float64 on the CPU, of a statistic of the outputs at m displaced weights.
 
-    of: the criterion by default. As many displacements are taken at a time as fit; one forward pass each.
-    NotApplicable where one, or its third power, of which intervals are made, is not finite.
+    (1/n) sum_i of(f(theta + d, x_i), y_i) for every displacement d [P].
+
+    Args:
+        displacements: as many are used at a time as fit into memory; one forward pass each.
+        of: (logits, targets) -> [B]; by default the criterion.
+    Raises:
+        NotApplicable: where a mean, or its third power, which the intervals use, is not finite.
+
+    >>> curvature.perturbed_means(subject, [torch.zeros(8, dtype=torch.float64)])
+    tensor([0.6931], dtype=torch.float64)
     """
     statistic = of or subject.criterion
     device = next(iter(subject.params.values())).device
@@ -116,9 +139,12 @@ def _means(subject: Subject, displacements: Tensor, of: Statistic) -> Tensor:
 def draw_directions(
     subject: Subject, count: int, generator: torch.Generator, distribution: Literal["gaussian", "uniform"] = "gaussian"
 ) -> Iterator[Tensor]:
-    """`count` random vectors [P]: z ~ N(0, I), or uniform on [-1, 1]^P.
+    """An iterator over `count` random vectors [P], float64: z ~ N(0, I), or uniform on [-1, 1]^P.
 
-    Drawn one by one, on the CPU in float64: how many are then taken at a time does not change them.
+    They are drawn one by one on the CPU, so they do not depend on how many are used at a time.
+
+    >>> len(list(curvature.draw_directions(subject, 3, torch.Generator().manual_seed(0))))
+    3
     """
     like = next(iter(subject.params.values())).new_empty(subject.size)
     for _ in range(count):

@@ -21,7 +21,10 @@ MOST = 10_000
 
 
 def check_worst_case(radius: float, steps: int, micro_batch: int | None) -> None:
-    """Raises InvalidInput for a neighbourhood, a budget or micro-batches that are none."""
+    """Raise InvalidInput for a radius, a number of steps or a size of micro-batches that is out of range.
+
+    >>> curvature.check_worst_case(radius=0.1, steps=1, micro_batch=None)
+    """
     if not 0 < radius < float("inf"):
         raise InvalidInput(f"rho={radius} must be above 0 and finite")
     if not 1 <= steps <= MOST:
@@ -33,13 +36,27 @@ def check_worst_case(radius: float, steps: int, micro_batch: int | None) -> None
 def worst_case(
     subject: Subject, scales: Tensor, *, radius: float, norm: Norm, steps: int, micro_batch: int | None
 ) -> Estimate:
-    """mean over micro-batches B of max over |e / c|_p <= radius of L_B(theta + e) - L_B(theta), c = `scales` [P].
+    """The largest rise of the loss in a neighbourhood, mean over micro-batches B, as far as the ascent finds it.
 
-    As far as `steps` steps of ascent find it (stderr: exact for one, which defines it, else unknown), in the
-    coordinates u = e / c, in which the neighbourhood is a ball and rescalings of the weights that rescale c are not
-    seen. Where c_j = 0 nothing moves. micro_batch: see `micro_batches`. Several steps are taken in float64 whatever
-    the subject's type: they compare losses that lie near each other, and rounding would decide how the ascent goes.
-    NotApplicable where the rise is not finite. Cost: that of `ascend_once`.
+    max over |e / c|_p <= radius of L_B(theta + e) - L_B(theta), c = `scales` [P]; where c_j = 0 nothing moves. The
+    ascent uses the coordinates u = e / c, in which the neighbourhood is a ball, so it is unaffected by rescalings of
+    the weights that also rescale c. Several steps are taken in float64 whatever the subject's dtype: they compare
+    losses that are close to each other, and rounding would decide the path.
+
+    Args:
+        radius: of the ball, in units of c.
+        norm: 'l2' or 'linf'.
+        steps: of the ascent; one step defines the value exactly, for more its stderr is unknown.
+        micro_batch: examples per micro-batch, see `micro_batches`; None for all.
+    Raises:
+        NotApplicable: where the rise is not finite.
+
+    Cost: about one gradient and one loss per step.
+
+    >>> ones = torch.ones(8, dtype=torch.float64)
+    >>> rise = curvature.worst_case(subject, ones, radius=0.1, norm="l2", steps=1, micro_batch=None)
+    >>> round(rise.value, 6)  # |gradient| = sqrt(5), and 5 of curvature: about 0.1 sqrt(5) + 0.01 * 5 / 2
+    0.248401
     """
     if steps > 1:
         subject, scales = subject.to(dtype=torch.float64), scales.double()
@@ -62,7 +79,14 @@ def worst_case(
 def reference_one_step(
     subject: Subject, scales: Tensor, *, radius: float, norm: Norm, micro_batch: int | None
 ) -> float:
-    """The same for one step, by torch.autograd, example by example: e = r c^2 g / |c g|_2, or r c sign(g)."""
+    """The value of `worst_case` for one step, by torch.autograd, example by example.
+
+    The step is e = r c^2 g / |c g|_2 for 'l2', or r c sign(g) for 'linf'.
+
+    >>> ones = torch.ones(8, dtype=torch.float64)
+    >>> round(curvature.reference_one_step(subject, ones, radius=0.1, norm="l2", micro_batch=None), 6)
+    0.248401
+    """
     count = len(subject.inputs)
     value = 0.0
     for some in torch.arange(count).split(micro_batch or count):

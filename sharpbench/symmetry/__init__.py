@@ -1,4 +1,17 @@
-"""Symmetry: the rescaling group of a network, and minimisation over it."""
+"""Rescalings, permutations and rotations of the weights that keep a network's function, and minimisation over them.
+
+The examples below use a network of two layers and the ReLU between them. Its group of layers has dimension 1: the first
+weight times exp(s), the second times exp(-s).
+
+>>> import numpy as np
+>>> import torch
+>>> from sharpbench import Subject, symmetry
+>>> draws = torch.Generator().manual_seed(0)
+>>> model = torch.nn.Sequential(torch.nn.Linear(3, 4, bias=False), torch.nn.ReLU(), torch.nn.Linear(4, 2, bias=False))
+>>> model = model.double()
+>>> inputs = torch.randn(5, 3, dtype=torch.float64, generator=draws)
+>>> targets = torch.tensor([0, 1, 0, 1, 1])
+"""
 
 from sharpbench.symmetry.describe import GroupDescription, describe
 from sharpbench.symmetry.group import SCOPES, RescalingGroup, Scope, group_of, rescaling_group

@@ -25,9 +25,13 @@ MAX_DENOMINATOR = 12
 
 @dataclass(frozen=True, slots=True)
 class GroupDescription:
-    """scope, dimension: the group's. generators: in words, in the order of the network; of units with a count,
-    '64 x conv1 against conv2'. pinned: operators without a rule. change: the largest of the network's outputs under
-    random elements, relative to the largest output, in float64, at perturbed weights."""
+    """The rescaling group of a network in words.
+
+    scope, dimension: those of the group. generators: in words, in the order of the network; for units with a count, '64
+    x conv1 against conv2'. pinned: operators without a rule, at which scales are fixed. change: the largest change of
+    the network's outputs under random elements, relative to the largest output, in float64,
+        at perturbed weights.
+    """
 
     scope: Scope
     dimension: int
@@ -39,10 +43,20 @@ class GroupDescription:
 def describe(
     model: nn.Module, inputs: Tensor, *, scope: Scope = "layer", elements: int = 3, generator: torch.Generator
 ) -> GroupDescription:
-    """The Description of `model`'s group for inputs [B, ...].
+    """The GroupDescription of the rescaling group of `model` for inputs [B, ...], verified on these inputs.
 
-    Verified on these inputs, at perturbed weights (see `Float64Check`). Raises InvalidInput as `rescaling_group` does,
-    and where weights are not finite, the network does not return one tensor, or its function changes.
+    Args:
+        scope: 'layer', one scale per tensor, or 'unit', one per channel or hidden unit.
+        elements: random elements of the group under which the function must not change, at perturbed weights.
+        generator: the only source of randomness.
+    Raises:
+        InvalidInput: as `rescaling_group`, and where weights are not finite, the network does not return one tensor, or
+            its function changes.
+
+    Cost: a capture of the graph, and `elements` + 1 evaluations in float64.
+
+    >>> symmetry.describe(model, inputs, generator=draws).generators
+    ('0 against 2',)
     """
     group = rescaling_group(model, inputs, scope=scope)
     trial = Float64Check.of(model, inputs, generator=generator)

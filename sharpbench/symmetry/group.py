@@ -60,16 +60,17 @@ _found: weakref.WeakKeyDictionary[Graph, dict[tuple[object, ...], RescalingGroup
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RescalingGroup:
-    """The rescalings of a network's parameters, linear in the logarithm, that leave its function as it is.
+    """The rescalings of a network's parameters, linear in the logarithm, that keep its function.
 
-    scope: 'layer', one scale a parameter tensor, or one for each block of rows where what a weight computes is
-    taken apart (fused query, key and value); 'unit', one scale a channel or hidden unit.
-    basis: float64 [rows, dimension], a row a parameter or a slice of one. Orthonormal for layers; scipy's sparse
-    matrix for units.
-    places: parameter -> arrays of rows of the basis, broadcastable to its shape; an entry's log-scale is the sum
-    of (basis u) over the arrays. One array for layers; for units, two for a weight: outputs and inputs.
-    unknown: the operators without a rule, at which everything was pinned.
-    tied: every name of a tensor of the network -> the first, under which the group knows it.
+    scope: 'layer', one scale per parameter tensor, or one for each block of rows where later operators split the output
+    of
+        a weight (fused query, key and value); 'unit', one scale per channel or hidden unit.
+    basis: float64 [rows, dimension], one row per parameter or slice of one. Orthonormal for layers; a sparse matrix of
+        scipy for units.
+    places: parameter -> arrays of rows of the basis, broadcastable to its shape; an entry's log-scale is the sum of
+        (basis u) over the arrays. One array for layers; for units, two for a weight: outputs and inputs.
+    unknown: the operators without a rule; everything they read or write keeps its scale.
+    tied: every name of a tensor of the network -> the first one, under which the group lists it.
     """
 
     scope: Scope
@@ -124,7 +125,7 @@ class RescalingGroup:
         elements: int = 1,
         spread: float = 1.0,
     ) -> float:
-        """The largest relative change of `function(params)` under random elements (see `relative_change`)."""
+        """The largest relative change of `function(params)` under `elements` random elements of the group."""
         drawn = [self.random_element(generator, spread=spread) for _ in range(elements)]
         return self.change(function, params, drawn)
 
@@ -160,14 +161,23 @@ class RescalingGroup:
 def rescaling_group(
     model: nn.Module, inputs: Tensor, *, scope: Scope = "layer", parameters: Collection[str] | None = None
 ) -> RescalingGroup:
-    """The group of `model` in eval mode, for inputs [B, ...] of that shape.
+    """The rescaling group of `model` in eval mode, for inputs [B, ...] of this shape.
 
-    parameters: the names that may be rescaled, all others keep their scale; None: all that require gradients.
-    Tensors that share memory, other than one parameter under several names, keep their scale.
-    Found on the ATen graph by one rule an operator (see `rules`); network inputs and outputs, buffers and
-    constants keep their scale. Cost: torch.export, then milliseconds to seconds. Not tried out: `describe` and
-    `RescalingGroup.verify` do. Raises InvalidInput where torch.export cannot follow the network, and for an unknown
-    scope or parameter.
+    It is read off the ATen graph with one rule per operator (see `rules`). Network inputs and outputs, buffers and
+    constants keep their scale, and so do tensors that share memory, unless they are one parameter under several names.
+    The group is not verified numerically; `describe` and `RescalingGroup.verify` do that.
+
+    Args:
+        scope: 'layer' or 'unit'.
+        parameters: the names of those that may be rescaled; None for all that require gradients.
+    Raises:
+        InvalidInput: where torch.export cannot follow the network, and for an unknown scope or parameter.
+
+    Cost: torch.export, then milliseconds to seconds.
+
+    >>> group = symmetry.rescaling_group(model, inputs)
+    >>> group.names, group.dimension
+    (('0.weight', '2.weight'), 1)
     """
     with evaluating(model):
         graph = capture_graph(model, inputs[:1])
@@ -182,9 +192,17 @@ def free_parameters(model: nn.Module, graph: Graph, parameters: Collection[str] 
 
 
 def group_of(graph: Graph, parameters: Collection[str] | None = None, *, scope: Scope = "layer") -> RescalingGroup:
-    """The group read off a captured graph, once for each choice of parameters; None: all.
+    """The rescaling group read off a captured graph, which keeps it for each choice of parameters.
 
-    Raises InvalidInput for an unknown scope or parameter.
+    Args:
+        parameters: the names of those that may be rescaled; None for all.
+        scope: 'layer' or 'unit'.
+    Raises:
+        InvalidInput: for an unknown scope or parameter.
+
+    >>> subject = Subject.from_module(model, inputs, targets)
+    >>> symmetry.group_of(subject.graph, scope="unit").dimension  # one per hidden unit
+    4
     """
     if scope not in SCOPES:
         raise InvalidInput(f"scope='{scope}' is no scope; use 'layer' or 'unit'")

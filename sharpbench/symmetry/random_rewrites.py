@@ -121,9 +121,9 @@ class Rescaling:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rewrites:
-    """Rewrites of one kind, applied one after the other; none at all leaves everything as it is.
+    """Rewrites of one kind, applied one after the other; with none, everything is unchanged.
 
-    tied: every name of a tensor -> the first, under which the parts know it.
+    tied: every name of a tensor -> the first one, under which the parts list it.
     """
 
     kind: Kind
@@ -155,14 +155,25 @@ def rewrites(
     spread: float = 1.0,
     parameters: Collection[str] | None = None,
 ) -> Rewrites:
-    """The random rewrites of that kind that leave the function of `model` as it is, for inputs [B, ...].
+    """Random rewrites of one kind that keep the function of `model`, for inputs [B, ...].
 
-    parameters: the names that may be rescaled and rotated; None: all that require gradients. Permutations move
-    whatever a unit has, frozen parameters and running statistics too. Tensors that share memory, other than one
-    parameter under several names, stay as they are.
-    Cost: a capture, and evaluations of `inputs`: for n sets of units or heads 2 log2(n) + 2, or 2 n more if those
-    together change the function. Raises InvalidInput as `rescaling_group` does, and where the network does not run
-    in float64 or returns other than one tensor.
+    Permutations move everything that a unit has, including frozen parameters and running statistics. Tensors that share
+    memory, unless they are one parameter under several names, are unchanged.
+
+    Args:
+        kind: 'layer', 'unit', 'element', 'permutation' or 'attention-rotation'.
+        generator: the only source of randomness.
+        spread: the size of log-scales.
+        parameters: the names that may be rescaled and rotated; None for all that require gradients.
+    Raises:
+        InvalidInput: as `rescaling_group`, and where the network does not run in float64 or does not return one tensor.
+
+    Cost: a capture of the graph, and evaluations of `inputs`: 2 log2(n) + 2 for n sets of units or heads, or 2 n more
+    if those together change the function.
+
+    >>> found = symmetry.rewrites(model, inputs, "permutation", generator=draws)
+    >>> found.trivial
+    False
     """
     if kind not in get_args(Kind):
         raise InvalidInput(f"kind='{kind}' is no kind of rewrite; use one of {', '.join(get_args(Kind))}")

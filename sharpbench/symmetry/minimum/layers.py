@@ -22,10 +22,12 @@ STEPS = 500
 class LayerMinimum:
     """The infimum of sum_b t_b exp(-2 (B u)_b) over u.
 
-    value: the infimum. terms: each block's share of it. u: the minimiser, or a point near the infimum where
-    that is not attained. gap: a proven bound on log(value / infimum), from a feasible point of the dual.
+    value: the infimum.
+    terms: each block's share of it.
+    u: the minimiser, or a point near the infimum where it is not attained.
+    gap: a proven bound on log(value / infimum), from a feasible point of the dual.
     vanishing: the blocks with t > 0 that some direction drives to 0; empty where the infimum is attained.
-    method: 'closed form' (one dual point: Theorem 1 and its weighted kind), 'newton' or 'no freedom'.
+    method: 'closed form' (the dual has one point: Theorem 1 and its weighted form), 'newton' or 'no freedom'.
     """
 
     value: float
@@ -38,13 +40,20 @@ class LayerMinimum:
 
 
 def minimise(traces: Array, basis: Array) -> LayerMinimum:
-    """The Minimum for traces t >= 0 [blocks] and log-scales B [blocks, dimension].
+    """The LayerMinimum for traces t >= 0 [blocks] and log-scales B [blocks, dimension].
 
-    Blocks with t = 0, or below it by rounding, count for nothing; a trace that is not finite is InvalidInput. The
-    blocks that vanish along some direction are found by a linear programme; over the rest the sum is strictly convex
-    up to directions that do not move it, and is solved in closed form where the dual has a single point, else by
-    Newton's method from the least-squares balance.
-    (Ibayashi, Hamaguchi, Imaizumi 2021, Definition 1 and Theorem 1, for any linear group of log-scales.)
+    Blocks with t = 0, or below it by rounding, do not count. A linear programme finds the blocks that vanish along some
+    direction. Over the others the sum is strictly convex, up to directions that do not change it. It is solved in
+    closed form where the dual has a single point, else by Newton's method from the least-squares balance.
+
+    Raises:
+        InvalidInput: for a trace that is not finite.
+
+    Source: Ibayashi, Hamaguchi, Imaizumi 2021, Definition 1 and Theorem 1, for any linear group of log-scales.
+
+    >>> found = symmetry.minimise(np.array([1.0, 4.0]), np.array([[1.0], [-1.0]]))
+    >>> round(found.value, 9)  # 2 sqrt(1 * 4)
+    4.0
     """
     check_finite("traces", traces)
     falls = np.zeros(len(traces), dtype=bool)

@@ -17,12 +17,15 @@ STEPS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class ScaledMatrix:
-    """A minimum over scales.
+    """A minimum over the scales of a matrix.
 
-    value: the infimum. gradient: the largest derivative by the logarithm of a scale, relative to the value; at
-    most TOLERANCE where the alternation converged, some 1e-9 after L-BFGS; the value's error is of second
-    order in it. dropped: how many non-zero entries can be driven to 0 together (then the infimum is not
-    attained, and they are left out). steps: iterations.
+    value: the infimum.
+    gradient: the largest derivative by the logarithm of a scale, relative to the value: at most TOLERANCE where the
+        alternation converged, about 1e-9 after L-BFGS. The error of the value is of second order in it.
+    dropped: the number of non-zero entries that can be driven to 0 together; they are left out, and the infimum is then
+    not
+        attained.
+    steps: iterations.
     """
 
     value: float
@@ -32,10 +35,14 @@ class ScaledMatrix:
 
 
 def scale_rows_and_columns(diagonal: Array, squares: Array) -> ScaledMatrix:
-    """min over s, t > 0 of sum_ij D_ij s_i t_j + V_ij / (s_i t_j), for D, V >= 0 of shape [out, in].
+    """The minimum over s, t > 0 of sum_ij D_ij s_i t_j + V_ij / (s_i t_j), for D, V >= 0 of shape [out, in].
 
-    Convex in log s and log t. Each half-step solves one side exactly, s_i^2 = (V t^-1)_i / (D t)_i.
-    (Tsuzuku, Sato, Sugiyama 2020; the alternation is the AM-GM condition of either side.)
+    The sum is convex in log s and log t. Each half-step solves one side exactly: s_i^2 = (V t^-1)_i / (D t)_i.
+
+    Source: Tsuzuku, Sato, Sugiyama 2020; the alternation is the AM-GM condition of either side.
+
+    >>> round(symmetry.scale_rows_and_columns(np.array([[1.0]]), np.array([[4.0]])).value, 9)  # min of x + 4 / x
+    4.0
     """
     D, V, dropped = _bounded(diagonal, squares)
     if D.size == 0:
@@ -52,10 +59,15 @@ def scale_rows_and_columns(diagonal: Array, squares: Array) -> ScaledMatrix:
 
 
 def scale_columns(diagonal: Array, squares: Array) -> ScaledMatrix:
-    """min over t > 0 of sqrt(sum_i (D t)_i (V t^-1)_i), for D, V >= 0 of shape [out, in].
+    """The minimum over t > 0 of sqrt(sum_i (D t)_i (V t^-1)_i), for D, V >= 0 of shape [out, in].
 
-    The square is sum_jk M_jk t_j / t_k with M = D^T V, a matrix balancing, convex in log t; by scipy's L-BFGS
-    on its logarithm. (Ibayashi, Hamaguchi, Imaizumi 2021, who transcribe the ICML objective so.)
+    The square is sum_jk M_jk t_j / t_k with M = D^T V, a matrix balancing problem, convex in log t. It is solved by
+    scipy's L-BFGS on its logarithm.
+
+    Source: Ibayashi, Hamaguchi, Imaizumi 2021, in whose form the ICML objective is written.
+
+    >>> round(symmetry.scale_columns(np.array([[1.0]]), np.array([[4.0]])).value, 9)
+    2.0
     """
     D, V, dropped = _bounded(diagonal, squares)
     if D.size == 0:

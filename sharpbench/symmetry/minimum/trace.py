@@ -26,11 +26,12 @@ Array = NDArray[np.float64]
 class MinimumTrace:
     """The infimum over u of sum_j D_j exp(-2 s_j), for the log-scales s of the group's element u.
 
-    parts: its share by parameter. u: where it is attained, or a point near it where it is not.
-    gap: how far the value may lie above the infimum, relative to it: of layers proven by a dual point, of units
-    half the squared Newton decrement. gradient: the largest derivative of log(sum) by a coordinate of u.
-    converged: whether gap or gradient, as it is of layers or units, is at most ten times what is aimed at.
-    vanishing: what can be driven to 0, in words; empty where the infimum is attained, None where not known.
+    parts: its share by parameter. u: the minimiser, or a point near the infimum where it is not attained. gap: how far
+    the value may lie above the infimum, relative to it: for layers proven by a dual point, for units half the
+        squared Newton decrement.
+    gradient: the largest derivative of log(sum) by a coordinate of u.
+    converged: whether the gap (layers) or the gradient (units) is at most ten times its target.
+    vanishing: what can be driven to 0, in words; empty where the infimum is attained, None where that is unknown.
     """
 
     value: float
@@ -45,10 +46,21 @@ class MinimumTrace:
 
 
 def minimum_trace(group: RescalingGroup, diagonal: Mapping[str, Array]) -> MinimumTrace:
-    """The least sum of a diagonal D >= 0, float64, by parameter and of its shape, under the group.
+    """The smallest sum of a diagonal D >= 0 that an element of the group reaches.
 
-    For a group of layers the sum over a parameter that is not cut into blocks will do in place of its entries.
-    Parameters outside the group count as they are. Raises InvalidInput where an entry is not finite.
+    Args:
+        group: of layers or of units.
+        diagonal: float64 arrays by parameter, of its shape. For a group of layers, the sum over a parameter that is not
+            split into blocks may take the place of its entries.
+    Returns:
+        A MinimumTrace; parameters outside the group count unchanged.
+    Raises:
+        InvalidInput: where an entry is not finite.
+
+    >>> group = symmetry.rescaling_group(model, inputs)
+    >>> sums = {"0.weight": np.array(1.0), "2.weight": np.array(4.0)}
+    >>> round(symmetry.minimum_trace(group, sums).value, 9)  # 2 sqrt(1 * 4)
+    4.0
     """
     for name, values in diagonal.items():
         check_finite(f"the diagonal of {name}", values)
@@ -106,14 +118,30 @@ def balance(
     criterion: str | Losses | PerExampleLoss | None = "cross_entropy",
     parameters: Iterable[str] | None = None,
 ) -> dict[str, Tensor]:
-    """The state dict of `model` rescaled so that its trace is minimum sharpness; the function stays as it is.
+    """The state dict of `model`, rescaled without changing the function so that its trace is minimum sharpness.
 
-    The trace is that of the Hessian of the mean loss on `inputs` [n, ...] and `targets`, of the Gauss-Newton matrix
-    where the network is not certified piecewise affine, over `parameters` (all that require gradients). scope:
-    one scale a tensor or one a unit. The model is not changed; types, devices and tied names stay.
-    Cost: that of the exact traces, or for units of the exact diagonal. Raises InvalidInput where the minimum is not
-    attained by any network, or not found, where parameters share memory without being one, where the function would
-    change, and as Subject.from_module and `rescaling_group` do.
+    The trace is that of the Hessian of the mean loss, or of the Gauss-Newton matrix where the network is not certified
+    piecewise affine. The model is not changed; dtypes, devices and tied names are kept.
+
+    Args:
+        inputs: [n, ...].
+        targets: [n] or [n, C].
+        scope: 'layer', one scale per tensor, or 'unit', one per unit.
+        criterion: as of `Subject.from_module`.
+        parameters: over which the trace is taken; None for all that require gradients.
+    Raises:
+        InvalidInput: as `Subject.from_module` and `rescaling_group`; where no network attains the minimum, or it is not
+            found; where parameters share memory without being one; where the function would change.
+
+    Cost: that of the exact traces, or for units of the exact diagonal.
+
+    >>> from sharpbench import curvature
+    >>> import copy
+    >>> balanced = copy.deepcopy(model)
+    >>> keys = balanced.load_state_dict(symmetry.balance(model, inputs, targets))
+    >>> first, second = curvature.exact_traces(Subject.from_module(balanced, inputs, targets)).values()
+    >>> round(first / second, 9)
+    1.0
     """
     if shared := overlapping(model):
         raise InvalidInput(f"{', '.join(sorted(shared))} share memory; make them one parameter, or copies")
@@ -146,14 +174,24 @@ def _check(solved: MinimumTrace, scope: Scope) -> None:
 
 
 def diagonal_for(group: RescalingGroup, subject: Subject) -> dict[str, NDArray[np.float64]]:
-    """The Gauss-Newton diagonal by parameter, float64, or its sums where the group asks for no more."""
+    """The Gauss-Newton diagonal by parameter, float64, or its sums where they suffice for `minimum_trace`.
+
+    >>> subject = Subject.from_module(model, inputs, targets)
+    >>> group = symmetry.group_of(subject.graph)
+    >>> {name: values.shape for name, values in symmetry.diagonal_for(group, subject).items()}
+    {'0.weight': (), '2.weight': ()}
+    """
     if all(array.size == 1 for arrays in group.places.values() for array in arrays):
         return {name: np.asarray(trace) for name, trace in subject.once(exact_traces).items()}
     return as_arrays(subject.once(exact_diagonal))
 
 
 def as_arrays(diagonal: dict[str, Tensor]) -> dict[str, NDArray[np.float64]]:
-    """A diagonal in numpy; what is below 0 counts as 0."""
+    """A diagonal by parameter as float64 numpy arrays, with negative entries set to 0.
+
+    >>> symmetry.as_arrays({"w": torch.tensor([1.0, -2.0])})
+    {'w': array([1., 0.])}
+    """
     return {
         name: value.detach().to(device="cpu", dtype=torch.float64).clamp(min=0.0).numpy()
         for name, value in diagonal.items()
