@@ -61,6 +61,10 @@ def plan(
     checked against the measure's oracle, and its change under rewrites of the same function found.
     data_dir: where data sets lie, by default $SHARPBENCH_DATA.
     Loads the data set, whose content is part of every cell's key. Raises InvalidInput, one line.
+
+    >>> cells = sharpbench.plan("trace", "small-mlp", cohort="label-noise[ratios=2,seeds=1]")
+    >>> [cell.recipe.label_noise for cell in cells]
+    [0.0, 1.0]
     """
     counts = {"timing": timing, "oracle": oracle, "invariance": invariance}
     for name, value, least in (("examples", examples, 1), *((name, value, 0) for name, value in counts.items())):

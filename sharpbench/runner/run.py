@@ -61,6 +61,13 @@ def run(
     is trained.
     A measure that raises costs its own cell alone: the record says failed, or skipped for NotApplicable. A
     network that cannot be trained or measured costs its own cells.
+
+    >>> import tempfile
+    >>> cohort = "label-noise[ratios=2,seeds=1,train_size=8,max_epochs=1]"
+    >>> cells = sharpbench.plan("parameter-norm", "small-mlp", cohort=cohort, timing=0, oracle=0, invariance=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     [record.status for record in sharpbench.run(cells, cache_dir=folder)]
+    ['ok', 'ok']
     """
     for event in events(
         cells,
