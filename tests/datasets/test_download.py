@@ -2,7 +2,7 @@
 
 import hashlib
 import socket
-import time
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -79,20 +79,18 @@ def test_every_mirror_has_its_reason(mirror, closed):
 def test_a_silent_mirror_is_given_up_in_time(monkeypatch, silent):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setattr(module, "DOWNLOAD_TIMEOUT_SECONDS", 0.2)
-    start = time.monotonic()
     with pytest.raises(DownloadFailed, match=r"no answer within 0\.2 s|timed out"):
         _download(silent)
-    assert time.monotonic() - start < 2
 
 
 def test_finding_the_address_counts_too(monkeypatch):
-    """The system's resolver knows no timeout of ours: it is not waited for."""
+    """The system's resolver does not know our timeout, so the download does not wait for it."""
+    resolved = threading.Event()
     monkeypatch.setattr(module, "DOWNLOAD_TIMEOUT_SECONDS", 0.05)
-    monkeypatch.setattr(module, "urlopen", lambda url, timeout: time.sleep(1))
-    start = time.monotonic()
+    monkeypatch.setattr(module, "urlopen", lambda url, timeout: resolved.wait())
     with pytest.raises(DownloadFailed, match=r"^example\.org: no answer within 0\.05 s$"):
         _download("http://example.org/")
-    assert time.monotonic() - start < 0.9
+    resolved.set()
 
 
 def test_a_malformed_proxy_is_a_reason_as_well(monkeypatch):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,9 +15,28 @@ from sharpbench.runner.cost import REPEATS, measure_cost
 MIB = 2**20
 
 
-def linear() -> Subject:
+def linear(criterion: str | Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = "cross_entropy") -> Subject:
     inputs = torch.randn(64, 30, generator=torch.Generator().manual_seed(0))
-    return Subject.from_module(torch.nn.Linear(30, 5), inputs, torch.zeros(64).long())
+    return Subject.from_module(torch.nn.Linear(30, 5), inputs, torch.zeros(64).long(), criterion=criterion)
+
+
+class Clock:
+    """A clock that moves by 0.01 s at each reading, and when a test moves it."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 0.01
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of the code under test."""
+    moved = Clock()
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=moved))
+    return moved
 
 
 def test_every_call_gets_a_subject_of_its_own() -> None:
@@ -41,32 +60,33 @@ def test_every_call_gets_a_subject_of_its_own() -> None:
     assert all(given.params is subject.params and given.inputs is subject.inputs for given in seen)
 
 
-def test_what_is_prepared_is_for_that_call_and_not_timed() -> None:
+def test_what_is_prepared_is_for_that_call_and_not_timed(clock: Clock) -> None:
     ready: list[Subject] = []
 
     def prepare(fresh: Subject) -> None:
         ready.append(fresh)
-        time.sleep(0.05)
+        clock.now += 50.0
 
     def call(given: Subject) -> None:
         assert given is ready[-1]
+        clock.now += 0.2
 
     spent = measure_cost(call, linear(), prepare=prepare)
     assert len(ready) == len({id(each) for each in ready}) == 1 + REPEATS + 1
-    assert spent.seconds < 0.05
+    assert spent.seconds == pytest.approx(0.21)
+    assert spent.gradients == pytest.approx(21.0)
 
 
-def test_a_long_call_is_timed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timing, "LONG", 0.005)
-    calls: list[float] = []
+def test_a_long_call_is_timed_once(clock: Clock) -> None:
+    calls: list[Subject] = []
 
-    def call(_: Subject) -> None:
-        calls.append(time.perf_counter())
-        time.sleep(0.01)
+    def call(given: Subject) -> None:
+        calls.append(given)
+        clock.now += 1.5
 
     spent = measure_cost(call, linear())
     assert len(calls) == 1 + 1 + 1
-    assert 0.01 <= spent.seconds < 1
+    assert spent.seconds == pytest.approx(1.51)
 
 
 def test_seconds_are_the_median_without_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,13 +101,26 @@ def test_seconds_are_the_median_without_the_warm_up(monkeypatch: pytest.MonkeyPa
     assert not list(times)
 
 
-def test_one_gradient_costs_about_one_gradient() -> None:
-    subject = linear()
-    many = measure_cost(lambda given: [torch.func.grad(given.loss)(given.params) for _ in range(50)], subject)
+def test_fifty_gradients_cost_fifty_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With evaluations of the loss in place of seconds."""
+    evaluations = 0
+
+    def counted(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        nonlocal evaluations
+        evaluations += 1
+        return torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+
+    def timed(call: Callable[[], object], device: torch.device) -> float:
+        before = evaluations
+        call()
+        return float(evaluations - before)
+
+    monkeypatch.setattr(timing, "time_call", timed)
+    monkeypatch.setattr(timing, "LONG", 100.0)
+    subject = linear(counted)
     one = measure_cost(lambda given: torch.func.grad(given.loss)(given.params), subject)
-    assert 0.2 < one.gradients < 5
-    assert 10 < many.gradients < 250
-    assert many.seconds > one.seconds
+    many = measure_cost(lambda given: [torch.func.grad(given.loss)(given.params) for _ in range(50)], subject)
+    assert (one.gradients, many.gradients) == (1.0, 50.0)
 
 
 def test_what_the_call_raises_comes_through() -> None:

@@ -83,7 +83,7 @@ def test_a_run_says_how_it_stands_while_it_runs_and_afterwards(tmp_path: Path, m
     assert during.failed == (("failed", "RuntimeError: no [bold]luck[/bold]", 1),)
     assert [(each.measure, each.network) for each in during.running] == [("picky[fails=true]", cells[3].recipe.title)]
     assert during.seconds is not None
-    assert 0 <= during.seconds < 60
+    assert during.seconds >= 0
     text = shown(during)
     for word in ("2 ok", "1 failed", "alive, pid", "1 of 4 cells", "no [bold]luck[/bold]", "picky[fails=true]"):
         assert word in text

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -65,11 +64,9 @@ def test_each_misdeed_costs_its_own_cell(planned: Plan, ran: Ran, odd: Any, tmp_
 
 def test_a_cell_that_never_ends_is_ended(planned: Plan, ran: Ran, odd: Any) -> None:
     cells = first_network(planned([odd(), odd("never"), odd("sleeps", 1)]))
-    began = time.monotonic()
     records = ran(cells, Process(Limits(timeout=3)))
     assert [record.status for record in records] == ["ok", "timeout", "ok"]
     assert records[1].reason == "took longer than 3 s (--timeout)"
-    assert time.monotonic() - began < 60
 
 
 @pytest.mark.parametrize("way", ["leaks", pytest.param("hoards", marks=pytest.mark.slow)])
@@ -84,13 +81,9 @@ def test_a_leak_meets_the_limit_and_its_memory_is_given_back(way: str, planned: 
 
 
 def test_a_process_is_used_again_and_none_is_left(planned: Plan, ran: Ran, odd: Any) -> None:
-    """Also for the next network; less than 50 ms a cell."""
+    """The same process serves the next network."""
     cells = planned([odd("pid", number) for number in range(20)])
-    began = time.monotonic()
-    times, records = [], []
-    for record in ran(cells, Process()):
-        times.append(time.monotonic() - began)
-        records.append(record)
+    records = list(ran(cells, Process()))
     assert len({record.value for record in records}) == 1
     pid = int(records[0].value or 0)
     assert pid != os.getpid()
