@@ -46,11 +46,11 @@ def replay(
     """
     from sharpbench.environment import apply_settings, resolve_device
     from sharpbench.errors import InvalidInput
-    from sharpbench.replays.catalog import parse_replay, scale_of
+    from sharpbench.replays.catalog import parse_replay, parse_scale
     from sharpbench.replays.study import Place
 
     chosen = parse_replay(name)
-    size = scale_of(chosen, scale)
+    size = parse_scale(chosen, scale)
     if threads is not None and threads < 1:
         raise InvalidInput(f"threads={threads} must be at least 1, or None for as many as there are cores")
     place = Place(device=resolve_device(device), data_dir=data_dir, cache_dir=cache_dir)
@@ -67,7 +67,7 @@ def replay(
     if experiment is not None:
         from sharpbench.cli.progress import follow_run
         from sharpbench.core.records import RECORDS
-        from sharpbench.replays.study import study_rows
+        from sharpbench.replays.study import run_study
         from sharpbench.runner.engines import make_engine
         from sharpbench.runner.run import events, remaining
 
@@ -88,7 +88,7 @@ def replay(
             follow_run(steps, cells=left, done=len(cells) - len(left), seats=engine.seats(workers))
             for study in experiment.studies:
                 typer.echo(f"{study.name}: {len(study.recipes)} networks", err=True)
-                found[study.name] = study_rows(study, place, folder)
+                found[study.name] = run_study(study, place, folder)
         except KeyboardInterrupt:
             typer.echo("interrupted; give the same command again to go on", err=True)
             return EXIT_INTERRUPTED

@@ -1,1 +1,1 @@
-"""Replays: the experiments of papers done again, from what their authors published and from scratch."""
+"""Experiments of papers repeated, from the data that their authors published and from scratch."""

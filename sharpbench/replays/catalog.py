@@ -1,4 +1,4 @@
-"""Catalogue: the replays by name."""
+"""The replays by name."""
 
 from __future__ import annotations
 
@@ -12,16 +12,30 @@ REPLAYS: tuple[Replay, ...] = (MinimumSharpness2021(), Asam2021(), FriendlySam20
 
 
 def parse_replay(name: str) -> Replay:
-    """The replay of that name."""
+    """The replay with that name.
+
+    Raises:
+        InvalidInput: for an unknown name, with the nearest known ones.
+
+    >>> parse_replay("asam-2021").title
+    'ASAM, replayed at small scale'
+    """
     known = {replay.name: replay for replay in REPLAYS}
     if name not in known:
         raise InvalidInput(f"unknown replay '{short(name)}'; {near(name, known) or 'one of ' + ', '.join(known)}")
     return known[name]
 
 
-def scale_of(replay: Replay, wanted: str | None) -> str:
-    """The scale that is wanted, by default the replay's first."""
-    if wanted is not None and wanted not in replay.scales:
-        hint = near(wanted, replay.scales) or f"it has {', '.join(replay.scales)}"
-        raise InvalidInput(f"replay '{replay.name}' has no scale '{short(wanted)}'; {hint}")
-    return wanted or replay.scales[0]
+def parse_scale(replay: Replay, scale: str | None) -> str:
+    """The scale, if the replay has it; for None the replay's first.
+
+    Raises:
+        InvalidInput: for an unknown scale, with those that the replay has.
+
+    >>> parse_scale(parse_replay("minimum-sharpness-2021"), None)
+    'archive'
+    """
+    if scale is not None and scale not in replay.scales:
+        hint = near(scale, replay.scales) or f"it has {', '.join(replay.scales)}"
+        raise InvalidInput(f"replay '{replay.name}' has no scale '{short(scale)}'; {hint}")
+    return scale or replay.scales[0]

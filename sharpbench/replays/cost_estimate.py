@@ -1,4 +1,4 @@
-"""Outlook: what an experiment would take on this machine, from a few steps of it."""
+"""Estimated hours of an experiment on this machine, from a few of its steps."""
 
 from __future__ import annotations
 
@@ -19,61 +19,71 @@ from sharpbench.runner.plan import chosen_measures
 from sharpbench.training.optimizers import Sgd
 from sharpbench.training.recipe import Recipe
 
-PILOT = 256
-"""Random examples on which measures are tried."""
+PILOT_EXAMPLES = 256
+"""The number of random examples on which measures are timed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostEstimate:
-    """Of the networks of one model: how many, for how many epochs at most, and the hours of both halves at most.
+    """The cost of the networks of one model.
 
-    training: every network trained for all its epochs, one after the other. measuring: of all measures.
+    Args:
+        model: the model's spec.
+        networks: the number of networks.
+        epochs: the largest number of epochs.
+        training_hours: hours of training if every network trains for all its epochs, one after the other.
+        measuring_hours: hours of all measures on all networks.
     """
 
     model: str
     networks: int
     epochs: int
-    training: float
-    measuring: float
+    training_hours: float
+    measuring_hours: float
 
 
 def estimate_cost(experiment: Experiment, *, device: str) -> Iterator[CostEstimate]:
-    """The Outlook of each model, in their order: from one step timed, and measures tried on random examples."""
+    """The cost of each model's networks, from one timed training step and measures timed on random examples.
+
+    Args:
+        experiment: the experiment.
+        device: "cpu" or "cuda".
+    """
     for model in dict.fromkeys(recipe.model for recipe in experiment.recipes):
         recipes = [recipe for recipe in experiment.recipes if recipe.model == model]
         batches = {recipe.batch_size for recipe in recipes}
         gradient = {batch: _gradient_seconds(model, batch, experiment, device) for batch in batches}
-        steps = sum(_gradients(recipe, experiment) * gradient[recipe.batch_size] for recipe in recipes)
+        steps = sum(_gradient_count(recipe, experiment) * gradient[recipe.batch_size] for recipe in recipes)
         measured = len(recipes) * _measuring_seconds(model, experiment, device)
         yield CostEstimate(
             model=format_spec(model),
             networks=len(recipes),
             epochs=max(recipe.max_epochs for recipe in recipes),
-            training=steps / 3600,
-            measuring=measured / 3600,
+            training_hours=steps / 3600,
+            measuring_hours=measured / 3600,
         )
 
 
 def cost_table(rows: list[CostEstimate]) -> pd.DataFrame:
-    """As texts, with their sum."""
+    """The estimates as texts, with their sum in the last row."""
     shown = [
         {
             "network": each.model,
             "networks": f"{each.networks:,}",
             "epochs, at most": f"{each.epochs:,}",
-            "hours of training, at most": f"{each.training:,.2f}",
-            "hours of measuring": f"{each.measuring:,.2f}",
+            "hours of training, at most": f"{each.training_hours:,.2f}",
+            "hours of measuring": f"{each.measuring_hours:,.2f}",
         }
         for each in rows
     ]
-    networks, training = sum(each.networks for each in rows), sum(each.training for each in rows)
-    measuring = sum(each.measuring for each in rows)
+    networks, training = sum(each.networks for each in rows), sum(each.training_hours for each in rows)
+    measuring = sum(each.measuring_hours for each in rows)
     last = ["together", f"{networks:,}", "", f"{training:,.2f}", f"{measuring:,.2f}"]
     return pd.DataFrame([*shown, dict(zip(shown[0], last, strict=True))])
 
 
-def _gradients(recipe: Recipe, experiment: Experiment) -> int:
-    """Batches whose gradient is taken in all epochs; optimisers beyond SGD and Adam take two a step."""
+def _gradient_count(recipe: Recipe, experiment: Experiment) -> int:
+    """The number of gradients in all epochs: two per step for variants of SGD such as SAM, one otherwise."""
     size = recipe.train_size or experiment.train_size
     passes = 2 if isinstance(recipe.optimizer, Sgd) and type(recipe.optimizer) is not Sgd else 1
     return passes * recipe.max_epochs * math.ceil(size / recipe.batch_size)
@@ -92,10 +102,13 @@ def _gradient_seconds(model: Model, batch: int, experiment: Experiment, device: 
 
 
 def _measuring_seconds(model: Model, experiment: Experiment, device: str) -> float:
-    """Of all measures on one network, in proportion to those on PILOT random examples; what fails counts nothing."""
+    """Seconds of all measures on one network, scaled up from PILOT_EXAMPLES random examples; failures count 0."""
     module = model.build(experiment.shape, experiment.classes)
-    inputs, targets = torch.randn(PILOT, *experiment.shape), torch.randint(0, experiment.classes, (PILOT,))
+    inputs, targets = (
+        torch.randn(PILOT_EXAMPLES, *experiment.shape),
+        torch.randint(0, experiment.classes, (PILOT_EXAMPLES,)),
+    )
     subject = Subject.from_module(module, inputs, targets).to(device=device)
     examples = experiment.examples or max(recipe.train_size or experiment.train_size for recipe in experiment.recipes)
     found = [predict_cost(measure, subject).seconds or 0.0 for measure in chosen_measures(experiment.measures)]
-    return sum(found) * examples / PILOT
+    return sum(found) * examples / PILOT_EXAMPLES

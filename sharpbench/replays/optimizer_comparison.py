@@ -1,4 +1,4 @@
-"""Comparison: optimisers on the same task, trained to the same loss: who generalises better, and what measures say."""
+"""Optimizers compared at equal training loss: which generalizes better, and whether the measures show it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,13 @@ from sharpbench.datasets.dataset import Dataset
 from sharpbench.models.model import Model
 from sharpbench.replays import figures
 from sharpbench.replays.replay import Experiment, Replay
-from sharpbench.replays.tables import difference_text, environment_section, networks_frame, table_correlations, tau_text
+from sharpbench.replays.tables import (
+    compute_correlations,
+    environment_section,
+    format_difference,
+    format_tau,
+    networks_table,
+)
 from sharpbench.report.format import MISSING, format_number
 from sharpbench.report.page import Page, Picture, Section
 from sharpbench.training.cohorts.cohort import Cohort
@@ -28,11 +34,11 @@ from sharpbench.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
-class Contestants(Cohort):
-    """Each model by each of `optimizers`, `seeds` networks each, trained until the same training loss is reached."""
+class MatchedLossCohort(Cohort):
+    """`seeds` networks for each model and optimizer, trained until the same training loss is reached."""
 
     name: ClassVar[str] = "contestants"
-    title: ClassVar[str] = "optimisers at matched training loss"
+    title: ClassVar[str] = "optimizers at matched training loss"
     source: ClassVar[str] = "sizes are our own"
     optimizers: tuple[Optimizer, ...]
     seeds: int
@@ -67,9 +73,15 @@ class Contestants(Cohort):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contrast:
-    """By how much networks of one optimiser differ from those of another in a column, paired by seed.
+    """The difference between the networks of two optimizers in one column, paired by seed.
 
-    task: model and label noise. logarithmic: of the natural logarithm of the column, a ratio in disguise.
+    Args:
+        task: model and label noise in words.
+        column: the column.
+        one: the optimizer whose networks are compared.
+        other: the optimizer that they are compared with.
+        logarithmic: whether the difference is that of the natural logarithms, which is a ratio.
+        difference: the mean difference, one - other, with its interval.
     """
 
     task: str
@@ -80,19 +92,22 @@ class Contrast:
     difference: Difference
 
 
-def training_tasks(table: pd.DataFrame) -> pd.DataFrame:
-    """`table` of networks with the column `task`, model and label noise in words, in the order of the table."""
+def add_tasks(table: pd.DataFrame) -> pd.DataFrame:
+    """The table of networks with an additional column `task`: model and label noise in words."""
     words = table["model"] + np.where(table["label_noise"] > 0, table["label_noise"].map(" (noise {:g})".format), "")
     return table.assign(task=words)
 
 
-def paired_contrasts(
+def compute_contrasts(
     table: pd.DataFrame, columns: Sequence[str], pairs: Sequence[tuple[str, str]], *, logarithmic: bool
 ) -> list[Contrast]:
-    """For each task, column and pair of optimisers the mean difference over seeds at which both networks fitted.
+    """The mean difference for each task, column and pair of optimizers, over the seeds at which both networks fitted.
 
-    table: networks with `task`, optimizer, seed and fitted. Of values at or below 0 there is no logarithm: their pairs
-    are left out.
+    Args:
+        table: networks with task, optimizer, seed, fitted and the columns.
+        columns: the columns to compare.
+        pairs: the pairs of optimizers.
+        logarithmic: whether to compare natural logarithms; pairs with a value that is not above 0 are left out.
     """
     fitted, found = table[table["fitted"]], []
     for task in table["task"].unique():
@@ -118,10 +133,8 @@ def paired_contrasts(
     return found
 
 
-# Generalisation: the page of a comparison of optimisers, the same for every paper that proposes one.
-
 MEASURES = "sam,asam,adaptive[case=average-closed],trace,minimum,normalized"
-SHOWN = (
+COMPARED_COLUMNS = (
     "sam",
     "asam",
     "adaptive[case=average-closed]",
@@ -131,20 +144,24 @@ SHOWN = (
     "parameter_norm",
     "train_loss",
 )
-BASELINES = {"parameter_norm": "(parameter norm)", "train_loss": "(training loss)"}
+BASELINE_NAMES = {"parameter_norm": "(parameter norm)", "train_loss": "(training loss)"}
 SEEDS = 8
 Tasks = tuple[tuple[float, tuple[Model, ...]], ...]
-"""Label noise, and who is trained with it."""
-POINTS = 0.01
-"""A percentage point of accuracy."""
+"""Ratios of label noise, each with the models that are trained with it."""
+PERCENTAGE_POINT = 0.01
+"""One percentage point of accuracy."""
 
 
 @dataclass(frozen=True)
 class GeneralizationReplay(Replay):
-    """A replay that asks whether the last of its optimisers generalise better than those before, at equal loss.
+    """A replay that compares the generalization of optimizers at equal training loss.
 
-    tasks: what is trained, and `size` in words. optimizers: the first is the baseline of measures. pairs: of which the
-    test accuracy is compared.
+    Args:
+        optimizers: the optimizers; measures are compared with those of the first.
+        pairs: the pairs whose test accuracy is compared.
+        tasks: the models that are trained, by label noise.
+        size: the tasks in words.
+        remark: hyperparameters, and what the paper found.
     """
 
     scales: ClassVar[tuple[str, ...]] = ("quick",)
@@ -162,46 +179,47 @@ class GeneralizationReplay(Replay):
             measures=MEASURES,
             dataset=Digits(),
             cohorts=tuple(
-                (Contestants(optimizers=self.optimizers, seeds=SEEDS, label_noise=noise), models)
+                (MatchedLossCohort(optimizers=self.optimizers, seeds=SEEDS, label_noise=noise), models)
                 for noise, models in self.tasks
             ),
         )
 
     def page(self, scale: str, records: Sequence[Record], findings: Mapping[str, pd.DataFrame]) -> Page:
         """See Replay."""
-        table = training_tasks(networks_frame(records))
+        table = add_tasks(networks_table(records))
         pairs = [(format_spec(one), format_spec(other)) for one, other in self.pairs]
         first = format_spec(self.optimizers[0])
         others = [(format_spec(each), first) for each in self.optimizers[1:]]
-        accuracy = paired_contrasts(table, ["test_accuracy"], pairs, logarithmic=False)
-        sharpness = paired_contrasts(table, SHOWN, others, logarithmic=True)
+        accuracy = compute_contrasts(table, ["test_accuracy"], pairs, logarithmic=False)
+        sharpness = compute_contrasts(table, COMPARED_COLUMNS, others, logarithmic=True)
         return Page(
             self.title,
             (
                 Section(
-                    "Do they generalise better?",
+                    "Do they generalize better?",
                     (
                         f"Size: {self.experiment(scale).title}; one rate for all, no tuning. {self.remark}",
-                        _networks(table),
+                        _networks_table(table),
                         "Differences of test accuracy in percentage points, paired by seed, with 95 % intervals "
-                        "(Student's t). Networks of one seed share their images alone, nothing random. The intervals "
-                        "are not corrected for their number, and speak of training again, not of other test images.",
-                        _accuracy(accuracy),
-                        _verdict(accuracy),
-                        Picture("accuracy", "Differences of test accuracy", lambda: _accuracy_figure(accuracy)),
+                        "(Student's t). Networks with the same seed share only their images, no random numbers. The "
+                        "intervals are not corrected for their number; they hold for other training runs, not for "
+                        "other test images.",
+                        _accuracy_table(accuracy),
+                        _write_verdicts(accuracy),
+                        Picture("accuracy", "Differences of test accuracy", lambda: _draw_accuracy(accuracy)),
                     ),
                 ),
                 Section(
                     "Do the measures see it?",
                     (
                         f"Each measure over its value for {first}: geometric means over seeds, with 95 % intervals "
-                        "from the paired logarithms. Below 1: flatter. Training stops at the first epoch that reaches "
-                        "the loss, so that even the training loss differs a little; it is in the table.",
-                        _ratios(sharpness),
-                        Picture("sharpness", f"Measures relative to {first}", lambda: _ratio_figure(sharpness)),
+                        "from the paired logarithms. Values below 1 mean flatter. Training stops at the first epoch "
+                        "that reaches the loss, so that the training loss also differs a little; see the table.",
+                        _ratio_table(sharpness),
+                        Picture("sharpness", f"Measures relative to {first}", lambda: _draw_ratios(sharpness)),
                         f"Kendall's tau of the measures with the gap, over the fitted networks of a task, and within "
-                        f"those of one optimiser (at most {SEEDS} networks each).",
-                        _taus(table),
+                        f"those of one optimizer (at most {SEEDS} networks each).",
+                        _tau_table(table),
                     ),
                 ),
                 environment_section(records, self.source),
@@ -209,7 +227,7 @@ class GeneralizationReplay(Replay):
         )
 
 
-def _networks(table: pd.DataFrame) -> pd.DataFrame:
+def _networks_table(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (task, optimizer), each in table.groupby(["task", "optimizer"], sort=False):
         fitted = each[each["fitted"]]
@@ -229,17 +247,17 @@ def _networks(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _accuracy(found: Sequence[Contrast]) -> pd.DataFrame:
+def _accuracy_table(found: Sequence[Contrast]) -> pd.DataFrame:
     rows: dict[str, dict[str, str]] = {}
     for each in found:
         pair = f"{each.one} - {each.other}"
         row = rows.setdefault(pair, {"difference": pair})
-        row[each.task] = difference_text(each.difference, unit=POINTS)
+        row[each.task] = format_difference(each.difference, unit=PERCENTAGE_POINT)
     return pd.DataFrame(list(rows.values()))
 
 
-def _verdict(found: Sequence[Contrast]) -> str:
-    """Of each pair, in which tasks the interval lies above 0, below, or around it."""
+def _write_verdicts(found: Sequence[Contrast]) -> str:
+    """One sentence per pair: the tasks in which the interval is above 0, below 0, or contains 0."""
     sentences = []
     for one, other in dict.fromkeys((each.one, each.other) for each in found):
         signs: dict[str, list[str]] = {"better": [], "worse": [], "not told apart": []}
@@ -250,12 +268,12 @@ def _verdict(found: Sequence[Contrast]) -> str:
                     "not told apart" if interval is None or 0 in interval else "better" if interval.low > 0 else "worse"
                 )
                 signs[known].append(each.task)
-        said = "; ".join(f"{sign} on {', '.join(where)}" for sign, where in signs.items() if where)
-        sentences.append(f"`{one}` against `{other}`: {said}.")
+        verdict = "; ".join(f"{sign} on {', '.join(where)}" for sign, where in signs.items() if where)
+        sentences.append(f"`{one}` against `{other}`: {verdict}.")
     return " ".join(sentences)
 
 
-def _ratio_text(each: Contrast) -> str:
+def _format_ratio(each: Contrast) -> str:
     difference = each.difference
     if difference.value is None:
         return MISSING
@@ -265,47 +283,49 @@ def _ratio_text(each: Contrast) -> str:
     return f"{value} [{math.exp(difference.interval.low):.2f}, {math.exp(difference.interval.high):.2f}]"
 
 
-def _ratios(found: Sequence[Contrast]) -> pd.DataFrame:
+def _ratio_table(found: Sequence[Contrast]) -> pd.DataFrame:
     rows: dict[tuple[str, str], dict[str, str]] = {}
     for each in found:
-        row = rows.setdefault((each.task, each.column), {"task": each.task, "measure": _name(each.column)})
-        row[each.one] = _ratio_text(each)
+        row = rows.setdefault((each.task, each.column), {"task": each.task, "measure": _column_name(each.column)})
+        row[each.one] = _format_ratio(each)
     return pd.DataFrame(list(rows.values()))
 
 
-def _taus(table: pd.DataFrame) -> pd.DataFrame:
-    found = table_correlations(table.assign(model=table["task"]), SHOWN, gated=True, cell="optimizer")
+def _tau_table(table: pd.DataFrame) -> pd.DataFrame:
+    found = compute_correlations(table.assign(model=table["task"]), COMPARED_COLUMNS, gated=True, cell="optimizer")
     rows: dict[str, dict[str, str]] = {}
     for each in found:
-        row = rows.setdefault(each.column, {"measure": _name(each.column)})
-        row[f"{each.model}: tau"] = tau_text(each.marginal)
-        row[f"{each.model}: within"] = tau_text(each.within)
+        row = rows.setdefault(each.column, {"measure": _column_name(each.column)})
+        row[f"{each.model}: tau"] = format_tau(each.marginal)
+        row[f"{each.model}: within"] = format_tau(each.within)
     return pd.DataFrame(list(rows.values()))
 
 
-def _name(column: str) -> str:
-    return BASELINES.get(column, column)
+def _column_name(column: str) -> str:
+    return BASELINE_NAMES.get(column, column)
 
 
-def _accuracy_figure(found: Sequence[Contrast]) -> Figure:
+def _draw_accuracy(found: Sequence[Contrast]) -> Figure:
     rows = [
-        (each.task, f"{each.one} - {each.other}", *(100 * end for end in _ends(each)))
+        figures.IntervalRow(each.task, f"{each.one} - {each.other}", *(100 * end for end in _value_and_ends(each)))
         for each in found
         if each.difference.value is not None
     ]
-    return figures.intervals(rows, label="difference of test accuracy, percentage points", zero=0.0, log=False)  # type: ignore[arg-type]
+    return figures.draw_intervals(rows, label="difference of test accuracy, percentage points", zero=0.0, log=False)
 
 
-def _ratio_figure(found: Sequence[Contrast]) -> Figure:
+def _draw_ratios(found: Sequence[Contrast]) -> Figure:
     rows = [
-        (each.task, f"{_name(each.column)}: {each.one}", *map(math.exp, _ends(each)))
+        figures.IntervalRow(
+            each.task, f"{_column_name(each.column)}: {each.one}", *map(math.exp, _value_and_ends(each))
+        )
         for each in found
         if each.difference.value is not None
     ]
-    return figures.intervals(rows, label="ratio", zero=1.0, log=True)  # type: ignore[arg-type]
+    return figures.draw_intervals(rows, label="ratio", zero=1.0, log=True)
 
 
-def _ends(each: Contrast) -> tuple[float, float, float]:
-    """The value and the ends of its interval, the value itself where there is none."""
+def _value_and_ends(each: Contrast) -> tuple[float, float, float]:
+    """The value and the ends of its interval; without an interval, three times the value."""
     value, interval = each.difference.value or 0.0, each.difference.interval
     return (value, value, value) if interval is None else (value, interval.low, interval.high)

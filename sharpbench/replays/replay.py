@@ -1,4 +1,4 @@
-"""Replay: the contract of a paper's experiments done again, and Experiment, what is trained and measured for one."""
+"""The contract of a replay, and Experiment: the networks, measures and studies of one scale."""
 
 from __future__ import annotations
 
@@ -23,10 +23,19 @@ from sharpbench.training.recipe import Recipe
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experiment:
-    """Networks and the measures on them, which go through the machinery of runs; and studies beside that.
+    """Networks and measures, which are run like any other run, and studies that are run in addition.
 
-    title: the size in words. measures: as on the command line. cohorts: each with the models that it trains.
-    shape, classes, train_size: of the data, so that what it will take is known without its files.
+    Args:
+        title: the size in words.
+        measures: specs of the measures, as on the command line.
+        dataset: the data that all networks are trained on.
+        cohorts: the cohorts, each with the models that it trains.
+        studies: measurements that do not fit into records.
+        examples: the number of examples that measures use; None for all training examples.
+        shape: the shape of one example. With `classes` and `train_size` it allows a cost estimate without the files of
+            the data set.
+        classes: the number of classes.
+        train_size: the number of training examples of the data set.
     """
 
     title: str
@@ -41,11 +50,11 @@ class Experiment:
 
     @property
     def recipes(self) -> tuple[Recipe, ...]:
-        """Of all networks of the cohorts."""
+        """The recipes of all networks of the cohorts."""
         return tuple(recipe for cohort, models in self.cohorts for recipe in cohort.recipes(models, self.dataset))
 
     def cells(self, *, device: str, data_dir: Path | str | None) -> tuple[Cell, ...]:
-        """What a run of it does: values alone, neither timed nor checked. Loads the data."""
+        """The cells of its run, which compute only values: nothing is timed, checked or rewritten. Loads the data."""
         planned = [
             plan(
                 self.measures,
@@ -66,7 +75,16 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Replay(ABC):
-    """A paper's experiments by name; `scales` names its sizes, the default first."""
+    """The experiments of one paper, repeated.
+
+    A subclass is a frozen dataclass with these class variables, and it is listed in `catalog.REPLAYS`.
+
+    Args:
+        name: the name on the command line.
+        title: the title of its page.
+        source: the paper.
+        scales: the names of its sizes, the default first.
+    """
 
     name: ClassVar[str]
     title: ClassVar[str]
@@ -75,8 +93,14 @@ class Replay(ABC):
 
     @abstractmethod
     def experiment(self, scale: str) -> Experiment | None:
-        """What is trained and measured at that scale; None where what was published is all that is looked at."""
+        """The networks, measures and studies at that scale; None if the scale only uses published data."""
 
     @abstractmethod
     def page(self, scale: str, records: Sequence[Record], findings: Mapping[str, pd.DataFrame]) -> Page:
-        """What came out: a pure function of the experiment's records and of its studies' findings by name."""
+        """The page with the results.
+
+        Args:
+            scale: the scale.
+            records: the records of the experiment's run; empty without an experiment.
+            findings: the rows of each study, by its name.
+        """

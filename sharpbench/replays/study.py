@@ -1,4 +1,4 @@
-"""Study: a measurement beside cells and records, kept as JSON so that an interrupted replay goes on."""
+"""Studies: measurements that do not fit into records, stored as JSON so that an interrupted replay can resume."""
 
 from __future__ import annotations
 
@@ -37,7 +37,13 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class Study(ABC):
-    """A measurement as a frozen value. version: raised when what it finds would be another thing."""
+    """A measurement on trained networks, as a frozen value.
+
+    Args:
+        name: the name of its file.
+        version: incremented whenever its rows change in meaning, so that stored rows are measured again.
+        recipes: the networks.
+    """
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
@@ -45,62 +51,71 @@ class Study(ABC):
 
     @abstractmethod
     def rows(self, place: Place) -> Iterator[Row]:
-        """What it finds; trains the networks of `recipes` where they are not there yet."""
+        """The rows that it measures, as JSON scalars by column. Trains the networks that are not in the zoo."""
 
     def key(self, place: Place) -> str:
-        """By which what it found is known again."""
+        """The content hash by which stored rows are recognized as rows of this study."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         values["recipes"] = [recipe.row() for recipe in self.recipes]
         return content_hash({"name": self.name, "version": self.version, "device": place.device, **values})
 
 
-def study_rows(study: Study, place: Place, folder: Path) -> pd.DataFrame:
-    """The rows of the study as a table: those in `folder` where they are of this very study, else measured and kept."""
+def run_study(study: Study, place: Place, folder: Path) -> pd.DataFrame:
+    """The rows of the study as a table.
+
+    Args:
+        study: the study.
+        place: the device, and the folders of data and networks.
+        folder: where the rows are stored. Rows that are stored there for the same study are not measured again.
+    """
     path = folder / f"{study.name}.json"
-    rows = _kept(path, study.key(place))
+    rows = _read_rows(path, study.key(place))
     if rows is None:
         rows = list(study.rows(place))
-        _keep(path, {"key": study.key(place), "environment": describe_environment(place.device), "rows": rows})
+        _write_rows(path, {"key": study.key(place), "environment": describe_environment(place.device), "rows": rows})
     return pd.DataFrame(rows)
 
 
-def _kept(path: Path, key: str) -> list[Row] | None:
-    """The rows in the file; None where there is none, where it is damaged, or of something else."""
+def _read_rows(path: Path, key: str) -> list[Row] | None:
+    """The rows in the file; None if there is none, it is damaged, or its key is another one."""
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         rows = stored["rows"] if stored["key"] == key else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    sound = isinstance(rows, list) and rows and all(isinstance(row, dict) and _scalars(row) for row in rows)
-    return rows if sound else None
+    valid = isinstance(rows, list) and rows and all(isinstance(row, dict) and _has_scalars(row) for row in rows)
+    return rows if valid else None
 
 
-def _scalars(row: Row) -> bool:
+def _has_scalars(row: Row) -> bool:
     return all(is_scalar(value) for value in row.values())
 
 
-def _keep(path: Path, content: dict[str, object]) -> None:
+def _write_rows(path: Path, content: dict[str, object]) -> None:
     try:
         atomic_write(path, json.dumps(content, indent=1, allow_nan=False))
     except OSError as error:
         raise InvalidInput(f"cannot write {path}: {error.strerror}; choose another folder with --output") from None
 
 
-# Trained: the network of one recipe, from the zoo or by training, as a module and as subjects.
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class StudiedNetwork:
-    """A trained network with its weights in `module`, in eval mode, float32 on the CPU."""
+    """A trained network: its recipe, its module in eval mode (float32, on the CPU) and its data."""
 
     recipe: Recipe
     module: nn.Module
     data: Data
 
     def subject(self, examples: int, *, dtype: torch.dtype, device: str) -> Subject:
-        """The subject on the first training examples, labels without noise; more than it was trained on will do.
+        """The subject on the first training examples, with labels without noise.
 
-        Raises InvalidInput where the data set holds fewer.
+        Args:
+            examples: the number of examples, which may exceed the number that the network was trained on.
+            dtype: the type of its parameters and inputs.
+            device: "cpu" or "cuda".
+
+        Raises:
+            InvalidInput: if the data set has fewer examples.
         """
         inputs, targets = training_examples(replace(self.recipe, train_size=examples, label_noise=0.0), self.data)
         subject = Subject.from_module(self.module, inputs, targets, name=self.recipe.model.name)
@@ -108,7 +123,7 @@ class StudiedNetwork:
 
 
 def open_network(recipe: Recipe, place: Place) -> StudiedNetwork:
-    """The recipe's network; it is kept in the zoo, like those of runs."""
+    """The network of a recipe, from the zoo; it is trained and stored there if it is missing."""
     data = recipe.dataset.load(data_folder(place.data_dir))
     cache = cache_folder(place.cache_dir)
     population = Population((recipe,), data, data.sha256(), cache=cache, device=place.device)

@@ -1,4 +1,4 @@
-"""Tables: correlations and differences as readers see them."""
+"""Tables and sections that several replays share: networks, correlations with the gap, differences."""
 
 from __future__ import annotations
 
@@ -15,23 +15,18 @@ from sharpbench.report.escape import escape_cell
 from sharpbench.report.format import MISSING
 from sharpbench.report.page import Section
 
-# Surroundings: where the numbers of a replay come from, as its last section.
-
 
 def environment_section(records: Sequence[Record], source: str) -> Section:
-    """The paper, and the environments in which the records were made."""
+    """The last section of a page: the paper, and the environments in which the records were made."""
     found = sorted({environment_text(record.environment) for record in records if record.environment})
     return Section("Source and environment", (f"{source}.", *(str(escape_cell(text, 400)) for text in found)))
 
 
-# Frame: records as a table of networks, a row each, so that experiments and archives are read alike.
+def networks_table(records: Sequence[Record]) -> pd.DataFrame:
+    """One row per network, in the order of the records: its recipe, its training result and its measures.
 
-
-def networks_frame(records: Sequence[Record]) -> pd.DataFrame:
-    """A row a network in the order of the records: its recipe, its truth, and a column for each measure.
-
-    Columns of measures are called by their labels; NaN where there is no value. `tr PARAMETER` holds what a
-    parameter contributes to the trace, where that was measured.
+    The column of a measure has the measure's label as its name, and NaN where there is no value. If the trace was
+    measured, the column `tr PARAMETER` holds the contribution of each parameter.
     """
     rows: dict[tuple[object, ...], dict[str, object]] = {}
     for record in records:
@@ -46,16 +41,21 @@ def networks_frame(records: Sequence[Record]) -> pd.DataFrame:
     numbers = [name for name in table.columns if name in labels or name.startswith("tr ")]
     table[numbers] = table[numbers].astype(float)
     if "fitted" in table:
-        table["fitted"] = table["fitted"].eq(True)  # a network that could not be trained has no truth
+        table["fitted"] = table["fitted"].eq(True)  # a network that could not be trained has no training result
     return table
 
 
-# Correlation: how columns of a table of networks order them by their gap, over all and within cells.
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Correlation:
-    """Kendall's tau of a column with the gap on the networks of one model; gated: of those alone that fitted."""
+class GapCorrelation:
+    """Kendall's tau of a column with the gap on the networks of one model.
+
+    Args:
+        model: the model.
+        column: the column.
+        gated: whether only the networks that fitted are counted.
+        marginal: tau over all networks.
+        within: the mean tau within cells of networks with equal label noise (or another column).
+    """
 
     model: str
     column: str
@@ -64,13 +64,16 @@ class Correlation:
     within: Tau
 
 
-def table_correlations(
+def compute_correlations(
     table: pd.DataFrame, columns: Sequence[str], *, gated: bool, cell: str = "label_noise"
-) -> list[Correlation]:
-    """A Correlation for each model and column, models in the order of the table.
+) -> list[GapCorrelation]:
+    """One correlation for each model and column, models in the order of the table.
 
-    table: a row a network, with model, gap, fitted and `cell` beside `columns`. Networks of a model that are equal in
-    `cell` are a cell. Networks without a value in a column do not enter it.
+    Args:
+        table: one row per network, with model, gap, fitted, `cell` and `columns`.
+        columns: the columns; networks without a value in a column are left out of it.
+        gated: whether only the networks that fitted are counted.
+        cell: the column that is constant within a cell.
     """
     counted = table[table["fitted"]] if gated else table
     found = []
@@ -80,39 +83,41 @@ def table_correlations(
             values, gaps = rows[column].to_numpy(np.float64), rows["gap"].to_numpy(np.float64)
             cells = np.unique(rows[cell], return_inverse=True)[1].astype(np.intp)
             taus = {"marginal": marginal_tau(values, gaps, cells), "within": within_tau(values, gaps, cells)}
-            found.append(Correlation(model=model, column=column, gated=gated, **taus))
+            found.append(GapCorrelation(model=model, column=column, gated=gated, **taus))
     return found
 
 
-Names = Mapping[str, str]
-"""The columns that are shown, by their names in the data."""
+ColumnNames = Mapping[str, str]
+"""Titles of the columns that are shown, by their names in the data."""
 
 
-def tau_text(tau: Tau) -> str:
-    """Three decimals, and two for the ends of the interval."""
+def format_tau(tau: Tau) -> str:
+    """Tau with three decimals, and its interval with two; a dash without a value."""
     if tau.value is None:
         return MISSING
-    held = "" if tau.interval is None else f" [{tau.interval.low + 0.0:.2f}, {tau.interval.high + 0.0:.2f}]"
-    return f"{tau.value + 0.0:.3f}{held}"
+    interval = "" if tau.interval is None else f" [{tau.interval.low + 0.0:.2f}, {tau.interval.high + 0.0:.2f}]"
+    return f"{tau.value + 0.0:.3f}{interval}"
 
 
-def difference_text(difference: Difference, *, unit: float = 1.0) -> str:
-    """A signed mean in `unit` with its interval, two decimals."""
+def format_difference(difference: Difference, *, unit: float = 1.0) -> str:
+    """The signed mean difference in multiples of `unit` with its interval, two decimals each."""
     if difference.value is None:
         return MISSING
-    value = _signed(difference.value / unit)
+    value = _format_signed(difference.value / unit)
     if difference.interval is None:
         return value
-    return f"{value} [{_signed(difference.interval.low / unit)}, {_signed(difference.interval.high / unit)}]"
+    return (
+        f"{value} [{_format_signed(difference.interval.low / unit)}, {_format_signed(difference.interval.high / unit)}]"
+    )
 
 
-def _signed(value: float) -> str:
+def _format_signed(value: float) -> str:
     """Two decimals; never -0.00."""
     return f"{round(value, 2) + 0.0:+.2f}"
 
 
-def both_gates(free: Sequence[Correlation], gated: Sequence[Correlation], names: Names) -> pd.DataFrame:
-    """A row for each network and measure: tau and tau within cells, of all networks and of those that fitted."""
+def gating_table(free: Sequence[GapCorrelation], gated: Sequence[GapCorrelation], names: ColumnNames) -> pd.DataFrame:
+    """One row per model and measure: tau and tau within cells, for all networks and for those that fitted."""
     rows = []
     for one, other in zip(free, gated, strict=True):
         rows.append(
@@ -120,63 +125,72 @@ def both_gates(free: Sequence[Correlation], gated: Sequence[Correlation], names:
                 "network": one.model,
                 "measure": names[one.column],
                 "n": str(one.marginal.networks),
-                "tau": tau_text(one.marginal),
-                "tau within": tau_text(one.within),
+                "tau": format_tau(one.marginal),
+                "tau within": format_tau(one.within),
                 "n fitted": str(other.marginal.networks),
-                "tau fitted": tau_text(other.marginal),
-                "tau within fitted": tau_text(other.within),
+                "tau fitted": format_tau(other.marginal),
+                "tau within fitted": format_tau(other.within),
             }
         )
     return pd.DataFrame(rows)
 
 
-def side_by_side(
-    published: Sequence[Correlation], alike: Sequence[Correlation], here: Sequence[Correlation], names: Names
+def archive_table(
+    published: Sequence[GapCorrelation],
+    alike: Sequence[GapCorrelation],
+    here: Sequence[GapCorrelation],
+    names: ColumnNames,
 ) -> pd.DataFrame:
-    """A row for each network and measure here: tau as published, so at the ratios that are also here, here, the change.
+    """One row per model and measure: tau in the archive, in the archive at the same ratios, here, and the change.
 
-    published, alike: of the archive, by the same columns. Measures that it has not have dashes.
+    Args:
+        published: correlations of the archive.
+        alike: correlations of the archive's networks at the ratios of label noise that were also trained here.
+        here: correlations of this replay; measures that the archive lacks have dashes.
+        names: titles of the measures.
     """
     rows = []
     for kind in ("marginal", "within"):
         for each in here:
-            theirs = [_of(found, each, kind) for found in (published, alike)]
+            theirs = [_find_tau(found, each, kind) for found in (published, alike)]
             mine: Tau = getattr(each, kind)
             rows.append(
                 {
                     "network": each.model,
                     "measure": names[each.column],
                     "over": "all networks" if kind == "marginal" else "equal label noise",
-                    "archive": tau_text(theirs[0]) if theirs[0] else MISSING,
-                    "archive, these ratios": tau_text(theirs[1]) if theirs[1] else MISSING,
-                    "here": tau_text(mine),
-                    "here - archive": _gap(mine, theirs[1]),
+                    "archive": format_tau(theirs[0]) if theirs[0] else MISSING,
+                    "archive, these ratios": format_tau(theirs[1]) if theirs[1] else MISSING,
+                    "here": format_tau(mine),
+                    "here - archive": _format_change(mine, theirs[1]),
                 }
             )
     return pd.DataFrame(rows)
 
 
-def with_loss(published: Sequence[Correlation], here: Sequence[Correlation], *, names: Names) -> pd.DataFrame:
-    """A row for each network and column: tau over all networks, as published and here."""
+def loss_table(
+    published: Sequence[GapCorrelation], here: Sequence[GapCorrelation], *, names: ColumnNames
+) -> pd.DataFrame:
+    """One row per model and column: tau with the training loss over all networks, in the archive and here."""
     rows = []
     for each in here:
-        theirs = _of(published, each, "marginal")
+        theirs = _find_tau(published, each, "marginal")
         rows.append(
             {
                 "network": each.model,
                 "with the training loss": names[each.column],
-                "archive": tau_text(theirs) if theirs else MISSING,
-                "here": tau_text(each.marginal),
+                "archive": format_tau(theirs) if theirs else MISSING,
+                "here": format_tau(each.marginal),
             }
         )
     return pd.DataFrame(rows)
 
 
-def _of(found: Sequence[Correlation], like: Correlation, kind: str) -> Tau | None:
+def _find_tau(found: Sequence[GapCorrelation], like: GapCorrelation, kind: str) -> Tau | None:
     return next((getattr(each, kind) for each in found if (each.model, each.column) == (like.model, like.column)), None)
 
 
-def _gap(mine: Tau, theirs: Tau | None) -> str:
+def _format_change(mine: Tau, theirs: Tau | None) -> str:
     if theirs is None or mine.value is None or theirs.value is None:
         return MISSING
     return f"{mine.value - theirs.value:+.3f}"

@@ -8,14 +8,14 @@ import pytest
 
 from sharpbench.analysis.scores import Score, score
 from sharpbench.core.record import Record
-from sharpbench.replays.minimum_sharpness_2021.archive import archive
+from sharpbench.replays.minimum_sharpness_2021.archive import read_archive
 
 Make = Callable[..., Record]
 
 
 def scores(record: Make, *, gate: bool) -> dict[tuple[str, str], Score]:
     found = []
-    for row in archive().to_dict("records"):
+    for row in read_archive().to_dict("records"):
         truth = {"gap": row["gap"], "fitted": not gate or row["fitted"]}
         for measure in ("minimum_sharpness", "normalized_sharpness"):
             found.append(

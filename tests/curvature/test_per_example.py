@@ -9,7 +9,7 @@ from torch import nn
 from sharpbench import Subject
 from sharpbench.curvature import exact_traces, per_example_traces, reference_diagonal
 from sharpbench.errors import InvalidInput
-from sharpbench.replays.minimum_sharpness_2021.studies import naive_entries
+from sharpbench.replays.minimum_sharpness_2021.studies import double_backward_entries
 
 
 def perceptron(bias: bool) -> nn.Module:
@@ -56,7 +56,7 @@ def test_the_module_is_left_without_hooks_and_gradients(subject: Subject) -> Non
 
 def test_naive_entries_are_the_diagonal_by_definition(subject: Subject) -> None:
     chosen = torch.randperm(subject.size, generator=torch.Generator().manual_seed(0))
-    found = naive_entries(subject, chosen)
+    found = double_backward_entries(subject, chosen)
     expected = torch.cat([value.flatten() for value in reference_diagonal(subject).values()])[chosen]
     assert torch.allclose(found, expected, rtol=1e-11, atol=1e-15)
     assert not found.requires_grad

@@ -14,9 +14,9 @@ from sharpbench.errors import InvalidInput
 from sharpbench.models.paper import SmallMlp
 from sharpbench.replays import catalog
 from sharpbench.replays.asam_2021 import Asam2021
-from sharpbench.replays.catalog import REPLAYS, parse_replay, scale_of
+from sharpbench.replays.catalog import REPLAYS, parse_replay, parse_scale
 from sharpbench.replays.cost_estimate import cost_table, estimate_cost
-from sharpbench.replays.optimizer_comparison import Contestants
+from sharpbench.replays.optimizer_comparison import MatchedLossCohort
 from sharpbench.replays.replay import Experiment
 from sharpbench.training.optimizers import Sam, Sgd
 from tests.commands import given, refused, started
@@ -50,8 +50,8 @@ def test_bad_input_is_one_line_and_status_2(words: tuple[str, ...], expected: st
 
 def test_names_and_scales() -> None:
     assert [each.name for each in REPLAYS] == ["minimum-sharpness-2021", "asam-2021", "friendly-sam-2024"]
-    assert [scale_of(each, None) for each in REPLAYS] == ["archive", "quick", "quick"]
-    assert scale_of(parse_replay("minimum-sharpness-2021"), "paper") == "paper"
+    assert [parse_scale(each, None) for each in REPLAYS] == ["archive", "quick", "quick"]
+    assert parse_scale(parse_replay("minimum-sharpness-2021"), "paper") == "paper"
     with pytest.raises(InvalidInput, match="unknown replay 'asam'; did you mean 'asam-2021'"):
         parse_replay("asam")
 
@@ -64,7 +64,7 @@ class Small(Asam2021):
 
     def experiment(self, scale: str) -> Experiment:
         """See Replay."""
-        cohort = Contestants(
+        cohort = MatchedLossCohort(
             optimizers=self.optimizers, seeds=3, train_size=32, batch_size=16, max_epochs=60, learning_rate=0.05
         )
         return Experiment(
@@ -138,8 +138,8 @@ def test_the_forecast_counts_networks_epochs_and_gradients(small: Small) -> None
     (found,) = estimate_cost(experiment, device="cpu")
     assert (found.model, found.networks, found.epochs) == ("small-mlp", 6, 60)
     gradients = 3 * (1 + 2) * 60 * 2  # seeds, gradients of SGD and of SAM, epochs, batches
-    assert 0 < found.training * 3600 / gradients < 1
-    assert found.measuring > 0
+    assert 0 < found.training_hours * 3600 / gradients < 1
+    assert found.measuring_hours > 0
     shown = cost_table([found, found])
     assert shown.iloc[-1].tolist()[:2] == ["together", "12"]
 

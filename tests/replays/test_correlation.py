@@ -7,14 +7,14 @@ import pandas as pd
 import pytest
 from scipy.stats import kendalltau
 
-from sharpbench.replays.minimum_sharpness_2021.archive import archive
-from sharpbench.replays.tables import Correlation, table_correlations
+from sharpbench.replays.minimum_sharpness_2021.archive import read_archive
+from sharpbench.replays.tables import GapCorrelation, compute_correlations
 
 COLUMNS = ("minimum_sharpness", "normalized_sharpness", "label_noise", "train_loss")
 
 
-def found(*, gated: bool) -> dict[tuple[str, str], Correlation]:
-    return {(each.model, each.column): each for each in table_correlations(archive(), COLUMNS, gated=gated)}
+def found(*, gated: bool) -> dict[tuple[str, str], GapCorrelation]:
+    return {(each.model, each.column): each for each in compute_correlations(read_archive(), COLUMNS, gated=gated)}
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_baselines_beat_the_measures_over_all_and_have_nothing_within() -> None:
 
 
 def test_against_scipy_row_by_row() -> None:
-    table = archive()
+    table = read_archive()
     rows = table[(table["model"] == "lenet")]
     each = found(gated=True)["lenet", "train_loss"]
     assert each.marginal.value == pytest.approx(kendalltau(rows["train_loss"], rows["gap"]).statistic)
@@ -62,7 +62,7 @@ def test_against_scipy_row_by_row() -> None:
 def test_the_gate_excludes_and_missing_values_do_not_enter() -> None:
     assert found(gated=False)["mlp", "train_loss"].marginal.networks == 110
     assert found(gated=True)["mlp", "train_loss"].marginal.networks == 107
-    table = archive().assign(thin=lambda frame: frame["train_loss"].where(frame["trial"] < 5))
-    (mlp, _) = table_correlations(table, ["thin"], gated=True)
+    table = read_archive().assign(thin=lambda frame: frame["train_loss"].where(frame["trial"] < 5))
+    (mlp, _) = compute_correlations(table, ["thin"], gated=True)
     assert (mlp.model, mlp.marginal.networks) == ("mlp", int(table.query("model == 'mlp' and fitted")["thin"].count()))
-    assert table_correlations(pd.DataFrame(columns=table.columns).astype(table.dtypes), ["thin"], gated=True) == []
+    assert compute_correlations(pd.DataFrame(columns=table.columns).astype(table.dtypes), ["thin"], gated=True) == []

@@ -8,8 +8,13 @@ import numpy as np
 import pytest
 
 from sharpbench.core.record import Record
-from sharpbench.replays.minimum_sharpness_2021.solver import SOLVER, as_left_by_steps, by_noise, with_solver
-from sharpbench.replays.tables import networks_frame
+from sharpbench.replays.minimum_sharpness_2021.solver import (
+    SOLVER_COLUMN,
+    add_solver_column,
+    noise_table,
+    run_paper_solver,
+)
+from sharpbench.replays.tables import networks_table
 from sharpbench.symmetry import minimise
 
 MakeMany = Callable[..., list[Record]]
@@ -18,7 +23,7 @@ Make = Callable[..., Record]
 
 def test_a_row_a_network_with_its_recipe_its_truth_and_a_column_a_measure(records: MakeMany) -> None:
     found = records(labels=("trace", "minimum"))
-    table = networks_frame(found)
+    table = networks_table(found)
     assert len(table) == len(found) / 2 == 30
     for position in (0, 17):
         one, other, row = found[2 * position], found[2 * position + 1], table.iloc[position]
@@ -29,7 +34,7 @@ def test_a_row_a_network_with_its_recipe_its_truth_and_a_column_a_measure(record
 
 def test_what_has_no_value_or_no_truth_is_there_and_does_not_count(record: Make) -> None:
     recipe = {"model": "mlp"}
-    table = networks_frame(
+    table = networks_table(
         [
             record("trace", None, recipe=recipe, truth={"fitted": True, "gap": 0.1}),
             record("trace", None, recipe={**recipe, "seed": 1}, truth={}),
@@ -43,11 +48,11 @@ def test_what_has_no_value_or_no_truth_is_there_and_does_not_count(record: Make)
 
 def test_the_solver_is_given_the_traces_of_the_blocks_in_the_order_of_layers(records: MakeMany) -> None:
     found = records(labels=("trace", "minimum"), seeds=2)
-    table = with_solver(networks_frame(found))
-    for record, left in zip(found[::2], table[SOLVER], strict=True):
+    table = add_solver_column(networks_table(found))
+    for record, left in zip(found[::2], table[SOLVER_COLUMN], strict=True):
         weights = np.array([[record.parts[f"layer{layer}.weight"] for layer in range(3)]])
         biases = np.array([[record.parts[f"layer{layer}.bias"] for layer in range(3)]])
-        assert left == pytest.approx(as_left_by_steps(weights, biases)[0], rel=1e-12)
+        assert left == pytest.approx(run_paper_solver(weights, biases)[0], rel=1e-12)
         basis = np.array([[1, 0], [-1, 1], [0, -1], [1, 0], [0, 1], [0, 0]], dtype=float)
         least = minimise(np.concatenate((weights[0], biases[0])), basis).value
         assert least <= left <= (record.value or 0)
@@ -55,20 +60,20 @@ def test_the_solver_is_given_the_traces_of_the_blocks_in_the_order_of_layers(rec
 
 def test_networks_without_biases_or_without_traces(record: Make) -> None:
     parts = {"layer0.weight": 100.0, "layer1.weight": 1.0}
-    table = networks_frame(
+    table = networks_table(
         [
             record("trace", 101.0, recipe={"model": "bare"}, truth={"fitted": True, "gap": 0.1}, parts=parts),
             record("trace", None, recipe={"model": "bare", "seed": 1}, truth={"fitted": True, "gap": 0.1}),
         ]
     )
-    left = with_solver(table)[SOLVER]
-    assert left[0] == pytest.approx(as_left_by_steps(np.array([[100.0, 1.0]]), np.zeros((1, 2)))[0])
+    left = add_solver_column(table)[SOLVER_COLUMN]
+    assert left[0] == pytest.approx(run_paper_solver(np.array([[100.0, 1.0]]), np.zeros((1, 2)))[0])
     assert np.isnan(left[1])
 
 
 def test_medians_and_ratios_by_noise(records: MakeMany) -> None:
-    table = with_solver(networks_frame(records(labels=("trace", "minimum"))))
-    shown = by_noise(table)
+    table = add_solver_column(networks_table(records(labels=("trace", "minimum"))))
+    shown = noise_table(table)
     assert shown[["network", "label noise", "n"]].to_numpy().tolist()[:4] == [
         ["mlp", "0", "5"],
         ["mlp", "0.2", "5"],
@@ -76,5 +81,5 @@ def test_medians_and_ratios_by_noise(records: MakeMany) -> None:
         ["lenet", "0", "5"],
     ]
     cell = table[(table["model"] == "mlp") & (table["label_noise"] == 0.2)]
-    ratios = cell[SOLVER] / cell["minimum"]
+    ratios = cell[SOLVER_COLUMN] / cell["minimum"]
     assert shown["solver / converged"][1] == f"{ratios.median():.3f} ({ratios.min():.3f} to {ratios.max():.3f})"

@@ -13,10 +13,10 @@ from scipy.stats import kendalltau
 
 from sharpbench.core.record import Record
 from sharpbench.models.paper import LeNet, Mlp, SmallCnn, SmallMlp
-from sharpbench.replays.minimum_sharpness_2021.archive import archive
+from sharpbench.replays.minimum_sharpness_2021.archive import read_archive
 from sharpbench.replays.minimum_sharpness_2021.replay import MinimumSharpness2021
-from sharpbench.replays.minimum_sharpness_2021.studies import Diagonals, Traces
-from sharpbench.replays.tables import networks_frame
+from sharpbench.replays.minimum_sharpness_2021.studies import DiagonalStudy, TraceStudy
+from sharpbench.replays.tables import networks_table
 from sharpbench.report.page import Page, list_pictures, render_page, write_page
 
 MakeMany = Callable[..., list[Record]]
@@ -40,7 +40,7 @@ DIAGONALS = pd.DataFrame(
 
 
 def of(records: list[Record]) -> Page:
-    return REPLAY.page("quick", records, {Traces.name: TRACES, Diagonals.name: DIAGONALS})
+    return REPLAY.page("quick", records, {TraceStudy.name: TRACES, DiagonalStudy.name: DIAGONALS})
 
 
 @pytest.fixture
@@ -83,9 +83,9 @@ def test_here_and_the_archive_stand_side_by_side_with_their_difference(page: Pag
 
 
 def test_what_orders_networks_by_their_training_loss(records: MakeMany, page: Page) -> None:
-    published = archive().query("model == 'mlp' and fitted")
+    published = read_archive().query("model == 'mlp' and fitted")
     expected = kendalltau(published["minimum_sharpness"], published["train_loss"]).statistic
-    here = networks_frame(records(labels=("trace", "minimum", "normalized"))).query("model == 'mlp'")
+    here = networks_table(records(labels=("trace", "minimum", "normalized"))).query("model == 'mlp'")
     found = row(page, "mlp", "minimum sharpness", f"{expected:.3f} ")
     assert found[3].startswith(f"{kendalltau(here['minimum'], here['train_loss']).statistic:.3f} ")
 

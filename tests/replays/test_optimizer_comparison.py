@@ -17,24 +17,24 @@ from sharpbench.replays.asam_2021 import Asam2021
 from sharpbench.replays.catalog import REPLAYS
 from sharpbench.replays.friendly_sam_2024 import FriendlySam2024
 from sharpbench.replays.optimizer_comparison import (
-    BASELINES,
-    SHOWN,
-    Contestants,
+    BASELINE_NAMES,
+    COMPARED_COLUMNS,
     GeneralizationReplay,
-    paired_contrasts,
-    training_tasks,
+    MatchedLossCohort,
+    add_tasks,
+    compute_contrasts,
 )
-from sharpbench.replays.tables import networks_frame
+from sharpbench.replays.tables import networks_table
 from sharpbench.report.page import Page, list_pictures, render_page
 from sharpbench.training.optimizers import Asam, Sam, Sgd
 
 MakeMany = Callable[..., list[Record]]
 COMPARISONS = [replay for replay in REPLAYS if isinstance(replay, GeneralizationReplay)]
-LABELS = [name for name in SHOWN if name not in BASELINES]
+LABELS = [name for name in COMPARED_COLUMNS if name not in BASELINE_NAMES]
 
 
 def test_contestants_differ_in_model_optimiser_and_seed_alone() -> None:
-    cohort = Contestants(optimizers=(Sgd(), Sam(), Asam()), seeds=2, label_noise=0.2)
+    cohort = MatchedLossCohort(optimizers=(Sgd(), Sam(), Asam()), seeds=2, label_noise=0.2)
     recipes = cohort.recipes((Mlp(), SmallMlp()), Digits())
     assert len(set(recipes)) == 2 * 3 * 2
     assert [(format_spec(each.model), format_spec(each.optimizer), each.seed) for each in recipes[:3]] == [
@@ -54,11 +54,11 @@ def table(**changes: object) -> pd.DataFrame:
         for optimizer, shift in (("sgd", 0.0), ("sam", 2.0))
         for seed in (3, 1, 2, 4)
     ]  # fmt: skip
-    return training_tasks(pd.DataFrame(rows).assign(**changes))
+    return add_tasks(pd.DataFrame(rows).assign(**changes))
 
 
 def test_pairs_are_made_by_seed_so_that_what_seeds_share_cancels() -> None:
-    quiet, noisy = paired_contrasts(table(), ["score"], [("sam", "sgd")], logarithmic=False)
+    quiet, noisy = compute_contrasts(table(), ["score"], [("sam", "sgd")], logarithmic=False)
     assert (quiet.task, noisy.task) == ("mlp", "mlp (noise 0.2)")
     for each in (quiet, noisy):
         assert each.difference.value == pytest.approx(2.0 + 0.1 * 2.5)
@@ -69,9 +69,9 @@ def test_pairs_are_made_by_seed_so_that_what_seeds_share_cancels() -> None:
 def test_networks_that_did_not_fit_leave_their_pair_out() -> None:
     frame = table()
     frame.loc[(frame["optimizer"] == "sam") & (frame["seed"] == 4) & (frame["label_noise"] == 0), "fitted"] = False
-    quiet, noisy = paired_contrasts(frame, ["score"], [("sam", "sgd")], logarithmic=False)
+    quiet, noisy = compute_contrasts(frame, ["score"], [("sam", "sgd")], logarithmic=False)
     assert (quiet.difference.pairs, noisy.difference.pairs) == (3, 4)
-    none, _ = paired_contrasts(
+    none, _ = compute_contrasts(
         frame.assign(fitted=(frame["optimizer"] == "sgd") | (frame["label_noise"] > 0)),
         ["score"], [("sam", "sgd")], logarithmic=False,
     )  # fmt: skip
@@ -81,7 +81,7 @@ def test_networks_that_did_not_fit_leave_their_pair_out() -> None:
 def test_logarithms_are_of_positive_values_alone() -> None:
     frame = table()
     frame["score"] = np.where(frame["seed"] == 1, -1.0, np.exp(frame["score"]))
-    quiet, _ = paired_contrasts(frame, ["score"], [("sam", "sgd")], logarithmic=True)
+    quiet, _ = compute_contrasts(frame, ["score"], [("sam", "sgd")], logarithmic=True)
     assert quiet.difference.pairs == 3
     assert quiet.difference.value == pytest.approx(2.0 + 0.1 * 3)
 
@@ -113,7 +113,7 @@ def test_the_page_says_who_is_better_and_by_how_much(replay: GeneralizationRepla
 def test_differences_on_the_page_are_those_of_the_networks(records: MakeMany) -> None:
     optimizers = [format_spec(each) for each in Asam2021().optimizers]
     found = records(labels=LABELS, optimizers=optimizers, noises=(0.0,), models=("mlp",))
-    frame = networks_frame(found).pivot(index="seed", columns="optimizer", values="test_accuracy")
+    frame = networks_table(found).pivot(index="seed", columns="optimizer", values="test_accuracy")
     expected = 100 * (frame["sam"] - frame["sgd"]).mean()
     (accuracy,) = [
         block for block in Asam2021().page("quick", found, {}).sections[0].blocks

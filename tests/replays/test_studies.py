@@ -13,13 +13,13 @@ import torch
 
 from sharpbench.curvature import difference_diagonal, exact_diagonal, exact_traces, reference_diagonal
 from sharpbench.errors import InvalidInput
-from sharpbench.replays.minimum_sharpness_2021.studies import Diagonals, Traces
-from sharpbench.replays.study import Place, Row, Study, open_network, study_rows
+from sharpbench.replays.minimum_sharpness_2021.studies import DiagonalStudy, TraceStudy
+from sharpbench.replays.study import Place, Row, Study, open_network, run_study
 from sharpbench.training.recipe import Recipe
 
 
 def test_traces_against_the_definition(recipes: tuple[Recipe, ...], place: Place) -> None:
-    rows = list(Traces(recipes=recipes[:1], examples=20, entries=6).rows(place))
+    rows = list(TraceStudy(recipes=recipes[:1], examples=20, entries=6).rows(place))
     entries, (network,) = [row for row in rows if row["kind"] == "entry"], [row for row in rows if "trace" in row]
     subject = open_network(recipes[0], place).subject(20, dtype=torch.float64, device="cpu")
     diagonal = torch.cat([value.flatten() for value in reference_diagonal(subject).values()])
@@ -37,7 +37,7 @@ def test_traces_against_the_definition(recipes: tuple[Recipe, ...], place: Place
 def test_diagonals_fall_with_samples_and_are_the_running_mean_of_one_stream(
     recipes: tuple[Recipe, ...], place: Place
 ) -> None:
-    study = Diagonals(recipes=recipes[:1], examples=8, samples=(1, 40))
+    study = DiagonalStudy(recipes=recipes[:1], examples=8, samples=(1, 40))
     rows = {(row["kind"], row["samples"]): row for row in study.rows(place)}
     assert set(rows) == {(kind, count) for kind in ("arxiv", "icml") for count in (1, 40)}
     alone = {row["kind"]: row for row in replace(study, samples=(40,)).rows(place)}
@@ -90,11 +90,11 @@ def test_findings_are_kept_and_measured_again_only_for_another_study(
     Counting.asked.clear()
     study = Counting(recipes=recipes)
     for _ in range(2):
-        table = study_rows(study, place, tmp_path / "new")
+        table = run_study(study, place, tmp_path / "new")
         assert table.to_dict("records") == [{"value": 1.0, "word": "a", "nothing": None}]
     assert Counting.asked == [1]
-    assert study_rows(replace(study, step=2), place, tmp_path / "new")["value"].tolist() == [2.0]
-    study_rows(replace(study, recipes=recipes[:1], step=2), place, tmp_path / "new")
+    assert run_study(replace(study, step=2), place, tmp_path / "new")["value"].tolist() == [2.0]
+    run_study(replace(study, recipes=recipes[:1], step=2), place, tmp_path / "new")
     assert Counting.asked == [1, 2, 2]
     stored = json.loads((tmp_path / "new" / "counting.json").read_text(encoding="utf-8"))
     assert stored["environment"]["device"] == "cpu"
@@ -106,7 +106,7 @@ def test_a_damaged_file_is_measured_again(
     recipes: tuple[Recipe, ...], place: Place, tmp_path: Path, damage: str
 ) -> None:
     (tmp_path / "counting.json").write_text(damage, encoding="utf-8")
-    assert len(study_rows(Counting(recipes=recipes), place, tmp_path)) == 1
+    assert len(run_study(Counting(recipes=recipes), place, tmp_path)) == 1
 
 
 @pytest.mark.parametrize("rows", [[], [1], [{"value": [1]}], {"value": 1}, "text"])
@@ -116,10 +116,10 @@ def test_rows_that_are_none_are_measured_again(
     study = Counting(recipes=recipes)
     content = {"key": study.key(place), "rows": rows}
     (tmp_path / "counting.json").write_text(json.dumps(content), encoding="utf-8")
-    assert study_rows(study, place, tmp_path)["value"].tolist() == [1.0]
+    assert run_study(study, place, tmp_path)["value"].tolist() == [1.0]
 
 
 def test_a_folder_that_cannot_be_written_is_named(recipes: tuple[Recipe, ...], place: Place, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(InvalidInput, match=r"cannot write .*counting\.json: .*choose another folder with --output"):
-        study_rows(Counting(recipes=recipes), place, tmp_path / "file")
+        run_study(Counting(recipes=recipes), place, tmp_path / "file")

@@ -1,7 +1,7 @@
-"""Archive: what the authors of Minimum Sharpness published of their 220 networks, as package data.
+"""The final values of the 220 networks that the authors of Minimum Sharpness published, as package data.
 
 Source: Ibayashi, Hamaguchi, Imaizumi 2021, Minimum Sharpness: Scale-invariant Parameter-robustness of Neural Networks,
-arXiv 2106.12612, the archive beside their code.
+arXiv 2106.12612, the archive published with their code.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import pandas as pd
 
 from sharpbench.errors import InvalidInput
 
-FILE = "minimum_sharpness_2021.csv"
+FILE_NAME = "minimum_sharpness_2021.csv"
 SHA256 = "dbb6b78a449c0a2f96647119bd691efae9cb30088f210b2026d01947e6eef793"
-"""Of the packaged bytes."""
+"""SHA-256 of the packaged file."""
 COLUMNS = {
     "model": "MLP (784-512-128-512-10) or LeNet, both with biases",
     "trial": "which of the ten networks of this model and ratio, from 0",
@@ -28,24 +28,31 @@ COLUMNS = {
     "train_loss": "mean cross entropy on the training images, natural logarithm",
     "test_loss": "mean cross entropy on the test images",
 }
-FITTED = 0.99
-"""The training accuracy that the gate asks of an archived network; those below it are at chance, at 0.11."""
-MODELS = {"MLP": "mlp", "LeNet": "lenet"}
-"""Their names of networks, and ours."""
+MIN_FITTED_ACCURACY = 0.99
+"""The training accuracy from which an archived network counts as fitted; the others are at chance, 0.11."""
+MODEL_NAMES = {"MLP": "mlp", "LeNet": "lenet"}
+"""The authors' names of models, and ours."""
 
 
-def archive() -> pd.DataFrame:
-    """One row a network: COLUMNS with `model` by our name, and `gap` and `fitted`.
+def read_archive() -> pd.DataFrame:
+    """One row per network: COLUMNS with our names of models, and the columns `gap` and `fitted`.
 
-    gap: training accuracy - test accuracy. fitted: a training accuracy of at least FITTED.
-    Raises InvalidInput where the packaged file is not the one that was published here.
+    gap is training accuracy - test accuracy; fitted is a training accuracy of at least MIN_FITTED_ACCURACY.
+
+    Raises:
+        InvalidInput: if the packaged file has been changed.
+
+    >>> len(read_archive())
+    220
     """
-    content = (files("sharpbench.replays.minimum_sharpness_2021") / "data" / FILE).read_bytes()
+    content = (files("sharpbench.replays.minimum_sharpness_2021") / "data" / FILE_NAME).read_bytes()
     if (found := hashlib.sha256(content).hexdigest()) != SHA256:
-        raise InvalidInput(f"{FILE} of this installation has SHA-256 {found}, not {SHA256}; install sharpbench again")
+        raise InvalidInput(
+            f"{FILE_NAME} of this installation has SHA-256 {found}, not {SHA256}; install sharpbench again"
+        )
     table = pd.read_csv(io.BytesIO(content))
     return table.assign(
-        model=table["model"].map(MODELS),
+        model=table["model"].map(MODEL_NAMES),
         gap=table["train_accuracy"] - table["test_accuracy"],
-        fitted=table["train_accuracy"] >= FITTED,
+        fitted=table["train_accuracy"] >= MIN_FITTED_ACCURACY,
     )

@@ -1,4 +1,4 @@
-"""Paper's solver: minimum sharpness as its authors minimise it, which stops above the minimum.
+"""The paper's solver, which minimizes sharpness by gradient descent and stops above the minimum.
 
 Implemented anew from the description of their solver (Ibayashi, Hamaguchi, Imaizumi 2021), not their code.
 """
@@ -13,16 +13,14 @@ from numpy.typing import NDArray
 
 from sharpbench.report.format import format_number
 
-# Convergence: minimum sharpness beside what the paper's solver makes of the same traces.
-
-SOLVER = "minimum as left"
+SOLVER_COLUMN = "minimum as left"
 _LAYER = re.compile(r"tr layer(\d+)\.weight")
 
 
-def with_solver(table: pd.DataFrame) -> pd.DataFrame:
-    """`table` of networks with the column SOLVER: from the traces of the blocks, `tr layerI.weight` and `.bias`.
+def add_solver_column(table: pd.DataFrame) -> pd.DataFrame:
+    """The table of networks with an additional column SOLVER_COLUMN: the value that the paper's solver leaves.
 
-    Layers in the order of I; networks of one model at a time. NaN where the traces are not there.
+    It is computed from the traces of the blocks, the columns `tr layerI.weight` and `tr layerI.bias`; NaN without them.
     """
     left = pd.Series(np.nan, index=table.index)
     for _, rows in table.groupby("model"):
@@ -31,22 +29,22 @@ def with_solver(table: pd.DataFrame) -> pd.DataFrame:
         if layers and len(known):
             weights = known[[f"tr layer{layer}.weight" for layer in layers]].to_numpy(np.float64)
             biases = known.reindex(columns=[f"tr layer{layer}.bias" for layer in layers], fill_value=0.0)
-            left[known.index] = as_left_by_steps(weights, biases.to_numpy(np.float64))
-    return table.assign(**{SOLVER: left})
+            left[known.index] = run_paper_solver(weights, biases.to_numpy(np.float64))
+    return table.assign(**{SOLVER_COLUMN: left})
 
 
-def by_noise(table: pd.DataFrame) -> pd.DataFrame:
-    """Medians by model and label noise of the minimum, of what the solver leaves and of the trace, and the ratios."""
+def noise_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Medians of trace, solver's value and minimum by model and label noise, and the ratio of the last two."""
     rows = []
     for (model, noise), cell in table.groupby(["model", "label_noise"], sort=False):
-        ratios = cell[SOLVER] / cell["minimum"]
+        ratios = cell[SOLVER_COLUMN] / cell["minimum"]
         rows.append(
             {
                 "network": str(model),
                 "label noise": f"{noise:g}",
                 "n": str(len(cell)),
                 "trace": format_number(cell["trace"].median()),
-                "paper's solver": format_number(cell[SOLVER].median()),
+                "paper's solver": format_number(cell[SOLVER_COLUMN].median()),
                 "converged": format_number(cell["minimum"].median()),
                 "solver / converged": f"{ratios.median():.3f} ({ratios.min():.3f} to {ratios.max():.3f})",
             }
@@ -55,15 +53,23 @@ def by_noise(table: pd.DataFrame) -> pd.DataFrame:
 
 
 Array = NDArray[np.float64]
-RATE, STEPS, DECAY = 1e-3, 10_000, 1e-3
+STEP_SIZE, STEPS, STEP_SIZE_DECAY = 1e-3, 10_000, 1e-3
 
 
-def as_left_by_steps(weights: Array, biases: Array, *, rate: float = RATE, steps: int = STEPS) -> Array:
-    """The objective that gradient descent leaves after `steps`, of N networks at once: [N].
+def run_paper_solver(weights: Array, biases: Array, *, rate: float = STEP_SIZE, steps: int = STEPS) -> Array:
+    """The objective before the last of `steps` steps of gradient descent, for N networks at once: [N].
 
-    weights, biases: the traces of the blocks of a chain of L layers, [N, L], zeros for biases that are not there.
-    The objective is sum_l w_l exp(-2 e_l) + c_l exp(-2 u_l), u_l = e_1 + ... + e_l, u_L = 0, of the traces over
-    their sum; from e = 0 with the rate `rate` / (1 + 1e-3 step); the value is the one before the last step.
+    The objective is sum_l w_l exp(-2 e_l) + c_l exp(-2 u_l) with u_l = e_1 + ... + e_l and u_L = 0, where w and c are
+    the traces over their sum. Descent starts from e = 0 with step size `rate` / (1 + 1e-3 step).
+
+    Args:
+        weights: traces of the weight blocks of a chain of L layers, [N, L].
+        biases: traces of the bias blocks, [N, L]; zeros for layers without biases.
+        rate: the initial step size.
+        steps: the number of steps.
+
+    >>> run_paper_solver(np.array([[4.0, 4.0]]), np.zeros((1, 2)), steps=10)
+    array([8.])
     """
     scale = weights.sum(axis=1) + biases.sum(axis=1)
     w, c = weights / scale[:, None], biases / scale[:, None]
@@ -75,6 +81,6 @@ def as_left_by_steps(weights: Array, biases: Array, *, rate: float = RATE, steps
         last = w[:, -1] * np.exp(2 * u[:, -1]) if e.shape[1] else w[:, -1]
         value = own.sum(axis=1) + biased.sum(axis=1) + last + c[:, -1]
         after = biased[:, ::-1].cumsum(axis=1)[:, ::-1]  # sum over the layers from this one on
-        e = e - rate / (1 + DECAY * step) * (-2 * own - 2 * after + 2 * last[:, None])
+        e = e - rate / (1 + STEP_SIZE_DECAY * step) * (-2 * own - 2 * after + 2 * last[:, None])
     left: Array = value * scale
     return left
