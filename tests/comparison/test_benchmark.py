@@ -119,7 +119,9 @@ def test_the_same_again_measures_nothing_and_failed_ones_are_tried_again_when_as
     assert list(compared(ALL, folder, timeout=LIMIT_SECONDS)) == rows
     again = "odd[way=raises],trace"
     events = [
-        event for event in compared(again, folder, timeout=LIMIT_SECONDS, retry_failed=True) if isinstance(event, Measurement)
+        event
+        for event in compared(again, folder, timeout=LIMIT_SECONDS, retry_failed=True)
+        if isinstance(event, Measurement)
     ]
     (added,) = events[len(rows) :]
     assert (added.contestant, added.status) == ("odd[way=raises]", "failed")
@@ -133,7 +135,9 @@ def test_rows_of_another_version_or_library_are_measured_again(
     stale = [replace(row, **other.get(row.contestant, {})) for row in mine]  # type: ignore[arg-type]
     (tmp_path / MEASUREMENTS_FILE).write_text("".join(row.to_json() + "\n" for row in stale), encoding="utf-8")
     again = [
-        event for event in compared("trace,odd[way=noisy]", tmp_path, timeout=LIMIT_SECONDS) if isinstance(event, Measurement)
+        event
+        for event in compared("trace,odd[way=noisy]", tmp_path, timeout=LIMIT_SECONDS)
+        if isinstance(event, Measurement)
     ]
     fresh = again[len(stale) :]
     assert {row.contestant for row in fresh} == {"trace", "odd[way=noisy]"}
