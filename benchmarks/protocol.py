@@ -6,7 +6,7 @@ from itertools import product
 
 import numpy as np
 
-from sharpbench.analysis.scores import score
+from sharpbench.analysis.scores import score_records
 from sharpbench.core.record import Record
 
 LABEL_NOISE = tuple((ratio / 10,) for ratio in range(11)), ("label_noise",), 28
@@ -37,7 +37,7 @@ class Protocol:
                 self.records.append(_record(f"measure{number}", recipe, gap, value))
 
     def time_score(self, cohort: str) -> None:
-        score(self.records)
+        score_records(self.records)
 
 
 def _record(name: str, recipe: dict[str, object], gap: float, value: float) -> Record:

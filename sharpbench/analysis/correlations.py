@@ -12,19 +12,19 @@ from sharpbench.analysis.statistics import (
     Information,
     SignError,
     Tau,
-    granulated,
-    information,
+    conditional_information,
+    environment_sign_error,
+    granulated_tau,
     marginal_tau,
-    sign_error,
-    spearman,
+    spearman_correlation,
     within_tau,
 )
 from sharpbench.analysis.statistics.jackknife import Integers
 from sharpbench.core.fields import Scalar
 from sharpbench.core.spec import split_specs
 
-NOT_AXES = ("seed", "dataset", "model")
-UNTOLD = "the records do not say, or not alike, on how many test examples the gaps stand"
+NON_AXES = ("seed", "dataset", "model")
+NO_TEST_SIZE = "the records do not say, or not alike, on how many test examples the gaps stand"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +57,12 @@ def correlate(population: MeasuredPopulation, values: Mapping[str, float]) -> Co
     return Correlations(
         marginal_tau(measured, gaps, codes, together),
         within_tau(measured, gaps, codes, together),
-        spearman(measured, gaps, codes, together),
-        granulated(measured, gaps, axes),
-        information(measured, gaps, axes, together),
-        SignError(None, None, None, None, None, UNTOLD, len(networks))
+        spearman_correlation(measured, gaps, codes, together),
+        granulated_tau(measured, gaps, axes),
+        conditional_information(measured, gaps, axes, together),
+        SignError(None, None, None, None, None, NO_TEST_SIZE, len(networks))
         if examples is None
-        else sign_error(measured, gaps, axes, examples=examples),
+        else environment_sign_error(measured, gaps, axes, examples=examples),
         "networks" if together is None else "configurations",
     )
 
@@ -86,7 +86,7 @@ def varied_hyperparameters(networks: Sequence[MeasuredNetwork]) -> dict[str, lis
 
 
 def _of_recipe(network: MeasuredNetwork) -> dict[str, Scalar]:
-    return {name: value for name, value in network.recipe.items() if name not in NOT_AXES}
+    return {name: value for name, value in network.recipe.items() if name not in NON_AXES}
 
 
 def _of_model(network: MeasuredNetwork) -> dict[str, Scalar]:

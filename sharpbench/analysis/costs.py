@@ -85,13 +85,13 @@ def largest_factors(done: Iterable[Record]) -> dict[str, float | None]:
 def summarize_timings(done: Sequence[Record]) -> tuple[Timing, ...]:
     """The median seconds by environment; seconds of different environments are never put together."""
     seconds: dict[str, list[float]] = {}
-    for each in comparable_timings(done):
+    for each in select_comparable(done):
         if each.seconds is not None:
-            seconds.setdefault(environment_text(each.environment), []).append(each.seconds)
+            seconds.setdefault(format_environment(each.environment), []).append(each.seconds)
     return tuple(Timing(place, statistics.median(seconds[place]), len(seconds[place])) for place in sorted(seconds))
 
 
-def comparable_timings(done: Iterable[Record]) -> list[Record]:
+def select_comparable(done: Iterable[Record]) -> list[Record]:
     """The records whose times can be compared: neither taken beside other work nor of a divided cell."""
     return [each for each in done if not each.contended and each.pieces == 1]
 
@@ -99,16 +99,16 @@ def comparable_timings(done: Iterable[Record]) -> list[Record]:
 def count_incomparable(done: Iterable[Record]) -> int:
     """How many records have times that cannot be compared."""
     timed = [each for each in done if each.seconds is not None]
-    return len(timed) - len(comparable_timings(timed))
+    return len(timed) - len(select_comparable(timed))
 
 
-def median(values: Iterable[float | None]) -> float | None:
+def median_or_none(values: Iterable[float | None]) -> float | None:
     """The median of what is there; None where nothing is."""
     present = [value for value in values if value is not None]
     return float(statistics.median(present)) if present else None
 
 
-def environment_text(environment: Mapping[str, Scalar]) -> str:
+def format_environment(environment: Mapping[str, Scalar]) -> str:
     """An environment as one line, keys in order, empty ones left out."""
     known = {name: value for name, value in sorted(environment.items()) if value is not None}
     return ", ".join(

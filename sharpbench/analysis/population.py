@@ -52,7 +52,7 @@ class MeasuredNetwork:
     @property
     def cell(self) -> str:
         """Its hyperparameters as text: the recipe without the seed."""
-        return _text({name: value for name, value in self.recipe.items() if name != "seed"})
+        return _recipe_text({name: value for name, value in self.recipe.items() if name != "seed"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class MeasuredPopulation:
         return dict(sorted(reasons.items(), key=lambda each: (-each[1], each[0])))
 
 
-def populations(records: Sequence[Record]) -> tuple[MeasuredPopulation, ...]:
+def group_populations(records: Sequence[Record]) -> tuple[MeasuredPopulation, ...]:
     """The populations in `records`, by data set and model; a network enters once however many records it has.
 
     Records that are not for a leaderboard (`data.leaderboard` false, of `measure`) are left out.
@@ -132,7 +132,7 @@ def finite_or_none(value: Scalar) -> float | None:
     return float(value)
 
 
-def _text(mapping: Mapping[str, Scalar]) -> str:
+def _recipe_text(mapping: Mapping[str, Scalar]) -> str:
     """Equal for equal mappings: 0 and 0.0 are one value."""
     numbers = {
         name: float(value) if isinstance(value, int) and not isinstance(value, bool) else value
@@ -144,28 +144,28 @@ def _text(mapping: Mapping[str, Scalar]) -> str:
 def _networks(records: Sequence[Record]) -> tuple[MeasuredNetwork, ...]:
     found: dict[str, MeasuredNetwork] = {}
     for record in records:
-        key = _text(record.recipe)
+        key = _recipe_text(record.recipe)
         if record.truth or key not in found:
             found[key] = MeasuredNetwork(key, record.recipe, record.truth)
     return tuple(found[key] for key in sorted(found))
 
 
 def _rows(records: Sequence[Record]) -> Iterator[MeasureRow]:
-    settings = _settings(records)
+    settings = _setting_texts(records)
     rows: dict[tuple[str, str], dict[str, Record]] = {}
     for record in records:
-        row = rows.setdefault((record.label, settings[_setting(record)]), {})
-        key = _text(record.recipe)
+        row = rows.setdefault((record.label, settings[_setting_key(record)]), {})
+        key = _recipe_text(record.recipe)
         if record.status == "ok" or key not in row or row[key].status != "ok":
             row[key] = record
     for label, setting in sorted(rows):
         yield MeasureRow(label, setting, rows[label, setting])
 
 
-Setting = tuple[str, str, str, str, str]
+SettingKey = tuple[str, str, str, str, str]
 
 
-def _setting(record: Record) -> Setting:
+def _setting_key(record: Record) -> SettingKey:
     return (
         record.dtype,
         record.device,
@@ -183,8 +183,8 @@ def _measured_on(record: Record) -> str:
     return "all examples" if examples == record.recipe.get("train_size") else f"{examples} examples"
 
 
-def _settings(records: Sequence[Record]) -> dict[Setting, str]:
+def _setting_texts(records: Sequence[Record]) -> dict[SettingKey, str]:
     """Every setting as text: the parts in which they differ."""
-    found = sorted({_setting(record) for record in records})
+    found = sorted({_setting_key(record) for record in records})
     differing = [part for part in range(5) if len({setting[part] for setting in found}) > 1]
     return {setting: ", ".join(setting[part] for part in differing if setting[part]) for setting in found}

@@ -15,11 +15,11 @@ from sharpbench.analysis.costs import (
     Exactness,
     Failure,
     Timing,
-    comparable_timings,
     count_failures,
     count_incomparable,
     largest_factors,
-    median,
+    median_or_none,
+    select_comparable,
     summarize_exactness,
     summarize_timings,
 )
@@ -29,9 +29,9 @@ from sharpbench.analysis.population import (
     MeasureRow,
     cell_codes,
     finite_or_none,
-    populations,
+    group_populations,
 )
-from sharpbench.analysis.statistics import UNITS_LEAST, WITHIN_LEAST, Tau, shared_ranks
+from sharpbench.analysis.statistics import MIN_UNITS, MIN_WITHIN_CELL, Tau, shared_ranks
 from sharpbench.core.record import Record
 
 # Baselines: what any measure should beat, from the covariates of the networks; shown, never ranked.
@@ -124,22 +124,22 @@ class Score:
         return self.kind == "measure" and not self.complete
 
 
-def score(records: Sequence[Record], *, seed: int = 0) -> tuple[Score, ...]:
+def score_records(records: Sequence[Record], *, seed: int = 0) -> tuple[Score, ...]:
     """The scores of all measures and baselines, by data set and model; ranked rows first, partial ones last.
 
     seed: of the random baseline; the permutations behind mutual information are the same for all rows.
     """
-    return tuple(row for population in populations(records) for row in board(population, seed=seed))
+    return tuple(row for population in group_populations(records) for row in score_population(population, seed=seed))
 
 
-def board(population: MeasuredPopulation, *, seed: int = 0) -> list[Score]:
+def score_population(population: MeasuredPopulation, *, seed: int = 0) -> list[Score]:
     """The scores of one population, in the order of its tables."""
-    ranked_by = _criterion(population)
-    scores = [_measured(population, row, ranked_by) for row in population.rows]
-    ranks = _ranks(population, [row.complete for row in scores], ranked_by)
+    ranked_by = _choose_criterion(population)
+    scores = [_score_measure(population, row, ranked_by) for row in population.rows]
+    ranks = _rank_rows(population, [row.complete for row in scores], ranked_by)
     ranked = [replace(row, rank=rank) for row, rank in zip(scores, ranks, strict=True)]
     columns = baseline_values(population, seed=seed)
-    baselines = [_baseline(population, name, columns[name], ranked_by) for name in BASELINES]
+    baselines = [_score_baseline(population, name, columns[name], ranked_by) for name in BASELINES]
     return sorted([*ranked, *baselines], key=_order)
 
 
@@ -151,16 +151,16 @@ def _order(row: Score) -> tuple[bool, int, float, float, str]:
     return row.partial, place, rank, 2.0 if tau is None else -tau, row.name
 
 
-def _criterion(population: MeasuredPopulation) -> Criterion:
+def _choose_criterion(population: MeasuredPopulation) -> Criterion:
     """The tau within cells, where there are enough for its interval: the marginal one flatters."""
     counted = population.counted
     if population.design == "random":
         sizes = np.bincount(cell_codes(counted)) if counted else np.zeros(0)
-        return "within" if int((sizes > 1).sum()) >= UNITS_LEAST else "marginal"
-    return "within" if counted and int(np.bincount(cell_codes(counted)).min()) >= WITHIN_LEAST else "marginal"
+        return "within" if int((sizes > 1).sum()) >= MIN_UNITS else "marginal"
+    return "within" if counted and int(np.bincount(cell_codes(counted)).min()) >= MIN_WITHIN_CELL else "marginal"
 
 
-def _ranks(population: MeasuredPopulation, complete: Sequence[bool], ranked_by: Criterion) -> list[int | None]:
+def _rank_rows(population: MeasuredPopulation, complete: Sequence[bool], ranked_by: Criterion) -> list[int | None]:
     """A rank for each complete row; they all stand on the same networks."""
     counted = population.counted
     whole = [row for row, chosen in zip(population.rows, complete, strict=True) if chosen]
@@ -171,7 +171,7 @@ def _ranks(population: MeasuredPopulation, complete: Sequence[bool], ranked_by: 
     return [next(ranks) if chosen else None for chosen in complete]
 
 
-def _measured(population: MeasuredPopulation, row: MeasureRow, ranked_by: Criterion) -> Score:
+def _score_measure(population: MeasuredPopulation, row: MeasureRow, ranked_by: Criterion) -> Score:
     counted = population.counted
     values = {network.key: value for network in counted if (value := row.value(network)) is not None}
     done = [record for record in row.records.values() if record.status == "ok"]
@@ -193,14 +193,16 @@ def _measured(population: MeasuredPopulation, row: MeasureRow, ranked_by: Criter
         exactness=summarize_exactness(done),
         invariance=largest_factors(done),
         timings=summarize_timings(done),
-        gradients=median(record.gradients for record in comparable_timings(done)),
+        gradients=median_or_none(record.gradients for record in select_comparable(done)),
         contended=count_incomparable(done),
-        peak_bytes=median(record.peak_bytes for record in done if record.pieces == 1),
+        peak_bytes=median_or_none(record.peak_bytes for record in done if record.pieces == 1),
         converged=sum(record.converged for record in done) / len(done) if done else None,
     )
 
 
-def _baseline(population: MeasuredPopulation, name: str, values: Mapping[str, float], ranked_by: Criterion) -> Score:
+def _score_baseline(
+    population: MeasuredPopulation, name: str, values: Mapping[str, float], ranked_by: Criterion
+) -> Score:
     counted = len(population.counted)
     return Score(
         dataset=population.dataset,

@@ -35,14 +35,14 @@ def publish(
     from sharpbench.leaderboard.board import make_leaderboard
     from sharpbench.leaderboard.collection import read_collections
     from sharpbench.leaderboard.entries import read_submitted
-    from sharpbench.leaderboard.publish import generated_files, published_folder
+    from sharpbench.leaderboard.publish import generate_files, published_folder
 
     collections = read_collections(results)
     documented = frozenset(
         row["name"] for row in list_installed("measures") if row["package"] == "sharpbench" and row["name"]
     )
     found = make_leaderboard(collections, documented=documented, submitted=read_submitted(submissions))
-    wanted = generated_files(found)
+    wanted = generate_files(found)
     if check and site is not None:
         raise InvalidInput("--check compares pages and plots, and --site writes HTML; give one of them")
     folder = published_folder(output)

@@ -209,11 +209,11 @@ def write_leaderboard(records: Sequence[Record], output: Path) -> None:
     """Print the leaderboard, and write it with its plots into the output folder."""
     from rich.console import Console
 
-    from sharpbench.analysis.scores import score, scores_json
+    from sharpbench.analysis.scores import score_records, scores_json
     from sharpbench.errors import InvalidInput
     from sharpbench.report import console, markdown, plots
 
-    scores = score(records)
+    scores = score_records(records)
     console.show_boards(scores, records, Console())
     page = markdown.markdown_leaderboard(scores, records, version=__version__, overview="plots/overview.svg")
     try:

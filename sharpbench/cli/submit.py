@@ -30,7 +30,7 @@ def submit(
     Of each cell the last record goes in. What no leaderboard takes is refused with its file and line. Then open a
     pull request with the file; `sharpbench verify` tells what others will find.
     """
-    from sharpbench.leaderboard.submissions import SUFFIX, packed, read
+    from sharpbench.leaderboard.submissions import SUFFIX, pack_submission, read_submission
     from sharpbench.leaderboard.submissions.manifest import check_name
 
     check_name(name)
@@ -38,9 +38,9 @@ def submit(
     if path.name != name + SUFFIX:
         raise InvalidInput(f"output '{path}' must be called {name}{SUFFIX}, after the submission")
     texts = {"author": author, "contact": contact, "url": url, "note": note}
-    text = packed(results, name=name, texts=texts, plugins=tuple(plugin or ()))
+    text = pack_submission(results, name=name, texts=texts, plugins=tuple(plugin or ()))
     _write(path, text)
-    found = read(path)
+    found = read_submission(path)
     measures, records = len(found.manifest.measures), len(found.records)
     typer.echo(f"{path}: {records} records of {measures} measures; next: sharpbench verify {path}")
 

@@ -59,24 +59,24 @@ def verify(
     from sharpbench.files import cache_folder, data_folder
     from sharpbench.leaderboard.submissions import (
         Setting,
-        append,
-        doubted,
-        draw,
-        installed,
-        named,
-        read,
-        verdicts_in,
+        append_verdict,
+        draw_cells,
+        find_installed,
+        read_folder_verdicts,
+        read_submission,
+        refuted_places,
+        select_cells,
         verdicts_path,
     )
-    from sharpbench.leaderboard.submissions import verify as recompute
+    from sharpbench.leaderboard.submissions import verify_submission as recompute
 
-    submission = read(file)
-    known = installed(tuple(plugin or ()))
+    submission = read_submission(file)
+    known = find_installed(tuple(plugin or ()))
     if cell:
-        drawn = named(submission, cell, known)
+        drawn = select_cells(submission, cell, known)
     else:
-        before = [verdict for found in verdicts_in(file.parent).values() for verdict in found]
-        drawn = draw(submission, sample=sample, seed=seed, known=known, doubted=doubted(before))
+        before = [verdict for found in read_folder_verdicts(file.parent).values() for verdict in found]
+        drawn = draw_cells(submission, sample=sample, seed=seed, known=known, doubted=refuted_places(before))
     setting = Setting(
         cache=cache_folder(cache_dir),
         known=known,
@@ -90,7 +90,7 @@ def verify(
         return EXIT_INTERRUPTED
     verdict = _verdict(submission, findings, seed=seed, sample=len(drawn.cells))
     if record:
-        append(verdicts_path(file), verdict)
+        append_verdict(verdicts_path(file), verdict)
     if as_json:
         typer.echo(verdict.to_json())
     else:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from sharpbench.analysis.population import MeasuredNetwork, finite_or_none
 from sharpbench.core.fields import Scalar
-from sharpbench.report.format import MISSING, format_memory, format_number, plain_text, reasons_text
+from sharpbench.report.format import MISSING, format_memory, format_number, format_reasons, plain_text
 from sharpbench.training.zoo import ZooEntry
 
 KEY = 12
@@ -92,7 +92,7 @@ def show_shelves(entries: Sequence[ZooEntry], others: int, console: Console) -> 
     for each in shelves(entries):
         texts = (
             each.model, each.dataset, each.device, str(each.networks), str(each.configurations), str(each.fitted),
-            reasons_text(each.exclusions) or MISSING, format_memory(each.size),
+            format_reasons(each.exclusions) or MISSING, format_memory(each.size),
         )  # fmt: skip
         table.add_row(*(Text(plain_text(text, 60)) for text in texts))
     console.print(table)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from sharpbench.analysis.costs import environment_text
+from sharpbench.analysis.costs import format_environment
 from sharpbench.comparison.contestant import ALL_ROUNDS_SECONDS, MIN_ROUNDS, ONLY_CALL_SECONDS, REPEATED_CALL_SECONDS
 from sharpbench.comparison.measurement import GRADIENT, Measurement
 from sharpbench.comparison.plot import draw_results
@@ -169,7 +169,7 @@ def _target_text(result: ContestantResult) -> str:
 
 def _environment_lines(found: Sequence[NetworkResult]) -> list[Block]:
     """The environments in which the rows were made, and the libraries."""
-    environments = {environment_text(environment) for result in found for environment in result.environments}
+    environments = {format_environment(environment) for result in found for environment in result.environments}
     libraries = {f"{name} {version}" for result in found for name, version in result.libraries.items()}
     texts = [*sorted(environments), *([f"libraries: {', '.join(sorted(libraries))}"] if libraries else [])]
     return [str(escape_cell(text, 1000)) for text in texts]

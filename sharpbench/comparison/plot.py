@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from sharpbench.comparison.results import TARGET_ERROR, ContestantResult, NetworkResult
-from sharpbench.report.plots import drawable, pareto_front
+from sharpbench.report.plots import drawable_text, pareto_front
 
 MIN_DRAWN_ERROR = 1e-16
 """Smaller errors, also 0, are drawn here."""
@@ -36,7 +36,9 @@ def draw_results(found: NetworkResult) -> Figure:
             markerfacecolor=colour if result.built_in else "white",
         )
         axes.annotate(str(number), point, xytext=(5, 3), textcoords="offset points", fontsize=7)
-        names.text(0, -number, f"{number}  {drawable(result.name, 64)}", fontsize=7, color=colour, parse_math=False)
+        names.text(
+            0, -number, f"{number}  {drawable_text(result.name, 64)}", fontsize=7, color=colour, parse_math=False
+        )
     front = pareto_results(shown)
     axes.plot(
         [result.seconds for result in front],
@@ -49,7 +51,9 @@ def draw_results(found: NetworkResult) -> Figure:
     axes.axhline(TARGET_ERROR, color="0.7", linewidth=0.8, linestyle="--", zorder=0)
     axes.set_xlabel("seconds")
     axes.set_ylabel("relative error")
-    axes.set_title(f"{drawable(found.network, 40)}: {drawable(found.quantity, 20)}", fontsize=9, parse_math=False)
+    axes.set_title(
+        f"{drawable_text(found.network, 40)}: {drawable_text(found.quantity, 20)}", fontsize=9, parse_math=False
+    )
     axes.grid(visible=True, color="0.92", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

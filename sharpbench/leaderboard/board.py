@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from sharpbench.analysis.population import MeasuredPopulation, MeasureRow, populations
-from sharpbench.analysis.scores import Score, board
+from sharpbench.analysis.population import MeasuredPopulation, MeasureRow, group_populations
+from sharpbench.analysis.scores import Score, score_population
 from sharpbench.core.record import Record
 from sharpbench.leaderboard.collection import Collection
-from sharpbench.leaderboard.entries import NOTHING, STATES, Submitted, SubmittedEntry, collect_entries
+from sharpbench.leaderboard.entries import NO_SUBMISSIONS, STATES, Submitted, SubmittedEntry, entry_collections
 from sharpbench.report.escape import make_slug
 
 
@@ -91,7 +91,7 @@ class Leaderboard:
     left_out: Mapping[str, int] = field(default_factory=dict)
     documented: frozenset[str] = frozenset()
     marks: Mapping[str, str] = field(default_factory=dict)
-    submitted: Submitted = NOTHING
+    submitted: Submitted = NO_SUBMISSIONS
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -116,7 +116,7 @@ def make_leaderboard(
     *,
     documented: frozenset[str] = frozenset(),
     marks: Mapping[str, str] | None = None,
-    submitted: Submitted = NOTHING,
+    submitted: Submitted = NO_SUBMISSIONS,
 ) -> Leaderboard:
     """The leaderboard of `collections`: each population is judged as `sharpbench run` judges it.
 
@@ -124,9 +124,9 @@ def make_leaderboard(
     """
     every: list[tuple[SubmittedEntry | None, Collection]] = [(None, collection) for collection in collections]
     boards = tuple(
-        Board(collection.name, population, tuple(board(population)), entry)
-        for entry, collection in (*every, *collect_entries(submitted.entries, collections))
-        for population in populations(collection.records)
+        Board(collection.name, population, tuple(score_population(population)), entry)
+        for entry, collection in (*every, *entry_collections(submitted.entries, collections))
+        for population in group_populations(collection.records)
     )
     left_out = {collection.name: collection.left_out for collection in collections if collection.left_out}
     return Leaderboard(boards, left_out, documented, marks or {}, submitted)

@@ -18,26 +18,26 @@ from sharpbench.files import content_hash
 # The key is recomputed from the content, the gap from the accuracies, and all records of one network must agree on what
 # came of it. That a value is what the measure gives is for a second run to say.
 
-VERSIONS = 32
+MAX_VERSION = 32
 """Versions of a measure that are tried: records do not hold it, their keys do."""
-ROUNDING = 1e-9
-PASSING = ("seconds",)
+MAX_GAP_ERROR = 1e-9
+VOLATILE_TRUTH = ("seconds",)
 """Of the truth, what may differ between records of one network."""
 
-Known = tuple[str, dict[str, Scalar]]
+FirstSeen = tuple[str, dict[str, Scalar]]
 
 
 @dataclass(frozen=True, slots=True)
 class ConsistencyCheck:
     """Of one file: where each network, row and label was told of first; later records must agree with them."""
 
-    networks: dict[str, Known] = field(default_factory=dict)
+    networks: dict[str, FirstSeen] = field(default_factory=dict)
     rows: dict[str, tuple[str, int]] = field(default_factory=dict)
     labels: dict[str, tuple[str, Scalars]] = field(default_factory=dict)
 
     def check(self, record: Record, where: str) -> None:
         """Raise InvalidInput where `record`, which stands at `where`, does not agree with itself or those before."""
-        version = schema_version(record)
+        version = find_version(record)
         if version is None:
             raise InvalidInput(
                 f"{where}: the key does not fit the content (measure, configuration, recipe, data, seed, dtype, "
@@ -73,14 +73,14 @@ class ConsistencyCheck:
     def _check_truth(self, record: Record, where: str) -> None:
         accuracies = [finite_or_none(record.truth.get(name)) for name in ("gap", "train_accuracy", "test_accuracy")]
         gap, train, test = accuracies
-        if gap is not None and train is not None and test is not None and abs(train - test - gap) > ROUNDING:
+        if gap is not None and train is not None and test is not None and abs(train - test - gap) > MAX_GAP_ERROR:
             raise InvalidInput(
                 f"{where}: the gap {gap} is not {train} - {test}, training less test accuracy: the line was changed; "
                 "restore it"
             )
         if not record.truth:
             return
-        told = {name: value for name, value in record.truth.items() if name not in PASSING}
+        told = {name: value for name, value in record.truth.items() if name not in VOLATILE_TRUTH}
         told["test_examples"] = record.data.get("test_examples")
         network = content_hash([record.recipe, record.data.get("sha256"), record.device])
         first, known = self.networks.setdefault(network, (where, told))
@@ -92,14 +92,14 @@ class ConsistencyCheck:
             )
 
 
-def schema_version(record: Record) -> int | None:
+def find_version(record: Record) -> int | None:
     """The version of the measure with which the record's key fits its content; None where it fits with none."""
-    return next((version for version, key in _keys(record) if key == record.key), None)
+    return next((version for version, key in _possible_keys(record) if key == record.key), None)
 
 
-def _keys(record: Record) -> Iterator[tuple[int, str]]:
+def _possible_keys(record: Record) -> Iterator[tuple[int, str]]:
     """The keys that the content may have; the cell's `examples` is None where all were measured on."""
-    for version in range(1, VERSIONS + 1):
+    for version in range(1, MAX_VERSION + 1):
         for examples in (None, record.data.get("examples")):
             content = {
                 "measure": record.measure,
@@ -116,8 +116,8 @@ def _keys(record: Record) -> Iterator[tuple[int, str]]:
 
 
 SUFFIX = ".jsonl"
-NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-LONGEST = 60
+NAME_PATTERN = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+MAX_NAME_CHARS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,20 +141,20 @@ def read_collections(folder: Path) -> tuple[Collection, ...]:
     paths = sorted(folder.glob(f"*{SUFFIX}")) if folder.is_dir() else []
     if not paths:
         raise InvalidInput(f"no record files in {folder}; put *{SUFFIX} there, or name their folder with --results")
-    found = tuple(_collection(path) for path in paths)
+    found = tuple(_read_collection(path) for path in paths)
     if not any(each.records for each in found):
         raise InvalidInput(f"no records for a leaderboard in {folder}; those of `sharpbench run` are")
     return found
 
 
-def _collection(path: Path) -> Collection:
-    if not NAME.fullmatch(path.stem) or len(path.stem) > LONGEST:
+def _read_collection(path: Path) -> Collection:
+    if not NAME_PATTERN.fullmatch(path.stem) or len(path.stem) > MAX_NAME_CHARS:
         raise InvalidInput(
             f"{path}: '{short(path.stem)}' is no name of a collection; use words of a-z and 0-9 with hyphens between, "
-            f"at most {LONGEST} characters"
+            f"at most {MAX_NAME_CHARS} characters"
         )
     witness, records, left_out, seen = ConsistencyCheck(), list[Record](), 0, dict[str, str]()
-    for where, line in _lines(path):
+    for where, line in _read_lines(path):
         record = Record.from_json(line, where=where)
         if record.data.get("leaderboard") is False:
             left_out += 1
@@ -170,7 +170,7 @@ def _collection(path: Path) -> Collection:
     return Collection(path.stem, tuple(records), left_out)
 
 
-def _lines(path: Path) -> Iterator[tuple[str, str]]:
+def _read_lines(path: Path) -> Iterator[tuple[str, str]]:
     """Each line with its place; a last one that does not end is refused."""
     try:
         lines = path.read_bytes().decode("utf-8").split("\n")

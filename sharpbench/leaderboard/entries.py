@@ -9,11 +9,16 @@ from pathlib import Path
 
 from sharpbench.errors import InvalidInput
 from sharpbench.leaderboard.collection import Collection, ConsistencyCheck
-from sharpbench.leaderboard.submissions.claims import contradict, family, population
+from sharpbench.leaderboard.submissions.claims import contradicts, population_family, population_name
 from sharpbench.leaderboard.submissions.manifest import SUFFIX
-from sharpbench.leaderboard.submissions.status import Past, Standing, past, standing
-from sharpbench.leaderboard.submissions.submission import Submission, read
-from sharpbench.leaderboard.submissions.verdict import VERDICTS, verdicts_in
+from sharpbench.leaderboard.submissions.status import (
+    PastRefutation,
+    SubmissionStatus,
+    list_past_refutations,
+    submission_status,
+)
+from sharpbench.leaderboard.submissions.submission import Submission, read_submission
+from sharpbench.leaderboard.submissions.verdict import VERDICTS_SUFFIX, read_folder_verdicts
 
 STATES = ("refuted", "refuted before", "claimed", "verified")
 """From the worst to the best; the second is a claim where another one of the same measure was refuted, unanswered."""
@@ -28,7 +33,7 @@ class SubmittedEntry:
     """
 
     submission: Submission
-    standing: Standing
+    standing: SubmissionStatus
     doubts: frozenset[tuple[str, str]] = frozenset()
     others: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
@@ -40,7 +45,7 @@ class SubmittedEntry:
     @property
     def states(self) -> dict[str, str]:
         """Of STATES: where each measure of it stands, the worst over its populations."""
-        held = {(record.label, population(record)) for record in self.submission.records}
+        held = {(record.label, population_name(record)) for record in self.submission.records}
         found: dict[str, str] = {}
         for label, of in sorted(held):
             if label in self.standing.measures:
@@ -50,7 +55,9 @@ class SubmittedEntry:
     def state(self, label: str, population: str) -> str:
         """Of STATES: where a measure of it stands on a population, 'model on data set'."""
         state = self.standing.measures.get(label, "claimed")
-        return "refuted before" if state == "claimed" and (label, family(population)) in self.doubts else state
+        return (
+            "refuted before" if state == "claimed" and (label, population_family(population)) in self.doubts else state
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +65,10 @@ class Submitted:
     """All entries, by name, and the refutations of what nobody claims any more."""
 
     entries: tuple[SubmittedEntry, ...] = ()
-    past: tuple[Past, ...] = ()
+    past: tuple[PastRefutation, ...] = ()
 
 
-NOTHING = Submitted()
+NO_SUBMISSIONS = Submitted()
 
 
 def read_submitted(folder: Path) -> Submitted:
@@ -75,14 +82,16 @@ def read_submitted(folder: Path) -> Submitted:
     paths = sorted(folder.iterdir())
     for path in paths:
         if not path.name.endswith(SUFFIX) or not stat.S_ISREG(path.lstat().st_mode):
-            raise InvalidInput(f"{path} is no submission; only NAME{SUFFIX} and NAME{VERDICTS} stand in {folder}")
-    verdicts = [verdict for of_one in verdicts_in(folder).values() for verdict in of_one]
-    submissions = [_submission(path) for path in paths if not path.name.endswith(VERDICTS)]
-    before = past(submissions, verdicts)
-    doubts = frozenset((each.label, family(each.population)) for each in before)
+            raise InvalidInput(
+                f"{path} is no submission; only NAME{SUFFIX} and NAME{VERDICTS_SUFFIX} stand in {folder}"
+            )
+    verdicts = [verdict for of_one in read_folder_verdicts(folder).values() for verdict in of_one]
+    submissions = [_submission(path) for path in paths if not path.name.endswith(VERDICTS_SUFFIX)]
+    before = list_past_refutations(submissions, verdicts)
+    doubts = frozenset((each.label, population_family(each.population)) for each in before)
     return Submitted(
         tuple(
-            SubmittedEntry(each, standing(each, verdicts), doubts, dict(_others(each, submissions)))
+            SubmittedEntry(each, submission_status(each, verdicts), doubts, dict(_compare_entries(each, submissions)))
             for each in submissions
         ),
         before,
@@ -90,13 +99,13 @@ def read_submitted(folder: Path) -> Submitted:
 
 
 def _submission(path: Path) -> Submission:
-    submission, witness = read(path), ConsistencyCheck()
+    submission, witness = read_submission(path), ConsistencyCheck()
     for number, record in enumerate(submission.records, start=2):
         witness.check(record, f"{path}:{number}")
     return submission
 
 
-def _others(submission: Submission, every: Sequence[Submission]) -> Iterator[tuple[str, tuple[int, int]]]:
+def _compare_entries(submission: Submission, every: Sequence[Submission]) -> Iterator[tuple[str, tuple[int, int]]]:
     """See Entry.others; those without a cell in common are left out."""
     mine = {record.key: record for record in submission.records if record.status == "ok"}
     for other in every:
@@ -104,12 +113,12 @@ def _others(submission: Submission, every: Sequence[Submission]) -> Iterator[tup
         if other is submission or not theirs:
             continue
         equal = [record for record in theirs if record.value == mine[record.key].value]
-        apart = [record for record in theirs if contradict(record, mine[record.key])]
+        apart = [record for record in theirs if contradicts(record, mine[record.key])]
         if equal or apart:
             yield other.manifest.name, (len(equal), len(apart))
 
 
-def collect_entries(
+def entry_collections(
     found: Sequence[SubmittedEntry], published: Sequence[Collection]
 ) -> tuple[tuple[SubmittedEntry, Collection], ...]:
     """An entry as a collection beside the `published` ones. What was refuted is left out where others measured it.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from sharpbench.analysis.costs import environment_text
+from sharpbench.analysis.costs import format_environment
 from sharpbench.analysis.statistics import Difference, Tau, marginal_tau, within_tau
 from sharpbench.core.record import Record
 from sharpbench.report.escape import escape_cell
@@ -18,7 +18,7 @@ from sharpbench.report.page import Section
 
 def environment_section(records: Sequence[Record], source: str) -> Section:
     """The last section of a page: the paper, and the environments in which the records were made."""
-    found = sorted({environment_text(record.environment) for record in records if record.environment})
+    found = sorted({format_environment(record.environment) for record in records if record.environment})
     return Section("Source and environment", (f"{source}.", *(str(escape_cell(text, 400)) for text in found)))
 
 

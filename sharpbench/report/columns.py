@@ -13,12 +13,12 @@ from sharpbench.analysis.scores import Score
 from sharpbench.analysis.statistics import Interval
 from sharpbench.report.format import (
     MISSING,
+    format_information,
+    format_interval,
+    format_null,
+    format_rank,
     format_share,
-    information_text,
-    interval_text,
-    null_text,
     plain_text,
-    rank_text,
 )
 
 MAX_AXIS_CHARS, MAX_SHORT_AXIS_CHARS = 30, 14
@@ -114,7 +114,7 @@ def _statistic_column(heading: str, read: Callable[[Score], Statistic], **fields
 
     def text(row: Score) -> str:
         found = read(row)
-        return format_share(found.value) + interval_text(found.interval)
+        return format_share(found.value) + format_interval(found.interval)
 
     def short_text(row: Score) -> str:
         return text(row).replace(", ", ",")
@@ -124,7 +124,7 @@ def _statistic_column(heading: str, read: Callable[[Score], Statistic], **fields
 
 
 def _information(row: Score) -> str:
-    return information_text(row.correlations.information)
+    return format_information(row.correlations.information)
 
 
 def _format_axis(row: Score, max_chars: int) -> str:
@@ -141,11 +141,11 @@ NAME: Column[Score] = Column(
 )
 RANK: Column[Score] = Column(
     heading="rank",
-    text=lambda row: "" if row.kind == "baseline" else rank_text(row),
+    text=lambda row: "" if row.kind == "baseline" else format_rank(row),
     value=lambda row: None if row.rank is None else float(row.rank),
     help="shared where measures cannot be told apart",
 )
-PLACE = replace(RANK, text=lambda row: "partial" if row.partial else rank_text(row))
+PLACE = replace(RANK, text=lambda row: "partial" if row.partial else format_rank(row))
 """The rank in tables that do not set partial rows apart."""
 NETWORKS: Column[Score] = Column(
     heading="n",
@@ -169,7 +169,7 @@ PSI = _statistic_column(
 INFORMATION = _statistic_column(
     "mutual information",
     STATISTICS["mutual information"],
-    text=lambda row: _information(row) + interval_text(row.correlations.information.interval),
+    text=lambda row: _information(row) + format_interval(row.correlations.information.interval),
     short_heading="MI",
     short_text=_information,
     help="what is left when two hyperparameters are known",
@@ -221,7 +221,7 @@ WORST_ALONG: Column[Score] = Column(
 )
 CHANCE: Column[Score] = Column(
     heading="information against chance",
-    text=lambda row: null_text(row.correlations.information.null),
+    text=lambda row: format_null(row.correlations.information.null),
     number=False,
 )
 
@@ -255,7 +255,7 @@ def psi_columns(axes: Iterable[str]) -> list[Column[Score]]:
 def _psi_column(axis: str) -> Column[Score]:
     def text(row: Score) -> str:
         psi = row.correlations.granulated.axes.get(axis)
-        return MISSING if psi is None else format_share(psi.value) + interval_text(psi.interval)
+        return MISSING if psi is None else format_share(psi.value) + format_interval(psi.interval)
 
     def short_text(row: Score) -> str:
         psi = row.correlations.granulated.axes.get(axis)

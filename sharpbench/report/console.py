@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sharpbench.analysis.costs import environment_text
+from sharpbench.analysis.costs import format_environment
 from sharpbench.analysis.scores import Score
 from sharpbench.core.record import Record
 from sharpbench.report.columns import (
@@ -24,7 +24,7 @@ from sharpbench.report.columns import (
     psi_columns,
 )
 from sharpbench.report.cost_columns import CHANGE, ERROR, TERMINAL_COSTS
-from sharpbench.report.format import plain_text, reasons_text
+from sharpbench.report.format import format_reasons, plain_text
 from sharpbench.report.notes import board_notes
 
 MIN_FILE_WIDTH = 120
@@ -43,7 +43,7 @@ def show_boards(scores: Sequence[Score], records: Sequence[Record], console: Con
     """
     for _, rows in groupby(scores, lambda row: (row.dataset, row.model)):
         _show_board(list(rows), console)
-    for environment in sorted({environment_text(record.environment) for record in records if record.environment}):
+    for environment in sorted({format_environment(record.environment) for record in records if record.environment}):
         _print(Text(f"environment: {plain_text(environment, MAX_ENVIRONMENT_CHARS)}", style="dim"), console)
 
 
@@ -110,7 +110,7 @@ def _detail_columns(rows: list[Score], console: Console) -> Sequence[Column[Scor
 def _remarks(rows: list[Score]) -> list[str]:
     first, measured = rows[0], [row for row in rows if row.kind == "measure"]
     by = "tau within cells" if first.ranked_by == "within" else "tau over all networks (cells too small for within)"
-    why = f" ({reasons_text(first.exclusions)})" if first.exclusions else ""
+    why = f" ({format_reasons(first.exclusions)})" if first.exclusions else ""
     gate = f"{first.excluded} excluded as not fitted{why}"
     lines = [f"{first.total} networks, {gate}; ranked by {by}; [95 % intervals]"]
     if first.correlations.drawn == "configurations":

@@ -10,9 +10,9 @@ from sharpbench.report.columns import NAME, Column
 from sharpbench.report.format import (
     KINDS,
     MISSING,
-    error_text,
     format_error,
     format_factor,
+    format_largest_error,
     format_memory,
     format_number,
     plain_text,
@@ -40,7 +40,7 @@ ERROR: Column[Score] = Column(
     text=_error,
     value=lambda row: None if row.exactness is None else row.exactness.largest,
     short_heading="error",
-    short_text=error_text,
+    short_text=format_largest_error,
     footnote=ORACLE_FOOTNOTE,
     help="the largest against the oracle",
 )

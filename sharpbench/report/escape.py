@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from sharpbench.report.format import plain_text
 
-_HARMLESS = str.maketrans(
+_ESCAPES = str.maketrans(
     {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&#64;"} | {mark: f"\\{mark}" for mark in "\\`*_[]|~#!$"}
 )
 _ADDRESS = re.compile(r"://|www\.", re.IGNORECASE)
@@ -22,7 +22,7 @@ def escape_cell(value: object, length: int = 60) -> Markup:
     """
     if isinstance(value, Markup):
         return value
-    text = plain_text(str(value), length).translate(_HARMLESS)
+    text = plain_text(str(value), length).translate(_ESCAPES)
     return Markup(_ADDRESS.sub(lambda found: found[0].replace(":", "&#58;").replace(".", "&#46;"), text))
 
 
@@ -31,10 +31,10 @@ def markdown_table(header: list[str], rows: list[list[str]], right: set[int]) ->
     widths = [max(3, *(len(row[column]) for row in [header, *rows])) for column in range(len(header))]
     rule = ["-" * (width - 1) + (":" if column in right else "-") for column, width in enumerate(widths)]
     lines = [header, rule, *rows]
-    return Markup("\n".join("| " + " | ".join(_padded(line, widths, right)) + " |" for line in lines))
+    return Markup("\n".join("| " + " | ".join(_pad_cells(line, widths, right)) + " |" for line in lines))
 
 
-def _padded(line: list[str], widths: list[int], right: set[int]) -> list[str]:
+def _pad_cells(line: list[str], widths: list[int], right: set[int]) -> list[str]:
     return [
         text.rjust(width) if column in right else text.ljust(width)
         for column, (text, width) in enumerate(zip(line, widths, strict=True))

@@ -17,17 +17,17 @@ def format_correlation(value: float) -> str:
     return f"{round(value, 2) + 0.0:.2f}"
 
 
-def tau_text(tau: Tau) -> str:
+def format_tau(tau: Tau) -> str:
     """The value with its interval, the value alone, or a dash."""
-    return MISSING if tau.value is None else format_correlation(tau.value) + interval_text(tau.interval)
+    return MISSING if tau.value is None else format_correlation(tau.value) + format_interval(tau.interval)
 
 
-def interval_text(interval: Interval | None) -> str:
+def format_interval(interval: Interval | None) -> str:
     """' [low, high]', nothing where there is none."""
     return "" if interval is None else f" [{format_correlation(interval.low)}, {format_correlation(interval.high)}]"
 
 
-def information_text(found: Information) -> str:
+def format_information(found: Information) -> str:
     """K; `n.s.` where chance explains it, else `rev.` where measure and gap have opposite orders."""
     if found.value is None:
         return MISSING
@@ -36,7 +36,7 @@ def information_text(found: Information) -> str:
     return format_correlation(found.value) + (" rev." if found.direction < 0 else "")
 
 
-def null_text(null: Null | None) -> str:
+def format_null(null: Null | None) -> str:
     """'0.19, chance 0.29, p 0.12 given label_noise': where chance explains most."""
     if null is None:
         return MISSING
@@ -63,7 +63,7 @@ def format_error(value: float) -> str:
     return f"{value:.1e}" if value else "0"
 
 
-def error_text(score: Score) -> str:
+def format_largest_error(score: Score) -> str:
     """The largest relative error, marked where the oracle is not the definition."""
     if score.exactness is None:
         return MISSING
@@ -73,7 +73,7 @@ def error_text(score: Score) -> str:
 
 KINDS = ("layer", "unit", "permutation", "attention-rotation")
 """Kinds of rewrites of the same function, in the order of their columns."""
-UNCHANGED = 1e-6
+MAX_UNCHANGED_FACTOR = 1e-6
 """A factor of change this near to 1 is rounding."""
 
 
@@ -84,7 +84,7 @@ def format_factor(changes: Mapping[str, float | None], kind: str) -> str:
     value = changes[kind]
     if value is None:
         return "sign"
-    return "1" if value <= 1 + UNCHANGED else f"{value:.3g}" if value >= 1.005 else f"1+{value - 1:.0e}"
+    return "1" if value <= 1 + MAX_UNCHANGED_FACTOR else f"{value:.3g}" if value >= 1.005 else f"1+{value - 1:.0e}"
 
 
 def format_memory(size: float | None) -> str:
@@ -108,7 +108,7 @@ def format_duration(seconds: float) -> str:
     return f"{whole} s"
 
 
-def rank_text(score: Score) -> str:
+def format_rank(score: Score) -> str:
     """The rank, a dash for rows without one."""
     return MISSING if score.rank is None else str(score.rank)
 
@@ -121,6 +121,6 @@ def plain_text(text: str, length: int) -> str:
     return short[: length - 1].rstrip() + "…" if cut else short
 
 
-def reasons_text(exclusions: Mapping[str, int]) -> str:
+def format_reasons(exclusions: Mapping[str, int]) -> str:
     """'2 budget ended, 1 diverged'."""
     return ", ".join(f"{count} {reason}" for reason, count in exclusions.items())

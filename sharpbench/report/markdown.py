@@ -10,7 +10,7 @@ from typing import TypeVar
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from sharpbench.analysis.costs import environment_text
+from sharpbench.analysis.costs import format_environment
 from sharpbench.analysis.scores import Score
 from sharpbench.core.record import Record
 from sharpbench.report.columns import CHANCE, DETAILS, MAIN, NAME, Column, list_axes, psi_columns
@@ -23,7 +23,7 @@ from sharpbench.report.cost_columns import (
     seconds_columns,
 )
 from sharpbench.report.escape import escape_cell, markdown_table
-from sharpbench.report.format import reasons_text
+from sharpbench.report.format import format_reasons
 from sharpbench.report.notes import board_notes
 
 MAX_REASONS = 20
@@ -69,7 +69,7 @@ def render_board(template: str, **values: object) -> str:
 
 def assign_letters(records: Iterable[Record]) -> dict[str, str]:
     """A letter for each environment, in their order."""
-    environments = sorted({environment_text(record.environment) for record in records if record.environment})
+    environments = sorted({format_environment(record.environment) for record in records if record.environment})
     return {environment: _letter(index) for index, environment in enumerate(environments)}
 
 
@@ -99,7 +99,7 @@ def describe_board(rows: list[Score], name: FormatName = format_name) -> dict[st
         "by_axis": board_table(_named_columns(details, name), rows),
         "total": first.total,
         "excluded": first.excluded,
-        "exclusions": reasons_text(first.exclusions),
+        "exclusions": format_reasons(first.exclusions),
         "more_axes": len(axes) - MAX_AXES,
         "ranked_by": first.ranked_by,
         "random": first.correlations.drawn == "configurations",

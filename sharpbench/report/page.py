@@ -19,7 +19,7 @@ from rich.text import Text
 
 from sharpbench.report.escape import escape_cell, markdown_table
 from sharpbench.report.generated import write_files
-from sharpbench.report.plots import FIXED, render_figure
+from sharpbench.report.plots import FIGURE_STYLE, render_figure
 
 MIN_FILE_WIDTH = 160
 """Characters of a table that goes to a file."""
@@ -82,7 +82,7 @@ def _render_block(block: Block) -> str:
 def write_page(page: Page, folder: Path, *, name: str, version: str, command: str) -> list[Path]:
     """Write the page as `name` and its pictures as SVG and PNG into `folder`; their paths, the page first."""
     files: dict[str, str | bytes] = {name: render_page(page, version=version, command=command)}
-    with style.context(["default", FIXED]):  # whatever the user's matplotlibrc sets
+    with style.context(["default", FIGURE_STYLE]):  # whatever the user's matplotlibrc sets
         for picture in list_pictures(page):
             files |= {picture.name + suffix: content for suffix, content in render_figure(picture.draw()).items()}
     return write_files(folder, files, remedy="choose another --output")

@@ -22,23 +22,23 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from sharpbench.analysis.correlations import resampling_units
-from sharpbench.analysis.population import MeasuredPopulation, MeasureRow, cell_codes, finite_or_none, populations
+from sharpbench.analysis.population import MeasuredPopulation, MeasureRow, cell_codes, finite_or_none, group_populations
 from sharpbench.analysis.statistics import Tau, marginal_tau, within_tau
 from sharpbench.core.record import Record
 from sharpbench.files import atomic_write
 from sharpbench.report.escape import make_slug
-from sharpbench.report.format import format_correlation, plain_text, tau_text
+from sharpbench.report.format import format_correlation, format_tau, plain_text
 
 # Figure: what all figures have in common: fonts, names that can be drawn, files that are equal when redrawn.
 
-FIXED: dict[str, Any] = {
+FIGURE_STYLE: dict[str, Any] = {
     "svg.hashsalt": "sharpbench",
     "svg.fonttype": "path",
     "font.family": ["DejaVu Sans"],
     "axes.unicode_minus": False,
 }
 """Settings that hold whatever the reader's own matplotlibrc says."""
-UNDATED: dict[str, Any] = {"Date": None, "Creator": None}
+SVG_METADATA: dict[str, Any] = {"Date": None, "Creator": None}
 """Metadata of an SVG."""
 
 
@@ -48,15 +48,15 @@ def _glyphs() -> frozenset[int]:
     return frozenset(get_font(findfont(FontProperties(family=["DejaVu Sans"]))).get_charmap())
 
 
-def drawable(text: str, length: int) -> str:
+def drawable_text(text: str, length: int) -> str:
     """`text` cut to `length`, with a question mark for what the font has not."""
     return "".join(character if ord(character) in _glyphs() else "?" for character in plain_text(text, length))
 
 
-def svg_text(figure: Figure) -> str:
+def render_svg(figure: Figure) -> str:
     """The figure as the text of an SVG, from its root element on; equal for equal figures."""
     canvas, buffer = FigureCanvasAgg(figure), io.StringIO()
-    canvas.print_figure(buffer, format="svg", metadata=UNDATED | {"Format": None, "Type": None})
+    canvas.print_figure(buffer, format="svg", metadata=SVG_METADATA | {"Format": None, "Type": None})
     text = buffer.getvalue()
     return text[text.index("<svg ") :]
 
@@ -66,7 +66,7 @@ def render_figure(figure: Figure) -> dict[str, bytes]:
     canvas, files = FigureCanvasAgg(figure), {}
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # laid out once, for both files
-    for suffix, metadata in ((".svg", UNDATED), (".png", {"Software": None})):
+    for suffix, metadata in ((".svg", SVG_METADATA), (".png", {"Software": None})):
         buffer = io.BytesIO()
         canvas.print_figure(buffer, format=suffix.removeprefix("."), metadata=metadata)
         files[suffix] = buffer.getvalue()
@@ -100,10 +100,14 @@ def pareto_front(items: Iterable[Item], cost_and_error: Callable[[Item], tuple[f
     return front
 
 
-OVERVIEW = "overview"
-COLORS = "viridis"  # sequential, readable in grey and by the colour-blind
-COLUMNS, PANELS = 6, 48  # of the overview; the first ones
-PANEL, GAP, BAR, BELOW = (2.05, 1.7), (0.6, 0.7), 0.85, 0.25  # inches: of a panel, beside and above it, of the rest
+OVERVIEW_NAME = "overview"
+COLOUR_MAP = "viridis"  # sequential, readable in grey and by the colour-blind
+MAX_COLUMNS, MAX_PANELS = 6, 48
+"""Of the overview; it shows the first ones."""
+PANEL_INCHES, GAP_INCHES = (2.05, 1.7), (0.6, 0.7)
+"""Width and height of a panel, and of the space between panels."""
+BAR_INCHES, BELOW_INCHES = 0.85, 0.25
+"""Width of the colour bar, and height of the label below."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,20 +132,20 @@ def plot_populations(records: Sequence[Record], folder: Path) -> list[Path]:
     equal records are equal byte for byte. Rows without any point have no figure.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    found = [points_of(population, row) for population in populations(records) for row in population.rows]
+    found = [collect_points(population, row) for population in group_populations(records) for row in population.rows]
     shown = [points for points in found if len(points.values)]
     written: list[Path] = []
-    with style.context(["default", FIXED]):  # whatever the reader's own matplotlibrc says
+    with style.context(["default", FIGURE_STYLE]):  # whatever the reader's own matplotlibrc says
         for points in shown:
             figure = Figure(figsize=(5.2, 4.0), dpi=150, layout="constrained")
-            _panel(figure, figure.add_subplot(), points)
+            _draw_figure(figure, figure.add_subplot(), points)
             written += save_figure(figure, folder / make_slug(points.dataset, points.model, points.label))
         if shown:
-            written += save_figure(overview(shown[:PANELS]), folder / OVERVIEW)
+            written += save_figure(draw_overview(shown[:MAX_PANELS]), folder / OVERVIEW_NAME)
     return written
 
 
-def points_of(population: MeasuredPopulation, row: MeasureRow) -> Points:
+def collect_points(population: MeasuredPopulation, row: MeasureRow) -> Points:
     """The networks on which `row` has a value, and whose gap is known."""
     found = [
         (network, value, network.gap)
@@ -166,13 +170,13 @@ def points_of(population: MeasuredPopulation, row: MeasureRow) -> Points:
     )
 
 
-def _panel(figure: Figure, axes: Axes, points: Points) -> None:
+def _draw_figure(figure: Figure, axes: Axes, points: Points) -> None:
     """One figure of its own: axes named, a colour bar, the legend of the hollow marks."""
     marks = draw_points(axes, points, size=36)
     axes.set_xlabel("generalization gap (training - test accuracy)")
-    axes.set_ylabel(drawable(points.label, 48), parse_math=False)
-    where = f"{drawable(points.model, 30)} on {drawable(points.dataset, 30)}"
-    taus = f"tau {_whole(points.marginal)}; within cells {_whole(points.within)}"
+    axes.set_ylabel(drawable_text(points.label, 48), parse_math=False)
+    where = f"{drawable_text(points.model, 30)} on {drawable_text(points.dataset, 30)}"
+    taus = f"tau {_interval_or_undefined(points.marginal)}; within cells {_interval_or_undefined(points.within)}"
     axes.set_title(f"{where}\n{taus}", fontsize=9, parse_math=False)
     if np.isfinite(points.noise).any():
         figure.colorbar(marks, ax=axes, label="label noise")
@@ -182,25 +186,28 @@ def _panel(figure: Figure, axes: Axes, points: Points) -> None:
         figure.legend([hollow], [left], fontsize=8, frameon=False, loc="outside lower center", handletextpad=0.1)
 
 
-def overview(shown: Sequence[Points]) -> Figure:
+def draw_overview(shown: Sequence[Points]) -> Figure:
     """Small multiples with one colour bar: every model on a data set begins a row."""
     groups = [list(group) for _, group in groupby(shown, lambda points: (points.dataset, points.model))]
-    columns = min(COLUMNS, max(map(len, groups)))
+    columns = min(MAX_COLUMNS, max(map(len, groups)))
     lines = [group[start : start + columns] for group in groups for start in range(0, len(group), columns)]
-    return panels(lines, _named)
+    return draw_panels(lines, _panel_title)
 
 
-def panels(lines: Sequence[Sequence[Points]], titled: Callable[[Points], str]) -> Figure:
+def draw_panels(lines: Sequence[Sequence[Points]], titled: Callable[[Points], str]) -> Figure:
     """A panel for each, line by line, with one colour bar; `titled` gives the words above a panel.
 
     Set by hand, in inches: an engine that looks for the layout takes longer than all the rest.
     """
     columns = max(map(len, lines))
-    width, height = (PANEL[0] + GAP[0]) * columns + BAR, (PANEL[1] + GAP[1]) * len(lines) + BELOW
+    width, height = (
+        (PANEL_INCHES[0] + GAP_INCHES[0]) * columns + BAR_INCHES,
+        (PANEL_INCHES[1] + GAP_INCHES[1]) * len(lines) + BELOW_INCHES,
+    )
     figure = Figure(figsize=(width, height), dpi=120)
-    bottom, top = (BELOW + 0.2) / height, 1 - 0.4 / height
-    edges = {"left": GAP[0] / width, "right": 1 - BAR / width, "bottom": bottom, "top": top}
-    spaces = {"wspace": GAP[0] / PANEL[0], "hspace": GAP[1] / PANEL[1]}
+    bottom, top = (BELOW_INCHES + 0.2) / height, 1 - 0.4 / height
+    edges = {"left": GAP_INCHES[0] / width, "right": 1 - BAR_INCHES / width, "bottom": bottom, "top": top}
+    spaces = {"wspace": GAP_INCHES[0] / PANEL_INCHES[0], "hspace": GAP_INCHES[1] / PANEL_INCHES[1]}
     grid = figure.subplots(len(lines), columns, squeeze=False, gridspec_kw=edges | spaces)
     for line, row in zip(lines, grid, strict=True):
         for points, axes in zip(line, row, strict=False):
@@ -210,22 +217,22 @@ def panels(lines: Sequence[Sequence[Points]], titled: Callable[[Points], str]) -
         for axes in row[len(line) :]:
             axes.set_axis_off()
     figure.text(0.5, 0.05 / height, "generalization gap", fontsize=9, ha="center", va="bottom")
-    beside = figure.add_axes((1 - (BAR - 0.2) / width, bottom, 0.12 / width, top - bottom))
+    beside = figure.add_axes((1 - (BAR_INCHES - 0.2) / width, bottom, 0.12 / width, top - bottom))
     figure.colorbar(marks, cax=beside).set_label("label noise", fontsize=8)
     beside.tick_params(labelsize=7)
     return figure
 
 
-def _named(points: Points) -> str:
+def _panel_title(points: Points) -> str:
     """The title of a panel of the overview."""
-    where = f"{drawable(points.model, 16)}, {drawable(points.dataset, 12)}"
-    return f"{drawable(points.label, 30)}\n{where}: tau {known(points.marginal)}"
+    where = f"{drawable_text(points.model, 16)}, {drawable_text(points.dataset, 12)}"
+    return f"{drawable_text(points.label, 30)}\n{where}: tau {tau_or_undefined(points.marginal)}"
 
 
 def draw_points(axes: Axes, points: Points, *, size: float) -> PathCollection:
     """The points, a log scale where the measure is positive and spans more than a decade."""
     kept, left = points.counted, ~points.counted
-    palette = colormaps[COLORS].with_extremes(bad="0.6")
+    palette = colormaps[COLOUR_MAP].with_extremes(bad="0.6")
     scale = Normalize(0.0, float(np.nanmax(points.noise, initial=1.0)))
     axes.scatter(points.gaps[left], points.values[left], s=size, facecolors="none", edgecolors="0.35", linewidths=0.9)
     marks = axes.scatter(
@@ -253,10 +260,10 @@ def draw_points(axes: Axes, points: Points, *, size: float) -> PathCollection:
     return marks
 
 
-def known(tau: Tau) -> str:
+def tau_or_undefined(tau: Tau) -> str:
     """The value alone, or that there is none."""
     return "undefined" if tau.value is None else format_correlation(tau.value)
 
 
-def _whole(tau: Tau) -> str:
-    return "undefined" if tau.value is None else tau_text(tau)
+def _interval_or_undefined(tau: Tau) -> str:
+    return "undefined" if tau.value is None else format_tau(tau)

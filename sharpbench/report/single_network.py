@@ -14,52 +14,52 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sharpbench.analysis.costs import environment_text, relative_error
+from sharpbench.analysis.costs import format_environment, relative_error
 from sharpbench.core.fields import Scalar
 from sharpbench.core.record import Record
 from sharpbench.report.cost_columns import CHANGE, ERROR
 from sharpbench.report.format import MISSING, format_error, format_factor, format_memory, format_number, plain_text
-from sharpbench.report.plots import FIXED, drawable, save_figure
+from sharpbench.report.plots import FIGURE_STYLE, drawable_text, save_figure
 
 States = Mapping[str, Mapping[str, Record]]
 """Source of the weights -> label of the measure -> record."""
-ROWS = 30
+MAX_ROWS = 30
 """Parameters that a table or figure shows; the rest is summed up in one more row."""
-NOTES = ("matrix", "method", "certified", "attained", "pinned", "dropped", "negative")
+NOTED_DETAILS = ("matrix", "method", "certified", "attained", "pinned", "dropped", "negative")
 """Details that say what kind of number a value is."""
-REST = "all others"
-SOURCE = 60
+REST_NAME = "all others"
+MAX_SOURCE_CHARS = 60
 """Characters of a file's name that a row shows."""
-FILE_WIDTH = 120
+MIN_FILE_WIDTH = 120
 """Of tables that go to a file."""
 
 
 def show_network(states: States, console: Console) -> None:
     """Print the measures of one network with their parts; or, of several states, a row a state."""
     if not console.is_terminal:
-        console = Console(file=console.file, width=max(FILE_WIDTH, console.width))
+        console = Console(file=console.file, width=max(MIN_FILE_WIDTH, console.width))
     first = next(iter(next(iter(states.values())).values()))
-    _say(_heading(first, len(states)), console)
+    _print(_heading(first, len(states)), console)
     if len(states) > 1:
         console.print(_curve_table(states), crop=False)
     else:
         records = list(next(iter(states.values())).values())
-        console.print(_values(records), crop=False)
-        parts = _parts(records)
+        console.print(_values_table(records), crop=False)
+        parts = _collect_parts(records)
         if parts:
             console.print(_parts_table(parts), crop=False)
     for line in _reasons(states):
-        _say(line, console)
-    _say(f"environment: {environment_text(first.environment)}", console)
+        _print(line, console)
+    _print(f"environment: {format_environment(first.environment)}", console)
 
 
 def draw_network(states: States, folder: Path) -> list[Path]:
     """Write the picture, SVG and PNG: shares of the parameters of one state, curves over several; their paths."""
-    with style.context(["default", FIXED]):
+    with style.context(["default", FIGURE_STYLE]):
         if len(states) > 1:
-            return save_figure(_curves(states), folder / "curve")
-        parts = _parts(list(next(iter(states.values())).values()))
-        return save_figure(_bars(parts), folder / "parts") if parts else []
+            return save_figure(_draw_curves(states), folder / "curve")
+        parts = _collect_parts(list(next(iter(states.values())).values()))
+        return save_figure(_draw_bars(parts), folder / "parts") if parts else []
 
 
 def _heading(record: Record, states: int) -> str:
@@ -71,23 +71,23 @@ def _heading(record: Record, states: int) -> str:
     )
     if states > 1:
         return where + drawn
-    loss, accuracy = _float(truth.get("loss")), _float(truth.get("accuracy"))
-    return f"{where}{drawn}: loss {_number(loss)}, accuracy {_percent(accuracy)}"
+    loss, accuracy = _to_float(truth.get("loss")), _to_float(truth.get("accuracy"))
+    return f"{where}{drawn}: loss {_format_loss(loss)}, accuracy {_format_accuracy(accuracy)}"
 
 
-def _number(value: float) -> str:
+def _format_loss(value: float) -> str:
     return "not finite" if math.isnan(value) else format_number(value)
 
 
-def _percent(value: float) -> str:
+def _format_accuracy(value: float) -> str:
     return "not finite" if math.isnan(value) else f"{value:.1%}"
 
 
-def _float(value: Scalar) -> float:
+def _to_float(value: Scalar) -> float:
     return float(value) if isinstance(value, int | float) else float("nan")
 
 
-def _values(records: Sequence[Record]) -> Table:
+def _values_table(records: Sequence[Record]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     optional = {
         "error": any(record.exact is not None for record in records),
@@ -135,26 +135,26 @@ def _error(value: float | None, exact: float | None, record: Record) -> str:
 
 
 def _notes(record: Record) -> str:
-    known = {key: record.details[key] for key in NOTES if record.details.get(key) not in (None, "", 0)}
-    words = [f"{key} {_word(value)}" for key, value in known.items() if (key, value) != ("attained", True)]
+    known = {key: record.details[key] for key in NOTED_DETAILS if record.details.get(key) not in (None, "", 0)}
+    words = [f"{key} {_format_detail(value)}" for key, value in known.items() if (key, value) != ("attained", True)]
     return plain_text(", ".join(words + ([] if record.converged else ["not converged"])), 160)
 
 
-def _word(value: Scalar) -> str:
+def _format_detail(value: Scalar) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _parts(records: Sequence[Record]) -> dict[str, dict[str, float]]:
+def _collect_parts(records: Sequence[Record]) -> dict[str, dict[str, float]]:
     """Parameter -> measure -> part, for measures with several parts; the largest shares, in the network's order."""
     shown = [record for record in records if len(record.parts) > 1]
     names = list(dict.fromkeys(name for record in shown for name in record.parts))
-    if len(names) > ROWS:
+    if len(names) > MAX_ROWS:
         share = {name: max(_share(record, name) for record in shown) for name in names}
-        kept = set(sorted(names, key=lambda name: -share[name])[: ROWS - 1])
+        kept = set(sorted(names, key=lambda name: -share[name])[: MAX_ROWS - 1])
         names = [name for name in names if name in kept]
     table = {name: {record.label: record.parts[name] for record in shown if name in record.parts} for name in names}
     left = {record.label: sum(part for name, part in record.parts.items() if name not in table) for record in shown}
-    return {**table, REST: left} if any(set(record.parts) - set(table) for record in shown) else table
+    return {**table, REST_NAME: left} if any(set(record.parts) - set(table) for record in shown) else table
 
 
 def _share(record: Record, name: str) -> float:
@@ -182,9 +182,11 @@ def _curve_table(states: States) -> Table:
     for source, records in states.items():
         truth = next(iter(records.values())).truth
         values = [_value(records[label]) if label in records else MISSING for label in measures]
-        fit = _number(_float(truth.get("loss"))), _percent(_float(truth.get("accuracy")))
-        end = source if len(source) <= SOURCE else f"…{source[1 - SOURCE :]}"  # names differ at their ends
-        cells = [plain_text(end, SOURCE), *fit, *values]
+        fit = _format_loss(_to_float(truth.get("loss"))), _format_accuracy(_to_float(truth.get("accuracy")))
+        end = (
+            source if len(source) <= MAX_SOURCE_CHARS else f"…{source[1 - MAX_SOURCE_CHARS :]}"
+        )  # names differ at their ends
+        cells = [plain_text(end, MAX_SOURCE_CHARS), *fit, *values]
         table.add_row(*map(Text, cells))
     return table
 
@@ -207,12 +209,12 @@ def _reasons(states: States) -> list[str]:
     return list(lines)
 
 
-def _say(text: str, console: Console) -> None:
+def _print(text: str, console: Console) -> None:
     """One paragraph; outside a terminal, one line."""
     console.print(Text(plain_text(text, 1000)), soft_wrap=not console.is_terminal)
 
 
-def _bars(parts: Mapping[str, Mapping[str, float]]) -> Figure:
+def _draw_bars(parts: Mapping[str, Mapping[str, float]]) -> Figure:
     """A panel a measure: the share of each parameter in the sum of all parts, in the network's order."""
     measures = list(dict.fromkeys(label for row in parts.values() for label in row))
     height = 1.1 + 0.2 * len(parts)
@@ -222,15 +224,15 @@ def _bars(parts: Mapping[str, Mapping[str, float]]) -> Figure:
         values = [row.get(measure, 0.0) for row in parts.values()]
         total = sum(abs(value) for value in values) or 1.0
         axes.barh(range(len(parts)), [100 * value / total for value in values], color="#31688e")
-        axes.set_title(drawable(measure, 40), fontsize=8, parse_math=False)
+        axes.set_title(drawable_text(measure, 40), fontsize=8, parse_math=False)
         axes.set_xlabel("% of the sum", fontsize=8)
-        _plain_axes(axes)
-    grid[0].set_yticks(range(len(parts)), [drawable(name, 40) for name in parts], fontsize=7, parse_math=False)
+        _style_axes(axes)
+    grid[0].set_yticks(range(len(parts)), [drawable_text(name, 40) for name in parts], fontsize=7, parse_math=False)
     grid[0].invert_yaxis()
     return figure
 
 
-def _curves(states: States) -> Figure:
+def _draw_curves(states: States) -> Figure:
     """A panel a measure over the states in their order, with its interval where there is one."""
     measures = list(dict.fromkeys(label for records in states.values() for label in records))
     figure = Figure(figsize=(5.2, 0.6 + 1.7 * len(measures)), dpi=150, layout="constrained")
@@ -252,9 +254,9 @@ def _curves(states: States) -> Figure:
         values = [value for _, _, value in known]
         if values and min(values) > 0 and max(values) > 10 * min(values):
             axes.set_yscale("log")
-        axes.set_title(drawable(label, 60), fontsize=8, parse_math=False)
-        _plain_axes(axes)
-    names = [drawable(Path(source).name, 24) for source in states]
+        axes.set_title(drawable_text(label, 60), fontsize=8, parse_math=False)
+        _style_axes(axes)
+    names = [drawable_text(Path(source).name, 24) for source in states]
     step = max(1, len(names) // 12)
     grid[-1].set_xticks(
         range(0, len(names), step), names[::step], rotation=45, ha="right", fontsize=7, parse_math=False
@@ -262,7 +264,7 @@ def _curves(states: States) -> Figure:
     return figure
 
 
-def _plain_axes(axes: Axes) -> None:
+def _style_axes(axes: Axes) -> None:
     axes.tick_params(labelsize=7)
     axes.grid(visible=True, color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)

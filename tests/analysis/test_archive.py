@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from sharpbench.analysis.scores import Score, score
+from sharpbench.analysis.scores import Score, score_records
 from sharpbench.core.record import Record
 from sharpbench.replays.minimum_sharpness_2021.archive import read_archive
 
@@ -29,7 +29,7 @@ def scores(record: Make, *, gate: bool) -> dict[tuple[str, str], Score]:
                     data={"sha256": "paper", "examples": 60_000, "test_examples": 10_000},
                 )
             )
-    return {(row.model, row.label): row for row in score(found)}
+    return {(row.model, row.label): row for row in score_records(found)}
 
 
 def test_without_the_gate_the_published_correlations_come_out(record: Make) -> None:

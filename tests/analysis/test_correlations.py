@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from sharpbench.analysis.correlations import varied_hyperparameters
-from sharpbench.analysis.population import populations
-from sharpbench.analysis.scores import Score, score
-from sharpbench.analysis.statistics import granulated
+from sharpbench.analysis.population import group_populations
+from sharpbench.analysis.scores import Score, score_records
+from sharpbench.analysis.statistics import granulated_tau
 from sharpbench.core.record import Record
 
 Make = Callable[..., Record]
@@ -36,7 +36,7 @@ def on_grid(record: Make, **changes: object) -> list[Record]:
 
 
 def row(records: list[Record]) -> Score:
-    (found,) = (each for each in score(records) if each.label == "good")
+    (found,) = (each for each in score_records(records) if each.label == "good")
     return found
 
 
@@ -53,7 +53,7 @@ def test_each_hyperparameter_has_its_psi(record: Make) -> None:
 
 def test_fields_of_the_model_are_hyperparameters(record: Make) -> None:
     found = [record(model="mlp"), record(model="mlp[width=64,depth=3]", seed=1), record(model="mlp[width=32]", seed=2)]
-    networks = [network for each in populations(found) for network in each.networks]
+    networks = [network for each in group_populations(found) for network in each.networks]
     columns = varied_hyperparameters(networks)
     assert {name: columns[name] for name in ("model", "width", "depth")} == {
         "model": ["mlp"] * 3,
@@ -64,7 +64,8 @@ def test_fields_of_the_model_are_hyperparameters(record: Make) -> None:
     assert "dataset" not in columns
     odd = [record(model="[,=]][x=[y=1,z=2],w=3"), record(model="x" * 10_000 + "[", seed=1)]
     assert (
-        len(varied_hyperparameters([network for each in populations(odd) for network in each.networks])["model"]) == 2
+        len(varied_hyperparameters([network for each in group_populations(odd) for network in each.networks])["model"])
+        == 2
     )
 
 
@@ -106,7 +107,7 @@ def test_a_partial_row_is_judged_by_its_own_networks(record: Make) -> None:
     part = [replace(each, status="skipped", value=None) if number < 5 else each for number, each in enumerate(found)]
     judged = row(part).correlations.granulated
     values = found[5:]
-    expected = granulated(
+    expected = granulated_tau(
         [each.value or 0 for each in values],
         [float(each.truth["gap"] or 0) for each in values],
         {name: [each.recipe[name] for each in values] for name in ("learning_rate", "batch_size")},

@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 import pytest
 
-from sharpbench.analysis.scores import score, scores_json
+from sharpbench.analysis.scores import score_records, scores_json
 from sharpbench.core.record import Record
 
 MakeMany = Callable[..., list[Record]]
 
 
 def test_every_row_with_every_number(records: MakeMany) -> None:
-    scores = score([*records(), *records(model="lenet", seeds=3)])
+    scores = score_records([*records(), *records(model="lenet", seeds=3)])
     found = json.loads(scores_json(scores), parse_constant=lambda text: pytest.fail(text))
     assert [(row["model"], row["label"], row["rank"]) for row in found] == [
         (row.model, row.label, row.rank) for row in scores
@@ -34,5 +34,5 @@ def test_every_row_with_every_number(records: MakeMany) -> None:
 
 
 def test_equal_records_give_equal_text_and_none_an_empty_array(records: MakeMany) -> None:
-    assert scores_json(score(records())) == scores_json(score(records()[::-1]))
+    assert scores_json(score_records(records())) == scores_json(score_records(records()[::-1]))
     assert scores_json([]) == "[]\n"

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from sharpbench.analysis.population import MeasuredNetwork, populations
-from sharpbench.analysis.scores import score
+from sharpbench.analysis.population import MeasuredNetwork, group_populations
+from sharpbench.analysis.scores import score_records
 from sharpbench.core.record import Record
 from sharpbench.report import console, markdown
 
@@ -52,7 +52,7 @@ def population(make: MakeMany) -> list[Record]:
 
 def test_the_counts_stand_in_scores_terminal_and_page(records: MakeMany) -> None:
     found = population(records)
-    scores = score(found)
+    scores = score_records(found)
     assert {row.excluded for row in scores} == {4}
     assert all(row.exclusions == {"budget ended": 3, "diverged": 1} for row in scores)
     page = markdown.markdown_leaderboard(scores, found, version="1")
@@ -71,10 +71,10 @@ def test_networks_of_one_population_are_judged_together_whatever_their_widths(re
         )
         for row in records()
     ]
-    (whole,) = populations(found)
+    (whole,) = group_populations(found)
     assert (whole.model, len(whole.networks)) == ("mlp", 25)
     apart = [replace(row, data={"examples": 512}) for row in found]
-    assert len(populations(apart)) == 5
+    assert len(group_populations(apart)) == 5
 
 
 def test_random_configurations_are_said_and_judged_as_such(records: MakeMany) -> None:
@@ -88,11 +88,12 @@ def test_random_configurations_are_said_and_judged_as_such(records: MakeMany) ->
             found.append(replace(row, recipe=recipe, truth={**row.truth, "gap": gap}, key=f"{row.key}-{batch}"))
     random = [replace(row, data={**row.data, "design": "random"}) for row in found]
     for kept, ranked_by, has in ((found, "marginal", False), (random, "within", True)):
-        good = next(row for row in score(kept) if row.label == "good")
+        good = next(row for row in score_records(kept) if row.label == "good")
         assert (good.ranked_by, good.within.interval is not None) == (ranked_by, has)
         assert (
-            "drawn at random: intervals are for" in markdown.markdown_leaderboard(score(kept), kept, version="1")
+            "drawn at random: intervals are for"
+            in markdown.markdown_leaderboard(score_records(kept), kept, version="1")
         ) == has
         terminal = Console(record=True, width=160, file=io.StringIO())
-        console.show_boards(score(kept), kept, terminal)
+        console.show_boards(score_records(kept), kept, terminal)
         assert ("drawn at random: intervals are for" in terminal.export_text()) == has

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from sharpbench.analysis.costs import Failure, environment_text, summarize_exactness
-from sharpbench.analysis.scores import Score, score
-from sharpbench.analysis.statistics import kendall
+from sharpbench.analysis.costs import Failure, format_environment, summarize_exactness
+from sharpbench.analysis.scores import Score, score_records
+from sharpbench.analysis.statistics import kendall_tau
 from sharpbench.core.record import Record
 
 Make = Callable[..., Record]
@@ -25,9 +25,9 @@ def only(scores: tuple[Score, ...], label: str, model: str = "mlp") -> Score:
 
 def test_a_row_says_how_well_a_measure_orders_the_networks(records: MakeMany) -> None:
     rows = records()
-    found = only(score(rows), "confounded")
+    found = only(score_records(rows), "confounded")
     mine = [row for row in rows if row.label == "confounded"]
-    assert found.marginal.value == kendall(
+    assert found.marginal.value == kendall_tau(
         [row.value or 0 for row in mine], [float(row.truth["gap"] or 0) for row in mine]
     )
     assert (found.ok, found.total, found.networks, found.excluded, found.complete) == (25, 25, 25, 0, True)
@@ -37,7 +37,7 @@ def test_a_row_says_how_well_a_measure_orders_the_networks(records: MakeMany) ->
 
 
 def test_the_within_cell_tau_ranks_and_a_confounded_measure_falls_behind(records: MakeMany) -> None:
-    scores = score(records())
+    scores = score_records(records())
     good, confounded = only(scores, "good"), only(scores, "confounded")
     assert good.ranked_by == "within"
     assert (good.rank, confounded.rank) == (1, 2)
@@ -46,45 +46,45 @@ def test_the_within_cell_tau_ranks_and_a_confounded_measure_falls_behind(records
 
 
 def test_cells_too_small_for_an_interval_are_ranked_by_the_marginal_tau(records: MakeMany) -> None:
-    found = only(score(records(seeds=4)), "good")
+    found = only(score_records(records(seeds=4)), "good")
     assert (found.ranked_by, found.rank) == ("marginal", 1)
     assert found.within.interval is None
     assert found.within.reason == "the smallest cell holds 4 networks, an interval needs 5"
-    unknown = only(score(records(seeds=2)), "good")
+    unknown = only(score_records(records(seeds=2)), "good")
     assert (unknown.rank, unknown.marginal.interval) == (None, None)
 
 
 def test_a_network_enters_once_with_its_latest_success(records: MakeMany) -> None:
     rows = records()
     failed = [replace(row, status="failed", value=None, reason="out of luck") for row in rows]
-    expected = score(rows)
-    assert score([*failed, *rows]) == expected
-    assert score([*rows, *failed]) == expected
-    assert score([*rows, *rows]) == expected
+    expected = score_records(rows)
+    assert score_records([*failed, *rows]) == expected
+    assert score_records([*rows, *failed]) == expected
+    assert score_records([*rows, *rows]) == expected
 
 
 def test_the_order_of_records_does_not_matter(records: MakeMany) -> None:
     rows = [*records(), *records(model="lenet", seeds=3)]
     shuffled = random.Random(0).sample(rows, len(rows))
-    assert score(shuffled) == score(rows)
-    assert [row.model for row in score(rows)] == ["lenet"] * 7 + ["mlp"] * 7
+    assert score_records(shuffled) == score_records(rows)
+    assert [row.model for row in score_records(rows)] == ["lenet"] * 7 + ["mlp"] * 7
 
 
 def test_the_gate_excludes_what_is_not_fitted_and_says_how_many(records: MakeMany) -> None:
     rows = records()
-    expected = only(score(rows), "good")
+    expected = only(score_records(rows), "good")
     late = [
         replace(row, recipe={**row.recipe, "seed": 99}, truth={**row.truth, **change}, value=1e9)
         for row, change in zip(rows[:9:3], ({"fitted": False}, {"gap": None}, {"fitted": None}), strict=True)
     ]
     late = [replace(row, recipe={**row.recipe, "seed": 90 + index}) for index, row in enumerate(late)]
-    found = only(score([*rows, *late]), "good")
+    found = only(score_records([*rows, *late]), "good")
     assert found.excluded == 3
     assert found.total == 28
     assert (found.networks, found.marginal) == (25, expected.marginal)
     assert found.complete
     everything = [replace(row, truth={**row.truth, "fitted": False}) for row in rows]
-    none = only(score(everything), "good")
+    none = only(score_records(everything), "good")
     assert (none.networks, none.excluded, none.rank, none.marginal.value) == (0, 25, None, None)
     assert none.marginal.reason == "0 networks, tau needs 2"
 
@@ -97,7 +97,7 @@ def test_partial_rows_stand_below_unranked_with_their_reasons(records: MakeMany)
         for row in records()
     ]
     rows[0] = replace(rows[0], status="oom", value=None, reason=None)
-    scores = score(rows)
+    scores = score_records(rows)
     found = only(scores, "good")
     assert scores[-1] is found
     assert (found.partial, found.rank, found.ok, found.total) == (True, None, 19, 25)
@@ -107,13 +107,13 @@ def test_partial_rows_stand_below_unranked_with_their_reasons(records: MakeMany)
 
 def test_a_measure_that_was_not_run_everywhere_is_partial(records: MakeMany) -> None:
     rows = [row for row in records() if row.label != "good" or row.recipe["seed"] != 4]
-    found = only(score(rows), "good")
+    found = only(score_records(rows), "good")
     assert (found.partial, found.ok, found.total) == (True, 20, 25)
 
 
 def test_baselines_are_there_unranked_from_the_covariates(records: MakeMany) -> None:
     rows = records()
-    scores = score(rows)
+    scores = score_records(rows)
     assert [row.label for row in scores if row.kind == "baseline"] == [
         "label noise",
         "training loss",
@@ -125,14 +125,18 @@ def test_baselines_are_there_unranked_from_the_covariates(records: MakeMany) -> 
     assert noise.marginal.value is not None
     assert noise.marginal.value > 0.85
     assert noise.within.value is None
-    assert only(score(rows, seed=0), "random") == only(scores, "random") != only(score(rows, seed=1), "random")
+    assert (
+        only(score_records(rows, seed=0), "random")
+        == only(scores, "random")
+        != only(score_records(rows, seed=1), "random")
+    )
     missing = [replace(row, truth={**row.truth, "parameter_norm": None}) for row in rows]
-    assert only(score(missing), "parameter norm").marginal.reason == "0 networks, tau needs 2"
+    assert only(score_records(missing), "parameter norm").marginal.reason == "0 networks, tau needs 2"
 
 
 def test_the_random_baseline_of_a_model_does_not_depend_on_the_others(records: MakeMany) -> None:
     rows = records()
-    assert only(score(rows), "random") == only(score([*records(model="lenet"), *rows]), "random")
+    assert only(score_records(rows), "random") == only(score_records([*records(model="lenet"), *rows]), "random")
 
 
 def test_costs_are_medians_and_seconds_stay_with_their_environment(record: Make) -> None:
@@ -149,7 +153,7 @@ def test_costs_are_medians_and_seconds_stay_with_their_environment(record: Make)
             [(1.0, 2.0, 10, {"processor": "P"}), (3.0, 3.0, 30, {"processor": "P"}), (9.0, 7.0, 20, {"processor": "Q"})]
         )
     ]
-    found = only(score([*rows, record(ratio=0.9)]), "good")
+    found = only(score_records([*rows, record(ratio=0.9)]), "good")
     assert [(each.environment, each.seconds, each.networks) for each in found.timings] == [
         ("processor P", 2.0, 2),
         ("processor Q", 9.0, 1),
@@ -160,10 +164,10 @@ def test_costs_are_medians_and_seconds_stay_with_their_environment(record: Make)
 def test_a_cell_that_was_divided_gives_neither_time_nor_peak(record: Make) -> None:
     whole = record(ratio=0.0, seconds=1.0, gradients=2.0, peak_bytes=10, environment={"processor": "P"})
     part = replace(record(ratio=0.1, seconds=0.5, gradients=1.0, peak_bytes=4), pieces=2)
-    found = only(score([whole, part, record(ratio=0.9)]), "good")
+    found = only(score_records([whole, part, record(ratio=0.9)]), "good")
     assert (found.gradients, found.peak_bytes, found.contended) == (2.0, 10.0, 1)
     busy = replace(record(ratio=0.1, seconds=9.0, gradients=9.0, peak_bytes=30), contended=True)
-    assert only(score([whole, busy, record(ratio=0.9)]), "good").peak_bytes == 20.0
+    assert only(score_records([whole, busy, record(ratio=0.9)]), "good").peak_bytes == 20.0
 
 
 def test_errors_are_relative_to_the_oracle_and_carry_its_mark(record: Make) -> None:
@@ -173,7 +177,7 @@ def test_errors_are_relative_to_the_oracle_and_carry_its_mark(record: Make) -> N
         record(ratio=0.2, value=-3.0, exact=-2.0, oracle="definition"),
         record(ratio=0.3),
     ]
-    found = only(score(rows), "good").exactness
+    found = only(score_records(rows), "good").exactness
     assert found is not None
     assert (found.largest, found.median, found.networks) == (0.5, pytest.approx(0.1), 3)
     assert found.oracle == "definition, float64 engine"
@@ -189,10 +193,10 @@ def test_networks_trained_on_unequal_numbers_of_examples_and_measured_on_all_of_
         return record(seed=seed, recipe={"train_size": size}, data=data, truth={"gap": 0.1 * seed})
 
     own = [sized(size, seed, size) for size in (128, 512) for seed in range(4)]
-    (found,) = [row for row in score(own) if row.kind == "measure"]
+    (found,) = [row for row in score_records(own) if row.kind == "measure"]
     assert (found.setting, found.total, found.complete) == ("", 8, True)
     some = [sized(512, seed, 128) for seed in range(4)]
-    rows = [row for row in score([*own, *some]) if row.kind == "measure"]
+    rows = [row for row in score_records([*own, *some]) if row.kind == "measure"]
     assert sorted((row.setting, row.ok) for row in rows) == [("128 examples", 4), ("all examples", 8)]
 
 
@@ -202,24 +206,24 @@ def test_rows_of_one_label_in_two_settings_are_two_rows(record: Make) -> None:
         for index in range(4)
         for dtype in ("float32", "float64")
     ]
-    found = [row.name for row in score(rows) if row.kind == "measure"]
+    found = [row.name for row in score_records(rows) if row.kind == "measure"]
     assert found == ["good (float32)", "good (float64)"]
 
 
 def test_equal_recipes_are_one_network_however_they_are_written(record: Make) -> None:
     rows = [record("good", ratio=0.0), record("useless", ratio=0)]
-    assert only(score(rows), "good").total == 1
+    assert only(score_records(rows), "good").total == 1
 
 
 def test_nothing_gives_nothing(record: Make) -> None:
-    assert score([]) == ()
+    assert score_records([]) == ()
     bare: dict[str, Any] = {"status": "failed", "value": None, "reason": "no weights"}
-    found = only(score([replace(record(**bare), recipe={}, truth={})]), "good", "None")
+    found = only(score_records([replace(record(**bare), recipe={}, truth={})]), "good", "None")
     assert (found.ok, found.total, found.excluded, found.complete, found.converged) == (0, 1, 1, False, None)
 
 
 def test_an_environment_is_one_line() -> None:
     assert (
-        environment_text({"torch": "2.13", "cuda": None, "tf32": False, "cores": 2})
+        format_environment({"torch": "2.13", "cuda": None, "tf32": False, "cores": 2})
         == "cores 2, tf32 false, torch 2.13"
     )

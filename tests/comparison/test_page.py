@@ -24,7 +24,7 @@ from sharpbench.comparison.results import (
 )
 from sharpbench.errors import InvalidInput
 from sharpbench.report.page import render_body, show_page
-from sharpbench.report.plots import FIXED, svg_text
+from sharpbench.report.plots import FIGURE_STYLE, render_svg
 
 SETTINGS = {"examples": 8, "dataset": "digits", "weights": "random", "parameters": 10, "loss": 2.0}
 
@@ -248,8 +248,8 @@ def test_the_oracle_says_what_it_is() -> None:
 def test_the_front_is_of_those_that_none_surpasses_and_pictures_are_equal() -> None:
     found = of(rows())
     assert [each.name for each in pareto_results(found.results)] == ["wrong", "noisy", "trace"]
-    with style.context(["default", FIXED]):
-        assert svg_text(draw_results(found)) == svg_text(draw_results(of(rows())))
+    with style.context(["default", FIGURE_STYLE]):
+        assert render_svg(draw_results(found)) == render_svg(draw_results(of(rows())))
 
 
 def test_of_eigenvalues_all_that_are_right_are_compared() -> None:

@@ -13,7 +13,7 @@ import pytest
 from sharpbench import InvalidInput
 from sharpbench.core.record import Record
 from sharpbench.core.records import iterate_records
-from sharpbench.leaderboard.collection import read_collections, schema_version
+from sharpbench.leaderboard.collection import find_version, read_collections
 
 Make = Callable[..., list[Record]]
 Seal = Callable[..., Record]
@@ -157,5 +157,5 @@ def test_keys_of_records_that_were_run_fit_their_content() -> None:
     """The committed records of the replays are those of real runs, of several measures, cohorts and optimisers."""
     for path in sorted(REPLAYS.glob("*/records.jsonl")):
         for record in iterate_records(path):
-            version = schema_version(record)
+            version = find_version(record)
             assert version is not None, record.key

@@ -16,11 +16,19 @@ from sharpbench.leaderboard.collection import read_collections
 from sharpbench.leaderboard.entries import Submitted, SubmittedEntry
 from sharpbench.leaderboard.entries import read_submitted as entries
 from sharpbench.leaderboard.pages.headline import headline_rows
-from sharpbench.leaderboard.publish import generated_files
+from sharpbench.leaderboard.publish import generate_files
 from sharpbench.leaderboard.site.build import build_site
-from sharpbench.leaderboard.submissions import Finding, Manifest, Verdict, append, claims, verdicts_path, written
-from sharpbench.leaderboard.submissions import read as read_submission
-from sharpbench.leaderboard.submissions.submission import digest
+from sharpbench.leaderboard.submissions import (
+    Finding,
+    Manifest,
+    Verdict,
+    append_verdict,
+    claims,
+    format_submission,
+    verdicts_path,
+)
+from sharpbench.leaderboard.submissions import read_submission as read_submission
+from sharpbench.leaderboard.submissions.submission import hash_records
 
 BOMB = "<script>alert(1)</script>|`*[x](http://evil.example)"
 Make = Callable[..., list[Record]]
@@ -54,11 +62,11 @@ def submitted(tmp_path: Path, make: Make, seal: Callable[..., Record]) -> Callab
             sharpbench="0.1.0",
             measures=dict.fromkeys(measures, "theirs 1.0"),
             records=len(records),
-            sha256=digest(records),
+            sha256=hash_records(records),
         )
         path = tmp_path / "submissions" / f"{name}.jsonl"
         path.parent.mkdir(exist_ok=True)
-        path.write_text(written(manifest, records))
+        path.write_text(format_submission(manifest, records))
         return path
 
     return write
@@ -71,11 +79,11 @@ def judged(path: Path, label: str, outcome: Any, **values: Any) -> None:
     numbers = {"claimed": record.value, "found": (record.value or 0) + 3.0, "bound": 0.5, **values}
     finding = Finding(
         key=record.key,
-        claim=claims.of_cell(record),
-        place=claims.place_of_cell(record),
+        claim=claims.hash_cell_claim(record),
+        place=claims.hash_cell(record),
         label=label,
         network="a network",
-        population=claims.population(record),
+        population=claims.population_name(record),
         what="value",
         outcome=outcome,
         **numbers,
@@ -89,7 +97,7 @@ def judged(path: Path, label: str, outcome: Any, **values: Any) -> None:
         environment={},
         findings=(finding,),
     )
-    append(verdicts_path(path), verdict)
+    append_verdict(verdicts_path(path), verdict)
 
 
 def published(results: Path, found: Submitted) -> Leaderboard:
@@ -102,7 +110,7 @@ def test_entries_stand_on_a_page_of_their_own_with_their_states(
     agreed = submitted("agreed", author="A. U. Thor", url="https://a.example/x")
     judged(agreed, "good", "agrees")
     submitted("silent", ("good",), model="others")
-    pages = generated_files(published(results, entries(tmp_path / "submissions")))
+    pages = generate_files(published(results, entries(tmp_path / "submissions")))
     page = pages["submissions.md"]
     assert "| agreed     | A. U. Thor |        2 |       15 | verified | 1 of 30  | 2026-11-21" in page
     assert "| silent     | -" in page
@@ -123,7 +131,7 @@ def test_a_measure_keeps_its_worst_refutation_and_refuted_values_of_known_measur
     judged(worse, "good", "agrees")
     judged(wrong, "alien", "differs")
     board = published(results, entries(tmp_path / "submissions"))
-    pages = generated_files(board)
+    pages = generate_files(board)
     lines = [line for line in pages["measures/good.md"].splitlines() if "refuted in" in line]
     assert [line.split(" on ")[0] for line in lines] == ["- good, refuted in worse", "- good, refuted in wrong"]
     assert "3.0e+00 apart where 1.0e-02 is allowed (2026-11-21; `sharpbench verify " in lines[0]
@@ -156,7 +164,7 @@ def test_what_others_claim_enters_no_summary_of_what_we_measured(
         )
         for record in found.records
     ]
-    path.write_text(written(replace(found.manifest, sha256=digest(rosy)), rosy))
+    path.write_text(format_submission(replace(found.manifest, sha256=hash_records(rosy)), rosy))
     both = published(results, entries(tmp_path / "submissions"))
     before, after = ({row.name: row for row in headline_rows(board)} for board in (own, both))
     assert [name for name in after if name in before] == list(before)
@@ -166,7 +174,7 @@ def test_what_others_claim_enters_no_summary_of_what_we_measured(
         assert after[name].summary == row.summary
         assert after[name].mark is None
     assert (after["alien"].mark, after["alien"].median) == ("claimed", 1.0)
-    pages = generated_files(both)
+    pages = generate_files(both)
     (line,) = [line for line in pages["README.md"].splitlines() if line.startswith("| [good](")]
     assert "claimed" in line
     assert (
@@ -191,12 +199,12 @@ def test_an_entry_that_copies_another_stands_and_falls_with_it(
     judged(one, "alien", "differs")
     found = entries(tmp_path / "submissions")
     assert [(each.name, each.standing.state) for each in found.entries] == [("copy", "refuted"), ("one", "refuted")]
-    page = generated_files(published(results, found))["submissions.md"]
+    page = generate_files(published(results, found))["submissions.md"]
     assert "- 30 values are the same to the last digit in one\n" in page
     record = read_submission(copy).records[1]
     other = [replace(each, value=7.0) if each == record else each for each in read_submission(copy).records]
-    copy.write_text(written(replace(read_submission(copy).manifest, sha256=digest(other)), other))
-    page = generated_files(published(results, entries(tmp_path / "submissions")))["submissions.md"]
+    copy.write_text(format_submission(replace(read_submission(copy).manifest, sha256=hash_records(other)), other))
+    page = generate_files(published(results, entries(tmp_path / "submissions")))["submissions.md"]
     assert "- 29 values are the same to the last digit in one\n" in page
     assert "- 1 values are others in one, of the same cells on the same networks\n" in page
 
@@ -208,20 +216,20 @@ def test_a_refutation_outlives_its_file_and_shows_where_the_measure_is_claimed_a
     judged(path, "alien", "differs")
     honest = read_submission(path)
     other = [replace(each, value=(each.value or 0) * 1.01) for each in honest.records]
-    path.write_text(written(replace(honest.manifest, sha256=digest(other)), other))
+    path.write_text(format_submission(replace(honest.manifest, sha256=hash_records(other)), other))
     folder = tmp_path / "submissions"
-    pages = generated_files(published(results, entries(folder)))
+    pages = generate_files(published(results, entries(folder)))
     assert "[alien](measures/alien.md) (refuted before)" in pages["README.md"]
     assert "| mine       | -   |        2 |       15 | refuted before |" in pages["submissions.md"]
     assert "## Refuted before" in pages["submissions.md"]
     assert "- alien, refuted before in mine on a network: " in pages["measures/alien.md"]
     path.unlink()
     assert entries(folder).entries == ()
-    pages = generated_files(published(results, entries(folder)))
+    pages = generate_files(published(results, entries(folder)))
     assert "- alien, refuted before in mine on a network: " in pages["submissions.md"]
-    path.write_text(written(replace(honest.manifest, sha256=digest(other)), other))
+    path.write_text(format_submission(replace(honest.manifest, sha256=hash_records(other)), other))
     judged(path, "alien", "agrees", found=other[1].value)
-    pages = generated_files(published(results, entries(folder)))
+    pages = generate_files(published(results, entries(folder)))
     assert "Refuted before" not in pages["submissions.md"]
     assert "[alien](measures/alien.md) (verified)" in pages["README.md"]
 
@@ -231,7 +239,7 @@ def test_words_of_strangers_do_no_harm(results: Path, submitted: Callable[..., P
     judged(path, "good", "differs", found=None, bound=None, reason=BOMB * 3)
     judged(path, "alien", "unknown", found=None, bound=None, reason=BOMB)
     found = published(results, entries(tmp_path / "submissions"))
-    pages = generated_files(found)
+    pages = generate_files(found)
     for name in ("submissions.md", "README.md", "measures/good.md"):
         assert "<script" not in pages[name]
         assert "://evil" not in pages[name]
@@ -261,8 +269,8 @@ def test_what_is_no_submission_is_refused_with_its_file(
         published(results, Submitted((replace_name(entries(folder).entries[0], "first"),)))
     records = read_submission(path).records
     forged = [replace(records[0], key="0" * 64), *records[1:]]
-    manifest = replace(read_submission(path).manifest, sha256=digest(forged))
-    path.write_text(written(manifest, forged))
+    manifest = replace(read_submission(path).manifest, sha256=hash_records(forged))
+    path.write_text(format_submission(manifest, forged))
     with pytest.raises(InvalidInput, match=rf"{path}:2: the key does not fit the content"):
         entries(folder)
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from sharpbench import InvalidInput
-from sharpbench.analysis.scores import score
+from sharpbench.analysis.scores import score_records
 from sharpbench.core.record import Record
 from sharpbench.leaderboard.board import Leaderboard, make_leaderboard
 from sharpbench.leaderboard.collection import Collection, read_collections
 from sharpbench.leaderboard.pages import exactness, speed
-from sharpbench.leaderboard.publish import NOTICE, generated_files, published_folder
+from sharpbench.leaderboard.publish import NOTICE, generate_files, published_folder
 from sharpbench.report import markdown
 from sharpbench.report.plots import pareto_front
 from tests.commands import given, refused
@@ -110,17 +110,17 @@ def test_the_published_board_is_what_its_records_say() -> None:
 
 def test_equal_records_give_equal_bytes_in_any_order(make: Make) -> None:
     first, second = make(), make(measures=("good", "other[p=1]"), seeds=3)
-    wanted = generated_files(published(("a", first), ("b", second)))
+    wanted = generate_files(published(("a", first), ("b", second)))
     random.Random(0).shuffle(first)
     random.Random(1).shuffle(second)
-    assert generated_files(published(("a", first), ("b", second))) == wanted
+    assert generate_files(published(("a", first), ("b", second))) == wanted
 
 
 def test_the_numbers_are_those_of_the_run(results: Path) -> None:
-    texts = generated_files(make_leaderboard(read_collections(results)))
+    texts = generate_files(make_leaderboard(read_collections(results)))
     for collection in read_collections(results):
         records = collection.records
-        run = rows(markdown.markdown_leaderboard(score(records), records, version="1"))
+        run = rows(markdown.markdown_leaderboard(score_records(records), records, version="1"))
         correlation = texts["correlation.md"].split("\n## ")
         section = next(part for part in correlation if part.startswith(f"{collection.name}: "))
         assert rows(section)[: len(rows(section))] == run[: len(rows(section))]
@@ -135,7 +135,7 @@ def test_the_numbers_are_those_of_the_run(results: Path) -> None:
 
 
 def test_the_headline_has_a_row_a_measure_and_a_column_a_population(results: Path) -> None:
-    texts = generated_files(make_leaderboard(read_collections(results)))
+    texts = generate_files(make_leaderboard(read_collections(results)))
     header, *lines = rows(texts["README.md"])
     assert header[:3] == ["measure", "small-mlp, first (marginal)", "small-mlp, second (marginal)"]
     assert [line[0] for line in lines][-4:] == ["*label noise*", "*training loss*", "*parameter norm*", "*random*"]
@@ -148,7 +148,7 @@ def test_the_headline_has_a_row_a_measure_and_a_column_a_population(results: Pat
 
 def test_a_handful_of_networks_has_no_column_and_says_so(make: Make) -> None:
     single = [each for each in make(model="timm:tiny") if each.recipe["seed"] == 1 and each.recipe["label_noise"] == 0]
-    texts = generated_files(published(("a", make()), ("timm", single)))
+    texts = generate_files(published(("a", make()), ("timm", single)))
     assert rows(texts["README.md"])[0][1:3] == ["small-mlp, a (marginal)", "worst sign error"]
     assert (
         "- timm: timm:tiny on digits: 1 network, 0 excluded by the gate; 2 measures; too few networks for a"
@@ -160,14 +160,14 @@ def test_a_handful_of_networks_has_no_column_and_says_so(make: Make) -> None:
 
 def test_a_partial_row_has_no_place_in_the_headline(make: Make) -> None:
     records = [each for each in make() if not (each.label == "good" and each.recipe["seed"] == 3)]
-    found = {line[0]: line for line in rows(generated_files(published(("a", records)))["README.md"])}
+    found = {line[0]: line for line in rows(generate_files(published(("a", records)))["README.md"])}
     assert found["good"][1] == "-"
 
 
 def test_seconds_of_different_machines_never_share_a_column(make: Make) -> None:
     other = {"environment": {"processor": "P 2", "threads": 4}, "seconds": 9.0}
     slow = [replace(each, **other) if each.label == "noisy" else each for each in make()]  # type: ignore[arg-type]
-    text = generated_files(published(("a", slow)))["speed.md"]
+    text = generate_files(published(("a", slow)))["speed.md"]
     header, *lines = rows(text)
     assert header == ["measure", "gradients", "seconds A", "seconds B", "peak memory"]
     found = {line[0]: line[2:4] for line in lines}
@@ -186,11 +186,11 @@ def test_coverage_counts_stated_intervals_that_hold_the_truth(make: Make) -> Non
     records = [stated, replace(stated, exact=2.5), replace(stated, exact=None), replace(stated, stderr=0.0)]
     assert exactness.count_coverage(records) == exactness.Coverage(1, 2)
     every = [replace(each, stderr=0.1, low=-9.0, high=9.0) for each in make()]
-    assert rows(generated_files(published(("a", every)))["exactness.md"])[-1] == ["noisy", "1 of 1", "21% to 100%"]
+    assert rows(generate_files(published(("a", every)))["exactness.md"])[-1] == ["noisy", "1 of 1", "21% to 100%"]
 
 
 def test_a_mark_stands_beside_its_measure(make: Make) -> None:
-    texts = generated_files(published(("a", make()), marks={"noisy": "refuted|"}))
+    texts = generate_files(published(("a", make()), marks={"noisy": "refuted|"}))
     for name in (*PAGES[:3], "invariance.md", "speed.md"):
         assert any(row and "noisy (refuted\\|)" in row for row in rows(texts[name])), name
     assert "noisy: refuted\\|." in texts["measures/noisy.md"]
@@ -213,7 +213,7 @@ def test_hostile_names_and_reasons_harm_neither_pages_nor_files(make: Make, tmp_
         )
         for each in make()
     ]
-    wanted = generated_files(published(("a", hostile)))
+    wanted = generate_files(published(("a", hostile)))
     folder = published_folder(tmp_path / "deep" / "board")
     folder.update(wanted)
     assert folder.find_stale(wanted) == {}

@@ -17,9 +17,9 @@ from sharpbench.cli.main import app
 from sharpbench.core.record import Record
 from sharpbench.leaderboard.board import Leaderboard, make_leaderboard
 from sharpbench.leaderboard.collection import Collection, read_collections
-from sharpbench.leaderboard.publish import generated_files
+from sharpbench.leaderboard.publish import generate_files
 from sharpbench.leaderboard.site.build import build_site
-from sharpbench.report.format import tau_text
+from sharpbench.report.format import format_tau
 from sharpbench.report.generated import write_files
 
 Make = Callable[..., list[Record]]
@@ -79,7 +79,7 @@ def test_the_board_shows_the_scores(results: Path) -> None:
         for score in board.scores:
             cells = rows[score.name, index]
             if score.marginal.value is not None:
-                assert cells[3] == [tau_text(score.marginal), pytest.approx(score.marginal.value, rel=1e-5)]
+                assert cells[3] == [format_tau(score.marginal), pytest.approx(score.marginal.value, rel=1e-5)]
             assert cells[2][1] == score.networks
     first = data["points"][0]
     population = found.boards[0].population
@@ -103,7 +103,7 @@ def test_the_page_of_a_measure_says_what_is_missing_and_why(make: Make) -> None:
         for each in make(seeds=10)
     ]
     found = of(("a", some[:-2]))
-    for text in (build_site(found)["measures/noisy.html"], generated_files(found)["measures/noisy.md"]):
+    for text in (build_site(found)["measures/noisy.html"], generate_files(found)["measures/noisy.md"]):
         assert text.count("failed: reason") == 20
         assert re.search("and 9 more", text)
     text = build_site(of(("a", make(seeds=3))))["measures/good.html"]

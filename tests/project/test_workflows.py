@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 from sharpbench import Record
-from sharpbench.leaderboard.submissions import Manifest, read_verdicts, written
-from sharpbench.leaderboard.submissions.submission import digest
+from sharpbench.leaderboard.submissions import Manifest, format_submission, read_verdicts
+from sharpbench.leaderboard.submissions.submission import hash_records
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / ".github" / "workflows"
@@ -277,7 +277,7 @@ def _forge(path: Path) -> None:
     header, *lines = path.read_text().splitlines()
     records = [Record.from_json(line, where="") for line in lines]
     records = [replace(record, value=1.001 * (record.value or 0)) for record in records]
-    path.write_text(written(replace(Manifest.from_json(header), sha256=digest(records)), records))
+    path.write_text(format_submission(replace(Manifest.from_json(header), sha256=hash_records(records)), records))
 
 
 @pytest.mark.slow

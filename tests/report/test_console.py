@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from sharpbench.analysis.scores import score
+from sharpbench.analysis.scores import score_records
 from sharpbench.core.record import Record
 from sharpbench.report.console import show_boards
 
@@ -21,7 +21,7 @@ MakeMany = Callable[..., list[Record]]
 def shown(records: list[Record], *, width: int = 120, terminal: bool = False) -> str:
     file = io.StringIO()
     console = Console(file=file, width=width, force_terminal=terminal, color_system=None)
-    show_boards(score(records), records, console)
+    show_boards(score_records(records), records, console)
     return file.getvalue()
 
 

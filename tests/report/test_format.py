@@ -7,19 +7,19 @@ from dataclasses import replace
 
 import pytest
 
-from sharpbench.analysis.scores import score
+from sharpbench.analysis.scores import score_records
 from sharpbench.analysis.statistics import Information, Interval, Null, Tau
 from sharpbench.core.record import Record
 from sharpbench.report.format import (
     format_correlation,
     format_error,
+    format_information,
+    format_interval,
     format_memory,
+    format_null,
     format_number,
-    information_text,
-    interval_text,
-    null_text,
+    format_tau,
     plain_text,
-    tau_text,
 )
 from sharpbench.report.notes import board_notes
 
@@ -42,22 +42,22 @@ def test_numbers() -> None:
 def test_mutual_information_says_when_it_is_chance_and_when_the_order_is_opposite() -> None:
     null = Null(("lr", "width"), 0.25, 0.02, 0.001)
     known = Information(0.125, None, None, 9, (), -1, null)
-    assert information_text(known) == "0.12 rev."
-    assert information_text(replace(known, direction=1)) == "0.12"
-    assert information_text(replace(known, null=replace(null, p=0.051))) == "0.12 n.s."
-    assert information_text(replace(known, null=None, direction=0)) == "0.12"
-    assert null_text(null) == "0.25, chance 0.02, p 0.001 given lr, width"
-    assert null_text(replace(null, given=())) == "0.25, chance 0.02, p 0.001"
-    assert null_text(None) == "-"
-    assert information_text(Information(None, None, "constant", 9)) == "-"
-    assert interval_text(Interval(0.0, 0.5)) == " [0.00, 0.50]"
-    assert interval_text(None) == ""
+    assert format_information(known) == "0.12 rev."
+    assert format_information(replace(known, direction=1)) == "0.12"
+    assert format_information(replace(known, null=replace(null, p=0.051))) == "0.12 n.s."
+    assert format_information(replace(known, null=None, direction=0)) == "0.12"
+    assert format_null(null) == "0.25, chance 0.02, p 0.001 given lr, width"
+    assert format_null(replace(null, given=())) == "0.25, chance 0.02, p 0.001"
+    assert format_null(None) == "-"
+    assert format_information(Information(None, None, "constant", 9)) == "-"
+    assert format_interval(Interval(0.0, 0.5)) == " [0.00, 0.50]"
+    assert format_interval(None) == ""
 
 
 def test_a_tau_without_an_interval_or_a_value() -> None:
-    assert tau_text(Tau(0.5, Interval(-0.25, 0.751), None, 9, 3)) == "0.50 [-0.25, 0.75]"
-    assert tau_text(Tau(0.5, None, "too few", 9, 3)) == "0.50"
-    assert tau_text(Tau(None, None, "constant", 9, 3)) == "-"
+    assert format_tau(Tau(0.5, Interval(-0.25, 0.751), None, 9, 3)) == "0.50 [-0.25, 0.75]"
+    assert format_tau(Tau(0.5, None, "too few", 9, 3)) == "0.50"
+    assert format_tau(Tau(None, None, "constant", 9, 3)) == "-"
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_plain_is_one_short_line_that_cannot_steer_a_terminal(text: str, expecte
 
 
 def test_notes_group_the_names_by_what_is_missing(records: Callable[..., list[Record]]) -> None:
-    scores = [row for row in score(records(seeds=3)) if row.kind == "measure"]
+    scores = [row for row in score_records(records(seeds=3)) if row.kind == "measure"]
     assert board_notes(scores) == [
         (
             "no interval of tau within: the smallest cell holds 3 networks, an interval needs 5",

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from sharpbench.analysis.scores import score
+from sharpbench.analysis.scores import score_records
 from sharpbench.core.record import Record
 from sharpbench.report.escape import escape_cell, make_slug, markdown_table
 from sharpbench.report.markdown import markdown_leaderboard
@@ -22,7 +22,7 @@ HOSTILE = (
 
 
 def page(records: list[Record]) -> str:
-    return markdown_leaderboard(score(records), records, version="1.2", overview="plots/overview.svg")
+    return markdown_leaderboard(score_records(records), records, version="1.2", overview="plots/overview.svg")
 
 
 def rows(text: str) -> list[list[str]]:

@@ -11,10 +11,10 @@ import pytest
 from matplotlib.image import imread
 from rich.console import Console
 
-from sharpbench.analysis.population import populations
+from sharpbench.analysis.population import group_populations
 from sharpbench.core.record import Record
 from sharpbench.report import single_network
-from sharpbench.report.single_network import ROWS, draw_network, show_network
+from sharpbench.report.single_network import MAX_ROWS, draw_network, show_network
 
 MakeRecord = Callable[..., Record]
 DATA = {
@@ -71,10 +71,10 @@ def test_names_of_records_are_plain_text(record: MakeRecord) -> None:
 
 def test_of_many_parts_the_largest_are_shown_and_the_rest_summed(record: MakeRecord) -> None:
     parts = {f"p{number}": float(number) for number in range(100)}
-    table = single_network._parts([of(record, "trace", parts=parts)])
-    assert len(table) == ROWS
+    table = single_network._collect_parts([of(record, "trace", parts=parts)])
+    assert len(table) == MAX_ROWS
     assert list(table)[:-1] == [f"p{number}" for number in range(71, 100)]
-    assert table[single_network.REST]["trace"] == sum(range(71))
+    assert table[single_network.REST_NAME]["trace"] == sum(range(71))
 
 
 def test_many_states_are_a_row_each(record: MakeRecord) -> None:
@@ -111,5 +111,5 @@ def test_without_parts_there_is_no_picture(record: MakeRecord, tmp_path: Path) -
 
 
 def test_no_leaderboard_takes_these_records(record: MakeRecord) -> None:
-    assert populations([of(record, "trace")]) == ()
-    assert len(populations([record("trace")])) == 1
+    assert group_populations([of(record, "trace")]) == ()
+    assert len(group_populations([record("trace")])) == 1

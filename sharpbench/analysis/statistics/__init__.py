@@ -1,31 +1,31 @@
-"""Judging: how a measure goes with the truth, by several numbers, their uncertainty, shared ranks; paired means.
+"""How well a measure follows the truth: correlations with intervals, shared ranks, and paired means.
 
-Functions of arrays. Nothing here is random but the permutations of `information`, from their seed, and nothing here is
-ours: numpy and scipy alone.
+All are functions of arrays and need numpy and scipy only. Nothing is random except the permutations of
+`conditional_information`, which depend on a seed.
 """
 
-from sharpbench.analysis.statistics.granulated import Granulated, granulated
-from sharpbench.analysis.statistics.inputs import UNITS_LEAST, Axes
+from sharpbench.analysis.statistics.granulated import Granulated, granulated_tau
+from sharpbench.analysis.statistics.inputs import MIN_UNITS, Axes
 from sharpbench.analysis.statistics.interval import Interval
-from sharpbench.analysis.statistics.mutual_information import Information, Null, information
-from sharpbench.analysis.statistics.paired import PAIRS_LEAST, Difference, paired_mean
+from sharpbench.analysis.statistics.mutual_information import Information, Null, conditional_information
+from sharpbench.analysis.statistics.paired import MIN_PAIRS, Difference, paired_mean
 from sharpbench.analysis.statistics.rank_correlation import (
-    MARGINAL_LEAST,
-    WITHIN_LEAST,
+    MIN_MARGINAL_CELL,
+    MIN_WITHIN_CELL,
     Tau,
-    kendall,
+    kendall_tau,
     marginal_tau,
-    spearman,
+    spearman_correlation,
     within_tau,
 )
-from sharpbench.analysis.statistics.ranking import RankComparison, comparisons, paired_difference, shared_ranks
-from sharpbench.analysis.statistics.sign_error import SignError, pair_weights, sign_error
+from sharpbench.analysis.statistics.ranking import RankComparison, compare_measures, paired_difference, shared_ranks
+from sharpbench.analysis.statistics.sign_error import SignError, environment_sign_error, pair_weights
 
 __all__ = [
-    "MARGINAL_LEAST",
-    "PAIRS_LEAST",
-    "UNITS_LEAST",
-    "WITHIN_LEAST",
+    "MIN_MARGINAL_CELL",
+    "MIN_PAIRS",
+    "MIN_UNITS",
+    "MIN_WITHIN_CELL",
     "Axes",
     "Difference",
     "Granulated",
@@ -35,16 +35,16 @@ __all__ = [
     "RankComparison",
     "SignError",
     "Tau",
-    "comparisons",
-    "granulated",
-    "information",
-    "kendall",
+    "compare_measures",
+    "conditional_information",
+    "environment_sign_error",
+    "granulated_tau",
+    "kendall_tau",
     "marginal_tau",
     "pair_weights",
     "paired_difference",
     "paired_mean",
     "shared_ranks",
-    "sign_error",
-    "spearman",
+    "spearman_correlation",
     "within_tau",
 ]

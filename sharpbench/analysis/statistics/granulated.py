@@ -18,15 +18,15 @@ from sharpbench.analysis.statistics.inputs import (
     Axes,
     check_arrays,
     combine_codes,
-    freedom_of,
+    degrees_of_freedom,
+    explain_no_interval,
+    explain_undefined,
     is_constant,
-    too_few,
-    undefined,
     varied_axes,
 )
-from sharpbench.analysis.statistics.interval import around_correlation
+from sharpbench.analysis.statistics.interval import correlation_interval
 from sharpbench.analysis.statistics.jackknife import Floats, Integers, jackknife_variance
-from sharpbench.analysis.statistics.rank_correlation import MARGINAL_LEAST, Tau
+from sharpbench.analysis.statistics.rank_correlation import MIN_MARGINAL_CELL, Tau
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Granulated:
     axes: Mapping[str, Tau]
 
 
-def granulated(x: ArrayLike, y: ArrayLike, axes: Axes) -> Granulated:
+def granulated_tau(x: ArrayLike, y: ArrayLike, axes: Axes) -> Granulated:
     """Psi of measure x and gap y, with the psi of each axis that has two values.
 
     In a block tau is the mean of sign(x_i - x_j) sign(y_i - y_j) over its pairs that differ in the axis and in y: a
@@ -47,9 +47,9 @@ def granulated(x: ArrayLike, y: ArrayLike, axes: Axes) -> Granulated:
     columns = varied_axes(axes, len(np.asarray(x)))
     first, second, cells = check_arrays(x, y, combine_codes(list(columns.values()), len(np.asarray(x))))
     if len(first) < 2 or is_constant(first) or is_constant(second):
-        nothing = Tau(None, None, undefined(first, second), len(first), 0)
+        nothing = Tau(None, None, explain_undefined(first, second), len(first), 0)
         return Granulated(nothing, dict.fromkeys(columns, nothing))
-    parts = {name: _axis(first, second, columns, name) for name in columns}
+    parts = {name: _axis_tau(first, second, columns, name) for name in columns}
     found = [part for part in parts.values() if part.blocks]
     if not found:
         reason = "no two configurations differ in one hyperparameter alone" if columns else "no hyperparameter varies"
@@ -71,7 +71,7 @@ def granulated(x: ArrayLike, y: ArrayLike, axes: Axes) -> Granulated:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Part:
+class _AxisTau:
     """The psi of one axis, in how many blocks it is defined, and its kernel [n, n] (see `marginal_kernel`)."""
 
     value: float
@@ -79,7 +79,7 @@ class _Part:
     kernel: Floats
 
 
-def _axis(x: Floats, y: Floats, columns: Mapping[str, Integers], name: str) -> _Part:
+def _axis_tau(x: Floats, y: Floats, columns: Mapping[str, Integers], name: str) -> _AxisTau:
     block = combine_codes([codes for other, codes in columns.items() if other != name], len(x))
     pairs = (block[:, None] == block) & (columns[name][:, None] != columns[name]) & (y[:, None] != y)
     agree = np.where(pairs, np.sign(np.subtract.outer(x, x)) * np.sign(np.subtract.outer(y, y)), 0.0)
@@ -88,16 +88,18 @@ def _axis(x: Floats, y: Floats, columns: Mapping[str, Integers], name: str) -> _
     blocks = int((counts > 0).sum())
     weights = np.divide(1.0, counts * blocks, out=np.zeros(len(counts)), where=counts > 0)
     kernel = (agree - taus[block][:, None] * pairs) * weights[block][:, None]
-    return _Part(float(taus.sum() / max(blocks, 1)), blocks, kernel)
+    return _AxisTau(float(taus.sum() / max(blocks, 1)), blocks, kernel)
 
 
 def _with_interval(value: float, kernel: Floats, cells: Integers, averaged: int) -> Tau:
     """The Tau of a psi: its interval, or the reason why it has none."""
     used = np.unique(cells[(kernel != 0).any(axis=1)])
     inside = cells[np.isin(cells, used)] if len(used) else cells
-    why = too_few(inside, None, MARGINAL_LEAST)
+    why = explain_no_interval(inside, None, MIN_MARGINAL_CELL)
     if why:
         return Tau(value, None, why, len(cells), averaged)
-    freedom, drawn = freedom_of(inside, None)
+    freedom, drawn = degrees_of_freedom(inside, None)
     variance = jackknife_variance(kernel, cells).variance()
-    return Tau(value, around_correlation(value, variance, freedom=freedom, networks=drawn), None, len(cells), averaged)
+    return Tau(
+        value, correlation_interval(value, variance, freedom=freedom, networks=drawn), None, len(cells), averaged
+    )

@@ -36,7 +36,7 @@ def combine_codes(columns: Sequence[Integers], networks: int) -> Integers:
     return codes
 
 
-UNITS_LEAST = 20
+MIN_UNITS = 20
 """Units that are drawn together below which nothing has an interval."""
 
 
@@ -74,26 +74,26 @@ def unit_codes(units: Sequence[int] | Integers, networks: int) -> Integers:
     return np.unique(labels, return_inverse=True)[1].astype(np.intp)
 
 
-def freedom_of(cells: Integers, units: Integers | None) -> tuple[int, int]:
+def degrees_of_freedom(cells: Integers, units: Integers | None) -> tuple[int, int]:
     """Degrees of freedom, and how much is drawn: networks less cells, or units less one."""
     drawn = len(cells) if units is None else len(np.unique(units))
     return drawn - (len(np.unique(cells)) if units is None else 1), drawn
 
 
-def too_few(cells: Integers, units: Integers | None, needed: int) -> str | None:
+def explain_no_interval(cells: Integers, units: Integers | None, needed: int) -> str | None:
     """Why there is no interval, None where there is one: too few networks in a cell, or too few units."""
     if units is not None:
         count = len(np.unique(units))
-        if count >= UNITS_LEAST:
+        if count >= MIN_UNITS:
             return None
-        return f"{count} unit{'s' * (count != 1)} drawn, an interval needs {UNITS_LEAST}"
+        return f"{count} unit{'s' * (count != 1)} drawn, an interval needs {MIN_UNITS}"
     least = int(np.unique(cells, return_counts=True)[1].min())
     if least >= needed:
         return None
     return f"the smallest cell holds {least} network{'s' * (least != 1)}, an interval needs {needed}"
 
 
-def undefined(x: Floats, y: Floats) -> str:
+def explain_undefined(x: Floats, y: Floats) -> str:
     """Why no rank correlation of the two is defined."""
     if len(x) < 2:
         return f"{len(x)} network{'s' * (len(x) != 1)}, tau needs 2"

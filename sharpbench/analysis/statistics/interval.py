@@ -22,19 +22,19 @@ class Interval:
         return self.low <= value <= self.high
 
 
-def quantile(freedom: int) -> float:
+def student_quantile(freedom: int) -> float:
     """Student's t for a two-sided 95 % interval."""
     return float(student.ppf((1 + LEVEL) / 2, freedom))
 
 
-def around_correlation(value: float, variance: float, *, freedom: int, networks: int) -> Interval:
+def correlation_interval(value: float, variance: float, *, freedom: int, networks: int) -> Interval:
     """The interval of a `value` in [-1, 1]: Student's t on the scale of atanh.
 
     A variance of 0 does not mean certainty, only that no network of a cell changed anything: then Wilson's
     interval, all r with |value - r| within the quantile at the variance (1 - r^2) / (2 networks), which is
     tau's own where nothing is related (4/9 instead of 1/2) and more than tau's where nearly everything is.
     """
-    limit = quantile(freedom)
+    limit = student_quantile(freedom)
     if _regular(value, variance):
         centre, reach = math.atanh(value), limit * math.sqrt(variance) / (1 - value**2)
         return Interval(math.tanh(centre - reach), math.tanh(centre + reach))
@@ -44,7 +44,7 @@ def around_correlation(value: float, variance: float, *, freedom: int, networks:
 
 
 def p_value(value: float, variance: float, *, freedom: int, networks: int) -> float:
-    """Two-sided, against 0; below 5 % where 0 lies outside of `around_correlation`, which has the same arguments."""
+    """Two-sided, against 0; below 5 % where 0 lies outside of `correlation_interval`, which has the same arguments."""
     if _regular(value, variance):
         distance = abs(math.atanh(value)) * (1 - value**2) / math.sqrt(variance)
     else:

@@ -27,8 +27,8 @@ Integers = NDArray[np.intp]
 
 # How much of the excess is taken off. All of it is unbiased, but the estimate itself scatters, and stated 95 %
 # intervals then cover 89 to 99 %; with half of it they cover 93.5 to 99.4 % (docs/protocol.md).
-CORRECTION = 0.5
-LEAST_SHARE = 0.25  # of the jackknife; the true share is above it in expectation for cells of 3 or more
+EXCESS_CORRECTION = 0.5
+MIN_SHARE = 0.25  # of the jackknife; the true share is above it in expectation for cells of 3 or more
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,7 +41,7 @@ class JackknifeVariance:
     def variance(self) -> float:
         """The variance of the statistic: somewhat too large in expectation, for the sake of coverage."""
         jackknife, excess = float(self.single @ self.single), float(self.excess @ self.excess)
-        return max(jackknife - CORRECTION * excess, LEAST_SHARE * jackknife)
+        return max(jackknife - EXCESS_CORRECTION * excess, MIN_SHARE * jackknife)
 
     def __sub__(self, other: JackknifeVariance) -> JackknifeVariance:
         """The spread of the difference of two statistics of the same networks."""
@@ -55,13 +55,13 @@ def jackknife_variance(kernel: Floats, cells: Integers, units: Integers | None =
     given, units are drawn independently, whatever the cells. Costs n^2 K (n^2 U) operations.
     """
     if units is None:
-        return _spread(kernel, cells)
+        return _jackknife(kernel, cells)
     member = np.eye(units.max() + 1)[units]  # [n, U]
     together = member.T @ kernel @ member
     own = np.diag(together).copy()
     np.fill_diagonal(together, 0.0)
     whole = np.zeros(len(own), dtype=np.intp)
-    between = _spread(together, whole)
+    between = _jackknife(together, whole)
     return JackknifeVariance(between.single + linear_variance(own, whole).single, between.excess)
 
 
@@ -74,7 +74,7 @@ def linear_variance(share: Floats, cells: Integers, units: Integers | None = Non
     return JackknifeVariance(np.sqrt(_ratio(size, size - 1)) * (share - _cell_means(share, member)), np.zeros(1))
 
 
-def _spread(kernel: Floats, cells: Integers) -> JackknifeVariance:
+def _jackknife(kernel: Floats, cells: Integers) -> JackknifeVariance:
     member = np.eye(cells.max() + 1)[cells]  # [n, K]
     size = member.sum(axis=0)[cells]  # [n]
     rows = kernel @ member  # [n, K], sums of each network's pairs by cell

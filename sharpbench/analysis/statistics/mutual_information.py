@@ -26,16 +26,16 @@ from sharpbench.analysis.statistics.inputs import (
     Axes,
     check_arrays,
     combine_codes,
-    freedom_of,
+    degrees_of_freedom,
+    explain_no_interval,
+    explain_undefined,
     is_constant,
-    too_few,
-    undefined,
     unit_codes,
     varied_axes,
 )
-from sharpbench.analysis.statistics.interval import LEVEL, ROUNDING, Interval, around_correlation
+from sharpbench.analysis.statistics.interval import LEVEL, ROUNDING, Interval, correlation_interval
 from sharpbench.analysis.statistics.jackknife import Floats, Integers
-from sharpbench.analysis.statistics.rank_correlation import MARGINAL_LEAST
+from sharpbench.analysis.statistics.rank_correlation import MIN_MARGINAL_CELL
 
 # Condition: pairs of networks by the values that both have in some hyperparameters, and what is known in each table.
 #
@@ -43,8 +43,8 @@ from sharpbench.analysis.statistics.rank_correlation import MARGINAL_LEAST
 # in y, by V_x = sign(x_i - x_j) and V_y = sign(y_i - y_j). The table of (b, a) is its mirror image, with both signs
 # reversed: it is enough to count the pairs with V_y = 1.
 
-TOGETHER = 300_000  # pairs that are looked at in one go: what a cache holds
-TABLES = 1_000_000  # that are held in one go
+MAX_PAIRS_AT_ONCE = 300_000  # pairs that are looked at in one go: what a cache holds
+MAX_TABLES_AT_ONCE = 1_000_000  # that are held in one go
 Counts = NDArray[np.int64]  # [..., m, m]
 
 
@@ -88,7 +88,7 @@ class Condition:
         values, unit = x[self._order], units[self._order]
         sides = (values[:, None] > values) & self._larger, (values[:, None] < values) & self._larger, self._larger
         count, found = int(unit.max()) + 1, []
-        for start in range(0, count, step := max(1, TABLES // len(self._starts) ** 2)):
+        for start in range(0, count, step := max(1, MAX_TABLES_AT_ONCE // len(self._starts) ** 2)):
             chosen = range(start, min(start + step, count))
             up, down, total = (self._without(pairs, unit, chosen) for pairs in sides)
             found.append(self._share(up, down, total, self._entropy(total)))
@@ -117,7 +117,7 @@ class Condition:
         tied = int(ranks.max()) + 1 < len(x)
         small: NDArray[Any] = ranks[self._order].astype(np.int16 if len(x) < 2**15 else np.int64)  # compared sooner
         found = np.empty(permutations)
-        together = max(1, TOGETHER // len(x) ** 2)
+        together = max(1, MAX_PAIRS_AT_ONCE // len(x) ** 2)
         for start in range(0, permutations, together):
             keys = self._group + rng.random((min(together, permutations - start), len(x)))
             counts = self._counts(small[np.argsort(keys, axis=1)], tied=tied)
@@ -155,10 +155,10 @@ class Condition:
 
 
 PERMUTATIONS = 999
-SCREENING = 39
+SCREENING_PERMUTATIONS = 39
 """Permutations by which the set is found that chance explains best."""
-LARGEST_SET = 2
-MOST_AXES = 24
+MAX_SET_SIZE = 2
+MAX_AXES = 24
 """The sets S grow with the square of the axes."""
 
 
@@ -198,7 +198,7 @@ class Information:
         return self.null is not None and self.null.p > 1 - LEVEL
 
 
-def information(
+def conditional_information(
     x: ArrayLike,
     y: ArrayLike,
     axes: Axes,
@@ -216,16 +216,16 @@ def information(
     first, second, cells = check_arrays(x, y, combine_codes(list(columns.values()), len(np.asarray(x))))
     together = None if units is None else unit_codes(units, len(first))
     if len(first) < 2 or is_constant(first) or is_constant(second):
-        return Information(None, None, undefined(first, second), len(first))
-    if len(columns) > MOST_AXES:
-        reason = f"{len(columns)} hyperparameters vary, mutual information takes {MOST_AXES} at most"
+        return Information(None, None, explain_undefined(first, second), len(first))
+    if len(columns) > MAX_AXES:
+        reason = f"{len(columns)} hyperparameters vary, mutual information takes {MAX_AXES} at most"
         return Information(None, None, reason, len(first))
-    conditions = [Condition(second, chosen, group) for chosen, group in _sets(columns, len(first))]
+    conditions = [Condition(second, chosen, group) for chosen, group in _condition_sets(columns, len(first))]
     conditions = [condition for condition in conditions if condition.entropy > ROUNDING]
     values = [float(condition.share(*condition.counts(first))) for condition in conditions]
     least = int(np.argmin(values))
     condition, value = conditions[least], values[least]
-    why = too_few(cells, together, MARGINAL_LEAST)
+    why = explain_no_interval(cells, together, MIN_MARGINAL_CELL)
     return Information(
         value,
         None if why else _interval(value, conditions, first, cells, together),
@@ -243,7 +243,7 @@ def _null(
     """The null at the set where the value stands out least, in standard deviations of a few deals."""
     most: tuple[float, Condition, float] | None = None
     for condition, value in zip(conditions, values, strict=True):
-        few = condition.null(x, min(SCREENING, permutations), rng)
+        few = condition.null(x, min(SCREENING_PERMUTATIONS, permutations), rng)
         if few is not None:
             above, spread = value - float(few.mean()), float(few.std())
             distance = above / spread if spread > ROUNDING else np.inf if above > ROUNDING else 0.0
@@ -258,8 +258,8 @@ def _null(
     return Null(condition.given, value, float(np.quantile(dealt, LEVEL)), p)
 
 
-def _sets(columns: dict[str, Integers], networks: int) -> Iterator[tuple[tuple[str, ...], Integers]]:
-    for size in range(LARGEST_SET + 1):
+def _condition_sets(columns: dict[str, Integers], networks: int) -> Iterator[tuple[tuple[str, ...], Integers]]:
+    for size in range(MAX_SET_SIZE + 1):
         for names in combinations(columns, size):
             yield names, combine_codes([columns[name] for name in names], networks)
 
@@ -275,6 +275,6 @@ def _interval(
     centred = roots - (np.bincount(strata, roots) / np.bincount(strata))[strata]
     # a network left out takes 1 / n of the weight with it, and of its cell's 1 / size: the cell is to keep its own
     variance = float((size / (size - 1) * centred**2).sum()) * (1 - 1 / len(roots)) ** 2
-    freedom, drawn = freedom_of(cells, units)
-    around = around_correlation(float(np.sqrt(value)), variance, freedom=freedom, networks=drawn)
+    freedom, drawn = degrees_of_freedom(cells, units)
+    around = correlation_interval(float(np.sqrt(value)), variance, freedom=freedom, networks=drawn)
     return Interval(max(around.low, 0.0) ** 2, around.high**2)

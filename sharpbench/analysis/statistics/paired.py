@@ -11,7 +11,7 @@ from scipy.stats import ttest_rel
 
 from sharpbench.analysis.statistics.interval import LEVEL, Interval
 
-PAIRS_LEAST = 3
+MIN_PAIRS = 3
 """Pairs below which a mean difference has no interval."""
 
 
@@ -40,8 +40,8 @@ def paired_mean(one: ArrayLike, other: ArrayLike) -> Difference:
     if not pairs:
         return Difference(None, None, "no pair has both values", 0)
     mean = math.fsum(differences) / pairs
-    if pairs < PAIRS_LEAST:
-        return Difference(mean, None, f"{pairs} pairs, fewer than {PAIRS_LEAST}", pairs)
+    if pairs < MIN_PAIRS:
+        return Difference(mean, None, f"{pairs} pairs, fewer than {MIN_PAIRS}", pairs)
     if np.ptp(differences) <= 1e-12 * np.abs(differences).max():
         return Difference(mean, None, "all pairs differ equally", pairs)
     found = ttest_rel(first[whole], second[whole]).confidence_interval(LEVEL)

@@ -16,14 +16,14 @@ from scipy.stats import kendalltau, spearmanr
 
 from sharpbench.analysis.statistics.inputs import (
     check_arrays,
-    freedom_of,
+    degrees_of_freedom,
+    explain_no_interval,
+    explain_undefined,
     is_constant,
     to_floats,
-    too_few,
-    undefined,
     unit_codes,
 )
-from sharpbench.analysis.statistics.interval import Interval, around_correlation
+from sharpbench.analysis.statistics.interval import Interval, correlation_interval
 from sharpbench.analysis.statistics.jackknife import (
     Floats,
     Integers,
@@ -32,10 +32,10 @@ from sharpbench.analysis.statistics.jackknife import (
     linear_variance,
 )
 
-MARGINAL_LEAST = 3
+MIN_MARGINAL_CELL = 3
 """Networks a cell below which the marginal tau has no interval."""
 
-WITHIN_LEAST = 5
+MIN_WITHIN_CELL = 5
 """Networks a cell below which the tau within cells has no interval."""
 
 
@@ -53,7 +53,7 @@ class Tau:
     cells: int
 
 
-def kendall(x: ArrayLike, y: ArrayLike) -> float | None:
+def kendall_tau(x: ArrayLike, y: ArrayLike) -> float | None:
     """Kendall's tau-b, None where it is undefined: fewer than two values, or one side constant.
 
     >>> kendall([1, 2, 3], [1, 3, 2])
@@ -79,15 +79,15 @@ def marginal_tau(
     """
     first, second, codes = check_arrays(x, y, cells)
     together = None if units is None else unit_codes(units, len(first))
-    value, count = kendall(first, second), len(np.unique(codes))
+    value, count = kendall_tau(first, second), len(np.unique(codes))
     if value is None:
-        return Tau(None, None, undefined(first, second), len(first), count)
-    why = too_few(codes, together, MARGINAL_LEAST)
+        return Tau(None, None, explain_undefined(first, second), len(first), count)
+    why = explain_no_interval(codes, together, MIN_MARGINAL_CELL)
     if why:
         return Tau(value, None, why, len(first), count)
     variance = jackknife_variance(marginal_kernel(first, second), codes, together).variance()
-    freedom, drawn = freedom_of(codes, together)
-    return Tau(value, around_correlation(value, variance, freedom=freedom, networks=drawn), None, len(first), count)
+    freedom, drawn = degrees_of_freedom(codes, together)
+    return Tau(value, correlation_interval(value, variance, freedom=freedom, networks=drawn), None, len(first), count)
 
 
 def within_tau(
@@ -104,12 +104,15 @@ def within_tau(
     if not inside:
         return Tau(None, None, _undefined_within(first, second, codes), len(first), 0)
     value = round(float(taus[defined].mean()), ndigits=14)
-    why = too_few(codes, None, WITHIN_LEAST) if together is None else too_few(codes[used], together[used], 0)
+    if together is None:
+        why = explain_no_interval(codes, None, MIN_WITHIN_CELL)
+    else:
+        why = explain_no_interval(codes[used], together[used], 0)
     if why:
         return Tau(value, None, why, len(first), inside)
     variance = within_variance(first, second, codes, together).variance()
-    freedom, drawn = freedom_of(codes[used], None if together is None else together[used])
-    interval = around_correlation(value, variance, freedom=freedom, networks=drawn)
+    freedom, drawn = degrees_of_freedom(codes[used], None if together is None else together[used])
+    interval = correlation_interval(value, variance, freedom=freedom, networks=drawn)
     return Tau(value, interval, None, len(first), inside)
 
 
@@ -121,7 +124,7 @@ def cell_taus(x: Floats, y: Floats, cells: Integers) -> tuple[Floats, NDArray[np
     return taus, product > 0
 
 
-def informative(x: Floats, y: Floats, cells: Integers) -> NDArray[np.bool_]:
+def has_cell_tau(x: Floats, y: Floats, cells: Integers) -> NDArray[np.bool_]:
     """[n] Whether tau is defined in the network's cell."""
     used: NDArray[np.bool_] = cell_taus(x, y, cells)[1][cells]
     return used
@@ -184,7 +187,7 @@ def within_variance(x: Floats, y: Floats, cells: Integers, units: Integers | Non
 
 def _undefined_within(x: Floats, y: Floats, codes: Integers) -> str:
     if len(x) < 2 or is_constant(x) or is_constant(y):
-        return undefined(x, y)
+        return explain_undefined(x, y)
     if len(np.unique(codes)) == len(codes):
         return "no two networks share a cell"
     return "within each cell the measure or the gap is the same for all networks"
@@ -193,7 +196,7 @@ def _undefined_within(x: Floats, y: Floats, codes: Integers) -> str:
 # Spearman's rank correlation, with an interval like that of tau.
 
 
-def spearman(
+def spearman_correlation(
     x: ArrayLike, y: ArrayLike, cells: Sequence[int] | Integers, units: Sequence[int] | Integers | None = None
 ) -> Tau:
     """Spearman's correlation over all networks; ties share their mean rank (scipy). cells, units as for tau."""
@@ -201,23 +204,23 @@ def spearman(
     together = None if units is None else unit_codes(units, len(first))
     count = len(np.unique(codes))
     if len(first) < 2 or is_constant(first) or is_constant(second):
-        return Tau(None, None, undefined(first, second), len(first), count)
+        return Tau(None, None, explain_undefined(first, second), len(first), count)
     value = round(float(spearmanr(first, second).statistic), ndigits=14)
-    why = too_few(codes, together, MARGINAL_LEAST)
+    why = explain_no_interval(codes, together, MIN_MARGINAL_CELL)
     if why:
         return Tau(value, None, why, len(first), count)
-    freedom, drawn = freedom_of(codes, together)
-    variance = linear_variance(influence(first, second) / len(first), codes, together).variance()
-    return Tau(value, around_correlation(value, variance, freedom=freedom, networks=drawn), None, len(first), count)
+    freedom, drawn = degrees_of_freedom(codes, together)
+    variance = linear_variance(spearman_influence(first, second) / len(first), codes, together).variance()
+    return Tau(value, correlation_interval(value, variance, freedom=freedom, networks=drawn), None, len(first), count)
 
 
-def influence(x: Floats, y: Floats) -> Floats:
+def spearman_influence(x: Floats, y: Floats) -> Floats:
     """[n] The derivatives of Spearman's correlation by the weights of the networks, times n; sum 0.
 
     With weights w (sum 1) the rank of i is u_i = sum_j w_j ([x_j < x_i] + [x_j = x_i] / 2), and the correlation
     C(u, v) / sqrt(C(u, u) C(v, v)), C(u, v) = sum_i w_i (u_i - 1/2)(v_i - 1/2).
     """
-    below_x, below_y = _below(x), _below(y)  # [n, n], row i: what of the others stands below i
+    below_x, below_y = _midranks(x), _midranks(y)  # [n, n], row i: what of the others stands below i
     u, v = below_x.mean(axis=1) - 0.5, below_y.mean(axis=1) - 0.5
     mean = len(x)
     change_uv = u * v + (below_x.T @ v + below_y.T @ u) / mean
@@ -229,6 +232,6 @@ def influence(x: Floats, y: Floats) -> Floats:
     return centred
 
 
-def _below(values: Floats) -> Floats:
+def _midranks(values: Floats) -> Floats:
     found: Floats = (np.sign(np.subtract.outer(values, values)) + 1) / 2
     return found

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import false_discovery_control
 
-from sharpbench.analysis.statistics.inputs import check_arrays, freedom_of, unit_codes
-from sharpbench.analysis.statistics.interval import LEVEL, ROUNDING, Interval, around_correlation, p_value
+from sharpbench.analysis.statistics.inputs import check_arrays, degrees_of_freedom, unit_codes
+from sharpbench.analysis.statistics.interval import LEVEL, ROUNDING, Interval, correlation_interval, p_value
 from sharpbench.analysis.statistics.jackknife import Integers, JackknifeVariance, jackknife_variance
 from sharpbench.analysis.statistics.rank_correlation import (
-    informative,
+    has_cell_tau,
     marginal_kernel,
     marginal_tau,
     within_tau,
@@ -57,11 +57,11 @@ def paired_difference(
 
     within: compare tau within cells, else the marginal tau. What both measures order alike cancels.
     """
-    found = comparisons([one, other], y, cells, units, within=within)
+    found = compare_measures([one, other], y, cells, units, within=within)
     return (found[0].difference, found[0].interval) if found else None
 
 
-def comparisons(
+def compare_measures(
     measures: Sequence[ArrayLike],
     y: ArrayLike,
     cells: Sequence[int] | Integers,
@@ -74,10 +74,10 @@ def comparisons(
     The false discovery rate is controlled after Benjamini and Yekutieli 2001, whatever the dependence: differences that
     share a measure depend on each other.
     """
-    return _compared([_judged(values, y, cells, units, within=within) for values in measures])
+    return _compare_all([_tau_variance(values, y, cells, units, within=within) for values in measures])
 
 
-def _compared(judged: Sequence[_Judged | None]) -> tuple[RankComparison, ...]:
+def _compare_all(judged: Sequence[_TauVariance | None]) -> tuple[RankComparison, ...]:
     rivals = [(number, each) for number, each in enumerate(judged) if each is not None]
     found = [one.against(other, i, j) for (i, one), (j, other) in combinations(rivals, 2)]
     if not found:
@@ -100,10 +100,10 @@ def shared_ranks(
     better than that of a measure with a higher tau, so that an uncertain tau gains nothing by it. The order of the
     measures does not matter; a measure without an interval has None and counts for nobody.
     """
-    judged = [_judged(values, y, cells, units, within=within) for values in measures]
+    judged = [_tau_variance(values, y, cells, units, within=within) for values in measures]
     known = {number: each.tau for number, each in enumerate(judged) if each is not None}
     beaten = dict.fromkeys(known, 0)
-    for each in _compared(judged):
+    for each in _compare_all(judged):
         if each.better is not None:
             beaten[each.one + each.other - each.better] += 1
     return tuple(
@@ -113,7 +113,7 @@ def shared_ranks(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Judged:
+class _TauVariance:
     """A tau, and how it varies with what is drawn."""
 
     tau: float
@@ -121,32 +121,32 @@ class _Judged:
     drawn: int  # networks in the cells that count, or units
     freedom: int
 
-    def against(self, other: _Judged, one: int, number: int) -> RankComparison:
+    def against(self, other: _TauVariance, one: int, number: int) -> RankComparison:
         """Half a difference of correlations lies in [-1, 1] and is treated like one."""
         difference, variance = self.tau - other.tau, (self.spread - other.spread).variance()
         if abs(difference) < ROUNDING and variance < ROUNDING:  # the two order the networks alike
             return RankComparison(one, number, 0.0, Interval(0.0, 0.0), 1.0, 1.0)
         known = {"freedom": min(self.freedom, other.freedom), "networks": min(self.drawn, other.drawn)}
-        half = around_correlation(difference / 2, variance / 4, **known)
+        half = correlation_interval(difference / 2, variance / 4, **known)
         p = p_value(difference / 2, variance / 4, **known)
         return RankComparison(one, number, difference, Interval(2 * half.low, 2 * half.high), p, p)
 
 
-def _judged(
+def _tau_variance(
     x: ArrayLike,
     y: ArrayLike,
     cells: Sequence[int] | Integers,
     units: Sequence[int] | Integers | None,
     *,
     within: bool,
-) -> _Judged | None:
+) -> _TauVariance | None:
     tau = (within_tau if within else marginal_tau)(x, y, cells, units)
     if tau.value is None or tau.interval is None:
         return None
     first, second, codes = check_arrays(x, y, cells)
     together = None if units is None else unit_codes(units, len(first))
-    used = informative(first, second, codes) if within else np.ones(len(first), dtype=np.bool_)
-    freedom, drawn = freedom_of(codes[used], None if together is None else together[used])
+    used = has_cell_tau(first, second, codes) if within else np.ones(len(first), dtype=np.bool_)
+    freedom, drawn = degrees_of_freedom(codes[used], None if together is None else together[used])
     if within:
-        return _Judged(tau.value, within_variance(first, second, codes, together), drawn, freedom)
-    return _Judged(tau.value, jackknife_variance(marginal_kernel(first, second), codes, together), drawn, freedom)
+        return _TauVariance(tau.value, within_variance(first, second, codes, together), drawn, freedom)
+    return _TauVariance(tau.value, jackknife_variance(marginal_kernel(first, second), codes, together), drawn, freedom)

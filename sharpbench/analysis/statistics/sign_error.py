@@ -17,17 +17,17 @@ from sharpbench.analysis.statistics.inputs import (
     Axes,
     check_arrays,
     combine_codes,
-    freedom_of,
+    degrees_of_freedom,
+    explain_no_interval,
+    explain_undefined,
     is_constant,
-    too_few,
-    undefined,
     varied_axes,
 )
-from sharpbench.analysis.statistics.interval import Interval, around_correlation
+from sharpbench.analysis.statistics.interval import Interval, correlation_interval
 from sharpbench.analysis.statistics.jackknife import Floats, Integers, jackknife_variance
-from sharpbench.analysis.statistics.rank_correlation import MARGINAL_LEAST
+from sharpbench.analysis.statistics.rank_correlation import MIN_MARGINAL_CELL
 
-EFFECTIVE_LEAST = 12.0
+MIN_EFFECTIVE_PAIRS = 12.0
 """Effective pairs below which an environment does not count."""
 
 
@@ -62,7 +62,7 @@ def pair_weights(difference: ArrayLike, examples: int) -> Floats:
     return weights
 
 
-def sign_error(x: ArrayLike, y: ArrayLike, axes: Axes, *, examples: int) -> SignError:
+def environment_sign_error(x: ArrayLike, y: ArrayLike, axes: Axes, *, examples: int) -> SignError:
     """The weighted mean of (1 - sign(x_i - x_j) sign(y_i - y_j)) / 2 in each environment; a tie in x counts 1/2.
 
     Weights w are those of `pair_weights`; an environment counts with (sum w)^2 / sum w^2 >= 12. Intervals are for
@@ -71,13 +71,13 @@ def sign_error(x: ArrayLike, y: ArrayLike, axes: Axes, *, examples: int) -> Sign
     columns = varied_axes(axes, len(np.asarray(x)))
     first, second, cells = check_arrays(x, y, combine_codes(list(columns.values()), len(np.asarray(x))))
     if len(first) < 2 or is_constant(first) or is_constant(second):
-        return _nothing(undefined(first, second), len(first))
+        return _no_sign_error(explain_undefined(first, second), len(first))
     found = _Environments(first, second, columns, cells, examples)
     if not len(found.errors):
-        return _nothing(_none_counts(columns, found.left_out, examples), len(first), found.left_out)
+        return _no_sign_error(_explain_none(columns, found.left_out, examples), len(first), found.left_out)
     worst, every = int(np.argmax(found.errors)), np.arange(len(found.errors))
     top, mean = float(found.errors[worst]), float(found.errors.mean())
-    why = too_few(cells[np.isin(cells, found.ends)], None, MARGINAL_LEAST)
+    why = explain_no_interval(cells[np.isin(cells, found.ends)], None, MIN_MARGINAL_CELL)
     return SignError(
         top,
         mean,
@@ -88,7 +88,7 @@ def sign_error(x: ArrayLike, y: ArrayLike, axes: Axes, *, examples: int) -> Sign
         len(first),
         len(found.errors),
         found.left_out,
-        _axis(columns, cells, found.ends[worst]),
+        _differing_axis(columns, cells, found.ends[worst]),
     )
 
 
@@ -102,7 +102,7 @@ class _Environments:
         weights = pair_weights(y[one] - y[other], examples)
         wrong = (1 - np.sign(x[one] - x[other]) * np.sign(y[one] - y[other])) / 2
         total, squares = np.bincount(pairs, weights), np.bincount(pairs, weights**2)
-        counts = total**2 >= EFFECTIVE_LEAST * np.maximum(squares, np.finfo(float).tiny)
+        counts = total**2 >= MIN_EFFECTIVE_PAIRS * np.maximum(squares, np.finfo(float).tiny)
         self.left_out = int((~counts).sum())
         self.errors: Floats = (np.bincount(pairs, weights * wrong)[counts] / total[counts]).astype(float)
         self.ends = np.stack(np.divmod(keys[counts], len(x)), axis=1)
@@ -117,26 +117,26 @@ class _Environments:
         kernel = np.zeros((len(cells), len(cells)))
         kernel[self._one[inside], self._other[inside]] = -self._deviation[inside] / len(chosen)
         used = cells[np.isin(cells, self.ends[chosen])]
-        freedom, drawn = freedom_of(used, None)
+        freedom, drawn = degrees_of_freedom(used, None)
         variance = jackknife_variance(kernel + kernel.T, cells).variance()
-        around = around_correlation(1 - 2 * value, variance, freedom=freedom, networks=drawn)
+        around = correlation_interval(1 - 2 * value, variance, freedom=freedom, networks=drawn)
         return Interval((1 - around.high) / 2, (1 - around.low) / 2)
 
 
-def _axis(columns: Mapping[str, Integers], cells: Integers, ends: Integers) -> str:
+def _differing_axis(columns: Mapping[str, Integers], cells: Integers, ends: Integers) -> str:
     """The hyperparameter in which the configurations of two cells differ."""
     one, other = (int(np.flatnonzero(cells == cell)[0]) for cell in ends)
     return next(name for name, codes in columns.items() if codes[one] != codes[other])
 
 
-def _nothing(reason: str, networks: int, left_out: int = 0) -> SignError:
+def _no_sign_error(reason: str, networks: int, left_out: int = 0) -> SignError:
     return SignError(None, None, None, None, None, reason, networks, left_out=left_out)
 
 
-def _none_counts(columns: Mapping[str, Integers], left_out: int, examples: int) -> str:
+def _explain_none(columns: Mapping[str, Integers], left_out: int, examples: int) -> str:
     if not columns:
         return "no hyperparameter varies"
     if not left_out:
         return "no two configurations differ in one hyperparameter alone"
     several = f"none of {left_out} environments has" if left_out > 1 else "the one environment has not"
-    return f"{several} {EFFECTIVE_LEAST:g} effective pairs whose gaps {examples} test examples tell apart"
+    return f"{several} {MIN_EFFECTIVE_PAIRS:g} effective pairs whose gaps {examples} test examples tell apart"

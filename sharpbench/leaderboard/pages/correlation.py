@@ -8,7 +8,7 @@ from sharpbench.leaderboard.board import Board, Leaderboard
 from sharpbench.leaderboard.pages.links import PLOTS, escape_title, link_measures
 from sharpbench.report.markdown import describe_board, render_board
 from sharpbench.report.page import Page, Picture, Section
-from sharpbench.report.plots import overview, points_of
+from sharpbench.report.plots import collect_points, draw_overview
 
 INTRODUCTION = (
     "How well each measure orders trained networks by their generalization gap (training accuracy - test accuracy), "
@@ -35,11 +35,11 @@ def _section(leaderboard: Leaderboard, board: Board) -> Section:
 
 
 def _pictures(board: Board) -> tuple[Picture, ...]:
-    shown = [points_of(board.population, row) for row in board.population.rows]
+    shown = [collect_points(board.population, row) for row in board.population.rows]
     shown = [points for points in shown if len(points.values)][:MAX_PANELS]
 
     def draw() -> Figure:
-        return overview(shown)
+        return draw_overview(shown)
 
     caption = "Each measure against the gap; hollow: excluded by the gate"
     return (Picture(f"{PLOTS}/{board.slug}", caption, draw),) if shown else ()

@@ -9,7 +9,7 @@ from scipy.stats import binomtest
 
 from sharpbench.core.record import Record
 from sharpbench.leaderboard.board import Board, BoardRow, Leaderboard
-from sharpbench.leaderboard.pages.links import escape_title, explain_marks, link_measure, linked_name
+from sharpbench.leaderboard.pages.links import escape_title, explain_marks, link_measure, linked_name_column
 from sharpbench.report.columns import Column
 from sharpbench.report.cost_columns import COMPARED_NETWORKS, ERROR, ORACLE
 from sharpbench.report.escape import escape_cell, markdown_table
@@ -86,7 +86,7 @@ def _section(leaderboard: Leaderboard, board: Board) -> Section:
     if not checked:
         return Section(title, ("No value was compared with an oracle.",))
     ordered = sorted(checked, key=lambda score: (score.exactness.largest if score.exactness else 0.0, score.name))
-    columns = (linked_name(leaderboard, board), ERROR, COMPARED_NETWORKS, ORACLE)
+    columns = (linked_name_column(leaderboard, board), ERROR, COMPARED_NETWORKS, ORACLE)
     without = [str(escape_cell(score.name)) for score in board.measured if score.exactness is None]
     rest = (f"Without an oracle, or not compared: {', '.join(sorted(without))}.",) if without else ()
     return Section(title, (*explain_marks(board, "exact"), board_table(columns, ordered), *rest))

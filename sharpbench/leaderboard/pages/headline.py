@@ -10,9 +10,9 @@ from markupsafe import Markup
 
 from sharpbench.analysis.scores import BASELINES, Score
 from sharpbench.leaderboard.board import Board, Leaderboard, select_own
-from sharpbench.leaderboard.entries import NOTHING
+from sharpbench.leaderboard.entries import NO_SUBMISSIONS
 from sharpbench.leaderboard.pages.links import escape_title, link_measure
-from sharpbench.leaderboard.pages.submissions import PAGE as ENTRIES
+from sharpbench.leaderboard.pages.submissions import PAGE_NAME as ENTRIES
 from sharpbench.report.columns import Column
 from sharpbench.report.escape import escape_cell
 from sharpbench.report.format import (
@@ -133,7 +133,7 @@ SUMMARY_COLUMNS: tuple[Column[HeadlineRow], ...] = (
 )
 
 
-def board_column(leaderboard: Leaderboard, index: int) -> Column[HeadlineRow]:
+def tau_column(leaderboard: Leaderboard, index: int) -> Column[HeadlineRow]:
     """The column of one board: the tau by which it ranks, and the rank."""
     board = leaderboard.boards[index]
 
@@ -152,7 +152,7 @@ def board_column(leaderboard: Leaderboard, index: int) -> Column[HeadlineRow]:
 
 def page(leaderboard: Leaderboard) -> Page:
     """The headline table, what its columns are, and where the rest stands."""
-    sent = leaderboard.submitted != NOTHING
+    sent = leaderboard.submitted != NO_SUBMISSIONS
     axes = AXES + (f" · [submissions]({ENTRIES})" if sent else "")
     found = [Section("", (axes, headline(leaderboard), READING + (f"\n\n{SENT}" if sent else "")))]
     return Page("Leaderboard of sharpness measures", (*found, Section("Populations", (_populations(leaderboard),))))
@@ -187,7 +187,7 @@ def _headline_row(leaderboard: Leaderboard, name: str, measure: str | None, scor
 
 def headline(leaderboard: Leaderboard) -> Markup:
     """The table itself."""
-    boards = [board_column(leaderboard, index) for index in judged_boards(leaderboard)[:MAX_BOARD_COLUMNS]]
+    boards = [tau_column(leaderboard, index) for index in judged_boards(leaderboard)[:MAX_BOARD_COLUMNS]]
     name: Column[HeadlineRow] = Column(heading="measure", text=_name, number=False)
     return board_table((name, *boards, *SUMMARY_COLUMNS), headline_rows(leaderboard))
 

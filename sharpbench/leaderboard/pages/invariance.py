@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sharpbench.analysis.scores import Score
 from sharpbench.leaderboard.board import Board, Leaderboard
-from sharpbench.leaderboard.pages.links import escape_title, explain_marks, linked_name
+from sharpbench.leaderboard.pages.links import escape_title, explain_marks, linked_name_column
 from sharpbench.report.cost_columns import factor_columns
 from sharpbench.report.markdown import board_table
 from sharpbench.report.page import Page, Section
@@ -37,5 +37,5 @@ def _section(leaderboard: Leaderboard, board: Board) -> Section:
     def order(score: Score) -> tuple[int, str]:
         return -sum(column.text(score) == "1" for column in factors), score.name
 
-    columns = (linked_name(leaderboard, board), *factors)
+    columns = (linked_name_column(leaderboard, board), *factors)
     return Section(title, (*explain_marks(board, "invariance"), board_table(columns, sorted(rewritten, key=order))))

@@ -27,7 +27,7 @@ POPULATION: Column[BoardRow] = Column(
 )
 
 
-def on_board(column: Column[Score]) -> Column[BoardRow]:
+def board_column(column: Column[Score]) -> Column[BoardRow]:
     """A column of scores for rows that hold their board."""
     return Column(
         heading=column.heading,
@@ -68,7 +68,7 @@ def link_measures(leaderboard: Leaderboard, board: Board) -> FormatName:
     return name
 
 
-def linked_name(leaderboard: Leaderboard, board: Board) -> Column[Score]:
+def linked_name_column(leaderboard: Leaderboard, board: Board) -> Column[Score]:
     """The column of names of the rows of `board`, as links."""
     return replace(NAME, text=link_measures(leaderboard, board))
 

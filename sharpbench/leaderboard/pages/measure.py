@@ -9,14 +9,14 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from sharpbench.leaderboard.board import BoardRow, Leaderboard
-from sharpbench.leaderboard.pages.links import PLOTS, POPULATION, escape_title, on_board, page_slug
-from sharpbench.leaderboard.pages.submissions import section as submissions
+from sharpbench.leaderboard.pages.links import PLOTS, POPULATION, board_column, escape_title, page_slug
+from sharpbench.leaderboard.pages.submissions import measure_section as submissions
 from sharpbench.report.columns import NAME, SUMMARY
 from sharpbench.report.cost_columns import ERROR, GRADIENTS, MEMORY, factor_columns
 from sharpbench.report.escape import escape_cell
 from sharpbench.report.markdown import MAX_REASONS, board_table
 from sharpbench.report.page import Page, Picture, Section
-from sharpbench.report.plots import Points, drawable, known, panels, points_of
+from sharpbench.report.plots import Points, collect_points, draw_panels, drawable_text, tau_or_undefined
 
 PANELS_PER_LINE, MAX_PANELS = 4, 24
 
@@ -34,27 +34,27 @@ def page(leaderboard: Leaderboard, measure: str) -> Page:
     told_by_entries = submissions(leaderboard.submitted, measure)
     sections = [
         Section("", (words, *entries)),
-        Section("Correlation with the gap", (_standing(leaderboard, found), *_pictures(measure, found))),
-        Section("Exactness, speed, invariance", (_costs(found),)),
+        Section("Correlation with the gap", (_correlation_table(leaderboard, found), *_pictures(measure, found))),
+        Section("Exactness, speed, invariance", (_cost_table(found),)),
         *([told_by_entries] if told_by_entries is not None else []),
         *_failures(found),
     ]
     return Page(escape_cell(measure), tuple(sections))
 
 
-def _standing(leaderboard: Leaderboard, found: Sequence[BoardRow]) -> Markup:
+def _correlation_table(leaderboard: Leaderboard, found: Sequence[BoardRow]) -> Markup:
     def name(row: BoardRow) -> Markup:
         board, score = row
         mark = leaderboard.mark([row]) if board.entry is not None else None
         return Markup(f"{escape_cell(score.name)}{f' ({mark})' if mark else ''}")
 
-    return board_table((POPULATION, replace(on_board(NAME), text=name), *map(on_board, SUMMARY)), found)
+    return board_table((POPULATION, replace(board_column(NAME), text=name), *map(board_column, SUMMARY)), found)
 
 
-def _costs(found: Sequence[BoardRow]) -> Markup:
+def _cost_table(found: Sequence[BoardRow]) -> Markup:
     """Without seconds, which depend on the machine: the page of speed has them."""
     factors = factor_columns(score for _, score in found)
-    return board_table((POPULATION, *map(on_board, (NAME, ERROR, *factors, GRADIENTS, MEMORY))), found)
+    return board_table((POPULATION, *map(board_column, (NAME, ERROR, *factors, GRADIENTS, MEMORY))), found)
 
 
 def _failures(found: Sequence[BoardRow]) -> tuple[Section, ...]:
@@ -70,17 +70,17 @@ def _failures(found: Sequence[BoardRow]) -> tuple[Section, ...]:
 
 
 def _pictures(measure: str, found: Sequence[BoardRow]) -> tuple[Picture, ...]:
-    drawn = [(board, points_of(board.population, board.row(score))) for board, score in found]
+    drawn = [(board, collect_points(board.population, board.row(score))) for board, score in found]
     shown = [(board, points) for board, points in drawn if len(points.values)][:MAX_PANELS]
     titles = {id(points): board.origin for board, points in shown}
 
     def titled(points: Points) -> str:
-        where = f"{drawable(titles[id(points)], 24)}, {drawable(points.model, 14)}"
-        return f"{where}\n{drawable(points.label, 30)}: tau {known(points.marginal)}"
+        where = f"{drawable_text(titles[id(points)], 24)}, {drawable_text(points.model, 14)}"
+        return f"{where}\n{drawable_text(points.label, 30)}: tau {tau_or_undefined(points.marginal)}"
 
     def draw() -> Figure:
         every = [points for _, points in shown]
-        return panels(
+        return draw_panels(
             [every[start : start + PANELS_PER_LINE] for start in range(0, len(every), PANELS_PER_LINE)], titled
         )
 

@@ -9,12 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sharpbench.leaderboard.board import Board, Leaderboard
-from sharpbench.leaderboard.pages.links import PLOTS, escape_title, explain_marks, linked_name
+from sharpbench.leaderboard.pages.links import PLOTS, escape_title, explain_marks, linked_name_column
 from sharpbench.report.cost_columns import GRADIENTS, MEMORY, list_environments, seconds_columns
 from sharpbench.report.escape import escape_cell
 from sharpbench.report.markdown import assign_letters, board_table
 from sharpbench.report.page import Block, Page, Picture, Section
-from sharpbench.report.plots import drawable, pareto_front
+from sharpbench.report.plots import drawable_text, pareto_front
 
 INTRODUCTION = (
     "Medians of one standalone call on a fresh network, on the few networks that were timed. *gradients* are the "
@@ -64,7 +64,7 @@ def _section(leaderboard: Leaderboard, board: Board, letters: dict[str, str]) ->
     if not timed:
         return Section(title, ("Nothing was timed.",))
     seconds = seconds_columns(list_environments(timed), letters)
-    columns = (linked_name(leaderboard, board), GRADIENTS, *seconds, MEMORY)
+    columns = (linked_name_column(leaderboard, board), GRADIENTS, *seconds, MEMORY)
     ordered = sorted(timed, key=lambda each: (each.gradients is None, each.gradients or 0.0, each.name))
     return Section(title, (*explain_marks(board, "speed"), board_table(columns, ordered), *_picture(board)))
 
@@ -96,7 +96,7 @@ def _draw_offers(figure: Figure, axes: Axes, found: Sequence[Offer]) -> None:
     for index, each in enumerate(found, start=1):
         colour = "#31688e" if each in best else "white"
         place = each.gradients, max(each.error, MIN_DRAWN_ERROR)
-        label = f"{index}  {drawable(each.name, 40)}"
+        label = f"{index}  {drawable_text(each.name, 40)}"
         axes.scatter(*place, s=110, color=colour, edgecolors="#31688e", zorder=2, label=label)
         ink = "white" if each in best else "#31688e"
         axes.annotate(str(index), place, ha="center", va="center", fontsize=6.5, color=ink, zorder=3)

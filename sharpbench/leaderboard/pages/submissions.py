@@ -8,12 +8,12 @@ from markupsafe import Markup
 
 from sharpbench.leaderboard.entries import STATES, Submitted, SubmittedEntry
 from sharpbench.leaderboard.submissions.manifest import SUFFIX
-from sharpbench.leaderboard.submissions.status import Past, Refutation
+from sharpbench.leaderboard.submissions.status import PastRefutation, Refutation
 from sharpbench.report.escape import escape_cell, markdown_table
 from sharpbench.report.format import format_error
 from sharpbench.report.page import Page, Section
 
-PAGE = "submissions.md"
+PAGE_NAME = "submissions.md"
 READING = (
     "Results that others sent ([how](../docs/submissions.md)). **verified**: values of the entry were recomputed, and "
     "every one that could be compared agrees. **claimed**: none could be compared so far. **refuted**: a value, or "
@@ -34,14 +34,14 @@ BEFORE = (
 def page(found: Submitted) -> Page:
     """All entries: a table, and what was refuted in each; and what was refuted before."""
     sections = [Section("", (READING, _table(found.entries)))]
-    sections += [Section(str(escape_cell(entry.name, 64)), tuple(_told(entry))) for entry in found.entries]
+    sections += [Section(str(escape_cell(entry.name, 64)), tuple(_describe_entry(entry))) for entry in found.entries]
     if found.past:
-        lines = "\n".join(f"- {escape_cell(each.label)}, {_past(each)}" for each in found.past)
+        lines = "\n".join(f"- {escape_cell(each.label)}, {_describe_past(each)}" for each in found.past)
         sections.append(Section("Refuted before", (BEFORE, lines)))
     return Page("Submissions", tuple(sections))
 
 
-def section(found: Submitted, measure: str) -> Section | None:
+def measure_section(found: Submitted, measure: str) -> Section | None:
     """What entries say of a measure, for its page; the worst refutation first. None where no entry has it."""
     lines: list[tuple[float, str]] = []
     for entry in found.entries:
@@ -49,12 +49,12 @@ def section(found: Submitted, measure: str) -> Section | None:
         for label in labels:
             refutation = entry.standing.refutations.get(label)
             if refutation is not None:
-                lines.append((-refutation.excess, f"- {escape_cell(label)}, {_refuted(entry, refutation)}"))
+                lines.append((-refutation.excess, f"- {escape_cell(label)}, {_describe_refutation(entry, refutation)}"))
             elif label in (states := entry.states):
                 lines.append((1.0, f"- {escape_cell(label)}: {states[label]} in {escape_cell(entry.name, 64)}"))
     for each in found.past:
         if each.label.partition("[")[0] == measure:
-            lines.append((-each.refutation.excess, f"- {escape_cell(each.label)}, {_past(each)}"))
+            lines.append((-each.refutation.excess, f"- {escape_cell(each.label)}, {_describe_past(each)}"))
     if not lines:
         return None
     words = "[Submissions](../submissions.md) with this measure, the worst refutation first:"
@@ -79,7 +79,7 @@ def _table(found: Sequence[SubmittedEntry]) -> Markup:
     return markdown_table(header, rows, {2, 3})
 
 
-def _told(entry: SubmittedEntry) -> Iterator[str]:
+def _describe_entry(entry: SubmittedEntry) -> Iterator[str]:
     """Paragraphs: who, which measures stand where, refutations."""
     manifest = entry.submission.manifest
     given = {"contact": manifest.contact, "address": manifest.url, "note": manifest.note}
@@ -100,26 +100,28 @@ def _told(entry: SubmittedEntry) -> Iterator[str]:
     yield "\n".join(told)
     worst = sorted(entry.standing.refutations.items(), key=lambda item: (-item[1].excess, item[0]))
     if worst:
-        yield "\n".join(f"- {escape_cell(label)}, {_refuted(entry, refutation)}" for label, refutation in worst)
+        yield "\n".join(
+            f"- {escape_cell(label)}, {_describe_refutation(entry, refutation)}" for label, refutation in worst
+        )
 
 
-def _refuted(entry: SubmittedEntry, refutation: Refutation) -> str:
+def _describe_refutation(entry: SubmittedEntry, refutation: Refutation) -> str:
     """What differs, by how much, and how to see it again."""
     key = refutation.finding.key[:16]
     again = f"`sharpbench verify leaderboard/submissions/{entry.name}{SUFFIX} --cell {key}`"
     day = escape_cell(refutation.time[:10], 10)
-    return f"refuted in {escape_cell(entry.name, 64)} {_differs(refutation)} ({day}; {again})"
+    return f"refuted in {escape_cell(entry.name, 64)} {_describe_difference(refutation)} ({day}; {again})"
 
 
-def _past(each: Past) -> str:
+def _describe_past(each: PastRefutation) -> str:
     """The same of what nobody claims any more."""
     refutation = each.refutation
     day = escape_cell(refutation.time[:10], 10)
     where = f"{day}; cell {refutation.finding.key[:16]} of SHA-256 {refutation.sha256[:16]}"
-    return f"refuted before in {escape_cell(refutation.name, 64)} {_differs(refutation)} ({where})"
+    return f"refuted before in {escape_cell(refutation.name, 64)} {_describe_difference(refutation)} ({where})"
 
 
-def _differs(refutation: Refutation) -> str:
+def _describe_difference(refutation: Refutation) -> str:
     finding = refutation.finding
     what = "" if finding.what == "value" else f"{escape_cell(finding.what, 40)} "
     head = f"on {escape_cell(finding.network, 120)}: {what}"

@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sharpbench.leaderboard.board import Leaderboard
 from sharpbench.leaderboard.pages.links import MEASURES, page_slug
-from sharpbench.leaderboard.site.data import board_data, board_part
+from sharpbench.leaderboard.site.data import measure_data, site_data
 from sharpbench.report.format import plain_text
 from sharpbench.report.markdown import MAX_REASONS
 from sharpbench.report.notes import board_notes
@@ -24,7 +24,7 @@ def build_site(leaderboard: Leaderboard, *, home: str | None = None) -> dict[str
     """
     pages = Environment(loader=PackageLoader("sharpbench.leaderboard.site"), autoescape=True, undefined=StrictUndefined)
     pages.policies["json.dumps_kwargs"] = {"allow_nan": False, "sort_keys": True, "separators": (",", ":")}
-    template, whole = pages.get_template("board.html.jinja"), board_data(leaderboard)
+    template, whole = pages.get_template("board.html.jinja"), site_data(leaderboard)
     common = {"notice": NOTICE, "title": "Leaderboard of sharpness measures", "root": "", "home": home}
     texts = {"index.html": template.render(**common, measure=None, manual=None, data=whole, reasons=[])}
     for name in leaderboard.measures:
@@ -34,7 +34,7 @@ def build_site(leaderboard: Leaderboard, *, home: str | None = None) -> dict[str
             **common | {"title": plain_text(name, 80), "root": "../", "home": above},
             measure=name,
             manual=manual,
-            data=board_part(whole, page_slug(name)),
+            data=measure_data(whole, page_slug(name)),
             reasons=_reasons(leaderboard, name),
         )
     folder = files("sharpbench.leaderboard.site") / "static"

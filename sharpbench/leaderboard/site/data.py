@@ -18,14 +18,14 @@ MAX_NAME_CHARS = 80
 SIGNIFICANT_DIGITS = 6
 """Of points and sort values."""
 
-ROW = ("name", "page", "mark", "point", "boards", "cells")
+ROW_FIELDS = ("name", "page", "mark", "point", "boards", "cells")
 """Fields of a row; without a page it is a baseline."""
-PAGE, POINT = ROW.index("page"), ROW.index("point")
+PAGE_FIELD, POINT_FIELD = ROW_FIELDS.index("page"), ROW_FIELDS.index("point")
 
 Json = dict[str, Any]
 
 
-def board_data(leaderboard: Leaderboard) -> Json:
+def site_data(leaderboard: Leaderboard) -> Json:
     """All that the script of the board needs.
 
     boards: their networks, with gap, reason of exclusion, hyperparameters. tables: columns, and rows of cells, each a
@@ -37,23 +37,23 @@ def board_data(leaderboard: Leaderboard) -> Json:
     return {
         "boards": [_board(board) for board in leaderboard.boards],
         "points": [_points(index, board, score) for index, board, score in chosen],
-        "row": ROW,
+        "row": ROW_FIELDS,
         "tables": [_table(make(leaderboard), points) for make in TABLES],
     }
 
 
-def board_part(whole: Json, page: str) -> Json:
-    """The part of `board_data` that one measure's page needs: all tables but the headline, null for other boards."""
+def measure_data(whole: Json, page: str) -> Json:
+    """The part of `site_data` that one measure's page needs: all tables but the headline, null for other boards."""
     chosen = [place for place, point in enumerate(whole["points"]) if point["page"] == page]
     places = {old: new for new, old in enumerate(chosen)}
     points = [whole["points"][place] for place in chosen]
     used = {point["board"] for point in points}
     tables = [
-        table | {"rows": [_pointing(row, places) for row in table["rows"] if row[PAGE] == page]}
+        table | {"rows": [_renumber_point(row, places) for row in table["rows"] if row[PAGE_FIELD] == page]}
         for table in whole["tables"][1:]
     ]
     boards = [board if index in used else None for index, board in enumerate(whole["boards"])]
-    return {"boards": boards, "points": points, "row": ROW, "tables": tables}
+    return {"boards": boards, "points": points, "row": ROW_FIELDS, "tables": tables}
 
 
 def _board(board: Board) -> Json:
@@ -104,7 +104,7 @@ def _column(column: Column[Any], table: Table, place: int) -> Json:
 
 
 def _row(row: TableRow, points: dict[tuple[int, str], int]) -> list[Any]:
-    """As `ROW` names them: there are many rows, so their fields are not named in each."""
+    """As `ROW_FIELDS` names them: there are many rows, so their fields are not named in each."""
     place = next((points[index, row.name] for index in row.boards if (index, row.name) in points), None)
     page = None if row.measure is None else page_slug(row.measure)
     mark = None if row.mark is None else plain_text(row.mark, MAX_MARK_CHARS)
@@ -118,8 +118,8 @@ def _row(row: TableRow, points: dict[tuple[int, str], int]) -> list[Any]:
     ]
 
 
-def _pointing(row: list[Any], places: dict[int, int]) -> list[Any]:
-    return [*row[:POINT], places.get(row[POINT]), *row[POINT + 1 :]]
+def _renumber_point(row: list[Any], places: dict[int, int]) -> list[Any]:
+    return [*row[:POINT_FIELD], places.get(row[POINT_FIELD]), *row[POINT_FIELD + 1 :]]
 
 
 def _cell(text: str, sort: float | None) -> str | Sequence[str | float | None]:

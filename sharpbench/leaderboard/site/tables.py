@@ -9,8 +9,8 @@ from typing import Any
 from sharpbench.analysis.scores import Score
 from sharpbench.leaderboard.board import Board, BoardRow, Leaderboard
 from sharpbench.leaderboard.pages.exactness import INTERVALS_HELD
-from sharpbench.leaderboard.pages.headline import SUMMARY_COLUMNS, board_column, headline_rows, judged_boards
-from sharpbench.leaderboard.pages.links import POPULATION, on_board
+from sharpbench.leaderboard.pages.headline import SUMMARY_COLUMNS, headline_rows, judged_boards, tau_column
+from sharpbench.leaderboard.pages.links import POPULATION, board_column
 from sharpbench.report.columns import ALL_STATISTICS, Column
 from sharpbench.report.cost_columns import (
     COMPARED_NETWORKS,
@@ -69,7 +69,7 @@ class Table:
 def overview_table(leaderboard: Leaderboard) -> Table:
     """The headline table, with a column for every board."""
     shown = judged_boards(leaderboard)
-    columns = (*(board_column(leaderboard, index) for index in shown), *SUMMARY_COLUMNS)
+    columns = (*(tau_column(leaderboard, index) for index in shown), *SUMMARY_COLUMNS)
     rows = tuple(
         TableRow(row.name, row.measure, row.mark, tuple(sorted(row.scores)), _cells(columns, row))
         for row in headline_rows(leaderboard)
@@ -86,7 +86,7 @@ def overview_table(leaderboard: Leaderboard) -> Table:
 def correlation_table(leaderboard: Leaderboard) -> Table:
     """Every number of the protocol, one row per measure or baseline on a board."""
     note = "Every number of the protocol with its 95 % interval; each population is judged separately."
-    columns = (POPULATION, *map(on_board, ALL_STATISTICS))
+    columns = (POPULATION, *map(board_column, ALL_STATISTICS))
     boards = [(index, board) for index, board in enumerate(leaderboard.boards) if board.judged]
     found = [(index, (board, score)) for index, board in boards for score in board.scores]
     return Table("correlation", "Correlation", note, columns, _rows(leaderboard, columns, found))
@@ -94,7 +94,7 @@ def correlation_table(leaderboard: Leaderboard) -> Table:
 
 def exactness_table(leaderboard: Leaderboard) -> Table:
     """Values against oracles."""
-    compared = map(on_board, (LARGEST_ERROR, MEDIAN_ERROR, COMPARED_NETWORKS, ORACLE))
+    compared = map(board_column, (LARGEST_ERROR, MEDIAN_ERROR, COMPARED_NETWORKS, ORACLE))
     note = (
         "|value - exact| / |exact|, against the measure's own oracle in float64, on a few networks of each population."
     )
@@ -107,7 +107,7 @@ def speed_table(leaderboard: Leaderboard) -> Table:
     """Gradients and memory, and one column of seconds per environment."""
     letters = assign_letters(record for board in leaderboard.boards for record in board.records)
     environments = list_environments(score for board in leaderboard.boards for score in board.measured)
-    columns = (POPULATION, *map(on_board, (GRADIENTS, *seconds_columns(environments, letters), MEMORY)))
+    columns = (POPULATION, *map(board_column, (GRADIENTS, *seconds_columns(environments, letters), MEMORY)))
     note = "Medians of one standalone call. Gradients can be compared between machines; seconds cannot: "
     note += "; ".join(f"{letters.get(each, '')}: {plain_text(each, MAX_ENVIRONMENT_CHARS)}" for each in environments)
     found = _select(leaderboard, lambda score: bool(score.timings))
@@ -117,7 +117,7 @@ def speed_table(leaderboard: Leaderboard) -> Table:
 def invariance_table(leaderboard: Leaderboard) -> Table:
     """Factors of change under rewrites of the same function."""
     factors = factor_columns(score for board in leaderboard.boards for score in board.measured)
-    columns = (POPULATION, *map(on_board, factors))
+    columns = (POPULATION, *map(board_column, factors))
     note = "The factor by which the value changed when the weights were rewritten at random and the function stayed."
     found = _select(leaderboard, lambda score: bool(score.invariance))
     return Table("invariance", "Invariance", note, columns, _rows(leaderboard, columns, found))

@@ -6,46 +6,59 @@ only where it is recomputed.
 
 from sharpbench.leaderboard.submissions.manifest import SUFFIX, Manifest
 from sharpbench.leaderboard.submissions.networks import Setting
-from sharpbench.leaderboard.submissions.pack import packed
-from sharpbench.leaderboard.submissions.sampling import Drawn, Installed, draw, installed, named
-from sharpbench.leaderboard.submissions.status import Past, Refutation, Standing, doubted, past, standing
-from sharpbench.leaderboard.submissions.submission import Submission, read, written
+from sharpbench.leaderboard.submissions.pack import pack_submission
+from sharpbench.leaderboard.submissions.sampling import (
+    CellSample,
+    InstalledParts,
+    draw_cells,
+    find_installed,
+    select_cells,
+)
+from sharpbench.leaderboard.submissions.status import (
+    PastRefutation,
+    Refutation,
+    SubmissionStatus,
+    list_past_refutations,
+    refuted_places,
+    submission_status,
+)
+from sharpbench.leaderboard.submissions.submission import Submission, format_submission, read_submission
 from sharpbench.leaderboard.submissions.verdict import (
-    VERDICTS,
+    VERDICTS_SUFFIX,
     Finding,
     Verdict,
-    append,
+    append_verdict,
+    read_folder_verdicts,
     read_verdicts,
-    verdicts_in,
     verdicts_path,
 )
-from sharpbench.leaderboard.submissions.verify import verify
+from sharpbench.leaderboard.submissions.verify import verify_submission
 
 __all__ = [
     "SUFFIX",
-    "VERDICTS",
-    "Drawn",
+    "VERDICTS_SUFFIX",
+    "CellSample",
     "Finding",
-    "Installed",
+    "InstalledParts",
     "Manifest",
-    "Past",
+    "PastRefutation",
     "Refutation",
     "Setting",
-    "Standing",
     "Submission",
+    "SubmissionStatus",
     "Verdict",
-    "append",
-    "doubted",
-    "draw",
-    "installed",
-    "named",
-    "packed",
-    "past",
-    "read",
+    "append_verdict",
+    "draw_cells",
+    "find_installed",
+    "format_submission",
+    "list_past_refutations",
+    "pack_submission",
+    "read_folder_verdicts",
+    "read_submission",
     "read_verdicts",
-    "standing",
-    "verdicts_in",
+    "refuted_places",
+    "select_cells",
+    "submission_status",
     "verdicts_path",
-    "verify",
-    "written",
+    "verify_submission",
 ]

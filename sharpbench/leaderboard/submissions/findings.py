@@ -11,52 +11,60 @@ from sharpbench.core.record import Record
 from sharpbench.environment import describe_environment
 from sharpbench.errors import cut
 from sharpbench.leaderboard.submissions import claims, tolerance
-from sharpbench.leaderboard.submissions.verdict import INVARIANCE, LONGEST, OF_NETWORK, Finding, Outcome
+from sharpbench.leaderboard.submissions.verdict import (
+    INVARIANCE_PREFIX,
+    MAX_TEXT_CHARS,
+    NETWORK_NUMBERS,
+    Finding,
+    Outcome,
+)
 
 
-def network(record: Record, found: Mapping[str, Scalar], apart: float, *, train: int, test: int) -> Iterator[Finding]:
+def compare_network(
+    record: Record, found: Mapping[str, Scalar], apart: float, *, train: int, test: int
+) -> Iterator[Finding]:
     """The finding on the gap of a network, with so many examples in each split; and what else differs of its truth.
 
     On networks that parted the gap alone can be said anything of.
     """
-    yield _gap(record, found, apart, train=train, test=test)
+    yield _compare_gap(record, found, apart, train=train, test=test)
     examples = int(str(record.data["test_examples"]))
     if examples != test:
-        yield _finding(record, "test_examples", "differs", claimed=examples, found=test, bound=0)
-    if apart > tolerance.SAME:
+        yield _make_finding(record, "test_examples", "differs", claimed=examples, found=test, bound=0)
+    if apart > tolerance.SAME_NETWORK:
         return
     for name, bound in tolerance.truth_bounds(record.truth, found, train=train, test=test).items():
-        claimed, here = _float(record.truth[name]), _float(found[name])
+        claimed, here = _to_float(record.truth[name]), _to_float(found[name])
         if claimed is None or here is None:
             if claimed is not here:
-                reason = f"{name} {_number(record.truth[name])} there, {_number(found[name])} here"
-                yield _finding(record, name, "differs", claimed=claimed, found=here, reason=reason)
+                reason = f"{name} {_format_number(record.truth[name])} there, {_format_number(found[name])} here"
+                yield _make_finding(record, name, "differs", claimed=claimed, found=here, reason=reason)
         elif abs(claimed - here) > bound:
-            yield _finding(record, name, "differs", claimed=claimed, found=here, bound=bound)
+            yield _make_finding(record, name, "differs", claimed=claimed, found=here, bound=bound)
 
 
-def _gap(record: Record, found: Mapping[str, Scalar], apart: float, *, train: int, test: int) -> Finding:
+def _compare_gap(record: Record, found: Mapping[str, Scalar], apart: float, *, train: int, test: int) -> Finding:
     claimed, here = float(record.truth["gap"] or 0.0), float(found["gap"] or 0.0)
     bound = tolerance.gap_bound(apart, train, test)
-    finding = _finding(record, "gap", "agrees", claimed=claimed, found=here, bound=bound)
+    finding = _make_finding(record, "gap", "agrees", claimed=claimed, found=here, bound=bound)
     beyond = abs(claimed - here) > bound
-    if apart <= tolerance.SAME:
+    if apart <= tolerance.SAME_NETWORK:
         return replace(finding, outcome="differs" if beyond else "agrees")
     if beyond and record.truth["fitted"] and found["fitted"]:
         return replace(finding, outcome="differs")
-    return replace(finding, outcome="parted", reason=_parting(record.truth, found))
+    return replace(finding, outcome="parted", reason=_describe_parting(record.truth, found))
 
 
-def value(record: Record, estimate: Estimate, apart: float, found: Mapping[str, Scalar]) -> Finding:
+def compare_value(record: Record, estimate: Estimate, apart: float, found: Mapping[str, Scalar]) -> Finding:
     """The finding on a value, on a network that far `apart` whose truth is `found`."""
     assert record.value is not None
-    finding = _finding(record, "value", "unknown", claimed=record.value, found=estimate.value)
-    if apart > tolerance.SAME:
+    finding = _make_finding(record, "value", "unknown", claimed=record.value, found=estimate.value)
+    if apart > tolerance.SAME_NETWORK:
         both = record.truth["fitted"] and found["fitted"]
-        if both and tolerance.magnitudes_part(record.value, estimate.value):
-            limit = (tolerance.MAGNITUDE - 1) * min(abs(record.value), abs(estimate.value))
+        if both and tolerance.magnitudes_differ(record.value, estimate.value):
+            limit = (tolerance.MAX_MAGNITUDE_FACTOR - 1) * min(abs(record.value), abs(estimate.value))
             return replace(finding, outcome="differs", bound=limit)
-        return replace(finding, outcome="parted", reason=_parting(record.truth, found))
+        return replace(finding, outcome="parted", reason=_describe_parting(record.truth, found))
     here = describe_environment(record.device)["torch"]
     if estimate.stderr is None and estimate.probes and record.environment.get("torch") != here:
         reason = f"drawn without a standard error, by the random numbers of torch {record.environment.get('torch')}"
@@ -65,16 +73,16 @@ def value(record: Record, estimate: Estimate, apart: float, found: Mapping[str, 
     return replace(finding, bound=bound, outcome="differs" if abs(record.value - estimate.value) > bound else "agrees")
 
 
-def beside(record: Record, estimate: Estimate, apart: float, *, examples: int) -> Iterator[Finding]:
+def compare_estimate(record: Record, estimate: Estimate, apart: float, *, examples: int) -> Iterator[Finding]:
     """What differs of that which a record says beside its value, of an estimate here on so many `examples`.
 
     Standard error, interval and convergence where the same random numbers were drawn on a network that is one.
     """
     claimed = int(str(record.data["examples"]))
     if claimed != examples:
-        yield _finding(record, "examples", "differs", claimed=claimed, found=examples, bound=0)
+        yield _make_finding(record, "examples", "differs", claimed=claimed, found=examples, bound=0)
     here = describe_environment(record.device)
-    if apart > tolerance.SAME or not tolerance.drawn_alike(record, estimate, torch=str(here["torch"])):
+    if apart > tolerance.SAME_NETWORK or not tolerance.draws_alike(record, estimate, torch=str(here["torch"])):
         return
     low, high = estimate.interval or (None, None)
     bound = tolerance.rounding_bound(record, estimate, apart)
@@ -82,89 +90,95 @@ def beside(record: Record, estimate: Estimate, apart: float, *, examples: int) -
         stated: float | None = getattr(record, name)
         if stated is None or found is None or (name == "stderr" and (stated == 0) != (found == 0)):
             if stated != found:
-                reason = f"{name} {_number(stated)} there, {_number(found)} here"
-                yield _finding(record, name, "differs", claimed=stated, found=found, reason=reason)
+                reason = f"{name} {_format_number(stated)} there, {_format_number(found)} here"
+                yield _make_finding(record, name, "differs", claimed=stated, found=found, reason=reason)
         elif abs(stated - found) > bound:
-            yield _finding(record, name, "differs", claimed=stated, found=found, bound=bound)
+            yield _make_finding(record, name, "differs", claimed=stated, found=found, bound=bound)
     alike = apart == 0 and record.environment.get("processor") == here["processor"]
     if alike and record.converged != estimate.converged:  # elsewhere an iteration may end at another step
         there, now = float(record.converged), float(estimate.converged)
-        yield _finding(record, "converged", "differs", claimed=there, found=now, bound=0)
+        yield _make_finding(record, "converged", "differs", claimed=there, found=now, bound=0)
 
 
-def exact(record: Record, found: float | None, oracle: str, apart: float) -> Iterator[Finding]:
+def compare_exact(record: Record, found: float | None, oracle: str, apart: float) -> Iterator[Finding]:
     """The findings on what the record says that its value should be; `oracle`: by what it was found here."""
     assert record.exact is not None
-    if apart > tolerance.SAME:
-        yield _finding(record, "exact", "parted", claimed=record.exact, found=found, reason=_ELSEWHERE)
+    if apart > tolerance.SAME_NETWORK:
+        yield _make_finding(record, "exact", "parted", claimed=record.exact, found=found, reason=_OTHER_NETWORK)
     elif found is None:
-        yield _finding(record, "exact", "differs", claimed=record.exact, reason="the measure has no oracle here")
+        yield _make_finding(record, "exact", "differs", claimed=record.exact, reason="the measure has no oracle here")
     else:
-        bound = tolerance.share("float64", apart) * max(abs(record.exact), abs(found))
+        bound = tolerance.relative_bound("float64", apart) * max(abs(record.exact), abs(found))
         outcome: Outcome = "differs" if abs(record.exact - found) > bound else "agrees"
-        yield _finding(record, "exact", outcome, claimed=record.exact, found=found, bound=bound)
+        yield _make_finding(record, "exact", outcome, claimed=record.exact, found=found, bound=bound)
         if record.oracle != oracle:
             reason = f"the oracle is '{record.oracle}' there, '{oracle}' here"
-            yield _finding(record, "oracle", "differs", reason=reason)
+            yield _make_finding(record, "oracle", "differs", reason=reason)
 
 
-def invariance(record: Record, found: Mapping[str, float | None], apart: float) -> Iterator[Finding]:
+def compare_invariance(record: Record, found: Mapping[str, float | None], apart: float) -> Iterator[Finding]:
     """The findings on the factors of change, by the same rewrites where torch is of the same version."""
     there, here = record.environment.get("torch"), describe_environment(record.device)["torch"]
     for kind in dict.fromkeys((*record.invariance, *found)):
         claimed, factor = record.invariance.get(kind), found.get(kind)
-        what = (INVARIANCE + kind)[:40]
-        finding = _finding(record, what, "unknown", claimed=claimed, found=factor)
-        if apart > tolerance.SAME:
-            yield replace(finding, outcome="parted", reason=_ELSEWHERE)
+        what = (INVARIANCE_PREFIX + kind)[:40]
+        finding = _make_finding(record, what, "unknown", claimed=claimed, found=factor)
+        if apart > tolerance.SAME_NETWORK:
+            yield replace(finding, outcome="parted", reason=_OTHER_NETWORK)
         elif there != here:
             yield replace(finding, reason=_cut(f"rewrites by the random numbers of torch {there}"))
         elif claimed is not None and factor is not None:
             bound = tolerance.factor_bound(claimed, factor, apart)
             yield replace(finding, bound=bound, outcome="differs" if abs(claimed - factor) > bound else "agrees")
         elif (kind in record.invariance) != (kind in found):
-            yield replace(finding, outcome="differs", reason=f"rewrites of that kind {_none(kind in found)}")
+            yield replace(finding, outcome="differs", reason=_describe_missing(kind in found))
         elif claimed is not factor:
-            reason = f"{_number(claimed)} there, {_number(factor)} here; none: a change of sign"
+            reason = f"{_format_number(claimed)} there, {_format_number(factor)} here; none: a change of sign"
             yield replace(finding, outcome="differs" if apart == 0 else "unknown", reason=reason)
 
 
-_ELSEWHERE = "training led to another network here"
+_OTHER_NETWORK = "training led to another network here"
 
 
-def _none(here: bool) -> str:
-    return "are claimed of no network, and there are some" if here else "are claimed, and there are none here"
+def _describe_missing(here: bool) -> str:
+    if here:
+        return "rewrites of that kind are claimed of no network, and there are some"
+    return "rewrites of that kind are claimed, and there are none here"
 
 
-def none(record: Record, why: str, apart: float) -> Finding:
+def report_no_value(record: Record, why: str, apart: float) -> Finding:
     """The finding where the measure has no value here: on the same network, with the same torch, it had none there."""
-    finding = unknown(record, f"the measure has no value here: {why}")
-    same = apart <= tolerance.SAME and record.environment.get("torch") == describe_environment(record.device)["torch"]
+    finding = report_unknown(record, f"the measure has no value here: {why}")
+    same = (
+        apart <= tolerance.SAME_NETWORK
+        and record.environment.get("torch") == describe_environment(record.device)["torch"]
+    )
     return replace(finding, outcome="differs") if same else finding
 
 
-def unknown(record: Record, reason: str, what: str = "value") -> Finding:
+def report_unknown(record: Record, reason: str, what: str = "value") -> Finding:
     """The finding that there is none."""
-    claimed = _float(getattr(record, what, None))
-    return _finding(record, what, "unknown", claimed=claimed, reason=reason)
+    claimed = _to_float(getattr(record, what, None))
+    return _make_finding(record, what, "unknown", claimed=claimed, reason=reason)
 
 
-def _parting(claimed: Mapping[str, Scalar], found: Mapping[str, Scalar]) -> str:
+def _describe_parting(claimed: Mapping[str, Scalar], found: Mapping[str, Scalar]) -> str:
     words = (
-        f"{name} {_number(claimed.get(name))} there, {_number(found[name])} here" for name in ("steps", "train_loss")
+        f"{name} {_format_number(claimed.get(name))} there, {_format_number(found[name])} here"
+        for name in ("steps", "train_loss")
     )
-    return _cut(f"{_ELSEWHERE}: {', '.join(words)}")
+    return _cut(f"{_OTHER_NETWORK}: {', '.join(words)}")
 
 
-def _number(value: Scalar) -> str:
+def _format_number(value: Scalar) -> str:
     return "none" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _float(value: Scalar) -> float | None:
+def _to_float(value: Scalar) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
-def _finding(
+def _make_finding(
     record: Record,
     what: str,
     outcome: Outcome,
@@ -174,15 +188,15 @@ def _finding(
     bound: float | None = None,
     reason: str = "",
 ) -> Finding:
-    recipe, whole = record.recipe, what in OF_NETWORK
+    recipe, whole = record.recipe, what in NETWORK_NUMBERS
     noise, seed = recipe.get("label_noise"), recipe.get("seed")
     return Finding(
         key=record.key,
-        claim=claims.of_network(record) if whole else claims.of_cell(record),
-        place=claims.place_of_network(record) if whole else claims.place_of_cell(record),
+        claim=claims.hash_network_claim(record) if whole else claims.hash_cell_claim(record),
+        place=claims.hash_network(record) if whole else claims.hash_cell(record),
         label=_cut(record.label),
         network=_cut(f"{recipe['model']} on {recipe['dataset']}, label noise {noise}, seed {seed}"),
-        population=_cut(claims.population(record)),
+        population=_cut(claims.population_name(record)),
         what=what,
         outcome=outcome,
         claimed=claimed,
@@ -193,4 +207,4 @@ def _finding(
 
 
 def _cut(text: str) -> str:
-    return cut(text, LONGEST)
+    return cut(text, MAX_TEXT_CHARS)

@@ -11,13 +11,13 @@ from sharpbench.core.fields import from_row
 from sharpbench.core.jsonl import format_json, parse_json
 from sharpbench.errors import InvalidInput, short
 
-FORMAT = 1
+FORMAT_VERSION = 1
 SUFFIX = ".jsonl"
-NAME = re.compile(r"[a-z0-9](?:[a-z0-9]|-(?!-)){0,58}[a-z0-9]")
-MEASURE = re.compile(r"[a-z0-9][a-z0-9-]{0,99}")
-URL = re.compile(r"https?://[A-Za-z0-9._~:/?#@%+=,-]{1,300}")
-HASH = re.compile(r"[0-9a-f]{64}")
-LONGEST = 200
+NAME_PATTERN = re.compile(r"[a-z0-9](?:[a-z0-9]|-(?!-)){0,58}[a-z0-9]")
+MEASURE_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]{0,99}")
+URL_PATTERN = re.compile(r"https?://[A-Za-z0-9._~:/?#@%+=,-]{1,300}")
+HASH_PATTERN = re.compile(r"[0-9a-f]{64}")
+MAX_TEXT_CHARS = 200
 """Characters of a text of the manifest."""
 
 
@@ -40,23 +40,23 @@ class Manifest:
     measures: Mapping[str, str]
     records: int
     sha256: str
-    submission: int = FORMAT
+    submission: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
         check_name(self.name)
         for item in ("author", "contact", "note", "sharpbench"):
             _check_text(item, getattr(self, item))
-        if self.url != "" and (not isinstance(self.url, str) or not URL.fullmatch(self.url)):
+        if self.url != "" and (not isinstance(self.url, str) or not URL_PATTERN.fullmatch(self.url)):
             raise InvalidInput(f"url {short(repr(self.url))} is no plain http(s) address of at most 300 characters")
         if not isinstance(self.measures, dict) or not self.measures:
             raise InvalidInput("measures is no object with the origin of each measure")
         for measure, origin in self.measures.items():
-            if not MEASURE.fullmatch(measure):
+            if not MEASURE_PATTERN.fullmatch(measure):
                 raise InvalidInput(f"measure {short(repr(measure))} is no name of lower-case letters, digits, hyphens")
             _check_text(f"the origin of '{measure}'", origin)
         if type(self.records) is not int or self.records < 1:
             raise InvalidInput(f"records={short(repr(self.records))} is no number of lines")
-        if not isinstance(self.sha256, str) or not HASH.fullmatch(self.sha256):
+        if not isinstance(self.sha256, str) or not HASH_PATTERN.fullmatch(self.sha256):
             raise InvalidInput(f"sha256 {short(repr(self.sha256))} is no SHA-256 in lower case")
 
     def to_json(self) -> str:
@@ -67,10 +67,10 @@ class Manifest:
     @staticmethod
     def from_json(line: str) -> Manifest:
         """The manifest on `line`, which must be written as `to_json` writes it."""
-        row = loaded(line)
-        if row.get("submission") != FORMAT:
+        row = parse_line(line)
+        if row.get("submission") != FORMAT_VERSION:
             raise InvalidInput(
-                f"format {short(repr(row.get('submission')))}, where this version reads {FORMAT}; "
+                f"format {short(repr(row.get('submission')))}, where this version reads {FORMAT_VERSION}; "
                 "use the version that wrote it"
             )
         found = from_row(Manifest, row, remedy="pack it again")
@@ -81,13 +81,13 @@ class Manifest:
 
 def check_name(name: object) -> None:
     """Raise InvalidInput unless `name` is harmless as the name of a file."""
-    if not isinstance(name, str) or not NAME.fullmatch(name):
+    if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name):
         raise InvalidInput(
             f"name {short(repr(name))} is not of 2 to 60 lower-case letters, digits and single hyphens between them"
         )
 
 
-def loaded(line: str) -> dict[str, Any]:
+def parse_line(line: str) -> dict[str, Any]:
     """The object on `line`. Raises InvalidInput for anything else, NaN and infinities included."""
     try:
         row = parse_json(line)
@@ -99,5 +99,5 @@ def loaded(line: str) -> dict[str, Any]:
 
 
 def _check_text(what: str, text: object) -> None:
-    if not isinstance(text, str) or len(text) > LONGEST or not text.isprintable():
-        raise InvalidInput(f"{what} {short(repr(text))} is no printable text of at most {LONGEST} characters")
+    if not isinstance(text, str) or len(text) > MAX_TEXT_CHARS or not text.isprintable():
+        raise InvalidInput(f"{what} {short(repr(text))} is no printable text of at most {MAX_TEXT_CHARS} characters")

@@ -15,15 +15,15 @@ from sharpbench.core.record import Record
 from sharpbench.datasets.dataset import Data, Dataset
 from sharpbench.environment import resolve_device
 from sharpbench.errors import InvalidInput, short
-from sharpbench.leaderboard.submissions.claims import place_of_network, position
-from sharpbench.leaderboard.submissions.sampling import Installed, Recomputable
+from sharpbench.leaderboard.submissions.claims import hash_network, network_position
+from sharpbench.leaderboard.submissions.sampling import InstalledParts, Recomputable
 from sharpbench.leaderboard.submissions.submission import Submission
 from sharpbench.models.model import Model
 from sharpbench.training.examples import initial_module
 from sharpbench.training.population import Population
 from sharpbench.training.recipe import Recipe, parse_recipe
 
-LARGEST = 1e13
+MAX_TRAINING_WORK = 1e13
 """Parameters times examples times epochs of a training: beyond, nobody who verifies a sample wants to wait."""
 
 
@@ -32,7 +32,7 @@ class Setting:
     """Where networks are kept and data lie; what is installed; after how many seconds no other cell begins."""
 
     cache: Path
-    known: Installed
+    known: InstalledParts
     data_dir: Path | None = None
     seconds: float = math.inf
     started: float = field(default_factory=time.monotonic)
@@ -43,11 +43,11 @@ class Setting:
         return time.monotonic() - self.started > self.seconds
 
 
-class Elsewhere(Exception):
+class NotReproducible(Exception):
     """Cells that cannot be recomputed here; the message says why."""
 
 
-class Populations:
+class SubmittedPopulations:
     """The networks of a submission by model, data set and device, and their structures, each made once."""
 
     def __init__(self, submission: Submission, setting: Setting) -> None:
@@ -65,14 +65,16 @@ class Populations:
         """
         dataset, device = cell.recipe.dataset, cell.record.device
         if device != resolve_device("cpu" if device == "cpu" else "auto"):
-            raise Elsewhere(f"measured on {device}, which is not here")
+            raise NotReproducible(f"measured on {device}, which is not here")
         data, digest = self._data(dataset)
         if digest != cell.record.data["sha256"]:
-            raise Elsewhere("the data here have another content")
+            raise NotReproducible("the data here have another content")
         work = self._work(cell.recipe, data)
-        if work > LARGEST:
-            raise Elsewhere(f"its training may take {work:.0e} parameters x examples x epochs, over {LARGEST:.0e}")
-        kind = _kind(cell)
+        if work > MAX_TRAINING_WORK:
+            raise NotReproducible(
+                f"its training may take {work:.0e} parameters x examples x epochs, over {MAX_TRAINING_WORK:.0e}"
+            )
+        kind = _population_key(cell)
         if kind not in self.made:
             recipes = self._recipes(cell.recipe, data, device)
             self.made[kind] = Population(recipes, data, digest, cache=self.setting.cache, device=device)
@@ -80,7 +82,7 @@ class Populations:
 
     def fresh(self, cell: Recomputable, folder: Path) -> Population:
         """The same networks, trained anew into `folder` in the groups that the submission fixes; `of` comes before."""
-        kind = _kind(cell)
+        kind = _population_key(cell)
         if kind not in self.anew:
             known = self.made[kind]
             self.anew[kind] = Population(
@@ -106,7 +108,7 @@ class Populations:
                 self.data[dataset] = f"its data are not here: {error}"
         found = self.data[dataset]
         if isinstance(found, str):
-            raise Elsewhere(found)
+            raise NotReproducible(found)
         return found
 
     def _recipes(self, like: Recipe, data: Data, device: str) -> tuple[Recipe, ...]:
@@ -117,12 +119,14 @@ class Populations:
         as nobody would have run it: it may stand there to hold up the group.
         """
         found: dict[Recipe, None] = {}
-        for record in _in_order([each for each in self.submission.records if each.device == device]):
+        for record in _order_networks([each for each in self.submission.records if each.device == device]):
             try:
                 recipe = parse_recipe(record.recipe, self.setting.known.ingredients)
             except InvalidInput:
                 continue
-            if (recipe.model, recipe.dataset) == (like.model, like.dataset) and self._work(recipe, data) <= LARGEST:
+            if (recipe.model, recipe.dataset) == (like.model, like.dataset) and self._work(
+                recipe, data
+            ) <= MAX_TRAINING_WORK:
                 found[recipe] = None
         return tuple(found)
 
@@ -130,27 +134,27 @@ class Populations:
         """Parameters x examples x epochs of a training at most."""
         form = (recipe.model, recipe.dataset)
         if form not in self.sizes:
-            self.sizes[form] = _parameters(recipe, data)
+            self.sizes[form] = _count_parameters(recipe, data)
         return self.sizes[form] * float(recipe.train_size or len(data.train_inputs)) * recipe.max_epochs
 
 
-def _kind(cell: Recomputable) -> tuple[Model, Dataset, str]:
+def _population_key(cell: Recomputable) -> tuple[Model, Dataset, str]:
     return cell.recipe.model, cell.recipe.dataset, cell.record.device
 
 
-def _in_order(records: Sequence[Record]) -> list[Record]:
+def _order_networks(records: Sequence[Record]) -> list[Record]:
     """One record of each network, by position; where several say different ones, the earliest."""
     first: dict[str, Record] = {}
     for record in sorted(records, key=lambda each: each.time):
-        first.setdefault(place_of_network(record), record)
-    networks = [first[place] for place in dict.fromkeys(map(place_of_network, records))]
-    return sorted(networks, key=position)
+        first.setdefault(hash_network(record), record)
+    networks = [first[place] for place in dict.fromkeys(map(hash_network, records))]
+    return sorted(networks, key=network_position)
 
 
-def _parameters(recipe: Recipe, data: Data) -> int:
+def _count_parameters(recipe: Recipe, data: Data) -> int:
     """How many its network has, found without making them. Raises Elsewhere where it cannot be built."""
     try:
         with torch.device("meta"):
             return sum(value.numel() for value in recipe.model.build(data.shape, data.classes).parameters())
     except Exception as error:  # whatever a model raises
-        raise Elsewhere(f"its network cannot be built here: {short(str(error))}") from None
+        raise NotReproducible(f"its network cannot be built here: {short(str(error))}") from None

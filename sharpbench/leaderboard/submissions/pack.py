@@ -9,15 +9,15 @@ from pathlib import Path
 from sharpbench.core.record import Record
 from sharpbench.core.records import iterate_records
 from sharpbench.errors import InvalidInput, short
-from sharpbench.leaderboard.submissions.claims import place_of_network, position
+from sharpbench.leaderboard.submissions.claims import hash_network, network_position
 from sharpbench.leaderboard.submissions.manifest import Manifest
-from sharpbench.leaderboard.submissions.sampling import Installed, Unknown, cell_of, installed
-from sharpbench.leaderboard.submissions.submission import LARGEST, digest, written
-from sharpbench.leaderboard.submissions.validation import check
+from sharpbench.leaderboard.submissions.sampling import InstalledParts, UnknownCell, find_installed, resolve_record
+from sharpbench.leaderboard.submissions.submission import MAX_FILE_BYTES, format_submission, hash_records
+from sharpbench.leaderboard.submissions.validation import check_record
 from sharpbench.version import __version__
 
 
-def packed(path: Path, *, name: str, texts: Mapping[str, str], plugins: Sequence[Path] = ()) -> str:
+def pack_submission(path: Path, *, name: str, texts: Mapping[str, str], plugins: Sequence[Path] = ()) -> str:
     """The last record of each cell in a run's file as the text of a submission, in the order of the plan.
 
     Equal records give equal texts, whether one command made them, several workers, or shards that were merged.
@@ -26,32 +26,34 @@ def packed(path: Path, *, name: str, texts: Mapping[str, str], plugins: Sequence
     Raises InvalidInput, with file and line, for a record that no board takes, or whose key is not that of its cell:
     one of another version, or an altered one.
     """
-    lines = {record.key: (number, record) for number, record in _numbered(path)}
+    lines = {record.key: (number, record) for number, record in _number_records(path)}
     if not lines:
         raise InvalidInput(f"{path} holds no record; name the folder or records.jsonl of `sharpbench run`")
-    known = installed(plugins)
+    known = find_installed(plugins)
     for number, record in lines.values():
         try:
-            check(record)
-            cell_of(record, known)
-        except (InvalidInput, Unknown) as error:
+            check_record(record)
+            resolve_record(record, known)
+        except (InvalidInput, UnknownCell) as error:
             raise InvalidInput(f"{path}:{number}: {error}; leave it out, or run the cell again") from None
-    records = tuple(_ordered([record for _, record in lines.values()]))
+    records = tuple(_order_records([record for _, record in lines.values()]))
     manifest = Manifest(
         name=name,
         **{key: texts.get(key, "") for key in ("author", "contact", "url", "note")},  # type: ignore[arg-type]
         sharpbench=__version__,
-        measures={measure: _origin(measure, known) for measure in sorted({each.measure for each in records})},
+        measures={measure: _measure_origin(measure, known) for measure in sorted({each.measure for each in records})},
         records=len(records),
-        sha256=digest(records),
+        sha256=hash_records(records),
     )
-    text = written(manifest, records)
-    if len(text.encode()) > LARGEST:
-        raise InvalidInput(f"{path} makes a submission of more than {LARGEST:,} bytes; submit fewer measures at a time")
+    text = format_submission(manifest, records)
+    if len(text.encode()) > MAX_FILE_BYTES:
+        raise InvalidInput(
+            f"{path} makes a submission of more than {MAX_FILE_BYTES:,} bytes; submit fewer measures at a time"
+        )
     return text
 
 
-def _numbered(path: Path) -> list[tuple[int, Record]]:
+def _number_records(path: Path) -> list[tuple[int, Record]]:
     """The records with their lines; sharpbench leaves no empty ones."""
     file = path / "records.jsonl" if path.is_dir() else path
     if not file.is_file():
@@ -59,14 +61,14 @@ def _numbered(path: Path) -> list[tuple[int, Record]]:
     return list(enumerate(iterate_records(file), start=1))
 
 
-def _ordered(records: Sequence[Record]) -> list[Record]:
+def _order_records(records: Sequence[Record]) -> list[Record]:
     """By position of the network, then by label and key; as they stand where an earlier version noted no position."""
     if any("position" not in record.data for record in records):
         return list(records)
-    return sorted(records, key=lambda each: (*position(each), place_of_network(each), each.label, each.key))
+    return sorted(records, key=lambda each: (*network_position(each), hash_network(each), each.label, each.key))
 
 
-def _origin(measure: str, known: Installed) -> str:
+def _measure_origin(measure: str, known: InstalledParts) -> str:
     """'package version' of a measure; of one from a file, the file's name."""
     package = known.packages[measure]
     try:

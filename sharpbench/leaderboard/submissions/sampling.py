@@ -13,7 +13,7 @@ from sharpbench.core.record import Record
 from sharpbench.core.registry import available
 from sharpbench.core.spec import Inner, format_spec, to_config
 from sharpbench.errors import InvalidInput, near, short
-from sharpbench.leaderboard.submissions.claims import place_of_cell, place_of_network
+from sharpbench.leaderboard.submissions.claims import hash_cell, hash_network
 from sharpbench.leaderboard.submissions.submission import Submission
 from sharpbench.runner.cell import cell_key
 from sharpbench.training.recipe import Recipe, available_parts, parse_recipe
@@ -21,7 +21,7 @@ from sharpbench.training.recipe import Recipe, available_parts, parse_recipe
 # Cells: what a record's words stand for here.
 
 
-class Unknown(Exception):
+class UnknownCell(Exception):
     """A record that means nothing here; the message says why."""
 
 
@@ -36,7 +36,7 @@ class Recomputable:
 
 
 @dataclass(frozen=True, slots=True)
-class Installed:
+class InstalledParts:
     """What words can mean here: measures by name, the package of each, and what recipes are made of."""
 
     measures: Mapping[str, type[Any]]
@@ -44,13 +44,13 @@ class Installed:
     ingredients: Inner
 
 
-def installed(plugins: Sequence[Path] = ()) -> Installed:
+def find_installed(plugins: Sequence[Path] = ()) -> InstalledParts:
     """What is installed, and what the files `plugins` add, which are executed."""
     measures = available("measures", plugins)
-    return Installed(measures.classes, measures.packages, available_parts(plugins))
+    return InstalledParts(measures.classes, measures.packages, available_parts(plugins))
 
 
-def cell_of(record: Record, known: Installed) -> Recomputable:
+def resolve_record(record: Record, known: InstalledParts) -> Recomputable:
     """The objects that a record names, through the registry.
 
     Raises Unknown where something is not installed here, is of another version, or does not give the record's key.
@@ -58,14 +58,14 @@ def cell_of(record: Record, known: Installed) -> Recomputable:
     classes = known.measures
     if record.measure not in classes:
         hint = near(record.measure, classes)
-        raise Unknown(f"measure '{record.measure}' is not installed here" + (f"; {hint}" if hint else ""))
+        raise UnknownCell(f"measure '{record.measure}' is not installed here" + (f"; {hint}" if hint else ""))
     try:
         measure: Measure = classes[record.measure](**record.configuration)
         recipe = parse_recipe(record.recipe, known.ingredients)
     except (InvalidInput, TypeError, ValueError) as error:
-        raise Unknown(f"'{short(record.label)}' cannot be made here: {short(str(error))}") from None
+        raise UnknownCell(f"'{short(record.label)}' cannot be made here: {short(str(error))}") from None
     if format_spec(measure) != record.label or to_config(measure) != record.configuration:
-        raise Unknown(
+        raise UnknownCell(
             f"label '{short(record.label)}' is not that of its configuration, '{short(format_spec(measure))}'"
         )
     for examples in (None, record.data["examples"]):
@@ -80,20 +80,20 @@ def cell_of(record: Record, known: Installed) -> Recomputable:
         )
         if key == record.key:
             return Recomputable(record, measure, recipe, examples)  # type: ignore[arg-type]
-    raise Unknown(f"the key of '{short(record.label)}' is not that of its cell: another version of it, or altered")
+    raise UnknownCell(f"the key of '{short(record.label)}' is not that of its cell: another version of it, or altered")
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class CellSample:
     """cells: what is to be recomputed. unknown: measures, by the label of a record, of which nothing can be; why."""
 
     cells: tuple[Recomputable, ...]
     unknown: tuple[tuple[Record, str], ...]
 
 
-def draw(
-    submission: Submission, *, sample: int, seed: int, known: Installed, doubted: frozenset[str] = frozenset()
-) -> Drawn:
+def draw_cells(
+    submission: Submission, *, sample: int, seed: int, known: InstalledParts, doubted: frozenset[str] = frozenset()
+) -> CellSample:
     """`sample` cells with a value: one of each measure in turn, in an order that the seed draws.
 
     doubted: places of cells and networks that were refuted before, under whatever claim; cells there make up to half
@@ -107,26 +107,26 @@ def draw(
     unknown: dict[str, tuple[Record, str]] = {}
     for record in drawing.sample(records, len(records)):
         try:
-            piles.setdefault(record.label, []).append(cell_of(record, known))
-        except Unknown as error:
+            piles.setdefault(record.label, []).append(resolve_record(record, known))
+        except UnknownCell as error:
             unknown.setdefault(record.label, (record, str(error)))
     for pile in piles.values():
         if drawing.random() < 0.5:
             pile.sort(key=lambda cell: cell.record.exact is None and not cell.record.invariance)
     turns = drawing.sample([pile for pile in piles.values() if pile], sum(bool(pile) for pile in piles.values()))
     ordered = [pile[turn] for turn in range(len(records)) for pile in turns if turn < len(pile)]
-    again = [cell for cell in ordered if not doubted.isdisjoint(places(cell.record))] if doubted else []
+    again = [cell for cell in ordered if not doubted.isdisjoint(record_places(cell.record))] if doubted else []
     chosen = {cell.record.key: cell for cell in [*again[: (sample + 1) // 2], *ordered]}
     nothing = [pair for label, pair in unknown.items() if not piles.get(label)]
-    return Drawn(tuple(chosen.values())[:sample], tuple(nothing[:sample]))
+    return CellSample(tuple(chosen.values())[:sample], tuple(nothing[:sample]))
 
 
-def places(record: Record) -> set[str]:
+def record_places(record: Record) -> set[str]:
     """The place of the cell, and that of its network."""
-    return {place_of_cell(record), place_of_network(record)}
+    return {hash_cell(record), hash_network(record)}
 
 
-def named(submission: Submission, keys: Sequence[str], known: Installed) -> Drawn:
+def select_cells(submission: Submission, keys: Sequence[str], known: InstalledParts) -> CellSample:
     """The cells whose keys begin with these words. Raises InvalidInput where none or several do."""
     cells, unknown = [], []
     for word in keys:
@@ -137,7 +137,7 @@ def named(submission: Submission, keys: Sequence[str], known: Installed) -> Draw
                 "characters or more"
             )
         try:
-            cells.append(cell_of(found[0], known))
-        except Unknown as error:
+            cells.append(resolve_record(found[0], known))
+        except UnknownCell as error:
             unknown.append((found[0], str(error)))
-    return Drawn(tuple(cells), tuple(unknown))
+    return CellSample(tuple(cells), tuple(unknown))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from sharpbench.leaderboard.submissions import claims
 from sharpbench.leaderboard.submissions.submission import Submission
-from sharpbench.leaderboard.submissions.verdict import INVARIANCE, Finding, State, Verdict
+from sharpbench.leaderboard.submissions.verdict import INVARIANCE_PREFIX, Finding, State, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Refutation:
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class ComparedCount:
     """Of the numbers of one kind that a submission claims, how many agreed in some verdict."""
 
     agreed: int
@@ -30,7 +30,7 @@ class Compared:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class SubmissionStatus:
     """cells: with a value; agreed, parted: those whose value agreed, or could not be compared, in some verdict.
 
     measures: label -> its state. refutations: label -> the worst one; what a network's truth refutes counts for every
@@ -42,16 +42,16 @@ class Standing:
     cells: int
     agreed: int
     parted: int
-    networks: Compared
-    exact: Compared
-    invariance: Compared
+    networks: ComparedCount
+    exact: ComparedCount
+    invariance: ComparedCount
     measures: Mapping[str, State]
     refutations: Mapping[str, Refutation]
     last: str | None
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class PastRefutation:
     """The worst refutation of a measure on a population, of claims that no submission makes any more; not answered."""
 
     label: str
@@ -59,13 +59,13 @@ class Past:
     refutation: Refutation
 
 
-def standing(submission: Submission, verdicts: Iterable[Verdict]) -> Standing:
+def submission_status(submission: Submission, verdicts: Iterable[Verdict]) -> SubmissionStatus:
     """Where a submission stands: refuted once any verdict refuted a claim that it makes, else verified once one did.
 
     verdicts: all that there are, of every name: a verdict is about claims, and another title, file or name for the same
     numbers changes nothing. Later verdicts that agree take nothing back.
     """
-    book = _Book(submission)
+    book = _Claims(submission)
     found = [(finding, verdict) for verdict in verdicts for finding in verdict.findings if book.holds(finding)]
     agreed = {(each.what, each.claim) for each, _ in found if each.outcome == "agrees"}
     parted = {each.claim for each, _ in found if (each.what, each.outcome) == ("value", "parted")}
@@ -78,53 +78,55 @@ def standing(submission: Submission, verdicts: Iterable[Verdict]) -> Standing:
         if measures.get(record.label, "claimed") == "claimed":
             measures[record.label] = state
     counted = sum(("value", value) in agreed for value in values)
-    return Standing(
+    return SubmissionStatus(
         state="refuted" if refutations else "verified" if counted else "claimed",
         cells=len(values),
         agreed=counted,
         parted=sum(value in parted and ("value", value) not in agreed for value in values),
-        networks=_compared(agreed, "gap", set(book.networks.values())),
-        exact=_compared(agreed, "exact", {book.claims[r.key] for r in book.records if r.exact is not None}),
-        invariance=_compared(agreed, INVARIANCE, {book.claims[r.key] for r in book.records if r.invariance}),
+        networks=_count_compared(agreed, "gap", set(book.networks.values())),
+        exact=_count_compared(agreed, "exact", {book.claims[r.key] for r in book.records if r.exact is not None}),
+        invariance=_count_compared(
+            agreed, INVARIANCE_PREFIX, {book.claims[r.key] for r in book.records if r.invariance}
+        ),
         measures=measures,
         refutations=refutations,
         last=max((verdict.time for _, verdict in found), default=None),
     )
 
 
-def past(submissions: Sequence[Submission], verdicts: Sequence[Verdict]) -> tuple[Past, ...]:
+def list_past_refutations(submissions: Sequence[Submission], verdicts: Sequence[Verdict]) -> tuple[PastRefutation, ...]:
     """Refutations of what nobody claims any more, the worst of each measure on each population.
 
     One is answered where a submission has another value of the same cell, or another truth of the same network, that
     agreed, of a measure that nothing refutes there.
     """
-    books = [(_Book(each), standing(each, verdicts)) for each in submissions]
+    books = [(_Claims(each), submission_status(each, verdicts)) for each in submissions]
     agreed = {(f.what, f.claim) for verdict in verdicts for f in verdict.findings if f.outcome == "agrees"}
     answers = {place for book, stands in books for place in book.answers(agreed, stands)}
-    worst: dict[tuple[str, str], Past] = {}
+    worst: dict[tuple[str, str], PastRefutation] = {}
     for verdict in verdicts:
         for finding in verdict.findings:
             if finding.outcome != "differs" or finding.place in answers or any(b.holds(finding) for b, _ in books):
                 continue
-            found = Past(finding.label, finding.population, _refutation(finding, verdict))
+            found = PastRefutation(finding.label, finding.population, _refutation(finding, verdict))
             kept = worst.setdefault((found.label, found.population), found)
             if kept.refutation.excess < found.refutation.excess:
                 worst[found.label, found.population] = found
     return tuple(worst[place] for place in sorted(worst))
 
 
-def doubted(verdicts: Iterable[Verdict]) -> frozenset[str]:
+def refuted_places(verdicts: Iterable[Verdict]) -> frozenset[str]:
     """The places of all that was ever refuted."""
     return frozenset(f.place for verdict in verdicts for f in verdict.findings if f.outcome == "differs")
 
 
-class _Book:
+class _Claims:
     """What a submission claims: of cells with a value, and of their networks."""
 
     def __init__(self, submission: Submission) -> None:
         self.records = [record for record in submission.records if record.status == "ok"]
-        self.claims = {record.key: claims.of_cell(record) for record in self.records}
-        self.networks = {record.key: claims.of_network(record) for record in self.records}
+        self.claims = {record.key: claims.hash_cell_claim(record) for record in self.records}
+        self.networks = {record.key: claims.hash_network_claim(record) for record in self.records}
         self._held = {*self.claims.values(), *self.networks.values()}
 
     def holds(self, finding: Finding) -> bool:
@@ -145,20 +147,20 @@ class _Book:
                     worst[label] = refutation
         return worst
 
-    def answers(self, agreed: set[tuple[str, str]], stands: Standing) -> Iterator[str]:
+    def answers(self, agreed: set[tuple[str, str]], stands: SubmissionStatus) -> Iterator[str]:
         """The places of cells and networks of which something that agreed stands here, of measures not refuted."""
         for record in self.records:
             if stands.measures[record.label] == "refuted":
                 continue
             if ("value", self.claims[record.key]) in agreed:
-                yield claims.place_of_cell(record)
+                yield claims.hash_cell(record)
             if ("gap", self.networks[record.key]) in agreed:
-                yield claims.place_of_network(record)
+                yield claims.hash_network(record)
 
 
-def _compared(agreed: set[tuple[str, str]], what: str, claims: set[str]) -> Compared:
+def _count_compared(agreed: set[tuple[str, str]], what: str, claims: set[str]) -> ComparedCount:
     reached = {told for name, told in agreed if name.startswith(what)}
-    return Compared(len(claims & reached), len(claims))
+    return ComparedCount(len(claims & reached), len(claims))
 
 
 def _refutation(finding: Finding, verdict: Verdict) -> Refutation:

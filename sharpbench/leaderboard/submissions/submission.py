@@ -14,11 +14,11 @@ from sharpbench.core.record import Record
 from sharpbench.errors import InvalidInput
 from sharpbench.leaderboard.submissions import claims
 from sharpbench.leaderboard.submissions.manifest import SUFFIX, Manifest
-from sharpbench.leaderboard.submissions.validation import check
+from sharpbench.leaderboard.submissions.validation import check_record
 
-LARGEST, LONGEST = 2**26, 2**20
+MAX_FILE_BYTES, MAX_LINE_CHARS = 2**26, 2**20
 """Bytes of a file, and of one of its lines."""
-MOST = {"networks": 5000, "measures with their hyperparameters": 400, "populations": 40}
+MAX_COUNTS = {"networks": 5000, "measures with their hyperparameters": 400, "populations": 40}
 """What a board can be made of: pairs of networks are compared, and each population has pages and plots."""
 
 
@@ -31,29 +31,29 @@ class Submission:
     sha256: str
 
 
-def written(manifest: Manifest, records: Sequence[Record]) -> str:
+def format_submission(manifest: Manifest, records: Sequence[Record]) -> str:
     """The text of the file."""
     return "".join(line + "\n" for line in (manifest.to_json(), *(record.to_json() for record in records)))
 
 
-def digest(records: Sequence[Record]) -> str:
+def hash_records(records: Sequence[Record]) -> str:
     """The SHA-256 of the lines of records, as the manifest states it."""
     return hashlib.sha256("".join(record.to_json() + "\n" for record in records).encode()).hexdigest()
 
 
-def read(path: Path) -> Submission:
+def read_submission(path: Path) -> Submission:
     """The submission in a file. Raises InvalidInput, one line with file and line, for one that is not sound.
 
     Sound: a plain file named after its manifest, whole, of records as this version writes them, each once, under
     the digest of the manifest; and nothing in them could do harm in a page, as a name, or as a path.
     """
-    content = _content(path)
+    content = _read_content(path)
     lines = content.decode("utf-8", "surrogateescape").split("\n")
     if lines.pop() != "":
         raise InvalidInput(f"{path}:{len(lines) + 1}: the last line has no end; fetch the file again")
     for number, line in enumerate(lines, start=1):
-        if len(line) > LONGEST or not line or not line.isprintable():
-            raise InvalidInput(f"{path}:{number}: empty, over {LONGEST:,} characters, or not printable UTF-8")
+        if len(line) > MAX_LINE_CHARS or not line or not line.isprintable():
+            raise InvalidInput(f"{path}:{number}: empty, over {MAX_LINE_CHARS:,} characters, or not printable UTF-8")
     try:
         manifest = Manifest.from_json(lines[0])
     except InvalidInput as error:
@@ -62,50 +62,52 @@ def read(path: Path) -> Submission:
         raise InvalidInput(
             f"{path}:1: the submission is named '{manifest.name}'; call the file {manifest.name}{SUFFIX}"
         )
-    records = tuple(_record(line, f"{path}:{number}") for number, line in enumerate(lines[1:], start=2))
+    records = tuple(_read_record(line, f"{path}:{number}") for number, line in enumerate(lines[1:], start=2))
     _check_whole(path, manifest, records)
     return Submission(manifest, records, hashlib.sha256(content).hexdigest())
 
 
-def _content(path: Path) -> bytes:
+def _read_content(path: Path) -> bytes:
     try:
         found = path.lstat()
         if not stat.S_ISREG(found.st_mode):
             raise InvalidInput(f"{path} is no plain file; copy the submission itself")
-        if not 0 < found.st_size <= LARGEST:
-            raise InvalidInput(f"{path} holds {found.st_size:,} bytes; a submission holds 1 to {LARGEST:,}")
+        if not 0 < found.st_size <= MAX_FILE_BYTES:
+            raise InvalidInput(f"{path} holds {found.st_size:,} bytes; a submission holds 1 to {MAX_FILE_BYTES:,}")
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
-            return file.read(LARGEST + 1)
+            return file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise InvalidInput(f"cannot read {path}: {error.strerror}; name a file of `sharpbench submit`") from None
 
 
-def _record(line: str, where: str) -> Record:
+def _read_record(line: str, where: str) -> Record:
     record = Record.from_json(line, where=where)
     try:
         if record.to_json() != line:
             raise InvalidInput("not written as sharpbench writes records (a field twice?)")
-        check(record)
+        check_record(record)
     except InvalidInput as error:
         raise InvalidInput(f"{where}: {error}; pack it again with `sharpbench submit`") from None
     return record
 
 
 def _check_whole(path: Path, manifest: Manifest, records: Sequence[Record]) -> None:
-    for number, (record, count) in enumerate(zip(records, _seen(records), strict=True), start=2):
+    for number, (record, count) in enumerate(zip(records, _count_keys(records), strict=True), start=2):
         if count > 1:
             raise InvalidInput(f"{path}:{number}: the cell {record.key[:16]}... stands above; leave one record of each")
         if record.measure not in manifest.measures:
             raise InvalidInput(f"{path}:{number}: measure '{record.measure}' is none of the manifest's; pack it again")
-    held = (len({claims.place_of_network(r) for r in records}), len({r.label for r in records}))
-    for (what, most), count in zip(MOST.items(), (*held, len(set(map(claims.population, records)))), strict=True):
+    held = (len({claims.hash_network(r) for r in records}), len({r.label for r in records}))
+    for (what, most), count in zip(
+        MAX_COUNTS.items(), (*held, len(set(map(claims.population_name, records)))), strict=True
+    ):
         if count > most:
             raise InvalidInput(f"{path}:1: {count:,} {what}, where {most:,} are the most; submit them in several files")
     if manifest.records != len(records):
         raise InvalidInput(
             f"{path}:1: {manifest.records} records are announced, {len(records)} follow; fetch the file again"
         )
-    found = digest(records)
+    found = hash_records(records)
     if manifest.sha256 != found:
         raise InvalidInput(
             f"{path}:1: the lines have the hash {found[:16]}..., the manifest says {manifest.sha256[:16]}...; "
@@ -113,7 +115,7 @@ def _check_whole(path: Path, manifest: Manifest, records: Sequence[Record]) -> N
         )
 
 
-def _seen(records: Sequence[Record]) -> list[int]:
+def _count_keys(records: Sequence[Record]) -> list[int]:
     """For each record, the how-manieth of its key it is."""
     counts: Counter[str] = Counter()
     places = []

@@ -10,33 +10,33 @@ from typing import get_args
 from sharpbench.core.fields import Scalar
 from sharpbench.core.record import MAX_REASON_CHARS, Design, Record
 from sharpbench.errors import InvalidInput, short
-from sharpbench.leaderboard.submissions.manifest import HASH, MEASURE
+from sharpbench.leaderboard.submissions.manifest import HASH_PATTERN, MEASURE_PATTERN
 from sharpbench.runner.invariance import KINDS
 
 DEVICES, PRECISIONS = ("cpu", "cuda"), ("float32", "float64")
-WORD = re.compile(r"[A-Za-z0-9 ._:+=,\[\]-]{1,300}")
+WORD_PATTERN = re.compile(r"[A-Za-z0-9 ._:+=,\[\]-]{1,300}")
 """Names with their fields, as the command line takes them: no mark of Markdown, HTML, shells or paths."""
-LONGEST = {"reason": MAX_REASON_CHARS, "oracle": 100, "time": 40}
-SLACK = 1e-3
+MAX_CHARS = {"reason": MAX_REASON_CHARS, "oracle": 100, "time": 40}
+GATE_SLACK = 1e-3
 """Relative, of loss and accuracy at the gate: they were found twice."""
-ENTRIES, KEY, TEXT = 20_000, 200, 1000
+MAX_ENTRIES, MAX_KEY_CHARS, MAX_TEXT_CHARS = 20_000, 200, 1000
 """Of a mapping of a record: entries, characters of a key, characters of a text."""
-TRUTH = {
+REQUIRED_TRUTH = {
     **dict.fromkeys(("train_accuracy", "test_accuracy", "gap"), (int, float)),
     **dict.fromkeys(("train_loss", "parameter_norm"), (int, float, type(None))),
     "fitted": (bool,),
     "steps": (int,),
 }
 """What a record with a value says of its network, and of which type."""
-FURTHER = {"test_loss": (int, float, type(None)), "epochs": (int,), "diverged": (bool,)}
+OPTIONAL_TRUTH = {"test_loss": (int, float, type(None)), "epochs": (int,), "diverged": (bool,)}
 """What it may say besides."""
 
 
-def check(record: Record) -> None:
+def check_record(record: Record) -> None:
     """Raise InvalidInput for what a leaderboard cannot take, or what could do harm in a page."""
-    if not HASH.fullmatch(record.key):
+    if not HASH_PATTERN.fullmatch(record.key):
         raise InvalidInput(f"key {short(repr(record.key))} is no SHA-256 in lower case")
-    if not MEASURE.fullmatch(record.measure):
+    if not MEASURE_PATTERN.fullmatch(record.measure):
         raise InvalidInput(f"measure {short(repr(record.measure))} is no name of lower-case letters, digits, hyphens")
     if record.label != record.measure and not record.label.startswith(f"{record.measure}["):
         raise InvalidInput(f"label {short(repr(record.label))} is none of measure '{record.measure}'")
@@ -61,7 +61,7 @@ def _check_origin(record: Record) -> None:
     _check_words({**words, **{name: record.data.get(name) for name in ("population", "design")}})
     if ":" in str(words["dataset"]):
         raise InvalidInput(f"data set {short(repr(words['dataset']))} is files of one's own, which others do not have")
-    if not HASH.fullmatch(str(record.data.get("sha256"))):
+    if not HASH_PATTERN.fullmatch(str(record.data.get("sha256"))):
         raise InvalidInput("data.sha256 is no SHA-256 in lower case")
     for name in ("examples", "test_examples"):
         if type(record.data.get(name)) is not int:
@@ -86,7 +86,7 @@ def _check_population(record: Record) -> None:
 
 def _check_words(words: Mapping[str, object]) -> None:
     for name, word in words.items():
-        if not isinstance(word, str) or not WORD.fullmatch(word):
+        if not isinstance(word, str) or not WORD_PATTERN.fullmatch(word):
             raise InvalidInput(f"{name} {short(repr(word))} holds what no name on the command line holds")
 
 
@@ -103,7 +103,10 @@ def _check_numbers(record: Record) -> None:
 
 
 def _check_truth(truth: Mapping[str, Scalar]) -> None:
-    for name, types in {**TRUTH, **{name: FURTHER[name] for name in FURTHER if name in truth}}.items():
+    for name, types in {
+        **REQUIRED_TRUTH,
+        **{name: OPTIONAL_TRUTH[name] for name in OPTIONAL_TRUTH if name in truth},
+    }.items():
         value = truth.get(name)
         if name not in truth or not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
             raise InvalidInput(
@@ -122,7 +125,7 @@ def _check_gate(record: Record) -> None:
         reached, wanted = truth[name], recipe.get(target)
         if not isinstance(wanted, int | float):
             continue  # no recipe of ours
-        if not isinstance(reached, int | float) or sign * (reached - wanted) > SLACK * abs(wanted):
+        if not isinstance(reached, int | float) or sign * (reached - wanted) > GATE_SLACK * abs(wanted):
             raise InvalidInput(f"truth: fitted with {name} {reached}, where the recipe asks for {wanted}")
     epochs, most = truth.get("epochs"), recipe.get("max_epochs")
     ended = isinstance(epochs, int) and isinstance(most, int) and epochs < most
@@ -131,7 +134,7 @@ def _check_gate(record: Record) -> None:
 
 
 def _check_texts(record: Record) -> None:
-    for name, bound in LONGEST.items():
+    for name, bound in MAX_CHARS.items():
         _check_text(name, getattr(record, name) or "", bound)
     if record.time:
         try:
@@ -143,12 +146,12 @@ def _check_texts(record: Record) -> None:
         for name in ("configuration", "recipe", "truth", "data", "details", "parts", "environment", "invariance")
     )
     for name, held in mappings:
-        if len(held) > ENTRIES:
-            raise InvalidInput(f"{name} has {len(held)} entries, more than {ENTRIES}")
+        if len(held) > MAX_ENTRIES:
+            raise InvalidInput(f"{name} has {len(held)} entries, more than {MAX_ENTRIES}")
         for key, value in held.items():
-            _check_text(f"a key of {name}", key, KEY)
+            _check_text(f"a key of {name}", key, MAX_KEY_CHARS)
             if isinstance(value, str):
-                _check_text(f"{name}.{short(key)}", value, TEXT)
+                _check_text(f"{name}.{short(key)}", value, MAX_TEXT_CHARS)
 
 
 def _check_text(what: str, text: str, bound: int) -> None:

@@ -13,15 +13,15 @@ from typing import Literal, get_args
 from sharpbench.core.fields import Scalar, from_row, is_finite, is_scalar
 from sharpbench.core.jsonl import format_json
 from sharpbench.errors import InvalidInput, short
-from sharpbench.leaderboard.submissions.manifest import HASH, SUFFIX, check_name, loaded
+from sharpbench.leaderboard.submissions.manifest import HASH_PATTERN, SUFFIX, check_name, parse_line
 
-FORMAT = 2
-VERDICTS = ".verdicts.jsonl"
-LARGEST, LONGEST = 2**26, 300
-TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d")
-OF_NETWORK = ("gap", "train_accuracy", "test_accuracy", "test_loss", "epochs", "diverged", "test_examples")
-OF_CELL = ("value", "stderr", "low", "high", "converged", "examples", "exact", "oracle")
-INVARIANCE = "invariance."
+FORMAT_VERSION = 2
+VERDICTS_SUFFIX = ".verdicts.jsonl"
+MAX_FILE_BYTES, MAX_TEXT_CHARS = 2**26, 300
+TIME_PATTERN = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d")
+NETWORK_NUMBERS = ("gap", "train_accuracy", "test_accuracy", "test_loss", "epochs", "diverged", "test_examples")
+CELL_NUMBERS = ("value", "stderr", "low", "high", "converged", "examples", "exact", "oracle")
+INVARIANCE_PREFIX = "invariance."
 """What findings are about: numbers of a network, numbers of a cell, and factors of change by kind of rewrite."""
 Outcome = Literal["agrees", "differs", "parted", "unknown"]
 State = Literal["verified", "claimed", "refuted"]
@@ -53,13 +53,15 @@ class Finding:
 
     def __post_init__(self) -> None:
         for name in ("key", "claim", "place"):
-            if not isinstance(getattr(self, name), str) or not HASH.fullmatch(getattr(self, name)):
+            if not isinstance(getattr(self, name), str) or not HASH_PATTERN.fullmatch(getattr(self, name)):
                 raise InvalidInput(f"{name} {short(repr(getattr(self, name)))} is no SHA-256 in lower case")
         for name in ("label", "network", "population", "what", "reason"):
             text = getattr(self, name)
-            if not isinstance(text, str) or len(text) > LONGEST or not text.isprintable():
-                raise InvalidInput(f"{name} {short(repr(text))} is no printable text of at most {LONGEST} characters")
-        if self.what not in (*OF_NETWORK, *OF_CELL) and not self.what.startswith(INVARIANCE):
+            if not isinstance(text, str) or len(text) > MAX_TEXT_CHARS or not text.isprintable():
+                raise InvalidInput(
+                    f"{name} {short(repr(text))} is no printable text of at most {MAX_TEXT_CHARS} characters"
+                )
+        if self.what not in (*NETWORK_NUMBERS, *CELL_NUMBERS) and not self.what.startswith(INVARIANCE_PREFIX):
             raise InvalidInput(f"what {short(repr(self.what))} is nothing that is compared")
         if self.outcome not in get_args(Outcome):
             raise InvalidInput(f"outcome {short(repr(self.outcome))} is none of {', '.join(get_args(Outcome))}")
@@ -72,7 +74,7 @@ class Finding:
     @property
     def of_network(self) -> bool:
         """Whether it is about the network, and so about every measure on it."""
-        return self.what in OF_NETWORK
+        return self.what in NETWORK_NUMBERS
 
     @property
     def difference(self) -> float | None:
@@ -94,15 +96,15 @@ class Verdict:
     time: str
     environment: Mapping[str, Scalar]
     findings: tuple[Finding, ...]
-    verdict: int = FORMAT
+    verdict: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
         check_name(self.name)
-        if not isinstance(self.sha256, str) or not HASH.fullmatch(self.sha256):
+        if not isinstance(self.sha256, str) or not HASH_PATTERN.fullmatch(self.sha256):
             raise InvalidInput(f"sha256 {short(repr(self.sha256))} is no SHA-256 in lower case")
         if type(self.seed) is not int or type(self.sample) is not int:
             raise InvalidInput("seed or sample is no number")
-        if not isinstance(self.time, str) or not TIME.fullmatch(self.time):
+        if not isinstance(self.time, str) or not TIME_PATTERN.fullmatch(self.time):
             raise InvalidInput(f"time {short(repr(self.time))} is none in ISO 8601 with its offset")
         if not isinstance(self.environment, dict) or not all(_printable(*item) for item in self.environment.items()):
             raise InvalidInput("environment is no object of printable texts and numbers")
@@ -126,9 +128,9 @@ class Verdict:
     @staticmethod
     def from_json(line: str) -> Verdict:
         """The verdict on `line`. Raises InvalidInput for what `to_json` does not write."""
-        row = loaded(line)
-        if row.get("verdict") != FORMAT:
-            raise InvalidInput(f"format {short(repr(row.get('verdict')))}, where this version reads {FORMAT}")
+        row = parse_line(line)
+        if row.get("verdict") != FORMAT_VERSION:
+            raise InvalidInput(f"format {short(repr(row.get('verdict')))}, where this version reads {FORMAT_VERSION}")
         state = row.pop("state", None)
         if not isinstance(row.get("findings"), list):
             raise InvalidInput("findings is no list")
@@ -140,10 +142,10 @@ class Verdict:
 
 def verdicts_path(submission: Path) -> Path:
     """Where the verdicts on a submission stand: beside it."""
-    return submission.with_name(submission.name.removesuffix(SUFFIX) + VERDICTS)
+    return submission.with_name(submission.name.removesuffix(SUFFIX) + VERDICTS_SUFFIX)
 
 
-def append(path: Path, verdict: Verdict) -> None:
+def append_verdict(path: Path, verdict: Verdict) -> None:
     """Add a line, which is on disk when this returns. Raises InvalidInput where it cannot be written."""
     try:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o644), "ab") as file:
@@ -158,8 +160,8 @@ def read_verdicts(path: Path) -> tuple[Verdict, ...]:
     """All verdicts of a file, in order; none where there is no file. Raises InvalidInput with file and line."""
     try:
         found = path.lstat()
-        if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST:
-            raise InvalidInput(f"{path} is no plain file of at most {LARGEST:,} bytes")
+        if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_FILE_BYTES:
+            raise InvalidInput(f"{path} is no plain file of at most {MAX_FILE_BYTES:,} bytes")
         lines = path.read_bytes().decode("utf-8", "surrogateescape").split("\n")
     except FileNotFoundError:
         return ()
@@ -167,17 +169,17 @@ def read_verdicts(path: Path) -> tuple[Verdict, ...]:
         raise InvalidInput(f"cannot read {path}: {error.strerror}") from None
     if lines.pop() != "":
         raise InvalidInput(f"{path}:{len(lines) + 1}: the last line has no end; restore the file")
-    return tuple(_read(line, f"{path}:{number}") for number, line in enumerate(lines, start=1))
+    return tuple(_read_verdict(line, f"{path}:{number}") for number, line in enumerate(lines, start=1))
 
 
-def verdicts_in(folder: Path) -> dict[str, tuple[Verdict, ...]]:
+def read_folder_verdicts(folder: Path) -> dict[str, tuple[Verdict, ...]]:
     """The verdicts of all files in a folder, by the name of their submission, which need not be there any more.
 
     Raises InvalidInput with file and line, also for a verdict on a submission of another name.
     """
     found = {}
-    for path in sorted(folder.glob(f"*{VERDICTS}")):
-        name = path.name.removesuffix(VERDICTS)
+    for path in sorted(folder.glob(f"*{VERDICTS_SUFFIX}")):
+        name = path.name.removesuffix(VERDICTS_SUFFIX)
         found[name] = read_verdicts(path)
         for number, verdict in enumerate(found[name], start=1):
             if verdict.name != name:
@@ -185,7 +187,7 @@ def verdicts_in(folder: Path) -> dict[str, tuple[Verdict, ...]]:
     return found
 
 
-def _read(line: str, where: str) -> Verdict:
+def _read_verdict(line: str, where: str) -> Verdict:
     try:
         return Verdict.from_json(line)
     except InvalidInput as error:
@@ -197,5 +199,5 @@ def _printable(key: object, value: object) -> bool:
     return (
         isinstance(key, str)
         and is_scalar(value)
-        and all(len(str(t)) <= LONGEST and str(t).isprintable() for t in texts)
+        and all(len(str(t)) <= MAX_TEXT_CHARS and str(t).isprintable() for t in texts)
     )

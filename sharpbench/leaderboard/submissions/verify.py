@@ -21,8 +21,8 @@ from sharpbench.environment import apply_settings, describe_environment
 from sharpbench.errors import InvalidInput
 from sharpbench.leaderboard.submissions import findings as comparison
 from sharpbench.leaderboard.submissions import tolerance
-from sharpbench.leaderboard.submissions.networks import Elsewhere, Populations, Setting
-from sharpbench.leaderboard.submissions.sampling import Drawn, Recomputable
+from sharpbench.leaderboard.submissions.networks import NotReproducible, Setting, SubmittedPopulations
+from sharpbench.leaderboard.submissions.sampling import CellSample, Recomputable
 from sharpbench.leaderboard.submissions.submission import Submission
 from sharpbench.leaderboard.submissions.verdict import Finding
 from sharpbench.runner.evaluate_cell import oracle_value
@@ -33,7 +33,7 @@ from sharpbench.training.network import TrainedNetwork
 from sharpbench.training.population import Population, TrainingEpoch
 
 
-def verify(submission: Submission, drawn: Drawn, setting: Setting) -> Iterator[TrainingEpoch | Finding]:
+def verify_submission(submission: Submission, drawn: CellSample, setting: Setting) -> Iterator[TrainingEpoch | Finding]:
     """Findings, network by network: its truth, then the value of each cell; and the epochs of trainings in between.
 
     Networks train in the groups that the recipes of the whole submission fix, as in the run that gave it. Nothing
@@ -41,8 +41,8 @@ def verify(submission: Submission, drawn: Drawn, setting: Setting) -> Iterator[T
     trained anew: the cache may be damaged, or may have trained it in another group.
     """
     for record, reason in drawn.unknown:
-        yield comparison.unknown(record, reason)
-    populations = Populations(submission, setting)
+        yield comparison.report_unknown(record, reason)
+    populations = SubmittedPopulations(submission, setting)
     networks = sorted(drawn.cells, key=_network_of)
     with tempfile.TemporaryDirectory(prefix="sharpbench-verify-") as anew:
         for _, cells in groupby(networks, key=_network_of):
@@ -55,14 +55,14 @@ def _network_of(cell: Recomputable) -> tuple[str, str, str]:
 
 
 def _network(
-    cells: Sequence[Recomputable], populations: Populations, setting: Setting, anew: Path
+    cells: Sequence[Recomputable], populations: SubmittedPopulations, setting: Setting, anew: Path
 ) -> Iterator[TrainingEpoch | Finding]:
     try:
         if setting.late:
-            raise Elsewhere("the time was up")
+            raise NotReproducible("the time was up")
         population = populations.of(cells[0])
-    except Elsewhere as error:
-        yield from (comparison.unknown(cell.record, str(error)) for cell in cells)
+    except NotReproducible as error:
+        yield from (comparison.report_unknown(cell.record, str(error)) for cell in cells)
         return
     cached = population.stored(cells[0].recipe) is not None
     module = populations.module(cells[0].recipe)
@@ -77,28 +77,28 @@ def _compared(
 ) -> Generator[TrainingEpoch, None, list[Finding]]:
     """The findings on one network."""
     first = cells[0]
-    _settle(first.record)
+    _apply_threads(first.record)
     try:
-        for event in (steps := _Steps(population.member(first.recipe))):
+        for event in (steps := _ReturningIterator(population.member(first.recipe))):
             yield event
             if setting.late:
-                raise Elsewhere("the time was up while its network was in training")
+                raise NotReproducible("the time was up while its network was in training")
         member = steps.value
-        found = _truth(member, population.data, population.device)
-    except Elsewhere as error:
-        return [comparison.unknown(cell.record, str(error)) for cell in cells]
+        found = _evaluate_network(member, population.data, population.device)
+    except NotReproducible as error:
+        return [comparison.report_unknown(cell.record, str(error)) for cell in cells]
     except InvalidInput:
         raise  # a cache that cannot be written
     except Exception as error:  # whatever a network raises
         reason = f"its network cannot be trained here: {failure_status(error)[1]}"
-        return [comparison.unknown(cell.record, reason) for cell in cells]
+        return [comparison.report_unknown(cell.record, reason) for cell in cells]
     data, truth = population.data, first.record.truth
-    apart = tolerance.parting(truth, found)
+    apart = tolerance.network_difference(truth, found)
     sizes = {"train": len(member.inputs), "test": len(data.test_targets)}
-    findings = list(comparison.network(first.record, found, apart, **sizes))
+    findings = list(comparison.compare_network(first.record, found, apart, **sizes))
     for cell in cells:
         if setting.late:
-            findings.append(comparison.unknown(cell.record, "the time was up"))
+            findings.append(comparison.report_unknown(cell.record, "the time was up"))
         else:
             findings += _cell(cell, member, module, found, apart)
     return findings
@@ -113,13 +113,13 @@ def _cell(
         subject = _subject(cell, member, module, record.dtype)
         estimate = measure(cell.measure, subject, seed=record.seed)
     except NotApplicable as error:
-        yield comparison.none(record, str(error), apart)
+        yield comparison.report_no_value(record, str(error), apart)
         return
     except (Exception, SystemExit) as error:  # whatever a measure raises
-        yield comparison.unknown(record, "{}: {}".format(*failure_status(error)))
+        yield comparison.report_unknown(record, "{}: {}".format(*failure_status(error)))
         return
-    yield comparison.value(record, estimate, apart, found)
-    yield from comparison.beside(record, estimate, apart, examples=len(subject.inputs))
+    yield comparison.compare_value(record, estimate, apart, found)
+    yield from comparison.compare_estimate(record, estimate, apart, examples=len(subject.inputs))
     yield from _checked(cell, member, module, apart)
 
 
@@ -130,11 +130,13 @@ def _checked(cell: Recomputable, member: TrainedNetwork, module: nn.Module, apar
         doubled = _subject(cell, member, module, "float64")
         if record.exact is not None:
             found, by = oracle_value(cell.measure, doubled)
-            yield from comparison.exact(record, found, by, apart)
+            yield from comparison.compare_exact(record, found, by, apart)
         if record.invariance:
-            yield from comparison.invariance(record, invariance_factors(cell.measure, doubled, seed=record.seed), apart)
+            yield from comparison.compare_invariance(
+                record, invariance_factors(cell.measure, doubled, seed=record.seed), apart
+            )
     except (Exception, SystemExit) as error:  # whatever a measure raises
-        yield comparison.unknown(record, "{}: {}".format(*failure_status(error)), "exact")
+        yield comparison.report_unknown(record, "{}: {}".format(*failure_status(error)), "exact")
 
 
 def _subject(cell: Recomputable, member: TrainedNetwork, module: nn.Module, dtype: str) -> Subject:
@@ -142,7 +144,7 @@ def _subject(cell: Recomputable, member: TrainedNetwork, module: nn.Module, dtyp
     return member.subject(module, examples=cell.examples, dtype=getattr(torch, dtype), device=device)
 
 
-class _Steps:
+class _ReturningIterator:
     """A generator whose value is kept when it ends."""
 
     def __init__(self, steps: Generator[TrainingEpoch, None, TrainedNetwork]) -> None:
@@ -153,13 +155,13 @@ class _Steps:
         self.value = yield from self.steps
 
 
-def _settle(record: Record) -> None:
+def _apply_threads(record: Record) -> None:
     """The threads of the record, where there are so many."""
     threads, cores = record.environment.get("threads"), describe_environment("cpu")["cores"]
     apply_settings(record.device, max(1, min(int(threads), int(cores or 1))) if isinstance(threads, int) else 1)
 
 
-def _truth(member: TrainedNetwork, data: Data, device: str) -> dict[str, Scalar]:
+def _evaluate_network(member: TrainedNetwork, data: Data, device: str) -> dict[str, Scalar]:
     """What became of the network, evaluated anew; steps, epochs and whether it fitted as its training found them."""
     module = initial_module(member.recipe, data.shape, data.classes)
     module.load_state_dict(member.weights)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sharpbench.analysis.statistics import granulated
+from sharpbench.analysis.statistics import granulated_tau
 from sharpbench.analysis.statistics.inputs import combine_codes, varied_axes
 
 ALONE = "no two configurations differ in one hyperparameter alone"
@@ -34,7 +34,7 @@ def test_a_table_worked_out_by_hand() -> None:
     #                  b = 1, y: 4 6 5, x: 5 6 4 -> pairs +, -, +  -> 1/3      psi_a = 1/3
     # along b: y 1<4, 2<6, 3<5 and x 1<5, 3<6, 2<4 -> 1, 1, 1                  psi_b = 1
     axes = {"a": [0, 1, 2, 0, 1, 2], "b": ["u", "u", "u", "v", "v", "v"], "same": [7] * 6}
-    found = granulated([1, 3, 2, 5, 6, 4], [1, 2, 3, 4, 6, 5], axes)
+    found = granulated_tau([1, 3, 2, 5, 6, 4], [1, 2, 3, 4, 6, 5], axes)
     assert {name: tau.value for name, tau in found.axes.items()} == {"a": pytest.approx(1 / 3), "b": 1.0}
     assert found.overall.value == pytest.approx(2 / 3)
     assert (found.axes["a"].cells, found.axes["b"].cells, found.overall.cells) == (2, 3, 2)
@@ -44,9 +44,9 @@ def test_a_table_worked_out_by_hand() -> None:
 def test_seeds_are_crossed_and_ties_of_the_measure_count_0_while_those_of_the_gap_are_left_out() -> None:
     # two seeds at each of a = 0, 1: four pairs (0, 1); y: 1, 2 | 2, 3, so that 2-2 is left out; x: 1, 5 | 5, 4
     # 1<2, 1<5: +   1<3, 1<4: +   2<3, 5>4: -   -> 1/3
-    assert granulated([1, 5, 5, 4], [1, 2, 2, 3], {"a": [0, 0, 1, 1]}).overall.value == pytest.approx(1 / 3)
+    assert granulated_tau([1, 5, 5, 4], [1, 2, 2, 3], {"a": [0, 0, 1, 1]}).overall.value == pytest.approx(1 / 3)
     # with x: 1, 5 | 5, 5 the pairs are +, + and a tie -> 2/3
-    assert granulated([1, 5, 5, 5], [1, 2, 2, 3], {"a": [0, 0, 1, 1]}).overall.value == pytest.approx(2 / 3)
+    assert granulated_tau([1, 5, 5, 5], [1, 2, 2, 3], {"a": [0, 0, 1, 1]}).overall.value == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize("kind", ["moderate", "ties"])
@@ -56,7 +56,7 @@ def test_psi_is_what_going_through_the_pairs_gives(kind: str, grid: Callable[...
         x, y, axes = grid(kind, rng, shape=(3, 2, 2), networks=3)
         kept = rng.permutation(len(x))[:30]  # blocks of unequal size, some without a pair
         x, y, axes = x[kept], y[kept], {name: [values[each] for each in kept] for name, values in axes.items()}
-        found, expected = granulated(x, y, axes), slow(x, y, axes)
+        found, expected = granulated_tau(x, y, axes), slow(x, y, axes)
         assert {name: tau.value for name, tau in found.axes.items()} == pytest.approx(expected, abs=1e-14)
         assert found.overall.value == pytest.approx(np.mean([value or 0 for value in expected.values()]), abs=1e-14)
 
@@ -71,14 +71,14 @@ def test_psi_is_what_going_through_the_pairs_gives(kind: str, grid: Callable[...
     ],
 )  # fmt: skip
 def test_what_has_no_value_says_why(x: list[float], axes: dict[str, list[int]], reason: str) -> None:
-    found = granulated(x, [1, 2, 3, 4], axes)
+    found = granulated_tau(x, [1, 2, 3, 4], axes)
     assert (found.overall.value, found.overall.interval, found.overall.reason) == (None, None, reason)
     assert all(tau.value is None and tau.reason for tau in found.axes.values())
 
 
 def test_an_axis_on_which_a_measure_is_blind_counts_0(grid: Callable[..., Any]) -> None:
     _, y, axes = grid("moderate", np.random.default_rng(1), shape=(3, 2), networks=4)
-    found = granulated(axes["a0"], y, axes)
+    found = granulated_tau(axes["a0"], y, axes)
     assert found.axes["a1"].value == 0
     assert found.overall.value == pytest.approx((found.axes["a0"].value or 0) / 2)
 
@@ -88,13 +88,13 @@ def test_axes_are_hashable_values_of_any_type() -> None:
     assert {name: list(codes) for name, codes in varied_axes(axes, 5).items()} == {"a": [0, 1, 2, 3, 0]}
     assert list(combine_codes([], 2)) == [0, 0]
     with pytest.raises(ValueError, match="axis 'a' has 5 values for 4 networks; give one a network"):
-        granulated([1, 2, 3, 4], [1, 2, 3, 4], axes)
+        granulated_tau([1, 2, 3, 4], [1, 2, 3, 4], axes)
 
 
 def covers(grid: Callable[..., Any], kind: str, *, trials: int, shape: tuple[int, ...], networks: int) -> float:
     """The share of populations whose interval of Psi holds the expected Psi."""
     rng = np.random.default_rng(7)
-    found = [granulated(*grid(kind, rng, shape=shape, networks=networks)).overall for _ in range(trials)]
+    found = [granulated_tau(*grid(kind, rng, shape=shape, networks=networks)).overall for _ in range(trials)]
     expected = float(np.mean([each.value for each in found]))
     return float(np.mean([expected in each.interval for each in found if each.interval]))
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sharpbench.analysis.statistics import Interval, information, marginal_tau, within_tau
+from sharpbench.analysis.statistics import Interval, conditional_information, marginal_tau, within_tau
 from sharpbench.analysis.statistics.inputs import combine_codes
 from sharpbench.analysis.statistics.mutual_information import Condition
 
@@ -44,15 +44,15 @@ def bits(p: float) -> float:
 def test_tables_worked_out_by_hand() -> None:
     # no condition: of 6 pairs the last is reversed -> 1 - H(1/6). Given u: both pairs inside are certain (one agrees,
     # one is reversed), those between have V_y = 1 always and no entropy -> 1. The least is the former.
-    found = information([1, 2, 4, 3], [1, 2, 3, 4], {"u": [0, 0, 1, 1]})
+    found = conditional_information([1, 2, 4, 3], [1, 2, 3, 4], {"u": [0, 0, 1, 1]})
     assert (found.value, found.given, found.direction) == (pytest.approx(1 - bits(1 / 6)), (), 1)
     # given u, of three pairs inside each group one is reversed -> 1 - H(1/3) = 0.08; without, of 15 pairs two.
-    found = information([1, 3, 2, 4, 6, 5], [1, 2, 3, 4, 5, 6], {"u": [0, 0, 0, 1, 1, 1]})
+    found = conditional_information([1, 3, 2, 4, 6, 5], [1, 2, 3, 4, 5, 6], {"u": [0, 0, 0, 1, 1, 1]})
     assert (found.value, found.given, found.direction) == (pytest.approx(1 - bits(1 / 3)), ("u",), 1)
     assert found.value == pytest.approx(0.0817, abs=1e-4)
     # Between the groups V_y = 1 in 3 of 4 pairs while V_x is certain: no information, but 4 H(1/4) bits of entropy,
     # beside 1 bit for each pair inside, which agree: 2 / (4 H(1/4) + 2) = 0.38. Without, 5 of 6 agree: 0.35.
-    found = information([1, 2, 3, 4], [1, 3, 2, 4], {"u": [0, 0, 1, 1]})
+    found = conditional_information([1, 2, 3, 4], [1, 3, 2, 4], {"u": [0, 0, 1, 1]})
     assert (found.value, found.given) == (pytest.approx(1 - bits(1 / 6)), ())
     given = Condition(np.array([1.0, 3, 2, 4]), ("u",), np.array([0, 0, 1, 1]))
     share = given.share(*given.counts(np.array([1.0, 2, 3, 4])))
@@ -69,7 +69,7 @@ def test_it_is_what_going_through_the_pairs_gives(kind: str, grid: Callable[...,
         for names in combinations(axes, size):
             shared, entropy = slow(x, y, axes, names)
             expected[names] = shared / entropy
-    found = information(x, y, axes, permutations=0)
+    found = conditional_information(x, y, axes, permutations=0)
     assert found.value == pytest.approx(min(expected.values()), abs=1e-12)
     assert expected[found.given] == pytest.approx(min(expected.values()), abs=1e-12)
     assert found.null is None
@@ -82,7 +82,7 @@ def test_networks_left_out_are_left_out(
     kind: str, together: bool, grid: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "sharpbench.analysis.statistics.mutual_information.TABLES", 9 * 4
+        "sharpbench.analysis.statistics.mutual_information.MAX_TABLES_AT_ONCE", 9 * 4
     )  # four units of 3 x 3 tables at a time
     x, y, axes = grid(kind, np.random.default_rng(2), shape=(3, 2), networks=4)
     group = combine_codes([np.array(axes["a0"])], len(x))
@@ -102,11 +102,11 @@ def test_a_confounder_is_seen_through(population: Callable[..., Any]) -> None:
     assert (marginal.value or 0) > 0.85
     assert within.interval is not None
     assert 0.0 in within.interval
-    blind = information(x, y, {})
+    blind = conditional_information(x, y, {})
     assert (blind.value or 0) > 0.6
     assert blind.null is not None
     assert (blind.null.p, blind.by_chance) == (0.001, False)
-    found = information(x, y, {"confounder": list(cells)})
+    found = conditional_information(x, y, {"confounder": list(cells)})
     assert found.given == ("confounder",)
     assert found.value is not None
     assert found.null is not None
@@ -114,7 +114,7 @@ def test_a_confounder_is_seen_through(population: Callable[..., Any]) -> None:
     assert found.value == found.null.share < min(0.1, found.null.chance)
     assert found.null.p > 0.1
     assert found.by_chance
-    knowing = information(y + 0.3 * (x - 5 * cells), y, {"confounder": list(cells)})
+    knowing = conditional_information(y + 0.3 * (x - 5 * cells), y, {"confounder": list(cells)})
     assert knowing.value is not None
     assert knowing.null is not None
     assert knowing.null.share > 3 * knowing.null.chance
@@ -138,7 +138,9 @@ def test_p_is_even_where_nothing_is_related() -> None:
     cells = np.repeat(np.arange(3), 6)
     for _ in range(200):
         x, y = rng.standard_normal((2, 18))
-        found.append(information(3 * cells + x, 3 * cells + y, {"a": list(cells)}, permutations=99, seed=7).null)
+        found.append(
+            conditional_information(3 * cells + x, 3 * cells + y, {"a": list(cells)}, permutations=99, seed=7).null
+        )
     for level in (0.05, 0.2, 0.5):
         assert np.mean([each is not None and each.p <= level for each in found]) == pytest.approx(
             level, abs=3 * np.sqrt(level * (1 - level) / 200)
@@ -151,7 +153,7 @@ def test_a_weak_confounder_is_no_information_although_the_least_share_is_beyond_
     rng, cells, elsewhere, false = np.random.default_rng(10), np.repeat(np.arange(5), 5), 0, 0
     for _ in range(100):
         x, y = rng.standard_normal((2, 25))
-        found = information(0.5 * cells + x, 2 * cells + y, {"a": list(cells)}, permutations=199)
+        found = conditional_information(0.5 * cells + x, 2 * cells + y, {"a": list(cells)}, permutations=199)
         assert found.null is not None
         elsewhere += found.given == () and found.null.given == ("a",)
         false += not found.by_chance
@@ -161,18 +163,18 @@ def test_a_weak_confounder_is_no_information_although_the_least_share_is_beyond_
 
 def test_equal_seeds_give_equal_nulls(grid: Callable[..., Any]) -> None:
     drawn = grid("moderate", np.random.default_rng(5), shape=(3, 2), networks=4)
-    assert information(*drawn, seed=1) == information(*drawn, seed=1)
-    assert information(*drawn, seed=1).null != information(*drawn, seed=2).null
+    assert conditional_information(*drawn, seed=1) == conditional_information(*drawn, seed=1)
+    assert conditional_information(*drawn, seed=1).null != conditional_information(*drawn, seed=2).null
     x, y, axes = drawn
-    assert information(np.exp(x), y, axes) == information(x, y, axes)
+    assert conditional_information(np.exp(x), y, axes) == conditional_information(x, y, axes)
 
 
 def test_what_has_no_value_says_why() -> None:
     axes = {"a": [0, 0, 1, 1]}
-    constant = information([1, 1, 1, 1], [1, 2, 3, 4], axes)
+    constant = conditional_information([1, 1, 1, 1], [1, 2, 3, 4], axes)
     assert (constant.value, constant.reason) == (None, "the measure is the same for all networks")
-    assert information([1, 2], [3, 3], {}).reason == "the gap is the same for all networks"
-    small = information([1, 2, 3, 4], [1, 2, 4, 3], axes)
+    assert conditional_information([1, 2], [3, 3], {}).reason == "the gap is the same for all networks"
+    small = conditional_information([1, 2, 3, 4], [1, 2, 4, 3], axes)
     assert small.value is not None
     assert (small.interval, small.reason) == (None, "the smallest cell holds 2 networks, an interval needs 3")
 
@@ -180,7 +182,7 @@ def test_what_has_no_value_says_why() -> None:
 @pytest.mark.parametrize("kind", ["moderate", "strong", "confounded"])
 def test_intervals_cover(kind: str, grid: Callable[..., Any]) -> None:
     rng = np.random.default_rng(6)
-    found = [information(*grid(kind, rng, shape=(3, 2), networks=5), permutations=0) for _ in range(150)]
+    found = [conditional_information(*grid(kind, rng, shape=(3, 2), networks=5), permutations=0) for _ in range(150)]
     expected = float(np.mean([each.value for each in found]))
     intervals = [each.interval or Interval(2.0, 2.0) for each in found]
     assert np.mean([expected in each for each in intervals]) >= 0.93 - 2 * 0.021

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from sharpbench.analysis.statistics import PAIRS_LEAST, Interval, paired_mean
+from sharpbench.analysis.statistics import MIN_PAIRS, Interval, paired_mean
 
 
 def test_by_the_formula() -> None:
@@ -53,7 +53,7 @@ def test_pairs_that_lack_a_number_are_left_out() -> None:
     [
         ([], [], None, "no pair has both values"),
         ([math.nan], [1.0], None, "no pair has both values"),
-        ([1.0, 2.0], [0.0, 0.0], 1.5, f"2 pairs, fewer than {PAIRS_LEAST}"),
+        ([1.0, 2.0], [0.0, 0.0], 1.5, f"2 pairs, fewer than {MIN_PAIRS}"),
         ([1.0, 2.0, 3.0], [0.5, 1.5, 2.5], 0.5, "all pairs differ equally"),
         ([1.0, 2.0, 3.0], [1.0, 2.0, 3.0], 0.0, "all pairs differ equally"),
     ],

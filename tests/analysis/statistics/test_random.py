@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sharpbench.analysis.statistics import UNITS_LEAST, marginal_tau, paired_difference, shared_ranks, within_tau
-from sharpbench.analysis.statistics.interval import around_correlation
+from sharpbench.analysis.statistics import MIN_UNITS, marginal_tau, paired_difference, shared_ranks, within_tau
+from sharpbench.analysis.statistics.interval import correlation_interval
 from sharpbench.analysis.statistics.jackknife import jackknife_variance
 from sharpbench.analysis.statistics.rank_correlation import cell_taus, within_variance
 
@@ -91,12 +91,12 @@ def test_values_are_those_of_a_designed_grid_and_intervals_are_wider() -> None:
 
 
 def test_few_cells_have_no_interval_and_small_ones_do() -> None:
-    x, y, cells = draw("moderate", np.random.default_rng(3), cells=UNITS_LEAST, networks=2)
+    x, y, cells = draw("moderate", np.random.default_rng(3), cells=MIN_UNITS, networks=2)
     for tau in (marginal_tau, within_tau):
         assert tau(x, y, cells, cells).interval is not None
         few = tau(x[2:], y[2:], cells[2:], cells[2:])
         assert few.interval is None
-        assert few.reason == f"{UNITS_LEAST - 1} units drawn, an interval needs {UNITS_LEAST}"
+        assert few.reason == f"{MIN_UNITS - 1} units drawn, an interval needs {MIN_UNITS}"
 
 
 def test_ranks_of_random_cells() -> None:
@@ -126,7 +126,7 @@ def test_measures_that_are_constant_in_different_cells_are_compared_cell_by_cell
         kept = np.arange(30) != absent
         deviations[kept] += sign * (values[kept] - values[kept].mean()) / np.sqrt(29 * 28)
     variance = float(deviations @ deviations)
-    expected = around_correlation(found[0] / 2, variance / 4, freedom=28, networks=29)
+    expected = correlation_interval(found[0] / 2, variance / 4, freedom=28, networks=29)
     assert found[0] == pytest.approx((taus[20] - taus[3]) / 29)
     assert (found[1].low, found[1].high) == pytest.approx((2 * expected.low, 2 * expected.high))
     assert found[1].high - found[1].low < 0.2

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import false_discovery_control
 
-from sharpbench.analysis.statistics import comparisons, marginal_tau, paired_difference, shared_ranks, within_tau
+from sharpbench.analysis.statistics import compare_measures, marginal_tau, paired_difference, shared_ranks, within_tau
 
 CELLS = np.repeat(np.arange(5), 8)
 
@@ -94,7 +94,7 @@ def test_a_measure_without_an_interval_has_no_rank_and_takes_none() -> None:
 
 def test_comparisons_say_which_is_better_and_their_p_agrees_with_their_interval() -> None:
     y, measures = drawn(seed=4)
-    found = comparisons(list(measures.values()), y, CELLS, within=True)
+    found = compare_measures(list(measures.values()), y, CELLS, within=True)
     assert [(each.one, each.other) for each in found] == list(itertools.combinations(range(4), 2))
     for each in found:
         assert (each.p < 0.05) == (0.0 not in each.interval)
@@ -104,7 +104,7 @@ def test_comparisons_say_which_is_better_and_their_p_agrees_with_their_interval(
     best = next(each for each in found if (each.one, each.other) == (0, 3))
     assert (best.better, best.adjusted < 0.05) == (0, True)
     assert next(each for each in found if (each.one, each.other) == (0, 1)).better is None
-    assert comparisons([measures["bad"]], y, CELLS, within=True) == ()
+    assert compare_measures([measures["bad"]], y, CELLS, within=True) == ()
 
 
 def test_few_discoveries_are_false_among_equal_measures() -> None:
@@ -114,7 +114,7 @@ def test_few_discoveries_are_false_among_equal_measures() -> None:
         y = 0.8 * cells + rng.standard_normal(25)
         shared = rng.standard_normal(25)
         equal = [y + 1.2 * shared + 1.6 * rng.standard_normal(25) for _ in range(8)]
-        each = comparisons(equal, y, cells, within=False)
+        each = compare_measures(equal, y, cells, within=False)
         found.append(any(one.better is not None for one in each))
         by_chance.append(any(one.p < 0.05 for one in each))
     assert np.mean(by_chance) > 0.25  # what is controlled is there
@@ -133,6 +133,6 @@ def test_false_discoveries_stay_below_their_rate(configurations: int, good: int,
         shared = rng.standard_normal(len(cells))
         noise = [0.3 if number < good else 2.0 for number in range(10)]
         rows = [y + scale * (0.6 * shared + 0.8 * rng.standard_normal(len(cells))) for scale in noise]
-        made = [each for each in comparisons(rows, y, cells, within=within) if each.better is not None]
+        made = [each for each in compare_measures(rows, y, cells, within=within) if each.better is not None]
         shares.append(sum(noise[each.one] == noise[each.other] for each in made) / max(1, len(made)))
     assert np.mean(shares) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 600)

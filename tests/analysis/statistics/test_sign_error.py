@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sharpbench.analysis.statistics import pair_weights, sign_error
+from sharpbench.analysis.statistics import environment_sign_error, pair_weights
 
 
 def slow(x: Any, y: Any, axes: dict[str, Any], examples: int) -> dict[Any, float]:
@@ -43,7 +43,7 @@ def test_environments_worked_out_by_hand() -> None:
     # The measure orders 0 | 1 rightly, ties all of 0 | 2, and against u = 1 the values of u = 2 are lower: reversed.
     y = np.repeat([0.0, 1.0, 2.0], 4)
     x = np.repeat([5.0, 6.0, 5.0], 4)
-    found = sign_error(x, y, {"u": list(np.repeat([0, 1, 2], 4))}, examples=10_000)
+    found = environment_sign_error(x, y, {"u": list(np.repeat([0, 1, 2], 4))}, examples=10_000)
     assert (found.environments, found.left_out) == (3, 0)
     assert (found.worst, found.mean, found.at) == (1.0, pytest.approx((0 + 0.5 + 1) / 3), "u")
     assert found.high == pytest.approx(np.percentile([0, 0.5, 1], 90))
@@ -51,7 +51,7 @@ def test_environments_worked_out_by_hand() -> None:
     assert (found.worst_interval.high, found.reason) == (pytest.approx(1.0), None)
     # A quarter of the pairs of 0 | 1 is wrong when one network of u = 0 lies above all of u = 1.
     x = np.array([9.0, 5, 5, 5, 6, 6, 6, 6])
-    found = sign_error(x, y[:8], {"u": [0] * 4 + [1] * 4}, examples=10_000)
+    found = environment_sign_error(x, y[:8], {"u": [0] * 4 + [1] * 4}, examples=10_000)
     assert (found.worst, found.mean, found.environments) == (0.25, 0.25, 1)
 
 
@@ -59,7 +59,7 @@ def test_configurations_that_differ_in_two_hyperparameters_are_no_environment() 
     y = np.repeat([0.0, 1.0, 2.0, 3.0], 4)
     axes = {"u": list(np.repeat([0, 0, 1, 1], 4)), "v": list(np.repeat([0, 1, 0, 1], 4))}
     x = np.repeat([0.0, 1.0, 2.0, -1.0], 4)  # the last is below all: wrong along u from (0, 1), along v from (1, 0)
-    found = sign_error(x, y, axes, examples=10_000)
+    found = environment_sign_error(x, y, axes, examples=10_000)
     assert (found.environments, found.worst, found.mean) == (4, 1.0, 0.5)
     assert found.at in axes
 
@@ -70,7 +70,7 @@ def test_errors_are_what_going_through_the_pairs_gives(kind: str, grid: Callable
     kept = np.random.default_rng(1).permutation(30)[:27]
     x, y, axes = x[kept], 0.1 * y[kept], {name: [values[each] for each in kept] for name, values in axes.items()}
     expected = list(slow(x, y, axes, 900).values())
-    found = sign_error(x, y, axes, examples=900)
+    found = environment_sign_error(x, y, axes, examples=900)
     assert (found.environments, found.environments + found.left_out) == (len(expected), 9)
     assert 0 < len(expected) < 9 or kind != "moderate"
     assert found.worst == pytest.approx(max(expected))
@@ -79,15 +79,19 @@ def test_errors_are_what_going_through_the_pairs_gives(kind: str, grid: Callable
 
 def test_what_has_no_value_says_why() -> None:
     y, axes = np.repeat([0.0, 1.0], 3), {"u": [0, 0, 0, 1, 1, 1]}
-    nine = sign_error(np.arange(6), y, axes, examples=100)
+    nine = environment_sign_error(np.arange(6), y, axes, examples=100)
     assert (nine.worst, nine.left_out) == (None, 1)
     assert nine.reason == "the one environment has not 12 effective pairs whose gaps 100 test examples tell apart"
-    assert sign_error(np.arange(6), y, {}, examples=100).reason == "no hyperparameter varies"
-    assert sign_error(np.ones(6), y, axes, examples=100).reason == "the measure is the same for all networks"
+    assert environment_sign_error(np.arange(6), y, {}, examples=100).reason == "no hyperparameter varies"
+    assert (
+        environment_sign_error(np.ones(6), y, axes, examples=100).reason == "the measure is the same for all networks"
+    )
     both = {"u": axes["u"], "v": axes["u"]}
-    found = sign_error(np.arange(6), y, both, examples=100)
+    found = environment_sign_error(np.arange(6), y, both, examples=100)
     assert found.reason == "no two configurations differ in one hyperparameter alone"
-    few = sign_error(np.arange(10), np.repeat([0.0, 1.0], [2, 8]), {"u": [0] * 2 + [1] * 8}, examples=10_000)
+    few = environment_sign_error(
+        np.arange(10), np.repeat([0.0, 1.0], [2, 8]), {"u": [0] * 2 + [1] * 8}, examples=10_000
+    )
     assert (few.worst, few.worst_interval) == (0.0, None)
     assert few.reason == "the smallest cell holds 2 networks, an interval needs 3"
 
@@ -97,7 +101,7 @@ def test_intervals_cover(kind: str, grid: Callable[..., Any]) -> None:
     rng, found = np.random.default_rng(2), []
     for _ in range(200):
         x, y, axes = grid(kind, rng, shape=(4,), networks=5)
-        found.append(sign_error(x, y, axes, examples=10_000))
+        found.append(environment_sign_error(x, y, axes, examples=10_000))
     for name in ("worst", "mean"):
         expected = float(np.mean([getattr(each, name) for each in found]))
         assert np.mean([expected in getattr(each, f"{name}_interval") for each in found]) >= 0.93 - 2 * 0.018

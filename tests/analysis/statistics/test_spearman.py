@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from sharpbench.analysis.statistics import spearman
-from sharpbench.analysis.statistics.rank_correlation import influence
+from sharpbench.analysis.statistics import spearman_correlation
+from sharpbench.analysis.statistics.rank_correlation import spearman_influence
 
 
 def weighted(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> float:
@@ -27,7 +27,7 @@ def test_it_is_scipys_with_ties_too() -> None:
     rng = np.random.default_rng(0)
     for _ in range(10):
         x, y = rng.integers(0, 5, size=(2, 15)).astype(float)
-        found = spearman(x, y, np.repeat([0, 1, 2], 5))
+        found = spearman_correlation(x, y, np.repeat([0, 1, 2], 5))
         assert found.value == pytest.approx(spearmanr(x, y).statistic, abs=1e-13)
         assert weighted(x, y, np.full(15, 1 / 15)) == pytest.approx(found.value, abs=1e-12)
         assert found.interval is not None
@@ -38,16 +38,16 @@ def test_influence_is_the_derivative_by_the_weights() -> None:
     rng = np.random.default_rng(1)
     x, y = rng.integers(0, 6, size=(2, 12)).astype(float)
     step, even = 1e-5, np.full(12, 1 / 12)
-    for network, found in enumerate(influence(x, y)):
+    for network, found in enumerate(spearman_influence(x, y)):
         towards = np.eye(12)[network] - even
         slope = (weighted(x, y, even + step * towards) - weighted(x, y, even - step * towards)) / (2 * step)
         assert found == pytest.approx(slope, abs=1e-7)
 
 
 def test_what_has_none_says_why() -> None:
-    assert spearman([1, 1, 1], [1, 2, 3], [0, 0, 0]).reason == "the measure is the same for all networks"
-    assert spearman([], [], []).reason == "0 networks, tau needs 2"
-    small = spearman([1, 2, 3, 4], [1, 2, 4, 3], [0, 0, 1, 1])
+    assert spearman_correlation([1, 1, 1], [1, 2, 3], [0, 0, 0]).reason == "the measure is the same for all networks"
+    assert spearman_correlation([], [], []).reason == "0 networks, tau needs 2"
+    small = spearman_correlation([1, 2, 3, 4], [1, 2, 4, 3], [0, 0, 1, 1])
     assert (small.value, small.interval) == (pytest.approx(0.8), None)
     assert small.reason == "the smallest cell holds 2 networks, an interval needs 3"
 
@@ -55,6 +55,6 @@ def test_what_has_none_says_why() -> None:
 @pytest.mark.parametrize("kind", ["moderate", "independent", "confounded"])
 def test_intervals_cover(kind: str, population: Callable[..., Any]) -> None:
     rng = np.random.default_rng(5)
-    found = [spearman(*population(kind, rng, configurations=5, networks=5)) for _ in range(250)]
+    found = [spearman_correlation(*population(kind, rng, configurations=5, networks=5)) for _ in range(250)]
     expected = float(np.mean([each.value for each in found]))
     assert np.mean([expected in each.interval for each in found if each.interval]) >= 0.93 - 2 * 0.016

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
-from sharpbench.analysis.statistics import Interval, kendall, marginal_tau, within_tau
+from sharpbench.analysis.statistics import Interval, kendall_tau, marginal_tau, within_tau
 
 ARCHIVE = files("sharpbench.replays.minimum_sharpness_2021") / "data" / "minimum_sharpness_2021.csv"
 
@@ -28,14 +28,14 @@ def test_kendall_with_ties_is_scipys_and_the_definition() -> None:
     rng = np.random.default_rng(0)
     for _ in range(20):
         x, y = rng.integers(0, 4, size=(2, 12)).astype(float)
-        assert kendall(x, y) == pytest.approx(counted(x, y), abs=1e-14)
-        assert kendall(x, y) == pytest.approx(kendalltau(x, y).statistic, abs=1e-14)
+        assert kendall_tau(x, y) == pytest.approx(counted(x, y), abs=1e-14)
+        assert kendall_tau(x, y) == pytest.approx(kendalltau(x, y).statistic, abs=1e-14)
 
 
 def test_two_networks_have_a_tau() -> None:
-    assert kendall([1, 2], [3, 4]) == 1
-    assert kendall([1, 2], [4, 3]) == -1
-    assert kendall([1, 2], [4, 4]) is None
+    assert kendall_tau([1, 2], [3, 4]) == 1
+    assert kendall_tau([1, 2], [4, 3]) == -1
+    assert kendall_tau([1, 2], [4, 4]) is None
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_two_networks_have_a_tau() -> None:
 )
 def test_an_undefined_tau_is_none_with_its_reason(x: list[float], y: list[float], reason: str) -> None:
     cells = [index % 2 for index in range(len(x))]
-    assert kendall(x, y) is None
+    assert kendall_tau(x, y) is None
     for tau in (marginal_tau(x, y, cells), within_tau(x, y, cells)):
         assert (tau.value, tau.interval, tau.reason) == (None, None, reason)
         assert tau.networks == len(x)
@@ -143,13 +143,13 @@ def test_neither_order_nor_scale_nor_names_of_cells_matter() -> None:
 
 def test_what_cannot_be_used_is_named() -> None:
     with pytest.raises(ValueError, match="x has 2 values and y has 3; give one of each a network"):
-        kendall([1, 2], [1, 2, 3])
+        kendall_tau([1, 2], [1, 2, 3])
     with pytest.raises(ValueError, match="x, y and cells have 2, 2 and 3 values"):
         marginal_tau([1, 2], [1, 2], [0, 0, 1])
     with pytest.raises(ValueError, match="y holds nan; leave networks without a finite value out"):
         within_tau([1, 2], [1, float("nan")], [0, 0])
     with pytest.raises(ValueError, match=r"x has shape \(1, 2\); give one number a network"):
-        kendall([[1, 2]], [1, 2])  # type: ignore[list-item]
+        kendall_tau([[1, 2]], [1, 2])  # type: ignore[list-item]
 
 
 def archive(model: str, measure: str, *, gate: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from sharpbench import Record, plan, run
-from sharpbench.leaderboard.submissions import Manifest, packed, written
-from sharpbench.leaderboard.submissions.submission import digest
+from sharpbench.leaderboard.submissions import Manifest, format_submission, pack_submission
+from sharpbench.leaderboard.submissions.submission import hash_records
 from sharpbench.runner.run import RECORDS
 
 COHORT = "label-noise[ratios=2,seeds=2,train_size=48,target_loss=0.3]"
@@ -31,7 +31,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def text(ran: Path) -> str:
     """The honest submission `honest`."""
-    return packed(ran / RECORDS, name="honest", texts={"author": "A. U. Thor"})
+    return pack_submission(ran / RECORDS, name="honest", texts={"author": "A. U. Thor"})
 
 
 @pytest.fixture(scope="session")
@@ -45,10 +45,10 @@ def forged(text: str, folder: Path, changes: Sequence[Record] = (), **manifest: 
     changed = {record.key: record for record in changes}
     records = [Record.from_json(line, where="") for line in lines[1:]]
     records = [changed.get(record.key, record) for record in records]
-    row = {**json.loads(lines[0]), "sha256": digest(records), **manifest}
+    row = {**json.loads(lines[0]), "sha256": hash_records(records), **manifest}
     found = Manifest(**row)
     path = folder / f"{found.name}.jsonl"
-    path.write_text(written(found, records), encoding="utf-8")
+    path.write_text(format_submission(found, records), encoding="utf-8")
     return path
 
 

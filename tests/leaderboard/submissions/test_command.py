@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sharpbench import Record
-from sharpbench.leaderboard.submissions import read, read_verdicts
+from sharpbench.leaderboard.submissions import read_submission, read_verdicts
 from tests.commands import given
 
 from .conftest import forged
@@ -26,7 +26,7 @@ def test_from_a_run_to_a_verified_entry(ran: Path, tmp_path: Path, monkeypatch: 
     path = Path("leaderboard/submissions/mine.jsonl")
     assert (status, err) == (0, "")
     assert out.startswith(f"{path}: 12 records of 3 measures")
-    assert read(path).manifest.author == "A. U. Thor"
+    assert read_submission(path).manifest.author == "A. U. Thor"
     assert [each.name for each in path.parent.iterdir()] == ["mine.jsonl"]
     options = ("--cache-dir", ran / "cache", "--sample", 3)
     status, out, err = sharpbench("verify", path, *options, "--record")
@@ -35,7 +35,7 @@ def test_from_a_run_to_a_verified_entry(ran: Path, tmp_path: Path, monkeypatch: 
     assert out.count("agrees") >= 3
     (verdict,) = read_verdicts(path.with_name("mine.verdicts.jsonl"))
     assert (verdict.state, verdict.sample) == ("verified", 3)
-    status, out, _ = sharpbench("verify", path, *options, "--json", "--cell", read(path).records[0].key[:16])
+    status, out, _ = sharpbench("verify", path, *options, "--json", "--cell", read_submission(path).records[0].key[:16])
     assert (status, json.loads(out)["state"]) == (0, "verified")
     assert len(read_verdicts(path.with_name("mine.verdicts.jsonl"))) == 1
 

@@ -14,13 +14,13 @@ from sharpbench.leaderboard.submissions import (
     Finding,
     Submission,
     Verdict,
-    append,
+    append_verdict,
     claims,
-    past,
-    read,
+    list_past_refutations,
+    read_folder_verdicts,
+    read_submission,
     read_verdicts,
-    standing,
-    verdicts_in,
+    submission_status,
     verdicts_path,
 )
 
@@ -31,11 +31,11 @@ def finding(record: Record, outcome: Any, *, found: float = 1.5, bound: float = 
     whole = what == "gap"
     return Finding(
         key=record.key,
-        claim=claims.of_network(record) if whole else claims.of_cell(record),
-        place=claims.place_of_network(record) if whole else claims.place_of_cell(record),
+        claim=claims.hash_network_claim(record) if whole else claims.hash_cell_claim(record),
+        place=claims.hash_network(record) if whole else claims.hash_cell(record),
         label=record.label,
         network="n",
-        population=claims.population(record),
+        population=claims.population_name(record),
         what=what,
         outcome=outcome,
         claimed=1.0,
@@ -58,7 +58,7 @@ def verdict(submission: Submission, *findings: Finding, time: str = "2026-11-21T
 
 @pytest.fixture
 def submission(text: str, tmp_path: Path) -> Submission:
-    return read(forged(text, tmp_path))
+    return read_submission(forged(text, tmp_path))
 
 
 def test_one_refutation_outlasts_every_agreement(submission: Submission) -> None:
@@ -66,12 +66,12 @@ def test_one_refutation_outlasts_every_agreement(submission: Submission) -> None
     agrees = verdict(submission, finding(first, "agrees"), finding(second, "parted"))
     refutes = verdict(submission, finding(first, "differs"))
     assert (agrees.state, refutes.state) == ("verified", "refuted")
-    assert standing(submission, []).state == "claimed"
-    once = standing(submission, [agrees])
+    assert submission_status(submission, []).state == "claimed"
+    once = submission_status(submission, [agrees])
     assert (once.state, once.cells, once.agreed, once.parted) == ("verified", 12, 1, 1)
     assert once.measures == {first.label: "verified", second.label: "claimed", submission.records[2].label: "claimed"}
     for order in ([agrees, refutes], [refutes, agrees], [refutes, agrees, agrees]):
-        found = standing(submission, order)
+        found = submission_status(submission, order)
         assert found.state == "refuted"
         assert found.measures[first.label] == "refuted"
         assert found.refutations[first.label].excess == 2.0
@@ -84,13 +84,13 @@ def test_the_worst_refutation_is_kept(submission: Submission) -> None:
         for found in (1.5, 9.0)
     )
     for order in ([mild, worst], [worst, mild]):
-        kept = standing(submission, order).refutations[first.label]
+        kept = submission_status(submission, order).refutations[first.label]
         assert (kept.finding.found, kept.time[17:19], kept.excess) == (9.0, "09", 32.0)
 
 
 def test_what_refutes_a_network_refutes_every_measure_on_it(submission: Submission) -> None:
     first = submission.records[0]
-    found = standing(submission, [verdict(submission, finding(first, "differs", what="gap"))])
+    found = submission_status(submission, [verdict(submission, finding(first, "differs", what="gap"))])
     assert set(found.refutations) == {record.label for record in submission.records}
     assert set(found.measures.values()) == {"refuted"}
 
@@ -101,12 +101,12 @@ def test_another_title_name_or_writing_of_the_same_claims_keeps_their_refutation
     refuted, agreed = submission.records[:2]
     said = [verdict(submission, finding(refuted, "differs"), finding(agreed, "agrees"))]
     for manifest in ({"note": "x"}, {"author": "Someone Else"}, {"name": "another-name"}):
-        again = read(forged(text, tmp_path, **manifest))
+        again = read_submission(forged(text, tmp_path, **manifest))
         assert again.sha256 != submission.sha256
-        found = standing(again, said)
+        found = submission_status(again, said)
         assert (found.state, found.agreed) == ("refuted", 1)
         assert found.refutations[refuted.label].finding.key == refuted.key
-        assert past([again], said) == ()
+        assert list_past_refutations([again], said) == ()
     aside = {"seconds": 9.0, "time": "2031-01-01T00:00:00+00:00", "printed": "x", "details": {"x": 1}}
     environment = {**refuted.environment, "cores": 99}
     truth = {**refuted.truth, "seconds": 5.0, "steps": float(str(refuted.truth["steps"])), "more": 1}
@@ -117,7 +117,7 @@ def test_another_title_name_or_writing_of_the_same_claims_keeps_their_refutation
     ]
     rewritten = replace(submission, records=(*lines, *submission.records[3:]), sha256="1" * 64)
     assert rewritten.records != submission.records
-    assert standing(rewritten, said).state == "refuted"
+    assert submission_status(rewritten, said).state == "refuted"
 
 
 def test_what_speaks_of_others_refutes_nobody(submission: Submission) -> None:
@@ -131,10 +131,10 @@ def test_what_speaks_of_others_refutes_nobody(submission: Submission) -> None:
         replace(first, exact=1.0),
         replace(first, data={**first.data, "examples": 1}),
     ):
-        found = standing(submission, [verdict(submission, finding(lie, "differs"))])
+        found = submission_status(submission, [verdict(submission, finding(lie, "differs"))])
         assert (found.state, found.refutations) == ("claimed", {})
     lie = replace(first, truth={**first.truth, "train_loss": 0.5})
-    found = standing(submission, [verdict(submission, finding(lie, "differs", what="gap"))])
+    found = submission_status(submission, [verdict(submission, finding(lie, "differs", what="gap"))])
     assert (found.state, found.refutations) == ("claimed", {})
 
 
@@ -143,42 +143,46 @@ def test_a_refutation_that_nobody_claims_any_more_shows_until_the_same_cell_is_v
     lie = replace(first, value=9.0)
     mild = verdict(submission, finding(lie, "differs"))
     worse = verdict(submission, finding(replace(first, value=8.0), "differs", found=99.0))
-    (kept,) = past([submission], [mild, worse, mild])
+    (kept,) = list_past_refutations([submission], [mild, worse, mild])
     assert (kept.label, kept.population) == (first.label, "small-mlp on digits")
     assert (kept.refutation.finding.found, kept.refutation.name) == (99.0, "honest")
-    assert standing(submission, [mild, worse]).state == "claimed"
-    assert past([], [mild])[0].label == first.label  # the entry was taken away
+    assert submission_status(submission, [mild, worse]).state == "claimed"
+    assert list_past_refutations([], [mild])[0].label == first.label  # the entry was taken away
     other = verdict(submission, finding(second, "agrees"))
-    assert past([submission], [mild, other]) != ()
+    assert list_past_refutations([submission], [mild, other]) != ()
     answer = verdict(submission, finding(first, "agrees"))
-    assert past([submission], [mild, worse, answer]) == past([submission], [answer, worse, mild]) == ()
+    assert (
+        list_past_refutations([submission], [mild, worse, answer])
+        == list_past_refutations([submission], [answer, worse, mild])
+        == ()
+    )
     same = next(each for each in submission.records if each.label == first.label and each.key != first.key)
     again = verdict(submission, finding(same, "differs"))
-    assert past([submission], [mild, answer, again]) != ()  # whoever is refuted answers nothing
+    assert list_past_refutations([submission], [mild, answer, again]) != ()  # whoever is refuted answers nothing
 
 
 def test_a_gap_that_nobody_claims_any_more_is_answered_by_the_network(submission: Submission) -> None:
     first = submission.records[0]
     lie = replace(first, truth={**first.truth, "gap": 0.9})
     wrong = verdict(submission, finding(lie, "differs", what="gap"))
-    assert [each.label for each in past([submission], [wrong])] == [first.label]
-    assert past([submission], [wrong, verdict(submission, finding(first, "agrees"))]) != ()
-    assert past([submission], [wrong, verdict(submission, finding(first, "agrees", what="gap"))]) == ()
+    assert [each.label for each in list_past_refutations([submission], [wrong])] == [first.label]
+    assert list_past_refutations([submission], [wrong, verdict(submission, finding(first, "agrees"))]) != ()
+    assert list_past_refutations([submission], [wrong, verdict(submission, finding(first, "agrees", what="gap"))]) == ()
 
 
 def test_a_population_under_another_name_is_of_the_same_family() -> None:
     for name in ("small-mlp", "small-mlp[width=40]", "small-mlp[width=3,depth=2]"):
-        assert claims.family(f"{name} on digits") == "small-mlp on digits"
-    assert claims.family("timm:test_vit[size=32] on mnist") == "timm:test_vit on mnist"
+        assert claims.population_family(f"{name} on digits") == "small-mlp on digits"
+    assert claims.population_family("timm:test_vit[size=32] on mnist") == "timm:test_vit on mnist"
 
 
 def test_verdicts_of_a_folder_are_by_the_name_of_their_file(submission: Submission, tmp_path: Path) -> None:
     said = verdict(submission, finding(submission.records[0], "agrees"))
-    append(tmp_path / "honest.verdicts.jsonl", said)
-    assert verdicts_in(tmp_path) == {"honest": (said,)}
+    append_verdict(tmp_path / "honest.verdicts.jsonl", said)
+    assert read_folder_verdicts(tmp_path) == {"honest": (said,)}
     (tmp_path / "honest.verdicts.jsonl").rename(tmp_path / "other.verdicts.jsonl")
     with pytest.raises(InvalidInput, match=r"other.verdicts.jsonl:1: a verdict on 'honest'; restore the file"):
-        verdicts_in(tmp_path)
+        read_folder_verdicts(tmp_path)
 
 
 def test_verdicts_are_lines_that_are_read_again(submission: Submission, tmp_path: Path) -> None:
@@ -189,7 +193,7 @@ def test_verdicts_are_lines_that_are_read_again(submission: Submission, tmp_path
         verdict(submission, finding(submission.records[0], outcome)) for outcome in ("agrees", "differs", "unknown")
     ]
     for each in said:
-        append(path, each)
+        append_verdict(path, each)
     assert read_verdicts(path) == tuple(said)
     line = path.read_text().splitlines()[0]
     row = json.loads(line)
@@ -227,4 +231,4 @@ def test_verdicts_are_lines_that_are_read_again(submission: Submission, tmp_path
     with pytest.raises(InvalidInput, match="is no plain file"):
         read_verdicts(path)
     with pytest.raises(InvalidInput, match="cannot write"):
-        append(path, said[0])
+        append_verdict(path, said[0])

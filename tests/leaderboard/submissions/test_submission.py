@@ -13,7 +13,7 @@ import pytest
 from sharpbench import InvalidInput, Record
 from sharpbench.core.record import MAX_CAUSE_CHARS
 from sharpbench.core.records import merge_records
-from sharpbench.leaderboard.submissions import packed, read
+from sharpbench.leaderboard.submissions import pack_submission, read_submission
 from sharpbench.leaderboard.submissions.manifest import check_name
 from sharpbench.runner.failures import failure_status
 from sharpbench.version import __version__
@@ -38,16 +38,18 @@ def test_shards_that_were_merged_make_the_submission_of_one_run(ran: Path, text:
         (tmp_path / name / "records.jsonl").write_text("".join(held))
     merge_records([tmp_path / "b", tmp_path / "a"], tmp_path / "whole")
     assert (tmp_path / "whole" / "records.jsonl").read_text() != "".join(lines)
-    assert packed(tmp_path / "whole", name="honest", texts={"author": "A. U. Thor"}) == text
+    assert pack_submission(tmp_path / "whole", name="honest", texts={"author": "A. U. Thor"}) == text
     old = [replace(r, data={k: v for k, v in r.data.items() if k != "position"}).to_json() for r in reversed(records)]
     (tmp_path / "records.jsonl").write_text("".join(line + "\n" for line in old))
-    assert packed(tmp_path, name="honest", texts={}).splitlines()[1:] == old  # of an earlier version: as they stand
+    assert (
+        pack_submission(tmp_path, name="honest", texts={}).splitlines()[1:] == old
+    )  # of an earlier version: as they stand
 
 
 def test_a_submission_holds_the_records_of_a_run_and_says_where_they_come_from(
     ran: Path, text: str, tmp_path: Path
 ) -> None:
-    found = read(forged(text, tmp_path))
+    found = read_submission(forged(text, tmp_path))
     assert [record.to_json() for record in found.records] == in_order(ran)
     assert (found.manifest.name, found.manifest.author, found.manifest.records) == ("honest", "A. U. Thor", 12)
     assert found.manifest.measures == dict.fromkeys(
@@ -59,7 +61,7 @@ def test_the_last_record_of_a_cell_goes_in(ran: Path, tmp_path: Path) -> None:
     lines = (ran / "records.jsonl").read_text().splitlines(keepends=True)
     failed = replace(Record.from_json(lines[0], where=""), status="failed", reason="once", value=None, stderr=None)
     (tmp_path / "records.jsonl").write_text(failed.to_json() + "\n" + "".join(lines))
-    assert packed(tmp_path, name="honest", texts={}).splitlines()[1:] == in_order(ran)
+    assert pack_submission(tmp_path, name="honest", texts={}).splitlines()[1:] == in_order(ran)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +102,7 @@ def test_a_manifest_that_is_not_sound_is_refused(change: dict[str, Any], said: s
 
     path = edited(text, tmp_path, edit)
     with pytest.raises(InvalidInput) as raised:
-        read(path)
+        read_submission(path)
     assert said.replace("\\\\", "\\") in str(raised.value)
     assert str(raised.value).startswith(f"{path}:")
 
@@ -143,7 +145,7 @@ def test_lines_that_were_changed_cut_repeated_or_are_of_another_version_are_refu
         folder.mkdir()
         path = edited(text, folder, edit)
         with pytest.raises(InvalidInput) as raised:
-            read(path)
+            read_submission(path)
         assert f"{path}{said}" in str(raised.value)
         assert "\n" not in str(raised.value)
 
@@ -208,7 +210,7 @@ def test_a_record_that_no_board_takes_or_that_could_do_harm_is_refused_with_its_
 
     path = edited(text, tmp_path, edit)
     with pytest.raises(InvalidInput) as raised:
-        read(path)
+        read_submission(path)
     assert f"{path}:{place + 2}: " in str(raised.value)
     assert said in str(raised.value)
     assert "\n" not in str(raised.value)
@@ -222,13 +224,13 @@ def test_what_no_board_could_be_made_of_is_refused(
 ) -> None:
     held = {"networks": 4, "measures with their hyperparameters": 3, "populations": 1}
     path = forged(text, tmp_path)
-    monkeypatch.setattr("sharpbench.leaderboard.submissions.submission.MOST", held)
-    assert len(read(path).records) == 12
+    monkeypatch.setattr("sharpbench.leaderboard.submissions.submission.MAX_COUNTS", held)
+    assert len(read_submission(path).records) == 12
     monkeypatch.setitem(held, what, held[what] - 1)
     with pytest.raises(
         InvalidInput, match=f":1: {held[what] + 1} {what}, where {held[what]} are the most; submit them in"
     ):
-        read(path)
+        read_submission(path)
 
 
 def test_the_longest_reason_that_a_run_gives_is_one_that_a_submission_holds(
@@ -239,7 +241,7 @@ def test_the_longest_reason_that_a_run_gives_is_one_that_a_submission_holds(
     assert (len(reason), reason[:15], reason[-4:]) == (MAX_CAUSE_CHARS, "RuntimeError: x", "x...")
     behind = f"{reason}; --memory-limit is 1023.9 GiB, 20 times"
     failed = replace(records[0], status=status, reason=behind, value=None, stderr=None, low=None, high=None)
-    assert read(forged(text, tmp_path, [failed])).records[0].reason == behind
+    assert read_submission(forged(text, tmp_path, [failed])).records[0].reason == behind
 
 
 def test_links_and_pipes_are_no_submission(text: str, tmp_path: Path) -> None:
@@ -248,13 +250,13 @@ def test_links_and_pipes_are_no_submission(text: str, tmp_path: Path) -> None:
     link = tmp_path / "honest.jsonl"
     link.symlink_to(target)
     with pytest.raises(InvalidInput, match="is no plain file"):
-        read(link)
+        read_submission(link)
     link.unlink()
     os.mkfifo(link)
     with pytest.raises(InvalidInput, match="is no plain file"):
-        read(link)
+        read_submission(link)
     with pytest.raises(InvalidInput, match="cannot read"):
-        read(tmp_path / "none.jsonl")
+        read_submission(tmp_path / "none.jsonl")
 
 
 def test_packing_refuses_what_verification_could_not_know_again(ran: Path, tmp_path: Path) -> None:
@@ -282,10 +284,10 @@ def test_packing_refuses_what_verification_could_not_know_again(ran: Path, tmp_p
     ):
         path.write_text(changed.to_json() + "\n")
         with pytest.raises(InvalidInput) as raised:
-            packed(path, name="honest", texts={})
+            pack_submission(path, name="honest", texts={})
         assert f"{path}{said}" in str(raised.value)
     path.write_text("")
     with pytest.raises(InvalidInput, match="holds no record"):
-        packed(path, name="honest", texts={})
+        pack_submission(path, name="honest", texts={})
     with pytest.raises(InvalidInput, match="no records at"):
-        packed(tmp_path / "none", name="honest", texts={})
+        pack_submission(tmp_path / "none", name="honest", texts={})

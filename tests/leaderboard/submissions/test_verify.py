@@ -21,19 +21,19 @@ from sharpbench.leaderboard.submissions import (
     Manifest,
     Setting,
     Verdict,
-    draw,
-    installed,
-    named,
-    read,
+    draw_cells,
+    find_installed,
+    format_submission,
+    read_submission,
+    select_cells,
     tolerance,
-    verify,
-    written,
+    verify_submission,
 )
 from sharpbench.leaderboard.submissions import findings as comparison
-from sharpbench.leaderboard.submissions.claims import place_of_cell, place_of_network
-from sharpbench.leaderboard.submissions.networks import Populations
-from sharpbench.leaderboard.submissions.sampling import cell_of
-from sharpbench.leaderboard.submissions.submission import digest
+from sharpbench.leaderboard.submissions.claims import hash_cell, hash_network
+from sharpbench.leaderboard.submissions.networks import SubmittedPopulations
+from sharpbench.leaderboard.submissions.sampling import resolve_record
+from sharpbench.leaderboard.submissions.submission import hash_records
 from sharpbench.training.examples import initial_module
 from sharpbench.training.population import Population
 from sharpbench.training.recipe import network_key
@@ -43,9 +43,9 @@ from .conftest import COHORT, MEASURES, forged
 
 
 def findings(path: Path, cache: Path, *, sample: int = 100, **setting: Any) -> list[Finding]:
-    submission, known = read(path), installed()
-    drawn = draw(submission, sample=sample, seed=0, known=known)
-    steps = verify(submission, drawn, Setting(cache=cache, known=known, **setting))
+    submission, known = read_submission(path), find_installed()
+    drawn = draw_cells(submission, sample=sample, seed=0, known=known)
+    steps = verify_submission(submission, drawn, Setting(cache=cache, known=known, **setting))
     return [step for step in steps if isinstance(step, Finding)]
 
 
@@ -140,7 +140,7 @@ def test_a_network_that_another_group_trained_is_trained_again_in_that_of_the_cl
     text: str, records: tuple[Record, ...], tmp_path: Path
 ) -> None:
     """In the cache lies a network that parted: other steps, as another group may give, and other weights."""
-    recipes = tuple(dict.fromkeys(cell_of(each, installed()).recipe for each in records))
+    recipes = tuple(dict.fromkeys(resolve_record(each, find_installed()).recipe for each in records))
     data = Digits().load(None)
     other = Population(recipes[:1], data, data.sha256(), cache=tmp_path / "alone", device="cpu")
     alone = Zoo(tmp_path / "alone")
@@ -162,9 +162,12 @@ def test_networks_train_in_the_groups_of_the_plan_whatever_the_order_of_the_reco
     def order(lines: Sequence[Record]) -> list[object]:
         header = Manifest.from_json(text.splitlines()[0])
         path = tmp_path / "honest.jsonl"
-        path.write_text(written(replace(header, sha256=digest(lines)), lines))
-        populations = Populations(read(path), Setting(cache=tmp_path, known=installed()))
-        return [recipe.row()["label_noise"] for recipe in populations.of(cell_of(records[0], installed())).recipes]
+        path.write_text(format_submission(replace(header, sha256=hash_records(lines)), lines))
+        populations = SubmittedPopulations(read_submission(path), Setting(cache=tmp_path, known=find_installed()))
+        return [
+            recipe.row()["label_noise"]
+            for recipe in populations.of(resolve_record(records[0], find_installed())).recipes
+        ]
 
     assert order(records) == order(records[::-1]) == order(records[5:] + records[:5]) == [0.0, 0.0, 1.0, 1.0]
 
@@ -197,8 +200,10 @@ def test_what_stands_beside_a_value_is_compared_too(
 
 
 def of_cell(path: Path, record: Record, ran: Path) -> list[Finding]:
-    submission, known = read(path), installed()
-    steps = verify(submission, named(submission, [record.key], known), Setting(cache=ran / "cache", known=known))
+    submission, known = read_submission(path), find_installed()
+    steps = verify_submission(
+        submission, select_cells(submission, [record.key], known), Setting(cache=ran / "cache", known=known)
+    )
     return [step for step in steps if isinstance(step, Finding)]
 
 
@@ -209,7 +214,7 @@ def test_intervals_and_examples_are_compared_where_they_can_be(records: tuple[Re
     here = Estimate(value, stderr=stderr, interval=(value - 2 * stderr, value + 2 * stderr), probes=record.probes)
 
     def differs(claim: Record, apart: float = 0.0, examples: int = 12) -> list[str]:
-        return [each.what for each in comparison.beside(claim, here, apart, examples=examples)]
+        return [each.what for each in comparison.compare_estimate(claim, here, apart, examples=examples)]
 
     assert differs(claim) == differs(replace(claim, low=claim.low * (1 + 1e-7))) == []  # type: ignore[operator]
     assert differs(replace(claim, high=value + stderr, low=value - stderr)) == ["low", "high"]
@@ -250,18 +255,18 @@ def test_oracles_and_invariance_are_found_again(
 
 
 def test_what_was_refuted_before_is_drawn_first_and_is_half_of_a_sample_at_most(text: str, tmp_path: Path) -> None:
-    submission, known = read(forged(text, tmp_path)), installed()
+    submission, known = read_submission(forged(text, tmp_path)), find_installed()
     cells = submission.records[3], submission.records[10]
     wanted = {record.key for record in cells}
-    before = frozenset(map(place_of_cell, cells))
+    before = frozenset(map(hash_cell, cells))
     for seed in range(6):
-        drawn = draw(submission, sample=4, seed=seed, known=known, doubted=before)
+        drawn = draw_cells(submission, sample=4, seed=seed, known=known, doubted=before)
         assert {cell.record.key for cell in drawn.cells[:2]} == wanted
         assert len({cell.record.key for cell in drawn.cells}) == 4
-        (first,) = draw(submission, sample=1, seed=seed, known=known, doubted=before).cells
+        (first,) = draw_cells(submission, sample=1, seed=seed, known=known, doubted=before).cells
         assert first.record.key in wanted
-        everywhere = frozenset(map(place_of_network, submission.records))
-        assert len(draw(submission, sample=4, seed=seed, known=known, doubted=everywhere).cells) == 4
+        everywhere = frozenset(map(hash_network, submission.records))
+        assert len(draw_cells(submission, sample=4, seed=seed, known=known, doubted=everywhere).cells) == 4
 
 
 def test_a_measure_that_is_not_installed_stays_claimed_and_that_is_said(
@@ -276,15 +281,15 @@ def test_a_measure_that_is_not_installed_stays_claimed_and_that_is_said(
     path = forged(text, tmp_path, lines, measures={"alien": "x 1", "average": "y 1", "parameter-norm": "y 1"})
     # `forged` replaces by key: the aliens have keys of their own, so they are put in by hand
     header = path.read_text().splitlines()[0]
-    manifest = replace(Manifest.from_json(header), sha256=digest(lines))
-    path.write_text(written(manifest, lines))
+    manifest = replace(Manifest.from_json(header), sha256=hash_records(lines))
+    path.write_text(format_submission(manifest, lines))
     found = findings(path, ran / "cache")
     unknown = [each for each in found if each.outcome == "unknown"]
     assert [each.label for each in unknown] == ["alien"]
     assert unknown[0].reason.startswith("measure 'alien' is not installed here")
     assert state(found) == "verified"
     only = [record for record in lines if record.measure == "alien"]
-    path.write_text(written(replace(manifest, sha256=digest(only), records=len(only)), only))
+    path.write_text(format_submission(replace(manifest, sha256=hash_records(only), records=len(only)), only))
     assert state(findings(path, ran / "cache")) == "claimed"
 
 
@@ -304,7 +309,7 @@ def test_records_of_another_version_are_not_refuted(
 def test_trainings_beyond_reason_are_not_begun(
     text: str, records: tuple[Record, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sharpbench.leaderboard.submissions.networks.LARGEST", 1e6)
+    monkeypatch.setattr("sharpbench.leaderboard.submissions.networks.MAX_TRAINING_WORK", 1e6)
     found = findings(forged(text, tmp_path), tmp_path / "cache", sample=3)
     assert {each.reason.split(" may take ")[0] for each in found} == {"its training"}
     assert not (tmp_path / "cache").exists()
@@ -321,7 +326,7 @@ def test_what_nobody_would_have_run_holds_up_no_group(
     lines = (forever, huge, *records)
     header = Manifest.from_json(text.splitlines()[0])
     path = tmp_path / "honest.jsonl"
-    path.write_text(written(replace(header, records=len(lines), sha256=digest(lines)), lines))
+    path.write_text(format_submission(replace(header, records=len(lines), sha256=hash_records(lines)), lines))
     found = findings(path, tmp_path / "cache", sample=3)
     assert outcomes(found) == {("value", "agrees"), ("gap", "agrees")}
 
@@ -333,20 +338,20 @@ def test_when_the_time_is_up_nothing_else_begins(text: str, tmp_path: Path) -> N
 
 
 def test_the_sample_takes_every_measure_in_turn_and_the_seed_chooses(text: str, tmp_path: Path) -> None:
-    submission, known = read(forged(text, tmp_path)), installed()
-    drawn = [draw(submission, sample=6, seed=seed, known=known) for seed in range(8)]
+    submission, known = read_submission(forged(text, tmp_path)), find_installed()
+    drawn = [draw_cells(submission, sample=6, seed=seed, known=known) for seed in range(8)]
     for each in drawn:
         assert sorted(cell.record.measure for cell in each.cells) == sorted(
             2 * ["average", "parameter-norm", "gradient-norm"]
         )
     assert len({tuple(cell.record.key for cell in each.cells) for each in drawn}) > 4
-    assert draw(submission, sample=6, seed=3, known=known) == drawn[3]
+    assert draw_cells(submission, sample=6, seed=3, known=known) == drawn[3]
     key = submission.records[5].key
-    assert [cell.record.key for cell in named(submission, [key[:12]], known).cells] == [key]
+    assert [cell.record.key for cell in select_cells(submission, [key[:12]], known).cells] == [key]
     with pytest.raises(ValueError, match="names 0 cells with a value"):
-        named(submission, ["ffffffffffff"], known)
+        select_cells(submission, ["ffffffffffff"], known)
     with pytest.raises(ValueError, match="give the beginning of one key, 8"):
-        named(submission, [key[:3]], known)
+        select_cells(submission, [key[:3]], known)
 
 
 def test_a_stochastic_value_of_other_random_numbers_agrees_within_the_noise(
@@ -357,9 +362,9 @@ def test_a_stochastic_value_of_other_random_numbers_agrees_within_the_noise(
     With the same torch the seed gives the same numbers, and every one of them differs.
     """
     record = of(records, "average")
-    cell = cell_of(record, installed())
+    cell = resolve_record(record, find_installed())
     data = Digits().load(None)
-    recipes = tuple(dict.fromkeys(cell_of(each, installed()).recipe for each in records))
+    recipes = tuple(dict.fromkeys(resolve_record(each, find_installed()).recipe for each in records))
     population = Population(recipes, data, data.sha256(), cache=ran / "cache", device="cpu")
     module = initial_module(cell.recipe, data.shape, data.classes)
     subject = population.network(cell.recipe).subject(module, examples=12, dtype=torch.float32, device="cpu")
@@ -377,13 +382,13 @@ def test_a_stochastic_value_of_other_random_numbers_agrees_within_the_noise(
 
 
 def compared(record: Record, found: Estimate) -> str:
-    return comparison.value(record, found, 0.0, record.truth).outcome
+    return comparison.compare_value(record, found, 0.0, record.truth).outcome
 
 
 @pytest.mark.parametrize("probes", [5, 20, 100])
 def test_noise_refutes_at_the_stated_rate(probes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pairs of means of normal probes with their estimated standard errors, 40,000 of them."""
-    monkeypatch.setattr(tolerance, "RATE", 0.05)
+    monkeypatch.setattr(tolerance, "FALSE_ALARM_RATE", 0.05)
     draws = np.random.default_rng(0).normal(size=(2, 4000, probes))
     means, errors = draws.mean(axis=2), draws.std(axis=2, ddof=1) / math.sqrt(probes)
     outside = np.mean(
@@ -405,9 +410,9 @@ def test_a_stated_standard_error_buys_no_slack(records: tuple[Record, ...]) -> N
 
 def test_networks_are_the_same_by_steps_loss_and_norm() -> None:
     truth = {"steps": 10, "fitted": True, "train_loss": 0.01, "parameter_norm": 5.0}
-    assert tolerance.parting(truth, truth) == 0.0
-    assert tolerance.parting(truth, {**truth, "parameter_norm": 5.0 * (1 + 1e-7)}) == pytest.approx(1e-7)
-    assert tolerance.parting(truth, {**truth, "steps": 11}) == math.inf
-    assert tolerance.parting(truth, {**truth, "fitted": False}) == math.inf
-    assert tolerance.parting({**truth, "train_loss": None}, truth) == math.inf
-    assert tolerance.parting({**truth, "train_loss": None}, {**truth, "train_loss": None}) == 0.0
+    assert tolerance.network_difference(truth, truth) == 0.0
+    assert tolerance.network_difference(truth, {**truth, "parameter_norm": 5.0 * (1 + 1e-7)}) == pytest.approx(1e-7)
+    assert tolerance.network_difference(truth, {**truth, "steps": 11}) == math.inf
+    assert tolerance.network_difference(truth, {**truth, "fitted": False}) == math.inf
+    assert tolerance.network_difference({**truth, "train_loss": None}, truth) == math.inf
+    assert tolerance.network_difference({**truth, "train_loss": None}, {**truth, "train_loss": None}) == 0.0
