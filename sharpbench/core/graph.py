@@ -6,11 +6,12 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from sharpbench.core.functional import differentiable_backends, private_attributes
 from sharpbench.errors import InvalidInput
 
 _captured: weakref.WeakKeyDictionary[nn.Module, dict[tuple[object, ...], Graph]] = weakref.WeakKeyDictionary()
@@ -41,10 +42,18 @@ def capture_graph(module: nn.Module, example: Tensor) -> Graph:
     Raises InvalidInput where torch.export cannot follow the network.
     """
     kept = _captured.setdefault(module, {})
-    form = (tuple(example.shape), example.dtype, *_structure(module))
-    if form not in kept:
-        kept[form] = _capture(module, example)
+    with differentiable_backends(), private_attributes(module, {}):
+        form = (tuple(example.shape), example.dtype, *_structure(module))
+        if form not in kept:
+            kept[form] = _capture(module, example)
     return kept[form]
+
+
+def read_nodes(argument: object) -> list[fx.Node]:
+    """The nodes in an operator's argument, or in all of them, as often as it reads them."""
+    found: list[fx.Node] = []
+    fx.node.map_arg(cast(fx.node.Argument, argument), found.append)
+    return found
 
 
 def _structure(module: nn.Module) -> tuple[object, ...]:
@@ -70,8 +79,8 @@ def _capture(module: nn.Module, example: Tensor) -> Graph:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch.export's own, about its own pytrees
-            with sdpa_kernel(SDPBackend.MATH):  # others lay out their results differently, and views stand in the graph
-                program = torch.export.export(module, (example,)).run_decompositions({})
+            warnings.filterwarnings("ignore", ".*during export", UserWarning)  # what a forward pass stores is dropped
+            program = torch.export.export(module, (example,)).run_decompositions({})
     except Exception as error:  # export raises whatever the network's own code does under it
         raise InvalidInput(f"torch.export cannot follow {type(module).__name__}: {_first_line(error)}") from error
     signature = program.graph_signature

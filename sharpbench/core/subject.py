@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
 from sharpbench.core import loss as criteria
-from sharpbench.core.functional import differentiable_operators
+from sharpbench.core.functional import call_module
 from sharpbench.core.graph import Graph, capture_graph
 from sharpbench.core.loss import Losses, PerExampleLoss
 from sharpbench.errors import InvalidInput
@@ -24,8 +22,6 @@ T = TypeVar("T")
 
 BATCH_BYTES = 64 * 2**20
 """The activations of one batch are kept below this: larger batches leave the caches and gain nothing."""
-ATTENTION_CACHE = "attention_bias_cache"
-"""timm's name, and of networks made after it, for what an attention in eval mode keeps from one call to the next."""
 
 
 class ProcessGroup(Protocol):
@@ -167,8 +163,7 @@ class Subject:
     def apply(self, params: Params, inputs: Tensor) -> Tensor:
         """Logits [B, C] of `inputs` [B, ...] under `params`: pure, differentiable, vmappable."""
         held = {key: value.clone() for key, value in self.constants.items()}  # some networks write into their buffers
-        with _evaluating(self.module), differentiable_operators(self.module):
-            return cast(Tensor, torch.func.functional_call(self.module, {**held, **params}, (inputs.clone(),)))
+        return cast(Tensor, call_module(self.module, {**held, **params}, inputs.clone()))
 
     def loss(self, params: Params) -> Tensor:
         """L(params), a scalar: the mean of the criterion over all n examples."""
@@ -232,8 +227,7 @@ class Subject:
     @property
     def graph(self) -> Graph:
         """The network's computation on one example; captured at first use, kept with the module."""
-        with _evaluating(self.module):
-            return capture_graph(self.module, self.examples(1))
+        return capture_graph(self.module, self.examples(1))
 
     def examples(self, count: int) -> Tensor:
         """The first inputs, in the type and on the device of the module itself, which may not be the subject's."""
@@ -259,33 +253,6 @@ class Subject:
         with torch.no_grad():
             logits = self.apply(self.params, self.inputs[:1])
         return logits.shape[1]
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Eval mode inside, every submodule's own mode afterwards, also when something raises.
-
-    Attention runs on the one back end that can be differentiated twice and forward, transformer layers not by
-    the operators that fuse a whole one, which cannot. What an attention keeps of its weights (its biases, laid out;
-    LeViT and its kin in eval mode) is dropped, as the weights of the next call may be others.
-    """
-    kept = [cache for part in module.modules() if isinstance(cache := getattr(part, ATTENTION_CACHE, None), dict)]
-    training = [part for part in module.modules() if part.training]
-    fused = torch.backends.mha.get_fastpath_enabled()
-    for part in training:
-        part.training = False
-    try:
-        torch.backends.mha.set_fastpath_enabled(False)
-        for cache in kept:
-            cache.clear()
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
-        for cache in kept:
-            cache.clear()
-        for part in training:
-            part.training = True
 
 
 def _traced(value: object) -> bool:

@@ -11,11 +11,10 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import cast
 
 from torch import Tensor, fx
 
-from sharpbench.core.graph import Graph
+from sharpbench.core.graph import Graph, read_nodes
 from sharpbench.core.subject import Subject
 from sharpbench.curvature.vjp import faithful_graph
 from sharpbench.errors import InvalidInput
@@ -315,7 +314,7 @@ def _through(node: fx.Node, held: Mapping[fx.Node, _Status]) -> _Status:
     everything = frozenset[str]().union(*(each.all for each in given))
     if name not in AFFINE_IN or (name == "batch_norm" and _argument(node, "training") is not False):
         return _joined(given, everything, str(node.target))
-    kept = [source for argument in AFFINE_IN[name] for source in _sources(_argument(node, argument))]
+    kept = [source for argument in AFFINE_IN[name] for source in read_nodes(_argument(node, argument))]
     others = [held[source].all for source in node.all_input_nodes if source in held and source not in kept]
     return _joined(given, _several(node, held).union(*others), str(node.target))
 
@@ -337,21 +336,14 @@ def _several(node: fx.Node, held: Mapping[fx.Node, _Status]) -> frozenset[str]:
     """The parameters that enter a product more than once; what is only added to it does not count."""
     seen: set[str] = set()
     twice: set[str] = set()
-    factors = _sources((node.args, node.kwargs))
-    for added in _sources(_argument(node, ADDED[_name(node)])) if _name(node) in ADDED else ():
+    factors = read_nodes((node.args, node.kwargs))
+    for added in read_nodes(_argument(node, ADDED[_name(node)])) if _name(node) in ADDED else ():
         factors.remove(added)
     for source in factors:
         depends = held[source].all if source in held else frozenset()
         twice |= seen & depends
         seen |= depends
     return frozenset(twice)
-
-
-def _sources(argument: object) -> list[fx.Node]:
-    """The nodes in an argument, as often as it reads them."""
-    found: list[fx.Node] = []
-    fx.node.map_arg(cast(fx.node.Argument, argument), found.append)
-    return found
 
 
 def _argument(node: fx.Node, name: str) -> object:

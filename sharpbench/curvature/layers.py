@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
-from sharpbench.core.graph import Graph
+from sharpbench.core.definitions import ATEN_DEFINITIONS
+from sharpbench.core.graph import Graph, read_nodes
 
 aten = torch.ops.aten
 CONVOLUTIONS: dict[object, int] = {
@@ -102,7 +103,7 @@ def _layer(graph: Graph, node: fx.Node, measured: Collection[str]) -> Layer | No
         name = graph.parameters[argument]
         places = [place for place, owner in graph.parameters.items() if owner == name]
         uses = [user for place in places for user in place.users]
-        once = len(places) == 1 and uses == [node] and node.all_input_nodes.count(argument) == 1
+        once = len(places) == 1 and uses == [node] and read_nodes((node.args, node.kwargs)).count(argument) == 1
         return name if once and name in measured else None
 
     return Layer(node, data, weight, own(weight), own(bias))
@@ -176,44 +177,7 @@ def run_layer(
     shift = {layer.node: added for layer, added in zip(layers, shifts, strict=True)}
     for node in graph.nodes:
         arguments, options = fx.node.map_arg((node.args, node.kwargs), held.__getitem__)
-        operator: Callable[..., Any] = INSTEAD.get(node.target) or cast(Callable[..., Any], node.target)
+        operator: Callable[..., Any] = ATEN_DEFINITIONS.get(node.target) or cast(Callable[..., Any], node.target)
         result = operator(*arguments, **options)
         held[node] = result + shift[node] if node in shift else result
     return held[graph.outputs[0]], [held[layer.data] for layer in layers]
-
-
-def prelu(inputs: Tensor, slope: Tensor) -> Tensor:
-    """PReLU by its definition: torch's own, vmapped over examples and columns, mixes up the two (torch 2.13)."""
-    channels = (-1, *(1,) * (inputs.ndim - 2)) if inputs.ndim > 1 else ()
-    return torch.where(inputs > 0, inputs, (slope.reshape(channels) if slope.numel() > 1 else slope) * inputs)
-
-
-def _batch_norm(
-    inputs: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    mean: Tensor,
-    variance: Tensor,
-    momentum: float,
-    epsilon: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Batch norm in eval mode by its definition: torch's own has no rule for vmap (torch 2.13)."""
-    scale = (variance + epsilon).rsqrt() * (1 if weight is None else weight)
-    shift = -mean * scale + (0 if bias is None else bias)
-    channels = (-1, *(1,) * (inputs.ndim - 2))
-    empty = inputs.new_empty(0)
-    return inputs * scale.reshape(channels) + shift.reshape(channels), empty, empty
-
-
-def _copy(target: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
-    """A copy, functionalised: torch has no derivative of it."""
-    return source.to(target.dtype).expand_as(target)
-
-
-INSTEAD: dict[object, Callable[..., Any]] = {
-    aten.prelu.default: prelu,
-    aten.view.default: aten.reshape.default,
-    aten.copy.default: _copy,
-    aten._native_batch_norm_legit_no_training.default: _batch_norm,
-}
-"""Operators that are run as something equal, because torch's derivative of them is wrong or slow under vmap."""

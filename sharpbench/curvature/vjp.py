@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from sharpbench.core.graph import Graph
 from sharpbench.core.subject import Params, Subject
-from sharpbench.curvature.layers import Layer, plan_layers, prelu, run_layer
+from sharpbench.curvature.layers import Layer, plan_layers, run_layer
 from sharpbench.errors import InvalidInput
 
 Root = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -129,8 +128,7 @@ class LayerwiseNetwork:
 
         def network(shifts: list[Tensor], loose: Params) -> tuple[Tensor, list[Tensor]]:
             if self.graph is None:
-                with _Repaired():
-                    return self.subject.apply(loose, example[None])[0], []
+                return self.subject.apply(loose, example[None])[0], []
             values = {**self.subject.constants, **self.subject.params, **loose}
             logits, data = run_layer(self.graph, values, example[None], self.layers, shifts)
             return logits[0], data
@@ -246,20 +244,6 @@ def _agrees(subject: Subject, graph: Graph) -> bool:
         float((one - other).abs().max()) <= bound * float(other.abs().max())
         for one, other in ((values, wanted), (graphs, modules))
     )
-
-
-class _Repaired(TorchFunctionMode):
-    """PReLU by its definition: see `layers.prelu`."""
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        """The function itself, or its replacement."""
-        return (prelu if func is torch.prelu else func)(*args, **(kwargs or {}))
 
 
 def _by_sign(weights: Tensor) -> Iterator[tuple[int, Callable[[Tensor], Tensor]]]:

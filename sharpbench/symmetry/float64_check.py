@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from sharpbench.core.functional import call_module
 from sharpbench.core.subject import check_finite
 from sharpbench.errors import InvalidInput, one_line
 
@@ -44,8 +45,8 @@ class Float64Check:
         """
         name = type(self.model).__name__
         try:
-            with evaluating(self.model), torch.no_grad(), _wide_defaults(), _Double():
-                result: object = torch.func.functional_call(self.model, {**self.state, **state}, (self.inputs,))
+            with torch.no_grad(), _wide_defaults(), _Double():
+                result: object = call_module(self.model, {**self.state, **state}, self.inputs)
         except Exception as error:  # whatever the network's own code does with float64
             raise InvalidInput(f"{name} does not run in float64: {one_line(str(error))[:200]}") from error
         if not isinstance(result, Tensor):
@@ -73,19 +74,6 @@ def rounding(tensors: Iterable[Tensor]) -> float:
     """sqrt(eps) of the coarsest type: what is above is no rounding."""
     types = {value.dtype for value in tensors if value.is_floating_point() or value.is_complex()}
     return math.sqrt(max((torch.finfo(dtype).eps for dtype in types), default=0.0))
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode inside, every submodule's own mode afterwards."""
-    training = [part for part in model.modules() if part.training]
-    for part in training:
-        part.training = False
-    try:
-        yield
-    finally:
-        for part in training:
-            part.training = True
 
 
 @contextmanager

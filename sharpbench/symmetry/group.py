@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 
 from sharpbench.core.graph import Graph, capture_graph
 from sharpbench.errors import InvalidInput
-from sharpbench.symmetry.float64_check import evaluating, relative_change, rounding
+from sharpbench.symmetry.float64_check import relative_change, rounding
 from sharpbench.symmetry.linear_system import merge, solutions
 from sharpbench.symmetry.rules.propagation import Axes, Blocks, IndexArray, Scale, ScalePropagation, compact
 from sharpbench.symmetry.rules.table import convolutions, propagate_scales
@@ -179,8 +179,7 @@ def rescaling_group(
     >>> group.names, group.dimension
     (('0.weight', '2.weight'), 1)
     """
-    with evaluating(model):
-        graph = capture_graph(model, inputs[:1])
+    graph = capture_graph(model, inputs[:1])
     return group_of(graph, free_parameters(model, graph, parameters), scope=scope)
 
 

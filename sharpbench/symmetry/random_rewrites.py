@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from sharpbench.core.graph import Graph, capture_graph
 from sharpbench.errors import InvalidInput
-from sharpbench.symmetry.float64_check import Float64Check, evaluating
+from sharpbench.symmetry.float64_check import Float64Check
 from sharpbench.symmetry.group import SCOPES, RescalingGroup, Scope, free_parameters, group_of, overlapping
 from sharpbench.symmetry.permutation import permutations
 from sharpbench.symmetry.rules.propagation import Axes, IndexArray, Scale
@@ -177,8 +177,7 @@ def rewrites(
     """
     if kind not in get_args(Kind):
         raise InvalidInput(f"kind='{kind}' is no kind of rewrite; use one of {', '.join(get_args(Kind))}")
-    with evaluating(model):
-        graph = capture_graph(model, inputs[:1])
+    graph = capture_graph(model, inputs[:1])
     trial = Float64Check.of(model, inputs, generator=generator)
     free = free_parameters(model, graph, parameters)
     scope: Scope | None = next((scope for scope in SCOPES if scope == kind), None)

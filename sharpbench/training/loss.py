@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import vmap
 
+from sharpbench.core.functional import private_attributes, swapped_tensors
 from sharpbench.training.optimizers import Stack
 
 
@@ -14,14 +15,19 @@ def stacked_losses(module: nn.Module, params: Stack, buffers: Stack, inputs: Ten
     """Each network's mean cross entropy on its own examples, [m]; `module` gives the structure and the mode.
 
     inputs [m, B, ...], targets [m, B]. One network is called as it is, and its buffers (running statistics) are
-    written to as a module writes to them; several are called together by vmap, which refuses randomness.
+    written to as a module writes to them. Several are called together by vmap, which refuses randomness; what they
+    store in attributes is dropped, as one module cannot hold it for all.
     """
 
+    single = len(targets) == 1
+
     def mean(params: Stack, buffers: Stack, inputs: Tensor, targets: Tensor) -> Tensor:
-        logits: Tensor = functional_call(module, {**params, **buffers}, (inputs,))
+        tensors = {**params, **buffers}
+        with swapped_tensors(module, tensors) if single else private_attributes(module, tensors, evaluate=False):
+            logits: Tensor = module(inputs)
         return F.cross_entropy(logits, targets)
 
-    if len(targets) == 1:
+    if single:
         own = {name: value.squeeze(0) for name, value in params.items()}
         kept = {name: value.squeeze(0) for name, value in buffers.items()}
         return mean(own, kept, inputs.squeeze(0), targets.squeeze(0)).unsqueeze(0)
