@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sharpbench import Estimate, Invariance, Measure, NotApplicable, Subject
+from sharpbench.curvature import softmax_variance
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,7 @@ class FisherRao(Measure):
         if self.fisher == "empirical":
             slope: Tensor = torch.func.grad(lambda outputs: subject.criterion(outputs, targets).sum())(logits)
             return (slope * along).sum(1).square()
-        probabilities = logits.softmax(1)
-        centred = along - (probabilities * along).sum(1, keepdim=True)
-        return (probabilities * centred.square()).sum(1)
+        return softmax_variance(logits, along)
 
     def exact(self, subject: Subject) -> float | None:
         """The definition: per-example gradients of the log-likelihood of every class, in reverse mode."""
@@ -90,7 +89,7 @@ class FisherRao(Measure):
         along = torch.stack([gradients[key].flatten(1) @ value.flatten() for key, value in subject.params.items()]).sum(
             0
         )
-        probabilities = logits.softmax(0)
+        probabilities, along = logits.softmax(0), along - along[logits.argmax()]
         scores = along - probabilities @ along  # [C]
         square: Tensor = scores[target].square() if self.fisher == "empirical" else probabilities @ scores.square()
         return square

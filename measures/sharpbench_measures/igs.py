@@ -9,7 +9,15 @@ import torch
 from torch import Tensor
 
 from sharpbench import Estimate, InvalidInput, Invariance, Measure, NotApplicable, Subject
-from sharpbench.curvature import MATRIX_LIMIT, flatten, leading_eigenspace, linear_operator, output_root, unflatten
+from sharpbench.curvature import (
+    MATRIX_LIMIT,
+    flatten,
+    leading_eigenspace,
+    linear_operator,
+    output_root,
+    softmax_slopes,
+    unflatten,
+)
 from sharpbench_measures.top_eigenvalue import check_lanczos
 
 
@@ -104,7 +112,9 @@ class Igs(Measure):
         for example, target in zip(subject.inputs.split(1), subject.targets, strict=True):
 
             def scores(flat: Tensor, example: Tensor = example) -> Tensor:
-                return subject.apply(unflatten(subject.params, flat), example)[0].log_softmax(0)
+                logits = subject.apply(unflatten(subject.params, flat), example)
+                classes = torch.arange(logits.shape[1], device=logits.device)
+                return -subject.criterion(logits.expand(len(classes), -1), classes)
 
             flat = flatten(subject.params)
             gradients = torch.func.jacrev(scores)(flat).double()  # [C, P]
@@ -147,8 +157,8 @@ def _rows(subject: Subject) -> tuple[Tensor, Tensor]:
         backward = torch.func.vjp(logits, subject.params)
         outputs: Tensor = backward[0]
         columns = output_root(subject.criterion, outputs, target)[0]
-        unit = torch.nn.functional.one_hot(target, len(outputs)).to(outputs)
-        pulled = torch.func.vmap(backward[1])(torch.cat((columns.T, (outputs.softmax(0) - unit)[None])))[0]
+        slope = softmax_slopes(outputs, target[None])
+        pulled = torch.func.vmap(backward[1])(torch.cat((columns, slope), 1).T)[0]
         stacked = torch.cat([pulled[name].flatten(1) for name in subject.params], 1)
         roots.append(stacked[:-1])
         slopes.append(stacked[-1])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sharpbench import Estimate, InvalidInput, Invariance, Measure, NotApplicable, Subject
-from sharpbench.curvature import LinearLayer, linear_layer
+from sharpbench.curvature import LinearLayer, linear_layer, softmax_variance
 
 BLOCK_LIMIT = 2_000
 """Up to so many weights the oracle forms the Hessian of the layer."""
@@ -109,8 +109,8 @@ def _closed_form(layer: LinearLayer, divided: Tensor, multiplied: Tensor) -> Ten
     weights = layer.weight * multiplied
 
     def one(features: Tensor, logits: Tensor, target: Tensor) -> Tensor:
-        probabilities = logits.softmax(0)
-        centred = weights - probabilities @ weights
-        return (features * divided).square().sum() * (probabilities @ centred.square().sum(1))
+        return (features * divided).square().sum() * softmax_variance(
+            logits.expand(weights.shape[::-1]), weights.T
+        ).sum()
 
     return layer.mean(one)

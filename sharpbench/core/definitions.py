@@ -87,6 +87,38 @@ def sinc(input: Tensor) -> Tensor:
     return torch.where(small, series, away.sin() / away)
 
 
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """-log p_y [B] of logits [B, C] and class indices: log(1 + sum_j exp(z_j - z_a)) + z_a - z_y, over the classes j
+    but the most probable one, a.
+
+    No derivative of any order subtracts nearly equal numbers: 1 - p_a is s / (1 + s), with s the sum. torch's
+    gradient p - 1 is off by 40 % in float32 where the loss is 5e-8, and 0 where it is 2e-11.
+    """
+    top = logits.detach().argmax(1, keepdim=True)
+    highest, chosen = logits.gather(1, top), logits.gather(1, targets[:, None])
+    others = torch.ones_like(logits).scatter(1, top, 0.0)
+    tail = ((logits - highest).exp() * others).sum(1)
+    return tail.log1p() + torch.where(top == targets[:, None], 0.0, highest - chosen).squeeze(1)
+
+
+def _cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    ignore_index: int = -100,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    plain = weight is None and size_average is None and reduce is None and label_smoothing == 0 and reduction == "none"
+    if plain and input.ndim == 2 and target.ndim == 1 and ignore_index < 0:
+        return cross_entropy(input, target)
+    return F.cross_entropy(
+        input, target, weight, size_average, ignore_index, reduce, reduction, label_smoothing=label_smoothing
+    )
+
+
 def huber_loss(
     input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0, weight: Tensor | None = None
 ) -> Tensor:
@@ -200,6 +232,7 @@ DEFINITIONS: dict[object, Callable[..., Any]] = {
     F.hardsigmoid: hardsigmoid,
     F.embedding: _embedding,
     F.embedding_bag: _embedding_bag,
+    F.cross_entropy: _cross_entropy,
     F.huber_loss: huber_loss,
     F.multi_margin_loss: _multi_margin_loss,
     torch.embedding: lambda weight, indices, padding_idx=-1, scale=False, sparse=False: embedding_rows(

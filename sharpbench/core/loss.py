@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from sharpbench.core.definitions import cross_entropy, differentiable_operators
 from sharpbench.errors import InvalidInput
 
 Losses = Callable[[Tensor, Tensor], Tensor]
@@ -31,18 +31,17 @@ class PerExampleLoss:
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Losses [B]."""
-        return self.losses(logits, targets)
-
-
-def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    return F.cross_entropy(logits, targets, reduction="none")
+        if self.kind != "custom":
+            return self.losses(logits, targets)
+        with differentiable_operators():
+            return self.losses(logits, targets)
 
 
 def _mse(logits: Tensor, targets: Tensor) -> Tensor:
     return (logits - targets).square().mean(1)
 
 
-CROSS_ENTROPY = PerExampleLoss("cross_entropy", "cross_entropy", _cross_entropy)
+CROSS_ENTROPY = PerExampleLoss("cross_entropy", "cross_entropy", cross_entropy)
 MSE = PerExampleLoss("mse", "mse", _mse)
 
 

@@ -32,7 +32,7 @@ from sharpbench.curvature.lanczos import (
 )
 from sharpbench.curvature.linear_layer import LinearLayer, linear_layer
 from sharpbench.curvature.noise_tolerance import NoiseTolerance, tolerated_noise
-from sharpbench.curvature.output_hessian import output_root
+from sharpbench.curvature.output_hessian import output_root, softmax_slopes, softmax_variance
 from sharpbench.curvature.path_norm import AffineLayer, chain, path_sum
 from sharpbench.curvature.per_example import per_example_traces
 from sharpbench.curvature.perturbation import (
@@ -133,6 +133,8 @@ __all__ = [
     "scaled_operator",
     "sketched_diagonal",
     "sketched_traces",
+    "softmax_slopes",
+    "softmax_variance",
     "spectral_density",
     "squared_norm",
     "tolerated_noise",

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sharpbench.core.subject import Params, Subject
 from sharpbench.curvature.ggn import chunked_columns, sum_traces
+from sharpbench.curvature.output_hessian import softmax_slopes
 from sharpbench.curvature.vjp import LayerVjps, add_trees
 from sharpbench.errors import InvalidInput
 
@@ -58,10 +59,8 @@ def sampled_fisher_traces(subject: Subject, *, draws: int, generator: torch.Gene
     device = next(iter(subject.params.values())).device
 
     def root(logits: Tensor, drawn: Tensor) -> tuple[Tensor, Tensor]:
-        probabilities = logits.softmax(0)
         below = logits.double().softmax(0).cumsum(0)[:-1, None] <= drawn  # classes whose share ends before the draw
-        units = torch.arange(len(logits), device=logits.device)[:, None] == below.sum(0)
-        return probabilities[:, None] - units.to(logits), logits.new_ones(draws)
+        return softmax_slopes(logits, below.sum(0)), logits.new_ones(draws)
 
     total: Params = {}
 

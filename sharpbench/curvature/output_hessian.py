@@ -62,6 +62,30 @@ def softmax_root(logits: Tensor) -> Tensor:
     return root
 
 
+def softmax_variance(logits: Tensor, values: Tensor) -> Tensor:
+    """Var_{k ~ p}(values_k) [...] of values [..., C] under p = softmax(logits [..., C]).
+
+    Values are taken relative to that of the most probable class, so that none of the variance cancels where p_a is 1
+    to rounding.
+    """
+    probabilities = logits.softmax(-1)
+    top = logits.argmax(-1, keepdim=True)
+    moved = values - values.gather(-1, top.expand_as(values[..., :1]))
+    centred = moved - (probabilities * moved).sum(-1, keepdim=True)
+    return (probabilities * centred.square()).sum(-1)
+
+
+def softmax_slopes(logits: Tensor, targets: Tensor) -> Tensor:
+    """p - e_y [C, draws], the gradients of -log p_y by the logits [C], at targets y [draws].
+
+    1 - p_y is the sum of the other probabilities, so that it does not cancel.
+    """
+    probabilities = logits.softmax(0)[:, None]
+    chosen = torch.arange(len(logits), device=logits.device)[:, None] == targets
+    others = torch.where(chosen, 0.0, probabilities)
+    return others - torch.where(chosen, others.sum(0), 0.0)
+
+
 def sketched_root(logits: Tensor, noise: Tensor, top: int) -> Tensor:
     """S [C, top + s] for cross entropy: `top` exact columns, then s random ones, from standard normal `noise` [C, s].
 

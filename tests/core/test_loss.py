@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from sharpbench.core.loss import CROSS_ENTROPY, MSE, PerExampleLoss, check_outputs, to_per_example_loss
+from sharpbench.core.loss import CROSS_ENTROPY, MSE, Losses, PerExampleLoss, check_outputs, to_per_example_loss
+from sharpbench.curvature.output_hessian import softmax_root
 from sharpbench.errors import InvalidInput
 
 B, C = 5, 3
@@ -100,3 +103,53 @@ def test_what_fits_passes() -> None:
     check_outputs(CROSS_ENTROPY, torch.zeros(1, C), torch.tensor([0, 1, 2], dtype=torch.int64))
     check_outputs(MSE, torch.zeros(1, C), torch.zeros(4, C))
     check_outputs(to_per_example_loss(absolute), torch.zeros(1, C), torch.zeros(4, C))
+
+
+@pytest.mark.parametrize("gap", [0.0, 1.0, 10.0, 20.0, 30.0, 60.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_no_derivative_of_cross_entropy_cancels(gap: float, dtype: torch.dtype) -> None:
+    outputs = torch.tensor([gap, 0.0, -1.5], dtype=dtype)
+    vector = torch.tensor([1.0, 1.25, -0.5], dtype=dtype)
+
+    def loss(values: Tensor, target: int = 0) -> Tensor:
+        return CROSS_ENTROPY(values[None], torch.tensor([target]))[0]
+
+    others = torch.tensor([-gap, -gap - 1.5], dtype=torch.float64).exp()
+    total = float(others.sum())
+    assert float(loss(outputs)) == pytest.approx(math.log1p(total), rel=1e-6 if dtype == torch.float32 else 1e-14)
+    rtol = 1e-6 if dtype == torch.float32 else 1e-13
+    probabilities = torch.cat((torch.ones(1, dtype=torch.float64), others)) / (1 + total)
+    slope = torch.cat((-probabilities[1:].sum(0, keepdim=True), probabilities[1:]))
+    torch.testing.assert_close(torch.func.grad(loss)(outputs).double(), slope, rtol=rtol, atol=0)
+    root = softmax_root(outputs.double())
+    product = root @ (root.T @ vector.double())
+    found = torch.func.jvp(torch.func.grad(loss), (outputs,), (vector,))[1]
+    torch.testing.assert_close(found.double(), product, rtol=10 * rtol, atol=0)
+    leaf = outputs.clone().requires_grad_()
+    (plain,) = torch.autograd.grad(loss(leaf), leaf, create_graph=True)
+    torch.testing.assert_close(torch.autograd.grad(plain @ vector, leaf)[0].double(), product, rtol=10 * rtol, atol=0)
+
+
+def test_cross_entropy_has_torchs_values_and_derivatives_at_any_target() -> None:
+    outputs = torch.cat((logits(), torch.tensor([[1.0, 1.0, 1.0], [-math.inf, 2.0, 0.5], [700.0, -700.0, 0.0]])))
+    targets = torch.tensor([0, 1, 2, 0, 1, 2, 1, 1])
+    torch.testing.assert_close(CROSS_ENTROPY(outputs, targets), F.cross_entropy(outputs, targets, reduction="none"))
+
+    def slope(losses: object) -> Tensor:
+        result: Tensor = torch.func.grad(lambda values: losses(values, targets).sum())(outputs)  # type: ignore[operator]
+        return result
+
+    torch.testing.assert_close(
+        slope(CROSS_ENTROPY), slope(lambda values, given: F.cross_entropy(values, given, reduction="none"))
+    )
+
+
+@pytest.mark.parametrize(
+    "given", [torch.nn.CrossEntropyLoss(reduction="none"), partial(F.cross_entropy, reduction="none")]
+)
+def test_torchs_own_cross_entropy_does_not_cancel_either(given: Losses) -> None:
+    outputs = torch.tensor([[20.0, 0.0, -1.0]])
+    criterion = to_per_example_loss(given)
+    slope = torch.func.grad(lambda values: criterion(values, torch.tensor([0])).sum())(outputs)[0]
+    wanted = math.exp(-20) + math.exp(-21)
+    assert float(slope[0]) == pytest.approx(-wanted / (1 + wanted), rel=1e-6)
