@@ -1,1 +1,1 @@
-"""Records to numbers: populations of networks, the scores of measures on them, and the statistics behind both."""
+"""From records to numbers: populations of networks, scores of measures on them, and the statistics of both."""

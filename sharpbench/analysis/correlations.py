@@ -1,4 +1,4 @@
-"""Judgement: how a row of values goes with the gaps of its networks, by every number of the protocol."""
+"""How the values of a measure go with the gaps of the networks, by every statistic of the protocol."""
 
 from __future__ import annotations
 
@@ -24,15 +24,16 @@ from sharpbench.core.fields import Scalar
 from sharpbench.core.spec import split_specs
 
 NON_AXES = ("seed", "dataset", "model")
-NO_TEST_SIZE = "the records do not say, or not alike, on how many test examples the gaps stand"
+NO_TEST_SIZE = "the records do not say, or disagree, on how many test examples the gaps were found"
 
 
 @dataclass(frozen=True, slots=True)
 class Correlations:
-    """Each number of docs/protocol.md. What has no value says why.
+    """Each statistic of docs/protocol.md; one without a value has a reason.
 
-    drawn: what is drawn again in the intervals of marginal, within, spearman and information: networks at the same
-    configurations, or configurations with their networks.
+    Args:
+        drawn: What the intervals of marginal, within, spearman and information draw again: networks at the same
+            configurations, or configurations with their networks.
     """
 
     marginal: Tau
@@ -45,7 +46,7 @@ class Correlations:
 
 
 def correlate(population: MeasuredPopulation, values: Mapping[str, float]) -> Correlations:
-    """The judgement of `values` by the key of the network, over the networks that have one and passed the gate."""
+    """All statistics of `values`, given by the key of the network, over the networks that have a value and fitted."""
     networks = [network for network in population.counted if network.key in values]
     measured, gaps = [values[network.key] for network in networks], [network.gap or 0.0 for network in networks]
     codes, together, axes = (
@@ -68,19 +69,19 @@ def correlate(population: MeasuredPopulation, values: Mapping[str, float]) -> Co
 
 
 def resampling_units(population: MeasuredPopulation, networks: Sequence[MeasuredNetwork]) -> Integers | None:
-    """What is drawn again: configurations with their networks where the cohort drew them, None: networks alone."""
+    """The configuration of each network where the cohort drew configurations; None where only networks are drawn."""
     return cell_codes(networks) if population.design == "random" else None
 
 
 def count_test_examples(population: MeasuredPopulation) -> int | None:
-    """On how many examples the test accuracies stand, None where the records do not agree on it."""
-    told = {record.data.get("test_examples") for row in population.rows for record in row.records.values()}
-    number = told.pop() if len(told) == 1 else None
+    """The number of test examples behind the accuracies; None where the records do not agree on it."""
+    sizes = {record.data.get("test_examples") for row in population.rows for record in row.records.values()}
+    number = sizes.pop() if len(sizes) == 1 else None
     return number if isinstance(number, int) and not isinstance(number, bool) and number > 0 else None
 
 
 def varied_hyperparameters(networks: Sequence[MeasuredNetwork]) -> dict[str, list[Scalar]]:
-    """Each field of the recipes but the seed, and of the models, by network; None where it stands at its default."""
+    """Each field of the recipes except the seed, and of the models, by network; None where it has its default."""
     rows = [{**_of_model(network), **_of_recipe(network)} for network in networks]
     return {name: [row.get(name) for row in rows] for name in dict.fromkeys(name for row in rows for name in row)}
 
@@ -90,7 +91,7 @@ def _of_recipe(network: MeasuredNetwork) -> dict[str, Scalar]:
 
 
 def _of_model(network: MeasuredNetwork) -> dict[str, Scalar]:
-    """The fields that a model's word holds in brackets, and its name."""
+    """The name of a model, and the fields in the brackets of its spec."""
     name, _, rest = str(network.recipe.get("model")).partition("[")
     parts = [part.partition("=") for part in split_specs(rest.removesuffix("]"))]
     return {"model": name, **{field: value for field, _, value in parts}}

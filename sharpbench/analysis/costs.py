@@ -1,4 +1,4 @@
-"""Summaries: what the records of one row say besides the correlation: failures, exactness, cost."""
+"""Failures, exactness, cost and invariance, summarized over the records of one measure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sharpbench.core.record import Record
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """How many networks of a row ended without a value, and why."""
+    """The number of networks that ended without a value, for one reason."""
 
     status: str
     reason: str
@@ -22,7 +22,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Exactness:
-    """|value - exact| / |exact| over the networks with an oracle; oracle: 'definition', 'float64 engine' or both."""
+    """|value - exact| / |exact| over the compared networks; oracle: 'definition', 'float64 engine' or both."""
 
     largest: float
     median: float
@@ -32,7 +32,7 @@ class Exactness:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Median seconds of a standalone call in one environment, given as one line."""
+    """Median seconds of a standalone call in one environment, which is one line of text."""
 
     environment: str
     seconds: float
@@ -71,7 +71,7 @@ def relative_error(value: float, exact: float) -> float | None:
 
 
 def largest_factors(done: Iterable[Record]) -> dict[str, float | None]:
-    """The largest factor of change by kind of rewrite; None where one record has None: no factor at all."""
+    """The largest factor of change by kind of rewrite; None where some record has no factor."""
     found: dict[str, list[float | None]] = {}
     for each in done:
         for kind, factor in each.invariance.items():
@@ -83,7 +83,7 @@ def largest_factors(done: Iterable[Record]) -> dict[str, float | None]:
 
 
 def summarize_timings(done: Sequence[Record]) -> tuple[Timing, ...]:
-    """The median seconds by environment; seconds of different environments are never put together."""
+    """The median seconds in each environment; seconds of different environments are never combined."""
     seconds: dict[str, list[float]] = {}
     for each in select_comparable(done):
         if each.seconds is not None:
@@ -92,24 +92,24 @@ def summarize_timings(done: Sequence[Record]) -> tuple[Timing, ...]:
 
 
 def select_comparable(done: Iterable[Record]) -> list[Record]:
-    """The records whose times can be compared: neither taken beside other work nor of a divided cell."""
+    """The records whose times can be compared: the cell ran in one process, without other work next to it."""
     return [each for each in done if not each.contended and each.pieces == 1]
 
 
 def count_incomparable(done: Iterable[Record]) -> int:
-    """How many records have times that cannot be compared."""
+    """The number of records whose times cannot be compared."""
     timed = [each for each in done if each.seconds is not None]
     return len(timed) - len(select_comparable(timed))
 
 
 def median_or_none(values: Iterable[float | None]) -> float | None:
-    """The median of what is there; None where nothing is."""
+    """The median of the values that are not None; None where there is none."""
     present = [value for value in values if value is not None]
     return float(statistics.median(present)) if present else None
 
 
 def format_environment(environment: Mapping[str, Scalar]) -> str:
-    """An environment as one line, keys in order, empty ones left out."""
+    """An environment as one line: its entries in order, without empty ones."""
     known = {name: value for name, value in sorted(environment.items()) if value is not None}
     return ", ".join(
         f"{name} {str(value).lower() if isinstance(value, bool) else value}" for name, value in known.items()

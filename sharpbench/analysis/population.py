@@ -1,6 +1,6 @@
-"""Population: the networks of one model on one data set, and what each measure says of them.
+"""The networks of one model on one data set, and the records of each measure on them.
 
-Where a cohort varies fields of the model (width, depth), the model is the one that was named.
+Where a cohort varies fields of the model (width, depth), the population has the name of the model in the command.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredNetwork:
-    """One trained network: its recipe is its identity, `key` its recipe as text."""
+    """One trained network, identified by its recipe; `key` is the recipe as text."""
 
     key: str
     recipe: Mapping[str, Scalar]
@@ -36,12 +36,12 @@ class MeasuredNetwork:
 
     @property
     def counts(self) -> bool:
-        """The gate: it has fitted its training set, and its gap is known."""
+        """Whether it passes the gate: it fitted its training set, and its gap is known."""
         return self.exclusion is None
 
     @property
     def exclusion(self) -> str | None:
-        """Why the gate keeps it out, None where it does not."""
+        """Why the gate excludes it; None where it passes."""
         if not self.truth:
             return "could not be trained"
         if self.truth.get("fitted") is not True:
@@ -57,9 +57,11 @@ class MeasuredNetwork:
 
 @dataclass(frozen=True, slots=True)
 class MeasureRow:
-    """What one measure says: a record for each network that has one, the successful or else the latest.
+    """One measure on a population: one record per network, the successful one or else the latest.
 
-    setting: what tells two rows of one label apart (precision, device, examples, seed); empty where one is all.
+    Args:
+        setting: What distinguishes two rows of one label (precision, device, examples, seed); empty where there is
+            only one.
     """
 
     label: str
@@ -74,9 +76,10 @@ class MeasureRow:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredPopulation:
-    """All networks of one model on one data set, in the order of their keys, and a row for each measure.
+    """All networks of one model on one data set, in the order of their keys, and one row per measure.
 
-    design: random where the configurations of some were drawn.
+    Args:
+        design: "random" where the cohort drew configurations at random.
     """
 
     dataset: str
@@ -92,15 +95,15 @@ class MeasuredPopulation:
 
     @property
     def exclusions(self) -> dict[str, int]:
-        """Why networks were kept out -> how many, the most frequent first."""
+        """Reason of exclusion -> number of networks, the most frequent first."""
         reasons = Counter(network.exclusion for network in self.networks if network.exclusion is not None)
         return dict(sorted(reasons.items(), key=lambda each: (-each[1], each[0])))
 
 
 def group_populations(records: Sequence[Record]) -> tuple[MeasuredPopulation, ...]:
-    """The populations in `records`, by data set and model; a network enters once however many records it has.
+    """The populations in `records`, by data set and model; a network with several records enters once.
 
-    Records that are not for a leaderboard (`data.leaderboard` false, of `measure`) are left out.
+    Records of `sharpbench measure`, which are not for a leaderboard (`data.leaderboard` false), are left out.
     """
     groups: dict[tuple[str, str], list[Record]] = {}
     for record in records:
@@ -120,20 +123,20 @@ def _design(records: Sequence[Record]) -> Design:
 
 
 def cell_codes(networks: Sequence[MeasuredNetwork]) -> NDArray[np.intp]:
-    """[n] The number of each network's cell."""
+    """[n] The index of each network's cell."""
     codes: NDArray[np.intp] = np.unique([network.cell for network in networks], return_inverse=True)[1].astype(np.intp)
     return codes
 
 
 def finite_or_none(value: Scalar) -> float | None:
-    """`value` as a float, None unless it is a finite number."""
+    """`value` as a float; None unless it is a finite number."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not is_finite(value):
         return None
     return float(value)
 
 
 def _recipe_text(mapping: Mapping[str, Scalar]) -> str:
-    """Equal for equal mappings: 0 and 0.0 are one value."""
+    """A recipe as text, equal for equal recipes: 0 and 0.0 are one value."""
     numbers = {
         name: float(value) if isinstance(value, int) and not isinstance(value, bool) else value
         for name, value in mapping.items()
@@ -176,7 +179,7 @@ def _setting_key(record: Record) -> SettingKey:
 
 
 def _measured_on(record: Record) -> str:
-    """On which examples: all of a network's own are one choice, however many each network was trained on."""
+    """The examples as text; all training examples of each network are one choice, whatever their number."""
     examples = record.data.get("examples")
     if examples is None:
         return ""
@@ -184,7 +187,7 @@ def _measured_on(record: Record) -> str:
 
 
 def _setting_texts(records: Sequence[Record]) -> dict[SettingKey, str]:
-    """Every setting as text: the parts in which they differ."""
+    """Each setting as text: the parts in which the settings differ."""
     found = sorted({_setting_key(record) for record in records})
     differing = [part for part in range(5) if len({setting[part] for setting in found}) > 1]
     return {setting: ", ".join(setting[part] for part in differing if setting[part]) for setting in found}

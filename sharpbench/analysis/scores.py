@@ -1,4 +1,4 @@
-"""Scores: the rows of a leaderboard, as a pure function of records."""
+"""Scores of measures on populations, as a pure function of records."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ from sharpbench.analysis.population import (
 from sharpbench.analysis.statistics import MIN_UNITS, MIN_WITHIN_CELL, Tau, shared_ranks
 from sharpbench.core.record import Record
 
-# Baselines: what any measure should beat, from the covariates of the networks; shown, never ranked.
-
 BASELINES = ("label noise", "training loss", "parameter norm", "random")
+"""Covariates of the networks that any measure should beat; they are shown, never ranked."""
 
 
 def baseline_values(population: MeasuredPopulation, *, seed: int) -> Mapping[str, dict[str, float]]:
-    """Each baseline's value by the key of the network, for the networks that passed the gate and have one.
+    """Baseline -> key of the network -> value, for the networks that passed the gate and have one.
 
-    random: uniform, drawn from `seed` and the names of model and data set, so that other populations change nothing.
+    The random baseline is uniform. It depends on `seed` and the names of model and data set only, so other populations
+    do not change it.
     """
     counted = population.counted
     place = zlib.crc32(f"{population.dataset}\n{population.model}".encode())
@@ -65,19 +65,25 @@ Criterion = Literal["within", "marginal"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """One row of a leaderboard: a measure, or a baseline, on one model and data set.
+    """One row of a board: a measure, or a baseline, on the networks of one model and data set.
 
-    setting: what tells rows of one label apart (precision, device, ...); empty where one setting is all.
-    ok, total: networks with a value, and all there are. networks: those that enter tau (a value, and through the
-    gate); excluded: those that the gate keeps out; exclusions: why -> how many. complete: every network that passed
-    the gate has a value. correlations: how its values go with the gaps, by every number; marginal, within: two of them,
-    tau over all networks, and within cells of fixed hyperparameters (in a label-noise cohort: of fixed label noise).
-    gradients, peak_bytes: medians over the timed networks; contended: how many were timed beside other work, or in
-    pieces, and are left out of seconds and gradients; those in pieces of peak_bytes, too. converged: the share of
-    the values whose iteration did.
-    invariance: kind of rewrite -> the largest factor of change, None where there is none (a change of sign). rank:
-    shared where nothing tells rows apart, by the tau that ranked_by names; None for baselines, for incomplete rows
-    and for rows without an interval.
+    Args:
+        setting: What distinguishes rows of one label (precision, device, ...); empty where there is only one.
+        ok: Networks with a value.
+        total: All networks.
+        networks: Networks that enter tau: they have a value and passed the gate.
+        excluded: Networks that the gate excludes.
+        complete: Whether every network that passed the gate has a value.
+        correlations: How the values go with the gaps, by every statistic.
+        ranked_by: The tau that ranks: within cells of fixed hyperparameters, or marginal, over all networks.
+        rank: Shared by rows that cannot be told apart. None for baselines, for incomplete rows and for rows without an
+            interval.
+        exclusions: Reason of exclusion -> number of networks.
+        invariance: Kind of rewrite -> the largest factor of change; None where the value changed its sign.
+        gradients: Median over the timed networks.
+        peak_bytes: Median over the timed networks, without those measured in pieces.
+        contended: Networks that were timed next to other work or in pieces, which seconds and gradients leave out.
+        converged: The share of the values whose iteration converged.
     """
 
     dataset: str
@@ -110,24 +116,24 @@ class Score:
 
     @property
     def within(self) -> Tau:
-        """The mean over cells of tau within the cell."""
+        """The mean over cells of the tau within each cell."""
         return self.correlations.within
 
     @property
     def name(self) -> str:
-        """The label, and the setting where rows of one label differ in it."""
+        """The label, with the setting where rows of one label differ in it."""
         return f"{self.label} ({self.setting})" if self.setting else self.label
 
     @property
     def partial(self) -> bool:
-        """A measure that lacks a value on a network that passed the gate: shown below the line, never ranked."""
+        """Whether it is a measure without a value on some network that passed the gate; such a row is never ranked."""
         return self.kind == "measure" and not self.complete
 
 
 def score_records(records: Sequence[Record], *, seed: int = 0) -> tuple[Score, ...]:
     """The scores of all measures and baselines, by data set and model; ranked rows first, partial ones last.
 
-    seed: of the random baseline; the permutations behind mutual information are the same for all rows.
+    seed: for the random baseline. The permutations behind mutual information are the same for all rows.
     """
     return tuple(row for population in group_populations(records) for row in score_population(population, seed=seed))
 
@@ -152,7 +158,7 @@ def _order(row: Score) -> tuple[bool, int, float, float, str]:
 
 
 def _choose_criterion(population: MeasuredPopulation) -> Criterion:
-    """The tau within cells, where there are enough for its interval: the marginal one flatters."""
+    """The tau within cells where the cells allow an interval, because the marginal tau flatters."""
     counted = population.counted
     if population.design == "random":
         sizes = np.bincount(cell_codes(counted)) if counted else np.zeros(0)
@@ -161,7 +167,7 @@ def _choose_criterion(population: MeasuredPopulation) -> Criterion:
 
 
 def _rank_rows(population: MeasuredPopulation, complete: Sequence[bool], ranked_by: Criterion) -> list[int | None]:
-    """A rank for each complete row; they all stand on the same networks."""
+    """A rank for each complete row; all complete rows have values on the same networks."""
     counted = population.counted
     whole = [row for row, chosen in zip(population.rows, complete, strict=True) if chosen]
     values = [[row.value(network) or 0.0 for network in counted] for row in whole]

@@ -1,1 +1,1 @@
-"""The published leaderboard: pages, plots and a site, as pure functions of the record files in one folder."""
+"""The published leaderboard: pages, plots and a site, as pure functions of the record files in a folder."""

@@ -1,4 +1,4 @@
-"""Board: a population of one collection with its scores; Leaderboard: all of them, what the pages are made of."""
+"""Boards, which are populations of a collection with their scores, and the leaderboard of all boards."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from sharpbench.report.escape import make_slug
 
 @dataclass(frozen=True)
 class Board:
-    """The networks of one model on one data set, of one collection, and the scores of all measures on them.
+    """The networks of one model on one data set in one collection, with the scores of all measures on them.
 
-    entry: the submission whose collection it is; None for results of our own.
+    Args:
+        entry: The submission that the collection is made of; None for our own results.
     """
 
     collection: str
@@ -28,7 +29,7 @@ class Board:
 
     @property
     def origin(self) -> str:
-        """The collection, and whether others sent it."""
+        """The name of the collection, and whether it was submitted."""
         return f"{self.collection} (submitted)" if self.entry is not None else self.collection
 
     @property
@@ -38,7 +39,7 @@ class Board:
 
     @property
     def title(self) -> str:
-        """Origin, model and data set, as they came: to be escaped."""
+        """Origin, model and data set, not escaped."""
         return f"{self.origin}: {self.name}"
 
     @property
@@ -53,16 +54,16 @@ class Board:
 
     @property
     def judged(self) -> bool:
-        """Whether any measure has a correlation: a handful of networks may have none."""
+        """Whether any measure has a correlation; with a few networks there may be none."""
         return any(score.marginal.value is not None for score in self.measured)
 
     @property
     def records(self) -> tuple[Record, ...]:
-        """The records that the rows hold."""
+        """The records of all rows."""
         return tuple(record for row in self.population.rows for record in row.records.values())
 
     def row(self, score: Score) -> MeasureRow:
-        """What was measured of the networks, for a score of a measure."""
+        """The records of the networks behind the score of a measure."""
         return self._rows[score.label, score.setting]
 
     @cached_property
@@ -70,7 +71,7 @@ class Board:
         return {(row.label, row.setting): row for row in self.population.rows}
 
     def measure(self, score: Score) -> str:
-        """The name of the measure of which the label of a row says more."""
+        """The name of the measure, without the hyperparameters of the label."""
         return next(iter(self.row(score).records.values())).measure
 
 
@@ -82,9 +83,11 @@ BoardRow = tuple[Board, Score]
 class Leaderboard:
     """All boards, by collection, data set and model.
 
-    left_out: collection -> lines of it that are not for a leaderboard. documented: names of the measures of which
-    docs/measures has a page. marks: label of a measure -> a word shown beside its name in every table. submitted:
-    submissions with their standings, see `entries`.
+    Args:
+        left_out: Collection -> number of its lines that are not for a leaderboard.
+        documented: Names of the measures that have a page in docs/measures.
+        marks: Label of a measure -> a word shown behind its name in every table.
+        submitted: Submissions with their status, see `entries`.
     """
 
     boards: tuple[Board, ...]
@@ -99,13 +102,13 @@ class Leaderboard:
         return tuple(sorted({board.measure(score) for board in self.boards for score in board.measured}))
 
     def mark(self, found: Sequence[BoardRow]) -> str | None:
-        """The word beside a row that stands on these boards: its worst state, where all are of entries."""
+        """The word behind the name of a row on these boards; where all are submitted, the worst state."""
         states = [board.entry.state(score.label, board.name) for board, score in found if board.entry is not None]
         if states and len(states) == len(found):
             return min(states, key=STATES.index)
         return self.marks.get(found[0][1].label)
 
-    def of(self, measure: str) -> Iterator[BoardRow]:
+    def rows_of(self, measure: str) -> Iterator[BoardRow]:
         """The rows of one measure, board by board."""
         for each in self.boards:
             yield from ((each, score) for score in each.measured if each.measure(score) == measure)
@@ -118,9 +121,10 @@ def make_leaderboard(
     marks: Mapping[str, str] | None = None,
     submitted: Submitted = NO_SUBMISSIONS,
 ) -> Leaderboard:
-    """The leaderboard of `collections`: each population is judged as `sharpbench run` judges it.
+    """The leaderboard of `collections`, with each population scored as `sharpbench run` scores it.
 
-    submitted: entries, whose records stand behind those of `collections`, on boards of their own.
+    Args:
+        submitted: Entries, which have separate boards behind those of `collections`.
     """
     every: list[tuple[SubmittedEntry | None, Collection]] = [(None, collection) for collection in collections]
     boards = tuple(
@@ -133,6 +137,6 @@ def make_leaderboard(
 
 
 def select_own(found: Sequence[BoardRow]) -> list[Score]:
-    """The scores that enter a summary of one row: our own where there are any, else those of entries."""
+    """The scores that enter a summary of one row: our own results where there are any, else submitted ones."""
     own = [score for board, score in found if board.entry is None]
     return own or [score for _, score in found]

@@ -1,4 +1,4 @@
-"""Collection: the records of one file of published results, read whole and checked before anything is made of them."""
+"""Published results: the record files of a folder, read completely and checked."""
 
 from __future__ import annotations
 
@@ -13,30 +13,34 @@ from sharpbench.core.record import Record, Scalars
 from sharpbench.errors import InvalidInput, short
 from sharpbench.files import content_hash
 
-# Integrity: what in a record can be checked without running it again.
-#
-# The key is recomputed from the content, the gap from the accuracies, and all records of one network must agree on what
-# came of it. That a value is what the measure gives is for a second run to say.
-
 MAX_VERSION = 32
-"""Versions of a measure that are tried: records do not hold it, their keys do."""
+"""The largest version of a measure that is tried; records do not hold the version, but their keys do."""
 MAX_GAP_ERROR = 1e-9
 VOLATILE_TRUTH = ("seconds",)
-"""Of the truth, what may differ between records of one network."""
+"""Fields of the truth that may differ between records of one network."""
 
 FirstSeen = tuple[str, dict[str, Scalar]]
 
 
 @dataclass(frozen=True, slots=True)
 class ConsistencyCheck:
-    """Of one file: where each network, row and label was told of first; later records must agree with them."""
+    """Checks of the records of one file against their keys and against each other, without running anything.
+
+    The key is recomputed from the content and the gap from the accuracies, and all records of one network must agree on
+    its truth. Whether a value is what the measure gives is checked by `verify`.
+
+    Attributes:
+        networks: Hash of a network -> the place and truth of its first record.
+        rows: Hash of a row -> the place and version of its first record.
+        labels: Label -> the place and configuration of its first record.
+    """
 
     networks: dict[str, FirstSeen] = field(default_factory=dict)
     rows: dict[str, tuple[str, int]] = field(default_factory=dict)
     labels: dict[str, tuple[str, Scalars]] = field(default_factory=dict)
 
     def check(self, record: Record, where: str) -> None:
-        """Raise InvalidInput where `record`, which stands at `where`, does not agree with itself or those before."""
+        """Raise InvalidInput if `record`, found at `where`, contradicts itself or the records before."""
         version = find_version(record)
         if version is None:
             raise InvalidInput(
@@ -48,17 +52,15 @@ class ConsistencyCheck:
         self._check_truth(record, where)
 
     def _check_label(self, record: Record, where: str) -> None:
-        """The key holds measure and configuration; the label, by which rows are told apart, must say the same."""
+        """The label must agree with measure and configuration, which the key covers."""
         shown, behind = short(record.label), record.label[len(record.measure) :]
         if not record.label.startswith(record.measure) or behind[:1] not in ("", "[", ":"):
             raise InvalidInput(
-                f"{where}: label '{shown}' is none of measure '{short(record.measure)}'; restore the line"
+                f"{where}: label '{shown}' does not belong to measure '{short(record.measure)}'; restore the line"
             )
         first, known = self.labels.setdefault(record.label, (where, record.configuration))
         if known != record.configuration:
-            raise InvalidInput(
-                f"{where}: label '{shown}' stands for another configuration at {first}; restore the line"
-            )
+            raise InvalidInput(f"{where}: label '{shown}' has another configuration at {first}; restore the line")
 
     def _check_version(self, record: Record, version: int, where: str) -> None:
         data = record.data.get("sha256"), record.data.get("examples")
@@ -80,25 +82,25 @@ class ConsistencyCheck:
             )
         if not record.truth:
             return
-        told = {name: value for name, value in record.truth.items() if name not in VOLATILE_TRUTH}
-        told["test_examples"] = record.data.get("test_examples")
+        truth = {name: value for name, value in record.truth.items() if name not in VOLATILE_TRUTH}
+        truth["test_examples"] = record.data.get("test_examples")
         network = content_hash([record.recipe, record.data.get("sha256"), record.device])
-        first, known = self.networks.setdefault(network, (where, told))
-        if known != told:
-            name = next(name for name in {**known, **told} if known.get(name) != told.get(name))
+        first, known = self.networks.setdefault(network, (where, truth))
+        if known != truth:
+            name = next(name for name in {**known, **truth} if known.get(name) != truth.get(name))
             raise InvalidInput(
-                f"{where}: '{short(name)}' of this network is {told.get(name)!r:.40}, but {known.get(name)!r:.40} at "
-                f"{first}: one of the lines was changed, or the network was trained anew; restore it, or run all again"
+                f"{where}: '{short(name)}' of this network is {truth.get(name)!r:.40}, but {known.get(name)!r:.40} at "
+                f"{first}: one of the lines was changed, or the network was trained again; restore it, or run all again"
             )
 
 
 def find_version(record: Record) -> int | None:
-    """The version of the measure with which the record's key fits its content; None where it fits with none."""
+    """The version of the measure for which the record's key fits its content; None where there is none."""
     return next((version for version, key in _possible_keys(record) if key == record.key), None)
 
 
 def _possible_keys(record: Record) -> Iterator[tuple[int, str]]:
-    """The keys that the content may have; the cell's `examples` is None where all were measured on."""
+    """The keys that the content may have; `examples` of the cell is None where all examples were used."""
     for version in range(1, MAX_VERSION + 1):
         for examples in (None, record.data.get("examples")):
             content = {
@@ -124,7 +126,8 @@ MAX_NAME_CHARS = 60
 class Collection:
     """The records of NAME.jsonl.
 
-    left_out: how many of its lines are not for a leaderboard (`data.leaderboard` false).
+    Args:
+        left_out: The number of its lines that are not for a leaderboard (`data.leaderboard` false).
     """
 
     name: str
@@ -133,10 +136,11 @@ class Collection:
 
 
 def read_collections(folder: Path) -> tuple[Collection, ...]:
-    """The collections in `folder`, by name; those without a record for a leaderboard hold none.
+    """The collections in `folder`, by name.
 
-    Raises InvalidInput, one line with file and line number, for a line that is not whole, no record, of another
-    schema, stands twice, or does not agree with itself or with others.
+    Raises:
+        InvalidInput: for a line that is truncated, not a record, of another schema, a duplicate, or in contradiction to
+            itself or to another line; the message has the file and the line number.
     """
     paths = sorted(folder.glob(f"*{SUFFIX}")) if folder.is_dir() else []
     if not paths:
@@ -150,10 +154,10 @@ def read_collections(folder: Path) -> tuple[Collection, ...]:
 def _read_collection(path: Path) -> Collection:
     if not NAME_PATTERN.fullmatch(path.stem) or len(path.stem) > MAX_NAME_CHARS:
         raise InvalidInput(
-            f"{path}: '{short(path.stem)}' is no name of a collection; use words of a-z and 0-9 with hyphens between, "
-            f"at most {MAX_NAME_CHARS} characters"
+            f"{path}: '{short(path.stem)}' is not a name for a collection; use words of a-z and 0-9 with hyphens "
+            f"between, at most {MAX_NAME_CHARS} characters"
         )
-    witness, records, left_out, seen = ConsistencyCheck(), list[Record](), 0, dict[str, str]()
+    consistency, records, left_out, seen = ConsistencyCheck(), list[Record](), 0, dict[str, str]()
     for where, line in _read_lines(path):
         record = Record.from_json(line, where=where)
         if record.data.get("leaderboard") is False:
@@ -161,17 +165,17 @@ def _read_collection(path: Path) -> Collection:
             continue
         if record.key in seen:
             raise InvalidInput(
-                f"{where}: the cell of this line stands already at {seen[record.key]}, as where it was run "
-                "again; `sharpbench merge` into a new folder keeps one record of each"
+                f"{where}: the cell of this line is already at {seen[record.key]}, as if it was run again; "
+                "`sharpbench merge` into a new folder keeps one record of each cell"
             )
         seen[record.key] = where
-        witness.check(record, where)
+        consistency.check(record, where)
         records.append(record)
     return Collection(path.stem, tuple(records), left_out)
 
 
 def _read_lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Each line with its place; a last one that does not end is refused."""
+    """Each line with its place; a last line without an end is refused."""
     try:
         lines = path.read_bytes().decode("utf-8").split("\n")
     except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""Entries: submissions with what verifications found of them, and the collections that they are."""
+"""Submissions with the results of their verification, as collections for the leaderboard."""
 
 from __future__ import annotations
 
@@ -21,40 +21,43 @@ from sharpbench.leaderboard.submissions.submission import Submission, read_submi
 from sharpbench.leaderboard.submissions.verdict import VERDICTS_SUFFIX, read_folder_verdicts
 
 STATES = ("refuted", "refuted before", "claimed", "verified")
-"""From the worst to the best; the second is a claim where another one of the same measure was refuted, unanswered."""
+"""From the worst to the best. A claim is `refuted before` if an earlier claim of its measure was refuted and no entry
+answered that."""
 
 
 @dataclass(frozen=True, slots=True)
 class SubmittedEntry:
-    """A submission and its standing.
+    """A submission and its status.
 
-    doubts: labels and families of populations where a refutation of other claims is not answered. others: name of
-    another entry -> how many of the cells here have the same value there, and how many another one on the same network.
+    Args:
+        doubts: Labels and families of populations where the refutation of another claim was not answered.
+        others: Name of another entry -> how many cells of this one have the same value there, and how many have
+            another value on the same network.
     """
 
     submission: Submission
-    standing: SubmissionStatus
+    status: SubmissionStatus
     doubts: frozenset[tuple[str, str]] = frozenset()
     others: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
-        """Also that of its file and of its collection."""
+        """The name of the submission, of its file and of its collection."""
         return self.submission.manifest.name
 
     @property
     def states(self) -> dict[str, str]:
-        """Of STATES: where each measure of it stands, the worst over its populations."""
+        """Label -> the worst state of the measure over its populations, one of STATES."""
         held = {(record.label, population_name(record)) for record in self.submission.records}
         found: dict[str, str] = {}
         for label, of in sorted(held):
-            if label in self.standing.measures:
+            if label in self.status.measures:
                 found[label] = min(self.state(label, of), found.get(label, "verified"), key=STATES.index)
         return found
 
     def state(self, label: str, population: str) -> str:
-        """Of STATES: where a measure of it stands on a population, 'model on data set'."""
-        state = self.standing.measures.get(label, "claimed")
+        """The state, one of STATES, of a measure on a population ('model on data set')."""
+        state = self.status.measures.get(label, "claimed")
         return (
             "refuted before" if state == "claimed" and (label, population_family(population)) in self.doubts else state
         )
@@ -62,7 +65,7 @@ class SubmittedEntry:
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """All entries, by name, and the refutations of what nobody claims any more."""
+    """All entries, by name, and the refutations of claims that no entry makes any more."""
 
     entries: tuple[SubmittedEntry, ...] = ()
     past: tuple[PastRefutation, ...] = ()
@@ -72,10 +75,13 @@ NO_SUBMISSIONS = Submitted()
 
 
 def read_submitted(folder: Path) -> Submitted:
-    """What stands in `folder`; nothing where it is not there. Raises InvalidInput with file and line.
+    """The submissions in `folder`; none where it does not exist.
 
-    Verdicts count for every entry that makes the claims that they are about; those of submissions that were taken away
-    stay, and count as well.
+    A verdict counts for every entry that makes the claim that it is about. Verdicts on submissions that were removed
+    also count.
+
+    Raises:
+        InvalidInput: for a file that is not sound, with its line.
     """
     if not folder.is_dir():
         return Submitted()
@@ -83,7 +89,7 @@ def read_submitted(folder: Path) -> Submitted:
     for path in paths:
         if not path.name.endswith(SUFFIX) or not stat.S_ISREG(path.lstat().st_mode):
             raise InvalidInput(
-                f"{path} is no submission; only NAME{SUFFIX} and NAME{VERDICTS_SUFFIX} stand in {folder}"
+                f"{path} is not a submission; {folder} may hold only NAME{SUFFIX} and NAME{VERDICTS_SUFFIX}"
             )
     verdicts = [verdict for of_one in read_folder_verdicts(folder).values() for verdict in of_one]
     submissions = [_submission(path) for path in paths if not path.name.endswith(VERDICTS_SUFFIX)]
@@ -106,7 +112,7 @@ def _submission(path: Path) -> Submission:
 
 
 def _compare_entries(submission: Submission, every: Sequence[Submission]) -> Iterator[tuple[str, tuple[int, int]]]:
-    """See Entry.others; those without a cell in common are left out."""
+    """`SubmittedEntry.others`, without entries that have no cell in common."""
     mine = {record.key: record for record in submission.records if record.status == "ok"}
     for other in every:
         theirs = [record for record in other.records if record.status == "ok" and record.key in mine]
@@ -121,9 +127,10 @@ def _compare_entries(submission: Submission, every: Sequence[Submission]) -> Ite
 def entry_collections(
     found: Sequence[SubmittedEntry], published: Sequence[Collection]
 ) -> tuple[tuple[SubmittedEntry, Collection], ...]:
-    """An entry as a collection beside the `published` ones. What was refuted is left out where others measured it.
+    """The entries as collections, without refuted measures that a `published` collection has.
 
-    Raises InvalidInput where an entry has the name of a published collection.
+    Raises:
+        InvalidInput: where an entry has the name of a published collection.
     """
     taken = {collection.name for collection in published}
     known = {record.label for collection in published for record in collection.records}
@@ -131,7 +138,7 @@ def entry_collections(
     for entry in found:
         if entry.name in taken:
             raise InvalidInput(f"submission '{entry.name}' has the name of a published collection; rename it")
-        refuted = set(entry.standing.refutations) & known
+        refuted = set(entry.status.refutations) & known
         kept = tuple(record for record in entry.submission.records if record.label not in refuted)
         if kept:
             collections.append((entry, Collection(entry.name, kept, 0)))

@@ -1,1 +1,1 @@
-"""What records say: scores, tables, pages and plots. Import the module that is wanted; each brings its own weight."""
+"""Scores as tables, pages and plots. Import single modules: some load matplotlib or pandas."""

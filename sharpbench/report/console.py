@@ -37,9 +37,9 @@ MAX_FAILURES, MAX_NAMES = 12, 6
 
 
 def show_boards(scores: Sequence[Score], records: Sequence[Record], console: Console) -> None:
-    """Print a table for each model and data set, what its cells leave out, and the environments.
+    """Print the tables of each model and data set, notes on missing cells, and the environments.
 
-    Where `console` is no terminal, tables keep their width instead of shrinking to 80 columns.
+    Where `console` is not a terminal, tables keep their width instead of shrinking to 80 columns.
     """
     for _, rows in groupby(scores, lambda row: (row.dataset, row.model)):
         _show_board(list(rows), console)
@@ -66,7 +66,7 @@ def _show_board(rows: list[Score], console: Console) -> None:
 
 
 def _print(text: Text, console: Console) -> None:
-    """One paragraph; outside a terminal, one line."""
+    """Print one paragraph; outside a terminal, one line."""
     console.print(text, soft_wrap=not console.is_terminal)
 
 
@@ -95,12 +95,12 @@ def _table(columns: Sequence[Column[Score]], rows: Sequence[Score], console: Con
 
 
 def _main_columns(console: Console) -> Sequence[Column[Score]]:
-    """Those of the first table; a narrow terminal goes without the last ones."""
+    """The columns of the first table; a narrow terminal leaves out the last ones."""
     return MAIN[:-OPTIONAL_COLUMNS] if _width(console) < FULL_WIDTH else MAIN
 
 
 def _detail_columns(rows: list[Score], console: Console) -> Sequence[Column[Score]]:
-    """Those of the second table, with psi of as many hyperparameters as the terminal holds."""
+    """The columns of the second table, with psi of as many hyperparameters as the terminal holds."""
     columns = [*DETAILS, *psi_columns(list_axes(rows))]
     widths = [column.width or len(column.terminal_heading) for column in columns]
     fitting = sum(sum(widths[: count + 1]) + count <= _width(console) for count in range(len(widths)))

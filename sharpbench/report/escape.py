@@ -27,7 +27,7 @@ def escape_cell(value: object, length: int = 60) -> Markup:
 
 
 def markdown_table(header: list[str], rows: list[list[str]], right: set[int]) -> Markup:
-    """A Markdown table of cells that are escaped already, padded so that it can be read as it is."""
+    """A Markdown table of escaped cells, padded so that the source can be read."""
     widths = [max(3, *(len(row[column]) for row in [header, *rows])) for column in range(len(header))]
     rule = ["-" * (width - 1) + (":" if column in right else "-") for column, width in enumerate(widths)]
     lines = [header, rule, *rows]
@@ -42,9 +42,9 @@ def _pad_cells(line: list[str], widths: list[int], right: set[int]) -> list[str]
 
 
 def make_slug(*words: str) -> str:
-    """A file name without suffix: words of a-z, 0-9, dot and hyphen, and a hash where anything had to be changed.
+    """A file name without suffix, of a-z, 0-9, dot and hyphen, with a hash where a character had to be changed.
 
-    Never empty, hidden or a path, and at most 120 characters; different words never share a name.
+    It is never empty, hidden or a path, and has at most 120 characters. Different words never share a name.
     """
     wanted = "--".join(words)
     name = re.sub(r"[^a-z0-9.-]+", "-", wanted.lower()).strip("-.")[:100].strip("-.")

@@ -18,17 +18,17 @@ def format_correlation(value: float) -> str:
 
 
 def format_tau(tau: Tau) -> str:
-    """The value with its interval, the value alone, or a dash."""
+    """The value with its interval if there is one; a dash where there is no value."""
     return MISSING if tau.value is None else format_correlation(tau.value) + format_interval(tau.interval)
 
 
 def format_interval(interval: Interval | None) -> str:
-    """' [low, high]', nothing where there is none."""
+    """' [low, high]'; empty where there is no interval."""
     return "" if interval is None else f" [{format_correlation(interval.low)}, {format_correlation(interval.high)}]"
 
 
 def format_information(found: Information) -> str:
-    """K; `n.s.` where chance explains it, else `rev.` where measure and gap have opposite orders."""
+    """K, with `n.s.` where chance explains it, else with `rev.` where measure and gap have opposite orders."""
     if found.value is None:
         return MISSING
     if found.by_chance:
@@ -37,7 +37,7 @@ def format_information(found: Information) -> str:
 
 
 def format_null(null: Null | None) -> str:
-    """'0.19, chance 0.29, p 0.12 given label_noise': where chance explains most."""
+    """'0.19, chance 0.29, p 0.12 given label_noise', of the set that chance explains best."""
     if null is None:
         return MISSING
     given = f" given {', '.join(null.given)}" if null.given else ""
@@ -47,24 +47,24 @@ def format_null(null: Null | None) -> str:
 
 
 def format_share(value: float | None) -> str:
-    """Two decimals, a dash where there is none."""
+    """Two decimals; a dash where there is no value."""
     return MISSING if value is None else format_correlation(value)
 
 
 def format_number(value: float | None) -> str:
-    """Three significant digits; thousands in full."""
+    """Three significant digits; numbers from 1000 in full."""
     if value is None:
         return MISSING
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def format_error(value: float) -> str:
-    """One decimal and an exponent; 0 is said plainly."""
+    """One decimal and an exponent; '0' for 0."""
     return f"{value:.1e}" if value else "0"
 
 
 def format_largest_error(score: Score) -> str:
-    """The largest relative error, marked where the oracle is not the definition."""
+    """The largest relative error, with a star where the oracle is not the definition."""
     if score.exactness is None:
         return MISSING
     short = f"{score.exactness.largest:.0e}" if score.exactness.largest else "0"
@@ -74,11 +74,11 @@ def format_largest_error(score: Score) -> str:
 KINDS = ("layer", "unit", "permutation", "attention-rotation")
 """Kinds of rewrites of the same function, in the order of their columns."""
 MAX_UNCHANGED_FACTOR = 1e-6
-"""A factor of change this near to 1 is rounding."""
+"""Distance of a factor of change from 1 that is rounding."""
 
 
 def format_factor(changes: Mapping[str, float | None], kind: str) -> str:
-    """The largest factor of change under that kind of rewrite; 1 for none, 'sign' where there is no factor."""
+    """The largest factor of change under a kind of rewrite: '1' for no change, 'sign' for a change of sign."""
     if kind not in changes:
         return MISSING
     value = changes[kind]
@@ -88,7 +88,7 @@ def format_factor(changes: Mapping[str, float | None], kind: str) -> str:
 
 
 def format_memory(size: float | None) -> str:
-    """Bytes in the unit that keeps the number short."""
+    """Bytes in the unit that gives a short number."""
     if size is None:
         return MISSING
     for unit in ("B", "kB", "MB", "GB"):
@@ -109,7 +109,7 @@ def format_duration(seconds: float) -> str:
 
 
 def format_rank(score: Score) -> str:
-    """The rank, a dash for rows without one."""
+    """The rank; a dash for rows without one."""
     return MISSING if score.rank is None else str(score.rank)
 
 

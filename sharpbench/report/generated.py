@@ -1,4 +1,4 @@
-"""Folders of generated files: what is out of date in them, and writing them anew."""
+"""Folders of generated files: what is out of date, and bringing it up to date."""
 
 from __future__ import annotations
 

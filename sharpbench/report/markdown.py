@@ -40,9 +40,10 @@ FormatName = Callable[[Score], Markup]
 def markdown_leaderboard(
     scores: Sequence[Score], records: Sequence[Record], *, version: str, overview: str | None = None
 ) -> str:
-    """The page as text, equal for equal records whatever their order.
+    """The page as text, equal for equal records in any order.
 
-    overview: the address of the overview figure, relative to the page; None leaves it out.
+    Args:
+        overview: The address of the overview figure, relative to the page; None leaves it out.
     """
     letters = assign_letters(records)
     groups = [list(rows) for _, rows in groupby(scores, lambda row: (row.dataset, row.model))]
@@ -54,7 +55,7 @@ def markdown_leaderboard(
 
 
 def render_board(template: str, **values: object) -> str:
-    """A template of this package as text; all that it is given is escaped."""
+    """A template of this package as text; all values are escaped."""
     pages = Environment(
         loader=PackageLoader("sharpbench.report"),
         autoescape=True,
@@ -68,7 +69,7 @@ def render_board(template: str, **values: object) -> str:
 
 
 def assign_letters(records: Iterable[Record]) -> dict[str, str]:
-    """A letter for each environment, in their order."""
+    """A letter for each environment, in alphabetical order."""
     environments = sorted({format_environment(record.environment) for record in records if record.environment})
     return {environment: _letter(index) for index, environment in enumerate(environments)}
 
@@ -113,7 +114,7 @@ def describe_board(rows: list[Score], name: FormatName = format_name) -> dict[st
 
 
 def board_table(columns: Sequence[Column[Row]], rows: Sequence[Row]) -> Markup:
-    """The columns of the rows as a Markdown table; texts that are no markup are escaped and cut."""
+    """The columns of the rows as a Markdown table; texts other than markup are escaped and cut."""
     return _format_table(columns, [table_cells(columns, row) for row in rows])
 
 

@@ -9,7 +9,7 @@ from sharpbench.report.columns import STATISTICS
 
 
 def board_notes(scores: Sequence[Score]) -> list[tuple[str, list[str]]]:
-    """What the cells of a table leave out: each reason with the names of the rows that it concerns."""
+    """Each reason why a cell of a table is incomplete, with the names of the rows that it concerns."""
     found: dict[str, list[str]] = {}
     for row in scores:
         for reason in _reasons(row):

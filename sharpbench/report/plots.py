@@ -1,4 +1,4 @@
-"""Plots: each measure against the gap, one figure each, and all of them at a glance."""
+"""Figures of measures against the gap: one per measure, and an overview of all."""
 
 from __future__ import annotations
 
@@ -29,27 +29,25 @@ from sharpbench.files import atomic_write
 from sharpbench.report.escape import make_slug
 from sharpbench.report.format import format_correlation, format_tau, plain_text
 
-# Figure: what all figures have in common: fonts, names that can be drawn, files that are equal when redrawn.
-
 FIGURE_STYLE: dict[str, Any] = {
     "svg.hashsalt": "sharpbench",
     "svg.fonttype": "path",
     "font.family": ["DejaVu Sans"],
     "axes.unicode_minus": False,
 }
-"""Settings that hold whatever the reader's own matplotlibrc says."""
+"""Settings that override the user's matplotlibrc, so that files are equal when drawn again."""
 SVG_METADATA: dict[str, Any] = {"Date": None, "Creator": None}
-"""Metadata of an SVG."""
+"""Metadata of an SVG, without date and version."""
 
 
 @cache
 def _glyphs() -> frozenset[int]:
-    """The characters that the font can draw; any other would be a warning and a box."""
+    """The characters that the font can draw; matplotlib warns about any other and draws a box."""
     return frozenset(get_font(findfont(FontProperties(family=["DejaVu Sans"]))).get_charmap())
 
 
 def drawable_text(text: str, length: int) -> str:
-    """`text` cut to `length`, with a question mark for what the font has not."""
+    """`text` cut to `length`, with a question mark for each character that the font does not have."""
     return "".join(character if ord(character) in _glyphs() else "?" for character in plain_text(text, length))
 
 
@@ -112,7 +110,7 @@ BAR_INCHES, BELOW_INCHES = 0.85, 0.25
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Points:
-    """What one figure shows: a point for each network with a value and a gap."""
+    """The points of one figure: one for each network with a value and a gap."""
 
     label: str
     model: str
@@ -128,14 +126,14 @@ class Points:
 def plot_populations(records: Sequence[Record], folder: Path) -> list[Path]:
     """Write a figure for each measure on each model and data set, and an overview, as SVG and PNG; their paths.
 
-    Filled marks are the networks that enter tau, hollow ones those that the gate excludes. The SVGs of
-    equal records are equal byte for byte. Rows without any point have no figure.
+    Filled marks are the networks that enter tau; hollow ones are excluded by the gate. Equal records give equal SVGs,
+    byte for byte. Rows without any point have no figure.
     """
     folder.mkdir(parents=True, exist_ok=True)
     found = [collect_points(population, row) for population in group_populations(records) for row in population.rows]
     shown = [points for points in found if len(points.values)]
     written: list[Path] = []
-    with style.context(["default", FIGURE_STYLE]):  # whatever the reader's own matplotlibrc says
+    with style.context(["default", FIGURE_STYLE]):  # whatever the user's matplotlibrc sets
         for points in shown:
             figure = Figure(figsize=(5.2, 4.0), dpi=150, layout="constrained")
             _draw_figure(figure, figure.add_subplot(), points)
@@ -171,7 +169,7 @@ def collect_points(population: MeasuredPopulation, row: MeasureRow) -> Points:
 
 
 def _draw_figure(figure: Figure, axes: Axes, points: Points) -> None:
-    """One figure of its own: axes named, a colour bar, the legend of the hollow marks."""
+    """Draw one measure with named axes, a colour bar and a legend of the hollow marks."""
     marks = draw_points(axes, points, size=36)
     axes.set_xlabel("generalization gap (training - test accuracy)")
     axes.set_ylabel(drawable_text(points.label, 48), parse_math=False)
@@ -187,7 +185,7 @@ def _draw_figure(figure: Figure, axes: Axes, points: Points) -> None:
 
 
 def draw_overview(shown: Sequence[Points]) -> Figure:
-    """Small multiples with one colour bar: every model on a data set begins a row."""
+    """Small multiples with one colour bar; each model and data set begins a row."""
     groups = [list(group) for _, group in groupby(shown, lambda points: (points.dataset, points.model))]
     columns = min(MAX_COLUMNS, max(map(len, groups)))
     lines = [group[start : start + columns] for group in groups for start in range(0, len(group), columns)]
@@ -195,9 +193,9 @@ def draw_overview(shown: Sequence[Points]) -> Figure:
 
 
 def draw_panels(lines: Sequence[Sequence[Points]], titled: Callable[[Points], str]) -> Figure:
-    """A panel for each, line by line, with one colour bar; `titled` gives the words above a panel.
+    """One panel for each element of the lines, with one colour bar; `titled` gives the title of a panel.
 
-    Set by hand, in inches: an engine that looks for the layout takes longer than all the rest.
+    The layout is computed in inches here, because matplotlib's layout engines take longer than all the rest.
     """
     columns = max(map(len, lines))
     width, height = (
@@ -217,9 +215,9 @@ def draw_panels(lines: Sequence[Sequence[Points]], titled: Callable[[Points], st
         for axes in row[len(line) :]:
             axes.set_axis_off()
     figure.text(0.5, 0.05 / height, "generalization gap", fontsize=9, ha="center", va="bottom")
-    beside = figure.add_axes((1 - (BAR_INCHES - 0.2) / width, bottom, 0.12 / width, top - bottom))
-    figure.colorbar(marks, cax=beside).set_label("label noise", fontsize=8)
-    beside.tick_params(labelsize=7)
+    bar = figure.add_axes((1 - (BAR_INCHES - 0.2) / width, bottom, 0.12 / width, top - bottom))
+    figure.colorbar(marks, cax=bar).set_label("label noise", fontsize=8)
+    bar.tick_params(labelsize=7)
     return figure
 
 
@@ -230,7 +228,7 @@ def _panel_title(points: Points) -> str:
 
 
 def draw_points(axes: Axes, points: Points, *, size: float) -> PathCollection:
-    """The points, a log scale where the measure is positive and spans more than a decade."""
+    """Draw the points, on a log scale where the measure is positive and spans more than a decade."""
     kept, left = points.counted, ~points.counted
     palette = colormaps[COLOUR_MAP].with_extremes(bad="0.6")
     scale = Normalize(0.0, float(np.nanmax(points.noise, initial=1.0)))
@@ -261,7 +259,7 @@ def draw_points(axes: Axes, points: Points, *, size: float) -> PathCollection:
 
 
 def tau_or_undefined(tau: Tau) -> str:
-    """The value alone, or that there is none."""
+    """The value without its interval, or 'undefined'."""
     return "undefined" if tau.value is None else format_correlation(tau.value)
 
 

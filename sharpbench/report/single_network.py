@@ -1,4 +1,4 @@
-"""Network: what was measured of one network, at one state of its weights or along a training."""
+"""The report of `sharpbench measure`: one network at one state of its weights, or along a training."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from sharpbench.report.plots import FIGURE_STYLE, drawable_text, save_figure
 States = Mapping[str, Mapping[str, Record]]
 """Source of the weights -> label of the measure -> record."""
 MAX_ROWS = 30
-"""Parameters that a table or figure shows; the rest is summed up in one more row."""
+"""Parameters that a table or figure shows; one more row sums up the others."""
 NOTED_DETAILS = ("matrix", "method", "certified", "attained", "pinned", "dropped", "negative")
-"""Details that say what kind of number a value is."""
+"""Details of an estimate that the table shows."""
 REST_NAME = "all others"
 MAX_SOURCE_CHARS = 60
-"""Characters of a file's name that a row shows."""
+"""Of a file's name that a row shows."""
 MIN_FILE_WIDTH = 120
-"""Of tables that go to a file."""
+"""Characters of tables that go to a file."""
 
 
 def show_network(states: States, console: Console) -> None:
-    """Print the measures of one network with their parts; or, of several states, a row a state."""
+    """Print the measures of one network with their parts; for several states, one row per state."""
     if not console.is_terminal:
         console = Console(file=console.file, width=max(MIN_FILE_WIDTH, console.width))
     first = next(iter(next(iter(states.values())).values()))
@@ -54,7 +54,7 @@ def show_network(states: States, console: Console) -> None:
 
 
 def draw_network(states: States, folder: Path) -> list[Path]:
-    """Write the picture, SVG and PNG: shares of the parameters of one state, curves over several; their paths."""
+    """Write the picture as SVG and PNG: shares of the parameters, or curves over several states; their paths."""
     with style.context(["default", FIGURE_STYLE]):
         if len(states) > 1:
             return save_figure(_draw_curves(states), folder / "curve")
@@ -192,7 +192,7 @@ def _curve_table(states: States) -> Table:
 
 
 def _reasons(states: States) -> list[str]:
-    """What has no value, and why, each reason once; and what a star and a bar mean where they stand."""
+    """The measures without a value with their reasons, each once, and the footnotes of the columns."""
     records = [record for table in states.values() for record in table.values()]
     lines = {
         f"{plain_text(r.label, 60)}, {r.status}: {plain_text(r.reason or '', 300)}": None
@@ -210,12 +210,12 @@ def _reasons(states: States) -> list[str]:
 
 
 def _print(text: str, console: Console) -> None:
-    """One paragraph; outside a terminal, one line."""
+    """Print one paragraph; outside a terminal, one line."""
     console.print(Text(plain_text(text, 1000)), soft_wrap=not console.is_terminal)
 
 
 def _draw_bars(parts: Mapping[str, Mapping[str, float]]) -> Figure:
-    """A panel a measure: the share of each parameter in the sum of all parts, in the network's order."""
+    """One panel per measure: the share of each parameter in the sum of all parts, in the network's order."""
     measures = list(dict.fromkeys(label for row in parts.values() for label in row))
     height = 1.1 + 0.2 * len(parts)
     figure = Figure(figsize=(2.2 + 2.3 * len(measures), height), dpi=150, layout="constrained")
@@ -233,7 +233,7 @@ def _draw_bars(parts: Mapping[str, Mapping[str, float]]) -> Figure:
 
 
 def _draw_curves(states: States) -> Figure:
-    """A panel a measure over the states in their order, with its interval where there is one."""
+    """One panel per measure over the states in their order, with its interval where there is one."""
     measures = list(dict.fromkeys(label for records in states.values() for label in records))
     figure = Figure(figsize=(5.2, 0.6 + 1.7 * len(measures)), dpi=150, layout="constrained")
     grid = figure.subplots(len(measures), 1, squeeze=False, sharex=True)[:, 0]

@@ -52,7 +52,7 @@ def test_records_of_single_networks_are_left_out_and_counted(results: Path, make
 @pytest.mark.parametrize("name", ["A", "a b", "..", "a--b", "ü", "a" * 61, "<script>"])
 def test_a_name_that_is_none_is_refused(results: Path, name: str) -> None:
     (results / f"{name}.jsonl").write_text("")
-    with pytest.raises(InvalidInput, match="is no name of a collection; use words of a-z"):
+    with pytest.raises(InvalidInput, match="is not a name for a collection; use words of a-z"):
         read_collections(results)
 
 
@@ -77,8 +77,8 @@ EDITS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         lambda row: row["truth"].update(fitted=False),
         r"'fitted' of this network is False, but True at .*:3: one",
     ),
-    "label": (lambda row: row.update(label="good"), "label 'good' is none of measure 'noisy'"),
-    "longer": (lambda row: row.update(label="noisy-too"), "label 'noisy-too' is none of measure 'noisy'"),
+    "label": (lambda row: row.update(label="good"), "label 'good' does not belong to measure 'noisy'"),
+    "longer": (lambda row: row.update(label="noisy-too"), "label 'noisy-too' does not belong to measure 'noisy'"),
     "tests": (lambda row: row["data"].update(test_examples=9), "'test_examples' of this network is 9, but 1000 at"),
     "newer": (
         lambda row: row.update(schema=4),
@@ -114,7 +114,7 @@ def test_a_tampered_line_is_refused_with_file_and_line(results: Path, name: str)
         (lambda lines: [*lines[:6], lines[6][:200] + "\n", *lines[7:]], "7: not a JSON record"),
         (
             lambda lines: [*lines, lines[2]],
-            "31: the cell of this line stands already at .*first.jsonl:3, .*`sharpbench mer",
+            "31: the cell of this line is already at .*first.jsonl:3, .*`sharpbench mer",
         ),
         (lambda lines: [lines[0], "\n", *lines[1:]], "2: an empty line"),
         (lambda lines: [*lines, "[" * 100_000 + "\n"], "31: not a JSON record"),
@@ -142,7 +142,7 @@ def test_bytes_that_are_no_text_are_refused_with_their_line(results: Path) -> No
 def test_a_label_stands_for_one_configuration(results: Path, make: Make, seal: Seal) -> None:
     records = [seal(replace(each, configuration={"of": "x"})) if at == 8 else each for at, each in enumerate(make())]
     (results / "first.jsonl").write_text("".join(each.to_json() + "\n" for each in records))
-    with pytest.raises(InvalidInput, match=r"first\.jsonl:9: label 'good' stands for another configuration at .*:1;"):
+    with pytest.raises(InvalidInput, match=r"first\.jsonl:9: label 'good' has another configuration at .*:1;"):
         read_collections(results)
 
 

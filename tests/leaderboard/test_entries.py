@@ -198,7 +198,7 @@ def test_an_entry_that_copies_another_stands_and_falls_with_it(
     one, copy = submitted("one"), submitted("copy", note="all mine")
     judged(one, "alien", "differs")
     found = entries(tmp_path / "submissions")
-    assert [(each.name, each.standing.state) for each in found.entries] == [("copy", "refuted"), ("one", "refuted")]
+    assert [(each.name, each.status.state) for each in found.entries] == [("copy", "refuted"), ("one", "refuted")]
     page = generate_files(published(results, found))["submissions.md"]
     assert "- 30 values are the same to the last digit in one\n" in page
     record = read_submission(copy).records[1]
@@ -262,7 +262,7 @@ def test_what_is_no_submission_is_refused_with_its_file(
             entries(folder)
         (folder / name).unlink()
     (folder / "x.jsonl").symlink_to(path)
-    with pytest.raises(InvalidInput, match="is no submission"):
+    with pytest.raises(InvalidInput, match="is not a submission"):
         entries(folder)
     (folder / "x.jsonl").unlink()
     with pytest.raises(InvalidInput, match="submission 'first' has the name of a published collection"):

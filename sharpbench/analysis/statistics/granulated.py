@@ -1,9 +1,9 @@
-"""Granulated tau: whether a measure follows the gap along each hyperparameter while the others stand still.
+"""Granulated tau: whether a measure follows the gap along one hyperparameter while the others are fixed.
 
 Psi of Jiang, Neyshabur, Mobahi, Krishnan, Bengio 2020 (Fantastic Generalization Measures and Where to Find Them,
 section 4): for an axis, networks that agree in all other hyperparameters are a block; psi is the mean over blocks of
 tau, and Psi the mean of psi over axes. Networks of several seeds are crossed: a pair counts where its two networks
-differ in the axis, so that seeds are neither averaged nor an axis.
+differ in the axis. Seeds are therefore neither averaged nor an axis.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from sharpbench.analysis.statistics.rank_correlation import MIN_MARGINAL_CELL, T
 
 @dataclass(frozen=True, slots=True)
 class Granulated:
-    """Psi, and by axis its psi. In each `cells` counts what was averaged: axes with a psi, or blocks with a tau."""
+    """Psi, and the psi of each axis. `cells` counts what was averaged: axes with a psi, or blocks with a tau."""
 
     overall: Tau
     axes: Mapping[str, Tau]
@@ -41,8 +41,8 @@ def granulated_tau(x: ArrayLike, y: ArrayLike, axes: Axes) -> Granulated:
     """Psi of measure x and gap y, with the psi of each axis that has two values.
 
     In a block tau is the mean of sign(x_i - x_j) sign(y_i - y_j) over its pairs that differ in the axis and in y: a
-    tie in x counts 0, a tie in y tells nothing and is left out. Blocks without such a pair have no tau, axes without
-    such a block no psi. Intervals are for networks trained again at the same configurations.
+    tie in x counts 0, and a tie in y is left out. A block without such a pair has no tau, and an axis without such a
+    block no psi. Intervals are for networks trained again at the same configurations.
     """
     columns = varied_axes(axes, len(np.asarray(x)))
     first, second, cells = check_arrays(x, y, combine_codes(list(columns.values()), len(np.asarray(x))))
@@ -72,7 +72,7 @@ def granulated_tau(x: ArrayLike, y: ArrayLike, axes: Axes) -> Granulated:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _AxisTau:
-    """The psi of one axis, in how many blocks it is defined, and its kernel [n, n] (see `marginal_kernel`)."""
+    """The psi of one axis, the number of blocks where it is defined, and its kernel [n, n] (see `marginal_kernel`)."""
 
     value: float
     blocks: int
@@ -92,7 +92,7 @@ def _axis_tau(x: Floats, y: Floats, columns: Mapping[str, Integers], name: str) 
 
 
 def _with_interval(value: float, kernel: Floats, cells: Integers, averaged: int) -> Tau:
-    """The Tau of a psi: its interval, or the reason why it has none."""
+    """The Tau of a psi, with its interval or the reason why it has none."""
     used = np.unique(cells[(kernel != 0).any(axis=1)])
     inside = cells[np.isin(cells, used)] if len(used) else cells
     why = explain_no_interval(inside, None, MIN_MARGINAL_CELL)

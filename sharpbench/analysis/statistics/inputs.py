@@ -1,4 +1,4 @@
-"""Sample: what every statistic is given, checked; how much of it there is, and whether that is enough."""
+"""Inputs of the statistics: checks, cells and axes as codes, and whether there are enough networks."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from numpy.typing import ArrayLike
 
 from sharpbench.analysis.statistics.jackknife import Floats, Integers
 
-# Axes: the hyperparameters that a population varies, as numbers of their values.
-
 Axes = Mapping[str, Sequence[Hashable]]
-"""Name of a hyperparameter -> its value for each network. The seed is none: networks that differ in it alone share a
+"""Name of a hyperparameter -> its value for each network. The seed is not one: networks that differ only in it share a
 cell."""
 
 
 def varied_axes(axes: Axes, networks: int) -> dict[str, Integers]:
-    """Each axis with two values or more, as the number of the value [n]; ValueError for one of another length."""
+    """Each axis with at least two values, as the index of the value [n].
+
+    Raises:
+        ValueError: for an axis of another length.
+    """
     found = {}
     for name, values in axes.items():
         if len(values) != networks:
-            raise ValueError(f"axis '{name}' has {len(values)} values for {networks} networks; give one a network")
+            raise ValueError(f"axis '{name}' has {len(values)} values for {networks} networks; give one per network")
         numbers = {value: number for number, value in enumerate(dict.fromkeys(values))}
         if len(numbers) > 1:
             found[name] = np.array([numbers[value] for value in values], dtype=np.intp)
@@ -29,7 +31,7 @@ def varied_axes(axes: Axes, networks: int) -> dict[str, Integers]:
 
 
 def combine_codes(columns: Sequence[Integers], networks: int) -> Integers:
-    """[n] The number of each network's combination of values; all 0 where there is no column."""
+    """[n] The index of each network's combination of values; all 0 where there is no column."""
     if not columns:
         return np.zeros(networks, dtype=np.intp)
     codes: Integers = np.unique(np.stack(columns), axis=1, return_inverse=True)[1].astype(np.intp).ravel()
@@ -37,25 +39,33 @@ def combine_codes(columns: Sequence[Integers], networks: int) -> Integers:
 
 
 MIN_UNITS = 20
-"""Units that are drawn together below which nothing has an interval."""
+"""Units drawn together that an interval needs at least."""
 
 
 def check_arrays(x: ArrayLike, y: ArrayLike, cells: Sequence[int] | Integers) -> tuple[Floats, Floats, Integers]:
-    """The three as arrays of one length, cells numbered from 0; ValueError for lengths that differ or NaN."""
+    """The three as arrays of one length, with cells numbered from 0.
+
+    Raises:
+        ValueError: for lengths that differ, and for NaN or infinity.
+    """
     first, second = to_floats(x, "x"), to_floats(y, "y")
     labels = np.asarray(cells)
     if not len(first) == len(second) == len(labels):
         lengths = f"{len(first)}, {len(second)} and {len(labels)}"
-        raise ValueError(f"x, y and cells have {lengths} values; give one of each a network")
+        raise ValueError(f"x, y and cells have {lengths} values; give one of each per network")
     codes: Integers = np.unique(labels, return_inverse=True)[1].astype(np.intp)
     return first, second, codes
 
 
 def to_floats(values: ArrayLike, name: str) -> Floats:
-    """`values` as an array of finite numbers [n]; ValueError names it where it is none."""
+    """`values` as an array of finite numbers [n].
+
+    Raises:
+        ValueError: for another shape, and for NaN or infinity; it names the argument.
+    """
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1:
-        raise ValueError(f"{name} has shape {array.shape}; give one number a network")
+        raise ValueError(f"{name} has shape {array.shape}; give one number per network")
     if not np.isfinite(array).all():
         raise ValueError(f"{name} holds {array[~np.isfinite(array)][0]}; leave networks without a finite value out")
     return array
@@ -67,21 +77,25 @@ def is_constant(values: Floats) -> bool:
 
 
 def unit_codes(units: Sequence[int] | Integers, networks: int) -> Integers:
-    """Units numbered from 0; ValueError unless there is one for each network."""
+    """Units numbered from 0.
+
+    Raises:
+        ValueError: unless there is one for each network.
+    """
     labels = np.asarray(units)
     if len(labels) != networks:
-        raise ValueError(f"units has {len(labels)} values for {networks} networks; give one a network")
+        raise ValueError(f"units has {len(labels)} values for {networks} networks; give one per network")
     return np.unique(labels, return_inverse=True)[1].astype(np.intp)
 
 
 def degrees_of_freedom(cells: Integers, units: Integers | None) -> tuple[int, int]:
-    """Degrees of freedom, and how much is drawn: networks less cells, or units less one."""
+    """Degrees of freedom (networks less cells, or units less one), and the number of networks or units drawn."""
     drawn = len(cells) if units is None else len(np.unique(units))
     return drawn - (len(np.unique(cells)) if units is None else 1), drawn
 
 
 def explain_no_interval(cells: Integers, units: Integers | None, needed: int) -> str | None:
-    """Why there is no interval, None where there is one: too few networks in a cell, or too few units."""
+    """Why there is no interval: too few networks in a cell, or too few units; None where there is one."""
     if units is not None:
         count = len(np.unique(units))
         if count >= MIN_UNITS:

@@ -1,4 +1,4 @@
-"""Interval: two numbers between which the truth is expected, and how one is built around a correlation."""
+"""Confidence intervals of correlations, by Student's t on the scale of atanh."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from scipy.stats import t as student
 
 LEVEL = 0.95
-ROUNDING = 1e-12  # what is below it is a zero that was added up; a real variance is above 1 / n^3
+ROUNDING = 1e-12  # a smaller sum is a zero with rounding; a real variance is above 1 / n^3
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +28,11 @@ def student_quantile(freedom: int) -> float:
 
 
 def correlation_interval(value: float, variance: float, *, freedom: int, networks: int) -> Interval:
-    """The interval of a `value` in [-1, 1]: Student's t on the scale of atanh.
+    """The 95 % interval of a `value` in [-1, 1]: Student's t on the scale of atanh.
 
-    A variance of 0 does not mean certainty, only that no network of a cell changed anything: then Wilson's
-    interval, all r with |value - r| within the quantile at the variance (1 - r^2) / (2 networks), which is
-    tau's own where nothing is related (4/9 instead of 1/2) and more than tau's where nearly everything is.
+    A variance of 0 does not mean certainty, only that no network of a cell changed anything. The interval is then
+    Wilson's: all r with |value - r| within the quantile at the variance (1 - r^2) / (2 networks). That variance is
+    about tau's own where nothing is related (1/2 instead of 4/9), and larger than tau's near a perfect order.
     """
     limit = student_quantile(freedom)
     if _regular(value, variance):
@@ -44,7 +44,7 @@ def correlation_interval(value: float, variance: float, *, freedom: int, network
 
 
 def p_value(value: float, variance: float, *, freedom: int, networks: int) -> float:
-    """Two-sided, against 0; below 5 % where 0 lies outside of `correlation_interval`, which has the same arguments."""
+    """The two-sided p against 0; it is below 5 % where 0 is outside `correlation_interval` of the same arguments."""
     if _regular(value, variance):
         distance = abs(math.atanh(value)) * (1 - value**2) / math.sqrt(variance)
     else:

@@ -1,18 +1,18 @@
-"""Spread: how much a sum over pairs of networks varies when the networks of each cell are drawn again.
+"""The variance of a sum over pairs of networks when the networks of each cell are drawn again.
 
-A correlation of ranks is, to first order, a sum over ordered pairs h[i, j]. When cells are fixed and the
-networks in them are drawn independently, its variance is what single networks contribute plus what pairs
-contribute beyond that (Hoeffding's decomposition). The stratified jackknife, with the weights of the cells kept,
-counts the first right and the second too often: twice between cells, 2(m-1)/(m-2) times within a cell of m
-(Efron and Stein 1981, The jackknife estimate of variance). What it counts too much is estimated without bias
-by the residuals of a two-way layout: |single|^2 is the jackknife, |single|^2 - |excess|^2 is unbiased. Both
-vectors are linear in h, so that the difference of two measures costs a subtraction.
+A rank correlation is, to first order, a sum over ordered pairs h[i, j]. When cells are fixed and the networks in
+them are drawn independently, its variance has a part from single networks and one from pairs (Hoeffding's
+decomposition). The stratified jackknife, which keeps the weights of the cells, counts the first part once and the
+second too often: twice between cells, 2(m-1)/(m-2) times within a cell of m (Efron and Stein 1981, The jackknife
+estimate of variance). The residuals of a two-way layout estimate this excess without bias: |single|^2 is the
+jackknife, and |single|^2 - |excess|^2 is unbiased. Both vectors are linear in h, so the difference of two measures is
+a subtraction.
 
-No network is ever paired with itself; a bootstrap, which draws networks twice, would have to see to that.
+No network is ever paired with itself. A bootstrap draws networks twice and would have to correct for that.
 
-Where more than networks is drawn again (configurations with their networks, or initialisations that several
-configurations share), `units` says which networks come together. Units are then what is left out; pairs inside of
-one enter with it, never as pairs of two draws.
+Where configurations are drawn with their networks, or several configurations share an initialisation, `units` says
+which networks are drawn together. The jackknife then leaves out units. Pairs inside a unit belong to that unit and
+never count as pairs of two draws.
 """
 
 from __future__ import annotations
@@ -25,34 +25,38 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Integers = NDArray[np.intp]
 
-# How much of the excess is taken off. All of it is unbiased, but the estimate itself scatters, and stated 95 %
-# intervals then cover 89 to 99 %; with half of it they cover 93.5 to 99.4 % (docs/protocol.md).
+# Subtracting the whole excess is unbiased, but the estimate scatters, and 95 % intervals then cover 89 to 99 %. With
+# half of it they cover 93.5 to 99.4 % (docs/protocol.md).
 EXCESS_CORRECTION = 0.5
-MIN_SHARE = 0.25  # of the jackknife; the true share is above it in expectation for cells of 3 or more
+"""The share of the excess that is subtracted."""
+MIN_SHARE = 0.25
+"""Of the jackknife; in expectation the true share is larger for cells of 3 or more."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class JackknifeVariance:
-    """What one statistic contributes to variances and covariances: see the module's text."""
+    """The two vectors of a statistic from which variances follow; see the module's text."""
 
     single: Floats  # [n]
     excess: Floats  # [n * n]
 
     def variance(self) -> float:
-        """The variance of the statistic: somewhat too large in expectation, for the sake of coverage."""
+        """The variance of the statistic, somewhat too large in expectation so that intervals cover enough."""
         jackknife, excess = float(self.single @ self.single), float(self.excess @ self.excess)
         return max(jackknife - EXCESS_CORRECTION * excess, MIN_SHARE * jackknife)
 
     def __sub__(self, other: JackknifeVariance) -> JackknifeVariance:
-        """The spread of the difference of two statistics of the same networks."""
+        """The variance of the difference of two statistics of the same networks."""
         return JackknifeVariance(self.single - other.single, self.excess - other.excess)
 
 
 def jackknife_variance(kernel: Floats, cells: Integers, units: Integers | None = None) -> JackknifeVariance:
-    """The spread of kernel.sum() over ordered pairs; kernel [n, n] symmetric with zero diagonal.
+    """The variance of kernel.sum() over ordered pairs. Costs n^2 K operations, or n^2 U with units.
 
-    cells [n]: 0 ... K-1, the cell of each network, in which networks are drawn independently. units [n]: 0 ... U-1;
-    given, units are drawn independently, whatever the cells. Costs n^2 K (n^2 U) operations.
+    Args:
+        kernel: [n, n], symmetric with zero diagonal.
+        cells: [n], 0 ... K-1, the cell of each network; networks are drawn independently within cells.
+        units: [n], 0 ... U-1. Where given, units are drawn independently, whatever the cells.
     """
     if units is None:
         return _jackknife(kernel, cells)
@@ -66,7 +70,7 @@ def jackknife_variance(kernel: Floats, cells: Integers, units: Integers | None =
 
 
 def linear_variance(share: Floats, cells: Integers, units: Integers | None = None) -> JackknifeVariance:
-    """The spread of share.sum(), what each network adds by itself; cells, units as in `jackknife_variance`."""
+    """The variance of share.sum(), one number per network; cells and units as in `jackknife_variance`."""
     if units is not None:
         share, cells = np.bincount(units, share).astype(float), np.zeros(units.max() + 1, dtype=np.intp)
     member = np.eye(cells.max() + 1)[cells]
@@ -89,7 +93,7 @@ def _cell_means(values: Floats, member: Floats) -> Floats:
 
 
 def _ratio(top: Floats, bottom: Floats) -> Floats:
-    """top / bottom, 0 where the bottom is not positive: a cell too small to tell."""
+    """top / bottom; 0 where the bottom is not positive, as in a cell that is too small."""
     return np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0)
 
 
@@ -102,7 +106,7 @@ def _single(rows: Floats, own: Floats, size: Floats, member: Floats) -> Floats:
 
 
 def _excess(kernel: Floats, own: Floats, size: Floats, member: Floats) -> Floats:
-    """[n, n] What pairs add beyond their members, weighted by how much too often the jackknife counts it."""
+    """[n, n] The part of pairs beyond their members, weighted by how often the jackknife overcounts it."""
     half = kernel - _cell_means(kernel, member)
     between = half - _cell_means(half.T, member).T
     weight_between = np.outer(_ratio(size, size - 1), _ratio(size, size - 1))

@@ -1,4 +1,4 @@
-"""Information: what the order of two networks by a measure tells about their order by the gap.
+"""What the order of two networks by a measure tells about their order by the gap, in mutual information.
 
 The conditional mutual information K of Jiang, Neyshabur, Mobahi, Krishnan, Bengio 2020 (section 4), between the signs
 V_x = sign(x_i - x_j) and V_y = sign(y_i - y_j) of ordered pairs i != j, given the values U_S that both networks have
@@ -6,10 +6,10 @@ in a set S of hyperparameters:
 
     I(V_x; V_y | U_S) / H(V_y | U_S),  and K is its least value over all S of at most two hyperparameters.
 
-Both are averages over U_S with its probability, by counts. Such an estimate is never negative and so too large in
-expectation, the more the smaller the tables: hence the permutations. The sets differ in that, so that the least share
-need not be the one that chance explains best: nothing is known beyond some S unless chance explains the share at none.
-What K does not say is the sign.
+Both are averages over U_S with its probability, estimated by counts. Such an estimate is never negative, so it is too
+large in expectation, and more so for smaller tables; permutations show by how much. The sets S differ in this, so the
+smallest share need not be the one that chance explains best. A measure tells something only if chance explains the
+share at no set S. K has no sign; `direction` gives it.
 """
 
 from __future__ import annotations
@@ -37,21 +37,25 @@ from sharpbench.analysis.statistics.interval import LEVEL, ROUNDING, Interval, c
 from sharpbench.analysis.statistics.jackknife import Floats, Integers
 from sharpbench.analysis.statistics.rank_correlation import MIN_MARGINAL_CELL
 
-# Condition: pairs of networks by the values that both have in some hyperparameters, and what is known in each table.
-#
-# A table belongs to an ordered pair of groups (a, b): all pairs of different networks i in a, j in b that are not tied
-# in y, by V_x = sign(x_i - x_j) and V_y = sign(y_i - y_j). The table of (b, a) is its mirror image, with both signs
-# reversed: it is enough to count the pairs with V_y = 1.
-
-MAX_PAIRS_AT_ONCE = 300_000  # pairs that are looked at in one go: what a cache holds
-MAX_TABLES_AT_ONCE = 1_000_000  # that are held in one go
+MAX_PAIRS_AT_ONCE = 300_000
+"""Pairs that are counted at once, so that they fit in a processor's cache."""
+MAX_TABLES_AT_ONCE = 1_000_000
 Counts = NDArray[np.int64]  # [..., m, m]
 
 
 class Condition:
-    """One set S of hyperparameters, `given` by name; group [n]: 0 ... m-1, the combination of values of each network.
+    """One set S of hyperparameters, and the tables of pairs of networks by their values in it.
 
-    entropy: H(V_y | U_S) in nats, times the number of ordered pairs.
+    A table belongs to an ordered pair of groups (a, b): all pairs of different networks i in a, j in b that are not
+    tied in y, by V_x = sign(x_i - x_j) and V_y = sign(y_i - y_j). The table of (b, a) is its mirror image with both
+    signs reversed, so only the pairs with V_y = 1 are counted.
+
+    Args:
+        given: The names of the hyperparameters.
+        group: [n], 0 ... m-1, the combination of values of each network.
+
+    Attributes:
+        entropy: H(V_y | U_S) in nats, times the number of ordered pairs.
     """
 
     def __init__(self, y: Floats, given: tuple[str, ...], group: Integers) -> None:
@@ -67,7 +71,7 @@ class Condition:
         self.entropy = float(self._entropy(self._total))
 
     def counts(self, x: Floats) -> tuple[Counts, Counts]:
-        """[m, m] twice: the pairs with V_y = 1 that have V_x = 1, and those that have V_x = -1."""
+        """[m, m], [m, m] The number of pairs with V_y = 1 and V_x = 1, and of those with V_x = -1."""
         return self._counts(x[self._order], tied=len(np.unique(x)) < len(x))
 
     def share(self, up: Counts, down: Counts) -> Floats:
@@ -84,7 +88,7 @@ class Condition:
         return int(np.sign(np.round(covariance.sum(), 9)))
 
     def without(self, x: Floats, units: Integers) -> Floats:
-        """[U] The share of all networks but those of one unit; units [n]: 0 ... U-1. 0 where no V_y is uncertain."""
+        """[U] The share without the networks of each unit; units [n]: 0 ... U-1. 0 where no V_y is uncertain."""
         values, unit = x[self._order], units[self._order]
         sides = (values[:, None] > values) & self._larger, (values[:, None] < values) & self._larger, self._larger
         count, found = int(unit.max()) + 1, []
@@ -95,7 +99,7 @@ class Condition:
         return np.concatenate(found)
 
     def _without(self, pairs: NDArray[np.bool_], unit: Integers, chosen: range) -> Counts:
-        """[U, m, m] `_tables` of the pairs [n, n] without those in which a network of a chosen unit is."""
+        """[U, m, m] `_tables` of the pairs [n, n], without those that hold a network of a chosen unit."""
         inside = np.flatnonzero((unit >= chosen.start) & (unit < chosen.stop))
         place, group = unit[inside] - chosen.start, self._group[inside]
         removed = np.zeros((len(chosen), len(self._starts), len(self._starts)), dtype=np.int64)
@@ -107,9 +111,9 @@ class Condition:
         return self._tables(pairs) - removed
 
     def null(self, x: Floats, permutations: int, rng: np.random.Generator) -> Floats | None:
-        """[permutations] The share when x is dealt out anew among the networks of each group.
+        """[permutations] The share when x is permuted among the networks of each group.
 
-        None where every network is a group by itself.
+        None where every group has one network.
         """
         if len(self._starts) == len(self._group):
             return None
@@ -125,13 +129,13 @@ class Condition:
         return found
 
     def _counts(self, values: NDArray[Any], *, tied: bool) -> tuple[Counts, Counts]:
-        """`counts` of values [..., n] that stand in the order of the groups."""
+        """`counts` of values [..., n] in the order of the groups."""
         one, other = values[..., :, None], values[..., None, :]
         up = self._tables((one > other) & self._larger)
         return up, self._tables((one < other) & self._larger) if tied else self._total - up
 
     def _tables(self, chosen: NDArray[np.bool_]) -> Counts:
-        """[..., m, m] How many of the chosen pairs [..., n, n] each table holds."""
+        """[..., m, m] The number of chosen pairs [..., n, n] in each table."""
         rows = np.add.reduceat(chosen.view(np.uint8), self._starts, axis=-2, dtype=self._byte)
         found: Counts = np.add.reduceat(rows, self._starts, axis=-1, dtype=np.int64)
         return found
@@ -156,18 +160,22 @@ class Condition:
 
 PERMUTATIONS = 999
 SCREENING_PERMUTATIONS = 39
-"""Permutations by which the set is found that chance explains best."""
+"""Permutations that find the set that chance explains best."""
 MAX_SET_SIZE = 2
 MAX_AXES = 24
-"""The sets S grow with the square of the axes."""
+"""The number of sets S grows with the square of the axes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Null:
-    """What chance gives, at the set S of hyperparameters, `given`, where it explains most.
+    """The share that chance gives, at the set S of hyperparameters where it explains most.
 
-    share: I / H there. chance, p: the 95 % quantile of the same number when the values of the measure are dealt out
-    anew among the networks that agree in S, and the share of such deals that reach it.
+    Args:
+        given: The set S.
+        share: I / H there.
+        chance: The 95 % quantile of that share when the values of the measure are permuted among the networks that
+            agree in S.
+        p: The share of such permutations that reach `share`.
     """
 
     given: tuple[str, ...]
@@ -180,8 +188,10 @@ class Null:
 class Information:
     """K in [0, 1], its interval, and the reason where either is missing.
 
-    given: the set S at which the least is taken. direction: 1 or -1, whether the two orders agree or disagree given
-    S more often than not; 0 for neither. null: None where none was asked for.
+    Args:
+        given: The set S with the smallest share.
+        direction: 1 or -1: whether the two orders agree or disagree given S more often than not; 0 for neither.
+        null: None where it was not requested.
     """
 
     value: float | None
@@ -194,7 +204,7 @@ class Information:
 
     @property
     def by_chance(self) -> bool:
-        """Whether given some S the measure tells no more than chance would: p above 5 %."""
+        """Whether chance explains the share at some set S: p above 5 %."""
         return self.null is not None and self.null.p > 1 - LEVEL
 
 
@@ -209,8 +219,8 @@ def conditional_information(
 ) -> Information:
     """K of measure x and gap y, its null, and its interval for networks (or units) drawn again, as for tau.
 
-    A pair with a tie in y tells nothing and is left out; a tie in x is a third sign. Sets S for which V_y is certain
-    are passed over. The interval is on the scale of sqrt(K), by the jackknife within cells.
+    A pair with a tie in y is left out; a tie in x is a third sign. Sets S for which V_y is certain are left out. The
+    interval is on the scale of sqrt(K), by the jackknife within cells.
     """
     columns = varied_axes(axes, len(np.asarray(x)))
     first, second, cells = check_arrays(x, y, combine_codes(list(columns.values()), len(np.asarray(x))))
@@ -240,7 +250,7 @@ def conditional_information(
 def _null(
     conditions: Sequence[Condition], values: Sequence[float], x: Floats, permutations: int, rng: np.random.Generator
 ) -> Null | None:
-    """The null at the set where the value stands out least, in standard deviations of a few deals."""
+    """The null at the set where the value exceeds chance least, in standard deviations of a few permutations."""
     most: tuple[float, Condition, float] | None = None
     for condition, value in zip(conditions, values, strict=True):
         few = condition.null(x, min(SCREENING_PERMUTATIONS, permutations), rng)
@@ -267,13 +277,13 @@ def _condition_sets(columns: dict[str, Integers], networks: int) -> Iterator[tup
 def _interval(
     value: float, conditions: Sequence[Condition], x: Floats, cells: Integers, units: Integers | None
 ) -> Interval:
-    """By leaving networks (or units) out, on the scale of sqrt(K): K itself has no slope where nothing is related."""
+    """The jackknife interval on the scale of sqrt(K), because K itself has no slope where nothing is related."""
     left_out = np.arange(len(x)) if units is None else units
     strata = cells if units is None else np.zeros(int(units.max()) + 1, dtype=np.intp)
     roots = np.sqrt(np.min([condition.without(x, left_out) for condition in conditions], axis=0))
     size = np.bincount(strata)[strata]
     centred = roots - (np.bincount(strata, roots) / np.bincount(strata))[strata]
-    # a network left out takes 1 / n of the weight with it, and of its cell's 1 / size: the cell is to keep its own
+    # leaving out a network removes 1 / n of the weight and 1 / size of its cell's; the cell must keep its weight
     variance = float((size / (size - 1) * centred**2).sum()) * (1 - 1 / len(roots)) ** 2
     freedom, drawn = degrees_of_freedom(cells, units)
     around = correlation_interval(float(np.sqrt(value)), variance, freedom=freedom, networks=drawn)

@@ -1,4 +1,4 @@
-"""Paired: the mean difference of two series of numbers of the same pairs, with its interval."""
+"""The mean difference of two paired series of numbers, with its interval."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scipy.stats import ttest_rel
 from sharpbench.analysis.statistics.interval import LEVEL, Interval
 
 MIN_PAIRS = 3
-"""Pairs below which a mean difference has no interval."""
+"""Pairs that the interval of a mean difference needs at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +26,10 @@ class Difference:
 
 
 def paired_mean(one: ArrayLike, other: ArrayLike) -> Difference:
-    """The mean of one - other over pairs, with Student's t interval; pairs that lack a number are left out.
+    """The mean of one - other over pairs, with Student's t interval; pairs without a number are left out.
 
-    Stated for differences that are normal and independent from pair to pair. Where all differences are equal
-    their spread is unknown, not zero: then there is no interval.
+    It assumes differences that are normal and independent from pair to pair. Where all differences are equal, their
+    variance is unknown rather than zero, and there is no interval.
     """
     first, second = np.asarray(one, dtype=np.float64), np.asarray(other, dtype=np.float64)
     if first.shape != second.shape or first.ndim != 1:

@@ -1,8 +1,8 @@
-"""Tau: Kendall's rank correlation of a measure with the truth, over all networks and within cells.
+"""Kendall's tau and Spearman's correlation with intervals, over all networks and within cells.
 
-Kendall's tau-b (scipy). Its 95 % interval speaks of the expected tau when as many networks are trained again at
-the same configurations, or, where `units` are given, when units are drawn again
-(`jackknife_variance`). docs/protocol.md has how often it covers that.
+Tau is Kendall's tau-b (scipy). Its 95 % interval is for the expected tau when as many networks are trained again at the
+same configurations, or, where `units` are given, when units are drawn again (`jackknife_variance`). docs/protocol.md
+says how often it covers that value.
 """
 
 from __future__ import annotations
@@ -33,17 +33,19 @@ from sharpbench.analysis.statistics.jackknife import (
 )
 
 MIN_MARGINAL_CELL = 3
-"""Networks a cell below which the marginal tau has no interval."""
+"""Networks per cell that an interval of the marginal tau needs at least."""
 
 MIN_WITHIN_CELL = 5
-"""Networks a cell below which the tau within cells has no interval."""
+"""Networks per cell that an interval of the tau within cells needs at least."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tau:
     """A rank correlation, its interval, and the reason where either is missing.
 
-    networks: how many entered. cells: in how many cells tau is defined (within), or how many there are.
+    Args:
+        networks: The number of networks that entered.
+        cells: The number of cells, or for the tau within cells the number of those in which tau is defined.
     """
 
     value: float | None
@@ -54,17 +56,17 @@ class Tau:
 
 
 def kendall_tau(x: ArrayLike, y: ArrayLike) -> float | None:
-    """Kendall's tau-b, None where it is undefined: fewer than two values, or one side constant.
+    """Kendall's tau-b; None where it is undefined: fewer than two values, or one side constant.
 
-    >>> kendall([1, 2, 3], [1, 3, 2])
+    >>> kendall_tau([1, 2, 3], [1, 3, 2])
     0.33333333333333
     """
     first, second = to_floats(x, "x"), to_floats(y, "y")
     if len(first) != len(second):
-        raise ValueError(f"x has {len(first)} values and y has {len(second)}; give one of each a network")
+        raise ValueError(f"x has {len(first)} values and y has {len(second)}; give one of each per network")
     if len(first) < 2 or is_constant(first) or is_constant(second):
         return None
-    # The method is that of scipy's p-value, unused here: the cheap one divides by zero for two values.
+    # The method concerns scipy's p-value, which is unused; the cheap one divides by zero for two values.
     found = kendalltau(first, second, method="asymptotic" if len(first) > 2 else "auto")
     return round(float(found.statistic), ndigits=14)  # a perfect order is 1
 
@@ -72,10 +74,13 @@ def kendall_tau(x: ArrayLike, y: ArrayLike) -> float | None:
 def marginal_tau(
     x: ArrayLike, y: ArrayLike, cells: Sequence[int] | Integers, units: Sequence[int] | Integers | None = None
 ) -> Tau:
-    """Tau over all networks, whatever their cell; `cells` says which were trained alike and so vary together.
+    """Tau over all networks, whatever their cell.
 
-    cells [n]: one integer a network, equal where the hyperparameters are. units [n]: equal for networks that are
-    drawn together; None where each is drawn by itself, in its cell.
+    Args:
+        x: [n] The measure.
+        y: [n] The gap.
+        cells: [n] One integer per network, equal where the hyperparameters are; the interval needs them.
+        units: [n] Equal for networks that are drawn together; None where each network is drawn in its cell.
     """
     first, second, codes = check_arrays(x, y, cells)
     together = None if units is None else unit_codes(units, len(first))
@@ -93,9 +98,9 @@ def marginal_tau(
 def within_tau(
     x: ArrayLike, y: ArrayLike, cells: Sequence[int] | Integers, units: Sequence[int] | Integers | None = None
 ) -> Tau:
-    """The mean over cells of tau within the cell; cells where tau is undefined are left out of the mean.
+    """The mean over cells of the tau within each cell, without the cells where tau is undefined.
 
-    It cannot be raised by what differs between cells. cells, units [n] as in `marginal_tau`.
+    Differences between cells cannot raise it. Arguments as in `marginal_tau`.
     """
     first, second, codes = check_arrays(x, y, cells)
     together = None if units is None else unit_codes(units, len(first))
@@ -131,18 +136,20 @@ def has_cell_tau(x: Floats, y: Floats, cells: Integers) -> NDArray[np.bool_]:
 
 
 def _signs_within(x: Floats, y: Floats, cells: Integers) -> tuple[Floats, Floats, Floats]:
-    """[n, n] for pairs within cells: sign(x_i - x_j) sign(y_i - y_j), and whether x, and y, are untied."""
+    """[n, n] For pairs within cells: sign(x_i - x_j) sign(y_i - y_j), whether x is untied, and whether y is."""
     same = cells[:, None] == cells
     sign_x, sign_y = np.sign(np.subtract.outer(x, x)) * same, np.sign(np.subtract.outer(y, y)) * same
     return sign_x * sign_y, np.abs(sign_x), np.abs(sign_y)
 
 
 def marginal_kernel(x: Floats, y: Floats) -> Floats:
-    """[n, n] whose sum is, to first order, tau-b's deviation from its expectation: the delta method on
+    """[n, n] A kernel whose sum is, to first order, the deviation of tau-b from its expectation.
+
+    It is the delta method on
 
         tau = sum(agree) / sqrt(sum(|sign x|) sum(|sign y|)),  agree = sign(x_i - x_j) sign(y_i - y_j).
 
-    Zero everywhere where tau is undefined.
+    All entries are 0 where tau is undefined.
     """
     sign_x, sign_y = np.sign(np.subtract.outer(x, x)), np.sign(np.subtract.outer(y, y))
     untied_x, untied_y = np.abs(sign_x), np.abs(sign_y)
@@ -155,7 +162,7 @@ def marginal_kernel(x: Floats, y: Floats) -> Floats:
 
 
 def within_kernel(x: Floats, y: Floats, cells: Integers) -> Floats:
-    """The same for the mean over cells of tau within the cell."""
+    """[n, n] The same kernel for the mean over cells of the tau within each cell."""
     agree, untied_x, untied_y = _signs_within(x, y, cells)
     taus, defined = cell_taus(x, y, cells)
     total_x, total_y = (np.bincount(cells, each.sum(axis=1))[cells][:, None] for each in (untied_x, untied_y))
@@ -169,10 +176,10 @@ def within_kernel(x: Floats, y: Floats, cells: Integers) -> Floats:
 
 
 def within_variance(x: Floats, y: Floats, cells: Integers, units: Integers | None) -> JackknifeVariance:
-    """The spread of the tau within cells.
+    """The variance of the tau within cells.
 
     Units that hold whole cells give a mean of independent taus. Units that are parts of cells, such as one network of
-    each, leave pairs between units.
+    each cell, leave pairs between units.
     """
     if units is None or len(np.unique(np.stack([cells, units]), axis=1).T) > len(np.unique(cells)):
         return jackknife_variance(within_kernel(x, y, cells), cells, units)
@@ -180,7 +187,7 @@ def within_variance(x: Floats, y: Floats, cells: Integers, units: Integers | Non
     used = defined[cells]
     share = (taus / np.bincount(cells) / max(1, defined.sum()))[cells]
     counted, codes = np.unique(units[used], return_inverse=True)
-    single = np.zeros(units.max() + 1)  # one a unit, 0 where it does not enter: measures stay comparable
+    single = np.zeros(units.max() + 1)  # one per unit, 0 where it does not enter, so that measures stay comparable
     single[counted] = linear_variance(share[used], codes, codes).single
     return JackknifeVariance(single, np.zeros(1))
 
@@ -193,13 +200,10 @@ def _undefined_within(x: Floats, y: Floats, codes: Integers) -> str:
     return "within each cell the measure or the gap is the same for all networks"
 
 
-# Spearman's rank correlation, with an interval like that of tau.
-
-
 def spearman_correlation(
     x: ArrayLike, y: ArrayLike, cells: Sequence[int] | Integers, units: Sequence[int] | Integers | None = None
 ) -> Tau:
-    """Spearman's correlation over all networks; ties share their mean rank (scipy). cells, units as for tau."""
+    """Spearman's correlation over all networks; ties share their mean rank (scipy). Arguments as in `marginal_tau`."""
     first, second, codes = check_arrays(x, y, cells)
     together = None if units is None else unit_codes(units, len(first))
     count = len(np.unique(codes))
@@ -220,7 +224,7 @@ def spearman_influence(x: Floats, y: Floats) -> Floats:
     With weights w (sum 1) the rank of i is u_i = sum_j w_j ([x_j < x_i] + [x_j = x_i] / 2), and the correlation
     C(u, v) / sqrt(C(u, u) C(v, v)), C(u, v) = sum_i w_i (u_i - 1/2)(v_i - 1/2).
     """
-    below_x, below_y = _midranks(x), _midranks(y)  # [n, n], row i: what of the others stands below i
+    below_x, below_y = _midranks(x), _midranks(y)  # [n, n], row i: which of the others are below i
     u, v = below_x.mean(axis=1) - 0.5, below_y.mean(axis=1) - 0.5
     mean = len(x)
     change_uv = u * v + (below_x.T @ v + below_y.T @ u) / mean

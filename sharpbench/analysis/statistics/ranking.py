@@ -1,4 +1,4 @@
-"""Ranking: measures compared on the same networks, and ranks that are shared where nothing tells them apart."""
+"""Measures compared on the same networks, and ranks that measures share where they cannot be told apart."""
 
 from __future__ import annotations
 
@@ -24,9 +24,11 @@ from sharpbench.analysis.statistics.rank_correlation import (
 
 @dataclass(frozen=True, slots=True)
 class RankComparison:
-    """Measures number `one` and `other` on the same networks: tau(one) - tau(other) and its 95 % interval.
+    """The measures with indices `one` and `other` on the same networks: tau(one) - tau(other) with its 95 % interval.
 
-    p: two-sided, of this comparison alone. adjusted: the least false discovery rate at which it is a discovery.
+    Args:
+        p: Two-sided, of this comparison only.
+        adjusted: The smallest false discovery rate at which the comparison is a discovery.
     """
 
     one: int
@@ -53,9 +55,9 @@ def paired_difference(
     *,
     within: bool,
 ) -> tuple[float, Interval] | None:
-    """tau(one, y) - tau(other, y) on the same networks with its 95 % interval; None where one has no interval.
+    """tau(one, y) - tau(other, y) on the same networks with its 95 % interval; None where one tau has no interval.
 
-    within: compare tau within cells, else the marginal tau. What both measures order alike cancels.
+    within: compare the tau within cells, else the marginal tau. Pairs that both measures order alike cancel.
     """
     found = compare_measures([one, other], y, cells, units, within=within)
     return (found[0].difference, found[0].interval) if found else None
@@ -69,10 +71,10 @@ def compare_measures(
     *,
     within: bool,
 ) -> tuple[RankComparison, ...]:
-    """All pairs of measures whose tau has an interval, compared; `adjusted` is for all of them together.
+    """Comparisons of all pairs of measures whose tau has an interval; `adjusted` is for all of them together.
 
-    The false discovery rate is controlled after Benjamini and Yekutieli 2001, whatever the dependence: differences that
-    share a measure depend on each other.
+    The false discovery rate is controlled by Benjamini and Yekutieli 2001, which allows any dependence: differences
+    that share a measure depend on each other.
     """
     return _compare_all([_tau_variance(values, y, cells, units, within=within) for values in measures])
 
@@ -96,9 +98,9 @@ def shared_ranks(
 ) -> tuple[int | None, ...]:
     """A rank for each measure: 1 + the number of measures whose tau is significantly higher.
 
-    Significant: a discovery among all comparisons of these measures, at a false discovery rate of 5 %. A rank is never
-    better than that of a measure with a higher tau, so that an uncertain tau gains nothing by it. The order of the
-    measures does not matter; a measure without an interval has None and counts for nobody.
+    Significant means a discovery among all comparisons of these measures, at a false discovery rate of 5 %. A rank is
+    never better than that of a measure with a higher tau, so an uncertain tau gains nothing. The order of the measures
+    does not matter. A measure without an interval has the rank None and is not compared.
     """
     judged = [_tau_variance(values, y, cells, units, within=within) for values in measures]
     known = {number: each.tau for number, each in enumerate(judged) if each is not None}
@@ -114,7 +116,7 @@ def shared_ranks(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _TauVariance:
-    """A tau, and how it varies with what is drawn."""
+    """A tau with its variance."""
 
     tau: float
     spread: JackknifeVariance
@@ -122,9 +124,9 @@ class _TauVariance:
     freedom: int
 
     def against(self, other: _TauVariance, one: int, number: int) -> RankComparison:
-        """Half a difference of correlations lies in [-1, 1] and is treated like one."""
+        """The comparison with another tau. Half a difference lies in [-1, 1] and is treated like a correlation."""
         difference, variance = self.tau - other.tau, (self.spread - other.spread).variance()
-        if abs(difference) < ROUNDING and variance < ROUNDING:  # the two order the networks alike
+        if abs(difference) < ROUNDING and variance < ROUNDING:  # both order the networks alike
             return RankComparison(one, number, 0.0, Interval(0.0, 0.0), 1.0, 1.0)
         known = {"freedom": min(self.freedom, other.freedom), "networks": min(self.drawn, other.drawn)}
         half = correlation_interval(difference / 2, variance / 4, **known)

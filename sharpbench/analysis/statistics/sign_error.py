@@ -1,8 +1,8 @@
-"""Sign errors: how often a measure orders two networks wrongly when one hyperparameter changes, at worst.
+"""Sign errors: how often a measure orders two networks wrongly when one hyperparameter changes.
 
 Dziugaite et al. 2020 (In Search of Robust Measures of Generalization): an environment is a pair of configurations that
-differ in exactly one hyperparameter, its networks crossed. An average over environments hides those in which a
-measure fails; the largest shows them.
+differ in exactly one hyperparameter, with all pairs of their networks. An average over environments hides those in
+which a measure fails; the largest error shows them.
 """
 
 from __future__ import annotations
@@ -28,15 +28,19 @@ from sharpbench.analysis.statistics.jackknife import Floats, Integers, jackknife
 from sharpbench.analysis.statistics.rank_correlation import MIN_MARGINAL_CELL
 
 MIN_EFFECTIVE_PAIRS = 12.0
-"""Effective pairs below which an environment does not count."""
+"""Effective pairs that an environment needs at least."""
 
 
 @dataclass(frozen=True, slots=True)
 class SignError:
-    """Errors in [0, 1] over `environments`: 0 always right, 1/2 no better than chance, 1 always reversed.
+    """Errors in [0, 1] over environments: 0 is always right, 1/2 is no better than chance, 1 is always reversed.
 
-    worst, mean with their intervals; high: the 90th percentile. at: the axis of the worst environment. left_out:
-    environments without enough effective pairs. reason: why a value, or else an interval, is missing.
+    Args:
+        high: The 90th percentile.
+        reason: Why a value, or else an interval, is missing.
+        environments: The number of environments that count.
+        left_out: The number of environments without enough effective pairs.
+        at: The axis of the worst environment.
     """
 
     worst: float | None
@@ -52,10 +56,11 @@ class SignError:
 
 
 def pair_weights(difference: ArrayLike, examples: int) -> Floats:
-    """How much a pair counts whose gaps differ so much, where test accuracies stand on so many examples.
+    """The weights of pairs whose gaps have this difference, for test accuracies on this number of examples.
 
-    The excess over 1/2 of max(0, 1 - 2 exp(-examples difference^2 / 2))^2: Hoeffding's bound on the chance that both
-    networks are ordered as their tests say. 10,000 examples drop differences below 0.0196, 360 those below 0.104.
+    A weight is the excess over 1/2 of max(0, 1 - 2 exp(-examples difference^2 / 2))^2, Hoeffding's bound on the chance
+    that both networks are ordered as their test accuracies. It is 0 below a difference of 0.0196 for 10,000 examples,
+    and below 0.104 for 360.
     """
     certain = np.maximum(0.0, 1 - 2 * np.exp(-examples * np.square(np.asarray(difference, dtype=float)) / 2)) ** 2
     weights: Floats = np.maximum(certain - 0.5, 0.0)
@@ -65,8 +70,8 @@ def pair_weights(difference: ArrayLike, examples: int) -> Floats:
 def environment_sign_error(x: ArrayLike, y: ArrayLike, axes: Axes, *, examples: int) -> SignError:
     """The weighted mean of (1 - sign(x_i - x_j) sign(y_i - y_j)) / 2 in each environment; a tie in x counts 1/2.
 
-    Weights w are those of `pair_weights`; an environment counts with (sum w)^2 / sum w^2 >= 12. Intervals are for
-    networks trained again at the same configurations; that of the worst is its environment's own.
+    The weights w are those of `pair_weights`, and an environment counts if (sum w)^2 / sum w^2 >= 12. Intervals are for
+    networks trained again at the same configurations. The interval of the worst error is that of its environment.
     """
     columns = varied_axes(axes, len(np.asarray(x)))
     first, second, cells = check_arrays(x, y, combine_codes(list(columns.values()), len(np.asarray(x))))
@@ -93,7 +98,7 @@ def environment_sign_error(x: ArrayLike, y: ArrayLike, axes: Axes, *, examples: 
 
 
 class _Environments:
-    """The environments that count. errors [E]; ends [E, 2]: their two cells; left_out: how many do not count."""
+    """The environments that count: errors [E]; ends [E, 2], their two cells; left_out, the number that do not count."""
 
     def __init__(self, x: Floats, y: Floats, columns: Mapping[str, Integers], cells: Integers, examples: int) -> None:
         differing = np.sum([codes[:, None] != codes for codes in columns.values()], axis=0)
@@ -112,7 +117,7 @@ class _Environments:
         self._deviation = self._share * (wrong[kept] - self.errors[self._number])
 
     def interval(self, value: float, chosen: Integers, cells: Integers) -> Interval:
-        """Of the mean error of the chosen environments, on the scale of 1 - 2 error, which is that of a correlation."""
+        """The interval of the mean error of the chosen environments, on the scale of 1 - 2 error, a correlation."""
         inside = np.isin(self._number, chosen)
         kernel = np.zeros((len(cells), len(cells)))
         kernel[self._one[inside], self._other[inside]] = -self._deviation[inside] / len(chosen)

@@ -79,6 +79,6 @@ def explain_marks(board: Board, axis: Literal["exact", "invariance", "speed"]) -
         return ()
     if axis == "speed":
         return ("Submitted: seconds, gradients and memory are the submitter's word, and nobody can verify them.",)
-    found = board.entry.standing.exact if axis == "exact" else board.entry.standing.invariance
+    found = board.entry.status.exact if axis == "exact" else board.entry.status.invariance
     what = "values of oracles" if axis == "exact" else "records with factors of change"
     return (f"Submitted: {found.agreed} of {found.claimed} {what} in this entry were recomputed and agreed.",)

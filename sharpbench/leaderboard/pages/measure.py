@@ -23,7 +23,7 @@ PANELS_PER_LINE, MAX_PANELS = 4, 24
 
 def page(leaderboard: Leaderboard, measure: str) -> Page:
     """What all boards say of `measure`, under whatever hyperparameters."""
-    found = list(leaderboard.of(measure))
+    found = list(leaderboard.rows_of(measure))
     told = [f"What it is: [docs/measures/{measure}.md](../../docs/measures/{measure}.md). "]
     words = (told[0] if measure in leaderboard.documented else "") + "All measures: [the leaderboard](../README.md)."
     rows: dict[str, list[BoardRow]] = {}

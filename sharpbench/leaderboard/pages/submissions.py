@@ -47,7 +47,7 @@ def measure_section(found: Submitted, measure: str) -> Section | None:
     for entry in found.entries:
         labels = dict.fromkeys(record.label for record in entry.submission.records if record.measure == measure)
         for label in labels:
-            refutation = entry.standing.refutations.get(label)
+            refutation = entry.status.refutations.get(label)
             if refutation is not None:
                 lines.append((-refutation.excess, f"- {escape_cell(label)}, {_describe_refutation(entry, refutation)}"))
             elif label in (states := entry.states):
@@ -66,15 +66,15 @@ def _table(found: Sequence[SubmittedEntry]) -> Markup:
     header += ["gaps", "oracles", "invariance"]
     rows = []
     for entry in found:
-        manifest, stands = entry.submission.manifest, entry.standing
+        manifest, status = entry.submission.manifest, entry.status
         networks = len({str(sorted(record.recipe.items())) for record in entry.submission.records})
-        compared = f"{stands.agreed} of {stands.cells}" + (f", {stands.parted} parted" if stands.parted else "")
-        when = stands.last[:10] if stands.last is not None else "-"
+        compared = f"{status.agreed} of {status.cells}" + (f", {status.parted} parted" if status.parted else "")
+        when = status.last[:10] if status.last is not None else "-"
         names = [str(escape_cell(entry.name, 64)), str(escape_cell(manifest.author or "-", 60))]
-        beside = [f"{each.agreed} of {each.claimed}" for each in (stands.networks, stands.exact, stands.invariance)]
-        doubted = stands.state == "claimed" and "refuted before" in entry.states.values()
-        state = "refuted before" if doubted else stands.state
-        shown = [str(len(stands.measures)), str(networks), state, compared, str(escape_cell(when, 10)), *beside]
+        beside = [f"{each.agreed} of {each.claimed}" for each in (status.networks, status.exact, status.invariance)]
+        doubted = status.state == "claimed" and "refuted before" in entry.states.values()
+        state = "refuted before" if doubted else status.state
+        shown = [str(len(status.measures)), str(networks), state, compared, str(escape_cell(when, 10)), *beside]
         rows.append([*names, *shown])
     return markdown_table(header, rows, {2, 3})
 
@@ -98,7 +98,7 @@ def _describe_entry(entry: SubmittedEntry) -> Iterator[str]:
                 f"- {apart} values are others in {escape_cell(name, 64)}, of the same cells on the same networks"
             )
     yield "\n".join(told)
-    worst = sorted(entry.standing.refutations.items(), key=lambda item: (-item[1].excess, item[0]))
+    worst = sorted(entry.status.refutations.items(), key=lambda item: (-item[1].excess, item[0]))
     if worst:
         yield "\n".join(
             f"- {escape_cell(label)}, {_describe_refutation(entry, refutation)}" for label, refutation in worst

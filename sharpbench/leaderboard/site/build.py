@@ -44,7 +44,7 @@ def build_site(leaderboard: Leaderboard, *, home: str | None = None) -> dict[str
 def _reasons(leaderboard: Leaderboard, measure: str) -> list[tuple[str, str]]:
     """Where and what: each number or value that is missing on some board, and why."""
     found = []
-    for board, score in leaderboard.of(measure):
+    for board, score in leaderboard.rows_of(measure):
         where = f"{plain_text(board.title, 160)}, {plain_text(score.name, 80)}"
         found += [(where, plain_text(reason, 300)) for reason, _ in board_notes([score])]
         lost = [

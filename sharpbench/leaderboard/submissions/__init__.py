@@ -1,7 +1,7 @@
-"""Submissions: the records of one run as one file for a pull request, and what recomputing some of them found.
+"""Submissions, which are the records of a run as one file for a pull request, and verdicts on recomputed samples.
 
-A file is read without executing anything of it; what its records name becomes objects through the registry alone, and
-only where it is recomputed.
+Reading a file executes nothing of it. The names in its records become objects through the registry only, and only where
+a cell is recomputed.
 """
 
 from sharpbench.leaderboard.submissions.manifest import SUFFIX, Manifest

@@ -1,4 +1,4 @@
-"""Claim: what a record states that can be found wrong, known by its content, whatever file holds it."""
+"""Hashes of what a record claims, and of the cells and networks that claims are about."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ NETWORK_FIELDS = (
 )
 COUNT_FIELDS = ("examples", "test_examples")
 ENVIRONMENT_FIELDS = ("torch", "threads", "processor")
-"""Of the environment, what comparisons look at."""
+"""Fields of the environment that comparisons use."""
 
 
 def hash_cell_claim(record: Record) -> str:
-    """The hash of the cell with every number of it that is compared or that others are compared by."""
+    """The hash of a cell with every number that `verify` compares or that a comparison depends on."""
     numbers = _normalize_numbers({name: getattr(record, name) for name in CELL_FIELDS})
     factors = _normalize_numbers(record.invariance)
     under = _select_fields(record.data, COUNT_FIELDS), _select_fields(record.environment, ENVIRONMENT_FIELDS)
@@ -28,43 +28,43 @@ def hash_cell_claim(record: Record) -> str:
 
 
 def hash_network_claim(record: Record) -> str:
-    """The hash of the network with what is said to have come of it."""
+    """The hash of a network with its claimed truth."""
     return content_hash(
         [hash_network(record), _select_fields(record.truth, NETWORK_FIELDS), record.data.get("test_examples")]
     )
 
 
 def hash_cell(record: Record) -> str:
-    """The hash of the cell alone: the same in whatever version of its measure, and with whatever value."""
+    """The hash of a cell without its claims: the same for every version of its measure and every value."""
     setting = record.seed, record.dtype, record.data.get("examples")
     return content_hash([hash_network(record), record.label, _normalize_numbers(record.configuration), *setting])
 
 
 def hash_network(record: Record) -> str:
-    """The hash of the recipe, the data and the kind of device."""
+    """The hash of a network without its claims: its recipe, data and kind of device."""
     return content_hash([_normalize_numbers(record.recipe), record.data.get("sha256"), record.device])
 
 
 def population_name(record: Record) -> str:
-    """The population that the record's network is said to be part of, as text."""
+    """The claimed population of the record's network: 'model on data set'."""
     return f"{record.data.get('population')} on {record.recipe.get('dataset')}"
 
 
 def population_family(population: str) -> str:
-    """The population without the fields of its model: the name under which it was run is the submitter's to choose."""
+    """The population without the fields of its model, because the submitter chooses the name of a population."""
     model, _, dataset = population.rpartition(" on ")
     return f"{model.partition('[')[0]} on {dataset}"
 
 
 def contradicts(one: Record, other: Record) -> bool:
-    """Whether two records of a cell state other values of one network, by more than rounding."""
+    """Whether two records of a cell have different values on the same network, by more than rounding."""
     if hash_network_claim(one) != hash_network_claim(other) or one.value is None or other.value is None:
         return False
     return abs(one.value - other.value) > RETRAINED * max(abs(one.value), abs(other.value))
 
 
 def network_position(record: Record) -> tuple[str, int]:
-    """The place of the record's network in the plan of its run, 0 where an earlier version did not note it."""
+    """The population and the place of the record's network in its run; the place is 0 where it was not recorded."""
     place = record.data.get("position")
     return str(record.data.get("population")), place if isinstance(place, int) else 0
 
@@ -74,7 +74,7 @@ def _select_fields(mapping: Mapping[str, Scalar], names: tuple[str, ...]) -> dic
 
 
 def _normalize_numbers(mapping: Mapping[str, Scalar]) -> dict[str, Scalar]:
-    """Equal for equal numbers, however they are written: 2 and 2.0, 0.0 and -0.0."""
+    """The mapping with numbers as floats, so that 2 and 2.0, or 0.0 and -0.0, are equal."""
     return {
         name: float(value) + 0.0 if isinstance(value, int | float) and not isinstance(value, bool) else value
         for name, value in mapping.items()

@@ -1,9 +1,9 @@
-"""Comparison: a number of a submission beside the one found here, as a finding."""
+"""Comparisons of the numbers of a submission with recomputed ones, as findings."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from sharpbench.core.fields import Scalar
 from sharpbench.core.measure import Estimate
@@ -23,14 +23,20 @@ from sharpbench.leaderboard.submissions.verdict import (
 def compare_network(
     record: Record, found: Mapping[str, Scalar], apart: float, *, train: int, test: int
 ) -> Iterator[Finding]:
-    """The finding on the gap of a network, with so many examples in each split; and what else differs of its truth.
+    """The finding on the gap of a network, and on each other number of its truth that differs.
 
-    On networks that parted the gap alone can be said anything of.
+    Where training here led to another network, only the gap is compared.
+
+    Args:
+        found: The truth found here.
+        apart: The difference of the two networks, see `tolerance.network_difference`.
+        train: Training examples.
+        test: Test examples.
     """
     yield _compare_gap(record, found, apart, train=train, test=test)
     examples = int(str(record.data["test_examples"]))
     if examples != test:
-        yield _make_finding(record, "test_examples", "differs", claimed=examples, found=test, bound=0)
+        yield _make_finding(record, "test_examples", "differs", _Numbers(claimed=examples, found=test, bound=0))
     if apart > tolerance.SAME_NETWORK:
         return
     for name, bound in tolerance.truth_bounds(record.truth, found, train=train, test=test).items():
@@ -38,15 +44,15 @@ def compare_network(
         if claimed is None or here is None:
             if claimed is not here:
                 reason = f"{name} {_format_number(record.truth[name])} there, {_format_number(found[name])} here"
-                yield _make_finding(record, name, "differs", claimed=claimed, found=here, reason=reason)
+                yield _make_finding(record, name, "differs", _Numbers(claimed=claimed, found=here), reason=reason)
         elif abs(claimed - here) > bound:
-            yield _make_finding(record, name, "differs", claimed=claimed, found=here, bound=bound)
+            yield _make_finding(record, name, "differs", _Numbers(claimed=claimed, found=here, bound=bound))
 
 
 def _compare_gap(record: Record, found: Mapping[str, Scalar], apart: float, *, train: int, test: int) -> Finding:
     claimed, here = float(record.truth["gap"] or 0.0), float(found["gap"] or 0.0)
     bound = tolerance.gap_bound(apart, train, test)
-    finding = _make_finding(record, "gap", "agrees", claimed=claimed, found=here, bound=bound)
+    finding = _make_finding(record, "gap", "agrees", _Numbers(claimed=claimed, found=here, bound=bound))
     beyond = abs(claimed - here) > bound
     if apart <= tolerance.SAME_NETWORK:
         return replace(finding, outcome="differs" if beyond else "agrees")
@@ -56,9 +62,9 @@ def _compare_gap(record: Record, found: Mapping[str, Scalar], apart: float, *, t
 
 
 def compare_value(record: Record, estimate: Estimate, apart: float, found: Mapping[str, Scalar]) -> Finding:
-    """The finding on a value, on a network that far `apart` whose truth is `found`."""
+    """The finding on a value; apart: the difference of the networks; found: the truth of the network here."""
     assert record.value is not None
-    finding = _make_finding(record, "value", "unknown", claimed=record.value, found=estimate.value)
+    finding = _make_finding(record, "value", "unknown", _Numbers(claimed=record.value, found=estimate.value))
     if apart > tolerance.SAME_NETWORK:
         both = record.truth["fitted"] and found["fitted"]
         if both and tolerance.magnitudes_differ(record.value, estimate.value):
@@ -74,13 +80,16 @@ def compare_value(record: Record, estimate: Estimate, apart: float, found: Mappi
 
 
 def compare_estimate(record: Record, estimate: Estimate, apart: float, *, examples: int) -> Iterator[Finding]:
-    """What differs of that which a record says beside its value, of an estimate here on so many `examples`.
+    """Findings on the numbers of a record other than its value that differ from the estimate here.
 
-    Standard error, interval and convergence where the same random numbers were drawn on a network that is one.
+    Standard error, interval and convergence are compared where the same random numbers were drawn on the same network.
+
+    Args:
+        examples: The number of examples here.
     """
     claimed = int(str(record.data["examples"]))
     if claimed != examples:
-        yield _make_finding(record, "examples", "differs", claimed=claimed, found=examples, bound=0)
+        yield _make_finding(record, "examples", "differs", _Numbers(claimed=claimed, found=examples, bound=0))
     here = describe_environment(record.device)
     if apart > tolerance.SAME_NETWORK or not tolerance.draws_alike(record, estimate, torch=str(here["torch"])):
         return
@@ -91,38 +100,42 @@ def compare_estimate(record: Record, estimate: Estimate, apart: float, *, exampl
         if stated is None or found is None or (name == "stderr" and (stated == 0) != (found == 0)):
             if stated != found:
                 reason = f"{name} {_format_number(stated)} there, {_format_number(found)} here"
-                yield _make_finding(record, name, "differs", claimed=stated, found=found, reason=reason)
+                yield _make_finding(record, name, "differs", _Numbers(claimed=stated, found=found), reason=reason)
         elif abs(stated - found) > bound:
-            yield _make_finding(record, name, "differs", claimed=stated, found=found, bound=bound)
+            yield _make_finding(record, name, "differs", _Numbers(claimed=stated, found=found, bound=bound))
     alike = apart == 0 and record.environment.get("processor") == here["processor"]
-    if alike and record.converged != estimate.converged:  # elsewhere an iteration may end at another step
+    if alike and record.converged != estimate.converged:  # on other processors an iteration may end at another step
         there, now = float(record.converged), float(estimate.converged)
-        yield _make_finding(record, "converged", "differs", claimed=there, found=now, bound=0)
+        yield _make_finding(record, "converged", "differs", _Numbers(claimed=there, found=now, bound=0))
 
 
 def compare_exact(record: Record, found: float | None, oracle: str, apart: float) -> Iterator[Finding]:
-    """The findings on what the record says that its value should be; `oracle`: by what it was found here."""
+    """The findings on the oracle's value in a record; oracle: the name of the oracle here."""
     assert record.exact is not None
     if apart > tolerance.SAME_NETWORK:
-        yield _make_finding(record, "exact", "parted", claimed=record.exact, found=found, reason=_OTHER_NETWORK)
+        yield _make_finding(
+            record, "exact", "parted", _Numbers(claimed=record.exact, found=found), reason=_OTHER_NETWORK
+        )
     elif found is None:
-        yield _make_finding(record, "exact", "differs", claimed=record.exact, reason="the measure has no oracle here")
+        yield _make_finding(
+            record, "exact", "differs", _Numbers(claimed=record.exact), reason="the measure has no oracle here"
+        )
     else:
         bound = tolerance.relative_bound("float64", apart) * max(abs(record.exact), abs(found))
         outcome: Outcome = "differs" if abs(record.exact - found) > bound else "agrees"
-        yield _make_finding(record, "exact", outcome, claimed=record.exact, found=found, bound=bound)
+        yield _make_finding(record, "exact", outcome, _Numbers(claimed=record.exact, found=found, bound=bound))
         if record.oracle != oracle:
             reason = f"the oracle is '{record.oracle}' there, '{oracle}' here"
-            yield _make_finding(record, "oracle", "differs", reason=reason)
+            yield _make_finding(record, "oracle", "differs", _Numbers(), reason=reason)
 
 
 def compare_invariance(record: Record, found: Mapping[str, float | None], apart: float) -> Iterator[Finding]:
-    """The findings on the factors of change, by the same rewrites where torch is of the same version."""
+    """The findings on the factors of change; the same version of torch draws the same rewrites."""
     there, here = record.environment.get("torch"), describe_environment(record.device)["torch"]
     for kind in dict.fromkeys((*record.invariance, *found)):
         claimed, factor = record.invariance.get(kind), found.get(kind)
         what = (INVARIANCE_PREFIX + kind)[:40]
-        finding = _make_finding(record, what, "unknown", claimed=claimed, found=factor)
+        finding = _make_finding(record, what, "unknown", _Numbers(claimed=claimed, found=factor))
         if apart > tolerance.SAME_NETWORK:
             yield replace(finding, outcome="parted", reason=_OTHER_NETWORK)
         elif there != here:
@@ -147,7 +160,7 @@ def _describe_missing(here: bool) -> str:
 
 
 def report_no_value(record: Record, why: str, apart: float) -> Finding:
-    """The finding where the measure has no value here: on the same network, with the same torch, it had none there."""
+    """The finding where the measure has no value here; it differs for the same network and version of torch."""
     finding = report_unknown(record, f"the measure has no value here: {why}")
     same = (
         apart <= tolerance.SAME_NETWORK
@@ -157,9 +170,9 @@ def report_no_value(record: Record, why: str, apart: float) -> Finding:
 
 
 def report_unknown(record: Record, reason: str, what: str = "value") -> Finding:
-    """The finding that there is none."""
+    """The finding on a number that could not be recomputed."""
     claimed = _to_float(getattr(record, what, None))
-    return _make_finding(record, what, "unknown", claimed=claimed, reason=reason)
+    return _make_finding(record, what, "unknown", _Numbers(claimed=claimed), reason=reason)
 
 
 def _describe_parting(claimed: Mapping[str, Scalar], found: Mapping[str, Scalar]) -> str:
@@ -178,16 +191,16 @@ def _to_float(value: Scalar) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
-def _make_finding(
-    record: Record,
-    what: str,
-    outcome: Outcome,
-    *,
-    claimed: float | None = None,
-    found: float | None = None,
-    bound: float | None = None,
-    reason: str = "",
-) -> Finding:
+@dataclass(frozen=True, slots=True)
+class _Numbers:
+    """The two numbers that a finding compares, and the bound of their difference."""
+
+    claimed: float | None = None
+    found: float | None = None
+    bound: float | None = None
+
+
+def _make_finding(record: Record, what: str, outcome: Outcome, numbers: _Numbers, *, reason: str = "") -> Finding:
     recipe, whole = record.recipe, what in NETWORK_NUMBERS
     noise, seed = recipe.get("label_noise"), recipe.get("seed")
     return Finding(
@@ -199,9 +212,9 @@ def _make_finding(
         population=_cut(claims.population_name(record)),
         what=what,
         outcome=outcome,
-        claimed=claimed,
-        found=found,
-        bound=bound,
+        claimed=numbers.claimed,
+        found=numbers.found,
+        bound=numbers.bound,
         reason=_cut(reason),
     )
 

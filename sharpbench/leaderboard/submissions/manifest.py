@@ -1,4 +1,4 @@
-"""Manifest: the first line of a submission, what it is and by whom."""
+"""The manifest of a submission: its first line, with its name, author and content."""
 
 from __future__ import annotations
 
@@ -18,17 +18,22 @@ MEASURE_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]{0,99}")
 URL_PATTERN = re.compile(r"https?://[A-Za-z0-9._~:/?#@%+=,-]{1,300}")
 HASH_PATTERN = re.compile(r"[0-9a-f]{64}")
 MAX_TEXT_CHARS = 200
-"""Characters of a text of the manifest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """Who submits what.
+    """The author and the content of a submission.
 
-    name: also the file's, `NAME.jsonl`: lower-case letters, digits and single hyphens. author, contact, url, note:
-    texts as they were given, '' where nothing was. sharpbench: the version that packed it. measures: where each
-    measure of the records came from, 'package version'. records, sha256: number and digest of the lines below.
-    Raises InvalidInput for what could do harm as a name, a line or a link.
+    Args:
+        name: The name of the submission and of its file, NAME.jsonl: lower-case letters, digits and single hyphens.
+        author, contact, url, note: Texts of the submitter, '' where they were not given.
+        sharpbench: The version that packed the submission.
+        measures: Measure -> its origin, 'package version'.
+        records: The number of lines below.
+        sha256: The hash of the lines below.
+
+    Raises:
+        InvalidInput: for what could do harm as a name, a line or a link.
     """
 
     name: str
@@ -47,17 +52,19 @@ class Manifest:
         for item in ("author", "contact", "note", "sharpbench"):
             _check_text(item, getattr(self, item))
         if self.url != "" and (not isinstance(self.url, str) or not URL_PATTERN.fullmatch(self.url)):
-            raise InvalidInput(f"url {short(repr(self.url))} is no plain http(s) address of at most 300 characters")
+            raise InvalidInput(f"url {short(repr(self.url))} is not a plain http(s) address of at most 300 characters")
         if not isinstance(self.measures, dict) or not self.measures:
-            raise InvalidInput("measures is no object with the origin of each measure")
+            raise InvalidInput("measures is not an object with the origin of each measure")
         for measure, origin in self.measures.items():
             if not MEASURE_PATTERN.fullmatch(measure):
-                raise InvalidInput(f"measure {short(repr(measure))} is no name of lower-case letters, digits, hyphens")
+                raise InvalidInput(
+                    f"measure {short(repr(measure))} is not a name of lower-case letters, digits, hyphens"
+                )
             _check_text(f"the origin of '{measure}'", origin)
         if type(self.records) is not int or self.records < 1:
-            raise InvalidInput(f"records={short(repr(self.records))} is no number of lines")
+            raise InvalidInput(f"records={short(repr(self.records))} is not a number of lines")
         if not isinstance(self.sha256, str) or not HASH_PATTERN.fullmatch(self.sha256):
-            raise InvalidInput(f"sha256 {short(repr(self.sha256))} is no SHA-256 in lower case")
+            raise InvalidInput(f"sha256 {short(repr(self.sha256))} is not a SHA-256 in lower case")
 
     def to_json(self) -> str:
         """One line of JSON, `submission` first."""
@@ -88,11 +95,11 @@ def check_name(name: object) -> None:
 
 
 def parse_line(line: str) -> dict[str, Any]:
-    """The object on `line`. Raises InvalidInput for anything else, NaN and infinities included."""
+    """The JSON object on `line`. Raises InvalidInput for anything else, also for NaN and infinity."""
     try:
         row = parse_json(line)
     except ValueError as error:
-        raise InvalidInput(f"no line of JSON ({short(str(error))}); fetch the file again") from None
+        raise InvalidInput(f"not a line of JSON ({short(str(error))}); fetch the file again") from None
     if not isinstance(row, dict):
         raise InvalidInput(f"a JSON {type(row).__name__} where an object is expected; fetch the file again")
     return row
@@ -100,4 +107,4 @@ def parse_line(line: str) -> dict[str, Any]:
 
 def _check_text(what: str, text: object) -> None:
     if not isinstance(text, str) or len(text) > MAX_TEXT_CHARS or not text.isprintable():
-        raise InvalidInput(f"{what} {short(repr(text))} is no printable text of at most {MAX_TEXT_CHARS} characters")
+        raise InvalidInput(f"{what} {short(repr(text))} is not printable text of at most {MAX_TEXT_CHARS} characters")

@@ -1,4 +1,4 @@
-"""Networks: where those of a submission come from here, and why they may not."""
+"""The networks of a submission, trained here or taken from the cache, and why some cannot be."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from sharpbench.training.population import Population
 from sharpbench.training.recipe import Recipe, parse_recipe
 
 MAX_TRAINING_WORK = 1e13
-"""Parameters times examples times epochs of a training: beyond, nobody who verifies a sample wants to wait."""
+"""Parameters times examples times epochs of a training; a longer training is not repeated to verify a sample."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,11 +44,11 @@ class Setting:
 
 
 class NotReproducible(Exception):
-    """Cells that cannot be recomputed here; the message says why."""
+    """A cell cannot be recomputed here; the message says why."""
 
 
 class SubmittedPopulations:
-    """The networks of a submission by model, data set and device, and their structures, each made once."""
+    """The networks of a submission by model, data set and device, and their structures; each is made once."""
 
     def __init__(self, submission: Submission, setting: Setting) -> None:
         self.submission, self.setting = submission, setting
@@ -56,19 +56,22 @@ class SubmittedPopulations:
         self.made: dict[tuple[Model, Dataset, str], Population] = {}
         self.modules: dict[tuple[Model, Dataset], nn.Module] = {}
         self.sizes: dict[tuple[Model, Dataset], int] = {}
-        self.anew: dict[tuple[Model, Dataset, str], Population] = {}
+        self.retrained: dict[tuple[Model, Dataset, str], Population] = {}
 
     def of(self, cell: Recomputable) -> Population:
-        """All networks of model, data set and device of the cell. Raises Elsewhere where they cannot be had here.
+        """All networks with the model, data set and device of the cell.
 
-        Networks of different models never train together, so that the groups are those of the run.
+        Networks of different models never train together, so the groups are those of the run.
+
+        Raises:
+            NotReproducible: where they cannot be made here.
         """
         dataset, device = cell.recipe.dataset, cell.record.device
         if device != resolve_device("cpu" if device == "cpu" else "auto"):
-            raise NotReproducible(f"measured on {device}, which is not here")
+            raise NotReproducible(f"measured on {device}, which this machine does not have")
         data, digest = self._data(dataset)
         if digest != cell.record.data["sha256"]:
-            raise NotReproducible("the data here have another content")
+            raise NotReproducible("the data on this machine have another content")
         work = self._work(cell.recipe, data)
         if work > MAX_TRAINING_WORK:
             raise NotReproducible(
@@ -80,18 +83,18 @@ class SubmittedPopulations:
             self.made[kind] = Population(recipes, data, digest, cache=self.setting.cache, device=device)
         return self.made[kind]
 
-    def fresh(self, cell: Recomputable, folder: Path) -> Population:
-        """The same networks, trained anew into `folder` in the groups that the submission fixes; `of` comes before."""
+    def retrain(self, cell: Recomputable, folder: Path) -> Population:
+        """The same networks, trained again into `folder` in the groups of the submission; call `of` before."""
         kind = _population_key(cell)
-        if kind not in self.anew:
+        if kind not in self.retrained:
             known = self.made[kind]
-            self.anew[kind] = Population(
+            self.retrained[kind] = Population(
                 known.recipes, known.data, known.data_sha256, cache=folder, device=known.device
             )
-        return self.anew[kind]
+        return self.retrained[kind]
 
     def module(self, recipe: Recipe) -> nn.Module:
-        """One structure for all networks of a model, which is captured once."""
+        """One module for all networks of a model, so that its graph is captured once."""
         form = (recipe.model, recipe.dataset)
         if form not in self.modules:
             data, _ = self._data(recipe.dataset)
@@ -105,7 +108,7 @@ class SubmittedPopulations:
                 data = dataset.load(self.setting.data_dir)
                 self.data[dataset] = data, data.sha256()
             except InvalidInput as error:
-                self.data[dataset] = f"its data are not here: {error}"
+                self.data[dataset] = f"its data are not on this machine: {error}"
         found = self.data[dataset]
         if isinstance(found, str):
             raise NotReproducible(found)
@@ -114,9 +117,9 @@ class SubmittedPopulations:
     def _recipes(self, like: Recipe, data: Data, device: str) -> tuple[Recipe, ...]:
         """The recipes of the submission with that model and data set, in the order of the run.
 
-        That is the order of their positions in the plan, however records were made or merged; of records without one,
-        which earlier versions wrote, the order of the file. What is unknown here is left out, and what takes too long,
-        as nobody would have run it: it may stand there to hold up the group.
+        That is the order of their positions in the plan, however records were made or merged. Records of earlier
+        versions have no position; they keep the order of the file. Recipes that are unknown here are left out. So are
+        those that take too long: nobody would have run them, and they could delay the whole group.
         """
         found: dict[Recipe, None] = {}
         for record in _order_networks([each for each in self.submission.records if each.device == device]):
@@ -143,7 +146,7 @@ def _population_key(cell: Recomputable) -> tuple[Model, Dataset, str]:
 
 
 def _order_networks(records: Sequence[Record]) -> list[Record]:
-    """One record of each network, by position; where several say different ones, the earliest."""
+    """One record of each network, by position; the earliest where records have different positions."""
     first: dict[str, Record] = {}
     for record in sorted(records, key=lambda each: each.time):
         first.setdefault(hash_network(record), record)
@@ -152,7 +155,7 @@ def _order_networks(records: Sequence[Record]) -> list[Record]:
 
 
 def _count_parameters(recipe: Recipe, data: Data) -> int:
-    """How many its network has, found without making them. Raises Elsewhere where it cannot be built."""
+    """The number of parameters, without allocating them. Raises NotReproducible if the network cannot be built."""
     try:
         with torch.device("meta"):
             return sum(value.numel() for value in recipe.model.build(data.shape, data.classes).parameters())

@@ -1,4 +1,4 @@
-"""Packing: the records of a run as a submission."""
+"""The records of a run, packed as a submission."""
 
 from __future__ import annotations
 
@@ -18,13 +18,18 @@ from sharpbench.version import __version__
 
 
 def pack_submission(path: Path, *, name: str, texts: Mapping[str, str], plugins: Sequence[Path] = ()) -> str:
-    """The last record of each cell in a run's file as the text of a submission, in the order of the plan.
+    """The last record of each cell of a run as the text of a submission, in the order of the plan.
 
     Equal records give equal texts, whether one command made them, several workers, or shards that were merged.
 
-    texts: author, contact, url, note. plugins: as the run had them; they are executed.
-    Raises InvalidInput, with file and line, for a record that no board takes, or whose key is not that of its cell:
-    one of another version, or an altered one.
+    Args:
+        path: The folder of the run, or its file of records.
+        texts: author, contact, url and note of the manifest.
+        plugins: The plugins of the run; they are executed.
+
+    Raises:
+        InvalidInput: with file and line, for a record that no board accepts, or whose key is not that of its cell
+            because it was altered or its measure has another version.
     """
     lines = {record.key: (number, record) for number, record in _number_records(path)}
     if not lines:
@@ -54,7 +59,7 @@ def pack_submission(path: Path, *, name: str, texts: Mapping[str, str], plugins:
 
 
 def _number_records(path: Path) -> list[tuple[int, Record]]:
-    """The records with their lines; sharpbench leaves no empty ones."""
+    """The records with their line numbers; sharpbench writes no empty lines."""
     file = path / "records.jsonl" if path.is_dir() else path
     if not file.is_file():
         raise InvalidInput(f"no records at {file}; name the folder or records.jsonl of `sharpbench run`")
@@ -62,14 +67,14 @@ def _number_records(path: Path) -> list[tuple[int, Record]]:
 
 
 def _order_records(records: Sequence[Record]) -> list[Record]:
-    """By position of the network, then by label and key; as they stand where an earlier version noted no position."""
+    """By position of the network, then by label and key; unchanged where an earlier version recorded no position."""
     if any("position" not in record.data for record in records):
         return list(records)
     return sorted(records, key=lambda each: (*network_position(each), hash_network(each), each.label, each.key))
 
 
 def _measure_origin(measure: str, known: InstalledParts) -> str:
-    """'package version' of a measure; of one from a file, the file's name."""
+    """'package version' of a measure; for a measure from a file, the name of the file."""
     package = known.packages[measure]
     try:
         return f"{package} {importlib.metadata.version(package)}"

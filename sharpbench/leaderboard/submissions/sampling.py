@@ -1,4 +1,4 @@
-"""Sampling: which cells of a submission are recomputed."""
+"""The sample of the cells of a submission that is recomputed."""
 
 from __future__ import annotations
 
@@ -18,16 +18,14 @@ from sharpbench.leaderboard.submissions.submission import Submission
 from sharpbench.runner.cell import cell_key
 from sharpbench.training.recipe import Recipe, available_parts, parse_recipe
 
-# Cells: what a record's words stand for here.
-
 
 class UnknownCell(Exception):
-    """A record that means nothing here; the message says why."""
+    """A record whose measure or recipe cannot be made here; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recomputable:
-    """A record with its measure and its recipe; examples as in its cell."""
+    """A record with its measure, its recipe and the examples of its cell."""
 
     record: Record
     measure: Measure
@@ -37,7 +35,7 @@ class Recomputable:
 
 @dataclass(frozen=True, slots=True)
 class InstalledParts:
-    """What words can mean here: measures by name, the package of each, and what recipes are made of."""
+    """What is installed: measures by name, the package of each, and the parts of recipes."""
 
     measures: Mapping[str, type[Any]]
     packages: Mapping[str, str]
@@ -45,7 +43,7 @@ class InstalledParts:
 
 
 def find_installed(plugins: Sequence[Path] = ()) -> InstalledParts:
-    """What is installed, and what the files `plugins` add, which are executed."""
+    """What is installed, and what the plugin files add; they are executed."""
     measures = available("measures", plugins)
     return InstalledParts(measures.classes, measures.packages, available_parts(plugins))
 
@@ -53,7 +51,8 @@ def find_installed(plugins: Sequence[Path] = ()) -> InstalledParts:
 def resolve_record(record: Record, known: InstalledParts) -> Recomputable:
     """The objects that a record names, through the registry.
 
-    Raises Unknown where something is not installed here, is of another version, or does not give the record's key.
+    Raises:
+        UnknownCell: where something is not installed here, has another version, or does not give the record's key.
     """
     classes = known.measures
     if record.measure not in classes:
@@ -85,7 +84,7 @@ def resolve_record(record: Record, known: InstalledParts) -> Recomputable:
 
 @dataclass(frozen=True, slots=True)
 class CellSample:
-    """cells: what is to be recomputed. unknown: measures, by the label of a record, of which nothing can be; why."""
+    """The cells to recompute, and one record with a reason for each measure that cannot be recomputed."""
 
     cells: tuple[Recomputable, ...]
     unknown: tuple[tuple[Record, str], ...]
@@ -94,12 +93,15 @@ class CellSample:
 def draw_cells(
     submission: Submission, *, sample: int, seed: int, known: InstalledParts, doubted: frozenset[str] = frozenset()
 ) -> CellSample:
-    """`sample` cells with a value: one of each measure in turn, in an order that the seed draws.
+    """`sample` cells with a value, one of each measure in turn, in an order that the seed draws.
 
-    doubted: places of cells and networks that were refuted before, under whatever claim; cells there make up to half
-    of the sample. Of every other measure, as the seed decides, a cell that says how exact or invariant it is comes
-    first: there are few of them. A measure of which nothing means anything here is not drawn from, but named with the
-    reason of one of its records, of at most so many such measures: a verdict stays small.
+    For about half of the measures, as the seed decides, cells with an oracle's value or factors of change come first,
+    because there are few of them. A measure that cannot be made here is reported with the reason of one of its records;
+    at most `sample` such measures are reported, so that a verdict stays small.
+
+    Args:
+        doubted: Hashes of cells and networks that were refuted before, with any claim. Their cells make up to half of
+            the sample.
     """
     drawing = random.Random(seed)
     records = [record for record in submission.records if record.status == "ok"]
@@ -122,12 +124,12 @@ def draw_cells(
 
 
 def record_places(record: Record) -> set[str]:
-    """The place of the cell, and that of its network."""
+    """The hashes of the cell and of its network, without claims."""
     return {hash_cell(record), hash_network(record)}
 
 
 def select_cells(submission: Submission, keys: Sequence[str], known: InstalledParts) -> CellSample:
-    """The cells whose keys begin with these words. Raises InvalidInput where none or several do."""
+    """The cells whose keys begin with these words. Raises InvalidInput for a word that matches none or several."""
     cells, unknown = [], []
     for word in keys:
         found = [record for record in submission.records if record.status == "ok" and record.key.startswith(word)]

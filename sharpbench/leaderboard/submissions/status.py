@@ -1,4 +1,4 @@
-"""Standing: the state of a submission after all verdicts on what it claims, in whatever file that stood."""
+"""The status of a submission after all verdicts on its claims, whichever file made them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sharpbench.leaderboard.submissions.verdict import INVARIANCE_PREFIX, Findin
 
 @dataclass(frozen=True, slots=True)
 class Refutation:
-    """A number that differs: the finding, in which file (its name and hash), when, and by how many times its bound."""
+    """A number that differs: the finding, the name and hash of the file, the time, and the excess over its bound."""
 
     finding: Finding
     name: str
@@ -23,7 +23,7 @@ class Refutation:
 
 @dataclass(frozen=True, slots=True)
 class ComparedCount:
-    """Of the numbers of one kind that a submission claims, how many agreed in some verdict."""
+    """The number of claims of one kind in a submission, and of those that agreed in some verdict."""
 
     agreed: int
     claimed: int
@@ -31,11 +31,16 @@ class ComparedCount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubmissionStatus:
-    """cells: with a value; agreed, parted: those whose value agreed, or could not be compared, in some verdict.
+    """The state of a submission, and the counts behind it.
 
-    measures: label -> its state. refutations: label -> the worst one; what a network's truth refutes counts for every
-    measure on that network. networks, exact, invariance: gaps, oracles' values and records with factors of change that
-    agreed. last: time of the last verdict that speaks of the submission.
+    Args:
+        cells: Cells with a value.
+        agreed: Cells whose value agreed in some verdict.
+        parted: Other cells whose network trained to another one in some verdict.
+        networks, exact, invariance: Gaps, oracles' values, and records with factors of change.
+        measures: Label -> state.
+        refutations: Label -> the worst refutation. A refuted truth of a network counts for every measure on it.
+        last: The time of the last verdict on a claim of the submission.
     """
 
     state: State
@@ -52,7 +57,7 @@ class SubmissionStatus:
 
 @dataclass(frozen=True, slots=True)
 class PastRefutation:
-    """The worst refutation of a measure on a population, of claims that no submission makes any more; not answered."""
+    """The worst unanswered refutation of a measure on a population, of claims that no submission makes any more."""
 
     label: str
     population: str
@@ -60,10 +65,13 @@ class PastRefutation:
 
 
 def submission_status(submission: Submission, verdicts: Iterable[Verdict]) -> SubmissionStatus:
-    """Where a submission stands: refuted once any verdict refuted a claim that it makes, else verified once one did.
+    """The status of a submission: refuted if any verdict refuted one of its claims, else verified if a value agreed.
 
-    verdicts: all that there are, of every name: a verdict is about claims, and another title, file or name for the same
-    numbers changes nothing. Later verdicts that agree take nothing back.
+    Later verdicts that agree do not take back a refutation.
+
+    Args:
+        verdicts: All verdicts, on submissions of every name: a verdict is about claims, so another name or file for the
+            same numbers changes nothing.
     """
     book = _Claims(submission)
     found = [(finding, verdict) for verdict in verdicts for finding in verdict.findings if book.holds(finding)]
@@ -95,14 +103,14 @@ def submission_status(submission: Submission, verdicts: Iterable[Verdict]) -> Su
 
 
 def list_past_refutations(submissions: Sequence[Submission], verdicts: Sequence[Verdict]) -> tuple[PastRefutation, ...]:
-    """Refutations of what nobody claims any more, the worst of each measure on each population.
+    """Refutations of claims that no submission makes any more, the worst of each measure on each population.
 
-    One is answered where a submission has another value of the same cell, or another truth of the same network, that
-    agreed, of a measure that nothing refutes there.
+    A refutation is answered, and left out, where a submission has another value of the same cell, or another truth of
+    the same network, that agreed, for a measure that is not refuted in it.
     """
     books = [(_Claims(each), submission_status(each, verdicts)) for each in submissions]
     agreed = {(f.what, f.claim) for verdict in verdicts for f in verdict.findings if f.outcome == "agrees"}
-    answers = {place for book, stands in books for place in book.answers(agreed, stands)}
+    answers = {place for book, status in books for place in book.answers(agreed, status)}
     worst: dict[tuple[str, str], PastRefutation] = {}
     for verdict in verdicts:
         for finding in verdict.findings:
@@ -116,12 +124,12 @@ def list_past_refutations(submissions: Sequence[Submission], verdicts: Sequence[
 
 
 def refuted_places(verdicts: Iterable[Verdict]) -> frozenset[str]:
-    """The places of all that was ever refuted."""
+    """The hashes of all cells and networks that were ever refuted."""
     return frozenset(f.place for verdict in verdicts for f in verdict.findings if f.outcome == "differs")
 
 
 class _Claims:
-    """What a submission claims: of cells with a value, and of their networks."""
+    """The claims of a submission on cells with a value and on their networks."""
 
     def __init__(self, submission: Submission) -> None:
         self.records = [record for record in submission.records if record.status == "ok"]
@@ -134,7 +142,7 @@ class _Claims:
         return finding.claim in self._held
 
     def worst(self, found: Sequence[tuple[Finding, Verdict]]) -> dict[str, Refutation]:
-        """Label -> the refutation that lies furthest beyond its bound, with the key of a cell here that shows it."""
+        """Label -> the refutation with the largest excess, with the key of a cell here that shows it."""
         labels: dict[str, dict[str, str]] = {}
         for record in self.records:
             for told in (self.claims[record.key], self.networks[record.key]):
@@ -147,10 +155,10 @@ class _Claims:
                     worst[label] = refutation
         return worst
 
-    def answers(self, agreed: set[tuple[str, str]], stands: SubmissionStatus) -> Iterator[str]:
-        """The places of cells and networks of which something that agreed stands here, of measures not refuted."""
+    def answers(self, agreed: set[tuple[str, str]], status: SubmissionStatus) -> Iterator[str]:
+        """The hashes of cells and networks with a claim here that agreed, for measures that are not refuted."""
         for record in self.records:
-            if stands.measures[record.label] == "refuted":
+            if status.measures[record.label] == "refuted":
                 continue
             if ("value", self.claims[record.key]) in agreed:
                 yield claims.hash_cell(record)

@@ -1,4 +1,4 @@
-"""Submission: a manifest and records in one file, read with every line checked."""
+"""A submission as one file, a manifest and records; reading checks every line."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ from sharpbench.leaderboard.submissions.manifest import SUFFIX, Manifest
 from sharpbench.leaderboard.submissions.validation import check_record
 
 MAX_FILE_BYTES, MAX_LINE_CHARS = 2**26, 2**20
-"""Bytes of a file, and of one of its lines."""
 MAX_COUNTS = {"networks": 5000, "measures with their hyperparameters": 400, "populations": 40}
-"""What a board can be made of: pairs of networks are compared, and each population has pages and plots."""
+"""The most that one file may hold, because pairs of networks are compared and each population has pages and plots."""
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """What was submitted; sha256 is that of the whole file."""
+    """A manifest and its records; sha256 is the hash of the whole file."""
 
     manifest: Manifest
     records: tuple[Record, ...]
@@ -32,20 +31,23 @@ class Submission:
 
 
 def format_submission(manifest: Manifest, records: Sequence[Record]) -> str:
-    """The text of the file."""
+    """The text of the file of a submission."""
     return "".join(line + "\n" for line in (manifest.to_json(), *(record.to_json() for record in records)))
 
 
 def hash_records(records: Sequence[Record]) -> str:
-    """The SHA-256 of the lines of records, as the manifest states it."""
+    """The SHA-256 of the lines of the records, for the manifest."""
     return hashlib.sha256("".join(record.to_json() + "\n" for record in records).encode()).hexdigest()
 
 
 def read_submission(path: Path) -> Submission:
-    """The submission in a file. Raises InvalidInput, one line with file and line, for one that is not sound.
+    """The submission in a file.
 
-    Sound: a plain file named after its manifest, whole, of records as this version writes them, each once, under
-    the digest of the manifest; and nothing in them could do harm in a page, as a name, or as a path.
+    A sound file is a plain file named after its manifest. It is complete and holds records as this version writes them,
+    each once, with the hash of the manifest. Nothing in them could do harm in a page, as a name, or as a path.
+
+    Raises:
+        InvalidInput: with file and line, for a file that is not sound.
     """
     content = _read_content(path)
     lines = content.decode("utf-8", "surrogateescape").split("\n")
@@ -71,7 +73,7 @@ def _read_content(path: Path) -> bytes:
     try:
         found = path.lstat()
         if not stat.S_ISREG(found.st_mode):
-            raise InvalidInput(f"{path} is no plain file; copy the submission itself")
+            raise InvalidInput(f"{path} is not a plain file; copy the submission itself")
         if not 0 < found.st_size <= MAX_FILE_BYTES:
             raise InvalidInput(f"{path} holds {found.st_size:,} bytes; a submission holds 1 to {MAX_FILE_BYTES:,}")
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
@@ -94,9 +96,11 @@ def _read_record(line: str, where: str) -> Record:
 def _check_whole(path: Path, manifest: Manifest, records: Sequence[Record]) -> None:
     for number, (record, count) in enumerate(zip(records, _count_keys(records), strict=True), start=2):
         if count > 1:
-            raise InvalidInput(f"{path}:{number}: the cell {record.key[:16]}... stands above; leave one record of each")
+            raise InvalidInput(
+                f"{path}:{number}: the cell {record.key[:16]}... is already above; leave one record of each cell"
+            )
         if record.measure not in manifest.measures:
-            raise InvalidInput(f"{path}:{number}: measure '{record.measure}' is none of the manifest's; pack it again")
+            raise InvalidInput(f"{path}:{number}: measure '{record.measure}' is not in the manifest; pack it again")
     held = (len({claims.hash_network(r) for r in records}), len({r.label for r in records}))
     for (what, most), count in zip(
         MAX_COUNTS.items(), (*held, len(set(map(claims.population_name, records)))), strict=True
@@ -116,7 +120,7 @@ def _check_whole(path: Path, manifest: Manifest, records: Sequence[Record]) -> N
 
 
 def _count_keys(records: Sequence[Record]) -> list[int]:
-    """For each record, the how-manieth of its key it is."""
+    """For each record, how many records up to it have its key."""
     counts: Counter[str] = Counter()
     places = []
     for record in records:

@@ -1,9 +1,9 @@
-"""Tolerance: how far a value may lie from the one found here, and when two trainings gave the same network.
+"""How far a claimed number may be from the one found here, and when two trainings gave the same network.
 
-Training in float32 amplifies rounding: on another processor, or beside other networks, the same recipe gives the same
-network to about 1e-6 where it fits in a few hundred steps, and another one where it takes a thousand
-(docs/submissions.md has the figures). So values are compared one by one where the networks are the same, and in order
-of magnitude alone where they parted.
+Training in float32 amplifies rounding. On another processor, or in a group with other networks, the same recipe gives
+the same network to about 1e-6 if training takes a few hundred steps, and another network if it takes a thousand
+(docs/submissions.md has the figures). Values are therefore compared one by one where the networks are the same, and
+only in order of magnitude where training led to another network.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from sharpbench.core.measure import Estimate
 from sharpbench.core.record import Record
 
 SAME_NETWORK = 1e-5
-"""Relative difference of training loss and parameter norm up to which, after equally many steps, networks are one."""
+"""Relative difference of training loss and parameter norm up to which networks with equal steps are the same."""
 ROUNDING = {"float32": 2e-4, "float64": 1e-9}
-"""Relative, of the same weights by precision of the evaluation: ten times the largest seen in float32, 1.6e-5. In
-float64 1e-14 was seen, but iterations may stop elsewhere."""
+"""Relative, for the same weights, by precision of the evaluation. In float32 it is ten times the largest seen, 1.6e-5;
+in float64 1e-14 was seen, but iterations may end at another step."""
 RETRAINED = 1e-3
-"""Relative, of networks that are one up to SAME: ten times the largest seen."""
+"""Relative, for networks that are the same up to SAME_NETWORK: ten times the largest seen."""
 FACTOR_ROUNDING = 1e-6
-"""Relative, of factors of change at the same weights: those within it of 1 are shown as 1."""
+"""Relative, of factors of change at the same weights; a factor this close to 1 is shown as 1."""
 MAX_MAGNITUDE_FACTOR = 1000.0
-"""Factor between values of fitted networks that parted: fifty times the largest seen."""
+"""Factor between values of different fitted networks of one recipe: fifty times the largest seen."""
 MAX_FLIPPED_EXAMPLES = 2
-"""Examples of each split whose class may hang on rounding."""
+"""Examples of each split whose class may depend on rounding."""
 FALSE_ALARM_RATE = 1e-3
-"""How often noise that is normal takes a stochastic value out of its bound, at most."""
+"""The largest probability that normal noise takes a stochastic value out of its bound."""
 MAX_STDERR_FACTOR = 5.0
-"""A stated standard error counts up to so many times the one found here: it cannot buy slack."""
+"""A claimed standard error counts up to this multiple of the one found here, so that it cannot widen the bound."""
 RETRAINED_GAP_SPREAD = 0.05
-"""Of the gaps of fitted networks of one recipe that parted, beside four standard errors of their test accuracies."""
+"""Difference of the gaps of different fitted networks of one recipe, in addition to four standard errors."""
 EXACT_FIELDS = ("steps", "fitted")
 
 
 def network_difference(claimed: Mapping[str, Scalar], found: Mapping[str, Scalar]) -> float:
-    """The larger relative difference of training loss and parameter norm; infinite where the steps differ."""
+    """The larger relative difference of training loss and parameter norm; infinite if the steps differ."""
     if any(claimed.get(name) != found.get(name) for name in EXACT_FIELDS):
         return math.inf
     pairs = [(claimed.get(name), found.get(name)) for name in ("train_loss", "parameter_norm")]
@@ -48,28 +48,32 @@ def network_difference(claimed: Mapping[str, Scalar], found: Mapping[str, Scalar
 
 
 def value_bound(record: Record, found: Estimate, apart: float, *, torch: str) -> float:
-    """The largest difference between the record's value and the one found on a network that far `apart`.
+    """The largest difference between the record's value and the one found here.
 
-    torch: its version here. The seed is the record's, so that the same version draws the same numbers and nothing
-    but rounding is left; where they may be others (another version, another number of them) noise comes on top.
+    With the record's seed the same version of torch draws the same random numbers, and only rounding is left. For
+    another version, or another number of probes, a bound of the noise is added.
+
+    Args:
+        apart: The difference of the networks.
+        torch: The version of torch here.
     """
     noise = 0.0 if draws_alike(record, found, torch=torch) else noise_bound(record.stderr, found)
     return rounding_bound(record, found, apart) + noise
 
 
 def rounding_bound(record: Record, found: Estimate, apart: float) -> float:
-    """The part of that which rounding has, of standard errors and ends of intervals, too: they are of its size."""
+    """The part of the bound for rounding; it also holds for standard errors and ends of intervals."""
     assert record.value is not None
     return relative_bound(record.dtype, apart) * max(abs(record.value), abs(found.value))
 
 
 def draws_alike(record: Record, found: Estimate, *, torch: str) -> bool:
-    """Whether the random numbers behind both are the same."""
+    """Whether both were computed from the same random numbers."""
     return record.environment.get("torch") == torch and record.probes == found.probes
 
 
 def relative_bound(dtype: str, apart: float) -> float:
-    """By how much a value may differ relatively, on networks that are one."""
+    """The relative difference that two values on the same network may have."""
     return ROUNDING[dtype] if apart == 0 else RETRAINED
 
 
@@ -81,7 +85,7 @@ def factor_bound(claimed: float, found: float, apart: float) -> float:
 def truth_bounds(
     claimed: Mapping[str, Scalar], found: Mapping[str, Scalar], *, train: int, test: int
 ) -> dict[str, float]:
-    """The largest difference of each number of the truth that both hold, beside those that tell networks apart."""
+    """The largest difference of each number of the truth, except those that distinguish networks."""
     losses = [value for truth in (claimed, found) if isinstance(value := truth.get("test_loss"), int | float)]
     loss = max(map(abs, losses), default=0.0)
     bounds = {
@@ -93,7 +97,7 @@ def truth_bounds(
 
 
 def noise_bound(claimed: float | None, found: Estimate) -> float:
-    """Student's t at RATE times the joint standard error; `claimed` is the stated one."""
+    """Student's t at FALSE_ALARM_RATE times the joint standard error; claimed: the record's standard error."""
     if not found.stderr:
         return 0.0
     stated = min(claimed or 0.0, MAX_STDERR_FACTOR * found.stderr)
@@ -102,7 +106,7 @@ def noise_bound(claimed: float | None, found: Estimate) -> float:
 
 
 def gap_bound(apart: float, train: int, test: int) -> float:
-    """The largest difference of gaps, with so many examples in each split."""
+    """The largest difference of gaps, for numbers of training and test examples."""
     if apart <= SAME_NETWORK:
         return MAX_FLIPPED_EXAMPLES / train + MAX_FLIPPED_EXAMPLES / test
     return RETRAINED_GAP_SPREAD + 4 * math.sqrt(2 * 0.25 / test)

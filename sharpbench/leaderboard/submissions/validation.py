@@ -1,4 +1,4 @@
-"""Scrutiny: what keeps a record out of a submission, seen from its line alone."""
+"""Checks of a single record of a submission, without recomputing anything."""
 
 from __future__ import annotations
 
@@ -15,57 +15,59 @@ from sharpbench.runner.invariance import KINDS
 
 DEVICES, PRECISIONS = ("cpu", "cuda"), ("float32", "float64")
 WORD_PATTERN = re.compile(r"[A-Za-z0-9 ._:+=,\[\]-]{1,300}")
-"""Names with their fields, as the command line takes them: no mark of Markdown, HTML, shells or paths."""
+"""Specs as on the command line, without characters that have a meaning in Markdown, HTML, shells or paths."""
 MAX_CHARS = {"reason": MAX_REASON_CHARS, "oracle": 100, "time": 40}
 GATE_SLACK = 1e-3
-"""Relative, of loss and accuracy at the gate: they were found twice."""
+"""Relative, of loss and accuracy at the gate, because they were computed twice."""
 MAX_ENTRIES, MAX_KEY_CHARS, MAX_TEXT_CHARS = 20_000, 200, 1000
-"""Of a mapping of a record: entries, characters of a key, characters of a text."""
+"""Of each mapping in a record."""
 REQUIRED_TRUTH = {
     **dict.fromkeys(("train_accuracy", "test_accuracy", "gap"), (int, float)),
     **dict.fromkeys(("train_loss", "parameter_norm"), (int, float, type(None))),
     "fitted": (bool,),
     "steps": (int,),
 }
-"""What a record with a value says of its network, and of which type."""
+"""Fields of the truth that a record with a value has, with their types."""
 OPTIONAL_TRUTH = {"test_loss": (int, float, type(None)), "epochs": (int,), "diverged": (bool,)}
-"""What it may say besides."""
+"""Fields that it may have."""
 
 
 def check_record(record: Record) -> None:
-    """Raise InvalidInput for what a leaderboard cannot take, or what could do harm in a page."""
+    """Raise InvalidInput for a record that a leaderboard cannot accept, or that could do harm in a page."""
     if not HASH_PATTERN.fullmatch(record.key):
-        raise InvalidInput(f"key {short(repr(record.key))} is no SHA-256 in lower case")
+        raise InvalidInput(f"key {short(repr(record.key))} is not a SHA-256 in lower case")
     if not MEASURE_PATTERN.fullmatch(record.measure):
-        raise InvalidInput(f"measure {short(repr(record.measure))} is no name of lower-case letters, digits, hyphens")
+        raise InvalidInput(
+            f"measure {short(repr(record.measure))} is not a name of lower-case letters, digits, hyphens"
+        )
     if record.label != record.measure and not record.label.startswith(f"{record.measure}["):
-        raise InvalidInput(f"label {short(repr(record.label))} is none of measure '{record.measure}'")
+        raise InvalidInput(f"label {short(repr(record.label))} does not belong to measure '{record.measure}'")
     if record.device not in DEVICES or record.dtype not in PRECISIONS:
         raise InvalidInput(f"device {short(repr(record.device))} or dtype {short(repr(record.dtype))} is unknown")
     if not 0 <= record.seed < 2**64:
-        raise InvalidInput(f"seed {record.seed} is none of 64 bits")
+        raise InvalidInput(f"seed {record.seed} is not a number of 64 bits")
     _check_origin(record)
     _check_words({"label": record.label})
     odd = [kind for kind in record.invariance if kind not in KINDS]
     if odd:
-        raise InvalidInput(f"invariance: {short(repr(odd[0]))} is none of {', '.join(KINDS)}")
+        raise InvalidInput(f"invariance: {short(repr(odd[0]))} is not one of {', '.join(KINDS)}")
     _check_numbers(record)
     _check_texts(record)
 
 
 def _check_origin(record: Record) -> None:
-    """Refuse networks that no cohort trained, and data that others cannot have."""
+    """Refuse networks that no cohort trained, and data sets that others do not have."""
     if record.data.get("leaderboard") is False:
-        raise InvalidInput("a record of `measure` or of data of one's own (leaderboard false), which no board takes")
+        raise InvalidInput("a record of `measure` or of private data (leaderboard false), which no board accepts")
     words = {name: record.recipe.get(name) for name in ("model", "dataset", "optimizer")}
     _check_words({**words, **{name: record.data.get(name) for name in ("population", "design")}})
     if ":" in str(words["dataset"]):
-        raise InvalidInput(f"data set {short(repr(words['dataset']))} is files of one's own, which others do not have")
+        raise InvalidInput(f"data set {short(repr(words['dataset']))} is private files, which others do not have")
     if not HASH_PATTERN.fullmatch(str(record.data.get("sha256"))):
-        raise InvalidInput("data.sha256 is no SHA-256 in lower case")
+        raise InvalidInput("data.sha256 is not a SHA-256 in lower case")
     for name in ("examples", "test_examples"):
         if type(record.data.get(name)) is not int:
-            raise InvalidInput(f"data.{name} is no number of examples")
+            raise InvalidInput(f"data.{name} is not a number of examples")
     _check_population(record)
     if record.truth or record.status == "ok":
         _check_truth(record.truth)
@@ -73,21 +75,21 @@ def _check_origin(record: Record) -> None:
 
 
 def _check_population(record: Record) -> None:
-    """A population is of one model, whose fields alone a cohort varies, and was designed or drawn."""
+    """A population has one model, of which a cohort varies only the fields, and was designed or drawn."""
     named, design = str(record.data["population"]), record.data["design"]
     model, position = str(record.recipe["model"]), record.data.get("position", 0)
     if named.partition("[")[0] != model.partition("[")[0]:
         raise InvalidInput(f"population {short(repr(named))} is not one of model {short(repr(model))}")
     if design not in get_args(Design):
-        raise InvalidInput(f"design {short(repr(design))} is none of {', '.join(get_args(Design))}")
+        raise InvalidInput(f"design {short(repr(design))} is not one of {', '.join(get_args(Design))}")
     if type(position) is not int or position < 0:
-        raise InvalidInput(f"position {short(repr(position))} is no place in a population")
+        raise InvalidInput(f"position {short(repr(position))} is not a place in a population")
 
 
 def _check_words(words: Mapping[str, object]) -> None:
     for name, word in words.items():
         if not isinstance(word, str) or not WORD_PATTERN.fullmatch(word):
-            raise InvalidInput(f"{name} {short(repr(word))} holds what no name on the command line holds")
+            raise InvalidInput(f"{name} {short(repr(word))} holds characters that no spec on the command line has")
 
 
 def _check_numbers(record: Record) -> None:
@@ -99,7 +101,7 @@ def _check_numbers(record: Record) -> None:
     if (record.low is None) != (record.high is None) or (
         record.low is not None and record.high is not None and record.low > record.high
     ):
-        raise InvalidInput("low and high are no interval")
+        raise InvalidInput("low and high are not an interval")
 
 
 def _check_truth(truth: Mapping[str, Scalar]) -> None:
@@ -118,13 +120,13 @@ def _check_truth(truth: Mapping[str, Scalar]) -> None:
 
 
 def _check_gate(record: Record) -> None:
-    """Whether a network fitted is what its loss, its accuracy and its epochs say, up to rounding."""
+    """Refuse a network whose gate contradicts its loss, its accuracy or its epochs, up to rounding."""
     truth, recipe = record.truth, record.recipe
     pairs = (("train_loss", "target_loss", 1.0), ("train_accuracy", "target_accuracy", -1.0))
     for name, target, sign in pairs if truth["fitted"] else ():
         reached, wanted = truth[name], recipe.get(target)
         if not isinstance(wanted, int | float):
-            continue  # no recipe of ours
+            continue  # not one of our recipes
         if not isinstance(reached, int | float) or sign * (reached - wanted) > GATE_SLACK * abs(wanted):
             raise InvalidInput(f"truth: fitted with {name} {reached}, where the recipe asks for {wanted}")
     epochs, most = truth.get("epochs"), recipe.get("max_epochs")
@@ -140,7 +142,7 @@ def _check_texts(record: Record) -> None:
         try:
             datetime.datetime.fromisoformat(record.time)
         except ValueError:
-            raise InvalidInput(f"time {short(repr(record.time))} is no ISO 8601 time") from None
+            raise InvalidInput(f"time {short(repr(record.time))} is not an ISO 8601 time") from None
     mappings: Iterable[tuple[str, Mapping[str, Scalar]]] = (
         (name, getattr(record, name))
         for name in ("configuration", "recipe", "truth", "data", "details", "parts", "environment", "invariance")
@@ -156,4 +158,4 @@ def _check_texts(record: Record) -> None:
 
 def _check_text(what: str, text: str, bound: int) -> None:
     if len(text) > bound or not text.isprintable():
-        raise InvalidInput(f"{what} {short(repr(text))} is no printable text of at most {bound} characters")
+        raise InvalidInput(f"{what} {short(repr(text))} is not printable text of at most {bound} characters")

@@ -1,4 +1,4 @@
-"""Verdict: what recomputing some cells of a submission found, a line of JSON each."""
+"""Verdicts: the findings of recomputing a sample of a submission, one line of JSON each."""
 
 from __future__ import annotations
 
@@ -22,20 +22,26 @@ TIME_PATTERN = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d")
 NETWORK_NUMBERS = ("gap", "train_accuracy", "test_accuracy", "test_loss", "epochs", "diverged", "test_examples")
 CELL_NUMBERS = ("value", "stderr", "low", "high", "converged", "examples", "exact", "oracle")
 INVARIANCE_PREFIX = "invariance."
-"""What findings are about: numbers of a network, numbers of a cell, and factors of change by kind of rewrite."""
+"""The names of compared numbers: of a network, of a cell, and of factors of change by kind of rewrite."""
 Outcome = Literal["agrees", "differs", "parted", "unknown"]
 State = Literal["verified", "claimed", "refuted"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One number of a submission beside the one found here.
+    """One number of a submission compared with the one found here.
 
-    key, label: of the cell; network: its recipe in a few words; population: model on data set. claim, place: hashes of
-    what is claimed of the cell or the network, and of it whatever is claimed, see `claim`. what: of OF_NETWORK or
-    OF_CELL, or 'invariance.layer' and its like. outcome: agrees; differs, which refutes; parted: training here led to
-    another network, so that values cannot be compared one by one; unknown: it could not be recomputed. bound: of the
-    difference. reason: of the last two, and why there is nothing to find.
+    Args:
+        key, label: Of the cell.
+        claim: The hash of the cell or network with its claims, see `claims`.
+        place: The hash of the cell or network without claims.
+        network: The recipe in a few words.
+        population: 'model on data set'.
+        what: One of NETWORK_NUMBERS or CELL_NUMBERS, or 'invariance.' and a kind of rewrite.
+        outcome: 'agrees'; 'differs', which refutes; 'parted': training here led to another network, so values cannot be
+            compared one by one; 'unknown': it could not be recomputed.
+        bound: The largest difference that agrees.
+        reason: Why a number parted, is unknown or is missing.
     """
 
     key: str
@@ -54,39 +60,39 @@ class Finding:
     def __post_init__(self) -> None:
         for name in ("key", "claim", "place"):
             if not isinstance(getattr(self, name), str) or not HASH_PATTERN.fullmatch(getattr(self, name)):
-                raise InvalidInput(f"{name} {short(repr(getattr(self, name)))} is no SHA-256 in lower case")
+                raise InvalidInput(f"{name} {short(repr(getattr(self, name)))} is not a SHA-256 in lower case")
         for name in ("label", "network", "population", "what", "reason"):
             text = getattr(self, name)
             if not isinstance(text, str) or len(text) > MAX_TEXT_CHARS or not text.isprintable():
                 raise InvalidInput(
-                    f"{name} {short(repr(text))} is no printable text of at most {MAX_TEXT_CHARS} characters"
+                    f"{name} {short(repr(text))} is not printable text of at most {MAX_TEXT_CHARS} characters"
                 )
         if self.what not in (*NETWORK_NUMBERS, *CELL_NUMBERS) and not self.what.startswith(INVARIANCE_PREFIX):
-            raise InvalidInput(f"what {short(repr(self.what))} is nothing that is compared")
+            raise InvalidInput(f"what {short(repr(self.what))} is not the name of a compared number")
         if self.outcome not in get_args(Outcome):
-            raise InvalidInput(f"outcome {short(repr(self.outcome))} is none of {', '.join(get_args(Outcome))}")
+            raise InvalidInput(f"outcome {short(repr(self.outcome))} is not one of {', '.join(get_args(Outcome))}")
         numbers = [self.claimed, self.found, self.bound]
         if not all(value is None or (type(value) in (int, float) and is_finite(value)) for value in numbers):
-            raise InvalidInput("claimed, found or bound is no number")
+            raise InvalidInput("claimed, found or bound is not a number")
         if None in numbers and (self.outcome == "agrees" or (self.outcome == "differs" and not self.reason)):
             raise InvalidInput(f"it {self.outcome} without claimed, found and bound")
 
     @property
     def of_network(self) -> bool:
-        """Whether it is about the network, and so about every measure on it."""
+        """Whether it is about the network, and therefore about every measure on it."""
         return self.what in NETWORK_NUMBERS
 
     @property
     def difference(self) -> float | None:
-        """Found less claimed."""
+        """The found number minus the claimed one."""
         return None if self.claimed is None or self.found is None else self.found - self.claimed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What one `verify` found of the file with that hash; seed and sample chose its cells.
+    """The findings of one `verify` of the file with hash `sha256`; seed and sample chose its cells.
 
-    What it says stands with the claims of its findings, not with the file.
+    A verdict belongs to the claims of its findings, not to the file.
     """
 
     name: str
@@ -101,17 +107,17 @@ class Verdict:
     def __post_init__(self) -> None:
         check_name(self.name)
         if not isinstance(self.sha256, str) or not HASH_PATTERN.fullmatch(self.sha256):
-            raise InvalidInput(f"sha256 {short(repr(self.sha256))} is no SHA-256 in lower case")
+            raise InvalidInput(f"sha256 {short(repr(self.sha256))} is not a SHA-256 in lower case")
         if type(self.seed) is not int or type(self.sample) is not int:
-            raise InvalidInput("seed or sample is no number")
+            raise InvalidInput("seed or sample is not a number")
         if not isinstance(self.time, str) or not TIME_PATTERN.fullmatch(self.time):
-            raise InvalidInput(f"time {short(repr(self.time))} is none in ISO 8601 with its offset")
+            raise InvalidInput(f"time {short(repr(self.time))} is not in ISO 8601 with its offset")
         if not isinstance(self.environment, dict) or not all(_printable(*item) for item in self.environment.items()):
-            raise InvalidInput("environment is no object of printable texts and numbers")
+            raise InvalidInput("environment is not an object of printable texts and numbers")
 
     @property
     def state(self) -> State:
-        """Refuted where a number differs; verified where a value agrees and none differs; else claimed."""
+        """'refuted' if a number differs; else 'verified' if a value agrees; else 'claimed'."""
         if any(each.outcome == "differs" for each in self.findings):
             return "refuted"
         return (
@@ -133,7 +139,7 @@ class Verdict:
             raise InvalidInput(f"format {short(repr(row.get('verdict')))}, where this version reads {FORMAT_VERSION}")
         state = row.pop("state", None)
         if not isinstance(row.get("findings"), list):
-            raise InvalidInput("findings is no list")
+            raise InvalidInput("findings is not a list")
         found = from_row(Verdict, {**row, "findings": tuple(from_row(Finding, each) for each in row["findings"])})
         if found.state != state or found.to_json() != line:
             raise InvalidInput("not written as `sharpbench verify` writes it")
@@ -141,27 +147,27 @@ class Verdict:
 
 
 def verdicts_path(submission: Path) -> Path:
-    """Where the verdicts on a submission stand: beside it."""
+    """The file of verdicts on a submission, next to it."""
     return submission.with_name(submission.name.removesuffix(SUFFIX) + VERDICTS_SUFFIX)
 
 
 def append_verdict(path: Path, verdict: Verdict) -> None:
-    """Add a line, which is on disk when this returns. Raises InvalidInput where it cannot be written."""
+    """Append a line and wait until it is on disk. Raises InvalidInput where the file cannot be written."""
     try:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o644), "ab") as file:
             file.write((verdict.to_json() + "\n").encode())
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise InvalidInput(f"cannot write {path}: {error.strerror}; verify a copy in a folder of your own") from None
+        raise InvalidInput(f"cannot write {path}: {error.strerror}; verify a copy in another folder") from None
 
 
 def read_verdicts(path: Path) -> tuple[Verdict, ...]:
-    """All verdicts of a file, in order; none where there is no file. Raises InvalidInput with file and line."""
+    """All verdicts of a file, in order; none if it does not exist. Raises InvalidInput with file and line."""
     try:
         found = path.lstat()
         if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_FILE_BYTES:
-            raise InvalidInput(f"{path} is no plain file of at most {MAX_FILE_BYTES:,} bytes")
+            raise InvalidInput(f"{path} is not a plain file of at most {MAX_FILE_BYTES:,} bytes")
         lines = path.read_bytes().decode("utf-8", "surrogateescape").split("\n")
     except FileNotFoundError:
         return ()
@@ -173,9 +179,10 @@ def read_verdicts(path: Path) -> tuple[Verdict, ...]:
 
 
 def read_folder_verdicts(folder: Path) -> dict[str, tuple[Verdict, ...]]:
-    """The verdicts of all files in a folder, by the name of their submission, which need not be there any more.
+    """The verdicts of all files in a folder, by the name of their submission, which may have been removed.
 
-    Raises InvalidInput with file and line, also for a verdict on a submission of another name.
+    Raises:
+        InvalidInput: with file and line, also for a verdict on a submission of another name.
     """
     found = {}
     for path in sorted(folder.glob(f"*{VERDICTS_SUFFIX}")):

@@ -1,4 +1,4 @@
-"""Recomputation: the cells of a sample, on networks trained anew or taken from the cache, beside what was claimed."""
+"""Recomputes the cells of a sample on networks from the cache or trained again, and compares them with the claims."""
 
 from __future__ import annotations
 
@@ -34,28 +34,28 @@ from sharpbench.training.population import Population, TrainingEpoch
 
 
 def verify_submission(submission: Submission, drawn: CellSample, setting: Setting) -> Iterator[TrainingEpoch | Finding]:
-    """Findings, network by network: its truth, then the value of each cell; and the epochs of trainings in between.
+    """Findings network by network, first on its truth and then on each cell; and the epochs of trainings in between.
 
-    Networks train in the groups that the recipes of the whole submission fix, as in the run that gave it. Nothing
-    of the submission is executed. What differs on a network out of the cache, or parted from it, is tried again on one
-    trained anew: the cache may be damaged, or may have trained it in another group.
+    Networks train in the groups that the recipes of the whole submission fix, as in the original run. Nothing of the
+    submission is executed. If a number differs or parts on a network from the cache, the network is trained again: the
+    cache may be damaged, or may have trained it in another group.
     """
     for record, reason in drawn.unknown:
         yield comparison.report_unknown(record, reason)
     populations = SubmittedPopulations(submission, setting)
     networks = sorted(drawn.cells, key=_network_of)
-    with tempfile.TemporaryDirectory(prefix="sharpbench-verify-") as anew:
+    with tempfile.TemporaryDirectory(prefix="sharpbench-verify-") as folder:
         for _, cells in groupby(networks, key=_network_of):
-            yield from _network(list(cells), populations, setting, Path(anew))
+            yield from _network(list(cells), populations, setting, Path(folder))
 
 
 def _network_of(cell: Recomputable) -> tuple[str, str, str]:
-    """Recipe, device and what the record says of the network: where records say different things, each is compared."""
+    """Recipe, device and claimed truth of the network; different claims on one network are compared separately."""
     return cell.recipe.key, cell.record.device, str(sorted(cell.record.truth.items()))
 
 
 def _network(
-    cells: Sequence[Recomputable], populations: SubmittedPopulations, setting: Setting, anew: Path
+    cells: Sequence[Recomputable], populations: SubmittedPopulations, setting: Setting, folder: Path
 ) -> Iterator[TrainingEpoch | Finding]:
     try:
         if setting.late:
@@ -68,7 +68,7 @@ def _network(
     module = populations.module(cells[0].recipe)
     findings = yield from _compared(cells, population, module, setting)
     if cached and any(each.outcome in ("differs", "parted") for each in findings):
-        findings = yield from _compared(cells, populations.fresh(cells[0], anew), module, setting)
+        findings = yield from _compared(cells, populations.retrain(cells[0], folder), module, setting)
     yield from findings
 
 
@@ -107,7 +107,7 @@ def _compared(
 def _cell(
     cell: Recomputable, member: TrainedNetwork, module: nn.Module, found: dict[str, Scalar], apart: float
 ) -> Iterator[Finding]:
-    """The finding on the value of a cell, and those on what stands beside it."""
+    """The findings on the value of a cell and on its other numbers."""
     record = cell.record
     try:
         subject = _subject(cell, member, module, record.dtype)
@@ -124,7 +124,7 @@ def _cell(
 
 
 def _checked(cell: Recomputable, member: TrainedNetwork, module: nn.Module, apart: float) -> Iterator[Finding]:
-    """The findings on oracle and invariance, where the record has them: both in float64."""
+    """The findings on oracle and invariance where the record has them, both in float64."""
     record = cell.record
     try:
         doubled = _subject(cell, member, module, "float64")
@@ -145,7 +145,7 @@ def _subject(cell: Recomputable, member: TrainedNetwork, module: nn.Module, dtyp
 
 
 class _ReturningIterator:
-    """A generator whose value is kept when it ends."""
+    """An iterator that stores the return value of a generator."""
 
     def __init__(self, steps: Generator[TrainingEpoch, None, TrainedNetwork]) -> None:
         self.steps = steps
@@ -156,13 +156,13 @@ class _ReturningIterator:
 
 
 def _apply_threads(record: Record) -> None:
-    """The threads of the record, where there are so many."""
+    """Use the number of threads of the record, or all cores if there are fewer."""
     threads, cores = record.environment.get("threads"), describe_environment("cpu")["cores"]
     apply_settings(record.device, max(1, min(int(threads), int(cores or 1))) if isinstance(threads, int) else 1)
 
 
 def _evaluate_network(member: TrainedNetwork, data: Data, device: str) -> dict[str, Scalar]:
-    """What became of the network, evaluated anew; steps, epochs and whether it fitted as its training found them."""
+    """The truth of the network, evaluated again; steps, epochs and the gate are those of its training."""
     module = initial_module(member.recipe, data.shape, data.classes)
     module.load_state_dict(member.weights)
     module.to(device)

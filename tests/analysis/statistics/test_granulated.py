@@ -87,7 +87,7 @@ def test_axes_are_hashable_values_of_any_type() -> None:
     axes = {"a": [None, 1.5, "x", True, None], "b": [0, 0.0, -0.0, 0, 0]}
     assert {name: list(codes) for name, codes in varied_axes(axes, 5).items()} == {"a": [0, 1, 2, 3, 0]}
     assert list(combine_codes([], 2)) == [0, 0]
-    with pytest.raises(ValueError, match="axis 'a' has 5 values for 4 networks; give one a network"):
+    with pytest.raises(ValueError, match="axis 'a' has 5 values for 4 networks; give one per network"):
         granulated_tau([1, 2, 3, 4], [1, 2, 3, 4], axes)
 
 

@@ -172,5 +172,5 @@ def test_intervals_cover_where_networks_of_a_seed_share_their_initialisation(wit
 def test_too_few_units_are_no_sample() -> None:
     found = marginal_tau(np.arange(19), np.arange(19), np.arange(19), np.arange(19))
     assert (found.value, found.reason) == (1, "19 units drawn, an interval needs 20")
-    with pytest.raises(ValueError, match="units has 2 values for 3 networks; give one a network"):
+    with pytest.raises(ValueError, match="units has 2 values for 3 networks; give one per network"):
         marginal_tau([1, 2, 3], [1, 2, 3], [0, 0, 0], [0, 1])

@@ -142,13 +142,13 @@ def test_neither_order_nor_scale_nor_names_of_cells_matter() -> None:
 
 
 def test_what_cannot_be_used_is_named() -> None:
-    with pytest.raises(ValueError, match="x has 2 values and y has 3; give one of each a network"):
+    with pytest.raises(ValueError, match="x has 2 values and y has 3; give one of each per network"):
         kendall_tau([1, 2], [1, 2, 3])
     with pytest.raises(ValueError, match="x, y and cells have 2, 2 and 3 values"):
         marginal_tau([1, 2], [1, 2], [0, 0, 1])
     with pytest.raises(ValueError, match="y holds nan; leave networks without a finite value out"):
         within_tau([1, 2], [1, float("nan")], [0, 0])
-    with pytest.raises(ValueError, match=r"x has shape \(1, 2\); give one number a network"):
+    with pytest.raises(ValueError, match=r"x has shape \(1, 2\); give one number per network"):
         kendall_tau([[1, 2]], [1, 2])  # type: ignore[list-item]
 
 

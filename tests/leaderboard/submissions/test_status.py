@@ -201,21 +201,24 @@ def test_verdicts_are_lines_that_are_read_again(submission: Submission, tmp_path
         ({"state": "refuted"}, "not written as"),
         ({"verdict": 1}, "format 1"),
         ({"name": "../x"}, "name '../x'"),
-        ({"findings": 3}, "findings is no list"),
+        ({"findings": 3}, "findings is not a list"),
         ({"findings": [3]}, "missing or unknown fields: int"),
         ({"findings": [{**row["findings"][0], "label": "a\nb"}]}, "label"),
-        ({"findings": [{**row["findings"][0], "outcome": "maybe"}]}, "outcome 'maybe' is none"),
+        ({"findings": [{**row["findings"][0], "outcome": "maybe"}]}, "outcome 'maybe' is not one of"),
         ({"findings": [{**row["findings"][0], "found": None}]}, "it agrees without"),
-        ({"findings": [{**row["findings"][0], "bound": "1"}]}, "is no number"),
-        ({"findings": [{**row["findings"][0], "key": "x"}]}, "is no SHA-256"),
-        ({"findings": [{**row["findings"][0], "claim": "x"}]}, "claim 'x' is no SHA-256"),
-        ({"findings": [{**row["findings"][0], "place": None}]}, "place None is no SHA-256"),
-        ({"findings": [{**row["findings"][0], "what": "beauty"}]}, "what 'beauty' is nothing that is compared"),
-        ({"findings": [{**row["findings"][0], "found": 10**400}]}, "is no number"),
+        ({"findings": [{**row["findings"][0], "bound": "1"}]}, "is not a number"),
+        ({"findings": [{**row["findings"][0], "key": "x"}]}, "is not a SHA-256"),
+        ({"findings": [{**row["findings"][0], "claim": "x"}]}, "claim 'x' is not a SHA-256"),
+        ({"findings": [{**row["findings"][0], "place": None}]}, "place None is not a SHA-256"),
+        (
+            {"findings": [{**row["findings"][0], "what": "beauty"}]},
+            "what 'beauty' is not the name of a compared number",
+        ),
+        ({"findings": [{**row["findings"][0], "found": 10**400}]}, "is not a number"),
         ({"environment": {"a": "b\nc"}}, "environment"),
         ({"seed": "0"}, "seed or sample"),
-        ({"sha256": "x"}, "is no SHA-256"),
-        ({"time": 3}, "time 3 is none"),
+        ({"sha256": "x"}, "is not a SHA-256"),
+        ({"time": 3}, "time 3 is not in ISO"),
         ({"odd": 1}, "unknown fields: odd"),
     ):
         path.write_text(line + "\n" + json.dumps({**row, **change}, separators=(",", ":")) + "\n")
@@ -228,7 +231,7 @@ def test_verdicts_are_lines_that_are_read_again(submission: Submission, tmp_path
         read_verdicts(path)
     path.unlink()
     path.symlink_to(tmp_path / "honest.jsonl")
-    with pytest.raises(InvalidInput, match="is no plain file"):
+    with pytest.raises(InvalidInput, match="is not a plain file"):
         read_verdicts(path)
     with pytest.raises(InvalidInput, match="cannot write"):
         append_verdict(path, said[0])
