@@ -1,4 +1,4 @@
-"""The built-in measures, one paper a file; they come in by the same entry point as a third party's."""
+"""The built-in measures, one file per paper, found through the same entry point as those of third parties."""
 
 from sharpbench_measures.adaptive import Adaptive
 from sharpbench_measures.adaptive_curvature import AdaptiveSpectral, AdaptiveTrace

@@ -1,4 +1,4 @@
-"""Adaptive sharpness, worst-case and average, with normalised logits: the protocol of a modern look at sharpness."""
+"""Adaptive sharpness, worst-case and average, with normalised logits, by the protocol of Andriushchenko et al. 2023."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from sharpbench.curvature import (
     require_finite,
     worst_case,
 )
-from sharpbench_measures.asam import followed
+from sharpbench_measures.asam import followed_rescalings
 
 RADII = {
     ("worst", "l2"): 0.5,
@@ -34,8 +34,8 @@ RADII = {
     ("average", "linf"): 0.2,
 }
 """The second of the four radii that the paper tries on CIFAR-10 with ResNet-18, by case, norm (and scaling)."""
-LEAST_NORM = 1e-10
-"""Centred logits are divided by no less."""
+MIN_LOGIT_NORM = 1e-10
+"""The smallest norm that centred logits are divided by."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,14 @@ class Adaptive(Measure):
             of `steps` steps of Auto-PGD (Croce and Hein 2020) from 0 in the coordinates e / c, so never negative.
         average: E L(theta + e) - L(theta), e = rho c z, over `samples` draws of z ~ N(0, I) for norm=l2, uniform on
             [-1, 1] for linf, with standard error; the same draws for all examples, so that micro-batches do not enter.
-        average-closed: its limit for small rho, (rho^2 / 2) sum c_j^2 H_jj for l2, (rho^2 / 6) for linf: nothing is
-            sampled, and kinks are not seen. H is the Hessian, or its Gauss-Newton matrix where the network is not
+        average-closed: its limit for small rho, (rho^2 / 2) sum c_j^2 H_jj for l2, (rho^2 / 6) for linf. Nothing is
+            sampled, and kinks have no effect. H is the Hessian, or its Gauss-Newton matrix where the network is not
             certified piecewise affine (details.matrix).
     scaling: element, c = |theta|; filter, the norm of each filter of convolutions, else |theta|; none, c = 1. Weights
         with c = 0 are frozen and counted (details.frozen).
     rho: none takes the second radius of the paper's grids for ResNet-18; recorded in details.rho.
-    logits: normalised, to mean 0 and norm 1 for each example before the loss; needs three outputs or more.
-    micro_batch: 128, the paper's, examples in their order; none for all together.
+    logits: normalised, to mean 0 and norm 1 for each example before the loss; needs at least three outputs.
+    micro_batch: 128 consecutive examples, as in the paper; none for all examples in one.
     Deviations from the paper: Auto-PGD's momentum, restarts and projection are as its authors define them, with the
     projection in the coordinates e / c; the average draws once for all micro-batches.
     """
@@ -118,7 +118,7 @@ class Adaptive(Measure):
         )
 
     def exact(self, subject: Subject) -> float | None:
-        """Of the closed form, with the reference diagonal, where that is of the same matrix; else None."""
+        """The closed form with the reference diagonal, if that is of the same matrix; else None."""
         constant = self.logits == "normalised" and subject.classes <= 2
         if self.case != "average-closed" or constant or any(subject.once(certificate).values()):
             return None
@@ -126,9 +126,9 @@ class Adaptive(Measure):
         return self._second_order(perturbation_scales(subject.params, self.scaling), seen.once(reference_diagonal))
 
     def invariances(self) -> frozenset[Invariance]:
-        """What c follows; nothing drawn is permuted with the units. A ball of norm 2 with c = 1, and a trace, do
-        not see rotations. The logits' scale does not enter normalised ones where c follows it."""
-        found = followed(self.scaling)
+        """The rewrites that c follows. Random draws are not permuted with the units. A ball of norm 2 with c = 1, and
+        a trace, do not change under rotations. Normalised logits remove the logits' scale if c follows it."""
+        found = followed_rescalings(self.scaling)
         if self.case != "average":
             found |= {"permutation"}
             if self.scaling == "none" and (self.norm == "l2" or self.case == "average-closed"):
@@ -155,9 +155,9 @@ class Adaptive(Measure):
 
 
 def normalised(subject: Subject) -> Subject:
-    """The subject whose criterion is given centred logits of norm 1: (f - mean f) / max(|f - mean f|_2, 1e-10).
+    """The subject whose criterion gets centred logits of norm 1: (f - mean f) / max(|f - mean f|_2, 1e-10).
 
-    NotApplicable for two outputs or one: what is normalised has then no value but (1, -1) / sqrt(2), its opposite or 0.
+    Raises NotApplicable for fewer than three outputs: normalised logits are then (1, -1) / sqrt(2), its opposite or 0.
     """
     if subject.classes <= 2:
         raise NotApplicable(
@@ -168,7 +168,7 @@ def normalised(subject: Subject) -> Subject:
     def losses(logits: Tensor, targets: Tensor) -> Tensor:
         centred = logits - logits.mean(1, keepdim=True)
         norms = torch.linalg.vector_norm(centred, dim=1, keepdim=True)
-        return subject.criterion(centred / norms.clamp_min(LEAST_NORM), targets)
+        return subject.criterion(centred / norms.clamp_min(MIN_LOGIT_NORM), targets)
 
     name = f"{subject.criterion.name} of normalised logits"
     return replace(subject, criterion=replace(subject.criterion, kind="custom", name=name, losses=losses))

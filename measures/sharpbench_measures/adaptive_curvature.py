@@ -1,4 +1,4 @@
-"""Adaptive curvature: the Hessian in units of the weights themselves, its largest eigenvalue and its trace."""
+"""Largest eigenvalue and trace of the Hessian in units of the weights."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ SOURCE = (
 class AdaptiveSpectral(Measure):
     """lambda_max(D H D), D = diag(|theta|), H the Hessian of the mean loss, biases included.
 
-    Times rho^2 / 2 the worst-case adaptive sharpness of a small radius rho at a minimum of a smooth loss; at the
-    kinks of piecewise affine networks that limit is not reached by radii of practice. Rescalings that keep the
-    function leave the matrix itself as it is. Weights of 0 are frozen: their rows are 0.
-    tolerance, steps, details: as of `top-eigenvalue`. Cost: the same.
+    Times rho^2 / 2 it is the worst-case adaptive sharpness of a small radius rho at a minimum of a smooth loss. On
+    piecewise affine networks, whose loss has kinks, practical radii do not reach that limit. Rescalings that keep the
+    function do not change the matrix. Weights that are 0 are frozen: their rows are 0.
+    tolerance, steps, details and cost: as for `top-eigenvalue`.
     """
 
     name: ClassVar[str] = "adaptive-spectral"
@@ -64,16 +64,16 @@ class AdaptiveSpectral(Measure):
         check_lanczos(self.tolerance, self.steps)
 
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
-        """See Measure; random in its start alone."""
+        """See Measure; only its start is random."""
         operator = scaled_operator(linear_operator(subject, self.matrix), flatten(subject.params).abs())
         return leading_eigenvalue(operator, generator=generator, tolerance=self.tolerance, steps=self.steps)
 
     def exact(self, subject: Subject) -> float | None:
-        """All eigenvalues of the dense matrix; of large networks that one, by another solver on the same products."""
+        """From all eigenvalues of the dense matrix; for large networks by another solver on the same products."""
         return reference_eigenvalue(subject, self.matrix, scale=flatten(subject.params).abs())
 
     def invariances(self) -> frozenset[Invariance]:
-        """All rescalings, and permutations."""
+        """All rescalings and permutations."""
         return frozenset({"layer", "unit", "element", "permutation"})
 
 
@@ -81,14 +81,14 @@ class AdaptiveSpectral(Measure):
 class AdaptiveTrace(Measure):
     """sum_j theta_j^2 H_jj = tr(D H D), D = diag(theta), H the Hessian of the mean loss, biases included.
 
-    Times rho^2 / 2 the average-case adaptive sharpness of a small radius rho, without sampling.
+    Times rho^2 / 2 it is the average-case adaptive sharpness of a small radius rho, without sampling.
 
     method:
         auto: exact where the network is certified piecewise affine in each parameter; elsewhere the exact
-            Gauss-Newton share plus Hutchinson's estimate of what it lacks, over `samples` probes for each parameter
+            Gauss-Newton share plus Hutchinson's estimate of the remainder, over `samples` probes for each parameter
             without a certificate, with standard error and 95 % interval.
-        exact: never samples; without a certificate one product a parameter, for small networks only.
-    precision: as of `trace`. Cost: that of the exact diagonal.
+        exact: never samples; without a certificate one product per parameter, only for small networks.
+    precision: as for `trace`. Cost: that of the exact diagonal.
     """
 
     name: ClassVar[str] = "adaptive-trace"
@@ -129,13 +129,13 @@ class AdaptiveTrace(Measure):
         raise NotApplicable(f"no exact trace: not piecewise affine through {', '.join(operators)}; use method=auto")
 
     def exact(self, subject: Subject) -> float | None:
-        """Over the reference diagonal; None where that is not of the same matrix."""
+        """The sum over the reference diagonal; None if that is of another matrix."""
         if subject.size > DENSE_LIMIT and any(subject.once(certificate).values()):
             return None
         return sum(_weighted(subject, subject.once(reference_diagonal)).values())
 
     def invariances(self) -> frozenset[Invariance]:
-        """All rescalings; where something may be sampled not permutations, which random directions see."""
+        """All rescalings; permutations only if nothing is sampled, as they change the random directions' effect."""
         rescalings: frozenset[Invariance] = frozenset({"layer", "unit", "element"})
         return rescalings | {"permutation"} if self.method == "exact" else rescalings
 

@@ -1,4 +1,4 @@
-"""Adaptive sharpness of ASAM: how much the loss rises where each weight moves relative to its size."""
+"""The rise of the loss in a neighbourhood in which each weight moves relative to its size (ASAM)."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class AsamSharpness(Measure):
 
     norm: l2 with e = rho T^2 g / |T g|_2, g the gradient; or linf with e = rho T sign(g).
     scaling: element, T = |theta| + eta; filter, T = the norm of the filter + eta in convolutions, as element elsewhere.
-    eta: with 0 the value does not see rescalings; weights that are 0 are then frozen.
+    eta: with 0 the value does not change under rescalings; weights that are 0 are then frozen.
     steps: 1 is the paper's approximation, which may be negative; more are steps of Auto-PGD (Croce and Hein 2020)
         in the coordinates T^-1 e from 0, never negative.
-    micro_batch: the mean over micro-batches of so many examples in their order, each with an e of its own.
-    Deviation: none from the paper; its code leaves T = 1 for biases, by which it sees rescalings also with eta=0.
+    micro_batch: the mean over micro-batches of this many consecutive examples, each with its own e.
+    Deviation: none from the paper; its code has T = 1 for biases, so that rescalings change its value also with eta=0.
     """
 
     name: ClassVar[str] = "asam"
@@ -62,7 +62,7 @@ class AsamSharpness(Measure):
         )
 
     def exact(self, subject: Subject) -> float | None:
-        """The one step by torch.autograd, example by example; None for more, whose maximum nobody knows."""
+        """The one step by torch.autograd, example by example; None for more steps, whose maximum is unknown."""
         if self.steps > 1:
             return None
         scales = perturbation_scales(subject.params, self.scaling, self.eta)
@@ -70,12 +70,12 @@ class AsamSharpness(Measure):
 
     def invariances(self) -> frozenset[Invariance]:
         """With eta=0 T follows every rescaling, or with filters those of whole layers; permutations always."""
-        rescalings = followed(self.scaling) if self.eta == 0 else frozenset()
+        rescalings = followed_rescalings(self.scaling) if self.eta == 0 else frozenset()
         return rescalings | {"permutation"}
 
 
-def followed(scaling: Scaling) -> frozenset[Invariance]:
-    """The rescalings that a neighbourhood of this scaling follows."""
+def followed_rescalings(scaling: Scaling) -> frozenset[Invariance]:
+    """The rescalings that a neighbourhood with this scaling follows."""
     by_scaling: dict[Scaling, frozenset[Invariance]] = {
         "none": frozenset(),
         "filter": frozenset({"layer"}),

@@ -1,4 +1,4 @@
-"""Average sharpness: how much the loss rises on average under Gaussian noise on the weights."""
+"""The average rise of the loss under Gaussian noise on the weights."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Average(Measure):
     """E L(theta + sigma z) - L(theta), z ~ N(0, I) over all parameters, biases included.
 
     sigma: the standard deviation of the noise.
-    samples: antithetic pairs; each estimates (L(theta + sigma z) + L(theta - sigma z)) / 2 - L(theta), in which what
-        is odd in z cancels. Standard error and 95 % interval are over pairs.
+    samples: antithetic pairs; each estimates (L(theta + sigma z) + L(theta - sigma z)) / 2 - L(theta), in which the
+        odd terms in z cancel. Standard error and 95 % interval are over pairs.
     For small sigma it is (sigma^2 / 2) tr H, kinks aside. Deviation from the paper: none in value; the paper leaves
     sigma and the way of averaging open.
     """
@@ -58,17 +58,17 @@ class Average(Measure):
         return Estimate(found.value, found.stderr, found.interval, probes=self.samples)
 
     def _steps(self, subject: Subject, generator: torch.Generator) -> Iterator[Tensor]:
-        """None at first, then pairs of opposite ones."""
-        for place, direction in enumerate(draw_directions(subject, self.samples, generator)):
-            if place == 0:
+        """No step first, then pairs of opposite steps."""
+        for index, direction in enumerate(draw_directions(subject, self.samples, generator)):
+            if index == 0:
                 yield torch.zeros_like(direction)
             yield self.sigma * direction
             yield -self.sigma * direction
 
     def exact(self, subject: Subject) -> float | None:
-        """None: the expectation over a network's weights has no other form than its definition."""
+        """None: the expectation has no closed form."""
         return None
 
     def invariances(self) -> frozenset[Invariance]:
-        """None: noise of one size sees every rescaling, and what is drawn is not permuted with the units."""
+        """None: rescalings change the effect of noise of one size, and random draws are not permuted with the units."""
         return frozenset()

@@ -1,4 +1,4 @@
-"""Trivial baselines: what any measure of sharpness should do better than."""
+"""Trivial baselines, which any measure of sharpness should outperform."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class ParameterCount(Measure):
         return Estimate(sum(parts.values()), parts=parts)
 
     def exact(self, subject: Subject) -> float | None:
-        """One weight after the other."""
+        """The count of the entries, one by one."""
         return float(sum(1 for value in subject.params.values() for _ in value.flatten().tolist()))
 
     def invariances(self) -> frozenset[Invariance]:
-        """All there are."""
+        """All kinds."""
         return frozenset(get_args(Invariance))
 
 
@@ -44,7 +44,7 @@ class ParameterCount(Measure):
 class GradientNorm(Measure):
     """|grad L|_2, the norm of the gradient of the mean loss, biases included.
 
-    Times rho the worst-case sharpness of a small radius rho, to first order. Cost: one gradient.
+    Times rho it is the worst-case sharpness of a small radius rho, to first order. Cost: one gradient.
     """
 
     name: ClassVar[str] = "gradient-norm"
@@ -66,14 +66,14 @@ class GradientNorm(Measure):
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
         """See Measure; deterministic."""
 
-        def slope(inputs: Tensor, targets: Tensor) -> Params:
+        def gradient_of(inputs: Tensor, targets: Tensor) -> Params:
             def loss(params: Params) -> Tensor:
                 return subject.criterion(subject.apply(params, inputs), targets).mean()
 
             gradient: Params = torch.func.grad(loss)(subject.params)
             return gradient
 
-        return Estimate(_norm(subject.mean(slope)))
+        return Estimate(_norm(subject.mean(gradient_of)))
 
     def exact(self, subject: Subject) -> float | None:
         """The mean of the examples' own gradients, by torch.autograd."""
@@ -88,7 +88,7 @@ class GradientNorm(Measure):
         return _norm(total)
 
     def invariances(self) -> frozenset[Invariance]:
-        """Orthogonal rewrites alone."""
+        """Only orthogonal rewrites."""
         return frozenset({"permutation", "attention-rotation"})
 
 

@@ -1,4 +1,4 @@
-"""Fisher-Rao norm: the length of the weights in the metric of the Fisher information."""
+"""The norm of the weights in the metric of the Fisher information."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class FisherRao(Measure):
         return softmax_variance(logits, along)
 
     def exact(self, subject: Subject) -> float | None:
-        """The definition: per-example gradients of the log-likelihood of every class, in reverse mode."""
+        """The definition, with per-example gradients of the log-likelihood of every class in reverse mode."""
         if subject.criterion.kind != "cross_entropy":
             return None
 

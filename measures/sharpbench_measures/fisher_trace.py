@@ -21,15 +21,15 @@ from sharpbench.curvature import (
 
 @dataclass(frozen=True)
 class FisherTrace(Measure):
-    """tr F: how far the model's own likelihood falls on average when the weights are moved; mean over examples.
+    """tr F: the average decrease of the model's likelihood when the weights move; mean over examples.
 
     fisher:
         true: F = (1/n) sum_i E_{y ~ p_i} of the outer product of the gradient of log p_i(y); tr F is the trace of
             the Gauss-Newton matrix for cross entropy. Exact, labels unused, shared with `ggn-trace`.
         monte-carlo: the same with `draws` labels for each example drawn from the model; standard error and 95 %
             interval over the draws, given the examples.
-        empirical: (1/n) sum_i |g_i|^2 at the given targets. No curvature unless the model is calibrated; any loss.
-    Cost: C - 1 backward passes, less what sharing saves; `draws` backward passes; about two gradients.
+        empirical: (1/n) sum_i |g_i|^2 at the given targets, for any loss. A curvature only if the model is calibrated.
+    Cost: at most C - 1 backward passes; `draws` backward passes; about two gradients.
     """
 
     name: ClassVar[str] = "fisher-trace"
@@ -88,7 +88,7 @@ class FisherTrace(Measure):
         )
 
     def exact(self, subject: Subject) -> float | None:
-        """One Jacobian-vector product a parameter; for fisher=empirical the gradients, example by example."""
+        """One Jacobian-vector product per parameter; for fisher=empirical the gradients, example by example."""
         if self.fisher == "empirical":
             return sum(
                 _squared_gradient(subject, example, target)
@@ -99,7 +99,7 @@ class FisherTrace(Measure):
         return sum(reference_ggn_traces(subject).values())
 
     def invariances(self) -> frozenset[Invariance]:
-        """Orthogonal rewrites alone: a layer's block scales with the inverse square of its factor."""
+        """Only orthogonal rewrites: a layer's block scales with the inverse square of its factor."""
         return frozenset({"permutation", "attention-rotation"})
 
 

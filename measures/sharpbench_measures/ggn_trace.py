@@ -1,4 +1,4 @@
-"""Trace of the Gauss-Newton matrix: the curvature that the output's own curvature makes."""
+"""Trace of the Gauss-Newton matrix, the part of the Hessian that comes from the curvature of the loss by the logits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sharpbench.curvature import (
     sketched_traces,
 )
 from sharpbench_measures.citations import HUTCHINSON, IBAYASHI
-from sharpbench_measures.trace import LEAST, PROJECTED, projected
+from sharpbench_measures.trace import MIN_PRODUCTS, PROJECTED, projected
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class GgnTrace(Measure):
 
     method:
         exact: sum_b tr J_b^T Lambda J_b through a square root of Lambda, C - 1 backward passes; never samples.
-        sketch: for many classes: `top` exact columns of that root and `columns` random ones an example in place
+        sketch: for many classes: `top` exact columns of that root and `columns` random ones per example in place
             of the rest, unbiased, with its standard error and proven bounds (details.lower, details.upper).
         hutchinson, hutchpp, xtrace: from `samples` products of G with random sign vectors, with standard errors.
     """
@@ -48,7 +48,7 @@ class GgnTrace(Measure):
     reduction: ClassVar[str] = "mean over examples, natural logarithm; sum over parameters"
     included: ClassVar[str] = "all parameters under measurement, biases included"
     cost: ClassVar[str] = (
-        "C - 1 backward passes where exact; top + columns with method=sketch; three gradients a probe where sampled"
+        "C - 1 backward passes where exact; top + columns with method=sketch; three gradients per probe where sampled"
     )
     bibtex: ClassVar[str] = (
         IBAYASHI
@@ -78,7 +78,7 @@ class GgnTrace(Measure):
     columns: int = 4
 
     def __post_init__(self) -> None:
-        check_samples(self.samples, least=LEAST.get(self.method, 2))
+        check_samples(self.samples, least=MIN_PRODUCTS.get(self.method, 2))
         if self.top < 1 or not 2 <= self.columns <= 1000:
             raise InvalidInput(f"top={self.top}, columns={self.columns}: need top >= 1 and 2 <= columns <= 1000")
 
@@ -99,7 +99,7 @@ class GgnTrace(Measure):
         return hutchinson_trace(subject, samples=self.samples, generator=generator, kind="gauss-newton")
 
     def exact(self, subject: Subject) -> float | None:
-        """One Jacobian-vector product a parameter, by the definition; above the limit the engine in float64."""
+        """By the definition, one Jacobian-vector product per parameter; above the limit the engine in float64."""
         return sum(reference_ggn_traces(subject).values())
 
     def diagonal_entries(self, subject: Subject, *, generator: torch.Generator) -> dict[str, torch.Tensor]:
@@ -109,8 +109,8 @@ class GgnTrace(Measure):
         if self.method == "hutchinson":
             found = hutchinson_diagonal(subject, samples=self.samples, generator=generator, kind="gauss-newton")
             return found.values
-        raise NotApplicable(f"method={self.method} estimates a sum alone; use method=exact or hutchinson")
+        raise NotApplicable(f"method={self.method} estimates only a sum; use method=exact or hutchinson")
 
     def invariances(self) -> frozenset[Invariance]:
-        """As of the Hessian's trace: orthogonal rewrites, where nothing is drawn in the space of the parameters."""
+        """As for the Hessian's trace: orthogonal rewrites, if nothing is drawn in the space of the parameters."""
         return frozenset({"permutation", "attention-rotation"} if self.method in ("exact", "sketch") else ())

@@ -20,7 +20,7 @@ from sharpbench.curvature import (
     linear_operator,
     squared_norm,
 )
-from sharpbench_measures.trace import LEAST
+from sharpbench_measures.trace import MIN_PRODUCTS
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class HessianFrobenius(Measure):
     """|H|_F = sqrt(sum_jk H_jk^2) of the Hessian of the mean loss, biases included.
 
     method:
-        hutchpp: |H Q|_F^2 + the mean of |H (I - Q Q^T) v|^2 over random signs v, Q an orthonormal basis of what H
-            makes of others: a third of `samples` products each for Q, for H Q and for the mean.
+        hutchpp: |H Q|_F^2 + the mean of |H (I - Q Q^T) v|^2 over random signs v, Q an orthonormal basis of H
+            times other random signs: a third of `samples` products each for Q, for H Q and for the mean.
         hutchinson: the mean of |H v|^2 over `samples` random sign vectors v.
-            Both squares are unbiased; a root is low by about stderr^2 / (2 value). Standard error and interval are
-            carried through the root.
-        exact: one product a parameter; small networks only.
+            Both squares are unbiased; the root is too low by about stderr^2 / (2 value). Standard error and interval
+            are propagated through the root.
+        exact: one product per parameter; only for small networks.
     matrix: hessian or gauss-newton. Deviation from the paper: none in value; it samples the square within training.
     """
 
@@ -46,7 +46,7 @@ class HessianFrobenius(Measure):
     definition: ClassVar[str] = "|H|_F = sqrt(tr H^2) = sqrt(E_v |H v|^2), v random signs"
     reduction: ClassVar[str] = "mean over examples"
     included: ClassVar[str] = "all parameters under measurement, biases included"
-    cost: ClassVar[str] = "`samples` products of some 3 gradients each; one product a parameter with method=exact"
+    cost: ClassVar[str] = "`samples` products of some 3 gradients each; one product per parameter with method=exact"
     bibtex: ClassVar[str] = """@inproceedings{tahmasebi2024universal,
   title = {A Universal Class of Sharpness-Aware Minimization Algorithms},
   author = {Tahmasebi, Behrooz and Soleymani, Ashkan and Bahri, Dara and Jegelka, Stefanie and Jaillet, Patrick},
@@ -58,7 +58,7 @@ class HessianFrobenius(Measure):
     samples: int = 100
 
     def __post_init__(self) -> None:
-        check_samples(self.samples, least=LEAST.get(self.method, 2))
+        check_samples(self.samples, least=MIN_PRODUCTS.get(self.method, 2))
 
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
         """See Measure; deterministic with method=exact."""
@@ -86,12 +86,12 @@ class HessianFrobenius(Measure):
         return Estimate(value, details={"method": self.method, "matrix": self.matrix})
 
     def exact(self, subject: Subject) -> float | None:
-        """The norm of the dense matrix; None where they are too many."""
+        """The norm of the dense matrix; None if it is too large."""
         if subject.size > MATRIX_LIMIT:
             return None
         dense = dense_hessian(subject) if self.matrix == "hessian" else dense_ggn(subject)
         return float(torch.linalg.matrix_norm(dense))
 
     def invariances(self) -> frozenset[Invariance]:
-        """Orthogonal rewrites, where nothing is drawn in the space of the parameters."""
+        """Orthogonal rewrites, if nothing is drawn in the space of the parameters."""
         return frozenset({"permutation", "attention-rotation"}) if self.method == "exact" else frozenset()

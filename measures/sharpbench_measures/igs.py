@@ -1,4 +1,4 @@
-"""Information-geometric sharpness: how fast the loss falls for a step of given length in the model's own metric."""
+"""The decrease of the loss along a step of given length in the metric of the Fisher information."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class Igs(Measure):
     """tr(F^+ C), F the true and C the empirical Fisher matrix, F^+ the pseudo-inverse; biases included.
 
     Both are means over examples; sums give the same, as the factor cancels. With S the eigenvectors of F whose
-    eigenvalue lambda_r is above `truncation` times the largest: sum_r v_r^T C v_r / lambda_r; details.rank says how
-    many there are. Without truncation (0: all that are not rounding) a network that can fit any targets, rank
-    n (C - 1), has the value sum_i (1 / p_i(y_i) - 1) = sum_i (exp(loss_i) - 1): a function of the losses alone.
+    eigenvalue lambda_r is above `truncation` times the largest: sum_r v_r^T C v_r / lambda_r; details.rank is
+    their number. Without truncation (0: all that are not rounding) a network that can fit any targets, rank
+    n (C - 1), has the value sum_i (1 / p_i(y_i) - 1) = sum_i (exp(loss_i) - 1): a function of only the losses.
 
     The eigenvectors come by block Lanczos in at most `steps` products to residuals of `tolerance`; untruncated, by a
-    singular value decomposition, for small networks only. Cost: at most `steps` products of F, some at a time, and two
-    forward passes for each eigenvector; as many vectors as products are held. Deviation: the paper's own factor in
+    singular value decomposition, only for small networks. Cost: at most `steps` products of F, some at a time, and two
+    forward passes for each eigenvector; memory for one vector per product. Deviation: the paper's own factor in
     front, if any, is left out.
     """
 
@@ -62,7 +62,7 @@ class Igs(Measure):
         check_lanczos(self.tolerance, self.steps)
 
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
-        """See Measure; random in its start alone."""
+        """See Measure; only its start is random."""
         if subject.criterion.kind != "cross_entropy":
             raise NotApplicable(
                 f"the Fisher information is defined here for cross_entropy, not for '{subject.criterion.name}'"
@@ -104,7 +104,7 @@ class Igs(Measure):
         return {"method": method, "rank": rank, "steps": steps, "truncation": self.truncation}
 
     def exact(self, subject: Subject) -> float | None:
-        """Both matrices in full, from the gradients of every log-probability of every example."""
+        """The definition with both matrices in full, from the gradients of every log-probability of every example."""
         if subject.criterion.kind != "cross_entropy" or subject.size > MATRIX_LIMIT:
             return None
         fisher = torch.zeros(subject.size, subject.size, dtype=torch.float64, device=subject.inputs.device)
@@ -124,7 +124,7 @@ class Igs(Measure):
         return float((torch.linalg.pinv(fisher, rtol=bound, hermitian=True) * empirical).sum())
 
     def invariances(self) -> frozenset[Invariance]:
-        """Every linear rewrite without truncation; with it the orthogonal ones, which leave the eigenvalues."""
+        """Every linear rewrite without truncation; with it the orthogonal ones, which keep the eigenvalues."""
         orthogonal: frozenset[Invariance] = frozenset({"permutation", "attention-rotation"})
         return orthogonal | {"layer", "unit", "element"} if self.truncation == 0 else orthogonal
 

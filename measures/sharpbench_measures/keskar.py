@@ -1,4 +1,4 @@
-"""Keskar's sharpness: the largest loss in a small box around the weights, by a bounded quasi-Newton method."""
+"""The largest loss in a small box around the weights, by a bounded quasi-Newton method (Keskar et al. 2017)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from sharpbench.curvature import draw_directions, flatten, perturbed_loss, requi
 from sharpbench_measures.citations import KESKAR
 
 Array = NDArray[np.float64]
-MOST_ENTRIES = 2**27
-"""A random matrix A of more entries than this, a gigabyte, is refused."""
+MAX_SUBSPACE_ENTRIES = 2**27
+"""Entries of the random matrix A, a gigabyte; larger ones are refused."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class Keskar(Measure):
 
     C = { |y_j| <= epsilon (|(A^+ theta)_j| + 1) }.
     epsilon: 1e-3, the paper's; it also uses 5e-4.
-    subspace: none, A = I; or p, for a random matrix A [P, p] of independent standard normal entries (the paper's
-        p is 100). It has P p numbers.
-    iterations: of L-BFGS-B at most, from y = 0, in float64; the value is the loss where they end, so never below 0,
-        and of unknown distance to the maximum.
+    subspace: none, A = I; or p, for a random matrix A [P, p] of independent standard normal entries (p = 100 in the
+        paper).
+    iterations: the largest number of iterations of L-BFGS-B, from y = 0, in float64. The value is the loss where they
+        end: never below 0, and at an unknown distance from the maximum.
     Deviation from the paper: none known; it does not say how A is distributed.
     """
 
@@ -81,24 +81,24 @@ class Keskar(Measure):
     def _plane(self, subject: Subject, generator: torch.Generator) -> Tensor | None:
         if self.subspace is None:
             return None
-        if self.subspace >= subject.size or subject.size * self.subspace > MOST_ENTRIES:
+        if self.subspace >= subject.size or subject.size * self.subspace > MAX_SUBSPACE_ENTRIES:
             raise NotApplicable(
                 f"subspace={self.subspace} of {subject.size:,} parameters: needs fewer dimensions than parameters, "
-                f"and at most {MOST_ENTRIES:,} entries; choose a smaller one"
+                f"and at most {MAX_SUBSPACE_ENTRIES:,} entries; choose a smaller one"
             )
         return torch.stack(list(draw_directions(subject, self.subspace, generator)), 1)
 
     def exact(self, subject: Subject) -> float | None:
-        """None: nobody knows the maximum of a network's loss in a box."""
+        """None: the maximum of a network's loss in a box is unknown."""
         return None
 
     def invariances(self) -> frozenset[Invariance]:
-        """Boxes see every rescaling by the + 1, and rotations; random directions see a permutation."""
+        """Permutations without a subspace. The + 1 makes boxes change under rescalings; rotations change them also."""
         return frozenset({"permutation"}) if self.subspace is None else frozenset()
 
 
 def _highest(subject: Subject, plane: Tensor | None, bounds: Array, iterations: int) -> OptimizeResult:
-    """Where L-BFGS-B ends that minimises -L(theta + A y) from y = 0."""
+    """The end of L-BFGS-B that minimises -L(theta + A y) from y = 0."""
     like = next(iter(subject.params.values()))
 
     def negative(point: Tensor) -> Tensor:
@@ -110,7 +110,7 @@ def _highest(subject: Subject, plane: Tensor | None, bounds: Array, iterations: 
         gradient, value = slope(torch.from_numpy(point.copy()).to(like.device))
         return require_finite(float(value), "minus the loss"), gradient.cpu().numpy()
 
-    # the paper's budget is the only end: losses of fitted networks are below the usual tolerances
+    # only the paper's budget ends it: losses of fitted networks are below the usual tolerances
     return minimize(
         evaluate,
         np.zeros_like(bounds),

@@ -1,4 +1,4 @@
-"""Margin: how far the network is from deciding otherwise on the examples it was trained on."""
+"""The inverse squared margin of the network on the examples."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from sharpbench_measures.norms import BIBTEX, SOURCE
 class Margin(Measure):
     """1 / gamma^2, gamma the `percentile`-th percentile of the margins f_y - max_(k != y) f_k of the examples.
 
-    The percentile is the smallest margin at or below which there are as many per cent of the examples: it depends on
-    their distribution alone. Not applicable where it is not positive, as the square would turn the order around.
+    The percentile is the smallest margin at or below which at least that percentage of the margins are: it depends
+    only on their distribution. Not applicable if it is not positive, as the square would reverse the order.
     Cost: one forward pass. Deviation: none known; the paper takes the 10th percentile as a robust smallest margin.
     """
 
@@ -57,7 +57,7 @@ class Margin(Measure):
         return Estimate(gamma**-2, details={"margin": gamma, "misclassified": wrong})
 
     def exact(self, subject: Subject) -> float | None:
-        """The margins example by example, in a loop over the classes; None where there is no other class."""
+        """The margins example by example, in a loop over the classes; None if there is no other class."""
         if subject.criterion.kind != "cross_entropy" or subject.classes < 2:
             return None
         margins = []
@@ -67,7 +67,7 @@ class Margin(Measure):
         return self._inverse_square(sorted(margins)).value
 
     def invariances(self) -> frozenset[Invariance]:
-        """Whatever keeps the function."""
+        """All rewrites that keep the function."""
         return frozenset({"layer", "unit", "element", "permutation", "attention-rotation"})
 
 

@@ -23,16 +23,16 @@ class Minimum(Measure):
     rescaling group, read off its graph.
 
     scope:
-        layer: one scale a parameter tensor (or one for each part of a fused one). For a chain of layers this is the
+        layer: one scale per parameter tensor (or per part of a fused one). For a chain of layers this is the
             paper's Definition 1; without biases its Theorem 1, L (prod_l tr H_l)^(1/L), which is what the solve
             returns there in closed form. Elsewhere Newton's method, with a duality gap in the record.
-        unit: one scale a channel or hidden unit, also within attention heads: the least trace of a larger group,
+        unit: one scale per channel or hidden unit, also within attention heads: the minimum over a larger group,
             so never above that of layers, and unchanged when single units are rescaled. Newton's method with
             conjugate gradients; the record has the relative gradient and the squared Newton decrement.
 
-    Operators that the group does not know pin their tensors: the value can then only be larger. A group whose random
-    element changes the function of the examples has no minimum: the measure is not applicable. What can be driven
-    to 0 makes an infimum that is not attained; the value is the infimum, and the record says of what.
+    Operators that the group does not know pin their tensors: the value can then only be larger. If a random element of
+    the group changes the function on the examples, the measure is not applicable. Terms that can be driven to 0 make
+    the infimum one that is not attained; the value is the infimum, and details.vanishing names the terms.
 
     Deviation from the paper: it minimises by 10,000 steps of SGD, which stop above the minimum.
     Cost: that of the exact traces, or of the exact diagonal for scope=unit; the solve takes milliseconds to seconds.
@@ -51,7 +51,7 @@ class Minimum(Measure):
     scope: Literal["layer", "unit"] = "layer"
 
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
-        """See Measure; the value is deterministic, `details.function_change` is of a random element."""
+        """See Measure; the value is deterministic, `details.function_change` is that of a random element."""
         examples, _ = next(subject.batches)
         try:
             group = group_of(subject.graph, set(subject.params), scope=self.scope)
@@ -80,13 +80,13 @@ class Minimum(Measure):
         )
 
     def exact(self, subject: Subject) -> float | None:
-        """The same minimum over the reference diagonal; None where that is not of the same matrix."""
+        """The same minimum over the reference diagonal; None if that is of another matrix."""
         if any(subject.once(certificate).values()):
             return None
         group = group_of(subject.graph, set(subject.params), scope=self.scope)
         return minimum_trace(group, as_arrays(subject.once(reference_diagonal))).value
 
     def invariances(self) -> frozenset[Invariance]:
-        """A rescaling of single units changes the block traces, and so the minimum over layers; a rotation keeps
-        those, and mixes the units of a head."""
+        """A rescaling of single units changes the block traces and with them the minimum over layers. A rotation keeps
+        the block traces and mixes the units of a head."""
         return frozenset({"layer", "permutation", "unit" if self.scope == "unit" else "attention-rotation"})

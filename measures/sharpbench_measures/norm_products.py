@@ -1,4 +1,4 @@
-"""Products of the layers' norms: the scale that a chain of layers can have, spectral and Frobenius."""
+"""Products of the layers' spectral and Frobenius norms."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ INCLUDED = "weights of all linear layers and convolutions, measured or not, batc
 class SpectralProduct(Measure):
     """sum_l log |W_l|_2^2 over the layers l of a chain, the logarithm of their squared spectral norms' product.
 
-    Kernels are reshaped to [out, in * positions], which is what the paper bounds and not the norm of the convolution
-    as a map of images. Eval-mode batch norms are folded into the layer that they follow. Not applicable where the
-    network is no chain of layers with positively homogeneous activations: there the product bounds nothing, and
-    layer-wise rescalings change it.
+    Kernels are reshaped to [out, in * positions], whose norm the paper bounds, not that of the convolution as a map of
+    images. Eval-mode batch norms are folded into the layer that they follow. Not applicable unless the network is a
+    chain of layers with positively homogeneous activations: for others the product bounds nothing, and layer-wise
+    rescalings change it.
     """
 
     name: ClassVar[str] = "spectral-product"
@@ -33,7 +33,7 @@ class SpectralProduct(Measure):
     definition: ClassVar[str] = "sum_l log |W_l|_2^2"
     reduction: ClassVar[str] = "sum over layers: no data"
     included: ClassVar[str] = INCLUDED
-    cost: ClassVar[str] = "one singular value decomposition a layer"
+    cost: ClassVar[str] = "one singular value decomposition per layer"
     bibtex: ClassVar[str] = BIBTEX
 
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
@@ -41,7 +41,7 @@ class SpectralProduct(Measure):
         return _estimate(subject, lambda weight: float(torch.linalg.matrix_norm(weight, 2)))
 
     def exact(self, subject: Subject) -> float | None:
-        """The largest eigenvalues of W W^T; None where one is 0."""
+        """The largest eigenvalues of W W^T; None if one is 0."""
         return _logarithm([float(torch.linalg.eigvalsh(weight @ weight.T)[-1]) for _, weight in _weights(subject)])
 
     def invariances(self) -> frozenset[Invariance]:
@@ -53,7 +53,7 @@ class SpectralProduct(Measure):
 class FrobeniusProduct(Measure):
     """sum_l log |W_l|_F^2 over the layers l of a chain, the logarithm of their squared Frobenius norms' product.
 
-    Folding and refusals as of `spectral-product`.
+    Batch norms and applicability: as for `spectral-product`.
     """
 
     name: ClassVar[str] = "frobenius-product"
@@ -70,7 +70,7 @@ class FrobeniusProduct(Measure):
         return _estimate(subject, lambda weight: float(torch.linalg.matrix_norm(weight)))
 
     def exact(self, subject: Subject) -> float | None:
-        """One weight after the other; None where all of a layer are 0."""
+        """The sum over all weights, one by one; None if all weights of a layer are 0."""
         return _logarithm(
             [math.fsum(entry * entry for entry in weight.flatten().tolist()) for _, weight in _weights(subject)]
         )
@@ -91,7 +91,7 @@ def _estimate(subject: Subject, norm: Callable[[Tensor], float]) -> Estimate:
 
 
 def _logarithm(squares: list[float]) -> float | None:
-    """That of their product; None where it is 0."""
+    """The logarithm of their product; None if it is 0."""
     return math.fsum(map(math.log, squares)) if min(squares) > 0 else None
 
 

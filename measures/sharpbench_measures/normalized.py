@@ -15,8 +15,8 @@ from sharpbench import Estimate, InvalidInput, Invariance, Measure, NotApplicabl
 from sharpbench.curvature import DENSE_LIMIT, certificate, difference_diagonal, exact_diagonal, reference_diagonal
 from sharpbench.symmetry import scale_columns, scale_rows_and_columns
 
-CONVERGED = 1e-7
-"""Largest relative derivative by a scale's logarithm; the error of the value is of second order in it."""
+MAX_GRADIENT = 1e-7
+"""The largest relative derivative by a scale's logarithm; the error of the value is of second order in it."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Normalized(Measure):
         arxiv: D ~ E[r (g(theta + e r) - g(theta - e r))] / 2e, r ~ N(0, I);
         icml: the same with a relative step, D ~ E[r (g(theta + e r|theta|) - g(theta - e r|theta|))] / (2e|theta|),
         r random signs. Negative entries of an estimate are set to 0 and counted.
-    objective: arxiv is the one above. icml is min_t sqrt(sum_i (D t)_i (V t^-1)_i), as Ibayashi et al. 2021
-        transcribe it; it is not half of the former.
-    Entries that can be driven to 0 together (dead rows and columns among them) are left out and counted: the
+    objective: arxiv is the one above. icml is min_t sqrt(sum_i (D t)_i (V t^-1)_i), as in Ibayashi et al.
+        2021; it is not half of the former.
+    Entries that can be driven to 0 together (also dead rows and columns) are left out and counted: the
     infimum is then not attained, and the value is the infimum. Cost: that of the exact diagonal; or
     2 * samples gradients.
     """
@@ -46,7 +46,7 @@ class Normalized(Measure):
     definition: ClassVar[str] = "sum_l min_{s,t>0} sum_ij D_ij s_i t_j + W_ij^2 / (s_i t_j), D the diagonal of H"
     reduction: ClassVar[str] = "mean over examples, natural logarithm; kernel positions summed; sum over layers"
     included: ClassVar[str] = "weights and kernels; biases and other vectors excluded"
-    cost: ClassVar[str] = "C - 1 backward passes with diagonal=exact; else 2 gradients a sample"
+    cost: ClassVar[str] = "C - 1 backward passes with diagonal=exact; else 2 gradients per sample"
     bibtex: ClassVar[str] = """\
 @inproceedings{tsuzuku2020normalized,
   title     = {Normalized Flat Minima: Exploring Scale Invariant Definition of Flat Minima for Neural Networks Using
@@ -82,17 +82,17 @@ class Normalized(Measure):
         return self._minimise(doubled, diagonal, probes=self.samples)
 
     def exact(self, subject: Subject) -> float | None:
-        """The same minimum over the reference diagonal, whatever `diagonal` approximates it by.
+        """The same minimum over the reference diagonal, also if `diagonal` is an approximation.
 
-        None where the network is not certified piecewise affine: the exact diagonal is then Gauss-Newton's.
+        None if the network is not certified piecewise affine: the exact diagonal is then that of Gauss-Newton.
         """
         if any(subject.once(certificate).values()):
             return None
         return self._minimise(subject, subject.once(reference_diagonal), probes=0).value
 
     def invariances(self) -> frozenset[Invariance]:
-        """Rescalings of rows and columns; the absolute steps of diagonal=arxiv see them, and random
-        directions see a permutation."""
+        """Rescalings of rows and columns, unless diagonal=arxiv takes absolute steps; permutations unless directions
+        are random."""
         if self.diagonal == "arxiv":
             return frozenset()
         return frozenset({"layer", "unit"} if self.diagonal == "icml" else {"layer", "unit", "permutation"})
@@ -113,7 +113,7 @@ class Normalized(Measure):
             stderr=None if probes else 0.0,
             parts={key: layer.value for key, layer in solved.items()},
             probes=probes,
-            converged=all(layer.gradient <= CONVERGED for layer in solved.values()),
+            converged=all(layer.gradient <= MAX_GRADIENT for layer in solved.values()),
             details={
                 "diagonal": self.diagonal,
                 "matrix": "hessian" if probes or not any(subject.once(certificate).values()) else "gauss-newton",

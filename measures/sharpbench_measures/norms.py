@@ -1,4 +1,4 @@
-"""Norms of the weights: their length, and how far they are from where training began."""
+"""Norms of the weights, and of their distance from the initial weights."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BIBTEX = """@inproceedings{jiang2020fantastic,
 class ParameterNorm(Measure):
     """|theta|_2^2, the sum of the squares of all parameters under measurement, biases included.
 
-    root=true reports the norm. No data are looked at. Deviation: the paper sums over weight matrices alone.
+    root=true reports the norm. No data are used. Deviation: the paper sums only over weight matrices.
     """
 
     name: ClassVar[str] = "parameter-norm"
@@ -41,11 +41,11 @@ class ParameterNorm(Measure):
         return _estimate(subject.params, root=self.root)
 
     def exact(self, subject: Subject) -> float | None:
-        """One weight after the other."""
+        """The sum over all weights, one by one."""
         return _one_by_one(subject.params, root=self.root)
 
     def invariances(self) -> frozenset[Invariance]:
-        """Orthogonal rewrites alone."""
+        """Only orthogonal rewrites."""
         return frozenset({"permutation", "attention-rotation"})
 
 
@@ -53,8 +53,8 @@ class ParameterNorm(Measure):
 class DistanceFromInitialisation(Measure):
     """|theta - theta_0|_2^2, theta_0 the weights before training, over all parameters under measurement.
 
-    root=true reports the distance. Not applicable where the initial weights are not known. Deviation: the paper
-    sums over weight matrices alone.
+    root=true reports the distance. Not applicable if the initial weights are unknown. Deviation: the paper sums
+    only over weight matrices.
     """
 
     name: ClassVar[str] = "distance-from-initialisation"
@@ -69,19 +69,19 @@ class DistanceFromInitialisation(Measure):
 
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
         """See Measure; deterministic."""
-        return _estimate(moves(subject), root=self.root)
+        return _estimate(weight_changes(subject), root=self.root)
 
     def exact(self, subject: Subject) -> float | None:
-        """One weight after the other; None without initial weights."""
-        return None if subject.initial is None else _one_by_one(moves(subject), root=self.root)
+        """The sum over all weights, one by one; None without initial weights."""
+        return None if subject.initial is None else _one_by_one(weight_changes(subject), root=self.root)
 
     def invariances(self) -> frozenset[Invariance]:
-        """None: the initial weights stay where they are when the network is rewritten."""
+        """None: a rewrite of the network does not move the initial weights."""
         return frozenset()
 
 
-def moves(subject: Subject) -> Params:
-    """theta - theta_0 in float64; NotApplicable where theta_0 is not known, or is that of another network."""
+def weight_changes(subject: Subject) -> Params:
+    """theta - theta_0 in float64. Raises NotApplicable if theta_0 is unknown, or is that of another network."""
     if subject.initial is None:
         raise NotApplicable("the weights before training are not known; give initial= to Subject.from_module")
     for name, value in subject.params.items():

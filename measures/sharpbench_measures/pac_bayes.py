@@ -1,4 +1,4 @@
-"""PAC-Bayes measures: how much noise the weights bear, alone or against their distance from where they began."""
+"""PAC-Bayes measures: the noise that the weights tolerate, also against their distance from the initial weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sharpbench import Dependence, Estimate, InvalidInput, Invariance, Measure, NotApplicable, Scalar, Subject
 from sharpbench.curvature import NoiseTolerance, check_samples, draw_directions, flatten, tolerated_noise
-from sharpbench_measures.norms import moves
+from sharpbench_measures.norms import weight_changes
 
 SOURCE = (
     "Jiang, Neyshabur, Mobahi, Krishnan, Bengio 2020, Fantastic Generalization Measures and Where to Find Them, eqs. "
@@ -26,8 +26,8 @@ BIBTEX = """@inproceedings{jiang2020fantastic,
   archiveprefix = {arXiv}
 }"""
 
-LEVELS = 33
-"""Levels of noise at which a bound is evaluated for its interval."""
+INTERVAL_LEVELS = 33
+"""The number of noise levels at which a bound is evaluated for its interval."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class PacBayesFlatness(Measure):
 
     magnitude: false, noise of standard deviation sigma on every parameter, biases included (eq. 53); true, of
         sqrt(sigma^2 w_i^2 + epsilon^2) (eq. 61).
-    samples: draws of the noise, the same at every sigma. Standard error and interval are of the draws, to first order.
-    Deviation from the paper: sigma is found by bisection on a logarithmic scale to 1e-4, from fixed draws; the drop
-    that it costs is in the record. The paper reports the square root over the number of examples: of one order.
+    samples: draws of the noise, the same at every sigma. Standard error and interval are over the draws, first order.
+    Deviation from the paper: sigma is found by bisection on a logarithmic scale to 1e-4, from fixed draws; the
+    resulting drop is in details. The paper reports the square root over the number of examples, which orders alike.
     """
 
     name: ClassVar[str] = "pac-bayes-flatness"
@@ -61,23 +61,23 @@ class PacBayesFlatness(Measure):
 
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
         """See Measure."""
-        found = noise(
+        found = find_noise(
             subject, generator, self.samples, drop=self.drop, epsilon=self.epsilon if self.magnitude else None
         )
-        return estimate(found, lambda sigma: 1 / sigma**2, self.samples)
+        return estimate_at(found, lambda sigma: 1 / sigma**2, self.samples)
 
     def exact(self, subject: Subject) -> float | None:
-        """None: the expected accuracy under noise has no other form than its definition."""
+        """None: the expected accuracy under noise has no closed form."""
         return None
 
     def invariances(self) -> frozenset[Invariance]:
-        """None: noise of one size sees every rescaling, epsilon some of them; what is drawn is not permuted."""
+        """None: rescalings change the effect of noise of one size, or of epsilon; random draws are not permuted."""
         return frozenset()
 
 
 @dataclass(frozen=True)
 class PacBayes(Measure):
-    """The size of the weights w against the noise that they bear, sigma as `pac-bayes-flatness` has it.
+    """The size of the weights w against the noise that they tolerate, with sigma as in `pac-bayes-flatness`.
 
     With m training examples, w0 the initial weights, omega their number, biases included:
     variant:
@@ -86,7 +86,7 @@ class PacBayes(Measure):
     magnitude: true, noise of standard deviations sqrt(sigma^2 w_i^2 + epsilon^2), and
         orig: (1/4) sum_i log((epsilon^2 + (sigma^2 + 1) |w|^2 / omega) / (epsilon^2 + sigma^2 (w_i - w0_i)^2))
         + log(m / sigma) + 10 (eq. 57); init: the same with |w - w0|^2 in the numerator (eq. 56).
-    m is the number of training examples where it is known, else that of the examples.
+    m is the number of training examples if it is known, else that of the examples.
     Deviations from the paper: those of `pac-bayes-flatness`.
     """
 
@@ -111,7 +111,7 @@ class PacBayes(Measure):
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
         """See Measure."""
         weights, moved = flatten(subject.params).double(), self._moved(subject)
-        found = noise(
+        found = find_noise(
             subject, generator, self.samples, drop=self.drop, epsilon=self.epsilon if self.magnitude else None
         )
         examples = subject.train_size or len(subject.inputs)
@@ -119,12 +119,12 @@ class PacBayes(Measure):
         def value(sigma: float) -> float:
             return self._complexity(weights, moved, sigma) + math.log(examples / sigma) + 10
 
-        return estimate(found, value, self.samples, train_size=examples)
+        return estimate_at(found, value, self.samples, train_size=examples)
 
     def _moved(self, subject: Subject) -> Tensor:
-        """w - w0 where the variant asks for it, else w."""
-        alone = self.variant == "orig" and not self.magnitude
-        return flatten(subject.params if alone else moves(subject)).double()
+        """w - w0 if the variant requires it, else w."""
+        plain = self.variant == "orig" and not self.magnitude
+        return flatten(subject.params if plain else weight_changes(subject)).double()
 
     def _complexity(self, weights: Tensor, moved: Tensor, sigma: float) -> float:
         square = float((weights if self.variant == "orig" else moved).square().sum())
@@ -135,16 +135,16 @@ class PacBayes(Measure):
         return float((math.log(above) - below.log()).sum()) / 4
 
     def exact(self, subject: Subject) -> float | None:
-        """None: the expected accuracy under noise has no other form than its definition."""
+        """None: the expected accuracy under noise has no closed form."""
         return None
 
     def invariances(self) -> frozenset[Invariance]:
-        """None: noise of one size sees every rescaling, epsilon some of them; what is drawn is not permuted."""
+        """None: rescalings change the effect of noise of one size, or of epsilon; random draws are not permuted."""
         return frozenset()
 
 
 def check_noise(drop: float, samples: int, epsilon: float) -> None:
-    """Raises InvalidInput for what no noise can be searched with."""
+    """Raises InvalidInput for values with which no noise can be searched."""
     check_samples(samples)
     if not 0 < drop < 1:
         raise InvalidInput(f"drop={drop} must be above 0 and below 1; it is a share of the examples")
@@ -152,10 +152,10 @@ def check_noise(drop: float, samples: int, epsilon: float) -> None:
         raise InvalidInput(f"epsilon={epsilon} must be above 0 and finite")
 
 
-def noise(
+def find_noise(
     subject: Subject, generator: torch.Generator, samples: int, *, drop: float, epsilon: float | None
 ) -> NoiseTolerance:
-    """The sigma that costs `drop`, of N(0, sigma^2 I), or with an epsilon of N(0, diag(sigma^2 w^2 + epsilon^2))."""
+    """The sigma that costs `drop`, for N(0, sigma^2 I), or with an epsilon for N(0, diag(sigma^2 w^2 + epsilon^2))."""
     weights = flatten(subject.params)
 
     def deviations(sigma: float) -> Tensor:
@@ -169,10 +169,11 @@ def noise(
         raise NotApplicable(f"no sigma: {error}") from error
 
 
-def estimate(found: NoiseTolerance, value: Callable[[float], float], samples: int, **details: Scalar) -> Estimate:
-    """The value at sigma, with the error of sigma carried over to first order, and its interval as a whole.
+def estimate_at(found: NoiseTolerance, value: Callable[[float], float], samples: int, **details: Scalar) -> Estimate:
+    """The value at sigma, with the error of sigma propagated to first order, and an interval.
 
-    The interval holds all values between the ends of that of sigma: they need not lie between those of its ends.
+    The interval holds the values at all levels within the interval of sigma, which need not be between those at its
+    ends.
     """
     step = 1e-4
     slope = (value(found.level * math.exp(step)) - value(found.level * math.exp(-step))) / (2 * step)
@@ -193,7 +194,7 @@ def estimate(found: NoiseTolerance, value: Callable[[float], float], samples: in
 
 
 def _range(value: Callable[[float], float], low: float, high: float, level: float) -> tuple[float, float]:
-    """The least and the greatest value at the level, and at LEVELS more from low to high, in equal ratios."""
-    ratio = (high / low) ** (1 / (LEVELS - 1))
-    found = [value(at) for at in (level, high, *(low * ratio**step for step in range(LEVELS - 1)))]
+    """The smallest and the largest value at the level and at INTERVAL_LEVELS levels from low to high."""
+    ratio = (high / low) ** (1 / (INTERVAL_LEVELS - 1))
+    found = [value(at) for at in (level, high, *(low * ratio**step for step in range(INTERVAL_LEVELS - 1)))]
     return min(found), max(found)

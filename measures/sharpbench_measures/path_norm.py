@@ -1,4 +1,4 @@
-"""Path norm: the weights of a network measured along its paths."""
+"""The path norm: the root of the sum over all paths of the product of squared weights."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from sharpbench.curvature import path_sum
 class PathNorm(Measure):
     """The root of the sum over all paths from an input or a bias to a logit of the product of squared weights on it.
 
-    That is the root of the sum of the logits for squared weights and inputs of ones. squared=true leaves the root
-    out. Eval-mode batch norms are folded into the layer that they follow. Not applicable where an operator is not
+    That is the root of the sum of the logits for squared weights and inputs of ones. squared=true omits the
+    root. Eval-mode batch norms are folded into the layer that they follow. Not applicable if an operator is not
     positively homogeneous. Deviation: the paper treats linear layers with ReLU; max pools take the largest of their
     inputs and averages the mean, and a bias is the weight of a path that begins there.
     Cost: one forward pass of one example.
@@ -47,7 +47,7 @@ class PathNorm(Measure):
         return Estimate(square if self.squared else math.sqrt(square))
 
     def exact(self, subject: Subject) -> float | None:
-        """The network itself with squared weights on ones; None where it has buffers, batch norms among them."""
+        """The network itself with squared weights on ones; None if it has buffers, as with batch norms."""
         _square(subject)
         if any(name not in dict(subject.module.named_parameters()) for name in subject.constants):
             return None
@@ -58,7 +58,7 @@ class PathNorm(Measure):
         return square if self.squared else math.sqrt(square)
 
     def invariances(self) -> frozenset[Invariance]:
-        """The factors on a path cancel, whichever units are rescaled."""
+        """The factors on a path cancel for all rescaled units."""
         return frozenset({"layer", "unit", "element", "permutation"})
 
 

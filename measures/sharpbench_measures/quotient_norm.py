@@ -1,4 +1,4 @@
-"""Quotient norm: the spectral norm of the Hessian on the quotient by layer-wise rescalings."""
+"""The spectral norm of the Hessian on the quotient by layer-wise rescalings."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class QuotientNorm(Measure):
     """max |lambda(D H D)|, D = |theta_b|_F times the identity on each parameter tensor b, H of the mean loss.
 
     The spectral norm of the Hessian in the metric sum_b |eta_b|^2 / |theta_b|^2, which is the same at all networks
-    that differ by one positive scale a tensor. Tensors of 0 are frozen. A tensor that the network takes apart (fused
-    query, key and value) counts as its parts, because these can be rescaled apart. Unchanged by layer-wise rescalings,
-    as the matrix itself is; rescaling single units changes it. Deviation from the paper: it treats networks without
+    that differ by one positive scale per tensor. Tensors of 0 are frozen. A tensor that the network splits (fused
+    query, key and value) counts as its parts, because these can be rescaled separately. Layer-wise rescalings do not
+    change the matrix; rescaling single units does. Deviation from the paper: it treats networks without
     biases; a bias is a tensor with its own norm here.
-    tolerance, steps, details: as of `top-eigenvalue`. Cost: the same.
+    tolerance, steps, details and cost: as for `top-eigenvalue`.
     """
 
     name: ClassVar[str] = "quotient-norm"
@@ -58,23 +58,23 @@ class QuotientNorm(Measure):
         check_lanczos(self.tolerance, self.steps)
 
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
-        """See Measure; random in its start alone."""
-        operator = scaled_operator(linear_operator(subject, self.matrix), norms(subject))
+        """See Measure; only its start is random."""
+        operator = scaled_operator(linear_operator(subject, self.matrix), tensor_norms(subject))
         return leading_eigenvalue(
             operator, generator=generator, tolerance=self.tolerance, steps=self.steps, magnitude=True
         )
 
     def exact(self, subject: Subject) -> float | None:
-        """All eigenvalues of the dense matrix; of large networks that one, by another solver on the same products."""
-        return reference_eigenvalue(subject, self.matrix, scale=norms(subject), magnitude=True)
+        """From all eigenvalues of the dense matrix; for large networks by another solver on the same products."""
+        return reference_eigenvalue(subject, self.matrix, scale=tensor_norms(subject), magnitude=True)
 
     def invariances(self) -> frozenset[Invariance]:
-        """Layers; and the orthogonal rewrites, which leave each tensor's norm."""
+        """Layer-wise rescalings, and orthogonal rewrites, which keep each tensor's norm."""
         return frozenset({"layer", "permutation", "attention-rotation"})
 
 
-def norms(subject: Subject) -> Tensor:
-    """The norm of every parameter's tensor, or part of a fused one, [P]."""
+def tensor_norms(subject: Subject) -> Tensor:
+    """For every parameter the norm of its tensor, or of its part of a fused one, [P]."""
     parts = _parts(subject)
     found: Params = {}
     for name, value in subject.params.items():
@@ -85,7 +85,7 @@ def norms(subject: Subject) -> Tensor:
 
 
 def _parts(subject: Subject) -> Params:
-    """For every entry of a parameter the number of its part: 0 but in tensors that are taken apart."""
+    """For every entry of a parameter the index of its part: 0 except in tensors that the network splits."""
     whole = {name: torch.zeros_like(value, dtype=torch.int64) for name, value in subject.params.items()}
     try:
         places = group_of(subject.graph, set(subject.params)).places

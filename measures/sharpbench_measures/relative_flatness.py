@@ -1,4 +1,4 @@
-"""Relative flatness: the curvature of one linear layer, weighted by the products of its weights."""
+"""The curvature of one linear layer, weighted by the products of its weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sharpbench import Estimate, InvalidInput, Invariance, Measure, NotApplicabl
 from sharpbench.curvature import LinearLayer, linear_layer, softmax_variance
 
 BLOCK_LIMIT = 2_000
-"""Up to so many weights the oracle forms the Hessian of the layer."""
+"""The largest number of weights of a layer whose Hessian the oracle forms."""
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,13 @@ class RelativeFlatness(Measure):
     H_ss' is the block of the Hessian of the mean loss by rows s and s', also where the network is smooth.
     layer: last, the one whose outputs are the logits; or the name of a weight or of its module.
     standardise: divide each feature that the layer reads by its standard deviation over the examples and multiply
-        its column by it, as the paper's experiments do to see no rescaling of single neurons. Constant
-        features, which have none, are divided by their modulus; those that are 0 throughout are left out; both are
-        counted (details.constant).
+        its column by it, as in the paper's experiments, so that rescaling single neurons changes nothing. Constant
+        features are divided by their modulus instead; those that are always 0 are left out; both are counted
+        (details.constant).
     For cross entropy and the last layer kappa is the mean of |phi|^2 Var_{k ~ p}(w_k), phi the features: its closed
     form, without cancellation. Elsewhere products with the Hessian by the layer's outputs, exact for every network.
-    Deviation from the paper: none; where its code keeps the columns of constant features as they are, which sees
-    their scale, they are treated as above.
+    Deviation from the paper: none; its code leaves the columns of constant features as they are, so that their scale
+    matters, while here they are treated as above.
     """
 
     name: ClassVar[str] = "relative-flatness"
@@ -83,7 +83,7 @@ class RelativeFlatness(Measure):
         return float((weights @ weights.T * traces).sum())
 
     def invariances(self) -> frozenset[Invariance]:
-        """Any invertible change of the layer's outputs; one scale of its inputs, or with standardise one for each."""
+        """Layer-wise and orthogonal rewrites; with standardise also rescalings of single units."""
         found: frozenset[Invariance] = frozenset({"layer", "permutation", "attention-rotation"})
         return found | {"unit", "element"} if self.standardise else found
 
@@ -94,7 +94,7 @@ class RelativeFlatness(Measure):
             raise NotApplicable(f"no relative flatness: {error}") from error
 
     def _scales(self, layer: LinearLayer) -> tuple[Tensor, Tensor, int]:
-        """What features and columns [in] are multiplied by, and how many features are constant."""
+        """The factors of features and of columns, [in] each, and the number of constant features."""
         ones = torch.ones_like(layer.weight[0])
         if not self.standardise:
             return ones, ones, 0

@@ -1,4 +1,4 @@
-"""SAM sharpness: how much the loss rises within a ball around the weights."""
+"""The rise of the loss within a ball around the weights (SAM)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class SamSharpness(Measure):
 
     steps: 1 is the paper's approximation, e = rho g / |g|_2 with the gradient g, which may be negative. More are
         steps of Auto-PGD (Croce and Hein 2020) from e = 0; the value is that of the best, never negative.
-    micro_batch: m, for m-sharpness: the mean of the sharpness of micro-batches of m examples in their order, each
-        with an e of its own; a last one that is smaller counts by its size.
+    micro_batch: m, for m-sharpness: the mean of the sharpness of micro-batches of m consecutive examples, each
+        with its own e; a smaller last one counts by its size.
     Deviation from the paper: none for steps=1; the paper does not say how to maximise in more.
     """
 
@@ -51,12 +51,12 @@ class SamSharpness(Measure):
         return worst_case(subject, ones, radius=self.rho, norm="l2", steps=self.steps, micro_batch=self.micro_batch)
 
     def exact(self, subject: Subject) -> float | None:
-        """The one step by torch.autograd, example by example; None for more, whose maximum nobody knows."""
+        """The one step by torch.autograd, example by example; None for more steps, whose maximum is unknown."""
         if self.steps > 1:
             return None
         ones = perturbation_scales(subject.params, "none")
         return reference_one_step(subject, ones, radius=self.rho, norm="l2", micro_batch=self.micro_batch)
 
     def invariances(self) -> frozenset[Invariance]:
-        """A ball sees every rescaling, and no orthogonal change of the weights."""
+        """Orthogonal rewrites keep a ball; rescalings do not."""
         return frozenset({"permutation", "attention-rotation"})

@@ -1,4 +1,4 @@
-"""Spectral density: what the whole spectrum of the Hessian looks like, in one number."""
+"""Summaries of the whole spectrum of the Hessian."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class SpectralDensity(Measure):
     """A summary of the distribution of all P eigenvalues of the Hessian of the mean loss, biases included.
 
     summary, with shares s_j = |lambda_j| / sum_k |lambda_k|:
-        participation: (sum_j lambda_j)^2 / sum_j lambda_j^2, how many eigenvalues there seem to be;
+        participation: (sum_j lambda_j)^2 / sum_j lambda_j^2, the effective number of eigenvalues;
         effective-rank: exp(-sum_j s_j log s_j), the same by the entropy (Roy, Vetterli 2007);
         negative-mass: the sum of s_j over negative eigenvalues;
         quantile: the smallest lambda at or below which there are `level` of all eigenvalues.
     By stochastic Lanczos quadrature: large eigenvalues one by one, then `probes` Gaussian starts of `steps` steps
-    each; 2 for the participation, whose sums of powers they give without error of the quadrature. That of the
-    others is not in the standard error and interval, which are the jackknife's over probes (none for quantiles,
-    for which it is inconsistent). Deviation from the paper: it smooths the density and looks at it.
+    each; 2 for the participation, whose sums of powers have no quadrature error then. For the others that error
+    is not in the standard error and interval, which are the jackknife's over probes (none for quantiles,
+    for which it is inconsistent). Deviation from the paper: it shows the smoothed density.
     """
 
     name: ClassVar[str] = "spectral-density"
@@ -83,7 +83,7 @@ class SpectralDensity(Measure):
     def _jackknife(
         self, density: EigenvalueDensity, size: int, value: float
     ) -> tuple[float, tuple[float, float] | None]:
-        """Standard error and interval around the value, from what it is without each probe."""
+        """Standard error and interval around the value, from the values without each probe."""
         kept = ~torch.eye(self.probes, dtype=torch.bool)
         share = self.probes - 1
         without = [self._of(density.nodes[some], density.weights[some] / share, size) for some in kept]
@@ -96,8 +96,8 @@ class SpectralDensity(Measure):
         if self.summary == "quantile":
             order = nodes.flatten().argsort()
             below = weights.flatten()[order].cumsum(0)
-            place = min(int((below < self.level * (1 - 1e-12)).sum()), len(order) - 1)
-            return float(nodes.flatten()[order[place]])
+            index = min(int((below < self.level * (1 - 1e-12)).sum()), len(order) - 1)
+            return float(nodes.flatten()[order[index]])
         if self.summary == "participation":
             return size * float((weights * nodes).sum()) ** 2 / float((weights * nodes.square()).sum())
         moduli = nodes.abs()
@@ -107,7 +107,7 @@ class SpectralDensity(Measure):
         return size * math.exp(-float((weights * torch.special.xlogy(moduli / total, moduli / total)).sum()))
 
     def exact(self, subject: Subject) -> float | None:
-        """The same summary of all eigenvalues of the dense matrix; None where it is too large, or 0."""
+        """The same summary of all eigenvalues of the dense matrix; None if it is too large, or 0."""
         if subject.size > MATRIX_LIMIT:
             return None
         dense = dense_hessian(subject) if self.matrix == "hessian" else dense_ggn(subject)
@@ -117,5 +117,5 @@ class SpectralDensity(Measure):
         return self._of(values, torch.full_like(values, 1 / len(values)), subject.size)
 
     def invariances(self) -> frozenset[Invariance]:
-        """None: random directions see also orthogonal rewrites."""
+        """None: orthogonal rewrites also change the effect of random directions."""
         return frozenset()

@@ -1,4 +1,4 @@
-"""Top eigenvalue: the largest curvature of the loss along any direction."""
+"""The largest curvature of the loss along any direction."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from sharpbench_measures.citations import KESKAR
 class TopEigenvalue(Measure):
     """lambda_max(H), the algebraically largest eigenvalue of the Hessian of the mean loss, biases included.
 
-    matrix: hessian, or gauss-newton, whose largest eigenvalue is another one also where the diagonal blocks agree.
+    matrix: hessian, or gauss-newton, whose largest eigenvalue differs even if the diagonal blocks agree.
     magnitude: the largest modulus instead, the spectral norm of the matrix.
-    tolerance: of the residual, relative to the value itself; steps: at most so many products. The error of the value
+    tolerance: of the residual, relative to the value; steps: the largest number of products. The error of the value
     is of the order of the residual's square over the gap to the next eigenvalue, and at most the residual.
-    details.residual is absolute: an eigenvalue lies at least that near. details.highest and lowest are the ends of
-    the spectrum that the same run has found. Cost: about 10 to 50 products, each some three gradients.
+    details.residual is absolute: an eigenvalue is at most that far away. details.highest and lowest are the ends of
+    the spectrum that the same run found. Cost: about 10 to 50 products of about three gradients each.
     """
 
     name: ClassVar[str] = "top-eigenvalue"
@@ -46,7 +46,7 @@ class TopEigenvalue(Measure):
         check_lanczos(self.tolerance, self.steps)
 
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
-        """See Measure; random in its start alone."""
+        """See Measure; only its start is random."""
         return leading_eigenvalue(
             linear_operator(subject, self.matrix),
             generator=generator,
@@ -56,17 +56,17 @@ class TopEigenvalue(Measure):
         )
 
     def exact(self, subject: Subject) -> float | None:
-        """All eigenvalues of the dense matrix; of large networks that one, by another solver on the same products."""
+        """From all eigenvalues of the dense matrix; for large networks by another solver on the same products."""
         return reference_eigenvalue(subject, self.matrix, magnitude=self.magnitude)
 
     def invariances(self) -> frozenset[Invariance]:
-        """Orthogonal rewrites alone."""
+        """Only orthogonal rewrites."""
         return frozenset({"permutation", "attention-rotation"})
 
 
 def check_lanczos(tolerance: float, steps: int) -> None:
-    """Raises InvalidInput for a tolerance or a number of steps that Lanczos cannot be run with."""
+    """Raises InvalidInput for a tolerance or a number of steps with which Lanczos cannot run."""
     if not 0 < tolerance < 1:
         raise InvalidInput(f"tolerance={tolerance} of the relative residual must be above 0 and below 1")
     if not 2 <= steps <= 1000:
-        raise InvalidInput(f"steps={steps} must be from 2 to 1000: so many vectors are held")
+        raise InvalidInput(f"steps={steps} must be from 2 to 1000: one vector is held per step")

@@ -1,4 +1,4 @@
-"""Trace of the Hessian: the sum of the curvatures of the loss along all parameters."""
+"""The trace of the Hessian: the sum of the curvatures of the loss along all parameters."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from sharpbench.curvature import (
 from sharpbench_measures.citations import HUTCHINSON, IBAYASHI
 
 PROJECTED = {"hutchpp": hutchpp_trace, "xtrace": xtrace}
-LEAST = {"hutchpp": 6, "xtrace": 4}
-"""Products from which a method has a standard error; 2 elsewhere."""
+MIN_PRODUCTS = {"hutchpp": 6, "xtrace": 4}
+"""The smallest number of products with which a method has a standard error; 2 for the others."""
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,16 @@ class Trace(Measure):
 
     method:
         auto: exact where the network is certified piecewise affine in each parameter; elsewhere the exact
-            Gauss-Newton trace plus Hutchinson's estimate of what it lacks, over `samples` probes for each
+            Gauss-Newton trace plus Hutchinson's estimate of the remainder, over `samples` probes for each
             parameter without a certificate, with its standard error.
         exact: sum_b tr J_b^T Lambda J_b through a square root of the output Hessian Lambda (Proposition 1),
             C - 1 backward passes; never samples. Without a certificate it is the naive trace where the network
             is small enough, and not applicable otherwise.
-        naive: one Hessian-vector product a parameter, by the definition; small networks only.
+        naive: one Hessian-vector product per parameter, by the definition; only for small networks.
         hutchinson: (1/m) sum v^T H v over `samples` random sign vectors v, with its standard error.
         hutchpp, xtrace: the same with the dominant space projected out, `samples` products in all.
-    precision: of auto and hutchinson: after `samples` probes, at least 30, go on until the ends of the 95 %
-        interval are this share of the value away.
+    precision: for auto and hutchinson: after `samples` probes, at least 30, continue until the ends of the 95 %
+        interval are within this share of the value.
     """
 
     name: ClassVar[str] = "trace"
@@ -58,7 +58,7 @@ class Trace(Measure):
     definition: ClassVar[str] = "tr H = sum_j d^2 L / d theta_j^2"
     reduction: ClassVar[str] = "mean over examples, natural logarithm; sum over parameters"
     included: ClassVar[str] = "all parameters under measurement, biases included"
-    cost: ClassVar[str] = "C - 1 backward passes where exact; three to four gradients a probe where sampled"
+    cost: ClassVar[str] = "C - 1 backward passes where exact; three to four gradients per probe where sampled"
     bibtex: ClassVar[str] = (
         IBAYASHI
         + HUTCHINSON
@@ -96,7 +96,7 @@ class Trace(Measure):
     def __post_init__(self) -> None:
         if self.precision is not None and self.method not in ("auto", "hutchinson"):
             raise InvalidInput(f"precision={self.precision} goes with method=auto or hutchinson, not {self.method}")
-        check_samples(self.samples, self.precision, least=LEAST.get(self.method, 2))
+        check_samples(self.samples, self.precision, least=MIN_PRODUCTS.get(self.method, 2))
 
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
         """See Measure; deterministic where nothing is sampled."""
@@ -115,9 +115,9 @@ class Trace(Measure):
         return sum(reference_traces(subject).values())
 
     def diagonal_entries(self, subject: Subject, *, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        """Exact where certified or small enough; elsewhere, and with method=hutchinson, from `samples` products."""
+        """Exact if certified or small enough; otherwise, and with method=hutchinson, from `samples` products."""
         if self.method in PROJECTED:
-            raise NotApplicable(f"method={self.method} estimates a sum alone; use method=auto or hutchinson")
+            raise NotApplicable(f"method={self.method} estimates only a sum; use method=auto or hutchinson")
         if self.method == "naive":
             _check_small(subject)
             return reference_diagonal(subject)
@@ -131,15 +131,15 @@ class Trace(Measure):
         return hutchinson_diagonal(subject, samples=self.samples, generator=generator).values
 
     def invariances(self) -> frozenset[Invariance]:
-        """A layer's block scales with the inverse square of its factor: none but orthogonal rewrites, and where
-        something may be sampled not even those, as the probes do not move with the units."""
+        """Only orthogonal rewrites, as a layer's block scales with the inverse square of its factor; none if something
+        may be sampled, as the probes do not move with the units."""
         return frozenset({"permutation", "attention-rotation"} if self.method in ("exact", "naive") else ())
 
 
 def projected(
     method: str, subject: Subject, *, samples: int, generator: torch.Generator, kind: Literal["hessian", "gauss-newton"]
 ) -> Estimate:
-    """The estimate of one of PROJECTED; not applicable to networks with no more parameters than it has probes."""
+    """The estimate of one of PROJECTED. Raises NotApplicable for networks with at most as many parameters as probes."""
     try:
         return PROJECTED[method](subject, samples=samples, generator=generator, kind=kind)
     except InvalidInput as error:

@@ -9,7 +9,7 @@ from functools import cache
 
 import pytest
 import torch
-from sharpbench_measures.pac_bayes import estimate
+from sharpbench_measures.pac_bayes import estimate_at
 from torch import Tensor, nn
 
 from sharpbench import Estimate, InvalidInput, NotApplicable, Subject, measure
@@ -226,7 +226,7 @@ def test_hyperparameters_have_bounds(word: str, message: str) -> None:
 def test_an_interval_holds_what_lies_between_its_ends(value: Callable[[float], float]) -> None:
     """A bound may have its minimum, or its maximum, between the ends of the interval of sigma."""
     found = NoiseTolerance(level=1.1, drop=0.1, accuracy=0.9, stderr=0.1, interval=(0.8, 1.25), evaluations=9)
-    said = estimate(found, value, 20)
+    said = estimate_at(found, value, 20)
     assert said.interval is not None
     low, high = said.interval
     grid = [value(0.8 + 0.45 * step / 1000) for step in range(1001)]
