@@ -1,4 +1,4 @@
-"""What other libraries say, as measures: adapters that call them, each imported when it is called."""
+"""Adapters that call other libraries as measures; each library is imported only when it is called."""
 
 from sharpbench_peers.asdl import AsdlTrace
 from sharpbench_peers.backpack import BackpackTrace

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from sharpbench import Estimate, Invariance, Quantity, Subject
 from sharpbench.curvature import DENSE_LIMIT
-from sharpbench_peers import truth
 from sharpbench_peers.bounds import check_samples
 from sharpbench_peers.citations import ASDL
-from sharpbench_peers.handover import Handover, finite, handover
+from sharpbench_peers.handover import Handover, check_finite, handover
 from sharpbench_peers.library import Library
 from sharpbench_peers.peer import Peer
+from sharpbench_peers.references import fisher_to_ggn, reference_trace
 
 LIBRARY = Library(
     "asdl",
@@ -36,9 +36,9 @@ LIBRARY = Library(
 class AsdlTrace(Peer):
     """The sum of asdl's diagonal of the Fisher matrix, which is the Gauss-Newton matrix of the loss.
 
-    method: exact, or monte-carlo with `samples` targets an example drawn from the network's own distribution.
-    Layers that asdl has no operation for are left out of its sum without a word. Under mse its likelihood has unit
-    variance, and the value here is 2 / C times its own. In the diagonal what it leaves out is zero, as in its sum.
+    method: exact, or monte-carlo with `samples` targets per example drawn from the network's own distribution.
+    asdl silently leaves out layers for which it has no operation. Under mse its likelihood has unit variance, and the
+    value here is 2 / C times asdl's. In the diagonal, parameters that it leaves out are zero, as in its sum.
     """
 
     name: ClassVar[str] = "asdl-trace"
@@ -62,21 +62,21 @@ class AsdlTrace(Peer):
         """See Measure; deterministic with method=exact."""
         with handover(subject, LIBRARY, generator=self._draws(generator)) as given:
             parts = {name: float(value.sum()) for name, value in self._entries(subject, given).items()}
-        value, details = finite(sum(parts.values()), LIBRARY), {"library": LIBRARY.version()}
+        value, details = check_finite(sum(parts.values()), LIBRARY), {"library": LIBRARY.version()}
         if self.method == "exact":
             return Estimate(value, parts=parts, details=details)
         return Estimate(value, stderr=None, parts=parts, probes=self.samples, details=details)
 
     def exact(self, subject: Subject) -> float | None:
         """The trace of the Gauss-Newton matrix by its definition."""
-        return truth.trace(subject, "gauss-newton")
+        return reference_trace(subject, "gauss-newton")
 
     def invariances(self) -> frozenset[Invariance]:
-        """Orthogonal rewrites, where nothing is drawn."""
+        """Orthogonal rewrites, if nothing is drawn."""
         return frozenset({"permutation", "attention-rotation"} if self.method == "exact" else ())
 
     def diagonal_entries(self, subject: Subject, *, generator: torch.Generator) -> dict[str, Tensor]:
-        """asdl's own result."""
+        """The diagonal by asdl, zero for parameters that it leaves out."""
         with handover(subject, LIBRARY, generator=self._draws(generator)) as given:
             blank = {name: torch.zeros_like(value).detach() for name, value in given.parameters.items()}
             return blank | self._entries(subject, given)
@@ -85,7 +85,7 @@ class AsdlTrace(Peer):
         return None if self.method == "exact" else generator
 
     def _entries(self, subject: Subject, given: Handover) -> dict[str, Tensor]:
-        """What asdl leaves on the modules, by parameter; of a tied one the sum."""
+        """The diagonals that asdl stores on the modules, by parameter; for a tied parameter their sum."""
         library = LIBRARY.module()
         config = library.FisherConfig(
             fisher_type=library.FISHER_EXACT if self.method == "exact" else library.FISHER_MC,
@@ -99,15 +99,15 @@ class AsdlTrace(Peer):
             maker.setup_model_call(given.module, inputs)
             maker.forward_and_backward(accumulate=position > 0)
         names = {id(value): name for name, value in given.parameters.items()}
-        scale = truth.unit_variance(subject)
+        scale = fisher_to_ggn(subject)
         total: dict[str, Tensor] = {}
         for module in given.module.modules():
-            for name, found in _of_module(module, names):
+            for name, found in _module_diagonals(module, names):
                 total[name] = total.get(name, 0.0) + found * scale
         return total
 
 
-def _of_module(module: nn.Module, names: dict[int, str]) -> Iterator[tuple[str, Tensor]]:
+def _module_diagonals(module: nn.Module, names: dict[int, str]) -> Iterator[tuple[str, Tensor]]:
     diagonal = getattr(getattr(module, "fisher", None), "diag", None)
     for word in ("weight", "bias"):
         found, parameter = getattr(diagonal, word, None), getattr(module, word, None)

@@ -11,13 +11,23 @@ from torch import Tensor, nn
 
 from sharpbench import Estimate, InvalidInput, Invariance, NotApplicable, Quantity, Subject
 from sharpbench.curvature import DENSE_LIMIT
-from sharpbench_peers import truth
 from sharpbench_peers.bounds import check_samples
 from sharpbench_peers.citations import BACKPACK
-from sharpbench_peers.handover import Handover, finite, handover, made, measured, own, prepare, private, reason
+from sharpbench_peers.handover import (
+    Handover,
+    check_finite,
+    copy_module,
+    describe_error,
+    handover,
+    is_own_error,
+    measured_parameters,
+    prepare,
+    take_prepared,
+)
 from sharpbench_peers.library import Library
 from sharpbench_peers.peer import Peer
-from sharpbench_peers.straight import sequential
+from sharpbench_peers.references import Matrix, reference_trace
+from sharpbench_peers.sequential import to_sequential
 
 LIBRARY = Library(
     "BackPACK",
@@ -37,10 +47,10 @@ Form = tuple[str, nn.Module, dict[str, nn.Parameter]]
 class BackpackTrace(Peer):
     """The sum of BackPACK's diagonal of the Hessian (DiagHessian) or the Gauss-Newton matrix (DiagGGNExact, DiagGGNMC).
 
-    method: monte-carlo draws `samples` targets an example from the network's own distribution, of the Gauss-Newton
-    matrix alone. Each batch's diagonal is of the mean over that batch; they are weighted by their sizes here.
-    BackPACK needs modules in a row. A network that is none is written so from its graph, where that is a straight
-    line of operators; where it is not, BackPACK's own converter is tried. details.form says which it was.
+    method: monte-carlo draws `samples` targets per example from the network's own distribution, only for the
+    Gauss-Newton matrix. BackPACK's diagonal is that of a batch's mean loss; batches are weighted by their sizes here.
+    BackPACK needs nn.Sequential. Another network is converted from its graph if that is a chain of operators;
+    otherwise BackPACK's own converter is tried. details.form states the form.
     """
 
     name: ClassVar[str] = "backpack-trace"
@@ -59,61 +69,64 @@ class BackpackTrace(Peer):
         "matrix=gauss-newton,method=monte-carlo,samples=1",
         "matrix=gauss-newton,method=monte-carlo,samples=10",
     )
-    matrix: truth.Matrix = "hessian"
+    matrix: Matrix = "hessian"
     method: Literal["exact", "monte-carlo"] = "exact"
     samples: int = 1
 
     def __post_init__(self) -> None:
         check_samples(self.samples)
         if (self.matrix, self.method) not in EXTENSIONS:
-            raise InvalidInput(f"method={self.method} is of matrix=gauss-newton, not {self.matrix}")
+            raise InvalidInput(f"method={self.method} requires matrix=gauss-newton, not {self.matrix}")
 
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
         """See Measure; deterministic with method=exact."""
         form, entries = self._diagonal(subject, generator)
         parts = {name: float(value.sum()) for name, value in entries.items()}
-        value, details = finite(sum(parts.values()), LIBRARY), {"library": LIBRARY.version(), "form": form}
+        value, details = check_finite(sum(parts.values()), LIBRARY), {"library": LIBRARY.version(), "form": form}
         if self.method == "exact":
             return Estimate(value, parts=parts, details=details)
         return Estimate(value, stderr=None, parts=parts, probes=self.samples, details=details)
 
     def exact(self, subject: Subject) -> float | None:
         """The trace of the matrix by its definition."""
-        return truth.trace(subject, self.matrix)
+        return reference_trace(subject, self.matrix)
 
     def invariances(self) -> frozenset[Invariance]:
-        """Orthogonal rewrites, where nothing is drawn."""
+        """Orthogonal rewrites, if nothing is drawn."""
         return frozenset({"permutation", "attention-rotation"} if self.method == "exact" else ())
 
     def prepare(self, subject: Subject) -> None:
-        """The first of the network's forms that can be made, extended."""
-        prepare(subject, *_forms(subject))
+        """Make the first of the network's forms that can be made, extended for BackPACK."""
+        prepare(subject, *_network_forms(subject))
 
     def diagonal_entries(self, subject: Subject, *, generator: torch.Generator) -> dict[str, Tensor]:
-        """BackPACK's own result."""
+        """The diagonal by BackPACK."""
         return self._diagonal(subject, generator)[1]
 
     def _diagonal(self, subject: Subject, generator: torch.Generator) -> tuple[str, dict[str, Tensor]]:
-        """The first of the network's forms that BackPACK takes, and the diagonal; else the reason of the first."""
+        """The first of the network's forms that BackPACK accepts, and the diagonal.
+
+        Raises NotApplicable with the reasons if it accepts none.
+        """
         refusals: list[str] = []
         with handover(subject, LIBRARY, generator=None if self.method == "exact" else generator) as given:
             LIBRARY.module()
-            for form in _forms(subject):
+            for form in _network_forms(subject):
                 try:
-                    name, module, parameters = made(subject, form)
+                    name, module, parameters = take_prepared(subject, form)
                     return name, self._entries(given, module, parameters)
                 except (MemoryError, torch.OutOfMemoryError):
                     raise
                 except NotApplicable as error:
                     refusals.append(str(error))
-                except Exception as error:  # whatever it raises on layers that it does not know
-                    if own(error, LIBRARY):
+                except Exception as error:  # BackPACK raises errors of many types on unknown layers
+                    if is_own_error(error, LIBRARY):
                         raise
-                    refusals.append(f"{LIBRARY.title} raises {reason(error)}")
+                    refusals.append(f"{LIBRARY.title} raises {describe_error(error)}")
         raise NotApplicable(refusals[0] if isinstance(subject.module, nn.Sequential) else "; ".join(refusals))
 
     def _entries(self, given: Handover, module: nn.Module, parameters: dict[str, nn.Parameter]) -> dict[str, Tensor]:
-        """The mean over all examples of the extension's results, of a module that is extended."""
+        """The mean over all examples of the extension's results on an extended module."""
         library, extensions = LIBRARY.module(), LIBRARY.module("extensions")
         extension, field = EXTENSIONS[self.matrix, self.method]
         words = {"mc_samples": self.samples} if self.method == "monte-carlo" else {}
@@ -132,23 +145,23 @@ class BackpackTrace(Peer):
         return total
 
 
-def _forms(subject: Subject) -> tuple[Callable[[Subject], Form], ...]:
-    """Ways to write the network, in the order in which they are tried; a network in a row as it is first."""
-    return (_as_it_is if isinstance(subject.module, nn.Sequential) else _in_a_row), _converted
+def _network_forms(subject: Subject) -> tuple[Callable[[Subject], Form], ...]:
+    """The forms of the network in the order in which they are tried; nn.Sequential is first tried unchanged."""
+    return (_form_unchanged if isinstance(subject.module, nn.Sequential) else _form_sequential), _form_converted
 
 
-def _as_it_is(subject: Subject) -> Form:
-    return _extended("as it is", private(subject))
+def _form_unchanged(subject: Subject) -> Form:
+    return _extend("as it is", copy_module(subject))
 
 
-def _in_a_row(subject: Subject) -> Form:
-    row, parameters = sequential(subject)
+def _form_sequential(subject: Subject) -> Form:
+    row, parameters = to_sequential(subject)
     return "modules in a row", LIBRARY.module().extend(row), parameters
 
 
-def _converted(subject: Subject) -> Form:
-    return _extended("converter", private(subject), use_converter=True)
+def _form_converted(subject: Subject) -> Form:
+    return _extend("converter", copy_module(subject), use_converter=True)
 
 
-def _extended(name: str, module: nn.Module, **words: bool) -> Form:
-    return name, LIBRARY.module().extend(module, **words), measured(module)
+def _extend(name: str, module: nn.Module, **words: bool) -> Form:
+    return name, LIBRARY.module().extend(module, **words), measured_parameters(module)

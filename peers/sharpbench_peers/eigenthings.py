@@ -10,12 +10,12 @@ import torch
 
 from sharpbench import Dependence, Estimate, InvalidInput, Invariance, Quantity, Scalar, Subject
 from sharpbench.curvature import DENSE_LIMIT, MATRIX_LIMIT, reference_eigenvalue
-from sharpbench_peers import truth
 from sharpbench_peers.bounds import check_samples, check_tolerance
 from sharpbench_peers.citations import EIGENTHINGS
-from sharpbench_peers.handover import Handover, finite, handover
+from sharpbench_peers.handover import Handover, check_finite, handover
 from sharpbench_peers.library import Library
 from sharpbench_peers.peer import Peer
+from sharpbench_peers.references import Matrix, reference_dominant_eigenvalue, reference_trace
 
 LIBRARY = Library("hessian-eigenthings", "hessian-eigenthings", "hessian_eigenthings", (r".torch.jit.script. is",))
 METHODS = {"hutchinson": "hutchinson", "hutchpp": "hutch++"}
@@ -26,8 +26,8 @@ class EigenthingsTrace(Peer):
     """The trace of hessian-eigenthings' Hessian or Gauss-Newton operator from `samples` products.
 
     method: hutchinson or hutch++, which uses the next lower multiple of three. The library takes the plain mean
-    over batches, so that a last batch that is smaller counts as much as the others; nothing is done about it here.
-    details.library_stderr is its own standard error, which knows nothing of that. The seed is given: without one
+    over batches, so that a smaller last batch counts as much as the others; this is not corrected here.
+    details.library_stderr is its own standard error, which ignores that. The library is given a seed; without one
     every call would draw the same probes.
     """
 
@@ -52,7 +52,7 @@ class EigenthingsTrace(Peer):
         "matrix=gauss-newton,samples=100",
         "matrix=gauss-newton,method=hutchpp,samples=99",
     )
-    matrix: truth.Matrix = "hessian"
+    matrix: Matrix = "hessian"
     method: Literal["hutchinson", "hutchpp"] = "hutchinson"
     samples: int = 100
 
@@ -63,18 +63,21 @@ class EigenthingsTrace(Peer):
         """See Measure."""
         with handover(subject, LIBRARY, generator=generator) as given:
             found = LIBRARY.module().trace(
-                _operator(given, self.matrix), num_matvecs=self.samples, method=METHODS[self.method], seed=given.seed
+                _make_operator(given, self.matrix),
+                num_matvecs=self.samples,
+                method=METHODS[self.method],
+                seed=given.seed,
             )
         products = self.samples if self.method == "hutchinson" else 3 * max(1, self.samples // 3)
         details: dict[str, Scalar] = {"library": LIBRARY.version(), "products": products}
         if math.isfinite(found.stderr):
             details["library_stderr"] = found.stderr
-        value = finite(found.estimate, LIBRARY)
+        value = check_finite(found.estimate, LIBRARY)
         return Estimate(value, stderr=None, probes=products, details=details)
 
     def exact(self, subject: Subject) -> float | None:
-        """The trace of the matrix by its definition, over all examples alike."""
-        return truth.trace(subject, self.matrix)
+        """The trace of the matrix by its definition, with equal weights of all examples."""
+        return reference_trace(subject, self.matrix)
 
     def invariances(self) -> frozenset[Invariance]:
         """None: the probes do not move with the units."""
@@ -86,7 +89,7 @@ class EigenthingsTopEigenvalue(Peer):
     """The top eigenvalue of the Hessian by hessian-eigenthings.
 
     method: lanczos, the algebraically largest after `steps` products; or power, the one of the largest modulus, to
-    `tolerance` or at most so many products. Batches count alike whatever their size, as in eigenthings-trace.
+    `tolerance` or at most `steps` products. Batches count alike regardless of their size, as in eigenthings-trace.
     """
 
     name: ClassVar[str] = "eigenthings-top-eigenvalue"
@@ -111,9 +114,9 @@ class EigenthingsTopEigenvalue(Peer):
         check_tolerance(self.tolerance)
 
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
-        """See Measure; random in its start."""
+        """See Measure; only its start is random."""
         with handover(subject, LIBRARY, generator=generator) as given:
-            library, operator = LIBRARY.module(), _operator(given, "hessian")
+            library, operator = LIBRARY.module(), _make_operator(given, "hessian")
             if self.method == "lanczos":
                 steps = min(self.steps, operator.size)
                 found = library.lanczos(operator, k=1, max_iter=steps, tol=self.tolerance, which="LA", seed=given.seed)
@@ -123,18 +126,18 @@ class EigenthingsTopEigenvalue(Peer):
                     operator, max_iter=self.steps, tol=self.tolerance, seed=given.seed
                 )
         details = {"library": LIBRARY.version(), "products": steps}
-        return Estimate(finite(value, LIBRARY), stderr=None, probes=1, converged=converged, details=details)
+        return Estimate(check_finite(value, LIBRARY), stderr=None, probes=1, converged=converged, details=details)
 
     def exact(self, subject: Subject) -> float | None:
         """The largest eigenvalue; with method=power the one of the largest modulus, with its sign."""
-        return truth.dominant_eigenvalue(subject) if self.method == "power" else reference_eigenvalue(subject)
+        return reference_dominant_eigenvalue(subject) if self.method == "power" else reference_eigenvalue(subject)
 
     def invariances(self) -> frozenset[Invariance]:
         """None: the start does not move with the units."""
         return frozenset()
 
 
-def _operator(given: Handover, matrix: truth.Matrix) -> Any:
+def _make_operator(given: Handover, matrix: Matrix) -> Any:
     library = LIBRARY.module()
     if matrix == "hessian":
         return library.HessianOperator(given.module, given.batches, library.supervised_loss(given.loss))

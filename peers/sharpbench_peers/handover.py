@@ -1,4 +1,4 @@
-"""Handover: what a library is handed of a subject, and what is put back when it is done."""
+"""The copy of a network that a library is given, and the settings that are restored when it has finished."""
 
 from __future__ import annotations
 
@@ -21,17 +21,20 @@ from sharpbench_peers.library import Library
 
 Batches = list[tuple[Tensor, Tensor]]
 T = TypeVar("T")
-OURS = ("sharpbench", "sharpbench_peers")
+OUR_PACKAGES = ("sharpbench", "sharpbench_peers")
 _prepared: weakref.WeakKeyDictionary[Subject, dict[Callable[[Subject], Any], Any]] = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Handover:
-    """A network that the library may do with what it likes, its loss and its examples.
+    """A network that a library may modify, with its loss and its examples.
 
-    module: a private copy in eval mode at the subject's weights, type and device; exactly the parameters under
-    measurement require gradients. batches: the subject's, in its order. loss: of a batch, the mean over its
-    examples. seed: for a library that takes one; torch's own generators are seeded with it already.
+    Args:
+        module: a private copy in eval mode with the subject's weights, dtype and device. Exactly the parameters under
+            measurement require gradients.
+        batches: the subject's batches, in its order.
+        loss: the mean over the examples of a batch.
+        seed: the seed for a library that takes one. torch's generators are already seeded with it.
     """
 
     module: nn.Module
@@ -41,8 +44,8 @@ class Handover:
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
-        """Those under measurement, by name, in the subject's order."""
-        return measured(self.module)
+        """The parameters under measurement by name, in the subject's order."""
+        return measured_parameters(self.module)
 
     def by_name(self, flat: Tensor) -> dict[str, Tensor]:
         """The entries of a vector over all parameters under measurement, shaped like them."""
@@ -56,12 +59,20 @@ class Handover:
 
 @contextmanager
 def handover(subject: Subject, library: Library, *, generator: torch.Generator | None) -> Iterator[Handover]:
-    """The Handover of `subject`, as long as the block lasts. generator: None for what draws nothing.
+    """The Handover of `subject`, valid within the block.
 
-    Inside: gradients are on, the default type is the subject's (two libraries make tensors of it), attention runs
-    on the back end that can be differentiated twice, torch's generators are seeded from `generator`. Afterwards
-    all of that is as before. What the library raises becomes NotApplicable with the first line of its reason; what
-    the adapter's own lines raise is not the library's fault, and stays what it is.
+    Within the block gradients are enabled, the default dtype is the subject's (two libraries make tensors of it),
+    attention uses the back end that can be differentiated twice, and torch's generators are seeded. Afterwards all of
+    these settings are restored.
+
+    Args:
+        subject: the network and its examples.
+        library: the library that is called.
+        generator: where the seed comes from; None for a library that draws nothing.
+
+    Raises:
+        NotApplicable: for a loss that libraries do not know, and for an error of the library, with the first line of
+            its message. Errors raised by the adapter itself are not converted.
     """
     if subject.criterion.kind == "custom":
         raise NotApplicable(f"{library.title} knows cross entropy and mse, not the loss '{subject.criterion.name}'")
@@ -81,79 +92,79 @@ def handover(subject: Subject, library: Library, *, generator: torch.Generator |
             torch.set_default_dtype(next(iter(subject.params.values())).dtype)
             torch.backends.mha.set_fastpath_enabled(False)
             yield Handover(
-                made(subject, private),
-                made(subject, _examples),
+                take_prepared(subject, copy_module),
+                take_prepared(subject, _copy_examples),
                 nn.CrossEntropyLoss() if subject.criterion.kind == "cross_entropy" else nn.MSELoss(),
                 seed,
             )
     except (NotApplicable, InvalidInput, MemoryError, torch.OutOfMemoryError):
         raise
-    except Exception as error:  # whatever a library raises on a network that it does not know
-        if "can't allocate memory" in str(error) or own(error, library):
+    except Exception as error:  # libraries raise errors of many types on unknown networks
+        if "can't allocate memory" in str(error) or is_own_error(error, library):
             raise
-        raise NotApplicable(f"{library.title} raises {reason(error)}") from error
+        raise NotApplicable(f"{library.title} raises {describe_error(error)}") from error
     finally:
         torch.set_default_dtype(usual)
         torch.backends.mha.set_fastpath_enabled(fused)
 
 
 def prepare(subject: Subject, *forms: Callable[[Subject], object]) -> None:
-    """Make for the next call on `subject` what is handed over, and the first of the `forms` that can be made;
-    `Measure.prepare` of the adapters.
+    """Make the copies for the next call on `subject`, and the first of the `forms` that can be made.
 
-    A form's refusal is kept, and stated by that call; what cannot be made for another reason is left to it.
+    This is the adapters' `Measure.prepare`. A form that raises NotApplicable is stored, and the next call raises it; a
+    form that fails for another reason is left to the next call.
     """
-    ready = _prepared.setdefault(subject, {})
+    prepared = _prepared.setdefault(subject, {})
     with torch.enable_grad():
-        for make in (private, _examples):
+        for make in (copy_module, _copy_examples):
             with contextlib.suppress(Exception):
-                ready[make] = make(subject)
+                prepared[make] = make(subject)
         for form in forms:
             try:
-                ready[form] = form(subject)
+                prepared[form] = form(subject)
             except NotApplicable as refusal:
-                ready[form] = refusal.with_traceback(None)  # which would keep the subject, and so this very entry
+                prepared[form] = refusal.with_traceback(None)  # a traceback would keep the subject alive
             except Exception:
                 continue
             else:
                 return
 
 
-def made(subject: Subject, make: Callable[[Subject], T]) -> T:
-    """`make(subject)`, prepared or made now; used up, as a library may write to what it is given."""
-    ready = _prepared.get(subject, {})
-    result: T = ready.pop(make) if make in ready else make(subject)
+def take_prepared(subject: Subject, make: Callable[[Subject], T]) -> T:
+    """The prepared result of `make(subject)`, or a new one. It is used once, as a library may write to it."""
+    prepared = _prepared.get(subject, {})
+    result: T = prepared.pop(make) if make in prepared else make(subject)
     if isinstance(result, NotApplicable):
         raise result
     return result
 
 
-def measured(module: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters under measurement of a `private` module, by name."""
+def measured_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters under measurement of a module from `copy_module`, by name."""
     return {name: value for name, value in module.named_parameters() if value.requires_grad}
 
 
-def own(error: Exception, library: Library) -> bool:
-    """Whether a line of ours raised it, not one of the library, or of torch on its behalf."""
+def is_own_error(error: Exception, library: Library) -> bool:
+    """Whether our code raised the error, not the library or torch called by it."""
     frames = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
-    return library.package not in OURS and bool(frames) and frames[-1].partition(".")[0] in OURS
+    return library.package not in OUR_PACKAGES and bool(frames) and frames[-1].partition(".")[0] in OUR_PACKAGES
 
 
-def reason(error: Exception) -> str:
-    """The kind of an error and the first line that it says."""
+def describe_error(error: Exception) -> str:
+    """The type of an error and the first line of its message."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
 
 
-def finite(value: float, library: Library) -> float:
-    """`value`; NotApplicable where it is none."""
+def check_finite(value: float, library: Library) -> float:
+    """The value. Raises NotApplicable if it is not finite."""
     if value != value or value in (float("inf"), float("-inf")):
         raise NotApplicable(f"{library.title} gives {value}")
     return value
 
 
-def private(subject: Subject) -> nn.Module:
-    """A copy of the module that holds the subject's values in tensors of its own."""
+def copy_module(subject: Subject) -> nn.Module:
+    """A copy of the module with its own tensors, which hold the subject's values."""
     module = copy.deepcopy(subject.module).eval()
     for name, parameter in module.named_parameters():
         value = subject.params.get(name, subject.constants.get(name, parameter))
@@ -165,5 +176,5 @@ def private(subject: Subject) -> nn.Module:
     return module
 
 
-def _examples(subject: Subject) -> Batches:
+def _copy_examples(subject: Subject) -> Batches:
     return [(inputs.clone(), targets.clone()) for inputs, targets in subject.batches]

@@ -1,4 +1,4 @@
-"""Library: a peer as it is installed, or the reason why it cannot be asked."""
+"""An installed library: its module, its version and its warnings."""
 
 from __future__ import annotations
 
@@ -16,9 +16,13 @@ REMEDY = "pip install 'sharpbench[peers]'"
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """A library by the names that it goes by. warns: what its calls warn of, as regular expressions.
+    """The names of a library, and the warnings of its calls.
 
-    title: what people call it. distribution: what pip installs. package: what Python imports.
+    Args:
+        title: its name in texts.
+        distribution: its name for pip.
+        package: its name for Python's import.
+        warns: its warnings, as regular expressions.
     """
 
     title: str
@@ -27,7 +31,7 @@ class Library:
     warns: tuple[str, ...] = ()
 
     def module(self, name: str = "") -> ModuleType:
-        """Its package, or the module `name` in it, imported now; NotApplicable with the remedy where it is absent."""
+        """Its package, or the module `name` in it, imported now. Raises NotApplicable with the remedy without it."""
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -42,7 +46,7 @@ class Library:
 
 @cache
 def _version(distribution: str) -> str:
-    """Read once a process: it takes as long as a small network's gradient, and every call states it."""
+    """Read once per process: reading takes as long as a small network's gradient, and every call states the version."""
     try:
         return f"{distribution}=={importlib.metadata.version(distribution)}"
     except importlib.metadata.PackageNotFoundError:

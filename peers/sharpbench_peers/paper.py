@@ -1,4 +1,4 @@
-"""The paper's own algorithm for the trace of the Hessian, written from its definition."""
+"""The paper's algorithm for the trace of the Hessian, implemented from its definition."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import torch
 
 from sharpbench import Estimate, InvalidInput, Invariance, NotApplicable, Quantity, Subject
 from sharpbench.curvature import DENSE_LIMIT, per_example_traces
-from sharpbench_peers import truth
 from sharpbench_peers.citations import IBAYASHI
-from sharpbench_peers.handover import finite, handover
+from sharpbench_peers.handover import check_finite, handover
 from sharpbench_peers.library import Library
 from sharpbench_peers.peer import Peer
+from sharpbench_peers.references import reference_trace
 
 PAPER = Library("the paper's algorithm", "sharpbench", "sharpbench")
 
 
 @dataclass(frozen=True)
 class PaperTrace(Peer):
-    """sum_b (1/n) sum_i (sum_k p_k |d f_k / d theta_b|^2 - |d log Z / d theta_b|^2), Proposition 1 as it stands.
+    """sum_b (1/n) sum_i (sum_k p_k |d f_k / d theta_b|^2 - |d log Z / d theta_b|^2), Proposition 1.
 
-    C + 1 passes, every example's gradient formed, a subtraction at the end that costs digits in float32 where the
-    network is confident. The trace of the Hessian where the network is piecewise affine in each parameter, of the
-    Gauss-Newton matrix elsewhere. For linear layers on [B, in] and convolutions, each used once, under cross entropy;
-    as with its authors' code, a layer used twice is computed wrongly and not refused.
+    It takes C + 1 passes, forms every example's gradient, and ends with a subtraction that loses digits in float32 if
+    the network is confident. It is the trace of the Hessian if the network is piecewise affine in each parameter, else
+    that of the Gauss-Newton matrix. For linear layers on [B, in] and convolutions, each used once, under cross entropy;
+    as in its authors' code, a layer that is used twice gives a wrong value and is not refused.
     """
 
     name: ClassVar[str] = "paper-trace"
@@ -49,16 +49,16 @@ class PaperTrace(Peer):
                 parts = per_example_traces(given.module, inputs, batch_size=subject.batch_size)
             except InvalidInput as error:
                 raise NotApplicable(f"{PAPER.title}: {error}") from error
-        parts = {name.removeprefix("."): part for name, part in parts.items()}  # of a module that is itself a layer
+        parts = {name.removeprefix("."): part for name, part in parts.items()}  # the module may itself be a layer
         if missing := sorted(subject.params.keys() - parts.keys()):
             raise NotApplicable(f"{PAPER.title} has no formula for {', '.join(missing)[:200]}")
         parts = {name: parts[name] for name in subject.params}
-        return Estimate(finite(sum(parts.values()), PAPER), parts=parts)
+        return Estimate(check_finite(sum(parts.values()), PAPER), parts=parts)
 
     def exact(self, subject: Subject) -> float | None:
         """The trace of the Hessian by its definition."""
-        return truth.trace(subject, "hessian")
+        return reference_trace(subject, "hessian")
 
     def invariances(self) -> frozenset[Invariance]:
-        """Orthogonal rewrites alone."""
+        """Only orthogonal rewrites."""
         return frozenset({"permutation", "attention-rotation"})

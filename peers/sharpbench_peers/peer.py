@@ -1,4 +1,4 @@
-"""Peer: a measure that another library computes."""
+"""The base of measures that another library computes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from sharpbench_peers.handover import prepare
 
 @dataclass(frozen=True)
 class Peer(Measure):
-    """A measure of another library, which works on a copy of the network of its own."""
+    """A measure by another library, which works on its own copy of the network."""
 
     def prepare(self, subject: Subject) -> None:
-        """That copy, which the library's own users would not need."""
+        """Make that copy. It is not timed, as users of the library would not need it."""
         prepare(subject)

@@ -9,12 +9,12 @@ import torch
 
 from sharpbench import Estimate, Invariance, Quantity, Scalar, Subject
 from sharpbench.curvature import DENSE_LIMIT, MATRIX_LIMIT
-from sharpbench_peers import truth
 from sharpbench_peers.bounds import check_samples, check_tolerance
 from sharpbench_peers.citations import PYHESSIAN
-from sharpbench_peers.handover import Handover, finite, handover
+from sharpbench_peers.handover import Handover, check_finite, handover
 from sharpbench_peers.library import Library
 from sharpbench_peers.peer import Peer
+from sharpbench_peers.references import reference_dominant_eigenvalue, reference_trace
 
 LIBRARY = Library("PyHessian", "PyHessian", "pyhessian", (r"Using backward\(\) with create_graph=True",))
 
@@ -23,11 +23,11 @@ LIBRARY = Library("PyHessian", "PyHessian", "pyhessian", (r"Using backward\(\) w
 class PyHessianTrace(Peer):
     """The mean of v^T H v over random sign vectors v, by `pyhessian.hessian(...).trace`.
 
-    samples: at most so many products. tolerance: it stops earlier, at the first whose share in the running mean is
-    relatively below this, which a single probe near the mean brings about; PyHessian 0.1 compares without a modulus,
-    so that a negative running mean always stops it, at tolerance=0 too.
-    A single batch is given as `data`, several as a loader. Each call has a copy of the network of its own: a second
-    one on the same would double the result.
+    samples: the largest number of products. tolerance: it stops earlier, at the first relative change of the running
+    mean below this, which a single probe near the mean causes. PyHessian 0.1 compares without a modulus, so that a
+    negative running mean always stops it, also at tolerance=0.
+    A single batch is given as `data`, several as a loader. Each call has its own copy of the network: a second call on
+    the same network would double the result.
     """
 
     name: ClassVar[str] = "pyhessian-trace"
@@ -49,16 +49,16 @@ class PyHessianTrace(Peer):
         check_tolerance(self.tolerance)
 
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
-        """See Measure; its standard error is unknown, as it stops when it likes what it sees."""
+        """See Measure; its standard error is unknown, as the stopping rule depends on the samples."""
         with handover(subject, LIBRARY, generator=generator) as given:
-            drawn = _hessian(given).trace(maxIter=self.samples, tol=self.tolerance)
+            drawn = _make_hessian(given).trace(maxIter=self.samples, tol=self.tolerance)
         details: dict[str, Scalar] = {"library": LIBRARY.version(), "products": len(drawn)}
-        value = finite(sum(drawn) / len(drawn), LIBRARY)
+        value = check_finite(sum(drawn) / len(drawn), LIBRARY)
         return Estimate(value, stderr=None, probes=len(drawn), details=details)
 
     def exact(self, subject: Subject) -> float | None:
         """The trace of the Hessian by its definition."""
-        return truth.trace(subject, "hessian")
+        return reference_trace(subject, "hessian")
 
     def invariances(self) -> frozenset[Invariance]:
         """None: the probes do not move with the units."""
@@ -69,7 +69,7 @@ class PyHessianTrace(Peer):
 class PyHessianTopEigenvalue(Peer):
     """The eigenvalue of the largest modulus by power iteration, `pyhessian.hessian(...).eigenvalues`.
 
-    samples: at most so many products. tolerance: it stops at the first relative change of the value below this.
+    samples: the largest number of products. tolerance: it stops at the first relative change of the value below this.
     """
 
     name: ClassVar[str] = "pyhessian-top-eigenvalue"
@@ -90,23 +90,23 @@ class PyHessianTopEigenvalue(Peer):
         check_tolerance(self.tolerance)
 
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
-        """See Measure; random in its start."""
+        """See Measure; only its start is random."""
         with handover(subject, LIBRARY, generator=generator) as given:
-            values, _ = _hessian(given).eigenvalues(maxIter=self.samples, tol=self.tolerance)
+            values, _ = _make_hessian(given).eigenvalues(maxIter=self.samples, tol=self.tolerance)
         return Estimate(
-            finite(float(values[0]), LIBRARY), stderr=None, probes=1, details={"library": LIBRARY.version()}
+            check_finite(float(values[0]), LIBRARY), stderr=None, probes=1, details={"library": LIBRARY.version()}
         )
 
     def exact(self, subject: Subject) -> float | None:
         """The eigenvalue of the largest modulus, with its sign."""
-        return truth.dominant_eigenvalue(subject)
+        return reference_dominant_eigenvalue(subject)
 
     def invariances(self) -> frozenset[Invariance]:
         """None: the start does not move with the units."""
         return frozenset()
 
 
-def _hessian(given: Handover) -> Any:
+def _make_hessian(given: Handover) -> Any:
     single = len(given.batches) == 1
     return LIBRARY.module().hessian(
         given.module,

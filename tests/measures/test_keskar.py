@@ -141,7 +141,7 @@ def test_what_has_no_value(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
         measure("keskar", negative)
     with pytest.raises(NotApplicable, match="subspace=9 of 8 parameters: needs fewer dimensions than parameters"):
         measure("keskar[subspace=9]", negative)
-    monkeypatch.setattr(keskar, "MOST_ENTRIES", 10)
+    monkeypatch.setattr(keskar, "MAX_SUBSPACE_ENTRIES", 10)
     with pytest.raises(NotApplicable, match="at most 10 entries; choose a smaller one"):
         measure("keskar[subspace=2]", tiny())
 

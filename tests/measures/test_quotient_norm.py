@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from sharpbench_measures.quotient_norm import norms
+from sharpbench_measures.quotient_norm import tensor_norms
 from torch import Tensor, nn
 
 from sharpbench import Subject, measure
@@ -60,7 +60,7 @@ def test_without_a_graph_tensors_are_whole(hessian: Dense) -> None:
     assert found == pytest.approx(by_definition(traced, hessian(traced)), rel=1e-10)
     hidden = Subject.from_module(module, traced.inputs, traced.targets)
     expected = torch.cat([value.norm().repeat(value.numel()) for value in hidden.params.values()])
-    torch.testing.assert_close(norms(hidden), expected, rtol=1e-12, atol=0)
+    torch.testing.assert_close(tensor_norms(hidden), expected, rtol=1e-12, atol=0)
 
 
 def test_tensors_of_zero_are_frozen(chain: Subject, hessian: Dense) -> None:

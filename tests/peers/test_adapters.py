@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from sharpbench_peers import MEASURES, AsdlTrace, BackpackTrace, CurvlinopsTrace, PyHessianTrace
-from sharpbench_peers.curvlinops import LIBRARY, _fitting, _held
+from sharpbench_peers.curvlinops import LIBRARY, _activation_bytes, _fitting_batches
 from sharpbench_peers.handover import _prepared, handover
 from sharpbench_peers.library import Library
 from torch import Tensor, nn
@@ -147,9 +147,9 @@ def test_curvlinops_is_given_batches_that_fit(monkeypatch: pytest.MonkeyPatch) -
     """The same examples in their order, and the same value; as they are where they fit."""
     measure, on = peer("curvlinops-trace[samples=10]"), subject("functional", batch_size=9)
     with handover(on, LIBRARY, generator=seeded()) as given:
-        assert [len(x) for x, _ in _fitting(given, 10)] == [9]
-        monkeypatch.setattr("sharpbench_peers.curvlinops.BYTES", 20 * _held(given))
-        split = _fitting(given, 10)
+        assert [len(x) for x, _ in _fitting_batches(given, 10)] == [9]
+        monkeypatch.setattr("sharpbench_peers.curvlinops.MAX_ACTIVATION_BYTES", 20 * _activation_bytes(given))
+        split = _fitting_batches(given, 10)
         assert [len(x) for x, _ in split] == [2, 2, 2, 2, 1]
         assert torch.equal(torch.cat([x for x, _ in split]), on.inputs)
     smaller = measure(on, generator=seeded()).value
@@ -259,8 +259,8 @@ def test_backpack_prepares_its_converters_form_where_there_is_no_other(monkeypat
     assert plain.details["form"] == "converter"
     measure.prepare(on)
     with monkeypatch.context() as patch:
-        patch.setattr("sharpbench_peers.backpack._extended", None)
-        patch.setattr("sharpbench_peers.backpack.sequential", None)
+        patch.setattr("sharpbench_peers.backpack._extend", None)
+        patch.setattr("sharpbench_peers.backpack.to_sequential", None)
         assert measure(on, generator=seeded()) == plain
     assert not _prepared[on]
 
@@ -269,9 +269,9 @@ def test_backpack_prepares_its_converters_form_where_there_is_no_other(monkeypat
 def test_an_error_of_the_adapter_is_not_said_to_be_the_librarys(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It fails aloud, where what a library refuses is skipped."""
     measure, on = peer(words), subject("chain")
-    monkeypatch.setattr(f"{type(measure).__module__}.truth", None)
+    monkeypatch.setattr(f"{type(measure).__module__}.fisher_to_ggn", None, raising=False)
     monkeypatch.setattr(f"{type(measure).__module__}.EXTENSIONS", {}, raising=False)
-    with pytest.raises((AttributeError, KeyError)):
+    with pytest.raises((TypeError, KeyError)):
         measure(on, generator=seeded())
 
 
@@ -339,9 +339,9 @@ def test_each_contest_is_a_measure_in_its_own_words(cls: type[Measure]) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: CurvlinopsTrace(method="hutchpp"), "samples=100 is no multiple of 3, which method=hutchpp needs"),
-        (lambda: CurvlinopsTrace(method="xtrace", samples=5), "samples=5 is no multiple of 2"),
-        (lambda: BackpackTrace(method="monte-carlo"), "method=monte-carlo is of matrix=gauss-newton, not hessian"),
+        (lambda: CurvlinopsTrace(method="hutchpp"), "samples=100 is not a multiple of 3, as method=hutchpp needs"),
+        (lambda: CurvlinopsTrace(method="xtrace", samples=5), "samples=5 is not a multiple of 2"),
+        (lambda: BackpackTrace(method="monte-carlo"), "method=monte-carlo requires matrix=gauss-newton, not hessian"),
         (lambda: PyHessianTrace(samples=0), "samples=0 must be from 1 to 100000"),
         (lambda: PyHessianTrace(tolerance=1.0), r"tolerance=1\.0 must be at least 0 and below 1"),
         (lambda: AsdlTrace(samples=-1), "samples=-1 must be from 1 to 100000"),

@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 import torch
-from sharpbench_peers.truth import dominant_eigenvalue
+from sharpbench_peers.references import reference_dominant_eigenvalue
 from torch import Tensor, nn
 
 from benchmarks.layers import network
@@ -83,7 +83,7 @@ def test_pyhessian_stops_at_a_negative_running_mean() -> None:
 def test_pyhessians_power_iteration_stops_early() -> None:
     """At the first small change of the value, which its tolerance takes for convergence."""
     on = network("ReLU")
-    largest = dominant_eigenvalue(on)
+    largest = reference_dominant_eigenvalue(on)
     off = [abs(value("pyhessian-top-eigenvalue", on, seed) / largest - 1) for seed in range(6)]
     assert min(off) > 1e-3  # the tolerance
     assert max(off) > 0.1

@@ -1,4 +1,4 @@
-"""Straight: a network written as functions, once more as modules in a row."""
+"""Conversion of a network to nn.Sequential from its graph."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch import Tensor, fx, nn
 from sharpbench import NotApplicable, Subject
 
 DIMENSIONS = (1, 2, 3)
-LAYERS: Mapping[str, type[nn.Module]] = {
+LAYER_MODULES: Mapping[str, type[nn.Module]] = {
     "aten.linear.default": nn.Linear,
     **{f"aten.conv{d}d.{form}": getattr(nn, f"Conv{d}d") for d in DIMENSIONS for form in ("default", "padding")},
 }
-PLAIN: Mapping[str, tuple[type[nn.Module], tuple[str, ...]]] = {
+PLAIN_MODULES: Mapping[str, tuple[type[nn.Module], tuple[str, ...]]] = {
     "aten.relu.default": (nn.ReLU, ()),
     "aten.tanh.default": (nn.Tanh, ()),
     "aten.sigmoid.default": (nn.Sigmoid, ()),
@@ -41,16 +41,17 @@ PLAIN: Mapping[str, tuple[type[nn.Module], tuple[str, ...]]] = {
         for d in DIMENSIONS
     },
 }
-SHAPES = {"aten.view.default", "aten.reshape.default", "aten._unsafe_view.default"}
-NOTHING = {"aten.clone.default", "aten.alias.default", "aten.contiguous.default"}
-"""What dropout and Identity leave behind in eval mode."""
+FLATTENING = {"aten.view.default", "aten.reshape.default", "aten._unsafe_view.default"}
+IDENTITIES = {"aten.clone.default", "aten.alias.default", "aten.contiguous.default"}
+"""Operators that dropout and Identity leave in the graph in eval mode."""
 
 
-def sequential(subject: Subject) -> tuple[nn.Sequential, dict[str, nn.Parameter]]:
+def to_sequential(subject: Subject) -> tuple[nn.Sequential, dict[str, nn.Parameter]]:
     """The subject's network as nn.Sequential, and its parameters under measurement by their names in the subject.
 
-    From the captured graph, where that is a straight line of linear layers, convolutions, activations, pools and
-    flattenings, each parameter used once. Raises NotApplicable that names the operator where it is not.
+    Raises:
+        NotApplicable: unless the graph is a chain of linear layers, convolutions, activations, pools and flattenings
+            in which each parameter is used once; the message names the operator.
     """
     graph = subject.graph
     names = dict(graph.parameters)
@@ -59,19 +60,19 @@ def sequential(subject: Subject) -> tuple[nn.Sequential, dict[str, nn.Parameter]
     row: list[nn.Module] = []
     (flow,) = graph.inputs
     for node in graph.nodes:
-        _check_line(node, flow)
+        _check_chain(node, flow)
         operator = str(node.target)
-        if operator in LAYERS:
-            weight, bias = (names.pop(place, None) if place is not None else "" for place in _places(node))
+        if operator in LAYER_MODULES:
+            weight, bias = (names.pop(place, None) if place is not None else "" for place in _parameter_nodes(node))
             if weight is None or bias is None:
                 raise NotApplicable(f"no row of modules: {operator} shares its parameters, or computes them")
-            row.append(_layer(LAYERS[operator], node, parameters[weight], parameters.get(bias)))
-        elif operator in PLAIN:
-            cls, words = PLAIN[operator]
-            row.append(cls(**_given(node, words)))
-        elif operator in SHAPES:
-            row += _flatten(node)
-        elif operator not in NOTHING:
+            row.append(_make_layer(LAYER_MODULES[operator], node, parameters[weight], parameters.get(bias)))
+        elif operator in PLAIN_MODULES:
+            cls, words = PLAIN_MODULES[operator]
+            row.append(cls(**_module_arguments(node, words)))
+        elif operator in FLATTENING:
+            row += _flatten_modules(node)
+        elif operator not in IDENTITIES:
             raise NotApplicable(f"no row of modules: {operator} stands in it")
         flow = node
     if graph.outputs != (flow,):
@@ -79,19 +80,19 @@ def sequential(subject: Subject) -> tuple[nn.Sequential, dict[str, nn.Parameter]
     return nn.Sequential(*row).eval(), {name: value for name, value in parameters.items() if value.requires_grad}
 
 
-def _check_line(node: fx.Node, flow: fx.Node) -> None:
-    """Raises NotApplicable unless `node` reads what the one before gave, and nothing else does."""
+def _check_chain(node: fx.Node, flow: fx.Node) -> None:
+    """Raises NotApplicable unless `node` reads the output of the previous node, and no other node does."""
     if node.args[:1] != (flow,) or len(flow.users) != 1:
         raise NotApplicable(f"no row of modules: {node.target} makes a branch")
 
 
-def _places(node: fx.Node) -> tuple[Any, Any]:
-    """The placeholders of weight and bias, None for no bias."""
+def _parameter_nodes(node: fx.Node) -> tuple[Any, Any]:
+    """The placeholders of weight and bias; None without a bias."""
     return node.args[1], node.args[2] if len(node.args) > 2 else None
 
 
-def _layer(cls: type[nn.Module], node: fx.Node, weight: nn.Parameter, bias: nn.Parameter | None) -> nn.Module:
-    """A linear layer or convolution that holds these very parameters; made without drawing any."""
+def _make_layer(cls: type[nn.Module], node: fx.Node, weight: nn.Parameter, bias: nn.Parameter | None) -> nn.Module:
+    """A linear layer or convolution that holds these parameters; no random numbers are drawn for it."""
     words: dict[str, Any] = {"bias": bias is not None, "device": "meta"}
     if cls is nn.Linear:
         layer: nn.Module = nn.Linear(weight.shape[1], weight.shape[0], **words)
@@ -105,16 +106,16 @@ def _layer(cls: type[nn.Module], node: fx.Node, weight: nn.Parameter, bias: nn.P
     return layer
 
 
-def _given(node: fx.Node, words: tuple[str, ...]) -> dict[str, Any]:
-    """What stands behind the first argument, under the words of the module."""
+def _module_arguments(node: fx.Node, words: tuple[str, ...]) -> dict[str, Any]:
+    """The arguments after the first one, by the names of the module's arguments."""
     given = zip(words, node.args[1:], strict=False)
     if len(node.args) > 1 + len(words) or node.kwargs:
         raise NotApplicable(f"no row of modules: {node.target} is called with {node.args[1:]}")
     return {word: tuple(value) if isinstance(value, list) else value for word, value in given if value != []}
 
 
-def _flatten(node: fx.Node) -> list[nn.Module]:
-    """The module that flattens all but the batch; none where that is so already."""
+def _flatten_modules(node: fx.Node) -> list[nn.Module]:
+    """The module that flattens all dimensions but the batch; empty if nothing is to be flattened."""
     before: Tensor = node.args[0].meta["val"]  # type: ignore[union-attr]
     after: Tensor = node.meta["val"]
     if before.shape == after.shape:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from sharpbench_peers.straight import sequential
+from sharpbench_peers.sequential import to_sequential
 from torch import nn
 from torch.nn import functional as F
 
@@ -23,7 +23,7 @@ STRAIGHT = (
 def test_it_is_the_same_function(name: str) -> None:
     on = network(name)
     state = torch.get_rng_state()
-    row, parameters = sequential(on.with_params({key: value + 0.1 for key, value in on.params.items()}))
+    row, parameters = to_sequential(on.with_params({key: value + 0.1 for key, value in on.params.items()}))
     moved = on.with_params({key: value + 0.1 for key, value in on.params.items()})
     torch.testing.assert_close(row(on.inputs), on.apply(moved.params, on.inputs), rtol=1e-12, atol=1e-14)
     assert list(parameters) == list(on.params)
@@ -33,7 +33,7 @@ def test_it_is_the_same_function(name: str) -> None:
 
 def test_of_the_papers_way_to_write_a_network_too() -> None:
     on = subject("functional")
-    row, _ = sequential(on)
+    row, _ = to_sequential(on)
     assert [type(part).__name__ for part in row] == ["Conv2d", "ReLU", "MaxPool2d", "Flatten", "Linear"]
     torch.testing.assert_close(row(on.inputs), on.apply(on.params, on.inputs))
 
@@ -54,7 +54,7 @@ def test_of_the_papers_way_to_write_a_network_too() -> None:
 def test_what_is_no_row_says_why(name: str, message: str) -> None:
     assert name in NETWORKS
     with pytest.raises(NotApplicable, match=f"no row of modules: .*({message})"):
-        sequential(network(name))
+        to_sequential(network(name))
 
 
 class Ceiled(nn.Module):
@@ -72,4 +72,4 @@ class Ceiled(nn.Module):
 def test_arguments_that_the_module_does_not_know_are_not_dropped() -> None:
     on = Subject.from_module(Ceiled(), torch.randn(2, 1, 4, 4), torch.tensor([0, 1]))
     with pytest.raises(NotApplicable, match=r"avg_pool2d\.default is called with"):
-        sequential(on)
+        to_sequential(on)
