@@ -117,7 +117,7 @@ def examine(name: str) -> Row:
         seconds.append(time.perf_counter() - start)
         dimensions.append(group.dimension)
         changes.append(group.verify(function, trial.state, generator=torch.Generator().manual_seed(2), elements=2))
-        unknown = group.unknown
+        unknown = group.unknown_operators
     size = sum(value.numel() for value in model.parameters())
     return Row(name, family, size, tuple(dimensions), tuple(changes), unknown, tuple(seconds))
 

@@ -55,7 +55,7 @@ class Minimum(Measure):
         examples, _ = next(subject.batches)
         try:
             group = group_of(subject.graph, set(subject.params), scope=self.scope)
-            change = group.verified(
+            change = group.verify_elements(
                 lambda params: subject.apply(params, examples), subject.params, [group.random_element(generator)]
             )
         except InvalidInput as error:
@@ -74,7 +74,7 @@ class Minimum(Measure):
                 "attained": None if solved.vanishing is None else not solved.vanishing,
                 "vanishing": solved.vanishing,
                 "dimension": group.dimension,
-                "pinned": ", ".join(group.unknown),
+                "pinned": ", ".join(group.unknown_operators),
                 "function_change": change,
             },
         )

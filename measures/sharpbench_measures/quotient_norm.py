@@ -88,7 +88,7 @@ def _parts(subject: Subject) -> Params:
     """For every entry of a parameter the index of its part: 0 except in tensors that the network splits."""
     whole = {name: torch.zeros_like(value, dtype=torch.int64) for name, value in subject.params.items()}
     try:
-        places = group_of(subject.graph, set(subject.params)).places
+        places = group_of(subject.graph, set(subject.params)).basis_rows
     except InvalidInput:
         return whole
     for name, (rows, *_) in places.items():

@@ -12,7 +12,7 @@ from sharpbench.core.evaluate import measure
 from sharpbench.core.measure import Measure, NotApplicable
 from sharpbench.core.subject import Subject
 from sharpbench.errors import InvalidInput
-from sharpbench.symmetry import rewrites
+from sharpbench.symmetry import find_rewrites
 from sharpbench.symmetry.random_rewrites import Kind
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -48,7 +48,7 @@ def rewrite_subjects(subject: Subject) -> Mapping[str, tuple[Subject, ...]]:
     found: dict[str, tuple[Subject, ...]] = {}
     for kind in KINDS:
         try:
-            rewrite = rewrites(
+            rewrite = find_rewrites(
                 subject.module, subject.examples(EXAMPLES), kind, generator=generator, parameters=set(subject.params)
             )
             moved = [rewrite(state, generator=generator) for _ in range(ELEMENTS)]

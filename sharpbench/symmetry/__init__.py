@@ -15,17 +15,22 @@ weight times exp(s), the second times exp(-s).
 
 from sharpbench.symmetry.describe import GroupDescription, describe
 from sharpbench.symmetry.group import SCOPES, RescalingGroup, Scope, group_of, rescaling_group
-from sharpbench.symmetry.minimum.layers import GAP, LayerMinimum, minimise
-from sharpbench.symmetry.minimum.matrix_scaling import TOLERANCE, ScaledMatrix, scale_columns, scale_rows_and_columns
+from sharpbench.symmetry.minimum.layers import GAP_TOLERANCE, LayerMinimum, minimise
+from sharpbench.symmetry.minimum.matrix_scaling import (
+    SCALING_TOLERANCE,
+    ScaledMatrix,
+    scale_columns,
+    scale_rows_and_columns,
+)
 from sharpbench.symmetry.minimum.trace import MinimumTrace, as_arrays, balance, diagonal_for, minimum_trace
-from sharpbench.symmetry.minimum.units import GRADIENT
-from sharpbench.symmetry.random_rewrites import Rewrites, rewrites
+from sharpbench.symmetry.minimum.units import GRADIENT_TOLERANCE
+from sharpbench.symmetry.random_rewrites import Rewrites, find_rewrites
 
 __all__ = [
-    "GAP",
-    "GRADIENT",
+    "GAP_TOLERANCE",
+    "GRADIENT_TOLERANCE",
+    "SCALING_TOLERANCE",
     "SCOPES",
-    "TOLERANCE",
     "GroupDescription",
     "LayerMinimum",
     "MinimumTrace",
@@ -37,11 +42,11 @@ __all__ = [
     "balance",
     "describe",
     "diagonal_for",
+    "find_rewrites",
     "group_of",
     "minimise",
     "minimum_trace",
     "rescaling_group",
-    "rewrites",
     "scale_columns",
     "scale_rows_and_columns",
 ]

@@ -1,4 +1,4 @@
-"""Description: a rescaling group in words, with what random elements of it do to the function."""
+"""A rescaling group in words, with the change of the function under random elements of it."""
 
 from __future__ import annotations
 
@@ -60,22 +60,24 @@ def describe(
     """
     group = rescaling_group(model, inputs, scope=scope)
     trial = Float64Check.of(model, inputs, generator=generator)
-    change = group.verified(trial.outputs, trial.state, [group.random_element(generator) for _ in range(elements)])
-    words = _unit_words(group) if scope == "unit" else _layer_words(group)
-    return GroupDescription(scope, group.dimension, tuple(words), group.unknown, change)
+    change = group.verify_elements(
+        trial.outputs, trial.state, [group.random_element(generator) for _ in range(elements)]
+    )
+    words = _describe_units(group) if scope == "unit" else _describe_layers(group)
+    return GroupDescription(scope, group.dimension, tuple(words), group.unknown_operators, change)
 
 
-def _layer_words(group: RescalingGroup) -> Iterator[str]:
+def _describe_layers(group: RescalingGroup) -> Iterator[str]:
     names = group.names
     for vector in sparse_basis(np.asarray(group.basis)):
-        yield _words([(names[row], round(float(vector[row]), 6)) for row in np.flatnonzero(vector)], names)
+        yield _format_generator([(names[row], round(float(vector[row]), 6)) for row in np.flatnonzero(vector)], names)
 
 
-def _unit_words(group: RescalingGroup) -> Iterator[str]:
-    """Generators of one unit each, those of the same parameters counted together."""
+def _describe_units(group: RescalingGroup) -> Iterator[str]:
+    """Generators of one unit each; those of the same parameters are counted together."""
     order = {name: place for place, name in enumerate(group.parameters)}
     owner = np.empty(group.basis.shape[0], dtype=np.int64)
-    for name, arrays in group.places.items():
+    for name, arrays in group.basis_rows.items():
         for rows in arrays:
             owner[np.unique(rows)] = order[name]
     columns = group.basis.tocsc()  # type: ignore[union-attr]  # sparse for units
@@ -86,17 +88,17 @@ def _unit_words(group: RescalingGroup) -> Iterator[str]:
     for pairs, count in counts.items():
         first = pairs[0][1]
         named = [(group.parameters[place], power * first) for place, power in pairs]
-        yield f"{count} x {_words(named, group.parameters)}"
+        yield f"{count} x {_format_generator(named, group.parameters)}"
 
 
 def sparse_basis(basis: Array) -> Array:
-    """Vectors [dimension, rows] of small integers, mostly, that span the columns of `basis` and have few entries.
+    """Vectors [dimension, rows], mostly of small integers, that span the columns of `basis` and have few entries.
 
     The reduced echelon form, in which vectors then take others away as long as that makes them shorter, or their
     entries closer together. Fractions with small denominators are exact, so that the result does not depend on the
     last bits of `basis`.
     """
-    vectors = _echelon(basis.T)
+    vectors = _reduce_to_echelon(basis.T)
     improved = True
     while improved:
         improved = False
@@ -104,7 +106,7 @@ def sparse_basis(basis: Array) -> Array:
             shared = np.flatnonzero((vectors[one] != 0) & (vectors[other] != 0))
             for factor in np.unique(vectors[one][shared] / vectors[other][shared]):
                 less = _snap_to_fractions(vectors[one] - factor * vectors[other])
-                if _length(less) < _length(vectors[one]):
+                if _extent(less) < _extent(vectors[one]):
                     vectors[one], improved = less, True
                     break
     first = [int(np.flatnonzero(vector)[0]) for vector in vectors]
@@ -112,13 +114,13 @@ def sparse_basis(basis: Array) -> Array:
     return np.array([scaled[index] for index in np.argsort(first, kind="stable")]).reshape(vectors.shape)
 
 
-def _length(vector: Array) -> tuple[int, int]:
+def _extent(vector: Array) -> tuple[int, int]:
     places = np.flatnonzero(vector)
     return len(places), int(places[-1] - places[0])
 
 
-def _echelon(rows: Array) -> Array:
-    """Reduced row echelon form, rows of zeros left out."""
+def _reduce_to_echelon(rows: Array) -> Array:
+    """The reduced row echelon form without rows of zeros."""
     rows, done = rows.copy(), 0
     for column in range(rows.shape[1]):
         if done == len(rows):
@@ -145,16 +147,16 @@ def _snap_to_fractions(values: Array) -> Array:
     return snapped
 
 
-def _words(powers: Sequence[tuple[str, float]], names: Sequence[str]) -> str:
-    """'bn1 against conv2': first what grows; modules in place of their parameters where all of these scale alike."""
+def _format_generator(powers: Sequence[tuple[str, float]], names: Sequence[str]) -> str:
+    """'bn1 against conv2': what grows comes first; a module replaces its parameters where all of them scale alike."""
     found: dict[str, set[float]] = {}
     for name, power in powers:
         found.setdefault(name, set()).add(power)
     modules: dict[str, list[str]] = {}
     for name in names:
-        modules.setdefault(_module(name), []).append(name)
+        modules.setdefault(_module_name(name), []).append(name)
     sides: dict[bool, list[str]] = {True: [], False: []}
-    for module in dict.fromkeys(_module(name) for name in found):
+    for module in dict.fromkeys(_module_name(name) for name in found):
         members = [name for name in modules[module] if name in found]
         alike = all(found[name] == found[members[0]] for name in members)
         whole = bool(module) and alike and len(members) == len(modules[module])
@@ -165,7 +167,7 @@ def _words(powers: Sequence[tuple[str, float]], names: Sequence[str]) -> str:
     return " against ".join(", ".join(side) for side in sides.values() if side)
 
 
-def _module(name: str) -> str:
+def _module_name(name: str) -> str:
     """'blocks.0.qkv.weight[0:6]' -> 'blocks.0.qkv[0:6]'."""
     path, rows = re.fullmatch(r"([^\[]*)(\[.*\])?", name).groups("")  # type: ignore[union-attr]  # matches anything
     module = path.rpartition(".")[0]

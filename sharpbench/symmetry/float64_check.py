@@ -1,4 +1,4 @@
-"""Trial: a network as a float64 function at weights that hide nothing, on which rewrites are tried out."""
+"""A network as a float64 function at perturbed weights, on which rewrites of the weights are verified."""
 
 from __future__ import annotations
 
@@ -27,25 +27,27 @@ class Float64Check:
 
     @staticmethod
     def of(model: nn.Module, inputs: Tensor, *, generator: torch.Generator) -> Float64Check:
-        """At the model's weights plus noise of a tenth of each tensor's size, or 0.1 where it is 0: a branch that
-        is initialised to nothing would hide what happens in it. Raises InvalidInput where these or the inputs are
-        not finite."""
+        """The check at the model's weights plus noise of a tenth of each tensor's size, or 0.1 where that is 0.
+
+        Without noise, a branch whose weights are initialised to 0 would hide a change in it. Raises InvalidInput where
+        weights or inputs are not finite.
+        """
         check_finite("weights", dict(model.named_parameters()))
         check_finite("inputs", {"inputs": inputs})
-        state = {name: _double(value) for name, value in model.named_buffers()}
+        state = {name: _to_float64(value) for name, value in model.named_buffers()}
         for name, value in model.named_parameters():
-            state[name] = _perturbed(_double(value), generator)
-        return Float64Check(model, _double(inputs), state)
+            state[name] = _add_noise(_to_float64(value), generator)
+        return Float64Check(model, _to_float64(inputs), state)
 
     def outputs(self, state: Mapping[str, Tensor]) -> Tensor:
-        """What the network says of the inputs, in eval mode, with the tensors of `state` in place of its own.
+        """The network's outputs for the inputs, in eval mode, with the tensors of `state` in place of its own.
 
-        In float64 throughout: also where the network's code asks for float32, or makes tensors of its own.
-        Raises InvalidInput where it cannot be run so, or returns anything but one tensor.
+        All of it runs in float64, also where the network's code requests float32 or creates tensors. Raises
+        InvalidInput where it cannot run so, or does not return one tensor.
         """
         name = type(self.model).__name__
         try:
-            with torch.no_grad(), _wide_defaults(), _Double():
+            with torch.no_grad(), _float64_defaults(), _Float64Casts():
                 result: object = call_module(self.model, {**self.state, **state}, self.inputs)
         except Exception as error:  # whatever the network's own code does with float64
             raise InvalidInput(f"{name} does not run in float64: {one_line(str(error))[:200]}") from error
@@ -61,7 +63,7 @@ class Float64Check:
 def relative_change(before: Tensor, after: Tensor) -> float:
     """The largest change of an entry, relative to the largest finite entry before.
 
-    0 where nothing changed, infinite where something did although all was 0, or is not a number.
+    It is 0 where nothing changed, and infinite where all entries were 0 before or an entry is NaN afterwards.
     """
     if not before.numel():
         return 0.0
@@ -70,15 +72,15 @@ def relative_change(before: Tensor, after: Tensor) -> float:
     return float(moved / size) if moved > 0 else 0.0
 
 
-def rounding(tensors: Iterable[Tensor]) -> float:
-    """sqrt(eps) of the coarsest type: what is above is no rounding."""
+def rounding_bound(tensors: Iterable[Tensor]) -> float:
+    """sqrt(eps) of the coarsest dtype: a larger relative change is not rounding."""
     types = {value.dtype for value in tensors if value.is_floating_point() or value.is_complex()}
     return math.sqrt(max((torch.finfo(dtype).eps for dtype in types), default=0.0))
 
 
 @contextmanager
-def _wide_defaults() -> Iterator[None]:
-    """Tensors that are made without a type are of float64."""
+def _float64_defaults() -> Iterator[None]:
+    """Tensors created without a dtype are float64."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
@@ -87,7 +89,7 @@ def _wide_defaults() -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-class _Double(TorchFunctionMode):
+class _Float64Casts(TorchFunctionMode):
     """Casts to float32 are casts to float64."""
 
     def __torch_function__(
@@ -97,20 +99,20 @@ class _Double(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """The function itself, with its types exchanged."""
+        """The result of the function with float64 in place of float32."""
         wide = [torch.float64 if value is torch.float32 else value for value in args]
         named = {key: torch.float64 if value is torch.float32 else value for key, value in (kwargs or {}).items()}
         widened: Callable[..., Any] = torch.Tensor.double if func is torch.Tensor.float else func
         return widened(*wide, **named)
 
 
-def _double(value: Tensor) -> Tensor:
+def _to_float64(value: Tensor) -> Tensor:
     if value.is_complex():
         return value.detach().to(torch.complex128)
     return value.detach().double() if value.is_floating_point() else value.detach()
 
 
-def _perturbed(value: Tensor, generator: torch.Generator) -> Tensor:
+def _add_noise(value: Tensor, generator: torch.Generator) -> Tensor:
     if not value.numel() or not (value.is_floating_point() or value.is_complex()):
         return value
     size = 0.1 * (float(value.abs().square().mean().sqrt()) or 1.0)

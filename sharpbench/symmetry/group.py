@@ -1,4 +1,4 @@
-"""The rescaling group of a network: the scales of its parameters that leave its function as it is."""
+"""The rescaling group of a network: the scales of its parameters that keep its function."""
 
 from __future__ import annotations
 
@@ -17,22 +17,24 @@ from torch import Tensor, fx, nn
 
 from sharpbench.core.graph import Graph, capture_graph
 from sharpbench.errors import InvalidInput
-from sharpbench.symmetry.float64_check import relative_change, rounding
-from sharpbench.symmetry.linear_system import merge, solutions
+from sharpbench.symmetry.float64_check import relative_change, rounding_bound
+from sharpbench.symmetry.linear_system import merge_equal_unknowns, solve_homogeneous
 from sharpbench.symmetry.rules.propagation import Axes, Blocks, IndexArray, Scale, ScalePropagation, compact
-from sharpbench.symmetry.rules.table import convolutions, propagate_scales
-
-# Memory: which tensors of a network lie on top of each other without being one parameter.
+from sharpbench.symmetry.rules.table import find_convolutions, propagate_scales
 
 
-def overlapping(model: nn.Module) -> frozenset[str]:
-    """The parameters and buffers that share memory with another: views, aliases, `data` set to another's.
+def find_overlapping(model: nn.Module) -> frozenset[str]:
+    """The names of parameters and buffers that share memory with another: views, aliases, `data` set to another's.
 
-    To the graph these are different tensors, and whatever is written into one is written into the other. A parameter
-    under several names is one tensor, which its first name stands for.
+    The graph shows them as different tensors, but writing into one also changes the other. A parameter under several
+    names is one tensor and is known by its first name.
     """
     named = itertools.chain(model.named_parameters(), model.named_buffers())
-    spans = [(str(value.device), *_span(value), name) for name, value in named if value.numel() and not value.is_meta]
+    spans = [
+        (str(value.device), *_address_range(value), name)
+        for name, value in named
+        if value.numel() and not value.is_meta
+    ]
     found: set[str] = set()
     reach: tuple[str, int, str] = ("", 0, "")
     for device, start, stop, name in sorted(spans):
@@ -43,8 +45,8 @@ def overlapping(model: nn.Module) -> frozenset[str]:
     return frozenset(found)
 
 
-def _span(value: Tensor) -> tuple[int, int]:
-    """The addresses from its first byte to behind its last."""
+def _address_range(value: Tensor) -> tuple[int, int]:
+    """The addresses of its first byte and of the byte after its last."""
     entries = 1 + sum((size - 1) * stride for size, stride in zip(value.shape, value.stride(), strict=True))
     return value.data_ptr(), value.data_ptr() + entries * value.element_size()
 
@@ -52,10 +54,11 @@ def _span(value: Tensor) -> tuple[int, int]:
 Array = NDArray[np.float64]
 Scope = Literal["layer", "unit"]
 SCOPES: tuple[Scope, ...] = ("layer", "unit")
-ROUNDING = 1e-10
+RANK_TOLERANCE = 1e-10
+"""Singular values below this share of the largest one are rounding."""
 
-_found: weakref.WeakKeyDictionary[Graph, dict[tuple[object, ...], RescalingGroup]] = weakref.WeakKeyDictionary()
-"""Groups depend on the graph and on names alone: kept with the graph."""
+_groups: weakref.WeakKeyDictionary[Graph, dict[tuple[object, ...], RescalingGroup]] = weakref.WeakKeyDictionary()
+"""Graph -> its groups, which depend only on the graph and on names."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,16 +70,16 @@ class RescalingGroup:
         a weight (fused query, key and value); 'unit', one scale per channel or hidden unit.
     basis: float64 [rows, dimension], one row per parameter or slice of one. Orthonormal for layers; a sparse matrix of
         scipy for units.
-    places: parameter -> arrays of rows of the basis, broadcastable to its shape; an entry's log-scale is the sum of
+    basis_rows: parameter -> arrays of rows of the basis, broadcastable to its shape; an entry's log-scale is the sum of
         (basis u) over the arrays. One array for layers; for units, two for a weight: outputs and inputs.
-    unknown: the operators without a rule; everything they read or write keeps its scale.
+    unknown_operators: the operators without a rule; everything they read or write keeps its scale.
     tied: every name of a tensor of the network -> the first one, under which the group lists it.
     """
 
     scope: Scope
     basis: Array | csr_array
-    places: Mapping[str, tuple[IndexArray, ...]] = field(repr=False)
-    unknown: tuple[str, ...]
+    basis_rows: Mapping[str, tuple[IndexArray, ...]] = field(repr=False)
+    unknown_operators: tuple[str, ...]
     tied: Mapping[str, str] = field(repr=False)
 
     @property
@@ -87,34 +90,34 @@ class RescalingGroup:
     @property
     def parameters(self) -> tuple[str, ...]:
         """The parameters that might be rescaled: those that are used and were not excluded."""
-        return tuple(self.places)
+        return tuple(self.basis_rows)
 
     @property
     def names(self) -> tuple[str, ...]:
         """The rows of the basis in words: 'fc.weight', 'qkv.weight[0:192]'; for units 'fc.weight[3]', '[:, 5]'."""
         named = [""] * self.basis.shape[0]
-        for name, arrays in self.places.items():
+        for name, arrays in self.basis_rows.items():
             for rows in arrays:
                 for row, words in _words(name, rows, units=self.scope == "unit"):
                     named[row] = words
         return tuple(named)
 
     def log_scales(self, u: Array | Tensor) -> dict[str, Array]:
-        """By parameter, broadcastable to its shape. Raises InvalidInput where u is not [dimension]."""
+        """The log-scales by parameter, broadcastable to its shape. Raises InvalidInput where u is not [dimension]."""
         element = np.asarray(u, dtype=np.float64)
         if element.shape != (self.dimension,):
             raise InvalidInput(f"u has shape {list(element.shape)}; expected [{self.dimension}], a number a dimension")
         rows = np.asarray(self.basis @ element)
-        return {name: sum((rows[array] for array in arrays), np.zeros(())) for name, arrays in self.places.items()}
+        return {name: sum((rows[array] for array in arrays), np.zeros(())) for name, arrays in self.basis_rows.items()}
 
     def apply(self, params: Mapping[str, Tensor], u: Array | Tensor) -> dict[str, Tensor]:
-        """`params` rescaled by the element u [dimension]; same keys, types and devices.
+        """`params` rescaled by the element u [dimension], with the same keys, dtypes and devices.
 
-        A parameter under several names is rescaled under each. Raises InvalidInput where a scale overflows the type.
+        A parameter under several names is rescaled under each. Raises InvalidInput where a scale overflows the dtype.
         """
         logs = self.log_scales(u)
         first = {name: self.tied.get(name, name) for name in params}
-        return {name: _scaled(name, value, logs.get(first[name])) for name, value in params.items()}
+        return {name: _rescale(name, value, logs.get(first[name])) for name, value in params.items()}
 
     def verify(
         self,
@@ -127,9 +130,9 @@ class RescalingGroup:
     ) -> float:
         """The largest relative change of `function(params)` under `elements` random elements of the group."""
         drawn = [self.random_element(generator, spread=spread) for _ in range(elements)]
-        return self.change(function, params, drawn)
+        return self.largest_change(function, params, drawn)
 
-    def change(
+    def largest_change(
         self, function: Callable[[dict[str, Tensor]], Tensor], params: Mapping[str, Tensor], elements: Sequence[Array]
     ) -> float:
         """The largest relative change of `function(params)` under these elements."""
@@ -139,16 +142,16 @@ class RescalingGroup:
             before = function(dict(params))
             return max(relative_change(before, function(self.apply(params, element))) for element in elements)
 
-    def verified(
+    def verify_elements(
         self, function: Callable[[dict[str, Tensor]], Tensor], params: Mapping[str, Tensor], elements: Sequence[Array]
     ) -> float:
-        """`change`, for what is built on these elements: raises InvalidInput where it is no rounding."""
-        change, bound = self.change(function, params, elements), rounding(params.values())
+        """`largest_change` under these elements. Raises InvalidInput where it exceeds rounding."""
+        change, bound = self.largest_change(function, params, elements), rounding_bound(params.values())
         if not change <= bound:
             raise InvalidInput(
                 f"rescalings of scope={self.scope} change the outputs by {change:.1e} of their size, above "
-                f"{bound:.1e}: on these inputs the network is not what its graph for one example says, or its weights "
-                "leave the range of their type; it must treat all examples of a batch alike, however many there are"
+                f"{bound:.1e}: on these inputs the network does not compute what its graph for one example states, or "
+                "its weights leave the range of their dtype; it must treat all examples of a batch alike, for any size"
             )
         return change
 
@@ -187,7 +190,7 @@ def free_parameters(model: nn.Module, graph: Graph, parameters: Collection[str] 
     """The first names of `parameters`, without those that share memory with others; None: all with gradients."""
     if parameters is None:
         parameters = [name for name, value in model.named_parameters() if value.requires_grad]
-    return _first_names(graph, parameters) - overlapping(model)
+    return _first_names(graph, parameters) - find_overlapping(model)
 
 
 def group_of(graph: Graph, parameters: Collection[str] | None = None, *, scope: Scope = "layer") -> RescalingGroup:
@@ -204,10 +207,10 @@ def group_of(graph: Graph, parameters: Collection[str] | None = None, *, scope: 
     4
     """
     if scope not in SCOPES:
-        raise InvalidInput(f"scope='{scope}' is no scope; use 'layer' or 'unit'")
+        raise InvalidInput(f"scope='{scope}' is not a scope; use 'layer' or 'unit'")
     chosen = set(graph.parameters.values()) if parameters is None else _first_names(graph, parameters)
     names = {node: name for node, name in graph.parameters.items() if name in chosen}
-    kept = _found.setdefault(graph, {})
+    kept = _groups.setdefault(graph, {})
     key = (scope, frozenset(names.values()))
     if key not in kept:
         kept[key] = _unit_group(graph, names) if scope == "unit" else _layer_group(graph, names)
@@ -215,24 +218,24 @@ def group_of(graph: Graph, parameters: Collection[str] | None = None, *, scope: 
 
 
 def _unit_group(graph: Graph, names: Mapping[fx.Node, str]) -> RescalingGroup:
-    flow = propagate_scales(graph, names, Axes(convolutions(graph)))
-    solved = solutions(flow.unknowns, flow.equations)
-    rows, places = _rows(flow)
+    flow = propagate_scales(graph, names, Axes(find_convolutions(graph)))
+    solved = solve_homogeneous(flow.unknown_count, flow.equations)
+    rows, places = _parameter_rows(flow)
     basis = solved[rows]
     moved = np.unique(basis.indices)  # what rescales no parameter is no dimension
-    return RescalingGroup("unit", csr_array(basis[:, moved]), places, tuple(flow.unknown), graph.tied)
+    return RescalingGroup("unit", csr_array(basis[:, moved]), places, tuple(flow.unknown_operators), graph.tied)
 
 
 def _layer_group(graph: Graph, names: Mapping[fx.Node, str]) -> RescalingGroup:
-    flow = propagate_scales(graph, names, Blocks(_blocks(graph, names)))
-    rows, places = _rows(flow)
-    basis = solutions(flow.unknowns, flow.equations)[rows].toarray()
-    moved = orth(basis, rcond=ROUNDING) if basis.size else np.zeros((len(rows), 0))
-    return RescalingGroup("layer", moved, places, tuple(flow.unknown), graph.tied)
+    flow = propagate_scales(graph, names, Blocks(_row_blocks(graph, names)))
+    rows, places = _parameter_rows(flow)
+    basis = solve_homogeneous(flow.unknown_count, flow.equations)[rows].toarray()
+    moved = orth(basis, rcond=RANK_TOLERANCE) if basis.size else np.zeros((len(rows), 0))
+    return RescalingGroup("layer", moved, places, tuple(flow.unknown_operators), graph.tied)
 
 
-def _rows(flow: ScalePropagation) -> tuple[NDArray[np.int64], dict[str, tuple[IndexArray, ...]]]:
-    """The unknowns of parameters, and by parameter where in this list its own are."""
+def _parameter_rows(flow: ScalePropagation) -> tuple[NDArray[np.int64], dict[str, tuple[IndexArray, ...]]]:
+    """The unknowns of all parameters, and for each parameter the positions of its own in this list."""
     used = [places.ravel() for scale in flow.parameters.values() for _, places in scale]
     unknowns = np.unique(np.concatenate(used)) if used else np.zeros(0, dtype=np.int64)
     return unknowns, {
@@ -240,21 +243,21 @@ def _rows(flow: ScalePropagation) -> tuple[NDArray[np.int64], dict[str, tuple[In
     }
 
 
-def _blocks(graph: Graph, names: Mapping[fx.Node, str]) -> dict[str, IndexArray]:
-    """The block of each row, of parameters whose rows are cut apart downstream before anything mixes them.
+def _row_blocks(graph: Graph, names: Mapping[fx.Node, str]) -> dict[str, IndexArray]:
+    """The block of each row, for parameters whose rows are split downstream before an operator mixes them.
 
-    Seen in the flow of single units: where a tensor is cut, units of different pieces are told apart.
+    Found with the scales of single units: where a tensor is split, units of different pieces get different labels.
     """
-    flow = propagate_scales(graph, names, Axes(convolutions(graph)))
+    flow = propagate_scales(graph, names, Axes(find_convolutions(graph)))
     if not flow.cuts:
         return {}
-    classes = _classes(flow)
+    classes = _equality_classes(flow)
     draw = np.random.default_rng(0)
     label = np.zeros(classes.max() + 1, dtype=np.uint64)
     for pieces in flow.cuts:
         for piece in pieces:
             label[np.unique(classes[piece])] += draw.integers(2**63, dtype=np.uint64)
-    outputs = np.zeros(flow.unknowns, dtype=bool)
+    outputs = np.zeros(flow.unknown_count, dtype=bool)
     for places in flow.outputs:
         outputs[places] = True
     found = {}
@@ -263,29 +266,29 @@ def _blocks(graph: Graph, names: Mapping[fx.Node, str]) -> dict[str, IndexArray]
         if rows is not None:
             block = np.unique(label[classes[rows]], return_inverse=True)[1]
             if block.max() > 0:
-                found[name] = _in_order(block)
+                found[name] = _renumber_in_order(block)
     return found
 
 
-def _classes(flow: ScalePropagation) -> NDArray[np.int64]:
-    """A number for each unknown, the same for those that are equal; x and -x differ."""
-    merged, _ = merge(flow.unknowns, flow.equations)
-    classes = np.zeros(flow.unknowns, dtype=np.int64)
+def _equality_classes(flow: ScalePropagation) -> NDArray[np.int64]:
+    """A number for each unknown, the same for equal ones; those of x and -x differ."""
+    merged, _ = merge_equal_unknowns(flow.unknown_count, flow.equations)
+    classes = np.zeros(flow.unknown_count, dtype=np.int64)
     held = np.diff(merged.indptr) > 0
     classes[held] = 1 + 2 * merged.indices + (merged.data > 0)
     return classes
 
 
 def _row_unknowns(scale: Scale, outputs: NDArray[np.bool_]) -> IndexArray | None:
-    """The unknowns of a parameter's rows, if these are its outputs."""
+    """The unknowns of a parameter's rows, if the rows are its outputs."""
     (_, places), *more = scale
     if places.ndim == 0 or places.shape[0] != places.size or (more and not outputs[places].all()):
         return None
     return places.ravel()
 
 
-def _in_order(block: IndexArray) -> IndexArray:
-    """Blocks counted in the order in which they come."""
+def _renumber_in_order(block: IndexArray) -> IndexArray:
+    """Blocks renumbered in the order of their first appearance."""
     _, index, inverse = np.unique(block, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(index))[inverse]
 
@@ -324,8 +327,8 @@ def _first_names(graph: Graph, parameters: Collection[str]) -> set[str]:
     return {known[name] for name in parameters}
 
 
-def _scaled(name: str, value: Tensor, logs: Array | None) -> Tensor:
-    """`value` times exp(logs); None: as it is."""
+def _rescale(name: str, value: Tensor, logs: Array | None) -> Tensor:
+    """`value` times exp(logs); unchanged for None."""
     if logs is None:
         return value
     with np.errstate(over="ignore"):

@@ -1,7 +1,8 @@
-"""Elimination: the solutions of many short homogeneous linear equations with small coefficients.
+"""Solutions of many short homogeneous linear equations with small coefficients.
 
 Two kinds do nearly all the work: x = 0 and x = +-y, which are solved together as connected components of a graph
-that holds every unknown twice, as x and as -x. What is left is eliminated one unknown at a time, the rarest first.
+that holds every unknown twice, as x and as -x. The other equations are eliminated one unknown at a time, starting with
+the unknown that occurs least often.
 """
 
 from __future__ import annotations
@@ -15,30 +16,32 @@ from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
 ROUNDING = 1e-9
-"""Coefficients are small integers and their quotients; what is smaller has cancelled."""
+"""Coefficients are small integers and their quotients; a smaller one is a sum that cancelled."""
 
 Equations = tuple[Sequence[float], NDArray[np.int64]]
 """Coefficients [k] and unknowns [k, n]: n equations, each that the weighted sum of its k unknowns is 0."""
 
 
-def solutions(unknowns: int, equations: Sequence[Equations]) -> csr_array:
-    """Sparse S [unknowns, free]: the solutions are S f for any f; unknown 0 is 0.
+def solve_homogeneous(unknowns: int, equations: Sequence[Equations]) -> csr_array:
+    """A sparse S [unknowns, free] such that the solutions are S f for any f; unknown 0 is 0.
 
-    Exact up to quotients of the coefficients. Time is about linear in the equations; only what remains when all
-    equations of at most two terms have been used costs Python's time.
+    Exact up to quotients of the coefficients. Time is about linear in the equations; only the equations of more than
+    two terms are solved by Python code.
     """
-    merged, left = merge(unknowns, equations)
-    return csr_array(merged @ _eliminated(left))
+    merged, left = merge_equal_unknowns(unknowns, equations)
+    return csr_array(merged @ _eliminate(left))
 
 
-def merge(unknowns: int, equations: Sequence[Equations]) -> tuple[csr_array, csr_array]:
-    """All equations x = 0 and x = +-y used up, also those that arise: M [unknowns, classes] with at most one entry
-    +-1 a row, and the equations that are left over between classes."""
-    rows = _matrix(unknowns, equations)
+def merge_equal_unknowns(unknowns: int, equations: Sequence[Equations]) -> tuple[csr_array, csr_array]:
+    """M [unknowns, classes] with at most one entry +-1 per row, and the equations that remain between classes.
+
+    It applies all equations x = 0 and x = +-y, and those of this form that arise on the way.
+    """
+    rows = _to_matrix(unknowns, equations)
     ground = csr_array(coo_array(([1.0], ([0], [0])), shape=(1, unknowns)))
-    merged = _merged(ground)
+    merged = _merge_simple(ground)
     while True:
-        left = _short(rows @ merged)
+        left = _drop_cancelled(rows @ merged)
         counts = np.diff(left.indptr)
         starts = left.indptr[:-1]
         simple = counts == 1
@@ -46,10 +49,10 @@ def merge(unknowns: int, equations: Sequence[Equations]) -> tuple[csr_array, csr
         simple[pairs] = np.abs(left.data[starts[pairs]]) == np.abs(left.data[starts[pairs] + 1])
         if not simple.any():
             return merged, csr_array(left[counts > 0])
-        merged = csr_array(merged @ _merged(csr_array(left[simple])))
+        merged = csr_array(merged @ _merge_simple(csr_array(left[simple])))
 
 
-def _matrix(unknowns: int, equations: Sequence[Equations]) -> csr_array:
+def _to_matrix(unknowns: int, equations: Sequence[Equations]) -> csr_array:
     coefficients, rows, columns, count = [], [], [], 0
     for factors, names in equations:
         coefficients.append(np.repeat(np.asarray(factors, dtype=np.float64), names.shape[1]))
@@ -62,7 +65,7 @@ def _matrix(unknowns: int, equations: Sequence[Equations]) -> csr_array:
     return csr_array(coo_array(entries, shape=(count, unknowns)))
 
 
-def _short(matrix: csr_array) -> csr_array:
+def _drop_cancelled(matrix: csr_array) -> csr_array:
     matrix = csr_array(matrix)
     matrix.sum_duplicates()
     matrix.data[np.abs(matrix.data) < ROUNDING] = 0.0
@@ -70,8 +73,8 @@ def _short(matrix: csr_array) -> csr_array:
     return matrix
 
 
-def _merged(simple: csr_array) -> csr_array:
-    """[unknowns, classes] for equations of one or two terms: the class of each unknown and its sign; 0: no entry."""
+def _merge_simple(simple: csr_array) -> csr_array:
+    """[unknowns, classes] for equations of one or two terms: the class and sign of each unknown, no entry for 0."""
     size = simple.shape[1]
     counts, starts = np.diff(simple.indptr), simple.indptr[:-1]
     alone = simple.indices[starts[counts == 1]]
@@ -90,8 +93,8 @@ def _merged(simple: csr_array) -> csr_array:
     return csr_array(coo_array((signs, (free, column)), shape=(size, len(classes))))
 
 
-def _eliminated(rows: csr_array) -> csr_array:
-    """[classes, free]: the unknowns in terms of those that no equation is solved for, by Gaussian elimination."""
+def _eliminate(rows: csr_array) -> csr_array:
+    """[classes, free]: all unknowns in terms of the free ones, by Gaussian elimination."""
     size = rows.shape[1]
     equations = [
         dict(zip(rows.indices[a:b].tolist(), rows.data[a:b].tolist(), strict=True))
@@ -123,7 +126,7 @@ def _eliminated(rows: csr_array) -> csr_array:
         solved.append((unknown, expression))
         for name in expression:
             heapq.heappush(rarest, (len(holders[name]), name))
-    return _expressed(size, solved)
+    return _substitute_back(size, solved)
 
 
 def _substitute(
@@ -140,8 +143,8 @@ def _substitute(
             holders[name].discard(row)
 
 
-def _expressed(size: int, solved: Sequence[tuple[int, dict[int, float]]]) -> csr_array:
-    """Expressions in terms of free unknowns alone; each was solved before those that it is expressed by."""
+def _substitute_back(size: int, solved: Sequence[tuple[int, dict[int, float]]]) -> csr_array:
+    """Expressions in terms of free unknowns only; each was solved before those that it is expressed by."""
     gone = {unknown for unknown, _ in solved}
     free = [unknown for unknown in range(size) if unknown not in gone]
     column = {unknown: place for place, unknown in enumerate(free)}

@@ -1,4 +1,4 @@
-"""Permutation: hidden units in another order, and which units may change places."""
+"""Permutations of hidden units, and the sets of units that may be permuted."""
 
 from __future__ import annotations
 
@@ -12,67 +12,76 @@ from torch import Tensor, fx
 
 from sharpbench.core.graph import Graph
 from sharpbench.errors import InvalidInput
-from sharpbench.symmetry.linear_system import merge
+from sharpbench.symmetry.linear_system import merge_equal_unknowns
 from sharpbench.symmetry.rules import propagation
-from sharpbench.symmetry.rules.contractions import attention as scaled_attention
-from sharpbench.symmetry.rules.contractions import convolved as scaled_convolution
-from sharpbench.symmetry.rules.operation import Operation, Result, Rule, alike, each, pinned, shape_of
-from sharpbench.symmetry.rules.propagation import GROUND, Axes, IndexArray, ScalePropagation
-from sharpbench.symmetry.rules.table import RULES, convolutions, propagate_scales
+from sharpbench.symmetry.rules.contractions import attention_rule as scaled_attention
+from sharpbench.symmetry.rules.contractions import convolution_rule as scaled_convolution
+from sharpbench.symmetry.rules.operation import (
+    Operation,
+    Result,
+    Rule,
+    equate_scales,
+    map_indices,
+    pin_rule,
+    shape_of,
+)
+from sharpbench.symmetry.rules.propagation import UNSCALED, Axes, IndexArray, ScalePropagation
+from sharpbench.symmetry.rules.table import RULES, find_convolutions, propagate_scales, rules_by_operator
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Permutation:
-    """Hidden units in another order: everywhere a unit occurs, its entries change places with another's.
+    """The permutations of one set of hidden units: the entries of a unit move wherever the unit occurs.
 
-    Of one set of units that may change places: (tensor, axis) -> indices [units, entries of each]. Tensors are
-    parameters, and running statistics.
+    occurrences: (tensor, axis) -> indices [units, entries per unit]; tensors are parameters and running statistics.
     """
 
     occurrences: Mapping[tuple[str, int], IndexArray]
 
     @property
     def units(self) -> int:
-        """How many may change places."""
+        """The number of units."""
         return len(next(iter(self.occurrences.values())))
 
     def __call__(self, state: Mapping[str, Tensor], *, generator: torch.Generator) -> dict[str, Tensor]:
         """`state` in a random order."""
-        return self.ordered(state, torch.randperm(self.units, generator=generator).numpy())
+        return self.reorder(state, torch.randperm(self.units, generator=generator).numpy())
 
-    def tried(self, state: Mapping[str, Tensor], turn: int, *, generator: torch.Generator) -> dict[str, Tensor]:
-        """`state` with every unit moved to the next place, or with the first two exchanged: of these two orders all
-        others are made, so that where both leave the function at weights in general position, all do."""
+    def apply_probe(self, state: Mapping[str, Tensor], number: int, *, generator: torch.Generator) -> dict[str, Tensor]:
+        """`state` with every unit moved to the next position (number 0), or with the first two exchanged (number 1).
+
+        These two orders generate all others: if both keep the function at weights in general position, all do.
+        """
         order = np.arange(self.units)
-        return self.ordered(state, np.roll(order, 1) if turn == 0 else np.append(order[1::-1], order[2:]))
+        return self.reorder(state, np.roll(order, 1) if number == 0 else np.append(order[1::-1], order[2:]))
 
-    def ordered(self, state: Mapping[str, Tensor], order: IndexArray) -> dict[str, Tensor]:
-        """`state` with unit order[i] in the place of unit i. Raises InvalidInput where it lacks one of the tensors."""
+    def reorder(self, state: Mapping[str, Tensor], order: IndexArray) -> dict[str, Tensor]:
+        """`state` with unit order[i] at the position of unit i. Raises InvalidInput where it lacks a tensor."""
         moved = dict(state)
         for (name, axis), indices in self.occurrences.items():
             if name not in moved:
-                raise InvalidInput(f"state lacks {name}, in which units change places; give parameters and buffers")
+                raise InvalidInput(f"state lacks {name}, in which units are permuted; give parameters and buffers")
             target = np.arange(moved[name].shape[axis])
             target[indices.ravel()] = indices[order].ravel()
             moved[name] = moved[name].index_select(axis, torch.from_numpy(target).to(moved[name].device))
         return moved
 
 
-def permutations(graph: Graph, held: Collection[str] = ()) -> Iterator[Permutation]:
-    """Sets of units that occur at the same tensors and are cut apart nowhere; tensors in `held` stay as they are.
+def find_permutations(graph: Graph, held: Collection[str] = ()) -> Iterator[Permutation]:
+    """Sets of units that occur in the same tensors and are never split; tensors in `held` are not changed.
 
-    The flow of log-scales serves to follow units: with rules under which every operator that treats entries alike
-    hands them on, unknowns that any equation holds together are one unit.
+    Units are followed by the propagation of log-scales, with the rules UNIT_RULES: unknowns that an equation connects
+    are one unit.
     """
     named = {**graph.parameters, **graph.buffers}
     moving = [node for node, name in named.items() if name not in held and node.meta["val"].is_floating_point()]
-    flow = propagate_scales(graph, {node: named[node] for node in moving}, Axes(convolutions(graph)), FOLLOWED)
-    unit = _units(flow)
+    flow = propagate_scales(graph, {node: named[node] for node in moving}, Axes(find_convolutions(graph)), UNIT_RULES)
+    unit = _units_of_unknowns(flow)
     label = np.zeros(unit.max(initial=0) + 2, dtype=np.uint64)
     draw = np.random.default_rng(0)
     for piece in (piece for pieces in flow.cuts for piece in pieces):
         label[np.unique(unit[piece])] += draw.integers(2**63, dtype=np.uint64)
-    places = _places(flow, unit)
+    places = _positions_of_units(flow, unit)
     alike: dict[tuple[object, ...], list[int]] = {}
     for one, at in places.items():
         pattern = tuple(sorted((place, len(indices)) for place, indices in at.items()))
@@ -82,18 +91,18 @@ def permutations(graph: Graph, held: Collection[str] = ()) -> Iterator[Permutati
             yield Permutation({place: np.array([places[one][place] for one in units]) for place in places[units[0]]})
 
 
-def _units(flow: ScalePropagation) -> IndexArray:
-    """The unit of each unknown; -1 where it may not move."""
-    merged, left = merge(flow.unknowns, flow.equations)
+def _units_of_unknowns(flow: ScalePropagation) -> IndexArray:
+    """The unit of each unknown; -1 for one that must not move."""
+    merged, left = merge_equal_unknowns(flow.unknown_count, flow.equations)
     _, part = connected_components(abs(left.T) @ abs(left), directed=False)
-    unit = np.full(flow.unknowns, -1, dtype=np.int64)
+    unit = np.full(flow.unknown_count, -1, dtype=np.int64)
     held = np.diff(merged.indptr) > 0
     unit[held] = part[merged.indices]
     return unit
 
 
-def _places(flow: ScalePropagation, unit: IndexArray) -> dict[int, dict[tuple[str, int], list[int]]]:
-    """Unit that may move -> (tensor, axis) -> its indices there."""
+def _positions_of_units(flow: ScalePropagation, unit: IndexArray) -> dict[int, dict[tuple[str, int], list[int]]]:
+    """Unit -> (tensor, axis) -> its indices there."""
     found: dict[int, dict[tuple[str, int], list[int]]] = {}
     for name, scale in flow.parameters.items():
         for units in (propagation.compact(unit[places]) for _, places in scale):
@@ -104,45 +113,45 @@ def _places(flow: ScalePropagation, unit: IndexArray) -> dict[int, dict[tuple[st
     return found
 
 
-def _together(op: Operation) -> Result:
-    """Entry by entry, of one or several tensors: units at the same place are one; single numbers are no matter.
+def _entrywise_rule(op: Operation) -> Result:
+    """Entrywise operators: units at the same position are one; single numbers do not matter.
 
-    A tensor that does not move, a mask or a bound, holds the units along each axis on which its entries may differ.
+    A tensor that does not move, such as a mask, fixes the units along each axis on which its entries may differ.
     """
-    nodes = {node: op.flow.of(node) for node in op.node.all_input_nodes if node.meta["val"].numel() > 1}
+    nodes = {node: op.flow.scale_of(node) for node in op.node.all_input_nodes if node.meta["val"].numel() > 1}
     op.read.update(op.names)
     moving = [scale for scale in nodes.values() if scale]
-    result = alike(op, moving) if moving else GROUND
+    result = equate_scales(op, moving) if moving else UNSCALED
     for node in (node for node, scale in nodes.items() if not scale):
         shape = (1,) * (len(op.shape) - len(shape_of(node))) + shape_of(node)
         axes = [axis for axis, size in enumerate(shape) if size > 1]
-        op.flow.vanish(tuple((f, places) for f, places in result if any(places.shape[axis] > 1 for axis in axes)))
+        op.flow.require_zero(tuple((f, places) for f, places in result if any(places.shape[axis] > 1 for axis in axes)))
     return result
 
 
-def _sloped(op: Operation) -> Result:
-    """prelu: slopes lie along the channels, axis 1, and move with them; a single one is no matter."""
+def _prelu_rule(op: Operation) -> Result:
+    """prelu: slopes lie along the channels, axis 1, and move with them; a single slope does not matter."""
     if op.size("weight") == (1,):
         op.read.add("weight")
         return op.scale("self")
-    slopes = each(op.scale("weight"), lambda places: places.reshape(-1, *[1] * (len(op.shape) - 2)))
-    return alike(op, [op.scale("self"), slopes])
+    slopes = map_indices(op.scale("weight"), lambda places: places.reshape(-1, *[1] * (len(op.shape) - 2)))
+    return equate_scales(op, [op.scale("self"), slopes])
 
 
-def _normed(op: Operation) -> Result:
-    """Norms over channels, or of each: statistics and affine part move with the input."""
+def _norm_rule(op: Operation) -> Result:
+    """Norm layers: statistics and affine parameters move with the input."""
     trailing = op.get("normalized_shape") is not None
     axes = [-1, *[1] * (len(op.shape) - 2)]
     scales = [op.scale("input")]
     for name in ("weight", "bias", "running_mean", "running_var"):
         if isinstance(op.get(name), fx.Node):
-            scales.append(each(op.scale(name), lambda places: places if trailing else places.reshape(axes)))
-    result = alike(op, scales)
-    return result if isinstance(op.node.meta["val"], Tensor) else [result, GROUND, GROUND]
+            scales.append(map_indices(op.scale(name), lambda places: places if trailing else places.reshape(axes)))
+    result = equate_scales(op, scales)
+    return result if isinstance(op.node.meta["val"], Tensor) else [result, UNSCALED, UNSCALED]
 
 
-def _attended(op: Operation) -> Result:
-    """Units of different heads do not change places."""
+def _attention_rule(op: Operation) -> Result:
+    """Attention: units of different heads are not exchanged."""
     for name in ("query", "key", "value"):
         for _, places in op.scale(name):
             if places.ndim > 2 and places.shape[-3] > 1:
@@ -151,38 +160,34 @@ def _attended(op: Operation) -> Result:
     return scaled_attention(op)
 
 
-def _convolved(op: Operation) -> Result:
-    """Depthwise: entry by entry along the channels. Otherwise grouped: units stay."""
+def _convolution_rule(op: Operation) -> Result:
+    """Depthwise convolutions act entrywise along the channels; other grouped ones fix the units."""
     groups, weight = op.get("groups"), op.size("weight")
     if groups == 1:
         return scaled_convolution(op)
     if not (groups == weight[0] and weight[1] == 1 and len(op.size("input")) == len(weight)):
-        return pinned(op)
+        return pin_rule(op)
     spatial = len(weight) - 2
-    scales = [op.flow.constant(op.scale("input"), range(2, 2 + spatial))]
+    scales = [op.flow.require_constant(op.scale("input"), range(2, 2 + spatial))]
     for name in ("weight", "bias"):
         if isinstance(op.get(name), fx.Node):
             ((factor, places), *_) = op.scale(name) or ((1.0, np.zeros(1, dtype=np.int64)),)
             scales.append(((factor, places.reshape(-1, *[1] * spatial)),))
-    return alike(op, scales)
+    return equate_scales(op, scales)
 
 
-def _table(rules: Mapping[str, Rule]) -> dict[str, Rule]:
-    return {name: rule for names, rule in rules.items() for name in names.split()}
-
-
-FOLLOWED: dict[str, Rule] = {
-    **{name: _together if rule is pinned else rule for name, rule in RULES.items()},
-    **_table(
+UNIT_RULES: dict[str, Rule] = {
+    **{name: _entrywise_rule if rule is pin_rule else rule for name, rule in RULES.items()},
+    **rules_by_operator(
         {
-            "pow clamp clamp_min clamp_max threshold masked_fill sqrt square where addcmul addcdiv": _together,
-            "add sub rsub mul div true_divide maximum minimum _prelu_kernel": _together,
-            "prelu": _sloped,
-            "argmax argmin topk sort group_norm native_group_norm instance_norm": pinned,
-            "batch_norm _native_batch_norm_legit_no_training layer_norm native_layer_norm rms_norm": _normed,
-            "conv1d conv2d conv3d convolution conv_transpose1d conv_transpose2d conv_transpose3d": _convolved,
-            "scaled_dot_product_attention": _attended,
+            "pow clamp clamp_min clamp_max threshold masked_fill sqrt square where addcmul addcdiv": _entrywise_rule,
+            "add sub rsub mul div true_divide maximum minimum _prelu_kernel": _entrywise_rule,
+            "prelu": _prelu_rule,
+            "argmax argmin topk sort group_norm native_group_norm instance_norm": pin_rule,
+            "batch_norm _native_batch_norm_legit_no_training layer_norm native_layer_norm rms_norm": _norm_rule,
+            "conv1d conv2d conv3d convolution conv_transpose1d conv_transpose2d conv_transpose3d": _convolution_rule,
+            "scaled_dot_product_attention": _attention_rule,
         }
     ),
 }
-"""Rules under which units are followed: what treats all entries alike hands them on."""
+"""Rules that follow units: an operator that treats all entries alike passes them on."""

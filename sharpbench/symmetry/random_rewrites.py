@@ -1,11 +1,11 @@
-"""Rewrites: random other weights of the same function, for finding out what a measure depends on.
+"""Random rewrites of the weights that keep the function, to test what a measure depends on.
 
     layer, unit          random elements of the rescaling groups
     permutation          hidden units in another order
     attention-rotation   queries and keys of each head turned by the same rotation
 
-Each is found on the captured graph and then tried out in float64 at perturbed weights; what changes the function of
-these inputs is left out.
+Each is found on the captured graph and then verified in float64 at perturbed weights; rewrites that change the function
+on these inputs are omitted.
 """
 
 from __future__ import annotations
@@ -21,17 +21,15 @@ from torch import Tensor, nn
 from sharpbench.core.graph import Graph, capture_graph
 from sharpbench.errors import InvalidInput
 from sharpbench.symmetry.float64_check import Float64Check
-from sharpbench.symmetry.group import SCOPES, RescalingGroup, Scope, free_parameters, group_of, overlapping
-from sharpbench.symmetry.permutation import permutations
+from sharpbench.symmetry.group import SCOPES, RescalingGroup, Scope, find_overlapping, free_parameters, group_of
+from sharpbench.symmetry.permutation import find_permutations
 from sharpbench.symmetry.rules.propagation import Axes, IndexArray, Scale
-from sharpbench.symmetry.rules.table import convolutions, propagate_scales
-
-# Rotation: queries and keys of attention heads, turned by the same rotation.
+from sharpbench.symmetry.rules.table import find_convolutions, propagate_scales
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rotation:
-    """Queries and keys of each head turned by a random rotation of their space, which leaves their products.
+    """Random rotations of the query-key space of each head of one attention, which keep the products.
 
     query, key: (weight, rows [heads, width]); biases: weight -> bias.
     """
@@ -55,17 +53,17 @@ class Rotation:
                     moved[name] = value
         return moved
 
-    def tried(self, state: Mapping[str, Tensor], turn: int, *, generator: torch.Generator) -> dict[str, Tensor]:
-        """`state` under a random rotation: at all of them the function stays if it does there."""
+    def apply_probe(self, state: Mapping[str, Tensor], number: int, *, generator: torch.Generator) -> dict[str, Tensor]:
+        """`state` under a random rotation: a rewrite that keeps the function there always does."""
         return self(state, generator=generator)
 
 
-def rotations(graph: Graph, parameters: Collection[str]) -> Iterator[Rotation]:
-    """Products of two activations over an axis whose entries are rows of two weights, both among `parameters`."""
+def find_rotations(graph: Graph, parameters: Collection[str]) -> Iterator[Rotation]:
+    """The Rotation of every product of two activations over an axis whose entries are rows of two `parameters`."""
     names = {node: name for node, name in graph.parameters.items() if name in parameters}
-    flow = propagate_scales(graph, names, Axes(convolutions(graph)))
-    owner = np.full(flow.unknowns, -1, dtype=np.int64)
-    row = np.zeros(flow.unknowns, dtype=np.int64)
+    flow = propagate_scales(graph, names, Axes(find_convolutions(graph)))
+    owner = np.full(flow.unknown_count, -1, dtype=np.int64)
+    row = np.zeros(flow.unknown_count, dtype=np.int64)
     listed = list(flow.parameters)
     for index, name in enumerate(listed):
         places = flow.parameters[name][0][1]
@@ -88,9 +86,10 @@ def rotations(graph: Graph, parameters: Collection[str]) -> Iterator[Rotation]:
 
 Kind = Literal["layer", "unit", "permutation", "attention-rotation"]
 State = Mapping[str, Tensor]
-BOUND = 1e-9
-TURNS = 2
-"""What of a rewrite is tried: of permutations the two that all others are made of."""
+MAX_CHANGE = 1e-9
+"""The largest relative change of the outputs, in float64, that counts as rounding."""
+PROBES = 2
+"""Instances of a rewrite that are verified: of permutations, the two that generate all others."""
 
 
 class Rewrite(Protocol):
@@ -99,8 +98,8 @@ class Rewrite(Protocol):
     def __call__(self, state: State, *, generator: torch.Generator) -> dict[str, Tensor]:
         """`state` rewritten at random."""
 
-    def tried(self, state: State, turn: int, *, generator: torch.Generator) -> dict[str, Tensor]:
-        """`state` rewritten so that over all TURNS nothing that changes the function is missed."""
+    def apply_probe(self, state: State, number: int, *, generator: torch.Generator) -> dict[str, Tensor]:
+        """`state` under probe `number`: if all PROBES keep the function, every instance of the rewrite does."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,8 +113,8 @@ class Rescaling:
         """`state` rescaled."""
         return self.group.apply(state, self.group.random_element(generator, spread=self.spread))
 
-    def tried(self, state: State, turn: int, *, generator: torch.Generator) -> dict[str, Tensor]:
-        """`state` under a random element: at all of them the function stays if it does there."""
+    def apply_probe(self, state: State, number: int, *, generator: torch.Generator) -> dict[str, Tensor]:
+        """`state` under a random element: a rewrite that keeps the function there always does."""
         return self(state, generator=generator)
 
 
@@ -136,9 +135,9 @@ class Rewrites:
         return not any(not isinstance(part, Rescaling) or part.group.dimension for part in self.parts)
 
     def __call__(self, state: State, *, generator: torch.Generator) -> dict[str, Tensor]:
-        """`state`, parameters and buffers by name, rewritten at random: same keys, types and devices.
+        """`state`, parameters and buffers by name, rewritten at random, with the same keys, dtypes and devices.
 
-        Of a tied parameter all names are given the same tensor.
+        All names of a tied parameter get the same tensor.
         """
         moved = {self.tied.get(name, name): value for name, value in state.items()}
         for part in self.parts:
@@ -146,7 +145,7 @@ class Rewrites:
         return {name: moved[self.tied.get(name, name)] for name in state}
 
 
-def rewrites(
+def find_rewrites(
     model: nn.Module,
     inputs: Tensor,
     kind: Kind,
@@ -161,7 +160,7 @@ def rewrites(
     memory, unless they are one parameter under several names, are unchanged.
 
     Args:
-        kind: 'layer', 'unit', 'element', 'permutation' or 'attention-rotation'.
+        kind: 'layer', 'unit', 'permutation' or 'attention-rotation'.
         generator: the only source of randomness.
         spread: the size of log-scales.
         parameters: the names that may be rescaled and rotated; None for all that require gradients.
@@ -176,7 +175,7 @@ def rewrites(
     False
     """
     if kind not in get_args(Kind):
-        raise InvalidInput(f"kind='{kind}' is no kind of rewrite; use one of {', '.join(get_args(Kind))}")
+        raise InvalidInput(f"kind='{kind}' is not a kind of rewrite; use one of {', '.join(get_args(Kind))}")
     graph = capture_graph(model, inputs[:1])
     trial = Float64Check.of(model, inputs, generator=generator)
     free = free_parameters(model, graph, parameters)
@@ -185,26 +184,26 @@ def rewrites(
     if scope is not None:
         found = [Rescaling(group_of(graph, free, scope=scope), spread)]
     elif kind == "permutation":
-        found = list(permutations(graph, overlapping(model)))
+        found = list(find_permutations(graph, find_overlapping(model)))
     else:
-        found = list(rotations(graph, free))
-    if not _hold(found, trial, generator):
-        found = [part for part in found if _hold([part], trial, generator)]
+        found = list(find_rotations(graph, free))
+    if not _keep_function(found, trial, generator):
+        found = [part for part in found if _keep_function([part], trial, generator)]
     return Rewrites(kind, found, graph.tied)
 
 
-def _hold(parts: Sequence[Rewrite], trial: Float64Check, generator: torch.Generator) -> bool:
-    """Whether all these rewrites leave the function.
+def _keep_function(parts: Sequence[Rewrite], trial: Float64Check, generator: torch.Generator) -> bool:
+    """Whether all these rewrites keep the function.
 
-    In each trial those move whose number has a certain digit 1 in base 2: every one moves, and of every two one
-    moves without the other, so that none makes up for another.
+    Each test applies the rewrites whose number has a 1 at one binary digit. So each rewrite is applied in some test,
+    and of any two, one is applied without the other: no two can compensate each other.
     """
     for digit in range(len(parts).bit_length()):
         some = [part for number, part in enumerate(parts, start=1) if number >> digit & 1]
-        for turn in range(TURNS):
+        for number in range(PROBES):
             moved = dict(trial.state)
             for part in some:
-                moved = part.tried(moved, turn, generator=generator)
-            if trial.change(moved) > BOUND:
+                moved = part.apply_probe(moved, number, generator=generator)
+            if trial.change(moved) > MAX_CHANGE:
                 return False
     return True

@@ -84,12 +84,12 @@ def test_what_is_not_known_or_not_found_is_refused(monkeypatch: pytest.MonkeyPat
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(5, 4), Squares(), nn.Linear(4, 3)).double()
     inputs, targets = torch.randn(9, 5, dtype=torch.float64), torch.randint(3, (9,))
-    monkeypatch.setattr(terms, "PROGRAMME", 1)
+    monkeypatch.setattr(terms, "MAX_PROGRAMME_TERMS", 1)
     with pytest.raises(InvalidInput, match=r"whether a network attains the minimum\[scope=unit\] is not known"):
         balance(model, inputs, targets, scope="unit")
     monkeypatch.undo()
     assert balance(model, inputs, targets, scope="unit")
-    monkeypatch.setattr(units, "STEPS", 1)
+    monkeypatch.setattr(units, "MAX_STEPS", 1)
     with pytest.raises(InvalidInput, match=r"the minimum\[scope=unit\] was not found: after 1 steps the relative grad"):
         balance(model, inputs, targets, scope="unit")
 
@@ -98,7 +98,7 @@ def test_false_groups_and_shared_memory_are_refused(monkeypatch: pytest.MonkeyPa
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(5, 5), nn.GELU(), nn.Linear(5, 5))
     inputs, targets = torch.randn(9, 5), torch.randint(5, (9,))
-    monkeypatch.setitem(table.RULES, "gelu", table.passes)
+    monkeypatch.setitem(table.RULES, "gelu", table.homogeneous_rule)
     with pytest.raises(InvalidInput, match=r"rescalings of scope=layer change the outputs by .*, above 3\.5e-04"):
         balance(model, inputs, targets)
     model[2].weight.data = model[0].weight.data

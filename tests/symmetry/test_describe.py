@@ -88,7 +88,7 @@ def test_a_false_element_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
     model = nn.Sequential(nn.Linear(5, 6), nn.LayerNorm(6), nn.GELU(), nn.Linear(6, 3))
     nn.init.zeros_(model[1].weight)
-    monkeypatch.setitem(table.RULES, "gelu", table.passes)
+    monkeypatch.setitem(table.RULES, "gelu", table.homogeneous_rule)
     with pytest.raises(InvalidInput, match=r"rescalings of scope=layer change the outputs by .*, above 1\.5e-08: on"):
         described(model, "layer", (2, 5))
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sharpbench import InvalidInput
-from sharpbench.symmetry.float64_check import Float64Check, relative_change, rounding
+from sharpbench.symmetry.float64_check import Float64Check, relative_change, rounding_bound
 
 
 class Casting(nn.Module):
@@ -126,6 +126,6 @@ def test_relative_changes(before: list[float], after: list[float], expected: flo
 
 def test_rounding_is_that_of_the_coarsest_type() -> None:
     some = [torch.zeros(1, dtype=dtype) for dtype in (torch.float64, torch.float32, torch.int64)]
-    assert rounding(some) == pytest.approx(2**-11.5)
-    assert rounding(some[:1]) == 2**-26
-    assert rounding(some[2:]) == 0.0
+    assert rounding_bound(some) == pytest.approx(2**-11.5)
+    assert rounding_bound(some[:1]) == 2**-26
+    assert rounding_bound(some[2:]) == 0.0

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from sharpbench import InvalidInput
 from sharpbench.models import PAPER_MODELS
 from sharpbench.models.model import Model
-from sharpbench.symmetry import describe, rescaling_group, rewrites
+from sharpbench.symmetry import describe, find_rewrites, rescaling_group
 
 NETWORKS = [model(bias=bias) for model in PAPER_MODELS for bias in (True, False)]
 
@@ -37,7 +37,7 @@ def test_chains_have_one_scale_less_than_layers(model: Model) -> None:
     group = rescaling_group(module, inputs)
     weights = [name for name in group.names if name.endswith("weight")]
     assert group.dimension == len(weights) - 1
-    assert group.unknown == ()
+    assert group.unknown_operators == ()
     assert change(module, inputs) < 1e-11
     row = dict(zip(group.names, group.basis, strict=True))
     assert sum(row[name] for name in weights) == pytest.approx(0, abs=1e-12)
@@ -99,7 +99,7 @@ def test_wrong_arguments_are_one_line() -> None:
     params = {name: value.detach() for name, value in small().named_parameters()}
     with pytest.raises(InvalidInput, match=r"u has shape \[7\]; expected \[1\], a number a dimension"):
         group.apply(params, np.zeros(7))
-    with pytest.raises(InvalidInput, match=r"scope='bogus' is no scope; use 'layer' or 'unit'"):
+    with pytest.raises(InvalidInput, match=r"scope='bogus' is not a scope; use 'layer' or 'unit'"):
         rescaling_group(small(), INPUTS, scope="bogus")
     with pytest.raises(InvalidInput, match=r"parameters=\['nosuch'\] are not in the network, which has 0.weight"):
         rescaling_group(small(), INPUTS, parameters=["0.weight", "nosuch"])
@@ -159,7 +159,7 @@ def test_what_shares_memory_stays(how: str, kind: str) -> None:
     model = shared(how)
     before = model(INPUTS)
     generator = torch.Generator().manual_seed(0)
-    moved = rewrites(model, INPUTS, kind, generator=generator)(model.state_dict(), generator=generator)
+    moved = find_rewrites(model, INPUTS, kind, generator=generator)(model.state_dict(), generator=generator)
     assert torch.equal(moved["0.weight"], model[0].weight)
     assert not torch.equal(moved["4.weight"], model[4].weight)
     model.load_state_dict(moved)
@@ -190,4 +190,4 @@ def test_the_group_is_held_against_all_examples() -> None:
     with pytest.raises(InvalidInput, match=r"change the outputs by .* it must treat all examples of a batch alike"):
         describe(ByBatch(), INPUTS, generator=generator)
     assert describe(ByBatch(), INPUTS[:1], generator=generator).dimension == 1
-    assert rewrites(ByBatch(), INPUTS, "unit", generator=generator).trivial
+    assert find_rewrites(ByBatch(), INPUTS, "unit", generator=generator).trivial

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sharpbench.symmetry import ScaledMatrix, minimise, scale_columns, scale_rows_and_columns
-from sharpbench.symmetry.minimum.layers import GAP
+from sharpbench.symmetry.minimum.layers import GAP_TOLERANCE
 
 Array = np.ndarray
 
@@ -43,7 +43,7 @@ def test_the_minimum_is_the_one_that_was_built(layers: int, shares: float, scale
         assert solved.value == pytest.approx(p.sum(), rel=1e-12)
         assert solved.method == "newton"
         assert solved.vanishing == ()
-        assert solved.gap <= GAP
+        assert solved.gap <= GAP_TOLERANCE
         np.testing.assert_allclose(solved.terms, p, atol=1e-6 * p.sum(), rtol=0)
         assert (traces * np.exp(-2 * basis @ solved.u)).sum() == pytest.approx(p.sum(), rel=1e-10)
         assert solved.value <= traces.sum() * (1 + 1e-12)
@@ -57,7 +57,7 @@ def test_the_gap_bounds_the_error_of_a_solve_that_was_cut_short(
     steps: int, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     basis, traces, p, _ = balanced(6, seed, shares=1.0, scales=0.3)
-    monkeypatch.setattr("sharpbench.symmetry.minimum.layers.STEPS", steps)
+    monkeypatch.setattr("sharpbench.symmetry.minimum.layers.MAX_STEPS", steps)
     solved = minimise(traces, basis)
     error = np.log(solved.value / p.sum())
     assert -1e-13 <= error <= solved.gap + 1e-13
@@ -70,10 +70,10 @@ def test_more_steps_make_the_gap_smaller(monkeypatch: pytest.MonkeyPatch) -> Non
     basis, traces, _, _ = balanced(6, 0, shares=1.0, scales=2.0)
     gaps = []
     for steps in (1, 4, 8, 50):
-        monkeypatch.setattr("sharpbench.symmetry.minimum.layers.STEPS", steps)
+        monkeypatch.setattr("sharpbench.symmetry.minimum.layers.MAX_STEPS", steps)
         gaps.append(minimise(traces, basis).gap)
     assert gaps == sorted(gaps, reverse=True)
-    assert gaps[-1] <= GAP
+    assert gaps[-1] <= GAP_TOLERANCE
 
 
 @pytest.mark.parametrize("factor", [1e-200, 1e-30, 1e30, 1e200])

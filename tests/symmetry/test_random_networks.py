@@ -86,7 +86,7 @@ def test_no_random_network_has_a_false_element(start: int) -> None:
         model = Random(seed).eval()
         trial = Float64Check.of(model, torch.randn(3, 5), generator=torch.Generator().manual_seed(seed))
         layer, unit = (rescaling_group(model, trial.inputs, scope=scope) for scope in ("layer", "unit"))
-        assert layer.unknown == unit.unknown == ()
+        assert layer.unknown_operators == unit.unknown_operators == ()
         assert unit.dimension >= layer.dimension
         free += unit.dimension
         for group in (layer, unit):
@@ -102,7 +102,7 @@ def _holds(unit: RescalingGroup, layer: RescalingGroup) -> None:
         return
     logs = layer.log_scales(layer.random_element(torch.Generator().manual_seed(4)))
     basis, rows, wanted = unit.basis.toarray(), [], []
-    for name, arrays in unit.places.items():
+    for name, arrays in unit.basis_rows.items():
         shape = np.broadcast_shapes(logs[name].shape, *(array.shape for array in arrays))
         total = sum(np.broadcast_to(basis[array], (*shape, unit.dimension)) for array in arrays)
         rows.append(total.reshape(-1, unit.dimension))

@@ -13,10 +13,10 @@ from torch.nn import functional as F
 
 from sharpbench import InvalidInput, Subject, measure
 from sharpbench.core.graph import capture_graph
-from sharpbench.symmetry import permutation, rewrites
-from sharpbench.symmetry.permutation import Permutation, permutations
-from sharpbench.symmetry.random_rewrites import _hold
-from sharpbench.symmetry.rules.operation import passes
+from sharpbench.symmetry import find_rewrites, permutation
+from sharpbench.symmetry.permutation import Permutation, find_permutations
+from sharpbench.symmetry.random_rewrites import _keep_function
+from sharpbench.symmetry.rules.operation import homogeneous_rule
 
 KINDS = ("layer", "unit", "permutation", "attention-rotation")
 
@@ -61,7 +61,7 @@ INPUTS = torch.randn(2, 3, 5, 5, generator=torch.Generator().manual_seed(3))
 def rewritten(model: nn.Module, kind: str, inputs: Tensor = INPUTS) -> tuple[object, dict[str, Tensor], float]:
     """The rewrites; the state in float64 rewritten; the relative change of the outputs."""
     generator = torch.Generator().manual_seed(0)
-    found = rewrites(model, inputs, kind, generator=generator)
+    found = find_rewrites(model, inputs, kind, generator=generator)
     state = {name: value.double() for name, value in model.state_dict().items() if value.is_floating_point()}
     moved = found(state, generator=generator)
     assert list(moved) == list(state)
@@ -169,7 +169,7 @@ def test_a_constant_that_differs_by_unit_holds_the_units(middle: Callable[[nn.Mo
     found, _, _ = rewritten(hidden(middle), "permutation", torch.randn(6, 5))
     assert found.trivial
     # not by being tried out: no false set was found at all
-    assert list(permutations(capture_graph(hidden(middle), torch.randn(1, 5)))) == []
+    assert list(find_permutations(capture_graph(hidden(middle), torch.randn(1, 5)))) == []
 
 
 MOVING = {
@@ -187,7 +187,7 @@ def test_parameters_that_differ_by_unit_move_along(middle: Callable[[nn.Module, 
     inputs = torch.randn(6, 5, dtype=torch.float64)
     for seed in range(6):
         generator = torch.Generator().manual_seed(seed)
-        found = rewrites(model, inputs, "permutation", generator=generator)
+        found = find_rewrites(model, inputs, "permutation", generator=generator)
         (part,) = found.parts
         assert ("each.weight", 0) in part.occurrences
         moved = found(model.state_dict(), generator=generator)
@@ -219,7 +219,7 @@ def test_units_of_grouped_convolutions_stay(kind: type[nn.Module], groups: int, 
     """But of depthwise ones move, before and after together."""
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), kind(4, 4, 3, groups=groups), nn.ReLU(), nn.Conv2d(4, 3, 1))
     model = model.eval()
-    assert [part.units for part in permutations(capture_graph(model, INPUTS[:1]))] == free
+    assert [part.units for part in find_permutations(capture_graph(model, INPUTS[:1]))] == free
     found, _, change = rewritten(model, "permutation")
     assert [part.units for part in found.parts] == free
     assert change < 1e-12
@@ -230,7 +230,7 @@ def test_two_orders_make_all(units: int) -> None:
     """Each moves what the other may leave, and products of both are all orders (for 3 units: all 6)."""
     part = Permutation({("a", 0): np.arange(units)[:, None]})
     state, generator = {"a": torch.arange(units)}, torch.Generator()
-    shifted, swapped = (part.tried(state, turn, generator=generator)["a"] for turn in range(2))
+    shifted, swapped = (part.apply_probe(state, turn, generator=generator)["a"] for turn in range(2))
     assert not (shifted == state["a"]).any()
     assert swapped.tolist() == [1, 0, *range(2, units)]
     if units == 3:
@@ -243,11 +243,11 @@ def test_two_orders_make_all(units: int) -> None:
 def test_a_false_set_of_two_units_is_never_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a wrong rule: no random order is asked, which for two units would be none every other time."""
     model = hidden(lambda net, x: x.relu() * torch.tensor([1.0, 2.0]).to(x), units=2)
-    monkeypatch.setitem(permutation.FOLLOWED, "mul", passes)
-    assert len(list(permutations(capture_graph(model, torch.randn(1, 5))))) == 1
+    monkeypatch.setitem(permutation.UNIT_RULES, "mul", homogeneous_rule)
+    assert len(list(find_permutations(capture_graph(model, torch.randn(1, 5))))) == 1
     for seed in range(10):
         generator = torch.Generator().manual_seed(seed)
-        assert rewrites(model, torch.randn(6, 5), "permutation", generator=generator).trivial
+        assert find_rewrites(model, torch.randn(6, 5), "permutation", generator=generator).trivial
 
 
 @pytest.mark.parametrize("count", [2, 3, 8])
@@ -266,9 +266,9 @@ def test_sets_that_must_move_together_are_told_apart(count: int) -> None:
 
     generator = torch.Generator()
     for one, other in itertools.combinations(state, 2):
-        assert not _hold(parts, Stub(one, other), generator)
+        assert not _keep_function(parts, Stub(one, other), generator)
         both = Permutation({(one, 0): np.arange(2)[:, None], (other, 0): np.arange(2)[:, None]})
-        assert _hold([both], Stub(one, other), generator)
+        assert _keep_function([both], Stub(one, other), generator)
 
 
 @pytest.mark.parametrize("kind", ["layer", "unit", "permutation", "attention-rotation"])
@@ -290,7 +290,7 @@ def test_tied_names_and_states_without_shared_memory(kind: str) -> None:
     torch.manual_seed(0)
     model, inputs = Tied().double().eval(), torch.randn(3, 5, 4, dtype=torch.float64)
     generator = torch.Generator().manual_seed(0)
-    found = rewrites(model, inputs, kind, generator=generator)
+    found = find_rewrites(model, inputs, kind, generator=generator)
     assert not found.trivial
     before = model(inputs)
     moved = found({name: value.clone() for name, value in model.state_dict().items()}, generator=generator)
@@ -304,27 +304,29 @@ def test_tied_names_and_states_without_shared_memory(kind: str) -> None:
 def test_frozen_parameters_are_neither_rescaled_nor_rotated(model: Mixed) -> None:
     model.qkv.requires_grad_(False)
     generator = torch.Generator().manual_seed(0)
-    assert rewrites(model, INPUTS, "attention-rotation", generator=generator).trivial
+    assert find_rewrites(model, INPUTS, "attention-rotation", generator=generator).trivial
     everything = [name for name, _ in model.named_parameters()]
-    assert not rewrites(model, INPUTS, "attention-rotation", generator=generator, parameters=everything).trivial
+    assert not find_rewrites(model, INPUTS, "attention-rotation", generator=generator, parameters=everything).trivial
     state = dict(model.state_dict())
     for kind in ("layer", "unit"):
         for names, moves in ((None, False), (everything, True)):
-            found = rewrites(model, INPUTS, kind, generator=generator, parameters=names)
+            found = find_rewrites(model, INPUTS, kind, generator=generator, parameters=names)
             assert not found.trivial
             assert torch.equal(found(state, generator=generator)["qkv.weight"], state["qkv.weight"]) != moves
 
 
 def test_wrong_words_and_states_are_one_line(model: Mixed) -> None:
     generator = torch.Generator().manual_seed(0)
-    with pytest.raises(InvalidInput, match=r"kind='bogus' is no kind of rewrite; use one of layer, unit, permutation"):
-        rewrites(model, INPUTS, "bogus", generator=generator)
+    with pytest.raises(
+        InvalidInput, match=r"kind='bogus' is not a kind of rewrite; use one of layer, unit, permutation"
+    ):
+        find_rewrites(model, INPUTS, "bogus", generator=generator)
     params = {name: value.detach() for name, value in model.named_parameters()}
-    with pytest.raises(InvalidInput, match=r"state lacks norm.running_mean, in which units change places; give"):
-        rewrites(model, INPUTS, "permutation", generator=generator)(params, generator=generator)
+    with pytest.raises(InvalidInput, match=r"state lacks norm.running_mean, in which units are permuted; give"):
+        find_rewrites(model, INPUTS, "permutation", generator=generator)(params, generator=generator)
     del params["qkv.bias"]
     with pytest.raises(InvalidInput, match=r"state lacks qkv.bias, in which heads are rotated; give all parameters"):
-        rewrites(model, INPUTS, "attention-rotation", generator=generator)(params, generator=generator)
+        find_rewrites(model, INPUTS, "attention-rotation", generator=generator)(params, generator=generator)
 
 
 def test_measures_change_or_stay_as_they_claim(model: Mixed) -> None:
@@ -336,6 +338,6 @@ def test_measures_change_or_stay_as_they_claim(model: Mixed) -> None:
         ("unit", "minimum[scope=unit]", True),
     ):
         value = measure(word, subject).value
-        found = rewrites(model, INPUTS.double(), kind, generator=generator)
+        found = find_rewrites(model, INPUTS.double(), kind, generator=generator)
         moved = subject.with_params(found(subject.params, generator=generator))
         assert (measure(word, moved).value == pytest.approx(value, rel=1e-8)) == stays

@@ -436,7 +436,7 @@ def test_embedding_tables_have_one_scale_a_channel() -> None:
     net, words = Words().double().eval(), torch.randint(11, (2, 7))
     for scope, dimension in (("layer", 1), ("unit", 6)):
         group = rescaling_group(net, words, scope=scope)
-        assert (group.dimension, group.unknown) == (dimension, ())
+        assert (group.dimension, group.unknown_operators) == (dimension, ())
         assert changed(net, words, group) < 1e-12
 
 
@@ -508,10 +508,10 @@ def test_a_buffer_and_a_frozen_parameter_keep_their_scale() -> None:
 def test_an_unknown_operator_pins_what_is_at_it_and_is_named() -> None:
     net = smooth(torch.asinh)
     group = rescaling_group(net.double().eval(), torch.randn(VECTOR, dtype=torch.float64))
-    assert group.unknown == ("aten.asinh.default",)
+    assert group.unknown_operators == ("aten.asinh.default",)
     assert group.dimension == 1
     constant = chain(lambda x: x * torch.asinh(torch.ones(6, dtype=torch.float64)))
-    assert rescaling_group(constant.double(), torch.randn(VECTOR, dtype=torch.float64)).unknown == ()
+    assert rescaling_group(constant.double(), torch.randn(VECTOR, dtype=torch.float64)).unknown_operators == ()
 
 
 def check(net: Network, shape: tuple[int, ...], *, layer: int, unit: int, tolerance: float = 1e-11) -> object:
@@ -522,7 +522,7 @@ def check(net: Network, shape: tuple[int, ...], *, layer: int, unit: int, tolera
     groups = [rescaling_group(net, inputs, scope=scope) for scope in ("layer", "unit")]
     assert [group.dimension for group in groups] == [layer, unit]
     for group in groups:
-        assert group.unknown == ()
+        assert group.unknown_operators == ()
         assert changed(net, inputs, group) < tolerance
     return groups[0]
 

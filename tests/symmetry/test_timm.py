@@ -50,7 +50,7 @@ def test_dimensions(timm: ModuleType, name: str, least: int) -> None:
     for scope in ("layer", "unit"):
         group = rescaling_group(model, trial.inputs, scope=scope)
         assert group.dimension >= least
-        assert group.unknown == ()
+        assert group.unknown_operators == ()
         assert group.verify(trial.outputs, trial.state, generator=torch.Generator().manual_seed(1)) < 1e-12
 
 

@@ -9,7 +9,7 @@ import pytest
 from scipy.optimize import minimize as generic
 from scipy.sparse import csr_array
 
-from sharpbench.symmetry.minimum.layers import vanishing
+from sharpbench.symmetry.minimum.layers import find_vanishing_terms
 from sharpbench.symmetry.minimum.terms import Block, Terms
 from sharpbench.symmetry.minimum.units import balance_terms
 
@@ -108,7 +108,7 @@ def test_what_vanishes_is_what_a_linear_programme_says(seed: int) -> None:
     """Networks with many zeros: the strongly connected parts of the signed graph against a linear programme."""
     terms = network(seed, zeros=[0.2, 0.4, 0.6][seed % 3])
     weights, E = exponents(terms)
-    gone = vanishing(E[weights > 0])
+    gone = find_vanishing_terms(E[weights > 0])
     solved = balance_terms(terms)
     assert solved.vanishing is not None
     assert sum(solved.vanishing.values()) == gone.sum()

@@ -1,4 +1,4 @@
-"""Minimisation of a sum of block traces over a rescaling group: a small convex programme, with a certificate."""
+"""The minimum of a sum of block traces over a rescaling group: a small convex programme with a certificate."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from scipy.sparse import csr_array, eye_array, hstack
 from sharpbench.errors import InvalidInput
 
 Array = NDArray[np.float64]
-GAP = 1e-13
-STEPS = 500
+GAP_TOLERANCE = 1e-13
+"""The duality gap, relative to the value, at which Newton's method ends."""
+MAX_STEPS = 500
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,7 +58,7 @@ def minimise(traces: Array, basis: Array) -> LayerMinimum:
     """
     check_finite("traces", traces)
     falls = np.zeros(len(traces), dtype=bool)
-    falls[traces > 0] = vanishing(basis[traces > 0])
+    falls[traces > 0] = find_vanishing_terms(basis[traces > 0])
     live = (traces > 0) & ~falls
     terms = np.zeros_like(traces)
     u = np.zeros(basis.shape[1])
@@ -76,7 +77,7 @@ def minimise(traces: Array, basis: Array) -> LayerMinimum:
         terms[live] = scale * value * share
         wanted = np.log(t / (value * share)) / 2
         return LayerMinimum(scale * value, terms, lstsq(basis[live], wanted)[0], 0.0, gone, "closed form", 0)
-    exponents, gap, steps = _newton(t, directions)
+    exponents, gap, steps = _minimise_by_newton(t, directions)
     terms[live] = scale * t * np.exp(-2 * exponents)
     return LayerMinimum(float(terms.sum()), terms, lstsq(basis[live], exponents)[0], gap, gone, "newton", steps)
 
@@ -89,7 +90,7 @@ def check_finite(what: str, values: Array) -> None:
         raise InvalidInput(f"{what} must be finite, and {np.count_nonzero(~finite)} of {values.size} are not: {bad}")
 
 
-def _newton(t: Array, directions: Array) -> tuple[Array, float, int]:
+def _minimise_by_newton(t: Array, directions: Array) -> tuple[Array, float, int]:
     """Minimise sum t exp(-2 Q v) for orthonormal Q [blocks, dimension]: exponents Q v, duality gap, steps.
 
     The dual of log sum t exp(-2 Q v) is to maximise p . log(t / p) over p >= 0, sum p = 1, Q^T p = 0. The
@@ -97,7 +98,7 @@ def _newton(t: Array, directions: Array) -> tuple[Array, float, int]:
     """
     v = directions.T @ (np.log(t) / 2)  # balances the logarithms in the least-squares sense
     best, best_gap, step = v, np.inf, 0
-    while best_gap > GAP and step < STEPS:
+    while best_gap > GAP_TOLERANCE and step < MAX_STEPS:
         step += 1
         terms = t * np.exp(-2 * (directions @ v))
         total = terms.sum()
@@ -105,14 +106,14 @@ def _newton(t: Array, directions: Array) -> tuple[Array, float, int]:
         hessian = directions.T @ (p[:, None] * directions)
         move = lstsq(hessian, directions.T @ p)[0] / 2  # the Newton step of the sum
         dual = p * (1 - 2 * (directions @ move))
-        gap = _gap(total, t, dual)
+        gap = _duality_gap(total, t, dual)
         if gap < best_gap:
             best, best_gap = v, gap
-        v = v + _length(t, directions, v, move) * move
+        v = v + _search_step_length(t, directions, v, move) * move
     return directions @ best, float(best_gap), step
 
 
-def _gap(total: float, t: Array, dual: Array) -> float:
+def _duality_gap(total: float, t: Array, dual: Array) -> float:
     """log of the primal value minus the dual value at `dual`, scaled to sum 1; infinite where infeasible."""
     if np.any(dual <= 0):
         return np.inf
@@ -120,8 +121,8 @@ def _gap(total: float, t: Array, dual: Array) -> float:
     return abs(float(np.log(total) - p @ np.log(t / p)))
 
 
-def _length(t: Array, directions: Array, v: Array, move: Array) -> float:
-    """Backtracking on the logarithm of the sum; the sum is convex, so a short enough step falls."""
+def _search_step_length(t: Array, directions: Array, v: Array, move: Array) -> float:
+    """A step length that does not raise the sum, by halving; the sum is convex, so a short enough step lowers it."""
 
     def value(length: float) -> float:
         with np.errstate(over="ignore"):
@@ -133,11 +134,11 @@ def _length(t: Array, directions: Array, v: Array, move: Array) -> float:
     return length
 
 
-def vanishing(exponents: Array | csr_array) -> NDArray[np.bool_]:
-    """Which terms exp(-2 (E u)_b) some direction u drives to 0 while no other of them grows, E [terms, dimension].
+def find_vanishing_terms(exponents: Array | csr_array) -> NDArray[np.bool_]:
+    """Whether each term exp(-2 (E u)_b), E [terms, dimension], falls to 0 along a direction u in which no term grows.
 
-    maximise sum z over 0 <= z <= 1, z <= E u (an infimum that is not attained); z > 0 names them, and one
-    direction serves all.
+    Solves: maximise sum z over 0 <= z <= 1, z <= E u. Terms with z > 0 vanish, all along one direction; the infimum
+    of the sum is then not attained.
     """
     terms, dimension = exponents.shape
     if not terms or not dimension:

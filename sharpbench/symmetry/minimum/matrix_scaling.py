@@ -1,4 +1,4 @@
-"""Scaling: minima over positive row and column scales of a pair of non-negative matrices."""
+"""Minima over positive row and column scales of a pair of non-negative matrices."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 Array = NDArray[np.float64]
-TOLERANCE = 1e-12
-STEPS = 10_000
+SCALING_TOLERANCE = 1e-12
+MAX_STEPS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +22,7 @@ class ScaledMatrix:
     value: the infimum.
     gradient: the largest derivative by the logarithm of a scale, relative to the value: at most TOLERANCE where the
         alternation converged, about 1e-9 after L-BFGS. The error of the value is of second order in it.
-    dropped: the number of non-zero entries that can be driven to 0 together; they are left out, and the infimum is then
-    not
+    dropped: the number of non-zero entries that can be driven to 0 together; they are left out, and the infimum is not
         attained.
     steps: iterations.
     """
@@ -44,11 +43,11 @@ def scale_rows_and_columns(diagonal: Array, squares: Array) -> ScaledMatrix:
     >>> round(symmetry.scale_rows_and_columns(np.array([[1.0]]), np.array([[4.0]])).value, 9)  # min of x + 4 / x
     4.0
     """
-    D, V, dropped = _bounded(diagonal, squares)
+    D, V, dropped = _drop_vanishing(diagonal, squares)
     if D.size == 0:
         return ScaledMatrix(0.0, 0.0, dropped, 0)
     t, value, gradient, step = np.ones(D.shape[1]), np.inf, np.inf, 0
-    while gradient > TOLERANCE and step < STEPS:
+    while gradient > SCALING_TOLERANCE and step < MAX_STEPS:
         step += 1
         s = np.sqrt((V @ (1 / t)) / (D @ t))
         curvature, weight = D.T @ s, V.T @ (1 / s)
@@ -69,7 +68,7 @@ def scale_columns(diagonal: Array, squares: Array) -> ScaledMatrix:
     >>> round(symmetry.scale_columns(np.array([[1.0]]), np.array([[4.0]])).value, 9)
     2.0
     """
-    D, V, dropped = _bounded(diagonal, squares)
+    D, V, dropped = _drop_vanishing(diagonal, squares)
     if D.size == 0:
         return ScaledMatrix(0.0, 0.0, dropped, 0)
 
@@ -84,26 +83,26 @@ def scale_columns(diagonal: Array, squares: Array) -> ScaledMatrix:
         np.zeros(D.shape[1]),
         jac=True,
         method="L-BFGS-B",
-        options={"maxiter": STEPS, "maxfun": STEPS, "maxcor": 30, "ftol": 0.0, "gtol": TOLERANCE},
+        options={"maxiter": MAX_STEPS, "maxfun": MAX_STEPS, "maxcor": 30, "ftol": 0.0, "gtol": SCALING_TOLERANCE},
     )
     return ScaledMatrix(float(np.exp(solved.fun / 2)), float(np.abs(solved.jac).max()), dropped, int(solved.nit))
 
 
-def _bounded(diagonal: Array, squares: Array) -> tuple[Array, Array, int]:
-    """D and V without what can be driven to 0, empty rows and columns removed; and how many entries that were."""
-    kept = _kept(diagonal, squares)
+def _drop_vanishing(diagonal: Array, squares: Array) -> tuple[Array, Array, int]:
+    """D and V without entries that can be driven to 0 and without empty rows and columns; the number of entries."""
+    kept = _find_bounded_entries(diagonal, squares)
     dropped = np.count_nonzero((diagonal > 0) & ~kept) + np.count_nonzero((squares > 0) & ~kept)
     place = np.ix_(kept.any(1), kept.any(0))
     return np.where(kept, diagonal, 0.0)[place], np.where(kept, squares, 0.0)[place], int(dropped)
 
 
-def _kept(diagonal: Array, squares: Array) -> NDArray[np.bool_]:
-    """The entries that cannot be driven to 0 together with others.
+def _find_bounded_entries(diagonal: Array, squares: Array) -> NDArray[np.bool_]:
+    """The entries that no direction drives to 0 while no entry grows.
 
-    A direction in log s, -log t along which no term grows is an order of rows and columns: row i at most
-    column j where D_ij > 0, at least column j where V_ij > 0. Entries between two strongly connected parts of
-    that graph shrink along some such direction, entries inside one part along none. Rows and columns in which
-    D or V vanishes are parts of their own.
+    A direction in log s, -log t along which no term grows is an order of rows and columns: row i is at most column j
+    where D_ij > 0, and at least column j where V_ij > 0. Entries between two strongly connected parts of this graph
+    shrink along some such direction; entries within a part do not. A row or column in which D or V is 0 is a separate
+    part.
     """
     rows, columns = diagonal.shape
     i, j = np.nonzero(diagonal > 0)

@@ -1,4 +1,9 @@
-"""Terms: what a rescaling makes of a diagonal, as blocks d exp(-2 (z_row + z_column)) with potentials z = X u."""
+"""A rescaled diagonal as blocks of terms d exp(-2 (z_row + z_column)) with potentials z = X u.
+
+A graph of signed potentials shows which terms can be driven to 0 together. A term d exp(-2 (x - y)) is an arrow from x
+to y: along a direction in which no term grows, x does not fall below y. Arrows between strongly connected parts are the
+terms that fall along some such direction.
+"""
 
 from __future__ import annotations
 
@@ -12,31 +17,27 @@ from scipy.sparse import coo_array, csr_array, vstack
 from scipy.sparse.csgraph import connected_components
 
 from sharpbench.symmetry.group import RescalingGroup
-from sharpbench.symmetry.minimum.layers import vanishing
+from sharpbench.symmetry.minimum.layers import find_vanishing_terms
 from sharpbench.symmetry.rules.propagation import IndexArray, compact
 
-# Arrows: which terms can be driven to 0 together, read off a graph of signed potentials.
-#
-# A term d exp(-2 (x - y)) is an arrow from x to y: along a direction in which no term grows, x does not fall below y.
-# Arrows between strongly connected parts are the terms that fall along some such direction.
-
 Index = NDArray[np.int64]
-PROGRAMME = 50_000
-"""Terms up to which a linear programme is asked for what vanishes, where exponents have more than two units."""
+MAX_PROGRAMME_TERMS = 50_000
+"""Up to this number of terms a linear programme finds those that vanish, where exponents have more than two units."""
 
 
-def live_blocks(terms: Terms) -> tuple[list[Block], dict[str, int] | None]:
-    """The blocks without the terms that can be driven to 0 together, and how many these are by parameter.
+def drop_vanishing_terms(terms: Terms) -> tuple[list[Block], dict[str, int] | None]:
+    """The blocks without the terms that can be driven to 0 together, and the number of these by parameter.
 
-    Arrows say it of exponents of at most two units, each with the same factor, up to the sign, wherever it occurs:
-    measured in that factor, exponents are x - y. None: too many terms for the linear programme that others need.
+    The graph of arrows decides it for exponents of at most two units, each of which has the same factor up to the sign
+    wherever it occurs: in units of that factor, exponents are x - y. Other exponents need a linear programme; None
+    stands for too many terms for it.
     """
     many = np.diff(terms.potentials.indptr)
     if any((many[block.rows].max() + many[block.columns].max()) > 2 for block in terms.blocks):
-        return _live_by_programme(terms)
+        return _drop_by_programme(terms)
     if _factors_differ(terms.potentials):
-        return _live_by_programme(terms)
-    literals = _Literals(terms.potentials)
+        return _drop_by_programme(terms)
+    literals = _SignedPotentials(terms.potentials)
     arrows = [np.empty((2, 0), dtype=np.int64)]
     hubs = literals.count
     for block in terms.blocks:
@@ -46,17 +47,17 @@ def live_blocks(terms: Terms) -> tuple[list[Block], dict[str, int] | None]:
     sources, sinks = np.concatenate(arrows, axis=1)
     graph = coo_array((np.ones(len(sources), dtype=np.int8), (sources, sinks)), shape=(hubs, hubs))
     _, part = connected_components(graph.tocsr(), connection="strong")
-    return _kept(terms, [literals.inside(block, part) for block in terms.blocks])
+    return _keep_entries(terms, [literals.inside(block, part) for block in terms.blocks])
 
 
 def _factors_differ(potentials: csr_array) -> bool:
-    """Whether a unit has factors of different size."""
+    """Whether a unit occurs with factors of different size."""
     columns = abs(potentials.tocsc())
     most = columns.max(axis=0).toarray()
     return bool((most[columns.nonzero()[1]] - columns.data > 1e-9).any())
 
 
-def _kept(terms: Terms, inside: list[NDArray[np.bool_]]) -> tuple[list[Block], dict[str, int]]:
+def _keep_entries(terms: Terms, inside: list[NDArray[np.bool_]]) -> tuple[list[Block], dict[str, int]]:
     live, found = [], {}
     for block, held in zip(terms.blocks, inside, strict=True):
         gone = int(np.count_nonzero((block.values > 0) & ~held))
@@ -67,9 +68,11 @@ def _kept(terms: Terms, inside: list[NDArray[np.bool_]]) -> tuple[list[Block], d
     return live, found
 
 
-class _Literals:
-    """Nodes for u_j, for -u_j and for 0; a term d exp(-2 (x - y)) is an arrow from x to y, and from -y to -x:
-    along a direction in which no term grows, x does not fall below y."""
+class _SignedPotentials:
+    """Nodes for u_j, for -u_j and for 0; a term d exp(-2 (x - y)) is an arrow from x to y, and from -y to -x.
+
+    Along a direction in which no term grows, x does not fall below y.
+    """
 
     def __init__(self, potentials: csr_array) -> None:
         size = potentials.shape[1]
@@ -92,7 +95,7 @@ class _Literals:
         return self.first[block.rows], self.negative(self.first[block.columns])
 
     def arrows(self, block: Block, hub: int) -> Iterator[Index]:
-        """Arrows for all terms above 0; where they fill a matrix, through a hub instead of one for each entry."""
+        """Arrows for all terms above 0; if they fill a matrix, they pass through a hub instead of one per entry."""
         x, y = self.ends(block)
         positive = block.values > 0
         if block.single:
@@ -114,29 +117,29 @@ class _Literals:
         yield np.stack((self.negative(y), self.negative(x)))
 
     def inside(self, block: Block, part: NDArray[np.int32]) -> NDArray[np.bool_]:
-        """Which entries are arrows within one part."""
+        """Whether each entry is an arrow within one part."""
         x, y = self.ends(block)
         if block.single:
             return np.asarray(part[x] == part[y])[:, None]
         return np.asarray(part[x][:, None] == part[y][None, :])
 
 
-def _live_by_programme(terms: Terms) -> tuple[list[Block], dict[str, int] | None]:
-    """The same for any exponents, by a linear programme."""
+def _drop_by_programme(terms: Terms) -> tuple[list[Block], dict[str, int] | None]:
+    """As `drop_vanishing_terms`, for any exponents, by a linear programme."""
     places = [np.nonzero(block.values > 0) for block in terms.blocks]
-    if sum(len(row) for row, _ in places) > PROGRAMME:
+    if sum(len(row) for row, _ in places) > MAX_PROGRAMME_TERMS:
         return list(terms.blocks), None
     X = terms.potentials
     exponents = [
         X[block.rows[row]] + X[block.columns[column]] for block, (row, column) in zip(terms.blocks, places, strict=True)
     ]
-    gone, inside, start = vanishing(csr_array(vstack(exponents))), [], 0
+    gone, inside, start = find_vanishing_terms(csr_array(vstack(exponents))), [], 0
     for block, (row, column) in zip(terms.blocks, places, strict=True):
         held = np.ones(block.values.shape, dtype=bool)
         held[row, column] = ~gone[start : start + len(row)]
         start += len(row)
         inside.append(held)
-    return _kept(terms, inside)
+    return _keep_entries(terms, inside)
 
 
 Array = NDArray[np.float64]
@@ -146,8 +149,8 @@ Array = NDArray[np.float64]
 class Block:
     """One parameter's terms: sum_oi values_oi exp(-2 (z[rows_o] + z[columns_i])).
 
-    values [O, I], at least 0; rows [O], columns [I]: potentials, each named once. One column of potential 0 where
-    there is but one potential an entry.
+    values [O, I], at least 0; rows [O], columns [I]: potentials, without repetition. With one potential per entry there
+    is one column, of potential 0.
     """
 
     name: str
@@ -157,61 +160,60 @@ class Block:
 
     @property
     def single(self) -> bool:
-        """Whether it has one potential an entry."""
+        """Whether it has one potential per entry."""
         return len(self.columns) == 1 and not self.columns[0]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Terms:
-    """potentials: X [potentials, dimension], sparse, no two rows alike; the first is 0. blocks: by parameter."""
+    """potentials: X [potentials, dimension], sparse, with different rows; the first is 0. blocks: one per parameter."""
 
     potentials: csr_array
     blocks: tuple[Block, ...]
 
 
 def row_traces(group: RescalingGroup, diagonal: Mapping[str, Array]) -> Array:
-    """Of a group of layers: the sum of the diagonal at each row of its basis."""
+    """The sum of the diagonal at each row of the basis, for a group of layers."""
     total = np.zeros(group.basis.shape[0])
-    for name, (rows,) in group.places.items():
+    for name, (rows,) in group.basis_rows.items():
         values, rows = (diagonal[name], rows) if rows.size > 1 else (diagonal[name].sum(), rows.reshape(()))
         total += np.bincount(np.broadcast_to(rows, values.shape).ravel(), values.ravel(), minlength=len(total))
     return total
 
 
 def unit_terms(group: RescalingGroup, diagonal: Mapping[str, Array]) -> Terms:
-    """The terms of a group of units; entries whose log-scales are equal are added up.
+    """The terms of a group of units; entries with equal log-scales are summed.
 
-    diagonal: by parameter and of its shape, float64, at least 0. Parameters that the group does not rescale
-    stand for constants.
+    diagonal: by parameter and of its shape, float64, at least 0. Parameters outside the group are constants.
     """
-    potentials, potential = distinct(csr_array(group.basis))
+    potentials, potential = deduplicate_rows(csr_array(group.basis))
     blocks: list[Block] = []
     for name, values in diagonal.items():
-        arrays = [compact(potential[rows]) for rows in group.places.get(name, ())]
+        arrays = [compact(potential[rows]) for rows in group.basis_rows.get(name, ())]
         arrays = [array for array in arrays if array.any()]
         spans = [{axis for axis, size in enumerate(array.shape) if size > 1} for array in arrays]
         idle = tuple(axis for axis in range(values.ndim) if not any(axis in span for span in spans))
         total = values.sum(idle, keepdims=True)
         if len(arrays) == 2 and all(len(span) == 1 for span in spans) and spans[0] != spans[1]:
             row, column = arrays if min(spans[0]) < min(spans[1]) else arrays[::-1]
-            blocks.append(_block(name, total.reshape(row.size, column.size), row.ravel(), column.ravel()))
+            blocks.append(_make_block(name, total.reshape(row.size, column.size), row.ravel(), column.ravel()))
             continue
         names = [np.broadcast_to(array, total.shape).ravel() for array in arrays]
-        potentials, joint = _joint(potentials, names, total.size)
-        blocks.append(_block(name, total.reshape(-1, 1), joint, np.zeros(1, dtype=np.int64)))
+        potentials, joint = _add_potentials(potentials, names, total.size)
+        blocks.append(_make_block(name, total.reshape(-1, 1), joint, np.zeros(1, dtype=np.int64)))
     return Terms(potentials, tuple(blocks))
 
 
-def _block(name: str, values: Array, rows: IndexArray, columns: IndexArray) -> Block:
-    """With equal rows and equal columns added up; what has one potential an entry as a single column."""
-    values, rows = _added(values, rows)
-    turned, columns = _added(values.T, columns)
+def _make_block(name: str, values: Array, rows: IndexArray, columns: IndexArray) -> Block:
+    """The Block with equal rows and equal columns summed; with one potential per entry it is a single column."""
+    values, rows = _sum_equal_rows(values, rows)
+    turned, columns = _sum_equal_rows(values.T, columns)
     if len(rows) == 1 and not rows[0]:
         return Block(name, turned, columns, rows)
     return Block(name, np.ascontiguousarray(turned.T), rows, columns)
 
 
-def _added(values: Array, rows: IndexArray) -> tuple[Array, IndexArray]:
+def _sum_equal_rows(values: Array, rows: IndexArray) -> tuple[Array, IndexArray]:
     kept, inverse = np.unique(rows, return_inverse=True)
     if len(kept) == len(rows):
         return values, rows
@@ -221,22 +223,22 @@ def _added(values: Array, rows: IndexArray) -> tuple[Array, IndexArray]:
     return np.asarray(which @ values), kept
 
 
-def _joint(potentials: csr_array, names: Sequence[IndexArray], count: int) -> tuple[csr_array, IndexArray]:
-    """Potentials that are sums of others, with new rows where more than one is added."""
+def _add_potentials(potentials: csr_array, names: Sequence[IndexArray], count: int) -> tuple[csr_array, IndexArray]:
+    """Potentials that are sums of others; sums of more than one get new rows."""
     if len(names) < 2:
         return potentials, names[0] if names else np.zeros(count, dtype=np.int64)
     different, inverse = np.unique(np.stack(names), axis=1, return_inverse=True)
     sums = potentials[different[0]]
     for row in different[1:]:
         sums = sums + potentials[row]
-    rows, place = distinct(csr_array(vstack((potentials, sums), format="csr")))
+    rows, place = deduplicate_rows(csr_array(vstack((potentials, sums), format="csr")))
     if not np.array_equal(place[: potentials.shape[0]], np.arange(potentials.shape[0])):
-        raise AssertionError("the potentials that were there keep their places")
+        raise AssertionError("earlier potentials must keep their positions")
     return rows, place[potentials.shape[0] :][inverse.ravel()]
 
 
-def distinct(matrix: csr_array) -> tuple[csr_array, IndexArray]:
-    """The different rows in the order of their first appearance, a row of zeros first; which of them each row is."""
+def deduplicate_rows(matrix: csr_array) -> tuple[csr_array, IndexArray]:
+    """The different rows, a row of zeros first, then by first appearance; the index of each row among them."""
     matrix = csr_array(vstack((csr_array((1, matrix.shape[1])), matrix), format="csr"))
     matrix.sum_duplicates()
     matrix.data[np.abs(matrix.data) < 1e-9] = 0.0

@@ -1,4 +1,4 @@
-"""Infimum: the smallest sum that a rescaling group makes of a diagonal, whatever the group's scope."""
+"""The minimum of the trace of a diagonal over a rescaling group of layers or units."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from sharpbench.core.loss import Losses, PerExampleLoss
 from sharpbench.core.subject import Subject
 from sharpbench.curvature import exact_diagonal, exact_traces
 from sharpbench.errors import InvalidInput
-from sharpbench.symmetry.group import RescalingGroup, Scope, group_of, overlapping
-from sharpbench.symmetry.minimum.layers import GAP, check_finite, minimise
-from sharpbench.symmetry.minimum.terms import PROGRAMME, row_traces, unit_terms
-from sharpbench.symmetry.minimum.units import GRADIENT, balance_terms
+from sharpbench.symmetry.group import RescalingGroup, Scope, find_overlapping, group_of
+from sharpbench.symmetry.minimum.layers import GAP_TOLERANCE, check_finite, minimise
+from sharpbench.symmetry.minimum.terms import MAX_PROGRAMME_TERMS, row_traces, unit_terms
+from sharpbench.symmetry.minimum.units import GRADIENT_TOLERANCE, balance_terms
 
 Array = NDArray[np.float64]
 
@@ -26,9 +26,10 @@ Array = NDArray[np.float64]
 class MinimumTrace:
     """The infimum over u of sum_j D_j exp(-2 s_j), for the log-scales s of the group's element u.
 
-    parts: its share by parameter. u: the minimiser, or a point near the infimum where it is not attained. gap: how far
-    the value may lie above the infimum, relative to it: for layers proven by a dual point, for units half the
-        squared Newton decrement.
+    parts: its share by parameter.
+    u: the minimiser, or a point near the infimum where it is not attained.
+    gap: how far the value may lie above the infimum, relative to it: for layers proven by a dual point, for units half
+        the squared Newton decrement.
     gradient: the largest derivative of log(sum) by a coordinate of u.
     converged: whether the gap (layers) or the gradient (units) is at most ten times its target.
     vanishing: what can be driven to 0, in words; empty where the infimum is attained, None where that is unknown.
@@ -64,15 +65,15 @@ def minimum_trace(group: RescalingGroup, diagonal: Mapping[str, Array]) -> Minim
     """
     for name, values in diagonal.items():
         check_finite(f"the diagonal of {name}", values)
-    return _of_units(group, diagonal) if group.scope == "unit" else _of_layers(group, diagonal)
+    return _minimise_units(group, diagonal) if group.scope == "unit" else _minimise_layers(group, diagonal)
 
 
-def _of_layers(group: RescalingGroup, diagonal: Mapping[str, Array]) -> MinimumTrace:
-    fixed = {name: float(values.sum()) for name, values in diagonal.items() if name not in group.places}
+def _minimise_layers(group: RescalingGroup, diagonal: Mapping[str, Array]) -> MinimumTrace:
+    fixed = {name: float(values.sum()) for name, values in diagonal.items() if name not in group.basis_rows}
     traces = np.append(row_traces(group, diagonal), sum(fixed.values()))
     basis = np.vstack((group.basis, np.zeros((1, group.dimension))))  # type: ignore[arg-type]  # dense for layers
     solved = minimise(traces, basis)
-    moved = {name: float(solved.terms[np.unique(rows)].sum()) for name, (rows,) in group.places.items()}
+    moved = {name: float(solved.terms[np.unique(rows)].sum()) for name, (rows,) in group.basis_rows.items()}
     names = group.names if solved.vanishing else ()
     return MinimumTrace(
         solved.value,
@@ -81,13 +82,13 @@ def _of_layers(group: RescalingGroup, diagonal: Mapping[str, Array]) -> MinimumT
         solved.method,
         solved.gap,
         float(np.abs(2 * basis.T @ solved.terms).max(initial=0.0)) / (solved.value or 1.0),
-        solved.gap <= 10 * GAP,
+        solved.gap <= 10 * GAP_TOLERANCE,
         ", ".join(names[row] for row in solved.vanishing),
         solved.steps,
     )
 
 
-def _of_units(group: RescalingGroup, diagonal: Mapping[str, Array]) -> MinimumTrace:
+def _minimise_units(group: RescalingGroup, diagonal: Mapping[str, Array]) -> MinimumTrace:
     solved = balance_terms(unit_terms(group, diagonal))
     words = None
     if solved.vanishing is not None:
@@ -100,13 +101,10 @@ def _of_units(group: RescalingGroup, diagonal: Mapping[str, Array]) -> MinimumTr
         method,
         solved.gap,
         solved.gradient,
-        solved.gradient <= 10 * GRADIENT,
+        solved.gradient <= 10 * GRADIENT_TOLERANCE,
         words,
         solved.steps,
     )
-
-
-# Equivalent: the network of the same function whose Hessian has the least trace.
 
 
 def balance(
@@ -143,19 +141,19 @@ def balance(
     >>> round(first / second, 9)
     1.0
     """
-    if shared := overlapping(model):
+    if shared := find_overlapping(model):
         raise InvalidInput(f"{', '.join(sorted(shared))} share memory; make them one parameter, or copies")
     subject = Subject.from_module(model, inputs, targets, criterion=criterion, parameters=parameters)
     group = group_of(subject.graph, set(subject.params), scope=scope)
     solved = minimum_trace(group, diagonal_for(group, subject))
-    _check(solved, scope)
+    _require_attained(solved, scope)
     examples, _ = next(subject.batches)
     elements = [group.random_element(torch.Generator().manual_seed(0)), solved.u]
-    group.verified(lambda params: subject.apply(params, examples), subject.params, elements)
+    group.verify_elements(lambda params: subject.apply(params, examples), subject.params, elements)
     return group.apply({name: value.detach() for name, value in model.state_dict().items()}, solved.u)
 
 
-def _check(solved: MinimumTrace, scope: Scope) -> None:
+def _require_attained(solved: MinimumTrace, scope: Scope) -> None:
     if solved.vanishing:
         raise InvalidInput(
             f"no network attains the minimum[scope={scope}]: it can be approached by driving {solved.vanishing} "
@@ -164,7 +162,7 @@ def _check(solved: MinimumTrace, scope: Scope) -> None:
     if solved.vanishing is None:
         raise InvalidInput(
             f"whether a network attains the minimum[scope={scope}] is not known: exponents have more than two units or "
-            f"other factors than 1, and more than {PROGRAMME:,} terms; use scope=layer"
+            f"other factors than 1, and more than {MAX_PROGRAMME_TERMS:,} terms; use scope=layer"
         )
     if not solved.converged:
         raise InvalidInput(
@@ -181,7 +179,7 @@ def diagonal_for(group: RescalingGroup, subject: Subject) -> dict[str, NDArray[n
     >>> {name: values.shape for name, values in symmetry.diagonal_for(group, subject).items()}
     {'0.weight': (), '2.weight': ()}
     """
-    if all(array.size == 1 for arrays in group.places.values() for array in arrays):
+    if all(array.size == 1 for arrays in group.basis_rows.values() for array in arrays):
         return {name: np.asarray(trace) for name, trace in subject.once(exact_traces).items()}
     return as_arrays(subject.once(exact_diagonal))
 

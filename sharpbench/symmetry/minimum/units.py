@@ -1,4 +1,4 @@
-"""Balancing: the least sum of d exp(-2 e.u) over the potentials u of single units, for sparse signed exponents e.
+"""The minimum of a sum of d exp(-2 e.u) over the potentials u of single units, for sparse signed exponents e.
 
 For a chain of layers this is matrix balancing (Osborne 1960): a weight between units i and o has the exponent
 u_o - u_i. Attention makes the graph signed: where a query channel has u, its key channel has -u.
@@ -13,17 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
 
-from sharpbench.symmetry.minimum.terms import Block, Terms, distinct, live_blocks
+from sharpbench.symmetry.minimum.terms import Block, Terms, deduplicate_rows, drop_vanishing_terms
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
-GRADIENT = 1e-12
-STEPS = 200
-SWEEPS = 30
-FALL = 1e-3
-"""Newton's method takes over where a sweep lowers the sum by less than this share."""
-GROUPS = 1000
-"""Up to so many layers their joint moves are solved for directly, to condition the rest."""
+GRADIENT_TOLERANCE = 1e-12
+MAX_STEPS = 200
+MAX_SWEEPS = 30
+MIN_SWEEP_GAIN = 1e-3
+"""Newton's method starts when a sweep lowers the sum by less than this share."""
+MAX_GROUPS = 1000
+"""Up to this number of layers, the preconditioner solves for their joint moves directly."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,10 +31,10 @@ class BalancedTerms:
     """The infimum over u of the sum of all terms.
 
     value: the infimum. parts: its share by parameter. u: the minimiser [dimension], or a point near the infimum
-    where that is not attained. gradient: the largest derivative of log(sum) by a potential. gap: half the square
+    where it is not attained. gradient: the largest derivative of log(sum) by a potential. gap: half the square
     of the Newton decrement relative to the value: to second order, how far the value lies above the infimum.
-    vanishing: how many entries (of terms added up) can be driven to 0 together, by parameter; empty where the
-    infimum is attained; None where that is not known. steps: of Newton's method.
+    vanishing: the number of entries (of summed terms) that can be driven to 0 together, by parameter; empty where
+    the infimum is attained; None where that is unknown. steps: of Newton's method.
     """
 
     value: float
@@ -47,28 +47,28 @@ class BalancedTerms:
 
 
 def balance_terms(terms: Terms) -> BalancedTerms:
-    """The least sum of the terms, by Newton's method with conjugate gradients.
+    """The minimum of the sum of the terms, by Newton's method with conjugate gradients.
 
-    Convex in u. What can be driven to 0 is found first and left out: in the graph whose arrows say that one signed
-    potential must not fall below another, these are the arrows between strongly connected parts. Then sweeps in
-    which every potential goes some way to the balance of its own terms, and Newton steps to the end. A step of
-    conjugate gradients costs two products with every block; 100,000 units take seconds to a minute.
+    The sum is convex in u. Terms that can be driven to 0 are found first and left out: in the graph whose arrows state
+    that one signed potential must not fall below another, they are the arrows between strongly connected parts. Sweeps
+    follow, in which every potential moves towards the balance of its own terms, then Newton steps. A step of conjugate
+    gradients costs two products with every block; 100,000 units take seconds to a minute.
     """
-    live, gone = live_blocks(terms)
+    live, gone = drop_vanishing_terms(terms)
     total = _Sum(terms.potentials, live)
-    u, gradient, gap, steps = _newton(total, _swept(total, np.zeros(terms.potentials.shape[1])))
+    u, gradient, gap, steps = _minimise_by_newton(total, _sweep(total, np.zeros(terms.potentials.shape[1])))
     z = terms.potentials @ u
-    parts = {block.name: _value(block, z) for block in live}
+    parts = {block.name: _block_value(block, z) for block in live}
     return BalancedTerms(sum(parts.values()), parts, u, gradient, gap, gone, steps)
 
 
-def _value(block: Block, z: Array) -> float:
+def _block_value(block: Block, z: Array) -> float:
     return float(np.exp(-2 * z[block.rows]) @ block.values @ np.exp(-2 * z[block.columns]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Point:
-    """The sum at one place: factors and products of each matrix, and by potential the terms it takes part in."""
+    """The sum at one u: the factors and products of each matrix, and for each potential the sum of its terms."""
 
     value: float
     sums: Array
@@ -108,7 +108,7 @@ class _Sum:
         return _Point(value, sums, weights, factors)
 
     def gradient(self, point: _Point) -> Array:
-        """By u."""
+        """The gradient by u."""
         return np.asarray(-2 * (self.XT @ point.sums))
 
     def curvature(self, point: _Point, v: Array) -> Array:
@@ -122,14 +122,13 @@ class _Sum:
         return np.asarray(4 * (self.XT @ h))
 
     def diagonal(self, point: _Point) -> Array:
-        """The Hessian's, but for exponents in which rows and columns share a unit."""
+        """The Hessian's diagonal, except for exponents in which rows and columns share a unit."""
         return np.asarray(4 * (self.squares @ point.sums))
 
     def _together(self) -> tuple[Index, Array, Index]:
-        """The group of each unit; C [kinds, groups] and the kind of each potential, its changes as groups move by 1.
+        """The group of each unit; C [kinds, groups] and each potential's kind, its changes as groups move by 1.
 
-        Units that stand on the same sides of the same matrices are a group: a layer, mostly. No group at all where
-        there would be too many of them.
+        Units on the same sides of the same matrices are a group, mostly a layer. Above MAX_GROUPS there are no groups.
         """
         draw, size = np.random.default_rng(0), self.X.shape[1]
         mark = np.zeros(size, dtype=np.uint64)
@@ -139,10 +138,10 @@ class _Sum:
                 for sign in (1, -1):
                     mark[moved.indices[moved.data * sign > 0]] += draw.integers(2**63, dtype=np.uint64)
         different, group = np.unique(mark, return_inverse=True)
-        if len(different) > GROUPS:
+        if len(different) > MAX_GROUPS:
             return group, np.zeros((1, 0)), np.zeros(self.X.shape[0], dtype=np.int64)
         joint = self.X @ coo_array((np.ones(size), (np.arange(size), group)), shape=(size, len(different))).tocsr()
-        kinds, kind = distinct(csr_array(joint))
+        kinds, kind = deduplicate_rows(csr_array(joint))
         return group, kinds.toarray(), kind
 
     def grouped(self, point: _Point) -> Array:
@@ -164,9 +163,10 @@ class _Sum:
         return np.asarray(4 * (self.together.T @ total @ self.together))
 
     def halfway(self, u: Array, point: _Point) -> Array:
-        """Every potential moved half of the way to the balance of its own terms.
+        """u with every potential moved half of the way to the balance of its own terms.
 
-        With two units in each exponent no sum rises: exp(-2 (x - y)) is at most the mean of exp(-4 x) and exp(4 y).
+        With two units in each exponent the sum does not rise, since exp(-2 (x - y)) is at most the mean of exp(-4 x)
+        and exp(4 y).
         """
         up, down = self.up @ point.sums, self.down @ point.sums
         both = (up > 0) & (down > 0)
@@ -175,32 +175,32 @@ class _Sum:
         return moved
 
 
-def _swept(total: _Sum, u: Array) -> Array:
-    """Balanced roughly: sweeps over all potentials, as long as each takes away a share of the sum."""
+def _sweep(total: _Sum, u: Array) -> Array:
+    """u after sweeps over all potentials, as long as each lowers the sum by MIN_SWEEP_GAIN."""
     point = total.at(u)
-    for _ in range(SWEEPS):
+    for _ in range(MAX_SWEEPS):
         moved = total.halfway(u, point)
         following = total.at(moved)
         if following.value > point.value:
             break
         gain, u, point = point.value - following.value, moved, following
-        if gain < FALL * point.value:
+        if gain < MIN_SWEEP_GAIN * point.value:
             break
     return u
 
 
-def _newton(total: _Sum, u: Array) -> tuple[Array, float, float, int]:
+def _minimise_by_newton(total: _Sum, u: Array) -> tuple[Array, float, float, int]:
     """Newton's method with conjugate gradients from u: the minimiser, relative gradient and gap, steps."""
     point, best, step = total.at(u), (np.inf, u, np.inf), 0
-    while step < STEPS:
+    while step < MAX_STEPS:
         gradient = total.gradient(point)
         size = float(np.abs(gradient).max(initial=0.0)) / point.value if point.value else 0.0
-        move = _direction(total, point, gradient, min(0.1, size)) if size else np.zeros_like(u)
+        move = _newton_direction(total, point, gradient, min(0.1, size)) if size else np.zeros_like(u)
         gap = abs(float(gradient @ move)) / 2 / point.value if size else 0.0
-        stalled = size >= best[0] / 2 and best[0] < 1e3 * GRADIENT
+        stalled = size >= best[0] / 2 and best[0] < 1e3 * GRADIENT_TOLERANCE
         if size < best[0]:
             best = (size, u, gap)
-        if size <= GRADIENT or stalled:
+        if size <= GRADIENT_TOLERANCE or stalled:
             break
         step += 1
         length = 1.0
@@ -214,9 +214,9 @@ def _newton(total: _Sum, u: Array) -> tuple[Array, float, float, int]:
     return best[1], best[0], best[2], step
 
 
-def _direction(total: _Sum, point: _Point, gradient: Array, tolerance: float) -> Array:
+def _newton_direction(total: _Sum, point: _Point, gradient: Array, tolerance: float) -> Array:
     """The Newton step, by preconditioned conjugate gradients to that relative residual."""
-    condition = _conditioner(total, point)
+    condition = _make_preconditioner(total, point)
     move, residual = np.zeros_like(gradient), -gradient
     scaled = condition(residual)
     direction, product = scaled, float(residual @ scaled)
@@ -236,8 +236,8 @@ def _direction(total: _Sum, point: _Point, gradient: Array, tolerance: float) ->
     return move
 
 
-def _conditioner(total: _Sum, point: _Point) -> Callable[[Array], Array]:
-    """An approximate inverse of the Hessian: of its diagonal, and of what it is on groups moved as a whole."""
+def _make_preconditioner(total: _Sum, point: _Point) -> Callable[[Array], Array]:
+    """An approximate inverse of the Hessian, from its diagonal and its restriction to joint moves of groups."""
     diagonal = total.diagonal(point)
     inverse = np.divide(1.0, diagonal, out=np.zeros_like(diagonal), where=diagonal > 0)
     if not total.together.size:

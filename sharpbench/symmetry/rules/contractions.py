@@ -1,4 +1,4 @@
-"""Contractions: rules of products that are summed over an axis: linear, convolution, attention."""
+"""Rules of contractions, products that are summed over an axis: linear layers, convolutions, attention."""
 
 from __future__ import annotations
 
@@ -6,18 +6,26 @@ import numpy as np
 from torch import fx
 
 from sharpbench.symmetry.rules import propagation
-from sharpbench.symmetry.rules.operation import Operation, Result, Rule, alike, each, packet_of, pinned
-from sharpbench.symmetry.rules.propagation import IndexArray, Scale, ScalePropagation, times
+from sharpbench.symmetry.rules.operation import (
+    Operation,
+    Result,
+    Rule,
+    equate_scales,
+    map_indices,
+    operator_name,
+    pin_rule,
+)
+from sharpbench.symmetry.rules.propagation import IndexArray, Scale, ScalePropagation, multiply_scale
 
 
-def contracted(flow: ScalePropagation, data: Scale, weight: Scale, node: object = None) -> Scale:
-    """The sum over the last axis of data times weight: all products along it alike; the axis stays, of size 1.
+def contract_scales(flow: ScalePropagation, data: Scale, weight: Scale, node: object = None) -> Scale:
+    """The scale of the sum over the last axis of data times weight: all products along it have equal scales.
 
-    A weight that is met for the first time is free in how it splits its scale between rows and columns: columns
-    take up the scale of the data, and rows are the result's.
+    The axis stays, with size 1. A weight that occurs for the first time may split its scale freely between rows and
+    columns: then its columns cancel the scale of the data, and its rows give the scale of the result.
     """
     axes = max((places.ndim for _, places in (*data, *weight)), default=1)
-    data, weight = (each(scale, lambda places: propagation.lift(places, axes)) for scale in (data, weight))
+    data, weight = (map_indices(scale, lambda places: propagation.lift(places, axes)) for scale in (data, weight))
     name = flow.names.get(node, "") if isinstance(node, fx.Node) else ""
     if name in flow.loose and len(weight) == 2:
         for rows, columns in (weight, weight[::-1]):
@@ -25,44 +33,44 @@ def contracted(flow: ScalePropagation, data: Scale, weight: Scale, node: object 
             fits = all(n in (1, m) for _, places in data for n, m in zip(places.shape, inner.shape, strict=True))
             if outer.shape[-1] == 1 and inner.shape[-2] == 1 and fits:
                 del flow.loose[name]
-                flow.equal((columns,), times(-1.0, data))
+                flow.require_equal((columns,), multiply_scale(-1.0, data))
                 flow.outputs.append(outer)
                 return (rows,)
     flow.products.append((data, weight))
-    first = flow.constant((*data, *weight), [axes - 1])
-    return flow.sum(first)
+    first = flow.require_constant((*data, *weight), [axes - 1])
+    return flow.merge_terms(first)
 
 
-def linear(op: Operation) -> Result:
+def linear_rule(op: Operation) -> Result:
     """x W^T + b."""
     if len(op.size("weight")) != 2:
-        return pinned(op)
-    data = each(op.scale("input"), lambda places: places[..., None, :])
-    scale = contracted(op.flow, data, op.scale("weight"), op.get("weight"))
+        return pin_rule(op)
+    data = map_indices(op.scale("input"), lambda places: places[..., None, :])
+    scale = contract_scales(op.flow, data, op.scale("weight"), op.get("weight"))
     weight, bias = (op.flow.names.get(op.get(name)) for name in ("weight", "bias"))
     if weight and bias:
         op.flow.biases[weight] = bias
-    return _biased(op, each(scale, lambda places: places[..., 0]), "bias")
+    return _add_bias(op, map_indices(scale, lambda places: places[..., 0]), "bias")
 
 
-def _biased(op: Operation, scale: Scale, name: str, axis: int = -1) -> Scale:
+def _add_bias(op: Operation, scale: Scale, name: str, axis: int = -1) -> Scale:
     if not isinstance(op.get(name), fx.Node):
         return scale
     bias = op.scale(name)
     if axis != -1:
-        bias = each(bias, lambda places: places.reshape(-1, *[1] * (len(op.shape) - axis - 1)))
-    return alike(op, [scale, bias])
+        bias = map_indices(bias, lambda places: places.reshape(-1, *[1] * (len(op.shape) - axis - 1)))
+    return equate_scales(op, [scale, bias])
 
 
-def convolved(op: Operation) -> Result:
+def convolution_rule(op: Operation) -> Result:
     """Convolutions, by group: [groups, outputs, inputs]; kernel and image positions alike."""
     flow, groups = op.flow, op.get("groups")
-    transposed = bool(op.get("transposed")) or "transpose" in packet_of(op.node)
+    transposed = bool(op.get("transposed")) or "transpose" in operator_name(op.node)
     spatial = len(op.size("weight")) - 2
     lead = len(op.shape) - spatial - 1  # the channels' axis: 1, or 0 without a batch
     positions = range(lead + 1, lead + 1 + spatial)
-    data = flow.constant(op.scale("input"), [*range(lead), *positions])
-    weight = flow.constant(op.scale("weight"), range(2, 2 + spatial))
+    data = flow.require_constant(op.scale("input"), [*range(lead), *positions])
+    weight = flow.require_constant(op.scale("weight"), range(2, 2 + spatial))
 
     def inputs(places: IndexArray) -> IndexArray:
         channels = op.size("input")[lead]
@@ -80,30 +88,30 @@ def convolved(op: Operation) -> Result:
         flat = propagation.reshape(places, (groups, outs // groups, 1), (outs,))
         return flat.reshape(*[1] * lead, -1, *[1] * spatial)
 
-    scale = contracted(flow, each(data, inputs), each(weight, kernels), op.get("weight"))
-    return _biased(op, each(scale, outputs), "bias", axis=lead)
+    scale = contract_scales(flow, map_indices(data, inputs), map_indices(weight, kernels), op.get("weight"))
+    return _add_bias(op, map_indices(scale, outputs), "bias", axis=lead)
 
 
-def matrix_product(one: str = "self", other: str = "other", plus: str | None = None) -> Rule:
-    """A B over the last axis of A and the last but one of B, and what is added to it."""
+def matrix_product_rule(one: str = "self", other: str = "other", plus: str | None = None) -> Rule:
+    """The rule of A B, over the last axis of A and the last but one of B, plus an added tensor."""
 
     def rule(op: Operation) -> Result:
         if min(len(op.size(one)), len(op.size(other))) < 2:
-            return pinned(op)
-        left = each(op.scale(one), lambda places: places[..., :, None, :])
-        right = each(op.scale(other), lambda places: np.swapaxes(places, -1, -2)[..., None, :, :])
-        scale = each(contracted(op.flow, left, right, op.get(other)), lambda places: places[..., 0])
-        return alike(op, [scale, op.scale(plus)]) if plus else scale
+            return pin_rule(op)
+        left = map_indices(op.scale(one), lambda places: places[..., :, None, :])
+        right = map_indices(op.scale(other), lambda places: np.swapaxes(places, -1, -2)[..., None, :, :])
+        scale = map_indices(contract_scales(op.flow, left, right, op.get(other)), lambda places: places[..., 0])
+        return equate_scales(op, [scale, op.scale(plus)]) if plus else scale
 
     return rule
 
 
-def summed_product(op: Operation) -> Result:
-    """einsum: log-scales add, alike along every index that is summed over."""
+def einsum_rule(op: Operation) -> Result:
+    """einsum: log-scales add, and are constant along every index that is summed over."""
     operands, _, result = op.get("equation").replace(" ", "").partition("->")
     words = operands.split(",")
     if "." in operands or not result.isalpha() or any(len(set(word)) < len(word) for word in [*words, result]):
-        return pinned(op)
+        return pin_rule(op)
     summed = sorted(set(operands) - set(result) - {","})
     letters = [*result, *summed]
 
@@ -117,22 +125,24 @@ def summed_product(op: Operation) -> Result:
         for word, scale in zip(words, op.scales("tensors"), strict=True)
         for factor, places in scale
     ]
-    kept = op.flow.constant(tuple(terms), range(len(result), len(letters)))
-    return op.flow.sum(each(kept, lambda places: places.reshape(places.shape[: len(result)])))
+    kept = op.flow.require_constant(tuple(terms), range(len(result), len(letters)))
+    return op.flow.merge_terms(map_indices(kept, lambda places: places.reshape(places.shape[: len(result)])))
 
 
-def attention(op: Operation) -> Result:
-    """softmax(Q K^T) V: query against key at every index that they are summed over; the values' is the result's."""
+def attention_rule(op: Operation) -> Result:
+    """softmax(Q K^T) V: query and key cancel at every index that is summed over; the result has the values' scale."""
     query, key, value = (op.scale(name) for name in ("query", "key", "value"))
     if op.size("query")[:-2] != op.size("key")[:-2] or op.size("key")[:-2] != op.size("value")[:-2]:
-        return pinned(op)
-    left = each(query, lambda places: places[..., :, None, :])
-    right = each(key, lambda places: places[..., None, :, :])
+        return pin_rule(op)
+    left = map_indices(query, lambda places: places[..., :, None, :])
+    right = map_indices(key, lambda places: places[..., None, :, :])
     op.flow.products.append((left, right))
-    op.flow.vanish((*left, *right))
-    return op.flow.constant(value, [len(op.shape) - 2])
+    op.flow.require_zero((*left, *right))
+    return op.flow.require_constant(value, [len(op.shape) - 2])
 
 
-def embedded(op: Operation) -> Result:
-    """A table's rows, whichever are looked up: alike."""
-    return each(op.flow.constant(op.scale("weight"), [0]), lambda places: propagation.lift(places, len(op.shape)))
+def embedding_rule(op: Operation) -> Result:
+    """embedding: all rows of the table have equal scales, since any may be looked up."""
+    return map_indices(
+        op.flow.require_constant(op.scale("weight"), [0]), lambda places: propagation.lift(places, len(op.shape))
+    )

@@ -1,4 +1,4 @@
-"""Entrywise: rules of operators that treat every entry by itself."""
+"""Rules of operators that act entry by entry."""
 
 from __future__ import annotations
 
@@ -6,69 +6,71 @@ import math
 
 from torch import fx
 
-from sharpbench.symmetry.rules.operation import Operation, Result, Rule, alike, passes, pinned
-from sharpbench.symmetry.rules.propagation import times
+from sharpbench.symmetry.rules.operation import Operation, Result, Rule, equate_scales, homogeneous_rule, pin_rule
+from sharpbench.symmetry.rules.propagation import multiply_scale
 
 
-def power(exponent: float) -> Rule:
-    """Homogeneous of that degree."""
-    return lambda op: times(exponent, op.scale(op.first))
+def power_rule(exponent: float) -> Rule:
+    """The rule of operators that are homogeneous of degree `exponent`."""
+    return lambda op: multiply_scale(exponent, op.scale(op.first))
 
 
-def raised(op: Operation) -> Result:
-    """pow: of the degree of a number; pinned for a tensor."""
+def pow_rule(op: Operation) -> Result:
+    """pow: homogeneous of a constant degree; a tensor as exponent pins."""
     exponent = op.get("exponent")
-    return times(float(exponent), op.scale("self")) if isinstance(exponent, int | float) else pinned(op)
+    return multiply_scale(float(exponent), op.scale("self")) if isinstance(exponent, int | float) else pin_rule(op)
 
 
-def clamped(op: Operation) -> Result:
-    """Bounds at 0 or none are crossed by no rescaling; any other pins."""
+def clamp_rule(op: Operation) -> Result:
+    """clamp: a rescaling crosses no bound at 0; any other bound pins."""
     bounds = [op.get(name) for name in ("min", "max", "threshold", "value")]
-    return passes(op) if all(bound is None or bound == 0 for bound in bounds) else pinned(op)
+    return homogeneous_rule(op) if all(bound is None or bound == 0 for bound in bounds) else pin_rule(op)
 
 
-def added(op: Operation) -> Result:
-    """A sum, maximum or choice: all tensors alike; a number that is added pins."""
+def sum_rule(op: Operation) -> Result:
+    """Sums and maxima: all tensors have equal scales; adding a number pins."""
     names = [name for name in ("self", "input", "other") if op.get(name) is not None]
     given = [(op.get(name), op.scale(name)) for name in names]
     if any(not isinstance(value, fx.Node) and value != 0 for value, _ in given):
-        return pinned(op)
-    return alike(op, [scale for value, scale in given if isinstance(value, fx.Node)])
+        return pin_rule(op)
+    return equate_scales(op, [scale for value, scale in given if isinstance(value, fx.Node)])
 
 
-def multiplied(op: Operation) -> Result:
-    """A product: log-scales add."""
-    return op.flow.sum((*op.scale("self"), *op.scale("other")))  # a number is on the ground
+def product_rule(op: Operation) -> Result:
+    """Products: log-scales add."""
+    return op.flow.merge_terms((*op.scale("self"), *op.scale("other")))  # a number is unscaled
 
 
-def divided(op: Operation) -> Result:
-    """A quotient: log-scales subtract; rounding pins."""
+def quotient_rule(op: Operation) -> Result:
+    """Quotients: log-scales subtract; rounding pins."""
     if op.get("rounding_mode") is not None:
-        return pinned(op)
-    return op.flow.sum((*op.scale("self"), *times(-1.0, op.scale("other"))))
+        return pin_rule(op)
+    return op.flow.merge_terms((*op.scale("self"), *multiply_scale(-1.0, op.scale("other"))))
 
 
-def added_product(degree: float) -> Rule:
-    """addcmul and addcdiv: a product or quotient, and what it is added to."""
+def added_product_rule(degree: float) -> Rule:
+    """The rule of addcmul and addcdiv: a product or quotient is added to a tensor of equal scale."""
 
     def rule(op: Operation) -> Result:
-        product = op.flow.sum((*op.scale("tensor1"), *times(degree, op.scale("tensor2"))))
-        return alike(op, [product, op.scale("self")])
+        product = op.flow.merge_terms((*op.scale("tensor1"), *multiply_scale(degree, op.scale("tensor2"))))
+        return equate_scales(op, [product, op.scale("self")])
 
     return rule
 
 
-def chosen(op: Operation) -> Result:
-    """where: both alternatives alike."""
-    return alike(op, [op.scale(name) for name in ("self", "other")])
+def where_rule(op: Operation) -> Result:
+    """where: both alternatives have equal scales."""
+    return equate_scales(op, [op.scale(name) for name in ("self", "other")])
 
 
-def filled(op: Operation) -> Result:
-    """masked_fill: with 0 or an infinity, which no rescaling changes; anything else pins."""
+def masked_fill_rule(op: Operation) -> Result:
+    """masked_fill: no rescaling changes 0 or an infinity; any other value pins."""
     value = op.get("value")
-    return passes(op) if isinstance(value, int | float) and value in (0, math.inf, -math.inf) else pinned(op)
+    return (
+        homogeneous_rule(op) if isinstance(value, int | float) and value in (0, math.inf, -math.inf) else pin_rule(op)
+    )
 
 
-def sloped(op: Operation) -> Result:
-    """prelu: homogeneous in the input, the slope keeps its scale."""
-    return passes(op)
+def prelu_rule(op: Operation) -> Result:
+    """prelu: homogeneous in the input; the slope keeps its scale."""
+    return homogeneous_rule(op)

@@ -1,8 +1,8 @@
-"""Flow: how log-scales run through a captured graph, and the linear equations that hold them together.
+"""Log-scales of the tensors of a captured graph, and the linear equations between them.
 
-A rescaling multiplies every tensor by exp(s), entry by entry. The s of a tensor is a `Scale`, a weighted sum of
-arrays that name unknowns; unknown 0 is the ground, whose value is 0. Parameters bring the unknowns along: one a
-block of rows or one an index of each axis, as `Blocks` and `Axes` say. Everything else is the same for both.
+A rescaling multiplies every tensor by exp(s), entry by entry. The s of a tensor is a `Scale`, a weighted sum of arrays
+of indices of unknowns; unknown 0 has the value 0. Parameters introduce unknowns: one per block of rows (`Blocks`), or
+one per index of each axis (`Axes`). Everything else is the same for both.
 """
 
 from __future__ import annotations
@@ -16,14 +16,12 @@ from torch import fx
 
 from sharpbench.symmetry.linear_system import Equations
 
-# Layout: integer arrays that name something at every place of a tensor, of size 1 along axes where it is the same.
-
 IndexArray = NDArray[np.int64]
-"""Of as many axes as the tensor; along each either of the tensor's size or of size 1."""
+"""An index at every position of a tensor: along each axis of the tensor's size, or of size 1 where it is constant."""
 
 
 def compact(places: IndexArray) -> IndexArray:
-    """Size 1 along every axis on which nothing changes."""
+    """`places` with size 1 along every axis on which it is constant."""
     for axis, size in enumerate(places.shape):
         if size > 1:
             first = places.take([0], axis)
@@ -33,22 +31,22 @@ def compact(places: IndexArray) -> IndexArray:
 
 
 def lift(places: IndexArray, axes: int) -> IndexArray:
-    """With axes of size 1 in front, `axes` in all: how tensors are broadcast."""
+    """`places` with `axes` axes, by new ones of size 1 in front, as in broadcasting."""
     return places.reshape((1,) * (axes - places.ndim) + places.shape)
 
 
 def reshape(places: IndexArray, shape: Sequence[int], target: Sequence[int]) -> IndexArray:
-    """Those of a tensor of `shape` that is reshaped to `target`; only axes that are merged or cut are written out."""
+    """The indices of a tensor of `shape` after its reshaping to `target`; only merged or split axes are expanded."""
     full, wanted = list(places.shape), [1] * len(target)
-    for source, result in _groups(shape, target):
+    for source, result in _matching_axes(shape, target):
         if any(size > 1 for size in places.shape[source]):
             full[source] = shape[source]
             wanted[result] = target[result]
     return compact(np.broadcast_to(places, full).reshape(wanted))
 
 
-def _groups(shape: Sequence[int], target: Sequence[int]) -> Iterator[tuple[slice, slice]]:
-    """The shortest runs of axes of both shapes that hold as many entries."""
+def _matching_axes(shape: Sequence[int], target: Sequence[int]) -> Iterator[tuple[slice, slice]]:
+    """The shortest runs of axes of both shapes with equal numbers of entries."""
     i = j = 0
     while i < len(shape) or j < len(target):
         start, begin = i, j
@@ -66,7 +64,7 @@ def _groups(shape: Sequence[int], target: Sequence[int]) -> Iterator[tuple[slice
 
 
 def concatenate(parts: Sequence[IndexArray], sizes: Sequence[int], axis: int) -> IndexArray:
-    """Those of tensors joined along an axis, on which they have those sizes."""
+    """The indices of tensors that are concatenated along an axis, on which they have these sizes."""
     shape = np.broadcast_shapes(*(part.take([0], axis).shape for part in parts))
     if all(part.shape[axis] == 1 for part in parts):
         wide = [np.broadcast_to(part, shape) for part in parts]
@@ -80,24 +78,27 @@ def concatenate(parts: Sequence[IndexArray], sizes: Sequence[int], axis: int) ->
 
 
 Scale = tuple[tuple[float, IndexArray], ...]
-"""The sum of coefficient times unknown, at every place of a tensor; empty: the tensor keeps its scale."""
+"""Terms (coefficient, indices of unknowns), summed at every position of a tensor; empty: it keeps its scale."""
 
-GROUND: Scale = ()
+UNSCALED: Scale = ()
 
 
-def times(factor: float, scale: Scale) -> Scale:
+def multiply_scale(factor: float, scale: Scale) -> Scale:
     """factor * s."""
     return tuple((factor * coefficient, places) for coefficient, places in scale)
 
 
 @dataclass(eq=False)
 class ScalePropagation:
-    """The unknowns, scales and equations of a graph while it is walked through.
+    """The unknowns, scales and equations of a graph, as they are collected node by node.
 
-    names: placeholder -> parameter, of those that may be rescaled. loose: parameters whose unknowns are still
-    determined up to shifts of one axis against another, and what is to be 0 in the end. outputs: the unknowns of
-    rows of weights. cuts: where tensors are taken apart, the unknowns of the pieces. products: both sides of each
-    contraction over the last axis. biases: of linear layers, weight -> bias.
+    names: placeholder -> parameter, of those that may be rescaled.
+    loose: parameters whose unknowns are determined only up to shifts of one axis against another -> the unknowns that
+        `fix_loose_shifts` sets to 0.
+    outputs: the unknowns of rows of weights.
+    cuts: for each split of a tensor, the unknowns of its pieces.
+    products: both sides of each contraction over the last axis.
+    biases: of linear layers, weight -> bias.
     """
 
     names: Mapping[fx.Node, str]
@@ -109,32 +110,32 @@ class ScalePropagation:
     products: list[tuple[Scale, Scale]] = field(default_factory=list)
     biases: dict[str, str] = field(default_factory=dict)
     equations: list[Equations] = field(default_factory=list)
-    unknown: dict[str, None] = field(default_factory=dict)
-    unknowns: int = 1
+    unknown_operators: dict[str, None] = field(default_factory=dict)
+    unknown_count: int = 1
 
-    def fresh(self, shape: Sequence[int]) -> IndexArray:
-        """New unknowns, one at each place."""
+    def new_unknowns(self, shape: Sequence[int]) -> IndexArray:
+        """New unknowns, one at each position."""
         count = int(np.prod(shape, dtype=np.int64))
-        self.unknowns += count
-        return np.arange(self.unknowns - count, self.unknowns, dtype=np.int64).reshape(tuple(shape))
+        self.unknown_count += count
+        return np.arange(self.unknown_count - count, self.unknown_count, dtype=np.int64).reshape(tuple(shape))
 
-    def of(self, node: object) -> Scale:
-        """The scale of an argument; numbers and tensors that nothing rescales are on the ground."""
-        scale = self.scales.get(node, GROUND) if isinstance(node, fx.Node) else GROUND
-        return scale if isinstance(scale, tuple) else GROUND
+    def scale_of(self, node: object) -> Scale:
+        """The scale of an argument; UNSCALED for numbers and tensors that are not rescaled."""
+        scale = self.scales.get(node, UNSCALED) if isinstance(node, fx.Node) else UNSCALED
+        return scale if isinstance(scale, tuple) else UNSCALED
 
-    def settle(self) -> None:
-        """Take away the shifts of parameters that are still loose."""
+    def fix_loose_shifts(self) -> None:
+        """Remove the remaining freedom to shift one axis of a parameter against another."""
         for shifts in self.loose.values():
             for places in shifts:
-                self.vanish(((1.0, places),))
+                self.require_zero(((1.0, places),))
         self.loose.clear()
 
-    def vanish(self, scale: Scale) -> None:
-        """The weighted sum is 0 at every place.
+    def require_zero(self, scale: Scale) -> None:
+        """Add the equations that the weighted sum is 0 at every position.
 
         A sum of arrays that each depend on few axes is 0 everywhere if it is 0 on the sections through index 0
-        that hold the axes of one array each: so O + I equations stand for O times I.
+        that contain the axes of one array each: O + I equations replace O times I.
         """
         terms = [(coefficient, places) for coefficient, places in scale if places.any()]
         if not terms:
@@ -142,49 +143,49 @@ class ScalePropagation:
         axes = max(places.ndim for _, places in terms)
         arrays = [lift(places, axes) for _, places in terms]
         coefficients = [coefficient for coefficient, _ in terms]
-        spans = {_span(places) for places in arrays}
+        spans = {_varying_axes(places) for places in arrays}
         for span in spans:
             if any(span < other for other in spans):
                 continue
-            cut = [_section(places, span) for places in arrays]
+            cut = [_take_section(places, span) for places in arrays]
             names = np.stack([each.ravel() for each in np.broadcast_arrays(*cut)])
-            self.equations.append((coefficients, _distinct(names)[0]))
+            self.equations.append((coefficients, _distinct_columns(names)[0]))
 
-    def equal(self, one: Scale, other: Scale) -> None:
-        """Both are the same at every place."""
+    def require_equal(self, one: Scale, other: Scale) -> None:
+        """Add the equations that both scales are equal at every position."""
         if one is not other:
-            self.vanish((*one, *times(-1.0, other)))
+            self.require_zero((*one, *multiply_scale(-1.0, other)))
 
-    def constant(self, scale: Scale, axes: Sequence[int]) -> Scale:
-        """The scale, from now on the same along these axes."""
-        first = tuple((factor, _first(places, axes)) for factor, places in scale)
+    def require_constant(self, scale: Scale, axes: Sequence[int]) -> Scale:
+        """The scale, with equations that make it constant along these axes."""
+        first = tuple((factor, _take_first(places, axes)) for factor, places in scale)
         if any(places.shape != kept.shape for (_, places), (_, kept) in zip(scale, first, strict=True)):
-            self.equal(scale, first)
+            self.require_equal(scale, first)
         return first
 
-    def sum(self, scale: Scale) -> Scale:
-        """The same with few terms: those whose axes are among another's are added to it, as new unknowns."""
+    def merge_terms(self, scale: Scale) -> Scale:
+        """The same scale with fewer terms: a term whose axes are among another's is added to it, as new unknowns."""
         axes = max((places.ndim for _, places in scale), default=0)
         left = [(factor, lift(places, axes)) for factor, places in scale if places.any()]
-        left.sort(key=lambda term: len(_span(term[1])))
+        left.sort(key=lambda term: len(_varying_axes(term[1])))
         kept: list[tuple[float, IndexArray]] = []
         while left:
-            largest = _span(left[-1][1])
-            kept.append(self._added([term for term in left if _span(term[1]) <= largest]))
-            left = [term for term in left if not _span(term[1]) <= largest]
+            largest = _varying_axes(left[-1][1])
+            kept.append(self._merge_into_one([term for term in left if _varying_axes(term[1]) <= largest]))
+            left = [term for term in left if not _varying_axes(term[1]) <= largest]
         return tuple((factor, places) for factor, places in kept if factor)
 
-    def single(self, scale: Scale, axes: int) -> IndexArray:
-        """One unknown at each place."""
+    def as_unknowns(self, scale: Scale, axes: int) -> IndexArray:
+        """The scale as one unknown at each position."""
         if not scale:
             return np.zeros((1,) * axes, dtype=np.int64)
         if len(scale) == 1 and scale[0][0] == 1.0:
             return lift(scale[0][1], axes)
         wide = np.broadcast_shapes(*(places.shape for _, places in scale))
-        return lift(self._named([(factor, np.broadcast_to(places, wide)) for factor, places in scale]), axes)
+        return lift(self._name_sum([(factor, np.broadcast_to(places, wide)) for factor, places in scale]), axes)
 
-    def _added(self, terms: Sequence[tuple[float, IndexArray]]) -> tuple[float, IndexArray]:
-        """One term for several."""
+    def _merge_into_one(self, terms: Sequence[tuple[float, IndexArray]]) -> tuple[float, IndexArray]:
+        """One term that equals the sum of several."""
         merged: list[tuple[float, IndexArray]] = []
         for factor, places in terms:
             same = [index for index, (_, other) in enumerate(merged) if np.array_equal(places, other)]
@@ -193,74 +194,74 @@ class ScalePropagation:
             else:
                 merged.append((factor, places))
         merged = [term for term in merged if term[0]] or merged[:1]
-        return merged[0] if len(merged) == 1 else (1.0, self._named(merged))
+        return merged[0] if len(merged) == 1 else (1.0, self._name_sum(merged))
 
-    def _named(self, terms: Sequence[tuple[float, IndexArray]]) -> IndexArray:
-        """Unknowns for the weighted sum, one for every different combination."""
+    def _name_sum(self, terms: Sequence[tuple[float, IndexArray]]) -> IndexArray:
+        """New unknowns for the weighted sum, one for each different combination."""
         arrays = np.broadcast_arrays(*(places for _, places in terms))
-        names, inverse = _distinct(np.stack([places.ravel() for places in arrays]))
-        new = self.fresh((names.shape[1],))
+        names, inverse = _distinct_columns(np.stack([places.ravel() for places in arrays]))
+        new = self.new_unknowns((names.shape[1],))
         self.equations.append(([-1.0, *(factor for factor, _ in terms)], np.vstack((new, names))))
         return new[inverse].reshape(arrays[0].shape)
 
 
 @dataclass(frozen=True, slots=True)
 class Axes:
-    """Unit-wise: a parameter has one unknown for each index of each axis, entries have the sum of theirs.
+    """Unknowns for groups of units: one for each index of each axis; an entry's scale is the sum of its unknowns.
 
-    groups: of the convolutions' weights, whose inputs are counted by group.
+    groups: weight of a convolution -> its number of groups, by which its inputs are counted.
     """
 
     groups: Mapping[fx.Node, int]
 
     def __call__(self, flow: ScalePropagation, node: fx.Node, shape: Sequence[int]) -> Scale:
-        """New unknowns; all arrays but the first may be shifted to be 0 at their first index."""
+        """New unknowns; all arrays but the first may be shifted so that they are 0 at their first index."""
         if node in self.groups:
             count = self.groups[node]
-            rows = flow.fresh((shape[0], *(1 for _ in shape[1:])))
-            inputs = flow.fresh((count, 1, shape[1])).repeat(shape[0] // count, 1)
+            rows = flow.new_unknowns((shape[0], *(1 for _ in shape[1:])))
+            inputs = flow.new_unknowns((count, 1, shape[1])).repeat(shape[0] // count, 1)
             arrays = [rows, inputs.reshape(*shape[:2], *(1 for _ in shape[2:]))]
             axes = [0, 1]
         else:
             axes = list(range(len(shape)))
             if len(shape) > 2:
                 axes = [axis for axis in reversed(axes) if shape[axis] > 1]
-            arrays = [flow.fresh([size if at == axis else 1 for at, size in enumerate(shape)]) for axis in axes]
+            arrays = [flow.new_unknowns([size if at == axis else 1 for at, size in enumerate(shape)]) for axis in axes]
         if len(arrays) > 1:
             shifts = zip(arrays[1:], axes[1:], strict=True)
             flow.loose[flow.names[node]] = [places.take([0], axis) for places, axis in shifts]
-        return tuple((1.0, places) for places in arrays or [flow.fresh([1] * len(shape))])
+        return tuple((1.0, places) for places in arrays or [flow.new_unknowns([1] * len(shape))])
 
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """Layer-wise: a parameter has one unknown, or one for each of the blocks that its rows are cut into."""
+    """Unknowns for groups of layers: one per parameter, or one for each block of its rows."""
 
     rows: Mapping[str, IndexArray]
 
     def __call__(self, flow: ScalePropagation, node: fx.Node, shape: Sequence[int]) -> Scale:
         """New unknowns."""
         block = self.rows.get(flow.names[node], np.zeros(1, dtype=np.int64))
-        places = flow.fresh((int(block.max()) + 1,))[block]
+        places = flow.new_unknowns((int(block.max()) + 1,))[block]
         return ((1.0, places.reshape(len(block), *(1 for _ in shape[1:])) if shape else places.reshape(())),)
 
 
-def _span(places: IndexArray) -> frozenset[int]:
+def _varying_axes(places: IndexArray) -> frozenset[int]:
     return frozenset(axis for axis, size in enumerate(places.shape) if size > 1)
 
 
-def _section(places: IndexArray, span: frozenset[int]) -> IndexArray:
-    return _first(places, [axis for axis in range(places.ndim) if axis not in span])
+def _take_section(places: IndexArray, span: frozenset[int]) -> IndexArray:
+    return _take_first(places, [axis for axis in range(places.ndim) if axis not in span])
 
 
-def _first(places: IndexArray, axes: Sequence[int]) -> IndexArray:
+def _take_first(places: IndexArray, axes: Sequence[int]) -> IndexArray:
     for axis in axes:
         places = places.take([0], axis)
     return places
 
 
-def _distinct(names: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The different columns [terms, few], and which of them each column is."""
+def _distinct_columns(names: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The different columns [terms, few], and the index of each column among them."""
     key = names[0]
     for row in names[1:]:
         key = np.unique(key, return_inverse=True)[1] * (int(row.max()) + 1) + row
