@@ -63,10 +63,13 @@ def softmax_root(logits: Tensor) -> Tensor:
 
 
 def softmax_variance(logits: Tensor, values: Tensor) -> Tensor:
-    """Var_{k ~ p}(values_k) [...] of values [..., C] under p = softmax(logits [..., C]).
+    """The variance [...] of values [..., C] under the distribution softmax(logits [..., C]).
 
-    Values are taken relative to that of the most probable class, so that none of the variance cancels where p_a is 1
-    to rounding.
+    Values are taken relative to that of the most probable class, so the variance does not cancel where that probability
+    is 1 up to rounding.
+
+    >>> curvature.softmax_variance(torch.zeros(2), torch.tensor([1.0, 3.0]))
+    tensor(1.)
     """
     probabilities = logits.softmax(-1)
     top = logits.argmax(-1, keepdim=True)
@@ -76,9 +79,13 @@ def softmax_variance(logits: Tensor, values: Tensor) -> Tensor:
 
 
 def softmax_slopes(logits: Tensor, targets: Tensor) -> Tensor:
-    """p - e_y [C, draws], the gradients of -log p_y by the logits [C], at targets y [draws].
+    """The gradients p - e_y [C, draws] of -log p_y by the logits [C], at targets y [draws].
 
-    1 - p_y is the sum of the other probabilities, so that it does not cancel.
+    1 - p_y is computed as the sum of the other probabilities, so it does not cancel.
+
+    >>> curvature.softmax_slopes(torch.zeros(2), torch.tensor([0, 1]))
+    tensor([[-0.5000,  0.5000],
+            [ 0.5000, -0.5000]])
     """
     probabilities = logits.softmax(0)[:, None]
     chosen = torch.arange(len(logits), device=logits.device)[:, None] == targets

@@ -170,7 +170,7 @@ def find_rewrites(
     Cost: a capture of the graph, and evaluations of `inputs`: 2 log2(n) + 2 for n sets of units or heads, or 2 n more
     if those together change the function.
 
-    >>> found = symmetry.rewrites(model, inputs, "permutation", generator=draws)
+    >>> found = symmetry.find_rewrites(model, inputs, "permutation", generator=draws)
     >>> found.trivial
     False
     """
