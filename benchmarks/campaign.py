@@ -1,8 +1,8 @@
-"""A simulated campaign: what the driver of a run takes beside the measuring. `python benchmarks/campaign.py [CELLS]`.
+"""A simulated campaign: the overhead of the driver of a run. `python benchmarks/campaign.py [CELLS]`.
 
-Cells of a measure that does nothing, on networks that nobody trained, by a crew that is at once done: what is left is
-the plan, the schedule, the records on disk, the notes, and the memory of all that. Then cells that sleep, in real
-worker processes: the overhead of a cell. Prints one line a figure.
+Cells of a measure that does nothing, on networks that are not trained, in a worker pool that finishes at once: the
+remaining cost is the plan, the schedule, the records on disk, the status file and their memory. Then cells that sleep,
+in worker processes: the overhead per cell. Prints one line per figure.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ from typing import Any, ClassVar
 
 import torch
 
-from sharpbench import Cell, Estimate, Measure, Record, Subject, plan, run
+from sharpbench import Cell, Estimate, Invariance, Measure, Record, Subject, plan, run
 from sharpbench.core.jsonl import JsonlFile
-from sharpbench.core.measure import Invariance
 from sharpbench.core.records import RECORDS, iterate_records
 from sharpbench.datasets import Digits
 from sharpbench.models import SmallMlp
@@ -50,7 +49,7 @@ class Sleep(Measure):
     seconds: float = 0.0
 
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
-        """1 after so many seconds."""
+        """1 after `seconds` seconds."""
         time.sleep(self.seconds)
         return Estimate(1.0)
 
@@ -64,7 +63,7 @@ class Sleep(Measure):
 
 
 class Instant:
-    """A crew of 64 that is done at once."""
+    """A worker pool of 64 that finishes at once."""
 
     seats = 64
 
@@ -73,11 +72,11 @@ class Instant:
         self.empty = empty
 
     def begin(self, seat: int, cell: Cell) -> None:
-        """Remembered."""
+        """Store the cell."""
         self.begun.append((seat, cell))
 
     def finished(self) -> list[tuple[int, Record | WorkerDeath]]:
-        """All of them."""
+        """The records of all stored cells."""
         done, self.begun = self.begun, []
         return [
             (seat, replace(empty_record(cell, **self.empty), status="ok", reason=None, value=1.0))
@@ -85,11 +84,11 @@ class Instant:
         ]
 
     def close(self) -> None:
-        """Nothing to end."""
+        """There is nothing to end."""
 
 
 def cells_of(count: int) -> list[Cell]:
-    """So many cells, on a network for every MEASURES."""
+    """`count` cells, MEASURES on each network."""
     recipes = [Recipe(model=SmallMlp(), dataset=Digits(), seed=seed) for seed in range(count // MEASURES)]
     measures = [Sleep(number) for number in range(MEASURES)]
     return [
@@ -103,12 +102,12 @@ def cells_of(count: int) -> list[Cell]:
 
 
 def peak() -> float:
-    """The most memory that this process has held, in MB."""
+    """The peak memory of this process in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
 def driver(count: int, folder: Path) -> None:
-    """The driver's own work for so many cells."""
+    """The driver's own work for `count` cells."""
     began, cells = time.process_time(), cells_of(count)
     keys = len({cell.key for cell in cells})
     print(f"plan: {keys} cells, {time.process_time() - began:.1f} s; peak {peak():.0f} MB")
@@ -131,7 +130,7 @@ def driver(count: int, folder: Path) -> None:
                 held.append(event)
             if isinstance(event, CellStarted | Record):
                 notes.take(event)
-            if len(held) >= TOGETHER:  # a run has each on disk by itself: that is the disk's time, taken below
+            if len(held) >= TOGETHER:  # a run writes records one by one; that time is measured below
                 file.append(*held)
                 held.clear()
         file.append(*held)
@@ -151,7 +150,7 @@ def driver(count: int, folder: Path) -> None:
 
 
 def processes(folder: Path) -> None:
-    """The overhead of a cell in a worker process that is used again."""
+    """The overhead of a cell in a worker process that is reused."""
     cohort = "label-noise[ratios=2,seeds=1,train_size=32,max_epochs=2]"
     measures = [Sleep(number, SLEEPS) for number in range(SLEPT // 2)]
     cells = plan(measures, "small-mlp", cohort=cohort, timing=0, oracle=0, invariance=0, examples=8)

@@ -1,10 +1,10 @@
-"""All measures over a population: together on shared subjects, and each alone.
+"""Seconds of all measures over a population: together on shared subjects, and each separately.
 
     python benchmarks/catalogue.py [--networks 30] [--examples 1024] [--threads 1] [--cache-dir DIR]
 
 Trains (or takes from the cache) small-mlp networks on the embedded digits with label noise, evaluates every installed
-measure at its defaults on each, first together on one subject a network, as `run` does, then each on a fresh subject.
-Graph and training are left out of both. Prints a row a measure, seconds in all, and the sums.
+measure at its defaults on each, first together on one subject per network, as `run` does, then each on a fresh subject.
+Graph and training are not timed. Prints one row per measure with total seconds, and the sums.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How fast the command answers: a process each, started by asv's own interpreter."""
+"""Seconds of the command, each in its own process, started by asv's interpreter."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 class Command:
-    """What should take less than a second; `list` from the catalogue that setup has made it keep."""
+    """Commands that should take less than a second; setup fills the catalogue that `list` reads."""
 
     version = "1"
 

@@ -1,10 +1,10 @@
-"""Two commits' results of asv, side by side in Markdown; tracked numbers gate, times inform.
+"""The asv results of two commits side by side in Markdown; tracked numbers gate, times inform.
 
     python benchmarks/compare.py FOLDER BASE HEAD
 
-FOLDER: a machine's in asv's results. A tracked relative error may grow tenfold, where it is above 1e-12; what is
-tracked in bytes, by a fifth. What has a number at BASE must have one at HEAD. Exit status 1 where something does not
-hold. Gradients are a ratio of times, and inform.
+FOLDER: a machine's in asv's results. A tracked relative error above 1e-12 may grow tenfold, a tracked number
+of bytes by a fifth. A benchmark with a number at BASE must have one at HEAD. Exit status 1 if one of these fails.
+Gradients are a ratio of times and only inform.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from pathlib import Path
 
 ROUNDING = 1e-12
 WORSE = {"relative error": 10.0, "bytes": 1.2}
-"""Units that gate -> the factor by which the number may grow."""
+"""The factor by which a number may grow, by unit; other units do not gate."""
 SLOWER = 1.25
-"""A factor between times that is pointed out."""
+"""A ratio of times from which a row is marked."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """'' where nothing is to be said, 'fails' where the gate is broken, else a word."""
+        """'' without a finding, a text that starts with 'fails' for a broken gate, else 'slower' or 'faster'."""
         if self.base is None or self.head is None:
             return "fails: no number any more" if self.base is not None else ""
         if self.unit in WORSE:
@@ -45,7 +45,7 @@ class Row:
 
 
 def numbers(path: Path) -> dict[tuple[str, str], float | None]:
-    """(benchmark, parameters) -> its number, None where it failed; what was skipped is left out."""
+    """The number by (benchmark, parameters), None if it failed; skipped benchmarks are left out."""
     stored = json.loads(path.read_text(encoding="utf-8"))
     columns = stored["result_columns"]
     found: dict[tuple[str, str], float | None] = {}
@@ -84,7 +84,7 @@ def _file(folder: Path, commit: str) -> Path:
 
 
 def page(rows: Sequence[Row]) -> str:
-    """The table, what fails first."""
+    """The table, failures first."""
     lines = ["| benchmark | base | head | unit | |", "|---|---:|---:|---|---|"]
     order = sorted(rows, key=lambda row: (not row.verdict.startswith("fails"), not row.verdict, row.name))
     for row in order:

@@ -39,7 +39,7 @@ class Engine:
 
 
 class Exactness:
-    """float64, against one Hessian-vector product a parameter. Deterministic: a hard gate."""
+    """float64, against one Hessian-vector product per parameter. The error is deterministic and gates."""
 
     version = "1"
     params = (["small-mlp", "small-cnn"],)
@@ -59,7 +59,7 @@ class Exactness:
         )
 
     def track_relative_error(self, network: str) -> float:
-        """The larger of the trace's and of the diagonal's, the latter in the Euclidean norm."""
+        """The larger of the errors of the trace and of the diagonal, the latter in the Euclidean norm."""
         reference = self.reference_diagonal(self.subject)
         diagonal = self.exact_diagonal(self.subject)
         size = sum(value.square().sum() for value in reference.values()).sqrt()

@@ -3,9 +3,9 @@
     python benchmarks/curvature_estimators.py [--trials 500] [--products 60] [--examples 64]
 
 small-mlp, trained on digits for a moment, float64, one thread; the truth is the exact engine's (the network is
-certified, so that both matrices have the same trace). curvlinops is given the very probes that we draw: `difference`
-is the largest between both estimates, relative to the truth; `seconds` are of one estimate, medians of turns taken.
-It is left out where it is not installed (pip install curvlinops-for-pytorch).
+certified, so that both matrices have the same trace). curvlinops gets the same probes as we do: `difference`
+is the largest difference between both estimates, relative to the truth; `seconds` are medians of one estimate.
+It is left out if it is not installed (pip install curvlinops-for-pytorch).
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sharpbench.core.measure import Estimate
-from sharpbench.core.subject import Subject
+from sharpbench import Estimate, Subject
 from sharpbench.curvature import exact_traces, hutchinson_trace, hutchpp_trace, xtrace
 from sharpbench.curvature.trace_estimators import draw_signs
 from sharpbench.datasets import Digits
@@ -34,7 +34,7 @@ ESTIMATORS: dict[str, Callable[..., Estimate]] = {
     "xtrace": xtrace,
 }
 PROBES = {"hutchinson_trace": 1.0, "hutchpp_trace": 2 / 3, "xtrace": 1 / 2}
-"""Random vectors a product, of each algorithm."""
+"""Random vectors per product, by algorithm."""
 
 
 def trained(examples: int) -> tuple[nn.Module, Tensor, Tensor]:
@@ -77,8 +77,19 @@ class Peer:
             module.random_vector = before
 
 
-def row(name: str, kind: str, subject: Subject, peer: Peer | None, truth: float, trials: int, products: int) -> str:
+@dataclass(frozen=True)
+class Comparison:
+    """What all rows share: the network, the true trace, and the numbers of trials and products."""
+
+    subject: Subject
+    truth: float
+    trials: int
+    products: int
+
+
+def row(name: str, kind: str, peer: Peer | None, compared: Comparison) -> str:
     """One line of the table."""
+    subject, truth, trials, products = compared.subject, compared.truth, compared.trials, compared.products
     estimator = ESTIMATORS[name]
     hits, errors, theirs, differences = 0, [], [], []
     seconds: dict[str, list[float]] = {"ours": [], "theirs": []}
@@ -124,6 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     model, x, y = trained(options.examples)
     subject = Subject.from_module(model, x, y)
     truth = sum(exact_traces(subject).values())
+    compared = Comparison(subject, truth, options.trials, options.products)
     print(f"torch {torch.__version__}, {options.examples} examples, trace {truth:.6g}, {options.trials} trials")
     print("| estimator | matrix | products | relative error | covered | seconds | curvlinops' error | difference "
           "| its seconds |")  # fmt: skip
@@ -131,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for kind in ("gauss-newton", "hessian"):
         peer = Peer(model, x, y, kind) if importlib.util.find_spec("curvlinops") is not None else None
         for name in ESTIMATORS:
-            print(row(name, kind, subject, peer, truth, options.trials, options.products), flush=True)
+            print(row(name, kind, peer, compared), flush=True)
 
 
 if __name__ == "__main__":

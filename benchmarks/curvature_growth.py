@@ -2,8 +2,8 @@
 
     python benchmarks/curvature_growth.py [--networks mlp,lenet] [--examples 1024,4096,16384] [--classes 10,100,1000]
 
-One thread, random images, turns taken, medians. Per example: seconds over n; per column: seconds over C - 1 at 128
-examples, the last layer as wide as there are classes. `sketch` is the estimate from 10 exact and 4 random columns.
+One thread, random images, interleaved calls, medians. Per example: seconds over n; per column: seconds over C - 1
+at 128 examples, with one output per class. `sketch` is the estimate from 10 exact and 4 random columns.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from sharpbench.core.subject import Subject
+from sharpbench import Subject
 from sharpbench.curvature import exact_traces, sketched_traces
 from sharpbench.models import PAPER_MODELS
 
@@ -29,7 +29,7 @@ def subject_of(name: str, examples: int, classes: int) -> Subject:
 
 
 def medians(turns: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Seconds of each, turns taken after one to warm up."""
+    """Median seconds of each call; calls are interleaved, after one round to warm up."""
     taken: dict[str, list[float]] = {name: [] for name in turns}
     for turn in range(repeats + 1):
         for name, call in turns.items():

@@ -2,12 +2,12 @@
 
     python benchmarks/curvature_peers.py [--networks mlp,lenet] [--examples 1024] [--threads 1] [--repeats 5]
 
-All contestants take turns within one process, threads fixed, the heap kept (page faults would otherwise dominate
-whatever stores a gradient an example); medians. A gradient is one full forward and backward over the same data at
-its best batch size; the paper's algorithm and BackPACK have theirs searched too. `counted` is the ratio of the
-multiply-adds, by torch's flop counter, of the exact trace and of a gradient, and `over` the time in gradients over
-it. The second table is of peak memory: what torch's allocator holds at most above what stood before, as its
-profiler records it, each contestant at its best batch size. BackPACK is left out where it is not installed (pip
+All contestants are interleaved in one process with fixed threads; freed memory stays in the heap (page faults would
+otherwise dominate methods that store one gradient per example); medians. A gradient is one full forward and backward
+over the same data at its best batch size; the paper's algorithm and BackPACK have theirs searched too. `counted` is
+the ratio of the multiply-adds, by torch's flop counter, of the exact trace and of a gradient, and `over` the time in
+gradients over it. The second table is of peak memory: the peak of torch's allocator above its level before the call,
+as its profiler records it, each contestant at its best batch size. BackPACK is left out if it is not installed (pip
 install 'sharpbench[peers]').
 """
 
@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from sharpbench.core.subject import Subject
+from sharpbench import Subject
 from sharpbench.curvature import exact_diagonal, exact_traces, per_example_traces, predicted_bytes
 from sharpbench.models import PAPER_MODELS
 
@@ -38,7 +38,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 
 
 def keep_the_heap() -> bool:
-    """Ask glibc to keep freed memory; False where there is no glibc."""
+    """Whether glibc was told to keep freed memory; False without glibc."""
     if not sys.platform.startswith("linux"):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
@@ -94,7 +94,7 @@ def backpack_trace(model: nn.Sequential, x: Tensor, y: Tensor, batch: int) -> fl
 
 
 def best_batch(run: Callable[[int], object], batches: Sequence[int]) -> int:
-    """The fastest batch size of two turns each; larger ones are not tried once twice as slow as the best."""
+    """The fastest batch size by the faster of two calls; the search ends after one twice as slow as the best."""
     seconds: dict[int, float] = {}
     for batch in batches:
         seconds[batch] = min(timed(lambda batch=batch: run(batch)) for _ in range(2))

@@ -2,7 +2,7 @@
 
     python benchmarks/curvature_precision.py [--networks small-mlp,mlp] [--data-dir FOLDER] [--examples 512]
 
-Each network is trained (Adam, batches of 128) on that many images, MNIST where it can be had and digits elsewhere,
+Each network is trained (Adam, batches of 128) on that many images, MNIST if it is available, else digits,
 until its training loss is below 1e-3 and again until it is below 1e-4; there the trace and the diagonal in float32
 are compared with the engine's in float64 at the same weights. The paper's algorithm subtracts: `negative` counts the
 entries of its diagonal that come out below 0. About three minutes for all four networks on one core.
@@ -18,17 +18,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sharpbench.core.subject import Subject
+from sharpbench import InvalidInput, Subject
 from sharpbench.curvature import exact_diagonal, exact_traces
 from sharpbench.datasets import Digits, Mnist
-from sharpbench.errors import InvalidInput
 from sharpbench.models import PAPER_MODELS
 
 LOSSES = (1e-3, 1e-4)
 
 
 def images(folder: Path | None, count: int) -> tuple[str, Tensor, Tensor]:
-    """MNIST, or digits where it is not there."""
+    """MNIST, or digits without it."""
     try:
         data, name = Mnist().load(folder), "mnist"
     except InvalidInput:

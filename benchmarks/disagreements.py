@@ -1,4 +1,4 @@
-"""Disagreements: why a library says another number than it claims, by hand, for every such cell of the matrix."""
+"""Explanations, by hand, for every cell of the matrix in which a library differs from the quantity that it claims."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Disagreement:
-    """An explanation. measures: the names of those that it is about. networks: on which it shows."""
+    """An explanation. measures: the measures that it covers. networks: the networks on which it shows."""
 
     kind: Literal["definition", "bug"]
     measures: tuple[str, ...]

@@ -1,9 +1,9 @@
-"""How near `doctor` comes: seconds and memory as predicted, and as they are.
+"""Accuracy of `doctor`: predicted and measured seconds and memory.
 
     python benchmarks/forecast.py [--networks lenet,timm:test_resnet] [--measures trace,minimum] [--threads 1]
 
 Each measure on all examples of the embedded digits that a row names, random weights; the prediction first, then one
-standalone call as `run` times it. Prints a row each, and the median and the largest factor between the two.
+standalone call as `run` times it. Prints one row per measure, and the median and the largest factor between the two.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     factors: dict[str, list[float]] = {"seconds": [], "memory": []}
     for word in options.networks.split(","):
         name, _, examples = word.rpartition(":")
-        inspection = NetworkEvaluation(
+        evaluation = NetworkEvaluation(
             model=parse_spec(name, offered, kind="model"),
             measures=chosen_measures(options.measures),
             dataset=Digits(),
             subset=Subset(limit=int(examples)),
         )
-        subject = evaluation_examples(inspection, data_dir=None, threads=options.threads)
-        for chosen in inspection.measures:
-            said = predict_cost(chosen, subject)
-            if said.seconds is None:
-                print(f"| {name} | {examples} | {format_spec(chosen)} | {said.status}: {said.reason} | | | |")
+        subject = evaluation_examples(evaluation, data_dir=None, threads=options.threads)
+        for chosen in evaluation.measures:
+            predicted = predict_cost(chosen, subject)
+            if predicted.seconds is None:
+                print(f"| {name} | {examples} | {format_spec(chosen)} | {predicted.status}: {predicted.reason} | | | |")
                 continue
             seconds = median_seconds(
                 lambda chosen=chosen, subject=subject: measure(chosen, subject.fresh()), subject.inputs.device
@@ -55,12 +55,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             held = peak_bytes(
                 lambda chosen=chosen, subject=subject: measure(chosen, subject.fresh()), subject.inputs.device
             )
-            factors["seconds"].append(max(said.seconds / seconds, seconds / said.seconds))
-            if said.bytes and held:
-                factors["memory"].append(max(said.bytes / held, held / said.bytes))
+            factors["seconds"].append(max(predicted.seconds / seconds, seconds / predicted.seconds))
+            if predicted.bytes and held:
+                factors["memory"].append(max(predicted.bytes / held, held / predicted.bytes))
             print(
-                f"| {name} | {examples} | {format_spec(chosen)} | {said.seconds:.3g} | {seconds:.3g} "
-                f"| {(said.bytes or 0) / 1e6:.0f} | {(held or 0) / 1e6:.0f} |",
+                f"| {name} | {examples} | {format_spec(chosen)} | {predicted.seconds:.3g} | {seconds:.3g} "
+                f"| {(predicted.bytes or 0) / 1e6:.0f} | {(held or 0) / 1e6:.0f} |",
                 flush=True,
             )
     for what, found in factors.items():

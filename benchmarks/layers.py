@@ -1,4 +1,4 @@
-"""Tiny networks, one of each kind of layer that a curvature library may or may not know, in float64, three outputs."""
+"""Tiny networks in float64 with three outputs, one for each kind of layer that a curvature library may know."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OUTPUTS = 3
 
 
 class Net(nn.Module):
-    """Parts under names, and a function of them and the input."""
+    """A module of named parts and a function of them and the input."""
 
     def __init__(self, run: Callable[..., Tensor], **parts: Any) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class Net(nn.Module):
 
 
 class OwnLinear(nn.Linear):
-    """What it inherits from, under another name."""
+    """nn.Linear under another name."""
 
 
 def chain(activation: nn.Module, *, bias: bool = True) -> nn.Module:
@@ -169,7 +169,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 
 
 def network(name: str) -> Subject:
-    """The subject of that name, in float64: EXAMPLES examples in batches of BATCH; the same whenever it is made."""
+    """The subject of that name, in float64: EXAMPLES examples in batches of BATCH; equal in every call."""
     build, shape = NETWORKS[name]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

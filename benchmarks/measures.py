@@ -6,13 +6,16 @@ from .networks import gated, subject
 
 
 def _measure(word: str):
-    """The measure that `word` names; skips commits that do not have it yet."""
+    """The measure that `word` names, by public names only, so that older commits can be measured; skips without it."""
+    name, _, options = word.rstrip("]").partition("[")
     try:
-        from sharpbench import measure
-        from sharpbench.core.evaluate import parse_measure
+        from sharpbench_measures import MEASURES
 
-        return parse_measure(word), measure
-    except (ImportError, ValueError) as error:
+        from sharpbench import measure
+
+        cls = {each.name: each for each in MEASURES}[name]
+        return cls(**dict(option.split("=") for option in options.split(",") if option)), measure
+    except (ImportError, KeyError, TypeError) as error:
         raise NotImplementedError(str(error)) from error
 
 
@@ -43,7 +46,7 @@ class Speed:
 
 
 class Exactness:
-    """8 examples, float64, those that compute what they define without sampling. Deterministic: a hard gate."""
+    """8 examples, float64, measures that do not sample. The error is deterministic and gates."""
 
     version = "1"
     params = (["trace", "fisher-rao", "normalized", "minimum"],)
@@ -63,7 +66,7 @@ class Exactness:
 
 
 class Sampling:
-    """The same of what samples, at its default number of probes and seed 0: reported, not gated."""
+    """The same for measures that sample, with their default number of probes and seed 0: reported, not gated."""
 
     version = "1"
     params = (["trace[method=hutchinson]", "normalized[diagonal=arxiv]", "normalized[diagonal=icml]"],)

@@ -1,4 +1,4 @@
-"""How long a board takes: 30 measures on some 300 networks, every number with its interval, 999 permutations a row."""
+"""Seconds of a board: 30 measures on about 300 networks, each number with its interval, 999 permutations per row."""
 
 from __future__ import annotations
 

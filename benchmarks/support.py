@@ -1,13 +1,13 @@
-"""Which measures work on which networks of timm: one network of every family, and docs/support.md from what came out.
+"""Which measures work on which networks of timm, one of every family; writes docs/support.md.
 
-    python benchmarks/support.py                 # what has no record yet, an hour on one core; then the page
-    python benchmarks/support.py resnet18        # one network anew
-    python benchmarks/support.py --page          # the page alone
+    python benchmarks/support.py                 # cells without a record, an hour on one core; then the page
+    python benchmarks/support.py resnet18        # one network again
+    python benchmarks/support.py --page          # only the page
 
 Each network takes eight of the embedded digits through its own transform, at its own input size, with 10 classes and
-random weights, scales and norm statistics perturbed so that nothing is invisible. Each runs in a process of its own
-with a limit on time; one that dies or does not end costs its own rows. Records go to leaderboard/support.jsonl.
-Nothing is downloaded.
+random weights, scales and norm statistics perturbed so that every parameter has an effect. Each runs in its own
+process with a time limit; one that dies or does not end loses only its own rows. Records go to
+leaderboard/support.jsonl. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ NETWORKS = """
     twins_svt_small
 """
 MEASURES = "trace[method=exact],ggn-trace,fisher-rao,minimum,minimum[scope=unit],normalized,adaptive"
-LIMIT = 600
-"""Seconds that one network may take."""
+TIMEOUT_SECONDS = 600
+"""The time limit of one network, in seconds."""
 RECORDS = Path(__file__).parents[1] / "leaderboard" / "support.jsonl"
 PAGE = Path(__file__).parents[1] / "docs" / "support.md"
 
@@ -79,39 +79,39 @@ def measured(name: str, words: str) -> Iterator[Record]:
     """The records of one network."""
     apply_settings("cpu", 1)
     model = Timm(name)
-    inspection = NetworkEvaluation(
+    evaluation = NetworkEvaluation(
         model=model,
         measures=chosen_measures(words),
         dataset=Digits(),
         subset=Subset(limit=8),
         asked=Checks(timed=False),
     )
-    examples = inspection.dataset.examples(None, inspection.subset, model.transform())
+    examples = evaluation.dataset.examples(None, evaluation.subset, model.transform())
     state = NetworkWeights("perturbed", "", build(name, tuple(examples.inputs.shape[1:])))
-    subject = subject_of(inspection, state, examples)
+    subject = subject_of(evaluation, state, examples)
     family = import_timm().models.model_entrypoint(name).__module__.rpartition(".")[2]
     truth = {"family": family, "parameters": subject.size, "shape": "x".join(map(str, examples.inputs.shape[1:]))}
-    for measure in inspection.measures:
-        blank = blank_record(inspection, measure, state, {"sha256": "", "examples": 8, "leaderboard": False}, truth)
-        yield evaluate_measure(measure, subject, subject, blank=blank, asked=inspection.asked)
+    for measure in evaluation.measures:
+        blank = blank_record(evaluation, measure, state, {"sha256": "", "examples": 8, "leaderboard": False}, truth)
+        yield evaluate_measure(measure, subject, subject, blank=blank, asked=evaluation.asked)
 
 
 def run(name: str, words: str) -> list[Record]:
-    """The records of one network, measured in a process of its own; what that does not say has failed."""
+    """The records of one network, measured in its own process; missing ones count as failed."""
     command = [sys.executable, __file__, "--one", name, words]
     found: list[Record] = []
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
         lines, why = done.stdout, (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
     except subprocess.TimeoutExpired as late:
-        lines, why = (late.stdout or b"").decode(), f"did not end within {LIMIT} s"
+        lines, why = (late.stdout or b"").decode(), f"did not end within {TIMEOUT_SECONDS} s"
     found = [Record.from_json(line, where=name) for line in lines.splitlines() if line.startswith("{")]
     known = {record.label for record in found}
-    inspection = NetworkEvaluation(model=Timm(name), measures=chosen_measures(words), dataset=Digits())
+    evaluation = NetworkEvaluation(model=Timm(name), measures=chosen_measures(words), dataset=Digits())
     state = NetworkWeights("perturbed", "", nn.Identity())
-    for measure in inspection.measures:
+    for measure in evaluation.measures:
         if format_spec(measure) not in known:
-            blank = blank_record(inspection, measure, state, {"sha256": "", "leaderboard": False}, {"family": "?"})
+            blank = blank_record(evaluation, measure, state, {"sha256": "", "leaderboard": False}, {"family": "?"})
             found.append(replace(blank, status="timeout" if "did not end" in why else "failed", reason=why[:300]))
     return found
 
@@ -170,7 +170,7 @@ def _mark(record: Record, reasons: Counter[str]) -> str:
 
 
 def _general(reason: str) -> str:
-    """The reason without what differs from network to network."""
+    """The reason without the parts that are specific to a network."""
     return reason.partition(" (")[0].partition("; ")[0]
 
 

@@ -2,9 +2,9 @@
 
     python benchmarks/symmetry_figure.py [docs/images/symmetry.svg]
 
-Trains lenet for a moment on the embedded digits (seeded, some seconds), finds the least trace with one scale a layer
-and with one a unit, and draws the trace of each tensor, and what goes into each hidden unit against what goes out.
-Prints the sums.
+Trains lenet for a moment on the embedded digits (seeded, some seconds), finds the minimum trace with one scale per
+layer and with one per unit, and draws the trace of each tensor, and what goes into each hidden unit against what goes
+out. Prints the sums.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
     python benchmarks/symmetry_timm.py            # all below, some minutes
     python benchmarks/symmetry_timm.py resnet18   # one
 
-Weights are random and perturbed, norm statistics too, so that nothing is invisible. Each network is evaluated in
-float64 before and after random elements of both groups. Prints one Markdown row a network as it goes, and a summary.
-Nothing is downloaded.
+Weights and norm statistics are random and perturbed, so that every parameter has an effect. Each network is evaluated
+in float64 before and after random elements of both groups. Prints one Markdown row per network as soon as it is known,
+and a summary. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sharpbench.errors import InvalidInput
+from sharpbench import InvalidInput
 from sharpbench.symmetry import Scope, rescaling_group
 from sharpbench.symmetry.float64_check import Float64Check
 
@@ -42,13 +42,13 @@ NAMES = """
     test_efficientnet test_nfnet test_mambaout test_maxvit test_byobnet
 """
 SMALL = 128
-"""Edge of the images for networks that take any; those with a fixed size are given theirs."""
+"""Edge of the images for networks that accept any size; others get their fixed size."""
 BOUND = 1e-9
 
 
 @dataclass(frozen=True)
 class Row:
-    """What was found of one network; `refused` is the reason where nothing was."""
+    """The result on one network; `refused` is the reason if there is none."""
 
     name: str
     family: str
@@ -123,16 +123,16 @@ def examine(name: str) -> Row:
 
 
 def rows(names: list[str]) -> Iterator[Row]:
-    """One row a network, whatever becomes of it."""
+    """One row per network, also if it fails."""
     for name in names:
         try:
             yield examine(name)
-        except Exception as error:  # a survey: one network that timm cannot build stops no other
+        except Exception as error:  # a network that timm cannot build must not stop the survey
             yield Row(name, "", refused=f"{type(error).__name__}: {str(error).splitlines()[0][:100]}")
 
 
 def importable_timm() -> object:
-    """Let timm be imported beside CPU torch, where torchvision misses two compiled operators that timm never uses."""
+    """Import timm with CPU torch, for which torchvision lacks two compiled operators that timm never uses."""
     try:
         import timm
     except RuntimeError as error:

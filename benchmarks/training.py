@@ -1,11 +1,11 @@
-"""Training networks together against one by one: seconds a step and network, and what the rule chooses.
+"""Training networks together and one by one: seconds per step and network, and the choice of the rule.
 
     python benchmarks/training.py                    # small-mlp, mlp, small-cnn, lenet; one thread and two
     python benchmarks/training.py --device cuda
     python benchmarks/training.py --networks 64 --batch 128 --models small-mlp
 
-The same recipes on the embedded digits take the same steps each way: all in one group, one alone, and, for
-comparison, one as one would write it with torch.optim.SGD. The ways take turns, the least of some repeats counts.
+The same recipes on the embedded digits take the same steps each way: all in one group, one by itself, and, for
+comparison, one with torch.optim.SGD. The ways are interleaved, and the smallest of some repeats counts.
 The first ratio is one by one over together, the second torch.optim over together.
 """
 
@@ -48,15 +48,15 @@ def recipes_of(model: Model, *, batch: int, count: int) -> list[Recipe]:
 
 
 def grouped(recipes: list[Recipe], data: Data, device: str) -> Callable[[], float]:
-    """What takes an epoch of a group, and gives the seconds."""
+    """A function that trains a group for one epoch and returns the seconds."""
     group = StackedTrainer(recipes, data, device=device)
-    stage = group.begin()
+    state = group.begin()
 
     def epoch() -> float:
-        nonlocal stage
+        nonlocal state
         wait(device)
         start = time.perf_counter()
-        stage = group.advance(stage)
+        state = group.advance(state)
         wait(device)
         return time.perf_counter() - start
 
@@ -89,7 +89,7 @@ def plain(recipe: Recipe, data: Data, device: str) -> Callable[[], float]:
 
 
 def wait(device: str) -> None:
-    """Until the device has done what it was given."""
+    """Wait until the device has finished."""
     if device == "cuda":
         torch.cuda.synchronize()
 
