@@ -24,10 +24,12 @@ from sharpbench.core.jsonl import JsonlFile
 from sharpbench.core.records import RECORDS, iterate_records
 from sharpbench.datasets import Digits
 from sharpbench.models import SmallMlp
-from sharpbench.runner.engines import CellStarted, Process, schedule
-from sharpbench.runner.evaluate_cell import empty_record
-from sharpbench.runner.failures import WorkerDeath
-from sharpbench.runner.run import remaining
+from sharpbench.runner.cell import Checks, EvaluationSetting
+from sharpbench.runner.engines.engine import Process
+from sharpbench.runner.engines.pool import CellStarted, WorkerDeath
+from sharpbench.runner.engines.scheduler import schedule
+from sharpbench.runner.evaluate_cell import cell_record
+from sharpbench.runner.run import RunOptions, plan_run
 from sharpbench.runner.status import StatusFile
 from sharpbench.training.network import TrainingResult
 from sharpbench.training.population import TrainingEpoch
@@ -65,26 +67,38 @@ class Sleep(Measure):
 class Instant:
     """A worker pool of 64 that finishes at once."""
 
-    seats = 64
+    slots = 64
 
     def __init__(self, empty: dict[str, Any]) -> None:
-        self.begun: list[tuple[int, Cell]] = []
+        self.started: list[tuple[int, Cell]] = []
         self.empty = empty
 
-    def begin(self, seat: int, cell: Cell) -> None:
+    def start(self, slot: int, cell: Cell) -> None:
         """Store the cell."""
-        self.begun.append((seat, cell))
+        self.started.append((slot, cell))
 
-    def finished(self) -> list[tuple[int, Record | WorkerDeath]]:
+    def wait(self) -> list[tuple[int, Record | WorkerDeath]]:
         """The records of all stored cells."""
-        done, self.begun = self.begun, []
+        done, self.started = self.started, []
         return [
-            (seat, replace(empty_record(cell, **self.empty), status="ok", reason=None, value=1.0))
-            for seat, cell in done
+            (slot, replace(cell_record(cell, **self.empty), status="ok", reason=None, value=1.0)) for slot, cell in done
         ]
 
     def close(self) -> None:
         """There is nothing to end."""
+
+
+class Untrained:
+    """Networks that need no training, as nothing reads them."""
+
+    def prepare(self, cell: Cell) -> Generator[TrainingEpoch, None, Any]:
+        """Train nothing."""
+        yield from ()
+        return None
+
+    def lost_record(self, cell: Cell, error: Exception) -> Record:
+        """Raise the error: no network is lost."""
+        raise error
 
 
 def cells_of(count: int) -> list[Cell]:
@@ -94,8 +108,7 @@ def cells_of(count: int) -> list[Cell]:
     return [
         Cell(
             measure=measure, recipe=recipe, population="small-mlp", design="designed", position=recipe.seed,
-            data_sha256="4" * 64, examples=None, seed=0, dtype="float32", device="cpu", timed=False, checked=False,
-            rewritten=False,
+            data_sha256="4" * 64, examples=None, setting=EvaluationSetting(), checks=Checks(),
         )
         for recipe, measure in itertools.product(recipes, measures)
     ]  # fmt: skip
@@ -115,28 +128,24 @@ def driver(count: int, folder: Path) -> None:
         train_loss=0.01, train_accuracy=1.0, test_loss=0.5, test_accuracy=0.9, gap=0.1, fitted=True, diverged=False,
         steps=200, epochs=50, seconds=1.0, parameter_norm=7.5,
     )  # fmt: skip
-    empty = {"data": Digits().load(None), "truth": truth}
-
-    def ready(cell: Cell) -> Generator[TrainingEpoch, None, Any]:
-        yield from ()
-        return None
+    empty = {"data": Digits().load(None), "result": truth}
 
     began = time.process_time()
     with JsonlFile(folder / RECORDS) as file:
-        notes = StatusFile(folder, planned=count, left=cells, seats=Instant.seats, shard=None)
+        status = StatusFile(folder, cells, planned=count, slots=Instant.slots, shard=None)
         held: list[Record] = []
-        for event in schedule(cells, Instant(empty), ready=ready, lost=lambda cell, error: None):  # type: ignore[arg-type, return-value]
+        for event in schedule(cells, Instant(empty), Untrained()):
             if isinstance(event, Record):
                 held.append(event)
             if isinstance(event, CellStarted | Record):
-                notes.take(event)
+                status.update(event)
             if len(held) >= TOGETHER:  # a run writes records one by one; that time is measured below
                 file.append(*held)
                 held.clear()
         file.append(*held)
     print(f"driver: {1e3 * (time.process_time() - began) / count:.2f} ms of processor a cell")
     began, wall = time.process_time(), time.perf_counter()
-    left = len(remaining(cells, folder / RECORDS))
+    left = len(plan_run(cells, RunOptions(output=folder)).left)
     spent, wall = time.process_time() - began, time.perf_counter() - wall
     print(f"resume scan: {spent:.2f} s of processor, {wall:.2f} s; {left} left")
     began = time.process_time()

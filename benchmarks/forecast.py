@@ -17,7 +17,7 @@ from sharpbench.core.spec import format_spec, parse_spec
 from sharpbench.datasets import Digits, Subset
 from sharpbench.models import MODELS
 from sharpbench.runner.cost import median_seconds, peak_bytes, predict_cost
-from sharpbench.runner.plan import chosen_measures
+from sharpbench.runner.plan import select_measures
 from sharpbench.runner.single_network import NetworkEvaluation, evaluation_examples
 
 NETWORKS = (
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         name, _, examples = word.rpartition(":")
         evaluation = NetworkEvaluation(
             model=parse_spec(name, offered, kind="model"),
-            measures=chosen_measures(options.measures),
+            measures=select_measures(options.measures),
             dataset=Digits(),
             subset=Subset(limit=int(examples)),
         )

@@ -29,9 +29,9 @@ from sharpbench.datasets import Digits, Subset
 from sharpbench.environment import apply_settings, import_timm
 from sharpbench.models import Timm
 from sharpbench.report.escape import escape_cell, markdown_table
-from sharpbench.runner.evaluate_cell import Checks, evaluate_measure
-from sharpbench.runner.plan import chosen_measures
-from sharpbench.runner.single_network import NetworkEvaluation, NetworkWeights, blank_record, subject_of
+from sharpbench.runner.evaluate_cell import evaluate_measure
+from sharpbench.runner.plan import select_measures
+from sharpbench.runner.single_network import NetworkEvaluation, NetworkWeights, make_subject, network_record
 
 NETWORKS = """
     test_byobnet test_coatnet test_convnext test_convnext2 test_convnext3 test_efficientnet test_efficientnet_evos
@@ -81,19 +81,18 @@ def measured(name: str, words: str) -> Iterator[Record]:
     model = Timm(name)
     evaluation = NetworkEvaluation(
         model=model,
-        measures=chosen_measures(words),
+        measures=select_measures(words),
         dataset=Digits(),
         subset=Subset(limit=8),
-        asked=Checks(timed=False),
     )
     examples = evaluation.dataset.examples(None, evaluation.subset, model.transform())
     state = NetworkWeights("perturbed", "", build(name, tuple(examples.inputs.shape[1:])))
-    subject = subject_of(evaluation, state, examples)
+    subject = make_subject(evaluation, state, examples)
     family = import_timm().models.model_entrypoint(name).__module__.rpartition(".")[2]
     truth = {"family": family, "parameters": subject.size, "shape": "x".join(map(str, examples.inputs.shape[1:]))}
     for measure in evaluation.measures:
-        blank = blank_record(evaluation, measure, state, {"sha256": "", "examples": 8, "leaderboard": False}, truth)
-        yield evaluate_measure(measure, subject, subject, blank=blank, asked=evaluation.asked)
+        empty = network_record(evaluation, measure, state, {"sha256": "", "examples": 8, "leaderboard": False}, truth)
+        yield evaluate_measure(measure, subject, subject, empty, evaluation.checks)
 
 
 def run(name: str, words: str) -> list[Record]:
@@ -107,12 +106,12 @@ def run(name: str, words: str) -> list[Record]:
         lines, why = (late.stdout or b"").decode(), f"did not end within {TIMEOUT_SECONDS} s"
     found = [Record.from_json(line, where=name) for line in lines.splitlines() if line.startswith("{")]
     known = {record.label for record in found}
-    evaluation = NetworkEvaluation(model=Timm(name), measures=chosen_measures(words), dataset=Digits())
+    evaluation = NetworkEvaluation(model=Timm(name), measures=select_measures(words), dataset=Digits())
     state = NetworkWeights("perturbed", "", nn.Identity())
     for measure in evaluation.measures:
         if format_spec(measure) not in known:
-            blank = blank_record(evaluation, measure, state, {"sha256": "", "leaderboard": False}, {"family": "?"})
-            found.append(replace(blank, status="timeout" if "did not end" in why else "failed", reason=why[:300]))
+            empty = network_record(evaluation, measure, state, {"sha256": "", "leaderboard": False}, {"family": "?"})
+            found.append(replace(empty, status="timeout" if "did not end" in why else "failed", reason=why[:300]))
     return found
 
 
@@ -184,7 +183,7 @@ def main(arguments: Sequence[str]) -> None:
         (str(record.recipe["model"]).removeprefix("timm:"), record.label): record for record in iterate_records(RECORDS)
     }
     if arguments != ["--page"]:
-        wanted = [format_spec(each) for each in chosen_measures(MEASURES)]
+        wanted = [format_spec(each) for each in select_measures(MEASURES)]
         for name in arguments or NETWORKS.split():
             missing = [each for each in wanted if arguments or (name, each) not in kept]
             try:

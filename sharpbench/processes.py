@@ -1,1 +1,237 @@
-"""A watched child process: start it, send it work, wait for its answer within a time limit, and say why it ended."""
+"""A watched child process: start it, send it work, receive its answers within a time limit, and say why it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import faulthandler
+import multiprocessing
+import os
+import pickle
+import resource
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext, SpawnContext
+from pathlib import Path
+from typing import Any, Literal
+
+StartMethod = Literal["forkserver", "spawn"]
+END_TIMEOUT_SECONDS = 5.0
+"""Time that a child has to end after it was killed, or after its end of the pipe was closed."""
+MAX_OUTPUT_BYTES = 1000
+"""Bytes that are kept of the beginning, and of the end, of what a child printed."""
+READ_BYTES = 2**16
+_CONTEXTS: Mapping[StartMethod, ForkServerContext | SpawnContext] = {
+    "forkserver": multiprocessing.get_context("forkserver"),
+    "spawn": multiprocessing.get_context("spawn"),
+}
+PR_SET_PDEATHSIG = 1
+"""Linux's option of prctl(2): the signal that a process gets when its parent dies."""
+
+
+class ChildEnded(Exception):
+    """A child that ended before it answered.
+
+    Attributes:
+        status: its exit status as multiprocessing reports it, negative for a signal; None for a child that closed its
+            end of the pipe and still runs.
+    """
+
+    def __init__(self, status: int | None) -> None:
+        super().__init__("the process closed its connection" if status is None else f"the process {exit_words(status)}")
+        self.status = status
+
+
+class ChildProcess:
+    """A child process with a pipe to it, started at once.
+
+    It runs `serve(connection, *arguments)`, or `serve(connection, output, *arguments)` with `captures_output`, where
+    `output` is a pipe for what it prints. All of them must be picklable.
+    """
+
+    def __init__(
+        self,
+        serve: Callable[..., object],
+        *arguments: object,
+        method: StartMethod = "forkserver",
+        captures_output: bool = False,
+    ) -> None:
+        context = _CONTEXTS[method]
+        self._connection, theirs = context.Pipe()
+        self._output: Connection | None = None
+        handed = [theirs]
+        if captures_output:
+            self._output, write = context.Pipe(duplex=False)
+            handed.append(write)
+        self._process = context.Process(target=serve, args=(*handed, *arguments), daemon=True)
+        self._process.start()
+        for end in handed:
+            end.close()
+        if self._output is not None:
+            os.set_blocking(self._output.fileno(), False)
+        self.printed = CapturedOutput()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._process.is_alive()
+
+    @property
+    def resident_bytes(self) -> int | None:
+        """The memory that the process holds; None where the system does not tell."""
+        return None if self._process.pid is None else resident_bytes(self._process.pid)
+
+    @property
+    def signs_of_life(self) -> list[Connection | int]:
+        """What `multiprocessing.connection.wait` waits for: a message, or the end of the process."""
+        return [self._connection, self._process.sentinel]
+
+    @property
+    def output(self) -> list[Connection]:
+        """What `multiprocessing.connection.wait` waits for: prints, as long as some may come."""
+        return [self._output] if self._output is not None and not self._output.closed and self.is_alive else []
+
+    def send(self, message: object) -> None:
+        """Send a message, pickled. Raises whatever pickle raises; a child that died is found by `receive`."""
+        self.send_bytes(pickle.dumps(message))
+
+    def send_bytes(self, message: bytes) -> None:
+        """Send bytes; a child that died is found by `receive_bytes`."""
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self._connection.send_bytes(message)
+
+    def receive(self, timeout: float | None = None) -> Any:
+        """The next message, unpickled; see `receive_bytes`."""
+        return pickle.loads(self.receive_bytes(timeout))  # of our own child
+
+    def receive_bytes(self, timeout: float | None = None) -> bytes:
+        """The next message.
+
+        Args:
+            timeout: seconds to wait; None waits for as long as the child lives.
+
+        Raises:
+            ChildEnded: where the child ended, or closed its end of the pipe, and sent nothing more.
+            TimeoutError: where nothing came in time.
+        """
+        wait(self.signs_of_life, timeout)
+        alive = self.is_alive  # before the look into the pipe: a message that was sent before the end is not lost
+        try:
+            if self._connection.poll():
+                return self._connection.recv_bytes()
+        except (EOFError, ConnectionResetError):
+            self._process.join(END_TIMEOUT_SECONDS)
+            raise ChildEnded(self._process.exitcode) from None
+        if not alive:  # without the end of the pipe, which a child of the child may hold
+            raise ChildEnded(self._process.exitcode)
+        raise TimeoutError
+
+    def read_output(self) -> None:
+        """Add to `printed` what the child has printed since the last call."""
+        with contextlib.suppress(BlockingIOError, OSError):
+            while self._output is not None and (some := os.read(self._output.fileno(), READ_BYTES)):
+                self.printed.add(some)
+
+    def terminate(self) -> None:
+        """Ask the process to end, by SIGTERM."""
+        self._process.terminate()
+
+    def hang_up(self) -> None:
+        """Close the pipe, at which a child that waits for work ends by itself."""
+        self._connection.close()
+
+    def close(self, *, grace_seconds: float = 0.0) -> None:
+        """Close the pipe, and kill the process unless it ends by itself within the grace period."""
+        self.hang_up()
+        if grace_seconds:
+            self._process.join(grace_seconds)
+        if self._process.is_alive():
+            self._process.kill()
+        self._process.join(END_TIMEOUT_SECONDS)
+        if self._output is not None:
+            self._output.close()
+
+
+class CapturedOutput:
+    """The beginning and the end of what a process printed, MAX_OUTPUT_BYTES of each."""
+
+    def __init__(self) -> None:
+        self.first, self.last, self.count = b"", b"", 0
+
+    def add(self, some: bytes) -> None:
+        """Take in the next bytes."""
+        room = MAX_OUTPUT_BYTES - len(self.first)
+        self.first += some[:room]
+        self.last = (self.last + some[room:])[-MAX_OUTPUT_BYTES:]
+        self.count += len(some)
+
+    def text(self) -> str | None:
+        """The kept bytes as text, with the number of bytes left out between; None where nothing was printed."""
+        left_out = self.count - len(self.first) - len(self.last)
+        between = f"\n[{left_out} bytes left out]\n".encode() if left_out else b""
+        text = (self.first + between + self.last).decode("utf-8", errors="replace")
+        return "".join(each if each.isprintable() or each in "\n\t" else "\ufffd" for each in text) or None
+
+
+def exit_words(status: int | None) -> str:
+    """How a process ended, in words, from its exit status as multiprocessing reports it.
+
+    >>> exit_words(-9), exit_words(3)
+    ('ended by SIGKILL', 'ended with status 3')
+    """
+    if status is None or status >= 0:
+        return f"ended with status {status}"
+    try:
+        return f"ended by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"ended by signal {-status}"
+
+
+def resident_bytes(process: int | Literal["self"] = "self") -> int | None:
+    """The memory that a process, by default this one, holds; None where the system does not tell."""
+    try:
+        pages = Path(f"/proc/{process}/statm").read_text(encoding="ascii").split()[1]
+        return int(pages) * resource.getpagesize()
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def preload_modules(modules: Sequence[str]) -> None:
+    """Have the server process, which starts the children, import `modules`, so that every child has them at once.
+
+    Of no effect once the server runs. Modules that cannot be imported are left out.
+    """
+    _CONTEXTS["forkserver"].set_forkserver_preload(list(modules))
+
+
+def start_server() -> None:
+    """Start the server process, so that it has imported its modules when the first child is started."""
+    forkserver.ensure_running()
+
+
+def prepare_child(output: int) -> None:
+    """Set this process up as a child: it prints into the file `output`, and it ends with its parent.
+
+    Ctrl-C is ignored, as the terminal sends it to all processes and only the parent answers it.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _end_with_parent()
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    sys.stdout = os.fdopen(1, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+    faulthandler.enable(sys.stderr)
+    # locks that libraries make are then unlinked at once, and none is left behind where this process is killed
+    multiprocessing.set_start_method("fork", force=True)
+
+
+def _end_with_parent() -> None:
+    """Have the system, where it can, kill this process when its parent dies, however the parent dies."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    with contextlib.suppress(OSError):  # where memory runs out, the system takes this process and not its parent
+        Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")

@@ -46,7 +46,7 @@ def given(*words: object, cwd: Path | None = None, **environment: str) -> Done:
             with pytest.raises(SystemExit) as ended:
                 main()
         finally:
-            settings.put_back()
+            settings.restore()
             for name in set(sys.modules) - loaded:
                 if name.startswith(LOADED):
                     del sys.modules[name]

@@ -77,7 +77,7 @@ def compare(
     from sharpbench.comparison import compare as steps_of
     from sharpbench.core.spec import split_specs
     from sharpbench.environment import resolve_device
-    from sharpbench.runner.plan import chosen_measures
+    from sharpbench.runner.plan import select_measures
 
     plugins = tuple(plugin or ())
     words = split_specs(models)
@@ -86,7 +86,7 @@ def compare(
     comparison = Comparison(
         quantity=quantity,  # type: ignore[arg-type]  # it checks
         models=tuple(dict.fromkeys(parse_model(word, plugins) for word in words)),
-        measures=find_contestants(quantity, plugins) if measures is None else chosen_measures(measures, plugins),
+        measures=find_contestants(quantity, plugins) if measures is None else select_measures(measures, plugins),
         dataset=parse_dataset(dataset, plugins),
         examples=n,
         weights=weights,

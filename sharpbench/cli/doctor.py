@@ -46,7 +46,8 @@ def doctor(
     from sharpbench.core.registry import available
     from sharpbench.datasets.dataset import Subset
     from sharpbench.environment import describe_machine, resolve_device
-    from sharpbench.runner.plan import chosen_measures
+    from sharpbench.runner.cell import EvaluationSetting
+    from sharpbench.runner.plan import select_measures
     from sharpbench.runner.single_network import NetworkEvaluation, evaluation_examples
 
     place = resolve_device(device)
@@ -55,13 +56,12 @@ def doctor(
         names = measures or ",".join(available("measures", plugin or ()).classes)
         inspection = NetworkEvaluation(
             model=parse_model(model, plugin or ()),
-            measures=chosen_measures(names, plugin or ()),
+            measures=select_measures(names, plugin or ()),
             dataset=parse_dataset(dataset, plugin or ()),
             weights=weights,
             subset=Subset(limit=limit),
             classes=classes,
-            dtype=dtype,
-            device=place,
+            setting=EvaluationSetting(dtype=dtype, device=place),  # type: ignore[arg-type]  # it checks
         )
         subject = evaluation_examples(inspection, data_dir=data_dir, threads=threads)
         forecasts = follow_predictions(inspection.measures, subject)

@@ -55,22 +55,24 @@ def measure(
     from sharpbench.core.records import RECORDS
     from sharpbench.datasets.dataset import Subset
     from sharpbench.environment import resolve_device
-    from sharpbench.runner.evaluate_cell import Checks
-    from sharpbench.runner.plan import chosen_measures
-    from sharpbench.runner.single_network import NetworkEvaluation, evaluate_network, last_records
+    from sharpbench.runner.cell import Checks, EvaluationSetting
+    from sharpbench.runner.plan import select_measures
+    from sharpbench.runner.single_network import NetworkEvaluation, evaluate_network, group_by_weights
 
     inspection = NetworkEvaluation(
         model=parse_model(model, plugin or ()),
-        measures=chosen_measures(measures, plugin or ()),
+        measures=select_measures(measures, plugin or ()),
         dataset=parse_dataset(dataset, plugin or ()),
         weights=weights,
         subset=Subset(split=split, limit=limit, seed=subset_seed),  # type: ignore[arg-type]  # it checks
         classes=classes,
         batch_size=batch_size,
-        seed=seed,
-        dtype=dtype,
-        device=resolve_device(device),
-        asked=Checks(timed=timing, checked=oracle, rewritten=invariance),
+        setting=EvaluationSetting(
+            seed=seed,
+            dtype=dtype,  # type: ignore[arg-type]  # it checks
+            device=resolve_device(device),
+        ),
+        checks=Checks(timed=timing, compared=oracle, rewritten=invariance),
     )
     try:
         records = follow_measurements(evaluate_network(inspection, output=output, data_dir=data_dir, threads=threads))
@@ -79,7 +81,7 @@ def measure(
         return EXIT_INTERRUPTED
     from sharpbench.report import single_network
 
-    states = last_records(records)
+    states = group_by_weights(records)
     try:
         files = [] if output is None else [output / RECORDS, *single_network.draw_network(states, output)]
     except OSError as error:

@@ -25,7 +25,7 @@ from sharpbench.report.format import format_duration
 from sharpbench.runner import single_network
 from sharpbench.runner.cell import Cell
 from sharpbench.runner.cost import PredictedCost, predict_cost
-from sharpbench.runner.engines import CellStarted
+from sharpbench.runner.engines.pool import CellStarted
 from sharpbench.runner.run import Event, TornLineRemoved
 from sharpbench.runner.status import EtaEstimator
 from sharpbench.training.population import TrainedRecipe, TrainingEpoch
@@ -48,7 +48,7 @@ def follow_run(steps: Iterator[Event], *, cells: Sequence[Cell], done: int, seat
         TimeElapsedColumn(),
         TextColumn("{task.fields[forecast]}"),
     )
-    pace = EtaEstimator(cells, seats=seats)
+    pace = EtaEstimator(cells, slots=seats)
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
         task = bar.add_task("starting", total=done + len(cells), completed=done, forecast="")
         for step in steps:
@@ -63,7 +63,7 @@ def follow_run(steps: Iterator[Event], *, cells: Sequence[Cell], done: int, seat
                 )
             else:
                 if isinstance(step, CellStarted):
-                    pace.begin(step.cell)
+                    pace.start(step.cell)
                 bar.update(task, description=escape(_words(step)))
     return counts
 

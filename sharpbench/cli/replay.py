@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -68,24 +69,24 @@ def replay(
         from sharpbench.cli.progress import follow_run
         from sharpbench.core.records import RECORDS
         from sharpbench.replays.study import run_study
-        from sharpbench.runner.engines import make_engine
-        from sharpbench.runner.run import events, remaining
+        from sharpbench.runner.engines.engine import make_engine
+        from sharpbench.runner.run import RunOptions, iterate_events, plan_run
 
         try:
             cells = experiment.cells(device=place.device, data_dir=data_dir)
-            left = remaining(cells, folder / RECORDS, retry_failed=retry_failed)
-            engine = make_engine(default_engine(left))
-            steps = events(
-                cells,
+            options = RunOptions(
                 output=folder,
+                workers=workers,
+                threads=threads or (torch.get_num_threads() if workers == 1 else None),
+                retry_failed=retry_failed,
                 cache_dir=cache_dir,
                 data_dir=data_dir,
-                retry_failed=retry_failed,
-                threads=threads or (torch.get_num_threads() if workers == 1 else None),
-                workers=workers,
-                engine=engine,
             )
-            follow_run(steps, cells=left, done=len(cells) - len(left), seats=engine.seats(workers))
+            run_plan = plan_run(cells, options)
+            engine = make_engine(default_engine(run_plan.left))
+            steps = iterate_events(run_plan, replace(options, engine=engine))
+            done = len(cells) - len(run_plan.left)
+            follow_run(steps, cells=run_plan.left, done=done, seats=engine.slots(workers))
             for study in experiment.studies:
                 typer.echo(f"{study.name}: {len(study.recipes)} networks", err=True)
                 found[study.name] = run_study(study, place, folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -104,9 +105,9 @@ def run(
     ok or skipped, 1 some failed, 2 bad usage or input, 130 interrupted.
     """
     from sharpbench.runner.cell import Shard
-    from sharpbench.runner.engines.base import Limits, parse_bytes
+    from sharpbench.runner.engines.limits import Limits, parse_bytes
 
-    part = None if shard is None else Shard.parsed(shard)
+    part = None if shard is None else Shard.parse(shard)
     memory = None if memory_limit is None else parse_bytes(memory_limit)
     limits = Limits(timeout=timeout, memory=memory, pieces=split)
     plain = limits == Limits() and address is None and gpus is None
@@ -128,38 +129,37 @@ def run(
         plugins=plugin or (),
     )
     from sharpbench.core.records import RECORDS
-    from sharpbench.runner.engines import make_engine
-    from sharpbench.runner.run import events, remaining
+    from sharpbench.runner.engines.engine import make_engine
+    from sharpbench.runner.run import RunOptions, iterate_events, plan_run
 
-    left = remaining(cells, output / RECORDS, retry_failed=retry_failed, shard=part)
+    options = RunOptions(
+        output=output,
+        workers=workers,
+        threads=threads,
+        shard=part,
+        retry_failed=retry_failed,
+        cache_dir=cache_dir,
+        data_dir=data_dir,
+        plugins=plugin or (),
+    )
+    run_plan = plan_run(cells, options)
+    selected, left = run_plan.selected, run_plan.left
     word = engine or (default_engine(left) if plain else "process")
-    on_cuda = word == "ray" and gpus is None and any(cell.device == "cuda" for cell in left)
+    on_cuda = word == "ray" and gpus is None and any(cell.setting.device == "cuda" for cell in left)
     chosen = make_engine(word, limits=limits, address=address, gpus=1.0 if on_cuda else gpus)
-    ours = [cell for cell in cells if part is None or part.holds(cell)]
     if dry_run:
-        _show_plan(ours, left)
+        _show_plan(selected, left)
         return 0
     from sharpbench.cli.progress import follow_run
 
-    steps = events(
-        cells,
-        output=output,
-        cache_dir=cache_dir,
-        data_dir=data_dir,
-        retry_failed=retry_failed,
-        threads=threads,
-        workers=workers,
-        plugins=plugin or (),
-        engine=chosen,
-        shard=part,
-    )
+    steps = iterate_events(run_plan, replace(options, engine=chosen))
     try:
-        follow_run(steps, cells=left, done=len(ours) - len(left), seats=chosen.seats(workers))
+        follow_run(steps, cells=left, done=len(selected) - len(left), seats=chosen.slots(workers))
     except KeyboardInterrupt:
         steps.close()
         typer.echo("interrupted; give the same command again to go on", err=True)
         return EXIT_INTERRUPTED
-    records = last_records(ours, output / RECORDS, parts=False)
+    records = last_records(selected, output / RECORDS, parts=False)
     write_leaderboard(records, output)
     failed = sum(record.status not in ("ok", "skipped") for record in records)
     return EXIT_FAILED if failed and not allow_failures else 0
@@ -193,13 +193,13 @@ def last_records(cells: Sequence[Cell], path: Path, *, parts: bool = True) -> li
     from dataclasses import replace
 
     from sharpbench.core.records import iterate_records
-    from sharpbench.runner.evaluate_cell import population_of
+    from sharpbench.runner.evaluate_cell import population_fields
 
     wanted = {cell.key: cell for cell in cells}
     last: dict[str, Record] = {}
     for record in iterate_records(path):
         if record.key in wanted:
-            data = {**record.data, **population_of(wanted[record.key])}
+            data = {**record.data, **population_fields(wanted[record.key])}
             held = record if data == record.data else replace(record, data=data)
             last[record.key] = held if parts or not held.parts else replace(held, parts={})
     return [last[key] for key in wanted if key in last]

@@ -55,13 +55,13 @@ def train(
             raise InvalidInput(f"{name}={value} must be at least 1")
     from sharpbench.environment import describe_environment, resolve_device
     from sharpbench.files import Workspace
-    from sharpbench.runner.plan import chosen_recipes
+    from sharpbench.runner.plan import select_recipes
     from sharpbench.training.population import Population
     from sharpbench.training.workers import train_all
 
     place, plugins = resolve_device(device), tuple(plugin or ())
     workspace = Workspace.locate(cache_dir=cache_dir, data_dir=data_dir, device=place, threads=threads, plugins=plugins)
-    recipes, data = chosen_recipes(models, dataset=dataset, cohort=cohort, data_dir=data_dir, plugins=plugins)
+    recipes, data = select_recipes(models, dataset=dataset, cohort=cohort, data_dir=data_dir, plugins=plugins)
     population = Population(tuple(recipes), data, data.sha256(), cache=workspace.cache_dir, device=place)
     if dry_run:
         show_groups(population)

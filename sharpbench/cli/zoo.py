@@ -67,12 +67,12 @@ class Filter:
         from sharpbench.cli.options import parse_dataset
         from sharpbench.core.registry import available
         from sharpbench.core.spec import parse_specs
-        from sharpbench.runner.plan import chosen_cohort
+        from sharpbench.runner.plan import select_cohort
 
         if self.models is None or self.dataset is None:
             raise InvalidInput("--cohort says how networks are trained, not which; give --models and --dataset, too")
         models = parse_specs(self.models, available("models", self.plugins).classes, kind="model")
-        recipes = chosen_cohort(word, self.plugins).recipes(models, parse_dataset(self.dataset, self.plugins))
+        recipes = select_cohort(word, self.plugins).recipes(models, parse_dataset(self.dataset, self.plugins))
         rows = {tuple(sorted(recipe.row().items())) for recipe in recipes}
         return lambda entry: entry.origin is not None and tuple(sorted(entry.origin.recipe.items())) in rows
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sharpbench.analysis.costs import relative_error
-from sharpbench.comparison.config import Comparison
+from sharpbench.comparison.config import Comparison, Job
 from sharpbench.comparison.contestant import Contestant
 from sharpbench.comparison.libraries import installed_version
 from sharpbench.comparison.measurement import (
@@ -25,12 +25,12 @@ from sharpbench.comparison.measurement import (
     read_measurements,
 )
 from sharpbench.comparison.network import ComparedNetwork, make_network
-from sharpbench.comparison.process import ContestantLost, ContestantProcess, Job
+from sharpbench.comparison.process import ContestantLost, ContestantProcess
 from sharpbench.core.fields import Scalar
 from sharpbench.core.jsonl import JsonlFile
 from sharpbench.core.spec import format_spec
 from sharpbench.environment import apply_settings, describe_environment
-from sharpbench.files import content_hash
+from sharpbench.files import Workspace, content_hash
 from sharpbench.training.population import TrainingEpoch
 
 ORACLE_TIMEOUT_SECONDS = 900.0
@@ -79,12 +79,19 @@ def compare(
         InvalidInput: for networks and data that do not fit together.
     """
     apply_settings(comparison.device, comparison.threads)
+    workspace = Workspace.locate(
+        cache_dir=cache_dir,
+        data_dir=data_dir,
+        device=comparison.device,
+        threads=comparison.threads,
+        plugins=plugins,
+    )
     with JsonlFile(Path(output) / MEASUREMENTS_FILE) as file, tempfile.TemporaryDirectory(prefix="sharpbench-") as temp:
         known = list(read_measurements(file.path))
         for index, model in enumerate(comparison.models):
             path = Path(temp) / f"{index}.safetensors"
-            network = yield from make_network(comparison, model, path, data_dir=data_dir, cache_dir=cache_dir)
-            benchmark = Benchmark(comparison, network, tuple(plugins))
+            network = yield from make_network(comparison, model, path, workspace)
+            benchmark = Benchmark(comparison, network, workspace)
             known_here = [row for row in known if row.match == benchmark.key]
             yield from known_here
             for event in benchmark.run(known_here, retry_failed=retry_failed):
@@ -96,8 +103,8 @@ def compare(
 class Benchmark:
     """All contestants on one network: the measures, and the gradient, whose seconds are the unit."""
 
-    def __init__(self, comparison: Comparison, network: ComparedNetwork, plugins: tuple[Path, ...]) -> None:
-        self.comparison, self.network, self.plugins = comparison, network, plugins
+    def __init__(self, comparison: Comparison, network: ComparedNetwork, workspace: Workspace) -> None:
+        self.comparison, self.network, self.workspace = comparison, network, workspace
         environment = describe_environment(comparison.device)
         machine = {
             name: environment[name] for name in ("sharpbench", "torch", "python", "processor", "cores", "device")
@@ -194,9 +201,7 @@ class Benchmark:
             file=self.network.file,
             outputs=int(self.network.about["outputs"] or 0),
             dtype=comparison.dtype,
-            device=comparison.device,
-            threads=comparison.threads,
-            plugins=self.plugins,
+            workspace=self.workspace,
         )
 
     def _to_measurements(

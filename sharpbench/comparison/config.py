@@ -15,9 +15,10 @@ from sharpbench.core.registry import available
 from sharpbench.core.spec import format_spec, parse_spec
 from sharpbench.datasets.dataset import Dataset
 from sharpbench.errors import InvalidInput, short
+from sharpbench.files import Workspace
 from sharpbench.models.file import File
 from sharpbench.models.model import Model
-from sharpbench.runner.single_network import LARGEST
+from sharpbench.runner.single_network import MAX_COUNT
 
 ComparedQuantity = Quantity | Literal["diagonal"]
 COMPARED_QUANTITIES: tuple[str, ...] = (*get_args(Quantity), "diagonal")
@@ -65,12 +66,12 @@ class Comparison:
         _check_quantity(self.quantity)
         if self.dtype not in ("float32", "float64"):
             raise InvalidInput(f"dtype '{short(self.dtype)}' is none of float32, float64")
-        bounds = (("n", self.examples, LARGEST), ("threads", self.threads, 1024), ("repeats", self.repeats, 1000))
+        bounds = (("n", self.examples, MAX_COUNT), ("threads", self.threads, 1024), ("repeats", self.repeats, 1000))
         for name, value, upper in bounds:
             if not 1 <= value <= upper:
                 raise InvalidInput(f"{name}={value} must be from 1 to {upper}")
-        if not self.batches or not all(1 <= size <= LARGEST for size in self.batches):
-            raise InvalidInput(f"batches={short(str(list(self.batches)))} must be whole numbers from 1 to {LARGEST}")
+        if not self.batches or not all(1 <= size <= MAX_COUNT for size in self.batches):
+            raise InvalidInput(f"batches={short(str(list(self.batches)))} must be whole numbers from 1 to {MAX_COUNT}")
         if not (math.isfinite(self.timeout) and self.timeout > 0):
             raise InvalidInput(f"timeout={self.timeout} must be a number of seconds above 0")
         if not 0 <= self.seed < 2**63:
@@ -103,6 +104,28 @@ class Comparison:
             "timeout": float(self.timeout),
             "seed": self.seed,
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What the process of a contestant is started with.
+
+    Attributes:
+        measure: the spec of the measure; None for the gradient.
+        quantity: the quantity that is compared.
+        model: the model as it is written on the command line.
+        file: the file of the network's state and examples.
+        outputs: the number of outputs of the network.
+        dtype: the precision in which the contestant computes.
+    """
+
+    measure: str | None
+    quantity: str
+    model: str
+    file: Path
+    outputs: int
+    dtype: str
+    workspace: Workspace
 
 
 def find_contestants(quantity: str, plugins: Sequence[Path] = ()) -> tuple[Measure, ...]:

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sharpbench.comparison.config import Comparison
+from sharpbench.comparison.config import Comparison, Job
 from sharpbench.comparison.libraries import imported_libraries
 from sharpbench.comparison.measurement import GRADIENT, Measurement
-from sharpbench.comparison.process import ContestantLost, ContestantProcess, Job
+from sharpbench.comparison.process import ContestantLost, ContestantProcess
 
 ONLY_CALL_SECONDS = 10.0
 """If the first call takes longer, there are no rounds and that call is recorded."""

@@ -15,10 +15,11 @@ from sharpbench.core.fields import Scalar
 from sharpbench.core.subject import Subject
 from sharpbench.datasets.dataset import Subset, content_sha256
 from sharpbench.errors import InvalidInput
-from sharpbench.files import cache_folder
+from sharpbench.files import Workspace
 from sharpbench.models.file import File
 from sharpbench.models.model import Model
-from sharpbench.runner.plan import chosen_cohort, chosen_recipes
+from sharpbench.runner.cell import EvaluationSetting
+from sharpbench.runner.plan import select_recipes
 from sharpbench.runner.single_network import NetworkEvaluation, evaluation_examples
 from sharpbench.training.population import Population, TrainingEpoch
 from sharpbench.training.weights import find_weight_files
@@ -46,7 +47,7 @@ class ComparedNetwork:
 
 
 def make_network(
-    comparison: Comparison, model: Model, file: Path, *, data_dir: Path | str | None, cache_dir: Path | str | None
+    comparison: Comparison, model: Model, file: Path, workspace: Workspace
 ) -> Generator[TrainingEpoch, None, ComparedNetwork]:
     """The network, after it has been written into `file`; yields the epochs of its training, if it is trained.
 
@@ -54,9 +55,9 @@ def make_network(
         InvalidInput: for weights that cannot be used, or fewer than `comparison.examples` training examples.
     """
     if comparison.weights == "trained":
-        module, inputs, targets = yield from _load_trained(comparison, model, data_dir, cache_dir)
+        module, inputs, targets = yield from _load_trained(comparison, model, workspace)
     else:
-        module, inputs, targets = _load_given(comparison, model, data_dir)
+        module, inputs, targets = _load_given(comparison, model, workspace)
     state = {
         STATE_PREFIX + name: value.detach().cpu().contiguous().clone() for name, value in module.state_dict().items()
     }
@@ -101,18 +102,18 @@ def open_subject(model: Model, file: Path, *, outputs: int, dtype: str, device: 
 
 
 def _load_trained(
-    comparison: Comparison, model: Model, data_dir: Path | str | None, cache_dir: Path | str | None
+    comparison: Comparison, model: Model, workspace: Workspace
 ) -> Generator[TrainingEpoch, None, tuple[nn.Module, Tensor, Tensor]]:
     if isinstance(model, File):
         raise InvalidInput(
             f"'{format_model(model)}' cannot be trained here; give --weights random, or a file of weights"
         )
-    recipes, data = chosen_recipes([model], dataset=comparison.dataset, cohort=chosen_cohort(COHORT), data_dir=data_dir)
+    recipes, data = select_recipes([model], dataset=comparison.dataset, cohort=COHORT, data_dir=workspace.data_dir)
     available = len(data.train_inputs)
     if comparison.examples > available:
         raise InvalidInput(f"n={comparison.examples} exceeds the {available} training examples; choose fewer")
     recipe = replace(next(iter(recipes)), train_size=comparison.examples)
-    population = Population((recipe,), data, data.sha256(), cache=cache_folder(cache_dir), device=comparison.device)
+    population = Population((recipe,), data, data.sha256(), cache=workspace.cache_dir, device=workspace.device)
     trained = yield from population.member(recipe)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -121,7 +122,7 @@ def _load_trained(
     return module, trained.inputs, trained.targets
 
 
-def _load_given(comparison: Comparison, model: Model, data_dir: Path | str | None) -> tuple[nn.Module, Tensor, Tensor]:
+def _load_given(comparison: Comparison, model: Model, workspace: Workspace) -> tuple[nn.Module, Tensor, Tensor]:
     if comparison.weights == "pretrained":
         raise InvalidInput("weights 'pretrained' cannot be compared on; give trained, random, or a file of weights")
     if comparison.weights != "random" and len(files := find_weight_files(comparison.weights)) > 1:
@@ -132,7 +133,7 @@ def _load_given(comparison: Comparison, model: Model, data_dir: Path | str | Non
         dataset=comparison.dataset,
         weights=comparison.weights,
         subset=Subset(limit=comparison.examples),
-        seed=comparison.seed,
+        setting=EvaluationSetting(seed=comparison.seed),
     )
-    subject = evaluation_examples(evaluation, data_dir=data_dir, threads=comparison.threads)
+    subject = evaluation_examples(evaluation, data_dir=workspace.data_dir, threads=workspace.threads)
     return subject.module, subject.inputs, subject.targets

@@ -23,8 +23,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from sharpbench.comparison.config import Job
 from sharpbench.comparison.network import open_subject
-from sharpbench.comparison.process import Job
 from sharpbench.comparison.reference import diagonal_error, reference_value
 from sharpbench.core.evaluate import measure
 from sharpbench.core.measure import Measure
@@ -34,8 +34,8 @@ from sharpbench.core.subject import Subject
 from sharpbench.environment import apply_settings, describe_environment
 from sharpbench.models.file import parse_file_model
 from sharpbench.models.model import Model
-from sharpbench.runner.cost import WAITED, measure_contention, peak_bytes, read_schedstat, time_call
-from sharpbench.runner.engines.worker import prepare
+from sharpbench.processes import prepare_child, resident_bytes
+from sharpbench.runner.cost import MAX_WAITING_SHARE, measure_contention, peak_bytes, read_schedstat, time_call
 from sharpbench.runner.failures import failure_status
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -71,13 +71,14 @@ class CallResult:
 def serve(connection: Connection, job: Job) -> None:
     """Questions come in as lines of JSON, answers go out, until the other end is closed."""
     with open(os.devnull, "wb") as nowhere:
-        prepare(nowhere.fileno())
+        prepare_child(nowhere.fileno())
         _end_with(connection)
         kept = keep_heap()
         try:
-            apply_settings(job.device, job.threads)
+            apply_settings(job.workspace.device, job.workspace.threads)
             server = ContestantServer(job)
-            _send(connection, {"ready": True, "environment": {**describe_environment(job.device), "heap kept": kept}})
+            environment = {**describe_environment(job.workspace.device), "heap kept": kept}
+            _send(connection, {"ready": True, "environment": environment})
             while True:
                 _send(connection, _answer(server, json.loads(connection.recv_bytes())))
         except (EOFError, BrokenPipeError, ConnectionResetError):
@@ -129,15 +130,15 @@ class ContestantServer:
     def __init__(self, job: Job) -> None:
         self.modules_at_start = frozenset(sys.modules)
         for kind in KINDS:
-            available(kind, job.plugins)
+            available(kind, job.workspace.plugins)
         model: Model = parse_file_model(job.model) or parse_spec(job.model, available("models").classes, kind="model")
         self.job = job
         self.subject = open_subject(
-            model, job.file, outputs=job.outputs, dtype=job.dtype, device=job.device, batch_size=None
+            model, job.file, outputs=job.outputs, dtype=job.dtype, device=job.workspace.device, batch_size=None
         )
         self.measure: Measure | None = None
         if job.measure is not None:
-            self.measure = parse_spec(job.measure, available("measures", job.plugins).classes, kind="measure")
+            self.measure = parse_spec(job.measure, available("measures", job.workspace.plugins).classes, kind="measure")
         self.evaluate = _make_evaluation(self.measure, job.quantity)
 
     def call(self, *, batch: int, seed: int, repeated: bool, memory: bool, oracle: str | None) -> Answer:
@@ -171,7 +172,7 @@ class ContestantServer:
                 peak = peak_bytes(once, subject.inputs.device)
             else:
                 once()
-        contended = measure_contention(before, read_schedstat()) > WAITED
+        contended = measure_contention(before, read_schedstat()) > MAX_WAITING_SHARE
         answer: Answer = {"seconds": statistics.median(times), "calls": calls, "contended": contended}
         answer |= {"peak_bytes": peak, "stochastic": result.stochastic}
         values = {"value": result.value} if result.diagonal is None else _check_diagonal(result.diagonal, oracle)
@@ -253,7 +254,4 @@ def _check_diagonal(diagonal: Mapping[str, Tensor], oracle: str | None) -> Answe
 
 def _resident_bytes() -> int:
     """The resident memory of this process; its peak if the system does not state the current value."""
-    try:
-        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
-    except (OSError, ValueError, IndexError):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return resident_bytes() or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

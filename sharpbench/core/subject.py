@@ -51,7 +51,7 @@ class Subject:
     inputs, targets: all n examples. `batch_size` never changes a value beyond rounding.
     initial: the parameters before training, where known. train_size: examples trained on, where known.
     frozen: the names of the parameters left out because they do not require gradients.
-    team: the processes among which `mean` divides the batches, where there are several.
+    process_group: the processes among which `mean` divides the batches, where there are several.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Subject:
     initial: Params | None = field(default=None, repr=False)
     train_size: int | None = None
     frozen: tuple[str, ...] = ()
-    team: ProcessGroup | None = field(default=None, repr=False)
+    process_group: ProcessGroup | None = field(default=None, repr=False)
     _shared: dict[Callable[[Subject], Any], Any] = field(default_factory=dict, repr=False, init=False)
 
     @staticmethod
@@ -173,18 +173,18 @@ class Subject:
         """The mean over all examples of a quantity that is linear in the loss.
 
         `of(inputs, targets)` returns the mean over one batch, a tensor or a tree of tensors; batches count
-        by their size, the ragged last one included. The only loop over batches that there is, and so where a team
+        by their size, the ragged last one included. The only loop over batches that there is, and so where a group
         divides the work: each process takes every so manieth batch, and what it has is added up. What is being
         differentiated from outside cannot be added up between processes: each then takes all batches.
         """
-        team = self.team
-        if team is None or len(self.inputs) <= self.batch_size * (team.size - 1):  # as every process finds
+        group = self.process_group
+        if group is None or len(self.inputs) <= self.batch_size * (group.size - 1):  # as every process finds
             return self._sum(of, list(self.batches))
-        mine = list(self.batches)[team.rank :: team.size]
+        mine = list(self.batches)[group.rank :: group.size]
         part = self._sum(of, mine)
         if any(_traced(leaf) for leaf in pytree.tree_leaves(part)):
             return self._sum(of, list(self.batches))
-        return team.total(part)
+        return group.total(part)
 
     def _sum(self, of: Callable[[Tensor, Tensor], T], batches: Sequence[tuple[Tensor, Tensor]]) -> T:
         """The share of these batches in the mean."""

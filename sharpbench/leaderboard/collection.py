@@ -12,6 +12,7 @@ from sharpbench.core.fields import Scalar
 from sharpbench.core.record import Record, Scalars
 from sharpbench.errors import InvalidInput, short
 from sharpbench.files import content_hash
+from sharpbench.runner.cell import KeyContent
 
 MAX_VERSION = 32
 """The largest version of a measure that is tried; records do not hold the version, but their keys do."""
@@ -102,19 +103,9 @@ def find_version(record: Record) -> int | None:
 def _possible_keys(record: Record) -> Iterator[tuple[int, str]]:
     """The keys that the content may have; `examples` of the cell is None where all examples were used."""
     for version in range(1, MAX_VERSION + 1):
+        content = KeyContent.of_record(record, version=version)
         for examples in (None, record.data.get("examples")):
-            content = {
-                "measure": record.measure,
-                "version": version,
-                "configuration": record.configuration,
-                "recipe": record.recipe,
-                "data": record.data.get("sha256"),
-                "examples": examples,
-                "seed": record.seed,
-                "dtype": record.dtype,
-                "device": record.device,
-            }
-            yield version, content_hash(content)
+            yield version, content.key(examples=examples)
 
 
 SUFFIX = ".jsonl"

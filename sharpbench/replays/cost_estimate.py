@@ -15,7 +15,7 @@ from sharpbench.core.subject import Subject
 from sharpbench.models.model import Model
 from sharpbench.replays.replay import Experiment
 from sharpbench.runner.cost import median_seconds, predict_cost
-from sharpbench.runner.plan import chosen_measures
+from sharpbench.runner.plan import select_measures
 from sharpbench.training.optimizers import Sgd
 from sharpbench.training.recipe import Recipe
 
@@ -110,5 +110,5 @@ def _measuring_seconds(model: Model, experiment: Experiment, device: str) -> flo
     )
     subject = Subject.from_module(module, inputs, targets).to(device=device)
     examples = experiment.examples or max(recipe.train_size or experiment.train_size for recipe in experiment.recipes)
-    found = [predict_cost(measure, subject).seconds or 0.0 for measure in chosen_measures(experiment.measures)]
+    found = [predict_cost(measure, subject).seconds or 0.0 for measure in select_measures(experiment.measures)]
     return sum(found) * examples / PILOT_EXAMPLES

@@ -1,32 +1,70 @@
-"""Cell: one measure on one recipe, the key by which its record is found again, and shards of cells."""
+"""Cell: one measure on one trained network; the key by which its record is found again; shards of cells."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
+from sharpbench.core.fields import Scalar
 from sharpbench.core.measure import Measure
-from sharpbench.core.record import Design
+from sharpbench.core.record import Design, Record, Scalars
 from sharpbench.core.spec import to_config
 from sharpbench.errors import InvalidInput, short
 from sharpbench.files import content_hash
 from sharpbench.training.recipe import Recipe, network_key
 
 Precision = Literal["float32", "float64"]
+MAX_SEED = 2**64 - 1
+MAX_SHARDS = 10**6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationSetting:
+    """How measures are evaluated: the seed of their random numbers, the precision, and the device ('cpu' or 'cuda').
+
+    Raises InvalidInput for a seed or a precision that there is not.
+    """
+
+    seed: int = 0
+    dtype: Precision = "float32"
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed <= MAX_SEED:
+            raise InvalidInput(f"seed={self.seed} must be from 0 to {MAX_SEED}")
+        if self.dtype not in get_args(Precision):
+            raise InvalidInput(f"dtype '{short(str(self.dtype))}' is none of {', '.join(get_args(Precision))}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checks:
+    """What is found in addition to the value.
+
+    Attributes:
+        timed: its standalone cost.
+        compared: the value of the measure's oracle.
+        rewritten: its change under rewrites of the weights that keep the function.
+    """
+
+    timed: bool = False
+    compared: bool = False
+    rewritten: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
     """One measure on one trained network.
 
-    population: the model that was named, of which the cohort may have varied fields; its networks are judged
-    together. design: how their configurations were chosen. position: of the network in its population, from 0: the
-    order that fixes which networks train together.
-    data_sha256: the content of the data set. examples: how many training examples the subject holds (None:
-    all that the network was trained on). timed, checked, rewritten: whether its standalone cost is measured, its
-    value compared with the measure's oracle, and its change under rewrites that keep the function found. None of
-    these, population, design and position is part of the key, as none changes the value.
+    Population, design, position and checks are not part of the key, as they do not change the value.
+
+    Attributes:
+        population: the model as it was named, of which the cohort may have varied fields; its networks are judged
+            together.
+        design: how the configurations of the population were chosen.
+        position: of the network in its population, from 0; it fixes which networks train together.
+        data_sha256: the hash of the content of the data set.
+        examples: the number of training examples of the subject; None: all that the network was trained on.
     """
 
     measure: Measure
@@ -36,93 +74,118 @@ class Cell:
     position: int
     data_sha256: str
     examples: int | None
-    seed: int
-    dtype: Precision
-    device: str
-    timed: bool
-    checked: bool
-    rewritten: bool
+    setting: EvaluationSetting
+    checks: Checks
     _key: str = field(default="", init=False, repr=False, compare=False)
 
     @property
     def network_key(self) -> str:
-        """The hash by which the zoo knows the network."""
-        return network_key(self.recipe, self.data_sha256, self.device)
+        """The hash by which the zoo finds the network."""
+        return network_key(self.recipe, self.data_sha256, self.setting.device)
 
     @property
     def network(self) -> str:
-        """What cells have in common that share a subject."""
-        return f"{self.network_key} {self.examples} {self.dtype}"
+        """The same text for cells that share a subject."""
+        return f"{self.network_key} {self.examples} {self.setting.dtype}"
 
     @property
     def key(self) -> str:
-        """The content hash by which a finished cell is known again; found once."""
+        """The hash by which the record of the cell is found again."""
         if not self._key:
-            key = cell_key(
-                self.measure,
-                self.recipe,
-                data_sha256=self.data_sha256,
-                examples=self.examples,
-                seed=self.seed,
-                dtype=self.dtype,
-                device=self.device,
+            content = KeyContent.of_measure(
+                self.measure, recipe=self.recipe.row(), data_sha256=self.data_sha256, setting=self.setting
             )
-            object.__setattr__(self, "_key", key)
+            object.__setattr__(self, "_key", content.key(examples=self.examples))
         return self._key
 
 
-def cell_key(
-    measure: Measure,
-    recipe: Recipe,
-    *,
-    data_sha256: str,
-    examples: int | None,
-    seed: int,
-    dtype: str,
-    device: str,
-) -> str:
-    """The content hash of a cell; see `Cell`."""
-    return content_hash(
-        {
-            "measure": measure.name,
-            "version": measure.version,
-            "configuration": to_config(measure),
-            "recipe": recipe.row(),
-            "data": data_sha256,
-            "examples": examples,
-            "seed": seed,
-            "dtype": dtype,
-            "device": device,
-        }
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyContent:
+    """What the value of a record depends on. Its hash, with the choice of the examples, is the record's key.
 
+    Attributes:
+        version: of the measure, which raises it when its values change.
+        recipe: how the network came to be, as it is in the record.
+    """
 
-# Sharding: the part of a plan that one of several commands runs, chosen by content.
+    measure: str
+    version: int
+    configuration: Scalars
+    recipe: Scalars
+    data_sha256: Scalar
+    seed: int
+    dtype: str
+    device: str
 
-MOST = 10**6
+    @staticmethod
+    def of_measure(measure: Measure, *, recipe: Scalars, data_sha256: Scalar, setting: EvaluationSetting) -> KeyContent:
+        """The content of the key of a measure on a network."""
+        return KeyContent(
+            measure=measure.name,
+            version=measure.version,
+            configuration=to_config(measure),
+            recipe=recipe,
+            data_sha256=data_sha256,
+            seed=setting.seed,
+            dtype=setting.dtype,
+            device=setting.device,
+        )
+
+    @staticmethod
+    def of_record(record: Record, *, version: int) -> KeyContent:
+        """The content of the key of a record, which does not hold the version of its measure."""
+        return KeyContent(
+            measure=record.measure,
+            version=version,
+            configuration=record.configuration,
+            recipe=record.recipe,
+            data_sha256=record.data.get("sha256"),
+            seed=record.seed,
+            dtype=record.dtype,
+            device=record.device,
+        )
+
+    def key(self, **further: object) -> str:
+        """The key. further: what else the record depends on; of a cell its `examples`."""
+        return content_hash(
+            {
+                "measure": self.measure,
+                "version": self.version,
+                "configuration": self.configuration,
+                "recipe": self.recipe,
+                "data": self.data_sha256,
+                "seed": self.seed,
+                "dtype": self.dtype,
+                "device": self.device,
+                **further,
+            }
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """The `index`-th of `count` parts of a plan, from 1; a network's cells are all in one part.
+    """The `index`-th of `count` parts of the cells of a run, counted from 1; the cells of a network are in one part.
 
-    Which one depends on the hash of the network alone: more measures or networks move none that were there.
+    The hash of the network decides which: further measures or networks never move a network to another part.
     """
 
     index: int
     count: int
 
     def __post_init__(self) -> None:
-        if not 1 <= self.index <= self.count <= MOST:
+        if not 1 <= self.index <= self.count <= MAX_SHARDS:
             bounds = f"from 1/{self.count} to {self.count}/{self.count}"
-            raise InvalidInput(f"shard {self.index}/{self.count} must be {bounds}, of at most {MOST}")
+            raise InvalidInput(f"shard {self.index}/{self.count} must be {bounds}, of at most {MAX_SHARDS}")
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
 
     @staticmethod
-    def parsed(text: str) -> Shard:
-        """The shard that '3/8' names."""
+    def parse(text: str) -> Shard:
+        """The shard that a text such as '3/8' names."""
         found = re.fullmatch(r"([0-9]{1,7})/([0-9]{1,7})", text)
         if found is None:
-            raise InvalidInput(f"shard '{short(text)}' is no part of a whole; write 3/8 for the third of eight")
+            raise InvalidInput(f"shard '{short(text)}' is not a part of a whole; write 3/8 for the third of eight")
         return Shard(int(found[1]), int(found[2]))
 
     def holds(self, cell: Cell) -> bool:

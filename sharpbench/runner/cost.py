@@ -1,4 +1,4 @@
-"""Timing: seconds, gradients and peak memory of one standalone call."""
+"""What one standalone call of a measure costs, measured: seconds, gradients and peak memory; and predicted."""
 
 from __future__ import annotations
 
@@ -21,21 +21,28 @@ from sharpbench.environment import free_bytes
 from sharpbench.runner.failures import failure_status
 
 REPEATS = 5
-LONG = 1.0
-"""Calls that take longer than this many seconds are timed once after the warm-up, not REPEATS times."""
-WAITED = 0.1
-"""Above this share of waiting, in the time that threads wanted a processor, a call was timed beside other work."""
+MAX_REPEATED_SECONDS = 1.0
+"""A call that takes longer is timed once after the warm-up, not REPEATS times."""
+MAX_WAITING_SHARE = 0.1
+"""Share of the time in which threads waited for a processor, above which a call counts as timed next to other work."""
+MIN_PILOT_EXAMPLES = 8
+"""Least number of examples of the larger pilot of a prediction."""
+PILOT_SECONDS = 2.0
+"""Time that the larger pilot may take: the larger it is, the less noisy is the line through both."""
+MAX_FIRST_PILOT_SECONDS = 20.0
+"""If the smaller pilot takes longer, there is no larger one, and its time is scaled in proportion."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
     """What one call costs.
 
-    seconds: median of the timed calls, the warm-up (and with it the capture of the network's graph) left out.
-    gradients: seconds over the time of one full-data forward and backward in the same process.
-    peak_bytes: growth of the peak resident memory (CPU, Linux) or of torch's peak allocation (CUDA) over
-        what stood before the call; None where it cannot be told.
-    contended: other work took processors from the timed calls (as Linux counts it; elsewhere nothing does).
+    Attributes:
+        seconds: median of the timed calls, without the warm-up and the capture of the network's graph in it.
+        gradients: seconds divided by the time of one full-data forward and backward in the same process.
+        peak_bytes: growth of the peak resident memory (CPU, Linux) or of torch's peak allocation (CUDA) in the call;
+            None where the system does not tell.
+        contended: whether other work took processors from the timed calls, as far as Linux counts it.
     """
 
     seconds: float
@@ -47,32 +54,33 @@ class Cost:
 def measure_cost(
     call: Callable[[Subject], object], subject: Subject, *, prepare: Callable[[Subject], object] = lambda fresh: None
 ) -> Cost:
-    """The Cost of `call`, which is given a fresh subject every time, so that nothing is shared with others.
+    """The cost of `call`, which gets a fresh subject every time, so that it shares no work with other calls.
 
-    prepare: is given that subject before, which is not timed (see `Measure.prepare`).
+    Args:
+        prepare: gets that subject before, and is not timed (see `Measure.prepare`).
     """
     device = subject.inputs.device
 
-    def ready() -> Callable[[], object]:
+    def prepared_call() -> Callable[[], object]:
         fresh = subject.fresh()
         prepare(fresh)
         return lambda: call(fresh)
 
     before = read_schedstat()
-    seconds = _median(lambda: time_call(ready(), device))
+    seconds = _median(lambda: time_call(prepared_call(), device))
     gradient = median_seconds(lambda: torch.func.grad(subject.loss)(subject.params), device)
-    contended = measure_contention(before, read_schedstat()) > WAITED
-    return Cost(seconds, seconds / gradient, peak_bytes(ready(), device), contended)
+    contended = measure_contention(before, read_schedstat()) > MAX_WAITING_SHARE
+    return Cost(seconds, seconds / gradient, peak_bytes(prepared_call(), device), contended)
 
 
 def measure_contention(before: tuple[int, int], after: tuple[int, int]) -> float:
-    """Of the time between two counts of processor time and waiting, the share of the waiting."""
+    """The share of waiting in the time between two results of `read_schedstat`."""
     ran, waited = (late - early for early, late in zip(before, after, strict=True))
     return waited / (ran + waited) if waited > 0 and ran + waited > 0 else 0.0
 
 
 def read_schedstat() -> tuple[int, int]:
-    """Nanoseconds that the threads of this process have run, and have been ready to and waited."""
+    """Nanoseconds for which the threads of this process have run, and have waited for a processor."""
     ran = waited = 0
     for path in Path("/proc/self/task").glob("*/schedstat"):
         with contextlib.suppress(OSError, ValueError, IndexError):  # the thread has ended
@@ -82,20 +90,20 @@ def read_schedstat() -> tuple[int, int]:
 
 
 def median_seconds(call: Callable[[], object], device: torch.device) -> float:
-    """Seconds of `call` after a warm-up: the median of REPEATS calls, or the one of a LONG one."""
+    """Seconds of `call` after a warm-up: the median of REPEATS calls, or one call that is long."""
     return _median(lambda: time_call(call, device))
 
 
 def _median(once: Callable[[], float]) -> float:
     once()  # warm-up
     first = once()
-    if first > LONG:
+    if first > MAX_REPEATED_SECONDS:
         return first
     return statistics.median([first, *(once() for _ in range(REPEATS - 1))])
 
 
 def time_call(call: Callable[[], object], device: torch.device) -> float:
-    """Seconds of one call, all work on the device included."""
+    """Seconds of one call, including all its work on the device."""
     _synchronize(device)
     start = time.perf_counter()
     call()
@@ -118,7 +126,7 @@ def peak_bytes(call: Callable[[], object], device: torch.device) -> int | None:
         call()
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before
-    if not _reset_peak():
+    if not _reset_peak_memory():
         return None
     resident = _status_bytes("VmRSS")
     call()
@@ -126,8 +134,8 @@ def peak_bytes(call: Callable[[], object], device: torch.device) -> int | None:
     return None if resident is None or peak is None else max(0, peak - resident)
 
 
-def _reset_peak() -> bool:
-    """Give freed heap back to the system and let the kernel count the peak anew; False where it cannot."""
+def _reset_peak_memory() -> bool:
+    """Whether freed heap was returned to the system and the kernel's count of the peak was reset."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
@@ -143,23 +151,16 @@ def _status_bytes(field: str) -> int | None:
     return None
 
 
-# Forecast: whether a measure works on a subject, and what it will take, found on a few of its examples.
-
-FEW = 8
-"""At least so many examples go into the larger pilot."""
-GOAL = 2.0
-"""Seconds that the larger pilot may take: the larger it is, the less the noise of a line through both."""
-PATIENCE = 20.0
-"""Seconds of the smaller pilot above which there is no larger one: its time is then taken in proportion."""
-
-
 @dataclass(frozen=True, slots=True)
 class PredictedCost:
-    """What one standalone call of a measure on all examples is expected to do.
+    """What one standalone call of a measure on all examples is expected to cost.
 
-    status, reason: as a record's: ok, skipped, failed, or oom where it will need more than is free.
-    seconds, bytes: of the call, and the growth of the peak memory in it; None where there is nothing to tell.
-    pilots: the numbers of examples that this was found on.
+    Attributes:
+        status: as in a record: ok, skipped, failed, or oom where it needs more memory than is free.
+        reason: of a status other than ok.
+        seconds: of the call; None where it is not known.
+        bytes: the growth of the peak memory in the call; None where it is not known.
+        pilots: the numbers of examples in the calls from which this was predicted.
     """
 
     status: Status
@@ -170,21 +171,21 @@ class PredictedCost:
 
 
 def predict_cost(chosen: Measure, subject: Subject, *, seed: int = 0) -> PredictedCost:
-    """The Forecast of `chosen` on `subject`, from calls on some of its first examples.
+    """The predicted cost of a measure on a subject, from calls on some of its first examples.
 
-    Time is a straight line through two pilots: what does not grow with the examples (a solve, probes of a fixed
-    number) is its value at none. Memory is that of the larger pilot: it goes through a whole batch, after which more
-    examples add little. The capture of the network's graph is left out.
+    The time is a straight line through two pilots, so that what does not grow with the examples (a solve, a fixed
+    number of probes) counts once. The memory is that of the larger pilot: it goes through a whole batch, after which
+    more examples add little. The capture of the network's graph is left out.
     """
     device, total = subject.inputs.device, len(subject.inputs)
-    batch = min(total, max(FEW, subject.batch_size))
+    batch = min(total, max(MIN_PILOT_EXAMPLES, subject.batch_size))
     sizes, seconds = [max(1, batch // 2)], []
     try:
-        seconds.append(median_seconds(_call(chosen, _first(subject, sizes[0]), seed), device))
-        if sizes[0] < total and seconds[0] <= PATIENCE:
-            sizes.append(min(total, max(batch, int(sizes[0] * GOAL / seconds[0]))))
-            seconds.append(median_seconds(_call(chosen, _first(subject, sizes[1]), seed), device))
-        peak = peak_bytes(_call(chosen, _first(subject, sizes[-1]), seed), device)
+        seconds.append(median_seconds(_call(chosen, _take_first(subject, sizes[0]), seed), device))
+        if sizes[0] < total and seconds[0] <= MAX_FIRST_PILOT_SECONDS:
+            sizes.append(min(total, max(batch, int(sizes[0] * PILOT_SECONDS / seconds[0]))))
+            seconds.append(median_seconds(_call(chosen, _take_first(subject, sizes[1]), seed), device))
+        peak = peak_bytes(_call(chosen, _take_first(subject, sizes[-1]), seed), device)
     except (Exception, SystemExit) as error:  # whatever a measure raises
         status, reason = failure_status(error)
         return PredictedCost(status, reason)
@@ -192,10 +193,10 @@ def predict_cost(chosen: Measure, subject: Subject, *, seed: int = 0) -> Predict
     if peak is not None and free is not None and peak > free:
         reason = f"needs {peak / 2**20:,.0f} MiB where {free / 2**20:,.0f} MiB are free; use fewer or smaller inputs"
         return PredictedCost("oom", reason, None, peak, tuple(sizes))
-    return PredictedCost("ok", None, _line(sizes, seconds, total), peak, tuple(sizes))
+    return PredictedCost("ok", None, _extrapolate(sizes, seconds, total), peak, tuple(sizes))
 
 
-def _first(subject: Subject, size: int) -> Subject:
+def _take_first(subject: Subject, size: int) -> Subject:
     return replace(subject, inputs=subject.inputs[:size], targets=subject.targets[:size])
 
 
@@ -203,7 +204,7 @@ def _call(chosen: Measure, subject: Subject, seed: int) -> Callable[[], object]:
     return lambda: measure(chosen, subject.fresh(), seed=seed)
 
 
-def _line(sizes: list[int], seconds: list[float], examples: int) -> float:
+def _extrapolate(sizes: list[int], seconds: list[float], examples: int) -> float:
     """The seconds at `examples`, on the line through the pilots, or in proportion to the only one."""
     if len(sizes) == 1:
         return seconds[0] * examples / sizes[0]

@@ -1,4 +1,4 @@
-"""Invariance: by how much a measure changes when the network's weights change and its function does not."""
+"""By how much a measure changes when the network's weights change and its function does not."""
 
 from __future__ import annotations
 
@@ -16,51 +16,50 @@ from sharpbench.symmetry import find_rewrites
 from sharpbench.symmetry.random_rewrites import Kind
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
-ELEMENTS = 2
-"""Random rewrites of each kind."""
-EXAMPLES = 8
-"""Examples on which a rewrite is seen to leave the function as it is."""
+REWRITES_PER_KIND = 2
+CHECK_EXAMPLES = 8
+"""Examples on which a rewrite is verified to keep the function."""
 
 
 def invariance_factors(chosen: Measure, subject: Subject, *, seed: int = 0) -> dict[str, float | None]:
-    """Kind of rewrite -> the largest factor, at least 1, by which the value changed under ELEMENTS random ones.
+    """Kind of rewrite -> the largest factor, at least 1, by which the value changed under random rewrites.
 
-    Kinds: 'layer' and 'unit', rescalings of tensors and of single units; 'permutation' of hidden units;
-    'attention-rotation' of queries and keys; those of which the network has none are left out. None: one value is
-    0 or of the other sign, so that there is no factor, or the measure is not applicable to the rewritten network.
-    The same seed gives the same rewrites to every measure, and the same random numbers to every evaluation. Cost:
-    one evaluation more than there are rewrites.
+    Kinds are 'layer' and 'unit' (rescalings of tensors and of single units), 'permutation' of hidden units, and
+    'attention-rotation' of queries and keys. A kind that the network does not have is left out. The factor is None
+    where one value is 0 or of the other sign, or where the measure is not applicable to the rewritten network. The
+    same seed gives the same rewrites to every measure, and the same random numbers to every evaluation.
+
+    Cost: one evaluation more than there are rewrites, REWRITES_PER_KIND of each kind.
     """
     others = subject.once(rewrite_subjects)
     if not others:
         return {}
     before = measure(chosen, subject, seed=seed).value
-    return {kind: _largest(chosen, before, some, seed) for kind, some in others.items()}
+    return {kind: _largest_factor(chosen, before, subjects, seed) for kind, subjects in others.items()}
 
 
 def rewrite_subjects(subject: Subject) -> Mapping[str, tuple[Subject, ...]]:
-    """`subject` at ELEMENTS random other weights of the same function, by kind; none where there is no graph.
+    """Kind -> `subject` at REWRITES_PER_KIND random weights of the same function; empty where there is no graph.
 
-    Parameters that are not measured are not rescaled or rotated; permutations move all that a unit has.
+    Parameters that are not measured are not rescaled or rotated; permutations move everything that a unit has.
     """
     generator = torch.Generator().manual_seed(0)
     state = {**subject.constants, **subject.params}
     found: dict[str, tuple[Subject, ...]] = {}
     for kind in KINDS:
         try:
-            rewrite = find_rewrites(
-                subject.module, subject.examples(EXAMPLES), kind, generator=generator, parameters=set(subject.params)
-            )
-            moved = [rewrite(state, generator=generator) for _ in range(ELEMENTS)]
+            examples, measured = subject.examples(CHECK_EXAMPLES), set(subject.params)
+            rewrite = find_rewrites(subject.module, examples, kind, generator=generator, parameters=measured)
+            moved = [rewrite(state, generator=generator) for _ in range(REWRITES_PER_KIND)]
         except InvalidInput:
             return {}
         if rewrite.trivial:
             continue
-        found[kind] = tuple(_at(subject, each) for each in moved)
+        found[kind] = tuple(_move_to(subject, each) for each in moved)
     return found
 
 
-def _at(subject: Subject, state: Mapping[str, torch.Tensor]) -> Subject:
+def _move_to(subject: Subject, state: Mapping[str, torch.Tensor]) -> Subject:
     return replace(
         subject,
         params={name: state[name] for name in subject.params},
@@ -68,7 +67,7 @@ def _at(subject: Subject, state: Mapping[str, torch.Tensor]) -> Subject:
     )
 
 
-def _largest(chosen: Measure, before: float, others: tuple[Subject, ...], seed: int) -> float | None:
+def _largest_factor(chosen: Measure, before: float, others: tuple[Subject, ...], seed: int) -> float | None:
     factors = []
     for other in others:
         try:

@@ -1,11 +1,12 @@
-"""plan(): words and objects to cells; what will run, settled before anything runs."""
+"""plan(): specs and objects to cells; everything that will run is checked before anything runs."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar, get_args
+from typing import TypeVar
 
 import torch
 
@@ -18,7 +19,7 @@ from sharpbench.environment import resolve_device
 from sharpbench.errors import InvalidInput, short
 from sharpbench.files import data_folder
 from sharpbench.models.model import Model
-from sharpbench.runner.cell import Cell, Precision
+from sharpbench.runner.cell import Cell, Checks, EvaluationSetting, Precision
 from sharpbench.training.cohorts import SUFFIX, read_cohort
 from sharpbench.training.cohorts.cohort import Cohort
 from sharpbench.training.optimizers import Optimizer
@@ -26,8 +27,7 @@ from sharpbench.training.recipe import Recipe, available_parts
 
 T = TypeVar("T")
 
-
-CONTRACTS: dict[Kind, type] = {
+BASE_CLASSES: dict[Kind, type] = {
     "measures": Measure,
     "models": Model,
     "datasets": Dataset,
@@ -52,15 +52,29 @@ def plan(
     data_dir: Path | str | None = None,
     plugins: Sequence[Path] = (),
 ) -> tuple[Cell, ...]:
-    """The cells of a run: every measure on every recipe of the cohort, network by network.
+    """The cells of a run: every measure on every network of the cohort, network by network.
 
-    Measures, models, data set and cohort are objects or words ('minimum,normalized[diagonal=icml]'), a cohort also
-    a TOML file; what is named twice is planned once.
-    examples: measure on so many training examples of each network, None: on all.
-    timing, oracle, invariance: on how many networks of each model the standalone cost is measured, the value
-    checked against the measure's oracle, and its change under rewrites of the same function found.
-    data_dir: where data sets lie, by default $SHARPBENCH_DATA.
-    Loads the data set, whose content is part of every cell's key. Raises InvalidInput, one line.
+    Measures, models, data set and cohort are objects or specs such as 'minimum,normalized[diagonal=icml]'; a cohort
+    may also be the path of a TOML file. What is named twice is planned once. The data set is loaded, as its content is
+    part of every key.
+
+    Args:
+        measures: a comma-separated spec, or objects.
+        models: a comma-separated spec, or objects.
+        dataset: where the examples come from.
+        cohort: which networks are trained.
+        seed: of the random numbers of the measures.
+        dtype: the precision in which measures are evaluated.
+        device: 'auto', 'cpu' or 'cuda'.
+        examples: the number of training examples of each network that is measured on; None: all.
+        timing: on how many networks of each model the standalone cost is measured.
+        oracle: on how many the value is compared with the measure's oracle.
+        invariance: on how many the change under rewrites of the same function is found.
+        data_dir: the folder of data sets; None is $SHARPBENCH_DATA.
+        plugins: Python files whose measures, models and so on can be named too.
+
+    Raises:
+        InvalidInput: for names, parameters and numbers that do not exist or do not fit together.
 
     >>> cells = sharpbench.plan("trace", "small-mlp", cohort="label-noise[ratios=2,seeds=1]")
     >>> [cell.recipe.label_noise for cell in cells]
@@ -70,15 +84,12 @@ def plan(
     for name, value, least in (("examples", examples, 1), *((name, value, 0) for name, value in counts.items())):
         if value is not None and value < least:
             raise InvalidInput(f"{name}={value} must be at least {least}")
-    if not 0 <= seed < 2**64:
-        raise InvalidInput(f"seed={seed} must be from 0 to {2**64 - 1}")
-    if dtype not in get_args(Precision):
-        raise InvalidInput(f"dtype '{short(str(dtype))}' is none of {', '.join(get_args(Precision))}")
-    wanted = chosen_measures(measures, plugins)
-    family = chosen_cohort(cohort, plugins)
-    recipes, data = chosen_recipes(models, dataset=dataset, cohort=family, data_dir=data_dir, plugins=plugins)
+    unresolved = EvaluationSetting(seed=seed, dtype=dtype, device=device)
+    wanted = select_measures(measures, plugins)
+    family = select_cohort(cohort, plugins)
+    recipes, data = select_recipes(models, dataset=dataset, cohort=family, data_dir=data_dir, plugins=plugins)
     _check_examples(tuple(recipes), data, examples)
-    digest, place = data.sha256(), resolve_device(device)
+    data_sha256, setting = data.sha256(), replace(unresolved, device=resolve_device(device))
     return tuple(
         Cell(
             measure=measure,
@@ -86,21 +97,21 @@ def plan(
             population=recipes[recipe],
             design=family.design,
             position=position,
-            data_sha256=digest,
+            data_sha256=data_sha256,
             examples=examples,
-            seed=seed,
-            dtype=dtype,
-            device=place,
-            timed=position < timing,
-            checked=position < oracle,
-            rewritten=position < invariance,
+            setting=setting,
+            checks=Checks(
+                timed=position < timing,
+                compared=position < oracle,
+                rewritten=position < invariance,
+            ),
         )
         for recipe, position in _positions(recipes)
         for measure in wanted
     )
 
 
-def chosen_recipes(
+def select_recipes(
     models: str | Sequence[Model],
     *,
     dataset: str | Dataset,
@@ -108,27 +119,27 @@ def chosen_recipes(
     data_dir: Path | str | None,
     plugins: Sequence[Path] = (),
 ) -> tuple[dict[Recipe, str], Data]:
-    """The recipes of a cohort, whose models can be built for the data set, with their populations; the data set.
+    """The recipes of a cohort, each with the name of its population, and the data set, as `plan` takes them.
 
-    See `plan` and `populations`.
+    Raises InvalidInput for models that cannot be built for the data set, and recipes that need more examples.
     """
-    chosen_models = _several(models, "models", plugins)
-    chosen_dataset = _single(dataset, "datasets", plugins)
-    recipes = populations(chosen_cohort(cohort, plugins), chosen_models, chosen_dataset)
+    chosen_models = _select_several(models, "models", plugins)
+    chosen_dataset = _select_one(dataset, "datasets", plugins)
+    recipes = name_populations(select_cohort(cohort, plugins), chosen_models, chosen_dataset)
     data = chosen_dataset.load(data_folder(data_dir))
-    _check(tuple(recipes), data)
+    _check_fit(tuple(recipes), data)
     return recipes, data
 
 
-def chosen_measures(given: str | Sequence[Measure], plugins: Sequence[Path] = ()) -> tuple[Measure, ...]:
-    """The measures that words, or objects, name, each once; their fields must be what a record can hold."""
-    return _several(given, "measures", plugins)
+def select_measures(given: str | Sequence[Measure], plugins: Sequence[Path] = ()) -> tuple[Measure, ...]:
+    """The measures that a spec names, or the objects, each once; their fields must be what a record can hold."""
+    return _select_several(given, "measures", plugins)
 
 
-def chosen_cohort(given: str | Cohort, plugins: Sequence[Path] = ()) -> Cohort:
-    """The cohort that a word, an object, or a TOML file by its path names."""
+def select_cohort(given: str | Cohort, plugins: Sequence[Path] = ()) -> Cohort:
+    """The cohort that a spec or the path of a TOML file names, or the object."""
     if not isinstance(given, str):
-        return _known(given, "cohorts")
+        return _check_object(given, "cohorts")
     inner = available_parts(plugins)
     if given.endswith(SUFFIX):
         return read_cohort(given, inner)
@@ -136,10 +147,10 @@ def chosen_cohort(given: str | Cohort, plugins: Sequence[Path] = ()) -> Cohort:
     return chosen
 
 
-def populations(cohort: Cohort, models: Sequence[Model], dataset: Dataset) -> dict[Recipe, str]:
-    """Recipe -> the model as it was named, model by model in the cohort's order.
+def name_populations(cohort: Cohort, models: Sequence[Model], dataset: Dataset) -> dict[Recipe, str]:
+    """Recipe -> the model as it was named, which is the name of its population; in the cohort's order.
 
-    Raises InvalidInput where two models give the same network, as it can be part of one population alone.
+    Raises InvalidInput where two models give the same network, as a network is part of one population only.
     """
     found: dict[Recipe, str] = {}
     for model in models:
@@ -153,29 +164,30 @@ def populations(cohort: Cohort, models: Sequence[Model], dataset: Dataset) -> di
     return found
 
 
-def _several(given: str | Sequence[T], kind: Kind, plugins: Sequence[Path]) -> tuple[T, ...]:
+def _select_several(given: str | Sequence[T], kind: Kind, plugins: Sequence[Path]) -> tuple[T, ...]:
     if not isinstance(given, str):
-        return _objects(given, kind)
-    return tuple(_known(each, kind) for each in parse_specs(given, available(kind, plugins).classes, kind=kind[:-1]))
+        return _check_objects(given, kind)
+    chosen = parse_specs(given, available(kind, plugins).classes, kind=kind[:-1])
+    return tuple(_check_object(each, kind) for each in chosen)
 
 
-def _objects(given: Sequence[T], kind: Kind) -> tuple[T, ...]:
+def _check_objects(given: Sequence[T], kind: Kind) -> tuple[T, ...]:
     """The objects of `kind` in a sequence, each once."""
     if not isinstance(given, Sequence) or not given:
         raise InvalidInput(f"{kind}={short(repr(given))} holds no {kind[:-1]}; give a list of objects, or one text")
-    return tuple(dict.fromkeys(_known(each, kind) for each in given))
+    return tuple(dict.fromkeys(_check_object(each, kind) for each in given))
 
 
-def _single(given: str | T, kind: Kind, plugins: Sequence[Path]) -> T:
+def _select_one(given: str | T, kind: Kind, plugins: Sequence[Path]) -> T:
     if not isinstance(given, str):
-        return _known(given, kind)
+        return _check_object(given, kind)
     chosen: T = parse_spec(given, available(kind, plugins).classes, kind=kind[:-1])
     return chosen
 
 
-def _known(given: T, kind: Kind) -> T:
+def _check_object(given: T, kind: Kind) -> T:
     """`given`, if it is an object of `kind`; the fields of a measure must be what a record can hold."""
-    if not isinstance(given, CONTRACTS[kind]):
+    if not isinstance(given, BASE_CLASSES[kind]):
         raise InvalidInput(f"{short(repr(given))} is no {kind[:-1]}; give objects, or one text of names and commas")
     for key, value in to_config(given).items() if kind == "measures" else ():
         if not is_scalar(value):
@@ -193,8 +205,8 @@ def _positions(recipes: Mapping[Recipe, str]) -> Iterator[tuple[Recipe, int]]:
         seen[population] += 1
 
 
-def _check(recipes: Sequence[Recipe], data: Data) -> None:
-    """Raise InvalidInput, before anything runs, for what cannot work on this data set."""
+def _check_fit(recipes: Sequence[Recipe], data: Data) -> None:
+    """Raise InvalidInput where a recipe cannot be trained on this data set."""
     for recipe in recipes:
         available = recipe.train_size or len(data.train_inputs)
         if available > len(data.train_inputs):

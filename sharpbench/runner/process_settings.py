@@ -1,4 +1,4 @@
-"""Isolation: the settings of a process that a cell may change for all that follow, put back after it."""
+"""Process-wide settings, which a measure may change for all cells after it, restored after each cell."""
 
 from __future__ import annotations
 
@@ -54,18 +54,18 @@ SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "numpy's floating-point errors": (np.geterr, _set_errors),
     "the working folder": (os.getcwd, os.chdir),
 }
-"""By what they are called: how each is read, and put back."""
+"""Name -> the functions that read and set it."""
 
 
 class ProcessSettings:
-    """How a process is set, remembered; the states of global generators with it."""
+    """The settings of this process and the states of its global random generators, as they are now."""
 
     def __init__(self) -> None:
         self.values = {name: read() for name, (read, _) in SETTINGS.items()}
-        self.drawn = torch.get_rng_state(), random.getstate(), np.random.get_state()
+        self.generators = torch.get_rng_state(), random.getstate(), np.random.get_state()
 
-    def put_back(self) -> tuple[str, ...]:
-        """Set the process as it was, and say which settings were others; generators are no settings."""
+    def restore(self) -> tuple[str, ...]:
+        """Restore settings and generators; the names of the settings that were changed."""
         changed = []
         for name, (read, put) in SETTINGS.items():
             try:
@@ -75,7 +75,7 @@ class ProcessSettings:
             if not same:
                 put(self.values[name])
                 changed.append(name)
-        torch.set_rng_state(self.drawn[0])
-        random.setstate(self.drawn[1])
-        np.random.set_state(self.drawn[2])
+        torch.set_rng_state(self.generators[0])
+        random.setstate(self.generators[1])
+        np.random.set_state(self.generators[2])
         return tuple(changed)

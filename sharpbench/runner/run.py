@@ -1,31 +1,102 @@
-"""Runner: cells in, records out, and on disk as they come. Knows no terminal."""
+"""run(): the cells of a plan are evaluated, and their records written as they are made. Knows no terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 from sharpbench.core.jsonl import JsonlFile
 from sharpbench.core.record import Record
 from sharpbench.core.records import RECORDS, read_statuses
-from sharpbench.datasets.dataset import Data, Dataset
 from sharpbench.environment import apply_settings, describe_environment
 from sharpbench.errors import InvalidInput
 from sharpbench.files import Workspace
 from sharpbench.runner.cell import Cell, Shard
-from sharpbench.runner.engines import CellStarted, Engine, make_engine, schedule
-from sharpbench.runner.evaluate_cell import empty_record
-from sharpbench.runner.failures import failed_record
+from sharpbench.runner.engines.engine import Engine, make_engine
+from sharpbench.runner.engines.pool import CellStarted
+from sharpbench.runner.engines.scheduler import schedule
+from sharpbench.runner.networks import RunNetworks
 from sharpbench.runner.status import StatusFile
-from sharpbench.training.population import Population, TrainingEpoch
-from sharpbench.training.workers import GroupLost, train_all
+from sharpbench.training.population import TrainingEpoch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """How cells are run; nothing here changes a value.
+
+    Attributes:
+        output: the folder whose records.jsonl the records are appended to, each on disk before the next cell starts.
+            Cells that have a record there are not run again. None keeps no file.
+        engine: 'inline' measures in this process; 'process' and 'ray', or an Engine, in other processes, of which
+            each death costs one cell. Those must be able to import the classes in the cells, or execute `plugins`.
+        workers: the number of processes that train and measure. With more than 1, all missing networks are trained
+            before the first cell.
+        threads: threads of torch in each process that measures; None shares the cores among the workers.
+        shard: the part of the cells that is run; all cells fix which networks train together.
+        retry_failed: whether cells whose last record is a failure are run again.
+        cache_dir: the folder of trained networks; None is $SHARPBENCH_CACHE, or the user's cache.
+        data_dir: the folder of data sets; None is $SHARPBENCH_DATA.
+        plugins: Python files that other processes execute first.
+    """
+
+    output: Path | str | None = None
+    engine: str | Engine = "inline"
+    workers: int = 1
+    threads: int | None = None
+    shard: Shard | None = None
+    retry_failed: bool = False
+    cache_dir: Path | str | None = None
+    data_dir: Path | str | None = None
+    plugins: Sequence[Path] = ()
+
+    def __post_init__(self) -> None:
+        if self.threads is not None and self.threads < 1:
+            raise InvalidInput(f"threads={self.threads} must be at least 1, or None for as many as there are cores")
+        if self.workers < 1:
+            raise InvalidInput(f"workers={self.workers} must be at least 1")
+
+    @property
+    def records_path(self) -> Path | None:
+        """The file of the records."""
+        return None if self.output is None else Path(self.output) / RECORDS
+
+
+class RunKeywords(TypedDict, total=False):
+    """The fields of RunOptions as keywords of `run`."""
+
+    output: Path | str | None
+    engine: str | Engine
+    workers: int
+    threads: int | None
+    shard: Shard | None
+    retry_failed: bool
+    cache_dir: Path | str | None
+    data_dir: Path | str | None
+    plugins: Sequence[Path]
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """The cells of a run, and those that are left to run.
+
+    Attributes:
+        cells: all cells; they fix which networks train together.
+        selected: the cells of the shard.
+        left: the selected cells that have no record yet, or are run again.
+        records_bytes: the size of the file of records when it was read.
+    """
+
+    cells: tuple[Cell, ...]
+    selected: tuple[Cell, ...]
+    left: tuple[Cell, ...]
+    records_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class TornLineRemoved:
-    """A torn last line, left by a killed run, was cut off: so many bytes of that file."""
+    """Progress: an incomplete last line of `size` bytes, left by a killed run, was cut off from the file."""
 
     path: Path
     size: int
@@ -35,32 +106,21 @@ Event = TrainingEpoch | CellStarted | TornLineRemoved | Record
 
 
 def run(
-    cells: Sequence[Cell],
-    *,
-    output: Path | str | None = None,
-    cache_dir: Path | str | None = None,
-    data_dir: Path | str | None = None,
-    retry_failed: bool = False,
-    threads: int | None = None,
-    workers: int = 1,
-    plugins: Sequence[Path] = (),
-    engine: str | Engine = "inline",
-    shard: Shard | None = None,
+    cells: Sequence[Cell] | RunPlan, options: RunOptions | None = None, **keywords: Unpack[RunKeywords]
 ) -> Iterator[Record]:
-    """The records of `cells`, as they are made.
+    """The records of the cells, as they are made.
 
-    output: the folder whose records.jsonl they are appended to, each on disk before the next begins; cells
-    that stand there already are not run again (failed ones are, with retry_failed). None keeps no file.
-    cache_dir: where trained networks are kept. engine: 'inline' measures in this process; 'process' and 'ray', or
-    an object of `sharpbench.runner.engines`, in others, whose deaths cost a cell each; they must be able to import the
-    classes of all that is in the cells, or execute `plugins` (--plugin files).
-    workers: processes that train and measure; with more than 1 what must be trained is trained first. threads: of
-    torch, in each process that measures; by default as many as there are cores, shared among the workers.
-    shard: the part of the cells that is run here; the others decide as well which networks train together.
-    Networks train in groups that all of `cells` fix (see `training.groups`): where one is missing, its whole group
-    is trained.
-    A measure that raises costs its own cell alone: the record says failed, or skipped for NotApplicable. A
-    network that cannot be trained or measured costs its own cells.
+    A measure that raises costs only its own cell, whose record says failed, or skipped for NotApplicable. A network
+    that cannot be trained or measured costs its own cells. Networks train in groups that all cells fix: where one
+    network is missing, its whole group is trained.
+
+    Args:
+        cells: what `plan` returns.
+        options: how the cells are run.
+        keywords: the fields of RunOptions, instead of `options`.
+
+    Raises:
+        InvalidInput: for options that cannot be used, and a file of records that cannot be read or written.
 
     >>> import tempfile
     >>> cohort = "label-noise[ratios=2,seeds=1,train_size=8,max_epochs=1]"
@@ -69,142 +129,77 @@ def run(
     ...     [record.status for record in sharpbench.run(cells, cache_dir=folder)]
     ['ok', 'ok']
     """
-    for event in events(
-        cells,
-        output=output,
-        cache_dir=cache_dir,
-        data_dir=data_dir,
-        retry_failed=retry_failed,
-        threads=threads,
-        workers=workers,
-        plugins=plugins,
-        engine=engine,
-        shard=shard,
-    ):
+    return _only_records(iterate_events(cells, options or RunOptions(**keywords)))
+
+
+def iterate_events(cells: Sequence[Cell] | RunPlan, options: RunOptions) -> Generator[Event, None, None]:
+    """The records as `run` gives them, with progress between: epochs of trainings, cells that start, and repairs."""
+    plan = cells if isinstance(cells, RunPlan) else plan_run(cells, options)
+    engine = make_engine(options.engine) if isinstance(options.engine, str) else options.engine
+    workspace = _workspace(plan.cells, options, engine)
+    networks = RunNetworks(plan.cells, workspace)
+    path = options.records_path
+    if path is None:
+        yield from _run_cells(plan.left, networks, workspace, engine, options.workers)
+        return
+    with JsonlFile(path) as file:
+        if file.torn:
+            yield TornLineRemoved(path, file.torn)
+        if path.stat().st_size != plan.records_bytes:  # another run wrote between the plan and the lock on the file
+            plan = plan_run(plan.cells, options)
+        slots, planned = engine.slots(options.workers), len(plan.selected)
+        with StatusFile(path.parent, plan.left, planned=planned, slots=slots, shard=options.shard) as status:
+            for event in _run_cells(plan.left, networks, workspace, engine, options.workers):
+                if isinstance(event, Record):
+                    file.append(event)
+                status.update(event)
+                yield event
+
+
+def plan_run(cells: Sequence[Cell], options: RunOptions) -> RunPlan:
+    """The cells of a run with those that are left, according to the records in the output folder."""
+    selected = tuple(cell for cell in cells if options.shard is None or options.shard.holds(cell))
+    path = options.records_path
+    if path is None:
+        return RunPlan(tuple(cells), selected, selected)
+    size = path.stat().st_size if path.exists() else 0
+    last = read_statuses(path)
+    finished = {key for key, status in last.items() if not options.retry_failed or status in ("ok", "skipped")}
+    left = tuple(cell for cell in selected if cell.key not in finished)
+    return RunPlan(tuple(cells), selected, left, size)
+
+
+def _only_records(events: Iterator[Event]) -> Iterator[Record]:
+    for event in events:
         if isinstance(event, Record):
             yield event
 
 
-def events(
-    cells: Sequence[Cell],
-    *,
-    output: Path | str | None = None,
-    cache_dir: Path | str | None = None,
-    data_dir: Path | str | None = None,
-    retry_failed: bool = False,
-    threads: int | None = None,
-    workers: int = 1,
-    plugins: Sequence[Path] = (),
-    engine: str | Engine = "inline",
-    shard: Shard | None = None,
-) -> Generator[Event, None, None]:
-    """The same with progress in between: trainings, cells that begin, and repairs."""
-    if threads is not None and threads < 1:
-        raise InvalidInput(f"threads={threads} must be at least 1, or None for as many as there are cores")
-    if workers < 1:
-        raise InvalidInput(f"workers={workers} must be at least 1")
-    chosen = make_engine(engine) if isinstance(engine, str) else engine
-    workspace = Workspace.locate(
-        cache_dir=cache_dir,
-        data_dir=data_dir,
-        device=cells[0].device if cells else "cpu",
-        threads=threads or chosen.threads(workers, _cores()),
-        plugins=plugins,
+def _workspace(cells: Sequence[Cell], options: RunOptions, engine: Engine) -> Workspace:
+    return Workspace.locate(
+        cache_dir=options.cache_dir,
+        data_dir=options.data_dir,
+        device=cells[0].setting.device if cells else "cpu",
+        threads=options.threads or engine.threads(options.workers, _count_cores()),
+        plugins=options.plugins,
     )
-    networks = _Networks(cells, workspace)
-    if output is None:
-        yield from _all(_held(cells, shard), networks, chosen, workers)
-        return
-    path = Path(output) / RECORDS
-    with JsonlFile(path) as file:
-        if file.torn:
-            yield TornLineRemoved(path, file.torn)
-        left = remaining(cells, path, retry_failed=retry_failed, shard=shard)
-        planned, words = len(_held(cells, shard)), None if shard is None else f"{shard.index}/{shard.count}"
-        with StatusFile(path.parent, planned=planned, left=left, seats=chosen.seats(workers), shard=words) as notes:
-            for event in _all(left, networks, chosen, workers):
-                if isinstance(event, Record):
-                    file.append(event)
-                notes.take(event)
-                yield event
 
 
-def remaining(
-    cells: Sequence[Cell], path: Path, *, retry_failed: bool = False, shard: Shard | None = None
-) -> list[Cell]:
-    """The cells that have no record in the file yet; with retry_failed also those whose last one failed."""
-    last = read_statuses(path)
-    finished = {key for key, status in last.items() if not retry_failed or status in ("ok", "skipped")}
-    return [cell for cell in _held(cells, shard) if cell.key not in finished]
-
-
-def _held(cells: Sequence[Cell], shard: Shard | None) -> Sequence[Cell]:
-    return cells if shard is None else [cell for cell in cells if shard.holds(cell)]
-
-
-class _Networks:
-    """Where the networks of a run come from: their data sets and populations, each made once."""
-
-    def __init__(self, cells: Sequence[Cell], workspace: Workspace) -> None:
-        self.cells, self.workspace = cells, workspace
-        self.populations: dict[Dataset, Population] = {}
-
-    def population(self, cell: Cell) -> Population:
-        """All networks of the run on the data set of the cell, whichever of them are still to be measured."""
-        dataset = cell.recipe.dataset
-        if dataset not in self.populations:
-            recipes = dict.fromkeys(each.recipe for each in self.cells if each.recipe.dataset == dataset)
-            self.populations[dataset] = Population(
-                tuple(recipes),
-                dataset.load(self.workspace.data_dir),
-                cell.data_sha256,
-                cache=self.workspace.cache_dir,
-                device=cell.device,
-            )
-        return self.populations[dataset]
-
-    def data(self, dataset: Dataset) -> Data:
-        """The data of a population that was asked for."""
-        return self.populations[dataset].data
-
-    def ready(self, cell: Cell) -> Generator[TrainingEpoch, None, Callable[[Cell], Record]]:
-        """See `schedule.Ready`."""
-        population = self.population(cell)
-        truth = yield from population.truth(cell.recipe)
-        return partial(empty_record, data=population.data, truth=truth)
-
-    def lost(self, cell: Cell, error: Exception) -> Record:
-        """The record of a cell whose network could not be made."""
-        return failed_record(empty_record(cell, self.population(cell).data, None), error)
-
-    def trained(self, cells: Sequence[Cell], workers: int) -> Iterator[TrainingEpoch]:
-        """Train by workers what these cells need; what is lost is lost to its own cells."""
-        training = replace(self.workspace, threads=1)
-        for dataset in dict.fromkeys(cell.recipe.dataset for cell in cells):
-            first = next(cell for cell in cells if cell.recipe.dataset == dataset)
-            population = self.population(first)
-            wanted = {cell.recipe for cell in cells}
-            groups = [group for group in population.groups if wanted & set(group)]
-            for event in train_all(population, groups, training, workers=workers):
-                if isinstance(event, TrainingEpoch):
-                    yield event
-                elif isinstance(event, GroupLost):
-                    population.lose(event.group, RuntimeError(event.reason))
-
-
-def _all(cells: Sequence[Cell], networks: _Networks, engine: Engine, workers: int) -> Iterator[Event]:
-    """All cells; what must be trained for them by several workers is trained first."""
+def _run_cells(
+    cells: Sequence[Cell], networks: RunNetworks, workspace: Workspace, engine: Engine, workers: int
+) -> Iterator[TrainingEpoch | CellStarted | Record]:
+    """Run the cells; with several workers all missing networks are trained first."""
     if not cells:
         return
-    apply_settings(networks.workspace.device, networks.workspace.threads)
-    crew = engine.crew(networks.workspace, workers=workers, load=networks.data)
+    apply_settings(workspace.device, workspace.threads)
+    pool = engine.pool(workspace, workers=workers, load=networks.load)
     try:
         if workers > 1:
-            yield from networks.trained(cells, engine.trainers(workers, _cores()))
-        yield from schedule(cells, crew, ready=networks.ready, lost=networks.lost)
+            yield from networks.train_missing(cells, workers=engine.trainers(workers, _count_cores()))
+        yield from schedule(cells, pool, networks)
     finally:
-        crew.close()
+        pool.close()
 
 
-def _cores() -> int:
+def _count_cores() -> int:
     return int(describe_environment("cpu")["cores"] or 1)

@@ -1,4 +1,4 @@
-"""Standing: how a run stands, kept beside its records, and read by those who ask."""
+"""How far a run is: kept beside its records while it runs, and read by `sharpbench status`."""
 
 from __future__ import annotations
 
@@ -21,88 +21,92 @@ from sharpbench.core.records import RECORDS, iterate_records
 from sharpbench.core.spec import format_spec
 from sharpbench.errors import InvalidInput
 from sharpbench.files import atomic_write
-from sharpbench.runner.engines import CellStarted
+from sharpbench.runner.engines.pool import CellStarted
 
 if TYPE_CHECKING:
-    from sharpbench.runner.cell import Cell
+    from sharpbench.runner.cell import Cell, Shard
+
+STATUS_FILE = "state.json"
+WRITE_INTERVAL_SECONDS = 1.0
+"""Time between two updates of the file."""
 
 
-# Pace: how long cells take, and from that what is left of a run.
-
-Kind = tuple[str, str, bool]
-"""Cells that take about as long as each other: the label of the measure, the population, whether all is asked."""
+CellKind = tuple[str, str, bool]
+"""Cells that take about the same time: the label of the measure, the population, whether there are checks."""
 
 
 @dataclass(slots=True)
-class _Spent:
+class _TotalTime:
     seconds: float = 0.0
     count: int = 0
 
 
 class EtaEstimator:
-    """Told which cells begin and end, it says how many seconds the rest will take.
+    """Estimates how long the rest of a run takes, from the cells that started and ended.
 
     A cell is expected to take as long as others of its measure and population did on average; before one of them has
-    ended, as those of its measure, or as all. `seats`: how many are measured at a time. clock: seconds.
+    ended, as long as those of its measure, or as all.
     """
 
-    def __init__(self, cells: Sequence[Cell], *, seats: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self.seats, self.clock = max(1, seats), clock
-        self.left = Counter(_kind(cell) for cell in cells)
-        self.running: dict[str, tuple[Cell, float]] = {}
-        self._spent: defaultdict[tuple[object, ...], _Spent] = defaultdict(_Spent)
-
-    def begin(self, cell: Cell) -> None:
-        """The cell begins now."""
-        self.running[cell.key] = (cell, self.clock())
-
-    def end(self, key: str) -> None:
-        """The cell with that key has its record; one that never began, as its network is lost, is not counted."""
-        began = self.running.pop(key, None)
-        if began is None:
-            return
-        cell, since = began
-        kind = _kind(cell)
-        self.left[kind] -= 1
-        for whose in (kind, kind[:1], ()):
-            self._spent[whose].seconds += self.clock() - since
-            self._spent[whose].count += 1
+    def __init__(self, cells: Sequence[Cell], *, slots: int, clock: Callable[[], float] = time.monotonic) -> None:
+        """Args: the cells that are left, how many of them are measured at a time, and a clock in seconds."""
+        self._slots, self._clock = max(1, slots), clock
+        self._left = Counter(_kind(cell) for cell in cells)
+        self._running: dict[str, tuple[Cell, float]] = {}
+        self._spent: defaultdict[tuple[object, ...], _TotalTime] = defaultdict(_TotalTime)
 
     @property
     def remaining(self) -> int:
-        """Cells without a record, those that are being measured included."""
-        return sum(self.left.values())
+        """The number of cells without a record, those that are being measured included."""
+        return sum(self._left.values())
+
+    @property
+    def running(self) -> list[Cell]:
+        """The cells that are being measured."""
+        return [cell for cell, _ in self._running.values()]
+
+    def start(self, cell: Cell) -> None:
+        """Take in that the cell starts now."""
+        self._running[cell.key] = (cell, self._clock())
+
+    def end(self, key: str) -> None:
+        """Take in that the cell with that key has its record; one that never started is not counted."""
+        started = self._running.pop(key, None)
+        if started is None:
+            return
+        cell, since = started
+        kind = _kind(cell)
+        self._left[kind] -= 1
+        for wider in (kind, kind[:1], ()):
+            self._spent[wider].seconds += self._clock() - since
+            self._spent[wider].count += 1
 
     def drop(self, cell: Cell) -> None:
-        """The cell has its record without having begun."""
-        self.left[_kind(cell)] -= 1
+        """Take in that the cell has its record without having started, as its network is lost."""
+        self._left[_kind(cell)] -= 1
 
     def seconds(self) -> float | None:
-        """What is left takes so long; None before any cell has ended."""
+        """The time that the rest takes; None before any cell has ended."""
         if not self._spent:
             return None
-        total = sum(count * self._of(kind) for kind, count in self.left.items() if count > 0)
-        now = self.clock()
-        total -= sum(min(now - since, self._of(_kind(cell))) for cell, since in self.running.values())
-        return max(0.0, total) / min(self.seats, max(1, self.remaining))
+        total = sum(count * self._expected(kind) for kind, count in self._left.items() if count > 0)
+        now = self._clock()
+        total -= sum(min(now - since, self._expected(_kind(cell))) for cell, since in self._running.values())
+        return max(0.0, total) / min(self._slots, max(1, self.remaining))
 
-    def _of(self, kind: Kind) -> float:
-        spent = next(self._spent[whose] for whose in (kind, kind[:1], ()) if whose in self._spent)
+    def _expected(self, kind: CellKind) -> float:
+        spent = next(self._spent[wider] for wider in (kind, kind[:1], ()) if wider in self._spent)
         return spent.seconds / spent.count
 
 
-def _kind(cell: Cell) -> Kind:
-    return format_spec(cell.measure), cell.population, cell.timed or cell.checked or cell.rewritten
-
-
-STATE = "state.json"
-EVERY = 1.0
-"""Seconds between two notes."""
+def _kind(cell: Cell) -> CellKind:
+    checks = cell.checks
+    return format_spec(cell.measure), cell.population, checks.timed or checks.compared or checks.rewritten
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningCell:
-    """A cell that is being measured: the measure, the network, and since when, UTC."""
+    """A cell that is being measured: the measure, the network, and since when in UTC."""
 
     measure: str
     network: str
@@ -111,11 +115,17 @@ class RunningCell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStatus:
-    """How the run in a folder stands.
+    """How far the run in a folder is.
 
-    planned: cells of its last command; left: those of them without a record. done: records by status, failed: by
-    status and reason, of all cells in the folder, the last of each. alive: whether a run writes there now; running:
-    what it measures. seconds: forecast of what is left, None where nothing is known. host, pid: of the last command.
+    Attributes:
+        planned: the number of cells of its last command.
+        left: the number of those without a record.
+        done: how many cells of the folder ended with which status, by their last record.
+        failed: status, reason and number of the cells without a value.
+        alive: whether a run writes into the folder now.
+        running: the cells that it measures.
+        seconds: the estimated time of the rest; None where nothing is known.
+        host, pid: of the last command.
     """
 
     planned: int | None
@@ -132,83 +142,85 @@ class RunStatus:
 
 
 class StatusFile:
-    """Keeps the file of a run's standing: a note a second while things happen, and one at the end, each in one rename.
+    """Keeps the file that says how far a run is: replaced once a second while things happen, and at the end.
 
-    A folder where it cannot be written goes without: records matter, notes do not.
+    A folder where it cannot be written goes without: only the records matter.
     """
 
-    def __init__(self, folder: Path, *, planned: int, left: Sequence[Cell], seats: int, shard: str | None) -> None:
-        self.path, self.planned, self.shard = folder / STATE, planned, shard
-        self.pace = EtaEstimator(left, seats=seats)
-        self.waiting = {cell.key: cell for cell in left}
+    def __init__(self, folder: Path, left: Sequence[Cell], *, planned: int, slots: int, shard: Shard | None) -> None:
+        """Args: the run's folder; its cells without a record; how many it has; how many are measured at a time."""
+        self._path, self._planned, self._shard = folder / STATUS_FILE, planned, shard
+        self._eta = EtaEstimator(left, slots=slots)
+        self._waiting = {cell.key: cell for cell in left}
         self._since: dict[str, str] = {}
-        self._held = threading.RLock()
-        self._later: threading.Timer | None = None
-        self._noted = 0.0
-        self.note()
+        self._lock = threading.RLock()
+        self._timer: threading.Timer | None = None
+        self._written = 0.0
+        self.write()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.note()
+        self.write()
 
-    def take(self, event: object) -> None:
-        """Take in an event of the run. What comes within a second of the last note is noted when that is over."""
-        with self._held:
+    def update(self, event: object) -> None:
+        """Take in an event of the run; it is written at once, or when a second has passed since the last update."""
+        with self._lock:
             self._take(event)
-            due = self._noted + EVERY - time.monotonic()
+            due = self._written + WRITE_INTERVAL_SECONDS - time.monotonic()
             if due <= 0:
-                self.note()
-            elif self._later is None:
-                self._later = threading.Timer(due, self.note)
-                self._later.daemon = True
-                self._later.start()
+                self.write()
+            elif self._timer is None:
+                self._timer = threading.Timer(due, self.write)
+                self._timer.daemon = True
+                self._timer.start()
+
+    def write(self) -> None:
+        """Replace the file."""
+        with self._lock:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            self._written = time.monotonic()
+            with suppress(OSError):
+                atomic_write(self._path, json.dumps(self._row(), indent=1) + "\n")
 
     def _take(self, event: object) -> None:
         if isinstance(event, CellStarted):
-            self.pace.begin(event.cell)
-            self._since[event.cell.key] = _now()
+            self._eta.start(event.cell)
+            self._since[event.cell.key] = _utc_now()
         elif isinstance(event, Record):
-            cell = self.waiting.pop(event.key, None)
+            cell = self._waiting.pop(event.key, None)
             if event.key in self._since:
                 del self._since[event.key]
-                self.pace.end(event.key)
+                self._eta.end(event.key)
             elif cell is not None:
-                self.pace.drop(cell)
+                self._eta.drop(cell)
 
-    def note(self) -> None:
-        """Write how things stand."""
-        with self._held:
-            if self._later is not None:
-                self._later.cancel()
-                self._later = None
-            self._note()
-
-    def _note(self) -> None:
-        self._noted = time.monotonic()
-        seconds = self.pace.seconds()
-        row = {
-            "planned": self.planned,
-            "left": self.pace.remaining,
+    def _row(self) -> dict[str, Any]:
+        seconds = self._eta.seconds()
+        running = [
+            RunningCell(measure=format_spec(cell.measure), network=cell.recipe.title, since=self._since[cell.key])
+            for cell in self._eta.running
+        ]
+        return {
+            "planned": self._planned,
+            "left": self._eta.remaining,
             "seconds": None if seconds is None else round(seconds, 1),
-            "running": [
-                asdict(
-                    RunningCell(measure=format_spec(cell.measure), network=cell.recipe.title, since=self._since[key])
-                )
-                for key, (cell, _) in self.pace.running.items()
-            ],
-            "updated": _now(),
+            "running": [asdict(cell) for cell in running],
+            "updated": _utc_now(),
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "shard": self.shard,
+            "shard": None if self._shard is None else str(self._shard),
         }
-        with suppress(OSError):
-            atomic_write(self.path, json.dumps(row, indent=1) + "\n")
 
 
 def read_status(folder: Path) -> RunStatus:
-    """How the run in `folder` stands. Raises InvalidInput where there is none, or what is there cannot be read."""
+    """How far the run in `folder` is.
+
+    Raises InvalidInput where there is none, or a file of it cannot be read.
+    """
     path = folder / RECORDS
     if not path.exists():
         raise InvalidInput(f"no records at {path}; name the folder that --output of `sharpbench run` named")
@@ -216,7 +228,7 @@ def read_status(folder: Path) -> RunStatus:
     for record in iterate_records(path, whole=True):
         last[record.key] = (record.status, record.reason)
     lost = Counter((status, reason or "") for status, reason in last.values() if status != "ok")
-    row = _noted(folder / STATE)
+    row = _read_row(folder / STATUS_FILE)
     alive = is_being_written(path)
     return RunStatus(
         planned=row.get("planned"),
@@ -224,7 +236,7 @@ def read_status(folder: Path) -> RunStatus:
         done=dict(Counter(status for status, _ in last.values())),
         failed=tuple((status, reason, count) for (status, reason), count in lost.most_common()),
         alive=alive,
-        running=tuple(_running(row)) if alive else (),
+        running=tuple(_running_cells(row)) if alive else (),
         seconds=row.get("seconds"),
         updated=row.get("updated"),
         host=row.get("host"),
@@ -233,15 +245,15 @@ def read_status(folder: Path) -> RunStatus:
     )
 
 
-TYPES: dict[str, tuple[type, ...]] = {
+FIELD_TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("planned", "left", "pid"), (int,)),
     "seconds": (int, float),
     **dict.fromkeys(("updated", "host", "shard"), (str,)),
 }
 
 
-def _noted(path: Path) -> dict[str, Any]:
-    """What is noted, as far as it has the types that it must have; nothing where there is no note."""
+def _read_row(path: Path) -> dict[str, Any]:
+    """The row in the file, without fields of another type than they must have; empty where there is no file."""
     try:
         row = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -250,15 +262,15 @@ def _noted(path: Path) -> dict[str, Any]:
         raise InvalidInput(f"cannot read {path}: {error}; delete it, the next run writes it anew") from None
     if not isinstance(row, dict):
         return {}
-    sound = {name: row.get(name) for name, types in TYPES.items() if isinstance(row.get(name), types)}
+    sound = {name: row.get(name) for name, types in FIELD_TYPES.items() if isinstance(row.get(name), types)}
     return {**sound, "running": row.get("running")}
 
 
-def _running(row: dict[str, Any]) -> Iterator[RunningCell]:
+def _running_cells(row: dict[str, Any]) -> Iterator[RunningCell]:
     for each in row["running"] if isinstance(row.get("running"), list) else ():
         if isinstance(each, dict) and all(isinstance(each.get(name), str) for name in RunningCell.__slots__):
             yield RunningCell(**{name: each[name] for name in RunningCell.__slots__})
 
 
-def _now() -> str:
+def _utc_now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -59,7 +59,7 @@ def test_shards_run_stand_and_merge(tmp_path: Path) -> None:
     ("words", "message"),
     [
         (("run", "--shard", "3/2"), "shard 3/2 must be from 1/2 to 2/2"),
-        (("run", "--memory-limit", "much"), "memory limit 'much' is no size; write 2GiB, or 500MB"),
+        (("run", "--memory-limit", "much"), "memory limit 'much' is not a size; write 2GiB, or 500MB"),
         (("run", "--timeout", "-1"), "timeout=-1.0 must be a number of seconds above 0"),
         (("status", "/nowhere"), "no records at /nowhere/records.jsonl"),
         (("merge", "/nowhere", "--output", "/tmp"), "no records at /nowhere/records.jsonl"),

@@ -19,6 +19,7 @@ from sharpbench.comparison.process import ContestantProcess
 from sharpbench.comparison.results import NetworkResult, network_results
 from sharpbench.comparison.worker import MAX_CALLS
 from sharpbench.errors import InvalidInput
+from sharpbench.files import Workspace
 
 Compared = Callable[..., Iterator[ComparisonEvent]]
 LIMIT_SECONDS = 20.0
@@ -152,7 +153,7 @@ def test_an_oracle_that_failed_is_asked_again_where_that_is_wanted(
     mine = [row for row in rows if row.contestant in ("oracle", "trace")]
     lost = [replace(row, value=None, status="timeout", reason="late") if row.role == "oracle" else row for row in mine]
     (tmp_path / MEASUREMENTS_FILE).write_text("".join(row.to_json() + "\n" for row in lost), encoding="utf-8")
-    options = {"timeout": 4.0, "retry_failed": True}
+    options = {"timeout": LIMIT_SECONDS, "retry_failed": True}
     again = [event for event in compared("trace", tmp_path, **options) if isinstance(event, Measurement)]
     assert [row.value for row in again if row.role == "oracle"] == [None, mine[0].value]
 
@@ -213,15 +214,16 @@ def test_a_contestant_ends_with_whoever_asks_it(
 ) -> None:
     """In the middle of a call too, as where the command is killed."""
     comparison = settings("odd[way=hangs]")
-    steps = make_network(comparison, comparison.models[0], tmp_path / "network", data_dir=None, cache_dir=None)
+    workspace = Workspace(cache_dir=tmp_path, plugins=(plugin,))
+    steps = make_network(comparison, comparison.models[0], tmp_path / "network", workspace)
     with pytest.raises(StopIteration) as ended:
         next(steps)
-    contestant = ContestantProcess(Benchmark(comparison, ended.value.value, (plugin,)).make_job("odd[way=hangs]"))
+    contestant = ContestantProcess(Benchmark(comparison, ended.value.value, workspace).make_job("odd[way=hangs]"))
     question = {"do": "call", "batch": 4, "seed": 0, "repeated": False, "memory": False, "oracle": None}
-    contestant._connection.send_bytes(json.dumps(question).encode())
-    contestant._connection.close()
-    contestant._process.join(30)
-    assert not contestant._process.is_alive()
+    contestant._child.send_bytes(json.dumps(question).encode())
+    contestant._child.hang_up()
+    contestant._child._process.join(30)
+    assert not contestant._child.is_alive
 
 
 def test_a_pattern_of_weights_is_no_network(compared: Compared, tmp_path: Path) -> None:

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from sharpbench.comparison.config import Comparison
+from sharpbench.comparison.config import Comparison, Job
 from sharpbench.comparison.contestant import MAX_IDLE_BYTES, Contestant
-from sharpbench.comparison.process import ContestantLost, Job
+from sharpbench.comparison.process import ContestantLost
 from sharpbench.datasets.digits import Digits
+from sharpbench.files import Workspace
 
 
 class Greedy:
@@ -75,6 +76,6 @@ def make_contestant(*batches: int) -> Contestant:
     comparison = Comparison(quantity="trace", models=(), measures=(), dataset=Digits(), examples=64, batches=batches)
     job = Job(
         measure="trace", quantity="trace", model="small-mlp", file=Path("none"), outputs=10, dtype="float32",
-        device="cpu", threads=1, plugins=(),
+        workspace=Workspace(cache_dir=Path("none")),
     )  # fmt: skip
     return Contestant(job, "sharpbench_measures", comparison, rows=[], start=16)

@@ -18,6 +18,7 @@ from sharpbench.datasets import Digits
 from sharpbench.datasets.dataset import Data, Dataset
 from sharpbench.models import LeNet, SmallMlp
 from sharpbench.models.model import Model
+from sharpbench.runner.cell import EvaluationSetting
 from sharpbench.training.cohorts import LabelNoise
 from sharpbench.training.cohorts.cohort import Cohort
 from sharpbench.training.optimizers import Sgd
@@ -142,7 +143,7 @@ def test_the_key_changes_with_all_that_changes_a_value(change: dict[str, Any]) -
 def test_the_key_changes_with_device_recipe_data_and_version() -> None:
     cell = cells([Norm()])[0]
     changed = [
-        replace(cell, device="cuda"),
+        replace(cell, setting=replace(cell.setting, device="cuda")),
         replace(cell, data_sha256="0" * 64),
         replace(cell, measure=NormAgain()),
         replace(cell, measure=Norm(power=3.0)),
@@ -166,19 +167,20 @@ def test_the_key_changes_with_device_recipe_data_and_version() -> None:
 def test_the_key_does_not_change_with_timing_and_oracle() -> None:
     few, many = cells(timing=0, oracle=0), cells(timing=9, oracle=9)
     assert keys(few) == keys(many)
-    assert not any(cell.timed or cell.checked for cell in few)
-    assert all(cell.timed and cell.checked for cell in many)
+    assert not any(cell.checks.timed or cell.checks.compared for cell in few)
+    assert all(cell.checks.timed and cell.checks.compared for cell in many)
 
 
 def test_timing_and_oracle_count_the_networks_of_each_model() -> None:
     planned = cells("trace,normalized", "small-mlp,lenet", timing=1, oracle=3)
-    assert [cell.timed for cell in planned] == 2 * [True, True, *6 * [False]]
-    assert [cell.checked for cell in planned] == 2 * [*6 * [True], False, False]
+    assert [cell.checks.timed for cell in planned] == 2 * [True, True, *6 * [False]]
+    assert [cell.checks.compared for cell in planned] == 2 * [*6 * [True], False, False]
 
 
 def test_the_cells_hold_what_was_asked_for() -> None:
     cell = cells([FisherRao()], seed=7, dtype="float64", examples=5)[0]
-    assert (cell.seed, cell.dtype, cell.examples, cell.device) == (7, "float64", 5, "cpu")
+    assert cell.setting == EvaluationSetting(seed=7, dtype="float64", device="cpu")
+    assert cell.examples == 5
     assert cell.data_sha256 == Digits().load(None).sha256()
     assert cell.recipe == LabelNoise(ratios=2, seeds=2, train_size=64).recipes([SmallMlp()], Digits())[0]
     assert cells(examples=64)[0].examples == 64
@@ -186,7 +188,7 @@ def test_the_cells_hold_what_was_asked_for() -> None:
 
 def test_automatic_is_the_device_that_there_is() -> None:
     expected = "cuda" if torch.cuda.is_available() else "cpu"
-    assert {cell.device for cell in cells(device="auto")} == {expected}
+    assert {cell.setting.device for cell in cells(device="auto")} == {expected}
 
 
 def test_a_plan_leaves_torchs_generator_as_it_was() -> None:

@@ -1,4 +1,4 @@
-"""The forecast: from the means of cells of the same kind, seats and what runs taken into account."""
+"""The estimate of the time left: from the means of cells of the same kind, with slots and running cells counted."""
 
 from __future__ import annotations
 
@@ -23,35 +23,35 @@ class Clock:
 
 def test_the_rest_takes_as_long_as_its_kind() -> None:
     clock = Clock()
-    pace = EtaEstimator(CELLS, seats=1, clock=clock)
-    assert (pace.remaining, pace.seconds()) == (12, None)
+    eta = EtaEstimator(CELLS, slots=1, clock=clock)
+    assert (eta.remaining, eta.seconds()) == (12, None)
     norm, slope = CELLS[:2]
-    pace.begin(norm)
+    eta.start(norm)
     clock.now = 3.0
-    pace.end(norm.key)
-    assert (pace.remaining, pace.seconds()) == (11, 33.0)  # the other measure as this one
-    pace.begin(slope)
+    eta.end(norm.key)
+    assert (eta.remaining, eta.seconds()) == (11, 33.0)  # the other measure as this one
+    eta.start(slope)
     clock.now = 13.0
-    pace.end(slope.key)
-    assert (pace.remaining, pace.seconds()) == (10, 5 * 3.0 + 5 * 10.0)
-    pace.begin(CELLS[2])
+    eta.end(slope.key)
+    assert (eta.remaining, eta.seconds()) == (10, 5 * 3.0 + 5 * 10.0)
+    eta.start(CELLS[2])
     clock.now = 14.0
-    assert pace.seconds() == 64.0  # one second of it is over
+    assert eta.seconds() == 64.0  # one second of it is over
     clock.now = 99.0
-    assert pace.seconds() == 62.0  # no more than was expected
-    pace.drop(CELLS[4])
-    assert (pace.remaining, pace.seconds()) == (9, 59.0)
-    pace.end("no such key")
-    assert pace.remaining == 9
+    assert eta.seconds() == 62.0  # no more than was expected
+    eta.drop(CELLS[4])
+    assert (eta.remaining, eta.seconds()) == (9, 59.0)
+    eta.end("no such key")
+    assert eta.remaining == 9
 
 
-def test_seats_share_the_rest() -> None:
+def test_slots_share_the_rest() -> None:
     clock = Clock()
-    pace = EtaEstimator(CELLS, seats=4, clock=clock)
-    pace.begin(CELLS[0])
+    eta = EtaEstimator(CELLS, slots=4, clock=clock)
+    eta.start(CELLS[0])
     clock.now = 2.0
-    pace.end(CELLS[0].key)
-    assert pace.seconds() == pytest.approx(22.0 / 4)
+    eta.end(CELLS[0].key)
+    assert eta.seconds() == pytest.approx(22.0 / 4)
     for cell in CELLS[1:]:
-        pace.drop(cell)
-    assert (pace.remaining, pace.seconds()) == (0, 0.0)
+        eta.drop(cell)
+    assert (eta.remaining, eta.seconds()) == (0, 0.0)

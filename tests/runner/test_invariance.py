@@ -15,7 +15,7 @@ from sharpbench import Measure, NotApplicable, Subject, plan, run
 from sharpbench.core.evaluate import parse_measure
 from sharpbench.core.measure import Estimate, Invariance
 from sharpbench.models import SmallMlp
-from sharpbench.runner.invariance import ELEMENTS, invariance_factors, rewrite_subjects
+from sharpbench.runner.invariance import REWRITES_PER_KIND, invariance_factors, rewrite_subjects
 
 
 class Attention(nn.Module):
@@ -55,7 +55,7 @@ def test_rewrites_keep_the_function_and_move_the_weights(chain: Subject) -> None
     assert set(found) == {"layer", "unit", "permutation"}
     before = chain.apply(chain.params, chain.inputs)
     for others in found.values():
-        assert len(others) == ELEMENTS
+        assert len(others) == REWRITES_PER_KIND
         for other in others:
             torch.testing.assert_close(other.apply(other.params, other.inputs), before, rtol=1e-11, atol=1e-12)
             assert not torch.allclose(other.params["2.weight"], chain.params["2.weight"])

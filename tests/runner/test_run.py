@@ -1,11 +1,11 @@
-"""run() and events(): what one cell, one network or an interrupt costs, and what stands on disk meanwhile."""
+"""run() and iterate_events(): what one cell, one network or an interrupt costs, and what stands on disk meanwhile."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,11 +15,12 @@ from sharpbench_measures import Trace
 
 from sharpbench import Cell, Estimate, InvalidInput, Measure, NotApplicable, Record, Subject, plan, run
 from sharpbench.core.measure import Invariance
-from sharpbench.core.records import RECORDS, iterate_records
+from sharpbench.core.records import RECORDS, iterate_records, read_statuses
 from sharpbench.models import SmallMlp
 from sharpbench.models.model import Model
-from sharpbench.runner.engines import CellStarted
-from sharpbench.runner.run import TornLineRemoved, events, remaining
+from sharpbench.runner.cell import Shard
+from sharpbench.runner.engines.pool import CellStarted
+from sharpbench.runner.run import RunKeywords, RunOptions, TornLineRemoved, iterate_events, plan_run
 from sharpbench.training.population import TrainingEpoch
 
 COHORT = "label-noise[ratios=2,seeds=1,train_size=32,max_epochs=2]"
@@ -128,10 +129,14 @@ def on_disk(output: Path) -> list[Record]:
         ("starves torch", "oom", "no memory left"),
         ("nothing", "failed", "TypeError: measure 'odd' returns None, no Estimate; return Estimate(value)"),
         ("nested", "failed", "ValueError: an estimate's details must be finite JSON scalars, got values=[1.0, 2.0]"),
-        ("part", "failed", "ValueError: field 'parts' holds weight=tensor(1.); expected finite numbers by name"),
-        ("tensor", "failed", "ValueError: field 'value' holds tensor(1.); expected int or float or NoneType"),
+        (
+            "part",
+            "failed",
+            "ValueError: field parts={'weight': tensor(1.)} has weight=tensor(1.), which is not a number",
+        ),
+        ("tensor", "failed", "ValueError: field value=tensor(1.) is not a number"),
         ("text", "failed", "TypeError: must be real number, not str"),
-        ("truth", "failed", "ValueError: field 'value' holds True; expected int or float or NoneType"),
+        ("truth", "failed", "ValueError: field value=True is not a number"),
     ],
 )
 def test_a_cell_that_fails_costs_itself_alone(way: str, status: str, reason: str, cache: Path, tmp_path: Path) -> None:
@@ -175,7 +180,7 @@ def test_a_record_says_what_was_estimated_on_what(cache: Path) -> None:
 def test_each_record_is_on_disk_before_the_next_begins(cache: Path, tmp_path: Path) -> None:
     planned = cells([Norm(), Draw()])
     count = 0
-    for event in events(planned, output=tmp_path, cache_dir=cache, threads=1):
+    for event in iterate_events(planned, RunOptions(output=tmp_path, cache_dir=cache, threads=1)):
         if isinstance(event, CellStarted):
             assert event.cell == planned[count]
             assert len(on_disk(tmp_path)) == count
@@ -187,11 +192,15 @@ def test_each_record_is_on_disk_before_the_next_begins(cache: Path, tmp_path: Pa
 
 def test_networks_are_trained_once_and_say_so(tmp_path: Path) -> None:
     planned = cells([Norm(), Draw()])
-    first = [event for event in events(planned, cache_dir=tmp_path, threads=1) if isinstance(event, TrainingEpoch)]
+    first = [
+        event
+        for event in iterate_events(planned, RunOptions(cache_dir=tmp_path, threads=1))
+        if isinstance(event, TrainingEpoch)
+    ]
     assert [(event.recipe, event.epoch.number) for event in first] == [
         (recipe, number) for number in (1, 2) for recipe in dict.fromkeys(cell.recipe for cell in planned)
     ]  # together
-    again = list(events(planned, cache_dir=tmp_path, threads=1))
+    again = list(iterate_events(planned, RunOptions(cache_dir=tmp_path, threads=1)))
     assert {type(event) for event in again} == {CellStarted, Record}
 
 
@@ -220,9 +229,9 @@ def test_the_last_record_of_a_cell_counts(cache: Path, tmp_path: Path) -> None:
     ]
     path = tmp_path / RECORDS
     path.write_text("".join(line.to_json() + "\n" for line in lines), encoding="utf-8")
-    assert remaining(planned, path) == [planned[3]]
-    assert remaining(planned, path, retry_failed=True) == [planned[1], planned[3]]
-    assert remaining(planned, tmp_path / "none") == list(planned)
+    assert plan_run(planned, RunOptions(output=tmp_path)).left == (planned[3],)
+    assert plan_run(planned, RunOptions(output=tmp_path, retry_failed=True)).left == (planned[1], planned[3])
+    assert plan_run(planned, RunOptions(output=tmp_path / "none")).left == planned
 
 
 def test_a_torn_line_is_cut_off_and_its_cell_run_again(cache: Path, tmp_path: Path) -> None:
@@ -231,8 +240,8 @@ def test_a_torn_line_is_cut_off_and_its_cell_run_again(cache: Path, tmp_path: Pa
     path = tmp_path / RECORDS
     whole = path.read_bytes()
     path.write_bytes(whole[:-7])
-    assert [cell.key for cell in remaining(planned, path)] == [records[1].key]
-    seen = list(events(planned, output=tmp_path, cache_dir=cache, threads=1))
+    assert [cell.key for cell in plan_run(planned, RunOptions(output=tmp_path)).left] == [records[1].key]
+    seen = list(iterate_events(planned, RunOptions(output=tmp_path, cache_dir=cache, threads=1)))
     assert seen[0] == TornLineRemoved(path, len(records[1].to_json().encode()) + 1 - 7)
     assert [record.key for record in seen if isinstance(record, Record)] == [records[1].key]
     assert [record.key for record in on_disk(tmp_path)] == [cell.key for cell in planned]
@@ -390,8 +399,51 @@ def test_workers_train_what_is_measured_here(tmp_path: Path) -> None:
     assert all("Local" in str(record.reason) and "pickle" in str(record.reason) for record in records[2:])
     alone = ran(planned[:2], tmp_path / "one")
     assert [record.value for record in records[:2]] == [record.value for record in alone]
-    steps = list(events(planned[:2], cache_dir=tmp_path / "three", threads=1, workers=2))
+    steps = list(iterate_events(planned[:2], RunOptions(cache_dir=tmp_path / "three", threads=1, workers=2)))
     assert isinstance(steps[0], TrainingEpoch)
     assert not any(isinstance(step, TrainingEpoch) for step in steps[steps.index(CellStarted(planned[0])) :])
     with pytest.raises(InvalidInput, match="workers=0 must be at least 1"):
         list(run(planned, workers=0))
+
+
+def test_options_are_a_value_or_keywords(cache: Path, tmp_path: Path) -> None:
+    planned = cells([Norm()])
+    options = RunOptions(output=tmp_path / "value", cache_dir=cache, threads=1)
+    by_value = list(run(planned, options))
+    by_keywords = list(run(planned, output=tmp_path / "keywords", cache_dir=cache, threads=1))
+    assert [record.key for record in by_value] == [record.key for record in by_keywords] == [c.key for c in planned]
+    assert {item.name for item in fields(RunOptions)} == set(RunKeywords.__annotations__)
+    for bad in ({"workers": 0}, {"threads": 0}):
+        with pytest.raises(InvalidInput, match="=0 must be at least 1"):
+            run(planned, **bad)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="colour"):
+        run(planned, colour="red")  # type: ignore[call-arg]
+
+
+def test_a_plan_reads_the_records_once_and_again_where_another_run_wrote(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = cells([Norm(), Draw()])
+    options = RunOptions(output=tmp_path, cache_dir=cache, threads=1)
+    first, stale = plan_run(planned[:1], options), plan_run(planned, options)
+    assert (first.left, stale.left) == (planned[:1], planned)
+    reads: list[Path] = []
+
+    def counted(path: Path) -> Any:
+        reads.append(path)
+        return read_statuses(path)
+
+    monkeypatch.setattr("sharpbench.runner.run.read_statuses", counted)
+    assert [record.key for record in run(first, options)] == [planned[0].key]
+    assert reads == []
+    assert [record.key for record in run(stale, options)] == [cell.key for cell in planned[1:]]
+    assert reads == [tmp_path / RECORDS]
+    assert list(run(planned, options)) == []
+    assert len(reads) == 2
+
+
+def test_a_plan_holds_its_shard(tmp_path: Path) -> None:
+    planned = cells([Norm(), Draw()])
+    parts = [plan_run(planned, RunOptions(shard=Shard(index, 2))) for index in (1, 2)]
+    assert all(part.cells == planned and part.left == part.selected for part in parts)
+    assert sorted(cell.key for part in parts for cell in part.left) == sorted(cell.key for cell in planned)

@@ -22,7 +22,7 @@ def test_every_network_is_in_one_shard_and_stays_there() -> None:
 
 
 def test_a_shard_is_read() -> None:
-    assert Shard.parsed("3/8") == Shard(3, 8)
+    assert Shard.parse("3/8") == Shard(3, 8)
 
 
 @pytest.mark.parametrize(
@@ -30,12 +30,12 @@ def test_a_shard_is_read() -> None:
     [
         ("0/8", "shard 0/8 must be from 1/8 to 8/8"),
         ("9/8", "shard 9/8 must be from 1/8 to 8/8"),
-        ("3", "shard '3' is no part of a whole; write 3/8 for the third of eight"),
-        ("1/2/3", "is no part of a whole"),
-        ("-1/2", "is no part of a whole"),
+        ("3", "shard '3' is not a part of a whole; write 3/8 for the third of eight"),
+        ("1/2/3", "is not a part of a whole"),
+        ("-1/2", "is not a part of a whole"),
         ("1/9999999", "shard 1/9999999 must be from"),
     ],
 )
 def test_what_is_no_shard_is_named(text: str, message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
-        Shard.parsed(text)
+        Shard.parse(text)

@@ -21,13 +21,13 @@ from sharpbench.core.records import iterate_records
 from sharpbench.datasets import Digits, Npz, Subset
 from sharpbench.models import SmallMlp, Timm
 from sharpbench.models.file import File
-from sharpbench.runner.evaluate_cell import Checks
-from sharpbench.runner.plan import chosen_measures
-from sharpbench.runner.single_network import RECORDS, NetworkEvaluation, evaluate_network, last_records
+from sharpbench.runner.cell import Checks, EvaluationSetting
+from sharpbench.runner.plan import select_measures
+from sharpbench.runner.single_network import RECORDS, NetworkEvaluation, evaluate_network, group_by_weights
 from tests.commands import given
 
 BASE = NetworkEvaluation(
-    model=SmallMlp(), measures=chosen_measures("trace,fisher-rao"), dataset=Digits(), subset=Subset(limit=40, seed=3)
+    model=SmallMlp(), measures=select_measures("trace,fisher-rao"), dataset=Digits(), subset=Subset(limit=40, seed=3)
 )
 
 
@@ -101,7 +101,7 @@ def test_the_record_says_what_was_measured_and_that_no_leaderboard_takes_it(tmp_
 
 def test_random_weights_hang_on_the_seed_alone() -> None:
     state = torch.get_rng_state()
-    one, two, other = records(BASE), records(BASE), records(replace(BASE, seed=1))
+    one, two, other = records(BASE), records(BASE), records(replace(BASE, setting=EvaluationSetting(seed=1)))
     assert torch.equal(state, torch.get_rng_state())
     assert one[0].value == two[0].value != other[0].value
     assert one[0].key == two[0].key != other[0].key
@@ -115,7 +115,7 @@ def test_the_test_split_may_be_measured() -> None:
 def test_a_pattern_gives_a_curve_in_the_order_of_the_files(tmp_path: Path) -> None:
     for number, scale in ((10, 2.0), (9, 1.0)):
         saved(tmp_path, f"epoch{number}.safetensors", scale=scale)
-    states = last_records(records(replace(BASE, weights=str(tmp_path / "*.safetensors"))))
+    states = group_by_weights(records(replace(BASE, weights=str(tmp_path / "*.safetensors"))))
     assert [Path(name).name for name in states] == ["epoch9.safetensors", "epoch10.safetensors"]
     values = [row["fisher-rao"].value for row in states.values()]
     path, _ = saved(tmp_path, "alone.safetensors", scale=2.0)
@@ -152,11 +152,11 @@ def test_an_interrupted_curve_goes_on_where_it_stopped(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"seed": 1},
-        {"dtype": "float64"},
+        {"setting": EvaluationSetting(seed=1)},
+        {"setting": EvaluationSetting(dtype="float64")},
         {"subset": Subset(limit=40, seed=4)},
-        {"asked": Checks(checked=True)},
-        {"measures": chosen_measures("trace[samples=7],fisher-rao")},
+        {"checks": Checks(compared=True)},
+        {"measures": select_measures("trace[samples=7],fisher-rao")},
         {"model": SmallMlp(bias=False)},
     ],
 )
@@ -179,8 +179,8 @@ def test_equal_files_are_a_row_each_and_stay_so(tmp_path: Path) -> None:
     for name in ("epoch1.safetensors", "epoch2.safetensors"):
         saved(tmp_path, name)
     inspection = replace(BASE, weights=str(tmp_path / "*.safetensors"))
-    first = last_records(records(inspection, output=tmp_path / "out"))
-    again = last_records(records(inspection, output=tmp_path / "out"))
+    first = group_by_weights(records(inspection, output=tmp_path / "out"))
+    again = group_by_weights(records(inspection, output=tmp_path / "out"))
     assert list(first) == list(again) == [str(tmp_path / f"epoch{number}.safetensors") for number in (1, 2)]
 
 
@@ -241,8 +241,10 @@ def test_float64_weights_stay_float64(tmp_path: Path) -> None:
     path, module = saved(tmp_path)
     state = {name: value.double() * (1 + 1e-10) for name, value in module.state_dict().items()}
     safetensors.torch.save_file(state, tmp_path / "double.safetensors")
-    one = records(replace(BASE, weights=str(tmp_path / "double.safetensors"), dtype="float64"))
-    other = records(replace(BASE, weights=str(path), dtype="float64"))
+    one = records(
+        replace(BASE, weights=str(tmp_path / "double.safetensors"), setting=EvaluationSetting(dtype="float64"))
+    )
+    other = records(replace(BASE, weights=str(path), setting=EvaluationSetting(dtype="float64")))
     assert one[1].value != other[1].value == pytest.approx(one[1].value, rel=1e-7)
 
 
@@ -258,7 +260,7 @@ def test_a_network_of_another_type_is_measured_in_the_one_asked_for(tmp_path: Pa
 def test_networks_without_plain_tensors_are_refused(tmp_path: Path, part: str) -> None:
     code = f"from torch import nn\ndef make(): return nn.Sequential(nn.Flatten(), {part})\n"
     (tmp_path / "net.py").write_text(code)
-    with pytest.raises(InvalidInput, match="is no set of plain tensors"):
+    with pytest.raises(InvalidInput, match="is not a set of plain tensors"):
         records(replace(BASE, model=File(str(tmp_path / "net.py"), "make")))
 
 
@@ -276,13 +278,13 @@ def test_weights_of_timms_network_fit_behind_an_enlargement(tmp_path: Path) -> N
     safetensors.torch.save_file(state, tmp_path / "net.safetensors")
     model, few = Timm("test_resnet", size=40), Subset(limit=2)
     weights = str(tmp_path / "net.safetensors")
-    found = records(replace(BASE, model=model, weights=weights, subset=few, measures=chosen_measures("parameter-norm")))
+    found = records(replace(BASE, model=model, weights=weights, subset=few, measures=select_measures("parameter-norm")))
     assert found[0].status == "ok"
 
 
 def test_cost_oracle_and_invariance_are_found_where_asked() -> None:
-    asked = Checks(timed=True, checked=True, rewritten=True)
-    found = records(replace(BASE, asked=asked, measures=chosen_measures("trace"), subset=Subset(limit=16)))[0]
+    checks = Checks(timed=True, compared=True, rewritten=True)
+    found = records(replace(BASE, checks=checks, measures=select_measures("trace"), subset=Subset(limit=16)))[0]
     assert found.exact == pytest.approx(found.value, rel=1e-5)
     assert found.seconds is not None
     assert found.invariance["layer"] is not None
@@ -296,7 +298,7 @@ def test_a_measure_that_raises_costs_its_own_record_alone() -> None:
 
 def test_a_network_of_timm_is_given_its_own_images() -> None:
     found = records(
-        replace(BASE, model=Timm("test_resnet"), measures=chosen_measures("fisher-rao"), subset=Subset(limit=2))
+        replace(BASE, model=Timm("test_resnet"), measures=select_measures("fisher-rao"), subset=Subset(limit=2))
     )
     assert found[0].status == "ok"
     assert found[0].recipe["timm"]
@@ -337,8 +339,6 @@ def test_what_does_not_fit_together_is_said_in_a_line(tmp_path: Path, changes: A
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"seed": -1}, "seed=-1 must be from 0"),
-        ({"dtype": "float16"}, "dtype 'float16' is none of float32, float64"),
         ({"classes": 0}, "classes=0 must be from 1 to 1000000"),
         ({"batch_size": 2**63}, "batch_size=9223372036854775808 must be from 1"),
     ],
@@ -346,6 +346,19 @@ def test_what_does_not_fit_together_is_said_in_a_line(tmp_path: Path, changes: A
 def test_settings_are_checked(changes: dict[str, Any], line: str) -> None:
     with pytest.raises(InvalidInput, match=line):
         replace(BASE, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"seed": -1}, "seed=-1 must be from 0"),
+        ({"seed": 2**64}, "seed=18446744073709551616 must be from 0 to 18446744073709551615"),
+        ({"dtype": "float16"}, "dtype 'float16' is none of float32, float64"),
+    ],
+)
+def test_a_setting_is_checked(changes: dict[str, Any], line: str) -> None:
+    with pytest.raises(InvalidInput, match=line):
+        EvaluationSetting(**changes)
 
 
 def test_a_network_that_does_not_take_the_inputs_is_said_in_a_line(tmp_path: Path) -> None:

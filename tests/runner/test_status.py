@@ -19,9 +19,9 @@ from sharpbench.core.jsonl import JsonlFile
 from sharpbench.core.measure import Invariance
 from sharpbench.core.records import RECORDS
 from sharpbench.report.format import format_duration
-from sharpbench.runner.engines import CellStarted
-from sharpbench.runner.run import events
-from sharpbench.runner.status import STATE, RunStatus, StatusFile, read_status
+from sharpbench.runner.engines.pool import CellStarted
+from sharpbench.runner.run import RunOptions, iterate_events
+from sharpbench.runner.status import STATUS_FILE, RunStatus, StatusFile, read_status
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,10 @@ def test_a_long_cell_is_seen_although_nothing_happens_while_it_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its beginning comes within a second of the last note, and no event follows that would bring another."""
-    monkeypatch.setattr("sharpbench.runner.status.EVERY", 0.2)
+    monkeypatch.setattr("sharpbench.runner.status.WRITE_INTERVAL_SECONDS", 0.2)
     cells = plan([Picky()], "small-mlp", cohort="label-noise[ratios=2,seeds=1]", device="cpu", examples=8)
-    with StatusFile(tmp_path, planned=1, left=cells, seats=1, shard=None) as notes, JsonlFile(tmp_path / RECORDS):
-        notes.take(CellStarted(cells[0]))
+    with StatusFile(tmp_path, cells, planned=1, slots=1, shard=None) as status, JsonlFile(tmp_path / RECORDS):
+        status.update(CellStarted(cells[0]))
         until = time.monotonic() + 20
         while not read_status(tmp_path).running and time.monotonic() < until:
             time.sleep(0.05)
@@ -66,16 +66,16 @@ def shown(found: RunStatus) -> str:
 
 
 def test_a_run_says_how_it_stands_while_it_runs_and_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sharpbench.runner.status.EVERY", 0.0)
+    monkeypatch.setattr("sharpbench.runner.status.WRITE_INTERVAL_SECONDS", 0.0)
     cells = plan(
         [Picky(), Picky(fails=True)], "small-mlp", cohort="label-noise[ratios=2,seeds=1,train_size=32,max_epochs=2]",
         device="cpu", timing=0, oracle=0, invariance=0, examples=8,
     )  # fmt: skip
-    steps = events(cells, output=tmp_path / "out", cache_dir=tmp_path / "cache", threads=1)
-    begun = 0
+    steps = iterate_events(cells, RunOptions(output=tmp_path / "out", cache_dir=tmp_path / "cache", threads=1))
+    started = 0
     for step in steps:
-        begun += isinstance(step, CellStarted)
-        if begun == 4:
+        started += isinstance(step, CellStarted)
+        if started == 4:
             break
     during = read_status(tmp_path / "out")
     assert (during.planned, during.left, during.alive) == (4, 1, True)
@@ -102,12 +102,12 @@ def test_notes_that_are_odd_or_gone_are_no_error_or_a_named_one(tmp_path: Path) 
     assert read_status(tmp_path).planned is None
     assert "nothing" in shown(read_status(tmp_path))
     odd = {"planned": "4", "left": 2, "running": [7, {"measure": "m"}], "seconds": None, "host": 3}
-    (tmp_path / STATE).write_text(json.dumps(odd), encoding="utf-8")
+    (tmp_path / STATUS_FILE).write_text(json.dumps(odd), encoding="utf-8")
     found = read_status(tmp_path)
     assert (found.planned, found.left, found.running, found.host) == (None, 2, (), None)
-    (tmp_path / STATE).write_text("[]", encoding="utf-8")
+    (tmp_path / STATUS_FILE).write_text("[]", encoding="utf-8")
     assert read_status(tmp_path).left is None
-    (tmp_path / STATE).write_text("{", encoding="utf-8")
+    (tmp_path / STATUS_FILE).write_text("{", encoding="utf-8")
     with pytest.raises(InvalidInput, match=r"cannot read .*state.json: .*; delete it, the next run writes it anew"):
         read_status(tmp_path)
 

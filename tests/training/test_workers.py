@@ -119,7 +119,7 @@ def test_a_worker_that_dies_costs_its_group_alone(digits: Data, plugin: Path, tm
     networks = population((*ways, *RECIPES[:2]), digits, tmp_path)
     events = list(train_all(networks, networks.groups, workspace(tmp_path, plugin), workers=1))
     assert {event.group[0]: event.reason for event in events if isinstance(event, GroupLost)} == {
-        ways[0]: "the worker was killed by SIGKILL; give the same command again",
+        ways[0]: "the worker ended by SIGKILL; give the same command again",
         ways[1]: "RuntimeError: no such\\nluck",
         ways[2]: "the worker ended with status 3",
     }

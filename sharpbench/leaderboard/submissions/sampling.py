@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from sharpbench.core.spec import Inner, format_spec, to_config
 from sharpbench.errors import InvalidInput, near, short
 from sharpbench.leaderboard.submissions.claims import hash_cell, hash_network
 from sharpbench.leaderboard.submissions.submission import Submission
-from sharpbench.runner.cell import cell_key
+from sharpbench.runner.cell import KeyContent
 from sharpbench.training.recipe import Recipe, available_parts, parse_recipe
 
 
@@ -67,17 +67,11 @@ def resolve_record(record: Record, known: InstalledParts) -> Recomputable:
         raise UnknownCell(
             f"label '{short(record.label)}' is not that of its configuration, '{short(format_spec(measure))}'"
         )
+    content = replace(
+        KeyContent.of_record(record, version=measure.version), configuration=to_config(measure), recipe=recipe.row()
+    )
     for examples in (None, record.data["examples"]):
-        key = cell_key(
-            measure,
-            recipe,
-            data_sha256=str(record.data["sha256"]),
-            examples=examples,  # type: ignore[arg-type]  # whole, it was checked
-            seed=record.seed,
-            dtype=record.dtype,
-            device=record.device,
-        )
-        if key == record.key:
+        if content.key(examples=examples) == record.key:
             return Recomputable(record, measure, recipe, examples)  # type: ignore[arg-type]
     raise UnknownCell(f"the key of '{short(record.label)}' is not that of its cell: another version of it, or altered")
 

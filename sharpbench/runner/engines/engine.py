@@ -1,4 +1,4 @@
-"""Engine: where cells are measured - in this process, in processes of their own, or on a Ray cluster."""
+"""The choice of an engine: cells are measured in this process, in worker processes, or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -11,33 +11,34 @@ from sharpbench.datasets.dataset import Data, Dataset
 from sharpbench.errors import InvalidInput, short
 from sharpbench.files import Workspace
 from sharpbench.runner.cell import Cell
-from sharpbench.runner.engines.base import Limits, WorkerPool
+from sharpbench.runner.engines.limits import Limits
+from sharpbench.runner.engines.pool import WorkerDeath, WorkerPool
 from sharpbench.runner.engines.process import ProcessPool
+from sharpbench.runner.engines.ray import RayPool
 from sharpbench.runner.evaluate_cell import CellEvaluator
-from sharpbench.runner.failures import WorkerDeath
 
-Word = Literal["inline", "process", "ray"]
+EngineName = Literal["inline", "process", "ray"]
 
 
 class Engine(Protocol):
-    """A kind of place where cells are measured, with its settings: a frozen value."""
+    """Where cells are measured, with its settings: a frozen value."""
 
     def threads(self, workers: int, cores: int) -> int:
-        """Threads of torch in each process that measures, where none are asked for."""
+        """The number of torch's threads in each process that measures, where none is given."""
 
     def trainers(self, workers: int, cores: int) -> int:
-        """Processes that train, on this machine."""
+        """The number of processes that train, on this machine."""
 
-    def seats(self, workers: int) -> int:
-        """How many cells `workers` processes measure at a time; InvalidInput where there are too few for one."""
+    def slots(self, workers: int) -> int:
+        """How many cells `workers` processes measure at a time; InvalidInput where they are too few for one."""
 
-    def crew(self, workspace: Workspace, *, workers: int, load: Callable[[Dataset], Data]) -> WorkerPool:
-        """Those who measure; `workers` processes in all. load: the data of this process."""
+    def pool(self, workspace: Workspace, *, workers: int, load: Callable[[Dataset], Data]) -> WorkerPool:
+        """The pool of `workers` processes that measures. load: loads a data set in this process."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inline:
-    """In this process: nothing is watched, nothing is caught; a measure that ends the process ends the run."""
+    """Measures in this process without limits; a measure that ends the process ends the run."""
 
     def threads(self, workers: int, cores: int) -> int:
         """See Engine."""
@@ -47,40 +48,18 @@ class Inline:
         """See Engine."""
         return workers
 
-    def seats(self, workers: int) -> int:
+    def slots(self, workers: int) -> int:
         """See Engine."""
-        return _Here.seats
+        return InlinePool.slots
 
-    def crew(self, workspace: Workspace, *, workers: int, load: Callable[[Dataset], Data]) -> WorkerPool:
+    def pool(self, workspace: Workspace, *, workers: int, load: Callable[[Dataset], Data]) -> WorkerPool:
         """See Engine."""
-        return _Here(CellEvaluator(workspace.cache_dir, load))
-
-
-class _Here:
-    """The crew of one that is this process."""
-
-    seats = 1
-
-    def __init__(self, bench: CellEvaluator) -> None:
-        self.bench = bench
-        self._cell: Cell | None = None
-
-    def begin(self, seat: int, cell: Cell) -> None:
-        self._cell = cell
-
-    def finished(self) -> list[tuple[int, Record | WorkerDeath]]:
-        if self._cell is None:
-            raise RuntimeError("no cell was begun")
-        cell, self._cell = self._cell, None
-        return [(0, self.bench.record(cell))]
-
-    def close(self) -> None:
-        self._cell = None
+        return InlinePool(CellEvaluator(workspace.cache_dir, load))
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """In worker processes on this machine, see `processes`."""
+    """Measures in worker processes on this machine, which are watched; see `ProcessPool`."""
 
     limits: Limits = field(default_factory=Limits)
 
@@ -92,22 +71,22 @@ class Process:
         """See Engine."""
         return workers
 
-    def seats(self, workers: int) -> int:
+    def slots(self, workers: int) -> int:
         """See Engine."""
-        return _seats(workers, self.limits)
+        return _slots(workers, self.limits)
 
-    def crew(self, workspace: Workspace, *, workers: int, load: Callable[[Dataset], Data]) -> WorkerPool:
+    def pool(self, workspace: Workspace, *, workers: int, load: Callable[[Dataset], Data]) -> WorkerPool:
         """See Engine."""
-        crew = ProcessPool(workspace, self.limits, seats=self.seats(workers))
-        crew.warm()
-        return crew
+        pool = ProcessPool(workspace, self.limits, slots=self.slots(workers))
+        pool.start_server()
+        return pool
 
 
 @dataclass(frozen=True, slots=True)
 class Ray:
-    """On a Ray cluster: one started here, or the one at `address` ('auto' finds it).
+    """Measures on a Ray cluster: one that is started here, or the one at `address` ('auto' finds it).
 
-    gpus: of each worker, 0.5 for two workers on one. Each worker is an actor that watches a process of its own.
+    gpus: GPUs of each worker; 0.5 puts two workers on one. Each worker is an actor that watches its own process.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -127,38 +106,61 @@ class Ray:
         """See Engine."""
         return min(workers, cores)
 
-    def seats(self, workers: int) -> int:
+    def slots(self, workers: int) -> int:
         """See Engine."""
-        return _seats(workers, self.limits)
+        return _slots(workers, self.limits)
 
-    def crew(self, workspace: Workspace, *, workers: int, load: Callable[[Dataset], Data]) -> WorkerPool:
+    def pool(self, workspace: Workspace, *, workers: int, load: Callable[[Dataset], Data]) -> WorkerPool:
         """See Engine."""
-        from sharpbench.runner.engines.ray import RayPool
-
-        return RayPool(workspace, self.limits, seats=self.seats(workers), address=self.address, gpus=self.gpus)
+        return RayPool(workspace, self.limits, slots=self.slots(workers), address=self.address, gpus=self.gpus)
 
 
-def _seats(workers: int, limits: Limits) -> int:
+def make_engine(
+    name: str, *, limits: Limits | None = None, address: str | None = None, gpus: float | None = None
+) -> Engine:
+    """The engine of that name with its settings. Raises InvalidInput for settings that it does not have."""
+    if name not in get_args(EngineName):
+        raise InvalidInput(f"engine '{short(name)}' is none of {', '.join(get_args(EngineName))}")
+    if name != "ray" and (address is not None or gpus is not None):
+        raise InvalidInput(f"{'address' if address is not None else 'gpus'} is for engine 'ray', not '{name}'")
+    given = limits or Limits()
+    if name == "ray":
+        return Ray(given, address, gpus or 0.0)
+    if name == "process":
+        return Process(given)
+    if given != Limits():
+        raise InvalidInput("engine 'inline' knows no timeout, memory limit or split; use engine 'process'")
+    return Inline()
+
+
+class InlinePool:
+    """The pool whose only worker is this process."""
+
+    slots = 1
+
+    def __init__(self, evaluator: CellEvaluator) -> None:
+        self._evaluator = evaluator
+        self._cell: Cell | None = None
+
+    def start(self, slot: int, cell: Cell) -> None:
+        """See WorkerPool; the cell is measured by `wait`."""
+        self._cell = cell
+
+    def wait(self) -> list[tuple[int, Record | WorkerDeath]]:
+        """See WorkerPool."""
+        if self._cell is None:
+            raise RuntimeError("no cell was started")
+        cell, self._cell = self._cell, None
+        return [(0, self._evaluator.evaluate(cell))]
+
+    def close(self) -> None:
+        """See WorkerPool."""
+        self._cell = None
+
+
+def _slots(workers: int, limits: Limits) -> int:
     if limits.pieces > workers:
         raise InvalidInput(
             f"split={limits.pieces} exceeds workers={workers}; a cell cannot be divided among more processes"
         )
     return workers // limits.pieces
-
-
-def make_engine(
-    word: str, *, limits: Limits | None = None, address: str | None = None, gpus: float | None = None
-) -> Engine:
-    """The engine that a word names, with what is given for it; raises InvalidInput for what it cannot use."""
-    if word not in get_args(Word):
-        raise InvalidInput(f"engine '{short(word)}' is none of {', '.join(get_args(Word))}")
-    if word != "ray" and (address is not None or gpus is not None):
-        raise InvalidInput(f"{'address' if address is not None else 'gpus'} is for engine 'ray', not '{word}'")
-    given = limits or Limits()
-    if word == "ray":
-        return Ray(given, address, gpus or 0.0)
-    if word == "process":
-        return Process(given)
-    if given != Limits():
-        raise InvalidInput("engine 'inline' knows no timeout, memory limit or split; use engine 'process'")
-    return Inline()

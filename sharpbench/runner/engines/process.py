@@ -1,19 +1,14 @@
-"""Processes: worker processes that measure, watched: their time, their memory, what they print, and their deaths."""
+"""A pool of worker processes on this machine, with their time, memory, prints and deaths watched."""
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
-import os
 import pickle
-import resource
 import shutil
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,243 +16,124 @@ from sharpbench.core.record import MAX_CAUSE_CHARS, Record
 from sharpbench.core.registry import KINDS, entry_points, package_of
 from sharpbench.errors import cut
 from sharpbench.files import Workspace
-from sharpbench.runner.engines.base import APART, BEGUN, Limits, WorkerSpec, format_bytes
-from sharpbench.runner.engines.worker import serve
-from sharpbench.runner.failures import CapturedOutput, WorkerDeath, death_of
+from sharpbench.processes import (
+    END_TIMEOUT_SECONDS,
+    CapturedOutput,
+    ChildEnded,
+    ChildProcess,
+    preload_modules,
+    start_server,
+)
+from sharpbench.runner.engines.limits import Limits, format_bytes
+from sharpbench.runner.engines.pool import DIVERGED, STARTED, WorkerDeath, WorkerSpec, worker_death
 
 if TYPE_CHECKING:
     from sharpbench.runner.cell import Cell
 
-OPENING = 600.0
-"""Seconds, beside the timeout, that a process has for its start and to make a network ready."""
-LOOKS = 0.05
-"""Seconds between looks at the memory of processes, where it is limited."""
-GRACE = 5.0
-"""Seconds that the others of a team have for their answer, when one has failed."""
-PATIENCE = 5.0
-"""Seconds for a process to end that has been told to."""
-IMPORTED = ("sharpbench.runner.engines.worker", "sklearn.datasets")
-"""What the server process imports, so that a worker has it: torch with the first, the embedded data with the second."""
-GROWN = 2**30
-"""Bytes by which a process may have grown before it is replaced, between two networks."""
-
-
-@dataclass(slots=True, eq=False)
-class _Worker:
-    process: BaseProcess
-    connection: Connection
-    output: Connection
-    rank: int
-    printed: CapturedOutput = field(default_factory=CapturedOutput)
-    since: float = 0.0
-    begun: bool = False
-    answer: Record | WorkerDeath | None = None
-    resident: int | None = None
-
-    def drain(self) -> None:
-        """Take in what was printed."""
-        with contextlib.suppress(BlockingIOError, OSError):
-            while some := os.read(self.output.fileno(), 2**16):
-                self.printed.add(some)
-
-    def end(self) -> None:
-        """One that waits for a cell ends by itself; any other is killed."""
-        idle = self.answer is not None and not isinstance(self.answer, WorkerDeath)
-        self.connection.close()
-        if idle:
-            self.process.join(PATIENCE)
-        if self.process.is_alive():
-            self.process.kill()
-        self.process.join(PATIENCE)
-        self.output.close()
-
-
-@dataclass(slots=True, eq=False)
-class _WorkerTeam:
-    """The workers of one seat; more than one where they divide the batches."""
-
-    workers: Sequence[_Worker]
-    place: Path | None
-    network: str | None = None
-    busy: bool = False
-
-    @property
-    def sound(self) -> bool:
-        """Whether it can go on: all have answered, alike, and none ran out of memory."""
-        ways = {answer.status if isinstance(answer, Record) else None for answer in self.answers}
-        return len(ways) == 1 and not ways & {None, "oom"}
-
-    @property
-    def answers(self) -> list[Record | WorkerDeath | None]:
-        """What each has said of the cell."""
-        return [worker.answer for worker in self.workers]
-
-    def end(self) -> None:
-        for worker in self.workers:
-            worker.end()
-        if self.place is not None:
-            shutil.rmtree(self.place.parent, ignore_errors=True)
+START_TIMEOUT_SECONDS = 600.0
+"""Time, in addition to the cell's limit, that a process has to start and to load a network."""
+MEMORY_INTERVAL_SECONDS = 0.05
+"""Time between looks at the memory of processes, where it is limited."""
+GROUP_TIMEOUT_SECONDS = 5.0
+"""Time that the others of a process group have for their answer when one has failed."""
+MAX_GROWTH_BYTES = 2**30
+"""A process that has grown by more between two networks is replaced."""
+PRELOADED = ("sharpbench.runner.engines.worker", "sklearn.datasets")
+"""What every worker has imported at its start: torch with the first, the embedded data with the second."""
 
 
 class ProcessPool:
-    """A crew of processes: `seats` cells at a time, each by one process, or by `limits.pieces` of them.
+    """Worker processes that measure `slots` cells at a time, each cell by one process or by `limits.pieces` of them.
 
-    They are started by a server process in which torch is imported already, so that a fresh one costs no second. A
-    process that died, was ended, or ran out of memory is replaced by a fresh one; the others are used again.
+    A server process starts them in which torch is imported already, so a new one costs less than a second. A process
+    that died, was ended, or ran out of memory is replaced; the others are used again.
     """
 
-    def __init__(self, workspace: Workspace, limits: Limits, *, seats: int) -> None:
-        self.workspace, self.limits, self.seats = workspace, limits, seats
-        self._teams: dict[int, _WorkerTeam] = {}
+    def __init__(self, workspace: Workspace, limits: Limits, *, slots: int) -> None:
+        self.workspace, self.limits, self.slots = workspace, limits, slots
+        self._groups: dict[int, _WorkerGroup] = {}
         self._refused: list[tuple[int, Record | WorkerDeath]] = []
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([*IMPORTED, *own_modules()])
+        preload_modules([*PRELOADED, *builtin_modules()])
 
-    def warm(self) -> None:
-        """Start the server process now, so that it is ready when a cell begins."""
-        from multiprocessing.forkserver import ensure_running
+    def start_server(self) -> None:
+        """Start the server process now, so that it is ready when the first cell starts."""
+        start_server()
 
-        ensure_running()
-
-    def begin(self, seat: int, cell: Cell) -> None:
-        """See Crew."""
-        packed = packed_cell(cell)
+    def start(self, slot: int, cell: Cell) -> None:
+        """See WorkerPool."""
+        packed = pack_cell(cell)
         if isinstance(packed, WorkerDeath):
-            self._refused.append((seat, packed))
+            self._refused.append((slot, packed))
         else:
-            self.send(seat, packed, cell.network)
+            self.start_packed(slot, packed, cell.network)
 
-    def send(self, seat: int, packed: bytes, network: str) -> None:
-        """Begin a cell that is packed already."""
-        team = self._teams.get(seat)
-        if team is not None and not self._fit(team, network):
-            self._teams.pop(seat).end()
-            team = None
-        if team is None:
-            team = self._teams[seat] = self._started()
-        team.network, team.busy = network, True
-        for worker in team.workers:
-            worker.drain()
-            worker.printed = CapturedOutput()
-            worker.since, worker.begun, worker.answer = time.monotonic(), False, None
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it died, which `finished` finds
-                worker.connection.send_bytes(packed)
+    def start_packed(self, slot: int, packed: bytes, network: str) -> None:
+        """Start a cell that is packed already; `network` is the key of its network."""
+        group = self._groups.get(slot)
+        if group is not None and not group.can_take(network):
+            self._groups.pop(slot).close()
+            group = None
+        if group is None:
+            group = self._groups[slot] = self._start_group()
+        group.network, group.busy = network, True
+        for worker in group.workers:
+            worker.start(packed)
 
-    def _fit(self, team: _WorkerTeam, network: str) -> bool:
-        """Whether the team lives, and between networks has not kept much memory."""
-        if not all(worker.process.is_alive() for worker in team.workers):
-            return False
-        if team.network == network:
-            return True
-        for worker in team.workers:
-            now = _resident(worker.process.pid)
-            if now is not None and now - (worker.resident or now) > GROWN:
-                return False
-        return True
-
-    def _started(self) -> _WorkerTeam:
-        size = self.limits.pieces
-        place = Path(tempfile.mkdtemp(prefix="sharpbench-")) / "meeting" if size > 1 else None
-        return _WorkerTeam([self._worker(rank, size, place) for rank in range(size)], place)
-
-    def _worker(self, rank: int, size: int, place: Path | None) -> _Worker:
-        ours, theirs = self._context.Pipe()
-        read, write = self._context.Pipe(duplex=False)
-        duty = WorkerSpec(workspace=self.workspace, memory=self.limits.memory, place=place, rank=rank, size=size)
-        process = self._context.Process(target=serve, args=(theirs, write, duty), daemon=True)
-        process.start()
-        theirs.close()
-        write.close()
-        os.set_blocking(read.fileno(), False)
-        return _Worker(process, ours, read, rank)
-
-    def finished(self) -> list[tuple[int, Record | WorkerDeath]]:
-        """See Crew."""
+    def wait(self) -> list[tuple[int, Record | WorkerDeath]]:
+        """See WorkerPool."""
         while True:
             ended, self._refused = self._refused, []
-            for seat, team in [(seat, team) for seat, team in self._teams.items() if team.busy]:
-                outcome = self._outcome(team)
+            for slot, group in [(slot, group) for slot, group in self._groups.items() if group.busy]:
+                outcome = group.outcome(self.limits)
                 if outcome is not None:
-                    ended.append((seat, outcome))
-                    team.busy = False
-                    if not team.sound:
-                        self._teams.pop(seat).end()
+                    ended.append((slot, outcome))
+                    group.busy = False
+                    if not group.usable:
+                        self._groups.pop(slot).close()
             if ended:
                 return ended
-            self._wait()
-
-    def _wait(self) -> None:
-        """Until something is heard of a worker, or it is time to look."""
-        busy = [worker for team in self._teams.values() if team.busy for worker in team.workers]
-        if not busy:
-            raise RuntimeError("no cell was begun")
-        heard = [worker.connection for worker in busy if worker.answer is None]
-        ends = [worker.process.sentinel for worker in busy if worker.answer is None]
-        now, limits = time.monotonic(), self.limits
-        times = [LOOKS] if limits.memory is not None else []
-        times += [max(0.0, self._until(worker) - now) for worker in busy if limits.timeout is not None]
-        times += [GRACE / 5] if any(worker.answer for worker in busy) else []
-        prints = [worker.output for worker in busy if not worker.output.closed and not _ended(worker)]
-        wait([*heard, *ends, *prints], min(times, default=None))
-        for worker in busy:
-            worker.drain()
-
-    def _until(self, worker: _Worker) -> float:
-        """When the time of the worker is over."""
-        return worker.since + (self.limits.timeout or 0.0) + (0.0 if worker.begun else OPENING)
-
-    def _outcome(self, team: _WorkerTeam) -> Record | WorkerDeath | None:
-        """What became of the cell that the team measures; None: it is going on."""
-        for worker in team.workers:
-            if worker.answer is None:
-                worker.answer = self._heard(worker)
-        bad = min((worker for worker in team.workers if _bad(worker.answer)), key=_apart, default=None)
-        chosen = bad or team.workers[0]
-        if None in team.answers and (bad is None or _waits(bad)):
-            return None
-        chosen.drain()
-        answer = chosen.answer
-        return None if answer is None else replace(answer, printed=chosen.printed.text())
-
-    def _heard(self, worker: _Worker) -> Record | WorkerDeath | None:
-        """What the worker says, or its end; None: nothing yet."""
-        alive = worker.process.is_alive()
-        try:
-            while worker.connection.poll():
-                said = worker.connection.recv()
-                if said != BEGUN:
-                    worker.since = time.monotonic()
-                    worker.resident = worker.resident or _resident(worker.process.pid)
-                    return said  # type: ignore[no-any-return]
-                worker.begun, worker.since = True, time.monotonic()
-        except (EOFError, ConnectionResetError):
-            worker.process.join(PATIENCE)
-            alive = worker.process.is_alive()
-            if alive:  # it closed its end, and goes on
-                return WorkerDeath(status="failed", reason="the process that measured it went silent")
-        if not alive:
-            return replace(death_of(worker.process.exitcode), begun=worker.begun)
-        return self._over(worker)
-
-    def _over(self, worker: _Worker) -> WorkerDeath | None:
-        """Whether a limit is passed."""
-        timeout, memory = self.limits.timeout, self.limits.memory
-        if timeout is not None and time.monotonic() >= self._until(worker):
-            late = f"took longer than {timeout:g} s (--timeout)"
-            return WorkerDeath(status="timeout", reason=late if worker.begun else f"its network was not ready: {late}")
-        if memory is not None and (held := _resident(worker.process.pid) or 0) > memory:
-            reason = f"out of memory: its process held {format_bytes(held)}; --memory-limit is {format_bytes(memory)}"
-            return WorkerDeath(status="oom", reason=reason)
-        return None
+            self._wait_for_change()
 
     def close(self) -> None:
-        """See Crew."""
-        for team in self._teams.values():
-            team.end()
-        self._teams.clear()
+        """See WorkerPool."""
+        for group in self._groups.values():
+            group.close()
+        self._groups.clear()
+
+    def _start_group(self) -> _WorkerGroup:
+        size = self.limits.pieces
+        meeting_file = Path(tempfile.mkdtemp(prefix="sharpbench-")) / "meeting" if size > 1 else None
+        specs = [
+            WorkerSpec(
+                workspace=self.workspace,
+                memory=self.limits.memory,
+                meeting_file=meeting_file,
+                rank=rank,
+                size=size,
+            )
+            for rank in range(size)
+        ]
+        workers = [_Worker(ChildProcess(_serve, spec, captures_output=True)) for spec in specs]
+        return _WorkerGroup(workers, meeting_file)
+
+    def _wait_for_change(self) -> None:
+        """Wait until a worker sends or prints something or ends, or until a limit must be checked."""
+        busy = [worker for group in self._groups.values() if group.busy for worker in group.workers]
+        if not busy:
+            raise RuntimeError("no cell was started")
+        changes: list[Connection | int] = []
+        for worker in busy:
+            changes += [*(worker.child.signs_of_life if worker.answer is None else ()), *worker.child.output]
+        now, limits = time.monotonic(), self.limits
+        times = [MEMORY_INTERVAL_SECONDS] if limits.memory is not None else []
+        times += [max(0.0, worker.deadline(limits) - now) for worker in busy if limits.timeout is not None]
+        times += [GROUP_TIMEOUT_SECONDS / 5] if any(worker.answer for worker in busy) else []
+        wait(changes, min(times, default=None))
+        for worker in busy:
+            worker.child.read_output()
 
 
-def packed_cell(cell: Cell) -> bytes | WorkerDeath:
+def pack_cell(cell: Cell) -> bytes | WorkerDeath:
     """The cell as bytes for another process, or why it cannot be sent."""
     try:
         return pickle.dumps(cell)
@@ -266,34 +142,141 @@ def packed_cell(cell: Cell) -> bytes | WorkerDeath:
         return WorkerDeath(status="failed", reason=cut(reason, MAX_CAUSE_CHARS))
 
 
-def own_modules() -> list[str]:
-    """The modules of our own that hold measures, models and the like; what others wrote is imported by workers."""
+def builtin_modules() -> list[str]:
+    """The modules of sharpbench's own measures, models, data sets, optimisers and cohorts.
+
+    Those of other packages are imported by the workers themselves: their import may raise.
+    """
     points = [point for kind in KINDS for point in entry_points(kind)]
     return [point.module for point in points if package_of(point) == "sharpbench"]
 
 
-def _bad(answer: Record | WorkerDeath | None) -> bool:
-    return isinstance(answer, WorkerDeath) or (answer is not None and answer.status != "ok")
+def _serve(connection: Connection, output: Connection, spec: WorkerSpec) -> None:
+    """What a worker process runs."""
+    from sharpbench.runner.engines.worker import serve  # it needs torch, which a process that only watches does not
+
+    serve(connection, output, spec)
 
 
-def _apart(worker: _Worker) -> bool:
-    """Whether it failed for what another did."""
-    return worker.answer is not None and APART in str(worker.answer.reason)
+@dataclass(slots=True, eq=False)
+class _Worker:
+    """One process, and the cell that it measures.
 
+    since: when the cell, its measure or its answer came, in seconds of the monotonic clock. started: whether its
+    measure was called. first_bytes: the memory that the process held after its first cell.
+    """
 
-def _waits(bad: _Worker) -> bool:
-    """Whether the others may still say the same as one that has failed, or why it did; after a death they cannot."""
-    return (isinstance(bad.answer, Record) or _apart(bad)) and time.monotonic() - bad.since < GRACE
+    child: ChildProcess
+    since: float = 0.0
+    started: bool = False
+    answer: Record | WorkerDeath | None = None
+    first_bytes: int | None = None
 
+    def start(self, packed: bytes) -> None:
+        """Send it a cell."""
+        self.child.read_output()
+        self.child.printed = CapturedOutput()
+        self.since, self.started, self.answer = time.monotonic(), False, None
+        self.child.send_bytes(packed)
 
-def _ended(worker: _Worker) -> bool:
-    """Whether no more can come of what it prints."""
-    return not worker.process.is_alive()
+    def deadline(self, limits: Limits) -> float:
+        """When its time is over."""
+        return self.since + (limits.timeout or 0.0) + (0.0 if self.started else START_TIMEOUT_SECONDS)
 
+    def receive(self, limits: Limits) -> Record | WorkerDeath | None:
+        """Its answer, or its end; None where it still measures."""
+        try:
+            while (message := self.child.receive(timeout=0)) == STARTED:
+                self.started, self.since = True, time.monotonic()
+        except TimeoutError:
+            return self._exceeded(limits)
+        except ChildEnded as end:
+            if end.status is None:
+                return WorkerDeath(status="failed", reason="the process that measured it went silent")
+            return replace(worker_death(end.status), started=self.started)
+        self.since = time.monotonic()
+        self.first_bytes = self.first_bytes or self.child.resident_bytes
+        answer: Record | WorkerDeath = message
+        return answer
 
-def _resident(pid: int | None) -> int | None:
-    """The memory that a process holds, in bytes, where the system tells."""
-    try:
-        return int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
-    except (OSError, IndexError, ValueError):
+    def _exceeded(self, limits: Limits) -> WorkerDeath | None:
+        """The death of a worker that exceeds a limit; None where it exceeds none."""
+        if limits.timeout is not None and time.monotonic() >= self.deadline(limits):
+            late = f"took longer than {limits.timeout:g} s (--timeout)"
+            reason = late if self.started else f"its network was not ready: {late}"
+            return WorkerDeath(status="timeout", reason=reason)
+        if limits.memory is not None and (held := self.child.resident_bytes or 0) > limits.memory:
+            limit = f"--memory-limit is {format_bytes(limits.memory)}"
+            return WorkerDeath(status="oom", reason=f"out of memory: its process held {format_bytes(held)}; {limit}")
         return None
+
+    @property
+    def failed(self) -> bool:
+        """Whether it has answered without a value."""
+        return isinstance(self.answer, WorkerDeath) or (self.answer is not None and self.answer.status != "ok")
+
+    @property
+    def diverged(self) -> bool:
+        """Whether it failed because of what another process of its group did."""
+        return self.answer is not None and DIVERGED in str(self.answer.reason)
+
+    @property
+    def may_be_explained(self) -> bool:
+        """Whether the others may still fail in the same way, or say why it failed; after a death they cannot."""
+        recent = time.monotonic() - self.since < GROUP_TIMEOUT_SECONDS
+        return recent and (isinstance(self.answer, Record) or self.diverged)
+
+    def close(self) -> None:
+        """Let a worker that waits for a cell end by itself, and kill any other."""
+        waits = isinstance(self.answer, Record)
+        self.child.close(grace_seconds=END_TIMEOUT_SECONDS if waits else 0.0)
+
+
+@dataclass(slots=True, eq=False)
+class _WorkerGroup:
+    """The workers of one slot; more than one where they divide the batches."""
+
+    workers: Sequence[_Worker]
+    meeting_file: Path | None
+    network: str | None = None
+    busy: bool = False
+
+    @property
+    def usable(self) -> bool:
+        """Whether it can measure another cell: all have answered alike, and none ran out of memory."""
+        statuses = {worker.answer.status if isinstance(worker.answer, Record) else None for worker in self.workers}
+        return len(statuses) == 1 and not statuses & {None, "oom"}
+
+    def can_take(self, network: str) -> bool:
+        """Whether all its processes live and, where the network is another one, have not kept much memory."""
+        if not all(worker.child.is_alive for worker in self.workers):
+            return False
+        if self.network == network:
+            return True
+        for worker in self.workers:
+            now = worker.child.resident_bytes
+            if now is not None and now - (worker.first_bytes or now) > MAX_GROWTH_BYTES:
+                return False
+        return True
+
+    def outcome(self, limits: Limits) -> Record | WorkerDeath | None:
+        """What became of its cell; None where it is still measured."""
+        for worker in self.workers:
+            if worker.answer is None:
+                worker.answer = worker.receive(limits)
+        failed = [worker for worker in self.workers if worker.failed]
+        chosen = min(failed, key=lambda worker: worker.diverged, default=None)
+        waiting = any(worker.answer is None for worker in self.workers)
+        if waiting and (chosen is None or chosen.may_be_explained):
+            return None
+        chosen = chosen or self.workers[0]
+        chosen.child.read_output()
+        answer = chosen.answer
+        return None if answer is None else replace(answer, printed=chosen.child.printed.text())
+
+    def close(self) -> None:
+        """End its processes."""
+        for worker in self.workers:
+            worker.close()
+        if self.meeting_file is not None:
+            shutil.rmtree(self.meeting_file.parent, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Schedule: the groups of cells of one network, given to a crew; one record a cell."""
+"""The scheduler: gives the cells of one network after the other to a pool of workers, with one record per cell."""
 
 from __future__ import annotations
 
@@ -7,103 +7,112 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import attrgetter
+from typing import Protocol
 
 from sharpbench.core.record import Record
 from sharpbench.errors import InvalidInput
 from sharpbench.runner.cell import Cell
-from sharpbench.runner.engines.base import CellStarted, WorkerPool
-from sharpbench.runner.failures import WorkerDeath
+from sharpbench.runner.engines.pool import CellStarted, WorkerDeath, WorkerPool
 from sharpbench.training.population import TrainingEpoch
 
-NETWORK = attrgetter("recipe", "data_sha256", "examples", "dtype", "device")
-"""What cells have in common that share a subject, as `Cell.network`; the same objects are compared in no time."""
-AGAIN = 3
-"""How often a cell is measured again whose process was killed."""
-STARTS = 20
-"""How often it is tried again where the process was killed before the measure began, or nobody knows."""
+SAME_NETWORK = attrgetter("recipe", "data_sha256", "examples", "setting.dtype", "setting.device")
+"""What the cells of one network have in common, as `Cell.network`; the same objects are compared in no time."""
+MAX_RETRIES = 3
+"""How often a cell is measured again whose process was killed while its measure ran."""
+MAX_START_RETRIES = 20
+"""How often a cell is started again whose process was killed before its measure, or at an unknown point."""
+
+RecordMaker = Callable[[Cell], Record]
 
 
-Ready = Callable[[Cell], Generator[TrainingEpoch, None, Callable[[Cell], Record]]]
-"""Makes the network of a cell ready, training it where it must; returns what makes the empty records of its cells."""
-Lost = Callable[[Cell, Exception], Record]
+class Networks(Protocol):
+    """Where the networks of the cells come from."""
+
+    def prepare(self, cell: Cell) -> Generator[TrainingEpoch, None, RecordMaker]:
+        """Make the network of a cell available, training it if needed; returns what makes its cells' empty records."""
+
+    def lost_record(self, cell: Cell, error: Exception) -> Record:
+        """The record of a cell whose network could not be made available."""
 
 
 def schedule(
-    cells: Sequence[Cell], crew: WorkerPool, *, ready: Ready, lost: Lost
+    cells: Sequence[Cell], pool: WorkerPool, networks: Networks
 ) -> Iterator[TrainingEpoch | CellStarted | Record]:
-    """The records of the cells as they come, each once, and before each what begins.
+    """The records of the cells as they come, each once, and before each the event that its cell starts.
 
-    The cells of one network stay together, in their order, at one seat. Networks whose cells are timed come first, and
-    while one is measured nothing else is, so that no time is taken beside other work of ours. A cell whose process
-    dies has a record that says so, or is measured again where it was killed from outside; the rest of its network goes
-    on. lost: the record of a cell whose network could not be made ready.
+    The cells of one network stay together, in their order, in one slot. Networks with timed cells come first, and
+    while one of them is measured nothing else is, so that no time is taken next to other work of this run. A cell
+    whose process dies has a record that says so, or is measured again where the process was killed from outside; the
+    rest of its network goes on.
     """
-    groups = [deque(group) for _, group in groupby(cells, key=NETWORK)]
-    waiting = deque(groups if crew.seats == 1 else sorted(groups, key=lambda group: not _alone(group)))
-    active: dict[int, _Place] = {}
+    groups = [deque(group) for _, group in groupby(cells, key=SAME_NETWORK)]
+    waiting = deque(groups if pool.slots == 1 else sorted(groups, key=lambda group: not _is_timed(group)))
+    active: dict[int, _Slot] = {}
     while waiting or active:
-        while waiting and len(active) < crew.seats and not _blocked(waiting[0], active):
+        while waiting and len(active) < pool.slots and not _must_wait(waiting[0], active):
             group = waiting.popleft()
-            alone = _alone(group)
+            timed = _is_timed(group)
             try:
-                empty = yield from ready(group[0])
+                make_record = yield from networks.prepare(group[0])
             except InvalidInput:  # a cache that cannot be written: no other network could be kept either
                 raise
             except Exception as error:  # a network that cannot be trained costs its own cells
-                yield from (lost(cell, error) for cell in group)
+                yield from (networks.lost_record(cell, error) for cell in group)
                 continue
-            seat = next(seat for seat in range(crew.seats) if seat not in active)
-            active[seat] = _Place(group, empty, alone)
+            number = next(number for number in range(pool.slots) if number not in active)
+            active[number] = _Slot(group, make_record, timed)
             yield CellStarted(group[0])
-            crew.begin(seat, group[0])
+            pool.start(number, group[0])
         if not active:
             continue
-        for seat, outcome in crew.finished():
-            yield from _ended(seat, outcome, active, crew)
+        for number, outcome in pool.wait():
+            yield from _finish_cell(number, outcome, active, pool)
 
 
 @dataclass(slots=True)
-class _Place:
-    """A seat's cells still to do, the one in flight first; how often that one was killed, before it began or after."""
+class _Slot:
+    """The cells of a slot, the one that is measured first, and how often its process was killed.
+
+    kills: while its measure ran; start_kills: before that, or at an unknown point.
+    """
 
     cells: deque[Cell]
-    empty: Callable[[Cell], Record]
-    alone: bool
-    killed: int = 0
-    unbegun: int = 0
+    make_record: RecordMaker
+    timed: bool
+    kills: int = 0
+    start_kills: int = 0
 
 
-def _ended(
-    seat: int, outcome: Record | WorkerDeath, active: dict[int, _Place], crew: WorkerPool
+def _finish_cell(
+    number: int, outcome: Record | WorkerDeath, active: dict[int, _Slot], pool: WorkerPool
 ) -> Iterator[CellStarted | Record]:
-    place = active[seat]
-    cell = place.cells[0]
-    if isinstance(outcome, WorkerDeath) and outcome.again:
-        place.killed, place.unbegun = place.killed + outcome.begun, place.unbegun + (not outcome.begun)
-        if place.killed <= AGAIN and place.unbegun <= STARTS:
-            crew.begin(seat, cell)
+    """The record of the cell that ended in a slot, and the start of the next; or another start of the same cell."""
+    slot = active[number]
+    if isinstance(outcome, WorkerDeath) and outcome.retry:
+        slot.kills, slot.start_kills = slot.kills + outcome.started, slot.start_kills + (not outcome.started)
+        if slot.kills <= MAX_RETRIES and slot.start_kills <= MAX_START_RETRIES:
+            pool.start(number, slot.cells[0])
             return
-    yield outcome if isinstance(outcome, Record) else _dead(place, outcome)
-    place.cells.popleft()
-    place.killed = place.unbegun = 0
-    if not place.cells:
-        del active[seat]
+    yield outcome if isinstance(outcome, Record) else _death_record(slot, outcome)
+    slot.cells.popleft()
+    slot.kills = slot.start_kills = 0
+    if not slot.cells:
+        del active[number]
         return
-    yield CellStarted(place.cells[0])
-    crew.begin(seat, place.cells[0])
+    yield CellStarted(slot.cells[0])
+    pool.start(number, slot.cells[0])
 
 
-def _dead(place: _Place, outcome: WorkerDeath) -> Record:
-    times = place.killed + place.unbegun
-    reason = f"{outcome.reason}, {times} times" if outcome.again else outcome.reason
-    empty = place.empty(place.cells[0])
-    return replace(empty, status=outcome.status, reason=reason, printed=outcome.printed)
+def _death_record(slot: _Slot, death: WorkerDeath) -> Record:
+    times = slot.kills + slot.start_kills
+    reason = f"{death.reason}, {times} times" if death.retry else death.reason
+    return replace(slot.make_record(slot.cells[0]), status=death.status, reason=reason, printed=death.printed)
 
 
-def _alone(group: Sequence[Cell]) -> bool:
-    return any(cell.timed for cell in group)
+def _is_timed(group: Sequence[Cell]) -> bool:
+    return any(cell.checks.timed for cell in group)
 
 
-def _blocked(group: Sequence[Cell], active: dict[int, _Place]) -> bool:
-    """Whether the group must wait: it is timed and others are measured, or one that is timed is."""
-    return bool(active) and (_alone(group) or any(place.alone for place in active.values()))
+def _must_wait(group: Sequence[Cell], active: dict[int, _Slot]) -> bool:
+    """Whether the group must wait: it is timed and others are measured, or a timed one is measured."""
+    return bool(active) and (_is_timed(group) or any(slot.timed for slot in active.values()))

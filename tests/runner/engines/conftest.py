@@ -10,7 +10,7 @@ import pytest
 
 from sharpbench import Cell, Record, plan, run
 from sharpbench.core.registry import available
-from sharpbench.runner.engines import Engine
+from sharpbench.runner.engines.engine import Engine
 
 PLUGIN = """
 import ctypes, os, random, signal, sys, time
@@ -99,7 +99,7 @@ class Odd(Measure):
         def slope(inputs, targets):
             return torch.func.grad(loss)(subject.params, inputs, targets)
 
-        rank = 0 if subject.team is None else subject.team.rank
+        rank = 0 if subject.process_group is None else subject.process_group.rank
         if self.way == "outside":
             found = torch.func.grad(subject.loss)(subject.params)
         elif self.way == "batchless":

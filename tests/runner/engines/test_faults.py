@@ -57,9 +57,9 @@ def workers(driver: int, engine: str) -> list[int]:
     """The processes that measure for the driver: children of the server that it started; with Ray, of its actors."""
     there = list(processes())
     if engine == "ray":
-        keepers = {pid for pid, _, command in there if command.startswith(b"ray::Keeper")}
-        servers = {pid for pid, parent, _ in there if parent in keepers}
-        return [*keepers, *(pid for pid, parent, _ in there if parent in servers)]
+        actors = {pid for pid, _, command in there if command.startswith(b"ray::RayWorker")}
+        servers = {pid for pid, parent, _ in there if parent in actors}
+        return [*actors, *(pid for pid, parent, _ in there if parent in servers)]
     servers = {pid for pid, parent, command in there if parent == driver and b"forkserver" in command}
     return [pid for pid, parent, _ in there if parent in servers]
 

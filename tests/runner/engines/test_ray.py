@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from sharpbench import Cell, InvalidInput, Record
-from sharpbench.runner.engines import Limits, Ray
+from sharpbench.runner.engines.engine import Ray
+from sharpbench.runner.engines.limits import Limits
 
 ray = pytest.importorskip("ray")
 
@@ -30,12 +31,12 @@ def cluster() -> Iterator[None]:
     ray.shutdown()
 
 
-def keepers() -> list[int]:
+def actors() -> list[int]:
     """Ray's processes that hold an actor of ours."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            if path.read_bytes().startswith(b"ray::Keeper"):
+            if path.read_bytes().startswith(b"ray::RayWorker"):
                 found.append(int(path.parent.name))
         except OSError:
             continue
@@ -52,7 +53,7 @@ def test_cells_on_ray_share_gpus_and_survive(cluster: None, planned: Plan, ran: 
     def strike() -> None:
         while not (tmp_path / "mark").exists():
             time.sleep(0.05)
-        os.kill(keepers()[0], signal.SIGKILL)
+        os.kill(actors()[0], signal.SIGKILL)
 
     striker = threading.Thread(target=strike)
     striker.start()

@@ -11,7 +11,7 @@ from sharpbench.core.spec import format_spec
 from sharpbench.datasets import Digits
 from sharpbench.errors import InvalidInput
 from sharpbench.models import LeNet, Mlp, Model, SmallCnn, SmallMlp
-from sharpbench.runner.plan import chosen_cohort, plan, populations
+from sharpbench.runner.plan import name_populations, plan, select_cohort
 from sharpbench.training.cohorts import COHORTS, Hyperparameters, LabelNoise, LabelNoiseMnist, Optimizers
 from sharpbench.training.cohorts.cohort import Cohort
 from sharpbench.training.cohorts.hyperparameters import AXIS_NAMES, MODEL_AXES
@@ -37,9 +37,9 @@ WORDS = {
 
 @pytest.mark.parametrize("word", WORDS)
 def test_words_select_cohorts_and_are_their_labels(word: str) -> None:
-    cohort = chosen_cohort(word)
+    cohort = select_cohort(word)
     assert cohort == WORDS[word]
-    assert chosen_cohort(format_spec(cohort)) == cohort
+    assert select_cohort(format_spec(cohort)) == cohort
 
 
 @pytest.mark.parametrize("cohort", COHORTS, ids=lambda cohort: cohort.name)
@@ -90,7 +90,7 @@ def test_every_axis_varies_over_its_values_and_is_part_of_the_draw() -> None:
 
 @pytest.mark.parametrize("axis", AXIS_NAMES)
 def test_axes_can_be_chosen_and_the_others_stand_still(axis: str) -> None:
-    cohort = chosen_cohort(f"hyperparameters[axes={axis},seeds=2]")
+    cohort = select_cohort(f"hyperparameters[axes={axis},seeds=2]")
     recipes = cohort.recipes((SmallCnn(width=9, depth=1),), Digits())
     assert (len(recipes), cohort.design) == (6, "designed")
     for name in AXIS_NAMES:
@@ -102,7 +102,7 @@ def test_axes_can_be_chosen_and_the_others_stand_still(axis: str) -> None:
 
 
 def test_a_field_outside_of_the_axes_may_be_pinned() -> None:
-    cohort = chosen_cohort("hyperparameters[axes=width,optimizer=adam,train_size=32,seeds=1]")
+    cohort = select_cohort("hyperparameters[axes=width,optimizer=adam,train_size=32,seeds=1]")
     recipes = cohort.recipes((SmallMlp(),), Digits())
     assert {(recipe.optimizer, recipe.train_size) for recipe in recipes} == {(Adam(), 32)}
 
@@ -148,7 +148,7 @@ def test_optimizers_have_a_rho_axis_and_one_gate() -> None:
 )
 def test_what_is_wrong_with_a_word_is_one_line(word: str, said: str) -> None:
     with pytest.raises(InvalidInput) as raised:
-        chosen_cohort(word)
+        select_cohort(word)
     assert said in str(raised.value)
     assert "\n" not in str(raised.value)
 
@@ -169,17 +169,17 @@ def test_a_model_that_cannot_be_varied_is_named() -> None:
 def test_varied_models_are_one_population_of_the_model_that_was_named() -> None:
     models: tuple[Model, ...] = (SmallMlp(bias=False), SmallCnn())
     cohort = Hyperparameters(axes=("width", "depth"), seeds=1)
-    found = populations(cohort, models, Digits())
+    found = name_populations(cohort, models, Digits())
     assert Counter(found.values()) == {"small-mlp[bias=false]": 9, "small-cnn": 9}
     assert all(recipe.model.name == population.partition("[")[0] for recipe, population in found.items())
     cells = plan("trace", models, cohort=cohort, timing=2, device="cpu")
-    assert [cell.timed for cell in cells] == [True, True, *[False] * 7] * 2
+    assert [cell.checks.timed for cell in cells] == [True, True, *[False] * 7] * 2
     assert {cell.design for cell in cells} == {"designed"}
 
 
 def test_two_models_with_the_same_networks_are_refused() -> None:
     with pytest.raises(InvalidInput, match=r"models 'small-mlp' and 'small-mlp\[width=40\]' give the same networks"):
-        populations(Hyperparameters(axes=("width",)), (SmallMlp(), SmallMlp(width=40)), Digits())
+        name_populations(Hyperparameters(axes=("width",)), (SmallMlp(), SmallMlp(width=40)), Digits())
 
 
 def test_networks_of_other_shapes_are_built_as_they_say() -> None:

@@ -12,7 +12,7 @@ from sharpbench.core.spec import format_value
 from sharpbench.datasets import Digits
 from sharpbench.errors import InvalidInput
 from sharpbench.models import Mlp, SmallMlp
-from sharpbench.runner.plan import chosen_cohort
+from sharpbench.runner.plan import select_cohort
 from sharpbench.training.cohorts import COHORTS, Hyperparameters
 from sharpbench.training.cohorts.hyperparameters import AXIS_NAMES
 from sharpbench.training.zoo_transfer import README_TEMPLATE
@@ -44,14 +44,14 @@ def test_the_complete_example_is_run(tmp_path: Path) -> None:
 def test_its_comments_and_its_errors_are_true(tmp_path: Path) -> None:
     text, path = block(COHORTS_PAGE, "toml"), tmp_path / "mine.toml"
     path.write_text(text.partition("[random]")[0])
-    assert len(chosen_cohort(str(path)).recipes((SmallMlp(),), Digits())) == 60
+    assert len(select_cohort(str(path)).recipes((SmallMlp(),), Digits())) == 60
     errors = [line.removeprefix("error: ") for line in COHORTS_PAGE.splitlines() if line.startswith("error: mine.toml")]
     edits = (("learning_rate", "learning_rat", SmallMlp()), ("rho=0.1", "rho=-1", SmallMlp()), ("", "", Mlp()))
     assert len(errors) == len(edits)
     for (there, instead, model), error in zip(edits, errors, strict=True):
         path.write_text(text.replace(there, instead) if there else text)
         with pytest.raises(InvalidInput) as raised:
-            chosen_cohort(str(path)).recipes((model,), Digits())
+            select_cohort(str(path)).recipes((model,), Digits())
         assert str(raised.value).replace(str(path), "mine.toml") == error
 
 

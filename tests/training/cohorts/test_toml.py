@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sharpbench.datasets import Digits
 from sharpbench.errors import InvalidInput
 from sharpbench.models import Mlp, SmallMlp
-from sharpbench.runner.plan import chosen_cohort
+from sharpbench.runner.plan import select_cohort
 from sharpbench.training.cohorts.toml import TomlDocument
 from sharpbench.training.optimizers import Sam, Sgd
 from sharpbench.training.recipe import Recipe
@@ -49,7 +49,7 @@ def cohort(folder: Path, text: str, name: str = "mine.toml") -> str:
 
 
 def recipes(path: str) -> tuple[Recipe, ...]:
-    return chosen_cohort(path).recipes((SmallMlp(),), Digits())
+    return select_cohort(path).recipes((SmallMlp(),), Digits())
 
 
 def test_a_file_is_the_product_of_its_axes(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_a_file_is_the_product_of_its_axes(tmp_path: Path) -> None:
         for seed in (3, 1)
     ]
     assert list(found) == expected
-    assert chosen_cohort(cohort(tmp_path, WHOLE)).design == "designed"
+    assert select_cohort(cohort(tmp_path, WHOLE)).design == "designed"
     assert [each.key for each in found] == [each.key for each in expected]
 
 
@@ -79,14 +79,14 @@ def test_a_random_part_of_it(tmp_path: Path) -> None:
     path = cohort(tmp_path, TEXT)
     assert len(recipes(path)) == 6
     assert set(recipes(path)) < set(recipes(cohort(tmp_path, WHOLE, "whole.toml")))
-    assert chosen_cohort(path).design == "random"
+    assert select_cohort(path).design == "random"
     assert recipes(cohort(tmp_path, TEXT + "seed = 1\n", "other.toml")) != recipes(path)
 
 
 def test_the_content_counts_and_not_the_path(tmp_path: Path) -> None:
     first = cohort(tmp_path, TEXT)
     other = cohort(tmp_path, TEXT.replace("# rates", "# other words") + "\n", "elsewhere.toml")
-    assert chosen_cohort(first) == chosen_cohort(other)
+    assert select_cohort(first) == select_cohort(other)
     assert recipes(first) == recipes(other)
 
 
@@ -148,21 +148,21 @@ def test_what_is_wrong_is_one_line_with_file_line_and_bound(
 
 
 def test_a_model_without_the_field_is_named_in_its_line(tmp_path: Path) -> None:
-    chosen = chosen_cohort(cohort(tmp_path, TEXT))
+    chosen = select_cohort(cohort(tmp_path, TEXT))
     with pytest.raises(InvalidInput, match=r"mine.toml:16: model 'mlp' has no 'width' to vary; leave that axis out"):
         chosen.recipes((Mlp(),), Digits())
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"there is no file '.*none.toml'; name a cohort, or a TOML file"):
-        chosen_cohort(str(tmp_path / "none.toml"))
+        select_cohort(str(tmp_path / "none.toml"))
     (tmp_path / "bytes.toml").write_bytes(b"# a\n# \xff\n")
     with pytest.raises(InvalidInput, match=r"bytes.toml:2: not UTF-8"):
-        chosen_cohort(str(tmp_path / "bytes.toml"))
+        select_cohort(str(tmp_path / "bytes.toml"))
     with pytest.raises(InvalidInput, match=r"more than 65,536 bytes"):
-        chosen_cohort(cohort(tmp_path, "#" * 70_000))
+        select_cohort(cohort(tmp_path, "#" * 70_000))
     with pytest.raises(InvalidInput, match=r"mine.toml:1: not TOML"):
-        chosen_cohort(cohort(tmp_path, "a = " + "[" * 60_000))
+        select_cohort(cohort(tmp_path, "a = " + "[" * 60_000))
 
 
 KEYS = st.sampled_from(["a", "b", '"c.d"', "e"])

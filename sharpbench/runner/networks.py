@@ -1,0 +1,69 @@
+"""The networks of a run: their data sets and populations, each loaded once, and trained where they are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+
+from sharpbench.core.record import Record
+from sharpbench.datasets.dataset import Data, Dataset
+from sharpbench.files import Workspace
+from sharpbench.runner.cell import Cell
+from sharpbench.runner.engines.scheduler import RecordMaker
+from sharpbench.runner.evaluate_cell import cell_record
+from sharpbench.runner.failures import failed_record
+from sharpbench.training.population import Population, TrainingEpoch
+from sharpbench.training.workers import GroupLost, train_all
+
+
+class RunNetworks:
+    """Where the networks of a run come from.
+
+    All cells of the run, also those that have a record, fix the groups in which networks train together.
+    """
+
+    def __init__(self, cells: Sequence[Cell], workspace: Workspace) -> None:
+        self._cells, self._workspace = cells, workspace
+        self._populations: dict[Dataset, Population] = {}
+
+    def load(self, dataset: Dataset) -> Data:
+        """The data set, for the networks of which `prepare` was called."""
+        return self._populations[dataset].data
+
+    def prepare(self, cell: Cell) -> Generator[TrainingEpoch, None, RecordMaker]:
+        """See scheduler.Networks."""
+        population = self._population(cell)
+        result = yield from population.truth(cell.recipe)
+        return partial(cell_record, data=population.data, result=result)
+
+    def lost_record(self, cell: Cell, error: Exception) -> Record:
+        """See scheduler.Networks."""
+        return failed_record(cell_record(cell, self._population(cell).data, None), error)
+
+    def train_missing(self, cells: Sequence[Cell], *, workers: int) -> Iterator[TrainingEpoch]:
+        """Train, in worker processes of one thread, the networks that `cells` need and the zoo does not hold.
+
+        A group that cannot be trained is remembered: `prepare` raises for its networks.
+        """
+        workspace = replace(self._workspace, threads=1)
+        needed = {cell.recipe for cell in cells}
+        for dataset in dict.fromkeys(cell.recipe.dataset for cell in cells):
+            population = self._population(next(cell for cell in cells if cell.recipe.dataset == dataset))
+            groups = [group for group in population.groups if needed & set(group)]
+            for event in train_all(population, groups, workspace, workers=workers):
+                if isinstance(event, TrainingEpoch):
+                    yield event
+                elif isinstance(event, GroupLost):
+                    population.lose(event.group, RuntimeError(event.reason))
+
+    def _population(self, cell: Cell) -> Population:
+        """All networks of the run on the data set of the cell."""
+        dataset = cell.recipe.dataset
+        if dataset not in self._populations:
+            recipes = dict.fromkeys(each.recipe for each in self._cells if each.recipe.dataset == dataset)
+            data = dataset.load(self._workspace.data_dir)
+            self._populations[dataset] = Population(
+                tuple(recipes), data, cell.data_sha256, cache=self._workspace.cache_dir, device=cell.setting.device
+            )
+        return self._populations[dataset]
