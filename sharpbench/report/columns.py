@@ -236,7 +236,7 @@ ALL_STATISTICS = (PLACE, NETWORKS, *STATISTIC_COLUMNS, MEAN_SIGN_ERROR, SPEARMAN
 """Both tables in one, for the site."""
 SUMMARY = (
     *(PLACE, NETWORKS, TAU, TAU_WITHIN, PSI),
-    replace(INFORMATION, heading="information", text=_information),
+    replace(INFORMATION, text=_information),
     replace(WORST_SIGN_ERROR, text=lambda row: format_share(row.correlations.signs.worst)),
 )
 """What the page of a measure shows of each population."""

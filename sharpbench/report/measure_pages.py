@@ -45,7 +45,7 @@ def _oracle(row: Row) -> str:
     stated: str = row["oracle"] or NOT_STATED
     if row["oracle_limit"] is None:
         return stated
-    return f"{stated} Above {row['oracle_limit']:,} parameters it checks rounding alone."
+    return f"{stated} Above {row['oracle_limit']:,} parameters it checks only rounding."
 
 
 def measure_pages(rows: Sequence[Row]) -> dict[str, str]:

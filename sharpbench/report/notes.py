@@ -30,7 +30,7 @@ def _reasons(row: Score) -> list[str]:
     if signs.worst is not None and signs.left_out:
         reasons.append(f"sign errors from {signs.environments} of {signs.environments + signs.left_out} environments")
     if row.contended:
-        reasons.append(f"{row.contended} timed beside other work or in pieces, left out of seconds and gradients")
+        reasons.append(f"{row.contended} timed next to other work or in pieces, left out of seconds and gradients")
     if row.converged is not None and row.converged < 1:
-        reasons.append(f"converged on {row.converged:.0%} of the networks only")
+        reasons.append(f"converged on only {row.converged:.0%} of the networks")
     return reasons

@@ -184,7 +184,7 @@ def test_what_others_claim_enters_no_summary_of_what_we_measured(
         ]
     )
     assert "| [good](measures/good.md) (claimed)" in pages["correlation.md"]
-    assert "nobody can verify them" in pages["speed.md"]
+    assert "that nobody can verify" in pages["speed.md"]
     assert "Submitted: 0 of 30 values of oracles in this entry" in pages["exactness.md"]
     stated = pages["exactness.md"].partition("Stated intervals")[2]
     assert "alien" in stated
@@ -200,13 +200,13 @@ def test_an_entry_that_copies_another_stands_and_falls_with_it(
     found = entries(tmp_path / "submissions")
     assert [(each.name, each.status.state) for each in found.entries] == [("copy", "refuted"), ("one", "refuted")]
     page = generate_files(published(results, found))["submissions.md"]
-    assert "- 30 values are the same to the last digit in one\n" in page
+    assert "- 30 values are equal to the last digit in one\n" in page
     record = read_submission(copy).records[1]
     other = [replace(each, value=7.0) if each == record else each for each in read_submission(copy).records]
     copy.write_text(format_submission(replace(read_submission(copy).manifest, sha256=hash_records(other)), other))
     page = generate_files(published(results, entries(tmp_path / "submissions")))["submissions.md"]
-    assert "- 29 values are the same to the last digit in one\n" in page
-    assert "- 1 values are others in one, of the same cells on the same networks\n" in page
+    assert "- 29 values are equal to the last digit in one\n" in page
+    assert "- 1 values differ in one, of the same cells on the same networks\n" in page
 
 
 def test_a_refutation_outlives_its_file_and_shows_where_the_measure_is_claimed_again(

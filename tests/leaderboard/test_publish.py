@@ -154,7 +154,7 @@ def test_a_handful_of_networks_has_no_column_and_says_so(make: Make) -> None:
         "- timm: timm:tiny on digits: 1 network, 0 excluded by the gate; 2 measures; too few networks for a"
         in (texts["README.md"])
     )
-    assert texts["correlation.md"].split("## timm: ")[1].split("\n\n")[1] == "1 in all: too few for a correlation."
+    assert texts["correlation.md"].split("## timm: ")[1].split("\n\n")[1] == "1 network: too few for a correlation."
     assert "timm: timm:tiny on digits" in texts["measures/good.md"]
 
 

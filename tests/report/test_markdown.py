@@ -109,7 +109,7 @@ def test_excluded_networks_oracles_and_convergence_are_visible(records: MakeMany
     assert "an interval needs 5: good" in text
     assert "0\\* (median 0)" in text
     assert "\\* against the float64 engine" in text
-    assert "- converged on 80% of the networks only: good" in text
+    assert "- converged on only 80% of the networks: good" in text
 
 
 def test_seconds_of_different_environments_have_columns_of_their_own(records: MakeMany) -> None:

@@ -43,7 +43,7 @@ def test_a_page_holds_what_the_class_says_and_no_markup_of_its_own() -> None:
     assert text.startswith(f"{NOTICE}\n\n# odd\n\na \\| b\n")
     for said in ("sum\\_j \\|theta\\_j\\|", "&lt;script&gt;", "| version ", "| dataset-size", "| true ", "@misc{a}"):
         assert said in text
-    assert "By hand. Above 20,000 parameters it checks rounding alone." in text
+    assert "By hand. Above 20,000 parameters it checks only rounding." in text
     assert text.count("not stated") == 3
     assert "````text\nText with\n```\na fence\n```\n````" in text
 

@@ -52,19 +52,19 @@ def granulated_tau(x: ArrayLike, y: ArrayLike, axes: Axes) -> Granulated:
     parts = {name: _axis_tau(first, second, columns, name) for name in columns}
     found = [part for part in parts.values() if part.blocks]
     if not found:
-        reason = "no two configurations differ in one hyperparameter alone" if columns else "no hyperparameter varies"
+        reason = "no two configurations differ in only one hyperparameter" if columns else "no hyperparameter varies"
         overall = Tau(None, None, reason, len(first), 0)
     else:
         value = float(np.mean([part.value for part in found]))
         kernel = np.mean([part.kernel for part in found], axis=0)
         overall = _with_interval(value, kernel, cells, len(found))
-    alone = "no two configurations differ in it alone"
+    reason = "no two configurations differ only in it"
     return Granulated(
         overall,
         {
             name: _with_interval(part.value, part.kernel, cells, part.blocks)
             if part.blocks
-            else Tau(None, None, alone, len(first), 0)
+            else Tau(None, None, reason, len(first), 0)
             for name, part in parts.items()
         },
     )

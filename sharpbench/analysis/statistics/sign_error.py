@@ -142,6 +142,6 @@ def _explain_none(columns: Mapping[str, Integers], left_out: int, examples: int)
     if not columns:
         return "no hyperparameter varies"
     if not left_out:
-        return "no two configurations differ in one hyperparameter alone"
+        return "no two configurations differ in only one hyperparameter"
     several = f"none of {left_out} environments has" if left_out > 1 else "the one environment has not"
     return f"{several} {MIN_EFFECTIVE_PAIRS:g} effective pairs whose gaps {examples} test examples tell apart"

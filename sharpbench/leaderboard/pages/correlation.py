@@ -1,4 +1,4 @@
-"""The page of correlations: every number of the protocol, board by board, as `sharpbench run` shows them."""
+"""The page of correlations: every number of the protocol for each board, as `sharpbench run` shows them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from sharpbench.report.plots import collect_points, draw_overview
 
 INTRODUCTION = (
     "How well each measure orders trained networks by their generalization gap (training accuracy - test accuracy), "
-    "by every number of [the protocol](../docs/protocol.md). Each population has tables of its own: tau of one speaks "
-    "of no other."
+    "by every number of [the protocol](../docs/protocol.md). Each population has separate tables: the tau of one "
+    "says nothing about another."
 )
 MAX_PANELS = 48
 """Panels of an overview; the first ones."""
 
 
 def page(leaderboard: Leaderboard) -> Page:
-    """A section a board, and how to read them."""
+    """One section per board, and how to read them."""
     sections = [Section("", (INTRODUCTION,)), *(_section(leaderboard, board) for board in leaderboard.boards)]
     reading = Section("How to read this", (render_board("reading").strip(),))
     return Page("Correlation with generalization", (*sections, reading))
@@ -28,10 +28,12 @@ def page(leaderboard: Leaderboard) -> Page:
 
 def _section(leaderboard: Leaderboard, board: Board) -> Section:
     if not board.judged:
-        return Section(escape_title(board), (f"{len(board.population.networks)} in all: too few for a correlation.",))
+        count = len(board.population.networks)
+        words = f"{count} network{'s' * (count != 1)}: too few for a correlation."
+        return Section(escape_title(board), (words,))
     text = render_board("section", board=describe_board(list(board.scores), link_measures(leaderboard, board)))
-    words = tuple(part.strip("\n") for part in text.split("\n\n") if part.strip())
-    return Section(escape_title(board), (*words, *_pictures(board)))
+    paragraphs = tuple(part.strip("\n") for part in text.split("\n\n") if part.strip())
+    return Section(escape_title(board), (*paragraphs, *_pictures(board)))
 
 
 def _pictures(board: Board) -> tuple[Picture, ...]:

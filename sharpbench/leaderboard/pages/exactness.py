@@ -1,4 +1,4 @@
-"""The page of exactness: values against oracles, and whether the intervals that estimators state hold the truth."""
+"""The page of exactness: values against oracles, and how often stated intervals hold the truth."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from sharpbench.report.markdown import board_table
 from sharpbench.report.page import Page, Section
 
 INTRODUCTION = (
-    "Every measure says what its value should have been, by another and slower way, and is compared with that on a few "
-    "networks of each population: |value - exact| / |exact|, the largest, and the median of several. Values are those "
-    "of the run, mostly float32; the oracle works in float64, so 1e-7 is rounding.\n\n"
-    "`float64 engine`: the network is too large for the definition itself, and the oracle is our own engine in float64 "
-    "at the same weights; this finds rounding, not mistakes of the engine."
+    "Most measures have an oracle, a slower and independent way to compute the value. The value is compared with it "
+    "on a few networks of each population: |value - exact| / |exact|, the largest, and the median of several. "
+    "Values are those of the run, mostly in float32. The oracle works in float64, so 1e-7 is rounding.\n\n"
+    "`float64 engine`: the network is too large for the definition, and the oracle is our own engine in float64 at "
+    "the same weights. This finds rounding, but not mistakes of the engine."
 )
 COVERAGE = (
-    "Estimators that draw random vectors state a 95 % interval. Below: of the networks that were compared with an "
-    "oracle, how often the interval held it, over all populations, and the interval (Wilson's) in which the true share "
-    "lies. A handful of networks can refute a claim, hardly confirm it."
+    "Estimators that draw random vectors state a 95 % interval. The table shows how often the interval held the "
+    "oracle's value, over all networks that were compared in all populations, and the interval (Wilson's) of the "
+    "true share. A few networks can refute a claim, but hardly confirm it."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """Of `stated` intervals whose truth is known, `held` hold it."""
+    """The number of stated intervals whose truth is known, and of those that hold it."""
 
     held: int
     stated: int
@@ -64,13 +64,13 @@ INTERVALS_HELD: Column[BoardRow] = Column(
 
 
 def page(leaderboard: Leaderboard) -> Page:
-    """A section a board, and the coverage of what estimators state."""
+    """One section per board, and the coverage of stated intervals."""
     boards = [_section(leaderboard, board) for board in leaderboard.boards]
     return Page("Exactness", (Section("", (INTRODUCTION,)), *boards, _coverage(leaderboard)))
 
 
 def count_coverage(records: Iterable[Record]) -> Coverage:
-    """Whether stated intervals hold the oracle's value; what is exact up to rounding states none."""
+    """How many stated intervals hold the oracle's value; values that are exact up to rounding have no interval."""
     found = [
         record.low <= record.exact <= record.high
         for record in records
@@ -105,7 +105,7 @@ def _coverage(leaderboard: Leaderboard) -> Section:
             name = link_measure(measure, label, leaderboard.mark(found))
             lines.append([name, each.text, _share(each)])
     if not lines:
-        return Section("Stated intervals", (COVERAGE, "No such interval was stated where an oracle was asked."))
+        return Section("Stated intervals", (COVERAGE, "No network with an oracle has a stated interval."))
     return Section("Stated intervals", (COVERAGE, markdown_table(["measure", "held", "95 % interval"], lines, {1, 2})))
 
 

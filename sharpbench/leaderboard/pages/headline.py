@@ -36,20 +36,21 @@ AXES = (
     "[the protocol](../docs/protocol.md)"
 )
 READING = (
-    "A column a population: Kendall's tau of the measure with the generalization gap there, **within cells** of fixed "
-    "hyperparameters where its cells are large enough for an interval, else over all networks (*marginal*, which "
-    "flatters); in brackets the rank, shared where measures cannot be told apart. Populations are not averaged: a "
-    "measure that orders one need not order another. Rows stand in the order of the median of these taus, which is an "
-    "order and no score. A dash: not measured, or not on every network that passed the gate (then unranked).\n\n"
-    "*worst sign error*: the worst single change of a hyperparameter in any population, 0.5 is chance. *relative "
+    "Each population has a column. It shows Kendall's tau of the measure with the generalization gap, **within "
+    "cells** of fixed hyperparameters where the cells are large enough for an interval, else over all networks "
+    "(*marginal*, which flatters). The rank is in brackets; measures that cannot be told apart share it. "
+    "Populations are not averaged: a measure that orders one need not order another. Rows are sorted by the median "
+    "of these taus, which is an order and not a score. A dash: not measured, or not on every network that passed "
+    "the gate (then unranked).\n\n"
+    "*worst sign error*: the worst single change of a hyperparameter in any population; 0.5 is chance. *relative "
     "error*: the largest against the measure's oracle anywhere. *gradients*: the range of the cost, in forward and "
     "backward passes over the data. *unchanged by*: rewrites of the same function that changed the value on none of "
-    "the networks tried. *Italic rows* are baselines, which know nothing of sharpness, and which a measure should beat."
+    "the tested networks. *Italic rows* are baselines, which know nothing of sharpness; a measure should beat them."
 )
 SENT = (
-    "Columns of *submitted* populations are what others sent, with the state of each number that nobody has verified; "
-    "they enter neither the order of rows nor the last four columns of a measure that we measured. Measures that only "
-    "submissions have stand below ours, with their state behind the name."
+    "Columns of *submitted* populations are results of others, with the state of each number that was not verified. "
+    "They count neither for the order of rows nor for the last four columns of a measure that we measured. Measures "
+    "that only submissions have come below ours, with their state behind the name."
 )
 
 
@@ -151,7 +152,7 @@ def tau_column(leaderboard: Leaderboard, index: int) -> Column[HeadlineRow]:
 
 
 def page(leaderboard: Leaderboard) -> Page:
-    """The headline table, what its columns are, and where the rest stands."""
+    """The headline table, the meaning of its columns, and links to the other pages."""
     sent = leaderboard.submitted != NO_SUBMISSIONS
     axes = AXES + (f" · [submissions]({ENTRIES})" if sent else "")
     found = [Section("", (axes, headline(leaderboard), READING + (f"\n\n{SENT}" if sent else "")))]
@@ -233,11 +234,11 @@ def summarize(scores: Sequence[Score]) -> Summary:
 
 
 def _populations(leaderboard: Leaderboard) -> str:
-    """A line a board, and what was left out."""
+    """One line per board, and the records that were left out."""
     found = [_population(board) for board in leaderboard.boards]
     more = len(judged_boards(leaderboard)) - MAX_BOARD_COLUMNS
     if more > 0:
-        found.append(f"- The table has a column for the first {MAX_BOARD_COLUMNS}; {more} more are on the other pages.")
+        found.append(f"- The table has {MAX_BOARD_COLUMNS} columns of populations; {more} more are on the other pages.")
     found += [
         f"- {escape_cell(name)}: {count} records of single networks (`data.leaderboard` false) are left out"
         for name, count in sorted(leaderboard.left_out.items())
@@ -249,11 +250,11 @@ def _population(board: Board) -> str:
     networks, counted = len(board.population.networks), len(board.population.counted)
     tau = "tau within cells" if board.scores[0].ranked_by == "within" else "tau over all networks (marginal)"
     if any(score.rank is not None for score in board.measured):
-        said = f"ranked by {tau}"
+        ranking = f"ranked by {tau}"
     else:
-        said = f"{tau}, not ranked: without intervals" if board.judged else "too few networks for a correlation"
+        ranking = f"{tau}, not ranked: without intervals" if board.judged else "too few networks for a correlation"
     return (
         f"- {escape_title(board)}: {networks} network{'s' if networks != 1 else ''}, "
         f"{networks - counted} excluded "
-        f"by the gate; {len(board.measured)} measures; {said}"
+        f"by the gate; {len(board.measured)} measures; {ranking}"
     )

@@ -1,4 +1,4 @@
-"""The page of invariance: by how much measures change when weights are rewritten and the function stays."""
+"""The page of invariance: factors by which measures change under rewrites of the same function."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from sharpbench.report.page import Page, Section
 INTRODUCTION = (
     "A network's weights can be rewritten without changing its function: tensors rescaled against each other "
     "(*layer*), single units rescaled (*unit*), hidden units put in another order (*permutation*), queries and keys "
-    "rotated (*attention-rotation*). A measure that changes then measures the way in which the function is written "
-    "down, too.\n\n"
-    "Each number is the largest factor by which the value changed under two random rewrites of that kind, in float64 "
-    "and with equal random numbers, on a few networks of each population. 1: invariant to 1e-6; `sign`: the value "
-    "changed its sign, or became 0; -: not looked into, or the network has no rewrite of that kind. Factors depend on "
-    "how far the rewrites go (log-scales of size 1): compare within a column, and take them for large or small."
+    "rotated (*attention-rotation*). A measure that changes also measures how the function is written down.\n\n"
+    "Each number is the largest factor by which the value changed under two random rewrites of that kind, in "
+    "float64 and with equal random numbers, on a few networks of each population. 1: invariant to 1e-6. `sign`: the "
+    "value changed its sign, or became 0. -: not tested, or the network has no rewrite of that kind. Factors depend "
+    "on how far the rewrites go (log-scales of size 1), so compare them within a column, and only as large or "
+    "small."
 )
 
 
 def page(leaderboard: Leaderboard) -> Page:
-    """A section a board; the least changed first."""
+    """One section per board; measures that change least come first."""
     sections = (_section(leaderboard, board) for board in leaderboard.boards)
     return Page("Invariance", (Section("", (INTRODUCTION,)), *sections))
 

@@ -74,11 +74,11 @@ def linked_name_column(leaderboard: Leaderboard, board: Board) -> Column[Score]:
 
 
 def explain_marks(board: Board, axis: Literal["exact", "invariance", "speed"]) -> tuple[str, ...]:
-    """What is to be said above numbers that others sent; nothing above our own."""
+    """The remark above submitted numbers; none above our own."""
     if board.entry is None:
         return ()
     if axis == "speed":
-        return ("Submitted: seconds, gradients and memory are the submitter's word, and nobody can verify them.",)
+        return ("Submitted: seconds, gradients and memory are claims of the submitter that nobody can verify.",)
     found = board.entry.status.exact if axis == "exact" else board.entry.status.invariance
     what = "values of oracles" if axis == "exact" else "records with factors of change"
     return (f"Submitted: {found.agreed} of {found.claimed} {what} in this entry were recomputed and agreed.",)

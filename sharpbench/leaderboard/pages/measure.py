@@ -1,4 +1,4 @@
-"""The page of one measure: where it stands on every board, what it costs, and its pictures."""
+"""The page of one measure: its results on every board, its cost, and its pictures."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ PANELS_PER_LINE, MAX_PANELS = 4, 24
 
 
 def page(leaderboard: Leaderboard, measure: str) -> Page:
-    """What all boards say of `measure`, under whatever hyperparameters."""
+    """The results of `measure` on all boards, with any hyperparameters."""
     found = list(leaderboard.rows_of(measure))
-    told = [f"What it is: [docs/measures/{measure}.md](../../docs/measures/{measure}.md). "]
-    words = (told[0] if measure in leaderboard.documented else "") + "All measures: [the leaderboard](../README.md)."
+    definition = f"Definition: [docs/measures/{measure}.md](../../docs/measures/{measure}.md). "
+    links = (definition if measure in leaderboard.documented else "") + "All measures: [the leaderboard](../README.md)."
     rows: dict[str, list[BoardRow]] = {}
     for board, score in found:
         rows.setdefault(score.label, []).append((board, score))
     marks = {label: mark for label, places in rows.items() if (mark := leaderboard.mark(places)) is not None}
     entries = tuple(f"{escape_cell(label)}: {escape_cell(mark, 20)}." for label, mark in sorted(marks.items()))
-    told_by_entries = submissions(leaderboard.submitted, measure)
+    submitted = submissions(leaderboard.submitted, measure)
     sections = [
-        Section("", (words, *entries)),
+        Section("", (links, *entries)),
         Section("Correlation with the gap", (_correlation_table(leaderboard, found), *_pictures(measure, found))),
         Section("Exactness, speed, invariance", (_cost_table(found),)),
-        *([told_by_entries] if told_by_entries is not None else []),
+        *([submitted] if submitted is not None else []),
         *_failures(found),
     ]
     return Page(escape_cell(measure), tuple(sections))
@@ -84,5 +84,5 @@ def _pictures(measure: str, found: Sequence[BoardRow]) -> tuple[Picture, ...]:
             [every[start : start + PANELS_PER_LINE] for start in range(0, len(every), PANELS_PER_LINE)], titled
         )
 
-    caption = "Value against the generalization gap, a panel a population; hollow: excluded by the gate"
+    caption = "Value against the generalization gap, one panel per population; hollow: excluded by the gate"
     return (Picture(f"../{PLOTS}/measure-{page_slug(measure)}", caption, draw),) if shown else ()

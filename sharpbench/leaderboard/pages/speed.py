@@ -1,4 +1,4 @@
-"""The page of speed: what a value costs, and what error it has for that."""
+"""The page of speed: the cost of each measure, and its error against its cost."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from sharpbench.report.page import Block, Page, Picture, Section
 from sharpbench.report.plots import drawable_text, pareto_front
 
 INTRODUCTION = (
-    "Medians of one standalone call on a fresh network, on the few networks that were timed. *gradients* are the "
-    "seconds over those of one forward and backward pass over the same data, in the same process: they travel between "
-    "machines. Seconds do not, and every environment has a column of its own, named by its letter; a number in one "
-    "says nothing about a number in another. *peak memory* is the growth of the process's peak during that call."
+    "Medians of one standalone call on a fresh network, over the few networks that were timed. *gradients* are the "
+    "seconds divided by those of one forward and backward pass over the same data in the same process; they can be "
+    "compared between machines. Seconds cannot, so every environment has a separate column, named by its letter. "
+    "*peak memory* is the growth of the process's peak during that call."
 )
 PICTURED = (
-    "Error against cost, of what was timed and compared with its oracle; nothing on the line is beaten in both. An "
-    "error of 0 is drawn at the lower edge. Different measures are different quantities: the picture says what a value "
-    "of each costs, not that one replaces the other."
+    "Error against cost, of the measures that were timed and compared with their oracle. No other measure is both "
+    "cheaper and more exact than one on the line. An error of 0 is drawn at the lower edge. Different measures are "
+    "different quantities: the picture shows what a value of each costs, not that one can replace another."
 )
 MIN_DRAWN_ERROR = 1e-17
-"""Where an error of 0 is drawn."""
+"""Smaller errors, also 0, are drawn here."""
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What one measure costs on a board, in gradients, and its largest relative error."""
+    """The cost of one measure on a board, in gradients, and its largest relative error."""
 
     name: str
     gradients: float
@@ -41,7 +41,7 @@ class Offer:
 
 
 def page(leaderboard: Leaderboard) -> Page:
-    """A section a board, and what the letters of the environments stand for."""
+    """One section per board, and the environments by their letters."""
     letters = assign_letters(record for board in leaderboard.boards for record in board.records)
     sections = (_section(leaderboard, board, letters) for board in leaderboard.boards)
     named = "\n".join(f"- {letter}: {escape_cell(place, 400)}" for place, letter in letters.items()) or "Not recorded."

@@ -1,4 +1,4 @@
-"""The page of submissions: entries with what verifications found; and what they say of a measure, for its page."""
+"""The page of submissions: entries with their verification; and the section of a measure, for its page."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ from sharpbench.report.page import Page, Section
 
 PAGE_NAME = "submissions.md"
 READING = (
-    "Results that others sent ([how](../docs/submissions.md)). **verified**: values of the entry were recomputed, and "
-    "every one that could be compared agrees. **claimed**: none could be compared so far. **refuted**: a value, or "
-    "what is said of a network, differs by more than its bound: whoever claims it again, in whatever file, is refuted, "
-    "too. **refuted before**: another value of this measure on this population was refuted, and no entry that agreed "
-    "has answered it.\n\n"
-    "*compared*: values that agree, of all, and values on networks that train to others on the verifying machine, "
-    "where nothing can be told value by value; *gaps* of networks, *oracles* (what values should be) and records with "
-    "factors of change (*invariance*) that agree, of all. Never verified, and the submitter's word alone: seconds, "
-    "gradients and memory, why a cell has no value, which networks are one population and whether they were drawn."
+    "Results of others ([how to submit](../docs/submissions.md)). **verified**: values of the entry were "
+    "recomputed, and every value that could be compared agrees. **claimed**: no value could be compared so far. "
+    "**refuted**: a value, or a claim about a network, differs by more than its bound. Every entry with the same "
+    "claim is refuted, in any file. **refuted before**: another value of this measure on this population was "
+    "refuted, and no entry that agreed has answered it.\n\n"
+    "*compared*: values that agree, of all values, and *parted* values on networks that train to other networks on "
+    "the verifying machine, which cannot be compared one by one. *gaps* of networks, *oracles* (values of the "
+    "oracle) and records with factors of change (*invariance*): those that agree, of all. Nobody verifies these: "
+    "seconds, gradients and memory, why a cell has no value, which networks are one population, and whether they "
+    "were drawn."
 )
 BEFORE = (
-    "Refuted, and claimed by no submission any more; the worst of each measure on each population, until an entry has "
-    "another value there that agrees. The file is in the history of this repository."
+    "Refuted claims that no submission makes any more: the worst of each measure on each population, until an entry "
+    "has another value there that agrees. The file is in the history of this repository."
 )
 
 
 def page(found: Submitted) -> Page:
-    """All entries: a table, and what was refuted in each; and what was refuted before."""
+    """A table of all entries, the refutations of each, and earlier refutations."""
     sections = [Section("", (READING, _table(found.entries)))]
     sections += [Section(str(escape_cell(entry.name, 64)), tuple(_describe_entry(entry))) for entry in found.entries]
     if found.past:
@@ -42,7 +43,7 @@ def page(found: Submitted) -> Page:
 
 
 def measure_section(found: Submitted, measure: str) -> Section | None:
-    """What entries say of a measure, for its page; the worst refutation first. None where no entry has it."""
+    """The entries with a measure, for its page, the worst refutation first; None where no entry has it."""
     lines: list[tuple[float, str]] = []
     for entry in found.entries:
         labels = dict.fromkeys(record.label for record in entry.submission.records if record.measure == measure)
@@ -80,7 +81,7 @@ def _table(found: Sequence[SubmittedEntry]) -> Markup:
 
 
 def _describe_entry(entry: SubmittedEntry) -> Iterator[str]:
-    """Paragraphs: who, which measures stand where, refutations."""
+    """Paragraphs: the submitter, the states of the measures, and refutations."""
     manifest = entry.submission.manifest
     given = {"contact": manifest.contact, "address": manifest.url, "note": manifest.note}
     told = [f"- {what}: {escape_cell(text, 300)}" for what, text in given.items() if text]
@@ -92,11 +93,9 @@ def _describe_entry(entry: SubmittedEntry) -> Iterator[str]:
             told.append(f"- {state}: {', '.join(str(escape_cell(label)) for label in labels)}")
     for name, (equal, apart) in entry.others.items():
         if equal:
-            told.append(f"- {equal} values are the same to the last digit in {escape_cell(name, 64)}")
+            told.append(f"- {equal} values are equal to the last digit in {escape_cell(name, 64)}")
         if apart:
-            told.append(
-                f"- {apart} values are others in {escape_cell(name, 64)}, of the same cells on the same networks"
-            )
+            told.append(f"- {apart} values differ in {escape_cell(name, 64)}, of the same cells on the same networks")
     yield "\n".join(told)
     worst = sorted(entry.status.refutations.items(), key=lambda item: (-item[1].excess, item[0]))
     if worst:
@@ -106,7 +105,7 @@ def _describe_entry(entry: SubmittedEntry) -> Iterator[str]:
 
 
 def _describe_refutation(entry: SubmittedEntry, refutation: Refutation) -> str:
-    """What differs, by how much, and how to see it again."""
+    """The number that differs, by how much, and the command that repeats it."""
     key = refutation.finding.key[:16]
     again = f"`sharpbench verify leaderboard/submissions/{entry.name}{SUFFIX} --cell {key}`"
     day = escape_cell(refutation.time[:10], 10)
@@ -114,7 +113,7 @@ def _describe_refutation(entry: SubmittedEntry, refutation: Refutation) -> str:
 
 
 def _describe_past(each: PastRefutation) -> str:
-    """The same of what nobody claims any more."""
+    """The same for a claim that no submission makes any more."""
     refutation = each.refutation
     day = escape_cell(refutation.time[:10], 10)
     where = f"{day}; cell {refutation.finding.key[:16]} of SHA-256 {refutation.sha256[:16]}"

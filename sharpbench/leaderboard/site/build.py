@@ -42,7 +42,7 @@ def build_site(leaderboard: Leaderboard, *, home: str | None = None) -> dict[str
 
 
 def _reasons(leaderboard: Leaderboard, measure: str) -> list[tuple[str, str]]:
-    """Where and what: each number or value that is missing on some board, and why."""
+    """The place and the reason of each number or value that is missing on some board."""
     found = []
     for board, score in leaderboard.rows_of(measure):
         where = f"{plain_text(board.title, 160)}, {plain_text(score.name, 80)}"

@@ -19,18 +19,20 @@ SIGNIFICANT_DIGITS = 6
 """Of points and sort values."""
 
 ROW_FIELDS = ("name", "page", "mark", "point", "boards", "cells")
-"""Fields of a row; without a page it is a baseline."""
+"""Fields of a row; a row without a page is a baseline."""
 PAGE_FIELD, POINT_FIELD = ROW_FIELDS.index("page"), ROW_FIELDS.index("point")
 
 Json = dict[str, Any]
 
 
 def site_data(leaderboard: Leaderboard) -> Json:
-    """All that the script of the board needs.
+    """The data of the board's script. Texts from records are on one line and cut, but not escaped.
 
-    boards: their networks, with gap, reason of exclusion, hyperparameters. tables: columns, and rows of cells, each a
-    text or [text, sort value]; row: the fields of a row. points: of a row on a board, a value a network (null where it
-    has none), and its cost and error. What came from records is on one line and cut, but not escaped.
+    Returns:
+        boards: the networks of each, with gap, reason of exclusion and hyperparameters.
+        points: for each row on a board one value per network (null where there is none), and its cost and error.
+        row: the fields of a row.
+        tables: columns, and rows of cells, each a text or [text, sort value].
     """
     chosen = [(index, board, score) for index, board in enumerate(leaderboard.boards) for score in board.measured]
     points = {(index, score.name): place for place, (index, _, score) in enumerate(chosen)}
@@ -104,7 +106,7 @@ def _column(column: Column[Any], table: Table, place: int) -> Json:
 
 
 def _row(row: TableRow, points: dict[tuple[int, str], int]) -> list[Any]:
-    """As `ROW_FIELDS` names them: there are many rows, so their fields are not named in each."""
+    """The fields of a row in the order of ROW_FIELDS, without names because there are many rows."""
     place = next((points[index, row.name] for index in row.boards if (index, row.name) in points), None)
     page = None if row.measure is None else page_slug(row.measure)
     mark = None if row.mark is None else plain_text(row.mark, MAX_MARK_CHARS)

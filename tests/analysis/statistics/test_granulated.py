@@ -12,7 +12,7 @@ import pytest
 from sharpbench.analysis.statistics import granulated_tau
 from sharpbench.analysis.statistics.inputs import combine_codes, varied_axes
 
-ALONE = "no two configurations differ in one hyperparameter alone"
+ALONE = "no two configurations differ in only one hyperparameter"
 
 
 def slow(x: Any, y: Any, axes: dict[str, Any]) -> dict[str, float | None]:

@@ -88,7 +88,7 @@ def test_what_has_no_value_says_why() -> None:
     )
     both = {"u": axes["u"], "v": axes["u"]}
     found = environment_sign_error(np.arange(6), y, both, examples=100)
-    assert found.reason == "no two configurations differ in one hyperparameter alone"
+    assert found.reason == "no two configurations differ in only one hyperparameter"
     few = environment_sign_error(
         np.arange(10), np.repeat([0.0, 1.0], [2, 8]), {"u": [0] * 2 + [1] * 8}, examples=10_000
     )
