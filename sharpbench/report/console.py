@@ -20,12 +20,12 @@ from sharpbench.report.columns import (
     NAME,
     OPTIONAL_COLUMNS,
     Column,
+    board_notes,
     list_axes,
     psi_columns,
 )
 from sharpbench.report.cost_columns import CHANGE, ERROR, TERMINAL_COSTS
 from sharpbench.report.format import format_reasons, plain_text
-from sharpbench.report.notes import board_notes
 
 MIN_FILE_WIDTH = 120
 """Characters of a table that goes to a file."""

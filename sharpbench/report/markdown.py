@@ -13,7 +13,7 @@ from markupsafe import Markup
 from sharpbench.analysis.costs import format_environment
 from sharpbench.analysis.scores import Score
 from sharpbench.core.record import Record
-from sharpbench.report.columns import CHANCE, DETAILS, MAIN, NAME, Column, list_axes, psi_columns
+from sharpbench.report.columns import CHANCE, DETAILS, MAIN, NAME, Column, board_notes, list_axes, psi_columns
 from sharpbench.report.cost_columns import (
     ERROR,
     GRADIENTS,
@@ -24,7 +24,6 @@ from sharpbench.report.cost_columns import (
 )
 from sharpbench.report.escape import escape_cell, markdown_table
 from sharpbench.report.format import format_reasons
-from sharpbench.report.notes import board_notes
 
 MAX_REASONS = 20
 """Reasons of failures below a board; the rest are counted."""

@@ -96,7 +96,7 @@ def test_sign_errors_need_the_number_of_test_examples(record: Make) -> None:
     found = on_grid(record)
     silent = row([replace(each, data={"sha256": "ab" * 32, "examples": 512}) for each in found]).correlations.signs
     assert silent.worst is None
-    assert silent.reason == "the records do not say, or not alike, on how many test examples the gaps stand"
+    assert silent.reason == "the records do not say, or disagree, on how many test examples the gaps were found"
     coarse = row([replace(each, data={**each.data, "test_examples": 50}) for each in found]).correlations.signs
     fine = row(found).correlations.signs
     assert coarse.environments < fine.environments == 9

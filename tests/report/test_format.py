@@ -10,6 +10,7 @@ import pytest
 from sharpbench.analysis.scores import score_records
 from sharpbench.analysis.statistics import Information, Interval, Null, Tau
 from sharpbench.core.record import Record
+from sharpbench.report.columns import board_notes
 from sharpbench.report.format import (
     format_correlation,
     format_error,
@@ -21,7 +22,6 @@ from sharpbench.report.format import (
     format_tau,
     plain_text,
 )
-from sharpbench.report.notes import board_notes
 
 
 def test_numbers() -> None:
