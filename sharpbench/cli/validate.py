@@ -25,10 +25,10 @@ def validate(
 
     A FILE is executed, a package imported. Exit status: 0 all checks passed or skipped, 1 some failed, 2 bad input.
     """
-    from sharpbench.core.registry import measures_in
+    from sharpbench.core.registry import find_measures
     from sharpbench.core.spec import format_spec, parse_specs
 
-    classes = measures_in(target)
+    classes = find_measures(target)
     chosen = parse_specs(",".join(classes) if measures is None else measures, classes, kind="measure")
     from rich.console import Console
 

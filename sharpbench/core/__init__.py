@@ -1,1 +1,1 @@
-"""What a measure is, what it measures and what a result is: measures, subjects, losses, graphs, specs and records."""
+"""Measures, subjects, losses, graphs, specs and records: what a measure is and what a result is."""

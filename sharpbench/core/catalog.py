@@ -1,4 +1,4 @@
-"""Listing: what is installed, as rows, without importing it when nothing has changed since the last time."""
+"""The installed plugins as rows, stored so that an unchanged installation is listed without importing it."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ Row = dict[str, Any]
 
 
 def list_installed(kind: Kind, *, plugins: Sequence[Path] = (), cache_dir: Path | str | None = None) -> list[Row]:
-    """One row a name of `kind`, in order, and one a plugin that could not be used.
+    """One row per name of `kind`, in order, and one per plugin that could not be used.
 
-    Importing every plugin takes seconds, so the rows are kept under the hash of the installed versions and of
-    the times and sizes of their files. With `plugins` (--plugin files) nothing is kept.
+    Importing all plugins takes seconds, so the rows are stored under the hash of the installed versions and of the
+    times and sizes of their files. With `plugins` (--plugin files) nothing is stored.
     """
     if plugins:
-        return _rows(kind, plugins)
+        return _make_rows(kind, plugins)
     path = cache_folder(cache_dir) / "listing" / f"{kind}-{_fingerprint(kind)}.json"
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(kept, list) and all(isinstance(row, dict) for row in kept):
             return kept
     except (OSError, ValueError, RecursionError):
-        pass  # not kept yet, or damaged: made anew below
-    rows = _rows(kind, ())
-    if not any("fault" in row for row in rows):  # what is at fault may be mended outside of these files
-        _keep(path, rows)
+        pass  # not stored yet, or damaged: made again below
+    rows = _make_rows(kind, ())
+    if not any("fault" in row for row in rows):  # the cause may lie outside of the hashed files
+        _store_rows(path, rows)
     return rows
 
 
 def describe_measure(word: str, *, plugins: Sequence[Path] = (), cache_dir: Path | str | None = None) -> Row:
     """The row of the measure that `word` names: its name, or name[field=value,...].
 
-    With values, the class itself is asked what it then claims, and each parameter's row has its `value`; without,
-    nothing is imported that `list_installed` has kept.
+    With values, the class is imported for what it then claims, and each parameter's row has its `value`. Without, the
+    row that `list_installed` has stored is enough.
     """
     if "[" not in word:
         rows = {
@@ -57,46 +57,46 @@ def describe_measure(word: str, *, plugins: Sequence[Path] = (), cache_dir: Path
         return find_named(word.strip(), rows, kind="measure")
     offered = available("measures", plugins)
     chosen = parse_spec(word, offered.classes, kind="measure")
-    row = _row("measures", type(chosen), offered.packages[chosen.name])
+    row = _make_row("measures", type(chosen), offered.packages[chosen.name])
     parameters = [{**each, "value": getattr(chosen, each["name"])} for each in row["parameters"]]
-    return {**row, "parameters": parameters, **_said(chosen)}
+    return {**row, "parameters": parameters, **_claims_of(chosen)}
 
 
-def _rows(kind: Kind, plugins: Sequence[Path]) -> list[Row]:
+def _make_rows(kind: Kind, plugins: Sequence[Path]) -> list[Row]:
     offered = available(kind, plugins)
-    rows = [_described(kind, cls, offered.packages[name]) for name, cls in offered.classes.items()]
+    rows = [_row_or_fault(kind, cls, offered.packages[name]) for name, cls in offered.classes.items()]
     faults = [
         {"kind": kind[:-1], "name": None, "package": fault.package, "fault": fault.cause} for fault in offered.faults
     ]
     return rows + faults
 
 
-def _described(kind: Kind, cls: type[Any], package: str) -> Row:
-    """The row of a class; one that cannot be described costs its own row alone."""
+def _row_or_fault(kind: Kind, cls: type[Any], package: str) -> Row:
+    """The row of a class, or a row with the fault for one that cannot be described."""
     try:
-        return _row(kind, cls, package)
+        return _make_row(kind, cls, package)
     except Exception as error:  # whatever a plugin's class raises
         cause = one_line(f"{cls.name}: {type(error).__name__}: {error}")
         return {"kind": kind[:-1], "name": None, "package": package, "fault": cause}
 
 
-def _row(kind: Kind, cls: type[Any], package: str) -> Row:
-    """What can be said of a class without a network: invariances are those of the default parameters."""
+def _make_row(kind: Kind, cls: type[Any], package: str) -> Row:
+    """The row of a class; its invariances are those of the default parameters."""
     row: Row = {
         "kind": kind[:-1],
         "name": cls.name,
         "title": cls.title,
         "source": cls.source,
         "package": package,
-        "parameters": list(_parameters(cls)),
+        "parameters": list(_parameter_rows(cls)),
     }
     if kind == "measures":
-        row |= _said(cls())
+        row |= _claims_of(cls())
     return row
 
 
-def _said(chosen: Any) -> Row:
-    """What a measure says of itself beside its title."""
+def _claims_of(chosen: Any) -> Row:
+    """What a measure states about itself in addition to its title."""
     cls = type(chosen)
     return {
         "invariances": sorted(chosen.invariances()),
@@ -111,25 +111,25 @@ def _said(chosen: Any) -> Row:
 
 
 def _docstring(cls: type[Any]) -> str:
-    """As written; a dataclass without one is given its signature for it, which says nothing new."""
+    """The docstring as written; without one, a dataclass has its signature in its place, which is omitted."""
     text = inspect.cleandoc(cls.__doc__ or "")
     return "" if text.startswith(f"{cls.__name__}(") else text
 
 
-def _parameters(cls: type[Any]) -> Iterator[Row]:
+def _parameter_rows(cls: type[Any]) -> Iterator[Row]:
     hints = typing.get_type_hints(cls)
     for item in fields(cls):
         options = typing.get_args(hints[item.name])
         literal = typing.get_origin(hints[item.name]) is typing.Literal
         yield {
             "name": item.name,
-            "default": None if item.default is MISSING else _plain(item.default),
+            "default": None if item.default is MISSING else _to_scalar(item.default),
             "type": "|".join(map(str, options)) if literal else str(getattr(item.type, "__name__", item.type)),
         }
 
 
-def _plain(default: Any) -> Scalar:
-    """As JSON holds it: objects and tuples as they are typed."""
+def _to_scalar(default: Any) -> Scalar:
+    """A default as JSON holds it: objects and tuples as users type them."""
     return default if is_scalar(default) else format_value(default)
 
 
@@ -138,7 +138,7 @@ def _fingerprint(kind: Kind) -> str:
     for point in entry_points(kind):
         version = point.dist.version if point.dist is not None else ""
         digest.update(f"{package_of(point)} {version} {point.value}\n".encode())
-        for path in _files(point.value):
+        for path in _source_files(point.value):
             if not path.exists():  # a link to nowhere
                 continue
             state = path.stat()
@@ -146,7 +146,7 @@ def _fingerprint(kind: Kind) -> str:
     return digest.hexdigest()[:32]
 
 
-def _files(module: str) -> list[Path]:
+def _source_files(module: str) -> list[Path]:
     """The source files of the top-level package of `module`, found without importing it."""
     try:
         spec = importlib.util.find_spec(module.partition(".")[0])
@@ -158,7 +158,7 @@ def _files(module: str) -> list[Path]:
     return sorted(origin.parent.rglob("*.py")) if origin.name == "__init__.py" else [origin]
 
 
-def _keep(path: Path, rows: list[Row]) -> None:
-    """Store the rows; a folder that cannot be written to only costs the time next time."""
+def _store_rows(path: Path, rows: list[Row]) -> None:
+    """Store the rows; where the folder cannot be written, they are made again next time."""
     with contextlib.suppress(OSError):
         atomic_write(path, json.dumps(rows))

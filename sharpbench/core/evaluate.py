@@ -1,4 +1,4 @@
-"""Evaluation: one measure on one subject."""
+"""Evaluation of one measure on one subject."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def measure(measure_or_name: Measure | str, subject: Subject, *, seed: int = 0) 
     """
     chosen = parse_measure(measure_or_name) if isinstance(measure_or_name, str) else measure_or_name
     if not isinstance(chosen, Measure):
-        raise InvalidInput(f"{short(repr(chosen))} is no measure; give a Measure or its name")
+        raise InvalidInput(f"{short(repr(chosen))} is not a measure; give a Measure or its name")
     if not isinstance(subject, Subject):
-        raise InvalidInput(f"{short(repr(subject))} is no subject; give Subject.from_module(model, inputs, targets)")
+        raise InvalidInput(f"{short(repr(subject))} is not a subject; give Subject.from_module(model, inputs, targets)")
     if not 0 <= seed < 2**64:
         raise InvalidInput(f"seed={seed} must be from 0 to {2**64 - 1}")
     estimate: object = chosen(subject, generator=torch.Generator().manual_seed(seed))
     if not isinstance(estimate, Estimate):
-        raise TypeError(f"measure '{chosen.name}' returns {estimate!r:.80}, no Estimate; return Estimate(value)")
+        raise TypeError(f"measure '{chosen.name}' returns {estimate!r:.80}, not an Estimate; return Estimate(value)")
     return estimate
 
 

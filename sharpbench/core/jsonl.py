@@ -16,7 +16,7 @@ from typing import Any, Protocol, Self
 
 from sharpbench.errors import InvalidInput, short
 
-BLOCK_BYTES = 2**16
+READ_BLOCK_BYTES = 2**16
 """Bytes that are read at once when the end of a file is searched for its last whole line."""
 LOCK_TIMEOUT_SECONDS = 0.5
 """A lock is tried for this long: a process that tests whether a run is alive holds it for an instant."""
@@ -59,10 +59,10 @@ class JsonRow(Protocol):
 
 
 class JsonlFile:
-    """The append-only file of a run: one JSON line a row, each on disk before the next begins.
+    """An append-only file with one JSON line per row, each on disk before the next begins.
 
-    Entering opens and locks it (a second writer is refused; the lock dies with its process) and cuts off a
-    torn last line, which a killed process may have left. `torn` says how many bytes that were.
+    Entering opens and locks it and cuts off a torn last line, which a killed process may have left; `torn` is the
+    number of bytes cut. A second writer is refused; the lock ends with its process.
     """
 
     def __init__(self, path: Path) -> None:
@@ -74,7 +74,7 @@ class JsonlFile:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             file = self.path.open("ab", buffering=0)
-            locked = _locked(file)
+            locked = _try_lock(file)
         except OSError as error:
             raise self._refused(error) from None
         if not locked:
@@ -88,22 +88,22 @@ class JsonlFile:
 
     def _cut_torn_line(self) -> None:
         size = self.path.stat().st_size
-        whole = _whole(self.path, size)
+        whole = _whole_lines_bytes(self.path, size)
         self.torn = size - whole
         if self.torn:
             os.truncate(self.path, whole)
 
     def append(self, *records: JsonRow) -> None:
-        """Write each of `records` as one line and return when all are on disk.
+        """Write each of `records` as one line; returns when all are on disk.
 
-        Raises InvalidInput where they cannot be written, a disk that is full among others; no part of them stays then.
+        Raises InvalidInput where they cannot be written, for example on a full disk; then none of them is kept.
         """
         if self._file is None:
             raise RuntimeError("append outside of the with block")
         before = os.fstat(self._file.fileno()).st_size
         try:
             for record in records:
-                # half a surrogate pair, as a file name may hold, becomes its JSON escape: it is read as it was
+                # half a surrogate pair, as in a file name, becomes its JSON escape, so it is read unchanged
                 line = (record.to_json() + "\n").encode("utf-8", errors="backslashreplace")
                 while line:
                     line = line[self._file.write(line) :]
@@ -126,8 +126,8 @@ class JsonlFile:
             self._file = None
 
 
-def _locked(file: FileIO) -> bool:
-    """Lock the file for us alone; False where another run holds it, and not only a reader who asks, for an instant."""
+def _try_lock(file: FileIO) -> bool:
+    """Lock the file for this process; False where another run holds the lock, not only a reader for an instant."""
     until = time.monotonic() + LOCK_TIMEOUT_SECONDS
     while True:
         try:
@@ -141,7 +141,7 @@ def _locked(file: FileIO) -> bool:
 
 
 def is_being_written(path: Path) -> bool:
-    """Whether a run that is alive holds the file."""
+    """Whether a live run has locked the file."""
     try:
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -152,12 +152,12 @@ def is_being_written(path: Path) -> bool:
     return False
 
 
-def _whole(path: Path, size: int) -> int:
-    """Up to where the file of so many bytes consists of whole lines."""
+def _whole_lines_bytes(path: Path, size: int) -> int:
+    """The number of bytes up to the end of the last whole line of a file of `size` bytes."""
     with path.open("rb") as file:
         end = size
         while end > 0:
-            start = max(0, end - BLOCK_BYTES)
+            start = max(0, end - READ_BLOCK_BYTES)
             file.seek(start)
             found = file.read(end - start).rfind(b"\n")
             if found >= 0:
@@ -167,9 +167,9 @@ def _whole(path: Path, size: int) -> int:
 
 
 def read_lines(path: Path, *, whole: bool = False) -> Iterator[tuple[int, bytes]]:
-    """The lines of the file that hold something, with their numbers.
+    """The lines of the file that are not empty, with their numbers.
 
-    whole: without a last line that does not end, as a killed run may have left it; the next one cuts it off.
+    whole: omit a last line without an end, as a killed run may leave it; the next run cuts it off.
     """
     try:
         with path.open("rb") as file:
@@ -183,5 +183,5 @@ def read_lines(path: Path, *, whole: bool = False) -> Iterator[tuple[int, bytes]
 
 
 def unreadable_file(path: Path, error: Exception) -> InvalidInput:
-    """What to raise for a file that is there and cannot be read."""
+    """The error for a file that exists and cannot be read."""
     return InvalidInput(f"cannot read {path}: {error}; restore it, or choose another folder with --output")

@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 Invariance = Literal["layer", "unit", "element", "permutation", "attention-rotation", "logit-scale"]
 """Function-preserving rewrites under which a measure may claim not to change.
 
-layer: one positive scale a parameter tensor; unit: one a channel or hidden unit; element: any diagonal
+layer: one positive scale per parameter tensor; unit: one per channel or hidden unit; element: any diagonal
 rescaling that preserves the function; permutation: of hidden units; attention-rotation: of the query-key
 space of a head; logit-scale: a positive factor on the logits (the one that does change the function).
 """
 
 Dependence = Literal["dataset-size", "micro-batches"]
-"""What a value depends on by definition, and so need not be independent of: how many examples there are
-(duplicating the data set changes it), and how they are split into micro-batches."""
+"""What a value may depend on by definition: the number of examples (duplicating the data set changes it), and how they
+are split into micro-batches."""
 
 
 Quantity = Literal["trace", "top-eigenvalue"]
-"""Of the Hessian of the mean loss: what `sharpbench compare` sets the measures that compute it side by side by."""
+"""A quantity of the Hessian of the mean loss; `sharpbench compare` compares the measures that compute it."""
 
 
 class NotApplicable(Exception):
@@ -137,7 +137,7 @@ class Measure(ABC):
     contests: ClassVar[tuple[str, ...]] = ("",)
 
     def __init_subclass__(cls) -> None:
-        """A `__post_init__` of the subclass's own follows the check of the annotations, which it would replace."""
+        """Run the check of annotations before a `__post_init__` of the subclass, which would replace it."""
         super().__init_subclass__()
         if bounds := cls.__dict__.get("__post_init__"):
 

@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 RECORDS = "records.jsonl"
 """The name of the file in an output folder."""
-REPEATED = ("configuration", "recipe", "truth", "data", "environment")
-"""The fields of which many records hold the same."""
-KEY = re.compile(rb'\{"key":"([0-9a-zA-Z]+)",')
-# Once in a line, it is the field: quotes inside of texts are escaped, and a mapping that holds the same makes it twice.
-STATUS = re.compile(rb'"device":"[^"\\]*","status":"(ok|failed|skipped|timeout|oom)","reason":')
-END = f',"schema":{SCHEMA}}}\n'.encode()
+REPEATED_FIELDS = ("configuration", "recipe", "truth", "data", "environment")
+"""Fields that have the same value in many records."""
+KEY_PATTERN = re.compile(rb'\{"key":"([0-9a-zA-Z]+)",')
+# A single match in a line is the field: quotes within texts are escaped, and the same text in a mapping matches twice.
+STATUS_PATTERN = re.compile(rb'"device":"[^"\\]*","status":"(ok|failed|skipped|timeout|oom)","reason":')
+LINE_END = f',"schema":{SCHEMA}}}\n'.encode()
 
 
-def _parsed(path: Path, number: int, line: bytes) -> Record:
+def _parse_line(path: Path, number: int, line: bytes) -> Record:
     try:
         text = line.decode("utf-8").rstrip("\n")
     except UnicodeDecodeError as error:
@@ -44,12 +44,12 @@ def iterate_records(path: Path, *, whole: bool = False) -> Iterator[Record]:
     """
     held: dict[str, Scalars] = {}
     for number, line in read_lines(path, whole=whole):
-        yield _lean(_parsed(path, number, line), held)
+        yield _share_values(_parse_line(path, number, line), held)
 
 
-def _lean(record: Record, held: dict[str, Scalars]) -> Record:
-    """The same record, with the mappings and texts that others hold too."""
-    for name in REPEATED:
+def _share_values(record: Record, held: dict[str, Scalars]) -> Record:
+    """The same record, sharing mappings and texts with earlier ones."""
+    for name in REPEATED_FIELDS:
         mapping = getattr(record, name)
         object.__setattr__(record, name, held.setdefault(repr(mapping), mapping))
     for name in ("measure", "label", "dtype", "device", "status", "time"):
@@ -67,11 +67,11 @@ def read_statuses(path: Path) -> dict[str, Status]:
     """
     last: dict[str, Status] = {}
     for number, line in read_lines(path, whole=True):
-        key, status = KEY.match(line), STATUS.findall(line)
-        if key is not None and len(status) == 1 and line.endswith(END):
+        key, status = KEY_PATTERN.match(line), STATUS_PATTERN.findall(line)
+        if key is not None and len(status) == 1 and line.endswith(LINE_END):
             last[key[1].decode()] = status[0].decode()
         else:
-            record = _parsed(path, number, line)
+            record = _parse_line(path, number, line)
             last[record.key] = record.status
     return last
 
@@ -133,13 +133,13 @@ def merge_records(folders: Sequence[Path], output: Path) -> Merged:
             last = {record.key: record for record in iterate_records(folder / RECORDS, whole=True)}
             read += len(last)
             for key, record in last.items():
-                if key not in best or _worth(record) > _worth(best[key]):
+                if key not in best or _precedence(record) > _precedence(best[key]):
                     best[key] = record
         added = [record for key, record in best.items() if record is not there.get(key)]
         file.append(*added)
     return Merged(read, len(added), len(best))
 
 
-def _worth(record: Record) -> tuple[bool, str]:
-    """Finished before failed, and the later before the earlier: times are UTC in ISO form."""
+def _precedence(record: Record) -> tuple[bool, str]:
+    """Finished above failed, then later above earlier: times are UTC in ISO format."""
     return record.status in FINISHED, record.time

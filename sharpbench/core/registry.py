@@ -1,8 +1,8 @@
-"""Registry: every installed measure, model, data set and cohort by name, through entry points.
+"""Installed measures, models, data sets, optimisers and cohorts by name, through entry points.
 
 An entry point of the group `sharpbench.<kind>` names a module with MEASURES, MODELS, DATASETS, OPTIMIZERS or
-COHORTS, a tuple of classes. Names offered twice are an error that names both. What is wrong with an installed plugin is
-listed with its cause and breaks nothing; a file that the user names (--plugin) is refused instead.
+COHORTS, a tuple of classes. A name that two packages offer is an error that names both. A fault in an installed plugin
+is listed with its cause and does not affect the others; a file that the user names (--plugin) is refused instead.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from sharpbench.errors import InvalidInput, near, one_line, short
 
 Kind = Literal["measures", "models", "datasets", "optimizers", "cohorts"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
-CONTRACTS: dict[Kind, str] = {
+NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]*")
+PUBLIC_CLASSES: dict[Kind, str] = {
     "measures": "sharpbench.Measure",
     "models": "sharpbench.Model",
     "datasets": "sharpbench.Dataset",
@@ -55,12 +55,12 @@ class Available:
 
 
 def available(kind: Kind, plugins: Sequence[Path] = ()) -> Available:
-    """All that is installed of `kind`, and what the files `plugins` (--plugin) add."""
+    """All installed plugins of `kind`, and those of the files `plugins` (--plugin)."""
     classes: dict[str, type[Any]] = {}
     packages: dict[str, str] = {}
     faults: list[PluginFault] = []
-    for package, module in _modules(kind, plugins, faults):
-        sound, causes = _offered(kind, module)
+    for package, module in _load_modules(kind, plugins, faults):
+        sound, causes = _usable_classes(kind, module)
         faults.extend(PluginFault(kind, package, cause) for cause in causes)
         for cls in sound:
             if cls.name in classes:
@@ -72,18 +72,18 @@ def available(kind: Kind, plugins: Sequence[Path] = ()) -> Available:
     return Available(kind, classes, packages, tuple(faults))
 
 
-def measures_in(target: str) -> dict[str, type[Any]]:
+def find_measures(target: str) -> dict[str, type[Any]]:
     """The measures by name that `target` offers: a Python file, which is executed, a distribution, or a module.
 
-    Raises InvalidInput where there is no such thing, where it offers no measure, or one that cannot be used.
+    Raises InvalidInput where there is no such target, where it offers no measure, or one that cannot be used.
     """
     if target.endswith(".py") or _is_file(Path(target)):
-        modules = [_module_from_file(Path(target), target)]
+        modules = [_load_file(Path(target), target)]
     else:
-        modules = _modules_named(target)
+        modules = _find_modules(target)
     found: dict[str, type[Any]] = {}
     for module in modules:
-        sound, causes = _offered("measures", module)
+        sound, causes = _usable_classes("measures", module)
         if causes or not sound:
             cause = causes[0] if causes else "offers no measure; add MEASURES = (YourMeasure,)"
             raise InvalidInput(f"{target}: {cause}")
@@ -91,23 +91,23 @@ def measures_in(target: str) -> dict[str, type[Any]]:
     return found
 
 
-def _modules_named(target: str) -> list[ModuleType]:
+def _find_modules(target: str) -> list[ModuleType]:
     """The modules of the distribution `target`, by its entry points for measures, or the one of that name."""
     points = entry_points("measures")
     known = list(dict.fromkeys(map(package_of, points)))
     own = [point.value for point in points if package_of(point) == target]
-    return [_module_named(name, target, known) for name in own or [target]]
+    return [_import_module(name, target, known) for name in own or [target]]
 
 
-def _module_named(name: str, target: str, known: Sequence[str]) -> ModuleType:
-    """The module `name`; what is wrong is said of `target`."""
+def _import_module(name: str, target: str, known: Sequence[str]) -> ModuleType:
+    """The module `name`; errors name `target`."""
     try:
         return importlib.import_module(name)
     except (Exception, SystemExit) as error:  # whatever a plugin raises at import
         if isinstance(error, ModuleNotFoundError) and error.name is not None and name.startswith(error.name):
             hint = near(target, known) or "name a Python file, or install the package"
             raise InvalidInput(f"no package '{short(target)}' that offers measures; {hint}") from None
-        raise InvalidInput(f"{short(target)} fails to import: {_cause(error)}") from error
+        raise InvalidInput(f"{short(target)} fails to import: {_describe_error(error)}") from error
 
 
 def entry_points(kind: Kind) -> list[importlib.metadata.EntryPoint]:
@@ -121,82 +121,82 @@ def package_of(point: importlib.metadata.EntryPoint) -> str:
     return point.dist.name if point.dist is not None else point.value
 
 
-def _modules(kind: Kind, plugins: Sequence[Path], faults: list[PluginFault]) -> Iterator[tuple[str, ModuleType]]:
+def _load_modules(kind: Kind, plugins: Sequence[Path], faults: list[PluginFault]) -> Iterator[tuple[str, ModuleType]]:
     for point in entry_points(kind):
         try:
             module = point.load()
-        except (Exception, SystemExit) as error:  # whatever a plugin raises at import must cost that plugin alone
-            faults.append(PluginFault(kind, package_of(point), _cause(error)))
+        except (Exception, SystemExit) as error:  # a plugin may raise anything; others must not suffer
+            faults.append(PluginFault(kind, package_of(point), _describe_error(error)))
             continue
         if not hasattr(module, kind.upper()):
             faults.append(PluginFault(kind, package_of(point), f"module {point.value} has no {kind.upper()}"))
             continue
         yield package_of(point), module
     for path in plugins:
-        yield str(path), _module_from_file(path, f"--plugin {path}")
+        yield str(path), _load_file(path, f"--plugin {path}")
 
 
 def _is_file(path: Path) -> bool:
-    """Whether it is one; what the system refuses even to look for, a name too long, is none."""
+    """Whether the path is a file; a name that the system refuses, such as one too long, is not."""
     try:
         return path.is_file()
     except OSError:
         return False
 
 
-def _module_from_file(path: Path, word: str) -> ModuleType:
-    """The module of a file, which is executed; `word` is what errors call it."""
+def _load_file(path: Path, word: str) -> ModuleType:
+    """The module of a file, which is executed; errors call it `word`."""
     if not _is_file(path):
-        raise InvalidInput(f"{word} is no file; name a Python file with {', '.join(kind.upper() for kind in KINDS)}")
+        raise InvalidInput(f"{word} is not a file; name a Python file with {', '.join(kind.upper() for kind in KINDS)}")
     name = f"sharpbench_plugin_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
     if name in sys.modules:  # one module for all kinds, so that its classes stay the same objects
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise InvalidInput(f"{word} is no Python file; its name must end in .py")
+        raise InvalidInput(f"{word} is not a Python file; its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
         _execute(spec.loader, module, word)
-    except BaseException:  # an interrupt too: what was not executed to its end and found sound is not kept
+    except BaseException:  # interrupts included: only a checked module stays
         del sys.modules[name]
         raise
     return module
 
 
 def _execute(loader: Loader, module: ModuleType, word: str) -> None:
-    """Execute the file of `module`. The user named it, so what is wrong with it is bad input and not a fault."""
+    """Execute the file of `module`. The user named it, so an error in it is invalid input and not a fault."""
     try:
         loader.exec_module(module)
     except (Exception, SystemExit) as error:  # as above
-        raise InvalidInput(f"{word} fails to import: {_cause(error)}") from error
+        raise InvalidInput(f"{word} fails to import: {_describe_error(error)}") from error
     kinds = [kind for kind in KINDS if hasattr(module, kind.upper())]
     if not kinds:
         raise InvalidInput(
             f"{word} has none of {', '.join(kind.upper() for kind in KINDS)}; add MEASURES = (YourMeasure,)"
         )
     for kind in kinds:
-        _, causes = _offered(kind, module)
+        _, causes = _usable_classes(kind, module)
         if causes:
             raise InvalidInput(f"{word}: {causes[0]}")
 
 
-def _cause(error: BaseException) -> str:
+def _describe_error(error: BaseException) -> str:
     """The error's type and text, on one line."""
     return one_line(" ".join(f"{type(error).__name__}: {error}".split()))
 
 
-def _offered(kind: Kind, module: ModuleType) -> tuple[list[type[Any]], list[str]]:
-    """The classes of `kind` that `module` offers and that can be used, and what is wrong with the others."""
+def _usable_classes(kind: Kind, module: ModuleType) -> tuple[list[type[Any]], list[str]]:
+    """The usable classes of `kind` that `module` offers, and what is wrong with the others."""
     offer = getattr(module, kind.upper(), ())
     if not isinstance(offer, tuple | list):
-        shown = _shown(offer)
-        return [], [f"{kind.upper()} is {shown}, no tuple of classes; write {kind.upper()} = (YourClass,)"]
+        shown = _show(offer)
+        return [], [f"{kind.upper()} is {shown}, not a tuple of classes; write {kind.upper()} = (YourClass,)"]
     judged = [(cls, plugin_error(kind, cls)) for cls in offer]
     return [cls for cls, fault in judged if fault is None], [fault for _, fault in judged if fault is not None]
 
 
-def _shown(given: object) -> str:
+def _show(given: object) -> str:
     return given.__name__ if isinstance(given, type) else short(repr(given))
 
 
@@ -207,12 +207,13 @@ def _inherits_from(cls: type[Any], public_name: str) -> bool:
 
 
 def plugin_error(kind: Kind, cls: Any) -> str | None:
-    """What keeps `cls` from being offered, or None."""
-    shown = _shown(cls)
+    """Why `cls` cannot be offered, or None."""
+    shown = _show(cls)
     if not isinstance(cls, type) or not is_dataclass(cls) or not cls.__dataclass_params__.frozen:  # type: ignore[attr-defined]
-        return f"{shown} is no frozen dataclass"
-    if not _inherits_from(cls, CONTRACTS[kind]):
-        return f"{shown} is no {kind[:-1]}; inherit from {CONTRACTS[kind]}"
+        return f"{shown} is not a frozen dataclass"
+    if not _inherits_from(cls, PUBLIC_CLASSES[kind]):
+        article = "an" if kind == "optimizers" else "a"
+        return f"{shown} is not {article} {kind[:-1]}; inherit from {PUBLIC_CLASSES[kind]}"
     if getattr(cls, "__abstractmethods__", None):
         return f"{shown} does not define {', '.join(sorted(cls.__abstractmethods__))}"
     missing = [
@@ -220,6 +221,6 @@ def plugin_error(kind: Kind, cls: Any) -> str | None:
     ]
     if missing:
         return f"{shown} has no {', '.join(missing)}"
-    if not NAME.fullmatch(cls.name):  # type: ignore[attr-defined]
+    if not NAME_PATTERN.fullmatch(cls.name):  # type: ignore[attr-defined]
         return f"{shown} is named {cls.name!r:.80}; names are lower-case letters, digits and hyphens"  # type: ignore[attr-defined]
     return None

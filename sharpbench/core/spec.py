@@ -1,9 +1,9 @@
-"""Selection: "minimum,normalized[diagonal=icml]" -> objects, and objects -> their canonical words.
+"""Parsing and formatting of specs such as "minimum,normalized[diagonal=icml]".
 
-Measures, models, data sets, optimisers and cohorts are frozen dataclasses; a word is a name with the fields that
-differ from their defaults in brackets. A class whose `argument` names one of its fields takes that one behind a colon:
-timm:resnet18, npz:digits.npz. A field may itself be an object, label-noise[optimizer=sam[rho=0.1]], or several values,
-joined by plus signs: optimizers[factors=0.5+1+2].
+Measures, models, data sets, optimisers and cohorts are frozen dataclasses. A spec is a name, with the fields that
+differ from their defaults in brackets. A class whose `argument` names one of its fields takes that field after a colon:
+timm:resnet18, npz:digits.npz. A field may itself be an object, label-noise[optimizer=sam[rho=0.1]], or several values
+joined by plus signs, optimizers[factors=0.5+1+2].
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from sharpbench.errors import InvalidInput, near, short
 
 T = TypeVar("T")
 Inner = Mapping[type, Mapping[str, type]]
-"""What fields that are objects may be: the class in the annotation -> what is offered of it, by name."""
-PLUS = re.compile(r"(?<![0-9.][eE])\+")
-"""Between two values of a field of several; that of 1e+5 is part of a number."""
+"""For fields that are objects: the class in the annotation -> its installed subclasses by name."""
+PLUS_SIGN = re.compile(r"(?<![0-9.][eE])\+")
+"""A plus sign between two values; the one in 1e+5 belongs to a number."""
 
 
 def parse_specs(text: str, offered: Mapping[str, type[T]], *, kind: str) -> tuple[T, ...]:
-    """The objects that a comma-separated `text` names, in its order, each once.
+    """The objects that a comma-separated `text` names, in its order, without repetition.
 
-    `kind` is the word for one of them in errors: 'measure', 'model', 'dataset', 'cohort'.
+    `kind` names one of them in errors: 'measure', 'model', 'dataset', 'cohort'.
     """
     words = split_specs(text)
     if not words:
@@ -39,23 +39,23 @@ def parse_specs(text: str, offered: Mapping[str, type[T]], *, kind: str) -> tupl
 
 
 def parse_spec(word: str, offered: Mapping[str, type[T]], *, kind: str, inner: Inner | None = None) -> T:
-    """The object that one `word`, name[field=value,...] or name:argument[field=value,...], names.
+    """The object that one spec `word` names: name[field=value,...] or name:argument[field=value,...].
 
-    inner: what fields that are themselves objects may be.
+    inner: the classes for fields that are themselves objects.
     """
-    whole, values = _parse(word, kind)
+    whole, values = _split_spec(word, kind)
     name, colon, argument = whole.partition(":")
     cls = find_named(name, offered, kind=kind)
     parameters = {item.name: item for item in fields(cls)}  # type: ignore[arg-type]
     behind = argument_of(cls)
     if bool(argument) != bool(behind) or (colon and not argument):
-        written = f"{name}:{behind.upper()}" if behind else f"'{name}', with nothing behind a colon"
+        written = f"{name}:{behind.upper()}" if behind else f"'{name}', without a colon"
         raise InvalidInput(f"{kind} '{short(whole)}' is written {written}")
     if behind:
         if behind in values:
             raise InvalidInput(f"{kind} '{short(word)}' gives '{behind}' twice; give it once")
         values = {behind: argument, **values}
-    given = {key: _value(kind, name, cls, parameters, key, text, inner or {}) for key, text in values.items()}
+    given = {key: _parse_value(kind, name, cls, parameters, key, text, inner or {}) for key, text in values.items()}
     try:
         return cls(**given)
     except InvalidInput:
@@ -65,7 +65,7 @@ def parse_spec(word: str, offered: Mapping[str, type[T]], *, kind: str, inner: I
 
 
 def find_named(name: str, offered: Mapping[str, T], *, kind: str) -> T:
-    """What is offered under `name`; InvalidInput names the near ones where nothing is."""
+    """The value under `name`. Raises InvalidInput, with similar names, where there is none."""
     if name not in offered:
         raise InvalidInput(
             f"unknown {kind} '{short(name)}'; {_hint(name, offered, f'`sharpbench list {kind}s` shows all')}"
@@ -74,12 +74,12 @@ def find_named(name: str, offered: Mapping[str, T], *, kind: str) -> T:
 
 
 def split_specs(text: str) -> list[str]:
-    """The parts of `text` between the commas that stand outside of brackets, stripped, empty ones left out."""
-    return _between(text, [position for position, character in enumerate(text) if character == ","])
+    """The parts of `text` between commas outside of brackets, stripped, without empty ones."""
+    return _split_outside_brackets(text, [position for position, character in enumerate(text) if character == ","])
 
 
-def _between(text: str, separators: Iterable[int]) -> list[str]:
-    """The parts between those separators, of one character, that stand outside of brackets."""
+def _split_outside_brackets(text: str, separators: Iterable[int]) -> list[str]:
+    """The parts of `text` between those of the separators, one character each, that are outside of brackets."""
     parts, depth, start, looked = [], 0, 0, 0
     for position in separators:
         depth += text.count("[", looked, position) - text.count("]", looked, position)
@@ -92,24 +92,24 @@ def _between(text: str, separators: Iterable[int]) -> list[str]:
 
 
 def format_spec(chosen: Any) -> str:
-    """The canonical word of an object: its name, and in brackets the fields that differ from their defaults."""
+    """The canonical spec of an object: its name, and in brackets the fields that differ from their defaults."""
     behind = argument_of(type(chosen))
     name = f"{chosen.name}:{getattr(chosen, behind)}" if behind else str(chosen.name)
     differing = [
         f"{item.name}={format_value(value)}"
         for item in fields(chosen)
-        if item.name != behind and (value := getattr(chosen, item.name)) != _default(item)
+        if item.name != behind and (value := getattr(chosen, item.name)) != _default_of(item)
     ]
     return f"{name}[{','.join(differing)}]" if differing else name
 
 
 def argument_of(cls: type[Any]) -> str | None:
-    """The field of `cls` that stands behind a colon in its words, if there is one."""
+    """The field of `cls` that is written after a colon in its specs, if there is one."""
     return getattr(cls, "argument", None)
 
 
 def to_config(chosen: Any) -> dict[str, Scalar]:
-    """All fields of an object as JSON scalars; what is declared a float is one, so that 1 and 1.0 are the same."""
+    """All fields of an object as JSON scalars; fields annotated as float are floats, so 1 and 1.0 are equal."""
     values = {item.name: getattr(chosen, item.name) for item in fields(chosen)}
     return {
         item.name: float(values[item.name]) if item.type in ("float", float) else values[item.name]
@@ -121,14 +121,14 @@ def _hint(name: str, offered: Iterable[str], otherwise: str) -> str:
     return near(name, offered) or otherwise
 
 
-def _default(item: Field[Any]) -> Any:
+def _default_of(item: Field[Any]) -> Any:
     if item.default_factory is not MISSING:
         return item.default_factory()
     return item.default
 
 
 def format_value(value: Any) -> str:
-    """A field's value as it is typed in brackets."""
+    """A field's value as users type it in brackets."""
     if isinstance(value, tuple):
         return "+".join(format_value(each) for each in value)
     if is_dataclass(value):
@@ -136,7 +136,7 @@ def format_value(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) or value is None else str(value)
 
 
-def _parse(word: str, kind: str) -> tuple[str, dict[str, str]]:
+def _split_spec(word: str, kind: str) -> tuple[str, dict[str, str]]:
     name, opening, rest = word.partition("[")
     if not opening or (":" in name and not rest.endswith("]")):  # a bracket in the name of a file
         return word.strip(), {}
@@ -148,7 +148,7 @@ def _parse(word: str, kind: str) -> tuple[str, dict[str, str]]:
         key = key.strip()
         if not equals:
             raise InvalidInput(
-                f"{kind} '{short(word)}': '{short(part)}' is no parameter=value; "
+                f"{kind} '{short(word)}': '{short(part)}' is not parameter=value; "
                 f"write {short(name)}[parameter=value,...]"
             )
         if key in values:
@@ -157,7 +157,7 @@ def _parse(word: str, kind: str) -> tuple[str, dict[str, str]]:
     return name.strip(), values
 
 
-def _value(
+def _parse_value(
     kind: str, name: str, cls: type, parameters: Mapping[str, Field[Any]], key: str, text: str, inner: Inner
 ) -> Any:
     if key not in parameters:
@@ -176,7 +176,7 @@ def _convert(text: str, annotation: Any, inner: Inner) -> Any:
     """`text` as a value of `annotation`; a ValueError completes the sentence '<key>=<text> ...'."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is tuple:  # of any number of values
-        parts = _between(text, [found.start() for found in PLUS.finditer(text)])
+        parts = _split_outside_brackets(text, [found.start() for found in PLUS_SIGN.finditer(text)])
         if not parts:
             raise ValueError("names nothing; join values by plus signs")
         return tuple(_convert(part, arguments[0], inner) for part in parts)
@@ -196,16 +196,16 @@ def _convert(text: str, annotation: Any, inner: Inner) -> Any:
             raise ValueError("is neither true nor false")
         return text.lower() == "true"
     if annotation is int:
-        return _number(text, int, "is not a whole number")
+        return _parse_number(text, int, "is not a whole number")
     if annotation is float:
-        number = _number(text, float, "is not a number")
+        number = _parse_number(text, float, "is not a number")
         if not math.isfinite(number):
             raise ValueError("is not finite")
         return number
     return text
 
 
-def _number(text: str, of: type[T], otherwise: str) -> T:
+def _parse_number(text: str, of: type[T], otherwise: str) -> T:
     try:
         return of(text)  # type: ignore[call-arg]
     except ValueError:

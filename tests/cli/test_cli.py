@@ -162,7 +162,7 @@ def test_a_dry_run_writes_nothing(tmp_path: Path, cache: str) -> None:
         (("--device", "gpu"), ["device 'gpu' is none of auto, cpu, cuda"]),
         (("--seed", "x"), ["--seed"]),
         (("--unknown",), ["--unknown"]),
-        (("--plugin", "/nowhere/plugin.py"), ["--plugin /nowhere/plugin.py is no file"]),
+        (("--plugin", "/nowhere/plugin.py"), ["--plugin /nowhere/plugin.py is not a file"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
@@ -179,7 +179,7 @@ def test_bad_words_get_one_line(tmp_path: Path, cache: str, words: tuple[str, ..
         (("compare", "--quantity", "tracee"), "quantity 'tracee' is none of trace, top-eigenvalue, diagonal"),
         (("zoo", "show", "x", "--cache-dir", "none"), "no trained network"),
         (("list", "measure"), "unknown kind 'measure'; did you mean 'measures'?"),
-        (("validate", "nowhere.py"), "nowhere.py is no file"),
+        (("validate", "nowhere.py"), "nowhere.py is not a file"),
         (("status", "/nowhere"), "no records at /nowhere/records.jsonl"),
         (("publish", "--results", "none"), "no record files in"),
         (("merge", "/nowhere", "--output", "out"), "no records at /nowhere/records.jsonl"),

@@ -71,9 +71,9 @@ def made_anew(monkeypatch: pytest.MonkeyPatch, package: Path, cache: Path) -> bo
         calls.append(kind)
         return original(kind, plugins)
 
-    original = catalog._rows
+    original = catalog._make_rows
     with monkeypatch.context() as patch:
-        patch.setattr(catalog, "_rows", counted)
+        patch.setattr(catalog, "_make_rows", counted)
         patch.delitem(sys.modules, "listed_plugin", raising=False)
         assert list_installed("measures", cache_dir=cache) == original("measures", ())
     return bool(calls)

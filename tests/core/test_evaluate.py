@@ -74,13 +74,13 @@ def test_bad_words_are_one_line(word: str) -> None:
 
 def test_a_module_is_no_subject() -> None:
     """What a newcomer tries first."""
-    with pytest.raises(InvalidInput, match=r"^Linear\(.* is no subject; give Subject.from_module\(model, inputs, tar"):
+    with pytest.raises(InvalidInput, match=r"^Linear\(.* is not a subject; give Subject.from_module\(model, inp"):
         measure("trace", torch.nn.Linear(3, 2))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("held", [None, 1.5, torch.ones(()), (1.0, 0.0)], ids=repr)
 def test_what_is_no_estimate_is_named(held: Any) -> None:
-    with pytest.raises(TypeError, match=r"measure 'returns' returns .*, no Estimate; return Estimate\(value\)"):
+    with pytest.raises(TypeError, match=r"measure 'returns' returns .*, not an Estimate; return Estimate\(value\)"):
         measure(Returns(held), subject())
 
 

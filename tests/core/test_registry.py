@@ -91,7 +91,7 @@ def test_broken_plugins_are_faults_and_break_nothing(monkeypatch: pytest.MonkeyP
     causes = {(fault.package, fault.cause) for fault in offered.faults}
     assert ("raises", "ImportError: no such thing") in causes
     assert ("empty", "module empty has no MEASURES") in causes
-    assert any(package == "odd" and "is no frozen dataclass" in cause for package, cause in causes)
+    assert any(package == "odd" and "is not a frozen dataclass" in cause for package, cause in causes)
     assert any(package == "odd" and "does not define" in cause for package, cause in causes)
 
 
@@ -129,10 +129,10 @@ def test_bad_files_get_one_line(tmp_path: Path, content: str, message: str) -> N
 
 def test_missing_files_get_one_line(tmp_path: Path) -> None:
     for path in (tmp_path / "none.py", tmp_path):
-        with pytest.raises(InvalidInput, match="is no file; name a Python file"):
+        with pytest.raises(InvalidInput, match="is not a file; name a Python file"):
             available("measures", [path])
     (tmp_path / "plugin.txt").write_text("x = 1", encoding="utf-8")
-    with pytest.raises(InvalidInput, match=r"is no Python file; its name must end in \.py"):
+    with pytest.raises(InvalidInput, match=r"is not a Python file; its name must end in \.py"):
         available("measures", [tmp_path / "plugin.txt"])
 
 
@@ -184,13 +184,13 @@ def test_an_offer_that_is_no_tuple_of_classes_is_a_fault(
     install(monkeypatch, Point("odd", made), Point("right", module(MEASURES=(good,))))
     offered = available("measures")
     assert list(offered.classes) == ["trace"]
-    cause = f"MEASURES is {offer}, no tuple of classes; write MEASURES = (YourClass,)"
+    cause = f"MEASURES is {offer}, not a tuple of classes; write MEASURES = (YourClass,)"
     expected = [] if offer == "()" else [("odd", cause)]
     assert [(fault.package, fault.cause) for fault in offered.faults] == expected
     path = tmp_path / "plugin.py"
     path.write_text(GOOD.format(name="extra").replace("(Extra,)", offer), encoding="utf-8")
     if expected:
-        with pytest.raises(InvalidInput, match=r"plugin\.py: MEASURES is .*, no tuple of classes"):
+        with pytest.raises(InvalidInput, match=r"plugin\.py: MEASURES is .*, not a tuple of classes"):
             available("measures", [path])
     else:
         assert available("measures", [path]).faults == ()
@@ -214,7 +214,7 @@ def test_only_measures_are_measures(monkeypatch: pytest.MonkeyPatch) -> None:
     offered = available("measures")
     assert offered.classes == {}
     assert [(fault.package, fault.cause) for fault in offered.faults] == [
-        ("mixed", "Mlp is no measure; inherit from sharpbench.Measure")
+        ("mixed", "Mlp is not a measure; inherit from sharpbench.Measure")
     ]
 
 
@@ -225,9 +225,9 @@ def test_every_kind_is_told_from_the_others(kind: Kind, tmp_path: Path) -> None:
     offer = f"{kind.upper()} = tuple(available('{other}').classes.values())"
     source = f"from sharpbench.core.registry import available\n{offer}"
     path.write_text(source, encoding="utf-8")
-    with pytest.raises(InvalidInput, match=rf"is no {kind[:-1]}; inherit from sharpbench\."):
+    with pytest.raises(InvalidInput, match=rf"is not an? {kind[:-1]}; inherit from sharpbench\."):
         available(kind, [path])
-    package, _, name = registry.CONTRACTS[kind].rpartition(".")
+    package, _, name = registry.PUBLIC_CLASSES[kind].rpartition(".")
     assert isinstance(getattr(importlib.import_module(package), name), type)
 
 
@@ -255,7 +255,7 @@ def test_what_can_change_is_not_offered(monkeypatch: pytest.MonkeyPatch) -> None
     good = available("measures").classes["trace"]
     install(monkeypatch, Point("mixed", module(MEASURES=(Loose, good))))
     offered = available("measures")
-    assert [fault.cause for fault in offered.faults] == ["Loose is no frozen dataclass"]
+    assert [fault.cause for fault in offered.faults] == ["Loose is not a frozen dataclass"]
     assert list(offered.classes) == ["trace"]
 
 

@@ -78,7 +78,7 @@ def test_words_are_split_outside_of_brackets() -> None:
         ("thing[limit=x]", "limit=x is not a whole number"),
         ("thing[count=-1]", "count=-1 must be at least 0"),
         ("thing[count=1,count=2]", "gives 'count' twice"),
-        ("thing[count]", "'count' is no parameter=value"),
+        ("thing[count]", "'count' is not parameter=value"),
         ("thing[count=1", "unbalanced brackets"),
         ("thing[count=1]]", "unbalanced brackets"),
         ("thing]", "unknown measure"),

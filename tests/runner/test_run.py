@@ -127,7 +127,7 @@ def on_disk(output: Path) -> list[Record]:
         ("leaves", "failed", "SystemExit: 3"),
         ("starves", "oom", "out of memory"),
         ("starves torch", "oom", "no memory left"),
-        ("nothing", "failed", "TypeError: measure 'odd' returns None, no Estimate; return Estimate(value)"),
+        ("nothing", "failed", "TypeError: measure 'odd' returns None, not an Estimate; return Estimate(value)"),
         ("nested", "failed", "ValueError: an estimate's details must be finite JSON scalars, got values=[1.0, 2.0]"),
         (
             "part",

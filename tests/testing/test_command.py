@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sharpbench.core.registry import available, measures_in
+from sharpbench.core.registry import available, find_measures
 from sharpbench.errors import InvalidInput
 from tests.commands import given, refused
 
@@ -65,7 +65,7 @@ def test_some_may_be_chosen_with_parameters_and_told_as_json(plugin: str) -> Non
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (("nowhere.py",), "nowhere.py is no file"),
+        (("nowhere.py",), "nowhere.py is not a file"),
         (("sharpbenhc",), "no package 'sharpbenhc' that offers measures; did you mean 'sharpbench'?"),
         (("json",), "json: offers no measure; add MEASURES = (YourMeasure,)"),
         (
@@ -80,11 +80,11 @@ def test_bad_words_get_one_line(words: tuple[str, ...], expected: str) -> None:
 
 
 def test_files_distributions_and_modules_offer_measures(plugin: str) -> None:
-    assert list(measures_in(plugin)) == ["norm", "false"]
+    assert list(find_measures(plugin)) == ["norm", "false"]
     installed = available("measures").classes
-    assert measures_in("sharpbench") == installed
+    assert find_measures("sharpbench") == installed
     built_in = {name: cls for name, cls in installed.items() if cls.__module__.startswith("sharpbench_measures.")}
-    assert measures_in("sharpbench_measures") == built_in
+    assert find_measures("sharpbench_measures") == built_in
 
 
 def test_a_distribution_offers_what_all_its_modules_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,8 +93,8 @@ def test_a_distribution_offers_what_all_its_modules_do(monkeypatch: pytest.Monke
     points = [EntryPoint(name, value, "sharpbench.measures") for name, value in values.items()]
     monkeypatch.setattr("sharpbench.core.registry.package_of", lambda point: "both")
     monkeypatch.setattr("importlib.metadata.entry_points", lambda *, group: points)
-    assert measures_in("both") == {**measures_in("sharpbench_measures"), **measures_in("sharpbench_peers")}
-    assert {"trace", "backpack-trace"} <= measures_in("both").keys()
+    assert find_measures("both") == {**find_measures("sharpbench_measures"), **find_measures("sharpbench_peers")}
+    assert {"trace", "backpack-trace"} <= find_measures("both").keys()
 
 
 @pytest.mark.parametrize(
@@ -103,8 +103,8 @@ def test_a_distribution_offers_what_all_its_modules_do(monkeypatch: pytest.Monke
         ("broken.py", "raise RuntimeError('no luck')", r"broken\.py fails to import: RuntimeError: no luck"),
         ("empty.py", "", r"empty\.py has none of MEASURES, MODELS, DATASETS, OPTIMIZERS, COHORTS"),
         ("other.py", "MODELS = ()", r"other\.py: offers no measure"),
-        ("odd.py", "MEASURES = (3,)", r"odd\.py: 3 is no frozen dataclass"),
-        ("text", "MEASURES = ()", r"text is no Python file; its name must end in \.py"),
+        ("odd.py", "MEASURES = (3,)", r"odd\.py: 3 is not a frozen dataclass"),
+        ("text", "MEASURES = ()", r"text is not a Python file; its name must end in \.py"),
     ],
 )
 def test_files_that_cannot_be_used_are_refused_by_their_name(
@@ -112,7 +112,7 @@ def test_files_that_cannot_be_used_are_refused_by_their_name(
 ) -> None:
     (tmp_path / name).write_text(text, encoding="utf-8")
     with pytest.raises(InvalidInput, match=expected) as refused:
-        measures_in(str(tmp_path / name))
+        find_measures(str(tmp_path / name))
     assert "--plugin" not in str(refused.value)
 
 
@@ -120,12 +120,12 @@ def test_modules_that_cannot_be_used_are_refused(tmp_path: Path, monkeypatch: py
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "fails_at_import.py").write_text("import nothing_of_that_name", encoding="utf-8")
     with pytest.raises(InvalidInput, match=r"fails_at_import fails to import: ModuleNotFoundError: .*nothing_of_that"):
-        measures_in("fails_at_import")
+        find_measures("fails_at_import")
     with pytest.raises(InvalidInput, match=r"no package 'zzz\.q' that offers measures; name a Python file, or install"):
-        measures_in("zzz.q")
+        find_measures("zzz.q")
     with pytest.raises(InvalidInput, match="fails to import: ValueError"):
-        measures_in("")
+        find_measures("")
     with pytest.raises(InvalidInput, match=r"no package 'xxx.*' that offers measures"):
-        measures_in("x" * 5000)
-    with pytest.raises(InvalidInput, match="is no file"):
-        measures_in("x" * 5000 + ".py")
+        find_measures("x" * 5000)
+    with pytest.raises(InvalidInput, match="is not a file"):
+        find_measures("x" * 5000 + ".py")
