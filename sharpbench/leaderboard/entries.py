@@ -105,9 +105,9 @@ def read_submitted(folder: Path) -> Submitted:
 
 
 def _submission(path: Path) -> Submission:
-    submission, witness = read_submission(path), ConsistencyCheck()
+    submission, consistency = read_submission(path), ConsistencyCheck()
     for number, record in enumerate(submission.records, start=2):
-        witness.check(record, f"{path}:{number}")
+        consistency.check(record, f"{path}:{number}")
     return submission
 
 

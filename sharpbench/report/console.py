@@ -60,7 +60,7 @@ def _show_board(rows: list[Score], console: Console) -> None:
         (TERMINAL_COSTS, measured),
     ):
         console.print(_table(columns, shown, console), crop=False)
-    for line in _remarks(rows):
+    for line in _describe_board(rows):
         _print(Text(line, style="dim"), console)
     console.print()
 
@@ -107,7 +107,7 @@ def _detail_columns(rows: list[Score], console: Console) -> Sequence[Column[Scor
     return columns[:fitting]
 
 
-def _remarks(rows: list[Score]) -> list[str]:
+def _describe_board(rows: list[Score]) -> list[str]:
     first, measured = rows[0], [row for row in rows if row.kind == "measure"]
     by = "tau within cells" if first.ranked_by == "within" else "tau over all networks (cells too small for within)"
     why = f" ({format_reasons(first.exclusions)})" if first.exclusions else ""

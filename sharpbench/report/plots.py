@@ -174,7 +174,7 @@ def _draw_figure(figure: Figure, axes: Axes, points: Points) -> None:
     axes.set_xlabel("generalization gap (training - test accuracy)")
     axes.set_ylabel(drawable_text(points.label, 48), parse_math=False)
     where = f"{drawable_text(points.model, 30)} on {drawable_text(points.dataset, 30)}"
-    taus = f"tau {_interval_or_undefined(points.marginal)}; within cells {_interval_or_undefined(points.within)}"
+    taus = f"tau {_format_tau(points.marginal)}; within cells {_format_tau(points.within)}"
     axes.set_title(f"{where}\n{taus}", fontsize=9, parse_math=False)
     if np.isfinite(points.noise).any():
         figure.colorbar(marks, ax=axes, label="label noise")
@@ -224,7 +224,7 @@ def draw_panels(lines: Sequence[Sequence[Points]], titled: Callable[[Points], st
 def _panel_title(points: Points) -> str:
     """The title of a panel of the overview."""
     where = f"{drawable_text(points.model, 16)}, {drawable_text(points.dataset, 12)}"
-    return f"{drawable_text(points.label, 30)}\n{where}: tau {tau_or_undefined(points.marginal)}"
+    return f"{drawable_text(points.label, 30)}\n{where}: tau {format_tau_value(points.marginal)}"
 
 
 def draw_points(axes: Axes, points: Points, *, size: float) -> PathCollection:
@@ -258,10 +258,10 @@ def draw_points(axes: Axes, points: Points, *, size: float) -> PathCollection:
     return marks
 
 
-def tau_or_undefined(tau: Tau) -> str:
+def format_tau_value(tau: Tau) -> str:
     """The value without its interval, or 'undefined'."""
     return "undefined" if tau.value is None else format_correlation(tau.value)
 
 
-def _interval_or_undefined(tau: Tau) -> str:
+def _format_tau(tau: Tau) -> str:
     return "undefined" if tau.value is None else format_tau(tau)

@@ -155,7 +155,7 @@ def page(leaderboard: Leaderboard) -> Page:
     """The headline table, the meaning of its columns, and links to the other pages."""
     sent = leaderboard.submitted != NO_SUBMISSIONS
     axes = AXES + (f" · [submissions]({ENTRIES})" if sent else "")
-    found = [Section("", (axes, headline(leaderboard), READING + (f"\n\n{SENT}" if sent else "")))]
+    found = [Section("", (axes, headline_table(leaderboard), READING + (f"\n\n{SENT}" if sent else "")))]
     return Page("Leaderboard of sharpness measures", (*found, Section("Populations", (_populations(leaderboard),))))
 
 
@@ -186,7 +186,7 @@ def _headline_row(leaderboard: Leaderboard, name: str, measure: str | None, scor
     return HeadlineRow(name, measure, scores, mark, median, summarize(counted), own)
 
 
-def headline(leaderboard: Leaderboard) -> Markup:
+def headline_table(leaderboard: Leaderboard) -> Markup:
     """The table itself."""
     boards = [tau_column(leaderboard, index) for index in judged_boards(leaderboard)[:MAX_BOARD_COLUMNS]]
     name: Column[HeadlineRow] = Column(heading="measure", text=_name, number=False)

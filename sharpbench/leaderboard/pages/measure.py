@@ -16,7 +16,7 @@ from sharpbench.report.cost_columns import ERROR, GRADIENTS, MEMORY, factor_colu
 from sharpbench.report.escape import escape_cell
 from sharpbench.report.markdown import MAX_REASONS, board_table
 from sharpbench.report.page import Page, Picture, Section
-from sharpbench.report.plots import Points, collect_points, draw_panels, drawable_text, tau_or_undefined
+from sharpbench.report.plots import Points, collect_points, draw_panels, drawable_text, format_tau_value
 
 PANELS_PER_LINE, MAX_PANELS = 4, 24
 
@@ -76,7 +76,7 @@ def _pictures(measure: str, found: Sequence[BoardRow]) -> tuple[Picture, ...]:
 
     def titled(points: Points) -> str:
         where = f"{drawable_text(titles[id(points)], 24)}, {drawable_text(points.model, 14)}"
-        return f"{where}\n{drawable_text(points.label, 30)}: tau {tau_or_undefined(points.marginal)}"
+        return f"{where}\n{drawable_text(points.label, 30)}: tau {format_tau_value(points.marginal)}"
 
     def draw() -> Figure:
         every = [points for _, points in shown]

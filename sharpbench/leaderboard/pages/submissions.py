@@ -84,19 +84,19 @@ def _describe_entry(entry: SubmittedEntry) -> Iterator[str]:
     """Paragraphs: the submitter, the states of the measures, and refutations."""
     manifest = entry.submission.manifest
     given = {"contact": manifest.contact, "address": manifest.url, "note": manifest.note}
-    told = [f"- {what}: {escape_cell(text, 300)}" for what, text in given.items() if text]
+    lines = [f"- {what}: {escape_cell(text, 300)}" for what, text in given.items() if text]
     origins = dict.fromkeys(manifest.measures.values())
-    told.append(f"- made with {', '.join(str(escape_cell(origin, 100)) for origin in origins)}")
+    lines.append(f"- made with {', '.join(str(escape_cell(origin, 100)) for origin in origins)}")
     for state in STATES:
         labels = [label for label, its in entry.states.items() if its == state]
         if labels:
-            told.append(f"- {state}: {', '.join(str(escape_cell(label)) for label in labels)}")
+            lines.append(f"- {state}: {', '.join(str(escape_cell(label)) for label in labels)}")
     for name, (equal, apart) in entry.others.items():
         if equal:
-            told.append(f"- {equal} values are equal to the last digit in {escape_cell(name, 64)}")
+            lines.append(f"- {equal} values are equal to the last digit in {escape_cell(name, 64)}")
         if apart:
-            told.append(f"- {apart} values differ in {escape_cell(name, 64)}, of the same cells on the same networks")
-    yield "\n".join(told)
+            lines.append(f"- {apart} values differ in {escape_cell(name, 64)}, of the same cells on the same networks")
+    yield "\n".join(lines)
     worst = sorted(entry.status.refutations.items(), key=lambda item: (-item[1].excess, item[0]))
     if worst:
         yield "\n".join(

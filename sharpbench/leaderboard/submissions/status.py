@@ -145,8 +145,8 @@ class _Claims:
         """Label -> the refutation with the largest excess, with the key of a cell here that shows it."""
         labels: dict[str, dict[str, str]] = {}
         for record in self.records:
-            for told in (self.claims[record.key], self.networks[record.key]):
-                labels.setdefault(told, {}).setdefault(record.label, record.key)
+            for claim in (self.claims[record.key], self.networks[record.key]):
+                labels.setdefault(claim, {}).setdefault(record.label, record.key)
         worst: dict[str, Refutation] = {}
         for finding, verdict in found:
             for label, key in labels[finding.claim].items() if finding.outcome == "differs" else ():
@@ -167,7 +167,7 @@ class _Claims:
 
 
 def _count_compared(agreed: set[tuple[str, str]], what: str, claims: set[str]) -> ComparedCount:
-    reached = {told for name, told in agreed if name.startswith(what)}
+    reached = {claim for name, claim in agreed if name.startswith(what)}
     return ComparedCount(len(claims & reached), len(claims))
 
 

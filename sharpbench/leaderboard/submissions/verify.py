@@ -43,18 +43,18 @@ def verify_submission(submission: Submission, drawn: CellSample, setting: Settin
     for record, reason in drawn.unknown:
         yield comparison.report_unknown(record, reason)
     populations = SubmittedPopulations(submission, setting)
-    networks = sorted(drawn.cells, key=_network_of)
+    networks = sorted(drawn.cells, key=_network_key)
     with tempfile.TemporaryDirectory(prefix="sharpbench-verify-") as folder:
-        for _, cells in groupby(networks, key=_network_of):
-            yield from _network(list(cells), populations, setting, Path(folder))
+        for _, cells in groupby(networks, key=_network_key):
+            yield from _verify_network(list(cells), populations, setting, Path(folder))
 
 
-def _network_of(cell: Recomputable) -> tuple[str, str, str]:
+def _network_key(cell: Recomputable) -> tuple[str, str, str]:
     """Recipe, device and claimed truth of the network; different claims on one network are compared separately."""
     return cell.recipe.key, cell.record.device, str(sorted(cell.record.truth.items()))
 
 
-def _network(
+def _verify_network(
     cells: Sequence[Recomputable], populations: SubmittedPopulations, setting: Setting, folder: Path
 ) -> Iterator[TrainingEpoch | Finding]:
     try:
@@ -66,13 +66,13 @@ def _network(
         return
     cached = population.stored(cells[0].recipe) is not None
     module = populations.module(cells[0].recipe)
-    findings = yield from _compared(cells, population, module, setting)
+    findings = yield from _compare_cells(cells, population, module, setting)
     if cached and any(each.outcome in ("differs", "parted") for each in findings):
-        findings = yield from _compared(cells, populations.retrain(cells[0], folder), module, setting)
+        findings = yield from _compare_cells(cells, populations.retrain(cells[0], folder), module, setting)
     yield from findings
 
 
-def _compared(
+def _compare_cells(
     cells: Sequence[Recomputable], population: Population, module: nn.Module, setting: Setting
 ) -> Generator[TrainingEpoch, None, list[Finding]]:
     """The findings on one network."""
@@ -100,17 +100,17 @@ def _compared(
         if setting.late:
             findings.append(comparison.report_unknown(cell.record, "the time was up"))
         else:
-            findings += _cell(cell, member, module, found, apart)
+            findings += _compare_cell(cell, member, module, found, apart)
     return findings
 
 
-def _cell(
+def _compare_cell(
     cell: Recomputable, member: TrainedNetwork, module: nn.Module, found: dict[str, Scalar], apart: float
 ) -> Iterator[Finding]:
     """The findings on the value of a cell and on its other numbers."""
     record = cell.record
     try:
-        subject = _subject(cell, member, module, record.dtype)
+        subject = _make_subject(cell, member, module, record.dtype)
         estimate = measure(cell.measure, subject, seed=record.seed)
     except NotApplicable as error:
         yield comparison.report_no_value(record, str(error), apart)
@@ -120,14 +120,14 @@ def _cell(
         return
     yield comparison.compare_value(record, estimate, apart, found)
     yield from comparison.compare_estimate(record, estimate, apart, examples=len(subject.inputs))
-    yield from _checked(cell, member, module, apart)
+    yield from _compare_float64(cell, member, module, apart)
 
 
-def _checked(cell: Recomputable, member: TrainedNetwork, module: nn.Module, apart: float) -> Iterator[Finding]:
+def _compare_float64(cell: Recomputable, member: TrainedNetwork, module: nn.Module, apart: float) -> Iterator[Finding]:
     """The findings on oracle and invariance where the record has them, both in float64."""
     record = cell.record
     try:
-        doubled = _subject(cell, member, module, "float64")
+        doubled = _make_subject(cell, member, module, "float64")
         if record.exact is not None:
             found, by = oracle_value(cell.measure, doubled)
             yield from comparison.compare_exact(record, found, by, apart)
@@ -139,7 +139,7 @@ def _checked(cell: Recomputable, member: TrainedNetwork, module: nn.Module, apar
         yield comparison.report_unknown(record, "{}: {}".format(*failure_status(error)), "exact")
 
 
-def _subject(cell: Recomputable, member: TrainedNetwork, module: nn.Module, dtype: str) -> Subject:
+def _make_subject(cell: Recomputable, member: TrainedNetwork, module: nn.Module, dtype: str) -> Subject:
     device = cell.record.device
     return member.subject(module, examples=cell.examples, dtype=getattr(torch, dtype), device=device)
 
