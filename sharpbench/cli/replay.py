@@ -47,21 +47,21 @@ def replay(
     """
     from sharpbench.environment import apply_settings, resolve_device
     from sharpbench.errors import InvalidInput
+    from sharpbench.files import Workspace
     from sharpbench.replays.catalog import parse_replay, parse_scale
-    from sharpbench.replays.study import Place
 
     chosen = parse_replay(name)
     size = parse_scale(chosen, scale)
     if threads is not None and threads < 1:
         raise InvalidInput(f"threads={threads} must be at least 1, or None for as many as there are cores")
-    place = Place(device=resolve_device(device), data_dir=data_dir, cache_dir=cache_dir)
+    workspace = Workspace.locate(cache_dir=cache_dir, data_dir=data_dir, device=resolve_device(device))
     folder = output or Path("sharpbench-results") / f"replay-{chosen.name}"
     experiment = chosen.experiment(size)
     import torch
 
-    apply_settings(place.device, threads or torch.get_num_threads())
+    apply_settings(workspace.device, threads or torch.get_num_threads())
     if dry_run:
-        _show_outlook(chosen, size, experiment, place.device)
+        _show_outlook(chosen, size, experiment, workspace.device)
         return 0
     records: list[Record] = []
     found = {}
@@ -73,7 +73,7 @@ def replay(
         from sharpbench.runner.run import RunOptions, iterate_events, plan_run
 
         try:
-            cells = experiment.cells(device=place.device, data_dir=data_dir)
+            cells = experiment.cells(workspace)
             options = RunOptions(
                 output=folder,
                 workers=workers,
@@ -89,7 +89,7 @@ def replay(
             follow_run(steps, cells=run_plan.left, done=done, seats=engine.slots(workers))
             for study in experiment.studies:
                 typer.echo(f"{study.name}: {len(study.recipes)} networks", err=True)
-                found[study.name] = run_study(study, place, folder)
+                found[study.name] = run_study(study, workspace, folder)
         except KeyboardInterrupt:
             typer.echo("interrupted; give the same command again to go on", err=True)
             return EXIT_INTERRUPTED

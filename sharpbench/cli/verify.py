@@ -56,9 +56,9 @@ def verify(
         raise InvalidInput(f"sample={sample} must be at least 1")
     if minutes is not None and not minutes > 0:
         raise InvalidInput(f"minutes={minutes} must be above 0")
-    from sharpbench.files import cache_folder, data_folder
+    from sharpbench.files import Workspace
     from sharpbench.leaderboard.submissions import (
-        Setting,
+        VerificationSetting,
         append_verdict,
         draw_cells,
         find_installed,
@@ -77,10 +77,9 @@ def verify(
     else:
         before = [verdict for found in read_folder_verdicts(file.parent).values() for verdict in found]
         drawn = draw_cells(submission, sample=sample, seed=seed, known=known, doubted=refuted_places(before))
-    setting = Setting(
-        cache=cache_folder(cache_dir),
+    setting = VerificationSetting(
+        workspace=Workspace.locate(cache_dir=cache_dir, data_dir=data_dir),
         known=known,
-        data_dir=data_folder(data_dir),
         seconds=math.inf if minutes is None else 60 * minutes,
     )
     try:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import pandas as pd
 
 from sharpbench.core.record import Record
 from sharpbench.datasets.dataset import Dataset
+from sharpbench.files import Workspace
 from sharpbench.models.model import Model
 from sharpbench.replays.study import Study
 from sharpbench.report.page import Page
@@ -53,7 +53,7 @@ class Experiment:
         """The recipes of all networks of the cohorts."""
         return tuple(recipe for cohort, models in self.cohorts for recipe in cohort.recipes(models, self.dataset))
 
-    def cells(self, *, device: str, data_dir: Path | str | None) -> tuple[Cell, ...]:
+    def cells(self, workspace: Workspace) -> tuple[Cell, ...]:
         """The cells of its run, which compute only values: nothing is timed, checked or rewritten. Loads the data."""
         planned = [
             plan(
@@ -61,12 +61,12 @@ class Experiment:
                 models,
                 dataset=self.dataset,
                 cohort=cohort,
-                device=device,
+                device=workspace.device,
                 examples=self.examples,
                 timing=0,
                 oracle=0,
                 invariance=0,
-                data_dir=data_dir,
+                data_dir=workspace.data_dir,
             )
             for cohort, models in self.cohorts
         ]

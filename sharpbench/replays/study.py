@@ -18,21 +18,12 @@ from sharpbench.core.subject import Subject
 from sharpbench.datasets.dataset import Data
 from sharpbench.environment import describe_environment
 from sharpbench.errors import InvalidInput
-from sharpbench.files import atomic_write, cache_folder, content_hash, data_folder
+from sharpbench.files import Workspace, atomic_write, content_hash
 from sharpbench.training.examples import initial_module, training_examples
 from sharpbench.training.population import Population
 from sharpbench.training.recipe import Recipe
 
 Row = dict[str, Scalar]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where a replay works: the device, and the folders of data and of trained networks (None: the usual ones)."""
-
-    device: str
-    data_dir: Path | str | None = None
-    cache_dir: Path | str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,29 +41,31 @@ class Study(ABC):
     recipes: tuple[Recipe, ...]
 
     @abstractmethod
-    def rows(self, place: Place) -> Iterator[Row]:
+    def rows(self, workspace: Workspace) -> Iterator[Row]:
         """The rows that it measures, as JSON scalars by column. Trains the networks that are not in the zoo."""
 
-    def key(self, place: Place) -> str:
+    def key(self, workspace: Workspace) -> str:
         """The content hash by which stored rows are recognized as rows of this study."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         values["recipes"] = [recipe.row() for recipe in self.recipes]
-        return content_hash({"name": self.name, "version": self.version, "device": place.device, **values})
+        return content_hash({"name": self.name, "version": self.version, "device": workspace.device, **values})
 
 
-def run_study(study: Study, place: Place, folder: Path) -> pd.DataFrame:
+def run_study(study: Study, workspace: Workspace, folder: Path) -> pd.DataFrame:
     """The rows of the study as a table.
 
     Args:
         study: the study.
-        place: the device, and the folders of data and networks.
+        workspace: the device, and the folders of data and networks.
         folder: where the rows are stored. Rows that are stored there for the same study are not measured again.
     """
     path = folder / f"{study.name}.json"
-    rows = _read_rows(path, study.key(place))
+    rows = _read_rows(path, study.key(workspace))
     if rows is None:
-        rows = list(study.rows(place))
-        _write_rows(path, {"key": study.key(place), "environment": describe_environment(place.device), "rows": rows})
+        rows = list(study.rows(workspace))
+        _write_rows(
+            path, {"key": study.key(workspace), "environment": describe_environment(workspace.device), "rows": rows}
+        )
     return pd.DataFrame(rows)
 
 
@@ -122,11 +115,10 @@ class StudiedNetwork:
         return subject.to(dtype=dtype, device=device)
 
 
-def open_network(recipe: Recipe, place: Place) -> StudiedNetwork:
+def open_network(recipe: Recipe, workspace: Workspace) -> StudiedNetwork:
     """The network of a recipe, from the zoo; it is trained and stored there if it is missing."""
-    data = recipe.dataset.load(data_folder(place.data_dir))
-    cache = cache_folder(place.cache_dir)
-    population = Population((recipe,), data, data.sha256(), cache=cache, device=place.device)
+    data = recipe.dataset.load(workspace.data_dir)
+    population = Population((recipe,), data, data.sha256(), cache=workspace.cache_dir, device=workspace.device)
     module = initial_module(recipe, data.shape, data.classes)
     module.load_state_dict(population.network(recipe).weights)
     return StudiedNetwork(recipe, module.eval(), data)

@@ -11,8 +11,8 @@ import pytest
 
 from sharpbench.core.record import Record
 from sharpbench.datasets import Digits
+from sharpbench.files import Workspace
 from sharpbench.models.paper import SmallCnn, SmallMlp
-from sharpbench.replays.study import Place
 from sharpbench.training.recipe import Recipe
 
 LAYERS = ("layer0", "layer1", "layer2")
@@ -94,6 +94,6 @@ def recipes() -> tuple[Recipe, ...]:
 
 
 @pytest.fixture
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     cache: Path = tmp_path_factory.mktemp("cache")
-    return Place(device="cpu", cache_dir=cache)
+    return Workspace(cache_dir=cache)

@@ -13,15 +13,16 @@ import torch
 
 from sharpbench.curvature import difference_diagonal, exact_diagonal, exact_traces, reference_diagonal
 from sharpbench.errors import InvalidInput
+from sharpbench.files import Workspace
 from sharpbench.replays.minimum_sharpness_2021.studies import DiagonalStudy, TraceStudy
-from sharpbench.replays.study import Place, Row, Study, open_network, run_study
+from sharpbench.replays.study import Row, Study, open_network, run_study
 from sharpbench.training.recipe import Recipe
 
 
-def test_traces_against_the_definition(recipes: tuple[Recipe, ...], place: Place) -> None:
-    rows = list(TraceStudy(recipes=recipes[:1], examples=20, entries=6).rows(place))
+def test_traces_against_the_definition(recipes: tuple[Recipe, ...], workspace: Workspace) -> None:
+    rows = list(TraceStudy(recipes=recipes[:1], examples=20, entries=6).rows(workspace))
     entries, (network,) = [row for row in rows if row["kind"] == "entry"], [row for row in rows if "trace" in row]
-    subject = open_network(recipes[0], place).subject(20, dtype=torch.float64, device="cpu")
+    subject = open_network(recipes[0], workspace).subject(20, dtype=torch.float64, device="cpu")
     diagonal = torch.cat([value.flatten() for value in reference_diagonal(subject).values()])
     assert network["trace"] == pytest.approx(float(diagonal.sum()), rel=1e-10)
     assert (network["parameters"], network["examples"], network["entries"]) == (16330, 20, 6)
@@ -35,19 +36,19 @@ def test_traces_against_the_definition(recipes: tuple[Recipe, ...], place: Place
 
 
 def test_diagonals_fall_with_samples_and_are_the_running_mean_of_one_stream(
-    recipes: tuple[Recipe, ...], place: Place
+    recipes: tuple[Recipe, ...], workspace: Workspace
 ) -> None:
     study = DiagonalStudy(recipes=recipes[:1], examples=8, samples=(1, 40))
-    rows = {(row["kind"], row["samples"]): row for row in study.rows(place)}
+    rows = {(row["kind"], row["samples"]): row for row in study.rows(workspace)}
     assert set(rows) == {(kind, count) for kind in ("arxiv", "icml") for count in (1, 40)}
-    alone = {row["kind"]: row for row in replace(study, samples=(40,)).rows(place)}
+    alone = {row["kind"]: row for row in replace(study, samples=(40,)).rows(workspace)}
     for kind in ("arxiv", "icml"):
         few, many = rows[kind, 1], rows[kind, 40]
         assert many["error"] < few["error"]  # type: ignore[operator]
         assert few["value"] is None
         assert many["value"] > 0  # type: ignore[operator]
         assert many["value"] == alone[kind]["value"]
-    subject = open_network(recipes[0], place).subject(8, dtype=torch.float64, device="cpu")
+    subject = open_network(recipes[0], workspace).subject(8, dtype=torch.float64, device="cpu")
     exact = torch.cat([value.flatten() for value in exact_diagonal(subject).values()])
     drawn = difference_diagonal(
         subject, samples=40, radius=1e-5, relative=False, generator=torch.Generator().manual_seed(0)
@@ -58,9 +59,9 @@ def test_diagonals_fall_with_samples_and_are_the_running_mean_of_one_stream(
 
 
 def test_a_subject_has_the_training_examples_without_noise_also_more_than_it_was_trained_on(
-    recipes: tuple[Recipe, ...], place: Place
+    recipes: tuple[Recipe, ...], workspace: Workspace
 ) -> None:
-    clean, noisy = (open_network(replace(recipes[0], label_noise=noise), place) for noise in (0.0, 0.5))
+    clean, noisy = (open_network(replace(recipes[0], label_noise=noise), workspace) for noise in (0.0, 0.5))
     one, other = (each.subject(100, dtype=torch.float32, device="cpu") for each in (clean, noisy))
     assert torch.equal(one.targets, other.targets)
     assert torch.equal(one.inputs, other.inputs)
@@ -78,23 +79,23 @@ class Counting(Study):
     asked: ClassVar[list[int]] = []
     step: int = 1
 
-    def rows(self, place: Place) -> Iterator[Row]:
+    def rows(self, workspace: Workspace) -> Iterator[Row]:
         """See Study."""
         self.asked.append(self.step)
         yield {"value": float(self.step), "word": "a", "nothing": None}
 
 
 def test_findings_are_kept_and_measured_again_only_for_another_study(
-    recipes: tuple[Recipe, ...], place: Place, tmp_path: Path
+    recipes: tuple[Recipe, ...], workspace: Workspace, tmp_path: Path
 ) -> None:
     Counting.asked.clear()
     study = Counting(recipes=recipes)
     for _ in range(2):
-        table = run_study(study, place, tmp_path / "new")
+        table = run_study(study, workspace, tmp_path / "new")
         assert table.to_dict("records") == [{"value": 1.0, "word": "a", "nothing": None}]
     assert Counting.asked == [1]
-    assert run_study(replace(study, step=2), place, tmp_path / "new")["value"].tolist() == [2.0]
-    run_study(replace(study, recipes=recipes[:1], step=2), place, tmp_path / "new")
+    assert run_study(replace(study, step=2), workspace, tmp_path / "new")["value"].tolist() == [2.0]
+    run_study(replace(study, recipes=recipes[:1], step=2), workspace, tmp_path / "new")
     assert Counting.asked == [1, 2, 2]
     stored = json.loads((tmp_path / "new" / "counting.json").read_text(encoding="utf-8"))
     assert stored["environment"]["device"] == "cpu"
@@ -103,23 +104,25 @@ def test_findings_are_kept_and_measured_again_only_for_another_study(
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", "null", '{"key": 1}', "[" * 100_000])
 def test_a_damaged_file_is_measured_again(
-    recipes: tuple[Recipe, ...], place: Place, tmp_path: Path, damage: str
+    recipes: tuple[Recipe, ...], workspace: Workspace, tmp_path: Path, damage: str
 ) -> None:
     (tmp_path / "counting.json").write_text(damage, encoding="utf-8")
-    assert len(run_study(Counting(recipes=recipes), place, tmp_path)) == 1
+    assert len(run_study(Counting(recipes=recipes), workspace, tmp_path)) == 1
 
 
 @pytest.mark.parametrize("rows", [[], [1], [{"value": [1]}], {"value": 1}, "text"])
 def test_rows_that_are_none_are_measured_again(
-    recipes: tuple[Recipe, ...], place: Place, tmp_path: Path, rows: object
+    recipes: tuple[Recipe, ...], workspace: Workspace, tmp_path: Path, rows: object
 ) -> None:
     study = Counting(recipes=recipes)
-    content = {"key": study.key(place), "rows": rows}
+    content = {"key": study.key(workspace), "rows": rows}
     (tmp_path / "counting.json").write_text(json.dumps(content), encoding="utf-8")
-    assert run_study(study, place, tmp_path)["value"].tolist() == [1.0]
+    assert run_study(study, workspace, tmp_path)["value"].tolist() == [1.0]
 
 
-def test_a_folder_that_cannot_be_written_is_named(recipes: tuple[Recipe, ...], place: Place, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_named(
+    recipes: tuple[Recipe, ...], workspace: Workspace, tmp_path: Path
+) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(InvalidInput, match=r"cannot write .*counting\.json: .*choose another folder with --output"):
-        run_study(Counting(recipes=recipes), place, tmp_path / "file")
+        run_study(Counting(recipes=recipes), workspace, tmp_path / "file")

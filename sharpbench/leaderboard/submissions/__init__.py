@@ -5,7 +5,7 @@ a cell is recomputed.
 """
 
 from sharpbench.leaderboard.submissions.manifest import SUFFIX, Manifest
-from sharpbench.leaderboard.submissions.networks import Setting
+from sharpbench.leaderboard.submissions.networks import VerificationSetting
 from sharpbench.leaderboard.submissions.pack import pack_submission
 from sharpbench.leaderboard.submissions.sampling import (
     CellSample,
@@ -43,10 +43,10 @@ __all__ = [
     "Manifest",
     "PastRefutation",
     "Refutation",
-    "Setting",
     "Submission",
     "SubmissionStatus",
     "Verdict",
+    "VerificationSetting",
     "append_verdict",
     "draw_cells",
     "find_installed",

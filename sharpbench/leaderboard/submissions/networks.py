@@ -15,6 +15,7 @@ from sharpbench.core.record import Record
 from sharpbench.datasets.dataset import Data, Dataset
 from sharpbench.environment import resolve_device
 from sharpbench.errors import InvalidInput, short
+from sharpbench.files import Workspace
 from sharpbench.leaderboard.submissions.claims import hash_network, network_position
 from sharpbench.leaderboard.submissions.sampling import InstalledParts, Recomputable
 from sharpbench.leaderboard.submissions.submission import Submission
@@ -28,12 +29,18 @@ MAX_TRAINING_WORK = 1e13
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """Where networks are kept and data lie; what is installed; after how many seconds no other cell begins."""
+class VerificationSetting:
+    """Where and with what cells are recomputed.
 
-    cache: Path
+    Attributes:
+        workspace: the folders of networks and data.
+        known: the measures and parts of recipes that are installed.
+        seconds: time after which no further cell is recomputed.
+        started: when that time began, by the monotonic clock.
+    """
+
+    workspace: Workspace
     known: InstalledParts
-    data_dir: Path | None = None
     seconds: float = math.inf
     started: float = field(default_factory=time.monotonic)
 
@@ -50,7 +57,7 @@ class NotReproducible(Exception):
 class SubmittedPopulations:
     """The networks of a submission by model, data set and device, and their structures; each is made once."""
 
-    def __init__(self, submission: Submission, setting: Setting) -> None:
+    def __init__(self, submission: Submission, setting: VerificationSetting) -> None:
         self.submission, self.setting = submission, setting
         self.data: dict[Dataset, tuple[Data, str] | str] = {}
         self.made: dict[tuple[Model, Dataset, str], Population] = {}
@@ -80,7 +87,7 @@ class SubmittedPopulations:
         kind = _population_key(cell)
         if kind not in self.made:
             recipes = self._recipes(cell.recipe, data, device)
-            self.made[kind] = Population(recipes, data, digest, cache=self.setting.cache, device=device)
+            self.made[kind] = Population(recipes, data, digest, cache=self.setting.workspace.cache_dir, device=device)
         return self.made[kind]
 
     def retrain(self, cell: Recomputable, folder: Path) -> Population:
@@ -105,7 +112,7 @@ class SubmittedPopulations:
         """The data set and the hash of its content."""
         if dataset not in self.data:
             try:
-                data = dataset.load(self.setting.data_dir)
+                data = dataset.load(self.setting.workspace.data_dir)
                 self.data[dataset] = data, data.sha256()
             except InvalidInput as error:
                 self.data[dataset] = f"its data are not on this machine: {error}"

@@ -21,7 +21,7 @@ from sharpbench.environment import apply_settings, describe_environment
 from sharpbench.errors import InvalidInput
 from sharpbench.leaderboard.submissions import findings as comparison
 from sharpbench.leaderboard.submissions import tolerance
-from sharpbench.leaderboard.submissions.networks import NotReproducible, Setting, SubmittedPopulations
+from sharpbench.leaderboard.submissions.networks import NotReproducible, SubmittedPopulations, VerificationSetting
 from sharpbench.leaderboard.submissions.sampling import CellSample, Recomputable
 from sharpbench.leaderboard.submissions.submission import Submission
 from sharpbench.leaderboard.submissions.verdict import Finding
@@ -33,7 +33,9 @@ from sharpbench.training.network import TrainedNetwork
 from sharpbench.training.population import Population, TrainingEpoch
 
 
-def verify_submission(submission: Submission, drawn: CellSample, setting: Setting) -> Iterator[TrainingEpoch | Finding]:
+def verify_submission(
+    submission: Submission, drawn: CellSample, setting: VerificationSetting
+) -> Iterator[TrainingEpoch | Finding]:
     """Findings network by network, first on its truth and then on each cell; and the epochs of trainings in between.
 
     Networks train in the groups that the recipes of the whole submission fix, as in the original run. Nothing of the
@@ -55,7 +57,7 @@ def _network_key(cell: Recomputable) -> tuple[str, str, str]:
 
 
 def _verify_network(
-    cells: Sequence[Recomputable], populations: SubmittedPopulations, setting: Setting, folder: Path
+    cells: Sequence[Recomputable], populations: SubmittedPopulations, setting: VerificationSetting, folder: Path
 ) -> Iterator[TrainingEpoch | Finding]:
     try:
         if setting.late:
@@ -73,7 +75,7 @@ def _verify_network(
 
 
 def _compare_cells(
-    cells: Sequence[Recomputable], population: Population, module: nn.Module, setting: Setting
+    cells: Sequence[Recomputable], population: Population, module: nn.Module, setting: VerificationSetting
 ) -> Generator[TrainingEpoch, None, list[Finding]]:
     """The findings on one network."""
     first = cells[0]

@@ -14,7 +14,8 @@ from torch import Tensor
 from sharpbench.core.evaluate import measure
 from sharpbench.core.subject import Subject
 from sharpbench.curvature import difference_diagonal, exact_diagonal, exact_traces, per_example_traces
-from sharpbench.replays.study import Place, Row, StudiedNetwork, Study, open_network
+from sharpbench.files import Workspace
+from sharpbench.replays.study import Row, StudiedNetwork, Study, open_network
 from sharpbench.runner.cost import time_call
 
 
@@ -62,10 +63,10 @@ class TraceStudy(Study):
     examples: int
     entries: int
 
-    def rows(self, place: Place) -> Iterator[Row]:
+    def rows(self, workspace: Workspace) -> Iterator[Row]:
         """See Study."""
         for recipe in self.recipes:
-            yield from self._measure_network(open_network(recipe, place), place.device)
+            yield from self._measure_network(open_network(recipe, workspace), workspace.device)
 
     def _measure_network(self, network: StudiedNetwork, device: str) -> Iterator[Row]:
         model = network.recipe.model.name
@@ -136,11 +137,11 @@ class DiagonalStudy(Study):
     examples: int
     samples: tuple[int, ...]
 
-    def rows(self, place: Place) -> Iterator[Row]:
+    def rows(self, workspace: Workspace) -> Iterator[Row]:
         """See Study."""
         for recipe in self.recipes:
-            network = open_network(recipe, place)
-            subject = network.subject(self.examples, dtype=torch.float64, device=place.device)
+            network = open_network(recipe, workspace)
+            subject = network.subject(self.examples, dtype=torch.float64, device=workspace.device)
             exact = _flatten(exact_diagonal(subject))
             reference = measure("normalized", subject).value
             for kind in KINDS:

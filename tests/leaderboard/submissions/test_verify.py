@@ -16,11 +16,12 @@ from sharpbench_measures import Average
 from sharpbench import Estimate, Record, plan, run
 from sharpbench.core.evaluate import measure
 from sharpbench.datasets import Digits
+from sharpbench.files import Workspace
 from sharpbench.leaderboard.submissions import (
     Finding,
     Manifest,
-    Setting,
     Verdict,
+    VerificationSetting,
     draw_cells,
     find_installed,
     format_submission,
@@ -42,10 +43,14 @@ from sharpbench.training.zoo import Origin, Zoo
 from .conftest import COHORT, MEASURES, forged
 
 
+def verification(cache: Path, **setting: Any) -> VerificationSetting:
+    return VerificationSetting(workspace=Workspace(cache_dir=cache), **setting)
+
+
 def findings(path: Path, cache: Path, *, sample: int = 100, **setting: Any) -> list[Finding]:
     submission, known = read_submission(path), find_installed()
     drawn = draw_cells(submission, sample=sample, seed=0, known=known)
-    steps = verify_submission(submission, drawn, Setting(cache=cache, known=known, **setting))
+    steps = verify_submission(submission, drawn, verification(cache, known=known, **setting))
     return [step for step in steps if isinstance(step, Finding)]
 
 
@@ -163,7 +168,7 @@ def test_networks_train_in_the_groups_of_the_plan_whatever_the_order_of_the_reco
         header = Manifest.from_json(text.splitlines()[0])
         path = tmp_path / "honest.jsonl"
         path.write_text(format_submission(replace(header, sha256=hash_records(lines)), lines))
-        populations = SubmittedPopulations(read_submission(path), Setting(cache=tmp_path, known=find_installed()))
+        populations = SubmittedPopulations(read_submission(path), verification(tmp_path, known=find_installed()))
         return [
             recipe.row()["label_noise"]
             for recipe in populations.of(resolve_record(records[0], find_installed())).recipes
@@ -202,7 +207,9 @@ def test_what_stands_beside_a_value_is_compared_too(
 def of_cell(path: Path, record: Record, ran: Path) -> list[Finding]:
     submission, known = read_submission(path), find_installed()
     steps = verify_submission(
-        submission, select_cells(submission, [record.key], known), Setting(cache=ran / "cache", known=known)
+        submission,
+        select_cells(submission, [record.key], known),
+        verification(ran / "cache", known=known),
     )
     return [step for step in steps if isinstance(step, Finding)]
 
