@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Protocol, TypeVar, cast
 
 import torch
@@ -15,6 +16,14 @@ from sharpbench.core import loss as criteria
 from sharpbench.core.functional import call_module
 from sharpbench.core.graph import Graph, capture_graph
 from sharpbench.core.loss import Losses, PerExampleLoss
+from sharpbench.core.requirements import (
+    check_arguments,
+    check_finite,
+    check_network,
+    choose_parameters,
+    first_logits,
+    random_state_kept,
+)
 from sharpbench.errors import InvalidInput
 
 Params = dict[str, Tensor]
@@ -22,6 +31,8 @@ T = TypeVar("T")
 
 BATCH_BYTES = 64 * 2**20
 """The activations of one batch are kept below this: larger batches leave the caches and gain nothing."""
+UNKNOWN_RESULTS = 64
+"""Where it cannot be seen what a network keeps, this many times its inputs, and its parameters once."""
 
 
 class ProcessGroup(Protocol):
@@ -89,12 +100,13 @@ class Subject:
         Raises InvalidInput, one line, for anything that does not fit together: an empty data set, targets
         out of range, a reducing criterion, weights or inputs that are not finite, an unknown parameter.
         """
-        _check_examples(inputs, targets, batch_size)
+        check_arguments(model, inputs, targets, batch_size)
+        model = model.module if isinstance(model, nn.DataParallel) else model
         weights = {key: value.detach().clone() for key, value in model.named_parameters()}
         check_finite("weights", weights)
         check_finite("inputs", {"inputs": inputs})
         trainable = [key for key, value in model.named_parameters() if value.requires_grad]
-        chosen = _chosen(parameters, weights, trainable)
+        chosen = choose_parameters(parameters, weights, trainable)
         buffers = {key: value.detach().clone() for key, value in model.named_buffers()}
         subject = Subject(
             name=name or type(model).__name__,
@@ -109,12 +121,16 @@ class Subject:
             train_size=train_size,
             frozen=tuple(key for key in weights if key not in trainable),
         )
-        with torch.no_grad():
-            logits: object = subject.apply(subject.params, subject.inputs[:1])
-            if not isinstance(logits, Tensor):
-                raise InvalidInput(f"the network returns a {type(logits).__name__}; expected logits, a tensor [B, C]")
+        with random_state_kept():
+            logits = first_logits(lambda example: subject.apply(subject.params, example), subject.inputs[:1])
             criteria.check_outputs(subject.criterion, logits, subject.targets)
-        return subject if batch_size else replace(subject, batch_size=_batch_size(subject))
+            _check_unwritten(subject)
+            if batch_size is None:
+                subject = replace(subject, batch_size=_batch_size(subject))
+            some = slice(0, subject.batch_size)
+            network = partial(subject.apply, subject.params)
+            check_network(network, subject.criterion, subject.inputs[some], subject.targets[some])
+        return subject
 
     @staticmethod
     def from_loader(
@@ -250,9 +266,8 @@ class Subject:
     @property
     def classes(self) -> int:
         """C, the number of outputs."""
-        with torch.no_grad():
-            logits = self.apply(self.params, self.inputs[:1])
-        return logits.shape[1]
+        with torch.enable_grad():  # some networks differentiate inside
+            return self.apply(self.params, self.inputs[:1]).shape[1]
 
 
 def _traced(value: object) -> bool:
@@ -261,37 +276,12 @@ def _traced(value: object) -> bool:
     return isinstance(value, Tensor) and (value.requires_grad or wrapped(value))
 
 
-def _check_examples(inputs: Tensor, targets: Tensor, batch_size: int | None) -> None:
-    if inputs.ndim < 2:
-        raise InvalidInput(f"inputs have shape {list(inputs.shape)}; expected [n, ...], examples first")
-    if len(inputs) == 0:
-        raise InvalidInput("inputs hold no example; a loss is a mean over at least 1")
-    if targets.ndim == 0 or len(targets) != len(inputs):
-        raise InvalidInput(
-            f"{len(inputs)} inputs and targets of shape {list(targets.shape)} do not match; give one target an input"
-        )
-    if batch_size is not None and batch_size < 1:
-        raise InvalidInput(f"batch_size={batch_size} must be at least 1, or None to choose it from memory")
-
-
-def check_finite(what: str, tensors: Mapping[str, Tensor]) -> None:
-    """Raise InvalidInput where an entry of a tensor is NaN or infinite."""
-    for key, value in tensors.items():
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            bad = int((~torch.isfinite(value)).sum())
-            raise InvalidInput(f"{what} are not finite: {key} holds {bad} NaN or infinite of {value.numel()} entries")
-
-
-def _chosen(parameters: Iterable[str] | None, weights: Params, trainable: list[str]) -> set[str]:
-    if parameters is None:
-        if not trainable:
-            raise InvalidInput("no parameter of the network requires gradients; name those to measure in parameters=")
-        return set(trainable)
-    chosen = set(parameters)
-    unknown = sorted(chosen - set(weights))
-    if unknown or not chosen:
-        raise InvalidInput(f"parameters={unknown or '[]'} are not in the network, which has {', '.join(weights)}")
-    return chosen
+def _check_unwritten(subject: Subject) -> None:
+    """Raise InvalidInput where a forward pass has written to a parameter of the subject."""
+    own = dict(subject.module.named_parameters())
+    for name, value in subject.params.items():
+        if value._version or not torch.equal(value, own[name].detach()):
+            raise InvalidInput(f"the network rewrites its parameter '{name}' in every forward pass; measure it without")
 
 
 def _batch_size(subject: Subject) -> int:
@@ -305,7 +295,11 @@ def _batch_size(subject: Subject) -> int:
         saved += 0 if tensor.data_ptr() in weights else tensor.numel() * tensor.element_size()
         return tensor
 
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        subject.apply(params, subject.inputs[:1])
+    try:
+        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            subject.apply(params, subject.inputs[:1])
+    except RuntimeError:  # torch.func inside the network allows no such hooks
+        guess = UNKNOWN_RESULTS * subject.inputs[0].numel() + subject.size
+        saved = guess * next(iter(params.values())).element_size()
     fits = max(1, BATCH_BYTES // max(1, saved))
     return min(len(subject.inputs), 1 << int(math.log2(fits)))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from sharpbench.core.functional import call_module
-from sharpbench.core.subject import check_finite
+from sharpbench.core.requirements import check_finite
 from sharpbench.errors import InvalidInput, one_line
 
 

@@ -1,0 +1,156 @@
+"""What a subject requires of a network, its examples and its loss, each refused in one line where it does not hold."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from sharpbench.core.loss import PerExampleLoss
+from sharpbench.errors import InvalidInput, one_line
+
+COMPARED = 4
+"""Examples, spread over a batch, that are taken together and apart."""
+
+
+def check_arguments(model: object, inputs: object, targets: object, batch_size: int | None) -> None:
+    """Raise InvalidInput where the arguments have other types or shapes than a subject's."""
+    if not isinstance(model, nn.Module):
+        raise InvalidInput(f"the model is a {type(model).__name__}; expected a torch.nn.Module")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise InvalidInput("the model is compiled by torch.jit; give the module that it was made from")
+    for what, value in (("inputs", inputs), ("targets", targets)):
+        if not isinstance(value, Tensor):
+            raise InvalidInput(f"{what} are a {type(value).__name__}; expected one tensor, examples first")
+    assert isinstance(inputs, Tensor)
+    assert isinstance(targets, Tensor)
+    if inputs.ndim < 2:
+        raise InvalidInput(f"inputs have shape {list(inputs.shape)}; expected [n, ...], examples first")
+    if len(inputs) == 0:
+        raise InvalidInput("inputs hold no example; a loss is a mean over at least 1")
+    if targets.ndim == 0 or len(targets) != len(inputs):
+        raise InvalidInput(
+            f"{len(inputs)} inputs and targets of shape {list(targets.shape)} do not match; give one target an input"
+        )
+    if batch_size is not None and batch_size < 1:
+        raise InvalidInput(f"batch_size={batch_size} must be at least 1, or None to choose it from memory")
+    for name, value in (*model.named_parameters(), *model.named_buffers()):
+        if is_lazy(value):
+            raise InvalidInput(f"'{name}' has no shape yet; call the network once on a batch before it is measured")
+        if value.is_meta:
+            raise InvalidInput(f"'{name}' is on the meta device and has no values; load the weights first")
+
+
+def check_finite(what: str, tensors: Mapping[str, Tensor]) -> None:
+    """Raise InvalidInput where an entry of a tensor is NaN or infinite."""
+    for key, value in tensors.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            bad = int((~torch.isfinite(value)).sum())
+            raise InvalidInput(f"{what} are not finite: {key} holds {bad} NaN or infinite of {value.numel()} entries")
+
+
+def choose_parameters(chosen: Iterable[str] | None, weights: Mapping[str, Tensor], trainable: list[str]) -> set[str]:
+    """The names of the parameters to measure: `chosen`, or all trainable ones; those without entries are left out.
+
+    Raises InvalidInput where one is unknown or complex, or none is left.
+    """
+    if chosen is None:
+        if not trainable:
+            raise InvalidInput("no parameter of the network requires gradients; name those to measure in parameters=")
+        chosen = trainable
+    names = list(chosen)
+    if not all(isinstance(name, str) for name in names):
+        raise InvalidInput("parameters= holds tensors; expected the names of parameters")
+    unknown = sorted(set(names) - set(weights))
+    if unknown or not names:
+        raise InvalidInput(f"parameters={unknown or '[]'} are not in the network, which has {', '.join(weights)}")
+    found = {name for name in names if weights[name].numel()}
+    if not found:
+        raise InvalidInput("the parameters to measure have no entries")
+    for name in names:
+        if weights[name].is_complex():
+            raise InvalidInput(
+                f"parameter '{name}' is complex; hold real pairs [..., 2] and call torch.view_as_complex in forward"
+            )
+    return found
+
+
+def first_logits(network: Callable[[Tensor], object], example: Tensor) -> Tensor:
+    """The network's output for one example [1, ...], detached; InvalidInput where it takes or returns anything else."""
+    try:
+        with torch.enable_grad():  # some networks differentiate inside
+            logits = network(example)
+    except InvalidInput:
+        raise
+    except Exception as error:  # whatever the network's own code raises
+        raise InvalidInput(
+            f"the network does not take inputs of shape {list(example.shape)} and type {example.dtype}: "
+            f"{one_line(str(error) or type(error).__name__)[:200]}"
+        ) from error
+    if not isinstance(logits, Tensor):
+        raise InvalidInput(f"the network returns a {type(logits).__name__}; expected logits, a tensor [B, C]")
+    return logits.detach()
+
+
+def check_network(
+    network: Callable[[Tensor], Tensor], criterion: PerExampleLoss, inputs: Tensor, targets: Tensor
+) -> None:
+    """Raise InvalidInput where the loss of a batch [B, ...] is not a mean over its examples, or is random.
+
+    Examples are taken in the whole batch and one by one; the same ones are taken twice. Two forward passes and a few
+    of single examples.
+    """
+    places = spread_places(len(inputs), COMPARED).to(inputs.device)
+    some, given = inputs[places], targets[places]
+    with torch.enable_grad():
+        once, again = network(some).detach(), network(some).detach()
+        if not _near(once, again):
+            raise InvalidInput("the network gives different outputs for the same input: it draws random numbers")
+        if len(inputs) == 1:
+            return
+        whole = network(inputs).detach()
+        apart = torch.cat([network(each).detach() for each in some.split(1)])
+        if whole.shape != (len(inputs), *apart.shape[1:]) or not _near(whole[places], apart):
+            raise InvalidInput(
+                "the network mixes the examples of a batch: an output depends on the other inputs (batch norm without "
+                "running statistics, attention over the batch), so its loss is not a mean over examples"
+            )
+        losses = criterion(whole, targets).detach()
+        single = [criterion(*pair).detach() for pair in zip(apart.split(1), given.split(1), strict=True)]
+        if not _near(losses[places], torch.cat(single)):
+            raise InvalidInput(
+                f"criterion '{criterion.name}' mixes the examples of a batch: the loss of one depends on the others, "
+                "so it is not a mean over examples"
+            )
+
+
+def spread_places(total: int, count: int) -> Tensor:
+    """The places of at most `count` examples of `total`, from the first to the last, evenly spread."""
+    return torch.linspace(0, total - 1, min(total, count)).round().long().unique()
+
+
+def _near(one: Tensor, other: Tensor) -> bool:
+    """Whether two results differ by rounding only, relative to the largest finite entry."""
+    if one.shape != other.shape:
+        return False
+    finite = other[other.isfinite()].abs()
+    gaps = torch.where((one == other) | (one.isnan() & other.isnan()), 0.0, (one - other).abs())
+    bound = torch.finfo(other.dtype).eps ** 0.6 if other.is_floating_point() else 0.0
+    return bool((gaps <= bound * (finite.max() if finite.numel() else 0.0)).all())
+
+
+@contextmanager
+def random_state_kept() -> Iterator[None]:
+    """Afterwards all random generators of the process are as they were before."""
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)

@@ -1,0 +1,209 @@
+"""What is refused in one line: coupled examples, random networks, complex weights, arguments of another form."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sharpbench import InvalidInput, Subject
+from sharpbench.core.requirements import spread_places
+
+TYPES = (torch.float32, torch.float64)
+IN, C, N = 4, 3, 24
+
+
+class Network(nn.Module):
+    """A linear layer, what is to be refused, and a linear layer."""
+
+    def __init__(self, between: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.one, self.head, self.between = nn.Linear(IN, 6), nn.Linear(6, C), between
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.between(self.one(inputs).tanh()))
+        return logits
+
+
+def subject(model: nn.Module, dtype: torch.dtype = torch.float32, **options: Any) -> Subject:
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(N, IN, generator=generator).to(dtype)
+    return Subject.from_module(model.to(dtype), inputs, torch.arange(N) % C, **options)
+
+
+def sorted_by_norm(hidden: Tensor) -> Tensor:
+    """Only as many as fit are passed on, as in mixtures of experts with a capacity."""
+    order = hidden.norm(dim=1).argsort(descending=True)
+    return torch.where(torch.isin(torch.arange(len(hidden)), order[: N // 2])[:, None], hidden, 0.0)
+
+
+COUPLED: dict[str, Callable[[], nn.Module]] = {
+    "batch norm without statistics": lambda: Network(nn.BatchNorm1d(6, track_running_stats=False)),
+    "attention over the batch": lambda: Network(lambda x: (x @ x.T).softmax(1) @ x),
+    "mean over the batch": lambda: Network(lambda x: x - 0.1 * x.mean(0)),
+    "branch on the batch": lambda: Network(lambda x: x if float(x.detach().sum()) > 1e6 else x / x.detach().max()),
+    "capacity": lambda: Network(sorted_by_norm),
+}
+RANDOM: dict[str, Callable[[], nn.Module]] = {
+    "dropout": lambda: Network(lambda x: F.dropout(x, 0.2, training=True)),
+    "noise": lambda: Network(lambda x: x + 0.01 * torch.randn_like(x)),
+    "numpy": lambda: Network(lambda x: x * float(1 + np.random.rand())),
+    "python": lambda: Network(lambda x: x * (1 + random.random())),
+}
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("name", COUPLED)
+def test_networks_that_mix_examples_are_refused(name: str, dtype: torch.dtype) -> None:
+    with pytest.raises(InvalidInput, match=r"mixes the examples of a batch|Expected more than 1 value per channel"):
+        subject(COUPLED[name](), dtype)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("name", RANDOM)
+def test_random_networks_are_refused_and_no_generator_moves(name: str, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    model = RANDOM[name]()
+    before = torch.get_rng_state(), random.getstate(), str(np.random.get_state())
+    with pytest.raises(InvalidInput, match="draws random numbers"):
+        subject(model, dtype)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (random.getstate(), str(np.random.get_state())) == before[1:]
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_losses_that_mix_examples_are_refused(dtype: torch.dtype) -> None:
+    def contrastive(logits: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(logits @ logits.T, torch.arange(len(logits)), reduction="none")
+
+    with pytest.raises(InvalidInput, match="criterion 'contrastive' mixes the examples of a batch"):
+        subject(Network(torch.relu), dtype, criterion=contrastive)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_what_is_regular_passes(dtype: torch.dtype) -> None:
+    for between in (nn.BatchNorm1d(6), nn.Dropout(0.5), nn.LayerNorm(6), torch.relu, lambda x: x.masked_fill(x < 0, 0)):
+        subject(Network(between), dtype)
+    infinite = Network(lambda x: x)
+    infinite.head.register_forward_hook(lambda part, given, output: output.index_fill(1, torch.tensor(1), -torch.inf))
+    targets = torch.zeros(N, dtype=torch.long)
+    Subject.from_module(infinite.to(dtype), torch.randn(N, IN, dtype=dtype), targets)
+
+
+def test_complex_parameters_are_refused_and_complex_constants_are_not() -> None:
+    class Spectral(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(IN, C)
+            self.filter = nn.Parameter(torch.randn(3, dtype=torch.complex64))
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            logits: Tensor = self.head(torch.fft.irfft(torch.fft.rfft(inputs) * self.filter, n=IN))
+            return logits
+
+    with pytest.raises(InvalidInput, match="parameter 'filter' is complex; hold real pairs"):
+        Subject.from_module(Spectral(), X, Y)
+    assert set(Subject.from_module(Spectral(), X, Y, parameters=["head.weight"]).params) == {"head.weight"}
+
+
+def test_a_network_that_rewrites_its_weights_is_refused() -> None:
+    class Renormed(nn.Linear):
+        def forward(self, inputs: Tensor) -> Tensor:
+            self.weight.data = self.weight.data / self.weight.data.norm()
+            return super().forward(inputs)
+
+    model = Renormed(IN, C)
+    before = model.weight.detach().clone()
+    with pytest.raises(InvalidInput, match="rewrites its parameter 'weight'"):
+        subject(model)
+    assert torch.equal(model.weight, before)
+    ids = torch.randint(9, (5, 2))
+    embedding = nn.Sequential(nn.Embedding(9, 3, max_norm=0.5), nn.Flatten(), nn.Linear(6, C))
+    with pytest.raises(InvalidInput, match="max_norm rewrites its weight"):
+        Subject.from_module(embedding, ids, torch.arange(5) % C)
+
+
+class Two(nn.Linear):
+    def forward(self, inputs: Tensor, other: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(inputs) + other
+
+
+X, Y = torch.randn(6, IN), torch.arange(6) % C
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs", "targets", "line"),
+    [
+        (nn.Linear(IN, C), (X, X), Y, "inputs are a tuple; expected one tensor"),
+        (nn.Linear(IN, C), [X, X], Y, "inputs are a list; expected one tensor"),
+        (nn.Linear(IN, C), {"x": X}, Y, "inputs are a dict; expected one tensor"),
+        (nn.Linear(IN, C), X.numpy(), Y, "inputs are a ndarray; expected one tensor"),
+        (nn.Linear(IN, C), X, Y.tolist(), "targets are a list; expected one tensor"),
+        (nn.Linear(IN, C), X.double(), Y, "does not take inputs of shape .* and type torch.float64"),
+        (nn.Linear(IN, C), X.long(), Y, "does not take inputs of shape .* and type torch.int64"),
+        (Two(IN, C), X, Y, "does not take inputs of shape .* missing 1 required"),
+        (nn.LazyLinear(C), X, Y, "'weight' has no shape yet; call the network once"),
+        (nn.Linear(IN, C, device="meta"), X, Y, "'weight' is on the meta device"),
+        (lambda inputs: inputs, X, Y, "the model is a function; expected a torch.nn.Module"),
+    ],
+)
+def test_arguments_of_another_form_get_one_line(model: Any, inputs: Any, targets: Any, line: str) -> None:
+    with pytest.raises(InvalidInput, match=line) as raised:
+        Subject.from_module(model, inputs, targets)
+    assert "\n" not in str(raised.value)
+
+
+def test_parallel_networks_are_measured_as_what_they_wrap() -> None:
+    inner = nn.Linear(IN, C)
+    assert list(Subject.from_module(nn.DataParallel(inner), X, Y).params) == ["weight", "bias"]
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+def test_compiled_networks() -> None:
+    with pytest.raises(InvalidInput, match=r"compiled by torch\.jit; give the module"):
+        Subject.from_module(torch.jit.script(nn.Linear(IN, C)), X, Y)
+    inner = nn.Linear(IN, C)
+    assert Subject.from_module(torch.compile(inner, backend="eager"), X, Y).size == 15
+
+
+def test_parameters_without_entries_are_left_out() -> None:
+    model = nn.Linear(IN, C)
+    model.register_parameter("empty", nn.Parameter(torch.zeros(0, 3)))
+    assert set(Subject.from_module(model, X, Y).params) == {"weight", "bias"}
+    with pytest.raises(InvalidInput, match="the parameters to measure have no entries"):
+        Subject.from_module(model, X, Y, parameters=["empty"])
+    with pytest.raises(InvalidInput, match="expected the names of parameters"):
+        Subject.from_module(model, X, Y, parameters=list(model.parameters()))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("differentiate", ["autograd", "functorch"])
+def test_networks_that_differentiate_inside_are_taken(differentiate: str) -> None:
+    class Field(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = nn.Linear(IN, 5), nn.Linear(5, 1)
+
+        def energy(self, inputs: Tensor) -> Tensor:
+            total: Tensor = self.two(self.one(inputs).tanh()).sum()
+            return total
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            if differentiate == "functorch":
+                slope: Tensor = torch.func.grad(self.energy)(inputs)
+                return slope
+            leaf = inputs.detach().requires_grad_()
+            return torch.autograd.grad(self.energy(leaf), leaf, create_graph=True)[0]
+
+    assert Subject.from_module(Field(), X, Y).classes == IN
+
+
+def test_places_are_spread_from_the_first_to_the_last() -> None:
+    assert spread_places(100, 4).tolist() == [0, 33, 66, 99]
+    assert spread_places(3, 4).tolist() == [0, 1, 2]
+    assert spread_places(1, 4).tolist() == [0]
