@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from sharpbench.core.measure import Estimate, Measure
@@ -36,10 +38,11 @@ def measure(measure_or_name: Measure | str, subject: Subject, *, seed: int = 0) 
         raise InvalidInput(f"{short(repr(subject))} is not a subject; give Subject.from_module(model, inputs, targets)")
     if not 0 <= seed < 2**64:
         raise InvalidInput(f"seed={seed} must be from 0 to {2**64 - 1}")
+    subject.notes.clear()
     estimate: object = chosen(subject, generator=torch.Generator().manual_seed(seed))
     if not isinstance(estimate, Estimate):
         raise TypeError(f"measure '{chosen.name}' returns {estimate!r:.80}, not an Estimate; return Estimate(value)")
-    return estimate
+    return replace(estimate, details={**estimate.details, **subject.notes}) if subject.notes else estimate
 
 
 def parse_measure(word: str) -> Measure:

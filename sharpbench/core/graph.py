@@ -6,15 +6,22 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
+from torch._ops import HigherOrderOperator
 
-from sharpbench.core.functional import differentiable_backends, private_attributes
+from sharpbench.core.definitions import ATEN_DEFINITIONS
+from sharpbench.core.functional import call_module, differentiable_backends, private_attributes
+from sharpbench.core.requirements import near
 from sharpbench.errors import InvalidInput
 
 _captured: weakref.WeakKeyDictionary[nn.Module, dict[tuple[object, ...], Graph]] = weakref.WeakKeyDictionary()
+
+
+_disagreeing: weakref.WeakSet[Graph] = weakref.WeakSet()
+"""Graphs that did not agree with their module just after they were captured, or again."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
@@ -36,17 +43,81 @@ class Graph:
 
 
 def capture_graph(module: nn.Module, example: Tensor) -> Graph:
-    """The graph of `module` (in eval mode) on `example` [1, ...].
+    """The graph of `module`, in eval mode, on `example` [1, ...]; kept with the module by its structure.
 
-    Depends on the module's structure and the example's shape and type alone, so it is kept with the module.
-    Raises InvalidInput where torch.export cannot follow the network.
+    A module may be changed in ways that its structure does not show: see `agreeing_graph`. Raises InvalidInput where
+    torch.export cannot follow the network.
     """
-    kept = _captured.setdefault(module, {})
+    return _kept_or_captured(module, example)[0]
+
+
+def agreeing_graph(module: nn.Module, example: Tensor, agrees: Callable[[Graph], bool]) -> tuple[Graph, bool]:
+    """A graph of `module` on `example` [1, ...], and whether it agrees with the module.
+
+    agrees: compares a graph with the module. A kept graph that does not agree is captured again, once: the module may
+    have been changed since. Raises InvalidInput as `capture_graph` does.
+    """
+    graph, kept = _kept_or_captured(module, example)
+    good = agrees(graph)
+    if not good and kept and graph not in _disagreeing:
+        graph = _kept_or_captured(module, example, again=True)[0]
+        good = agrees(graph)
+    if not good:
+        _disagreeing.add(graph)
+    return graph, good
+
+
+def current_graph(
+    module: nn.Module, example: Tensor, examples: Tensor, values: Mapping[str, Tensor] | None = None
+) -> Graph:
+    """A graph of `module` on `example` [1, ...] that gives its outputs for `examples`, or one captured just now.
+
+    values: parameters and buffers by name; by default the module's own. Raises InvalidInput as `capture_graph` does.
+    """
+    if values is None:
+        own = (*module.named_parameters(), *module.named_buffers())
+        values = {name: value.detach() for name, value in own}
+    held = values
+    each = examples.split(1)
+
+    def agrees(graph: Graph) -> bool:
+        with torch.enable_grad():  # some networks differentiate inside
+            tensors = {name: value.clone() for name, value in held.items()}
+            wanted = [call_module(module, tensors, one.clone()).detach() for one in each]
+        with torch.no_grad():
+            found = [run_graph(graph, held, one)[graph.outputs[0]] for one in each]
+        return all(map(near, found, wanted))
+
+    return agreeing_graph(module, example, agrees)[0]
+
+
+def _kept_or_captured(module: nn.Module, example: Tensor, *, again: bool = False) -> tuple[Graph, bool]:
+    """The graph, and whether it is one that was captured before."""
+    graphs = _captured.setdefault(module, {})
     with differentiable_backends(), private_attributes(module, {}):
         form = (tuple(example.shape), example.dtype, *_structure(module))
-        if form not in kept:
-            kept[form] = _capture(module, example)
-    return kept[form]
+        kept = form in graphs and not again
+        if not kept:
+            graphs[form] = _capture(module, example)
+    return graphs[form], kept
+
+
+def run_graph(
+    graph: Graph, values: Mapping[str, Tensor], example: Tensor, shifts: Mapping[fx.Node, Tensor] | None = None
+) -> dict[fx.Node, Tensor]:
+    """The result of each node for one example [1, ...], with parameters and buffers `values`.
+
+    shifts: added to the results of some nodes. Operators are computed by the definitions that torch differentiates.
+    """
+    results: dict[fx.Node, Tensor] = dict(graph.constants)
+    results.update({place: values[name] for place, name in (*graph.parameters.items(), *graph.buffers.items())})
+    results.update(dict.fromkeys(graph.inputs, example))
+    for node in graph.nodes:
+        arguments, options = fx.node.map_arg((node.args, node.kwargs), results.__getitem__)
+        operator: Callable[..., Any] = ATEN_DEFINITIONS.get(node.target) or cast(Callable[..., Any], node.target)
+        result = operator(*arguments, **options)
+        results[node] = result + shifts[node] if shifts and node in shifts else result
+    return results
 
 
 def read_nodes(argument: object) -> list[fx.Node]:
@@ -83,6 +154,9 @@ def _capture(module: nn.Module, example: Tensor) -> Graph:
             program = torch.export.export(module, (example,)).run_decompositions({})
     except Exception as error:  # export raises whatever the network's own code does under it
         raise InvalidInput(f"torch.export cannot follow {type(module).__name__}: {_first_line(error)}") from error
+    for node in program.graph.nodes:
+        if node.op == "get_attr" or isinstance(node.target, HigherOrderOperator):
+            raise InvalidInput(f"torch.export cannot follow {type(module).__name__} through {node.target}")
     signature = program.graph_signature
     nodes = {node.name: node for node in program.graph.nodes}
     parameters, buffers = _first_names(module.named_parameters), _first_names(module.named_buffers)

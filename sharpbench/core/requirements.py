@@ -109,20 +109,20 @@ def check_network(
     some, given = inputs[places], targets[places]
     with torch.enable_grad():
         once, again = network(some).detach(), network(some).detach()
-        if not _near(once, again):
+        if not near(once, again):
             raise InvalidInput("the network gives different outputs for the same input: it draws random numbers")
         if len(inputs) == 1:
             return
         whole = network(inputs).detach()
         apart = torch.cat([network(each).detach() for each in some.split(1)])
-        if whole.shape != (len(inputs), *apart.shape[1:]) or not _near(whole[places], apart):
+        if whole.shape != (len(inputs), *apart.shape[1:]) or not near(whole[places], apart):
             raise InvalidInput(
                 "the network mixes the examples of a batch: an output depends on the other inputs (batch norm without "
                 "running statistics, attention over the batch), so its loss is not a mean over examples"
             )
         losses = criterion(whole, targets).detach()
         single = [criterion(*pair).detach() for pair in zip(apart.split(1), given.split(1), strict=True)]
-        if not _near(losses[places], torch.cat(single)):
+        if not near(losses[places], torch.cat(single)):
             raise InvalidInput(
                 f"criterion '{criterion.name}' mixes the examples of a batch: the loss of one depends on the others, "
                 "so it is not a mean over examples"
@@ -131,10 +131,11 @@ def check_network(
 
 def spread_places(total: int, count: int) -> Tensor:
     """The places of at most `count` examples of `total`, from the first to the last, evenly spread."""
-    return torch.linspace(0, total - 1, min(total, count)).round().long().unique()
+    places: Tensor = torch.linspace(0, total - 1, min(total, count)).round().long().unique()
+    return places
 
 
-def _near(one: Tensor, other: Tensor) -> bool:
+def near(one: Tensor, other: Tensor) -> bool:
     """Whether two results differ by rounding only, relative to the largest finite entry."""
     if one.shape != other.shape:
         return False

@@ -14,15 +14,17 @@ from torch.utils import _pytree as pytree
 
 from sharpbench.core import loss as criteria
 from sharpbench.core.functional import call_module
-from sharpbench.core.graph import Graph, capture_graph
+from sharpbench.core.graph import Graph, current_graph
 from sharpbench.core.loss import Losses, PerExampleLoss
 from sharpbench.core.requirements import (
+    COMPARED,
     check_arguments,
     check_finite,
     check_network,
     choose_parameters,
     first_logits,
     random_state_kept,
+    spread_places,
 )
 from sharpbench.errors import InvalidInput
 
@@ -63,6 +65,8 @@ class Subject:
     initial: the parameters before training, where known. train_size: examples trained on, where known.
     frozen: the names of the parameters left out because they do not require gradients.
     process_group: the processes among which `mean` divides the batches, where there are several.
+    notes: how a measure got its value, where not in the usual way; they become details of its estimate. Shared with
+    the subjects that are derived from this one.
     """
 
     name: str
@@ -77,7 +81,9 @@ class Subject:
     train_size: int | None = None
     frozen: tuple[str, ...] = ()
     process_group: ProcessGroup | None = field(default=None, repr=False)
+    notes: dict[str, str] = field(default_factory=dict, repr=False)
     _shared: dict[Callable[[Subject], Any], Any] = field(default_factory=dict, repr=False, init=False)
+    _settled: dict[Callable[[Subject], Any], Any] = field(default_factory=dict, repr=False, init=False)
 
     @staticmethod
     def from_module(
@@ -217,9 +223,21 @@ class Subject:
             self._shared[function] = function(self)
         return cast(T, self._shared[function])
 
+    def settled(self, function: Callable[[Subject], T]) -> T:
+        """`function(self)`, computed at the first call and shared by all later ones, also of `fresh` subjects.
+
+        For what is found out about a network at these weights and is part of no timed call: its graph, whether its
+        derivatives are right.
+        """
+        if function not in self._settled:
+            self._settled[function] = function(self)
+        return cast(T, self._settled[function])
+
     def fresh(self) -> Subject:
-        """The same subject with nothing shared yet: what a timed call is given."""
-        return replace(self)
+        """The same subject with nothing shared yet but what is settled: what a timed call is given."""
+        other = replace(self)
+        object.__setattr__(other, "_settled", self._settled)
+        return other
 
     def with_params(self, params: Params) -> Subject:
         """The same network and data at other weights, detached."""
@@ -242,8 +260,11 @@ class Subject:
 
     @property
     def graph(self) -> Graph:
-        """The network's computation on one example; captured at first use, kept with the module."""
-        return capture_graph(self.module, self.examples(1))
+        """The network's computation on one example; captured at first use, kept with the module.
+
+        Compared once with the module's outputs for a few examples, and captured again where they differ.
+        """
+        return self.settled(_graph)
 
     def examples(self, count: int) -> Tensor:
         """The first inputs, in the type and on the device of the module itself, which may not be the subject's."""
@@ -268,6 +289,12 @@ class Subject:
         """C, the number of outputs."""
         with torch.enable_grad():  # some networks differentiate inside
             return self.apply(self.params, self.inputs[:1]).shape[1]
+
+
+def _graph(subject: Subject) -> Graph:
+    places = spread_places(len(subject.inputs), COMPARED).to(subject.inputs.device)
+    values = {**subject.constants, **subject.params}
+    return current_graph(subject.module, subject.examples(1), subject.inputs[places], values)
 
 
 def _traced(value: object) -> bool:

@@ -307,6 +307,10 @@ def _through(node: fx.Node, held: Mapping[fx.Node, _Status]) -> _Status:
     given = [held[source] for source in node.all_input_nodes if source in held]
     if not given or name in CONSTANT or _integer(node):
         return _Status()
+    if name in PIECEWISE and any(_complex(source) for source in node.all_input_nodes):
+        # |a + ib| is not piecewise affine in a and b
+        everything = frozenset[str]().union(*(each.all for each in given))
+        return _joined(given, everything, f"{node.target} of complex numbers")
     if name in AFFINE | PIECEWISE:
         return _joined(given, frozenset(), str(node.target))
     if name in PRODUCTS:
@@ -364,3 +368,8 @@ def _integer(node: fx.Node) -> bool:
     """Whether the result is of integers or truth values, so piecewise constant."""
     value = node.meta.get("val")
     return isinstance(value, Tensor) and not (value.is_floating_point() or value.is_complex())
+
+
+def _complex(node: fx.Node) -> bool:
+    value = node.meta.get("val")
+    return isinstance(value, Tensor) and value.is_complex()

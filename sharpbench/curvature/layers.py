@@ -6,16 +6,14 @@ sum_t delta_t a_t^T over its positions t, with the operator's input a and the de
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
-from sharpbench.core.definitions import ATEN_DEFINITIONS
-from sharpbench.core.graph import Graph, read_nodes
+from sharpbench.core.graph import Graph, read_nodes, run_graph
 
 aten = torch.ops.aten
 CONVOLUTIONS: dict[object, int] = {
@@ -171,13 +169,6 @@ def run_layer(
     graph: Graph, values: Mapping[str, Tensor], example: Tensor, layers: Sequence[Layer], shifts: Sequence[Tensor]
 ) -> tuple[Tensor, list[Tensor]]:
     """Logits [1, C] of one example [1, ...], and the inputs of the layers; shifts are added to their outputs."""
-    held: dict[fx.Node, Tensor] = dict(graph.constants)
-    held.update({place: values[name] for place, name in (*graph.parameters.items(), *graph.buffers.items())})
-    held.update(dict.fromkeys(graph.inputs, example))
-    shift = {layer.node: added for layer, added in zip(layers, shifts, strict=True)}
-    for node in graph.nodes:
-        arguments, options = fx.node.map_arg((node.args, node.kwargs), held.__getitem__)
-        operator: Callable[..., Any] = ATEN_DEFINITIONS.get(node.target) or cast(Callable[..., Any], node.target)
-        result = operator(*arguments, **options)
-        held[node] = result + shift[node] if node in shift else result
-    return held[graph.outputs[0]], [held[layer.data] for layer in layers]
+    shifted = {layer.node: added for layer, added in zip(layers, shifts, strict=True)}
+    results = run_graph(graph, values, example, shifted)
+    return results[graph.outputs[0]], [results[layer.data] for layer in layers]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -13,9 +13,11 @@ from torch import Tensor, fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
-from sharpbench.core.graph import Graph
+from sharpbench.core.graph import Graph, agreeing_graph
 from sharpbench.core.subject import Params, Subject
+from sharpbench.curvature.gradient_check import agrees_with_module
 from sharpbench.curvature.layers import Layer, plan_layers, run_layer
+from sharpbench.curvature.plain import plain_vjp
 from sharpbench.errors import InvalidInput
 
 Root = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -39,7 +41,6 @@ Form = tuple[object, ...]
 _plans: weakref.WeakKeyDictionary[Graph, dict[Form, tuple[tuple[Layer, ...], BufferSizes]]] = (
     weakref.WeakKeyDictionary()
 )
-_faithful: weakref.WeakKeyDictionary[Graph, dict[Form, bool]] = weakref.WeakKeyDictionary()
 """What depends on a graph, the measured parameters' names and their type alone: kept with the graph."""
 
 
@@ -92,8 +93,9 @@ def add_trees(total: Params, part: Params, factor: float = 1) -> None:
 class LayerwiseNetwork:
     """A subject's network as a function of shifts of its layers' outputs and of its loose parameters.
 
-    graph: None where it cannot be captured; then all parameters are loose. classes: C.
-    sizes: guessed from the inputs where there is no graph.
+    graph: None where it cannot be captured or its gradients are not the module's, for the reason given; then all
+    parameters are loose. classes: C. sizes: guessed from the inputs where there is no graph. vmapped: over examples and
+    columns; otherwise plain backward passes.
     """
 
     subject: Subject
@@ -102,10 +104,14 @@ class LayerwiseNetwork:
     loose: tuple[str, ...]
     classes: int
     sizes: BufferSizes
+    reason: str = ""
+    vmapped: bool = True
 
     def pull(self, inputs: Tensor, aids: Tensor, root: Root, columns: slice) -> LayerVjps:
         """A chunk of examples and those columns of the root; one by one where torch cannot vmap them (recurrent
         networks, criteria that read their targets)."""
+        if not self.vmapped:
+            return self._pull_plainly(inputs, aids, root, columns)
 
         def one(example: Tensor, aid: Tensor) -> tuple[list[Tensor], list[Tensor], Params, Tensor]:
             return self._one(example, aid, root, columns)
@@ -118,6 +124,20 @@ class LayerwiseNetwork:
             single = [one(example, aid) for example, aid in zip(inputs, aids, strict=True)]
             every = pytree.tree_map(lambda *values: torch.stack(values), *single)
         return LayerVjps(self.layers, *every, first=columns.start)
+
+    def _pull_plainly(self, inputs: Tensor, aids: Tensor, root: Root, columns: slice) -> LayerVjps:
+        """The same by plain backward passes, one for each example and column."""
+        rows, weights = [], []
+        for example, aid in zip(inputs, aids, strict=True):
+            leaves = {name: self.subject.params[name].detach().requires_grad_() for name in self.loose}
+            with torch.enable_grad():
+                logits = self.subject.apply(leaves, example[None])[0]
+            vectors, each = root(logits.detach(), aid)
+            pulled = [plain_vjp(logits, leaves, vector) for vector in vectors[:, columns].T]
+            rows.append({name: torch.stack([one[name] for one in pulled]) for name in leaves})
+            weights.append(each[columns])
+        stacked = {name: torch.stack([one[name] for one in rows]) for name in self.loose}
+        return LayerVjps((), [], [], stacked, torch.stack(weights), first=columns.start)
 
     def _one(
         self, example: Tensor, aid: Tensor, root: Root, columns: slice
@@ -148,15 +168,32 @@ class LayerwiseNetwork:
 
 
 def layerwise_network(subject: Subject) -> LayerwiseNetwork:
-    """The network with all the layers that its graph shows; all parameters loose where there is no graph, or
-    where the graph does not compute what the module does (in another precision, say)."""
+    """The network with all the layers that its graph shows, where its gradients are those of the module.
+
+    They are not where the module has derivatives of its own (straight-through estimators), where it switches them off,
+    where it computes in another precision, and where torch cannot vmap the graph's operators. All parameters are then
+    loose, and the module itself is called; by plain backward passes where vmap does not give the module's gradients.
+    """
+    return subject.settled(_choose_network)
+
+
+def _choose_network(subject: Subject) -> LayerwiseNetwork:
     try:
-        graph = faithful_graph(subject)
-    except InvalidInput:
-        guess = subject.inputs[0].numel() * GUESS
-        return LayerwiseNetwork(
-            subject, None, (), tuple(subject.params), subject.classes, BufferSizes(guess, guess, ())
+        graph, agrees = agreeing_graph(
+            subject.module, subject.examples(1), lambda graph: agrees_with_module(_planned_network(subject, graph))
         )
+        if agrees:
+            return _planned_network(subject, graph)
+        reason = f"the captured graph of {subject.name} is not differentiated as the module is"
+    except InvalidInput as error:
+        reason = str(error)
+    guess = subject.inputs[0].numel() * GUESS
+    sizes = BufferSizes(guess, guess, ())
+    loose = LayerwiseNetwork(subject, None, (), tuple(subject.params), subject.classes, sizes, reason)
+    return loose if agrees_with_module(loose) else replace(loose, vmapped=False)
+
+
+def _planned_network(subject: Subject, graph: Graph) -> LayerwiseNetwork:
     form = (tuple(subject.params), next(iter(subject.params.values())).dtype)
     plans = _plans.setdefault(graph, {})
     if form not in plans:
@@ -169,20 +206,11 @@ def layerwise_network(subject: Subject) -> LayerwiseNetwork:
 
 
 def faithful_graph(subject: Subject) -> Graph:
-    """The subject's graph, if logits and their derivatives by it are the module's.
-
-    They are not where the module has derivatives of its own (straight-through estimators), where it switches them
-    off, where it computes in another precision, and where torch cannot vmap the graph's operators. Seen on two
-    examples along a random direction, once a graph, set of parameters and type. Raises InvalidInput.
-    """
-    graph = subject.graph
-    form = (tuple(subject.params), next(iter(subject.params.values())).dtype)
-    seen = _faithful.setdefault(graph, {})
-    if form not in seen:
-        seen[form] = _agrees(subject, graph)
-    if not seen[form]:
-        raise InvalidInput(f"the captured graph of {subject.name} is not differentiated as the module is")
-    return graph
+    """The subject's graph, if logits and their derivatives by it are the module's; raises InvalidInput otherwise."""
+    network = layerwise_network(subject)
+    if network.graph is None:
+        raise InvalidInput(network.reason)
+    return network.graph
 
 
 def _sizes(graph: Graph, layers: tuple[Layer, ...]) -> BufferSizes:
@@ -208,42 +236,6 @@ def _numel(node: fx.Node) -> int:
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether a chunk did not fit; the CPU's allocator raises a plain RuntimeError."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-def _agrees(subject: Subject, graph: Graph) -> bool:
-    """Whether the graph, vmapped, gives the module's logits and its derivatives along a random direction."""
-    inputs = subject.inputs[:2]
-    with torch.no_grad():
-        wanted = torch.cat([subject.apply(subject.params, each) for each in inputs.split(1)])
-    generator = torch.Generator().manual_seed(0)
-    direction = torch.randn(wanted.shape, generator=generator, dtype=torch.float64).to(wanted)
-
-    def one(example: Tensor, along: Tensor) -> tuple[Tensor, Params]:
-        def logits(params: Params) -> Tensor:
-            return run_layer(graph, {**subject.constants, **params}, example[None], (), ())[0][0]
-
-        with sdpa_kernel(SDPBackend.MATH):
-            pulled = torch.func.vjp(logits, subject.params)
-        return pulled[0], pulled[1](along)[0]
-
-    try:
-        values, slopes = torch.func.vmap(one)(inputs, direction)
-    except (RuntimeError, TypeError, IndexError):
-        return False
-    params = {name: value.detach().requires_grad_() for name, value in subject.params.items()}
-    with torch.enable_grad():
-        logits = torch.cat([subject.apply(params, each) for each in inputs.split(1)])
-        tracked = list(params.values()) if logits.requires_grad else []
-        found = torch.autograd.grad((logits * direction).sum(), tracked, allow_unused=True) if tracked else ()
-    known = dict(zip(params, found, strict=False))
-    pairs = [(slopes[name].sum(0), known.get(name)) for name in params]
-    graphs = torch.cat([slope.flatten().to(wanted) for slope, _ in pairs])
-    modules = torch.cat([(torch.zeros_like(s) if other is None else other).flatten().to(wanted) for s, other in pairs])
-    bound = torch.finfo(wanted.dtype).eps ** (2 / 3)  # above rounding, below the next coarser type's
-    return all(
-        float((one - other).abs().max()) <= bound * float(other.abs().max())
-        for one, other in ((values, wanted), (graphs, modules))
-    )
 
 
 def _by_sign(weights: Tensor) -> Iterator[tuple[int, Callable[[Tensor], Tensor]]]:

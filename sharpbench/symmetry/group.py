@@ -15,7 +15,8 @@ from scipy.linalg import orth
 from scipy.sparse import csr_array
 from torch import Tensor, fx, nn
 
-from sharpbench.core.graph import Graph, capture_graph
+from sharpbench.core.graph import Graph, current_graph
+from sharpbench.core.requirements import COMPARED
 from sharpbench.errors import InvalidInput
 from sharpbench.symmetry.float64_check import relative_change, rounding_bound
 from sharpbench.symmetry.linear_system import merge_equal_unknowns, solve_homogeneous
@@ -182,7 +183,7 @@ def rescaling_group(
     >>> group.names, group.dimension
     (('0.weight', '2.weight'), 1)
     """
-    graph = capture_graph(model, inputs[:1])
+    graph = current_graph(model, inputs[:1], inputs[:COMPARED])
     return group_of(graph, free_parameters(model, graph, parameters), scope=scope)
 
 

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sharpbench.core.graph import Graph, capture_graph
+from sharpbench.core.graph import Graph, current_graph
+from sharpbench.core.requirements import COMPARED
 from sharpbench.errors import InvalidInput
 from sharpbench.symmetry.float64_check import Float64Check
 from sharpbench.symmetry.group import SCOPES, RescalingGroup, Scope, find_overlapping, free_parameters, group_of
@@ -176,7 +177,7 @@ def find_rewrites(
     """
     if kind not in get_args(Kind):
         raise InvalidInput(f"kind='{kind}' is not a kind of rewrite; use one of {', '.join(get_args(Kind))}")
-    graph = capture_graph(model, inputs[:1])
+    graph = current_graph(model, inputs[:1], inputs[:COMPARED])
     trial = Float64Check.of(model, inputs, generator=generator)
     free = free_parameters(model, graph, parameters)
     scope: Scope | None = next((scope for scope in SCOPES if scope == kind), None)
