@@ -102,8 +102,7 @@ def check_network(
 ) -> None:
     """Raise InvalidInput where the loss of a batch [B, ...] is not a mean over its examples, or is random.
 
-    Examples are taken in the whole batch and one by one; the same ones are taken twice. Two forward passes and a few
-    of single examples.
+    Examples are taken in the whole batch, in halves of it, and a few one by one and twice: about two forward passes.
     """
     places = spread_places(len(inputs), COMPARED).to(inputs.device)
     some, given = inputs[places], targets[places]
@@ -114,8 +113,9 @@ def check_network(
         if len(inputs) == 1:
             return
         whole = network(inputs).detach()
+        halves = torch.cat([network(each).detach() for each in inputs.split((len(inputs) + 1) // 2)])
         apart = torch.cat([network(each).detach() for each in some.split(1)])
-        if whole.shape != (len(inputs), *apart.shape[1:]) or not near(whole[places], apart):
+        if not near(whole, halves) or not near(whole[places], apart):
             raise InvalidInput(
                 "the network mixes the examples of a batch: an output depends on the other inputs (batch norm without "
                 "running statistics, attention over the batch), so its loss is not a mean over examples"
