@@ -55,7 +55,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize("given", SOUND, ids=str)
+@pytest.mark.parametrize("given", SOUND, ids=lambda given: "-".join(given) or "nothing")
 def test_values_of_their_annotations_pass(given: dict[str, Any]) -> None:
     assert type_error(Row(**given)) == ""
     check_fields(Row(**given))
