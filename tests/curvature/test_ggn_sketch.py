@@ -29,9 +29,9 @@ def test_the_columns_are_the_output_hessian(top: int, scale: float) -> None:
     logits = torch.randn(C, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * scale
     root = sketched_root(logits, torch.eye(C, dtype=torch.float64), top)
     p = logits.softmax(0)
-    torch.testing.assert_close(root @ root.T, torch.diag(p) - torch.outer(p, p), rtol=1e-12, atol=1e-16)
+    torch.testing.assert_close(root @ root.T, torch.diag(p) - torch.outer(p, p), rtol=1e-12, atol=1e-14)
     exact = root[:, :top]
-    assert float(torch.linalg.eigvalsh(softmax_root(logits) @ softmax_root(logits).T - exact @ exact.T)[0]) > -1e-15
+    assert float(torch.linalg.eigvalsh(softmax_root(logits) @ softmax_root(logits).T - exact @ exact.T)[0]) > -1e-13
 
 
 def test_probabilities_that_vanish_give_numbers() -> None:

