@@ -18,7 +18,7 @@ from sharpbench.datasets import Digits, Subset
 from sharpbench.models import MODELS
 from sharpbench.runner.cost import median_seconds, peak_bytes, predict_cost
 from sharpbench.runner.plan import select_measures
-from sharpbench.runner.single_network import NetworkEvaluation, evaluation_examples
+from sharpbench.runner.single_network import NetworkEvaluation, load_subject
 
 NETWORKS = (
     "small-mlp:1437,mlp:1437,lenet:1437,small-cnn:1437,timm:test_resnet:64,timm:test_vit:64,timm:test_convnext:64"
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             dataset=Digits(),
             subset=Subset(limit=int(examples)),
         )
-        subject = evaluation_examples(evaluation, data_dir=None, threads=options.threads)
+        subject = load_subject(evaluation, data_dir=None, threads=options.threads)
         for chosen in evaluation.measures:
             predicted = predict_cost(chosen, subject)
             if predicted.seconds is None:

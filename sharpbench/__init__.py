@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from sharpbench.models.model import Model as Model
     from sharpbench.runner.cell import Cell as Cell
     from sharpbench.runner.plan import plan as plan
+    from sharpbench.runner.run import RunOptions as RunOptions
     from sharpbench.runner.run import run as run
     from sharpbench.training.cohorts.cohort import Cohort as Cohort
     from sharpbench.training.optimizers.optimizer import Optimizer as Optimizer
@@ -60,6 +61,7 @@ _HOME = {
     "Quantity": "core.measure",
     "Recipe": "training.recipe",
     "Record": "core.record",
+    "RunOptions": "runner.run",
     "Scalar": "core.fields",
     "Subject": "core.subject",
     "measure": "core.evaluate",

@@ -48,7 +48,7 @@ def doctor(
     from sharpbench.environment import describe_machine, resolve_device
     from sharpbench.runner.cell import EvaluationSetting
     from sharpbench.runner.plan import select_measures
-    from sharpbench.runner.single_network import NetworkEvaluation, evaluation_examples
+    from sharpbench.runner.single_network import NetworkEvaluation, load_subject
 
     place = resolve_device(device)
     forecasts = {}
@@ -63,7 +63,7 @@ def doctor(
             classes=classes,
             setting=EvaluationSetting(dtype=dtype, device=place),  # type: ignore[arg-type]  # it checks
         )
-        subject = evaluation_examples(inspection, data_dir=data_dir, threads=threads)
+        subject = load_subject(inspection, data_dir=data_dir, threads=threads)
         forecasts = follow_predictions(inspection.measures, subject)
     facts = describe_machine(place)
     if as_json:

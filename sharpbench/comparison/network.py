@@ -20,7 +20,7 @@ from sharpbench.models.file import File
 from sharpbench.models.model import Model
 from sharpbench.runner.cell import EvaluationSetting
 from sharpbench.runner.plan import select_recipes
-from sharpbench.runner.single_network import NetworkEvaluation, evaluation_examples
+from sharpbench.runner.single_network import NetworkEvaluation, load_subject
 from sharpbench.training.population import Population, TrainingEpoch
 from sharpbench.training.weights import find_weight_files
 
@@ -135,5 +135,5 @@ def _load_given(comparison: Comparison, model: Model, workspace: Workspace) -> t
         subset=Subset(limit=comparison.examples),
         setting=EvaluationSetting(seed=comparison.seed),
     )
-    subject = evaluation_examples(evaluation, data_dir=workspace.data_dir, threads=workspace.threads)
+    subject = load_subject(evaluation, data_dir=workspace.data_dir, threads=workspace.threads)
     return subject.module, subject.inputs, subject.targets

@@ -188,7 +188,7 @@ def _select_one(given: str | T, kind: Kind, plugins: Sequence[Path]) -> T:
 def _check_object(given: T, kind: Kind) -> T:
     """`given`, if it is an object of `kind`; the fields of a measure must be what a record can hold."""
     if not isinstance(given, BASE_CLASSES[kind]):
-        raise InvalidInput(f"{short(repr(given))} is no {kind[:-1]}; give objects, or one text of names and commas")
+        raise InvalidInput(f"{short(repr(given))} is not a {kind[:-1]}; give objects, or one text of names and commas")
     for key, value in to_config(given).items() if kind == "measures" else ():
         if not is_scalar(value):
             raise InvalidInput(

@@ -123,20 +123,10 @@ def evaluate_network(
         yield from _evaluate_all(evaluation, examples, known, file)
 
 
-def evaluation_examples(evaluation: NetworkEvaluation, *, data_dir: Path | str | None, threads: int | None) -> Subject:
+def load_subject(evaluation: NetworkEvaluation, *, data_dir: Path | str | None, threads: int | None) -> Subject:
     """The subject at the first weights of the evaluation."""
     examples = _load_examples(evaluation, data_dir, threads)
     return make_subject(evaluation, next(iterate_weights(evaluation, examples)), examples)
-
-
-def _load_examples(evaluation: NetworkEvaluation, data_dir: Path | str | None, threads: int | None) -> Examples:
-    if threads is not None and not 1 <= threads <= MAX_THREADS:
-        raise InvalidInput(f"threads={threads} must be from 1 to {MAX_THREADS}, or none for as many as there are cores")
-    apply_settings(evaluation.setting.device, threads or int(describe_environment("cpu")["cores"] or 1))
-    transform = evaluation.model.transform()
-    examples = evaluation.dataset.examples(data_folder(data_dir), evaluation.subset, transform)
-    _check_classes(evaluation, examples)
-    return examples
 
 
 def make_subject(evaluation: NetworkEvaluation, weights: NetworkWeights, examples: Examples) -> Subject:
@@ -173,14 +163,58 @@ def iterate_weights(evaluation: NetworkEvaluation, examples: Examples) -> Iterat
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(evaluation.setting.seed)
         module = evaluation.model.build(shape, classes)
-    state = _hash_weights(evaluation, "random", module)
+    random = _hash_weights(evaluation, "random", module)
     if evaluation.weights == "random":
-        yield state
+        yield random
         return
-    holds = module.network if isinstance(module, Enlarged) else module  # the weights are those of timm's network
+    loaded = module.network if isinstance(module, Enlarged) else module  # the weights are those of timm's network
     for path in find_weight_files(evaluation.weights):
-        load_weights(holds, read_weights(path), where=str(path))
+        load_weights(loaded, read_weights(path), where=str(path))
         yield NetworkWeights(str(path), hash_file(path), module)
+
+
+def network_record(
+    evaluation: NetworkEvaluation,
+    measure: Measure,
+    weights: NetworkWeights,
+    data: dict[str, Scalar],
+    truth: dict[str, Scalar],
+) -> Record:
+    """The record before the measure is called; its key holds everything that the value depends on."""
+    recipe: dict[str, Scalar] = {
+        "model": evaluation.title,
+        "weights": weights.source,
+        "weights_sha256": weights.sha256,
+        "frozen": weights.frozen,
+        **_code_versions(evaluation, measure),
+    }
+    content = KeyContent.of_measure(
+        measure,
+        recipe={**recipe, "weights": None},  # a file may be moved
+        data_sha256=data["sha256"],
+        setting=evaluation.setting,
+    )
+    checks = evaluation.checks
+    key = content.key(asked=[checks.timed, checks.compared, checks.rewritten])
+    return empty_record(measure, evaluation.setting, key=key, recipe=recipe, truth=truth, data=data)
+
+
+def group_by_weights(records: Sequence[Record]) -> dict[str, dict[str, Record]]:
+    """Source of the weights -> label of the measure -> its last record, in the order in which they were made."""
+    table: dict[str, dict[str, Record]] = {}
+    for record in records:
+        table.setdefault(str(record.recipe["weights"]), {})[record.label] = record
+    return table
+
+
+def _load_examples(evaluation: NetworkEvaluation, data_dir: Path | str | None, threads: int | None) -> Examples:
+    if threads is not None and not 1 <= threads <= MAX_THREADS:
+        raise InvalidInput(f"threads={threads} must be from 1 to {MAX_THREADS}, or none for as many as there are cores")
+    apply_settings(evaluation.setting.device, threads or int(describe_environment("cpu")["cores"] or 1))
+    transform = evaluation.model.transform()
+    examples = evaluation.dataset.examples(data_folder(data_dir), evaluation.subset, transform)
+    _check_classes(evaluation, examples)
+    return examples
 
 
 def _hash_weights(evaluation: NetworkEvaluation, source: str, module: nn.Module) -> NetworkWeights:
@@ -261,34 +295,8 @@ def _finite_or_none(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def network_record(
-    evaluation: NetworkEvaluation,
-    measure: Measure,
-    weights: NetworkWeights,
-    data: dict[str, Scalar],
-    truth: dict[str, Scalar],
-) -> Record:
-    """The record before the measure is called; its key holds everything that the value depends on."""
-    recipe: dict[str, Scalar] = {
-        "model": evaluation.title,
-        "weights": weights.source,
-        "weights_sha256": weights.sha256,
-        "frozen": weights.frozen,
-        **_code_versions(evaluation, measure),
-    }
-    content = KeyContent.of_measure(
-        measure,
-        recipe={**recipe, "weights": None},  # a file may be moved
-        data_sha256=data["sha256"],
-        setting=evaluation.setting,
-    )
-    checks = evaluation.checks
-    key = content.key(asked=[checks.timed, checks.compared, checks.rewritten])
-    return empty_record(measure, evaluation.setting, key=key, recipe=recipe, truth=truth, data=data)
-
-
 def _code_versions(evaluation: NetworkEvaluation, measure: Measure) -> dict[str, Scalar]:
-    """Versions of code of network, data and measure that is not ours: it may compute something else tomorrow."""
+    """Versions and hashes of the code that is not ours of network, data and measure, as other code may change."""
     versions: dict[str, Scalar] = {}
     if isinstance(evaluation.model, Timm):
         versions["timm"] = importlib.metadata.version("timm")
@@ -300,11 +308,3 @@ def _code_versions(evaluation: NetworkEvaluation, measure: Measure) -> dict[str,
         if path and module.__name__.partition(".")[0] not in ("sharpbench", "sharpbench_measures"):
             versions[f"{kind}_code_sha256"] = hash_file(Path(path))
     return versions
-
-
-def group_by_weights(records: Sequence[Record]) -> dict[str, dict[str, Record]]:
-    """Source of the weights -> label of the measure -> its last record, in the order in which they were made."""
-    table: dict[str, dict[str, Record]] = {}
-    for record in records:
-        table.setdefault(str(record.recipe["weights"]), {})[record.label] = record
-    return table

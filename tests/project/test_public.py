@@ -13,7 +13,7 @@ import sharpbench
 FUNCTIONS = ("measure", "plan", "run", "read_records")
 TYPES = (
     *("Cell", "Cohort", "Data", "Dataset", "Estimate", "Measure"),
-    *("Model", "Optimizer", "Recipe", "Record", "Subject"),
+    *("Model", "Optimizer", "Recipe", "Record", "RunOptions", "Subject"),
 )
 ALIASES = ("Dependence", "Invariance", "Params", "Quantity", "Scalar")
 MODULES = (

@@ -279,7 +279,9 @@ def test_bad_input_is_one_line_that_names_the_offender(change: dict[str, Any], m
 def test_what_is_neither_word_nor_object_is_bad_input(change: dict[str, Any]) -> None:
     """Lists of words are what a newcomer tries first."""
     kind = next(iter(change)).removesuffix("s")
-    with pytest.raises(InvalidInput, match=f" is no {kind}; give objects, or one text of names and commas") as caught:
+    with pytest.raises(
+        InvalidInput, match=f" is not a {kind}; give objects, or one text of names and commas"
+    ) as caught:
         cells(**change)
     assert len(str(caught.value)) < 200
 
