@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     module = initial_module(recipes[0], data.shape, data.classes)
     together, alone, ends = Counter[str](), Counter[str](), Counter[tuple[str, str]]()
     for recipe in recipes:
-        member = population.network(recipe)
+        member = population.get_network(recipe)
         subject = member.subject(module, examples=None, dtype=torch.float32, device="cpu")
         if recipe is recipes[0]:  # graphs and torch's own caches
             for chosen in measures:

@@ -91,7 +91,7 @@ def show_groups(population: Population) -> None:
     total = left = 0
     names = distinct_titles([group[0] for group in population.groups])
     for name, group in zip(names, population.groups, strict=True):
-        missing = sum(population.stored(recipe) is None for recipe in group)
+        missing = sum(population.stored_result(recipe) is None for recipe in group)
         table.add_row(Text(name), str(len(group)), str(missing))
         total, left = total + len(group), left + missing
     console = Console()
@@ -126,6 +126,6 @@ def show_summary(outcomes: Sequence[TrainedRecipe | GroupLost]) -> int:
 
 
 def _end(outcome: TrainedRecipe) -> str:
-    if outcome.truth.fitted:
+    if outcome.result.fitted:
         return "fitted"
-    return "diverged" if outcome.truth.diverged else "budget"
+    return "diverged" if outcome.result.diverged else "budget"

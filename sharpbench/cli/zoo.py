@@ -151,7 +151,7 @@ def show(
 
     zoo = _zoo(cache_dir)
     entry = _one(zoo.entries()[0], network)
-    sound = zoo.packed(entry.key) is not None
+    sound = zoo.read_packed(entry.key) is not None
     if as_json:
         typer.echo(json.dumps({**network_row(entry), "sound": sound}, indent=1))
         return

@@ -114,7 +114,7 @@ def _load_trained(
         raise InvalidInput(f"n={comparison.examples} exceeds the {available} training examples; choose fewer")
     recipe = replace(next(iter(recipes)), train_size=comparison.examples)
     population = Population((recipe,), data, data.sha256(), cache=workspace.cache_dir, device=workspace.device)
-    trained = yield from population.member(recipe)
+    trained = yield from population.obtain_network(recipe)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         module = model.build(data.shape, data.classes)

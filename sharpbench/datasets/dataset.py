@@ -1,4 +1,4 @@
-"""Dataset, the contract of a data set by name; Data, what loading one gives; Examples, a choice of them."""
+"""Dataset, the contract of a data set; Data, its tensors; Subset and Examples, a selection of its examples."""
 
 from __future__ import annotations
 
@@ -17,15 +17,21 @@ from sharpbench.environment import free_bytes
 from sharpbench.errors import InvalidInput, short
 
 Transform = Callable[[Any], Tensor]
-"""From an image of PIL's in colour to an input."""
+"""From a PIL image in colour to an input tensor."""
 Split = Literal["train", "test"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Data:
-    """A data set as tensors: inputs float32 [n, channels, height, width]; targets int64 [n], 0..classes-1.
+    """A data set as tensors.
 
-    images: whether the inputs are `scale_pixels` of images, which a network's own transform can be given.
+    Attributes:
+        train_inputs: float32 [n, channels, height, width], or another shape [n, ...].
+        train_targets: int64 [n], from 0 to classes - 1.
+        test_inputs: as `train_inputs`.
+        test_targets: as `train_targets`.
+        classes: the number of classes.
+        images: whether the inputs are images scaled by `scale_pixels`, to which a model's transform can be applied.
     """
 
     train_inputs: Tensor
@@ -41,13 +47,19 @@ class Data:
         return tuple(self.train_inputs.shape[1:])
 
     def sha256(self) -> str:
-        """The hash of the content: of every tensor's type, shape and bytes, whatever file it came from."""
+        """The SHA-256 of the content: of every tensor's dtype, shape and bytes."""
         return content_sha256((self.train_inputs, self.train_targets, self.test_inputs, self.test_targets))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subset:
-    """Which examples: of `split`, all or a draw of `limit` without replacement by `seed`, in their order."""
+    """A selection of examples: all of `split`, or `limit` of them drawn without replacement, in their order.
+
+    Args:
+        split: "train" or "test".
+        limit: the number of examples; None takes all.
+        seed: the seed of the draw.
+    """
 
     split: Split = "train"
     limit: int | None = None
@@ -61,8 +73,11 @@ class Subset:
         if not 0 <= self.seed < 2**64:
             raise InvalidInput(f"subset seed {self.seed} must be from 0 to {2**64 - 1}")
 
-    def of(self, available: int) -> Tensor:
-        """Indices, rising, into `available` examples. Raises InvalidInput where there are fewer than `limit`."""
+    def indices(self, available: int) -> Tensor:
+        """The selected indices into `available` examples, ascending, int64.
+
+        Raises InvalidInput where there are none, or fewer than `limit`.
+        """
         if available == 0:
             raise InvalidInput(f"the {self.split} split of this data set holds no example; choose another --split")
         if self.limit is None:
@@ -74,9 +89,13 @@ class Subset:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Examples:
-    """Some examples of a data set, as a network takes them: inputs [n, ...], targets [n] of 0..classes-1.
+    """Selected examples of a data set, as a network takes them.
 
-    available: how many the split holds.
+    Attributes:
+        inputs: [n, ...].
+        targets: [n], from 0 to classes - 1.
+        classes: the number of classes.
+        available: the number of examples in the split.
     """
 
     inputs: Tensor
@@ -85,12 +104,12 @@ class Examples:
     available: int
 
     def sha256(self) -> str:
-        """The hash of the content."""
+        """The SHA-256 of the content."""
         return content_sha256((self.inputs, self.targets))
 
 
 def content_sha256(tensors: Iterable[Tensor]) -> str:
-    """The hash of every tensor's type, shape and bytes."""
+    """The SHA-256 of every tensor's dtype, shape and bytes."""
     digest = hashlib.sha256()
     for tensor in tensors:
         digest.update(f"{tensor.dtype} {list(tensor.shape)}\n".encode())
@@ -100,9 +119,32 @@ def content_sha256(tensors: Iterable[Tensor]) -> str:
 
 @dataclass(frozen=True)
 class Dataset(ABC):
-    """A data set by name: a frozen value; its fields are its options, `name[field=value]` when typed.
+    """A data set: a frozen value whose fields are its options, written `name[field=value]` on the command line.
 
-    argument: the field that is written behind a colon, `npz:digits.npz`; None where there is none.
+    To add a data set, subclass Dataset as a frozen dataclass in a module of `sharpbench/datasets/`, set the class
+    variables, implement `load`, and append the class to DATASETS in `sharpbench/datasets/__init__.py`.
+    `tests/datasets/test_catalogue.py` tests every class of DATASETS, so a new test file holds only what is particular
+    to the data set. In a plugin, list the class in the plugin module's DATASETS instead.
+
+    Attributes:
+        name: the name on the command line: lower-case letters, digits and hyphens.
+        title: one line for `sharpbench list`.
+        source: the publication.
+        argument: the field that is written after a colon, as in `npz:digits.npz`; None if there is none.
+
+    >>> from dataclasses import dataclass
+    >>> @dataclass(frozen=True)
+    ... class Parity(Dataset):
+    ...     name = "parity"
+    ...     title = "the parity of four bits"
+    ...     source = "an example"
+    ...
+    ...     def load(self, folder: Path | None) -> Data:
+    ...         inputs = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 4)
+    ...         targets = inputs.sum(1).long() % 2
+    ...         return Data(inputs[:12], targets[:12], inputs[12:], targets[12:], classes=2)
+    >>> Parity().examples(None, Subset(limit=3)).inputs.shape
+    torch.Size([3, 4])
     """
 
     name: ClassVar[str]
@@ -112,27 +154,39 @@ class Dataset(ABC):
 
     @abstractmethod
     def load(self, folder: Path | None) -> Data:
-        """The data. `folder`: where the files lie (--data-dir or $SHARPBENCH_DATA); None where none is named.
+        """The whole data set.
 
-        Raises InvalidInput, one line, for files that are missing (it says where to put which) or damaged.
+        Args:
+            folder: the folder of the files (--data-dir or $SHARPBENCH_DATA); None where the user names none.
+
+        Raises:
+            InvalidInput: for files that are damaged, or missing; the message is one line and says which file
+                belongs where.
         """
 
     def examples(self, folder: Path | None, subset: Subset, transform: Transform | None = None) -> Examples:
-        """Some of the examples; where the network has a transform of its own, images go through that.
+        """The examples that `subset` selects.
 
-        Raises InvalidInput as `load` does, and for a transform where the inputs are no images.
+        Args:
+            folder: as for `load`.
+            subset: which examples.
+            transform: the model's transform (see Model.transform), which is applied to each image.
+
+        Raises:
+            InvalidInput: as `load` does; for a subset that is too large; and for a transform where the inputs are
+                not images.
         """
         data = self.load(folder)
         inputs, targets = {
             "train": (data.train_inputs, data.train_targets),
             "test": (data.test_inputs, data.test_targets),
         }[subset.split]
-        chosen = subset.of(len(inputs))
+        chosen = subset.indices(len(inputs))
         if transform is None:
             return Examples(inputs[chosen], targets[chosen], data.classes, len(inputs))
         if not data.images:
             raise InvalidInput(
-                f"dataset '{self.name}' holds no images, which this network's own transform takes; "
+                f"dataset '{self.name}' does not hold images, to which this network's transform is applied; "
                 "choose a network that takes inputs as they are"
             )
         images = (transform(_to_pil_image(inputs[index])).unsqueeze(0) for index in chosen.tolist())
@@ -140,7 +194,7 @@ class Dataset(ABC):
 
 
 def gather_examples(batches: Iterable[Tensor], count: int) -> Tensor:
-    """`count` inputs from batches of them, [B, ...] each. Raises InvalidInput where there is no memory for them."""
+    """`count` inputs, [count, ...], from batches [B, ...]. Raises InvalidInput where memory is too small for them."""
     inputs, filled = torch.empty(0), 0
     for batch in batches:
         if not filled:
@@ -157,11 +211,15 @@ def gather_examples(batches: Iterable[Tensor], count: int) -> Tensor:
 
 
 def _to_pil_image(pixels: Tensor) -> Image.Image:
-    """An image [1 or 3, height, width], scaled to -1..1, as PIL's in colour, with 256 levels."""
+    """The PIL image in colour, with 256 levels, of an image [1 or 3, height, width] scaled to -1..1."""
     levels = ((pixels + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).numpy()
     return Image.fromarray(levels.squeeze(2) if levels.shape[2] == 1 else levels).convert("RGB")
 
 
 def scale_pixels(images: Tensor) -> Tensor:
-    """Pixels of 0..1 scaled to -1..1: (x - 0.5) / 0.5, float32."""
+    """Pixels of 0..1 scaled to -1..1: (x - 0.5) / 0.5, float32.
+
+    >>> scale_pixels(torch.tensor([0.0, 0.25, 1.0]))
+    tensor([-1.0000, -0.5000,  1.0000])
+    """
     return ((images.to(torch.float32) - 0.5) / 0.5).contiguous()

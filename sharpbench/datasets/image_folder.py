@@ -64,7 +64,7 @@ class ImageFolder(Dataset):
     def examples(self, folder: Path | None, subset: Subset, transform: Transform | None = None) -> Examples:
         """See Dataset.examples; only the chosen images are opened."""
         pictures = self.pictures(subset.split)
-        chosen = subset.of(len(pictures.paths))
+        chosen = subset.indices(len(pictures.paths))
         paths = [pictures.paths[index] for index in chosen.tolist()]
         inputs = _stack_images(paths) if transform is None else _transform_images(paths, transform)
         return Examples(inputs, pictures.targets[chosen], len(pictures.classes), len(pictures.paths))

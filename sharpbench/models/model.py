@@ -1,4 +1,4 @@
-"""Model: the contract of a network by name."""
+"""Model: the contract of a network that is chosen by name."""
 
 from __future__ import annotations
 
@@ -12,9 +12,31 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Model(ABC):
-    """A network by name: a frozen value whose fields are its options, `name[field=value]` on the command line.
+    """A network: a frozen value whose fields are its options, written `name[field=value]` on the command line.
 
-    argument: the field that is written behind a colon, `timm:resnet18`; None where there is none.
+    To add a model, subclass Model as a frozen dataclass in a module of `sharpbench/models/`, set the class variables,
+    implement `build`, and append the class to MODELS in `sharpbench/models/__init__.py`. `tests/models/test_models.py`
+    tests every class of MODELS, so a new test file holds only what is particular to the model. In a plugin, list the
+    class in the plugin module's MODELS instead.
+
+    Attributes:
+        name: the name on the command line: lower-case letters, digits and hyphens.
+        title: one line for `sharpbench list`.
+        source: the publication.
+        argument: the field that is written after a colon, as in `timm:resnet18`; None if there is none.
+
+    >>> import math
+    >>> @dataclass(frozen=True)
+    ... class Linear(Model):
+    ...     name = "linear"
+    ...     title = "one linear layer"
+    ...     source = "an example"
+    ...     bias: bool = True
+    ...
+    ...     def build(self, shape: tuple[int, ...], classes: int) -> nn.Module:
+    ...         return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), classes, bias=self.bias))
+    >>> Linear(bias=False).build((1, 28, 28), 10)[1].weight.shape
+    torch.Size([10, 784])
     """
 
     name: ClassVar[str]
@@ -24,20 +46,26 @@ class Model(ABC):
 
     @abstractmethod
     def build(self, shape: tuple[int, ...], classes: int) -> nn.Module:
-        """A freshly initialised module from inputs [B, *shape] to logits [B, classes].
+        """A new module that maps inputs [B, *shape] to logits [B, classes].
 
-        Initialisation draws from torch's global generator; whoever builds a network seeds it.
-        Raises InvalidInput where the network cannot take inputs of that shape.
+        The initialisation draws from torch's global generator, which the caller seeds.
+
+        Args:
+            shape: the shape of one input.
+            classes: the number of logits.
+
+        Raises:
+            InvalidInput: where the network cannot take inputs of that shape.
         """
 
     @property
     def input_shape(self) -> tuple[int, ...] | None:
-        """The shape of the inputs [channels, height, width] that the network is meant for; None: any, as they come."""
+        """The input shape [channels, height, width] that the network is made for; None if it takes any."""
         return None
 
     def transform(self) -> Callable[[Any], Tensor] | None:
-        """From an image of PIL's in colour to an input of `input_shape`.
+        """A function from a PIL image in colour to an input of `input_shape`.
 
-        None where inputs are taken as the data set gives them.
+        None if the network takes the inputs of the data set as they are.
         """
         return None

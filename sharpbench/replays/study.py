@@ -120,5 +120,5 @@ def open_network(recipe: Recipe, workspace: Workspace) -> StudiedNetwork:
     data = recipe.dataset.load(workspace.data_dir)
     population = Population((recipe,), data, data.sha256(), cache=workspace.cache_dir, device=workspace.device)
     module = initial_module(recipe, data.shape, data.classes)
-    module.load_state_dict(population.network(recipe).weights)
+    module.load_state_dict(population.get_network(recipe).weights)
     return StudiedNetwork(recipe, module.eval(), data)

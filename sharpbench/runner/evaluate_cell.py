@@ -87,7 +87,7 @@ class CellEvaluator:
         subject = trained.subject(self._modules[form], examples=cell.examples, dtype=dtype, device=setting.device)
         if self.group is not None:
             subject = replace(subject, process_group=self.group)
-        return _LoadedNetwork(cell.network, trained.truth, subject, subject.to(dtype=torch.float64))
+        return _LoadedNetwork(cell.network, trained.result, subject, subject.to(dtype=torch.float64))
 
     def _training_result(self, cell: Cell) -> TrainingResult | None:
         entry = self._zoo.load(cell.network_key)

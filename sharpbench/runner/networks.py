@@ -34,7 +34,7 @@ class RunNetworks:
     def prepare(self, cell: Cell) -> Generator[TrainingEpoch, None, RecordMaker]:
         """See scheduler.Networks."""
         population = self._population(cell)
-        result = yield from population.truth(cell.recipe)
+        result = yield from population.obtain_result(cell.recipe)
         return partial(cell_record, data=population.data, result=result)
 
     def lost_record(self, cell: Cell, error: Exception) -> Record:
@@ -55,7 +55,7 @@ class RunNetworks:
                 if isinstance(event, TrainingEpoch):
                     yield event
                 elif isinstance(event, GroupLost):
-                    population.lose(event.group, RuntimeError(event.reason))
+                    population.give_up(event.group, RuntimeError(event.reason))
 
     def _population(self, cell: Cell) -> Population:
         """All networks of the run on the data set of the cell."""

@@ -1,4 +1,4 @@
-"""The examples that a recipe trains on: a fixed subset, with the labels of a share of it permuted."""
+"""The examples, labels, seeds and initial network that a recipe determines; and evaluation of a module."""
 
 from __future__ import annotations
 
@@ -14,21 +14,25 @@ from sharpbench.training.recipe import Recipe
 
 
 def training_examples(recipe: Recipe, data: Data) -> tuple[Tensor, Tensor]:
-    """Inputs [n, ...] and targets [n] of the recipe, noise included.
+    """The training inputs [n, ...] and targets [n] of the recipe, label noise included.
 
-    The examples are the first n of one fixed permutation of the training set, the same for every recipe, so
-    that networks of one cohort differ in their labels and not in their inputs.
+    The examples are the first n of one fixed permutation of the training set. It is the same for every recipe, so
+    networks of one cohort differ in their labels and not in their inputs.
+
+    Raises:
+        InvalidInput: where the data set has fewer than `train_size` training examples.
     """
     return data.train_inputs[_choose_examples(recipe, data)], training_targets(recipe, data)
 
 
 def training_targets(recipe: Recipe, data: Data) -> Tensor:
-    """The targets alone."""
+    """The targets [n] of `training_examples`."""
     targets = data.train_targets[_choose_examples(recipe, data)]
     return permute_labels(targets, recipe.label_noise, generator=generator_for(recipe, "label noise"))
 
 
 def _choose_examples(recipe: Recipe, data: Data) -> Tensor:
+    """The indices of the recipe's training examples."""
     available = len(data.train_inputs)
     size = available if recipe.train_size is None else recipe.train_size
     if size > available:
@@ -39,7 +43,7 @@ def _choose_examples(recipe: Recipe, data: Data) -> Tensor:
 
 
 def permute_labels(targets: Tensor, share: float, *, generator: torch.Generator) -> Tensor:
-    """`targets` [n] with the labels of round(share * n) random examples permuted among them."""
+    """A copy of `targets` [n], with the labels of round(share * n) random examples permuted among these."""
     chosen = torch.randperm(len(targets), generator=generator)[: round(share * len(targets))]
     shuffled = chosen[torch.randperm(len(chosen), generator=generator)]
     noisy = targets.clone()
@@ -48,21 +52,24 @@ def permute_labels(targets: Tensor, share: float, *, generator: torch.Generator)
 
 
 def seed_for(recipe: Recipe, purpose: str) -> int:
-    """A seed of 63 bits from the hash of the recipe and the purpose."""
+    """A seed of 63 bits, from the hash of the recipe and the purpose."""
     digest = hashlib.sha256(f"{recipe.key} {purpose}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
 def generator_for(recipe: Recipe, purpose: str) -> torch.Generator:
-    """A CPU generator of the recipe's own, so that draws are the same on every device."""
+    """A generator seeded for the recipe and the purpose. It is on the CPU: draws are the same for every device."""
     return torch.Generator().manual_seed(seed_for(recipe, purpose))
 
 
-# The module of a recipe before training, and what a module does with examples.
-
-
 def initial_module(recipe: Recipe, shape: tuple[int, ...], classes: int) -> nn.Module:
-    """The recipe's network before training; torch's global generator is left as it was."""
+    """The recipe's network before training. The state of torch's global generator is restored.
+
+    Args:
+        recipe: gives the model and the seed of the initialisation.
+        shape: the shape of one input.
+        classes: the number of logits.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(recipe, "initialisation"))
         return recipe.model.build(shape, classes)
@@ -71,14 +78,14 @@ def initial_module(recipe: Recipe, shape: tuple[int, ...], classes: int) -> nn.M
 def evaluate_module(
     module: nn.Module, inputs: Tensor, targets: Tensor, *, batch_size: int = 512
 ) -> tuple[float, float]:
-    """The mean cross entropy and the accuracy of `module` in eval mode; its mode is restored."""
+    """The mean cross entropy (nats) and the accuracy of `module` in eval mode; its mode is restored."""
     training = module.training
     module.eval()
-    loss = right = 0.0
+    loss = correct = 0.0
     with torch.no_grad():
         for images, labels in zip(inputs.split(batch_size), targets.split(batch_size), strict=True):
             logits = module(images)
             loss += float(F.cross_entropy(logits, labels, reduction="sum"))
-            right += float((logits.argmax(1) == labels).sum())
+            correct += float((logits.argmax(1) == labels).sum())
     module.train(training)
-    return loss / len(inputs), right / len(inputs)
+    return loss / len(inputs), correct / len(inputs)

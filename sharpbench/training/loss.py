@@ -1,4 +1,4 @@
-"""The losses of m networks of one architecture as a function of their parameters, and the gradients of each."""
+"""The losses of m networks of one architecture as a function of their parameters, and their gradients."""
 
 from __future__ import annotations
 
@@ -12,11 +12,18 @@ from sharpbench.training.optimizers import Stack
 
 
 def stacked_losses(module: nn.Module, params: Stack, buffers: Stack, inputs: Tensor, targets: Tensor) -> Tensor:
-    """Each network's mean cross entropy on its own examples, [m]; `module` gives the structure and the mode.
+    """Each network's mean cross entropy on its own examples, [m].
 
-    inputs [m, B, ...], targets [m, B]. One network is called as it is, and its buffers (running statistics) are
-    written to as a module writes to them. Several are called together by vmap, which refuses randomness; what they
-    store in attributes is dropped, as one module cannot hold it for all.
+    A single network is called directly, and writes to its buffers (running statistics) as a module does. Several
+    networks are called together by vmap, which refuses random numbers; values that they store in attributes are
+    dropped, because one module cannot hold them for all.
+
+    Args:
+        module: gives the structure and the mode (training or eval).
+        params: parameters by name, each [m, ...].
+        buffers: buffers and untrained parameters by name, each [m, ...].
+        inputs: [m, B, ...].
+        targets: [m, B].
     """
 
     single = len(targets) == 1
@@ -29,8 +36,8 @@ def stacked_losses(module: nn.Module, params: Stack, buffers: Stack, inputs: Ten
 
     if single:
         own = {name: value.squeeze(0) for name, value in params.items()}
-        kept = {name: value.squeeze(0) for name, value in buffers.items()}
-        return mean(own, kept, inputs.squeeze(0), targets.squeeze(0)).unsqueeze(0)
+        own_buffers = {name: value.squeeze(0) for name, value in buffers.items()}
+        return mean(own, own_buffers, inputs.squeeze(0), targets.squeeze(0)).unsqueeze(0)
     together: Tensor = vmap(mean)(params, buffers, inputs, targets)
     return together
 
@@ -38,8 +45,11 @@ def stacked_losses(module: nn.Module, params: Stack, buffers: Stack, inputs: Ten
 class BatchGradient:
     """The gradients of m networks on one batch each (see optimizers.Gradient), by one backward pass for all.
 
-    The sum of all losses has each network's own gradient as its derivative by that network's parameters.
-    total: the clean losses so far, summed over examples, float64 [m].
+    The derivative of the sum of all losses by one network's parameters is that network's gradient.
+
+    Attributes:
+        size: examples in the batch of one network.
+        total: the clean losses so far, summed over examples, float64 [m].
     """
 
     def __init__(self, module: nn.Module, buffers: Stack, inputs: Tensor, targets: Tensor) -> None:
@@ -60,10 +70,10 @@ class BatchGradient:
 
 
 def can_stack(module: nn.Module, inputs: Tensor) -> bool:
-    """Whether several networks of this structure can be trained together, found by doing it with two of them.
+    """Whether several networks of this structure can be trained together, found by trying it with two of them.
 
-    Not those that draw random numbers (dropout) or write to their buffers (batch norm) in training, nor what vmap
-    cannot follow. `inputs`: a few examples [B, ...].
+    Networks that draw random numbers (dropout), that write to their buffers (batch norm) or that vmap cannot follow
+    cannot be. `inputs`: a few examples [B, ...].
     """
     if not any(value.requires_grad for value in module.parameters()):
         return False
@@ -74,7 +84,7 @@ def can_stack(module: nn.Module, inputs: Tensor) -> bool:
     try:
         gradient = BatchGradient(module, buffers, pair, torch.zeros(pair.shape[:2], dtype=torch.long).to(inputs.device))
         gradient(params)
-    except Exception:  # whatever vmap, or a network under it, raises
+    except Exception:  # from vmap, or from the network under it
         return False
     finally:
         module.train(mode)
@@ -82,7 +92,7 @@ def can_stack(module: nn.Module, inputs: Tensor) -> bool:
 
 
 def stack_modules(modules: list[nn.Module]) -> tuple[Stack, Stack]:
-    """Copies of what is trained, and of the rest: buffers, and parameters that need no gradient."""
+    """Two stacks of copies: the parameters that are trained; and buffers and the other parameters."""
     return _stack_tensors([_select_tensors(each, trained=True) for each in modules]), _stack_tensors(
         [_select_tensors(each) for each in modules]
     )

@@ -1,4 +1,4 @@
-"""Member: a trained network with its training examples, and the truth about how it generalises."""
+"""A trained network with its training examples and its training result, which says how it generalises."""
 
 from __future__ import annotations
 
@@ -21,12 +21,17 @@ from sharpbench.training.zoo import Zoo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingResult:
-    """What became of one trained network. Losses are mean cross entropies; training labels are the noisy ones.
+    """Losses, accuracies and generalization gap of one trained network.
 
-    gap: training accuracy - test accuracy. fitted: the training reached its target (the convergence gate).
-    diverged: its loss or a weight was not finite at the end of an epoch, which was its last.
-    parameter_norm: the Euclidean norm of all parameters. seconds: of the training; of networks that train together
-    each has its share. What is not finite, in a network that diverged, is None.
+    Losses are mean cross entropies in nats. Training figures refer to the noisy labels. A figure that is not finite,
+    in a network that diverged, is None.
+
+    Attributes:
+        gap: training accuracy - test accuracy.
+        fitted: the training reached its target (the convergence gate).
+        diverged: the loss or a weight was not finite after an epoch, which was the last.
+        seconds: the training time; networks that train together share it equally.
+        parameter_norm: the Euclidean norm of all parameters.
     """
 
     train_loss: float | None
@@ -48,21 +53,35 @@ class TrainingResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TrainedNetwork:
-    """One network of a cohort. Measures see its `subject` alone, which holds no test data."""
+    """One network of a cohort. Measures see only its `subject`, which holds no test data.
+
+    Attributes:
+        result: losses, accuracies and generalization gap.
+        weights: the state dict after training.
+        initial: the parameters before training.
+        inputs: the training inputs [n, ...].
+        targets: the training labels [n], noise included.
+    """
 
     recipe: Recipe
-    truth: TrainingResult
+    result: TrainingResult
     weights: Params
     initial: Params
     inputs: Tensor
     targets: Tensor
 
     def subject(self, module: nn.Module, *, examples: int | None, dtype: torch.dtype, device: str) -> Subject:
-        """The subject on the first `examples` training examples (None: all), in `dtype` on `device`.
+        """The network on its training examples, as measures take it.
 
-        module: any instance of the recipe's network, on the CPU; it takes the weights and gives its structure,
-        which is captured once however many networks share it. Raises InvalidInput for weights that are not
-        finite.
+        Args:
+            module: any instance of the recipe's network, on the CPU. The weights are loaded into it. Its graph is
+                captured once, also when many networks share the module.
+            examples: use only the first ones; None uses all.
+            dtype: the dtype of parameters and inputs.
+            device: the device of the subject.
+
+        Raises:
+            InvalidInput: for weights that are not finite.
         """
         module.load_state_dict(self.weights)
         subject = Subject.from_module(
@@ -86,7 +105,7 @@ def load_network(recipe: Recipe, data: Data, data_sha256: str, *, zoo: Zoo, devi
     inputs, targets = training_examples(recipe, data)
     return TrainedNetwork(
         recipe=recipe,
-        truth=TrainingResult(**row),  # the hash of the entry vouches for its fields
+        result=TrainingResult(**row),  # the hash of the entry covers its fields
         weights=weights,
         initial={name: value.detach().clone() for name, value in module.named_parameters()},
         inputs=inputs,
@@ -94,11 +113,11 @@ def load_network(recipe: Recipe, data: Data, data_sha256: str, *, zoo: Zoo, devi
     )
 
 
-def training_result(group: StackedTrainer, index: int, network: Finished, data: Data) -> TrainingResult:
-    """What became of one network of a group."""
-    module = group.loaded(network.weights)
-    train_loss, train_accuracy = evaluate_module(module, group.inputs, group.targets[index])
-    test_inputs, test_targets = data.test_inputs.to(group.device), data.test_targets.to(group.device)
+def training_result(trainer: StackedTrainer, index: int, network: Finished, data: Data) -> TrainingResult:
+    """Losses, accuracies and gap of the network at `index` of the trainer's group."""
+    module = trainer.load(network.weights)
+    train_loss, train_accuracy = evaluate_module(module, trainer.inputs, trainer.targets[index])
+    test_inputs, test_targets = data.test_inputs.to(trainer.device), data.test_targets.to(trainer.device)
     test_loss, test_accuracy = evaluate_module(module, test_inputs, test_targets)
     norm = math.sqrt(sum(float(value.detach().double().square().sum()) for value in module.parameters()))
     return TrainingResult(

@@ -1,4 +1,4 @@
-"""Population: the networks of a cohort, trained group by group into the zoo; knows no terminal."""
+"""The networks of a cohort, trained group by group and stored in the zoo."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from sharpbench.training.zoo import FORMAT, Origin, Zoo
 
 CHECKPOINT_FOLDER = "checkpoints"
 CHECKPOINT_INTERVAL_SECONDS = 30.0
-"""Seconds between checkpoints; they are kept at the end of an epoch."""
+"""The least time between two checkpoints of one training; they are stored at the end of an epoch."""
 STACKING_TRIAL_EXAMPLES = 4
-"""Examples on which it is tried out whether networks can be trained together."""
+"""Examples on which `group_size` tries whether networks can be stacked."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingEpoch:
-    """Progress: an epoch of a network that is being trained."""
+    """Progress: one epoch of a network in training."""
 
     recipe: Recipe
     epoch: Epoch
@@ -38,15 +38,23 @@ class TrainingEpoch:
 
 @dataclass(frozen=True, slots=True)
 class TrainedRecipe:
-    """A network that stands in the zoo. cached: it did before."""
+    """A network in the zoo. cached: it was there before."""
 
     recipe: Recipe
-    truth: TrainingResult
+    result: TrainingResult
     cached: bool
 
 
 class Population:
-    """The networks of recipes on one data set; each is trained, with its group, when it is first asked for."""
+    """The networks of some recipes on one data set. Each is trained, with its group, when it is first requested.
+
+    Args:
+        recipes: the recipes of a cohort.
+        data: the data set.
+        data_sha256: `data.sha256()`, which is part of the key of a network.
+        cache: the folder that holds the zoo and the checkpoints.
+        device: "cpu" or "cuda".
+    """
 
     def __init__(self, recipes: Sequence[Recipe], data: Data, data_sha256: str, *, cache: Path, device: str) -> None:
         self.recipes, self.data, self.data_sha256 = tuple(recipes), data, data_sha256
@@ -55,7 +63,7 @@ class Population:
 
     @cached_property
     def groups(self) -> tuple[tuple[Recipe, ...], ...]:
-        """The recipes in the groups that train together on this kind of device; their order alone decides."""
+        """The groups of recipes that train together on this kind of device, as `group_recipes` forms them."""
         sizes: dict[Model, int] = {}
         for recipe in self.recipes:
             if recipe.model not in sizes:
@@ -65,39 +73,39 @@ class Population:
                 )
         return group_recipes(self.recipes, lambda recipe: sizes[recipe.model])
 
-    def lose(self, group: Sequence[Recipe], error: Exception) -> None:
-        """Give a group up: to ask for one of its networks raises `error`."""
+    def give_up(self, group: Sequence[Recipe], error: Exception) -> None:
+        """Do not train this group. A request for one of its networks raises `error`."""
         self._lost |= dict.fromkeys(group, error)
 
-    def stored(self, recipe: Recipe) -> TrainingResult | None:
-        """The truth of the network, where it stands in the zoo."""
+    def stored_result(self, recipe: Recipe) -> TrainingResult | None:
+        """The training result of a network in the zoo, or None where it is not there."""
         entry = Zoo(self.cache).load(network_key(recipe, self.data_sha256, self.device))
         return None if entry is None else TrainingResult(**entry[1])
 
-    def member(self, recipe: Recipe) -> Generator[TrainingEpoch, None, TrainedNetwork]:
-        """The network of one recipe, returned; before that the epochs of its group, where it must be trained."""
+    def obtain_network(self, recipe: Recipe) -> Generator[TrainingEpoch, None, TrainedNetwork]:
+        """The network of one recipe as the generator's return value; yields the epochs if it must be trained."""
         zoo = Zoo(self.cache)
         found = load_network(recipe, self.data, self.data_sha256, zoo=zoo, device=self.device)
         if found is None:
             yield from self._train(next(group for group in self.groups if recipe in group))
             found = load_network(recipe, self.data, self.data_sha256, zoo=zoo, device=self.device)
         if found is None:
-            raise RuntimeError(f"no network came of {recipe.title}")
+            raise RuntimeError(f"training left no network of {recipe.title} in the zoo")
         return found
 
-    def truth(self, recipe: Recipe) -> Generator[TrainingEpoch, None, TrainingResult]:
-        """What became of the network, which stands in the zoo afterwards; before that as `load_network`."""
-        found = self.stored(recipe)
+    def obtain_result(self, recipe: Recipe) -> Generator[TrainingEpoch, None, TrainingResult]:
+        """As `obtain_network`, but returns only the training result."""
+        found = self.stored_result(recipe)
         if found is None:
             yield from self._train(next(group for group in self.groups if recipe in group))
-            found = self.stored(recipe)
+            found = self.stored_result(recipe)
         if found is None:
-            raise RuntimeError(f"no network came of {recipe.title}")
+            raise RuntimeError(f"training left no network of {recipe.title} in the zoo")
         return found
 
-    def network(self, recipe: Recipe) -> TrainedNetwork:
-        """The same without what comes before."""
-        steps = self.member(recipe)
+    def get_network(self, recipe: Recipe) -> TrainedNetwork:
+        """The network of one recipe, trained if it must be."""
+        steps = self.obtain_network(recipe)
         while True:
             try:
                 next(steps)
@@ -112,8 +120,8 @@ class Population:
             for event in train_group(group, self.data, self.data_sha256, cache=self.cache, device=self.device):
                 if isinstance(event, TrainingEpoch):
                     yield event
-        except Exception as error:  # whatever a network raises: it would raise it again for the next of its group
-            self.lose(group, error)
+        except Exception as error:  # from the network's code, which would raise it again for the next recipe
+            self.give_up(group, error)
             raise
 
 
@@ -126,11 +134,22 @@ def train_group(
     device: str,
     every: float = CHECKPOINT_INTERVAL_SECONDS,
 ) -> Iterator[TrainingEpoch | TrainedRecipe]:
-    """Train what the zoo in `cache` does not hold of a group; progress, and every network at the end.
+    """Train the networks of a group that the zoo does not hold, and yield progress, then every network.
 
-    On a CPU networks that train together are small ones, which more than one thread makes slower, so they have one.
-    Every so many seconds the stage is kept, and when the training is interrupted; given the same group again it
-    goes on from there, to the same networks bit by bit.
+    The training is checkpointed every `every` seconds and when it is interrupted. Called again with the same group,
+    it resumes from the checkpoint and ends in the same networks bit by bit. Networks that train together on a CPU
+    are small and slower on several threads, so they train on one.
+
+    Args:
+        group: one of `Population.groups`.
+        data: the data set.
+        data_sha256: `data.sha256()`.
+        cache: the folder that holds the zoo and the checkpoints.
+        device: "cpu" or "cuda".
+        every: seconds between checkpoints.
+
+    Raises:
+        InvalidInput: where the cache cannot be written.
     """
     zoo = Zoo(cache)
     keys = {recipe: network_key(recipe, data_sha256, device) for recipe in group}
@@ -141,45 +160,46 @@ def train_group(
     if missing:
         checkpoint = _Checkpoint(Zoo(cache, shelf=CHECKPOINT_FOLDER), keys)
         with _limit_threads(1 if device == "cpu" and len(group) > 1 else torch.get_num_threads()):
-            trained, stage = yield from _train_epochs(missing, data, checkpoint, device, every)
-        for index, network in stage.finished.items():
-            recipe = trained.recipes[index]
-            if recipe not in missing:  # it was there: what is stored stays
+            trainer, state = yield from _train_epochs(missing, data, checkpoint, device, every)
+        for index, network in state.finished.items():
+            recipe = trainer.recipes[index]
+            if recipe not in missing:  # it was in the zoo before, and its entry stays
                 continue
-            truth = training_result(trained, index, network, data)
+            result = training_result(trainer, index, network, data)
             origin = Origin(recipe.row(), data_sha256, device)
-            zoo.save(keys[recipe], trained.state(network.weights), truth.row(), origin=origin)
-            yield TrainedRecipe(recipe, truth, cached=False)
+            zoo.save(keys[recipe], trainer.state_dict(network.weights), result.row(), origin=origin)
+            yield TrainedRecipe(recipe, result, cached=False)
         checkpoint.remove()
-    for recipe, truth in stored.items():
-        yield TrainedRecipe(recipe, truth, cached=True)
+    for recipe, result in stored.items():
+        yield TrainedRecipe(recipe, result, cached=True)
 
 
 def _train_epochs(
     missing: Sequence[Recipe], data: Data, checkpoint: _Checkpoint, device: str, every: float
 ) -> Generator[TrainingEpoch, None, tuple[StackedTrainer, TrainingState]]:
-    """Train to the end, from a checkpoint where there is one that holds all that is missing."""
-    recipes, stage = checkpoint.load(missing, device) or (missing, None)
-    group = StackedTrainer(recipes, data, device=device)
-    stage = stage or group.begin()
-    kept = time.monotonic()
+    """Train to the end, starting from the checkpoint if it holds all missing networks."""
+    recipes, state = checkpoint.load(missing, device) or (missing, None)
+    trainer = StackedTrainer(recipes, data, device=device)
+    state = state or trainer.begin()
+    last_saved = time.monotonic()
     try:
-        while stage.active:
-            stage = group.advance(stage)
-            yield from (TrainingEpoch(recipes[index], epoch) for index, epoch in stage.epochs.items())
-            if stage.active and time.monotonic() - kept >= every:
-                checkpoint.save(recipes, stage)
-                kept = time.monotonic()
+        while state.active:
+            state = trainer.advance(state)
+            yield from (TrainingEpoch(recipes[index], epoch) for index, epoch in state.epochs.items())
+            if state.active and time.monotonic() - last_saved >= every:
+                checkpoint.save(recipes, state)
+                last_saved = time.monotonic()
     except (KeyboardInterrupt, GeneratorExit):
-        checkpoint.save(recipes, stage)
+        checkpoint.save(recipes, state)
         raise
     if len(recipes) > 1:  # several entries of the zoo do not appear at once
-        checkpoint.save(recipes, stage)
-    return group, stage
+        checkpoint.save(recipes, state)
+    return trainer, state
 
 
 @contextmanager
 def _limit_threads(count: int) -> Iterator[None]:
+    """Run the block with `count` threads in torch."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -189,14 +209,14 @@ def _limit_threads(count: int) -> Iterator[None]:
 
 
 class _Checkpoint:
-    """Where the training of one group is kept: under the hash of its networks, whichever of them are in training."""
+    """The stored training of one group. Its key hashes all networks of the group, also those that are finished."""
 
     def __init__(self, shelf: Zoo, keys: Mapping[Recipe, str]) -> None:
         self.shelf, self.keys = shelf, keys
         self.key = content_hash({"group": list(keys.values()), "format": FORMAT})
 
     def load(self, missing: Sequence[Recipe], device: str) -> tuple[list[Recipe], TrainingState] | None:
-        """The recipes in training and where it stands; None without a checkpoint that holds all that are missing."""
+        """The recipes in training and their state, or None without a checkpoint that holds all `missing` ones."""
         entry = self.shelf.load(self.key)
         if entry is None:
             return None
@@ -206,11 +226,11 @@ class _Checkpoint:
             return None
         return recipes, unpack_state(tensors, row["stage"], device=device)
 
-    def save(self, recipes: Sequence[Recipe], stage: TrainingState) -> None:
-        """Replaces the checkpoint, in one rename."""
-        tensors, row = pack_state(stage)
+    def save(self, recipes: Sequence[Recipe], state: TrainingState) -> None:
+        """Replace the checkpoint in one step."""
+        tensors, row = pack_state(state)
         self.shelf.save(self.key, tensors, {"networks": [self.keys[recipe] for recipe in recipes], "stage": row})
 
     def remove(self) -> None:
-        """Removes it."""
+        """Remove the checkpoint."""
         self.shelf.remove(self.key)

@@ -1,4 +1,4 @@
-"""Recipe: the identity of one trained network; Cohort: the contract of a named family of recipes."""
+"""Recipe: everything that determines one trained network; and recipes parsed from plain values."""
 
 from __future__ import annotations
 
@@ -22,22 +22,44 @@ from sharpbench.training.optimizers import Optimizer, Sgd
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """How one network is trained; its text is its name and its key.
+    """Everything that determines one trained network.
 
-    label_noise: the share of the training examples whose labels are permuted among themselves.
-    train_size: how many training examples, a fixed subset; None takes all.
-    learning_rate at step t is learning_rate / (decay * t + 1). Training ends when the mean training loss over
-    an epoch is at most target_loss, and a full pass confirms it and finds a share target_accuracy of the examples
-    right; or after max_epochs, and then the network counts as not fitted.
-    seed: which of the networks of this configuration. Initialisation, label noise and the order of examples
-    are drawn from the hash of the whole recipe, so that no two networks share any of them.
+    Training ends when the mean training loss over an epoch is at most `target_loss` and a full pass confirms both
+    targets; or after `max_epochs`, and then the network counts as not fitted. Initialisation, label noise and the
+    order of examples are drawn from the hash of the whole recipe, so no two networks share any of them.
+
+    Args:
+        model: the network (see Model).
+        dataset: the data set (see Dataset).
+        label_noise: the share of the training examples whose labels are permuted among themselves, from 0 to 1.
+        train_size: the number of training examples, a fixed subset; None uses all.
+        optimizer: the update rule (see Optimizer).
+        learning_rate: the rate at step 0; at step t it is learning_rate / (decay t + 1).
+        weight_decay: the coefficient of the optimiser's weight decay.
+        decay: how fast the learning rate falls, per step.
+        batch_size: examples per step.
+        max_epochs: the longest training.
+        target_loss: the mean training loss (nats) at which training ends.
+        target_accuracy: the training accuracy that is also required, from 0 to 1.
+        seed: tells apart networks that agree in everything else.
+
+    Raises:
+        InvalidInput: for a field out of its bounds.
+
+    >>> from sharpbench.datasets import Digits
+    >>> from sharpbench.models import SmallMlp
+    >>> recipe = Recipe(model=SmallMlp(), dataset=Digits(), label_noise=0.25, seed=3)
+    >>> recipe.title
+    'small-mlp on digits, label noise 0.25, seed 3'
+    >>> recipe.row()["optimizer"]
+    'sgd'
     """
 
     model: Model
     dataset: Dataset
     label_noise: float = 0.0
     train_size: int | None = None
-    optimizer: Optimizer = Sgd()  # a frozen value
+    optimizer: Optimizer = Sgd()
     learning_rate: float = 0.05
     weight_decay: float = 1e-5
     decay: float = 1e-4
@@ -59,27 +81,27 @@ class Recipe:
         _require("train_size", self.train_size, self.train_size is None or self.train_size >= 1, "at least 1")
 
     def row(self) -> dict[str, Scalar]:
-        """All fields as JSON scalars; model, data set and optimiser by their canonical words."""
-        words = {"model": self.model, "dataset": self.dataset, "optimizer": self.optimizer}
-        return {**to_config(self), **{name: format_spec(chosen) for name, chosen in words.items()}}
+        """All fields as JSON scalars; model, data set and optimiser as canonical specs."""
+        parts = {"model": self.model, "dataset": self.dataset, "optimizer": self.optimizer}
+        return {**to_config(self), **{name: format_spec(part) for name, part in parts.items()}}
 
     @property
     def key(self) -> str:
-        """The hash of `row`."""
+        """The SHA-256 of `row`, which identifies the recipe."""
         return content_hash(self.row())
 
     @property
     def title(self) -> str:
-        """A few words for progress lines."""
+        """Model, data set, label noise and seed, for progress lines."""
         where = f"{format_spec(self.model)} on {format_spec(self.dataset)}"
         return f"{where}, label noise {self.label_noise:g}, seed {self.seed}"
 
 
 def distinct_titles(recipes: Sequence[Recipe]) -> list[str]:
-    """The title of each recipe, with the other fields in which some of them differ."""
+    """The title of each recipe, followed by the other fields in which some of them differ."""
     rows = [recipe.row() for recipe in recipes]
-    told = ("model", "dataset", "label_noise", "seed")
-    varying = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in told]
+    in_title = ("model", "dataset", "label_noise", "seed")
+    varying = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in in_title]
     varying = [name for name in varying if len({row[name] for row in rows}) > 1]
     return [
         ", ".join([recipe.title, *(f"{name.replace('_', ' ')} {row[name]}" for name in varying)])
@@ -88,7 +110,7 @@ def distinct_titles(recipes: Sequence[Recipe]) -> list[str]:
 
 
 def network_key(recipe: Recipe, data_sha256: str, device: str) -> str:
-    """The hash by which the trained network of a recipe is known: of the recipe, the data's content, the device."""
+    """The key of a trained network in the zoo: a SHA-256 of the recipe, the data's content and the kind of device."""
     return content_hash({"recipe": recipe.key, "data": data_sha256, "device": device})
 
 
@@ -98,13 +120,12 @@ def _require(name: str, value: float | None, holds: bool, bound: str) -> None:
         raise InvalidInput(f"{name}={short(str(value))} must be {bound}{finite}")
 
 
-# Ingredient: one field of a recipe from a plain value, as TOML and JSON hold it: words resolved, all of it checked.
-
 MAX_INTEGER = 2**63 - 1
+"""The largest integer in a recipe that is parsed, in absolute value: TOML and JSON readers agree up to it."""
 
 
 def available_parts(plugins: Sequence[Path] = ()) -> Inner:
-    """What is offered of the objects that a recipe holds."""
+    """The models, data sets and optimisers that a recipe may name, installed or from the files `plugins`."""
     return {
         Model: available("models", plugins).classes,
         Dataset: available("datasets", plugins).classes,
@@ -113,9 +134,19 @@ def available_parts(plugins: Sequence[Path] = ()) -> Inner:
 
 
 def parse_recipe_field(name: str, value: object, offered: Inner) -> Any:
-    """The value of the recipe's field `name` that `value` stands for.
+    """The value of the recipe's field `name`, from a plain value as TOML and JSON hold it.
 
-    Raises InvalidInput, one line with name, value and bound, for what is of another type, out of bounds or unknown.
+    Args:
+        name: the field of Recipe.
+        value: a number, a text or None. Models, data sets and optimisers are specs such as "sam[rho=0.1]".
+        offered: `available_parts()`.
+
+    Raises:
+        InvalidInput: for an unknown field, or a value of another type or out of bounds. The message is one line
+            with name, value and bound.
+
+    >>> parse_recipe_field("optimizer", "sgd[momentum=0.5]", available_parts())
+    Sgd(momentum=0.5)
     """
     hints = typing.get_type_hints(Recipe)
     if name not in hints:
@@ -125,20 +156,24 @@ def parse_recipe_field(name: str, value: object, offered: Inner) -> Any:
     if annotation in offered:
         if not isinstance(value, str):
             raise InvalidInput(f"{name}={short(str(value))} is not text; write it as on the command line")
-        made: Any = parse_spec(value, offered[annotation], kind=annotation.__name__.lower(), inner=offered)
+        parsed: Any = parse_spec(value, offered[annotation], kind=annotation.__name__.lower(), inner=offered)
     else:
         wrong = field_error(value, annotation)
         if isinstance(value, int) and abs(value) > MAX_INTEGER:
             wrong = "is too large"
         if wrong:
             raise InvalidInput(f"{name}={short(str(value))} {wrong}")
-        made = float(value) if annotation is float else value  # type: ignore[arg-type]  # it has no fault
-    Recipe(**{"model": SmallMlp(), "dataset": Digits(), name: made})  # its bounds
-    return made
+        parsed = float(value) if annotation is float else value  # type: ignore[arg-type]  # a number, as checked
+    Recipe(**{"model": SmallMlp(), "dataset": Digits(), name: parsed})  # checks the bounds
+    return parsed
 
 
 def parse_recipe(row: Mapping[str, object], offered: Inner) -> Recipe:
-    """The recipe whose `row` that is, word by word. Raises InvalidInput for missing and unknown fields too."""
+    """The recipe whose `Recipe.row` is `row`.
+
+    Raises InvalidInput as `parse_recipe_field` does, for missing fields, and for a value that is not written as
+    `Recipe.row` writes it.
+    """
     missing = [item.name for item in fields(Recipe) if item.name not in row]
     values = {name: parse_recipe_field(name, value, offered) for name, value in row.items()}
     if missing:
@@ -146,5 +181,5 @@ def parse_recipe(row: Mapping[str, object], offered: Inner) -> Recipe:
     recipe = Recipe(**values)
     for name, value in recipe.row().items():
         if value != row[name]:
-            raise InvalidInput(f"{name}={short(str(row[name]))} is written {short(str(value))}")
+            raise InvalidInput(f"{name}={short(str(row[name]))} must be written {short(str(value))}")
     return recipe

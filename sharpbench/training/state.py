@@ -1,4 +1,4 @@
-"""Stage: where the training of a group stands after an epoch, as a value that can be stored and taken up again."""
+"""The state of a group's training between two epochs, as a value that can be stored and resumed."""
 
 from __future__ import annotations
 
@@ -13,9 +13,14 @@ from sharpbench.training.optimizers import Stack, State
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """What one epoch came to for one network: its number from 1, steps so far, the mean loss of its batches.
+    """The outcome of one epoch for one network.
 
-    fitted: the targets are reached, and a full pass confirms it. diverged: the loss or a weight is not finite.
+    Attributes:
+        number: the index of the epoch, from 1.
+        steps: optimiser steps since the start of the training.
+        loss: the mean training loss over the batches of the epoch.
+        fitted: the recipe's targets are reached, and a full pass confirms it.
+        diverged: the loss or a weight is not finite.
     """
 
     number: int
@@ -27,7 +32,7 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A network that has left its group: parameters and buffers by name, its last epoch, its share of the time."""
+    """A network whose training has ended: its parameters and buffers by name, its last epoch, its training seconds."""
 
     weights: dict[str, Tensor]
     epoch: Epoch
@@ -36,11 +41,20 @@ class Finished:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingState:
-    """Between two epochs. `active`: the networks still in training, by their places in the group.
+    """The training of a group between two epochs.
 
-    params, buffers and state hold those alone, in this order; orders [m, S]: the states of the generators that
-    order their examples; seconds: their shares of the time; epochs: what the last epoch came to, by network;
-    finished: the others.
+    Attributes:
+        epoch: epochs so far.
+        steps: optimiser steps so far.
+        active: the indices in the group of the m networks that are still in training. All stacks hold only these
+            networks, in this order.
+        params: what is trained, each tensor [m, ...].
+        buffers: buffers and parameters that are not trained, each tensor [m, ...].
+        optimizer_state: what the optimiser remembers.
+        orders: the states of the generators that order the examples, [m, S].
+        seconds: the training time of each active network; networks that train together share it equally.
+        epochs: the outcome of the last epoch, by index in the group.
+        finished: the networks that are no longer in training, by index in the group.
     """
 
     epoch: int
@@ -48,36 +62,42 @@ class TrainingState:
     active: tuple[int, ...]
     params: Stack
     buffers: Stack
-    state: State
+    optimizer_state: State
     orders: Tensor
     seconds: tuple[float, ...]
     epochs: Mapping[int, Epoch] = field(default_factory=dict)
     finished: Mapping[int, Finished] = field(default_factory=dict)
 
-    def holding(self, params: Stack, buffers: Stack, state: State) -> TrainingState:
-        """The stage with these stacks, laid out as if read from a file: sums depend, in the last bit, on strides."""
+    def with_stacks(self, params: Stack, buffers: Stack, optimizer_state: State) -> TrainingState:
+        """The state with these stacks, laid out in memory as if read from a file.
+
+        The last bit of a sum depends on the strides, so a resumed training would differ otherwise.
+        """
         return replace(
             self,
             params=_contiguous(params),
             buffers=_contiguous(buffers),
-            state={kind: _contiguous(each) for kind, each in state.items()},
+            optimizer_state={kind: _contiguous(each) for kind, each in optimizer_state.items()},
         )
 
-    def weights(self, place: int) -> dict[str, Tensor]:
-        """Parameters and buffers of the network at `place` of the stack."""
-        return {name: value[place].clone() for name, value in {**self.params, **self.buffers}.items()}
+    def weights(self, position: int) -> dict[str, Tensor]:
+        """Parameters and buffers of the network at `position` of the stacks."""
+        return {name: value[position].clone() for name, value in {**self.params, **self.buffers}.items()}
 
-    def at(self, places: Sequence[int]) -> TrainingState:
-        """The stage of the networks at these places alone."""
-        chosen = list(places)
+    def select(self, positions: Sequence[int]) -> TrainingState:
+        """The state of only the networks at these positions of the stacks."""
+        chosen = list(positions)
         return replace(
             self,
-            active=tuple(self.active[place] for place in chosen),
+            active=tuple(self.active[position] for position in chosen),
             params={name: value[chosen] for name, value in self.params.items()},
             buffers={name: value[chosen] for name, value in self.buffers.items()},
-            state={kind: {name: value[chosen] for name, value in each.items()} for kind, each in self.state.items()},
+            optimizer_state={
+                kind: {name: value[chosen] for name, value in each.items()}
+                for kind, each in self.optimizer_state.items()
+            },
             orders=self.orders[chosen],
-            seconds=tuple(self.seconds[place] for place in chosen),
+            seconds=tuple(self.seconds[position] for position in chosen),
         )
 
 
@@ -85,45 +105,45 @@ def _contiguous(stack: Stack) -> Stack:
     return {name: value.contiguous() for name, value in stack.items()}
 
 
-def pack_state(stage: TrainingState) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The stage as tensors by name, on the CPU, and a JSON object; `epochs` are not kept."""
-    tensors = {"orders": stage.orders}
-    tensors |= {f"params/{name}": value for name, value in stage.params.items()}
-    tensors |= {f"buffers/{name}": value for name, value in stage.buffers.items()}
-    for kind, each in stage.state.items():
+def pack_state(state: TrainingState) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The state as tensors by name, on the CPU, and a JSON object. `epochs` are not stored."""
+    tensors = {"orders": state.orders}
+    tensors |= {f"params/{name}": value for name, value in state.params.items()}
+    tensors |= {f"buffers/{name}": value for name, value in state.buffers.items()}
+    for kind, each in state.optimizer_state.items():
         tensors |= {f"state/{kind}/{name}": value for name, value in each.items()}
-    for index, network in stage.finished.items():
+    for index, network in state.finished.items():
         tensors |= {f"finished/{index}/{name}": value for name, value in network.weights.items()}
     row = {
-        "epoch": stage.epoch,
-        "steps": stage.steps,
-        "active": list(stage.active),
-        "seconds": list(stage.seconds),
-        "params": list(stage.params),
-        "buffers": list(stage.buffers),
-        "state": list(stage.state),
+        "epoch": state.epoch,
+        "steps": state.steps,
+        "active": list(state.active),
+        "seconds": list(state.seconds),
+        "params": list(state.params),
+        "buffers": list(state.buffers),
+        "state": list(state.optimizer_state),
         "finished": {
             str(index): {**asdict(network.epoch), "loss": repr(network.epoch.loss), "seconds": network.seconds}
-            for index, network in stage.finished.items()
+            for index, network in state.finished.items()
         },
     }
     return {name: value.cpu() for name, value in tensors.items()}, row
 
 
 def unpack_state(tensors: Mapping[str, Tensor], row: Mapping[str, Any], *, device: str) -> TrainingState:
-    """The stage that `pack_state` made these of, its stacks on `device`.
+    """The state that `pack_state` was given, with its stacks on `device`.
 
-    Sums depend, in the last bit, on order and on where in memory a tensor lies: names come back in the order that
-    they had, and tensors, which lie anywhere in a file, are copied.
+    The last bit of a sum depends on the order of the terms and on the alignment of a tensor in memory. So names keep
+    their order, and tensors, which start anywhere in a file, are copied.
     """
 
     def under(prefix: str, names: Sequence[str]) -> Stack:
         return {name: tensors[f"{prefix}/{name}"].to(device, copy=True) for name in names}
 
     finished = {}
-    for index, kept in row["finished"].items():
-        loss, seconds = float(kept["loss"]), kept["seconds"]
-        epoch = Epoch(**{**{key: value for key, value in kept.items() if key != "seconds"}, "loss": loss})
+    for index, stored in row["finished"].items():
+        loss, seconds = float(stored["loss"]), stored["seconds"]
+        epoch = Epoch(**{**{key: value for key, value in stored.items() if key != "seconds"}, "loss": loss})
         weights = under(f"finished/{index}", row["params"] + row["buffers"])
         finished[int(index)] = Finished(weights=weights, epoch=epoch, seconds=seconds)
     return TrainingState(
@@ -132,7 +152,7 @@ def unpack_state(tensors: Mapping[str, Tensor], row: Mapping[str, Any], *, devic
         active=tuple(row["active"]),
         params=under("params", row["params"]),
         buffers=under("buffers", row["buffers"]),
-        state={kind: under(f"state/{kind}", row["params"]) for kind in row["state"]},
+        optimizer_state={kind: under(f"state/{kind}", row["params"]) for kind in row["state"]},
         orders=tensors["orders"].clone(),
         seconds=tuple(row["seconds"]),
         finished=finished,

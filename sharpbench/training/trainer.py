@@ -1,4 +1,4 @@
-"""Group: networks of one architecture that train together, epoch by epoch, none of which sees another."""
+"""Networks of one architecture, trained together epoch by epoch; and which networks train together."""
 
 from __future__ import annotations
 
@@ -31,19 +31,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-# Which networks train together: groups that the cohort alone fixes, and the rule that says where it pays.
-
 MAX_GROUP_NETWORKS = {"cpu": 16, "cuda": 128}
-"""The most networks of a group. On a CPU few, so that several processes find work in one cohort."""
+"""Networks of one group, by kind of device. On a CPU it is small, so that several processes share one cohort."""
 MAX_STACKED_PARAMETERS = 60_000
-"""Parameters up to which perceptrons train faster together on a CPU; benchmarks/training.py measures it."""
+"""Parameters up to which perceptrons train faster together than one by one on a CPU (see benchmarks/training.py)."""
 
 
 def group_size(module: nn.Module, inputs: Tensor, *, device: str) -> int:
-    """How many networks of this structure train together at most; 1 is one by one. `inputs`: a few examples.
+    """The largest number of networks of this structure that train together; 1 means one by one.
 
-    On CUDA all that can: a step of one small network hardly occupies it. On a CPU perceptrons with few parameters,
-    where calls cost more than arithmetic; convolutions of several networks are grouped ones there, and slower.
+    On CUDA every network that can be stacked is, since one small network hardly occupies the device. On a CPU only
+    perceptrons with few parameters are, because there the calls cost more than the arithmetic. The convolutions of
+    several networks become grouped convolutions, which are slower on a CPU.
+
+    Args:
+        module: a network of the structure.
+        inputs: a few examples [B, ...] on which stacking is tried.
+        device: "cpu" or "cuda".
     """
     weights = [value for value in module.parameters() if value.requires_grad]
     convolutional = any(value.ndim > 2 for value in weights)
@@ -53,36 +57,43 @@ def group_size(module: nn.Module, inputs: Tensor, *, device: str) -> int:
 
 
 def group_recipes(recipes: Sequence[Recipe], size: Callable[[Recipe], int]) -> tuple[tuple[Recipe, ...], ...]:
-    """The recipes in groups that train together, each recipe once; the order of the cohort alone decides.
+    """The groups that train together, each recipe in one group. Only the order of `recipes` determines them.
 
-    Those of a group differ in what leaves shapes and code equal: seed, label noise, rate, decay, weight decay, the
-    float fields of the optimiser, targets and budget. `size`: of the groups of a recipe's kind at most; they are of
-    equal size, or one smaller. Groups go by their first recipe.
+    The recipes of a group have the same shapes and code. They differ in seed, label noise, learning rate, decay,
+    weight decay, the float fields of the optimiser, targets and budget.
+
+    Args:
+        recipes: the recipes of a cohort; repeated recipes count once.
+        size: the largest group for networks like that of a recipe.
+
+    Returns:
+        Groups in the order of their first recipes. Sizes of groups of one kind differ by at most one.
     """
     kinds: dict[Hashable, list[Recipe]] = {}
     for recipe in dict.fromkeys(recipes):
         kinds.setdefault(_stacking_key(recipe), []).append(recipe)
     parts = [part for alike in kinds.values() for part in _split_evenly(alike, size(alike[0]))]
-    place = {recipe: position for position, recipe in enumerate(dict.fromkeys(recipes))}
-    return tuple(sorted(parts, key=lambda part: place[part[0]]))
+    positions = {recipe: position for position, recipe in enumerate(dict.fromkeys(recipes))}
+    return tuple(sorted(parts, key=lambda part: positions[part[0]]))
 
 
 def _stacking_key(recipe: Recipe) -> Hashable:
+    """The fields of a recipe in which networks that train together agree."""
     return recipe.model, recipe.dataset, recipe.train_size, recipe.batch_size, recipe.optimizer.choices()
 
 
 def _split_evenly(recipes: Sequence[Recipe], size: int) -> list[tuple[Recipe, ...]]:
-    """As few parts as `size` allows, in order, of equal length or one less."""
+    """As few parts as `size` allows, in order; their lengths differ by at most one."""
     count = -(-len(recipes) // size)
     bounds = [part * len(recipes) // count for part in range(count + 1)]
     return [tuple(recipes[start:stop]) for start, stop in pairwise(bounds)]
 
 
 class StackedTrainer:
-    """The networks of `recipes`, which must be of one kind (see `group_recipes`), with their examples on a device.
+    """Trains the networks of one group (see `group_recipes`), with their examples on one device.
 
-    A group holds nothing that changes: `advance` makes a stage of a stage. Each network has its own initialisation,
-    labels, order of examples, rate and constants; inputs are shared.
+    Each network has its own initialisation, labels, order of examples, learning rate and optimiser constants; the
+    inputs are shared. A trainer has no state: `advance` returns a new `TrainingState`.
     """
 
     def __init__(
@@ -97,7 +108,7 @@ class StackedTrainer:
         self.module = self._initial(0).train()
 
     def begin(self) -> TrainingState:
-        """The stage before the first epoch."""
+        """The state before the first epoch."""
         params, buffers = stack_modules([self._initial(index) for index in range(len(self.recipes))])
         orders = [generator_for(recipe, "order").get_state() for recipe in self.recipes]
         return TrainingState(
@@ -106,102 +117,103 @@ class StackedTrainer:
             active=tuple(range(len(self.recipes))),
             params=params,
             buffers=buffers,
-            state=self.recipes[0].optimizer.initial(params),
+            optimizer_state=self.recipes[0].optimizer.initial(params),
             orders=torch.stack(orders),
             seconds=(0.0,) * len(self.recipes),
         )
 
-    def advance(self, stage: TrainingState) -> TrainingState:
-        """The stage after one more epoch of the active networks.
+    def advance(self, state: TrainingState) -> TrainingState:
+        """The state after one more epoch of the active networks.
 
-        A network leaves with the epoch in which it fits, diverges or comes to the end of its budget.
+        A network is finished after the epoch in which it fits, diverges or reaches `max_epochs`.
         """
         start = time.perf_counter()
-        stage, totals = self._epoch(stage)
-        ends = {index: self._end(stage, place, total) for place, (index, total) in enumerate(totals.items())}
-        share = (time.perf_counter() - start) / len(ends)
-        stage = replace(stage, epochs=ends, seconds=tuple(seconds + share for seconds in stage.seconds))
-        return self._left(stage)
+        state, losses = self._train_epoch(state)
+        epochs = {index: self._judge(state, position, loss) for position, (index, loss) in enumerate(losses.items())}
+        share = (time.perf_counter() - start) / len(epochs)
+        state = replace(state, epochs=epochs, seconds=tuple(seconds + share for seconds in state.seconds))
+        return self._retire_finished(state)
 
-    def loaded(self, weights: Mapping[str, Tensor]) -> nn.Module:
-        """The module of the group with these parameters and buffers, by reference to one module for all."""
+    def load(self, weights: Mapping[str, Tensor]) -> nn.Module:
+        """The trainer's only module, with these parameters and buffers copied into it."""
         with torch.no_grad():
             for name, value in (*self.module.named_parameters(), *self.module.named_buffers()):
                 value.copy_(weights[name])
         return self.module
 
-    def state(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The state dict of the module with these parameters and buffers, on the CPU."""
-        return {name: value.detach().cpu().clone() for name, value in self.loaded(weights).state_dict().items()}
+    def state_dict(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The state dict of the network with these parameters and buffers, on the CPU."""
+        return {name: value.detach().cpu().clone() for name, value in self.load(weights).state_dict().items()}
 
     def _initial(self, index: int) -> nn.Module:
         return initial_module(self.recipes[index], self.shape, self.classes).to(self.device, self.dtype)
 
-    def _epoch(self, stage: TrainingState) -> tuple[TrainingState, dict[int, float]]:
-        """The stage with its networks trained for one epoch, and the mean loss of each over the epoch."""
-        recipes = [self.recipes[index] for index in stage.active]
-        pace = _StepConstants(recipes, next(iter(stage.params.values())))
-        batches, orders = self._batches(stage)
-        targets = self.targets[list(stage.active)]
-        params, state, steps = stage.params, stage.state, stage.steps
-        buffers = {name: value.clone() for name, value in stage.buffers.items()}
+    def _train_epoch(self, state: TrainingState) -> tuple[TrainingState, dict[int, float]]:
+        """The state with its networks trained for one epoch, and the mean loss of each over the epoch."""
+        recipes = [self.recipes[index] for index in state.active]
+        constants = _StepConstants(recipes, next(iter(state.params.values())))
+        batches, orders = self._draw_batches(state)
+        targets = self.targets[list(state.active)]
+        params, memory, steps = state.params, state.optimizer_state, state.steps
+        buffers = {name: value.clone() for name, value in state.buffers.items()}
         total = torch.zeros(len(recipes), dtype=torch.float64, device=self.device)
-        with _seed_global_generator(recipes, stage.epoch + 1, self.device):
+        with _seed_global_generator(recipes, state.epoch + 1, self.device):
             for batch in batches:
-                gradient = BatchGradient(self.module, buffers, self._inputs(batch), targets.gather(1, batch))
-                params, state = recipes[0].optimizer.step(params, state, gradient, pace.at(steps))
+                gradient = BatchGradient(self.module, buffers, self._gather_inputs(batch), targets.gather(1, batch))
+                params, memory = recipes[0].optimizer.step(params, memory, gradient, constants.at(steps))
                 total += gradient.total
                 steps += 1
         means = (total / self.inputs.shape[0]).tolist()
-        trained = replace(stage, epoch=stage.epoch + 1, steps=steps, orders=orders).holding(params, buffers, state)
-        return trained, dict(zip(stage.active, means, strict=True))
+        trained = replace(state, epoch=state.epoch + 1, steps=steps, orders=orders)
+        return trained.with_stacks(params, buffers, memory), dict(zip(state.active, means, strict=True))
 
-    def _inputs(self, batch: Tensor) -> Tensor:
-        """The inputs of a batch [m, B], row by row: several times as fast as indexing."""
+    def _gather_inputs(self, batch: Tensor) -> Tensor:
+        """The inputs [m, B, ...] of a batch of indices [m, B]. index_select is several times as fast as indexing."""
         return self.inputs.index_select(0, batch.flatten()).view(*batch.shape, *self.shape)
 
-    def _batches(self, stage: TrainingState) -> tuple[Sequence[Tensor], Tensor]:
+    def _draw_batches(self, state: TrainingState) -> tuple[Sequence[Tensor], Tensor]:
         """The batches of an epoch, each [m, B], and the states of the generators after it."""
         drawn, after = [], []
-        for state in stage.orders:
+        for order in state.orders:
             generator = torch.Generator()
-            generator.set_state(state.clone())  # a tensor of its own: torch reads from the start of the storage
+            generator.set_state(order.clone())  # torch reads from the start of the storage, so a view will not do
             drawn.append(torch.randperm(len(self.inputs), generator=generator))
             after.append(generator.get_state())
-        order = torch.stack(drawn).to(self.device)
-        return order.split(self.recipes[0].batch_size, dim=1), torch.stack(after)
+        indices = torch.stack(drawn).to(self.device)
+        return indices.split(self.recipes[0].batch_size, dim=1), torch.stack(after)
 
-    def _end(self, stage: TrainingState, place: int, mean: float) -> Epoch:
-        """What the epoch came to for the network at `place` of the stage."""
-        recipe = self.recipes[stage.active[place]]
-        finite = math.isfinite(mean) and all(bool(value[place].isfinite().all()) for value in stage.params.values())
-        fitted = finite and mean <= recipe.target_loss and self._fits(stage, place, recipe)
-        return Epoch(number=stage.epoch, steps=stage.steps, loss=mean, fitted=fitted, diverged=not finite)
+    def _judge(self, state: TrainingState, position: int, loss: float) -> Epoch:
+        """The outcome of the epoch for the network at `position` of the stacks, whose mean loss was `loss`."""
+        recipe = self.recipes[state.active[position]]
+        finite = math.isfinite(loss) and all(bool(value[position].isfinite().all()) for value in state.params.values())
+        fitted = finite and loss <= recipe.target_loss and self._fits(state, position, recipe)
+        return Epoch(number=state.epoch, steps=state.steps, loss=loss, fitted=fitted, diverged=not finite)
 
-    def _fits(self, stage: TrainingState, place: int, recipe: Recipe) -> bool:
-        module = self.loaded(stage.weights(place))
-        loss, accuracy = evaluate_module(module, self.inputs, self.targets[stage.active[place]])
+    def _fits(self, state: TrainingState, position: int, recipe: Recipe) -> bool:
+        """Whether a full pass finds the recipe's targets reached."""
+        module = self.load(state.weights(position))
+        loss, accuracy = evaluate_module(module, self.inputs, self.targets[state.active[position]])
         return loss <= recipe.target_loss and accuracy >= recipe.target_accuracy
 
-    def _left(self, stage: TrainingState) -> TrainingState:
-        """The stage without the networks that are done, which stand among the finished ones."""
+    def _retire_finished(self, state: TrainingState) -> TrainingState:
+        """The state with the networks that are done moved from the stacks to `finished`."""
         done = {
-            place: index
-            for place, index in enumerate(stage.active)
-            if (end := stage.epochs[index]).fitted or end.diverged or end.number >= self.recipes[index].max_epochs
+            position: index
+            for position, index in enumerate(state.active)
+            if (last := state.epochs[index]).fitted or last.diverged or last.number >= self.recipes[index].max_epochs
         }
         if not done:
-            return stage
+            return state
         finished = {
-            index: Finished(weights=stage.weights(place), epoch=stage.epochs[index], seconds=stage.seconds[place])
-            for place, index in done.items()
+            index: Finished(weights=state.weights(position), epoch=state.epochs[index], seconds=state.seconds[position])
+            for position, index in done.items()
         }
-        kept = [place for place in range(len(stage.active)) if place not in done]
-        return replace(stage.at(kept), finished={**stage.finished, **finished})
+        remaining = [position for position in range(len(state.active)) if position not in done]
+        return replace(state.select(remaining), finished={**state.finished, **finished})
 
 
 class _StepConstants:
-    """Rates and constants of a stack at each step."""
+    """The learning rates and optimiser constants of a stack of networks at each step."""
 
     def __init__(self, recipes: Sequence[Recipe], like: Tensor) -> None:
         self.like = like
@@ -211,16 +223,16 @@ class _StepConstants:
         self.constants = stack_constants([recipe.optimizer for recipe in recipes], like)
 
     def at(self, number: int) -> Step:
-        """The step `number`, with rate / (decay number + 1) (Ibayashi et al. 2021)."""
+        """Step `number`, from 0, with learning_rate / (decay number + 1) (Ibayashi et al. 2021)."""
         rate = (self.first / (self.decay * number + 1)).to(self.like)
         return Step(number=number, rate=rate, weight_decay=self.weight_decay, constants=self.constants)
 
 
 @contextmanager
 def _seed_global_generator(recipes: Sequence[Recipe], epoch: int, device: str) -> Iterator[None]:
-    """What a network draws in its forward pass (dropout) is drawn from its recipe and the number of the epoch.
+    """Seed torch's global generator from the recipe and the epoch, for networks that draw random numbers (dropout).
 
-    Networks that draw train one by one.
+    Only the first recipe counts, because networks that draw random numbers train one by one.
     """
     with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device == "cuda" else []):
         torch.manual_seed(seed_for(recipes[0], f"epoch {epoch}"))

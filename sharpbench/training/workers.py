@@ -51,7 +51,7 @@ def train_all(
     """
     waiting: deque[Group] = deque()
     for group in groups:
-        results = [population.stored(recipe) for recipe in group]
+        results = [population.stored_result(recipe) for recipe in group]
         if None in results:
             waiting.append(group)
         else:

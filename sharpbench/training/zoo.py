@@ -1,6 +1,6 @@
-"""Zoo: trained networks on disk, each a folder of safetensors and JSON under the hash of its recipe.
+"""Trained networks on disk, each a folder of safetensors and JSON named by the network's key.
 
-Nothing here imports torch before weights are asked for, so that what there is can be listed at once.
+torch is imported only to read or write weights, so that entries are listed quickly.
 """
 
 from __future__ import annotations
@@ -22,27 +22,31 @@ if TYPE_CHECKING:
 
 WEIGHTS, RESULT = "weights.safetensors", "result.json"
 FORMAT = 2
-"""Raise when what is stored, or how networks are trained, changes: older entries are then trained anew."""
+"""The version of the entries. Raise it when their content or the training changes: older entries are then unused."""
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What a network came of: the row of its recipe, the hash of the data's content, the device kind."""
+    """What determined a network: the row of its recipe, the SHA-256 of the data's content, the kind of device."""
 
     recipe: Mapping[str, Scalar]
     data: str
     device: str
 
     def row(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """All fields as a JSON object."""
         return {"recipe": dict(self.recipe), "data": self.data, "device": self.device}
 
 
 @dataclass(frozen=True, slots=True)
 class ZooEntry:
-    """What the JSON of an entry says. It is believed; the hash is looked at when weights are read.
+    """The JSON of an entry, not verified: the hash is checked when the weights are read.
 
-    origin: None where whoever stored the network did not say. size: bytes of the weights.
+    Attributes:
+        key: the key of the network (see `network_key`).
+        origin: what determined the network; None where it was stored without.
+        result: the row of its TrainingResult.
+        size: bytes of the weights.
     """
 
     key: str
@@ -52,20 +56,20 @@ class ZooEntry:
 
 
 class Zoo:
-    """The trained networks under one folder; on another `shelf` of it, the checkpoints of trainings.
+    """The trained networks in the subfolder `shelf` of a folder; another shelf holds the checkpoints of trainings.
 
-    An entry appears by one rename when it is complete, and is believed only if weights, result and origin have the
-    hash that its JSON states: an interrupted training or a half-written file is never taken for a result.
+    An entry appears by one rename when it is complete. It is used only if weights, result and origin have the hash
+    that its JSON states, so an interrupted training or a damaged file never counts as a result.
     """
 
     def __init__(self, folder: Path, *, shelf: str = "networks") -> None:
         self.folder = folder / shelf
 
     def load(self, key: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Weights and result of the entry `key`, or None where there is none that can be believed."""
+        """Weights and result of the entry `key`, or None where it is missing or damaged."""
         import safetensors.torch
 
-        found = self._verified(key)
+        found = self._read_verified(key)
         if found is None:
             return None
         packed, stored = found
@@ -74,13 +78,16 @@ class Zoo:
         except (ValueError, KeyError, TypeError, safetensors.SafetensorError):
             return None
 
-    def packed(self, key: str) -> bytes | None:
-        """The weights of the entry as a safetensors file holds them, or None where it cannot be believed."""
-        found = self._verified(key)
+    def read_packed(self, key: str) -> bytes | None:
+        """The weights of the entry as the bytes of a safetensors file, or None where it is missing or damaged."""
+        found = self._read_verified(key)
         return None if found is None else found[0]
 
     def entries(self) -> tuple[list[ZooEntry], int]:
-        """All entries by their keys, weights unread; and how many there are besides, of other formats or damaged."""
+        """All entries in the order of their keys, weights unread; and the number of damaged or outdated entries.
+
+        Raises InvalidInput where the folder cannot be read.
+        """
         try:
             keys = sorted(path.name for path in self.folder.iterdir() if not path.name.startswith("."))
         except (FileNotFoundError, NotADirectoryError):
@@ -89,12 +96,12 @@ class Zoo:
             raise InvalidInput(
                 f"cannot read {self.folder}: {error.strerror}; choose another folder with --cache-dir"
             ) from None
-        found = [self._entry(key) for key in keys]
+        found = [self._read_entry(key) for key in keys]
         return [each for each in found if each is not None], sum(each is None for each in found)
 
-    def _entry(self, key: str) -> ZooEntry | None:
+    def _read_entry(self, key: str) -> ZooEntry | None:
         try:
-            stored = self._stored(key)
+            stored = self._read_json(key)
             origin = None if stored["origin"] is None else Origin(**stored["origin"])
             described = isinstance(stored["result"], dict) and (origin is None or isinstance(origin.recipe, dict))
             if stored["format"] != FORMAT or not described:
@@ -103,13 +110,13 @@ class Zoo:
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
-    def _stored(self, key: str) -> Any:
+    def _read_json(self, key: str) -> Any:
         return json.loads((self.folder / key / RESULT).read_text(encoding="utf-8"))
 
-    def _verified(self, key: str) -> tuple[bytes, Any] | None:
-        """The bytes of the weights and what the JSON says, if their hash is what it states."""
+    def _read_verified(self, key: str) -> tuple[bytes, Any] | None:
+        """The bytes of the weights and the entry's JSON, or None where their hash is not the stated one."""
         try:
-            stored = self._stored(key)
+            stored = self._read_json(key)
             weights = (self.folder / key / WEIGHTS).read_bytes()
             if stored["format"] != FORMAT or stored["sha256"] != _hash_entry(
                 weights, stored["result"], stored["origin"]
@@ -122,15 +129,24 @@ class Zoo:
     def save(
         self, key: str, weights: Mapping[str, Tensor], result: Mapping[str, Any], *, origin: Origin | None = None
     ) -> None:
-        """Store an entry; one that stands there already, which `load` did not believe, is replaced.
+        """Store an entry, replacing one with the same key.
 
-        Of two processes that save the same entry at the same time either may win: they hold the same network.
+        If two processes save the same entry at the same time, either may win: they hold the same network.
+
+        Args:
+            key: the key of the network (see `network_key`).
+            weights: the state dict.
+            result: a JSON object, for networks the row of their TrainingResult.
+            origin: what determined the network.
+
+        Raises:
+            InvalidInput: where the folder cannot be written.
         """
         import safetensors.torch
 
         packed = safetensors.torch.save({name: value.clone().contiguous() for name, value in weights.items()})
-        said = {"origin": None if origin is None else origin.row(), "result": dict(result)}
-        stored = {"format": FORMAT, "sha256": _hash_entry(packed, said["result"], said["origin"]), **said}
+        content = {"origin": None if origin is None else origin.row(), "result": dict(result)}
+        stored = {"format": FORMAT, "sha256": _hash_entry(packed, content["result"], content["origin"]), **content}
         try:
             with atomic_folder(self.folder / key, replace=True) as draft:
                 atomic_write(draft / WEIGHTS, packed, durable=True)
@@ -147,5 +163,5 @@ class Zoo:
 
 
 def _hash_entry(weights: bytes, result: object, origin: object) -> str:
-    """The hash that vouches for an entry: of its weights, its result and its origin."""
+    """The hash that identifies the content of an entry: of weights, result and origin."""
     return hashlib.sha256(weights + json.dumps([result, origin], sort_keys=True).encode()).hexdigest()

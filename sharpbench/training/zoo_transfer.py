@@ -1,7 +1,7 @@
-"""Exchange: a population of trained networks as a folder that others can load, and back into the zoo.
+"""Trained networks exported to a folder that others can load, and imported from it into the zoo.
 
-The folder holds one safetensors file a network, one JSON table of them, and a README. What comes in is checked
-whole before anything of it is kept: hashes, recipes, and that names of files are names and no paths.
+The folder holds one safetensors file per network, one JSON table of the networks, and a README. An import checks
+the whole folder before it stores anything: hashes, recipes, results, and that file names are not paths.
 """
 
 from __future__ import annotations
@@ -28,19 +28,14 @@ from sharpbench.training.recipe import available_parts, network_key, parse_recip
 from sharpbench.training.zoo import FORMAT, Origin, Zoo, ZooEntry
 from sharpbench.version import __version__
 
-# Table: what the folder of a population is called inside, and what a row of its table must hold.
-
 TABLE_FILE, README_FILE = "networks.json", "README.md"
 TABLE_FORMAT = 1
 FILE_NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,99}\.safetensors")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 DEVICES = ("cpu", "cuda")
 MAX_TABLE_BYTES = 2**28
-"""Bytes of a table: more than any population needs."""
+"""The largest table that is read, more than any population needs."""
 ROW_KEYS = ("file", "sha256", "bytes", "data_sha256", "device", "recipe", "truth")
-
-
-# Outgoing: networks of the zoo into a folder that others can load.
 
 README_TEMPLATE = """\
 # {count} trained networks
@@ -50,8 +45,8 @@ Made by sharpbench {version}, with
     {command}
 
 `networks.json` holds a row for each network: `file`, its weights by parameter name (safetensors); `sha256` and
-`bytes` of that file; `recipe`, how it was trained; `truth`, what came of it (losses, accuracies, `gap`, `fitted`);
-`data_sha256`, the content of the data set; `device`. Nothing here needs sharpbench:
+`bytes` of that file; `recipe`, how it was trained; `truth`, its losses, accuracies, `gap` and `fitted`;
+`data_sha256`, the content of the data set; `device`. The files are read without sharpbench:
 
 ```python
 import json
@@ -66,21 +61,28 @@ for row in table["networks"]:
     print(row["recipe"]["model"], row["recipe"]["label_noise"], row["truth"]["gap"], parameters)
 ```
 
-`pandas.json_normalize(table["networks"])` is the table. `sharpbench zoo import FOLDER` takes the networks in.
+`pandas.json_normalize(table["networks"])` is the table. `sharpbench zoo import FOLDER` imports the networks.
 """
 
 
 def export_networks(zoo: Zoo, entries: Sequence[ZooEntry], folder: Path, *, command: str) -> None:
-    """Write the networks of `entries` and their table into `folder`, which appears complete or not at all.
+    """Write the networks of `entries` and their table to `folder`, which appears complete or not at all.
 
-    command: the words that repeat it, for the table. Raises InvalidInput for a folder that holds something, for
-    no entries, and for one that is damaged or does not say what it came of.
+    Args:
+        zoo: the zoo that holds the entries.
+        entries: the networks to export.
+        folder: a new or empty folder.
+        command: the command line that repeats the export, for table and README.
+
+    Raises:
+        InvalidInput: where the folder is not empty or cannot be written, where there are no entries, or where an
+            entry is damaged or was stored without its recipe.
     """
     folder = folder.resolve()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InvalidInput(f"'{folder}' is there already and not empty; name a new folder")
+        raise InvalidInput(f"'{folder}' already exists and is not empty; name a new folder")
     if not entries:
-        raise InvalidInput("no network in the cache is like that; `sharpbench zoo list` shows what there is")
+        raise InvalidInput("no network in the cache matches; `sharpbench zoo list` shows all networks")
     try:
         with atomic_folder(folder) as draft:
             rows = [_export_network(zoo, entry, draft) for entry in entries]
@@ -99,9 +101,10 @@ def export_networks(zoo: Zoo, entries: Sequence[ZooEntry], folder: Path, *, comm
 
 
 def _export_network(zoo: Zoo, entry: ZooEntry, folder: Path) -> dict[str, Any]:
-    packed = zoo.packed(entry.key)
+    """Write the weights of one network to `folder`; its row of the table."""
+    packed = zoo.read_packed(entry.key)
     if packed is None or entry.origin is None:
-        fault = "is damaged" if packed is None else "does not say what it came of"
+        fault = "is damaged" if packed is None else "was stored without its recipe"
         raise InvalidInput(f"network {entry.key[:16]} {fault}; train it again with `sharpbench run`")
     name = f"{entry.key[:32]}.safetensors"
     (folder / name).write_bytes(packed)
@@ -116,14 +119,13 @@ def _export_network(zoo: Zoo, entry: ZooEntry, folder: Path) -> dict[str, Any]:
     }
 
 
-# Incoming: the networks of an exported folder into the zoo, after all of it has been checked.
-
 GAP_TOLERANCE = 1e-9
+"""The largest difference between a stated gap and that of the stated accuracies, from rounding."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImportCounts:
-    """How many networks were taken in, and how many were there already."""
+    """The number of networks that were added to the zoo, and of those that were in it already."""
 
     added: int
     present: int
@@ -131,20 +133,28 @@ class ImportCounts:
 
 @dataclass(frozen=True, slots=True)
 class _CheckedRow:
-    """A row of a table that can be believed."""
+    """A row of a table whose file, hashes, recipe and result have been checked."""
 
     path: Path
     sha256: str
     key: str
     origin: Origin
-    truth: Mapping[str, Any]
+    result: Mapping[str, Any]
 
 
 def import_networks(zoo: Zoo, folder: Path, *, plugins: Sequence[Path] = ()) -> ImportCounts:
-    """Store the networks of an exported folder in the zoo; those that are there already stay as they are.
+    """Store the networks of an exported folder in the zoo. Networks that are in the zoo already stay unchanged.
 
-    Everything is checked before the first is stored. Raises InvalidInput, one line that names the file and the
-    entry. What cannot be checked is that the networks are what training would give: whose folder it is, vouches.
+    Everything is checked before the first network is stored. Whether the networks are those that training gives
+    cannot be checked: import only folders whose author you trust.
+
+    Args:
+        zoo: the zoo that receives the networks.
+        folder: a folder that `export_networks` wrote.
+        plugins: Python files with models, data sets and optimisers that the recipes name; they are executed.
+
+    Raises:
+        InvalidInput: where the folder is damaged or inconsistent. The message is one line with file and entry.
     """
     rows = _read_rows(folder)
     offered = available_parts(plugins)
@@ -154,42 +164,42 @@ def import_networks(zoo: Zoo, folder: Path, *, plugins: Sequence[Path] = ()) -> 
             checked.append(_check_row(folder, row, offered))
         except InvalidInput as error:
             raise InvalidInput(f"{folder / TABLE_FILE}, networks[{number}]: {error}; nothing was imported") from None
-    for what in ("path", "key"):
-        twice = _find_repeated([getattr(each, what) for each in checked])
-        if twice is not None:
-            name = checked[twice].path.name
+    for identity in ("path", "key"):
+        repeated = _find_repeated([getattr(each, identity) for each in checked])
+        if repeated is not None:
+            name = checked[repeated].path.name
             raise InvalidInput(
-                f"{folder / TABLE_FILE}, networks[{twice}]: '{name}' is there twice; nothing was imported"
+                f"{folder / TABLE_FILE}, networks[{repeated}]: '{name}' occurs twice; nothing was imported"
             )
-    fresh = [each for each in checked if zoo.packed(each.key) is None]
+    fresh = [each for each in checked if zoo.read_packed(each.key) is None]
     for count, each in enumerate(fresh):
         _store_network(zoo, each, before=count, of=len(fresh))
     return ImportCounts(len(fresh), len(checked) - len(fresh))
 
 
 def _read_rows(folder: Path) -> list[Any]:
-    """The rows of the table, whatever they are."""
+    """The rows of the table, not yet checked."""
     path = folder / TABLE_FILE
     try:
         _require_plain_file(path)
         if path.stat().st_size > MAX_TABLE_BYTES:
-            raise InvalidInput(f"{path} holds more than {MAX_TABLE_BYTES:,} bytes; it is no table of networks")
+            raise InvalidInput(f"{path} holds more than {MAX_TABLE_BYTES:,} bytes; it is not a table of networks")
         table = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InvalidInput(f"there is no {path}; name a folder that `sharpbench zoo export` has made") from None
+        raise InvalidInput(f"there is no {path}; name a folder that `sharpbench zoo export` wrote") from None
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read ({error.strerror}); name another folder") from None
     except ValueError as error:
         if isinstance(error, InvalidInput):
             raise
-        raise InvalidInput(f"{path} is no table of networks ({short(str(error))}); fetch the folder again") from None
+        raise InvalidInput(f"{path} is not a table of networks ({short(str(error))}); fetch the folder again") from None
     if not isinstance(table, dict) or not isinstance(table.get("networks"), list):
-        raise InvalidInput(f"{path} is no table of networks; fetch the folder again")
+        raise InvalidInput(f"{path} is not a table of networks; fetch the folder again")
     for name, known in (("format", TABLE_FORMAT), ("zoo_format", FORMAT)):
         if table.get(name) != known or isinstance(table.get(name), bool):
             made = short(str(table.get("sharpbench")))
             raise InvalidInput(
-                f"{path}: {name} {short(str(table.get(name)))}, of sharpbench {made}, where this version, "
+                f"{path}: {name} {short(str(table.get(name)))}, written by sharpbench {made}; this version, "
                 f"{__version__}, reads {known}; use the version that wrote it"
             )
     if not table["networks"]:
@@ -198,34 +208,36 @@ def _read_rows(folder: Path) -> list[Any]:
 
 
 def _check_row(folder: Path, row: Any, offered: Inner) -> _CheckedRow:
-    """The row, if file, hashes, recipe and truth are sound."""
+    """The row, after its file, hashes, recipe and result have been checked."""
     check_names(row, ROW_KEYS, remedy="fetch the folder again")
     name = row["file"]
     if not isinstance(name, str) or not FILE_NAME.fullmatch(name):
-        raise InvalidInput(f"file {short(repr(name))} is no name of a safetensors file in this folder; do not trust it")
+        raise InvalidInput(
+            f"file {short(repr(name))} is not the name of a safetensors file in this folder; do not trust it"
+        )
     for key in ("sha256", "data_sha256"):
         if not isinstance(row[key], str) or not SHA256.fullmatch(row[key]):
-            raise InvalidInput(f"'{name}': {key} {short(repr(row[key]))} is no SHA-256 in lower case")
+            raise InvalidInput(f"'{name}': {key} {short(repr(row[key]))} is not a SHA-256 in lower case")
     if row["device"] not in DEVICES:
         raise InvalidInput(f"'{name}': device {short(repr(row['device']))} is none of {', '.join(DEVICES)}")
     try:
         if not isinstance(row["recipe"], dict):
-            raise InvalidInput(f"recipe {short(repr(row['recipe']))} is no object")
+            raise InvalidInput(f"recipe {short(repr(row['recipe']))} is not an object")
         recipe = parse_recipe(row["recipe"], offered)
-        truth = _check_result(row["truth"])
+        result = _check_result(row["truth"])
     except InvalidInput as error:
         raise InvalidInput(f"'{name}': {error}") from None
     path = folder / name
     _check_file(path, row["bytes"], row["sha256"])
     origin = Origin(recipe.row(), row["data_sha256"], row["device"])
-    return _CheckedRow(path, row["sha256"], network_key(recipe, origin.data, origin.device), origin, truth)
+    return _CheckedRow(path, row["sha256"], network_key(recipe, origin.data, origin.device), origin, result)
 
 
 def _check_result(row: object) -> dict[str, Any]:
-    """What became of the network, if it has the fields of Truth, each of its type."""
+    """The row of a TrainingResult, after its fields and their types have been checked."""
     names = [item.name for item in fields(TrainingResult)]
     if not isinstance(row, dict):
-        raise InvalidInput(f"truth {short(repr(row))} is no object")
+        raise InvalidInput(f"truth {short(repr(row))} is not an object")
     for name in row:
         if name not in names:
             raise InvalidInput(f"truth has no '{short(name)}'; {near(name, names) or 'it has ' + ', '.join(names)}")
@@ -240,25 +252,25 @@ def _check_result(row: object) -> dict[str, Any]:
     return dict(row)
 
 
-def _find_inconsistency(truth: TrainingResult) -> str:
-    """What cannot be so in any network, '' where all can."""
+def _find_inconsistency(result: TrainingResult) -> str:
+    """What no training result can be, or '' where the result is possible."""
     for name in ("train_accuracy", "test_accuracy"):
-        if not 0 <= getattr(truth, name) <= 1:
-            return f"{name}={getattr(truth, name)} is not from 0 to 1"
-    if abs(truth.train_accuracy - truth.test_accuracy - truth.gap) > GAP_TOLERANCE:
-        return f"gap={truth.gap} is not training less test accuracy"
+        if not 0 <= getattr(result, name) <= 1:
+            return f"{name}={getattr(result, name)} is not from 0 to 1"
+    if abs(result.train_accuracy - result.test_accuracy - result.gap) > GAP_TOLERANCE:
+        return f"gap={result.gap} is not the training accuracy minus the test accuracy"
     for name in ("steps", "epochs", "seconds"):
-        if getattr(truth, name) < 0:
-            return f"{name}={getattr(truth, name)} is below 0"
-    if truth.fitted and truth.diverged:
-        return "a network that diverged is said to be fitted"
+        if getattr(result, name) < 0:
+            return f"{name}={getattr(result, name)} is below 0"
+    if result.fitted and result.diverged:
+        return "the network is both fitted and diverged"
     return ""
 
 
 def _require_plain_file(path: Path) -> None:
-    """A link, which may lead anywhere, or a pipe, which may never end, is no file of such a folder."""
+    """Raises InvalidInput for a link, which may lead anywhere, and for a pipe, which may never end."""
     if not stat.S_ISREG(path.lstat().st_mode):
-        raise InvalidInput(f"'{path.name}' is no plain file; copy the folder without links")
+        raise InvalidInput(f"'{path.name}' is not a plain file; copy the folder without links")
 
 
 def _check_file(path: Path, size: object, sha256: str) -> None:
@@ -268,29 +280,29 @@ def _check_file(path: Path, size: object, sha256: str) -> None:
         found = path.stat().st_size
         if isinstance(size, bool) or found != size:
             raise InvalidInput(
-                f"'{path.name}' holds {found:,} bytes where the table says {short(str(size))}; fetch it again"
+                f"'{path.name}' holds {found:,} bytes but the table states {short(str(size))}; fetch it again"
             )
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         if digest != sha256:
             raise InvalidInput(
-                f"'{path.name}' has the hash {digest[:16]}... where the table says {sha256[:16]}...; fetch it again"
+                f"'{path.name}' has the hash {digest[:16]}... but the table states {sha256[:16]}...; fetch it again"
             )
         with safetensors.safe_open(path, framework="pt") as opened:
             if not list(opened.keys()):
-                raise InvalidInput(f"'{path.name}' holds no tensor; fetch it again")
+                raise InvalidInput(f"'{path.name}' does not hold a tensor; fetch it again")
     except FileNotFoundError:
         raise InvalidInput(f"there is no '{path.name}'; fetch it again") from None
     except OSError as error:
-        raise InvalidInput(f"'{path.name}' cannot be read ({error.strerror}); copy it anew") from None
+        raise InvalidInput(f"'{path.name}' cannot be read ({error.strerror}); copy it again") from None
     except safetensors.SafetensorError as error:
         raise InvalidInput(
-            f"'{path.name}' is no sound safetensors file ({short(str(error))}); fetch it again"
+            f"'{path.name}' is not an intact safetensors file ({short(str(error))}); fetch it again"
         ) from None
 
 
 def _find_repeated(values: Sequence[object]) -> int | None:
-    """The place of the first value that stood before."""
+    """The index of the first value that equals an earlier one."""
     seen: set[object] = set()
     for index, value in enumerate(values):
         if value in seen:
@@ -300,12 +312,12 @@ def _find_repeated(values: Sequence[object]) -> int | None:
 
 
 def _store_network(zoo: Zoo, each: _CheckedRow, *, before: int, of: int) -> None:
-    """Store one network; its file is read again, and may have changed since it was checked."""
+    """Store one network. Its file is read again, and its hash checked again, since it may have changed."""
     try:
         packed = each.path.read_bytes()
         if hashlib.sha256(packed).hexdigest() != each.sha256:
             raise InvalidInput(f"'{each.path}' changed while it was read")
-        zoo.save(each.key, safetensors.torch.load(packed), each.truth, origin=each.origin)
+        zoo.save(each.key, safetensors.torch.load(packed), each.result, origin=each.origin)
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         cause = error.strerror if isinstance(error, OSError) else error
-        raise InvalidInput(f"{cause}; {before} of {of} networks were imported before it, and stay") from None
+        raise InvalidInput(f"{cause}; {before} of {of} networks were imported before it and remain") from None

@@ -85,7 +85,7 @@ def test_export_and_import(cache: str, tmp_path: Path) -> None:
     done = given("zoo", "import", str(out), "--cache-dir", other)
     assert (done.returncode, done.stdout) == (0, "8 networks imported, 0 were there already\n")
     assert rows("--cache-dir", other, "--networks") == rows("--cache-dir", cache, "--networks", "--models", "small-mlp")
-    refused(given("zoo", "export", str(out), "--cache-dir", cache), "is there already and not empty")
+    refused(given("zoo", "export", str(out), "--cache-dir", cache), "already exists and is not empty")
     refused(given("zoo", "import", str(tmp_path), "--cache-dir", other), "there is no ", "zoo export")
     table["networks"][0]["file"] = "../x"
     (out / "networks.json").write_text(json.dumps(table))

@@ -56,7 +56,7 @@ def test_colours_are_kept_where_any_image_has_them(photos: Path) -> None:
 
 def test_only_the_drawn_images_are_opened(photos: Path) -> None:
     (photos / "train" / "cat" / "0.png").write_bytes(b"broken")
-    kept = next(seed for seed in range(40) if 0 not in Subset(limit=2, seed=seed).of(6))
+    kept = next(seed for seed in range(40) if 0 not in Subset(limit=2, seed=seed).indices(6))
     taken = ImageFolder(str(photos)).examples(None, Subset(limit=2, seed=kept))
     assert len(taken.inputs) == 2
     with pytest.raises(InvalidInput, match=r"image '.*0.png' cannot be decoded"):

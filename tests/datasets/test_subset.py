@@ -39,12 +39,12 @@ def test_all_examples_are_taken_in_their_order() -> None:
 
 
 def test_a_limit_draws_without_replacement_by_its_seed() -> None:
-    draws = {tuple(Subset(limit=3, seed=seed).of(5).tolist()) for seed in range(30)}
+    draws = {tuple(Subset(limit=3, seed=seed).indices(5).tolist()) for seed in range(30)}
     assert len(draws) > 5
     for draw in draws:
         assert len(set(draw)) == 3
         assert list(draw) == sorted(draw)
-    assert Subset(limit=3, seed=7).of(5).tolist() == Subset(limit=3, seed=7).of(5).tolist()
+    assert Subset(limit=3, seed=7).indices(5).tolist() == Subset(limit=3, seed=7).indices(5).tolist()
 
 
 def test_inputs_and_targets_are_drawn_together() -> None:
@@ -66,11 +66,11 @@ def test_the_hash_is_that_of_the_chosen_examples() -> None:
         (lambda: Subset(limit=0), "limit=0 must be at least 1"),
         (lambda: Subset(seed=-1), "subset seed -1 must be from 0"),
         (lambda: Subset(seed=2**64), "subset seed 18446744073709551616 must be from 0"),
-        (lambda: Subset(limit=6).of(5), "limit=6 exceeds the 5 train examples; choose fewer"),
+        (lambda: Subset(limit=6).indices(5), "limit=6 exceeds the 5 train examples; choose fewer"),
         (lambda: Vectors().examples(None, Subset(split="test")), "the test split of this data set holds no example"),
         (
             lambda: Vectors().examples(None, Subset(), lambda images: images),
-            "dataset 'vectors' holds no images, which this network's own transform takes",
+            "dataset 'vectors' does not hold images, to which this network's transform is applied",
         ),
     ],
 )

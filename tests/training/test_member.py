@@ -34,7 +34,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def member_of(recipe: Recipe, digits: Data, folder: Path) -> tuple[TrainedNetwork, list[Epoch]]:
-    steps, epochs = Population([recipe], digits, "hash", cache=folder, device="cpu").member(recipe), []
+    steps, epochs = Population([recipe], digits, "hash", cache=folder, device="cpu").obtain_network(recipe), []
     while True:
         try:
             epochs.append(next(steps).epoch)
@@ -79,7 +79,7 @@ def test_a_network_from_the_cache_is_the_one_that_was_trained(digits: Data, tmp_
     trained, epochs = member_of(RECIPE, digits, tmp_path)
     loaded, none = member_of(RECIPE, digits, tmp_path)
     assert ([epoch.number for epoch in epochs], none) == ([1, 2], [])
-    assert loaded.truth == trained.truth
+    assert loaded.result == trained.result
     for name in ("weights", "initial"):
         one, other = getattr(trained, name), getattr(loaded, name)
         assert one.keys() == other.keys()
@@ -96,7 +96,7 @@ def test_a_damaged_network_is_trained_anew_and_comes_out_the_same(file: str, dig
     again, epochs = member_of(RECIPE, digits, tmp_path)
     assert len(epochs) == 2
     assert all(torch.equal(again.weights[name], value) for name, value in trained.weights.items())
-    assert replace(again.truth, seconds=0.0) == replace(trained.truth, seconds=0.0)
+    assert replace(again.result, seconds=0.0) == replace(trained.result, seconds=0.0)
     assert member_of(RECIPE, digits, tmp_path)[1] == []
 
 
@@ -104,7 +104,7 @@ def test_the_truth_is_what_the_network_does(digits: Data, cache: Path) -> None:
     member, epochs = member_of(RECIPE, digits, cache)
     module = initial_module(RECIPE, digits.shape, digits.classes)
     module.load_state_dict(member.weights)
-    truth = member.truth
+    truth = member.result
     assert (truth.train_loss, truth.train_accuracy) == evaluate_module(module, *training_examples(RECIPE, digits))
     assert (truth.test_loss, truth.test_accuracy) == evaluate_module(module, digits.test_inputs, digits.test_targets)
     assert truth.gap == truth.train_accuracy - truth.test_accuracy
@@ -120,7 +120,7 @@ def test_the_truth_is_what_the_network_does(digits: Data, cache: Path) -> None:
 
 def test_a_network_that_diverged_has_no_losses(digits: Data, tmp_path: Path) -> None:
     member, _ = member_of(replace(RECIPE, learning_rate=1e9, max_epochs=9), digits, tmp_path)
-    truth = member.truth
+    truth = member.result
     assert (truth.train_loss, truth.test_loss, truth.parameter_norm, truth.fitted) == (None, None, None, False)
     assert truth.diverged
     assert 0 <= truth.train_accuracy <= 1

@@ -44,7 +44,7 @@ def digits() -> Data:
 
 def member_of(recipe: Recipe, data: Data, cache: Path, digest: str = "hash") -> tuple[TrainedNetwork, int]:
     """The member, and how many epochs it took to get it."""
-    steps = Population([recipe], data, digest, cache=cache, device="cpu").member(recipe)
+    steps = Population([recipe], data, digest, cache=cache, device="cpu").obtain_network(recipe)
     count = 0
     while True:
         try:
@@ -125,18 +125,18 @@ def test_training_is_sgd_with_momentum_decay_and_the_papers_schedule(digits: Dat
 def test_a_network_is_trained_once_and_its_truth_is_what_it_does(digits: Data, tmp_path: Path) -> None:
     member, epochs = member_of(RECIPE, digits, tmp_path)
     again, none = member_of(RECIPE, digits, tmp_path)
-    assert epochs == member.truth.epochs > 1
+    assert epochs == member.result.epochs > 1
     assert none == 0
-    assert again.truth == member.truth
+    assert again.result == member.result
     assert all(torch.equal(again.weights[key], value) for key, value in member.weights.items())
     module = RECIPE.model.build(digits.shape, 10)
     module.load_state_dict(member.weights)
     loss, accuracy = evaluate_module(module, *training_examples(RECIPE, digits))
     right = (module(digits.test_inputs).argmax(1) == digits.test_targets).double().mean()
-    assert member.truth.fitted
-    assert (loss, accuracy) == (member.truth.train_loss, 1.0)
-    assert member.truth.gap == pytest.approx(1.0 - float(right))
-    assert member.truth.parameter_norm == pytest.approx(
+    assert member.result.fitted
+    assert (loss, accuracy) == (member.result.train_loss, 1.0)
+    assert member.result.gap == pytest.approx(1.0 - float(right))
+    assert member.result.parameter_norm == pytest.approx(
         sum(float(v.square().sum()) for v in member.weights.values()) ** 0.5
     )
     assert torch.equal(member.initial["layer0.weight"], initial_module(RECIPE, digits.shape, 10).layer0.weight.detach())
@@ -146,8 +146,8 @@ def test_a_network_is_trained_once_and_its_truth_is_what_it_does(digits: Data, t
 
 def test_what_diverges_is_not_fitted(digits: Data, tmp_path: Path) -> None:
     member, _ = member_of(replace(RECIPE, learning_rate=1e9), digits, tmp_path)
-    assert not member.truth.fitted
-    assert member.truth.train_loss is None
+    assert not member.result.fitted
+    assert member.result.train_loss is None
     with pytest.raises(InvalidInput, match="weights are not finite"):
         member.subject(RECIPE.model.build(digits.shape, 10), examples=None, dtype=torch.float32, device="cpu")
 
@@ -350,7 +350,7 @@ def test_training_ends_with_the_epoch_that_fits(digits: Data) -> None:
     for stage in stages(group):
         epoch = stage.epochs[0]
         loss, accuracy = evaluate_module(
-            group.loaded(stage.weights(0) if stage.active else stage.finished[0].weights), inputs, targets
+            group.load(stage.weights(0) if stage.active else stage.finished[0].weights), inputs, targets
         )
         fits.append(epoch.loss <= 0.2 and loss <= 0.2 and accuracy == 1.0)
         assert epoch.fitted == fits[-1]
@@ -402,10 +402,10 @@ def test_the_gap_is_of_accuracies_on_the_noisy_labels(digits: Data, tmp_path: Pa
     inputs, targets = training_examples(hard, digits)
     right = float((module(inputs).argmax(1) == targets).double().mean())
     test_right = float((module(digits.test_inputs).argmax(1) == digits.test_targets).double().mean())
-    assert member.truth.train_accuracy == pytest.approx(right)
-    assert member.truth.test_accuracy == pytest.approx(test_right)
-    assert member.truth.gap == pytest.approx(right - test_right)
-    assert (member.truth.fitted, member.truth.epochs, member.truth.steps) == (False, 3, 3 * 3)
+    assert member.result.train_accuracy == pytest.approx(right)
+    assert member.result.test_accuracy == pytest.approx(test_right)
+    assert member.result.gap == pytest.approx(right - test_right)
+    assert (member.result.fitted, member.result.epochs, member.result.steps) == (False, 3, 3 * 3)
     assert torch.equal(member.targets, targets)
 
 
@@ -416,7 +416,7 @@ def test_other_data_or_another_device_kind_is_another_entry(digits: Data, tmp_pa
 
 
 def test_a_training_that_is_interrupted_leaves_a_checkpoint_and_no_entry(digits: Data, tmp_path: Path) -> None:
-    steps = Population([SHORT], digits, "hash", cache=tmp_path, device="cpu").member(SHORT)
+    steps = Population([SHORT], digits, "hash", cache=tmp_path, device="cpu").obtain_network(SHORT)
     next(steps)
     steps.close()
     assert [path.parent.parent.name for path in tmp_path.rglob("*.safetensors")] == [CHECKPOINT_FOLDER]

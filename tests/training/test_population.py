@@ -72,7 +72,7 @@ def test_a_group_is_trained_once_and_all_of_it_is_kept(digits: Data, tmp_path: P
     ]
     assert {event.recipe for event in trained} == set(GROUP)
     assert not any(event.cached for event in trained)
-    assert [event.truth.epochs for event in sorted(trained, key=lambda event: event.recipe.seed)] == [3, 4, 5, 6]
+    assert [event.result.epochs for event in sorted(trained, key=lambda event: event.recipe.seed)] == [3, 4, 5, 6]
     assert stored(tmp_path) == stored(calm)
     assert not checkpoints(tmp_path)
     again = list(train_group(GROUP, digits, "hash", cache=tmp_path, device="cpu"))
@@ -86,16 +86,16 @@ def test_asking_for_one_trains_its_group(digits: Data, tmp_path: Path) -> None:
     other = replace(RECIPE, batch_size=16)
     networks = population((GROUP[0], other, *GROUP[1:]), digits, tmp_path)
     assert networks.groups == (GROUP, (other,))
-    member = networks.network(GROUP[2])
-    assert member.truth.epochs == 5
-    assert [networks.stored(recipe) is None for recipe in (*GROUP, other)] == [False] * 4 + [True]
-    assert list(networks.member(GROUP[1])) == []
+    member = networks.get_network(GROUP[2])
+    assert member.result.epochs == 5
+    assert [networks.stored_result(recipe) is None for recipe in (*GROUP, other)] == [False] * 4 + [True]
+    assert list(networks.obtain_network(GROUP[1])) == []
 
 
 def test_seconds_are_shared(digits: Data, tmp_path: Path) -> None:
     start = time.perf_counter()
     events = list(train_group(GROUP, digits, "hash", cache=tmp_path, device="cpu"))
-    truths = [event.truth for event in events if isinstance(event, TrainedRecipe)]
+    truths = [event.result for event in events if isinstance(event, TrainedRecipe)]
     assert 0 < sum(truth.seconds for truth in truths) < time.perf_counter() - start
 
 
@@ -225,11 +225,11 @@ def test_a_group_that_cannot_be_trained_is_tried_once(digits: Data, tmp_path: Pa
     for recipe in recipes:
         tried = len(Failing.passes)
         with pytest.raises(RuntimeError, match="no more"):
-            networks.network(recipe)
+            networks.get_network(recipe)
     assert len(Failing.passes) == tried
-    networks.lose((GROUP[0],), ArithmeticError("given up"))
+    networks.give_up((GROUP[0],), ArithmeticError("given up"))
     with pytest.raises(RuntimeError, match="no more"):
-        networks.network(recipes[0])
+        networks.get_network(recipes[0])
 
 
 def test_groups_are_those_of_the_recipes_whatever_is_in_the_zoo(digits: Data, calm: Path, tmp_path: Path) -> None:
@@ -299,7 +299,7 @@ def test_optimizers_of_a_group_may_have_other_numbers(digits: Data, tmp_path: Pa
     recipes = (replace(RECIPE, optimizer=Sam(rho=0.1)), replace(RECIPE, optimizer=Sam(rho=0.2)))
     networks = population((*recipes, replace(RECIPE, optimizer=FriendlySam())), digits, tmp_path)
     assert networks.groups[0] == recipes
-    weights = [networks.network(recipe).weights["layer0.weight"] for recipe in recipes]
+    weights = [networks.get_network(recipe).weights["layer0.weight"] for recipe in recipes]
     assert not torch.equal(*weights)
 
 

@@ -51,7 +51,7 @@ def values(optimizer: Optimizer, data: Data) -> dict[str, list[float]]:
     measures: dict[str, Measure] = {"sam": SamMeasure(), "trace": Trace()}
     for index, network in sorted(stage.finished.items()):
         assert network.epoch.fitted
-        module = group.loaded(network.weights).eval()
+        module = group.load(network.weights).eval()
         subject = Subject.from_module(module, group.inputs, group.targets[index]).to(dtype=torch.float64)
         found["loss"].append(float(subject.loss(subject.params)))
         for name, measure in measures.items():

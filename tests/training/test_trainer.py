@@ -160,7 +160,7 @@ def test_an_accuracy_may_be_the_target(digits: Data) -> None:
     group = StackedTrainer([recipe], digits)
     stage = end(group)
     assert stage.finished[0].epoch.fitted
-    module = group.loaded(stage.finished[0].weights).eval()
+    module = group.load(stage.finished[0].weights).eval()
     right = (module(group.inputs).argmax(1) == group.targets[0]).double().mean()
     assert 0.8 <= float(right) < 1.0
     assert 1 < stage.epoch < 60
@@ -282,7 +282,7 @@ def test_any_module_trains_as_torch_trains_it(optimizer: Sgd, digits: Data) -> N
         for value, gradient in zip(trained, gradients, strict=True):
             value.grad = gradient
         descent.step()
-    state = group.state(end(group).finished[0].weights)
+    state = group.state_dict(end(group).finished[0].weights)
     assert state.keys() == module.state_dict().keys()
     for name, value in module.state_dict().items():
         torch.testing.assert_close(state[name], value, rtol=1e-9, atol=1e-10)

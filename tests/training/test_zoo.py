@@ -251,11 +251,11 @@ def test_an_origin_that_was_tampered_with_is_not_believed(tmp_path: Path) -> Non
     zoo = Zoo(tmp_path)
     zoo.save("k", {"w": WEIGHT}, {}, origin=ORIGIN)
     assert zoo.load("k") is not None
-    assert zoo.packed("k") == (tmp_path / "networks" / "k" / WEIGHTS).read_bytes()
+    assert zoo.read_packed("k") == (tmp_path / "networks" / "k" / WEIGHTS).read_bytes()
     path = tmp_path / "networks" / "k" / RESULT
     path.write_text(path.read_text().replace("small-mlp", "small-cnn"))
     assert zoo.load("k") is None
-    assert zoo.packed("k") is None
+    assert zoo.read_packed("k") is None
 
 
 def test_shelves_do_not_mix_and_entries_can_be_removed(tmp_path: Path) -> None:

@@ -149,43 +149,43 @@ def test_the_page_of_the_folder_loads_it_without_us(folder: Path) -> None:
 def test_names_of_files_are_no_paths(folder: Path, name: object) -> None:
     (folder.parent / "x.safetensors").write_bytes(next(folder.glob("*.safetensors")).read_bytes())
     changed(folder, lambda table: table["networks"][2].update(file=name))
-    refused(folder, "networks[2]", "is no name of a safetensors file in this folder", "nothing was imported")
+    refused(folder, "networks[2]", "is not the name of a safetensors file in this folder", "nothing was imported")
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (lambda row: row.update(sha256="0" * 64), "has the hash"),
-        (lambda row: row.update(sha256="0" * 63), "is no SHA-256"),
-        (lambda row: row.update(sha256=None), "is no SHA-256"),
-        (lambda row: row.update(data_sha256="../.."), "data_sha256 '../..' is no SHA-256"),
+        (lambda row: row.update(sha256="0" * 63), "is not a SHA-256"),
+        (lambda row: row.update(sha256=None), "is not a SHA-256"),
+        (lambda row: row.update(data_sha256="../.."), "data_sha256 '../..' is not a SHA-256"),
         (lambda row: row.update(device="../x"), "device '../x' is none of cpu, cuda"),
         (lambda row: row.update(device=["cpu"]), "is none of cpu, cuda"),
-        (lambda row: row.update(bytes=1), "where the table says 1; fetch it again"),
+        (lambda row: row.update(bytes=1), "but the table states 1; fetch it again"),
         (lambda row: row.update(extra=1), "missing or unknown fields: extra"),
         (lambda row: row.pop("truth"), "missing or unknown fields: truth"),
         (lambda row: row["recipe"].update(model="smal-mlp"), "unknown model 'smal-mlp'; did you mean 'small-mlp'"),
         (lambda row: row["recipe"].update(model="net.py:make"), "unknown model 'net.py'"),
         (lambda row: row["recipe"].update(optimizer="sgd[momentum=2]"), "momentum=2.0 must be from 0 to below 1"),
-        (lambda row: row["recipe"].update(optimizer="sgd[momentum=0.90]"), "is written sgd"),
+        (lambda row: row["recipe"].update(optimizer="sgd[momentum=0.90]"), "must be written sgd"),
         (lambda row: row["recipe"].update(learning_rate=-1.0), "learning_rate=-1.0 must be above 0"),
         (lambda row: row["recipe"].update(batch_size="64"), "batch_size=64 is not a whole number"),
         (lambda row: row["recipe"].update(seed=True), "seed=True is not a whole number"),
         (lambda row: row["recipe"].update(momentum=0.9), "a recipe has no 'momentum'"),
         (lambda row: row["recipe"].pop("decay"), "a recipe without decay; it is of another version"),
-        (lambda row: row.update(recipe=[]), "recipe [] is no object"),
-        (lambda row: row.update(truth=None), "truth None is no object"),
+        (lambda row: row.update(recipe=[]), "recipe [] is not an object"),
+        (lambda row: row.update(truth=None), "truth None is not an object"),
         (lambda row: row["truth"].update(gap="0.1"), "truth: gap=0.1 is not a number"),
         (lambda row: row["truth"].update(fitted=1), "truth: fitted=1 is neither true nor false"),
         (
             lambda row: row["truth"].update(gap=0.9),
-            "truth: gap=0.9 is not training less test accuracy; do not",
+            "truth: gap=0.9 is not the training accuracy minus the test accuracy; do not",
         ),
         (lambda row: row["truth"].update(train_accuracy=-7), "truth: train_accuracy=-7 is not from 0 to 1"),
         (lambda row: row["truth"].update(steps=-4), "truth: steps=-4 is below 0"),
         (
             lambda row: row["truth"].update(fitted=True, diverged=True),
-            "a network that diverged is said to be fitted",
+            "the network is both fitted and diverged",
         ),
         (lambda row: row["truth"].update(gapp=1), "truth has no 'gapp'; did you mean 'gap'?"),
         (lambda row: row["truth"].pop("gap"), "truth lacks 'gap'; it is of another version"),
@@ -201,14 +201,14 @@ def test_a_row_that_was_tampered_with_is_refused_whole(
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda table: table.update(format=2), "format 2, of sharpbench 0."),
+        (lambda table: table.update(format=2), "format 2, written by sharpbench 0."),
         (lambda table: table.update(format=True), "format True"),
         (lambda table: table.update(zoo_format=FORMAT + 1), "use the version that wrote it"),
         (lambda table: table.pop("zoo_format"), "zoo_format None"),
-        (lambda table: table.update(networks={}), "is no table of networks"),
+        (lambda table: table.update(networks={}), "is not a table of networks"),
         (lambda table: table.update(networks=[]), "holds no network"),
         (lambda table: table.update(networks=[5]), "missing or unknown fields: int"),
-        (lambda table: table["networks"].append(table["networks"][0]), "is there twice"),
+        (lambda table: table["networks"].append(table["networks"][0]), "occurs twice"),
     ],
 )
 def test_a_table_of_another_kind_is_refused(
@@ -223,14 +223,14 @@ def test_a_table_of_another_kind_is_refused(
 )
 def test_damaged_tables_are_one_line(folder: Path, content: bytes) -> None:
     (folder / TABLE_FILE).write_bytes(content)
-    refused(folder, "is no table of networks")
+    refused(folder, "is not a table of networks")
 
 
 @pytest.mark.parametrize("size", [0, 7, 100, -1])
 def test_truncated_weights_are_refused(folder: Path, size: int) -> None:
     path = sorted(folder.glob("*.safetensors"))[3]
     path.write_bytes(path.read_bytes()[:size])
-    refused(folder, "networks[", path.name, "bytes where the table says", "nothing was imported")
+    refused(folder, "networks[", path.name, "bytes but the table states", "nothing was imported")
 
 
 def test_every_flipped_byte_is_found(folder: Path) -> None:
@@ -258,16 +258,16 @@ def test_links_and_pipes_are_no_files(folder: Path) -> None:
     path = sorted(folder.glob("*.safetensors"))[0]
     path.rename(folder.parent / "elsewhere")
     path.symlink_to(folder.parent / "elsewhere")
-    refused(folder, path.name, "is no plain file")
+    refused(folder, path.name, "is not a plain file")
     path.unlink()
     os.mkfifo(path)
-    refused(folder, path.name, "is no plain file")
+    refused(folder, path.name, "is not a plain file")
     path.unlink()
     refused(folder, f"there is no '{path.name}'")
     (folder / TABLE_FILE).unlink()
     os.mkfifo(folder / TABLE_FILE)
     zoo = Zoo(folder.parent / "into")
-    with pytest.raises(InvalidInput, match="is no plain file"):
+    with pytest.raises(InvalidInput, match="is not a plain file"):
         import_networks(zoo, folder)
 
 
@@ -282,7 +282,9 @@ def test_a_file_that_changes_between_check_and_import_is_refused_and_what_stays_
             path.write_bytes(b"")
 
     monkeypatch.setattr(Zoo, "save", saved)
-    with pytest.raises(InvalidInput, match="changed while it was read; 1 of 4 networks were imported before it, and"):
+    with pytest.raises(
+        InvalidInput, match="changed while it was read; 1 of 4 networks were imported before it and remain"
+    ):
         import_networks(zoo, folder)
     assert len(zoo.entries()[0]) == 1
 
@@ -291,15 +293,15 @@ def test_export_refuses_what_it_cannot_do_and_leaves_nothing(tmp_path: Path) -> 
     zoo = filled(tmp_path / "from")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").write_text("")
-    with pytest.raises(InvalidInput, match="is there already and not empty; name a new folder"):
+    with pytest.raises(InvalidInput, match="already exists and is not empty; name a new folder"):
         export_networks(zoo, zoo.entries()[0], tmp_path / "full", command="")
-    with pytest.raises(InvalidInput, match="no network in the cache is like that"):
+    with pytest.raises(InvalidInput, match="no network in the cache matches"):
         export_networks(zoo, [], tmp_path / "out", command="")
     (zoo.folder / KEYS[0] / "weights.safetensors").write_bytes(b"")
     with pytest.raises(InvalidInput, match=f"network {KEYS[0][:16]} is damaged; train it again"):
         export_networks(zoo, zoo.entries()[0], tmp_path / "out", command="")
     Zoo(tmp_path / "old").save("k", weights(0), TRUTH.row())
-    with pytest.raises(InvalidInput, match="network k does not say what it came of; train it again"):
+    with pytest.raises(InvalidInput, match="network k was stored without its recipe; train it again"):
         export_networks(Zoo(tmp_path / "old"), Zoo(tmp_path / "old").entries()[0], tmp_path / "out", command="")
     assert {path.name for path in tmp_path.iterdir()} == {"from", "full", "old"}
 
@@ -317,7 +319,7 @@ def test_the_folder_one_stands_in_is_a_folder_like_any_other(tmp_path: Path, mon
     (here / "mine").touch()
     monkeypatch.chdir(here)
     with pytest.raises(
-        InvalidInput, match=f"^'{re.escape(str(here))}' is there already and not empty; name a new folder$"
+        InvalidInput, match=f"^'{re.escape(str(here))}' already exists and is not empty; name a new folder$"
     ):
         export_networks(zoo, zoo.entries()[0], Path("."), command="c")
     (here / "mine").unlink()

@@ -66,7 +66,7 @@ def _verify_network(
     except NotReproducible as error:
         yield from (comparison.report_unknown(cell.record, str(error)) for cell in cells)
         return
-    cached = population.stored(cells[0].recipe) is not None
+    cached = population.stored_result(cells[0].recipe) is not None
     module = populations.module(cells[0].recipe)
     findings = yield from _compare_cells(cells, population, module, setting)
     if cached and any(each.outcome in ("differs", "parted") for each in findings):
@@ -81,7 +81,7 @@ def _compare_cells(
     first = cells[0]
     _apply_threads(first.record)
     try:
-        for event in (steps := _ReturningIterator(population.member(first.recipe))):
+        for event in (steps := _ReturningIterator(population.obtain_network(first.recipe))):
             yield event
             if setting.late:
                 raise NotReproducible("the time was up while its network was in training")
@@ -173,7 +173,7 @@ def _evaluate_network(member: TrainedNetwork, data: Data, device: str) -> dict[s
     norm = math.sqrt(sum(float(value.detach().double().square().sum()) for value in module.parameters()))
     finite = {"train_loss": loss, "test_loss": test_loss, "parameter_norm": norm}
     return {
-        **{name: getattr(member.truth, name) for name in ("steps", "epochs", "fitted", "diverged")},
+        **{name: getattr(member.result, name) for name in ("steps", "epochs", "fitted", "diverged")},
         **{name: value if math.isfinite(value) else None for name, value in finite.items()},
         "train_accuracy": accuracy,
         "test_accuracy": test,

@@ -1,4 +1,4 @@
-"""Optimizer: the contract of an optimiser by name."""
+"""Optimizer: the contract of an update rule that is chosen by name; and arithmetic on stacks of parameters."""
 
 from __future__ import annotations
 
@@ -13,16 +13,14 @@ from torch import Tensor
 from sharpbench.core.fields import check_fields
 from sharpbench.errors import InvalidInput
 
-# Stack: the parameters of m networks of one architecture, by name, each tensor [m, ...]; and arithmetic on it.
-
 Stack = dict[str, Tensor]
-"""A tensor [m, ...] by name."""
+"""The parameters of m networks of one architecture by name, each tensor [m, ...]."""
 MIN_NORM = 1e-12
-"""The least norm that a direction is divided by: a gradient of zeros gives no ascent, and no NaN."""
+"""The smallest norm by which a direction is divided, so that a gradient of zeros gives no ascent and no NaN."""
 
 
 def expand_like(values: Tensor, like: Tensor) -> Tensor:
-    """One value a network, [m], shaped so that it multiplies `like` [m, ...]."""
+    """One value per network, [m], reshaped so that it multiplies `like` [m, ...]."""
     return values.reshape(-1, *(1,) * (like.ndim - 1))
 
 
@@ -34,40 +32,49 @@ def network_norms(stack: Mapping[str, Tensor]) -> Tensor:
 
 
 def add_scaled(stack: Stack, lengths: Tensor, directions: Stack) -> Stack:
-    """stack + lengths [m] directions."""
+    """stack + lengths directions, with one length per network, [m]."""
     return {name: torch.addcmul(value, expand_like(lengths, value), directions[name]) for name, value in stack.items()}
 
 
 def make_zeros(stack: Stack) -> Stack:
-    """As many zeros."""
+    """A stack of zeros with the shapes of `stack`."""
     return {name: torch.zeros_like(value) for name, value in stack.items()}
 
 
 State = dict[str, Stack]
-"""What an optimiser remembers from step to step, by name: each a stack with exactly the names of the parameters."""
+"""What an optimiser remembers between steps, by name; each stack has exactly the names of the parameters."""
 
 
 class Gradient(Protocol):
     """Each network's gradient of its own mean loss on its own batch.
 
-    size: examples in the batch of one network.
+    Attributes:
+        size: examples in the batch of one network.
     """
 
     size: int
 
     def __call__(self, params: Stack, *, part: slice | None = None, clean: bool = True) -> Stack:
-        """The gradient at `params`, on all examples of the batch or on a part of them.
+        """The gradient at `params`, a stack like `params`.
 
-        clean: at the weights themselves, and not where an ascent ended: the loss counts in the mean of the epoch,
-        and running statistics (batch norm) are kept. Exactly one clean pass a step covers each example.
+        Args:
+            params: the parameters of the m networks, each [m, ...].
+            part: the examples of the batch to use; None uses all.
+            clean: True at the weights themselves, False at weights that an ascent reached. The loss of a clean pass
+                counts in the mean of the epoch, and its running statistics (batch norm) are kept. In each step every
+                example must be in exactly one clean pass.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Where a step is taken. Each tensor is [m], one value a network, in the dtype of the parameters.
+    """The constants of one step. Each tensor is [m], one value per network, in the dtype of the parameters.
 
-    number: of the step, from 0, the same for all networks. constants: the optimiser's fields that are numbers.
+    Attributes:
+        number: the index of the step, from 0, the same for all networks.
+        rate: the learning rate at this step.
+        weight_decay: the recipe's weight decay.
+        constants: the float fields of the optimiser, by name.
     """
 
     number: int
@@ -78,11 +85,39 @@ class Step:
 
 @dataclass(frozen=True)
 class Optimizer(ABC):
-    """An optimiser as a frozen value, `name[field=value]`. Rate, its schedule and weight decay are the recipe's.
+    """An update rule: a frozen value whose fields are its options, written `name[field=value]` on the command line.
 
-    Rules are functions of stacks: m networks take the step together and none sees another. Fields that are floats
-    may differ between the networks of a stack and are read from `Step.constants`; the others, its `choices`, are
-    the same for all.
+    The learning rate, its schedule and the weight decay belong to the recipe. A rule is a function of stacks: m
+    networks take a step together and do not influence each other. Float fields may differ between the networks of a
+    stack, so a rule reads them from `Step.constants`. The other fields are equal for all networks of a stack.
+
+    To add an optimiser, subclass Optimizer as a frozen dataclass in a module of `sharpbench/training/optimizers/`, set
+    the class variables, implement `initial` and `step`, and append the class to OPTIMIZERS in the `__init__.py` of
+    that package. `tests/training/test_trainer.py` and `optimizers/test_optimizers.py` beside it test every class of
+    OPTIMIZERS; a test of the paper's equations belongs in `optimizers/test_rules.py`. In a plugin, list the class in
+    the plugin module's OPTIMIZERS instead.
+
+    Attributes:
+        name: the name on the command line: lower-case letters, digits and hyphens.
+        title: one line for `sharpbench list`.
+        source: the paper.
+
+    >>> @dataclass(frozen=True)
+    ... class SignSgd(Optimizer):
+    ...     name = "sign-sgd"
+    ...     title = "descent along the sign of the gradient"
+    ...     source = "Bernstein, Wang, Azizzadenesheli, Anandkumar 2018, signSGD"
+    ...
+    ...     def initial(self, params: Stack) -> State:
+    ...         return {}
+    ...
+    ...     def step(self, params: Stack, state: State, gradient: Gradient, at: Step) -> tuple[Stack, State]:
+    ...         signs = {name: value.sign() for name, value in gradient(params).items()}
+    ...         return add_scaled(params, -at.rate, signs), state
+    >>> at = Step(number=0, rate=torch.tensor([0.5, 1.0]), weight_decay=torch.zeros(2), constants={})
+    >>> SignSgd().step({"w": torch.zeros(2, 1)}, {}, lambda params: {"w": torch.tensor([[3.0], [-2.0]])}, at)[0]
+    {'w': tensor([[-0.5000],
+            [ 1.0000]])}
     """
 
     name: ClassVar[str]
@@ -94,23 +129,37 @@ class Optimizer(ABC):
         self.check()
 
     def check(self) -> None:  # noqa: B027  # most have bounds, none must
-        """Raises InvalidInput for fields out of their bounds."""
+        """Raise InvalidInput for a field out of its bounds; override it with calls of `within`."""
 
     def within(self, name: str, holds: bool, bound: str) -> None:
-        """Raises InvalidInput unless what is asked of the field `name` holds."""
+        """Raise InvalidInput, which states that field `name` must be `bound`, unless `holds`."""
         if not holds:
             raise InvalidInput(f"optimizer '{self.name}': {name}={getattr(self, name)} must be {bound}")
 
     @abstractmethod
     def initial(self, params: Stack) -> State:
-        """What it remembers before the first step."""
+        """What the optimiser remembers before the first step.
+
+        Args:
+            params: the parameters of m networks, each [m, ...].
+
+        Returns:
+            Stacks by name, each with exactly the names and shapes of `params`; {} if the rule remembers nothing.
+        """
 
     @abstractmethod
     def step(self, params: Stack, state: State, gradient: Gradient, at: Step) -> tuple[Stack, State]:
-        """Parameters and state after one step. Nothing that is given is written to."""
+        """Parameters and state after one step. It must not write to its arguments.
+
+        Args:
+            params: the parameters of m networks, each [m, ...].
+            state: as `initial` or the last step returned it.
+            gradient: the gradient of the batch at parameters of your choice; each call costs one gradient.
+            at: the learning rate and constants of this step.
+        """
 
     def choices(self) -> tuple[object, ...]:
-        """What must be equal for networks to take steps together: the rule, and its fields that are no floats."""
+        """What must be equal for networks to take steps together: the class, and the fields that are not floats."""
         return (type(self), *(getattr(self, item.name) for item in fields(self) if not _is_float(item.type)))
 
 

@@ -136,7 +136,7 @@ def test_what_a_damaged_cache_says_refutes_nobody(text: str, ran: Path, tmp_path
         first = next(name for name in weights if weights[name].ndim == 2)
         flipped = weights | {first: weights[first].flip(0)}
         bad.save(key, flipped, result, origin=Origin(recipe.row(), cells[0].data_sha256, "cpu"))
-    assert population.stored(recipes[0]) is not None
+    assert population.stored_result(recipes[0]) is not None
     found = findings(path, tmp_path / "c")
     assert "differs" not in {each.outcome for each in found}
 
@@ -150,7 +150,7 @@ def test_a_network_that_another_group_trained_is_trained_again_in_that_of_the_cl
     other = Population(recipes[:1], data, data.sha256(), cache=tmp_path / "alone", device="cpu")
     alone = Zoo(tmp_path / "alone")
     key = network_key(recipes[0], data.sha256(), "cpu")
-    other.network(recipes[0])
+    other.get_network(recipes[0])
     weights, result = alone.load(key) or ({}, {})
     elsewhere = {name: 1.5 * weight for name, weight in weights.items()}
     origin = Origin(recipes[0].row(), data.sha256(), "cpu")
@@ -374,7 +374,7 @@ def test_a_stochastic_value_of_other_random_numbers_agrees_within_the_noise(
     recipes = tuple(dict.fromkeys(resolve_record(each, find_installed()).recipe for each in records))
     population = Population(recipes, data, data.sha256(), cache=ran / "cache", device="cpu")
     module = initial_module(cell.recipe, data.shape, data.classes)
-    subject = population.network(cell.recipe).subject(module, examples=12, dtype=torch.float32, device="cpu")
+    subject = population.get_network(cell.recipe).subject(module, examples=12, dtype=torch.float32, device="cpu")
     chosen = Average(samples=50)
     here = measure(chosen, subject, seed=0)
     elsewhere = {**record.environment, "torch": "1.0"}
