@@ -133,6 +133,9 @@ class Dataset(ABC):
         argument: the field that is written after a colon, as in `npz:digits.npz`; None if there is none.
 
     >>> from dataclasses import dataclass
+    >>> from pathlib import Path
+    >>> import torch
+    >>> from sharpbench import Data, Dataset
     >>> @dataclass(frozen=True)
     ... class Parity(Dataset):
     ...     name = "parity"
@@ -143,8 +146,8 @@ class Dataset(ABC):
     ...         inputs = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 4)
     ...         targets = inputs.sum(1).long() % 2
     ...         return Data(inputs[:12], targets[:12], inputs[12:], targets[12:], classes=2)
-    >>> Parity().examples(None, Subset(limit=3)).inputs.shape
-    torch.Size([3, 4])
+    >>> Parity().load(None).shape
+    (4,)
     """
 
     name: ClassVar[str]

@@ -26,6 +26,9 @@ class Model(ABC):
         argument: the field that is written after a colon, as in `timm:resnet18`; None if there is none.
 
     >>> import math
+    >>> from dataclasses import dataclass
+    >>> from torch import nn
+    >>> from sharpbench import Model
     >>> @dataclass(frozen=True)
     ... class Linear(Model):
     ...     name = "linear"

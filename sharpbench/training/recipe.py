@@ -46,6 +46,7 @@ class Recipe:
     Raises:
         InvalidInput: for a field out of its bounds.
 
+    >>> from sharpbench import Recipe
     >>> from sharpbench.datasets import Digits
     >>> from sharpbench.models import SmallMlp
     >>> recipe = Recipe(model=SmallMlp(), dataset=Digits(), label_noise=0.25, seed=3)

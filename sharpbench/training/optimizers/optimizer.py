@@ -102,6 +102,10 @@ class Optimizer(ABC):
         title: one line for `sharpbench list`.
         source: the paper.
 
+    >>> from dataclasses import dataclass
+    >>> import torch
+    >>> from sharpbench import Optimizer
+    >>> from sharpbench.training.optimizers import Gradient, Stack, State, Step, expand_like
     >>> @dataclass(frozen=True)
     ... class SignSgd(Optimizer):
     ...     name = "sign-sgd"
@@ -112,8 +116,9 @@ class Optimizer(ABC):
     ...         return {}
     ...
     ...     def step(self, params: Stack, state: State, gradient: Gradient, at: Step) -> tuple[Stack, State]:
-    ...         signs = {name: value.sign() for name, value in gradient(params).items()}
-    ...         return add_scaled(params, -at.rate, signs), state
+    ...         gradients = gradient(params)
+    ...         steps = {name: expand_like(at.rate, value) * value.sign() for name, value in gradients.items()}
+    ...         return {name: value - steps[name] for name, value in params.items()}, state
     >>> at = Step(number=0, rate=torch.tensor([0.5, 1.0]), weight_decay=torch.zeros(2), constants={})
     >>> SignSgd().step({"w": torch.zeros(2, 1)}, {}, lambda params: {"w": torch.tensor([[3.0], [-2.0]])}, at)[0]
     {'w': tensor([[-0.5000],
