@@ -15,13 +15,15 @@ from sharpbench.curvature import (
     check_samples,
     check_worst_case,
     draw_directions,
-    exact_diagonal,
+    example_stderr,
     flatten,
     mean_of,
     perturbation_scales,
-    perturbed_means,
+    perturbed_losses,
     reference_diagonal,
     require_finite,
+    unflatten,
+    weighted_traces_by_example,
     worst_case,
 )
 from sharpbench_measures.asam import followed_rescalings
@@ -112,8 +114,11 @@ class Adaptive(Measure):
         if self.case == "average":
             return self._average(seen, scales, generator)
         matrix = "gauss-newton" if any(subject.once(certificate).values()) else "hessian"
+        by_example = weighted_traces_by_example(seen, unflatten(subject.params, scales)).sum(1)
+        error = example_stderr(by_example)
         return Estimate(
-            self._second_order(scales, seen.once(exact_diagonal)),
+            self._second_order(float(by_example.mean())),
+            stderr_examples=None if error is None else self._second_order(error),
             details={**self._details(scales), "matrix": matrix},
         )
 
@@ -123,7 +128,9 @@ class Adaptive(Measure):
         if self.case != "average-closed" or constant or any(subject.once(certificate).values()):
             return None
         seen = subject if self.logits == "plain" else subject.once(normalised)
-        return self._second_order(perturbation_scales(subject.params, self.scaling), seen.once(reference_diagonal))
+        curvature = flatten(seen.once(reference_diagonal)).double()
+        scales = perturbation_scales(subject.params, self.scaling).double()
+        return self._second_order(float((scales.square() * curvature).sum()))
 
     def invariances(self) -> frozenset[Invariance]:
         """The rewrites that c follows. Random draws are not permuted with the units. A ball of norm 2 with c = 1, and
@@ -139,15 +146,22 @@ class Adaptive(Measure):
 
     def _average(self, subject: Subject, scales: Tensor, generator: torch.Generator) -> Estimate:
         drawn = draw_directions(subject, self.samples, generator, "gaussian" if self.norm == "l2" else "uniform")
-        losses = perturbed_means(subject, (self.radius * scales * each for each in drawn))
-        found = mean_of([losses - perturbed_means(subject, [torch.zeros_like(scales)])])
-        return Estimate(found.value, found.stderr, found.interval, probes=self.samples, details=self._details(scales))
+        losses = perturbed_losses(subject, (self.radius * scales * each for each in drawn))
+        start = perturbed_losses(subject, [torch.zeros_like(scales)])
+        found = mean_of([losses.means - start.means])
+        return Estimate(
+            found.value,
+            found.stderr,
+            found.interval,
+            probes=self.samples,
+            details=self._details(scales),
+            stderr_examples=example_stderr(losses.by_example - start.by_example),
+        )
 
-    def _second_order(self, scales: Tensor, diagonal: dict[str, Tensor]) -> float:
-        """E (1/2) e^T H e for e = rho c z: z has variance 1, or 1/3."""
-        curvature = flatten(diagonal).double()
+    def _second_order(self, trace: float) -> float:
+        """E (1/2) e^T H e for e = rho c z, of trace = sum c_j^2 H_jj: z has variance 1, or 1/3."""
         variance = 1.0 if self.norm == "l2" else 1 / 3
-        value = self.radius / 2 * variance * float((scales.double().square() * curvature).sum()) * self.radius
+        value = self.radius / 2 * variance * trace * self.radius
         return require_finite(value, "the second-order rise")
 
     def _details(self, scales: Tensor) -> dict[str, str | int | float | None]:

@@ -11,16 +11,17 @@ from sharpbench import Estimate, Invariance, Measure, NotApplicable, Subject
 from sharpbench.curvature import (
     DENSE_LIMIT,
     MATRIX_LIMIT,
+    adaptive_traces_by_example,
     certificate,
     check_samples,
     flatten,
     leading_eigenvalue,
     linear_operator,
+    mean_estimate,
     reference_diagonal,
     reference_eigenvalue,
     scaled_operator,
     trace_estimate,
-    weighted_traces,
 )
 from sharpbench_measures.top_eigenvalue import check_lanczos
 
@@ -120,8 +121,7 @@ class AdaptiveTrace(Measure):
     def _exact(self, subject: Subject) -> Estimate:
         obstacles = [found for found in subject.once(certificate).values() if found]
         if not obstacles:
-            parts = weighted_traces(subject, subject.params)
-            return Estimate(sum(parts.values()), parts=parts, details={"method": "exact"})
+            return mean_estimate(subject, subject.once(adaptive_traces_by_example), method="exact")
         if subject.size <= DENSE_LIMIT:
             parts = _weighted(subject, subject.once(reference_diagonal))
             return Estimate(sum(parts.values()), parts=parts, details={"method": "naive"})

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sharpbench import Estimate, InvalidInput, Invariance, Measure, Subject
-from sharpbench.curvature import check_samples, draw_directions, mean_of, perturbed_means
+from sharpbench.curvature import check_samples, draw_directions, example_stderr, flatten, mean_of, perturbed_losses
 
 
 @dataclass(frozen=True)
@@ -52,16 +52,20 @@ class Average(Measure):
 
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
         """See Measure."""
-        losses = perturbed_means(subject, self._steps(subject, generator))
-        pairs = losses[1:].reshape(-1, 2).mean(1) - losses[0]
-        found = mean_of([pairs])
-        return Estimate(found.value, found.stderr, found.interval, probes=self.samples)
+        losses = perturbed_losses(subject, self._steps(subject, generator))
+        start = perturbed_losses(subject, [torch.zeros_like(flatten(subject.params))])
+        found = mean_of([losses.means.reshape(-1, 2).mean(1) - start.means])
+        return Estimate(
+            found.value,
+            found.stderr,
+            found.interval,
+            probes=self.samples,
+            stderr_examples=example_stderr(losses.by_example - start.by_example),
+        )
 
     def _steps(self, subject: Subject, generator: torch.Generator) -> Iterator[Tensor]:
-        """No step first, then pairs of opposite steps."""
-        for index, direction in enumerate(draw_directions(subject, self.samples, generator)):
-            if index == 0:
-                yield torch.zeros_like(direction)
+        """Pairs of opposite displacements."""
+        for direction in draw_directions(subject, self.samples, generator):
             yield self.sigma * direction
             yield -self.sigma * direction
 

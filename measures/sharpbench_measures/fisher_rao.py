@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sharpbench import Estimate, Invariance, Measure, NotApplicable, Subject
-from sharpbench.curvature import softmax_variance
+from sharpbench.curvature import example_stderr, softmax_variance
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,13 @@ class FisherRao(Measure):
             raise NotApplicable(
                 f"the Fisher information is defined here for cross_entropy, not for '{subject.criterion.name}'"
             )
-        square = float(subject.mean(lambda inputs, targets: self._squares(subject, inputs, targets).mean()))
-        return Estimate(math.sqrt(square) if self.root else square, details={"fisher": self.fisher})
+        squares = subject.by_example(lambda inputs, targets: self._squares(subject, inputs, targets)).double().cpu()
+        square, error = float(squares.mean()), example_stderr(squares)
+        if not self.root:
+            return Estimate(square, details={"fisher": self.fisher}, stderr_examples=error)
+        value = math.sqrt(square)
+        carried = error / (2 * value) if error is not None and value > 0 else None  # to first order
+        return Estimate(value, details={"fisher": self.fisher}, stderr_examples=carried)
 
     def _squares(self, subject: Subject, inputs: Tensor, targets: Tensor) -> Tensor:
         """The quadratic form of each example's Fisher information [B]."""

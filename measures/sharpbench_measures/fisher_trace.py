@@ -11,11 +11,13 @@ from sharpbench import Estimate, Invariance, Measure, NotApplicable, Subject
 from sharpbench.curvature import (
     DENSE_LIMIT,
     check_samples,
-    exact_traces,
-    gradient_traces,
+    draw_fisher_traces,
+    example_stderr,
+    gradient_traces_by_example,
+    mean_estimate,
     mean_of,
     reference_ggn_traces,
-    sampled_fisher_traces,
+    traces_by_example,
 )
 
 
@@ -63,26 +65,25 @@ class FisherTrace(Measure):
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
         """See Measure; deterministic but for fisher=monte-carlo."""
         if self.fisher == "empirical":
-            traces = subject.once(gradient_traces)
-            return Estimate(sum(traces.values()), parts=traces, details={"fisher": self.fisher})
+            return mean_estimate(subject, subject.once(gradient_traces_by_example), fisher=self.fisher)
         if subject.criterion.kind != "cross_entropy":
             raise NotApplicable(
                 f"the Fisher information is defined here for cross_entropy, not for '{subject.criterion.name}'; "
                 "use ggn-trace, or fisher=empirical"
             )
         if self.fisher == "true":
-            traces = subject.once(exact_traces)
-            return Estimate(sum(traces.values()), parts=traces, details={"fisher": self.fisher})
+            return mean_estimate(subject, subject.once(traces_by_example), fisher=self.fisher)
         return self._sampled(subject, generator)
 
     def _sampled(self, subject: Subject, generator: torch.Generator) -> Estimate:
-        drawn = sampled_fisher_traces(subject, draws=self.draws, generator=generator)
-        found = mean_of([drawn.sum(1)])
+        drawn = draw_fisher_traces(subject, draws=self.draws, generator=generator)
+        found = mean_of([drawn.by_parameter.sum(1)])
         return Estimate(
             found.value,
             stderr=found.stderr,
+            stderr_examples=example_stderr(drawn.by_example.mean(0), noise=found.stderr),
             interval=found.interval,
-            parts=dict(zip(subject.params, drawn.mean(0).tolist(), strict=True)),
+            parts=dict(zip(subject.params, drawn.by_parameter.mean(0).tolist(), strict=True)),
             probes=self.draws,
             details={"fisher": self.fisher},
         )

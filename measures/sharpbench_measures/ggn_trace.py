@@ -12,11 +12,12 @@ from sharpbench.curvature import (
     DENSE_LIMIT,
     check_samples,
     exact_diagonal,
-    exact_traces,
     hutchinson_diagonal,
     hutchinson_trace,
+    mean_estimate,
     reference_ggn_traces,
     sketched_traces,
+    traces_by_example,
 )
 from sharpbench_measures.citations import HUTCHINSON, IBAYASHI
 from sharpbench_measures.trace import MIN_PRODUCTS, PROJECTED, projected
@@ -85,8 +86,7 @@ class GgnTrace(Measure):
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
         """See Measure; deterministic with method=exact."""
         if self.method == "exact":
-            traces = subject.once(exact_traces)
-            return Estimate(sum(traces.values()), parts=traces, details={"method": "exact"})
+            return mean_estimate(subject, subject.once(traces_by_example), method="exact")
         if self.method == "sketch":
             if subject.criterion.kind != "cross_entropy" or subject.classes < self.top + 2:
                 raise NotApplicable(

@@ -10,7 +10,7 @@ import torch
 
 from sharpbench import Estimate, InvalidInput, Invariance, Measure, NotApplicable, Subject
 from sharpbench.curvature import DENSE_LIMIT, certificate, reference_diagonal
-from sharpbench.symmetry import as_arrays, diagonal_for, group_of, minimum_trace
+from sharpbench.symmetry import as_arrays, diagonal_for, group_of, minimum_example_stderr, minimum_trace
 from sharpbench_measures.citations import IBAYASHI
 
 
@@ -66,6 +66,7 @@ class Minimum(Measure):
             solved.value,
             parts=solved.parts,
             converged=solved.converged,
+            stderr_examples=minimum_example_stderr(group, subject, solved),
             details={
                 "matrix": "hessian" if certified else "gauss-newton",
                 "method": solved.method,

@@ -13,13 +13,15 @@ from sharpbench.curvature import (
     certificate,
     check_samples,
     exact_diagonal,
-    exact_traces,
     hutchinson_diagonal,
     hutchinson_trace,
     hutchpp_trace,
+    mean_estimate,
     reference_diagonal,
     reference_traces,
     trace_estimate,
+    trace_example_stderr,
+    traces_by_example,
     xtrace,
 )
 from sharpbench_measures.citations import HUTCHINSON, IBAYASHI
@@ -106,7 +108,7 @@ class Trace(Measure):
             return hutchinson_trace(subject, samples=self.samples, generator=generator, precision=self.precision)
         if self.method in PROJECTED:
             return projected(self.method, subject, samples=self.samples, generator=generator, kind="hessian")
-        return _naive(subject) if self.method == "naive" else _exact(subject)
+        return _naive(subject, generator) if self.method == "naive" else _exact(subject, generator)
 
     def exact(self, subject: Subject) -> float | None:
         """The naive trace, or for large certified networks the exact one in float64."""
@@ -148,20 +150,25 @@ def projected(
         ) from error
 
 
-def _exact(subject: Subject) -> Estimate:
+def _exact(subject: Subject, generator: torch.Generator) -> Estimate:
     obstacles = _obstacles(subject)
     if not obstacles:
-        traces = subject.once(exact_traces)
-        return Estimate(sum(traces.values()), parts=traces, details={"method": "exact", "certified": 1.0})
+        return mean_estimate(subject, subject.once(traces_by_example), method="exact", certified=1.0)
     if subject.size <= DENSE_LIMIT:
-        return _naive(subject)
+        return _naive(subject, generator)
     raise _uncertified(obstacles)
 
 
-def _naive(subject: Subject) -> Estimate:
+def _naive(subject: Subject, generator: torch.Generator) -> Estimate:
     _check_small(subject)
     traces = reference_traces(subject)
-    return Estimate(sum(traces.values()), parts=traces, details={"method": "naive"})
+    value = sum(traces.values())
+    return Estimate(
+        value,
+        parts=traces,
+        details={"method": "naive"},
+        stderr_examples=trace_example_stderr(subject, value, generator=generator),
+    )
 
 
 def _obstacles(subject: Subject) -> list[str]:

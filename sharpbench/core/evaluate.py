@@ -6,26 +6,32 @@ from dataclasses import replace
 
 import torch
 
-from sharpbench.core.measure import Estimate, Measure
+from sharpbench.core.example_groups import check_groups, jackknife_stderr
+from sharpbench.core.measure import Estimate, Measure, NotApplicable
 from sharpbench.core.registry import available
 from sharpbench.core.spec import parse_spec
 from sharpbench.core.subject import Subject
 from sharpbench.errors import InvalidInput, short
 
 
-def measure(measure_or_name: Measure | str, subject: Subject, *, seed: int = 0) -> Estimate:
+def measure(
+    measure_or_name: Measure | str, subject: Subject, *, seed: int = 0, jackknife: int | None = None
+) -> Estimate:
     """The Estimate of a measure on `subject`: value, standard error, interval and parts.
 
     Args:
         measure_or_name: a Measure, or its name with hyperparameters in brackets, 'normalized[diagonal=icml]'.
         subject: network, loss and data.
         seed: from 0 to 2^64 - 1; the same seed gives the same estimate.
+        jackknife: a number of groups of examples, such as 10. A measure that states no standard error over examples
+            is then evaluated once without each group, with the same seed, and `stderr_examples` is the jackknife's.
+            It stays None where one of these evaluations has no value; `details` give the reason.
     Raises:
         InvalidInput: for an unknown name or an invalid hyperparameter.
         NotApplicable: where the measure has no value for this subject; the message states the reason.
         TypeError: where the measure does not return an Estimate.
 
-    Cost: that of the measure, see `sharpbench info NAME`.
+    Cost: that of the measure, see `sharpbench info NAME`; with a jackknife as many again on most of the examples.
 
     >>> estimate = sharpbench.measure("trace", subject)
     >>> round(estimate.value, 9), estimate.stderr  # (1/2) (1 + |x|^2), and exact
@@ -38,11 +44,27 @@ def measure(measure_or_name: Measure | str, subject: Subject, *, seed: int = 0) 
         raise InvalidInput(f"{short(repr(subject))} is not a subject; give Subject.from_module(model, inputs, targets)")
     if not 0 <= seed < 2**64:
         raise InvalidInput(f"seed={seed} must be from 0 to {2**64 - 1}")
+    if jackknife is not None:
+        check_groups(jackknife)
     subject.notes.clear()
     estimate: object = chosen(subject, generator=torch.Generator().manual_seed(seed))
     if not isinstance(estimate, Estimate):
         raise TypeError(f"measure '{chosen.name}' returns {estimate!r:.80}, not an Estimate; return Estimate(value)")
-    return replace(estimate, details={**estimate.details, **subject.notes}) if subject.notes else estimate
+    noted = replace(estimate, details={**estimate.details, **subject.notes}) if subject.notes else estimate
+    if jackknife is None or noted.stderr_examples is not None:
+        return noted
+    return _add_jackknife(noted, chosen, subject, seed=seed, groups=jackknife)
+
+
+def _add_jackknife(estimate: Estimate, chosen: Measure, subject: Subject, *, seed: int, groups: int) -> Estimate:
+    def of(left: Subject) -> float:
+        return chosen(left, generator=torch.Generator().manual_seed(seed)).value
+
+    try:
+        error, how = jackknife_stderr(estimate.value, subject, groups, of), f"jackknife of {groups} groups"
+    except NotApplicable as reason:
+        error, how = None, f"no jackknife: {reason}"
+    return replace(estimate, stderr_examples=error, details={**estimate.details, "stderr_examples": how})
 
 
 def parse_measure(word: str) -> Measure:

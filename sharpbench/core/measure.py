@@ -48,17 +48,21 @@ class Estimate:
     """The result of a measure on a subject.
 
     value: a finite number; a measure without a value raises NotApplicable instead.
-    stderr: the standard error of the value; 0.0 means exact up to rounding, None means unknown.
-    interval: a 95 % confidence interval (low, high), where the method gives one.
+    stderr: the standard error of the value over random vectors, on these examples; 0.0 means exact up to rounding,
+        None means unknown.
+    interval: a 95 % confidence interval (low, high) over random vectors, where the method gives one.
     parts: the value by parameter or layer, summing to it where that makes sense.
     probes: the number of random vectors drawn.
     converged: whether iterations reached their tolerance.
     details: JSON scalars that are copied into the record (method, optimality gap, dropped rows, ...).
+    stderr_examples: the standard error of the value over the draw of the examples: by how much it would differ on as
+        many other examples of the same distribution. 0.0 means that it does not depend on them, None means unknown.
 
     Raises ValueError for numbers that are not finite and details that are not JSON scalars.
 
-    >>> sharpbench.Estimate(5.0, stderr=0.5, probes=100)
-    Estimate(value=5.0, stderr=0.5, interval=None, parts={}, probes=100, converged=True, details={})
+    >>> estimate = sharpbench.Estimate(5.0, stderr=0.5, probes=100)
+    >>> estimate.value, estimate.stderr, estimate.stderr_examples
+    (5.0, 0.5, None)
     """
 
     value: float
@@ -68,12 +72,14 @@ class Estimate:
     probes: int = 0
     converged: bool = True
     details: Mapping[str, Scalar] = field(default_factory=dict)
+    stderr_examples: float | None = None
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.value):
             raise ValueError(f"an estimate's value must be finite, got {self.value}; raise NotApplicable instead")
-        if self.stderr is not None and not 0 <= self.stderr < math.inf:
-            raise ValueError(f"an estimate's stderr must be finite and at least 0, or None, got {self.stderr}")
+        for name, error in (("stderr", self.stderr), ("stderr_examples", self.stderr_examples)):
+            if error is not None and not 0 <= error < math.inf:
+                raise ValueError(f"an estimate's {name} must be finite and at least 0, or None, got {error}")
         numbers = {"interval": list(self.interval or ()), "parts": list(self.parts.values())}
         for name, values in numbers.items():
             if not all(math.isfinite(value) for value in values):

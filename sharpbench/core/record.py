@@ -17,11 +17,12 @@ Scalars = Mapping[str, Scalar]
 MAX_REASON_CHARS = 2000
 MAX_CAUSE_CHARS = 1900
 """Characters of an exception's text within a reason; engines add the rest."""
-SCHEMA = 3
+SCHEMA = 4
 """The version of the fields of a record."""
 ADDED_FIELDS: dict[int, dict[str, Any]] = {
     2: {"invariance": {}},
     3: {"contended": False, "pieces": 1, "printed": None},
+    4: {"stderr_examples": None},
 }
 """Schema version -> the fields that it added, with the values that older records get."""
 
@@ -33,10 +34,11 @@ class Record:
     key: content hash of the cell (measure and its version, recipe, data, dtype, device kind, seed). measure: its name;
     label: name and hyperparameters that differ from their defaults; configuration: all of them. recipe: how the network
     was trained; truth: the result of training (losses, accuracies, gap, fitted, ...). value, stderr, low, high: the
-    estimate and its 95 % interval. reason: why the status is not ok. shared_seconds: seconds of the cell next to the
-    others of its network; shared work counts for the first. seconds, gradients, peak_bytes: of one separate call on a
-    fresh subject: seconds; these over the time of one full-data
-        forward and backward pass in the same process; growth of the peak memory. None: not timed.
+    estimate with its standard error and 95 % interval over random vectors. stderr_examples: its standard error over the
+    draw of the examples; None where it is not known. reason: why the status is not ok. shared_seconds: seconds of the
+    cell next to the others of its network; shared work counts for the first.
+    seconds, gradients, peak_bytes: of one separate call on a fresh subject: seconds; these over the time of one
+        full-data forward and backward pass in the same process; growth of the peak memory. None: not timed.
     invariance: kind of rewrite of the same function -> the largest factor by which the value changed, see
         `invariance`; empty where it was not tested.
     exact, oracle: what the value should be and how that was found; None where it was not tested.
@@ -78,6 +80,7 @@ class Record:
     contended: bool = False
     pieces: int = 1
     printed: str | None = None
+    stderr_examples: float | None = None
     environment: Scalars = field(default_factory=dict)
     time: str = ""
     schema: int = SCHEMA

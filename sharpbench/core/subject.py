@@ -208,6 +208,19 @@ class Subject:
             return self._sum(of, list(self.batches))
         return group.total(part)
 
+    def by_example(self, of: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """`of(inputs, targets)`, a value [B, ...] for each example of a batch, for all examples: [n, ...].
+
+        Batches are divided among processes as in `mean`. Nothing may differentiate through it.
+        """
+        batches, group = list(self.batches), self.process_group
+        if group is None or len(self.inputs) <= self.batch_size * (group.size - 1):
+            return torch.cat([of(*batch) for batch in batches])
+        found = {place: of(*batches[place]) for place in range(group.rank, len(batches), group.size)}
+        like = found[group.rank]
+        blank = [like.new_zeros((len(inputs), *like.shape[1:])) for inputs, _ in batches]
+        return group.total(torch.cat([found.get(place, zeros) for place, zeros in enumerate(blank)]))
+
     def _sum(self, of: Callable[[Tensor, Tensor], T], batches: Sequence[tuple[Tensor, Tensor]]) -> T:
         """The share of these batches in the mean."""
         total: T | None = None

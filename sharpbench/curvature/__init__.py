@@ -16,13 +16,32 @@ other than 0: (1/2) (1 + |x|^2) = 5, of which the bias has 1/2.
 """
 
 from sharpbench.curvature.certificate import certificate, unused_parameters
-from sharpbench.curvature.confidence import MeanEstimate, mean_of
+from sharpbench.curvature.confidence import MeanEstimate, example_stderr, mean_of
 from sharpbench.curvature.confidence import check_budget as check_samples
 from sharpbench.curvature.finite_differences import difference_diagonal
-from sharpbench.curvature.fisher import gradient_traces, sampled_fisher_traces
-from sharpbench.curvature.ggn import exact_diagonal, exact_traces, predicted_bytes
+from sharpbench.curvature.fisher import (
+    FisherDraws,
+    draw_fisher_traces,
+    gradient_traces,
+    gradient_traces_by_example,
+    sampled_fisher_traces,
+)
+from sharpbench.curvature.ggn import (
+    exact_diagonal,
+    exact_traces,
+    mean_estimate,
+    mean_traces,
+    predicted_bytes,
+    traces_by_example,
+    weighted_traces_by_example,
+)
 from sharpbench.curvature.ggn_sketch import sketched_diagonal, sketched_traces
-from sharpbench.curvature.hessian_trace import residual_forms, trace_estimate, weighted_traces
+from sharpbench.curvature.hessian_trace import (
+    adaptive_traces_by_example,
+    residual_forms,
+    trace_estimate,
+    weighted_traces,
+)
 from sharpbench.curvature.lanczos import (
     Eigenspace,
     Eigenvalues,
@@ -36,10 +55,12 @@ from sharpbench.curvature.output_hessian import output_root, softmax_slopes, sof
 from sharpbench.curvature.path_norm import AffineLayer, chain, path_sum
 from sharpbench.curvature.per_example import per_example_traces
 from sharpbench.curvature.perturbation import (
+    PerturbedLosses,
     Scaling,
     draw_directions,
     perturbation_scales,
     perturbed_loss,
+    perturbed_losses,
     perturbed_means,
     require_finite,
 )
@@ -72,6 +93,7 @@ from sharpbench.curvature.trace_estimators import (
     hutchpp_squared_norm,
     hutchpp_trace,
     squared_norm,
+    trace_example_stderr,
     xtrace,
 )
 from sharpbench.curvature.worst_case import Norm, check_worst_case, reference_one_step, worst_case
@@ -84,13 +106,16 @@ __all__ = [
     "Eigenspace",
     "EigenvalueDensity",
     "Eigenvalues",
+    "FisherDraws",
     "Kind",
     "LinearLayer",
     "LinearOperator",
     "MeanEstimate",
     "NoiseTolerance",
     "Norm",
+    "PerturbedLosses",
     "Scaling",
+    "adaptive_traces_by_example",
     "certificate",
     "chain",
     "check_samples",
@@ -99,11 +124,14 @@ __all__ = [
     "dense_hessian",
     "difference_diagonal",
     "draw_directions",
+    "draw_fisher_traces",
     "exact_diagonal",
     "exact_traces",
+    "example_stderr",
     "flatten",
     "ggnvp",
     "gradient_traces",
+    "gradient_traces_by_example",
     "hutchinson_diagonal",
     "hutchinson_squared_norm",
     "hutchinson_trace",
@@ -114,12 +142,15 @@ __all__ = [
     "leading_eigenvalue",
     "linear_layer",
     "linear_operator",
+    "mean_estimate",
     "mean_of",
+    "mean_traces",
     "output_root",
     "path_sum",
     "per_example_traces",
     "perturbation_scales",
     "perturbed_loss",
+    "perturbed_losses",
     "perturbed_means",
     "predicted_bytes",
     "reference_diagonal",
@@ -140,9 +171,12 @@ __all__ = [
     "tolerated_noise",
     "top_eigenvalues",
     "trace_estimate",
+    "trace_example_stderr",
+    "traces_by_example",
     "unflatten",
     "unused_parameters",
     "weighted_traces",
+    "weighted_traces_by_example",
     "worst_case",
     "xtrace",
 ]

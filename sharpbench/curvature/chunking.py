@@ -67,10 +67,12 @@ def _fitting(count: int, fits: int) -> int:
 
 
 def _fixed(network: LayerwiseNetwork) -> int:
-    """Bytes that are held whatever the chunk: two sets of sums, the newest terms, what is squared at once."""
+    """Bytes that are held whatever the chunk: two sets of sums, the newest terms, what is squared at once, and the
+    traces of all examples."""
     sizes = [value.numel() for value in network.subject.params.values()]
     itemsize = _itemsize(network)
-    return itemsize * (2 * sum(sizes) + max(sizes)) + max(squared_gradients.SLICE_BYTES, itemsize * max(sizes))
+    traces = len(sizes) * len(network.subject.inputs)
+    return itemsize * (2 * sum(sizes) + max(sizes) + traces) + max(squared_gradients.SLICE_BYTES, itemsize * max(sizes))
 
 
 def _example(network: LayerwiseNetwork, columns: int) -> int:

@@ -74,6 +74,31 @@ def mean_of(groups: Collection[Tensor], exact: float = 0.0) -> MeanEstimate:
     )
 
 
+MAX_NOISE_SHARE = 0.6
+"""Of the variance between examples: where random vectors make up more of it, what is left is not known."""
+
+
+def example_stderr(values: Tensor, *, noise: float = 0.0) -> float | None:
+    """The standard error, over the draw of the examples, of the mean of one value per example.
+
+    Args:
+        values: a value for each example [n].
+        noise: the standard error of that mean over random vectors which act on each example differently. It is part of
+            the spread of the values, and is taken out of it.
+
+    Returns: None for a single example, and where noise makes up most of the spread.
+
+    >>> curvature.example_stderr(torch.tensor([1.0, 2.0, 3.0, 4.0]))
+    0.6454972243679028
+    """
+    if len(values) < 2:
+        return None
+    variance = float(values.double().var()) / len(values)
+    if noise**2 > MAX_NOISE_SHARE * variance:
+        return None
+    return math.sqrt(variance - noise**2)
+
+
 def next_round(first: int, drawn: int) -> int:
     """How many samples more before the interval is looked at again: a quarter, so that luck has few chances."""
     return max(first, drawn) // 4 or 1

@@ -5,13 +5,15 @@ By the pullback of single columns, so that no per-example gradient is formed whe
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from sharpbench.core.subject import Params, Subject
-from sharpbench.curvature.ggn import chunked_columns, sum_traces
+from sharpbench.core.subject import Subject
+from sharpbench.curvature.ggn import chunked_columns, mean_traces, pull_by_example, squared_norms
 from sharpbench.curvature.output_hessian import softmax_slopes
-from sharpbench.curvature.vjp import LayerVjps, add_trees
+from sharpbench.curvature.vjp import LayerVjps
 from sharpbench.errors import InvalidInput
 
 
@@ -23,6 +25,11 @@ def gradient_traces(subject: Subject) -> dict[str, float]:
     >>> {name: round(trace, 9) for name, trace in curvature.gradient_traces(subject).items()}
     {'weight': 4.5, 'bias': 0.5}
     """
+    return mean_traces(subject, gradient_traces_by_example(subject))
+
+
+def gradient_traces_by_example(subject: Subject) -> Tensor:
+    """|g_i|^2 by example and parameter [n, parameters], float64, on the CPU; the cost is that of their mean."""
 
     def root(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         def loss(outputs: Tensor) -> Tensor:
@@ -30,10 +37,15 @@ def gradient_traces(subject: Subject) -> dict[str, float]:
 
         return torch.func.grad(loss)(logits)[:, None], logits.new_ones(1)
 
-    total: Params = {}
-    for part in chunked_columns(subject, root, 1, sum_traces):
-        add_trees(total, part)
-    return {name: float(total[name].sum()) / len(subject.inputs) for name in subject.params}
+    return pull_by_example(subject, root, 1, squared_norms)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FisherDraws:
+    """|g_i|^2 at drawn targets: means over examples [draws, parameters], sums over parameters [draws, n]; float64."""
+
+    by_parameter: Tensor
+    by_example: Tensor
 
 
 def sampled_fisher_traces(subject: Subject, *, draws: int, generator: torch.Generator) -> Tensor:
@@ -51,6 +63,11 @@ def sampled_fisher_traces(subject: Subject, *, draws: int, generator: torch.Gene
     tensor([[4.5000, 0.5000],
             [4.5000, 0.5000]], dtype=torch.float64)
     """
+    return draw_fisher_traces(subject, draws=draws, generator=generator).by_parameter
+
+
+def draw_fisher_traces(subject: Subject, *, draws: int, generator: torch.Generator) -> FisherDraws:
+    """`sampled_fisher_traces`, and the same by draw and example."""
     if subject.criterion.kind != "cross_entropy":
         raise InvalidInput(
             f"criterion '{subject.criterion.kind}' gives no probabilities to draw targets from; use cross_entropy"
@@ -62,15 +79,19 @@ def sampled_fisher_traces(subject: Subject, *, draws: int, generator: torch.Gene
         below = logits.double().softmax(0).cumsum(0)[:-1, None] <= drawn  # classes whose share ends before the draw
         return softmax_slopes(logits, below.sum(0)), logits.new_ones(draws)
 
-    total: Params = {}
+    shape = draws, len(subject.params)
+    found = FisherDraws(torch.zeros(shape).double(), torch.zeros(draws, len(subject.inputs)).double())
 
-    def by_draw(pulled: LayerVjps) -> Params:
-        found: Params = {}
+    def by_draw(pulled: LayerVjps) -> dict[int, Tensor]:
+        squares = {}
         for place in range(pulled.first, pulled.first + pulled.weights.shape[1]):
-            traces = sum_traces(pulled.columns(place, place + 1))
-            found[str(place)] = torch.stack([traces[name].double().sum() for name in subject.params])
-        return found
+            norms = squared_norms(pulled.columns(place, place + 1))
+            squares[place] = torch.stack([norms[name] for name in subject.params], 1)  # [B, parameters]
+        return squares
 
-    for part in chunked_columns(subject, root, draws, by_draw, uniform.to(device)):
-        add_trees(total, part)
-    return torch.stack([total[str(place)] for place in range(draws)]).cpu() / len(subject.inputs)
+    for examples, part in chunked_columns(subject, root, draws, by_draw, uniform.to(device)):
+        for place, squares in part.items():
+            wide = squares.cpu().double()
+            found.by_parameter[place] += wide.sum(0) / len(subject.inputs)
+            found.by_example[place, examples] = wide.sum(1)
+    return found

@@ -14,8 +14,11 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from sharpbench.core.fields import Scalar
+from sharpbench.core.measure import Estimate
 from sharpbench.core.subject import Params, Subject
 from sharpbench.curvature import chunking, squared_gradients
+from sharpbench.curvature.confidence import example_stderr
 from sharpbench.curvature.layers import Layer
 from sharpbench.curvature.output_hessian import columns_of, output_root
 from sharpbench.curvature.vjp import LayerVjps, LayerwiseNetwork, Root, add_trees, is_out_of_memory, layerwise_network
@@ -35,8 +38,29 @@ def exact_traces(subject: Subject) -> dict[str, float]:
     >>> {name: round(trace, 9) for name, trace in curvature.exact_traces(subject).items()}
     {'weight': 4.5, 'bias': 0.5}
     """
-    traces = _mean(subject, sum_traces)
-    return {name: float(traces[name].sum()) for name in subject.params}
+    return mean_traces(subject, traces_by_example(subject))
+
+
+def traces_by_example(subject: Subject) -> Tensor:
+    """The traces of the blocks of each example's Gauss-Newton matrix [n, parameters], float64, on the CPU.
+
+    `exact_traces` is their mean, at the same cost: what a mean is worth beyond its examples is read off their spread.
+    """
+    return pull_by_example(subject, *_exact_root(subject), squared_norms)
+
+
+def weighted_traces_by_example(subject: Subject, scale: Params) -> Tensor:
+    """sum_j scale_j^2 G_jj over each block of each example's Gauss-Newton matrix G, [n, parameters], likewise.
+
+    scale: a tensor for each parameter, of its shape. Cost: about that of the exact diagonal.
+    """
+    weights = {name: scale[name].square() for name in subject.params}
+    return pull_by_example(subject, *_exact_root(subject), lambda pulled: weighted_norms(pulled, weights))
+
+
+def mean_traces(subject: Subject, by_example: Tensor) -> dict[str, float]:
+    """The means over examples of values [n, parameters], by parameter."""
+    return dict(zip(subject.params, by_example.mean(0).tolist(), strict=True))
 
 
 def exact_diagonal(subject: Subject) -> dict[str, Tensor]:
@@ -48,12 +72,25 @@ def exact_diagonal(subject: Subject) -> dict[str, Tensor]:
     tensor([[0.2500, 1.0000, 1.0000],
             [0.2500, 1.0000, 1.0000]], dtype=torch.float64)
     """
-    diagonals = _mean(subject, sum_diagonal)
-    return {name: diagonals[name].reshape(value.shape) for name, value in subject.params.items()}
+    root, columns = _exact_root(subject)
+    if columns == 0:  # one class is certain
+        return {name: torch.zeros_like(value) for name, value in subject.params.items()}
+    total: Params = {}
+    for _, part in chunked_columns(subject, root, columns, sum_diagonal):
+        add_trees(total, part)
+    return {name: total[name].div_(len(subject.inputs)).reshape(value.shape) for name, value in subject.params.items()}
 
 
-def sum_traces(pulled: LayerVjps) -> Params:
-    """Scalars by parameter: the sums of the squared gradients of a chunk."""
+def mean_estimate(subject: Subject, by_example: Tensor, **details: Scalar) -> Estimate:
+    """The sum of these means as an estimate, with its standard error over examples and its parts."""
+    parts = mean_traces(subject, by_example)
+    return Estimate(
+        sum(parts.values()), parts=parts, details=details, stderr_examples=example_stderr(by_example.sum(1))
+    )
+
+
+def squared_norms(pulled: LayerVjps) -> Params:
+    """By parameter, for each example of a chunk, the sum over columns of its squared gradients [B]."""
 
     def of_layer(layer: Layer, inputs: Tensor, deltas: Tensor) -> Params:
         if layer.weight is None:
@@ -67,7 +104,27 @@ def sum_traces(pulled: LayerVjps) -> Params:
         weight, bias = squared_gradients.traces(*factors)
         return {layer.weight: weight, layer.bias: bias}
 
-    return pulled.sums(of_layer, lambda rows: rows.square().sum())
+    return pulled.sums(of_layer, lambda _, rows: rows.square().flatten(1).sum(1))
+
+
+def weighted_norms(pulled: LayerVjps, weights: Params) -> Params:
+    """`squared_norms`, in which the square of entry j of a gradient counts weights_j times."""
+
+    def of_layer(layer: Layer, inputs: Tensor, deltas: Tensor) -> Params:
+        found = {}
+        if layer.weight:
+            patches, slopes = layer.factors(inputs, deltas)
+            given = layer.by_group(weights[layer.weight], (slopes.shape[1], slopes.shape[3], patches.shape[2]))
+            found[layer.weight] = squared_gradients.weighted_trace(patches, slopes, given)
+        if layer.bias:
+            squares = squared_gradients.bias_squares(layer.outputs(deltas))
+            found[layer.bias] = squares.flatten(1) @ weights[layer.bias].flatten()
+        return found
+
+    def of_rows(name: str, rows: Tensor) -> Tensor:
+        return rows.square().sum(1).reshape(len(rows), -1) @ weights[name].flatten()
+
+    return pulled.sums(of_layer, of_rows)
 
 
 def sum_diagonal(pulled: LayerVjps) -> Params:
@@ -81,7 +138,7 @@ def sum_diagonal(pulled: LayerVjps) -> Params:
             diagonals[layer.bias] = squared_gradients.bias_diagonal(layer.outputs(deltas))
         return diagonals
 
-    return pulled.sums(of_layer, lambda rows: rows.square().sum((0, 1)))
+    return pulled.sums(of_layer, lambda _, rows: rows.square().sum((0, 1)))
 
 
 def predicted_bytes(subject: Subject) -> int:
@@ -96,8 +153,8 @@ def predicted_bytes(subject: Subject) -> int:
 
 def chunked_columns(
     subject: Subject, root: Root, columns: int, of: Callable[[LayerVjps], T], aids: Tensor | None = None
-) -> Iterator[T]:
-    """of(pulled) of every chunk of the examples and of the root's columns.
+) -> Iterator[tuple[slice, T]]:
+    """of(pulled) of every chunk of the examples and of the root's columns, and which examples these are.
 
     aids [n, ...]: what the root is given of each example beside its logits; the targets by default. A chunk that
     does not fit into memory is halved, examples first; columns are split only where one example goes alone.
@@ -116,22 +173,33 @@ def chunked_columns(
                 raise
             chunk = smaller
             continue
-        yield part
+        yield examples, part
         first = some.stop
         if first == columns:
             start, first = examples.stop, 0
 
 
-def _mean(subject: Subject, of: Callable[[LayerVjps], Params]) -> Params:
-    """The mean over examples, by parameter, over all columns of the exact output root."""
+def pull_by_example(
+    subject: Subject,
+    root: Root,
+    columns: int,
+    of: Callable[[LayerVjps], Params],
+    aids: Tensor | None = None,
+) -> Tensor:
+    """of(pulled)'s values [B] by parameter, summed over the root's columns: [n, parameters], float64, on the CPU."""
+    like = next(iter(subject.params.values()))
+    found = like.new_zeros((len(subject.params), len(subject.inputs)))
+    if columns:  # without any, one class is certain
+        for examples, part in chunked_columns(subject, root, columns, of, aids):
+            for row, name in zip(found, subject.params, strict=True):
+                row[examples] += part[name]
+    return found.cpu().double().T
+
+
+def _exact_root(subject: Subject) -> tuple[Root, int]:
+    """The exact output root and its columns."""
 
     def root(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         return output_root(subject.criterion, logits, target)
 
-    total: Params = {}
-    columns = columns_of(subject.criterion, subject.once(layerwise_network).classes)
-    if columns == 0:  # one class is certain
-        return {name: torch.zeros_like(value) for name, value in subject.params.items()}
-    for part in chunked_columns(subject, root, columns, of):
-        add_trees(total, part)
-    return {name: value.div_(len(subject.inputs)) for name, value in total.items()}
+    return root, columns_of(subject.criterion, subject.once(layerwise_network).classes)

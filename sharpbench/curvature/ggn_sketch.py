@@ -16,7 +16,8 @@ from torch import Tensor
 
 from sharpbench.core.measure import Estimate
 from sharpbench.core.subject import Params, Subject
-from sharpbench.curvature.ggn import chunked_columns, sum_diagonal, sum_traces
+from sharpbench.curvature.confidence import example_stderr
+from sharpbench.curvature.ggn import chunked_columns, squared_norms, sum_diagonal
 from sharpbench.curvature.output_hessian import sketched_root
 from sharpbench.curvature.trace_estimators import DiagonalEstimate
 from sharpbench.curvature.vjp import LayerVjps, add_trees
@@ -51,17 +52,19 @@ def sketched_traces(subject: Subject, *, generator: torch.Generator, top: int = 
     """
 
     def summed(pulled: LayerVjps) -> Params:
-        traces = sum_traces(pulled)
-        shares = torch.stack([traces[name].double() for name in subject.params])
-        return {"total": shares.sum(), "shares": shares}
+        norms = squared_norms(pulled)
+        squares = torch.stack([norms[name].double() for name in subject.params])  # [parameters, B]
+        return {"total": squares.sum(), "shares": squares.sum(1), "examples": squares.sum(0)}
 
     kept = drawn = torch.zeros((), dtype=torch.float64)
     parts: Params = {}
     variances: list[float] = []
+    examples: list[Tensor] = []
     for exact, mean, variance in _chunks(subject, generator, top, columns, summed):
         kept, drawn = kept + exact["total"], drawn + mean["total"]
         add_trees(parts, {"shares": exact["shares"] + mean["shares"]})
         variances.append(float(variance["total"]))
+        examples.append(exact["examples"] + mean["examples"])
     n, quantile = len(subject.inputs), float(chi2.ppf(0.05, columns)) / columns
     value, lower, upper = (float(each) / n for each in (kept + drawn, kept, kept + drawn / quantile))
     stderr = math.sqrt(sum(variances)) / n
@@ -72,6 +75,7 @@ def sketched_traces(subject: Subject, *, generator: torch.Generator, top: int = 
     return Estimate(
         value,
         stderr=stderr,
+        stderr_examples=example_stderr(torch.cat(examples), noise=stderr),
         interval=(lower + rest / reach, lower + rest * reach),
         parts=dict(zip(subject.params, (parts["shares"] / n).tolist(), strict=True)),
         probes=columns,
@@ -133,7 +137,7 @@ def _chunks(
 
     exact: Params = {}
     drawn: list[Params] = []
-    for last, some, more in chunked_columns(subject, root, top + columns, split, noise.to(like)):
+    for _, (last, some, more) in chunked_columns(subject, root, top + columns, split, noise.to(like)):
         add_trees(exact, some)
         drawn += more
         if last == top + columns:

@@ -8,14 +8,17 @@ and nothing is subtracted: r_b(v) is the second derivative of the logits along v
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from sharpbench.core.measure import Estimate
 from sharpbench.core.subject import Params, Subject
 from sharpbench.curvature.certificate import certificate
-from sharpbench.curvature.confidence import LIMIT, check_budget, mean_of, next_round
-from sharpbench.curvature.ggn import exact_diagonal, exact_traces
+from sharpbench.curvature.confidence import LIMIT, check_budget, example_stderr, mean_of, next_round
+from sharpbench.curvature.example_forms import agree_on_average, count_forms, interaction, residual_by_example
+from sharpbench.curvature.ggn import mean_traces, traces_by_example, weighted_traces_by_example
 from sharpbench.curvature.products import map_vectors
 from sharpbench.curvature.trace_estimators import draw_signs
 
@@ -55,12 +58,16 @@ def trace_estimate(
     """
     check_budget(samples, precision)
     obstacles = {name: found for name, found in subject.once(certificate).items() if found}
-    traces = subject.once(exact_traces) if scale is None else weighted_traces(subject, scale)
+    by_example = subject.once(traces_by_example) if scale is None else _weighted_by_example(subject, scale)
+    traces = mean_traces(subject, by_example)
     exact = sum(traces.values())
     scales = scale or {}
+    firsts: Params = {}
 
     def forms(name: str, count: int) -> Tensor:
-        return residual_forms(subject, name, count, generator, scale=scales.get(name))
+        probes = _draw(subject, name, count, generator, scales.get(name))
+        firsts.setdefault(name, probes[: count_forms(samples)].clone())
+        return _forms(subject, name, probes)
 
     draws = {name: forms(name, samples) for name in obstacles}
     found = mean_of(draws.values(), exact)
@@ -73,6 +80,7 @@ def trace_estimate(
     return Estimate(
         found.value,
         stderr=found.stderr,
+        stderr_examples=_example_stderr(subject, by_example.sum(1), firsts, draws),
         interval=found.interval,
         parts=parts,
         probes=_drawn(draws),
@@ -92,14 +100,41 @@ def weighted_traces(subject: Subject, scale: Params) -> dict[str, float]:
     Args:
         scale: a tensor for each parameter, of its shape.
 
-    Cost: that of `exact_traces`.
+    Cost: about that of `exact_diagonal`.
 
     >>> twice = {name: torch.full_like(value, 2.0) for name, value in subject.params.items()}
     >>> {name: round(trace, 9) for name, trace in curvature.weighted_traces(subject, twice).items()}
     {'weight': 18.0, 'bias': 2.0}
     """
-    diagonal = subject.once(exact_diagonal)
-    return {name: float((value.double() * scale[name].double().square()).sum()) for name, value in diagonal.items()}
+    return mean_traces(subject, _weighted_by_example(subject, scale))
+
+
+def adaptive_traces_by_example(subject: Subject) -> Tensor:
+    """sum_j theta_j^2 G_jj by example and parameter, [n, parameters]."""
+    return weighted_traces_by_example(subject, subject.params)
+
+
+def _weighted_by_example(subject: Subject, scale: Params) -> Tensor:
+    if scale is subject.params:
+        return subject.once(adaptive_traces_by_example)
+    return weighted_traces_by_example(subject, scale)
+
+
+def _example_stderr(subject: Subject, exact: Tensor, firsts: Params, draws: dict[str, Tensor]) -> float | None:
+    """Over examples: of the exact part [n] plus, of each sampled block, the forms along its first few probes.
+
+    What the choice of these probes adds to the spread between examples is taken out of it.
+    """
+    if len(exact) < 2:
+        return None
+    total, noise = exact.clone(), 0.0
+    for name, probes in firsts.items():
+        found = residual_by_example(subject, name, probes)
+        if found is None or not agree_on_average(found, draws[name][: len(probes)]):
+            return None
+        total += found.mean(1)
+        noise += interaction(found)
+    return example_stderr(total, noise=math.sqrt(noise / len(exact)))
 
 
 def residual_forms(
@@ -118,10 +153,17 @@ def residual_forms(
     >>> float(forms.abs().max()) < 1e-12  # H = G
     True
     """
+    return _forms(subject, name, _draw(subject, name, samples, generator, scale))
+
+
+def _draw(subject: Subject, name: str, samples: int, generator: torch.Generator, scale: Tensor | None) -> Tensor:
+    probes = draw_signs(subject.params[name], samples, generator)
+    return probes if scale is None else probes * scale
+
+
+def _forms(subject: Subject, name: str, probes: Tensor) -> Tensor:
+    """The same for given vectors `probes` [samples, ...] of the block's shape."""
     block = subject.params[name]
-    probes = draw_signs(block, samples, generator)
-    if scale is not None:
-        probes = probes * scale
 
     def batch(inputs: Tensor, targets: Tensor) -> Tensor:
         def logits(shift: Tensor, probe: Tensor) -> Tensor:

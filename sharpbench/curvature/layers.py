@@ -74,6 +74,13 @@ class Layer:
         """Values [groups, O, P], one a weight, in the order in which the weight is stored."""
         return weights.transpose(1, 2) if self.transposed else weights
 
+    def by_group(self, weight: Tensor, shape: tuple[int, int, int]) -> Tensor:
+        """A tensor as the weight is stored, as [groups, O, P]: the inverse of `shaped`."""
+        groups, outputs, inputs = shape
+        if self.transposed:
+            return weight.reshape(groups, inputs, outputs).transpose(1, 2)
+        return weight.reshape(shape)
+
 
 def plan_layers(graph: Graph, measured: Collection[str]) -> tuple[Layer, ...]:
     """The layers of `graph` that hold a measured parameter which enters nowhere else."""

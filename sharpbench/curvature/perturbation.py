@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Literal
 
@@ -99,6 +99,14 @@ def require_finite(value: float, what: str) -> float:
     return value
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class PerturbedLosses:
+    """Losses at m displaced weights, float64, on the CPU: their means over examples [m], over displacements [n]."""
+
+    means: Tensor
+    by_example: Tensor
+
+
 def perturbed_means(subject: Subject, displacements: Iterable[Tensor], of: Statistic | None = None) -> Tensor:
     """The means [m], float64 on the CPU, of a statistic of the outputs at m displaced weights.
 
@@ -113,27 +121,35 @@ def perturbed_means(subject: Subject, displacements: Iterable[Tensor], of: Stati
     >>> curvature.perturbed_means(subject, [torch.zeros(8, dtype=torch.float64)])
     tensor([0.6931], dtype=torch.float64)
     """
+    return perturbed_losses(subject, displacements, of).means
+
+
+def perturbed_losses(subject: Subject, displacements: Iterable[Tensor], of: Statistic | None = None) -> PerturbedLosses:
+    """`perturbed_means`, and the means over the displacements of the values of each example."""
     statistic = of or subject.criterion
     device = next(iter(subject.params.values())).device
     count = vectors_at_once(subject, FEW_BYTES) if device.type == "cpu" else vectors_at_once(subject)
-    rows, found = iter(displacements), []
+    rows, means = iter(displacements), []
+    total = torch.zeros(len(subject.inputs), dtype=torch.float64)
     while chunk := list(islice(rows, count)):
-        found.append(_means(subject, torch.stack(chunk), statistic))
-    means = torch.cat(found).cpu()
-    require_finite(float(means.abs().pow(3).sum()), "the sum of the cubed losses")
-    return means
+        values = _values(subject, torch.stack(chunk), statistic).cpu()  # [n, some]
+        means.append(values.mean(0))
+        total += values.sum(1)
+    found = torch.cat(means)
+    require_finite(float(found.abs().pow(3).sum()), "the sum of the cubed losses")
+    return PerturbedLosses(found, total / len(found))
 
 
-def _means(subject: Subject, displacements: Tensor, of: Statistic) -> Tensor:
+def _values(subject: Subject, displacements: Tensor, of: Statistic) -> Tensor:
     def batch(inputs: Tensor, targets: Tensor) -> Tensor:
-        def value(displacement: Tensor) -> Tensor:
+        def values(displacement: Tensor) -> Tensor:
             logits = subject.apply(perturb(subject.params, displacement), inputs)
-            return of(logits, targets).double().mean()
+            return of(logits, targets).double()
 
-        return map_vectors(value, displacements, len(displacements))
+        return map_vectors(values, displacements, len(displacements)).T
 
     with torch.no_grad():
-        return subject.mean(batch)
+        return subject.by_example(batch)
 
 
 def draw_directions(

@@ -1,4 +1,4 @@
-"""Sums over examples and columns of squared per-example gradients of one affine layer.
+"""Sums of squared per-example gradients of one affine layer: over columns, and of diagonals over examples too.
 
 Shapes, here and below: patches a [B, G, P, T] and slopes delta [B, G, K, O, T], for B examples, K columns of the
 output root, G groups, O outputs and P weights an output in each group, T positions. The gradient of example i
@@ -7,7 +7,7 @@ and column k by the weight is sum_t delta_ikt a_it^T, by the bias sum_t delta_ik
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -28,11 +28,11 @@ def traces(patches: Tensor, slopes: Tensor) -> tuple[Tensor, Tensor]:
         return weight_trace(patches, slopes), bias_trace(slopes)
     norms = _norms(slopes)
     lengths = torch.linalg.vector_norm(patches, dim=2).square().sum(2)
-    return (lengths * norms).sum(), norms.sum()
+    return (lengths * norms).sum(1), norms.sum(1)
 
 
 def weight_trace(patches: Tensor, slopes: Tensor) -> Tensor:
-    """sum_{i,k} |sum_t delta_ikt a_it^T|^2, a scalar.
+    """sum_k |sum_t delta_ikt a_it^T|^2 of every example i, [B].
 
     With one position |a|^2 sum_k |delta_k|^2; with more either the gradients are formed (K O T P multiplications
     an example and group), or their norms are read off Gram matrices of positions, <a^T a, sum_k delta_k^T delta_k>
@@ -45,14 +45,25 @@ def weight_trace(patches: Tensor, slopes: Tensor) -> Tensor:
         return traces(patches, slopes)[0]
     if positions * (width + count * out) * GRAM_COST < count * out * width:
         inner, outer = _gram(patches), _gram(slopes.flatten(2, 3))
-        total: Tensor = (inner * outer).sum()
+        each: Tensor = (inner * outer).sum((1, 2, 3))
         bound = (torch.linalg.matrix_norm(inner) * torch.linalg.matrix_norm(outer)).sum()
-        if bool(total >= GRAM_FLOOR * bound):
-            return total
-    direct = slopes.new_zeros(())
-    for rows in _gradients(patches, slopes):
-        direct += rows.square_().sum()
-    return direct
+        if bool(each.sum() >= GRAM_FLOOR * bound):
+            return each
+    return _by_example(patches, slopes, lambda rows: rows.square_().sum((1, 2, 3)))
+
+
+def weighted_trace(patches: Tensor, slopes: Tensor, weights: Tensor) -> Tensor:
+    """sum_k <w, (sum_t delta_ikt a_it^T)^2> of every example i, [B]: `weight_trace` with weights w [G, O, P]."""
+    if slopes.shape[4] == 1:
+        squares = slopes.squeeze(4).square().sum(2).movedim(1, 0)  # [G, B, O]
+        each: Tensor = ((squares @ weights) * patches.squeeze(3).square().movedim(1, 0)).sum((0, 2))
+        return each
+
+    def of(rows: Tensor) -> Tensor:
+        squares: Tensor = rows.square_().unflatten(2, (-1, slopes.shape[3])).sum(2)  # [some B, G, O, P]
+        return squares.flatten(1) @ weights.flatten()
+
+    return _by_example(patches, slopes, of)
 
 
 def weight_diagonal(patches: Tensor, slopes: Tensor) -> Tensor:
@@ -62,14 +73,19 @@ def weight_diagonal(patches: Tensor, slopes: Tensor) -> Tensor:
         products: Tensor = squares.movedim(0, 2) @ patches.squeeze(3).square().movedim(0, 1)
         return products
     total = slopes.new_zeros((slopes.shape[1], slopes.shape[3], patches.shape[2]))
-    for rows in _gradients(patches, slopes):
+    for _, rows in _gradients(patches, slopes):
         total += rows.square_().unflatten(2, (-1, slopes.shape[3])).sum((0, 2))
     return total
 
 
 def bias_trace(slopes: Tensor) -> Tensor:
-    """sum_{i,k} |sum_t delta_ikt|^2, a scalar."""
-    return slopes.sum(4).square().sum()
+    """sum_k |sum_t delta_ikt|^2 of every example i, [B]."""
+    return bias_squares(slopes).sum((1, 2))
+
+
+def bias_squares(slopes: Tensor) -> Tensor:
+    """sum_k (sum_t delta_ikt)^2 of every example i, elementwise, [B, G, O]."""
+    return slopes.sum(4).square().sum(2)
 
 
 def bias_diagonal(slopes: Tensor) -> Tensor:
@@ -88,12 +104,21 @@ def _gram(values: Tensor) -> Tensor:
     return values.transpose(2, 3) @ values
 
 
-def _gradients(patches: Tensor, slopes: Tensor) -> Iterator[Tensor]:
-    """Per-example gradients [some B, G, some K * O, P], a few examples at a time, or a few columns of one."""
+def _by_example(patches: Tensor, slopes: Tensor, of: Callable[[Tensor], Tensor]) -> Tensor:
+    """The sums [B] over the slices of the gradients of each example, of(rows [some B, G, some K * O, P]) [some B]."""
+    found = slopes.new_zeros(len(slopes))
+    for examples, rows in _gradients(patches, slopes):
+        found[examples] += of(rows)
+    return found
+
+
+def _gradients(patches: Tensor, slopes: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Per-example gradients [some B, G, some K * O, P] and whose they are: a few examples, or a few columns of one."""
     columns = patches.transpose(2, 3)
     size = slopes.shape[1] * slopes.shape[3] * patches.shape[2] * slopes.element_size()
     fits = max(1, SLICE_BYTES // size)  # pairs of an example and a column
     few, some = max(1, fits // slopes.shape[2]), min(fits, slopes.shape[2])
-    for part, given in zip(slopes.split(few), columns.split(few), strict=True):
-        for stacked in part.split(some, dim=2):
-            yield stacked.flatten(2, 3) @ given
+    for start in range(0, len(slopes), few):
+        examples = slice(start, start + few)
+        for stacked in slopes[examples].split(some, dim=2):
+            yield examples, stacked.flatten(2, 3) @ columns[examples]

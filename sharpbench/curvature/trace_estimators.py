@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -10,7 +11,8 @@ from torch import Tensor
 
 from sharpbench.core.measure import Estimate
 from sharpbench.core.subject import Params, Subject
-from sharpbench.curvature.confidence import LIMIT, MeanEstimate, check_budget, mean_of, next_round
+from sharpbench.curvature.confidence import LIMIT, MeanEstimate, check_budget, example_stderr, mean_of, next_round
+from sharpbench.curvature.example_forms import MAX_FORMS, agree_on_average, count_forms, forms_by_example, interaction
 from sharpbench.curvature.products import Kind, LinearOperator, linear_operator, unflatten
 from sharpbench.errors import InvalidInput
 
@@ -69,12 +71,17 @@ def hutchinson_trace(
     operator = linear_operator(subject, kind)
     like = operator.like.new_empty(operator.size)
     sizes = [value.numel() for value in subject.params.values()]
+    kept = max(2, min(count_forms(samples), operator.together))
+    first = like.new_empty(0, operator.size)
 
     def more(count: int) -> Tensor:
         """Shares [count, parameters] of new probes, so many products at a time."""
+        nonlocal first
         drawn = []
         for start in range(0, count, operator.together):
             probes = draw_probes(like, min(operator.together, count - start), generator, distribution)
+            if len(first) < kept:
+                first = torch.cat((first, probes[: kept - len(first)]))
             forms = probes.double() * (operator @ probes.T).T.double()
             drawn.append(torch.stack([part.sum(1) for part in forms.split(sizes, dim=1)], 1).cpu())
         return torch.cat(drawn)
@@ -87,12 +94,46 @@ def hutchinson_trace(
     return Estimate(
         found.value,
         stderr=found.stderr,
+        stderr_examples=sampled_example_stderr(subject, first, shares.sum(1), operator.together, kind),
         interval=found.interval,
         parts=dict(zip(subject.params, shares.mean(0).tolist(), strict=True)),
         probes=len(shares),
         converged=precision is None or found.within(precision),
         details={"method": "hutchinson"},
     )
+
+
+def sampled_example_stderr(
+    subject: Subject, probes: Tensor, samples: Tensor, together: int, kind: Kind
+) -> float | None:
+    """Over examples, of the mean of v^T A v: from the forms of each example along the first vectors, `probes` [m, P].
+
+    samples: the forms of the mean matrix along these vectors and others. together: vectors taken at once. What the
+    choice of the vectors adds to the spread between examples is taken out of it. None where the examples' own forms
+    cannot be had.
+    """
+    if len(probes) < 2 or len(subject.inputs) < 2:
+        return None
+    found = forms_by_example(subject, probes, kind, together=together)
+    if found is None or not agree_on_average(found, samples[: len(probes)]):
+        return None
+    return example_stderr(found.mean(1), noise=math.sqrt(interaction(found) / len(found)))
+
+
+def trace_example_stderr(subject: Subject, trace: float, *, generator: torch.Generator) -> float | None:
+    """The standard error over examples of a trace of the Hessian that was computed without random vectors.
+
+    From the forms of each example along MAX_FORMS random sign vectors, whose mean has to be near `trace`. None where
+    that fails.
+    """
+    like = next(iter(subject.params.values())).new_empty(subject.size)
+    found = forms_by_example(subject, draw_probes(like, MAX_FORMS, generator))
+    if found is None or len(found) < 2:
+        return None
+    samples = found.mean(0)
+    if abs(float(samples.mean()) - trace) > 20 * float(samples.std()) / math.sqrt(MAX_FORMS) + 1e-3 * abs(trace):
+        return None
+    return example_stderr(found.mean(1), noise=math.sqrt(interaction(found) / len(found)))
 
 
 def hutchinson_squared_norm(

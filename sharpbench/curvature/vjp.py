@@ -66,17 +66,19 @@ class LayerVjps:
         rows = {name: value[:, some] for name, value in self.rows.items()}
         return LayerVjps(self.layers, self.data, deltas, rows, self.weights[:, some], max(start, self.first))
 
-    def sums(self, of_layer: Callable[[Layer, Tensor, Tensor], Params], of_rows: Callable[[Tensor], Tensor]) -> Params:
-        """By parameter, sums over examples and columns of squared gradients, weighted.
+    def sums(
+        self, of_layer: Callable[[Layer, Tensor, Tensor], Params], of_rows: Callable[[str, Tensor], Tensor]
+    ) -> Params:
+        """By parameter, sums of squared gradients over columns, and as the two functions have it over examples.
 
-        of_layer(layer, inputs, deltas) gives those of a layer's parameters, of_rows(gradients [B, K, ...]) those
-        of a loose one. Columns of negative weight (an indefinite custom criterion) are subtracted.
+        of_layer(layer, inputs, deltas) gives those of a layer's parameters, of_rows(name, gradients [B, K, ...])
+        those of a loose one. Columns of negative weight (an indefinite custom criterion) are subtracted.
         """
         total: Params = {}
         for sign, kept in _by_sign(self.weights):
             for layer, given, delta in zip(self.layers, self.data, self.deltas, strict=True):
                 add_trees(total, of_layer(layer, given, kept(delta)), sign)
-            add_trees(total, {name: of_rows(kept(value)) for name, value in self.rows.items()}, sign)
+            add_trees(total, {name: of_rows(name, kept(value)) for name, value in self.rows.items()}, sign)
         return total
 
 

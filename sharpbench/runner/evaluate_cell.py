@@ -195,6 +195,7 @@ def _add_estimate(record: Record, estimate: Estimate, shared_seconds: float) -> 
         reason=None,
         value=estimate.value,
         stderr=estimate.stderr,
+        stderr_examples=estimate.stderr_examples,
         low=low,
         high=high,
         probes=estimate.probes,

@@ -22,7 +22,14 @@ from sharpbench.symmetry.minimum.matrix_scaling import (
     scale_columns,
     scale_rows_and_columns,
 )
-from sharpbench.symmetry.minimum.trace import MinimumTrace, as_arrays, balance, diagonal_for, minimum_trace
+from sharpbench.symmetry.minimum.trace import (
+    MinimumTrace,
+    as_arrays,
+    balance,
+    diagonal_for,
+    minimum_example_stderr,
+    minimum_trace,
+)
 from sharpbench.symmetry.minimum.units import GRADIENT_TOLERANCE
 from sharpbench.symmetry.random_rewrites import Rewrites, find_rewrites
 
@@ -45,6 +52,7 @@ __all__ = [
     "find_rewrites",
     "group_of",
     "minimise",
+    "minimum_example_stderr",
     "minimum_trace",
     "rescaling_group",
     "scale_columns",

@@ -21,16 +21,16 @@ def earlier(schema: int, *missing: str) -> str:
     return json.dumps({**row, "schema": schema})
 
 
-@pytest.mark.parametrize("schema", [1, 2])
+@pytest.mark.parametrize("schema", [1, 2, 3])
 def test_records_of_earlier_versions_are_migrated(schema: int, tmp_path: Path) -> None:
-    missing = ("contended", "pieces", "printed", *(("invariance",) if schema == 1 else ()))
-    line = earlier(schema, *missing)
+    added = {2: ("invariance",), 3: ("contended", "pieces", "printed"), 4: ("stderr_examples",)}
+    line = earlier(schema, *(name for version, names in added.items() if version > schema for name in names))
     assert Record.from_json(line, where="here") == RECORD
     path = tmp_path / "records.jsonl"
     path.write_text(line + "\n", encoding="utf-8")
     with JsonlFile(path) as file:
         file.append(dataclasses.replace(RECORD, key="n", status="failed", value=None, contended=True, pieces=2))
-    assert [record.schema for record in iterate_records(path)] == [3, 3]
+    assert [record.schema for record in iterate_records(path)] == [4, 4]
     assert read_statuses(path) == {"k": "ok", "n": "failed"}
 
 

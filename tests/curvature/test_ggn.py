@@ -96,7 +96,7 @@ def test_gram_form_and_its_cancellation(offset: float) -> None:
     slopes = torch.randn(3, 2, 4, 50, 9, generator=generator, dtype=torch.float64)
     slopes = slopes - (slopes.mean(4, keepdim=True) if offset else 0)  # positions that cancel
     patches, slopes = patches.float(), slopes.float()
-    exact = (slopes.double().flatten(2, 3) @ patches.double().transpose(2, 3)).square().sum()
+    exact = (slopes.double().flatten(2, 3) @ patches.double().transpose(2, 3)).square().sum((1, 2, 3))
     assert 9 * (300 + 200) * squared_gradients.GRAM_COST < 200 * 300  # the Gram form is the cheaper one
     torch.testing.assert_close(squared_gradients.weight_trace(patches, slopes).double(), exact, rtol=2e-6, atol=0)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sharpbench.core.loss import Losses, PerExampleLoss
 from sharpbench.core.subject import Subject
-from sharpbench.curvature import exact_diagonal, exact_traces
+from sharpbench.curvature import exact_diagonal, example_stderr, mean_traces, traces_by_example
 from sharpbench.errors import InvalidInput
 from sharpbench.symmetry.group import RescalingGroup, Scope, find_overlapping, group_of
 from sharpbench.symmetry.minimum.layers import GAP_TOLERANCE, check_finite, minimise
@@ -179,9 +179,29 @@ def diagonal_for(group: RescalingGroup, subject: Subject) -> dict[str, NDArray[n
     >>> {name: values.shape for name, values in symmetry.diagonal_for(group, subject).items()}
     {'0.weight': (), '2.weight': ()}
     """
-    if all(array.size == 1 for arrays in group.basis_rows.values() for array in arrays):
-        return {name: np.asarray(trace) for name, trace in subject.once(exact_traces).items()}
+    if _of_whole_parameters(group):
+        traces = mean_traces(subject, subject.once(traces_by_example))
+        return {name: np.asarray(trace) for name, trace in traces.items()}
     return as_arrays(subject.once(exact_diagonal))
+
+
+def minimum_example_stderr(group: RescalingGroup, subject: Subject, solved: MinimumTrace) -> float | None:
+    """The standard error over examples of a minimum, to first order; None where that takes more than block traces.
+
+    At the minimiser the derivative of the minimum by a trace is the factor by which the rescaling changes that trace
+    (the envelope theorem), so that it is the spread of the examples' traces at the rescaled weights.
+    """
+    if not _of_whole_parameters(group):
+        return None
+    by_example = subject.once(traces_by_example)
+    traces = mean_traces(subject, by_example)
+    factors = [solved.parts[name] / trace if trace > 0 else 0.0 for name, trace in traces.items()]
+    return example_stderr(by_example @ torch.tensor(factors, dtype=torch.float64))
+
+
+def _of_whole_parameters(group: RescalingGroup) -> bool:
+    """Whether the group rescales each parameter by one factor, so that traces of blocks are all that it asks of."""
+    return all(array.size == 1 for arrays in group.basis_rows.values() for array in arrays)
 
 
 def as_arrays(diagonal: dict[str, Tensor]) -> dict[str, NDArray[np.float64]]:

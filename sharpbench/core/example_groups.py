@@ -1,0 +1,48 @@
+"""The standard error of any measure over the draw of the examples, from values without a group of them each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import torch
+
+from sharpbench.core.subject import Subject
+from sharpbench.errors import InvalidInput
+
+GROUPS = 10
+"""As many are usual: each value then has nine tenths of the examples."""
+
+
+def check_groups(groups: int) -> None:
+    """Raises InvalidInput for a number of groups from which there is no standard error."""
+    if not 2 <= groups <= 1000:
+        raise InvalidInput(f"jackknife={groups} must be from 2 to 1000 groups of examples")
+
+
+def jackknife_stderr(value: float, subject: Subject, groups: int, of: Callable[[Subject], float]) -> float:
+    """The delete-a-group jackknife's standard error of `value` = of(subject).
+
+    The examples are put into `groups` random groups, the same ones at every call, and `of` is evaluated without each:
+    its cost is that of `groups` evaluations on most of the examples. Groups of unequal sizes count by them (Busing,
+    Meijer, van der Leeden 1999, Delete-m jackknife for unequal m). Raises InvalidInput for fewer examples than groups.
+    """
+    check_groups(groups)
+    count = len(subject.inputs)
+    if count < groups:
+        raise InvalidInput(f"jackknife={groups} groups of {count} examples; use at most as many groups as examples")
+    found = [(count / (count - len(left.inputs)), of(left)) for left in _without_groups(subject, groups)]
+    centre = groups * value - sum((1 - 1 / ratio) * other for ratio, other in found)
+    pseudo = [(ratio, ratio * value - (ratio - 1) * other) for ratio, other in found]
+    return math.sqrt(sum((each - centre) ** 2 / (ratio - 1) for ratio, each in pseudo) / groups)
+
+
+def _without_groups(subject: Subject, groups: int) -> Iterator[Subject]:
+    """The subject without each group of its examples, which keep their order."""
+    order = torch.randperm(len(subject.inputs), generator=torch.Generator().manual_seed(0))
+    for group in order.tensor_split(groups):
+        kept = torch.ones(len(order), dtype=torch.bool)
+        kept[group] = False
+        places = kept.nonzero().squeeze(1).to(subject.inputs.device)
+        yield replace(subject, inputs=subject.inputs[places], targets=subject.targets[places])

@@ -1,0 +1,115 @@
+"""Quadratic forms of each example's own Hessian: how much a sampled curvature differs between examples.
+
+Second derivatives along a vector by forward mode twice, [n, vectors]. Their means over examples are the samples that
+an estimator draws anyway, which is how they are checked: where the two disagree, or torch has no such rule for an
+operator, there are none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from sharpbench.core.subject import Params, Subject
+from sharpbench.curvature.products import Kind, map_vectors, unflatten
+from sharpbench.curvature.vjp import is_out_of_memory
+
+MIN_FORMS, MAX_FORMS = 4, 64
+SAMPLES_PER_FORM = 12
+"""Of so many samples of an estimator one is also taken example by example: some 8 % more work."""
+
+
+def count_forms(samples: int) -> int:
+    """How many of the vectors of an estimator are taken example by example."""
+    return min(MAX_FORMS, max(MIN_FORMS, samples // SAMPLES_PER_FORM))
+
+
+def residual_by_example(subject: Subject, name: str, probes: Tensor) -> Tensor | None:
+    """v^T R_bb v of every example [n, m] for the probes v [m, ...] of the block of parameter `name`, float64.
+
+    R = H - G is what an example's Hessian has beyond its Gauss-Newton matrix. None where torch cannot tell.
+    """
+    block = subject.params[name]
+
+    def batch(inputs: Tensor, targets: Tensor) -> Tensor:
+        def logits(params: Params) -> Tensor:
+            return subject.apply({**subject.params, **params}, inputs)
+
+        def form(probe: Tensor) -> Tensor:
+            outputs, curved = _twice(logits, {name: block}, {name: probe})
+            return (_slope(subject, outputs, targets) * curved).sum(1)
+
+        return map_vectors(form, probes, len(probes)).T
+
+    return _by_example(subject, batch)
+
+
+def forms_by_example(
+    subject: Subject, vectors: Tensor, kind: Kind = "hessian", *, together: int = MAX_FORMS
+) -> Tensor | None:
+    """v^T A_i v of every example [n, m] for flat vectors v [m, P], float64, A_i its Hessian or Gauss-Newton matrix.
+
+    together: how many vectors are taken at once. None where torch cannot tell.
+    """
+
+    def batch(inputs: Tensor, targets: Tensor) -> Tensor:
+        def logits(params: Params) -> Tensor:
+            return subject.apply(params, inputs)
+
+        def form(vector: Tensor) -> Tensor:
+            direction = unflatten(subject.params, vector)
+            if kind == "hessian":
+                return _twice(lambda at: subject.criterion(logits(at), targets), subject.params, direction)[1]
+            forward = torch.func.jvp(logits, (subject.params,), (direction,))
+            along: Tensor = forward[1]
+            curved: Tensor = torch.func.jvp(lambda at: _slope(subject, at, targets), forward[:1], (along,))[1]
+            return (along * curved).sum(1)
+
+        return map_vectors(form, vectors, together).T
+
+    return _by_example(subject, batch)
+
+
+def agree_on_average(by_example: Tensor, samples: Tensor) -> bool:
+    """Whether the means over examples of forms [n, m] are an estimator's samples [m], up to rounding in float32."""
+    means = by_example.mean(0)
+    bound = 1e-3 * float(by_example.abs().mean(0).max() + samples.abs().max())
+    return bool(((means - samples.double().cpu()).abs() <= bound).all())
+
+
+def interaction(by_example: Tensor) -> float:
+    """The variance of an example's mean over the m columns of [n, m] that comes from the choice of these columns."""
+    centred = by_example - by_example.mean(0) - by_example.mean(1, keepdim=True) + by_example.mean()
+    rows, columns = by_example.shape
+    return float(centred.square().sum()) / ((rows - 1) * (columns - 1) * columns)
+
+
+def _by_example(subject: Subject, batch: Callable[[Tensor, Tensor], Tensor]) -> Tensor | None:
+    """The values of all examples; None for networks that torch cannot differentiate twice in forward mode."""
+    try:
+        with torch.no_grad():
+            found = subject.by_example(batch).double().cpu()
+    except (RuntimeError, TypeError) as error:
+        if isinstance(error, RuntimeError) and is_out_of_memory(error):
+            raise
+        return None
+    return found if bool(torch.isfinite(found).all()) else None
+
+
+def _twice(function: Callable[[Params], Tensor], params: Params, direction: Params) -> tuple[Tensor, Tensor]:
+    """function(params) and its second derivative along `direction`."""
+
+    def first(at: Params) -> tuple[Tensor, Tensor]:
+        forward = torch.func.jvp(function, (at,), (direction,))
+        return forward[1], forward[0]
+
+    slopes = torch.func.jvp(first, (params,), (direction,), has_aux=True)
+    return slopes[-1], slopes[1]  # the auxiliary output is the value
+
+
+def _slope(subject: Subject, logits: Tensor, targets: Tensor) -> Tensor:
+    """The derivative [B, C] of each example's loss by its logits."""
+    slope: Tensor = torch.func.grad(lambda outputs: subject.criterion(outputs, targets).sum())(logits)
+    return slope
