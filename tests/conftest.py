@@ -1,11 +1,25 @@
-"""One thread a test process: on small networks more threads are slower, and values do not depend on the load."""
+"""One thread per test process: on small networks more threads are slower, and values do not depend on the load."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the commands that tests start inherit it
 
+import pytest
 import torch
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def settings_restored() -> Iterator[None]:
+    """A run in the test process sets threads and back ends, on which the bits of later tests would depend."""
+    threads = torch.get_num_threads()
+    tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    benchmark = torch.backends.cudnn.benchmark
+    yield
+    torch.set_num_threads(threads)
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cudnn.benchmark = benchmark

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,17 +13,6 @@ import torch
 from sharpbench import __version__
 from sharpbench.environment import apply_settings, describe_environment, resolve_device
 from sharpbench.errors import InvalidInput
-
-
-@pytest.fixture(autouse=True)
-def settings_restored() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    benchmark = torch.backends.cudnn.benchmark
-    yield
-    torch.set_num_threads(threads)
-    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32
-    torch.backends.cudnn.benchmark = benchmark
 
 
 def test_an_environment_is_json_scalars_and_true() -> None:
