@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sharpbench import Estimate, Invariance, Measure, NotApplicable, Subject
-from sharpbench.curvature import example_stderr, softmax_variance
+from sharpbench.curvature import example_stderr, jvp, softmax_variance
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,7 @@ class FisherRao(Measure):
 
     def _squares(self, subject: Subject, inputs: Tensor, targets: Tensor) -> Tensor:
         """The quadratic form of each example's Fisher information [B]."""
-        forward = torch.func.jvp(lambda params: subject.apply(params, inputs), (subject.params,), (subject.params,))
-        logits: Tensor = forward[0]
-        along: Tensor = forward[1]  # J theta, [B, C]
+        logits, along = jvp(subject, inputs, subject.params)  # J theta, [B, C]
         if self.fisher == "empirical":
             slope: Tensor = torch.func.grad(lambda outputs: subject.criterion(outputs, targets).sum())(logits)
             return (slope * along).sum(1).square()

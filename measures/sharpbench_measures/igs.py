@@ -12,8 +12,10 @@ from sharpbench import Estimate, InvalidInput, Invariance, Measure, NotApplicabl
 from sharpbench.curvature import (
     MATRIX_LIMIT,
     flatten,
+    jvp,
     leading_eigenspace,
     linear_operator,
+    map_vectors,
     output_root,
     softmax_slopes,
     unflatten,
@@ -75,7 +77,7 @@ class Igs(Measure):
         )
         if len(found.values) == 0:
             raise NotApplicable("the Fisher matrix is 0: the model is certain of every example")
-        squares = _squared_slopes(subject, found.vectors, operator.together).cpu()
+        squares = _squared_slopes(subject, found.vectors, operator.together if operator.vmapped else 0).cpu()
         return Estimate(
             float((squares / found.values).sum()),
             stderr=0.0 if found.converged else None,
@@ -133,14 +135,12 @@ def _squared_slopes(subject: Subject, vectors: Tensor, together: int) -> Tensor:
     """v^T C v = (1/n) sum_i (g_i^T v)^2 for every column v of vectors [P, r], in float64."""
 
     def batch(inputs: Tensor, targets: Tensor) -> Tensor:
-        def losses(params: dict[str, Tensor]) -> Tensor:
-            return subject.criterion(subject.apply(params, inputs), targets)
-
         def form(vector: Tensor) -> Tensor:
-            along: Tensor = torch.func.jvp(losses, (subject.params,), (unflatten(subject.params, vector),))[1]
-            return along.double().square().mean()
+            logits, along = jvp(subject, inputs, unflatten(subject.params, vector))
+            slopes: Tensor = torch.func.grad(lambda outputs: subject.criterion(outputs, targets).sum())(logits)
+            return (slopes * along).sum(1).double().square().mean()
 
-        return torch.func.vmap(form, chunk_size=together)(vectors.T)
+        return map_vectors(form, vectors.T, together)
 
     forms: Tensor = subject.mean(batch)
     return forms

@@ -153,10 +153,11 @@ class _Attributes:
 
     def replaced(self, table: Mapping[str, Tensor | None]) -> dict[str, Tensor | None]:
         """A table of parameters or buffers with the replacements of its tensors."""
-        return {
-            key: None if value is None else self._replacements.get(id(value), self._converted(value))
-            for key, value in table.items()
-        }
+        return {key: None if value is None else self._replaced(value) for key, value in table.items()}
+
+    def _replaced(self, value: Tensor) -> Tensor:
+        found = self._replacements.get(id(value))
+        return self._converted(value) if found is None else found
 
     def _converted(self, value: Tensor) -> Tensor:
         """A tensor that is not replaced, as a constant, in the type that the replacements of its type have."""

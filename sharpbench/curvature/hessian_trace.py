@@ -20,6 +20,7 @@ from sharpbench.curvature.confidence import LIMIT, check_budget, example_stderr,
 from sharpbench.curvature.example_forms import agree_on_average, count_forms, interaction, residual_by_example
 from sharpbench.curvature.ggn import mean_traces, traces_by_example, weighted_traces_by_example
 from sharpbench.curvature.products import map_vectors
+from sharpbench.curvature.soundness import sound_method
 from sharpbench.curvature.trace_estimators import draw_signs
 
 ROUND = 32
@@ -165,13 +166,16 @@ def _forms(subject: Subject, name: str, probes: Tensor) -> Tensor:
     """The same for given vectors `probes` [samples, ...] of the block's shape."""
     block = subject.params[name]
 
+    method = sound_method(subject)
+    network = method.network(subject)
+
     def batch(inputs: Tensor, targets: Tensor) -> Tensor:
         def logits(shift: Tensor, probe: Tensor) -> Tensor:
-            return subject.apply({**subject.params, name: block + shift * probe}, inputs)
+            return network({**subject.params, name: block + shift * probe}, inputs)
 
         start = block.new_zeros(())
         slope = torch.func.grad(lambda outputs: subject.criterion(outputs, targets).mean())(
-            logits(start, torch.zeros_like(block))
+            logits(start, torch.zeros_like(block)).detach()
         )
 
         def form(probe: Tensor) -> Tensor:
@@ -179,10 +183,10 @@ def _forms(subject: Subject, name: str, probes: Tensor) -> Tensor:
                 total: Tensor = (slope * logits(shift, probe)).sum()
                 return total
 
-            second: Tensor = torch.func.grad(torch.func.grad(weighted))(start)
-            return second
+            return method.second(weighted, start)
 
-        return map_vectors(form, probes, TOGETHER).double()
+        with method.operators():
+            return map_vectors(form, probes, 0 if method.plain else TOGETHER).double()
 
     drawn: Tensor = subject.mean(batch)
     return drawn

@@ -16,7 +16,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from sharpbench.core.graph import Graph
 from sharpbench.core.subject import Subject
 from sharpbench.curvature.layers import Layer, aten, run_layer
-from sharpbench.curvature.products import PROBE_BYTES
+from sharpbench.curvature.products import PROBE_BYTES, map_vectors
+from sharpbench.curvature.soundness import sound_method
 from sharpbench.curvature.vjp import layerwise_network
 from sharpbench.errors import InvalidInput
 
@@ -67,6 +68,7 @@ class LinearLayer:
         """
         weights = _factor(self.weight * weight_scale)  # Q [out, r], Q Q^T = w w^T
         rows = len(weights.T)
+        method = sound_method(self.subject)
 
         def one(example: Tensor, target: Tensor) -> Tensor:
             features = self._outputs(example, None)[1]
@@ -79,16 +81,21 @@ class LinearLayer:
 
             def form(direction: Tensor) -> Tensor:
                 start = torch.zeros_like(direction)
-                curved = torch.func.jvp(torch.func.grad(loss), (start,), (direction,))[1]
+                curved = method.hvp(lambda at: loss(at["shift"]), {"shift": start}, {"shift": direction})["shift"]
                 total: Tensor = (curved * direction).sum()
                 return total
 
-            forms: Tensor = torch.func.vmap(form)(pairs)
-            return forms.sum()
+            return map_vectors(form, pairs, 0 if method.plain else len(pairs)).sum()
 
         held = self.subject.once(layerwise_network).sizes.results * (1 + rows) * self.weight.element_size()
         chunk = max(1, PROBE_BYTES // held)
-        return self.subject.mean(lambda inputs, targets: torch.func.vmap(one, chunk_size=chunk)(inputs, targets).mean())
+
+        def batch(inputs: Tensor, targets: Tensor) -> Tensor:
+            if method.plain:
+                return torch.stack([one(*pair) for pair in zip(inputs, targets, strict=True)]).mean()
+            return torch.func.vmap(one, chunk_size=chunk)(inputs, targets).mean()
+
+        return self.subject.mean(batch)
 
     def _outputs(self, example: Tensor, shift: Tensor | None) -> tuple[Tensor, Tensor]:
         """Logits [C] and features [T, in] of one example, with `shift` [T, out] added to the layer's outputs."""

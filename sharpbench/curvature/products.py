@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sharpbench.core.subject import Params, Subject
+from sharpbench.curvature.soundness import jacobian_method, sound_method
 from sharpbench.curvature.vjp import is_out_of_memory, layerwise_network
 from sharpbench.errors import InvalidInput
 
@@ -23,7 +24,12 @@ PROBE_BYTES = 256 * 2**20
 
 
 def map_vectors(function: Callable[[Tensor], Tensor], vectors: Tensor, together: int) -> Tensor:
-    """function(v) for every v of `vectors` [m, ...], stacked; so many at once (recurrent networks: one by one)."""
+    """function(v) for every v of `vectors` [m, ...], stacked.
+
+    together: how many are vmapped at once; 0 for one by one, as where torch cannot vmap them (recurrent networks).
+    """
+    if together == 0:
+        return torch.stack([function(vector) for vector in vectors])
     try:
         results: Tensor = torch.func.vmap(function, chunk_size=together)(vectors)
     except RuntimeError as error:
@@ -51,17 +57,19 @@ Kind = Literal["hessian", "gauss-newton"]
 class LinearOperator:
     """A symmetric matrix [P, P] that is known by its products.
 
-    like: a tensor that has its device and dtype. together: how many products are taken at once.
+    like: a tensor that has its device and dtype. together: how many products are taken at once. vmapped: whether
+    these are vmapped, otherwise taken one by one.
     """
 
     size: int
     like: Tensor
     product: Callable[[Tensor], Tensor]
     together: int
+    vmapped: bool = True
 
     def __matmul__(self, vectors: Tensor) -> Tensor:
         """The products [P, m] with the columns of `vectors` [P, m], some at a time."""
-        return map_vectors(self.product, vectors.T, self.together).T
+        return map_vectors(self.product, vectors.T, self.together if self.vmapped else 0).T
 
 
 def linear_operator(subject: Subject, kind: Kind = "hessian") -> LinearOperator:
@@ -79,7 +87,9 @@ def linear_operator(subject: Subject, kind: Kind = "hessian") -> LinearOperator:
         found = multiply(subject, unflatten(subject.params, flat))
         return flatten({name: found[name] for name in subject.params})
 
-    return LinearOperator(subject.size, next(iter(subject.params.values())), product, vectors_at_once(subject))
+    method = sound_method(subject) if kind == "hessian" else jacobian_method(subject)
+    like = next(iter(subject.params.values()))
+    return LinearOperator(subject.size, like, product, vectors_at_once(subject), vmapped=not method.plain)
 
 
 def scaled_operator(operator: LinearOperator, scale: Tensor) -> LinearOperator:
@@ -139,12 +149,17 @@ def hvp(subject: Subject, vector: Params) -> Params:
     True
     """
 
-    def gradient(params: Params) -> Params:
-        slope: Params = torch.func.grad(subject.loss)(params)
-        return slope
+    method = sound_method(subject)
+    network = method.network(subject)
 
-    product: Params = torch.func.jvp(gradient, (subject.params,), (vector,))[1]
-    return product
+    def batch(inputs: Tensor, targets: Tensor) -> Params:
+        def loss(params: Params) -> Tensor:
+            return subject.criterion(network(params, inputs), targets).mean()
+
+        return method.hvp(loss, subject.params, vector)
+
+    with method.operators():
+        return subject.mean(batch)
 
 
 def ggnvp(subject: Subject, vector: Params) -> Params:
@@ -158,18 +173,27 @@ def ggnvp(subject: Subject, vector: Params) -> Params:
     tensor([ 0.2500, -0.2500], dtype=torch.float64)
     """
 
+    method = jacobian_method(subject)
+    network = method.network(subject)
+
     def batch(inputs: Tensor, targets: Tensor) -> Params:
-        def network(params: Params) -> Tensor:
-            return subject.apply(params, inputs)
+        def logits(params: Params) -> Tensor:
+            return network(params, inputs)
 
-        forward = torch.func.jvp(network, (subject.params,), (vector,))
+        def loss(outputs: Params) -> Tensor:
+            return subject.criterion(outputs["logits"], targets).mean()
 
-        def slope(logits: Tensor) -> Tensor:
-            gradient: Tensor = torch.func.grad(lambda outputs: subject.criterion(outputs, targets).mean())(logits)
-            return gradient
+        value, along = method.jvp(logits, subject.params, vector)
+        curved = method.hvp(loss, {"logits": value}, {"logits": along})["logits"]
+        return method.vjp(logits, subject.params, curved)
 
-        curved = torch.func.jvp(slope, (forward[0],), (forward[1],))[1]
-        product: Params = torch.func.vjp(network, subject.params)[1](curved)[0]
-        return product
+    with method.operators():
+        return subject.mean(batch)
 
-    return subject.mean(batch)
+
+def jvp(subject: Subject, inputs: Tensor, vector: Params) -> tuple[Tensor, Tensor]:
+    """Logits [B, C] of the inputs, and their derivative J v along a vector of the parameters."""
+    method = jacobian_method(subject)
+    network = method.network(subject)
+    with method.operators():
+        return method.jvp(lambda params: network(params, inputs), subject.params, vector)

@@ -11,8 +11,11 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 
 from sharpbench.core.subject import Subject
+from sharpbench.curvature.derivative_methods import METHODS
 from sharpbench.curvature.ggn import exact_diagonal, exact_traces
 from sharpbench.curvature.products import Kind, flatten, linear_operator, scaled_operator, unflatten
+from sharpbench.curvature.soundness import sound_method
+from sharpbench.curvature.vjp import is_out_of_memory
 from sharpbench.errors import InvalidInput
 
 # Dense matrices of tiny networks: what everything else is compared with.
@@ -39,7 +42,10 @@ def dense_hessian(subject: Subject) -> Tensor:
     def loss(flat: Tensor) -> Tensor:
         return subject.loss(unflatten(subject.params, flat))
 
-    hessian: Tensor = torch.func.jacrev(torch.func.grad(loss), chunk_size=64)(flatten(subject.params))
+    flat = flatten(subject.params)
+    if sound_method(subject) != METHODS[0]:
+        return linear_operator(subject) @ torch.eye(len(flat), dtype=flat.dtype, device=flat.device)
+    hessian: Tensor = torch.func.jacrev(torch.func.grad(loss), chunk_size=64)(flat)
     return hessian
 
 
@@ -101,7 +107,14 @@ def reference_diagonal(subject: Subject) -> dict[str, Tensor]:
     """
     if subject.size > DENSE_LIMIT:
         return exact_diagonal(subject.to(dtype=torch.float64))
-    return {name: _block_diagonal(subject, name) for name in subject.params}
+    if sound_method(subject) != METHODS[0]:
+        return _diagonal_by_products(subject)
+    try:
+        return {name: _block_diagonal(subject, name) for name in subject.params}
+    except RuntimeError as error:  # oneDNN's convolutions in one dimension, with vectors of single blocks
+        if is_out_of_memory(error):
+            raise
+        return _diagonal_by_products(subject)
 
 
 def reference_traces(subject: Subject) -> dict[str, float]:
@@ -180,6 +193,13 @@ def _block_ggn_trace(subject: Subject, name: str) -> float:
         return total
 
     return float(subject.mean(batch))
+
+
+def _diagonal_by_products(subject: Subject) -> dict[str, Tensor]:
+    """The same by products with unit vectors, where the default way of taking them is not right."""
+    operator = linear_operator(subject)
+    units = torch.eye(operator.size, dtype=operator.like.dtype, device=operator.like.device).split(CHUNK)
+    return unflatten(subject.params, torch.cat([((operator @ rows.T).T * rows).sum(1) for rows in units]))
 
 
 def _block_diagonal(subject: Subject, name: str) -> Tensor:

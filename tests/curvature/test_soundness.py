@@ -1,0 +1,298 @@
+"""By which method second derivatives are right: each method, and each kind of network that needs another one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sharpbench import NotApplicable, Subject, measure
+from sharpbench.curvature import dense_hessian, exact_traces, linear_operator, reference_traces, trace_estimate
+from sharpbench.curvature import derivative_methods as methods_module
+from sharpbench.curvature import soundness as soundness_module
+from sharpbench.curvature.derivative_methods import METHODS, DerivativeMethod
+from sharpbench.curvature.soundness import Soundness, default_method_agrees, sound_method, soundness
+from sharpbench.curvature.verified_operators import only_verified_operators
+
+TYPES = (torch.float32, torch.float64)
+IN, C, N = 4, 3, 6
+
+
+def subject(model: nn.Module, dtype: torch.dtype = torch.float64, **options: Any) -> Subject:
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(N, IN, generator=generator, dtype=torch.float64).to(dtype)
+    return Subject.from_module(model.to(dtype), inputs, torch.arange(N) % C, **options)
+
+
+def seeded(build: Callable[[], nn.Module]) -> nn.Module:
+    torch.manual_seed(0)
+    return build()
+
+
+class Around(nn.Module):
+    """A function between two linear layers."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.one, self.head, self.function = nn.Linear(IN, 5), nn.Linear(5, C), function
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.function(self.one(inputs)))
+        return logits
+
+
+class OldSquare(torch.autograd.Function):
+    """x^3 without a forward derivative and without a rule for vmap."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x**3
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return 3 * x**2 * slopes[0]
+
+
+class SavesIntermediate(torch.autograd.Function):
+    """tanh, whose backward pass takes what it saved for a constant: second derivatives are wrong in every way."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> tuple[Tensor, Tensor]:
+        y = x.tanh()
+        return y, (1 - y**2).detach()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(output[1])
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> Tensor:
+        return ctx.saved_tensors[0] * slopes[0]
+
+
+def grid(hidden: Tensor) -> Tensor:
+    image = torch.linspace(-1, 1, 16, dtype=hidden.dtype).reshape(1, 1, 4, 4).square().expand(len(hidden), 1, 4, 4)
+    places = torch.stack((hidden.tanh(), hidden.roll(1, 1).tanh()), -1)[:, :, None]
+    return F.grid_sample(image, places, align_corners=True).flatten(1)
+
+
+def logcumsumexp(hidden: Tensor) -> Tensor:
+    """Over a range of 400: torch's forward derivative overflows."""
+    return torch.logcumsumexp(hidden * torch.tensor([1.0, 1, 800, 1, 1], dtype=hidden.dtype), 1) / 10
+
+
+KINDS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+    "old Function": (OldSquare.apply, lambda x: x**3),
+    "Function that saves": (lambda x: SavesIntermediate.apply(x)[0], torch.tanh),
+    "hardsigmoid": (F.hardsigmoid, lambda x: (x + 3).clamp(0, 6) / 6),
+    "huber": (lambda x: F.huber_loss(x, torch.zeros_like(x), reduction="none"), lambda x: huber(x)),
+}
+
+
+def huber(x: Tensor) -> Tensor:
+    return torch.where(x.abs() <= 1, x * x / 2, x.abs() - 0.5)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_networks_have_the_derivatives_of_their_twins(kind: str, dtype: torch.dtype) -> None:
+    odd, plain = (subject(seeded(lambda f=f: Around(f)), dtype) for f in KINDS[kind])
+    rtol = 2e-4 if dtype == torch.float32 else 1e-9
+    for word in ("trace[method=naive]", "top-eigenvalue", "hessian-frobenius[method=exact]", "ggn-trace", "fisher-rao"):
+        assert measure(word, odd).value == pytest.approx(measure(word, plain).value, rel=rtol), word
+    wanted = reference_traces(plain)
+    found = trace_estimate(odd, generator=torch.Generator().manual_seed(0), samples=64)
+    assert abs(found.value - sum(wanted.values())) <= 5 * (found.stderr or 0.0) + rtol * abs(found.value)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_what_torch_differentiates_backward_only(dtype: torch.dtype) -> None:
+    """No forward derivative of grid_sample; that of logcumsumexp is wrong over a large range."""
+    for function in (grid, logcumsumexp):
+        odd = subject(seeded(lambda function=function: Around(function)), dtype)
+        estimate = measure("top-eigenvalue", odd)
+        if function is grid:
+            assert str(estimate.details["derivatives"]).startswith("double backward")
+        wanted = torch.linalg.eigvalsh(plain_hessian(odd))[-1]
+        assert estimate.value == pytest.approx(float(wanted), rel=1e-4 if dtype == torch.float32 else 1e-8)
+
+
+def plain_hessian(given: Subject) -> Tensor:
+    """By torch.autograd, entry by entry."""
+    leaves = {name: value.clone().requires_grad_() for name, value in given.params.items()}
+    loss = given.criterion(given.apply(leaves, given.inputs), given.targets).mean()
+    slopes = torch.autograd.grad(loss, list(leaves.values()), create_graph=True)
+    flat = torch.cat([slope.flatten() for slope in slopes])
+    rows = [torch.autograd.grad(entry, list(leaves.values()), retain_graph=True) for entry in flat]
+    return torch.stack([torch.cat([each.flatten() for each in row]) for row in rows])
+
+
+@pytest.mark.parametrize("recurrent", [nn.LSTM, nn.GRU, nn.RNN])
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("dtype", TYPES)
+def test_recurrent_networks(recurrent: type[nn.RNNBase], packed: bool, dtype: torch.dtype) -> None:
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cells, self.head = recurrent(2, 3, batch_first=True), nn.Linear(3, C)
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            steps = inputs.reshape(len(inputs), 2, 2)
+            if packed:
+                lengths = torch.full((len(inputs),), 2)
+                steps = nn.utils.rnn.pack_padded_sequence(steps, lengths, batch_first=True)
+            state = self.cells(steps)[1]
+            logits: Tensor = self.head((state[0] if isinstance(state, tuple) else state)[-1])
+            return logits
+
+    given = subject(seeded(Network), dtype)
+    wanted = plain_hessian(given.to(dtype=torch.float64))
+    rtol = 2e-4 if dtype == torch.float32 else 1e-8
+    assert measure("trace[method=naive]", given).value == pytest.approx(float(wanted.trace()), rel=rtol)
+    assert measure("top-eigenvalue", given).value == pytest.approx(float(torch.linalg.eigvalsh(wanted)[-1]), rel=rtol)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_convolutions_in_one_dimension(dtype: torch.dtype) -> None:
+    model = seeded(
+        lambda: nn.Sequential(nn.Unflatten(1, (1, IN)), nn.Conv1d(1, 2, 2), nn.Tanh(), nn.Flatten(), nn.Linear(6, C))
+    )
+    given = subject(model, dtype)
+    wanted = plain_hessian(given.to(dtype=torch.float64))
+    found = measure("trace[method=naive]", given).value
+    assert found == pytest.approx(float(wanted.trace()), rel=1e-4 if dtype == torch.float32 else 1e-9)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_each_method_gives_the_hessian(method: DerivativeMethod, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(soundness_module, "_soundness", lambda subject: Soundness(method))
+    given = subject(seeded(lambda: Around(torch.tanh)))
+    wanted = plain_hessian(given)
+    found = linear_operator(given) @ torch.eye(given.size, dtype=torch.float64)
+    torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(dense_hessian(given), wanted, rtol=1e-10, atol=1e-12)
+    ggn = linear_operator(given, "gauss-newton") @ torch.eye(given.size, dtype=torch.float64)
+    assert float(ggn.trace()) == pytest.approx(sum(exact_traces(given).values()), rel=1e-10)
+    notes = measure("top-eigenvalue", given).details
+    assert notes.get("derivatives") == (None if method == METHODS[0] else method.name)
+
+
+class RootAtZero(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.scale = nn.Linear(IN, C), nn.Parameter(torch.zeros(C))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        logits: Tensor = self.one(inputs) + self.scale.relu().sqrt()
+        return logits
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_networks_without_a_hessian_get_one_line(dtype: torch.dtype) -> None:
+    given = subject(RootAtZero(), dtype)
+    assert soundness(given).method is None
+    for word in ("top-eigenvalue", "hessian-frobenius", "trace[method=naive]"):
+        with pytest.raises(NotApplicable, match="second derivatives of this network are right by no method") as raised:
+            measure(word, given)
+        assert "\n" not in str(raised.value)
+
+
+def test_the_hessian_of_a_surrogate_is_the_derivative_of_its_gradient() -> None:
+    """Straight through: the derivative of rounding is taken to be 1."""
+    given = subject(seeded(lambda: Around(lambda x: x + (x.round() - x).detach())))
+    torch.testing.assert_close(dense_hessian(given), plain_hessian(given), rtol=1e-9, atol=1e-12)
+
+
+class Mixes(torch.autograd.Function):
+    """A backward pass that is the derivative of no function: its own derivative is not symmetric."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x.tanh()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return slopes[0] * (x + x.roll(1, -1))
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_gradients_with_asymmetric_derivatives_are_refused(dtype: torch.dtype) -> None:
+    with pytest.raises(NotApplicable, match="by no method"):
+        sound_method(subject(seeded(lambda: Around(Mixes.apply)), dtype))
+
+
+def test_the_check_is_made_once_and_handed_on_to_timed_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    original = soundness_module._soundness
+    monkeypatch.setattr(soundness_module, "_soundness", lambda given: (calls.append(given), original(given))[1])
+    given = subject(seeded(lambda: Around(torch.tanh)))
+    measure("top-eigenvalue", given)
+    measure("top-eigenvalue", given.fresh())
+    measure("hessian-frobenius", given.fresh())
+    assert len(calls) == 1
+    measure("top-eigenvalue", given.with_params(given.params))
+    assert len(calls) == 2
+    assert methods_module.METHODS[0] == sound_method(given)
+
+
+OPERATORS: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "relu": torch.relu,
+    "gelu": F.gelu,
+    "silu": F.silu,
+    "exp": lambda x: x.exp(),
+    "log1p": lambda x: (x * x).log1p(),
+    "products": lambda x: x * x - x / (2 + x * x),
+    "softmax": lambda x: x.softmax(1),
+    "shapes": lambda x: torch.stack(torch.cat((x[:, 1:], x[:, :1]), 1).t().unsqueeze(0).squeeze(0).unbind(0), 1),
+    "split and transpose": lambda x: torch.cat(x.reshape(-1, 5, 1).transpose(1, 2).squeeze(1).split((2, 3), 1), 1),
+    "permute, expand and sum": lambda x: x[:, None].expand(-1, 2, -1).permute(0, 2, 1).sum(2) + x.mean(1, keepdim=True),
+    "where and gather": lambda x: torch.where(x > 0, x * x, -x).gather(1, torch.arange(5).flip(0).expand(len(x), 5)),
+    "matrix products": lambda x: (x[:, :, None] @ x[:, None]).sum(1) + x @ (x[:1].t() * 0 + 1).expand(5, 5),
+    "layer norm": lambda x: F.layer_norm(x, (5,)),
+    "selection and arithmetic": lambda x: 1 - x.select(1, 0)[:, None] + x.clone() - x.sum() * 0,
+    "convolution and pooling": lambda x: F.max_pool2d(
+        F.conv2d(x.reshape(-1, 1, 1, 5).tanh(), torch.ones(5, 1, 1, 2, dtype=x.dtype)), (1, 4)
+    ).flatten(1),
+    "average pooling": lambda x: F.avg_pool2d((x * x).reshape(-1, 1, 1, 5).expand(-1, 5, 3, 5), (3, 5)).flatten(1),
+}
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("name", OPERATORS)
+def test_verified_operators_agree_with_double_backward(name: str, dtype: torch.dtype) -> None:
+    given = subject(seeded(lambda: Around(OPERATORS[name])), dtype)
+    assert only_verified_operators(given)
+    assert default_method_agrees(given)
+    wanted = plain_hessian(given)
+    found = linear_operator(given) @ torch.eye(given.size, dtype=dtype)
+    bound = (1e-5 if dtype == torch.float32 else 1e-13) * float(wanted.abs().max())
+    torch.testing.assert_close(found, wanted, rtol=0, atol=bound)
+
+
+def test_what_cuts_derivatives_is_always_compared() -> None:
+    for function in (lambda x: x + x.detach(), lambda x: x.data * x, lambda x: cut(x) + x, torch.sin):
+        assert not only_verified_operators(subject(Around(function)))
+    assert not only_verified_operators(subject(Around(torch.relu), criterion=lambda z, y: z.square().sum(1)))
+
+
+def cut(hidden: Tensor) -> Tensor:
+    with torch.no_grad():
+        return hidden * 2
