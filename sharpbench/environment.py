@@ -1,4 +1,4 @@
-"""Environment: what a number was measured with."""
+"""The environment of a measurement: versions, device, free memory, numerical settings; timm and torchvision."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from sharpbench.errors import InvalidInput, short
 from sharpbench.version import __version__
 
 Facts = dict[str, str | int | float | bool | None]
-"""What is known of an installation, as JSON scalars."""
+"""Properties of an installation by name, as JSON scalars."""
 
 _schemas: list[torch.library.Library] = []  # operators live as long as the library object that defined them
 
 
 def import_timm() -> ModuleType:
-    """The library timm."""
+    """The library timm, also where the installed torchvision does not fit torch."""
     return _import_with_schemas("timm")
 
 
 def import_torchvision() -> ModuleType:
-    """The library torchvision."""
+    """The library torchvision, also where its compiled operators do not load."""
     return _import_with_schemas("torchvision")
 
 
 def _import_with_schemas(name: str) -> ModuleType:
     """The module `name`, which is timm or torchvision.
 
-    PyPI's torchvision is built for CUDA: beside a torch without CUDA its compiled operators do not load, and its
-    import fails at the first of them that it registers a rule for. Neither library needs any of them here, so
-    their bare schemas are enough.
+    PyPI's torchvision is built for CUDA. With a torch without CUDA its compiled operators do not load, and its import
+    fails at the first operator for which it registers a rule. sharpbench uses none of these operators, so it is
+    enough to define their schemas.
     """
     try:
         return import_module(name)
@@ -54,7 +54,7 @@ def _import_with_schemas(name: str) -> ModuleType:
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Memory that is free on the device: CUDA's own figure, Linux's MemAvailable; None where neither can tell."""
+    """The free memory of the device: as CUDA reports it, or Linux's MemAvailable; None where neither is known."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     try:
@@ -65,7 +65,7 @@ def free_bytes(device: torch.device) -> int | None:
 
 
 def describe_environment(device: str) -> Facts:
-    """Versions, machine and numerical settings, as JSON scalars; the same for all cells of one process."""
+    """Versions, machine and numerical settings as JSON scalars; equal for all cells of one process."""
     return {
         "sharpbench": __version__,
         "torch": torch.__version__,
@@ -82,18 +82,18 @@ def describe_environment(device: str) -> Facts:
 
 
 def apply_settings(device: str, threads: int) -> None:
-    """Fix what numbers and times depend on: the thread count, and float32 that is float32 (no TF32)."""
+    """Set what values and times depend on: the number of threads, and float32 products without TF32."""
     torch.set_num_threads(threads)
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     if device == "cuda":
         torch.backends.cudnn.benchmark = False
     quiet = torch._C._debug_only_display_vmap_fallback_warnings  # type: ignore[attr-defined]  # untyped, in 2.9 to 2.13
-    quiet(False)  # else a line on the terminal for every operator that vmap takes one by one
+    quiet(False)  # otherwise vmap warns about every operator that it runs example by example
 
 
 def describe_machine(device: str) -> Facts:
-    """What the machine offers beyond `describe_environment`: free memory, libraries and numerical settings."""
+    """`describe_environment`, with CUDA devices, free memory, attention back end and optional libraries."""
     free = free_bytes(torch.device(device))
     return {
         **describe_environment(device),
@@ -106,42 +106,42 @@ def describe_machine(device: str) -> Facts:
 
 
 def _describe_attention(device: str) -> str:
-    """Whether the back end that networks are run on here can be differentiated twice, tried out."""
-    some = torch.ones(1, 2, 4, device=device)
+    """Whether the math back end of attention can be differentiated twice, found by trying it."""
+    ones = torch.ones(1, 2, 4, device=device)
 
-    def attended(queries: Tensor) -> Tensor:
-        return F.scaled_dot_product_attention(queries, queries * some, some).square().sum()
+    def attend(queries: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(queries, queries * ones, ones).square().sum()
 
     try:
         with sdpa_kernel(SDPBackend.MATH):
-            torch.func.jvp(torch.func.grad(attended), (some,), (some,))
+            torch.func.jvp(torch.func.grad(attend), (ones,), (ones,))
     except RuntimeError as error:
         return f"cannot be differentiated twice: {short(str(error))}"
     return "math back end, differentiated twice"
 
 
-def _describe_library(name: str, imported: Callable[[], object]) -> str:
-    """The library's version, or why it cannot be used."""
+def _describe_library(name: str, import_it: Callable[[], object]) -> str:
+    """The version of the library, or why it cannot be used."""
     try:
-        imported()
+        import_it()
         return importlib.metadata.version(name)
-    except Exception as error:  # whatever a library raises at import
+    except Exception as error:  # a library may raise anything at import
         return f"unusable: {type(error).__name__}: {short(str(error))}"
 
 
 def resolve_device(wanted: str) -> str:
-    """'cpu' or 'cuda' for --device auto|cpu|cuda."""
+    """'cpu' or 'cuda' for --device auto, cpu or cuda. Raises InvalidInput for other words, or without CUDA."""
     if wanted not in ("auto", "cpu", "cuda"):
         raise InvalidInput(f"device '{short(str(wanted))}' is none of auto, cpu, cuda")
     if wanted == "cuda" and not torch.cuda.is_available():
-        raise InvalidInput("device 'cuda' is asked for, but torch sees no CUDA device; use --device cpu")
+        raise InvalidInput("device 'cuda' is requested, but torch sees no CUDA device; use --device cpu")
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return wanted
 
 
 def _read_processor_name() -> str:
-    """The processor's model name, as Linux tells it; elsewhere what Python knows."""
+    """The processor's model name from Linux's /proc/cpuinfo; on other systems as Python reports it."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):

@@ -1,4 +1,4 @@
-"""The one error that means: what you gave us cannot be used; and how texts of others are quoted in a line."""
+"""InvalidInput, the error for unusable input; and quoting foreign text in a one-line message."""
 
 import difflib
 from collections.abc import Iterable
@@ -7,9 +7,12 @@ from collections.abc import Iterable
 class InvalidInput(ValueError):
     """Bad usage or bad input.
 
-    The message is one line that names the offender, its value, the bound and the remedy; whatever it quotes,
-    it stays one line. The command line prints it and exits with status 2; from Python it is an ordinary
-    ValueError.
+    The message names the offender, its value, the bound and the remedy. It is one line, also if it quotes text with
+    line ends. The command line prints it and exits with status 2; in Python it is a ValueError.
+
+    >>> from sharpbench import InvalidInput
+    >>> str(InvalidInput("no measure 'a\\nb'"))
+    "no measure 'a\\\\nb'"
     """
 
     def __init__(self, message: str) -> None:
@@ -17,7 +20,7 @@ class InvalidInput(ValueError):
 
 
 def one_line(text: str) -> str:
-    """`text` with all that does not print (line ends, control characters, half surrogate pairs) escaped."""
+    """`text` with unprintable characters (line ends, control characters, lone surrogates) escaped."""
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
@@ -28,13 +31,13 @@ def short(text: str) -> str:
 
 
 def cut(text: str, longest: int) -> str:
-    """`text` on one line of at most `longest` characters, with an ellipsis at its end where more was there."""
+    """`text` on one line of at most `longest` characters; a text that is cut ends in an ellipsis."""
     line = one_line(text)
     return line if len(line) <= longest else line[: longest - 3] + "..."
 
 
 def near(name: str, offered: Iterable[str]) -> str:
-    """'did you mean ...?' with the names near to `name`, or '' where none is."""
+    """'did you mean ...?' with the offered names that resemble `name`, or '' where none does."""
     close = difflib.get_close_matches(name[:80], list(offered), n=3, cutoff=0.5)
     quoted = [f"'{word}'" for word in close]
     return f"did you mean {' or '.join(quoted)}?" if quoted else ""

@@ -1,4 +1,4 @@
-"""Data sets by name; DATASETS is the catalogue, in order."""
+"""Data sets by name; DATASETS is the catalogue, in the order of `sharpbench list`."""
 
 from sharpbench.datasets.dataset import Data, Dataset, Examples, Subset, scale_pixels
 from sharpbench.datasets.digits import Digits

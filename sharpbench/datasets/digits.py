@@ -1,4 +1,4 @@
-"""The digits that scikit-learn ships: real handwriting that needs no file and no network.
+"""The handwritten digits that scikit-learn contains, which need neither files nor a network.
 
 Source: Alpaydin and Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository,
 1998, doi:10.24432/C50P49 (its test part, 1,797 images of 8x8 with 17 levels).
@@ -28,7 +28,7 @@ class Digits(Dataset):
 
     def load(self, folder: Path | None) -> Data:
         """The digits, split by class into 1,437 to train and 360 to test; `folder` is unused."""
-        from sklearn.datasets import load_digits  # heavy: only where digits are wanted
+        from sklearn.datasets import load_digits  # slow to import, so only when digits are loaded
 
         digits = load_digits()
         inputs = scale_pixels(_enlarge(torch.from_numpy(digits.images)))  # [1797, 1, 28, 28]
@@ -47,17 +47,17 @@ class Digits(Dataset):
 def _enlarge(images: Tensor) -> Tensor:
     """Images [n, 8, 8] of levels 0..16 as [n, 1, 28, 28] of 0..1, bilinear with pixel centres aligned.
 
-    The points fall on fourteenths of a pixel, so 14 * 14 times the result is a whole number: rounding to
-    it makes every bit, and with it the hash of the data, the same on every machine and torch version.
+    The points lie on fourteenths of a pixel, so 14 * 14 times the result is a whole number. Rounding to it makes the
+    data, and therefore its hash, equal bit by bit on every machine and torch version.
     """
     enlarged = F.interpolate(images.double().unsqueeze(1), size=(28, 28), mode="bilinear", align_corners=False)
     return ((14 * 14 * enlarged).round() / (14 * 14 * 16)).to(torch.float32)
 
 
 def _choose_test(targets: Tensor) -> Tensor:
-    """Which examples [n] are to test with: every fifth in the order of the classes.
+    """The mask [n] of the test examples: every fifth in the order of the classes.
 
-    This is stratified to within one example of a class, and hangs on no library's random numbers.
+    This is stratified to within one example per class, and does not depend on a library's random numbers.
     """
     held_out = torch.zeros(len(targets), dtype=torch.bool)
     held_out[targets.argsort(stable=True)[::5]] = True

@@ -1,4 +1,4 @@
-"""Mirrors: servers that offer the same file under the same name, known by its checksum."""
+"""Files downloaded from mirrors and verified by their checksum."""
 
 from __future__ import annotations
 
@@ -11,17 +11,24 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
-DOWNLOAD_TIMEOUT_SECONDS = 5.0  # seconds until a mirror has answered, and between any two of its packets
+DOWNLOAD_TIMEOUT_SECONDS = 5.0  # until a mirror answers, and between any two of its packets
 
 
 class DownloadFailed(OSError):
-    """No mirror gave the file; the message says of each one why, in one line."""
+    """No mirror delivered the file. The message gives the reason for each mirror, in one line."""
 
 
 def download(name: str, *, mirrors: Sequence[str], size: int, sha256: str) -> bytes:
-    """The file `name`, of `size` bytes, from the first of the mirrors that gives it with this checksum.
+    """The content of the file `name` from the first mirror that delivers it intact.
 
-    A mirror is a URL that ends in a slash. Raises DownloadFailed where none does.
+    Args:
+        name: the file name on every mirror.
+        mirrors: URLs that end in a slash, tried in this order.
+        size: bytes of the file.
+        sha256: the checksum of the file.
+
+    Raises:
+        DownloadFailed: where no mirror delivers the file.
     """
     failures = []
     for mirror in mirrors:
@@ -45,10 +52,10 @@ def _fetch(url: str, *, size: int, sha256: str) -> bytes:
 
 
 def _open_url(url: str) -> HTTPResponse:
-    """The opened response, or the error, after at most PATIENCE seconds.
+    """The opened response, or the error, after at most DOWNLOAD_TIMEOUT_SECONDS.
 
-    The timeout of urlopen holds for each address of a host anew and not at all for finding the
-    addresses, so that a silent network could take minutes: hence the thread that is not waited for.
+    The timeout of urlopen applies to each address of a host separately, and not to the name lookup, so a silent
+    network could block for minutes. Therefore urlopen runs in a thread that is abandoned after the timeout.
     """
     answers: SimpleQueue[HTTPResponse | Exception] = SimpleQueue()
     Thread(target=_request, args=(url, answers), daemon=True).start()
@@ -64,7 +71,7 @@ def _open_url(url: str) -> HTTPResponse:
 def _request(url: str, answers: SimpleQueue[HTTPResponse | Exception]) -> None:
     try:
         answers.put(urlopen(url, timeout=DOWNLOAD_TIMEOUT_SECONDS))
-    except Exception as error:  # raised again by the one who waits
+    except Exception as error:  # raised again in the waiting thread
         if isinstance(error, HTTPError):
-            error.close()  # it holds the connection, for a body that nobody reads
+            error.close()  # it keeps the connection open for a body that is not read
         answers.put(error)

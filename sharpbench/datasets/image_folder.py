@@ -1,4 +1,4 @@
-"""A folder of images of one's own, a folder a class."""
+"""The user's own images, in one folder per class."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from sharpbench.files import user_path
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"})
 TEST_FOLDERS = ("test", "val", "valid")
-"""Names of the folder with the test examples, beside one named train."""
+"""Possible names of the folder with the test examples, next to the folder train."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageFiles:
-    """The image files of one split, in the order of their names, and the class of each."""
+    """The image files of one split in the order of their names, the class of each, and the names of the classes."""
 
     paths: tuple[Path, ...]
     targets: Tensor
@@ -34,11 +34,11 @@ class ImageFiles:
 @final
 @dataclass(frozen=True)
 class ImageFolder(Dataset):
-    """One's own images, 'imagefolder:photos': photos/train/CLASS/*.png and photos/test (or val)/CLASS/*.png.
+    """The user's images, 'imagefolder:photos': photos/train/CLASS/*.png and photos/test (or val)/CLASS/*.png.
 
-    Without these, photos/CLASS/*.png are the training examples. Classes are numbered in the order of their names.
-    A network of timm is given them through its own transform, and only the images that are drawn are opened; for
-    others all must have the same size, and are scaled to -1..1, in colour if any is.
+    Without these folders, photos/CLASS/*.png are the training examples. Classes are numbered in the order of their
+    names. A network of timm receives the images through its own transform. For other networks all images must have
+    the same size; they are scaled to -1..1, and are in colour if any of them is.
     """
 
     name: ClassVar[str] = "imagefolder"
@@ -48,7 +48,7 @@ class ImageFolder(Dataset):
     path: str
 
     def load(self, folder: Path | None) -> Data:
-        """All images at their own size; a path that is not absolute starts in the working folder."""
+        """See Dataset.load. A relative path starts in the working folder, not in `folder`."""
         train, test = self.pictures("train"), self.pictures("test")
         images = _stack_images([*train.paths, *test.paths])
         count = len(train.paths)
@@ -62,7 +62,7 @@ class ImageFolder(Dataset):
         )
 
     def examples(self, folder: Path | None, subset: Subset, transform: Transform | None = None) -> Examples:
-        """See Dataset.examples; only the chosen images are opened."""
+        """See Dataset.examples. Only the selected images are opened."""
         pictures = self.pictures(subset.split)
         chosen = subset.indices(len(pictures.paths))
         paths = [pictures.paths[index] for index in chosen.tolist()]
@@ -70,7 +70,7 @@ class ImageFolder(Dataset):
         return Examples(inputs, pictures.targets[chosen], len(pictures.classes), len(pictures.paths))
 
     def pictures(self, split: Split) -> ImageFiles:
-        """The files of a split; classes are those of the training examples."""
+        """The files of a split. The classes are those of the training examples."""
         root = user_path(self.path)
         if not root.is_dir():
             raise InvalidInput(f"there is no folder '{root}'; name one that holds a folder of images for each class")
@@ -84,15 +84,17 @@ def _list_split(root: Path, split: Split) -> ImageFiles:
     train = root / "train" if (root / "train").is_dir() else root
     classes = _class_folders(train)
     if not classes:
-        raise InvalidInput(f"folder '{train}' holds no folder; put the images of each class into one of its name")
+        raise InvalidInput(
+            f"folder '{train}' does not hold a folder; put the images of each class into a folder named after it"
+        )
     if split == "train":
         return _list_classes(train, classes)
     found = [root / part for part in TEST_FOLDERS if (root / part).is_dir()] if train != root else []
     if not found:
         return ImageFiles((), torch.empty(0, dtype=torch.int64), classes)
-    strange = [name for name in _class_folders(found[0]) if name not in classes]
-    if strange:
-        raise InvalidInput(f"folder '{found[0]}' has the class '{strange[0]}', which the training examples have not")
+    unknown = [name for name in _class_folders(found[0]) if name not in classes]
+    if unknown:
+        raise InvalidInput(f"folder '{found[0]}' has the class '{unknown[0]}', which the training examples do not have")
     return _list_classes(found[0], classes)
 
 
@@ -105,7 +107,7 @@ def _list_classes(place: Path, classes: Sequence[str]) -> ImageFiles:
     empty = [name for name in classes if not files[name] and (place / name).is_dir()]
     if empty:
         raise InvalidInput(
-            f"folder '{place / empty[0]}' holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}); remove it"
+            f"folder '{place / empty[0]}' does not hold an image ({', '.join(sorted(IMAGE_SUFFIXES))}); remove it"
         )
     targets = [number for number, name in enumerate(classes) for _ in files[name]]
     paths = [path for name in classes for path in files[name]]
@@ -113,7 +115,7 @@ def _list_classes(place: Path, classes: Sequence[str]) -> ImageFiles:
 
 
 def _find_images(place: Path) -> list[Path]:
-    """The image files at any depth, in the order of their names; a folder that cannot be read raises OSError."""
+    """The image files at any depth in the order of their names. Raises OSError for a folder that cannot be read."""
     if not place.is_dir():
         return []
     found: list[Path] = []
@@ -123,13 +125,13 @@ def _find_images(place: Path) -> list[Path]:
 
 
 def _open_image(path: Path) -> Image.Image:
-    """The decoded image, in grey or colour."""
+    """The decoded image, in grey or colour. Raises InvalidInput where it cannot be decoded to 8 bits."""
     try:
         with warnings.catch_warnings(), Image.open(path) as image:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             if image.mode[0] in "IF":
                 raise InvalidInput(
-                    f"image '{path}' has more than 8 bits a channel ({image.mode}); convert it to 8 bits"
+                    f"image '{path}' has more than 8 bits per channel ({image.mode}); convert it to 8 bits"
                 )
             return image.convert("L" if image.mode in ("1", "L") else "RGB")
     except InvalidInput:

@@ -1,4 +1,4 @@
-"""MNIST from its four IDX files, downloaded where they are missing and a network allows.
+"""MNIST from its four IDX files, which are downloaded if they are missing.
 
 Source: LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to document recognition",
 Proceedings of the IEEE 86(11), 1998.
@@ -26,13 +26,11 @@ from sharpbench.datasets.download import DownloadFailed, download
 from sharpbench.errors import InvalidInput
 from sharpbench.files import atomic_write
 
-# Files in the IDX format: a header of sizes, then unsigned bytes; plain or gzip.
-#
-# Source: LeCun, Cortes and Burges, "The MNIST database of handwritten digits", 1998, section "File formats".
-
+# The IDX format is described in LeCun, Cortes and Burges, "The MNIST database of handwritten digits", 1998,
+# section "File formats": a header of sizes, then unsigned bytes; here plain or compressed by gzip.
 _GZIP_MAGIC = b"\x1f\x8b"
 _UNSIGNED_BYTES = 0x800  # the type of the elements, left of the number of dimensions
-_MAX_CONTENT_BYTES = 2**30  # bytes; MNIST takes 47 MB, so a header that asks for more is damage
+_MAX_CONTENT_BYTES = 2**30  # MNIST takes 47 MB, so a header that declares more is damaged
 _REMEDY = "replace it by an intact copy"
 
 
@@ -42,14 +40,14 @@ def idx_header(sizes: Sequence[int]) -> bytes:
 
 
 def read_idx(path: Path, *, dimensions: int) -> Tensor:
-    """What an IDX file of unsigned bytes holds: uint8, shaped as its header says.
+    """The content of an IDX file of unsigned bytes: uint8, shaped as its header states.
 
-    Gzip is recognised by its first two bytes, whatever the file is called. Never more is decompressed
-    than the header declares and one byte, and a header may declare at most 1 GiB.
+    Gzip is recognised by its first two bytes and not by the file's name. At most one byte more than the header
+    declares is decompressed, and a header may declare at most 1 GiB.
 
-    Raises InvalidInput, one line, where the file cannot be read, the gzip stream is cut short or damaged,
-    the magic number is not that of unsigned bytes in so many dimensions, or the length is not the one
-    declared.
+    Raises:
+        InvalidInput: where the file cannot be read, the gzip stream is cut short or damaged, the magic number is not
+            that of unsigned bytes with this number of dimensions, or the length differs from the declared one.
     """
     try:
         with _open_idx(path) as stream:
@@ -89,7 +87,7 @@ def _read_sizes(stream: BufferedIOBase, path: Path, dimensions: int) -> tuple[in
 
 def _read_elements(stream: BufferedIOBase, path: Path, sizes: tuple[int, ...]) -> Tensor:
     expected = math.prod(sizes)
-    content = stream.read(expected + 1)  # the one byte shows what trails, and lets gzip check its CRC
+    content = stream.read(expected + 1)  # one byte more finds trailing data, and makes gzip check its CRC
     if len(content) != expected:
         found = "more bytes" if len(content) > expected else f"{len(content)} bytes"
         raise InvalidInput(f"file '{path}' holds {found} after its header where it declares {expected}; {_REMEDY}")
@@ -108,10 +106,14 @@ MIRRORS = (
 
 @dataclass(frozen=True, slots=True)
 class MnistFile:
-    """One of MNIST's files, by what it must hold.
+    """One of MNIST's files, and its required content.
 
-    `sizes`: of its content; `sha256`: of the IDX file, uncompressed, header included; `gzip_bytes` and
-    `gzip_sha256`: of the .gz file that the mirrors offer. A .gz file of one's own may be packed otherwise.
+    Attributes:
+        name: the name of the uncompressed file.
+        sizes: the shape of its content.
+        sha256: the hash of the uncompressed file, header included.
+        gzip_bytes: the size of the .gz file on the mirrors. A .gz file from elsewhere may be compressed differently.
+        gzip_sha256: the hash of the .gz file on the mirrors.
     """
 
     name: str
@@ -163,13 +165,14 @@ class Mnist(Dataset):
     source: ClassVar[str] = "LeCun, Bottou, Bengio and Haffner, Proceedings of the IEEE 86(11), 1998"
 
     def load(self, folder: Path | None) -> Data:
-        """MNIST from `folder`/MNIST/raw, torchvision's layout; from the user's cache where `folder` is None.
+        """MNIST from `folder`/MNIST/raw (torchvision's layout), or from the user's cache if `folder` is None.
 
-        Each file may be plain or gzip; the plain one is taken where both lie there. Missing files are
-        downloaded into that place; where none is missing, the network is not touched. What is read must
-        be MNIST bit for bit, so that a number published for `mnist` is about MNIST.
+        Each file may be plain or gzip; if both exist, the plain one is read. Missing files are downloaded to the
+        same folder; the network is used only if a file is missing. The content must be MNIST bit by bit, so that a
+        number published for `mnist` is about MNIST.
 
-        Raises InvalidInput, one line, for files that are damaged, not MNIST's, or missing and not to be had.
+        Raises:
+            InvalidInput: for files that are damaged, not MNIST's, or missing where the download fails.
         """
         raw = (folder or platformdirs.user_cache_path("sharpbench") / "data") / "MNIST" / "raw"
         _download_missing(raw)
@@ -199,12 +202,12 @@ def _exists(path: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError:
-        pass  # it may lie there, out of reach: reading it will say why
+        pass  # the file may exist but be out of reach; reading it raises the reason
     return True
 
 
 def _download_missing(raw: Path) -> None:
-    """Downloads what is missing; one error line for all that then still is."""
+    """Download the missing files. Raises InvalidInput, one line, that names all files that are still missing."""
     for file in FILES:
         if _find_file(raw, file) is not None:
             continue
@@ -232,7 +235,7 @@ def _store_download(path: Path, content: bytes) -> None:
 
 
 def _read_checked(raw: Path, file: MnistFile) -> Tensor:
-    """One file, checked: sizes, then the range of labels, then every bit, so that the line says the most."""
+    """The content of one file, checked by sizes, range of labels and hash, in the order of the clearest message."""
     path = _find_file(raw, file) or raw / file.name
     content = read_idx(path, dimensions=len(file.sizes))
     remedy = "restore the file, or delete it to have it downloaded"
@@ -243,7 +246,9 @@ def _read_checked(raw: Path, file: MnistFile) -> Tensor:
         )
     if content.dim() == 1 and content.max() > 9:
         index = int((content > 9).nonzero()[0])
-        raise InvalidInput(f"file '{path}' holds the label {content[index]} at {index} where 0..9 are; {remedy}")
+        raise InvalidInput(
+            f"file '{path}' holds the label {content[index]} at {index} where 0..9 are expected; {remedy}"
+        )
     found = hashlib.sha256(idx_header(content.shape) + content.numpy().tobytes()).hexdigest()
     if found != file.sha256:
         raise InvalidInput(

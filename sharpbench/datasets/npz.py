@@ -1,4 +1,4 @@
-"""Arrays of one's own in a NumPy file, read without pickle."""
+"""The user's own arrays in a NumPy file, read without pickle."""
 
 from __future__ import annotations
 
@@ -26,25 +26,29 @@ ARRAY_NAMES = (
     ("inputs", "targets", None, None),
     ("x", "y", None, None),
 )
-"""Names of the arrays that are looked for, in this order; the test split may be missing."""
+"""The names under which the arrays are looked for, in this order; the test split may be missing."""
 
 
 READ_ERRORS = (
     *(OSError, ValueError, EOFError, KeyError, NotImplementedError, RuntimeError, OverflowError, MemoryError),
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, tokenize.TokenError),
 )
-"""What numpy and zipfile raise about files that are not sound."""
+"""The errors that numpy and zipfile raise for damaged files."""
 
 
 @final
 @dataclass(frozen=True)
 class Npz(Dataset):
-    """One's own arrays, 'npz:digits.npz'.
+    """The user's arrays, 'npz:digits.npz'.
 
-    Arrays train_inputs, train_targets, test_inputs, test_targets; or x_train, y_train, x_test, y_test; or inputs,
-    targets (x, y), which then are the training examples. Inputs [n, ...] of floats are taken as they are; of
-    unsigned bytes they are images [n, height, width], [n, channels, height, width] or [n, height, width, channels],
-    scaled to -1..1. Targets [n] are whole numbers from 0. classes: one more than the largest, if not given.
+    The arrays are train_inputs, train_targets, test_inputs and test_targets; or x_train, y_train, x_test and y_test;
+    or inputs and targets (x and y), which are then the training examples. Inputs [n, ...] of floats are used as they
+    are. Inputs of unsigned bytes are images [n, height, width], [n, channels, height, width] or [n, height, width,
+    channels], and are scaled to -1..1. Targets [n] are whole numbers from 0.
+
+    Attributes:
+        path: the file.
+        classes: the number of classes; None means one more than the largest target.
     """
 
     name: ClassVar[str] = "npz"
@@ -59,7 +63,7 @@ class Npz(Dataset):
             raise InvalidInput(f"classes={self.classes} must be at least 1")
 
     def load(self, folder: Path | None) -> Data:
-        """The arrays of the file; a path that is not absolute starts in the working folder, not in `folder`."""
+        """See Dataset.load. A relative path starts in the working folder, not in `folder`."""
         path = user_path(self.path)
         arrays = _read_arrays(path)
         names = next((layout for layout in ARRAY_NAMES if layout[0] in arrays and layout[1] in arrays), None)
@@ -95,12 +99,12 @@ class Npz(Dataset):
 
 def _read_arrays(path: Path) -> Mapping[str, np.ndarray]:
     if path.exists() and not path.is_file():
-        raise InvalidInput(f"'{path}' is no file; name one that numpy.savez has written")
+        raise InvalidInput(f"'{path}' is not a file; name one that numpy.savez wrote")
     try:
         with path.open("rb") as content:
             file = np.load(content, allow_pickle=False)
             if isinstance(file, np.ndarray):
-                raise InvalidInput(f"file '{path}' is one array, no .npz of several; use numpy.savez")
+                raise InvalidInput(f"file '{path}' is one array and not an .npz of several; use numpy.savez")
             return {name: file[name] for name in file.files}
     except InvalidInput:
         raise
@@ -108,7 +112,8 @@ def _read_arrays(path: Path) -> Mapping[str, np.ndarray]:
         raise InvalidInput(f"there is no file '{path}'; write it with numpy.savez") from None
     except READ_ERRORS as error:
         raise InvalidInput(
-            f"file '{path}' is no sound .npz of plain arrays ({short(str(error))}); write it anew with numpy.savez"
+            f"file '{path}' is not an intact .npz of plain arrays ({short(str(error))}); "
+            "write it again with numpy.savez"
         ) from None
 
 
@@ -148,7 +153,7 @@ def _to_targets(path: Path, name: str, array: np.ndarray, examples: int) -> Tens
     if flat.shape != (examples,) or array.dtype.kind not in "iu":
         raise InvalidInput(
             f"file '{path}': {name} have shape {list(array.shape)} and type {array.dtype}; expected {examples} whole "
-            "numbers, one an input"
+            "numbers, one per input"
         )
     if len(flat) and int(flat.max()) >= MAX_CLASSES:
         raise InvalidInput(f"file '{path}': {name} hold {flat.max()}; classes go from 0 to {MAX_CLASSES - 1}")

@@ -1,7 +1,7 @@
-"""Published image data sets in the files and folders that torchvision lays out; nothing is downloaded.
+"""Published image data sets, read from the files and folders of torchvision; nothing is downloaded.
 
-CIFAR's files are Python pickles, which could execute anything: torchvision opens them only when each has the MD5
-of the published one, and what those do is known. SVHN's are checked likewise; Fashion-MNIST's are plain bytes.
+CIFAR's files are Python pickles, which could execute code. torchvision opens them only if each has the MD5 of the
+published file, whose code is known. SVHN's files are checked likewise; Fashion-MNIST's files are plain bytes.
 """
 
 from __future__ import annotations
@@ -76,13 +76,13 @@ class Svhn(Dataset):
 
 
 def _load(name: str, files: str, folder: Path | None, cls: str, *, classes: int) -> Data:
-    """The data set that torchvision's class `cls` reads from `files` in `folder`, by default the user's cache."""
+    """The data set that torchvision's class `cls` reads from `files` in `folder`; None means the user's cache."""
     root = folder or platformdirs.user_cache_path("sharpbench") / "data"
     reader = getattr(import_torchvision().datasets, cls)
     splits = ({"split": "train"}, {"split": "test"}) if cls == "SVHN" else ({"train": True}, {"train": False})
     try:
         train, test = (_to_tensors(reader(root, **split)) for split in splits)
-    except (RuntimeError, OSError, ValueError, AssertionError) as error:  # torchvision's and scipy's, about files
+    except (RuntimeError, OSError, ValueError, AssertionError) as error:  # from torchvision and scipy, about the files
         raise InvalidInput(
             f"dataset '{name}' is missing or damaged in '{root}' ({short(str(error))}); put its {files}, as "
             "published, there, or name another folder by --data-dir or $SHARPBENCH_DATA"

@@ -1,4 +1,4 @@
-"""Networks by name."""
+"""Networks by name; MODELS is the catalogue, in the order of `sharpbench list`."""
 
 from sharpbench.models.model import Model
 from sharpbench.models.paper import PAPER_MODELS, LeNet, Mlp, SmallCnn, SmallMlp

@@ -1,4 +1,4 @@
-"""A network of one's own, made by a function in a Python file."""
+"""The user's own network, made by a function in a Python file."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ FILE_AND_FUNCTION = re.compile(r"(?P<path>.+\.py):(?P<factory>\w+)")
 
 @dataclass(frozen=True)
 class File(Model):
-    """'net.py:make': what `make()` in the file net.py returns. This executes the file.
+    """'net.py:make': the network that `make()` in the file net.py returns. The file is executed.
 
-    Not installed under a name of its own: what the file does may change, so nothing that is made of it is kept.
+    The class is not in MODELS. The content of the file may change, so no trained network of it is stored.
     """
 
     name: ClassVar[str] = "file"
@@ -34,37 +34,38 @@ class File(Model):
     factory: str
 
     def build(self, shape: tuple[int, ...], classes: int) -> nn.Module:
-        """See Model.build; the function is called without arguments and settles shape and classes itself."""
-        made = self._function()
+        """See Model.build. The function is called without arguments and chooses shape and classes itself."""
+        function = self._load_function()
         try:
-            module = made()
-        except (Exception, SystemExit) as error:  # whatever the user's code raises
+            module = function()
+        except (Exception, SystemExit) as error:  # the user's code may raise anything
             raise InvalidInput(f"'{self.path}:{self.factory}()' raises {_describe_error(error)}") from error
         if not isinstance(module, nn.Module):
-            raise InvalidInput(f"'{self.path}:{self.factory}()' returns {short(repr(module))}, no torch.nn.Module")
+            raise InvalidInput(f"'{self.path}:{self.factory}()' returns {short(repr(module))}, not a torch.nn.Module")
         return module
 
     @property
     def sha256(self) -> str:
-        """The hash of the file."""
+        """The SHA-256 of the file. Raises InvalidInput where it cannot be read."""
         try:
-            return hashlib.sha256(self._place.read_bytes()).hexdigest()
+            return hashlib.sha256(self._existing_path.read_bytes()).hexdigest()
         except OSError as error:
             raise InvalidInput(f"'{self.path}' cannot be read ({error.strerror}); name another file") from None
 
     @property
-    def _place(self) -> Path:
-        place = user_path(self.path)
-        if not place.is_file():
+    def _existing_path(self) -> Path:
+        path = user_path(self.path)
+        if not path.is_file():
             raise InvalidInput(f"there is no file '{self.path}'; name a Python file and its function, net.py:make")
-        return place
+        return path
 
-    def _function(self) -> Any:
-        place = self._place
+    def _load_function(self) -> Any:
+        """Execute the file; the function that `factory` names in it."""
+        path = self._existing_path
         name = f"sharpbench_model_{self.sha256[:12]}"
-        spec = importlib.util.spec_from_file_location(name, place)
+        spec = importlib.util.spec_from_file_location(name, path)
         if spec is None or spec.loader is None:
-            raise InvalidInput(f"'{self.path}' is no Python file; its name must end in .py")
+            raise InvalidInput(f"'{self.path}' is not a Python file; its name must end in .py")
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module  # dataclasses and pickling look their module up
         try:
@@ -73,7 +74,7 @@ class File(Model):
             except RuntimeError as error:
                 if "torchvision::" not in str(error):
                     raise
-                import_torchvision()  # beside a torch without CUDA it takes this to be imported at all
+                import_torchvision()  # defines the schemas without which torchvision cannot be imported
                 spec.loader.exec_module(module)
         except (Exception, SystemExit) as error:  # as above
             raise InvalidInput(f"'{self.path}' fails to import: {_describe_error(error)}") from error
@@ -87,9 +88,12 @@ class File(Model):
 
 
 def parse_file_model(word: str) -> File | None:
-    """The File that 'path/to/net.py:make' names, or None for a word of another form."""
+    """The File that 'path/to/net.py:make' names, or None for a word of another form.
+
+    Raises InvalidInput for a file without a function.
+    """
     if word.endswith(".py"):
-        raise InvalidInput(f"'{short(word)}' names a file alone; name the function in it, too: {short(word)}:make")
+        raise InvalidInput(f"'{short(word)}' names only a file; also name the function in it: {short(word)}:make")
     found = FILE_AND_FUNCTION.fullmatch(word)
     return File(found["path"], found["factory"]) if found else None
 

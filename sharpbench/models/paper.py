@@ -1,7 +1,7 @@
-"""The four networks of Minimum Sharpness (Ibayashi, Hamaguchi, Imaizumi 2021), parameter names included.
+"""The four networks of Minimum Sharpness (Ibayashi, Hamaguchi, Imaizumi 2021), with the authors' parameter names.
 
-Every layer is an attribute layer0, layer1, ..., as in the authors' code, so that their checkpoints load.
-All activations are ReLU; PyTorch's default initialisation.
+The layers are attributes layer0, layer1, ..., as in the authors' code, so that their checkpoints load. All
+activations are ReLU, and the initialisation is PyTorch's default.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from sharpbench.models.model import Model
 SOURCE = "Ibayashi, Hamaguchi, Imaizumi 2021, Minimum Sharpness, section 5"
 KERNEL_SIZE = 5
 POOLED_CONVOLUTIONS = 2
-"""How many convolutions of small-cnn are pooled."""
+"""The number of convolutions of small-cnn that are pooled."""
 MAX_WIDTH, MAX_DEPTH = 65_536, 100
-"""Bounds of the small networks' width and depth; beyond them training would be refused by memory, or fail to learn."""
+"""Bounds of the small networks' width and depth. Beyond them memory would not suffice, or training would fail."""
 
 
 class Perceptron(nn.Module):
@@ -70,7 +70,7 @@ def _lenet_side(side: int) -> int:
 class ConvNet(nn.Module):
     """`depth` convolutions of `width` channels, 5x5, each with ReLU, and one linear layer.
 
-    The first two are not padded, and pooled by max pool 2; further ones are padded and keep the size.
+    The first two are not padded and are followed by max pooling 2; the others are padded and keep the size.
     """
 
     def __init__(self, shape: tuple[int, ...], classes: int, *, width: int, depth: int, bias: bool) -> None:
@@ -122,7 +122,7 @@ class Mlp(Model):
 class SmallMlp(Model):
     """Linear layers inputs-20-20-C: 16,330 parameters at 784 inputs, 10 classes, with biases.
 
-    width, depth: of the hidden layers; the paper's are two of 20.
+    width: units of each hidden layer; depth: the number of hidden layers. The paper has two of 20 units.
     """
 
     name: ClassVar[str] = "small-mlp"
@@ -159,7 +159,7 @@ class LeNet(Model):
 class SmallCnn(Model):
     """Two convolutions and one linear layer: 13,750 parameters at 1x28x28, 10 classes, with biases.
 
-    width: channels of each convolution; depth: how many convolutions. The paper's are two of 20.
+    width: channels of each convolution; depth: the number of convolutions. The paper has two of 20 channels.
     """
 
     name: ClassVar[str] = "small-cnn"
@@ -180,11 +180,11 @@ class SmallCnn(Model):
 
 
 def _check_size(model: SmallMlp | SmallCnn) -> None:
-    """Raises InvalidInput for fields of another type, or out of their bounds."""
+    """Raise InvalidInput for fields of another type, or out of their bounds."""
     check_fields(model, kind="model")
-    for name, value, most in (("width", model.width, MAX_WIDTH), ("depth", model.depth, MAX_DEPTH)):
-        if not 1 <= value <= most:
-            raise InvalidInput(f"model '{model.name}': {name}={value} must be from 1 to {most:,}")
+    for name, value, maximum in (("width", model.width, MAX_WIDTH), ("depth", model.depth, MAX_DEPTH)):
+        if not 1 <= value <= maximum:
+            raise InvalidInput(f"model '{model.name}': {name}={value} must be from 1 to {maximum:,}")
 
 
 PAPER_MODELS = (Mlp, LeNet, SmallMlp, SmallCnn)

@@ -1,4 +1,4 @@
-"""Every network of timm (PyTorch Image Models, R. Wightman) by its name there."""
+"""Every network of timm (PyTorch Image Models, R. Wightman), by timm's name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sharpbench.models.model import Model
 
 
 class Enlarged(nn.Module):
-    """A network behind a bilinear interpolation of its images to size x size."""
+    """A network whose images are first resized to size x size by bilinear interpolation."""
 
     def __init__(self, network: nn.Module, size: int) -> None:
         super().__init__()
@@ -35,10 +35,13 @@ class Enlarged(nn.Module):
 
 @dataclass(frozen=True)
 class Timm(Model):
-    """A network of timm, 'timm:resnet18'; with a tag behind a dot, those pretrained weights are meant.
+    """A network of timm, 'timm:resnet18'. A tag after a dot names pretrained weights, 'timm:resnet18.a1_in1k'.
 
-    `build` initialises at random as timm does it; `pretrained` takes timm's weights.
-    size: images are enlarged to this edge on their way in, for networks that do not take those of the data set.
+    `build` initialises at random as timm does; `pretrained` loads timm's weights.
+
+    Attributes:
+        architecture: timm's name of the network.
+        size: resize images to this edge, for networks that do not take the images of the data set.
     """
 
     name: ClassVar[str] = "timm"
@@ -71,38 +74,38 @@ class Timm(Model):
 
     def build(self, shape: tuple[int, ...], classes: int) -> nn.Module:
         """See Model.build."""
-        return self._built(shape, classes, pretrained=False)
+        return self._create(shape, classes, pretrained=False)
 
     def pretrained(self) -> nn.Module:
-        """The network with the weights that timm offers, as many classes and inputs as these have.
+        """The network with timm's pretrained weights, and the input shape and classes of these weights.
 
-        Downloads them where timm's cache does not hold them. Raises InvalidInput where they cannot be had.
+        The weights are downloaded if timm's cache does not hold them. Raises InvalidInput where that fails.
         """
         config = self._config()
         if not config.has_weights:
             raise InvalidInput(f"timm has no weights for '{self.architecture}'; use --weights random or a file")
         try:
-            return self._built(config.input_size, config.num_classes, pretrained=True)
+            return self._create(config.input_size, config.num_classes, pretrained=True)
         except InvalidInput:
             raise
-        except Exception as error:  # whatever the download, the disk or timm's own loading raises
+        except Exception as error:  # from the download, the disk or timm's loading
             raise InvalidInput(
-                f"the weights of 'timm:{self.architecture}' cannot be had ({type(error).__name__}: "
+                f"the weights of 'timm:{self.architecture}' cannot be loaded ({type(error).__name__}: "
                 f"{short(str(error))}); download them elsewhere and name the file by --weights"
             ) from error
 
     @property
     def classes(self) -> int:
-        """The classes that timm's weights know."""
+        """The number of classes of timm's weights."""
         return int(self._config().num_classes)
 
     @property
     def input_shape(self) -> tuple[int, ...] | None:
-        """See Model.input_shape: what the architecture's configuration says."""
+        """See Model.input_shape. It is that of timm's configuration."""
         return None if self.size else tuple(self._config().input_size)
 
     def transform(self) -> Callable[[Any], Tensor] | None:
-        """See Model.transform: timm's own evaluation transforms for these weights."""
+        """See Model.transform. It is timm's evaluation transform for these weights."""
         if self.size:
             return None
         data = import_timm().data
@@ -113,7 +116,7 @@ class Timm(Model):
     def _config(self) -> Any:
         return import_timm().get_pretrained_cfg(self.architecture)
 
-    def _built(self, shape: tuple[int, ...], classes: int, *, pretrained: bool) -> nn.Module:
+    def _create(self, shape: tuple[int, ...], classes: int, *, pretrained: bool) -> nn.Module:
         edges = (self.size, self.size) if self.size else shape[1:]
         options: dict[str, Any] = {}
         if len(shape) != 3:
@@ -123,44 +126,39 @@ class Timm(Model):
         if shape[0] != 3:
             options["in_chans"] = shape[0]
         with _silence_timm():
-            network = _create_checked(self, shape, edges, classes, options, pretrained)
+            network = self._create_checked((shape[0], *edges), classes, pretrained=pretrained, options=options)
         return Enlarged(network, self.size) if self.size else network
 
-
-def _create_checked(
-    model: Timm,
-    shape: tuple[int, ...],
-    edges: tuple[int, ...],
-    classes: int,
-    options: dict[str, Any],
-    pretrained: bool,
-) -> nn.Module:
-    """The network, once it has been seen to take an image of that shape and to give logits."""
-    own = "x".join(map(str, model._config().input_size))
-    remedy = f"its own images are {own}; try 'timm:{model.architecture}[size={own.rpartition('x')[2]}]'"
-    try:
-        network: nn.Module = import_timm().create_model(
-            model.architecture, pretrained=pretrained, num_classes=classes, **options
-        )
-        with torch.no_grad():
-            logits = network.eval()(torch.zeros(1, shape[0], *edges))
-    except Exception as error:
-        if pretrained:
-            raise
-        raise InvalidInput(
-            f"model 'timm:{model.architecture}' does not take images of {'x'.join(map(str, (shape[0], *edges)))}: "
-            f"{short(' '.join(str(error).split()))}; {remedy}"
-        ) from error
-    if not isinstance(logits, Tensor) or logits.shape != (1, classes):
-        found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise InvalidInput(
-            f"model 'timm:{model.architecture}' gives {found} for one image, no logits [1, {classes}]; "
-            "choose a classifier"
-        )
-    return network.train()
+    def _create_checked(
+        self, shape: tuple[int, ...], classes: int, *, pretrained: bool, options: dict[str, Any]
+    ) -> nn.Module:
+        """The network as timm makes it, after it has mapped an image of that shape to logits."""
+        own = "x".join(map(str, self._config().input_size))
+        remedy = f"its own images are {own}; try 'timm:{self.architecture}[size={own.rpartition('x')[2]}]'"
+        try:
+            network: nn.Module = import_timm().create_model(
+                self.architecture, pretrained=pretrained, num_classes=classes, **options
+            )
+            with torch.no_grad():
+                logits = network.eval()(torch.zeros(1, *shape))
+        except Exception as error:
+            if pretrained:
+                raise
+            raise InvalidInput(
+                f"model 'timm:{self.architecture}' does not take images of {'x'.join(map(str, shape))}: "
+                f"{short(' '.join(str(error).split()))}; {remedy}"
+            ) from error
+        if not isinstance(logits, Tensor) or logits.shape != (1, classes):
+            found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise InvalidInput(
+                f"model 'timm:{self.architecture}' gives {found} for one image, not logits [1, {classes}]; "
+                "choose a classifier"
+            )
+        return network.train()
 
 
 def _pretrained_tags(architecture: str) -> list[str]:
+    """The names of all pretrained weights of the architecture."""
     base = architecture.partition(".")[0]
     names: list[str] = import_timm().list_pretrained(f"{base}.*")
     return names
@@ -168,7 +166,7 @@ def _pretrained_tags(architecture: str) -> list[str]:
 
 @contextmanager
 def _silence_timm() -> Iterator[None]:
-    """Without the warnings of timm's constructors about themselves, and of a download about every attempt."""
+    """Suppress the warnings of timm's constructors, and those of a download about each attempt."""
     hub = logging.getLogger("huggingface_hub")
     level = hub.level
     hub.setLevel(logging.CRITICAL)

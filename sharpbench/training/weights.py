@@ -1,4 +1,4 @@
-"""Weights: a network's state in a file, read without executing anything, and put into the network it belongs to."""
+"""Weight files: read without executing anything, and loaded into the network to which they belong."""
 
 from __future__ import annotations
 
@@ -22,19 +22,22 @@ from sharpbench.errors import InvalidInput, short
 from sharpbench.files import user_path
 
 WRAPPER_KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "params", "weights")
-"""Where training scripts keep the state of the network, in files that hold more than that."""
+"""The keys under which training scripts store the state of the network in larger files."""
 NAME_PREFIXES = ("module.", "_orig_mod.", "model.", "network.")
-"""What DataParallel, torch.compile and wrappers put before every name."""
+"""The prefixes that DataParallel, torch.compile and wrappers put before every name."""
 _HEADER_LENGTH_BYTES = 8
-"""Bytes at the start of a safetensors file that say how long its header is, which begins with a brace."""
+"""Bytes at the start of a safetensors file that state the length of its header, which begins with a brace."""
 
 
 def find_weight_files(pattern: str) -> list[Path]:
-    """The files that `pattern` names, 'net.safetensors' or 'ckpt/*.safetensors', numbers in names in their order."""
-    place = user_path(pattern)
-    if place.is_file():
-        return [place]
-    found = [Path(name) for name in glob.glob(str(place)) if Path(name).is_file()]
+    """The files that `pattern` names, 'net.safetensors' or 'ckpt/*.safetensors', in natural order (2 before 10).
+
+    Raises InvalidInput where there are none.
+    """
+    path = user_path(pattern)
+    if path.is_file():
+        return [path]
+    found = [Path(name) for name in glob.glob(str(path)) if Path(name).is_file()]
     if not found:
         raise InvalidInput(f"there is no file '{pattern}'; name weights (safetensors, or torch's .pt), or 'random'")
     return sorted(found, key=lambda path: [_natural_order(part) for part in re.split(r"(\d+)", str(path))])
@@ -45,10 +48,10 @@ def _natural_order(part: str) -> tuple[int, str]:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Tensors by name from a safetensors file, or a torch file of tensors alone (weights_only=True), on the CPU.
+    """Tensors by name, on the CPU, from a safetensors file or a torch file of only tensors (weights_only=True).
 
-    What a training script wraps around them (`state_dict`, `model`, ...) is taken off. Raises InvalidInput, one
-    line, for a file that is missing, damaged, holds no tensors, or would execute code.
+    The state of the network is also found under the keys that training scripts use (`state_dict`, `model`, ...).
+    Raises InvalidInput, one line, for a file that is missing, damaged, without tensors, or that would execute code.
     """
     try:
         with path.open("rb") as file:
@@ -60,21 +63,28 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def hash_file(path: Path) -> str:
-    """The hash of a file's bytes."""
+    """The SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load_weights(module: nn.Module, weights: Mapping[str, Tensor], *, where: str) -> None:
-    """Put `weights` into `module`: every parameter and buffer, each of its shape.
+    """Load `weights` into `module`: every parameter and buffer, with equal shapes.
 
-    A prefix that all names share and that only keeps them from fitting is taken off. Raises InvalidInput that
-    names what is missing, unknown, or of another shape; `where` names the file in it.
+    A prefix that all names share is removed if the names then fit.
+
+    Args:
+        module: the network; it is written to.
+        weights: tensors by name, as `read_weights` returns them.
+        where: the file, for the message.
+
+    Raises:
+        InvalidInput: for tensors that are missing, unknown, or of another shape or type; the message names them.
     """
     wanted = module.state_dict(keep_vars=True)
     given = _strip_prefixes(dict(weights), set(wanted))
     tied = _tied_names(wanted)
-    counters = {name for name in wanted if name.rpartition(".")[2] == "num_batches_tracked"}  # of no use in eval mode
+    counters = {name for name in wanted if name.rpartition(".")[2] == "num_batches_tracked"}  # not used in eval mode
     missing = [name for name in wanted if not given.keys() & tied[name] and name not in counters]
     unknown = [name for name in given if name not in wanted]
     shapes = [
@@ -109,7 +119,7 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], *, where: str
 
 
 def _strip_prefixes(given: dict[str, Tensor], wanted: set[str]) -> dict[str, Tensor]:
-    """`given` without as many of the PREFIXES, which all names share, as make the most names fit."""
+    """`given` without shared NAME_PREFIXES: as many are removed as make the most names fit."""
     candidates = [given]
     while given and (
         prefix := next((each for each in NAME_PREFIXES if all(name.startswith(each) for name in given)), None)
@@ -120,7 +130,7 @@ def _strip_prefixes(given: dict[str, Tensor], wanted: set[str]) -> dict[str, Ten
 
 
 def _tied_names(state: Mapping[str, Tensor]) -> dict[str, set[str]]:
-    """Name -> all names of the same tensor."""
+    """For each name, all names of the same tensor."""
     groups: dict[int, set[str]] = {}
     for name, value in state.items():
         groups.setdefault(id(value), set()).add(name)
@@ -128,7 +138,7 @@ def _tied_names(state: Mapping[str, Tensor]) -> dict[str, set[str]]:
 
 
 def _is_torch_file(path: Path, start: bytes) -> bool:
-    """Whether a file that starts so is torch's, a zip archive or a pickle, and no safetensors."""
+    """Whether the first bytes are those of a torch file, a zip archive or a pickle, and not of safetensors."""
     length = int.from_bytes(start[:_HEADER_LENGTH_BYTES], "little")
     if start[_HEADER_LENGTH_BYTES:] == b"{" and length + _HEADER_LENGTH_BYTES <= path.stat().st_size:
         return False
@@ -147,15 +157,15 @@ def _read_safetensors(path: Path) -> object:
         return safetensors.torch.load_file(path)
     except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
         raise InvalidInput(
-            f"weights '{path}' are neither sound safetensors ({short(str(error))}) nor a torch file; save them anew"
+            f"weights '{path}' are neither intact safetensors ({short(str(error))}) nor a torch file; save them again"
         ) from None
 
 
 def _read_torch_file(path: Path) -> object:
-    """What torch.load makes of the file when it may make tensors and plain containers of it and nothing else."""
+    """The content of a torch file, limited to tensors and plain containers."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # about pickles that torch did not write: they are refused
+            warnings.simplefilter("ignore", UserWarning)  # torch warns about foreign pickles, which are refused
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         found = re.search(r"(?:GLOBAL|global) ([\w.]+)", str(error))
@@ -163,7 +173,7 @@ def _read_torch_file(path: Path) -> object:
             what = f" ({found[1]})" if found else ""
             raise InvalidInput(
                 f"weights '{path}' hold more than tensors{what}, which could execute code when read, so they are "
-                "refused; save model.state_dict() alone, best with safetensors"
+                "refused; save only model.state_dict(), best with safetensors"
             ) from None
         raise _damage_error(path, error) from None
     except (OSError, RuntimeError, EOFError, KeyError, ValueError, TypeError, IndexError) as error:
@@ -177,7 +187,9 @@ def _read_torch_file(path: Path) -> object:
 def _damage_error(path: Path, error: BaseException) -> InvalidInput:
     cause = short(" ".join(str(error).split())) or type(error).__name__
     size = os.path.getsize(path)
-    return InvalidInput(f"weights '{path}' ({size:,} bytes) are no sound torch file ({cause}); copy or save them anew")
+    return InvalidInput(
+        f"weights '{path}' ({size:,} bytes) are not an intact torch file ({cause}); copy or save them again"
+    )
 
 
 def _find_tensors(path: Path, read: object, depth: int = 0) -> dict[str, Tensor]:
@@ -186,19 +198,21 @@ def _find_tensors(path: Path, read: object, depth: int = 0) -> dict[str, Tensor]
             odd = [name for name, value in read.items() if not _is_plain_tensor(value)]
             if odd:
                 raise InvalidInput(
-                    f"weights '{path}' hold no plain dense tensor under '{short(odd[0])}'; save it dense"
+                    f"weights '{path}' hold a tensor that is not plain and dense under '{short(odd[0])}'; save it dense"
                 )
             return dict(read)
         for key in WRAPPER_KEYS:
             if isinstance(read.get(key), Mapping):
                 return _find_tensors(path, read[key], depth + 1)
-        strange = next(
+        unexpected = next(
             (f"'{name}' ({type(value).__name__})" for name, value in read.items() if not isinstance(value, Tensor)),
             "nothing",
         )
-        raise InvalidInput(f"weights '{path}' hold {short(strange)} where tensors are; save model.state_dict() alone")
+        raise InvalidInput(
+            f"weights '{path}' hold {short(unexpected)} instead of tensors; save only model.state_dict()"
+        )
     raise InvalidInput(
-        f"weights '{path}' hold a {type(read).__name__}, no tensors by name; save model.state_dict() alone"
+        f"weights '{path}' hold a {type(read).__name__} instead of tensors by name; save only model.state_dict()"
     )
 
 

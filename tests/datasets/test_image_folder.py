@@ -100,7 +100,7 @@ def test_tensors_and_files_reach_the_network_alike(tmp_path: Path) -> None:
             lambda root: (
                 [path.unlink() for path in root.rglob("*.png")] + [path.unlink() for path in root.rglob("*.PNG")]
             ),
-            "holds no image",
+            "does not hold an image",
         ),
     ],
 )
@@ -115,7 +115,7 @@ def test_more_than_8_bits_are_refused_and_not_clipped(tmp_path: Path, mode: str)
     (tmp_path / "a").mkdir()
     kind = {"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode]
     Image.fromarray(np.full((4, 4), 300, kind)).save(tmp_path / "a" / "x.tif")
-    with pytest.raises(InvalidInput, match="has more than 8 bits a channel"):
+    with pytest.raises(InvalidInput, match="has more than 8 bits per channel"):
         ImageFolder(str(tmp_path)).load(None)
 
 
@@ -123,7 +123,7 @@ def test_hidden_folders_are_no_classes_and_empty_ones_are_named(photos: Path) ->
     picture(photos / "train" / ".git" / "x.png", 0)
     assert ImageFolder(str(photos)).load(None).classes == 2
     (photos / "train" / "emu").mkdir()
-    with pytest.raises(InvalidInput, match=r"folder '.*emu' holds no image .*; remove it"):
+    with pytest.raises(InvalidInput, match=r"folder '.*emu' does not hold an image .*; remove it"):
         ImageFolder(str(photos)).load(None)
 
 
@@ -137,5 +137,5 @@ def test_without_a_train_folder_every_folder_is_a_class(tmp_path: Path) -> None:
 def test_folders_that_are_missing_or_empty(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"there is no folder '.*none'"):
         ImageFolder(str(tmp_path / "none")).load(None)
-    with pytest.raises(InvalidInput, match="holds no folder; put the images of each class"):
+    with pytest.raises(InvalidInput, match="does not hold a folder; put the images of each class"):
         ImageFolder(str(tmp_path)).load(None)

@@ -85,7 +85,10 @@ def test_the_word_is_the_path(tmp_path: Path) -> None:
             {"x_train": FLOATS, "y_train": TARGETS, "x_test": FLOATS[:, :2], "y_test": TARGETS},
             r"x_train have shape \[3\] each, x_test \[2\]; give both the same",
         ),
-        ({"inputs": np.array([[{}], [[]]], dtype=object), "targets": TARGETS[:2]}, "is no sound .npz of plain arrays"),
+        (
+            {"inputs": np.array([[{}], [[]]], dtype=object), "targets": TARGETS[:2]},
+            "is not an intact .npz of plain arrays",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_said_in_a_line(tmp_path: Path, arrays: dict[str, Any], line: str) -> None:
@@ -132,13 +135,13 @@ def test_files_that_are_missing_cut_or_none(tmp_path: Path) -> None:
         Npz(str(tmp_path / "none.npz")).load(None)
     path = saved(tmp_path, inputs=FLOATS, targets=TARGETS)
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(InvalidInput, match=r"is no sound \.npz"):
+    with pytest.raises(InvalidInput, match=r"is not an intact \.npz"):
         Npz(str(path)).load(None)
     path.write_bytes(b"not an archive")
-    with pytest.raises(InvalidInput, match=r"is no sound \.npz"):
+    with pytest.raises(InvalidInput, match=r"is not an intact \.npz"):
         Npz(str(path)).load(None)
     np.save(tmp_path / "one.npy", FLOATS)
-    with pytest.raises(InvalidInput, match=r"is one array, no \.npz of several"):
+    with pytest.raises(InvalidInput, match=r"is one array and not an \.npz of several"):
         Npz(str(tmp_path / "one.npy")).load(None)
     with pytest.raises(InvalidInput, match="is no file; name one that"):
         Npz(str(tmp_path)).load(None)

@@ -46,7 +46,7 @@ def test_the_word_is_file_and_function(path: Path) -> None:
     assert isinstance(module, nn.Sequential)
     assert parse_file_model("timm:resnet18") is None
     assert parse_file_model("lenet") is None
-    with pytest.raises(InvalidInput, match=r"names a file alone; name the function in it, too: .*net.py:make"):
+    with pytest.raises(InvalidInput, match=r"names only a file; also name the function in it: .*net.py:make"):
         parse_file_model("net.py")
 
 
@@ -65,7 +65,7 @@ def test_the_file_is_read_anew_when_it_changes(path: Path) -> None:
         ("constant", "has no function 'constant'"),
         ("broken", r"broken\(\)' raises RuntimeError: no such layer"),
         ("leaves", r"leaves\(\)' raises SystemExit"),
-        ("number", r"number\(\)' returns 5, no torch.nn.Module"),
+        ("number", r"number\(\)' returns 5, not a torch.nn.Module"),
     ],
 )
 def test_functions_that_make_no_network(path: Path, factory: str, line: str) -> None:

@@ -78,7 +78,7 @@ def test_the_transform_is_timms() -> None:
         (lambda: Timm("test_vit").build((784,), 10), r"takes images, got inputs of shape \[784\]"),
         (lambda: parse_spec("timm", OFFERED, kind="model"), "model 'timm' is written timm:ARCHITECTURE"),
         (lambda: parse_spec("timm:", OFFERED, kind="model"), "model 'timm:' is written timm:ARCHITECTURE"),
-        (lambda: parse_spec("lenet:5", OFFERED, kind="model"), "model 'lenet:5' is written 'lenet', with nothing"),
+        (lambda: parse_spec("lenet:5", OFFERED, kind="model"), "model 'lenet:5' is written 'lenet', without a colon"),
         (
             lambda: parse_spec("timm:resnet18[architecture=resnet50]", OFFERED, kind="model"),
             "gives 'architecture' twice",
@@ -96,7 +96,7 @@ def test_weights_that_cannot_be_had_are_refused(monkeypatch: pytest.MonkeyPatch)
         raise ConnectionError("no route to host")
 
     monkeypatch.setattr(import_timm(), "create_model", failing)
-    with pytest.raises(InvalidInput, match=r"weights of 'timm:test_vit' cannot be had \(ConnectionError: no route"):
+    with pytest.raises(InvalidInput, match=r"weights of 'timm:test_vit' cannot be loaded \(ConnectionError: no route"):
         Timm("test_vit").pretrained()
     without = next(
         name for name in import_timm().list_models() if not import_timm().get_pretrained_cfg(name).has_weights

@@ -328,7 +328,7 @@ def test_the_edges_of_what_fits_are_accepted() -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="torch sees a CUDA device")
 def test_a_device_that_is_not_there_is_bad_input() -> None:
-    with pytest.raises(InvalidInput, match="device 'cuda' is asked for, but torch sees no CUDA device"):
+    with pytest.raises(InvalidInput, match="device 'cuda' is requested, but torch sees no CUDA device"):
         cells(device="cuda")
 
 

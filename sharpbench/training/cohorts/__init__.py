@@ -1,4 +1,4 @@
-"""Cohorts by name: the families of networks on which measures are judged."""
+"""Cohorts by name: the families of networks on which measures are compared; COHORTS is the catalogue."""
 
 from sharpbench.training.cohorts.grid import Axis, Grid
 from sharpbench.training.cohorts.hyperparameters import Hyperparameters

@@ -1,4 +1,4 @@
-"""Grid: the product of a cohort's axes, or a random part of it in which every configuration keeps all its seeds."""
+"""The product of a cohort's axes, or a random part of it in which every configuration has all seeds."""
 
 from __future__ import annotations
 
@@ -19,12 +19,19 @@ from sharpbench.models.model import Model
 from sharpbench.training.recipe import Recipe
 
 MAX_NETWORKS = 100_000
-"""Configurations of a product, and networks of a cohort: more is a slip of the keyboard."""
+"""The largest number of configurations of a product, and of networks of a cohort; more is a typing error."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """A field that varies, of the recipe or `of_model`, and its values; where: what errors put before them."""
+    """A field that varies, and its values.
+
+    Attributes:
+        name: the field.
+        values: its different values.
+        of_model: whether it is a field of the model; otherwise it is one of the recipe.
+        where: the place in a file, with which error messages begin.
+    """
 
     name: str
     values: tuple[Any, ...]
@@ -42,9 +49,14 @@ class Axis:
 class Grid:
     """All combinations of the values of `axes`, each with every seed, or a random part of them.
 
-    networks: draw so many networks at most, whole configurations with all their seeds; None takes all.
-    draw: of which draw. Configurations are ordered by a hash of `draw` and their values, and the first are
-    taken: a larger draw contains a smaller one, and neither the order of axes nor that of values changes it.
+    Configurations are drawn by ordering them by a hash of `draw` and their values and taking the first. A larger draw
+    contains a smaller one, and the order of axes and values does not matter.
+
+    Attributes:
+        axes: the fields that vary.
+        seeds: the seeds of every configuration.
+        networks: the largest number of networks; whole configurations with all seeds are drawn. None takes all.
+        draw: the index of the draw.
     """
 
     axes: tuple[Axis, ...]
@@ -65,27 +77,30 @@ class Grid:
 
     @property
     def product(self) -> int:
-        """How many configurations there are in all."""
+        """The number of configurations of the full product."""
         return math.prod(len(axis.values) for axis in self.axes)
 
     @property
     def chosen(self) -> int:
-        """How many configurations are taken."""
+        """The number of configurations that are taken."""
         return self.product if self.networks is None else min(self.product, self.networks // len(self.seeds))
 
     @property
     def design(self) -> Design:
-        """Random where some configurations are left out."""
+        """See Cohort.design: "random" if some configurations are left out."""
         return "random" if self.chosen < self.product else "designed"
 
     def configurations(self) -> list[dict[Axis, Any]]:
-        """Axis -> value, in the order of the product; of a random part, too."""
-        whole = [dict(zip(self.axes, values, strict=True)) for values in product(*(axis.values for axis in self.axes))]
-        order = sorted(range(len(whole)), key=lambda index: self._place(whole[index]))
-        return [whole[index] for index in sorted(order[: self.chosen])]
+        """The chosen configurations, each a dict of values by axis, in the order of the product."""
+        full = [dict(zip(self.axes, values, strict=True)) for values in product(*(axis.values for axis in self.axes))]
+        order = sorted(range(len(full)), key=lambda index: self._draw_order(full[index]))
+        return [full[index] for index in sorted(order[: self.chosen])]
 
     def recipes(self, models: Sequence[Model], dataset: Dataset, fixed: Mapping[str, Any]) -> Iterator[Recipe]:
-        """The recipes of every model, model by model, configuration by configuration, seed by seed."""
+        """The recipes of all models, model by model, configuration by configuration, seed by seed.
+
+        `fixed`: the values of the recipe's other fields. Raises InvalidInput as `Cohort.recipes` does.
+        """
         configurations = self.configurations()
         for model in models:
             for each in configurations:
@@ -94,13 +109,14 @@ class Grid:
                 for seed in self.seeds:
                     yield Recipe(model=varied, dataset=dataset, seed=seed, **{**fixed, **values})
 
-    def _place(self, configuration: Mapping[Axis, Any]) -> bytes:
+    def _draw_order(self, configuration: Mapping[Axis, Any]) -> bytes:
+        """The hash by which configurations are ordered before the first are taken."""
         values = {f"{axis.of_model} {axis.name}": format_value(value) for axis, value in configuration.items()}
         return hashlib.sha256(json.dumps([self.draw, values], sort_keys=True).encode()).digest()
 
 
 def _vary_model(model: Model, changes: Mapping[Axis, Any]) -> Model:
-    """`model` with other values of some of its fields."""
+    """`model` with these values of some of its fields."""
     for axis, value in changes.items():
         known = [item.name for item in fields(model)]
         if axis.name not in known:

@@ -1,4 +1,4 @@
-"""Hyperparameters: networks that differ in how they are built and trained, as in the large studies of measures."""
+"""Networks that differ in architecture and training, as in the large studies of generalization measures."""
 
 from __future__ import annotations
 
@@ -26,11 +26,16 @@ MODEL_AXES = ("width", "depth")
 
 @dataclass(frozen=True)
 class Hyperparameters(Cohort):
-    """The product of the axes named in `axes`, `seeds` networks each, or a random draw of it.
+    """The product of the axes named in `axes`, with `seeds` networks per configuration, or a random draw of it.
 
-    networks: at most so many for each model, drawn as whole configurations; none takes the full product. seed: of
-    the draw; a larger draw contains a smaller one. A field that is not among `axes` stands at its first value;
-    width and depth then are the model's. What varies width or depth needs a model that has them.
+    A field that is not in `axes` has its first value; width and depth are then those of the model. To vary width or
+    depth, the model must have these fields.
+
+    Attributes:
+        axes: the fields that vary.
+        networks: the largest number of networks per model, drawn as whole configurations; None takes the product.
+        seed: the seed of the draw; a larger draw contains a smaller one.
+        seeds: networks per configuration.
     """
 
     name: ClassVar[str] = "hyperparameters"
@@ -58,13 +63,13 @@ class Hyperparameters(Cohort):
 
     def __post_init__(self) -> None:
         check_fields(self, kind="cohort")
-        for name, value, least in (("seeds", self.seeds, 1), ("networks", self.networks, 1)):
-            if value is not None and value < least:
-                raise InvalidInput(f"{name}={value} must be at least {least}")
+        for name, value, minimum in (("seeds", self.seeds, 1), ("networks", self.networks, 1)):
+            if value is not None and value < minimum:
+                raise InvalidInput(f"{name}={value} must be at least {minimum}")
         for item in fields(self):
             given = getattr(self, item.name)
             if given == ():
-                raise InvalidInput(f"{item.name} holds no value; give one at least")
+                raise InvalidInput(f"{item.name} has no value; give at least one")
             idle = item.name in AXIS_NAMES and item.name not in self.axes and given != item.default
             if idle and (len(given) > 1 or item.name in MODEL_AXES):
                 raise InvalidInput(
@@ -76,10 +81,10 @@ class Hyperparameters(Cohort):
         self.grid()
 
     def grid(self) -> Grid:
-        """The axes and what is drawn of them."""
+        """The grid of the axes, with the draw from it."""
         axes = tuple(Axis(name, getattr(self, name), name in MODEL_AXES) for name in self.axes)
         if len(set(self.axes)) < len(axes):
-            raise InvalidInput(f"axes={'+'.join(self.axes)} names one of them twice; name each once")
+            raise InvalidInput(f"axes={'+'.join(self.axes)} names one axis twice; name each once")
         return Grid(axes, tuple(range(self.seeds)), self.networks, self.seed)
 
     @property
@@ -92,5 +97,5 @@ class Hyperparameters(Cohort):
         fixed: dict[str, Any] = {
             name: getattr(self, name)[0] for name in AXIS_NAMES if name not in self.axes and name not in MODEL_AXES
         }
-        gate = {name: getattr(self, name) for name in ("decay", "max_epochs", "target_loss", "target_accuracy")}
-        return tuple(self.grid().recipes(models, dataset, {**fixed, **gate}))
+        targets = {name: getattr(self, name) for name in ("decay", "max_epochs", "target_loss", "target_accuracy")}
+        return tuple(self.grid().recipes(models, dataset, {**fixed, **targets}))

@@ -1,4 +1,4 @@
-"""Label noise: networks that fit ever more permuted labels, and so generalise ever worse."""
+"""Networks that fit increasing shares of permuted labels, and therefore generalise increasingly badly."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ SOURCE = "Ibayashi, Hamaguchi, Imaizumi 2021, Minimum Sharpness, section 5.2"
 class LabelNoise(Cohort):
     """Each model at `ratios` equally spaced label-noise ratios from 0 to 1, `seeds` networks each.
 
-    By default SGD with momentum 0.9, weight decay 1e-5 and the paper's schedule rate / (decay * step + 1); batch
-    size, rate and decay are our own, so that a network fits in seconds on a small training set.
+    Optimiser (SGD with momentum 0.9), weight decay (1e-5) and the schedule rate / (decay * step + 1) are the paper's.
+    Batch size, rate and decay are chosen so that a network fits a small training set in seconds.
     """
 
     name: ClassVar[str] = "label-noise"
@@ -43,9 +43,9 @@ class LabelNoise(Cohort):
 
     def __post_init__(self) -> None:
         check_fields(self, kind="cohort")
-        for name, value, least in (("ratios", self.ratios, 2), ("seeds", self.seeds, 1)):
-            if value < least:
-                raise InvalidInput(f"{name}={value} must be at least {least}")
+        for name, value, minimum in (("ratios", self.ratios, 2), ("seeds", self.seeds, 1)):
+            if value < minimum:
+                raise InvalidInput(f"{name}={value} must be at least {minimum}")
         if self.ratios * self.seeds > MAX_NETWORKS:
             raise InvalidInput(f"ratios={self.ratios} times seeds={self.seeds} must be at most {MAX_NETWORKS} networks")
 
@@ -75,11 +75,11 @@ class LabelNoise(Cohort):
 
 @dataclass(frozen=True)
 class LabelNoiseMnist(Cohort):
-    """11 ratios on 4,096 training images, fitted to a training accuracy of 99 % at least.
+    """11 ratios on 4,096 training images, fitted to a training accuracy of at least 99 %.
 
-    Batches of 256; rate 0.1 for perceptrons and 0.05 for convolutional networks, at which mlp and lenet fit random
-    labels in the fewest seconds of those tried on a CPU. What has not fitted after `max_epochs` stays in the tables,
-    counted as excluded.
+    Batches of 256. The rate is 0.1 for perceptrons and 0.05 for convolutional networks: of the rates tried, mlp and
+    lenet fit random labels fastest with these on a CPU. Networks that have not fitted after `max_epochs` are counted
+    as excluded in the tables.
     """
 
     name: ClassVar[str] = "label-noise-mnist"
@@ -118,10 +118,10 @@ class LabelNoiseMnist(Cohort):
 
 @dataclass(frozen=True)
 class LabelNoisePaper(Cohort):
-    """The paper's own cohort: 11 ratios, 10 networks each, all training data, batches of 1,024.
+    """The paper's cohort: 11 ratios, 10 networks each, all training data, batches of 1,024.
 
-    Perceptrons: rate 0.1, 3,000 epochs; convolutional networks: rate 0.01, 1,000 epochs; decay 1e-4. The
-    paper trains for all epochs; here a network that has fitted (training loss 1e-4) stops. Hours on a GPU.
+    Perceptrons have rate 0.1 and 3,000 epochs, convolutional networks rate 0.01 and 1,000 epochs; the decay is 1e-4.
+    The paper trains for all epochs; here training stops at a loss of 1e-4. It takes hours on a GPU.
     """
 
     name: ClassVar[str] = "label-noise-paper"

@@ -1,4 +1,4 @@
-"""Optimizers: networks trained to one loss by different optimisers, each at several sizes of its ascent step."""
+"""Networks trained to one loss by different optimisers, each with several sizes of its ascent step."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from sharpbench.training.recipe import Recipe
 
 @dataclass(frozen=True)
 class Optimizers(Cohort):
-    """Each model by each of `optimizers`, `seeds` networks each, trained until the same training loss is reached.
+    """Each model trained by each of `optimizers` to the same training loss, with `seeds` networks each.
 
-    factors: what has a rho is trained at each of these multiples of it, what has none, once. The networks of one
-    optimiser and rho are a cell.
+    An optimiser with a field `rho` is used once per element of `factors`, which multiplies its rho; one without is
+    used once. The networks of one optimiser and rho are one configuration.
     """
 
     name: ClassVar[str] = "optimizers"

@@ -1,4 +1,4 @@
-"""Cohorts of one's own: a TOML file with the axes of a grid. Its content identifies the networks, not its path."""
+"""The user's own cohort: a TOML file with the axes of a grid, whose content and not path identifies the networks."""
 
 from __future__ import annotations
 
@@ -19,15 +19,13 @@ from sharpbench.training.cohorts.cohort import Cohort
 from sharpbench.training.cohorts.grid import Axis, Grid
 from sharpbench.training.recipe import Recipe, parse_recipe_field
 
-# Document: a TOML file, and in which line of it a key stands.
-
 MAX_FILE_BYTES = 2**16
-"""Bytes of a file: more is no cohort."""
+"""The largest file that is read, far more than a cohort needs."""
 
 
 @dataclass(frozen=True, eq=False)
 class TomlDocument:
-    """What a TOML file holds. path: as the user named it, for errors."""
+    """The text and content of a TOML file. path: as the user named it, for error messages."""
 
     path: str
     text: str
@@ -35,12 +33,12 @@ class TomlDocument:
 
     @staticmethod
     def read(path: str) -> TomlDocument:
-        """Raises InvalidInput, one line with the file and the line, for what is missing, too large or no TOML."""
-        place = user_path(path)
-        if not place.is_file():
+        """The document at `path`. Raises InvalidInput for a file that is missing, too large or not TOML."""
+        location = user_path(path)
+        if not location.is_file():
             raise InvalidInput(f"there is no file '{path}'; name a cohort, or a TOML file that describes one")
         try:
-            with place.open("rb") as file:
+            with location.open("rb") as file:
                 data = file.read(MAX_FILE_BYTES + 1)
             text = data.decode()
         except OSError as error:
@@ -58,9 +56,9 @@ class TomlDocument:
             raise InvalidInput(_syntax_error(path, text, str(error))) from None
 
     def where(self, *keys: str) -> str:
-        """'FILE:LINE: ' of the line where the value of a key, of tables from the outside in, begins."""
+        """'FILE:LINE: ', with the line in which a key begins. `keys`: its tables, outermost first, and the key."""
         lines = self.text.splitlines(keepends=True)
-        first, last = 0, len(lines)  # holds of `last` lines, not of `first`
+        first, last = 0, len(lines)  # the first `last` lines contain the key, the first `first` lines do not
         while last - first > 1:
             middle = (first + last) // 2
             if _has_keys(_parse_longest_prefix(lines, middle)[1], keys):
@@ -74,12 +72,12 @@ class TomlDocument:
 
 
 def _parse_longest_prefix(lines: list[str], count: int) -> tuple[int, Mapping[str, Any]]:
-    """The longest part, up to `count` of the first lines, that is TOML, and what it holds."""
+    """The length and content of the longest prefix of the first `count` lines that is valid TOML."""
     for length in range(count, 0, -1):
         try:
             return length, tomllib.loads("".join(lines[:length]))
         except ValueError:
-            continue  # it ends within a value of several lines
+            continue  # the prefix ends within a value of several lines
     return 0, {}
 
 
@@ -91,12 +89,13 @@ def _has_keys(content: Any, keys: tuple[str, ...]) -> bool:
     return True
 
 
-def _syntax_error(path: str, text: str, said: str) -> str:
-    found = re.search(r" \(at line (\d+), column (\d+)\)", said)
+def _syntax_error(path: str, text: str, message: str) -> str:
+    """The message of tomllib, with file and line in front."""
+    found = re.search(r" \(at line (\d+), column (\d+)\)", message)
     line = int(found[1]) if found else text.count("\n") + 1
-    cause = said[: found.start()] if found else said.removesuffix(" (at end of document)")
+    cause = message[: found.start()] if found else message.removesuffix(" (at end of document)")
     column = f" at column {found[2]}" if found else ""
-    return f"{path}:{line}: not TOML{column}: {short(cause)}; text stands in quotes, lists in brackets"
+    return f"{path}:{line}: not TOML{column}: {short(cause)}; write text in quotes and lists in brackets"
 
 
 TABLE_NAMES = ("fixed", "axes", "model", "random")
@@ -105,7 +104,7 @@ SUFFIX = ".toml"
 
 @dataclass(frozen=True)
 class TomlCohort(Cohort):
-    """What a file describes: a grid, and the fields that all recipes share."""
+    """The cohort that a file describes: a grid, and the fields that all recipes share."""
 
     name: ClassVar[str] = "file"
     title: ClassVar[str] = "a cohort of your own, from a TOML file"
@@ -126,7 +125,12 @@ class TomlCohort(Cohort):
 def read_cohort(path: str, offered: Inner) -> TomlCohort:
     """The cohort that the TOML file at `path` describes.
 
-    offered: what words in it may name. Raises InvalidInput, one line with file, line, key, value and bound.
+    Args:
+        path: the file.
+        offered: the optimisers that the file may name (see `recipe.available_parts`).
+
+    Raises:
+        InvalidInput: for a file that is not a cohort. The message is one line with file, line, key, value and bound.
     """
     document = TomlDocument.read(path)
     for name in document.content:
@@ -138,7 +142,9 @@ def read_cohort(path: str, offered: Inner) -> TomlCohort:
     axes = {name: _parse_values(document, "axes", name, values, offered) for name, values in tables["axes"].items()}
     for name in axes:
         if name in fixed:
-            raise InvalidInput(f"{document.where('axes', name)}'{name}' is fixed, too; leave it in one of the two")
+            raise InvalidInput(
+                f"{document.where('axes', name)}'{name}' is also in [fixed]; remove it from one of the two"
+            )
     seeds = axes.pop("seed", (fixed.pop("seed", 0),))
     varied = [Axis(name, values, where=document.where("axes", name)) for name, values in axes.items()]
     varied += [_parse_model_axis(document, name, values) for name, values in tables["model"].items()]
@@ -156,7 +162,7 @@ def _get_table(document: TomlDocument, name: str) -> Mapping[str, Any]:
     table = document.content.get(name, {})
     if not isinstance(table, Mapping):
         raise InvalidInput(
-            f"{document.where(name)}{name}={short(str(table))} is no table; write [{name}] above its keys"
+            f"{document.where(name)}{name}={short(str(table))} is not a table; write [{name}] above its keys"
         )
     return table
 
@@ -166,7 +172,7 @@ def _parse_value(document: TomlDocument, table: str, name: str, value: object, o
         if name in ("model", "dataset"):
             raise InvalidInput(f"'{name}' is named on the command line; leave it out")
         if isinstance(value, list | dict):
-            raise InvalidInput(f"{name}={short(str(value))} is no single value; what varies stands in [axes]")
+            raise InvalidInput(f"{name}={short(str(value))} is not a single value; put a field that varies into [axes]")
         return parse_recipe_field(name, value, offered)
     except InvalidInput as error:
         raise InvalidInput(f"{document.where(table, name)}{error}") from None
@@ -181,12 +187,14 @@ def _parse_values(document: TomlDocument, table: str, name: str, values: object,
 def _require_list(document: TomlDocument, table: str, name: str, values: object) -> list[Any]:
     if not isinstance(values, list) or not values:
         shown = f"{short(name)}={short(str(values))}"
-        raise InvalidInput(f"{document.where(table, name)}{shown} is no list of values; write {short(name)} = [1, 2]")
+        raise InvalidInput(
+            f"{document.where(table, name)}{shown} is not a list of values; write {short(name)} = [1, 2]"
+        )
     return values
 
 
 def _parse_model_axis(document: TomlDocument, name: str, values: object) -> Axis:
-    """An axis of the models' fields; which they have is known when the models are."""
+    """An axis of a field of the models. Whether they have the field is checked in `Grid.recipes`."""
     where, listed = document.where("model", name), _require_list(document, "model", name, values)
     for value in listed:
         if not is_scalar(value):
@@ -195,7 +203,7 @@ def _parse_model_axis(document: TomlDocument, name: str, values: object) -> Axis
 
 
 def _parse_random(document: TomlDocument, table: Mapping[str, Any]) -> dict[str, int]:
-    """`networks` and `draw` of the grid."""
+    """The table [random] as the fields `networks` and `draw` of Grid."""
     names = {"networks": "networks", "seed": "draw"}
     for name, value in table.items():
         where = document.where("random", name)
@@ -206,5 +214,5 @@ def _parse_random(document: TomlDocument, table: Mapping[str, Any]) -> dict[str,
         if wrong:
             raise InvalidInput(f"{where}{name}={short(format_value(value))} {wrong}")
     if table and "networks" not in table:
-        raise InvalidInput(f"{document.where('random')}[random] needs networks = 300, how many are drawn")
+        raise InvalidInput(f"{document.where('random')}[random] needs the number of networks to draw, networks = 300")
     return {names[name]: value for name, value in table.items()}

@@ -1,4 +1,4 @@
-"""Optimisers by name: update rules, each as its paper has it."""
+"""Optimisers by name, each as its paper defines it; OPTIMIZERS is the catalogue."""
 
 from sharpbench.training.optimizers.adam import Adam, AdamW
 from sharpbench.training.optimizers.optimizer import (

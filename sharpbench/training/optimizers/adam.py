@@ -1,4 +1,4 @@
-"""Adam, with weight decay as part of the gradient, and AdamW, with weight decay apart from it."""
+"""Adam, whose weight decay is part of the gradient, and AdamW, whose weight decay is separate."""
 
 from __future__ import annotations
 
@@ -25,6 +25,16 @@ class Adam(Optimizer):
 
     m <- beta1 m + (1 - beta1) g; v <- beta2 v + (1 - beta2) g^2;
     theta <- theta - rate (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + epsilon), t from 1.
+
+    Cost: one gradient per step.
+
+    Attributes:
+        beta1: the decay of the mean of gradients m, from 0 to below 1.
+        beta2: the decay of the mean of squared gradients v, from 0 to below 1.
+        epsilon: the term that keeps the denominator above 0.
+
+    Raises:
+        InvalidInput: for a field out of its bounds.
     """
 
     name: ClassVar[str] = "adam"
@@ -51,7 +61,10 @@ class Adam(Optimizer):
 
 @dataclass(frozen=True)
 class AdamW(Adam):
-    """As torch.optim.AdamW: theta shrinks by rate weight_decay theta, apart from the moments."""
+    """As torch.optim.AdamW: Adam without weight decay in the gradient, and theta <- theta - rate weight_decay theta.
+
+    Cost: one gradient per step. Fields and bounds are those of Adam.
+    """
 
     name: ClassVar[str] = "adamw"
     title: ClassVar[str] = "Adam with decoupled weight decay"
@@ -64,7 +77,7 @@ class AdamW(Adam):
 
 
 def _adam_step(params: Stack, state: State, gradients: Stack, at: Step) -> tuple[Stack, State]:
-    """One step of Adam with these gradients."""
+    """Parameters and state after one step of Adam with these gradients."""
     beta1, beta2, epsilon = (at.constants[name] for name in ("beta1", "beta2", "epsilon"))
     first = {name: _update_mean(state["first"][name], value, beta1) for name, value in gradients.items()}
     second = {name: _update_mean(state["second"][name], value.square(), beta2) for name, value in gradients.items()}

@@ -1,7 +1,8 @@
-"""SAM and its kin: the gradient is taken where an ascent step ends, and applied where it began, by SGD.
+"""SAM and its variants: SGD with the gradient at the end of an ascent step.
 
-Norms are over all parameters of a network. The ascent follows the gradient of the loss alone; weight decay is part
-of the step of SGD. Running statistics (batch norm) are those of the pass before the ascent.
+Norms are over all parameters of a network. The ascent follows the gradient of the loss without weight decay, which is
+part of the step of SGD. Running statistics (batch norm) are those of the pass before the ascent. All fields of Sgd
+apply; InvalidInput is raised for a field out of its bounds.
 """
 
 from __future__ import annotations
@@ -28,7 +29,13 @@ from sharpbench.training.optimizers.sgd import Sgd, sgd_step
 
 @dataclass(frozen=True)
 class Sam(Sgd):
-    """e = rho g / |g|_2 over all parameters; then SGD with the gradient at theta + e."""
+    """e = rho g / |g|_2 over all parameters; then SGD with the gradient at theta + e.
+
+    Cost: two gradients per step.
+
+    Attributes:
+        rho: the length of the ascent step, at least 0.
+    """
 
     name: ClassVar[str] = "sam"
     title: ClassVar[str] = "sharpness-aware minimisation"
@@ -50,15 +57,18 @@ class Sam(Sgd):
 
 
 def ascend(params: Stack, directions: Stack, radius: Tensor) -> Stack:
-    """The parameters `radius` [m] further along the directions."""
+    """The parameters moved by `radius` [m] along the directions, which are normalised per network."""
     return add_scaled(params, radius / network_norms(directions).clamp_min(MIN_NORM), directions)
 
 
 @dataclass(frozen=True)
 class MSam(Sam):
-    """SAM with an ascent step of its own for every micro-batch of `size` examples; the gradients are averaged.
+    """SAM with a separate ascent step for every micro-batch; the gradients are averaged.
 
-    Each example counts the same: a last micro-batch that is smaller has a smaller weight.
+    Each example has the same weight, so a smaller last micro-batch has a smaller weight. Cost: two gradients per step.
+
+    Attributes:
+        size: examples in a micro-batch, at least 1.
     """
 
     name: ClassVar[str] = "m-sam"
@@ -90,8 +100,14 @@ class MSam(Sam):
 class Asam(Sgd):
     """e = rho T^2 g / |T g|_2 with T = |theta| + eta by entry, or the norm of each filter + eta.
 
-    Of parameters with one dimension or none T is 1, as in the authors' code, unless `biases`. Filters are those of
-    convolutions; the weights of linear layers are taken by entry all the same.
+    T is 1 for parameters with at most one dimension, as in the authors' code, unless `biases`. Only convolutions have
+    filters; the weights of linear layers are always normalised by entry. Cost: two gradients per step.
+
+    Attributes:
+        rho: the length of the normalised ascent step, at least 0.
+        eta: the term that is added to |theta|, at least 0.
+        normalization: "element" (by entry) or "filter".
+        biases: also normalise parameters with at most one dimension.
     """
 
     name: ClassVar[str] = "asam"
@@ -137,9 +153,13 @@ class Asam(Sgd):
 class FriendlySam(Sam):
     """SAM whose ascent direction is g - sigma m, m the moving average of gradients.
 
-    m is that of earlier steps (0 at the first, which is SAM's), then m <- smoothing m + (1 - smoothing) g;
-    the first g is taken as it is. With sigma = 1 it makes no difference whether g enters m before: g - m is then
-    only shorter.
+    m is the average of earlier steps. It is 0 in the first step, which is therefore SAM's; afterwards it is the first
+    g, then m <- smoothing m + (1 - smoothing) g. With sigma = 1 the direction does not depend on whether g enters m
+    before the ascent or after it: g - m only changes its length. Cost: two gradients per step.
+
+    Attributes:
+        sigma: the share of m that is subtracted, at least 0.
+        smoothing: the decay of the moving average, from 0 to below 1.
     """
 
     name: ClassVar[str] = "f-sam"
@@ -172,19 +192,21 @@ class FriendlySam(Sam):
         return sgd_step(params, {**state, "mean": mean}, gradient(above, clean=False), at)
 
 
-# SAMPa: both gradients of a step at points that are known when it begins, so that they need not wait.
-
-
 @dataclass(frozen=True)
 class SamPa(Sam):
-    """The ascent follows the gradient at y, where a step of SGD with the gradient at the previous y leads.
+    """SAM whose ascent follows the gradient at an auxiliary point y, so that both gradients can run in parallel.
 
     above_t = theta_t + rho g(y_t) / |g(y_t)|; y_(t+1) = theta_t - rate g(y_t);
     theta_(t+1) = theta_t - rate ((1 - weight) g(above_t) + weight g(y_(t+1))). The first batch is a step of SGD from
-    theta_0, to where theta_1 and y_1 are.
-    As in the authors' code both steps have momentum and weight decay, g(above_t) is of the batch of y_t and
-    g(y_(t+1)) of the next. Here each batch gives the second of one step and then the first of the next: the same
-    parameters, two gradients a batch. The loss of a batch, and running statistics (batch norm), are those at y.
+    theta_0, which leads to theta_1 and y_1.
+
+    As in the authors' code, both steps have momentum and weight decay; g(above_t) uses the batch of y_t, and
+    g(y_(t+1)) the next batch. Here each batch gives the second gradient of one step and then the first of the next,
+    with the same parameters as a result. The loss of a batch and running statistics (batch norm) are those at y.
+    Cost: two gradients per step.
+
+    Attributes:
+        weight: the share of the gradient at y, from 0 to 1.
     """
 
     name: ClassVar[str] = "sampa"
@@ -199,7 +221,7 @@ class SamPa(Sam):
         self.within("weight", 0 <= self.weight <= 1, "from 0 to 1")
 
     def initial(self, params: Stack) -> State:
-        """See Optimizer: v = 0; the gradients at y and above it are those of the first batch."""
+        """See Optimizer: all 0; the first batch sets the gradients at y and above."""
         return {name: make_zeros(params) for name in ("velocity", "auxiliary", "above")}
 
     def step(self, params: Stack, state: State, gradient: Gradient, at: Step) -> tuple[Stack, State]:

@@ -1,4 +1,4 @@
-"""SGD: stochastic gradient descent with momentum."""
+"""Stochastic gradient descent with momentum."""
 
 from __future__ import annotations
 
@@ -19,7 +19,16 @@ from sharpbench.training.optimizers.optimizer import (
 
 @dataclass(frozen=True)
 class Sgd(Optimizer):
-    """v <- momentum v + g + weight_decay theta; theta <- theta - rate v, as torch.optim.SGD."""
+    """v <- momentum v + g + weight_decay theta; theta <- theta - rate v, as torch.optim.SGD.
+
+    Cost: one gradient per step.
+
+    Attributes:
+        momentum: the factor of the last velocity v, from 0 to below 1.
+
+    Raises:
+        InvalidInput: for a momentum out of its bounds.
+    """
 
     name: ClassVar[str] = "sgd"
     title: ClassVar[str] = "stochastic gradient descent with momentum"
@@ -40,7 +49,7 @@ class Sgd(Optimizer):
 
 
 def sgd_step(params: Stack, state: State, gradients: Stack, at: Step) -> tuple[Stack, State]:
-    """One step of SGD with these gradients; what else stands in the state stays."""
+    """Parameters and state after one step of SGD with these gradients; other entries of the state stay as they are."""
     velocity = add_scaled(gradients, at.weight_decay, params)
     for name, value in velocity.items():
         value.addcmul_(expand_like(at.constants["momentum"], value), state["velocity"][name])

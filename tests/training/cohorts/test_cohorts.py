@@ -130,7 +130,7 @@ def test_optimizers_have_a_rho_axis_and_one_gate() -> None:
         ("label-noise[optimizer=sam[roh=1]]", "optimizer 'sam' has no parameter 'roh'; did you mean 'rho'?"),
         ("hyperparameters[axes=width+dept]", "axes=width+dept is none of width, depth"),
         ("hyperparameters[axes=]", "axes= names nothing; join values by plus signs"),
-        ("hyperparameters[axes=width+width]", "axes=width+width names one of them twice"),
+        ("hyperparameters[axes=width+width]", "axes=width+width names one axis twice"),
         ("hyperparameters[axes=depth,width=3]", "width=3 would not vary; add width to axes=depth"),
         ("hyperparameters[axes=depth,batch_size=3+4]", "batch_size=3+4 would not vary; add batch_size to axes=depth"),
         ("hyperparameters[networks=4]", "networks=4 must be at least the 5 seeds of one configuration"),
@@ -156,7 +156,7 @@ def test_what_is_wrong_with_a_word_is_one_line(word: str, said: str) -> None:
 @pytest.mark.parametrize("name", AXIS_NAMES)
 def test_an_axis_without_a_value_is_named(name: str) -> None:
     empty: dict[str, Any] = {name: ()}
-    with pytest.raises(InvalidInput, match=f"^{name} holds no value; give one at least$"):
+    with pytest.raises(InvalidInput, match=f"^{name} has no value; give at least one$"):
         Hyperparameters(**empty)
 
 
