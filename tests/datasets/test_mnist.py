@@ -115,7 +115,7 @@ def test_a_label_out_of_range(folder, small_mnist):
     content = bytearray(small_mnist[TRAIN_LABELS])
     content[8 + 3] = 11
     _raw(folder, f"{TRAIN_LABELS}.gz").write_bytes(gzip.compress(content))
-    with pytest.raises(InvalidInput, match=rf"holds the label 11 at 3 where 0\.\.9 are{REMEDY}"):
+    with pytest.raises(InvalidInput, match=rf"holds the label 11 at 3 where 0\.\.9 are expected{REMEDY}"):
         Mnist().load(folder)
 
 

@@ -143,5 +143,5 @@ def test_files_that_are_missing_cut_or_none(tmp_path: Path) -> None:
     np.save(tmp_path / "one.npy", FLOATS)
     with pytest.raises(InvalidInput, match=r"is one array and not an \.npz of several"):
         Npz(str(tmp_path / "one.npy")).load(None)
-    with pytest.raises(InvalidInput, match="is no file; name one that"):
+    with pytest.raises(InvalidInput, match="is not a file; name one that"):
         Npz(str(tmp_path)).load(None)

@@ -52,7 +52,7 @@ def test_a_subject_keeps_its_weights_when_the_next_takes_the_module(digits: Data
     assert float(subject.loss(subject.params)) == loss
     assert float(later.loss(later.params)) != loss
     assert all(torch.equal(subject.params[name], value) for name, value in first.weights.items())
-    assert loss == pytest.approx(first.truth.train_loss, rel=1e-6)
+    assert loss == pytest.approx(first.result.train_loss, rel=1e-6)
 
 
 @pytest.mark.parametrize(("examples", "n"), [(None, 48), (7, 7), (48, 48)])
@@ -124,7 +124,7 @@ def test_a_network_that_diverged_has_no_losses(digits: Data, tmp_path: Path) -> 
     assert (truth.train_loss, truth.test_loss, truth.parameter_norm, truth.fitted) == (None, None, None, False)
     assert truth.diverged
     assert 0 <= truth.train_accuracy <= 1
-    assert member_of(replace(RECIPE, learning_rate=1e9, max_epochs=9), digits, tmp_path)[0].truth == truth
+    assert member_of(replace(RECIPE, learning_rate=1e9, max_epochs=9), digits, tmp_path)[0].result == truth
 
 
 def test_the_zoo_says_what_a_trained_network_came_of(digits: Data, tmp_path: Path) -> None:
