@@ -15,7 +15,9 @@ from sharpbench.core.loss import PerExampleLoss
 from sharpbench.errors import InvalidInput, one_line
 
 COMPARED = 4
-"""Examples, spread over a batch, that are taken together and apart."""
+"""Examples, spread over the data, on which a captured graph is compared with its module."""
+ALONE = 2
+"""Examples that are taken alone, and compared with the same ones in their batch."""
 
 
 def check_arguments(model: object, inputs: object, targets: object, batch_size: int | None) -> None:
@@ -102,26 +104,22 @@ def check_network(
 ) -> None:
     """Raise InvalidInput where the loss of a batch [B, ...] is not a mean over its examples, or is random.
 
-    Examples are taken in the whole batch, in half of it, and a few one by one and twice: about 1.5 forward passes.
+    Examples are taken in the whole batch, in half of it, and a few alone: about 1.5 forward passes.
     """
-    places = spread_places(len(inputs), COMPARED).to(inputs.device)
-    some, given = inputs[places], targets[places]
-    with torch.enable_grad():
-        once, again = network(some).detach(), network(some).detach()
-        if not near(once, again):
-            raise InvalidInput("the network gives different outputs for the same input: it draws random numbers")
-        if len(inputs) == 1:
-            return
-        whole = network(inputs).detach()
-        half = network(inputs[::2]).detach()
-        apart = torch.cat([network(each).detach() for each in some.split(1)])
-        if not near(whole[::2], half) or not near(whole[places], apart):
+    places = spread_places(len(inputs), ALONE).to(inputs.device)
+    with torch.enable_grad():  # some networks differentiate inside
+        whole, half = network(inputs).detach(), network(inputs[::2]).detach()
+        apart = [network(each).detach() for each in inputs[places].split(1)]
+        if not near(whole[::2], half) or not near(whole[places], torch.cat(apart)):
+            some = inputs[:COMPARED]
+            if len(inputs) == 1 or not near(network(some).detach(), network(some).detach()):
+                raise InvalidInput("the network gives different outputs for the same input: it draws random numbers")
             raise InvalidInput(
                 "the network mixes the examples of a batch: an output depends on the other inputs (batch norm without "
                 "running statistics, attention over the batch), so its loss is not a mean over examples"
             )
         losses = criterion(whole, targets).detach()
-        single = [criterion(*pair).detach() for pair in zip(apart.split(1), given.split(1), strict=True)]
+        single = [criterion(*pair).detach() for pair in zip(apart, targets[places].split(1), strict=True)]
         if not near(losses[places], torch.cat(single)):
             raise InvalidInput(
                 f"criterion '{criterion.name}' mixes the examples of a batch: the loss of one depends on the others, "
