@@ -14,6 +14,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
 from sharpbench.core.graph import Graph, agreeing_graph
+from sharpbench.core.measure import NotApplicable
+from sharpbench.core.requirements import near
 from sharpbench.core.subject import Params, Subject
 from sharpbench.curvature.gradient_check import agrees_with_module
 from sharpbench.curvature.layers import Layer, plan_layers, run_layer
@@ -23,6 +25,8 @@ from sharpbench.errors import InvalidInput
 Root = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Of one example: its logits [C], its target or what else is given -> columns S [C, K] and their weights [K]."""
 
+MAX_ALONE = 64
+"""Examples that are compared with themselves alone, where there is no graph."""
 GUESS = 10
 """Without a graph, the network's results together are taken to be so many times its inputs."""
 
@@ -189,10 +193,24 @@ def _choose_network(subject: Subject) -> LayerwiseNetwork:
         reason = f"the captured graph of {subject.name} is not differentiated as the module is"
     except InvalidInput as error:
         reason = str(error)
+        _check_examples_alone(subject)
     guess = subject.inputs[0].numel() * GUESS
     sizes = BufferSizes(guess, guess, ())
     loose = LayerwiseNetwork(subject, None, (), tuple(subject.params), subject.classes, sizes, reason)
     return loose if agrees_with_module(loose) else replace(loose, vmapped=False)
+
+
+def _check_examples_alone(subject: Subject) -> None:
+    """Raise NotApplicable where an example alone has other logits than in its batch.
+
+    What cannot be captured often branches on values, which a few examples need not show.
+    """
+    inputs = subject.inputs[: min(subject.batch_size, MAX_ALONE)]
+    with torch.enable_grad():
+        whole = subject.apply(subject.params, inputs).detach()
+        apart = torch.cat([subject.apply(subject.params, each).detach() for each in inputs.split(1)])
+    if not near(whole, apart):
+        raise NotApplicable("the network mixes the examples of a batch: an example alone has other outputs than in it")
 
 
 def _planned_network(subject: Subject, graph: Graph) -> LayerwiseNetwork:

@@ -296,3 +296,21 @@ def test_what_cuts_derivatives_is_always_compared() -> None:
 def cut(hidden: Tensor) -> Tensor:
     with torch.no_grad():
         return hidden * 2
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_a_branch_on_the_sum_of_a_batch_is_refused(dtype: torch.dtype) -> None:
+    """The first and the last example alone take the branch of the batch; others do not."""
+
+    class Branch(Around):
+        def forward(self, inputs: Tensor) -> Tensor:
+            hidden = self.one(inputs)
+            logits: Tensor = self.head(hidden.relu() if float(inputs[:, 0].sum()) > 0 else hidden.tanh())
+            return logits
+
+    inputs = torch.randn(8, IN, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(dtype)
+    inputs[:, 0] = torch.tensor([3, -1, 1, 1, 1, 1, 1, 1])
+    given = Subject.from_module(seeded(lambda: Branch(torch.relu)).to(dtype), inputs, torch.arange(8) % C)
+    for word in ("trace", "top-eigenvalue", "ggn-trace"):
+        with pytest.raises(NotApplicable, match="mixes the examples of a batch"):
+            measure(word, given)
