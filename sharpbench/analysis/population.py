@@ -1,6 +1,9 @@
 """The networks of one model on one data set, and the records of each measure on them.
 
 Where a cohort varies fields of the model (width, depth), the population has the name of the model in the command.
+A network is identified by its recipe, its data and the kind of its device: the same recipe on another device, or on
+data of another content, gives another network with another gap. Networks of several devices or data are therefore
+separate populations.
 """
 
 from __future__ import annotations
@@ -21,9 +24,13 @@ if TYPE_CHECKING:
     from sharpbench.core.record import Design
 
 
+MIN_HASH_CHARS = 8
+"""Characters of the hashes of data that are shown; more where hashes begin alike."""
+
+
 @dataclass(frozen=True, slots=True)
 class MeasuredNetwork:
-    """One trained network, identified by its recipe; `key` is the recipe as text."""
+    """One trained network; `key` is its recipe, the hash of its data and the kind of its device as text."""
 
     key: str
     recipe: Mapping[str, Scalar]
@@ -60,8 +67,7 @@ class MeasureRow:
     """One measure on a population: one record per network, the successful one or else the latest.
 
     Args:
-        setting: What distinguishes two rows of one label (precision, device, examples, seed); empty where there is
-            only one.
+        setting: What distinguishes two rows of one label (precision, examples, seed); empty where there is only one.
     """
 
     label: str
@@ -76,9 +82,11 @@ class MeasureRow:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredPopulation:
-    """All networks of one model on one data set, in the order of their keys, and one row per measure.
+    """All networks of one model on one data set and device, in the order of their keys, and one row per measure.
 
     Args:
+        model: The name of the population; where the records hold several devices or contents of the data for it, also
+            those of these networks, as in 'mlp (cuda)'.
         design: "random" where the cohort drew configurations at random.
     """
 
@@ -101,21 +109,46 @@ class MeasuredPopulation:
 
 
 def group_populations(records: Sequence[Record]) -> tuple[MeasuredPopulation, ...]:
-    """The populations in `records`, by data set and model; a network with several records enters once.
+    """The populations in `records`, by data set, model, device and content of the data.
 
-    Records of `sharpbench measure`, which are not for a leaderboard (`data.leaderboard` false), are left out.
+    A network with several records enters once. Records of `sharpbench measure`, which are not for a leaderboard
+    (`data.leaderboard` false), are left out.
     """
-    groups: dict[tuple[str, str], list[Record]] = {}
+    groups: dict[tuple[str, str], dict[tuple[str, str], list[Record]]] = {}
     for record in records:
         if record.data.get("leaderboard") is False:
             continue
         model = record.data.get("population", record.recipe.get("model"))
         place = str(record.recipe.get("dataset")), str(model)
-        groups.setdefault(place, []).append(record)
+        groups.setdefault(place, {}).setdefault(_origin(record), []).append(record)
     return tuple(
-        MeasuredPopulation(dataset, model, _design(group), _networks(group), tuple(_rows(group)))
-        for (dataset, model), group in sorted(groups.items())
+        MeasuredPopulation(dataset, model + suffix, _design(group), _networks(group), tuple(_rows(group)))
+        for (dataset, model), origins in sorted(groups.items())
+        for suffix, group in zip(
+            _origin_suffixes(sorted(origins)), (origins[each] for each in sorted(origins)), strict=True
+        )
     )
+
+
+def network_key(record: Record) -> str:
+    """The network of a record as text: its recipe, the hash of its data and the kind of its device."""
+    return " ".join((_recipe_text(record.recipe), *_origin(record)))
+
+
+def _origin(record: Record) -> tuple[str, str]:
+    """The kind of device and the hash of the data of a network."""
+    return record.device, str(record.data.get("sha256"))
+
+
+def _origin_suffixes(origins: Sequence[tuple[str, str]]) -> list[str]:
+    """What distinguishes each origin from the others, in brackets; empty for only one."""
+    devices, data = ({origin[part] for origin in origins} for part in (0, 1))
+    size = next(size for size in range(MIN_HASH_CHARS, 10**6) if len({each[:size] for each in data}) == len(data))
+    texts = (
+        ([device] if len(devices) > 1 else []) + ([f"data {sha256[:size]}"] if len(data) > 1 else [])
+        for device, sha256 in origins
+    )
+    return [f" ({', '.join(words)})" if words else "" for words in texts]
 
 
 def _design(records: Sequence[Record]) -> Design:
@@ -147,7 +180,7 @@ def _recipe_text(mapping: Mapping[str, Scalar]) -> str:
 def _networks(records: Sequence[Record]) -> tuple[MeasuredNetwork, ...]:
     found: dict[str, MeasuredNetwork] = {}
     for record in records:
-        key = _recipe_text(record.recipe)
+        key = network_key(record)
         if record.truth or key not in found:
             found[key] = MeasuredNetwork(key, record.recipe, record.truth)
     return tuple(found[key] for key in sorted(found))
@@ -157,25 +190,20 @@ def _rows(records: Sequence[Record]) -> Iterator[MeasureRow]:
     settings = _setting_texts(records)
     rows: dict[tuple[str, str], dict[str, Record]] = {}
     for record in records:
-        row = rows.setdefault((record.label, settings[_setting_key(record)]), {})
-        key = _recipe_text(record.recipe)
+        row = rows.setdefault((record.label, settings[setting_key(record)]), {})
+        key = network_key(record)
         if record.status == "ok" or key not in row or row[key].status != "ok":
             row[key] = record
     for label, setting in sorted(rows):
         yield MeasureRow(label, setting, rows[label, setting])
 
 
-SettingKey = tuple[str, str, str, str, str]
+SettingKey = tuple[str, str, str]
 
 
-def _setting_key(record: Record) -> SettingKey:
-    return (
-        record.dtype,
-        record.device,
-        _measured_on(record),
-        f"seed {record.seed}",
-        f"data {str(record.data.get('sha256'))[:8]}",
-    )
+def setting_key(record: Record) -> SettingKey:
+    """Precision, examples and seed, which distinguish the rows of one label on one population."""
+    return record.dtype, _measured_on(record), f"seed {record.seed}"
 
 
 def _measured_on(record: Record) -> str:
@@ -188,6 +216,6 @@ def _measured_on(record: Record) -> str:
 
 def _setting_texts(records: Sequence[Record]) -> dict[SettingKey, str]:
     """Each setting as text: the parts in which the settings differ."""
-    found = sorted({_setting_key(record) for record in records})
-    differing = [part for part in range(5) if len({setting[part] for setting in found}) > 1]
+    found = sorted({setting_key(record) for record in records})
+    differing = [part for part in range(3) if len({setting[part] for setting in found}) > 1]
     return {setting: ", ".join(setting[part] for part in differing if setting[part]) for setting in found}

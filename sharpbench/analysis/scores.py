@@ -68,7 +68,7 @@ class Score:
     """One row of a board: a measure, or a baseline, on the networks of one model and data set.
 
     Args:
-        setting: What distinguishes rows of one label (precision, device, ...); empty where there is only one.
+        setting: What distinguishes rows of one label (precision, examples, seed); empty where there is only one.
         ok: Networks with a value.
         total: All networks.
         networks: Networks that enter tau: they have a value and passed the gate.

@@ -11,6 +11,7 @@ from sharpbench.analysis.scores import Score, score_population
 from sharpbench.core.record import Record
 from sharpbench.leaderboard.collection import Collection
 from sharpbench.leaderboard.entries import NO_SUBMISSIONS, STATES, Submitted, SubmittedEntry, entry_collections
+from sharpbench.leaderboard.submissions.claims import RowKey, row_key
 from sharpbench.report.escape import make_slug
 
 
@@ -66,6 +67,10 @@ class Board:
         """The records of the networks behind the score of a measure."""
         return self._rows[score.label, score.setting]
 
+    def row_key(self, score: Score) -> RowKey:
+        """The row of the score of a measure, as its entry names it."""
+        return row_key(next(iter(self.row(score).records.values())))
+
     @cached_property
     def _rows(self) -> dict[tuple[str, str], MeasureRow]:
         return {(row.label, row.setting): row for row in self.population.rows}
@@ -103,7 +108,7 @@ class Leaderboard:
 
     def mark(self, found: Sequence[BoardRow]) -> str | None:
         """The word behind the name of a row on these boards; where all are submitted, the worst state."""
-        states = [board.entry.state(score.label, board.name) for board, score in found if board.entry is not None]
+        states = [board.entry.state(board.row_key(score)) for board, score in found if board.entry is not None]
         if states and len(states) == len(found):
             return min(states, key=STATES.index)
         return self.marks.get(found[0][1].label)

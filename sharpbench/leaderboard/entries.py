@@ -7,9 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sharpbench.analysis.population import network_key
+from sharpbench.core.record import Record
 from sharpbench.errors import InvalidInput
 from sharpbench.leaderboard.collection import Collection, ConsistencyCheck
-from sharpbench.leaderboard.submissions.claims import contradicts, population_family, population_name
+from sharpbench.leaderboard.submissions.claims import RowKey, contradicts, population_family, population_name, row_key
 from sharpbench.leaderboard.submissions.manifest import SUFFIX
 from sharpbench.leaderboard.submissions.status import (
     PastRefutation,
@@ -48,18 +50,43 @@ class SubmittedEntry:
     @property
     def states(self) -> dict[str, str]:
         """Label -> the worst state of the measure over its populations, one of STATES."""
-        held = {(record.label, population_name(record)) for record in self.submission.records}
         found: dict[str, str] = {}
-        for label, of in sorted(held):
-            if label in self.status.measures:
-                found[label] = min(self.state(label, of), found.get(label, "verified"), key=STATES.index)
+        for row in sorted(self.status.rows):
+            found[row[0]] = min(self.state(row), found.get(row[0], "verified"), key=STATES.index)
         return found
 
-    def state(self, label: str, population: str) -> str:
-        """The state, one of STATES, of a measure on a population ('model on data set')."""
-        state = self.status.measures.get(label, "claimed")
-        return (
-            "refuted before" if state == "claimed" and (label, population_family(population)) in self.doubts else state
+    def state(self, row: RowKey) -> str:
+        """The state, one of STATES, of a row of a board: of a measure on a population in one setting."""
+        status = self.status.rows.get(row)
+        state = "claimed" if status is None else status.state
+        doubted = state == "claimed" and (row[0], population_family(row[1])) in self.doubts
+        return "refuted before" if doubted else state
+
+    def describe_row(self, row: RowKey) -> str:
+        """The state of a row with the share of its values that agreed, as in 'verified 22 of 24'."""
+        state, status = self.state(row), self.status.rows.get(row)
+        if status is None or not status.agreed:
+            return state
+        return f"{state} {status.share}" if state == "verified" else f"{state}, {status.share} agree"
+
+    def published_records(self) -> tuple[Record, ...]:
+        """The records for the boards: of a verified row only those whose value agreed.
+
+        The other networks of a verified row leave its whole population, so that all rows there are on the same
+        networks.
+        """
+        verified = {row for row, status in self.status.rows.items() if status.state == "verified"}
+        left_out = {
+            (row[1], network_key(record))
+            for record in self.submission.records
+            if record.status == "ok"
+            and record.key not in self.status.agreed_cells
+            and (row := row_key(record)) in verified
+        }
+        return tuple(
+            record
+            for record in self.submission.records
+            if (population_name(record), network_key(record)) not in left_out
         )
 
 
@@ -129,6 +156,8 @@ def entry_collections(
 ) -> tuple[tuple[SubmittedEntry, Collection], ...]:
     """The entries as collections, without refuted measures that a `published` collection has.
 
+    Networks of a verified row on which no value agreed are left out, see `SubmittedEntry.published_records`.
+
     Raises:
         InvalidInput: where an entry has the name of a published collection.
     """
@@ -139,7 +168,7 @@ def entry_collections(
         if entry.name in taken:
             raise InvalidInput(f"submission '{entry.name}' has the name of a published collection; rename it")
         refuted = set(entry.status.refutations) & known
-        kept = tuple(record for record in entry.submission.records if record.label not in refuted)
+        kept = tuple(record for record in entry.published_records() if record.label not in refuted)
         if kept:
             collections.append((entry, Collection(entry.name, kept, 0)))
     return tuple(collections)

@@ -72,22 +72,10 @@ def submitted(tmp_path: Path, make: Make, seal: Callable[..., Record]) -> Callab
     return write
 
 
-def judged(path: Path, label: str, outcome: Any, **values: Any) -> None:
-    """Append a verdict on the first record of that label."""
+def judged(path: Path, label: str, outcome: Any, *, cells: slice = slice(1), **values: Any) -> None:
+    """Append a verdict on the first record of that label, or on those of `cells`."""
     submission = read_submission(path)
-    record = next(record for record in submission.records if record.label == label)
-    numbers = {"claimed": record.value, "found": (record.value or 0) + 3.0, "bound": 0.5, **values}
-    finding = Finding(
-        key=record.key,
-        claim=claims.hash_cell_claim(record),
-        place=claims.hash_cell(record),
-        label=label,
-        network="a network",
-        population=claims.population_name(record),
-        what="value",
-        outcome=outcome,
-        **numbers,
-    )
+    records = [record for record in submission.records if record.label == label]
     verdict = Verdict(
         name=submission.manifest.name,
         sha256=submission.sha256,
@@ -95,9 +83,24 @@ def judged(path: Path, label: str, outcome: Any, **values: Any) -> None:
         sample=1,
         time="2026-11-21T20:00:00+00:00",
         environment={},
-        findings=(finding,),
+        findings=tuple(finding(record, outcome, **values) for record in records[cells]),
     )
     append_verdict(verdicts_path(path), verdict)
+
+
+def finding(record: Record, outcome: Any, **values: Any) -> Finding:
+    numbers = {"claimed": record.value, "found": (record.value or 0) + 3.0, "bound": 0.5, **values}
+    return Finding(
+        key=record.key,
+        claim=claims.hash_cell_claim(record),
+        place=claims.hash_cell(record),
+        label=record.label,
+        network="a network",
+        population=claims.population_name(record),
+        what="value",
+        outcome=outcome,
+        **numbers,
+    )
 
 
 def published(results: Path, found: Submitted) -> Leaderboard:
@@ -108,14 +111,18 @@ def test_entries_stand_on_a_page_of_their_own_with_their_states(
     results: Path, submitted: Callable[..., Path], tmp_path: Path
 ) -> None:
     agreed = submitted("agreed", author="A. U. Thor", url="https://a.example/x")
-    judged(agreed, "good", "agrees")
+    judged(agreed, "good", "agrees", cells=slice(14))
+    judged(agreed, "good", "parted", cells=slice(14, 15))
+    judged(agreed, "alien", "agrees", cells=slice(3))
     submitted("silent", ("good",), model="others")
     pages = generate_files(published(results, entries(tmp_path / "submissions")))
     page = pages["submissions.md"]
-    assert "| agreed     | A. U. Thor |        2 |       15 | verified | 1 of 30  | 2026-11-21" in page
+    assert "| agreed     | A. U. Thor |        2 |       15 | claimed | 17 of 30, 1 parted | 2026-11-21" in page
     assert "| silent     | -" in page
-    assert "verified: good" in page
-    assert "claimed: alien" in page
+    assert "- verified: good on theirs on digits (14 of 15 agree, 1 parted)\n" in page
+    assert "- claimed: alien on theirs on digits (3 of 15 agree)\n" in page
+    assert " verified 14 of 15" in pages["README.md"]
+    assert " claimed, 3 of 15 agree" in pages["README.md"]
     assert "](submissions.md)" in pages["README.md"]
     assert "[alien](measures/alien.md) (claimed)" in pages["README.md"]
     assert "[good](measures/good.md) (" not in pages["README.md"]  # others published it
@@ -228,7 +235,7 @@ def test_a_refutation_outlives_its_file_and_shows_where_the_measure_is_claimed_a
     pages = generate_files(published(results, entries(folder)))
     assert "- alien, refuted before in mine on a network: " in pages["submissions.md"]
     path.write_text(format_submission(replace(honest.manifest, sha256=hash_records(other)), other))
-    judged(path, "alien", "agrees", found=other[1].value)
+    judged(path, "alien", "agrees", cells=slice(None), found=other[1].value)
     pages = generate_files(published(results, entries(folder)))
     assert "Refuted before" not in pages["submissions.md"]
     assert "[alien](measures/alien.md) (verified)" in pages["README.md"]

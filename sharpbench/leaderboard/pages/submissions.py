@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from markupsafe import Markup
 
 from sharpbench.leaderboard.entries import STATES, Submitted, SubmittedEntry
+from sharpbench.leaderboard.submissions.claims import RowKey
 from sharpbench.leaderboard.submissions.manifest import SUFFIX
 from sharpbench.leaderboard.submissions.status import PastRefutation, Refutation
 from sharpbench.report.escape import escape_cell, markdown_table
@@ -15,8 +16,9 @@ from sharpbench.report.page import Page, Section
 
 PAGE_NAME = "submissions.md"
 READING = (
-    "Results of others ([how to submit](../docs/submissions.md)). **verified**: values of the entry were "
-    "recomputed, and every value that could be compared agrees. **claimed**: no value could be compared so far. "
+    "Results of others ([how to submit](../docs/submissions.md)). **verified**: every value of each measure was drawn, "
+    "and at least nine of ten were recomputed and agree; only these are on the boards. **claimed**: fewer agree so "
+    "far. "
     "**refuted**: a value, or a claim about a network, differs by more than its bound. Every entry with the same "
     "claim is refuted, in any file. **refuted before**: another value of this measure on this population was "
     "refuted, and no entry that agreed has answered it.\n\n"
@@ -88,9 +90,9 @@ def _describe_entry(entry: SubmittedEntry) -> Iterator[str]:
     origins = dict.fromkeys(manifest.measures.values())
     lines.append(f"- made with {', '.join(str(escape_cell(origin, 100)) for origin in origins)}")
     for state in STATES:
-        labels = [label for label, its in entry.states.items() if its == state]
-        if labels:
-            lines.append(f"- {state}: {', '.join(str(escape_cell(label)) for label in labels)}")
+        rows = [row for row in sorted(entry.status.rows) if entry.state(row) == state]
+        if rows:
+            lines.append(f"- {state}: {'; '.join(_describe_row(entry, row) for row in rows)}")
     for name, (equal, apart) in entry.others.items():
         if equal:
             lines.append(f"- {equal} values are equal to the last digit in {escape_cell(name, 64)}")
@@ -102,6 +104,14 @@ def _describe_entry(entry: SubmittedEntry) -> Iterator[str]:
         yield "\n".join(
             f"- {escape_cell(label)}, {_describe_refutation(entry, refutation)}" for label, refutation in worst
         )
+
+
+def _describe_row(entry: SubmittedEntry, row: RowKey) -> str:
+    """Measure and population of a row, and how many of its values agreed, parted or are unknown."""
+    status = entry.status.rows[row]
+    counts = {"parted": status.parted, "unknown": status.unknown}
+    more = "".join(f", {count} {word}" for word, count in counts.items() if count)
+    return f"{escape_cell(row[0])} on {escape_cell(row[1], 64)} ({status.share} agree{more})"
 
 
 def _describe_refutation(entry: SubmittedEntry, refutation: Refutation) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from sharpbench.analysis.population import setting_key
 from sharpbench.core.fields import Scalar
 from sharpbench.core.record import Record
 from sharpbench.files import content_hash
@@ -48,6 +49,15 @@ def hash_network(record: Record) -> str:
 def population_name(record: Record) -> str:
     """The claimed population of the record's network: 'model on data set'."""
     return f"{record.data.get('population')} on {record.recipe.get('dataset')}"
+
+
+RowKey = tuple[str, ...]
+
+
+def row_key(record: Record) -> RowKey:
+    """The row of a board that a record belongs to: label, population, device, data, precision, examples and seed."""
+    where = record.device, str(record.data.get("sha256"))
+    return record.label, population_name(record), *where, *setting_key(record)
 
 
 def population_family(population: str) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+from sharpbench.core.record import Record
 from sharpbench.leaderboard.submissions import claims
 from sharpbench.leaderboard.submissions.submission import Submission
-from sharpbench.leaderboard.submissions.verdict import INVARIANCE_PREFIX, Finding, State, Verdict
+from sharpbench.leaderboard.submissions.verdict import INVARIANCE_PREFIX, Finding, State, Verdict, is_verified_share
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,35 @@ class ComparedCount:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RowStatus:
+    """The state of one row of a board: of a measure on one population in one setting.
+
+    Args:
+        state: 'refuted' if the measure is refuted; 'verified' if every value was drawn and MIN_VERIFIED_SHARE of them
+            agreed; else 'claimed'.
+        cells: Values of the row.
+        agreed: Values that agreed in some verdict. Only these are in a verified row.
+        parted: Other values, on networks that trained to other networks.
+        unknown: Other values that could not be recomputed.
+    """
+
+    state: State
+    cells: int
+    agreed: int
+    parted: int
+    unknown: int
+
+    @property
+    def share(self) -> str:
+        """The number of values that agreed, of all.
+
+        >>> RowStatus(state="verified", cells=24, agreed=22, parted=2, unknown=0).share
+        '22 of 24'
+        """
+        return f"{self.agreed} of {self.cells}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SubmissionStatus:
     """The state of a submission, and the counts behind it.
 
@@ -38,7 +68,9 @@ class SubmissionStatus:
         agreed: Cells whose value agreed in some verdict.
         parted: Other cells whose network trained to another one in some verdict.
         networks, exact, invariance: Gaps, oracles' values, and records with factors of change.
-        measures: Label -> state.
+        rows: Row, see `claims.row_key` -> its state and the share that was compared.
+        agreed_cells: The keys of the cells whose value agreed.
+        measures: Label -> the worst state of its rows.
         refutations: Label -> the worst refutation. A refuted truth of a network counts for every measure on it.
         last: The time of the last verdict on a claim of the submission.
     """
@@ -53,6 +85,8 @@ class SubmissionStatus:
     measures: Mapping[str, State]
     refutations: Mapping[str, Refutation]
     last: str | None
+    rows: Mapping[claims.RowKey, RowStatus] = field(default_factory=dict)
+    agreed_cells: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +99,7 @@ class PastRefutation:
 
 
 def submission_status(submission: Submission, verdicts: Iterable[Verdict]) -> SubmissionStatus:
-    """The status of a submission: refuted if any verdict refuted one of its claims, else verified if a value agreed.
+    """The status of a submission: refuted if any verdict refuted one of its claims; else verified if every row is.
 
     Later verdicts that agree do not take back a refutation.
 
@@ -76,30 +110,57 @@ def submission_status(submission: Submission, verdicts: Iterable[Verdict]) -> Su
     book = _Claims(submission)
     found = [(finding, verdict) for verdict in verdicts for finding in verdict.findings if book.holds(finding)]
     agreed = {(each.what, each.claim) for each, _ in found if each.outcome == "agrees"}
-    parted = {each.claim for each, _ in found if (each.what, each.outcome) == ("value", "parted")}
+    other = {
+        outcome: {each.claim for each, _ in found if (each.what, each.outcome) == ("value", outcome)}
+        for outcome in ("parted", "unknown")
+    }
     refutations = book.worst(found)
-    values = [book.claims[record.key] for record in book.records]
-    measures: dict[str, State] = {}
-    for record in book.records:
-        known = ("value", book.claims[record.key]) in agreed
-        state: State = "refuted" if record.label in refutations else "verified" if known else "claimed"
-        if measures.get(record.label, "claimed") == "claimed":
-            measures[record.label] = state
-    counted = sum(("value", value) in agreed for value in values)
+    agreeing = [record for record in book.records if ("value", book.claims[record.key]) in agreed]
+    rows = {row: _row_status(cells, book, agreed, other, refutations) for row, cells in book.rows.items()}
     return SubmissionStatus(
-        state="refuted" if refutations else "verified" if counted else "claimed",
-        cells=len(values),
-        agreed=counted,
-        parted=sum(value in parted and ("value", value) not in agreed for value in values),
+        state="refuted" if refutations else _worst_state(row.state for row in rows.values()),
+        cells=len(book.records),
+        agreed=len(agreeing),
+        parted=sum(row.parted for row in rows.values()),
         networks=_count_compared(agreed, "gap", set(book.networks.values())),
         exact=_count_compared(agreed, "exact", {book.claims[r.key] for r in book.records if r.exact is not None}),
         invariance=_count_compared(
             agreed, INVARIANCE_PREFIX, {book.claims[r.key] for r in book.records if r.invariance}
         ),
-        measures=measures,
+        measures={
+            label: _worst_state(status.state for row, status in rows.items() if row[0] == label)
+            for label in dict.fromkeys(record.label for record in book.records)
+        },
         refutations=refutations,
         last=max((verdict.time for _, verdict in found), default=None),
+        rows=rows,
+        agreed_cells=frozenset(record.key for record in agreeing),
     )
+
+
+def _row_status(
+    cells: Sequence[Record],
+    book: _Claims,
+    agreed: set[tuple[str, str]],
+    other: Mapping[str, set[str]],
+    refutations: Mapping[str, Refutation],
+) -> RowStatus:
+    rest = {book.claims[record.key] for record in cells if ("value", book.claims[record.key]) not in agreed}
+    parted, unknown = rest & other["parted"], rest & other["unknown"] - other["parted"]
+    agreeing, drawn = len(cells) - len(rest), len(cells) - len(rest - parted - unknown)
+    verified = drawn == len(cells) and is_verified_share(agreeing, len(cells))
+    return RowStatus(
+        state="refuted" if cells[0].label in refutations else "verified" if verified else "claimed",
+        cells=len(cells),
+        agreed=agreeing,
+        parted=len(parted),
+        unknown=len(unknown),
+    )
+
+
+def _worst_state(states: Iterable[State]) -> State:
+    order: tuple[State, ...] = ("refuted", "claimed", "verified")
+    return min(states, key=order.index, default="claimed")
 
 
 def list_past_refutations(submissions: Sequence[Submission], verdicts: Sequence[Verdict]) -> tuple[PastRefutation, ...]:
@@ -135,6 +196,9 @@ class _Claims:
         self.records = [record for record in submission.records if record.status == "ok"]
         self.claims = {record.key: claims.hash_cell_claim(record) for record in self.records}
         self.networks = {record.key: claims.hash_network_claim(record) for record in self.records}
+        self.rows: dict[claims.RowKey, list[Record]] = {}
+        for record in self.records:
+            self.rows.setdefault(claims.row_key(record), []).append(record)
         self._held = {*self.claims.values(), *self.networks.values()}
 
     def holds(self, finding: Finding) -> bool:

@@ -24,7 +24,9 @@ CELL_NUMBERS = ("value", "stderr", "low", "high", "converged", "examples", "exac
 INVARIANCE_PREFIX = "invariance."
 """The names of compared numbers: of a network, of a cell, and of factors of change by kind of rewrite."""
 Outcome = Literal["agrees", "differs", "parted", "unknown"]
-State = Literal["verified", "claimed", "refuted"]
+State = Literal["verified", "claimed", "refuted", "unfinished"]
+MIN_VERIFIED_SHARE = 0.9
+"""The least share of the values of a sample, or of a row of a board, that must agree for it to be verified."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +95,10 @@ class Verdict:
     """The findings of one `verify` of the file with hash `sha256`; seed and sample chose its cells.
 
     A verdict belongs to the claims of its findings, not to the file.
+
+    Attributes:
+        unfinished: Values that were not recomputed because a limit of time or memory was reached. Lines with 0 do not
+            have the field, as those of earlier versions.
     """
 
     name: str
@@ -102,6 +108,7 @@ class Verdict:
     time: str
     environment: Mapping[str, Scalar]
     findings: tuple[Finding, ...]
+    unfinished: int = 0
     verdict: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
@@ -110,6 +117,8 @@ class Verdict:
             raise InvalidInput(f"sha256 {short(repr(self.sha256))} is not a SHA-256 in lower case")
         if type(self.seed) is not int or type(self.sample) is not int:
             raise InvalidInput("seed or sample is not a number")
+        if type(self.unfinished) is not int or self.unfinished < 0:
+            raise InvalidInput("unfinished is not a number of values")
         if not isinstance(self.time, str) or not TIME_PATTERN.fullmatch(self.time):
             raise InvalidInput(f"time {short(repr(self.time))} is not in ISO 8601 with its offset")
         if not isinstance(self.environment, dict) or not all(_printable(*item) for item in self.environment.items()):
@@ -117,33 +126,61 @@ class Verdict:
 
     @property
     def state(self) -> State:
-        """'refuted' if a number differs; else 'verified' if a value agrees; else 'claimed'."""
+        """The state of the sample, from its findings.
+
+        Returns:
+            'refuted' if a number differs; else 'unfinished' if a limit of time or memory was reached; else 'verified'
+            if MIN_VERIFIED_SHARE of the values agree; else 'claimed'.
+        """
         if any(each.outcome == "differs" for each in self.findings):
             return "refuted"
-        return (
-            "verified"
-            if any(each.outcome == "agrees" and each.what == "value" for each in self.findings)
-            else "claimed"
-        )
+        if self.unfinished:
+            return "unfinished"
+        values = [each for each in self.findings if each.what == "value"]
+        agreed = sum(each.outcome == "agrees" for each in values)
+        return "verified" if is_verified_share(agreed, len(values)) else "claimed"
+
+    @property
+    def _earlier_state(self) -> State:
+        """The state by the rule of earlier versions, for which one value that agreed was enough."""
+        outcomes = {(each.what == "value", each.outcome) for each in self.findings}
+        if {(True, "differs"), (False, "differs")} & outcomes:
+            return "refuted"
+        return "verified" if (True, "agrees") in outcomes else "claimed"
 
     def to_json(self) -> str:
         """One line of JSON, `verdict` and state first."""
+        return self._format(self.state)
+
+    def _format(self, state: State) -> str:
         row = asdict(self)
-        return format_json({"verdict": row.pop("verdict"), "state": self.state, **row})
+        if not self.unfinished:
+            del row["unfinished"]
+        return format_json({"verdict": row.pop("verdict"), "state": state, **row})
 
     @staticmethod
     def from_json(line: str) -> Verdict:
-        """The verdict on `line`. Raises InvalidInput for what `to_json` does not write."""
+        """The verdict on `line`. Raises InvalidInput for what no version of `to_json` writes."""
         row = parse_line(line)
         if row.get("verdict") != FORMAT_VERSION:
             raise InvalidInput(f"format {short(repr(row.get('verdict')))}, where this version reads {FORMAT_VERSION}")
-        state = row.pop("state", None)
+        row.pop("state", None)
         if not isinstance(row.get("findings"), list):
             raise InvalidInput("findings is not a list")
-        found = from_row(Verdict, {**row, "findings": tuple(from_row(Finding, each) for each in row["findings"])})
-        if found.state != state or found.to_json() != line:
+        findings = tuple(from_row(Finding, each) for each in row["findings"])
+        found = from_row(Verdict, {"unfinished": 0, **row, "findings": findings})
+        if line not in (found.to_json(), found._format(found._earlier_state)):
             raise InvalidInput("not written as `sharpbench verify` writes it")
         return found
+
+
+def is_verified_share(agreed: int, claimed: int) -> bool:
+    """Whether so many agreeing values of the claimed ones make a sample or a row verified.
+
+    >>> is_verified_share(22, 24), is_verified_share(1, 24), is_verified_share(0, 0)
+    (True, False, False)
+    """
+    return agreed > 0 and agreed >= MIN_VERIFIED_SHARE * claimed
 
 
 def verdicts_path(submission: Path) -> Path:

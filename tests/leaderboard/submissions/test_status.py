@@ -56,6 +56,10 @@ def verdict(submission: Submission, *findings: Finding, time: str = "2026-11-21T
     )
 
 
+def agreeing(record: Record) -> Finding:
+    return finding(record, "agrees")
+
+
 @pytest.fixture
 def submission(text: str, tmp_path: Path) -> Submission:
     return read_submission(forged(text, tmp_path))
@@ -65,11 +69,16 @@ def test_one_refutation_outlasts_every_agreement(submission: Submission) -> None
     first, second = submission.records[:2]
     agrees = verdict(submission, finding(first, "agrees"), finding(second, "parted"))
     refutes = verdict(submission, finding(first, "differs"))
-    assert (agrees.state, refutes.state) == ("verified", "refuted")
+    assert (agrees.state, refutes.state) == ("claimed", "refuted")
+    assert verdict(submission, finding(first, "agrees")).state == "verified"
     assert submission_status(submission, []).state == "claimed"
     once = submission_status(submission, [agrees])
-    assert (once.state, once.cells, once.agreed, once.parted) == ("verified", 12, 1, 1)
-    assert once.measures == {first.label: "verified", second.label: "claimed", submission.records[2].label: "claimed"}
+    assert (once.state, once.cells, once.agreed, once.parted) == ("claimed", 12, 1, 1)
+    assert set(once.measures.values()) == {"claimed"}
+    every = verdict(submission, *(finding(each, "agrees") for each in submission.records if each.label == first.label))
+    found = submission_status(submission, [agrees, every])
+    assert found.measures == {first.label: "verified", second.label: "claimed", submission.records[2].label: "claimed"}
+    assert submission_status(submission, [verdict(submission, *map(agreeing, submission.records))]).state == "verified"
     for order in ([agrees, refutes], [refutes, agrees], [refutes, agrees, agrees]):
         found = submission_status(submission, order)
         assert found.state == "refuted"
@@ -226,6 +235,14 @@ def test_verdicts_are_lines_that_are_read_again(submission: Submission, tmp_path
             read_verdicts(path)
         assert f"{path}:2: " in str(raised.value)
         assert words in str(raised.value)
+    mixed = verdict(submission, *(finding(submission.records[0], outcome) for outcome in ("agrees", "unknown")))
+    assert mixed.state == "claimed"
+    earlier = mixed.to_json().replace('"state":"claimed"', '"state":"verified"')  # by the rule of earlier versions
+    late = replace(mixed, unfinished=2)
+    path.write_text(earlier + "\n" + late.to_json() + "\n")
+    assert read_verdicts(path) == (mixed, late)
+    assert (read_verdicts(path)[0].state, late.state) == ("claimed", "unfinished")
+    assert "unfinished" not in mixed.to_json()
     path.write_text(line)
     with pytest.raises(InvalidInput, match=":1: the last line has no end"):
         read_verdicts(path)
