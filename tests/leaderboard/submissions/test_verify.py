@@ -294,7 +294,7 @@ def test_a_measure_that_is_not_installed_stays_claimed_and_that_is_said(
     unknown = [each for each in found if each.outcome == "unknown"]
     assert [each.label for each in unknown] == ["alien"]
     assert unknown[0].reason.startswith("measure 'alien' is not installed here")
-    assert state(found) == "verified"
+    assert state(found) == "claimed"  # eight of nine values agree
     only = [record for record in lines if record.measure == "alien"]
     path.write_text(format_submission(replace(manifest, sha256=hash_records(only), records=len(only)), only))
     assert state(findings(path, ran / "cache")) == "claimed"
@@ -310,7 +310,7 @@ def test_records_of_another_version_are_not_refuted(
     assert [each.reason for each in found if each.label == "gradient-norm" and each.what == "value"] == [
         "the key of 'gradient-norm' is not that of its cell: another version of it, or altered"
     ]
-    assert state(found) == "verified"
+    assert state(found) == "claimed"  # eight of nine values agree
 
 
 def test_trainings_beyond_reason_are_not_begun(
