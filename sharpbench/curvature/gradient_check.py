@@ -40,7 +40,8 @@ def agrees_with_module(network: LayerwiseNetwork) -> bool:
         return given[:, :-1], gap.expand(COLUMNS)
 
     try:
-        pulled = network.pull(inputs, torch.cat((directions, wanted[..., None]), -1), root, slice(0, COLUMNS))
+        pull = network.pull if network.graph is None else network.pull_vmapped  # a graph only where it can be vmapped
+        pulled = pull(inputs, torch.cat((directions, wanted[..., None]), -1), root, slice(0, COLUMNS))
         found = _gradients(pulled)
     except (RuntimeError, TypeError, IndexError):  # what torch cannot vmap, or a graph that does not fit
         return False

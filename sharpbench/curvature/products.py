@@ -26,7 +26,12 @@ PROBE_BYTES = 256 * 2**20
 def map_vectors(function: Callable[[Tensor], Tensor], vectors: Tensor, together: int) -> Tensor:
     """function(v) for every v of `vectors` [m, ...], stacked.
 
-    together: how many are vmapped at once; 0 for one by one, as where torch cannot vmap them (recurrent networks).
+    Args:
+            together: how many are vmapped at once; 0 for one by one, as where torch cannot vmap them (recurrent networks).
+
+        >>> curvature.map_vectors(lambda vector: 2 * vector, torch.eye(2), 2)
+        tensor([[2., 0.],
+                [0., 2.]])
     """
     if together == 0:
         return torch.stack([function(vector) for vector in vectors])
@@ -192,7 +197,17 @@ def ggnvp(subject: Subject, vector: Params) -> Params:
 
 
 def jvp(subject: Subject, inputs: Tensor, vector: Params) -> tuple[Tensor, Tensor]:
-    """Logits [B, C] of the inputs, and their derivative J v along a vector of the parameters."""
+    """Logits [B, C] of the inputs, and their derivative J v [B, C] along a vector of the parameters.
+
+    Args:
+        vector: a tensor for each parameter, of its shape.
+
+    Cost: about two forward passes.
+
+    >>> first = {"weight": torch.zeros_like(model.weight), "bias": torch.tensor([1.0, 0.0], dtype=torch.float64)}
+    >>> curvature.jvp(subject, subject.inputs[:1], first)[1]
+    tensor([[1., 0.]], dtype=torch.float64)
+    """
     method = jacobian_method(subject)
     network = method.network(subject)
     with method.operators():

@@ -119,16 +119,22 @@ class LayerwiseNetwork:
         if not self.vmapped:
             return self._pull_plainly(inputs, aids, root, columns)
 
-        def one(example: Tensor, aid: Tensor) -> tuple[list[Tensor], list[Tensor], Params, Tensor]:
-            return self._one(example, aid, root, columns)
-
         try:
-            every: tuple[list[Tensor], list[Tensor], Params, Tensor] = torch.func.vmap(one)(inputs, aids)
+            return self.pull_vmapped(inputs, aids, root, columns)
         except RuntimeError as error:
             if is_out_of_memory(error):
                 raise
-            single = [one(example, aid) for example, aid in zip(inputs, aids, strict=True)]
-            every = pytree.tree_map(lambda *values: torch.stack(values), *single)
+            single = [self._one(*pair, root, columns) for pair in zip(inputs, aids, strict=True)]
+            data, deltas, rows, weights = pytree.tree_map(lambda *values: torch.stack(values), *single)
+            return LayerVjps(self.layers, data, deltas, rows, weights, columns.start)
+
+    def pull_vmapped(self, inputs: Tensor, aids: Tensor, root: Root, columns: slice) -> LayerVjps:
+        """The same, all examples together; raises RuntimeError where torch cannot vmap them."""
+
+        def one(example: Tensor, aid: Tensor) -> tuple[list[Tensor], list[Tensor], Params, Tensor]:
+            return self._one(example, aid, root, columns)
+
+        every: tuple[list[Tensor], list[Tensor], Params, Tensor] = torch.func.vmap(one)(inputs, aids)
         return LayerVjps(self.layers, *every, first=columns.start)
 
     def _pull_plainly(self, inputs: Tensor, aids: Tensor, root: Root, columns: slice) -> LayerVjps:
