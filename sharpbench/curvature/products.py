@@ -27,11 +27,11 @@ def map_vectors(function: Callable[[Tensor], Tensor], vectors: Tensor, together:
     """function(v) for every v of `vectors` [m, ...], stacked.
 
     Args:
-            together: how many are vmapped at once; 0 for one by one, as where torch cannot vmap them (recurrent networks).
+        together: how many are vmapped at once; 0 for one by one, as where torch cannot vmap them (recurrent networks).
 
-        >>> curvature.map_vectors(lambda vector: 2 * vector, torch.eye(2), 2)
-        tensor([[2., 0.],
-                [0., 2.]])
+    >>> curvature.map_vectors(lambda vector: 2 * vector, torch.eye(2), 2)
+    tensor([[2., 0.],
+            [0., 2.]])
     """
     if together == 0:
         return torch.stack([function(vector) for vector in vectors])
