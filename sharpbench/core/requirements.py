@@ -92,7 +92,7 @@ def first_logits(network: Callable[[Tensor], object], example: Tensor) -> Tensor
     except Exception as error:  # whatever the network's own code raises
         raise InvalidInput(
             f"the network does not take inputs of shape {list(example.shape)} and type {example.dtype}: "
-            f"{one_line(str(error) or type(error).__name__)[:200]}"
+            f"{one_line(' '.join(str(error).split()) or type(error).__name__)[:200]}"
         ) from error
     if not isinstance(logits, Tensor):
         raise InvalidInput(f"the network returns a {type(logits).__name__}; expected logits, a tensor [B, C]")

@@ -120,7 +120,8 @@ def run(
         keywords: the fields of RunOptions, instead of `options`.
 
     Raises:
-        InvalidInput: for options that cannot be used, and a file of records that cannot be read or written.
+        InvalidInput: for options that cannot be used or are given twice, and for a file of records that cannot be read
+            or written.
 
     >>> import tempfile
     >>> cohort = "label-noise[ratios=2,seeds=1,train_size=8,max_epochs=1]"
@@ -129,6 +130,8 @@ def run(
     ...     [record.status for record in sharpbench.run(cells, cache_dir=folder)]
     ['ok', 'ok']
     """
+    if options is not None and keywords:
+        raise InvalidInput(f"options and {', '.join(keywords)} are given; give either the value or its fields")
     return _only_records(iterate_events(cells, options or RunOptions(**keywords)))
 
 

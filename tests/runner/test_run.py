@@ -279,7 +279,10 @@ class Raises(torch.nn.Module):
     [
         (Untrainable(), "failed", "RuntimeError: in the network"),
         (Untrainable(error="MemoryError"), "oom", "in the network"),
-        (Untrainable(mode="single"), "failed", "RuntimeError: in the network"),
+        (
+            *(Untrainable(mode="single"), "failed"),
+            "the network does not take inputs of shape [1, 1, 28, 28] and type torch.float32: in the network",
+        ),
     ],
     ids=["training", "memory", "measuring"],
 )
@@ -416,6 +419,8 @@ def test_options_are_a_value_or_keywords(cache: Path, tmp_path: Path) -> None:
     for bad in ({"workers": 0}, {"threads": 0}):
         with pytest.raises(InvalidInput, match="=0 must be at least 1"):
             run(planned, **bad)  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match="options and workers, threads are given; give either"):
+        run(planned, options, workers=2, threads=1)
     with pytest.raises(TypeError, match="colour"):
         run(planned, colour="red")  # type: ignore[call-arg]
 
