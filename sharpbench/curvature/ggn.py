@@ -45,6 +45,9 @@ def traces_by_example(subject: Subject) -> Tensor:
     """The traces of the blocks of each example's Gauss-Newton matrix [n, parameters], float64, on the CPU.
 
     `exact_traces` is their mean, at the same cost: what a mean is worth beyond its examples is read off their spread.
+
+    >>> curvature.traces_by_example(subject).round(decimals=9)
+    tensor([[4.5000, 0.5000]], dtype=torch.float64)
     """
     return pull_by_example(subject, *_exact_root(subject), squared_norms)
 
@@ -53,13 +56,21 @@ def weighted_traces_by_example(subject: Subject, scale: Params) -> Tensor:
     """sum_j scale_j^2 G_jj over each block of each example's Gauss-Newton matrix G, [n, parameters], likewise.
 
     scale: a tensor for each parameter, of its shape. Cost: about that of the exact diagonal.
+
+    >>> twice = {name: torch.full_like(value, 2.0) for name, value in subject.params.items()}
+    >>> curvature.weighted_traces_by_example(subject, twice).round(decimals=9)
+    tensor([[18.,  2.]], dtype=torch.float64)
     """
     weights = {name: scale[name].square() for name in subject.params}
     return pull_by_example(subject, *_exact_root(subject), lambda pulled: weighted_norms(pulled, weights))
 
 
 def mean_traces(subject: Subject, by_example: Tensor) -> dict[str, float]:
-    """The means over examples of values [n, parameters], by parameter."""
+    """The means over examples of values [n, parameters], by parameter.
+
+    >>> curvature.mean_traces(subject, torch.tensor([[1.0, 4.0], [3.0, 6.0]]))
+    {'weight': 2.0, 'bias': 5.0}
+    """
     return dict(zip(subject.params, by_example.mean(0).tolist(), strict=True))
 
 
@@ -82,7 +93,12 @@ def exact_diagonal(subject: Subject) -> dict[str, Tensor]:
 
 
 def mean_estimate(subject: Subject, by_example: Tensor, **details: Scalar) -> Estimate:
-    """The sum of these means as an estimate, with its standard error over examples and its parts."""
+    """The sum of these means as an estimate, with its standard error over examples and its parts.
+
+    >>> estimate = curvature.mean_estimate(subject, curvature.traces_by_example(subject), method="exact")
+    >>> round(estimate.value, 9), estimate.details
+    (5.0, {'method': 'exact'})
+    """
     parts = mean_traces(subject, by_example)
     return Estimate(
         sum(parts.values()), parts=parts, details=details, stderr_examples=example_stderr(by_example.sum(1))

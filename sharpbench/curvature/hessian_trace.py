@@ -111,7 +111,12 @@ def weighted_traces(subject: Subject, scale: Params) -> dict[str, float]:
 
 
 def adaptive_traces_by_example(subject: Subject) -> Tensor:
-    """sum_j theta_j^2 G_jj by example and parameter, [n, parameters]."""
+    """sum_j theta_j^2 G_jj by example and parameter, [n, parameters].
+
+    >>> ones = {name: torch.ones_like(value) for name, value in subject.params.items()}
+    >>> curvature.adaptive_traces_by_example(subject.with_params(ones)).round(decimals=9)  # p = 1/2, as at 0
+    tensor([[4.5000, 0.5000]], dtype=torch.float64)
+    """
     return weighted_traces_by_example(subject, subject.params)
 
 

@@ -125,7 +125,12 @@ def perturbed_means(subject: Subject, displacements: Iterable[Tensor], of: Stati
 
 
 def perturbed_losses(subject: Subject, displacements: Iterable[Tensor], of: Statistic | None = None) -> PerturbedLosses:
-    """`perturbed_means`, and the means over the displacements of the values of each example."""
+    """`perturbed_means`, and the means over the displacements of the values of each example.
+
+    >>> found = curvature.perturbed_losses(subject, [torch.zeros(8, dtype=torch.float64)])
+    >>> found.means, found.by_example
+    (tensor([0.6931], dtype=torch.float64), tensor([0.6931], dtype=torch.float64))
+    """
     statistic = of or subject.criterion
     device = next(iter(subject.params.values())).device
     count = vectors_at_once(subject, FEW_BYTES) if device.type == "cpu" else vectors_at_once(subject)

@@ -125,6 +125,11 @@ def trace_example_stderr(subject: Subject, trace: float, *, generator: torch.Gen
 
     From the forms of each example along MAX_FORMS random sign vectors, whose mean has to be near `trace`. None where
     that fails.
+
+    >>> both = Subject.from_module(model, torch.cat([inputs, 2 * inputs]), torch.tensor([0, 1]))
+    >>> draws = torch.Generator().manual_seed(0)
+    >>> curvature.trace_example_stderr(both, sum(curvature.exact_traces(both).values()), generator=draws) > 0
+    True
     """
     like = next(iter(subject.params.values())).new_empty(subject.size)
     found = forms_by_example(subject, draw_probes(like, MAX_FORMS, generator))

@@ -223,7 +223,7 @@ def _unit_group(graph: Graph, names: Mapping[fx.Node, str]) -> RescalingGroup:
     solved = solve_homogeneous(flow.unknown_count, flow.equations)
     rows, places = _parameter_rows(flow)
     basis = solved[rows]
-    moved = np.unique(basis.indices)  # what rescales no parameter is no dimension
+    moved = np.unique(basis.indices)  # drop solutions that rescale no parameter
     return RescalingGroup("unit", csr_array(basis[:, moved]), places, tuple(flow.unknown_operators), graph.tied)
 
 

@@ -190,6 +190,12 @@ def minimum_example_stderr(group: RescalingGroup, subject: Subject, solved: Mini
 
     At the minimiser the derivative of the minimum by a trace is the factor by which the rescaling changes that trace
     (the envelope theorem), so that it is the spread of the examples' traces at the rescaled weights.
+
+    >>> subject = Subject.from_module(model, inputs, targets)
+    >>> group = symmetry.group_of(subject.graph)
+    >>> solved = symmetry.minimum_trace(group, symmetry.diagonal_for(group, subject))
+    >>> symmetry.minimum_example_stderr(group, subject, solved) > 0
+    True
     """
     if not _of_whole_parameters(group):
         return None
