@@ -87,16 +87,23 @@ def first_logits(network: Callable[[Tensor], object], example: Tensor) -> Tensor
     try:
         with torch.enable_grad():  # some networks differentiate inside
             logits = network(example)
-    except InvalidInput:
+    except (InvalidInput, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # whatever the network's own code raises
+        text = _describe(error)
+        if "can't allocate memory" in text:
+            raise
         raise InvalidInput(
-            f"the network does not take inputs of shape {list(example.shape)} and type {example.dtype}: "
-            f"{one_line(' '.join(str(error).split()) or type(error).__name__)[:200]}"
+            f"the network does not run on inputs of shape {list(example.shape)} and type {example.dtype}: {text}"
         ) from error
     if not isinstance(logits, Tensor):
         raise InvalidInput(f"the network returns a {type(logits).__name__}; expected logits, a tensor [B, C]")
     return logits.detach()
+
+
+def _describe(error: Exception) -> str:
+    """The error's type and text, on one line of at most 200 characters."""
+    return one_line(f"{type(error).__name__}: {' '.join(str(error).split())}")[:200]
 
 
 def check_network(

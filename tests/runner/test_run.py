@@ -281,7 +281,8 @@ class Raises(torch.nn.Module):
         (Untrainable(error="MemoryError"), "oom", "in the network"),
         (
             *(Untrainable(mode="single"), "failed"),
-            "the network does not take inputs of shape [1, 1, 28, 28] and type torch.float32: in the network",
+            "the network does not run on inputs of shape [1, 1, 28, 28] and type torch.float32: "
+            "RuntimeError: in the network",
         ),
     ],
     ids=["training", "memory", "measuring"],
