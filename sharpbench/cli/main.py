@@ -1,6 +1,6 @@
-"""The `sharpbench` command: words in, tables out, no arithmetic.
+"""The `sharpbench` command: its subcommands, and how they end.
 
-Each command is a module of `command`; this one puts them together and says how they end.
+Each subcommand is a module of this package.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import typer
 
 from sharpbench.cli.compare import compare
 from sharpbench.cli.doctor import doctor
+from sharpbench.cli.exits import EXIT_INTERRUPTED, EXIT_INVALID
 from sharpbench.cli.list import docs, info, list_
 from sharpbench.cli.measure import measure
-from sharpbench.cli.options import EXIT_INTERRUPTED, EXIT_INVALID
 from sharpbench.cli.publish import publish
 from sharpbench.cli.replay import replay
 from sharpbench.cli.run import run
@@ -41,9 +41,9 @@ app = typer.Typer(
 
 
 def main() -> NoReturn:
-    """Run the command; bad usage and bad input end in one line on stderr and exit status 2."""
+    """Run the command. Bad usage and bad input end in one line on stderr and exit status 2."""
     try:
-        ended = app(standalone_mode=False)
+        status_code = app(standalone_mode=False)
     except InvalidInput as error:
         _fail(str(error))
     except USAGE_ERROR as error:
@@ -51,16 +51,17 @@ def main() -> NoReturn:
     except (KeyboardInterrupt, typer.Abort):
         typer.echo("interrupted", err=True)
         sys.exit(EXIT_INTERRUPTED)
-    sys.exit(ended or 0)
+    sys.exit(status_code or 0)
 
 
 def _fail(message: str) -> NoReturn:
-    typer.echo(f"error: {message}", err=True)
+    if message:  # empty where no subcommand was given: the help has been printed
+        typer.echo(f"error: {message}", err=True)
     sys.exit(EXIT_INVALID)
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"sharpbench {__version__}")
         raise typer.Exit
 
@@ -68,7 +69,7 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Benchmark sharpness measures of neural networks: speed, exactness, invariance, correlation with generalization.

@@ -1,9 +1,11 @@
-"""Words of the command line that name one object."""
+"""Option types that several commands share, with their help; the model and the data set that a word names."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -11,12 +13,75 @@ if TYPE_CHECKING:
     from sharpbench.datasets.dataset import Dataset
     from sharpbench.models.model import Model
 
+DEFAULT_MEASURES, DEFAULT_MODELS = "trace,fisher-rao,normalized,minimum", "lenet,mlp"
+MEASURES_HELP = "Comma-separated; parameters in brackets: 'normalized\\[diagonal=icml,samples=20]'."
+THREADS_HELP = "Threads of torch in each process that measures, fixed and recorded."
+CACHE_DEFAULT = "$SHARPBENCH_CACHE, else the user's cache"
 
-EXIT_FAILED, EXIT_INVALID, EXIT_CLAIMED, EXIT_REFUTED, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
+# A population of networks
+
+MeasuresOption = Annotated[str, typer.Option(help=MEASURES_HELP)]
+AllMeasuresOption = Annotated[str | None, typer.Option(help=MEASURES_HELP, show_default="all that are installed")]
+ModelsOption = Annotated[str, typer.Option(help="Comma-separated; 'mlp\\[bias=false]' is mlp without biases.")]
+DatasetOption = Annotated[
+    str, typer.Option(help="One of `list datasets`; digits is embedded, mnist is read from --data-dir.")
+]
+CohortOption = Annotated[
+    str, typer.Option(help="Which networks are trained: 'label-noise\\[ratios=11,seeds=10]', or a TOML file.")
+]
+
+# One network
+
+MODEL_HELP = "One of `list models`; 'timm:resnet18'; or your own, 'net.py:make', which executes that file."
+OwnModelOption = Annotated[str, typer.Option(help=MODEL_HELP)]
+OwnDatasetOption = Annotated[
+    str, typer.Option(help="One of `list datasets`; or your own, 'npz:FILE' or 'imagefolder:FOLDER'.")
+]
+WeightsOption = Annotated[
+    str,
+    typer.Option(help="A safetensors or torch file, a pattern of them for a curve, 'random', or 'pretrained'."),
+]
+LimitOption = Annotated[
+    int | None, typer.Option(help="Number of examples, drawn at random from the data.", show_default="all")
+]
+ClassesOption = Annotated[
+    int | None, typer.Option(help="Outputs of the network.", show_default="the classes of the data")
+]
+
+# Where and how it is computed
+
+DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")]
+DtypeOption = Annotated[str, typer.Option(help="float32 or float64, in which measures are evaluated.")]
+ThreadsOption = Annotated[int | None, typer.Option(help=THREADS_HELP, show_default="all cores")]
+WorkersOption = Annotated[
+    int, typer.Option(help="Processes that train and measure; with 1, this process trains and another measures.")
+]
+ProbeSeedOption = Annotated[int, typer.Option(help="Seed of the random probes of measures.")]
+
+# Files
+
+DataDirOption = Annotated[Path | None, typer.Option(help="Folder of the data sets.", show_default="$SHARPBENCH_DATA")]
+CacheDirOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of the cache: trained networks, and the catalog of what is installed.", show_default=CACHE_DEFAULT
+    ),
+]
+PluginOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="A Python file with MEASURES, MODELS, DATASETS, OPTIMIZERS or COHORTS; it is executed. May be repeated."
+    ),
+]
+
+# What is printed
+
+JsonObjectOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+JsonArrayOption = Annotated[bool, typer.Option("--json", help="Print one JSON array of objects instead of tables.")]
 
 
 def parse_model(word: str, plugins: Sequence[Path]) -> Model:
-    """The network that `word` names, a file's function among them."""
+    """The model that `word` names, by its name or as a function of a file. Raises InvalidInput for an unknown one."""
     from sharpbench.core.registry import available
     from sharpbench.core.spec import parse_spec
     from sharpbench.models.file import parse_file_model
@@ -26,7 +91,7 @@ def parse_model(word: str, plugins: Sequence[Path]) -> Model:
 
 
 def parse_dataset(word: str, plugins: Sequence[Path]) -> Dataset:
-    """The data set that `word` names."""
+    """The data set that `word` names. Raises InvalidInput for an unknown one."""
     from sharpbench.core.registry import available
     from sharpbench.core.spec import parse_spec
 

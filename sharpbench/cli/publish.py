@@ -1,4 +1,4 @@
-"""`sharpbench publish`: the published leaderboard, from the record files of a folder."""
+"""`sharpbench publish`: makes the published leaderboard from the record files of a folder."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from typing import Annotated
 
 import typer
 
-from sharpbench.cli.options import EXIT_FAILED
+from sharpbench.cli.exits import EXIT_FAILED
 from sharpbench.errors import InvalidInput
 
 
 def publish(
-    results: Annotated[Path, typer.Option(help="Folder of record files, NAME.jsonl, each a collection.")] = Path(
+    results: Annotated[Path, typer.Option(help="Folder of record files; each NAME.jsonl is one collection.")] = Path(
         "leaderboard/results"
     ),
     submissions: Annotated[
-        Path, typer.Option(help="Folder of what others submitted, NAME.jsonl with NAME.verdicts.jsonl; may be missing.")
+        Path, typer.Option(help="Folder of submissions, NAME.jsonl with NAME.verdicts.jsonl; it may be missing.")
     ] = Path("leaderboard/submissions"),
     output: Annotated[Path, typer.Option(help="Folder of the pages and plots.")] = Path("leaderboard"),
     site: Annotated[
         Path | None, typer.Option(help="Folder of the interactive board as HTML.", show_default="not written")
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Write nothing; exit 1 where a file is not what the records say.")
+        bool, typer.Option("--check", help="Write nothing; exit 1 if a file differs from what the records give.")
     ] = False,
 ) -> int:
-    """Make the leaderboard's pages and plots from records: the same records, the same bytes.
+    """Make the leaderboard's pages and plots from records; the same records always give the same bytes.
 
-    Exit status: 0 done, or with --check nothing to do; 1 --check found what differs, is missing or stale; 2 bad
-    usage, or records that cannot be trusted, with file and line.
+    Exit status: 0 done, or with --check nothing to do; 1 --check found files that differ, are missing or are stale;
+    2 bad usage, or records that cannot be trusted, with file and line.
     """
     from sharpbench.core.catalog import list_installed
     from sharpbench.leaderboard.board import make_leaderboard

@@ -1,4 +1,4 @@
-"""`sharpbench run`: a cohort of networks, measures on each, the leaderboard."""
+"""`sharpbench run`: measures on the networks of a cohort, and their leaderboard."""
 
 from __future__ import annotations
 
@@ -8,7 +8,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sharpbench.cli.options import EXIT_FAILED, EXIT_INTERRUPTED
+from sharpbench.cli.exits import failure_status, report_interrupt, unwritable
+from sharpbench.cli.options import (
+    DEFAULT_MEASURES,
+    DEFAULT_MODELS,
+    THREADS_HELP,
+    CacheDirOption,
+    CohortOption,
+    DataDirOption,
+    DatasetOption,
+    DeviceOption,
+    DtypeOption,
+    MeasuresOption,
+    ModelsOption,
+    PluginOption,
+    ProbeSeedOption,
+    WorkersOption,
+)
 from sharpbench.version import __version__
 
 if TYPE_CHECKING:
@@ -16,40 +32,33 @@ if TYPE_CHECKING:
 
     from sharpbench.core.record import Record
     from sharpbench.runner.cell import Cell
+    from sharpbench.runner.engines.engine import Engine
+    from sharpbench.runner.engines.limits import Limits
+    from sharpbench.runner.run import RunPlan
 
 
 def run(
-    measures: Annotated[
-        str,
-        typer.Option(help="Comma-separated; parameters in brackets: 'normalized\\[diagonal=icml,samples=20]'."),
-    ] = "trace,fisher-rao,normalized,minimum",
-    models: Annotated[
-        str, typer.Option(help="Comma-separated; 'mlp\\[bias=false]' for one without biases.")
-    ] = "lenet,mlp",
-    dataset: Annotated[str, typer.Option(help="digits is embedded; mnist is read from --data-dir.")] = "digits",
-    cohort: Annotated[
-        str, typer.Option(help="Which networks are trained: 'label-noise\\[ratios=11,seeds=10]', or a TOML file.")
-    ] = "label-noise",
+    measures: MeasuresOption = DEFAULT_MEASURES,
+    models: ModelsOption = DEFAULT_MODELS,
+    dataset: DatasetOption = "digits",
+    cohort: CohortOption = "label-noise",
     output: Annotated[
         Path, typer.Option(help="Folder of records.jsonl, LEADERBOARD.md, leaderboard.json and plots.")
     ] = Path("sharpbench-results"),
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="float32 or float64, in which measures are evaluated.")] = "float32",
-    seed: Annotated[int, typer.Option(help="Of the random probes of measures.")] = 0,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "float32",
+    seed: ProbeSeedOption = 0,
     examples: Annotated[
         int | None,
-        typer.Option(help="Measure on the first so many training examples of each network.", show_default="all"),
+        typer.Option(help="Measure on the first N training examples of each network.", show_default="all"),
     ] = None,
     timing: Annotated[
-        int,
-        typer.Option(help="Time every measure alone on so many networks of each model; 0 leaves the columns empty."),
+        int, typer.Option(help="Time every measure by itself on N networks of each model; 0 leaves the columns empty.")
     ] = 1,
-    oracle: Annotated[
-        int, typer.Option(help="Check every measure against its oracle on so many networks of each model.")
-    ] = 1,
+    oracle: Annotated[int, typer.Option(help="Compare every measure with its oracle on N networks of each model.")] = 1,
     invariance: Annotated[
         int,
-        typer.Option(help="Find out on so many networks of each model how rewrites of the same function change it."),
+        typer.Option(help="Evaluate every measure at other weights of the same function, on N networks of each model."),
     ] = 1,
     engine: Annotated[
         str | None,
@@ -58,61 +67,60 @@ def run(
             show_default="process; inline for a single cell",
         ),
     ] = None,
-    workers: Annotated[
-        int, typer.Option(help="Processes that train and measure; 1 trains in this one and measures in another.")
-    ] = 1,
+    workers: WorkersOption = 1,
     threads: Annotated[
         int | None,
-        typer.Option(
-            help="Threads of torch in each process that measures, fixed and recorded.",
-            show_default="all cores, shared among the workers; 1 on ray",
-        ),
+        typer.Option(help=THREADS_HELP, show_default="all cores, shared among the workers; 1 on ray"),
     ] = None,
     timeout: Annotated[
         float | None, typer.Option(help="Seconds that a cell may take.", show_default="no limit")
     ] = None,
     memory_limit: Annotated[
-        str | None, typer.Option(help="Memory that a process may take: 8GiB.", show_default="no limit")
+        str | None, typer.Option(help="Memory that a process may take, such as 8GiB.", show_default="no limit")
     ] = None,
-    split: Annotated[int, typer.Option(help="Divide the batches of every cell among so many of the workers.")] = 1,
+    split: Annotated[int, typer.Option(help="Divide the batches of every cell among N of the workers.")] = 1,
     address: Annotated[
-        str | None, typer.Option(help="Of a Ray cluster; auto finds one.", show_default="one is started here")
+        str | None,
+        typer.Option(help="Address of a Ray cluster; auto finds one.", show_default="a cluster is started here"),
     ] = None,
     gpus: Annotated[
-        float | None, typer.Option(help="GPUs of each worker on ray; 0.5 for two on one.", show_default="0; 1 on CUDA")
+        float | None,
+        typer.Option(help="GPUs of each worker on ray; 0.5 puts two workers on one.", show_default="0; 1 on CUDA"),
     ] = None,
     shard: Annotated[
-        str | None, typer.Option(help="Run one part of the plan alone: 3/8 is the third of eight.", show_default="all")
+        str | None, typer.Option(help="Run only one part of the plan: 3/8 is the third of eight.", show_default="all")
     ] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Where data sets lie.", show_default="$SHARPBENCH_DATA")] = None,
-    cache_dir: Annotated[
-        Path | None,
-        typer.Option(help="Where trained networks are kept.", show_default="$SHARPBENCH_CACHE, else the user's cache"),
-    ] = None,
-    plugin: Annotated[
-        list[Path] | None,
-        typer.Option(help="A Python file with MEASURES, MODELS, DATASETS, OPTIMIZERS or COHORTS; it is executed."),
-    ] = None,
+    data_dir: DataDirOption = None,
+    cache_dir: CacheDirOption = None,
+    plugin: PluginOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would run, and stop.")] = False,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Run failed cells of an earlier run again.")
     ] = False,
-    allow_failures: Annotated[bool, typer.Option("--allow-failures", help="Exit 0 although cells failed.")] = False,
+    allow_failures: Annotated[bool, typer.Option("--allow-failures", help="Exit 0 even if cells failed.")] = False,
 ) -> int:
     """Train (or load) the networks of a cohort, evaluate measures on them, and print the leaderboard.
 
-    An interrupted run goes on where it stopped when the same command is given again. Exit status: 0 all cells
-    ok or skipped, 1 some failed, 2 bad usage or input, 130 interrupted.
+    Give the same command again to continue an interrupted run. Exit status: 0 all cells ok or skipped, 1 some failed,
+    2 bad usage or input, 130 interrupted.
     """
     from sharpbench.runner.cell import Shard
     from sharpbench.runner.engines.limits import Limits, parse_bytes
+    from sharpbench.runner.plan import plan
+    from sharpbench.runner.run import RunOptions, iterate_events, plan_run
 
-    part = None if shard is None else Shard.parse(shard)
+    options = RunOptions(
+        output=output,
+        workers=workers,
+        threads=threads,
+        shard=None if shard is None else Shard.parse(shard),
+        retry_failed=retry_failed,
+        cache_dir=cache_dir,
+        data_dir=data_dir,
+        plugins=plugin or (),
+    )
     memory = None if memory_limit is None else parse_bytes(memory_limit)
     limits = Limits(timeout=timeout, memory=memory, pieces=split)
-    plain = limits == Limits() and address is None and gpus is None
-    from sharpbench.runner.plan import plan
-
     cells = plan(
         measures,
         models,
@@ -128,89 +136,92 @@ def run(
         data_dir=data_dir,
         plugins=plugin or (),
     )
-    from sharpbench.core.records import RECORDS
-    from sharpbench.runner.engines.engine import make_engine
-    from sharpbench.runner.run import RunOptions, iterate_events, plan_run
-
-    options = RunOptions(
-        output=output,
-        workers=workers,
-        threads=threads,
-        shard=part,
-        retry_failed=retry_failed,
-        cache_dir=cache_dir,
-        data_dir=data_dir,
-        plugins=plugin or (),
-    )
     run_plan = plan_run(cells, options)
-    selected, left = run_plan.selected, run_plan.left
-    word = engine or (default_engine(left) if plain else "process")
-    on_cuda = word == "ray" and gpus is None and any(cell.setting.device == "cuda" for cell in left)
-    chosen = make_engine(word, limits=limits, address=address, gpus=1.0 if on_cuda else gpus)
+    chosen = _choose_engine(engine, run_plan, limits, address=address, gpus=gpus)
+    slots = chosen.slots(workers)
     if dry_run:
-        _show_plan(selected, left)
+        _show_plan(run_plan)
         return 0
     from sharpbench.cli.progress import follow_run
+    from sharpbench.core.records import RECORDS
 
     steps = iterate_events(run_plan, replace(options, engine=chosen))
     try:
-        follow_run(steps, cells=left, done=len(selected) - len(left), seats=chosen.slots(workers))
+        follow_run(steps, run_plan, slots=slots)
     except KeyboardInterrupt:
         steps.close()
-        typer.echo("interrupted; give the same command again to go on", err=True)
-        return EXIT_INTERRUPTED
-    records = last_records(selected, output / RECORDS, parts=False)
+        return report_interrupt()
+    records = last_records(run_plan.selected, output / RECORDS, parts=False)
     write_leaderboard(records, output)
-    failed = sum(record.status not in ("ok", "skipped") for record in records)
-    return EXIT_FAILED if failed and not allow_failures else 0
+    return 0 if allow_failures else failure_status(record.status for record in records)
+
+
+def _choose_engine(
+    name: str | None, run_plan: RunPlan, limits: Limits, *, address: str | None, gpus: float | None
+) -> Engine:
+    """The engine of that name; without a name, the default one, which is a process wherever there are limits."""
+    from sharpbench.runner.engines.engine import make_engine
+    from sharpbench.runner.engines.limits import Limits
+
+    if name is None:
+        limited = limits != Limits() or address is not None or gpus is not None
+        name = "process" if limited else default_engine(run_plan.left)
+    if name == "ray" and gpus is None and any(cell.setting.device == "cuda" for cell in run_plan.left):
+        gpus = 1.0
+    return make_engine(name, limits=limits, address=address, gpus=gpus)
 
 
 def default_engine(left: Sequence[Cell]) -> str:
-    """Where cells are measured if nothing is said: one alone is not worth a process of its own."""
+    """The engine where none is given: a single cell is not worth starting a process."""
     return "process" if len(left) > 1 else "inline"
 
 
-def _show_plan(cells: Sequence[Cell], left: Sequence[Cell]) -> None:
+def _show_plan(run_plan: RunPlan) -> None:
+    """Print each network with the number of its cells and of those still to do, and the measures."""
     from collections import Counter
 
     from rich.console import Console
+    from rich.text import Text
 
-    from sharpbench.cli.tables import show_plan
+    from sharpbench.cli.tables import ruled_table
     from sharpbench.core.spec import format_spec
     from sharpbench.training.recipe import distinct_titles
 
-    every, open_ = (Counter(cell.recipe for cell in some) for some in (cells, left))
-    names = distinct_titles(list(every))
-    networks = [(name, count, open_[recipe]) for name, (recipe, count) in zip(names, every.items(), strict=True)]
-    show_plan(networks, list(dict.fromkeys(format_spec(cell.measure) for cell in cells)), Console())
+    planned, to_do = (Counter(cell.recipe for cell in some) for some in (run_plan.selected, run_plan.left))
+    table = ruled_table("plan", {"network": "text", "cells": "number", "to do": "number"})
+    for title, (recipe, count) in zip(distinct_titles(list(planned)), planned.items(), strict=True):
+        table.add_row(Text(title), str(count), str(to_do[recipe]))
+    console = Console()
+    console.print(table)
+    console.print(
+        Text("measures: " + ", ".join(dict.fromkeys(format_spec(cell.measure) for cell in run_plan.selected)))
+    )
+    console.print(f"{len(planned)} networks, {len(run_plan.selected)} cells, {len(run_plan.left)} to do")
 
 
 def last_records(cells: Sequence[Cell], path: Path, *, parts: bool = True) -> list[Record]:
-    """The last record of each cell, in the order of the plan, as part of the population that the plan has it in.
+    """The last record of each cell, in the order of the plan, with the population that the plan assigns to it.
 
-    parts: with what each parameter contributes, which no leaderboard shows and which is most of a record.
+    parts: keep what each parameter contributes, which is most of a record and which no leaderboard shows.
     """
-    from dataclasses import replace
-
     from sharpbench.core.records import iterate_records
     from sharpbench.runner.evaluate_cell import population_fields
 
-    wanted = {cell.key: cell for cell in cells}
+    planned = {cell.key: cell for cell in cells}
     last: dict[str, Record] = {}
     for record in iterate_records(path):
-        if record.key in wanted:
-            data = {**record.data, **population_fields(wanted[record.key])}
-            held = record if data == record.data else replace(record, data=data)
-            last[record.key] = held if parts or not held.parts else replace(held, parts={})
-    return [last[key] for key in wanted if key in last]
+        if record.key in planned:
+            data = {**record.data, **population_fields(planned[record.key])}
+            latest = record if data == record.data else replace(record, data=data)
+            last[record.key] = latest if parts or not latest.parts else replace(latest, parts={})
+    return [last[key] for key in planned if key in last]
 
 
 def write_leaderboard(records: Sequence[Record], output: Path) -> None:
-    """Print the leaderboard, and write it with its plots into the output folder."""
+    """Print the leaderboard, and write it and its plots into the output folder."""
     from rich.console import Console
 
     from sharpbench.analysis.scores import score_records, scores_json
-    from sharpbench.errors import InvalidInput
     from sharpbench.report import console, markdown, plots
 
     scores = score_records(records)
@@ -221,7 +232,5 @@ def write_leaderboard(records: Sequence[Record], output: Path) -> None:
         (output / "LEADERBOARD.md").write_text(page, encoding="utf-8")
         (output / "leaderboard.json").write_text(scores_json(scores), encoding="utf-8", errors="backslashreplace")
     except OSError as error:
-        raise InvalidInput(
-            f"cannot write into '{output}' ({error.strerror}); make room, or choose another --output"
-        ) from None
+        raise unwritable(output, error) from None
     typer.echo(f"{output / 'LEADERBOARD.md'}, plots in {output / 'plots'}")

@@ -1,18 +1,20 @@
-"""`sharpbench status` and `sharpbench merge`: how a run stands, and several folders in one."""
+"""`sharpbench status` and `sharpbench merge`: how a run stands, and the records of several folders in one."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from sharpbench.cli.options import EXIT_FAILED
+from sharpbench.cli.exits import failure_status
+from sharpbench.cli.options import JsonObjectOption
+from sharpbench.cli.tables import MAX_CELL_CHARS, facts_table, open_table
 from sharpbench.report.format import format_duration, plain_text
 
 if TYPE_CHECKING:
@@ -20,90 +22,73 @@ if TYPE_CHECKING:
 
 
 def status(
-    folder: Annotated[Path, typer.Argument(help="What --output of run named.")] = Path("sharpbench-results"),
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    folder: Annotated[Path, typer.Argument(help="Folder that --output of `run` named.")] = Path("sharpbench-results"),
+    as_json: JsonObjectOption = False,
 ) -> int:
-    """Say how the run in a folder stands: done, failed and why, running, remaining, forecast.
+    """Show how the run in a folder stands: cells done, failed and why, running, remaining, and the time left.
 
-    Disturbs no run. Exit status: 0, or 1 where cells failed; 2 where there are no records.
+    A run that is alive is not disturbed. Exit status: 0, or 1 if cells failed; 2 if there are no records.
     """
     from sharpbench.runner.status import read_status
 
-    found = read_status(folder)
+    run_status = read_status(folder)
     if as_json:
-        import json
-        from dataclasses import asdict
-
-        typer.echo(json.dumps(asdict(found)))
+        typer.echo(json.dumps(asdict(run_status)))
     else:
-        from rich.console import Console
-
-        show_status(found, Console())
-    return EXIT_FAILED if any(each not in ("ok", "skipped") for each in found.done) else 0
+        show_status(run_status, Console())
+    return failure_status(run_status.done)
 
 
 def merge(
-    folders: Annotated[list[Path], typer.Argument(help="What --output of several runs named.")],
-    output: Annotated[Path, typer.Option(help="Folder of the records together; it may hold some already.")],
+    folders: Annotated[list[Path], typer.Argument(help="Folders that --output of several runs named.")],
+    output: Annotated[Path, typer.Option(help="Folder of the merged records; it may hold some already.")],
 ) -> int:
-    """Bring the records of several folders, of --shard or of anything else, together, each cell once.
+    """Merge the records of several folders, such as those of shards, and print and write the leaderboard of all.
 
-    Of several records of a cell a finished one is taken before a failed one, and then the latest. Prints and writes
-    the leaderboard of all. Exit status: 0 all cells ok or skipped, 1 some failed, 2 bad input.
+    Each cell has one record: a finished one rather than a failed one, then the latest. Exit status: 0 all cells ok
+    or skipped, 1 some failed, 2 bad input.
     """
     from sharpbench.cli.run import write_leaderboard
-    from sharpbench.core.records import RECORDS, iterate_records
-    from sharpbench.core.records import merge_records as merged
+    from sharpbench.core.records import RECORDS, iterate_records, merge_records
 
-    said = merged(folders, output)
+    merged = merge_records(folders, output)
     last = {record.key: record for record in iterate_records(output / RECORDS)}
     write_leaderboard(list(last.values()), output)
-    typer.echo(f"{said.read} records read, {said.added} added; {output} holds {said.cells} cells")
-    return EXIT_FAILED if any(record.status not in ("ok", "skipped") for record in last.values()) else 0
+    typer.echo(f"{merged.read} records read, {merged.added} added; {output} holds {merged.cells} cells")
+    return failure_status(record.status for record in last.values())
 
 
-SHOWN = 20
-"""So many reasons of failure, and cells that run, are shown."""
+MAX_ROWS = 20
+"""Reasons of failures, and running cells, that are shown."""
 
 
-def show_status(standing: RunStatus, console: Console) -> None:
-    """What is done, what failed and why, what runs, what remains and how long that will take."""
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
-    table.add_column(no_wrap=True, style="dim")
-    table.add_column(overflow="fold")
-    for name, text in _lines(standing):
-        table.add_row(Text(name), Text(plain_text(text, 300)))
-    console.print(table, crop=False)
-    _list(
-        "without a value",
-        ("status", "reason", "cells"),
-        [(status, reason, str(count)) for status, reason, count in standing.failed],
-        console,
-    )
-    running = [(each.measure, each.network, each.since) for each in standing.running]
-    _list("running", ("measure", "network", "since"), running, console)
+def show_status(status: RunStatus, console: Console) -> None:
+    """Print what is done, what failed and why, what runs, what remains and how long that will take."""
+    console.print(facts_table(_facts(status)), crop=False)
+    failed = [(each, reason, str(count)) for each, reason, count in status.failed]
+    _show_rows("without a value", ("status", "reason", "cells"), failed, console)
+    running = [(each.measure, each.network, each.since) for each in status.running]
+    _show_rows("running", ("measure", "network", "since"), running, console)
 
 
-def _lines(standing: RunStatus) -> list[tuple[str, str]]:
-    done = ", ".join(f"{count} {status}" for status, count in sorted(standing.done.items())) or "nothing"
-    shard = f" of shard {standing.shard}" if standing.shard else ""
-    where = f"pid {standing.pid} on {standing.host}" if standing.host else "by whom is not noted"
-    lines = [("done", done), ("run", f"alive, {where}" if standing.alive else "none is alive")]
-    if standing.left is not None:
-        lines.append(("remaining", f"{standing.left} of {standing.planned} cells{shard} that were last asked for"))
-    if standing.left and standing.seconds is not None:
-        lines.append(("forecast", f"{format_duration(standing.seconds)}, as of {standing.updated}"))
-    return lines
+def _facts(status: RunStatus) -> list[tuple[str, str]]:
+    done = ", ".join(f"{count} {each}" for each, count in sorted(status.done.items())) or "nothing"
+    shard = f" of shard {status.shard}" if status.shard else ""
+    where = f"pid {status.pid} on {status.host}" if status.host else "process unknown"
+    facts = [("done", done), ("run", f"alive, {where}" if status.alive else "none is alive")]
+    if status.left is not None:
+        facts.append(("remaining", f"{status.left} of {status.planned} cells{shard}, as last requested"))
+    if status.left and status.seconds is not None:
+        facts.append(("forecast", f"{format_duration(status.seconds)}, as of {status.updated}"))
+    return facts
 
 
-def _list(title: str, headings: tuple[str, ...], rows: Sequence[tuple[str, ...]], console: Console) -> None:
+def _show_rows(title: str, headings: tuple[str, ...], rows: Sequence[tuple[str, ...]], console: Console) -> None:
     if not rows:
         return
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
-    for row in rows[:SHOWN]:
-        table.add_row(*(Text(plain_text(word, 300)) for word in row))
+    table = open_table(title, dict.fromkeys(headings, "text"))
+    for row in rows[:MAX_ROWS]:
+        table.add_row(*(Text(plain_text(word, MAX_CELL_CHARS)) for word in row))
     console.print(table, crop=False)
-    if len(rows) > SHOWN:
-        console.print(f"and {len(rows) - SHOWN} more")
+    if len(rows) > MAX_ROWS:
+        console.print(f"and {len(rows) - MAX_ROWS} more")

@@ -1,4 +1,4 @@
-"""`sharpbench submit`: one's records as one file for a pull request."""
+"""`sharpbench submit`: packs the records of a run into one file for a pull request."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from sharpbench.cli.options import PluginOption
 from sharpbench.errors import InvalidInput
 from sharpbench.files import atomic_write
 
@@ -14,21 +15,24 @@ FOLDER = Path("leaderboard") / "submissions"
 
 
 def submit(
-    results: Annotated[Path, typer.Argument(help="The folder of `run`, or its records.jsonl.")],
-    name: Annotated[str, typer.Option(help="Lower-case letters, digits and hyphens; the file is NAME.jsonl.")],
+    results: Annotated[Path, typer.Argument(help="Folder that --output of `run` named, or its records.jsonl.")],
+    name: Annotated[
+        str,
+        typer.Option(help="Name of the submission: lower-case letters, digits and hyphens; the file is NAME.jsonl."),
+    ],
     output: Annotated[
-        Path | None, typer.Option(help="The file.", show_default="leaderboard/submissions/NAME.jsonl")
+        Path | None, typer.Option(help="File to write.", show_default="leaderboard/submissions/NAME.jsonl")
     ] = None,
     author: Annotated[str, typer.Option(help="Who submits; shown on the page.")] = "",
-    contact: Annotated[str, typer.Option(help="How to reach them; public.")] = "",
-    url: Annotated[str, typer.Option(help="Of a paper or of code, http or https.")] = "",
-    note: Annotated[str, typer.Option(help="A line about it.")] = "",
-    plugin: Annotated[list[Path] | None, typer.Option(help="As for run; it is executed.")] = None,
+    contact: Annotated[str, typer.Option(help="How to reach the author; public.")] = "",
+    url: Annotated[str, typer.Option(help="Address of a paper or of code, http or https.")] = "",
+    note: Annotated[str, typer.Option(help="One line about the submission.")] = "",
+    plugin: PluginOption = None,
 ) -> None:
     """Pack the records of a run into one file for a pull request.
 
-    Of each cell the last record goes in. What no leaderboard takes is refused with its file and line. Then open a
-    pull request with the file; `sharpbench verify` tells what others will find.
+    The last record of each cell is packed. A record that no leaderboard accepts is refused, with its file and line.
+    Then open a pull request with the file; `sharpbench verify` shows what others will find.
     """
     from sharpbench.leaderboard.submissions import SUFFIX, pack_submission, read_submission
     from sharpbench.leaderboard.submissions.manifest import check_name

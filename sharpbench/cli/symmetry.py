@@ -1,35 +1,37 @@
-"""`sharpbench symmetry`: the rescalings of a network."""
+"""`sharpbench symmetry`: the rescalings that keep the function of a network."""
 
 from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sharpbench.cli.options import parse_model
+from sharpbench.cli.options import MODEL_HELP, JsonObjectOption, PluginOption, parse_model
 from sharpbench.errors import InvalidInput, short
 
-LARGEST_EXAMPLE = 2**22
+MAX_EXAMPLE_SIZE = 2**22
+"""Numbers in one example."""
 
 
 def symmetry(
-    model: Annotated[str, typer.Argument(help="A network, as in `list models`: 'lenet', 'mlp\\[bias=false]'.")],
+    model: Annotated[str, typer.Argument(help=f"{MODEL_HELP} Parameters in brackets: 'mlp\\[bias=false]'.")],
     shape: Annotated[
         str | None,
-        typer.Option(help="Of one example: channels x height x width.", show_default="the network's own, or 1x28x28"),
+        typer.Option(
+            help="Shape of one example: channels x height x width.", show_default="the network's own, or 1x28x28"
+        ),
     ] = None,
     classes: Annotated[int, typer.Option(help="Outputs of the network.")] = 10,
-    seed: Annotated[int, typer.Option(help="Of the weights, and of the elements that are tried.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
-    plugin: Annotated[list[Path] | None, typer.Option(help="As for run.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the weights and of the random rescalings.")] = 0,
+    as_json: JsonObjectOption = False,
+    plugin: PluginOption = None,
 ) -> None:
-    """Show the rescalings that leave a network's function as it is: how many, which, and whether that holds.
+    """Show the rescalings of a network that keep its function: how many there are, which, and whether they do.
 
-    One scale a parameter tensor (layer) and one a channel or hidden unit (unit). The last figure is the largest
-    change of the outputs under random rescalings in float64.
+    Scales are counted per parameter tensor (layer), and per channel or hidden unit (unit). The last figure is the
+    largest change of the outputs under random rescalings in float64.
     """
     import torch
 
@@ -46,8 +48,8 @@ def symmetry(
     try:
         module = chosen.build(sizes, classes)
     except (MemoryError, RuntimeError) as error:
-        given = f"--shape {'x'.join(map(str, sizes))} and --classes {classes}"
-        raise InvalidInput(f"{model} cannot be built for {given}: {error}") from error
+        options = f"--shape {'x'.join(map(str, sizes))} and --classes {classes}"
+        raise InvalidInput(f"model '{short(model)}' cannot be built for {options}: {error}") from error
     inputs = torch.randn(2, *sizes, generator=generator)
     found = [describe(module, inputs, scope=scope, generator=generator) for scope in SCOPES]
     if as_json:
@@ -61,13 +63,13 @@ def symmetry(
         typer.echo(f"{each.scope}: {each.dimension} scales; outputs change by {each.change:.1e} of their size")
         for generators in each.generators:
             typer.echo(f"  {generators}")
-    typer.echo(f"operators that pin what they touch, being unknown: {', '.join(found[0].pinned) or 'none'}")
+    typer.echo(f"unknown operators, whose inputs and weights are not rescaled: {', '.join(found[0].pinned) or 'none'}")
 
 
 def _shape(text: str) -> tuple[int, ...]:
     sizes = text.split("x")
     if not all(size.isdecimal() and size.strip("0") for size in sizes):
         raise InvalidInput(f"--shape '{short(text)}' must be whole numbers above 0, like 1x28x28")
-    if len(text) > 60 or math.prod(int(size) for size in sizes) > LARGEST_EXAMPLE:
-        raise InvalidInput(f"--shape '{short(text)}' must be at most {LARGEST_EXAMPLE:,} numbers, like 3x1024x1024")
+    if len(text) > 60 or math.prod(int(size) for size in sizes) > MAX_EXAMPLE_SIZE:
+        raise InvalidInput(f"--shape '{short(text)}' must be at most {MAX_EXAMPLE_SIZE:,} numbers, like 3x1024x1024")
     return tuple(int(size) for size in sizes)

@@ -1,18 +1,26 @@
-"""`sharpbench train`: the networks of a cohort, trained into the zoo."""
+"""`sharpbench train`: trains the networks of a cohort into the zoo."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from sharpbench.cli.options import EXIT_FAILED, EXIT_INTERRUPTED
+from sharpbench.cli.exits import EXIT_FAILED, report_interrupt
+from sharpbench.cli.options import (
+    DEFAULT_MODELS,
+    CacheDirOption,
+    CohortOption,
+    DataDirOption,
+    DatasetOption,
+    DeviceOption,
+    ModelsOption,
+    PluginOption,
+)
 from sharpbench.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -21,34 +29,24 @@ if TYPE_CHECKING:
 
 
 def train(
-    models: Annotated[
-        str, typer.Option(help="Comma-separated; 'mlp\\[bias=false]' for one without biases.")
-    ] = "lenet,mlp",
-    dataset: Annotated[str, typer.Option(help="digits is embedded; mnist is read from --data-dir.")] = "digits",
-    cohort: Annotated[
-        str, typer.Option(help="Which networks are trained: 'label-noise\\[ratios=11,seeds=10]', or a TOML file.")
-    ] = "label-noise",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    models: ModelsOption = DEFAULT_MODELS,
+    dataset: DatasetOption = "digits",
+    cohort: CohortOption = "label-noise",
+    device: DeviceOption = "auto",
     workers: Annotated[
         int | None, typer.Option(help="Processes that train side by side.", show_default="all cores; 1 on CUDA")
     ] = None,
-    threads: Annotated[int, typer.Option(help="Threads of torch in each of them.")] = 1,
-    data_dir: Annotated[Path | None, typer.Option(help="Where data sets lie.", show_default="$SHARPBENCH_DATA")] = None,
-    cache_dir: Annotated[
-        Path | None,
-        typer.Option(help="Where trained networks are kept.", show_default="$SHARPBENCH_CACHE, else the user's cache"),
-    ] = None,
-    plugin: Annotated[
-        list[Path] | None,
-        typer.Option(help="A Python file with MODELS, DATASETS, OPTIMIZERS or COHORTS; it is executed."),
-    ] = None,
+    threads: Annotated[int, typer.Option(help="Threads of torch in each process that trains.")] = 1,
+    data_dir: DataDirOption = None,
+    cache_dir: CacheDirOption = None,
+    plugin: PluginOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be trained, and stop.")] = False,
 ) -> int:
-    """Train the networks of a cohort that are not in the cache yet, and say what became of each.
+    """Train the networks of a cohort that are not in the cache yet, and print what became of them.
 
-    An interrupted or killed training goes on from its checkpoints, to the same networks, when the same command is
-    given again. Exit status: 0 all networks are there, 1 some could not be trained, 2 bad usage or input,
-    130 interrupted. A network that does not fit its labels is no failure: it is there, marked.
+    Give the same command again to continue an interrupted or killed training from its checkpoints; it ends in the
+    same networks. Exit status: 0 all networks are trained, 1 some could not be trained, 2 bad usage or input,
+    130 interrupted. A network that does not fit its labels counts as trained, and is marked.
     """
     for name, value in (("workers", workers), ("threads", threads)):
         if value is not None and value < 1:
@@ -74,20 +72,17 @@ def train(
         outcomes = follow_training(steps, total=len(population.recipes))
     except KeyboardInterrupt:
         steps.close()
-        typer.echo("interrupted; give the same command again to go on", err=True)
-        return EXIT_INTERRUPTED
+        return report_interrupt()
     lost = show_summary(outcomes)
     return EXIT_FAILED if lost else 0
 
 
 def show_groups(population: Population) -> None:
-    """A table of the groups: how many networks train together, and how many of them are in the zoo."""
+    """Print the groups of networks that train together, and how many networks of each are not in the zoo yet."""
+    from sharpbench.cli.tables import ruled_table
     from sharpbench.training.recipe import distinct_titles
 
-    table = Table(title="plan", title_justify="left", title_style="bold")
-    table.add_column("first network of the group", overflow="fold")
-    for heading in ("networks", "to do"):
-        table.add_column(heading, justify="right")
+    table = ruled_table("plan", {"first network of the group": "text", "networks": "number", "to do": "number"})
     total = left = 0
     names = distinct_titles([group[0] for group in population.groups])
     for name, group in zip(names, population.groups, strict=True):
@@ -100,32 +95,31 @@ def show_groups(population: Population) -> None:
 
 
 def show_summary(outcomes: Sequence[TrainedRecipe | GroupLost]) -> int:
-    """A table of what became of the networks; how many could not be trained."""
+    """Print what became of the networks, and return how many could not be trained."""
+    from sharpbench.cli.tables import ruled_table
     from sharpbench.training.population import TrainedRecipe
     from sharpbench.training.workers import GroupLost
 
     trained = [outcome for outcome in outcomes if isinstance(outcome, TrainedRecipe)]
     lost = sum(len(outcome.group) for outcome in outcomes if isinstance(outcome, GroupLost))
-    ends = Counter(_end(outcome) for outcome in trained)
+    ends = Counter(_outcome(outcome) for outcome in trained)
     rows = {
         "trained": sum(not outcome.cached for outcome in trained),
         "from the cache": sum(outcome.cached for outcome in trained),
         "fitted": ends["fitted"],
         "not fitted, excluded by the gate": len(trained) - ends["fitted"],
-        "  the budget of epochs ended": ends["budget"],
+        "  the budget of epochs ended": ends["budget ended"],
         "  diverged": ends["diverged"],
         "could not be trained": lost,
     }
-    table = Table(title="networks", title_justify="left", title_style="bold", show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
+    table = ruled_table("networks", {"outcome": "name", "count": "number"}, show_header=False)
     for name, count in rows.items():
         table.add_row(Text(name), str(count))
     Console().print(table)
     return lost
 
 
-def _end(outcome: TrainedRecipe) -> str:
+def _outcome(outcome: TrainedRecipe) -> str:
     if outcome.result.fitted:
         return "fitted"
-    return "diverged" if outcome.result.diverged else "budget"
+    return "diverged" if outcome.result.diverged else "budget ended"

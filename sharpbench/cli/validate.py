@@ -1,14 +1,22 @@
-"""`sharpbench validate`: the contract suite on measures of others."""
+"""`sharpbench validate`: runs the contract suite on measures of a file or package."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sharpbench.cli.options import EXIT_FAILED
+from sharpbench.cli.exits import EXIT_FAILED
+from sharpbench.cli.options import JsonArrayOption, ProbeSeedOption
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sharpbench.testing.examination import Check, Outcome
 
 
 def validate(
@@ -16,14 +24,17 @@ def validate(
         str, typer.Argument(help="A Python file, which is executed, or the name of an installed package or module.")
     ],
     measures: Annotated[
-        str | None, typer.Option(help="Which, with parameters: 'weight-norm\\[p=1]'.", show_default="all, at defaults")
+        str | None,
+        typer.Option(
+            help="Comma-separated, with parameters: 'weight-norm\\[p=1]'.", show_default="all, at their defaults"
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the random probes of measures.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON array of objects.")] = False,
+    seed: ProbeSeedOption = 0,
+    as_json: JsonArrayOption = False,
 ) -> int:
     """Check measures against the contract, on tiny networks: invariances, oracle, error bars, side effects.
 
-    A FILE is executed, a package imported. Exit status: 0 all checks passed or skipped, 1 some failed, 2 bad input.
+    A file is executed and a package imported. Exit status: 0 all checks passed or skipped, 1 some failed, 2 bad input.
     """
     from sharpbench.core.registry import find_measures
     from sharpbench.core.spec import format_spec, parse_specs
@@ -32,7 +43,6 @@ def validate(
     chosen = parse_specs(",".join(classes) if measures is None else measures, classes, kind="measure")
     from rich.console import Console
 
-    from sharpbench.cli.tables import show_checks
     from sharpbench.testing import examine
 
     reports = {}
@@ -45,3 +55,20 @@ def validate(
         typer.echo(json.dumps(rows, indent=1))
     failed = any(check.outcome == "failed" for checks in reports.values() for check in checks)
     return EXIT_FAILED if failed else 0
+
+
+STYLES: dict[Outcome, str] = {"ok": "green", "failed": "red", "skipped": "dim"}
+
+
+def show_checks(measure: str, checks: Sequence[Check], console: Console) -> None:
+    """Print the checks of one measure, and how many had which outcome."""
+    from rich.text import Text
+
+    from sharpbench.cli.tables import ruled_table
+
+    table = ruled_table(measure, {"check": "text", "outcome": "text", "seen": "text"})
+    for check in checks:
+        table.add_row(Text(check.name), Text(check.outcome, style=STYLES[check.outcome]), Text(check.detail))
+    console.print(table)
+    counts = Counter(check.outcome for check in checks)
+    console.print(Text(f"{measure}: {', '.join(f'{counts[outcome]} {outcome}' for outcome in STYLES)}"))

@@ -1,4 +1,4 @@
-"""`sharpbench verify`: a sample of a submission's cells, recomputed here."""
+"""`sharpbench verify`: recomputes a sample of a submission's cells."""
 
 from __future__ import annotations
 
@@ -7,17 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from sharpbench.cli.options import EXIT_CLAIMED, EXIT_INTERRUPTED, EXIT_REFUTED
+from sharpbench.cli.exits import EXIT_CLAIMED, EXIT_REFUTED, report_interrupt
+from sharpbench.cli.options import CacheDirOption, DataDirOption, PluginOption
+from sharpbench.cli.tables import ColumnKind, open_table
 from sharpbench.errors import InvalidInput
 from sharpbench.report.format import MISSING, format_error, plain_text
-
-if TYPE_CHECKING:
-    from sharpbench.leaderboard.submissions import Finding, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,30 +24,34 @@ if TYPE_CHECKING:
 
 
 def verify(
-    file: Annotated[Path, typer.Argument(help="A file of `submit`.")],
-    sample: Annotated[int, typer.Option(help="How many cells, every measure in turn.")] = 12,
-    seed: Annotated[int, typer.Option(help="Which ones.")] = 0,
+    file: Annotated[Path, typer.Argument(help="A file written by `submit`.")],
+    sample: Annotated[int, typer.Option(help="Number of cells to recompute, drawn evenly from the measures.")] = 12,
+    seed: Annotated[int, typer.Option(help="Seed of the cells that are drawn.")] = 0,
     cell: Annotated[
-        list[str] | None, typer.Option(help="This one instead, by the beginning of its key; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            help="Recompute this cell instead of a sample, named by the beginning of its key. May be repeated.",
+            show_default="a sample",
+        ),
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option(help="After so long no other cell begins.", show_default="no limit")
+        float | None, typer.Option(help="Minutes after which no further cell begins.", show_default="no limit")
     ] = None,
     record: Annotated[
-        bool, typer.Option("--record", help="Append the verdict to NAME.verdicts.jsonl beside the file.")
+        bool, typer.Option("--record", help="Append the verdict to NAME.verdicts.jsonl next to the file.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, the verdict, instead of a table.")] = False,
-    data_dir: Annotated[Path | None, typer.Option(help="As for run.", show_default="$SHARPBENCH_DATA")] = None,
-    cache_dir: Annotated[
-        Path | None, typer.Option(help="As for run.", show_default="$SHARPBENCH_CACHE, else the user's cache")
-    ] = None,
-    plugin: Annotated[list[Path] | None, typer.Option(help="As for run; it is executed.")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the verdict as one JSON object instead of a table.")
+    ] = False,
+    data_dir: DataDirOption = None,
+    cache_dir: CacheDirOption = None,
+    plugin: PluginOption = None,
 ) -> int:
     """Recompute a sample of a submission's cells: train their networks, or take them from the cache, and compare.
 
-    Nothing in the file is executed; what is not installed here cannot be verified. Cells that a verdict in the folder
-    of the file refuted make up to half of the sample. Exit status: 0 verified, 2 bad input, 3 claimed (nothing could be
-    compared here), 4 refuted, 130 interrupted; 1 is none of these: verify itself failed.
+    Nothing in the file is executed; measures and models that are not installed here cannot be verified. Up to half of
+    the sample are cells that an earlier verdict in the folder of the file refuted. Exit status: 0 verified, 2 bad
+    input, 3 claimed (nothing could be compared here), 4 refuted, 130 interrupted, 1 verify itself failed.
     """
     if sample < 1:
         raise InvalidInput(f"sample={sample} must be at least 1")
@@ -85,8 +86,7 @@ def verify(
     try:
         findings = _findings(recompute(submission, drawn, setting))
     except KeyboardInterrupt:
-        typer.echo("interrupted; nothing was recorded", err=True)
-        return EXIT_INTERRUPTED
+        return report_interrupt("; nothing was recorded")
     verdict = _verdict(submission, findings, seed=seed, sample=len(drawn.cells))
     if record:
         append_verdict(verdicts_path(file), verdict)
@@ -100,18 +100,18 @@ def verify(
 
 
 def _findings(steps: Iterator[TrainingEpoch | Finding]) -> tuple[Finding, ...]:
-    """The findings; a line on stderr for each network that begins its training."""
+    """The findings, after a line on stderr for each network that begins its training."""
     from sharpbench.leaderboard.submissions import Finding
 
-    found: list[Finding] = []
-    seen: set[str] = set()
+    findings: list[Finding] = []
+    announced: set[str] = set()
     for step in steps:
         if isinstance(step, Finding):
-            found.append(step)
-        elif step.recipe.title not in seen:
-            seen.add(step.recipe.title)
+            findings.append(step)
+        elif step.recipe.title not in announced:
+            announced.add(step.recipe.title)
             typer.echo(f"training {step.recipe.title}", err=True)
-    return tuple(found)
+    return tuple(findings)
 
 
 def _verdict(submission: Submission, findings: tuple[Finding, ...], *, seed: int, sample: int) -> Verdict:
@@ -131,8 +131,8 @@ def _verdict(submission: Submission, findings: tuple[Finding, ...], *, seed: int
     )
 
 
-WIDTH = 140
-"""Of a table that goes to a file."""
+FILE_COLUMNS = 140
+"""Width of a table that is not printed to a terminal."""
 WORDS = {
     "verified": "verified: every value that could be compared agrees",
     "claimed": "claimed: no value could be compared here",
@@ -141,15 +141,15 @@ WORDS = {
 
 
 def show_verdict(verdict: Verdict, console: Console) -> None:
-    """Print a row a number, claimed and found, and the state."""
+    """Print one row per number, claimed and found, the reasons, and the state of the submission."""
     if not console.is_terminal:
-        console = Console(file=console.file, width=max(WIDTH, console.width))
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for heading in ("network", "number"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("claimed", "found", "difference", "bound"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
+        console = Console(file=console.file, width=max(FILE_COLUMNS, console.width))
+    columns: dict[str, ColumnKind] = {
+        "network": "text", "number": "text",
+        "claimed": "number", "found": "number", "difference": "number", "bound": "number",
+        "": "name",
+    }  # fmt: skip
+    table = open_table(None, columns)
     for finding in verdict.findings:
         table.add_row(*map(Text, _row(finding)))
     console.print(table, crop=False)
@@ -158,16 +158,16 @@ def show_verdict(verdict: Verdict, console: Console) -> None:
 
 
 def summary(verdict: Verdict) -> str:
-    """The state in a line, with how many values were compared."""
+    """One line with the state of the submission and the number of values that were compared."""
     counts = dict.fromkeys(("agrees", "differs", "parted", "unknown"), 0)
     for finding in verdict.findings:
         counts[finding.outcome] += finding.what == "value"
     others = sum(finding.what != "value" and finding.outcome == "differs" for finding in verdict.findings)
-    told = (
+    compared = (
         f"{counts['agrees']} values agree, {counts['differs']} differ, {counts['parted']} stand on networks that part "
         f"in training, {counts['unknown']} could not be recomputed"
     ) + (f"; {others} other numbers differ" if others else "")
-    return f"{verdict.name} is {WORDS[verdict.state]}; {told}"
+    return f"{verdict.name} is {WORDS[verdict.state]}; {compared}"
 
 
 def _row(finding: Finding) -> tuple[str, ...]:
@@ -183,10 +183,10 @@ def _number(value: float | None) -> str:
 
 
 def _reasons(verdict: Verdict) -> list[str]:
-    """Each reason once, with the numbers that it concerns."""
-    found: dict[str, list[str]] = {}
+    """One line per reason, with the numbers that it concerns."""
+    numbers: dict[str, list[str]] = {}
     for finding in verdict.findings:
         if finding.reason:
             number = finding.label if finding.what == "value" else finding.what
-            found.setdefault(f"{finding.outcome}: {finding.reason}", []).append(number)
-    return [f"{', '.join(dict.fromkeys(labels))}: {reason}" for reason, labels in found.items()]
+            numbers.setdefault(f"{finding.outcome}: {finding.reason}", []).append(number)
+    return [f"{', '.join(dict.fromkeys(labels))}: {reason}" for reason, labels in numbers.items()]

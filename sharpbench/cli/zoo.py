@@ -1,4 +1,4 @@
-"""`sharpbench zoo list|show|export|import`: the trained networks in the cache."""
+"""`sharpbench zoo`: lists, shows, exports and imports the trained networks in the cache."""
 
 from __future__ import annotations
 
@@ -11,29 +11,33 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sharpbench.cli.options import CacheDirOption, JsonArrayOption, JsonObjectOption, PluginOption, parse_dataset
 from sharpbench.errors import InvalidInput, near, short
 
 if TYPE_CHECKING:
+    from sharpbench.core.registry import Kind
     from sharpbench.training.zoo import Zoo, ZooEntry
 
-app = typer.Typer(
-    no_args_is_help=True, help="Trained networks: what the cache holds, and folders that others can load."
-)
+app = typer.Typer(no_args_is_help=True, help="List, show, export and import the trained networks in the cache.")
 
-Models = Annotated[str | None, typer.Option(help="Of these models alone: 'small-mlp', whatever its fields.")]
-Dataset = Annotated[str | None, typer.Option(help="On this data set alone.")]
-Cohort = Annotated[str | None, typer.Option(help="Of this cohort alone, of --models on --dataset; as for run.")]
-Fitted = Annotated[bool, typer.Option("--fitted", help="Those alone that passed the gate.")]
-CacheDir = Annotated[
-    Path | None, typer.Option(help="As for run.", show_default="$SHARPBENCH_CACHE, else the user's cache")
+ModelsFilter = Annotated[
+    str | None, typer.Option(help="Only these models: 'small-mlp', with any parameters.", show_default="all")
 ]
-Plugin = Annotated[list[Path] | None, typer.Option(help="As for run.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON array of objects.")]
+DatasetFilter = Annotated[str | None, typer.Option(help="Only this data set.", show_default="all")]
+CohortFilter = Annotated[
+    str | None,
+    typer.Option(
+        help="Only this cohort of --models on --dataset: 'label-noise\\[seeds=10]', or a TOML file.", show_default="all"
+    ),
+]
+FittedFilter = Annotated[
+    bool, typer.Option("--fitted", help="Only networks that passed the gate: they fitted their labels.")
+]
 
 
 @dataclass(frozen=True)
 class Filter:
-    """Which networks: what the options of `list` and `export_networks` say."""
+    """The networks that the options of `zoo list` and `zoo export` select."""
 
     models: str | None
     dataset: str | None
@@ -43,66 +47,64 @@ class Filter:
 
     @property
     def words(self) -> list[str]:
-        """The options again."""
+        """The options as they are typed."""
         given = {"--models": self.models, "--dataset": self.dataset, "--cohort": self.cohort}
         words = [word for option, value in given.items() if value is not None for word in (option, value)]
         plugins = [word for path in self.plugins for word in ("--plugin", path.name)]
         return [*words, *(["--fitted"] if self.fitted else []), *plugins]
 
-    def of(self, entries: list[ZooEntry]) -> list[ZooEntry]:
-        """The entries that are wanted."""
+    def select(self, entries: list[ZooEntry]) -> list[ZooEntry]:
+        """The entries that pass the filter."""
         from sharpbench.cli.zoo_tables import network_of
 
-        wanted = self._wanted()
-        return [each for each in entries if wanted(each) and (not self.fitted or network_of(each).counts)]
+        matches = self._predicate()
+        return [each for each in entries if matches(each) and (not self.fitted or network_of(each).counts)]
 
-    def _wanted(self) -> Callable[[ZooEntry], bool]:
+    def _predicate(self) -> Callable[[ZooEntry], bool]:
         if self.cohort is not None:
-            return self._of_cohort(self.cohort)
-        models = None if self.models is None else _names(self.models, "models", self.plugins)
-        datasets = None if self.dataset is None else _names(self.dataset, "datasets", self.plugins)
-        return lambda entry: _is(entry, "model", models) and _is(entry, "dataset", datasets)
+            return self._cohort_predicate(self.cohort)
+        models = None if self.models is None else _recipe_words(self.models, "models", self.plugins)
+        datasets = None if self.dataset is None else _recipe_words(self.dataset, "datasets", self.plugins)
+        return lambda entry: _has_word(entry, "model", models) and _has_word(entry, "dataset", datasets)
 
-    def _of_cohort(self, word: str) -> Callable[[ZooEntry], bool]:
-        from sharpbench.cli.options import parse_dataset
+    def _cohort_predicate(self, word: str) -> Callable[[ZooEntry], bool]:
         from sharpbench.core.registry import available
         from sharpbench.core.spec import parse_specs
         from sharpbench.runner.plan import select_cohort
 
         if self.models is None or self.dataset is None:
-            raise InvalidInput("--cohort says how networks are trained, not which; give --models and --dataset, too")
+            raise InvalidInput("--cohort says how networks are trained, not which; also give --models and --dataset")
         models = parse_specs(self.models, available("models", self.plugins).classes, kind="model")
         recipes = select_cohort(word, self.plugins).recipes(models, parse_dataset(self.dataset, self.plugins))
         rows = {tuple(sorted(recipe.row().items())) for recipe in recipes}
         return lambda entry: entry.origin is not None and tuple(sorted(entry.origin.recipe.items())) in rows
 
 
-def _names(text: str, kind: str, plugins: tuple[Path, ...]) -> set[str]:
-    """Words as recipes have them. Names alone need no look at what is installed, which takes seconds."""
+def _recipe_words(text: str, kind: Kind, plugins: tuple[Path, ...]) -> set[str]:
+    """The words in the form that recipes have. Plain names are not looked up, as loading plugins takes seconds."""
     from sharpbench.core.spec import format_spec, parse_specs, split_specs
 
-    words = split_specs(text)
-    if not any("[" in word for word in words):
-        return set(words)
+    specs = [word for word in split_specs(text) if "[" in word]
+    names = {word for word in split_specs(text) if "[" not in word}
+    if not specs:
+        return names
     from sharpbench.core.registry import available
 
-    classes = available("models" if kind == "models" else "datasets", plugins).classes
-    return {
-        format_spec(each) for word in words for each in parse_specs(word, classes, kind=kind[:-1]) if "[" in word
-    } | {word for word in words if "[" not in word}
+    classes = available(kind, plugins).classes
+    return names | {format_spec(each) for word in specs for each in parse_specs(word, classes, kind=kind[:-1])}
 
 
-def _is(entry: ZooEntry, field: str, words: set[str] | None) -> bool:
-    """Whether a word of the recipe is among `words`, as it stands or without what is in brackets."""
+def _has_word(entry: ZooEntry, field: str, words: set[str] | None) -> bool:
+    """Whether a word of the recipe is among `words`, with or without its parameters in brackets."""
     if words is None:
         return True
-    from sharpbench.cli.zoo_tables import bare
+    from sharpbench.cli.zoo_tables import model_name
 
     word = "" if entry.origin is None else str(entry.origin.recipe.get(field))
-    return word in words or bare(word) in words
+    return word in words or model_name(word) in words
 
 
-def _zoo(cache_dir: Path | None) -> Zoo:
+def _open_zoo(cache_dir: Path | None) -> Zoo:
     from sharpbench.files import cache_folder
     from sharpbench.training.zoo import Zoo
 
@@ -111,25 +113,27 @@ def _zoo(cache_dir: Path | None) -> Zoo:
 
 @app.command("list")
 def list_(
-    models: Models = None,
-    dataset: Dataset = None,
-    cohort: Cohort = None,
-    fitted: Fitted = False,
-    networks: Annotated[bool, typer.Option("--networks", help="A row for each network, not each population.")] = False,
-    as_json: Json = False,
-    cache_dir: CacheDir = None,
-    plugin: Plugin = None,
+    models: ModelsFilter = None,
+    dataset: DatasetFilter = None,
+    cohort: CohortFilter = None,
+    fitted: FittedFilter = False,
+    networks: Annotated[
+        bool, typer.Option("--networks", help="Print one row per network instead of one per population.")
+    ] = False,
+    as_json: JsonArrayOption = False,
+    cache_dir: CacheDirOption = None,
+    plugin: PluginOption = None,
 ) -> None:
-    """List the trained networks: how many of which model, on which data, and how many fitted.
+    """Count the trained networks by model, data set and device, and how many of them fitted their labels.
 
-    Weights are not read: whether they are sound is seen when they are used, or by `show`.
+    Weights are not read; `zoo show` checks those of one network.
     """
     from rich.console import Console
 
     from sharpbench.cli.zoo_tables import network_row, rows_json, shelves, show_networks, show_shelves
 
-    found, others = _zoo(cache_dir).entries()
-    entries = Filter(models, dataset, cohort, fitted, tuple(plugin or ())).of(found)
+    found, others = _open_zoo(cache_dir).entries()
+    entries = Filter(models, dataset, cohort, fitted, tuple(plugin or ())).select(found)
     if as_json:
         rows = [network_row(entry) for entry in entries]
         typer.echo(rows_json(rows if networks else [each.row() for each in shelves(entries)]))
@@ -139,18 +143,19 @@ def list_(
 
 @app.command("show")
 def show(
-    network: Annotated[str, typer.Argument(help="The beginning of its key, or the word of its model.")],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
-    cache_dir: CacheDir = None,
+    network: Annotated[
+        str, typer.Argument(help="The beginning of its key, or its model if there is only one network of it.")
+    ],
+    as_json: JsonObjectOption = False,
+    cache_dir: CacheDirOption = None,
 ) -> None:
-    """Show one network: its recipe, what came of it, and whether its weights are sound."""
-
+    """Show one network: its recipe, the result of its training, and whether its weights are sound."""
     from rich.console import Console
 
     from sharpbench.cli.zoo_tables import network_row, show_network
 
-    zoo = _zoo(cache_dir)
-    entry = _one(zoo.entries()[0], network)
+    zoo = _open_zoo(cache_dir)
+    entry = _find_one(zoo.entries()[0], network)
     sound = zoo.read_packed(entry.key) is not None
     if as_json:
         typer.echo(json.dumps({**network_row(entry), "sound": sound}, indent=1))
@@ -158,10 +163,10 @@ def show(
     show_network(entry, sound, Console())
 
 
-def _one(entries: list[ZooEntry], word: str) -> ZooEntry:
-    """The entry that a beginning of its key, or the word of its model, names."""
+def _find_one(entries: list[ZooEntry], word: str) -> ZooEntry:
+    """The entry whose key begins with `word`, or the only one of that model."""
     found = [entry for entry in entries if word and entry.key.startswith(word)]
-    found = found or [entry for entry in entries if _is(entry, "model", {word})]
+    found = found or [entry for entry in entries if _has_word(entry, "model", {word})]
     if len(found) == 1:
         return found[0]
     if found:
@@ -174,41 +179,41 @@ def _one(entries: list[ZooEntry], word: str) -> ZooEntry:
 
 @app.command("export")
 def export(
-    folder: Annotated[Path, typer.Argument(help="A new folder.")],
-    models: Models = None,
-    dataset: Dataset = None,
-    cohort: Cohort = None,
-    fitted: Fitted = False,
-    cache_dir: CacheDir = None,
-    plugin: Plugin = None,
+    folder: Annotated[Path, typer.Argument(help="Folder to write; it must be new or empty.")],
+    models: ModelsFilter = None,
+    dataset: DatasetFilter = None,
+    cohort: CohortFilter = None,
+    fitted: FittedFilter = False,
+    cache_dir: CacheDirOption = None,
+    plugin: PluginOption = None,
 ) -> None:
-    """Write networks into a folder that others can load: a safetensors file each, and one JSON table of them.
+    """Write networks into a folder that others can load: one safetensors file per network, and a JSON table of them.
 
-    Without filters, all networks of the cache. The folder appears complete or not at all.
+    Without filters, all networks of the cache are written. The folder appears complete or not at all.
     """
     from sharpbench.files import user_path
     from sharpbench.training import zoo_transfer
 
-    zoo, wanted = _zoo(cache_dir), Filter(models, dataset, cohort, fitted, tuple(plugin or ()))
-    entries = wanted.of(zoo.entries()[0])
-    command = shlex.join(["sharpbench", "zoo", "export", "FOLDER", *wanted.words])
+    zoo, selection = _open_zoo(cache_dir), Filter(models, dataset, cohort, fitted, tuple(plugin or ()))
+    entries = selection.select(zoo.entries()[0])
+    command = shlex.join(["sharpbench", "zoo", "export", "FOLDER", *selection.words])
     zoo_transfer.export_networks(zoo, entries, user_path(folder), command=command)
     typer.echo(f"{len(entries)} networks in {folder}, their table in {folder / zoo_transfer.TABLE_FILE}")
 
 
 @app.command("import")
 def import_(
-    folder: Annotated[Path, typer.Argument(help="A folder that `zoo export` has made.")],
-    cache_dir: CacheDir = None,
-    plugin: Plugin = None,
+    folder: Annotated[Path, typer.Argument(help="A folder written by `zoo export`.")],
+    cache_dir: CacheDirOption = None,
+    plugin: PluginOption = None,
 ) -> None:
-    """Take the networks of an exported folder into the cache, after all of it has been checked.
+    """Import the networks of an exported folder into the cache, after checking all of it.
 
-    What is there already stays as it is. Hashes say that nothing was damaged or exchanged on the way, not who made
-    the networks: import from people whom you trust.
+    Networks that are in the cache already stay unchanged. The hashes show that no file was damaged or exchanged, not
+    who made it: import only from people whom you trust.
     """
     from sharpbench.files import user_path
     from sharpbench.training import zoo_transfer
 
-    done = zoo_transfer.import_networks(_zoo(cache_dir), user_path(folder), plugins=plugin or ())
+    done = zoo_transfer.import_networks(_open_zoo(cache_dir), user_path(folder), plugins=plugin or ())
     typer.echo(f"{done.added} networks imported, {done.present} were there already")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sharpbench.cli.compare import _sizes, compare
+from sharpbench.cli.compare import compare, parse_batch_sizes
 from sharpbench.comparison import Comparison, find_contestants
 from sharpbench.core.spec import format_spec
 from sharpbench.errors import InvalidInput
@@ -99,4 +99,4 @@ def test_contestants_are_all_of_the_quantity_in_all_their_ways(plugin: Path) -> 
 @pytest.mark.parametrize("text", ["", "4,x", "-1", "1.5"])
 def test_batches_are_whole_numbers(text: str) -> None:
     with pytest.raises(InvalidInput, match="must be whole numbers joined by commas"):
-        _sizes(text)
+        parse_batch_sizes(text)

@@ -18,7 +18,7 @@ def test_it_prints_dimensions_generators_and_the_verification() -> None:
     assert lines[1] == "  layer0 against layer1.weight"
     assert lines[5].startswith("unit: 226 scales")
     assert "  120 x layer2 against layer3.weight" in lines
-    assert lines[-1] == "operators that pin what they touch, being unknown: none"
+    assert lines[-1] == "unknown operators, whose inputs and weights are not rescaled: none"
 
 
 def test_json_is_one_object() -> None:
