@@ -18,6 +18,8 @@ from sharpbench.runner.process_settings import ProcessSettings
 
 COMMAND = str(Path(sys.executable).with_name("sharpbench"))
 TIMEOUT = 240
+HEAVY = ("torch", "numpy", "scipy", "pandas", "matplotlib", "sklearn", "jinja2", "sharpbench.training.population")
+"""Modules whose import takes a noticeable part of a second; what only lists or prints help goes without them."""
 LOADED = ("sharpbench_plugin_", "sharpbench_model_")
 """What the modules of users' files are called; a later command finds such a file as it is then."""
 
@@ -51,6 +53,23 @@ def given(*words: object, cwd: Path | None = None, **environment: str) -> Done:
                 if name.startswith(LOADED):
                     del sys.modules[name]
         return Done(said, int(ended.value.code or 0), _text(out), _text(err))
+
+
+def imported(*words: object, **environment: str) -> tuple[Done, set[str]]:
+    """The command in its own process, and the HEAVY modules that it imported."""
+    code = f"""
+import sys
+from sharpbench.cli.main import main
+sys.argv = ["sharpbench", *{[str(word) for word in words]!r}]
+try:
+    main()
+finally:
+    print(*({set(HEAVY)!r} & set(sys.modules)), file=sys.stderr)
+"""
+    settings = {**os.environ, **environment}
+    ran = [sys.executable, "-c", code]
+    done = subprocess.run(ran, capture_output=True, text=True, env=settings, timeout=TIMEOUT, check=False)
+    return done, set(done.stderr.splitlines()[-1].split())
 
 
 def refused(done: Done, *words: str) -> None:

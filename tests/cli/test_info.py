@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -91,19 +88,6 @@ def test_a_file_may_offer_it_and_may_say_little(cache: str, tmp_path: Path) -> N
 )
 def test_bad_words_get_one_line(cache: str, words: tuple[str, ...], expected: str) -> None:
     refused(sharpbench(cache, *words), expected)
-
-
-def test_a_kept_row_is_shown_without_torch(cache: str) -> None:
-    code = (
-        "import sys\n"
-        "from sharpbench.cli.main import app\n"
-        "app(['info', 'minimum'], standalone_mode=False)\n"
-        "print([name for name in ('torch', 'numpy', 'scipy', 'pandas') if name in sys.modules])"
-    )
-    sharpbench(cache, "list", "measures")
-    settings = {**os.environ, "SHARPBENCH_CACHE": cache}
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=settings, timeout=60)
-    assert result.stdout.endswith("\n[]\n"), result.stdout + result.stderr
 
 
 def test_pages_are_written_and_checked(cache: str, tmp_path: Path) -> None:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sharpbench.training.zoo import FORMAT, RESULT, WEIGHTS, Origin, Zoo
-from tests.commands import given, refused, started
+from tests.commands import given, imported, refused, started
 
 COHORT = "hyperparameters[axes=width+optimizer,width=5+20,optimizer=sgd+sgd[momentum=0.5],seeds=2,train_size=32]"
 
@@ -60,7 +57,7 @@ def test_filters(cache: str) -> None:
     fitted = rows(*every, "--fitted")
     assert all(row["truth"]["fitted"] for row in fitted)
     assert len(fitted) == sum(row["truth"]["fitted"] for row in rows(*every))
-    refused(given("zoo", "list", "--cohort", COHORT), "give --models and --dataset, too")
+    refused(given("zoo", "list", "--cohort", COHORT), "also give --models and --dataset")
 
 
 def test_show_names_one_network_by_the_beginning_of_its_key(cache: str) -> None:
@@ -110,25 +107,14 @@ def test_imported_networks_are_not_trained_again(cache: str, tmp_path: Path) -> 
     ] == values
 
 
-def test_a_list_of_300_is_quick_and_does_without_torch(tmp_path: Path) -> None:
+def test_a_list_reads_no_weights_and_needs_no_torch(tmp_path: Path) -> None:
     origin = Origin({"model": "small-mlp", "dataset": "digits", "seed": 0}, "ab" * 32, "cpu").row()
     for index in range(300):
         entry = tmp_path / "networks" / f"{index:064x}"
         entry.mkdir(parents=True)
-        (entry / WEIGHTS).write_bytes(b"")
+        (entry / WEIGHTS).mkdir()  # has a size, but cannot be read
         (entry / RESULT).write_text(json.dumps({"format": FORMAT, "sha256": "", "origin": origin, "result": {}}))
-    start = time.process_time()
     assert len(Zoo(tmp_path).entries()[0]) == 300
-    assert time.process_time() - start < 0.5
-    code = f"""
-import sys
-from sharpbench.cli.main import main
-sys.argv = ["sharpbench", "zoo", "list", "--cache-dir", {str(tmp_path)!r}]
-try:
-    main()
-finally:
-    print(sorted({{"torch", "scipy", "pandas", "matplotlib"}} & set(sys.modules)))
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done, heavy = imported("zoo", "list", "--cache-dir", tmp_path)
     assert "300 networks, 0 fitted" in done.stdout, done.stderr
-    assert done.stdout.endswith("[]\n")
+    assert not {"torch", "scipy", "pandas", "matplotlib"} & heavy

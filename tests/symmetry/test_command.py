@@ -42,7 +42,7 @@ def test_json_is_one_object() -> None:
         (("lenet", "--seed", "-1"), "--seed -1 must be from 0 to"),
         (("lenet", "--shape", "3x99999x99999"), "--shape '3x99999x99999' must be at most 4,194,304 numbers"),
         (("lenet", "--shape", "9" * 5000), "must be at most 4,194,304 numbers"),
-        (("mlp", "--classes", str(10**17)), "mlp cannot be built for --shape 1x28x28 and --classes 1000"),
+        (("mlp", "--classes", str(10**17)), "model 'mlp' cannot be built for --shape 1x28x28 and --classes 1000"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(words: tuple[str, ...], expected: str) -> None:
