@@ -116,7 +116,7 @@ def test_fifty_gradients_cost_fifty_gradients(monkeypatch: pytest.MonkeyPatch) -
         return float(evaluations - before)
 
     monkeypatch.setattr(timing, "time_call", timed)
-    monkeypatch.setattr(timing, "LONG", 100.0)
+    monkeypatch.setattr(timing, "MAX_REPEATED_SECONDS", 100.0)
     subject = linear(counted)
     one = measure_cost(lambda given: torch.func.grad(given.loss)(given.params), subject)
     many = measure_cost(lambda given: [torch.func.grad(given.loss)(given.params) for _ in range(50)], subject)
@@ -145,7 +145,7 @@ def test_the_peak_is_that_of_the_call_alone() -> None:
 
 
 def test_a_peak_that_cannot_be_told_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timing, "_reset_peak", lambda: False)
+    monkeypatch.setattr(timing, "_reset_peak_memory", lambda: False)
     assert measure_cost(lambda _: None, linear()).peak_bytes is None
 
 

@@ -63,7 +63,7 @@ def test_what_does_not_grow_with_the_examples_is_not_multiplied() -> None:
 
 
 def test_after_a_long_pilot_there_is_no_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cost, "PATIENCE", 0.01)
+    monkeypatch.setattr(cost, "MAX_FIRST_PILOT_SECONDS", 0.01)
     found = predict_cost(Sleeps(each=0.01), subject(100))
     assert found.pilots == (8,)
     assert found.seconds == pytest.approx(1.0, rel=0.2)
