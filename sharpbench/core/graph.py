@@ -77,6 +77,9 @@ def current_graph(
     if values is None:
         own = (*module.named_parameters(), *module.named_buffers())
         values = {name: value.detach() for name, value in own}
+        weight = next((value for value in module.parameters() if value.is_floating_point()), None)
+        if weight is not None and examples.is_floating_point():
+            examples = examples.to(weight.dtype)  # as the module's own weights take them
     held = values
     each = examples.split(1)
 
