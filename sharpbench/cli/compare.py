@@ -83,7 +83,12 @@ def compare(
     if from_ is not None:
         if not from_.is_file():
             raise InvalidInput(f"there is no file '{short(str(from_))}'; name the comparison.jsonl of a comparison")
-        return _show_and_write(list(read_measurements(from_)), output)
+        rows = list(read_measurements(from_))
+        if not rows:
+            raise InvalidInput(
+                f"there are no rows of a comparison in '{short(str(from_))}'; name another file, or leave --from out"
+            )
+        return _show_and_write(rows, output)
     from sharpbench.cli.progress import follow_steps
     from sharpbench.comparison import Comparison, Measurement, find_contestants
     from sharpbench.comparison import compare as steps_of
@@ -152,8 +157,6 @@ def _show_and_write(rows: Sequence[Measurement], output: Path) -> int:
     from sharpbench.comparison.results import network_results
     from sharpbench.report.page import show_page, write_page
 
-    if not rows:
-        raise InvalidInput("there are no rows of a comparison; give the file of one, or leave --from out")
     page = comparison_page(rows)
     show_page(page, Console())
     written = write_page(page, output, name=PAGE, version=__version__, command=command_line(rows))

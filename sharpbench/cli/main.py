@@ -25,7 +25,7 @@ from sharpbench.cli.train import train
 from sharpbench.cli.validate import validate
 from sharpbench.cli.verify import verify
 from sharpbench.cli.zoo import app as zoo
-from sharpbench.errors import InvalidInput, one_line
+from sharpbench.errors import InvalidInput, one_line, short
 from sharpbench.version import __version__
 
 USAGE_ERROR: Any = typer.BadParameter.__mro__[1]  # click's UsageError, which typer does not export
@@ -43,19 +43,32 @@ app = typer.Typer(
 def main() -> NoReturn:
     """Run the command. Bad usage and bad input end in one line on stderr and exit status 2."""
     try:
-        status_code = app(standalone_mode=False)
+        status_code = app(prog_name="sharpbench", standalone_mode=False)
     except InvalidInput as error:
         _fail(str(error))
     except USAGE_ERROR as error:
-        _fail(one_line(error.format_message()))
+        _fail(_usage_message(error))
     except (KeyboardInterrupt, typer.Abort):
         typer.echo("interrupted", err=True)
         sys.exit(EXIT_INTERRUPTED)
     sys.exit(status_code or 0)
 
 
+def _usage_message(error: Any) -> str:
+    """One line of a usage error: the option, its value, what is expected, and where the options are listed.
+
+    It is empty where no subcommand was given, as the help has then been printed.
+    """
+    message = one_line(error.format_message()).rstrip(".")
+    inputs = error.__cause__.errors() if hasattr(error.__cause__, "errors") else []  # pydantic's, in newer typer
+    if inputs:
+        message = message.replace("Invalid value for", f"Invalid value '{short(str(inputs[0]['input']))}' for", 1)
+    hint = "" if error.ctx is None or message.endswith("?") else f"; see `{error.ctx.command_path} --help`"
+    return message + hint if message else ""
+
+
 def _fail(message: str) -> NoReturn:
-    if message:  # empty where no subcommand was given: the help has been printed
+    if message:
         typer.echo(f"error: {message}", err=True)
     sys.exit(EXIT_INVALID)
 

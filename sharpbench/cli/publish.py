@@ -31,6 +31,8 @@ def publish(
     Exit status: 0 done, or with --check nothing to do; 1 --check found files that differ, are missing or are stale;
     2 bad usage, or records that cannot be trusted, with file and line.
     """
+    if check and site is not None:
+        raise InvalidInput("--check compares pages and plots, and --site writes HTML; give one of them")
     from sharpbench.core.catalog import list_installed
     from sharpbench.leaderboard.board import make_leaderboard
     from sharpbench.leaderboard.collection import read_collections
@@ -43,8 +45,6 @@ def publish(
     )
     found = make_leaderboard(collections, documented=documented, submitted=read_submitted(submissions))
     wanted = generate_files(found)
-    if check and site is not None:
-        raise InvalidInput("--check compares pages and plots, and --site writes HTML; give one of them")
     folder = published_folder(output)
     changed = folder.find_stale(wanted) if check else folder.update(wanted)
     for name, how in changed.items():

@@ -173,9 +173,11 @@ class Shard:
     count: int
 
     def __post_init__(self) -> None:
-        if not 1 <= self.index <= self.count <= MAX_SHARDS:
+        if not 1 <= self.count <= MAX_SHARDS:
+            raise InvalidInput(f"shard {self.index}/{self.count} must be from 1/1 to {MAX_SHARDS}/{MAX_SHARDS}")
+        if not 1 <= self.index <= self.count:
             bounds = f"from 1/{self.count} to {self.count}/{self.count}"
-            raise InvalidInput(f"shard {self.index}/{self.count} must be {bounds}, of at most {MAX_SHARDS}")
+            raise InvalidInput(f"shard {self.index}/{self.count} must be {bounds}")
 
     def __str__(self) -> str:
         return f"{self.index}/{self.count}"

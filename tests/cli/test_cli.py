@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import signal
 import subprocess
 import time
@@ -297,13 +298,41 @@ def test_without_a_subcommand_the_help_is_shown(words: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_help_of_each_command_stands_by_itself(name: str) -> None:
+def test_the_help_of_each_command_needs_no_other(name: str) -> None:
     text = " ".join(given(name, "--help", COLUMNS="200").stdout.replace("\u2502", " ").split())
     assert "As for" not in text
     if "--data-dir" in text:
         assert "Folder of the data sets." in text
     if "--plugin" in text:
         assert "it is executed. May be repeated." in text
+
+
+def test_the_page_of_the_command_line_lists_the_options_of_run() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
+    section = page.partition("## `run`\n")[2].partition("\n## ")[0]
+    documented = re.findall(r"(?m)^\| `(--[a-z-]+)` \|", section)
+    offered = re.findall(r"(?m)^\W*(--[a-z-]+)", given("run", "--help", COLUMNS="200").stdout)
+    assert documented == [option for option in offered if option != "--help"]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("nothing",), "No such command 'nothing'; see `sharpbench --help`"),
+        (("ru",), "No such command 'ru'. Did you mean 'run'?"),
+        (("zoo", "lost"), "'lost'"),
+        (("measure",), "Missing option '--model'; see `sharpbench measure --help`"),
+        (("run", "extra"), "(extra); see `sharpbench run --help`"),
+        (("run", "--workers", "x"), "'x'"),
+        (("run", "--workers", "0"), "workers=0 must be at least 1"),
+        (("run", "--shard", "0/0"), "shard 0/0 must be from 1/1 to"),
+        (("run", "--gpus", "1"), "gpus is for engine 'ray', not 'process'; choose ray, or leave it out"),
+        (("publish", "--check", "--site", "html"), "give one of them"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_bad_usage_names_offender_and_remedy(tmp_path: Path, words: tuple[str, ...], expected: str) -> None:
+    refused(given(*words, cwd=tmp_path), expected)
 
 
 def test_lists_are_json_arrays(cache: str) -> None:

@@ -45,7 +45,7 @@ def test_there_must_be_rows(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="there is no file 'none"):
         compare(from_=Path("none.jsonl"), output=tmp_path)
     (tmp_path / "empty.jsonl").touch()
-    with pytest.raises(InvalidInput, match="there are no rows of a comparison"):
+    with pytest.raises(InvalidInput, match=r"there are no rows of a comparison in '.*'; name another file"):
         compare(from_=tmp_path / "empty.jsonl", output=tmp_path)
 
 

@@ -122,7 +122,8 @@ def make_engine(
     if name not in get_args(EngineName):
         raise InvalidInput(f"engine '{short(name)}' is none of {', '.join(get_args(EngineName))}")
     if name != "ray" and (address is not None or gpus is not None):
-        raise InvalidInput(f"{'address' if address is not None else 'gpus'} is for engine 'ray', not '{name}'")
+        option = "gpus" if address is None else "address"
+        raise InvalidInput(f"{option} is for engine 'ray', not '{name}'; choose ray, or leave it out")
     given = limits or Limits()
     if name == "ray":
         return Ray(given, address, gpus or 0.0)
