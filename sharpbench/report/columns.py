@@ -105,8 +105,9 @@ STATISTICS: Mapping[str, Callable[[Score], Statistic]] = {
     "Psi": lambda row: row.correlations.granulated.overall,
     "mutual information": lambda row: row.correlations.information,
     "sign error": _worst_sign_error,
+    "Spearman": lambda row: row.correlations.spearman,
 }
-"""The statistics of the main table by the name that notes use: what lacks a value or an interval is noted."""
+"""The statistics of the tables by the name that notes use: what lacks a value or an interval is noted."""
 
 
 def _statistic_column(heading: str, read: Callable[[Score], Statistic], **fields: Any) -> Column[Score]:

@@ -86,7 +86,12 @@ def test_notes_group_the_names_by_what_is_missing(records: Callable[..., list[Re
             ["good", "confounded", "useless"],
         ),
         (
+            "no interval of mutual information: 15 networks in 5 cells, an interval needs 4 a cell on average",
+            ["good", "confounded", "useless"],
+        ),
+        (
             "no sign error: none of 10 environments has 12 effective pairs whose gaps 1000 test examples tell apart",
             ["good", "confounded", "useless"],
         ),
+        ("no interval of Spearman: 15 networks, an interval needs 50", ["good", "confounded", "useless"]),
     ]

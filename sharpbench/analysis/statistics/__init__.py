@@ -15,11 +15,11 @@ from sharpbench.analysis.statistics.rank_correlation import (
     Tau,
     kendall_tau,
     marginal_tau,
-    spearman_correlation,
     within_tau,
 )
 from sharpbench.analysis.statistics.ranking import RankComparison, compare_measures, paired_difference, shared_ranks
 from sharpbench.analysis.statistics.sign_error import SignError, environment_sign_error, pair_weights
+from sharpbench.analysis.statistics.spearman import spearman_correlation
 
 __all__ = [
     "MIN_MARGINAL_CELL",

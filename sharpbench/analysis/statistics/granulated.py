@@ -8,7 +8,7 @@ differ in the axis. Seeds are therefore neither averaged nor an axis.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,15 +18,15 @@ from sharpbench.analysis.statistics.inputs import (
     Axes,
     check_arrays,
     combine_codes,
-    degrees_of_freedom,
     explain_no_interval,
     explain_undefined,
     is_constant,
     varied_axes,
 )
 from sharpbench.analysis.statistics.interval import correlation_interval
-from sharpbench.analysis.statistics.jackknife import Floats, Integers, jackknife_variance
+from sharpbench.analysis.statistics.jackknife import Floats, Integers, jackknife_pairs
 from sharpbench.analysis.statistics.rank_correlation import MIN_MARGINAL_CELL, Tau
+from sharpbench.analysis.statistics.uncertainty import assess_uncertainty
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +55,12 @@ def granulated_tau(x: ArrayLike, y: ArrayLike, axes: Axes) -> Granulated:
         reason = "no two configurations differ in only one hyperparameter" if columns else "no hyperparameter varies"
         overall = Tau(None, None, reason, len(first), 0)
     else:
-        value = float(np.mean([part.value for part in found]))
-        kernel = np.mean([part.kernel for part in found], axis=0)
-        overall = _with_interval(value, kernel, cells, len(found))
+        overall = _with_interval(_mean_over_axes(found), cells, len(found))
     reason = "no two configurations differ only in it"
     return Granulated(
         overall,
         {
-            name: _with_interval(part.value, part.kernel, cells, part.blocks)
-            if part.blocks
-            else Tau(None, None, reason, len(first), 0)
+            name: _with_interval(part, cells, part.blocks) if part.blocks else Tau(None, None, reason, len(first), 0)
             for name, part in parts.items()
         },
     )
@@ -72,34 +68,54 @@ def granulated_tau(x: ArrayLike, y: ArrayLike, axes: Axes) -> Granulated:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _AxisTau:
-    """The psi of one axis, the number of blocks where it is defined, and its kernel [n, n] (see `marginal_kernel`)."""
+    """The psi of one axis, the number of blocks where it is defined, and its kernel [n, n] (see `marginal_kernel`).
+
+    Args:
+        share: [n] The share of each network in the pairs, each counted with its weight.
+        untied: The share of these pairs that are tied neither in the measure nor in the gap.
+    """
 
     value: float
     blocks: int
     kernel: Floats
+    share: Floats
+    untied: float
 
 
 def _axis_tau(x: Floats, y: Floats, columns: Mapping[str, Integers], name: str) -> _AxisTau:
     block = combine_codes([codes for other, codes in columns.items() if other != name], len(x))
-    pairs = (block[:, None] == block) & (columns[name][:, None] != columns[name]) & (y[:, None] != y)
+    pairs = (block[:, None] == block) & (columns[name][:, None] != columns[name])
+    compared = int(pairs.sum())
+    pairs &= y[:, None] != y
     agree = np.where(pairs, np.sign(np.subtract.outer(x, x)) * np.sign(np.subtract.outer(y, y)), 0.0)
     counts = np.bincount(block, pairs.sum(axis=1))
     taus = np.divide(np.bincount(block, agree.sum(axis=1)), counts, out=np.zeros(len(counts)), where=counts > 0)
     blocks = int((counts > 0).sum())
-    weights = np.divide(1.0, counts * blocks, out=np.zeros(len(counts)), where=counts > 0)
-    kernel = (agree - taus[block][:, None] * pairs) * weights[block][:, None]
-    return _AxisTau(float(taus.sum() / max(blocks, 1)), blocks, kernel)
+    weights = np.divide(1.0, counts * blocks, out=np.zeros(len(counts)), where=counts > 0)[block]
+    untied = np.count_nonzero(agree) / max(compared, 1)
+    agree -= taus[block][:, None] * pairs
+    agree *= weights[:, None]
+    return _AxisTau(float(taus.sum() / max(blocks, 1)), blocks, agree, pairs.sum(axis=1) * weights, untied)
 
 
-def _with_interval(value: float, kernel: Floats, cells: Integers, averaged: int) -> Tau:
-    """The Tau of a psi, with its interval or the reason why it has none."""
-    used = np.unique(cells[(kernel != 0).any(axis=1)])
-    inside = cells[np.isin(cells, used)] if len(used) else cells
-    why = explain_no_interval(inside, None, MIN_MARGINAL_CELL)
-    if why:
-        return Tau(value, None, why, len(cells), averaged)
-    freedom, drawn = degrees_of_freedom(inside, None)
-    variance = jackknife_variance(kernel, cells).variance()
-    return Tau(
-        value, correlation_interval(value, variance, freedom=freedom, networks=drawn), None, len(cells), averaged
+def _mean_over_axes(parts: Sequence[_AxisTau]) -> _AxisTau:
+    """Psi, and what belongs to it."""
+    count = len(parts)
+    return _AxisTau(
+        sum(part.value for part in parts) / count,
+        sum(part.blocks for part in parts),
+        np.sum([part.kernel for part in parts], axis=0) / count,
+        np.sum([part.share for part in parts], axis=0) / count,
+        sum(part.untied for part in parts) / count,
     )
+
+
+def _with_interval(psi: _AxisTau, cells: Integers, averaged: int) -> Tau:
+    """The Tau of a psi, with its interval or the reason why it has none."""
+    used = np.bincount(cells, psi.share) > 0
+    why = explain_no_interval(cells[used[cells]], None, MIN_MARGINAL_CELL)
+    if why:
+        return Tau(psi.value, None, why, len(cells), averaged)
+    single, excess = jackknife_pairs([psi.kernel.__getitem__], cells).combine(np.ones(1))
+    known = assess_uncertainty(single, excess, cells, np.bincount(cells, psi.share).astype(float), untied=psi.untied)
+    return Tau(psi.value, correlation_interval(psi.value, known), None, len(cells), averaged)

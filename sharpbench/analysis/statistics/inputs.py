@@ -88,10 +88,17 @@ def unit_codes(units: Sequence[int] | Integers, networks: int) -> Integers:
     return np.unique(labels, return_inverse=True)[1].astype(np.intp)
 
 
-def degrees_of_freedom(cells: Integers, units: Integers | None) -> tuple[int, int]:
-    """Degrees of freedom (networks less cells, or units less one), and the number of networks or units drawn."""
-    drawn = len(cells) if units is None else len(np.unique(units))
-    return drawn - (len(np.unique(cells)) if units is None else 1), drawn
+def untied_share(x: Floats, y: Floats) -> float:
+    """The share of the pairs of networks that are tied neither in x nor in y; 0 for one network."""
+    pairs = len(x) * (len(x) - 1)
+    if not pairs:
+        return 0.0
+    one, other = (np.unique(values, return_counts=True)[1] for values in (x, y))
+    if len(one) == len(other) == len(x):
+        return 1.0
+    both = np.unique(np.stack([x, y]), axis=1, return_counts=True)[1]
+    tied = sum(int((counts * (counts - 1)).sum()) * sign for counts, sign in ((one, 1), (other, 1), (both, -1)))
+    return 1 - tied / pairs
 
 
 def explain_no_interval(cells: Integers, units: Integers | None, needed: int) -> str | None:

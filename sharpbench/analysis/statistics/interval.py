@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from scipy.stats import t as student
 
+from sharpbench.analysis.statistics.uncertainty import ROUNDING, Uncertainty
+
 LEVEL = 0.95
-ROUNDING = 1e-12  # a smaller sum is a zero with rounding; a real variance is above 1 / n^3
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,35 +23,51 @@ class Interval:
         return self.low <= value <= self.high
 
 
-def student_quantile(freedom: int) -> float:
-    """Student's t for a two-sided 95 % interval."""
-    return float(student.ppf((1 + LEVEL) / 2, freedom))
+MAX_VARIANCE = 2.0
+"""The variance of Kendall's tau is at most this times (1 - tau^2) / n (Kendall, Rank Correlation Methods)."""
 
 
-def correlation_interval(value: float, variance: float, *, freedom: int, networks: int) -> Interval:
+def correlation_interval(value: float, known: Uncertainty) -> Interval:
     """The 95 % interval of a `value` in [-1, 1]: Student's t on the scale of atanh.
 
+    It ends where Wilson's interval for the largest variance that a tau can have, 2 (1 - r^2) / networks, ends: near a
+    perfect order few networks tell of the variance, and Student's interval alone may reach below 0.
+
     A variance of 0 does not mean certainty, only that no network of a cell changed anything. The interval is then
-    Wilson's: all r with |value - r| within the quantile at the variance (1 - r^2) / (2 networks). That variance is
-    about tau's own where nothing is related (1/2 instead of 4/9), and larger than tau's near a perfect order.
+    Wilson's for the variance (1 - r^2) / networks. Where a measure fails on a few networks, and by chance on none of
+    these, that still holds the expected value.
     """
-    limit = student_quantile(freedom)
-    if _regular(value, variance):
-        centre, reach = math.atanh(value), limit * math.sqrt(variance) / (1 - value**2)
-        return Interval(math.tanh(centre - reach), math.tanh(centre + reach))
-    ratio = limit**2 / (2 * networks)
+    limit = _quantile(known.freedom)
+    if not _regular(value, known):
+        return _wilson(value, limit**2 / known.networks)
+    centre, reach = math.atanh(value), limit * math.sqrt(known.variance) / (1 - value**2)
+    widest = _wilson(value, MAX_VARIANCE * _quantile(_most_freedom(known)) ** 2 / known.networks)
+    return Interval(max(math.tanh(centre - reach), widest.low), min(math.tanh(centre + reach), widest.high))
+
+
+def p_value(value: float, known: Uncertainty) -> float:
+    """The two-sided p against 0; it is below 5 % where 0 is outside `correlation_interval` of the same arguments."""
+    if not _regular(value, known):
+        return float(2 * student.sf(abs(value) * math.sqrt(known.networks), known.freedom))
+    distance = abs(math.atanh(value)) * (1 - value**2) / math.sqrt(known.variance)
+    widest = abs(value) * math.sqrt(known.networks / MAX_VARIANCE)
+    return float(2 * min(student.sf(distance, known.freedom), student.sf(widest, _most_freedom(known))))
+
+
+def _wilson(value: float, ratio: float) -> Interval:
+    """All r with (value - r)^2 <= ratio (1 - r^2)."""
     reach = math.sqrt(ratio * (1 + ratio - value**2))
     return Interval((value - reach) / (1 + ratio), (value + reach) / (1 + ratio))
 
 
-def p_value(value: float, variance: float, *, freedom: int, networks: int) -> float:
-    """The two-sided p against 0; it is below 5 % where 0 is outside `correlation_interval` of the same arguments."""
-    if _regular(value, variance):
-        distance = abs(math.atanh(value)) * (1 - value**2) / math.sqrt(variance)
-    else:
-        distance = abs(value) * math.sqrt(2 * networks)
-    return float(2 * student.sf(distance, freedom))
+def _quantile(freedom: float) -> float:
+    return float(student.ppf((1 + LEVEL) / 2, freedom))
 
 
-def _regular(value: float, variance: float) -> bool:
-    return variance > ROUNDING and abs(value) < 1
+def _most_freedom(known: Uncertainty) -> float:
+    """Degrees of freedom where the variance is bounded rather than estimated."""
+    return max(known.freedom, known.networks - 2)
+
+
+def _regular(value: float, known: Uncertainty) -> bool:
+    return known.variance > ROUNDING and abs(value) < 1

@@ -8,6 +8,9 @@ estimate of variance). The residuals of a two-way layout estimate this excess wi
 jackknife, and |single|^2 - |excess|^2 is unbiased. Both vectors are linear in h, so the difference of two measures is
 a subtraction.
 
+The vector of the excess has n^2 entries and is never formed. Its squared length in each cell follows from the sums of
+h and h^2 over rows and cells; for several measures from the sums of their products.
+
 No network is ever paired with itself. A bootstrap draws networks twice and would have to correct for that.
 
 Where configurations are drawn with their networks, or several configurations share an initialisation, `units` says
@@ -17,6 +20,7 @@ never count as pairs of two draws.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,99 +28,143 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.intp]
+Kernel = Callable[[Integers], Floats]
+"""Rows [r, n] of a symmetric matrix [n, n] with zero diagonal, by their numbers [r]."""
 
-# Subtracting the whole excess is unbiased, but the estimate scatters, and 95 % intervals then cover 89 to 99 %. With
-# half of it they cover 93.5 to 99.4 % (docs/protocol.md).
-EXCESS_CORRECTION = 0.5
-"""The share of the excess that is subtracted."""
-MIN_SHARE = 0.25
-"""Of the jackknife; in expectation the true share is larger for cells of 3 or more."""
+MAX_ENTRIES_AT_ONCE = 2**20
+"""Entries of kernels that are held at a time."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class JackknifeVariance:
-    """The two vectors of a statistic from which variances follow; see the module's text."""
-
-    single: Floats  # [n]
-    excess: Floats  # [n * n]
-
-    def variance(self) -> float:
-        """The variance of the statistic, somewhat too large in expectation so that intervals cover enough."""
-        jackknife, excess = float(self.single @ self.single), float(self.excess @ self.excess)
-        return max(jackknife - EXCESS_CORRECTION * excess, MIN_SHARE * jackknife)
-
-    def __sub__(self, other: JackknifeVariance) -> JackknifeVariance:
-        """The variance of the difference of two statistics of the same networks."""
-        return JackknifeVariance(self.single - other.single, self.excess - other.excess)
-
-
-def jackknife_variance(kernel: Floats, cells: Integers, units: Integers | None = None) -> JackknifeVariance:
-    """The variance of kernel.sum() over ordered pairs. Costs n^2 K operations, or n^2 U with units.
+class Jackknife:
+    """The vectors of M statistics of the same networks, from which variances follow; see the module's text.
 
     Args:
-        kernel: [n, n], symmetric with zero diagonal.
+        single: [M, n] Centred changes when a network, or unit, is left out.
+        excess: [K, M, M] Products of the excess of two statistics over the pairs of each cell with all.
+        cells: [n] The cell of each network; all 0 for units.
+    """
+
+    single: Floats
+    excess: Floats
+    cells: Integers
+
+    def combine(self, weights: Floats) -> tuple[Floats, Floats]:
+        """[n], [K] The vector `single`, and the squared length of the excess by cell, of a weighted sum."""
+        return weights @ self.single, np.maximum(np.einsum("kab,a,b->k", self.excess, weights, weights), 0.0)
+
+
+def jackknife_pairs(kernels: Sequence[Kernel], cells: Integers, units: Integers | None = None) -> Jackknife:
+    """The jackknife of the sums of kernels over ordered pairs. Costs n^2 (K + M) operations for each kernel.
+
+    Args:
         cells: [n], 0 ... K-1, the cell of each network; networks are drawn independently within cells.
         units: [n], 0 ... U-1. Where given, units are drawn independently, whatever the cells.
     """
     if units is None:
-        return _jackknife(kernel, cells)
-    member = np.eye(units.max() + 1)[units]  # [n, U]
-    together = member.T @ kernel @ member
-    own = np.diag(together).copy()
-    np.fill_diagonal(together, 0.0)
-    whole = np.zeros(len(own), dtype=np.intp)
-    between = _jackknife(together, whole)
-    return JackknifeVariance(between.single + linear_variance(own, whole).single, between.excess)
+        return _jackknife_cells(kernels, cells)
+    networks, count = len(units), int(units.max()) + 1
+    step = max(1, MAX_ENTRIES_AT_ONCE // networks)
+    together = []
+    for kernel in kernels:
+        chunks = (np.arange(start, min(start + step, networks)) for start in range(0, networks, step))
+        rows = np.concatenate([_sum_by_cell(kernel(chunk), units) for chunk in chunks])  # [n, U]
+        together.append(_sum_by_cell(rows.T, units).T)
+    own = np.array([np.diag(each) for each in together])
+    for each in together:
+        np.fill_diagonal(each, 0.0)
+    whole = np.zeros(count, dtype=np.intp)
+    between = _jackknife_cells([each.__getitem__ for each in together], whole)
+    return Jackknife(between.single + center_shares(own, whole), between.excess, whole)
 
 
-def linear_variance(share: Floats, cells: Integers, units: Integers | None = None) -> JackknifeVariance:
-    """The variance of share.sum(), one number per network; cells and units as in `jackknife_variance`."""
+def jackknife_shares(shares: Floats, cells: Integers, units: Integers | None = None) -> Jackknife:
+    """The jackknife of sums over networks, shares [M, n]; cells and units as in `jackknife_pairs`."""
     if units is not None:
-        share, cells = np.bincount(units, share).astype(float), np.zeros(units.max() + 1, dtype=np.intp)
-    member = np.eye(cells.max() + 1)[cells]
-    size = member.sum(axis=0)[cells]
-    return JackknifeVariance(np.sqrt(_ratio(size, size - 1)) * (share - _cell_means(share, member)), np.zeros(1))
+        shares, cells = _sum_by_cell(shares, units), np.zeros(int(units.max()) + 1, dtype=np.intp)
+    return Jackknife(center_shares(shares, cells), np.zeros((cells.max() + 1, len(shares), len(shares))), cells)
 
 
-def _jackknife(kernel: Floats, cells: Integers) -> JackknifeVariance:
-    member = np.eye(cells.max() + 1)[cells]  # [n, K]
-    size = member.sum(axis=0)[cells]  # [n]
-    rows = kernel @ member  # [n, K], sums of each network's pairs by cell
-    own = rows[np.arange(len(cells)), cells]
-    return JackknifeVariance(_single(rows, own, size, member), _excess(kernel, own, size, member).ravel())
+def center_shares(shares: Floats, cells: Integers) -> Floats:
+    """[M, n] The vectors `single` of sums over networks, shares [M, n]."""
+    size = np.bincount(cells)[cells].astype(float)
+    centred: Floats = np.sqrt(_ratio(size, size - 1)) * (shares - _cell_means(shares, cells))
+    return centred
 
 
-def _cell_means(values: Floats, member: Floats) -> Floats:
-    """Each network's mean over its cell, along the first axis."""
-    means: Floats = member @ ((member.T @ values).T / member.sum(axis=0)).T
+def _jackknife_cells(kernels: Sequence[Kernel], cells: Integers) -> Jackknife:
+    networks, count = len(cells), len(kernels)
+    size = np.bincount(cells).astype(float)
+    rows = np.empty((count, networks, len(size)))  # sums of each network's pairs by cell
+    excess = np.zeros((len(size), count, count))
+    step = max(1, MAX_ENTRIES_AT_ONCE // (count * networks))
+    for cell in range(len(size)):
+        inside, weight = np.flatnonzero(cells == cell), np.sqrt(_excess_weights(size, cell))[cells]
+        for start in range(0, len(inside), step):
+            chosen = inside[start : start + step]
+            entries = np.stack([kernel(chosen) for kernel in kernels])  # [M, r, n]
+            rows[:, chosen] = _sum_by_cell(entries, cells)
+            entries *= weight
+            flat = entries.reshape(count, -1)
+            excess[cell] += flat @ flat.T
+    for cell in range(len(size)):
+        excess[cell] -= _explained_by_members(rows, cells, size, cell)
+    return Jackknife(_single(rows, cells, size), excess, cells)
+
+
+def _sum_by_cell(values: Floats, cells: Integers) -> Floats:
+    """[..., K] The sums of values [..., n] over the networks of each cell."""
+    order = np.argsort(cells, kind="stable")
+    if (np.diff(order) != 1).any():
+        values = values[..., order]
+    starts = np.flatnonzero(np.diff(cells[order], prepend=-1))
+    sums: Floats = np.add.reduceat(values, starts, axis=-1)
+    return sums
+
+
+def _excess_weights(size: Floats, cell: int) -> Floats:
+    """[K] How often the jackknife counts a pair too often, by the cell of the other network."""
+    own, factor = size[cell], np.divide(size, size - 1, out=np.zeros_like(size), where=size > 1)
+    weights: Floats = 2 * factor[cell] * factor
+    weights[cell] = 2 * own * (own - 1) / ((own - 2) * (own - 3)) if own > 3 else 0.0
+    return weights
+
+
+def _explained_by_members(rows: Floats, cells: Integers, size: Floats, cell: int) -> Floats:
+    """[M, M] The part of the weighted products of a cell's pairs that is the sum of their members' parts.
+
+    Between cells a and b of sizes m_a and m_b the residuals of h are h - (row mean) - (column mean) + (mean). Within a
+    cell of m they are h - a_i - a_j + l, a_i = (sum of row i) / (m-2), l = (sum of all) / ((m-1)(m-2)).
+    """
+    weights, inside = _excess_weights(size, cell), cells == cell
+    between = weights.copy()
+    between[cell] = 0.0
+    own = size[cell]
+    by_row = (rows[:, inside] * np.sqrt(between / size)).reshape(len(rows), -1)
+    by_column = rows[:, :, cell] * np.sqrt(between / own)[cells]
+    means = rows[:, inside].sum(axis=1) * np.sqrt(between / (own * size))
+    found: Floats = by_row @ by_row.T + by_column @ by_column.T - means @ means.T
+    if weights[cell]:
+        within, total = rows[:, inside, cell], rows[:, inside, cell].sum(axis=1)
+        pairs = 2 * within @ within.T / (own - 2) - np.outer(total, total) / ((own - 1) * (own - 2))
+        found += weights[cell] * pairs
+    return found
+
+
+def _single(rows: Floats, cells: Integers, size: Floats) -> Floats:
+    """[M, n] Centred changes when a network is left out and its cell's pairs keep their weight."""
+    own, many = rows[:, np.arange(len(cells)), cells], size[cells]
+    change = 2 * (rows.sum(axis=2) - own) * _ratio(many, many - 1) + 2 * own * _ratio(many, many - 2)
+    centred: Floats = np.sqrt(_ratio(many - 1, many)) * (change - _cell_means(change, cells))
+    return centred
+
+
+def _cell_means(values: Floats, cells: Integers) -> Floats:
+    """Each network's mean over its cell, along the last axis."""
+    means: Floats = (_sum_by_cell(values, cells) / np.bincount(cells))[..., cells]
     return means
 
 
 def _ratio(top: Floats, bottom: Floats) -> Floats:
     """top / bottom; 0 where the bottom is not positive, as in a cell that is too small."""
     return np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0)
-
-
-def _single(rows: Floats, own: Floats, size: Floats, member: Floats) -> Floats:
-    """[n] Centred changes when a network is left out and its cell's pairs keep their weight."""
-    others = rows.sum(axis=1) - own
-    change = 2 * others * _ratio(size, size - 1) + 2 * own * _ratio(size, size - 2)
-    centred: Floats = np.sqrt(_ratio(size - 1, size)) * (change - _cell_means(change, member))
-    return centred
-
-
-def _excess(kernel: Floats, own: Floats, size: Floats, member: Floats) -> Floats:
-    """[n, n] The part of pairs beyond their members, weighted by how often the jackknife overcounts it."""
-    half = kernel - _cell_means(kernel, member)
-    between = half - _cell_means(half.T, member).T
-    weight_between = np.outer(_ratio(size, size - 1), _ratio(size, size - 1))
-    sums = _cell_means(own, member) * size
-    level = _ratio(sums, (size - 1) * (size - 2))
-    adjusted = _ratio(own, size - 2)
-    within = kernel - adjusted[:, None] - adjusted[None, :] + level[:, None]
-    np.fill_diagonal(within, 0.0)
-    weight_within = _ratio(size * (size - 1), (size - 2) * (size - 3))[:, None]
-    same = (member @ member.T).astype(bool)
-    squared = np.where(same, weight_within, weight_between)
-    weighted: Floats = np.sqrt(2 * squared) * np.where(same, within, between)
-    return weighted

@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,21 +25,22 @@ from sharpbench.analysis.statistics.inputs import (
     Axes,
     check_arrays,
     combine_codes,
-    degrees_of_freedom,
     explain_no_interval,
     explain_undefined,
     is_constant,
     unit_codes,
+    untied_share,
     varied_axes,
 )
-from sharpbench.analysis.statistics.interval import LEVEL, ROUNDING, Interval, correlation_interval
-from sharpbench.analysis.statistics.jackknife import Floats, Integers
+from sharpbench.analysis.statistics.interval import LEVEL, Interval, correlation_interval
+from sharpbench.analysis.statistics.jackknife import Floats, Integers, center_shares
+from sharpbench.analysis.statistics.pair_counts import Counts, GroupBits, Ordering, Words
 from sharpbench.analysis.statistics.rank_correlation import MIN_MARGINAL_CELL
+from sharpbench.analysis.statistics.uncertainty import ROUNDING, assess_uncertainty
 
-MAX_PAIRS_AT_ONCE = 300_000
-"""Pairs that are counted at once, so that they fit in a processor's cache."""
+MAX_WORDS_AT_ONCE = 100_000
+"""Words of bits that permutations take at once, so that they fit in a processor's cache."""
 MAX_TABLES_AT_ONCE = 1_000_000
-Counts = NDArray[np.int64]  # [..., m, m]
 
 
 class Condition:
@@ -62,17 +62,17 @@ class Condition:
         self.given = given
         self._order = np.argsort(group, kind="stable")
         self._group = group[self._order]
-        self._starts = np.flatnonzero(np.diff(self._group, prepend=-1))
-        self._larger = np.greater.outer(y[self._order], y[self._order])  # [n, n]
-        self._byte = np.uint8 if np.bincount(group).max() < 256 else np.uint32
-        self._total = self._tables(self._larger)
+        self._bits = GroupBits(self._group)
+        self._y = y[self._order]
+        self._below, self._upto = Ordering(self._y, self._bits).sets()
+        self._total = self._bits.count_tables(self._below)
         numbers = np.arange(2 * self._total.max() + 1)
         self._weighted = np.log(np.maximum(numbers, 1)) * numbers  # k log k by k
         self.entropy = float(self._entropy(self._total))
 
     def counts(self, x: Floats) -> tuple[Counts, Counts]:
         """[m, m], [m, m] The number of pairs with V_y = 1 and V_x = 1, and of those with V_x = -1."""
-        return self._counts(x[self._order], tied=len(np.unique(x)) < len(x))
+        return self._counts(*Ordering(x[self._order], self._bits).sets())
 
     def share(self, up: Counts, down: Counts) -> Floats:
         """[...] I(V_x; V_y | U_S) / H(V_y | U_S) = 1 - H(V_y | V_x, U_S) / H(V_y | U_S) of `counts` [..., m, m]."""
@@ -90,55 +90,55 @@ class Condition:
     def without(self, x: Floats, units: Integers) -> Floats:
         """[U] The share without the networks of each unit; units [n]: 0 ... U-1. 0 where no V_y is uncertain."""
         values, unit = x[self._order], units[self._order]
-        sides = (values[:, None] > values) & self._larger, (values[:, None] < values) & self._larger, self._larger
-        count, found = int(unit.max()) + 1, []
-        for start in range(0, count, step := max(1, MAX_TABLES_AT_ONCE // len(self._starts) ** 2)):
-            chosen = range(start, min(start + step, count))
-            up, down, total = (self._without(pairs, unit, chosen) for pairs in sides)
+        below, upto = Ordering(values, self._bits).sets()
+        everyone = self._bits.prefixes(np.arange(len(values)))[-1]
+        one, other = _pairs_inside(unit)
+        larger = self._y[one] > self._y[other]
+        sides = (  # the pairs in which a network has the larger y, those in which it has the smaller, those in its unit
+            _Side(self._below & below, everyone & ~(self._upto | upto), larger & (values[one] > values[other])),
+            _Side(self._below & ~upto, below & ~self._upto, larger & (values[one] < values[other])),
+            _Side(self._below, everyone & ~self._upto, larger),
+        )
+        rows = [(self._bits.count_rows(side.larger), self._bits.count_rows(side.smaller)) for side in sides]
+        whole = [self._bits.count_tables(side.larger) for side in sides]
+        count, groups, found = int(unit.max()) + 1, self._bits.groups, []
+        for start in range(0, count, step := max(1, MAX_TABLES_AT_ONCE // groups**2)):
+            stop = min(start + step, count)
+            inside = np.flatnonzero((unit >= start) & (unit < stop))
+            place, group = unit[inside] - start, self._group[inside]
+            left = []
+            for side, (as_larger, as_smaller), tables in zip(sides, rows, whole, strict=True):
+                removed = np.zeros((stop - start, groups, groups), dtype=np.int64)
+                np.add.at(removed, (place, group), as_larger[inside])
+                np.add.at(removed.swapaxes(1, 2), (place, group), as_smaller[inside])
+                twice = side.inside & (unit[one] >= start) & (unit[one] < stop)
+                pair = (unit[one[twice]] - start, self._group[one[twice]], self._group[other[twice]])
+                np.subtract.at(removed, pair, 1)
+                left.append(tables - removed)
+            up, down, total = left
             found.append(self._share(up, down, total, self._entropy(total)))
         return np.concatenate(found)
-
-    def _without(self, pairs: NDArray[np.bool_], unit: Integers, chosen: range) -> Counts:
-        """[U, m, m] `_tables` of the pairs [n, n], without those that hold a network of a chosen unit."""
-        inside = np.flatnonzero((unit >= chosen.start) & (unit < chosen.stop))
-        place, group = unit[inside] - chosen.start, self._group[inside]
-        removed = np.zeros((len(chosen), len(self._starts), len(self._starts)), dtype=np.int64)
-        rows = [np.add.reduceat(side[inside], self._starts, axis=1, dtype=np.int64) for side in (pairs, pairs.T)]
-        np.add.at(removed, (place, group), rows[0])
-        np.add.at(removed.swapaxes(1, 2), (place, group), rows[1])
-        one, other = np.nonzero(pairs[np.ix_(inside, inside)] & (place[:, None] == place))  # these were removed twice
-        np.subtract.at(removed, (place[one], group[one], group[other]), 1)
-        return self._tables(pairs) - removed
 
     def null(self, x: Floats, permutations: int, rng: np.random.Generator) -> Floats | None:
         """[permutations] The share when x is permuted among the networks of each group.
 
         None where every group has one network.
         """
-        if len(self._starts) == len(self._group):
+        if self._bits.groups == len(self._group):
             return None
-        ranks = np.unique(x, return_inverse=True)[1].astype(np.intp)
-        tied = int(ranks.max()) + 1 < len(x)
-        small: NDArray[Any] = ranks[self._order].astype(np.int16 if len(x) < 2**15 else np.int64)  # compared sooner
+        ordering = Ordering(x[self._order], self._bits)
         found = np.empty(permutations)
-        together = max(1, MAX_PAIRS_AT_ONCE // len(x) ** 2)
+        together = max(1, MAX_WORDS_AT_ONCE // (len(x) * self._bits.words))
         for start in range(0, permutations, together):
             keys = self._group + rng.random((min(together, permutations - start), len(x)))
-            counts = self._counts(small[np.argsort(keys, axis=1)], tied=tied)
+            counts = self._counts(*ordering.deal(np.argsort(keys, axis=1)))
             found[start : start + together] = self.share(*counts)
         return found
 
-    def _counts(self, values: NDArray[Any], *, tied: bool) -> tuple[Counts, Counts]:
-        """`counts` of values [..., n] in the order of the groups."""
-        one, other = values[..., :, None], values[..., None, :]
-        up = self._tables((one > other) & self._larger)
-        return up, self._tables((one < other) & self._larger) if tied else self._total - up
-
-    def _tables(self, chosen: NDArray[np.bool_]) -> Counts:
-        """[..., m, m] The number of chosen pairs [..., n, n] in each table."""
-        rows = np.add.reduceat(chosen.view(np.uint8), self._starts, axis=-2, dtype=self._byte)
-        found: Counts = np.add.reduceat(rows, self._starts, axis=-1, dtype=np.int64)
-        return found
+    def _counts(self, below: Words, upto: Words) -> tuple[Counts, Counts]:
+        """`counts` of the sets [..., n, W] of the networks below each network in x, and of those not above it."""
+        up = self._bits.count_tables(below & self._below)
+        return up, self._total - (up if upto is below else self._bits.count_tables(upto & self._below))
 
     def _sum(self, counts: Counts) -> Floats:
         """[...] The sum of k log k over tables."""
@@ -158,9 +158,30 @@ class Condition:
         return np.where(certain, 0.0, np.maximum(1 - left / np.where(certain, 1.0, entropy), 0.0))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Side:
+    """Pairs of one kind with V_y = 1: as sets [n, W] of partners, and which pairs inside a unit are of the kind."""
+
+    larger: Words
+    smaller: Words
+    inside: NDArray[np.bool_]
+
+
+def _pairs_inside(units: Integers) -> tuple[Integers, Integers]:
+    """All ordered pairs of different networks of one unit."""
+    order = np.argsort(units, kind="stable")
+    members = np.split(order, np.flatnonzero(np.diff(units[order])) + 1)
+    found = [np.stack(np.meshgrid(each, each)).reshape(2, -1) for each in members if len(each) > 1]
+    one, other = np.concatenate([np.zeros((2, 0), dtype=np.intp), *found], axis=1)
+    return one[one != other], other[one != other]
+
+
 PERMUTATIONS = 999
 SCREENING_PERMUTATIONS = 39
 """Permutations that find the set that chance explains best."""
+MIN_NETWORKS_PER_CELL = 4
+"""Networks per cell, on average, that an interval needs at least where there are several cells. With three a cell and
+a strong confounder the estimate is so much too large that intervals miss its expected value."""
 MAX_SET_SIZE = 2
 MAX_AXES = 24
 """The number of sets S grows with the square of the axes."""
@@ -235,10 +256,11 @@ def conditional_information(
     values = [float(condition.share(*condition.counts(first))) for condition in conditions]
     least = int(np.argmin(values))
     condition, value = conditions[least], values[least]
-    why = explain_no_interval(cells, together, MIN_MARGINAL_CELL)
+    why = _explain_no_interval(cells, together)
+    untied = untied_share(first, second)
     return Information(
         value,
-        None if why else _interval(value, conditions, first, cells, together),
+        None if why else _interval(value, conditions, first, cells, together, untied=untied),
         why,
         len(first),
         condition.given,
@@ -274,17 +296,30 @@ def _condition_sets(columns: dict[str, Integers], networks: int) -> Iterator[tup
             yield names, combine_codes([columns[name] for name in names], networks)
 
 
+def _explain_no_interval(cells: Integers, units: Integers | None) -> str | None:
+    why = explain_no_interval(cells, units, MIN_MARGINAL_CELL)
+    count = len(np.unique(cells))
+    if why or units is not None or count == 1 or len(cells) >= MIN_NETWORKS_PER_CELL * count:
+        return why
+    return f"{len(cells)} networks in {count} cells, an interval needs {MIN_NETWORKS_PER_CELL} a cell on average"
+
+
 def _interval(
-    value: float, conditions: Sequence[Condition], x: Floats, cells: Integers, units: Integers | None
+    value: float,
+    conditions: Sequence[Condition],
+    x: Floats,
+    cells: Integers,
+    units: Integers | None,
+    *,
+    untied: float,
 ) -> Interval:
     """The jackknife interval on the scale of sqrt(K), because K itself has no slope where nothing is related."""
     left_out = np.arange(len(x)) if units is None else units
     strata = cells if units is None else np.zeros(int(units.max()) + 1, dtype=np.intp)
     roots = np.sqrt(np.min([condition.without(x, left_out) for condition in conditions], axis=0))
-    size = np.bincount(strata)[strata]
-    centred = roots - (np.bincount(strata, roots) / np.bincount(strata))[strata]
     # leaving out a network removes 1 / n of the weight and 1 / size of its cell's; the cell must keep its weight
-    variance = float((size / (size - 1) * centred**2).sum()) * (1 - 1 / len(roots)) ** 2
-    freedom, drawn = degrees_of_freedom(cells, units)
-    around = correlation_interval(float(np.sqrt(value)), variance, freedom=freedom, networks=drawn)
+    single = center_shares(roots[None], strata)[0] * (1 - 1 / len(roots))
+    weights = np.bincount(strata).astype(float)
+    known = assess_uncertainty(single, np.zeros(len(weights)), strata, weights, untied=untied)
+    around = correlation_interval(float(np.sqrt(value)), known)
     return Interval(max(around.low, 0.0) ** 2, around.high**2)

@@ -1,7 +1,7 @@
-"""Kendall's tau and Spearman's correlation with intervals, over all networks and within cells.
+"""Kendall's tau with its interval, over all networks and within cells.
 
 Tau is Kendall's tau-b (scipy). Its 95 % interval is for the expected tau when as many networks are trained again at the
-same configurations, or, where `units` are given, when units are drawn again (`jackknife_variance`). docs/protocol.md
+same configurations, or, where `units` are given, when units are drawn again (`jackknife_pairs`). docs/protocol.md
 says how often it covers that value.
 """
 
@@ -12,25 +12,27 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import kendalltau, spearmanr
+from scipy.stats import kendalltau
 
 from sharpbench.analysis.statistics.inputs import (
     check_arrays,
-    degrees_of_freedom,
     explain_no_interval,
     explain_undefined,
     is_constant,
     to_floats,
     unit_codes,
+    untied_share,
 )
 from sharpbench.analysis.statistics.interval import Interval, correlation_interval
 from sharpbench.analysis.statistics.jackknife import (
     Floats,
     Integers,
-    JackknifeVariance,
-    jackknife_variance,
-    linear_variance,
+    Jackknife,
+    Kernel,
+    center_shares,
+    jackknife_pairs,
 )
+from sharpbench.analysis.statistics.uncertainty import Uncertainty, assess_uncertainty
 
 MIN_MARGINAL_CELL = 3
 """Networks per cell that an interval of the marginal tau needs at least."""
@@ -66,9 +68,13 @@ def kendall_tau(x: ArrayLike, y: ArrayLike) -> float | None:
         raise ValueError(f"x has {len(first)} values and y has {len(second)}; give one of each per network")
     if len(first) < 2 or is_constant(first) or is_constant(second):
         return None
+    return round(_tau_b(first, second), ndigits=14)  # a perfect order is 1
+
+
+def _tau_b(x: Floats, y: Floats) -> float:
+    """Kendall's tau-b where it is defined."""
     # The method concerns scipy's p-value, which is unused; the cheap one divides by zero for two values.
-    found = kendalltau(first, second, method="asymptotic" if len(first) > 2 else "auto")
-    return round(float(found.statistic), ndigits=14)  # a perfect order is 1
+    return float(kendalltau(x, y, method="asymptotic" if len(x) > 2 else "auto").statistic)
 
 
 def marginal_tau(
@@ -85,14 +91,11 @@ def marginal_tau(
     first, second, codes = check_arrays(x, y, cells)
     together = None if units is None else unit_codes(units, len(first))
     value, count = kendall_tau(first, second), len(np.unique(codes))
-    if value is None:
-        return Tau(None, None, explain_undefined(first, second), len(first), count)
-    why = explain_no_interval(codes, together, MIN_MARGINAL_CELL)
-    if why:
+    why = explain_no_marginal_interval(first, second, codes, together)
+    if value is None or why:
         return Tau(value, None, why, len(first), count)
-    variance = jackknife_variance(marginal_kernel(first, second), codes, together).variance()
-    freedom, drawn = degrees_of_freedom(codes, together)
-    return Tau(value, correlation_interval(value, variance, freedom=freedom, networks=drawn), None, len(first), count)
+    known = marginal_estimates([first], second, codes, together).uncertainty(np.ones(1))
+    return Tau(value, correlation_interval(value, known), None, len(first), count)
 
 
 def within_tau(
@@ -105,45 +108,136 @@ def within_tau(
     first, second, codes = check_arrays(x, y, cells)
     together = None if units is None else unit_codes(units, len(first))
     taus, defined = cell_taus(first, second, codes)
-    used, inside = defined[codes], int(defined.sum())
-    if not inside:
-        return Tau(None, None, _undefined_within(first, second, codes), len(first), 0)
-    value = round(float(taus[defined].mean()), ndigits=14)
-    if together is None:
-        why = explain_no_interval(codes, None, MIN_WITHIN_CELL)
-    else:
-        why = explain_no_interval(codes[used], together[used], 0)
-    if why:
+    inside = int(defined.sum())
+    value = round(float(taus[defined].mean()), ndigits=14) if inside else None
+    why = explain_no_within_interval(first, second, codes, together)
+    if value is None or why:
         return Tau(value, None, why, len(first), inside)
-    variance = within_variance(first, second, codes, together).variance()
-    freedom, drawn = degrees_of_freedom(codes[used], None if together is None else together[used])
-    interval = correlation_interval(value, variance, freedom=freedom, networks=drawn)
-    return Tau(value, interval, None, len(first), inside)
+    known = within_estimates([first], second, codes, together).uncertainty(np.ones(1))
+    return Tau(value, correlation_interval(value, known), None, len(first), inside)
+
+
+def explain_no_marginal_interval(x: Floats, y: Floats, cells: Integers, units: Integers | None) -> str | None:
+    """Why the marginal tau, or else its interval, is missing; None where neither is."""
+    if len(x) < 2 or is_constant(x) or is_constant(y):
+        return explain_undefined(x, y)
+    return explain_no_interval(cells, units, MIN_MARGINAL_CELL)
+
+
+def explain_no_within_interval(x: Floats, y: Floats, cells: Integers, units: Integers | None) -> str | None:
+    """Why the tau within cells, or else its interval, is missing; None where neither is."""
+    used = cell_taus(x, y, cells)[1][cells]
+    if not used.any():
+        return _undefined_within(x, y, cells)
+    if units is None:
+        return explain_no_interval(cells, None, MIN_WITHIN_CELL)
+    return explain_no_interval(cells[used], units[used], 0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TauEstimates:
+    """The taus of M measures on the same networks, with what their variances and those of differences follow from.
+
+    Args:
+        values: [M]; 0 where tau is undefined.
+        weights: [M, K] The share of each cell in the tau; 0 where the tau of the cell is undefined.
+        untied: [M] The share of the compared pairs that are not tied.
+        entering: [M, n] Which networks, or units, enter the tau.
+    """
+
+    values: Floats
+    jackknife: Jackknife
+    weights: Floats
+    untied: Floats
+    entering: NDArray[np.bool_]
+
+    def uncertainty(self, coefficients: Floats) -> Uncertainty:
+        """The uncertainty of the sum of the taus times `coefficients` [M]."""
+        chosen = coefficients != 0
+        drawn = self.entering[chosen].any(axis=0)
+        single, excess = self.jackknife.combine(coefficients)
+        return assess_uncertainty(
+            single[drawn],
+            excess,
+            self.jackknife.cells[drawn],
+            self.weights[chosen].max(axis=0),
+            untied=float(self.untied[chosen].min()),
+        )
+
+
+def marginal_estimates(measures: Sequence[Floats], y: Floats, cells: Integers, units: Integers | None) -> TauEstimates:
+    """The marginal taus of several measures."""
+    found = jackknife_pairs([marginal_kernel(x, y) for x in measures], cells, units)
+    return TauEstimates(
+        np.array([kendall_tau(x, y) or 0.0 for x in measures]),
+        found,
+        np.tile(np.bincount(found.cells), (len(measures), 1)),
+        np.array([untied_share(x, y) for x in measures]),
+        np.ones(found.single.shape, dtype=np.bool_),
+    )
+
+
+def within_estimates(measures: Sequence[Floats], y: Floats, cells: Integers, units: Integers | None) -> TauEstimates:
+    """The taus within cells of several measures.
+
+    Units that hold whole cells give a mean of independent taus. Units that are parts of cells, such as one network of
+    each cell, leave pairs between units.
+    """
+    taus, defined = (np.array(each) for each in zip(*(cell_taus(x, y, cells) for x in measures), strict=True))
+    share = defined / np.maximum(defined.sum(axis=1, keepdims=True), 1)  # [M, K]
+    values = np.array([round(float(each), ndigits=14) for each in (taus * share).sum(axis=1)])
+    sizes = np.bincount(cells)
+    inside = [cells == cell for cell in range(len(sizes))]
+    pairs = np.array([[untied_share(x[each], y[each]) for each in inside] for x in measures])
+    untied = (pairs * share).sum(axis=1)
+    if units is None:
+        found = _jackknife_each_cell(measures, y, cells, share)
+        return TauEstimates(values, found, share, untied, np.ones(found.single.shape, dtype=np.bool_))
+    drawn = np.eye(units.max() + 1, dtype=np.bool_)[units]  # [n, U]
+    entering = (defined[:, cells].astype(float) @ drawn) > 0
+    if len(np.unique(np.stack([cells, units]), axis=1).T) > len(sizes):
+        found = jackknife_pairs([within_kernel(x, y, cells) for x in measures], cells, units)
+    else:
+        shares = (taus * share / sizes)[:, cells] @ drawn.astype(float)  # [M, U]
+        single = np.zeros(shares.shape)
+        for each, enters, into in zip(shares, entering, single, strict=True):
+            into[enters] = center_shares(each[None, enters], np.zeros(int(enters.sum()), dtype=np.intp))[0]
+        found = Jackknife(single, np.zeros((1, len(measures), len(measures))), np.zeros(len(shares[0]), dtype=np.intp))
+    return TauEstimates(values, found, np.ones((len(measures), 1)), untied, entering)
+
+
+def _jackknife_each_cell(measures: Sequence[Floats], y: Floats, cells: Integers, share: Floats) -> Jackknife:
+    """The jackknife of the weighted sums of the cells' taus; share [M, K], 0 where tau is undefined."""
+    count = len(measures)
+    single = np.zeros((count, len(y)))
+    excess = np.zeros((share.shape[1], count, count))
+    for cell in range(share.shape[1]):
+        inside = np.flatnonzero(cells == cell)
+        kernels = [marginal_kernel(x[inside], y[inside]) for x in measures]
+        found = jackknife_pairs(kernels, np.zeros(len(inside), dtype=np.intp))
+        single[:, inside] = found.single * share[:, [cell]]
+        excess[cell] = found.excess[0] * np.outer(share[:, cell], share[:, cell])
+    return Jackknife(single, excess, cells)
 
 
 def cell_taus(x: Floats, y: Floats, cells: Integers) -> tuple[Floats, NDArray[np.bool_]]:
     """[K], [K] Kendall's tau-b within each cell, and whether it is defined: neither side is constant there."""
-    sums = [np.bincount(cells, each.sum(axis=1)) for each in _signs_within(x, y, cells)]
-    product = sums[1] * sums[2]
-    taus = np.divide(sums[0], np.sqrt(product), out=np.zeros(len(product)), where=product > 0)
+    sums = np.array([_pair_sums(x[cells == cell], y[cells == cell]) for cell in range(len(np.unique(cells)))]).reshape(
+        -1, 3
+    )
+    product = sums[:, 1] * sums[:, 2]
+    taus = np.divide(sums[:, 0], np.sqrt(product), out=np.zeros(len(product)), where=product > 0)
     return taus, product > 0
 
 
-def has_cell_tau(x: Floats, y: Floats, cells: Integers) -> NDArray[np.bool_]:
-    """[n] Whether tau is defined in the network's cell."""
-    used: NDArray[np.bool_] = cell_taus(x, y, cells)[1][cells]
-    return used
+def _pair_sums(x: Floats, y: Floats) -> tuple[float, float, float]:
+    """Over ordered pairs: the sum of sign(x_i - x_j) sign(y_i - y_j), and the number untied in x, and in y."""
+    sign_x, sign_y = np.sign(np.subtract.outer(x, x)), np.sign(np.subtract.outer(y, y))
+    return float((sign_x * sign_y).sum()), float(np.abs(sign_x).sum()), float(np.abs(sign_y).sum())
 
 
-def _signs_within(x: Floats, y: Floats, cells: Integers) -> tuple[Floats, Floats, Floats]:
-    """[n, n] For pairs within cells: sign(x_i - x_j) sign(y_i - y_j), whether x is untied, and whether y is."""
-    same = cells[:, None] == cells
-    sign_x, sign_y = np.sign(np.subtract.outer(x, x)) * same, np.sign(np.subtract.outer(y, y)) * same
-    return sign_x * sign_y, np.abs(sign_x), np.abs(sign_y)
-
-
-def marginal_kernel(x: Floats, y: Floats) -> Floats:
-    """[n, n] A kernel whose sum is, to first order, the deviation of tau-b from its expectation.
+def marginal_kernel(x: Floats, y: Floats) -> Kernel:
+    """A kernel whose sum is, to first order, the deviation of tau-b from its expectation.
 
     It is the delta method on
 
@@ -151,45 +245,35 @@ def marginal_kernel(x: Floats, y: Floats) -> Floats:
 
     All entries are 0 where tau is undefined.
     """
-    sign_x, sign_y = np.sign(np.subtract.outer(x, x)), np.sign(np.subtract.outer(y, y))
-    untied_x, untied_y = np.abs(sign_x), np.abs(sign_y)
-    total_x, total_y = untied_x.sum(), untied_y.sum()
-    if not total_x or not total_y:
-        return np.zeros_like(sign_x)
-    agree = sign_x * sign_y / np.sqrt(total_x * total_y)
-    kernel: Floats = agree - agree.sum() / 2 * (untied_x / total_x + untied_y / total_y)
-    return kernel
+    untied_x, untied_y = (_count_untied(values) for values in (x, y))
+    scale = float(np.sqrt(untied_x * untied_y))
+    tau = 0.0 if not scale else _tau_b(x, y)
+
+    def rows(chosen: Integers) -> Floats:
+        if not scale:
+            return np.zeros((len(chosen), len(x)))
+        sign_x, sign_y = np.sign(np.subtract.outer(x[chosen], x)), np.sign(np.subtract.outer(y[chosen], y))
+        found: Floats = sign_x * sign_y / scale - tau / 2 * (np.abs(sign_x) / untied_x + np.abs(sign_y) / untied_y)
+        return found
+
+    return rows
 
 
-def within_kernel(x: Floats, y: Floats, cells: Integers) -> Floats:
-    """[n, n] The same kernel for the mean over cells of the tau within each cell."""
-    agree, untied_x, untied_y = _signs_within(x, y, cells)
-    taus, defined = cell_taus(x, y, cells)
-    total_x, total_y = (np.bincount(cells, each.sum(axis=1))[cells][:, None] for each in (untied_x, untied_y))
-    used = defined[cells][:, None]
-    parts = [
-        np.divide(top, bottom, out=np.zeros_like(agree), where=used)
-        for top, bottom in ((agree, np.sqrt(total_x * total_y)), (untied_x, total_x), (untied_y, total_y))
-    ]
-    kernel: Floats = (parts[0] - taus[cells][:, None] / 2 * (parts[1] + parts[2])) / max(1, defined.sum())
-    return kernel
+def within_kernel(x: Floats, y: Floats, cells: Integers) -> Kernel:
+    """The same kernel for the mean over cells of the tau within each cell."""
+    defined = int(cell_taus(x, y, cells)[1].sum())
+    kernel = np.zeros((len(x), len(x)))
+    for cell in range(int(cells.max()) + 1):
+        inside = np.flatnonzero(cells == cell)
+        part = marginal_kernel(x[inside], y[inside])(np.arange(len(inside)))
+        kernel[np.ix_(inside, inside)] = part / max(1, defined)
+    return kernel.__getitem__
 
 
-def within_variance(x: Floats, y: Floats, cells: Integers, units: Integers | None) -> JackknifeVariance:
-    """The variance of the tau within cells.
-
-    Units that hold whole cells give a mean of independent taus. Units that are parts of cells, such as one network of
-    each cell, leave pairs between units.
-    """
-    if units is None or len(np.unique(np.stack([cells, units]), axis=1).T) > len(np.unique(cells)):
-        return jackknife_variance(within_kernel(x, y, cells), cells, units)
-    taus, defined = cell_taus(x, y, cells)
-    used = defined[cells]
-    share = (taus / np.bincount(cells) / max(1, defined.sum()))[cells]
-    counted, codes = np.unique(units[used], return_inverse=True)
-    single = np.zeros(units.max() + 1)  # one per unit, 0 where it does not enter, so that measures stay comparable
-    single[counted] = linear_variance(share[used], codes, codes).single
-    return JackknifeVariance(single, np.zeros(1))
+def _count_untied(values: Floats) -> int:
+    """The number of ordered pairs that are not tied."""
+    counts = np.unique(values, return_counts=True)[1]
+    return len(values) ** 2 - int((counts**2).sum())
 
 
 def _undefined_within(x: Floats, y: Floats, codes: Integers) -> str:
@@ -198,44 +282,3 @@ def _undefined_within(x: Floats, y: Floats, codes: Integers) -> str:
     if len(np.unique(codes)) == len(codes):
         return "no two networks share a cell"
     return "within each cell the measure or the gap is the same for all networks"
-
-
-def spearman_correlation(
-    x: ArrayLike, y: ArrayLike, cells: Sequence[int] | Integers, units: Sequence[int] | Integers | None = None
-) -> Tau:
-    """Spearman's correlation over all networks; ties share their mean rank (scipy). Arguments as in `marginal_tau`."""
-    first, second, codes = check_arrays(x, y, cells)
-    together = None if units is None else unit_codes(units, len(first))
-    count = len(np.unique(codes))
-    if len(first) < 2 or is_constant(first) or is_constant(second):
-        return Tau(None, None, explain_undefined(first, second), len(first), count)
-    value = round(float(spearmanr(first, second).statistic), ndigits=14)
-    why = explain_no_interval(codes, together, MIN_MARGINAL_CELL)
-    if why:
-        return Tau(value, None, why, len(first), count)
-    freedom, drawn = degrees_of_freedom(codes, together)
-    variance = linear_variance(spearman_influence(first, second) / len(first), codes, together).variance()
-    return Tau(value, correlation_interval(value, variance, freedom=freedom, networks=drawn), None, len(first), count)
-
-
-def spearman_influence(x: Floats, y: Floats) -> Floats:
-    """[n] The derivatives of Spearman's correlation by the weights of the networks, times n; sum 0.
-
-    With weights w (sum 1) the rank of i is u_i = sum_j w_j ([x_j < x_i] + [x_j = x_i] / 2), and the correlation
-    C(u, v) / sqrt(C(u, u) C(v, v)), C(u, v) = sum_i w_i (u_i - 1/2)(v_i - 1/2).
-    """
-    below_x, below_y = _midranks(x), _midranks(y)  # [n, n], row i: which of the others are below i
-    u, v = below_x.mean(axis=1) - 0.5, below_y.mean(axis=1) - 0.5
-    mean = len(x)
-    change_uv = u * v + (below_x.T @ v + below_y.T @ u) / mean
-    change_uu, change_vv = u * u + 2 * below_x.T @ u / mean, v * v + 2 * below_y.T @ v / mean
-    uu, vv, uv = u @ u / mean, v @ v / mean, u @ v / mean
-    value = uv / np.sqrt(uu * vv)
-    change = change_uv / np.sqrt(uu * vv) - value / 2 * (change_uu / uu + change_vv / vv)
-    centred: Floats = change - change.mean()
-    return centred
-
-
-def _midranks(values: Floats) -> Floats:
-    found: Floats = (np.sign(np.subtract.outer(values, values)) + 1) / 2
-    return found

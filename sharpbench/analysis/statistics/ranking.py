@@ -10,16 +10,17 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import false_discovery_control
 
-from sharpbench.analysis.statistics.inputs import check_arrays, degrees_of_freedom, unit_codes
-from sharpbench.analysis.statistics.interval import LEVEL, ROUNDING, Interval, correlation_interval, p_value
-from sharpbench.analysis.statistics.jackknife import Integers, JackknifeVariance, jackknife_variance
+from sharpbench.analysis.statistics.inputs import check_arrays, unit_codes
+from sharpbench.analysis.statistics.interval import LEVEL, Interval, correlation_interval, p_value
+from sharpbench.analysis.statistics.jackknife import Integers
 from sharpbench.analysis.statistics.rank_correlation import (
-    has_cell_tau,
-    marginal_kernel,
-    marginal_tau,
-    within_tau,
-    within_variance,
+    TauEstimates,
+    explain_no_marginal_interval,
+    explain_no_within_interval,
+    marginal_estimates,
+    within_estimates,
 )
+from sharpbench.analysis.statistics.uncertainty import ROUNDING
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +77,8 @@ def compare_measures(
     The false discovery rate is controlled by Benjamini and Yekutieli 2001, which allows any dependence: differences
     that share a measure depend on each other.
     """
-    return _compare_all([_tau_variance(values, y, cells, units, within=within) for values in measures])
-
-
-def _compare_all(judged: Sequence[_TauVariance | None]) -> tuple[RankComparison, ...]:
-    rivals = [(number, each) for number, each in enumerate(judged) if each is not None]
-    found = [one.against(other, i, j) for (i, one), (j, other) in combinations(rivals, 2)]
-    if not found:
-        return ()
-    adjusted = false_discovery_control([each.p for each in found], method="by")
-    return tuple(replace(each, adjusted=float(value)) for each, value in zip(found, adjusted, strict=True))
+    known, estimates = _estimate_taus(measures, y, cells, units, within=within)
+    return _compare_all(estimates, known)
 
 
 def shared_ranks(
@@ -102,53 +95,57 @@ def shared_ranks(
     never better than that of a measure with a higher tau, so an uncertain tau gains nothing. The order of the measures
     does not matter. A measure without an interval has the rank None and is not compared.
     """
-    judged = [_tau_variance(values, y, cells, units, within=within) for values in measures]
-    known = {number: each.tau for number, each in enumerate(judged) if each is not None}
+    known, estimates = _estimate_taus(measures, y, cells, units, within=within)
+    taus = {} if estimates is None else dict(zip(known, estimates.values.tolist(), strict=True))
     beaten = dict.fromkeys(known, 0)
-    for each in _compare_all(judged):
+    for each in _compare_all(estimates, known):
         if each.better is not None:
             beaten[each.one + each.other - each.better] += 1
     return tuple(
-        1 + max(beaten[rival] for rival, tau in known.items() if tau >= known[number]) if number in known else None
+        1 + max(beaten[rival] for rival, tau in taus.items() if tau >= taus[number]) if number in taus else None
         for number in range(len(measures))
     )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _TauVariance:
-    """A tau with its variance."""
-
-    tau: float
-    spread: JackknifeVariance
-    drawn: int  # networks in the cells that count, or units
-    freedom: int
-
-    def against(self, other: _TauVariance, one: int, number: int) -> RankComparison:
-        """The comparison with another tau. Half a difference lies in [-1, 1] and is treated like a correlation."""
-        difference, variance = self.tau - other.tau, (self.spread - other.spread).variance()
-        if abs(difference) < ROUNDING and variance < ROUNDING:  # both order the networks alike
-            return RankComparison(one, number, 0.0, Interval(0.0, 0.0), 1.0, 1.0)
-        known = {"freedom": min(self.freedom, other.freedom), "networks": min(self.drawn, other.drawn)}
-        half = correlation_interval(difference / 2, variance / 4, **known)
-        p = p_value(difference / 2, variance / 4, **known)
-        return RankComparison(one, number, difference, Interval(2 * half.low, 2 * half.high), p, p)
+def _compare_all(estimates: TauEstimates | None, known: Sequence[int]) -> tuple[RankComparison, ...]:
+    """All comparisons of the measures with the numbers `known`, in whose order the estimates are."""
+    pairs = list(combinations(range(len(known)), 2))
+    if estimates is None or not pairs:
+        return ()
+    found = [_compare(estimates, *pair, known) for pair in pairs]
+    adjusted = false_discovery_control([each.p for each in found], method="by")
+    return tuple(replace(each, adjusted=float(value)) for each, value in zip(found, adjusted, strict=True))
 
 
-def _tau_variance(
-    x: ArrayLike,
+def _compare(estimates: TauEstimates, one: int, other: int, known: Sequence[int]) -> RankComparison:
+    """The comparison of two measures. Half a difference lies in [-1, 1] and is treated like a correlation."""
+    coefficients = np.zeros(len(known))
+    coefficients[[one, other]] = 0.5, -0.5
+    half, spread = float(coefficients @ estimates.values), estimates.uncertainty(coefficients)
+    if abs(half) < ROUNDING and spread.variance < ROUNDING:  # both order the networks alike
+        return RankComparison(known[one], known[other], 0.0, Interval(0.0, 0.0), 1.0, 1.0)
+    around, p = correlation_interval(half, spread), p_value(half, spread)
+    interval = Interval(2 * around.low, 2 * around.high)
+    return RankComparison(known[one], known[other], 2 * half, interval, p, p)
+
+
+def _estimate_taus(
+    measures: Sequence[ArrayLike],
     y: ArrayLike,
     cells: Sequence[int] | Integers,
     units: Sequence[int] | Integers | None,
     *,
     within: bool,
-) -> _TauVariance | None:
-    tau = (within_tau if within else marginal_tau)(x, y, cells, units)
-    if tau.value is None or tau.interval is None:
-        return None
-    first, second, codes = check_arrays(x, y, cells)
-    together = None if units is None else unit_codes(units, len(first))
-    used = has_cell_tau(first, second, codes) if within else np.ones(len(first), dtype=np.bool_)
-    freedom, drawn = degrees_of_freedom(codes[used], None if together is None else together[used])
-    if within:
-        return _TauVariance(tau.value, within_variance(first, second, codes, together), drawn, freedom)
-    return _TauVariance(tau.value, jackknife_variance(marginal_kernel(first, second), codes, together), drawn, freedom)
+) -> tuple[list[int], TauEstimates | None]:
+    """The numbers of the measures whose tau has an interval, and the estimates of these."""
+    arrays = [check_arrays(values, y, cells) for values in measures]
+    if not arrays:
+        return [], None
+    second, codes = arrays[0][1:]
+    together = None if units is None else unit_codes(units, len(second))
+    explain = explain_no_within_interval if within else explain_no_marginal_interval
+    known = [number for number, (first, *_) in enumerate(arrays) if not explain(first, second, codes, together)]
+    if not known:
+        return [], None
+    estimate = within_estimates if within else marginal_estimates
+    return known, estimate([arrays[number][0] for number in known], second, codes, together)

@@ -17,15 +17,15 @@ from sharpbench.analysis.statistics.inputs import (
     Axes,
     check_arrays,
     combine_codes,
-    degrees_of_freedom,
     explain_no_interval,
     explain_undefined,
     is_constant,
     varied_axes,
 )
 from sharpbench.analysis.statistics.interval import Interval, correlation_interval
-from sharpbench.analysis.statistics.jackknife import Floats, Integers, jackknife_variance
+from sharpbench.analysis.statistics.jackknife import Floats, Integers, jackknife_pairs
 from sharpbench.analysis.statistics.rank_correlation import MIN_MARGINAL_CELL
+from sharpbench.analysis.statistics.uncertainty import ROUNDING, assess_uncertainty
 
 MIN_EFFECTIVE_PAIRS = 12.0
 """Effective pairs that an environment needs at least."""
@@ -107,7 +107,8 @@ class _Environments:
         weights = pair_weights(y[one] - y[other], examples)
         wrong = (1 - np.sign(x[one] - x[other]) * np.sign(y[one] - y[other])) / 2
         total, squares = np.bincount(pairs, weights), np.bincount(pairs, weights**2)
-        counts = total**2 >= MIN_EFFECTIVE_PAIRS * np.maximum(squares, np.finfo(float).tiny)
+        needed = MIN_EFFECTIVE_PAIRS * (1 - ROUNDING)  # equal weights count as many pairs as there are
+        counts = total**2 >= needed * np.maximum(squares, np.finfo(float).tiny)
         self.left_out = int((~counts).sum())
         self.errors: Floats = (np.bincount(pairs, weights * wrong)[counts] / total[counts]).astype(float)
         self.ends = np.stack(np.divmod(keys[counts], len(x)), axis=1)
@@ -115,16 +116,20 @@ class _Environments:
         self._one, self._other, self._number = one[kept], other[kept], number[pairs[kept]]
         self._share = weights[kept] / total[pairs[kept]]
         self._deviation = self._share * (wrong[kept] - self.errors[self._number])
+        self._untied = wrong[kept] != 0.5
 
     def interval(self, value: float, chosen: Integers, cells: Integers) -> Interval:
         """The interval of the mean error of the chosen environments, on the scale of 1 - 2 error, a correlation."""
         inside = np.isin(self._number, chosen)
+        one, other, share = self._one[inside], self._other[inside], self._share[inside]
         kernel = np.zeros((len(cells), len(cells)))
-        kernel[self._one[inside], self._other[inside]] = -self._deviation[inside] / len(chosen)
-        used = cells[np.isin(cells, self.ends[chosen])]
-        freedom, drawn = degrees_of_freedom(used, None)
-        variance = jackknife_variance(kernel + kernel.T, cells).variance()
-        around = correlation_interval(1 - 2 * value, variance, freedom=freedom, networks=drawn)
+        kernel[one, other] = -self._deviation[inside] / len(chosen)
+        kernel += kernel.T
+        single, excess = jackknife_pairs([kernel.__getitem__], cells).combine(np.ones(1))
+        ends = np.concatenate([cells[one], cells[other]])
+        weights = np.bincount(ends, np.tile(share, 2), int(cells.max()) + 1).astype(float)
+        untied = float(share[self._untied[inside]].sum() / share.sum())
+        around = correlation_interval(1 - 2 * value, assess_uncertainty(single, excess, cells, weights, untied=untied))
         return Interval((1 - around.high) / 2, (1 - around.low) / 2)
 
 

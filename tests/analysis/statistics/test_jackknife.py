@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sharpbench.analysis.statistics import marginal_tau, paired_difference, within_tau
-from sharpbench.analysis.statistics.jackknife import jackknife_variance
+from sharpbench.analysis.statistics.jackknife import jackknife_pairs
 from sharpbench.analysis.statistics.rank_correlation import marginal_kernel, within_kernel
 
 
@@ -38,7 +38,7 @@ def test_single_is_the_stratified_jackknife_with_the_weights_of_the_cells_kept()
     for cell in range(3):
         part = without[cells == cell]
         expected += (len(part) - 1) / len(part) * float(((part - part.mean()) ** 2).sum())
-    single = jackknife_variance(kernel, cells).single
+    single = jackknife_pairs([kernel.__getitem__], cells).single[0]
     assert float(single @ single) == pytest.approx(expected, rel=1e-12)
     assert weighted_sum(kernel, cells) == pytest.approx(kernel.sum())
 
@@ -48,7 +48,49 @@ def test_pairs_that_are_the_sum_of_their_members_have_no_excess() -> None:
     own = np.random.default_rng(1).standard_normal((15, 3))
     kernel = own[:, cells] + own[:, cells].T  # a network's part may depend on the cell of the other
     np.fill_diagonal(kernel, 0)
-    assert np.abs(jackknife_variance(kernel, cells).excess).max() < 1e-12
+    assert np.abs(jackknife_pairs([kernel.__getitem__], cells).excess).max() < 1e-12
+
+
+def excess(kernel: np.ndarray, cells: np.ndarray) -> np.ndarray:
+    """[n, n] The residuals of pairs by definition, each weighted by how often the jackknife counts it too often."""
+    found = np.zeros(kernel.shape)
+    for one in np.unique(cells):
+        for other in np.unique(cells):
+            rows, columns = np.flatnonzero(cells == one), np.flatnonzero(cells == other)
+            block, size, size_other = kernel[np.ix_(rows, columns)], len(rows), len(columns)
+            if one != other and min(size, size_other) > 1:
+                residual = block - block.mean(axis=0) - block.mean(axis=1)[:, None] + block.mean()
+                weight = size / (size - 1) * size_other / (size_other - 1)
+            elif one == other and size > 3:
+                own = block.sum(axis=1) / (size - 2)
+                residual = block - own - own[:, None] + block.sum() / ((size - 1) * (size - 2))
+                np.fill_diagonal(residual, 0)
+                weight = size * (size - 1) / ((size - 2) * (size - 3))
+            else:
+                continue
+            found[np.ix_(rows, columns)] = np.sqrt(2 * weight) * residual
+    return found
+
+
+@pytest.mark.parametrize("at_once", [1, 40, 10**6])
+@pytest.mark.parametrize("sizes", [(12,), (3, 5, 4), (1, 2, 9), (2, 2, 2)])
+def test_products_of_the_excess_are_those_of_the_definition(
+    sizes: tuple[int, ...], at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sharpbench.analysis.statistics.jackknife.MAX_ENTRIES_AT_ONCE", at_once)
+    rng = np.random.default_rng(10)
+    cells = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
+    halves = rng.standard_normal((3, len(cells), len(cells)))
+    kernels = [half + half.T - 2 * np.diag(np.diag(half)) for half in halves]
+    found = jackknife_pairs([kernel.__getitem__ for kernel in kernels], cells)
+    slow = [excess(kernel, cells) for kernel in kernels]
+    for cell in range(len(sizes)):
+        expected = [[float((one * other)[cells == cell].sum()) for one in slow] for other in slow]
+        np.testing.assert_allclose(found.excess[cell], expected, rtol=1e-12, atol=1e-12)
+    single, left = found.combine(np.array([1.0, -1.0, 0.0]))  # the difference of two statistics
+    other = jackknife_pairs([(kernels[0] - kernels[1]).__getitem__], cells).combine(np.ones(1))
+    np.testing.assert_allclose(single, other[0], rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(left, other[1], rtol=1e-11, atol=1e-12)
 
 
 @pytest.mark.parametrize("within", [False, True])
@@ -60,9 +102,10 @@ def test_jackknife_minus_excess_is_unbiased_and_the_jackknife_alone_is_not(
     for _ in range(600):
         x, y, cells = population(kind, rng, configurations=3, networks=5)
         taus.append((within_tau if within else marginal_tau)(x, y, cells).value)
-        found = jackknife_variance(within_kernel(x, y, cells) if within else marginal_kernel(x, y), cells)
-        jackknifed.append(float(found.single @ found.single))
-        corrected.append(jackknifed[-1] - float(found.excess @ found.excess))
+        kernel = within_kernel(x, y, cells) if within else marginal_kernel(x, y)
+        single, overcount = jackknife_pairs([kernel], cells).combine(np.ones(1))
+        jackknifed.append(float(single @ single))
+        corrected.append(jackknifed[-1] - float(overcount.sum()))
     variance = np.var(taus)
     scatter = np.std(corrected) / np.sqrt(600) + variance * np.sqrt(3 / 600)
     assert np.mean(corrected) == pytest.approx(variance, abs=3 * scatter)
@@ -126,7 +169,7 @@ def test_units_are_left_out_as_a_whole() -> None:
         both = np.outer(kept, kept)
         without.append(kernel[both & inside].sum() * 6 / 5 + kernel[both & ~inside].sum() * 30 / 20)
     expected = 5 / 6 * float(((np.array(without) - np.mean(without)) ** 2).sum())
-    single = jackknife_variance(kernel, cells, units).single
+    single = jackknife_pairs([kernel.__getitem__], cells, units).single[0]
     assert float(single @ single) == pytest.approx(expected, rel=1e-12)
 
 

@@ -76,6 +76,23 @@ def test_it_is_what_going_through_the_pairs_gives(kind: str, grid: Callable[...,
     assert found.direction == (-1 if kind == "negative" else found.direction)
 
 
+@pytest.mark.parametrize("sizes", [(3,), (64, 1, 65), (5, 200, 7)])
+def test_tables_are_those_of_counting_pair_by_pair(sizes: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(12)
+    group = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
+    x, y = rng.integers(0, 40, size=(2, len(group))).astype(float)
+    larger = y[:, None] > y
+    expected = [
+        [[int((sign & larger)[np.ix_(group == one, group == other)].sum()) for other in range(len(sizes))]
+         for one in range(len(sizes))]
+        for sign in (x[:, None] > x, x[:, None] < x)
+    ]  # fmt: skip
+    found = Condition(y, (), group).counts(x)
+    assert [each.tolist() for each in found] == expected
+    monkeypatch.delattr(np, "bitwise_count", raising=False)  # numpy 1
+    assert [each.tolist() for each in Condition(y, (), group).counts(x)] == expected
+
+
 @pytest.mark.parametrize("together", [False, True])
 @pytest.mark.parametrize("kind", ["moderate", "ties"])
 def test_networks_left_out_are_left_out(
@@ -177,6 +194,10 @@ def test_what_has_no_value_says_why() -> None:
     small = conditional_information([1, 2, 3, 4], [1, 2, 4, 3], axes)
     assert small.value is not None
     assert (small.interval, small.reason) == (None, "the smallest cell holds 2 networks, an interval needs 3")
+    cells = np.repeat(np.arange(8), 3)
+    three = conditional_information(np.arange(24), np.arange(24), {"a": list(cells)}, permutations=0)
+    assert (three.interval, three.reason) == (None, "24 networks in 8 cells, an interval needs 4 a cell on average")
+    assert conditional_information(np.arange(24), np.arange(24), {}, permutations=0).interval is not None
 
 
 @pytest.mark.parametrize("kind", ["moderate", "strong", "confounded"])

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from sharpbench.analysis.statistics import MIN_UNITS, marginal_tau, paired_difference, shared_ranks, within_tau
 from sharpbench.analysis.statistics.interval import correlation_interval
-from sharpbench.analysis.statistics.jackknife import jackknife_variance
-from sharpbench.analysis.statistics.rank_correlation import cell_taus, within_variance
+from sharpbench.analysis.statistics.jackknife import jackknife_pairs
+from sharpbench.analysis.statistics.rank_correlation import cell_taus, within_estimates
+from sharpbench.analysis.statistics.uncertainty import assess_uncertainty
 
 Floats = NDArray[np.float64]
 KINDS = ("moderate", "independent", "confounded", "strong", "negative", "heavy tails", "slopes", "ties")
@@ -47,7 +48,8 @@ def test_a_unit_of_one_network_is_a_network() -> None:
     kernel = half + half.T
     np.fill_diagonal(kernel, 0)
     whole = np.zeros(8, dtype=np.intp)
-    found, expected = jackknife_variance(kernel, whole, np.arange(8)), jackknife_variance(kernel, whole)
+    found = jackknife_pairs([kernel.__getitem__], whole, np.arange(8))
+    expected = jackknife_pairs([kernel.__getitem__], whole)
     np.testing.assert_allclose(found.single, expected.single, atol=1e-13)
     np.testing.assert_allclose(found.excess, expected.excess, atol=1e-13)
 
@@ -65,7 +67,7 @@ def test_single_is_the_jackknife_over_cells_with_pairs_kept_at_their_weight() ->
         inside = sum(kernel[np.ix_(cells == cell, cells == cell)].sum() for cell in range(6) if cell != left_out)
         without.append((part.sum() - inside) * (6 * 5) / (5 * 4) + inside * 6 / 5)
     expected = 5 / 6 * float(((np.array(without) - np.mean(without)) ** 2).sum())
-    single = jackknife_variance(kernel, cells, cells).single
+    single = jackknife_pairs([kernel.__getitem__], cells, cells).single[0]
     assert float(single @ single) == pytest.approx(expected, rel=1e-12)
 
 
@@ -74,9 +76,9 @@ def test_the_spread_within_is_the_textbook_variance_of_a_mean_and_leaves_undefin
     x[cells == 1] = 0.3
     taus, defined = cell_taus(x, y, cells)
     assert list(defined) == [True, False, True, True, True]
-    found = within_variance(x, y, cells, cells)
-    assert found.variance() == pytest.approx(np.var(taus[defined], ddof=1) / 4, rel=1e-12)
-    assert (len(found.single), found.single[1]) == (5, 0)
+    found = within_estimates([x], y, cells, cells)
+    assert found.uncertainty(np.ones(1)).variance == pytest.approx(np.var(taus[defined], ddof=1) / 4, rel=1e-12)
+    assert (found.jackknife.single.shape, found.jackknife.single[0, 1]) == ((1, 5), 0)
 
 
 def test_values_are_those_of_a_designed_grid_and_intervals_are_wider() -> None:
@@ -125,11 +127,15 @@ def test_measures_that_are_constant_in_different_cells_are_compared_cell_by_cell
     for values, absent, sign in ((taus, 3, 1), (taus, 20, -1)):
         kept = np.arange(30) != absent
         deviations[kept] += sign * (values[kept] - values[kept].mean()) / np.sqrt(29 * 28)
-    variance = float(deviations @ deviations)
-    expected = correlation_interval(found[0] / 2, variance / 4, freedom=28, networks=29)
+    whole, none = np.zeros(30, dtype=np.intp), np.zeros(1)
+    known = assess_uncertainty(deviations / 2, none, whole, np.ones(1), untied=1.0)
+    assert known.variance == pytest.approx(float(deviations @ deviations) / 4, rel=1e-12)
+    expected = correlation_interval(found[0] / 2, known)
     assert found[0] == pytest.approx((taus[20] - taus[3]) / 29)
     assert (found[1].low, found[1].high) == pytest.approx((2 * expected.low, 2 * expected.high))
-    assert found[1].high - found[1].low < 0.2
+    alone = within_tau(x, y, cells, cells).interval  # two units decide the difference, and yet it is narrower
+    assert alone is not None
+    assert found[1].high - found[1].low < alone.high - alone.low
     assert paired_difference(one, x, y, cells, cells, within=True) is not None
 
 

@@ -55,6 +55,15 @@ def test_environments_worked_out_by_hand() -> None:
     assert (found.worst, found.mean, found.environments) == (0.25, 0.25, 1)
 
 
+def test_twelve_equal_pairs_are_twelve_whatever_their_weight() -> None:
+    for step in range(200):
+        gap = 0.05 + 0.001 * step
+        found = environment_sign_error(np.arange(7.0), [0.0] * 3 + [gap] * 4, {"a": [0] * 3 + [1] * 4}, examples=2000)
+        assert (found.worst is not None) == (float(pair_weights(gap, 2000)) > 0)
+        eleven = environment_sign_error(np.arange(12.0), [0.0] + [gap] * 11, {"a": [0] + [1] * 11}, examples=2000)
+        assert eleven.worst is None
+
+
 def test_configurations_that_differ_in_two_hyperparameters_are_no_environment() -> None:
     y = np.repeat([0.0, 1.0, 2.0, 3.0], 4)
     axes = {"u": list(np.repeat([0, 0, 1, 1], 4)), "v": list(np.repeat([0, 1, 0, 1], 4))}

@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from sharpbench.analysis.statistics import spearman_correlation
-from sharpbench.analysis.statistics.rank_correlation import spearman_influence
+from sharpbench.analysis.statistics.spearman import MIN_SPEARMAN_NETWORKS, spearman_influence
 
 
 def weighted(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> float:
@@ -26,10 +26,10 @@ def weighted(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> float:
 def test_it_is_scipys_with_ties_too() -> None:
     rng = np.random.default_rng(0)
     for _ in range(10):
-        x, y = rng.integers(0, 5, size=(2, 15)).astype(float)
-        found = spearman_correlation(x, y, np.repeat([0, 1, 2], 5))
+        x, y = rng.integers(0, 5, size=(2, 60)).astype(float)
+        found = spearman_correlation(x, y, np.repeat([0, 1, 2], 20))
         assert found.value == pytest.approx(spearmanr(x, y).statistic, abs=1e-13)
-        assert weighted(x, y, np.full(15, 1 / 15)) == pytest.approx(found.value, abs=1e-12)
+        assert weighted(x, y, np.full(60, 1 / 60)) == pytest.approx(found.value, abs=1e-12)
         assert found.interval is not None
         assert found.value in found.interval
 
@@ -50,11 +50,17 @@ def test_what_has_none_says_why() -> None:
     small = spearman_correlation([1, 2, 3, 4], [1, 2, 4, 3], [0, 0, 1, 1])
     assert (small.value, small.interval) == (pytest.approx(0.8), None)
     assert small.reason == "the smallest cell holds 2 networks, an interval needs 3"
+    few = spearman_correlation(np.arange(49), np.arange(49), np.repeat(np.arange(7), 7))
+    assert (few.value, few.interval) == (1, None)
+    assert few.reason == f"49 networks, an interval needs {MIN_SPEARMAN_NETWORKS}"
+    drawn = spearman_correlation(np.arange(20), np.arange(20), np.arange(20), np.arange(20))
+    assert drawn.interval is not None  # where configurations are drawn, 20 of them are enough
 
 
 @pytest.mark.parametrize("kind", ["moderate", "independent", "confounded"])
 def test_intervals_cover(kind: str, population: Callable[..., Any]) -> None:
     rng = np.random.default_rng(5)
-    found = [spearman_correlation(*population(kind, rng, configurations=5, networks=5)) for _ in range(250)]
+    found = [spearman_correlation(*population(kind, rng, configurations=10, networks=5)) for _ in range(250)]
     expected = float(np.mean([each.value for each in found]))
+    assert all(each.interval for each in found)
     assert np.mean([expected in each.interval for each in found if each.interval]) >= 0.93 - 2 * 0.016
