@@ -50,10 +50,19 @@ def measure(
     estimate: object = chosen(subject, generator=torch.Generator().manual_seed(seed))
     if not isinstance(estimate, Estimate):
         raise TypeError(f"measure '{chosen.name}' returns {estimate!r:.80}, not an Estimate; return Estimate(value)")
-    noted = replace(estimate, details={**estimate.details, **subject.notes}) if subject.notes else estimate
+    notes = {**subject.notes, **_precision(subject)}
+    noted = replace(estimate, details={**estimate.details, **notes}) if notes else estimate
     if jackknife is None or noted.stderr_examples is not None:
         return noted
     return _add_jackknife(noted, chosen, subject, seed=seed, groups=jackknife)
+
+
+def _precision(subject: Subject) -> dict[str, str]:
+    """Where weights have half precision: their type, and the one in which they are held and computed."""
+    if not subject.half:
+        return {}
+    held = next(iter(subject.params.values())).dtype
+    return {"weights": subject.half, "computed_in": str(held).removeprefix("torch.")}
 
 
 def _add_jackknife(estimate: Estimate, chosen: Measure, subject: Subject, *, seed: int, groups: int) -> Estimate:

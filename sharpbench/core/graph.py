@@ -14,6 +14,7 @@ from torch._ops import HigherOrderOperator
 
 from sharpbench.core.definitions import ATEN_DEFINITIONS
 from sharpbench.core.functional import call_module, differentiable_backends, private_attributes
+from sharpbench.core.precision import half_types, held_type, hold, hold_all
 from sharpbench.core.requirements import near
 from sharpbench.errors import InvalidInput
 
@@ -76,10 +77,10 @@ def current_graph(
     """
     if values is None:
         own = (*module.named_parameters(), *module.named_buffers())
-        values = {name: value.detach() for name, value in own}
+        values = {name: hold(value) for name, value in own}
         weight = next((value for value in module.parameters() if value.is_floating_point()), None)
         if weight is not None and examples.is_floating_point():
-            examples = examples.to(weight.dtype)  # as the module's own weights take them
+            examples = examples.to(held_type(weight.dtype))  # as the module's own weights take them
     held = values
     each = examples.split(1)
 
@@ -97,12 +98,22 @@ def current_graph(
 def _kept_or_captured(module: nn.Module, example: Tensor, *, again: bool = False) -> tuple[Graph, bool]:
     """The graph, and whether it is one that was captured before."""
     graphs = _captured.setdefault(module, {})
-    with differentiable_backends(), private_attributes(module, {}):
+    example = hold(example)
+    with differentiable_backends(), private_attributes(module, _held_tensors(module)):
         form = (tuple(example.shape), example.dtype, *_structure(module))
         kept = form in graphs and not again
         if not kept:
             graphs[form] = _capture(module, example)
     return graphs[form], kept
+
+
+def _held_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """The module's parameters and buffers in float32, if any is of half precision."""
+    parameters, buffers = dict(module.named_parameters()), dict(module.named_buffers())
+    if not half_types((*parameters.values(), *buffers.values())):
+        return {}
+    wide = hold_all(parameters)
+    return {**{name: nn.Parameter(wide[name], parameters[name].requires_grad) for name in wide}, **hold_all(buffers)}
 
 
 def run_graph(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from sharpbench.core.loss import PerExampleLoss
+from sharpbench.core.precision import hold
 from sharpbench.errors import InvalidInput, one_line
 
 COMPARED = 4
@@ -82,8 +83,11 @@ def choose_parameters(chosen: Iterable[str] | None, weights: Mapping[str, Tensor
     return found
 
 
-def first_logits(network: Callable[[Tensor], object], example: Tensor) -> Tensor:
-    """The network's output for one example [1, ...], detached; InvalidInput where it takes or returns anything else."""
+def first_logits(network: Callable[[Tensor], object], example: Tensor, half: str = "") -> Tensor:
+    """The network's output for one example [1, ...], detached; InvalidInput where it takes or returns anything else.
+
+    half: the types of half precision of its weights, which are computed in float32.
+    """
     try:
         with torch.enable_grad():  # some networks differentiate inside
             logits = network(example)
@@ -93,8 +97,9 @@ def first_logits(network: Callable[[Tensor], object], example: Tensor) -> Tensor
         text = _describe(error)
         if "can't allocate memory" in text:
             raise
+        hint = f" (its {half} weights are computed in float32; forward must not convert to {half})" if half else ""
         raise InvalidInput(
-            f"the network does not run on inputs of shape {list(example.shape)} and type {example.dtype}: {text}"
+            f"the network does not run on inputs of shape {list(example.shape)} and type {example.dtype}{hint}: {text}"
         ) from error
     if not isinstance(logits, Tensor):
         raise InvalidInput(f"the network returns a {type(logits).__name__}; expected logits, a tensor [B, C]")
@@ -104,6 +109,14 @@ def first_logits(network: Callable[[Tensor], object], example: Tensor) -> Tensor
 def _describe(error: Exception) -> str:
     """The error's type and text, on one line of at most 200 characters."""
     return one_line(f"{type(error).__name__}: {' '.join(str(error).split())}")[:200]
+
+
+def check_unwritten(model: nn.Module, params: Mapping[str, Tensor]) -> None:
+    """Raise InvalidInput where a forward pass has written to one of these copies of the model's parameters."""
+    own = dict(model.named_parameters())
+    for name, value in params.items():
+        if value._version or not torch.equal(value, hold(own[name])):
+            raise InvalidInput(f"the network rewrites its parameter '{name}' in every forward pass; measure it without")
 
 
 def check_network(

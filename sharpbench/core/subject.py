@@ -16,11 +16,13 @@ from sharpbench.core import loss as criteria
 from sharpbench.core.functional import call_module
 from sharpbench.core.graph import Graph, current_graph
 from sharpbench.core.loss import Losses, PerExampleLoss
+from sharpbench.core.precision import half_types, held_type, hold, hold_all, sum_trees
 from sharpbench.core.requirements import (
     COMPARED,
     check_arguments,
     check_finite,
     check_network,
+    check_unwritten,
     choose_parameters,
     first_logits,
     random_state_kept,
@@ -57,7 +59,8 @@ class Subject:
 
     The loss is L(params) = (1/n) sum_i criterion(apply(params, x_i), y_i): the mean over examples, natural
     log, no weight decay, the network in eval mode. Weights and buffers are detached copies made at
-    construction; the module gives its structure alone and is never written to.
+    construction; the module gives its structure alone and is never written to. Tensors of half precision are held and
+    computed as float32.
 
     params: the parameters under measurement, by name; tied ones once, under their first name.
     constants: buffers, and the parameters left out of measurement.
@@ -65,6 +68,7 @@ class Subject:
     initial: the parameters before training, where known. train_size: examples trained on, where known.
     frozen: the names of the parameters left out because they do not require gradients.
     process_group: the processes among which `mean` divides the batches, where there are several.
+    half: the names of the types of half precision that the weights had, '' where they had none.
     notes: how a measure got its value, where not in the usual way; they become details of its estimate. Shared with
     the subjects that are derived from this one.
     """
@@ -81,6 +85,7 @@ class Subject:
     train_size: int | None = None
     frozen: tuple[str, ...] = ()
     process_group: ProcessGroup | None = field(default=None, repr=False)
+    half: str = ""
     notes: dict[str, str] = field(default_factory=dict, repr=False)
     _shared: dict[Callable[[Subject], Any], Any] = field(default_factory=dict, repr=False, init=False)
     _settled: dict[Callable[[Subject], Any], Any] = field(default_factory=dict, repr=False, init=False)
@@ -108,33 +113,35 @@ class Subject:
         """
         check_arguments(model, inputs, targets, batch_size)
         model = model.module if isinstance(model, nn.DataParallel) else model
-        weights = {key: value.detach().clone() for key, value in model.named_parameters()}
+        weights = hold_all(dict(model.named_parameters()))
+        inputs, targets = hold(inputs), hold(targets)
         check_finite("weights", weights)
         check_finite("inputs", {"inputs": inputs})
         trainable = [key for key, value in model.named_parameters() if value.requires_grad]
         chosen = choose_parameters(parameters, weights, trainable)
-        buffers = {key: value.detach().clone() for key, value in model.named_buffers()}
+        buffers = hold_all(dict(model.named_buffers()))
         subject = Subject(
             name=name or type(model).__name__,
             module=model,
             params={key: weights[key] for key in weights if key in chosen},
             constants={**{key: weights[key] for key in weights if key not in chosen}, **buffers},
-            inputs=inputs.detach(),
-            targets=targets.detach() if targets.is_floating_point() else targets.detach().long(),
+            inputs=inputs,
+            targets=targets if targets.is_floating_point() else targets.long(),
             criterion=criteria.to_per_example_loss(criterion),
             batch_size=batch_size or 1,
-            initial=None if initial is None else {key: value.detach().clone() for key, value in initial.items()},
+            initial=None if initial is None else hold_all(initial),
             train_size=train_size,
             frozen=tuple(key for key in weights if key not in trainable),
+            half=half_types(model.parameters()),
         )
         with random_state_kept():
-            logits = first_logits(lambda example: subject.apply(subject.params, example), subject.inputs[:1])
+            network = partial(subject.apply, subject.params)
+            logits = first_logits(network, subject.inputs[:1], subject.half)
             criteria.check_outputs(subject.criterion, logits, subject.targets)
-            _check_unwritten(subject)
+            check_unwritten(model, subject.params)
             if batch_size is None:
                 subject = replace(subject, batch_size=_batch_size(subject))
             some = slice(0, subject.batch_size)
-            network = partial(subject.apply, subject.params)
             check_network(network, subject.criterion, subject.inputs[some], subject.targets[some])
         return subject
 
@@ -222,13 +229,13 @@ class Subject:
         return group.total(torch.cat([found.get(place, zeros) for place, zeros in enumerate(blank)]))
 
     def _sum(self, of: Callable[[Tensor, Tensor], T], batches: Sequence[tuple[Tensor, Tensor]]) -> T:
-        """The share of these batches in the mean."""
-        total: T | None = None
-        for inputs, targets in batches:
+        """The share of these batches in the mean, added up in float64."""
+
+        def part(inputs: Tensor, targets: Tensor) -> T:
             share = len(inputs) / len(self.inputs)
-            part = pytree.tree_map(lambda tensor, share=share: tensor * share, of(inputs, targets))
-            total = part if total is None else pytree.tree_map(torch.add, total, part)
-        return cast(T, total)
+            return cast(T, pytree.tree_map(lambda tensor: tensor * share, of(inputs, targets)))
+
+        return sum_trees(part(*batch) for batch in batches)
 
     def once(self, function: Callable[[Subject], T]) -> T:
         """`function(self)`, computed at the first call and shared by all later ones."""
@@ -257,13 +264,18 @@ class Subject:
         return replace(self, params={key: value.detach() for key, value in params.items()})
 
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Subject:
-        """This subject with its floating-point tensors in `dtype` and all tensors on `device`."""
+        """This subject with its floating-point tensors in `dtype` and all tensors on `device`.
+
+        They are rounded to a type of half precision, and held as float32.
+        """
 
         def move(tensor: Tensor) -> Tensor:
-            return tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
+            return hold(tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None))
 
+        rounded = dtype is not None and held_type(dtype) != dtype
         return replace(
             self,
+            half=str(dtype).removeprefix("torch.") if rounded else self.half,
             params={key: move(value) for key, value in self.params.items()},
             constants={key: move(value) for key, value in self.constants.items()},
             inputs=move(self.inputs),
@@ -280,12 +292,12 @@ class Subject:
         return self.settled(_graph)
 
     def examples(self, count: int) -> Tensor:
-        """The first inputs, in the type and on the device of the module itself, which may not be the subject's."""
+        """The first inputs, on the device and in the type of the module's own weights, float32 for half precision."""
         weight = next((value for value in self.module.parameters() if value.is_floating_point()), None)
         some = self.inputs[:count]
         if weight is None:
             return some
-        return some.to(device=weight.device, dtype=weight.dtype if some.is_floating_point() else None)
+        return some.to(device=weight.device, dtype=held_type(weight.dtype) if some.is_floating_point() else None)
 
     @property
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -314,14 +326,6 @@ def _traced(value: object) -> bool:
     """Whether a derivative is being taken of the tensor, or it stands for several."""
     wrapped = torch._C._functorch.is_functorch_wrapped_tensor
     return isinstance(value, Tensor) and (value.requires_grad or wrapped(value))
-
-
-def _check_unwritten(subject: Subject) -> None:
-    """Raise InvalidInput where a forward pass has written to a parameter of the subject."""
-    own = dict(subject.module.named_parameters())
-    for name, value in subject.params.items():
-        if value._version or not torch.equal(value, own[name].detach()):
-            raise InvalidInput(f"the network rewrites its parameter '{name}' in every forward pass; measure it without")
 
 
 def _batch_size(subject: Subject) -> int:

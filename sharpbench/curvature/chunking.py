@@ -19,6 +19,13 @@ MOST_BYTES = 2**30
 """Columns are split where one example with all of them is above this; on a GPU chunks are as large."""
 
 
+MAX_EXAMPLES = 2048
+"""Of one chunk, whose sums over examples are in float32: sums over chunks are in float64."""
+
+SUM_BYTES = 8
+"""Of a sum over examples, which is in float64."""
+
+
 @dataclass(frozen=True, slots=True)
 class ChunkSize:
     """examples, columns: how many go through together. bytes: the predicted peak above the subject."""
@@ -53,7 +60,7 @@ def choose_chunk(network: LayerwiseNetwork, columns: int) -> ChunkSize:
     each = _example(network, columns)
     fast = max(CACHE_BYTES, min(FEW_BYTES, FEW * each))
     goal = most if device.type == "cuda" else min(most, fast)
-    examples = _fitting(len(network.subject.inputs), goal // each)
+    examples = _fitting(len(network.subject.inputs), min(MAX_EXAMPLES, goal // each))
     together = columns
     if examples == 1:
         one, two = _example(network, 1), _example(network, 2)
@@ -67,12 +74,15 @@ def _fitting(count: int, fits: int) -> int:
 
 
 def _fixed(network: LayerwiseNetwork) -> int:
-    """Bytes that are held whatever the chunk: two sets of sums, the newest terms, what is squared at once, and the
+    """Bytes that are held whatever the chunk: sums in float64 and the newest terms, what is squared at once, and the
     traces of all examples."""
     sizes = [value.numel() for value in network.subject.params.values()]
     itemsize = _itemsize(network)
     traces = len(sizes) * len(network.subject.inputs)
-    return itemsize * (2 * sum(sizes) + max(sizes) + traces) + max(squared_gradients.SLICE_BYTES, itemsize * max(sizes))
+    sums = SUM_BYTES * sum(sizes)
+    return (
+        sums + itemsize * (sum(sizes) + max(sizes) + traces) + max(squared_gradients.SLICE_BYTES, itemsize * max(sizes))
+    )
 
 
 def _example(network: LayerwiseNetwork, columns: int) -> int:

@@ -21,7 +21,15 @@ from sharpbench.curvature import chunking, squared_gradients
 from sharpbench.curvature.confidence import example_stderr
 from sharpbench.curvature.layers import Layer
 from sharpbench.curvature.output_hessian import columns_of, output_root
-from sharpbench.curvature.vjp import LayerVjps, LayerwiseNetwork, Root, add_trees, is_out_of_memory, layerwise_network
+from sharpbench.curvature.vjp import (
+    LayerVjps,
+    LayerwiseNetwork,
+    Root,
+    add_trees,
+    is_out_of_memory,
+    layerwise_network,
+    start_sums,
+)
 
 T = TypeVar("T")
 
@@ -86,10 +94,10 @@ def exact_diagonal(subject: Subject) -> dict[str, Tensor]:
     root, columns = _exact_root(subject)
     if columns == 0:  # one class is certain
         return {name: torch.zeros_like(value) for name, value in subject.params.items()}
-    total: Params = {}
+    total = start_sums(subject.params)
     for _, part in chunked_columns(subject, root, columns, sum_diagonal):
         add_trees(total, part)
-    return {name: total[name].div_(len(subject.inputs)).reshape(value.shape) for name, value in subject.params.items()}
+    return {name: total[name].div_(len(subject.inputs)).to(value.dtype) for name, value in subject.params.items()}
 
 
 def mean_estimate(subject: Subject, by_example: Tensor, **details: Scalar) -> Estimate:

@@ -20,7 +20,7 @@ from sharpbench.curvature.confidence import example_stderr
 from sharpbench.curvature.ggn import chunked_columns, squared_norms, sum_diagonal
 from sharpbench.curvature.output_hessian import sketched_root
 from sharpbench.curvature.trace_estimators import DiagonalEstimate
-from sharpbench.curvature.vjp import LayerVjps, add_trees
+from sharpbench.curvature.vjp import LayerVjps, add_trees, start_sums
 from sharpbench.errors import InvalidInput
 
 
@@ -95,17 +95,16 @@ def sketched_diagonal(
     >>> curvature.sketched_diagonal(many, top=5, generator=torch.Generator().manual_seed(0)).values["weight"].shape
     torch.Size([20, 3])
     """
-    total: Params = {}
-    spread: Params = {}
+    total, spread = start_sums(subject.params), start_sums(subject.params)
     for exact, mean, variance in _chunks(subject, generator, top, columns, sum_diagonal):
         add_trees(total, exact)
         add_trees(total, mean)
         add_trees(spread, variance)
     n = len(subject.inputs)
-    shapes = {name: value.shape for name, value in subject.params.items()}
+    types = {name: value.dtype for name, value in subject.params.items()}
     return DiagonalEstimate(
-        {name: (total[name] / n).reshape(shape) for name, shape in shapes.items()},
-        {name: (spread[name].sqrt() / n).reshape(shape) for name, shape in shapes.items()},
+        {name: (total[name] / n).to(dtype) for name, dtype in types.items()},
+        {name: (spread[name].sqrt() / n).to(dtype) for name, dtype in types.items()},
         columns,
     )
 

@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 
 from sharpbench.core.graph import Graph, agreeing_graph
 from sharpbench.core.measure import NotApplicable
+from sharpbench.core.precision import sum_type
 from sharpbench.core.requirements import near
 from sharpbench.core.subject import Params, Subject
 from sharpbench.curvature.gradient_check import agrees_with_module
@@ -87,12 +88,17 @@ class LayerVjps:
 
 
 def add_trees(total: Params, part: Params, factor: float = 1) -> None:
-    """total += factor * part, by name, in place; takes what is new as its own."""
+    """total += factor * part, by name, in place and in the shapes of the total; takes what is new as its own."""
     for name, value in part.items():
         if name in total:
-            total[name].add_(value, alpha=factor)
+            total[name].add_(value.reshape(total[name].shape), alpha=factor)
         else:
             total[name] = value if factor == 1 else factor * value
+
+
+def start_sums(params: Params) -> Params:
+    """Zeros of the parameters' shapes, in the type in which sums over many examples are taken."""
+    return {name: torch.zeros_like(value, dtype=sum_type(value.dtype)) for name, value in params.items()}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
