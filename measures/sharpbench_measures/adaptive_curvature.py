@@ -110,8 +110,10 @@ class AdaptiveTrace(Measure):
 
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
         """See Measure; deterministic where nothing is sampled."""
-        if self.method == "exact":
-            return self._exact(subject)
+        found = self._exact(subject) if self.method == "exact" else self._sampled(subject, generator)
+        return replace(found, details={**found.details, "matrix": "hessian"})
+
+    def _sampled(self, subject: Subject, generator: torch.Generator) -> Estimate:
         found = trace_estimate(
             subject, generator=generator, samples=self.samples, precision=self.precision, scale=subject.params
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
@@ -102,6 +102,10 @@ class Trace(Measure):
 
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
         """See Measure; deterministic where nothing is sampled."""
+        found = self._estimate(subject, generator)
+        return replace(found, details={**found.details, "matrix": "hessian"})
+
+    def _estimate(self, subject: Subject, generator: torch.Generator) -> Estimate:
         if self.method == "auto":
             return trace_estimate(subject, generator=generator, samples=self.samples, precision=self.precision)
         if self.method == "hutchinson":

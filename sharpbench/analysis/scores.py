@@ -32,6 +32,7 @@ from sharpbench.analysis.population import (
     group_populations,
 )
 from sharpbench.analysis.statistics import MIN_UNITS, MIN_WITHIN_CELL, Tau, shared_ranks
+from sharpbench.analysis.value_errors import ValueErrors, summarize_value_errors
 from sharpbench.core.record import Record
 
 BASELINES = ("label noise", "training loss", "parameter norm", "random")
@@ -84,6 +85,7 @@ class Score:
         peak_bytes: Median over the timed networks, without those measured in pieces.
         contended: Networks that were timed next to other work or in pieces, which seconds and gradients leave out.
         converged: The share of the values whose iteration converged.
+        value_errors: The standard errors of the values over random vectors and over the draw of the examples.
     """
 
     dataset: str
@@ -108,6 +110,7 @@ class Score:
     peak_bytes: float | None = None
     contended: int = 0
     converged: float | None = None
+    value_errors: ValueErrors | None = None
 
     @property
     def marginal(self) -> Tau:
@@ -203,6 +206,7 @@ def _score_measure(population: MeasuredPopulation, row: MeasureRow, ranked_by: C
         contended=count_incomparable(done),
         peak_bytes=median_or_none(record.peak_bytes for record in done if record.pieces == 1),
         converged=sum(record.converged for record in done) / len(done) if done else None,
+        value_errors=summarize_value_errors(done),
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from sharpbench.analysis.scores import Score
 from sharpbench.analysis.statistics import Interval
+from sharpbench.analysis.value_errors import GAUSS_NEWTON, HESSIAN, ValueErrors
 from sharpbench.report.format import (
     MISSING,
     format_information,
@@ -270,13 +271,48 @@ def _psi_column(axis: str) -> Column[Score]:
     )
 
 
+def matrices_in_words(row: Score) -> tuple[str, ...]:
+    """The matrices that the values of a row are of, where the measure states it."""
+    return () if row.value_errors is None else row.value_errors.matrices
+
+
+def describe_examples(rows: Sequence[Score]) -> str:
+    """One sentence: on which examples the networks of a board were measured; empty where it is not known."""
+    found = {text for row in rows if row.value_errors is not None and (text := _examples_in_words(row.value_errors))}
+    return f"Measured on {', or on '.join(sorted(found))}" if found else ""
+
+
+def _examples_in_words(found: ValueErrors) -> str:
+    if found.measured is None or found.available is None:
+        return ""
+    count = _format_span(found.measured)
+    if not found.drawn:
+        return f"all {count} examples that each network was trained on"
+    return f"{count} of the {_format_span(found.available)} examples that each network was trained on, which are a draw"
+
+
+def _format_span(span: tuple[int, int]) -> str:
+    return " to ".join(f"{count:,}" for count in dict.fromkeys(span))
+
+
 def board_notes(scores: Sequence[Score]) -> list[tuple[str, list[str]]]:
     """Each reason why a cell of a table is incomplete, with the names of the rows that it concerns."""
     found: dict[str, list[str]] = {}
     for row in scores:
         for reason in _reasons(row):
             found.setdefault(reason, []).append(row.name)
+    if any(GAUSS_NEWTON in matrices_in_words(row) for row in scores):
+        for row in scores:
+            if matrices := matrices_in_words(row):
+                found.setdefault(_MATRIX_NOTES[matrices], []).append(row.name)
     return list(found.items())
+
+
+_MATRIX_NOTES = {
+    (GAUSS_NEWTON,): "values of the Gauss-Newton matrix",
+    (HESSIAN,): "values of the Hessian",
+    (GAUSS_NEWTON, HESSIAN): "values of the Gauss-Newton matrix on some networks, of the Hessian on the others",
+}
 
 
 def _reasons(row: Score) -> list[str]:

@@ -21,10 +21,11 @@ from sharpbench.report.columns import (
     OPTIONAL_COLUMNS,
     Column,
     board_notes,
+    describe_examples,
     list_axes,
     psi_columns,
 )
-from sharpbench.report.cost_columns import CHANGE, ERROR, TERMINAL_COSTS
+from sharpbench.report.cost_columns import CHANGE, ERROR, NO_STDERR, STDERR, TERMINAL_COSTS
 from sharpbench.report.format import format_reasons, plain_text
 
 MIN_FILE_WIDTH = 120
@@ -116,10 +117,14 @@ def _describe_board(rows: list[Score]) -> list[str]:
     if first.correlations.drawn == "configurations":
         lines.append("configurations were drawn at random: intervals are for as many other configurations of the grid")
         lines.append("intervals of Psi and sign errors are for the same configurations")
+    if examples := describe_examples(rows):
+        lines.append(f"{examples[0].lower()}{examples[1:]}")
     lines.append("; ".join(column.footnote for column in (*MAIN, *DETAILS) if column.footnote))
     lines += [f"{plain_text(reason, MAX_REASON_CHARS)}: {_names(names)}" for reason, names in board_notes(measured)]
     if any(row.exactness is not None and row.exactness.oracle != "definition" for row in rows):
         lines.append(ERROR.footnote)
+    if any(STDERR.text(row) != NO_STDERR for row in measured):
+        lines.append(STDERR.footnote)
     if any(row.invariance for row in rows):
         lines.append(CHANGE.footnote)
     failed = [

@@ -1,4 +1,4 @@
-"""Columns of exactness, cost and invariance. The terminal, Markdown and the site take them."""
+"""Columns of exactness, standard errors, cost and invariance. The terminal, Markdown and the site take them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from sharpbench.analysis.scores import Score
-from sharpbench.report.columns import NAME, Column
+from sharpbench.analysis.value_errors import GAUSS_NEWTON
+from sharpbench.report.columns import NAME, Column, matrices_in_words
 from sharpbench.report.format import (
     KINDS,
     MISSING,
@@ -15,6 +16,7 @@ from sharpbench.report.format import (
     format_largest_error,
     format_memory,
     format_number,
+    format_percentage,
     plain_text,
 )
 
@@ -23,6 +25,12 @@ ORACLE_FOOTNOTE = "* against the float64 engine, not the definition"
 CHANGE_FOOTNOTE = (
     "change: factor by which the measure changes when layers (first) or single units (second) are rescaled without "
     "changing the function"
+)
+
+
+STDERR_FOOTNOTE = (
+    "stderr: standard error in percent of the value over random vectors (first; 0: exact on these examples) and over the "
+    "draw of the examples (second; all: no example was left out)"
 )
 
 
@@ -66,6 +74,47 @@ ORACLE: Column[Score] = Column(
     help="what the value was compared with",
     number=False,
 )
+
+
+def _probe_stderr(row: Score) -> float | None:
+    return None if row.value_errors is None else row.value_errors.probes
+
+
+def _example_stderr(row: Score) -> float | None:
+    found = row.value_errors
+    return None if found is None or found.on_all_examples else found.examples
+
+
+def _format_example_stderr(row: Score) -> str:
+    all_examples = row.value_errors is not None and row.value_errors.on_all_examples
+    return "all" if all_examples else format_percentage(_example_stderr(row))
+
+
+PROBE_STDERR: Column[Score] = Column(
+    heading="stderr over probes",
+    text=lambda row: format_percentage(_probe_stderr(row)),
+    value=_probe_stderr,
+    help="standard error over random vectors as a share of the value, median over networks; 0: exact on these examples",
+)
+EXAMPLE_STDERR: Column[Score] = Column(
+    heading="stderr over examples",
+    text=_format_example_stderr,
+    value=_example_stderr,
+    help="the same over the draw of the examples; all: measured on all the examples that there are",
+)
+STDERR: Column[Score] = Column(
+    heading="stderr",
+    text=lambda row: f"{PROBE_STDERR.text(row)}/{EXAMPLE_STDERR.text(row)}",
+    footnote=STDERR_FOOTNOTE,
+)
+NO_STDERR = f"{MISSING}/{MISSING}"
+"""The cell of STDERR where no network states an error."""
+MATRIX: Column[Score] = Column(
+    heading="matrix",
+    text=lambda row: ", ".join(matrices_in_words(row)) or MISSING,
+    help="the matrix that the values are of, where the measure states it",
+    number=False,
+)
 GRADIENTS: Column[Score] = Column(
     heading="gradients",
     text=lambda row: format_number(row.gradients),
@@ -95,8 +144,13 @@ def _change(row: Score) -> str:
 
 SECONDS: Column[Score] = Column(heading="seconds", text=_seconds)
 CHANGE: Column[Score] = Column(heading="change", text=_change, footnote=CHANGE_FOOTNOTE)
-TERMINAL_COSTS = (NAME, ERROR, SECONDS, CHANGE, GRADIENTS, MEMORY)
-"""The terminal's table of exactness, cost and invariance."""
+TERMINAL_COSTS = (NAME, ERROR, STDERR, SECONDS, CHANGE, GRADIENTS, MEMORY)
+"""The terminal's table of exactness, standard errors, cost and invariance."""
+
+
+def matrix_columns(rows: Iterable[Score]) -> list[Column[Score]]:
+    """The column of matrices where a row is of the Gauss-Newton matrix; else none, as all are of the Hessian."""
+    return [MATRIX] if any(GAUSS_NEWTON in matrices_in_words(row) for row in rows) else []
 
 
 def seconds_columns(environments: Sequence[str], letters: Mapping[str, str]) -> list[Column[Score]]:

@@ -58,6 +58,11 @@ def format_number(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
+def format_percentage(value: float | None) -> str:
+    """A share in percent, three significant digits: '0.375%'; '0' for 0, a dash for None."""
+    return "0" if value == 0 else MISSING if value is None else f"{format_number(100 * value)}%"
+
+
 def format_error(value: float) -> str:
     """One decimal and an exponent; '0' for 0."""
     return f"{value:.1e}" if value else "0"

@@ -13,13 +13,16 @@ from markupsafe import Markup
 from sharpbench.analysis.costs import format_environment
 from sharpbench.analysis.scores import Score
 from sharpbench.core.record import Record
-from sharpbench.report.columns import CHANCE, DETAILS, MAIN, NAME, Column, board_notes, list_axes, psi_columns
+from sharpbench.report.columns import CHANCE, DETAILS, MAIN, NAME, Column, board_notes, describe_examples, list_axes, psi_columns
 from sharpbench.report.cost_columns import (
     ERROR,
+    EXAMPLE_STDERR,
     GRADIENTS,
     MEMORY,
+    PROBE_STDERR,
     factor_columns,
     list_environments,
+    matrix_columns,
     seconds_columns,
 )
 from sharpbench.report.escape import escape_cell, markdown_table
@@ -100,6 +103,7 @@ def describe_board(rows: list[Score], name: FormatName = format_name) -> dict[st
         "total": first.total,
         "excluded": first.excluded,
         "exclusions": format_reasons(first.exclusions),
+        "examples": describe_examples(rows),
         "more_axes": len(axes) - MAX_AXES,
         "ranked_by": first.ranked_by,
         "random": first.correlations.drawn == "configurations",
@@ -143,8 +147,9 @@ def _main_table(rows: list[Score], columns: Sequence[Column[Score]]) -> Markup:
 
 
 def _cost_table(rows: list[Score], letters: Mapping[str, str]) -> Markup:
-    """Exactness, invariance and cost of the measures."""
+    """Exactness, standard errors, invariance and cost of the measures."""
     environments = list_environments(rows)
     seconds = seconds_columns(environments or [""], letters if len(environments) > 1 else {})
-    columns = (NAME, ERROR, *factor_columns(rows), *seconds, GRADIENTS, MEMORY)
+    stderrs = (PROBE_STDERR, EXAMPLE_STDERR)
+    columns = (NAME, ERROR, *stderrs, *matrix_columns(rows), *factor_columns(rows), *seconds, GRADIENTS, MEMORY)
     return board_table(_named_columns(columns, format_name), rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from matplotlib import style
@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sharpbench.analysis.costs import format_environment, relative_error
+from sharpbench.analysis.value_errors import GAUSS_NEWTON, combined_interval, is_draw, matrix_in_words
 from sharpbench.core.fields import Scalar
 from sharpbench.core.record import Record
 from sharpbench.report.cost_columns import CHANGE, ERROR
@@ -25,9 +26,11 @@ States = Mapping[str, Mapping[str, Record]]
 """Source of the weights -> label of the measure -> record."""
 MAX_ROWS = 30
 """Parameters that a table or figure shows; one more row sums up the others."""
-NOTED_DETAILS = ("matrix", "method", "certified", "attained", "pinned", "dropped", "negative")
+NOTED_DETAILS = ("method", "certified", "attained", "pinned", "dropped", "negative")
 """Details of an estimate that the table shows."""
 REST_NAME = "all others"
+EXAMPLES_HEADING = "over examples"
+"""Of the column of standard errors over the draw of the examples."""
 MAX_SOURCE_CHARS = 60
 """Of a file's name that a row shows."""
 MIN_FILE_WIDTH = 120
@@ -65,9 +68,11 @@ def draw_network(states: States, folder: Path) -> list[Path]:
 def _heading(record: Record, states: int) -> str:
     data, truth = record.data, record.truth
     weights = f"weights {record.recipe['weights']}" if states == 1 else f"{states} states of its weights"
-    drawn = f" drawn from {data['available']:,} with seed {data['subset_seed']}" if data.get("limit") else ""
+    drawn = f" drawn from {data['available']:,} with seed {data['subset_seed']}" if is_draw(record) else ""
+    every = "all " if is_draw(record) is False else ""
     where = (
-        f"{record.recipe['model']}, {weights}, on {data['examples']:,} {data['split']} examples of {data['dataset']}"
+        f"{record.recipe['model']}, {weights}, on {every}{data['examples']:,} {data['split']} examples of "
+        f"{data['dataset']}"
     )
     if states > 1:
         return where + drawn
@@ -89,7 +94,9 @@ def _to_float(value: Scalar) -> float:
 
 def _values_table(records: Sequence[Record]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    named = _name_matrices(records)
     optional = {
+        EXAMPLES_HEADING: any(is_draw(record) for record in records),
         "error": any(record.exact is not None for record in records),
         "alone": any(record.seconds is not None for record in records),
         "grads": any(record.gradients is not None for record in records),
@@ -97,25 +104,42 @@ def _values_table(records: Sequence[Record]) -> Table:
         "change": any(record.invariance for record in records),
     }
     table.add_column("measure", overflow="fold")
-    for heading in ("value", "95 % interval", "seconds", *(name for name, wanted in optional.items() if wanted)):
+    shown = [name for name, wanted in optional.items() if wanted]
+    for heading in ("value", "95 % interval", *shown, "seconds"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("what it is", overflow="fold")
     for record in records:
         further = {
+            EXAMPLES_HEADING: _example_stderr(record),
             "error": _error(record.value, record.exact, record),
             "alone": format_number(record.seconds),
             "grads": format_number(record.gradients),
             "memory": format_memory(record.peak_bytes),
             "change": "/".join(format_factor(record.invariance, kind) for kind in ("layer", "unit")),
         }
-        cells = [plain_text(record.label, 60), _value(record), _interval(record), format_number(record.shared_seconds)]
-        cells += [text for name, text in further.items() if optional[name]]
-        table.add_row(*map(Text, cells), Text(_notes(record)))
+        cells = [plain_text(record.label, 60), _value(record, named=named), _interval(record)]
+        cells += [further[name] for name in shown]
+        table.add_row(*map(Text, cells), Text(format_number(record.shared_seconds)), Text(_notes(record)))
     return table
 
 
-def _value(record: Record) -> str:
-    return record.status if record.value is None else f"{record.value:.6g}"
+def _name_matrices(records: Iterable[Record]) -> bool:
+    """Whether values show their matrix: some are of the Gauss-Newton matrix, where others may be of the Hessian."""
+    return any(matrix_in_words(record) == GAUSS_NEWTON for record in records)
+
+
+def _value(record: Record, *, named: bool) -> str:
+    """The value; named: with the matrix that it is of, where the measure states it."""
+    if record.value is None:
+        return record.status
+    matrix = matrix_in_words(record) if named else None
+    return f"{record.value:.6g}" + (f" ({matrix})" if matrix else "")
+
+
+def _example_stderr(record: Record) -> str:
+    if record.value is None:
+        return MISSING
+    return "unknown" if record.stderr_examples is None else f"± {record.stderr_examples:.2g}"
 
 
 def _interval(record: Record) -> str:
@@ -175,13 +199,14 @@ def _parts_table(parts: Mapping[str, Mapping[str, float]]) -> Table:
 
 def _curve_table(states: States) -> Table:
     measures = list(dict.fromkeys(label for records in states.values() for label in records))
+    named = _name_matrices(record for records in states.values() for record in records.values())
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("weights", overflow="fold")
     for heading in ("loss", "accuracy", *(plain_text(measure, 40) for measure in measures)):
         table.add_column(heading, justify="right", overflow="fold")
     for source, records in states.items():
         truth = next(iter(records.values())).truth
-        values = [_value(records[label]) if label in records else MISSING for label in measures]
+        values = [_value(records[label], named=named) if label in records else MISSING for label in measures]
         fit = _format_loss(_to_float(truth.get("loss"))), _format_accuracy(_to_float(truth.get("accuracy")))
         end = (
             source if len(source) <= MAX_SOURCE_CHARS else f"…{source[1 - MAX_SOURCE_CHARS :]}"
@@ -192,9 +217,10 @@ def _curve_table(states: States) -> Table:
 
 
 def _reasons(states: States) -> list[str]:
-    """The measures without a value with their reasons, each once, and the footnotes of the columns."""
+    """What the intervals are of, the measures without a value with their reasons, and the footnotes of the columns."""
     records = [record for table in states.values() for record in table.values()]
-    lines = {
+    lines: dict[str, None] = dict.fromkeys(_explain_errors(records) if len(states) == 1 else ())
+    lines |= {
         f"{plain_text(r.label, 60)}, {r.status}: {plain_text(r.reason or '', 300)}": None
         for r in records
         if r.value is None
@@ -207,6 +233,17 @@ def _reasons(states: States) -> list[str]:
     if any(record.invariance for record in records):
         lines[CHANGE.footnote] = None
     return list(lines)
+
+
+def _explain_errors(records: Sequence[Record]) -> list[str]:
+    """What the columns of errors mean on these examples; nothing where no measure has a value."""
+    done = [record for record in records if record.value is not None]
+    if not done or is_draw(done[0]) is None:
+        return []
+    exact = "95 % interval: over random vectors; a dash: none were drawn, so the value is exact on these examples"
+    if is_draw(done[0]):
+        return [exact, f"{EXAMPLES_HEADING}: the standard error for another draw of as many examples"]
+    return [f"{exact}, which are all there are"]
 
 
 def _print(text: str, console: Console) -> None:
@@ -237,25 +274,29 @@ def _draw_curves(states: States) -> Figure:
     measures = list(dict.fromkeys(label for records in states.values() for label in records))
     figure = Figure(figsize=(5.2, 0.6 + 1.7 * len(measures)), dpi=150, layout="constrained")
     grid = figure.subplots(len(measures), 1, squeeze=False, sharex=True)[:, 0]
+    barred = False
     for label, axes in zip(measures, grid, strict=True):
         found = [(at, records[label]) for at, records in enumerate(states.values()) if label in records]
         known = [(at, record, record.value) for at, record in found if record.value is not None]
         axes.plot(
             [at for at, _, _ in known], [value for _, _, value in known], marker="o", markersize=3, color="#31688e"
         )
-        spread = [(at, r.low, r.high) for at, r, _ in known if r.low is not None and r.high is not None]
+        spread = [(at, interval) for at, record, _ in known if (interval := combined_interval(record)) is not None]
         axes.vlines(
-            [at for at, _, _ in spread],
-            [low for _, low, _ in spread],
-            [high for _, _, high in spread],
+            [at for at, _ in spread],
+            [low for _, (low, _) in spread],
+            [high for _, (_, high) in spread],
             color="#31688e",
             alpha=0.5,
         )
+        barred = barred or bool(spread)
         values = [value for _, _, value in known]
         if values and min(values) > 0 and max(values) > 10 * min(values):
             axes.set_yscale("log")
         axes.set_title(drawable_text(label, 60), fontsize=8, parse_math=False)
         _style_axes(axes)
+    if barred:
+        figure.supxlabel("bars: 95 % intervals over random vectors and the draw of the examples", fontsize=7)
     names = [drawable_text(Path(source).name, 24) for source in states]
     step = max(1, len(names) // 12)
     grid[-1].set_xticks(

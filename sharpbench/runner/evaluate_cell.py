@@ -144,6 +144,7 @@ def cell_record(cell: Cell, data: Data, result: TrainingResult | None) -> Record
         data={
             "sha256": cell.data_sha256,
             "examples": cell.examples or trained_on,
+            "available": trained_on,
             "test_examples": len(data.test_targets),
             **population_fields(cell),
         },

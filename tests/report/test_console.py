@@ -33,10 +33,10 @@ def test_the_table_holds_the_rows(records: MakeMany) -> None:
     headings = [line.split() for line in text.splitlines() if "measure " in line]
     assert headings[0] == ["rank", "measure", "n", "tau", "tau", "within", "Psi", "MI", "worst", "ok"]
     assert headings[1] == ["measure", "Spearman", "mean", "90", "%", "worst", "along", "psi", "label_noise"]
-    assert headings[2] == ["measure", "error", "seconds", "change", "grads", "memory"]
+    assert headings[2] == ["measure", "error", "stderr", "seconds", "change", "grads", "memory"]
     by_axis, costs = (line.split() for line in text.splitlines() if line.split()[:1] == ["good"])
     assert by_axis[-4:] == ["0.00", "0.00", "label_noise", "1.00"]
-    assert costs == ["good", "3e-10", "0.0123", "1/3.4", "2.5", "12.3", "MB"]
+    assert costs == ["good", "3e-10", "-/-", "0.0123", "1/3.4", "2.5", "12.3", "MB"]
     for name in ("confounded", "useless", "label noise", "training loss", "parameter norm", "random"):
         assert name in text
     assert "mlp on digits" in text
@@ -79,6 +79,35 @@ def test_hyperparameters_that_do_not_fit_are_left_out_of_a_terminal(record: Make
     assert max(map(len, text.splitlines())) <= 114
     assert "psi parameter0" in text
     assert "parameter5" not in text
+
+
+def with_errors(records: list[Record], *, available: int) -> list[Record]:
+    """Values that are exact on 512 of `available` examples, with a standard error of 2 % over the draw of these."""
+    return [
+        replace(each, stderr=0.0, stderr_examples=0.02 * abs(each.value or 0), data={**each.data, "available": available})
+        for each in records
+    ]
+
+
+def test_standard_errors_over_examples_are_next_to_those_over_probes(records: MakeMany) -> None:
+    text = shown(with_errors(records(), available=60_000))
+    assert [line.split()[2] for line in text.splitlines() if line.split()[:1] == ["good"]][-1] == "0/2%"
+    assert "measured on 512 of the 60,000 examples that each network was trained on, which are a draw" in text
+    assert "over the draw of the examples (second; all: no example was left out)" in text
+    whole = shown(with_errors(records(), available=512))
+    assert [line.split()[2] for line in whole.splitlines() if line.split()[:1] == ["good"]][-1] == "0/all"
+    assert "measured on all 512 examples that each network was trained on" in whole
+
+
+def test_values_of_two_matrices_are_told_apart(records: MakeMany) -> None:
+    matrices = {"good": "hessian", "useless": "gauss-newton"}
+    found = [
+        replace(each, details={"matrix": matrices[each.label]} if each.label in matrices else {}) for each in records()
+    ]
+    text = shown(found)
+    assert "values of the Hessian: good" in text
+    assert "values of the Gauss-Newton matrix: useless" in text
+    assert "values of the" not in shown([each for each in found if each.label != "useless"])
 
 
 def test_a_file_gets_the_full_table(records: MakeMany) -> None:

@@ -64,8 +64,11 @@ def test_the_page_shows_every_row_and_says_that_it_is_generated(records: MakeMan
     ]  # fmt: skip
     assert [row[0] for row in by_axis[1:]] == [row[1] for row in main[1:]]
     assert by_axis[1][-1] == first[5]
-    assert costs[0] == ["measure", "relative error", "layer ×", "unit ×", "seconds", "gradients", "peak memory"]
-    assert costs[1] == ["good", "3.0e-10", "1", "3.4", "0.0123", "2.5", "12.3 MB"]
+    assert costs[0] == [
+        "measure", "relative error", "stderr over probes", "stderr over examples",
+        "layer ×", "unit ×", "seconds", "gradients", "peak memory",
+    ]  # fmt: skip
+    assert costs[1] == ["good", "3.0e-10", "-", "-", "1", "3.4", "0.0123", "2.5", "12.3 MB"]
     assert len(costs) == 4
     assert [row[:2] for row in others[2:]] == [
         ["", "*label noise*"],
@@ -119,11 +122,28 @@ def test_seconds_of_different_environments_have_columns_of_their_own(records: Ma
     ]
     text = page(found)
     header, *lines = tables(text)[2]
-    assert header[4:6] == ["seconds A", "seconds B"]
-    seconds = {line[0]: line[4:6] for line in lines}
+    assert header[6:8] == ["seconds A", "seconds B"]
+    seconds = {line[0]: line[6:8] for line in lines}
     assert seconds["good"] == ["0.0123", "-"]
     assert seconds["useless"] == ["-", "0.5"]
     assert "- B: processor Q\n" in text
+
+
+def test_standard_errors_and_matrices_have_columns(records: MakeMany) -> None:
+    drawn = {"stderr": 0.0, "stderr_examples": 0.25, "value": 10.0}
+    found = [
+        replace(each, data={**each.data, "available": 60_000}, details={"matrix": "gauss-newton"}, **drawn)  # type: ignore[arg-type]
+        if each.label == "useless"
+        else replace(each, data={**each.data, "available": 60_000})
+        for each in records()
+    ]
+    text = page(found)
+    header, *lines = tables(text)[2]
+    assert header[1:5] == ["relative error", "stderr over probes", "stderr over examples", "matrix"]
+    shown = {line[0]: line[2:5] for line in lines}
+    assert shown == {"good": ["-"] * 3, "confounded": ["-"] * 3, "useless": ["0", "2.5%", "Gauss-Newton"]}
+    assert "Measured on 512 of the 60,000 examples that each network was trained on, which are a draw.\n" in text
+    assert "- values of the Gauss-Newton matrix: useless\n" in text
 
 
 def test_many_reasons_are_cut(records: MakeMany) -> None:
@@ -158,7 +178,7 @@ def test_hostile_names_and_reasons_do_no_harm(record: Make) -> None:
     assert re.findall(r"(?<!\\)\]\(", text) == ["]("]  # the overview's
     assert text.count("<!--") == 1
     assert len(text) < 10_000
-    assert [{len(row) for row in each} for each in tables(text)] == [{9}, {7}, {5}]
+    assert [{len(row) for row in each} for each in tables(text)] == [{9}, {7}, {7}]
     assert [line for line in text.splitlines() if line.startswith("#")][1] == "## " + escape_cell(
         HOSTILE
     ) + " on " + escape_cell(HOSTILE)

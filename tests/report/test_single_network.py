@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from matplotlib.image import imread
 from rich.console import Console
 
 from sharpbench.analysis.population import group_populations
+from sharpbench.analysis.value_errors import combined_interval
 from sharpbench.core.record import Record
 from sharpbench.report import single_network
 from sharpbench.report.single_network import MAX_ROWS, draw_network, show_network
@@ -52,6 +55,42 @@ def test_values_intervals_and_parts_are_shown(record: MakeRecord) -> None:
     assert rows["a"] == ["10", "1"]
     assert rows["b"] == ["2.5", "-"]
     assert rows["c"] == ["-", "2"]
+
+
+def test_standard_errors_over_examples_are_shown_where_these_are_a_draw(record: MakeRecord) -> None:
+    exact = of(record, "trace", value=12.5, stderr=0.0, stderr_examples=0.375)
+    lost = of(record, "sam", value=2.0, stderr=0.0)
+    text = shown({"net.pt": {"trace": exact, "sam": lost}})
+    rows = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line.split()}
+    assert rows["trace"][:4] == ["12.5", "-", "±", "0.38"]
+    assert rows["sam"][:3] == ["2", "-", "unknown"]
+    assert "so the value is exact on these examples\n" in text
+    assert "over examples: the standard error for another draw of as many examples\n" in text
+    whole = replace(exact, data={**DATA, "examples": 1437, "limit": None})
+    text = shown({"net.pt": {"trace": whole}})
+    assert "on all 1,437 train examples of digits" in text
+    assert "exact on these examples, which are all there are" in text
+    assert "over examples" not in text
+
+
+def test_values_of_two_matrices_say_which(record: MakeRecord) -> None:
+    trace = of(record, "trace", value=2.84, details={"matrix": "hessian"})
+    minimum = of(record, "minimum", value=3.32, details={"matrix": "gauss-newton"})
+    text = shown({"net.pt": {"trace": trace, "minimum": minimum, "sam": of(record, "sam", value=2.0)}})
+    assert "2.84 (Hessian)" in text
+    assert "3.32 (Gauss-Newton)" in text
+    alike = replace(minimum, details={"matrix": "hessian"})
+    assert "(Hessian)" not in shown({"net.pt": {"trace": trace, "minimum": alike}})
+
+
+def test_bars_of_curves_hold_both_errors(record: MakeRecord) -> None:
+    both = of(record, "trace", value=10.0, stderr=0.5, low=9.0, high=11.0, stderr_examples=0.5)
+    low, high = combined_interval(both) or (0.0, 0.0)
+    half = math.hypot(1.0, 2.0227 * 0.5)  # Student's t with 39 degrees of freedom
+    assert (low, high) == pytest.approx((10 - half, 10 + half), rel=1e-4)
+    whole = replace(both, data={**DATA, "examples": 1437})
+    assert combined_interval(whole) == (9.0, 11.0)
+    assert combined_interval(replace(whole, stderr=0.0, low=10.0, high=10.0)) is None
 
 
 def test_what_has_no_value_is_named_with_its_reason(record: MakeRecord) -> None:

@@ -1,4 +1,4 @@
-"""The page of exactness: values against oracles, and how often stated intervals hold the truth."""
+"""The page of exactness: values against oracles, their standard errors, and how often intervals hold the truth."""
 
 from __future__ import annotations
 
@@ -9,9 +9,16 @@ from scipy.stats import binomtest
 
 from sharpbench.core.record import Record
 from sharpbench.leaderboard.board import Board, BoardRow, Leaderboard
-from sharpbench.leaderboard.pages.links import escape_title, explain_marks, link_measure, linked_name_column
-from sharpbench.report.columns import Column
-from sharpbench.report.cost_columns import COMPARED_NETWORKS, ERROR, ORACLE
+from sharpbench.leaderboard.pages.links import (
+    POPULATION,
+    board_column,
+    escape_title,
+    explain_marks,
+    link_measure,
+    linked_name_column,
+)
+from sharpbench.report.columns import NAME, Column, describe_examples
+from sharpbench.report.cost_columns import COMPARED_NETWORKS, ERROR, EXAMPLE_STDERR, ORACLE, PROBE_STDERR
 from sharpbench.report.escape import escape_cell, markdown_table
 from sharpbench.report.format import MISSING
 from sharpbench.report.markdown import board_table
@@ -29,6 +36,17 @@ COVERAGE = (
     "oracle's value, over all networks that were compared in all populations, and the interval (Wilson's) of the "
     "true share. A few networks can refute a claim, but hardly confirm it."
 )
+
+
+STDERRS = (
+    "A value can be exact on its examples and still be a draw. *stderr over probes* is the standard error over random "
+    "vectors, on the same examples; 0: exact on these examples. *stderr over examples* is the standard error over the draw "
+    "of the examples, where a network was measured on a part of those it was trained on; `all`: it was measured on all "
+    "of them. Both are shares of the value, medians over the networks; a dash: not stated. Below are the rows for which "
+    "one of them is above 0 "
+    "([what this means](../docs/protocol.md#standard-errors-of-values))."
+)
+NO_STDERRS = "No record states a standard error above 0."
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +82,9 @@ INTERVALS_HELD: Column[BoardRow] = Column(
 
 
 def page(leaderboard: Leaderboard) -> Page:
-    """One section per board, and the coverage of stated intervals."""
+    """One section per board, the standard errors of the values, and the coverage of stated intervals."""
     boards = [_section(leaderboard, board) for board in leaderboard.boards]
-    return Page("Exactness", (Section("", (INTRODUCTION,)), *boards, _coverage(leaderboard)))
+    return Page("Exactness", (Section("", (INTRODUCTION,)), *boards, _stderrs(leaderboard), _coverage(leaderboard)))
 
 
 def count_coverage(records: Iterable[Record]) -> Coverage:
@@ -90,6 +108,25 @@ def _section(leaderboard: Leaderboard, board: Board) -> Section:
     without = [str(escape_cell(score.name)) for score in board.measured if score.exactness is None]
     rest = (f"Without an oracle, or not compared: {', '.join(sorted(without))}.",) if without else ()
     return Section(title, (*explain_marks(board, "exact"), board_table(columns, ordered), *rest))
+
+
+def _stderrs(leaderboard: Leaderboard) -> Section:
+    """The rows with a standard error over random vectors or over examples, and on which examples each board was."""
+    examples = [
+        f"- {escape_title(board)}: {sentence}."
+        for board in leaderboard.boards
+        if (sentence := describe_examples(board.measured))
+    ]
+    found = [
+        (board, score)
+        for board in leaderboard.boards
+        for score in board.measured
+        if any(column.value(score) for column in (PROBE_STDERR, EXAMPLE_STDERR))
+    ]
+    columns = (POPULATION, *map(board_column, (NAME, PROBE_STDERR, EXAMPLE_STDERR)))
+    table = board_table(columns, found) if found else NO_STDERRS
+    lists = ("\n".join(examples),) if examples else ()
+    return Section("Standard errors of the values", (STDERRS, *lists, table))
 
 
 def _coverage(leaderboard: Leaderboard) -> Section:

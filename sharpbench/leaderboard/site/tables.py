@@ -14,11 +14,13 @@ from sharpbench.leaderboard.pages.links import POPULATION, board_column
 from sharpbench.report.columns import ALL_STATISTICS, Column
 from sharpbench.report.cost_columns import (
     COMPARED_NETWORKS,
+    EXAMPLE_STDERR,
     GRADIENTS,
     LARGEST_ERROR,
     MEDIAN_ERROR,
     MEMORY,
     ORACLE,
+    PROBE_STDERR,
     factor_columns,
     list_environments,
     seconds_columns,
@@ -95,10 +97,13 @@ def correlation_table(leaderboard: Leaderboard) -> Table:
 def exactness_table(leaderboard: Leaderboard) -> Table:
     """Values against oracles."""
     compared = map(board_column, (LARGEST_ERROR, MEDIAN_ERROR, COMPARED_NETWORKS, ORACLE))
+    stderrs = map(board_column, (PROBE_STDERR, EXAMPLE_STDERR))
     note = (
-        "|value - exact| / |exact|, against the measure's own oracle in float64, on a few networks of each population."
+        "|value - exact| / |exact|, against the measure's own oracle in float64, on a few networks of each population. "
+        "The oracle works on the same examples. Standard errors are over random vectors on these examples, and over the "
+        "draw of the examples where they are a part of those that the networks were trained on (else: all)."
     )
-    columns = (POPULATION, *compared, INTERVALS_HELD)
+    columns = (POPULATION, *compared, INTERVALS_HELD, *stderrs)
     found = _select(leaderboard, lambda score: score.exactness is not None)
     return Table("exactness", "Exactness", note, columns, _rows(leaderboard, columns, found))
 
