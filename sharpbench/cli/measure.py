@@ -54,6 +54,15 @@ def measure(
         bool,
         typer.Option("--invariance", help="Also evaluate every measure at other weights of the same function."),
     ] = False,
+    jackknife: Annotated[
+        int | None,
+        typer.Option(
+            help="Measures that state no standard error over examples get one from N evaluations, each without one of "
+            "N groups of examples.",
+            metavar="N",
+            show_default="none",
+        ),
+    ] = None,
     threads: ThreadsOption = None,
     data_dir: DataDirOption = None,
     plugin: PluginOption = None,
@@ -87,7 +96,7 @@ def measure(
             dtype=dtype,  # type: ignore[arg-type]  # it checks
             device=resolve_device(device),
         ),
-        checks=Checks(timed=timing, compared=oracle, rewritten=invariance),
+        checks=Checks(timed=timing, compared=oracle, rewritten=invariance, jackknife=jackknife),
     )
     try:
         steps = evaluate_network(evaluation, output=output, data_dir=data_dir, threads=threads)

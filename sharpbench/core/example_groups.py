@@ -15,10 +15,12 @@ GROUPS = 10
 """As many are usual: each value then has nine tenths of the examples."""
 
 
-def check_groups(groups: int) -> None:
-    """Raises InvalidInput for a number of groups from which there is no standard error."""
+def check_groups(groups: int, examples: int | None = None) -> None:
+    """Raise InvalidInput for a number of groups from which there is no standard error, or more than `examples`."""
     if not 2 <= groups <= 1000:
         raise InvalidInput(f"jackknife={groups} must be from 2 to 1000 groups of examples")
+    if examples is not None and examples < groups:
+        raise InvalidInput(f"jackknife={groups} groups of {examples} examples; use at most as many groups as examples")
 
 
 def jackknife_stderr(value: float, subject: Subject, groups: int, of: Callable[[Subject], float]) -> float:
@@ -28,10 +30,8 @@ def jackknife_stderr(value: float, subject: Subject, groups: int, of: Callable[[
     its cost is that of `groups` evaluations on most of the examples. Groups of unequal sizes count by them (Busing,
     Meijer, van der Leeden 1999, Delete-m jackknife for unequal m). Raises InvalidInput for fewer examples than groups.
     """
-    check_groups(groups)
     count = len(subject.inputs)
-    if count < groups:
-        raise InvalidInput(f"jackknife={groups} groups of {count} examples; use at most as many groups as examples")
+    check_groups(groups, count)
     found = [(count / (count - len(left.inputs)), of(left)) for left in _without_groups(subject, groups)]
     centre = groups * value - sum((1 - 1 / ratio) * other for ratio, other in found)
     pseudo = [(ratio, ratio * value - (ratio - 1) * other) for ratio, other in found]

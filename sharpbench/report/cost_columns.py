@@ -29,8 +29,8 @@ CHANGE_FOOTNOTE = (
 
 
 STDERR_FOOTNOTE = (
-    "stderr: standard error in percent of the value over random vectors (first; 0: exact on these examples) and over the "
-    "draw of the examples (second; all: no example was left out)"
+    "stderr: standard error in percent of the value over random vectors (first; 0: exact on these examples) and over "
+    "the draw of the examples (second; all: no example was left out)"
 )
 
 

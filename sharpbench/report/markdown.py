@@ -13,7 +13,17 @@ from markupsafe import Markup
 from sharpbench.analysis.costs import format_environment
 from sharpbench.analysis.scores import Score
 from sharpbench.core.record import Record
-from sharpbench.report.columns import CHANCE, DETAILS, MAIN, NAME, Column, board_notes, describe_examples, list_axes, psi_columns
+from sharpbench.report.columns import (
+    CHANCE,
+    DETAILS,
+    MAIN,
+    NAME,
+    Column,
+    board_notes,
+    describe_examples,
+    list_axes,
+    psi_columns,
+)
 from sharpbench.report.cost_columns import (
     ERROR,
     EXAMPLE_STDERR,

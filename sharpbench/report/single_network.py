@@ -26,7 +26,7 @@ States = Mapping[str, Mapping[str, Record]]
 """Source of the weights -> label of the measure -> record."""
 MAX_ROWS = 30
 """Parameters that a table or figure shows; one more row sums up the others."""
-NOTED_DETAILS = ("method", "certified", "attained", "pinned", "dropped", "negative")
+NOTED_DETAILS = ("matrix", "method", "certified", "attained", "pinned", "dropped", "negative")
 """Details of an estimate that the table shows."""
 REST_NAME = "all others"
 EXAMPLES_HEADING = "over examples"
@@ -119,7 +119,7 @@ def _values_table(records: Sequence[Record]) -> Table:
         }
         cells = [plain_text(record.label, 60), _value(record, named=named), _interval(record)]
         cells += [further[name] for name in shown]
-        table.add_row(*map(Text, cells), Text(format_number(record.shared_seconds)), Text(_notes(record)))
+        table.add_row(*map(Text, cells), Text(format_number(record.shared_seconds)), Text(_notes(record, named=named)))
     return table
 
 
@@ -158,8 +158,10 @@ def _error(value: float | None, exact: float | None, record: Record) -> str:
     return text if record.oracle == "definition" else f"{text}*"
 
 
-def _notes(record: Record) -> str:
-    known = {key: record.details[key] for key in NOTED_DETAILS if record.details.get(key) not in (None, "", 0)}
+def _notes(record: Record, *, named: bool) -> str:
+    """What kind of number the value is; named: the value already shows its matrix."""
+    shown = [key for key in NOTED_DETAILS if key != "matrix" or not named]
+    known = {key: record.details[key] for key in shown if record.details.get(key) not in (None, "", 0)}
     words = [f"{key} {_format_detail(value)}" for key, value in known.items() if (key, value) != ("attained", True)]
     return plain_text(", ".join(words + ([] if record.converged else ["not converged"])), 160)
 

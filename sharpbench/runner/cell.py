@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from sharpbench.core.example_groups import check_groups
 from sharpbench.core.fields import Scalar
 from sharpbench.core.measure import Measure
 from sharpbench.core.record import Design, Record, Scalars
@@ -45,11 +46,20 @@ class Checks:
         timed: its standalone cost.
         compared: the value of the measure's oracle.
         rewritten: its change under rewrites of the weights that keep the function.
+        jackknife: the number of groups of examples from which a measure that states no standard error over examples
+            gets one; None: it gets none.
+
+    Raises InvalidInput for a number of groups that there is not.
     """
 
     timed: bool = False
     compared: bool = False
     rewritten: bool = False
+    jackknife: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.jackknife is not None:
+            check_groups(self.jackknife)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -106,7 +106,7 @@ def evaluate_measure(
     """
     start = time.perf_counter()
     try:
-        estimate = measure(chosen, subject, seed=empty.seed)
+        estimate = measure(chosen, subject, seed=empty.seed, jackknife=checks.jackknife)
         record = _add_estimate(empty, estimate, time.perf_counter() - start)
         if checks.timed:
             record = _add_cost(record, chosen, subject)

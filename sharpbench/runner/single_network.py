@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from sharpbench.core.example_groups import check_groups
 from sharpbench.core.fields import Scalar
 from sharpbench.core.jsonl import JsonlFile
 from sharpbench.core.measure import Measure
@@ -195,7 +196,8 @@ def network_record(
         setting=evaluation.setting,
     )
     checks = evaluation.checks
-    key = content.key(asked=[checks.timed, checks.compared, checks.rewritten])
+    further = [] if checks.jackknife is None else [checks.jackknife]
+    key = content.key(asked=[checks.timed, checks.compared, checks.rewritten, *further])
     return empty_record(measure, evaluation.setting, key=key, recipe=recipe, truth=truth, data=data)
 
 
@@ -214,6 +216,8 @@ def _load_examples(evaluation: NetworkEvaluation, data_dir: Path | str | None, t
     transform = evaluation.model.transform()
     examples = evaluation.dataset.examples(data_folder(data_dir), evaluation.subset, transform)
     _check_classes(evaluation, examples)
+    if evaluation.checks.jackknife is not None:
+        check_groups(evaluation.checks.jackknife, len(examples.inputs))
     return examples
 
 

@@ -73,6 +73,48 @@ def test_a_pattern_of_files_is_a_curve(weights: Path, tmp_path: Path) -> None:
     assert (out / "curve.png").stat().st_size > 0
 
 
+GELU_NETWORK = """
+import torch
+from torch import nn
+
+def make():
+    network = nn.Sequential(nn.Linear(2, 4), nn.GELU(), nn.Linear(4, 3))
+    for parameter in network.parameters():
+        parameter.data = (2.0 * torch.sin(3.0 * torch.arange(parameter.numel()))).reshape(parameter.shape)
+    return network
+"""
+
+
+def test_a_trace_below_its_minimum_shows_that_they_are_of_two_matrices(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(GELU_NETWORK)
+    np.savez(tmp_path / "x.npz", inputs=np.sin(np.arange(40.0)).reshape(20, 2), targets=np.arange(20) % 3)
+    words = (
+        *("measure", "--model", f"{tmp_path / 'net.py'}:make", "--dataset", f"npz:{tmp_path / 'x.npz'}"),
+        *("--measures", "trace[method=exact],minimum", "--dtype", "float64", "--threads", "1"),
+    )
+    rows = json.loads(given(*words, "--json").stdout)
+    trace, minimum = (row["value"] for row in rows)
+    assert [row["details"]["matrix"] for row in rows] == ["hessian", "gauss-newton"]
+    assert trace < minimum
+    shown = given(*words).stdout
+    assert f"{trace:.6g} (Hessian)" in shown
+    assert f"{minimum:.6g} (Gauss-Newton)" in shown
+
+
+def test_a_jackknife_gives_every_measure_an_error_over_examples(weights: Path, tmp_path: Path) -> None:
+    words = ("measure", "--model", "small-mlp", "--weights", str(weights), "--limit", "16", "--threads", "1")
+    done = given(*words, "--measures", "trace,sam", "--jackknife", "4", "--output", str(tmp_path / "o"))
+    assert "over examples: the standard error for another draw of as many examples" in done.stdout
+    assert "unknown" not in done.stdout
+    trace, sam = iterate_records(tmp_path / "o" / "records.jsonl")
+    assert sam.stderr_examples is not None
+    assert "stderr_examples" not in trace.details  # it states its own error
+    assert sam.details["stderr_examples"] == "jackknife of 4 groups"
+    done = given(*words, "--measures", "trace,sam", "--output", str(tmp_path / "o"))  # another cell, measured anew
+    assert "unknown" in done.stdout
+    refused(given(*words, "--jackknife", "17"), "jackknife=17 groups of 16 examples")
+
+
 class Attack:
     """Touches a file when unpickled."""
 

@@ -83,8 +83,9 @@ def test_hyperparameters_that_do_not_fit_are_left_out_of_a_terminal(record: Make
 
 def with_errors(records: list[Record], *, available: int) -> list[Record]:
     """Values that are exact on 512 of `available` examples, with a standard error of 2 % over the draw of these."""
+    data = {"available": available}
     return [
-        replace(each, stderr=0.0, stderr_examples=0.02 * abs(each.value or 0), data={**each.data, "available": available})
+        replace(each, stderr=0.0, stderr_examples=0.02 * abs(each.value or 0), data={**each.data, **data})
         for each in records
     ]
 

@@ -40,10 +40,10 @@ COVERAGE = (
 
 STDERRS = (
     "A value can be exact on its examples and still be a draw. *stderr over probes* is the standard error over random "
-    "vectors, on the same examples; 0: exact on these examples. *stderr over examples* is the standard error over the draw "
-    "of the examples, where a network was measured on a part of those it was trained on; `all`: it was measured on all "
-    "of them. Both are shares of the value, medians over the networks; a dash: not stated. Below are the rows for which "
-    "one of them is above 0 "
+    "vectors, on the same examples; 0: exact on these examples. *stderr over examples* is the standard error over the "
+    "draw of the examples, where a network was measured on a part of those it was trained on; `all`: it was measured "
+    "on all of them. Both are shares of the value, medians over the networks; a dash: not stated. Below are the rows "
+    "for which one of them is above 0 "
     "([what this means](../docs/protocol.md#standard-errors-of-values))."
 )
 NO_STDERRS = "No record states a standard error above 0."
@@ -113,7 +113,7 @@ def _section(leaderboard: Leaderboard, board: Board) -> Section:
 def _stderrs(leaderboard: Leaderboard) -> Section:
     """The rows with a standard error over random vectors or over examples, and on which examples each board was."""
     examples = [
-        f"- {escape_title(board)}: {sentence}."
+        f"- {escape_title(board)}: {sentence[0].lower()}{sentence[1:]}."
         for board in leaderboard.boards
         if (sentence := describe_examples(board.measured))
     ]

@@ -100,8 +100,8 @@ def exactness_table(leaderboard: Leaderboard) -> Table:
     stderrs = map(board_column, (PROBE_STDERR, EXAMPLE_STDERR))
     note = (
         "|value - exact| / |exact|, against the measure's own oracle in float64, on a few networks of each population. "
-        "The oracle works on the same examples. Standard errors are over random vectors on these examples, and over the "
-        "draw of the examples where they are a part of those that the networks were trained on (else: all)."
+        "The oracle works on the same examples. Standard errors are over random vectors on these examples, and over "
+        "the draw of the examples where they are a part of those that the networks were trained on (else: all)."
     )
     columns = (POPULATION, *compared, INTERVALS_HELD, *stderrs)
     found = _select(leaderboard, lambda score: score.exactness is not None)
