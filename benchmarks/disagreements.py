@@ -48,7 +48,7 @@ DISAGREEMENTS = (
         "bug",
         ("nngeometry-trace", "asdl-trace"),
         ("grouped", "depthwise"),
-        "Every output channel is paired with all input channels, not with those of its group alone.",
+        "Every output channel is paired with all input channels, not only with those of its group.",
     ),
     Disagreement(
         "bug",
@@ -107,7 +107,7 @@ DISAGREEMENTS = (
         ),
         ("weight norm",),
         "torch's: the second derivative of its fused weight norm by two backward passes is wrong, and not symmetric. "
-        "The traces of hessian-eigenthings and PyHessian stand on it too; their draws do not tell.",
+        "The traces of hessian-eigenthings and PyHessian depend on it also; their draws do not show it.",
     ),
     Disagreement(
         "definition",

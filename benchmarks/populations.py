@@ -49,7 +49,7 @@ COLLECTIONS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "digits-label-noise": (("lenet,mlp", "label-noise", CHEAP, "digits"),),
 }
-"""Name -> runs: models, cohort, measures, data set, options. The last alone is timed: on an idle machine, then."""
+"""Name -> runs: models, cohort, measures, data set, options. Only the last is timed: on an idle machine, then."""
 
 
 def command(run: Sequence[str], output: Path, workers: int) -> list[str]:

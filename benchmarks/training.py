@@ -146,7 +146,7 @@ def main() -> None:
     parser.add_argument("--networks", type=int, default=16)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", default="1,2", help="comma-separated; on cuda the first alone")
+    parser.add_argument("--threads", default="1,2", help="comma-separated; on cuda only the first")
     given = parser.parse_args()
     data = Digits().load(None)
     threads = [int(each) for each in given.threads.split(",")]

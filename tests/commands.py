@@ -27,7 +27,7 @@ Done = subprocess.CompletedProcess[str]
 
 
 def started(*words: object, cwd: Path | None = None, **environment: str) -> Done:
-    """The command in a process of its own: seconds of imports, and the way in and out that users have."""
+    """The command in its own process: seconds of imports, and the way in and out that users have."""
     settings = {**os.environ, **environment}
     settings.pop("SHARPBENCH_DATA", None)
     said = [COMMAND, *map(str, words)]

@@ -1,4 +1,4 @@
-"""Synthetic records: a cohort in which one measure is good, one follows label noise alone, and one is useless."""
+"""Synthetic records: a cohort in which one measure is good, one follows only label noise, and one is useless."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RATIOS = (0.0, 0.25, 0.5, 0.75, 1.0)
 def make(
     measure: str = "good", *, ratio: float = 0.0, seed: int = 0, value: float | None = 1.0, **changes: Any
 ) -> Record:
-    """A record; `changes` are fields, and `model`, `truth` and `recipe` what they hold beside the usual."""
+    """A record; `changes` are fields, and `model`, `truth` and `recipe` what they hold in addition to the usual."""
     model, truth, recipe = changes.pop("model", "mlp"), changes.pop("truth", {}), changes.pop("recipe", {})
     usual: dict[str, Any] = {
         "key": f"{measure}-{ratio}-{seed}",

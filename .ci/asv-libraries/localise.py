@@ -28,7 +28,7 @@ CHECKS = re.compile(r'\s(?:integrity|crossorigin)\s*=\s*"[^"]*"')
 
 
 def main(site: Path, modules: Path) -> None:
-    """Copy the libraries beside the pages, and lead the pages to them."""
+    """Copy the libraries next to the pages, and make the pages use them."""
     (site / "libraries").mkdir(exist_ok=True)
     for page in site.glob("*.html"):
         text = CHECKS.sub("", page.read_text(encoding="utf-8"))

@@ -43,7 +43,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
 
 def keep_heap() -> bool:
-    """Whether glibc was told to keep freed memory in the process; False without glibc.
+    """Whether glibc was set to keep freed memory in the process; False without glibc.
 
     Otherwise a library that stores much in each call would spend most of its time in page faults, which says nothing
     about its method.
@@ -90,10 +90,10 @@ def serve(connection: Connection, job: Job) -> None:
 def _end_with(connection: Connection) -> None:
     """Have this process killed when the other end is closed, whatever call it is in.
 
-    Its parent is the server of processes, which lives as long as this one, also where whoever asks has died.
+    Its parent is the server of processes, which lives as long as this one, also where the client has died.
     """
     ends = select.poll()
-    ends.register(connection.fileno(), 0)  # of a hangup alone, which is always told
+    ends.register(connection.fileno(), 0)  # only of a hangup, which is always reported
 
     def watch() -> None:
         ends.poll()
@@ -115,7 +115,7 @@ def _answer(server: ContestantServer, question: Answer) -> Answer:
                 return server.call(**question)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         raise
-    except BaseException as error:  # a contestant that raises, or leaves Python, costs itself alone
+    except BaseException as error:  # a contestant that raises, or leaves Python, costs only itself
         return _lost(error)
 
 

@@ -167,7 +167,7 @@ def embedding_rows(weight: Tensor, indices: Tensor, padding_idx: int | None = No
     """Rows of the weight. That of the padding is a constant, as it is in training.
 
     torch's backward pass drops the padding's row and its forward derivative does not, so that products with the
-    Hessian are of no symmetric matrix. scale_grad_by_freq and sparse change gradients alone, not the function.
+    Hessian are not those of a symmetric matrix. scale_grad_by_freq and sparse change gradients, not the function.
     """
     if padding_idx is not None:
         trained = torch.arange(len(weight), device=weight.device) != padding_idx % len(weight)

@@ -16,7 +16,7 @@ GROUPS = 10
 
 
 def check_groups(groups: int, examples: int | None = None) -> None:
-    """Raise InvalidInput for a number of groups from which there is no standard error, or more than `examples`."""
+    """Raise InvalidInput for a number of groups that gives no standard error, or more than `examples`."""
     if not 2 <= groups <= 1000:
         raise InvalidInput(f"jackknife={groups} must be from 2 to 1000 groups of examples")
     if examples is not None and examples < groups:

@@ -231,7 +231,7 @@ class _Attributes:
 MAPPINGS = frozenset((dict, OrderedDict, defaultdict))
 CONTAINERS = MAPPINGS | {list, tuple, set, deque}
 FOREIGN = ("torch._", "torch.fx", "torch.distributed", "torch.jit", "torch.utils.data", "torch.optim")
-"""Objects of these packages, and of LOOPS, are no part of a network: they are never copied."""
+"""Objects of these packages, and of LOOPS, are not parts of a network and are never copied."""
 LOOPS = frozenset(("lightning", "pytorch_lightning", "lightning_fabric"))
 _WRITABLE: dict[type, bool] = {}
 

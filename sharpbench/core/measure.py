@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import wraps
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from sharpbench.core.fields import Scalar, check_fields, is_scalar
 
@@ -29,6 +29,10 @@ layer: one positive scale per parameter tensor; unit: one per channel or hidden 
 rescaling that preserves the function; permutation: of hidden units; attention-rotation: of the query-key
 space of a head; logit-scale: a positive factor on the logits (the one that does change the function).
 """
+
+RewriteKind = Literal["layer", "unit", "permutation", "attention-rotation"]
+REWRITE_KINDS: tuple[RewriteKind, ...] = get_args(RewriteKind)
+"""Kinds of rewrites of the same function that can be made at random, in the order of their columns."""
 
 Dependence = Literal["dataset-size", "micro-batches"]
 """What a value may depend on by definition: the number of examples (duplicating the data set changes it), and how they

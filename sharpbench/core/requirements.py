@@ -18,7 +18,7 @@ from sharpbench.errors import InvalidInput, one_line
 COMPARED = 4
 """Examples, spread over the data, on which a captured graph is compared with its module."""
 ALONE = 2
-"""Examples that are taken alone, and compared with the same ones in their batch."""
+"""Examples that are evaluated one by one, and compared with the same ones in their batch."""
 
 
 def check_arguments(model: object, inputs: object, targets: object, batch_size: int | None) -> None:
@@ -124,7 +124,7 @@ def check_network(
 ) -> None:
     """Raise InvalidInput where the loss of a batch [B, ...] is not a mean over its examples, or is random.
 
-    Examples are taken in the whole batch, in half of it, and a few alone: about 1.5 forward passes.
+    Examples are taken in the whole batch, in half of it, and a few one by one: about 1.5 forward passes.
     """
     places = spread_places(len(inputs), ALONE).to(inputs.device)
     with torch.enable_grad():  # some networks differentiate inside

@@ -59,7 +59,7 @@ class Subject:
 
     The loss is L(params) = (1/n) sum_i criterion(apply(params, x_i), y_i): the mean over examples, natural
     log, no weight decay, the network in eval mode. Weights and buffers are detached copies made at
-    construction; the module gives its structure alone and is never written to. Tensors of half precision are held and
+    construction; the module gives only its structure and is never written to. Tensors of half precision are held and
     computed as float32.
 
     params: the parameters under measurement, by name; tied ones once, under their first name.
@@ -203,7 +203,7 @@ class Subject:
 
         `of(inputs, targets)` returns the mean over one batch, a tensor or a tree of tensors; batches count
         by their size, the ragged last one included. The only loop over batches that there is, and so where a group
-        divides the work: each process takes every so manieth batch, and what it has is added up. What is being
+        divides the work: each process takes every n-th batch, and the results are summed. What is being
         differentiated from outside cannot be added up between processes: each then takes all batches.
         """
         group = self.process_group

@@ -13,7 +13,7 @@ CACHE_BYTES = 12 * 2**20
 """On a CPU chunks are kept near this: larger ones leave the caches and gain nothing."""
 
 FEW, FEW_BYTES = 32, 64 * 2**20
-"""But so many examples go together, if they are below that: fewer share too little of an operator's fixed cost."""
+"""The smallest number of examples in a chunk below that size: fewer share too little of an operator's fixed cost."""
 
 MOST_BYTES = 2**30
 """Columns are split where one example with all of them is above this; on a GPU chunks are as large."""
@@ -86,7 +86,7 @@ def _fixed(network: LayerwiseNetwork) -> int:
 
 
 def _example(network: LayerwiseNetwork, columns: int) -> int:
-    """Bytes that one example holds at its peak, from the shapes in the graph alone.
+    """Bytes that one example holds at its peak, from only the shapes in the graph.
 
     Every operator's result, once; for every column the derivatives by the layers' outputs, three times the
     largest result that a backward step passes, the gradients of loose parameters and the output root. Or, if that

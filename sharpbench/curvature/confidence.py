@@ -20,7 +20,7 @@ LEAST = 30
 FEW = 16
 """Samples below which no interval is stated: it would cover too seldom."""
 MOST = 1_000_000
-"""Samples that may be asked for."""
+"""The largest number of samples."""
 LIMIT = 50_000
 """Samples after which a precision that was not reached is given up."""
 

@@ -18,7 +18,7 @@ from sharpbench.curvature.vjp import is_out_of_memory
 
 MIN_FORMS, MAX_FORMS = 4, 64
 SAMPLES_PER_FORM = 12
-"""Of so many samples of an estimator one is also taken example by example: some 8 % more work."""
+"""One of this number of samples of an estimator is also taken example by example: some 8 % more work."""
 
 
 def count_forms(samples: int) -> int:

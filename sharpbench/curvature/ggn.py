@@ -180,8 +180,8 @@ def chunked_columns(
 ) -> Iterator[tuple[slice, T]]:
     """of(pulled) of every chunk of the examples and of the root's columns, and which examples these are.
 
-    aids [n, ...]: what the root is given of each example beside its logits; the targets by default. A chunk that
-    does not fit into memory is halved, examples first; columns are split only where one example goes alone.
+    aids [n, ...]: what the root is given of each example in addition to its logits; the targets by default. A chunk
+    that does not fit into memory is halved, examples first; columns are split only where a chunk has one example.
     """
     whole: LayerwiseNetwork = subject.once(layerwise_network)
     given = subject.targets if aids is None else aids

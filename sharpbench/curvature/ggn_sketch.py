@@ -1,6 +1,6 @@
 """Sketches of the output root, for many classes: a few exact columns and random ones in place of the rest.
 
-Exact in parameter space, random in the space of the logits alone: unbiased for the trace and for the diagonal,
+Exact in parameter space, random only in the space of the logits: unbiased for the trace and for the diagonal,
 at the cost of top + columns backward passes instead of C - 1.
 """
 

@@ -274,23 +274,17 @@ def leading_eigenspace(
         width = min(BLOCK, operator.together, steps - space.steps, operator.size - known)
         if width == 0:
             return replace(space, converged=False)
-        space = _extended(space, operator, generator, width, share=share, tolerance=tolerance, steps=steps)
+        start = start_block(operator, generator, width, space.vectors)
+        space = _extend_space(space, operator, start, share=share, tolerance=tolerance, steps=steps)
         if not space.converged or len(space.values) == known or _multiplicity(space, tolerance) < width:
             break
     return space
 
 
-def _extended(
-    space: Eigenspace,
-    operator: LinearOperator,
-    generator: torch.Generator,
-    width: int,
-    *,
-    share: float,
-    tolerance: float,
-    steps: int,
+def _extend_space(
+    space: Eigenspace, operator: LinearOperator, start: Tensor, *, share: float, tolerance: float, steps: int
 ) -> Eigenspace:
-    """With what one start of `width` vectors more finds in the complement of the space."""
+    """The space, with what one more block of start vectors finds in its complement."""
 
     def top(values: Tensor) -> Tensor:
         return torch.cat((space.values, values)).max()
@@ -306,7 +300,6 @@ def _extended(
         return found and bool(below <= ROUGH * share * top(values))
 
     most = min(steps - space.steps, operator.size - len(space.values))
-    start = start_block(operator, generator, width, space.vectors)
     found = run_lanczos(deflated_operator(operator, space.vectors), start, most, enough)
     kept = found.values > share * top(found.values)
     vectors = torch.cat((space.vectors, found.basis.T @ found.vectors[:, kept].to(found.basis)), 1)

@@ -102,7 +102,7 @@ def _layer(graph: Graph, node: fx.Node, measured: Collection[str]) -> Layer | No
         return None
 
     def own(argument: object) -> str | None:
-        """The name of a measured parameter that this operator alone reads, once."""
+        """The name of a measured parameter that only this operator reads, once."""
         if not isinstance(argument, fx.Node) or argument not in graph.parameters:
             return None
         name = graph.parameters[argument]
@@ -127,7 +127,7 @@ class _Settings:
     def unfold(self, images: Tensor, positions: tuple[int, ...] = ()) -> Tensor:
         """What the kernel sees of images [N, channels, ...], at each of T positions: [N, channels * kernel, T].
 
-        positions: so many along each axis; by default all that there are.
+        positions: how many along each axis; all by default.
         """
         padded = F.pad(images, self.padding)
         for axis, count in enumerate(positions):

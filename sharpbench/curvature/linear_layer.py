@@ -1,6 +1,6 @@
 """Linear layers: the features that one reads, and its loss's curvature weighted by products of features and weights.
 
-With z_t = W phi_t + b at positions t, W enters an example's loss through z alone. So the Hessian by W is exactly
+With z_t = W phi_t + b at positions t, W enters an example's loss only through z. So the Hessian by W is exactly
 sum_{t,t'} phi_t phi_t'^T (x) B_tt', with B the loss's Hessian by z, whatever the network does after it.
 """
 
@@ -133,7 +133,7 @@ def linear_layer(subject: Subject, name: str | None = None) -> LinearLayer:
         return last
     chosen = found.get(name) or found.get(f"{name}.weight")
     if chosen is None:
-        raise InvalidInput(f"'{name}' is no linear layer of {subject.name} that is used once; {known}")
+        raise InvalidInput(f"'{name}' is not a linear layer of {subject.name} that is used once; {known}")
     return chosen
 
 

@@ -24,7 +24,7 @@ SPAN = 0.2
 
 @dataclass(frozen=True, slots=True)
 class NoiseTolerance:
-    """level: the largest found at which the mean drop over the draws is at most the one asked for. drop: that there.
+    """level: the largest found at which the mean drop over the draws is at most the requested one. drop: that there.
 
     accuracy: without noise. stderr: of log(level), over the draws; None where the drop does not rise with the level.
     interval: of 95 % for the level; None from so few draws that it would not be. evaluations: levels tried.
@@ -82,7 +82,7 @@ class _Search:
         self, subject: Subject, deviations: Callable[[float], Tensor], draws: Sequence[Tensor], drop: float
     ) -> None:
         if subject.targets.ndim != 1 or subject.targets.is_floating_point():
-            raise InvalidInput("the targets are no classes, so that there is no accuracy to lose")
+            raise InvalidInput("the targets are not classes, so that there is no accuracy to lose")
         self.subject, self.deviations, self.draws, self.drop = subject, deviations, draws, drop
         self.right = float(_right(subject, [torch.zeros_like(draws[0])]))
         self.accuracy = self.right / len(subject.inputs)
@@ -103,12 +103,12 @@ class _Search:
         return self.tried[level]
 
     def spares(self, level: float) -> bool:
-        """Whether the mean drop at `level` is at most the one asked for: examples decide, not rounding."""
+        """Whether the mean drop at `level` is at most the requested one: examples decide, not rounding."""
         step = 1 / (len(self.draws) * len(self.subject.inputs))
         return float(self.drops(level).mean()) <= self.drop + step / 100
 
     def bracket(self) -> tuple[float, float]:
-        """Two levels, one twice the other, between which the drop passes the one asked for."""
+        """Two levels, one twice the other, between which the drop passes the requested one."""
         level = START
         up = self.spares(level)
         for _ in range(MOST_OCTAVES):

@@ -93,7 +93,7 @@ def chain(subject: Subject) -> tuple[AffineLayer, ...]:
     for node in graph.nodes:
         depending = [source for source in node.all_input_nodes if source in depends]
         if len(depending) > 1:
-            raise InvalidInput(f"two branches meet in {node.target}; the layers are no chain")
+            raise InvalidInput(f"two branches meet in {node.target}; the layers are not a chain")
         if node.target == NORM and node not in norms:
             raise InvalidInput("a batch norm follows no linear or convolution that it could be folded into")
         if node not in nodes | norms:
@@ -120,9 +120,9 @@ def _layers(graph: Graph, values: Mapping[fx.Node, Tensor]) -> tuple[AffineLayer
 def _affine(graph: Graph, node: fx.Node, values: Mapping[fx.Node, Tensor]) -> AffineLayer:
     kernel, shift = (*node.args[1:3], None)[:2]
     if not isinstance(kernel, fx.Node) or kernel not in graph.parameters:
-        raise InvalidInput(f"the weight of {node.target} is no parameter but computed")
+        raise InvalidInput(f"the weight of {node.target} is not a parameter but computed")
     if shift is not None and shift not in graph.parameters:
-        raise InvalidInput(f"the bias of {node.target} is no parameter but computed")
+        raise InvalidInput(f"the bias of {node.target} is not a parameter but computed")
     weight, bias = values[kernel], values[shift] if isinstance(shift, fx.Node) else None
     user = next(iter(node.users), None)
     norm = user if user is not None and len(node.users) == 1 and user.target == NORM else None
@@ -146,7 +146,7 @@ def _squared(layer: AffineLayer, held: Mapping[fx.Node, Tensor]) -> Tensor:
 
 
 def _normed(node: fx.Node, given: Tensor, values: Mapping[fx.Node, Tensor]) -> Tensor:
-    """A batch norm as a layer of its own, with squared scale and shift."""
+    """A batch norm as a separate layer, with squared scale and shift."""
     shape = (-1, *[1] * (given.ndim - 2))
     scale, shift = _scale_and_shift(node, values)
     return given * scale.square().reshape(shape) + shift.square().reshape(shape)
@@ -168,7 +168,7 @@ def _check(node: fx.Node, known: Mapping[fx.Node, Tensor] | set[fx.Node]) -> Non
     packet = getattr(node.target, "overloadpacket", None)
     name = "getitem" if node.target is operator.getitem else str(getattr(packet, "__name__", node.target))
     if name not in PASSING:
-        raise InvalidInput(f"{node.target} is no layer and not positively homogeneous")
+        raise InvalidInput(f"{node.target} is neither a layer nor positively homogeneous")
     numbers = [each for each in (*node.args, *node.kwargs.values()) if not isinstance(each, fx.Node)]
     padded = name in ("pad", "constant_pad_nd") and any(each not in ("constant", None, 0) for each in node.args[2:])
     if padded or (name == "add" and numbers):

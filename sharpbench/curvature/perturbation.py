@@ -45,11 +45,11 @@ def _axis(value: Tensor, scaling: Scaling, eta: float) -> Tensor:
     return value.abs() + eta
 
 
-# Micro-batches: the examples of a subject in groups of a fixed size, each a subject of its own.
+# Micro-batches: the examples of a subject in groups of a fixed size, each a separate subject.
 
 
 def micro_batches(subject: Subject, size: int | None) -> Iterator[tuple[float, Subject]]:
-    """The share of the examples that each micro-batch has, and the subject of its examples alone.
+    """The share of the examples that each micro-batch has, and the subject of only its examples.
 
     `size` examples at a time in their order, whatever the subject's batch size; the last may be smaller. None: all
     examples are one.
@@ -62,7 +62,7 @@ def micro_batches(subject: Subject, size: int | None) -> Iterator[tuple[float, S
 
 
 FEW_BYTES = 64 * 2**20
-"""On a CPU displacements go together below this: convolutions with weights of their own for each are then slower."""
+"""On a CPU displacements go together below this: convolutions with separate weights for each are then slower."""
 
 Statistic = Callable[[Tensor, Tensor], Tensor]
 """Logits [B, C], targets -> values [B], one an example."""

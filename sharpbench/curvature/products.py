@@ -20,7 +20,7 @@ from sharpbench.errors import InvalidInput
 MOST = 64
 """So many vectors at most are vmapped together; more share too little to be faster."""
 PROBE_BYTES = 256 * 2**20
-"""What the vectors that are vmapped together hold is kept below this, if one alone is."""
+"""What the vectors that are vmapped together hold is kept below this, if that of a single one is."""
 
 
 def map_vectors(function: Callable[[Tensor], Tensor], vectors: Tensor, together: int) -> Tensor:

@@ -21,7 +21,7 @@ from sharpbench.errors import InvalidInput
 # Dense matrices of tiny networks: what everything else is compared with.
 
 MATRIX_LIMIT = 4_000
-"""Dense matrices are formed up to so many parameters: 128 MB in float64."""
+"""The largest number of parameters of which dense matrices are formed: 128 MB in float64."""
 
 
 def dense_hessian(subject: Subject) -> Tensor:
@@ -91,7 +91,7 @@ def _check(subject: Subject) -> None:
 
 
 DENSE_LIMIT = 20_000
-"""Up to so many parameters the reference is one Hessian-vector product each; above, the engine in float64."""
+"""Up to this number of parameters the reference is one Hessian-vector product each; above, the engine in float64."""
 CHUNK = 64
 
 

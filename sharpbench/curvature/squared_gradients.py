@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 SLICE_BYTES = 4 * 2**20
-"""Gradients are formed and squared so many bytes at a time: what stays in the cache is squared for nothing."""
+"""Bytes of gradients that are formed and squared at a time: what stays in the cache is squared at hardly any cost."""
 
 GRAM_COST = 1.5
-"""A multiplication of the Gram form, whose matrices are small, takes as long as so many of the direct form."""
+"""A multiplication of the Gram form, whose matrices are small, takes as long as this number of the direct form."""
 
 GRAM_FLOOR = 0.02
 """A Gram form smaller than this share of its terms' bound has cancelled and is replaced by the direct form."""

@@ -75,7 +75,7 @@ def hutchinson_trace(
     first = like.new_empty(0, operator.size)
 
     def more(count: int) -> Tensor:
-        """Shares [count, parameters] of new probes, so many products at a time."""
+        """Shares [count, parameters] of new probes, `count` products at a time."""
         nonlocal first
         drawn = []
         for start in range(0, count, operator.together):

@@ -1,6 +1,6 @@
 """Operators whose forward and second derivatives the tests have compared with plain backward passes.
 
-A network that is made of them only, seen in the autograd graph of one forward pass, needs no comparison of its own. An
+A network that is made of them only, seen in the autograd graph of one forward pass, needs no comparison. An
 operator that is not in the table, or that another release of torch calls otherwise, is compared once a subject.
 """
 

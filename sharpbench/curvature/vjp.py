@@ -27,9 +27,9 @@ Root = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Of one example: its logits [C], its target or what else is given -> columns S [C, K] and their weights [K]."""
 
 MAX_ALONE = 64
-"""Examples that are compared with themselves alone, where there is no graph."""
+"""Examples that are compared one by one with their batch, where there is no graph."""
 GUESS = 10
-"""Without a graph, the network's results together are taken to be so many times its inputs."""
+"""Without a graph, the network's results together are estimated as this multiple of its inputs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ Form = tuple[object, ...]
 _plans: weakref.WeakKeyDictionary[Graph, dict[Form, tuple[tuple[Layer, ...], BufferSizes]]] = (
     weakref.WeakKeyDictionary()
 )
-"""What depends on a graph, the measured parameters' names and their type alone: kept with the graph."""
+"""What depends on a graph, the measured parameters' names and their type: kept with the graph."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -188,7 +188,7 @@ class LayerwiseNetwork:
 def layerwise_network(subject: Subject) -> LayerwiseNetwork:
     """The network with all the layers that its graph shows, where its gradients are those of the module.
 
-    They are not where the module has derivatives of its own (straight-through estimators), where it switches them off,
+    They are not where the module has its own derivatives (straight-through estimators), where it switches them off,
     where it computes in another precision, and where torch cannot vmap the graph's operators. All parameters are then
     loose, and the module itself is called; by plain backward passes where vmap does not give the module's gradients.
     """
@@ -213,7 +213,7 @@ def _choose_network(subject: Subject) -> LayerwiseNetwork:
 
 
 def _check_examples_alone(subject: Subject) -> None:
-    """Raise NotApplicable where an example alone has other logits than in its batch.
+    """Raise NotApplicable where an example by itself has other logits than in its batch.
 
     What cannot be captured often branches on values, which a few examples need not show.
     """
@@ -222,7 +222,9 @@ def _check_examples_alone(subject: Subject) -> None:
         whole = subject.apply(subject.params, inputs).detach()
         apart = torch.cat([subject.apply(subject.params, each).detach() for each in inputs.split(1)])
     if not near(whole, apart):
-        raise NotApplicable("the network mixes the examples of a batch: an example alone has other outputs than in it")
+        raise NotApplicable(
+            "the network mixes the examples of a batch: an example by itself has other outputs than in it"
+        )
 
 
 def _planned_network(subject: Subject, graph: Graph) -> LayerwiseNetwork:

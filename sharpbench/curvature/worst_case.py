@@ -152,7 +152,7 @@ def maximize_loss(
     z = P(x_k + s d(x_k)), x_{k+1} = P(x_k + 0.75 (z - x_k) + 0.25 (x_k - x_{k-1})), d the steepest direction and P
     the projection. s is 2 radius at first; at checkpoints that come ever more often it is halved where fewer than
     three quarters of the steps since the last one rose, or nothing did and s was kept; then x starts anew from the
-    best point. The gain is no number where the function is not finite at an iterate: others say little of the best.
+    best point. The gain is not a number where the function is not finite at an iterate: others say little of the best.
     """
     slope = torch.func.grad_and_value(function)
     gradient, value = slope(start)

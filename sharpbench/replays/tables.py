@@ -12,7 +12,7 @@ from sharpbench.analysis.costs import format_environment
 from sharpbench.analysis.statistics import Difference, Tau, marginal_tau, within_tau
 from sharpbench.core.record import Record
 from sharpbench.report.escape import escape_cell
-from sharpbench.report.format import MISSING
+from sharpbench.report.format import MISSING, format_interval
 from sharpbench.report.page import Section
 
 
@@ -95,8 +95,7 @@ def format_tau(tau: Tau) -> str:
     """Tau with three decimals, and its interval with two; a dash without a value."""
     if tau.value is None:
         return MISSING
-    interval = "" if tau.interval is None else f" [{tau.interval.low + 0.0:.2f}, {tau.interval.high + 0.0:.2f}]"
-    return f"{tau.value + 0.0:.3f}{interval}"
+    return f"{tau.value + 0.0:.3f}{format_interval(tau.interval)}"
 
 
 def format_difference(difference: Difference, *, unit: float = 1.0) -> str:

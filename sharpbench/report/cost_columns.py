@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from sharpbench.analysis.scores import Score
 from sharpbench.analysis.value_errors import GAUSS_NEWTON
+from sharpbench.core.measure import REWRITE_KINDS
 from sharpbench.report.columns import NAME, Column, matrices_in_words
 from sharpbench.report.format import (
-    KINDS,
     MISSING,
     format_error,
     format_factor,
@@ -178,8 +178,8 @@ def list_environments(rows: Iterable[Score]) -> list[str]:
 def factor_columns(rows: Iterable[Score], *, unknown: bool = False) -> list[Column[Score]]:
     """The largest factor of change under each kind of rewrite that the rows hold; unknown: also of other kinds."""
     present = {kind for row in rows for kind in row.invariance}
-    others = sorted(present.difference(KINDS)) if unknown else []
-    return [_factor_column(kind) for kind in (*(kind for kind in KINDS if kind in present), *others)]
+    others = sorted(present.difference(REWRITE_KINDS)) if unknown else []
+    return [_factor_column(kind) for kind in (*(kind for kind in REWRITE_KINDS if kind in present), *others)]
 
 
 def _factor_column(kind: str) -> Column[Score]:

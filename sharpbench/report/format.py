@@ -76,8 +76,6 @@ def format_largest_error(score: Score) -> str:
     return short + ("" if score.exactness.oracle == "definition" else "*")
 
 
-KINDS = ("layer", "unit", "permutation", "attention-rotation")
-"""Kinds of rewrites of the same function, in the order of their columns."""
 MAX_UNCHANGED_FACTOR = 1e-6
 """Distance of a factor of change from 1 that is rounding."""
 

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import get_args
 
 import torch
 
 from sharpbench.core.evaluate import measure
-from sharpbench.core.measure import Measure, NotApplicable
+from sharpbench.core.measure import REWRITE_KINDS, Measure, NotApplicable
 from sharpbench.core.subject import Subject
 from sharpbench.errors import InvalidInput
 from sharpbench.symmetry import find_rewrites
-from sharpbench.symmetry.random_rewrites import Kind
 
-KINDS: tuple[Kind, ...] = get_args(Kind)
 REWRITES_PER_KIND = 2
 CHECK_EXAMPLES = 8
 """Examples on which a rewrite is verified to keep the function."""
@@ -46,7 +43,7 @@ def rewrite_subjects(subject: Subject) -> Mapping[str, tuple[Subject, ...]]:
     generator = torch.Generator().manual_seed(0)
     state = {**subject.constants, **subject.params}
     found: dict[str, tuple[Subject, ...]] = {}
-    for kind in KINDS:
+    for kind in REWRITE_KINDS:
         try:
             examples, measured = subject.examples(CHECK_EXAMPLES), set(subject.params)
             rewrite = find_rewrites(subject.module, examples, kind, generator=generator, parameters=measured)

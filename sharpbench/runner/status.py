@@ -1,4 +1,4 @@
-"""How far a run is: kept beside its records while it runs, and read by `sharpbench status`."""
+"""How far a run is: kept next to its records while it runs, and read by `sharpbench status`."""
 
 from __future__ import annotations
 

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from sharpbench.core.graph import Graph, current_graph
+from sharpbench.core.measure import REWRITE_KINDS, RewriteKind
 from sharpbench.core.requirements import COMPARED
 from sharpbench.errors import InvalidInput
 from sharpbench.symmetry.float64_check import Float64Check
@@ -85,7 +86,6 @@ def find_rotations(graph: Graph, parameters: Collection[str]) -> Iterator[Rotati
             yield Rotation(query, key, flow.biases)
 
 
-Kind = Literal["layer", "unit", "permutation", "attention-rotation"]
 State = Mapping[str, Tensor]
 MAX_CHANGE = 1e-9
 """The largest relative change of the outputs, in float64, that counts as rounding."""
@@ -126,7 +126,7 @@ class Rewrites:
     tied: every name of a tensor -> the first one, under which the parts list it.
     """
 
-    kind: Kind
+    kind: RewriteKind
     parts: Sequence[Rewrite]
     tied: Mapping[str, str]
 
@@ -149,7 +149,7 @@ class Rewrites:
 def find_rewrites(
     model: nn.Module,
     inputs: Tensor,
-    kind: Kind,
+    kind: RewriteKind,
     *,
     generator: torch.Generator,
     spread: float = 1.0,
@@ -175,8 +175,8 @@ def find_rewrites(
     >>> found.trivial
     False
     """
-    if kind not in get_args(Kind):
-        raise InvalidInput(f"kind='{kind}' is not a kind of rewrite; use one of {', '.join(get_args(Kind))}")
+    if kind not in REWRITE_KINDS:
+        raise InvalidInput(f"kind='{kind}' is not a kind of rewrite; use one of {', '.join(REWRITE_KINDS)}")
     graph = current_graph(model, inputs[:1], inputs[:COMPARED])
     trial = Float64Check.of(model, inputs, generator=generator)
     free = free_parameters(model, graph, parameters)

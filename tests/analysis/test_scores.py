@@ -1,4 +1,4 @@
-"""Scores from records: who enters, who is excluded, who is ranked, what is said of the cost."""
+"""Scores from records: which measures enter, which networks are excluded, which rows are ranked, what the costs are."""
 
 from __future__ import annotations
 

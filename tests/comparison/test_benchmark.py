@@ -209,9 +209,7 @@ def test_a_long_call_is_the_only_one(compared: Compared, tmp_path: Path, monkeyp
     assert tried[str(rows[-1].batch)] == rows[-1].seconds
 
 
-def test_a_contestant_ends_with_whoever_asks_it(
-    settings: Callable[..., Comparison], plugin: Path, tmp_path: Path
-) -> None:
+def test_a_contestant_ends_with_its_client(settings: Callable[..., Comparison], plugin: Path, tmp_path: Path) -> None:
     """In the middle of a call too, as where the command is killed."""
     comparison = settings("odd[way=hangs]")
     workspace = Workspace(cache_dir=tmp_path, plugins=(plugin,))

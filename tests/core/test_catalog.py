@@ -183,7 +183,7 @@ def test_a_catalogue_that_cannot_be_kept_costs_only_time(
 
 
 def test_a_link_to_nowhere_among_the_sources_is_no_error(package: Path, tmp_path: Path) -> None:
-    """Emacs leaves such a link, .#module.py, beside every file that is being edited."""
+    """Emacs leaves such a link, .#module.py, next to every file that is being edited."""
     (package / ".#module.py").symlink_to("user@host.123")
     assert names(list_installed("measures", cache_dir=tmp_path)) == ["extra"]
 

@@ -97,7 +97,7 @@ def test_a_changed_module_is_measured_as_it_is_now(
     change(module)
     after = values(module)
     assert after[0] != pytest.approx(before[0], rel=0.1)
-    other = built()  # a module of its own, changed before it is measured at all
+    other = built()  # a separate module, changed before it is measured at all
     if name not in ("global", "class attribute"):
         change(other)
     assert after == pytest.approx(values(other), rel=1e-5 if dtype == torch.float32 else 1e-9)

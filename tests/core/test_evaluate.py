@@ -17,7 +17,7 @@ from sharpbench.core.measure import Invariance
 @dataclass(frozen=True)
 class Returns(Measure):
     name: ClassVar[str] = "returns"
-    title: ClassVar[str] = "what it is told to"
+    title: ClassVar[str] = "what it is set to"
     source: ClassVar[str] = "tests"
     held: Any = None
 

@@ -213,7 +213,7 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
     "pruned": derived(lambda layer: prune.random_unstructured(layer, "weight", 0.4)),
 }
 UNCOPYABLE = {"weight norm, hook", "spectral norm, hook", "pruned"}
-"""torch itself cannot copy these after a training step, as a weight is no leaf."""
+"""torch itself cannot copy these after a training step, as a weight is not a leaf."""
 
 
 def built(name: str) -> nn.Module:
@@ -275,7 +275,7 @@ def test_every_measure_leaves_the_module_as_it_was(name: str) -> None:
         assert state(module) == before, word
     assert values >= 15
     torch.save(module.state_dict(), io.BytesIO())
-    if name not in UNCOPYABLE | {"stores its maps", "held objects", "hook"}:  # whose own maps are no leaves
+    if name not in UNCOPYABLE | {"stores its maps", "held objects", "hook"}:  # whose own maps are not leaves
         copy.deepcopy(module)
 
 

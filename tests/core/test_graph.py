@@ -148,7 +148,7 @@ def test_a_subjects_graph_is_of_the_network_in_eval_mode(mode: bool) -> None:
 
 
 def test_a_module_in_training_mode_does_not_leave_a_graph_for_eval_mode() -> None:
-    """Whoever captures first must not decide what the next one gets: dropout is no part of a subject."""
+    """The first capture must not decide what the next one gets: dropout is not part of a subject."""
 
     def dropping() -> nn.Module:
         return nn.Sequential(nn.Linear(IN, 4), nn.ReLU(), nn.Dropout(0.5), nn.Linear(4, C)).double()

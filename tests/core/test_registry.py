@@ -261,7 +261,7 @@ def test_what_can_change_is_not_offered(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("content", ["x = 1", "raise RuntimeError('no')", "MEASURES = 3", "MODELS = (3,)"])
 def test_a_file_that_was_refused_is_refused_again(tmp_path: Path, content: str) -> None:
-    """The command asks for four kinds one after the other: the second must not take what the first refused."""
+    """The command requests four kinds one after the other: the second must not take what the first refused."""
     path = tmp_path / "plugin.py"
     path.write_text(content, encoding="utf-8")
     messages = []

@@ -158,7 +158,7 @@ def test_dense_matrices_have_a_limit() -> None:
 
 
 class Fails(nn.Module):
-    """Raises when asked for more than one example at a time under vmap."""
+    """Raises for more than one example at a time under vmap."""
 
     def __init__(self) -> None:
         super().__init__()

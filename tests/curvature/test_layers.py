@@ -39,7 +39,7 @@ class Functional(nn.Module):
 
 
 class Twice(nn.Module):
-    """One module applied twice in a row, and once beside itself."""
+    """One module applied twice in a row, and once next to itself."""
 
     def __init__(self) -> None:
         super().__init__()

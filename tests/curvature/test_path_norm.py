@@ -36,11 +36,14 @@ def subject(function: Callable[[nn.Linear, Tensor], Tensor]) -> Subject:
         (lambda layer, x: layer(x) + 1, "adds or multiplies a constant"),
         (lambda layer, x: torch.add(x, layer(x), alpha=2), "adds or multiplies a constant"),
         (lambda layer, x: nn.functional.pad(layer(x), (0, 1), value=2.0), "adds or multiplies a constant"),
-        (lambda layer, x: layer(x) * 2, r"aten\.mul\.Tensor is no layer"),
-        (lambda layer, x: x - layer(x), r"aten\.sub\.Tensor is no layer"),
-        (lambda layer, x: nn.functional.linear(x, 2 * layer.weight), "weight of aten.linear.default is no parameter"),
-        (lambda layer, x: nn.functional.linear(x, layer.weight, 2 * layer.bias), "bias of aten.linear.default is no"),
-        (lambda layer, x: layer(x).clamp(max=1), "is no layer and not positively homogeneous"),
+        (lambda layer, x: layer(x) * 2, r"aten\.mul\.Tensor is neither a layer"),
+        (lambda layer, x: x - layer(x), r"aten\.sub\.Tensor is neither a layer"),
+        (
+            lambda layer, x: nn.functional.linear(x, 2 * layer.weight),
+            "weight of aten.linear.default is not a parameter",
+        ),
+        (lambda layer, x: nn.functional.linear(x, layer.weight, 2 * layer.bias), "bias of aten.linear.default is not"),
+        (lambda layer, x: layer(x).clamp(max=1), "is neither a layer nor positively homogeneous"),
     ],
 )
 def test_operators_that_break_the_sum_are_refused(

@@ -300,7 +300,7 @@ def cut(hidden: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("dtype", TYPES)
 def test_a_branch_on_the_sum_of_a_batch_is_refused(dtype: torch.dtype) -> None:
-    """The first and the last example alone take the branch of the batch; others do not."""
+    """Only the first and the last example take the branch of the batch; others do not."""
 
     class Branch(Around):
         def forward(self, inputs: Tensor) -> Tensor:

@@ -211,7 +211,7 @@ def test_a_space_of_equal_eigenvalues_is_found_whole_in_the_steps_that_there_are
 @pytest.mark.parametrize("multiplicity", [1, 3, 8, 20])
 @pytest.mark.parametrize("together", [1, 5, 64])
 def test_every_vector_of_a_repeated_eigenvalue_is_found(multiplicity: int, together: int) -> None:
-    """However many vectors go on together: eigenvalues 3 and 1, each so many times, above a spread below 0.2."""
+    """However many vectors go on together: eigenvalues 3 and 1, each repeated, above a spread below 0.2."""
     size, kept = 200, 2 * multiplicity
     spread = torch.linspace(-2, 0.2, size - kept, dtype=torch.float64)
     values = torch.cat((spread, torch.full((multiplicity,), 1.0), torch.full((multiplicity,), 3.0)))

@@ -1,4 +1,4 @@
-"""Networks that do what a captured graph does not show: writes, changes of mind, derivatives of their own."""
+"""Networks that do what a captured graph does not show: writes, changes of mind, their own derivatives."""
 
 from __future__ import annotations
 
@@ -224,7 +224,7 @@ def build(name: str) -> Subject:
 
 @pytest.fixture(autouse=True)
 def users_warnings() -> Any:
-    """As a user has them: a warning is no error."""
+    """As a user has them: a warning is not an error."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

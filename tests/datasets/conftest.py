@@ -45,7 +45,7 @@ def small_mnist(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
 
 @dataclass
 class Mirror:
-    """A server on this machine. `answers`: by file name, what it sends; `asked`: the names asked for."""
+    """A server on this machine. `answers`: by file name, what it sends; `asked`: the requested names."""
 
     answers: dict[str, bytes] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)

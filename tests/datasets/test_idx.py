@@ -130,7 +130,7 @@ def test_what_trails_the_gzip_stream(tmp_path):
 
 
 def test_a_bomb_is_not_unpacked(tmp_path, monkeypatch):
-    """A gigabyte behind a header that declares 24 bytes: no more than those and one are asked for."""
+    """A gigabyte behind a header that declares 24 bytes: no more than those and one are requested."""
     asked = []
     read = gzip.GzipFile.read
 

@@ -23,7 +23,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium"),
-    pytest.mark.filterwarnings("default"),  # the driver's own are no concern of the board
+    pytest.mark.filterwarnings("default"),  # the driver's own do not concern the board
 ]
 Make = Callable[..., list[Record]]
 HOSTILE = "</script><script>window.hurt=1</script><img src=x onerror=window.hurt=2>\n|\u202e../../x" + "z" * 10_000
@@ -31,7 +31,7 @@ MEASURES, MODELS = 200, 50
 
 
 class Opened:
-    """A page in a context of its own that records what goes wrong and what is asked of whom."""
+    """A page in its own context that records errors and requests."""
 
     def __init__(self, browser: Any, address: Path, **context: Any) -> None:
         self.page = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **context}).new_page()
@@ -222,7 +222,7 @@ def many(records: list[Record]) -> Leaderboard:
 
 
 def test_200_measures_on_50_models_load_and_sort_in_a_second(browser: Any, make: Make, tmp_path: Path) -> None:
-    """Seconds of the page's own thread, so that other work on the machine is no concern of the page."""
+    """Seconds of the page's own thread, so that other work on the machine does not concern the page."""
     texts = build_site(many(make(measures=("good",))))
     write_files(tmp_path / "site", {name: text for name, text in texts.items() if "/" not in name}, remedy="")
     (tmp_path / "empty.html").write_text("<!doctype html>")

@@ -1,4 +1,4 @@
-"""The steps of the leaderboard's workflow in a repository of their own, with a `sharpbench` that ends as it is told."""
+"""The steps of the leaderboard's workflow in a separate repository, with a `sharpbench` that ends as each test sets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / ".ci" / "leaderboard"
 needed = ("bash", "git", "shuf", "timeout", "tar")
 pytestmark = [
-    pytest.mark.skipif(not SCRIPT.exists(), reason="no workflows beside these tests"),
+    pytest.mark.skipif(not SCRIPT.exists(), reason="no workflows next to these tests"),
     pytest.mark.skipif(any(shutil.which(name) is None for name in needed), reason=f"needs {', '.join(needed)}"),
 ]
 TOLD = """#!/usr/bin/env bash
@@ -167,8 +167,8 @@ def test_a_name_that_the_workflow_needs_is_not_given_away(repository: Repository
         (3, 0, "**claimed**"),
         (4, 1, "**refuted**"),
         (2, 1, "**refused**"),
-        (1, 1, "verify itself failed, which is no refutation"),
-        (139, 1, "verify itself failed, which is no refutation"),
+        (1, 1, "verify itself failed, which is not a refutation"),
+        (139, 1, "verify itself failed, which is not a refutation"),
     ],
 )
 def test_a_crash_is_never_taken_for_a_refutation(ends: int, fails: int, said: str, repository: Repository) -> None:
@@ -269,7 +269,7 @@ def test_pushing_is_tried_five_times(repository: Repository) -> None:
 
 
 def test_what_hangs_is_ended_and_the_run_goes_on(repository: Repository) -> None:
-    """The five minutes that it is given beside its share are made none."""
+    """The five minutes in addition to its share are set to zero."""
     text = SCRIPT.read_text()
     assert "$((seconds + 300))" in text
     (repository.root / ".ci" / "leaderboard").write_text(text.replace("$((seconds + 300))", "1"))

@@ -1,4 +1,4 @@
-"""Submissions on the pages: their states, the worst refutation beside the measure, and nothing hostile."""
+"""Submissions on the pages: their states, the worst refutation next to the measure, and nothing hostile."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def test_what_was_written_by_hand_is_not_overwritten(results: Path, tmp_path: Pa
     assert not (tmp_path / "speed.md").exists()
 
 
-@pytest.mark.slow  # all that is published is judged and drawn again; .ci/run does it, too
+@pytest.mark.slow  # all that is published is judged and drawn again; .ci/run also does it
 def test_the_published_board_is_what_its_records_say() -> None:
     if not list((PUBLISHED / "results").glob("*.jsonl")):
         pytest.skip("leaderboard/results holds no records yet")

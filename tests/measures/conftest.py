@@ -125,7 +125,7 @@ def examples_do_not_matter() -> Check:
 @pytest.fixture(scope="session")
 def hessian() -> Callable[[Subject], Tensor]:
     def dense(subject: Subject) -> Tensor:
-        """The Hessian of the mean loss by torch.autograd alone, [P, P]."""
+        """The Hessian of the mean loss, only by torch.autograd, [P, P]."""
         sizes = [value.numel() for value in subject.params.values()]
 
         def loss(flat: Tensor) -> Tensor:

@@ -219,7 +219,7 @@ def test_normalised_logits_have_no_scale(tiny: Tiny, case: str) -> None:
 
 
 def test_normalised_logits_have_mean_0_and_norm_1(tiny: Tiny) -> None:
-    """Seen by a criterion that sees shifts, too; logits that are all equal become 0."""
+    """Seen by a criterion that also sees shifts; logits that are all equal become 0."""
     subject = tiny()
     logits = torch.tensor([[1.0, 2.0, 6.0], [4.0, 4.0, 4.0]], dtype=torch.float64)
     seen = normalised(replace(subject, criterion=MSE)).criterion

@@ -29,7 +29,7 @@ LONG = {
     *("adaptive", "adaptive-spectral", "adaptive-trace", "hessian-frobenius", "igs", "keskar"),
     *("quotient-norm", "spectral-density", "top-eigenvalue"),
 }
-"""Whose evaluations on ten networks take 7 s to half a minute; the files of their own test what matters."""
+"""Measures whose evaluations on ten networks take 7 s to half a minute; their own files test what matters."""
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ FIELDS = [(cls, item.name) for cls in INSTALLED.values() for item in dataclasses
 
 @pytest.mark.parametrize(("cls", "name"), FIELDS, ids=lambda each: getattr(each, "name", each))
 def test_a_hyperparameter_is_of_its_annotation(cls: type[Measure], name: str) -> None:
-    """Its option, or the type of a number: nothing else is taken for one of them."""
+    """Its option, or the type of a number: nothing else counts as one of them."""
     annotation = typing.get_type_hints(cls)[name]
     if typing.get_origin(annotation) in (types.UnionType, typing.Union):
         annotation = next(each for each in typing.get_args(annotation) if each is not type(None))

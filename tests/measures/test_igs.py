@@ -82,7 +82,7 @@ def zero_head() -> Subject:
 
 
 def one_hot() -> Subject:
-    """Inputs of the standard basis and equal rows: every example has the same F in parameters of its own."""
+    """Inputs of the standard basis and equal rows: every example has the same F in its own parameters."""
     module = nn.Linear(6, 3, bias=False).double()
     nn.init.constant_(module.weight, 0.0)
     nn.init.constant_(module.weight[0], 1.0)

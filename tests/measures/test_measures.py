@@ -1,4 +1,4 @@
-"""What the built-in measures say beside their values: estimates that converge, refusals, records of what was done."""
+"""What the built-in measures state besides values: estimates that converge, refusals, records of what was done."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ class Residual(nn.Module):
     ("module", "message"),
     [
         (Residual(), r"two branches meet in aten\.add\.Tensor"),
-        (nn.Sequential(nn.Linear(4, 4), nn.GELU(), nn.Linear(4, 3)), r"aten\.gelu\.default is no layer and not"),
+        (nn.Sequential(nn.Linear(4, 4), nn.GELU(), nn.Linear(4, 3)), r"aten\.gelu\.default is neither a layer nor"),
         (nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.BatchNorm1d(4), nn.Linear(4, 3)), "a batch norm follows no"),
     ],
 )

@@ -41,7 +41,7 @@ def trained(model: Model, n: int) -> tuple[torch.nn.Module, Tensor, Tensor]:
 
 
 def double_backward_diagonal(subject: Subject) -> dict[str, torch.Tensor]:
-    """One derivative of one derivative a parameter, by torch.autograd alone."""
+    """One derivative of one derivative a parameter, only by torch.autograd."""
     params = {key: value.clone().requires_grad_() for key, value in subject.params.items()}
     logits = torch.func.functional_call(subject.module, params, (subject.inputs,))
     loss = torch.nn.functional.cross_entropy(logits, subject.targets)

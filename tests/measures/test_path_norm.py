@@ -107,7 +107,7 @@ def test_examples_do_not_matter(conv: Subject, examples_do_not_matter) -> None: 
 
 def test_what_has_no_paths_is_refused(smooth: Subject, attention: Subject) -> None:
     with pytest.raises(
-        NotApplicable, match=r"no paths: aten\.gelu\.default is no layer and not positively homogeneous"
+        NotApplicable, match=r"no paths: aten\.gelu\.default is neither a layer nor positively homogeneous"
     ):
         measure("path-norm", smooth)
     with pytest.raises(NotApplicable, match="no paths: "):

@@ -209,10 +209,12 @@ class Untraceable(nn.Module):
 def test_what_has_no_linear_layer(tiny: Tiny) -> None:
     x, y = torch.randn(4, 5, dtype=torch.float64), torch.arange(4) % 3
     with pytest.raises(
-        NotApplicable, match=r"'0' is no linear layer of Sequential that is used once; it has 5\.weight"
+        NotApplicable, match=r"'0' is not a linear layer of Sequential that is used once; it has 5\.weight"
     ):
         measure("relative-flatness[layer=0]", tiny("conv"))
-    with pytest.raises(NotApplicable, match=r"'nowhere' is no linear layer .*; it has 0\.weight, 2\.weight, 4\.weight"):
+    with pytest.raises(
+        NotApplicable, match=r"'nowhere' is not a linear layer .*; it has 0\.weight, 2\.weight, 4\.weight"
+    ):
         measure("relative-flatness[layer=nowhere]", tiny())
     with pytest.raises(NotApplicable, match="Twice does not end in a linear layer under measurement; it has none"):
         measure("relative-flatness", Subject.from_module(Twice().double(), x, y))

@@ -82,7 +82,7 @@ def test_more_steps_find_at_least_as_much_as_random_points(tiny: Tiny, kind: str
 
 
 def test_micro_batches_have_steps_of_their_own(tiny: Tiny) -> None:
-    """The maximum of a mean is at most the mean of the maxima; each is that of its micro-batch alone."""
+    """The maximum of a mean is at most the mean of the maxima; each is that of only its micro-batch."""
     subject = tiny(n=8)
     whole = measure("sam[rho=0.2,steps=30]", subject).value
     parts = measure("sam[rho=0.2,steps=30,micro_batch=4]", subject).value

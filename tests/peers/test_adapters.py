@@ -234,7 +234,7 @@ def test_what_is_prepared_is_used_by_the_next_call_alone(
     with monkeypatch.context() as patch:
         patch.setattr("sharpbench_peers.handover.copy", None)  # no other copy is made
         assert measure(watched, generator=seeded()) == plain
-    assert measure(watched, generator=seeded()) == plain  # of a copy of its own again
+    assert measure(watched, generator=seeded()) == plain  # again of its own copy
     broken = replace(watched, inputs=watched.inputs[:, :3])
     measure.prepare(broken)
     with pytest.raises(NotApplicable, match="raises RuntimeError: mat1 and mat2 shapes cannot be multiplied"):
@@ -297,7 +297,7 @@ def _own(logits: Tensor, targets: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("measure", [cls() for cls in MEASURES if cls.name != "paper-trace"], ids=format_spec)
 def test_an_absent_library_is_skipped_with_the_pip_line(measure: Measure, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not even what it needs besides is asked for first."""
+    """Not even what it needs besides is requested first."""
     for name in [*sys.modules]:
         if name.partition(".")[0] in (
             "backpack",
@@ -315,7 +315,7 @@ def test_an_absent_library_is_skipped_with_the_pip_line(measure: Measure, monkey
 
 
 def test_parameters_left_out_are_left_out() -> None:
-    """By those that can: their values are of the parameters under measurement alone."""
+    """By those that can: their values are only of the parameters under measurement."""
     whole = subject("chain")
     part = Subject.from_module(
         whole.module, whole.inputs, whole.targets, batch_size=4, parameters=["2.weight", "2.bias"]

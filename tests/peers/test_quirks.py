@@ -37,7 +37,7 @@ def gauss_newton(on: Subject) -> float:
 
 
 def confident(factor: float) -> Subject:
-    """The perceptron with its logits times `factor`: sure of itself, and not of the right classes alone."""
+    """The perceptron with its logits times `factor`: sure of itself, and not only of the right classes."""
     on = subject("chain")
     moved = {name: value * factor if name.startswith("2.") else value for name, value in on.params.items()}
     return replace(on, params=moved)
@@ -53,7 +53,7 @@ BATCH = torch.randn(9, 5, dtype=torch.float64, generator=torch.Generator().manua
 
 @pytest.mark.filterwarnings("ignore:Using backward.. with create_graph=True")
 def test_pyhessian_doubles_where_two_are_made_of_one_model(model: nn.Module) -> None:
-    """The gradient with its graph is left in .grad until a product is asked for, and the second one is added to it."""
+    """The gradient with its graph is left in .grad until a product is requested, and the second one is added to it."""
     hessian = library("pyhessian").hessian
     made = [hessian(model, nn.CrossEntropyLoss(), data=BATCH, cuda=False) for _ in range(2)]
     found = []

@@ -58,7 +58,7 @@ def test_what_is_no_row_says_why(name: str, message: str) -> None:
 
 
 class Ceiled(nn.Module):
-    """A pool with a divisor of its own, which has no place among the words of the module."""
+    """A pool with its own divisor, which has no place among the words of the module."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -22,7 +22,7 @@ from sharpbench.leaderboard.submissions.submission import hash_records
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / ".github" / "workflows"
-pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="no workflows beside these tests")
+pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="no workflows next to these tests")
 FILES = sorted(path.name for path in FOLDER.glob("*.yml"))
 SMALL = {
     "CI_STEPS": "docs pages",
@@ -99,7 +99,7 @@ def test_every_step_is_executed_by_a_test() -> None:
 
 
 class Scratch:
-    """A repository of its own with this tree in it, in which steps run; nothing of them reaches ours."""
+    """A separate repository with this tree in it, in which steps run; nothing of them reaches ours."""
 
     def __init__(self, folder: Path) -> None:
         self.root, self.summary = folder / "tree", folder / "summary.md"
@@ -269,7 +269,7 @@ def test_leaderboard_from_a_run_to_a_commit_to_a_strangers_pull_request(scratch:
     assert (verdict.state, verdict.seed) == ("verified", 7)
     scratch.commit("a stranger's verdict")
     status, said = scratch.step(check["Verify new submissions"], variables)
-    assert (status, "Verdicts are recorded by the schedule alone" in said) == (1, True)
+    assert (status, "Only the schedule records verdicts" in said) == (1, True)
 
 
 def _forge(path: Path) -> None:

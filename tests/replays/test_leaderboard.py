@@ -16,7 +16,7 @@ FOLDER = Path(__file__).parents[2] / "leaderboard" / "replays"
 PUBLISHED = sorted(path.parent for path in FOLDER.glob("*/REPLAY.md"))
 
 
-@pytest.mark.skipif(not FOLDER.exists(), reason="a distribution of the package alone has no leaderboard")
+@pytest.mark.skipif(not FOLDER.exists(), reason="a distribution of only the package has no leaderboard")
 def test_each_replay_is_published() -> None:
     assert [path.name for path in PUBLISHED] == ["asam-2021", "friendly-sam-2024", "minimum-sharpness-2021"]
 

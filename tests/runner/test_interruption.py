@@ -59,7 +59,7 @@ def test_a_run_killed_again_and_again_ends_as_an_undisturbed_one(
     undisturbed = start(tmp_path / "calm", tmp_path / "calm-cache", cohort)
     while progress(tmp_path / "calm", tmp_path / "calm-cache") == (0, 0) and undisturbed.poll() is None:
         time.sleep(0.01)
-    began = time.monotonic()  # of the work: start-up, and the epochs before the first networks, are no part of it
+    began = time.monotonic()  # of the work: start-up, and the epochs before the first networks, are not part of it
     _, errors = undisturbed.communicate(timeout=240)
     assert undisturbed.returncode == 0, errors.decode()
     took = time.monotonic() - began

@@ -79,7 +79,7 @@ def test_memory_is_what_the_larger_pilot_holds() -> None:
     held = 64 * 2**20
     found = predict_cost(Sleeps(held=held), subject(100))
     if found.bytes is None:
-        pytest.skip("the peak of memory cannot be told here")
+        pytest.skip("the peak of memory cannot be read here")
     assert 0.7 * held < found.bytes < 1.6 * held
 
 

@@ -1,4 +1,4 @@
-"""run() and iterate_events(): what one cell, one network or an interrupt costs, and what stands on disk meanwhile."""
+"""run() and iterate_events(): what one cell, one network or an interrupt costs, and what is on disk meanwhile."""
 
 from __future__ import annotations
 
@@ -249,7 +249,7 @@ def test_a_torn_line_is_cut_off_and_its_cell_run_again(cache: Path, tmp_path: Pa
 
 @dataclass(frozen=True)
 class Untrainable(Model):
-    """Raises in the forward pass: in training mode, or in eval mode alone."""
+    """Raises in the forward pass: in training mode, or only in eval mode."""
 
     name: ClassVar[str] = "untrainable"
     title: ClassVar[str] = "a network that raises"

@@ -83,7 +83,7 @@ def test_the_mode_and_the_weights_stay() -> None:
 
 
 def test_a_false_element_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a wrong rule, the change is no rounding: also behind a norm whose scale starts at 0."""
+    """With a wrong rule, the change is not rounding: also behind a norm whose scale starts at 0."""
     from sharpbench.symmetry.rules import table
 
     model = nn.Sequential(nn.Linear(5, 6), nn.LayerNorm(6), nn.GELU(), nn.Linear(6, 3))

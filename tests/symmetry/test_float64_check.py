@@ -46,7 +46,7 @@ def test_casts_to_float32_are_no_loss_and_zeros_are_perturbed() -> None:
 
 
 class Made(nn.Module):
-    """Makes tensors of its own, of the default type and of float32."""
+    """Makes its own tensors, of the default type and of float32."""
 
     def __init__(self, kind: str = "tensor") -> None:
         super().__init__()

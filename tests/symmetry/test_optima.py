@@ -181,7 +181,7 @@ def test_row_and_column_scales_are_the_ones_that_were_built(
         solved = scale_rows_and_columns(one / scale, other * scale)
         assert solved.value == pytest.approx(2 * one.sum(), rel=1e-11)
         assert solved.gradient <= 1e-11
-        assert solved.dropped == 0  # what is balanced is a circulation: nothing of it can shrink alone
+        assert solved.dropped == 0  # what is balanced is a circulation: nothing of it can shrink by itself
 
 
 @pytest.mark.parametrize("spread", [0.3, 2.0, 6.0])
@@ -255,7 +255,7 @@ def test_degree_and_order(solve: object) -> None:
 def test_one_row_or_one_column() -> None:
     rng = np.random.default_rng(0)
     D, V = np.exp(rng.normal(size=(1, 6))), np.exp(rng.normal(size=(1, 6)))
-    every = 2 * np.sqrt(D * V).sum()  # each entry has a scale of its own
+    every = 2 * np.sqrt(D * V).sum()  # each entry has its own scale
     assert scale_rows_and_columns(D, V).value == pytest.approx(every, rel=1e-12)
     assert scale_rows_and_columns(D.T, V.T).value == pytest.approx(every, rel=1e-12)
     assert scale_columns(D, V).value == pytest.approx(every / 2, rel=1e-10)

@@ -19,7 +19,7 @@ def timm() -> Iterator[ModuleType]:
     if importlib.util.find_spec("timm") is None:
         pytest.skip("timm is not installed")
     library = torch.library.Library("torchvision", "FRAGMENT")
-    for name in ("nms", "qnms"):  # what torchvision misses beside CPU torch, and timm never calls
+    for name in ("nms", "qnms"):  # what torchvision misses next to CPU torch, and timm never calls
         if not hasattr(torch.ops.torchvision, name):
             library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     yield importlib.import_module("timm")

@@ -1,4 +1,4 @@
-"""The suite's own networks: what is said of their symmetries holds, and values that should be equal are told apart."""
+"""The suite's own networks: their declared symmetries hold, and values that should be equal are distinguished."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_every_kind_has_a_case_and_elements_move_on_their_own() -> None:
         ratio = other.params["one.weight"] / case.subject.params["one.weight"]
         factors = {round(factor, 12) for factor in ratio[0].flatten().tolist()}
         assert len(factors) == ratio[0].numel() - 1  # the two centres move as their unit does
-    # at other weights too, as the entries read padding alone
+    # at other weights too, as the entries read only padding
     elsewhere = {key: torch.randn_like(value) for key, value in case.subject.params.items()}
     kernel = elsewhere["one.weight"]
     moved = torch.where(case.free["one.weight"], 3 * kernel, kernel)

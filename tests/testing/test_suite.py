@@ -83,7 +83,7 @@ def test_sound_measures_pass(measure: Measure) -> None:
     assert seen == report
 
 
-# One bad measure a check, and what has to be said of it. -----------------------------------------------------------
+# One bad measure per check, and the message of that check.
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class Unequal(Loss):
 
 
 class Assignable(Loss):
-    """Without a decorator of its own."""
+    """Without its own decorator."""
 
 
 @dataclass(frozen=True)
@@ -283,7 +283,7 @@ class Certain(Noisy):
 
 @dataclass(frozen=True)
 class Seeded(Noisy):
-    """A generator of its own: the same whatever the seed."""
+    """Its own generator: the same whatever the seed."""
 
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
         return super().__call__(subject, generator=torch.Generator().manual_seed(3))

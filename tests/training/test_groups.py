@@ -1,4 +1,4 @@
-"""Groups: which networks train together, fixed by the cohort alone, and the rule that says where it pays."""
+"""Groups: which networks train together, fixed only by the cohort, and the rule that says where it pays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks that train together are those that train alone, and none sees another."""
+"""Networks trained together equal those trained one by one, and none sees another."""
 
 from __future__ import annotations
 
@@ -240,7 +240,7 @@ class WithoutDropout(UnusualModel):
 
 @pytest.mark.parametrize("optimizer", [Sgd(), Sam(), Asam(), FriendlySam()], ids=lambda each: each.name)
 def test_any_module_trains_as_torch_trains_it(optimizer: Sgd, digits: Data) -> None:
-    """Two passes a step, running statistics from the first alone; frozen parameters stay, unused ones decay."""
+    """Two passes a step, running statistics only from the first; frozen parameters stay, unused ones decay."""
     recipe = replace(RECIPE, model=WithoutDropout(), optimizer=optimizer, weight_decay=1e-2, decay=0.0)
     group = StackedTrainer([recipe], digits, dtype=torch.float64)
     module = Unusual(dropout=0.0).double().train()

@@ -1,4 +1,4 @@
-"""Worker processes: the same networks as in one process, and a death costs one group alone."""
+"""Worker processes: the same networks as in one process, and a death costs only one group."""
 
 from __future__ import annotations
 
@@ -225,7 +225,7 @@ def test_an_interrupted_command_keeps_checkpoints_and_leaves_no_process(plugin: 
     assert process.returncode == 130, errors
     assert errors == "interrupted; give the same command again to go on\n"
     assert list((tmp_path / CHECKPOINT_FOLDER).glob("[0-9a-f]*"))
-    until = time.monotonic() + 20  # what multiprocessing keeps beside the workers ends when it sees that we did
+    until = time.monotonic() + 20  # what multiprocessing keeps next to the workers ends when it sees that we did
     while alive(process.pid) and time.monotonic() < until:
         time.sleep(0.1)
     assert not alive(process.pid)

@@ -31,7 +31,7 @@ def correlation_interval(value: float, known: Uncertainty) -> Interval:
     """The 95 % interval of a `value` in [-1, 1]: Student's t on the scale of atanh.
 
     It ends where Wilson's interval for the largest variance that a tau can have, 2 (1 - r^2) / networks, ends: near a
-    perfect order few networks tell of the variance, and Student's interval alone may reach below 0.
+    perfect order few networks tell of the variance, and Student's interval by itself may reach below 0.
 
     A variance of 0 does not mean certainty, only that no network of a cell changed anything. The interval is then
     Wilson's for the variance (1 - r^2) / networks. Where a measure fails on a few networks, and by chance on none of

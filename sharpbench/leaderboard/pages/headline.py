@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from sharpbench.analysis.scores import BASELINES, Score
+from sharpbench.core.measure import REWRITE_KINDS
 from sharpbench.leaderboard.board import Board, Leaderboard, select_own
 from sharpbench.leaderboard.entries import NO_SUBMISSIONS
 from sharpbench.leaderboard.pages.links import escape_title, link_measure
@@ -16,7 +17,6 @@ from sharpbench.leaderboard.pages.submissions import PAGE_NAME as ENTRIES
 from sharpbench.report.columns import Column
 from sharpbench.report.escape import escape_cell
 from sharpbench.report.format import (
-    KINDS,
     MISSING,
     format_correlation,
     format_error,
@@ -227,8 +227,8 @@ def summarize(scores: Sequence[Score]) -> Summary:
     signs = [score.correlations.signs.worst for score in scores if score.correlations.signs.worst is not None]
     errors = [score.exactness.largest for score in scores if score.exactness is not None]
     costs = [score.gradients for score in scores if score.gradients is not None]
-    changes = {kind: {format_factor(score.invariance, kind) for score in scores} - {MISSING} for kind in KINDS}
-    unchanged = tuple(kind for kind in KINDS if changes[kind] == {"1"})
+    changes = {kind: {format_factor(score.invariance, kind) for score in scores} - {MISSING} for kind in REWRITE_KINDS}
+    unchanged = tuple(kind for kind in REWRITE_KINDS if changes[kind] == {"1"})
     rewritten = any(score.invariance for score in scores)
     return Summary(max(signs, default=None), max(errors, default=None), tuple(sorted(costs)), unchanged, rewritten)
 

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping
 from typing import get_args
 
 from sharpbench.core.fields import Scalar
+from sharpbench.core.measure import REWRITE_KINDS
 from sharpbench.core.record import MAX_REASON_CHARS, Design, Record
 from sharpbench.errors import InvalidInput, short
 from sharpbench.leaderboard.submissions.manifest import HASH_PATTERN, MEASURE_PATTERN
-from sharpbench.runner.invariance import KINDS
 
 DEVICES, PRECISIONS = ("cpu", "cuda"), ("float32", "float64")
 WORD_PATTERN = re.compile(r"[A-Za-z0-9 ._:+=,\[\]-]{1,300}")
@@ -48,9 +48,9 @@ def check_record(record: Record) -> None:
         raise InvalidInput(f"seed {record.seed} is not a number of 64 bits")
     _check_origin(record)
     _check_words({"label": record.label})
-    odd = [kind for kind in record.invariance if kind not in KINDS]
+    odd = [kind for kind in record.invariance if kind not in REWRITE_KINDS]
     if odd:
-        raise InvalidInput(f"invariance: {short(repr(odd[0]))} is not one of {', '.join(KINDS)}")
+        raise InvalidInput(f"invariance: {short(repr(odd[0]))} is not one of {', '.join(REWRITE_KINDS)}")
     _check_numbers(record)
     _check_texts(record)
 
@@ -128,7 +128,7 @@ def _check_gate(record: Record) -> None:
         if not isinstance(wanted, int | float):
             continue  # not one of our recipes
         if not isinstance(reached, int | float) or sign * (reached - wanted) > GATE_SLACK * abs(wanted):
-            raise InvalidInput(f"truth: fitted with {name} {reached}, where the recipe asks for {wanted}")
+            raise InvalidInput(f"truth: fitted with {name} {reached}, where the recipe requires {wanted}")
     epochs, most = truth.get("epochs"), recipe.get("max_epochs")
     ended = isinstance(epochs, int) and isinstance(most, int) and epochs < most
     if not truth["fitted"] and truth.get("diverged") is not True and ended:

@@ -175,7 +175,7 @@ class Verdict:
 
 
 def is_verified_share(agreed: int, claimed: int) -> bool:
-    """Whether so many agreeing values of the claimed ones make a sample or a row verified.
+    """Whether this number of agreeing values among the claimed ones makes a sample or a row verified.
 
     >>> is_verified_share(22, 24), is_verified_share(1, 24), is_verified_share(0, 0)
     (True, False, False)

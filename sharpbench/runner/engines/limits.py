@@ -24,7 +24,7 @@ MIN_MEMORY_BYTES = 2**29
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a cell may take; None is no limit.
+    """What a cell may take; None means without a limit.
 
     Attributes:
         timeout: seconds of one cell, with all its checks.

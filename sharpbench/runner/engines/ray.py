@@ -98,7 +98,7 @@ class RayPool:
 
 
 class RayWorker:
-    """What runs in a Ray actor: a pool of one slot, which is asked for one cell at a time."""
+    """What runs in a Ray actor: a pool of one slot, which measures one cell at a time."""
 
     def __init__(self, workspace: Workspace, limits: Limits) -> None:
         self.pool = ProcessPool(workspace, limits, slots=1)

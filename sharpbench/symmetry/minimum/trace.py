@@ -206,7 +206,7 @@ def minimum_example_stderr(group: RescalingGroup, subject: Subject, solved: Mini
 
 
 def _of_whole_parameters(group: RescalingGroup) -> bool:
-    """Whether the group rescales each parameter by one factor, so that traces of blocks are all that it asks of."""
+    """Whether the group rescales each parameter by one factor, so that it needs only the traces of blocks."""
     return all(array.size == 1 for arrays in group.basis_rows.values() for array in arrays)
 
 

@@ -93,7 +93,7 @@ class Optimizer(ABC):
 
     To add an optimiser, subclass Optimizer as a frozen dataclass in a module of `sharpbench/training/optimizers/`, set
     the class variables, implement `initial` and `step`, and append the class to OPTIMIZERS in the `__init__.py` of
-    that package. `tests/training/test_trainer.py` and `optimizers/test_optimizers.py` beside it test every class of
+    that package. `tests/training/test_trainer.py` and `optimizers/test_optimizers.py` next to it test every class of
     OPTIMIZERS; a test of the paper's equations belongs in `optimizers/test_rules.py`. In a plugin, list the class in
     the plugin module's OPTIMIZERS instead.
 

@@ -174,7 +174,7 @@ def test_units_are_left_out_as_a_whole() -> None:
 
 
 def random_grid(rng: np.random.Generator, configurations: int, networks: int) -> tuple[np.ndarray, ...]:
-    """A measure, the gap and the cells, at configurations that are drawn, too."""
+    """A measure, the gap and the cells, at configurations that are also drawn."""
     cells = np.repeat(np.arange(configurations), networks)
     effect, other = rng.standard_normal((2, configurations))
     gap = effect[cells] + rng.standard_normal(len(cells))

@@ -51,7 +51,7 @@ def test_tables_worked_out_by_hand() -> None:
     assert (found.value, found.given, found.direction) == (pytest.approx(1 - bits(1 / 3)), ("u",), 1)
     assert found.value == pytest.approx(0.0817, abs=1e-4)
     # Between the groups V_y = 1 in 3 of 4 pairs while V_x is certain: no information, but 4 H(1/4) bits of entropy,
-    # beside 1 bit for each pair inside, which agree: 2 / (4 H(1/4) + 2) = 0.38. Without, 5 of 6 agree: 0.35.
+    # next to 1 bit for each pair inside, which agree: 2 / (4 H(1/4) + 2) = 0.38. Without, 5 of 6 agree: 0.35.
     found = conditional_information([1, 2, 3, 4], [1, 3, 2, 4], {"u": [0, 0, 1, 1]})
     assert (found.value, found.given) == (pytest.approx(1 - bits(1 / 6)), ())
     given = Condition(np.array([1.0, 3, 2, 4]), ("u",), np.array([0, 0, 1, 1]))

@@ -1,4 +1,4 @@
-"""Spearman's correlation is scipy's, and its interval stands on derivatives that can be checked."""
+"""Spearman's correlation is scipy's, and its interval rests on derivatives that can be checked."""
 
 from __future__ import annotations
 

@@ -167,7 +167,7 @@ def test_a_refutation_that_nobody_claims_any_more_shows_until_the_same_cell_is_v
     )
     same = next(each for each in submission.records if each.label == first.label and each.key != first.key)
     again = verdict(submission, finding(same, "differs"))
-    assert list_past_refutations([submission], [mild, answer, again]) != ()  # whoever is refuted answers nothing
+    assert list_past_refutations([submission], [mild, answer, again]) != ()  # a refuted author answers nothing
 
 
 def test_a_gap_that_nobody_claims_any_more_is_answered_by_the_network(submission: Submission) -> None:

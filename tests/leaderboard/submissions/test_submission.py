@@ -1,4 +1,4 @@
-"""What a submission is, and that nothing else is taken for one."""
+"""What a submission is, and that nothing else counts as one."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ def test_a_wrong_number_of_test_examples_refutes(
     assert outcomes(found) == {("gap", "agrees"), ("test_examples", "differs"), ("value", "agrees")}
 
 
-def test_whoever_forges_what_a_network_is_known_by_is_never_verified(
+def test_a_network_with_forged_identity_is_never_verified(
     text: str, records: tuple[Record, ...], ran: Path, tmp_path: Path
 ) -> None:
     lies = [replace(each, truth={**each.truth, "steps": 7}, value=2 * (each.value or 0)) for each in records]
@@ -227,7 +227,7 @@ def test_intervals_and_examples_are_compared_where_they_can_be(records: tuple[Re
     assert differs(replace(claim, high=value + stderr, low=value - stderr)) == ["low", "high"]
     assert differs(replace(claim, low=None, high=None)) == ["low", "high"]
     assert differs(claim, examples=48) == ["examples"]
-    assert differs(replace(claim, stderr=0.0), apart=1.0) == []  # on another network nothing can be told
+    assert differs(replace(claim, stderr=0.0), apart=1.0) == []  # on another network nothing can be decided
     elsewhere = replace(claim, stderr=0.0, converged=False, environment={**claim.environment, "torch": "1.0"})
     assert differs(elsewhere) == []  # nor of other random numbers
     assert differs(replace(claim, converged=False)) == ["converged"]
@@ -286,7 +286,7 @@ def test_a_measure_that_is_not_installed_stays_claimed_and_that_is_said(
     moved = {old.key: new for old, new in zip(records, aliens, strict=True)}
     lines = [moved[record.key] for record in records]
     path = forged(text, tmp_path, lines, measures={"alien": "x 1", "average": "y 1", "parameter-norm": "y 1"})
-    # `forged` replaces by key: the aliens have keys of their own, so they are put in by hand
+    # `forged` replaces by key: the aliens have their own keys, so they are put in by hand
     header = path.read_text().splitlines()[0]
     manifest = replace(Manifest.from_json(header), sha256=hash_records(lines))
     path.write_text(format_submission(manifest, lines))

@@ -105,7 +105,7 @@ class Odd(Measure):
         elif self.way == "batchless":
             found = slope(subject.inputs, subject.targets)
         elif self.way == "lost one" and rank == 1:
-            raise ArithmeticError("the second alone")
+            raise ArithmeticError("only the second")
         else:
             found = subject.mean(slope)
             if self.way == "apart" and rank == 1:

@@ -93,7 +93,7 @@ def test_every_cell_ends_done_once(
     struck = 0
     for killed in range(1, drivers + 2):
         process = start("on")
-        goal = killed * cells // (drivers + 1)  # the driver dies after so many records, the last one not at all
+        goal = killed * cells // (drivers + 1)  # the driver dies after this number of records, the last one not at all
         while process.poll() is None and (killed > drivers or count() < goal):
             time.sleep(1.0 if drivers > 1 else 0.5)
             with contextlib.suppress(ProcessLookupError):

@@ -63,7 +63,7 @@ def test_each_misdeed_costs_its_own_cell(planned: Plan, ran: Ran, odd: Any, tmp_
     assert "bytes left out" in shown
     assert len(shown) < 2 * MAX_OUTPUT_BYTES + 50
     assert found["looks"].printed is None
-    assert {record.truth["gap"] for record in records} == {records[0].truth["gap"]}  # the lost ones have it, too
+    assert {record.truth["gap"] for record in records} == {records[0].truth["gap"]}  # the lost ones also have it
 
 
 def test_a_cell_that_never_ends_is_ended(planned: Plan, ran: Ran, odd: Any) -> None:
@@ -174,7 +174,7 @@ def test_a_divided_cell_has_the_value_of_a_whole_one(planned: Plan, ran: Ran, od
     assert whole["outside"].value == pytest.approx(whole["batchless"].value, rel=1e-5)
     assert found["apart"].status == "failed"
     assert "do not ask for the same sums; measure it without --split" in str(found["apart"].reason)
-    assert (found["lost one"].status, found["lost one"].reason) == ("failed", "ArithmeticError: the second alone")
+    assert (found["lost one"].status, found["lost one"].reason) == ("failed", "ArithmeticError: only the second")
     with pytest.raises(InvalidInput, match="split=2 exceeds workers=1"):
         ran(cells, Process(Limits(pieces=2)))
 
