@@ -121,9 +121,9 @@ def repository(tmp_path: Path) -> Repository:
     ("text", "said"),
     [
         (None, "this file is removed, put it back"),
-        ("first\n", "this file is changed, put it back as it was"),
-        ("second\nfirst\n", "this file is changed"),
-        ("first\nsecond\nthird\n", "this file is changed"),
+        ("first\n", "this file was changed, restore it"),
+        ("second\nfirst\n", "this file was changed"),
+        ("first\nsecond\nthird\n", "this file was changed"),
     ],
 )
 def test_a_pull_request_takes_no_line_from_a_verdict_and_adds_none(
