@@ -11,12 +11,15 @@ import pickle
 import resource
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from multiprocessing import forkserver
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from multiprocessing import forkserver, resource_tracker, util
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, SpawnContext
 from pathlib import Path
 from typing import Any, Literal
+
+from sharpbench.errors import InvalidInput, short
 
 StartMethod = Literal["forkserver", "spawn"]
 END_TIMEOUT_SECONDS = 5.0
@@ -24,6 +27,11 @@ END_TIMEOUT_SECONDS = 5.0
 MAX_OUTPUT_BYTES = 1000
 """Bytes that are kept of the beginning, and of the end, of what a child printed."""
 READ_BYTES = 2**16
+MAX_SOCKET_FOLDER_BYTES = 70
+"""Longest folder of temporary files in which sockets are made: Linux allows 107 bytes for a socket's path, macOS 103,
+and multiprocessing adds '/pymp-XXXXXXXX/listener-XXXXXXXX'."""
+SOCKET_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")  # multiprocessing makes a folder of its own in it
+"""Where sockets are made instead."""
 _CONTEXTS: Mapping[StartMethod, ForkServerContext | SpawnContext] = {
     "forkserver": multiprocessing.get_context("forkserver"),
     "spawn": multiprocessing.get_context("spawn"),
@@ -67,7 +75,10 @@ class ChildProcess:
             self._output, write = context.Pipe(duplex=False)
             handed.append(write)
         self._process = context.Process(target=serve, args=(*handed, *arguments), daemon=True)
-        self._process.start()
+        if method == "forkserver":
+            start_server()
+        with _interrupts_blocked():
+            self._process.start()
         for end in handed:
             end.close()
         if self._output is not None:
@@ -208,8 +219,48 @@ def preload_modules(modules: Sequence[str]) -> None:
 
 
 def start_server() -> None:
-    """Start the server process, so that it has imported its modules when the first child is started."""
-    forkserver.ensure_running()
+    """Start the server process, so that it has imported its modules when the first child is started.
+
+    Raises InvalidInput where no folder is known whose path is short enough for the server's socket.
+    """
+    _choose_socket_folder()
+    with _interrupts_blocked():
+        forkserver.ensure_running()
+
+
+def _choose_socket_folder() -> None:
+    """Have multiprocessing keep its sockets in a folder with a short path, where $TMPDIR is too long for them."""
+    if len(os.fsencode(tempfile.gettempdir())) <= MAX_SOCKET_FOLDER_BYTES:
+        return
+    chosen = next(filter(_can_hold_sockets, SOCKET_FOLDERS), None)
+    if chosen is None:
+        raise InvalidInput(
+            f"TMPDIR '{short(tempfile.gettempdir())}' is longer than the {MAX_SOCKET_FOLDER_BYTES} bytes that the path "
+            f"of a socket may have, and {' and '.join(SOCKET_FOLDERS)} cannot be written; set TMPDIR to a shorter path"
+        )
+    kept, tempfile.tempdir = tempfile.tempdir, chosen
+    try:
+        util.get_temp_dir()  # multiprocessing makes its folder at the first call, and keeps to it
+    finally:
+        tempfile.tempdir = kept
+
+
+def _can_hold_sockets(folder: str) -> bool:
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
+@contextlib.contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Start processes that never see Ctrl-C, not even while they import; it reaches this process after the block.
+
+    The terminal sends Ctrl-C to all its processes, and only the parent answers it.
+    """
+    resource_tracker.ensure_running()  # its start would end the block
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def prepare_child(output: int) -> None:

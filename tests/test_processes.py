@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 import pytest
 
+from sharpbench import processes
+from sharpbench.errors import InvalidInput
 from sharpbench.processes import (
     MAX_OUTPUT_BYTES,
     CapturedOutput,
@@ -163,3 +169,38 @@ def test_both_ends_of_what_is_printed_are_kept() -> None:
     short = CapturedOutput()
     short.add("é\x00\xff\n".encode("latin-1"))
     assert short.text() == "\ufffd\ufffd\ufffd\n"
+
+
+LONG_FOLDER = """
+import os, pathlib, signal, sys, tempfile
+from sharpbench import processes
+
+def serve(connection):
+    connection.send(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
+if __name__ == "__main__":
+    folder = pathlib.Path(sys.argv[1]) / ("a" * 90)
+    folder.mkdir()
+    os.environ["TMPDIR"] = str(folder)
+    child = processes.ChildProcess(serve)
+    print(child.receive(timeout=100), tempfile.gettempdir() == str(folder), list(folder.iterdir()))
+    print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+    child.close()
+"""
+
+
+def test_children_start_where_tmpdir_is_too_long_for_sockets_and_never_see_ctrl_c(tmp_path: Path) -> None:
+    """In a new process, as the server of children is started once."""
+    script = tmp_path / "script.py"
+    script.write_text(LONG_FOLDER, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.stdout, done.stderr) == ("True True []\nFalse\n", "")
+
+
+def test_a_tmpdir_that_nothing_replaces_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/" + "a" * 90)
+    monkeypatch.setattr("sharpbench.processes.SOCKET_FOLDERS", ("/no/such/folder",))
+    with pytest.raises(InvalidInput, match=r"TMPDIR '/aaa.* is longer than the 70 bytes .* set TMPDIR"):
+        processes.start_server()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sharpbench.cli.exits import failure_status, report_interrupt
+from sharpbench.cli.exits import Interrupted, failure_status
 from sharpbench.cli.options import (
     MEASURES_HELP,
     THREADS_HELP,
@@ -128,7 +128,7 @@ def compare(
         rows = [step for step in following if isinstance(step, Measurement)]
     except KeyboardInterrupt:
         steps.close()
-        return report_interrupt()
+        raise Interrupted() from None
     return _show_and_write(rows, output)
 
 
@@ -150,7 +150,7 @@ def _describe(step: ComparisonEvent) -> str | None:
 
 
 def _show_and_write(rows: Sequence[Measurement], output: Path) -> int:
-    """Print the page and write it into the output folder; the exit status."""
+    """Write the page into the output folder and print it; the exit status."""
     from rich.console import Console
 
     from sharpbench.comparison.page import command_line, comparison_page
@@ -158,7 +158,7 @@ def _show_and_write(rows: Sequence[Measurement], output: Path) -> int:
     from sharpbench.report.page import show_page, write_page
 
     page = comparison_page(rows)
-    show_page(page, Console())
     written = write_page(page, output, name=PAGE, version=__version__, command=command_line(rows))
+    show_page(page, Console())
     typer.echo(", ".join(str(path) for path in written if path.suffix != ".png"))
     return failure_status(status for each in network_results(rows) for _, status, _ in each.failures)

@@ -5,20 +5,25 @@ Each subcommand is a module of this package.
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
+from collections.abc import Iterator
+from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import typer
 
 from sharpbench.cli.compare import compare
 from sharpbench.cli.doctor import doctor
-from sharpbench.cli.exits import EXIT_INTERRUPTED, EXIT_INVALID
+from sharpbench.cli.exits import EXIT_INTERRUPTED, EXIT_INVALID, Interrupted
 from sharpbench.cli.list import docs, info, list_
 from sharpbench.cli.measure import measure
 from sharpbench.cli.publish import publish
 from sharpbench.cli.replay import replay
 from sharpbench.cli.run import run
 from sharpbench.cli.status import merge, status
+from sharpbench.cli.streams import guarded_streams
 from sharpbench.cli.submit import submit
 from sharpbench.cli.symmetry import symmetry
 from sharpbench.cli.train import train
@@ -41,17 +46,72 @@ app = typer.Typer(
 
 
 def main() -> NoReturn:
-    """Run the command. Bad usage and bad input end in one line on stderr and exit status 2."""
+    """Run the command. Bad usage and bad input end in one line on stderr and exit status 2.
+
+    A closed pipe, as of `| head`, ends it quietly with the status that it has; a stdout that cannot be written for
+    another reason, such as a full disk, ends it like bad input. In both cases all files are written.
+    """
+    with guarded_streams() as stdout:
+        status_code = _run_command()
+    for stream in stdout:
+        if stream.failure is not None and not isinstance(stream.failure, BrokenPipeError):
+            status_code = _report_error(f"cannot write to standard output ({stream.failure.strerror})")
+    sys.exit(status_code)
+
+
+def _run_command() -> int:
+    """Run the command, and report what ends it; its exit status.
+
+    A library that is interrupted while it is imported may raise any other error, or raise it later.
+    """
+    with _noted_interrupts() as interrupts:
+        try:
+            return _run_app()
+        except Exception:
+            if not interrupts:
+                raise
+            return _report_interrupt(Interrupted(""))
+
+
+@contextlib.contextmanager
+def _noted_interrupts() -> Iterator[list[int]]:
+    """A list that each Ctrl-C in the block is added to, before it raises KeyboardInterrupt as usual."""
+    noted: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        noted.append(number)
+        signal.default_int_handler(number, frame)
+
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # ignored, as for a job in the background
+        yield noted
+        return
+    signal.signal(signal.SIGINT, note)
     try:
-        status_code = app(prog_name="sharpbench", standalone_mode=False)
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _run_app() -> int:
+    try:
+        ended = app(prog_name="sharpbench", standalone_mode=False) or 0
+        if ended == EXIT_INTERRUPTED:  # what newer typer makes of a KeyboardInterrupt
+            raise Interrupted("")
+        return int(ended)
     except InvalidInput as error:
-        _fail(str(error))
+        return _report_error(str(error))
     except USAGE_ERROR as error:
-        _fail(_usage_message(error))
+        return _report_error(_usage_message(error))
+    except Interrupted as interrupt:
+        return _report_interrupt(interrupt)
     except (KeyboardInterrupt, typer.Abort):
-        typer.echo("interrupted", err=True)
-        sys.exit(EXIT_INTERRUPTED)
-    sys.exit(status_code or 0)
+        return _report_interrupt(Interrupted(""))
+
+
+def _report_interrupt(interrupt: Interrupted) -> int:
+    """Print one line on stderr; the exit status."""
+    typer.echo(interrupt, err=True)
+    return EXIT_INTERRUPTED
 
 
 def _usage_message(error: Any) -> str:
@@ -67,10 +127,11 @@ def _usage_message(error: Any) -> str:
     return message + hint if message else ""
 
 
-def _fail(message: str) -> NoReturn:
+def _report_error(message: str) -> int:
+    """Print the message, if there is one, on stderr; the exit status."""
     if message:
         typer.echo(f"error: {message}", err=True)
-    sys.exit(EXIT_INVALID)
+    return EXIT_INVALID
 
 
 def _print_version(requested: bool) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sharpbench.cli.exits import failure_status, report_interrupt, unwritable
+from sharpbench.cli.exits import Interrupted, failure_status, unwritable
 from sharpbench.cli.options import (
     DEFAULT_MEASURES,
     ClassesOption,
@@ -24,6 +24,7 @@ from sharpbench.cli.options import (
     parse_dataset,
     parse_model,
 )
+from sharpbench.cli.streams import escape_json
 
 if TYPE_CHECKING:
     from sharpbench.core.record import Record
@@ -103,7 +104,7 @@ def measure(
         following = follow_steps(steps, _describe, start="reading data and weights")
         records = [step for step in following if isinstance(step, Record)]
     except KeyboardInterrupt:
-        return report_interrupt() if output else report_interrupt("")
+        raise (Interrupted() if output else Interrupted("")) from None
     from sharpbench.report import single_network
 
     states = group_by_weights(records)
@@ -112,7 +113,7 @@ def measure(
     except OSError as error:
         raise unwritable(output or Path(), error) from None
     if as_json:
-        typer.echo("[" + ",\n".join(record.to_json() for record in records) + "]")
+        typer.echo("[" + ",\n".join(escape_json(record.to_json()) for record in records) + "]")
     else:
         from rich.console import Console
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sharpbench.cli.exits import failure_status, report_interrupt
+from sharpbench.cli.exits import Interrupted, failure_status
 from sharpbench.cli.options import CacheDirOption, DataDirOption, DeviceOption, ThreadsOption, WorkersOption
 from sharpbench.cli.run import default_engine, last_records
 from sharpbench.errors import InvalidInput
@@ -94,16 +94,16 @@ def replay(
                 typer.echo(f"{study.name}: {len(study.recipes)} networks", err=True)
                 found[study.name] = run_study(study, workspace, folder)
         except KeyboardInterrupt:
-            return report_interrupt()
+            raise Interrupted() from None
         records = last_records(cells, folder / RECORDS)
     from rich.console import Console
 
     from sharpbench.report.page import show_page, write_page
 
     page = chosen.page(size, records, found)
-    show_page(page, Console())
     command = f"sharpbench replay {chosen.name} --scale {size}"
     written = write_page(page, folder, name=PAGE, version=__version__, command=command)
+    show_page(page, Console())
     typer.echo(", ".join(str(path) for path in written if path.suffix != ".png"))
     return failure_status(record.status for record in records)
 

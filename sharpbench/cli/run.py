@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sharpbench.cli.exits import failure_status, report_interrupt, unwritable
+from sharpbench.cli.exits import Interrupted, failure_status, unwritable
 from sharpbench.cli.options import (
     DEFAULT_MEASURES,
     DEFAULT_MODELS,
@@ -150,7 +150,7 @@ def run(
         follow_run(steps, run_plan, slots=slots)
     except KeyboardInterrupt:
         steps.close()
-        return report_interrupt()
+        raise Interrupted() from None
     records = last_records(run_plan.selected, output / RECORDS, parts=False)
     write_leaderboard(records, output)
     return 0 if allow_failures else failure_status(record.status for record in records)
@@ -218,14 +218,13 @@ def last_records(cells: Sequence[Cell], path: Path, *, parts: bool = True) -> li
 
 
 def write_leaderboard(records: Sequence[Record], output: Path) -> None:
-    """Print the leaderboard, and write it and its plots into the output folder."""
+    """Write the leaderboard and its plots into the output folder, and print it."""
     from rich.console import Console
 
     from sharpbench.analysis.scores import score_records, scores_json
     from sharpbench.report import console, markdown, plots
 
     scores = score_records(records)
-    console.show_boards(scores, records, Console())
     page = markdown.markdown_leaderboard(scores, records, version=__version__, overview="plots/overview.svg")
     try:
         plots.plot_populations(records, output / "plots")
@@ -233,4 +232,5 @@ def write_leaderboard(records: Sequence[Record], output: Path) -> None:
         (output / "leaderboard.json").write_text(scores_json(scores), encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise unwritable(output, error) from None
+    console.show_boards(scores, records, Console())
     typer.echo(f"{output / 'LEADERBOARD.md'}, plots in {output / 'plots'}")

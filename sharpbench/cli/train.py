@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from sharpbench.cli.exits import EXIT_FAILED, report_interrupt
+from sharpbench.cli.exits import EXIT_FAILED, Interrupted
 from sharpbench.cli.options import (
     DEFAULT_MODELS,
     CacheDirOption,
@@ -72,7 +72,7 @@ def train(
         outcomes = follow_training(steps, total=len(population.recipes))
     except KeyboardInterrupt:
         steps.close()
-        return report_interrupt()
+        raise Interrupted() from None
     lost = show_summary(outcomes)
     return EXIT_FAILED if lost else 0
 

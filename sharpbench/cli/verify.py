@@ -10,8 +10,9 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from sharpbench.cli.exits import EXIT_CLAIMED, EXIT_REFUTED, report_interrupt
+from sharpbench.cli.exits import EXIT_CLAIMED, EXIT_REFUTED, Interrupted
 from sharpbench.cli.options import CacheDirOption, DataDirOption, PluginOption
+from sharpbench.cli.streams import escape_json
 from sharpbench.cli.tables import ColumnKind, open_table
 from sharpbench.errors import InvalidInput
 from sharpbench.report.format import MISSING, format_error, plain_text
@@ -86,12 +87,12 @@ def verify(
     try:
         findings = _findings(recompute(submission, drawn, setting))
     except KeyboardInterrupt:
-        return report_interrupt("; nothing was recorded")
+        raise Interrupted("; nothing was recorded") from None
     verdict = _verdict(submission, findings, seed=seed, sample=len(drawn.cells))
     if record:
         append_verdict(verdicts_path(file), verdict)
     if as_json:
-        typer.echo(verdict.to_json())
+        typer.echo(escape_json(verdict.to_json()))
     else:
         from rich.console import Console
 

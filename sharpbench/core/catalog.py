@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sharpbench.core.fields import Scalar, is_scalar
-from sharpbench.core.registry import Kind, available, entry_points, package_of
+from sharpbench.core.registry import Kind, available, damaged_packages, entry_points, package_of
 from sharpbench.core.spec import find_named, format_value, parse_spec
 from sharpbench.errors import one_line
 from sharpbench.files import atomic_write, cache_folder
@@ -134,7 +134,7 @@ def _to_scalar(default: Any) -> Scalar:
 
 
 def _fingerprint(kind: Kind) -> str:
-    digest = hashlib.sha256(__version__.encode())
+    digest = hashlib.sha256(f"{__version__} {sorted(damaged_packages())}".encode())
     for point in entry_points(kind):
         version = point.dist.version if point.dist is not None else ""
         digest.update(f"{package_of(point)} {version} {point.value}\n".encode())

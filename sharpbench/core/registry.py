@@ -111,9 +111,43 @@ def _import_module(name: str, target: str, known: Sequence[str]) -> ModuleType:
 
 
 def entry_points(kind: Kind) -> list[importlib.metadata.EntryPoint]:
-    """The entry points of `kind`, our own first, then by package name."""
-    found = importlib.metadata.entry_points(group=f"sharpbench.{kind}")
+    """The entry points of `kind`, our own first, then by package name.
+
+    A package whose metadata cannot be read has none here; `damaged_packages` names it.
+    """
+    try:
+        found = list(importlib.metadata.entry_points(group=f"sharpbench.{kind}"))
+    except Exception:  # whatever the parser raises at one package's file, it raises for all packages
+        found = [point for _, points, _ in _read_packages() for point in points if point.group == f"sharpbench.{kind}"]
     return sorted(found, key=lambda point: (package_of(point) != "sharpbench", package_of(point), point.name))
+
+
+def damaged_packages() -> dict[str, str]:
+    """Package -> cause, of those whose entry points name sharpbench and cannot be read."""
+    try:
+        importlib.metadata.entry_points(group="sharpbench.measures")
+    except Exception:  # as above
+        return {name: cause for name, _, cause in _read_packages() if cause is not None}
+    return {}
+
+
+def _read_packages() -> Iterator[tuple[str, list[importlib.metadata.EntryPoint], str | None]]:
+    """Each installed package once: its name, its entry points, and why they cannot be read where they name sharpbench.
+
+    The first folder of the path that holds a package is the one that is imported.
+    """
+    seen: set[str] = set()
+    for package in importlib.metadata.distributions():
+        name = str(package.metadata["Name"])
+        plain_name = re.sub(r"[-_.]+", "-", name).lower()
+        if plain_name in seen:
+            continue
+        seen.add(plain_name)
+        try:
+            yield name, list(package.entry_points), None
+        except Exception as error:  # as above
+            ours = "sharpbench." in (package.read_text("entry_points.txt") or "")
+            yield name, [], f"its entry_points.txt cannot be read: {_describe_error(error)}" if ours else None
 
 
 def package_of(point: importlib.metadata.EntryPoint) -> str:
@@ -122,6 +156,7 @@ def package_of(point: importlib.metadata.EntryPoint) -> str:
 
 
 def _load_modules(kind: Kind, plugins: Sequence[Path], faults: list[PluginFault]) -> Iterator[tuple[str, ModuleType]]:
+    faults.extend(PluginFault(kind, package, cause) for package, cause in damaged_packages().items())
     for point in entry_points(kind):
         try:
             module = point.load()
@@ -132,7 +167,7 @@ def _load_modules(kind: Kind, plugins: Sequence[Path], faults: list[PluginFault]
             faults.append(PluginFault(kind, package_of(point), f"module {point.value} has no {kind.upper()}"))
             continue
         yield package_of(point), module
-    for path in plugins:
+    for path in {path.resolve(): path for path in plugins}.values():  # a file that is named twice is one plugin
         yield str(path), _load_file(path, f"--plugin {path}")
 
 

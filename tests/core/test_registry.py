@@ -286,3 +286,33 @@ def test_every_refusal_is_one_line(tmp_path: Path, content: bytes) -> None:
 def test_our_own_come_first_and_the_rest_by_package(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, *(Point(name, module(MEASURES=())) for name in ("zeta", "sharpbench", "alpha", "tail")))
     assert [point.name for point in registry.entry_points("measures")] == ["sharpbench", "alpha", "tail", "zeta"]
+
+
+def damage(folder: Path, package: str, entry_points: str) -> None:
+    """Install a package, as pip would, whose entry_points.txt is not one."""
+    place = folder / f"{package}-1.0.dist-info"
+    place.mkdir()
+    (place / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n", encoding="utf-8")
+    (place / "entry_points.txt").write_text(entry_points, encoding="utf-8")
+
+
+def test_a_malformed_package_does_not_affect_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = available("measures")
+    damage(tmp_path, "torn", "[sharpbench.measures]\nx = \n[sharpbench.measures\n=\n")
+    damage(tmp_path, "strange", "x = \n[other.group\n=\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(Exception, match=r".*"):  # the kind depends on the version of Python
+        importlib.metadata.entry_points(group="sharpbench.measures")
+    found = available("measures")
+    assert found.classes == before.classes
+    assert [fault.package for fault in found.faults] == ["torn"]
+    assert "entry_points.txt cannot be read" in found.faults[0].cause
+    rows = list_installed("measures", cache_dir=tmp_path)
+    assert [row["package"] for row in rows if row["name"] is None] == ["torn"]
+
+
+def test_a_file_that_is_named_twice_is_one_plugin(tmp_path: Path) -> None:
+    path = tmp_path / "plugin.py"
+    path.write_text(GOOD.format(name="extra"), encoding="utf-8")
+    found = available("measures", [path, tmp_path / "." / "plugin.py"])
+    assert found.packages["extra"] == str(path)
