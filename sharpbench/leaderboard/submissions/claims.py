@@ -10,12 +10,15 @@ from sharpbench.core.record import Record
 from sharpbench.files import content_hash
 from sharpbench.leaderboard.submissions.tolerance import RETRAINED
 
-CELL_FIELDS = ("value", "stderr", "low", "high", "probes", "converged", "exact", "oracle")
+CELL_FIELDS = (
+    *("value", "stderr", "stderr_examples", "low", "high"),
+    *("probes", "converged", "exact", "oracle"),
+)
 NETWORK_FIELDS = (
     *("train_loss", "train_accuracy", "test_loss", "test_accuracy", "gap"),
     *("fitted", "diverged", "steps", "epochs", "parameter_norm"),
 )
-COUNT_FIELDS = ("examples", "test_examples")
+COUNT_FIELDS = ("examples", "available", "test_examples")
 ENVIRONMENT_FIELDS = ("torch", "threads", "processor")
 """Fields of the environment that comparisons use."""
 

@@ -34,6 +34,7 @@ def compare_network(
         test: Test examples.
     """
     yield _compare_gap(record, found, apart, train=train, test=test)
+    yield from _check_counts(record, {"train_accuracy": train, "test_accuracy": test})
     examples = int(str(record.data["test_examples"]))
     if examples != test:
         yield _make_finding(record, "test_examples", "differs", _Numbers(claimed=examples, found=test, bound=0))
@@ -47,6 +48,15 @@ def compare_network(
                 yield _make_finding(record, name, "differs", _Numbers(claimed=claimed, found=here), reason=reason)
         elif abs(claimed - here) > bound:
             yield _make_finding(record, name, "differs", _Numbers(claimed=claimed, found=here, bound=bound))
+
+
+def _check_counts(record: Record, examples: Mapping[str, int]) -> Iterator[Finding]:
+    """A finding for each accuracy that is not a whole number of its examples, on whatever network."""
+    for name, count in examples.items():
+        accuracy = float(str(record.truth[name]))
+        if not tolerance.is_whole_count(accuracy, count):
+            reason = f"{name} x {count} examples is {accuracy * count:.6g}, not a whole number"
+            yield _make_finding(record, name, "differs", _Numbers(claimed=accuracy), reason=reason)
 
 
 def _compare_gap(record: Record, found: Mapping[str, Scalar], apart: float, *, train: int, test: int) -> Finding:
@@ -71,42 +81,84 @@ def compare_value(record: Record, estimate: Estimate, apart: float, found: Mappi
             limit = (tolerance.MAX_MAGNITUDE_FACTOR - 1) * min(abs(record.value), abs(estimate.value))
             return replace(finding, outcome="differs", bound=limit)
         return replace(finding, outcome="parted", reason=_describe_parting(record.truth, found))
-    here = describe_environment(record.device)["torch"]
-    if estimate.stderr is None and estimate.probes and record.environment.get("torch") != here:
-        reason = f"drawn without a standard error, by the random numbers of torch {record.environment.get('torch')}"
-        return replace(finding, outcome="unknown", reason=_cut(reason))
-    bound = tolerance.value_bound(record, estimate, apart, torch=str(here))
-    return replace(finding, bound=bound, outcome="differs" if abs(record.value - estimate.value) > bound else "agrees")
+    distance, rounding = abs(record.value - estimate.value), tolerance.rounding_bound(record, estimate, apart)
+    here = describe_environment(record.device)
+    if tolerance.draws_alike(record, estimate, apart, torch=str(here["torch"])):
+        if distance > rounding:
+            return replace(finding, bound=rounding, outcome="differs")
+        if record.converged != estimate.converged and not _runs_alike(record, apart):
+            reason = f"{_describe_end(record.converged)} there, {_describe_end(estimate.converged)} here"
+            return replace(finding, reason=f"{reason}, on another processor or network")
+        return replace(finding, bound=rounding, outcome="agrees")
+    bound = rounding + tolerance.noise_bound(estimate)
+    if distance > bound:
+        return replace(finding, bound=bound, outcome="differs")
+    return replace(finding, reason=_cut(_describe_draws(record, estimate, str(here["torch"]))))
 
 
-def compare_estimate(record: Record, estimate: Estimate, apart: float, *, examples: int) -> Iterator[Finding]:
+def _describe_draws(record: Record, estimate: Estimate, torch: str) -> str:
+    if record.probes != estimate.probes:
+        return f"{record.probes} probes there, {estimate.probes} here: other random numbers, whose noise hides more"
+    return f"drawn by torch {record.environment.get('torch')} there, {torch} here: other random numbers"
+
+
+def _describe_end(converged: bool) -> str:
+    return "converged" if converged else "not converged"
+
+
+def _runs_alike(record: Record, apart: float) -> bool:
+    """Whether record and recomputation agree bit by bit: on one processor, version of torch and network."""
+    here = describe_environment(record.device)
+    return apart == 0 and all(record.environment.get(name) == here[name] for name in ("processor", "torch"))
+
+
+def compare_estimate(
+    record: Record, estimate: Estimate, apart: float, *, examples: int, available: int
+) -> Iterator[Finding]:
     """Findings on the numbers of a record other than its value that differ from the estimate here.
 
-    Standard error, interval and convergence are compared where the same random numbers were drawn on the same network.
+    Standard errors and interval are compared where the same random numbers were drawn on the same network, see
+    `tolerance.draws_alike`. Another number of probes differs on the same processor, and so does a number of probes
+    where nothing is drawn, or none where something is.
 
     Args:
         examples: The number of examples here.
+        available: The number of examples that the network was trained on.
     """
-    claimed = int(str(record.data["examples"]))
-    if claimed != examples:
-        yield _make_finding(record, "examples", "differs", _Numbers(claimed=claimed, found=examples, bound=0))
-    here = describe_environment(record.device)
-    if apart > tolerance.SAME_NETWORK or not tolerance.draws_alike(record, estimate, torch=str(here["torch"])):
+    for name, count in (("examples", examples), ("available", available)):
+        claimed = _to_float(record.data.get(name))
+        if claimed is not None and claimed != count:
+            yield _make_finding(record, name, "differs", _Numbers(claimed=claimed, found=count, bound=0))
+    if apart > tolerance.SAME_NETWORK:
         return
+    here, alike = describe_environment(record.device), _runs_alike(record, apart)
+    if record.probes != estimate.probes and (alike or 0 in (record.probes, estimate.probes)):
+        yield _make_finding(
+            record, "probes", "differs", _Numbers(claimed=record.probes, found=estimate.probes, bound=0)
+        )
+    if not tolerance.draws_alike(record, estimate, apart, torch=str(here["torch"])):
+        return
+    yield from _compare_spread(record, estimate, tolerance.rounding_bound(record, estimate, apart))
+    if alike and record.converged != estimate.converged:  # elsewhere an iteration may end at another step
+        there, now = float(record.converged), float(estimate.converged)
+        yield _make_finding(record, "converged", "differs", _Numbers(claimed=there, found=now, bound=0))
+
+
+def _compare_spread(record: Record, estimate: Estimate, bound: float) -> Iterator[Finding]:
+    """The findings on standard errors and interval. A standard error over examples is compared where it is claimed."""
     low, high = estimate.interval or (None, None)
-    bound = tolerance.rounding_bound(record, estimate, apart)
-    for name, found in (("stderr", estimate.stderr), ("low", low), ("high", high)):
+    pairs = {"stderr": estimate.stderr, "low": low, "high": high}
+    if record.stderr_examples is not None:
+        pairs["stderr_examples"] = estimate.stderr_examples
+    for name, found in pairs.items():
         stated: float | None = getattr(record, name)
-        if stated is None or found is None or (name == "stderr" and (stated == 0) != (found == 0)):
+        error = name.startswith("stderr")
+        if stated is None or found is None or (error and (stated == 0) != (found == 0)):
             if stated != found:
                 reason = f"{name} {_format_number(stated)} there, {_format_number(found)} here"
                 yield _make_finding(record, name, "differs", _Numbers(claimed=stated, found=found), reason=reason)
         elif abs(stated - found) > bound:
             yield _make_finding(record, name, "differs", _Numbers(claimed=stated, found=found, bound=bound))
-    alike = apart == 0 and record.environment.get("processor") == here["processor"]
-    if alike and record.converged != estimate.converged:  # on other processors an iteration may end at another step
-        there, now = float(record.converged), float(estimate.converged)
-        yield _make_finding(record, "converged", "differs", _Numbers(claimed=there, found=now, bound=0))
 
 
 def compare_exact(record: Record, found: float | None, oracle: str, apart: float) -> Iterator[Finding]:

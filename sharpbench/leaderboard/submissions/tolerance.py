@@ -11,8 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from scipy import stats
-
 from sharpbench.core.fields import Scalar
 from sharpbench.core.measure import Estimate
 from sharpbench.core.record import Record
@@ -30,10 +28,14 @@ MAX_MAGNITUDE_FACTOR = 1000.0
 """Factor between values of different fitted networks of one recipe: fifty times the largest seen."""
 MAX_FLIPPED_EXAMPLES = 2
 """Examples of each split whose class may depend on rounding."""
-FALSE_ALARM_RATE = 1e-3
-"""The largest probability that normal noise takes a stochastic value out of its bound."""
-MAX_STDERR_FACTOR = 5.0
-"""A claimed standard error counts up to this multiple of the one found here, so that it cannot widen the bound."""
+MAX_NOISE_STDERRS = 10.0
+"""Standard errors of a difference that noise explains: with MIN_NOISE_PROBES normal probes all but 2e-5 of the
+differences, with exponential ones, which are very skewed, all but 2e-3. A refutation is final, and a value within the
+bound is not verified either, so the bound is wide."""
+MIN_NOISE_PROBES = 8
+"""The standard error of fewer probes is too uncertain to refute anything."""
+MAX_FRACTION_OF_EXAMPLE = 1e-3
+"""The largest distance of accuracy x examples from a whole number that rounding explains."""
 RETRAINED_GAP_SPREAD = 0.05
 """Difference of the gaps of different fitted networks of one recipe, in addition to four standard errors."""
 EXACT_FIELDS = ("steps", "fitted")
@@ -47,29 +49,27 @@ def network_difference(claimed: Mapping[str, Scalar], found: Mapping[str, Scalar
     return max(_relative_difference(one, other) for one, other in pairs)
 
 
-def value_bound(record: Record, found: Estimate, apart: float, *, torch: str) -> float:
-    """The largest difference between the record's value and the one found here.
-
-    With the record's seed the same version of torch draws the same random numbers, and only rounding is left. For
-    another version, or another number of probes, a bound of the noise is added.
-
-    Args:
-        apart: The difference of the networks.
-        torch: The version of torch here.
-    """
-    noise = 0.0 if draws_alike(record, found, torch=torch) else noise_bound(record.stderr, found)
-    return rounding_bound(record, found, apart) + noise
-
-
 def rounding_bound(record: Record, found: Estimate, apart: float) -> float:
     """The part of the bound for rounding; it also holds for standard errors and ends of intervals."""
     assert record.value is not None
     return relative_bound(record.dtype, apart) * max(abs(record.value), abs(found.value))
 
 
-def draws_alike(record: Record, found: Estimate, *, torch: str) -> bool:
-    """Whether both were computed from the same random numbers."""
-    return record.environment.get("torch") == torch and record.probes == found.probes
+def draws_alike(record: Record, found: Estimate, apart: float, *, torch: str) -> bool:
+    """Whether both were computed from the same random numbers on the same network, as far as can be known.
+
+    That is so where nothing is drawn here. Otherwise the numbers of probes must be equal, and either the versions of
+    torch are, or the values are up to rounding: then the other version drew the same numbers.
+
+    Args:
+        apart: the difference of the networks.
+        torch: the version of torch here.
+    """
+    assert record.value is not None
+    if found.probes == 0:
+        return True
+    equal = abs(record.value - found.value) <= rounding_bound(record, found, apart)
+    return record.probes == found.probes and (record.environment.get("torch") == torch or equal)
 
 
 def relative_bound(dtype: str, apart: float) -> float:
@@ -96,13 +96,25 @@ def truth_bounds(
     return {name: bound for name, bound in {**bounds, "epochs": 0, "diverged": 0}.items() if name in claimed}
 
 
-def noise_bound(claimed: float | None, found: Estimate) -> float:
-    """Student's t at FALSE_ALARM_RATE times the joint standard error; claimed: the record's standard error."""
-    if not found.stderr:
-        return 0.0
-    stated = min(claimed or 0.0, MAX_STDERR_FACTOR * found.stderr)
-    quantile = float(stats.t.ppf(1 - FALSE_ALARM_RATE / 2, max(1, found.probes - 1)))
-    return quantile * math.hypot(found.stderr, stated)
+def noise_bound(found: Estimate) -> float:
+    """The largest difference that noise explains between the value found here and one of other random numbers.
+
+    Nothing that a record claims enters it. Infinite where nothing can be refuted: without a standard error here, and
+    for fewer than MIN_NOISE_PROBES probes.
+    """
+    if found.stderr is None or found.probes < MIN_NOISE_PROBES:
+        return math.inf
+    return MAX_NOISE_STDERRS * math.sqrt(2) * found.stderr
+
+
+def is_whole_count(accuracy: float, examples: int) -> bool:
+    """Whether an accuracy is that of a whole number of the examples.
+
+    >>> is_whole_count(0.9, 360), is_whole_count(0.9 - 0.5 / 360, 360)
+    (True, False)
+    """
+    count = accuracy * examples
+    return abs(count - round(count)) <= MAX_FRACTION_OF_EXAMPLE
 
 
 def gap_bound(apart: float, train: int, test: int) -> float:

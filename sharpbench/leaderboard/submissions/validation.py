@@ -65,7 +65,7 @@ def _check_origin(record: Record) -> None:
         raise InvalidInput(f"data set {short(repr(words['dataset']))} is private files, which others do not have")
     if not HASH_PATTERN.fullmatch(str(record.data.get("sha256"))):
         raise InvalidInput("data.sha256 is not a SHA-256 in lower case")
-    for name in ("examples", "test_examples"):
+    for name in ("examples", "test_examples", *(["available"] if "available" in record.data else [])):
         if type(record.data.get(name)) is not int:
             raise InvalidInput(f"data.{name} is not a number of examples")
     _check_population(record)
@@ -94,6 +94,7 @@ def _check_words(words: Mapping[str, object]) -> None:
 
 def _check_numbers(record: Record) -> None:
     least = {"stderr": record.stderr, "seconds": record.seconds, "gradients": record.gradients}
+    least["stderr_examples"] = record.stderr_examples
     least |= {"shared_seconds": record.shared_seconds, "peak_bytes": record.peak_bytes, "probes": record.probes}
     for name, value in least.items():
         if value is not None and value < 0:

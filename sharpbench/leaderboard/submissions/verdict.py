@@ -20,7 +20,10 @@ VERDICTS_SUFFIX = ".verdicts.jsonl"
 MAX_FILE_BYTES, MAX_TEXT_CHARS = 2**26, 300
 TIME_PATTERN = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d")
 NETWORK_NUMBERS = ("gap", "train_accuracy", "test_accuracy", "test_loss", "epochs", "diverged", "test_examples")
-CELL_NUMBERS = ("value", "stderr", "low", "high", "converged", "examples", "exact", "oracle")
+CELL_NUMBERS = (
+    *("value", "probes", "stderr", "stderr_examples", "low", "high"),
+    *("converged", "examples", "available", "exact", "oracle"),
+)
 INVARIANCE_PREFIX = "invariance."
 """The names of compared numbers: of a network, of a cell, and of factors of change by kind of rewrite."""
 Outcome = Literal["agrees", "differs", "parted", "unknown"]

@@ -121,7 +121,8 @@ def _compare_cell(
         yield comparison.report_unknown(record, "{}: {}".format(*failure_status(error)))
         return
     yield comparison.compare_value(record, estimate, apart, found)
-    yield from comparison.compare_estimate(record, estimate, apart, examples=len(subject.inputs))
+    counts = {"examples": len(subject.inputs), "available": len(member.inputs)}
+    yield from comparison.compare_estimate(record, estimate, apart, **counts)
     yield from _compare_float64(cell, member, module, apart)
 
 
