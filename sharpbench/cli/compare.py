@@ -92,7 +92,7 @@ def compare(
     from sharpbench.cli.progress import follow_steps
     from sharpbench.comparison import Comparison, Measurement, find_contestants
     from sharpbench.comparison import compare as steps_of
-    from sharpbench.core.spec import split_specs
+    from sharpbench.core.spec import ALL, split_specs
     from sharpbench.environment import resolve_device
     from sharpbench.runner.plan import select_measures
 
@@ -103,7 +103,7 @@ def compare(
     comparison = Comparison(
         quantity=quantity,  # type: ignore[arg-type]  # it checks
         models=tuple(dict.fromkeys(parse_model(word, plugins) for word in words)),
-        measures=find_contestants(quantity, plugins) if measures is None else select_measures(measures, plugins),
+        measures=find_contestants(quantity, plugins) if measures in (None, ALL) else select_measures(measures, plugins),
         dataset=parse_dataset(dataset, plugins),
         examples=n,
         weights=weights,

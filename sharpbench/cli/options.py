@@ -14,14 +14,13 @@ if TYPE_CHECKING:
     from sharpbench.models.model import Model
 
 DEFAULT_MEASURES, DEFAULT_MODELS = "trace,fisher-rao,normalized,minimum", "lenet,mlp"
-MEASURES_HELP = "Comma-separated; parameters in brackets: 'normalized\\[diagonal=icml,samples=20]'."
+MEASURES_HELP = "Comma-separated, or 'all'; parameters in brackets: 'normalized\\[diagonal=icml,samples=20]'."
 THREADS_HELP = "Threads of torch in each process that measures, fixed and recorded."
 CACHE_DEFAULT = "$SHARPBENCH_CACHE, else the user's cache"
 
 # A population of networks
 
 MeasuresOption = Annotated[str, typer.Option(help=MEASURES_HELP)]
-AllMeasuresOption = Annotated[str | None, typer.Option(help=MEASURES_HELP, show_default="all that are installed")]
 ModelsOption = Annotated[str, typer.Option(help="Comma-separated; 'mlp\\[bias=false]' is mlp without biases.")]
 DatasetOption = Annotated[
     str, typer.Option(help="One of `list datasets`; digits is embedded, mnist is read from --data-dir.")
@@ -78,6 +77,16 @@ PluginOption = Annotated[
 
 JsonObjectOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 JsonArrayOption = Annotated[bool, typer.Option("--json", help="Print one JSON array of objects instead of tables.")]
+
+
+def given_options(context: typer.Context) -> dict[str, str]:
+    """The parameters that the user gave -> their options, without those that have their default."""
+    given = {}
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name and source is not None and source.name != "DEFAULT":
+            given[parameter.name] = parameter.opts[0]
+    return given
 
 
 def parse_model(word: str, plugins: Sequence[Path]) -> Model:

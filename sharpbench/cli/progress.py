@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
@@ -36,8 +37,22 @@ def progress_bar(*columns: ProgressColumn, counted: bool, console: Console) -> P
     text = TextColumn("{task.description}")
     shown = (text, BarColumn(), MofNCompleteColumn()) if counted else (SpinnerColumn(), text)
     return Progress(
-        *shown, TimeElapsedColumn(), *columns, console=console, disable=not console.is_terminal, transient=True
+        *shown,
+        TimeElapsedColumn(),
+        *columns,
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+        redirect_stdout=False,  # it would go to stderr, also where it is piped into a file
     )
+
+
+@contextlib.contextmanager
+def announce_step(text: str) -> Iterator[None]:
+    """A line on stderr that says what the block does, until its end."""
+    with progress_bar(counted=False, console=Console(stderr=True)) as bar:
+        bar.add_task(escape(text), total=None)
+        yield
 
 
 def follow_steps(steps: Iterable[Step], describe: Callable[[Step], str | None], *, start: str) -> Iterator[Step]:

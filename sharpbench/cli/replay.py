@@ -59,6 +59,8 @@ def replay(
     size = parse_scale(chosen, scale)
     if threads is not None and threads < 1:
         raise InvalidInput(f"threads={threads} must be at least 1; leave --threads out for all cores")
+    if workers < 1:
+        raise InvalidInput(f"workers={workers} must be at least 1")
     workspace = Workspace.locate(cache_dir=cache_dir, data_dir=data_dir, device=resolve_device(device))
     folder = output or Path("sharpbench-results") / f"replay-{chosen.name}"
     experiment = chosen.experiment(size)

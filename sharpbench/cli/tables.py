@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -28,6 +29,33 @@ def open_table(title: str | None, columns: Mapping[str, ColumnKind]) -> Table:
     """An empty table without rules between its columns."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     return _with_columns(table, columns)
+
+
+class GrowingTable:
+    """A table whose rows are printed as they come, so the widths of all columns but the last are fixed before."""
+
+    def __init__(self, title: str, columns: Mapping[str, tuple[ColumnKind, int | None]], console: Console) -> None:
+        """Print title and headings.
+
+        columns: heading -> kind and width in characters; that of the last may be None, which is the rest of the line.
+        """
+        self._columns, self._console = columns, console
+        console.print(Text(title, style="bold"))
+        self._print(())
+
+    def add_row(self, *cells: str) -> None:
+        """Print one row."""
+        self._print(cells)
+
+    def _print(self, cells: Sequence[str]) -> None:
+        """Print a row, or without cells the headings."""
+        table = Table(box=None, show_header=not cells, padding=(0, 1, 0, 0), pad_edge=False)
+        _with_columns(table, {heading: kind for heading, (kind, _) in self._columns.items()})
+        for column, (_, width) in zip(table.columns, self._columns.values(), strict=True):
+            column.width = width
+        if cells:
+            table.add_row(*map(Text, cells))
+        self._console.print(table, crop=False)
 
 
 def _with_columns(table: Table, columns: Mapping[str, ColumnKind]) -> Table:

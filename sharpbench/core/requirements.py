@@ -29,7 +29,8 @@ def check_arguments(model: object, inputs: object, targets: object, batch_size: 
         raise InvalidInput("the model is compiled by torch.jit; give the module that it was made from")
     for what, value in (("inputs", inputs), ("targets", targets)):
         if not isinstance(value, Tensor):
-            raise InvalidInput(f"{what} are a {type(value).__name__}; expected one tensor, examples first")
+            remedy = f"; give torch.as_tensor({what})" if type(value).__name__ == "ndarray" else ""
+            raise InvalidInput(f"{what} are a {type(value).__name__}; expected one tensor, examples first{remedy}")
     assert isinstance(inputs, Tensor)
     assert isinstance(targets, Tensor)
     if inputs.ndim < 2:

@@ -26,14 +26,21 @@ PLUS_SIGN = re.compile(r"(?<![0-9.][eE])\+")
 """A plus sign between two values; the one in 1e+5 belongs to a number."""
 
 
+ALL = "all"
+"""The word for every measure."""
+
+
 def parse_specs(text: str, offered: Mapping[str, type[T]], *, kind: str) -> tuple[T, ...]:
     """The objects that a comma-separated `text` names, in its order, without repetition.
 
-    `kind` names one of them in errors: 'measure', 'model', 'dataset', 'cohort'.
+    `kind` names one of them in errors: 'measure', 'model', 'dataset', 'cohort'. Among measures the word 'all' names
+    every one that is offered, with its defaults.
     """
     words = split_specs(text)
     if not words:
         raise InvalidInput(f"no {kind} is named; `sharpbench list {kind}s` shows them")
+    if kind == "measure":
+        words = [each for word in words for each in (offered if word == ALL else (word,))]
     chosen = [parse_spec(word, offered, kind=kind) for word in words]
     return tuple(dict.fromkeys(chosen))
 

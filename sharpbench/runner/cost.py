@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import math
+import signal
 import statistics
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FrameType
 
 import torch
 
@@ -29,6 +33,8 @@ MIN_PILOT_EXAMPLES = 8
 """Least number of examples of the larger pilot of a prediction."""
 PILOT_SECONDS = 2.0
 """Time that the larger pilot may take: the larger it is, the less noisy is the line through both."""
+SIGNAL_INTERVAL_SECONDS = 0.1
+"""Time after which a call is ended again that went on after the first attempt."""
 MAX_FIRST_PILOT_SECONDS = 20.0
 """If the smaller pilot takes longer, there is no larger one, and its time is scaled in proportion."""
 
@@ -96,6 +102,10 @@ def median_seconds(call: Callable[[], object], device: torch.device) -> float:
 
 def _median(once: Callable[[], float]) -> float:
     once()  # warm-up
+    return _warm_median(once)
+
+
+def _warm_median(once: Callable[[], float]) -> float:
     first = once()
     if first > MAX_REPEATED_SECONDS:
         return first
@@ -156,7 +166,8 @@ class PredictedCost:
     """What one standalone call of a measure on all examples is expected to cost.
 
     Attributes:
-        status: as in a record: ok, skipped, failed, or oom where it needs more memory than is free.
+        status: as in a record: ok, skipped, failed, oom where it needs more memory than is free, or timeout where no
+            call ended in the time that the prediction may take.
         reason: of a status other than ok.
         seconds: of the call; None where it is not known.
         bytes: the growth of the peak memory in the call; None where it is not known.
@@ -170,30 +181,71 @@ class PredictedCost:
     pilots: tuple[int, ...] = ()
 
 
-def predict_cost(chosen: Measure, subject: Subject, *, seed: int = 0) -> PredictedCost:
+def predict_cost(chosen: Measure, subject: Subject, *, seed: int = 0, seconds: float = math.inf) -> PredictedCost:
     """The predicted cost of a measure on a subject, from calls on some of its first examples.
 
     The time is a straight line through two pilots, so that what does not grow with the examples (a solve, a fixed
     number of probes) counts once. The memory is that of the larger pilot: it goes through a whole batch, after which
     more examples add little. The capture of the network's graph is left out.
+
+    Args:
+        seconds: after which the prediction rests on the calls that have ended, of which the first includes the capture.
     """
     device, total = subject.inputs.device, len(subject.inputs)
     batch = min(total, max(MIN_PILOT_EXAMPLES, subject.batch_size))
-    sizes, seconds = [max(1, batch // 2)], []
+    pilots: dict[int, float] = {}
+    peak, size = None, max(1, batch // 2)
+
+    def time_pilot(size: int) -> None:
+        call = _call(chosen, _take_first(subject, size), seed)
+        pilots[size] = time_call(call, device)
+        pilots[size] = _warm_median(lambda: time_call(call, device))
+
     try:
-        seconds.append(median_seconds(_call(chosen, _take_first(subject, sizes[0]), seed), device))
-        if sizes[0] < total and seconds[0] <= MAX_FIRST_PILOT_SECONDS:
-            sizes.append(min(total, max(batch, int(sizes[0] * PILOT_SECONDS / seconds[0]))))
-            seconds.append(median_seconds(_call(chosen, _take_first(subject, sizes[1]), seed), device))
-        peak = peak_bytes(_call(chosen, _take_first(subject, sizes[-1]), seed), device)
+        with _time_limit(seconds):
+            time_pilot(size)
+            if size < total and pilots[size] <= MAX_FIRST_PILOT_SECONDS:
+                size = min(total, max(batch, int(size * PILOT_SECONDS / pilots[size])))
+                time_pilot(size)
+            peak = peak_bytes(_call(chosen, _take_first(subject, size), seed), device)
+    except _OutOfTime:
+        if not pilots:
+            spent = f"a call on {size} of {total} examples took longer than {seconds:.3g} s"
+            return PredictedCost("timeout", f"{spent}; give more --seconds or a smaller --limit")
     except (Exception, SystemExit) as error:  # whatever a measure raises
         status, reason = failure_status(error)
         return PredictedCost(status, reason)
     free = free_bytes(device)
     if peak is not None and free is not None and peak > free:
         reason = f"needs {peak / 2**20:,.0f} MiB where {free / 2**20:,.0f} MiB are free; use fewer or smaller inputs"
-        return PredictedCost("oom", reason, None, peak, tuple(sizes))
-    return PredictedCost("ok", None, _extrapolate(sizes, seconds, total), peak, tuple(sizes))
+        return PredictedCost("oom", reason, None, peak, tuple(pilots))
+    return PredictedCost("ok", None, _extrapolate(list(pilots), list(pilots.values()), total), peak, tuple(pilots))
+
+
+class _OutOfTime(BaseException):
+    """The end of `_time_limit`; no measure that catches Exception takes it for its own."""
+
+
+@contextlib.contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    """Raise _OutOfTime in the block after some seconds; outside of the main thread there is no limit."""
+    if math.isinf(seconds) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(_: int, frame: FrameType | None) -> None:
+        while frame is not None and frame.f_code.co_name != "__del__":
+            frame = frame.f_back
+        if frame is None:  # an exception in a finaliser would be printed and lost; the next signal comes soon
+            raise _OutOfTime
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-3), SIGNAL_INTERVAL_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _take_first(subject: Subject, size: int) -> Subject:

@@ -132,7 +132,10 @@ def select_recipes(
 
 
 def select_measures(given: str | Sequence[Measure], plugins: Sequence[Path] = ()) -> tuple[Measure, ...]:
-    """The measures that a spec names, or the objects, each once; their fields must be what a record can hold."""
+    """The measures that a spec names, or the objects, each once; their fields must be what a record can hold.
+
+    The word 'all' names every installed measure, with its defaults.
+    """
     return _select_several(given, "measures", plugins)
 
 

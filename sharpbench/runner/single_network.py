@@ -124,6 +124,16 @@ def evaluate_network(
         yield from _evaluate_all(evaluation, examples, known, file)
 
 
+def set_up_torch(device: str, threads: int | None) -> None:
+    """Apply the settings of measuring, with a number of threads or, by default, as many as there are cores.
+
+    Raises InvalidInput for a number out of range.
+    """
+    if threads is not None and not 1 <= threads <= MAX_THREADS:
+        raise InvalidInput(f"threads={threads} must be from 1 to {MAX_THREADS}, or none for as many as there are cores")
+    apply_settings(device, threads or int(describe_environment("cpu")["cores"] or 1))
+
+
 def load_subject(evaluation: NetworkEvaluation, *, data_dir: Path | str | None, threads: int | None) -> Subject:
     """The subject at the first weights of the evaluation."""
     examples = _load_examples(evaluation, data_dir, threads)
@@ -210,9 +220,7 @@ def group_by_weights(records: Sequence[Record]) -> dict[str, dict[str, Record]]:
 
 
 def _load_examples(evaluation: NetworkEvaluation, data_dir: Path | str | None, threads: int | None) -> Examples:
-    if threads is not None and not 1 <= threads <= MAX_THREADS:
-        raise InvalidInput(f"threads={threads} must be from 1 to {MAX_THREADS}, or none for as many as there are cores")
-    apply_settings(evaluation.setting.device, threads or int(describe_environment("cpu")["cores"] or 1))
+    set_up_torch(evaluation.setting.device, threads)
     transform = evaluation.model.transform()
     examples = evaluation.dataset.examples(data_folder(data_dir), evaluation.subset, transform)
     _check_classes(evaluation, examples)

@@ -90,7 +90,7 @@ class Zoo:
         """
         try:
             keys = sorted(path.name for path in self.folder.iterdir() if not path.name.startswith("."))
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:  # nothing was trained yet
             return [], 0
         except OSError as error:
             raise InvalidInput(

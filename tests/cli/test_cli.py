@@ -182,6 +182,8 @@ def test_bad_words_get_one_line(tmp_path: Path, cache: str, words: tuple[str, ..
     [
         (("run", "--models", "lenett"), "unknown model 'lenett'; did you mean 'lenet'?"),
         (("train", "--workers", "0"), "workers=0 must be at least 1"),
+        (("replay", "minimum-sharpness-2021", "--workers", "0"), "workers=0 must be at least 1"),
+        (("zoo", "list", "--cache-dir", __file__), "cannot read"),
         (("compare", "--quantity", "tracee"), "quantity 'tracee' is none of trace, top-eigenvalue, diagonal"),
         (("zoo", "show", "x", "--cache-dir", "none"), "no trained network"),
         (("list", "measure"), "unknown kind 'measure'; did you mean 'measures'?"),

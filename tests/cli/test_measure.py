@@ -179,6 +179,30 @@ def test_doctor_looks_at_the_machine() -> None:
     assert "timm" in facts
 
 
+def test_doctor_without_a_network_refuses_what_is_about_one() -> None:
+    refused(given("doctor", "--limit", "3", "--measures", "trace"), "--measures, --limit are about a network; also")
+    refused(given("doctor", "--model", "mlp", "--seconds", "0"), "seconds=0.0 must be a number of seconds above 0")
+
+
+def test_doctor_tries_the_default_measures_for_its_seconds(tmp_path: Path) -> None:
+    """A measure that takes longer is named with its reason, and the others have their rows."""
+    (tmp_path / "slow.py").write_text(
+        "import time\nfrom dataclasses import dataclass\nfrom sharpbench import Estimate, Measure\n"
+        "@dataclass(frozen=True)\nclass Slow(Measure):\n    name, title, source = 'slow', 'sleeps', 'tests'\n"
+        "    def __call__(self, subject, *, generator): time.sleep(300); return Estimate(1.0)\n"
+        "    def exact(self, subject): return None\n    def invariances(self): return frozenset()\n"
+        "MEASURES = (Slow,)\n"
+    )
+    words = ("doctor", "--model", "small-mlp", "--limit", "8", "--threads", "1", "--seconds", "2")
+    done = given(*words, "--plugin", tmp_path / "slow.py", "--measures", "slow,parameter-norm")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    slow, norm = (next(line for line in lines if line.startswith(name)) for name in ("slow", "parameter"))
+    assert "unknown" in slow
+    assert "took longer than 1 s" in " ".join(done.stdout.split())
+    assert "yes" in norm
+
+
 @pytest.mark.slow
 def test_doctor_foresees_what_measures_do(tmp_path: Path) -> None:
     words = ("--model", "timm:test_vit", "--limit", "2", "--threads", "1")

@@ -94,3 +94,25 @@ def test_what_will_not_fit_is_foreseen(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_measure_that_does_not_work_says_why() -> None:
     found = predict_cost(Sleeps(held=-1), subject(20))
     assert (found.status, found.reason, found.seconds) == ("skipped", "not for this network", None)
+
+
+def test_a_slow_measure_keeps_to_its_seconds() -> None:
+    found = predict_cost(Sleeps(fixed=100), subject(20), seconds=0.05)
+    assert (found.status, found.seconds) == ("timeout", None)
+    assert found.reason == (
+        "a call on 8 of 20 examples took longer than 0.05 s; give more --seconds or a smaller --limit"
+    )
+
+
+def test_calls_that_ended_in_time_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Subject] = []
+
+    def sleep_later(self: Sleeps, subject: Subject, *, generator: torch.Generator) -> Estimate:
+        calls.append(subject)
+        time.sleep(100 if len(calls) > 1 else 0)
+        return Estimate(1.0)
+
+    monkeypatch.setattr(Sleeps, "__call__", sleep_later)
+    found = predict_cost(Sleeps(), subject(16), seconds=0.7)
+    assert (found.status, found.pilots, len(calls)) == ("ok", (8,), 2)
+    assert found.seconds is not None

@@ -40,7 +40,7 @@ class TomlDocument:
         try:
             with location.open("rb") as file:
                 data = file.read(MAX_FILE_BYTES + 1)
-            text = data.decode()
+            text = data.decode("utf-8-sig")  # editors of Windows begin files with a mark
         except OSError as error:
             raise InvalidInput(f"'{path}' cannot be read ({error.strerror}); name another file") from None
         except UnicodeDecodeError as error:

@@ -75,6 +75,11 @@ def test_a_file_is_the_product_of_its_axes(tmp_path: Path) -> None:
     assert [each.key for each in found] == [each.key for each in expected]
 
 
+def test_a_byte_order_mark_is_not_part_of_the_text(tmp_path: Path) -> None:
+    (tmp_path / "marked.toml").write_text(WHOLE, encoding="utf-8-sig")
+    assert recipes(str(tmp_path / "marked.toml")) == recipes(cohort(tmp_path, WHOLE))
+
+
 def test_a_random_part_of_it(tmp_path: Path) -> None:
     path = cohort(tmp_path, TEXT)
     assert len(recipes(path)) == 6
