@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sharpbench.errors import InvalidInput
 
-EXIT_FAILED, EXIT_INVALID, EXIT_CLAIMED, EXIT_REFUTED, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
+EXIT_FAILED, EXIT_INVALID, EXIT_CLAIMED, EXIT_REFUTED, EXIT_UNFINISHED, EXIT_INTERRUPTED = 1, 2, 3, 4, 5, 130
 
 
 class Interrupted(Exception):

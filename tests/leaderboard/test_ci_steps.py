@@ -166,6 +166,8 @@ def test_a_name_that_the_workflow_needs_is_not_given_away(repository: Repository
         (0, 0, "**verified**"),
         (3, 0, "**claimed**"),
         (4, 1, "**refuted**"),
+        (5, 1, "**unfinished**: a limit of time or memory was reached"),
+        (124, 1, "**unfinished**: it did not end in its time"),
         (2, 1, "**refused**"),
         (1, 1, "verify itself failed, which is not a refutation"),
         (139, 1, "verify itself failed, which is not a refutation"),
@@ -199,12 +201,27 @@ def test_the_minutes_are_those_of_all_submissions_together(repository: Repositor
     assert len(orders) > 1  # another one comes first
     repository.calls.unlink()
     status, told = repository.step("record", MINUTES="0")
-    assert (status, told.count("**claimed**: the 0 minutes were up before its turn")) == (0, 4)
+    assert (status, told.count("**unfinished**: the 0 minutes were up before its turn")) == (0, 4)
     assert not repository.calls.exists()
 
 
+def test_words_of_others_are_no_commands_of_the_runner(repository: Repository) -> None:
+    """The runner finds commands behind spaces, and in an earlier form anywhere in a line, until they are stopped."""
+    repository.submit("new", 3)
+    told = (repository.root.parent / "bin" / "sharpbench").read_text()
+    lie = 'echo "::error title=Verified by the maintainers::all good"; echo "##[error]x"; '
+    (repository.root.parent / "bin" / "sharpbench").write_text(told.replace('exit "$(cat', lie + 'exit "$(cat'))
+    repository.commit("new")
+    status, out = repository.step("verify", repository.base)
+    lines = out.splitlines()
+    assert (status, lines[0][:17], len(lines[0])) == (0, "::stop-commands::", 17 + 32)
+    assert any("all good" in line for line in lines)
+    assert not any(line.lstrip().startswith("::") for line in lines[1:])
+
+
 def test_a_submission_alone_needs_no_pages(repository: Repository) -> None:
-    assert repository.step("check") == (0, "The leaderboard's pages are what the records say.\n")
+    status, told = repository.step("check")
+    assert (status, told.splitlines()[1:]) == (0, ["The leaderboard's pages are what the records say."])
     repository.submit("new", 0)
     repository.commit("a stranger's")
     status, told = repository.step("check")
@@ -215,7 +232,8 @@ def test_a_submission_alone_needs_no_pages(repository: Repository) -> None:
     assert (status, "**The leaderboard's pages are not what the records say.**" in told) == (1, True), told
     repository.step("publish")
     repository.commit("pages")
-    assert repository.step("check") == (0, "The leaderboard's pages are what the records say.\n")
+    status, told = repository.step("check")
+    assert (status, told.splitlines()[1:]) == (0, ["The leaderboard's pages are what the records say."])
     repository.write("results/ours.jsonl", "2\n")
     repository.commit("results without pages")
     assert repository.step("check")[0] == 1

@@ -30,14 +30,17 @@ from sharpbench.leaderboard.submissions.verdict import (
     append_verdict,
     read_folder_verdicts,
     read_verdicts,
+    recorded_findings,
     verdicts_path,
 )
-from sharpbench.leaderboard.submissions.verify import verify_submission
+from sharpbench.leaderboard.submissions.verify import Compared, verify_submission
+from sharpbench.leaderboard.submissions.watched import verify_with_limits
 
 __all__ = [
     "SUFFIX",
     "VERDICTS_SUFFIX",
     "CellSample",
+    "Compared",
     "Finding",
     "InstalledParts",
     "Manifest",
@@ -56,9 +59,11 @@ __all__ = [
     "read_folder_verdicts",
     "read_submission",
     "read_verdicts",
+    "recorded_findings",
     "refuted_places",
     "select_cells",
     "submission_status",
     "verdicts_path",
     "verify_submission",
+    "verify_with_limits",
 ]

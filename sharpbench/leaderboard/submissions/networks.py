@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -20,12 +18,16 @@ from sharpbench.leaderboard.submissions.claims import hash_network, network_posi
 from sharpbench.leaderboard.submissions.sampling import InstalledParts, Recomputable
 from sharpbench.leaderboard.submissions.submission import Submission
 from sharpbench.models.model import Model
+from sharpbench.runner.engines.limits import format_bytes
+from sharpbench.runner.failures import failure_status
 from sharpbench.training.examples import initial_module
 from sharpbench.training.population import Population
 from sharpbench.training.recipe import Recipe, parse_recipe
 
 MAX_TRAINING_WORK = 1e13
 """Parameters times examples times epochs of a training; a longer training is not repeated to verify a sample."""
+TRAINING_BYTES_PER_PARAMETER = 16
+"""The least that a training in float32 holds: weights before and after it, gradients and momentum."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,25 +35,26 @@ class VerificationSetting:
     """Where and with what cells are recomputed.
 
     Attributes:
-        workspace: the folders of networks and data.
+        workspace: the folders of networks and data, and the plugins.
         known: the measures and parts of recipes that are installed.
-        seconds: time after which no further cell is recomputed.
-        started: when that time began, by the monotonic clock.
+        memory: bytes that a process may hold; networks that certainly need more are not trained. None is no limit.
     """
 
     workspace: Workspace
     known: InstalledParts
-    seconds: float = math.inf
-    started: float = field(default_factory=time.monotonic)
-
-    @property
-    def late(self) -> bool:
-        """Whether the time is up."""
-        return time.monotonic() - self.started > self.seconds
+    memory: int | None = None
 
 
 class NotReproducible(Exception):
-    """A cell cannot be recomputed here; the message says why."""
+    """A cell cannot be recomputed here; the message says why.
+
+    Attributes:
+        limited: whether a limit of time or memory is the reason.
+    """
+
+    def __init__(self, reason: str, *, limited: bool = False) -> None:
+        super().__init__(reason)
+        self.limited = limited
 
 
 class SubmittedPopulations:
@@ -82,7 +85,14 @@ class SubmittedPopulations:
         work = self._work(cell.recipe, data)
         if work > MAX_TRAINING_WORK:
             raise NotReproducible(
-                f"its training may take {work:.0e} parameters x examples x epochs, over {MAX_TRAINING_WORK:.0e}"
+                f"its training may take {work:.0e} parameters x examples x epochs, over {MAX_TRAINING_WORK:.0e}",
+                limited=True,
+            )
+        needed, memory = TRAINING_BYTES_PER_PARAMETER * self._size(cell.recipe, data), self.setting.memory
+        if memory is not None and needed > memory:
+            raise NotReproducible(
+                f"its training needs {format_bytes(needed)} at least, where --memory-limit is {format_bytes(memory)}",
+                limited=True,
             )
         kind = _population_key(cell)
         if kind not in self.made:
@@ -100,12 +110,22 @@ class SubmittedPopulations:
             )
         return self.retrained[kind]
 
+    def give_up(self, cell: Recomputable, reason: str, folder: Path) -> None:
+        """Do not train the group of the cell's network any more: its training exceeded a limit before."""
+        error = NotReproducible(reason, limited=True)
+        for population in (self.of(cell), self.retrain(cell, folder)):
+            population.give_up(next(group for group in population.groups if cell.recipe in group), error)
+
     def module(self, recipe: Recipe) -> nn.Module:
-        """One module for all networks of a model, so that its graph is captured once."""
+        """One module for all networks of a model, so that its graph is captured once. Raises NotReproducible."""
         form = (recipe.model, recipe.dataset)
         if form not in self.modules:
             data, _ = self._data(recipe.dataset)
-            self.modules[form] = initial_module(recipe, data.shape, data.classes)
+            try:
+                self.modules[form] = initial_module(recipe, data.shape, data.classes)
+            except Exception as error:  # whatever a model raises
+                status, reason = failure_status(error)
+                raise NotReproducible(f"its network cannot be built here: {reason}", limited=status == "oom") from None
         return self.modules[form]
 
     def _data(self, dataset: Dataset) -> tuple[Data, str]:
@@ -142,10 +162,14 @@ class SubmittedPopulations:
 
     def _work(self, recipe: Recipe, data: Data) -> float:
         """Parameters x examples x epochs of a training at most."""
+        return self._size(recipe, data) * float(recipe.train_size or len(data.train_inputs)) * recipe.max_epochs
+
+    def _size(self, recipe: Recipe, data: Data) -> int:
+        """The number of parameters of the recipe's network."""
         form = (recipe.model, recipe.dataset)
         if form not in self.sizes:
             self.sizes[form] = _count_parameters(recipe, data)
-        return self.sizes[form] * float(recipe.train_size or len(data.train_inputs)) * recipe.max_epochs
+        return self.sizes[form]
 
 
 def _population_key(cell: Recomputable) -> tuple[Model, Dataset, str]:

@@ -95,9 +95,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The findings of one `verify` of the file with hash `sha256`; seed and sample chose its cells.
+    """Findings of a `verify` of the file with hash `sha256`; seed and sample chose its cells.
 
-    A verdict belongs to the claims of its findings, not to the file.
+    `verify --record` writes one verdict per cell, as soon as it is compared. A verdict belongs to the claims of its
+    findings, not to the file.
 
     Attributes:
         unfinished: Values that were not recomputed because a limit of time or memory was reached. Lines with 0 do not
@@ -142,6 +143,11 @@ class Verdict:
         values = [each for each in self.findings if each.what == "value"]
         agreed = sum(each.outcome == "agrees" for each in values)
         return "verified" if is_verified_share(agreed, len(values)) else "claimed"
+
+    def is_of_sample(self, other: Verdict) -> bool:
+        """Whether both are of one file, seed, sample and environment."""
+        names = ("sha256", "seed", "sample", "environment")
+        return all(getattr(self, name) == getattr(other, name) for name in names)
 
     @property
     def _earlier_state(self) -> State:
@@ -216,6 +222,15 @@ def read_verdicts(path: Path) -> tuple[Verdict, ...]:
     if lines.pop() != "":
         raise InvalidInput(f"{path}:{len(lines) + 1}: the last line has no end; restore the file")
     return tuple(_read_verdict(line, f"{path}:{number}") for number, line in enumerate(lines, start=1))
+
+
+def recorded_findings(verdicts: Sequence[Verdict], like: Verdict) -> tuple[Finding, ...]:
+    """The findings of an earlier `verify` of the same sample, see `Verdict.is_of_sample`.
+
+    Unknown numbers are left out: they are found again, perhaps under other limits.
+    """
+    same = [verdict for verdict in verdicts if verdict.is_of_sample(like)]
+    return tuple(finding for verdict in same for finding in verdict.findings if finding.outcome != "unknown")
 
 
 def read_folder_verdicts(folder: Path) -> dict[str, tuple[Verdict, ...]]:

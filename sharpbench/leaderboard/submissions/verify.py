@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -33,113 +34,177 @@ from sharpbench.training.network import TrainedNetwork
 from sharpbench.training.population import Population, TrainingEpoch
 
 
+@dataclass(frozen=True, slots=True)
+class StepStarted:
+    """Progress: a cell begins; or, with an empty key, the training of a network, for which all its cells wait."""
+
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """The findings on a cell; or, with an empty key, on its network or on a measure that cannot be made here.
+
+    Attributes:
+        unfinished: the number of values that are unknown because a limit of time or memory was reached.
+        final: whether nothing can change them. They are not final as long as the network was taken from the cache and
+            may be trained again.
+    """
+
+    findings: tuple[Finding, ...]
+    key: str = ""
+    unfinished: int = 0
+    final: bool = True
+
+    @property
+    def is_conclusive(self) -> bool:
+        """Whether something was compared."""
+        return any(finding.outcome != "unknown" for finding in self.findings)
+
+
+NetworkEvent = StepStarted | TrainingEpoch | Compared
+
+
 def verify_submission(
     submission: Submission, drawn: CellSample, setting: VerificationSetting
-) -> Iterator[TrainingEpoch | Finding]:
+) -> Iterator[TrainingEpoch | Compared]:
     """Findings network by network, first on its truth and then on each cell; and the epochs of trainings in between.
 
     Networks train in the groups that the recipes of the whole submission fix, as in the original run. Nothing of the
-    submission is executed. If a number differs or parts on a network from the cache, the network is trained again: the
-    cache may be damaged, or may have trained it in another group.
+    submission is executed. All is computed in this process; `verify_with_limits` does the same under limits.
     """
-    for record, reason in drawn.unknown:
-        yield comparison.report_unknown(record, reason)
+    yield from compare_unknown(drawn)
     populations = SubmittedPopulations(submission, setting)
-    networks = sorted(drawn.cells, key=_network_key)
     with tempfile.TemporaryDirectory(prefix="sharpbench-verify-") as folder:
-        for _, cells in groupby(networks, key=_network_key):
-            yield from _verify_network(list(cells), populations, setting, Path(folder))
+        for cells in group_by_network(drawn):
+            for event in verify_network(cells, populations, Path(folder)):
+                if isinstance(event, TrainingEpoch) or (isinstance(event, Compared) and event.final):
+                    yield event
+
+
+def compare_unknown(drawn: CellSample) -> Iterator[Compared]:
+    """The findings on measures that cannot be made here."""
+    for record, reason in drawn.unknown:
+        yield Compared((comparison.report_unknown(record, reason),))
+
+
+def group_by_network(drawn: CellSample) -> list[list[Recomputable]]:
+    """The cells of each network, also of each claimed truth: different claims on one network are compared apart."""
+    return [list(cells) for _, cells in groupby(sorted(drawn.cells, key=_network_key), key=_network_key)]
 
 
 def _network_key(cell: Recomputable) -> tuple[str, str, str]:
-    """Recipe, device and claimed truth of the network; different claims on one network are compared separately."""
+    """Recipe, device and claimed truth of the network."""
     return cell.recipe.key, cell.record.device, str(sorted(cell.record.truth.items()))
 
 
-def _verify_network(
-    cells: Sequence[Recomputable], populations: SubmittedPopulations, setting: VerificationSetting, folder: Path
-) -> Iterator[TrainingEpoch | Finding]:
+def verify_network(
+    cells: Sequence[Recomputable], populations: SubmittedPopulations, folder: Path
+) -> Iterator[NetworkEvent]:
+    """The findings on one network and its cells.
+
+    If a number differs or parts on a network from the cache, the network is trained again: the cache may be damaged,
+    or may have trained it in another group. What was found first stays where that does not finish.
+
+    Args:
+        folder: where networks are trained again.
+    """
+    yield StepStarted()
     try:
-        if setting.late:
-            raise NotReproducible("the time was up")
         population = populations.of(cells[0])
+        cached = population.stored_result(cells[0].recipe) is not None
+        module = populations.module(cells[0].recipe)
     except NotReproducible as error:
-        yield from (comparison.report_unknown(cell.record, str(error)) for cell in cells)
+        yield from (_report_unreproducible(cell, error) for cell in cells)
         return
-    cached = population.stored_result(cells[0].recipe) is not None
-    module = populations.module(cells[0].recipe)
-    findings = yield from _compare_cells(cells, population, module, setting)
-    if cached and any(each.outcome in ("differs", "parted") for each in findings):
-        findings = yield from _compare_cells(cells, populations.retrain(cells[0], folder), module, setting)
-    yield from findings
+    if not cached:
+        yield from _compare_cells(cells, population, module)
+        return
+    first: dict[str, Compared] = {}
+    for event in _compare_cells(cells, population, module):
+        if isinstance(event, Compared):
+            first[event.key] = event = replace(event, final=False)
+        yield event
+    if any(each.outcome in ("differs", "parted") for found in first.values() for each in found.findings):
+        yield StepStarted()
+        for event in _compare_cells(cells, populations.retrain(cells[0], folder), module):
+            if isinstance(event, Compared) and event.is_conclusive:
+                first.pop(event.key, None)
+                yield event
+            elif not isinstance(event, Compared):
+                yield event
+    yield from (replace(found, final=True) for found in first.values())
 
 
-def _compare_cells(
-    cells: Sequence[Recomputable], population: Population, module: nn.Module, setting: VerificationSetting
-) -> Generator[TrainingEpoch, None, list[Finding]]:
+def _report_unreproducible(cell: Recomputable, error: NotReproducible) -> Compared:
+    return Compared((comparison.report_unknown(cell.record, str(error)),), cell.record.key, int(error.limited))
+
+
+def _compare_cells(cells: Sequence[Recomputable], population: Population, module: nn.Module) -> Iterator[NetworkEvent]:
     """The findings on one network."""
     first = cells[0]
     _apply_threads(first.record)
     try:
-        for event in (steps := _ReturningIterator(population.obtain_network(first.recipe))):
-            yield event
-            if setting.late:
-                raise NotReproducible("the time was up while its network was in training")
+        yield from (steps := _ReturningIterator(population.obtain_network(first.recipe)))
         member = steps.value
         found = _evaluate_network(member, population.data, population.device)
-    except NotReproducible as error:
-        return [comparison.report_unknown(cell.record, str(error)) for cell in cells]
     except InvalidInput:
         raise  # a cache that cannot be written
+    except NotReproducible as error:
+        yield from (_report_unreproducible(cell, error) for cell in cells)
+        return
     except Exception as error:  # whatever a network raises
-        reason = f"its network cannot be trained here: {failure_status(error)[1]}"
-        return [comparison.report_unknown(cell.record, reason) for cell in cells]
+        status, reason = failure_status(error)
+        failure = NotReproducible(f"its network cannot be trained here: {reason}", limited=status == "oom")
+        yield from (_report_unreproducible(cell, failure) for cell in cells)
+        return
     data, truth = population.data, first.record.truth
     apart = tolerance.network_difference(truth, found)
     sizes = {"train": len(member.inputs), "test": len(data.test_targets)}
-    findings = list(comparison.compare_network(first.record, found, apart, **sizes))
+    yield Compared(tuple(comparison.compare_network(first.record, found, apart, **sizes)))
     for cell in cells:
-        if setting.late:
-            findings.append(comparison.report_unknown(cell.record, "the time was up"))
-        else:
-            findings += _compare_cell(cell, member, module, found, apart)
-    return findings
+        yield StepStarted(cell.record.key)
+        yield _compare_cell(cell, member, module, found, apart)
 
 
 def _compare_cell(
     cell: Recomputable, member: TrainedNetwork, module: nn.Module, found: dict[str, Scalar], apart: float
-) -> Iterator[Finding]:
+) -> Compared:
     """The findings on the value of a cell and on its other numbers."""
     record = cell.record
     try:
         subject = _make_subject(cell, member, module, record.dtype)
         estimate = measure(cell.measure, subject, seed=record.seed)
     except NotApplicable as error:
-        yield comparison.report_no_value(record, str(error), apart)
-        return
+        return Compared((comparison.report_no_value(record, str(error), apart),), record.key)
     except (Exception, SystemExit) as error:  # whatever a measure raises
-        yield comparison.report_unknown(record, "{}: {}".format(*failure_status(error)))
-        return
-    yield comparison.compare_value(record, estimate, apart, found)
+        status, reason = failure_status(error)
+        finding = comparison.report_unknown(record, f"{status}: {reason}")
+        return Compared((finding,), record.key, int(status == "oom"))
+    findings = [comparison.compare_value(record, estimate, apart, found)]
     counts = {"examples": len(subject.inputs), "available": len(member.inputs)}
-    yield from comparison.compare_estimate(record, estimate, apart, **counts)
-    yield from _compare_float64(cell, member, module, apart)
+    findings += comparison.compare_estimate(record, estimate, apart, **counts)
+    limited = False
+    try:
+        for finding in _compare_float64(cell, member, module, apart):
+            findings.append(finding)
+    except (Exception, SystemExit) as error:  # whatever a measure raises
+        status, reason = failure_status(error)
+        findings.append(comparison.report_unknown(record, f"{status}: {reason}", "exact"))
+        limited = status == "oom"
+    return Compared(tuple(findings), record.key, int(limited))
 
 
 def _compare_float64(cell: Recomputable, member: TrainedNetwork, module: nn.Module, apart: float) -> Iterator[Finding]:
     """The findings on oracle and invariance where the record has them, both in float64."""
     record = cell.record
-    try:
-        doubled = _make_subject(cell, member, module, "float64")
-        if record.exact is not None:
-            found, by = oracle_value(cell.measure, doubled)
-            yield from comparison.compare_exact(record, found, by, apart)
-        if record.invariance:
-            yield from comparison.compare_invariance(
-                record, invariance_factors(cell.measure, doubled, seed=record.seed), apart
-            )
-    except (Exception, SystemExit) as error:  # whatever a measure raises
-        yield comparison.report_unknown(record, "{}: {}".format(*failure_status(error)), "exact")
+    doubled = _make_subject(cell, member, module, "float64")
+    if record.exact is not None:
+        found, by = oracle_value(cell.measure, doubled)
+        yield from comparison.compare_exact(record, found, by, apart)
+    if record.invariance:
+        factors = invariance_factors(cell.measure, doubled, seed=record.seed)
+        yield from comparison.compare_invariance(record, factors, apart)
 
 
 def _make_subject(cell: Recomputable, member: TrainedNetwork, module: nn.Module, dtype: str) -> Subject:

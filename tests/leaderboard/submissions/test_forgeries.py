@@ -13,7 +13,7 @@ from sharpbench import Record
 from sharpbench.files import Workspace
 from sharpbench.leaderboard.entries import SubmittedEntry
 from sharpbench.leaderboard.submissions import (
-    Finding,
+    Compared,
     Manifest,
     Verdict,
     VerificationSetting,
@@ -135,7 +135,8 @@ def outcome(forgery: Forgery, text: str, ran: Path, folder: Path, seeds: range) 
     verdicts = []
     for seed in seeds:
         drawn = draw_cells(submission, sample=len(lines), seed=seed, known=known)
-        found = tuple(s for s in verify_submission(submission, drawn, setting) if isinstance(s, Finding))
+        steps = verify_submission(submission, drawn, setting)
+        found = tuple(finding for step in steps if isinstance(step, Compared) for finding in step.findings)
         verdicts.append(
             Verdict(
                 name="honest",
