@@ -17,9 +17,12 @@ from sharpbench.curvature import example_stderr, jvp, softmax_variance
 class FisherRao(Measure):
     """theta^T F theta, the squared Fisher-Rao norm, mean over examples, biases included.
 
-    With u_i = J_i theta, one forward-mode pass, and p_i the softmax probabilities:
-        true Fisher: (1/n) sum_i Var_{k ~ p_i}(u_ik) = (1/n) sum_i u_i^T (diag(p_i) - p_i p_i^T) u_i;
-        empirical: (1/n) sum_i <d loss_i / d logits_i, u_i>^2, at the given targets.
+    With u_i = J_i theta, one forward-mode pass:
+        true Fisher, cross entropy: (1/n) sum_i Var_{k ~ p_i}(u_ik) = (1/n) sum_i u_i^T (diag(p_i) - p_i p_i^T) u_i, p_i
+            the softmax probabilities;
+        true Fisher, mean squared error: (1/n) sum_i (2/C) |u_i|^2. The loss of an example, |f_i - y|^2 / C, is up to a
+            constant the negative log-likelihood of a normal y with mean f_i and variance C/2 in each of the C outputs;
+        empirical, any loss: (1/n) sum_i <d loss_i / d logits_i, u_i>^2, at the given targets.
     root=true reports the norm instead of its square. Cost: about two forward passes. The paper treats
     networks without biases, for which u_i = L logits_i with L weight layers; this is the definition itself
     and holds for any network.
@@ -31,7 +34,7 @@ class FisherRao(Measure):
         "Liang, Poggio, Rakhlin, Stokes 2019, Fisher-Rao Metric, Geometry, and Complexity, eq. (1.4)"
     )
     definition: ClassVar[str] = (
-        "theta^T F theta, F = (1/n) sum_i E_{k ~ p_i} [g_ik g_ik^T], g_ik = d log p_ik / d theta"
+        "theta^T F theta, F = (1/n) sum_i E_{y ~ p_i} [g_i(y) g_i(y)^T], g_i(y) = d log p_i(y) / d theta"
     )
     reduction: ClassVar[str] = "mean over examples, natural logarithm"
     included: ClassVar[str] = "all parameters under measurement, biases included"
@@ -49,9 +52,10 @@ class FisherRao(Measure):
 
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
         """See Measure; deterministic."""
-        if subject.criterion.kind != "cross_entropy":
+        if self.fisher == "true" and subject.criterion.kind == "custom":
             raise NotApplicable(
-                f"the Fisher information is defined here for cross_entropy, not for '{subject.criterion.name}'"
+                f"the Fisher information is defined for cross_entropy and mse, not for '{subject.criterion.name}'; "
+                "use fisher=empirical"
             )
         squares = subject.by_example(lambda inputs, targets: self._squares(subject, inputs, targets)).double().cpu()
         square, error = float(squares.mean()), example_stderr(squares)
@@ -67,11 +71,13 @@ class FisherRao(Measure):
         if self.fisher == "empirical":
             slope: Tensor = torch.func.grad(lambda outputs: subject.criterion(outputs, targets).sum())(logits)
             return (slope * along).sum(1).square()
+        if subject.criterion.kind == "mse":
+            return 2 * along.square().mean(1)  # the variance of each output is C / 2
         return softmax_variance(logits, along)
 
     def exact(self, subject: Subject) -> float | None:
-        """The definition, with per-example gradients of the log-likelihood of every class in reverse mode."""
-        if subject.criterion.kind != "cross_entropy":
+        """The definition, with per-example gradients of every output in reverse mode."""
+        if self.fisher == "true" and subject.criterion.kind == "custom":
             return None
 
         def squares(inputs: Tensor, targets: Tensor) -> Tensor:
@@ -85,17 +91,21 @@ class FisherRao(Measure):
         return math.sqrt(square) if self.root else square
 
     def _square_by_definition(self, subject: Subject, example: Tensor, target: Tensor) -> Tensor:
-        """<theta, gradient of log p_k> for every class k by C backward passes, squared, in the mean over k."""
+        """<theta, gradient of log p(y)> by C backward passes, squared, in the mean over y, or at the given target."""
         backward = torch.func.vjp(lambda params: subject.apply(params, example)[0], subject.params)
         logits: Tensor = backward[0]
         gradients = torch.func.vmap(backward[1])(torch.eye(len(logits), dtype=logits.dtype, device=logits.device))[0]
         along = torch.stack([gradients[key].flatten(1) @ value.flatten() for key, value in subject.params.items()]).sum(
             0
         )
+        if self.fisher == "empirical":
+            slope = torch.func.grad(lambda outputs: subject.criterion(outputs[None], target[None])[0])(logits)
+            return torch.as_tensor(slope @ along).square()
+        if subject.criterion.kind == "mse":
+            return along.square().sum() / (len(along) / 2)
         probabilities, along = logits.softmax(0), along - along[logits.argmax()]
         scores = along - probabilities @ along  # [C]
-        square: Tensor = scores[target].square() if self.fisher == "empirical" else probabilities @ scores.square()
-        return square
+        return torch.as_tensor(probabilities @ scores.square())
 
     def invariances(self) -> frozenset[Invariance]:
         """Every linear rewrite under which the weights transform covariantly."""

@@ -27,9 +27,10 @@ class FisherTrace(Measure):
 
     fisher:
         true: F = (1/n) sum_i E_{y ~ p_i} of the outer product of the gradient of log p_i(y); tr F is the trace of
-            the Gauss-Newton matrix for cross entropy. Exact, labels unused, shared with `ggn-trace`.
+            the Gauss-Newton matrix for cross entropy, and for mean squared error, as the negative log-likelihood of a
+            normal y with variance C/2 in each of the C outputs. Exact, labels unused, shared with `ggn-trace`.
         monte-carlo: the same with `draws` labels for each example drawn from the model; standard error and 95 %
-            interval over the draws, given the examples.
+            interval over the draws, given the examples. Cross entropy only.
         empirical: (1/n) sum_i |g_i|^2 at the given targets, for any loss. A curvature only if the model is calibrated.
     Cost: at most C - 1 backward passes; `draws` backward passes; about two gradients.
     """
@@ -66,10 +67,14 @@ class FisherTrace(Measure):
         """See Measure; deterministic but for fisher=monte-carlo."""
         if self.fisher == "empirical":
             return mean_estimate(subject, subject.once(gradient_traces_by_example), fisher=self.fisher)
-        if subject.criterion.kind != "cross_entropy":
+        if subject.criterion.kind == "custom":
             raise NotApplicable(
-                f"the Fisher information is defined here for cross_entropy, not for '{subject.criterion.name}'; "
+                f"the Fisher information is defined for cross_entropy and mse, not for '{subject.criterion.name}'; "
                 "use ggn-trace, or fisher=empirical"
+            )
+        if self.fisher == "monte-carlo" and subject.criterion.kind != "cross_entropy":
+            raise NotApplicable(
+                f"targets are drawn for cross_entropy only, not for '{subject.criterion.name}'; use fisher=true"
             )
         if self.fisher == "true":
             return mean_estimate(subject, subject.once(traces_by_example), fisher=self.fisher)
@@ -95,7 +100,7 @@ class FisherTrace(Measure):
                 _squared_gradient(subject, example, target)
                 for example, target in zip(subject.inputs.split(1), subject.targets.split(1), strict=True)
             ) / len(subject.inputs)
-        if subject.criterion.kind != "cross_entropy":
+        if subject.criterion.kind == "custom" or (self.fisher, subject.criterion.kind) == ("monte-carlo", "mse"):
             return None
         return sum(reference_ggn_traces(subject).values())
 

@@ -46,6 +46,8 @@ class Margin(Measure):
         return self._inverse_square(sorted(margins.tolist()))
 
     def _inverse_square(self, ascending: list[float]) -> Estimate:
+        if any(map(math.isnan, ascending)):
+            raise ValueError("some logits are NaN")
         rank = math.ceil(round(self.percentile / 100 * len(ascending), 9))  # 0.1 * 30 is not 3
         gamma = ascending[max(1, rank) - 1]
         if not gamma > 0:

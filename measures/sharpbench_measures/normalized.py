@@ -103,6 +103,9 @@ class Normalized(Measure):
             raise NotApplicable(
                 "no parameter has rows and columns; the measure is defined on weight matrices and kernels"
             )
+        for key in weights:
+            if not bool(diagonal[key].isfinite().all()):
+                raise ValueError(f"the diagonal of '{key}' holds entries that are not finite")
         negative = sum(int((diagonal[key] < 0).sum()) for key in weights)
         solve = scale_rows_and_columns if self.objective == "arxiv" else scale_columns
         solved = {

@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 
 from sharpbench.core.example_groups import check_groups, jackknife_stderr
+from sharpbench.core.finiteness import describe_non_finite
 from sharpbench.core.measure import Estimate, Measure, NotApplicable
 from sharpbench.core.registry import available
 from sharpbench.core.spec import parse_spec
@@ -47,7 +48,7 @@ def measure(
     if jackknife is not None:
         check_groups(jackknife)
     subject.notes.clear()
-    estimate: object = chosen(subject, generator=torch.Generator().manual_seed(seed))
+    estimate: object = _call(chosen, subject, seed)
     if not isinstance(estimate, Estimate):
         raise TypeError(f"measure '{chosen.name}' returns {estimate!r:.80}, not an Estimate; return Estimate(value)")
     notes = {**subject.notes, **_precision(subject)}
@@ -65,9 +66,22 @@ def _precision(subject: Subject) -> dict[str, str]:
     return {"weights": subject.half, "computed_in": str(held).removeprefix("torch.")}
 
 
+def _call(chosen: Measure, subject: Subject, seed: int) -> Estimate:
+    """What the measure returns. It has no value where it fails because losses or derivatives are not finite."""
+    try:
+        return chosen(subject, generator=torch.Generator().manual_seed(seed))
+    except InvalidInput:
+        raise
+    except (ValueError, torch.linalg.LinAlgError) as error:
+        reason = describe_non_finite(subject)
+        if reason is None:
+            raise
+        raise NotApplicable(f"'{chosen.name}' has no finite value: {reason}") from error
+
+
 def _add_jackknife(estimate: Estimate, chosen: Measure, subject: Subject, *, seed: int, groups: int) -> Estimate:
     def of(left: Subject) -> float:
-        return chosen(left, generator=torch.Generator().manual_seed(seed)).value
+        return _call(chosen, left, seed).value
 
     try:
         error, how = jackknife_stderr(estimate.value, subject, groups, of), f"jackknife of {groups} groups"

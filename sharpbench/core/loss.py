@@ -91,6 +91,9 @@ def _check_targets(criterion: PerExampleLoss, classes: int, targets: Tensor) -> 
             raise InvalidInput(
                 f"target {bad} is out of range for a network of {classes} outputs; targets go from 0 to {classes - 1}"
             )
+    if criterion.kind == "mse" and not bool(torch.isfinite(targets).all()):
+        bad = int((~torch.isfinite(targets)).sum())
+        raise InvalidInput(f"targets for mse hold {bad} NaN or infinite entries of {targets.numel()}; leave these out")
     if criterion.kind == "mse" and targets.shape != (len(targets), classes):
         raise InvalidInput(
             f"targets for mse must be [n, {classes}], the shape of the logits; got {list(targets.shape)}"

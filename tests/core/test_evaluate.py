@@ -53,6 +53,70 @@ def test_a_word_is_the_object_that_it_names(word: str, chosen: Measure) -> None:
     assert measure(word, given, seed=3) == measure(chosen, given, seed=3)
 
 
+class Root(torch.nn.Module):
+    """The root of rectified units: its derivative along the weights is 0 times infinity where a unit is 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = torch.nn.Linear(4, 5), torch.nn.Linear(5, 3)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.two(self.one(inputs).relu().sqrt())  # type: ignore[no-any-return]
+
+
+class Undefined(torch.nn.Module):
+    """Logits that are NaN where the first input is negative."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = torch.nn.Linear(4, 3)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.one(inputs) + 0 * inputs[:, :1].log()  # type: ignore[no-any-return]
+
+
+def made(module: torch.nn.Module, dtype: torch.dtype, *, negative: int | None = None) -> Subject:
+    torch.manual_seed(0)
+    inputs = torch.randn(8, 4, dtype=dtype).abs()
+    if negative is not None:
+        inputs[negative] *= -1
+    return Subject.from_module(module.to(dtype), inputs, torch.arange(8) % 3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_values_that_are_not_finite_are_refused_with_their_cause(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    rooted = made(Root(), dtype)
+    for word in ("fisher-rao", "igs"):
+        reason = f"'{word}' has no finite value: the derivative of the outputs of example . along the weights is not"
+        with pytest.raises(NotApplicable, match=reason):
+            measure(word, rooted)
+    undefined = made(Undefined(), dtype, negative=5)
+    for word in ("gradient-norm", "ggn-trace", "fisher-rao", "normalized", "margin", "top-eigenvalue", "trace"):
+        with pytest.raises(NotApplicable, match=f"'{word}' has no finite value: the loss of example 5 is nan"):
+            measure(word, undefined)
+    with pytest.raises(NotApplicable, match="no finite value: the loss of example 5 is nan"):
+        measure("normalized", made(Undefined(), dtype, negative=5), jackknife=2)
+
+
+def test_a_measure_that_is_not_finite_on_a_finite_network_is_at_fault() -> None:
+    with pytest.raises(ValueError, match="an estimate's value must be finite"):
+        measure(Returns(ValueError("an estimate's value must be finite, got nan")), subject())
+
+
+def test_gradients_that_are_not_finite_are_named() -> None:
+    class Corner(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale, self.head = torch.nn.Parameter(torch.zeros(1)), torch.nn.Linear(4, 3)
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            return self.head(inputs) * self.scale.sqrt()  # type: ignore[no-any-return]
+
+    with pytest.raises(NotApplicable, match="the gradient of the loss by 'scale' is not finite"):
+        measure("gradient-norm", made(Corner(), torch.float64))
+
+
 def test_probes_are_those_of_the_seed() -> None:
     given = subject()
     one, other = (measure("trace[method=hutchinson,samples=5]", given, seed=seed) for seed in (3, 2**64 - 1))

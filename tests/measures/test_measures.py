@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sharpbench import InvalidInput, NotApplicable, Subject, measure
 from sharpbench.core.evaluate import parse_measure
@@ -133,14 +133,73 @@ def test_naive_is_refused_where_it_would_take_hours() -> None:
         measure("trace[method=naive]", small(nn.ReLU(), wide=DENSE_LIMIT // 8))
 
 
+def regression(activation: nn.Module, *, dtype: torch.dtype = torch.float64) -> Subject:
+    subject = small(activation)
+    targets = torch.randn(12, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return Subject.from_module(subject.module, subject.inputs, targets, criterion="mse").to(dtype=dtype)
+
+
+def scores_of_drawn_targets(subject: Subject) -> Tensor:
+    """Gradients [n, 2 C, P] of torch's own mean squared error, each example at targets that have the first two moments
+    of a normal distribution around its outputs with variance C / 2."""
+    rows = []
+    for example in subject.inputs.split(1):
+        outputs = subject.apply(subject.params, example)[0].detach()
+        offsets = torch.cat([torch.eye(len(outputs)), -torch.eye(len(outputs))]).double() * len(outputs) / 2**0.5
+        for offset in offsets:
+            gradient = torch.func.grad(
+                lambda params, x=example, y=outputs + offset: nn.functional.mse_loss(subject.apply(params, x)[0], y)
+            )(subject.params)
+            rows.append(torch.cat([value.flatten() for value in gradient.values()]))
+    return torch.stack(rows).unflatten(0, (len(subject.inputs), -1))
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU(), nn.Tanh()])
+def test_fisher_information_of_squared_errors_is_that_of_the_normal_model(activation: nn.Module) -> None:
+    subject = regression(activation)
+    scores = scores_of_drawn_targets(subject)
+    theta = torch.cat([value.flatten() for value in subject.params.values()])
+    norm = float((scores @ theta).square().mean())
+    assert measure("fisher-rao", subject).value == pytest.approx(norm, rel=1e-10)
+    assert measure("fisher-rao[root=true]", subject).value == pytest.approx(norm**0.5, rel=1e-10)
+    assert parse_measure("fisher-rao").exact(subject) == pytest.approx(norm, rel=1e-10)
+    assert norm == pytest.approx(float(theta @ dense_ggn(subject) @ theta), rel=1e-10)
+    trace = float(scores.square().sum(2).mean())
+    assert measure("fisher-trace", subject).value == pytest.approx(trace, rel=1e-10)
+    assert measure("fisher-rao", regression(activation, dtype=torch.float32)).value == pytest.approx(norm, rel=1e-5)
+
+
+def test_empirical_fisher_rao_holds_for_any_loss() -> None:
+    subject = regression(nn.Tanh())
+    absolute = Subject.from_module(
+        subject.module,
+        subject.inputs,
+        subject.targets,
+        criterion=lambda outputs, targets: (outputs - targets).abs().sum(1),
+    )
+    theta = torch.cat([value.flatten() for value in subject.params.values()])
+    for each in (subject, absolute):
+        slopes = [
+            torch.func.grad(lambda params, x=x, y=y, s=each: s.criterion(s.apply(params, x), y)[0])(each.params)
+            for x, y in zip(each.inputs.split(1), each.targets.split(1), strict=True)
+        ]
+        along = torch.stack([torch.cat([value.flatten() for value in slope.values()]) @ theta for slope in slopes])
+        expected = pytest.approx(float(along.square().mean()), rel=1e-10)
+        assert measure("fisher-rao[fisher=empirical]", each).value == expected
+        assert parse_measure("fisher-rao[fisher=empirical]").exact(each) == expected
+
+
 def test_fisher_rao_needs_a_likelihood() -> None:
     subject = small(nn.ReLU())
-    regression = Subject.from_module(
-        subject.module, subject.inputs, torch.randn(12, 3, dtype=torch.float64), criterion="mse"
+    other = Subject.from_module(
+        subject.module,
+        subject.inputs,
+        subject.targets,
+        criterion=lambda logits, targets: logits.gather(1, targets[:, None])[:, 0].square(),
     )
-    with pytest.raises(NotApplicable, match="not for 'mse'"):
-        measure("fisher-rao", regression)
-    assert parse_measure("fisher-rao").exact(regression) is None
+    with pytest.raises(NotApplicable, match="not for '<lambda>'; use fisher=empirical"):
+        measure("fisher-rao", other)
+    assert parse_measure("fisher-rao").exact(other) is None
 
 
 def test_normalized_needs_a_matrix() -> None:

@@ -149,6 +149,41 @@ def test_a_head_of_zeros_lets_all_before_it_vanish() -> None:
         assert estimate.value < trace(subject.with_params(params)) * (1 + 1e-12)
 
 
+@pytest.mark.parametrize("scope", ["layer", "unit"])
+def test_parameters_of_one_entry_have_the_closed_form(scope: str) -> None:
+    layers = [nn.Linear(1, 1, bias=False) for _ in range(3)]
+    for layer, weight in zip(layers, (0.5, 2.0, 3.0), strict=True):
+        nn.init.constant_(layer.weight, weight)
+    module = nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2]).double()
+    inputs = torch.rand(8, 1, dtype=torch.float64) + 0.1
+    subject = Subject.from_module(module, inputs, inputs, criterion="mse")
+    squares = 2 * inputs.square().mean()  # of the output's derivative by each weight, times 2
+    traces = [squares * (3.0 / weight) ** 2 for weight in (0.5, 2.0, 3.0)]
+    expected = 3 * float(torch.stack(traces).prod()) ** (1 / 3)
+    assert measure(f"minimum[scope={scope}]", subject).value == pytest.approx(expected, rel=1e-9)
+
+
+class Gains(nn.Module):
+    """A scalar gain, and one of shape [1], that can be rescaled against each other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Parameter(torch.tensor(0.7)), nn.Parameter(torch.tensor([1.3]))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        hidden = (inputs * self.one).relu() * self.two
+        return torch.cat((hidden, inputs - hidden), 1)
+
+
+def test_scalar_parameters_have_one_scale_in_both_scopes() -> None:
+    inputs = torch.linspace(-1, 2, 8, dtype=torch.float64)[:, None]
+    subject = Subject.from_module(Gains().double(), inputs, torch.arange(8) % 2)
+    one, two = (float(value.sum()) for value in exact_diagonal(subject).values())
+    for scope in ("layer", "unit"):
+        expected = 2 * (one * two) ** 0.5
+        assert measure(f"minimum[scope={scope}]", subject).value == pytest.approx(expected, rel=1e-9)
+
+
 def test_the_oracle_agrees_with_the_fast_path() -> None:
     subject = residual()
     chosen = parse_measure("minimum[scope=unit]")

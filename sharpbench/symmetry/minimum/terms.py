@@ -184,12 +184,15 @@ def row_traces(group: RescalingGroup, diagonal: Mapping[str, Array]) -> Array:
 def unit_terms(group: RescalingGroup, diagonal: Mapping[str, Array]) -> Terms:
     """The terms of a group of units; entries with equal log-scales are summed.
 
-    diagonal: by parameter and of its shape, float64, at least 0. Parameters outside the group are constants.
+    diagonal: by parameter and of its shape, or its sum where the parameter has one scale; float64, at least 0.
+        Parameters outside the group are constants.
     """
     potentials, potential = deduplicate_rows(csr_array(group.basis))
     blocks: list[Block] = []
     for name, values in diagonal.items():
         arrays = [compact(potential[rows]) for rows in group.basis_rows.get(name, ())]
+        if values.ndim == 0:  # a scalar, or the sum over a parameter that has one scale
+            values = values.reshape((1,) * max((array.ndim for array in arrays), default=1))
         arrays = [array for array in arrays if array.any()]
         spans = [{axis for axis, size in enumerate(array.shape) if size > 1} for array in arrays]
         idle = tuple(axis for axis in range(values.ndim) if not any(axis in span for span in spans))
