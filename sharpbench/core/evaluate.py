@@ -72,7 +72,7 @@ def _call(chosen: Measure, subject: Subject, seed: int) -> Estimate:
         return chosen(subject, generator=torch.Generator().manual_seed(seed))
     except InvalidInput:
         raise
-    except (ValueError, torch.linalg.LinAlgError) as error:
+    except (ValueError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]  # it is public
         reason = describe_non_finite(subject)
         if reason is None:
             raise

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from sharpbench.core.definitions import cross_entropy, differentiable_operators
 from sharpbench.errors import InvalidInput
@@ -70,12 +73,59 @@ def check_outputs(criterion: PerExampleLoss, logits: Tensor, targets: Tensor) ->
     if logits.ndim != 2:
         raise InvalidInput(f"the network returns a tensor of shape {list(logits.shape)}; expected logits [B, C]")
     _check_targets(criterion, logits.shape[1], targets)
+    if criterion.kind == "custom":
+        _check_divisor(criterion, logits, targets)
     losses = criterion(torch.cat((logits, logits)), torch.cat((targets[:1], targets[:1])))
     if losses.shape != (2,):
         raise InvalidInput(
             f"criterion '{criterion.name}' returns shape {list(losses.shape)} for two examples; "
             "expected losses [2], one an example: use reduction='none', or criterion='cross_entropy'"
         )
+
+
+class _WeightedMeans(TorchFunctionMode):
+    """Records calls of losses whose mean, as torch has it, does not divide by the number of examples.
+
+    These are cross entropy and negative log-likelihood of class indices: torch divides the sum by that of the targets'
+    class weights, where ignored targets have the weight 0. calls: arguments and result.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[dict[str, Any], object]] = []
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Sequence[type], args: Any = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func in (F.cross_entropy, F.nll_loss):
+            bound = inspect.signature(func).bind(*args, **(kwargs or {}))
+            bound.apply_defaults()
+            if not bound.arguments["target"].is_floating_point():  # of probabilities the mean is over examples
+                self.calls.append((dict(bound.arguments), result))
+        return result
+
+
+def _check_divisor(criterion: PerExampleLoss, logits: Tensor, targets: Tensor) -> None:
+    """Raise InvalidInput where torch's mean of the losses would not divide by the number of examples.
+
+    That is known where the criterion returns what a loss of torch returns; what it makes of it is its own definition.
+    """
+    with _WeightedMeans() as seen:
+        losses = criterion.losses(torch.cat((logits, logits)), torch.cat((targets[:1], targets[:1])))
+    for call in (arguments for arguments, result in seen.calls if result is losses):
+        if call["weight"] is not None:
+            raise InvalidInput(
+                f"criterion '{criterion.name}' has class weights: torch's mean divides by the sum of the targets' "
+                "weights, not by the number of examples; give a function of unweighted losses times weight[targets], "
+                "and divide by the mean of weight[targets] over all examples where torch's mean is meant"
+            )
+        ignored = int((targets == call["ignore_index"]).sum())
+        if ignored:
+            raise InvalidInput(
+                f"criterion '{criterion.name}' ignores {ignored} of {targets.numel()} targets, {call['ignore_index']}: "
+                "torch's mean does not count them, a mean over examples does; leave these examples out"
+            )
 
 
 def _check_targets(criterion: PerExampleLoss, classes: int, targets: Tensor) -> None:

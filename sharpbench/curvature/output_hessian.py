@@ -8,6 +8,11 @@ import torch
 from torch import Tensor
 
 from sharpbench.core.loss import PerExampleLoss
+from sharpbench.core.measure import NotApplicable
+from sharpbench.errors import cut
+
+MAX_REASON_CHARS = 200
+"""Characters of torch's reason that are quoted."""
 
 
 def output_root(criterion: PerExampleLoss, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -34,9 +39,26 @@ def output_root(criterion: PerExampleLoss, logits: Tensor, target: Tensor) -> tu
         return torch.eye(len(logits), dtype=logits.dtype, device=logits.device) * math.sqrt(2 / len(logits)), (
             logits.new_ones(len(logits))
         )
-    hessian: Tensor = torch.func.hessian(lambda outputs: criterion(outputs[None], target[None])[0])(logits)
-    values, vectors = torch.linalg.eigh(hessian)
+    values, vectors = torch.linalg.eigh(_differentiate_twice(criterion, logits, target))
     return vectors * values.abs().sqrt(), values.sign()
+
+
+def _differentiate_twice(criterion: PerExampleLoss, logits: Tensor, target: Tensor) -> Tensor:
+    """The Hessian [C, C] of a loss by the logits; by two backward passes where torch has no forward derivative."""
+
+    def gradient(outputs: Tensor) -> Tensor:
+        found: Tensor = torch.func.grad(lambda z: criterion(z[None], target[None])[0])(outputs)
+        return found
+
+    try:
+        hessian: Tensor = torch.func.jacfwd(gradient)(logits)
+    except NotImplementedError:
+        try:
+            hessian = torch.func.jacrev(gradient)(logits)
+        except (NotImplementedError, RuntimeError) as error:
+            reason = cut(str(error), MAX_REASON_CHARS)
+            raise NotApplicable(f"criterion '{criterion.name}' has no second derivative in torch: {reason}") from error
+    return hessian
 
 
 def columns_of(criterion: PerExampleLoss, classes: int) -> int:

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sharpbench import Subject
 from sharpbench.core.loss import CROSS_ENTROPY, MSE, Losses, PerExampleLoss, check_outputs, to_per_example_loss
 from sharpbench.curvature.output_hessian import softmax_root
 from sharpbench.errors import InvalidInput
@@ -103,6 +104,63 @@ def test_what_fits_passes() -> None:
     check_outputs(CROSS_ENTROPY, torch.zeros(1, C), torch.tensor([0, 1, 2], dtype=torch.int64))
     check_outputs(MSE, torch.zeros(1, C), torch.zeros(4, C))
     check_outputs(to_per_example_loss(absolute), torch.zeros(1, C), torch.zeros(4, C))
+
+
+WEIGHT = torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    "criterion",
+    [
+        torch.nn.CrossEntropyLoss(weight=WEIGHT, reduction="none"),
+        torch.nn.CrossEntropyLoss(weight=WEIGHT, reduction="none", label_smoothing=0.1),
+        torch.nn.CrossEntropyLoss(weight=WEIGHT),
+        partial(F.cross_entropy, weight=WEIGHT, reduction="none"),
+        lambda outputs, targets: F.nll_loss(outputs.log_softmax(1), targets, WEIGHT, reduction="none"),
+    ],
+)
+def test_class_weights_are_refused_as_torch_divides_by_their_sum(criterion: Losses) -> None:
+    with pytest.raises(InvalidInput, match="has class weights: torch's mean divides by the sum of the targets"):
+        check_outputs(to_per_example_loss(criterion), logits()[:1], torch.tensor([0, 1, 2]))
+
+
+@pytest.mark.parametrize(("index", "target"), [(-100, -100), (2, 2)])
+def test_ignored_targets_are_refused_as_torch_does_not_count_them(index: int, target: int) -> None:
+    criterion = to_per_example_loss(torch.nn.CrossEntropyLoss(ignore_index=index, reduction="none"))
+    message = f"'CrossEntropyLoss' ignores 2 of 5 targets, {index}: torch's mean does not count them"
+    with pytest.raises(InvalidInput, match=message):
+        check_outputs(criterion, logits()[:1], torch.tensor([0, 1, target, 1, target]))
+    check_outputs(criterion, logits()[:1], torch.tensor([0, 1, 1]))  # none is there
+
+
+def test_weights_whose_mean_is_over_examples_are_accepted() -> None:
+    classes, shares = torch.tensor([0, 1, 2]), logits()[:3].softmax(1)
+    weighted = torch.nn.CrossEntropyLoss(weight=WEIGHT, reduction="none")
+
+    def focal(outputs: Tensor, targets: Tensor) -> Tensor:
+        losses = weighted(outputs, targets)
+        return (1 - (-losses).exp()).square() * losses
+
+    check_outputs(to_per_example_loss(focal), logits()[:1], classes)  # a definition of the user's
+    check_outputs(to_per_example_loss(weighted), logits()[:1], shares)  # torch divides by the number of examples
+    check_outputs(to_per_example_loss(torch.nn.CrossEntropyLoss(reduction="none")), logits()[:1], classes)
+
+
+def test_the_remedy_for_class_weights_gives_torch_s_loss() -> None:
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.Tanh(), torch.nn.Linear(5, C)).double()
+    inputs, targets = torch.randn(7, 4, dtype=torch.float64), torch.arange(7) % C
+    scale = WEIGHT / WEIGHT[targets].mean()
+
+    def losses(outputs: Tensor, classes: Tensor) -> Tensor:
+        return F.cross_entropy(outputs, classes, reduction="none") * scale[classes]
+
+    subject = Subject.from_module(module, inputs, targets, criterion=losses, batch_size=3)
+    expected = F.cross_entropy(module(inputs), targets, weight=WEIGHT)
+    assert float(subject.loss(subject.params)) == pytest.approx(expected.item(), rel=1e-12)
+    gradient = torch.autograd.grad(expected, list(module.parameters()))
+    found = torch.func.grad(subject.loss)(subject.params)
+    torch.testing.assert_close(list(found.values()), list(gradient), rtol=1e-10, atol=1e-13)
 
 
 @pytest.mark.parametrize("gap", [0.0, 1.0, 10.0, 20.0, 30.0, 60.0])

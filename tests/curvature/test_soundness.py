@@ -314,3 +314,55 @@ def test_a_branch_on_the_sum_of_a_batch_is_refused(dtype: torch.dtype) -> None:
     for word in ("trace", "top-eigenvalue", "ggn-trace"):
         with pytest.raises(NotApplicable, match="mixes the examples of a batch"):
             measure(word, given)
+
+
+def speech_losses(logits: Tensor, targets: Tensor) -> Tensor:
+    """CTC losses of 6 steps over 4 labels."""
+    count = len(logits)
+    steps = logits.unflatten(1, (6, 4)).log_softmax(2).transpose(0, 1)
+    lengths = torch.full((count,), 6), torch.full((count,), 2)
+    return F.ctc_loss(steps, targets, *lengths, reduction="none")
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_a_loss_without_second_derivatives_is_refused_in_one_line_and_has_gradients(dtype: torch.dtype) -> None:
+    model = seeded(lambda: nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 4), nn.Flatten())).to(dtype)
+    inputs = torch.randn(3, 6, 3, generator=torch.Generator().manual_seed(0)).to(dtype)
+    targets = torch.tensor([[1, 2], [3, 1], [2, 2]])
+    given = Subject.from_module(model, inputs, targets, criterion=speech_losses)
+    for word in ("trace", "ggn-trace", "top-eigenvalue", "minimum", "normalized"):
+        with pytest.raises(NotApplicable, match=r"(?s)^[^\n]*$") as refusal:
+            measure(word, given)
+        assert "derivative" in str(refusal.value)
+    loss = speech_losses(model(inputs), targets)
+    squares = 0.0
+    for each in loss:
+        gradients = torch.autograd.grad(each, list(model.parameters()), retain_graph=True)
+        squares += sum(float(value.double().square().sum()) for value in gradients) / 3
+    found = measure("fisher-trace[fisher=empirical]", given).value
+    assert found == pytest.approx(squares, rel=1e-4 if dtype == torch.float32 else 1e-10)
+
+
+def test_losses_with_two_backward_passes_only_have_their_gauss_newton_matrix() -> None:
+    class Quartic(torch.autograd.Function):
+        """x^4 without a forward derivative."""
+
+        @staticmethod
+        def forward(x: Tensor) -> Tensor:
+            return x**4
+
+        @staticmethod
+        def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+            ctx.save_for_backward(*inputs)
+
+        @staticmethod
+        def backward(ctx: Any, grad: Tensor) -> Tensor:
+            (x,) = ctx.saved_tensors
+            return 4 * x**3 * grad
+
+        generate_vmap_rule = True
+
+    model = seeded(lambda: Around(torch.tanh))
+    plain = subject(model, criterion=lambda logits, targets: (logits**4).sum(1))
+    given = subject(model, criterion=lambda logits, targets: Quartic.apply(logits).sum(1))
+    assert measure("ggn-trace", given).value == pytest.approx(measure("ggn-trace", plain).value, rel=1e-10)
