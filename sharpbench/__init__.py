@@ -18,6 +18,7 @@ from sharpbench.version import __version__
 if TYPE_CHECKING:
     from sharpbench import curvature as curvature
     from sharpbench import symmetry as symmetry
+    from sharpbench.core.catalog import list_measures as list_measures
     from sharpbench.core.evaluate import measure as measure
     from sharpbench.core.fields import Scalar as Scalar
     from sharpbench.core.measure import Dependence as Dependence
@@ -64,6 +65,7 @@ _HOME = {
     "RunOptions": "runner.run",
     "Scalar": "core.fields",
     "Subject": "core.subject",
+    "list_measures": "core.catalog",
     "measure": "core.evaluate",
     "plan": "runner.plan",
     "read_records": "core.records",

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sharpbench.cli.exits import EXIT_FAILED
-from sharpbench.cli.options import CacheDirOption, JsonArrayOption, JsonObjectOption, PluginOption
+from sharpbench.cli.options import CacheDirOption, JsonArrayOption, JsonObjectOption, PluginOption, complete_measures
 from sharpbench.cli.tables import ColumnKind, ruled_table
 from sharpbench.errors import InvalidInput, near, short
 
@@ -49,7 +49,12 @@ def list_(
 
 
 def info(
-    measure: Annotated[str, typer.Argument(help="A measure of `list measures`: 'minimum', 'minimum\\[scope=unit]'.")],
+    measure: Annotated[
+        str,
+        typer.Argument(
+            help="A measure of `list measures`: 'minimum', 'minimum\\[scope=unit]'.", autocompletion=complete_measures
+        ),
+    ],
     as_json: JsonObjectOption = False,
     cache_dir: CacheDirOption = None,
     plugin: PluginOption = None,
@@ -87,10 +92,11 @@ def docs(
     return EXIT_FAILED if check and changed else 0
 
 
-MAX_WHOLE_NAME_CHARS = 22
-"""Names up to this length are not folded, so that they can be copied."""
-ROOMY_COLUMNS = 110
-"""From this terminal width on, `list` also shows invariances and costs."""
+MIN_TEXT_CHARS = 24
+"""A table whose columns of text would be narrower is printed as a list."""
+
+WHOLE_COLUMNS = ("name", "parameters", "invariant to", "package")
+"""Columns that are never folded, so that their words can be copied."""
 
 Cell = Callable[[Mapping[str, Any]], Text]
 
@@ -102,7 +108,7 @@ CELLS: dict[str, Cell] = {
     ),
 }
 MEASURE_CELLS: dict[str, Cell] = {
-    "invariant to": lambda row: Text(", ".join(row["invariances"]) or "-"),
+    "invariant to": lambda row: Text("\n".join(row["invariances"]) or "-"),
     "cost in gradients": lambda row: Text(row["cost"] or "-"),
 }
 
@@ -114,20 +120,50 @@ def _setting(value: object) -> str:
 
 
 def show_installed(kind: str, rows: Sequence[Mapping[str, Any]], console: Console) -> None:
-    """Print a table of the rows of one kind; plugins that could not be used come last, with the cause."""
-    cells = {**CELLS, **(MEASURE_CELLS if kind == "measures" and console.width >= ROOMY_COLUMNS else {})}
-    columns: dict[str, ColumnKind] = dict.fromkeys((*cells, "package"), "text")
-    for heading in ("name", "package"):
-        if all(len(str(row[heading])) <= MAX_WHOLE_NAME_CHARS for row in rows):
-            columns[heading] = "name"
-    table = ruled_table(kind, columns)
+    """Print the rows of one kind as a table, or as a list where the terminal is too narrow for whole names.
+
+    Plugins that could not be used come last, with the cause.
+    """
+    for cells in ({**CELLS, **MEASURE_CELLS}, CELLS) if kind == "measures" else (CELLS,):
+        table = _table(kind, rows, cells, console.width)
+        if table is not None:
+            console.print(table)
+            return
+    console.print(Text(kind, style="bold"))
     for row in rows:
-        if row["name"] is None:
-            shown = [Text("unusable", style="red"), Text(str(row["fault"])), *[Text()] * (len(cells) - 2)]
-        else:
-            shown = [format_cell(row) for format_cell in cells.values()]
-        table.add_row(*shown, Text(row["package"]))
-    console.print(table)
+        name, title, parameters = (_cell(row, heading, make) for heading, make in CELLS.items())
+        console.print(Text.assemble(name, f" ({row['package']})"))
+        for text in (title, Text(", ".join(parameters.plain.splitlines()))):
+            if text:
+                console.print(Padding(text, (0, 0, 0, 2)))
+
+
+def _table(kind: str, rows: Sequence[Mapping[str, Any]], cells: Mapping[str, Cell], width: int) -> Table | None:
+    """The rows as a table; None where it is wider than `width`."""
+    kinds: dict[str, ColumnKind] = {
+        heading: "name" if heading in WHOLE_COLUMNS else "text" for heading in (*cells, "package")
+    }
+    shown = [[*(_cell(row, heading, make) for heading, make in cells.items()), Text(row["package"])] for row in rows]
+    least = [_min_chars([texts[index].plain for texts in shown], how) for index, how in enumerate(kinds.values())]
+    if sum(least) + 3 * len(least) + 1 > width:
+        return None
+    table = ruled_table(kind, kinds)
+    for texts in shown:
+        table.add_row(*texts)
+    return table
+
+
+def _cell(row: Mapping[str, Any], heading: str, make: Cell) -> Text:
+    """The cell of a row; a plugin that could not be used has its cause in the place of its title."""
+    if row["name"] is not None:
+        return make(row)
+    return Text({"name": "unusable", "what it is": str(row["fault"])}.get(heading, ""), style="red")
+
+
+def _min_chars(texts: Sequence[str], kind: ColumnKind) -> int:
+    """The least width of a column: no name and no line of parameters is folded, and a text not too often."""
+    longest = max((len(line) for text in texts for line in text.splitlines()), default=0)
+    return min(longest, MIN_TEXT_CHARS) if kind == "text" else longest
 
 
 def show_measure(row: Mapping[str, Any], console: Console) -> None:

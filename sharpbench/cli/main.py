@@ -14,6 +14,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from sharpbench.cli.command import Command, Group
 from sharpbench.cli.compare import compare
 from sharpbench.cli.doctor import doctor
 from sharpbench.cli.exits import EXIT_INTERRUPTED, EXIT_INVALID, Interrupted
@@ -37,8 +38,8 @@ USAGE_ERROR: Any = typer.BadParameter.__mro__[1]  # click's UsageError, which ty
 
 app = typer.Typer(
     name="sharpbench",
+    cls=Group,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -152,20 +153,23 @@ def _root(
     """
 
 
-app.command("run")(run)
-app.command("status")(status)
-app.command("merge")(merge)
-app.command("train")(train)
-app.command("measure")(measure)
-app.command("compare")(compare)
-app.command("replay")(replay)
-app.command("publish")(publish)
-app.command("doctor")(doctor)
-app.command("list")(list_)
-app.command("info")(info)
-app.command("validate")(validate)
-app.command("docs")(docs)
-app.command("symmetry")(symmetry)
-app.command("submit")(submit)
-app.command("verify")(verify)
+for name, function in (
+    ("run", run),
+    ("status", status),
+    ("merge", merge),
+    ("train", train),
+    ("measure", measure),
+    ("compare", compare),
+    ("replay", replay),
+    ("publish", publish),
+    ("doctor", doctor),
+    ("list", list_),
+    ("info", info),
+    ("validate", validate),
+    ("docs", docs),
+    ("symmetry", symmetry),
+    ("submit", submit),
+    ("verify", verify),
+):
+    app.command(name, cls=Command)(function)
 app.add_typer(zoo, name="zoo")

@@ -18,9 +18,18 @@ MEASURES_HELP = "Comma-separated, or 'all'; parameters in brackets: 'normalized\
 THREADS_HELP = "Threads of torch in each process that measures, fixed and recorded."
 CACHE_DEFAULT = "$SHARPBENCH_CACHE, else the user's cache"
 
+
+def complete_measures(incomplete: str) -> list[str]:
+    """What the shell offers for comma-separated measures that are typed in part."""
+    from sharpbench.core.catalog import list_measures
+
+    before, comma, _ = incomplete.rpartition(",")
+    return [before + comma + name for name in list_measures()]
+
+
 # A population of networks
 
-MeasuresOption = Annotated[str, typer.Option(help=MEASURES_HELP)]
+MeasuresOption = Annotated[str, typer.Option(help=MEASURES_HELP, autocompletion=complete_measures)]
 ModelsOption = Annotated[str, typer.Option(help="Comma-separated; 'mlp\\[bias=false]' is mlp without biases.")]
 DatasetOption = Annotated[
     str, typer.Option(help="One of `list datasets`; digits is embedded, mnist is read from --data-dir.")

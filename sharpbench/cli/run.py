@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sharpbench.cli.command import ConfigOption, PrintConfigOption, format_options
 from sharpbench.cli.exits import Interrupted, failure_status, unwritable
 from sharpbench.cli.options import (
     DEFAULT_MEASURES,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 
 def run(
+    context: typer.Context,
     measures: MeasuresOption = DEFAULT_MEASURES,
     models: ModelsOption = DEFAULT_MODELS,
     dataset: DatasetOption = "digits",
@@ -98,12 +100,17 @@ def run(
         bool, typer.Option("--retry-failed", help="Run failed cells of an earlier run again.")
     ] = False,
     allow_failures: Annotated[bool, typer.Option("--allow-failures", help="Exit 0 even if cells failed.")] = False,
+    config: ConfigOption = None,  # its callback has made its options defaults
+    print_config: PrintConfigOption = False,
 ) -> int:
     """Train (or load) the networks of a cohort, evaluate measures on them, and print the leaderboard.
 
     Give the same command again to continue an interrupted run. Exit status: 0 all cells ok or skipped, 1 some failed,
     2 bad usage or input, 130 interrupted.
     """
+    if print_config:
+        typer.echo(format_options(context))
+        return 0
     from sharpbench.runner.cell import Shard
     from sharpbench.runner.engines.limits import Limits, parse_bytes
     from sharpbench.runner.plan import plan

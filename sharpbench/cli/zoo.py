@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sharpbench.cli.command import Command, Group
 from sharpbench.cli.options import CacheDirOption, JsonArrayOption, JsonObjectOption, PluginOption, parse_dataset
 from sharpbench.errors import InvalidInput, near, short
 
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     from sharpbench.core.registry import Kind
     from sharpbench.training.zoo import Zoo, ZooEntry
 
-app = typer.Typer(no_args_is_help=True, help="List, show, export and import the trained networks in the cache.")
+app = typer.Typer(
+    cls=Group, no_args_is_help=True, help="List, show, export and import the trained networks in the cache."
+)
 
 ModelsFilter = Annotated[
     str | None, typer.Option(help="Only these models: 'small-mlp', with any parameters.", show_default="all")
@@ -111,7 +114,7 @@ def _open_zoo(cache_dir: Path | None) -> Zoo:
     return Zoo(cache_folder(cache_dir))
 
 
-@app.command("list")
+@app.command("list", cls=Command)
 def list_(
     models: ModelsFilter = None,
     dataset: DatasetFilter = None,
@@ -141,7 +144,7 @@ def list_(
     (show_networks if networks else show_shelves)(entries, others, Console())
 
 
-@app.command("show")
+@app.command("show", cls=Command)
 def show(
     network: Annotated[
         str, typer.Argument(help="The beginning of its key, or its model if there is only one network of it.")
@@ -177,7 +180,7 @@ def _find_one(entries: list[ZooEntry], word: str) -> ZooEntry:
     raise InvalidInput(f"no trained network '{short(word)}'; {hint}")
 
 
-@app.command("export")
+@app.command("export", cls=Command)
 def export(
     folder: Annotated[Path, typer.Argument(help="Folder to write; it must be new or empty.")],
     models: ModelsFilter = None,
@@ -201,7 +204,7 @@ def export(
     typer.echo(f"{len(entries)} networks in {folder}, their table in {folder / zoo_transfer.TABLE_FILE}")
 
 
-@app.command("import")
+@app.command("import", cls=Command)
 def import_(
     folder: Annotated[Path, typer.Argument(help="A folder written by `zoo export`.")],
     cache_dir: CacheDirOption = None,

@@ -44,6 +44,15 @@ def list_installed(kind: Kind, *, plugins: Sequence[Path] = (), cache_dir: Path 
     return rows
 
 
+def list_measures() -> list[str]:
+    """The names of the installed measures, in the order of `sharpbench list measures`.
+
+    >>> sharpbench.list_measures()[:3]
+    ['trace', 'ggn-trace', 'fisher-rao']
+    """
+    return [row["name"] for row in list_installed("measures") if row["name"] is not None]
+
+
 def describe_measure(word: str, *, plugins: Sequence[Path] = (), cache_dir: Path | str | None = None) -> Row:
     """The row of the measure that `word` names: its name, or name[field=value,...].
 

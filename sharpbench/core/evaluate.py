@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any, overload
 
 import torch
 
@@ -10,18 +12,29 @@ from sharpbench.core.example_groups import check_groups, jackknife_stderr
 from sharpbench.core.finiteness import describe_non_finite
 from sharpbench.core.measure import Estimate, Measure, NotApplicable
 from sharpbench.core.registry import available
-from sharpbench.core.spec import parse_spec
+from sharpbench.core.spec import format_spec, parse_spec, parse_specs
 from sharpbench.core.subject import Subject
 from sharpbench.errors import InvalidInput, short
 
 
+@overload
+def measure(measures: Measure, subject: Subject, *, seed: int = 0, jackknife: int | None = None) -> Estimate: ...
+@overload
+def measure(measures: str, subject: Subject, *, seed: int = 0, jackknife: int | None = None) -> Any: ...
+@overload
 def measure(
-    measure_or_name: Measure | str, subject: Subject, *, seed: int = 0, jackknife: int | None = None
-) -> Estimate:
+    measures: Sequence[Measure | str], subject: Subject, *, seed: int = 0, jackknife: int | None = None
+) -> dict[str, Estimate]: ...
+def measure(
+    measures: Measure | str | Sequence[Measure | str], subject: Subject, *, seed: int = 0, jackknife: int | None = None
+) -> Estimate | dict[str, Estimate]:
     """The Estimate of a measure on `subject`: value, standard error, interval and parts.
 
+    Of several measures, given as a list or as 'trace,minimum', it is a dictionary of estimates by the names of the
+    measures with their hyperparameters.
+
     Args:
-        measure_or_name: a Measure, or its name with hyperparameters in brackets, 'normalized[diagonal=icml]'.
+        measures: a Measure, or its name with hyperparameters in brackets, 'normalized[diagonal=icml]'; or several.
         subject: network, loss and data.
         seed: from 0 to 2^64 - 1; the same seed gives the same estimate.
         jackknife: a number of groups of examples, such as 10. A measure that states no standard error over examples
@@ -29,18 +42,32 @@ def measure(
             It stays None where one of these evaluations has no value; `details` give the reason.
     Raises:
         InvalidInput: for an unknown name or an invalid hyperparameter.
-        NotApplicable: where the measure has no value for this subject; the message states the reason.
-        TypeError: where the measure does not return an Estimate.
+        NotApplicable: where a measure has no value for this subject; the message states the reason.
+        TypeError: where a measure does not return an Estimate.
 
     Cost: that of the measure, see `sharpbench info NAME`; with a jackknife as many again on most of the examples.
 
     >>> estimate = sharpbench.measure("trace", subject)
     >>> round(estimate.value, 9), estimate.stderr  # (1/2) (1 + |x|^2), and exact
     (5.0, 0.0)
+    >>> list(sharpbench.measure("trace,normalized[diagonal=icml]", subject))
+    ['trace', 'normalized[diagonal=icml]']
     """
-    chosen = parse_measure(measure_or_name) if isinstance(measure_or_name, str) else measure_or_name
-    if not isinstance(chosen, Measure):
-        raise InvalidInput(f"{short(repr(chosen))} is not a measure; give a Measure or its name")
+    if isinstance(measures, str):
+        chosen = parse_specs(measures, available("measures").classes, kind="measure")
+    elif isinstance(measures, Sequence):
+        chosen = tuple(parse_measure(each) if isinstance(each, str) else each for each in measures)
+    else:
+        chosen = (measures,)
+    for each in chosen:
+        if not isinstance(each, Measure):
+            raise InvalidInput(f"{short(repr(each))} is not a measure; give a Measure or its name")
+    if len(chosen) == 1 and (isinstance(measures, str) or not isinstance(measures, Sequence)):
+        return _measure_one(chosen[0], subject, seed=seed, jackknife=jackknife)
+    return {format_spec(each): _measure_one(each, subject, seed=seed, jackknife=jackknife) for each in chosen}
+
+
+def _measure_one(chosen: Measure, subject: Subject, *, seed: int, jackknife: int | None) -> Estimate:
     if not isinstance(subject, Subject):
         raise InvalidInput(f"{short(repr(subject))} is not a subject; give Subject.from_module(model, inputs, targets)")
     if not 0 <= seed < 2**64:

@@ -43,7 +43,6 @@ class Column(Generic[Row]):
         number: Whether cells are set to the right.
         descending: Whether the site sorts from the largest value first.
         heat: Whether the site colours cells, from -1 to 1.
-        width: Characters that the terminal reserves; None for those of the heading.
         max_chars: Characters of a cell of a page at most.
     """
 
@@ -57,7 +56,6 @@ class Column(Generic[Row]):
     number: bool = True
     descending: bool = False
     heat: bool = False
-    width: int | None = None
     max_chars: int = 60
 
     @property
@@ -139,7 +137,6 @@ NAME: Column[Score] = Column(
     text=lambda row: row.name,
     short_text=lambda row: plain_text(row.name, MAX_NAME_CHARS) + (" (partial)" if row.partial else ""),
     number=False,
-    width=20,
 )
 RANK: Column[Score] = Column(
     heading="rank",
@@ -199,7 +196,6 @@ SPEARMAN = _statistic_column(
     help="Spearman's rank correlation",
     descending=True,
     heat=True,
-    width=16,
 )
 MEAN_SIGN_ERROR = _statistic_column(
     "mean sign error",
@@ -219,7 +215,6 @@ WORST_ALONG: Column[Score] = Column(
     text=lambda row: _format_axis(row, MAX_AXIS_CHARS),
     short_text=lambda row: _format_axis(row, MAX_SHORT_AXIS_CHARS),
     number=False,
-    width=MAX_SHORT_AXIS_CHARS,
 )
 CHANCE: Column[Score] = Column(
     heading="information against chance",
@@ -230,8 +225,6 @@ CHANCE: Column[Score] = Column(
 STATISTIC_COLUMNS = (TAU, TAU_WITHIN, PSI, INFORMATION, WORST_SIGN_ERROR)
 MAIN = (RANK, NAME, NETWORKS, *STATISTIC_COLUMNS, COVERAGE)
 """The first table of a board: how each row goes with the gap."""
-OPTIONAL_COLUMNS = 4
-"""Last columns of MAIN that a narrow terminal leaves out."""
 DETAILS = (NAME, SPEARMAN, MEAN_SIGN_ERROR, HIGH_SIGN_ERROR, WORST_ALONG)
 """The second table of a board, before psi of each hyperparameter."""
 ALL_STATISTICS = (PLACE, NETWORKS, *STATISTIC_COLUMNS, MEAN_SIGN_ERROR, SPEARMAN, COVERAGE)

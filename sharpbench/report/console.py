@@ -18,7 +18,6 @@ from sharpbench.report.columns import (
     MAIN,
     MAX_NAME_CHARS,
     NAME,
-    OPTIONAL_COLUMNS,
     Column,
     board_notes,
     describe_examples,
@@ -30,8 +29,10 @@ from sharpbench.report.format import format_reasons, plain_text
 
 MIN_FILE_WIDTH = 120
 """Characters of a table that goes to a file."""
-FULL_WIDTH = 114
-"""Characters of a terminal below which the first table loses its last columns."""
+COLUMN_GAP_CHARS = 2
+"""Between two columns."""
+MAX_NAME_COLUMN_CHARS = 14
+"""Least width of the column of names, in which longer names are folded."""
 MAX_REASON_CHARS, MAX_ENVIRONMENT_CHARS = 160, 400
 MAX_FAILURES, MAX_NAMES = 12, 6
 """Failures below a board, and names behind a reason; the rest are counted."""
@@ -55,12 +56,10 @@ def _show_board(rows: list[Score], console: Console) -> None:
         console,
     )
     measured = [row for row in rows if row.kind == "measure"]
-    for columns, shown in (
-        (_main_columns(console), rows),
-        (_detail_columns(rows, console), rows),
-        (TERMINAL_COSTS, measured),
-    ):
-        console.print(_table(columns, shown, console), crop=False)
+    details = (*DETAILS, *psi_columns(list_axes(rows)))
+    for columns, shown in ((MAIN, rows), (details, rows), (TERMINAL_COSTS, measured)):
+        for part in _parts(columns, shown, _width(console)):
+            console.print(_table(part, shown, console), crop=False)
     for line in _describe_board(rows):
         _print(Text(line, style="dim"), console)
     console.print()
@@ -85,7 +84,7 @@ def _table(columns: Sequence[Column[Score]], rows: Sequence[Score], console: Con
     )
     for column in columns:
         if column is NAME:
-            table.add_column(NAME.heading, overflow="fold", min_width=None if _width(console) < FULL_WIDTH else 14)
+            table.add_column(NAME.heading, overflow="fold", min_width=_min_chars(NAME, rows))
         else:
             table.add_column(column.terminal_heading, justify="right", no_wrap=True)
     for row, following in zip(rows, [*rows[1:], None], strict=True):
@@ -95,17 +94,24 @@ def _table(columns: Sequence[Column[Score]], rows: Sequence[Score], console: Con
     return table
 
 
-def _main_columns(console: Console) -> Sequence[Column[Score]]:
-    """The columns of the first table; a narrow terminal leaves out the last ones."""
-    return MAIN[:-OPTIONAL_COLUMNS] if _width(console) < FULL_WIDTH else MAIN
+def _parts(columns: Sequence[Column[Score]], rows: Sequence[Score], width: int) -> list[list[Column[Score]]]:
+    """The columns in as many tables as a terminal of that width needs, each with the names."""
+    parts: list[list[Column[Score]]] = [[]]
+    room = width
+    for column in columns:
+        chars = _min_chars(column, rows) + COLUMN_GAP_CHARS
+        if chars > room and len(parts[-1]) > 1:
+            parts.append([NAME])
+            room = width - _min_chars(NAME, rows) - COLUMN_GAP_CHARS
+        parts[-1].append(column)
+        room -= chars
+    return parts
 
 
-def _detail_columns(rows: list[Score], console: Console) -> Sequence[Column[Score]]:
-    """The columns of the second table, with psi of as many hyperparameters as the terminal holds."""
-    columns = [*DETAILS, *psi_columns(list_axes(rows))]
-    widths = [column.width or len(column.terminal_heading) for column in columns]
-    fitting = sum(sum(widths[: count + 1]) + count <= _width(console) for count in range(len(widths)))
-    return columns[:fitting]
+def _min_chars(column: Column[Score], rows: Sequence[Score]) -> int:
+    """The least width of a column: that of its longest cell, or less for names, which may be folded."""
+    longest = max(len(text) for text in (column.terminal_heading, *map(column.terminal_text, rows)))
+    return min(longest, MAX_NAME_COLUMN_CHARS) if column is NAME else longest
 
 
 def _describe_board(rows: list[Score]) -> list[str]:

@@ -53,9 +53,20 @@ def test_the_list_shows_what_measures_cost_and_claim(cache: str) -> None:
     shown = sharpbench(cache, "list", "measures", COLUMNS="400").stdout
     assert "invariant to" in shown
     assert "cost in gradients" in shown
-    assert "attention-rotation, element, layer, permutation, unit" in shown
+    for invariance in ("attention-rotation", "element", "layer", "permutation", "unit"):
+        assert f" {invariance} " in shown
     assert "1: about two forward passes" in shown
     assert "cost in gradients" not in sharpbench(cache, "list", "models").stdout
+
+
+@pytest.mark.parametrize("columns", ["40", "80", "120"])
+def test_a_narrow_terminal_breaks_no_name(cache: str, columns: str) -> None:
+    rows = json.loads(sharpbench(cache, "list", "measures", "--json").stdout)
+    shown = sharpbench(cache, "list", "measures", COLUMNS=columns).stdout
+    assert max(map(len, shown.splitlines())) <= int(columns)
+    for row in rows:
+        assert f"{row['name']} " in shown
+        assert all(f"{each['name']}=" in shown for each in row["parameters"])
 
 
 def test_values_in_brackets_change_what_is_claimed(cache: str) -> None:

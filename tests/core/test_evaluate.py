@@ -117,6 +117,19 @@ def test_gradients_that_are_not_finite_are_named() -> None:
         measure("gradient-norm", made(Corner(), torch.float64))
 
 
+def test_several_measures_are_a_dictionary() -> None:
+    given = subject()
+    words = ["trace", "normalized[diagonal=icml]"]
+    alone = {word: measure(word, given) for word in words}
+    assert measure(",".join(words), given) == alone
+    assert measure(words, given) == alone
+    assert measure([Trace(), "normalized[diagonal=icml]"], given) == alone
+    assert measure(["trace"], given) == {"trace": alone["trace"]}
+    assert measure([], given) == {}
+    with pytest.raises(InvalidInput, match="1 is not a measure"):
+        measure([Trace(), 1], given)  # type: ignore[list-item]
+
+
 def test_probes_are_those_of_the_seed() -> None:
     given = subject()
     one, other = (measure("trace[method=hutchinson,samples=5]", given, seed=seed) for seed in (3, 2**64 - 1))
@@ -129,7 +142,7 @@ def test_a_seed_has_64_bits(seed: int) -> None:
         measure("trace", subject(), seed=seed)
 
 
-@pytest.mark.parametrize("word", ["trace,minimum", "trace[samples=x]", "trace[", ""])
+@pytest.mark.parametrize("word", ["trace,minimun", "trace[samples=x]", "trace[", ""])
 def test_bad_words_are_one_line(word: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         measure(word, subject())

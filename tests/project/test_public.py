@@ -10,7 +10,7 @@ import pytest
 
 import sharpbench
 
-FUNCTIONS = ("measure", "plan", "run", "read_records")
+FUNCTIONS = ("list_measures", "measure", "plan", "run", "read_records")
 TYPES = (
     *("Cell", "Cohort", "Data", "Dataset", "Estimate", "Measure"),
     *("Model", "Optimizer", "Recipe", "Record", "RunOptions", "Subject"),

@@ -172,7 +172,7 @@ class DiagonalStudy(Study):
 
 
 def _normalized_sharpness(subject: Subject, kind: str, samples: int) -> float:
-    return measure(f"normalized[diagonal={kind},samples={samples},radius={RADIUS}]", subject).value
+    return float(measure(f"normalized[diagonal={kind},samples={samples},radius={RADIUS}]", subject).value)
 
 
 def _flatten(diagonal: dict[str, Tensor]) -> Tensor:

@@ -1,0 +1,78 @@
+"""Options from a file, completion, and the help of flags."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.commands import given, refused
+
+SMALL = """
+models = ["small-mlp"]
+measures = ["trace", "normalized[diagonal=icml]"]
+cohort = "label-noise[ratios=2,seeds=1]"
+dry-run = true
+"""
+
+
+def config(folder: Path, text: str) -> Path:
+    path = folder / "run.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_file_gives_the_options(tmp_path: Path) -> None:
+    done = given("run", "--config", config(tmp_path, SMALL), "--output", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert "measures: trace, normalized[diagonal=icml]" in done.stdout
+    assert "2 networks, 4 cells, 4 to do" in done.stdout
+    fewer = given("run", "--config", tmp_path / "run.toml", "--output", tmp_path / "out", "--measures", "trace")
+    assert "2 networks, 2 cells, 2 to do" in fewer.stdout
+
+
+def test_printed_options_are_such_a_file(tmp_path: Path) -> None:
+    words = ("--seed", "4", "--timeout", "2.5", "--plugin", "a.py", "--plugin", "b.py", "--measures", "minimum")
+    printed = given("run", *words, "--print-config").stdout
+    again = given("run", "--config", config(tmp_path, printed), "--print-config").stdout
+    assert again == printed
+    found = tomllib.loads(printed)
+    assert (found["seed"], found["timeout"], found["plugin"]) == (4, 2.5, ["a.py", "b.py"])
+    assert "examples" not in found
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("measure = 'trace'", r"run.toml:1: unknown option 'measure'; did you mean 'measures'"),
+        ("\nworkers = true", r"run.toml:2: workers must be text, a number, or a list of them, not True"),
+        ("dry-run = 1", r"run.toml:1: dry-run must be true or false, not 1"),
+        ("seed = 'x'", r"Invalid value 'x' for '--seed'"),
+        ("seed = {a = 1}", r"seed must be text, a number, or a list of them, not {'a': 1}"),
+        ("seed", r"run.toml:1: not TOML"),
+        ("config = 'run.toml'", r"unknown option 'config'"),
+    ],
+)
+def test_a_wrong_file_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    done = given("run", "--config", config(tmp_path, text), "--dry-run")
+    refused(done)
+    assert re.search(message, done.stderr), done.stderr
+
+
+def test_a_file_that_is_not_there_is_refused() -> None:
+    refused(given("run", "--config", "no/such.toml"), "--config 'no/such.toml' is not a file")
+
+
+@pytest.mark.parametrize("words", [(), ("run",), ("zoo",), ("zoo", "list")])
+def test_the_help_shows_no_type_for_flags(words: tuple[str, ...]) -> None:
+    shown = given(*words, "--help", COLUMNS="200").stdout
+    assert re.search(r"--help .*Show this message", shown)
+    assert "bool" not in shown.lower()
+
+
+def test_the_shell_completes_measures(tmp_path: Path) -> None:
+    words = {"COMP_WORDS": "sharpbench run --measures trace,mini", "COMP_CWORD": "3", "SHARPBENCH_CACHE": str(tmp_path)}
+    done = given(_SHARPBENCH_COMPLETE="complete_bash", **words)
+    assert done.stdout.split() == ["trace,minimum"]
