@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sharpbench import Estimate, Invariance, Measure, Params, Subject
+from sharpbench.curvature import gradient_method, plain_gradient
 from sharpbench_measures.norms import BIBTEX, SOURCE
 
 
@@ -65,26 +66,26 @@ class GradientNorm(Measure):
 
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
         """See Measure; deterministic."""
+        method = gradient_method(subject)
 
         def gradient_of(inputs: Tensor, targets: Tensor) -> Params:
             def loss(params: Params) -> Tensor:
                 return subject.criterion(subject.apply(params, inputs), targets).mean()
 
-            gradient: Params = torch.func.grad(loss)(subject.params)
-            return gradient
+            return method.gradient_and_value(loss, subject.params)[0]
 
         return Estimate(_norm(subject.mean(gradient_of)))
 
     def exact(self, subject: Subject) -> float | None:
         """The mean of the examples' own gradients, by torch.autograd."""
-        params = {name: value.clone().requires_grad_() for name, value in subject.params.items()}
         total = {name: torch.zeros_like(value) for name, value in subject.params.items()}
         for example, target in zip(subject.inputs.split(1), subject.targets.split(1), strict=True):
-            with torch.enable_grad():
-                loss = subject.criterion(subject.apply(params, example), target).sum()
-            slopes = torch.autograd.grad(loss, list(params.values()), allow_unused=True)
-            for name, slope in zip(params, slopes, strict=True):
-                total[name] += 0 if slope is None else slope / len(subject.inputs)
+
+            def loss(params: Params, example: Tensor = example, target: Tensor = target) -> Tensor:
+                return subject.criterion(subject.apply(params, example), target).sum()
+
+            for name, slope in plain_gradient(loss, subject.params).items():
+                total[name] += slope / len(subject.inputs)
         return _norm(total)
 
     def invariances(self) -> frozenset[Invariance]:

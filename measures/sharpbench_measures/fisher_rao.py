@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sharpbench import Estimate, Invariance, Measure, NotApplicable, Subject
-from sharpbench.curvature import example_stderr, jvp, softmax_variance
+from sharpbench.curvature import example_stderr, jvp, plain_vjps, softmax_variance
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,8 @@ class FisherRao(Measure):
 
     def _square_by_definition(self, subject: Subject, example: Tensor, target: Tensor) -> Tensor:
         """<theta, gradient of log p(y)> by C backward passes, squared, in the mean over y, or at the given target."""
-        backward = torch.func.vjp(lambda params: subject.apply(params, example)[0], subject.params)
-        logits: Tensor = backward[0]
-        gradients = torch.func.vmap(backward[1])(torch.eye(len(logits), dtype=logits.dtype, device=logits.device))[0]
+        logits, pull = plain_vjps(lambda params: subject.apply(params, example)[0], subject.params)
+        gradients = pull(torch.eye(len(logits), dtype=logits.dtype, device=logits.device))
         along = torch.stack([gradients[key].flatten(1) @ value.flatten() for key, value in subject.params.items()]).sum(
             0
         )

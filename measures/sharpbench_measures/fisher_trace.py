@@ -16,6 +16,7 @@ from sharpbench.curvature import (
     gradient_traces_by_example,
     mean_estimate,
     mean_of,
+    plain_gradient,
     reference_ggn_traces,
     traces_by_example,
 )
@@ -110,7 +111,7 @@ class FisherTrace(Measure):
 
 
 def _squared_gradient(subject: Subject, example: torch.Tensor, target: torch.Tensor) -> float:
-    gradient = torch.func.grad(lambda params: subject.criterion(subject.apply(params, example), target)[0])(
-        subject.params
+    gradient = plain_gradient(
+        lambda params: subject.criterion(subject.apply(params, example), target)[0], subject.params
     )
     return sum(float(value.square().sum()) for value in gradient.values())

@@ -8,15 +8,16 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sharpbench import Estimate, InvalidInput, Invariance, Measure, NotApplicable, Subject
+from sharpbench import Estimate, InvalidInput, Invariance, Measure, NotApplicable, Params, Subject
 from sharpbench.curvature import (
     MATRIX_LIMIT,
-    flatten,
+    gradient_method,
     jvp,
     leading_eigenspace,
     linear_operator,
     map_vectors,
     output_root,
+    plain_vjps,
     softmax_slopes,
     unflatten,
 )
@@ -113,14 +114,15 @@ class Igs(Measure):
         empirical = torch.zeros_like(fisher)
         for example, target in zip(subject.inputs.split(1), subject.targets, strict=True):
 
-            def scores(flat: Tensor, example: Tensor = example) -> Tensor:
-                logits = subject.apply(unflatten(subject.params, flat), example)
+            def scores(params: Params, example: Tensor = example) -> Tensor:
+                logits = subject.apply(params, example)
                 classes = torch.arange(logits.shape[1], device=logits.device)
                 return -subject.criterion(logits.expand(len(classes), -1), classes)
 
-            flat = flatten(subject.params)
-            gradients = torch.func.jacrev(scores)(flat).double()  # [C, P]
-            fisher += gradients.T @ (scores(flat).exp().double()[:, None] * gradients)
+            found, pull = plain_vjps(scores, subject.params)
+            rows = pull(torch.eye(len(found), dtype=found.dtype, device=found.device))
+            gradients = torch.cat([rows[name].flatten(1) for name in subject.params], 1).double()  # [C, P]
+            fisher += gradients.T @ (found.exp().double()[:, None] * gradients)
             empirical += torch.outer(gradients[target], gradients[target])
         bound = self.truncation or subject.size * torch.finfo(torch.float64).eps
         return float((torch.linalg.pinv(fisher, rtol=bound, hermitian=True) * empirical).sum())
@@ -148,17 +150,17 @@ def _squared_slopes(subject: Subject, vectors: Tensor, together: int) -> Tensor:
 
 def _rows(subject: Subject) -> tuple[Tensor, Tensor]:
     """R [n (C - 1), P] with R^T R = n F, and the gradients [n, P] of the losses."""
+    method = gradient_method(subject)
     roots, slopes = [], []
     for example, target in zip(subject.inputs.split(1), subject.targets, strict=True):
 
         def logits(params: dict[str, Tensor], example: Tensor = example) -> Tensor:
             return subject.apply(params, example)[0]
 
-        backward = torch.func.vjp(logits, subject.params)
-        outputs: Tensor = backward[0]
+        outputs, pull = method.pullback(logits, subject.params)
         columns = output_root(subject.criterion, outputs, target)[0]
         slope = softmax_slopes(outputs, target[None])
-        pulled = torch.func.vmap(backward[1])(torch.cat((columns, slope), 1).T)[0]
+        pulled = pull(torch.cat((columns, slope), 1).T)
         stacked = torch.cat([pulled[name].flatten(1) for name in subject.params], 1)
         roots.append(stacked[:-1])
         slopes.append(stacked[-1])

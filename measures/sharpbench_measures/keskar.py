@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,7 +13,7 @@ from scipy.optimize import Bounds, OptimizeResult, minimize
 from torch import Tensor
 
 from sharpbench import Estimate, InvalidInput, Invariance, Measure, NotApplicable, Subject
-from sharpbench.curvature import draw_directions, flatten, perturbed_loss, require_finite
+from sharpbench.curvature import draw_directions, flatten, gradient_method, perturbed_loss, require_finite
 from sharpbench_measures.citations import KESKAR
 
 Array = NDArray[np.float64]
@@ -59,6 +60,7 @@ class Keskar(Measure):
 
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
         """See Measure; deterministic without a subspace."""
+        method = gradient_method(subject)
         doubled = subject.to(dtype=torch.float64)
         theta = flatten(doubled.params)
         plane = self._plane(doubled, generator)  # A [P, p], or None for I
@@ -67,7 +69,15 @@ class Keskar(Measure):
         before = float(perturbed_loss(doubled, torch.zeros_like(theta)))
         if 1 + before <= 0:
             raise NotApplicable(f"the loss is {before}, and the measure divides by 1 + loss, which must be above 0")
-        found = _highest(doubled, plane, bounds, self.iterations)
+
+        def negative(point: Tensor) -> Tensor:
+            return -perturbed_loss(doubled, point if plane is None else plane @ point)
+
+        def slope(point: Array) -> tuple[float, Array]:
+            gradient, value = method.slope_and_value(negative, torch.from_numpy(point.copy()).to(theta.device))
+            return require_finite(float(value), "minus the loss"), gradient.cpu().numpy()
+
+        found = _lowest(slope, bounds, self.iterations)
         return Estimate(
             100 * max(0.0, -float(found.fun) - before) / (1 + before),
             stderr=None,
@@ -97,22 +107,11 @@ class Keskar(Measure):
         return frozenset({"permutation"}) if self.subspace is None else frozenset()
 
 
-def _highest(subject: Subject, plane: Tensor | None, bounds: Array, iterations: int) -> OptimizeResult:
-    """The end of L-BFGS-B that minimises -L(theta + A y) from y = 0."""
-    like = next(iter(subject.params.values()))
-
-    def negative(point: Tensor) -> Tensor:
-        return -perturbed_loss(subject, point if plane is None else plane @ point)
-
-    slope = torch.func.grad_and_value(negative)
-
-    def evaluate(point: Array) -> tuple[float, Array]:
-        gradient, value = slope(torch.from_numpy(point.copy()).to(like.device))
-        return require_finite(float(value), "minus the loss"), gradient.cpu().numpy()
-
+def _lowest(slope: Callable[[Array], tuple[float, Array]], bounds: Array, iterations: int) -> OptimizeResult:
+    """The end of L-BFGS-B from 0, for a function by its values and gradients."""
     # only the paper's budget ends it: losses of fitted networks are below the usual tolerances
     return minimize(
-        evaluate,
+        slope,
         np.zeros_like(bounds),
         jac=True,
         method="L-BFGS-B",

@@ -31,6 +31,7 @@ from sharpbench.core.measure import Measure
 from sharpbench.core.registry import KINDS, available
 from sharpbench.core.spec import parse_spec
 from sharpbench.core.subject import Subject
+from sharpbench.curvature import gradient_method
 from sharpbench.environment import apply_settings, describe_environment
 from sharpbench.models.file import parse_file_model
 from sharpbench.models.model import Model
@@ -222,7 +223,7 @@ def _make_evaluation(chosen: Measure | None, quantity: str) -> Callable[[Subject
 
 
 def _evaluate_gradient(subject: Subject) -> CallResult:
-    gradient: Mapping[str, Tensor] = torch.func.grad(subject.loss)(subject.params)
+    gradient, _ = gradient_method(subject).gradient_and_value(subject.loss, subject.params)
     return CallResult(sum(float(value.square().sum()) for value in gradient.values()) ** 0.5)
 
 

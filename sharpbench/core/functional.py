@@ -28,6 +28,8 @@ IMMUTABLE = frozenset(
 )
 """Types of attributes that a forward pass cannot write to."""
 TENSOR_TABLES = ("_parameters", "_buffers")
+HOOK_TABLES = frozenset(key for key, value in vars(nn.Module()).items() if isinstance(value, dict) and "hook" in key)
+"""Dictionaries that every module has, and most modules leave empty."""
 ATTENTION_CACHE = "attention_bias_cache"
 """timm's name, and of networks made after it, for what an attention in eval mode keeps from one call to the next."""
 MAX_COPIED_ENTRIES = 2**20
@@ -173,7 +175,13 @@ class _Attributes:
             return {key: self._copied(value, depth) for key, value in own.items()}
         tables = (*TENSOR_TABLES, "_modules")
         copies = {
-            key: None if key in tables else value if type(value) in IMMUTABLE else self._copied(value, depth)
+            key: None
+            if key in tables
+            else value
+            if type(value) in IMMUTABLE
+            else value.copy()
+            if key in HOOK_TABLES and not value
+            else self._copied(value, depth)
             for key, value in own.items()
         }
         buffers = {key: self._copied(value, depth) for key, value in own["_buffers"].items()}

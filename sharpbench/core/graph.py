@@ -99,10 +99,10 @@ def _kept_or_captured(module: nn.Module, example: Tensor, *, again: bool = False
     """The graph, and whether it is one that was captured before."""
     graphs = _captured.setdefault(module, {})
     example = hold(example)
-    with differentiable_backends(), private_attributes(module, _held_tensors(module)):
-        form = (tuple(example.shape), example.dtype, *_structure(module))
-        kept = form in graphs and not again
-        if not kept:
+    form = (tuple(example.shape), example.dtype, *_structure(module))
+    kept = form in graphs and not again
+    if not kept:
+        with differentiable_backends(), private_attributes(module, _held_tensors(module)):
             graphs[form] = _capture(module, example)
     return graphs[form], kept
 
@@ -142,10 +142,8 @@ def read_nodes(argument: object) -> list[fx.Node]:
 
 
 def _structure(module: nn.Module) -> tuple[object, ...]:
-    """What a user may change about a module without making a new one: its parts, their modes, what is tied."""
-    parts = tuple(
-        (name, type(part), part.training, part.extra_repr(), _attributes(part)) for name, part in module.named_modules()
-    )
+    """What a user may change about a module without making a new one: its parts, what is tied; not their modes."""
+    parts = tuple((name, type(part), part.extra_repr(), _attributes(part)) for name, part in module.named_modules())
     return parts, tuple(_first_names(module.named_parameters).items())
 
 
@@ -155,7 +153,7 @@ def _attributes(part: nn.Module) -> tuple[object, ...]:
     read = {
         key: value if isinstance(value, plain) else id(value)
         for key, value in vars(part).items()
-        if isinstance(value, plain) or callable(value)
+        if key != "training" and (isinstance(value, plain) or callable(value))
     }
     return tuple(read.items()), tuple(part._forward_hooks), tuple(part._forward_pre_hooks)
 

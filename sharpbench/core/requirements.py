@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,13 +14,23 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from sharpbench.core.loss import PerExampleLoss
+from sharpbench.core.operator_survey import OperatorSurvey, SurveyMode
 from sharpbench.core.precision import hold
-from sharpbench.errors import InvalidInput, one_line
+from sharpbench.errors import InvalidInput, cut
+
+Network = Callable[[dict[str, Tensor], Tensor], object]
 
 COMPARED = 4
 """Examples, spread over the data, on which a captured graph is compared with its module."""
-ALONE = 2
-"""Examples that are evaluated one by one, and compared with the same ones in their batch."""
+TOGETHER = 16
+"""Examples, spread over the data, that are taken as one batch, and in halves of it."""
+BATCH_BYTES = 64 * 2**20
+"""The activations of one batch are kept below this: larger batches leave the caches and gain nothing."""
+UNKNOWN_RESULTS = 64
+"""Where it cannot be seen what a network keeps, this many times its inputs, and its parameters once."""
+ALONE, MAX_ALONE = 2, 64
+"""Examples that are evaluated one by one, and compared with the same ones in their batch; the second number for a
+network that reads values, and may branch on them."""
 
 
 def check_arguments(model: object, inputs: object, targets: object, batch_size: int | None) -> None:
@@ -53,7 +65,9 @@ def check_arguments(model: object, inputs: object, targets: object, batch_size: 
 def check_finite(what: str, tensors: Mapping[str, Tensor]) -> None:
     """Raise InvalidInput where an entry of a tensor is NaN or infinite."""
     for key, value in tensors.items():
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+        if not value.is_floating_point() or math.isfinite(float(value.sum())):  # no entry is NaN or infinite
+            continue
+        if not bool(torch.isfinite(value).all()):
             bad = int((~torch.isfinite(value)).sum())
             raise InvalidInput(f"{what} are not finite: {key} holds {bad} NaN or infinite of {value.numel()} entries")
 
@@ -84,32 +98,87 @@ def choose_parameters(chosen: Iterable[str] | None, weights: Mapping[str, Tensor
     return found
 
 
-def first_logits(network: Callable[[Tensor], object], example: Tensor, half: str = "") -> Tensor:
-    """The network's output for one example [1, ...], detached; InvalidInput where it takes or returns anything else.
+@dataclass(frozen=True, slots=True)
+class FirstPass:
+    """What one forward pass of one example shows.
 
-    half: the types of half precision of its weights, which are computed in float32.
+    logits: detached. saved_bytes: what a backward pass would keep, besides the parameters. operators: what the network
+    consists of. Both are None where it cannot be differentiated so. reads_values: see `OperatorSurvey`.
     """
+
+    logits: Tensor
+    reads_values: bool
+    saved_bytes: int | None = None
+    operators: OperatorSurvey | None = None
+
+
+def run_first_pass(network: Network, params: dict[str, Tensor], example: Tensor, half: str = "") -> FirstPass:
+    """One forward pass of `network(params, example)` for an example [1, ...].
+
+    half: the types of half precision of its weights, which are computed in float32. Raises InvalidInput where the
+    network takes or returns anything else.
+    """
+    weights = {value.data_ptr() for value in params.values()}
+    saved = 0
+
+    def pack(tensor: Tensor) -> Tensor:
+        nonlocal saved
+        saved += 0 if tensor.data_ptr() in weights else tensor.numel() * tensor.element_size()
+        return tensor
+
+    leaves = {key: value.detach().requires_grad_() for key, value in params.items()}
+    with torch.enable_grad(), SurveyMode() as survey:  # some networks differentiate inside
+        try:
+            with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+                logits = network(leaves, example)
+        except Exception:  # torch.func inside the network allows no such hooks, and some have no derivative
+            return FirstPass(_first_logits(network, params, example, half), survey.reads_values)
+    checked = _checked_logits(logits)
+    for name, leaf in leaves.items():
+        if leaf.data_ptr() != params[name].data_ptr():
+            raise _rewritten(name)
+    return FirstPass(checked.detach(), survey.reads_values, saved, survey.result(checked))
+
+
+def _first_logits(network: Network, params: dict[str, Tensor], example: Tensor, half: str) -> Tensor:
     try:
-        with torch.enable_grad():  # some networks differentiate inside
-            logits = network(example)
-    except (InvalidInput, MemoryError, torch.OutOfMemoryError):
+        logits = network(params, example)
+    except InvalidInput:
         raise
     except Exception as error:  # whatever the network's own code raises
-        text = _describe(error)
-        if "can't allocate memory" in text:
+        if is_out_of_memory(error):
             raise
         hint = f" (its {half} weights are computed in float32; forward must not convert to {half})" if half else ""
-        raise InvalidInput(
-            f"the network does not run on inputs of shape {list(example.shape)} and type {example.dtype}{hint}: {text}"
-        ) from error
+        given = f"inputs of shape {list(example.shape)} and type {example.dtype}{hint}"
+        raise InvalidInput(f"the network does not run on {given}: {describe_error(error)}") from error
+    return _checked_logits(logits).detach()
+
+
+def _checked_logits(logits: object) -> Tensor:
     if not isinstance(logits, Tensor):
         raise InvalidInput(f"the network returns a {type(logits).__name__}; expected logits, a tensor [B, C]")
-    return logits.detach()
+    return logits
 
 
-def _describe(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """The error's type and text, on one line of at most 200 characters."""
-    return one_line(f"{type(error).__name__}: {' '.join(str(error).split())}")[:200]
+    return cut(f"{type(error).__name__}: {' '.join(str(error).split())}", 200)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether something did not fit into memory; the CPU's allocator raises a plain RuntimeError."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def choose_batch_size(first: FirstPass, inputs: Tensor, params: Mapping[str, Tensor]) -> int:
+    """As many examples of `inputs` as keep what a backward pass saves below BATCH_BYTES, a power of 2, or all."""
+    saved = first.saved_bytes
+    if saved is None:
+        size = sum(value.numel() for value in params.values())
+        guess = UNKNOWN_RESULTS * inputs[0].numel() + size
+        saved = guess * next(iter(params.values())).element_size()
+    fits = max(1, BATCH_BYTES // max(1, saved))
+    return min(len(inputs), 1 << int(math.log2(fits)))
 
 
 def check_unwritten(model: nn.Module, params: Mapping[str, Tensor]) -> None:
@@ -117,20 +186,33 @@ def check_unwritten(model: nn.Module, params: Mapping[str, Tensor]) -> None:
     own = dict(model.named_parameters())
     for name, value in params.items():
         if value._version or not torch.equal(value, hold(own[name])):
-            raise InvalidInput(f"the network rewrites its parameter '{name}' in every forward pass; measure it without")
+            raise _rewritten(name)
+
+
+def _rewritten(name: str) -> InvalidInput:
+    return InvalidInput(f"the network rewrites its parameter '{name}' in every forward pass; measure it without")
 
 
 def check_network(
-    network: Callable[[Tensor], Tensor], criterion: PerExampleLoss, inputs: Tensor, targets: Tensor
+    network: Callable[[Tensor], Tensor],
+    criterion: PerExampleLoss,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    first: Tensor,
+    alone: int = ALONE,
 ) -> None:
     """Raise InvalidInput where the loss of a batch [B, ...] is not a mean over its examples, or is random.
 
-    Examples are taken in the whole batch, in half of it, and a few one by one: about 1.5 forward passes.
+    Examples are taken in the whole batch, in half of it, and as many as `alone` one by one: about 1.5 forward passes.
+
+    Args:
+        first: the logits of the first example alone, [1, C].
     """
-    places = spread_places(len(inputs), ALONE).to(inputs.device)
+    places = spread_places(len(inputs), alone).to(inputs.device)
     with torch.enable_grad():  # some networks differentiate inside
         whole, half = network(inputs).detach(), network(inputs[::2]).detach()
-        apart = [network(each).detach() for each in inputs[places].split(1)]
+        apart = [first, *(network(inputs[place : place + 1]).detach() for place in places[1:].tolist())]
         if not near(whole[::2], half) or not near(whole[places], torch.cat(apart)):
             some = inputs[:COMPARED]
             if len(inputs) == 1 or not near(network(some).detach(), network(some).detach()):
@@ -139,6 +221,8 @@ def check_network(
                 "the network mixes the examples of a batch: an output depends on the other inputs (batch norm without "
                 "running statistics, attention over the batch), so its loss is not a mean over examples"
             )
+        if criterion.kind != "custom":  # a loss of ours is of one example
+            return
         losses = criterion(whole, targets).detach()
         single = [criterion(*pair).detach() for pair in zip(apart, targets[places].split(1), strict=True)]
         if not near(losses[places], torch.cat(single)):
@@ -158,10 +242,21 @@ def near(one: Tensor, other: Tensor) -> bool:
     """Whether two results differ by rounding only, relative to the largest finite entry."""
     if one.shape != other.shape:
         return False
-    finite = other[other.isfinite()].abs()
-    gaps = torch.where((one == other) | (one.isnan() & other.isnan()), 0.0, (one - other).abs())
     bound = torch.finfo(other.dtype).eps ** 0.6 if other.is_floating_point() else 0.0
-    return bool((gaps <= bound * (finite.max() if finite.numel() else 0.0)).all())
+    return small((one - other).abs(), other.abs(), bound) or small(
+        torch.where((one == other) | (one.isnan() & other.isnan()), 0.0, (one - other).abs()), other.abs(), bound
+    )
+
+
+def small(gaps: Tensor, sizes: Tensor, bound: float) -> bool:
+    """Whether all gaps >= 0 are at most `bound` times the largest finite size; False where one is not a number."""
+    if not sizes.numel():
+        return not gaps.numel()
+    largest = float(sizes.max())
+    if not math.isfinite(largest):
+        finite = sizes[sizes.isfinite()]
+        largest = float(finite.max()) if finite.numel() else 0.0
+    return float(gaps.max()) <= bound * largest
 
 
 @contextmanager

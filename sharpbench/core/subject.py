@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -16,27 +15,27 @@ from sharpbench.core import loss as criteria
 from sharpbench.core.functional import call_module
 from sharpbench.core.graph import Graph, current_graph
 from sharpbench.core.loss import Losses, PerExampleLoss
+from sharpbench.core.operator_survey import OperatorSurvey, survey_function
 from sharpbench.core.precision import half_types, held_type, hold, hold_all, sum_trees
 from sharpbench.core.requirements import (
+    ALONE,
     COMPARED,
+    MAX_ALONE,
+    TOGETHER,
     check_arguments,
     check_finite,
     check_network,
     check_unwritten,
+    choose_batch_size,
     choose_parameters,
-    first_logits,
     random_state_kept,
+    run_first_pass,
     spread_places,
 )
 from sharpbench.errors import InvalidInput
 
 Params = dict[str, Tensor]
 T = TypeVar("T")
-
-BATCH_BYTES = 64 * 2**20
-"""The activations of one batch are kept below this: larger batches leave the caches and gain nothing."""
-UNKNOWN_RESULTS = 64
-"""Where it cannot be seen what a network keeps, this many times its inputs, and its parameters once."""
 
 
 class ProcessGroup(Protocol):
@@ -135,14 +134,19 @@ class Subject:
             half=half_types(model.parameters()),
         )
         with random_state_kept():
-            network = partial(subject.apply, subject.params)
-            logits = first_logits(network, subject.inputs[:1], subject.half)
-            criteria.check_outputs(subject.criterion, logits, subject.targets)
+            first = run_first_pass(subject.apply, subject.params, subject.inputs[:1], subject.half)
+            criteria.check_outputs(subject.criterion, first.logits, subject.targets)
             check_unwritten(model, subject.params)
             if batch_size is None:
-                subject = replace(subject, batch_size=_batch_size(subject))
-            some = slice(0, subject.batch_size)
-            check_network(network, subject.criterion, subject.inputs[some], subject.targets[some])
+                subject = replace(subject, batch_size=choose_batch_size(first, subject.inputs, subject.params))
+            if first.operators is not None and subject.criterion.kind != "custom":
+                subject._settled[_operators] = first.operators
+            alone = MAX_ALONE if first.reads_values else ALONE
+            count = subject.batch_size if first.reads_values else min(TOGETHER, subject.batch_size)
+            some = spread_places(len(subject.inputs), count).to(inputs.device)
+            network = partial(subject.apply, subject.params)
+            batch = subject.inputs[some], subject.targets[some]
+            check_network(network, subject.criterion, *batch, first=first.logits, alone=alone)
         return subject
 
     @staticmethod
@@ -202,9 +206,8 @@ class Subject:
         """The mean over all examples of a quantity that is linear in the loss.
 
         `of(inputs, targets)` returns the mean over one batch, a tensor or a tree of tensors; batches count
-        by their size, the ragged last one included. The only loop over batches that there is, and so where a group
-        divides the work: each process takes every n-th batch, and the results are summed. What is being
-        differentiated from outside cannot be added up between processes: each then takes all batches.
+        by their size, the ragged last one included. The only loop over batches. In a group of n processes each takes
+        every n-th batch, and the results are summed; what is differentiated from outside is not divided.
         """
         group = self.process_group
         if group is None or len(self.inputs) <= self.batch_size * (group.size - 1):  # as every process finds
@@ -238,10 +241,15 @@ class Subject:
         return sum_trees(part(*batch) for batch in batches)
 
     def once(self, function: Callable[[Subject], T]) -> T:
-        """`function(self)`, computed at the first call and shared by all later ones."""
+        """`function(self)`, computed at the first call and shared by all later ones, with the notes that it makes."""
         if function not in self._shared:
-            self._shared[function] = function(self)
-        return cast(T, self._shared[function])
+            before = self.notes.copy()
+            self.notes.clear()
+            self._shared[function] = function(self), self.notes.copy()
+            self.notes.update(before)
+        value, notes = self._shared[function]
+        self.notes.update(notes)
+        return cast(T, value)
 
     def settled(self, function: Callable[[Subject], T]) -> T:
         """`function(self)`, computed at the first call and shared by all later ones, also of `fresh` subjects.
@@ -252,6 +260,10 @@ class Subject:
         if function not in self._settled:
             self._settled[function] = function(self)
         return cast(T, self._settled[function])
+
+    def settle_graph(self, graph: Graph) -> None:
+        """Take a graph that agrees with the module for `graph`, which then compares nothing."""
+        self._settled[_graph] = graph
 
     def fresh(self) -> Subject:
         """The same subject with nothing shared yet but what is settled: what a timed call is given."""
@@ -291,6 +303,11 @@ class Subject:
         """
         return self.settled(_graph)
 
+    @property
+    def operators(self) -> OperatorSurvey:
+        """What the network and its loss consist of, seen once on one example; what they raise is raised."""
+        return self.settled(_operators)
+
     def examples(self, count: int) -> Tensor:
         """The first inputs, on the device and in the type of the module's own weights, float32 for half precision."""
         weight = next((value for value in self.module.parameters() if value.is_floating_point()), None)
@@ -322,28 +339,16 @@ def _graph(subject: Subject) -> Graph:
     return current_graph(subject.module, subject.examples(1), subject.inputs[places], values)
 
 
+def _operators(subject: Subject) -> OperatorSurvey:
+    def loss(params: Params) -> Tensor:
+        logits = subject.apply(params, subject.inputs[:1])
+        return subject.criterion(logits, subject.targets[:1]) if subject.criterion.kind == "custom" else logits
+
+    found = survey_function(loss, subject.params)
+    return replace(found, verified=found.verified and subject.criterion.kind != "custom")  # ours are verified
+
+
 def _traced(value: object) -> bool:
     """Whether a derivative is being taken of the tensor, or it stands for several."""
     wrapped = torch._C._functorch.is_functorch_wrapped_tensor
     return isinstance(value, Tensor) and (value.requires_grad or wrapped(value))
-
-
-def _batch_size(subject: Subject) -> int:
-    """As many examples as keep what a backward pass saves below BATCH_BYTES, found on a single example."""
-    params = {key: value.detach().requires_grad_() for key, value in subject.params.items()}
-    weights = {value.data_ptr() for value in params.values()}
-    saved = 0
-
-    def pack(tensor: Tensor) -> Tensor:
-        nonlocal saved
-        saved += 0 if tensor.data_ptr() in weights else tensor.numel() * tensor.element_size()
-        return tensor
-
-    try:
-        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            subject.apply(params, subject.inputs[:1])
-    except RuntimeError:  # torch.func inside the network allows no such hooks
-        guess = UNKNOWN_RESULTS * subject.inputs[0].numel() + subject.size
-        saved = guess * next(iter(params.values())).element_size()
-    fits = max(1, BATCH_BYTES // max(1, saved))
-    return min(len(subject.inputs), 1 << int(math.log2(fits)))

@@ -18,7 +18,9 @@ other than 0: (1/2) (1 + |x|^2) = 5, of which the bias has 1/2.
 from sharpbench.curvature.certificate import certificate, unused_parameters
 from sharpbench.curvature.confidence import MeanEstimate, example_stderr, mean_of
 from sharpbench.curvature.confidence import check_budget as check_samples
+from sharpbench.curvature.derivative_methods import DerivativeMethod
 from sharpbench.curvature.finite_differences import difference_diagonal
+from sharpbench.curvature.first_derivatives import gradient_method
 from sharpbench.curvature.fisher import (
     FisherDraws,
     draw_fisher_traces,
@@ -64,6 +66,7 @@ from sharpbench.curvature.perturbation import (
     perturbed_means,
     require_finite,
 )
+from sharpbench.curvature.plain import plain_gradient, plain_vjps
 from sharpbench.curvature.products import (
     Kind,
     LinearOperator,
@@ -104,6 +107,7 @@ __all__ = [
     "DENSE_LIMIT",
     "MATRIX_LIMIT",
     "AffineLayer",
+    "DerivativeMethod",
     "DiagonalEstimate",
     "Eigenspace",
     "EigenvalueDensity",
@@ -132,6 +136,7 @@ __all__ = [
     "example_stderr",
     "flatten",
     "ggnvp",
+    "gradient_method",
     "gradient_traces",
     "gradient_traces_by_example",
     "hutchinson_diagonal",
@@ -156,6 +161,8 @@ __all__ = [
     "perturbed_loss",
     "perturbed_losses",
     "perturbed_means",
+    "plain_gradient",
+    "plain_vjps",
     "predicted_bytes",
     "reference_diagonal",
     "reference_eigenvalue",

@@ -11,7 +11,15 @@ from torch import Tensor
 
 from sharpbench.core.graph import run_graph
 from sharpbench.core.subject import Params, Subject
-from sharpbench.curvature.plain import ScalarFunction, as_leaves, plain_hvps, plain_jvp, plain_vjp
+from sharpbench.curvature.plain import (
+    ScalarFunction,
+    as_leaves,
+    plain_gradient_and_value,
+    plain_hvps,
+    plain_jvp,
+    plain_vjp,
+    plain_vjps,
+)
 
 Network = Callable[[Params, Tensor], Tensor]
 
@@ -50,6 +58,28 @@ class DerivativeMethod:
             yield
         finally:
             torch._C._set_mkldnn_enabled(before)
+
+    def gradient_and_value(self, function: ScalarFunction, params: Params) -> tuple[Params, Tensor]:
+        """The gradient of a scalar function, and its value."""
+        if self.plain:
+            return plain_gradient_and_value(function, params)
+        gradient, value = torch.func.grad_and_value(function)(params)
+        return gradient, value
+
+    def slope_and_value(self, function: Callable[[Tensor], Tensor], at: Tensor) -> tuple[Tensor, Tensor]:
+        """The same for a function of one tensor."""
+        gradient, value = self.gradient_and_value(lambda params: function(params["at"]), {"at": at})
+        return gradient["at"], value
+
+    def pullback(
+        self, function: Callable[[Params], Tensor], params: Params
+    ) -> tuple[Tensor, Callable[[Tensor], Params]]:
+        """function(params), and what maps vectors [m, ...] of its shape to J^T v, stacked."""
+        if self.plain:
+            return plain_vjps(function, params)
+        pulled = torch.func.vjp(function, params)
+        value: Tensor = pulled[0]
+        return value, lambda vectors: torch.func.vmap(pulled[1])(vectors)[0]
 
     def hvp(self, function: ScalarFunction, params: Params, vector: Params) -> Params:
         """H v of a scalar function."""

@@ -12,9 +12,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from sharpbench.core.requirements import is_out_of_memory
 from sharpbench.core.subject import Params, Subject
 from sharpbench.curvature.products import Kind, map_vectors, unflatten
-from sharpbench.curvature.vjp import is_out_of_memory
 
 MIN_FORMS, MAX_FORMS = 4, 64
 SAMPLES_PER_FORM = 12
@@ -92,7 +92,7 @@ def _by_example(subject: Subject, batch: Callable[[Tensor, Tensor], Tensor]) -> 
         with torch.no_grad():
             found = subject.by_example(batch).double().cpu()
     except (RuntimeError, TypeError) as error:
-        if isinstance(error, RuntimeError) and is_out_of_memory(error):
+        if is_out_of_memory(error):
             raise
         return None
     return found if bool(torch.isfinite(found).all()) else None

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import torch
 from torch import Tensor
 
 from sharpbench.core.subject import Params, Subject
+from sharpbench.curvature.first_derivatives import gradient_method
 
 CHUNK_ENTRIES = 2**22
 """Directions are vmapped together while they hold no more entries than this."""
@@ -32,7 +35,11 @@ def difference_diagonal(
     >>> abs(float(diagonal["weight"].sum()) - 4.5) < 1.0
     True
     """
-    slope = torch.func.grad(subject.loss)
+    method = gradient_method(subject)
+
+    def slope(params: Params) -> Params:
+        return method.gradient_and_value(subject.loss, params)[0]
+
     scale = {key: value.abs() if relative else torch.ones_like(value) for key, value in subject.params.items()}
 
     def sample(directions: Params) -> Params:
@@ -51,9 +58,20 @@ def difference_diagonal(
         directions = {
             key: _directions(value, count, signs=relative, generator=generator) for key, value in subject.params.items()
         }
-        for key, values in torch.func.vmap(sample)(directions).items():
-            total[key] += values.sum(0)
+        for each in _samples(sample, directions, count, vmapped=not method.plain):
+            for key, values in each.items():
+                total[key] += values.sum(0)
     return {key: value / samples for key, value in total.items()}
+
+
+def _samples(sample: Callable[[Params], Params], directions: Params, count: int, *, vmapped: bool) -> Iterator[Params]:
+    """Those of `count` directions [count, ...], stacked: all together, or one by one."""
+    if vmapped:
+        yield torch.func.vmap(sample)(directions)
+        return
+    for place in range(count):
+        found = sample({key: value[place] for key, value in directions.items()})
+        yield {key: value[None] for key, value in found.items()}
 
 
 def _directions(like: Tensor, count: int, *, signs: bool, generator: torch.Generator) -> Tensor:

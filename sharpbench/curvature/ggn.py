@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sharpbench.core.fields import Scalar
 from sharpbench.core.measure import Estimate
+from sharpbench.core.requirements import is_out_of_memory
 from sharpbench.core.subject import Params, Subject
 from sharpbench.curvature import chunking, squared_gradients
 from sharpbench.curvature.confidence import example_stderr
@@ -26,7 +27,6 @@ from sharpbench.curvature.vjp import (
     LayerwiseNetwork,
     Root,
     add_trees,
-    is_out_of_memory,
     layerwise_network,
     start_sums,
 )
@@ -171,8 +171,8 @@ def predicted_bytes(subject: Subject) -> int:
     >>> curvature.predicted_bytes(subject) > 0
     True
     """
-    columns = columns_of(subject.criterion, subject.once(layerwise_network).classes)
-    return chunking.choose_chunk(subject.once(layerwise_network), max(1, columns)).bytes
+    columns = columns_of(subject.criterion, layerwise_network(subject).classes)
+    return chunking.choose_chunk(layerwise_network(subject), max(1, columns)).bytes
 
 
 def chunked_columns(
@@ -183,7 +183,7 @@ def chunked_columns(
     aids [n, ...]: what the root is given of each example in addition to its logits; the targets by default. A chunk
     that does not fit into memory is halved, examples first; columns are split only where a chunk has one example.
     """
-    whole: LayerwiseNetwork = subject.once(layerwise_network)
+    whole: LayerwiseNetwork = layerwise_network(subject)
     given = subject.targets if aids is None else aids
     chunk = chunking.choose_chunk(whole, columns)
     start = first = 0
@@ -226,4 +226,4 @@ def _exact_root(subject: Subject) -> tuple[Root, int]:
     def root(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         return output_root(subject.criterion, logits, target)
 
-    return root, columns_of(subject.criterion, subject.once(layerwise_network).classes)
+    return root, columns_of(subject.criterion, layerwise_network(subject).classes)

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from sharpbench.core.requirements import COMPARED, spread_places
-from sharpbench.core.subject import Params
-from sharpbench.curvature.plain import as_leaves, plain_vjp
+from sharpbench.core.graph import Graph, run_graph
+from sharpbench.core.requirements import COMPARED, small, spread_places
+from sharpbench.core.subject import Params, Subject
+from sharpbench.curvature.plain import as_leaves, differentiated, plain_vjp
 
 if TYPE_CHECKING:
     from sharpbench.curvature.vjp import LayerVjps, LayerwiseNetwork
 
+EXAMPLES = 2
+"""Examples of the comparison of a graph whose pullback has agreed before."""
 COLUMNS = 2
 """Columns that are pulled back together: with one, derivatives that mix up columns would not be seen."""
 
@@ -28,7 +31,7 @@ def agrees_with_module(network: LayerwiseNetwork) -> bool:
     device = subject.inputs.device
     inputs = subject.inputs[spread_places(len(subject.inputs), COMPARED).to(device)]
     leaves = as_leaves(subject.params)
-    with torch.enable_grad():
+    with differentiated(), torch.enable_grad():
         logits = subject.apply(leaves, inputs)
     wanted = logits.detach()
     drawn = torch.randn((*wanted.shape, COLUMNS), generator=torch.Generator().manual_seed(0), dtype=wanted.dtype)
@@ -45,12 +48,34 @@ def agrees_with_module(network: LayerwiseNetwork) -> bool:
         found = _gradients(pulled)
     except (RuntimeError, TypeError, IndexError):  # what torch cannot vmap, or a graph that does not fit
         return False
-    if not _small(pulled.weights, wanted):
+    if not small(pulled.weights, wanted.abs(), _rounding(wanted.dtype)):
         return False
-    plain = plain_vjp(torch.where(wanted.isfinite(), logits, 0.0), leaves, directions @ _mixture(directions))
+    with differentiated():
+        plain = plain_vjp(torch.where(wanted.isfinite(), logits, 0.0), leaves, directions @ _mixture(directions))
     other = torch.cat([value.flatten().to(wanted) for value in plain.values()])
     one = torch.cat([found[name].flatten().to(wanted) for name in plain])
-    return _small(one - other, other)
+    return _same(one, other)
+
+
+def graph_agrees_with_module(subject: Subject, graph: Graph) -> bool:
+    """Whether a graph's logits, and the gradient of a random combination of them, are those of the module.
+
+    On the first and the last example, by plain backward passes of both.
+    """
+    inputs = subject.inputs[spread_places(len(subject.inputs), EXAMPLES).to(subject.inputs.device)]
+    leaves = as_leaves(subject.params)
+    with torch.enable_grad():
+        logits = subject.apply(leaves, inputs)
+        values = {**subject.constants, **leaves}
+        found = torch.cat([run_graph(graph, values, each)[graph.outputs[0]] for each in inputs.split(1)])
+    if not _same(found.detach(), logits.detach()):
+        return False
+    drawn = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0), dtype=logits.dtype).to(logits.device)
+    finite = logits.isfinite()
+    wanted, other = (plain_vjp(torch.where(finite, each, 0.0), leaves, drawn * finite) for each in (logits, found))
+    gaps = [float((other[name] - value).abs().max()) for name, value in wanted.items()]
+    sizes = [float(value.abs().max()) for value in wanted.values()]
+    return max(gaps) <= _rounding(logits.dtype) * max(sizes)
 
 
 def _mixture(like: Tensor) -> Tensor:
@@ -72,8 +97,11 @@ def _gradients(pulled: LayerVjps) -> Params:
     return found
 
 
-def _small(gaps: Tensor, values: Tensor) -> bool:
-    """Whether the gaps are rounding of the values, relative to the largest finite one."""
-    finite = values[values.isfinite()].abs()
-    bound = torch.finfo(values.dtype).eps ** (2 / 3)
-    return bool((gaps.abs() <= bound * (finite.max() if finite.numel() else 0.0)).all())
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Whether two results differ by rounding only, relative to the largest finite entry."""
+    return small(torch.where(one == other, 0.0, (one - other).abs()), other.abs(), _rounding(other.dtype))
+
+
+def _rounding(dtype: torch.dtype) -> float:
+    """eps^(2/3): below the rounding of the next coarser type."""
+    return float(torch.finfo(dtype).eps ** (2 / 3))

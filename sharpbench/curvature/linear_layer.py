@@ -87,7 +87,7 @@ class LinearLayer:
 
             return map_vectors(form, pairs, 0 if method.plain else len(pairs)).sum()
 
-        held = self.subject.once(layerwise_network).sizes.results * (1 + rows) * self.weight.element_size()
+        held = layerwise_network(self.subject).sizes.results * (1 + rows) * self.weight.element_size()
         chunk = max(1, PROBE_BYTES // held)
 
         def batch(inputs: Tensor, targets: Tensor) -> Tensor:
@@ -117,7 +117,7 @@ def linear_layer(subject: Subject, name: str | None = None) -> LinearLayer:
     >>> layer.name, layer.last
     ('weight', True)
     """
-    whole = subject.once(layerwise_network)
+    whole = layerwise_network(subject)
     if whole.graph is None:
         raise InvalidInput(f"the graph of {subject.name} cannot be captured, so that no layer of it is known")
     found = {

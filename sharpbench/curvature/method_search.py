@@ -29,30 +29,32 @@ PLAIN = {torch.float64: 1e-6, torch.float32: 2e-2}
 
 
 @dataclass(frozen=True, slots=True)
-class FoundMethod:
-    """See `soundness.Soundness`."""
+class Soundness:
+    """method: of second derivatives, None where none is right. reasons: against the methods before it."""
 
     method: DerivativeMethod | None
-    reasons: tuple[str, ...]
-    surrogate: bool = False
+    reasons: tuple[str, ...] = ()
 
 
-def search_method(subject: Subject) -> FoundMethod:
-    """The first of METHODS that is right."""
+def search_method(subject: Subject, *, surrogate: bool) -> Soundness:
+    """The first of METHODS that is right.
+
+    surrogate: the gradient is not that of the loss; then methods that agree with plain backward passes are right.
+    """
     trial = _Trial(subject)
     reasons: list[str] = []
     for method in METHODS:
         if trial.makes_sense(method):
             reason = trial.objection(method)
             if reason is None:
-                return FoundMethod(method, tuple(reasons))
+                return Soundness(method, tuple(reasons))
             reasons.append(f"{method.name}: {reason}")
-    if trial.surrogate():
+    if surrogate and not isinstance(trial.reference, str):
         trial = trial.without_differences()
         sound = [method for method in METHODS if trial.makes_sense(method) and trial.objection(method) is None]
         if any(method.plain for method in sound) and trial.alike(sound):
-            return FoundMethod(sound[0], tuple(reasons), surrogate=True)
-    return FoundMethod(None, tuple(reasons))
+            return Soundness(sound[0], tuple(reasons))
+    return Soundness(None, tuple(reasons))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,22 +115,6 @@ class _Trial:
         if gap > DIFFERENCE.get(self.dtype, 0.1) * scale + reference.rounding:
             return f"H v differs from differences of gradients by {gap / max(scale, 1e-300):.1e} of it"
         return None
-
-    def surrogate(self) -> bool:
-        """Whether the plain gradient is not that of the loss, by differences of the loss."""
-        if isinstance(self.reference, str):
-            return False
-        twin = _in_float64(self.subject)
-        function = _function(twin, METHODS[0], self.places)
-        direction = {name: value.double() for name, value in self.reference.direction.items()}
-        wanted = _inner(self.reference.gradient, direction)
-        for step in (1e-4, 1e-5):
-            with torch.enable_grad():
-                ends = [float(function(_moved(twin.params, direction, sign * step)).detach()) for sign in (1, -1)]
-            slope = (ends[0] - ends[1]) / (2 * step)
-            if abs(slope - wanted) <= 1e-3 * max(abs(slope), 1e-6):
-                return False
-        return True
 
     def without_differences(self) -> _Trial:
         """The same trial, whose methods are held against plain backward passes only."""

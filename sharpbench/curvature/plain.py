@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
+from sharpbench.core.measure import NotApplicable
+from sharpbench.core.requirements import describe_error, is_out_of_memory
 from sharpbench.core.subject import Params
+from sharpbench.errors import InvalidInput
 
 ScalarFunction = Callable[[Params], Tensor]
+
+
+@contextmanager
+def differentiated() -> Iterator[None]:
+    """Inside, an error of the network's own code, or of torch's, becomes NotApplicable: one line with its text."""
+    try:
+        yield
+    except (InvalidInput, NotApplicable):
+        raise
+    except Exception as error:  # whatever torch, or the network's own code, raises
+        if is_out_of_memory(error):
+            raise
+        raise NotApplicable(f"the network or its loss cannot be differentiated: {describe_error(error)}") from error
 
 
 def plain_vjp(value: Tensor, leaves: Params, vector: Tensor | None = None) -> Params:
@@ -31,10 +48,39 @@ def as_leaves(params: Params) -> Params:
 
 
 def plain_gradient(function: ScalarFunction, params: Params) -> Params:
-    """The gradient of a scalar function, by one backward pass."""
+    """The gradient of a scalar function, by one backward pass.
+
+    >>> curvature.plain_gradient(subject.loss, subject.params)["bias"]
+    tensor([-0.5000,  0.5000], dtype=torch.float64)
+    """
+    return plain_gradient_and_value(function, params)[0]
+
+
+def plain_gradient_and_value(function: ScalarFunction, params: Params) -> tuple[Params, Tensor]:
+    """The gradient of a scalar function, by one backward pass, and its value."""
     leaves = as_leaves(params)
     with torch.enable_grad():
-        return plain_vjp(function(leaves), leaves)
+        value = function(leaves)
+        return plain_vjp(value, leaves), value.detach()
+
+
+def plain_vjps(function: Callable[[Params], Tensor], params: Params) -> tuple[Tensor, Callable[[Tensor], Params]]:
+    """function(params), and what maps vectors [m, ...] of its shape to J^T v, stacked: one backward pass for each.
+
+    >>> logits, pull = curvature.plain_vjps(lambda params: subject.apply(params, subject.inputs)[0], subject.params)
+    >>> pull(torch.eye(2, dtype=torch.float64))["bias"]
+    tensor([[1., 0.],
+            [0., 1.]], dtype=torch.float64)
+    """
+    leaves = as_leaves(params)
+    with torch.enable_grad():
+        value = function(leaves)
+
+    def pull(vectors: Tensor) -> Params:
+        rows = [plain_vjp(value, leaves, vector) for vector in vectors]
+        return {name: torch.stack([row[name] for row in rows]) for name in leaves}
+
+    return value.detach(), pull
 
 
 def plain_hvps(function: ScalarFunction, params: Params, vectors: Sequence[Params]) -> tuple[Params, list[Params]]:

@@ -10,9 +10,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from sharpbench.core.requirements import is_out_of_memory
 from sharpbench.core.subject import Params, Subject
 from sharpbench.curvature.soundness import jacobian_method, sound_method
-from sharpbench.curvature.vjp import is_out_of_memory, layerwise_network
+from sharpbench.curvature.vjp import results_of_one
 from sharpbench.errors import InvalidInput
 
 # Mapping: a function over many vectors, together where torch can vmap it and one by one where it cannot.
@@ -46,9 +47,7 @@ def map_vectors(function: Callable[[Tensor], Tensor], vectors: Tensor, together:
 
 def vectors_at_once(subject: Subject, limit: int = PROBE_BYTES) -> int:
     """How many vectors of the parameters' size are taken through the network at once, within `limit` bytes."""
-    held = (
-        subject.size * 4 + subject.batch_size * subject.once(layerwise_network).sizes.results
-    )  # a vector, its image, their pieces
+    held = subject.size * 4 + subject.batch_size * results_of_one(subject)  # a vector, its image, their pieces
     like = next(iter(subject.params.values()))
     return min(MOST, max(1, limit // (held * like.element_size())))
 

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 
+from sharpbench.core.requirements import is_out_of_memory
 from sharpbench.core.subject import Subject
 from sharpbench.curvature.derivative_methods import METHODS
 from sharpbench.curvature.ggn import exact_diagonal, exact_traces
 from sharpbench.curvature.products import Kind, flatten, linear_operator, scaled_operator, unflatten
 from sharpbench.curvature.soundness import sound_method
-from sharpbench.curvature.vjp import is_out_of_memory
 from sharpbench.errors import InvalidInput
 
 # Dense matrices of tiny networks: what everything else is compared with.

@@ -7,7 +7,7 @@ symmetric. Only where that fails, or raises, the other methods are tried (see `m
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -16,26 +16,10 @@ from sharpbench.core.measure import NotApplicable
 from sharpbench.core.requirements import spread_places
 from sharpbench.core.subject import Params, Subject
 from sharpbench.curvature.derivative_methods import DOUBLE_BACKWARD, DRAWN, METHODS, DerivativeMethod, probed_loss
-from sharpbench.curvature.method_search import search_method
+from sharpbench.curvature.first_derivatives import EXAMPLES, TOLERANCES, gradient_method, same_gradient
+from sharpbench.curvature.method_search import Soundness, search_method
 from sharpbench.curvature.plain import inner_product, plain_hvps
-from sharpbench.curvature.verified_operators import only_verified_operators
-
-EXAMPLES = 2
-"""Examples of the quick comparison, the first and the last."""
-TOLERANCES = {torch.float64: 1e-8, torch.float32: 1e-3}
-
-
-@dataclass(frozen=True, slots=True)
-class Soundness:
-    """method: of second derivatives, None where none is right. reasons: against the methods before it.
-
-    surrogate: the module's gradient is not that of its loss (straight-through estimators); the Hessian is then the
-    derivative of that gradient.
-    """
-
-    method: DerivativeMethod | None
-    reasons: tuple[str, ...] = ()
-    surrogate: bool = False
+from sharpbench.curvature.surrogates import gradient_kind, survey_operators
 
 
 def soundness(subject: Subject) -> Soundness:
@@ -48,6 +32,7 @@ def sound_method(subject: Subject) -> DerivativeMethod:
 
     Raises NotApplicable where second derivatives are right by no method.
     """
+    gradient_kind(subject)
     found = soundness(subject)
     if found.method is None:
         raise NotApplicable(f"second derivatives of this network are right by no method: {found.reasons[0]}")
@@ -56,6 +41,7 @@ def sound_method(subject: Subject) -> DerivativeMethod:
 
 def jacobian_method(subject: Subject) -> DerivativeMethod:
     """The same for products with the network's Jacobian, which plain backward passes have where it has no Hessian."""
+    gradient_method(subject)
     found = soundness(subject)
     return _noted(subject, found if found.method else replace(found, method=DOUBLE_BACKWARD))
 
@@ -64,16 +50,13 @@ def _noted(subject: Subject, found: Soundness) -> DerivativeMethod:
     assert found.method is not None
     if found.method != METHODS[0]:
         subject.notes["derivatives"] = found.method.name
-    if found.surrogate:
-        subject.notes["gradient"] = "surrogate"
     return found.method
 
 
 def _soundness(subject: Subject) -> Soundness:
-    if only_verified_operators(subject) or default_method_agrees(subject):
+    if survey_operators(subject).verified or default_method_agrees(subject):
         return Soundness(METHODS[0])
-    found = search_method(subject)
-    return Soundness(found.method, found.reasons, found.surrogate)
+    return search_method(subject, surrogate=gradient_kind(subject).surrogate)
 
 
 def default_method_agrees(subject: Subject) -> bool:
@@ -89,7 +72,7 @@ def default_method_agrees(subject: Subject) -> bool:
     except Exception:  # whatever torch, or the network's own code, raises
         return False
     tolerance = TOLERANCES.get(next(iter(params.values())).dtype, 0.1)
-    if not all(_close(gradient[name], plain[name], tolerance) for name in params):
+    if not same_gradient(gradient, plain):
         return False
     size = max(float(_norm(product)) for product in (hu, hv, hw))
     pairs = ((u, hv, v, hu), (u, hw, w, hu), (w, hv, v, hw))  # the last for symmetry: the others hold for H and H^T
@@ -111,7 +94,3 @@ def _repeated(params: Params, seed: int) -> Params:
 
 def _norm(params: Params) -> Tensor:
     return inner_product(params, params).sqrt()
-
-
-def _close(one: Tensor, other: Tensor, tolerance: float) -> bool:
-    return float((one - other).abs().max()) <= tolerance * max(float(other.abs().max()), 1e-30)

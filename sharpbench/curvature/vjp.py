@@ -16,18 +16,17 @@ from torch.utils import _pytree as pytree
 from sharpbench.core.graph import Graph, agreeing_graph
 from sharpbench.core.measure import NotApplicable
 from sharpbench.core.precision import sum_type
-from sharpbench.core.requirements import near
+from sharpbench.core.requirements import MAX_ALONE, is_out_of_memory, near
 from sharpbench.core.subject import Params, Subject
-from sharpbench.curvature.gradient_check import agrees_with_module
+from sharpbench.curvature.gradient_check import agrees_with_module, graph_agrees_with_module
 from sharpbench.curvature.layers import Layer, plan_layers, run_layer
 from sharpbench.curvature.plain import plain_vjp
+from sharpbench.curvature.surrogates import gradient_kind, survey_operators
 from sharpbench.errors import InvalidInput
 
 Root = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Of one example: its logits [C], its target or what else is given -> columns S [C, K] and their weights [K]."""
 
-MAX_ALONE = 64
-"""Examples that are compared one by one with their batch, where there is no graph."""
 GUESS = 10
 """Without a graph, the network's results together are estimated as this multiple of its inputs."""
 
@@ -46,7 +45,9 @@ Form = tuple[object, ...]
 _plans: weakref.WeakKeyDictionary[Graph, dict[Form, tuple[tuple[Layer, ...], BufferSizes]]] = (
     weakref.WeakKeyDictionary()
 )
-"""What depends on a graph, the measured parameters' names and their type: kept with the graph."""
+"""What depends on a graph, the measured parameters' names, their type and device only: kept with the graph."""
+_proven: weakref.WeakKeyDictionary[Graph, set[Form]] = weakref.WeakKeyDictionary()
+"""Those whose pullback has agreed with a module."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -191,16 +192,27 @@ def layerwise_network(subject: Subject) -> LayerwiseNetwork:
     They are not where the module has its own derivatives (straight-through estimators), where it switches them off,
     where it computes in another precision, and where torch cannot vmap the graph's operators. All parameters are then
     loose, and the module itself is called; by plain backward passes where vmap does not give the module's gradients.
+    Raises NotApplicable where the gradient is that of no function, see `surrogates`.
     """
+    gradient_kind(subject)
     return subject.settled(_choose_network)
+
+
+def results_of_one(subject: Subject) -> int:
+    """How many numbers the network's operators make of one example; guessed where it cannot be differentiated."""
+    try:
+        return subject.settled(_choose_network).sizes.results
+    except NotApplicable:
+        return subject.inputs[0].numel() * GUESS
 
 
 def _choose_network(subject: Subject) -> LayerwiseNetwork:
     try:
         graph, agrees = agreeing_graph(
-            subject.module, subject.examples(1), lambda graph: agrees_with_module(_planned_network(subject, graph))
+            subject.module, subject.examples(1), lambda graph: _agrees(_planned_network(subject, graph))
         )
         if agrees:
+            subject.settle_graph(graph)
             return _planned_network(subject, graph)
         reason = f"the captured graph of {subject.name} is not differentiated as the module is"
     except InvalidInput as error:
@@ -210,6 +222,28 @@ def _choose_network(subject: Subject) -> LayerwiseNetwork:
     sizes = BufferSizes(guess, guess, ())
     loose = LayerwiseNetwork(subject, None, (), tuple(subject.params), subject.classes, sizes, reason)
     return loose if agrees_with_module(loose) else replace(loose, vmapped=False)
+
+
+def _agrees(network: LayerwiseNetwork) -> bool:
+    """Whether the network's logits and gradients are those of the module.
+
+    That its layers are pulled back rightly, and that torch vmaps its operators rightly, is found once a graph, where
+    all operators are verified: of later subjects the graph itself is compared with the module.
+    """
+    graph, form = network.graph, _form(network.subject)
+    assert graph is not None
+    proven = _proven.setdefault(graph, set())
+    if form in proven and survey_operators(network.subject).verified:
+        return graph_agrees_with_module(network.subject, graph)
+    good = agrees_with_module(network)
+    if good:
+        proven.add(form)
+    return good
+
+
+def _form(subject: Subject) -> Form:
+    like = next(iter(subject.params.values()))
+    return tuple(subject.params), like.dtype, like.device
 
 
 def _check_examples_alone(subject: Subject) -> None:
@@ -228,7 +262,7 @@ def _check_examples_alone(subject: Subject) -> None:
 
 
 def _planned_network(subject: Subject, graph: Graph) -> LayerwiseNetwork:
-    form = (tuple(subject.params), next(iter(subject.params.values())).dtype)
+    form = _form(subject)
     plans = _plans.setdefault(graph, {})
     if form not in plans:
         layers = plan_layers(graph, subject.params)
@@ -265,11 +299,6 @@ def _sizes(graph: Graph, layers: tuple[Layer, ...]) -> BufferSizes:
 def _numel(node: fx.Node) -> int:
     value = node.meta.get("val")
     return value.numel() if isinstance(value, Tensor) else 0
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether a chunk did not fit; the CPU's allocator raises a plain RuntimeError."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _by_sign(weights: Tensor) -> Iterator[tuple[int, Callable[[Tensor], Tensor]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -12,6 +13,8 @@ from torch import Tensor
 
 from sharpbench.core.measure import Estimate
 from sharpbench.core.subject import Subject
+from sharpbench.curvature.derivative_methods import METHODS, DerivativeMethod
+from sharpbench.curvature.first_derivatives import gradient_method
 from sharpbench.curvature.perturbation import micro_batches, perturbed_loss, require_finite
 from sharpbench.errors import InvalidInput
 
@@ -58,6 +61,7 @@ def worst_case(
     >>> round(rise.value, 6)  # |gradient| = sqrt(5), and 5 of curvature: about 0.1 sqrt(5) + 0.01 * 5 / 2
     0.248401
     """
+    method = gradient_method(subject)
     if steps > 1:
         subject, scales = subject.to(dtype=torch.float64), scales.double()
     value, groups = 0.0, 0
@@ -66,7 +70,8 @@ def worst_case(
         def loss(point: Tensor, part: Subject = part) -> Tensor:
             return perturbed_loss(part, scales * point)
 
-        found = ascend_once(loss, torch.zeros_like(scales), radius=radius, norm=norm, steps=steps)
+        start = torch.zeros_like(scales)
+        found = ascend_once(loss, start, radius=radius, norm=norm, steps=steps, method=method)
         value, groups = value + share * require_finite(found.gain, "the rise of the loss"), groups + 1
     frozen = int((scales == 0).sum())
     return Estimate(
@@ -130,7 +135,13 @@ class Ascent:
 
 
 def ascend_once(
-    function: Callable[[Tensor], Tensor], start: Tensor, *, radius: float, norm: Norm, steps: int
+    function: Callable[[Tensor], Tensor],
+    start: Tensor,
+    *,
+    radius: float,
+    norm: Norm,
+    steps: int,
+    method: DerivativeMethod = METHODS[0],
 ) -> Ascent:
     """From 0 = `start` in the ball of `radius`: one step to its edge, or the best of the iterates of `steps` steps.
 
@@ -138,14 +149,20 @@ def ascend_once(
     0, which counts among the iterates: never negative. Cost: steps + 1 gradients; one gradient and one value.
     """
     if steps > 1:
-        return maximize_loss(function, start, radius=radius, norm=norm, steps=steps)
-    gradient, value = torch.func.grad_and_value(function)(start)
+        return maximize_loss(function, start, radius=radius, norm=norm, steps=steps, method=method)
+    gradient, value = method.slope_and_value(function, start)
     point = start + radius * steepest_direction(gradient, norm)
     return Ascent(float(function(point) - value), point)
 
 
 def maximize_loss(
-    function: Callable[[Tensor], Tensor], start: Tensor, *, radius: float, norm: Norm, steps: int
+    function: Callable[[Tensor], Tensor],
+    start: Tensor,
+    *,
+    radius: float,
+    norm: Norm,
+    steps: int,
+    method: DerivativeMethod = METHODS[0],
 ) -> Ascent:
     """The best of `steps` + 1 iterates of Auto-PGD (Croce and Hein 2020, Algorithm 1) from 0 = `start`.
 
@@ -154,7 +171,7 @@ def maximize_loss(
     three quarters of the steps since the last one rose, or nothing did and s was kept; then x starts anew from the
     best point. The gain is not a number where the function is not finite at an iterate: others say little of the best.
     """
-    slope = torch.func.grad_and_value(function)
+    slope = partial(method.slope_and_value, function)
     gradient, value = slope(start)
     path = [float(value)]
     best = (path[0], start, gradient)

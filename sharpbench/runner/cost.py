@@ -21,6 +21,7 @@ from sharpbench.core.evaluate import measure
 from sharpbench.core.measure import Measure
 from sharpbench.core.record import Status
 from sharpbench.core.subject import Subject
+from sharpbench.curvature import gradient_method
 from sharpbench.environment import free_bytes
 from sharpbench.runner.failures import failure_status
 
@@ -72,9 +73,10 @@ def measure_cost(
         prepare(fresh)
         return lambda: call(fresh)
 
+    method = gradient_method(subject)
     before = read_schedstat()
     seconds = _median(lambda: time_call(prepared_call(), device))
-    gradient = median_seconds(lambda: torch.func.grad(subject.loss)(subject.params), device)
+    gradient = median_seconds(lambda: method.gradient_and_value(subject.loss, subject.params), device)
     contended = measure_contention(before, read_schedstat()) > MAX_WAITING_SHARE
     return Cost(seconds, seconds / gradient, peak_bytes(prepared_call(), device), contended)
 

@@ -200,7 +200,7 @@ class Spoils(Loss):
         return super().value(subject, generator) * subject.once(_factor)
 
     def prepare(self, subject: Subject) -> None:
-        subject._shared[_factor] = 1.001
+        subject._shared[_factor] = 1.001, {}
 
 
 def _factor(subject: Subject) -> float:
