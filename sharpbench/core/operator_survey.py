@@ -100,8 +100,10 @@ class SurveyMode(TorchFunctionMode):
 def survey_function(function: Callable[[dict[str, Tensor]], Tensor], params: Mapping[str, Tensor]) -> OperatorSurvey:
     """The survey of function(params), which runs once."""
     leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
-    with torch.enable_grad(), SurveyMode() as survey:
-        return survey.result(function(leaves))
+    survey = SurveyMode()
+    with torch.enable_grad(), survey:
+        value = function(leaves)
+    return survey.result(value)
 
 
 def autograd_nodes(value: Tensor) -> list[Node]:

@@ -65,7 +65,7 @@ def check_arguments(model: object, inputs: object, targets: object, batch_size: 
 def check_finite(what: str, tensors: Mapping[str, Tensor]) -> None:
     """Raise InvalidInput where an entry of a tensor is NaN or infinite."""
     for key, value in tensors.items():
-        if not value.is_floating_point() or math.isfinite(float(value.sum())):  # no entry is NaN or infinite
+        if not value.is_floating_point() or math.isfinite(float(value.detach().sum())):  # no entry is NaN or infinite
             continue
         if not bool(torch.isfinite(value).all()):
             bad = int((~torch.isfinite(value)).sum())
@@ -179,6 +179,16 @@ def choose_batch_size(first: FirstPass, inputs: Tensor, params: Mapping[str, Ten
         saved = guess * next(iter(params.values())).element_size()
     fits = max(1, BATCH_BYTES // max(1, saved))
     return min(len(inputs), 1 << int(math.log2(fits)))
+
+
+def choose_examples(first: FirstPass, total: int, batch_size: int) -> tuple[Tensor, int]:
+    """The places of the examples of `total` on which a network is checked, and how many of them are taken one by one.
+
+    A whole batch where the network reads values, and may branch on them.
+    """
+    if first.reads_values:
+        return spread_places(total, batch_size), MAX_ALONE
+    return spread_places(total, min(TOGETHER, batch_size)), ALONE
 
 
 def check_unwritten(model: nn.Module, params: Mapping[str, Tensor]) -> None:

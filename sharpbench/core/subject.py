@@ -18,15 +18,13 @@ from sharpbench.core.loss import Losses, PerExampleLoss
 from sharpbench.core.operator_survey import OperatorSurvey, survey_function
 from sharpbench.core.precision import half_types, held_type, hold, hold_all, sum_trees
 from sharpbench.core.requirements import (
-    ALONE,
     COMPARED,
-    MAX_ALONE,
-    TOGETHER,
     check_arguments,
     check_finite,
     check_network,
     check_unwritten,
     choose_batch_size,
+    choose_examples,
     choose_parameters,
     random_state_kept,
     run_first_pass,
@@ -141,11 +139,9 @@ class Subject:
                 subject = replace(subject, batch_size=choose_batch_size(first, subject.inputs, subject.params))
             if first.operators is not None and subject.criterion.kind != "custom":
                 subject._settled[_operators] = first.operators
-            alone = MAX_ALONE if first.reads_values else ALONE
-            count = subject.batch_size if first.reads_values else min(TOGETHER, subject.batch_size)
-            some = spread_places(len(subject.inputs), count).to(inputs.device)
+            some, alone = choose_examples(first, len(subject.inputs), subject.batch_size)
             network = partial(subject.apply, subject.params)
-            batch = subject.inputs[some], subject.targets[some]
+            batch = subject.inputs[some.to(inputs.device)], subject.targets[some.to(inputs.device)]
             check_network(network, subject.criterion, *batch, first=first.logits, alone=alone)
         return subject
 

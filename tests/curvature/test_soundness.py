@@ -251,6 +251,12 @@ def test_the_check_is_made_once_and_handed_on_to_timed_calls(monkeypatch: pytest
     assert methods_module.METHODS[0] == sound_method(given)
 
 
+def attention(hidden: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Of two positions to each other."""
+    places = torch.stack((hidden, hidden.tanh()), 1)[:, None]
+    return F.scaled_dot_product_attention(places, places * 0.5, places, mask)[:, 0].sum(1)
+
+
 OPERATORS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
@@ -266,6 +272,8 @@ OPERATORS: dict[str, Callable[[Tensor], Tensor]] = {
     "permute, expand and sum": lambda x: x[:, None].expand(-1, 2, -1).permute(0, 2, 1).sum(2) + x.mean(1, keepdim=True),
     "where and gather": lambda x: torch.where(x > 0, x * x, -x).gather(1, torch.arange(5).flip(0).expand(len(x), 5)),
     "matrix products": lambda x: (x[:, :, None] @ x[:, None]).sum(1) + x @ (x[:1].t() * 0 + 1).expand(5, 5),
+    "attention": lambda x: attention(x),
+    "masked attention": lambda x: attention(x, torch.tensor([[True, False], [True, True]])),
     "layer norm": lambda x: F.layer_norm(x, (5,)),
     "selection and arithmetic": lambda x: 1 - x.select(1, 0)[:, None] + x.clone() - x.sum() * 0,
     "convolution and pooling": lambda x: F.max_pool2d(
