@@ -18,6 +18,7 @@ from sharpbench.version import __version__
 if TYPE_CHECKING:
     from sharpbench import curvature as curvature
     from sharpbench import symmetry as symmetry
+    from sharpbench.analysis.table_population import TableOptions as TableOptions
     from sharpbench.core.catalog import list_measures as list_measures
     from sharpbench.core.evaluate import measure as measure
     from sharpbench.core.fields import Scalar as Scalar
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from sharpbench.datasets.dataset import Dataset as Dataset
     from sharpbench.errors import InvalidInput as InvalidInput
     from sharpbench.models.model import Model as Model
+    from sharpbench.report.scored_table import score as score
     from sharpbench.runner.cell import Cell as Cell
     from sharpbench.runner.plan import plan as plan
     from sharpbench.runner.run import RunOptions as RunOptions
@@ -65,11 +67,13 @@ _HOME = {
     "RunOptions": "runner.run",
     "Scalar": "core.fields",
     "Subject": "core.subject",
+    "TableOptions": "analysis.table_population",
     "list_measures": "core.catalog",
     "measure": "core.evaluate",
     "plan": "runner.plan",
     "read_records": "core.records",
     "run": "runner.run",
+    "score": "report.scored_table",
 }
 _PACKAGES = ("curvature", "symmetry")
 

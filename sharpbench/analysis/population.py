@@ -52,14 +52,14 @@ class MeasuredNetwork:
         if not self.truth:
             return "could not be trained"
         if self.truth.get("fitted") is not True:
-            lost = self.truth.get("diverged") is True or finite_or_none(self.truth.get("train_loss")) is None
+            lost = self.truth.get("diverged") is True or finite_or_none(self.truth.get("train_loss", 0.0)) is None
             return "diverged" if lost else "budget ended"
         return None if self.gap is not None else "gap unknown"
 
     @property
     def cell(self) -> str:
         """Its hyperparameters as text: the recipe without the seed."""
-        return _recipe_text({name: value for name, value in self.recipe.items() if name != "seed"})
+        return recipe_text({name: value for name, value in self.recipe.items() if name != "seed"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ def group_populations(records: Sequence[Record]) -> tuple[MeasuredPopulation, ..
 
 def network_key(record: Record) -> str:
     """The network of a record as text: its recipe, the hash of its data and the kind of its device."""
-    return " ".join((_recipe_text(record.recipe), *_origin(record)))
+    return " ".join((recipe_text(record.recipe), *_origin(record)))
 
 
 def _origin(record: Record) -> tuple[str, str]:
@@ -168,7 +168,7 @@ def finite_or_none(value: Scalar) -> float | None:
     return float(value)
 
 
-def _recipe_text(mapping: Mapping[str, Scalar]) -> str:
+def recipe_text(mapping: Mapping[str, Scalar]) -> str:
     """A recipe as text, equal for equal recipes: 0 and 0.0 are one value."""
     numbers = {
         name: float(value) if isinstance(value, int) and not isinstance(value, bool) else value

@@ -23,6 +23,7 @@ from sharpbench.cli.measure import measure
 from sharpbench.cli.publish import publish
 from sharpbench.cli.replay import replay
 from sharpbench.cli.run import run
+from sharpbench.cli.score import score
 from sharpbench.cli.status import merge, status
 from sharpbench.cli.streams import guarded_streams
 from sharpbench.cli.submit import submit
@@ -157,6 +158,7 @@ for name, function in (
     ("run", run),
     ("status", status),
     ("merge", merge),
+    ("score", score),
     ("train", train),
     ("measure", measure),
     ("compare", compare),

@@ -26,12 +26,12 @@ from sharpbench.cli.options import (
     ProbeSeedOption,
     WorkersOption,
 )
-from sharpbench.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sharpbench.core.record import Record
+    from sharpbench.report.scored_boards import ScoredBoards
     from sharpbench.runner.cell import Cell
     from sharpbench.runner.engines.engine import Engine
     from sharpbench.runner.engines.limits import Limits
@@ -226,18 +226,20 @@ def last_records(cells: Sequence[Cell], path: Path, *, parts: bool = True) -> li
 
 def write_leaderboard(records: Sequence[Record], output: Path) -> None:
     """Write the leaderboard and its plots into the output folder, and print it."""
+    from sharpbench.report.scored_boards import ScoredBoards
+
+    write_boards(ScoredBoards.from_records(records), output)
+
+
+def write_boards(boards: ScoredBoards, output: Path) -> None:
+    """Write the boards and their plots into the output folder, and print them."""
     from rich.console import Console
 
-    from sharpbench.analysis.scores import score_records, scores_json
-    from sharpbench.report import console, markdown, plots
+    from sharpbench.report.scored_boards import PAGE, PLOTS
 
-    scores = score_records(records)
-    page = markdown.markdown_leaderboard(scores, records, version=__version__, overview="plots/overview.svg")
     try:
-        plots.plot_populations(records, output / "plots")
-        (output / "LEADERBOARD.md").write_text(page, encoding="utf-8")
-        (output / "leaderboard.json").write_text(scores_json(scores), encoding="utf-8", errors="backslashreplace")
+        boards.write(output)
     except OSError as error:
         raise unwritable(output, error) from None
-    console.show_boards(scores, records, Console())
-    typer.echo(f"{output / 'LEADERBOARD.md'}, plots in {output / 'plots'}")
+    boards.show(Console())
+    typer.echo(f"{output / PAGE}, plots in {output / PLOTS}")

@@ -24,7 +24,7 @@ from sharpbench.report.columns import (
     list_axes,
     psi_columns,
 )
-from sharpbench.report.cost_columns import CHANGE, ERROR, NO_STDERR, STDERR, TERMINAL_COSTS
+from sharpbench.report.cost_columns import CHANGE, ERROR, NO_STDERR, STDERR, TERMINAL_COSTS, has_costs
 from sharpbench.report.format import format_reasons, plain_text
 
 MIN_FILE_WIDTH = 120
@@ -57,8 +57,9 @@ def _show_board(rows: list[Score], console: Console) -> None:
     )
     measured = [row for row in rows if row.kind == "measure"]
     details = (*DETAILS, *psi_columns(list_axes(rows)))
-    for columns, shown in ((MAIN, rows), (details, rows), (TERMINAL_COSTS, measured)):
-        for part in _parts(columns, shown, _width(console)):
+    timed = measured if any(map(has_costs, measured)) else []
+    for columns, shown in ((MAIN, rows), (details, rows), (TERMINAL_COSTS, timed)):
+        for part in _parts(columns, shown, _width(console)) if shown else ():
             console.print(_table(part, shown, console), crop=False)
     for line in _describe_board(rows):
         _print(Text(line, style="dim"), console)

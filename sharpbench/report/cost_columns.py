@@ -170,6 +170,13 @@ def _seconds_column(environment: str, letter: str) -> Column[Score]:
     )
 
 
+def has_costs(row: Score) -> bool:
+    """Whether any column of this module has a value for the row; a table of others' networks has none."""
+    known = row.value_errors
+    stated = known is not None and (known.matrices or any(each is not None for each in (known.probes, known.examples)))
+    return bool(stated or row.exactness or row.invariance or row.timings or row.gradients or row.peak_bytes)
+
+
 def list_environments(rows: Iterable[Score]) -> list[str]:
     """The environments in which the rows were timed, in order."""
     return sorted({timing.environment for row in rows for timing in row.timings})

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from sharpbench.analysis.statistics import Information, Interval, Null, Tau
 
 MISSING = "-"
+ACCURACY_GAP = "training accuracy - test accuracy"
+"""What the gap of our own networks is, in words."""
 
 
 def format_correlation(value: float) -> str:

@@ -31,12 +31,13 @@ from sharpbench.report.cost_columns import (
     MEMORY,
     PROBE_STDERR,
     factor_columns,
+    has_costs,
     list_environments,
     matrix_columns,
     seconds_columns,
 )
 from sharpbench.report.escape import escape_cell, markdown_table
-from sharpbench.report.format import format_reasons
+from sharpbench.report.format import ACCURACY_GAP, format_reasons
 
 MAX_REASONS = 20
 """Reasons of failures below a board; the rest are counted."""
@@ -50,12 +51,18 @@ FormatName = Callable[[Score], Markup]
 
 
 def markdown_leaderboard(
-    scores: Sequence[Score], records: Sequence[Record], *, version: str, overview: str | None = None
+    scores: Sequence[Score],
+    records: Sequence[Record],
+    *,
+    version: str,
+    overview: str | None = None,
+    outcome: str = ACCURACY_GAP,
 ) -> str:
     """The page as text, equal for equal records in any order.
 
     Args:
         overview: The address of the overview figure, relative to the page; None leaves it out.
+        outcome: What the gap is made of, in words.
     """
     letters = assign_letters(records)
     groups = [list(rows) for _, rows in groupby(scores, lambda row: (row.dataset, row.model))]
@@ -63,7 +70,9 @@ def markdown_leaderboard(
         {**describe_board(rows), "costs": _cost_table([row for row in rows if row.kind == "measure"], letters)}
         for rows in groups
     ]
-    return render_board("leaderboard", boards=boards, letters=letters, version=version, overview=overview)
+    return render_board(
+        "leaderboard", boards=boards, letters=letters, version=version, overview=overview, outcome=outcome
+    )
 
 
 def render_board(template: str, **values: object) -> str:
@@ -157,7 +166,9 @@ def _main_table(rows: list[Score], columns: Sequence[Column[Score]]) -> Markup:
 
 
 def _cost_table(rows: list[Score], letters: Mapping[str, str]) -> Markup:
-    """Exactness, standard errors, invariance and cost of the measures."""
+    """Exactness, standard errors, invariance and cost of the measures; empty where nothing of it is known."""
+    if not any(has_costs(row) for row in rows):
+        return Markup("")
     environments = list_environments(rows)
     seconds = seconds_columns(environments or [""], letters if len(environments) > 1 else {})
     stderrs = (PROBE_STDERR, EXAMPLE_STDERR)

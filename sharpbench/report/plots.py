@@ -22,12 +22,11 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from sharpbench.analysis.correlations import resampling_units
-from sharpbench.analysis.population import MeasuredPopulation, MeasureRow, cell_codes, finite_or_none, group_populations
+from sharpbench.analysis.population import MeasuredPopulation, MeasureRow, cell_codes, finite_or_none
 from sharpbench.analysis.statistics import Tau, marginal_tau, within_tau
-from sharpbench.core.record import Record
 from sharpbench.files import atomic_write
 from sharpbench.report.escape import make_slug
-from sharpbench.report.format import format_correlation, format_tau, plain_text
+from sharpbench.report.format import ACCURACY_GAP, format_correlation, format_tau, plain_text
 
 FIGURE_STYLE: dict[str, Any] = {
     "svg.hashsalt": "sharpbench",
@@ -123,20 +122,22 @@ class Points:
     within: Tau
 
 
-def plot_populations(records: Sequence[Record], folder: Path) -> list[Path]:
+def plot_populations(
+    populations: Iterable[MeasuredPopulation], folder: Path, *, outcome: str = ACCURACY_GAP
+) -> list[Path]:
     """Write a figure for each measure on each model and data set, and an overview, as SVG and PNG; their paths.
 
     Filled marks are the networks that enter tau; hollow ones are excluded by the gate. Equal records give equal SVGs,
-    byte for byte. Rows without any point have no figure.
+    byte for byte. `outcome` says what the gap is made of. Rows without any point have no figure.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    found = [collect_points(population, row) for population in group_populations(records) for row in population.rows]
+    found = [collect_points(population, row) for population in populations for row in population.rows]
     shown = [points for points in found if len(points.values)]
     written: list[Path] = []
     with style.context(["default", FIGURE_STYLE]):  # whatever the user's matplotlibrc sets
         for points in shown:
             figure = Figure(figsize=(5.2, 4.0), dpi=150, layout="constrained")
-            _draw_figure(figure, figure.add_subplot(), points)
+            _draw_figure(figure, figure.add_subplot(), points, outcome)
             written += save_figure(figure, folder / make_slug(points.dataset, points.model, points.label))
         if shown:
             written += save_figure(draw_overview(shown[:MAX_PANELS]), folder / OVERVIEW_NAME)
@@ -168,10 +169,10 @@ def collect_points(population: MeasuredPopulation, row: MeasureRow) -> Points:
     )
 
 
-def _draw_figure(figure: Figure, axes: Axes, points: Points) -> None:
+def _draw_figure(figure: Figure, axes: Axes, points: Points, outcome: str) -> None:
     """Draw one measure with named axes, a colour bar and a legend of the hollow marks."""
     marks = draw_points(axes, points, size=36)
-    axes.set_xlabel("generalization gap (training - test accuracy)")
+    axes.set_xlabel(f"generalization gap ({drawable_text(outcome, 60)})", parse_math=False)
     axes.set_ylabel(drawable_text(points.label, 48), parse_math=False)
     where = f"{drawable_text(points.model, 30)} on {drawable_text(points.dataset, 30)}"
     taus = f"tau {_format_tau(points.marginal)}; within cells {_format_tau(points.within)}"
@@ -215,6 +216,8 @@ def draw_panels(lines: Sequence[Sequence[Points]], titled: Callable[[Points], st
         for axes in row[len(line) :]:
             axes.set_axis_off()
     figure.text(0.5, 0.05 / height, "generalization gap", fontsize=9, ha="center", va="bottom")
+    if not any(np.isfinite(points.noise).any() for line in lines for points in line):
+        return figure
     bar = figure.add_axes((1 - (BAR_INCHES - 0.2) / width, bottom, 0.12 / width, top - bottom))
     figure.colorbar(marks, cax=bar).set_label("label noise", fontsize=8)
     bar.tick_params(labelsize=7)

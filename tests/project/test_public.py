@@ -10,10 +10,10 @@ import pytest
 
 import sharpbench
 
-FUNCTIONS = ("list_measures", "measure", "plan", "run", "read_records")
+FUNCTIONS = ("list_measures", "measure", "plan", "run", "read_records", "score")
 TYPES = (
     *("Cell", "Cohort", "Data", "Dataset", "Estimate", "Measure"),
-    *("Model", "Optimizer", "Recipe", "Record", "RunOptions", "Subject"),
+    *("Model", "Optimizer", "Recipe", "Record", "RunOptions", "Subject", "TableOptions"),
 )
 ALIASES = ("Dependence", "Invariance", "Params", "Quantity", "Scalar")
 MODULES = (

@@ -9,11 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
+from sharpbench.analysis.population import group_populations
 from sharpbench.core.record import Record
-from sharpbench.report.plots import plot_populations
+from sharpbench.report import plots
 
 Make = Callable[..., Record]
 MakeMany = Callable[..., list[Record]]
+
+
+def plot_populations(found: list[Record], folder: Path) -> list[Path]:
+    """The figures of the populations in `found`."""
+    return plots.plot_populations(group_populations(found), folder)
 
 
 def marks(svg: Path) -> list[str]:
