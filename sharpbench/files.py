@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from platformdirs import user_cache_path
@@ -54,6 +56,34 @@ def user_path(given: Path | str) -> Path:
             f"'{short(str(given))}' cannot be looked up ({short(str(cause))}); name another path"
         ) from None
     return path
+
+
+MAX_NUMBER_DIGITS = 18
+"""Digits of the largest number in a name that is ordered as a number."""
+
+
+def natural_key(name: str) -> list[tuple[int, str]]:
+    """What orders names by the numbers in them, as timm does: 'epoch2' before 'epoch10'.
+
+    >>> sorted(["epoch10", "epoch2", "epoch02b"], key=natural_key)
+    ['epoch2', 'epoch02b', 'epoch10']
+    """
+    parts = re.split(r"(\d+)", name)
+    return [(int(part), "") if part.isdecimal() and len(part) <= MAX_NUMBER_DIGITS else (-1, part) for part in parts]
+
+
+def form_series(names: Sequence[str]) -> bool:
+    """Whether the names, in their order, differ in numbers only, the first of which increases: points of one curve.
+
+    >>> form_series(["epoch1-loss3.pt", "epoch2-loss1.pt"]), form_series(["best.pt", "last.pt"])
+    (True, False)
+    """
+    parts = [re.split(r"(\d+)", name) for name in names]
+    if len({tuple(each[::2]) for each in parts}) > 1:
+        return False
+    numbers = [[int(number) for number in each[1::2]] for each in parts]
+    varying = next((column for column in zip(*numbers, strict=True) if len(set(column)) > 1), ())
+    return len(varying) > 1 and all(before < after for before, after in pairwise(varying))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

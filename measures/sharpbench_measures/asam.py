@@ -21,7 +21,8 @@ class AsamSharpness(Measure):
     steps: 1 is the paper's approximation, which may be negative; more are steps of Auto-PGD (Croce and Hein 2020)
         in the coordinates T^-1 e from 0, never negative.
     micro_batch: the mean over micro-batches of this many consecutive examples, each with its own e.
-    Deviation: none from the paper; its code has T = 1 for biases, so that rescalings change its value also with eta=0.
+    Deviation: none from the paper; its code has T = 1 for parameters without 'weight' in their name, such as biases, so
+    that rescalings change its value also with eta=0.
     """
 
     name: ClassVar[str] = "asam"

@@ -141,12 +141,12 @@ def parse_batch_sizes(text: str) -> tuple[int, ...]:
 
 
 def _describe(step: ComparisonEvent) -> str | None:
-    from sharpbench.cli.progress import describe_epoch
+    from sharpbench.cli.progress import describe_training
     from sharpbench.comparison import ContestantStarted, Measurement
 
     if isinstance(step, ContestantStarted):
         return f"{step.network}: {step.contestant}, {step.step}"
-    return None if isinstance(step, Measurement) else describe_epoch(step)
+    return None if isinstance(step, Measurement) else describe_training(step)
 
 
 def _show_and_write(rows: Sequence[Measurement], output: Path) -> int:

@@ -73,8 +73,9 @@ def doctor(
     from sharpbench.datasets.dataset import Subset
     from sharpbench.environment import describe_machine, resolve_device
     from sharpbench.runner.cell import EvaluationSetting
+    from sharpbench.runner.network_evaluation import NetworkEvaluation
     from sharpbench.runner.plan import select_measures
-    from sharpbench.runner.single_network import NetworkEvaluation, load_subject, set_up_torch
+    from sharpbench.runner.single_network import load_subject, set_up_torch
 
     if not 0 < seconds < math.inf:
         raise InvalidInput(f"seconds={seconds} must be a number of seconds above 0")

@@ -14,32 +14,40 @@ from sharpbench.cli.options import (
     DataDirOption,
     DeviceOption,
     DtypeOption,
+    ExpectAccuracyOption,
     LimitOption,
+    MeanOption,
     MeasuresOption,
     OwnDatasetOption,
     OwnModelOption,
     PluginOption,
+    SeveralWeightsOption,
+    StdOption,
     ThreadsOption,
-    WeightsOption,
+    TransformOption,
     parse_dataset,
     parse_model,
+    parse_preparation,
 )
 from sharpbench.cli.streams import escape_json
 
 if TYPE_CHECKING:
-    from sharpbench.core.record import Record
-    from sharpbench.runner.single_network import WeightsStarted
+    from sharpbench.runner.single_network import EvaluationStep
 
 
 def measure(
     model: OwnModelOption,
-    weights: WeightsOption = "random",
+    weights: SeveralWeightsOption = None,
     measures: MeasuresOption = DEFAULT_MEASURES,
     dataset: OwnDatasetOption = "digits",
     split: Annotated[str, typer.Option(help="train or test.")] = "train",
     limit: LimitOption = None,
     subset_seed: Annotated[int, typer.Option(help="Seed of the examples that --limit draws.")] = 0,
     classes: ClassesOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    transform: TransformOption = None,
+    expect_accuracy: ExpectAccuracyOption = None,
     batch_size: Annotated[
         int | None, typer.Option(help="Examples per batch; changes no value.", show_default="chosen from memory")
     ] = None,
@@ -71,7 +79,9 @@ def measure(
 ) -> int:
     """Measure one network: its values, what each parameter contributes, and with --output a picture.
 
-    A pattern of weight files, such as 'ckpt/*.safetensors', gives a curve along the training. Exit status: 0 all ok or
+    A pattern of weight files, such as 'ckpt/*.safetensors', gives a curve along the training. Images are prepared as
+    timm does it for its networks and scaled to -1..1 for others; --mean and --std, or --transform, say how the network
+    was trained. Exit status: 0 all ok or
     skipped, 1 some measure failed, 2 bad usage or input (also weights that are not finite or do not fit),
     130 interrupted.
     """
@@ -81,14 +91,15 @@ def measure(
     from sharpbench.datasets.dataset import Subset
     from sharpbench.environment import resolve_device
     from sharpbench.runner.cell import Checks, EvaluationSetting
+    from sharpbench.runner.network_evaluation import NetworkEvaluation
     from sharpbench.runner.plan import select_measures
-    from sharpbench.runner.single_network import NetworkEvaluation, evaluate_network, group_by_weights
+    from sharpbench.runner.single_network import EvaluationNote, evaluate_network, group_by_weights
 
     evaluation = NetworkEvaluation(
         model=parse_model(model, plugin or ()),
         measures=select_measures(measures, plugin or ()),
         dataset=parse_dataset(dataset, plugin or ()),
-        weights=weights,
+        weights=tuple(weights or ("random",)),
         subset=Subset(split=split, limit=limit, seed=subset_seed),  # type: ignore[arg-type]  # it checks
         classes=classes,
         batch_size=batch_size,
@@ -98,11 +109,18 @@ def measure(
             device=resolve_device(device),
         ),
         checks=Checks(timed=timing, compared=oracle, rewritten=invariance, jackknife=jackknife),
+        preparation=parse_preparation(mean, std, transform),
+        expected_accuracy=expect_accuracy,
     )
     try:
         steps = evaluate_network(evaluation, output=output, data_dir=data_dir, threads=threads)
         following = follow_steps(steps, _describe, start="reading data and weights")
-        records = [step for step in following if isinstance(step, Record)]
+        records = []
+        for step in following:
+            if isinstance(step, Record):
+                records.append(step)
+            elif isinstance(step, EvaluationNote):
+                typer.echo(step.text, err=True)
     except KeyboardInterrupt:
         raise (Interrupted() if output else Interrupted("")) from None
     from sharpbench.report import single_network
@@ -123,7 +141,7 @@ def measure(
     return failure_status(record.status for record in records)
 
 
-def _describe(step: Record | WeightsStarted) -> str | None:
-    from sharpbench.core.record import Record
+def _describe(step: EvaluationStep) -> str | None:
+    from sharpbench.runner.single_network import WeightsStarted
 
-    return None if isinstance(step, Record) else f"{step.measure} at weights {step.source}"
+    return f"{step.measure} at weights {step.source}" if isinstance(step, WeightsStarted) else None

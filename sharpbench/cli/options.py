@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sharpbench.errors import InvalidInput, short
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from sharpbench.datasets.dataset import Dataset
     from sharpbench.models.model import Model
+    from sharpbench.runner.preparation import Preparation
 
 DEFAULT_MEASURES, DEFAULT_MODELS = "trace,fisher-rao,normalized,minimum", "lenet,mlp"
 MEASURES_HELP = "Comma-separated, or 'all'; parameters in brackets: 'normalized\\[diagonal=icml,samples=20]'."
@@ -45,9 +48,35 @@ OwnModelOption = Annotated[str, typer.Option(help=MODEL_HELP)]
 OwnDatasetOption = Annotated[
     str, typer.Option(help="One of `list datasets`; or your own, 'npz:FILE' or 'imagefolder:FOLDER'.")
 ]
-WeightsOption = Annotated[
-    str,
-    typer.Option(help="A safetensors or torch file, a pattern of them for a curve, 'random', or 'pretrained'."),
+WEIGHTS_HELP = (
+    "A safetensors or torch file, a pattern of them for a curve, 'random', or 'pretrained'. "
+    "'net.pth#state_dict_ema' chooses a state in it."
+)
+WeightsOption = Annotated[str, typer.Option(help=WEIGHTS_HELP)]
+SeveralWeightsOption = Annotated[
+    list[str] | None, typer.Option("--weights", help=f"{WEIGHTS_HELP} May be repeated.", show_default="random")
+]
+MeanOption = Annotated[
+    str | None,
+    typer.Option(
+        help="With --std: pixels x of 0..1 become (x - mean) / std, as in training; one number, or one per channel: "
+        "0.485,0.456,0.406.",
+        show_default="of timm for its networks, else 0.5",
+    ),
+]
+StdOption = Annotated[str | None, typer.Option(help="See --mean.", show_default="of timm for its networks, else 0.5")]
+TransformOption = Annotated[
+    str | None,
+    typer.Option(
+        help="'data.py:name', your transform from a PIL image to the input; executes that file.", show_default="none"
+    ),
+]
+ExpectAccuracyOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Accuracy that the network must have on the examples, such as 0.98; otherwise nothing is measured.",
+        show_default="not checked",
+    ),
 ]
 LimitOption = Annotated[
     int | None, typer.Option(help="Number of examples, drawn at random from the data.", show_default="all")
@@ -96,6 +125,31 @@ def given_options(context: typer.Context) -> dict[str, str]:
         if parameter.name and source is not None and source.name != "DEFAULT":
             given[parameter.name] = parameter.opts[0]
     return given
+
+
+def echo_notes(datasets: Iterable[Dataset], data_dir: Path | None) -> None:
+    """Print on stderr what a user should know about the data sets, each once (see Dataset.notes)."""
+    from sharpbench.files import data_folder
+
+    for dataset in dict.fromkeys(datasets):
+        for line in dataset.notes(data_folder(data_dir)):
+            typer.echo(line, err=True)
+
+
+def parse_preparation(mean: str | None, std: str | None, transform: str | None) -> Preparation:
+    """How inputs are prepared, by the options --mean, --std and --transform. Raises InvalidInput for other words."""
+    from sharpbench.runner.preparation import Preparation
+
+    return Preparation(mean=_parse_numbers("mean", mean), std=_parse_numbers("std", std), transform=transform)
+
+
+def _parse_numbers(name: str, text: str | None) -> tuple[float, ...]:
+    if text is None:
+        return ()
+    try:
+        return tuple(float(part) for part in text.replace(",", " ").split())
+    except ValueError:
+        raise InvalidInput(f"{name}={short(text)} is not numbers; write one, or one per channel: 0.5,0.4,0.3") from None
 
 
 def parse_model(word: str, plugins: Sequence[Path]) -> Model:

@@ -25,7 +25,7 @@ from sharpbench.report.format import format_duration
 from sharpbench.runner.engines.pool import CellStarted
 from sharpbench.runner.run import Event, RunPlan, TornLineRemoved
 from sharpbench.runner.status import EtaEstimator
-from sharpbench.training.population import TrainedRecipe, TrainingEpoch
+from sharpbench.training.population import NetworkDiscarded, TrainedRecipe, TrainingEpoch, TrainingProgress
 from sharpbench.training.recipe import Recipe
 from sharpbench.training.workers import GroupLost
 
@@ -95,11 +95,19 @@ def follow_run(steps: Iterator[Event], run_plan: RunPlan, *, slots: int) -> None
                 words = f"{format_spec(step.cell.measure)}: {step.cell.recipe.title}"
                 bar.update(task, description=escape(words))
             else:
-                bar.update(task, description=escape(describe_epoch(step)))
+                bar.update(task, description=escape(describe_training(step)))
+                if isinstance(step, NetworkDiscarded):
+                    console.print(escape(describe_training(step)), soft_wrap=True)
 
 
-def describe_epoch(step: TrainingEpoch) -> str:
-    """'training lenet on digits, seed 0: epoch 3, loss 0.123'."""
+def describe_training(step: TrainingProgress) -> str:
+    """'training lenet on digits, seed 0: epoch 3, loss 0.123'; or why a network is trained again."""
+    if isinstance(step, NetworkDiscarded):
+        stored, found = ("not finite" if loss is None else f"{loss:.4g}" for loss in (step.stored, step.found))
+        return (
+            f"{step.recipe.title}: the stored network has the training loss {found}, not {stored} as stated; "
+            "its code has changed, so it is trained again"
+        )
     return f"training {step.recipe.title}: epoch {step.epoch.number}, loss {step.epoch.loss:.3f}"
 
 

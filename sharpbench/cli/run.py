@@ -25,6 +25,7 @@ from sharpbench.cli.options import (
     PluginOption,
     ProbeSeedOption,
     WorkersOption,
+    echo_notes,
 )
 
 if TYPE_CHECKING:
@@ -143,6 +144,7 @@ def run(
         data_dir=data_dir,
         plugins=plugin or (),
     )
+    echo_notes((cell.recipe.dataset for cell in cells), data_dir)
     run_plan = plan_run(cells, options)
     chosen = _choose_engine(engine, run_plan, limits, address=address, gpus=gpus)
     slots = chosen.slots(workers)

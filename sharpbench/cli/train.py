@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,6 +21,7 @@ from sharpbench.cli.options import (
     DeviceOption,
     ModelsOption,
     PluginOption,
+    echo_notes,
 )
 from sharpbench.errors import InvalidInput
 
@@ -59,39 +61,45 @@ def train(
 
     place, plugins = resolve_device(device), tuple(plugin or ())
     workspace = Workspace.locate(cache_dir=cache_dir, data_dir=data_dir, device=place, threads=threads, plugins=plugins)
-    recipes, data = select_recipes(models, dataset=dataset, cohort=cohort, data_dir=data_dir, plugins=plugins)
-    population = Population(tuple(recipes), data, data.sha256(), cache=workspace.cache_dir, device=place)
+    selected = select_recipes(models, dataset=dataset, cohort=cohort, data_dir=data_dir, plugins=plugins)
+    populations = [
+        Population(recipes, data, data.sha256(), cache=workspace.cache_dir, device=place)
+        for recipes, data in selected.by_source()
+    ]
+    echo_notes((recipe.dataset for recipe in selected.populations), workspace.data_dir)
     if dry_run:
-        show_groups(population)
+        show_groups(populations)
         return 0
     count = workers or (1 if place == "cuda" else int(describe_environment("cpu")["cores"] or 1))
     from sharpbench.cli.progress import follow_training
 
-    steps = train_all(population, population.groups, workspace, workers=count)
+    steps = [train_all(each, each.groups, workspace, workers=count) for each in populations]
     try:
-        outcomes = follow_training(steps, total=len(population.recipes))
+        outcomes = follow_training(chain.from_iterable(steps), total=len(selected.populations))
     except KeyboardInterrupt:
-        steps.close()
+        for training in steps:
+            training.close()
         raise Interrupted() from None
     lost = show_summary(outcomes)
     return EXIT_FAILED if lost else 0
 
 
-def show_groups(population: Population) -> None:
+def show_groups(populations: Sequence[Population]) -> None:
     """Print the groups of networks that train together, and how many networks of each are not in the zoo yet."""
     from sharpbench.cli.tables import ruled_table
     from sharpbench.training.recipe import distinct_titles
 
     table = ruled_table("plan", {"first network of the group": "text", "networks": "number", "to do": "number"})
     total = left = 0
-    names = distinct_titles([group[0] for group in population.groups])
-    for name, group in zip(names, population.groups, strict=True):
+    groups = [(population, group) for population in populations for group in population.groups]
+    names = distinct_titles([group[0] for _, group in groups])
+    for name, (population, group) in zip(names, groups, strict=True):
         missing = sum(population.stored_result(recipe) is None for recipe in group)
         table.add_row(Text(name), str(len(group)), str(missing))
         total, left = total + len(group), left + missing
     console = Console()
     console.print(table)
-    console.print(f"{total} networks in {len(population.groups)} groups that train together, {left} to do")
+    console.print(f"{total} networks in {len(groups)} groups that train together, {left} to do")
 
 
 def show_summary(outcomes: Sequence[TrainedRecipe | GroupLost]) -> int:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sharpbench.leaderboard.submissions import CellSample, Compared, Finding, Submission, Verdict
-    from sharpbench.training.population import TrainingEpoch
+    from sharpbench.training.population import TrainingProgress
 
 
 def verify(
@@ -169,7 +169,7 @@ class _Report:
         self.verdict = replace(self.verdict, findings=tuple(dict.fromkeys(found)))
         return replace(drawn, cells=left)
 
-    def add(self, step: TrainingEpoch | Compared) -> None:
+    def add(self, step: TrainingProgress | Compared) -> None:
         """Record findings; print a line on stderr for each network that begins its training."""
         from sharpbench.leaderboard.submissions import Compared, append_verdict
 

@@ -31,7 +31,7 @@ from sharpbench.core.jsonl import JsonlFile
 from sharpbench.core.spec import format_spec
 from sharpbench.environment import apply_settings, describe_environment
 from sharpbench.files import Workspace, content_hash
-from sharpbench.training.population import TrainingEpoch
+from sharpbench.training.population import TrainingProgress
 
 ORACLE_TIMEOUT_SECONDS = 900.0
 """Time limit of the oracle by its definition; after it the float64 engine is tried, within the same limit."""
@@ -49,7 +49,7 @@ class ContestantStarted:
     step: str
 
 
-ComparisonEvent = TrainingEpoch | ContestantStarted | Measurement
+ComparisonEvent = TrainingProgress | ContestantStarted | Measurement
 
 
 def compare(

@@ -18,7 +18,7 @@ from sharpbench.errors import InvalidInput, short
 from sharpbench.files import Workspace
 from sharpbench.models.file import File
 from sharpbench.models.model import Model
-from sharpbench.runner.single_network import MAX_COUNT
+from sharpbench.runner.network_evaluation import MAX_COUNT
 
 ComparedQuantity = Quantity | Literal["diagonal"]
 COMPARED_QUANTITIES: tuple[str, ...] = (*get_args(Quantity), "diagonal")

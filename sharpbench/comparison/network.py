@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors.torch
@@ -19,13 +19,13 @@ from sharpbench.files import Workspace
 from sharpbench.models.file import File
 from sharpbench.models.model import Model
 from sharpbench.runner.cell import EvaluationSetting
+from sharpbench.runner.network_evaluation import NetworkEvaluation
 from sharpbench.runner.plan import select_recipes
-from sharpbench.runner.single_network import NetworkEvaluation, load_subject
-from sharpbench.training.population import Population, TrainingEpoch
-from sharpbench.training.weights import find_weight_files
+from sharpbench.runner.single_network import load_subject
+from sharpbench.training.cohorts import LabelNoise
+from sharpbench.training.population import Population, TrainingProgress
+from sharpbench.training.weight_files import find_weight_files, split_state
 
-COHORT = "label-noise"
-"""Trained networks use the first recipe of this cohort, on the examples of the comparison."""
 STATE_PREFIX = "state."
 
 
@@ -48,7 +48,7 @@ class ComparedNetwork:
 
 def make_network(
     comparison: Comparison, model: Model, file: Path, workspace: Workspace
-) -> Generator[TrainingEpoch, None, ComparedNetwork]:
+) -> Generator[TrainingProgress, None, ComparedNetwork]:
     """The network, after it has been written into `file`; yields the epochs of its training, if it is trained.
 
     Raises:
@@ -103,16 +103,15 @@ def open_subject(model: Model, file: Path, *, outputs: int, dtype: str, device: 
 
 def _load_trained(
     comparison: Comparison, model: Model, workspace: Workspace
-) -> Generator[TrainingEpoch, None, tuple[nn.Module, Tensor, Tensor]]:
+) -> Generator[TrainingProgress, None, tuple[nn.Module, Tensor, Tensor]]:
     if isinstance(model, File):
         raise InvalidInput(
             f"'{format_model(model)}' cannot be trained here; give --weights random, or a file of weights"
         )
-    recipes, data = select_recipes([model], dataset=comparison.dataset, cohort=COHORT, data_dir=workspace.data_dir)
-    available = len(data.train_inputs)
-    if comparison.examples > available:
-        raise InvalidInput(f"n={comparison.examples} exceeds the {available} training examples; choose fewer")
-    recipe = replace(next(iter(recipes)), train_size=comparison.examples)
+    cohort = LabelNoise(train_size=comparison.examples)
+    selected = select_recipes([model], dataset=comparison.dataset, cohort=cohort, data_dir=workspace.data_dir)
+    recipe = next(iter(selected.populations))
+    data = selected.data_of(recipe)
     population = Population((recipe,), data, data.sha256(), cache=workspace.cache_dir, device=workspace.device)
     trained = yield from population.obtain_network(recipe)
     with torch.random.fork_rng(devices=[]):
@@ -125,7 +124,7 @@ def _load_trained(
 def _load_given(comparison: Comparison, model: Model, workspace: Workspace) -> tuple[nn.Module, Tensor, Tensor]:
     if comparison.weights == "pretrained":
         raise InvalidInput("weights 'pretrained' cannot be compared on; give trained, random, or a file of weights")
-    if comparison.weights != "random" and len(files := find_weight_files(comparison.weights)) > 1:
+    if comparison.weights != "random" and len(files := find_weight_files(split_state(comparison.weights)[0])) > 1:
         raise InvalidInput(f"weights '{comparison.weights}' name {len(files)} files; name one")
     evaluation = NetworkEvaluation(
         model=model,

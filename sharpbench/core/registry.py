@@ -10,16 +10,15 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.metadata
-import importlib.util
 import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, is_dataclass
-from importlib.abc import Loader
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, get_args
 
+from sharpbench.core.source_files import execute_module, new_module
 from sharpbench.errors import InvalidInput, near, one_line, short
 
 Kind = Literal["measures", "models", "datasets", "optimizers", "cohorts"]
@@ -186,23 +185,19 @@ def _load_file(path: Path, word: str) -> ModuleType:
     name = f"sharpbench_plugin_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
     if name in sys.modules:  # one module for all kinds, so that its classes stay the same objects
         return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise InvalidInput(f"{word} is not a Python file; its name must end in .py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
+    module = new_module(path, name, word)
     try:
-        _execute(spec.loader, module, word)
+        _execute(module, word)
     except BaseException:  # interrupts included: only a checked module stays
         del sys.modules[name]
         raise
     return module
 
 
-def _execute(loader: Loader, module: ModuleType, word: str) -> None:
+def _execute(module: ModuleType, word: str) -> None:
     """Execute the file of `module`. The user named it, so an error in it is invalid input and not a fault."""
     try:
-        loader.exec_module(module)
+        execute_module(module)
     except (Exception, SystemExit) as error:  # as above
         raise InvalidInput(f"{word} fails to import: {_describe_error(error)}") from error
     kinds = [kind for kind in KINDS if hasattr(module, kind.upper())]

@@ -22,6 +22,8 @@ from sharpbench.errors import InvalidInput, near, short
 T = TypeVar("T")
 Inner = Mapping[type, Mapping[str, type]]
 """For fields that are objects: the class in the annotation -> its installed subclasses by name."""
+OPTION = re.compile(r"\s*\w+\s*=")
+"""The beginning of an option in brackets."""
 PLUS_SIGN = re.compile(r"(?<![0-9.][eE])\+")
 """A plus sign between two values; the one in 1e+5 belongs to a number."""
 
@@ -145,7 +147,9 @@ def format_value(value: Any) -> str:
 
 def _split_spec(word: str, kind: str) -> tuple[str, dict[str, str]]:
     name, opening, rest = word.partition("[")
-    if not opening or (":" in name and not rest.endswith("]")):  # a bracket in the name of a file
+    if opening and ":" in name:  # brackets may also be in the name of a file
+        name, opening, rest = _split_options(word.strip())
+    if not opening:
         return word.strip(), {}
     if not rest.endswith("]") or rest.count("[") != rest.count("]") - 1:
         raise InvalidInput(f"{kind} '{short(word)}' has unbalanced brackets; write {short(name)}[parameter=value,...]")
@@ -162,6 +166,20 @@ def _split_spec(word: str, kind: str) -> tuple[str, dict[str, str]]:
             raise InvalidInput(f"{kind} '{short(word)}' gives '{short(key)}' twice; give it once")
         values[key] = text.strip()
     return name.strip(), values
+
+
+def _split_options(word: str) -> tuple[str, str, str]:
+    """`word` before its last outer bracket, that bracket, and the rest, where this holds options: key=value.
+
+    'npz:a[1].npz' and 'imagefolder:photos [1]' have none, 'npz:a[1].npz[classes=3]' has some.
+    """
+    depth = 0
+    for start in range(len(word) - 1, -1, -1):
+        depth += (word[start] == "]") - (word[start] == "[")
+        if depth == 0:
+            break
+    options = word.endswith("]") and depth == 0 and OPTION.match(word, start + 1)
+    return (word[:start], "[", word[start + 1 :]) if options else (word, "", "")
 
 
 def _parse_value(

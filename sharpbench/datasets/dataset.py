@@ -17,7 +17,7 @@ from sharpbench.environment import free_bytes
 from sharpbench.errors import InvalidInput, short
 
 Transform = Callable[[Any], Tensor]
-"""From a PIL image in colour to an input tensor."""
+"""From a PIL image to an input tensor. The image is grey or in colour, as the data set holds it."""
 Split = Literal["train", "test"]
 
 
@@ -26,7 +26,7 @@ class Data:
     """A data set as tensors.
 
     Attributes:
-        train_inputs: float32 [n, channels, height, width], or another shape [n, ...].
+        train_inputs: float32 [n, channels, height, width], or another shape [n, ...]; int64 for numbers of tokens.
         train_targets: int64 [n], from 0 to classes - 1.
         test_inputs: as `train_inputs`.
         test_targets: as `train_targets`.
@@ -45,6 +45,12 @@ class Data:
     def shape(self) -> tuple[int, ...]:
         """The shape of one input."""
         return tuple(self.train_inputs.shape[1:])
+
+    def of(self, split: Split) -> tuple[Tensor, Tensor]:
+        """Inputs and targets of a split."""
+        if split == "train":
+            return self.train_inputs, self.train_targets
+        return self.test_inputs, self.test_targets
 
     def sha256(self) -> str:
         """The SHA-256 of the content: of every tensor's dtype, shape and bytes."""
@@ -96,12 +102,14 @@ class Examples:
         targets: [n], from 0 to classes - 1.
         classes: the number of classes.
         available: the number of examples in the split.
+        images: whether the inputs are images scaled by `scale_pixels`.
     """
 
     inputs: Tensor
     targets: Tensor
     classes: int
     available: int
+    images: bool = False
 
     def sha256(self) -> str:
         """The SHA-256 of the content."""
@@ -173,27 +181,47 @@ class Dataset(ABC):
         Args:
             folder: as for `load`.
             subset: which examples.
-            transform: the model's transform (see Model.transform), which is applied to each image.
+            transform: is applied to each image; a model's transform (Model.transform) is given `in_colour`.
 
         Raises:
             InvalidInput: as `load` does; for a subset that is too large; and for a transform where the inputs are
                 not images.
         """
         data = self.load(folder)
-        inputs, targets = {
-            "train": (data.train_inputs, data.train_targets),
-            "test": (data.test_inputs, data.test_targets),
-        }[subset.split]
+        inputs, targets = data.of(subset.split)
         chosen = subset.indices(len(inputs))
         if transform is None:
-            return Examples(inputs[chosen], targets[chosen], data.classes, len(inputs))
+            return Examples(inputs[chosen], targets[chosen], data.classes, len(inputs), data.images)
         if not data.images:
+            remedy = f"write 'timm:NAME[size={data.shape[-1]}]'" if len(data.shape) == 3 else "choose another network"
             raise InvalidInput(
-                f"dataset '{self.name}' does not hold images, to which this network's transform is applied; "
-                "choose a network that takes inputs as they are"
+                f"dataset '{self.name}' holds arrays of shape {list(data.shape)} and not images, to which this "
+                f"network's transform is applied; to take them as they are, {remedy}"
             )
-        images = (transform(_to_pil_image(inputs[index])).unsqueeze(0) for index in chosen.tolist())
-        return Examples(gather_examples(images, len(chosen)), targets[chosen], data.classes, len(inputs))
+        return Examples(_transform_images(inputs[chosen], transform), targets[chosen], data.classes, len(inputs))
+
+    def notes(self, folder: Path | None) -> tuple[str, ...]:
+        """What a user should know about the files before results are shown, one line each; folder: as for `load`."""
+        return ()
+
+    def holds_images(self, folder: Path | None) -> bool:
+        """Whether a model's transform can be applied to the inputs (see Data.images)."""
+        return self.load(folder).images
+
+    def load_transformed(self, folder: Path | None, transform: Transform) -> Data:
+        """The whole data set, with `transform` applied to each image.
+
+        Raises InvalidInput as `load` does, and where memory is too small.
+        """
+        data = self.load(folder)
+        train, test = (_transform_images(data.of(split)[0], transform) for split in get_args(Split))
+        return Data(train, data.train_targets, test, data.test_targets, classes=data.classes)
+
+
+def _transform_images(inputs: Tensor, transform: Transform) -> Tensor:
+    """`transform` of each image of `inputs` [n, 1 or 3, height, width], which are scaled to -1..1."""
+    images = (transform(_to_pil_image(pixels)).unsqueeze(0) for pixels in inputs)
+    return gather_examples(images, len(inputs))
 
 
 def gather_examples(batches: Iterable[Tensor], count: int) -> Tensor:
@@ -205,7 +233,7 @@ def gather_examples(batches: Iterable[Tensor], count: int) -> Tensor:
             if free is not None and needed > free:
                 raise InvalidInput(
                     f"{count:,} inputs of {'x'.join(map(str, batch.shape[1:]))} take {needed / 2**30:.1f} GiB where "
-                    f"{free / 2**30:.1f} GiB are free; draw fewer by --limit"
+                    f"{free / 2**30:.1f} GiB are free; measure fewer (--limit), or smaller ones ('timm:NAME[size=32]')"
                 )
             inputs = torch.empty(count, *batch.shape[1:], dtype=batch.dtype)
         inputs[filled : filled + len(batch)] = batch
@@ -213,10 +241,15 @@ def gather_examples(batches: Iterable[Tensor], count: int) -> Tensor:
     return inputs
 
 
+def in_colour(transform: Transform) -> Transform:
+    """`transform` of the image in colour."""
+    return lambda image: transform(image.convert("RGB"))
+
+
 def _to_pil_image(pixels: Tensor) -> Image.Image:
-    """The PIL image in colour, with 256 levels, of an image [1 or 3, height, width] scaled to -1..1."""
+    """The PIL image, with 256 levels, of an image [1 or 3, height, width] scaled to -1..1."""
     levels = ((pixels + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    return Image.fromarray(levels.squeeze(2) if levels.shape[2] == 1 else levels).convert("RGB")
+    return Image.fromarray(levels.squeeze(2) if levels.shape[2] == 1 else levels)
 
 
 def scale_pixels(images: Tensor) -> Tensor:

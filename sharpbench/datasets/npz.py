@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ from sharpbench.errors import InvalidInput, short
 from sharpbench.files import user_path
 
 MAX_CLASSES = 10**6
+MIN_TOKEN_BYTES = 4
+"""Bytes of the smallest integer type whose inputs are numbers of tokens."""
 ARRAY_NAMES = (
     ("train_inputs", "train_targets", "test_inputs", "test_targets"),
     ("x_train", "y_train", "x_test", "y_test"),
@@ -43,8 +45,9 @@ class Npz(Dataset):
 
     The arrays are train_inputs, train_targets, test_inputs and test_targets; or x_train, y_train, x_test and y_test;
     or inputs and targets (x and y), which are then the training examples. Inputs [n, ...] of floats are used as they
-    are. Inputs of unsigned bytes are images [n, height, width], [n, channels, height, width] or [n, height, width,
-    channels], and are scaled to -1..1. Targets [n] are whole numbers from 0.
+    are, as are those of int32 and int64, which are numbers of tokens. Inputs of unsigned bytes are images [n, height,
+    width], [n, channels, height, width] or [n, height, width, channels], and are scaled to -1..1. Targets [n] are whole
+    numbers from 0. Arrays of objects, which only pickle could read, are left out.
 
     Attributes:
         path: the file.
@@ -65,21 +68,22 @@ class Npz(Dataset):
     def load(self, folder: Path | None) -> Data:
         """See Dataset.load. A relative path starts in the working folder, not in `folder`."""
         path = user_path(self.path)
-        arrays = _read_arrays(path)
+        arrays, objects = _read_arrays(path)
         names = next((layout for layout in ARRAY_NAMES if layout[0] in arrays and layout[1] in arrays), None)
         if names is None:
+            left_out = f" and objects, which are not read ({short(', '.join(objects))})" if objects else ""
             raise InvalidInput(
-                f"file '{path}' holds {short(', '.join(arrays)) or 'no array'}; "
+                f"file '{path}' holds {short(', '.join(arrays)) or 'no array'}{left_out}; "
                 "name its arrays train_inputs and train_targets (test_inputs, test_targets)"
             )
         train, images = _to_inputs(path, names[0], arrays[names[0]])
         train_targets = _to_targets(path, names[1], arrays[names[1]], len(train))
         if names[2] in arrays and names[3] in arrays:
             test, alike = _to_inputs(path, str(names[2]), arrays[str(names[2])])
-            if alike != images:
+            if alike != images or test.dtype != train.dtype:
                 raise InvalidInput(
                     f"file '{path}': {names[0]} are of type {arrays[names[0]].dtype}, {names[2]} of "
-                    f"{arrays[str(names[2])].dtype}; give both as uint8 images or both as floats"
+                    f"{arrays[str(names[2])].dtype}; give both in one type"
                 )
             test_targets = _to_targets(path, str(names[3]), arrays[str(names[3])], len(test))
         else:
@@ -96,8 +100,17 @@ class Npz(Dataset):
             )
         return Data(train, train_targets, test, test_targets, classes=self.classes or largest + 1, images=images)
 
+    def notes(self, folder: Path | None) -> tuple[str, ...]:
+        """See Dataset.notes: the arrays of objects, which are not read."""
+        path = user_path(self.path)
+        _, objects = _read_arrays(path)
+        if not objects:
+            return ()
+        return (f"file '{path}': arrays of objects are not read, as pickle could execute code ({', '.join(objects)})",)
 
-def _read_arrays(path: Path) -> Mapping[str, np.ndarray]:
+
+def _read_arrays(path: Path) -> tuple[Mapping[str, np.ndarray], tuple[str, ...]]:
+    """The arrays by name, and the names of those that hold objects, which are not read."""
     if path.exists() and not path.is_file():
         raise InvalidInput(f"'{path}' is not a file; name one that numpy.savez wrote")
     try:
@@ -105,7 +118,8 @@ def _read_arrays(path: Path) -> Mapping[str, np.ndarray]:
             file = np.load(content, allow_pickle=False)
             if isinstance(file, np.ndarray):
                 raise InvalidInput(f"file '{path}' is one array and not an .npz of several; use numpy.savez")
-            return {name: file[name] for name in file.files}
+            objects = tuple(name for name in file.files if _holds_objects(file, name))
+            return {name: file[name] for name in file.files if name not in objects}, objects
     except InvalidInput:
         raise
     except FileNotFoundError:
@@ -117,16 +131,34 @@ def _read_arrays(path: Path) -> Mapping[str, np.ndarray]:
         ) from None
 
 
+def _holds_objects(file: Any, name: str) -> bool:
+    """Whether the header of the array says that it holds Python objects."""
+    stored = f"{name}.npy"
+    if stored not in file.zip.namelist():
+        return False
+    with file.zip.open(stored) as member:
+        version = np.lib.format.read_magic(member)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        return bool(read_header(member)[2].hasobject)
+
+
 def _to_inputs(path: Path, name: str, array: np.ndarray) -> tuple[Tensor, bool]:
-    """The inputs as float32 tensors, and whether they are images."""
+    """The inputs as tensors of float32, or int64 for tokens, and whether they are images."""
     if array.ndim < 2 or len(array) == 0:
         raise InvalidInput(
             f"file '{path}': {name} have shape {list(array.shape)}; expected [n, ...], at least 1 example"
         )
     if array.dtype == np.uint8:
         return scale_pixels(_channels_first(path, name, torch.from_numpy(array)).to(torch.float32) / 255), True
+    if array.dtype.kind == "i" and array.dtype.itemsize >= MIN_TOKEN_BYTES:
+        if int(array.min()) < 0:
+            raise InvalidInput(f"file '{path}': {name} hold {int(array.min())}; tokens are numbered from 0")
+        return torch.from_numpy(array.astype(np.int64)), False
     if array.dtype.kind != "f":
-        raise InvalidInput(f"file '{path}': {name} are of type {array.dtype}; expected floats, or uint8 for images")
+        raise InvalidInput(
+            f"file '{path}': {name} are of type {array.dtype}; expected floats, uint8 for images, or int32 or int64 "
+            "for numbers of tokens"
+        )
     with np.errstate(over="ignore"):
         inputs = torch.from_numpy(array.astype(np.float32))
     if not bool(torch.isfinite(inputs).all()):

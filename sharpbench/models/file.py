@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import re
-import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import nn
 
+from sharpbench.core.code_identity import hash_sources, local_modules
+from sharpbench.core.source_files import execute_module, modules_beside, new_module
 from sharpbench.environment import import_torchvision
 from sharpbench.errors import InvalidInput, one_line, short
 from sharpbench.files import user_path
@@ -35,11 +36,12 @@ class File(Model):
 
     def build(self, shape: tuple[int, ...], classes: int) -> nn.Module:
         """See Model.build. The function is called without arguments and chooses shape and classes itself."""
-        function = self._load_function()
+        function = load_function(self.path, self.factory)
         try:
-            module = function()
+            with modules_beside(user_path(self.path)):
+                module = function()
         except (Exception, SystemExit) as error:  # the user's code may raise anything
-            raise InvalidInput(f"'{self.path}:{self.factory}()' raises {_describe_error(error)}") from error
+            raise InvalidInput(f"'{self.path}:{self.factory}()' raises {describe_error(error)}") from error
         if not isinstance(module, nn.Module):
             raise InvalidInput(f"'{self.path}:{self.factory}()' returns {short(repr(module))}, not a torch.nn.Module")
         return module
@@ -47,44 +49,58 @@ class File(Model):
     @property
     def sha256(self) -> str:
         """The SHA-256 of the file. Raises InvalidInput where it cannot be read."""
-        try:
-            return hashlib.sha256(self._existing_path.read_bytes()).hexdigest()
-        except OSError as error:
-            raise InvalidInput(f"'{self.path}' cannot be read ({error.strerror}); name another file") from None
+        return hash_source(self.path)
 
     @property
-    def _existing_path(self) -> Path:
-        path = user_path(self.path)
-        if not path.is_file():
-            raise InvalidInput(f"there is no file '{self.path}'; name a Python file and its function, net.py:make")
-        return path
+    def imports_sha256(self) -> str | None:
+        """The SHA-256 of the modules beside the file that it uses; None where it uses none, and before `build`."""
+        name = module_name(self.path)
+        used = {module for module in local_modules(name) if module.__name__ != name}
+        return hash_sources(used) if used else None
 
-    def _load_function(self) -> Any:
-        """Execute the file; the function that `factory` names in it."""
-        path = self._existing_path
-        name = f"sharpbench_model_{self.sha256[:12]}"
-        spec = importlib.util.spec_from_file_location(name, path)
-        if spec is None or spec.loader is None:
-            raise InvalidInput(f"'{self.path}' is not a Python file; its name must end in .py")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module  # dataclasses and pickling look their module up
+
+def load_function(path: str, name: str) -> Callable[..., Any]:
+    """Execute the file at `path`; the function `name` in it. Its imports find the modules beside it.
+
+    Raises InvalidInput where there is no such file or function, and where the file raises.
+    """
+    module = new_module(_existing_path(path), module_name(path), f"'{path}'")
+    try:
         try:
-            try:
-                spec.loader.exec_module(module)
-            except RuntimeError as error:
-                if "torchvision::" not in str(error):
-                    raise
-                import_torchvision()  # defines the schemas without which torchvision cannot be imported
-                spec.loader.exec_module(module)
-        except (Exception, SystemExit) as error:  # as above
-            raise InvalidInput(f"'{self.path}' fails to import: {_describe_error(error)}") from error
-        function = getattr(module, self.factory, None)
-        if not callable(function):
-            names = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-            raise InvalidInput(
-                f"'{self.path}' has no function '{self.factory}'; it has {short(', '.join(names)) or 'none'}"
-            )
-        return function
+            execute_module(module)
+        except RuntimeError as error:
+            if "torchvision::" not in str(error):
+                raise
+            import_torchvision()  # defines the schemas without which torchvision cannot be imported
+            execute_module(module)
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
+        raise InvalidInput(f"'{path}' fails to import: {describe_error(error)}") from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        names = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise InvalidInput(f"'{path}' has no function '{name}'; it has {short(', '.join(names)) or 'none'}")
+    found: Callable[..., Any] = function
+    return found
+
+
+def module_name(path: str) -> str:
+    """The name of the module that the file at `path` becomes; it changes with the content."""
+    return f"sharpbench_model_{hash_source(path)[:12]}"
+
+
+def hash_source(path: str) -> str:
+    """The SHA-256 of the file at `path`. Raises InvalidInput where it cannot be read."""
+    try:
+        return hashlib.sha256(_existing_path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise InvalidInput(f"'{path}' cannot be read ({error.strerror}); name another file") from None
+
+
+def _existing_path(name: str) -> Path:
+    path = user_path(name)
+    if not path.is_file():
+        raise InvalidInput(f"there is no file '{name}'; name a Python file and its function, net.py:make")
+    return path
 
 
 def parse_file_model(word: str) -> File | None:
@@ -98,5 +114,6 @@ def parse_file_model(word: str) -> File | None:
     return File(found["path"], found["factory"]) if found else None
 
 
-def _describe_error(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
+    """The type and the text of an error on one line."""
     return one_line(" ".join(f"{type(error).__name__}: {error}".split()))[:300]

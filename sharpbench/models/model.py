@@ -66,9 +66,21 @@ class Model(ABC):
         """The input shape [channels, height, width] that the network is made for; None if it takes any."""
         return None
 
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """The distributions, such as "timm", whose version is part of the identity of a trained network.
+
+        The source files of a plugin are part of it in any case.
+        """
+        return ()
+
     def transform(self) -> Callable[[Any], Tensor] | None:
         """A function from a PIL image in colour to an input of `input_shape`.
 
-        None if the network takes the inputs of the data set as they are.
+        None if the network takes the inputs of the data set as they are. `run` and `measure` apply it alike.
         """
         return None
+
+    def describe_transform(self) -> str | None:
+        """What `transform` does, in words that are recorded with each network; None where it is None."""
+        return None if self.transform() is None else f"transform of {type(self).__name__}"

@@ -108,10 +108,34 @@ class Timm(Model):
         """See Model.transform. It is timm's evaluation transform for these weights."""
         if self.size:
             return None
-        data = import_timm().data
-        options = data.resolve_data_config(pretrained_cfg=self._config().to_dict())
-        transform: Callable[[Any], Tensor] = data.create_transform(**options)
+        transform: Callable[[Any], Tensor] = import_timm().data.create_transform(**self._data_config())
         return transform
+
+    def normalizing_transform(self, mean: tuple[float, ...], std: tuple[float, ...]) -> Callable[[Any], Tensor]:
+        """`transform` with another normalisation, for weights that were trained with it. `size` must be None."""
+        options = {**self._data_config(), "mean": mean, "std": std}
+        transform: Callable[[Any], Tensor] = import_timm().data.create_transform(**options)
+        return transform
+
+    def describe_transform(self, mean: tuple[float, ...] = (), std: tuple[float, ...] = ()) -> str | None:
+        """See Model.describe_transform. mean, std: those of `normalizing_transform`."""
+        if self.size:
+            return None
+        config = {**self._data_config(), **({"mean": mean, "std": std} if mean else {})}
+        shown_mean, shown_std = (" ".join(f"{value:g}" for value in config[name]) for name in ("mean", "std"))
+        size = "x".join(map(str, config["input_size"]))
+        crop = f"{config['crop_mode']} crop {config['crop_pct']:g}"
+        return f"timm {size}, {config['interpolation']}, {crop}, mean {shown_mean}, std {shown_std}"
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """See Model.libraries. The transforms are torchvision's."""
+        return ("timm",) if self.size else ("timm", "torchvision")
+
+    def _data_config(self) -> dict[str, Any]:
+        """timm's configuration of the images that these weights are evaluated on."""
+        config = import_timm().data.resolve_data_config(pretrained_cfg=self._config().to_dict())
+        return dict(config)
 
     def _config(self) -> Any:
         return import_timm().get_pretrained_cfg(self.architecture)

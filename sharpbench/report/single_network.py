@@ -18,6 +18,7 @@ from sharpbench.analysis.costs import format_environment, relative_error
 from sharpbench.analysis.value_errors import GAUSS_NEWTON, combined_interval, is_draw, matrix_in_words
 from sharpbench.core.fields import Scalar
 from sharpbench.core.record import Record
+from sharpbench.files import form_series
 from sharpbench.report.cost_columns import CHANGE, ERROR
 from sharpbench.report.format import MISSING, format_error, format_factor, format_memory, format_number, plain_text
 from sharpbench.report.plots import FIGURE_STYLE, drawable_text, save_figure
@@ -60,7 +61,7 @@ def draw_network(states: States, folder: Path) -> list[Path]:
     """Write the picture as SVG and PNG: shares of the parameters, or curves over several states; their paths."""
     with style.context(["default", FIGURE_STYLE]):
         if len(states) > 1:
-            return save_figure(_draw_curves(states), folder / "curve")
+            return save_figure(_draw_curves(states, joined=form_series(list(states))), folder / "curve")
         parts = _collect_parts(list(next(iter(states.values())).values()))
         return save_figure(_draw_bars(parts), folder / "parts") if parts else []
 
@@ -70,10 +71,13 @@ def _heading(record: Record, states: int) -> str:
     weights = f"weights {record.recipe['weights']}" if states == 1 else f"{states} states of its weights"
     drawn = f" drawn from {data['available']:,} with seed {data['subset_seed']}" if is_draw(record) else ""
     every = "all " if is_draw(record) is False else ""
+    classes = f" ({data['classes']} classes)" if "classes" in data else ""
     where = (
         f"{record.recipe['model']}, {weights}, on {every}{data['examples']:,} {data['split']} examples of "
-        f"{data['dataset']}"
+        f"{data['dataset']}{classes}"
     )
+    if inputs := record.recipe.get("inputs"):
+        drawn = f"{drawn}, inputs {inputs}"
     if states > 1:
         return where + drawn
     loss, accuracy = _to_float(truth.get("loss")), _to_float(truth.get("accuracy"))
@@ -227,6 +231,8 @@ def _reasons(states: States) -> list[str]:
         for r in records
         if r.value is None
     }
+    if len(states) > 1 and not form_series(list(states)):
+        lines["the names of the weights do not differ in one growing number only: rows in the order of names"] = None
     frozen = max((count for r in records if isinstance(count := r.recipe.get("frozen"), int)), default=0)
     if frozen:
         lines[f"{frozen} tensors of the network do not require gradients and are left out"] = None
@@ -271,8 +277,11 @@ def _draw_bars(parts: Mapping[str, Mapping[str, float]]) -> Figure:
     return figure
 
 
-def _draw_curves(states: States) -> Figure:
-    """One panel per measure over the states in their order, with its interval where there is one."""
+def _draw_curves(states: States, *, joined: bool) -> Figure:
+    """One panel per measure over the states in their order, with its interval where there is one.
+
+    joined: whether the states are points of one curve; otherwise they are points without a line.
+    """
     measures = list(dict.fromkeys(label for records in states.values() for label in records))
     figure = Figure(figsize=(5.2, 0.6 + 1.7 * len(measures)), dpi=150, layout="constrained")
     grid = figure.subplots(len(measures), 1, squeeze=False, sharex=True)[:, 0]
@@ -281,7 +290,12 @@ def _draw_curves(states: States) -> Figure:
         found = [(at, records[label]) for at, records in enumerate(states.values()) if label in records]
         known = [(at, record, record.value) for at, record in found if record.value is not None]
         axes.plot(
-            [at for at, _, _ in known], [value for _, _, value in known], marker="o", markersize=3, color="#31688e"
+            [at for at, _, _ in known],
+            [value for _, _, value in known],
+            marker="o",
+            markersize=3,
+            linestyle="-" if joined else "none",
+            color="#31688e",
         )
         spread = [(at, interval) for at, record, _ in known if (interval := combined_interval(record)) is not None]
         axes.vlines(

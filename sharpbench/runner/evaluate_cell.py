@@ -18,7 +18,7 @@ from sharpbench.core.measure import Estimate, Measure
 from sharpbench.core.record import Record, Scalars
 from sharpbench.core.spec import format_spec, to_config
 from sharpbench.core.subject import ProcessGroup, Subject
-from sharpbench.datasets.dataset import Data, Dataset
+from sharpbench.datasets.dataset import Data
 from sharpbench.environment import describe_environment
 from sharpbench.models.model import Model
 from sharpbench.runner.cell import Cell, Checks, EvaluationSetting
@@ -28,6 +28,7 @@ from sharpbench.runner.invariance import invariance_factors
 from sharpbench.runner.process_settings import ProcessSettings
 from sharpbench.training.examples import initial_module
 from sharpbench.training.network import TrainingResult, load_network
+from sharpbench.training.recipe import DataSource, Recipe
 from sharpbench.training.zoo import Zoo
 
 
@@ -37,10 +38,10 @@ class CellEvaluator:
     What the cells of one network share is loaded once and kept until the first cell of another network.
     """
 
-    def __init__(self, cache_dir: Path, load: Callable[[Dataset], Data], group: ProcessGroup | None = None) -> None:
-        """Args: the folder of trained networks; what loads a data set; the processes that share the batches, if any."""
+    def __init__(self, cache_dir: Path, load: Callable[[Recipe], Data], group: ProcessGroup | None = None) -> None:
+        """Args: the folder of trained networks; the loader of a recipe's data; the processes that share the batches."""
         self._zoo, self._load, self.group = Zoo(cache_dir), load, group
-        self._modules: dict[tuple[Model, Dataset], nn.Module] = {}
+        self._modules: dict[tuple[Model, DataSource], nn.Module] = {}
         self._network: _LoadedNetwork | None = None
 
     def evaluate(self, cell: Cell, *, on_start: Callable[[], object] = lambda: None) -> Record:
@@ -51,7 +52,7 @@ class CellEvaluator:
         Args:
             on_start: is called when the network is loaded and the measure is next.
         """
-        data = self._load(cell.recipe.dataset)
+        data = self._load(cell.recipe)
         try:
             network = self._load_network(cell, data)
         except Exception as error:  # weights that are not finite, or a network that only runs in training mode
@@ -80,7 +81,7 @@ class CellEvaluator:
         trained = load_network(recipe, data, cell.data_sha256, zoo=self._zoo, device=setting.device)
         if trained is None:
             raise RuntimeError(f"{recipe.title} is not in the cache any more; give the same command again")
-        form = (recipe.model, recipe.dataset)
+        form = (recipe.model, recipe.data_source)
         if form not in self._modules:
             self._modules[form] = initial_module(recipe, data.shape, data.classes)
         dtype = getattr(torch, setting.dtype)

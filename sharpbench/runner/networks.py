@@ -7,13 +7,15 @@ from dataclasses import replace
 from functools import partial
 
 from sharpbench.core.record import Record
-from sharpbench.datasets.dataset import Data, Dataset
+from sharpbench.datasets.dataset import Data
 from sharpbench.files import Workspace
 from sharpbench.runner.cell import Cell
 from sharpbench.runner.engines.scheduler import RecordMaker
 from sharpbench.runner.evaluate_cell import cell_record
 from sharpbench.runner.failures import failed_record
-from sharpbench.training.population import Population, TrainingEpoch
+from sharpbench.training.examples import load_data
+from sharpbench.training.population import Population, TrainingEpoch, TrainingProgress
+from sharpbench.training.recipe import DataSource, Recipe
 from sharpbench.training.workers import GroupLost, train_all
 
 
@@ -25,13 +27,13 @@ class RunNetworks:
 
     def __init__(self, cells: Sequence[Cell], workspace: Workspace) -> None:
         self._cells, self._workspace = cells, workspace
-        self._populations: dict[Dataset, Population] = {}
+        self._populations: dict[DataSource, Population] = {}
 
-    def load(self, dataset: Dataset) -> Data:
-        """The data set, for the networks of which `prepare` was called."""
-        return self._populations[dataset].data
+    def load(self, recipe: Recipe) -> Data:
+        """The data of the recipe, for a network of which `prepare` was called."""
+        return self._populations[recipe.data_source].data
 
-    def prepare(self, cell: Cell) -> Generator[TrainingEpoch, None, RecordMaker]:
+    def prepare(self, cell: Cell) -> Generator[TrainingProgress, None, RecordMaker]:
         """See scheduler.Networks."""
         population = self._population(cell)
         result = yield from population.obtain_result(cell.recipe)
@@ -48,8 +50,9 @@ class RunNetworks:
         """
         workspace = replace(self._workspace, threads=1)
         needed = {cell.recipe for cell in cells}
-        for dataset in dict.fromkeys(cell.recipe.dataset for cell in cells):
-            population = self._population(next(cell for cell in cells if cell.recipe.dataset == dataset))
+        first = {cell.recipe.data_source: cell for cell in reversed(cells)}
+        for source in dict.fromkeys(cell.recipe.data_source for cell in cells):
+            population = self._population(first[source])
             groups = [group for group in population.groups if needed & set(group)]
             for event in train_all(population, groups, workspace, workers=workers):
                 if isinstance(event, TrainingEpoch):
@@ -58,12 +61,12 @@ class RunNetworks:
                     population.give_up(event.group, RuntimeError(event.reason))
 
     def _population(self, cell: Cell) -> Population:
-        """All networks of the run on the data set of the cell."""
-        dataset = cell.recipe.dataset
-        if dataset not in self._populations:
-            recipes = dict.fromkeys(each.recipe for each in self._cells if each.recipe.dataset == dataset)
-            data = dataset.load(self._workspace.data_dir)
-            self._populations[dataset] = Population(
+        """All networks of the run on the data of the cell."""
+        source = cell.recipe.data_source
+        if source not in self._populations:
+            recipes = dict.fromkeys(each.recipe for each in self._cells if each.recipe.data_source == source)
+            data = load_data(cell.recipe, self._workspace.data_dir)
+            self._populations[source] = Population(
                 tuple(recipes), data, cell.data_sha256, cache=self._workspace.cache_dir, device=cell.setting.device
             )
-        return self._populations[dataset]
+        return self._populations[source]

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
-
-import torch
 
 from sharpbench.core.fields import is_scalar
 from sharpbench.core.measure import Measure
@@ -20,10 +18,12 @@ from sharpbench.errors import InvalidInput, short
 from sharpbench.files import data_folder
 from sharpbench.models.model import Model
 from sharpbench.runner.cell import Cell, Checks, EvaluationSetting, Precision
+from sharpbench.runner.plan_checks import check_examples, check_recipes
 from sharpbench.training.cohorts import SUFFIX, read_cohort
 from sharpbench.training.cohorts.cohort import Cohort
+from sharpbench.training.examples import load_data
 from sharpbench.training.optimizers import Optimizer
-from sharpbench.training.recipe import Recipe, available_parts
+from sharpbench.training.recipe import DataSource, Recipe, available_parts
 
 T = TypeVar("T")
 
@@ -87,17 +87,19 @@ def plan(
     unresolved = EvaluationSetting(seed=seed, dtype=dtype, device=device)
     wanted = select_measures(measures, plugins)
     family = select_cohort(cohort, plugins)
-    recipes, data = select_recipes(models, dataset=dataset, cohort=family, data_dir=data_dir, plugins=plugins)
-    _check_examples(tuple(recipes), data, examples)
-    data_sha256, setting = data.sha256(), replace(unresolved, device=resolve_device(device))
+    selected = select_recipes(models, dataset=dataset, cohort=family, data_dir=data_dir, plugins=plugins)
+    for recipes, tensors in selected.by_source():
+        check_examples(recipes, tensors, examples)
+    hashes = {source: data.sha256() for source, data in selected.data.items()}
+    setting = replace(unresolved, device=resolve_device(device))
     return tuple(
         Cell(
             measure=measure,
             recipe=recipe,
-            population=recipes[recipe],
+            population=selected.populations[recipe],
             design=family.design,
             position=position,
-            data_sha256=data_sha256,
+            data_sha256=hashes[recipe.data_source],
             examples=examples,
             setting=setting,
             checks=Checks(
@@ -106,9 +108,31 @@ def plan(
                 rewritten=position < invariance,
             ),
         )
-        for recipe, position in _positions(recipes)
+        for recipe, position in _positions(selected.populations)
         for measure in wanted
     )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SelectedRecipes:
+    """The recipes of a cohort, and the data that they are trained on.
+
+    Attributes:
+        populations: each recipe with the name of its population, in the order of the cohort.
+        data: the tensors by `Recipe.data_source`; models whose images are prepared in different ways have their own.
+    """
+
+    populations: Mapping[Recipe, str]
+    data: Mapping[DataSource, Data]
+
+    def data_of(self, recipe: Recipe) -> Data:
+        """The tensors that the recipe's network is trained on."""
+        return self.data[recipe.data_source]
+
+    def by_source(self) -> Iterator[tuple[tuple[Recipe, ...], Data]]:
+        """The recipes that share their tensors, with these."""
+        for source, data in self.data.items():
+            yield tuple(recipe for recipe in self.populations if recipe.data_source == source), data
 
 
 def select_recipes(
@@ -118,17 +142,23 @@ def select_recipes(
     cohort: str | Cohort,
     data_dir: Path | str | None,
     plugins: Sequence[Path] = (),
-) -> tuple[dict[Recipe, str], Data]:
-    """The recipes of a cohort, each with the name of its population, and the data set, as `plan` takes them.
+) -> SelectedRecipes:
+    """The recipes of a cohort and their data, as `plan` takes them.
 
     Raises InvalidInput for models that cannot be built for the data set, and recipes that need more examples.
     """
     chosen_models = _select_several(models, "models", plugins)
     chosen_dataset = _select_one(dataset, "datasets", plugins)
-    recipes = name_populations(select_cohort(cohort, plugins), chosen_models, chosen_dataset)
-    data = chosen_dataset.load(data_folder(data_dir))
-    _check_fit(tuple(recipes), data)
-    return recipes, data
+    named = name_populations(select_cohort(cohort, plugins), chosen_models, chosen_dataset)
+    folder, prepared = data_folder(data_dir), any(model.transform() is not None for model in chosen_models)
+    images = prepared and chosen_dataset.holds_images(folder)
+    populations = {recipe.identify(images=images): population for recipe, population in named.items()}
+    first = {recipe.data_source: recipe for recipe in reversed(populations)}
+    data = {source: load_data(first[source], folder) for source in dict.fromkeys(r.data_source for r in populations)}
+    selected = SelectedRecipes(populations, data)
+    for recipes, tensors in selected.by_source():
+        check_recipes(recipes, tensors)
+    return selected
 
 
 def select_measures(given: str | Sequence[Measure], plugins: Sequence[Path] = ()) -> tuple[Measure, ...]:
@@ -206,34 +236,3 @@ def _positions(recipes: Mapping[Recipe, str]) -> Iterator[tuple[Recipe, int]]:
     for recipe, population in recipes.items():
         yield recipe, seen[population]
         seen[population] += 1
-
-
-def _check_fit(recipes: Sequence[Recipe], data: Data) -> None:
-    """Raise InvalidInput where a recipe cannot be trained on this data set."""
-    for recipe in recipes:
-        available = recipe.train_size or len(data.train_inputs)
-        if available > len(data.train_inputs):
-            raise InvalidInput(
-                f"train_size={available} exceeds the {len(data.train_inputs)} training examples "
-                f"of '{format_spec(recipe.dataset)}'; choose fewer"
-            )
-    for model in dict.fromkeys(recipe.model for recipe in recipes):
-        try:
-            with torch.random.fork_rng(devices=[]):
-                model.build(data.shape, data.classes)
-        except InvalidInput:
-            raise
-        except Exception as error:  # whatever a plugin's model raises
-            raise InvalidInput(
-                f"model '{short(format_spec(model))}' cannot be built for inputs of shape {list(data.shape)}: "
-                f"{type(error).__name__}: {error}"
-            ) from error
-
-
-def _check_examples(recipes: Sequence[Recipe], data: Data, examples: int | None) -> None:
-    for recipe in recipes:
-        available = recipe.train_size or len(data.train_inputs)
-        if examples is not None and examples > available:
-            raise InvalidInput(
-                f"examples={examples} exceeds the {available} that each network is trained on; choose fewer"
-            )

@@ -19,7 +19,7 @@ from sharpbench.runner.engines.pool import CellStarted
 from sharpbench.runner.engines.scheduler import schedule
 from sharpbench.runner.networks import RunNetworks
 from sharpbench.runner.status import StatusFile
-from sharpbench.training.population import TrainingEpoch
+from sharpbench.training.population import TrainingProgress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +102,7 @@ class TornLineRemoved:
     size: int
 
 
-Event = TrainingEpoch | CellStarted | TornLineRemoved | Record
+Event = TrainingProgress | CellStarted | TornLineRemoved | Record
 
 
 def run(
@@ -190,7 +190,7 @@ def _workspace(cells: Sequence[Cell], options: RunOptions, engine: Engine) -> Wo
 
 def _run_cells(
     cells: Sequence[Cell], networks: RunNetworks, workspace: Workspace, engine: Engine, workers: int
-) -> Iterator[TrainingEpoch | CellStarted | Record]:
+) -> Iterator[TrainingProgress | CellStarted | Record]:
     """Run the cells; with several workers all missing networks are trained first."""
     if not cells:
         return

@@ -6,11 +6,11 @@ import importlib.metadata
 import math
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sharpbench.core.example_groups import check_groups
 from sharpbench.core.fields import Scalar
@@ -20,71 +20,19 @@ from sharpbench.core.record import Record
 from sharpbench.core.records import RECORDS, iterate_records
 from sharpbench.core.spec import format_spec
 from sharpbench.core.subject import Subject
-from sharpbench.datasets.dataset import Dataset, Examples, Subset, content_sha256
+from sharpbench.datasets.dataset import Examples
 from sharpbench.environment import apply_settings, describe_environment
 from sharpbench.errors import InvalidInput, short
 from sharpbench.files import data_folder
 from sharpbench.models.file import File
-from sharpbench.models.model import Model
-from sharpbench.models.timm import Enlarged, Timm
-from sharpbench.runner.cell import Checks, EvaluationSetting, KeyContent
+from sharpbench.models.timm import Timm
+from sharpbench.runner.cell import KeyContent
 from sharpbench.runner.evaluate_cell import empty_record, evaluate_measure
-from sharpbench.training.weights import find_weight_files, hash_file, load_weights, read_weights
+from sharpbench.runner.expectations import FoundAccuracy, check_accuracy, describe_shortfall
+from sharpbench.runner.network_evaluation import NetworkEvaluation, NetworkWeights, iterate_weights
+from sharpbench.training.weight_files import hash_file
 
-MAX_COUNT = 10**6
-"""Largest number of classes, or of examples in a batch: a larger one is likelier mistyped than meant."""
 MAX_THREADS = 1024
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkEvaluation:
-    """Measures on one network, at weights, on examples.
-
-    Attributes:
-        weights: 'random' (by the seed), 'pretrained' (of timm; downloaded where its cache does not hold them), or the
-            name or pattern of files.
-        subset: which examples of the data set.
-        classes: outputs of the network, None: the classes of the data; of no effect where the network fixes them.
-        batch_size: None chooses it from memory; it changes no value.
-
-    Raises InvalidInput for numbers out of range.
-    """
-
-    model: Model
-    measures: tuple[Measure, ...]
-    dataset: Dataset
-    weights: str = "random"
-    subset: Subset = field(default_factory=Subset)
-    classes: int | None = None
-    batch_size: int | None = None
-    setting: EvaluationSetting = field(default_factory=EvaluationSetting)
-    checks: Checks = field(default_factory=Checks)
-
-    def __post_init__(self) -> None:
-        for name, value in (("classes", self.classes), ("batch_size", self.batch_size)):
-            if value is not None and not 1 <= value <= MAX_COUNT:
-                raise InvalidInput(f"{name}={value} must be from 1 to {MAX_COUNT}")
-
-    @property
-    def title(self) -> str:
-        """The network as a user types it."""
-        return f"{self.model.path}:{self.model.factory}" if isinstance(self.model, File) else format_spec(self.model)
-
-
-@dataclass(frozen=True, slots=True)
-class NetworkWeights:
-    """A module with its weights.
-
-    Attributes:
-        source: where the weights come from: a file, 'random' or 'pretrained'.
-        sha256: the hash of the file, or of the weights.
-        frozen: how many tensors are not measured, because they do not require gradients.
-    """
-
-    source: str
-    sha256: str
-    module: nn.Module
-    frozen: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +43,24 @@ class WeightsStarted:
     measure: str
 
 
+@dataclass(frozen=True, slots=True)
+class EvaluationNote:
+    """Progress: what a user should know about data or weights, on one line."""
+
+    text: str
+
+
+EvaluationStep = Record | WeightsStarted | EvaluationNote
+
+
 def evaluate_network(
     evaluation: NetworkEvaluation,
     *,
     output: Path | str | None = None,
     data_dir: Path | str | None = None,
     threads: int | None = None,
-) -> Iterator[Record | WeightsStarted]:
-    """The records as they are made, file by file, and before each the event that its measure starts.
+) -> Iterator[EvaluationStep]:
+    """The records as they are made, file by file, with notes, and before each the event that its measure starts.
 
     A measure that raises costs only its own record.
 
@@ -113,8 +71,10 @@ def evaluate_network(
         threads: of torch; None: as many as there are cores.
 
     Raises:
-        InvalidInput: for weights, data and networks that do not fit together or are not finite.
+        InvalidInput: for weights, data and networks that do not fit together or are not finite, and where the
+            accuracy is not the expected one.
     """
+    yield from map(EvaluationNote, evaluation.dataset.notes(data_folder(data_dir)))
     examples = _load_examples(evaluation, data_dir, threads)
     if output is None:
         yield from _evaluate_all(evaluation, examples, {}, None)
@@ -145,10 +105,11 @@ def make_subject(evaluation: NetworkEvaluation, weights: NetworkWeights, example
 
     Raises InvalidInput for a network that does not fit the examples, and weights that are not finite.
     """
+    inputs, dtype = examples.inputs, getattr(torch, evaluation.setting.dtype)
     try:
         subject = Subject.from_module(
             weights.module,
-            examples.inputs.to(getattr(torch, evaluation.setting.dtype)),
+            inputs.to(dtype) if inputs.is_floating_point() else inputs,
             examples.targets,
             batch_size=evaluation.batch_size,
             name=evaluation.title,
@@ -161,27 +122,6 @@ def make_subject(evaluation: NetworkEvaluation, weights: NetworkWeights, example
             f"{type(error).__name__}: {short(' '.join(str(error).split()))}"
         ) from error
     return subject.to(device=evaluation.setting.device)
-
-
-def iterate_weights(evaluation: NetworkEvaluation, examples: Examples) -> Iterator[NetworkWeights]:
-    """The network at the weights of each file, one after the other in the same module."""
-    if evaluation.weights == "pretrained":
-        if not isinstance(evaluation.model, Timm):
-            raise InvalidInput(f"'{evaluation.title}' has no pretrained weights; use 'timm:NAME', or name a file")
-        yield _hash_weights(evaluation, "pretrained", evaluation.model.pretrained())
-        return
-    shape, classes = tuple(examples.inputs.shape[1:]), evaluation.classes or examples.classes
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(evaluation.setting.seed)
-        module = evaluation.model.build(shape, classes)
-    random = _hash_weights(evaluation, "random", module)
-    if evaluation.weights == "random":
-        yield random
-        return
-    loaded = module.network if isinstance(module, Enlarged) else module  # the weights are those of timm's network
-    for path in find_weight_files(evaluation.weights):
-        load_weights(loaded, read_weights(path), where=str(path))
-        yield NetworkWeights(str(path), hash_file(path), module)
 
 
 def network_record(
@@ -197,6 +137,8 @@ def network_record(
         "weights": weights.source,
         "weights_sha256": weights.sha256,
         "frozen": weights.frozen,
+        **({} if weights.state is None else {"state": weights.state}),
+        **evaluation.preparation.key_fields(),
         **_code_versions(evaluation, measure),
     }
     content = KeyContent.of_measure(
@@ -208,7 +150,8 @@ def network_record(
     checks = evaluation.checks
     further = [] if checks.jackknife is None else [checks.jackknife]
     key = content.key(asked=[checks.timed, checks.compared, checks.rewritten, *further])
-    return empty_record(measure, evaluation.setting, key=key, recipe=recipe, truth=truth, data=data)
+    described = {**recipe, "inputs": data.get("inputs")}
+    return empty_record(measure, evaluation.setting, key=key, recipe=described, truth=truth, data=data)
 
 
 def group_by_weights(records: Sequence[Record]) -> dict[str, dict[str, Record]]:
@@ -221,31 +164,17 @@ def group_by_weights(records: Sequence[Record]) -> dict[str, dict[str, Record]]:
 
 def _load_examples(evaluation: NetworkEvaluation, data_dir: Path | str | None, threads: int | None) -> Examples:
     set_up_torch(evaluation.setting.device, threads)
-    transform = evaluation.model.transform()
-    examples = evaluation.dataset.examples(data_folder(data_dir), evaluation.subset, transform)
+    folder = data_folder(data_dir)
+    examples = evaluation.preparation.examples(evaluation.model, evaluation.dataset, folder, evaluation.subset)
     _check_classes(evaluation, examples)
     if evaluation.checks.jackknife is not None:
         check_groups(evaluation.checks.jackknife, len(examples.inputs))
     return examples
 
 
-def _hash_weights(evaluation: NetworkEvaluation, source: str, module: nn.Module) -> NetworkWeights:
-    """`module`, converted to the precision of the evaluation, with the hash of its state."""
-    try:
-        module.to(getattr(torch, evaluation.setting.dtype))
-        tensors = [value.detach().cpu() for value in module.state_dict().values()]
-        return NetworkWeights(source, content_sha256(tensors), module)
-    except (RuntimeError, NotImplementedError, TypeError, ValueError, AttributeError) as error:
-        raise InvalidInput(
-            f"the state of '{evaluation.title}' is not a set of plain tensors "
-            f"({type(error).__name__}: {short(' '.join(str(error).split()))}); build it without lazy, meta, sparse or "
-            "quantised parts"
-        ) from error
-
-
 def _check_classes(evaluation: NetworkEvaluation, examples: Examples) -> None:
     """Raise InvalidInput where pretrained outputs, which mean timm's classes, do not fit the classes of the data."""
-    if evaluation.weights != "pretrained" or not isinstance(evaluation.model, Timm):
+    if "pretrained" not in evaluation.sources or not isinstance(evaluation.model, Timm):
         return
     outputs = evaluation.model.classes
     if outputs != examples.classes:
@@ -257,12 +186,13 @@ def _check_classes(evaluation: NetworkEvaluation, examples: Examples) -> None:
 
 def _evaluate_all(
     evaluation: NetworkEvaluation, examples: Examples, known: dict[str, Record], file: JsonlFile | None
-) -> Iterator[Record | WeightsStarted]:
+) -> Iterator[EvaluationStep]:
     data = _data_fields(evaluation, examples)
     for weights in iterate_weights(evaluation, examples):
         subject = make_subject(evaluation, weights, examples)
         weights = replace(weights, frozen=len(subject.frozen))
         float64_subject, truth = subject.to(dtype=torch.float64), _truth_fields(subject)
+        yield from map(EvaluationNote, (*weights.notes, *_check_truth(evaluation, weights, truth, examples)))
         for measure in evaluation.measures:
             empty = network_record(evaluation, measure, weights, data, truth)
             if empty.key in known:  # measured before, perhaps under another name of the same file or draw
@@ -286,8 +216,29 @@ def _data_fields(evaluation: NetworkEvaluation, examples: Examples) -> dict[str,
         "available": examples.available,
         "limit": subset.limit,
         "subset_seed": None if subset.limit is None else subset.seed,
+        "classes": examples.classes,
+        "inputs": evaluation.preparation.describe(evaluation.model, images=examples.images),
         "leaderboard": False,
     }
+
+
+def _check_truth(
+    evaluation: NetworkEvaluation, weights: NetworkWeights, truth: dict[str, Scalar], examples: Examples
+) -> Iterator[str]:
+    """Warnings about the accuracy. Raises InvalidInput where it is not the expected one."""
+    if weights.source == "random":
+        return
+    accuracy = truth["accuracy"]
+    found = FoundAccuracy(
+        value=accuracy if isinstance(accuracy, float) else None,
+        examples=len(examples.targets),
+        sampled=len(examples.targets) < examples.available,
+        classes=examples.classes,
+    )
+    if evaluation.expected_accuracy is not None:
+        check_accuracy(found, evaluation.expected_accuracy, where=weights.source)
+    elif warning := describe_shortfall(found, weights.accuracy, where=weights.source):
+        yield warning
 
 
 def _truth_fields(subject: Subject) -> dict[str, Scalar]:
@@ -314,6 +265,8 @@ def _code_versions(evaluation: NetworkEvaluation, measure: Measure) -> dict[str,
         versions["timm"] = importlib.metadata.version("timm")
     if isinstance(evaluation.model, File):
         versions["model_code_sha256"] = evaluation.model.sha256
+        if imports := evaluation.model.imports_sha256:
+            versions["model_imports_sha256"] = imports
     for kind, chosen in (("model", evaluation.model), ("dataset", evaluation.dataset), ("measure", measure)):
         module = sys.modules[type(chosen).__module__]
         path = getattr(module, "__file__", None)

@@ -3,14 +3,55 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sharpbench.datasets.dataset import Data
-from sharpbench.errors import InvalidInput
-from sharpbench.training.recipe import Recipe
+from sharpbench.core.spec import format_spec
+from sharpbench.datasets.dataset import Data, in_colour
+from sharpbench.errors import InvalidInput, cut
+from sharpbench.training.recipe import DataSource, Recipe
+
+MAX_WORDS = 160
+"""Characters of a description of inputs that a message quotes."""
+
+
+def load_data(recipe: Recipe, folder: Path | None) -> Data:
+    """The data set of the recipe, with its images prepared as the recipe states.
+
+    Args:
+        recipe: `Recipe.identify` was called, or its network takes the inputs as they are.
+        folder: as for `Dataset.load`.
+
+    Raises:
+        InvalidInput: as `Dataset.load` does, and where the installed libraries prepare images otherwise.
+    """
+    if recipe.inputs is None:
+        return recipe.dataset.load(folder)
+    transform, here = recipe.model.transform(), recipe.model.describe_transform()
+    if transform is None or here != recipe.inputs:
+        raise InvalidInput(
+            f"'{format_spec(recipe.model)}' was trained on images prepared as '{cut(recipe.inputs, MAX_WORDS)}', which "
+            f"here are prepared as '{cut(str(here), MAX_WORDS)}'; install the versions of its record"
+        )
+    return recipe.dataset.load_transformed(folder, in_colour(transform))
+
+
+class LoadedData:
+    """The data of recipes, each source of data loaded once."""
+
+    def __init__(self, folder: Path | None) -> None:
+        """Args: folder: as for `load_data`."""
+        self._folder = folder
+        self._loaded: dict[DataSource, Data] = {}
+
+    def load(self, recipe: Recipe) -> Data:
+        """The data of the recipe, as `load_data` gives them."""
+        if recipe.data_source not in self._loaded:
+            self._loaded[recipe.data_source] = load_data(recipe, self._folder)
+        return self._loaded[recipe.data_source]
 
 
 def training_examples(recipe: Recipe, data: Data) -> tuple[Tensor, Tensor]:
@@ -53,7 +94,7 @@ def permute_labels(targets: Tensor, share: float, *, generator: torch.Generator)
 
 def seed_for(recipe: Recipe, purpose: str) -> int:
     """A seed of 63 bits, from the hash of the recipe and the purpose."""
-    digest = hashlib.sha256(f"{recipe.key} {purpose}".encode()).digest()
+    digest = hashlib.sha256(f"{recipe.seed_key} {purpose}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 

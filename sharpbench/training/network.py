@@ -18,6 +18,9 @@ from sharpbench.training.state import Finished
 from sharpbench.training.trainer import StackedTrainer
 from sharpbench.training.zoo import Zoo
 
+LOSS_RELATIVE_TOLERANCE, LOSS_TOLERANCE = 1e-3, 1e-5
+"""Differences of one training loss between machines, from rounding; the loss of other code differs by more."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingResult:
@@ -113,6 +116,17 @@ def load_network(recipe: Recipe, data: Data, data_sha256: str, *, zoo: Zoo, devi
     )
 
 
+def recompute_loss(network: TrainedNetwork, data: Data, device: str) -> float | None:
+    """The training loss at the network's weights, as `training_result` found it; None where it is not finite.
+
+    Raises RuntimeError where the weights do not fit the network that its code builds.
+    """
+    module = initial_module(network.recipe, data.shape, data.classes)
+    module.load_state_dict(network.weights)
+    loss, _ = evaluate_module(module.to(device), network.inputs.to(device), network.targets.to(device))
+    return _finite(loss)
+
+
 def training_result(trainer: StackedTrainer, index: int, network: Finished, data: Data) -> TrainingResult:
     """Losses, accuracies and gap of the network at `index` of the trainer's group."""
     module = trainer.load(network.weights)
@@ -133,6 +147,13 @@ def training_result(trainer: StackedTrainer, index: int, network: Finished, data
         seconds=network.seconds,
         parameter_norm=_finite(norm),
     )
+
+
+def losses_agree(stored: float | None, found: float | None) -> bool:
+    """Whether two training losses are equal up to rounding; None is a loss that is not finite."""
+    if stored is None or found is None:
+        return stored is found
+    return math.isclose(stored, found, rel_tol=LOSS_RELATIVE_TOLERANCE, abs_tol=LOSS_TOLERANCE)
 
 
 def _finite(value: float) -> float | None:

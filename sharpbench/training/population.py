@@ -15,7 +15,14 @@ from sharpbench.datasets.dataset import Data
 from sharpbench.files import content_hash
 from sharpbench.models.model import Model
 from sharpbench.training.examples import initial_module
-from sharpbench.training.network import TrainedNetwork, TrainingResult, load_network, training_result
+from sharpbench.training.network import (
+    TrainedNetwork,
+    TrainingResult,
+    load_network,
+    losses_agree,
+    recompute_loss,
+    training_result,
+)
 from sharpbench.training.recipe import Recipe, network_key
 from sharpbench.training.state import Epoch, TrainingState, pack_state, unpack_state
 from sharpbench.training.trainer import StackedTrainer, group_recipes, group_size
@@ -37,6 +44,21 @@ class TrainingEpoch:
 
 
 @dataclass(frozen=True, slots=True)
+class NetworkDiscarded:
+    """Progress: a network was removed from the zoo, since its weights do not give its stored training loss.
+
+    stored, found: the losses; None is one that is not finite, or weights that no longer fit the network.
+    """
+
+    recipe: Recipe
+    stored: float | None
+    found: float | None
+
+
+TrainingProgress = TrainingEpoch | NetworkDiscarded
+
+
+@dataclass(frozen=True, slots=True)
 class TrainedRecipe:
     """A network in the zoo. cached: it was there before."""
 
@@ -54,12 +76,23 @@ class Population:
         data_sha256: `data.sha256()`, which is part of the key of a network.
         cache: the folder that holds the zoo and the checkpoints.
         device: "cpu" or "cuda".
+        checked: discard stored networks that do not give their stored training loss; False leaves the cache as it is.
     """
 
-    def __init__(self, recipes: Sequence[Recipe], data: Data, data_sha256: str, *, cache: Path, device: str) -> None:
+    def __init__(
+        self,
+        recipes: Sequence[Recipe],
+        data: Data,
+        data_sha256: str,
+        *,
+        cache: Path,
+        device: str,
+        checked: bool = True,
+    ) -> None:
         self.recipes, self.data, self.data_sha256 = tuple(recipes), data, data_sha256
         self.cache, self.device = cache, device
         self._lost: dict[Recipe, Exception] = {}
+        self._checked: set[Recipe] = set() if checked else set(self.recipes)
 
     @cached_property
     def groups(self) -> tuple[tuple[Recipe, ...], ...]:
@@ -82,26 +115,41 @@ class Population:
         entry = Zoo(self.cache).load(network_key(recipe, self.data_sha256, self.device))
         return None if entry is None else TrainingResult(**entry[1])
 
-    def obtain_network(self, recipe: Recipe) -> Generator[TrainingEpoch, None, TrainedNetwork]:
-        """The network of one recipe as the generator's return value; yields the epochs if it must be trained."""
-        zoo = Zoo(self.cache)
-        found = load_network(recipe, self.data, self.data_sha256, zoo=zoo, device=self.device)
+    def obtain_network(self, recipe: Recipe) -> Generator[TrainingProgress, None, TrainedNetwork]:
+        """The network of one recipe as the generator's return value; yields the epochs if it must be trained.
+
+        A stored network whose weights do not give its stored training loss is of other code, and is trained again.
+        """
+        found = yield from self._load_checked(recipe)
         if found is None:
             yield from self._train(next(group for group in self.groups if recipe in group))
-            found = load_network(recipe, self.data, self.data_sha256, zoo=zoo, device=self.device)
+            found = yield from self._load_checked(recipe)
         if found is None:
-            raise RuntimeError(f"training left no network of {recipe.title} in the zoo")
+            raise RuntimeError(f"training left no network of {recipe.title} in the zoo that gives its training loss")
         return found
 
-    def obtain_result(self, recipe: Recipe) -> Generator[TrainingEpoch, None, TrainingResult]:
+    def obtain_result(self, recipe: Recipe) -> Generator[TrainingProgress, None, TrainingResult]:
         """As `obtain_network`, but returns only the training result."""
-        found = self.stored_result(recipe)
-        if found is None:
-            yield from self._train(next(group for group in self.groups if recipe in group))
-            found = self.stored_result(recipe)
-        if found is None:
-            raise RuntimeError(f"training left no network of {recipe.title} in the zoo")
-        return found
+        network = yield from self.obtain_network(recipe)
+        return network.result
+
+    def _load_checked(self, recipe: Recipe) -> Generator[NetworkDiscarded, None, TrainedNetwork | None]:
+        """The network from the zoo, or None where it is not there or was discarded; each is checked once."""
+        zoo = Zoo(self.cache)
+        network = load_network(recipe, self.data, self.data_sha256, zoo=zoo, device=self.device)
+        if network is None or recipe in self._checked:
+            return network
+        try:
+            found = recompute_loss(network, self.data, self.device)
+            sound = losses_agree(network.result.train_loss, found)
+        except RuntimeError:  # weights of other shapes
+            found, sound = None, False
+        if sound:
+            self._checked.add(recipe)
+            return network
+        zoo.remove(network_key(recipe, self.data_sha256, self.device))
+        yield NetworkDiscarded(recipe, network.result.train_loss, found)
+        return None
 
     def get_network(self, recipe: Recipe) -> TrainedNetwork:
         """The network of one recipe, trained if it must be."""

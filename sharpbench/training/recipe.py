@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from sharpbench.core.code_identity import describe_code
 from sharpbench.core.fields import Scalar, field_error, is_finite
 from sharpbench.core.registry import available
 from sharpbench.core.spec import Inner, format_spec, parse_spec, to_config
@@ -18,6 +19,11 @@ from sharpbench.files import content_hash
 from sharpbench.models import SmallMlp
 from sharpbench.models.model import Model
 from sharpbench.training.optimizers import Optimizer, Sgd
+
+DataSource = tuple[Dataset, str | None]
+"""A data set and how its images are prepared (see Recipe.data_source)."""
+RECORDED_FIELDS = ("inputs", "code")
+"""Fields that sharpbench sets; users do not choose them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +48,9 @@ class Recipe:
         target_loss: the mean training loss (nats) at which training ends.
         target_accuracy: the training accuracy that is also required, from 0 to 1.
         seed: tells apart networks that agree in everything else.
+        inputs: how the model prepares images (see Model.describe_transform); None: as the data set holds them.
+        code: what identifies code that is not part of sharpbench (see `describe_code`); None where there is none.
+            `identify` sets it. It is part of the key, but no random numbers depend on it.
 
     Raises:
         InvalidInput: for a field out of its bounds.
@@ -69,6 +78,8 @@ class Recipe:
     target_loss: float = 0.01
     target_accuracy: float = 1.0
     seed: int = 0
+    inputs: str | None = None
+    code: str | None = None
 
     def __post_init__(self) -> None:
         _require("label_noise", self.label_noise, 0.0 <= self.label_noise <= 1.0, "from 0 to 1")
@@ -82,14 +93,37 @@ class Recipe:
         _require("train_size", self.train_size, self.train_size is None or self.train_size >= 1, "at least 1")
 
     def row(self) -> dict[str, Scalar]:
-        """All fields as JSON scalars; model, data set and optimiser as canonical specs."""
+        """All fields as JSON scalars; model, data set and optimiser as canonical specs.
+
+        RECORDED_FIELDS are left out where they are None, so recipes without them have the keys of earlier versions.
+        """
         parts = {"model": self.model, "dataset": self.dataset, "optimizer": self.optimizer}
-        return {**to_config(self), **{name: format_spec(part) for name, part in parts.items()}}
+        row = {**to_config(self), **{name: format_spec(part) for name, part in parts.items()}}
+        return {name: value for name, value in row.items() if name not in RECORDED_FIELDS or value is not None}
 
     @property
     def key(self) -> str:
         """The SHA-256 of `row`, which identifies the recipe."""
         return content_hash(self.row())
+
+    @property
+    def seed_key(self) -> str:
+        """The SHA-256 of `row` without `code`, from which random numbers are drawn."""
+        return content_hash({name: value for name, value in self.row().items() if name != "code"})
+
+    @property
+    def data_source(self) -> DataSource:
+        """The data set and how its images are prepared; recipes that agree in both have the same tensors."""
+        return self.dataset, self.inputs
+
+    def identify(self, *, images: bool) -> Recipe:
+        """The recipe with `inputs` and `code` as they are in this installation.
+
+        images: whether the data set holds images, which the model's transform is applied to.
+        """
+        parts = (self.model, self.optimizer, self.dataset)
+        code = describe_code(parts, self.model.libraries)
+        return replace(self, inputs=self.model.describe_transform() if images else None, code=code)
 
     @property
     def title(self) -> str:
@@ -103,9 +137,9 @@ def distinct_titles(recipes: Sequence[Recipe]) -> list[str]:
     rows = [recipe.row() for recipe in recipes]
     in_title = ("model", "dataset", "label_noise", "seed")
     varying = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in in_title]
-    varying = [name for name in varying if len({row[name] for row in rows}) > 1]
+    varying = [name for name in varying if len({row.get(name) for row in rows}) > 1]
     return [
-        ", ".join([recipe.title, *(f"{name.replace('_', ' ')} {row[name]}" for name in varying)])
+        ", ".join([recipe.title, *(f"{name.replace('_', ' ')} {row.get(name)}" for name in varying)])
         for recipe, row in zip(recipes, rows, strict=True)
     ]
 
@@ -175,12 +209,12 @@ def parse_recipe(row: Mapping[str, object], offered: Inner) -> Recipe:
     Raises InvalidInput as `parse_recipe_field` does, for missing fields, and for a value that is not written as
     `Recipe.row` writes it.
     """
-    missing = [item.name for item in fields(Recipe) if item.name not in row]
+    missing = [item.name for item in fields(Recipe) if item.name not in row and item.name not in RECORDED_FIELDS]
     values = {name: parse_recipe_field(name, value, offered) for name, value in row.items()}
     if missing:
         raise InvalidInput(f"a recipe without {', '.join(missing)}; it is of another version of sharpbench")
     recipe = Recipe(**values)
     for name, value in recipe.row().items():
-        if value != row[name]:
-            raise InvalidInput(f"{name}={short(str(row[name]))} must be written {short(str(value))}")
+        if value != row.get(name):
+            raise InvalidInput(f"{name}={short(str(row.get(name)))} must be written {short(str(value))}")
     return recipe

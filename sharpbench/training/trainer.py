@@ -103,7 +103,7 @@ class StackedTrainer:
         self.shape, self.classes = data.shape, data.classes
         self.device, self.dtype = device, dtype
         inputs, _ = training_examples(self.recipes[0], data)
-        self.inputs = inputs.to(device, dtype)
+        self.inputs = inputs.to(device, dtype if inputs.is_floating_point() else None)
         self.targets = torch.stack([training_targets(recipe, data) for recipe in self.recipes]).to(device)
         self.module = self._initial(0).train()
 

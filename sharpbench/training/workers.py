@@ -11,11 +11,11 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from sharpbench.core.registry import available
-from sharpbench.datasets.dataset import Data, Dataset
 from sharpbench.environment import apply_settings
 from sharpbench.errors import InvalidInput, one_line
 from sharpbench.files import Workspace
 from sharpbench.processes import ChildEnded, ChildProcess, exit_words
+from sharpbench.training.examples import LoadedData
 from sharpbench.training.population import Population, TrainedRecipe, TrainingEpoch, train_group
 from sharpbench.training.recipe import Recipe
 
@@ -143,7 +143,7 @@ def _serve(connection: Connection, workspace: Workspace, data_sha256: str) -> No
         apply_settings(workspace.device, workspace.threads)
         for kind in ("models", "datasets", "optimizers"):
             available(kind, workspace.plugins)  # otherwise their classes cannot be received
-        loaded: dict[Dataset, Data] = {}
+        loaded = LoadedData(workspace.data_dir)
         while True:
             connection.send(_train_received(connection, loaded, workspace, data_sha256))
     except (EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
@@ -151,19 +151,15 @@ def _serve(connection: Connection, workspace: Workspace, data_sha256: str) -> No
 
 
 def _train_received(
-    connection: Connection, loaded: dict[Dataset, Data], workspace: Workspace, data_sha256: str
+    connection: Connection, loaded: LoadedData, workspace: Workspace, data_sha256: str
 ) -> tuple[str, str | None]:
     """Receive one group and train it; how it ended, and why."""
     try:
         group: Group = connection.recv()
-        dataset = group[0].dataset
-        if dataset not in loaded:
-            loaded[dataset] = dataset.load(workspace.data_dir)
+        data = loaded.load(group[0])
         epochs: dict[Recipe, TrainingEpoch] = {}
         sent = 0.0
-        for event in train_group(
-            group, loaded[dataset], data_sha256, cache=workspace.cache_dir, device=workspace.device
-        ):
+        for event in train_group(group, data, data_sha256, cache=workspace.cache_dir, device=workspace.device):
             if isinstance(event, TrainedRecipe):
                 connection.send(("events", [event]))
                 continue

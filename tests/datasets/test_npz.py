@@ -74,7 +74,7 @@ def test_the_word_is_the_path(tmp_path: Path) -> None:
         ({"a": FLOATS}, "holds a; name its arrays train_inputs and train_targets"),
         ({"inputs": FLOATS[:0], "targets": TARGETS[:0]}, r"inputs have shape \[0, 3\]; expected .* at least 1 example"),
         ({"inputs": FLOATS[:, 0], "targets": TARGETS}, r"inputs have shape \[4\]; expected \[n, ...\]"),
-        ({"inputs": FLOATS > 1, "targets": TARGETS}, "inputs are of type bool; expected floats, or uint8"),
+        ({"inputs": FLOATS > 1, "targets": TARGETS}, "inputs are of type bool; expected floats, uint8"),
         ({"inputs": FLOATS * np.nan, "targets": TARGETS}, "inputs hold 12 NaN or infinite of 12 entries"),
         ({"inputs": FLOATS * 1e300, "targets": TARGETS}, "inputs hold 11 NaN or infinite of 12 entries"),
         ({"inputs": FLOATS, "targets": TARGETS[:3]}, r"targets have shape \[3\] and type int64; expected 4 whole"),
@@ -87,7 +87,7 @@ def test_the_word_is_the_path(tmp_path: Path) -> None:
         ),
         (
             {"inputs": np.array([[{}], [[]]], dtype=object), "targets": TARGETS[:2]},
-            "is not an intact .npz of plain arrays",
+            r"holds targets and objects, which are not read \(inputs\)",
         ),
     ],
 )
@@ -107,7 +107,7 @@ def test_too_few_classes_are_refused(tmp_path: Path) -> None:
 def test_both_splits_are_of_one_type(tmp_path: Path) -> None:
     images = np.zeros((4, 8, 8), np.uint8)
     path = saved(tmp_path, x_train=images, y_train=TARGETS, x_test=images / 255, y_test=TARGETS)
-    with pytest.raises(InvalidInput, match="x_train are of type uint8, x_test of float64; give both as uint8 images"):
+    with pytest.raises(InvalidInput, match="x_train are of type uint8, x_test of float64; give both in one type"):
         Npz(str(path)).load(None)
 
 
@@ -145,3 +145,27 @@ def test_files_that_are_missing_cut_or_none(tmp_path: Path) -> None:
         Npz(str(tmp_path / "one.npy")).load(None)
     with pytest.raises(InvalidInput, match="is not a file; name one that"):
         Npz(str(tmp_path)).load(None)
+
+
+def test_arrays_of_objects_are_left_out_and_named(tmp_path: Path) -> None:
+    names = np.array(["a", None, "b"], dtype=object)
+    np.savez(tmp_path / "x.npz", x=np.zeros((3, 2), np.float32), y=np.arange(3), names=names)
+    dataset = Npz(str(tmp_path / "x.npz"))
+    assert len(dataset.load(None).train_inputs) == 3
+    assert dataset.notes(None)[0].endswith("are not read, as pickle could execute code (names)")
+    np.savez(tmp_path / "y.npz", x=np.zeros((3, 2), np.float32), y=names)
+    with pytest.raises(InvalidInput, match=r"holds x and objects, which are not read \(y\); name its arrays"):
+        Npz(str(tmp_path / "y.npz")).load(None)
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.int64])
+def test_whole_numbers_are_tokens(tmp_path: Path, kind: type) -> None:
+    tokens = np.array([[0, 5, 2], [1, 1, 7]], kind)
+    np.savez(tmp_path / "x.npz", x=tokens, y=np.arange(2))
+    data = Npz(str(tmp_path / "x.npz")).load(None)
+    assert data.train_inputs.dtype == torch.int64
+    assert data.train_inputs.tolist() == tokens.tolist()
+    assert not data.images
+    np.savez(tmp_path / "x.npz", x=tokens - 1, y=np.arange(2))
+    with pytest.raises(InvalidInput, match="x hold -1; tokens are numbered from 0"):
+        Npz(str(tmp_path / "x.npz")).load(None)

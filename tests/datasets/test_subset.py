@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from sharpbench.datasets import Data, Dataset, Digits, Subset, dataset
-from sharpbench.datasets.dataset import gather_examples
+from sharpbench.datasets.dataset import gather_examples, in_colour
 from sharpbench.errors import InvalidInput
 
 
@@ -70,7 +70,7 @@ def test_the_hash_is_that_of_the_chosen_examples() -> None:
         (lambda: Vectors().examples(None, Subset(split="test")), "the test split of this data set holds no example"),
         (
             lambda: Vectors().examples(None, Subset(), lambda images: images),
-            "dataset 'vectors' does not hold images, to which this network's transform is applied",
+            "dataset 'vectors' holds arrays of shape .2. and not images, .* choose another network",
         ),
     ],
 )
@@ -79,14 +79,14 @@ def test_what_cannot_be_taken_is_said(wrong: object, line: str) -> None:
         wrong()  # type: ignore[operator]
 
 
-def test_a_transform_is_given_images_in_colour() -> None:
+def test_a_transform_of_a_model_is_given_images_in_colour() -> None:
     seen: list[Image.Image] = []
 
     def transform(image: Image.Image) -> Tensor:
         seen.append(image)
         return torch.from_numpy(np.array(image)).permute(2, 0, 1).float()
 
-    taken = Digits().examples(None, Subset(limit=7), transform)
+    taken = Digits().examples(None, Subset(limit=7), in_colour(transform))
     plain = Digits().examples(None, Subset(limit=7))
     assert len(seen) == 7
     assert all(image.mode == "RGB" and image.size == (28, 28) for image in seen)
@@ -97,6 +97,6 @@ def test_a_transform_is_given_images_in_colour() -> None:
 def test_inputs_that_do_not_fit_are_refused_before_they_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dataset, "free_bytes", lambda device: 2**30)
     batch = torch.zeros(1, 3, 256, 256)
-    with pytest.raises(InvalidInput, match=r"2,000 inputs of 3x256x256 take 1.5 GiB where 1.0 GiB are free; draw"):
+    with pytest.raises(InvalidInput, match=r"2,000 inputs of 3x256x256 take 1.5 GiB where 1.0 GiB are free; measure"):
         gather_examples(iter([batch]), 2000)
     assert gather_examples(iter([batch, batch]), 2).shape == (2, 3, 256, 256)

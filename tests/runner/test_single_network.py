@@ -22,8 +22,9 @@ from sharpbench.datasets import Digits, Npz, Subset
 from sharpbench.models import SmallMlp, Timm
 from sharpbench.models.file import File
 from sharpbench.runner.cell import Checks, EvaluationSetting
+from sharpbench.runner.network_evaluation import NetworkEvaluation
 from sharpbench.runner.plan import select_measures
-from sharpbench.runner.single_network import RECORDS, NetworkEvaluation, evaluate_network, group_by_weights
+from sharpbench.runner.single_network import RECORDS, evaluate_network, group_by_weights
 from tests.commands import given
 
 BASE = NetworkEvaluation(

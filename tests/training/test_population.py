@@ -22,8 +22,15 @@ from sharpbench.models import SmallMlp
 from sharpbench.models.model import Model
 from sharpbench.training import population as population_module
 from sharpbench.training.optimizers import FriendlySam, Sam
-from sharpbench.training.population import CHECKPOINT_FOLDER, Population, TrainedRecipe, TrainingEpoch, train_group
-from sharpbench.training.recipe import Recipe
+from sharpbench.training.population import (
+    CHECKPOINT_FOLDER,
+    NetworkDiscarded,
+    Population,
+    TrainedRecipe,
+    TrainingEpoch,
+    train_group,
+)
+from sharpbench.training.recipe import Recipe, network_key
 from sharpbench.training.trainer import group_size
 from sharpbench.training.zoo import RESULT, WEIGHTS, Zoo
 
@@ -323,3 +330,26 @@ def test_networks_that_train_together_have_one_thread_and_others_what_was_settle
         assert (seen, torch.get_num_threads()) == ({1, 2}, 2)
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_stored_network_of_other_code_is_trained_again(digits: Data, tmp_path: Path) -> None:
+    """The entry is intact, but its weights do not give the training loss that it states."""
+    recipe, key = GROUP[0], network_key(GROUP[0], "hash", "cpu")
+    trained = population((recipe,), digits, tmp_path).get_network(recipe)
+    Zoo(tmp_path).save(key, {name: value * 1.5 for name, value in trained.weights.items()}, trained.result.row())
+    events = list(population((recipe,), digits, tmp_path).obtain_network(recipe))
+    discarded = [event for event in events if isinstance(event, NetworkDiscarded)]
+    assert [event.stored for event in discarded] == [trained.result.train_loss]
+    assert discarded[0].found != pytest.approx(trained.result.train_loss, rel=1e-3)
+    assert len(events) == 1 + recipe.max_epochs
+    again = population((recipe,), digits, tmp_path)
+    assert list(again.obtain_network(recipe)) == []
+    assert again.get_network(recipe).result.train_loss == trained.result.train_loss
+
+
+def test_stored_weights_of_another_shape_are_trained_again(digits: Data, tmp_path: Path) -> None:
+    recipe, key = GROUP[0], network_key(GROUP[0], "hash", "cpu")
+    trained = population((recipe,), digits, tmp_path).get_network(recipe)
+    Zoo(tmp_path).save(key, {"other": torch.zeros(2)}, trained.result.row())
+    first = next(population((recipe,), digits, tmp_path).obtain_network(recipe))
+    assert first == NetworkDiscarded(recipe, trained.result.train_loss, None)

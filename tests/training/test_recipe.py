@@ -17,7 +17,7 @@ from sharpbench.models import LeNet, Mlp, SmallCnn, SmallMlp
 from sharpbench.training.cohorts import LabelNoise, LabelNoisePaper
 from sharpbench.training.cohorts.cohort import Cohort
 from sharpbench.training.optimizers import Sam, Sgd
-from sharpbench.training.recipe import Recipe, distinct_titles
+from sharpbench.training.recipe import Recipe, available_parts, distinct_titles, parse_recipe
 
 RECIPE = Recipe(model=SmallMlp(), dataset=Digits())
 OTHERWISE: dict[str, Any] = {
@@ -34,6 +34,8 @@ OTHERWISE: dict[str, Any] = {
     "target_loss": 0.5,
     "target_accuracy": 0.5,
     "seed": 1,
+    "inputs": "timm 3x160x160",
+    "code": "timm 1.0",
 }
 
 
@@ -47,6 +49,7 @@ def test_a_key_is_the_same_in_every_process() -> None:
     """The hash of canonical JSON, and none of Python's own, which differ from process to process."""
     row = {**{item.name: getattr(RECIPE, item.name) for item in dataclasses.fields(Recipe)}}
     row |= {"model": "small-mlp", "dataset": "digits", "optimizer": "sgd"}
+    del row["inputs"], row["code"]  # None: left out, so keys of earlier versions hold
     assert RECIPE.row() == row
     assert RECIPE.key == hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()
     assert json.loads(json.dumps(RECIPE.row())) == RECIPE.row()
@@ -156,3 +159,20 @@ def test_the_papers_cohort_differs_by_kind_of_network() -> None:
         "lenet": convolutional,
         "small-cnn": convolutional,
     }
+
+
+def test_random_numbers_do_not_depend_on_the_version_of_code() -> None:
+    """An edited plugin starts from the same weights and draws the same batches, but has a key of its own."""
+    recorded = dataclasses.replace(RECIPE, code="source 12ab")
+    assert recorded.seed_key == RECIPE.seed_key == RECIPE.key != recorded.key
+    assert dataclasses.replace(RECIPE, inputs="timm 3x160x160").seed_key != RECIPE.seed_key
+
+
+def test_recorded_fields_are_parsed_and_left_out_where_they_are_missing() -> None:
+    recorded = dataclasses.replace(RECIPE, code="source 12ab", inputs="timm 3x160x160")
+    assert parse_recipe(recorded.row(), available_parts()) == recorded
+    assert parse_recipe(RECIPE.row(), available_parts()) == RECIPE
+
+
+def test_recipes_of_ours_are_identified_as_they_are() -> None:
+    assert RECIPE.identify(images=True) == RECIPE

@@ -258,10 +258,11 @@ def test_any_module_trains_as_torch_trains_it(optimizer: Sgd, digits: Data) -> N
             mean = [(0.9 * average + 0.1 * gradient if step else gradient)
                     for gradient, average in zip(gradients, mean, strict=True)]  # fmt: skip
             scales = [
-                (value.detach().abs() + 0.01 if value.ndim > 1 else torch.ones_like(value))
+                (value.detach().abs() + 0.01 if "weight" in name else torch.ones_like(value))
                 if isinstance(optimizer, Asam)
                 else torch.ones_like(value)
-                for value in trained
+                for name, value in module.named_parameters()
+                if value.requires_grad
             ]
             length = (
                 sum(float((scale * part).square().sum()) for scale, part in zip(scales, ascent, strict=True)) ** 0.5

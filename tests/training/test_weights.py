@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
 import pickle
 from collections import OrderedDict
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from numpy._core import multiarray
 from torch import Tensor, nn
 
 from sharpbench.errors import InvalidInput
-from sharpbench.training.weights import find_weight_files, load_weights, read_weights
+from sharpbench.files import form_series
+from sharpbench.training.weight_files import INERT_NAMES, find_weight_files, read_weights, split_state
+from sharpbench.training.weights import describe_left_out, load_weights
 
 
 def network() -> nn.Sequential:
@@ -40,7 +45,7 @@ class Attack:
 
 def test_safetensors_are_read(tmp_path: Path) -> None:
     safetensors.torch.save_file(STATE, tmp_path / "net.safetensors")
-    assert equal(read_weights(tmp_path / "net.safetensors"), STATE)
+    assert equal(read_weights(tmp_path / "net.safetensors").tensors, STATE)
 
 
 @pytest.mark.parametrize("legacy", [False, True])
@@ -56,7 +61,7 @@ def test_safetensors_are_read(tmp_path: Path) -> None:
 def test_torch_files_are_read_whatever_wraps_the_state(tmp_path: Path, wrapped: Any, legacy: bool) -> None:
     path = tmp_path / "net.any_suffix"
     torch.save(wrapped(STATE), path, _use_new_zipfile_serialization=not legacy)
-    assert equal(read_weights(path), STATE)
+    assert equal(read_weights(path).tensors, STATE)
 
 
 @pytest.mark.parametrize("legacy", [False, True])
@@ -169,7 +174,7 @@ def test_a_safetensors_file_is_one_whatever_its_name_and_header(tmp_path: Path) 
         header += b" " * (0x100 + first - len(header))
         content = len(header).to_bytes(8, "little") + header + b"\0\0\0\0"
         (tmp_path / "net.bin").write_bytes(content)
-        assert equal(read_weights(tmp_path / "net.bin"), {"x": torch.zeros(1)})
+        assert equal(read_weights(tmp_path / "net.bin").tensors, {"x": torch.zeros(1)})
 
 
 def test_tensors_that_are_not_dense_are_refused(tmp_path: Path) -> None:
@@ -222,3 +227,134 @@ def test_patterns_name_files_in_the_order_of_their_numbers(tmp_path: Path) -> No
 def test_a_name_with_brackets_is_a_file_before_it_is_a_pattern(tmp_path: Path) -> None:
     (tmp_path / "net[1].pt").touch()
     assert find_weight_files(str(tmp_path / "net[1].pt")) == [tmp_path / "net[1].pt"]
+
+
+@pytest.mark.parametrize(
+    ("wrapped", "state"),
+    [
+        ({"module": STATE, "global_steps": 3}, "module"),
+        ({"model_state": STATE}, "model_state"),
+        ({"net_state_dict": STATE}, "net_state_dict"),
+        ({"state_dict_ema": STATE, "epoch": 1}, "state_dict_ema"),
+        ({"my_net": STATE, "epoch": 1}, "my_net"),
+        ({"state_dict": STATE, "args": argparse.Namespace(lr=0.1, out=Path("x"))}, "state_dict"),
+        ({"state_dict": STATE, "best": np.float64(0.9), "history": np.arange(3.0)}, "state_dict"),
+    ],
+)
+def test_states_are_found_in_the_files_of_training_scripts(tmp_path: Path, wrapped: Any, state: str) -> None:
+    torch.save(wrapped, tmp_path / "net.pth")
+    stored = read_weights(tmp_path / "net.pth")
+    assert stored.state == state
+    assert equal(stored.tensors, STATE)
+
+
+def test_an_average_beside_the_weights_is_a_choice(tmp_path: Path) -> None:
+    average = {name: value + 1 for name, value in STATE.items()}
+    path = tmp_path / "net.pth"
+    torch.save({"state_dict": STATE, "state_dict_ema": average}, path)
+    stored = read_weights(path)
+    assert equal(stored.tensors, STATE)
+    assert stored.describe_choice("net.pth") == (
+        "weights 'net.pth': 'state_dict' is taken; 'net.pth#state_dict_ema' takes 'state_dict_ema'"
+    )
+    name, key = split_state(f"{path}#state_dict_ema")
+    assert (name, key) == (str(path), "state_dict_ema")
+    assert equal(read_weights(Path(name), key).tensors, average)
+    with pytest.raises(InvalidInput, match=r"have no state 'ema'; they have state_dict, state_dict_ema"):
+        read_weights(path, "ema")
+    torch.save({"generator": STATE, "critic": STATE}, path)
+    with pytest.raises(InvalidInput, match=r"hold several states \(generator, critic\); choose one: '.*#generator'"):
+        read_weights(path)
+
+
+def test_a_file_whose_name_holds_a_number_sign_is_one(tmp_path: Path) -> None:
+    (tmp_path / "net#1.pt").touch()
+    assert split_state(str(tmp_path / "net#1.pt")) == (str(tmp_path / "net#1.pt"), None)
+
+
+class Called:
+    """A value that is made by calling `function` when it is unpickled."""
+
+    def __init__(self, function: object) -> None:
+        self.function = function
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.function, ("a",)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [argparse.Namespace, np.dtype, np.ndarray, PurePosixPath, type(Path()), multiarray.scalar, multiarray._reconstruct],
+)
+def test_names_that_are_let_through_execute_nothing(tmp_path: Path, function: object) -> None:
+    """A value of another library is replaced by one that holds nothing, whatever the file calls it with."""
+    torch.save({"state_dict": STATE, "value": Called(function)}, tmp_path / "net.pt")
+    assert equal(read_weights(tmp_path / "net.pt").tensors, STATE)
+    with torch.serialization.safe_globals(INERT_NAMES):
+        value = torch.load(tmp_path / "net.pt", weights_only=True)["value"]
+    assert type(value).__module__ == "sharpbench.training.weight_files"
+    assert not vars(value).keys() - {"code"}
+
+
+@pytest.mark.parametrize(
+    ("saved", "accuracy"),
+    [
+        ({"acc": 98.0}, 0.98),
+        ({"best_acc1": 0.5}, 0.5),
+        ({"val_acc": torch.tensor(0.25)}, 0.25),
+        ({"best_acc": np.float64(0.93)}, 0.93),
+        ({"arch": "resnet18", "metric": 0.5}, 0.005),
+        ({"epoch": 3}, None),
+        ({"acc": "98"}, None),
+    ],
+)
+def test_the_accuracy_that_a_file_states_is_read(tmp_path: Path, saved: Any, accuracy: float | None) -> None:
+    torch.save({"state_dict": STATE, **saved}, tmp_path / "net.pt")
+    assert read_weights(tmp_path / "net.pt").accuracy == pytest.approx(accuracy)
+
+
+@pytest.mark.parametrize("prefix", ["net.", "backbone.", "model.", "module.model.", "_forward_module.net."])
+@pytest.mark.parametrize("beside", [{}, {"criterion.pos_weight": torch.ones(1)}, {"val_acc.tp": torch.zeros(2)}])
+def test_what_lightning_puts_beside_the_network_is_left_out(prefix: str, beside: dict[str, Tensor]) -> None:
+    module = network()
+    left_out = load_weights(
+        module, {**{prefix + name: value * 2 for name, value in STATE.items()}, **beside}, where="n"
+    )
+    assert torch.equal(module.state_dict()["0.weight"], STATE["0.weight"] * 2)
+    assert left_out == tuple(beside)
+    assert bool(describe_left_out(left_out, where="n")) == bool(beside)
+
+
+def test_averaged_weights_of_torch_and_compiled_parts_are_taken() -> None:
+    averaged = torch.optim.swa_utils.AveragedModel(network())
+    assert load_weights(network(), averaged.state_dict(), where="swa") == ()
+    compiled = {name.replace("0.", "0._orig_mod.", 1): value for name, value in STATE.items()}
+    assert load_weights(network(), compiled, where="compiled") == ()
+
+
+def test_unknown_tensors_beside_names_that_fit_are_refused() -> None:
+    """Buffers of a normalisation that the network itself applies: leaving them out would change its inputs."""
+    with pytest.raises(InvalidInput, match=r"2 of 11 unknown \(mu, sigma\)"):
+        load_weights(network(), {**STATE, "mu": torch.zeros(3), "sigma": torch.ones(3)}, where="net")
+
+
+def test_files_of_two_series_are_not_mixed(tmp_path: Path) -> None:
+    for name in ("01.pt", "1.pt", "02.pt"):
+        (tmp_path / name).touch()
+    with pytest.raises(InvalidInput, match=r"01.pt' and '.*1.pt' have the same numbers, .* more than one series"):
+        find_weight_files(str(tmp_path / "*.pt"))
+
+
+@pytest.mark.parametrize(
+    ("names", "series"),
+    [
+        (["epoch1.pt", "epoch2.pt", "epoch10.pt"], True),
+        (["epoch=1-loss=0.5.ckpt", "epoch=2-loss=0.1.ckpt"], True),
+        (["best.pt", "last.pt"], False),
+        (["epoch1.pt", "last.pt"], False),
+        (["lr1-epoch1.pt", "lr1-epoch2.pt", "lr2-epoch1.pt"], False),
+        (["epoch1.pt"], False),
+    ],
+)
+def test_a_curve_needs_names_that_differ_in_a_growing_number(names: list[str], series: bool) -> None:
+    assert form_series(names) == series

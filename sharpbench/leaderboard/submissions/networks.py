@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from sharpbench.core.record import Record
-from sharpbench.datasets.dataset import Data, Dataset
+from sharpbench.datasets.dataset import Data
 from sharpbench.environment import resolve_device
 from sharpbench.errors import InvalidInput, short
 from sharpbench.files import Workspace
@@ -20,9 +20,9 @@ from sharpbench.leaderboard.submissions.submission import Submission
 from sharpbench.models.model import Model
 from sharpbench.runner.engines.limits import format_bytes
 from sharpbench.runner.failures import failure_status
-from sharpbench.training.examples import initial_module
+from sharpbench.training.examples import initial_module, load_data
 from sharpbench.training.population import Population
-from sharpbench.training.recipe import Recipe, parse_recipe
+from sharpbench.training.recipe import DataSource, Recipe, parse_recipe
 
 MAX_TRAINING_WORK = 1e13
 """Parameters times examples times epochs of a training; a longer training is not repeated to verify a sample."""
@@ -62,11 +62,11 @@ class SubmittedPopulations:
 
     def __init__(self, submission: Submission, setting: VerificationSetting) -> None:
         self.submission, self.setting = submission, setting
-        self.data: dict[Dataset, tuple[Data, str] | str] = {}
-        self.made: dict[tuple[Model, Dataset, str], Population] = {}
-        self.modules: dict[tuple[Model, Dataset], nn.Module] = {}
-        self.sizes: dict[tuple[Model, Dataset], int] = {}
-        self.retrained: dict[tuple[Model, Dataset, str], Population] = {}
+        self.data: dict[DataSource, tuple[Data, str] | str] = {}
+        self.made: dict[tuple[Model, DataSource, str], Population] = {}
+        self.modules: dict[tuple[Model, DataSource], nn.Module] = {}
+        self.sizes: dict[tuple[Model, DataSource], int] = {}
+        self.retrained: dict[tuple[Model, DataSource, str], Population] = {}
 
     def of(self, cell: Recomputable) -> Population:
         """All networks with the model, data set and device of the cell.
@@ -76,13 +76,16 @@ class SubmittedPopulations:
         Raises:
             NotReproducible: where they cannot be made here.
         """
-        dataset, device = cell.recipe.dataset, cell.record.device
+        recipe, device = cell.recipe, cell.record.device
         if device != resolve_device("cpu" if device == "cpu" else "auto"):
             raise NotReproducible(f"measured on {device}, which this machine does not have")
-        data, digest = self._data(dataset)
+        here = recipe.identify(images=recipe.inputs is not None)
+        if recipe.code is not None and recipe.code != here.code:
+            raise NotReproducible(f"its code is '{short(recipe.code)}', here it is '{short(str(here.code))}'")
+        data, digest = self._data(recipe)
         if digest != cell.record.data["sha256"]:
             raise NotReproducible("the data on this machine have another content")
-        work = self._work(cell.recipe, data)
+        work = self._work(recipe, data)
         if work > MAX_TRAINING_WORK:
             raise NotReproducible(
                 f"its training may take {work:.0e} parameters x examples x epochs, over {MAX_TRAINING_WORK:.0e}",
@@ -96,8 +99,9 @@ class SubmittedPopulations:
             )
         kind = _population_key(cell)
         if kind not in self.made:
-            recipes = self._recipes(cell.recipe, data, device)
-            self.made[kind] = Population(recipes, data, digest, cache=self.setting.workspace.cache_dir, device=device)
+            recipes = self._recipes(recipe, data, device)
+            cache = self.setting.workspace.cache_dir
+            self.made[kind] = Population(recipes, data, digest, cache=cache, device=device, checked=False)
         return self.made[kind]
 
     def retrain(self, cell: Recomputable, folder: Path) -> Population:
@@ -118,9 +122,9 @@ class SubmittedPopulations:
 
     def module(self, recipe: Recipe) -> nn.Module:
         """One module for all networks of a model, so that its graph is captured once. Raises NotReproducible."""
-        form = (recipe.model, recipe.dataset)
+        form = (recipe.model, recipe.data_source)
         if form not in self.modules:
-            data, _ = self._data(recipe.dataset)
+            data, _ = self._data(recipe)
             try:
                 self.modules[form] = initial_module(recipe, data.shape, data.classes)
             except Exception as error:  # whatever a model raises
@@ -128,15 +132,16 @@ class SubmittedPopulations:
                 raise NotReproducible(f"its network cannot be built here: {reason}", limited=status == "oom") from None
         return self.modules[form]
 
-    def _data(self, dataset: Dataset) -> tuple[Data, str]:
-        """The data set and the hash of its content."""
-        if dataset not in self.data:
+    def _data(self, recipe: Recipe) -> tuple[Data, str]:
+        """The data of the recipe and the hash of their content."""
+        source = recipe.data_source
+        if source not in self.data:
             try:
-                data = dataset.load(self.setting.workspace.data_dir)
-                self.data[dataset] = data, data.sha256()
+                data = load_data(recipe, self.setting.workspace.data_dir)
+                self.data[source] = data, data.sha256()
             except InvalidInput as error:
-                self.data[dataset] = f"its data are not on this machine: {error}"
-        found = self.data[dataset]
+                self.data[source] = f"its data are not on this machine: {error}"
+        found = self.data[source]
         if isinstance(found, str):
             raise NotReproducible(found)
         return found
@@ -154,9 +159,8 @@ class SubmittedPopulations:
                 recipe = parse_recipe(record.recipe, self.setting.known.ingredients)
             except InvalidInput:
                 continue
-            if (recipe.model, recipe.dataset) == (like.model, like.dataset) and self._work(
-                recipe, data
-            ) <= MAX_TRAINING_WORK:
+            alike = (recipe.model, recipe.data_source, recipe.code) == (like.model, like.data_source, like.code)
+            if alike and self._work(recipe, data) <= MAX_TRAINING_WORK:
                 found[recipe] = None
         return tuple(found)
 
@@ -166,14 +170,14 @@ class SubmittedPopulations:
 
     def _size(self, recipe: Recipe, data: Data) -> int:
         """The number of parameters of the recipe's network."""
-        form = (recipe.model, recipe.dataset)
+        form = (recipe.model, recipe.data_source)
         if form not in self.sizes:
             self.sizes[form] = _count_parameters(recipe, data)
         return self.sizes[form]
 
 
-def _population_key(cell: Recomputable) -> tuple[Model, Dataset, str]:
-    return cell.recipe.model, cell.recipe.dataset, cell.record.device
+def _population_key(cell: Recomputable) -> tuple[Model, DataSource, str]:
+    return cell.recipe.model, cell.recipe.data_source, cell.record.device
 
 
 def _order_networks(records: Sequence[Record]) -> list[Record]:

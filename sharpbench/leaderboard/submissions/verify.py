@@ -31,7 +31,7 @@ from sharpbench.runner.failures import failure_status
 from sharpbench.runner.invariance import invariance_factors
 from sharpbench.training.examples import evaluate_module, initial_module
 from sharpbench.training.network import TrainedNetwork
-from sharpbench.training.population import Population, TrainingEpoch
+from sharpbench.training.population import Population, TrainingProgress
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +62,12 @@ class Compared:
         return any(finding.outcome != "unknown" for finding in self.findings)
 
 
-NetworkEvent = StepStarted | TrainingEpoch | Compared
+NetworkEvent = StepStarted | TrainingProgress | Compared
 
 
 def verify_submission(
     submission: Submission, drawn: CellSample, setting: VerificationSetting
-) -> Iterator[TrainingEpoch | Compared]:
+) -> Iterator[TrainingProgress | Compared]:
     """Findings network by network, first on its truth and then on each cell; and the epochs of trainings in between.
 
     Networks train in the groups that the recipes of the whole submission fix, as in the original run. Nothing of the
@@ -78,7 +78,7 @@ def verify_submission(
     with tempfile.TemporaryDirectory(prefix="sharpbench-verify-") as folder:
         for cells in group_by_network(drawn):
             for event in verify_network(cells, populations, Path(folder)):
-                if isinstance(event, TrainingEpoch) or (isinstance(event, Compared) and event.final):
+                if isinstance(event, TrainingProgress) or (isinstance(event, Compared) and event.final):
                     yield event
 
 
@@ -215,11 +215,11 @@ def _make_subject(cell: Recomputable, member: TrainedNetwork, module: nn.Module,
 class _ReturningIterator:
     """An iterator that stores the return value of a generator."""
 
-    def __init__(self, steps: Generator[TrainingEpoch, None, TrainedNetwork]) -> None:
+    def __init__(self, steps: Generator[TrainingProgress, None, TrainedNetwork]) -> None:
         self.steps = steps
         self.value: TrainedNetwork
 
-    def __iter__(self) -> Iterator[TrainingEpoch]:
+    def __iter__(self) -> Iterator[TrainingProgress]:
         self.value = yield from self.steps
 
 

@@ -30,7 +30,7 @@ from sharpbench.leaderboard.submissions.verify import (
 )
 from sharpbench.processes import ChildEnded, ChildProcess, exit_words, preload_modules, prepare_child
 from sharpbench.runner.engines.limits import Limits, format_bytes
-from sharpbench.training.population import TrainingEpoch
+from sharpbench.training.population import TrainingProgress
 
 WATCH_INTERVAL_SECONDS = 0.05
 """Time between looks at the clock, at the memory of the process and at what it prints."""
@@ -49,7 +49,7 @@ def verify_with_limits(
     limits: Limits,
     *,
     seconds: float = math.inf,
-) -> Iterator[TrainingEpoch | Compared]:
+) -> Iterator[TrainingProgress | Compared]:
     """The findings of `verify_submission`, computed in another process, which is ended where it exceeds a limit.
 
     A step is the training of the networks that train together, or a cell with its oracle and its rewrites. A step that
@@ -105,7 +105,7 @@ class _Watch:
             self.child.close()
         self.child = None
 
-    def verify(self, records: Sequence[Record]) -> Iterator[TrainingEpoch | Compared]:
+    def verify(self, records: Sequence[Record]) -> Iterator[TrainingProgress | Compared]:
         """The findings on the cells of one network. After an end the process goes on with the cells that are left."""
         waiting = {record.key: record for record in records}
         network_reported = False
@@ -117,7 +117,7 @@ class _Watch:
                     step = event
                 elif isinstance(event, _Ended):
                     end = event
-                elif isinstance(event, TrainingEpoch):
+                elif isinstance(event, TrainingProgress):
                     yield event
                 elif not event.final:
                     provisional[event.key] = event
@@ -160,7 +160,7 @@ class _Watch:
                 start = time.monotonic()
             if message == DONE:
                 return
-            if isinstance(message, TrainingEpoch):
+            if isinstance(message, TrainingProgress):
                 message = self._exceeded(start) or message
             if message is not None:
                 yield message

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol, get_args
 
 from sharpbench.core.record import Record
-from sharpbench.datasets.dataset import Data, Dataset
+from sharpbench.datasets.dataset import Data
 from sharpbench.errors import InvalidInput, short
 from sharpbench.files import Workspace
 from sharpbench.runner.cell import Cell
@@ -16,6 +16,7 @@ from sharpbench.runner.engines.pool import WorkerDeath, WorkerPool
 from sharpbench.runner.engines.process import ProcessPool
 from sharpbench.runner.engines.ray import RayPool
 from sharpbench.runner.evaluate_cell import CellEvaluator
+from sharpbench.training.recipe import Recipe
 
 EngineName = Literal["inline", "process", "ray"]
 
@@ -32,8 +33,8 @@ class Engine(Protocol):
     def slots(self, workers: int) -> int:
         """How many cells `workers` processes measure at a time; InvalidInput where they are too few for one."""
 
-    def pool(self, workspace: Workspace, *, workers: int, load: Callable[[Dataset], Data]) -> WorkerPool:
-        """The pool of `workers` processes that measures. load: loads a data set in this process."""
+    def pool(self, workspace: Workspace, *, workers: int, load: Callable[[Recipe], Data]) -> WorkerPool:
+        """The pool of `workers` processes that measures. load: loads the data of a recipe in this process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class Inline:
         """See Engine."""
         return InlinePool.slots
 
-    def pool(self, workspace: Workspace, *, workers: int, load: Callable[[Dataset], Data]) -> WorkerPool:
+    def pool(self, workspace: Workspace, *, workers: int, load: Callable[[Recipe], Data]) -> WorkerPool:
         """See Engine."""
         return InlinePool(CellEvaluator(workspace.cache_dir, load))
 
@@ -75,7 +76,7 @@ class Process:
         """See Engine."""
         return _slots(workers, self.limits)
 
-    def pool(self, workspace: Workspace, *, workers: int, load: Callable[[Dataset], Data]) -> WorkerPool:
+    def pool(self, workspace: Workspace, *, workers: int, load: Callable[[Recipe], Data]) -> WorkerPool:
         """See Engine."""
         pool = ProcessPool(workspace, self.limits, slots=self.slots(workers))
         pool.start_server()
@@ -110,7 +111,7 @@ class Ray:
         """See Engine."""
         return _slots(workers, self.limits)
 
-    def pool(self, workspace: Workspace, *, workers: int, load: Callable[[Dataset], Data]) -> WorkerPool:
+    def pool(self, workspace: Workspace, *, workers: int, load: Callable[[Recipe], Data]) -> WorkerPool:
         """See Engine."""
         return RayPool(workspace, self.limits, slots=self.slots(workers), address=self.address, gpus=self.gpus)
 

@@ -13,7 +13,7 @@ from sharpbench.core.record import Record
 from sharpbench.errors import InvalidInput
 from sharpbench.runner.cell import Cell
 from sharpbench.runner.engines.pool import CellStarted, WorkerDeath, WorkerPool
-from sharpbench.training.population import TrainingEpoch
+from sharpbench.training.population import TrainingProgress
 
 SAME_NETWORK = attrgetter("recipe", "data_sha256", "examples", "setting.dtype", "setting.device")
 """What the cells of one network have in common, as `Cell.network`; the same objects are compared in no time."""
@@ -28,7 +28,7 @@ RecordMaker = Callable[[Cell], Record]
 class Networks(Protocol):
     """Where the networks of the cells come from."""
 
-    def prepare(self, cell: Cell) -> Generator[TrainingEpoch, None, RecordMaker]:
+    def prepare(self, cell: Cell) -> Generator[TrainingProgress, None, RecordMaker]:
         """Make the network of a cell available, training it if needed; returns what makes its cells' empty records."""
 
     def lost_record(self, cell: Cell, error: Exception) -> Record:
@@ -37,7 +37,7 @@ class Networks(Protocol):
 
 def schedule(
     cells: Sequence[Cell], pool: WorkerPool, networks: Networks
-) -> Iterator[TrainingEpoch | CellStarted | Record]:
+) -> Iterator[TrainingProgress | CellStarted | Record]:
     """The records of the cells as they come, each once, and before each the event that its cell starts.
 
     The cells of one network stay together, in their order, in one slot. Networks with timed cells come first, and

@@ -7,12 +7,10 @@ import pickle
 import resource
 import sys
 from dataclasses import replace
-from functools import cache
 from multiprocessing.connection import Connection
 
 from sharpbench.core.record import MAX_CAUSE_CHARS, Record
 from sharpbench.core.registry import KINDS, available
-from sharpbench.datasets.dataset import Data, Dataset
 from sharpbench.environment import apply_settings
 from sharpbench.errors import cut
 from sharpbench.processes import prepare_child
@@ -21,6 +19,7 @@ from sharpbench.runner.engines.limits import format_bytes
 from sharpbench.runner.engines.pool import STARTED, WorkerDeath, WorkerSpec
 from sharpbench.runner.engines.process_group import GlooGroup
 from sharpbench.runner.evaluate_cell import CellEvaluator
+from sharpbench.training.examples import LoadedData
 
 
 def serve(connection: Connection, output: Connection, spec: WorkerSpec) -> None:
@@ -44,11 +43,7 @@ def _measure_cells(connection: Connection, spec: WorkerSpec) -> None:
         available(kind, workspace.plugins)  # otherwise their classes cannot be received
     group = None if spec.meeting_file is None else GlooGroup(spec.meeting_file, spec.rank, spec.size)
 
-    @cache
-    def load(dataset: Dataset) -> Data:
-        return dataset.load(workspace.data_dir)
-
-    evaluator = CellEvaluator(workspace.cache_dir, load, group)
+    evaluator = CellEvaluator(workspace.cache_dir, LoadedData(workspace.data_dir).load, group)
     while True:
         packed = connection.recv_bytes()
         answer = _measure_cell(evaluator, packed, connection, spec.memory)

@@ -17,7 +17,7 @@ from sharpbench.files import user_path
 from sharpbench.models.model import Model
 from sharpbench.training.cohorts.cohort import Cohort
 from sharpbench.training.cohorts.grid import Axis, Grid
-from sharpbench.training.recipe import Recipe, parse_recipe_field
+from sharpbench.training.recipe import RECORDED_FIELDS, Recipe, parse_recipe_field
 
 MAX_FILE_BYTES = 2**16
 """The largest file that is read, far more than a cohort needs."""
@@ -171,6 +171,8 @@ def _parse_value(document: TomlDocument, table: str, name: str, value: object, o
     try:
         if name in ("model", "dataset"):
             raise InvalidInput(f"'{name}' is named on the command line; leave it out")
+        if name in RECORDED_FIELDS:
+            raise InvalidInput(f"'{name}' is set by sharpbench; leave it out")
         if isinstance(value, list | dict):
             raise InvalidInput(f"{name}={short(str(value))} is not a single value; put a field that varies into [axes]")
         return parse_recipe_field(name, value, offered)

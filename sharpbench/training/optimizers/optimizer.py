@@ -163,6 +163,10 @@ class Optimizer(ABC):
             at: the learning rate and constants of this step.
         """
 
+    def smallest_part(self, batch: int) -> int:
+        """The fewest examples that `step` takes a gradient of at once, where the batch holds `batch`."""
+        return batch
+
     def choices(self) -> tuple[object, ...]:
         """What must be equal for networks to take steps together: the class, and the fields that are not floats."""
         return (type(self), *(getattr(self, item.name) for item in fields(self) if not _is_float(item.type)))

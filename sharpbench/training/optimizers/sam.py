@@ -84,6 +84,10 @@ class MSam(Sam):
         super().check()
         self.within("size", self.size >= 1, "at least 1")
 
+    def smallest_part(self, batch: int) -> int:
+        """See Optimizer: the last micro-batch."""
+        return batch % self.size or min(self.size, batch)
+
     def step(self, params: Stack, state: State, gradient: Gradient, at: Step) -> tuple[Stack, State]:
         """See Optimizer: two gradients of each micro-batch."""
         mean = {name: torch.zeros_like(value) for name, value in params.items()}
@@ -96,18 +100,23 @@ class MSam(Sam):
         return sgd_step(params, state, mean, at)
 
 
+NORMALIZED_NAME = "weight"
+"""What the names of the parameters contain that the authors of ASAM normalise (github.com/SamsungLabs/ASAM)."""
+
+
 @dataclass(frozen=True)
 class Asam(Sgd):
     """e = rho T^2 g / |T g|_2 with T = |theta| + eta by entry, or the norm of each filter + eta.
 
-    T is 1 for parameters with at most one dimension, as in the authors' code, unless `biases`. Only convolutions have
-    filters; the weights of linear layers are always normalised by entry. Cost: two gradients per step.
+    T is 1 for parameters without "weight" in their name, as in the authors' code, unless `biases`: the weights of norms
+    are normalised, biases and embeddings of positions are not. Only convolutions have filters; the weights of other
+    layers are always normalised by entry. Cost: two gradients per step.
 
     Attributes:
         rho: the length of the normalised ascent step, at least 0.
         eta: the term that is added to |theta|, at least 0.
         normalization: "element" (by entry) or "filter".
-        biases: also normalise parameters with at most one dimension.
+        biases: also normalise the other parameters.
     """
 
     name: ClassVar[str] = "asam"
@@ -130,16 +139,16 @@ class Asam(Sgd):
     def step(self, params: Stack, state: State, gradient: Gradient, at: Step) -> tuple[Stack, State]:
         """See Optimizer: two gradients."""
         gradients = gradient(params)
-        scales = {name: self._scale(value, at.constants["eta"]) for name, value in params.items()}
+        scales = {name: self._scale(name, value, at.constants["eta"]) for name, value in params.items()}
         scaled = {name: value * gradients[name] for name, value in scales.items()}
         directions = {name: value * scaled[name] for name, value in scales.items()}
         above = add_scaled(params, at.constants["rho"] / network_norms(scaled).clamp_min(MIN_NORM), directions)
         return sgd_step(params, state, gradient(above, clean=False), at)
 
-    def _scale(self, value: Tensor, eta: Tensor) -> Tensor:
+    def _scale(self, name: str, value: Tensor, eta: Tensor) -> Tensor:
         """T of one tensor [m, ...], in a shape that multiplies it."""
         dimensions = value.ndim - 1
-        if dimensions <= 1 and not self.biases:
+        if NORMALIZED_NAME not in name and not self.biases:
             return torch.ones_like(value)
         if dimensions > 2 and self.normalization == "filter":
             norm: Tensor = torch.linalg.vector_norm(value.flatten(2), dim=2)

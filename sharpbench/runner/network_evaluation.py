@@ -1,0 +1,144 @@
+"""One network that is measured: what is asked of it, and its weights from the seed, from timm or from files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from sharpbench.core.measure import Measure
+from sharpbench.core.spec import format_spec
+from sharpbench.datasets.dataset import Dataset, Examples, Subset, content_sha256
+from sharpbench.errors import InvalidInput, short
+from sharpbench.models.file import File
+from sharpbench.models.model import Model
+from sharpbench.models.timm import Enlarged, Timm
+from sharpbench.runner.cell import Checks, EvaluationSetting
+from sharpbench.runner.preparation import Preparation
+from sharpbench.training.weight_files import find_weight_files, hash_file, read_weights, split_state
+from sharpbench.training.weights import describe_left_out, load_weights
+
+MAX_COUNT = 10**6
+"""Largest number of classes, or of examples in a batch: a larger one is likelier mistyped than meant."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkEvaluation:
+    """Measures on one network, at weights, on examples.
+
+    Attributes:
+        weights: 'random' (by the seed), 'pretrained' (of timm; downloaded where its cache does not hold them), or the
+            name or pattern of files, to which '#KEY' adds the key of the state; or several of these.
+        subset: which examples of the data set.
+        classes: outputs of the network, None: the classes of the data; of no effect where the network fixes them.
+        batch_size: None chooses it from memory; it changes no value.
+        preparation: how the examples become inputs.
+        expected_accuracy: the accuracy on the examples that weights of files must have, from 0 to 1.
+
+    Raises InvalidInput for numbers out of range.
+    """
+
+    model: Model
+    measures: tuple[Measure, ...]
+    dataset: Dataset
+    weights: str | tuple[str, ...] = "random"
+    subset: Subset = field(default_factory=Subset)
+    classes: int | None = None
+    batch_size: int | None = None
+    setting: EvaluationSetting = field(default_factory=EvaluationSetting)
+    checks: Checks = field(default_factory=Checks)
+    preparation: Preparation = field(default_factory=Preparation)
+    expected_accuracy: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.expected_accuracy is not None and not 0 <= self.expected_accuracy <= 1:
+            raise InvalidInput(f"expected accuracy {self.expected_accuracy} must be from 0 to 1; write 0.98 for 98 %")
+        for name, value in (("classes", self.classes), ("batch_size", self.batch_size)):
+            if value is not None and not 1 <= value <= MAX_COUNT:
+                raise InvalidInput(f"{name}={value} must be from 1 to {MAX_COUNT}")
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """What `weights` names, each once."""
+        return tuple(dict.fromkeys((self.weights,) if isinstance(self.weights, str) else self.weights))
+
+    @property
+    def title(self) -> str:
+        """The network as a user types it."""
+        return f"{self.model.path}:{self.model.factory}" if isinstance(self.model, File) else format_spec(self.model)
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkWeights:
+    """A module with its weights.
+
+    Attributes:
+        source: where the weights come from: a file, 'random' or 'pretrained'.
+        sha256: the hash of the file, or of the weights.
+        frozen: how many tensors are not measured, because they do not require gradients.
+        state: the key of the state in the file, where the user named it.
+        accuracy: the accuracy that the file states.
+        notes: what was chosen from the file.
+    """
+
+    source: str
+    sha256: str
+    module: nn.Module
+    frozen: int = 0
+    state: str | None = None
+    accuracy: float | None = None
+    notes: tuple[str, ...] = ()
+
+
+def iterate_weights(evaluation: NetworkEvaluation, examples: Examples) -> Iterator[NetworkWeights]:
+    """The network at the weights of each file, one after the other in the same module."""
+    for source in evaluation.sources:
+        yield from _iterate_source(evaluation, source, examples)
+
+
+def _iterate_source(evaluation: NetworkEvaluation, source: str, examples: Examples) -> Iterator[NetworkWeights]:
+    """The network at 'random' or 'pretrained' weights, or at those of each file of a pattern."""
+    if source == "pretrained":
+        if not isinstance(evaluation.model, Timm):
+            raise InvalidInput(f"'{evaluation.title}' has no pretrained weights; use 'timm:NAME', or name a file")
+        yield _hash_weights(evaluation, "pretrained", evaluation.model.pretrained())
+        return
+    shape, classes = tuple(examples.inputs.shape[1:]), evaluation.classes or examples.classes
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(evaluation.setting.seed)
+        module = evaluation.model.build(shape, classes)
+    random = _hash_weights(evaluation, "random", module)
+    if source == "random":
+        yield random
+        return
+    loaded = module.network if isinstance(module, Enlarged) else module  # the weights are those of timm's network
+    pattern, state = split_state(source)
+    for path in find_weight_files(pattern):
+        where = str(path) if state is None else f"{path}#{state}"
+        stored = read_weights(path, state)
+        left_out = load_weights(loaded, stored.tensors, where=where)
+        notes = [stored.describe_choice(str(path)), describe_left_out(left_out, where=where)]
+        yield NetworkWeights(
+            where,
+            hash_file(path),
+            module,
+            state=state,
+            accuracy=stored.accuracy,
+            notes=tuple(filter(None, notes)),
+        )
+
+
+def _hash_weights(evaluation: NetworkEvaluation, source: str, module: nn.Module) -> NetworkWeights:
+    """`module`, converted to the precision of the evaluation, with the hash of its state."""
+    try:
+        module.to(getattr(torch, evaluation.setting.dtype))
+        tensors = [value.detach().cpu() for value in module.state_dict().values()]
+        return NetworkWeights(source, content_sha256(tensors), module)
+    except (RuntimeError, NotImplementedError, TypeError, ValueError, AttributeError) as error:
+        raise InvalidInput(
+            f"the state of '{evaluation.title}' is not a set of plain tensors "
+            f"({type(error).__name__}: {short(' '.join(str(error).split()))}); build it without lazy, meta, sparse or "
+            "quantised parts"
+        ) from error
