@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from scipy import stats
 
-from sharpbench.core.measure import Estimate
+from sharpbench.core.measure import Estimate, NotApplicable
 from sharpbench.testing.cases import Case
 from sharpbench.testing.examination import (
     CheckFailed,
@@ -25,6 +25,8 @@ SEEDS = 24
 INTERVAL_LEVEL = 0.95
 NORMAL_QUANTILE = 1.96
 """Standard errors on each side of a normal 95 % interval."""
+MAX_EXAMPLE_CASES = 2
+"""Subjects on which every example is measured by itself."""
 FALSE_ALARM = 1e-4
 """The probability that correct error bars fail the check."""
 FLOAT32_RTOL = 1e-3
@@ -105,6 +107,50 @@ def _check_spread(case: Case, drawn: Sequence[Estimate]) -> str:
     if (len(drawn) - 1) * variance > stated * float(stats.chi2.isf(FALSE_ALARM, len(drawn) - 1)):
         raise CheckFailed(f"{case.name}: {text}")
     return text
+
+
+def check_example_errors(exam: Examination) -> str:
+    """A stated standard error over examples is that of the values of single examples, where the value is their mean."""
+    stated = [(case, each) for case, each in exam.estimates if each.stderr_examples is not None]
+    if not stated:
+        raise CheckSkipped("states no standard error over examples")
+    compared = 0
+    for case, estimate in stated:
+        if len(case.subject.inputs) < 2:
+            if estimate.stderr_examples:
+                raise CheckFailed(
+                    f"{case.name}: says stderr_examples={estimate.stderr_examples:.2g} of a single example"
+                )
+        elif estimate.stderr == 0.0 and compared < MAX_EXAMPLE_CASES:
+            compared += _check_example_error(exam, case, estimate)
+    if not compared:
+        return f"stated on {len(stated)} subjects; the value is no mean over examples, so it is not compared"
+    return f"stated on {len(stated)} subjects; that of single examples on {compared}"
+
+
+def _check_example_error(exam: Examination, case: Case, estimate: Estimate) -> bool:
+    """Whether the value is the mean of those of the examples, whose spread its error then is."""
+    pairs = zip(case.subject.inputs.split(1), case.subject.targets.split(1), strict=True)
+    alone = [replace(case.subject, inputs=example, targets=target, batch_size=1) for example, target in pairs]
+    try:
+        values = np.array([exam.estimate(each).value for each in alone])
+    except NotApplicable:  # no value on a single example, so none is their mean
+        return False
+    found = float(values.std(ddof=1)) / len(values) ** 0.5
+    stated = estimate.stderr_examples or 0.0
+    if stated == 0.0 and found > rounding_tolerance(estimate.value, estimate.value, exam.rtol):
+        raise CheckFailed(
+            f"{case.name}: says stderr_examples=0.0, no dependence on the examples, and is {values.min():.8g} to "
+            f"{values.max():.8g} on single ones"
+        )
+    if abs(float(values.mean()) - estimate.value) > rounding_tolerance(estimate.value, estimate.value, exam.rtol):
+        return False
+    if abs(found - stated) > rounding_tolerance(estimate.value, estimate.value, exam.rtol):
+        raise CheckFailed(
+            f"{case.name}: says stderr_examples={stated:.8g}; values of single examples, whose mean the value is, "
+            f"have a standard error of {found:.8g}"
+        )
+    return True
 
 
 def check_float32(exam: Examination) -> str:

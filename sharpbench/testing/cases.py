@@ -72,6 +72,7 @@ def make_cases() -> tuple[Case, ...]:
     """All cases, in float64. They are cached and share modules: capturing a graph takes longer than most measures."""
     chain = _make_module(lambda: _make_chain(nn.ReLU(), bias=True))
     plain = _make_module(lambda: _make_chain(nn.ReLU(), bias=False))
+    kept = _make_module(_Kept)
     smooth = _make_module(lambda: _make_chain(nn.GELU(), bias=True))
     conv, padded = _make_module(lambda: _Convolution(3, padding=0)), _make_module(lambda: _Convolution(1, padding=1))
     residual, attention = _make_module(_Residual), _make_module(_Attention)
@@ -80,7 +81,7 @@ def make_cases() -> tuple[Case, ...]:
     specs = (
         _CaseSpec("biases", chain, (4,), head="2"),
         _CaseSpec("no biases", plain, (4,), head="2", batch_size=EXAMPLES, fitted=True),
-        _CaseSpec("no initial weights", chain, (4,), head="2", known_initial=False),
+        _CaseSpec("no initial weights, a layer under two names", kept, (4,), head="head", known_initial=False),
         _CaseSpec("one example", chain, (4,), head="2", examples=1, batch_size=1),
         _CaseSpec("mean squared error", chain, (4,), head="2", squared=True),
         _CaseSpec("convolution", conv, (1, 4, 4), head="head"),
@@ -142,6 +143,42 @@ def _make_module(build: Callable[[], nn.Module]) -> nn.Module:
 
 def _make_chain(activation: nn.Module, *, bias: bool) -> nn.Module:
     return nn.Sequential(nn.Linear(4, 5, bias=bias), activation, nn.Linear(5, CLASSES, bias=bias))
+
+
+class _Kept(nn.Module):
+    """A perceptron whose first layer has two names, and which keeps what it computes in attributes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head = nn.Linear(4, 5), nn.Linear(5, CLASSES)
+        self.alias = self.first
+        self.last: Tensor | None = None
+        self.seen: list[Tensor] = []
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        self.last = self.first(inputs).relu()
+        self.seen.append(self.last)
+        logits: Tensor = self.head(self.last)
+        return logits
+
+
+class _Coupled(nn.Module):
+    """A perceptron that centres its hidden units over the batch, as a batch norm without running statistics does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.head = nn.Linear(4, 5), nn.Linear(5, CLASSES)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        hidden = self.one(inputs)
+        logits: Tensor = self.head((hidden - hidden.mean(0)).relu())
+        return logits
+
+
+def make_coupled_subject() -> Subject:
+    """A subject of a network that mixes the examples of a batch. Raises InvalidInput, as there is no such subject."""
+    inputs = torch.randn(EXAMPLES, 4, generator=torch.Generator().manual_seed(0), dtype=DTYPE)
+    return Subject.from_module(_make_module(_Coupled), inputs, torch.arange(EXAMPLES) % CLASSES)
 
 
 class _Convolution(nn.Module):

@@ -14,6 +14,7 @@ from sharpbench.core.measure import Dependence, Estimate, Invariance, Measure
 from sharpbench.core.registry import plugin_error
 from sharpbench.core.spec import format_spec, parse_spec, to_config
 from sharpbench.errors import InvalidInput
+from sharpbench.testing.cases import make_coupled_subject
 from sharpbench.testing.examination import CheckFailed, Examination, describe_error
 
 TEXTS = ("definition", "reduction", "included", "cost", "bibtex")
@@ -111,6 +112,15 @@ def check_subjects(exam: Examination) -> str:
         raise CheckFailed(f"applicable to no subject, give one in subjects=: {reasons}")
     text = f"values on {len(exam.estimates)} of {len(exam.estimates) + len(exam.not_applicable)} subjects"
     return f"{text}; not applicable to {reasons}" if reasons else text
+
+
+def check_coupled_examples(exam: Examination) -> str:
+    """A network that mixes the examples of a batch is refused, so that the measure never meets it."""
+    try:
+        subject = make_coupled_subject()
+    except InvalidInput as refusal:
+        return f"refused before the measure is called: {refusal}"
+    raise CheckFailed(f"a network that mixes examples is accepted, and the value is {exam.estimate(subject).value:.8g}")
 
 
 def check_estimates(exam: Examination) -> str:

@@ -1,4 +1,4 @@
-"""Evaluates a measure and records its side effects: tensors that it wrote to, generators that it drew from."""
+"""Evaluates a measure and records its side effects: what it wrote to, and the generators that it drew from."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from sharpbench.core.evaluate import measure
 from sharpbench.core.measure import Estimate, Measure
 from sharpbench.core.subject import Subject
+from sharpbench.testing.module_state import ModuleState
 
 T = TypeVar("T")
 TensorStates = dict[str, tuple[Tensor, bool]]
@@ -30,7 +31,7 @@ class SideEffectMonitor:
 
     Args:
         chosen: the measure.
-        written: names of the tensors that calls wrote to.
+        written: names of the tensors, and of the attributes and gradients of the module, that calls changed.
         drawn: generators of the process that calls drew from.
     """
 
@@ -61,11 +62,13 @@ class SideEffectMonitor:
 
     def _monitor(self, subject: Subject, call: Callable[[Subject], T], global_seed: int) -> T:
         copy = _copy_subject(subject)
-        before, attributes = _tensor_states(copy), dict(vars(self.chosen))
+        before, attributes, module = _tensor_states(copy), dict(vars(self.chosen)), ModuleState.of(copy.module)
         with self._seeded_generators(global_seed):
             try:
                 return call(copy)
             finally:
+                self.written.update(module.changes())
+                module.restore()  # the tensors below are found through its attributes
                 self.written.update(_changed_names(before, _tensor_states(copy)))
                 if vars(self.chosen) != attributes:
                     self.written.add("the measure itself")

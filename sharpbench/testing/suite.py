@@ -21,6 +21,7 @@ CHECKS: dict[str, Checker] = {
     "frozen value": declarations.check_frozen,
     "words": declarations.check_specs,
     "subjects": declarations.check_subjects,
+    "coupled examples": declarations.check_coupled_examples,
     "estimates": declarations.check_estimates,
     "seed": repetition.check_seed,
     "preparation": repetition.check_preparation,
@@ -31,6 +32,7 @@ CHECKS: dict[str, Checker] = {
     "not claimed": invariances.find_unclaimed,
     "oracle": accuracy.check_oracle,
     "error bars": accuracy.check_error_bars,
+    "errors over examples": accuracy.check_example_errors,
     "float32": accuracy.check_float32,
     # the last two report the side effects of all calls before them
     "writes nothing": repetition.check_writes,

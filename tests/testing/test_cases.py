@@ -53,8 +53,12 @@ def test_the_cases_are_what_they_are_called() -> None:
     assert all(subject.classes == CLASSES for subject in by.values())
     assert len(by["one example"].inputs) == 1
     assert by["mean squared error"].criterion.kind == "mse"
-    assert by["no initial weights"].initial is None
-    assert by["no initial weights"].train_size is None
+    kept = by["no initial weights, a layer under two names"]
+    assert kept.initial is None
+    assert kept.train_size is None
+    assert kept.module.first is kept.module.alias
+    assert kept.module.last is None  # though forward passes set it
+    assert kept.module.seen == []
     assert torch.equal(logits(by["no biases"]).argmax(1), by["no biases"].targets)
     assert not any("bias" in key for key in by["no biases"].params)
     statistics = by["residual and batch norm"].constants["norm.running_mean"]

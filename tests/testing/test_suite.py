@@ -14,6 +14,8 @@ import torch
 
 from sharpbench import Estimate, InvalidInput, Measure, NotApplicable, Subject
 from sharpbench.testing import Check, check_measure, examine
+from sharpbench.testing.cases import make_cases
+from sharpbench.testing.module_state import ModuleState
 from sharpbench.testing.suite import CHECKS
 
 
@@ -537,6 +539,98 @@ def test_what_is_declared_is_not_held_against_a_measure() -> None:
 
 
 @dataclass(frozen=True)
+class CallsModule(Loss):
+    def value(self, subject: Subject, generator: torch.Generator) -> float:
+        subject.module(subject.inputs)  # instead of subject.apply
+        return super().value(subject, generator)
+
+
+@dataclass(frozen=True)
+class Hooks(Loss):
+    def value(self, subject: Subject, generator: torch.Generator) -> float:
+        subject.module.register_forward_hook(lambda module, inputs, output: None)
+        return super().value(subject, generator)
+
+
+@dataclass(frozen=True)
+class Trains(Loss):
+    def value(self, subject: Subject, generator: torch.Generator) -> float:
+        subject.module.train()
+        return super().value(subject, generator)
+
+
+@dataclass(frozen=True)
+class Backward(Loss):
+    def value(self, subject: Subject, generator: torch.Generator) -> float:
+        logits = torch.func.functional_call(subject.module, dict(subject.constants), subject.inputs)
+        subject.criterion(logits, subject.targets).mean().backward()
+        return super().value(subject, generator)
+
+
+@pytest.mark.parametrize(
+    ("measure", "named"),
+    [
+        (CallsModule(), ("module.last", "module.seen")),
+        (Hooks(), ("module._forward_hooks",)),
+        (Trains(), ("module.training", "module.one.training")),
+        (Backward(), ("module.0.weight.grad",)),
+    ],
+)
+def test_all_that_is_left_behind_in_a_module_is_named_and_put_back(measure: Measure, named: tuple[str, ...]) -> None:
+    before = [ModuleState.of(case.subject.module) for case in make_cases()]
+    detail = failures(examine(measure))["writes nothing"]
+    for name in named:
+        assert name in detail.replace(",", "").replace(";", "").split()
+    assert not any(state.changes() for state in before)
+
+
+@dataclass(frozen=True)
+class Stated(Loss):
+    """The loss with a standard error over examples, times a factor."""
+
+    factor: float = 1.0
+
+    def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
+        losses = subject.criterion(subject.apply(subject.params, subject.inputs), subject.targets)
+        error = float(losses.std()) / len(losses) ** 0.5 if len(losses) > 1 else None
+        return Estimate(
+            float(subject.loss(subject.params)), stderr_examples=None if error is None else error * self.factor
+        )
+
+
+@dataclass(frozen=True)
+class OfOne(Loss):
+    def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
+        return Estimate(float(subject.loss(subject.params)), stderr_examples=0.1 if len(subject.inputs) == 1 else None)
+
+
+@dataclass(frozen=True)
+class Largest(Loss):
+    """The largest loss, which is no mean, with some standard error."""
+
+    def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
+        losses = subject.criterion(subject.apply(subject.params, subject.inputs), subject.targets)
+        return Estimate(float(losses.max()), stderr_examples=0.1 if len(losses) > 1 else None)
+
+
+def test_errors_over_examples_are_those_of_single_examples() -> None:
+    name = "errors over examples"
+    assert outcome(examine(Loss), name) == Check(name, "skipped", "states no standard error over examples")
+    found = outcome(examine(Stated), name)
+    assert (found.outcome, found.detail) == ("ok", "stated on 9 subjects; that of single examples on 2")
+    assert "have a standard error of" in failures(examine(Stated(factor=1.5)))[name]
+    assert "no dependence on the examples" in failures(examine(Stated(factor=0.0)))[name]
+    assert "of a single example" in failures(examine(OfOne))[name]
+    assert "is no mean over examples, so it is not compared" in outcome(examine(Largest), name).detail
+
+
+def test_coupled_examples_never_reach_a_measure() -> None:
+    found = outcome(examine(Loss), "coupled examples")
+    assert found.outcome == "ok"
+    assert "the network mixes the examples of a batch" in found.detail
+
+
+@dataclass(frozen=True)
 class Small(Loss):
     def value(self, subject: Subject, generator: torch.Generator) -> float:
         if len(subject.inputs) > 8:
@@ -552,7 +646,7 @@ def test_subjects_of_the_author_are_tried_too() -> None:
 
 
 def test_all_failures_are_named_in_one_assertion() -> None:
-    with pytest.raises(AssertionError, match=r"measure 'loss' fails 1 of 22 checks\noracle: .*exact\(\) says"):
+    with pytest.raises(AssertionError, match=r"measure 'loss' fails 1 of 24 checks\noracle: .*exact\(\) says"):
         check_measure(Wrong)
     assert check_measure(Wrong, rtol=0.01)
 
@@ -589,6 +683,4 @@ def test_examining_leaves_the_process_as_it_was() -> None:
 
 
 def _weights() -> list[torch.Tensor]:
-    from sharpbench.testing.cases import make_cases
-
     return [value for case in make_cases() for value in case.subject.module.parameters()]
