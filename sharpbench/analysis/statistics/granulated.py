@@ -21,10 +21,11 @@ from sharpbench.analysis.statistics.inputs import (
     explain_no_interval,
     explain_undefined,
     is_constant,
+    list_pairs_along,
     varied_axes,
 )
 from sharpbench.analysis.statistics.interval import correlation_interval
-from sharpbench.analysis.statistics.jackknife import Floats, Integers, jackknife_pairs
+from sharpbench.analysis.statistics.jackknife import Floats, Integers, jackknife_listed_pairs
 from sharpbench.analysis.statistics.rank_correlation import MIN_MARGINAL_CELL, Tau
 from sharpbench.analysis.statistics.uncertainty import assess_uncertainty
 
@@ -68,15 +69,18 @@ def granulated_tau(x: ArrayLike, y: ArrayLike, axes: Axes) -> Granulated:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _AxisTau:
-    """The psi of one axis, the number of blocks where it is defined, and its kernel [n, n] (see `marginal_kernel`).
+    """The psi of one axis, the number of blocks where it is defined, and its kernel (see `marginal_kernel`).
 
     Args:
+        pairs: [2, P] The ordered pairs where the kernel is not 0.
+        kernel: [P] Its values.
         share: [n] The share of each network in the pairs, each counted with its weight.
         untied: The share of these pairs that are tied neither in the measure nor in the gap.
     """
 
     value: float
     blocks: int
+    pairs: Integers
     kernel: Floats
     share: Floats
     untied: float
@@ -84,18 +88,23 @@ class _AxisTau:
 
 def _axis_tau(x: Floats, y: Floats, columns: Mapping[str, Integers], name: str) -> _AxisTau:
     block = combine_codes([codes for other, codes in columns.items() if other != name], len(x))
-    pairs = (block[:, None] == block) & (columns[name][:, None] != columns[name])
-    compared = int(pairs.sum())
-    pairs &= y[:, None] != y
-    agree = np.where(pairs, np.sign(np.subtract.outer(x, x)) * np.sign(np.subtract.outer(y, y)), 0.0)
-    counts = np.bincount(block, pairs.sum(axis=1))
-    taus = np.divide(np.bincount(block, agree.sum(axis=1)), counts, out=np.zeros(len(counts)), where=counts > 0)
+    one, other = list_pairs_along(columns, name, len(x))
+    compared, differing = len(one), y[one] != y[other]
+    one, other = one[differing], other[differing]
+    within, blocks_there = block[one], int(block.max()) + 1
+    agree = np.sign(x[one] - x[other]) * np.sign(y[one] - y[other])
+    counts = np.bincount(within, minlength=blocks_there)
+    taus = np.bincount(within, agree, blocks_there) / np.maximum(counts, 1)
     blocks = int((counts > 0).sum())
-    weights = np.divide(1.0, counts * blocks, out=np.zeros(len(counts)), where=counts > 0)[block]
-    untied = np.count_nonzero(agree) / max(compared, 1)
-    agree -= taus[block][:, None] * pairs
-    agree *= weights[:, None]
-    return _AxisTau(float(taus.sum() / max(blocks, 1)), blocks, agree, pairs.sum(axis=1) * weights, untied)
+    weights = np.divide(1.0, counts * blocks, out=np.zeros(blocks_there), where=counts > 0)
+    return _AxisTau(
+        float(taus.sum() / max(blocks, 1)),
+        blocks,
+        np.stack([one, other]),
+        np.asarray((agree - taus[within]) * weights[within], dtype=np.float64),
+        (np.bincount(one, minlength=len(x)) * weights[block]).astype(float),
+        np.count_nonzero(agree) / max(compared, 1),
+    )
 
 
 def _mean_over_axes(parts: Sequence[_AxisTau]) -> _AxisTau:
@@ -104,7 +113,8 @@ def _mean_over_axes(parts: Sequence[_AxisTau]) -> _AxisTau:
     return _AxisTau(
         sum(part.value for part in parts) / count,
         sum(part.blocks for part in parts),
-        np.sum([part.kernel for part in parts], axis=0) / count,
+        np.concatenate([part.pairs for part in parts], axis=1),
+        np.concatenate([part.kernel for part in parts]) / count,
         np.sum([part.share for part in parts], axis=0) / count,
         sum(part.untied for part in parts) / count,
     )
@@ -116,6 +126,6 @@ def _with_interval(psi: _AxisTau, cells: Integers, averaged: int) -> Tau:
     why = explain_no_interval(cells[used[cells]], None, MIN_MARGINAL_CELL)
     if why:
         return Tau(psi.value, None, why, len(cells), averaged)
-    single, excess = jackknife_pairs([psi.kernel.__getitem__], cells).combine(np.ones(1))
+    single, excess = jackknife_listed_pairs(psi.pairs[0], psi.pairs[1], psi.kernel, cells).combine(np.ones(1))
     known = assess_uncertainty(single, excess, cells, np.bincount(cells, psi.share).astype(float), untied=psi.untied)
     return Tau(psi.value, correlation_interval(psi.value, known), None, len(cells), averaged)

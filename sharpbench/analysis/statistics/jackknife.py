@@ -78,6 +78,29 @@ def jackknife_pairs(kernels: Sequence[Kernel], cells: Integers, units: Integers 
     return Jackknife(between.single + center_shares(own, whole), between.excess, whole)
 
 
+def jackknife_listed_pairs(one: Integers, other: Integers, values: Floats, cells: Integers) -> Jackknife:
+    """The jackknife of one sum over the ordered pairs (one, other) [P] of networks of different cells.
+
+    The values [P] are those of a symmetric kernel [n, n] that is 0 for all other pairs. Costs P log P operations.
+    """
+    size = np.bincount(cells).astype(float)
+    count, factor = len(size), _ratio(size, size - 1)
+    first, second = cells[one], cells[other]
+    excess = np.bincount(first, 2 * factor[first] * factor[second] * values**2, count)
+    places, into = np.unique(one * count + second, return_inverse=True)
+    network, column = np.divmod(places, count)
+    row, sums = cells[network], np.bincount(into, values)  # of each network's pairs with each cell
+    weights = 2 * factor[row] * factor[column] * sums**2 / size[column]
+    excess -= np.bincount(row, weights, count) + np.bincount(column, weights, count)
+    places, into = np.unique(row * count + column, return_inverse=True)
+    row, column = np.divmod(places, count)
+    means = np.bincount(into, sums) ** 2 / (size[row] * size[column])
+    excess += np.bincount(row, 2 * factor[row] * factor[column] * means, count)
+    shares: Floats = 2.0 * np.bincount(one, values, len(cells))[None].astype(float)
+    products: Floats = excess[:, None, None].astype(float)
+    return Jackknife(center_shares(shares, cells), products, cells)
+
+
 def jackknife_shares(shares: Floats, cells: Integers, units: Integers | None = None) -> Jackknife:
     """The jackknife of sums over networks, shares [M, n]; cells and units as in `jackknife_pairs`."""
     if units is not None:

@@ -43,6 +43,16 @@ MAX_WORDS_AT_ONCE = 100_000
 MAX_TABLES_AT_ONCE = 1_000_000
 
 
+MAX_WEIGHED = 2**20
+"""Numbers k whose k log k is held; of larger ones it is computed each time."""
+
+
+def _weigh(numbers: NDArray[np.int64]) -> Floats:
+    """k log k of each number k."""
+    weighed: Floats = np.log(np.maximum(numbers, 1)) * numbers
+    return weighed
+
+
 class Condition:
     """One set S of hyperparameters, and the tables of pairs of networks by their values in it.
 
@@ -66,8 +76,7 @@ class Condition:
         self._y = y[self._order]
         self._below, self._upto = Ordering(self._y, self._bits).sets()
         self._total = self._bits.count_tables(self._below)
-        numbers = np.arange(2 * self._total.max() + 1)
-        self._weighted = np.log(np.maximum(numbers, 1)) * numbers  # k log k by k
+        self._weighted = _weigh(np.arange(min(2 * int(self._total.max()) + 1, MAX_WEIGHED)))
         self.entropy = float(self._entropy(self._total))
 
     def counts(self, x: Floats) -> tuple[Counts, Counts]:
@@ -142,7 +151,8 @@ class Condition:
 
     def _sum(self, counts: Counts) -> Floats:
         """[...] The sum of k log k over tables."""
-        total: Floats = self._weighted[counts].sum(axis=(-1, -2))
+        listed = 2 * int(self._total.max()) < len(self._weighted)
+        total: Floats = (self._weighted[counts] if listed else _weigh(counts)).sum(axis=(-1, -2))
         return total
 
     def _entropy(self, total: Counts) -> Floats:

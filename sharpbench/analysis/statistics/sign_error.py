@@ -20,10 +20,11 @@ from sharpbench.analysis.statistics.inputs import (
     explain_no_interval,
     explain_undefined,
     is_constant,
+    list_pairs_along,
     varied_axes,
 )
 from sharpbench.analysis.statistics.interval import Interval, correlation_interval
-from sharpbench.analysis.statistics.jackknife import Floats, Integers, jackknife_pairs
+from sharpbench.analysis.statistics.jackknife import Floats, Integers, jackknife_listed_pairs
 from sharpbench.analysis.statistics.rank_correlation import MIN_MARGINAL_CELL
 from sharpbench.analysis.statistics.uncertainty import ROUNDING, assess_uncertainty
 
@@ -101,8 +102,9 @@ class _Environments:
     """The environments that count: errors [E]; ends [E, 2], their two cells; left_out, the number that do not count."""
 
     def __init__(self, x: Floats, y: Floats, columns: Mapping[str, Integers], cells: Integers, examples: int) -> None:
-        differing = np.sum([codes[:, None] != codes for codes in columns.values()], axis=0)
-        one, other = np.nonzero((cells[:, None] < cells) & (differing == 1))
+        none = np.zeros((2, 0), dtype=np.intp)
+        along = np.concatenate([none, *(list_pairs_along(columns, name, len(x)) for name in columns)], axis=1)
+        one, other = along[:, cells[along[0]] < cells[along[1]]]
         keys, pairs = np.unique(cells[one] * len(x) + cells[other], return_inverse=True)
         weights = pair_weights(y[one] - y[other], examples)
         wrong = (1 - np.sign(x[one] - x[other]) * np.sign(y[one] - y[other])) / 2
@@ -122,12 +124,10 @@ class _Environments:
         """The interval of the mean error of the chosen environments, on the scale of 1 - 2 error, a correlation."""
         inside = np.isin(self._number, chosen)
         one, other, share = self._one[inside], self._other[inside], self._share[inside]
-        kernel = np.zeros((len(cells), len(cells)))
-        kernel[one, other] = -self._deviation[inside] / len(chosen)
-        kernel += kernel.T
-        single, excess = jackknife_pairs([kernel.__getitem__], cells).combine(np.ones(1))
-        ends = np.concatenate([cells[one], cells[other]])
-        weights = np.bincount(ends, np.tile(share, 2), int(cells.max()) + 1).astype(float)
+        deviation = np.tile(-self._deviation[inside] / len(chosen), 2)
+        ends, partners = np.concatenate([one, other]), np.concatenate([other, one])
+        single, excess = jackknife_listed_pairs(ends, partners, deviation, cells).combine(np.ones(1))
+        weights = np.bincount(cells[ends], np.tile(share, 2), int(cells.max()) + 1).astype(float)
         untied = float(share[self._untied[inside]].sum() / share.sum())
         around = correlation_interval(1 - 2 * value, assess_uncertainty(single, excess, cells, weights, untied=untied))
         return Interval((1 - around.high) / 2, (1 - around.low) / 2)

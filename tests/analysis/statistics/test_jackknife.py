@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sharpbench.analysis.statistics import marginal_tau, paired_difference, within_tau
-from sharpbench.analysis.statistics.jackknife import jackknife_pairs
+from sharpbench.analysis.statistics.jackknife import jackknife_listed_pairs, jackknife_pairs
 from sharpbench.analysis.statistics.rank_correlation import marginal_kernel, within_kernel
 
 
@@ -91,6 +91,19 @@ def test_products_of_the_excess_are_those_of_the_definition(
     other = jackknife_pairs([(kernels[0] - kernels[1]).__getitem__], cells).combine(np.ones(1))
     np.testing.assert_allclose(single, other[0], rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(left, other[1], rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("sizes", [(3, 5, 4), (1, 2, 9), (2, 2, 2)])
+def test_listed_pairs_of_different_cells_have_the_jackknife_of_their_matrix(sizes: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(11)
+    cells = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
+    half = rng.standard_normal((len(cells), len(cells))) * (rng.random((len(cells), len(cells))) < 0.4)
+    kernel = (half + half.T) * (cells[:, None] != cells)
+    one, other = np.nonzero(kernel)
+    found = jackknife_listed_pairs(one, other, kernel[one, other], cells)
+    expected = jackknife_pairs([kernel.__getitem__], cells)
+    np.testing.assert_allclose(found.single, expected.single, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(found.excess, expected.excess, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("within", [False, True])

@@ -89,6 +89,9 @@ def test_tables_are_those_of_counting_pair_by_pair(sizes: tuple[int, ...], monke
     ]  # fmt: skip
     found = Condition(y, (), group).counts(x)
     assert [each.tolist() for each in found] == expected
+    held = Condition(y, (), group)
+    monkeypatch.setattr("sharpbench.analysis.statistics.mutual_information.MAX_WEIGHED", 2)
+    assert Condition(y, (), group).share(*held.counts(x)) == held.share(*held.counts(x))
     monkeypatch.delattr(np, "bitwise_count", raising=False)  # numpy 1
     assert [each.tolist() for each in Condition(y, (), group).counts(x)] == expected
 
