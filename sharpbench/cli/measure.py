@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,8 +31,12 @@ from sharpbench.cli.options import (
     parse_preparation,
 )
 from sharpbench.cli.streams import escape_json
+from sharpbench.report.format import format_duration
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sharpbench.core.record import Record
     from sharpbench.runner.single_network import EvaluationStep
 
 
@@ -87,13 +92,13 @@ def measure(
     """
     from sharpbench.cli.progress import follow_steps
     from sharpbench.core.record import Record
-    from sharpbench.core.records import RECORDS
+    from sharpbench.core.spec import format_spec
     from sharpbench.datasets.dataset import Subset
     from sharpbench.environment import resolve_device
     from sharpbench.runner.cell import Checks, EvaluationSetting
     from sharpbench.runner.network_evaluation import NetworkEvaluation
     from sharpbench.runner.plan import select_measures
-    from sharpbench.runner.single_network import EvaluationNote, evaluate_network, group_by_weights
+    from sharpbench.runner.single_network import EvaluationNote, evaluate_network
 
     evaluation = NetworkEvaluation(
         model=parse_model(model, plugin or ()),
@@ -112,18 +117,36 @@ def measure(
         preparation=parse_preparation(mean, std, transform),
         expected_accuracy=expect_accuracy,
     )
+    steps = evaluate_network(
+        evaluation,
+        output=output,
+        data_dir=data_dir,
+        threads=threads,
+        forecast=sys.stderr is not None and sys.stderr.isatty(),
+    )
+    labels, interrupted = [format_spec(each) for each in evaluation.measures], False
+    records: list[Record] = []
     try:
-        steps = evaluate_network(evaluation, output=output, data_dir=data_dir, threads=threads)
-        following = follow_steps(steps, _describe, start="reading data and weights")
-        records = []
-        for step in following:
+        for step in follow_steps(steps, lambda step: _describe(step, labels), start="reading data and weights"):
             if isinstance(step, Record):
                 records.append(step)
             elif isinstance(step, EvaluationNote):
                 typer.echo(step.text, err=True)
     except KeyboardInterrupt:
-        raise (Interrupted() if output else Interrupted("")) from None
+        interrupted = True
+    if records:
+        _show_and_draw(records, output, as_json=as_json)
+    if interrupted:
+        known = "; what was measured before is shown" if records else ""
+        raise Interrupted(f"{known}; give the same command again to go on" if output else known)
+    return failure_status(record.status for record in records)
+
+
+def _show_and_draw(records: Sequence[Record], output: Path | None, *, as_json: bool) -> None:
+    """Draw the pictures of the records into the output folder, and print the records."""
+    from sharpbench.core.records import RECORDS
     from sharpbench.report import single_network
+    from sharpbench.runner.single_network import group_by_weights
 
     states = group_by_weights(records)
     try:
@@ -138,10 +161,12 @@ def measure(
         single_network.show_network(states, Console())
     if files:
         typer.echo(", ".join(map(str, files)), err=as_json)
-    return failure_status(record.status for record in records)
 
 
-def _describe(step: EvaluationStep) -> str | None:
+def _describe(step: EvaluationStep, labels: Sequence[str]) -> str | None:
     from sharpbench.runner.single_network import WeightsStarted
 
-    return f"{step.measure} at weights {step.source}" if isinstance(step, WeightsStarted) else None
+    if not isinstance(step, WeightsStarted):
+        return None
+    forecast = "" if step.seconds is None else f", about {format_duration(step.seconds)}"
+    return f"{step.measure}, {labels.index(step.measure) + 1} of {len(labels)}, at weights {step.source}{forecast}"

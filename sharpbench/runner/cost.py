@@ -34,6 +34,14 @@ MIN_PILOT_EXAMPLES = 8
 """Least number of examples of the larger pilot of a prediction."""
 PILOT_SECONDS = 2.0
 """Time that the larger pilot may take: the larger it is, the less noisy is the line through both."""
+FORECAST_EXAMPLES = (8, 64)
+"""Numbers of examples of the two calls of a forecast."""
+MIN_FORECAST_RATIO = 4
+"""Least ratio of all examples to those of the larger call."""
+MIN_FORECAST_SECONDS = 10.0
+"""A shorter call has no forecast."""
+MAX_FORECAST_PILOT_SECONDS = 10.0
+"""Time that the calls of a forecast may take together."""
 SIGNAL_INTERVAL_SECONDS = 0.1
 """Time after which a call is ended again that went on after the first attempt."""
 MAX_FIRST_PILOT_SECONDS = 20.0
@@ -222,6 +230,32 @@ def predict_cost(chosen: Measure, subject: Subject, *, seed: int = 0, seconds: f
         reason = f"needs {peak / 2**20:,.0f} MiB where {free / 2**20:,.0f} MiB are free; use fewer or smaller inputs"
         return PredictedCost("oom", reason, None, peak, tuple(pilots))
     return PredictedCost("ok", None, _extrapolate(list(pilots), list(pilots.values()), total), peak, tuple(pilots))
+
+
+def forecast_seconds(chosen: Measure, subject: Subject, *, seed: int = 0) -> float | None:
+    """About the seconds of a call on all examples, on the line through calls on FORECAST_EXAMPLES.
+
+    None where a forecast is not worth its time: the examples are too few, the call is shorter than
+    MIN_FORECAST_SECONDS, or the calls take longer than MAX_FORECAST_PILOT_SECONDS or fail.
+    """
+    few, many = FORECAST_EXAMPLES
+    total, device = len(subject.inputs), subject.inputs.device
+    if total < MIN_FORECAST_RATIO * many:
+        return None
+
+    def seconds(size: int) -> float:
+        return time_call(_call(chosen, _take_first(subject, size), seed), device)
+
+    try:
+        with _time_limit(MAX_FORECAST_PILOT_SECONDS):
+            for _ in range(2):  # the first call also captures the graph
+                first = seconds(few)
+                if first * total / few < MIN_FORECAST_SECONDS:
+                    return None
+            whole = _extrapolate([few, many], [first, seconds(many)], total)
+            return whole if whole >= MIN_FORECAST_SECONDS else None
+    except (Exception, SystemExit, _OutOfTime):  # whatever a measure raises; it will again on all examples
+        return None
 
 
 class _OutOfTime(BaseException):

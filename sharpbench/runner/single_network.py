@@ -27,6 +27,7 @@ from sharpbench.files import data_folder
 from sharpbench.models.file import File
 from sharpbench.models.timm import Timm
 from sharpbench.runner.cell import KeyContent
+from sharpbench.runner.cost import forecast_seconds
 from sharpbench.runner.evaluate_cell import empty_record, evaluate_measure
 from sharpbench.runner.expectations import FoundAccuracy, check_accuracy, describe_shortfall
 from sharpbench.runner.network_evaluation import NetworkEvaluation, NetworkWeights, iterate_weights
@@ -37,10 +38,11 @@ MAX_THREADS = 1024
 
 @dataclass(frozen=True, slots=True)
 class WeightsStarted:
-    """Progress: a measure is called next, at the weights of `source`."""
+    """Progress: a measure is called next, at the weights of `source`, for about `seconds` if they were forecast."""
 
     source: str
     measure: str
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ def evaluate_network(
     output: Path | str | None = None,
     data_dir: Path | str | None = None,
     threads: int | None = None,
+    forecast: bool = False,
 ) -> Iterator[EvaluationStep]:
     """The records as they are made, file by file, with notes, and before each the event that its measure starts.
 
@@ -69,6 +72,7 @@ def evaluate_network(
             records that it holds already are yielded instead of measured again. None keeps no file.
         data_dir: the folder of data sets; None is $SHARPBENCH_DATA.
         threads: of torch; None: as many as there are cores.
+        forecast: say before each measure about how long it will take, which is found by calling it on a few examples.
 
     Raises:
         InvalidInput: for weights, data and networks that do not fit together or are not finite, and where the
@@ -77,11 +81,11 @@ def evaluate_network(
     yield from map(EvaluationNote, evaluation.dataset.notes(data_folder(data_dir)))
     examples = _load_examples(evaluation, data_dir, threads)
     if output is None:
-        yield from _evaluate_all(evaluation, examples, {}, None)
+        yield from _evaluate_all(evaluation, examples, {}, None, forecast=forecast)
         return
     with JsonlFile(Path(output) / RECORDS) as file:
         known = {record.key: record for record in iterate_records(file.path) if record.status in ("ok", "skipped")}
-        yield from _evaluate_all(evaluation, examples, known, file)
+        yield from _evaluate_all(evaluation, examples, known, file, forecast=forecast)
 
 
 def set_up_torch(device: str, threads: int | None) -> None:
@@ -185,7 +189,12 @@ def _check_classes(evaluation: NetworkEvaluation, examples: Examples) -> None:
 
 
 def _evaluate_all(
-    evaluation: NetworkEvaluation, examples: Examples, known: dict[str, Record], file: JsonlFile | None
+    evaluation: NetworkEvaluation,
+    examples: Examples,
+    known: dict[str, Record],
+    file: JsonlFile | None,
+    *,
+    forecast: bool,
 ) -> Iterator[EvaluationStep]:
     data = _data_fields(evaluation, examples)
     for weights in iterate_weights(evaluation, examples):
@@ -199,6 +208,9 @@ def _evaluate_all(
                 yield replace(known[empty.key], recipe=empty.recipe, data=empty.data, truth=empty.truth)
                 continue
             yield WeightsStarted(weights.source, format_spec(measure))
+            seconds = forecast_seconds(measure, subject, seed=evaluation.setting.seed) if forecast else None
+            if seconds is not None:
+                yield WeightsStarted(weights.source, format_spec(measure), seconds)
             record = evaluate_measure(measure, subject, float64_subject, empty, evaluation.checks)
             if file is not None:
                 file.append(record)

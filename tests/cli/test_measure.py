@@ -171,6 +171,25 @@ def test_a_failing_measure_ends_in_status_1(weights: Path, tmp_path: Path) -> No
     assert "bad, failed: RuntimeError: out of luck" in done.stdout
 
 
+def test_an_interrupt_keeps_what_was_measured(tmp_path: Path) -> None:
+    (tmp_path / "stops.py").write_text(
+        "from dataclasses import dataclass\nfrom sharpbench import Estimate, Measure\n"
+        "@dataclass(frozen=True)\nclass Stops(Measure):\n    name, title, source = 'stops', 'Ctrl-C', 'tests'\n"
+        "    def __call__(self, subject, *, generator): raise KeyboardInterrupt\n"
+        "    def exact(self, subject): return None\n    def invariances(self): return frozenset()\n"
+        "MEASURES = (Stops,)\n"
+    )
+    words = ("measure", "--model", "small-mlp", "--limit", "8", "--plugin", tmp_path / "stops.py", "--threads", "1")
+    done = given(*words, "--measures", "parameter-norm,trace,stops", "--output", tmp_path / "out")
+    assert done.returncode == 130
+    remedy = "; what was measured before is shown; give the same command again to go on\n"
+    assert done.stderr == f"interrupted{remedy}"
+    assert "parameter-norm" in done.stdout
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"records.jsonl", "parts.svg", "parts.png"}
+    first = given(*words, "--measures", "stops,trace")
+    assert (first.returncode, first.stdout, first.stderr) == (130, "", "interrupted\n")
+
+
 def test_doctor_looks_at_the_machine() -> None:
     done = given("doctor", "--json")
     facts = json.loads(done.stdout)["environment"]

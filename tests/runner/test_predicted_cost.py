@@ -13,7 +13,7 @@ from torch import nn
 from sharpbench import Estimate, Measure, NotApplicable, Subject
 from sharpbench.core.measure import Invariance
 from sharpbench.runner import cost
-from sharpbench.runner.cost import predict_cost
+from sharpbench.runner.cost import forecast_seconds, predict_cost
 
 
 @dataclass(frozen=True)
@@ -116,3 +116,12 @@ def test_calls_that_ended_in_time_are_enough(monkeypatch: pytest.MonkeyPatch) ->
     found = predict_cost(Sleeps(), subject(16), seconds=0.7)
     assert (found.status, found.pilots, len(calls)) == ("ok", (8,), 2)
     assert found.seconds is not None
+
+
+def test_a_forecast_is_the_line_through_two_calls() -> None:
+    seconds = forecast_seconds(Sleeps(fixed=0.05, each=0.001), subject(1 << 14))
+    assert seconds is not None
+    assert seconds >= 0.7 * 16.4  # sleeping may take longer, on a busy core
+    assert forecast_seconds(Sleeps(fixed=0.1), subject(256)) is None  # surely below ten seconds
+    assert forecast_seconds(Sleeps(each=1), subject(255)) is None  # too few examples
+    assert forecast_seconds(Sleeps(held=-1), subject(1024)) is None  # not applicable
