@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sharpbench.core.requirements import is_out_of_memory
 from sharpbench.core.subject import Params, Subject
+from sharpbench.curvature.plain import differentiated
 from sharpbench.curvature.soundness import jacobian_method, sound_method
 from sharpbench.curvature.vjp import results_of_one
 from sharpbench.errors import InvalidInput
@@ -191,7 +192,7 @@ def ggnvp(subject: Subject, vector: Params) -> Params:
         curved = method.hvp(loss, {"logits": value}, {"logits": along})["logits"]
         return method.vjp(logits, subject.params, curved)
 
-    with method.operators():
+    with differentiated(), method.operators():
         return subject.mean(batch)
 
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sharpbench import InvalidInput, NotApplicable, Subject, measure
-from sharpbench.curvature import dense_hessian, exact_traces, linear_operator, reference_traces, trace_estimate
+from sharpbench.curvature import dense_hessian, exact_traces, ggnvp, linear_operator, reference_traces, trace_estimate
 from sharpbench.curvature import derivative_methods as methods_module
 from sharpbench.curvature import soundness as soundness_module
 from sharpbench.curvature.derivative_methods import METHODS, DerivativeMethod
@@ -340,6 +340,8 @@ def test_a_loss_without_second_derivatives_is_refused_in_one_line_and_has_gradie
         with pytest.raises(NotApplicable, match=r"(?s)^[^\n]*$") as refusal:
             measure(word, given)
         assert "derivative" in str(refusal.value)
+    with pytest.raises(NotApplicable, match="cannot be differentiated"):
+        ggnvp(given, given.params)
     loss = speech_losses(model(inputs), targets)
     squares = 0.0
     for each in loss:
