@@ -40,6 +40,8 @@ from sharpbench.analysis.statistics.uncertainty import ROUNDING, assess_uncertai
 
 MAX_WORDS_AT_ONCE = 100_000
 """Words of bits that permutations take at once, so that they fit in a processor's cache."""
+MAX_WORDS_OF_A_SET = 32
+"""Words of each set that permutations take at once, for the same reason."""
 MAX_TABLES_AT_ONCE = 1_000_000
 
 
@@ -81,7 +83,8 @@ class Condition:
 
     def counts(self, x: Floats) -> tuple[Counts, Counts]:
         """[m, m], [m, m] The number of pairs with V_y = 1 and V_x = 1, and of those with V_x = -1."""
-        return self._counts(*Ordering(x[self._order], self._bits).sets())
+        below, upto = Ordering(x[self._order], self._bits).sets()
+        return self._bits.count_tables(below & self._below), self._total - self._bits.count_tables(upto & self._below)
 
     def share(self, up: Counts, down: Counts) -> Floats:
         """[...] I(V_x; V_y | U_S) / H(V_y | U_S) = 1 - H(V_y | V_x, U_S) / H(V_y | U_S) of `counts` [..., m, m]."""
@@ -137,17 +140,28 @@ class Condition:
             return None
         ordering = Ordering(x[self._order], self._bits)
         found = np.empty(permutations)
-        together = max(1, MAX_WORDS_AT_ONCE // (len(x) * self._bits.words))
+        together = max(1, MAX_WORDS_AT_ONCE // (len(x) * min(self._bits.words, MAX_WORDS_OF_A_SET)))
         for start in range(0, permutations, together):
             keys = self._group + rng.random((min(together, permutations - start), len(x)))
-            counts = self._counts(*ordering.deal(np.argsort(keys, axis=1)))
+            counts = self._dealt_counts(ordering, np.argsort(keys, axis=1))
             found[start : start + together] = self.share(*counts)
         return found
 
-    def _counts(self, below: Words, upto: Words) -> tuple[Counts, Counts]:
-        """`counts` of the sets [..., n, W] of the networks below each network in x, and of those not above it."""
-        up = self._bits.count_tables(below & self._below)
-        return up, self._total - (up if upto is below else self._bits.count_tables(upto & self._below))
+    def _dealt_counts(self, ordering: Ordering, places: Integers) -> tuple[Counts, Counts]:
+        """`counts` where the values are dealt out anew, see `Ordering.deal`; some words of all sets at a time."""
+        shape = (len(places), self._bits.groups, self._bits.words)
+        lower, upper = np.empty(shape, dtype=np.uint32), np.empty(shape if ordering.tied else 0, dtype=np.uint32)
+        for start in range(0, self._bits.words, MAX_WORDS_OF_A_SET):
+            chosen = slice(start, min(start + MAX_WORDS_OF_A_SET, self._bits.words))
+            below, upto = ordering.deal(places, chosen.start, chosen.stop)
+            larger = self._below[:, chosen]
+            below &= larger
+            lower[..., chosen] = self._bits.count_words(below)
+            if ordering.tied:
+                upto &= larger
+                upper[..., chosen] = self._bits.count_words(upto)
+        up = self._bits.sum_words(lower)
+        return up, self._total - (self._bits.sum_words(upper) if ordering.tied else up)
 
     def _sum(self, counts: Counts) -> Floats:
         """[...] The sum of k log k over tables."""

@@ -153,6 +153,21 @@ def test_the_null_deals_out_values_within_groups_alone() -> None:
     assert Condition(y, ("u",), np.arange(4)).null(y, 5, np.random.default_rng(0)) is None
 
 
+@pytest.mark.parametrize("values", [40, 10**9])
+def test_the_null_of_many_networks_is_counted_in_parts(values: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(5)
+    group = rng.integers(0, 3, 200)
+    x, y = rng.integers(0, values, (2, 200)).astype(float)
+    whole = Condition(y, (), group).null(x, 20, np.random.default_rng(1))
+    monkeypatch.setattr("sharpbench.analysis.statistics.mutual_information.MAX_WORDS_OF_A_SET", 1)
+    monkeypatch.setattr("sharpbench.analysis.statistics.mutual_information.MAX_WORDS_AT_ONCE", 1000)
+    parts = Condition(y, (), group).null(x, 20, np.random.default_rng(1))
+    assert whole is not None
+    assert parts is not None
+    assert whole.tolist() == parts.tolist()
+    assert len(set(whole)) > 10
+
+
 def test_p_is_even_where_nothing_is_related() -> None:
     rng, found = np.random.default_rng(4), []
     cells = np.repeat(np.arange(3), 6)
