@@ -73,6 +73,7 @@ def describe_environment(device: str) -> Facts:
         "platform": platform.system(),
         "machine": platform.machine(),
         "processor": _read_processor_name(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",

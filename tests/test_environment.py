@@ -25,6 +25,7 @@ def test_an_environment_is_json_scalars_and_true() -> None:
     assert (said["device"], said["cuda"]) == ("cpu", None)
     assert said["cores"] == len(os.sched_getaffinity(0))
     assert said["processor"]
+    assert said["instructions"] == torch.backends.cpu.get_cpu_capability()
 
 
 def test_settling_fixes_the_threads_and_keeps_float32_whole() -> None:

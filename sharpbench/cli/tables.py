@@ -61,7 +61,7 @@ class GrowingTable:
 def _with_columns(table: Table, columns: Mapping[str, ColumnKind]) -> Table:
     for heading, kind in columns.items():
         justify: Literal["left", "right"] = "right" if kind == "number" else "left"
-        table.add_column(heading, justify=justify, overflow="fold", no_wrap=kind != "text")
+        table.add_column(Text(heading), justify=justify, overflow="fold", no_wrap=kind != "text")
     return table
 
 

@@ -85,9 +85,9 @@ def _table(columns: Sequence[Column[Score]], rows: Sequence[Score], console: Con
     )
     for column in columns:
         if column is NAME:
-            table.add_column(NAME.heading, overflow="fold", min_width=_min_chars(NAME, rows))
+            table.add_column(Text(NAME.heading), overflow="fold", min_width=_min_chars(NAME, rows))
         else:
-            table.add_column(column.terminal_heading, justify="right", no_wrap=True)
+            table.add_column(Text(column.terminal_heading), justify="right", no_wrap=True)
     for row, following in zip(rows, [*rows[1:], None], strict=True):
         last = following is not None and (following.partial, following.kind) != (row.partial, row.kind)
         cells = [Text(column.terminal_text(row)) for column in columns]

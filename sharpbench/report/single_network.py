@@ -32,6 +32,8 @@ NOTED_DETAILS = ("matrix", "method", "certified", "attained", "pinned", "dropped
 REST_NAME = "all others"
 EXAMPLES_HEADING = "over examples"
 """Of the column of standard errors over the draw of the examples."""
+MAX_HEADING_CHARS = 40
+"""Of the label of a measure that heads a column."""
 MAX_SOURCE_CHARS = 60
 """Of a file's name that a row shows."""
 MIN_FILE_WIDTH = 120
@@ -192,12 +194,19 @@ def _share(record: Record, name: str) -> float:
     return abs(record.parts.get(name, 0.0)) / total if total else 0.0
 
 
+def _distinct_headings(labels: Sequence[str]) -> dict[str, str]:
+    """A heading for each label: cut to MAX_HEADING_CHARS, or whole where labels would otherwise read the same."""
+    cut = {label: plain_text(label, MAX_HEADING_CHARS) for label in labels}
+    return {label: text if list(cut.values()).count(text) == 1 else label for label, text in cut.items()}
+
+
 def _parts_table(parts: Mapping[str, Mapping[str, float]]) -> Table:
     measures = list(dict.fromkeys(label for row in parts.values() for label in row))
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("part of", overflow="fold")
+    headings = _distinct_headings(measures)
     for measure in measures:
-        table.add_column(plain_text(measure, 40), justify="right", overflow="fold")
+        table.add_column(Text(headings[measure]), justify="right", overflow="fold")
     for name, row in parts.items():
         table.add_row(Text(plain_text(name, 60)), *(Text(format_number(row.get(measure))) for measure in measures))
     return table
@@ -208,8 +217,8 @@ def _curve_table(states: States) -> Table:
     named = _name_matrices(record for records in states.values() for record in records.values())
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("weights", overflow="fold")
-    for heading in ("loss", "accuracy", *(plain_text(measure, 40) for measure in measures)):
-        table.add_column(heading, justify="right", overflow="fold")
+    for heading in ("loss", "accuracy", *_distinct_headings(measures).values()):
+        table.add_column(Text(heading), justify="right", overflow="fold")
     for source, records in states.items():
         truth = next(iter(records.values())).truth
         values = [_value(records[label], named=named) if label in records else MISSING for label in measures]

@@ -152,3 +152,12 @@ def test_without_parts_there_is_no_picture(record: MakeRecord, tmp_path: Path) -
 def test_no_leaderboard_takes_these_records(record: MakeRecord) -> None:
     assert group_populations([of(record, "trace")]) == ()
     assert len(group_populations([record("trace")])) == 1
+
+
+def test_headings_are_the_whole_labels_and_no_markup(record: MakeRecord) -> None:
+    """Brackets are not markup of the terminal, and labels that are equal when cut are shown whole."""
+    long = "measure-with-a-very-long-name-and-options"
+    labels = ["trace", "trace[method=exact]", f"{long}[a=1]", f"{long}[a=2]"]
+    states = {name: {label: of(record, label, weights=name, value=1.0) for label in labels} for name in ("e1", "e2")}
+    table = single_network._curve_table(states)
+    assert [str(column.header) for column in table.columns] == ["weights", "loss", "accuracy", *labels]

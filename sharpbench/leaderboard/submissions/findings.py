@@ -107,9 +107,10 @@ def _describe_end(converged: bool) -> str:
 
 
 def _runs_alike(record: Record, apart: float) -> bool:
-    """Whether record and recomputation agree bit by bit: on one processor, version of torch and network."""
+    """Whether both agree bit by bit: on one processor with its instruction set, version of torch and network."""
     here = describe_environment(record.device)
-    return apart == 0 and all(record.environment.get(name) == here[name] for name in ("processor", "torch"))
+    there = {"instructions": here["instructions"], **record.environment}  # earlier versions do not state them
+    return apart == 0 and all(there.get(name) == here[name] for name in ("processor", "instructions", "torch"))
 
 
 def compare_estimate(
