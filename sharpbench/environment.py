@@ -82,6 +82,16 @@ def describe_environment(device: str) -> Facts:
     }
 
 
+MAX_THREADS = 1024
+"""Threads of torch in a process: far more than processors, and less than crashes it."""
+
+
+def check_threads(threads: int | None) -> None:
+    """Raise InvalidInput for a number of threads out of range; None is as many as there are cores."""
+    if threads is not None and not 1 <= threads <= MAX_THREADS:
+        raise InvalidInput(f"threads={threads} must be from 1 to {MAX_THREADS}, or none for as many as there are cores")
+
+
 def apply_settings(device: str, threads: int) -> None:
     """Set what values and times depend on: the number of threads, and float32 products without TF32."""
     torch.set_num_threads(threads)

@@ -3,12 +3,16 @@
 import difflib
 from collections.abc import Iterable
 
+MAX_MESSAGE_CHARS = 2000
+"""Of an error: more than any terminal shows, where a message quotes a long name or path."""
+
 
 class InvalidInput(ValueError):
     """Bad usage or bad input.
 
     The message names the offender, its value, the bound and the remedy. It is one line, also if it quotes text with
-    line ends. The command line prints it and exits with status 2; in Python it is a ValueError.
+    line ends, of at most MAX_MESSAGE_CHARS characters: a longer one loses its middle. The command line prints it and
+    exits with status 2; in Python it is a ValueError.
 
     >>> from sharpbench import InvalidInput
     >>> str(InvalidInput("no measure 'a\\nb'"))
@@ -16,7 +20,9 @@ class InvalidInput(ValueError):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(one_line(message))
+        line = one_line(message)
+        half = MAX_MESSAGE_CHARS // 2 - 3
+        super().__init__(line if len(line) <= MAX_MESSAGE_CHARS else f"{line[:half]} ... {line[-half:]}")
 
 
 def one_line(text: str) -> str:

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from sharpbench import __version__
-from sharpbench.environment import apply_settings, describe_environment, resolve_device
+from sharpbench.environment import apply_settings, check_threads, describe_environment, resolve_device
 from sharpbench.errors import InvalidInput
+from sharpbench.runner.run import RunOptions
 
 
 def test_an_environment_is_json_scalars_and_true() -> None:
@@ -76,3 +77,12 @@ def test_a_machine_that_does_not_tell_its_processor_is_no_error(monkeypatch: pyt
 
     monkeypatch.setattr(Path, "read_text", refuse)
     assert describe_environment("cpu")["processor"] == platform.processor()
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1025, 100_000])
+def test_a_number_of_threads_that_crashes_torch_is_refused(threads: int) -> None:
+    check_threads(None)
+    check_threads(1024)
+    for refused in (lambda: check_threads(threads), lambda: RunOptions(threads=threads)):
+        with pytest.raises(InvalidInput, match=rf"^threads={threads} must be from 1 to 1024, or none for as many"):
+            refused()

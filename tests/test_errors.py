@@ -41,3 +41,10 @@ def test_quoted_words_are_short() -> None:
 def test_a_device_that_is_none_is_quoted_shortly() -> None:
     with pytest.raises(InvalidInput, match=r"^device 'g\\n(gpu)+\.\.\.' is none of auto, cpu, cuda$"):
         resolve_device("g\n" + "gpu" * 1000)
+
+
+def test_a_long_message_loses_its_middle_and_keeps_its_remedy() -> None:
+    text = str(InvalidInput(f"label '{'x' * 150_000}' is too long; shorten it"))
+    assert 1900 < len(text) <= 2000
+    assert text.startswith("label 'xxx")
+    assert text.endswith("xxx' is too long; shorten it")

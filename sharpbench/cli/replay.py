@@ -51,14 +51,13 @@ def replay(
     Give the same command again to continue an interrupted replay. Exit status: 0 all cells ok or skipped, 1 some
     failed, 2 bad usage or input, 130 interrupted.
     """
-    from sharpbench.environment import apply_settings, resolve_device
+    from sharpbench.environment import apply_settings, check_threads, resolve_device
     from sharpbench.files import Workspace
     from sharpbench.replays.catalog import parse_replay, parse_scale
 
     chosen = parse_replay(name)
     size = parse_scale(chosen, scale)
-    if threads is not None and threads < 1:
-        raise InvalidInput(f"threads={threads} must be at least 1; leave --threads out for all cores")
+    check_threads(threads)
     if workers < 1:
         raise InvalidInput(f"workers={workers} must be at least 1")
     workspace = Workspace.locate(cache_dir=cache_dir, data_dir=data_dir, device=resolve_device(device))

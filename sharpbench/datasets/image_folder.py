@@ -17,6 +17,7 @@ from sharpbench.core.fields import check_fields
 from sharpbench.core.spec import format_spec
 from sharpbench.datasets.class_map import read_class_map
 from sharpbench.datasets.dataset import Data, Dataset, Examples, Split, Subset, Transform, gather_examples, scale_pixels
+from sharpbench.datasets.guards import check_image_memory, check_links
 from sharpbench.errors import InvalidInput, short
 from sharpbench.files import natural_key, user_path
 
@@ -141,6 +142,7 @@ class ImageFolder(Dataset):
         if not root.is_dir():
             raise InvalidInput(f"there is no folder '{root}'; name one that holds a folder of images for each class")
         try:
+            check_links(root, IMAGE_SUFFIXES)
             return self._list_split(root, split)
         except OSError as error:
             raise InvalidInput(f"folder '{error.filename or root}' cannot be read ({error.strerror})") from None
@@ -261,6 +263,7 @@ def _transform_images(paths: Sequence[Path], transform: Transform) -> Tensor:
 
 def _stack_images(paths: Sequence[Path], size: int | None) -> Tensor:
     """Images [n, 1 or 3, height, width], scaled to -1..1. size: of the square that each is made."""
+    check_image_memory(paths)
     images = [_open_image(path) for path in paths]
     if size is not None:
         images = [ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR) for image in images]

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from sharpbench.datasets.dataset import Data, Dataset, scale_pixels
 from sharpbench.datasets.download import DownloadFailed, download
+from sharpbench.datasets.guards import check_plain_file
 from sharpbench.errors import InvalidInput
 from sharpbench.files import atomic_write
 
@@ -60,6 +61,7 @@ def read_idx(path: Path, *, dimensions: int) -> Tensor:
 
 
 def _open_idx(path: Path) -> BufferedIOBase:
+    check_plain_file(path)
     with path.open("rb") as file:
         compressed = file.read(2) == _GZIP_MAGIC
     return gzip.open(path, "rb") if compressed else path.open("rb")

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from sharpbench.datasets.dataset import Data, Dataset, scale_pixels
+from sharpbench.datasets.guards import check_archive_memory
 from sharpbench.errors import InvalidInput, short
 from sharpbench.files import user_path
 
@@ -113,6 +114,7 @@ def _read_arrays(path: Path) -> tuple[Mapping[str, np.ndarray], tuple[str, ...]]
     """The arrays by name, and the names of those that hold objects, which are not read."""
     if path.exists() and not path.is_file():
         raise InvalidInput(f"'{path}' is not a file; name one that numpy.savez wrote")
+    check_archive_memory(path)
     try:
         with path.open("rb") as content:
             file = np.load(content, allow_pickle=False)

@@ -166,7 +166,9 @@ def _read_collection(path: Path) -> Collection:
 
 
 def _read_lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Each line with its place; a last line without an end is refused."""
+    """Each line with its place; a last line without an end is refused, and so is a pipe, which may never end."""
+    if path.exists() and not path.is_file():
+        raise InvalidInput(f"{path} is not a plain file; replace it by the records themselves, or remove it")
     try:
         lines = path.read_bytes().decode("utf-8").split("\n")
     except UnicodeDecodeError as error:

@@ -102,7 +102,7 @@ NO_SUBMISSIONS = Submitted()
 
 
 def read_submitted(folder: Path) -> Submitted:
-    """The submissions in `folder`; none where it does not exist.
+    """The submissions in `folder`; none where it does not exist. Hidden files (.DS_Store, drafts) do not count.
 
     A verdict counts for every entry that makes the claim that it is about. Verdicts on submissions that were removed
     also count.
@@ -112,7 +112,7 @@ def read_submitted(folder: Path) -> Submitted:
     """
     if not folder.is_dir():
         return Submitted()
-    paths = sorted(folder.iterdir())
+    paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     for path in paths:
         if not path.name.endswith(SUFFIX) or not stat.S_ISREG(path.lstat().st_mode):
             raise InvalidInput(

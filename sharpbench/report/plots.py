@@ -97,6 +97,8 @@ def pareto_front(items: Iterable[Item], cost_and_error: Callable[[Item], tuple[f
     return front
 
 
+MAX_DRAWN_VALUE = 1e100
+"""Absolute values beyond it, or below its inverse, are drawn there: the ticks of axes overflow near 1e308."""
 OVERVIEW_NAME = "overview"
 COLOUR_MAP = "viridis"  # sequential, readable in grey and by the colour-blind
 MAX_COLUMNS, MAX_PANELS = 6, 48
@@ -160,13 +162,19 @@ def collect_points(population: MeasuredPopulation, row: MeasureRow) -> Points:
         f"{row.label} ({row.setting})" if row.setting else row.label,
         population.model,
         population.dataset,
-        np.array([value for _, value, _ in found]),
+        _limit_magnitude(np.array([value for _, value, _ in found], dtype=np.float64)),
         np.array([gap for _, _, gap in found]),
         np.array([np.nan if ratio is None else ratio for ratio in noise]),
         np.array([network.counts for network, _, _ in found], dtype=np.bool_),
         marginal_tau(*pairs, codes, together),
         within_tau(*pairs, codes, together),
     )
+
+
+def _limit_magnitude(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The values where axes can show them; zeros stay zeros."""
+    limited = np.sign(values) * np.clip(np.abs(values), 1 / MAX_DRAWN_VALUE, MAX_DRAWN_VALUE)
+    return np.where(values == 0, 0.0, limited)
 
 
 def _draw_figure(figure: Figure, axes: Axes, points: Points, outcome: str) -> None:

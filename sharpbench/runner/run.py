@@ -10,7 +10,7 @@ from typing import TypedDict, Unpack
 from sharpbench.core.jsonl import JsonlFile
 from sharpbench.core.record import Record
 from sharpbench.core.records import RECORDS, read_statuses
-from sharpbench.environment import apply_settings, describe_environment
+from sharpbench.environment import apply_settings, check_threads, describe_environment
 from sharpbench.errors import InvalidInput
 from sharpbench.files import Workspace
 from sharpbench.runner.cell import Cell, Shard
@@ -52,8 +52,7 @@ class RunOptions:
     plugins: Sequence[Path] = ()
 
     def __post_init__(self) -> None:
-        if self.threads is not None and self.threads < 1:
-            raise InvalidInput(f"threads={self.threads} must be at least 1, or None for as many as there are cores")
+        check_threads(self.threads)
         if self.workers < 1:
             raise InvalidInput(f"workers={self.workers} must be at least 1")
 

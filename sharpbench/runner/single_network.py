@@ -21,7 +21,7 @@ from sharpbench.core.records import RECORDS, iterate_records
 from sharpbench.core.spec import format_spec
 from sharpbench.core.subject import Subject
 from sharpbench.datasets.dataset import Examples
-from sharpbench.environment import apply_settings, describe_environment
+from sharpbench.environment import apply_settings, check_threads, describe_environment
 from sharpbench.errors import InvalidInput, short
 from sharpbench.files import data_folder
 from sharpbench.models.file import File
@@ -32,8 +32,6 @@ from sharpbench.runner.evaluate_cell import empty_record, evaluate_measure
 from sharpbench.runner.expectations import FoundAccuracy, check_accuracy, describe_shortfall
 from sharpbench.runner.network_evaluation import NetworkEvaluation, NetworkWeights, iterate_weights
 from sharpbench.training.weight_files import hash_file
-
-MAX_THREADS = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +91,7 @@ def set_up_torch(device: str, threads: int | None) -> None:
 
     Raises InvalidInput for a number out of range.
     """
-    if threads is not None and not 1 <= threads <= MAX_THREADS:
-        raise InvalidInput(f"threads={threads} must be from 1 to {MAX_THREADS}, or none for as many as there are cores")
+    check_threads(threads)
     apply_settings(device, threads or int(describe_environment("cpu")["cores"] or 1))
 
 

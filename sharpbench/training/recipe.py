@@ -19,6 +19,7 @@ from sharpbench.files import content_hash
 from sharpbench.models import SmallMlp
 from sharpbench.models.model import Model
 from sharpbench.training.optimizers import Optimizer, Sgd
+from sharpbench.training.zoo import Origin
 
 DataSource = tuple[Dataset, str | None]
 """A data set and how its images are prepared (see Recipe.data_source)."""
@@ -146,7 +147,7 @@ def distinct_titles(recipes: Sequence[Recipe]) -> list[str]:
 
 def network_key(recipe: Recipe, data_sha256: str, device: str) -> str:
     """The key of a trained network in the zoo: a SHA-256 of the recipe, the data's content and the kind of device."""
-    return content_hash({"recipe": recipe.key, "data": data_sha256, "device": device})
+    return Origin(recipe.row(), data_sha256, device).key
 
 
 def _require(name: str, value: float | None, holds: bool, bound: str) -> None:

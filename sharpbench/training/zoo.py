@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sharpbench.core.fields import Scalar
 from sharpbench.errors import InvalidInput
-from sharpbench.files import atomic_folder, atomic_write
+from sharpbench.files import atomic_folder, atomic_write, content_hash
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,6 +32,11 @@ class Origin:
     recipe: Mapping[str, Scalar]
     data: str
     device: str
+
+    @property
+    def key(self) -> str:
+        """The key of the network in the zoo: a SHA-256 of all fields."""
+        return content_hash({"recipe": content_hash(dict(self.recipe)), "data": self.data, "device": self.device})
 
     def row(self) -> dict[str, Any]:
         """All fields as a JSON object."""
@@ -122,6 +127,8 @@ class Zoo:
                 weights, stored["result"], stored["origin"]
             ):
                 return None
+            if stored["origin"] is not None and Origin(**stored["origin"]).key != key:
+                return None  # copied from under another key
             return weights, stored
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None

@@ -285,3 +285,10 @@ def test_what_is_no_submission_is_refused_with_its_file(
 def replace_name(entry: SubmittedEntry, name: str) -> SubmittedEntry:
     manifest = replace(entry.submission.manifest, name=name)
     return replace(entry, submission=replace(entry.submission, manifest=manifest))
+
+
+def test_hidden_files_do_not_stop_publishing(submitted: Callable[..., Path], tmp_path: Path) -> None:
+    path = submitted("mine")
+    (path.parent / ".DS_Store").write_bytes(b"\0")
+    (path.parent / ".draft-00ff").mkdir()
+    assert [entry.name for entry in entries(path.parent).entries] == ["mine"]

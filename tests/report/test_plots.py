@@ -98,3 +98,10 @@ def test_no_figure_is_left_open_and_no_setting_changed(records: MakeMany, tmp_pa
     plot_populations(records(seeds=1, measures=("good",)), tmp_path)
     assert dict(matplotlib.rcParams) == before
     assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
+
+
+def test_values_near_the_largest_number_are_drawn(record: Make, tmp_path: Path) -> None:
+    extremes = (1.7e308, -1.7e308, 5e-324, -5e-324, 0.0, 1e308, 3.0)
+    for name, values in (("both", extremes), ("positive", tuple(abs(value) for value in extremes))):
+        records = [record(value=value, seed=seed) for seed, value in enumerate(values)]
+        assert len(plot_populations(records, tmp_path / name)) == 4

@@ -248,14 +248,14 @@ def test_what_is_damaged_or_of_another_format_is_counted_and_not_listed(tmp_path
 
 
 def test_an_origin_that_was_tampered_with_is_not_believed(tmp_path: Path) -> None:
-    zoo = Zoo(tmp_path)
-    zoo.save("k", {"w": WEIGHT}, {}, origin=ORIGIN)
-    assert zoo.load("k") is not None
-    assert zoo.read_packed("k") == (tmp_path / "networks" / "k" / WEIGHTS).read_bytes()
-    path = tmp_path / "networks" / "k" / RESULT
+    zoo, key = Zoo(tmp_path), ORIGIN.key
+    zoo.save(key, {"w": WEIGHT}, {}, origin=ORIGIN)
+    assert zoo.load(key) is not None
+    assert zoo.read_packed(key) == (tmp_path / "networks" / key / WEIGHTS).read_bytes()
+    path = tmp_path / "networks" / key / RESULT
     path.write_text(path.read_text().replace("small-mlp", "small-cnn"))
-    assert zoo.load("k") is None
-    assert zoo.read_packed("k") is None
+    assert zoo.load(key) is None
+    assert zoo.read_packed(key) is None
 
 
 def test_shelves_do_not_mix_and_entries_can_be_removed(tmp_path: Path) -> None:
@@ -270,3 +270,15 @@ def test_shelves_do_not_mix_and_entries_can_be_removed(tmp_path: Path) -> None:
     other.remove("none")
     assert other.load("k") is None
     assert_whole(tmp_path)
+
+
+def test_an_entry_under_the_key_of_another_network_is_not_used(tmp_path: Path) -> None:
+    """Its own hash fits: the whole folder was copied."""
+    origin = Origin({"model": "m", "seed": 0}, "ab" * 32, "cpu")
+    other = Origin({"model": "m", "seed": 1}, "ab" * 32, "cpu")
+    zoo = Zoo(tmp_path)
+    zoo.save(origin.key, {"w": WEIGHT}, {"gap": 0.5}, origin=origin)
+    assert zoo.load(origin.key) is not None
+    shutil.copytree(tmp_path / "networks" / origin.key, tmp_path / "networks" / other.key)
+    assert zoo.load(other.key) is None
+    assert zoo.read_packed(other.key) is None

@@ -92,7 +92,8 @@ def _axis_tau(x: Floats, y: Floats, columns: Mapping[str, Integers], name: str) 
     compared, differing = len(one), y[one] != y[other]
     one, other = one[differing], other[differing]
     within, blocks_there = block[one], int(block.max()) + 1
-    agree = np.sign(x[one] - x[other]) * np.sign(y[one] - y[other])
+    with np.errstate(over="ignore"):  # the sign of an infinite difference is right
+        agree = np.sign(x[one] - x[other]) * np.sign(y[one] - y[other])
     counts = np.bincount(within, minlength=blocks_there)
     taus = np.bincount(within, agree, blocks_there) / np.maximum(counts, 1)
     blocks = int((counts > 0).sum())

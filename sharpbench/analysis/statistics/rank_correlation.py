@@ -230,9 +230,15 @@ def cell_taus(x: Floats, y: Floats, cells: Integers) -> tuple[Floats, NDArray[np
     return taus, product > 0
 
 
+def _pair_signs(rows: Floats, columns: Floats) -> Floats:
+    """The signs of rows_i - columns_j, [rows, columns]; right also where the difference overflows."""
+    with np.errstate(over="ignore"):
+        return np.sign(np.subtract.outer(rows, columns))
+
+
 def _pair_sums(x: Floats, y: Floats) -> tuple[float, float, float]:
     """Over ordered pairs: the sum of sign(x_i - x_j) sign(y_i - y_j), and the number untied in x, and in y."""
-    sign_x, sign_y = np.sign(np.subtract.outer(x, x)), np.sign(np.subtract.outer(y, y))
+    sign_x, sign_y = _pair_signs(x, x), _pair_signs(y, y)
     return float((sign_x * sign_y).sum()), float(np.abs(sign_x).sum()), float(np.abs(sign_y).sum())
 
 
@@ -252,7 +258,7 @@ def marginal_kernel(x: Floats, y: Floats) -> Kernel:
     def rows(chosen: Integers) -> Floats:
         if not scale:
             return np.zeros((len(chosen), len(x)))
-        sign_x, sign_y = np.sign(np.subtract.outer(x[chosen], x)), np.sign(np.subtract.outer(y[chosen], y))
+        sign_x, sign_y = _pair_signs(x[chosen], x), _pair_signs(y[chosen], y)
         found: Floats = sign_x * sign_y / scale - tau / 2 * (np.abs(sign_x) / untied_x + np.abs(sign_y) / untied_y)
         return found
 

@@ -17,6 +17,8 @@ DEVICES, PRECISIONS = ("cpu", "cuda"), ("float32", "float64")
 WORD_PATTERN = re.compile(r"[A-Za-z0-9 ._:+=,\[\]-]{1,300}")
 """Specs as on the command line, without characters that have a meaning in Markdown, HTML, shells or paths."""
 MAX_CHARS = {"reason": MAX_REASON_CHARS, "oracle": 100, "time": 40}
+MAX_MAGNITUDE = 1e100
+"""Of every number of a record except its recipe and seed; numbers near 1e308 overflow in plots and means."""
 GATE_SLACK = 1e-3
 """Relative, of loss and accuracy at the gate, because they were computed twice."""
 MAX_ENTRIES, MAX_KEY_CHARS, MAX_TEXT_CHARS = 20_000, 200, 1000
@@ -99,6 +101,11 @@ def _check_numbers(record: Record) -> None:
     for name, value in least.items():
         if value is not None and value < 0:
             raise InvalidInput(f"{name}={short(str(value))} is negative")
+    named = {name: getattr(record, name) for name in ("value", "low", "high", "exact")}
+    numbers = {**named, **least, **{f"invariance.{kind}": factor for kind, factor in record.invariance.items()}}
+    for name, value in (*numbers.items(), *((f"truth.{name}", value) for name, value in record.truth.items())):
+        if isinstance(value, int | float) and abs(value) > MAX_MAGNITUDE:
+            raise InvalidInput(f"{name}={short(str(value))} exceeds {MAX_MAGNITUDE:g}, which no page and plot can show")
     if (record.low is None) != (record.high is None) or (
         record.low is not None and record.high is not None and record.low > record.high
     ):

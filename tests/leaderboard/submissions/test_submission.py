@@ -291,3 +291,21 @@ def test_packing_refuses_what_verification_could_not_know_again(ran: Path, tmp_p
         pack_submission(path, name="honest", texts={})
     with pytest.raises(InvalidInput, match="no records at"):
         pack_submission(tmp_path / "none", name="honest", texts={})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"value": 1e308},
+        {"exact": -1e101, "oracle": "definition"},
+        {"seconds": 1e308},
+        {"invariance": {"layer": 1e200}},
+    ],
+    ids=str,
+)
+def test_numbers_that_no_page_can_show_are_refused(
+    change: dict[str, Any], text: str, records: tuple[Record, ...], tmp_path: Path
+) -> None:
+    path = forged(text, tmp_path, [replace(records[0], **change)])
+    with pytest.raises(InvalidInput, match=r"exceeds 1e\+100, which no page and plot can show"):
+        read_submission(path)
