@@ -53,12 +53,13 @@ def train(
     for name, value in (("workers", workers), ("threads", threads)):
         if value is not None and value < 1:
             raise InvalidInput(f"{name}={value} must be at least 1")
-    from sharpbench.environment import describe_environment, resolve_device
+    from sharpbench.environment import check_threads, describe_environment, resolve_device
     from sharpbench.files import Workspace
     from sharpbench.runner.plan import select_recipes
     from sharpbench.training.population import Population
     from sharpbench.training.workers import train_all
 
+    check_threads(threads)
     place, plugins = resolve_device(device), tuple(plugin or ())
     workspace = Workspace.locate(cache_dir=cache_dir, data_dir=data_dir, device=place, threads=threads, plugins=plugins)
     selected = select_recipes(models, dataset=dataset, cohort=cohort, data_dir=data_dir, plugins=plugins)

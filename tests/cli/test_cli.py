@@ -163,7 +163,7 @@ def test_a_dry_run_writes_nothing(tmp_path: Path, cache: str) -> None:
         (("--examples", "65"), ["examples=65 exceeds the 64"]),
         (("--examples", "0"), ["examples=0 must be at least 1"]),
         (("--timing", "-1"), ["timing=-1 must be at least 0"]),
-        (("--threads", "0"), ["threads=0 must be at least 1"]),
+        (("--threads", "0"), ["threads=0 must be from 1 to 1024"]),
         (("--dtype", "half"), ["dtype 'half' is none of float32, float64"]),
         (("--device", "gpu"), ["device 'gpu' is none of auto, cpu, cuda"]),
         (("--seed", "x"), ["--seed"]),

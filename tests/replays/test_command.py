@@ -40,7 +40,7 @@ def test_the_archive_is_judged_without_training(tmp_path: Path) -> None:
         (("../../x",), "unknown replay '../../x'; one of minimum-sharpness-2021, asam-2021, friendly-sam-2024"),
         (("asam-2021", "--scale", "paper"), "replay 'asam-2021' has no scale 'paper'; it has quick"),
         (("minimum-sharpness-2021", "--scale", "quik"), "has no scale 'quik'; did you mean 'quick'?"),
-        (("minimum-sharpness-2021", "--threads", "0"), "threads=0 must be at least 1"),
+        (("minimum-sharpness-2021", "--threads", "0"), "threads=0 must be from 1 to 1024"),
         (("asam-2021", "--device", "tpu"), "device 'tpu' is none of auto, cpu, cuda"),
     ],
 )
