@@ -32,11 +32,15 @@ class Exactness:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Median seconds of a standalone call in one environment, which is one line of text."""
+    """Median seconds of a standalone call in one environment, which is one line of text.
+
+    contended: other work ran next to all of these calls, so they may have taken longer than they need.
+    """
 
     environment: str
     seconds: float
     networks: int
+    contended: bool = False
 
 
 def count_failures(records: Iterable[Record]) -> tuple[Failure, ...]:
@@ -84,11 +88,24 @@ def largest_factors(done: Iterable[Record]) -> dict[str, float | None]:
 
 def summarize_timings(done: Sequence[Record]) -> tuple[Timing, ...]:
     """The median seconds in each environment; seconds of different environments are never combined."""
+    counted = select_timed(done)
+    contended = any(each.contended for each in counted)
     seconds: dict[str, list[float]] = {}
-    for each in select_comparable(done):
+    for each in counted:
         if each.seconds is not None:
             seconds.setdefault(format_environment(each.environment), []).append(each.seconds)
-    return tuple(Timing(place, statistics.median(seconds[place]), len(seconds[place])) for place in sorted(seconds))
+    return tuple(
+        Timing(place, statistics.median(seconds[place]), len(seconds[place]), contended) for place in sorted(seconds)
+    )
+
+
+def select_timed(done: Iterable[Record]) -> list[Record]:
+    """The timed records that count: those that can be compared, or where there are none, those next to other work.
+
+    The time of a cell that was divided among processes never counts.
+    """
+    timed = [each for each in done if each.seconds is not None and each.pieces == 1]
+    return select_comparable(timed) or timed
 
 
 def select_comparable(done: Iterable[Record]) -> list[Record]:

@@ -19,7 +19,7 @@ from sharpbench.analysis.costs import (
     count_incomparable,
     largest_factors,
     median_or_none,
-    select_comparable,
+    select_timed,
     summarize_exactness,
     summarize_timings,
 )
@@ -83,7 +83,8 @@ class Score:
         invariance: Kind of rewrite -> the largest factor of change; None where the value changed its sign.
         gradients: Median over the timed networks.
         peak_bytes: Median over the timed networks, without those measured in pieces.
-        contended: Networks that were timed next to other work or in pieces, which seconds and gradients leave out.
+        contended: Networks that were timed next to other work or in pieces. Seconds and gradients leave them out, unless
+            all were timed next to other work, which the timings then say.
         converged: The share of the values whose iteration converged.
         value_errors: The standard errors of the values over random vectors and over the draw of the examples.
     """
@@ -111,6 +112,11 @@ class Score:
     contended: int = 0
     converged: float | None = None
     value_errors: ValueErrors | None = None
+
+    @property
+    def only_contended(self) -> bool:
+        """Whether seconds and gradients are of calls next to other work, as there are no others."""
+        return any(timing.contended for timing in self.timings)
 
     @property
     def marginal(self) -> Tau:
@@ -202,7 +208,7 @@ def _score_measure(population: MeasuredPopulation, row: MeasureRow, ranked_by: C
         exactness=summarize_exactness(done),
         invariance=largest_factors(done),
         timings=summarize_timings(done),
-        gradients=median_or_none(record.gradients for record in select_comparable(done)),
+        gradients=median_or_none(record.gradients for record in select_timed(done)),
         contended=count_incomparable(done),
         peak_bytes=median_or_none(record.peak_bytes for record in done if record.pieces == 1),
         converged=sum(record.converged for record in done) / len(done) if done else None,

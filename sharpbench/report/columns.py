@@ -320,7 +320,11 @@ def _reasons(row: Score) -> list[str]:
     signs = row.correlations.signs
     if signs.worst is not None and signs.left_out:
         reasons.append(f"sign errors from {signs.environments} of {signs.environments + signs.left_out} environments")
-    if row.contended:
+    if row.only_contended:
+        reasons.append(
+            "!: seconds and gradients of calls next to other work, which may have taken longer than they need"
+        )
+    elif row.contended:
         reasons.append(f"{row.contended} timed next to other work or in pieces, left out of seconds and gradients")
     if row.converged is not None and row.converged < 1:
         reasons.append(f"converged on only {row.converged:.0%} of the networks")

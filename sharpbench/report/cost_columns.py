@@ -34,6 +34,11 @@ STDERR_FOOTNOTE = (
 )
 
 
+def _contention_mark(row: Score) -> str:
+    """'!' behind seconds and gradients of calls next to other work, which may have taken longer than they need."""
+    return "!" if row.only_contended else ""
+
+
 def _error(row: Score) -> str:
     """The largest relative error, and the median where there are several."""
     if row.exactness is None:
@@ -117,7 +122,7 @@ MATRIX: Column[Score] = Column(
 )
 GRADIENTS: Column[Score] = Column(
     heading="gradients",
-    text=lambda row: format_number(row.gradients),
+    text=lambda row: format_number(row.gradients) + _contention_mark(row),
     value=lambda row: row.gradients,
     short_heading="grads",
     help="seconds over those of one forward and backward pass over the data",
@@ -135,7 +140,7 @@ def _seconds(row: Score) -> str:
     """The seconds of one environment; those of several cannot be compared."""
     if not row.timings:
         return MISSING
-    return format_number(row.timings[0].seconds) if len(row.timings) == 1 else "differ"
+    return format_number(row.timings[0].seconds) + _contention_mark(row) if len(row.timings) == 1 else "differ"
 
 
 def _change(row: Score) -> str:
@@ -164,7 +169,7 @@ def _seconds_column(environment: str, letter: str) -> Column[Score]:
 
     return Column(
         heading=f"seconds {letter}".strip(),
-        text=lambda row: format_number(value(row)),
+        text=lambda row: MISSING if value(row) is None else format_number(value(row)) + _contention_mark(row),
         value=value,
         help=environment,
     )

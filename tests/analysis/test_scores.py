@@ -170,6 +170,20 @@ def test_a_cell_that_was_divided_gives_neither_time_nor_peak(record: Make) -> No
     assert only(score_records([whole, busy, record(ratio=0.9)]), "good").peak_bytes == 20.0
 
 
+def test_times_next_to_other_work_count_only_where_there_are_no_others(record: Make) -> None:
+    quiet = record(ratio=0.0, seconds=1.0, gradients=2.0, environment={"processor": "P"})
+    busy = [
+        replace(record(ratio=ratio, seconds=seconds, gradients=seconds, environment={"processor": "P"}), contended=True)
+        for ratio, seconds in ((0.1, 8.0), (0.2, 10.0))
+    ]
+    found = only(score_records([*busy, record(ratio=0.9)]), "good")
+    assert [(each.seconds, each.networks, each.contended) for each in found.timings] == [(9.0, 2, True)]
+    assert (found.gradients, found.contended, found.only_contended) == (9.0, 2, True)
+    mixed = only(score_records([quiet, *busy]), "good")
+    assert [(each.seconds, each.networks, each.contended) for each in mixed.timings] == [(1.0, 1, False)]
+    assert (mixed.gradients, mixed.contended, mixed.only_contended) == (2.0, 2, False)
+
+
 def test_errors_are_relative_to_the_oracle_and_carry_its_mark(record: Make) -> None:
     rows = [
         record(ratio=0.0, value=1.1, exact=1.0, oracle="definition"),

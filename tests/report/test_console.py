@@ -114,6 +114,13 @@ def test_values_of_two_matrices_are_told_apart(records: MakeMany) -> None:
     assert "values of the" not in shown([each for each in found if each.label != "useless"])
 
 
+def test_seconds_next_to_other_work_carry_a_mark(records: MakeMany) -> None:
+    text = shown([replace(each, contended=each.label == "good") for each in records()])
+    assert [line.split()[3] for line in text.splitlines() if line.split()[:1] == ["good"]][-1] == "0.0123!"
+    assert "!: seconds and gradients of calls next to other work" in text
+    assert "0.0123!" not in shown(records())
+
+
 def test_a_file_gets_the_full_table(records: MakeMany) -> None:
     text = shown(records(), width=80)
     assert "\x1b" not in text

@@ -49,11 +49,11 @@ def page(leaderboard: Leaderboard) -> Page:
 
 
 def list_offers(board: Board) -> tuple[Offer, ...]:
-    """The measures that were both timed and checked, the cheapest first."""
+    """The measures that were both timed without other work and checked, the cheapest first."""
     found = [
         Offer(score.name, score.gradients, score.exactness.largest)
         for score in board.measured
-        if score.gradients is not None and score.exactness is not None
+        if score.gradients is not None and score.exactness is not None and not score.only_contended
     ]
     return tuple(sorted(found, key=lambda each: (each.gradients, each.error, each.name)))
 
