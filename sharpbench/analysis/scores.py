@@ -83,8 +83,8 @@ class Score:
         invariance: Kind of rewrite -> the largest factor of change; None where the value changed its sign.
         gradients: Median over the timed networks.
         peak_bytes: Median over the timed networks, without those measured in pieces.
-        contended: Networks that were timed next to other work or in pieces. Seconds and gradients leave them out, unless
-            all were timed next to other work, which the timings then say.
+        contended: Networks that were timed next to other work or in pieces. Seconds and gradients leave them out,
+            unless all were timed next to other work (`only_contended`).
         converged: The share of the values whose iteration converged.
         value_errors: The standard errors of the values over random vectors and over the draw of the examples.
     """

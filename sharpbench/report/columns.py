@@ -25,6 +25,8 @@ from sharpbench.report.format import (
 MAX_AXIS_CHARS, MAX_SHORT_AXIS_CHARS = 30, 14
 MAX_NAME_CHARS = 40
 
+CONTENTION_NOTE = "!: seconds and gradients of calls next to other work, which may have taken longer than they need"
+
 Row = TypeVar("Row", contravariant=True)
 """What a line of a board is about: a score, or a score with its board."""
 

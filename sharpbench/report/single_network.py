@@ -19,6 +19,7 @@ from sharpbench.analysis.value_errors import GAUSS_NEWTON, combined_interval, is
 from sharpbench.core.fields import Scalar
 from sharpbench.core.record import Record
 from sharpbench.files import form_series
+from sharpbench.report.columns import CONTENTION_NOTE
 from sharpbench.report.cost_columns import CHANGE, ERROR
 from sharpbench.report.format import MISSING, format_error, format_factor, format_memory, format_number, plain_text
 from sharpbench.report.plots import FIGURE_STYLE, drawable_text, save_figure
@@ -118,8 +119,8 @@ def _values_table(records: Sequence[Record]) -> Table:
         further = {
             EXAMPLES_HEADING: _example_stderr(record),
             "error": _error(record.value, record.exact, record),
-            "alone": format_number(record.seconds),
-            "grads": format_number(record.gradients),
+            "alone": format_number(record.seconds) + ("!" if record.contended else ""),
+            "grads": format_number(record.gradients) + ("!" if record.contended else ""),
             "memory": format_memory(record.peak_bytes),
             "change": "/".join(format_factor(record.invariance, kind) for kind in ("layer", "unit")),
         }
@@ -249,6 +250,8 @@ def _reasons(states: States) -> list[str]:
         lines[ERROR.footnote] = None
     if any(record.invariance for record in records):
         lines[CHANGE.footnote] = None
+    if any(record.contended for record in records):
+        lines[CONTENTION_NOTE] = None
     return list(lines)
 
 

@@ -226,7 +226,7 @@ def summarize(scores: Sequence[Score]) -> Summary:
     """The summary of one row over the boards of its scores."""
     signs = [score.correlations.signs.worst for score in scores if score.correlations.signs.worst is not None]
     errors = [score.exactness.largest for score in scores if score.exactness is not None]
-    costs = [score.gradients for score in scores if score.gradients is not None]
+    costs = [score.gradients for score in scores if score.gradients is not None and not score.only_contended]
     changes = {kind: {format_factor(score.invariance, kind) for score in scores} - {MISSING} for kind in REWRITE_KINDS}
     unchanged = tuple(kind for kind in REWRITE_KINDS if changes[kind] == {"1"})
     rewritten = any(score.invariance for score in scores)

@@ -74,7 +74,7 @@ def _board(board: Board) -> Json:
 
 def _points(index: int, board: Board, score: Score) -> Json:
     row = board.row(score)
-    checked = score.gradients is not None and score.exactness is not None
+    checked = score.gradients is not None and score.exactness is not None and not score.only_contended
     return {
         "board": index,
         "label": plain_text(score.name, MAX_NAME_CHARS),
