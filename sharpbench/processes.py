@@ -12,6 +12,7 @@ import resource
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing import forkserver, resource_tracker, util
 from multiprocessing.connection import Connection, wait
@@ -27,17 +28,20 @@ END_TIMEOUT_SECONDS = 5.0
 MAX_OUTPUT_BYTES = 1000
 """Bytes that are kept of the beginning, and of the end, of what a child printed."""
 READ_BYTES = 2**16
+MAX_MESSAGE_BYTES = 2**30
+LONG_MESSAGE = b"\xff\xff\xff\xff"  # the first 4 bytes of a message that is longer than 2 GiB: -1
+MESSAGE_STARTS = (b"\x80", b"{")  # the first byte of a pickle, or of a JSON object
 MAX_SOCKET_FOLDER_BYTES = 70
 """Longest folder of temporary files in which sockets are made: Linux allows 107 bytes for a socket's path, macOS 103,
 and multiprocessing adds '/pymp-XXXXXXXX/listener-XXXXXXXX'."""
-SOCKET_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")  # multiprocessing makes a folder of its own in it
-"""Where sockets are made instead."""
+SOCKET_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")  # multiprocessing makes its own folder in the chosen one
 _CONTEXTS: Mapping[StartMethod, ForkServerContext | SpawnContext] = {
     "forkserver": multiprocessing.get_context("forkserver"),
     "spawn": multiprocessing.get_context("spawn"),
 }
-PR_SET_PDEATHSIG = 1
-"""Linux's option of prctl(2): the signal that a process gets when its parent dies."""
+KILLING_SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
+"""Signals that come from outside: from the system where memory runs out, from a batch system, or by hand."""
+PR_SET_PDEATHSIG = 1  # Linux's option of prctl(2): the signal that a process gets when its parent dies
 
 
 class ChildEnded(Exception):
@@ -51,6 +55,13 @@ class ChildEnded(Exception):
     def __init__(self, status: int | None) -> None:
         super().__init__("the process closed its connection" if status is None else f"the process {exit_words(status)}")
         self.status = status
+
+
+class UnreadableMessage(Exception):
+    """A child that sent bytes that are not a message: after them nothing that it sends can be read."""
+
+    def __init__(self) -> None:
+        super().__init__("the process sent bytes that are not a message")
 
 
 class ChildProcess:
@@ -84,6 +95,12 @@ class ChildProcess:
         if self._output is not None:
             os.set_blocking(self._output.fileno(), False)
         self.printed = CapturedOutput()
+        self._frame = _Frame()
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id."""
+        return self._process.pid
 
     @property
     def is_alive(self) -> bool:
@@ -116,7 +133,11 @@ class ChildProcess:
 
     def receive(self, timeout: float | None = None) -> Any:
         """The next message, unpickled; see `receive_bytes`."""
-        return pickle.loads(self.receive_bytes(timeout))  # of our own child
+        message = self.receive_bytes(timeout)
+        try:
+            return pickle.loads(message)  # of our own child
+        except Exception as error:  # whatever unpickling raises for bytes that pickle did not write
+            raise UnreadableMessage from error
 
     def receive_bytes(self, timeout: float | None = None) -> bytes:
         """The next message.
@@ -126,19 +147,24 @@ class ChildProcess:
 
         Raises:
             ChildEnded: where the child ended, or closed its end of the pipe, and sent nothing more.
-            TimeoutError: where nothing came in time.
+            TimeoutError: where no whole message came in time.
+            UnreadableMessage: where something else came.
         """
-        wait(self.signs_of_life, timeout)
-        alive = self.is_alive  # before the look into the pipe: a message that was sent before the end is not lost
-        try:
-            if self._connection.poll():
-                return self._connection.recv_bytes()
-        except (EOFError, ConnectionResetError):
-            self._process.join(END_TIMEOUT_SECONDS)
-            raise ChildEnded(self._process.exitcode) from None
-        if not alive:  # without the end of the pipe, which a child of the child may hold
-            raise ChildEnded(self._process.exitcode)
-        raise TimeoutError
+        until = None if timeout is None else time.monotonic() + timeout
+        while True:
+            wait(self.signs_of_life, None if until is None else max(0.0, until - time.monotonic()))
+            alive = self.is_alive  # before the look into the pipe: a message that was sent before the end is not lost
+            try:
+                while self._connection.poll():
+                    if (message := self._frame.read(self._connection.fileno())) is not None:
+                        return message
+            except (EOFError, ConnectionResetError):
+                self._process.join(END_TIMEOUT_SECONDS)
+                raise ChildEnded(self._process.exitcode) from None
+            if not alive:  # without the end of the pipe, which a child of the child may hold
+                raise ChildEnded(self._process.exitcode)
+            if until is not None and time.monotonic() >= until:
+                raise TimeoutError
 
     def read_output(self) -> None:
         """Add to `printed` what the child has printed since the last call."""
@@ -164,6 +190,41 @@ class ChildProcess:
         self._process.join(END_TIMEOUT_SECONDS)
         if self._output is not None:
             self._output.close()
+
+
+class _Frame:
+    """The message that a child is sending, read without waiting for the rest of it.
+
+    multiprocessing frames a message by its size in 4 bytes, or -1 and its size in 8. Its own reading waits for as many
+    bytes as a wrong size says, which may never come. Here the first byte tells: it begins a pickle or a JSON object.
+    """
+
+    def __init__(self) -> None:
+        self._held = bytearray()
+
+    def read(self, descriptor: int) -> bytes | None:
+        """Read what is there of the message from the file; the message if it is whole then. Raises EOFError."""
+        header, size = self._sizes()
+        needed = header + size if size is not None else header
+        some = os.read(descriptor, min(needed - len(self._held), READ_BYTES))
+        if not some:
+            raise EOFError
+        self._held += some
+        header, size = self._sizes()
+        if size is None:
+            return None
+        if not 0 < size <= MAX_MESSAGE_BYTES or self._held[header : header + 1] not in (b"", *MESSAGE_STARTS):
+            raise UnreadableMessage
+        if len(self._held) < header + size:
+            return None
+        message, self._held = bytes(self._held[header:]), bytearray()
+        return message
+
+    def _sizes(self) -> tuple[int, int | None]:
+        """The size of the header as far as it is known, and of the message where the header is whole."""
+        if self._held[:4] != LONG_MESSAGE:
+            return 4, int.from_bytes(self._held[:4], "big", signed=True) if len(self._held) >= 4 else None
+        return 12, int.from_bytes(self._held[4:12], "big") if len(self._held) >= 12 else None
 
 
 class CapturedOutput:
@@ -201,6 +262,15 @@ def exit_words(status: int | None) -> str:
         return f"ended by signal {-status}"
 
 
+def was_killed(status: int | None) -> bool:
+    """Whether a process with that exit status was ended from outside, and not by what it did.
+
+    >>> was_killed(-signal.SIGTERM), was_killed(-signal.SIGSEGV), was_killed(1)
+    (True, False, False)
+    """
+    return status is not None and -status in KILLING_SIGNALS
+
+
 def resident_bytes(process: int | Literal["self"] = "self") -> int | None:
     """The memory that a process, by default this one, holds; None where the system does not tell."""
     try:
@@ -219,10 +289,7 @@ def preload_modules(modules: Sequence[str]) -> None:
 
 
 def start_server() -> None:
-    """Start the server process, so that it has imported its modules when the first child is started.
-
-    Raises InvalidInput where no folder is known whose path is short enough for the server's socket.
-    """
+    """Start the server process before the first child. Raises InvalidInput where no folder is fit for its socket."""
     _choose_socket_folder()
     with _interrupts_blocked():
         forkserver.ensure_running()
@@ -232,7 +299,7 @@ def _choose_socket_folder() -> None:
     """Have multiprocessing keep its sockets in a folder with a short path, where $TMPDIR is too long for them."""
     if len(os.fsencode(tempfile.gettempdir())) <= MAX_SOCKET_FOLDER_BYTES:
         return
-    chosen = next(filter(_can_hold_sockets, SOCKET_FOLDERS), None)
+    chosen = next((each for each in SOCKET_FOLDERS if os.access(each, os.W_OK | os.X_OK)), None)
     if chosen is None:
         raise InvalidInput(
             f"TMPDIR '{short(tempfile.gettempdir())}' is longer than the {MAX_SOCKET_FOLDER_BYTES} bytes that the path "
@@ -243,10 +310,6 @@ def _choose_socket_folder() -> None:
         util.get_temp_dir()  # multiprocessing makes its folder at the first call, and keeps to it
     finally:
         tempfile.tempdir = kept
-
-
-def _can_hold_sockets(folder: str) -> bool:
-    return os.access(folder, os.W_OK | os.X_OK)
 
 
 @contextlib.contextmanager
@@ -264,10 +327,7 @@ def _interrupts_blocked() -> Iterator[None]:
 
 
 def prepare_child(output: int) -> None:
-    """Set this process up as a child: it prints into the file `output`, and it ends with its parent.
-
-    Ctrl-C is ignored, as the terminal sends it to all processes and only the parent answers it.
-    """
+    """Set this process up as a child: it prints into the file `output`, ignores Ctrl-C, and ends with its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _end_with_parent()

@@ -18,9 +18,11 @@ from sharpbench import processes
 from sharpbench.errors import InvalidInput
 from sharpbench.processes import (
     MAX_OUTPUT_BYTES,
+    READ_BYTES,
     CapturedOutput,
     ChildEnded,
     ChildProcess,
+    UnreadableMessage,
     exit_words,
     prepare_child,
     resident_bytes,
@@ -40,6 +42,8 @@ def serve(connection: Connection, name: str) -> None:
                 case "last word":
                     connection.send("bye")
                     os._exit(0)
+                case bytes(sent):
+                    os.write(connection.fileno(), sent)
                 case "exit":
                     os._exit(7)
                 case "die":
@@ -124,6 +128,23 @@ def test_a_child_that_closes_its_pipe_and_lives_is_told_apart(start: Start, monk
         child.receive(PATIENCE_SECONDS)
     assert caught.value.status is None
     monkeypatch.undo()
+
+
+@pytest.mark.parametrize(
+    "sent", [b"\x00\x00\x00\x05hello", b"\x7f\xff\xff\xff", b"\x80\x00\x00\x01", b"\x00\x00\x00\x03\x80\x04."]
+)
+def test_bytes_that_are_not_a_message_are_told_at_once(start: Start, sent: bytes) -> None:
+    """Also a size of 2 GiB without anything behind it: nobody waits for that."""
+    child = start(serve, "")
+    child.send(sent)
+    with pytest.raises(UnreadableMessage, match="sent bytes that are not a message"):
+        child.receive(PATIENCE_SECONDS)
+
+
+def test_a_long_message_arrives_whole(start: Start) -> None:
+    child = start(serve, "x" * (READ_BYTES * 5))
+    child.send("name")
+    assert child.receive(PATIENCE_SECONDS) == "x" * (READ_BYTES * 5)
 
 
 def test_what_a_child_prints_is_kept(start: Start) -> None:

@@ -106,7 +106,9 @@ def _run_app() -> int:
         return _report_error(_usage_message(error))
     except Interrupted as interrupt:
         return _report_interrupt(interrupt)
-    except (KeyboardInterrupt, typer.Abort):
+    except (KeyboardInterrupt, typer.Abort) as error:
+        if isinstance(error.__cause__, EOFError):  # click takes it for the end of the user's input
+            raise error.__cause__ from None
         return _report_interrupt(Interrupted(""))
 
 

@@ -23,7 +23,7 @@ from sharpbench.core.record import Record
 from sharpbench.core.spec import format_spec
 from sharpbench.report.format import format_duration
 from sharpbench.runner.engines.pool import CellStarted
-from sharpbench.runner.run import Event, RunPlan, TornLineRemoved
+from sharpbench.runner.run import Event, RecordsFileChanged, RunPlan, TornLineRemoved
 from sharpbench.runner.status import EtaEstimator
 from sharpbench.training.population import NetworkDiscarded, TrainedRecipe, TrainingEpoch, TrainingProgress
 from sharpbench.training.recipe import Recipe
@@ -90,6 +90,9 @@ def follow_run(steps: Iterator[Event], run_plan: RunPlan, *, slots: int) -> None
                 console.print(
                     f"{escape(str(step.path))}: cut off a torn last line of {step.size} bytes, left by a killed run"
                 )
+            elif isinstance(step, RecordsFileChanged):
+                words = f"{step.path}: another program changed it; {step.rewritten} records were written again"
+                console.print(escape(words), soft_wrap=True)
             elif isinstance(step, CellStarted):
                 eta.start(step.cell)
                 words = f"{format_spec(step.cell.measure)}: {step.cell.recipe.title}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sharpbench.cli.command import ConfigOption, PrintConfigOption, format_options
-from sharpbench.cli.exits import Interrupted, failure_status, unwritable
+from sharpbench.cli.exits import EXIT_FAILED, Interrupted, failure_status, unwritable
 from sharpbench.cli.options import (
     DEFAULT_MEASURES,
     DEFAULT_MODELS,
@@ -162,7 +162,16 @@ def run(
         raise Interrupted() from None
     records = last_records(run_plan.selected, output / RECORDS, parts=False)
     write_leaderboard(records, output)
+    if lost := len(run_plan.selected) - len(records):
+        return _report_lost(lost, len(run_plan.selected), output / RECORDS)
     return 0 if allow_failures else failure_status(record.status for record in records)
+
+
+def _report_lost(lost: int, planned: int, path: Path) -> int:
+    """Print one line on stderr that planned cells have no record, and return the exit status for it."""
+    where = f"{lost} of {planned} planned cells have no record in {path}"
+    typer.echo(f"error: {where}, which another program changed; give the same command again", err=True)
+    return EXIT_FAILED
 
 
 def _choose_engine(

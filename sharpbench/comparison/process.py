@@ -9,7 +9,7 @@ from sharpbench.comparison.config import Job
 from sharpbench.comparison.worker import serve
 from sharpbench.core.record import MAX_REASON_CHARS, Status
 from sharpbench.errors import one_line
-from sharpbench.processes import ChildEnded, ChildProcess, preload_modules
+from sharpbench.processes import ChildEnded, ChildProcess, UnreadableMessage, preload_modules
 from sharpbench.runner.engines.pool import worker_death
 from sharpbench.runner.engines.process import builtin_modules
 
@@ -68,6 +68,9 @@ class ContestantProcess:
         except TimeoutError:
             self.close()
             raise ContestantLost("timeout", late) from None
+        except (UnreadableMessage, ValueError):
+            self.close()
+            raise ContestantLost("failed", "its process sent bytes that are not an answer") from None
         except ChildEnded as end:
             self.close()
             death = worker_death(end.status)

@@ -7,7 +7,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
@@ -63,17 +63,29 @@ class JsonlFile:
 
     Entering opens and locks it and cuts off a torn last line, which a killed process may have left; `torn` is the
     number of bytes cut. A second writer is refused; the lock ends with its process.
+
+    Before each row the file is compared with what was written. Where an editor or a sync has put another file in its
+    place, rows go on in that one, and those of this writer that it lacks are written again. A file that was deleted is
+    written again as it was. `moved` tells how many rows that took, and None where it was not needed.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.torn = 0
+        self.moved: int | None = None
         self._file: FileIO | None = None
+        self._begin = self._end = 0
 
     def __enter__(self) -> Self:
+        self._file = self._open()
+        self._begin = self._end
+        return self
+
+    def _open(self) -> FileIO:
+        """The file at the path, locked and with whole lines; `_end` is its size."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            file = self.path.open("ab", buffering=0)
+            file = self.path.open("a+b", buffering=0)
             locked = _try_lock(file)
         except OSError as error:
             raise self._refused(error) from None
@@ -82,36 +94,64 @@ class JsonlFile:
             raise InvalidInput(
                 f"{self.path} is being written by another run; wait for it, or choose another --output"
             ) from None
-        self._file = file
-        self._cut_torn_line()
-        return self
+        self._cut_torn_line(file)
+        return file
 
-    def _cut_torn_line(self) -> None:
-        size = self.path.stat().st_size
-        whole = _whole_lines_bytes(self.path, size)
-        self.torn = size - whole
+    def _cut_torn_line(self, file: FileIO) -> None:
+        size = os.fstat(file.fileno()).st_size
+        self._end = _whole_lines_bytes(file, size)
+        self.torn = size - self._end
         if self.torn:
-            os.truncate(self.path, whole)
+            os.ftruncate(file.fileno(), self._end)
 
     def append(self, *records: JsonRow) -> None:
         """Write each of `records` as one line; returns when all are on disk.
 
-        Raises InvalidInput where they cannot be written, for example on a full disk; then none of them is kept.
+        Raises InvalidInput where they cannot be written, for example on a full disk; then none of them is kept. Raises
+        it also where the file was replaced and another run writes into its successor.
         """
         if self._file is None:
             raise RuntimeError("append outside of the with block")
-        before = os.fstat(self._file.fileno()).st_size
+        file = self._follow(self._file)
+        # half a surrogate pair, as in a file name, becomes its JSON escape, so it is read unchanged
+        self._write(file, (f"{record.to_json()}\n".encode("utf-8", errors="backslashreplace") for record in records))
+
+    def _write(self, file: FileIO, lines: Iterable[bytes]) -> None:
+        before = self._end
         try:
-            for record in records:
-                # half a surrogate pair, as in a file name, becomes its JSON escape, so it is read unchanged
-                line = (record.to_json() + "\n").encode("utf-8", errors="backslashreplace")
+            for line in lines:
+                self._end += len(line)
                 while line:
-                    line = line[self._file.write(line) :]
-            os.fsync(self._file.fileno())
+                    line = line[file.write(line) :]
+            os.fsync(file.fileno())
         except OSError as error:
             with suppress(OSError):
-                os.ftruncate(self._file.fileno(), before)
+                os.ftruncate(file.fileno(), before)
+            self._end = before
             raise self._refused(error) from None
+
+    def _follow(self, file: FileIO) -> FileIO:
+        """The file that is at the path now, with the rows of this writer in it."""
+        held = os.fstat(file.fileno())
+        try:
+            there = os.stat(self.path)
+        except OSError:
+            there = None
+        if there is not None and os.path.samestat(there, held):
+            if held.st_size != self._end:  # written to in place
+                self._cut_torn_line(file)
+                self._begin = min(self._begin, self._end)
+                self.moved = 0
+            return file
+        begin, end = 0 if there is None else self._begin, self._end
+        self._file = self._open()
+        self._begin = self._end
+        present = {hash(line) for line in _lines_between(self._file, 0, self._end)}
+        lost = [line for line in _lines_between(file, begin, end) if hash(line) not in present]
+        self._write(self._file, lost)
+        file.close()
+        self.moved = (self.moved or 0) + len(lost)
+        return self._file
 
     def _refused(self, error: OSError) -> InvalidInput:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -121,9 +161,25 @@ class JsonlFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._file is not None:
+        if self._file is None:
+            return
+        try:
+            if error is None:
+                self._follow(self._file)
+        finally:
             self._file.close()
             self._file = None
+
+
+def _lines_between(file: FileIO, begin: int, end: int) -> Iterator[bytes]:
+    """The lines of an open file from one place to another, whether or not it has a name still."""
+    with os.fdopen(os.dup(file.fileno()), "rb") as reader:
+        reader.seek(begin)
+        for line in reader:
+            if begin >= end:
+                return
+            begin += len(line)
+            yield line
 
 
 def _try_lock(file: FileIO) -> bool:
@@ -152,17 +208,15 @@ def is_being_written(path: Path) -> bool:
     return False
 
 
-def _whole_lines_bytes(path: Path, size: int) -> int:
+def _whole_lines_bytes(file: FileIO, size: int) -> int:
     """The number of bytes up to the end of the last whole line of a file of `size` bytes."""
-    with path.open("rb") as file:
-        end = size
-        while end > 0:
-            start = max(0, end - READ_BLOCK_BYTES)
-            file.seek(start)
-            found = file.read(end - start).rfind(b"\n")
-            if found >= 0:
-                return start + found + 1
-            end = start
+    end = size
+    while end > 0:
+        start = max(0, end - READ_BLOCK_BYTES)
+        found = os.pread(file.fileno(), end - start, start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
     return 0
 
 

@@ -248,11 +248,8 @@ class Subject:
         return cast(T, value)
 
     def settled(self, function: Callable[[Subject], T]) -> T:
-        """`function(self)`, computed at the first call and shared by all later ones, also of `fresh` subjects.
-
-        For what is found out about a network at these weights and is part of no timed call: its graph, whether its
-        derivatives are right.
-        """
+        """`function(self)`, computed once and shared also with `fresh` subjects: facts about the network at these
+        weights that are not part of a timed call, as its graph and whether its derivatives are right."""
         if function not in self._settled:
             self._settled[function] = function(self)
         return cast(T, self._settled[function])
@@ -260,6 +257,10 @@ class Subject:
     def settle_graph(self, graph: Graph) -> None:
         """Take a graph that agrees with the module for `graph`, which then compares nothing."""
         self._settled[_graph] = graph
+
+    def shared_results(self) -> list[tuple[Callable[[Subject], Any], Any]]:
+        """What `once` and `settled` keep: each function with its result."""
+        return [*self._shared.items(), *self._settled.items()]
 
     def fresh(self) -> Subject:
         """The same subject with nothing shared yet but what is settled: what a timed call is given."""
@@ -272,10 +273,7 @@ class Subject:
         return replace(self, params={key: value.detach() for key, value in params.items()})
 
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Subject:
-        """This subject with its floating-point tensors in `dtype` and all tensors on `device`.
-
-        They are rounded to a type of half precision, and held as float32.
-        """
+        """This subject with its floats in `dtype` (half precision is held as float32), and all tensors on `device`."""
 
         def move(tensor: Tensor) -> Tensor:
             return hold(tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None))

@@ -19,7 +19,7 @@ from sharpbench.datasets.dataset import Data
 from sharpbench.environment import describe_environment
 from sharpbench.errors import InvalidInput
 from sharpbench.files import Workspace, atomic_write, content_hash
-from sharpbench.training.examples import initial_module, training_examples
+from sharpbench.training.examples import initial_module, load_data, training_examples
 from sharpbench.training.population import Population
 from sharpbench.training.recipe import Recipe
 
@@ -117,7 +117,7 @@ class StudiedNetwork:
 
 def open_network(recipe: Recipe, workspace: Workspace) -> StudiedNetwork:
     """The network of a recipe, from the zoo; it is trained and stored there if it is missing."""
-    data = recipe.dataset.load(workspace.data_dir)
+    data = load_data(recipe, workspace.data_dir)
     population = Population((recipe,), data, data.sha256(), cache=workspace.cache_dir, device=workspace.device)
     module = initial_module(recipe, data.shape, data.classes)
     module.load_state_dict(population.get_network(recipe).weights)

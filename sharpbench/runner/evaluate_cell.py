@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -25,7 +26,7 @@ from sharpbench.runner.cell import Cell, Checks, EvaluationSetting
 from sharpbench.runner.cost import measure_cost
 from sharpbench.runner.failures import failed_record
 from sharpbench.runner.invariance import invariance_factors
-from sharpbench.runner.process_settings import ProcessSettings
+from sharpbench.runner.side_effects import SideEffectGuard, SideEffects
 from sharpbench.training.examples import initial_module
 from sharpbench.training.network import TrainingResult, load_network
 from sharpbench.training.recipe import DataSource, Recipe
@@ -43,15 +44,19 @@ class CellEvaluator:
         self._zoo, self._load, self.group = Zoo(cache_dir), load, group
         self._modules: dict[tuple[Model, DataSource], nn.Module] = {}
         self._network: _LoadedNetwork | None = None
+        self.side_effects = SideEffects()
+        """What the measure of the last cell left behind."""
 
     def evaluate(self, cell: Cell, *, on_start: Callable[[], object] = lambda: None) -> Record:
         """The record of the cell, whose network must be in the zoo.
 
-        Whatever the network or the measure raises becomes the status and the reason of the record.
+        Whatever the network or the measure raises becomes the status and the reason of the record. A measure that
+        leaves something behind, `side_effects`, has no value, and the network is opened anew for the next cell.
 
         Args:
             on_start: is called when the network is loaded and the measure is next.
         """
+        self.side_effects = SideEffects()
         data = self._load(cell.recipe)
         try:
             network = self._load_network(cell, data)
@@ -59,16 +64,15 @@ class CellEvaluator:
             return failed_record(cell_record(cell, data, self._training_result(cell)), error)
         on_start()
         empty = replace(cell_record(cell, data, network.result), pieces=1 if self.group is None else self.group.size)
-        settings = ProcessSettings()
+        network.guard.begin()
         record = evaluate_measure(cell.measure, network.subject, network.float64_subject, empty, cell.checks)
         if self.group is not None:
             record = _finish_together(record, empty, self.group)
-        changed = settings.restore()
-        if changed and record.status == "ok":
-            names = ", ".join(changed)
-            reason = f"the measure changed the global settings {names}; restore them before returning"
-            return replace(empty, reason=reason)
-        return record
+        self.side_effects = network.guard.finish()
+        if self.side_effects:
+            self._network = None
+            self._modules.clear()
+        return without_value(record, empty, self.side_effects)
 
     def _load_network(self, cell: Cell, data: Data) -> _LoadedNetwork:
         if self._network is None or self._network.name != cell.network:
@@ -88,7 +92,9 @@ class CellEvaluator:
         subject = trained.subject(self._modules[form], examples=cell.examples, dtype=dtype, device=setting.device)
         if self.group is not None:
             subject = replace(subject, process_group=self.group)
-        return _LoadedNetwork(cell.network, trained.result, subject, subject.to(dtype=torch.float64))
+        float64_subject = subject.to(dtype=torch.float64)
+        guard = SideEffectGuard(subject, float64_subject)
+        return _LoadedNetwork(cell.network, trained.result, subject, float64_subject, guard)
 
     def _training_result(self, cell: Cell) -> TrainingResult | None:
         entry = self._zoo.load(cell.network_key)
@@ -105,7 +111,7 @@ def evaluate_measure(
         empty: the record before, with the seed and the key.
         checks: what is found in addition to the value.
     """
-    start = time.perf_counter()
+    start, process = time.perf_counter(), os.getpid()
     try:
         estimate = measure(chosen, subject, seed=empty.seed, jackknife=checks.jackknife)
         record = _add_estimate(empty, estimate, time.perf_counter() - start)
@@ -118,7 +124,15 @@ def evaluate_measure(
             record = replace(record, invariance=factors)
     except (Exception, SystemExit) as error:  # a measure that raises, or leaves Python, costs only its own record
         return failed_record(empty, error)
+    finally:
+        if os.getpid() != process:  # a child that the measure forked goes on from here, as if it were this process
+            os._exit(0)
     return record
+
+
+def without_value(record: Record, empty: Record, effects: SideEffects) -> Record:
+    """The same record, or a failed one where the measure left something behind."""
+    return replace(empty, reason=effects.reason) if effects and record.status == "ok" else record
 
 
 def oracle_value(chosen: Measure, float64_subject: Subject) -> tuple[float | None, str]:
@@ -187,6 +201,7 @@ class _LoadedNetwork:
     result: TrainingResult
     subject: Subject
     float64_subject: Subject
+    guard: SideEffectGuard
 
 
 def _add_estimate(record: Record, estimate: Estimate, shared_seconds: float) -> Record:

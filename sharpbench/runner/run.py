@@ -101,7 +101,15 @@ class TornLineRemoved:
     size: int
 
 
-Event = TrainingProgress | CellStarted | TornLineRemoved | Record
+@dataclass(frozen=True, slots=True)
+class RecordsFileChanged:
+    """Progress: another program changed or replaced the file of records; `rewritten` records were written again."""
+
+    path: Path
+    rewritten: int
+
+
+Event = TrainingProgress | CellStarted | TornLineRemoved | RecordsFileChanged | Record
 
 
 def run(
@@ -154,8 +162,16 @@ def iterate_events(cells: Sequence[Cell] | RunPlan, options: RunOptions) -> Gene
             for event in _run_cells(plan.left, networks, workspace, engine, options.workers):
                 if isinstance(event, Record):
                     file.append(event)
+                    yield from _report_change(file)
                 status.update(event)
                 yield event
+    yield from _report_change(file)
+
+
+def _report_change(file: JsonlFile) -> Iterator[RecordsFileChanged]:
+    if file.moved is not None:
+        yield RecordsFileChanged(file.path, file.moved)
+        file.moved = None
 
 
 def plan_run(cells: Sequence[Cell], options: RunOptions) -> RunPlan:

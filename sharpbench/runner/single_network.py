@@ -28,9 +28,10 @@ from sharpbench.models.file import File
 from sharpbench.models.timm import Timm
 from sharpbench.runner.cell import KeyContent
 from sharpbench.runner.cost import forecast_seconds
-from sharpbench.runner.evaluate_cell import empty_record, evaluate_measure
+from sharpbench.runner.evaluate_cell import empty_record, evaluate_measure, without_value
 from sharpbench.runner.expectations import FoundAccuracy, check_accuracy, describe_shortfall
 from sharpbench.runner.network_evaluation import NetworkEvaluation, NetworkWeights, iterate_weights
+from sharpbench.runner.side_effects import SideEffectGuard
 from sharpbench.training.weight_files import hash_file
 
 
@@ -63,7 +64,7 @@ def evaluate_network(
 ) -> Iterator[EvaluationStep]:
     """The records as they are made, file by file, with notes, and before each the event that its measure starts.
 
-    A measure that raises costs only its own record.
+    A measure that raises costs only its own record. One that writes to the network ends the evaluation after it.
 
     Args:
         output: the folder whose records.jsonl the records are appended to, each on disk before the next measure starts;
@@ -73,8 +74,8 @@ def evaluate_network(
         forecast: say before each measure about how long it will take, which is found by calling it on a few examples.
 
     Raises:
-        InvalidInput: for weights, data and networks that do not fit together or are not finite, and where the
-            accuracy is not the expected one.
+        InvalidInput: for weights, data and networks that do not fit together or are not finite, where the accuracy is
+            not the expected one, and for a measure that changed what the next one would be measured with.
     """
     yield from map(EvaluationNote, evaluation.dataset.notes(data_folder(data_dir)))
     examples = _load_examples(evaluation, data_dir, threads)
@@ -193,22 +194,33 @@ def _evaluate_all(
     *,
     forecast: bool,
 ) -> Iterator[EvaluationStep]:
-    data = _data_fields(evaluation, examples)
+    data, spoiled = _data_fields(evaluation, examples), ""
     for weights in iterate_weights(evaluation, examples):
         subject = make_subject(evaluation, weights, examples)
         weights = replace(weights, frozen=len(subject.frozen))
         float64_subject, truth = subject.to(dtype=torch.float64), _truth_fields(subject)
         yield from map(EvaluationNote, (*weights.notes, *_check_truth(evaluation, weights, truth, examples)))
+        guard = SideEffectGuard(subject, float64_subject)
         for measure in evaluation.measures:
             empty = network_record(evaluation, measure, weights, data, truth)
             if empty.key in known:  # measured before, perhaps under another name of the same file or draw
                 yield replace(known[empty.key], recipe=empty.recipe, data=empty.data, truth=empty.truth)
                 continue
+            if spoiled:
+                raise InvalidInput(spoiled)
             yield WeightsStarted(weights.source, format_spec(measure))
             seconds = forecast_seconds(measure, subject, seed=evaluation.setting.seed) if forecast else None
             if seconds is not None:
                 yield WeightsStarted(weights.source, format_spec(measure), seconds)
+            guard.begin()
             record = evaluate_measure(measure, subject, float64_subject, empty, evaluation.checks)
+            effects = guard.finish()
+            if effects.written or effects.lasting:
+                changed = ", ".join((*effects.written[:1], *effects.lasting[:1]))
+                spoiled = (
+                    f"measure '{record.label}' changed {changed}, with which others would be measured; leave it out"
+                )
+            record = without_value(record, empty, effects)
             if file is not None:
                 file.append(record)
             yield record

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sharpbench.core.record import MAX_CAUSE_CHARS
 from sharpbench.core.spec import format_spec
 from sharpbench.datasets.dataset import Data, in_colour
 from sharpbench.errors import InvalidInput, cut
@@ -26,8 +27,19 @@ def load_data(recipe: Recipe, folder: Path | None) -> Data:
         folder: as for `Dataset.load`.
 
     Raises:
-        InvalidInput: as `Dataset.load` does, and where the installed libraries prepare images otherwise.
+        InvalidInput: in one line, whatever `Dataset.load` raises, and where the installed libraries prepare images
+            otherwise.
     """
+    try:
+        return _load(recipe, folder)
+    except InvalidInput:
+        raise
+    except Exception as error:  # of a file that ends too soon, or of the plugin's own code
+        cause = cut(f"{type(error).__name__}: {error}", MAX_CAUSE_CHARS)
+        raise InvalidInput(f"dataset '{recipe.dataset.name}' cannot be loaded: {cause}; check its files") from error
+
+
+def _load(recipe: Recipe, folder: Path | None) -> Data:
     if recipe.inputs is None:
         return recipe.dataset.load(folder)
     transform, here = recipe.model.transform(), recipe.model.describe_transform()

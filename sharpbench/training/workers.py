@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -14,13 +15,15 @@ from sharpbench.core.registry import available
 from sharpbench.environment import apply_settings
 from sharpbench.errors import InvalidInput, one_line
 from sharpbench.files import Workspace
-from sharpbench.processes import ChildEnded, ChildProcess, exit_words
+from sharpbench.processes import ChildEnded, ChildProcess, UnreadableMessage, exit_words, was_killed
 from sharpbench.training.examples import LoadedData
 from sharpbench.training.population import Population, TrainedRecipe, TrainingEpoch, train_group
 from sharpbench.training.recipe import Recipe
 
 CHECKPOINT_TIMEOUT_SECONDS = 20.0
 """Time that an interrupted worker has to write its checkpoint."""
+MAX_RETRIES = 3
+"""How often a group is trained again whose worker was killed; it goes on from the last checkpoint."""
 EPOCH_INTERVAL_SECONDS = 0.2
 """Time between messages about epochs."""
 
@@ -35,6 +38,14 @@ class GroupLost:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class _WorkerKilled:
+    """A worker that was ended from outside, or whose pipe something else wrote to."""
+
+    group: Group
+    reason: str
+
+
 TrainingEvent = TrainingEpoch | TrainedRecipe | GroupLost
 
 
@@ -43,7 +54,8 @@ def train_all(
 ) -> Generator[TrainingEvent, None, None]:
     """Train the groups that are not in the zoo yet, `workers` at a time; events as they come.
 
-    Each worker is a fresh process (spawn) with `workspace.threads` threads. When the iteration is left, by an
+    A group whose worker is killed is trained again, MAX_RETRIES times, from its last checkpoint. Each worker is a fresh
+    process (spawn) with `workspace.threads` threads. When the iteration is left, by an
     interrupt or otherwise, each worker writes a checkpoint and ends.
 
     Raises:
@@ -59,14 +71,25 @@ def train_all(
                 TrainedRecipe(recipe, result, True) for recipe, result in zip(group, results, strict=True) if result
             )
     pool: list[_Trainer] = []
+    kills: Counter[Group] = Counter()
+    trained: set[Recipe] = set()
     try:
         while waiting or any(trainer.group for trainer in pool):
             while waiting and sum(trainer.group is not None for trainer in pool) < workers:
                 yield from _assign(pool, waiting.popleft(), workspace, population.data_sha256)
             busy = [trainer for trainer in pool if trainer.group]
             wait([sign for trainer in busy for sign in trainer.child.signs_of_life])
-            for trainer in busy:
-                yield from _receive(pool, trainer)
+            for event in (event for trainer in busy for event in _receive(pool, trainer)):
+                if isinstance(event, _WorkerKilled):
+                    kills[event.group] += 1
+                    if kills[event.group] <= MAX_RETRIES:
+                        waiting.append(event.group)
+                    else:
+                        yield GroupLost(event.group, f"{event.reason}, {kills[event.group]} times")
+                elif not isinstance(event, TrainedRecipe) or event.recipe not in trained:
+                    yield event
+                    if isinstance(event, TrainedRecipe):
+                        trained.add(event.recipe)
     finally:
         _end_workers(pool)
 
@@ -93,19 +116,22 @@ def _assign(pool: list[_Trainer], group: Group, workspace: Workspace, data_sha25
         yield GroupLost(group, one_line(f"{type(error).__name__}: {error}"))
 
 
-def _receive(pool: list[_Trainer], trainer: _Trainer) -> Iterator[TrainingEvent]:
+def _receive(pool: list[_Trainer], trainer: _Trainer) -> Iterator[TrainingEvent | _WorkerKilled]:
     """The events of one message of a worker, if it sent one, or of its death."""
     group = trainer.group or ()
     try:
         kind, content = trainer.child.receive(timeout=0)
     except TimeoutError:
         return
-    except ChildEnded as end:
+    except (ChildEnded, UnreadableMessage) as end:
         pool.remove(trainer)
         trainer.child.close()
-        killed = end.status is not None and end.status < 0
-        remedy = "; give the same command again" if killed else ""
-        yield GroupLost(group, f"the worker {exit_words(end.status)}{remedy}")
+        if isinstance(end, UnreadableMessage):
+            yield _WorkerKilled(group, "the worker sent bytes that are not a message")
+        elif was_killed(end.status):
+            yield _WorkerKilled(group, f"the worker {exit_words(end.status)}")
+        else:
+            yield GroupLost(group, f"the worker {exit_words(end.status)}")
         return
     if kind == "events":
         yield from content
@@ -146,8 +172,11 @@ def _serve(connection: Connection, workspace: Workspace, data_sha256: str) -> No
         loaded = LoadedData(workspace.data_dir)
         while True:
             connection.send(_train_received(connection, loaded, workspace, data_sha256))
-    except (EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
+    except (EOFError, BrokenPipeError, ConnectionResetError):
         return
+    except KeyboardInterrupt:  # the checkpoint is written; end as SIGTERM ends a process
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _train_received(
@@ -156,6 +185,11 @@ def _train_received(
     """Receive one group and train it; how it ended, and why."""
     try:
         group: Group = connection.recv()
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        raise
+    except Exception as error:  # classes that this process cannot import
+        return "lost", one_line(f"{type(error).__name__}: {error}")
+    try:
         data = loaded.load(group[0])
         epochs: dict[Recipe, TrainingEpoch] = {}
         sent = 0.0
@@ -169,7 +203,7 @@ def _train_received(
                 epochs, sent = {}, time.monotonic()
     except InvalidInput as error:
         return "invalid", str(error)
-    except (EOFError, BrokenPipeError, ConnectionResetError):
+    except (BrokenPipeError, ConnectionResetError):
         raise
     except Exception as error:  # what a network raises, or classes that another process cannot import
         return "lost", one_line(f"{type(error).__name__}: {error}")

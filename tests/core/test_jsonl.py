@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from sharpbench.core.jsonl import JsonlFile, format_json, is_being_written, parse_json
+from sharpbench.core.record import Record
 from sharpbench.core.records import iterate_records
 from sharpbench.errors import InvalidInput
 from tests.core.test_record import RECORD
@@ -201,3 +202,70 @@ def test_strict_json_is_read_as_it_was_written() -> None:
 def test_what_python_alone_accepts_as_json_is_refused(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         parse_json(text)
+
+
+def keyed(key: str) -> Record:
+    return dataclasses.replace(RECORD, key=key)
+
+
+def keys(path: Path) -> list[str]:
+    return [record.key for record in iterate_records(path)]
+
+
+def test_rows_go_on_in_the_file_that_an_editor_saved(tmp_path: Path) -> None:
+    """The editor read the first two rows, and its file takes the place of one that holds four by then."""
+    path, saved = tmp_path / "records.jsonl", tmp_path / "saved"
+    with JsonlFile(path) as file:
+        file.append(keyed("old"), keyed("edited away"))
+    with JsonlFile(path) as file:
+        file.append(keyed("first"))
+        saved.write_bytes(path.read_bytes().splitlines(keepends=True)[0])
+        file.append(keyed("second"))
+        saved.replace(path)
+        file.append(keyed("third"))
+        assert file.moved == 2
+        assert is_being_written(path)
+    assert keys(path) == ["old", "first", "second", "third"]
+
+
+@pytest.mark.parametrize("whole_folder", [False, True])
+def test_a_file_that_was_deleted_is_written_again(whole_folder: bool, tmp_path: Path) -> None:
+    path = tmp_path / "out" / "records.jsonl"
+    with JsonlFile(path) as file:
+        file.append(keyed("old"))
+    with JsonlFile(path) as file:
+        file.append(keyed("first"))
+        path.unlink()
+        if whole_folder:
+            path.parent.rmdir()
+        file.append(keyed("second"))
+        assert file.moved == 2
+    assert keys(path) == ["old", "first", "second"]
+
+
+def test_a_file_that_is_replaced_after_the_last_row_is_completed_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    with JsonlFile(path) as file:
+        file.append(keyed("first"))
+        path.unlink()
+    assert keys(path) == ["first"]
+
+
+def test_a_file_that_was_cut_in_place_goes_on_with_whole_rows(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    with JsonlFile(path) as file:
+        file.append(keyed("first"), keyed("second"))
+        os.truncate(path, path.stat().st_size - 10)
+        file.append(keyed("third"))
+        assert file.moved == 0
+    assert keys(path) == ["first", "third"]
+
+
+def test_two_writers_of_two_files_at_one_path_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    with JsonlFile(path) as file:
+        path.unlink()
+        with JsonlFile(path) as other:
+            other.append(keyed("other"))
+            with pytest.raises(InvalidInput, match="is being written by another run"):
+                file.append(keyed("first"))

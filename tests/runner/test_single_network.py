@@ -368,3 +368,23 @@ def test_a_network_that_does_not_take_the_inputs_is_said_in_a_line(tmp_path: Pat
         records(replace(BASE, model=File(str(tmp_path / "net.py"), "make")))
     with pytest.raises(InvalidInput, match="threads=0 must be from 1 to 1024"):
         list(evaluate_network(BASE, threads=0))
+
+
+class Writing(Failing):
+    """Writes to the weights that it is given."""
+
+    name: ClassVar[str] = "writing"
+
+    def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
+        """See Measure."""
+        next(iter(subject.params.values())).zero_()
+        return Estimate(1.0)
+
+
+def test_a_measure_that_writes_to_the_network_fails_and_ends_the_evaluation(tmp_path: Path) -> None:
+    (trace, *_) = BASE.measures
+    with pytest.raises(InvalidInput, match=r"measure 'writing' changed params\[layer0.weight\], .*; leave it out"):
+        records(replace(BASE, measures=(Writing(), trace)), output=tmp_path)
+    (found,) = iterate_records(tmp_path / RECORDS)
+    assert (found.status, found.value) == ("failed", None)
+    assert records(replace(BASE, measures=(trace, Writing())))[1].status == "failed"

@@ -39,14 +39,20 @@ from sharpbench.models import SmallMlp
 from sharpbench.models.model import Model
 
 class Net(torch.nn.Module):
-    def __init__(self, inner, way):
+    def __init__(self, inner, way, mark):
         super().__init__()
-        self.inner, self.way = inner, way
+        self.inner, self.way, self.mark = inner, way, mark
     def forward(self, inputs):
         if self.training and len(inputs) > 4:  # in training, and not where it is tried out
             match self.way:
                 case "dies":
                     os.kill(os.getpid(), signal.SIGKILL)
+                case "dies once":
+                    if not os.path.exists(self.mark):
+                        open(self.mark, "w").close()
+                        os.kill(os.getpid(), signal.SIGTERM)
+                case "ends too soon":
+                    raise EOFError("no more data")
                 case "exits":
                     os._exit(3)
                 case "raises":
@@ -59,8 +65,9 @@ class Net(torch.nn.Module):
 class Odd(Model):
     name, title, source = "odd", "a network that fails in training", "tests"
     way: str = "dies"
+    mark: str = ""
     def build(self, shape, classes):
-        return Net(SmallMlp().build(shape, classes), self.way)
+        return Net(SmallMlp().build(shape, classes), self.way, self.mark)
 
 MODELS = (Odd,)
 """
@@ -115,15 +122,28 @@ def test_workers_train_the_same_networks(digits: Data, tmp_path: Path) -> None:
 
 def test_a_worker_that_dies_costs_its_group_alone(digits: Data, plugin: Path, tmp_path: Path) -> None:
     odd = available("models", [plugin]).classes["odd"]
-    ways = tuple(replace(RECIPE, model=odd(way=way)) for way in ("dies", "raises", "exits"))
+    ways = tuple(replace(RECIPE, model=odd(way=way)) for way in ("dies", "raises", "exits", "ends too soon"))
     networks = population((*ways, *RECIPES[:2]), digits, tmp_path)
     events = list(train_all(networks, networks.groups, workspace(tmp_path, plugin), workers=1))
     assert {event.group[0]: event.reason for event in events if isinstance(event, GroupLost)} == {
-        ways[0]: "the worker ended by SIGKILL; give the same command again",
+        ways[0]: "the worker ended by SIGKILL, 4 times",
         ways[1]: "RuntimeError: no such\\nluck",
         ways[2]: "the worker ended with status 3",
+        ways[3]: "EOFError: no more data",
     }
     assert [event.recipe for event in events if isinstance(event, TrainedRecipe)] == list(RECIPES[:2])
+
+
+def test_a_group_whose_worker_is_ended_is_trained_again(digits: Data, plugin: Path, tmp_path: Path) -> None:
+    """By SIGTERM, as a batch system does: each network comes once, and none is lost."""
+    odd = available("models", [plugin]).classes["odd"]
+    model = odd(way="dies once", mark=str(tmp_path / "mark"))
+    recipes = tuple(replace(RECIPE, model=model, seed=seed) for seed in range(2))
+    networks = population(recipes, digits, tmp_path / "cache")
+    events = list(train_all(networks, networks.groups, workspace(tmp_path / "cache", plugin), workers=1))
+    assert (tmp_path / "mark").exists()
+    assert sorted(event.recipe.seed for event in events if isinstance(event, TrainedRecipe)) == [0, 1]
+    assert not any(isinstance(event, GroupLost) for event in events)
 
 
 @pytest.mark.slow

@@ -143,9 +143,15 @@ class InlinePool:
     def __init__(self, evaluator: CellEvaluator) -> None:
         self._evaluator = evaluator
         self._cell: Cell | None = None
+        self._lasting = ""
 
     def start(self, slot: int, cell: Cell) -> None:
-        """See WorkerPool; the cell is measured by `wait`."""
+        """See WorkerPool; the cell is measured by `wait`.
+
+        Raises InvalidInput where an earlier measure left what this process cannot undo.
+        """
+        if self._lasting:
+            raise InvalidInput(self._lasting)
         self._cell = cell
 
     def wait(self) -> list[tuple[int, Record | WorkerDeath]]:
@@ -153,7 +159,12 @@ class InlinePool:
         if self._cell is None:
             raise RuntimeError("no cell was started")
         cell, self._cell = self._cell, None
-        return [(0, self._evaluator.evaluate(cell))]
+        record = self._evaluator.evaluate(cell)
+        if lasting := self._evaluator.side_effects.lasting:
+            changed = f"measure '{short(record.label)}' changed {', '.join(lasting[:3])}"
+            remedy = "give the same command again with --engine process"
+            self._lasting = f"{changed}, which this process cannot undo; {remedy}"
+        return [(0, record)]
 
     def close(self) -> None:
         """See WorkerPool."""

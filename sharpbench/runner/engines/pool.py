@@ -5,14 +5,13 @@ Nothing here imports torch: a Ray actor that only watches a worker process does 
 
 from __future__ import annotations
 
-import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from sharpbench.core.record import Record, Status
 from sharpbench.files import Workspace
-from sharpbench.processes import exit_words
+from sharpbench.processes import exit_words, was_killed
 
 if TYPE_CHECKING:
     from sharpbench.runner.cell import Cell
@@ -55,15 +54,47 @@ class WorkerDeath:
     printed: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a worker sends when a cell has ended.
+
+    A measure may fork the worker, and its child may answer also: the key and the process id tell them apart.
+
+    Attributes:
+        key: of the cell.
+        pid: the process id of the worker.
+        reusable: whether the worker is as it was before the cell; otherwise it must be replaced.
+    """
+
+    key: str
+    pid: int
+    outcome: Record | WorkerDeath
+    reusable: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackedCell:
+    """A cell as bytes for another process, with its key and the key of its network."""
+
+    key: str
+    network: str
+    content: bytes
+
+
 def worker_death(exit_status: int | None) -> WorkerDeath:
     """The death of a worker with that exit status, as multiprocessing reports it."""
     words = exit_words(exit_status)
     if exit_status is not None and exit_status < 0:
-        # SIGKILL comes from the system where memory ran out, or by hand; other signals come from what the measure did
-        killed = -exit_status == signal.SIGKILL
-        return WorkerDeath(status="failed", reason=f"killed: the process that measured it {words}", retry=killed)
+        retry = was_killed(exit_status)  # other signals come from what the measure did
+        return WorkerDeath(status="failed", reason=f"killed: the process that measured it {words}", retry=retry)
     # multiprocessing reports 255 where the process that starts the workers died, and the true status with it
     return WorkerDeath(status="failed", reason=f"the process that measured it {words}", retry=exit_status == 255)
+
+
+UNREADABLE = WorkerDeath(
+    status="failed", reason="the process that measured it sent bytes that are not an answer", retry=True
+)
+"""The outcome of a cell in which the worker's pipe was written to by something else, maybe left by an earlier cell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

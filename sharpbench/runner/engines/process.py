@@ -21,11 +21,21 @@ from sharpbench.processes import (
     CapturedOutput,
     ChildEnded,
     ChildProcess,
+    UnreadableMessage,
     preload_modules,
     start_server,
 )
 from sharpbench.runner.engines.limits import Limits, format_bytes
-from sharpbench.runner.engines.pool import DIVERGED, STARTED, WorkerDeath, WorkerSpec, worker_death
+from sharpbench.runner.engines.pool import (
+    DIVERGED,
+    STARTED,
+    UNREADABLE,
+    Answer,
+    PackedCell,
+    WorkerDeath,
+    WorkerSpec,
+    worker_death,
+)
 
 if TYPE_CHECKING:
     from sharpbench.runner.cell import Cell
@@ -38,8 +48,13 @@ GROUP_TIMEOUT_SECONDS = 5.0
 """Time that the others of a process group have for their answer when one has failed."""
 MAX_GROWTH_BYTES = 2**30
 """A process that has grown by more between two networks is replaced."""
-PRELOADED = ("sharpbench.runner.engines.worker", "sklearn.datasets")
-"""What every worker has imported at its start: torch with the first, the embedded data with the second."""
+PRELOADED = (
+    "sharpbench.runner.engines.worker",
+    "sklearn.datasets",
+    "torch._dynamo",
+    "torch._functorch.aot_autograd",
+)
+"""What every worker has imported at its start: torch, the embedded data, and what torch imports to differentiate."""
 
 
 class ProcessPool:
@@ -65,17 +80,17 @@ class ProcessPool:
         if isinstance(packed, WorkerDeath):
             self._refused.append((slot, packed))
         else:
-            self.start_packed(slot, packed, cell.network)
+            self.start_packed(slot, packed)
 
-    def start_packed(self, slot: int, packed: bytes, network: str) -> None:
-        """Start a cell that is packed already; `network` is the key of its network."""
+    def start_packed(self, slot: int, packed: PackedCell) -> None:
+        """Start a cell that is packed already."""
         group = self._groups.get(slot)
-        if group is not None and not group.can_take(network):
+        if group is not None and not group.can_take(packed.network):
             self._groups.pop(slot).close()
             group = None
         if group is None:
             group = self._groups[slot] = self._start_group()
-        group.network, group.busy = network, True
+        group.network, group.busy = packed.network, True
         for worker in group.workers:
             worker.start(packed)
 
@@ -133,10 +148,10 @@ class ProcessPool:
             worker.child.read_output()
 
 
-def pack_cell(cell: Cell) -> bytes | WorkerDeath:
+def pack_cell(cell: Cell) -> PackedCell | WorkerDeath:
     """The cell as bytes for another process, or why it cannot be sent."""
     try:
-        return pickle.dumps(cell)
+        return PackedCell(key=cell.key, network=cell.network, content=pickle.dumps(cell))
     except Exception as error:  # whatever pickle raises, for a class that is defined in a function
         reason = f"engine inline measures it in this process: {type(error).__name__}: {error}"
         return WorkerDeath(status="failed", reason=cut(reason, MAX_CAUSE_CHARS))
@@ -162,22 +177,25 @@ def _serve(connection: Connection, output: Connection, spec: WorkerSpec) -> None
 class _Worker:
     """One process, and the cell that it measures.
 
-    since: when the cell, its measure or its answer came, in seconds of the monotonic clock. started: whether its
-    measure was called. first_bytes: the memory that the process held after its first cell.
+    since: when the cell, its measure or its answer came, in seconds of the monotonic clock. key: of the cell.
+    started: whether its measure was called. reusable: whether it is as it was before the cell. first_bytes: the memory
+    that the process held after its first cell.
     """
 
     child: ChildProcess
     since: float = 0.0
+    key: str = ""
     started: bool = False
     answer: Record | WorkerDeath | None = None
+    reusable: bool = True
     first_bytes: int | None = None
 
-    def start(self, packed: bytes) -> None:
+    def start(self, packed: PackedCell) -> None:
         """Send it a cell."""
         self.child.read_output()
         self.child.printed = CapturedOutput()
-        self.since, self.started, self.answer = time.monotonic(), False, None
-        self.child.send_bytes(packed)
+        self.since, self.key, self.started, self.answer = time.monotonic(), packed.key, False, None
+        self.child.send(packed)
 
     def deadline(self, limits: Limits) -> float:
         """When its time is over."""
@@ -186,18 +204,26 @@ class _Worker:
     def receive(self, limits: Limits) -> Record | WorkerDeath | None:
         """Its answer, or its end; None where it still measures."""
         try:
-            while (message := self.child.receive(timeout=0)) == STARTED:
-                self.started, self.since = True, time.monotonic()
+            while (message := self.child.receive(timeout=0)) is not None:
+                if isinstance(message, Answer):
+                    if (message.key, message.pid) == (self.key, self.child.pid):
+                        break
+                elif isinstance(message, str) and message == STARTED:
+                    self.started, self.since = True, time.monotonic()
+                else:
+                    raise UnreadableMessage
         except TimeoutError:
             return self._exceeded(limits)
+        except UnreadableMessage:
+            return UNREADABLE
         except ChildEnded as end:
             if end.status is None:
                 return WorkerDeath(status="failed", reason="the process that measured it went silent")
             return replace(worker_death(end.status), started=self.started)
-        self.since = time.monotonic()
+        self.since, self.reusable = time.monotonic(), message.reusable
         self.first_bytes = self.first_bytes or self.child.resident_bytes
-        answer: Record | WorkerDeath = message
-        return answer
+        outcome: Record | WorkerDeath = message.outcome
+        return outcome
 
     def _exceeded(self, limits: Limits) -> WorkerDeath | None:
         """The death of a worker that exceeds a limit; None where it exceeds none."""
@@ -228,7 +254,7 @@ class _Worker:
 
     def close(self) -> None:
         """Let a worker that waits for a cell end by itself, and kill any other."""
-        waits = isinstance(self.answer, Record)
+        waits = isinstance(self.answer, Record) and self.reusable
         self.child.close(grace_seconds=END_TIMEOUT_SECONDS if waits else 0.0)
 
 
@@ -243,9 +269,10 @@ class _WorkerGroup:
 
     @property
     def usable(self) -> bool:
-        """Whether it can measure another cell: all have answered alike, and none ran out of memory."""
+        """Whether it can measure another cell: all have answered alike, are as before, and none ran out of memory."""
         statuses = {worker.answer.status if isinstance(worker.answer, Record) else None for worker in self.workers}
-        return len(statuses) == 1 and not statuses & {None, "oom"}
+        reusable = all(worker.reusable for worker in self.workers)
+        return reusable and len(statuses) == 1 and not statuses & {None, "oom"}
 
     def can_take(self, network: str) -> bool:
         """Whether all its processes live and, where the network is another one, have not kept much memory."""

@@ -12,7 +12,7 @@ from sharpbench.core.record import Record
 from sharpbench.errors import InvalidInput, one_line, short
 from sharpbench.files import Workspace
 from sharpbench.runner.engines.limits import Limits
-from sharpbench.runner.engines.pool import WorkerDeath
+from sharpbench.runner.engines.pool import PackedCell, WorkerDeath
 from sharpbench.runner.engines.process import ProcessPool, pack_cell
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class RayPool:
         if isinstance(packed, WorkerDeath):
             self._calls[self._ray.put(packed)] = slot
         else:
-            self._calls[self._actors[slot].measure.remote(packed, cell.network)] = slot
+            self._calls[self._actors[slot].measure.remote(packed)] = slot
 
     def wait(self) -> list[tuple[int, Record | WorkerDeath]]:
         """See WorkerPool."""
@@ -103,9 +103,9 @@ class RayWorker:
     def __init__(self, workspace: Workspace, limits: Limits) -> None:
         self.pool = ProcessPool(workspace, limits, slots=1)
 
-    def measure(self, packed: bytes, network: str) -> Record | WorkerDeath:
+    def measure(self, packed: PackedCell) -> Record | WorkerDeath:
         """The outcome of a cell, which arrives packed: this process may be unable to import its classes."""
-        self.pool.start_packed(0, packed, network)
+        self.pool.start_packed(0, packed)
         ((_, outcome),) = self.pool.wait()
         return outcome
 

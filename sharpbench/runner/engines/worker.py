@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import pickle
 import resource
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing.connection import Connection
 
@@ -16,7 +18,7 @@ from sharpbench.errors import cut
 from sharpbench.processes import prepare_child
 from sharpbench.runner.cell import Cell
 from sharpbench.runner.engines.limits import format_bytes
-from sharpbench.runner.engines.pool import STARTED, WorkerDeath, WorkerSpec
+from sharpbench.runner.engines.pool import STARTED, Answer, PackedCell, WorkerDeath, WorkerSpec
 from sharpbench.runner.engines.process_group import GlooGroup
 from sharpbench.runner.evaluate_cell import CellEvaluator
 from sharpbench.training.examples import LoadedData
@@ -45,7 +47,7 @@ def _measure_cells(connection: Connection, spec: WorkerSpec) -> None:
 
     evaluator = CellEvaluator(workspace.cache_dir, LoadedData(workspace.data_dir).load, group)
     while True:
-        packed = connection.recv_bytes()
+        packed: PackedCell = connection.recv()
         answer = _measure_cell(evaluator, packed, connection, spec.memory)
         with contextlib.suppress(ValueError, OSError):  # a measure may have closed them
             sys.stdout.flush()
@@ -53,19 +55,20 @@ def _measure_cells(connection: Connection, spec: WorkerSpec) -> None:
         connection.send(answer)
 
 
-def _measure_cell(
-    evaluator: CellEvaluator, packed: bytes, connection: Connection, memory: int | None
-) -> Record | WorkerDeath:
+def _measure_cell(evaluator: CellEvaluator, packed: PackedCell, connection: Connection, memory: int | None) -> Answer:
+    outcome = _measure(evaluator, packed.content, lambda: connection.send(STARTED))
+    if isinstance(outcome, Record) and outcome.status == "oom" and memory is not None:
+        outcome = replace(outcome, reason=f"{outcome.reason}; --memory-limit is {format_bytes(memory)}")
+    return Answer(key=packed.key, pid=os.getpid(), outcome=outcome, reusable=not evaluator.side_effects)
+
+
+def _measure(evaluator: CellEvaluator, content: bytes, on_start: Callable[[], object]) -> Record | WorkerDeath:
     try:
-        cell: Cell = pickle.loads(packed)  # of our own parent
-        record = evaluator.evaluate(cell, on_start=lambda: connection.send(STARTED))
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        raise
+        cell: Cell = pickle.loads(content)  # of our own parent
+        record = evaluator.evaluate(cell, on_start=on_start)
     except BaseException as error:  # classes that this process cannot import, or an interrupt that a measure raises
         reason = cut(" ".join(f"{type(error).__name__}: {error}".split()), MAX_CAUSE_CHARS)
         return WorkerDeath(status="failed", reason=reason)
     if evaluator.group is not None and evaluator.group.broken:
         return WorkerDeath(status="failed" if record.status == "ok" else record.status, reason=str(record.reason))
-    if record.status == "oom" and memory is not None:
-        return replace(record, reason=f"{record.reason}; --memory-limit is {format_bytes(memory)}")
     return record

@@ -13,7 +13,7 @@ from sharpbench.core.registry import available
 from sharpbench.runner.engines.engine import Engine
 
 PLUGIN = """
-import ctypes, os, random, signal, sys, time
+import ctypes, os, random, signal, sys, threading, time
 from dataclasses import dataclass, replace
 from pathlib import Path
 import torch
@@ -63,6 +63,35 @@ class Odd(Measure):
                 if not mark.exists():
                     mark.write_text("")
                     os.kill(os.getpid(), signal.SIGKILL)
+            case "ended once":
+                mark = Path(self.folder) / "ended"
+                if not mark.exists():
+                    mark.write_text("")
+                    os.kill(os.getpid(), signal.SIGTERM)
+            case "writes":
+                for value in subject.params.values():
+                    value.mul_(2.0)
+            case "removes":
+                subject.params.popitem()
+            case "replaces":
+                torch.Tensor.abs = lambda self: self * 0.0
+            case "waits on":
+                threading.Timer(60.0, print).start()
+            case "starts a thread":
+                threading.Thread(target=time.sleep, args=(3.0,), daemon=True, name="left").start()
+            case "sums":
+                return Estimate(sum(float(value.double().abs().sum()) for value in subject.params.values()))
+            case "forks":
+                os.fork()
+                return Estimate(float(os.getppid() > 0))
+            case "garbles" | "garbles long":
+                sent = b"\\x7f\\xff\\xff\\xff" if self.way == "garbles long" else b"\\x00\\x00\\x00\\x05hello"
+                for descriptor in range(3, 64):
+                    try:
+                        if "socket" in os.readlink(f"/proc/self/fd/{descriptor}"):
+                            os.write(descriptor, sent)
+                    except OSError:
+                        pass
             case "prints":
                 for line in range(1_000_000):
                     print("line", line)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -32,6 +33,7 @@ def test_each_misdeed_costs_its_own_cell(planned: Plan, ran: Ran, odd: Any, tmp_
     """One process after the other does them all, with a sound cell before and after each that ends it."""
     folder = str(tmp_path)
     ways = ["segfaults", "exits", "leaves", "refuses", "killed", "killed once", "prints", "says", "sets", "interrupts"]
+    ways += ["ended once", "forks", "garbles"]
     wanted = [odd("looks", 0), *(odd(way, folder=folder) for way in ways), odd("looks", 1)]
     records = ran(first_network(planned(wanted)), Process())
     found = {record.configuration["way"]: record for record in records}
@@ -52,6 +54,9 @@ def test_each_misdeed_costs_its_own_cell(planned: Plan, ran: Ran, odd: Any, tmp_
             "restore them before returning",
         ),
         "interrupts": ("failed", "KeyboardInterrupt:"),
+        "ended once": ("ok", None),
+        "forks": ("ok", None),
+        "garbles": ("failed", "the process that measured it sent bytes that are not an answer, 4 times"),
     }
     assert records[0].status == records[-1].status == "ok"
     assert (tmp_path / "times").read_text() == "xxxx"  # once and three times more
@@ -64,6 +69,44 @@ def test_each_misdeed_costs_its_own_cell(planned: Plan, ran: Ran, odd: Any, tmp_
     assert len(shown) < 2 * MAX_OUTPUT_BYTES + 50
     assert found["looks"].printed is None
     assert {record.truth["gap"] for record in records} == {records[0].truth["gap"]}  # the lost ones also have it
+
+
+HARMS = {
+    "writes": "wrote to params[layer0.bias], params[layer0.weight], params[layer1.bias] and 3 more; measure copies",
+    "removes": "wrote to params[layer2.bias]; measure copies",
+    "replaces": "replaced Tensor.abs; put them back before returning",
+    "waits on": "left running the thread 'Thread-",
+}
+
+
+@pytest.mark.parametrize("engine", ["inline", "process"])
+def test_a_measure_that_leaves_something_behind_harms_itself_only(
+    engine: str, planned: Plan, ran: Ran, odd: Any
+) -> None:
+    """Each cell after such a measure has the value that it has without it, on both engines."""
+    measures = [odd("sums")]
+    for number, way in enumerate(HARMS, start=1):
+        measures += [odd(way), odd("sums", number)]
+    records = ran(first_network(planned(measures)), engine)
+    sums = [record for record in records if record.configuration["way"] == "sums"]
+    assert [record.status for record in sums] == ["ok"] * len(sums)
+    assert len({record.value for record in sums}) == 1
+    for record in records:
+        if record.configuration["way"] != "sums":
+            assert record.status == "failed"
+            assert str(record.reason).startswith(f"the measure {HARMS[str(record.configuration['way'])]}")
+
+
+def test_what_this_process_cannot_undo_ends_the_run_there(planned: Plan, ran: Ran, odd: Any, tmp_path: Path) -> None:
+    """In other processes it costs a worker. Here the record is kept, and the same command goes on elsewhere."""
+    cells = first_network(planned([odd("pid"), odd("starts a thread"), odd("pid", 1)]))
+    message = r"'odd\[way=starts a thread\]' changed the thread 'left', which this process cannot undo; .* process"
+    with pytest.raises(InvalidInput, match=message):
+        ran(cells, "inline", output=tmp_path)
+    assert [record.key for record in ran(cells, "process", output=tmp_path)] == [cells[2].key]
+    records = ran(cells, "process")
+    assert [record.status for record in records] == ["ok", "failed", "ok"]
+    assert records[0].value != records[2].value
 
 
 def test_a_cell_that_never_ends_is_ended(planned: Plan, ran: Ran, odd: Any) -> None:
@@ -210,7 +253,7 @@ def test_sizes_are_read() -> None:
 
 
 def test_a_death_says_what_it_was_and_only_a_killed_one_is_tried_again() -> None:
-    assert worker_death(-9).retry
+    assert all(worker_death(-number).retry for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP))
     assert worker_death(255).retry  # what started it may have died
     assert not any(worker_death(status).retry for status in (-11, -6, 0, 1, None))
     assert worker_death(-64).reason.endswith("SIGRTMAX")
