@@ -29,7 +29,6 @@ MAX_OUTPUT_BYTES = 1000
 """Bytes that are kept of the beginning, and of the end, of what a child printed."""
 READ_BYTES = 2**16
 MAX_MESSAGE_BYTES = 2**30
-LONG_MESSAGE = b"\xff\xff\xff\xff"  # the first 4 bytes of a message that is longer than 2 GiB: -1
 MESSAGE_STARTS = (b"\x80", b"{")  # the first byte of a pickle, or of a JSON object
 MAX_SOCKET_FOLDER_BYTES = 70
 """Longest folder of temporary files in which sockets are made: Linux allows 107 bytes for a socket's path, macOS 103,
@@ -58,10 +57,7 @@ class ChildEnded(Exception):
 
 
 class UnreadableMessage(Exception):
-    """A child that sent bytes that are not a message: after them nothing that it sends can be read."""
-
-    def __init__(self) -> None:
-        super().__init__("the process sent bytes that are not a message")
+    """A child that sent bytes that are not a message; nothing after them can be read."""
 
 
 class ChildProcess:
@@ -137,7 +133,7 @@ class ChildProcess:
         try:
             return pickle.loads(message)  # of our own child
         except Exception as error:  # whatever unpickling raises for bytes that pickle did not write
-            raise UnreadableMessage from error
+            raise UnreadableMessage("the process sent bytes that are not a message") from error
 
     def receive_bytes(self, timeout: float | None = None) -> bytes:
         """The next message.
@@ -195,36 +191,29 @@ class ChildProcess:
 class _Frame:
     """The message that a child is sending, read without waiting for the rest of it.
 
-    multiprocessing frames a message by its size in 4 bytes, or -1 and its size in 8. Its own reading waits for as many
-    bytes as a wrong size says, which may never come. Here the first byte tells: it begins a pickle or a JSON object.
+    multiprocessing sends the size of a message in 4 bytes before it, and its own reading waits for as many bytes, which
+    never come where something else wrote the size. Here the first byte tells: it begins a pickle or a JSON object.
     """
 
     def __init__(self) -> None:
-        self._held = bytearray()
+        self._held, self._size = bytearray(), 0
 
     def read(self, descriptor: int) -> bytes | None:
-        """Read what is there of the message from the file; the message if it is whole then. Raises EOFError."""
-        header, size = self._sizes()
-        needed = header + size if size is not None else header
-        some = os.read(descriptor, min(needed - len(self._held), READ_BYTES))
+        """Read what the file holds of the message; the message if it is whole then. Raises EOFError."""
+        some = os.read(descriptor, min(4 + self._size - len(self._held), READ_BYTES))
+        self._held += some
         if not some:
             raise EOFError
-        self._held += some
-        header, size = self._sizes()
-        if size is None:
+        if len(self._held) < 4:
             return None
-        if not 0 < size <= MAX_MESSAGE_BYTES or self._held[header : header + 1] not in (b"", *MESSAGE_STARTS):
-            raise UnreadableMessage
-        if len(self._held) < header + size:
+        self._size = int.from_bytes(self._held[:4], "big", signed=True)
+        if not 0 < self._size <= MAX_MESSAGE_BYTES or self._held[4:5] not in (b"", *MESSAGE_STARTS):
+            raise UnreadableMessage("the process sent bytes that are not a message")
+        if len(self._held) < 4 + self._size:
             return None
-        message, self._held = bytes(self._held[header:]), bytearray()
+        message = bytes(self._held[4:])
+        self._held, self._size = bytearray(), 0
         return message
-
-    def _sizes(self) -> tuple[int, int | None]:
-        """The size of the header as far as it is known, and of the message where the header is whole."""
-        if self._held[:4] != LONG_MESSAGE:
-            return 4, int.from_bytes(self._held[:4], "big", signed=True) if len(self._held) >= 4 else None
-        return 12, int.from_bytes(self._held[4:12], "big") if len(self._held) >= 12 else None
 
 
 class CapturedOutput:

@@ -28,7 +28,7 @@ from sharpbench.leaderboard.submissions.verify import (
     group_by_network,
     verify_network,
 )
-from sharpbench.processes import ChildEnded, ChildProcess, exit_words, preload_modules, prepare_child
+from sharpbench.processes import ChildEnded, ChildProcess, UnreadableMessage, exit_words, preload_modules, prepare_child
 from sharpbench.runner.engines.limits import Limits, format_bytes
 from sharpbench.training.population import TrainingProgress
 
@@ -154,6 +154,8 @@ class _Watch:
             except ChildEnded as end:
                 killed = end.status == -signal.SIGKILL
                 message = _Ended(f"the process that recomputed it {exit_words(end.status)}", limited=killed)
+            except UnreadableMessage:
+                message = _Ended("the process that recomputed it sent bytes that are not a message", limited=False)
             if isinstance(message, Exception):
                 raise message
             if isinstance(message, StepStarted):

@@ -211,7 +211,7 @@ class _Worker:
                 elif isinstance(message, str) and message == STARTED:
                     self.started, self.since = True, time.monotonic()
                 else:
-                    raise UnreadableMessage
+                    raise UnreadableMessage("the worker sent what is not an answer")
         except TimeoutError:
             return self._exceeded(limits)
         except UnreadableMessage:
