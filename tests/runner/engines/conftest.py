@@ -84,12 +84,11 @@ class Odd(Measure):
             case "forks":
                 os.fork()
                 return Estimate(float(os.getppid() > 0))
-            case "garbles" | "garbles long":
-                sent = b"\\x7f\\xff\\xff\\xff" if self.way == "garbles long" else b"\\x00\\x00\\x00\\x05hello"
+            case "garbles":
                 for descriptor in range(3, 64):
                     try:
                         if "socket" in os.readlink(f"/proc/self/fd/{descriptor}"):
-                            os.write(descriptor, sent)
+                            os.write(descriptor, b"\\x00\\x00\\x00\\x05hello")
                     except OSError:
                         pass
             case "prints":
