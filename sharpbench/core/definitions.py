@@ -5,6 +5,7 @@ All statements about torch are of version 2.13; the tests compare each definitio
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -101,22 +102,12 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return tail.log1p() + torch.where(top == targets[:, None], 0.0, highest - chosen).squeeze(1)
 
 
-def _cross_entropy(
-    input: Tensor,
-    target: Tensor,
-    weight: Tensor | None = None,
-    size_average: bool | None = None,
-    ignore_index: int = -100,
-    reduce: bool | None = None,
-    reduction: str = "mean",
-    label_smoothing: float = 0.0,
-) -> Tensor:
-    plain = weight is None and size_average is None and reduce is None and label_smoothing == 0 and reduction == "none"
-    if plain and input.ndim == 2 and target.ndim == 1 and ignore_index < 0:
-        return cross_entropy(input, target)
-    return F.cross_entropy(
-        input, target, weight, size_average, ignore_index, reduce, reduction, label_smoothing=label_smoothing
-    )
+def _cross_entropy(given: Mapping[str, Any]) -> Tensor:
+    defaults = given["weight"] is given["size_average"] is given["reduce"] is None and given["label_smoothing"] == 0
+    plain = defaults and given["reduction"] == "none" and given["ignore_index"] < 0
+    if plain and given["input"].ndim == 2 and given["target"].ndim == 1:
+        return cross_entropy(given["input"], given["target"])
+    return F.cross_entropy(**given)
 
 
 def huber_loss(
@@ -142,19 +133,11 @@ def multi_margin_loss(
     return losses if weight is None else losses * weight[target]
 
 
-def _multi_margin_loss(
-    input: Tensor,
-    target: Tensor,
-    p: int = 1,
-    margin: float = 1.0,
-    weight: Tensor | None = None,
-    size_average: bool | None = None,
-    reduce: bool | None = None,
-    reduction: str = "mean",
-) -> Tensor:
-    if size_average is not None or reduce is not None:
-        return F.multi_margin_loss(input, target, p, margin, weight, size_average, reduce, reduction)
-    return _reduced(multi_margin_loss(input, target, p, margin, weight), reduction)
+def _multi_margin_loss(given: Mapping[str, Any]) -> Tensor:
+    if given["size_average"] is not None or given["reduce"] is not None:
+        return F.multi_margin_loss(**given)
+    losses = multi_margin_loss(given["input"], given["target"], given["p"], given["margin"], given["weight"])
+    return _reduced(losses, given["reduction"])
 
 
 def _reduced(losses: Tensor, reduction: str) -> Tensor:
@@ -175,50 +158,44 @@ def embedding_rows(weight: Tensor, indices: Tensor, padding_idx: int | None = No
     return weight[indices]
 
 
-def _embedding(
-    input: Tensor,
-    weight: Tensor,
-    padding_idx: int | None = None,
-    max_norm: float | None = None,
-    norm_type: float = 2.0,
-    scale_grad_by_freq: bool = False,
-    sparse: bool = False,
-) -> Tensor:
-    if max_norm is not None:
+def _embedding(given: Mapping[str, Any]) -> Tensor:
+    if given["max_norm"] is not None:
         raise InvalidInput("an embedding with max_norm rewrites its weight in every forward pass; use max_norm=None")
-    return embedding_rows(weight, input, padding_idx)
+    return embedding_rows(given["weight"], given["input"], given["padding_idx"])
 
 
-def _embedding_bag(
-    input: Tensor,
-    weight: Tensor,
-    offsets: Tensor | None = None,
-    max_norm: float | None = None,
-    norm_type: float = 2,
-    scale_grad_by_freq: bool = False,
-    mode: str = "mean",
-    sparse: bool = False,
-    per_sample_weights: Tensor | None = None,
-    include_last_offset: bool = False,
-    padding_idx: int | None = None,
-) -> Tensor:
+def _embedding_bag(given: Mapping[str, Any]) -> Tensor:
     """Sums, means or maxima of rows. torch's has no second derivative, and none at all under vmap."""
-    rows = _embedding(input, weight, None, max_norm)
-    counted = torch.ones_like(input, dtype=weight.dtype) if padding_idx is None else (input != padding_idx).to(weight)
-    if mode == "max":
-        if offsets is not None or padding_idx is not None:
+    indices, offsets, padding = given["input"], given["offsets"], given["padding_idx"]
+    rows = _embedding({**given, "padding_idx": None})
+    counted = torch.ones_like(indices, dtype=rows.dtype) if padding is None else (indices != padding).to(rows)
+    if given["mode"] == "max":
+        if offsets is not None or padding is not None:
             raise InvalidInput("an embedding bag with mode='max' is supported without offsets and padding_idx only")
         largest: Tensor = rows.amax(1)
         return largest
-    rows = rows * (counted if per_sample_weights is None else counted * per_sample_weights)[..., None]
+    factors = given["per_sample_weights"]
+    rows = rows * (counted if factors is None else counted * factors)[..., None]
     if offsets is None:
         sums, counts = rows.sum(1), counted.sum(1)
     else:
-        starts = offsets[:-1] if include_last_offset else offsets
-        bags = torch.searchsorted(starts, torch.arange(len(input), device=input.device), right=True) - 1
+        starts = offsets[:-1] if given["include_last_offset"] else offsets
+        bags = torch.searchsorted(starts, torch.arange(len(indices), device=indices.device), right=True) - 1
         sums = rows.new_zeros(len(starts), rows.shape[1]).index_add(0, bags, rows)
         counts = counted.new_zeros(len(starts)).index_add(0, bags, counted)
-    return sums if mode == "sum" else sums / counts.clamp_min(1)[:, None]
+    return sums if given["mode"] == "sum" else sums / counts.clamp_min(1)[:, None]
+
+
+def _by_name(function: Callable[..., Any], definition: Callable[[Mapping[str, Any]], Tensor]) -> Callable[..., Tensor]:
+    """`definition` of the arguments of torch's function by their names, called as that function is."""
+    signature = inspect.signature(function)
+
+    def call(*arguments: object, **keywords: object) -> Tensor:
+        bound = signature.bind(*arguments, **keywords)
+        bound.apply_defaults()
+        return definition(bound.arguments)
+
+    return call
 
 
 DEFINITIONS: dict[object, Callable[..., Any]] = {
@@ -230,11 +207,11 @@ DEFINITIONS: dict[object, Callable[..., Any]] = {
     Tensor.sinc: sinc,
     torch.special.sinc: sinc,
     F.hardsigmoid: hardsigmoid,
-    F.embedding: _embedding,
-    F.embedding_bag: _embedding_bag,
-    F.cross_entropy: _cross_entropy,
+    F.embedding: _by_name(F.embedding, _embedding),
+    F.embedding_bag: _by_name(F.embedding_bag, _embedding_bag),
+    F.cross_entropy: _by_name(F.cross_entropy, _cross_entropy),
     F.huber_loss: huber_loss,
-    F.multi_margin_loss: _multi_margin_loss,
+    F.multi_margin_loss: _by_name(F.multi_margin_loss, _multi_margin_loss),
     torch.embedding: lambda weight, indices, padding_idx=-1, scale=False, sparse=False: embedding_rows(
         weight, indices, padding_idx if padding_idx >= 0 else None
     ),
@@ -244,16 +221,10 @@ DEFINITIONS: dict[object, Callable[..., Any]] = {
 
 
 def _batch_norm(
-    inputs: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    mean: Tensor,
-    variance: Tensor,
-    momentum: float,
-    epsilon: float,
+    inputs: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor, variance: Tensor, *numbers: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Batch norm in eval mode by its definition: torch's has no rule for vmap."""
-    scale = (variance + epsilon).rsqrt() * (1 if weight is None else weight)
+    """Batch norm in eval mode by its definition: torch's has no rule for vmap. numbers: momentum and epsilon."""
+    scale = (variance + numbers[1]).rsqrt() * (1 if weight is None else weight)
     shift = -mean * scale + (0 if bias is None else bias)
     channels = (-1, *(1,) * (inputs.ndim - 2))
     empty = inputs.new_empty(0)
