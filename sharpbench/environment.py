@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from sharpbench.errors import InvalidInput, short
+from sharpbench.errors import InvalidInput, shorten
 from sharpbench.version import __version__
 
 Facts = dict[str, str | int | float | bool | None]
@@ -127,7 +127,7 @@ def _describe_attention(device: str) -> str:
         with sdpa_kernel(SDPBackend.MATH):
             torch.func.jvp(torch.func.grad(attend), (ones,), (ones,))
     except RuntimeError as error:
-        return f"cannot be differentiated twice: {short(str(error))}"
+        return f"cannot be differentiated twice: {shorten(str(error))}"
     return "math back end, differentiated twice"
 
 
@@ -137,13 +137,13 @@ def _describe_library(name: str, import_it: Callable[[], object]) -> str:
         import_it()
         return importlib.metadata.version(name)
     except Exception as error:  # a library may raise anything at import
-        return f"unusable: {type(error).__name__}: {short(str(error))}"
+        return f"unusable: {type(error).__name__}: {shorten(str(error))}"
 
 
 def resolve_device(wanted: str) -> str:
     """'cpu' or 'cuda' for --device auto, cpu or cuda. Raises InvalidInput for other words, or without CUDA."""
     if wanted not in ("auto", "cpu", "cuda"):
-        raise InvalidInput(f"device '{short(str(wanted))}' is none of auto, cpu, cuda")
+        raise InvalidInput(f"device '{shorten(str(wanted))}' is none of auto, cpu, cuda")
     if wanted == "cuda" and not torch.cuda.is_available():
         raise InvalidInput("device 'cuda' is requested, but torch sees no CUDA device; use --device cpu")
     if wanted == "auto":

@@ -30,19 +30,19 @@ def one_line(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def short(text: str) -> str:
+def shorten(text: str) -> str:
     """`text` as a message quotes it: on one line, at most 60 characters."""
     line = one_line(text[:61])
     return line if len(line) <= 60 else line[:57] + "..."
 
 
-def cut(text: str, longest: int) -> str:
+def truncate(text: str, longest: int) -> str:
     """`text` on one line of at most `longest` characters; a text that is cut ends in an ellipsis."""
     line = one_line(text)
     return line if len(line) <= longest else line[: longest - 3] + "..."
 
 
-def near(name: str, offered: Iterable[str]) -> str:
+def suggest_names(name: str, offered: Iterable[str]) -> str:
     """'did you mean ...?' with the offered names that resemble `name`, or '' where none does."""
     close = difflib.get_close_matches(name[:80], list(offered), n=3, cutoff=0.5)
     quoted = [f"'{word}'" for word in close]

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from sharpbench.errors import InvalidInput, short
+from sharpbench.errors import InvalidInput, shorten
 
 
 def content_hash(value: object) -> str:
@@ -53,7 +53,7 @@ def user_path(given: Path | str) -> Path:
     except (OSError, RuntimeError, ValueError) as error:  # no such user; a name too long; no permission; a null byte
         cause = error.strerror if isinstance(error, OSError) else error
         raise InvalidInput(
-            f"'{short(str(given))}' cannot be looked up ({short(str(cause))}); name another path"
+            f"'{shorten(str(given))}' cannot be looked up ({shorten(str(cause))}); name another path"
         ) from None
     return path
 

@@ -20,7 +20,7 @@ from multiprocessing.context import ForkServerContext, SpawnContext
 from pathlib import Path
 from typing import Any, Literal
 
-from sharpbench.errors import InvalidInput, short
+from sharpbench.errors import InvalidInput, shorten
 
 StartMethod = Literal["forkserver", "spawn"]
 END_TIMEOUT_SECONDS = 5.0
@@ -291,8 +291,9 @@ def _choose_socket_folder() -> None:
     chosen = next((each for each in SOCKET_FOLDERS if os.access(each, os.W_OK | os.X_OK)), None)
     if chosen is None:
         raise InvalidInput(
-            f"TMPDIR '{short(tempfile.gettempdir())}' is longer than the {MAX_SOCKET_FOLDER_BYTES} bytes that the path "
-            f"of a socket may have, and {' and '.join(SOCKET_FOLDERS)} cannot be written; set TMPDIR to a shorter path"
+            f"TMPDIR '{shorten(tempfile.gettempdir())}' is longer than the {MAX_SOCKET_FOLDER_BYTES} bytes that the "
+            f"path of a socket may have, and {' and '.join(SOCKET_FOLDERS)} cannot be written; set TMPDIR to a "
+            "shorter path"
         )
     kept, tempfile.tempdir = tempfile.tempdir, chosen
     try:

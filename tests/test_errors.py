@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from sharpbench.environment import resolve_device
-from sharpbench.errors import InvalidInput, cut, one_line, short
+from sharpbench.errors import InvalidInput, one_line, shorten, truncate
 
 
 @pytest.mark.parametrize(
@@ -27,15 +27,15 @@ def test_a_message_is_one_line_that_prints(text: str, expected: str) -> None:
 
 
 def test_what_is_cut_keeps_its_head_and_says_that_more_was_there() -> None:
-    assert cut("x" * 9, 9) == "x" * 9
-    assert cut("head " + "x" * 9, 9) == "head x..."
-    assert cut("\n" * 9, 9) == r"\n\n\n..."
+    assert truncate("x" * 9, 9) == "x" * 9
+    assert truncate("head " + "x" * 9, 9) == "head x..."
+    assert truncate("\n" * 9, 9) == r"\n\n\n..."
 
 
 def test_quoted_words_are_short() -> None:
-    assert short("x" * 60) == "x" * 60
-    assert short("x" * 61) == "x" * 57 + "..."
-    assert short("\n" * 10_000) == r"\n" * 28 + "\\..."
+    assert shorten("x" * 60) == "x" * 60
+    assert shorten("x" * 61) == "x" * 57 + "..."
+    assert shorten("\n" * 10_000) == r"\n" * 28 + "\\..."
 
 
 def test_a_device_that_is_none_is_quoted_shortly() -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sharpbench.core.fields import Scalar, is_finite
 from sharpbench.core.jsonl import parse_json
-from sharpbench.errors import InvalidInput, cut, near, short
+from sharpbench.errors import InvalidInput, shorten, suggest_names, truncate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,8 +48,8 @@ class Table:
     def column(self, name: str) -> Sequence[Scalar]:
         """The values of a column. Raises InvalidInput, with near names, where there is none of that name."""
         if name not in self.columns:
-            hint = near(name, self.columns) or f"it has {cut(', '.join(self.columns), MAX_NAMED_CHARS)}"
-            raise InvalidInput(f"{self.name} has no column '{short(name)}'; {hint}")
+            hint = suggest_names(name, self.columns) or f"it has {truncate(', '.join(self.columns), MAX_NAMED_CHARS)}"
+            raise InvalidInput(f"{self.name} has no column '{shorten(name)}'; {hint}")
         return self.columns[name]
 
     def numbers(self, name: str) -> list[float | None]:
@@ -59,7 +59,7 @@ class Table:
             number = parse_number(value)
             if number is None and value is not None:
                 raise InvalidInput(
-                    f"{place}: '{short(str(value))}' in column '{short(name)}' is not a finite number; "
+                    f"{place}: '{shorten(str(value))}' in column '{shorten(name)}' is not a finite number; "
                     "correct it, or leave the cell empty where the network has no value"
                 )
             found.append(number)
@@ -77,7 +77,7 @@ class Table:
         texts = [str(value).lower() for value in self.column(name)]
         for place, text in zip(self.places, texts, strict=True):
             if text not in words:
-                raise InvalidInput(f"{place}: '{short(text)}' in column '{short(name)}' is neither true nor false")
+                raise InvalidInput(f"{place}: '{shorten(text)}' in column '{shorten(name)}' is neither true nor false")
         return [words[text] for text in texts]
 
     def settings(self, name: str) -> list[Scalar]:
@@ -101,7 +101,7 @@ class Table:
     def _refuse_missing(self, name: str, missing: Sequence[bool]) -> None:
         if True in missing:
             place = self.places[missing.index(True)]
-            raise InvalidInput(f"{place}: no value in column '{short(name)}'; give one, or remove the row")
+            raise InvalidInput(f"{place}: no value in column '{shorten(name)}'; give one, or remove the row")
 
 
 def parse_number(value: Scalar) -> float | None:
@@ -232,7 +232,7 @@ def _json_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, Scalar]]]
             raise InvalidInput(f"{path}:{number}: not an object of JSON but {type(row).__name__}; correct the line")
         for name, value in row.items():
             if isinstance(value, dict | list):
-                raise InvalidInput(f"{path}:{number}: '{short(name)}' is nested; give one value per column")
+                raise InvalidInput(f"{path}:{number}: '{shorten(name)}' is nested; give one value per column")
         yield number, row
 
 
@@ -246,7 +246,9 @@ def _read_parquet(path: Path, content: bytes) -> Table:
     except (ValueError, OSError) as error:
         if isinstance(error, InvalidInput):
             raise
-        raise InvalidInput(f"'{path}' is not a Parquet file ({short(str(error))}); convert the table to CSV") from None
+        raise InvalidInput(
+            f"'{path}' is not a Parquet file ({shorten(str(error))}); convert the table to CSV"
+        ) from None
 
 
 def _check_header(name: str, header: Sequence[str]) -> None:
@@ -254,9 +256,9 @@ def _check_header(name: str, header: Sequence[str]) -> None:
         if not column:
             raise InvalidInput(f"{name}: column {place + 1} has no name; name it or remove it")
         if header.index(column) < place:
-            raise InvalidInput(f"{name}: the column '{short(column)}' is there twice; rename or remove one")
+            raise InvalidInput(f"{name}: the column '{shorten(column)}' is there twice; rename or remove one")
     if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
-        raise InvalidInput(f"{name}: one column '{short(header[0])}'; separate columns by commas")
+        raise InvalidInput(f"{name}: one column '{shorten(header[0])}'; separate columns by commas")
 
 
 def _check_size(name: str, rows: int) -> None:

@@ -13,7 +13,7 @@ from sharpbench.analysis.statistics import MIN_MARGINAL_CELL
 from sharpbench.analysis.table import Table
 from sharpbench.core.fields import Scalar
 from sharpbench.core.record import Design, Record
-from sharpbench.errors import InvalidInput, near, short
+from sharpbench.errors import InvalidInput, shorten, suggest_names
 
 RESULTS = frozenset(
     {"gap", "fitted", "diverged", "train_loss", "train_accuracy", "test_loss", "test_accuracy"}
@@ -69,7 +69,7 @@ class TableOptions:
 
     def __post_init__(self) -> None:
         if self.design not in get_args(Design):
-            raise InvalidInput(f"design '{short(str(self.design))}' is none of {', '.join(get_args(Design))}")
+            raise InvalidInput(f"design '{shorten(str(self.design))}' is none of {', '.join(get_args(Design))}")
         if self.test_examples is not None and self.test_examples < 1:
             raise InvalidInput(f"{self.test_examples} test examples; give the size of the test set, at least 1")
 
@@ -138,7 +138,7 @@ def _complete(table: Table, columns: TableColumns) -> TableColumns:
     for name, count in Counter(by).items():
         table.column(name)
         if count > 1:
-            raise InvalidInput(f"the hyperparameter '{short(name)}' is named twice; name it once")
+            raise InvalidInput(f"the hyperparameter '{shorten(name)}' is named twice; name it once")
         if name in OWN_FIELDS:
             raise InvalidInput(
                 f"'{name}' cannot be a hyperparameter: score the networks of each data set by themselves"
@@ -157,7 +157,7 @@ def _outcome_columns(table: Table, outcome: str) -> list[str]:
             "--outcome 'train_accuracy - test_accuracy'"
         )
     if len(parts) > 2:
-        raise InvalidInput(f"the outcome '{short(outcome)}' has {len(parts)} parts; name one column or 'one - other'")
+        raise InvalidInput(f"the outcome '{shorten(outcome)}' has {len(parts)} parts; name one column or 'one - other'")
     return parts
 
 
@@ -169,12 +169,12 @@ def _outcomes(table: Table, outcome: str, fitted: Sequence[bool], test_examples:
         known = [part for part in parts if part is not None]
         whole = len(known) == len(parts)
         if fits and not whole:
-            raise InvalidInput(f"{place}: no outcome '{short(outcome)}'; give it, or remove the row")
+            raise InvalidInput(f"{place}: no outcome '{shorten(outcome)}'; give it, or remove the row")
         found.append((known[0] - known[1] if len(known) == 2 else known[0]) if whole else None)
     largest = max((abs(gap) for gap in found if gap is not None), default=0.0)
     if test_examples is not None and largest > 1:
         raise InvalidInput(
-            f"the outcome '{short(outcome)}' reaches {largest:g}; sign errors need accuracies from 0 to 1: divide "
+            f"the outcome '{shorten(outcome)}' reaches {largest:g}; sign errors need accuracies from 0 to 1: divide "
             "percentages by 100, or leave out the number of test examples"
         )
     return found
@@ -215,7 +215,7 @@ def _check_networks(table: Table, columns: TableColumns, networks: Sequence[Meas
         )
     if len({network.gap for network in counted}) == 1:
         raise InvalidInput(
-            f"the outcome '{short(columns.outcome)}' is {counted[0].gap:g} for all networks; name another"
+            f"the outcome '{shorten(columns.outcome)}' is {counted[0].gap:g} for all networks; name another"
         )
 
 
@@ -232,14 +232,14 @@ def _choose_measures(table: Table, columns: TableColumns, options: TableOptions)
     else:
         chosen = list(dict.fromkeys(columns.measures))
         if used := [name for name in chosen if name in named]:
-            raise InvalidInput(f"'{short(used[0])}' is named as a measure and otherwise; name it once")
+            raise InvalidInput(f"'{shorten(used[0])}' is named as a measure and otherwise; name it once")
         if not chosen:
             raise InvalidInput("no measures are named; name at least one")
     for name in options.descending:
         if name not in chosen:
-            hint = near(name, chosen)
+            hint = suggest_names(name, chosen)
             raise InvalidInput(
-                f"descending '{short(name)}' is not a measure of the table" + (f"; {hint}" if hint else "")
+                f"descending '{shorten(name)}' is not a measure of the table" + (f"; {hint}" if hint else "")
             )
     return chosen
 
@@ -252,7 +252,7 @@ def _measure_row(
     present = {value for value, network in zip(values, networks, strict=True) if network.counts and value is not None}
     if len(present) < 2:
         what = f"is {present.pop():g} for all networks" if present else "has no value for any network"
-        raise InvalidInput(f"{table.name}: the measure '{short(name)}' {what}; ignore the column, or name --measures")
+        raise InvalidInput(f"{table.name}: the measure '{shorten(name)}' {what}; ignore the column, or name --measures")
     label = f"-{name}" if descending else name
     sign = -1.0 if descending else 1.0
     return MeasureRow(

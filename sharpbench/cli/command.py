@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from sharpbench.errors import InvalidInput, near, short
+from sharpbench.errors import InvalidInput, shorten, suggest_names
 
 NOT_IN_A_FILE = ("config", "print_config", "help")
 """Parameters that a file of options does not set."""
@@ -66,19 +66,19 @@ def read_options(path: Path, context: typer.Context) -> dict[str, Any]:
     from sharpbench.training.cohorts.toml import TomlDocument
 
     if not path.is_file():
-        raise InvalidInput(f"--config '{short(str(path))}' is not a file; name a TOML file of options")
+        raise InvalidInput(f"--config '{shorten(str(path))}' is not a file; name a TOML file of options")
     document = TomlDocument.read(str(path))
     known = _options_by_name(context)
     values: dict[str, Any] = {}
     for key, value in document.content.items():
         parameter = known.get(key.replace("_", "-"))
         if parameter is None:
-            hint = near(key, known) or f"`{context.command_path} --help` lists the options"
-            raise InvalidInput(f"{document.where(key)}unknown option '{short(key)}'; {hint}")
+            hint = suggest_names(key, known) or f"`{context.command_path} --help` lists the options"
+            raise InvalidInput(f"{document.where(key)}unknown option '{shorten(key)}'; {hint}")
         try:
             values[parameter.name] = _as_typed(parameter, value)
         except TypeError as error:
-            raise InvalidInput(f"{document.where(key)}{key} must be {error}, not {short(repr(value))}") from None
+            raise InvalidInput(f"{document.where(key)}{key} must be {error}, not {shorten(repr(value))}") from None
     return values
 
 

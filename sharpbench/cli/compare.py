@@ -20,7 +20,7 @@ from sharpbench.cli.options import (
     parse_dataset,
     parse_model,
 )
-from sharpbench.errors import InvalidInput, short
+from sharpbench.errors import InvalidInput, shorten
 from sharpbench.version import __version__
 
 if TYPE_CHECKING:
@@ -82,11 +82,11 @@ def compare(
 
     if from_ is not None:
         if not from_.is_file():
-            raise InvalidInput(f"there is no file '{short(str(from_))}'; name the comparison.jsonl of a comparison")
+            raise InvalidInput(f"there is no file '{shorten(str(from_))}'; name the comparison.jsonl of a comparison")
         rows = list(read_measurements(from_))
         if not rows:
             raise InvalidInput(
-                f"there are no rows of a comparison in '{short(str(from_))}'; name another file, or leave --from out"
+                f"there are no rows of a comparison in '{shorten(str(from_))}'; name another file, or leave --from out"
             )
         return _show_and_write(rows, output)
     from sharpbench.cli.progress import follow_steps
@@ -99,7 +99,7 @@ def compare(
     plugins = tuple(plugin or ())
     words = split_specs(models)
     if not words:
-        raise InvalidInput(f"--models '{short(models)}' names no model; `sharpbench list models` shows them")
+        raise InvalidInput(f"--models '{shorten(models)}' names no model; `sharpbench list models` shows them")
     comparison = Comparison(
         quantity=quantity,  # type: ignore[arg-type]  # it checks
         models=tuple(dict.fromkeys(parse_model(word, plugins) for word in words)),
@@ -136,7 +136,7 @@ def parse_batch_sizes(text: str) -> tuple[int, ...]:
     """The numbers in '16,64,256'. Raises InvalidInput for anything else."""
     words = [word.strip() for word in text.split(",") if word.strip()]
     if not words or not all(word.isdecimal() and len(word) < 10 for word in words):
-        raise InvalidInput(f"batches '{short(text)}' must be whole numbers joined by commas: 16,64,256")
+        raise InvalidInput(f"batches '{shorten(text)}' must be whole numbers joined by commas: 16,64,256")
     return tuple(int(word) for word in words)
 
 

@@ -16,7 +16,7 @@ from rich.text import Text
 from sharpbench.cli.exits import EXIT_FAILED
 from sharpbench.cli.options import CacheDirOption, JsonArrayOption, JsonObjectOption, PluginOption, complete_measures
 from sharpbench.cli.tables import ColumnKind, ruled_table
-from sharpbench.errors import InvalidInput, near, short
+from sharpbench.errors import InvalidInput, shorten, suggest_names
 
 if TYPE_CHECKING:
     from sharpbench.core.registry import Kind
@@ -36,7 +36,9 @@ def list_(
     from sharpbench.core.registry import KINDS
 
     if kind is not None and kind not in KINDS:
-        raise InvalidInput(f"unknown kind '{short(kind)}'; {near(kind, KINDS) or 'one of ' + ', '.join(KINDS)}")
+        raise InvalidInput(
+            f"unknown kind '{shorten(kind)}'; {suggest_names(kind, KINDS) or 'one of ' + ', '.join(KINDS)}"
+        )
     wanted: Sequence[Kind] = KINDS if kind is None else [known for known in KINDS if known == kind]
     tables: dict[str, list[dict[str, Any]]] = {
         each: list_installed(each, plugins=plugin or (), cache_dir=cache_dir) for each in wanted
@@ -82,7 +84,7 @@ def docs(
     rows = [row for row in list_installed("measures", cache_dir=cache_dir) if row["package"] == package and row["name"]]
     if not rows:
         raise InvalidInput(
-            f"package '{short(package)}' offers no measure; `sharpbench list measures` shows the packages"
+            f"package '{shorten(package)}' offers no measure; `sharpbench list measures` shows the packages"
         )
     wanted = measure_pages(rows)
     pages = pages_folder(folder)

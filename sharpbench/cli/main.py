@@ -32,7 +32,7 @@ from sharpbench.cli.train import train
 from sharpbench.cli.validate import validate
 from sharpbench.cli.verify import verify
 from sharpbench.cli.zoo import app as zoo
-from sharpbench.errors import InvalidInput, one_line, short
+from sharpbench.errors import InvalidInput, one_line, shorten
 from sharpbench.version import __version__
 
 USAGE_ERROR: Any = typer.BadParameter.__mro__[1]  # click's UsageError, which typer does not export
@@ -126,7 +126,7 @@ def _usage_message(error: Any) -> str:
     message = one_line(error.format_message()).rstrip(".")
     inputs = error.__cause__.errors() if hasattr(error.__cause__, "errors") else []  # pydantic's, in newer typer
     if inputs:
-        message = message.replace("Invalid value for", f"Invalid value '{short(str(inputs[0]['input']))}' for", 1)
+        message = message.replace("Invalid value for", f"Invalid value '{shorten(str(inputs[0]['input']))}' for", 1)
     hint = "" if error.ctx is None or message.endswith("?") else f"; see `{error.ctx.command_path} --help`"
     return message + hint if message else ""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sharpbench.errors import InvalidInput, short
+from sharpbench.errors import InvalidInput, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -149,7 +149,9 @@ def _parse_numbers(name: str, text: str | None) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.replace(",", " ").split())
     except ValueError:
-        raise InvalidInput(f"{name}={short(text)} is not numbers; write one, or one per channel: 0.5,0.4,0.3") from None
+        raise InvalidInput(
+            f"{name}={shorten(text)} is not numbers; write one, or one per channel: 0.5,0.4,0.3"
+        ) from None
 
 
 def parse_model(word: str, plugins: Sequence[Path]) -> Model:

@@ -60,14 +60,16 @@ def score(
     """
     from sharpbench.analysis.table import read_table
     from sharpbench.analysis.table_population import TableColumns, TableOptions, make_population
-    from sharpbench.errors import InvalidInput, short
+    from sharpbench.errors import InvalidInput, shorten
     from sharpbench.report.format import plain_text
     from sharpbench.report.scored_table import score_table_population
 
     pairs = [_split_names(text) for text in compare or ()]
     for pair, text in zip(pairs, compare or (), strict=True):
         if len(pair) != 2:
-            raise InvalidInput(f"--compare '{short(text)}' names {len(pair)} measures; name two, separated by a comma")
+            raise InvalidInput(
+                f"--compare '{shorten(text)}' names {len(pair)} measures; name two, separated by a comma"
+            )
     columns = TableColumns(
         outcome=outcome,
         by=_split_names(by),

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from sharpbench.cli.options import MODEL_HELP, JsonObjectOption, PluginOption, parse_model
-from sharpbench.errors import InvalidInput, short
+from sharpbench.errors import InvalidInput, shorten
 
 MAX_EXAMPLE_SIZE = 2**22
 """Numbers in one example."""
@@ -49,7 +49,7 @@ def symmetry(
         module = chosen.build(sizes, classes)
     except (MemoryError, RuntimeError) as error:
         options = f"--shape {'x'.join(map(str, sizes))} and --classes {classes}"
-        raise InvalidInput(f"model '{short(model)}' cannot be built for {options}: {error}") from error
+        raise InvalidInput(f"model '{shorten(model)}' cannot be built for {options}: {error}") from error
     inputs = torch.randn(2, *sizes, generator=generator)
     found = [describe(module, inputs, scope=scope, generator=generator) for scope in SCOPES]
     if as_json:
@@ -69,7 +69,7 @@ def symmetry(
 def _shape(text: str) -> tuple[int, ...]:
     sizes = text.split("x")
     if not all(size.isdecimal() and size.strip("0") for size in sizes):
-        raise InvalidInput(f"--shape '{short(text)}' must be whole numbers above 0, like 1x28x28")
+        raise InvalidInput(f"--shape '{shorten(text)}' must be whole numbers above 0, like 1x28x28")
     if len(text) > 60 or math.prod(int(size) for size in sizes) > MAX_EXAMPLE_SIZE:
-        raise InvalidInput(f"--shape '{short(text)}' must be at most {MAX_EXAMPLE_SIZE:,} numbers, like 3x1024x1024")
+        raise InvalidInput(f"--shape '{shorten(text)}' must be at most {MAX_EXAMPLE_SIZE:,} numbers, like 3x1024x1024")
     return tuple(int(size) for size in sizes)

@@ -13,7 +13,7 @@ import typer
 
 from sharpbench.cli.command import Command, Group
 from sharpbench.cli.options import CacheDirOption, JsonArrayOption, JsonObjectOption, PluginOption, parse_dataset
-from sharpbench.errors import InvalidInput, near, short
+from sharpbench.errors import InvalidInput, shorten, suggest_names
 
 if TYPE_CHECKING:
     from sharpbench.core.registry import Kind
@@ -174,10 +174,10 @@ def _find_one(entries: list[ZooEntry], word: str) -> ZooEntry:
         return found[0]
     if found:
         some = ", ".join(entry.key[:12] for entry in found[:3])
-        raise InvalidInput(f"'{short(word)}' names {len(found)} networks ({some}, ...); give more of one key")
+        raise InvalidInput(f"'{shorten(word)}' names {len(found)} networks ({some}, ...); give more of one key")
     models = {str(entry.origin.recipe.get("model")) for entry in entries if entry.origin is not None}
-    hint = near(word, models) or "`sharpbench zoo list --networks` shows all"
-    raise InvalidInput(f"no trained network '{short(word)}'; {hint}")
+    hint = suggest_names(word, models) or "`sharpbench zoo list --networks` shows all"
+    raise InvalidInput(f"no trained network '{shorten(word)}'; {hint}")
 
 
 @app.command("export", cls=Command)

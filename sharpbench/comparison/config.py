@@ -14,7 +14,7 @@ from sharpbench.core.measure import Measure, Quantity
 from sharpbench.core.registry import available
 from sharpbench.core.spec import format_spec, parse_spec
 from sharpbench.datasets.dataset import Dataset
-from sharpbench.errors import InvalidInput, short
+from sharpbench.errors import InvalidInput, shorten
 from sharpbench.files import Workspace
 from sharpbench.models.file import File
 from sharpbench.models.model import Model
@@ -65,13 +65,15 @@ class Comparison:
     def __post_init__(self) -> None:
         _check_quantity(self.quantity)
         if self.dtype not in ("float32", "float64"):
-            raise InvalidInput(f"dtype '{short(self.dtype)}' is none of float32, float64")
+            raise InvalidInput(f"dtype '{shorten(self.dtype)}' is none of float32, float64")
         bounds = (("n", self.examples, MAX_COUNT), ("threads", self.threads, 1024), ("repeats", self.repeats, 1000))
         for name, value, upper in bounds:
             if not 1 <= value <= upper:
                 raise InvalidInput(f"{name}={value} must be from 1 to {upper}")
         if not self.batches or not all(1 <= size <= MAX_COUNT for size in self.batches):
-            raise InvalidInput(f"batches={short(str(list(self.batches)))} must be whole numbers from 1 to {MAX_COUNT}")
+            raise InvalidInput(
+                f"batches={shorten(str(list(self.batches)))} must be whole numbers from 1 to {MAX_COUNT}"
+            )
         if not (math.isfinite(self.timeout) and self.timeout > 0):
             raise InvalidInput(f"timeout={self.timeout} must be a number of seconds above 0")
         if not 0 <= self.seed < 2**63:
@@ -169,7 +171,7 @@ def _computes(cls: type[Measure], quantity: str) -> bool:
 
 def _check_quantity(quantity: str) -> None:
     if quantity not in COMPARED_QUANTITIES:
-        raise InvalidInput(f"quantity '{short(quantity)}' is none of {', '.join(COMPARED_QUANTITIES)}")
+        raise InvalidInput(f"quantity '{shorten(quantity)}' is none of {', '.join(COMPARED_QUANTITIES)}")
 
 
 def _quantity_text(quantity: str) -> str:

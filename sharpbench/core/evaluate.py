@@ -14,7 +14,7 @@ from sharpbench.core.measure import Estimate, Measure, NotApplicable
 from sharpbench.core.registry import available
 from sharpbench.core.spec import format_spec, parse_spec, parse_specs
 from sharpbench.core.subject import Subject
-from sharpbench.errors import InvalidInput, short
+from sharpbench.errors import InvalidInput, shorten
 
 
 @overload
@@ -61,7 +61,7 @@ def measure(
         chosen = (measures,)
     for each in chosen:
         if not isinstance(each, Measure):
-            raise InvalidInput(f"{short(repr(each))} is not a measure; give a Measure or its name")
+            raise InvalidInput(f"{shorten(repr(each))} is not a measure; give a Measure or its name")
     if len(chosen) == 1 and (isinstance(measures, str) or not isinstance(measures, Sequence)):
         return _measure_one(chosen[0], subject, seed=seed, jackknife=jackknife)
     return {format_spec(each): _measure_one(each, subject, seed=seed, jackknife=jackknife) for each in chosen}
@@ -69,7 +69,9 @@ def measure(
 
 def _measure_one(chosen: Measure, subject: Subject, *, seed: int, jackknife: int | None) -> Estimate:
     if not isinstance(subject, Subject):
-        raise InvalidInput(f"{short(repr(subject))} is not a subject; give Subject.from_module(model, inputs, targets)")
+        raise InvalidInput(
+            f"{shorten(repr(subject))} is not a subject; give Subject.from_module(model, inputs, targets)"
+        )
     if not 0 <= seed < 2**64:
         raise InvalidInput(f"seed={seed} must be from 0 to {2**64 - 1}")
     if jackknife is not None:

@@ -9,7 +9,7 @@ from dataclasses import fields
 from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from sharpbench.errors import InvalidInput, near, short
+from sharpbench.errors import InvalidInput, shorten, suggest_names
 
 Scalar = str | int | float | bool | None
 """A value that JSON holds as it is: text, a finite number, true, false or none."""
@@ -46,7 +46,7 @@ def check_names(row: object, names: Iterable[str], *, remedy: str = "") -> dict[
     """The object `row` itself. Raises InvalidInput unless it is a dictionary that has exactly the keys `names`."""
     odd = sorted(set(row) ^ set(names)) if isinstance(row, dict) else [type(row).__name__]
     if odd or not isinstance(row, dict):
-        named = ", ".join(map(short, odd[:MAX_NAMED_FIELDS]))
+        named = ", ".join(map(shorten, odd[:MAX_NAMED_FIELDS]))
         raise InvalidInput(f"missing or unknown fields: {named}" + (f"; {remedy}" if remedy else ""))
     return row
 
@@ -70,7 +70,7 @@ def type_error(instance: Any, *, show: Callable[[object], str] = repr) -> str:
     for name, annotation, exact in _annotations(cls):
         value = getattr(instance, name)
         if not _is_sound(value, exact) and (wrong := field_error(value, annotation)):
-            return f"{name}={short(show(value))} {wrong}"
+            return f"{name}={shorten(show(value))} {wrong}"
     return ""
 
 
@@ -138,9 +138,9 @@ def _mapping_error(value: object, annotation: Any) -> str:
     exact = _exact_types(annotation)
     for key, held in value.items():
         if not isinstance(key, str):
-            return f"has the key {short(repr(key))}, which is not text"
+            return f"has the key {shorten(repr(key))}, which is not text"
         if not _is_sound(held, exact) and (wrong := field_error(held, annotation)):
-            return f"has {short(key)}={short(repr(held))}, which {wrong}"
+            return f"has {shorten(key)}={shorten(repr(held))}, which {wrong}"
     return ""
 
 
@@ -157,5 +157,5 @@ def _option_error(value: object, options: tuple[object, ...]) -> str:
     if any(type(value) is type(each) and value == each for each in options):
         return ""
     words = [str(each) for each in options]
-    hint = near(str(value), words)
+    hint = suggest_names(str(value), words)
     return f"is none of {', '.join(words)}" + (f"; {hint}" if hint else "")

@@ -15,7 +15,7 @@ from torch._ops import HigherOrderOperator
 from sharpbench.core.definitions import ATEN_DEFINITIONS
 from sharpbench.core.functional import call_module, differentiable_backends, private_attributes
 from sharpbench.core.precision import half_types, held_type, hold, hold_all
-from sharpbench.core.requirements import near
+from sharpbench.core.requirements import are_close
 from sharpbench.errors import InvalidInput
 
 _captured: weakref.WeakKeyDictionary[nn.Module, dict[tuple[object, ...], Graph]] = weakref.WeakKeyDictionary()
@@ -90,7 +90,7 @@ def current_graph(
             wanted = [call_module(module, tensors, one.clone()).detach() for one in each]
         with torch.no_grad():
             found = [run_graph(graph, held, one)[graph.outputs[0]] for one in each]
-        return all(map(near, found, wanted))
+        return all(map(are_close, found, wanted))
 
     return agreeing_graph(module, example, agrees)[0]
 

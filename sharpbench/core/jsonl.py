@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from sharpbench.errors import InvalidInput, short
+from sharpbench.errors import InvalidInput, shorten
 
 READ_BLOCK_BYTES = 2**16
 """Bytes that are read at once when the end of a file is searched for its last whole line."""
@@ -42,7 +42,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     row = dict(pairs)
     if len(row) < len(pairs):
         keys = [key for key, _ in pairs]
-        raise ValueError(f"the key '{short(next(key for key in row if keys.count(key) > 1))}' is there twice")
+        raise ValueError(f"the key '{shorten(next(key for key in row if keys.count(key) > 1))}' is there twice")
     return row
 
 

@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import Any, Literal, get_args
 
 from sharpbench.core.source_files import execute_module, new_module
-from sharpbench.errors import InvalidInput, near, one_line, short
+from sharpbench.errors import InvalidInput, one_line, shorten, suggest_names
 
 Kind = Literal["measures", "models", "datasets", "optimizers", "cohorts"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -104,9 +104,9 @@ def _import_module(name: str, target: str, known: Sequence[str]) -> ModuleType:
         return importlib.import_module(name)
     except (Exception, SystemExit) as error:  # whatever a plugin raises at import
         if isinstance(error, ModuleNotFoundError) and error.name is not None and name.startswith(error.name):
-            hint = near(target, known) or "name a Python file, or install the package"
-            raise InvalidInput(f"no package '{short(target)}' that offers measures; {hint}") from None
-        raise InvalidInput(f"{short(target)} fails to import: {_describe_error(error)}") from error
+            hint = suggest_names(target, known) or "name a Python file, or install the package"
+            raise InvalidInput(f"no package '{shorten(target)}' that offers measures; {hint}") from None
+        raise InvalidInput(f"{shorten(target)} fails to import: {_describe_error(error)}") from error
 
 
 def entry_points(kind: Kind) -> list[importlib.metadata.EntryPoint]:
@@ -227,7 +227,7 @@ def _usable_classes(kind: Kind, module: ModuleType) -> tuple[list[type[Any]], li
 
 
 def _show(given: object) -> str:
-    return given.__name__ if isinstance(given, type) else short(repr(given))
+    return given.__name__ if isinstance(given, type) else shorten(repr(given))
 
 
 def _inherits_from(cls: type[Any], public_name: str) -> bool:

@@ -16,7 +16,7 @@ from torch.nn.parameter import is_lazy
 from sharpbench.core.loss import PerExampleLoss
 from sharpbench.core.operator_survey import OperatorSurvey, SurveyMode
 from sharpbench.core.precision import hold
-from sharpbench.errors import InvalidInput, cut
+from sharpbench.errors import InvalidInput, truncate
 
 Network = Callable[[dict[str, Tensor], Tensor], object]
 
@@ -162,7 +162,7 @@ def _checked_logits(logits: object) -> Tensor:
 
 def describe_error(error: Exception) -> str:
     """The error's type and text, on one line of at most 200 characters."""
-    return cut(f"{type(error).__name__}: {' '.join(str(error).split())}", 200)
+    return truncate(f"{type(error).__name__}: {' '.join(str(error).split())}", 200)
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -223,9 +223,9 @@ def check_network(
     with torch.enable_grad():  # some networks differentiate inside
         whole, half = network(inputs).detach(), network(inputs[::2]).detach()
         apart = [first, *(network(inputs[place : place + 1]).detach() for place in places[1:].tolist())]
-        if not near(whole[::2], half) or not near(whole[places], torch.cat(apart)):
+        if not are_close(whole[::2], half) or not are_close(whole[places], torch.cat(apart)):
             some = inputs[:COMPARED]
-            if len(inputs) == 1 or not near(network(some).detach(), network(some).detach()):
+            if len(inputs) == 1 or not are_close(network(some).detach(), network(some).detach()):
                 raise InvalidInput("the network gives different outputs for the same input: it draws random numbers")
             raise InvalidInput(
                 "the network mixes the examples of a batch: an output depends on the other inputs (batch norm without "
@@ -235,7 +235,7 @@ def check_network(
             return
         losses = criterion(whole, targets).detach()
         single = [criterion(*pair).detach() for pair in zip(apart, targets[places].split(1), strict=True)]
-        if not near(losses[places], torch.cat(single)):
+        if not are_close(losses[places], torch.cat(single)):
             raise InvalidInput(
                 f"criterion '{criterion.name}' mixes the examples of a batch: the loss of one depends on the others, "
                 "so it is not a mean over examples"
@@ -248,7 +248,7 @@ def spread_places(total: int, count: int) -> Tensor:
     return places
 
 
-def near(one: Tensor, other: Tensor) -> bool:
+def are_close(one: Tensor, other: Tensor) -> bool:
     """Whether two results differ by rounding only, relative to the largest finite entry."""
     if one.shape != other.shape:
         return False

@@ -17,7 +17,7 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from sharpbench.core.fields import Scalar
-from sharpbench.errors import InvalidInput, near, short
+from sharpbench.errors import InvalidInput, shorten, suggest_names
 
 T = TypeVar("T")
 Inner = Mapping[type, Mapping[str, type]]
@@ -59,10 +59,10 @@ def parse_spec(word: str, offered: Mapping[str, type[T]], *, kind: str, inner: I
     behind = argument_of(cls)
     if bool(argument) != bool(behind) or (colon and not argument):
         written = f"{name}:{behind.upper()}" if behind else f"'{name}', without a colon"
-        raise InvalidInput(f"{kind} '{short(whole)}' is written {written}")
+        raise InvalidInput(f"{kind} '{shorten(whole)}' is written {written}")
     if behind:
         if behind in values:
-            raise InvalidInput(f"{kind} '{short(word)}' gives '{behind}' twice; give it once")
+            raise InvalidInput(f"{kind} '{shorten(word)}' gives '{behind}' twice; give it once")
         values = {behind: argument, **values}
     given = {key: _parse_value(kind, name, cls, parameters, key, text, inner or {}) for key, text in values.items()}
     try:
@@ -70,14 +70,14 @@ def parse_spec(word: str, offered: Mapping[str, type[T]], *, kind: str, inner: I
     except InvalidInput:
         raise
     except (ValueError, TypeError) as error:
-        raise InvalidInput(f"{kind} '{short(word)}': {error}") from None
+        raise InvalidInput(f"{kind} '{shorten(word)}': {error}") from None
 
 
 def find_named(name: str, offered: Mapping[str, T], *, kind: str) -> T:
     """The value under `name`. Raises InvalidInput, with similar names, where there is none."""
     if name not in offered:
         raise InvalidInput(
-            f"unknown {kind} '{short(name)}'; {_hint(name, offered, f'`sharpbench list {kind}s` shows all')}"
+            f"unknown {kind} '{shorten(name)}'; {_hint(name, offered, f'`sharpbench list {kind}s` shows all')}"
         )
     return offered[name]
 
@@ -127,7 +127,7 @@ def to_config(chosen: Any) -> dict[str, Scalar]:
 
 
 def _hint(name: str, offered: Iterable[str], otherwise: str) -> str:
-    return near(name, offered) or otherwise
+    return suggest_names(name, offered) or otherwise
 
 
 def _default_of(item: Field[Any]) -> Any:
@@ -152,18 +152,20 @@ def _split_spec(word: str, kind: str) -> tuple[str, dict[str, str]]:
     if not opening:
         return word.strip(), {}
     if not rest.endswith("]") or rest.count("[") != rest.count("]") - 1:
-        raise InvalidInput(f"{kind} '{short(word)}' has unbalanced brackets; write {short(name)}[parameter=value,...]")
+        raise InvalidInput(
+            f"{kind} '{shorten(word)}' has unbalanced brackets; write {shorten(name)}[parameter=value,...]"
+        )
     values: dict[str, str] = {}
     for part in split_specs(rest[:-1]):
         key, equals, text = part.partition("=")
         key = key.strip()
         if not equals:
             raise InvalidInput(
-                f"{kind} '{short(word)}': '{short(part)}' is not parameter=value; "
-                f"write {short(name)}[parameter=value,...]"
+                f"{kind} '{shorten(word)}': '{shorten(part)}' is not parameter=value; "
+                f"write {shorten(name)}[parameter=value,...]"
             )
         if key in values:
-            raise InvalidInput(f"{kind} '{short(word)}' gives '{short(key)}' twice; give it once")
+            raise InvalidInput(f"{kind} '{shorten(word)}' gives '{shorten(key)}' twice; give it once")
         values[key] = text.strip()
     return name.strip(), values
 
@@ -187,14 +189,14 @@ def _parse_value(
 ) -> Any:
     if key not in parameters:
         known = f"it takes {', '.join(parameters)}" if parameters else "it takes none"
-        raise InvalidInput(f"{kind} '{name}' has no parameter '{short(key)}'; {_hint(key, parameters, known)}")
+        raise InvalidInput(f"{kind} '{name}' has no parameter '{shorten(key)}'; {_hint(key, parameters, known)}")
     annotation = typing.get_type_hints(cls)[key]
     try:
         return _convert(text, annotation, inner)
     except InvalidInput as error:
         raise InvalidInput(f"{kind} '{name}': {key}: {error}") from None
     except ValueError as error:
-        raise InvalidInput(f"{kind} '{name}': {key}={short(text)} {error}") from None
+        raise InvalidInput(f"{kind} '{name}': {key}={shorten(text)} {error}") from None
 
 
 def _convert(text: str, annotation: Any, inner: Inner) -> Any:
@@ -214,7 +216,9 @@ def _convert(text: str, annotation: Any, inner: Inner) -> Any:
     if origin is Literal:
         words = [str(item) for item in arguments]
         if text not in words:
-            raise ValueError(f"is none of {', '.join(words)}" + (f"; {hint}" if (hint := near(text, words)) else ""))
+            raise ValueError(
+                f"is none of {', '.join(words)}" + (f"; {hint}" if (hint := suggest_names(text, words)) else "")
+            )
         return arguments[words.index(text)]
     if annotation is bool:
         if text.lower() not in ("true", "false"):

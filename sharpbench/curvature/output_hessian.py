@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sharpbench.core.loss import PerExampleLoss
 from sharpbench.core.measure import NotApplicable
-from sharpbench.errors import cut
+from sharpbench.errors import truncate
 
 MAX_REASON_CHARS = 200
 """Characters of torch's reason that are quoted."""
@@ -56,7 +56,7 @@ def _differentiate_twice(criterion: PerExampleLoss, logits: Tensor, target: Tens
         try:
             hessian = torch.func.jacrev(gradient)(logits)
         except (NotImplementedError, RuntimeError) as error:
-            reason = cut(str(error), MAX_REASON_CHARS)
+            reason = truncate(str(error), MAX_REASON_CHARS)
             raise NotApplicable(f"criterion '{criterion.name}' has no second derivative in torch: {reason}") from error
     return hessian
 

@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 from sharpbench.core.graph import Graph, agreeing_graph
 from sharpbench.core.measure import NotApplicable
 from sharpbench.core.precision import sum_type
-from sharpbench.core.requirements import MAX_ALONE, is_out_of_memory, near
+from sharpbench.core.requirements import MAX_ALONE, are_close, is_out_of_memory
 from sharpbench.core.subject import Params, Subject
 from sharpbench.curvature.gradient_check import agrees_with_module, graph_agrees_with_module
 from sharpbench.curvature.layers import Layer, plan_layers, run_layer
@@ -255,7 +255,7 @@ def _check_examples_alone(subject: Subject) -> None:
     with torch.enable_grad():
         whole = subject.apply(subject.params, inputs).detach()
         apart = torch.cat([subject.apply(subject.params, each).detach() for each in inputs.split(1)])
-    if not near(whole, apart):
+    if not are_close(whole, apart):
         raise NotApplicable(
             "the network mixes the examples of a batch: an example by itself has other outputs than in it"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from sharpbench.errors import InvalidInput, near, short
+from sharpbench.errors import InvalidInput, shorten, suggest_names
 from sharpbench.files import user_path
 
 MAX_CLASS_MAP_BYTES = 2**24
@@ -39,8 +39,8 @@ def read_class_map(name: str, folders: Sequence[str]) -> tuple[str, ...]:
         raise InvalidInput(f"class map '{name}' names a class twice, or none; write one class name per line")
     for folder in folders:
         if folder not in classes:
-            hint = near(folder, classes) or "add it"
-            raise InvalidInput(f"class map '{name}' has no number for the folder '{short(folder)}'; {hint}")
+            hint = suggest_names(folder, classes) or "add it"
+            raise InvalidInput(f"class map '{name}' has no number for the folder '{shorten(folder)}'; {hint}")
     return classes
 
 
@@ -52,7 +52,7 @@ def _parse_object(name: str, content: str) -> tuple[str, ...]:
     try:
         numbers = json.loads(content)
     except ValueError as error:
-        raise InvalidInput(f"class map '{name}' is not JSON ({short(str(error))})") from None
+        raise InvalidInput(f"class map '{name}' is not JSON ({shorten(str(error))})") from None
     if not all(type(number) is int for number in numbers.values()):
         raise InvalidInput(f"class map '{name}' is not an object of names and whole numbers; write {{\"cat\": 0}}")
     if sorted(numbers.values()) != list(range(len(numbers))):

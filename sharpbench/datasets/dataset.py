@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from sharpbench.environment import free_bytes
-from sharpbench.errors import InvalidInput, short
+from sharpbench.errors import InvalidInput, shorten
 
 Transform = Callable[[Any], Tensor]
 """From a PIL image to an input tensor. The image is grey or in colour, as the data set holds it."""
@@ -73,7 +73,7 @@ class Subset:
 
     def __post_init__(self) -> None:
         if self.split not in get_args(Split):
-            raise InvalidInput(f"split '{short(str(self.split))}' is none of {', '.join(get_args(Split))}")
+            raise InvalidInput(f"split '{shorten(str(self.split))}' is none of {', '.join(get_args(Split))}")
         if self.limit is not None and self.limit < 1:
             raise InvalidInput(f"limit={self.limit} must be at least 1")
         if not 0 <= self.seed < 2**64:

@@ -18,7 +18,7 @@ from sharpbench.core.spec import format_spec
 from sharpbench.datasets.class_map import read_class_map
 from sharpbench.datasets.dataset import Data, Dataset, Examples, Split, Subset, Transform, gather_examples, scale_pixels
 from sharpbench.datasets.guards import check_image_memory, check_links
-from sharpbench.errors import InvalidInput, short
+from sharpbench.errors import InvalidInput, shorten
 from sharpbench.files import natural_key, user_path
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"})
@@ -193,7 +193,7 @@ def _sort_names(names: Sequence[str], order: Literal["name", "natural"]) -> tupl
 
 def _name_some(names: Sequence[str]) -> str:
     more = f" and {len(names) - MAX_NAMED_CLASSES} more" if len(names) > MAX_NAMED_CLASSES else ""
-    return ", ".join(short(name) for name in names[:MAX_NAMED_CLASSES]) + more
+    return ", ".join(shorten(name) for name in names[:MAX_NAMED_CLASSES]) + more
 
 
 def _list_classes(place: Path, classes: Sequence[str]) -> ImageFiles:

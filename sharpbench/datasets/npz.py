@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sharpbench.datasets.dataset import Data, Dataset, scale_pixels
 from sharpbench.datasets.guards import check_archive_memory
-from sharpbench.errors import InvalidInput, short
+from sharpbench.errors import InvalidInput, shorten
 from sharpbench.files import user_path
 
 MAX_CLASSES = 10**6
@@ -72,9 +72,9 @@ class Npz(Dataset):
         arrays, objects = _read_arrays(path)
         names = next((layout for layout in ARRAY_NAMES if layout[0] in arrays and layout[1] in arrays), None)
         if names is None:
-            left_out = f" and objects, which are not read ({short(', '.join(objects))})" if objects else ""
+            left_out = f" and objects, which are not read ({shorten(', '.join(objects))})" if objects else ""
             raise InvalidInput(
-                f"file '{path}' holds {short(', '.join(arrays)) or 'no array'}{left_out}; "
+                f"file '{path}' holds {shorten(', '.join(arrays)) or 'no array'}{left_out}; "
                 "name its arrays train_inputs and train_targets (test_inputs, test_targets)"
             )
         train, images = _to_inputs(path, names[0], arrays[names[0]])
@@ -128,7 +128,7 @@ def _read_arrays(path: Path) -> tuple[Mapping[str, np.ndarray], tuple[str, ...]]
         raise InvalidInput(f"there is no file '{path}'; write it with numpy.savez") from None
     except READ_ERRORS as error:
         raise InvalidInput(
-            f"file '{path}' is not an intact .npz of plain arrays ({short(str(error))}); "
+            f"file '{path}' is not an intact .npz of plain arrays ({shorten(str(error))}); "
             "write it again with numpy.savez"
         ) from None
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sharpbench.datasets.dataset import Data, Dataset, scale_pixels
 from sharpbench.environment import import_torchvision
-from sharpbench.errors import InvalidInput, short
+from sharpbench.errors import InvalidInput, shorten
 
 
 @final
@@ -84,7 +84,7 @@ def _load(name: str, files: str, folder: Path | None, cls: str, *, classes: int)
         train, test = (_to_tensors(reader(root, **split)) for split in splits)
     except (RuntimeError, OSError, ValueError, AssertionError) as error:  # from torchvision and scipy, about the files
         raise InvalidInput(
-            f"dataset '{name}' is missing or damaged in '{root}' ({short(str(error))}); put its {files}, as "
+            f"dataset '{name}' is missing or damaged in '{root}' ({shorten(str(error))}); put its {files}, as "
             "published, there, or name another folder by --data-dir or $SHARPBENCH_DATA"
         ) from error
     return Data(*train, *test, classes=classes, images=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from sharpbench.analysis.population import finite_or_none
 from sharpbench.core.fields import Scalar
 from sharpbench.core.record import Record, Scalars
-from sharpbench.errors import InvalidInput, short
+from sharpbench.errors import InvalidInput, shorten
 from sharpbench.files import content_hash
 from sharpbench.runner.cell import KeyContent
 
@@ -54,10 +54,10 @@ class ConsistencyCheck:
 
     def _check_label(self, record: Record, where: str) -> None:
         """The label must agree with measure and configuration, which the key covers."""
-        shown, behind = short(record.label), record.label[len(record.measure) :]
+        shown, behind = shorten(record.label), record.label[len(record.measure) :]
         if not record.label.startswith(record.measure) or behind[:1] not in ("", "[", ":"):
             raise InvalidInput(
-                f"{where}: label '{shown}' does not belong to measure '{short(record.measure)}'; restore the line"
+                f"{where}: label '{shown}' does not belong to measure '{shorten(record.measure)}'; restore the line"
             )
         first, known = self.labels.setdefault(record.label, (where, record.configuration))
         if known != record.configuration:
@@ -69,7 +69,7 @@ class ConsistencyCheck:
         first, other = self.rows.setdefault(row, (where, version))
         if other != version:
             raise InvalidInput(
-                f"{where}: version {version} of measure '{short(record.label)}', but version {other} at {first}; "
+                f"{where}: version {version} of measure '{shorten(record.label)}', but version {other} at {first}; "
                 "run the older ones again"
             )
 
@@ -90,8 +90,9 @@ class ConsistencyCheck:
         if known != truth:
             name = next(name for name in {**known, **truth} if known.get(name) != truth.get(name))
             raise InvalidInput(
-                f"{where}: '{short(name)}' of this network is {truth.get(name)!r:.40}, but {known.get(name)!r:.40} at "
-                f"{first}: one of the lines was changed, or the network was trained again; restore it, or run all again"
+                f"{where}: '{shorten(name)}' of this network is {truth.get(name)!r:.40}, but {known.get(name)!r:.40} "
+                f"at {first}: one of the lines was changed, or the network was trained again; restore it, or "
+                "run all again"
             )
 
 
@@ -145,7 +146,7 @@ def read_collections(folder: Path) -> tuple[Collection, ...]:
 def _read_collection(path: Path) -> Collection:
     if not NAME_PATTERN.fullmatch(path.stem) or len(path.stem) > MAX_NAME_CHARS:
         raise InvalidInput(
-            f"{path}: '{short(path.stem)}' is not a name for a collection; use words of a-z and 0-9 with hyphens "
+            f"{path}: '{shorten(path.stem)}' is not a name for a collection; use words of a-z and 0-9 with hyphens "
             f"between, at most {MAX_NAME_CHARS} characters"
         )
     consistency, records, left_out, seen = ConsistencyCheck(), list[Record](), 0, dict[str, str]()

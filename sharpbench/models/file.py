@@ -14,7 +14,7 @@ from torch import nn
 from sharpbench.core.code_identity import hash_sources, local_modules
 from sharpbench.core.source_files import execute_module, modules_beside, new_module
 from sharpbench.environment import import_torchvision
-from sharpbench.errors import InvalidInput, one_line, short
+from sharpbench.errors import InvalidInput, one_line, shorten
 from sharpbench.files import user_path
 from sharpbench.models.model import Model
 
@@ -43,7 +43,7 @@ class File(Model):
         except (Exception, SystemExit) as error:  # the user's code may raise anything
             raise InvalidInput(f"'{self.path}:{self.factory}()' raises {describe_error(error)}") from error
         if not isinstance(module, nn.Module):
-            raise InvalidInput(f"'{self.path}:{self.factory}()' returns {short(repr(module))}, not a torch.nn.Module")
+            raise InvalidInput(f"'{self.path}:{self.factory}()' returns {shorten(repr(module))}, not a torch.nn.Module")
         return module
 
     @property
@@ -78,7 +78,7 @@ def load_function(path: str, name: str) -> Callable[..., Any]:
     function = getattr(module, name, None)
     if not callable(function):
         names = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        raise InvalidInput(f"'{path}' has no function '{name}'; it has {short(', '.join(names)) or 'none'}")
+        raise InvalidInput(f"'{path}' has no function '{name}'; it has {shorten(', '.join(names)) or 'none'}")
     found: Callable[..., Any] = function
     return found
 
@@ -109,7 +109,7 @@ def parse_file_model(word: str) -> File | None:
     Raises InvalidInput for a file without a function.
     """
     if word.endswith(".py"):
-        raise InvalidInput(f"'{short(word)}' names only a file; also name the function in it: {short(word)}:make")
+        raise InvalidInput(f"'{shorten(word)}' names only a file; also name the function in it: {shorten(word)}:make")
     found = FILE_AND_FUNCTION.fullmatch(word)
     return File(found["path"], found["factory"]) if found else None
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sharpbench.environment import import_timm
-from sharpbench.errors import InvalidInput, short
+from sharpbench.errors import InvalidInput, shorten
 from sharpbench.models.model import Model
 
 
@@ -57,7 +57,7 @@ class Timm(Model):
             near = difflib.get_close_matches(self.architecture[:80], library.list_models(), n=3)
             names = " or ".join(f"'timm:{name}'" for name in near)
             raise InvalidInput(
-                f"timm {library.__version__} has no network '{short(self.architecture)}'; "
+                f"timm {library.__version__} has no network '{shorten(self.architecture)}'; "
                 + (f"did you mean {names}?" if near else "timm.list_models() shows all")
             )
         new = library.models.get_deprecated_models().get(self.architecture)
@@ -66,7 +66,7 @@ class Timm(Model):
         tags = _pretrained_tags(self.architecture)
         if "." in self.architecture and self.architecture not in tags:
             raise InvalidInput(
-                f"timm {library.__version__} has no weights '{short(self.architecture)}'; "
+                f"timm {library.__version__} has no weights '{shorten(self.architecture)}'; "
                 f"it has {', '.join(tags) or 'none'} of this network"
             )
         if self.size is not None and not 1 <= self.size <= 4096:
@@ -91,7 +91,7 @@ class Timm(Model):
         except Exception as error:  # from the download, the disk or timm's loading
             raise InvalidInput(
                 f"the weights of 'timm:{self.architecture}' cannot be loaded ({type(error).__name__}: "
-                f"{short(str(error))}); download them elsewhere and name the file by --weights"
+                f"{shorten(str(error))}); download them elsewhere and name the file by --weights"
             ) from error
 
     @property
@@ -170,7 +170,7 @@ class Timm(Model):
                 raise
             raise InvalidInput(
                 f"model 'timm:{self.architecture}' does not take images of {'x'.join(map(str, shape))}: "
-                f"{short(' '.join(str(error).split()))}; {remedy}"
+                f"{shorten(' '.join(str(error).split()))}; {remedy}"
             ) from error
         if not isinstance(logits, Tensor) or logits.shape != (1, classes):
             found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__

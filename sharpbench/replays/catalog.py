@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sharpbench.errors import InvalidInput, near, short
+from sharpbench.errors import InvalidInput, shorten, suggest_names
 from sharpbench.replays.asam_2021 import Asam2021
 from sharpbench.replays.friendly_sam_2024 import FriendlySam2024
 from sharpbench.replays.minimum_sharpness_2021.replay import MinimumSharpness2021
@@ -22,7 +22,9 @@ def parse_replay(name: str) -> Replay:
     """
     known = {replay.name: replay for replay in REPLAYS}
     if name not in known:
-        raise InvalidInput(f"unknown replay '{short(name)}'; {near(name, known) or 'one of ' + ', '.join(known)}")
+        raise InvalidInput(
+            f"unknown replay '{shorten(name)}'; {suggest_names(name, known) or 'one of ' + ', '.join(known)}"
+        )
     return known[name]
 
 
@@ -36,6 +38,6 @@ def parse_scale(replay: Replay, scale: str | None) -> str:
     'archive'
     """
     if scale is not None and scale not in replay.scales:
-        hint = near(scale, replay.scales) or f"it has {', '.join(replay.scales)}"
-        raise InvalidInput(f"replay '{replay.name}' has no scale '{short(scale)}'; {hint}")
+        hint = suggest_names(scale, replay.scales) or f"it has {', '.join(replay.scales)}"
+        raise InvalidInput(f"replay '{replay.name}' has no scale '{shorten(scale)}'; {hint}")
     return scale or replay.scales[0]

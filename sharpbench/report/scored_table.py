@@ -14,7 +14,7 @@ from sharpbench.analysis.scores import Criterion, Score, baseline_values, score_
 from sharpbench.analysis.statistics import Interval, paired_difference
 from sharpbench.analysis.table import read_frame, read_table
 from sharpbench.analysis.table_population import TableColumns, TableOptions, TablePopulation, make_population
-from sharpbench.errors import InvalidInput, near, short
+from sharpbench.errors import InvalidInput, shorten, suggest_names
 from sharpbench.report.columns import MAIN, STATISTICS
 from sharpbench.report.console import MIN_FILE_WIDTH
 from sharpbench.report.format import format_correlation, format_interval, plain_text
@@ -138,8 +138,8 @@ class ScoredTable:
         )
         if found is None:
             raise InvalidInput(
-                f"'{short(one)}' and '{short(other)}' cannot be compared: the {CRITERIA[criterion]} of one of them has "
-                f"no interval on the {len(networks)} networks that have both values"
+                f"'{shorten(one)}' and '{shorten(other)}' cannot be compared: the {CRITERIA[criterion]} of one of them "
+                f"has no interval on the {len(networks)} networks that have both values"
             )
         return MeasureComparison(one, other, CRITERIA[criterion], *found)
 
@@ -152,8 +152,8 @@ class ScoredTable:
                 return {network.key: value for network, value in values if value is not None}
         baselines = baseline_values(population, seed=0)
         if name not in baselines:
-            hint = near(name, [score.label for score in self.scores])
-            raise InvalidInput(f"no measure '{short(name)}' on this board" + (f"; {hint}" if hint else ""))
+            hint = suggest_names(name, [score.label for score in self.scores])
+            raise InvalidInput(f"no measure '{shorten(name)}' on this board" + (f"; {hint}" if hint else ""))
         return baselines[name]
 
     def write(self, folder: str | Path) -> None:
@@ -218,7 +218,9 @@ def score(
     """
     for argument, names in (("by", by), ("measures", measures)):
         if isinstance(names, str):
-            raise InvalidInput(f"{argument}='{short(names)}' is one text; give a list of names, as ['{short(names)}']")
+            raise InvalidInput(
+                f"{argument}='{shorten(names)}' is one text; give a list of names, as ['{shorten(names)}']"
+            )
     columns = TableColumns(outcome=outcome, by=by, seed=seed, measures=measures)
     read = read_table(Path(table)) if isinstance(table, str | Path) else read_frame(table)
     return score_table_population(make_population(read, columns, options or TableOptions()))

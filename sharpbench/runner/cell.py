@@ -11,7 +11,7 @@ from sharpbench.core.fields import Scalar
 from sharpbench.core.measure import Measure
 from sharpbench.core.record import Design, Record, Scalars
 from sharpbench.core.spec import to_config
-from sharpbench.errors import InvalidInput, short
+from sharpbench.errors import InvalidInput, shorten
 from sharpbench.files import content_hash
 from sharpbench.training.recipe import Recipe, network_key
 
@@ -35,7 +35,7 @@ class EvaluationSetting:
         if not 0 <= self.seed <= MAX_SEED:
             raise InvalidInput(f"seed={self.seed} must be from 0 to {MAX_SEED}")
         if self.dtype not in get_args(Precision):
-            raise InvalidInput(f"dtype '{short(str(self.dtype))}' is none of {', '.join(get_args(Precision))}")
+            raise InvalidInput(f"dtype '{shorten(str(self.dtype))}' is none of {', '.join(get_args(Precision))}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,7 +197,7 @@ class Shard:
         """The shard that a text such as '3/8' names."""
         found = re.fullmatch(r"([0-9]{1,7})/([0-9]{1,7})", text)
         if found is None:
-            raise InvalidInput(f"shard '{short(text)}' is not a part of a whole; write 3/8 for the third of eight")
+            raise InvalidInput(f"shard '{shorten(text)}' is not a part of a whole; write 3/8 for the third of eight")
         return Shard(int(found[1]), int(found[2]))
 
     def holds(self, cell: Cell) -> bool:

@@ -8,7 +8,7 @@ import torch
 
 from sharpbench.core.measure import NotApplicable
 from sharpbench.core.record import MAX_CAUSE_CHARS, Record, Status
-from sharpbench.errors import InvalidInput, cut
+from sharpbench.errors import InvalidInput, truncate
 
 
 def failed_record(empty: Record, error: BaseException) -> Record:
@@ -27,7 +27,7 @@ def failure_status(error: BaseException) -> tuple[Status, str]:
     >>> failure_status(MemoryError())
     ('oom', 'out of memory')
     """
-    text = cut(" ".join(str(error).split()), MAX_CAUSE_CHARS)
+    text = truncate(" ".join(str(error).split()), MAX_CAUSE_CHARS)
     match error:
         case NotApplicable():
             return "skipped", text
@@ -38,4 +38,4 @@ def failure_status(error: BaseException) -> tuple[Status, str]:
         case InvalidInput():
             return "failed", text
         case _:
-            return "failed", cut(f"{type(error).__name__}: {text}", MAX_CAUSE_CHARS)
+            return "failed", truncate(f"{type(error).__name__}: {text}", MAX_CAUSE_CHARS)

@@ -11,7 +11,7 @@ from torch import nn
 from sharpbench.core.measure import Measure
 from sharpbench.core.spec import format_spec
 from sharpbench.datasets.dataset import Dataset, Examples, Subset, content_sha256
-from sharpbench.errors import InvalidInput, short
+from sharpbench.errors import InvalidInput, shorten
 from sharpbench.models.file import File
 from sharpbench.models.model import Model
 from sharpbench.models.timm import Enlarged, Timm
@@ -139,6 +139,6 @@ def _hash_weights(evaluation: NetworkEvaluation, source: str, module: nn.Module)
     except (RuntimeError, NotImplementedError, TypeError, ValueError, AttributeError) as error:
         raise InvalidInput(
             f"the state of '{evaluation.title}' is not a set of plain tensors "
-            f"({type(error).__name__}: {short(' '.join(str(error).split()))}); build it without lazy, meta, sparse or "
-            "quantised parts"
+            f"({type(error).__name__}: {shorten(' '.join(str(error).split()))}); build it without lazy, meta, sparse "
+            "or quantised parts"
         ) from error

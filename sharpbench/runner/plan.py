@@ -14,7 +14,7 @@ from sharpbench.core.registry import Kind, available
 from sharpbench.core.spec import format_spec, parse_spec, parse_specs, to_config
 from sharpbench.datasets.dataset import Data, Dataset
 from sharpbench.environment import resolve_device
-from sharpbench.errors import InvalidInput, short
+from sharpbench.errors import InvalidInput, shorten
 from sharpbench.files import data_folder
 from sharpbench.models.model import Model
 from sharpbench.runner.cell import Cell, Checks, EvaluationSetting, Precision
@@ -207,7 +207,7 @@ def _select_several(given: str | Sequence[T], kind: Kind, plugins: Sequence[Path
 def _check_objects(given: Sequence[T], kind: Kind) -> tuple[T, ...]:
     """The objects of `kind` in a sequence, each once."""
     if not isinstance(given, Sequence) or not given:
-        raise InvalidInput(f"{kind}={short(repr(given))} holds no {kind[:-1]}; give a list of objects, or one text")
+        raise InvalidInput(f"{kind}={shorten(repr(given))} holds no {kind[:-1]}; give a list of objects, or one text")
     return tuple(dict.fromkeys(_check_object(each, kind) for each in given))
 
 
@@ -221,11 +221,13 @@ def _select_one(given: str | T, kind: Kind, plugins: Sequence[Path]) -> T:
 def _check_object(given: T, kind: Kind) -> T:
     """`given`, if it is an object of `kind`; the fields of a measure must be what a record can hold."""
     if not isinstance(given, BASE_CLASSES[kind]):
-        raise InvalidInput(f"{short(repr(given))} is not a {kind[:-1]}; give objects, or one text of names and commas")
+        raise InvalidInput(
+            f"{shorten(repr(given))} is not a {kind[:-1]}; give objects, or one text of names and commas"
+        )
     for key, value in to_config(given).items() if kind == "measures" else ():
         if not is_scalar(value):
             raise InvalidInput(
-                f"measure {short(repr(given))}: {key} must be a text, a finite number, true, false or none"
+                f"measure {shorten(repr(given))}: {key} must be a text, a finite number, true, false or none"
             )
     return given
 

@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from sharpbench.core.spec import format_spec
 from sharpbench.datasets.dataset import Data
-from sharpbench.errors import InvalidInput, short
+from sharpbench.errors import InvalidInput, shorten
 from sharpbench.models.model import Model
 from sharpbench.training.recipe import Recipe
 
@@ -58,7 +58,7 @@ def _build_module(model: Model, data: Data) -> nn.Module:
         raise
     except Exception as error:  # whatever a plugin's model raises
         raise InvalidInput(
-            f"model '{short(format_spec(model))}' cannot be built for inputs of shape {list(data.shape)}: "
+            f"model '{shorten(format_spec(model))}' cannot be built for inputs of shape {list(data.shape)}: "
             f"{type(error).__name__}: {error}"
         ) from error
 
@@ -75,7 +75,7 @@ def _check_batches(module: nn.Module, recipes: Sequence[Recipe], data: Data) -> 
             raise InvalidInput(
                 f"'{format_spec(recipe.model)}' cannot be trained on {examples} examples by batch_size="
                 f"{recipe.batch_size} and '{format_spec(recipe.optimizer)}': a part of {size} is too small for its "
-                f"batch norm ({short(str(error))}); choose another train_size or batch_size"
+                f"batch norm ({shorten(str(error))}); choose another train_size or batch_size"
             ) from error
 
 

@@ -15,7 +15,7 @@ from sharpbench.core.code_identity import hash_sources, local_modules
 from sharpbench.core.fields import Scalar
 from sharpbench.core.source_files import modules_beside
 from sharpbench.datasets.dataset import Dataset, Examples, Subset, Transform, in_colour
-from sharpbench.errors import InvalidInput, short
+from sharpbench.errors import InvalidInput, shorten
 from sharpbench.files import user_path
 from sharpbench.models.file import FILE_AND_FUNCTION, describe_error, load_function, module_name
 from sharpbench.models.model import Model
@@ -54,7 +54,7 @@ class Preparation:
         if len(self.std) not in (1, len(self.mean)) and len(self.mean) != 1:
             raise InvalidInput(f"mean has {len(self.mean)} values, std {len(self.std)}; give one for each channel")
         if self.transform is not None and not FILE_AND_FUNCTION.fullmatch(self.transform):
-            raise InvalidInput(f"transform '{short(self.transform)}' is not written FILE.py:NAME")
+            raise InvalidInput(f"transform '{shorten(self.transform)}' is not written FILE.py:NAME")
 
     def examples(self, model: Model, dataset: Dataset, folder: Path | None, subset: Subset) -> Examples:
         """The examples that `subset` selects, as the network takes them. Raises InvalidInput as Dataset.examples."""
@@ -135,7 +135,7 @@ class _CheckedTransform:
             ) from error
         if not isinstance(made, Tensor) or not made.is_floating_point():
             raise InvalidInput(
-                f"transform '{self._title}' returns {short(repr(type(made).__name__))}, not a tensor of floats; "
+                f"transform '{self._title}' returns {shorten(repr(type(made).__name__))}, not a tensor of floats; "
                 "end it with torchvision's ToTensor()"
             )
         self._shape = self._shape or made.shape

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sharpbench.core.record import MAX_CAUSE_CHARS
 from sharpbench.core.subject import Subject
-from sharpbench.errors import cut
+from sharpbench.errors import truncate
 from sharpbench.runner.process_settings import ProcessSettings
 from sharpbench.runner.replaced_functions import ReplacedFunctions
 from sharpbench.runner.sentinel import sentinel_values
@@ -55,7 +55,7 @@ class SideEffects:
         found = [f"{verb} {_list_names(names)}; {remedy}" for verb, names, remedy in parts if names]
         if not found:
             found = ["changed what torch and Python compute; undo it before returning"]
-        return cut(f"the measure {', and it '.join(found)}", MAX_CAUSE_CHARS)
+        return truncate(f"the measure {', and it '.join(found)}", MAX_CAUSE_CHARS)
 
 
 class SideEffectGuard:

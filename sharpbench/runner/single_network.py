@@ -22,7 +22,7 @@ from sharpbench.core.spec import format_spec
 from sharpbench.core.subject import Subject
 from sharpbench.datasets.dataset import Examples
 from sharpbench.environment import apply_settings, check_threads, describe_environment
-from sharpbench.errors import InvalidInput, short
+from sharpbench.errors import InvalidInput, shorten
 from sharpbench.files import data_folder
 from sharpbench.models.file import File
 from sharpbench.models.timm import Timm
@@ -121,7 +121,7 @@ def make_subject(evaluation: NetworkEvaluation, weights: NetworkWeights, example
     except (Exception, SystemExit) as error:  # whatever the network's own code raises on these inputs
         raise InvalidInput(
             f"'{evaluation.title}' does not run on inputs of shape {list(examples.inputs.shape[1:])}: "
-            f"{type(error).__name__}: {short(' '.join(str(error).split()))}"
+            f"{type(error).__name__}: {shorten(' '.join(str(error).split()))}"
         ) from error
     return subject.to(device=evaluation.setting.device)
 

@@ -7,7 +7,7 @@ from functools import partial
 
 from sharpbench.core.measure import Measure, NotApplicable
 from sharpbench.core.subject import Subject
-from sharpbench.errors import InvalidInput, short
+from sharpbench.errors import InvalidInput, shorten
 from sharpbench.testing import accuracy, declarations, invariances, repetition
 from sharpbench.testing.cases import DTYPE, Case, make_cases
 from sharpbench.testing.examination import Check, CheckFailed, CheckSkipped, Examination, describe_error
@@ -123,7 +123,7 @@ def _run_checks(
     if not 0 <= seed < 2**63:
         raise InvalidInput(f"seed={seed} must be from 0 to {2**63 - 1}")
     if not isinstance(chosen, Measure):
-        raise InvalidInput(f"{short(repr(measure))} is not a measure; give a Measure or its class")
+        raise InvalidInput(f"{shorten(repr(measure))} is not a measure; give a Measure or its class")
     given = tuple(Case(subject.name, subject.to(dtype=DTYPE)) for subject in subjects)
     exam = Examination.start(chosen, (*make_cases(), *given), seed=seed, rtol=rtol)
     for name, checker in CHECKS.items():

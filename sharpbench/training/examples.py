@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sharpbench.core.record import MAX_CAUSE_CHARS
 from sharpbench.core.spec import format_spec
 from sharpbench.datasets.dataset import Data, in_colour
-from sharpbench.errors import InvalidInput, cut
+from sharpbench.errors import InvalidInput, truncate
 from sharpbench.training.recipe import DataSource, Recipe
 
 MAX_WORDS = 160
@@ -35,7 +35,7 @@ def load_data(recipe: Recipe, folder: Path | None) -> Data:
     except InvalidInput:
         raise
     except Exception as error:  # of a file that ends too soon, or of the plugin's own code
-        cause = cut(f"{type(error).__name__}: {error}", MAX_CAUSE_CHARS)
+        cause = truncate(f"{type(error).__name__}: {error}", MAX_CAUSE_CHARS)
         raise InvalidInput(f"dataset '{recipe.dataset.name}' cannot be loaded: {cause}; check its files") from error
 
 
@@ -45,8 +45,8 @@ def _load(recipe: Recipe, folder: Path | None) -> Data:
     transform, here = recipe.model.transform(), recipe.model.describe_transform()
     if transform is None or here != recipe.inputs:
         raise InvalidInput(
-            f"'{format_spec(recipe.model)}' was trained on images prepared as '{cut(recipe.inputs, MAX_WORDS)}', which "
-            f"here are prepared as '{cut(str(here), MAX_WORDS)}'; install the versions of its record"
+            f"'{format_spec(recipe.model)}' was trained on images prepared as '{truncate(recipe.inputs, MAX_WORDS)}', "
+            f"which here are prepared as '{truncate(str(here), MAX_WORDS)}'; install the versions of its record"
         )
     return recipe.dataset.load_transformed(folder, in_colour(transform))
 

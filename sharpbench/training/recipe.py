@@ -14,7 +14,7 @@ from sharpbench.core.registry import available
 from sharpbench.core.spec import Inner, format_spec, parse_spec, to_config
 from sharpbench.datasets import Digits
 from sharpbench.datasets.dataset import Dataset
-from sharpbench.errors import InvalidInput, near, short
+from sharpbench.errors import InvalidInput, shorten, suggest_names
 from sharpbench.files import content_hash
 from sharpbench.models import SmallMlp
 from sharpbench.models.model import Model
@@ -153,7 +153,7 @@ def network_key(recipe: Recipe, data_sha256: str, device: str) -> str:
 def _require(name: str, value: float | None, holds: bool, bound: str) -> None:
     if not holds or (value is not None and not is_finite(value)):
         finite = "" if value is None or is_finite(value) else ", and finite"
-        raise InvalidInput(f"{name}={short(str(value))} must be {bound}{finite}")
+        raise InvalidInput(f"{name}={shorten(str(value))} must be {bound}{finite}")
 
 
 MAX_INTEGER = 2**63 - 1
@@ -186,19 +186,19 @@ def parse_recipe_field(name: str, value: object, offered: Inner) -> Any:
     """
     hints = typing.get_type_hints(Recipe)
     if name not in hints:
-        hint = near(name, hints) or f"it has {', '.join(hints)}"
-        raise InvalidInput(f"a recipe has no '{short(name)}'; {hint}")
+        hint = suggest_names(name, hints) or f"it has {', '.join(hints)}"
+        raise InvalidInput(f"a recipe has no '{shorten(name)}'; {hint}")
     annotation = hints[name]
     if annotation in offered:
         if not isinstance(value, str):
-            raise InvalidInput(f"{name}={short(str(value))} is not text; write it as on the command line")
+            raise InvalidInput(f"{name}={shorten(str(value))} is not text; write it as on the command line")
         parsed: Any = parse_spec(value, offered[annotation], kind=annotation.__name__.lower(), inner=offered)
     else:
         wrong = field_error(value, annotation)
         if isinstance(value, int) and abs(value) > MAX_INTEGER:
             wrong = "is too large"
         if wrong:
-            raise InvalidInput(f"{name}={short(str(value))} {wrong}")
+            raise InvalidInput(f"{name}={shorten(str(value))} {wrong}")
         parsed = float(value) if annotation is float else value  # type: ignore[arg-type]  # a number, as checked
     Recipe(**{"model": SmallMlp(), "dataset": Digits(), name: parsed})  # checks the bounds
     return parsed
@@ -217,5 +217,5 @@ def parse_recipe(row: Mapping[str, object], offered: Inner) -> Recipe:
     recipe = Recipe(**values)
     for name, value in recipe.row().items():
         if value != row.get(name):
-            raise InvalidInput(f"{name}={short(str(row.get(name)))} must be written {short(str(value))}")
+            raise InvalidInput(f"{name}={shorten(str(row.get(name)))} must be written {shorten(str(value))}")
     return recipe

@@ -22,7 +22,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from sharpbench.errors import InvalidInput, short
+from sharpbench.errors import InvalidInput, shorten
 from sharpbench.files import natural_key, user_path
 
 STATE_KEYS = (
@@ -89,8 +89,8 @@ def find_weight_files(pattern: str) -> list[Path]:
     for before, after in pairwise(ordered):
         if natural_key(str(before)) == natural_key(str(after)):
             raise InvalidInput(
-                f"weights '{short(before.name)}' and '{short(after.name)}' have the same numbers, so "
-                f"'{short(pattern)}' names more than one series; name one, or give --weights for each"
+                f"weights '{shorten(before.name)}' and '{shorten(after.name)}' have the same numbers, so "
+                f"'{shorten(pattern)}' names more than one series; name one, or give --weights for each"
             )
     return ordered
 
@@ -119,7 +119,7 @@ def read_weights(path: Path, state: str | None = None) -> StoredWeights:
     states = _list_states(read)
     if state not in states:
         known = ", ".join(states) or "none by a key"
-        raise InvalidInput(f"weights '{path}' have no state '{short(state)}'; they have {short(known)}")
+        raise InvalidInput(f"weights '{path}' have no state '{shorten(state)}'; they have {shorten(known)}")
     chosen = _find_state(path, states[state], accuracy)
     return StoredWeights(tensors=chosen.tensors, state=_join(state, chosen.state), accuracy=accuracy)
 
@@ -140,7 +140,7 @@ def _find_state(path: Path, read: object, accuracy: float | None, depth: int = 0
         odd = [name for name, value in read.items() if not _is_plain_tensor(value)]
         if odd:
             raise InvalidInput(
-                f"weights '{path}' hold a tensor that is not plain and dense under '{short(odd[0])}'; save it dense"
+                f"weights '{path}' hold a tensor that is not plain and dense under '{shorten(odd[0])}'; save it dense"
             )
         return StoredWeights(tensors=dict(read), accuracy=accuracy)
     states = _list_states(read)
@@ -151,12 +151,12 @@ def _find_state(path: Path, read: object, accuracy: float | None, depth: int = 0
             "nothing",
         )
         raise InvalidInput(
-            f"weights '{path}' hold {short(unexpected)} instead of tensors; save only model.state_dict()"
+            f"weights '{path}' hold {shorten(unexpected)} instead of tensors; save only model.state_dict()"
         )
     if len(known) > 1 and known[0] not in (*STATE_KEYS, *EMA_KEYS):
         raise InvalidInput(
-            f"weights '{path}' hold several states ({short(', '.join(known))}); choose one: "
-            f"'{short(str(path))}#{known[0]}'"
+            f"weights '{path}' hold several states ({shorten(', '.join(known))}); choose one: "
+            f"'{shorten(str(path))}#{known[0]}'"
         )
     inner = _find_state(path, states[known[0]], accuracy, depth + 1)
     others = tuple(known[1:]) if depth == 0 else ()
@@ -216,7 +216,7 @@ def _read_safetensors(path: Path) -> object:
         return safetensors.torch.load_file(path)
     except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
         raise InvalidInput(
-            f"weights '{path}' are neither intact safetensors ({short(str(error))}) nor a torch file; save them again"
+            f"weights '{path}' are neither intact safetensors ({shorten(str(error))}) nor a torch file; save them again"
         ) from None
 
 
@@ -291,7 +291,7 @@ def _read_torch_file(path: Path) -> object:
 
 
 def _damage_error(path: Path, error: BaseException) -> InvalidInput:
-    cause = short(" ".join(str(error).split())) or type(error).__name__
+    cause = shorten(" ".join(str(error).split())) or type(error).__name__
     size = os.path.getsize(path)
     return InvalidInput(
         f"weights '{path}' ({size:,} bytes) are not an intact torch file ({cause}); copy or save them again"

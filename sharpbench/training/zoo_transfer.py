@@ -21,7 +21,7 @@ import safetensors.torch
 from sharpbench.core.fields import check_names, field_error
 from sharpbench.core.jsonl import parse_json
 from sharpbench.core.spec import Inner
-from sharpbench.errors import InvalidInput, near, short
+from sharpbench.errors import InvalidInput, shorten, suggest_names
 from sharpbench.files import atomic_folder
 from sharpbench.training.network import TrainingResult
 from sharpbench.training.recipe import available_parts, network_key, parse_recipe
@@ -192,14 +192,16 @@ def _read_rows(folder: Path) -> list[Any]:
     except ValueError as error:
         if isinstance(error, InvalidInput):
             raise
-        raise InvalidInput(f"{path} is not a table of networks ({short(str(error))}); fetch the folder again") from None
+        raise InvalidInput(
+            f"{path} is not a table of networks ({shorten(str(error))}); fetch the folder again"
+        ) from None
     if not isinstance(table, dict) or not isinstance(table.get("networks"), list):
         raise InvalidInput(f"{path} is not a table of networks; fetch the folder again")
     for name, known in (("format", TABLE_FORMAT), ("zoo_format", FORMAT)):
         if table.get(name) != known or isinstance(table.get(name), bool):
-            made = short(str(table.get("sharpbench")))
+            made = shorten(str(table.get("sharpbench")))
             raise InvalidInput(
-                f"{path}: {name} {short(str(table.get(name)))}, written by sharpbench {made}; this version, "
+                f"{path}: {name} {shorten(str(table.get(name)))}, written by sharpbench {made}; this version, "
                 f"{__version__}, reads {known}; use the version that wrote it"
             )
     if not table["networks"]:
@@ -213,16 +215,16 @@ def _check_row(folder: Path, row: Any, offered: Inner) -> _CheckedRow:
     name = row["file"]
     if not isinstance(name, str) or not FILE_NAME.fullmatch(name):
         raise InvalidInput(
-            f"file {short(repr(name))} is not the name of a safetensors file in this folder; do not trust it"
+            f"file {shorten(repr(name))} is not the name of a safetensors file in this folder; do not trust it"
         )
     for key in ("sha256", "data_sha256"):
         if not isinstance(row[key], str) or not SHA256.fullmatch(row[key]):
-            raise InvalidInput(f"'{name}': {key} {short(repr(row[key]))} is not a SHA-256 in lower case")
+            raise InvalidInput(f"'{name}': {key} {shorten(repr(row[key]))} is not a SHA-256 in lower case")
     if row["device"] not in DEVICES:
-        raise InvalidInput(f"'{name}': device {short(repr(row['device']))} is none of {', '.join(DEVICES)}")
+        raise InvalidInput(f"'{name}': device {shorten(repr(row['device']))} is none of {', '.join(DEVICES)}")
     try:
         if not isinstance(row["recipe"], dict):
-            raise InvalidInput(f"recipe {short(repr(row['recipe']))} is not an object")
+            raise InvalidInput(f"recipe {shorten(repr(row['recipe']))} is not an object")
         recipe = parse_recipe(row["recipe"], offered)
         result = _check_result(row["truth"])
     except InvalidInput as error:
@@ -237,16 +239,18 @@ def _check_result(row: object) -> dict[str, Any]:
     """The row of a TrainingResult, after its fields and their types have been checked."""
     names = [item.name for item in fields(TrainingResult)]
     if not isinstance(row, dict):
-        raise InvalidInput(f"truth {short(repr(row))} is not an object")
+        raise InvalidInput(f"truth {shorten(repr(row))} is not an object")
     for name in row:
         if name not in names:
-            raise InvalidInput(f"truth has no '{short(name)}'; {near(name, names) or 'it has ' + ', '.join(names)}")
+            raise InvalidInput(
+                f"truth has no '{shorten(name)}'; {suggest_names(name, names) or 'it has ' + ', '.join(names)}"
+            )
     hints = get_type_hints(TrainingResult)
     for name in names:
         if name not in row:
             raise InvalidInput(f"truth lacks '{name}'; it is of another version of sharpbench")
         if wrong := field_error(row[name], hints[name]):
-            raise InvalidInput(f"truth: {name}={short(str(row[name]))} {wrong}")
+            raise InvalidInput(f"truth: {name}={shorten(str(row[name]))} {wrong}")
     if wrong := _find_inconsistency(TrainingResult(**row)):
         raise InvalidInput(f"truth: {wrong}; do not trust it")
     return dict(row)
@@ -280,7 +284,7 @@ def _check_file(path: Path, size: object, sha256: str) -> None:
         found = path.stat().st_size
         if isinstance(size, bool) or found != size:
             raise InvalidInput(
-                f"'{path.name}' holds {found:,} bytes but the table states {short(str(size))}; fetch it again"
+                f"'{path.name}' holds {found:,} bytes but the table states {shorten(str(size))}; fetch it again"
             )
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -297,7 +301,7 @@ def _check_file(path: Path, size: object, sha256: str) -> None:
         raise InvalidInput(f"'{path.name}' cannot be read ({error.strerror}); copy it again") from None
     except safetensors.SafetensorError as error:
         raise InvalidInput(
-            f"'{path.name}' is not an intact safetensors file ({short(str(error))}); fetch it again"
+            f"'{path.name}' is not an intact safetensors file ({shorten(str(error))}); fetch it again"
         ) from None
 
 

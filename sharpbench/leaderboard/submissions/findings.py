@@ -9,7 +9,7 @@ from sharpbench.core.fields import Scalar
 from sharpbench.core.measure import Estimate
 from sharpbench.core.record import Record
 from sharpbench.environment import describe_environment
-from sharpbench.errors import cut
+from sharpbench.errors import truncate
 from sharpbench.leaderboard.submissions import claims, tolerance
 from sharpbench.leaderboard.submissions.verdict import (
     INVARIANCE_PREFIX,
@@ -273,4 +273,4 @@ def _make_finding(record: Record, what: str, outcome: Outcome, numbers: _Numbers
 
 
 def _cut(text: str) -> str:
-    return cut(text, MAX_TEXT_CHARS)
+    return truncate(text, MAX_TEXT_CHARS)

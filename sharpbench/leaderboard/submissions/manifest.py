@@ -9,7 +9,7 @@ from typing import Any
 
 from sharpbench.core.fields import from_row
 from sharpbench.core.jsonl import format_json, parse_json
-from sharpbench.errors import InvalidInput, short
+from sharpbench.errors import InvalidInput, shorten
 
 FORMAT_VERSION = 1
 SUFFIX = ".jsonl"
@@ -52,19 +52,21 @@ class Manifest:
         for item in ("author", "contact", "note", "sharpbench"):
             _check_text(item, getattr(self, item))
         if self.url != "" and (not isinstance(self.url, str) or not URL_PATTERN.fullmatch(self.url)):
-            raise InvalidInput(f"url {short(repr(self.url))} is not a plain http(s) address of at most 300 characters")
+            raise InvalidInput(
+                f"url {shorten(repr(self.url))} is not a plain http(s) address of at most 300 characters"
+            )
         if not isinstance(self.measures, dict) or not self.measures:
             raise InvalidInput("measures is not an object with the origin of each measure")
         for measure, origin in self.measures.items():
             if not MEASURE_PATTERN.fullmatch(measure):
                 raise InvalidInput(
-                    f"measure {short(repr(measure))} is not a name of lower-case letters, digits, hyphens"
+                    f"measure {shorten(repr(measure))} is not a name of lower-case letters, digits, hyphens"
                 )
             _check_text(f"the origin of '{measure}'", origin)
         if type(self.records) is not int or self.records < 1:
-            raise InvalidInput(f"records={short(repr(self.records))} is not a number of lines")
+            raise InvalidInput(f"records={shorten(repr(self.records))} is not a number of lines")
         if not isinstance(self.sha256, str) or not HASH_PATTERN.fullmatch(self.sha256):
-            raise InvalidInput(f"sha256 {short(repr(self.sha256))} is not a SHA-256 in lower case")
+            raise InvalidInput(f"sha256 {shorten(repr(self.sha256))} is not a SHA-256 in lower case")
 
     def to_json(self) -> str:
         """One line of JSON, `submission` first."""
@@ -77,7 +79,7 @@ class Manifest:
         row = parse_line(line)
         if row.get("submission") != FORMAT_VERSION:
             raise InvalidInput(
-                f"format {short(repr(row.get('submission')))}, where this version reads {FORMAT_VERSION}; "
+                f"format {shorten(repr(row.get('submission')))}, where this version reads {FORMAT_VERSION}; "
                 "use the version that wrote it"
             )
         found = from_row(Manifest, row, remedy="pack it again")
@@ -90,7 +92,7 @@ def check_name(name: object) -> None:
     """Raise InvalidInput unless `name` is harmless as the name of a file."""
     if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name):
         raise InvalidInput(
-            f"name {short(repr(name))} is not of 2 to 60 lower-case letters, digits and single hyphens between them"
+            f"name {shorten(repr(name))} is not of 2 to 60 lower-case letters, digits and single hyphens between them"
         )
 
 
@@ -99,7 +101,7 @@ def parse_line(line: str) -> dict[str, Any]:
     try:
         row = parse_json(line)
     except ValueError as error:
-        raise InvalidInput(f"not a line of JSON ({short(str(error))}); fetch the file again") from None
+        raise InvalidInput(f"not a line of JSON ({shorten(str(error))}); fetch the file again") from None
     if not isinstance(row, dict):
         raise InvalidInput(f"a JSON {type(row).__name__} where an object is expected; fetch the file again")
     return row
@@ -107,4 +109,4 @@ def parse_line(line: str) -> dict[str, Any]:
 
 def _check_text(what: str, text: object) -> None:
     if not isinstance(text, str) or len(text) > MAX_TEXT_CHARS or not text.isprintable():
-        raise InvalidInput(f"{what} {short(repr(text))} is not printable text of at most {MAX_TEXT_CHARS} characters")
+        raise InvalidInput(f"{what} {shorten(repr(text))} is not printable text of at most {MAX_TEXT_CHARS} characters")

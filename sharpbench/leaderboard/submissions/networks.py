@@ -12,7 +12,7 @@ from torch import nn
 from sharpbench.core.record import Record
 from sharpbench.datasets.dataset import Data
 from sharpbench.environment import resolve_device
-from sharpbench.errors import InvalidInput, short
+from sharpbench.errors import InvalidInput, shorten
 from sharpbench.files import Workspace
 from sharpbench.leaderboard.submissions.claims import hash_network, network_position
 from sharpbench.leaderboard.submissions.sampling import InstalledParts, Recomputable
@@ -81,7 +81,7 @@ class SubmittedPopulations:
             raise NotReproducible(f"measured on {device}, which this machine does not have")
         here = recipe.identify(images=recipe.inputs is not None)
         if recipe.code is not None and recipe.code != here.code:
-            raise NotReproducible(f"its code is '{short(recipe.code)}', here it is '{short(str(here.code))}'")
+            raise NotReproducible(f"its code is '{shorten(recipe.code)}', here it is '{shorten(str(here.code))}'")
         data, digest = self._data(recipe)
         if digest != cell.record.data["sha256"]:
             raise NotReproducible("the data on this machine have another content")
@@ -195,4 +195,4 @@ def _count_parameters(recipe: Recipe, data: Data) -> int:
         with torch.device("meta"):
             return sum(value.numel() for value in recipe.model.build(data.shape, data.classes).parameters())
     except Exception as error:  # whatever a model raises
-        raise NotReproducible(f"its network cannot be built here: {short(str(error))}") from None
+        raise NotReproducible(f"its network cannot be built here: {shorten(str(error))}") from None

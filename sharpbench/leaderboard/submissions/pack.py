@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sharpbench.core.record import Record
 from sharpbench.core.records import iterate_records
-from sharpbench.errors import InvalidInput, short
+from sharpbench.errors import InvalidInput, shorten
 from sharpbench.leaderboard.submissions.claims import hash_network, network_position
 from sharpbench.leaderboard.submissions.manifest import Manifest
 from sharpbench.leaderboard.submissions.sampling import InstalledParts, UnknownCell, find_installed, resolve_record
@@ -79,4 +79,4 @@ def _measure_origin(measure: str, known: InstalledParts) -> str:
     try:
         return f"{package} {importlib.metadata.version(package)}"
     except (importlib.metadata.PackageNotFoundError, ValueError):
-        return f"file {short(Path(package).name)}"
+        return f"file {shorten(Path(package).name)}"

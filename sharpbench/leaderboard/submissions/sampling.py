@@ -12,7 +12,7 @@ from sharpbench.core.measure import Measure
 from sharpbench.core.record import Record
 from sharpbench.core.registry import available
 from sharpbench.core.spec import Inner, format_spec, to_config
-from sharpbench.errors import InvalidInput, near, short
+from sharpbench.errors import InvalidInput, shorten, suggest_names
 from sharpbench.leaderboard.submissions.claims import hash_cell, hash_network
 from sharpbench.leaderboard.submissions.submission import Submission
 from sharpbench.runner.cell import KeyContent
@@ -56,16 +56,16 @@ def resolve_record(record: Record, known: InstalledParts) -> Recomputable:
     """
     classes = known.measures
     if record.measure not in classes:
-        hint = near(record.measure, classes)
+        hint = suggest_names(record.measure, classes)
         raise UnknownCell(f"measure '{record.measure}' is not installed here" + (f"; {hint}" if hint else ""))
     try:
         measure: Measure = classes[record.measure](**record.configuration)
         recipe = parse_recipe(record.recipe, known.ingredients)
     except (InvalidInput, TypeError, ValueError) as error:
-        raise UnknownCell(f"'{short(record.label)}' cannot be made here: {short(str(error))}") from None
+        raise UnknownCell(f"'{shorten(record.label)}' cannot be made here: {shorten(str(error))}") from None
     if format_spec(measure) != record.label or to_config(measure) != record.configuration:
         raise UnknownCell(
-            f"label '{short(record.label)}' is not that of its configuration, '{short(format_spec(measure))}'"
+            f"label '{shorten(record.label)}' is not that of its configuration, '{shorten(format_spec(measure))}'"
         )
     content = replace(
         KeyContent.of_record(record, version=measure.version), configuration=to_config(measure), recipe=recipe.row()
@@ -73,7 +73,9 @@ def resolve_record(record: Record, known: InstalledParts) -> Recomputable:
     for examples in (None, record.data["examples"]):
         if content.key(examples=examples) == record.key:
             return Recomputable(record, measure, recipe, examples)  # type: ignore[arg-type]
-    raise UnknownCell(f"the key of '{short(record.label)}' is not that of its cell: another version of it, or altered")
+    raise UnknownCell(
+        f"the key of '{shorten(record.label)}' is not that of its cell: another version of it, or altered"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,7 @@ def select_cells(submission: Submission, keys: Sequence[str], known: InstalledPa
         found = [record for record in submission.records if record.status == "ok" and record.key.startswith(word)]
         if len(found) != 1 or len(word) < 8:
             raise InvalidInput(
-                f"cell {short(repr(word))} names {len(found)} cells with a value; give the beginning of one key, 8 "
+                f"cell {shorten(repr(word))} names {len(found)} cells with a value; give the beginning of one key, 8 "
                 "characters or more"
             )
         try:

@@ -10,7 +10,7 @@ from typing import get_args
 from sharpbench.core.fields import Scalar
 from sharpbench.core.measure import REWRITE_KINDS
 from sharpbench.core.record import MAX_REASON_CHARS, Design, Record
-from sharpbench.errors import InvalidInput, short
+from sharpbench.errors import InvalidInput, shorten
 from sharpbench.leaderboard.submissions.manifest import HASH_PATTERN, MEASURE_PATTERN
 
 DEVICES, PRECISIONS = ("cpu", "cuda"), ("float32", "float64")
@@ -37,22 +37,22 @@ OPTIONAL_TRUTH = {"test_loss": (int, float, type(None)), "epochs": (int,), "dive
 def check_record(record: Record) -> None:
     """Raise InvalidInput for a record that a leaderboard cannot accept, or that could do harm in a page."""
     if not HASH_PATTERN.fullmatch(record.key):
-        raise InvalidInput(f"key {short(repr(record.key))} is not a SHA-256 in lower case")
+        raise InvalidInput(f"key {shorten(repr(record.key))} is not a SHA-256 in lower case")
     if not MEASURE_PATTERN.fullmatch(record.measure):
         raise InvalidInput(
-            f"measure {short(repr(record.measure))} is not a name of lower-case letters, digits, hyphens"
+            f"measure {shorten(repr(record.measure))} is not a name of lower-case letters, digits, hyphens"
         )
     if record.label != record.measure and not record.label.startswith(f"{record.measure}["):
-        raise InvalidInput(f"label {short(repr(record.label))} does not belong to measure '{record.measure}'")
+        raise InvalidInput(f"label {shorten(repr(record.label))} does not belong to measure '{record.measure}'")
     if record.device not in DEVICES or record.dtype not in PRECISIONS:
-        raise InvalidInput(f"device {short(repr(record.device))} or dtype {short(repr(record.dtype))} is unknown")
+        raise InvalidInput(f"device {shorten(repr(record.device))} or dtype {shorten(repr(record.dtype))} is unknown")
     if not 0 <= record.seed < 2**64:
         raise InvalidInput(f"seed {record.seed} is not a number of 64 bits")
     _check_origin(record)
     _check_words({"label": record.label})
     odd = [kind for kind in record.invariance if kind not in REWRITE_KINDS]
     if odd:
-        raise InvalidInput(f"invariance: {short(repr(odd[0]))} is not one of {', '.join(REWRITE_KINDS)}")
+        raise InvalidInput(f"invariance: {shorten(repr(odd[0]))} is not one of {', '.join(REWRITE_KINDS)}")
     _check_numbers(record)
     _check_texts(record)
 
@@ -64,7 +64,7 @@ def _check_origin(record: Record) -> None:
     words = {name: record.recipe.get(name) for name in ("model", "dataset", "optimizer")}
     _check_words({**words, **{name: record.data.get(name) for name in ("population", "design")}})
     if ":" in str(words["dataset"]):
-        raise InvalidInput(f"data set {short(repr(words['dataset']))} is private files, which others do not have")
+        raise InvalidInput(f"data set {shorten(repr(words['dataset']))} is private files, which others do not have")
     if not HASH_PATTERN.fullmatch(str(record.data.get("sha256"))):
         raise InvalidInput("data.sha256 is not a SHA-256 in lower case")
     for name in ("examples", "test_examples", *(["available"] if "available" in record.data else [])):
@@ -81,17 +81,17 @@ def _check_population(record: Record) -> None:
     named, design = str(record.data["population"]), record.data["design"]
     model, position = str(record.recipe["model"]), record.data.get("position", 0)
     if named.partition("[")[0] != model.partition("[")[0]:
-        raise InvalidInput(f"population {short(repr(named))} is not one of model {short(repr(model))}")
+        raise InvalidInput(f"population {shorten(repr(named))} is not one of model {shorten(repr(model))}")
     if design not in get_args(Design):
-        raise InvalidInput(f"design {short(repr(design))} is not one of {', '.join(get_args(Design))}")
+        raise InvalidInput(f"design {shorten(repr(design))} is not one of {', '.join(get_args(Design))}")
     if type(position) is not int or position < 0:
-        raise InvalidInput(f"position {short(repr(position))} is not a place in a population")
+        raise InvalidInput(f"position {shorten(repr(position))} is not a place in a population")
 
 
 def _check_words(words: Mapping[str, object]) -> None:
     for name, word in words.items():
         if not isinstance(word, str) or not WORD_PATTERN.fullmatch(word):
-            raise InvalidInput(f"{name} {short(repr(word))} holds characters that no spec on the command line has")
+            raise InvalidInput(f"{name} {shorten(repr(word))} holds characters that no spec on the command line has")
 
 
 def _check_numbers(record: Record) -> None:
@@ -100,12 +100,14 @@ def _check_numbers(record: Record) -> None:
     least |= {"shared_seconds": record.shared_seconds, "peak_bytes": record.peak_bytes, "probes": record.probes}
     for name, value in least.items():
         if value is not None and value < 0:
-            raise InvalidInput(f"{name}={short(str(value))} is negative")
+            raise InvalidInput(f"{name}={shorten(str(value))} is negative")
     named = {name: getattr(record, name) for name in ("value", "low", "high", "exact")}
     numbers = {**named, **least, **{f"invariance.{kind}": factor for kind, factor in record.invariance.items()}}
     for name, value in (*numbers.items(), *((f"truth.{name}", value) for name, value in record.truth.items())):
         if isinstance(value, int | float) and abs(value) > MAX_MAGNITUDE:
-            raise InvalidInput(f"{name}={short(str(value))} exceeds {MAX_MAGNITUDE:g}, which no page and plot can show")
+            raise InvalidInput(
+                f"{name}={shorten(str(value))} exceeds {MAX_MAGNITUDE:g}, which no page and plot can show"
+            )
     if (record.low is None) != (record.high is None) or (
         record.low is not None and record.high is not None and record.low > record.high
     ):
@@ -120,7 +122,7 @@ def _check_truth(truth: Mapping[str, Scalar]) -> None:
         value = truth.get(name)
         if name not in truth or not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
             raise InvalidInput(
-                f"truth.{name} is {short(repr(value))}; expected {' or '.join(t.__name__ for t in types)}"
+                f"truth.{name} is {shorten(repr(value))}; expected {' or '.join(t.__name__ for t in types)}"
             )
     train, test, gap = (float(str(truth[name])) for name in ("train_accuracy", "test_accuracy", "gap"))
     if not 0 <= train <= 1 or not 0 <= test <= 1 or abs(train - test - gap) > 1e-9:
@@ -150,7 +152,7 @@ def _check_texts(record: Record) -> None:
         try:
             datetime.datetime.fromisoformat(record.time)
         except ValueError:
-            raise InvalidInput(f"time {short(repr(record.time))} is not an ISO 8601 time") from None
+            raise InvalidInput(f"time {shorten(repr(record.time))} is not an ISO 8601 time") from None
     mappings: Iterable[tuple[str, Mapping[str, Scalar]]] = (
         (name, getattr(record, name))
         for name in ("configuration", "recipe", "truth", "data", "details", "parts", "environment", "invariance")
@@ -161,9 +163,9 @@ def _check_texts(record: Record) -> None:
         for key, value in held.items():
             _check_text(f"a key of {name}", key, MAX_KEY_CHARS)
             if isinstance(value, str):
-                _check_text(f"{name}.{short(key)}", value, MAX_TEXT_CHARS)
+                _check_text(f"{name}.{shorten(key)}", value, MAX_TEXT_CHARS)
 
 
 def _check_text(what: str, text: str, bound: int) -> None:
     if len(text) > bound or not text.isprintable():
-        raise InvalidInput(f"{what} {short(repr(text))} is not printable text of at most {bound} characters")
+        raise InvalidInput(f"{what} {shorten(repr(text))} is not printable text of at most {bound} characters")

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 
 from sharpbench.core.fields import Scalar, from_row, is_finite, is_scalar
 from sharpbench.core.jsonl import format_json
-from sharpbench.errors import InvalidInput, short
+from sharpbench.errors import InvalidInput, shorten
 from sharpbench.leaderboard.submissions.manifest import HASH_PATTERN, SUFFIX, check_name, parse_line
 
 FORMAT_VERSION = 2
@@ -65,17 +65,17 @@ class Finding:
     def __post_init__(self) -> None:
         for name in ("key", "claim", "place"):
             if not isinstance(getattr(self, name), str) or not HASH_PATTERN.fullmatch(getattr(self, name)):
-                raise InvalidInput(f"{name} {short(repr(getattr(self, name)))} is not a SHA-256 in lower case")
+                raise InvalidInput(f"{name} {shorten(repr(getattr(self, name)))} is not a SHA-256 in lower case")
         for name in ("label", "network", "population", "what", "reason"):
             text = getattr(self, name)
             if not isinstance(text, str) or len(text) > MAX_TEXT_CHARS or not text.isprintable():
                 raise InvalidInput(
-                    f"{name} {short(repr(text))} is not printable text of at most {MAX_TEXT_CHARS} characters"
+                    f"{name} {shorten(repr(text))} is not printable text of at most {MAX_TEXT_CHARS} characters"
                 )
         if self.what not in (*NETWORK_NUMBERS, *CELL_NUMBERS) and not self.what.startswith(INVARIANCE_PREFIX):
-            raise InvalidInput(f"what {short(repr(self.what))} is not the name of a compared number")
+            raise InvalidInput(f"what {shorten(repr(self.what))} is not the name of a compared number")
         if self.outcome not in get_args(Outcome):
-            raise InvalidInput(f"outcome {short(repr(self.outcome))} is not one of {', '.join(get_args(Outcome))}")
+            raise InvalidInput(f"outcome {shorten(repr(self.outcome))} is not one of {', '.join(get_args(Outcome))}")
         numbers = [self.claimed, self.found, self.bound]
         if not all(value is None or (type(value) in (int, float) and is_finite(value)) for value in numbers):
             raise InvalidInput("claimed, found or bound is not a number")
@@ -118,13 +118,13 @@ class Verdict:
     def __post_init__(self) -> None:
         check_name(self.name)
         if not isinstance(self.sha256, str) or not HASH_PATTERN.fullmatch(self.sha256):
-            raise InvalidInput(f"sha256 {short(repr(self.sha256))} is not a SHA-256 in lower case")
+            raise InvalidInput(f"sha256 {shorten(repr(self.sha256))} is not a SHA-256 in lower case")
         if type(self.seed) is not int or type(self.sample) is not int:
             raise InvalidInput("seed or sample is not a number")
         if type(self.unfinished) is not int or self.unfinished < 0:
             raise InvalidInput("unfinished is not a number of values")
         if not isinstance(self.time, str) or not TIME_PATTERN.fullmatch(self.time):
-            raise InvalidInput(f"time {short(repr(self.time))} is not in ISO 8601 with its offset")
+            raise InvalidInput(f"time {shorten(repr(self.time))} is not in ISO 8601 with its offset")
         if not isinstance(self.environment, dict) or not all(_printable(*item) for item in self.environment.items()):
             raise InvalidInput("environment is not an object of printable texts and numbers")
 
@@ -172,7 +172,7 @@ class Verdict:
         """The verdict on `line`. Raises InvalidInput for what no version of `to_json` writes."""
         row = parse_line(line)
         if row.get("verdict") != FORMAT_VERSION:
-            raise InvalidInput(f"format {short(repr(row.get('verdict')))}, where this version reads {FORMAT_VERSION}")
+            raise InvalidInput(f"format {shorten(repr(row.get('verdict')))}, where this version reads {FORMAT_VERSION}")
         row.pop("state", None)
         if not isinstance(row.get("findings"), list):
             raise InvalidInput("findings is not a list")

@@ -8,7 +8,7 @@ from typing import Literal, Protocol, get_args
 
 from sharpbench.core.record import Record
 from sharpbench.datasets.dataset import Data
-from sharpbench.errors import InvalidInput, short
+from sharpbench.errors import InvalidInput, shorten
 from sharpbench.files import Workspace
 from sharpbench.runner.cell import Cell
 from sharpbench.runner.engines.limits import Limits
@@ -121,7 +121,7 @@ def make_engine(
 ) -> Engine:
     """The engine of that name with its settings. Raises InvalidInput for settings that it does not have."""
     if name not in get_args(EngineName):
-        raise InvalidInput(f"engine '{short(name)}' is none of {', '.join(get_args(EngineName))}")
+        raise InvalidInput(f"engine '{shorten(name)}' is none of {', '.join(get_args(EngineName))}")
     if name != "ray" and (address is not None or gpus is not None):
         option = "gpus" if address is None else "address"
         raise InvalidInput(f"{option} is for engine 'ray', not '{name}'; choose ray, or leave it out")
@@ -161,7 +161,7 @@ class InlinePool:
         cell, self._cell = self._cell, None
         record = self._evaluator.evaluate(cell)
         if lasting := self._evaluator.side_effects.lasting:
-            changed = f"measure '{short(record.label)}' changed {', '.join(lasting[:3])}"
+            changed = f"measure '{shorten(record.label)}' changed {', '.join(lasting[:3])}"
             remedy = "give the same command again with --engine process"
             self._lasting = f"{changed}, which this process cannot undo; {remedy}"
         return [(0, record)]

@@ -6,7 +6,7 @@ import math
 import re
 from dataclasses import dataclass
 
-from sharpbench.errors import InvalidInput, short
+from sharpbench.errors import InvalidInput, shorten
 
 BYTES_PER_UNIT = {
     "": 1,
@@ -57,7 +57,7 @@ def parse_bytes(text: str) -> int:
     """
     found = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,6})?) ?([A-Za-z]*)", text)
     if found is None or found[2] not in BYTES_PER_UNIT:
-        raise InvalidInput(f"memory limit '{short(text)}' is not a size; write 2GiB, or 500MB")
+        raise InvalidInput(f"memory limit '{shorten(text)}' is not a size; write 2GiB, or 500MB")
     return int(float(found[1]) * BYTES_PER_UNIT[found[2]])
 
 

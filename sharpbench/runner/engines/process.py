@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from sharpbench.core.record import MAX_CAUSE_CHARS, Record
 from sharpbench.core.registry import KINDS, entry_points, package_of
-from sharpbench.errors import cut
+from sharpbench.errors import truncate
 from sharpbench.files import Workspace
 from sharpbench.processes import (
     END_TIMEOUT_SECONDS,
@@ -154,7 +154,7 @@ def pack_cell(cell: Cell) -> PackedCell | WorkerDeath:
         return PackedCell(key=cell.key, network=cell.network, content=pickle.dumps(cell))
     except Exception as error:  # whatever pickle raises, for a class that is defined in a function
         reason = f"engine inline measures it in this process: {type(error).__name__}: {error}"
-        return WorkerDeath(status="failed", reason=cut(reason, MAX_CAUSE_CHARS))
+        return WorkerDeath(status="failed", reason=truncate(reason, MAX_CAUSE_CHARS))
 
 
 def builtin_modules() -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sharpbench.core.record import Record
-from sharpbench.errors import InvalidInput, one_line, short
+from sharpbench.errors import InvalidInput, one_line, shorten
 from sharpbench.files import Workspace
 from sharpbench.runner.engines.limits import Limits
 from sharpbench.runner.engines.pool import PackedCell, WorkerDeath
@@ -81,7 +81,7 @@ class RayPool:
         remedy = f"give --workers {room * self.limits.pieces}" if room else "give fewer --threads or --gpus"
         return (
             f"workers={self.slots * self.limits.pieces} measure {self.slots} cells at a time, {each} each, and "
-            f"{short(where)} has room for {room}; {remedy}, or have the cluster grow first"
+            f"{shorten(where)} has room for {room}; {remedy}, or have the cluster grow first"
         )
 
     def _outcome(self, slot: int, call: Any) -> Record | WorkerDeath:
@@ -111,7 +111,7 @@ class RayWorker:
 
 
 def _quote(error: Exception) -> str:
-    return short(one_line(" ".join(str(error).split())))
+    return shorten(one_line(" ".join(str(error).split())))
 
 
 def _import_ray() -> Any:
@@ -136,6 +136,6 @@ def _connect(ray: Any, address: str | None, processors: int) -> bool:
         else:
             ray.init(address="local", num_cpus=processors, include_dashboard=False, **quiet)
     except Exception as error:  # of several kinds, by what cannot be reached
-        where = "a local cluster" if address is None else f"address '{short(address)}'"
+        where = "a local cluster" if address is None else f"address '{shorten(address)}'"
         raise InvalidInput(f"Ray does not start at {where}: {type(error).__name__}: {_quote(error)}") from None
     return True

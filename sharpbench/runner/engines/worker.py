@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from sharpbench.core.record import MAX_CAUSE_CHARS, Record
 from sharpbench.core.registry import KINDS, available
 from sharpbench.environment import apply_settings
-from sharpbench.errors import cut
+from sharpbench.errors import truncate
 from sharpbench.processes import prepare_child
 from sharpbench.runner.cell import Cell
 from sharpbench.runner.engines.limits import format_bytes
@@ -67,7 +67,7 @@ def _measure(evaluator: CellEvaluator, content: bytes, on_start: Callable[[], ob
         cell: Cell = pickle.loads(content)  # of our own parent
         record = evaluator.evaluate(cell, on_start=on_start)
     except BaseException as error:  # classes that this process cannot import, or an interrupt that a measure raises
-        reason = cut(" ".join(f"{type(error).__name__}: {error}".split()), MAX_CAUSE_CHARS)
+        reason = truncate(" ".join(f"{type(error).__name__}: {error}".split()), MAX_CAUSE_CHARS)
         return WorkerDeath(status="failed", reason=reason)
     if evaluator.group is not None and evaluator.group.broken:
         return WorkerDeath(status="failed" if record.status == "ok" else record.status, reason=str(record.reason))

@@ -14,7 +14,7 @@ from sharpbench.core.fields import check_fields
 from sharpbench.core.record import Design
 from sharpbench.core.spec import format_spec, format_value
 from sharpbench.datasets.dataset import Dataset
-from sharpbench.errors import InvalidInput, near, short
+from sharpbench.errors import InvalidInput, shorten, suggest_names
 from sharpbench.models.model import Model
 from sharpbench.training.recipe import Recipe
 
@@ -41,8 +41,8 @@ class Axis:
     def __post_init__(self) -> None:
         twice = next((each for index, each in enumerate(self.values) if each in self.values[:index]), None)
         if not self.values or twice is not None:
-            fault = "holds no value" if not self.values else f"holds {short(format_value(twice))} twice"
-            raise InvalidInput(f"{self.where}axis '{short(self.name)}' {fault}; give different values")
+            fault = "holds no value" if not self.values else f"holds {shorten(format_value(twice))} twice"
+            raise InvalidInput(f"{self.where}axis '{shorten(self.name)}' {fault}; give different values")
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,10 @@ def _vary_model(model: Model, changes: Mapping[Axis, Any]) -> Model:
     for axis, value in changes.items():
         known = [item.name for item in fields(model)]
         if axis.name not in known:
-            hint = near(axis.name, known) or "leave that axis out, or choose a model that has it"
-            raise InvalidInput(f"{axis.where}model '{format_spec(model)}' has no '{short(axis.name)}' to vary; {hint}")
+            hint = suggest_names(axis.name, known) or "leave that axis out, or choose a model that has it"
+            raise InvalidInput(
+                f"{axis.where}model '{format_spec(model)}' has no '{shorten(axis.name)}' to vary; {hint}"
+            )
         try:
             model = replace(model, **{axis.name: value})
             check_fields(model, kind="model")

@@ -10,7 +10,7 @@ from sharpbench.core.fields import check_fields
 from sharpbench.core.record import Design
 from sharpbench.core.spec import format_value
 from sharpbench.datasets.dataset import Dataset
-from sharpbench.errors import InvalidInput, short
+from sharpbench.errors import InvalidInput, shorten
 from sharpbench.models.model import Model
 from sharpbench.training.cohorts.cohort import Cohort
 from sharpbench.training.cohorts.grid import MAX_NETWORKS, Axis, Grid
@@ -73,7 +73,7 @@ class Hyperparameters(Cohort):
             idle = item.name in AXIS_NAMES and item.name not in self.axes and given != item.default
             if idle and (len(given) > 1 or item.name in MODEL_AXES):
                 raise InvalidInput(
-                    f"{item.name}={short(format_value(given))} would not vary; "
+                    f"{item.name}={shorten(format_value(given))} would not vary; "
                     f"add {item.name} to axes={'+'.join(self.axes)}"
                 )
         if self.seeds > MAX_NETWORKS:

@@ -12,7 +12,7 @@ from sharpbench.core.fields import field_error, is_scalar
 from sharpbench.core.record import Design
 from sharpbench.core.spec import Inner, format_value
 from sharpbench.datasets.dataset import Dataset
-from sharpbench.errors import InvalidInput, near, short
+from sharpbench.errors import InvalidInput, shorten, suggest_names
 from sharpbench.files import user_path
 from sharpbench.models.model import Model
 from sharpbench.training.cohorts.cohort import Cohort
@@ -95,7 +95,7 @@ def _syntax_error(path: str, text: str, message: str) -> str:
     line = int(found[1]) if found else text.count("\n") + 1
     cause = message[: found.start()] if found else message.removesuffix(" (at end of document)")
     column = f" at column {found[2]}" if found else ""
-    return f"{path}:{line}: not TOML{column}: {short(cause)}; write text in quotes and lists in brackets"
+    return f"{path}:{line}: not TOML{column}: {shorten(cause)}; write text in quotes and lists in brackets"
 
 
 TABLE_NAMES = ("fixed", "axes", "model", "random")
@@ -135,8 +135,8 @@ def read_cohort(path: str, offered: Inner) -> TomlCohort:
     document = TomlDocument.read(path)
     for name in document.content:
         if name not in TABLE_NAMES:
-            hint = near(name, TABLE_NAMES) or f"it takes [{'], ['.join(TABLE_NAMES)}]"
-            raise InvalidInput(f"{document.where(name)}a cohort has no '{short(name)}'; {hint}")
+            hint = suggest_names(name, TABLE_NAMES) or f"it takes [{'], ['.join(TABLE_NAMES)}]"
+            raise InvalidInput(f"{document.where(name)}a cohort has no '{shorten(name)}'; {hint}")
     tables = {name: _get_table(document, name) for name in TABLE_NAMES}
     fixed = {name: _parse_value(document, "fixed", name, value, offered) for name, value in tables["fixed"].items()}
     axes = {name: _parse_values(document, "axes", name, values, offered) for name, values in tables["axes"].items()}
@@ -162,7 +162,7 @@ def _get_table(document: TomlDocument, name: str) -> Mapping[str, Any]:
     table = document.content.get(name, {})
     if not isinstance(table, Mapping):
         raise InvalidInput(
-            f"{document.where(name)}{name}={short(str(table))} is not a table; write [{name}] above its keys"
+            f"{document.where(name)}{name}={shorten(str(table))} is not a table; write [{name}] above its keys"
         )
     return table
 
@@ -174,7 +174,9 @@ def _parse_value(document: TomlDocument, table: str, name: str, value: object, o
         if name in RECORDED_FIELDS:
             raise InvalidInput(f"'{name}' is set by sharpbench; leave it out")
         if isinstance(value, list | dict):
-            raise InvalidInput(f"{name}={short(str(value))} is not a single value; put a field that varies into [axes]")
+            raise InvalidInput(
+                f"{name}={shorten(str(value))} is not a single value; put a field that varies into [axes]"
+            )
         return parse_recipe_field(name, value, offered)
     except InvalidInput as error:
         raise InvalidInput(f"{document.where(table, name)}{error}") from None
@@ -188,9 +190,9 @@ def _parse_values(document: TomlDocument, table: str, name: str, values: object,
 
 def _require_list(document: TomlDocument, table: str, name: str, values: object) -> list[Any]:
     if not isinstance(values, list) or not values:
-        shown = f"{short(name)}={short(str(values))}"
+        shown = f"{shorten(name)}={shorten(str(values))}"
         raise InvalidInput(
-            f"{document.where(table, name)}{shown} is not a list of values; write {short(name)} = [1, 2]"
+            f"{document.where(table, name)}{shown} is not a list of values; write {shorten(name)} = [1, 2]"
         )
     return values
 
@@ -200,7 +202,9 @@ def _parse_model_axis(document: TomlDocument, name: str, values: object) -> Axis
     where, listed = document.where("model", name), _require_list(document, "model", name, values)
     for value in listed:
         if not is_scalar(value):
-            raise InvalidInput(f"{where}{short(name)}={short(str(value))} is not text, a finite number, true or false")
+            raise InvalidInput(
+                f"{where}{shorten(name)}={shorten(str(value))} is not text, a finite number, true or false"
+            )
     return Axis(name, tuple(listed), of_model=True, where=where)
 
 
@@ -210,11 +214,11 @@ def _parse_random(document: TomlDocument, table: Mapping[str, Any]) -> dict[str,
     for name, value in table.items():
         where = document.where("random", name)
         if name not in names:
-            hint = near(name, names) or f"it takes {', '.join(names)}"
-            raise InvalidInput(f"{where}[random] has no '{short(name)}'; {hint}")
+            hint = suggest_names(name, names) or f"it takes {', '.join(names)}"
+            raise InvalidInput(f"{where}[random] has no '{shorten(name)}'; {hint}")
         wrong = field_error(value, int) or ("must be at least 1" if name == "networks" and value < 1 else "")
         if wrong:
-            raise InvalidInput(f"{where}{name}={short(format_value(value))} {wrong}")
+            raise InvalidInput(f"{where}{name}={shorten(format_value(value))} {wrong}")
     if table and "networks" not in table:
         raise InvalidInput(f"{document.where('random')}[random] needs the number of networks to draw, networks = 300")
     return {names[name]: value for name, value in table.items()}
