@@ -111,5 +111,9 @@ def test_ctrl_c_at_any_point_is_one_line(monkeypatch: pytest.MonkeyPatch, librar
         raise RecursionError("a library that was imported in part")
 
     monkeypatch.setattr("sharpbench.core.catalog.list_installed", interrupt)
-    done = given("list")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
+    try:
+        done = given("list")
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")

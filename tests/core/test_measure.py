@@ -85,7 +85,7 @@ def test_the_seed_is_the_only_randomness() -> None:
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
-@pytest.mark.parametrize("given", [None, 3, Draw, ("a", "pair")], ids=repr)
+@pytest.mark.parametrize("given", [None, 3, Draw, ("parameter-norm", 3)], ids=repr)
 def test_what_is_no_measure_is_refused(given: object) -> None:
     with pytest.raises(InvalidInput, match="is not a measure; give a Measure or its name"):
         measure(given, linear())  # type: ignore[arg-type]

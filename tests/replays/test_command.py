@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from sharpbench.cli import replay
+from sharpbench.cli.exits import Interrupted
 from sharpbench.core.records import iterate_records
 from sharpbench.datasets import Digits
 from sharpbench.errors import InvalidInput
@@ -111,15 +112,13 @@ def test_a_replay_from_scratch_is_resumed_and_written_again_alike(
     assert "cut off a torn last line" in capsys.readouterr().err
 
 
-def test_an_interrupted_replay_says_how_to_go_on(
-    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_interrupted_replay_says_how_to_go_on(small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*words: object, **more: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("sharpbench.cli.progress.follow_run", interrupt)
-    assert run(tmp_path) == 130
-    assert "interrupted; give the same command again to go on" in capsys.readouterr().err
+    with pytest.raises(Interrupted, match="interrupted; give the same command again to go on"):
+        run(tmp_path)
     assert not (tmp_path / "out" / "REPLAY.md").exists()
 
 
