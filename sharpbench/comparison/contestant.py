@@ -15,6 +15,8 @@ ONLY_CALL_SECONDS = 10.0
 """If the first call takes longer, there are no rounds and that call is recorded."""
 SECOND_CALL_SECONDS = 30.0
 """If that first call takes at most this long, a second batch size is tried and the faster call is recorded."""
+SECOND_CALL_FACTOR = 2.0
+"""The second call ends after this multiple of the first one's time."""
 REPEATED_CALL_SECONDS = 1.0
 """Shorter calls follow an untimed call and are repeated (`worker.ROUND_SECONDS`); the search calls each batch size
 twice."""
@@ -130,7 +132,7 @@ class Contestant:
             return {}
         size = others[0]
         try:
-            return {size: self._call(size, 1, diagonal, memory=True, within=2 * seconds)}
+            return {size: self._call(size, 1, diagonal, memory=True, within=SECOND_CALL_FACTOR * seconds)}
         except ContestantLost:
             return {}
 

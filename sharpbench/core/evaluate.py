@@ -12,6 +12,7 @@ from sharpbench.core.example_groups import check_groups, jackknife_stderr
 from sharpbench.core.finiteness import describe_non_finite
 from sharpbench.core.measure import Estimate, Measure, NotApplicable
 from sharpbench.core.registry import available
+from sharpbench.core.requirements import random_state_kept
 from sharpbench.core.spec import format_spec, parse_spec, parse_specs
 from sharpbench.core.subject import Subject
 from sharpbench.errors import InvalidInput, shorten
@@ -62,12 +63,15 @@ def measure(
     for each in chosen:
         if not isinstance(each, Measure):
             raise InvalidInput(f"{shorten(repr(each))} is not a measure; give a Measure or its name")
-    if len(chosen) == 1 and (isinstance(measures, str) or not isinstance(measures, Sequence)):
-        return _measure_one(chosen[0], subject, seed=seed, jackknife=jackknife)
-    return {format_spec(each): _measure_one(each, subject, seed=seed, jackknife=jackknife) for each in chosen}
+    single = len(chosen) == 1 and (isinstance(measures, str) or not isinstance(measures, Sequence))
+    with random_state_kept():  # a network may draw numbers that it does not use
+        if single:
+            return estimate_with(chosen[0], subject, seed=seed, jackknife=jackknife)
+        return {format_spec(each): estimate_with(each, subject, seed=seed, jackknife=jackknife) for each in chosen}
 
 
-def _measure_one(chosen: Measure, subject: Subject, *, seed: int, jackknife: int | None) -> Estimate:
+def estimate_with(chosen: Measure, subject: Subject, *, seed: int = 0, jackknife: int | None = None) -> Estimate:
+    """What `measure` returns for one measure, which may leave the process's random generators in another state."""
     if not isinstance(subject, Subject):
         raise InvalidInput(
             f"{shorten(repr(subject))} is not a subject; give Subject.from_module(model, inputs, targets)"
@@ -77,11 +81,11 @@ def _measure_one(chosen: Measure, subject: Subject, *, seed: int, jackknife: int
     if jackknife is not None:
         check_groups(jackknife)
     subject.notes.clear()
-    estimate: object = _call(chosen, subject, seed)
-    if not isinstance(estimate, Estimate):
-        raise TypeError(f"measure '{chosen.name}' returns {estimate!r:.80}, not an Estimate; return Estimate(value)")
+    found: object = _call(chosen, subject, seed)
+    if not isinstance(found, Estimate):
+        raise TypeError(f"measure '{chosen.name}' returns {found!r:.80}, not an Estimate; return Estimate(value)")
     notes = {**subject.notes, **_precision(subject)}
-    noted = replace(estimate, details={**estimate.details, **notes}) if notes else estimate
+    noted = replace(found, details={**found.details, **notes}) if notes else found
     if jackknife is None or noted.stderr_examples is not None:
         return noted
     return _add_jackknife(noted, chosen, subject, seed=seed, groups=jackknife)
@@ -102,10 +106,22 @@ def _call(chosen: Measure, subject: Subject, seed: int) -> Estimate:
     except InvalidInput:
         raise
     except (ValueError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]  # it is public
-        reason = describe_non_finite(subject)
+        reason = describe_non_finite(subject) or _describe_overflow(chosen, subject, seed)
         if reason is None:
             raise
         raise NotApplicable(f"'{chosen.name}' has no finite value: {reason}") from error
+
+
+def _describe_overflow(chosen: Measure, subject: Subject, seed: int) -> str | None:
+    """Why a measure fails in the subject's type and not in float64; None where it fails in both."""
+    held = next(iter(subject.params.values())).dtype
+    if held == torch.float64:
+        return None
+    try:
+        chosen(subject.to(dtype=torch.float64), generator=torch.Generator().manual_seed(seed))
+    except Exception:  # then the type is not the cause
+        return None
+    return f"numbers overflow in {str(held).removeprefix('torch.')}; use float64, or scale the inputs"
 
 
 def _add_jackknife(estimate: Estimate, chosen: Measure, subject: Subject, *, seed: int, groups: int) -> Estimate:

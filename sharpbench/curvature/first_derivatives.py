@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sharpbench.core.requirements import is_out_of_memory, spread_places
+from sharpbench.core.requirements import is_out_of_memory
 from sharpbench.core.subject import Params, Subject
 from sharpbench.curvature.derivative_methods import DOUBLE_BACKWARD, METHODS, DerivativeMethod, probed_loss
 from sharpbench.curvature.plain import differentiated, plain_gradient
-from sharpbench.curvature.surrogates import gradient_kind, survey_operators
+from sharpbench.curvature.surrogates import choose_compared, gradient_kind, survey_operators
 
 EXAMPLES = 2
 """Examples on which torch.func is compared with a plain backward pass, the first and the last."""
@@ -42,7 +42,7 @@ def gradient_method(subject: Subject) -> DerivativeMethod:
 def _gradient_method(subject: Subject) -> DerivativeMethod:
     if survey_operators(subject).verified:
         return METHODS[0]
-    function = probed_loss(subject, subject.apply, spread_places(len(subject.inputs), EXAMPLES))
+    function = probed_loss(subject, subject.apply, choose_compared(subject, EXAMPLES))
     with differentiated():
         plain = plain_gradient(function, subject.params)
     try:

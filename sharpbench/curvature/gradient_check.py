@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from sharpbench.core.graph import Graph, run_graph
-from sharpbench.core.requirements import COMPARED, small, spread_places
+from sharpbench.core.requirements import COMPARED, small
 from sharpbench.core.subject import Params, Subject
 from sharpbench.curvature.plain import as_leaves, differentiated, plain_vjp
 
 if TYPE_CHECKING:
     from sharpbench.curvature.vjp import LayerVjps, LayerwiseNetwork
+from sharpbench.curvature.surrogates import choose_compared
 
 EXAMPLES = 2
 """Examples of the comparison of a graph whose pullback has agreed before."""
@@ -29,7 +30,7 @@ def agrees_with_module(network: LayerwiseNetwork) -> bool:
     """
     subject = network.subject
     device = subject.inputs.device
-    inputs = subject.inputs[spread_places(len(subject.inputs), COMPARED).to(device)]
+    inputs = subject.inputs[choose_compared(subject, COMPARED)]
     leaves = as_leaves(subject.params)
     with differentiated(), torch.enable_grad():
         logits = subject.apply(leaves, inputs)
@@ -62,7 +63,7 @@ def graph_agrees_with_module(subject: Subject, graph: Graph) -> bool:
 
     On the first and the last example, by plain backward passes of both.
     """
-    inputs = subject.inputs[spread_places(len(subject.inputs), EXAMPLES).to(subject.inputs.device)]
+    inputs = subject.inputs[choose_compared(subject, EXAMPLES)]
     leaves = as_leaves(subject.params)
     with torch.enable_grad():
         logits = subject.apply(leaves, inputs)

@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from sharpbench.core.requirements import COMPARED, spread_places
+from sharpbench.core.requirements import COMPARED
 from sharpbench.core.subject import Params, Subject
 from sharpbench.curvature.derivative_methods import METHODS, DerivativeMethod, probed_loss
 from sharpbench.curvature.plain import ScalarFunction, inner_product, plain_gradient, plain_hvps
+from sharpbench.curvature.surrogates import choose_compared
 from sharpbench.errors import one_line
 
 STEPS = (1e-5, 3e-6)
@@ -71,7 +72,7 @@ class _Reference:
 class _Trial:
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
-        self.places = spread_places(len(subject.inputs), COMPARED).to(subject.inputs.device)
+        self.places = choose_compared(subject, COMPARED)
         self.dtype = next(iter(subject.params.values())).dtype
         generator = torch.Generator().manual_seed(0)
         self.u, self.v = (

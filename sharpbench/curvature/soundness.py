@@ -13,13 +13,12 @@ import torch
 from torch import Tensor
 
 from sharpbench.core.measure import NotApplicable
-from sharpbench.core.requirements import spread_places
 from sharpbench.core.subject import Params, Subject
 from sharpbench.curvature.derivative_methods import DOUBLE_BACKWARD, DRAWN, METHODS, DerivativeMethod, probed_loss
 from sharpbench.curvature.first_derivatives import EXAMPLES, TOLERANCES, gradient_method, same_gradient
 from sharpbench.curvature.method_search import Soundness, search_method
 from sharpbench.curvature.plain import inner_product, plain_hvps
-from sharpbench.curvature.surrogates import gradient_kind, survey_operators
+from sharpbench.curvature.surrogates import choose_compared, gradient_kind, survey_operators
 
 
 def soundness(subject: Subject) -> Soundness:
@@ -60,8 +59,8 @@ def _soundness(subject: Subject) -> Soundness:
 
 
 def default_method_agrees(subject: Subject) -> bool:
-    """Whether the default method and plain backward passes agree on two examples; False decides nothing."""
-    places = spread_places(len(subject.inputs), EXAMPLES).to(subject.inputs.device)
+    """Whether the default method and plain backward passes agree on a few examples; False decides nothing."""
+    places = choose_compared(subject, EXAMPLES)
     function = probed_loss(subject, subject.apply, places)
     params = subject.params
     u, v, w = (_repeated(params, seed) for seed in range(3))

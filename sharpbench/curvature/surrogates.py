@@ -44,6 +44,12 @@ def survey_operators(subject: Subject) -> OperatorSurvey:
         return subject.operators
 
 
+def choose_compared(subject: Subject, usual: int) -> Tensor:
+    """The places of the examples on which derivatives are compared, spread over the data: `usual`, or a batch."""
+    count = survey_operators(subject).count_compared(usual, subject.batch_size)
+    return spread_places(len(subject.inputs), count).to(subject.inputs.device)
+
+
 def gradient_kind(subject: Subject) -> GradientKind:
     """What the gradient of the subject's loss is; noted in the estimate's details where it is a surrogate's.
 
@@ -70,7 +76,7 @@ def _gradient_kind(subject: Subject) -> GradientKind:
 
 
 def _compare(subject: Subject) -> GradientKind:
-    places = spread_places(len(subject.inputs), COMPARED).to(subject.inputs.device)
+    places = choose_compared(subject, COMPARED)
     inputs, targets = subject.inputs[places], subject.targets[places]
 
     def loss(params: Params) -> Tensor:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sharpbench.core.evaluate import measure
+from sharpbench.core.evaluate import estimate_with
 from sharpbench.core.measure import Estimate, Measure
 from sharpbench.core.subject import Subject
 from sharpbench.testing.module_state import ModuleState
@@ -52,7 +52,7 @@ class SideEffectMonitor:
         def evaluate(copy: Subject) -> Estimate:
             if prepared:
                 self.chosen.prepare(copy)
-            return measure(self.chosen, copy, seed=seed)
+            return estimate_with(self.chosen, copy, seed=seed)
 
         return self._monitor(subject, evaluate, global_seed)
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import random
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from sharpbench import Estimate, InvalidInput, Measure, Subject, measure
+from sharpbench import Estimate, InvalidInput, Measure, NotApplicable, Subject, measure
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -143,3 +146,32 @@ def test_measures_are_frozen_values() -> None:
     assert (Scaled.version, Scaled.depends) == (1, frozenset())
     with pytest.raises(dataclasses.FrozenInstanceError):
         Scaled().factor = 3.0  # type: ignore[misc]
+
+
+class DrawsUnused(nn.Module):
+    """Draws in every forward pass, and uses what it draws in training mode only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(5, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        dropped = float(torch.rand([])) + float(np.random.rand()) + random.random() < 0.3
+        return x if self.training and dropped else self.linear(x)  # type: ignore[no-any-return]
+
+
+def test_the_process_keeps_its_random_state_when_a_network_draws() -> None:
+    subject = Subject.from_module(DrawsUnused().eval(), torch.randn(8, 5), torch.arange(8) % 3)
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # type: ignore[index, union-attr]
+    measure("gradient-norm", subject)
+    after = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # type: ignore[index, union-attr]
+    assert torch.equal(before[0], after[0])
+    assert before[1:] == after[1:]
+
+
+def test_a_value_that_overflows_in_float32_only_says_so() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 3))
+    large = Subject.from_module(model, torch.randn(8, 5) * 1e20, torch.arange(8) % 3)
+    with pytest.raises(NotApplicable, match="numbers overflow in float32; use float64, or scale the inputs"):
+        measure("ggn-trace", large)

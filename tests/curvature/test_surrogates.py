@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sharpbench import NotApplicable, Subject, measure
-from sharpbench.curvature import gradient_method
+from sharpbench.curvature import dense_hessian, gradient_method
 from sharpbench.curvature.surrogates import gradient_kind
 
 TYPES = (torch.float32, torch.float64)
@@ -215,3 +215,42 @@ def test_networks_without_any_derivative_get_one_line() -> None:
             measure(word, given)
         assert "\n" not in str(raised.value)
     assert measure("average[samples=2]", given).value != 0
+
+
+class KeptSlope(torch.autograd.Function):
+    """relu(x)^2, whose kept slope has no derivative in a second backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.slope = 2 * x.detach().clamp(min=0)
+        return x.clamp(min=0).square()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient * ctx.slope  # type: ignore[no-any-return]
+
+
+class Rarely(nn.Module):
+    """Linear layers around a function that only large inputs reach."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last = nn.Linear(5, 6), nn.Linear(6, 3)
+        self.first.bias.data -= 1
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.function(self.first(x)))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("place", [0, 3])
+def test_one_example_that_takes_another_branch_decides_wherever_it_is(place: int) -> None:
+    """One of twelve examples, also between those that are compared of an ordinary network."""
+    inputs = 0.2 * torch.randn(12, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    inputs[place] *= 20
+    targets = torch.arange(12) % 3
+    odd = Rarely(KeptSlope.apply).double()
+    plain = Rarely(lambda x: x.clamp(min=0).square()).double()
+    one, other = (Subject.from_module(module, inputs, targets) for module in (odd, plain))
+    assert measure("trace[method=exact]", one).value == pytest.approx(float(dense_hessian(other).trace()), rel=1e-9)
