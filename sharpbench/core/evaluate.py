@@ -106,7 +106,9 @@ def _call(chosen: Measure, subject: Subject, seed: int) -> Estimate:
     except InvalidInput:
         raise
     except (ValueError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]  # it is public
-        reason = describe_non_finite(subject) or _describe_overflow(chosen, subject, seed)
+        reason = describe_non_finite(subject)
+        if reason is None and "finite" in str(error):
+            reason = _describe_overflow(chosen, subject, seed)
         if reason is None:
             raise
         raise NotApplicable(f"'{chosen.name}' has no finite value: {reason}") from error

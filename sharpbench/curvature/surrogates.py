@@ -1,7 +1,7 @@
 """Gradients that are not those of the loss: straight-through, clipped, scaled and reversed ones.
 
 A gradient that a network's code sets to 0, or passes through a step function, is that of a surrogate of the loss, and
-the Hessian of the surrogate is a quantity of its own: `details.gradient` say so. Gradients that are scaled, reversed or
+the Hessian of the surrogate is another quantity: `details.gradient` says so. Gradients that are scaled, reversed or
 changed by hooks are those of no function that has the network's values: such a network is refused.
 """
 

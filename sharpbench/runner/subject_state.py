@@ -86,7 +86,7 @@ def _sum_bits(tensor: Tensor) -> int:
 
 
 def _mark_attributes(part: nn.Module) -> Mark:
-    """The attributes of a module by identity, plain values by value, and the entries of its own tables."""
+    """Attributes by identity, plain values by value, and the entries of the tables of parameters, buffers and hooks."""
     marks: list[object] = []
     for name, value in vars(part).items():
         if isinstance(value, bool | int | float | str | None):

@@ -175,3 +175,18 @@ def test_a_value_that_overflows_in_float32_only_says_so() -> None:
     large = Subject.from_module(model, torch.randn(8, 5) * 1e20, torch.arange(8) % 3)
     with pytest.raises(NotApplicable, match="numbers overflow in float32; use float64, or scale the inputs"):
         measure("ggn-trace", large)
+
+
+@dataclass(frozen=True)
+class FailsInFloat32(Draw):
+    """A measure with a fault of its code, which shows in float32 only."""
+
+    def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
+        if next(iter(subject.params.values())).dtype == torch.float32:
+            raise ValueError("an unknown option")
+        return Estimate(1.0)
+
+
+def test_a_fault_of_a_measure_is_not_called_an_overflow() -> None:
+    with pytest.raises(ValueError, match="an unknown option"):
+        measure(FailsInFloat32(), linear().to(dtype=torch.float32))

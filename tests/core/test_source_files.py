@@ -1,4 +1,4 @@
-"""Files of users find the modules next to them, each those of its own folder."""
+"""Files of users find the modules next to them, and each file those in its folder."""
 
 from __future__ import annotations
 

@@ -162,7 +162,7 @@ def test_the_papers_cohort_differs_by_kind_of_network() -> None:
 
 
 def test_random_numbers_do_not_depend_on_the_version_of_code() -> None:
-    """An edited plugin starts from the same weights and draws the same batches, but has a key of its own."""
+    """An edited plugin starts from the same weights and draws the same batches, but has another key."""
     recorded = dataclasses.replace(RECIPE, code="source 12ab")
     assert recorded.seed_key == RECIPE.seed_key == RECIPE.key != recorded.key
     assert dataclasses.replace(RECIPE, inputs="timm 3x160x160").seed_key != RECIPE.seed_key
