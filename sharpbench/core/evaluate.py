@@ -12,7 +12,7 @@ from sharpbench.core.example_groups import check_groups, jackknife_stderr
 from sharpbench.core.finiteness import describe_non_finite
 from sharpbench.core.measure import Estimate, Measure, NotApplicable
 from sharpbench.core.registry import available
-from sharpbench.core.requirements import random_state_kept
+from sharpbench.core.requirements import describe_error, is_out_of_memory, random_state_kept
 from sharpbench.core.spec import format_spec, parse_spec, parse_specs
 from sharpbench.core.subject import Subject
 from sharpbench.errors import InvalidInput, shorten
@@ -112,6 +112,23 @@ def _call(chosen: Measure, subject: Subject, seed: int) -> Estimate:
         if reason is None:
             raise
         raise NotApplicable(f"'{chosen.name}' has no finite value: {reason}") from error
+    except RuntimeError as error:
+        refusal = None if is_out_of_memory(error) else _describe_refusal(subject)
+        if refusal is None:
+            raise
+        raise NotApplicable(f"the network or its loss cannot be differentiated: {refusal}") from error
+
+
+def _describe_refusal(subject: Subject) -> str | None:
+    """Why torch's own backward pass refuses the network on its first example; None where it does not."""
+    leaves = {name: value.detach().requires_grad_() for name, value in subject.params.items()}
+    try:
+        with torch.enable_grad():
+            losses = subject.criterion(subject.apply(leaves, subject.inputs[:1]), subject.targets[:1])
+        torch.autograd.grad(losses.sum(), list(leaves.values()), allow_unused=True)
+    except RuntimeError as error:
+        return describe_error(error)
+    return None
 
 
 def _describe_overflow(chosen: Measure, subject: Subject, seed: int) -> str | None:

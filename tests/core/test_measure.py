@@ -190,3 +190,23 @@ class FailsInFloat32(Draw):
 def test_a_fault_of_a_measure_is_not_called_an_overflow() -> None:
     with pytest.raises(ValueError, match="an unknown option"):
         measure(FailsInFloat32(), linear().to(dtype=torch.float32))
+
+
+class WritesInPlace(nn.Module):
+    """Writes over what its own backward pass needs, so that it cannot be trained either."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(5, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden: torch.Tensor = self.linear(x).exp()
+        return hidden.add_(1)
+
+
+@pytest.mark.parametrize("name", ["trace", "gradient-norm", "sam", "asam", "keskar", "minimum"])
+def test_a_network_that_torch_cannot_differentiate_is_refused_in_one_line(name: str) -> None:
+    subject = Subject.from_module(WritesInPlace(), torch.randn(6, 5), torch.arange(6) % 3)
+    with pytest.raises(NotApplicable, match=r"cannot be differentiated: .*inplace operation") as caught:
+        measure(name, subject)
+    assert "\n" not in str(caught.value)
