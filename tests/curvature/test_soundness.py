@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.unusual_layers import CubeOldStyle
 from sharpbench import InvalidInput, NotApplicable, Subject, measure
 from sharpbench.curvature import dense_hessian, exact_traces, ggnvp, linear_operator, reference_traces, trace_estimate
 from sharpbench.curvature import derivative_methods as methods_module
@@ -45,20 +46,6 @@ class Around(nn.Module):
         return logits
 
 
-class OldSquare(torch.autograd.Function):
-    """x^3 without a forward derivative and without a rule for vmap."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return x**3
-
-    @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return 3 * x**2 * slopes[0]
-
-
 class SavesIntermediate(torch.autograd.Function):
     """tanh, whose backward pass takes what it saved for a constant: second derivatives are wrong in every way."""
 
@@ -91,7 +78,7 @@ def logcumsumexp(hidden: Tensor) -> Tensor:
 
 
 KINDS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
-    "old Function": (OldSquare.apply, lambda x: x**3),
+    "old Function": (CubeOldStyle.apply, lambda x: x**3),
     "Function that saves": (lambda x: SavesIntermediate.apply(x)[0], torch.tanh),
     "hardsigmoid": (F.hardsigmoid, lambda x: (x + 3).clamp(0, 6) / 6),
     "huber": (lambda x: F.huber_loss(x, torch.zeros_like(x), reduction="none"), lambda x: huber(x)),

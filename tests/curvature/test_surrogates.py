@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks.unusual_layers import CubeOldStyle
 from sharpbench import NotApplicable, Subject, measure
 from sharpbench.curvature import dense_hessian, gradient_method
 from sharpbench.curvature.surrogates import gradient_kind
@@ -85,20 +86,6 @@ class Clipped(Scaled):
         return slopes[0] * (ctx.saved_tensors[0].abs() < 0.4)
 
 
-class Cubed(torch.autograd.Function):
-    """x^3, old-style: torch.func does not follow it."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return x**3
-
-    @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return 3 * x**2 * slopes[0]
-
-
 def hooked(hidden: Tensor) -> Tensor:
     if hidden.requires_grad:
         hidden.register_hook(lambda slope: slope * 0.5)
@@ -144,7 +131,7 @@ def test_hooks_of_modules_that_change_gradients_are_refused() -> None:
 
 
 @pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize("function", [Cubed.apply, watched, lambda x: x + 0 * x.detach()])
+@pytest.mark.parametrize("function", [CubeOldStyle.apply, watched, lambda x: x + 0 * x.detach()])
 def test_gradients_that_are_those_of_the_loss_are_not_noted(
     function: Callable[[Tensor], Tensor], dtype: torch.dtype
 ) -> None:
@@ -186,7 +173,7 @@ def test_straight_through_and_clipped_gradients_are_noted(
 
 @pytest.mark.parametrize("dtype", TYPES)
 def test_plain_backward_passes_where_torch_func_cannot_follow(dtype: torch.dtype) -> None:
-    odd, twin = subject(Cubed.apply, dtype), subject(lambda x: x**3, dtype)
+    odd, twin = subject(CubeOldStyle.apply, dtype), subject(lambda x: x**3, dtype)
     assert gradient_method(odd).plain
     assert not gradient_method(twin).plain
     words = (
