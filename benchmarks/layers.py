@@ -180,4 +180,4 @@ def network(name: str) -> Subject:
         squared = name == "mean squared error"
         targets = torch.randn(EXAMPLES, OUTPUTS).double() if squared else torch.randint(OUTPUTS, (EXAMPLES,))
     criterion = "mse" if squared else "cross_entropy"
-    return Subject.from_module(module, inputs, targets, batch_size=BATCH, criterion=criterion, name=name)
+    return Subject.from_module(module, inputs, targets, batch_size=BATCH, loss=criterion, name=name)

@@ -428,4 +428,4 @@ def unusual_subject(name: str, dtype: torch.dtype) -> Subject:
         inputs = inputs.to(dtype)
     targets = torch.arange(EXAMPLES) % OUTPUTS
     criterion = kind.losses or "cross_entropy"
-    return Subject.from_module(unusual_module(name).to(dtype), inputs, targets, criterion=criterion)
+    return Subject.from_module(unusual_module(name).to(dtype), inputs, targets, loss=criterion)

@@ -79,7 +79,7 @@ def check_outputs(criterion: PerExampleLoss, logits: Tensor, targets: Tensor) ->
     if losses.shape != (2,):
         raise InvalidInput(
             f"criterion '{criterion.name}' returns shape {list(losses.shape)} for two examples; "
-            "expected losses [2], one an example: use reduction='none', or criterion='cross_entropy'"
+            "expected losses [2], one an example: use reduction='none', or loss='cross_entropy'"
         )
 
 

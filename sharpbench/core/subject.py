@@ -94,7 +94,7 @@ class Subject:
         targets: Tensor,
         *,
         batch_size: int | None = None,
-        criterion: str | Losses | PerExampleLoss | None = "cross_entropy",
+        loss: str | Losses | PerExampleLoss | None = "cross_entropy",
         parameters: Iterable[str] | None = None,
         initial: Mapping[str, Tensor] | None = None,
         train_size: int | None = None,
@@ -102,7 +102,7 @@ class Subject:
     ) -> Subject:
         """The subject that measures `model` on the examples `inputs` [n, ...] and `targets` [n] or [n, C].
 
-        criterion: 'cross_entropy', 'mse', or a callable (logits [B, C], targets) -> losses [B].
+        loss: 'cross_entropy', 'mse', or a callable (logits [B, C], targets) -> losses [B].
         parameters: names of the parameters to measure; by default all that require gradients.
         batch_size: by default chosen from the memory that one example's activations take.
         Raises InvalidInput, one line, for anything that does not fit together: an empty data set, targets
@@ -124,7 +124,7 @@ class Subject:
             constants={**{key: weights[key] for key in weights if key not in chosen}, **buffers},
             inputs=inputs,
             targets=targets if targets.is_floating_point() else targets.long(),
-            criterion=criteria.to_per_example_loss(criterion),
+            criterion=criteria.to_per_example_loss(loss),
             batch_size=batch_size or 1,
             initial=None if initial is None else hold_all(initial),
             train_size=train_size,
@@ -152,7 +152,7 @@ class Subject:
         *,
         limit: int | None = None,
         batch_size: int | None = None,
-        criterion: str | Losses | PerExampleLoss | None = "cross_entropy",
+        loss: str | Losses | PerExampleLoss | None = "cross_entropy",
         parameters: Iterable[str] | None = None,
         name: str | None = None,
     ) -> Subject:
@@ -184,7 +184,7 @@ class Subject:
             torch.cat(inputs)[:limit],
             torch.cat(targets)[:limit],
             batch_size=batch_size,
-            criterion=criterion,
+            loss=loss,
             parameters=parameters,
             name=name,
         )

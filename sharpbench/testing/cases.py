@@ -125,7 +125,7 @@ class _CaseSpec:
             inputs,
             targets,
             batch_size=self.batch_size,
-            criterion="mse" if self.squared else "cross_entropy",
+            loss="mse" if self.squared else "cross_entropy",
             initial=initial if self.known_initial else None,
             train_size=self.examples if self.known_initial else None,
             name=self.name,

@@ -155,7 +155,7 @@ def test_the_remedy_for_class_weights_gives_torch_s_loss() -> None:
     def losses(outputs: Tensor, classes: Tensor) -> Tensor:
         return F.cross_entropy(outputs, classes, reduction="none") * scale[classes]
 
-    subject = Subject.from_module(module, inputs, targets, criterion=losses, batch_size=3)
+    subject = Subject.from_module(module, inputs, targets, loss=losses, batch_size=3)
     expected = F.cross_entropy(module(inputs), targets, weight=WEIGHT)
     assert float(subject.loss(subject.params)) == pytest.approx(expected.item(), rel=1e-12)
     gradient = torch.autograd.grad(expected, list(module.parameters()))

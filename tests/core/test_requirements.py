@@ -84,7 +84,7 @@ def test_losses_that_mix_examples_are_refused(dtype: torch.dtype) -> None:
         return F.cross_entropy(logits @ logits.T, torch.arange(len(logits)), reduction="none")
 
     with pytest.raises(InvalidInput, match="criterion 'contrastive' mixes the examples of a batch"):
-        subject(Network(torch.relu), dtype, criterion=contrastive)
+        subject(Network(torch.relu), dtype, loss=contrastive)
 
 
 @pytest.mark.parametrize("dtype", TYPES)

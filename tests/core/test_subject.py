@@ -41,7 +41,7 @@ def test_the_loss_is_the_mean_whatever_the_batches() -> None:
 def test_mse_is_the_mean_over_outputs_and_examples() -> None:
     module, (inputs, _) = network(), data()
     targets = torch.randn(N, C, dtype=torch.float64)
-    subject = Subject.from_module(module, inputs, targets, criterion="mse", batch_size=4)
+    subject = Subject.from_module(module, inputs, targets, loss="mse", batch_size=4)
     assert float(subject.loss(subject.params)) == pytest.approx(
         float(F.mse_loss(module.eval()(inputs).detach(), targets))
     )
@@ -120,7 +120,7 @@ def test_one_example_and_two_classes_will_do() -> None:
     subject = Subject.from_module(module, torch.randn(1, IN), torch.tensor([1]))
     assert float(subject.loss(subject.params)) > 0
     with pytest.raises(InvalidInput, match="criterion 'CrossEntropyLoss' returns shape"):
-        Subject.from_module(module, torch.randn(1, IN), torch.tensor([1]), criterion=nn.CrossEntropyLoss())
+        Subject.from_module(module, torch.randn(1, IN), torch.tensor([1]), loss=nn.CrossEntropyLoss())
 
 
 def without_gradients() -> nn.Module:
@@ -147,11 +147,11 @@ def poisoned() -> nn.Module:
         ),
         ({"targets": torch.full((N,), -1)}, "target -1 is out of range"),
         ({"targets": torch.zeros(N)}, "must be class indices"),
-        ({"targets": torch.zeros(N, C), "criterion": "cross_entropy"}, "must be class indices"),
-        ({"targets": torch.zeros(N, C - 1), "criterion": "mse"}, "targets for mse must be \\[n, 4\\]"),
-        ({"criterion": "hinge"}, "criterion 'hinge' is unknown; use 'cross_entropy', 'mse' or a callable"),
+        ({"targets": torch.zeros(N, C), "loss": "cross_entropy"}, "must be class indices"),
+        ({"targets": torch.zeros(N, C - 1), "loss": "mse"}, "targets for mse must be \\[n, 4\\]"),
+        ({"loss": "hinge"}, "criterion 'hinge' is unknown; use 'cross_entropy', 'mse' or a callable"),
         (
-            {"criterion": F.cross_entropy},
+            {"loss": F.cross_entropy},
             "criterion 'cross_entropy' returns shape \\[\\] for two examples; expected losses",
         ),
         ({"batch_size": 0}, "batch_size=0 must be at least 1"),
@@ -175,7 +175,7 @@ def test_what_does_not_fit_gets_one_line(arguments: dict[str, object], message: 
 def ragged(targets: Tensor | None = None, criterion: str | None = None, *, batch_size: int | None = 4) -> Subject:
     module, (inputs, classes) = network(), data()
     return Subject.from_module(
-        module, inputs, classes if targets is None else targets, criterion=criterion, batch_size=batch_size
+        module, inputs, classes if targets is None else targets, loss=criterion, batch_size=batch_size
     )
 
 
@@ -199,7 +199,7 @@ def test_gradients_of_ragged_batches_are_those_of_one(criterion: str) -> None:
     expected = dict(zip(names, torch.autograd.grad(whole, list(module.parameters())), strict=True))
     for batch_size in (1, 3, 4, 10, 11, 12):
         given = absolute if criterion == "absolute" else criterion
-        subject = Subject.from_module(module, inputs, targets, criterion=given, batch_size=batch_size)
+        subject = Subject.from_module(module, inputs, targets, loss=given, batch_size=batch_size)
         torch.testing.assert_close(subject.loss(subject.params), whole.detach(), rtol=1e-12, atol=0)
         gradients = torch.func.grad(subject.loss)(subject.params)
         assert gradients.keys() == expected.keys()

@@ -55,7 +55,7 @@ def subject_of(module: nn.Module, *shape: int, count: int = 7, batch: int = 3, s
     labels = torch.randint(CLASSES, (count,), generator=generator)
     targets = torch.randn(count, CLASSES, generator=generator, dtype=torch.float64) if squared else labels
     criterion = "mse" if squared else "cross_entropy"
-    return Subject.from_module(module.double(), inputs, targets, batch_size=batch, criterion=criterion)
+    return Subject.from_module(module.double(), inputs, targets, batch_size=batch, loss=criterion)
 
 
 def built(name: str, **options: object) -> Subject:

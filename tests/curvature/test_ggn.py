@@ -43,7 +43,7 @@ def subject_of(model: nn.Module, criterion: object = "cross_entropy", count: int
     y = torch.randint(0, 3, (count,), generator=generator)
     if criterion == "mse":
         y = F.one_hot(y, 3).to(dtype)
-    return Subject.from_module(model, x, y, batch_size=3, criterion=criterion)  # type: ignore[arg-type]
+    return Subject.from_module(model, x, y, batch_size=3, loss=criterion)  # type: ignore[arg-type]
 
 
 def focal(logits: Tensor, targets: Tensor) -> Tensor:

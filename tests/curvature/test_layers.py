@@ -264,7 +264,7 @@ def subject_of(case: Case, criterion: object = "cross_entropy", dtype: torch.dty
     model = model.to(dtype)
     x = torch.randint(0, C, (5, *case.shape)) if case.integers else torch.randn(5, *case.shape, dtype=dtype)
     y = torch.randn(5, C, dtype=dtype) if criterion == "mse" else torch.randint(0, C, (5,))
-    return Subject.from_module(model, x, y, batch_size=2, criterion=criterion)  # type: ignore[arg-type]
+    return Subject.from_module(model, x, y, batch_size=2, loss=criterion)  # type: ignore[arg-type]
 
 
 def uncertified(case: Case, name: str) -> bool:

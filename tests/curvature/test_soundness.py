@@ -285,7 +285,7 @@ def test_verified_operators_agree_with_double_backward(name: str, dtype: torch.d
 def test_what_cuts_derivatives_is_always_compared() -> None:
     for function in (lambda x: x + x.detach(), lambda x: x.data * x, lambda x: cut(x) + x, torch.sin):
         assert not survey_operators(subject(Around(function))).verified
-    assert not survey_operators(subject(Around(torch.relu), criterion=lambda z, y: z.square().sum(1))).verified
+    assert not survey_operators(subject(Around(torch.relu), loss=lambda z, y: z.square().sum(1))).verified
 
 
 def cut(hidden: Tensor) -> Tensor:
@@ -322,7 +322,7 @@ def test_a_loss_without_second_derivatives_is_refused_in_one_line_and_has_gradie
     model = seeded(lambda: nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 4), nn.Flatten())).to(dtype)
     inputs = torch.randn(3, 6, 3, generator=torch.Generator().manual_seed(0)).to(dtype)
     targets = torch.tensor([[1, 2], [3, 1], [2, 2]])
-    given = Subject.from_module(model, inputs, targets, criterion=speech_losses)
+    given = Subject.from_module(model, inputs, targets, loss=speech_losses)
     for word in ("trace", "ggn-trace", "top-eigenvalue", "minimum", "normalized"):
         with pytest.raises(NotApplicable, match=r"(?s)^[^\n]*$") as refusal:
             measure(word, given)
@@ -358,6 +358,6 @@ def test_losses_with_two_backward_passes_only_have_their_gauss_newton_matrix() -
         generate_vmap_rule = True
 
     model = seeded(lambda: Around(torch.tanh))
-    plain = subject(model, criterion=lambda logits, targets: (logits**4).sum(1))
-    given = subject(model, criterion=lambda logits, targets: Quartic.apply(logits).sum(1))
+    plain = subject(model, loss=lambda logits, targets: (logits**4).sum(1))
+    given = subject(model, loss=lambda logits, targets: Quartic.apply(logits).sum(1))
     assert measure("ggn-trace", given).value == pytest.approx(measure("ggn-trace", plain).value, rel=1e-10)

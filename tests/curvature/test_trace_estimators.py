@@ -111,7 +111,7 @@ def test_of_the_zero_matrix() -> None:
     for value in model.parameters():
         nn.init.zeros_(value)
     nn.init.constant_(model[2].bias, 0.0)
-    zero = Subject.from_module(model, torch.zeros(5, 4), torch.zeros(5, 3), criterion=lambda f, y: (f * y).sum(1))
+    zero = Subject.from_module(model, torch.zeros(5, 4), torch.zeros(5, 3), loss=lambda f, y: (f * y).sum(1))
     for estimator in (hutchinson_trace, hutchpp_trace, xtrace):
         found = estimator(zero, samples=12, generator=torch.Generator().manual_seed(0))
         assert (found.value, found.stderr) == (0.0, 0.0)
@@ -173,7 +173,7 @@ def test_a_density_holds_the_large_eigenvalues_with_their_exact_weight(subject: 
 def test_an_exhausted_start_goes_on_without_weight() -> None:
     """A multiple of the identity: one step finds all there is, and many steps say the same."""
     x = torch.eye(9, dtype=torch.float64)
-    flat = Subject.from_module(nn.Linear(9, 1, bias=False).double(), x, x[:, :1] * 0, criterion="mse")
+    flat = Subject.from_module(nn.Linear(9, 1, bias=False).double(), x, x[:, :1] * 0, loss="mse")
     found = spectral_density(flat, probes=3, steps=7, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(found.mean(), torch.full((3,), 2 / 9, dtype=torch.float64))
     torch.testing.assert_close((found.weights * found.nodes**2).sum(1), torch.full((3,), 4 / 81, dtype=torch.float64))
@@ -196,7 +196,7 @@ def test_leading_eigenspace(subject: Subject, share: float) -> None:
 def test_a_space_of_equal_eigenvalues_is_found_whole_in_the_steps_that_there_are() -> None:
     """A multiple of the identity [9, 9]: one step a vector."""
     x = torch.eye(9, dtype=torch.float64)
-    flat = linear_operator(Subject.from_module(nn.Linear(9, 1, bias=False).double(), x, x[:, :1] * 0, criterion="mse"))
+    flat = linear_operator(Subject.from_module(nn.Linear(9, 1, bias=False).double(), x, x[:, :1] * 0, loss="mse"))
     for steps in (4, 9, 20):
         found = leading_eigenspace(
             flat, generator=torch.Generator().manual_seed(0), share=0.1, tolerance=1e-9, steps=steps

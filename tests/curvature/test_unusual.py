@@ -308,7 +308,7 @@ def test_criteria_that_read_their_targets(criterion: Callable[[Tensor, Tensor], 
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, C)).double()
     x = torch.randn(4, 6, dtype=torch.float64)
-    subject = Subject.from_module(model, x, torch.arange(4) % C, criterion=criterion)
+    subject = Subject.from_module(model, x, torch.arange(4) % C, loss=criterion)
     assert exact_traces(subject) == pytest.approx(reference(subject), rel=1e-11)
 
 

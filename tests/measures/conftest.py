@@ -85,7 +85,7 @@ def regression() -> Subject:
     torch.manual_seed(5)
     module = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 2)).double()
     inputs, targets = torch.randn(7, 4, dtype=torch.float64), torch.randn(7, 2, dtype=torch.float64)
-    return Subject.from_module(module, inputs, targets, criterion="mse", batch_size=3)
+    return Subject.from_module(module, inputs, targets, loss="mse", batch_size=3)
 
 
 @pytest.fixture(scope="session")

@@ -84,7 +84,7 @@ def test_in_closed_form() -> None:
             return self.u * self.v * x
 
     x = torch.ones(3, 1, dtype=torch.float64)
-    subject = Subject.from_module(Product(), x, x, criterion="mse")
+    subject = Subject.from_module(Product(), x, x, loss="mse")
     assert measure("adaptive-trace", subject).value == pytest.approx(4 * 36, rel=1e-12)
     dense = torch.tensor([[72.0, 6 * 26], [6 * 26, 72.0]], dtype=torch.float64)  # L_uv = 4 u v - 2 = -26
     largest = float(torch.linalg.eigvalsh(dense)[-1])

@@ -76,9 +76,7 @@ def test_least_squares_have_a_closed_form() -> None:
     """The mean over C outputs of E (sigma z . x)^2 = sigma^2 (|x|^2 + 1), wherever the weights are."""
     torch.manual_seed(0)
     inputs = torch.randn(10, 3, dtype=torch.float64)
-    subject = Subject.from_module(
-        nn.Linear(3, 2).double(), inputs, torch.randn(10, 2, dtype=torch.float64), criterion="mse"
-    )
+    subject = Subject.from_module(nn.Linear(3, 2).double(), inputs, torch.randn(10, 2, dtype=torch.float64), loss="mse")
     truth = 0.5**2 * float((inputs.square().sum(1) + 1).mean())
     found = measure("average[sigma=0.5,samples=2000]", subject)
     assert found.stderr is not None

@@ -32,7 +32,7 @@ def test_the_gradient_is_that_of_all_examples_at_once(name: str, request: pytest
 def test_at_a_minimum_there_is_no_gradient() -> None:
     module = torch.nn.Linear(2, 2).double()
     x = torch.randn(4, 2, dtype=torch.float64)
-    subject = Subject.from_module(module, x, module(x).detach(), criterion="mse")
+    subject = Subject.from_module(module, x, module(x).detach(), loss="mse")
     assert measure("gradient-norm", subject).value == 0.0
 
 

@@ -106,7 +106,7 @@ def test_other_losses_have_no_likelihood_but_gradients(regression: Subject) -> N
         regression.module,
         regression.inputs,
         regression.targets,
-        criterion=lambda outputs, targets: (outputs - targets).abs().sum(1),
+        loss=lambda outputs, targets: (outputs - targets).abs().sum(1),
     )
     for word in WORDS[:2]:
         with pytest.raises(NotApplicable, match="not for '<lambda>'; use ggn-trace, or fisher=empirical"):

@@ -62,7 +62,7 @@ def test_of_networks_with_fewer_parameters_than_samples() -> None:
 
 
 def test_of_a_flat_loss(chain: Subject) -> None:
-    flat = Subject.from_module(chain.module, chain.inputs, chain.targets, criterion=lambda f, y: 0 * f.sum(1))
+    flat = Subject.from_module(chain.module, chain.inputs, chain.targets, loss=lambda f, y: 0 * f.sum(1))
     estimate = measure("hessian-frobenius", flat)
     assert (estimate.value, estimate.stderr) == (0.0, 0.0)
 

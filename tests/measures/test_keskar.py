@@ -26,7 +26,7 @@ def total(logits: Tensor, targets: Tensor) -> Tensor:
 def linear(criterion: object, targets: Tensor, *, out: int = 2) -> Subject:
     torch.manual_seed(0)
     inputs = torch.randn(5, 3, dtype=torch.float64)
-    return Subject.from_module(nn.Linear(3, out).double(), inputs, targets, batch_size=2, criterion=criterion)  # type: ignore[arg-type]
+    return Subject.from_module(nn.Linear(3, out).double(), inputs, targets, batch_size=2, loss=criterion)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("epsilon", [1e-3, 5e-4, 0.1])

@@ -46,7 +46,7 @@ def test_normalised_logits_of_two_outputs_are_constant(case: str, outputs: int) 
     torch.manual_seed(0)
     x = torch.randn(6, 4, dtype=torch.float64)
     module = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, outputs)).double()
-    subject = Subject.from_module(module, x, torch.randn(6, outputs, dtype=torch.float64), criterion="mse")
+    subject = Subject.from_module(module, x, torch.randn(6, outputs, dtype=torch.float64), loss="mse")
     chosen = parse_measure(f"adaptive[case={case},logits=normalised]")
     with pytest.raises(NotApplicable, match=f"normalised logits of {outputs} outputs are constant but for their sign"):
         measure(chosen, subject)
@@ -56,7 +56,7 @@ def test_normalised_logits_of_two_outputs_are_constant(case: str, outputs: int) 
 def without_values(chain: Subject) -> list[tuple[Measure, Subject]]:
     """Measures, and subjects that have none."""
     zero = chain.with_params({name: 0 * value for name, value in chain.params.items()})
-    flat = Subject.from_module(chain.module, chain.inputs, chain.targets, criterion=lambda f, y: 0 * f.sum(1))
+    flat = Subject.from_module(chain.module, chain.inputs, chain.targets, loss=lambda f, y: 0 * f.sum(1))
     single = Subject.from_module(
         nn.Linear(2, 1).double(), torch.ones(3, 2, dtype=torch.float64), torch.zeros(3, dtype=torch.int64)
     )

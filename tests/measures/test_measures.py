@@ -136,7 +136,7 @@ def test_naive_is_refused_where_it_would_take_hours() -> None:
 def regression(activation: nn.Module, *, dtype: torch.dtype = torch.float64) -> Subject:
     subject = small(activation)
     targets = torch.randn(12, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    return Subject.from_module(subject.module, subject.inputs, targets, criterion="mse").to(dtype=dtype)
+    return Subject.from_module(subject.module, subject.inputs, targets, loss="mse").to(dtype=dtype)
 
 
 def scores_of_drawn_targets(subject: Subject) -> Tensor:
@@ -175,7 +175,7 @@ def test_empirical_fisher_rao_holds_for_any_loss() -> None:
         subject.module,
         subject.inputs,
         subject.targets,
-        criterion=lambda outputs, targets: (outputs - targets).abs().sum(1),
+        loss=lambda outputs, targets: (outputs - targets).abs().sum(1),
     )
     theta = torch.cat([value.flatten() for value in subject.params.values()])
     for each in (subject, absolute):
@@ -195,7 +195,7 @@ def test_fisher_rao_needs_a_likelihood() -> None:
         subject.module,
         subject.inputs,
         subject.targets,
-        criterion=lambda logits, targets: logits.gather(1, targets[:, None])[:, 0].square(),
+        loss=lambda logits, targets: logits.gather(1, targets[:, None])[:, 0].square(),
     )
     with pytest.raises(NotApplicable, match="not for '<lambda>'; use fisher=empirical"):
         measure("fisher-rao", other)

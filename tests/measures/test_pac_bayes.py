@@ -182,7 +182,7 @@ def test_what_has_no_sigma(mlp: Subject) -> None:
             with pytest.raises(NotApplicable, match=f"the initial weights hold no {name} of shape "):
                 measure(word, replace(mlp, initial=wrong))
     assert measure("pac-bayes[variant=orig]", replace(mlp, initial=None)).value > 0
-    regression = Subject.from_module(mlp.module, mlp.inputs, torch.randn(60, 3, dtype=torch.float64), criterion="mse")
+    regression = Subject.from_module(mlp.module, mlp.inputs, torch.randn(60, 3, dtype=torch.float64), loss="mse")
     with pytest.raises(
         NotApplicable, match="no sigma: the targets are not classes, so that there is no accuracy to lose"
     ):

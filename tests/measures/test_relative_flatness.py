@@ -90,7 +90,7 @@ def test_the_last_layer_has_a_closed_form(tiny: Tiny, kind: str) -> None:
     def plain(logits: Tensor, targets: Tensor) -> Tensor:
         return nn.functional.cross_entropy(logits, targets, reduction="none")
 
-    custom = Subject.from_module(subject.module, subject.inputs, subject.targets, criterion=plain)
+    custom = Subject.from_module(subject.module, subject.inputs, subject.targets, loss=plain)
     other = measure("relative-flatness", custom)
     assert other.details["method"] == "hessian products"
     assert other.value == pytest.approx(total / 9, rel=1e-10)
@@ -114,7 +114,7 @@ def test_least_squares_are_ridge_like() -> None:
     torch.manual_seed(0)
     inputs = torch.randn(8, 4, dtype=torch.float64)
     module = nn.Linear(4, 1).double()
-    subject = Subject.from_module(module, inputs, torch.randn(8, 1, dtype=torch.float64), criterion="mse")
+    subject = Subject.from_module(module, inputs, torch.randn(8, 1, dtype=torch.float64), loss="mse")
     wanted = 2 * float(subject.params["weight"].square().sum()) * float(inputs.square().sum(1).mean())
     assert measure("relative-flatness", subject).value == pytest.approx(wanted, rel=1e-12)
 

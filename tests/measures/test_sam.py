@@ -58,7 +58,7 @@ def test_small_balls_see_the_largest_curvature_at_a_minimum() -> None:
     targets = torch.randn(20, 2, dtype=torch.float64)
     extended = torch.cat((inputs, torch.ones(20, 1, dtype=torch.float64)), 1)
     solved = torch.linalg.lstsq(extended, targets).solution
-    subject = Subject.from_module(nn.Linear(3, 2).double(), inputs, targets, criterion="mse")
+    subject = Subject.from_module(nn.Linear(3, 2).double(), inputs, targets, loss="mse")
     slightly = solved + 1e-9 * torch.randn(4, 2, dtype=torch.float64)
     at = subject.with_params({"weight": slightly[:3].T.contiguous(), "bias": slightly[3]})
     top = float(torch.linalg.eigvalsh(dense_hessian(at))[-1])

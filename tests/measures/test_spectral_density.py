@@ -67,7 +67,7 @@ def test_of_least_squares_in_closed_form() -> None:
     """With orthonormal inputs all eigenvalues are the same: each one counts."""
     x = torch.eye(12, dtype=torch.float64)
     subject = Subject.from_module(
-        nn.Linear(12, 1, bias=False).double(), x, torch.zeros(12, 1, dtype=torch.float64), criterion="mse"
+        nn.Linear(12, 1, bias=False).double(), x, torch.zeros(12, 1, dtype=torch.float64), loss="mse"
     )
     for summary in ("participation", "effective-rank"):
         estimate = measure(f"spectral-density[summary={summary}]", subject)
@@ -77,7 +77,7 @@ def test_of_least_squares_in_closed_form() -> None:
 
 
 def test_of_a_flat_loss(chain: Subject) -> None:
-    flat = Subject.from_module(chain.module, chain.inputs, chain.targets, criterion=lambda f, y: 0 * f.sum(1))
+    flat = Subject.from_module(chain.module, chain.inputs, chain.targets, loss=lambda f, y: 0 * f.sum(1))
     with pytest.raises(NotApplicable, match="every eigenvalue is 0"):
         measure("spectral-density", flat)
 

@@ -33,7 +33,7 @@ def test_of_least_squares_in_closed_form() -> None:
     torch.manual_seed(0)
     x = torch.randn(20, 6, dtype=torch.float64)
     subject = Subject.from_module(
-        nn.Linear(6, 1, bias=False).double(), x, torch.randn(20, 1, dtype=torch.float64), criterion="mse"
+        nn.Linear(6, 1, bias=False).double(), x, torch.randn(20, 1, dtype=torch.float64), loss="mse"
     )
     truth = float(torch.linalg.eigvalsh(2 * x.T @ x / 20)[-1])
     assert measure("top-eigenvalue", subject).value == pytest.approx(truth, rel=1e-8)
@@ -46,7 +46,7 @@ def test_the_sign_counts_unless_the_magnitude_is_asked_for(chain: Subject, hessi
         return -nn.functional.cross_entropy(logits, targets, reduction="none")
 
     values = torch.linalg.eigvalsh(hessian(chain))
-    down = Subject.from_module(chain.module, chain.inputs, chain.targets, criterion=turned)
+    down = Subject.from_module(chain.module, chain.inputs, chain.targets, loss=turned)
     assert measure("top-eigenvalue", down).value == pytest.approx(-float(values[0]), rel=1e-7)
     found = measure("top-eigenvalue[magnitude=true]", down)
     assert found.value == pytest.approx(float(values[-1]), rel=1e-7)
@@ -62,7 +62,7 @@ def under_a_deep_valley() -> Subject:
 
     torch.manual_seed(0)
     x = torch.randn(100, 30, dtype=torch.float64) * torch.linspace(0.05, 1, 30, dtype=torch.float64)
-    return Subject.from_module(nn.Linear(30, 3, bias=False).double(), x, torch.arange(100) % 3, criterion=valley)
+    return Subject.from_module(nn.Linear(30, 3, bias=False).double(), x, torch.arange(100) % 3, loss=valley)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -88,7 +88,7 @@ def test_what_has_not_converged_says_so_and_how_far_an_eigenvalue_is(chain: Subj
 
 
 def test_of_a_flat_loss(chain: Subject) -> None:
-    flat = Subject.from_module(chain.module, chain.inputs, chain.targets, criterion=lambda f, y: 0 * f.sum(1))
+    flat = Subject.from_module(chain.module, chain.inputs, chain.targets, loss=lambda f, y: 0 * f.sum(1))
     assert measure("top-eigenvalue", flat).value == 0.0
 
 
@@ -97,7 +97,7 @@ def test_the_reference_of_large_networks_is_that_of_small_ones(chain: Subject, m
         chain.module,
         chain.inputs,
         chain.targets,
-        criterion=lambda f, y: -nn.functional.cross_entropy(f, y, reduction="none"),
+        loss=lambda f, y: -nn.functional.cross_entropy(f, y, reduction="none"),
     )
     wanted = [reference_eigenvalue(turned, magnitude=magnitude) for magnitude in (False, True)]
     monkeypatch.setattr(reference, "MATRIX_LIMIT", 10)

@@ -63,7 +63,7 @@ def subject(kind: str, criterion: str = "cross_entropy", n: int = 9, batch_size:
         module = (Functional() if kind == "functional" else chain).double()
         inputs = torch.randn(n, *((1, 8, 8) if kind == "functional" else (5,)), dtype=torch.float64)
         targets = torch.arange(n) % 4 if criterion == "cross_entropy" else torch.randn(n, 4, dtype=torch.float64)
-    return Subject.from_module(module, inputs, targets, criterion=criterion, batch_size=batch_size)
+    return Subject.from_module(module, inputs, targets, loss=criterion, batch_size=batch_size)
 
 
 def seeded(seed: int = 0) -> torch.Generator:

@@ -277,7 +277,7 @@ def test_an_error_of_the_adapter_is_not_said_to_be_the_librarys(words: str, monk
 
 @pytest.mark.parametrize("measure", [cls() for cls in MEASURES], ids=format_spec)
 def test_an_unknown_loss_is_not_handed_over(measure: Measure) -> None:
-    on = Subject.from_module(nn.Linear(2, 3), torch.ones(2, 2), torch.tensor([0, 1]), criterion=_own)
+    on = Subject.from_module(nn.Linear(2, 3), torch.ones(2, 2), torch.tensor([0, 1]), loss=_own)
     with pytest.raises(NotApplicable, match="cross entropy"):
         measure(on, generator=seeded())
 

@@ -17,7 +17,7 @@ MIB = 2**20
 
 def linear(criterion: str | Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = "cross_entropy") -> Subject:
     inputs = torch.randn(64, 30, generator=torch.Generator().manual_seed(0))
-    return Subject.from_module(torch.nn.Linear(30, 5), inputs, torch.zeros(64).long(), criterion=criterion)
+    return Subject.from_module(torch.nn.Linear(30, 5), inputs, torch.zeros(64).long(), loss=criterion)
 
 
 class Clock:

@@ -156,7 +156,7 @@ def test_parameters_of_one_entry_have_the_closed_form(scope: str) -> None:
         nn.init.constant_(layer.weight, weight)
     module = nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2]).double()
     inputs = torch.rand(8, 1, dtype=torch.float64) + 0.1
-    subject = Subject.from_module(module, inputs, inputs, criterion="mse")
+    subject = Subject.from_module(module, inputs, inputs, loss="mse")
     squares = 2 * inputs.square().mean()  # of the output's derivative by each weight, times 2
     traces = [squares * (3.0 / weight) ** 2 for weight in (0.5, 2.0, 3.0)]
     expected = 3 * float(torch.stack(traces).prod()) ** (1 / 3)

@@ -113,7 +113,7 @@ def balance(
     targets: Tensor,
     *,
     scope: Scope = "layer",
-    criterion: str | Losses | PerExampleLoss | None = "cross_entropy",
+    loss: str | Losses | PerExampleLoss | None = "cross_entropy",
     parameters: Iterable[str] | None = None,
 ) -> dict[str, Tensor]:
     """The state dict of `model`, rescaled without changing the function so that its trace is minimum sharpness.
@@ -125,7 +125,7 @@ def balance(
         inputs: [n, ...].
         targets: [n] or [n, C].
         scope: 'layer', one scale per tensor, or 'unit', one per unit.
-        criterion: as of `Subject.from_module`.
+        loss: as of `Subject.from_module`.
         parameters: over which the trace is taken; None for all that require gradients.
     Raises:
         InvalidInput: as `Subject.from_module` and `rescaling_group`; where no network attains the minimum, or it is not
@@ -143,7 +143,7 @@ def balance(
     """
     if shared := find_overlapping(model):
         raise InvalidInput(f"{', '.join(sorted(shared))} share memory; make them one parameter, or copies")
-    subject = Subject.from_module(model, inputs, targets, criterion=criterion, parameters=parameters)
+    subject = Subject.from_module(model, inputs, targets, loss=loss, parameters=parameters)
     group = group_of(subject.graph, set(subject.params), scope=scope)
     solved = minimum_trace(group, diagonal_for(group, subject))
     _require_attained(solved, scope)
