@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
+
+import numpy as np
 
 from sharpbench.analysis.population import MeasuredNetwork, MeasuredPopulation, cell_codes
 from sharpbench.analysis.statistics import (
@@ -15,11 +17,16 @@ from sharpbench.analysis.statistics import (
     conditional_information,
     environment_sign_error,
     granulated_tau,
+    kendall_tau,
     marginal_tau,
     spearman_correlation,
     within_tau,
 )
-from sharpbench.analysis.statistics.jackknife import Integers
+from sharpbench.analysis.statistics.granulated import granulated_values
+from sharpbench.analysis.statistics.jackknife import Floats, Integers
+from sharpbench.analysis.statistics.rank_correlation import within_value
+from sharpbench.analysis.statistics.spearman import spearman_value
+from sharpbench.analysis.statistics.value_noise import draw_values, known_variance, noise_variance, widen_tau
 from sharpbench.core.fields import Scalar
 from sharpbench.core.spec import split_specs
 
@@ -45,8 +52,14 @@ class Correlations:
     drawn: Literal["networks", "configurations"]
 
 
-def correlate(population: MeasuredPopulation, values: Mapping[str, float]) -> Correlations:
-    """All statistics of `values`, given by the key of the network, over the networks that have a value and fitted."""
+def correlate(
+    population: MeasuredPopulation, values: Mapping[str, float], errors: Mapping[str, float] | None = None
+) -> Correlations:
+    """All statistics of `values`, given by the key of the network, over the networks that have a value and fitted.
+
+    errors: the standard errors of the values over the draw of their examples, by the key of the network, where they
+        are known. They enter the intervals of the rank correlations.
+    """
     networks = [network for network in population.counted if network.key in values]
     measured, gaps = [values[network.key] for network in networks], [network.gap or 0.0 for network in networks]
     codes, together, axes = (
@@ -55,7 +68,7 @@ def correlate(population: MeasuredPopulation, values: Mapping[str, float]) -> Co
         varied_hyperparameters(networks),
     )
     examples = count_test_examples(population)
-    return Correlations(
+    found = Correlations(
         marginal_tau(measured, gaps, codes, together),
         within_tau(measured, gaps, codes, together),
         spearman_correlation(measured, gaps, codes, together),
@@ -65,6 +78,32 @@ def correlate(population: MeasuredPopulation, values: Mapping[str, float]) -> Co
         if examples is None
         else environment_sign_error(measured, gaps, axes, examples=examples),
         "networks" if together is None else "configurations",
+    )
+    known = np.array([(errors or {}).get(network.key, 0.0) for network in networks])
+    if found.marginal.value is None or not known.any():
+        return found
+    return _widen(found, np.array(measured), np.array(gaps), known, networks)
+
+
+def _widen(
+    found: Correlations, x: Floats, y: Floats, errors: Floats, networks: Sequence[MeasuredNetwork]
+) -> Correlations:
+    """The same statistics; intervals of the rank correlations also hold the errors of the values x."""
+    codes, axes = cell_codes(networks), varied_hyperparameters(networks)
+    drawn = [granulated_values(each, y, axes) for each in draw_values(x, errors)]
+    psi = found.granulated
+    return replace(
+        found,
+        marginal=widen_tau(found.marginal, noise_variance(lambda each: kendall_tau(each, y), x, errors)),
+        within=widen_tau(found.within, noise_variance(lambda each: within_value(each, y, codes), x, errors)),
+        spearman=widen_tau(found.spearman, noise_variance(lambda each: spearman_value(each, y), x, errors)),
+        granulated=Granulated(
+            widen_tau(psi.overall, known_variance(overall for overall, _ in drawn)),
+            {
+                name: widen_tau(tau, known_variance(by_axis.get(name) for _, by_axis in drawn))
+                for name, tau in psi.axes.items()
+            },
+        ),
     )
 
 

@@ -31,8 +31,11 @@ from sharpbench.analysis.population import (
     finite_or_none,
     group_populations,
 )
-from sharpbench.analysis.statistics import MIN_UNITS, MIN_WITHIN_CELL, Tau, shared_ranks
-from sharpbench.analysis.value_errors import ValueErrors, summarize_value_errors
+from sharpbench.analysis.statistics import MIN_UNITS, MIN_WITHIN_CELL, Tau, kendall_tau, shared_ranks
+from sharpbench.analysis.statistics.jackknife import Floats
+from sharpbench.analysis.statistics.rank_correlation import within_value
+from sharpbench.analysis.statistics.value_noise import noise_variance
+from sharpbench.analysis.value_errors import ValueErrors, drawn_errors, summarize_value_errors
 from sharpbench.core.record import Record
 
 BASELINES = ("label noise", "training loss", "parameter norm", "random")
@@ -181,8 +184,18 @@ def _rank_rows(population: MeasuredPopulation, complete: Sequence[bool], ranked_
     whole = [row for row, chosen in zip(population.rows, complete, strict=True) if chosen]
     values = [[row.value(network) or 0.0 for network in counted] for row in whole]
     gaps = [network.gap or 0.0 for network in counted]
-    together = resampling_units(population, counted)
-    ranks = iter(shared_ranks(values, gaps, cell_codes(counted), together, within=ranked_by == "within"))
+    codes, together = cell_codes(counted), resampling_units(population, counted)
+
+    def rank_of(x: Floats) -> float | None:
+        y = np.array(gaps)
+        return within_value(x, y, codes) if ranked_by == "within" else kendall_tau(x, y)
+
+    noise = []
+    for row, column in zip(whole, values, strict=True):
+        errors = drawn_errors(row.records)
+        known = np.array([errors.get(network.key, 0.0) for network in counted])
+        noise.append(noise_variance(rank_of, np.array(column), known) if known.any() else 0.0)
+    ranks = iter(shared_ranks(values, gaps, codes, together, within=ranked_by == "within", noise=noise))
     return [next(ranks) if chosen else None for chosen in complete]
 
 
@@ -202,7 +215,7 @@ def _score_measure(population: MeasuredPopulation, row: MeasureRow, ranked_by: C
         excluded=len(population.networks) - len(counted),
         exclusions=population.exclusions,
         complete=0 < len(values) == len(counted),
-        correlations=correlate(population, values),
+        correlations=correlate(population, values, drawn_errors(row.records)),
         ranked_by=ranked_by,
         failures=count_failures(row.records.values()),
         exactness=summarize_exactness(done),

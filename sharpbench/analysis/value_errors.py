@@ -7,7 +7,7 @@ a draw: fewer than the network was trained on, or than the split of the data set
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from scipy.stats import t as student_t
@@ -79,6 +79,15 @@ def is_draw(record: Record) -> bool | None:
     """Whether the examples of a record are a part of those that there are; None where that is not known."""
     count, available = _count(record.data.get("examples")), available_examples(record)
     return None if count is None or available is None else count < available
+
+
+def drawn_errors(records: Mapping[str, Record]) -> dict[str, float]:
+    """The standard errors over examples of the records whose examples are a draw and that state one, by their keys."""
+    return {
+        key: record.stderr_examples
+        for key, record in records.items()
+        if record.status == "ok" and record.stderr_examples is not None and is_draw(record)
+    }
 
 
 def matrix_in_words(record: Record) -> str | None:

@@ -274,7 +274,10 @@ def matrices_in_words(row: Score) -> tuple[str, ...]:
 def describe_examples(rows: Sequence[Score]) -> str:
     """One sentence: on which examples the networks of a board were measured; empty where it is not known."""
     found = {text for row in rows if row.value_errors is not None and (text := _examples_in_words(row.value_errors))}
-    return f"Measured on {', or on '.join(sorted(found))}" if found else ""
+    known = [row.value_errors for row in rows if row.value_errors is not None]
+    stated = any(each.on_all_examples and each.examples is not None for each in known)
+    note = "; errors over examples are for another draw of as many" if stated else ""
+    return f"Measured on {', or on '.join(sorted(found))}{note}" if found else ""
 
 
 def _examples_in_words(found: ValueErrors) -> str:
@@ -322,6 +325,9 @@ def _reasons(row: Score) -> list[str]:
     signs = row.correlations.signs
     if signs.worst is not None and signs.left_out:
         reasons.append(f"sign errors from {signs.environments} of {signs.environments + signs.left_out} environments")
+    known = row.value_errors
+    if known is not None and known.drawn and known.examples is None:
+        reasons.append("intervals are for these examples, as no error over their draw is stated")
     if row.only_contended:
         reasons.append(
             "!: seconds and gradients of calls next to other work, which may have taken longer than they need"

@@ -30,7 +30,7 @@ CHANGE_FOOTNOTE = (
 
 STDERR_FOOTNOTE = (
     "stderr: standard error in percent of the value over random vectors (first; 0: exact on these examples) and over "
-    "the draw of the examples (second; all: no example was left out)"
+    "the draw of the examples (second; all: not stated, and no example was left out)"
 )
 
 
@@ -86,13 +86,14 @@ def _probe_stderr(row: Score) -> float | None:
 
 
 def _example_stderr(row: Score) -> float | None:
-    found = row.value_errors
-    return None if found is None or found.on_all_examples else found.examples
+    return None if row.value_errors is None else row.value_errors.examples
 
 
 def _format_example_stderr(row: Score) -> str:
-    all_examples = row.value_errors is not None and row.value_errors.on_all_examples
-    return "all" if all_examples else format_percentage(_example_stderr(row))
+    found = row.value_errors
+    if found is not None and found.examples is None and found.on_all_examples:
+        return "all"
+    return format_percentage(_example_stderr(row))
 
 
 PROBE_STDERR: Column[Score] = Column(
@@ -105,7 +106,7 @@ EXAMPLE_STDERR: Column[Score] = Column(
     heading="stderr over examples",
     text=_format_example_stderr,
     value=_example_stderr,
-    help="the same over the draw of the examples; all: measured on all the examples that there are",
+    help="the same over the draw of the examples; all: not stated, and measured on all the examples that there are",
 )
 STDERR: Column[Score] = Column(
     heading="stderr",

@@ -103,7 +103,7 @@ def _values_table(records: Sequence[Record]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     named = _name_matrices(records)
     optional = {
-        EXAMPLES_HEADING: any(is_draw(record) for record in records),
+        EXAMPLES_HEADING: any(is_draw(record) or record.stderr_examples is not None for record in records),
         "error": any(record.exact is not None for record in records),
         "alone": any(record.seconds is not None for record in records),
         "grads": any(record.gradients is not None for record in records),
@@ -263,7 +263,10 @@ def _explain_errors(records: Sequence[Record]) -> list[str]:
     exact = "95 % interval: over random vectors; a dash: none were drawn, so the value is exact on these examples"
     if is_draw(done[0]):
         return [exact, f"{EXAMPLES_HEADING}: the standard error for another draw of as many examples"]
-    return [f"{exact}, which are all there are"]
+    whole = f"{exact}, which are all there are"
+    if all(record.stderr_examples is None for record in done):
+        return [whole]
+    return [whole, f"{EXAMPLES_HEADING}: the standard error for as many other examples of the same distribution"]
 
 
 def _print(text: str, console: Console) -> None:

@@ -114,3 +114,23 @@ def test_a_partial_row_is_judged_by_its_own_networks(record: Make) -> None:
     )
     assert judged.overall.value == expected.overall.value
     assert judged.overall.networks == 25
+
+
+def test_intervals_hold_the_error_over_examples_where_these_are_a_draw(record: Make) -> None:
+    exact = on_grid(record)
+    stated = [replace(each, stderr_examples=1.5) for each in exact]
+    parts = [replace(each, data={**each.data, "examples": 64, "available": 256}) for each in stated]
+    whole = [replace(each, data={**each.data, "examples": 256, "available": 256}) for each in stated]
+    before, after = row(whole).correlations, row(parts).correlations
+    assert before == row(exact).correlations  # of all training examples the value is exact for the training loss
+    for name in ("marginal", "within"):
+        narrow, wide = getattr(before, name), getattr(after, name)
+        assert wide.value == narrow.value
+        assert wide.interval.low < narrow.interval.low - 0.01
+        assert wide.interval.high > narrow.interval.high
+    narrow, wide = before.granulated.overall.interval, after.granulated.overall.interval
+    assert narrow is not None
+    assert wide is not None
+    assert wide.low < narrow.low
+    assert after == row(parts).correlations  # draws have a fixed seed
+    assert after.signs == before.signs

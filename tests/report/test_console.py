@@ -97,10 +97,22 @@ def test_standard_errors_over_examples_are_next_to_those_over_probes(records: Ma
     text = shown(with_errors(records(), available=60_000))
     assert [line.split()[2] for line in text.splitlines() if line.split()[:1] == ["good"]][-1] == "0/2%"
     assert "measured on 512 of the 60,000 examples that each network was trained on, which are a draw" in text
-    assert "over the draw of the examples (second; all: no example was left out)" in text
+    assert "over the draw of the examples (second; all: not stated, and no example was left out)" in text
     whole = shown(with_errors(records(), available=512))
-    assert [line.split()[2] for line in whole.splitlines() if line.split()[:1] == ["good"]][-1] == "0/all"
-    assert "measured on all 512 examples that each network was trained on" in whole
+    assert [line.split()[2] for line in whole.splitlines() if line.split()[:1] == ["good"]][-1] == "0/2%"
+    where = "measured on all 512 examples that each network was trained on"
+    assert f"{where}; errors over examples are for another draw of as many" in whole
+    unknown = [replace(each, stderr_examples=None) for each in with_errors(records(), available=512)]
+    text = shown(unknown)
+    assert [line.split()[2] for line in text.splitlines() if line.split()[:1] == ["good"]][-1] == "0/all"
+    assert f"{where}\n" in text
+
+
+def test_intervals_without_an_error_over_examples_say_so(records: MakeMany) -> None:
+    drawn = with_errors(records(), available=60_000)
+    note = "intervals are for these examples, as no error over their draw is stated"
+    assert note not in shown(drawn)
+    assert note in shown([replace(each, stderr_examples=None) for each in drawn])
 
 
 def test_values_of_two_matrices_are_told_apart(records: MakeMany) -> None:

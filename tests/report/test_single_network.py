@@ -70,6 +70,8 @@ def test_standard_errors_over_examples_are_shown_where_these_are_a_draw(record: 
     text = shown({"net.pt": {"trace": whole}})
     assert "on all 1,437 train examples of digits" in text
     assert "exact on these examples, which are all there are" in text
+    assert "over examples: the standard error for as many other examples of the same distribution\n" in text
+    text = shown({"net.pt": {"trace": replace(whole, stderr_examples=None)}})
     assert "over examples" not in text
 
 

@@ -67,6 +67,16 @@ def granulated_tau(x: ArrayLike, y: ArrayLike, axes: Axes) -> Granulated:
     )
 
 
+def granulated_values(x: Floats, y: Floats, axes: Axes) -> tuple[float | None, dict[str, float]]:
+    """The values of `granulated_tau` without their intervals: Psi, and the psi of each axis that has one."""
+    if len(x) < 2 or is_constant(x) or is_constant(y):
+        return None, {}
+    columns = varied_axes(axes, len(x))
+    parts = {name: _axis_tau(x, y, columns, name) for name in columns}
+    found = {name: part.value for name, part in parts.items() if part.blocks}
+    return sum(found.values()) / len(found) if found else None, found
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _AxisTau:
     """The psi of one axis, the number of blocks where it is defined, and its kernel (see `marginal_kernel`).

@@ -8,7 +8,7 @@ says how often it covers that value.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -109,12 +109,21 @@ def within_tau(
     together = None if units is None else unit_codes(units, len(first))
     taus, defined = cell_taus(first, second, codes)
     inside = int(defined.sum())
-    value = round(float(taus[defined].mean()), ndigits=14) if inside else None
+    value = _mean_of_cells(taus, defined)
     why = explain_no_within_interval(first, second, codes, together)
     if value is None or why:
         return Tau(value, None, why, len(first), inside)
     known = within_estimates([first], second, codes, together).uncertainty(np.ones(1))
     return Tau(value, correlation_interval(value, known), None, len(first), inside)
+
+
+def within_value(x: Floats, y: Floats, cells: Integers) -> float | None:
+    """The value of `within_tau` without its interval."""
+    return _mean_of_cells(*cell_taus(x, y, cells))
+
+
+def _mean_of_cells(taus: Floats, defined: NDArray[np.bool_]) -> float | None:
+    return round(float(taus[defined].mean()), ndigits=14) if defined.any() else None
 
 
 def explain_no_marginal_interval(x: Floats, y: Floats, cells: Integers, units: Integers | None) -> str | None:
@@ -143,6 +152,7 @@ class TauEstimates:
         weights: [M, K] The share of each cell in the tau; 0 where the tau of the cell is undefined.
         untied: [M] The share of the compared pairs that are not tied.
         entering: [M, n] Which networks, or units, enter the tau.
+        noise: [M] A further variance of each tau, from the errors of the values; None: their errors are left out.
     """
 
     values: Floats
@@ -150,9 +160,16 @@ class TauEstimates:
     weights: Floats
     untied: Floats
     entering: NDArray[np.bool_]
+    noise: Floats | None = None
 
     def uncertainty(self, coefficients: Floats) -> Uncertainty:
         """The uncertainty of the sum of the taus times `coefficients` [M]."""
+        known = self._without_noise(coefficients)
+        if self.noise is None:
+            return known
+        return replace(known, further=float(coefficients**2 @ self.noise))
+
+    def _without_noise(self, coefficients: Floats) -> Uncertainty:
         chosen = coefficients != 0
         drawn = self.entering[chosen].any(axis=0)
         single, excess = self.jackknife.combine(coefficients)

@@ -88,14 +88,19 @@ def shared_ranks(
     units: Sequence[int] | Integers | None = None,
     *,
     within: bool,
+    noise: Sequence[float] | None = None,
 ) -> tuple[int | None, ...]:
     """A rank for each measure: 1 + the number of measures whose tau is significantly higher.
+
+    noise: [M] A further variance of each tau, from the errors of the values.
 
     Significant means a discovery among all comparisons of these measures, at a false discovery rate of 5 %. A rank is
     never better than that of a measure with a higher tau, so an uncertain tau gains nothing. The order of the measures
     does not matter. A measure without an interval has the rank None and is not compared.
     """
     known, estimates = _estimate_taus(measures, y, cells, units, within=within)
+    if estimates is not None and noise is not None:
+        estimates = replace(estimates, noise=np.array([noise[number] for number in known]))
     taus = {} if estimates is None else dict(zip(known, estimates.values.tolist(), strict=True))
     beaten = dict.fromkeys(known, 0)
     for each in _compare_all(estimates, known):

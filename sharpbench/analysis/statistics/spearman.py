@@ -35,7 +35,7 @@ def spearman_correlation(
     count = len(np.unique(codes))
     if len(first) < 2 or is_constant(first) or is_constant(second):
         return Tau(None, None, explain_undefined(first, second), len(first), count)
-    value = round(float(spearmanr(first, second).statistic), ndigits=14)
+    value = spearman_value(first, second)
     why = explain_no_interval(codes, together, MIN_MARGINAL_CELL)
     if not why and together is None and len(first) < MIN_SPEARMAN_NETWORKS:
         why = f"{len(first)} networks, an interval needs {MIN_SPEARMAN_NETWORKS}"
@@ -46,6 +46,11 @@ def spearman_correlation(
     weights = np.bincount(found.cells).astype(float)
     known = assess_uncertainty(single, excess, found.cells, weights, untied=untied_share(first, second))
     return Tau(value, correlation_interval(value, known), None, len(first), count)
+
+
+def spearman_value(x: Floats, y: Floats) -> float:
+    """Spearman's correlation of values that are not constant."""
+    return round(float(spearmanr(x, y).statistic), ndigits=14)
 
 
 def spearman_influence(x: Floats, y: Floats) -> Floats:

@@ -41,11 +41,13 @@ class Uncertainty:
         variance: Of the statistic; 0 where no left-out network changes it.
         freedom: Degrees of freedom of the variance, at least 2; not a whole number.
         networks: The number of networks of an equal design that would know as much.
+        further: A variance that networks do not show, as that of another draw of the examples which all share.
     """
 
     variance: float
     freedom: float
     networks: float
+    further: float = 0.0
 
 
 def assess_uncertainty(

@@ -41,8 +41,8 @@ COVERAGE = (
 STDERRS = (
     "A value can be exact on its examples and still be a draw. *stderr over probes* is the standard error over random "
     "vectors, on the same examples; 0: exact on these examples. *stderr over examples* is the standard error over the "
-    "draw of the examples, where a network was measured on a part of those it was trained on; `all`: it was measured "
-    "on all of them. Both are shares of the value, medians over the networks; a dash: not stated. Below are the rows "
+    "draw of the examples, all or a part of those that a network was trained on; `all`: it is not stated, and they are "
+    "all. Both are shares of the value, medians over the networks; a dash: not stated. Below are the rows "
     "for which one of them is above 0 "
     "([what this means](../docs/protocol.md#standard-errors-of-values))."
 )
