@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sharpbench.core.catalog import list_measures as list_measures
     from sharpbench.core.evaluate import measure as measure
     from sharpbench.core.fields import Scalar as Scalar
+    from sharpbench.core.loss import with_class_axis as with_class_axis
     from sharpbench.core.measure import Dependence as Dependence
     from sharpbench.core.measure import Estimate as Estimate
     from sharpbench.core.measure import Invariance as Invariance
@@ -74,6 +75,7 @@ _HOME = {
     "read_records": "core.records",
     "run": "runner.run",
     "score": "report.scored_table",
+    "with_class_axis": "core.loss",
 }
 _PACKAGES = ("curvature", "symmetry")
 

@@ -115,7 +115,7 @@ class Adaptive(Measure):
             return self._average(seen, scales, generator)
         matrix = "gauss-newton" if any(subject.once(certificate).values()) else "hessian"
         by_example = weighted_traces_by_example(seen, unflatten(subject.params, scales)).sum(1)
-        error = example_stderr(by_example)
+        error = example_stderr(by_example, shares=subject.shares)
         return Estimate(
             self._second_order(float(by_example.mean())),
             stderr_examples=None if error is None else self._second_order(error),
@@ -155,7 +155,7 @@ class Adaptive(Measure):
             found.interval,
             probes=self.samples,
             details=self._details(scales),
-            stderr_examples=example_stderr(losses.by_example - start.by_example),
+            stderr_examples=example_stderr(losses.by_example - start.by_example, shares=subject.shares),
         )
 
     def _second_order(self, trace: float) -> float:
@@ -173,6 +173,11 @@ def normalised(subject: Subject) -> Subject:
 
     Raises NotApplicable for fewer than three outputs: normalised logits are then (1, -1) / sqrt(2), its opposite or 0.
     """
+    if len(subject.outputs) != 1:
+        raise NotApplicable(
+            f"normalised logits are those of one label an example, and outputs are {list(subject.outputs)}; use "
+            "logits=plain"
+        )
     if subject.classes <= 2:
         raise NotApplicable(
             f"normalised logits of {subject.classes} outputs are constant but for their sign; needs at least 3, or "

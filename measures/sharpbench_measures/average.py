@@ -60,7 +60,7 @@ class Average(Measure):
             found.stderr,
             found.interval,
             probes=self.samples,
-            stderr_examples=example_stderr(losses.by_example - start.by_example),
+            stderr_examples=example_stderr(losses.by_example - start.by_example, shares=subject.shares),
         )
 
     def _steps(self, subject: Subject, generator: torch.Generator) -> Iterator[Tensor]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sharpbench import Estimate, Invariance, Measure, NotApplicable, Subject
-from sharpbench.curvature import example_stderr, jvp, plain_vjps, softmax_variance
+from sharpbench.curvature import example_stderr, jvp, plain_vjps, quadratic_form
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,9 @@ class FisherRao(Measure):
             the softmax probabilities;
         true Fisher, mean squared error: (1/n) sum_i (2/C) |u_i|^2. The loss of an example, |f_i - y|^2 / C, is up to a
             constant the negative log-likelihood of a normal y with mean f_i and variance C/2 in each of the C outputs;
+        true Fisher, any other likelihood in closed form (losses at many positions, binary, Poisson): (1/n) sum_i u_i^T
+            Lambda_i u_i with the loss Hessian Lambda_i by the outputs, which is their Fisher information. Each position
+            counts as it does in the loss. Class weights, pos_weight and losses that are no likelihood have none;
         empirical, any loss: (1/n) sum_i <d loss_i / d logits_i, u_i>^2, at the given targets.
     root=true reports the norm instead of its square. Cost: about two forward passes. The paper treats
     networks without biases, for which u_i = L logits_i with L weight layers; this is the definition itself
@@ -52,13 +55,14 @@ class FisherRao(Measure):
 
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
         """See Measure; deterministic."""
-        if self.fisher == "true" and subject.criterion.kind == "custom":
-            raise NotApplicable(
-                f"the Fisher information is defined for cross_entropy and mse, not for '{subject.criterion.name}'; "
-                "use fisher=empirical"
-            )
+        reason = subject.criterion.describe_no_likelihood()
+        if self.fisher == "true" and reason:
+            raise NotApplicable(f"the Fisher information is that of a likelihood, and {reason}; use fisher=empirical")
         squares = subject.by_example(lambda inputs, targets: self._squares(subject, inputs, targets)).double().cpu()
-        square, error = float(squares.mean()), example_stderr(squares)
+        shares = subject.shares
+        if shares is not None and self.fisher == "empirical":
+            shares = 2 * shares  # squares of gradients have the square of the loss's divisor
+        square, error = float(squares.mean()), example_stderr(squares, shares=shares)
         if not self.root:
             return Estimate(square, details={"fisher": self.fisher}, stderr_examples=error)
         value = math.sqrt(square)
@@ -70,14 +74,12 @@ class FisherRao(Measure):
         logits, along = jvp(subject, inputs, subject.params)  # J theta, [B, C]
         if self.fisher == "empirical":
             slope: Tensor = torch.func.grad(lambda outputs: subject.criterion(outputs, targets).sum())(logits)
-            return (slope * along).sum(1).square()
-        if subject.criterion.kind == "mse":
-            return 2 * along.square().mean(1)  # the variance of each output is C / 2
-        return softmax_variance(logits, along)
+            return (slope * along).flatten(1).sum(1).square()
+        return quadratic_form(subject.criterion, logits, along, targets)
 
     def exact(self, subject: Subject) -> float | None:
         """The definition, with per-example gradients of every output in reverse mode."""
-        if self.fisher == "true" and subject.criterion.kind == "custom":
+        if self.fisher == "true" and subject.criterion.describe_no_likelihood():
             return None
 
         def squares(inputs: Tensor, targets: Tensor) -> Tensor:
@@ -91,15 +93,22 @@ class FisherRao(Measure):
         return math.sqrt(square) if self.root else square
 
     def _square_by_definition(self, subject: Subject, example: Tensor, target: Tensor) -> Tensor:
-        """<theta, gradient of log p(y)> by C backward passes, squared, in the mean over y, or at the given target."""
-        logits, pull = plain_vjps(lambda params: subject.apply(params, example)[0], subject.params)
+        """<theta, gradient of log p(y)> by C backward passes, squared, in the mean over y, or at the given target.
+
+        Of other likelihoods that is u^T Lambda u with the differentiated Hessian of the loss, as these are canonical.
+        """
+        logits, pull = plain_vjps(lambda params: subject.apply(params, example)[0].flatten(), subject.params)
+        shape = subject.outputs
         gradients = pull(torch.eye(len(logits), dtype=logits.dtype, device=logits.device))
         along = torch.stack([gradients[key].flatten(1) @ value.flatten() for key, value in subject.params.items()]).sum(
             0
         )
         if self.fisher == "empirical":
-            slope = torch.func.grad(lambda outputs: subject.criterion(outputs[None], target[None])[0])(logits)
+            slope = torch.func.grad(lambda z: subject.criterion(z.reshape(1, *shape), target[None])[0])(logits)
             return torch.as_tensor(slope @ along).square()
+        if subject.criterion.kind not in ("cross_entropy", "mse"):
+            curvature = torch.func.hessian(lambda z: subject.criterion(z.reshape(1, *shape), target[None])[0])(logits)
+            return torch.as_tensor(along @ curvature @ along)
         if subject.criterion.kind == "mse":
             return along.square().sum() / (len(along) / 2)
         probabilities, along = logits.softmax(0), along - along[logits.argmax()]

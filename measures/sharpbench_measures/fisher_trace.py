@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
@@ -12,6 +12,7 @@ from sharpbench.curvature import (
     DENSE_LIMIT,
     check_samples,
     draw_fisher_traces,
+    draws_targets,
     example_stderr,
     gradient_traces_by_example,
     mean_estimate,
@@ -29,9 +30,12 @@ class FisherTrace(Measure):
     fisher:
         true: F = (1/n) sum_i E_{y ~ p_i} of the outer product of the gradient of log p_i(y); tr F is the trace of
             the Gauss-Newton matrix for cross entropy, and for mean squared error, as the negative log-likelihood of a
-            normal y with variance C/2 in each of the C outputs. Exact, labels unused, shared with `ggn-trace`.
+            normal y with variance C/2 in each of the C outputs; and for the other likelihoods in closed form, binary,
+            Poisson and at many positions, each of which counts as it does in the loss. Not with class weights. Exact,
+            labels unused, shared with `ggn-trace`.
         monte-carlo: the same with `draws` labels for each example drawn from the model; standard error and 95 %
-            interval over the draws, given the examples. Cross entropy only.
+            interval over the draws, given the examples. Cross entropy only, at one position or many, and the binary
+            one; each position draws its label.
         empirical: (1/n) sum_i |g_i|^2 at the given targets, for any loss. A curvature only if the model is calibrated.
     Cost: at most C - 1 backward passes; `draws` backward passes; about two gradients.
     """
@@ -67,15 +71,19 @@ class FisherTrace(Measure):
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
         """See Measure; deterministic but for fisher=monte-carlo."""
         if self.fisher == "empirical":
-            return mean_estimate(subject, subject.once(gradient_traces_by_example), fisher=self.fisher)
-        if subject.criterion.kind == "custom":
+            squares, shares = subject.once(gradient_traces_by_example), subject.shares
+            found = mean_estimate(subject, squares, fisher=self.fisher)
+            if shares is None:
+                return found
+            return replace(found, stderr_examples=example_stderr(squares.sum(1), shares=2 * shares))
+        if reason := subject.criterion.describe_no_likelihood():
             raise NotApplicable(
-                f"the Fisher information is defined for cross_entropy and mse, not for '{subject.criterion.name}'; "
-                "use ggn-trace, or fisher=empirical"
+                f"the Fisher information is that of a likelihood, and {reason}; use ggn-trace, or fisher=empirical"
             )
-        if self.fisher == "monte-carlo" and subject.criterion.kind != "cross_entropy":
+        if self.fisher == "monte-carlo" and not draws_targets(subject):
             raise NotApplicable(
-                f"targets are drawn for cross_entropy only, not for '{subject.criterion.name}'; use fisher=true"
+                f"targets are drawn for cross entropy, also the binary one, not for '{subject.criterion.name}'; use "
+                "fisher=true"
             )
         if self.fisher == "true":
             return mean_estimate(subject, subject.once(traces_by_example), fisher=self.fisher)
@@ -87,7 +95,7 @@ class FisherTrace(Measure):
         return Estimate(
             found.value,
             stderr=found.stderr,
-            stderr_examples=example_stderr(drawn.by_example.mean(0), noise=found.stderr),
+            stderr_examples=example_stderr(drawn.by_example.mean(0), noise=found.stderr, shares=subject.shares),
             interval=found.interval,
             parts=dict(zip(subject.params, drawn.by_parameter.mean(0).tolist(), strict=True)),
             probes=self.draws,
@@ -101,7 +109,9 @@ class FisherTrace(Measure):
                 _squared_gradient(subject, example, target)
                 for example, target in zip(subject.inputs.split(1), subject.targets.split(1), strict=True)
             ) / len(subject.inputs)
-        if subject.criterion.kind == "custom" or (self.fisher, subject.criterion.kind) == ("monte-carlo", "mse"):
+        if subject.criterion.describe_no_likelihood():
+            return None
+        if self.fisher == "monte-carlo" and not draws_targets(subject):
             return None
         return sum(reference_ggn_traces(subject).values())
 

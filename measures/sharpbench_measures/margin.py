@@ -39,7 +39,10 @@ class Margin(Measure):
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
         """See Measure; deterministic."""
         if subject.criterion.kind != "cross_entropy":
-            raise NotApplicable(f"margins are those of classes; there are none under '{subject.criterion.name}'")
+            raise NotApplicable(
+                "margins are those of one class an example, each counting the same; there are none under "
+                f"'{subject.criterion.name}'"
+            )
         if subject.classes < 2:
             raise NotApplicable("a single class has no margin to another")
         margins = torch.cat([_margins(subject.apply(subject.params, x), y) for x, y in subject.batches])

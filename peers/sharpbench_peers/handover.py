@@ -74,7 +74,7 @@ def handover(subject: Subject, library: Library, *, generator: torch.Generator |
         NotApplicable: for a loss that libraries do not know, and for an error of the library, with the first line of
             its message. Errors raised by the adapter itself are not converted.
     """
-    if subject.criterion.kind == "custom":
+    if subject.criterion.kind not in ("cross_entropy", "mse"):
         raise NotApplicable(f"{library.title} knows cross entropy and mse, not the loss '{subject.criterion.name}'")
     device = subject.inputs.device
     seed = 0 if generator is None else int(torch.randint(2**31, (), generator=generator))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import torch
 
@@ -45,4 +44,4 @@ def _without_groups(subject: Subject, groups: int) -> Iterator[Subject]:
         kept = torch.ones(len(order), dtype=torch.bool)
         kept[group] = False
         places = kept.nonzero().squeeze(1).to(subject.inputs.device)
-        yield replace(subject, inputs=subject.inputs[places], targets=subject.targets[places])
+        yield subject.with_examples(places)

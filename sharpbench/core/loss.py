@@ -1,85 +1,174 @@
-"""Criterion: the loss of one example as a function of its logits."""
+"""Losses: of one example as a function of its outputs, so that their mean is the loss that torch computes."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from sharpbench.core import pointwise
 from sharpbench.core.definitions import cross_entropy, differentiable_operators
+from sharpbench.core.output_losses import ClassAxis, ClosedForm, ElementwiseLoss, GaussianLoss, SoftmaxLoss
+from sharpbench.core.torch_losses import BINARY, SQUARED, closed_form
 from sharpbench.errors import InvalidInput
 
 Losses = Callable[[Tensor, Tensor], Tensor]
+Kind = Literal["cross_entropy", "mse", "softmax", "elementwise", "gaussian", "custom"]
+PLAIN = ("cross_entropy", "mse")
+"""Kinds of one label or one vector an example, each example counting the same."""
 
 
 @dataclass(frozen=True, slots=True)
 class PerExampleLoss:
-    """Losses [B] of logits [B, C] and targets, one an example: never reduced.
+    """Losses [B] of outputs [B, ...] and targets, one an example, whose mean over all n examples is the loss.
 
-    kind: 'cross_entropy' (softmax, natural log, targets [B] of class indices), 'mse' (the mean over the C
-    outputs of the squared difference, as torch's reduction='mean' has it for one example; targets [B, C]),
-    or 'custom' for any other callable. The curvature engine knows the output Hessian of the first two in
-    closed form and differentiates the third.
+    kind:
+        'cross_entropy': softmax, natural log, logits [B, C], targets [B] of class indices, each counting once;
+        'mse': the mean over the C outputs of the squared difference, as torch's reduction='mean' has it for one
+            example; outputs and targets [B, C];
+        'softmax', 'elementwise', 'gaussian': any other loss of torch.nn in closed form, see `output_losses`;
+        'custom': any other callable, which the curvature engine differentiates.
+    form: the closed form; None where there is none.
+    size: torch's divisor over all n examples, by n. The loss of an example is its numerator divided by it, so that the
+        mean over examples is torch's mean, also where targets count differently. A constant of the subject's data.
     """
 
-    kind: Literal["cross_entropy", "mse", "custom"]
+    kind: Kind
     name: str
     losses: Losses
+    form: ClosedForm | None = field(default=None, compare=False)
+    size: float = 1.0
 
-    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Losses [B]."""
-        if self.kind != "custom":
-            return self.losses(logits, targets)
-        with differentiable_operators():
-            return self.losses(logits, targets)
+        if self.kind == "custom":
+            with differentiable_operators():
+                return self.losses(outputs, targets)
+        losses = self.losses(outputs, targets)
+        return losses if self.kind in PLAIN else losses / self.size
+
+    def fitted(self, outputs: Tensor, targets: Tensor) -> PerExampleLoss:
+        """The same for a network's outputs of the first example [1, ...] and all n targets: its class axis, its size.
+
+        Raises InvalidInput where they do not fit together. A callable that reduces over examples is found by its shape.
+        """
+        if outputs.ndim == 0 or len(outputs) != 1:
+            raise InvalidInput(
+                f"the network returns a tensor of shape {list(outputs.shape)} for an example; expected outputs [B, ...]"
+            )
+        if self.form is None:
+            _check_callable(self, outputs, targets)
+            return self
+        form = self.form.fitted(self.name, outputs, targets)
+        plain = outputs.ndim == 2 and isinstance(form, SoftmaxLoss) and form.plain
+        if plain and bool(form.counted(targets).all()):  # type: ignore[union-attr]
+            return _named(CROSS_ENTROPY, self.name)
+        if outputs.ndim == 2 and isinstance(form, ElementwiseLoss) and form.value is pointwise.squared_error:
+            return _named(MSE, self.name)
+        return _of_form(self.name, form).resized(outputs.shape[1:], targets)
+
+    def resized(self, shape: torch.Size, targets: Tensor) -> PerExampleLoss:
+        """The same on other examples, by whose size it divides; shape: of one example's outputs."""
+        if self.form is None or self.kind in (*PLAIN, "custom"):
+            return self
+        size = float(self.form.sizes(shape, targets).mean())
+        if not size > 0:
+            raise InvalidInput(f"the targets' weights under {self.name} sum to {size:g}; at least one must count")
+        return replace(self, size=size)
+
+    def shares(self, shape: torch.Size, targets: Tensor) -> Tensor | None:
+        """By how much each example counts [n], in the mean 1; None where all count the same.
+
+        Where they do not, the loss is a ratio of two means over examples.
+        """
+        if self.form is None or self.kind in PLAIN:
+            return None
+        sizes = self.form.sizes(shape, targets)
+        return None if bool((sizes == sizes[0]).all()) else sizes / sizes.mean()
+
+    def describe_no_likelihood(self) -> str | None:
+        """Why the loss is no negative log-likelihood whose Fisher information is the output Hessian; None if it is."""
+        if self.kind in PLAIN:
+            return None
+        if self.kind == "softmax" and isinstance(self.form, SoftmaxLoss):
+            return f"'{self.name}' has class weights" if self.form.weight is not None else None
+        if self.kind == "elementwise" and isinstance(self.form, ElementwiseLoss):
+            if self.form.weights_targets:
+                return f"'{self.name}' has pos_weight"
+            if self.form.likelihood:
+                return None
+        return f"none is known for '{self.name}'"
 
 
 def _mse(logits: Tensor, targets: Tensor) -> Tensor:
     return (logits - targets).square().mean(1)
 
 
-CROSS_ENTROPY = PerExampleLoss("cross_entropy", "cross_entropy", cross_entropy)
-MSE = PerExampleLoss("mse", "mse", _mse)
+def _of_form(name: str, form: ClosedForm) -> PerExampleLoss:
+    kinds: dict[type, Kind] = {SoftmaxLoss: "softmax", ElementwiseLoss: "elementwise", GaussianLoss: "gaussian"}
+    return PerExampleLoss(kinds[type(form)], name, form.numerators, form)
 
 
-def to_per_example_loss(given: str | Losses | PerExampleLoss | None) -> PerExampleLoss:
-    """The Criterion that `given` names; None means cross entropy."""
+def _named(loss: PerExampleLoss, name: str) -> PerExampleLoss:
+    return loss if loss.name == name else replace(loss, name=name)
+
+
+CROSS_ENTROPY = PerExampleLoss("cross_entropy", "cross_entropy", cross_entropy, SoftmaxLoss())
+MSE = PerExampleLoss("mse", "mse", _mse, SQUARED)
+
+
+def to_per_example_loss(given: str | nn.Module | Losses | PerExampleLoss | None) -> PerExampleLoss:
+    """The loss that `given` names; None means cross entropy. Raises InvalidInput for what is not one."""
     if isinstance(given, PerExampleLoss):
         return given
-    if given is None or given == "cross_entropy":
+    if given is None:
         return CROSS_ENTROPY
-    if given == "mse":
-        return MSE
     if isinstance(given, str):
-        raise InvalidInput(
-            f"criterion '{given}' is unknown; use 'cross_entropy', 'mse' or a callable that returns losses [B]"
-        )
+        named = {"cross_entropy": CROSS_ENTROPY, "mse": MSE, "bce": _of_form("bce", BINARY)}
+        if given not in named:
+            raise InvalidInput(
+                f"loss '{given}' is unknown; use 'cross_entropy', 'mse', 'bce', a loss of torch.nn, or a callable that "
+                "returns losses [B]"
+            )
+        return named[given]
     name = getattr(given, "__name__", type(given).__name__)
-    return PerExampleLoss("custom", name, given)
+    form = closed_form(given) if isinstance(given, nn.Module) else None
+    return PerExampleLoss("custom", name, given) if form is None else _of_form(name, form)
 
 
-def check_outputs(criterion: PerExampleLoss, logits: Tensor, targets: Tensor) -> None:
-    """Raise InvalidInput unless the network's output, all targets and the criterion's losses fit together.
+def with_class_axis(loss: str | nn.Module | Losses | PerExampleLoss, axis: ClassAxis) -> PerExampleLoss:
+    """The loss with its classes on that axis of the outputs [B, ...]: 1, as torch's losses have it, or -1, the last.
 
-    logits: those of the first example, [1, C]; targets: all [n, ...]. A reducing criterion is found by its
-    shape, also where there is a single example, because that is repeated to two.
+    Needed only where the shapes of outputs and targets leave it open, as for logits [B, T, V] with T = V, and for
+    target probabilities. Raises InvalidInput for a loss without classes.
+
+    >>> sharpbench.with_class_axis(torch.nn.CrossEntropyLoss(ignore_index=0), -1).name
+    'CrossEntropyLoss'
     """
-    if logits.ndim != 2:
-        raise InvalidInput(f"the network returns a tensor of shape {list(logits.shape)}; expected logits [B, C]")
-    _check_targets(criterion, logits.shape[1], targets)
-    if criterion.kind == "custom":
-        _check_divisor(criterion, logits, targets)
-    losses = criterion(torch.cat((logits, logits)), torch.cat((targets[:1], targets[:1])))
+    found = to_per_example_loss(loss)
+    if not isinstance(found.form, SoftmaxLoss) or axis not in (1, -1):
+        raise InvalidInput(f"class axis {axis} of '{found.name}': give a loss over classes, and the axis 1 or -1")
+    return _of_form(found.name, replace(found.form, axis=axis))
+
+
+def _check_callable(loss: PerExampleLoss, outputs: Tensor, targets: Tensor) -> None:
+    """Raise InvalidInput unless a callable returns one loss an example, whose mean is torch's.
+
+    It is called for the first example twice, so that a mean over examples shows.
+    """
+    _check_divisor(loss, outputs, targets)
+    losses = loss(torch.cat((outputs, outputs)), torch.cat((targets[:1], targets[:1])))
     if losses.shape != (2,):
         raise InvalidInput(
-            f"criterion '{criterion.name}' returns shape {list(losses.shape)} for two examples; "
-            "expected losses [2], one an example: use reduction='none', or loss='cross_entropy'"
+            f"loss '{loss.name}' returns shape {list(losses.shape)} for two examples; expected losses [2], one an "
+            "example: reduce over everything but the examples (reduction='none', then a mean over other axes), or give "
+            "a loss of torch.nn with reduction='mean'"
         )
 
 
@@ -106,45 +195,23 @@ class _WeightedMeans(TorchFunctionMode):
         return result
 
 
-def _check_divisor(criterion: PerExampleLoss, logits: Tensor, targets: Tensor) -> None:
+def _check_divisor(loss: PerExampleLoss, outputs: Tensor, targets: Tensor) -> None:
     """Raise InvalidInput where torch's mean of the losses would not divide by the number of examples.
 
-    That is known where the criterion returns what a loss of torch returns; what it makes of it is its own definition.
+    That is known where the callable returns what a loss of torch returns; what it makes of it is its own definition.
     """
     with _WeightedMeans() as seen:
-        losses = criterion.losses(torch.cat((logits, logits)), torch.cat((targets[:1], targets[:1])))
+        losses = loss.losses(torch.cat((outputs, outputs)), torch.cat((targets[:1], targets[:1])))
     for call in (arguments for arguments, result in seen.calls if result is losses):
+        remedy = "give torch.nn.CrossEntropyLoss with the same arguments and reduction='mean'"
         if call["weight"] is not None:
             raise InvalidInput(
-                f"criterion '{criterion.name}' has class weights: torch's mean divides by the sum of the targets' "
-                "weights, not by the number of examples; give a function of unweighted losses times weight[targets], "
-                "and divide by the mean of weight[targets] over all examples where torch's mean is meant"
+                f"loss '{loss.name}' has class weights: torch's mean divides by the sum of the targets' weights, a "
+                f"mean over examples by their number; {remedy}"
             )
         ignored = int((targets == call["ignore_index"]).sum())
         if ignored:
             raise InvalidInput(
-                f"criterion '{criterion.name}' ignores {ignored} of {targets.numel()} targets, {call['ignore_index']}: "
-                "torch's mean does not count them, a mean over examples does; leave these examples out"
+                f"loss '{loss.name}' ignores {ignored} of {targets.numel()} targets, {call['ignore_index']}: torch's "
+                f"mean does not count them, a mean over examples does; {remedy}"
             )
-
-
-def _check_targets(criterion: PerExampleLoss, classes: int, targets: Tensor) -> None:
-    if criterion.kind == "cross_entropy":
-        if targets.ndim != 1 or targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
-            raise InvalidInput(
-                f"targets for cross_entropy must be class indices [n] of an integer type; "
-                f"got shape {list(targets.shape)} of {targets.dtype}"
-            )
-        low, high = int(targets.min()), int(targets.max())
-        if low < 0 or high >= classes:
-            bad = low if low < 0 else high
-            raise InvalidInput(
-                f"target {bad} is out of range for a network of {classes} outputs; targets go from 0 to {classes - 1}"
-            )
-    if criterion.kind == "mse" and not bool(torch.isfinite(targets).all()):
-        bad = int((~torch.isfinite(targets)).sum())
-        raise InvalidInput(f"targets for mse hold {bad} NaN or infinite entries of {targets.numel()}; leave these out")
-    if criterion.kind == "mse" and targets.shape != (len(targets), classes):
-        raise InvalidInput(
-            f"targets for mse must be [n, {classes}], the shape of the logits; got {list(targets.shape)}"
-        )

@@ -16,6 +16,7 @@ from sharpbench.core.functional import call_module
 from sharpbench.core.graph import Graph, current_graph
 from sharpbench.core.loss import Losses, PerExampleLoss
 from sharpbench.core.operator_survey import OperatorSurvey, survey_function
+from sharpbench.core.output_losses import SoftmaxLoss
 from sharpbench.core.precision import half_types, held_type, hold, hold_all, sum_trees
 from sharpbench.core.requirements import (
     COMPARED,
@@ -133,7 +134,7 @@ class Subject:
         )
         with random_state_kept():
             first = run_first_pass(subject.apply, subject.params, subject.inputs[:1], subject.half)
-            criteria.check_outputs(subject.criterion, first.logits, subject.targets)
+            subject = replace(subject, criterion=subject.criterion.fitted(first.logits, subject.targets))
             check_unwritten(model, subject.params)
             if batch_size is None:
                 subject = replace(subject, batch_size=choose_batch_size(first, subject.inputs, subject.params))
@@ -322,9 +323,33 @@ class Subject:
 
     @property
     def classes(self) -> int:
-        """C, the number of outputs."""
-        with torch.enable_grad():  # some networks differentiate inside
-            return self.apply(self.params, self.inputs[:1]).shape[1]
+        """C, the number of outputs at each position."""
+        axis = self.criterion.form.axis if isinstance(self.criterion.form, SoftmaxLoss) else 1
+        return self.outputs[-1 if axis == -1 else 0] if self.outputs else 1
+
+    @property
+    def outputs(self) -> torch.Size:
+        """The shape of the outputs of one example: [C] for logits [B, C]."""
+        return self.settled(_output_shape)
+
+    @property
+    def shares(self) -> Tensor | None:
+        """By how much each example counts in the loss [n], in the mean 1; None where all count the same.
+
+        They differ under class weights and ignored targets: a mean over examples is then a ratio of two means.
+        """
+        return self.criterion.shares(self.outputs, self.targets)
+
+    def with_examples(self, places: Tensor) -> Subject:
+        """The same network and loss on some of the examples; the loss is again what torch computes on them."""
+        targets = self.targets[places]
+        criterion = self.criterion.resized(self.outputs, targets)
+        return replace(self, inputs=self.inputs[places], targets=targets, criterion=criterion)
+
+
+def _output_shape(subject: Subject) -> torch.Size:
+    with torch.enable_grad():  # some networks differentiate inside
+        return subject.apply(subject.params, subject.inputs[:1]).shape[1:]
 
 
 def _graph(subject: Subject) -> Graph:

@@ -24,6 +24,7 @@ from sharpbench.curvature.first_derivatives import gradient_method
 from sharpbench.curvature.fisher import (
     FisherDraws,
     draw_fisher_traces,
+    draws_targets,
     gradient_traces,
     gradient_traces_by_example,
     sampled_fisher_traces,
@@ -37,7 +38,7 @@ from sharpbench.curvature.ggn import (
     traces_by_example,
     weighted_traces_by_example,
 )
-from sharpbench.curvature.ggn_sketch import sketched_diagonal, sketched_traces
+from sharpbench.curvature.ggn_sketch import has_sketch, sketched_diagonal, sketched_traces
 from sharpbench.curvature.hessian_trace import (
     adaptive_traces_by_example,
     residual_forms,
@@ -53,7 +54,7 @@ from sharpbench.curvature.lanczos import (
 )
 from sharpbench.curvature.linear_layer import LinearLayer, linear_layer
 from sharpbench.curvature.noise_tolerance import NoiseTolerance, tolerated_noise
-from sharpbench.curvature.output_hessian import output_root, softmax_slopes, softmax_variance
+from sharpbench.curvature.output_hessian import output_root, quadratic_form, softmax_slopes, softmax_variance
 from sharpbench.curvature.path_norm import AffineLayer, chain, path_sum
 from sharpbench.curvature.per_example import per_example_traces
 from sharpbench.curvature.perturbation import (
@@ -131,6 +132,7 @@ __all__ = [
     "difference_diagonal",
     "draw_directions",
     "draw_fisher_traces",
+    "draws_targets",
     "exact_diagonal",
     "exact_traces",
     "example_stderr",
@@ -139,6 +141,7 @@ __all__ = [
     "gradient_method",
     "gradient_traces",
     "gradient_traces_by_example",
+    "has_sketch",
     "hutchinson_diagonal",
     "hutchinson_squared_norm",
     "hutchinson_trace",
@@ -164,6 +167,7 @@ __all__ = [
     "plain_gradient",
     "plain_vjps",
     "predicted_bytes",
+    "quadratic_form",
     "reference_diagonal",
     "reference_eigenvalue",
     "reference_ggn_traces",

@@ -95,7 +95,7 @@ def _example(network: LayerwiseNetwork, columns: int) -> int:
     sizes = network.sizes
     kept = sum(output for _, output in sizes.layers)
     loose = sum(network.subject.params[name].numel() for name in network.loose)
-    back = sizes.results + columns * (network.classes + kept + 3 * sizes.passed + 2 * loose)
+    back = sizes.results + columns * (math.prod(network.outputs) + kept + 3 * sizes.passed + 2 * loose)
     squaring = max((patches + columns * output for patches, output in sizes.layers), default=0)
     return _itemsize(network) * max(back, sizes.results + columns * kept + squaring)
 

@@ -78,13 +78,15 @@ MAX_NOISE_SHARE = 0.6
 """Of the variance between examples: where random vectors make up more of it, what is left is not known."""
 
 
-def example_stderr(values: Tensor, *, noise: float = 0.0) -> float | None:
+def example_stderr(values: Tensor, *, noise: float = 0.0, shares: Tensor | None = None) -> float | None:
     """The standard error, over the draw of the examples, of the mean of one value per example.
 
     Args:
         values: a value for each example [n].
         noise: the standard error of that mean over random vectors which act on each example differently. It is part of
             the spread of the values, and is taken out of it.
+        shares: by how much each example counts [n], as `Subject.shares`. The mean is then that of a ratio of two means,
+            and its standard error is taken to first order. Times m for a value in which the divisor has the power m.
 
     Returns: None for a single example, and where noise makes up most of the spread.
 
@@ -93,7 +95,10 @@ def example_stderr(values: Tensor, *, noise: float = 0.0) -> float | None:
     """
     if len(values) < 2:
         return None
-    variance = float(values.double().var()) / len(values)
+    wide = values.double()
+    if shares is not None:
+        wide = wide - wide.mean() * shares.to(wide)
+    variance = float(wide.var()) / len(values)
     if noise**2 > MAX_NOISE_SHARE * variance:
         return None
     return math.sqrt(variance - noise**2)

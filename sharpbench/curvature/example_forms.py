@@ -39,7 +39,7 @@ def residual_by_example(subject: Subject, name: str, probes: Tensor) -> Tensor |
 
         def form(probe: Tensor) -> Tensor:
             outputs, curved = _twice(logits, {name: block}, {name: probe})
-            return (_slope(subject, outputs, targets) * curved).sum(1)
+            return (_slope(subject, outputs, targets) * curved).reshape(len(inputs), -1).sum(1)
 
         return map_vectors(form, probes, len(probes)).T
 
@@ -65,7 +65,7 @@ def forms_by_example(
             forward = torch.func.jvp(logits, (subject.params,), (direction,))
             along: Tensor = forward[1]
             curved: Tensor = torch.func.jvp(lambda at: _slope(subject, at, targets), forward[:1], (along,))[1]
-            return (along * curved).sum(1)
+            return (along * curved).reshape(len(inputs), -1).sum(1)
 
         return map_vectors(form, vectors, together).T
 

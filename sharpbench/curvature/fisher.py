@@ -5,14 +5,17 @@ By the pullback of single columns, so that no per-example gradient is formed whe
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from sharpbench.core.output_losses import ElementwiseLoss
 from sharpbench.core.subject import Subject
-from sharpbench.curvature.ggn import chunked_columns, mean_traces, pull_by_example, squared_norms
-from sharpbench.curvature.output_hessian import softmax_slopes
+from sharpbench.core.torch_losses import BINARY
+from sharpbench.curvature.ggn import Columns, chunked_columns, mean_traces, pull_by_example, squared_norms
+from sharpbench.curvature.output_hessian import score_columns
 from sharpbench.curvature.vjp import LayerVjps
 from sharpbench.errors import InvalidInput
 
@@ -35,13 +38,13 @@ def gradient_traces_by_example(subject: Subject) -> Tensor:
     tensor([[4.5000, 0.5000]], dtype=torch.float64)
     """
 
-    def root(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        def loss(outputs: Tensor) -> Tensor:
-            return subject.criterion(outputs[None], target[None])[0]
+    def root(outputs: Tensor, target: Tensor, some: slice) -> tuple[Tensor, Tensor]:
+        def loss(each: Tensor) -> Tensor:
+            return subject.criterion(each[None], target[None])[0]
 
-        return torch.func.grad(loss)(logits)[:, None], logits.new_ones(1)
+        return torch.func.grad(loss)(outputs)[..., None], outputs.new_ones(1)
 
-    return pull_by_example(subject, root, 1, squared_norms)
+    return pull_by_example(subject, Columns(root, 1, lambda some: subject.targets[some]), squared_norms)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,13 +64,24 @@ def sampled_fisher_traces(subject: Subject, *, draws: int, generator: torch.Gene
         draws: rows; one backward pass each.
         generator: the only source of randomness.
     Raises:
-        InvalidInput: for a criterion other than cross entropy.
+        InvalidInput: for a loss that gives no probabilities of targets: others than cross entropy and the binary one.
 
     >>> curvature.sampled_fisher_traces(subject, draws=2, generator=torch.Generator().manual_seed(0)).round(decimals=9)
     tensor([[4.5000, 0.5000],
             [4.5000, 0.5000]], dtype=torch.float64)
     """
     return draw_fisher_traces(subject, draws=draws, generator=generator).by_parameter
+
+
+def draws_targets(subject: Subject) -> bool:
+    """Whether targets can be drawn from the network's own probabilities under its loss.
+
+    >>> curvature.draws_targets(subject)
+    True
+    """
+    loss = subject.criterion
+    binary = isinstance(loss.form, ElementwiseLoss) and loss.form.value is BINARY.value
+    return loss.describe_no_likelihood() is None and (loss.kind in ("cross_entropy", "softmax") or binary)
 
 
 def draw_fisher_traces(subject: Subject, *, draws: int, generator: torch.Generator) -> FisherDraws:
@@ -77,19 +91,26 @@ def draw_fisher_traces(subject: Subject, *, draws: int, generator: torch.Generat
     >>> found.by_parameter.shape, found.by_example.shape
     (torch.Size([2, 2]), torch.Size([2, 1]))
     """
-    if subject.criterion.kind != "cross_entropy":
+    loss, shape = subject.criterion, subject.outputs
+    if not draws_targets(subject):
         raise InvalidInput(
-            f"criterion '{subject.criterion.kind}' gives no probabilities to draw targets from; use cross_entropy"
+            f"loss '{loss.name}' gives no probabilities to draw targets from; use cross_entropy or bce without weights "
+            "of classes"
         )
-    uniform = torch.rand((len(subject.inputs), draws), generator=generator, dtype=torch.float64)
+    positions = (math.prod(shape) // subject.classes,) if loss.kind == "softmax" else shape
+    places = () if loss.kind == "cross_entropy" else positions
+    uniform = torch.rand((len(subject.inputs), *places, draws), generator=generator, dtype=torch.float64)
     device = next(iter(subject.params.values())).device
 
-    def root(logits: Tensor, drawn: Tensor) -> tuple[Tensor, Tensor]:
-        below = logits.double().softmax(0).cumsum(0)[:-1, None] <= drawn  # classes whose share ends before the draw
-        return softmax_slopes(logits, below.sum(0)), logits.new_ones(draws)
+    def root(outputs: Tensor, aid: tuple[Tensor, Tensor], some: slice) -> tuple[Tensor, Tensor]:
+        return score_columns(loss, outputs, *aid)[..., some], outputs.new_ones(some.stop - some.start)
 
-    shape = draws, len(subject.params)
-    found = FisherDraws(torch.zeros(shape).double(), torch.zeros(draws, len(subject.inputs)).double())
+    def aids(some: slice) -> tuple[Tensor, Tensor]:
+        return subject.targets[some], uniform[some].to(device)
+
+    found = FisherDraws(
+        torch.zeros(draws, len(subject.params)).double(), torch.zeros(draws, len(subject.inputs)).double()
+    )
 
     def by_draw(pulled: LayerVjps) -> dict[int, Tensor]:
         squares = {}
@@ -98,7 +119,7 @@ def draw_fisher_traces(subject: Subject, *, draws: int, generator: torch.Generat
             squares[place] = torch.stack([norms[name] for name in subject.params], 1)  # [B, parameters]
         return squares
 
-    for examples, part in chunked_columns(subject, root, draws, by_draw, uniform.to(device)):
+    for examples, part in chunked_columns(subject, Columns(root, draws, aids), by_draw):
         for place, squares in part.items():
             wide = squares.cpu().double()
             found.by_parameter[place] += wide.sum(0) / len(subject.inputs)

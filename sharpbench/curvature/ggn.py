@@ -9,6 +9,7 @@ error. It is that of the Hessian of the mean loss where the network is piecewise
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -21,8 +22,9 @@ from sharpbench.core.subject import Params, Subject
 from sharpbench.curvature import chunking, squared_gradients
 from sharpbench.curvature.confidence import example_stderr
 from sharpbench.curvature.layers import Layer
-from sharpbench.curvature.output_hessian import columns_of, output_root
+from sharpbench.curvature.output_hessian import columns_of, needed_columns, output_root
 from sharpbench.curvature.vjp import (
+    Aids,
     LayerVjps,
     LayerwiseNetwork,
     Root,
@@ -57,7 +59,7 @@ def traces_by_example(subject: Subject) -> Tensor:
     >>> curvature.traces_by_example(subject).round(decimals=9)
     tensor([[4.5000, 0.5000]], dtype=torch.float64)
     """
-    return pull_by_example(subject, *_exact_root(subject), squared_norms)
+    return pull_by_example(subject, exact_columns(subject), squared_norms)
 
 
 def weighted_traces_by_example(subject: Subject, scale: Params) -> Tensor:
@@ -70,7 +72,7 @@ def weighted_traces_by_example(subject: Subject, scale: Params) -> Tensor:
     tensor([[18.,  2.]], dtype=torch.float64)
     """
     weights = {name: scale[name].square() for name in subject.params}
-    return pull_by_example(subject, *_exact_root(subject), lambda pulled: weighted_norms(pulled, weights))
+    return pull_by_example(subject, exact_columns(subject), lambda pulled: weighted_norms(pulled, weights))
 
 
 def mean_traces(subject: Subject, by_example: Tensor) -> dict[str, float]:
@@ -91,11 +93,11 @@ def exact_diagonal(subject: Subject) -> dict[str, Tensor]:
     tensor([[0.2500, 1.0000, 1.0000],
             [0.2500, 1.0000, 1.0000]], dtype=torch.float64)
     """
-    root, columns = _exact_root(subject)
-    if columns == 0:  # one class is certain
+    columns = exact_columns(subject)
+    if columns.count == 0:  # one class is certain
         return {name: torch.zeros_like(value) for name, value in subject.params.items()}
     total = start_sums(subject.params)
-    for _, part in chunked_columns(subject, root, columns, sum_diagonal):
+    for _, part in chunked_columns(subject, columns, sum_diagonal):
         add_trees(total, part)
     return {name: total[name].div_(len(subject.inputs)).to(value.dtype) for name, value in subject.params.items()}
 
@@ -108,9 +110,8 @@ def mean_estimate(subject: Subject, by_example: Tensor, **details: Scalar) -> Es
     (5.0, {'method': 'exact'})
     """
     parts = mean_traces(subject, by_example)
-    return Estimate(
-        sum(parts.values()), parts=parts, details=details, stderr_examples=example_stderr(by_example.sum(1))
-    )
+    error = example_stderr(by_example.sum(1), shares=subject.shares)
+    return Estimate(sum(parts.values()), parts=parts, details=details, stderr_examples=error)
 
 
 def squared_norms(pulled: LayerVjps) -> Params:
@@ -171,59 +172,77 @@ def predicted_bytes(subject: Subject) -> int:
     >>> curvature.predicted_bytes(subject) > 0
     True
     """
-    columns = columns_of(subject.criterion, layerwise_network(subject).classes)
+    columns = columns_of(subject.criterion, layerwise_network(subject).outputs)
     return chunking.choose_chunk(layerwise_network(subject), max(1, columns)).bytes
 
 
-def chunked_columns(
-    subject: Subject, root: Root, columns: int, of: Callable[[LayerVjps], T], aids: Tensor | None = None
-) -> Iterator[tuple[slice, T]]:
+@dataclass(frozen=True, slots=True, eq=False)
+class Columns:
+    """What is pulled back: `count` columns of a root of each example's outputs.
+
+    root(outputs [...], aid, columns) gives the columns of one example, for that slice of them. aids: what it is given
+    of the examples of a slice. needed: how many of the first columns of each example [n] are not 0; None for all.
+    """
+
+    root: Root
+    count: int
+    aids: Callable[[slice], Aids]
+    needed: Tensor | None = None
+
+    def of(self, examples: slice) -> int:
+        """How many columns some examples need."""
+        return self.count if self.needed is None else int(self.needed[examples].max())
+
+
+def chunked_columns(subject: Subject, columns: Columns, of: Callable[[LayerVjps], T]) -> Iterator[tuple[slice, T]]:
     """of(pulled) of every chunk of the examples and of the root's columns, and which examples these are.
 
-    aids [n, ...]: what the root is given of each example in addition to its logits; the targets by default. A chunk
-    that does not fit into memory is halved, examples first; columns are split only where a chunk has one example.
+    A chunk that does not fit into memory is halved, examples first; columns are split only where a chunk has one
+    example. Examples that need no column are left out.
     """
     whole: LayerwiseNetwork = layerwise_network(subject)
-    given = subject.targets if aids is None else aids
-    chunk = chunking.choose_chunk(whole, columns)
+    chunk = chunking.choose_chunk(whole, columns.count)
     start = first = 0
     while start < len(subject.inputs):
-        examples, some = slice(start, start + chunk.examples), slice(first, min(first + chunk.columns, columns))
-        try:
-            part = of(whole.pull(subject.inputs[examples], given[examples], root, some))
-        except RuntimeError as error:
-            smaller = chunk.halved()
-            if smaller is None or not is_out_of_memory(error):
-                raise
-            chunk = smaller
-            continue
-        yield examples, part
+        examples = slice(start, start + chunk.examples)
+        count = columns.of(examples)
+        some = slice(first, min(first + chunk.columns, count))
+        if count:
+            try:
+                part = of(whole.pull(subject.inputs[examples], columns.aids(examples), columns.root, some))
+            except RuntimeError as error:
+                smaller = chunk.halved()
+                if smaller is None or not is_out_of_memory(error):
+                    raise
+                chunk = smaller
+                continue
+            yield examples, part
         first = some.stop
-        if first == columns:
+        if first == count:
             start, first = examples.stop, 0
 
 
-def pull_by_example(
-    subject: Subject,
-    root: Root,
-    columns: int,
-    of: Callable[[LayerVjps], Params],
-    aids: Tensor | None = None,
-) -> Tensor:
+def pull_by_example(subject: Subject, columns: Columns, of: Callable[[LayerVjps], Params]) -> Tensor:
     """of(pulled)'s values [B] by parameter, summed over the root's columns: [n, parameters], float64, on the CPU."""
     like = next(iter(subject.params.values()))
     found = like.new_zeros((len(subject.params), len(subject.inputs)))
-    if columns:  # without any, one class is certain
-        for examples, part in chunked_columns(subject, root, columns, of, aids):
+    if columns.count:  # without any, one class is certain
+        for examples, part in chunked_columns(subject, columns, of):
             for row, name in zip(found, subject.params, strict=True):
                 row[examples] += part[name]
     return found.cpu().double().T
 
 
-def _exact_root(subject: Subject) -> tuple[Root, int]:
-    """The exact output root and its columns."""
+def exact_columns(subject: Subject) -> Columns:
+    """The columns of the exact output root."""
 
-    def root(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        return output_root(subject.criterion, logits, target)
+    def root(outputs: Tensor, target: Tensor, some: slice) -> tuple[Tensor, Tensor]:
+        return output_root(subject.criterion, outputs, target, some)
 
-    return root, columns_of(subject.criterion, layerwise_network(subject).classes)
+    shape = layerwise_network(subject).outputs
+    return Columns(
+        root,
+        columns_of(subject.criterion, shape),
+        lambda some: subject.targets[some],
+        needed_columns(subject.criterion, shape, subject.targets),
+    )

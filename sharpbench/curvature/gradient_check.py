@@ -38,10 +38,10 @@ def agrees_with_module(network: LayerwiseNetwork) -> bool:
     drawn = torch.randn((*wanted.shape, COLUMNS), generator=torch.Generator().manual_seed(0), dtype=wanted.dtype)
     directions = torch.where(wanted.isfinite()[..., None], drawn.to(device), 0.0)
 
-    def root(logits: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
+    def root(logits: Tensor, given: Tensor, columns: slice) -> tuple[Tensor, Tensor]:
         """The random columns, and for weights by how much the logits are off."""
-        gap = torch.where(logits == given[:, -1], 0.0, (logits - given[:, -1]).abs()).amax()
-        return given[:, :-1], gap.expand(COLUMNS)
+        gap = torch.where(logits == given[..., -1], 0.0, (logits - given[..., -1]).abs()).amax()
+        return given[..., columns], gap.expand(COLUMNS)
 
     try:
         pull = network.pull if network.graph is None else network.pull_vmapped  # a graph only where it can be vmapped

@@ -81,8 +81,9 @@ class _Search:
     def __init__(
         self, subject: Subject, deviations: Callable[[float], Tensor], draws: Sequence[Tensor], drop: float
     ) -> None:
-        if subject.targets.ndim != 1 or subject.targets.is_floating_point():
-            raise InvalidInput("the targets are not classes, so that there is no accuracy to lose")
+        several = subject.criterion.kind not in ("cross_entropy", "custom")
+        if several or subject.targets.ndim != 1 or subject.targets.is_floating_point():
+            raise InvalidInput("the targets are not one class an example, so that there is no accuracy to lose")
         self.subject, self.deviations, self.draws, self.drop = subject, deviations, draws, drop
         self.right = float(_right(subject, [torch.zeros_like(draws[0])]))
         self.accuracy = self.right / len(subject.inputs)

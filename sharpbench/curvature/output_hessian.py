@@ -1,4 +1,8 @@
-"""The Hessian of one example's loss by its logits, as a product S S^T with as few columns as there can be."""
+"""The Hessian of one example's loss by its outputs, as a product S S^T with as few columns as there can be.
+
+It is block-diagonal over the positions of the example, so no column touches two positions, and no more than the columns
+that are asked for is ever formed.
+"""
 
 from __future__ import annotations
 
@@ -9,61 +13,145 @@ from torch import Tensor
 
 from sharpbench.core.loss import PerExampleLoss
 from sharpbench.core.measure import NotApplicable
+from sharpbench.core.output_losses import ElementwiseLoss, GaussianLoss, SoftmaxLoss
 from sharpbench.errors import truncate
 
 MAX_REASON_CHARS = 200
 """Characters of torch's reason that are quoted."""
+MAX_DENSE_OUTPUTS = 1024
+"""Outputs of an example up to which the Hessian of a callable is formed and decomposed: 8 MiB in float64."""
 
 
-def output_root(criterion: PerExampleLoss, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """S [C, K] and weights [K], signs or ones, with Lambda = S diag(weights) S^T for one example's logits.
+def output_root(
+    criterion: PerExampleLoss, outputs: Tensor, target: Tensor, columns: slice | None = None
+) -> tuple[Tensor, Tensor]:
+    """S [..., K] and weights [K], signs or ones, with Lambda = S diag(weights) S^T for one example's outputs.
 
-    Lambda is the Hessian of the loss by the logits.
+    Lambda is the Hessian of the loss by the outputs.
 
-    cross_entropy: K = C - 1 columns of a Householder reflection, with no entry formed by cancellation. mse: K = C and
-    Lambda = (2 / C) I, since torch's 'mean' also averages over outputs. Any other criterion: the eigenvectors of its
-    differentiated Hessian, where negative eigenvalues give negative weights.
+    Softmax losses: C - 1 columns of a Householder reflection per position, with no entry formed by cancellation;
+    positions that count come first, ignored ones have columns of 0. Losses of single entries: one column each (mse:
+    Lambda = (2 / C) I, since torch's 'mean' also averages over outputs). A normal density: two columns for each mean
+    and its variance, of which the second has a negative weight. Any other loss: the eigenvectors of its differentiated
+    Hessian, where negative eigenvalues give negative weights.
 
     Args:
-        logits: [C].
-        target: a scalar class, or [C].
+        outputs: of one example, [C] or [...].
+        target: its target.
+        columns: the part of the columns that is formed; None for all.
+    Raises:
+        NotApplicable: for a callable of more than MAX_DENSE_OUTPUTS outputs, or without second derivatives.
 
     >>> root, weights = curvature.output_root(subject.criterion, torch.zeros(2), torch.tensor(0))
     >>> root @ weights.diag() @ root.T
     tensor([[ 0.2500, -0.2500],
             [-0.2500,  0.2500]])
     """
+    some = slice(0, columns_of(criterion, outputs.shape)) if columns is None else columns
+    count = some.stop - some.start
     if criterion.kind == "cross_entropy":
-        return softmax_root(logits), logits.new_ones(len(logits) - 1)
+        return softmax_root(outputs)[:, some], outputs.new_ones(count)
     if criterion.kind == "mse":
-        return torch.eye(len(logits), dtype=logits.dtype, device=logits.device) * math.sqrt(2 / len(logits)), (
-            logits.new_ones(len(logits))
+        root = torch.eye(len(outputs), dtype=outputs.dtype, device=outputs.device) * math.sqrt(2 / len(outputs))
+        return root[:, some], outputs.new_ones(count)
+    form = criterion.form
+    if criterion.kind == "softmax" and isinstance(form, SoftmaxLoss):
+        return _softmax_columns(form, criterion.size, outputs, target, some), outputs.new_ones(count)
+    if criterion.kind == "elementwise" and isinstance(form, ElementwiseLoss):
+        scales = (form.seconds(outputs[None], target[None])[0] / criterion.size).sqrt().flatten()
+        return _diagonal_columns(scales, some).reshape(*outputs.shape, count), outputs.new_ones(count)
+    if criterion.kind == "gaussian" and isinstance(form, GaussianLoss):
+        root, weights = _gaussian_root(form, criterion.size, outputs, target)
+        return root[..., some], weights[some]
+    values, vectors = torch.linalg.eigh(_differentiate_twice(criterion, outputs, target))
+    scaled = (vectors * values.abs().sqrt())[:, some]
+    return scaled.reshape(*outputs.shape, count), values.sign()[some]
+
+
+def _softmax_columns(form: SoftmaxLoss, size: float, outputs: Tensor, target: Tensor, some: slice) -> Tensor:
+    """Columns [..., K] of the positions' roots, side by side; the positions that count are the first ones."""
+    logits = form.by_position(outputs[None])[0]  # [P, C]
+    width = logits.shape[1] - 1
+    masses = form.masses(target[None], form.by_position(outputs[None]))[0] / size
+    order = torch.sort((~form.counted(target[None])[0]).to(torch.uint8), stable=True).indices
+    first, last = some.start // width, -(-some.stop // width)
+    places = order[first:last]
+    roots = torch.func.vmap(softmax_root)(logits[places]) * masses[places].sqrt()[:, None, None]  # [m, C, C - 1]
+    hot = (torch.arange(len(logits), device=places.device)[:, None] == places).to(roots)  # [P, m]
+    columns = (hot[:, None, :, None] * roots.movedim(1, 0)).flatten(2)  # [P, C, m (C - 1)]
+    return form.as_outputs(columns[..., some.start - first * width : some.stop - first * width], outputs)
+
+
+def _diagonal_columns(scales: Tensor, some: slice) -> Tensor:
+    """Those columns of diag(scales)."""
+    places = torch.arange(some.start, some.stop, device=scales.device)
+    return torch.where(torch.arange(len(scales), device=scales.device)[:, None] == places, scales[some], 0.0)
+
+
+def _gaussian_root(form: GaussianLoss, size: float, outputs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """S [..., K] and weights [K] of l = (log v + d^2 / v) / 2 by mean and variance v, d = y - mean.
+
+    The Hessian is (1 / v) a a^T - (1 / (2 v^2)) e e^T with a = (1, d / v) and e the axis of the variance.
+    """
+    gap, variance, mean = (each[0] for each in form.split(outputs[None], target[None]))
+    half = mean.numel()
+    scale = (1 / (variance * size)).sqrt().flatten()
+    slope, least = scale * (gap / variance).flatten(), (0.5 / size) ** 0.5 / variance.flatten()
+    root = torch.cat(
+        (
+            torch.cat((scale.diag_embed(), torch.zeros_like(scale).diag_embed()), 1),
+            torch.cat((slope.diag_embed(), least.diag_embed()), 1),
         )
-    values, vectors = torch.linalg.eigh(_differentiate_twice(criterion, logits, target))
-    return vectors * values.abs().sqrt(), values.sign()
+    )
+    ones = outputs.new_ones(half)
+    return root.reshape(*outputs.shape, 2 * half), torch.cat((ones, -ones))
 
 
-def _differentiate_twice(criterion: PerExampleLoss, logits: Tensor, target: Tensor) -> Tensor:
-    """The Hessian [C, C] of a loss by the logits; by two backward passes where torch has no forward derivative."""
+def _differentiate_twice(criterion: PerExampleLoss, outputs: Tensor, target: Tensor) -> Tensor:
+    """The Hessian [N, N] of a loss by the N outputs; by two backward passes where torch has no forward derivative."""
+    if outputs.numel() > MAX_DENSE_OUTPUTS:
+        raise NotApplicable(
+            f"loss '{criterion.name}' is a callable, whose Hessian by {outputs.numel():,} outputs an example is not "
+            f"formed; the bound is {MAX_DENSE_OUTPUTS:,}: give a loss of torch.nn"
+        )
 
-    def gradient(outputs: Tensor) -> Tensor:
-        found: Tensor = torch.func.grad(lambda z: criterion(z[None], target[None])[0])(outputs)
+    def gradient(flat: Tensor) -> Tensor:
+        def loss(z: Tensor) -> Tensor:
+            return criterion(z.reshape(1, *outputs.shape), target[None])[0]
+
+        found: Tensor = torch.func.grad(loss)(flat)
         return found
 
+    flat = outputs.flatten()
     try:
-        hessian: Tensor = torch.func.jacfwd(gradient)(logits)
+        hessian: Tensor = torch.func.jacfwd(gradient)(flat)
     except NotImplementedError:
         try:
-            hessian = torch.func.jacrev(gradient)(logits)
+            hessian = torch.func.jacrev(gradient)(flat)
         except (NotImplementedError, RuntimeError) as error:
             reason = truncate(str(error), MAX_REASON_CHARS)
-            raise NotApplicable(f"criterion '{criterion.name}' has no second derivative in torch: {reason}") from error
+            raise NotApplicable(f"loss '{criterion.name}' has no second derivative in torch: {reason}") from error
     return hessian
 
 
-def columns_of(criterion: PerExampleLoss, classes: int) -> int:
-    """K, the columns of `output_root`."""
-    return classes - 1 if criterion.kind == "cross_entropy" else classes
+def columns_of(criterion: PerExampleLoss, shape: torch.Size) -> int:
+    """K, the columns of `output_root` for the outputs of one example of that shape."""
+    if isinstance(criterion.form, SoftmaxLoss) and criterion.kind != "custom":
+        classes = shape[-1 if criterion.form.axis == -1 else 0]
+        return math.prod(shape) // classes * (classes - 1)
+    if isinstance(criterion.form, ElementwiseLoss) and not criterion.form.curved and criterion.kind != "custom":
+        return 0
+    return math.prod(shape)
+
+
+def needed_columns(criterion: PerExampleLoss, shape: torch.Size, targets: Tensor) -> Tensor | None:
+    """How many of the first columns of `output_root` are not 0, by example [n]; None where it is all of them."""
+    if criterion.kind != "softmax" or not isinstance(criterion.form, SoftmaxLoss):
+        return None
+    counted = criterion.form.counted(targets)
+    if bool(counted.all()):
+        return None
+    return counted.sum(1).cpu() * (columns_of(criterion, shape) // counted.shape[1])
 
 
 def softmax_root(logits: Tensor) -> Tensor:
@@ -113,6 +201,74 @@ def softmax_slopes(logits: Tensor, targets: Tensor) -> Tensor:
     chosen = torch.arange(len(logits), device=logits.device)[:, None] == targets
     others = torch.where(chosen, 0.0, probabilities)
     return others - torch.where(chosen, others.sum(0), 0.0)
+
+
+def score_columns(criterion: PerExampleLoss, outputs: Tensor, target: Tensor, uniform: Tensor) -> Tensor:
+    """Gradients [..., draws] of one example's loss by its outputs at drawn targets, from uniform numbers.
+
+    Each position draws a target from its own probabilities, and its gradient counts by the root of its weight. So the
+    expectation of the outer product is the output Hessian. uniform: [draws] of a plain cross entropy, [P, draws] of a
+    softmax at P positions, [..., draws] of a binary one.
+    """
+    form = criterion.form
+    if criterion.kind == "cross_entropy":
+        return _drawn_slopes(outputs, uniform)
+    if isinstance(form, SoftmaxLoss):
+        logits = form.by_position(outputs[None])[0]
+        masses = form.masses(target[None], logits[None])[0] / criterion.size
+        slopes = torch.func.vmap(_drawn_slopes)(logits, uniform) * masses.sqrt()[:, None, None]
+        return form.as_outputs(slopes, outputs)
+    assert isinstance(form, ElementwiseLoss)
+    ones = uniform < outputs.double().sigmoid()[..., None]
+    slopes = torch.where(ones, -(-outputs).sigmoid()[..., None], outputs.sigmoid()[..., None])
+    factor = outputs.new_ones(()) if form.factor is None else form.factor.to(outputs)[..., None]
+    return slopes * (factor / criterion.size).sqrt()
+
+
+def _drawn_slopes(logits: Tensor, uniform: Tensor) -> Tensor:
+    below = logits.double().softmax(0).cumsum(0)[:-1, None] <= uniform  # classes whose share ends before the draw
+    return softmax_slopes(logits, below.sum(0))
+
+
+def quadratic_form(criterion: PerExampleLoss, outputs: Tensor, along: Tensor, targets: Tensor) -> Tensor:
+    """u^T Lambda u [B] for vectors u of the shape of the outputs [B, ...], Lambda as in `output_root`; never negative.
+
+    For losses in closed form whose output Hessian is not indefinite.
+
+    >>> curvature.quadratic_form(subject.criterion, torch.zeros(1, 2), torch.tensor([[1.0, 3.0]]), torch.tensor([0]))
+    tensor([1.])
+    """
+    form = criterion.form
+    if criterion.kind == "cross_entropy":
+        return softmax_variance(outputs, along)
+    if criterion.kind == "mse":
+        return 2 * along.square().mean(1)
+    if isinstance(form, SoftmaxLoss):
+        logits = form.by_position(outputs)
+        variances = softmax_variance(logits, form.by_position(along))  # [B, P]
+        return (form.masses(targets, logits) * variances).sum(1) / criterion.size
+    assert isinstance(form, ElementwiseLoss)
+    return (form.seconds(outputs, targets) * along.square()).reshape(len(outputs), -1).sum(1) / criterion.size
+
+
+def _divisor(criterion: PerExampleLoss, outputs: Tensor) -> float:
+    """By which the numerators of one example's closed form are divided."""
+    return outputs.numel() if criterion.kind == "mse" else criterion.size
+
+
+def random_columns(criterion: PerExampleLoss, outputs: Tensor, target: Tensor, noise: Tensor) -> Tensor:
+    """S times standard normal noise [..., s], for one example: sums over its positions, whose expected outer product is
+    Lambda. The root S is never formed. For losses in closed form whose output Hessian is not indefinite."""
+    form = criterion.form
+    if isinstance(form, SoftmaxLoss):
+        logits = form.by_position(outputs[None])[0]
+        masses = form.masses(target[None], logits[None])[0] / criterion.size
+        drawn = form.by_position(noise.movedim(-1, 0)).movedim(0, -1)  # [P, C, s]
+        columns = torch.func.vmap(_root_times)(logits, drawn) * masses.sqrt()[:, None, None]
+        return form.as_outputs(columns, outputs)
+    assert isinstance(form, ElementwiseLoss)
+    scales = (form.seconds(outputs[None], target[None])[0] / _divisor(criterion, outputs)).sqrt()
+    return scales[..., None] * noise
 
 
 def sketched_root(logits: Tensor, noise: Tensor, top: int) -> Tensor:

@@ -60,14 +60,14 @@ def dense_ggn(subject: Subject) -> Tensor:
     """
     _check(subject)
     flat = flatten(subject.params)
-    total = flat.new_zeros(len(flat), len(flat))
+    total, shape = flat.new_zeros(len(flat), len(flat)), subject.outputs
     for example, target in zip(subject.inputs.split(1), subject.targets.split(1), strict=True):
 
         def logits(values: Tensor, example: Tensor = example) -> Tensor:
-            return subject.apply(unflatten(subject.params, values), example)[0]
+            return subject.apply(unflatten(subject.params, values), example).flatten()
 
         def loss(outputs: Tensor, target: Tensor = target) -> Tensor:
-            return subject.criterion(outputs[None], target)[0]
+            return subject.criterion(outputs.reshape(1, *shape), target)[0]
 
         jacobian = torch.func.jacrev(logits)(flat)  # [C, P]
         curvature = torch.func.hessian(loss)(logits(flat))  # [C, C]
@@ -175,13 +175,14 @@ def _block_ggn_trace(subject: Subject, name: str) -> float:
     """The sum over examples and unit vectors e of the block of (J e)^T Lambda (J e), over the examples."""
     block = subject.params[name]
     units = torch.eye(block.numel(), dtype=block.dtype, device=block.device).reshape(-1, *block.shape)
+    shape = subject.outputs
 
     def batch(inputs: Tensor, targets: Tensor) -> Tensor:
         def logits(value: Tensor) -> Tensor:
-            return subject.apply({**subject.params, name: value}, inputs)
+            return subject.apply({**subject.params, name: value}, inputs).reshape(len(inputs), -1)
 
         def loss(outputs: Tensor, target: Tensor) -> Tensor:
-            return subject.criterion(outputs[None], target[None])[0]
+            return subject.criterion(outputs.reshape(1, *shape), target[None])[0]
 
         curvature = torch.func.vmap(torch.func.hessian(loss))(logits(block), targets)  # [B, C, C]
 

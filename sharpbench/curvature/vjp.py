@@ -6,7 +6,7 @@ import math
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx
@@ -24,8 +24,11 @@ from sharpbench.curvature.plain import plain_vjp
 from sharpbench.curvature.surrogates import gradient_kind, survey_operators
 from sharpbench.errors import InvalidInput
 
-Root = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Of one example: its logits [C], its target or what else is given -> columns S [C, K] and their weights [K]."""
+Aids = Tensor | tuple[Tensor, ...]
+"""What a root is given of each example, examples first."""
+Root = Callable[[Tensor, Any, slice], tuple[Tensor, Tensor]]
+"""Of one example: its outputs [...], its target or what else is given, and which columns -> those columns S [..., K] of
+its root and their weights [K]."""
 
 GUESS = 10
 """Without a graph, the network's results together are estimated as this multiple of its inputs."""
@@ -107,20 +110,20 @@ class LayerwiseNetwork:
     """A subject's network as a function of shifts of its layers' outputs and of its loose parameters.
 
     graph: None where it cannot be captured or its gradients are not the module's, for the reason given; then all
-    parameters are loose. classes: C. sizes: guessed from the inputs where there is no graph. vmapped: over examples and
-    columns; otherwise plain backward passes.
+    parameters are loose. outputs: the shape of one example's outputs. sizes: guessed from the inputs where there is no
+    graph. vmapped: over examples and columns; otherwise plain backward passes.
     """
 
     subject: Subject
     graph: Graph | None
     layers: tuple[Layer, ...]
     loose: tuple[str, ...]
-    classes: int
+    outputs: torch.Size
     sizes: BufferSizes
     reason: str = ""
     vmapped: bool = True
 
-    def pull(self, inputs: Tensor, aids: Tensor, root: Root, columns: slice) -> LayerVjps:
+    def pull(self, inputs: Tensor, aids: Aids, root: Root, columns: slice) -> LayerVjps:
         """A chunk of examples and those columns of the root; one by one where torch cannot vmap them (recurrent
         networks, criteria that read their targets)."""
         if not self.vmapped:
@@ -131,35 +134,35 @@ class LayerwiseNetwork:
         except RuntimeError as error:
             if is_out_of_memory(error):
                 raise
-            single = [self._one(*pair, root, columns) for pair in zip(inputs, aids, strict=True)]
+            single = [self._one(each, _aid_of(aids, place), root, columns) for place, each in enumerate(inputs)]
             data, deltas, rows, weights = pytree.tree_map(lambda *values: torch.stack(values), *single)
             return LayerVjps(self.layers, data, deltas, rows, weights, columns.start)
 
-    def pull_vmapped(self, inputs: Tensor, aids: Tensor, root: Root, columns: slice) -> LayerVjps:
+    def pull_vmapped(self, inputs: Tensor, aids: Aids, root: Root, columns: slice) -> LayerVjps:
         """The same, all examples together; raises RuntimeError where torch cannot vmap them."""
 
-        def one(example: Tensor, aid: Tensor) -> tuple[list[Tensor], list[Tensor], Params, Tensor]:
+        def one(example: Tensor, aid: Aids) -> tuple[list[Tensor], list[Tensor], Params, Tensor]:
             return self._one(example, aid, root, columns)
 
         every: tuple[list[Tensor], list[Tensor], Params, Tensor] = torch.func.vmap(one)(inputs, aids)
         return LayerVjps(self.layers, *every, first=columns.start)
 
-    def _pull_plainly(self, inputs: Tensor, aids: Tensor, root: Root, columns: slice) -> LayerVjps:
+    def _pull_plainly(self, inputs: Tensor, aids: Aids, root: Root, columns: slice) -> LayerVjps:
         """The same by plain backward passes, one for each example and column."""
         rows, weights = [], []
-        for example, aid in zip(inputs, aids, strict=True):
+        for place, example in enumerate(inputs):
             leaves = {name: self.subject.params[name].detach().requires_grad_() for name in self.loose}
             with torch.enable_grad():
                 logits = self.subject.apply(leaves, example[None])[0]
-            vectors, each = root(logits.detach(), aid)
-            pulled = [plain_vjp(logits, leaves, vector) for vector in vectors[:, columns].T]
+            vectors, each = root(logits.detach(), _aid_of(aids, place), columns)
+            pulled = [plain_vjp(logits, leaves, vector) for vector in vectors.movedim(-1, 0)]
             rows.append({name: torch.stack([one[name] for one in pulled]) for name in leaves})
-            weights.append(each[columns])
+            weights.append(each)
         stacked = {name: torch.stack([one[name] for one in rows]) for name in self.loose}
         return LayerVjps((), [], [], stacked, torch.stack(weights), first=columns.start)
 
     def _one(
-        self, example: Tensor, aid: Tensor, root: Root, columns: slice
+        self, example: Tensor, aid: Aids, root: Root, columns: slice
     ) -> tuple[list[Tensor], list[Tensor], Params, Tensor]:
         """Of one example: the layers' inputs, their outputs' derivatives, the loose parameters' gradients, weights."""
         shifts = [self._zeros(layer) for layer in self.layers]
@@ -174,16 +177,20 @@ class LayerwiseNetwork:
 
         with sdpa_kernel(SDPBackend.MATH):  # the other back ends' derivatives have no rule for vmap
             pulled = torch.func.vjp(network, shifts, loose, has_aux=True)
-        vectors, weights = root(pulled[0], aid)
-        deltas, rows = torch.func.vmap(pulled[1])(vectors[:, columns].T)
+        vectors, weights = root(pulled[0], aid, columns)
+        deltas, rows = torch.func.vmap(pulled[1])(vectors.movedim(-1, 0))
         data = cast(list[Tensor], pulled[-1])  # the auxiliary output, which torch does not type
-        return data, deltas, rows, weights[columns]
+        return data, deltas, rows, weights
 
     def _zeros(self, layer: Layer) -> Tensor:
         dtypes = {value.dtype for value in self.subject.params.values()}
         output = layer.node.meta["val"]
         like = next(iter(self.subject.params.values()))
         return like.new_zeros(output.shape, dtype=output.dtype if len(dtypes) > 1 else None)
+
+
+def _aid_of(aids: Aids, place: int) -> Aids:
+    return aids[place] if isinstance(aids, Tensor) else tuple(each[place] for each in aids)
 
 
 def layerwise_network(subject: Subject) -> LayerwiseNetwork:
@@ -220,7 +227,7 @@ def _choose_network(subject: Subject) -> LayerwiseNetwork:
         _check_examples_alone(subject)
     guess = subject.inputs[0].numel() * GUESS
     sizes = BufferSizes(guess, guess, ())
-    loose = LayerwiseNetwork(subject, None, (), tuple(subject.params), subject.classes, sizes, reason)
+    loose = LayerwiseNetwork(subject, None, (), tuple(subject.params), subject.outputs, sizes, reason)
     return loose if agrees_with_module(loose) else replace(loose, vmapped=False)
 
 
@@ -270,7 +277,7 @@ def _planned_network(subject: Subject, graph: Graph) -> LayerwiseNetwork:
     layers, sizes = plans[form]
     known = {name for layer in layers for name in (layer.weight, layer.bias)}
     loose = tuple(name for name in subject.params if name not in known)
-    return LayerwiseNetwork(subject, graph, layers, loose, graph.outputs[0].meta["val"].shape[-1], sizes)
+    return LayerwiseNetwork(subject, graph, layers, loose, graph.outputs[0].meta["val"].shape[1:], sizes)
 
 
 def faithful_graph(subject: Subject) -> Graph:

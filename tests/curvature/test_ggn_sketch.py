@@ -99,6 +99,6 @@ def test_intervals_cover(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> N
 def test_what_has_no_sketch(options: dict[str, int], subject: Subject) -> None:
     with pytest.raises(InvalidInput, match="need 1 <= top <= 5 and columns >= 2"):
         sketched_traces(subject, generator=torch.Generator(), **{"top": 2, **options})
-    squared = Subject.from_module(subject.module, subject.inputs, torch.zeros(9, C).double(), loss="mse")
-    with pytest.raises(InvalidInput, match="criterion 'mse' has no sketch"):
-        sketched_traces(squared, generator=torch.Generator())
+    linear = Subject.from_module(subject.module, subject.inputs, torch.zeros(9, C).double(), loss=torch.nn.L1Loss())
+    with pytest.raises(InvalidInput, match="loss 'L1Loss' has no sketch"):
+        sketched_traces(linear, generator=torch.Generator())

@@ -202,7 +202,7 @@ def minimum_example_stderr(group: RescalingGroup, subject: Subject, solved: Mini
     by_example = subject.once(traces_by_example)
     traces = mean_traces(subject, by_example)
     factors = [solved.parts[name] / trace if trace > 0 else 0.0 for name, trace in traces.items()]
-    return example_stderr(by_example @ torch.tensor(factors, dtype=torch.float64))
+    return example_stderr(by_example @ torch.tensor(factors, dtype=torch.float64), shares=subject.shares)
 
 
 def _of_whole_parameters(group: RescalingGroup) -> bool:
