@@ -99,9 +99,7 @@ def test_targets_that_do_not_fit_are_refused(criterion: PerExampleLoss, targets:
 
 @pytest.mark.parametrize("shape", [(C,), (2, C, 2), ()])
 def test_outputs_have_the_examples_first(shape: tuple[int, ...]) -> None:
-    with pytest.raises(
-        InvalidInput, match=r"returns a tensor of shape .* for an example; expected outputs \[B, ...\]"
-    ):
+    with pytest.raises(InvalidInput, match=r"returns a tensor of shape .* for an example; expected outputs \[B, ...\]"):
         CROSS_ENTROPY.fitted(torch.zeros(shape), torch.zeros(1).long())
 
 

@@ -197,7 +197,7 @@ def test_fisher_rao_needs_a_likelihood() -> None:
         subject.targets,
         loss=lambda logits, targets: logits.gather(1, targets[:, None])[:, 0].square(),
     )
-    with pytest.raises(NotApplicable, match="not for '<lambda>'; use fisher=empirical"):
+    with pytest.raises(NotApplicable, match="none is known for '<lambda>'; use fisher=empirical"):
         measure("fisher-rao", other)
     assert parse_measure("fisher-rao").exact(other) is None
 

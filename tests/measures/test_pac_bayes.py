@@ -184,7 +184,7 @@ def test_what_has_no_sigma(mlp: Subject) -> None:
     assert measure("pac-bayes[variant=orig]", replace(mlp, initial=None)).value > 0
     regression = Subject.from_module(mlp.module, mlp.inputs, torch.randn(60, 3, dtype=torch.float64), loss="mse")
     with pytest.raises(
-        NotApplicable, match="no sigma: the targets are not classes, so that there is no accuracy to lose"
+        NotApplicable, match="no sigma: the targets are not one class an example, so that there is no accuracy to lose"
     ):
         measure("pac-bayes-flatness", regression)
     for drop in (0.7, 0.99):

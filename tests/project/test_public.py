@@ -10,7 +10,7 @@ import pytest
 
 import sharpbench
 
-FUNCTIONS = ("list_measures", "measure", "plan", "run", "read_records", "score")
+FUNCTIONS = ("list_measures", "measure", "plan", "run", "read_records", "score", "with_class_axis")
 TYPES = (
     *("Cell", "Cohort", "Data", "Dataset", "Estimate", "Measure"),
     *("Model", "Optimizer", "Recipe", "Record", "RunOptions", "Subject", "TableOptions"),
