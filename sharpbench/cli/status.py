@@ -49,13 +49,12 @@ def merge(
     or skipped, 1 some failed, 2 bad input.
     """
     from sharpbench.cli.run import write_leaderboard
-    from sharpbench.core.records import RECORDS, iterate_records, merge_records
+    from sharpbench.core.records import merge_records
 
     merged = merge_records(folders, output)
-    last = {record.key: record for record in iterate_records(output / RECORDS)}
-    write_leaderboard(list(last.values()), output)
+    write_leaderboard(merged.records, output)
     typer.echo(f"{merged.read} records read, {merged.added} added; {output} holds {merged.cells} cells")
-    return failure_status(record.status for record in last.values())
+    return failure_status(record.status for record in merged.records)
 
 
 MAX_ROWS = 20

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from sharpbench.core.fields import Scalar, from_row, type_error
@@ -91,9 +91,13 @@ class Record:
         if self.status == "ok" and self.value is None:
             raise ValueError("status ok without a value")
 
+    def row(self) -> dict[str, Any]:
+        """The fields by name, in their order. Mappings are those of the record, not copies."""
+        return {name: getattr(self, name) for name in FIELD_NAMES}
+
     def to_json(self) -> str:
         """One line of JSON, keys in the order of the fields."""
-        return format_json(asdict(self))
+        return format_json(self.row())
 
     @staticmethod
     def from_json(line: str, *, where: str) -> Record:
@@ -113,6 +117,9 @@ class Record:
             return from_row(Record, row)
         except ValueError as error:
             raise InvalidInput(f"{where}: {error}; delete the line or restore the file") from None
+
+
+FIELD_NAMES = tuple(item.name for item in fields(Record))
 
 
 def migrate_row(row: object) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,7 +95,7 @@ def read_records(path: str | Path) -> pd.DataFrame:
     file = place / RECORDS if place.is_dir() else place
     if not file.exists():
         raise InvalidInput(f"no records at {file}; run `sharpbench run --output {place}` first")
-    return pd.json_normalize([asdict(record) for record in iterate_records(file)])
+    return pd.json_normalize([record.row() for record in iterate_records(file)])
 
 
 FINISHED = ("ok", "skipped")
@@ -104,11 +104,12 @@ FINISHED = ("ok", "skipped")
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What a merge did: records read, records added to the output, and cells that it holds now."""
+    """What a merge did: records read, records added to the output, and cells that it holds now, with their records."""
 
     read: int
     added: int
     cells: int
+    records: tuple[Record, ...] = field(default=(), repr=False, compare=False)
 
 
 def merge_records(folders: Sequence[Path], output: Path) -> Merged:
@@ -137,7 +138,7 @@ def merge_records(folders: Sequence[Path], output: Path) -> Merged:
                     best[key] = record
         added = [record for key, record in best.items() if record is not there.get(key)]
         file.append(*added)
-    return Merged(read, len(added), len(best))
+    return Merged(read, len(added), len(best), tuple(best.values()))
 
 
 def _precedence(record: Record) -> tuple[bool, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -184,7 +185,7 @@ def parse_recipe_field(name: str, value: object, offered: Inner) -> Any:
     >>> parse_recipe_field("optimizer", "sgd[momentum=0.5]", available_parts())
     Sgd(momentum=0.5)
     """
-    hints = typing.get_type_hints(Recipe)
+    hints = _recipe_annotations()
     if name not in hints:
         hint = suggest_names(name, hints) or f"it has {', '.join(hints)}"
         raise InvalidInput(f"a recipe has no '{shorten(name)}'; {hint}")
@@ -202,6 +203,11 @@ def parse_recipe_field(name: str, value: object, offered: Inner) -> Any:
         parsed = float(value) if annotation is float else value  # type: ignore[arg-type]  # a number, as checked
     Recipe(**{"model": SmallMlp(), "dataset": Digits(), name: parsed})  # checks the bounds
     return parsed
+
+
+@functools.cache
+def _recipe_annotations() -> dict[str, Any]:
+    return typing.get_type_hints(Recipe)
 
 
 def parse_recipe(row: Mapping[str, object], offered: Inner) -> Recipe:

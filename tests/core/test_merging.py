@@ -65,7 +65,9 @@ def test_the_best_record_of_a_cell_is_taken(tmp_path: Path) -> None:
     assert merge_records([three], tmp_path / "out") == Merged(read=2, added=2, cells=3)
     last = {record.key: record for record in held(tmp_path / "out")}
     assert (last["b"].status, last["c"].value) == ("ok", 2.0)
-    assert merge_records([one, two, three], tmp_path / "out").added == 0
+    again = merge_records([one, two, three], tmp_path / "out")
+    assert again.added == 0
+    assert {record.key: record for record in again.records} == last
 
 
 def test_what_cannot_be_merged_is_named(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
+from sharpbench.analysis.statistics.axis_pairs import sum_pairs_along
 from sharpbench.analysis.statistics.inputs import (
     Axes,
     check_arrays,
@@ -21,11 +22,10 @@ from sharpbench.analysis.statistics.inputs import (
     explain_no_interval,
     explain_undefined,
     is_constant,
-    list_pairs_along,
     varied_axes,
 )
 from sharpbench.analysis.statistics.interval import correlation_interval
-from sharpbench.analysis.statistics.jackknife import Floats, Integers, jackknife_listed_pairs
+from sharpbench.analysis.statistics.jackknife import CellSums, Floats, Integers, jackknife_cell_sums
 from sharpbench.analysis.statistics.rank_correlation import MIN_MARGINAL_CELL, Tau
 from sharpbench.analysis.statistics.uncertainty import assess_uncertainty
 
@@ -50,7 +50,7 @@ def granulated_tau(x: ArrayLike, y: ArrayLike, axes: Axes) -> Granulated:
     if len(first) < 2 or is_constant(first) or is_constant(second):
         nothing = Tau(None, None, explain_undefined(first, second), len(first), 0)
         return Granulated(nothing, dict.fromkeys(columns, nothing))
-    parts = {name: _axis_tau(first, second, columns, name) for name in columns}
+    parts = {name: _axis_tau(first, second, columns, name, cells) for name in columns}
     found = [part for part in parts.values() if part.blocks]
     if not found:
         reason = "no two configurations differ in only one hyperparameter" if columns else "no hyperparameter varies"
@@ -82,50 +82,57 @@ class _AxisTau:
     """The psi of one axis, the number of blocks where it is defined, and its kernel (see `marginal_kernel`).
 
     Args:
-        pairs: [2, P] The ordered pairs where the kernel is not 0.
-        kernel: [P] Its values.
+        kernel: Its sums by network and cell.
         share: [n] The share of each network in the pairs, each counted with its weight.
         untied: The share of these pairs that are tied neither in the measure nor in the gap.
     """
 
     value: float
     blocks: int
-    pairs: Integers
-    kernel: Floats
+    kernel: CellSums
     share: Floats
     untied: float
 
 
-def _axis_tau(x: Floats, y: Floats, columns: Mapping[str, Integers], name: str) -> _AxisTau:
-    block = combine_codes([codes for other, codes in columns.items() if other != name], len(x))
-    one, other = list_pairs_along(columns, name, len(x))
-    compared, differing = len(one), y[one] != y[other]
-    one, other = one[differing], other[differing]
-    within, blocks_there = block[one], int(block.max()) + 1
-    with np.errstate(over="ignore"):  # the sign of an infinite difference is right
-        agree = np.sign(x[one] - x[other]) * np.sign(y[one] - y[other])
-    counts = np.bincount(within, minlength=blocks_there)
+def _axis_tau(x: Floats, y: Floats, columns: Mapping[str, Integers], name: str, cells: Integers) -> _AxisTau:
+    # ranks of single precision are exact, and no difference of two overflows
+    rank_x, rank_y = (np.unique(values, return_inverse=True)[1].astype(np.float32) for values in (x, y))
+
+    def count_signs(one: Integers, other: Integers) -> tuple[NDArray[np.float32], ...]:
+        sign_y = np.sign(rank_y[one] - rank_y[other])
+        agree = np.sign(rank_x[one] - rank_x[other]) * sign_y
+        return agree, np.abs(agree), np.abs(sign_y)
+
+    along = sum_pairs_along(columns, name, cells, count_signs)
+    agree, untied, differing = along.sums
+    within, blocks_there = along.block[along.network], int(along.block.max()) + 1
+    counts = np.bincount(within, differing, blocks_there)
     taus = np.bincount(within, agree, blocks_there) / np.maximum(counts, 1)
     blocks = int((counts > 0).sum())
     weights = np.divide(1.0, counts * blocks, out=np.zeros(blocks_there), where=counts > 0)
+    tau, weight = taus[within], weights[within]
+    sums, squares = agree - tau * differing, untied - 2 * tau * agree + tau**2 * differing
     return _AxisTau(
         float(taus.sum() / max(blocks, 1)),
         blocks,
-        np.stack([one, other]),
-        np.asarray((agree - taus[within]) * weights[within], dtype=np.float64),
-        (np.bincount(one, minlength=len(x)) * weights[block]).astype(float),
-        np.count_nonzero(agree) / max(compared, 1),
+        CellSums(along.network, along.partner, sums * weight, squares * weight**2),
+        (np.bincount(along.network, differing, len(x)) * weights[along.block]).astype(float),
+        float(untied.sum()) / max(int(along.pairs.sum()), 1),
     )
 
 
 def _mean_over_axes(parts: Sequence[_AxisTau]) -> _AxisTau:
-    """Psi, and what belongs to it."""
-    count = len(parts)
+    """Psi, and what belongs to it. Two cells differ in one axis at most, so no two axes have an entry in common."""
+    count, kernels = len(parts), [part.kernel for part in parts]
     return _AxisTau(
         sum(part.value for part in parts) / count,
         sum(part.blocks for part in parts),
-        np.concatenate([part.pairs for part in parts], axis=1),
-        np.concatenate([part.kernel for part in parts]) / count,
+        CellSums(
+            np.concatenate([kernel.network for kernel in kernels]),
+            np.concatenate([kernel.partner for kernel in kernels]),
+            np.concatenate([kernel.sums for kernel in kernels]) / count,
+            np.concatenate([kernel.squares for kernel in kernels]) / count**2,
+        ),
         np.sum([part.share for part in parts], axis=0) / count,
         sum(part.untied for part in parts) / count,
     )
@@ -137,6 +144,6 @@ def _with_interval(psi: _AxisTau, cells: Integers, averaged: int) -> Tau:
     why = explain_no_interval(cells[used[cells]], None, MIN_MARGINAL_CELL)
     if why:
         return Tau(psi.value, None, why, len(cells), averaged)
-    single, excess = jackknife_listed_pairs(psi.pairs[0], psi.pairs[1], psi.kernel, cells).combine(np.ones(1))
+    single, excess = jackknife_cell_sums(psi.kernel, cells).combine(np.ones(1))
     known = assess_uncertainty(single, excess, cells, np.bincount(cells, psi.share).astype(float), untied=psi.untied)
     return Tau(psi.value, correlation_interval(psi.value, known), None, len(cells), averaged)

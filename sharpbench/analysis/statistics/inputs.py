@@ -38,22 +38,6 @@ def combine_codes(columns: Sequence[Integers], networks: int) -> Integers:
     return codes
 
 
-def list_pairs_along(columns: Mapping[str, Integers], name: str, networks: int) -> tuple[Integers, Integers]:
-    """[P], [P] The ordered pairs of networks that differ in the axis `name` and agree in all others.
-
-    Their number is about that of the networks times the size of a block, so n^2 only where one axis varies.
-    """
-    axis = columns[name]
-    block = combine_codes([codes for other, codes in columns.items() if other != name], networks)
-    order = np.argsort(block, kind="stable")
-    blocks = np.split(order, np.flatnonzero(np.diff(block[order])) + 1)
-    found = [np.stack(np.nonzero(axis[members][:, None] != axis[members])) for members in blocks]
-    one, other = (
-        np.concatenate([members[pairs[side]] for members, pairs in zip(blocks, found, strict=True)]) for side in (0, 1)
-    )
-    return one, other
-
-
 MIN_UNITS = 20
 """Units drawn together that an interval needs at least."""
 

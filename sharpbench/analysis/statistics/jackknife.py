@@ -54,6 +54,23 @@ class Jackknife:
         return weights @ self.single, np.maximum(np.einsum("kab,a,b->k", self.excess, weights, weights), 0.0)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class CellSums:
+    """Sums of a symmetric kernel over the pairs of a network with the networks of another cell; others are 0.
+
+    Args:
+        network: [E] The network of each entry.
+        partner: [E] The cell of the other networks; a network has at most one entry for each.
+        sums: [E] The sum of the kernel over these pairs.
+        squares: [E] The sum of its squares.
+    """
+
+    network: Integers
+    partner: Integers
+    sums: Floats
+    squares: Floats
+
+
 def jackknife_pairs(kernels: Sequence[Kernel], cells: Integers, units: Integers | None = None) -> Jackknife:
     """The jackknife of the sums of kernels over ordered pairs. Costs n^2 (K + M) operations for each kernel.
 
@@ -78,25 +95,20 @@ def jackknife_pairs(kernels: Sequence[Kernel], cells: Integers, units: Integers 
     return Jackknife(between.single + center_shares(own, whole), between.excess, whole)
 
 
-def jackknife_listed_pairs(one: Integers, other: Integers, values: Floats, cells: Integers) -> Jackknife:
-    """The jackknife of one sum over the ordered pairs (one, other) [P] of networks of different cells.
-
-    The values [P] are those of a symmetric kernel [n, n] that is 0 for all other pairs. Costs P log P operations.
-    """
+def jackknife_cell_sums(sums: CellSums, cells: Integers) -> Jackknife:
+    """The jackknife of one sum over ordered pairs of networks of different cells, in time in proportion to `sums`."""
     size = np.bincount(cells).astype(float)
     count, factor = len(size), _ratio(size, size - 1)
-    first, second = cells[one], cells[other]
-    excess = np.bincount(first, 2 * factor[first] * factor[second] * values**2, count)
-    places, into = np.unique(one * count + second, return_inverse=True)
-    network, column = np.divmod(places, count)
-    row, sums = cells[network], np.bincount(into, values)  # of each network's pairs with each cell
-    weights = 2 * factor[row] * factor[column] * sums**2 / size[column]
-    excess -= np.bincount(row, weights, count) + np.bincount(column, weights, count)
+    row, column = cells[sums.network], sums.partner
+    weights = 2 * factor[row] * factor[column]
+    excess = np.bincount(row, weights * sums.squares, count)
+    explained = weights * sums.sums**2 / size[column]
+    excess -= np.bincount(row, explained, count) + np.bincount(column, explained, count)
     places, into = np.unique(row * count + column, return_inverse=True)
     row, column = np.divmod(places, count)
-    means = np.bincount(into, sums) ** 2 / (size[row] * size[column])
+    means = np.bincount(into, sums.sums) ** 2 / (size[row] * size[column])
     excess += np.bincount(row, 2 * factor[row] * factor[column] * means, count)
-    shares: Floats = 2.0 * np.bincount(one, values, len(cells))[None].astype(float)
+    shares: Floats = 2.0 * np.bincount(sums.network, sums.sums, len(cells))[None].astype(float)
     products: Floats = excess[:, None, None].astype(float)
     return Jackknife(center_shares(shares, cells), products, cells)
 

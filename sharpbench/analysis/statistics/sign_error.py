@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from sharpbench.analysis.statistics.axis_pairs import sum_pairs_along
 from sharpbench.analysis.statistics.inputs import (
     Axes,
     check_arrays,
@@ -20,11 +21,10 @@ from sharpbench.analysis.statistics.inputs import (
     explain_no_interval,
     explain_undefined,
     is_constant,
-    list_pairs_along,
     varied_axes,
 )
 from sharpbench.analysis.statistics.interval import Interval, correlation_interval
-from sharpbench.analysis.statistics.jackknife import Floats, Integers, jackknife_listed_pairs
+from sharpbench.analysis.statistics.jackknife import CellSums, Floats, Integers, jackknife_cell_sums
 from sharpbench.analysis.statistics.rank_correlation import MIN_MARGINAL_CELL
 from sharpbench.analysis.statistics.uncertainty import ROUNDING, assess_uncertainty
 
@@ -102,33 +102,53 @@ class _Environments:
     """The environments that count: errors [E]; ends [E, 2], their two cells; left_out, the number that do not count."""
 
     def __init__(self, x: Floats, y: Floats, columns: Mapping[str, Integers], cells: Integers, examples: int) -> None:
-        none = np.zeros((2, 0), dtype=np.intp)
-        along = np.concatenate([none, *(list_pairs_along(columns, name, len(x)) for name in columns)], axis=1)
-        one, other = along[:, cells[along[0]] < cells[along[1]]]
-        keys, pairs = np.unique(cells[one] * len(x) + cells[other], return_inverse=True)
-        weights = pair_weights(y[one] - y[other], examples)
-        wrong = (1 - np.sign(x[one] - x[other]) * np.sign(y[one] - y[other])) / 2
-        total, squares = np.bincount(pairs, weights), np.bincount(pairs, weights**2)
+        distinct, rank = np.unique(x, return_inverse=True)
+        tied = len(distinct) < len(x)
+
+        def weigh_pairs(one: Integers, other: Integers) -> list[Floats]:
+            difference = y[one] - y[other]
+            weights = pair_weights(difference, examples)  # 0 for a tie in y
+            wrong = (1 - np.sign(rank[one] - rank[other]) * np.sign(difference)) / 2
+            found = [weights, weights * wrong, *([weights * (wrong == 0.5)] if tied else [])]
+            return [*found, *(weights * each for each in found)]
+
+        along = [sum_pairs_along(columns, name, cells, weigh_pairs) for name in columns]
+        self._network = np.concatenate([np.zeros(0, dtype=np.intp), *(each.network for each in along)])
+        self._partner = np.concatenate([np.zeros(0, dtype=np.intp), *(each.partner for each in along)])
+        found = np.concatenate([np.zeros((4 + 2 * tied, 0)), *(each.sums for each in along)], axis=1)
+        sums = np.zeros((2, 3, found.shape[1]))  # of weights and of their squares: all, times the error, of the ties
+        sums[:, : 2 + tied] = found.reshape(2, 2 + tied, -1)
+        own = cells[self._network]
+        first = np.minimum(own, self._partner) * len(x) + np.maximum(own, self._partner)
+        keys, pairs = np.unique(first, return_inverse=True)
+        once = own < self._partner  # each pair of networks is in two entries
+        total, wrong, squares = (
+            np.bincount(pairs[once], each[once], len(keys)) for each in (sums[0, 0], sums[0, 1], sums[1, 0])
+        )
         needed = MIN_EFFECTIVE_PAIRS * (1 - ROUNDING)  # equal weights count as many pairs as there are
         counts = total**2 >= needed * np.maximum(squares, np.finfo(float).tiny)
         self.left_out = int((~counts).sum())
-        self.errors: Floats = (np.bincount(pairs, weights * wrong)[counts] / total[counts]).astype(float)
+        self.errors: Floats = (wrong[counts] / total[counts]).astype(float)
         self.ends = np.stack(np.divmod(keys[counts], len(x)), axis=1)
         kept, number = counts[pairs], np.cumsum(counts) - 1
-        self._one, self._other, self._number = one[kept], other[kept], number[pairs[kept]]
-        self._share = weights[kept] / total[pairs[kept]]
-        self._deviation = self._share * (wrong[kept] - self.errors[self._number])
-        self._untied = wrong[kept] != 0.5
+        self._network, self._partner, self._number = self._network[kept], self._partner[kept], number[pairs[kept]]
+        weight, error = total[pairs[kept]], self.errors[self._number]
+        share, share_wrong, share_half = sums[0][:, kept] / weight
+        square, square_wrong, square_half = sums[1][:, kept] / weight**2
+        self._share, self._untied = share, share - share_half
+        self._deviations = error * share - share_wrong
+        self._squares = (1 - 2 * error) * square_wrong - square_half / 4 + error**2 * square
 
     def interval(self, value: float, chosen: Integers, cells: Integers) -> Interval:
         """The interval of the mean error of the chosen environments, on the scale of 1 - 2 error, a correlation."""
         inside = np.isin(self._number, chosen)
-        one, other, share = self._one[inside], self._other[inside], self._share[inside]
-        deviation = np.tile(-self._deviation[inside] / len(chosen), 2)
-        ends, partners = np.concatenate([one, other]), np.concatenate([other, one])
-        single, excess = jackknife_listed_pairs(ends, partners, deviation, cells).combine(np.ones(1))
-        weights = np.bincount(cells[ends], np.tile(share, 2), int(cells.max()) + 1).astype(float)
-        untied = float(share[self._untied[inside]].sum() / share.sum())
+        network, partner, share = self._network[inside], self._partner[inside], self._share[inside]
+        sums = CellSums(
+            network, partner, self._deviations[inside] / len(chosen), self._squares[inside] / len(chosen) ** 2
+        )
+        single, excess = jackknife_cell_sums(sums, cells).combine(np.ones(1))
+        weights = np.bincount(cells[network], share, int(cells.max()) + 1).astype(float)
+        untied = float(self._untied[inside].sum() / share.sum())
         around = correlation_interval(1 - 2 * value, assess_uncertainty(single, excess, cells, weights, untied=untied))
         return Interval((1 - around.high) / 2, (1 - around.low) / 2)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from sharpbench.core.record import Record
@@ -34,6 +34,8 @@ def pack_submission(path: Path, *, name: str, texts: Mapping[str, str], plugins:
     lines = {record.key: (number, record) for number, record in _number_records(path)}
     if not lines:
         raise InvalidInput(f"{path} holds no record; name the folder or records.jsonl of `sharpbench run`")
+    if sum(len(record.to_json().encode()) for _, record in lines.values()) > MAX_FILE_BYTES:
+        raise _too_large(path)  # before the records are checked, which takes longer
     known = find_installed(plugins)
     for number, record in lines.values():
         try:
@@ -52,18 +54,22 @@ def pack_submission(path: Path, *, name: str, texts: Mapping[str, str], plugins:
     )
     text = format_submission(manifest, records)
     if len(text.encode()) > MAX_FILE_BYTES:
-        raise InvalidInput(
-            f"{path} makes a submission of more than {MAX_FILE_BYTES:,} bytes; submit fewer measures at a time"
-        )
+        raise _too_large(path)
     return text
 
 
-def _number_records(path: Path) -> list[tuple[int, Record]]:
+def _too_large(path: Path) -> InvalidInput:
+    return InvalidInput(
+        f"{path} makes a submission of more than {MAX_FILE_BYTES:,} bytes; submit fewer measures at a time"
+    )
+
+
+def _number_records(path: Path) -> Iterator[tuple[int, Record]]:
     """The records with their line numbers; sharpbench writes no empty lines."""
     file = path / "records.jsonl" if path.is_dir() else path
     if not file.is_file():
         raise InvalidInput(f"no records at {file}; name the folder or records.jsonl of `sharpbench run`")
-    return list(enumerate(iterate_records(file), start=1))
+    return enumerate(iterate_records(file), start=1)
 
 
 def _order_records(records: Sequence[Record]) -> list[Record]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from sharpbench.core.fields import Scalar
 from sharpbench.core.measure import Measure
 from sharpbench.core.record import Record
 from sharpbench.core.registry import available
@@ -40,6 +41,14 @@ class InstalledParts:
     measures: Mapping[str, type[Any]]
     packages: Mapping[str, str]
     ingredients: Inner
+    _recipes: dict[str, Recipe] = field(default_factory=dict, repr=False, compare=False)
+
+    def make_recipe(self, row: Mapping[str, Scalar]) -> Recipe:
+        """The recipe of `row`, made once for all records of a network. Raises InvalidInput as `parse_recipe` does."""
+        text = repr(row)
+        if text not in self._recipes:
+            self._recipes[text] = parse_recipe(row, self.ingredients)
+        return self._recipes[text]
 
 
 def find_installed(plugins: Sequence[Path] = ()) -> InstalledParts:
@@ -60,7 +69,7 @@ def resolve_record(record: Record, known: InstalledParts) -> Recomputable:
         raise UnknownCell(f"measure '{record.measure}' is not installed here" + (f"; {hint}" if hint else ""))
     try:
         measure: Measure = classes[record.measure](**record.configuration)
-        recipe = parse_recipe(record.recipe, known.ingredients)
+        recipe = known.make_recipe(record.recipe)
     except (InvalidInput, TypeError, ValueError) as error:
         raise UnknownCell(f"'{shorten(record.label)}' cannot be made here: {shorten(str(error))}") from None
     if format_spec(measure) != record.label or to_config(measure) != record.configuration:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import product
@@ -30,16 +31,17 @@ class Axis:
         name: the field.
         values: its different values.
         of_model: whether it is a field of the model; otherwise it is one of the recipe.
-        where: the place in a file, with which error messages begin.
+        where: as text, the place in a file, with which error messages begin.
     """
 
     name: str
     values: tuple[Any, ...]
     of_model: bool = False
-    where: str = field(default="", compare=False)
+    where: object = field(default="", compare=False)
 
     def __post_init__(self) -> None:
-        twice = next((each for index, each in enumerate(self.values) if each in self.values[:index]), None)
+        counts = Counter(self.values)
+        twice = next((value for value, count in counts.items() if count > 1), None)
         if not self.values or twice is not None:
             fault = "holds no value" if not self.values else f"holds {shorten(format_value(twice))} twice"
             raise InvalidInput(f"{self.where}axis '{shorten(self.name)}' {fault}; give different values")

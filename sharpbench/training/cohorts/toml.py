@@ -56,29 +56,55 @@ class TomlDocument:
             raise InvalidInput(_syntax_error(path, text, str(error))) from None
 
     def where(self, *keys: str) -> str:
-        """'FILE:LINE: ', with the line in which a key begins. `keys`: its tables, outermost first, and the key."""
-        lines = self.text.splitlines(keepends=True)
-        first, last = 0, len(lines)  # the first `last` lines contain the key, the first `first` lines do not
+        """'FILE:LINE: ', with the line in which a key begins. `keys`: its tables, outermost first, and the key.
+
+        Parses about log2(statements) prefixes of the file.
+        """
+        begins = _statement_offsets(self.text)
+        first, last = 0, len(begins)  # the first `last` statements contain the key, the first `first` do not
         while last - first > 1:
             middle = (first + last) // 2
-            if _has_keys(_parse_longest_prefix(lines, middle)[1], keys):
+            if _has_keys(tomllib.loads(self.text[: begins[middle]]), keys):
                 last = middle
             else:
                 first = middle
-        begin = _parse_longest_prefix(lines, last - 1)[0]
-        while begin < last - 1 and lines[begin].lstrip()[:1] in ("", "#"):
-            begin += 1
-        return f"{self.path}:{begin + 1}: "
+        return f"{self.path}:{self.text.count(NEW_LINE, 0, begins[first]) + 1}: "
 
 
-def _parse_longest_prefix(lines: list[str], count: int) -> tuple[int, Mapping[str, Any]]:
-    """The length and content of the longest prefix of the first `count` lines that is valid TOML."""
-    for length in range(count, 0, -1):
-        try:
-            return length, tomllib.loads("".join(lines[:length]))
-        except ValueError:
-            continue  # the prefix ends within a value of several lines
-    return 0, {}
+@dataclass(frozen=True, eq=False)
+class KeyPlace:
+    """The place of a key, as text `TomlDocument.where`: it is looked for where a message needs it."""
+
+    document: TomlDocument
+    keys: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return self.document.where(*self.keys)
+
+
+NEW_LINE = "\n"
+TOKEN_PATTERN = re.compile(
+    r"""\"{3}(?:\\.|[^\\])*?"{3,5} | '{3}.*?'{3,5}  # texts of several lines may end in two quotes more
+    | "(?:\\.|[^"\\])*" | '[^']*' | \#[^\n]* | [\[{] | [\]}] | \n | [^\s"'\#\[\]{}]+""",
+    re.VERBOSE | re.DOTALL,
+)
+"""Texts, comments, brackets, ends of lines and other words of a valid TOML file."""
+
+
+def _statement_offsets(text: str) -> list[int]:
+    """Where each statement of valid TOML begins: a key with its value, of one or several lines, or a table's head."""
+    begins: list[int] = []
+    depth, inside = 0, False
+    for token in TOKEN_PATTERN.finditer(text):
+        kind = token[0][0]
+        if kind == NEW_LINE:
+            inside = depth > 0
+        elif kind != "#":
+            if not inside:
+                begins.append(token.start())
+            inside = True
+            depth += (token[0] in ("[", "{")) - (token[0] in ("]", "}"))
+    return begins
 
 
 def _has_keys(content: Any, keys: tuple[str, ...]) -> bool:
@@ -146,9 +172,9 @@ def read_cohort(path: str, offered: Inner) -> TomlCohort:
                 f"{document.where('axes', name)}'{name}' is also in [fixed]; remove it from one of the two"
             )
     seeds = axes.pop("seed", (fixed.pop("seed", 0),))
-    varied = [Axis(name, values, where=document.where("axes", name)) for name, values in axes.items()]
+    varied = [Axis(name, values, where=KeyPlace(document, ("axes", name))) for name, values in axes.items()]
     varied += [_parse_model_axis(document, name, values) for name, values in tables["model"].items()]
-    Axis("seed", seeds, where=document.where("axes", "seed") if "seed" in tables["axes"] else "")
+    Axis("seed", seeds, where=KeyPlace(document, ("axes", "seed")) if "seed" in tables["axes"] else "")
     part = _parse_random(document, tables["random"])
     try:
         grid = Grid(tuple(varied), seeds, **part)
@@ -199,7 +225,7 @@ def _require_list(document: TomlDocument, table: str, name: str, values: object)
 
 def _parse_model_axis(document: TomlDocument, name: str, values: object) -> Axis:
     """An axis of a field of the models. Whether they have the field is checked in `Grid.recipes`."""
-    where, listed = document.where("model", name), _require_list(document, "model", name, values)
+    where, listed = KeyPlace(document, ("model", name)), _require_list(document, "model", name, values)
     for value in listed:
         if not is_scalar(value):
             raise InvalidInput(
@@ -212,7 +238,7 @@ def _parse_random(document: TomlDocument, table: Mapping[str, Any]) -> dict[str,
     """The table [random] as the fields `networks` and `draw` of Grid."""
     names = {"networks": "networks", "seed": "draw"}
     for name, value in table.items():
-        where = document.where("random", name)
+        where = KeyPlace(document, ("random", name))
         if name not in names:
             hint = suggest_names(name, names) or f"it takes {', '.join(names)}"
             raise InvalidInput(f"{where}[random] has no '{shorten(name)}'; {hint}")

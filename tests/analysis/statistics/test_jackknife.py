@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sharpbench.analysis.statistics import marginal_tau, paired_difference, within_tau
-from sharpbench.analysis.statistics.jackknife import jackknife_listed_pairs, jackknife_pairs
+from sharpbench.analysis.statistics.jackknife import CellSums, jackknife_cell_sums, jackknife_pairs
 from sharpbench.analysis.statistics.rank_correlation import marginal_kernel, within_kernel
 
 
@@ -94,13 +94,15 @@ def test_products_of_the_excess_are_those_of_the_definition(
 
 
 @pytest.mark.parametrize("sizes", [(3, 5, 4), (1, 2, 9), (2, 2, 2)])
-def test_listed_pairs_of_different_cells_have_the_jackknife_of_their_matrix(sizes: tuple[int, ...]) -> None:
+def test_sums_by_network_and_cell_have_the_jackknife_of_their_matrix(sizes: tuple[int, ...]) -> None:
     rng = np.random.default_rng(11)
     cells = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
     half = rng.standard_normal((len(cells), len(cells))) * (rng.random((len(cells), len(cells))) < 0.4)
     kernel = (half + half.T) * (cells[:, None] != cells)
-    one, other = np.nonzero(kernel)
-    found = jackknife_listed_pairs(one, other, kernel[one, other], cells)
+    into = np.equal.outer(cells, np.arange(len(sizes))).astype(float)
+    network, partner = np.nonzero(cells[:, None] != np.arange(len(sizes)))
+    sums = CellSums(network, partner, (kernel @ into)[network, partner], (kernel**2 @ into)[network, partner])
+    found = jackknife_cell_sums(sums, cells)
     expected = jackknife_pairs([kernel.__getitem__], cells)
     np.testing.assert_allclose(found.single, expected.single, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(found.excess, expected.excess, rtol=1e-12, atol=1e-12)

@@ -13,9 +13,10 @@ import pytest
 from sharpbench import InvalidInput, Record
 from sharpbench.core.record import MAX_CAUSE_CHARS
 from sharpbench.core.records import merge_records
-from sharpbench.leaderboard.submissions import pack_submission, read_submission
+from sharpbench.leaderboard.submissions import pack, pack_submission, read_submission, sampling
 from sharpbench.leaderboard.submissions.manifest import check_name
 from sharpbench.runner.failures import failure_status
+from sharpbench.training.recipe import parse_recipe
 from sharpbench.version import __version__
 
 from .conftest import edited, forged
@@ -55,6 +56,19 @@ def test_a_submission_holds_the_records_of_a_run_and_says_where_they_come_from(
     assert found.manifest.measures == dict.fromkeys(
         ("average", "gradient-norm", "parameter-norm"), f"sharpbench {__version__}"
     )
+
+
+def test_a_recipe_is_made_once_and_nothing_is_checked_of_records_that_are_too_large(
+    ran: Path, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed = []
+    monkeypatch.setattr(sampling, "parse_recipe", lambda row, offered: parsed.append(row) or parse_recipe(row, offered))
+    assert pack_submission(ran, name="honest", texts={"author": "A. U. Thor"}) == text
+    assert len(parsed) == 4  # twelve records of four networks
+    monkeypatch.setattr(pack, "MAX_FILE_BYTES", 1000)
+    with pytest.raises(InvalidInput, match="more than 1,000 bytes; submit fewer measures at a time"):
+        pack_submission(ran, name="honest", texts={})
+    assert len(parsed) == 4
 
 
 def test_the_last_record_of_a_cell_goes_in(ran: Path, tmp_path: Path) -> None:

@@ -176,7 +176,9 @@ def test_files_that_are_none(tmp_path: Path) -> None:
 
 
 KEYS = st.sampled_from(["a", "b", '"c.d"', "e"])
-VALUES = st.sampled_from(["1", "[1,\n 2]", '"""x\na = 2\n"""', "{ x = 1 }", "'[a]'", "[\n# a = 3\n]"])
+VALUES = st.sampled_from(
+    ["1", "[1,\n 2]", '"""x\na = 2\n"""', "{ x = 1 }", "'[a]'", "[\n# a = 3\n]", '"\\"["', "'''\na = 4'''''", '"#"']
+)
 
 
 @given(st.lists(st.tuples(KEYS, VALUES), min_size=1, max_size=4, unique_by=lambda each: each[0]), st.data())
@@ -192,6 +194,22 @@ def test_a_key_is_found_in_the_line_where_it_is_written(pairs: list[tuple[str, s
     for key, line in lines.items():
         assert document.where("t", key) == f"f:{line}: "
     assert document.where("t") == "f:1: "
+
+
+def test_the_line_of_a_key_is_found_with_few_parses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parses = []
+    monkeypatch.setattr(tomllib, "loads", lambda text, loads=tomllib.loads: parses.append(text) or loads(text))
+    seeds = "".join(f"  {seed},\n" for seed in range(2000))
+    assert len(recipes(cohort(tmp_path, f"[axes]\nseed = [\n{seeds}]\nlearning_rate = [0.1]\n"))) == 2000
+    assert len(parses) == 1  # no line is looked for where nothing is wrong
+    with pytest.raises(InvalidInput, match=r"mine.toml:2: axis 'seed' holds 7 twice"):
+        recipes(cohort(tmp_path, f"[axes]\nseed = [\n{seeds}  7,\n]\nlearning_rate = [0.1]\n"))
+    assert len(parses) < 6
+    text = "[t]\n" + "".join(f"k{number} = [\n1]\n" for number in range(1000))
+    document = TomlDocument("f", text, tomllib.loads(text))
+    del parses[:]
+    assert document.where("t", "k700") == "f:1402: "
+    assert len(parses) <= 10
 
 
 def test_no_code_of_a_file_is_executed(tmp_path: Path) -> None:
