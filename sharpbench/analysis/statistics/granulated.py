@@ -72,7 +72,8 @@ def granulated_values(x: Floats, y: Floats, axes: Axes) -> tuple[float | None, d
     if len(x) < 2 or is_constant(x) or is_constant(y):
         return None, {}
     columns = varied_axes(axes, len(x))
-    parts = {name: _axis_tau(x, y, columns, name) for name in columns}
+    cells = combine_codes(list(columns.values()), len(x))
+    parts = {name: _axis_tau(x, y, columns, name, cells) for name in columns}
     found = {name: part.value for name, part in parts.items() if part.blocks}
     return sum(found.values()) / len(found) if found else None, found
 
