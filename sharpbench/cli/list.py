@@ -19,7 +19,7 @@ from sharpbench.cli.tables import ColumnKind, ruled_table
 from sharpbench.errors import InvalidInput, shorten, suggest_names
 
 if TYPE_CHECKING:
-    from sharpbench.core.registry import Kind
+    from sharpbench.core.installed_plugins import Kind
 
 
 def list_(
@@ -33,7 +33,7 @@ def list_(
 ) -> None:
     """List what is installed: measures, models, datasets, optimizers and cohorts, with their parameters."""
     from sharpbench.core.catalog import list_installed
-    from sharpbench.core.registry import KINDS
+    from sharpbench.core.installed_plugins import KINDS
 
     if kind is not None and kind not in KINDS:
         raise InvalidInput(

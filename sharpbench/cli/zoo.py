@@ -16,7 +16,7 @@ from sharpbench.cli.options import CacheDirOption, JsonArrayOption, JsonObjectOp
 from sharpbench.errors import InvalidInput, shorten, suggest_names
 
 if TYPE_CHECKING:
-    from sharpbench.core.registry import Kind
+    from sharpbench.core.installed_plugins import Kind
     from sharpbench.training.zoo import Zoo, ZooEntry
 
 app = typer.Typer(

@@ -27,8 +27,9 @@ from sharpbench.comparison.config import Job
 from sharpbench.comparison.network import open_subject
 from sharpbench.comparison.reference import diagonal_error, reference_value
 from sharpbench.core.evaluate import measure
+from sharpbench.core.installed_plugins import KINDS
 from sharpbench.core.measure import Measure
-from sharpbench.core.registry import KINDS, available
+from sharpbench.core.registry import available
 from sharpbench.core.spec import parse_spec
 from sharpbench.core.subject import Subject
 from sharpbench.curvature import gradient_method

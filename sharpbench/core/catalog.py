@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from sharpbench.core.fields import Scalar, is_scalar
-from sharpbench.core.registry import Kind, available, damaged_packages, entry_points, package_of
+from sharpbench.core.installed_plugins import Kind, installed_plugins
+from sharpbench.core.registry import available
 from sharpbench.core.spec import find_named, format_value, parse_spec
 from sharpbench.errors import one_line
 from sharpbench.files import atomic_write, cache_folder
@@ -143,10 +144,10 @@ def _to_scalar(default: Any) -> Scalar:
 
 
 def _fingerprint(kind: Kind) -> str:
-    digest = hashlib.sha256(f"{__version__} {sorted(damaged_packages())}".encode())
-    for point in entry_points(kind):
-        version = point.dist.version if point.dist is not None else ""
-        digest.update(f"{package_of(point)} {version} {point.value}\n".encode())
+    installed = installed_plugins()
+    digest = hashlib.sha256(f"{__version__} {sorted(installed.damaged)}".encode())
+    for point in installed.points[kind]:
+        digest.update(f"{point.package} {point.version} {point.value}\n".encode())
         for path in _source_files(point.value):
             if not path.exists():  # a link to nowhere
                 continue

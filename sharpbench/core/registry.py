@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import importlib.metadata
 import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, get_args
+from typing import Any
 
+from sharpbench.core.installed_plugins import KINDS, Kind, describe_fault, installed_plugins
 from sharpbench.core.source_files import execute_module, new_module
-from sharpbench.errors import InvalidInput, one_line, shorten, suggest_names
+from sharpbench.errors import InvalidInput, shorten, suggest_names
 
-Kind = Literal["measures", "models", "datasets", "optimizers", "cohorts"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]*")
 PUBLIC_CLASSES: dict[Kind, str] = {
     "measures": "sharpbench.Measure",
@@ -92,9 +90,9 @@ def find_measures(target: str) -> dict[str, type[Any]]:
 
 def _find_modules(target: str) -> list[ModuleType]:
     """The modules of the distribution `target`, by its entry points for measures, or the one of that name."""
-    points = entry_points("measures")
-    known = list(dict.fromkeys(map(package_of, points)))
-    own = [point.value for point in points if package_of(point) == target]
+    points = installed_plugins().points["measures"]
+    known = list(dict.fromkeys(point.package for point in points))
+    own = [point.value for point in points if point.package == target]
     return [_import_module(name, target, known) for name in own or [target]]
 
 
@@ -106,66 +104,22 @@ def _import_module(name: str, target: str, known: Sequence[str]) -> ModuleType:
         if isinstance(error, ModuleNotFoundError) and error.name is not None and name.startswith(error.name):
             hint = suggest_names(target, known) or "name a Python file, or install the package"
             raise InvalidInput(f"no package '{shorten(target)}' that offers measures; {hint}") from None
-        raise InvalidInput(f"{shorten(target)} fails to import: {_describe_error(error)}") from error
-
-
-def entry_points(kind: Kind) -> list[importlib.metadata.EntryPoint]:
-    """The entry points of `kind`, our own first, then by package name.
-
-    A package whose metadata cannot be read has none here; `damaged_packages` names it.
-    """
-    try:
-        found = list(importlib.metadata.entry_points(group=f"sharpbench.{kind}"))
-    except Exception:  # whatever the parser raises at one package's file, it raises for all packages
-        found = [point for _, points, _ in _read_packages() for point in points if point.group == f"sharpbench.{kind}"]
-    return sorted(found, key=lambda point: (package_of(point) != "sharpbench", package_of(point), point.name))
-
-
-def damaged_packages() -> dict[str, str]:
-    """Package -> cause, of those whose entry points name sharpbench and cannot be read."""
-    try:
-        importlib.metadata.entry_points(group="sharpbench.measures")
-    except Exception:  # as above
-        return {name: cause for name, _, cause in _read_packages() if cause is not None}
-    return {}
-
-
-def _read_packages() -> Iterator[tuple[str, list[importlib.metadata.EntryPoint], str | None]]:
-    """Each installed package once: its name, its entry points, and why they cannot be read where they name sharpbench.
-
-    The first folder of the path that holds a package is the one that is imported.
-    """
-    seen: set[str] = set()
-    for package in importlib.metadata.distributions():
-        name = str(package.metadata["Name"])
-        plain_name = re.sub(r"[-_.]+", "-", name).lower()
-        if plain_name in seen:
-            continue
-        seen.add(plain_name)
-        try:
-            yield name, list(package.entry_points), None
-        except Exception as error:  # as above
-            ours = "sharpbench." in (package.read_text("entry_points.txt") or "")
-            yield name, [], f"its entry_points.txt cannot be read: {_describe_error(error)}" if ours else None
-
-
-def package_of(point: importlib.metadata.EntryPoint) -> str:
-    """The name of the distribution that declares an entry point."""
-    return point.dist.name if point.dist is not None else point.value
+        raise InvalidInput(f"{shorten(target)} fails to import: {describe_fault(error)}") from error
 
 
 def _load_modules(kind: Kind, plugins: Sequence[Path], faults: list[PluginFault]) -> Iterator[tuple[str, ModuleType]]:
-    faults.extend(PluginFault(kind, package, cause) for package, cause in damaged_packages().items())
-    for point in entry_points(kind):
+    installed = installed_plugins()
+    faults.extend(PluginFault(kind, package, cause) for package, cause in installed.damaged.items())
+    for point in installed.points[kind]:
         try:
             module = point.load()
         except (Exception, SystemExit) as error:  # a plugin may raise anything; others must not suffer
-            faults.append(PluginFault(kind, package_of(point), _describe_error(error)))
+            faults.append(PluginFault(kind, point.package, describe_fault(error)))
             continue
         if not hasattr(module, kind.upper()):
-            faults.append(PluginFault(kind, package_of(point), f"module {point.value} has no {kind.upper()}"))
+            faults.append(PluginFault(kind, point.package, f"module {point.value} has no {kind.upper()}"))
             continue
-        yield package_of(point), module
+        yield point.package, module
     for path in {path.resolve(): path for path in plugins}.values():  # a file that is named twice is one plugin
         yield str(path), _load_file(path, f"--plugin {path}")
 
@@ -199,7 +153,7 @@ def _execute(module: ModuleType, word: str) -> None:
     try:
         execute_module(module)
     except (Exception, SystemExit) as error:  # as above
-        raise InvalidInput(f"{word} fails to import: {_describe_error(error)}") from error
+        raise InvalidInput(f"{word} fails to import: {describe_fault(error)}") from error
     kinds = [kind for kind in KINDS if hasattr(module, kind.upper())]
     if not kinds:
         raise InvalidInput(
@@ -209,11 +163,6 @@ def _execute(module: ModuleType, word: str) -> None:
         _, causes = _usable_classes(kind, module)
         if causes:
             raise InvalidInput(f"{word}: {causes[0]}")
-
-
-def _describe_error(error: BaseException) -> str:
-    """The error's type and text, on one line."""
-    return one_line(" ".join(f"{type(error).__name__}: {error}".split()))
 
 
 def _usable_classes(kind: Kind, module: ModuleType) -> tuple[list[type[Any]], list[str]]:

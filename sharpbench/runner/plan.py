@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from sharpbench.core.fields import is_scalar
+from sharpbench.core.installed_plugins import Kind
 from sharpbench.core.measure import Measure
-from sharpbench.core.registry import Kind, available
+from sharpbench.core.registry import available
 from sharpbench.core.spec import format_spec, parse_spec, parse_specs, to_config
 from sharpbench.datasets.dataset import Data, Dataset
 from sharpbench.environment import resolve_device

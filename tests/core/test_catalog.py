@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ import pytest
 
 from sharpbench.core import catalog
 from sharpbench.core.catalog import describe_measure, list_installed
-from sharpbench.core.registry import KINDS, Available, Kind, PluginFault
+from sharpbench.core.installed_plugins import KINDS, InstalledPlugins, Kind, PluginPoint
+from sharpbench.core.registry import Available, PluginFault
 from sharpbench.errors import InvalidInput
 
 PLUGIN = """
@@ -50,10 +51,9 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir(parents=True)
     (folder / "__init__.py").write_text(source(), encoding="utf-8")
     monkeypatch.syspath_prepend(str(folder.parent))
-    point = importlib.metadata.EntryPoint("listed", "listed_plugin", "sharpbench.measures")
-    monkeypatch.setattr(
-        importlib.metadata, "entry_points", lambda *, group: [point] if group == "sharpbench.measures" else []
-    )
+    point = PluginPoint("listed_plugin", "", "listed", "listed_plugin", lambda: import_module("listed_plugin"))
+    points = {kind: (point,) if kind == "measures" else () for kind in KINDS}
+    monkeypatch.setattr("sharpbench.core.installed_plugins._read", lambda state: InstalledPlugins(points, {}))
     for name in ("listed_plugin", "listed_plugin.bad"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     return folder

@@ -8,14 +8,14 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 
-from sharpbench.core import registry
+from sharpbench.core import installed_plugins, registry
 from sharpbench.core.catalog import list_installed
+from sharpbench.core.installed_plugins import KINDS, InstalledPlugins, Kind, PluginPoint
 from sharpbench.core.measure import Measure
-from sharpbench.core.registry import KINDS, Kind, available
+from sharpbench.core.registry import available
 from sharpbench.errors import InvalidInput
 
 GOOD = """
@@ -34,11 +34,10 @@ MEASURES = (Extra,)
 
 
 class Point:
-    """An entry point as importlib.metadata gives it."""
+    """A package that offers a module, or whose import raises."""
 
     def __init__(self, package: str, module: ModuleType | Exception) -> None:
-        self.name, self.value, self.module = package, package, module
-        self.dist = type("Distribution", (), {"name": package, "version": "1"})()
+        self.name, self.module = package, module
 
     def load(self) -> ModuleType:
         if isinstance(self.module, Exception):
@@ -46,11 +45,17 @@ class Point:
         return self.module
 
 
-def install(monkeypatch: pytest.MonkeyPatch, *points: Point) -> None:
-    def entry_points(*, group: str) -> list[Any]:
-        return list(points) if group == "sharpbench.measures" else []
+class Importable(Point):
+    """A package that is imported by its name."""
 
-    monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
+    def load(self) -> ModuleType:
+        return importlib.import_module(self.name)
+
+
+def install(monkeypatch: pytest.MonkeyPatch, *points: Point) -> None:
+    found = tuple(PluginPoint(point.name, "1", point.name, point.name, point.load) for point in points)
+    points = {kind: found if kind == "measures" else () for kind in KINDS}
+    monkeypatch.setattr(installed_plugins, "_read", lambda state: InstalledPlugins(points, {}))
 
 
 def module(**attributes: object) -> ModuleType:
@@ -140,10 +145,7 @@ def test_a_listing_is_kept_until_something_changes(tmp_path: Path, monkeypatch: 
     source = tmp_path / "kept_plugin.py"
     source.write_text(GOOD.format(name="first"), encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
-    point = importlib.metadata.EntryPoint("kept", "kept_plugin", "sharpbench.measures")
-    monkeypatch.setattr(
-        importlib.metadata, "entry_points", lambda *, group: [point] if group.endswith("measures") else []
-    )
+    install(monkeypatch, Importable("kept_plugin", module()))
     assert [row["name"] for row in list_installed("measures", cache_dir=tmp_path)] == ["first"]
 
     def refuse(*_: object) -> None:
@@ -170,7 +172,7 @@ def test_a_folder_that_cannot_be_written_costs_only_time(tmp_path: Path) -> None
 
 def test_packages_without_a_distribution_are_named_by_their_module() -> None:
     point = importlib.metadata.EntryPoint("kept", "some.module", "sharpbench.measures")
-    assert registry.package_of(point) == "some.module"
+    assert [each.package for each in installed_plugins._sorted_points([point])] == ["some.module"]
 
 
 @pytest.mark.parametrize("offer", ["Extra", "None", "3", "()", "'text'"])
@@ -283,13 +285,34 @@ def test_every_refusal_is_one_line(tmp_path: Path, content: bytes) -> None:
     assert "\n" not in str(raised.value)
 
 
-def test_our_own_come_first_and_the_rest_by_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch, *(Point(name, module(MEASURES=())) for name in ("zeta", "sharpbench", "alpha", "tail")))
-    assert [point.name for point in registry.entry_points("measures")] == ["sharpbench", "alpha", "tail", "zeta"]
+def test_our_own_come_first_and_the_rest_by_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("zeta", "alpha", "tail"):
+        install_package(tmp_path, name, f"[sharpbench.measures]\nx = {name}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    found = dict.fromkeys(point.package for point in installed_plugins.installed_plugins().points["measures"])
+    assert list(found) == ["sharpbench", "alpha", "tail", "zeta"]
 
 
-def damage(folder: Path, package: str, entry_points: str) -> None:
-    """Install a package, as pip would, whose entry_points.txt is not one."""
+def test_packages_are_read_once_and_again_when_one_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call of `measure` must not read the metadata of everything; a plugin may come while a notebook runs."""
+    monkeypatch.syspath_prepend(tmp_path)
+    before = installed_plugins.installed_plugins()
+    with monkeypatch.context() as patch:
+        patch.delattr(importlib.metadata, "entry_points")
+        assert installed_plugins.installed_plugins() is before
+        available("measures")
+    (tmp_path / "late.py").write_text(GOOD.format(name="late"), encoding="utf-8")
+    install_package(tmp_path, "late", "[sharpbench.measures]\nx = late\n")
+    assert available("measures").packages["late"] == "late"
+    (tmp_path / "late-1.0.dist-info").rename(tmp_path / "removed")
+    assert "late" not in available("measures").classes
+    del sys.modules["late"]
+
+
+def install_package(folder: Path, package: str, entry_points: str) -> None:
+    """Install a package's metadata as pip does, with this entry_points.txt."""
     place = folder / f"{package}-1.0.dist-info"
     place.mkdir()
     (place / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n", encoding="utf-8")
@@ -298,8 +321,8 @@ def damage(folder: Path, package: str, entry_points: str) -> None:
 
 def test_a_malformed_package_does_not_affect_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = available("measures")
-    damage(tmp_path, "torn", "[sharpbench.measures]\nx = \n[sharpbench.measures\n=\n")
-    damage(tmp_path, "strange", "x = \n[other.group\n=\n")
+    install_package(tmp_path, "torn", "[sharpbench.measures]\nx = \n[sharpbench.measures\n=\n")
+    install_package(tmp_path, "strange", "x = \n[other.group\n=\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(Exception, match=r".*"):  # the kind depends on the version of Python
         importlib.metadata.entry_points(group="sharpbench.measures")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from importlib.metadata import EntryPoint
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from sharpbench.core.installed_plugins import KINDS, InstalledPlugins, PluginPoint
 from sharpbench.core.registry import available, find_measures
 from sharpbench.errors import InvalidInput
 from tests.commands import given, refused
@@ -89,10 +91,10 @@ def test_files_distributions_and_modules_offer_measures(plugin: str) -> None:
 
 def test_a_distribution_offers_what_all_its_modules_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """As sharpbench itself does: built-in measures, and adapters of other libraries."""
-    values = {"sharpbench": "sharpbench_measures", "sharpbench_peers": "sharpbench_peers"}
-    points = [EntryPoint(name, value, "sharpbench.measures") for name, value in values.items()]
-    monkeypatch.setattr("sharpbench.core.registry.package_of", lambda point: "both")
-    monkeypatch.setattr("importlib.metadata.entry_points", lambda *, group: points)
+    modules = ("sharpbench_measures", "sharpbench_peers")
+    points = tuple(PluginPoint("both", "1", name, name, partial(import_module, name)) for name in modules)
+    installed = InstalledPlugins({kind: points if kind == "measures" else () for kind in KINDS}, {})
+    monkeypatch.setattr("sharpbench.core.installed_plugins._read", lambda state: installed)
     assert find_measures("both") == {**find_measures("sharpbench_measures"), **find_measures("sharpbench_peers")}
     assert {"trace", "backpack-trace"} <= find_measures("both").keys()
 

@@ -12,8 +12,8 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sharpbench.core.installed_plugins import KINDS, installed_plugins
 from sharpbench.core.record import MAX_CAUSE_CHARS, Record
-from sharpbench.core.registry import KINDS, entry_points, package_of
 from sharpbench.errors import truncate
 from sharpbench.files import Workspace
 from sharpbench.processes import (
@@ -162,8 +162,8 @@ def builtin_modules() -> list[str]:
 
     Those of other packages are imported by the workers themselves: their import may raise.
     """
-    points = [point for kind in KINDS for point in entry_points(kind)]
-    return [point.module for point in points if package_of(point) == "sharpbench"]
+    points = [point for kind in KINDS for point in installed_plugins().points[kind]]
+    return [point.value for point in points if point.package == "sharpbench"]
 
 
 def _serve(connection: Connection, output: Connection, spec: WorkerSpec) -> None:

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing.connection import Connection
 
+from sharpbench.core.installed_plugins import KINDS
 from sharpbench.core.record import MAX_CAUSE_CHARS, Record
-from sharpbench.core.registry import KINDS, available
+from sharpbench.core.registry import available
 from sharpbench.environment import apply_settings
 from sharpbench.errors import truncate
 from sharpbench.processes import prepare_child
