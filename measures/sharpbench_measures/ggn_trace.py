@@ -11,16 +11,22 @@ from sharpbench import Estimate, InvalidInput, Invariance, Measure, NotApplicabl
 from sharpbench.curvature import (
     DENSE_LIMIT,
     check_samples,
+    count_columns,
     exact_diagonal,
+    has_sketch,
     hutchinson_diagonal,
     hutchinson_trace,
     mean_estimate,
     reference_ggn_traces,
+    sketched_diagonal,
     sketched_traces,
     traces_by_example,
 )
 from sharpbench_measures.citations import HUTCHINSON, IBAYASHI
 from sharpbench_measures.trace import MIN_PRODUCTS, PROJECTED, projected
+
+MAX_EXACT_COLUMNS = 1024
+"""Columns of the output root, and backward passes, an example up to which method=auto is exact."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +38,12 @@ class GgnTrace(Measure):
     affine. Defined, and exact, for every network.
 
     method:
-        exact: sum_b tr J_b^T Lambda J_b through a square root of Lambda, C - 1 backward passes; never samples.
-        sketch: for many classes: `top` exact columns of that root and `columns` random ones per example in place
-            of the rest, unbiased, with its standard error and proven bounds (details.lower, details.upper).
+        exact: sum_b tr J_b^T Lambda J_b through a square root of Lambda; never samples. C - 1 backward passes at each
+            position of an example, one for each entry under losses of single entries.
+        sketch: for many columns: `columns` random ones per example, sums over all its positions, unbiased, with
+            standard error, interval and details.upper. Of one label an example, `top` exact columns in addition, and
+            details.lower.
+        auto: exact up to 1,024 columns an example, above that the sketch; details.method says which.
         hutchinson, hutchpp, xtrace: from `samples` products of G with random sign vectors, with standard errors.
     """
 
@@ -49,7 +58,8 @@ class GgnTrace(Measure):
     reduction: ClassVar[str] = "mean over examples, natural logarithm; sum over parameters"
     included: ClassVar[str] = "all parameters under measurement, biases included"
     cost: ClassVar[str] = (
-        "C - 1 backward passes where exact; top + columns with method=sketch; three gradients per probe where sampled"
+        "C - 1 backward passes per position where exact; top + columns with method=sketch; three gradients per probe "
+        "where sampled"
     )
     bibtex: ClassVar[str] = (
         IBAYASHI
@@ -73,7 +83,7 @@ class GgnTrace(Measure):
         "method=hutchpp,samples=99",
         "method=xtrace,samples=100",
     )
-    method: Literal["exact", "sketch", "hutchinson", "hutchpp", "xtrace"] = "exact"
+    method: Literal["exact", "auto", "sketch", "hutchinson", "hutchpp", "xtrace"] = "exact"
     samples: int = 100
     top: int = 10
     columns: int = 4
@@ -85,26 +95,36 @@ class GgnTrace(Measure):
 
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
         """See Measure; deterministic with method=exact."""
-        if self.method == "exact":
+        method = self._chosen(subject) if self.method == "auto" else self.method
+        if method == "exact":
             return mean_estimate(subject, subject.once(traces_by_example), method="exact")
-        if self.method == "sketch":
-            if subject.criterion.kind != "cross_entropy" or subject.classes < self.top + 2:
+        if method == "sketch":
+            if not has_sketch(subject):
+                raise NotApplicable(f"the loss '{subject.criterion.name}' has no sketch; use method=exact")
+            if subject.criterion.kind == "cross_entropy" and subject.classes < self.top + 2:
                 raise NotApplicable(
-                    f"no sketch of {subject.classes} outputs under {subject.criterion.kind}: needs cross entropy and "
-                    f"at least top + 2 = {self.top + 2} classes; use method=exact"
+                    f"no sketch of {subject.classes} outputs: needs at least top + 2 = {self.top + 2} classes; use "
+                    "method=exact"
                 )
             return sketched_traces(subject, generator=generator, top=self.top, columns=self.columns)
         if self.method in PROJECTED:
             return projected(self.method, subject, samples=self.samples, generator=generator, kind="gauss-newton")
         return hutchinson_trace(subject, samples=self.samples, generator=generator, kind="gauss-newton")
 
+    def _chosen(self, subject: Subject) -> str:
+        many = count_columns(subject) > MAX_EXACT_COLUMNS
+        return "sketch" if many and has_sketch(subject) else "exact"
+
     def exact(self, subject: Subject) -> float | None:
         """By the definition, one Jacobian-vector product per parameter; above the limit the engine in float64."""
         return sum(reference_ggn_traces(subject).values())
 
     def diagonal_entries(self, subject: Subject, *, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        """Exact, or with method=hutchinson from `samples` products."""
-        if self.method == "exact":
+        """Exact, or from random columns with method=sketch, or from `samples` products with method=hutchinson."""
+        method = self._chosen(subject) if self.method == "auto" else self.method
+        if method == "sketch" and has_sketch(subject):
+            return sketched_diagonal(subject, generator=generator, top=self.top, columns=self.columns).values
+        if method == "exact":
             return subject.once(exact_diagonal)
         if self.method == "hutchinson":
             found = hutchinson_diagonal(subject, samples=self.samples, generator=generator, kind="gauss-newton")
@@ -113,4 +133,4 @@ class GgnTrace(Measure):
 
     def invariances(self) -> frozenset[Invariance]:
         """As for the Hessian's trace: orthogonal rewrites, if nothing is drawn in the space of the parameters."""
-        return frozenset({"permutation", "attention-rotation"} if self.method in ("exact", "sketch") else ())
+        return frozenset({"permutation", "attention-rotation"} if self.method in ("exact", "auto", "sketch") else ())

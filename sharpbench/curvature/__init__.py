@@ -30,6 +30,7 @@ from sharpbench.curvature.fisher import (
     sampled_fisher_traces,
 )
 from sharpbench.curvature.ggn import (
+    count_columns,
     exact_diagonal,
     exact_traces,
     mean_estimate,
@@ -127,6 +128,7 @@ __all__ = [
     "chain",
     "check_samples",
     "check_worst_case",
+    "count_columns",
     "dense_ggn",
     "dense_hessian",
     "difference_diagonal",

@@ -233,6 +233,15 @@ def pull_by_example(subject: Subject, columns: Columns, of: Callable[[LayerVjps]
     return found.cpu().double().T
 
 
+def count_columns(subject: Subject) -> int:
+    """The columns of the exact output root of one example: the backward passes that an exact trace takes.
+
+    >>> curvature.count_columns(subject)
+    1
+    """
+    return columns_of(subject.criterion, subject.outputs)
+
+
 def exact_columns(subject: Subject) -> Columns:
     """The columns of the exact output root."""
 

@@ -10,6 +10,7 @@ from sharpbench import InvalidInput, NotApplicable, Subject, measure
 from sharpbench.core.evaluate import parse_measure
 from sharpbench.curvature import DENSE_LIMIT, dense_ggn
 from sharpbench.symmetry.rules import table
+from tests.losses import CASES
 
 
 def small(activation: nn.Module, *, n: int = 12, seed: int = 0, wide: int = 6) -> Subject:
@@ -324,5 +325,24 @@ def test_projections_need_more_parameters_than_probes(word: str) -> None:
 
 
 def test_a_sketch_needs_classes_to_leave_out() -> None:
-    with pytest.raises(NotApplicable, match=r"of 3 outputs .* at least top \+ 2 = 12 classes; use method=exact"):
+    with pytest.raises(NotApplicable, match=r"of 3 outputs: needs at least top \+ 2 = 12 classes; use method=exact"):
         measure("ggn-trace[method=sketch]", small(nn.ReLU()))
+
+
+def test_auto_is_exact_up_to_the_stated_number_of_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = CASES["tied characters"].subject()
+    exact = measure("ggn-trace", subject)
+    found = measure("ggn-trace[method=auto]", subject)
+    assert (found.value, found.details["method"], found.stderr) == (exact.value, "exact", 0.0)
+    monkeypatch.setattr("sharpbench_measures.ggn_trace.MAX_EXACT_COLUMNS", 15)  # 4 positions of 5 characters have 16
+    drawn = measure("ggn-trace[method=auto,columns=50]", subject)
+    assert drawn.details["method"] == "sketch"
+    assert drawn.stderr is not None
+    assert abs(drawn.value - exact.value) < 4 * drawn.stderr
+    diagonal = parse_measure("ggn-trace[method=auto]").diagonal_entries(subject, generator=torch.Generator())
+    assert sum(float(each.sum()) for each in diagonal.values()) == pytest.approx(exact.value, rel=0.5)
+    linear = CASES["L1"].subject()
+    monkeypatch.setattr("sharpbench_measures.ggn_trace.MAX_EXACT_COLUMNS", -1)
+    assert measure("ggn-trace[method=auto]", linear).details["method"] == "exact"  # it has no sketch
+    with pytest.raises(NotApplicable, match="the loss 'L1Loss' has no sketch; use method=exact"):
+        measure("ggn-trace[method=sketch]", linear)
