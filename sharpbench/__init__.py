@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from sharpbench import curvature as curvature
     from sharpbench import symmetry as symmetry
     from sharpbench.analysis.table_population import TableOptions as TableOptions
+    from sharpbench.core.batch import Inputs as Inputs
     from sharpbench.core.catalog import list_measures as list_measures
     from sharpbench.core.evaluate import measure as measure
+    from sharpbench.core.evaluate import measure_blocks as measure_blocks
     from sharpbench.core.fields import Scalar as Scalar
     from sharpbench.core.loss import with_class_axis as with_class_axis
     from sharpbench.core.measure import Dependence as Dependence
@@ -55,6 +57,7 @@ _HOME = {
     "Dataset": "datasets.dataset",
     "Dependence": "core.measure",
     "Estimate": "core.measure",
+    "Inputs": "core.batch",
     "InvalidInput": "errors",
     "Invariance": "core.measure",
     "Measure": "core.measure",
@@ -71,6 +74,7 @@ _HOME = {
     "TableOptions": "analysis.table_population",
     "list_measures": "core.catalog",
     "measure": "core.evaluate",
+    "measure_blocks": "core.evaluate",
     "plan": "runner.plan",
     "read_records": "core.records",
     "run": "runner.run",

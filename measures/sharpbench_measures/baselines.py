@@ -9,7 +9,7 @@ from typing import ClassVar, get_args
 import torch
 from torch import Tensor
 
-from sharpbench import Estimate, Invariance, Measure, Params, Subject
+from sharpbench import Estimate, Inputs, Invariance, Measure, Params, Subject
 from sharpbench.curvature import gradient_method, plain_gradient
 from sharpbench_measures.norms import BIBTEX, SOURCE
 
@@ -68,7 +68,7 @@ class GradientNorm(Measure):
         """See Measure; deterministic."""
         method = gradient_method(subject)
 
-        def gradient_of(inputs: Tensor, targets: Tensor) -> Params:
+        def gradient_of(inputs: Inputs, targets: Tensor) -> Params:
             def loss(params: Params) -> Tensor:
                 return subject.criterion(subject.apply(params, inputs), targets).mean()
 
@@ -79,13 +79,13 @@ class GradientNorm(Measure):
     def exact(self, subject: Subject) -> float | None:
         """The mean of the examples' own gradients, by torch.autograd."""
         total = {name: torch.zeros_like(value) for name, value in subject.params.items()}
-        for example, target in zip(subject.inputs.split(1), subject.targets.split(1), strict=True):
+        for example, target in subject.split():
 
-            def loss(params: Params, example: Tensor = example, target: Tensor = target) -> Tensor:
+            def loss(params: Params, example: Inputs = example, target: Tensor = target) -> Tensor:
                 return subject.criterion(subject.apply(params, example), target).sum()
 
             for name, slope in plain_gradient(loss, subject.params).items():
-                total[name] += slope / len(subject.inputs)
+                total[name] += slope / subject.n
         return _norm(total)
 
     def invariances(self) -> frozenset[Invariance]:

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from sharpbench import Estimate, Invariance, Measure, NotApplicable, Subject
+from sharpbench import Estimate, Inputs, Invariance, Measure, NotApplicable, Subject
 from sharpbench.curvature import example_stderr, jvp, plain_vjps, quadratic_form
 
 
@@ -69,7 +69,7 @@ class FisherRao(Measure):
         carried = error / (2 * value) if error is not None and value > 0 else None  # to first order
         return Estimate(value, details={"fisher": self.fisher}, stderr_examples=carried)
 
-    def _squares(self, subject: Subject, inputs: Tensor, targets: Tensor) -> Tensor:
+    def _squares(self, subject: Subject, inputs: Inputs, targets: Tensor) -> Tensor:
         """The quadratic form of each example's Fisher information [B]."""
         logits, along = jvp(subject, inputs, subject.params)  # J theta, [B, C]
         if self.fisher == "empirical":
@@ -82,17 +82,11 @@ class FisherRao(Measure):
         if self.fisher == "true" and subject.criterion.describe_no_likelihood():
             return None
 
-        def squares(inputs: Tensor, targets: Tensor) -> Tensor:
-            each = [
-                self._square_by_definition(subject, example, target)
-                for example, target in zip(inputs.split(1), targets, strict=True)
-            ]
-            return torch.stack(each).mean()
-
-        square = float(subject.mean(squares))
+        each = [self._square_by_definition(subject, example, target[0]) for example, target in subject.split()]
+        square = float(torch.stack(each).mean())
         return math.sqrt(square) if self.root else square
 
-    def _square_by_definition(self, subject: Subject, example: Tensor, target: Tensor) -> Tensor:
+    def _square_by_definition(self, subject: Subject, example: Inputs, target: Tensor) -> Tensor:
         """<theta, gradient of log p(y)> by C backward passes, squared, in the mean over y, or at the given target.
 
         Of other likelihoods that is u^T Lambda u with the differentiated Hessian of the loss, as these are canonical.

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 import torch
 
-from sharpbench import Estimate, Invariance, Measure, NotApplicable, Subject
+from sharpbench import Estimate, Inputs, Invariance, Measure, NotApplicable, Subject
 from sharpbench.curvature import (
     DENSE_LIMIT,
     check_samples,
@@ -105,10 +105,7 @@ class FisherTrace(Measure):
     def exact(self, subject: Subject) -> float | None:
         """One Jacobian-vector product per parameter; for fisher=empirical the gradients, example by example."""
         if self.fisher == "empirical":
-            return sum(
-                _squared_gradient(subject, example, target)
-                for example, target in zip(subject.inputs.split(1), subject.targets.split(1), strict=True)
-            ) / len(subject.inputs)
+            return sum(_squared_gradient(subject, example, target) for example, target in subject.split()) / subject.n
         if subject.criterion.describe_no_likelihood():
             return None
         if self.fisher == "monte-carlo" and not draws_targets(subject):
@@ -120,7 +117,7 @@ class FisherTrace(Measure):
         return frozenset({"permutation", "attention-rotation"})
 
 
-def _squared_gradient(subject: Subject, example: torch.Tensor, target: torch.Tensor) -> float:
+def _squared_gradient(subject: Subject, example: Inputs, target: torch.Tensor) -> float:
     gradient = plain_gradient(
         lambda params: subject.criterion(subject.apply(params, example), target)[0], subject.params
     )

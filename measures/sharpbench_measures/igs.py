@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sharpbench import Estimate, InvalidInput, Invariance, Measure, NotApplicable, Params, Subject
+from sharpbench import Estimate, Inputs, InvalidInput, Invariance, Measure, NotApplicable, Params, Subject
 from sharpbench.curvature import (
     MATRIX_LIMIT,
     gradient_method,
@@ -87,7 +87,7 @@ class Igs(Measure):
         )
 
     def _untruncated(self, subject: Subject) -> Estimate:
-        rows = len(subject.inputs) * (subject.classes - 1)
+        rows = subject.n * (subject.classes - 1)
         if subject.size * rows > MATRIX_LIMIT**2:
             raise NotApplicable(
                 f"{rows:,} x {subject.size:,} derivatives are too many to be decomposed; the bound is "
@@ -110,11 +110,11 @@ class Igs(Measure):
         """The definition with both matrices in full, from the gradients of every log-probability of every example."""
         if subject.criterion.kind != "cross_entropy" or subject.size > MATRIX_LIMIT:
             return None
-        fisher = torch.zeros(subject.size, subject.size, dtype=torch.float64, device=subject.inputs.device)
+        fisher = torch.zeros(subject.size, subject.size, dtype=torch.float64, device=subject.device)
         empirical = torch.zeros_like(fisher)
-        for example, target in zip(subject.inputs.split(1), subject.targets, strict=True):
+        for example, target in subject.split():
 
-            def scores(params: Params, example: Tensor = example) -> Tensor:
+            def scores(params: Params, example: Inputs = example) -> Tensor:
                 logits = subject.apply(params, example)
                 classes = torch.arange(logits.shape[1], device=logits.device)
                 return -subject.criterion(logits.expand(len(classes), -1), classes)
@@ -123,7 +123,7 @@ class Igs(Measure):
             rows = pull(torch.eye(len(found), dtype=found.dtype, device=found.device))
             gradients = torch.cat([rows[name].flatten(1) for name in subject.params], 1).double()  # [C, P]
             fisher += gradients.T @ (found.exp().double()[:, None] * gradients)
-            empirical += torch.outer(gradients[target], gradients[target])
+            empirical += torch.outer(gradients[int(target)], gradients[int(target)])
         bound = self.truncation or subject.size * torch.finfo(torch.float64).eps
         return float((torch.linalg.pinv(fisher, rtol=bound, hermitian=True) * empirical).sum())
 
@@ -136,7 +136,7 @@ class Igs(Measure):
 def _squared_slopes(subject: Subject, vectors: Tensor, together: int) -> Tensor:
     """v^T C v = (1/n) sum_i (g_i^T v)^2 for every column v of vectors [P, r], in float64."""
 
-    def batch(inputs: Tensor, targets: Tensor) -> Tensor:
+    def batch(inputs: Inputs, targets: Tensor) -> Tensor:
         def form(vector: Tensor) -> Tensor:
             logits, along = jvp(subject, inputs, unflatten(subject.params, vector))
             slopes: Tensor = torch.func.grad(lambda outputs: subject.criterion(outputs, targets).sum())(logits)
@@ -152,14 +152,14 @@ def _rows(subject: Subject) -> tuple[Tensor, Tensor]:
     """R [n (C - 1), P] with R^T R = n F, and the gradients [n, P] of the losses."""
     method = gradient_method(subject)
     roots, slopes = [], []
-    for example, target in zip(subject.inputs.split(1), subject.targets, strict=True):
+    for example, target in subject.split():
 
-        def logits(params: dict[str, Tensor], example: Tensor = example) -> Tensor:
+        def logits(params: dict[str, Tensor], example: Inputs = example) -> Tensor:
             return subject.apply(params, example)[0]
 
         outputs, pull = method.pullback(logits, subject.params)
-        columns = output_root(subject.criterion, outputs, target)[0]
-        slope = softmax_slopes(outputs, target[None])
+        columns = output_root(subject.criterion, outputs, target[0])[0]
+        slope = softmax_slopes(outputs, target)
         pulled = pull(torch.cat((columns, slope), 1).T)
         stacked = torch.cat([pulled[name].flatten(1) for name in subject.params], 1)
         roots.append(stacked[:-1])

@@ -66,9 +66,9 @@ class Margin(Measure):
         if subject.criterion.kind != "cross_entropy" or subject.classes < 2:
             return None
         margins = []
-        for example, target in zip(subject.inputs.split(1), subject.targets.tolist(), strict=True):
+        for example, target in subject.split():
             logits = subject.apply(subject.params, example)[0].tolist()
-            margins.append(logits.pop(target) - max(logits))
+            margins.append(logits.pop(int(target)) - max(logits))
         return self._inverse_square(sorted(margins)).value
 
     def invariances(self) -> frozenset[Invariance]:

@@ -114,7 +114,7 @@ class PacBayes(Measure):
         found = find_noise(
             subject, generator, self.samples, drop=self.drop, epsilon=self.epsilon if self.magnitude else None
         )
-        examples = subject.train_size or len(subject.inputs)
+        examples = subject.train_size or subject.n
 
         def value(sigma: float) -> float:
             return self._complexity(weights, moved, sigma) + math.log(examples / sigma) + 10

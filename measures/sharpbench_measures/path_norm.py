@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 
 from sharpbench import Estimate, InvalidInput, Invariance, Measure, NotApplicable, Subject
-from sharpbench.curvature import path_sum
+from sharpbench.curvature import input_ones, path_sum
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class PathNorm(Measure):
         double = subject.to(dtype=torch.float64)
         constants = {name: value.square() for name, value in double.constants.items()}
         weights = {**constants, **{name: value.square() for name, value in double.params.items()}}
-        square = float(double.apply(weights, torch.ones_like(double.inputs[:1])).sum())
+        square = float(double.apply(weights, input_ones(double)).sum())
         return square if self.squared else math.sqrt(square)
 
     def invariances(self) -> frozenset[Invariance]:

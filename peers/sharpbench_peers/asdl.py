@@ -92,7 +92,7 @@ class AsdlTrace(Peer):
             fisher_shapes=[library.SHAPE_DIAG],
             loss_type=library.LOSS_CROSS_ENTROPY if subject.criterion.kind == "cross_entropy" else library.LOSS_MSE,
             n_mc_samples=self.samples,
-            data_size=len(subject.inputs),
+            data_size=subject.n,
         )
         maker = library.get_fisher_maker(given.module, config)
         for position, (inputs, _) in enumerate(given.batches):

@@ -132,14 +132,14 @@ class BackpackTrace(Peer):
         words = {"mc_samples": self.samples} if self.method == "monte-carlo" else {}
         loss = library.extend(given.loss)
         total = {name: torch.zeros_like(value) for name, value in parameters.items()}
-        count = sum(len(inputs) for inputs, _ in given.batches)
+        count = sum(len(targets) for _, targets in given.batches)
         for inputs, targets in given.batches:
             with library.backpack(getattr(extensions, extension)(**words)):
                 loss(module(inputs), targets).backward()
             for name, parameter in parameters.items():
                 if not hasattr(parameter, field):
                     raise NotApplicable(f"{LIBRARY.title} computes nothing for {name}")
-                total[name] += getattr(parameter, field).detach() * (len(inputs) / count)
+                total[name] += getattr(parameter, field).detach() * (len(targets) / count)
                 delattr(parameter, field)
                 parameter.grad = None
         return total

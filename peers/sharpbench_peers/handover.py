@@ -76,7 +76,8 @@ def handover(subject: Subject, library: Library, *, generator: torch.Generator |
     """
     if subject.criterion.kind not in ("cross_entropy", "mse"):
         raise NotApplicable(f"{library.title} knows cross entropy and mse, not the loss '{subject.criterion.name}'")
-    device = subject.inputs.device
+    _plain_inputs(subject)
+    device = subject.device
     seed = 0 if generator is None else int(torch.randint(2**31, (), generator=generator))
     usual, fused = torch.get_default_dtype(), torch.backends.mha.get_fastpath_enabled()
     try:
@@ -177,4 +178,14 @@ def copy_module(subject: Subject) -> nn.Module:
 
 
 def _copy_examples(subject: Subject) -> Batches:
-    return [(inputs.clone(), targets.clone()) for inputs, targets in subject.batches]
+    batches = zip(
+        _plain_inputs(subject).split(subject.batch_size), subject.targets.split(subject.batch_size), strict=True
+    )
+    return [(inputs.clone(), targets.clone()) for inputs, targets in batches]
+
+
+def _plain_inputs(subject: Subject) -> torch.Tensor:
+    """The inputs as one tensor. Raises NotApplicable where the network takes several, or is called by `forward`."""
+    if subject.forward is not None or not isinstance(subject.inputs, torch.Tensor):
+        raise NotApplicable("adapters of other libraries take networks of one tensor, called as model(inputs)")
+    return subject.inputs

@@ -81,5 +81,5 @@ def _make_fisher(subject: Subject, given: Handover, representation: str) -> Any:
         DataLoader(examples, batch_size=subject.batch_size),
         getattr(LIBRARY.module("object"), representation),
         variant=VARIANTS[subject.criterion.kind],
-        device=subject.inputs.device,
+        device=subject.device,
     )

@@ -58,6 +58,8 @@ def to_sequential(subject: Subject) -> tuple[nn.Sequential, dict[str, nn.Paramet
     held = {**subject.params, **subject.constants}
     parameters = {name: nn.Parameter(held[name].clone(), name in subject.params) for name in names.values()}
     row: list[nn.Module] = []
+    if len(graph.inputs) != 1:
+        raise NotApplicable(f"no row of modules: the network has {len(graph.inputs)} inputs")
     (flow,) = graph.inputs
     for node in graph.nodes:
         _check_chain(node, flow)

@@ -101,7 +101,7 @@ def doctor(
         with announce_step("reading data and weights"):
             subject = load_subject(evaluation, data_dir=data_dir, threads=threads)
         labels = [plain_text(format_spec(each), MAX_LABEL_CHARS) for each in evaluation.measures]
-        title = f"{model} on {len(subject.inputs):,} examples of {dataset}, predicted"
+        title = f"{model} on {subject.n:,} examples of {dataset}, predicted"
         table = None if as_json else predictions_table(title, labels, Console())
         for label, cost in predict_costs(evaluation.measures, subject, seconds):
             rows[label] = cost

@@ -135,4 +135,5 @@ def _load_given(comparison: Comparison, model: Model, workspace: Workspace) -> t
         setting=EvaluationSetting(seed=comparison.seed),
     )
     subject = load_subject(evaluation, data_dir=workspace.data_dir, threads=workspace.threads)
+    assert isinstance(subject.inputs, Tensor)  # data sets hold one tensor
     return subject.module, subject.inputs, subject.targets

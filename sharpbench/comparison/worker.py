@@ -171,7 +171,7 @@ class ContestantServer:
                 times.append(seconds)
 
             if memory:
-                peak = peak_bytes(once, subject.inputs.device)
+                peak = peak_bytes(once, subject.device)
             else:
                 once()
         contended = measure_contention(before, read_schedstat()) > MAX_WAITING_SHARE
@@ -189,7 +189,7 @@ class ContestantServer:
             nonlocal result
             result = self.evaluate(subject, seed)
 
-        seconds = time_call(once, subject.inputs.device)
+        seconds = time_call(once, subject.device)
         return result, seconds
 
     def _prepare_subject(self, batch: int) -> Subject:

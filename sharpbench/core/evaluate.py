@@ -10,6 +10,7 @@ import torch
 
 from sharpbench.core.example_groups import check_groups, jackknife_stderr
 from sharpbench.core.finiteness import describe_non_finite
+from sharpbench.core.groups import Groups, assign_blocks, split_blocks, sum_parts
 from sharpbench.core.measure import Estimate, Measure, NotApplicable
 from sharpbench.core.registry import available
 from sharpbench.core.requirements import describe_error, is_out_of_memory, random_state_kept
@@ -19,15 +20,29 @@ from sharpbench.errors import InvalidInput, shorten
 
 
 @overload
-def measure(measures: Measure, subject: Subject, *, seed: int = 0, jackknife: int | None = None) -> Estimate: ...
-@overload
-def measure(measures: str, subject: Subject, *, seed: int = 0, jackknife: int | None = None) -> Any: ...
+def measure(
+    measures: Measure, subject: Subject, *, seed: int = 0, jackknife: int | None = None, groups: Groups | None = None
+) -> Estimate: ...
 @overload
 def measure(
-    measures: Sequence[Measure | str], subject: Subject, *, seed: int = 0, jackknife: int | None = None
+    measures: str, subject: Subject, *, seed: int = 0, jackknife: int | None = None, groups: Groups | None = None
+) -> Any: ...
+@overload
+def measure(
+    measures: Sequence[Measure | str],
+    subject: Subject,
+    *,
+    seed: int = 0,
+    jackknife: int | None = None,
+    groups: Groups | None = None,
 ) -> dict[str, Estimate]: ...
 def measure(
-    measures: Measure | str | Sequence[Measure | str], subject: Subject, *, seed: int = 0, jackknife: int | None = None
+    measures: Measure | str | Sequence[Measure | str],
+    subject: Subject,
+    *,
+    seed: int = 0,
+    jackknife: int | None = None,
+    groups: Groups | None = None,
 ) -> Estimate | dict[str, Estimate]:
     """The Estimate of a measure on `subject`: value, standard error, interval and parts.
 
@@ -41,6 +56,8 @@ def measure(
         jackknife: a number of groups of examples, such as 10. A measure that states no standard error over examples
             is then evaluated once without each group, with the same seed, and `stderr_examples` is the jackknife's.
             It stays None where one of these evaluations has no value; `details` give the reason.
+        groups: sums the parts by blocks of parameters: 'layer', 'kind' (embedding, attention, mlp, ...), a mapping from
+            names to blocks or a function of the name. Parts that are no summands of the value stay by parameter.
     Raises:
         InvalidInput: for an unknown name or an invalid hyperparameter.
         NotApplicable: where a measure has no value for this subject; the message states the reason.
@@ -63,19 +80,63 @@ def measure(
     for each in chosen:
         if not isinstance(each, Measure):
             raise InvalidInput(f"{shorten(repr(each))} is not a measure; give a Measure or its name")
+    blocks = None if groups is None else assign_blocks(_check_subject(subject), groups)
+
+    def estimate(each: Measure) -> Estimate:
+        found = estimate_with(each, subject, seed=seed, jackknife=jackknife)
+        return found if blocks is None else sum_parts(found, blocks)
+
     single = len(chosen) == 1 and (isinstance(measures, str) or not isinstance(measures, Sequence))
     with random_state_kept():  # a network may draw numbers that it does not use
         if single:
-            return estimate_with(chosen[0], subject, seed=seed, jackknife=jackknife)
-        return {format_spec(each): estimate_with(each, subject, seed=seed, jackknife=jackknife) for each in chosen}
+            return estimate(chosen[0])
+        return {format_spec(each): estimate(each) for each in chosen}
 
 
-def estimate_with(chosen: Measure, subject: Subject, *, seed: int = 0, jackknife: int | None = None) -> Estimate:
-    """What `measure` returns for one measure, which may leave the process's random generators in another state."""
+def measure_blocks(
+    measures: Measure | str | Sequence[Measure | str], subject: Subject, groups: Groups, *, seed: int = 0
+) -> dict[str, dict[str, Estimate]]:
+    """Estimates of measures of each block of parameters by itself, by the block's name and the measure's.
+
+    The parameters of the other blocks are constant. So 'trace,top-eigenvalue' gives the trace and the largest
+    eigenvalue of each diagonal block of the Hessian.
+
+    Args:
+        groups: as in `measure`.
+    Raises:
+        NotApplicable: where a measure has no value for a block; the message names it. Otherwise as `measure`.
+
+    Cost: that of the measures, once per block.
+
+    >>> found = sharpbench.measure_blocks("trace,top-eigenvalue", subject, lambda name: name)
+    >>> [round(found[block]["trace"].value, 9) for block in ("weight", "bias")]
+    [4.5, 0.5]
+    """
+    found: dict[str, dict[str, Estimate]] = {}
+    several = [measures] if isinstance(measures, Measure | str) else list(measures)
+    for block, part in split_blocks(_check_subject(subject), groups).items():
+        found[block] = {}
+        try:
+            for each in several:
+                estimates = measure(each, part, seed=seed)
+                label = each if isinstance(each, str) else format_spec(each)
+                found[block] |= estimates if isinstance(estimates, dict) else {label: estimates}
+        except NotApplicable as reason:
+            raise NotApplicable(f"block '{block}': {reason}") from reason
+    return found
+
+
+def _check_subject(subject: object) -> Subject:
     if not isinstance(subject, Subject):
         raise InvalidInput(
             f"{shorten(repr(subject))} is not a subject; give Subject.from_module(model, inputs, targets)"
         )
+    return subject
+
+
+def estimate_with(chosen: Measure, subject: Subject, *, seed: int = 0, jackknife: int | None = None) -> Estimate:
+    """What `measure` returns for one measure, which may leave the process's random generators in another state."""
+    _check_subject(subject)
     if not 0 <= seed < 2**64:
         raise InvalidInput(f"seed={seed} must be from 0 to {2**64 - 1}")
     if jackknife is not None:
@@ -124,7 +185,8 @@ def _describe_refusal(subject: Subject) -> str | None:
     leaves = {name: value.detach().requires_grad_() for name, value in subject.params.items()}
     try:
         with torch.enable_grad():
-            losses = subject.criterion(subject.apply(leaves, subject.inputs[:1]), subject.targets[:1])
+            inputs, targets = next(subject.split())
+            losses = subject.criterion(subject.apply(leaves, inputs), targets)
         torch.autograd.grad(losses.sum(), list(leaves.values()), allow_unused=True)
     except RuntimeError as error:
         return describe_error(error)

@@ -29,9 +29,9 @@ def jackknife_stderr(value: float, subject: Subject, groups: int, of: Callable[[
     its cost is that of `groups` evaluations on most of the examples. Groups of unequal sizes count by them (Busing,
     Meijer, van der Leeden 1999, Delete-m jackknife for unequal m). Raises InvalidInput for fewer examples than groups.
     """
-    count = len(subject.inputs)
+    count = subject.n
     check_groups(groups, count)
-    found = [(count / (count - len(left.inputs)), of(left)) for left in _without_groups(subject, groups)]
+    found = [(count / (count - left.n), of(left)) for left in _without_groups(subject, groups)]
     centre = groups * value - sum((1 - 1 / ratio) * other for ratio, other in found)
     pseudo = [(ratio, ratio * value - (ratio - 1) * other) for ratio, other in found]
     return math.sqrt(sum((each - centre) ** 2 / (ratio - 1) for ratio, each in pseudo) / groups)
@@ -39,9 +39,8 @@ def jackknife_stderr(value: float, subject: Subject, groups: int, of: Callable[[
 
 def _without_groups(subject: Subject, groups: int) -> Iterator[Subject]:
     """The subject without each group of its examples, which keep their order."""
-    order = torch.randperm(len(subject.inputs), generator=torch.Generator().manual_seed(0))
+    order = torch.randperm(subject.n, generator=torch.Generator().manual_seed(0))
     for group in order.tensor_split(groups):
         kept = torch.ones(len(order), dtype=torch.bool)
         kept[group] = False
-        places = kept.nonzero().squeeze(1).to(subject.inputs.device)
-        yield subject.with_examples(places)
+        yield subject.take(kept.nonzero().squeeze(1))

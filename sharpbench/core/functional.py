@@ -15,6 +15,7 @@ import torch.utils.checkpoint as checkpointing
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from sharpbench.core.batch import Inputs
 from sharpbench.core.definitions import differentiable_operators
 
 _LOCK = threading.RLock()
@@ -40,13 +41,27 @@ MAX_OBJECT_DEPTH = 3
 """Plain objects that a module holds, those that they hold, and those that these hold."""
 
 
-def call_module(module: nn.Module, tensors: Mapping[str, Tensor], *inputs: Tensor) -> Any:
-    """module(*inputs) in eval mode, with `tensors` in place of its parameters and buffers of those names.
+Forward = Callable[[nn.Module, Any], Any]
+"""(module, inputs) -> outputs: how a module is called with a batch of inputs."""
+
+
+def call_module(
+    module: nn.Module, tensors: Mapping[str, Tensor], inputs: Inputs, forward: Forward | None = None
+) -> Any:
+    """The outputs of `inputs` in eval mode, with `tensors` in place of the parameters and buffers of those names.
 
     The module is left as it was, and the result can be differentiated twice, forward and backward.
+    forward: how the module is called; by default `call_by_form`.
     """
     with differentiable_backends(), private_attributes(module, tensors), differentiable_operators():
+        return (forward or call_by_form)(module, inputs)
+
+
+def call_by_form(module: nn.Module, inputs: Inputs) -> Any:
+    """module(inputs) of a tensor, module(*inputs) of a tuple, module(**inputs) of a dictionary."""
+    if isinstance(inputs, tuple):
         return module(*inputs)
+    return module(**inputs) if isinstance(inputs, dict) else module(inputs)
 
 
 @contextmanager

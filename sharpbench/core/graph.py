@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch._ops import HigherOrderOperator
 
+from sharpbench.core.batch import Inputs, list_tensors, map_tensors, split_examples, tree_form
 from sharpbench.core.definitions import ATEN_DEFINITIONS
-from sharpbench.core.functional import call_module, differentiable_backends, private_attributes
+from sharpbench.core.functional import Forward, call_by_form, call_module, differentiable_backends, private_attributes
 from sharpbench.core.precision import half_types, held_type, hold, hold_all
 from sharpbench.core.requirements import are_close
 from sharpbench.errors import InvalidInput
@@ -31,7 +32,8 @@ class Graph:
 
     nodes: in order of execution. parameters: placeholder -> parameter name, for those that are used; a tied
     parameter has one name, its first. buffers: likewise. constants: placeholder -> tensor. inputs, outputs: the
-    nodes of the examples and of the logits. tied: every name of a parameter or buffer -> the tensor's first.
+    nodes of the tensors of an example, in their order, and of the logits. tied: every name of a parameter or buffer ->
+    the tensor's first. forward: how the module was called, None for the usual way.
     """
 
     nodes: tuple[fx.Node, ...]
@@ -41,27 +43,30 @@ class Graph:
     inputs: tuple[fx.Node, ...]
     outputs: tuple[fx.Node, ...]
     tied: Mapping[str, str]
+    forward: Forward | None = None
 
 
-def capture_graph(module: nn.Module, example: Tensor) -> Graph:
+def capture_graph(module: nn.Module, example: Inputs, forward: Forward | None = None) -> Graph:
     """The graph of `module`, in eval mode, on `example` [1, ...]; kept with the module by its structure.
 
     A module may be changed in ways that its structure does not show: see `agreeing_graph`. Raises InvalidInput where
     torch.export cannot follow the network.
     """
-    return _kept_or_captured(module, example)[0]
+    return _kept_or_captured(module, example, forward)[0]
 
 
-def agreeing_graph(module: nn.Module, example: Tensor, agrees: Callable[[Graph], bool]) -> tuple[Graph, bool]:
+def agreeing_graph(
+    module: nn.Module, example: Inputs, agrees: Callable[[Graph], bool], forward: Forward | None = None
+) -> tuple[Graph, bool]:
     """A graph of `module` on `example` [1, ...], and whether it agrees with the module.
 
     agrees: compares a graph with the module. A kept graph that does not agree is captured again, once: the module may
     have been changed since. Raises InvalidInput as `capture_graph` does.
     """
-    graph, kept = _kept_or_captured(module, example)
+    graph, kept = _kept_or_captured(module, example, forward)
     good = agrees(graph)
     if not good and kept and graph not in _disagreeing:
-        graph = _kept_or_captured(module, example, again=True)[0]
+        graph = _kept_or_captured(module, example, forward, again=True)[0]
         good = agrees(graph)
     if not good:
         _disagreeing.add(graph)
@@ -69,7 +74,11 @@ def agreeing_graph(module: nn.Module, example: Tensor, agrees: Callable[[Graph],
 
 
 def current_graph(
-    module: nn.Module, example: Tensor, examples: Tensor, values: Mapping[str, Tensor] | None = None
+    module: nn.Module,
+    example: Inputs,
+    examples: Inputs,
+    values: Mapping[str, Tensor] | None = None,
+    forward: Forward | None = None,
 ) -> Graph:
     """A graph of `module` on `example` [1, ...] that gives its outputs for `examples`, or one captured just now.
 
@@ -79,31 +88,35 @@ def current_graph(
         own = (*module.named_parameters(), *module.named_buffers())
         values = {name: hold(value) for name, value in own}
         weight = next((value for value in module.parameters() if value.is_floating_point()), None)
-        if weight is not None and examples.is_floating_point():
-            examples = examples.to(held_type(weight.dtype))  # as the module's own weights take them
+        if weight is not None:
+            dtype = held_type(weight.dtype)  # as the module's own weights take them
+            examples = map_tensors(lambda leaf: leaf.to(dtype) if leaf.is_floating_point() else leaf, examples)
     held = values
-    each = examples.split(1)
+    each = list(split_examples(examples))
 
     def agrees(graph: Graph) -> bool:
         with torch.enable_grad():  # some networks differentiate inside
             tensors = {name: value.clone() for name, value in held.items()}
-            wanted = [call_module(module, tensors, one.clone()).detach() for one in each]
+            wanted = [call_module(module, tensors, map_tensors(Tensor.clone, one), forward).detach() for one in each]
         with torch.no_grad():
             found = [run_graph(graph, held, one)[graph.outputs[0]] for one in each]
         return all(map(are_close, found, wanted))
 
-    return agreeing_graph(module, example, agrees)[0]
+    return agreeing_graph(module, example, agrees, forward)[0]
 
 
-def _kept_or_captured(module: nn.Module, example: Tensor, *, again: bool = False) -> tuple[Graph, bool]:
+def _kept_or_captured(
+    module: nn.Module, example: Inputs, forward: Forward | None, *, again: bool = False
+) -> tuple[Graph, bool]:
     """The graph, and whether it is one that was captured before."""
     graphs = _captured.setdefault(module, {})
-    example = hold(example)
-    form = (tuple(example.shape), example.dtype, *_structure(module))
+    example = map_tensors(hold, example)
+    dtypes = tuple(leaf.dtype for leaf in list_tensors(example))
+    form = (*tree_form(example), dtypes, id(forward), *_structure(module))  # the graph keeps `forward`
     kept = form in graphs and not again
     if not kept:
         with differentiable_backends(), private_attributes(module, _held_tensors(module)):
-            graphs[form] = _capture(module, example)
+            graphs[form] = _capture(module, example, forward)
     return graphs[form], kept
 
 
@@ -117,7 +130,7 @@ def _held_tensors(module: nn.Module) -> dict[str, Tensor]:
 
 
 def run_graph(
-    graph: Graph, values: Mapping[str, Tensor], example: Tensor, shifts: Mapping[fx.Node, Tensor] | None = None
+    graph: Graph, values: Mapping[str, Tensor], example: Inputs, shifts: Mapping[fx.Node, Tensor] | None = None
 ) -> dict[fx.Node, Tensor]:
     """The result of each node for one example [1, ...], with parameters and buffers `values`.
 
@@ -125,7 +138,7 @@ def run_graph(
     """
     results: dict[fx.Node, Tensor] = dict(graph.constants)
     results.update({place: values[name] for place, name in (*graph.parameters.items(), *graph.buffers.items())})
-    results.update(dict.fromkeys(graph.inputs, example))
+    results.update(zip(graph.inputs, list_tensors(example), strict=True))
     for node in graph.nodes:
         arguments, options = fx.node.map_arg((node.args, node.kwargs), results.__getitem__)
         operator: Callable[..., Any] = ATEN_DEFINITIONS.get(node.target) or cast(Callable[..., Any], node.target)
@@ -158,12 +171,26 @@ def _attributes(part: nn.Module) -> tuple[object, ...]:
     return tuple(read.items()), tuple(part._forward_hooks), tuple(part._forward_pre_hooks)
 
 
-def _capture(module: nn.Module, example: Tensor) -> Graph:
+class _Called(nn.Module):
+    """A module with the way in which it is called, as one module of one argument."""
+
+    def __init__(self, module: nn.Module, forward: Forward) -> None:
+        super().__init__()
+        self.module, self.call = module, forward
+        self.training = False  # of this part only: the module's own modes stay
+
+    def forward(self, inputs: Inputs) -> Any:
+        return self.call(self.module, inputs)
+
+
+def _capture(module: nn.Module, example: Inputs, forward: Forward | None) -> Graph:
+    plain = forward is None and isinstance(example, Tensor)
+    called, prefix = (module, "") if plain else (_Called(module, forward or call_by_form), "module.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch.export's own, about its own pytrees
             warnings.filterwarnings("ignore", ".*during export", UserWarning)  # what a forward pass stores is dropped
-            program = torch.export.export(module, (example,)).run_decompositions({})
+            program = torch.export.export(called, (example,)).run_decompositions({})
     except Exception as error:  # export raises whatever the network's own code does under it
         raise InvalidInput(f"torch.export cannot follow {type(module).__name__}: {_first_line(error)}") from error
     for node in program.graph.nodes:
@@ -174,8 +201,8 @@ def _capture(module: nn.Module, example: Tensor) -> Graph:
     parameters, buffers = _first_names(module.named_parameters), _first_names(module.named_buffers)
     return Graph(
         nodes=tuple(node for node in program.graph.nodes if node.op == "call_function"),
-        parameters=_used(nodes, signature.inputs_to_parameters, parameters),
-        buffers=_used(nodes, signature.inputs_to_buffers, buffers),
+        parameters=_used(nodes, signature.inputs_to_parameters, parameters, prefix),
+        buffers=_used(nodes, signature.inputs_to_buffers, buffers, prefix),
         constants={
             nodes[place]: program.constants[name]
             for place, name in signature.inputs_to_lifted_tensor_constants.items()
@@ -184,12 +211,16 @@ def _capture(module: nn.Module, example: Tensor) -> Graph:
         inputs=tuple(nodes[place] for place in signature.user_inputs if isinstance(place, str)),
         outputs=tuple(nodes[name] for name in signature.user_outputs if name in nodes),  # not what it writes into
         tied={**parameters, **buffers},
+        forward=forward,
     )
 
 
-def _used(nodes: Mapping[str, fx.Node], places: Mapping[str, str], first: Mapping[str, str]) -> dict[fx.Node, str]:
+def _used(
+    nodes: Mapping[str, fx.Node], places: Mapping[str, str], first: Mapping[str, str], prefix: str
+) -> dict[fx.Node, str]:
     """Placeholder -> first name, for the placeholders that something reads."""
-    return {nodes[place]: first.get(name, name) for place, name in places.items() if nodes[place].users}
+    names = {place: name.removeprefix(prefix) for place, name in places.items()}
+    return {nodes[place]: first.get(name, name) for place, name in names.items() if nodes[place].users}
 
 
 def _first_names(named: Callable[..., Iterator[tuple[str, Tensor]]]) -> dict[str, str]:

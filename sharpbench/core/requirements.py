@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -13,12 +13,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from sharpbench.core.batch import (
+    Inputs,
+    count_entries,
+    count_examples,
+    describe_form,
+    read_inputs,
+    split_examples,
+    take_examples,
+)
 from sharpbench.core.loss import PerExampleLoss
 from sharpbench.core.operator_survey import OperatorSurvey, SurveyMode
 from sharpbench.core.precision import hold
 from sharpbench.errors import InvalidInput, truncate
 
-Network = Callable[[dict[str, Tensor], Tensor], object]
+Network = Callable[[dict[str, Tensor], Inputs], object]
 
 COMPARED = 4
 """Examples, spread over the data, on which a captured graph is compared with its module."""
@@ -28,30 +37,25 @@ BATCH_BYTES = 64 * 2**20
 """The activations of one batch are kept below this: larger batches leave the caches and gain nothing."""
 UNKNOWN_RESULTS = 64
 """Where it cannot be seen what a network keeps, this many times its inputs, and its parameters once."""
+OUTPUT_KEYS = ("logits", "out")
+"""The keys of what is measured where a network returns a dictionary, as in transformers and torchvision."""
 ALONE, MAX_ALONE = 2, 64
 """Examples that are evaluated one by one, and compared with the same ones in their batch; the second number for a
 network that reads values, and may branch on them."""
 
 
-def check_arguments(model: object, inputs: object, targets: object, batch_size: int | None) -> None:
-    """Raise InvalidInput where the arguments have other types or shapes than a subject's."""
+def check_arguments(model: object, inputs: object, targets: object, batch_size: int | None) -> Inputs:
+    """The inputs as a tree. Raises InvalidInput where the arguments have other types or shapes than a subject's."""
     if not isinstance(model, nn.Module):
         raise InvalidInput(f"the model is a {type(model).__name__}; expected a torch.nn.Module")
-    if isinstance(model, torch.jit.ScriptModule):
-        raise InvalidInput("the model is compiled by torch.jit; give the module that it was made from")
-    for what, value in (("inputs", inputs), ("targets", targets)):
-        if not isinstance(value, Tensor):
-            remedy = f"; give torch.as_tensor({what})" if type(value).__name__ == "ndarray" else ""
-            raise InvalidInput(f"{what} are a {type(value).__name__}; expected one tensor, examples first{remedy}")
-    assert isinstance(inputs, Tensor)
-    assert isinstance(targets, Tensor)
-    if inputs.ndim < 2:
-        raise InvalidInput(f"inputs have shape {list(inputs.shape)}; expected [n, ...], examples first")
-    if len(inputs) == 0:
-        raise InvalidInput("inputs hold no example; a loss is a mean over at least 1")
-    if targets.ndim == 0 or len(targets) != len(inputs):
+    tree = read_inputs(inputs)
+    if not isinstance(targets, Tensor):
+        remedy = "; give torch.as_tensor(targets)" if type(targets).__name__ == "ndarray" else ""
+        raise InvalidInput(f"targets are a {type(targets).__name__}; expected one tensor, examples first{remedy}")
+    if targets.ndim == 0 or len(targets) != count_examples(tree):
         raise InvalidInput(
-            f"{len(inputs)} inputs and targets of shape {list(targets.shape)} do not match; give one target an input"
+            f"{count_examples(tree)} inputs and targets of shape {list(targets.shape)} do not match; "
+            "give one target an input"
         )
     if batch_size is not None and batch_size < 1:
         raise InvalidInput(f"batch_size={batch_size} must be at least 1, or None to choose it from memory")
@@ -60,42 +64,7 @@ def check_arguments(model: object, inputs: object, targets: object, batch_size: 
             raise InvalidInput(f"'{name}' has no shape yet; call the network once on a batch before it is measured")
         if value.is_meta:
             raise InvalidInput(f"'{name}' is on the meta device and has no values; load the weights first")
-
-
-def check_finite(what: str, tensors: Mapping[str, Tensor]) -> None:
-    """Raise InvalidInput where an entry of a tensor is NaN or infinite."""
-    for key, value in tensors.items():
-        if not value.is_floating_point() or math.isfinite(float(value.detach().sum())):  # no entry is NaN or infinite
-            continue
-        if not bool(torch.isfinite(value).all()):
-            bad = int((~torch.isfinite(value)).sum())
-            raise InvalidInput(f"{what} are not finite: {key} holds {bad} NaN or infinite of {value.numel()} entries")
-
-
-def choose_parameters(chosen: Iterable[str] | None, weights: Mapping[str, Tensor], trainable: list[str]) -> set[str]:
-    """The names of the parameters to measure: `chosen`, or all trainable ones; those without entries are left out.
-
-    Raises InvalidInput where one is unknown or complex, or none is left.
-    """
-    if chosen is None:
-        if not trainable:
-            raise InvalidInput("no parameter of the network requires gradients; name those to measure in parameters=")
-        chosen = trainable
-    names = list(chosen)
-    if not all(isinstance(name, str) for name in names):
-        raise InvalidInput("parameters= holds tensors; expected the names of parameters")
-    unknown = sorted(set(names) - set(weights))
-    if unknown or not names:
-        raise InvalidInput(f"parameters={unknown or '[]'} are not in the network, which has {', '.join(weights)}")
-    found = {name for name in names if weights[name].numel()}
-    if not found:
-        raise InvalidInput("the parameters to measure have no entries")
-    for name in names:
-        if weights[name].is_complex():
-            raise InvalidInput(
-                f"parameter '{name}' is complex; hold real pairs [..., 2] and call torch.view_as_complex in forward"
-            )
-    return found
+    return tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +81,7 @@ class FirstPass:
     operators: OperatorSurvey | None = None
 
 
-def run_first_pass(network: Network, params: dict[str, Tensor], example: Tensor, half: str = "") -> FirstPass:
+def run_first_pass(network: Network, params: dict[str, Tensor], example: Inputs, half: str = "") -> FirstPass:
     """One forward pass of `network(params, example)` for an example [1, ...].
 
     half: the types of half precision of its weights, which are computed in float32. Raises InvalidInput where the
@@ -133,14 +102,14 @@ def run_first_pass(network: Network, params: dict[str, Tensor], example: Tensor,
                 logits = network(leaves, example)
         except Exception:  # torch.func inside the network allows no such hooks, and some have no derivative
             return FirstPass(_first_logits(network, params, example, half), survey.reads_values)
-    checked = _checked_logits(logits)
+    checked = _checked_logits(logits, example)
     for name, leaf in leaves.items():
         if leaf.data_ptr() != params[name].data_ptr():
             raise _rewritten(name)
     return FirstPass(checked.detach(), survey.reads_values, saved, survey.result(checked))
 
 
-def _first_logits(network: Network, params: dict[str, Tensor], example: Tensor, half: str) -> Tensor:
+def _first_logits(network: Network, params: dict[str, Tensor], example: Inputs, half: str) -> Tensor:
     try:
         logits = network(params, example)
     except InvalidInput:
@@ -148,16 +117,34 @@ def _first_logits(network: Network, params: dict[str, Tensor], example: Tensor, 
     except Exception as error:  # whatever the network's own code raises
         if is_out_of_memory(error):
             raise
+        how = "" if isinstance(example, Tensor) else "; say in forward= how it is called: (model, inputs) -> outputs"
         hint = f" (its {half} weights are computed in float32; forward must not convert to {half})" if half else ""
-        given = f"inputs of shape {list(example.shape)} and type {example.dtype}{hint}"
-        raise InvalidInput(f"the network does not run on {given}: {describe_error(error)}") from error
-    return _checked_logits(logits).detach()
+        raise InvalidInput(
+            f"the network does not run on {describe_form(example)}{hint}: {describe_error(error)}{how}"
+        ) from error
+    return _checked_logits(logits, example).detach()
 
 
-def _checked_logits(logits: object) -> Tensor:
+def _checked_logits(logits: object, example: Inputs) -> Tensor:
     if not isinstance(logits, Tensor):
-        raise InvalidInput(f"the network returns a {type(logits).__name__}; expected logits, a tensor [B, C]")
+        raise InvalidInput(
+            f"the network returns a {type(logits).__name__}; expected a tensor{_remedy(logits, example)}"
+        )
     return logits
+
+
+def _remedy(outputs: object, example: Inputs) -> str:
+    """The argument that takes a tensor out of outputs of another type, as far as it can be seen."""
+    if isinstance(getattr(outputs, "logits", None), Tensor):
+        chosen = ".logits"
+    elif isinstance(outputs, Mapping) and outputs:
+        chosen = f"[{next((key for key in outputs if key in OUTPUT_KEYS), next(iter(outputs)))!r}]"
+    elif isinstance(outputs, tuple | list) and outputs:
+        chosen = "[0]"
+    else:
+        return ""
+    stars = "*" if isinstance(example, tuple) else "**" if isinstance(example, dict) else ""
+    return f"; give forward=lambda model, inputs: model({stars}inputs){chosen}"
 
 
 def describe_error(error: Exception) -> str:
@@ -170,15 +157,15 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def choose_batch_size(first: FirstPass, inputs: Tensor, params: Mapping[str, Tensor]) -> int:
+def choose_batch_size(first: FirstPass, inputs: Inputs, params: Mapping[str, Tensor]) -> int:
     """As many examples of `inputs` as keep what a backward pass saves below BATCH_BYTES, a power of 2, or all."""
     saved = first.saved_bytes
     if saved is None:
         size = sum(value.numel() for value in params.values())
-        guess = UNKNOWN_RESULTS * inputs[0].numel() + size
+        guess = UNKNOWN_RESULTS * count_entries(inputs) + size
         saved = guess * next(iter(params.values())).element_size()
     fits = max(1, BATCH_BYTES // max(1, saved))
-    return min(len(inputs), 1 << int(math.log2(fits)))
+    return min(count_examples(inputs), 1 << int(math.log2(fits)))
 
 
 def choose_examples(first: FirstPass, total: int, batch_size: int) -> tuple[Tensor, int]:
@@ -204,9 +191,9 @@ def _rewritten(name: str) -> InvalidInput:
 
 
 def check_network(
-    network: Callable[[Tensor], Tensor],
+    network: Callable[[Inputs], Tensor],
     criterion: PerExampleLoss,
-    inputs: Tensor,
+    inputs: Inputs,
     targets: Tensor,
     *,
     first: Tensor,
@@ -219,13 +206,14 @@ def check_network(
     Args:
         first: the logits of the first example alone, [1, C].
     """
-    places = spread_places(len(inputs), alone).to(inputs.device)
+    places = spread_places(len(targets), alone).to(targets.device)
+    singles = list(split_examples(inputs))
     with torch.enable_grad():  # some networks differentiate inside
-        whole, half = network(inputs).detach(), network(inputs[::2]).detach()
-        apart = [first, *(network(inputs[place : place + 1]).detach() for place in places[1:].tolist())]
+        whole, half = network(inputs).detach(), network(take_examples(inputs, slice(None, None, 2))).detach()
+        apart = [first, *(network(singles[place]).detach() for place in places[1:].tolist())]
         if not are_close(whole[::2], half) or not are_close(whole[places], torch.cat(apart)):
-            some = inputs[:COMPARED]
-            if len(inputs) == 1 or not are_close(network(some).detach(), network(some).detach()):
+            some = take_examples(inputs, slice(COMPARED))
+            if len(targets) == 1 or not are_close(network(some).detach(), network(some).detach()):
                 raise InvalidInput("the network gives different outputs for the same input: it draws random numbers")
             raise InvalidInput(
                 "the network mixes the examples of a batch: an output depends on the other inputs (batch norm without "

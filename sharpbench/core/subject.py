@@ -2,53 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from sharpbench.core import loss as criteria
-from sharpbench.core.functional import call_module
+from sharpbench.core.batch import Inputs, map_tensors, named_tensors, split_examples, take_examples
+from sharpbench.core.functional import Forward, call_module
 from sharpbench.core.graph import Graph, current_graph
+from sharpbench.core.loader import LABELS, read_loader
 from sharpbench.core.loss import Losses, PerExampleLoss
 from sharpbench.core.operator_survey import OperatorSurvey, survey_function
 from sharpbench.core.output_losses import SoftmaxLoss
-from sharpbench.core.precision import half_types, held_type, hold, hold_all, sum_trees
+from sharpbench.core.parameters import Parameters, check_finite, read_weights
+from sharpbench.core.precision import held_type, hold, hold_all
+from sharpbench.core.process_group import ProcessGroup, join_batches, sum_batches
 from sharpbench.core.requirements import (
     COMPARED,
     check_arguments,
-    check_finite,
     check_network,
     check_unwritten,
     choose_batch_size,
     choose_examples,
-    choose_parameters,
     random_state_kept,
     run_first_pass,
     spread_places,
 )
-from sharpbench.errors import InvalidInput
+from sharpbench.core.wrappers import unwrap_module, unwrap_names
 
 Params = dict[str, Tensor]
 T = TypeVar("T")
-
-
-class ProcessGroup(Protocol):
-    """Processes that evaluate the same measure at the same time and divide the batches among them."""
-
-    rank: int
-    size: int
-    broken: bool
-
-    def total(self, tree: T) -> T:
-        """The sum of a tree of tensors over all processes, the same bits in each."""
-
-    def finish(self) -> None:
-        """A measure has come to its end; raises RuntimeError where others are not at theirs."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
@@ -62,7 +49,8 @@ class Subject:
 
     params: the parameters under measurement, by name; tied ones once, under their first name.
     constants: buffers, and the parameters left out of measurement.
-    inputs, targets: all n examples. `batch_size` never changes a value beyond rounding.
+    inputs: all n examples, a tensor [n, ...] or a tree of such tensors (see `core.batch`). targets: [n, ...].
+    `batch_size` never changes a value beyond rounding. forward: how the module is called, None for the usual way.
     initial: the parameters before training, where known. train_size: examples trained on, where known.
     frozen: the names of the parameters left out because they do not require gradients.
     process_group: the processes among which `mean` divides the batches, where there are several.
@@ -75,10 +63,11 @@ class Subject:
     module: nn.Module = field(repr=False)
     params: Params = field(repr=False)
     constants: Params = field(repr=False)
-    inputs: Tensor = field(repr=False)
+    inputs: Inputs = field(repr=False)
     targets: Tensor = field(repr=False)
     criterion: PerExampleLoss
     batch_size: int
+    forward: Forward | None = field(default=None, repr=False)
     initial: Params | None = field(default=None, repr=False)
     train_size: int | None = None
     frozen: tuple[str, ...] = ()
@@ -91,70 +80,77 @@ class Subject:
     @staticmethod
     def from_module(
         model: nn.Module,
-        inputs: Tensor,
+        inputs: object,
         targets: Tensor,
         *,
         batch_size: int | None = None,
         loss: str | Losses | PerExampleLoss | None = "cross_entropy",
-        parameters: Iterable[str] | None = None,
+        forward: Forward | None = None,
+        parameters: Parameters | None = None,
         initial: Mapping[str, Tensor] | None = None,
         train_size: int | None = None,
         name: str | None = None,
     ) -> Subject:
-        """The subject that measures `model` on the examples `inputs` [n, ...] and `targets` [n] or [n, C].
+        """The subject that measures `model` on the examples `inputs` [n, ...] and `targets` [n, ...].
 
+        inputs: a tensor, or a tuple, dictionary or other mapping of tensors, also nested; examples first in each.
         loss: 'cross_entropy', 'mse', or a callable (logits [B, C], targets) -> losses [B].
-        parameters: names of the parameters to measure; by default all that require gradients.
+        forward: (model, inputs) -> outputs, a tensor. By default `model(inputs)` for a tensor, `model(*inputs)` for a
+        tuple and `model(**inputs)` for a dictionary.
+        parameters: names of the parameters to measure, or patterns such as '*lora*'; by default all that require
+        gradients.
         batch_size: by default chosen from the memory that one example's activations take.
         Raises InvalidInput, one line, for anything that does not fit together: an empty data set, targets
         out of range, a reducing criterion, weights or inputs that are not finite, an unknown parameter.
         """
-        check_arguments(model, inputs, targets, batch_size)
-        model = model.module if isinstance(model, nn.DataParallel) else model
-        weights = hold_all(dict(model.named_parameters()))
-        inputs, targets = hold(inputs), hold(targets)
-        check_finite("weights", weights)
-        check_finite("inputs", {"inputs": inputs})
-        trainable = [key for key, value in model.named_parameters() if value.requires_grad]
-        chosen = choose_parameters(parameters, weights, trainable)
-        buffers = hold_all(dict(model.named_buffers()))
+        model = unwrap_module(model) if isinstance(model, nn.Module) else model
+        tree = check_arguments(model, inputs, targets, batch_size)
+        weights = read_weights(model, parameters)
+        tree, targets = map_tensors(hold, tree), hold(targets)
+        check_finite("inputs", named_tensors(tree))
         subject = Subject(
             name=name or type(model).__name__,
             module=model,
-            params={key: weights[key] for key in weights if key in chosen},
-            constants={**{key: weights[key] for key in weights if key not in chosen}, **buffers},
-            inputs=inputs,
+            params=weights.params,
+            constants=weights.constants,
+            inputs=tree,
             targets=targets if targets.is_floating_point() else targets.long(),
             criterion=criteria.to_per_example_loss(loss),
             batch_size=batch_size or 1,
-            initial=None if initial is None else hold_all(initial),
+            forward=forward,
+            initial=None if initial is None else hold_all(unwrap_names(initial, weights.all)),
             train_size=train_size,
-            frozen=tuple(key for key in weights if key not in trainable),
-            half=half_types(model.parameters()),
+            frozen=weights.frozen,
+            half=weights.half,
         )
         with random_state_kept():
-            first = run_first_pass(subject.apply, subject.params, subject.inputs[:1], subject.half)
-            subject = replace(subject, criterion=subject.criterion.fitted(first.logits, subject.targets))
-            check_unwritten(model, subject.params)
-            if batch_size is None:
-                subject = replace(subject, batch_size=choose_batch_size(first, subject.inputs, subject.params))
-            if first.operators is not None and subject.criterion.kind != "custom":
-                subject._settled[_operators] = first.operators
-            some, alone = choose_examples(first, len(subject.inputs), subject.batch_size)
-            network = partial(subject.apply, subject.params)
-            batch = subject.inputs[some.to(inputs.device)], subject.targets[some.to(inputs.device)]
-            check_network(network, subject.criterion, *batch, first=first.logits, alone=alone)
+            return subject._checked(choose_size=batch_size is None)
+
+    def _checked(self, *, choose_size: bool) -> Subject:
+        """This subject, whose network, loss and examples fit together, with a batch size from memory if asked for."""
+        first = run_first_pass(self.apply, self.params, take_examples(self.inputs, slice(1)), self.half)
+        criterion = self.criterion.fitted(first.logits, self.targets)
+        check_unwritten(self.module, self.params)
+        size = choose_batch_size(first, self.inputs, self.params) if choose_size else self.batch_size
+        subject = replace(self, criterion=criterion, batch_size=size)
+        if first.operators is not None and criterion.kind != "custom":
+            subject._settled[_operators] = first.operators
+        some, alone = choose_examples(first, self.n, size)
+        batch, network = self.pick(some), partial(self.apply, self.params)
+        check_network(network, criterion, *batch, first=first.logits, alone=alone)
         return subject
 
     @staticmethod
     def from_loader(
         model: nn.Module,
-        loader: Iterable[Sequence[Tensor]],
+        loader: Iterable[object],
         *,
         limit: int | None = None,
+        labels: str = LABELS,
         batch_size: int | None = None,
         loss: str | Losses | PerExampleLoss | None = "cross_entropy",
-        parameters: Iterable[str] | None = None,
+        forward: Forward | None = None,
+        parameters: Parameters | None = None,
         name: str | None = None,
     ) -> Subject:
         """The subject on what `loader` gives, a DataLoader or any iterable of (inputs [B, ...], targets [B, ...]).
@@ -162,80 +158,39 @@ class Subject:
         Goes through it once and holds all of it, or the first `limit` examples. The loader's batches do not matter
         afterwards; random augmentation in it does, as its one outcome is what is measured. The rest is as in
         `from_module`. Raises InvalidInput for an empty loader and for batches of another form.
+
+        labels: the key of the targets in batches that are dictionaries.
         """
-        if limit is not None and limit < 1:
-            raise InvalidInput(f"limit={limit} must be at least 1")
-        inputs, targets, held = [], [], 0
-        for batch in loader:
-            pair = isinstance(batch, Sequence) and len(batch) == 2
-            if not pair or not all(isinstance(part, Tensor) and part.ndim for part in batch):
-                raise InvalidInput(f"the loader gives a {type(batch).__name__}; expected inputs [B, ...], targets [B]")
-            inputs.append(batch[0])
-            targets.append(batch[1])
-            held += len(batch[0])
-            if batch[0].shape[1:] != inputs[0].shape[1:] or batch[1].shape[1:] != targets[0].shape[1:]:
-                shapes = f"{list(inputs[0].shape[1:])} and {list(batch[0].shape[1:])}"
-                raise InvalidInput(f"the loader's batches hold examples of different shapes, {shapes}; make them alike")
-            if limit is not None and held >= limit:
-                break
-        if not inputs:
-            raise InvalidInput("the loader gives no batch; a loss is a mean over at least 1 example")
+        inputs, targets = read_loader(loader, limit, labels)
         return Subject.from_module(
-            model,
-            torch.cat(inputs)[:limit],
-            torch.cat(targets)[:limit],
-            batch_size=batch_size,
-            loss=loss,
-            parameters=parameters,
-            name=name,
+            model, inputs, targets, batch_size=batch_size, loss=loss, forward=forward, parameters=parameters, name=name
         )
 
-    def apply(self, params: Params, inputs: Tensor) -> Tensor:
-        """Logits [B, C] of `inputs` [B, ...] under `params`: pure, differentiable, vmappable."""
+    def apply(self, params: Params, inputs: Inputs) -> Tensor:
+        """The outputs of `inputs` [B, ...] under `params`, such as logits [B, C]: pure, differentiable, vmappable."""
         held = {key: value.clone() for key, value in self.constants.items()}  # some networks write into their buffers
-        return cast(Tensor, call_module(self.module, {**held, **params}, inputs.clone()))
+        given = map_tensors(Tensor.clone, inputs)
+        return cast(Tensor, call_module(self.module, {**held, **params}, given, self.forward))
 
     def loss(self, params: Params) -> Tensor:
         """L(params), a scalar: the mean of the criterion over all n examples."""
         return self.mean(lambda inputs, targets: self.criterion(self.apply(params, inputs), targets).mean())
 
-    def mean(self, of: Callable[[Tensor, Tensor], T]) -> T:
+    def mean(self, of: Callable[[Any, Tensor], T]) -> T:
         """The mean over all examples of a quantity that is linear in the loss.
 
         `of(inputs, targets)` returns the mean over one batch, a tensor or a tree of tensors; batches count
         by their size, the ragged last one included. The only loop over batches. In a group of n processes each takes
         every n-th batch, and the results are summed; what is differentiated from outside is not divided.
         """
-        group = self.process_group
-        if group is None or len(self.inputs) <= self.batch_size * (group.size - 1):  # as every process finds
-            return self._sum(of, list(self.batches))
-        mine = list(self.batches)[group.rank :: group.size]
-        part = self._sum(of, mine)
-        if any(_traced(leaf) for leaf in pytree.tree_leaves(part)):
-            return self._sum(of, list(self.batches))
-        return group.total(part)
+        return sum_batches(list(self.batches), of, self.process_group)
 
-    def by_example(self, of: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    def by_example(self, of: Callable[[Any, Tensor], Tensor]) -> Tensor:
         """`of(inputs, targets)`, a value [B, ...] for each example of a batch, for all examples: [n, ...].
 
         Batches are divided among processes as in `mean`. Nothing may differentiate through it.
         """
-        batches, group = list(self.batches), self.process_group
-        if group is None or len(self.inputs) <= self.batch_size * (group.size - 1):
-            return torch.cat([of(*batch) for batch in batches])
-        found = {place: of(*batches[place]) for place in range(group.rank, len(batches), group.size)}
-        like = found[group.rank]
-        blank = [like.new_zeros((len(inputs), *like.shape[1:])) for inputs, _ in batches]
-        return group.total(torch.cat([found.get(place, zeros) for place, zeros in enumerate(blank)]))
-
-    def _sum(self, of: Callable[[Tensor, Tensor], T], batches: Sequence[tuple[Tensor, Tensor]]) -> T:
-        """The share of these batches in the mean, added up in float64."""
-
-        def part(inputs: Tensor, targets: Tensor) -> T:
-            share = len(inputs) / len(self.inputs)
-            return cast(T, pytree.tree_map(lambda tensor: tensor * share, of(inputs, targets)))
-
-        return sum_trees(part(*batch) for batch in batches)
+        return join_batches(list(self.batches), of, self.process_group)
 
     def once(self, function: Callable[[Subject], T]) -> T:
         """`function(self)`, computed at the first call and shared by all later ones, with the notes that it makes."""
@@ -285,7 +240,7 @@ class Subject:
             half=str(dtype).removeprefix("torch.") if rounded else self.half,
             params={key: move(value) for key, value in self.params.items()},
             constants={key: move(value) for key, value in self.constants.items()},
-            inputs=move(self.inputs),
+            inputs=map_tensors(move, self.inputs),
             targets=move(self.targets),
             initial=None if self.initial is None else {key: move(value) for key, value in self.initial.items()},
         )
@@ -303,18 +258,48 @@ class Subject:
         """What the network and its loss consist of, seen once on one example; what they raise is raised."""
         return self.settled(_operators)
 
-    def examples(self, count: int) -> Tensor:
+    def examples(self, count: int) -> Inputs:
         """The first inputs, on the device and in the type of the module's own weights, float32 for half precision."""
         weight = next((value for value in self.module.parameters() if value.is_floating_point()), None)
-        some = self.inputs[:count]
+        some = take_examples(self.inputs, slice(count))
         if weight is None:
             return some
-        return some.to(device=weight.device, dtype=held_type(weight.dtype) if some.is_floating_point() else None)
+        device, dtype = weight.device, held_type(weight.dtype)
+        return map_tensors(lambda leaf: leaf.to(device, dtype if leaf.is_floating_point() else None), some)
+
+    def take(self, places: slice | Tensor) -> Subject:
+        """The same network on some of the examples (see `pick`); the loss is again what torch computes on them."""
+        inputs, targets = self.pick(places)
+        return replace(self, inputs=inputs, targets=targets, criterion=self.criterion.resized(self.outputs, targets))
+
+    def pick(self, places: slice | Tensor) -> tuple[Inputs, Tensor]:
+        """Inputs and targets of some of the examples, by a slice or by their places [m]."""
+        return take_examples(self.inputs, places), cast(Tensor, take_examples(self.targets, places))
+
+    def restrict(self, names: Collection[str]) -> Subject:
+        """The same network with only the parameters `names` under measurement; the others are constant."""
+        left = {name: value for name, value in self.params.items() if name not in names}
+        kept = {name: value for name, value in self.params.items() if name in names}
+        return replace(self, params=kept, constants={**self.constants, **left})
+
+    def split(self, size: int = 1) -> Iterator[tuple[Inputs, Tensor]]:
+        """Inputs and targets, `size` examples at a time in their order; the last batch may be smaller."""
+        yield from zip(split_examples(self.inputs, size), self.targets.split(size), strict=True)
 
     @property
-    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """The examples in their order, `batch_size` at a time; the last batch may be smaller."""
-        yield from zip(self.inputs.split(self.batch_size), self.targets.split(self.batch_size), strict=True)
+    def batches(self) -> Iterator[tuple[Inputs, Tensor]]:
+        """The examples, `batch_size` at a time."""
+        yield from self.split(self.batch_size)
+
+    @property
+    def n(self) -> int:
+        """The number of examples."""
+        return len(self.targets)
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the examples."""
+        return self.targets.device
 
     @property
     def size(self) -> int:
@@ -340,34 +325,24 @@ class Subject:
         """
         return self.criterion.shares(self.outputs, self.targets)
 
-    def with_examples(self, places: Tensor) -> Subject:
-        """The same network and loss on some of the examples; the loss is again what torch computes on them."""
-        targets = self.targets[places]
-        criterion = self.criterion.resized(self.outputs, targets)
-        return replace(self, inputs=self.inputs[places], targets=targets, criterion=criterion)
-
 
 def _output_shape(subject: Subject) -> torch.Size:
     with torch.enable_grad():  # some networks differentiate inside
-        return subject.apply(subject.params, subject.inputs[:1]).shape[1:]
+        return subject.apply(subject.params, take_examples(subject.inputs, slice(1))).shape[1:]
 
 
 def _graph(subject: Subject) -> Graph:
-    places = spread_places(len(subject.inputs), COMPARED).to(subject.inputs.device)
+    compared = subject.pick(spread_places(subject.n, COMPARED))[0]
     values = {**subject.constants, **subject.params}
-    return current_graph(subject.module, subject.examples(1), subject.inputs[places], values)
+    return current_graph(subject.module, subject.examples(1), compared, values, forward=subject.forward)
 
 
 def _operators(subject: Subject) -> OperatorSurvey:
+    inputs, targets = next(subject.split())
+
     def loss(params: Params) -> Tensor:
-        logits = subject.apply(params, subject.inputs[:1])
-        return subject.criterion(logits, subject.targets[:1]) if subject.criterion.kind == "custom" else logits
+        logits = subject.apply(params, inputs)
+        return subject.criterion(logits, targets) if subject.criterion.kind == "custom" else logits
 
     found = survey_function(loss, subject.params)
     return replace(found, verified=found.verified and subject.criterion.kind != "custom")  # ours are verified
-
-
-def _traced(value: object) -> bool:
-    """Whether a derivative is being taken of the tensor, or it stands for several."""
-    wrapped = torch._C._functorch.is_functorch_wrapped_tensor
-    return isinstance(value, Tensor) and (value.requires_grad or wrapped(value))

@@ -56,7 +56,7 @@ from sharpbench.curvature.lanczos import (
 from sharpbench.curvature.linear_layer import LinearLayer, linear_layer
 from sharpbench.curvature.noise_tolerance import NoiseTolerance, tolerated_noise
 from sharpbench.curvature.output_hessian import output_root, quadratic_form, softmax_slopes, softmax_variance
-from sharpbench.curvature.path_norm import AffineLayer, chain, path_sum
+from sharpbench.curvature.path_norm import AffineLayer, chain, input_ones, path_sum
 from sharpbench.curvature.per_example import per_example_traces
 from sharpbench.curvature.perturbation import (
     PerturbedLosses,
@@ -150,6 +150,7 @@ __all__ = [
     "hutchpp_squared_norm",
     "hutchpp_trace",
     "hvp",
+    "input_ones",
     "jvp",
     "leading_eigenspace",
     "leading_eigenvalue",

@@ -60,7 +60,7 @@ def choose_chunk(network: LayerwiseNetwork, columns: int) -> ChunkSize:
     each = _example(network, columns)
     fast = max(CACHE_BYTES, min(FEW_BYTES, FEW * each))
     goal = most if device.type == "cuda" else min(most, fast)
-    examples = _fitting(len(network.subject.inputs), min(MAX_EXAMPLES, goal // each))
+    examples = _fitting(network.subject.n, min(MAX_EXAMPLES, goal // each))
     together = columns
     if examples == 1:
         one, two = _example(network, 1), _example(network, 2)
@@ -78,7 +78,7 @@ def _fixed(network: LayerwiseNetwork) -> int:
     traces of all examples."""
     sizes = [value.numel() for value in network.subject.params.values()]
     itemsize = _itemsize(network)
-    traces = len(sizes) * len(network.subject.inputs)
+    traces = len(sizes) * network.subject.n
     sums = SUM_BYTES * sum(sizes)
     return (
         sums + itemsize * (sum(sizes) + max(sizes) + traces) + max(squared_gradients.SLICE_BYTES, itemsize * max(sizes))

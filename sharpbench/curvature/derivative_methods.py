@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sharpbench.core.batch import Inputs, split_examples
 from sharpbench.core.graph import run_graph
 from sharpbench.core.subject import Params, Subject
 from sharpbench.curvature.plain import (
@@ -21,7 +22,7 @@ from sharpbench.curvature.plain import (
     plain_vjps,
 )
 
-Network = Callable[[Params, Tensor], Tensor]
+Network = Callable[[Params, Inputs], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +44,11 @@ class DerivativeMethod:
             return subject.apply
         graph = subject.graph
 
-        def through(params: Params, inputs: Tensor) -> Tensor:
+        def through(params: Params, inputs: Inputs) -> Tensor:
             values = {**subject.constants, **params}
-            return torch.cat([run_graph(graph, values, example)[graph.outputs[0]] for example in inputs.split(1)])
+            return torch.cat(
+                [run_graph(graph, values, example)[graph.outputs[0]] for example in split_examples(inputs)]
+            )
 
         return through
 
@@ -139,8 +142,8 @@ def probed_loss(subject: Subject, network: Network, places: Tensor) -> ScalarFun
 
     The combination makes errors visible where the loss is tiny, and where its slope is 0.
     """
-    inputs, targets = subject.inputs[places], subject.targets[places]
-    drawn = torch.randn(DRAWN, generator=torch.Generator().manual_seed(3)).to(inputs.device)
+    inputs, targets = subject.pick(places)
+    drawn = torch.randn(DRAWN, generator=torch.Generator().manual_seed(3)).to(subject.device)
 
     def function(params: Params) -> Tensor:
         logits = network(params, inputs)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from sharpbench.core.batch import Inputs
 from sharpbench.core.requirements import is_out_of_memory
 from sharpbench.core.subject import Params, Subject
 from sharpbench.curvature.products import Kind, map_vectors, unflatten
@@ -33,13 +34,13 @@ def residual_by_example(subject: Subject, name: str, probes: Tensor) -> Tensor |
     """
     block = subject.params[name]
 
-    def batch(inputs: Tensor, targets: Tensor) -> Tensor:
+    def batch(inputs: Inputs, targets: Tensor) -> Tensor:
         def logits(params: Params) -> Tensor:
             return subject.apply({**subject.params, **params}, inputs)
 
         def form(probe: Tensor) -> Tensor:
             outputs, curved = _twice(logits, {name: block}, {name: probe})
-            return (_slope(subject, outputs, targets) * curved).reshape(len(inputs), -1).sum(1)
+            return (_slope(subject, outputs, targets) * curved).reshape(len(targets), -1).sum(1)
 
         return map_vectors(form, probes, len(probes)).T
 
@@ -54,7 +55,7 @@ def forms_by_example(
     together: how many vectors are taken at once. None where torch cannot tell.
     """
 
-    def batch(inputs: Tensor, targets: Tensor) -> Tensor:
+    def batch(inputs: Inputs, targets: Tensor) -> Tensor:
         def logits(params: Params) -> Tensor:
             return subject.apply(params, inputs)
 
@@ -65,7 +66,7 @@ def forms_by_example(
             forward = torch.func.jvp(logits, (subject.params,), (direction,))
             along: Tensor = forward[1]
             curved: Tensor = torch.func.jvp(lambda at: _slope(subject, at, targets), forward[:1], (along,))[1]
-            return (along * curved).reshape(len(inputs), -1).sum(1)
+            return (along * curved).reshape(len(targets), -1).sum(1)
 
         return map_vectors(form, vectors, together).T
 

@@ -99,7 +99,7 @@ def draw_fisher_traces(subject: Subject, *, draws: int, generator: torch.Generat
         )
     positions = (math.prod(shape) // subject.classes,) if loss.kind == "softmax" else shape
     places = () if loss.kind == "cross_entropy" else positions
-    uniform = torch.rand((len(subject.inputs), *places, draws), generator=generator, dtype=torch.float64)
+    uniform = torch.rand((subject.n, *places, draws), generator=generator, dtype=torch.float64)
     device = next(iter(subject.params.values())).device
 
     def root(outputs: Tensor, aid: tuple[Tensor, Tensor], some: slice) -> tuple[Tensor, Tensor]:
@@ -108,9 +108,7 @@ def draw_fisher_traces(subject: Subject, *, draws: int, generator: torch.Generat
     def aids(some: slice) -> tuple[Tensor, Tensor]:
         return subject.targets[some], uniform[some].to(device)
 
-    found = FisherDraws(
-        torch.zeros(draws, len(subject.params)).double(), torch.zeros(draws, len(subject.inputs)).double()
-    )
+    found = FisherDraws(torch.zeros(draws, len(subject.params)).double(), torch.zeros(draws, subject.n).double())
 
     def by_draw(pulled: LayerVjps) -> dict[int, Tensor]:
         squares = {}
@@ -122,6 +120,6 @@ def draw_fisher_traces(subject: Subject, *, draws: int, generator: torch.Generat
     for examples, part in chunked_columns(subject, Columns(root, draws, aids), by_draw):
         for place, squares in part.items():
             wide = squares.cpu().double()
-            found.by_parameter[place] += wide.sum(0) / len(subject.inputs)
+            found.by_parameter[place] += wide.sum(0) / subject.n
             found.by_example[place, examples] = wide.sum(1)
     return found

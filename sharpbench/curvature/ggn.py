@@ -15,6 +15,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from sharpbench.core.batch import take_examples
 from sharpbench.core.fields import Scalar
 from sharpbench.core.measure import Estimate
 from sharpbench.core.requirements import is_out_of_memory
@@ -99,7 +100,7 @@ def exact_diagonal(subject: Subject) -> dict[str, Tensor]:
     total = start_sums(subject.params)
     for _, part in chunked_columns(subject, columns, sum_diagonal):
         add_trees(total, part)
-    return {name: total[name].div_(len(subject.inputs)).to(value.dtype) for name, value in subject.params.items()}
+    return {name: total[name].div_(subject.n).to(value.dtype) for name, value in subject.params.items()}
 
 
 def mean_estimate(subject: Subject, by_example: Tensor, **details: Scalar) -> Estimate:
@@ -203,13 +204,15 @@ def chunked_columns(subject: Subject, columns: Columns, of: Callable[[LayerVjps]
     whole: LayerwiseNetwork = layerwise_network(subject)
     chunk = chunking.choose_chunk(whole, columns.count)
     start = first = 0
-    while start < len(subject.inputs):
+    while start < subject.n:
         examples = slice(start, start + chunk.examples)
         count = columns.of(examples)
         some = slice(first, min(first + chunk.columns, count))
         if count:
             try:
-                part = of(whole.pull(subject.inputs[examples], columns.aids(examples), columns.root, some))
+                part = of(
+                    whole.pull(take_examples(subject.inputs, examples), columns.aids(examples), columns.root, some)
+                )
             except RuntimeError as error:
                 smaller = chunk.halved()
                 if smaller is None or not is_out_of_memory(error):
@@ -225,7 +228,7 @@ def chunked_columns(subject: Subject, columns: Columns, of: Callable[[LayerVjps]
 def pull_by_example(subject: Subject, columns: Columns, of: Callable[[LayerVjps], Params]) -> Tensor:
     """of(pulled)'s values [B] by parameter, summed over the root's columns: [n, parameters], float64, on the CPU."""
     like = next(iter(subject.params.values()))
-    found = like.new_zeros((len(subject.params), len(subject.inputs)))
+    found = like.new_zeros((len(subject.params), subject.n))
     if columns.count:  # without any, one class is certain
         for examples, part in chunked_columns(subject, columns, of):
             for row, name in zip(found, subject.params, strict=True):

@@ -69,7 +69,7 @@ def sketched_traces(subject: Subject, *, generator: torch.Generator, top: int = 
         add_trees(parts, {"shares": exact["shares"] + mean["shares"]})
         variances += variance["examples" if top == 0 else "total"].flatten().tolist()
         examples.append(exact["examples"] + mean["examples"])
-    n, quantile = len(subject.inputs), float(chi2.ppf(0.05, columns)) / columns
+    n, quantile = subject.n, float(chi2.ppf(0.05, columns)) / columns
     value, lower, upper = (float(each) / n for each in (kept + drawn, kept, kept + drawn / quantile))
     stderr = math.sqrt(sum(variances)) / n
     squares = sum(variance**2 for variance in variances)
@@ -104,7 +104,7 @@ def sketched_diagonal(
         add_trees(total, exact)
         add_trees(total, mean)
         add_trees(spread, variance)
-    n = len(subject.inputs)
+    n = subject.n
     types = {name: value.dtype for name, value in subject.params.items()}
     return DiagonalEstimate(
         {name: (total[name] / n).to(dtype) for name, dtype in types.items()},
@@ -189,9 +189,9 @@ def _noise(subject: Subject, columns: int, generator: torch.Generator) -> Callab
     like = next(iter(subject.params.values()))
     shape = (*subject.outputs, columns)
     if subject.criterion.kind == "cross_entropy":
-        noise = torch.randn((len(subject.inputs), *shape), generator=generator, dtype=torch.float64).to(like)
+        noise = torch.randn((subject.n, *shape), generator=generator, dtype=torch.float64).to(like)
         return lambda some: noise[some]
-    seeds = torch.randint(2**62, (len(subject.inputs),), generator=generator).tolist()
+    seeds = torch.randint(2**62, (subject.n,), generator=generator).tolist()
 
     def draw(some: slice) -> Tensor:
         drawn = [

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from sharpbench.core.batch import split_examples
 from sharpbench.core.graph import Graph, run_graph
 from sharpbench.core.requirements import COMPARED, small
 from sharpbench.core.subject import Params, Subject
@@ -29,14 +30,13 @@ def agrees_with_module(network: LayerwiseNetwork) -> bool:
     eps^(2/3) of the largest entry are rounding: that is below the rounding of the next coarser type.
     """
     subject = network.subject
-    device = subject.inputs.device
-    inputs = subject.inputs[choose_compared(subject, COMPARED)]
+    inputs = subject.pick(choose_compared(subject, COMPARED))[0]
     leaves = as_leaves(subject.params)
     with differentiated(), torch.enable_grad():
         logits = subject.apply(leaves, inputs)
     wanted = logits.detach()
     drawn = torch.randn((*wanted.shape, COLUMNS), generator=torch.Generator().manual_seed(0), dtype=wanted.dtype)
-    directions = torch.where(wanted.isfinite()[..., None], drawn.to(device), 0.0)
+    directions = torch.where(wanted.isfinite()[..., None], drawn.to(subject.device), 0.0)
 
     def root(logits: Tensor, given: Tensor, columns: slice) -> tuple[Tensor, Tensor]:
         """The random columns, and for weights by how much the logits are off."""
@@ -63,12 +63,12 @@ def graph_agrees_with_module(subject: Subject, graph: Graph) -> bool:
 
     On the first and the last example, by plain backward passes of both.
     """
-    inputs = subject.inputs[choose_compared(subject, EXAMPLES)]
+    inputs = subject.pick(choose_compared(subject, EXAMPLES))[0]
     leaves = as_leaves(subject.params)
     with torch.enable_grad():
         logits = subject.apply(leaves, inputs)
         values = {**subject.constants, **leaves}
-        found = torch.cat([run_graph(graph, values, each)[graph.outputs[0]] for each in inputs.split(1)])
+        found = torch.cat([run_graph(graph, values, each)[graph.outputs[0]] for each in split_examples(inputs)])
     if not _same(found.detach(), logits.detach()):
         return False
     drawn = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0), dtype=logits.dtype).to(logits.device)

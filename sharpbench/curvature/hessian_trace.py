@@ -13,6 +13,7 @@ import math
 import torch
 from torch import Tensor
 
+from sharpbench.core.batch import Inputs
 from sharpbench.core.measure import Estimate
 from sharpbench.core.subject import Params, Subject
 from sharpbench.curvature.certificate import certificate
@@ -174,7 +175,7 @@ def _forms(subject: Subject, name: str, probes: Tensor) -> Tensor:
     method = sound_method(subject)
     network = method.network(subject)
 
-    def batch(inputs: Tensor, targets: Tensor) -> Tensor:
+    def batch(inputs: Inputs, targets: Tensor) -> Tensor:
         def logits(shift: Tensor, probe: Tensor) -> Tensor:
             return network({**subject.params, name: block + shift * probe}, inputs)
 

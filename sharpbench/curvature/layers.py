@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
+from sharpbench.core.batch import Inputs
 from sharpbench.core.graph import Graph, read_nodes, run_graph
 
 aten = torch.ops.aten
@@ -173,7 +174,7 @@ def _each(given: object, spatial: int, default: int) -> list[int]:
 
 
 def run_layer(
-    graph: Graph, values: Mapping[str, Tensor], example: Tensor, layers: Sequence[Layer], shifts: Sequence[Tensor]
+    graph: Graph, values: Mapping[str, Tensor], example: Inputs, layers: Sequence[Layer], shifts: Sequence[Tensor]
 ) -> tuple[Tensor, list[Tensor]]:
     """Logits [1, C] of one example [1, ...], and the inputs of the layers; shifts are added to their outputs."""
     shifted = {layer.node: added for layer, added in zip(layers, shifts, strict=True)}

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from sharpbench.core.batch import Inputs, as_batch, unbind_examples
 from sharpbench.core.graph import Graph
 from sharpbench.core.subject import Subject
 from sharpbench.curvature.layers import Layer, aten, run_layer
@@ -47,7 +48,7 @@ class LinearLayer:
     def mean(self, of: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
         """The mean over examples of of(features [T, in], logits [C], target), T positions (1 in plain networks)."""
 
-        def one(example: Tensor, target: Tensor) -> Tensor:
+        def one(example: Inputs, target: Tensor) -> Tensor:
             logits, features = self._outputs(example, None)
             return of(features, logits, target)
 
@@ -70,7 +71,7 @@ class LinearLayer:
         rows = len(weights.T)
         method = sound_method(self.subject)
 
-        def one(example: Tensor, target: Tensor) -> Tensor:
+        def one(example: Inputs, target: Tensor) -> Tensor:
             features = self._outputs(example, None)[1]
             positions = _factor(features * feature_scale)  # P [T, a]
             pairs = torch.einsum("ta,or->arto", positions, weights).flatten(0, 1)
@@ -90,20 +91,20 @@ class LinearLayer:
         held = layerwise_network(self.subject).sizes.results * (1 + rows) * self.weight.element_size()
         chunk = max(1, PROBE_BYTES // held)
 
-        def batch(inputs: Tensor, targets: Tensor) -> Tensor:
+        def batch(inputs: Inputs, targets: Tensor) -> Tensor:
             if method.plain:
-                return torch.stack([one(*pair) for pair in zip(inputs, targets, strict=True)]).mean()
+                return torch.stack([one(*pair) for pair in zip(unbind_examples(inputs), targets, strict=True)]).mean()
             return torch.func.vmap(one, chunk_size=chunk)(inputs, targets).mean()
 
         return self.subject.mean(batch)
 
-    def _outputs(self, example: Tensor, shift: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _outputs(self, example: Inputs, shift: Tensor | None) -> tuple[Tensor, Tensor]:
         """Logits [C] and features [T, in] of one example, with `shift` [T, out] added to the layer's outputs."""
         shape = self.layer.node.meta["val"].shape
         added = self.weight.new_zeros(shape) if shift is None else shift.reshape(shape)
         values = {**self.subject.constants, **self.subject.params}
         with sdpa_kernel(SDPBackend.MATH):  # the other back ends' derivatives have no rule for vmap
-            logits, data = run_layer(self.graph, values, example[None], (self.layer,), (added,))
+            logits, data = run_layer(self.graph, values, as_batch(example), (self.layer,), (added,))
         return logits[0], data[0].flatten(0, -2)
 
 

@@ -90,7 +90,7 @@ class _Trial:
 
     def makes_sense(self, method: DerivativeMethod) -> bool:
         """Whether the method is another one than those before it."""
-        return method.onednn or (self.subject.inputs.device.type == "cpu" and self.dtype != torch.float64)
+        return method.onednn or (self.subject.device.type == "cpu" and self.dtype != torch.float64)
 
     def objection(self, method: DerivativeMethod) -> str | None:
         """What is wrong with a method; None where nothing is."""

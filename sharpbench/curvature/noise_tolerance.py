@@ -86,7 +86,7 @@ class _Search:
             raise InvalidInput("the targets are not one class an example, so that there is no accuracy to lose")
         self.subject, self.deviations, self.draws, self.drop = subject, deviations, draws, drop
         self.right = float(_right(subject, [torch.zeros_like(draws[0])]))
-        self.accuracy = self.right / len(subject.inputs)
+        self.accuracy = self.right / subject.n
         chance = 1 / subject.classes
         if self.accuracy - drop <= chance:
             raise InvalidInput(
@@ -100,12 +100,12 @@ class _Search:
         if level not in self.tried:
             scale = self.deviations(level)
             lost = self.right - _right(self.subject, (scale * draw for draw in self.draws))
-            self.tried[level] = lost / len(self.subject.inputs)
+            self.tried[level] = lost / self.subject.n
         return self.tried[level]
 
     def spares(self, level: float) -> bool:
         """Whether the mean drop at `level` is at most the requested one: examples decide, not rounding."""
-        step = 1 / (len(self.draws) * len(self.subject.inputs))
+        step = 1 / (len(self.draws) * self.subject.n)
         return float(self.drops(level).mean()) <= self.drop + step / 100
 
     def bracket(self) -> tuple[float, float]:
@@ -143,4 +143,4 @@ def _right(subject: Subject, displacements: Iterable[Tensor]) -> Tensor:
     def right(logits: Tensor, targets: Tensor) -> Tensor:
         return (logits.argmax(1) == targets).to(logits.dtype)
 
-    return (perturbed_means(subject, displacements, right) * len(subject.inputs)).round()
+    return (perturbed_means(subject, displacements, right) * subject.n).round()

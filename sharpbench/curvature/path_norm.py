@@ -14,6 +14,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, fx
 
+from sharpbench.core.batch import Inputs, list_tensors, map_tensors, named_tensors, take_examples
 from sharpbench.core.graph import Graph
 from sharpbench.core.subject import Subject
 from sharpbench.curvature.layers import CONVOLUTIONS
@@ -63,7 +64,8 @@ def path_sum(subject: Subject) -> float:
     layers = {layer.node: layer for layer in _layers(graph, values)}
     folded = {layer.norm for layer in layers.values()}
     held = {place: values[place].square() for place in graph.parameters}
-    held.update({place: torch.ones_like(subject.inputs[:1], dtype=torch.float64) for place in graph.inputs})
+    ones = list_tensors(input_ones(subject))
+    held.update(zip(graph.inputs, ones, strict=True))
     for node in graph.nodes:
         if node in layers:
             held[node] = _squared(layers[node], held)
@@ -75,6 +77,17 @@ def path_sum(subject: Subject) -> float:
             arguments, options = fx.node.map_arg((node.args, node.kwargs), held.__getitem__)
             held[node] = cast(Callable[..., Any], node.target)(*arguments, **options)
     return float(held[graph.outputs[0]].sum())
+
+
+def input_ones(subject: Subject) -> Inputs:
+    """One example of ones, in the form of the subject's inputs, float64.
+
+    Raises InvalidInput where inputs are integers or truth values, such as tokens or masks.
+    """
+    for path, leaf in named_tensors(subject.inputs).items():
+        if not leaf.is_floating_point():
+            raise InvalidInput(f"{path} are of {leaf.dtype}; paths start at real numbers")
+    return map_tensors(lambda leaf: torch.ones_like(leaf, dtype=torch.float64), take_examples(subject.inputs, slice(1)))
 
 
 def chain(subject: Subject) -> tuple[AffineLayer, ...]:

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from sharpbench.core.batch import Inputs
 from sharpbench.core.measure import NotApplicable
 from sharpbench.core.subject import Params, Subject
 from sharpbench.curvature.products import map_vectors, unflatten, vectors_at_once
@@ -54,11 +55,10 @@ def micro_batches(subject: Subject, size: int | None) -> Iterator[tuple[float, S
     `size` examples at a time in their order, whatever the subject's batch size; the last may be smaller. None: all
     examples are one.
     """
-    count = len(subject.inputs)
+    count = subject.n
     for start in range(0, count, size or count):
-        some = slice(start, start + (size or count))
-        inputs = subject.inputs[some]
-        yield len(inputs) / count, replace(subject, inputs=inputs, targets=subject.targets[some])
+        inputs, targets = subject.pick(slice(start, start + (size or count)))
+        yield len(targets) / count, replace(subject, inputs=inputs, targets=targets)
 
 
 FEW_BYTES = 64 * 2**20
@@ -135,7 +135,7 @@ def perturbed_losses(subject: Subject, displacements: Iterable[Tensor], of: Stat
     device = next(iter(subject.params.values())).device
     count = vectors_at_once(subject, FEW_BYTES) if device.type == "cpu" else vectors_at_once(subject)
     rows, means = iter(displacements), []
-    total = torch.zeros(len(subject.inputs), dtype=torch.float64)
+    total = torch.zeros(subject.n, dtype=torch.float64)
     while chunk := list(islice(rows, count)):
         values = _values(subject, torch.stack(chunk), statistic).cpu()  # [n, some]
         means.append(values.mean(0))
@@ -146,7 +146,7 @@ def perturbed_losses(subject: Subject, displacements: Iterable[Tensor], of: Stat
 
 
 def _values(subject: Subject, displacements: Tensor, of: Statistic) -> Tensor:
-    def batch(inputs: Tensor, targets: Tensor) -> Tensor:
+    def batch(inputs: Inputs, targets: Tensor) -> Tensor:
         def values(displacement: Tensor) -> Tensor:
             logits = subject.apply(perturb(subject.params, displacement), inputs)
             return of(logits, targets).double()

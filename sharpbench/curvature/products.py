@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from sharpbench.core.batch import Inputs
 from sharpbench.core.requirements import is_out_of_memory
 from sharpbench.core.subject import Params, Subject
 from sharpbench.curvature.plain import differentiated
@@ -157,7 +158,7 @@ def hvp(subject: Subject, vector: Params) -> Params:
     method = sound_method(subject)
     network = method.network(subject)
 
-    def batch(inputs: Tensor, targets: Tensor) -> Params:
+    def batch(inputs: Inputs, targets: Tensor) -> Params:
         def loss(params: Params) -> Tensor:
             return subject.criterion(network(params, inputs), targets).mean()
 
@@ -181,7 +182,7 @@ def ggnvp(subject: Subject, vector: Params) -> Params:
     method = jacobian_method(subject)
     network = method.network(subject)
 
-    def batch(inputs: Tensor, targets: Tensor) -> Params:
+    def batch(inputs: Inputs, targets: Tensor) -> Params:
         def logits(params: Params) -> Tensor:
             return network(params, inputs)
 
@@ -196,7 +197,7 @@ def ggnvp(subject: Subject, vector: Params) -> Params:
         return subject.mean(batch)
 
 
-def jvp(subject: Subject, inputs: Tensor, vector: Params) -> tuple[Tensor, Tensor]:
+def jvp(subject: Subject, inputs: Inputs, vector: Params) -> tuple[Tensor, Tensor]:
     """Logits [B, C] of the inputs, and their derivative J v [B, C] along a vector of the parameters.
 
     Args:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 
+from sharpbench.core.batch import Inputs
 from sharpbench.core.requirements import is_out_of_memory
 from sharpbench.core.subject import Subject
 from sharpbench.curvature.derivative_methods import METHODS
@@ -61,9 +62,9 @@ def dense_ggn(subject: Subject) -> Tensor:
     _check(subject)
     flat = flatten(subject.params)
     total, shape = flat.new_zeros(len(flat), len(flat)), subject.outputs
-    for example, target in zip(subject.inputs.split(1), subject.targets.split(1), strict=True):
+    for example, target in subject.split():
 
-        def logits(values: Tensor, example: Tensor = example) -> Tensor:
+        def logits(values: Tensor, example: Inputs = example) -> Tensor:
             return subject.apply(unflatten(subject.params, values), example).flatten()
 
         def loss(outputs: Tensor, target: Tensor = target) -> Tensor:
@@ -72,7 +73,7 @@ def dense_ggn(subject: Subject) -> Tensor:
         jacobian = torch.func.jacrev(logits)(flat)  # [C, P]
         curvature = torch.func.hessian(loss)(logits(flat))  # [C, C]
         total += jacobian.T @ curvature @ jacobian
-    return total / len(subject.inputs)
+    return total / subject.n
 
 
 def parameter_blocks(subject: Subject) -> dict[str, slice]:
@@ -177,9 +178,9 @@ def _block_ggn_trace(subject: Subject, name: str) -> float:
     units = torch.eye(block.numel(), dtype=block.dtype, device=block.device).reshape(-1, *block.shape)
     shape = subject.outputs
 
-    def batch(inputs: Tensor, targets: Tensor) -> Tensor:
+    def batch(inputs: Inputs, targets: Tensor) -> Tensor:
         def logits(value: Tensor) -> Tensor:
-            return subject.apply({**subject.params, name: value}, inputs).reshape(len(inputs), -1)
+            return subject.apply({**subject.params, name: value}, inputs).reshape(len(targets), -1)
 
         def loss(outputs: Tensor, target: Tensor) -> Tensor:
             return subject.criterion(outputs.reshape(1, *shape), target[None])[0]
@@ -188,7 +189,7 @@ def _block_ggn_trace(subject: Subject, name: str) -> float:
 
         def entry(unit: Tensor) -> Tensor:
             column = torch.func.jvp(logits, (block,), (unit,))[1]  # [B, C]
-            return torch.einsum("bc,bcd,bd->", column, curvature, column) / len(inputs)
+            return torch.einsum("bc,bcd,bd->", column, curvature, column) / len(targets)
 
         total: Tensor = sum((torch.func.vmap(entry)(chunk).sum() for chunk in units.split(CHUNK)), block.new_zeros(()))
         return total

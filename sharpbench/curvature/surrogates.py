@@ -47,7 +47,7 @@ def survey_operators(subject: Subject) -> OperatorSurvey:
 def choose_compared(subject: Subject, usual: int) -> Tensor:
     """The places of the examples on which derivatives are compared, spread over the data: `usual`, or a batch."""
     count = survey_operators(subject).count_compared(usual, subject.batch_size)
-    return spread_places(len(subject.inputs), count).to(subject.inputs.device)
+    return spread_places(subject.n, count).to(subject.device)
 
 
 def gradient_kind(subject: Subject) -> GradientKind:
@@ -76,8 +76,7 @@ def _gradient_kind(subject: Subject) -> GradientKind:
 
 
 def _compare(subject: Subject) -> GradientKind:
-    places = choose_compared(subject, COMPARED)
-    inputs, targets = subject.inputs[places], subject.targets[places]
+    inputs, targets = subject.pick(choose_compared(subject, COMPARED))
 
     def loss(params: Params) -> Tensor:
         return subject.criterion(subject.apply(params, inputs), targets).mean()

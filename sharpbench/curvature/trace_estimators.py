@@ -112,7 +112,7 @@ def sampled_example_stderr(
     choice of the vectors adds to the spread between examples is taken out of it. None where the examples' own forms
     cannot be had.
     """
-    if len(probes) < 2 or len(subject.inputs) < 2:
+    if len(probes) < 2 or subject.n < 2:
         return None
     found = forms_by_example(subject, probes, kind, together=together)
     if found is None or not agree_on_average(found, samples[: len(probes)]):

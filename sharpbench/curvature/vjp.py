@@ -13,6 +13,7 @@ from torch import Tensor, fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
+from sharpbench.core.batch import Inputs, as_batch, count_entries, split_examples, take_examples, unbind_examples
 from sharpbench.core.graph import Graph, agreeing_graph
 from sharpbench.core.measure import NotApplicable
 from sharpbench.core.precision import sum_type
@@ -123,7 +124,7 @@ class LayerwiseNetwork:
     reason: str = ""
     vmapped: bool = True
 
-    def pull(self, inputs: Tensor, aids: Aids, root: Root, columns: slice) -> LayerVjps:
+    def pull(self, inputs: Inputs, aids: Aids, root: Root, columns: slice) -> LayerVjps:
         """A chunk of examples and those columns of the root; one by one where torch cannot vmap them (recurrent
         networks, criteria that read their targets)."""
         if not self.vmapped:
@@ -134,26 +135,29 @@ class LayerwiseNetwork:
         except RuntimeError as error:
             if is_out_of_memory(error):
                 raise
-            single = [self._one(each, _aid_of(aids, place), root, columns) for place, each in enumerate(inputs)]
+            single = [
+                self._one(each, _aid_of(aids, place), root, columns)
+                for place, each in enumerate(unbind_examples(inputs))
+            ]
             data, deltas, rows, weights = pytree.tree_map(lambda *values: torch.stack(values), *single)
             return LayerVjps(self.layers, data, deltas, rows, weights, columns.start)
 
-    def pull_vmapped(self, inputs: Tensor, aids: Aids, root: Root, columns: slice) -> LayerVjps:
+    def pull_vmapped(self, inputs: Inputs, aids: Aids, root: Root, columns: slice) -> LayerVjps:
         """The same, all examples together; raises RuntimeError where torch cannot vmap them."""
 
-        def one(example: Tensor, aid: Aids) -> tuple[list[Tensor], list[Tensor], Params, Tensor]:
+        def one(example: Inputs, aid: Aids) -> tuple[list[Tensor], list[Tensor], Params, Tensor]:
             return self._one(example, aid, root, columns)
 
         every: tuple[list[Tensor], list[Tensor], Params, Tensor] = torch.func.vmap(one)(inputs, aids)
         return LayerVjps(self.layers, *every, first=columns.start)
 
-    def _pull_plainly(self, inputs: Tensor, aids: Aids, root: Root, columns: slice) -> LayerVjps:
+    def _pull_plainly(self, inputs: Inputs, aids: Aids, root: Root, columns: slice) -> LayerVjps:
         """The same by plain backward passes, one for each example and column."""
         rows, weights = [], []
-        for place, example in enumerate(inputs):
+        for place, example in enumerate(unbind_examples(inputs)):
             leaves = {name: self.subject.params[name].detach().requires_grad_() for name in self.loose}
             with torch.enable_grad():
-                logits = self.subject.apply(leaves, example[None])[0]
+                logits = self.subject.apply(leaves, as_batch(example))[0]
             vectors, each = root(logits.detach(), _aid_of(aids, place), columns)
             pulled = [plain_vjp(logits, leaves, vector) for vector in vectors.movedim(-1, 0)]
             rows.append({name: torch.stack([one[name] for one in pulled]) for name in leaves})
@@ -162,7 +166,7 @@ class LayerwiseNetwork:
         return LayerVjps((), [], [], stacked, torch.stack(weights), first=columns.start)
 
     def _one(
-        self, example: Tensor, aid: Aids, root: Root, columns: slice
+        self, example: Inputs, aid: Aids, root: Root, columns: slice
     ) -> tuple[list[Tensor], list[Tensor], Params, Tensor]:
         """Of one example: the layers' inputs, their outputs' derivatives, the loose parameters' gradients, weights."""
         shifts = [self._zeros(layer) for layer in self.layers]
@@ -170,9 +174,9 @@ class LayerwiseNetwork:
 
         def network(shifts: list[Tensor], loose: Params) -> tuple[Tensor, list[Tensor]]:
             if self.graph is None:
-                return self.subject.apply(loose, example[None])[0], []
+                return self.subject.apply(loose, as_batch(example))[0], []
             values = {**self.subject.constants, **self.subject.params, **loose}
-            logits, data = run_layer(self.graph, values, example[None], self.layers, shifts)
+            logits, data = run_layer(self.graph, values, as_batch(example), self.layers, shifts)
             return logits[0], data
 
         with sdpa_kernel(SDPBackend.MATH):  # the other back ends' derivatives have no rule for vmap
@@ -210,13 +214,16 @@ def results_of_one(subject: Subject) -> int:
     try:
         return subject.settled(_choose_network).sizes.results
     except NotApplicable:
-        return subject.inputs[0].numel() * GUESS
+        return count_entries(subject.inputs) * GUESS
 
 
 def _choose_network(subject: Subject) -> LayerwiseNetwork:
     try:
         graph, agrees = agreeing_graph(
-            subject.module, subject.examples(1), lambda graph: _agrees(_planned_network(subject, graph))
+            subject.module,
+            subject.examples(1),
+            lambda graph: _agrees(_planned_network(subject, graph)),
+            subject.forward,
         )
         if agrees:
             subject.settle_graph(graph)
@@ -225,7 +232,7 @@ def _choose_network(subject: Subject) -> LayerwiseNetwork:
     except InvalidInput as error:
         reason = str(error)
         _check_examples_alone(subject)
-    guess = subject.inputs[0].numel() * GUESS
+    guess = count_entries(subject.inputs) * GUESS
     sizes = BufferSizes(guess, guess, ())
     loose = LayerwiseNetwork(subject, None, (), tuple(subject.params), subject.outputs, sizes, reason)
     return loose if agrees_with_module(loose) else replace(loose, vmapped=False)
@@ -258,10 +265,10 @@ def _check_examples_alone(subject: Subject) -> None:
 
     What cannot be captured often branches on values, which a few examples need not show.
     """
-    inputs = subject.inputs[: min(subject.batch_size, MAX_ALONE)]
+    inputs = take_examples(subject.inputs, slice(min(subject.batch_size, MAX_ALONE)))
     with torch.enable_grad():
         whole = subject.apply(subject.params, inputs).detach()
-        apart = torch.cat([subject.apply(subject.params, each).detach() for each in inputs.split(1)])
+        apart = torch.cat([subject.apply(subject.params, each).detach() for each in split_examples(inputs)])
     if not are_close(whole, apart):
         raise NotApplicable(
             "the network mixes the examples of a batch: an example by itself has other outputs than in it"

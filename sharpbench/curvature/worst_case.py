@@ -92,7 +92,7 @@ def reference_one_step(
     >>> round(curvature.reference_one_step(subject, ones, radius=0.1, norm="l2", micro_batch=None), 6)
     0.248401
     """
-    count = len(subject.inputs)
+    count = subject.n
     value = 0.0
     for some in torch.arange(count).split(micro_batch or count):
         params = {name: tensor.clone().requires_grad_() for name, tensor in subject.params.items()}
@@ -114,8 +114,7 @@ def reference_one_step(
 
 def _mean_loss(subject: Subject, params: dict[str, Tensor], some: Tensor) -> Tensor:
     losses = [
-        subject.criterion(subject.apply(params, subject.inputs[i : i + 1]), subject.targets[i : i + 1])
-        for i in some.tolist()
+        subject.criterion(subject.apply(params, example), target) for example, target in subject.take(some).split()
     ]
     return torch.cat(losses).mean()
 

@@ -11,7 +11,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -74,7 +74,7 @@ def measure_cost(
     Args:
         prepare: gets that subject before, and is not timed (see `Measure.prepare`).
     """
-    device = subject.inputs.device
+    device = subject.device
 
     def prepared_call() -> Callable[[], object]:
         fresh = subject.fresh()
@@ -201,7 +201,7 @@ def predict_cost(chosen: Measure, subject: Subject, *, seed: int = 0, seconds: f
     Args:
         seconds: after which the prediction rests on the calls that have ended, of which the first includes the capture.
     """
-    device, total = subject.inputs.device, len(subject.inputs)
+    device, total = subject.device, subject.n
     batch = min(total, max(MIN_PILOT_EXAMPLES, subject.batch_size))
     pilots: dict[int, float] = {}
     peak, size = None, max(1, batch // 2)
@@ -239,7 +239,7 @@ def forecast_seconds(chosen: Measure, subject: Subject, *, seed: int = 0) -> flo
     MIN_FORECAST_SECONDS, or the calls take longer than MAX_FORECAST_PILOT_SECONDS or fail.
     """
     few, many = FORECAST_EXAMPLES
-    total, device = len(subject.inputs), subject.inputs.device
+    total, device = subject.n, subject.device
     if total < MIN_FORECAST_RATIO * many:
         return None
 
@@ -285,7 +285,7 @@ def _time_limit(seconds: float) -> Iterator[None]:
 
 
 def _take_first(subject: Subject, size: int) -> Subject:
-    return replace(subject, inputs=subject.inputs[:size], targets=subject.targets[:size])
+    return subject.take(slice(size))
 
 
 def _call(chosen: Measure, subject: Subject, seed: int) -> Callable[[], object]:

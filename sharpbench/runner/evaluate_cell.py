@@ -16,9 +16,10 @@ from torch import nn
 from sharpbench.core.evaluate import measure
 from sharpbench.core.fields import Scalar
 from sharpbench.core.measure import Estimate, Measure
+from sharpbench.core.process_group import ProcessGroup
 from sharpbench.core.record import Record, Scalars
 from sharpbench.core.spec import format_spec, to_config
-from sharpbench.core.subject import ProcessGroup, Subject
+from sharpbench.core.subject import Subject
 from sharpbench.datasets.dataset import Data
 from sharpbench.environment import describe_environment
 from sharpbench.models.model import Model

@@ -46,7 +46,14 @@ def rewrite_subjects(subject: Subject) -> Mapping[str, tuple[Subject, ...]]:
     for kind in REWRITE_KINDS:
         try:
             examples, measured = subject.examples(CHECK_EXAMPLES), set(subject.params)
-            rewrite = find_rewrites(subject.module, examples, kind, generator=generator, parameters=measured)
+            rewrite = find_rewrites(
+                subject.module,
+                examples,
+                kind,
+                generator=generator,
+                parameters=measured,
+                forward=subject.forward,
+            )
             moved = [rewrite(state, generator=generator) for _ in range(REWRITES_PER_KIND)]
         except InvalidInput:
             return {}

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sharpbench.core.batch import named_tensors
 from sharpbench.core.subject import Subject
 
 MAX_SHARED_DEPTH = 3
@@ -41,7 +42,8 @@ class SubjectState:
         for name, held in _tables(self._subject):
             marks[name] = (id(held),)
             marks |= {f"{name}[{key}]": _mark_tensor(value) for key, value in held.items()}
-        marks["inputs"], marks["targets"] = _mark_tensor(self._subject.inputs), _mark_tensor(self._subject.targets)
+        marks |= {path: _mark_tensor(value) for path, value in named_tensors(self._subject.inputs).items()}
+        marks["targets"] = _mark_tensor(self._subject.targets)
         for name, part in self._subject.module.named_modules():
             marks[f"module.{name}".rstrip(".")] = _mark_attributes(part)
             for key, value in (*part._parameters.items(), *part._buffers.items()):

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
+from sharpbench.core.batch import Inputs
+from sharpbench.core.functional import Forward
 from sharpbench.symmetry.float64_check import Float64Check
 from sharpbench.symmetry.group import RescalingGroup, Scope, rescaling_group
 
@@ -41,7 +43,13 @@ class GroupDescription:
 
 
 def describe(
-    model: nn.Module, inputs: Tensor, *, scope: Scope = "layer", elements: int = 3, generator: torch.Generator
+    model: nn.Module,
+    inputs: Inputs,
+    *,
+    scope: Scope = "layer",
+    elements: int = 3,
+    generator: torch.Generator,
+    forward: Forward | None = None,
 ) -> GroupDescription:
     """The GroupDescription of the rescaling group of `model` for inputs [B, ...], verified on these inputs.
 
@@ -58,8 +66,8 @@ def describe(
     >>> symmetry.describe(model, inputs, generator=draws).generators
     ('0 against 2',)
     """
-    group = rescaling_group(model, inputs, scope=scope)
-    trial = Float64Check.of(model, inputs, generator=generator)
+    group = rescaling_group(model, inputs, scope=scope, forward=forward)
+    trial = Float64Check.of(model, inputs, generator=generator, forward=forward)
     change = group.verify_elements(
         trial.outputs, trial.state, [group.random_element(generator) for _ in range(elements)]
     )

@@ -12,32 +12,37 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from sharpbench.core.functional import call_module
-from sharpbench.core.requirements import check_finite
+from sharpbench.core.batch import Inputs, map_tensors, named_tensors
+from sharpbench.core.functional import Forward, call_module
+from sharpbench.core.parameters import check_finite
 from sharpbench.errors import InvalidInput, one_line
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Float64Check:
-    """state: parameters and buffers in float64, with noise on the weights, by name. inputs: float64 [B, ...]."""
+    """state: parameters and buffers in float64, with noise on the weights, by name. inputs: float64
+    [B, ...], or a tree of them. forward: how the model is called."""
 
     model: nn.Module
-    inputs: Tensor
+    inputs: Inputs
     state: Mapping[str, Tensor]
+    forward: Forward | None = None
 
     @staticmethod
-    def of(model: nn.Module, inputs: Tensor, *, generator: torch.Generator) -> Float64Check:
+    def of(
+        model: nn.Module, inputs: Inputs, *, generator: torch.Generator, forward: Forward | None = None
+    ) -> Float64Check:
         """The check at the model's weights plus noise of a tenth of each tensor's size, or 0.1 where that is 0.
 
         Without noise, a branch whose weights are initialised to 0 would hide a change in it. Raises InvalidInput where
         weights or inputs are not finite.
         """
         check_finite("weights", dict(model.named_parameters()))
-        check_finite("inputs", {"inputs": inputs})
+        check_finite("inputs", named_tensors(inputs))
         state = {name: _to_float64(value) for name, value in model.named_buffers()}
         for name, value in model.named_parameters():
             state[name] = _add_noise(_to_float64(value), generator)
-        return Float64Check(model, _to_float64(inputs), state)
+        return Float64Check(model, map_tensors(_to_float64, inputs), state, forward)
 
     def outputs(self, state: Mapping[str, Tensor]) -> Tensor:
         """The network's outputs for the inputs, in eval mode, with the tensors of `state` in place of its own.
@@ -48,7 +53,7 @@ class Float64Check:
         name = type(self.model).__name__
         try:
             with torch.no_grad(), _float64_defaults(), _Float64Casts():
-                result: object = call_module(self.model, {**self.state, **state}, self.inputs)
+                result: object = call_module(self.model, {**self.state, **state}, self.inputs, self.forward)
         except Exception as error:  # whatever the network's own code does with float64
             raise InvalidInput(f"{name} does not run in float64: {one_line(str(error))[:200]}") from error
         if not isinstance(result, Tensor):

@@ -15,6 +15,8 @@ from scipy.linalg import orth
 from scipy.sparse import csr_array
 from torch import Tensor, fx, nn
 
+from sharpbench.core.batch import Inputs, take_examples
+from sharpbench.core.functional import Forward
 from sharpbench.core.graph import Graph, current_graph
 from sharpbench.core.requirements import COMPARED
 from sharpbench.errors import InvalidInput
@@ -163,9 +165,14 @@ class RescalingGroup:
 
 
 def rescaling_group(
-    model: nn.Module, inputs: Tensor, *, scope: Scope = "layer", parameters: Collection[str] | None = None
+    model: nn.Module,
+    inputs: Inputs,
+    *,
+    scope: Scope = "layer",
+    parameters: Collection[str] | None = None,
+    forward: Forward | None = None,
 ) -> RescalingGroup:
-    """The rescaling group of `model` in eval mode, for inputs [B, ...] of this shape.
+    """The rescaling group of `model` in eval mode, for inputs [B, ...] of this shape, a tensor or a tree of tensors.
 
     It is read off the ATen graph with one rule per operator (see `rules`). Network inputs and outputs, buffers and
     constants keep their scale, and so do tensors that share memory, unless they are one parameter under several names.
@@ -174,6 +181,7 @@ def rescaling_group(
     Args:
         scope: 'layer' or 'unit'.
         parameters: the names of those that may be rescaled; None for all that require gradients.
+        forward: how the model is called, as in `Subject.from_module`.
     Raises:
         InvalidInput: where torch.export cannot follow the network, and for an unknown scope or parameter.
 
@@ -183,8 +191,14 @@ def rescaling_group(
     >>> group.names, group.dimension
     (('0.weight', '2.weight'), 1)
     """
-    graph = current_graph(model, inputs[:1], inputs[:COMPARED])
+    graph = graph_of(model, inputs, forward)
     return group_of(graph, free_parameters(model, graph, parameters), scope=scope)
+
+
+def graph_of(model: nn.Module, inputs: Inputs, forward: Forward | None = None) -> Graph:
+    """The graph of `model` on the first of these inputs; it agrees with the model on COMPARED of them."""
+    few = take_examples(inputs, slice(COMPARED))
+    return current_graph(model, take_examples(inputs, slice(1)), few, forward=forward)
 
 
 def free_parameters(model: nn.Module, graph: Graph, parameters: Collection[str] | None = None) -> set[str]:

@@ -18,12 +18,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sharpbench.core.graph import Graph, current_graph
+from sharpbench.core.batch import Inputs
+from sharpbench.core.functional import Forward
+from sharpbench.core.graph import Graph
 from sharpbench.core.measure import REWRITE_KINDS, RewriteKind
-from sharpbench.core.requirements import COMPARED
 from sharpbench.errors import InvalidInput
 from sharpbench.symmetry.float64_check import Float64Check
-from sharpbench.symmetry.group import SCOPES, RescalingGroup, Scope, find_overlapping, free_parameters, group_of
+from sharpbench.symmetry.group import (
+    SCOPES,
+    RescalingGroup,
+    Scope,
+    find_overlapping,
+    free_parameters,
+    graph_of,
+    group_of,
+)
 from sharpbench.symmetry.permutation import find_permutations
 from sharpbench.symmetry.rules.propagation import Axes, IndexArray, Scale
 from sharpbench.symmetry.rules.table import find_convolutions, propagate_scales
@@ -148,12 +157,12 @@ class Rewrites:
 
 def find_rewrites(
     model: nn.Module,
-    inputs: Tensor,
+    inputs: Inputs,
     kind: RewriteKind,
     *,
     generator: torch.Generator,
-    spread: float = 1.0,
     parameters: Collection[str] | None = None,
+    forward: Forward | None = None,
 ) -> Rewrites:
     """Random rewrites of one kind that keep the function of `model`, for inputs [B, ...].
 
@@ -163,8 +172,8 @@ def find_rewrites(
     Args:
         kind: 'layer', 'unit', 'permutation' or 'attention-rotation'.
         generator: the only source of randomness.
-        spread: the size of log-scales.
         parameters: the names that may be rescaled and rotated; None for all that require gradients.
+        forward: how the model is called, as in `Subject.from_module`.
     Raises:
         InvalidInput: as `rescaling_group`, and where the network does not run in float64 or does not return one tensor.
 
@@ -177,13 +186,13 @@ def find_rewrites(
     """
     if kind not in REWRITE_KINDS:
         raise InvalidInput(f"kind='{kind}' is not a kind of rewrite; use one of {', '.join(REWRITE_KINDS)}")
-    graph = current_graph(model, inputs[:1], inputs[:COMPARED])
-    trial = Float64Check.of(model, inputs, generator=generator)
+    graph = graph_of(model, inputs, forward)
+    trial = Float64Check.of(model, inputs, generator=generator, forward=forward)
     free = free_parameters(model, graph, parameters)
     scope: Scope | None = next((scope for scope in SCOPES if scope == kind), None)
     found: list[Rewrite]
     if scope is not None:
-        found = [Rescaling(group_of(graph, free, scope=scope), spread)]
+        found = [Rescaling(group_of(graph, free, scope=scope))]
     elif kind == "permutation":
         found = list(find_permutations(graph, find_overlapping(model)))
     else:

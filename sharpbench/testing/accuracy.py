@@ -60,7 +60,7 @@ def check_error_bars(exam: Examination) -> str:
     if not uncertain:
         return "exact as declared, also under other seeds"
     case = uncertain[0][0]
-    one_batch = replace(case.subject, batch_size=len(case.subject.inputs))  # faster, with the same distribution
+    one_batch = replace(case.subject, batch_size=case.subject.n)  # faster, with the same distribution
     drawn = [exam.estimate(one_batch, seed=exam.seed + 1 + index) for index in range(SEEDS)]
     if len({estimate.value for estimate in drawn}) == 1:
         raise CheckFailed(f"{case.name}: says stderr={drawn[0].stderr:.2g}, and is the same under {SEEDS} seeds")
@@ -116,7 +116,7 @@ def check_example_errors(exam: Examination) -> str:
         raise CheckSkipped("states no standard error over examples")
     compared = 0
     for case, estimate in stated:
-        if len(case.subject.inputs) < 2:
+        if case.subject.n < 2:
             if estimate.stderr_examples:
                 raise CheckFailed(
                     f"{case.name}: says stderr_examples={estimate.stderr_examples:.2g} of a single example"
@@ -130,7 +130,7 @@ def check_example_errors(exam: Examination) -> str:
 
 def _check_example_error(exam: Examination, case: Case, estimate: Estimate) -> bool:
     """Whether the value is the mean of those of the examples, whose spread its error then is."""
-    pairs = zip(case.subject.inputs.split(1), case.subject.targets.split(1), strict=True)
+    pairs = case.subject.split()
     alone = [replace(case.subject, inputs=example, targets=target, batch_size=1) for example, target in pairs]
     try:
         values = np.array([exam.estimate(each).value for each in alone])

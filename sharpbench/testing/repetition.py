@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from sharpbench.core.measure import Estimate, Measure
 from sharpbench.core.subject import Subject
@@ -42,7 +41,7 @@ def check_batch_size(exam: Examination) -> str:
         [
             (before, replace(case.subject, batch_size=size), f"{case.name}, {size} examples a batch")
             for case, before in exam.estimates
-            for size in sorted({1, len(case.subject.inputs)} - {case.subject.batch_size})
+            for size in sorted({1, case.subject.n} - {case.subject.batch_size})
         ]
     )
 
@@ -106,13 +105,9 @@ def _change_all(
 
 def _reorder(subject: Subject) -> Subject:
     """The subject with the second half of the examples first."""
-    half = len(subject.inputs) // 2
-    return replace(subject, inputs=subject.inputs.roll(half, 0), targets=subject.targets.roll(half, 0))
+    return subject.take(torch.arange(subject.n).roll(subject.n // 2))
 
 
 def _duplicate(subject: Subject) -> Subject:
-    def repeat(tensor: Tensor) -> Tensor:
-        return torch.cat([tensor, tensor])
-
     size = None if subject.train_size is None else 2 * subject.train_size
-    return replace(subject, inputs=repeat(subject.inputs), targets=repeat(subject.targets), train_size=size)
+    return replace(subject.take(torch.arange(subject.n).repeat(2)), train_size=size)

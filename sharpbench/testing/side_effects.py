@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sharpbench.core.batch import map_tensors, named_tensors
 from sharpbench.core.evaluate import estimate_with
 from sharpbench.core.measure import Estimate, Measure
 from sharpbench.core.subject import Subject
@@ -101,7 +102,7 @@ def _copy_subject(subject: Subject) -> Subject:
         subject,
         params=clone(subject.params),
         constants=clone(subject.constants),
-        inputs=subject.inputs.clone(),
+        inputs=map_tensors(Tensor.clone, subject.inputs),
         targets=subject.targets.clone(),
         initial=None if subject.initial is None else clone(subject.initial),
     )
@@ -114,7 +115,7 @@ def _tensor_states(subject: Subject) -> TensorStates:
         **{f"constants[{name}]": value for name, value in subject.constants.items()},
         **{f"initial[{name}]": value for name, value in (subject.initial or {}).items()},
         **{f"module.{name}": value for name, value in _module_tensors(subject).items()},
-        "inputs": subject.inputs,
+        **named_tensors(subject.inputs),
         "targets": subject.targets,
     }
     return {name: (value.detach().clone(), value.requires_grad) for name, value in tensors.items()}

@@ -85,9 +85,9 @@ def test_a_graph_is_captured_once_a_form_of_example(monkeypatch: pytest.MonkeyPa
     calls: list[torch.dtype] = []
     original = graph_module._capture
 
-    def counted(module: nn.Module, example: Tensor) -> Graph:
+    def counted(module: nn.Module, example: Tensor, forward: None) -> Graph:
         calls.append(example.dtype)
-        return original(module, example)
+        return original(module, example, forward)
 
     monkeypatch.setattr(graph_module, "_capture", counted)
     module = nn.Sequential(nn.Flatten(), nn.LazyLinear(C)).double().eval()

@@ -381,9 +381,9 @@ def test_a_loader_gives_the_same_subject_as_its_tensors() -> None:
     ("loader", "options", "line"),
     [
         ([], {}, "the loader gives no batch"),
-        ([(torch.zeros(2, 4),)], {}, r"the loader gives a tuple; expected inputs \[B, ...\]"),
-        ([(torch.zeros(2, 4), [0, 1])], {}, r"the loader gives a tuple; expected inputs \[B, ...\]"),
-        ([(torch.zeros(2, 4), torch.tensor(1))], {}, "the loader gives a tuple; expected"),
+        ([(torch.zeros(2, 4),)], {}, r"the loader gives a tuple; expected pairs \(inputs \[B, ...\]"),
+        ([(torch.zeros(2, 4), [0, 1])], {}, "the loader's targets are a list; expected a tensor"),
+        ([(torch.zeros(2, 4), torch.tensor(1))], {}, r"holds 2 inputs and targets of shape \[\]"),
         ([3, 4], {}, "the loader gives a int; expected"),
         (
             [(torch.zeros(2, 4), torch.zeros(2)), (torch.zeros(2, 5), torch.zeros(2))],

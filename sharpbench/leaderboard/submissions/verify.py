@@ -182,7 +182,7 @@ def _compare_cell(
         finding = comparison.report_unknown(record, f"{status}: {reason}")
         return Compared((finding,), record.key, int(status == "oom"))
     findings = [comparison.compare_value(record, estimate, apart, found)]
-    counts = {"examples": len(subject.inputs), "available": len(member.inputs)}
+    counts = {"examples": subject.n, "available": len(member.inputs)}
     findings += comparison.compare_estimate(record, estimate, apart, **counts)
     limited = False
     try:

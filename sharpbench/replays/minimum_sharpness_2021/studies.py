@@ -77,15 +77,16 @@ class TraceStudy(Study):
         naive = double_backward_entries(double, chosen)
         for index, exact, second in zip(chosen.tolist(), diagonal.tolist(), naive.tolist(), strict=True):
             yield {"kind": "entry", "model": model, "parameter": index, "exact": exact, "naive": second}
+        assert isinstance(single.inputs, torch.Tensor)  # data sets hold one tensor
+        assert isinstance(double.inputs, torch.Tensor)
+        inputs, inputs64 = single.inputs, double.inputs
         module, module64 = network.module.to(device), copy.deepcopy(network.module).double().to(device)
         value = sum(exact_traces(double).values())
-        batch, paper = _best_batch_size(
-            lambda size: per_example_traces(module, single.inputs, batch_size=size), self.examples
-        )
+        batch, paper = _best_batch_size(lambda size: per_example_traces(module, inputs, batch_size=size), self.examples)
         values = {
             "exact": sum(exact_traces(single).values()),
-            "paper": sum(per_example_traces(module, single.inputs, batch_size=batch).values()),
-            "paper_double": sum(per_example_traces(module64, double.inputs, batch_size=batch).values()),
+            "paper": sum(per_example_traces(module, inputs, batch_size=batch).values()),
+            "paper_double": sum(per_example_traces(module64, inputs64, batch_size=batch).values()),
         }
         yield {
             "kind": "network",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sharpbench.core.batch import Inputs
+from sharpbench.core.functional import Forward
 from sharpbench.core.loss import Losses, PerExampleLoss
+from sharpbench.core.parameters import Parameters
 from sharpbench.core.subject import Subject
 from sharpbench.curvature import exact_diagonal, example_stderr, mean_traces, traces_by_example
 from sharpbench.errors import InvalidInput
@@ -109,12 +112,13 @@ def _minimise_units(group: RescalingGroup, diagonal: Mapping[str, Array]) -> Min
 
 def balance(
     model: nn.Module,
-    inputs: Tensor,
+    inputs: Inputs,
     targets: Tensor,
     *,
     scope: Scope = "layer",
     loss: str | Losses | PerExampleLoss | None = "cross_entropy",
-    parameters: Iterable[str] | None = None,
+    forward: Forward | None = None,
+    parameters: Parameters | None = None,
 ) -> dict[str, Tensor]:
     """The state dict of `model`, rescaled without changing the function so that its trace is minimum sharpness.
 
@@ -125,7 +129,7 @@ def balance(
         inputs: [n, ...].
         targets: [n] or [n, C].
         scope: 'layer', one scale per tensor, or 'unit', one per unit.
-        loss: as of `Subject.from_module`.
+        loss, forward: as of `Subject.from_module`.
         parameters: over which the trace is taken; None for all that require gradients.
     Raises:
         InvalidInput: as `Subject.from_module` and `rescaling_group`; where no network attains the minimum, or it is not
@@ -143,7 +147,7 @@ def balance(
     """
     if shared := find_overlapping(model):
         raise InvalidInput(f"{', '.join(sorted(shared))} share memory; make them one parameter, or copies")
-    subject = Subject.from_module(model, inputs, targets, loss=loss, parameters=parameters)
+    subject = Subject.from_module(model, inputs, targets, loss=loss, forward=forward, parameters=parameters)
     group = group_of(subject.graph, set(subject.params), scope=scope)
     solved = minimum_trace(group, diagonal_for(group, subject))
     _require_attained(solved, scope)

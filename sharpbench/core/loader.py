@@ -1,0 +1,82 @@
+"""The examples that a loader gives, read once and held together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from sharpbench.core.batch import (
+    Inputs,
+    count_examples,
+    join_examples,
+    list_tensors,
+    read_inputs,
+    take_examples,
+    tree_form,
+)
+from sharpbench.errors import InvalidInput
+
+LABELS = "labels"
+"""The key of the targets in batches that are dictionaries, as Hugging Face has it."""
+
+
+def read_loader(loader: Iterable[object], limit: int | None = None, labels: str = LABELS) -> tuple[Inputs, Tensor]:
+    """All examples that `loader` gives, or the first `limit`: inputs [n, ...] and targets [n, ...].
+
+    labels: the key of the targets in batches that are dictionaries. Raises InvalidInput for an empty loader and for
+    batches of another form.
+    """
+    if limit is not None and limit < 1:
+        raise InvalidInput(f"limit={limit} must be at least 1")
+    inputs: list[Inputs] = []
+    targets: list[Tensor] = []
+    held = 0
+    for batch in loader:
+        part, target = _split_batch(batch, labels)
+        if target.ndim == 0 or len(target) != count_examples(part):
+            raise InvalidInput(
+                f"a batch of the loader holds {count_examples(part)} inputs and targets of shape "
+                f"{list(target.shape)}; give one target per input"
+            )
+        inputs.append(part)
+        targets.append(target)
+        held += len(target)
+        forms = [(*tree_form(inputs[place]), targets[place].shape[1:]) for place in (0, -1)]
+        if forms[0] != forms[1]:
+            different = " and ".join(_describe_example(inputs[place], targets[place]) for place in (0, -1))
+            raise InvalidInput(
+                f"the loader's batches hold examples of different shapes, {different}; make them alike, "
+                "as by padding to one length"
+            )
+        if limit is not None and held >= limit:
+            break
+    if not inputs:
+        raise InvalidInput("the loader gives no batch; a loss is a mean over at least 1 example")
+    return take_examples(join_examples(inputs), slice(limit)), torch.cat(targets)[:limit]
+
+
+def _split_batch(batch: object, labels: str) -> tuple[Inputs, Tensor]:
+    """Inputs and targets of one batch: a pair, or a dictionary that holds the targets under `labels`."""
+    if isinstance(batch, Mapping):
+        if labels not in batch:
+            keys = ", ".join(map(str, batch)) or "no key"
+            raise InvalidInput(f"the loader's batches have no '{labels}'; they hold {keys}; name it in labels=")
+        inputs, targets = {key: value for key, value in batch.items() if key != labels}, batch[labels]
+    elif isinstance(batch, Sequence) and len(batch) == 2:
+        inputs, targets = batch
+    else:
+        raise InvalidInput(
+            f"the loader gives a {type(batch).__name__}; expected pairs (inputs [B, ...], targets [B]), "
+            f"or dictionaries with '{labels}'"
+        )
+    if not isinstance(targets, Tensor):
+        raise InvalidInput(f"the loader's targets are a {type(targets).__name__}; expected a tensor, examples first")
+    return read_inputs(inputs), targets
+
+
+def _describe_example(inputs: Inputs, targets: Tensor) -> str:
+    """The shapes of one example's inputs and target."""
+    shapes = [list(leaf.shape[1:]) for leaf in list_tensors(inputs)]
+    return f"{shapes[0] if len(shapes) == 1 else shapes} with targets {list(targets.shape[1:])}"
