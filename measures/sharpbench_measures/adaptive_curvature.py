@@ -9,11 +9,13 @@ import torch
 
 from sharpbench import Estimate, Invariance, Measure, NotApplicable, Subject
 from sharpbench.curvature import (
+    BUDGET,
     DENSE_LIMIT,
     MATRIX_LIMIT,
+    PRECISION,
     adaptive_traces_by_example,
     certificate,
-    check_samples,
+    check_precision,
     flatten,
     leading_eigenvalue,
     linear_operator,
@@ -86,27 +88,27 @@ class AdaptiveTrace(Measure):
 
     method:
         auto: exact where the network is certified piecewise affine in each parameter; elsewhere the exact
-            Gauss-Newton share plus Hutchinson's estimate of the remainder, over `samples` probes for each parameter
-            without a certificate, with standard error and 95 % interval.
+            Gauss-Newton share plus the remainder from joint probes of the parameters without a certificate.
         exact: never samples; without a certificate one product per parameter, only for small networks.
-    precision: as for `trace`. Cost: that of the exact diagonal.
+    precision, budget: as for `trace`. Cost: that of the exact diagonal, and two to four gradients per product.
     """
 
     name: ClassVar[str] = "adaptive-trace"
     title: ClassVar[str] = "trace of the Hessian in units of the weights"
     source: ClassVar[str] = SOURCE
+    version: ClassVar[int] = 2  # joint probes of the residual, to a precision
     definition: ClassVar[str] = "sum_j theta_j^2 H_jj"
     reduction: ClassVar[str] = "mean over examples"
     included: ClassVar[str] = "all parameters under measurement, biases included"
-    cost: ClassVar[str] = "C - 1 backward passes; a probe of what is not certified 3 to 4 forward passes"
+    cost: ClassVar[str] = "C - 1 backward passes where exact; two to four gradients per product where sampled"
     bibtex: ClassVar[str] = BIBTEX
     oracle_limit: ClassVar[int | None] = DENSE_LIMIT
     method: Literal["auto", "exact"] = "auto"
-    samples: int = 100
-    precision: float | None = None
+    precision: float = PRECISION
+    budget: int = BUDGET
 
     def __post_init__(self) -> None:
-        check_samples(self.samples, self.precision)
+        check_precision(self.precision, self.budget)
 
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
         """See Measure; deterministic where nothing is sampled."""
@@ -115,7 +117,7 @@ class AdaptiveTrace(Measure):
 
     def _sampled(self, subject: Subject, generator: torch.Generator) -> Estimate:
         found = trace_estimate(
-            subject, generator=generator, samples=self.samples, precision=self.precision, scale=subject.params
+            subject, generator=generator, precision=self.precision, budget=self.budget, scale=subject.params
         )
         details = {("gauss-newton" if key == "ggn-trace" else key): value for key, value in found.details.items()}
         return replace(found, details=details)

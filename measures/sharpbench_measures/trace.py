@@ -9,10 +9,14 @@ import torch
 
 from sharpbench import Estimate, InvalidInput, Invariance, Measure, NotApplicable, Quantity, Subject
 from sharpbench.curvature import (
+    BUDGET,
     DENSE_LIMIT,
+    PRECISION,
     certificate,
+    check_precision,
     check_samples,
     exact_diagonal,
+    hessian_diagonal,
     hutchinson_diagonal,
     hutchinson_trace,
     hutchpp_trace,
@@ -37,16 +41,18 @@ class Trace(Measure):
 
     method:
         auto: exact where the network is certified piecewise affine in each parameter; elsewhere the exact
-            Gauss-Newton trace plus Hutchinson's estimate of the remainder, over `samples` probes for each
-            parameter without a certificate, with its standard error.
+            Gauss-Newton trace plus the remainder tr(H - G) from joint probes of the parameters without a certificate,
+            to `precision` (1 % by default) or until `budget` products; exact where that takes fewer products.
         exact: sum_b tr J_b^T Lambda J_b through a square root of the output Hessian Lambda (Proposition 1),
             C - 1 backward passes; never samples. Without a certificate it is the naive trace where the network
             is small enough, and not applicable otherwise.
         naive: one Hessian-vector product per parameter, by the definition; only for small networks.
         hutchinson: (1/m) sum v^T H v over `samples` random sign vectors v, with its standard error.
         hutchpp, xtrace: the same with the dominant space projected out, `samples` products in all.
-    precision: for auto and hutchinson: after `samples` probes, at least 30, continue until the ends of the 95 %
-        interval are within this share of the value.
+    precision: for auto and hutchinson: continue until the ends of the 95 % interval are within this share of the value;
+        hutchinson does so after `samples` probes, at least 30, and without a precision takes just these.
+    budget: for auto: products of H - G with a vector after which the precision is given up (converged = false).
+    samples: for auto only those of the diagonal that `sharpbench compare` looks at, where that is sampled.
     """
 
     name: ClassVar[str] = "trace"
@@ -55,12 +61,12 @@ class Trace(Measure):
         "Ibayashi, Hamaguchi, Imaizumi 2021, Minimum Sharpness, Proposition 1; Hutchinson 1990; "
         "Meyer, Musco, Musco, Woodruff 2021, Hutch++; Epperly, Tropp, Webber 2024, XTrace"
     )
-    version: ClassVar[int] = 2  # intervals that take out skewness
+    version: ClassVar[int] = 3  # joint probes of the residual, to a precision
     oracle_limit: ClassVar[int | None] = DENSE_LIMIT
     definition: ClassVar[str] = "tr H = sum_j d^2 L / d theta_j^2"
     reduction: ClassVar[str] = "mean over examples, natural logarithm; sum over parameters"
     included: ClassVar[str] = "all parameters under measurement, biases included"
-    cost: ClassVar[str] = "C - 1 backward passes where exact; three to four gradients per probe where sampled"
+    cost: ClassVar[str] = "C - 1 backward passes where exact; two to four gradients per product where sampled"
     bibtex: ClassVar[str] = (
         IBAYASHI
         + HUTCHINSON
@@ -94,11 +100,14 @@ class Trace(Measure):
     method: Literal["auto", "exact", "naive", "hutchinson", "hutchpp", "xtrace"] = "auto"
     samples: int = 100
     precision: float | None = None
+    budget: int = BUDGET
 
     def __post_init__(self) -> None:
         if self.precision is not None and self.method not in ("auto", "hutchinson"):
             raise InvalidInput(f"precision={self.precision} goes with method=auto or hutchinson, not {self.method}")
-        check_samples(self.samples, self.precision, least=MIN_PRODUCTS.get(self.method, 2))
+        sampled = self.precision if self.method == "hutchinson" else None
+        check_samples(self.samples, sampled, least=MIN_PRODUCTS.get(self.method, 2))
+        check_precision(PRECISION if self.precision is None else self.precision, self.budget)
 
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
         """See Measure; deterministic where nothing is sampled."""
@@ -107,7 +116,12 @@ class Trace(Measure):
 
     def _estimate(self, subject: Subject, generator: torch.Generator) -> Estimate:
         if self.method == "auto":
-            return trace_estimate(subject, generator=generator, samples=self.samples, precision=self.precision)
+            return trace_estimate(
+                subject,
+                generator=generator,
+                precision=PRECISION if self.precision is None else self.precision,
+                budget=self.budget,
+            )
         if self.method == "hutchinson":
             return hutchinson_trace(subject, samples=self.samples, generator=generator, precision=self.precision)
         if self.method in PROJECTED:
@@ -121,7 +135,10 @@ class Trace(Measure):
         return sum(reference_traces(subject).values())
 
     def diagonal_entries(self, subject: Subject, *, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        """Exact if certified or small enough; otherwise, and with method=hutchinson, from `samples` products."""
+        """Exact if certified or small enough; otherwise that of G plus the remainder's from `samples` products.
+
+        With method=hutchinson, from `samples` products with the Hessian.
+        """
         if self.method in PROJECTED:
             raise NotApplicable(f"method={self.method} estimates only a sum; use method=auto or hutchinson")
         if self.method == "naive":
@@ -134,7 +151,8 @@ class Trace(Measure):
             return reference_diagonal(subject)
         if self.method == "exact":
             raise _uncertified(obstacles)
-        return hutchinson_diagonal(subject, samples=self.samples, generator=generator).values
+        estimate = hutchinson_diagonal if self.method == "hutchinson" else hessian_diagonal
+        return estimate(subject, samples=self.samples, generator=generator).values
 
     def invariances(self) -> frozenset[Invariance]:
         """Only orthogonal rewrites, as a layer's block scales with the inverse square of its factor; none if something

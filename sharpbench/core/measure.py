@@ -61,6 +61,7 @@ class Estimate:
     details: JSON scalars that are copied into the record (method, optimality gap, dropped rows, ...).
     stderr_examples: the standard error of the value over the draw of the examples: by how much it would differ on as
         many other examples of the same distribution. 0.0 means that it does not depend on them, None means unknown.
+    parts_stderr: the standard errors of the parts over random vectors, where known.
 
     Raises ValueError for numbers that are not finite and details that are not JSON scalars.
 
@@ -77,6 +78,7 @@ class Estimate:
     converged: bool = True
     details: Mapping[str, Scalar] = field(default_factory=dict)
     stderr_examples: float | None = None
+    parts_stderr: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.value):
@@ -84,7 +86,11 @@ class Estimate:
         for name, error in (("stderr", self.stderr), ("stderr_examples", self.stderr_examples)):
             if error is not None and not 0 <= error < math.inf:
                 raise ValueError(f"an estimate's {name} must be finite and at least 0, or None, got {error}")
-        numbers = {"interval": list(self.interval or ()), "parts": list(self.parts.values())}
+        numbers = {
+            "interval": list(self.interval or ()),
+            "parts": list(self.parts.values()),
+            "parts_stderr": list(self.parts_stderr.values()),
+        }
         for name, values in numbers.items():
             if not all(math.isfinite(value) for value in values):
                 raise ValueError(f"an estimate's {name} must be finite, got {values!s:.80}")

@@ -16,7 +16,7 @@ other than 0: (1/2) (1 + |x|^2) = 5, of which the bias has 1/2.
 """
 
 from sharpbench.curvature.certificate import certificate, unused_parameters
-from sharpbench.curvature.confidence import MeanEstimate, example_stderr, mean_of
+from sharpbench.curvature.confidence import MeanEstimate, check_precision, example_stderr, mean_of
 from sharpbench.curvature.confidence import check_budget as check_samples
 from sharpbench.curvature.derivative_methods import DerivativeMethod
 from sharpbench.curvature.finite_differences import difference_diagonal
@@ -41,8 +41,10 @@ from sharpbench.curvature.ggn import (
 )
 from sharpbench.curvature.ggn_sketch import has_sketch, sketched_diagonal, sketched_traces
 from sharpbench.curvature.hessian_trace import (
+    BUDGET,
+    PRECISION,
     adaptive_traces_by_example,
-    residual_forms,
+    hessian_diagonal,
     trace_estimate,
     weighted_traces,
 )
@@ -106,8 +108,10 @@ from sharpbench.curvature.trace_estimators import (
 from sharpbench.curvature.worst_case import Norm, check_worst_case, reference_one_step, worst_case
 
 __all__ = [
+    "BUDGET",
     "DENSE_LIMIT",
     "MATRIX_LIMIT",
+    "PRECISION",
     "AffineLayer",
     "DerivativeMethod",
     "DiagonalEstimate",
@@ -126,6 +130,7 @@ __all__ = [
     "adaptive_traces_by_example",
     "certificate",
     "chain",
+    "check_precision",
     "check_samples",
     "check_worst_case",
     "count_columns",
@@ -144,6 +149,7 @@ __all__ = [
     "gradient_traces",
     "gradient_traces_by_example",
     "has_sketch",
+    "hessian_diagonal",
     "hutchinson_diagonal",
     "hutchinson_squared_norm",
     "hutchinson_trace",
@@ -177,7 +183,6 @@ __all__ = [
     "reference_one_step",
     "reference_traces",
     "require_finite",
-    "residual_forms",
     "sampled_fisher_traces",
     "scaled_operator",
     "sketched_diagonal",

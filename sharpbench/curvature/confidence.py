@@ -19,6 +19,8 @@ LEAST = 30
 """Samples before a precision may stop the sampling: earlier, a small standard error is luck."""
 FEW = 16
 """Samples below which no interval is stated: it would cover too seldom."""
+PILOT = 8
+"""Samples of every stratum in the first round."""
 MOST = 1_000_000
 """The largest number of samples."""
 LIMIT = 50_000
@@ -49,7 +51,7 @@ def mean_of(groups: Collection[Tensor], exact: float = 0.0) -> MeanEstimate:
         exact: the part of the value that is not sampled.
 
     The interval is Student's with Welch's degrees of freedom, after Hall's transformation, which removes the skewness
-    of the samples. It is None where there are too few samples for it.
+    of the samples. It is None where there are too few degrees of freedom for it.
 
     Source: Hall 1992, On the removal of skewness by transformation.
 
@@ -64,9 +66,9 @@ def mean_of(groups: Collection[Tensor], exact: float = 0.0) -> MeanEstimate:
     if variance <= 0:
         return MeanEstimate(value, 0.0, (value, value))
     stderr = math.sqrt(variance)
-    if min(len(each) for each in samples) < FEW:
-        return MeanEstimate(value, stderr, None)
     freedom = variance**2 / sum(each**2 / degrees for each, degrees in variances)
+    if freedom < FEW - 1.5:  # Welch's of equal groups may be a rounding below a whole number
+        return MeanEstimate(value, stderr, None)
     cubes = sum(float((each - each.mean()).pow(3).mean()) / len(each) ** 2 for each in samples)
     skewness, quantile = cubes / stderr**3, float(student.ppf(0.975, freedom))
     return MeanEstimate(
@@ -122,6 +124,14 @@ def check_budget(samples: int, precision: float | None = None, *, least: int = 2
         raise InvalidInput(
             f"precision={precision} with samples={samples}: needs precision > 0 and samples >= {LEAST}, the first round"
         )
+
+
+def check_precision(precision: float, budget: int) -> None:
+    """Raise InvalidInput for a relative precision, or for a budget of products, that is out of range."""
+    if not precision > 0:
+        raise InvalidInput(f"precision={precision} must be above 0: the half width of the interval over the value")
+    if not PILOT <= budget <= MOST:
+        raise InvalidInput(f"budget={budget} must be from {PILOT}, the first round, to {MOST:,} products")
 
 
 def _unskewed(quantile: float, skewness: float) -> float:

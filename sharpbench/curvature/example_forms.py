@@ -27,26 +27,6 @@ def count_forms(samples: int) -> int:
     return min(MAX_FORMS, max(MIN_FORMS, samples // SAMPLES_PER_FORM))
 
 
-def residual_by_example(subject: Subject, name: str, probes: Tensor) -> Tensor | None:
-    """v^T R_bb v of every example [n, m] for the probes v [m, ...] of the block of parameter `name`, float64.
-
-    R = H - G is what an example's Hessian has beyond its Gauss-Newton matrix. None where torch cannot tell.
-    """
-    block = subject.params[name]
-
-    def batch(inputs: Inputs, targets: Tensor) -> Tensor:
-        def logits(params: Params) -> Tensor:
-            return subject.apply({**subject.params, **params}, inputs)
-
-        def form(probe: Tensor) -> Tensor:
-            outputs, curved = _twice(logits, {name: block}, {name: probe})
-            return (_slope(subject, outputs, targets) * curved).reshape(len(targets), -1).sum(1)
-
-        return map_vectors(form, probes, len(probes)).T
-
-    return _by_example(subject, batch)
-
-
 def forms_by_example(
     subject: Subject, vectors: Tensor, kind: Kind = "hessian", *, together: int = MAX_FORMS
 ) -> Tensor | None:

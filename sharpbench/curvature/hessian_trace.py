@@ -1,99 +1,166 @@
 """The trace of the true Hessian: exact where that is certified, elsewhere Gauss-Newton plus a sampled residual.
 
-H = G + R with R = (1/n) sum_i sum_c (dl/df_ic) D^2 f_ic. tr G is exact; tr R_b is 0 in each certified block and
-is sampled in each other block b by itself, as the mean of r_b(v) = v^T R_bb v over random signs v: a control
-variate, since only the residual's off-diagonal entries within a block make variance. R itself is never formed
-and nothing is subtracted: r_b(v) is the second derivative of the logits along v, weighted by the loss's slope.
+H = G + R. tr G is exact, and tr R_b is 0 in each certified block. The trace of R in the others is sampled, see
+`residual`: a control variate, whose variance vanishes with the slopes of the loss.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from sharpbench.core.batch import Inputs
+from sharpbench.core.fields import Scalar
 from sharpbench.core.measure import Estimate
+from sharpbench.core.requirements import spread_places
 from sharpbench.core.subject import Params, Subject
 from sharpbench.curvature.certificate import certificate
-from sharpbench.curvature.confidence import LIMIT, check_budget, example_stderr, mean_of, next_round
-from sharpbench.curvature.example_forms import agree_on_average, count_forms, interaction, residual_by_example
-from sharpbench.curvature.ggn import mean_traces, traces_by_example, weighted_traces_by_example
-from sharpbench.curvature.products import map_vectors
-from sharpbench.curvature.soundness import sound_method
-from sharpbench.curvature.trace_estimators import draw_signs
+from sharpbench.curvature.confidence import PILOT, MeanEstimate, check_budget, check_precision, example_stderr
+from sharpbench.curvature.example_forms import interaction
+from sharpbench.curvature.ggn import exact_diagonal, mean_traces, traces_by_example, weighted_traces_by_example
+from sharpbench.curvature.products import flatten
+from sharpbench.curvature.residual import Residual, residual
+from sharpbench.curvature.strata import sample_strata
+from sharpbench.curvature.trace_estimators import DiagonalEstimate, draw_signs
 
-ROUND = 32
-"""Probes a block in the first round: enough for a standard error that can be trusted."""
-TOGETHER = 8
-"""Probes of one block that are vmapped together."""
+PRECISION = 0.01
+"""Both ends of the 95 % interval are within this share of the trace, by default."""
+BUDGET = 1000
+"""Products of the residual with a vector, over all examples, after which a precision is given up, by default."""
+EXAMPLE_FORMS = 4, 16, 64
+"""Vectors along which the residual is taken example by example: more where the fewer ones leave too much noise."""
+MAX_EXAMPLES = 128
+"""Examples for which that is done."""
 
 
 def trace_estimate(
     subject: Subject,
     *,
     generator: torch.Generator,
-    samples: int = ROUND,
-    precision: float | None = None,
+    precision: float = PRECISION,
+    budget: int = BUDGET,
     scale: Params | None = None,
 ) -> Estimate:
     """The trace of the Hessian, with standard error, 95 % interval and the parts by parameter.
 
-    Certified blocks are exact (see `certificate`). For the others the Gauss-Newton part is exact and the residual H - G
-    is sampled. With a scale, the trace is that of D H D, D = diag(scale): sum_j scale_j^2 H_jj.
+    Certified blocks are exact (see `certificate`). For the others the Gauss-Newton part is exact, and the residual
+    H - G is sampled, or taken entry by entry where that is cheaper. With a scale, the trace is that of D H D,
+    D = diag(scale): sum_j scale_j^2 H_jj.
 
     Args:
         generator: the only source of randomness.
-        samples: probes for each block that is not certified, at least 2.
-        precision: continue until both ends of the interval are within this share of the value, each round in the block
-            with the largest standard error. At LIMIT probes the estimate is given up and is not `converged`.
+        precision: sample until both ends of the interval are within this share of the value.
+        budget: products of the residual with a vector, over all examples; after them the precision is given up, and
+            the estimate is not `converged`. At least PILOT.
         scale: a tensor for each parameter, of its shape.
     Returns:
-        An Estimate; stderr is 0.0, and nothing is drawn, where every block is certified.
+        An Estimate; stderr is 0.0 where nothing is sampled. `details.products` counts products with the residual, each
+        over all examples.
 
-    Cost: that of `exact_traces`, plus three to four forward passes per probe.
+    Cost: that of `exact_traces`, plus two to three gradients per product.
 
     >>> estimate = curvature.trace_estimate(subject, generator=torch.Generator().manual_seed(0))
     >>> round(estimate.value, 9), estimate.stderr, estimate.details["method"]
     (5.0, 0.0, 'exact')
     """
-    check_budget(samples, precision)
+    check_precision(precision, budget)
     obstacles = {name: found for name, found in subject.once(certificate).items() if found}
     by_example = subject.once(traces_by_example) if scale is None else _weighted_by_example(subject, scale)
-    traces = mean_traces(subject, by_example)
-    exact = sum(traces.values())
-    scales = scale or {}
-    firsts: Params = {}
-
-    def forms(name: str, count: int) -> Tensor:
-        probes = _draw(subject, name, count, generator, scales.get(name))
-        firsts.setdefault(name, probes[: count_forms(samples)].clone())
-        return _forms(subject, name, probes)
-
-    draws = {name: forms(name, samples) for name in obstacles}
-    found = mean_of(draws.values(), exact)
-    while draws and precision is not None and not found.within(precision) and _drawn(draws) < LIMIT:
-        widest = max(draws, key=lambda name: float(draws[name].var()) / len(draws[name]))
-        more = next_round(samples, len(draws[widest]))
-        draws[widest] = torch.cat((draws[widest], forms(widest, more)))
-        found = mean_of(draws.values(), exact)
-    parts = {name: part + (float(draws[name].mean()) if name in draws else 0.0) for name, part in traces.items()}
+    parts = mean_traces(subject, by_example)
+    exact = sum(parts.values())
+    details: dict[str, Scalar] = {
+        "certified": 1 - sum(subject.params[name].numel() for name in obstacles) / subject.size,
+        "operators": ", ".join(sorted({operator for found in obstacles.values() for operator in found})),
+        "ggn-trace": exact,
+    }
+    if not obstacles:
+        return Estimate(
+            exact,
+            parts=parts,
+            parts_stderr=dict.fromkeys(parts, 0.0),
+            stderr_examples=example_stderr(by_example.sum(1), shares=subject.shares),
+            details={"method": "exact", **details},
+        )
+    rest = residual(subject, tuple(obstacles), scale)
+    found = _residual_trace(rest, exact, generator=generator, precision=precision, budget=budget)
     return Estimate(
-        found.value,
-        stderr=found.stderr,
-        stderr_examples=_example_stderr(subject, by_example.sum(1), firsts, draws),
-        interval=found.interval,
-        parts=parts,
-        probes=_drawn(draws),
-        converged=precision is None or found.within(precision),
+        found.total.value,
+        stderr=found.total.stderr,
+        stderr_examples=_example_stderr(rest, by_example.sum(1), subject.shares, generator),
+        interval=found.total.interval,
+        parts={name: part + found.parts.get(name, 0.0) for name, part in parts.items()},
+        parts_stderr={name: found.stderrs.get(name, 0.0) for name in parts},
+        probes=found.probes,
+        converged=not found.probes or found.total.within(precision),
         details={
-            "method": "gauss-newton + hutchinson residual" if draws else "exact",
-            "certified": 1 - sum(subject.params[name].numel() for name in obstacles) / subject.size,
-            "operators": ", ".join(sorted({operator for found in obstacles.values() for operator in found})),
-            "ggn-trace": exact,
+            "method": "gauss-newton + " + ("residual probes" if found.probes else "residual diagonal"),
+            "products": found.products,
+            **details,
         },
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _ResidualTrace:
+    """total: with the part that is known. parts, stderrs: of the residual only. products: each over all examples."""
+
+    total: MeanEstimate
+    parts: dict[str, float]
+    stderrs: dict[str, float]
+    probes: int
+    products: float
+
+
+def _residual_trace(
+    rest: Residual, known: float, *, generator: torch.Generator, precision: float, budget: int
+) -> _ResidualTrace:
+    """The trace of the residual, sampled, or exact where that takes fewer products."""
+    spent = 0.0
+    if rest.size > PILOT:
+        found = sample_strata(
+            rest.strata(generator), known=known, precision=precision, budget=budget, exact_cost=rest.size
+        )
+        if not found.exact_instead:
+            parts, stderrs = (
+                dict(zip(rest.block, each.tolist(), strict=True)) for each in (found.means(), found.stderrs())
+            )
+            return _ResidualTrace(found.total, parts, stderrs, found.drawn, found.cost)
+        spent = found.cost
+    parts = {name: float(value.sum()) for name, value in rest.diagonal().items()}
+    value = known + sum(parts.values())
+    return _ResidualTrace(MeanEstimate(value, 0.0, (value, value)), parts, {}, 0, spent + rest.size)
+
+
+def hessian_diagonal(subject: Subject, *, samples: int, generator: torch.Generator) -> DiagonalEstimate:
+    """The diagonal of the Hessian by parameter, with standard errors: exact for Gauss-Newton, sampled for the residual.
+
+    Args:
+        samples: products of the residual with random vectors, over all examples, at least 2; as many as there are
+            parameters without a certificate give the exact diagonal instead.
+        generator: the only source of randomness, on the CPU.
+
+    Cost: that of `exact_diagonal`, plus two to three gradients per sample.
+
+    >>> found = curvature.hessian_diagonal(subject, samples=2, generator=torch.Generator().manual_seed(0))
+    >>> found.values["bias"], found.probes
+    (tensor([0.2500, 0.2500], dtype=torch.float64), 0)
+    """
+    check_budget(samples)
+    values = {name: value.clone() for name, value in subject.once(exact_diagonal).items()}
+    stderr = {name: torch.zeros_like(value) for name, value in values.items()}
+    obstacles = tuple(name for name, found in subject.once(certificate).items() if found)
+    if not obstacles:
+        return DiagonalEstimate(values, stderr, 0)
+    rest = residual(subject, obstacles)
+    exact = rest.size <= samples
+    mean, variance = (rest.diagonal(), None) if exact else rest.sample_diagonal(samples, generator)
+    for name, value in mean.items():
+        values[name] += value.to(values[name].dtype)
+        if variance is not None:
+            stderr[name] = variance[name].sqrt().to(stderr[name].dtype)
+    return DiagonalEstimate(values, stderr, 0 if exact else samples * len(rest.groups))
 
 
 def weighted_traces(subject: Subject, scale: Params) -> dict[str, float]:
@@ -127,76 +194,20 @@ def _weighted_by_example(subject: Subject, scale: Params) -> Tensor:
     return weighted_traces_by_example(subject, scale)
 
 
-def _example_stderr(subject: Subject, exact: Tensor, firsts: Params, draws: dict[str, Tensor]) -> float | None:
-    """Over examples: of the exact part [n] plus, of each sampled block, the forms along its first few probes.
+def _example_stderr(rest: Residual, exact: Tensor, shares: Tensor | None, generator: torch.Generator) -> float | None:
+    """Over examples: of the exact part [n] plus the residual's forms along a few vectors of its own.
 
-    What the choice of these probes adds to the spread between examples is taken out of it.
+    What the choice of these vectors adds to the spread between examples is taken out of it.
     """
     if len(exact) < 2:
         return None
-    total, noise = exact.clone(), 0.0
-    for name, probes in firsts.items():
-        found = residual_by_example(subject, name, probes)
-        if found is None or not agree_on_average(found, draws[name][: len(probes)]):
-            return None
-        total += found.mean(1)
-        noise += interaction(found)
-    return example_stderr(total, noise=math.sqrt(noise / len(exact)))
-
-
-def residual_forms(
-    subject: Subject, name: str, samples: int, generator: torch.Generator, scale: Tensor | None = None
-) -> Tensor:
-    """Samples v^T R_bb v [samples], float64, for random signs v in the block b of a parameter; R = H - G.
-
-    Args:
-        name: the parameter.
-        samples: vectors v, drawn from `generator`.
-        scale: a tensor of the parameter's shape, by which each v is multiplied entry by entry.
-
-    Cost: three to four forward passes per sample.
-
-    >>> forms = curvature.residual_forms(subject, "weight", 3, torch.Generator().manual_seed(0))
-    >>> float(forms.abs().max()) < 1e-12  # H = G
-    True
-    """
-    return _forms(subject, name, _draw(subject, name, samples, generator, scale))
-
-
-def _draw(subject: Subject, name: str, samples: int, generator: torch.Generator, scale: Tensor | None) -> Tensor:
-    probes = draw_signs(subject.params[name], samples, generator)
-    return probes if scale is None else probes * scale
-
-
-def _forms(subject: Subject, name: str, probes: Tensor) -> Tensor:
-    """The same for given vectors `probes` [samples, ...] of the block's shape."""
-    block = subject.params[name]
-
-    method = sound_method(subject)
-    network = method.network(subject)
-
-    def batch(inputs: Inputs, targets: Tensor) -> Tensor:
-        def logits(shift: Tensor, probe: Tensor) -> Tensor:
-            return network({**subject.params, name: block + shift * probe}, inputs)
-
-        start = block.new_zeros(())
-        slope = torch.func.grad(lambda outputs: subject.criterion(outputs, targets).mean())(
-            logits(start, torch.zeros_like(block)).detach()
-        )
-
-        def form(probe: Tensor) -> Tensor:
-            def weighted(shift: Tensor) -> Tensor:
-                total: Tensor = (slope * logits(shift, probe)).sum()
-                return total
-
-            return method.second(weighted, start)
-
-        with method.operators():
-            return map_vectors(form, probes, 0 if method.plain else TOGETHER).double()
-
-    drawn: Tensor = subject.mean(batch)
-    return drawn
-
-
-def _drawn(draws: dict[str, Tensor]) -> int:
-    return sum(len(each) for each in draws.values())
+    places = spread_places(len(exact), MAX_EXAMPLES)
+    found = torch.zeros(len(places), 0, dtype=torch.float64)
+    for count in EXAMPLE_FORMS:
+        probes = draw_signs(flatten(rest.block), count - found.shape[1], generator)
+        found = torch.cat((found, rest.forms_by_example(places.to(probes.device), probes).cpu()), 1)
+        values, noise = exact[places] + found.mean(1), math.sqrt(interaction(found) / len(places))
+        stderr = example_stderr(values, noise=noise, shares=None if shares is None else shares.cpu()[places])
+        if stderr is not None:
+            return stderr * math.sqrt(len(places) / len(exact))
+    return None

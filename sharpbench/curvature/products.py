@@ -47,9 +47,13 @@ def map_vectors(function: Callable[[Tensor], Tensor], vectors: Tensor, together:
     return results
 
 
-def vectors_at_once(subject: Subject, limit: int = PROBE_BYTES) -> int:
-    """How many vectors of the parameters' size are taken through the network at once, within `limit` bytes."""
-    held = subject.size * 4 + subject.batch_size * results_of_one(subject)  # a vector, its image, their pieces
+def vectors_at_once(subject: Subject, limit: int = PROBE_BYTES, *, examples: int | None = None) -> int:
+    """How many vectors of the parameters' size are taken through the network at once, within `limit` bytes.
+
+    examples: those that a vector is multiplied with at once, by default a batch.
+    """
+    count = subject.batch_size if examples is None else examples
+    held = subject.size * 4 + count * results_of_one(subject)  # a vector, its image, their pieces
     like = next(iter(subject.params.values()))
     return min(MOST, max(1, limit // (held * like.element_size())))
 

@@ -26,8 +26,9 @@ def test_without_skewness_it_is_students() -> None:
 
 
 def test_few_samples_state_no_interval() -> None:
-    found = mean_of([torch.arange(15.0), torch.arange(40.0)])
+    found = mean_of([torch.arange(15.0), torch.arange(40.0) / 100])
     assert found.interval is None
+    assert mean_of([torch.arange(8.0)] * 3).interval is not None  # 21 degrees of freedom
     assert found.stderr > 0
     assert not found.within(1e9)
 

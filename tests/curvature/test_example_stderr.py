@@ -24,7 +24,7 @@ from sharpbench.curvature import (
     traces_by_example,
     weighted_traces_by_example,
 )
-from sharpbench.curvature.example_forms import forms_by_example, interaction, residual_by_example
+from sharpbench.curvature.example_forms import forms_by_example, interaction
 from sharpbench.curvature.trace_estimators import draw_signs
 
 T = TypeVar("T")
@@ -142,21 +142,6 @@ def test_forms_by_example_are_those_of_an_explicit_loop() -> None:
         found = forms_by_example(subject, vectors, kind)  # type: ignore[arg-type]  # one of the two
         assert found is not None
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
-
-
-def test_residuals_by_example_are_those_of_an_explicit_loop() -> None:
-    subject = built("smooth convolutions")
-    block = subject.params["one.weight"]
-    names = list(subject.params)
-    start = sum(subject.params[name].numel() for name in names[: names.index("one.weight")])
-    places = slice(start, start + block.numel())
-    probes = draw_signs(block, 3, torch.Generator().manual_seed(0))
-    flat = probes.flatten(1)
-    residuals = [(dense_hessian(alone) - dense_ggn(alone))[places, places] for alone in each(subject)]
-    expected = torch.stack([((flat @ residual) * flat).sum(1) for residual in residuals])
-    found = residual_by_example(subject, "one.weight", probes)
-    assert found is not None
-    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
 
 
 SPECS = ("trace", "ggn-trace", "fisher-trace", "fisher-rao", "adaptive-trace", "minimum", "average")

@@ -54,7 +54,7 @@ def test_the_trace_of_a_smooth_network_samples_what_is_missing(smooth: Subject) 
     truth = measure("adaptive-trace[method=exact]", smooth)
     scores = []
     for seed in range(10):
-        estimate = measure("adaptive-trace[samples=50]", smooth, seed=seed)
+        estimate = measure("adaptive-trace[precision=0.4]", smooth, seed=seed)
         assert estimate.stderr is not None
         assert 0 < estimate.stderr < abs(truth.value)
         scores.append((estimate.value - truth.value) / estimate.stderr)
@@ -66,7 +66,7 @@ def test_the_trace_of_a_smooth_network_samples_what_is_missing(smooth: Subject) 
 
 
 def test_a_precision_is_reached(smooth: Subject) -> None:
-    estimate = measure("adaptive-trace[precision=0.2,samples=30]", smooth)
+    estimate = measure("adaptive-trace[precision=0.2]", smooth)
     assert estimate.converged
     assert estimate.interval is not None
     assert max(estimate.interval[1] - estimate.value, estimate.value - estimate.interval[0]) <= 0.2 * estimate.value
@@ -112,7 +112,7 @@ def test_weights_of_zero_are_frozen(chain: Subject, hessian: Dense) -> None:
 def test_invariances(chain: Subject, smooth: Subject, attention: Subject, invariances_are_true) -> None:  # type: ignore[no-untyped-def]
     invariances_are_true(parse_measure("adaptive-spectral"), chain, attention)
     invariances_are_true(parse_measure("adaptive-trace[method=exact]"), chain)
-    invariances_are_true(parse_measure("adaptive-trace[samples=10]"), smooth)
+    invariances_are_true(parse_measure("adaptive-trace[precision=0.5]"), smooth)
 
 
 @pytest.mark.parametrize("word", ["adaptive-spectral", "adaptive-trace"])
@@ -129,7 +129,7 @@ def test_an_exact_trace_never_samples() -> None:
 
 
 def test_hyperparameters_have_bounds() -> None:
-    with pytest.raises(InvalidInput, match="samples=1 must be at least 2"):
-        parse_measure("adaptive-trace[samples=1]")
-    with pytest.raises(InvalidInput, match=r"precision=0\.0 with samples=100"):
+    with pytest.raises(InvalidInput, match="budget=7 must be from 8"):
+        parse_measure("adaptive-trace[budget=7]")
+    with pytest.raises(InvalidInput, match=r"precision=0\.0 must be above 0"):
         parse_measure("adaptive-trace[precision=0]")

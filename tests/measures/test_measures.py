@@ -94,13 +94,13 @@ def test_dead_units_are_left_out_and_counted() -> None:
 
 
 def test_the_trace_of_a_smooth_network_is_the_hessians() -> None:
-    """Exact Gauss-Newton plus the residual of the uncertified block: the error is within four standard errors."""
+    """Exact Gauss-Newton plus the residual of the uncertified block."""
     subject = small(nn.GELU())
     truth = measure("trace[method=naive]", subject).value
-    estimate = measure("trace[samples=400]", subject)
+    estimate = measure("trace[precision=0.2]", subject)
     assert estimate.stderr is not None
-    assert 0 < estimate.stderr < 0.2 * truth
-    assert abs(estimate.value - truth) < 4 * estimate.stderr
+    assert estimate.stderr < 0.2 * truth
+    assert abs(estimate.value - truth) <= 4 * estimate.stderr + 1e-5 * truth
     assert 0 < float(str(estimate.details["certified"])) < 1
     assert abs(measure("minimum", subject).value - truth) > 0.1 * truth
     assert measure("minimum", subject).details["matrix"] == "gauss-newton"
@@ -214,8 +214,9 @@ def test_normalized_needs_a_matrix() -> None:
     ("word", "message"),
     [
         ("trace[samples=1]", "samples=1 must be at least 2"),
-        ("trace[precision=0]", r"precision=0\.0 with samples=100"),
-        ("trace[precision=0.1,samples=29]", "needs precision > 0 and samples >= 30"),
+        ("trace[precision=0]", r"precision=0\.0 must be above 0"),
+        ("trace[budget=7]", "budget=7 must be from 8"),
+        ("trace[method=hutchinson,precision=0.1,samples=29]", "needs precision > 0 and samples >= 30"),
         ("trace[precision=0.1,method=xtrace]", "goes with method=auto or hutchinson, not xtrace"),
         ("trace[method=hutchpp,samples=5]", "samples=5 must be at least 6"),
         ("ggn-trace[method=xtrace,samples=3]", "samples=3 must be at least 4"),

@@ -1,0 +1,172 @@
+"""The residual R = H - G of networks that are not piecewise affine: its trace and diagonal, from joint probes.
+
+R = (1/n) sum_i sum_c (dl/df_ic) D^2 f_ic is the Hessian of (1/n) sum_i s_i . f_i(theta), the slopes s_i = dl/df_i held
+fixed. R v is a product with it: R is never formed and nothing is subtracted. One random sign vector v goes through all
+parameters without a certificate at once; part b of v^T R v is v_b^T (R v)_b.
+
+The examples are split into groups of similar slopes, and each group g has its own probes: the products of all groups
+cost as much as one over all examples, and vectors that are independent between groups average out. The number of
+probes of a group is chosen by its measured standard deviation (Neyman 1934).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from sharpbench.core.batch import Inputs
+from sharpbench.core.subject import Params, Subject
+from sharpbench.curvature.derivative_methods import DerivativeMethod
+from sharpbench.curvature.products import flatten, map_vectors, unflatten, vectors_at_once
+from sharpbench.curvature.soundness import sound_method
+from sharpbench.curvature.strata import Stratum
+from sharpbench.curvature.trace_estimators import draw_signs
+
+GROUPS = 16
+"""Groups of examples. More have less variance, and random signs then take longer to draw than to multiply."""
+MAX_EXAMPLES = 32
+"""Examples in one batch of products, which share it with several vectors."""
+MAX_UNITS = 64
+"""Unit vectors that are formed at once."""
+VECTOR_BYTES = 64 * 2**20
+"""What the vectors that are multiplied together hold: more leaves the caches."""
+NORMS_PER_OCTAVE = 16
+"""Steps in which norms of slopes are told apart, so that their rounding does not decide about a group."""
+
+
+_Summary = Callable[[Params, Params], Tensor]
+"""What is kept of a vector and its product."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Residual:
+    """R in the blocks of some parameters, or D R D with D = diag(scale), as a sum over groups of examples.
+
+    subject: the examples, with the slopes [n, C] of their losses by the logits in place of targets. block: these
+    parameters. groups: the examples in groups, likewise. together: vectors that are multiplied at once, 0 for one by
+    one.
+    """
+
+    subject: Subject
+    block: Params
+    scale: Params
+    method: DerivativeMethod
+    groups: tuple[Subject, ...]
+    together: int
+
+    @property
+    def size(self) -> int:
+        """The number of rows of R."""
+        return sum(value.numel() for value in self.block.values())
+
+    def strata(self, generator: torch.Generator) -> list[Stratum]:
+        """A source of independent samples of the parts of tr R_g [m, parameters], for each group g: their sum is tr R.
+
+        A sample costs the group's share of a product over all examples.
+        """
+        return [Stratum(share, partial(self._draw_parts, group, share, generator)) for group, share in self._shares()]
+
+    def diagonal(self) -> Params:
+        """The exact diagonal of D R D by parameter, by one product with every unit vector."""
+        places = torch.arange(self.size, device=self._like().device)
+        found = []
+        for some in places.split(MAX_UNITS):
+            units = torch.nn.functional.one_hot(some, self.size).to(self._like())
+            found.append(self._map(units, _parts, self.subject).sum(1))
+        return unflatten(self.block, torch.cat(found))
+
+    def sample_diagonal(self, samples: int, generator: torch.Generator) -> tuple[Params, Params]:
+        """The mean over `samples` probes per group of v * (D R D v), by parameter, and its variance."""
+        mean, variance = torch.zeros_like(self._like()), torch.zeros_like(self._like())
+        for group, share in self._shares():
+            entries = share * self._map(draw_signs(self._like(), samples, generator), _entries, group)
+            mean += entries.mean(0)
+            variance += entries.var(0) / samples
+        return unflatten(self.block, mean), unflatten(self.block, variance)
+
+    def forms_by_example(self, places: Tensor, probes: Tensor) -> Tensor:
+        """v^T D R_i D v [len(places), m] for the examples i at some places and flat vectors v [m, size]."""
+
+        def one(place: Tensor) -> Tensor:
+            product = self._product(*self.subject.pick(place[None]), _parts)
+            return map_vectors(product, probes, min(self.together, len(probes))).sum(1)
+
+        with self.method.operators():
+            return map_vectors(one, places, self.together and max(1, self.together // len(probes)))
+
+    def _draw_parts(self, group: Subject, share: float, generator: torch.Generator, count: int) -> Tensor:
+        return share * self._map(draw_signs(self._like(), count, generator), _parts, group).cpu()
+
+    def _map(self, probes: Tensor, of: _Summary, group: Subject) -> Tensor:
+        """of(v, D R D v) for every row v of `probes`, of one group's mean, in float64."""
+
+        def batch(inputs: Inputs, slopes: Tensor) -> Tensor:
+            with self.method.operators():
+                return map_vectors(self._product(inputs, slopes, of), probes, self.together)
+
+        return group.mean(batch)
+
+    def _product(self, inputs: Inputs, slopes: Tensor, of: _Summary) -> Callable[[Tensor], Tensor]:
+        """What maps a flat v to of(D v, R D v), R that of the mean over these examples."""
+        network = self.method.network(self.subject)
+
+        def weighted(params: Params) -> Tensor:
+            total: Tensor = (slopes * network({**self.subject.params, **params}, inputs)).sum() / len(slopes)
+            return total
+
+        def product(flat: Tensor) -> Tensor:
+            vector = unflatten(self.block, flat)
+            scaled = {name: value * self.scale.get(name, 1) for name, value in vector.items()}
+            return of(scaled, self.method.hvp(weighted, self.block, scaled))
+
+        return product
+
+    def _shares(self) -> list[tuple[Subject, float]]:
+        """The groups, with their shares of the examples."""
+        return [(group, group.n / self.subject.n) for group in self.groups]
+
+    def _like(self) -> Tensor:
+        return flatten(self.block)
+
+
+def residual(subject: Subject, names: tuple[str, ...], scale: Params | None = None) -> Residual:
+    """The residual in the blocks of these parameters; with a scale, a tensor for each, D R D.
+
+    Cost: about a forward pass, for the slopes.
+    """
+    method = sound_method(subject)
+    network = method.network(subject)
+
+    def slopes_of(inputs: Inputs, targets: Tensor) -> Tensor:
+        with torch.enable_grad():  # some networks differentiate inside
+            outputs = network(subject.params, inputs).detach()
+        found: Tensor = torch.func.grad(lambda given: subject.criterion(given, targets).sum())(outputs)
+        return found
+
+    slopes = subject.by_example(slopes_of)
+    size = math.ceil(len(slopes) / GROUPS)
+    processes = 1 if subject.process_group is None else subject.process_group.size
+    batch = min(subject.batch_size, MAX_EXAMPLES, math.ceil(size / processes))
+    norms = slopes.reshape(len(slopes), -1).double().norm(dim=1).cpu()
+    steps = (norms.clamp_min(torch.finfo(torch.float64).tiny).log2() * NORMS_PER_OCTAVE).round()
+    with_slopes = replace(subject, targets=slopes)
+    picked = (with_slopes.pick(places) for places in steps.argsort(descending=True, stable=True).split(size))
+    groups = [replace(subject, inputs=inputs, targets=some, batch_size=batch) for inputs, some in picked]
+    block = {name: subject.params[name] for name in names}
+    together = 0 if method.plain else vectors_at_once(subject, VECTOR_BYTES, examples=batch)
+    return Residual(with_slopes, block, scale or {}, method, tuple(groups), together)
+
+
+def _parts(vector: Params, product: Params) -> Tensor:
+    """v_b^T (R v)_b by parameter."""
+    return torch.stack([(vector[name] * product[name]).sum(dtype=torch.float64) for name in vector])
+
+
+def _entries(vector: Params, product: Params) -> Tensor:
+    """v * (R v), entry by entry."""
+    return flatten({name: vector[name] * product[name] for name in vector}).double()

@@ -1,0 +1,110 @@
+"""Stratified sampling: a sum of means to a precision, each estimated by as many samples as its spread deserves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sharpbench.curvature.confidence import FEW, PILOT, MeanEstimate, mean_of
+
+GROWTH = 3
+"""No round adds more than this multiple of a stratum's samples, so that luck in the first ones does not decide."""
+STEP = 4
+"""Samples are drawn in multiples of this number: a single one takes nearly as long."""
+MARGIN = 1.05
+"""Samples are planned for a standard error that is smaller than needed by this factor's root."""
+QUANTILE = 1.96
+"""Half the width of a 95 % interval, in standard errors."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stratum:
+    """cost: of one sample. draw: gives independent samples [m, parts], float64, whose rows are summed."""
+
+    cost: float
+    draw: Callable[[int], Tensor]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sampled:
+    """samples: [m, parts] of every stratum. total: the estimate of the sum. cost: of all samples.
+
+    exact_instead: sampling was given up, as it would cost more than the limit at which the exact value can be had.
+    """
+
+    samples: list[Tensor]
+    total: MeanEstimate
+    cost: float
+    exact_instead: bool = False
+
+    @property
+    def drawn(self) -> int:
+        """The number of samples."""
+        return sum(len(each) for each in self.samples)
+
+    def means(self) -> Tensor:
+        """The estimates [parts]."""
+        return torch.stack([each.mean(0) for each in self.samples]).sum(0)
+
+    def stderrs(self) -> Tensor:
+        """Their standard errors [parts]."""
+        return torch.stack([each.var(0) / len(each) for each in self.samples]).sum(0).sqrt()
+
+
+def sample_strata(
+    strata: Sequence[Stratum], *, known: float, precision: float, budget: float, exact_cost: float = math.inf
+) -> Sampled:
+    """Samples of all strata, until both ends of the 95 % interval of known + their sum are within the precision.
+
+    After PILOT samples each the rest is planned: the least cost that reaches the precision has samples in proportion
+    to a stratum's standard deviation over the root of its cost.
+
+    Args:
+        known: the part of the total that is not sampled.
+        precision: of the total, relative.
+        budget: the cost at which the precision is given up.
+        exact_cost: that of the exact value; sampling ends where its plan is dearer.
+    """
+    samples = [each.draw(PILOT) for each in strata]
+    costs = [each.cost for each in strata]
+    while True:
+        total = mean_of([each.sum(1) for each in samples], known)
+        spent = sum(len(each) * cost for each, cost in zip(samples, costs, strict=True))
+        if total.within(precision):
+            return Sampled(samples, total, spent)
+        wanted = _plan(samples, costs, precision * abs(total.value) / QUANTILE)
+        lacking = [max(0, count - len(each)) for count, each in zip(wanted, samples, strict=True)]
+        planned = sum(count * cost for count, cost in zip(lacking, costs, strict=True))
+        if min(planned, budget) >= exact_cost:
+            return Sampled(samples, total, spent, exact_instead=True)
+        more = [
+            STEP * math.ceil(min(count, GROWTH * len(each)) / STEP)
+            for count, each in zip(lacking, samples, strict=True)
+        ]
+        if not any(more):  # the interval is wider than the standard error says, for few degrees of freedom
+            more = [STEP for _ in samples]
+        share = min(1.0, max(0.0, budget - spent) / sum(count * cost for count, cost in zip(more, costs, strict=True)))
+        more = [math.floor(share * count) for count in more]
+        if not any(more):
+            return Sampled(samples, total, spent)
+        samples = [
+            torch.cat((each, stratum.draw(count))) if count else each
+            for each, stratum, count in zip(samples, strata, more, strict=True)
+        ]
+
+
+def _plan(samples: Sequence[Tensor], costs: Sequence[float], stderr: float) -> list[float]:
+    """How many samples of each stratum reach this standard error at the least cost."""
+    deviations = [float(each.sum(1).std()) for each in samples]
+    effort = sum(deviation * math.sqrt(cost) for deviation, cost in zip(deviations, costs, strict=True))
+    least = MARGIN * effort / stderr**2 if stderr else math.inf
+    return [
+        max(FEW if len(samples) == 1 else 0, math.ceil(least * deviation / math.sqrt(cost)) if deviation else 0)
+        if math.isfinite(least)
+        else math.inf
+        for deviation, cost in zip(deviations, costs, strict=True)
+    ]

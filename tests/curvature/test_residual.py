@@ -1,0 +1,139 @@
+"""Probes of the residual against dense matrices: forms, parts, scales, diagonals, groups and batches."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sharpbench.core.subject import Subject
+from sharpbench.curvature import dense_ggn, dense_hessian, flatten, hessian_diagonal
+from sharpbench.curvature.reference import parameter_blocks
+from sharpbench.curvature.residual import Residual, residual
+from sharpbench.curvature.strata import Stratum, sample_strata
+from sharpbench.curvature.trace_estimators import draw_signs
+
+NAMES = ("0.weight", "2.weight", "3.bias")
+
+
+def smooth(count: int = 9, batch: int = 4) -> Subject:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 6), nn.GELU(), nn.LayerNorm(6), nn.Linear(6, 3)).double()
+    x = torch.randn(count, 5, dtype=torch.float64)
+    return Subject.from_module(model, x, torch.arange(count) % 3, batch_size=batch)
+
+
+def dense(subject: Subject, names: tuple[str, ...] = NAMES) -> Tensor:
+    """H - G in the blocks of these parameters."""
+    blocks = parameter_blocks(subject)
+    rows = torch.cat([torch.arange(subject.size)[blocks[name]] for name in names])
+    return (dense_hessian(subject) - dense_ggn(subject))[rows][:, rows]
+
+
+def of_groups(rest: Residual, subject: Subject, names: tuple[str, ...] = NAMES) -> list[Tensor]:
+    """The dense residual of every group, times its share of the examples."""
+    found = []
+    for group in rest.groups:
+        places = (subject.inputs[:, None] == group.inputs[None]).all(2).nonzero()[:, 0]
+        own = replace(subject, inputs=subject.inputs[places], targets=subject.targets[places])
+        found.append(dense(own, names) * len(places) / len(subject.inputs))
+    return found
+
+
+@pytest.mark.parametrize("count", [3, 40])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_parts_are_those_of_the_dense_residual_of_each_group(count: int, scaled: bool) -> None:
+    subject = smooth(count)
+    rest = residual(subject, NAMES, subject.params if scaled else None)
+    scale = flatten(rest.block) if scaled else torch.ones(rest.size, dtype=torch.float64)
+    assert len(rest.groups) == (3 if count == 3 else 14)
+    sizes = [value.numel() for value in rest.block.values()]
+    total = torch.zeros_like(dense(subject))
+    for matrix, stratum in zip(of_groups(rest, subject), rest.strata(torch.Generator().manual_seed(3)), strict=True):
+        probes = scale * draw_signs(scale, 6, torch.Generator().manual_seed(3))
+        wanted = torch.stack([each.sum(1) for each in (probes * (probes @ matrix)).split(sizes, 1)], 1)
+        generator = stratum.draw.args[-1]  # type: ignore[attr-defined]  # a partial function
+        generator.manual_seed(3)
+        torch.testing.assert_close(stratum.draw(6), wanted, rtol=1e-10, atol=1e-13)
+        total += matrix
+    torch.testing.assert_close(total, dense(subject), rtol=1e-10, atol=1e-13)
+    torch.testing.assert_close(
+        flatten(rest.diagonal()), total.diagonal() * scale.square(), rtol=1e-10, atol=1e-13, check_dtype=False
+    )
+
+
+def test_batches_do_not_change_the_groups() -> None:
+    found = [residual(replace(smooth(40), batch_size=size), NAMES) for size in (1, 7, 40)]
+    for other in found[1:]:
+        for one, two in zip(found[0].groups, other.groups, strict=True):
+            assert torch.equal(one.inputs, two.inputs)
+
+
+def test_forms_by_example_are_those_of_an_explicit_loop() -> None:
+    subject = smooth()
+    rest = residual(subject, NAMES)
+    probes = draw_signs(flatten(rest.block), 3, torch.Generator().manual_seed(0))
+    places = torch.tensor([7, 0, 3])
+    alone = [replace(subject, inputs=subject.inputs[i, None], targets=subject.targets[i, None]) for i in places]
+    wanted = torch.stack([((probes @ dense(each)) * probes).sum(1) for each in alone])
+    torch.testing.assert_close(rest.forms_by_example(places, probes), wanted, rtol=1e-9, atol=1e-12)
+
+
+def test_the_sampled_diagonal_is_near_the_true_one_as_often_as_it_says() -> None:
+    subject = smooth()
+    truth = dense_hessian(subject).diagonal()
+    found = hessian_diagonal(subject, samples=30, generator=torch.Generator().manual_seed(0))
+    error, stderr = flatten(found.values) - truth, flatten(found.stderr)
+    sampled = stderr > 0
+    assert found.probes == 30 * 9
+    assert float((error[~sampled]).abs().max()) < 1e-12  # the head is certified
+    assert 0.85 < float((error[sampled].abs() < 2 * stderr[sampled]).double().mean()) <= 1
+
+
+def test_a_diagonal_that_takes_fewer_products_is_exact() -> None:
+    subject = smooth()
+    found = hessian_diagonal(subject, samples=36, generator=torch.Generator().manual_seed(0))
+    assert found.probes == 0
+    torch.testing.assert_close(flatten(found.values), dense_hessian(subject).diagonal(), rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("precision", "scaled"), [(0.1, False), (0.06, False), (0.1, True)])
+def test_intervals_cover_the_true_trace(precision: float, scaled: bool) -> None:
+    """500 trials with the dense residual of each group of a small network, whose parts are tested above."""
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Linear(12, 20), nn.GELU(), nn.Linear(20, 19), nn.Tanh(), nn.Linear(19, 3)).double()
+    for value in model.parameters():
+        nn.init.normal_(value, std=2 * float(value.detach().std()))
+    subject = Subject.from_module(model, torch.randn(48, 12, dtype=torch.float64), torch.arange(48) % 3)
+    names = ("0.weight", "0.bias", "2.weight", "2.bias")
+    rest = residual(subject, names, subject.params if scaled else None)
+    scale = flatten(subject.params) if scaled else torch.ones(subject.size, dtype=torch.float64)
+    truth = float((dense_hessian(subject).diagonal() * scale.square()).sum())
+    known = float((dense_ggn(subject).diagonal() * scale.square()).sum())
+    factors = scale[: rest.size]
+    generator = torch.Generator().manual_seed(0)
+
+    def stratum(matrix: Tensor, cost: float) -> Stratum:
+        def draw(count: int) -> Tensor:
+            probes = factors * draw_signs(factors, count, generator)
+            return (probes * (probes @ matrix)).sum(1, keepdim=True)
+
+        return Stratum(cost, draw)
+
+    strata = [
+        stratum(matrix, source.cost)
+        for matrix, source in zip(of_groups(rest, subject, names), rest.strata(generator), strict=True)
+    ]
+    hits, errors, costs = 0, [], set()
+    for _ in range(500):
+        found = sample_strata(strata, known=known, precision=precision, budget=1e6)
+        assert found.total.interval is not None
+        hits += found.total.interval[0] <= truth <= found.total.interval[1]
+        errors.append((found.total.value - truth) / found.total.stderr)
+        costs.add(round(found.cost, 6))
+    assert 0.93 <= hits / 500 <= 0.97
+    assert abs(sum(errors)) / 500 < 4 / 500**0.5  # unbiased
+    assert len(costs) > 10  # the number of probes depends on what was drawn
