@@ -55,6 +55,7 @@ class AdaptiveSpectral(Measure):
     source: ClassVar[str] = SOURCE
     definition: ClassVar[str] = "lambda_max(diag(|theta|) H diag(|theta|))"
     reduction: ClassVar[str] = "mean over examples"
+    penalised: ClassVar[bool] = True
     included: ClassVar[str] = "all parameters under measurement, biases included"
     cost: ClassVar[str] = "about 10 to 50 products of some 3 gradients each"
     bibtex: ClassVar[str] = BIBTEX
@@ -99,6 +100,7 @@ class AdaptiveTrace(Measure):
     version: ClassVar[int] = 2  # joint probes of the residual, to a precision
     definition: ClassVar[str] = "sum_j theta_j^2 H_jj"
     reduction: ClassVar[str] = "mean over examples"
+    penalised: ClassVar[bool] = True
     included: ClassVar[str] = "all parameters under measurement, biases included"
     cost: ClassVar[str] = "C - 1 backward passes where exact; two to four gradients per product where sampled"
     bibtex: ClassVar[str] = BIBTEX

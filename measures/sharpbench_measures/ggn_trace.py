@@ -56,6 +56,7 @@ class GgnTrace(Measure):
     oracle_limit: ClassVar[int | None] = DENSE_LIMIT
     definition: ClassVar[str] = "tr G = (1/n) sum_i tr J_i^T Lambda_i J_i"
     reduction: ClassVar[str] = "mean over examples, natural logarithm; sum over parameters"
+    penalised: ClassVar[bool] = True
     included: ClassVar[str] = "all parameters under measurement, biases included"
     cost: ClassVar[str] = (
         "C - 1 backward passes per position where exact; top + columns with method=sketch; three gradients per probe "

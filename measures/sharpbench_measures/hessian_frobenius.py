@@ -45,6 +45,7 @@ class HessianFrobenius(Measure):
     )
     definition: ClassVar[str] = "|H|_F = sqrt(tr H^2) = sqrt(E_v |H v|^2), v random signs"
     reduction: ClassVar[str] = "mean over examples"
+    penalised: ClassVar[bool] = True
     included: ClassVar[str] = "all parameters under measurement, biases included"
     cost: ClassVar[str] = "`samples` products of some 3 gradients each; one product per parameter with method=exact"
     bibtex: ClassVar[str] = """@inproceedings{tahmasebi2024universal,

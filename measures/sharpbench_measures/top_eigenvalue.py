@@ -31,6 +31,7 @@ class TopEigenvalue(Measure):
     )
     definition: ClassVar[str] = "max_v v^T H v / v^T v; max_v |v^T H v| / v^T v with magnitude=true"
     reduction: ClassVar[str] = "mean over examples"
+    penalised: ClassVar[bool] = True
     included: ClassVar[str] = "all parameters under measurement, biases included"
     cost: ClassVar[str] = "about 10 to 50 products of some 3 gradients each"
     bibtex: ClassVar[str] = KESKAR

@@ -65,6 +65,7 @@ class Trace(Measure):
     oracle_limit: ClassVar[int | None] = DENSE_LIMIT
     definition: ClassVar[str] = "tr H = sum_j d^2 L / d theta_j^2"
     reduction: ClassVar[str] = "mean over examples, natural logarithm; sum over parameters"
+    penalised: ClassVar[bool] = True
     included: ClassVar[str] = "all parameters under measurement, biases included"
     cost: ClassVar[str] = "C - 1 backward passes where exact; two to four gradients per product where sampled"
     bibtex: ClassVar[str] = (

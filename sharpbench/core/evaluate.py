@@ -9,6 +9,7 @@ from typing import Any, overload
 import torch
 
 from sharpbench.core.example_groups import check_groups, jackknife_stderr
+from sharpbench.core.fields import Scalar
 from sharpbench.core.finiteness import describe_non_finite
 from sharpbench.core.groups import Groups, assign_blocks, split_blocks, sum_parts
 from sharpbench.core.measure import Estimate, Measure, NotApplicable
@@ -141,11 +142,19 @@ def estimate_with(chosen: Measure, subject: Subject, *, seed: int = 0, jackknife
         raise InvalidInput(f"seed={seed} must be from 0 to {2**64 - 1}")
     if jackknife is not None:
         check_groups(jackknife)
+    decay = subject.criterion.weight_decay
+    if decay and not chosen.penalised:
+        raise NotApplicable(
+            f"'{chosen.name}' is of a loss without penalty, and the subject has weight_decay={decay:g}; measure a "
+            "subject without"
+        )
     subject.notes.clear()
     found: object = _call(chosen, subject, seed)
     if not isinstance(found, Estimate):
         raise TypeError(f"measure '{chosen.name}' returns {found!r:.80}, not an Estimate; return Estimate(value)")
-    notes = {**subject.notes, **_precision(subject)}
+    notes: dict[str, Scalar] = {**subject.notes, **_precision(subject)}
+    if decay:
+        notes["weight_decay"] = decay
     noted = replace(found, details={**found.details, **notes}) if notes else found
     if jackknife is None or noted.stderr_examples is not None:
         return noted

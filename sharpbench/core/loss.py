@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -37,6 +38,8 @@ class PerExampleLoss:
     form: the closed form; None where there is none.
     size: torch's divisor over all n examples, by n. The loss of an example is its numerator divided by it, so that the
         mean over examples is torch's mean, also where targets count differently. A constant of the subject's data.
+    weight_decay: lambda of the penalty (lambda / 2) |theta|^2 over the measured parameters, which is part of the loss
+        of the subject and not of `losses`.
     """
 
     kind: Kind
@@ -44,6 +47,11 @@ class PerExampleLoss:
     losses: Losses
     form: ClosedForm | None = field(default=None, compare=False)
     size: float = 1.0
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight_decay < math.inf:
+            raise InvalidInput(f"weight_decay={self.weight_decay} must be at least 0 and finite")
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Losses [B]."""
@@ -52,6 +60,12 @@ class PerExampleLoss:
                 return self.losses(outputs, targets)
         losses = self.losses(outputs, targets)
         return losses if self.kind in PLAIN else losses / self.size
+
+    def add_penalty(self, value: Tensor, params: Mapping[str, Tensor]) -> Tensor:
+        """value + (weight_decay / 2) |theta|^2; `value` itself without weight decay."""
+        if self.weight_decay == 0:
+            return value
+        return value + self.weight_decay / 2 * torch.stack([each.square().sum() for each in params.values()]).sum()
 
     def fitted(self, outputs: Tensor, targets: Tensor) -> PerExampleLoss:
         """The same for a network's outputs of the first example [1, ...] and all n targets: its class axis, its size.
@@ -68,10 +82,15 @@ class PerExampleLoss:
         form = self.form.fitted(self.name, outputs, targets)
         plain = outputs.ndim == 2 and isinstance(form, SoftmaxLoss) and form.plain
         if plain and bool(form.counted(targets).all()):  # type: ignore[union-attr]
-            return _named(CROSS_ENTROPY, self.name)
+            return self._plain(CROSS_ENTROPY)
         if outputs.ndim == 2 and isinstance(form, ElementwiseLoss) and form.value is pointwise.squared_error:
-            return _named(MSE, self.name)
-        return _of_form(self.name, form).resized(outputs.shape[1:], targets)
+            return self._plain(MSE)
+        found = replace(_of_form(self.name, form), weight_decay=self.weight_decay)
+        return found.resized(outputs.shape[1:], targets)
+
+    def _plain(self, loss: PerExampleLoss) -> PerExampleLoss:
+        found = replace(loss, name=self.name, weight_decay=self.weight_decay)
+        return loss if found == loss else found
 
     def resized(self, shape: torch.Size, targets: Tensor) -> PerExampleLoss:
         """The same on other examples, by whose size it divides; shape: of one example's outputs."""
@@ -113,10 +132,6 @@ def _mse(logits: Tensor, targets: Tensor) -> Tensor:
 def _of_form(name: str, form: ClosedForm) -> PerExampleLoss:
     kinds: dict[type, Kind] = {SoftmaxLoss: "softmax", ElementwiseLoss: "elementwise", GaussianLoss: "gaussian"}
     return PerExampleLoss(kinds[type(form)], name, form.numerators, form)
-
-
-def _named(loss: PerExampleLoss, name: str) -> PerExampleLoss:
-    return loss if loss.name == name else replace(loss, name=name)
 
 
 CROSS_ENTROPY = PerExampleLoss("cross_entropy", "cross_entropy", cross_entropy, SoftmaxLoss())

@@ -118,6 +118,7 @@ class Measure(ABC):
         bibtex: the entry, or entries, to cite.
         quantity: what the value is, where other measures compute or estimate the same; `sharpbench compare` compares
             them. A matrix that equals the Hessian only on some networks still counts as the Hessian.
+        penalised: whether the value of a subject with weight decay holds the penalty; the others are not applicable.
         contests: the hyperparameters, as written between brackets, with which the measure takes part in comparisons.
     definition, reduction, included, cost and bibtex are for `sharpbench info` and the generated pages; '' omits them.
 
@@ -150,6 +151,7 @@ class Measure(ABC):
     cost: ClassVar[str] = ""
     bibtex: ClassVar[str] = ""
     quantity: ClassVar[Quantity | None] = None
+    penalised: ClassVar[bool] = False
     contests: ClassVar[tuple[str, ...]] = ("",)
 
     def __init_subclass__(cls) -> None:

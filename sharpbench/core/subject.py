@@ -13,16 +13,16 @@ from torch import Tensor, nn
 from sharpbench.core import loss as criteria
 from sharpbench.core.batch import Inputs, map_tensors, named_tensors, split_examples, take_examples
 from sharpbench.core.functional import Forward, call_module
-from sharpbench.core.graph import Graph, current_graph
+from sharpbench.core.graph import Graph
 from sharpbench.core.loader import LABELS, read_loader
 from sharpbench.core.loss import Losses, PerExampleLoss
-from sharpbench.core.operator_survey import OperatorSurvey, survey_function
+from sharpbench.core.network_facts import capture_subject, find_output_shape, survey_subject
+from sharpbench.core.operator_survey import OperatorSurvey
 from sharpbench.core.output_losses import SoftmaxLoss
 from sharpbench.core.parameters import Parameters, check_finite, read_weights
 from sharpbench.core.precision import held_type, hold, hold_all
 from sharpbench.core.process_group import ProcessGroup, join_batches, sum_batches
 from sharpbench.core.requirements import (
-    COMPARED,
     check_arguments,
     check_network,
     check_unwritten,
@@ -30,7 +30,6 @@ from sharpbench.core.requirements import (
     choose_examples,
     random_state_kept,
     run_first_pass,
-    spread_places,
 )
 from sharpbench.core.wrappers import unwrap_module, unwrap_names
 
@@ -43,7 +42,7 @@ class Subject:
     """A network, its loss and its data. n examples, C outputs, batches of B.
 
     The loss is L(params) = (1/n) sum_i criterion(apply(params, x_i), y_i): the mean over examples, natural
-    log, no weight decay, the network in eval mode. Weights and buffers are detached copies made at
+    log, the network in eval mode. Weights and buffers are detached copies made at
     construction; the module gives only its structure and is never written to. Tensors of half precision are held and
     computed as float32.
 
@@ -86,6 +85,7 @@ class Subject:
         batch_size: int | None = None,
         loss: str | Losses | PerExampleLoss | None = "cross_entropy",
         forward: Forward | None = None,
+        weight_decay: float = 0.0,
         parameters: Parameters | None = None,
         initial: Mapping[str, Tensor] | None = None,
         train_size: int | None = None,
@@ -95,6 +95,7 @@ class Subject:
 
         inputs: a tensor, or a tuple, dictionary or other mapping of tensors, also nested; examples first in each.
         loss: 'cross_entropy', 'mse', or a callable (logits [B, C], targets) -> losses [B].
+        weight_decay: lambda of the penalty (lambda / 2) |theta|^2 over the measured parameters, as part of the loss.
         forward: (model, inputs) -> outputs, a tensor. By default `model(inputs)` for a tensor, `model(*inputs)` for a
         tuple and `model(**inputs)` for a dictionary.
         parameters: names of the parameters to measure, or patterns such as '*lora*'; by default all that require
@@ -115,7 +116,7 @@ class Subject:
             constants=weights.constants,
             inputs=tree,
             targets=targets if targets.is_floating_point() else targets.long(),
-            criterion=criteria.to_per_example_loss(loss),
+            criterion=replace(criteria.to_per_example_loss(loss), weight_decay=weight_decay),
             batch_size=batch_size or 1,
             forward=forward,
             initial=None if initial is None else hold_all(unwrap_names(initial, weights.all)),
@@ -134,7 +135,7 @@ class Subject:
         size = choose_batch_size(first, self.inputs, self.params) if choose_size else self.batch_size
         subject = replace(self, criterion=criterion, batch_size=size)
         if first.operators is not None and criterion.kind != "custom":
-            subject._settled[_operators] = first.operators
+            subject._settled[survey_subject] = first.operators
         some, alone = choose_examples(first, self.n, size)
         batch, network = self.pick(some), partial(self.apply, self.params)
         check_network(network, criterion, *batch, first=first.logits, alone=alone)
@@ -150,6 +151,7 @@ class Subject:
         batch_size: int | None = None,
         loss: str | Losses | PerExampleLoss | None = "cross_entropy",
         forward: Forward | None = None,
+        weight_decay: float = 0.0,
         parameters: Parameters | None = None,
         name: str | None = None,
     ) -> Subject:
@@ -163,7 +165,15 @@ class Subject:
         """
         inputs, targets = read_loader(loader, limit, labels)
         return Subject.from_module(
-            model, inputs, targets, batch_size=batch_size, loss=loss, forward=forward, parameters=parameters, name=name
+            model,
+            inputs,
+            targets,
+            batch_size=batch_size,
+            loss=loss,
+            forward=forward,
+            weight_decay=weight_decay,
+            parameters=parameters,
+            name=name,
         )
 
     def apply(self, params: Params, inputs: Inputs) -> Tensor:
@@ -173,8 +183,9 @@ class Subject:
         return cast(Tensor, call_module(self.module, {**held, **params}, given, self.forward))
 
     def loss(self, params: Params) -> Tensor:
-        """L(params), a scalar: the mean of the criterion over all n examples."""
-        return self.mean(lambda inputs, targets: self.criterion(self.apply(params, inputs), targets).mean())
+        """L(params), a scalar: the mean of the criterion over all n examples, and the penalty of weight decay."""
+        mean = self.mean(lambda inputs, targets: self.criterion(self.apply(params, inputs), targets).mean())
+        return self.criterion.add_penalty(mean, params)
 
     def mean(self, of: Callable[[Any, Tensor], T]) -> T:
         """The mean over all examples of a quantity that is linear in the loss.
@@ -212,7 +223,7 @@ class Subject:
 
     def settle_graph(self, graph: Graph) -> None:
         """Take a graph that agrees with the module for `graph`, which then compares nothing."""
-        self._settled[_graph] = graph
+        self._settled[capture_subject] = graph
 
     def shared_results(self) -> list[tuple[Callable[[Subject], Any], Any]]:
         """What `once` and `settled` keep: each function with its result."""
@@ -251,12 +262,12 @@ class Subject:
 
         Compared once with the module's outputs for a few examples, and captured again where they differ.
         """
-        return self.settled(_graph)
+        return self.settled(capture_subject)
 
     @property
     def operators(self) -> OperatorSurvey:
         """What the network and its loss consist of, seen once on one example; what they raise is raised."""
-        return self.settled(_operators)
+        return self.settled(survey_subject)
 
     def examples(self, count: int) -> Inputs:
         """The first inputs, on the device and in the type of the module's own weights, float32 for half precision."""
@@ -315,7 +326,7 @@ class Subject:
     @property
     def outputs(self) -> torch.Size:
         """The shape of the outputs of one example: [C] for logits [B, C]."""
-        return self.settled(_output_shape)
+        return self.settled(find_output_shape)
 
     @property
     def shares(self) -> Tensor | None:
@@ -324,25 +335,3 @@ class Subject:
         They differ under class weights and ignored targets: a mean over examples is then a ratio of two means.
         """
         return self.criterion.shares(self.outputs, self.targets)
-
-
-def _output_shape(subject: Subject) -> torch.Size:
-    with torch.enable_grad():  # some networks differentiate inside
-        return subject.apply(subject.params, take_examples(subject.inputs, slice(1))).shape[1:]
-
-
-def _graph(subject: Subject) -> Graph:
-    compared = subject.pick(spread_places(subject.n, COMPARED))[0]
-    values = {**subject.constants, **subject.params}
-    return current_graph(subject.module, subject.examples(1), compared, values, forward=subject.forward)
-
-
-def _operators(subject: Subject) -> OperatorSurvey:
-    inputs, targets = next(subject.split())
-
-    def loss(params: Params) -> Tensor:
-        logits = subject.apply(params, inputs)
-        return subject.criterion(logits, targets) if subject.criterion.kind == "custom" else logits
-
-    found = survey_function(loss, subject.params)
-    return replace(found, verified=found.verified and subject.criterion.kind != "custom")  # ours are verified

@@ -60,7 +60,8 @@ def traces_by_example(subject: Subject) -> Tensor:
     >>> curvature.traces_by_example(subject).round(decimals=9)
     tensor([[4.5000, 0.5000]], dtype=torch.float64)
     """
-    return pull_by_example(subject, exact_columns(subject), squared_norms)
+    sizes = {name: float(value.numel()) for name, value in subject.params.items()}
+    return add_penalty_by_example(subject, pull_by_example(subject, exact_columns(subject), squared_norms), sizes)
 
 
 def weighted_traces_by_example(subject: Subject, scale: Params) -> Tensor:
@@ -73,7 +74,20 @@ def weighted_traces_by_example(subject: Subject, scale: Params) -> Tensor:
     tensor([[18.,  2.]], dtype=torch.float64)
     """
     weights = {name: scale[name].square() for name in subject.params}
-    return pull_by_example(subject, exact_columns(subject), lambda pulled: weighted_norms(pulled, weights))
+    found = pull_by_example(subject, exact_columns(subject), lambda pulled: weighted_norms(pulled, weights))
+    return add_penalty_by_example(subject, found, {name: float(each.sum()) for name, each in weights.items()})
+
+
+def add_penalty_by_example(subject: Subject, values: Tensor, traces: dict[str, float]) -> Tensor:
+    """values [n, parameters] plus the penalty's part, weight_decay times each block's trace of its weights.
+
+    Each example has its share of it, so that standard errors of weighted means do not change.
+    """
+    decay, shares = subject.criterion.weight_decay, subject.shares
+    if decay == 0:
+        return values
+    added = decay * torch.tensor([traces[name] for name in subject.params], dtype=torch.float64)
+    return values + (added if shares is None else shares.double()[:, None] * added)
 
 
 def mean_traces(subject: Subject, by_example: Tensor) -> dict[str, float]:
@@ -94,13 +108,14 @@ def exact_diagonal(subject: Subject) -> dict[str, Tensor]:
     tensor([[0.2500, 1.0000, 1.0000],
             [0.2500, 1.0000, 1.0000]], dtype=torch.float64)
     """
-    columns = exact_columns(subject)
+    columns, decay = exact_columns(subject), subject.criterion.weight_decay
     if columns.count == 0:  # one class is certain
-        return {name: torch.zeros_like(value) for name, value in subject.params.items()}
+        return {name: torch.full_like(value, decay) for name, value in subject.params.items()}
     total = start_sums(subject.params)
     for _, part in chunked_columns(subject, columns, sum_diagonal):
         add_trees(total, part)
-    return {name: total[name].div_(subject.n).to(value.dtype) for name, value in subject.params.items()}
+    means = {name: total[name].div_(subject.n) for name in subject.params}
+    return {name: (means[name] + decay).to(value.dtype) for name, value in subject.params.items()}
 
 
 def mean_estimate(subject: Subject, by_example: Tensor, **details: Scalar) -> Estimate:

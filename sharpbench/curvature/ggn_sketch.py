@@ -59,9 +59,10 @@ def sketched_traces(subject: Subject, *, generator: torch.Generator, top: int = 
         squares = torch.stack([norms[name].double() for name in subject.params])  # [parameters, B]
         return {"total": squares.sum(), "shares": squares.sum(1), "examples": squares.sum(0)}
 
-    top = count_exact(subject, top)
-    kept = drawn = torch.zeros((), dtype=torch.float64)
-    parts: Params = {}
+    top, n = count_exact(subject, top), subject.n
+    sizes = torch.tensor([each.numel() for each in subject.params.values()], dtype=torch.float64)
+    parts: Params = {"shares": n * subject.criterion.weight_decay * sizes}
+    kept, drawn = parts["shares"].sum(), torch.zeros((), dtype=torch.float64)
     variances: list[float] = []
     examples: list[Tensor] = []
     for exact, mean, variance in _chunks(subject, generator, top, columns, summed):
@@ -69,7 +70,7 @@ def sketched_traces(subject: Subject, *, generator: torch.Generator, top: int = 
         add_trees(parts, {"shares": exact["shares"] + mean["shares"]})
         variances += variance["examples" if top == 0 else "total"].flatten().tolist()
         examples.append(exact["examples"] + mean["examples"])
-    n, quantile = subject.n, float(chi2.ppf(0.05, columns)) / columns
+    quantile = float(chi2.ppf(0.05, columns)) / columns
     value, lower, upper = (float(each) / n for each in (kept + drawn, kept, kept + drawn / quantile))
     stderr = math.sqrt(sum(variances)) / n
     squares = sum(variance**2 for variance in variances)
@@ -107,7 +108,7 @@ def sketched_diagonal(
     n = subject.n
     types = {name: value.dtype for name, value in subject.params.items()}
     return DiagonalEstimate(
-        {name: (total[name] / n).to(dtype) for name, dtype in types.items()},
+        {name: (total[name] / n + subject.criterion.weight_decay).to(dtype) for name, dtype in types.items()},
         {name: (spread[name].sqrt() / n).to(dtype) for name, dtype in types.items()},
         columns,
     )

@@ -169,7 +169,7 @@ def hvp(subject: Subject, vector: Params) -> Params:
         return method.hvp(loss, subject.params, vector)
 
     with method.operators():
-        return subject.mean(batch)
+        return _add_penalty(subject, subject.mean(batch), vector)
 
 
 def ggnvp(subject: Subject, vector: Params) -> Params:
@@ -198,7 +198,13 @@ def ggnvp(subject: Subject, vector: Params) -> Params:
         return method.vjp(logits, subject.params, curved)
 
     with differentiated(), method.operators():
-        return subject.mean(batch)
+        return _add_penalty(subject, subject.mean(batch), vector)
+
+
+def _add_penalty(subject: Subject, product: Params, vector: Params) -> Params:
+    """The product plus that of the penalty's Hessian, weight_decay times the identity."""
+    decay = subject.criterion.weight_decay
+    return {name: each + decay * vector[name] for name, each in product.items()} if decay else product
 
 
 def jvp(subject: Subject, inputs: Inputs, vector: Params) -> tuple[Tensor, Tensor]:

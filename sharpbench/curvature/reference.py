@@ -73,7 +73,7 @@ def dense_ggn(subject: Subject) -> Tensor:
         jacobian = torch.func.jacrev(logits)(flat)  # [C, P]
         curvature = torch.func.hessian(loss)(logits(flat))  # [C, C]
         total += jacobian.T @ curvature @ jacobian
-    return total / subject.n
+    return total / subject.n + subject.criterion.weight_decay * torch.eye(len(flat)).to(flat)
 
 
 def parameter_blocks(subject: Subject) -> dict[str, slice]:
@@ -169,7 +169,8 @@ def reference_ggn_traces(subject: Subject) -> dict[str, float]:
     """
     if subject.size > DENSE_LIMIT:
         return exact_traces(subject.to(dtype=torch.float64))
-    return {name: _block_ggn_trace(subject, name) for name in subject.params}
+    decay = subject.criterion.weight_decay
+    return {name: _block_ggn_trace(subject, name) + decay * each.numel() for name, each in subject.params.items()}
 
 
 def _block_ggn_trace(subject: Subject, name: str) -> float:

@@ -7,8 +7,9 @@ from functools import cache
 import pytest
 import torch
 
-from sharpbench import Measure, NotApplicable, Subject, measure
+from sharpbench import InvalidInput, Measure, NotApplicable, Subject, measure
 from sharpbench.core.registry import available
+from sharpbench.curvature import dense_ggn, dense_hessian, exact_diagonal, flatten
 from tests.losses import CASES
 
 INSTALLED = [cls for cls in available("measures").classes.values() if cls.__module__.startswith("sharpbench_measures.")]
@@ -58,3 +59,42 @@ def test_losses_that_are_no_likelihoods_have_no_fisher_information(case: str) ->
     along = [sum(float((each[name] * value).sum()) for name, value in subject.params.items()) for each in gradients]
     squares = sum(each**2 for each in along) / len(along)
     assert measure("fisher-rao[fisher=empirical]", subject).value == pytest.approx(squares, rel=1e-10)
+
+
+def penalised_subject() -> Subject:
+    case = CASES["characters"]
+    return Subject.from_module(case.module(), *case.data(), loss=case.loss, weight_decay=0.3, batch_size=3)
+
+
+def test_weight_decay_is_part_of_the_loss() -> None:
+    subject, plain = penalised_subject(), subject_of("characters")
+    weights = flatten(subject.params)
+    penalty = 0.15 * float(weights.square().sum())
+    assert float(subject.loss(subject.params)) == pytest.approx(float(plain.loss(plain.params)) + penalty, rel=1e-12)
+    identity = 0.3 * torch.eye(len(weights), dtype=torch.float64)
+    torch.testing.assert_close(dense_hessian(subject), dense_hessian(plain) + identity, rtol=1e-10, atol=1e-13)
+    torch.testing.assert_close(dense_ggn(subject), dense_ggn(plain) + identity, rtol=1e-10, atol=1e-13)
+    wanted = dense_ggn(subject).diagonal()
+    torch.testing.assert_close(flatten(exact_diagonal(subject)), wanted, rtol=1e-10, atol=1e-13)
+    found = measure("ggn-trace", subject)
+    assert found.value == pytest.approx(float(wanted.sum()), rel=1e-11)
+    assert found.details["weight_decay"] == 0.3
+    assert found.stderr_examples == pytest.approx(measure("ggn-trace", plain).stderr_examples, rel=1e-9)
+    drawn = measure("ggn-trace[method=sketch,columns=50]", subject)
+    assert drawn.stderr is not None
+    assert abs(drawn.value - found.value) < 4 * drawn.stderr
+    assert drawn.details["lower"] == pytest.approx(0.3 * len(weights))
+    top = measure("top-eigenvalue[matrix=gauss-newton]", subject)
+    assert top.value == pytest.approx(float(torch.linalg.eigvalsh(dense_ggn(subject))[-1]), rel=1e-6)
+    scaled = measure("adaptive-trace", subject)
+    gap = scaled.value - measure("adaptive-trace", plain).value
+    assert gap == pytest.approx(0.3 * float(weights.square().sum()), abs=5 * ((scaled.stderr or 0) + 1e-9))
+
+
+def test_measures_of_the_data_only_refuse_weight_decay() -> None:
+    subject = penalised_subject()
+    for word in ("minimum", "fisher-rao", "keskar", "sam"):
+        with pytest.raises(NotApplicable, match=f"'{word}' is of a loss without penalty, and .* weight_decay=0.3"):
+            measure(word, subject)
+    with pytest.raises(InvalidInput, match="weight_decay=-1 must be at least 0 and finite"):
+        Subject.from_module(subject.module, subject.inputs, subject.targets, weight_decay=-1)

@@ -1,0 +1,42 @@
+"""Facts about a subject's network that are found once: the shape of its outputs, its graph, its operators."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from sharpbench.core.batch import take_examples
+from sharpbench.core.graph import Graph, current_graph
+from sharpbench.core.operator_survey import OperatorSurvey, survey_function
+from sharpbench.core.requirements import COMPARED, spread_places
+
+if TYPE_CHECKING:
+    from sharpbench.core.subject import Params, Subject
+
+
+def find_output_shape(subject: Subject) -> torch.Size:
+    """The shape of the outputs of one example."""
+    with torch.enable_grad():  # some networks differentiate inside
+        return subject.apply(subject.params, take_examples(subject.inputs, slice(1))).shape[1:]
+
+
+def capture_subject(subject: Subject) -> Graph:
+    """The network's graph, compared with the module on a few examples."""
+    compared = subject.pick(spread_places(subject.n, COMPARED))[0]
+    values = {**subject.constants, **subject.params}
+    return current_graph(subject.module, subject.examples(1), compared, values, forward=subject.forward)
+
+
+def survey_subject(subject: Subject) -> OperatorSurvey:
+    """What the network, and a loss that is not in closed form, consist of on one example."""
+    inputs, targets = next(subject.split())
+
+    def loss(params: Params) -> Tensor:
+        logits = subject.apply(params, inputs)
+        return subject.criterion(logits, targets) if subject.criterion.kind == "custom" else logits
+
+    found = survey_function(loss, subject.params)
+    return replace(found, verified=found.verified and subject.criterion.kind != "custom")  # ours are verified
