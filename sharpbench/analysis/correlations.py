@@ -14,7 +14,6 @@ from sharpbench.analysis.statistics import (
     Information,
     SignError,
     Tau,
-    conditional_information,
     environment_sign_error,
     granulated_tau,
     kendall_tau,
@@ -24,6 +23,7 @@ from sharpbench.analysis.statistics import (
 )
 from sharpbench.analysis.statistics.granulated import granulated_values
 from sharpbench.analysis.statistics.jackknife import Floats, Integers
+from sharpbench.analysis.statistics.mutual_information import ConditionedPairs
 from sharpbench.analysis.statistics.rank_correlation import within_value
 from sharpbench.analysis.statistics.spearman import spearman_value
 from sharpbench.analysis.statistics.value_noise import draw_values, known_variance, noise_variance, widen_tau
@@ -52,44 +52,68 @@ class Correlations:
     drawn: Literal["networks", "configurations"]
 
 
-def correlate(
-    population: MeasuredPopulation, values: Mapping[str, float], errors: Mapping[str, float] | None = None
-) -> Correlations:
-    """All statistics of `values`, given by the key of the network, over the networks that have a value and fitted.
+class Correlator:
+    """Every statistic of any number of measures of one population; what the measures share is found once."""
 
-    errors: the standard errors of the values over the draw of their examples, by the key of the network, where they
-        are known. They enter the intervals of the rank correlations.
-    """
-    networks = [network for network in population.counted if network.key in values]
-    measured, gaps = [values[network.key] for network in networks], [network.gap or 0.0 for network in networks]
-    codes, together, axes = (
-        cell_codes(networks),
-        resampling_units(population, networks),
-        varied_hyperparameters(networks),
-    )
-    examples = count_test_examples(population)
-    found = Correlations(
-        marginal_tau(measured, gaps, codes, together),
-        within_tau(measured, gaps, codes, together),
-        spearman_correlation(measured, gaps, codes, together),
-        granulated_tau(measured, gaps, axes),
-        conditional_information(measured, gaps, axes, together),
-        SignError(None, None, None, None, None, NO_TEST_SIZE, len(networks))
-        if examples is None
-        else environment_sign_error(measured, gaps, axes, examples=examples),
-        "networks" if together is None else "configurations",
-    )
-    known = np.array([(errors or {}).get(network.key, 0.0) for network in networks])
-    if found.marginal.value is None or not known.any():
-        return found
-    return _widen(found, np.array(measured), np.array(gaps), known, networks)
+    def __init__(self, population: MeasuredPopulation) -> None:
+        self._population = population
+        self._examples = count_test_examples(population)
+        self._whole = _ComparedNetworks.of(population, population.counted)
+
+    def correlate(self, values: Mapping[str, float], errors: Mapping[str, float] | None = None) -> Correlations:
+        """All statistics of `values`, given by the key of the network, over the networks that have one and fitted.
+
+        errors: the standard errors of the values over the draw of their examples, by the key of the network, where
+            they are known. They enter the intervals of the rank correlations.
+        """
+        chosen = [network for network in self._whole.networks if network.key in values]
+        complete = len(chosen) == len(self._whole.networks)
+        compared = self._whole if complete else _ComparedNetworks.of(self._population, chosen)
+        measured, gaps, codes, together = (
+            [values[network.key] for network in chosen],
+            compared.gaps,
+            compared.codes,
+            compared.together,
+        )
+        found = Correlations(
+            marginal_tau(measured, gaps, codes, together),
+            within_tau(measured, gaps, codes, together),
+            spearman_correlation(measured, gaps, codes, together),
+            granulated_tau(measured, gaps, compared.axes),
+            compared.pairs.information(measured),
+            SignError(None, None, None, None, None, NO_TEST_SIZE, len(chosen))
+            if self._examples is None
+            else environment_sign_error(measured, gaps, compared.axes, examples=self._examples),
+            "networks" if together is None else "configurations",
+        )
+        known = np.array([(errors or {}).get(network.key, 0.0) for network in chosen])
+        if found.marginal.value is None or not known.any():
+            return found
+        return _widen(found, np.array(measured), known, compared)
 
 
-def _widen(
-    found: Correlations, x: Floats, y: Floats, errors: Floats, networks: Sequence[MeasuredNetwork]
-) -> Correlations:
+@dataclass(frozen=True, slots=True, eq=False)
+class _ComparedNetworks:
+    """Networks that have a value, in the order of the population, and what their statistics need except the values."""
+
+    networks: Sequence[MeasuredNetwork]
+    gaps: Floats
+    codes: Integers
+    together: Integers | None
+    axes: Mapping[str, Sequence[Scalar]]
+    pairs: ConditionedPairs
+
+    @staticmethod
+    def of(population: MeasuredPopulation, networks: Sequence[MeasuredNetwork]) -> _ComparedNetworks:
+        gaps = np.array([network.gap or 0.0 for network in networks])
+        axes, together = varied_hyperparameters(networks), resampling_units(population, networks)
+        pairs = ConditionedPairs(gaps, axes, together)
+        return _ComparedNetworks(networks, gaps, cell_codes(networks), together, axes, pairs)
+
+
+def _widen(found: Correlations, x: Floats, errors: Floats, compared: _ComparedNetworks) -> Correlations:
     """The same statistics; intervals of the rank correlations also hold the errors of the values x."""
-    codes, axes = cell_codes(networks), varied_hyperparameters(networks)
+    y, codes, axes = compared.gaps, compared.codes, compared.axes
     drawn = [granulated_values(each, y, axes) for each in draw_values(x, errors)]
     psi = found.granulated
     return replace(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
 
-from sharpbench.analysis.correlations import Correlations, correlate, resampling_units
+from sharpbench.analysis.correlations import Correlations, Correlator, resampling_units
 from sharpbench.analysis.costs import (
     Exactness,
     Failure,
@@ -153,12 +156,37 @@ def score_records(records: Sequence[Record], *, seed: int = 0) -> tuple[Score, .
 def score_population(population: MeasuredPopulation, *, seed: int = 0) -> list[Score]:
     """The scores of one population, in the order of its tables."""
     ranked_by = _choose_criterion(population)
-    scores = [_score_measure(population, row, ranked_by) for row in population.rows]
+    correlator, columns = Correlator(population), baseline_values(population, seed=seed)
+    found = _call_all(
+        [
+            *(partial(_score_measure, population, row, ranked_by, correlator) for row in population.rows),
+            *(partial(_score_baseline, population, name, columns[name], ranked_by, correlator) for name in BASELINES),
+        ],
+        threads=_count_cores() if len(population.counted) >= MIN_NETWORKS_OF_THREADS else 1,
+    )
+    scores, baselines = found[: len(population.rows)], found[len(population.rows) :]
     ranks = _rank_rows(population, [row.complete for row in scores], ranked_by)
     ranked = [replace(row, rank=rank) for row, rank in zip(scores, ranks, strict=True)]
-    columns = baseline_values(population, seed=seed)
-    baselines = [_score_baseline(population, name, columns[name], ranked_by) for name in BASELINES]
     return sorted([*ranked, *baselines], key=_order)
+
+
+MIN_NETWORKS_OF_THREADS = 1000
+"""Networks of a population whose rows are scored in several threads. Most of the time is spent in numpy, which then
+lets other threads work; for fewer networks it is not."""
+
+
+def _count_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _call_all(calls: Sequence[Callable[[], Score]], *, threads: int) -> list[Score]:
+    """The results of all calls in their order. The first is made alone, as it finds what all share."""
+    pool = ThreadPoolExecutor(threads)
+    try:
+        return [*(call() for call in calls[:1]), *pool.map(lambda call: call(), calls[1:])]
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _order(row: Score) -> tuple[bool, int, float, float, str]:
@@ -199,7 +227,9 @@ def _rank_rows(population: MeasuredPopulation, complete: Sequence[bool], ranked_
     return [next(ranks) if chosen else None for chosen in complete]
 
 
-def _score_measure(population: MeasuredPopulation, row: MeasureRow, ranked_by: Criterion) -> Score:
+def _score_measure(
+    population: MeasuredPopulation, row: MeasureRow, ranked_by: Criterion, correlator: Correlator
+) -> Score:
     counted = population.counted
     values = {network.key: value for network in counted if (value := row.value(network)) is not None}
     done = [record for record in row.records.values() if record.status == "ok"]
@@ -215,7 +245,7 @@ def _score_measure(population: MeasuredPopulation, row: MeasureRow, ranked_by: C
         excluded=len(population.networks) - len(counted),
         exclusions=population.exclusions,
         complete=0 < len(values) == len(counted),
-        correlations=correlate(population, values, drawn_errors(row.records)),
+        correlations=correlator.correlate(values, drawn_errors(row.records)),
         ranked_by=ranked_by,
         failures=count_failures(row.records.values()),
         exactness=summarize_exactness(done),
@@ -230,7 +260,11 @@ def _score_measure(population: MeasuredPopulation, row: MeasureRow, ranked_by: C
 
 
 def _score_baseline(
-    population: MeasuredPopulation, name: str, values: Mapping[str, float], ranked_by: Criterion
+    population: MeasuredPopulation,
+    name: str,
+    values: Mapping[str, float],
+    ranked_by: Criterion,
+    correlator: Correlator,
 ) -> Score:
     counted = len(population.counted)
     return Score(
@@ -244,7 +278,7 @@ def _score_baseline(
         excluded=len(population.networks) - counted,
         exclusions=population.exclusions,
         complete=len(values) == counted,
-        correlations=correlate(population, values),
+        correlations=correlator.correlate(values),
         ranked_by=ranked_by,
     )
 

@@ -12,6 +12,7 @@ import pytest
 from sharpbench.analysis.costs import Failure, format_environment, summarize_exactness
 from sharpbench.analysis.scores import Score, score_records
 from sharpbench.analysis.statistics import kendall_tau
+from sharpbench.analysis.statistics.conditions import Condition
 from sharpbench.core.record import Record
 
 Make = Callable[..., Record]
@@ -37,8 +38,8 @@ def test_a_row_says_how_well_a_measure_orders_the_networks(records: MakeMany) ->
 
 
 def test_the_within_cell_tau_ranks_and_a_confounded_measure_falls_behind(records: MakeMany) -> None:
-    scores = score_records(records())
-    good, confounded = only(scores, "good"), only(scores, "confounded")
+    found = score_records(records())
+    good, confounded = only(found, "good"), only(found, "confounded")
     assert good.ranked_by == "within"
     assert (good.rank, confounded.rank) == (1, 2)
     assert confounded.marginal.value is not None
@@ -227,6 +228,20 @@ def test_rows_of_one_label_in_two_settings_are_two_rows(record: Make) -> None:
 def test_equal_recipes_are_one_network_however_they_are_written(record: Make) -> None:
     rows = [record("good", ratio=0.0), record("useless", ratio=0)]
     assert only(score_records(rows), "good").total == 1
+
+
+def test_rows_are_the_same_in_several_threads_and_share_what_does_not_depend_on_the_measure(
+    records: MakeMany, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Condition] = []
+    start = Condition.__init__
+    monkeypatch.setattr(Condition, "__init__", lambda self, *arguments: made.append(self) or start(self, *arguments))
+    expected = score_records(records())
+    assert len(expected) == 7
+    assert [each.given for each in made] == [(), ("label_noise",)]  # for all seven rows
+    monkeypatch.setattr("sharpbench.analysis.scores.MIN_NETWORKS_OF_THREADS", 1)
+    monkeypatch.setattr("sharpbench.analysis.scores._count_cores", lambda: 3)
+    assert score_records(records()) == expected
 
 
 def test_nothing_gives_nothing(record: Make) -> None:

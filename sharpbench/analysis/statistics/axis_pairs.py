@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sharpbench.analysis.statistics.inputs import combine_codes
+from sharpbench.analysis.statistics.inputs import combine_codes, stack_by_size
 from sharpbench.analysis.statistics.jackknife import Floats, Integers
 
 MAX_PAIRS_AT_ONCE = 2**18
@@ -52,7 +52,7 @@ def sum_pairs_along(columns: Mapping[str, Integers], name: str, cells: Integers,
     cell = np.full((int(block.max()) + 1, settings), -1, dtype=np.intp)
     cell[block, axis] = cells
     found: Floats | None = None
-    for rows, members in _stack_blocks(block):
+    for rows, members in stack_pairs(block):
         into = np.equal(axis[members][..., None], np.arange(settings))  # [Q, b, V]
         summed = [each @ into.astype(each.dtype) for each in values(rows[..., None], members[:, None])]
         found = np.zeros((len(summed), networks, settings)) if found is None else found
@@ -65,13 +65,13 @@ def sum_pairs_along(columns: Mapping[str, Integers], name: str, cells: Integers,
     return AxisSums(block, network, partner, np.bincount(cells)[partner].astype(np.intp), sums)
 
 
-def _stack_blocks(block: Integers) -> Iterator[tuple[Integers, Integers]]:
-    """Networks [Q, r] and all networks [Q, b] of their blocks, for blocks of one size b at a time."""
-    order = np.argsort(block, kind="stable")
-    sizes = np.bincount(block)
-    first = np.cumsum(sizes) - sizes
-    for size in np.unique(sizes):
-        members = order[first[sizes == size][:, None] + np.arange(size)]
+def stack_pairs(block: Integers) -> Iterator[tuple[Integers, Integers]]:
+    """Networks [Q, r] and all networks [Q, b] of their blocks, for blocks of one size b at a time.
+
+    Each network is in one [Q, r], and r b Q is bounded.
+    """
+    for members in stack_by_size(block):
+        size = members.shape[1]
         several, rows = max(1, MAX_PAIRS_AT_ONCE // size**2), max(1, MAX_PAIRS_AT_ONCE // size)
         for start in range(0, len(members), several):
             chosen = members[start : start + several]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -36,6 +36,15 @@ def combine_codes(columns: Sequence[Integers], networks: int) -> Integers:
         return np.zeros(networks, dtype=np.intp)
     codes: Integers = np.unique(np.stack(columns), axis=1, return_inverse=True)[1].astype(np.intp).ravel()
     return codes
+
+
+def stack_by_size(codes: Integers) -> Iterator[Integers]:
+    """[Q, s] The networks of all Q cells of one size s, for each size; codes [n]: 0 ... K-1, the cell of each."""
+    order = np.argsort(codes, kind="stable")
+    sizes = np.bincount(codes)
+    first = np.cumsum(sizes) - sizes
+    for size in np.unique(sizes[sizes > 0]):
+        yield order[first[sizes == size][:, None] + np.arange(size)]
 
 
 MIN_UNITS = 20

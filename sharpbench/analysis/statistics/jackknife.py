@@ -95,6 +95,25 @@ def jackknife_pairs(kernels: Sequence[Kernel], cells: Integers, units: Integers 
     return Jackknife(between.single + center_shares(own, whole), between.excess, whole)
 
 
+def jackknife_stack(kernels: Floats) -> tuple[Floats, Floats]:
+    """The jackknife of each of Q cells of one size by itself: `single` [M, Q, s] and `excess` [Q, M, M].
+
+    kernels [M, Q, s, s]. It is what `jackknife_pairs` gives for each cell, for many small cells at once.
+    """
+    measures, cells, size, _ = kernels.shape
+    rows = kernels.sum(axis=3)
+    change = 2 * rows * (size / (size - 2) if size > 2 else 0.0)
+    single = np.sqrt((size - 1) / size) * (change - change.mean(axis=2, keepdims=True))
+    if size <= 3:
+        return single, np.zeros((cells, measures, measures))
+    flat, rows = kernels.reshape(measures, cells, -1).swapaxes(0, 1), rows.swapaxes(0, 1)  # [Q, M, ...]
+    total = rows.sum(axis=2)
+    explained = 2 * rows @ rows.swapaxes(1, 2) / (size - 2)
+    explained -= total[:, :, None] * total[:, None] / ((size - 1) * (size - 2))
+    weight = 2 * size * (size - 1) / ((size - 2) * (size - 3))
+    return single, weight * (flat @ flat.swapaxes(1, 2) - explained)
+
+
 def jackknife_cell_sums(sums: CellSums, cells: Integers) -> Jackknife:
     """The jackknife of one sum over ordered pairs of networks of different cells, in time in proportion to `sums`."""
     size = np.bincount(cells).astype(float)

@@ -9,16 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import kendalltau
 
+from sharpbench.analysis.statistics.cell_taus import cell_taus, pair_signs, stacked_kernel, sum_pairs
 from sharpbench.analysis.statistics.inputs import (
     check_arrays,
     explain_no_interval,
     explain_undefined,
     is_constant,
+    stack_by_size,
     to_floats,
     unit_codes,
     untied_share,
@@ -31,6 +35,7 @@ from sharpbench.analysis.statistics.jackknife import (
     Kernel,
     center_shares,
     jackknife_pairs,
+    jackknife_stack,
 )
 from sharpbench.analysis.statistics.uncertainty import Uncertainty, assess_uncertainty
 
@@ -204,18 +209,16 @@ def within_estimates(measures: Sequence[Floats], y: Floats, cells: Integers, uni
     share = defined / np.maximum(defined.sum(axis=1, keepdims=True), 1)  # [M, K]
     values = np.array([round(float(each), ndigits=14) for each in (taus * share).sum(axis=1)])
     sizes = np.bincount(cells)
-    inside = [cells == cell for cell in range(len(sizes))]
-    pairs = np.array([[untied_share(x[each], y[each]) for each in inside] for x in measures])
+    pairs = np.array([sum_pairs(x, y, cells)[3] for x in measures]) / np.maximum(sizes * (sizes - 1), 1)
     untied = (pairs * share).sum(axis=1)
     if units is None:
         found = _jackknife_each_cell(measures, y, cells, share)
         return TauEstimates(values, found, share, untied, np.ones(found.single.shape, dtype=np.bool_))
-    drawn = np.eye(units.max() + 1, dtype=np.bool_)[units]  # [n, U]
-    entering = (defined[:, cells].astype(float) @ drawn) > 0
+    entering = _sum_by_unit(defined[:, cells], units) > 0  # [M, U]
     if len(np.unique(np.stack([cells, units]), axis=1).T) > len(sizes):
         found = jackknife_pairs([within_kernel(x, y, cells) for x in measures], cells, units)
     else:
-        shares = (taus * share / sizes)[:, cells] @ drawn.astype(float)  # [M, U]
+        shares = _sum_by_unit((taus * share / sizes)[:, cells], units)  # [M, U]
         single = np.zeros(shares.shape)
         for each, enters, into in zip(shares, entering, single, strict=True):
             into[enters] = center_shares(each[None, enters], np.zeros(int(enters.sum()), dtype=np.intp))[0]
@@ -223,40 +226,38 @@ def within_estimates(measures: Sequence[Floats], y: Floats, cells: Integers, uni
     return TauEstimates(values, found, np.ones((len(measures), 1)), untied, entering)
 
 
+def _sum_by_unit(values: NDArray[Any], units: Integers) -> Floats:
+    """[M, U] The sums of values [M, n] over the networks of each unit."""
+    found: Floats = np.array([np.bincount(units, each) for each in values])
+    return found
+
+
+MAX_STACKED_SIZE = 32
+"""Networks of cells that are evaluated many at a time; in larger ones a call for each cell costs little."""
+MAX_STACKED_ENTRIES = 2**21
+
+
 def _jackknife_each_cell(measures: Sequence[Floats], y: Floats, cells: Integers, share: Floats) -> Jackknife:
     """The jackknife of the weighted sums of the cells' taus; share [M, K], 0 where tau is undefined."""
     count = len(measures)
     single = np.zeros((count, len(y)))
     excess = np.zeros((share.shape[1], count, count))
-    for cell in range(share.shape[1]):
-        inside = np.flatnonzero(cells == cell)
-        kernels = [marginal_kernel(x[inside], y[inside]) for x in measures]
-        found = jackknife_pairs(kernels, np.zeros(len(inside), dtype=np.intp))
-        single[:, inside] = found.single * share[:, [cell]]
-        excess[cell] = found.excess[0] * np.outer(share[:, cell], share[:, cell])
+    for members in stack_by_size(cells):
+        size = members.shape[1]
+        step = max(1, MAX_STACKED_ENTRIES // (count * size**2)) if size <= MAX_STACKED_SIZE else 1
+        for start in range(0, len(members), step):
+            chosen = members[start : start + step]
+            cell = cells[chosen[:, 0]]
+            if size <= MAX_STACKED_SIZE:
+                kernels = np.stack([stacked_kernel(x[chosen], y[chosen]) for x in measures])
+                inside, products = jackknife_stack(kernels)
+            else:
+                kept = chosen[0]
+                found = jackknife_pairs([marginal_kernel(x[kept], y[kept]) for x in measures], np.zeros_like(kept))
+                inside, products = found.single[:, None], found.excess
+            single[:, chosen] = inside * share[:, cell, None]
+            excess[cell] = products * share.T[cell][:, :, None] * share.T[cell][:, None]
     return Jackknife(single, excess, cells)
-
-
-def cell_taus(x: Floats, y: Floats, cells: Integers) -> tuple[Floats, NDArray[np.bool_]]:
-    """[K], [K] Kendall's tau-b within each cell, and whether it is defined: neither side is constant there."""
-    sums = np.array([_pair_sums(x[cells == cell], y[cells == cell]) for cell in range(len(np.unique(cells)))]).reshape(
-        -1, 3
-    )
-    product = sums[:, 1] * sums[:, 2]
-    taus = np.divide(sums[:, 0], np.sqrt(product), out=np.zeros(len(product)), where=product > 0)
-    return taus, product > 0
-
-
-def _pair_signs(rows: Floats, columns: Floats) -> Floats:
-    """The signs of rows_i - columns_j, [rows, columns]; right also where the difference overflows."""
-    with np.errstate(over="ignore"):
-        return np.sign(np.subtract.outer(rows, columns))
-
-
-def _pair_sums(x: Floats, y: Floats) -> tuple[float, float, float]:
-    """Over ordered pairs: the sum of sign(x_i - x_j) sign(y_i - y_j), and the number untied in x, and in y."""
-    sign_x, sign_y = _pair_signs(x, x), _pair_signs(y, y)
-    return float((sign_x * sign_y).sum()), float(np.abs(sign_x).sum()), float(np.abs(sign_y).sum())
 
 
 def marginal_kernel(x: Floats, y: Floats) -> Kernel:
@@ -270,13 +271,17 @@ def marginal_kernel(x: Floats, y: Floats) -> Kernel:
     """
     untied_x, untied_y = (_count_untied(values) for values in (x, y))
     scale = float(np.sqrt(untied_x * untied_y))
-    tau = 0.0 if not scale else _tau_b(x, y)
+    if not scale:
+        return lambda chosen: np.zeros((len(chosen), len(x)))
+    tau, entries = _tau_b(x, y), np.empty(9)
+    for sign_x, sign_y in product((-1, 0, 1), repeat=2):  # negative places count from the end
+        entries[3 * sign_x + sign_y] = sign_x * sign_y / scale - tau / 2 * (
+            abs(sign_x) / untied_x + abs(sign_y) / untied_y
+        )
 
     def rows(chosen: Integers) -> Floats:
-        if not scale:
-            return np.zeros((len(chosen), len(x)))
-        sign_x, sign_y = _pair_signs(x[chosen], x), _pair_signs(y[chosen], y)
-        found: Floats = sign_x * sign_y / scale - tau / 2 * (np.abs(sign_x) / untied_x + np.abs(sign_y) / untied_y)
+        codes = pair_signs(x[chosen, None], x) * np.int8(3) + pair_signs(y[chosen, None], y)
+        found: Floats = entries[codes]
         return found
 
     return rows

@@ -8,9 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sharpbench.analysis.statistics import marginal_tau, paired_difference, within_tau
-from sharpbench.analysis.statistics.jackknife import CellSums, jackknife_cell_sums, jackknife_pairs
-from sharpbench.analysis.statistics.rank_correlation import marginal_kernel, within_kernel
+from sharpbench.analysis.statistics import marginal_tau, paired_difference, rank_correlation, within_tau
+from sharpbench.analysis.statistics.jackknife import (
+    CellSums,
+    jackknife_cell_sums,
+    jackknife_pairs,
+    jackknife_stack,
+)
+from sharpbench.analysis.statistics.rank_correlation import marginal_kernel, within_estimates, within_kernel
 
 
 def weighted_sum(kernel: np.ndarray, cells: np.ndarray, left_out: int | None = None) -> float:
@@ -106,6 +111,32 @@ def test_sums_by_network_and_cell_have_the_jackknife_of_their_matrix(sizes: tupl
     expected = jackknife_pairs([kernel.__getitem__], cells)
     np.testing.assert_allclose(found.single, expected.single, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(found.excess, expected.excess, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 9])
+def test_a_stack_of_cells_has_the_jackknife_of_each_cell(size: int) -> None:
+    half = np.random.default_rng(12).standard_normal((2, 3, size, size))
+    kernels = (half + half.swapaxes(2, 3)) * (1 - np.eye(size))
+    single, excess = jackknife_stack(kernels)
+    for cell in range(3):
+        expected = jackknife_pairs([each[cell].__getitem__ for each in kernels], np.zeros(size, dtype=np.intp))
+        np.testing.assert_allclose(single[:, cell], expected.single, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(excess[cell], expected.excess[0], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["moderate", "ties"])
+def test_cells_evaluated_together_are_those_evaluated_one_by_one(
+    kind: str, population: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, y, cells = population(kind, np.random.default_rng(13), configurations=5, networks=7)
+    kept = np.random.default_rng(14).permutation(35)[:30]  # cells of several sizes, in no order
+    x, y, cells = x[kept], y[kept], cells[kept]
+    measures = [x, -(x**3), np.round(x)]
+    together = within_estimates(measures, y, cells, None)
+    monkeypatch.setattr(rank_correlation, "MAX_STACKED_SIZE", 0)
+    one_by_one = within_estimates(measures, y, cells, None)
+    np.testing.assert_allclose(together.jackknife.single, one_by_one.jackknife.single, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(together.jackknife.excess, one_by_one.jackknife.excess, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("within", [False, True])

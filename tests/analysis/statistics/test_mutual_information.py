@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from sharpbench.analysis.statistics import Interval, conditional_information, marginal_tau, within_tau
+from sharpbench.analysis.statistics.conditions import Condition
 from sharpbench.analysis.statistics.inputs import combine_codes
-from sharpbench.analysis.statistics.mutual_information import Condition
+from sharpbench.analysis.statistics.mutual_information import ConditionedPairs, Deals
 
 
 def slow(x: Sequence[float], y: Sequence[float], axes: dict[str, Any], names: tuple[str, ...]) -> tuple[float, float]:
@@ -36,6 +37,12 @@ def slow(x: Sequence[float], y: Sequence[float], axes: dict[str, Any], names: tu
     return shared, entropy
 
 
+def share(condition: Condition, x: Any) -> float:
+    """The share of a measure."""
+    pairs = condition.compare(x)
+    return float(condition.share(pairs.up.table, pairs.down.table))
+
+
 def bits(p: float) -> float:
     """The entropy of a coin, in bits."""
     return -p * np.log2(p) - (1 - p) * np.log2(1 - p)
@@ -55,8 +62,7 @@ def test_tables_worked_out_by_hand() -> None:
     found = conditional_information([1, 2, 3, 4], [1, 3, 2, 4], {"u": [0, 0, 1, 1]})
     assert (found.value, found.given) == (pytest.approx(1 - bits(1 / 6)), ())
     given = Condition(np.array([1.0, 3, 2, 4]), ("u",), np.array([0, 0, 1, 1]))
-    share = given.share(*given.counts(np.array([1.0, 2, 3, 4])))
-    assert float(share) == pytest.approx(2 / (4 * bits(1 / 4) + 2))
+    assert share(given, np.array([1.0, 2, 3, 4])) == pytest.approx(2 / (4 * bits(1 / 4) + 2))
 
 
 @pytest.mark.parametrize("kind", ["moderate", "ties", "confounded", "negative"])
@@ -87,33 +93,33 @@ def test_tables_are_those_of_counting_pair_by_pair(sizes: tuple[int, ...], monke
          for one in range(len(sizes))]
         for sign in (x[:, None] > x, x[:, None] < x)
     ]  # fmt: skip
-    found = Condition(y, (), group).counts(x)
-    assert [each.tolist() for each in found] == expected
-    held = Condition(y, (), group)
-    monkeypatch.setattr("sharpbench.analysis.statistics.mutual_information.MAX_WEIGHED", 2)
-    assert Condition(y, (), group).share(*held.counts(x)) == held.share(*held.counts(x))
+    found = Condition(y, (), group).compare(x)
+    assert [each.table.tolist() for each in (found.up, found.down)] == expected
     monkeypatch.delattr(np, "bitwise_count", raising=False)  # numpy 1
-    assert [each.tolist() for each in Condition(y, (), group).counts(x)] == expected
+    found = Condition(y, (), group).compare(x)
+    assert [each.table.tolist() for each in (found.up, found.down)] == expected
 
 
-@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("together", ["one by one", "within groups", "across groups"])
 @pytest.mark.parametrize("kind", ["moderate", "ties"])
 def test_networks_left_out_are_left_out(
-    kind: str, together: bool, grid: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    kind: str, together: str, grid: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "sharpbench.analysis.statistics.mutual_information.MAX_TABLES_AT_ONCE", 9 * 4
+        "sharpbench.analysis.statistics.conditions.MAX_TABLES_AT_ONCE", 9 * 4
     )  # four units of 3 x 3 tables at a time
     x, y, axes = grid(kind, np.random.default_rng(2), shape=(3, 2), networks=4)
     group = combine_codes([np.array(axes["a0"])], len(x))
-    units = np.repeat(np.arange(6), 4) if together else np.arange(24)
-    if together:
-        units = np.roll(units, 2)  # units that lie across groups
-    found = Condition(y, (), group).without(x, units)
+    units = np.arange(24) if together == "one by one" else np.repeat(np.arange(6), 4)
+    if together == "across groups":
+        units = np.roll(units, 2)
+    shuffled = np.random.default_rng(3).permutation(24)
+    x, y, group, units = x[shuffled], y[shuffled], group[shuffled], units[shuffled]
+    found = Condition(y, (), group).compare(x).without(units)
     for unit in np.unique(units):
         kept = units != unit
         rest = Condition(y[kept], (), np.unique(group[kept], return_inverse=True)[1])
-        assert found[unit] == pytest.approx(float(rest.share(*rest.counts(x[kept]))), abs=1e-12)
+        assert found[unit] == pytest.approx(share(rest, x[kept]), abs=1e-12)
 
 
 def test_a_confounder_is_seen_through(population: Callable[..., Any]) -> None:
@@ -145,27 +151,66 @@ def test_the_null_deals_out_values_within_groups_alone() -> None:
     # two groups of two, values 0, 1 and 10, 11: whichever way they are dealt, the order between groups stays
     y, group = np.array([1.0, 2, 3, 4]), np.array([0, 0, 1, 1])
     condition = Condition(y, ("u",), group)
-    null = condition.null(np.array([0.0, 1, 10, 11]), 50, np.random.default_rng(0))
-    shares = {round(float(condition.share(*condition.counts(np.array(each)))), 9) for each in
+    deals = condition.deal(50, np.random.default_rng(0))
+    assert deals is not None
+    null = condition.null(np.array([0.0, 1, 10, 11]), deals)
+    shares = {round(share(condition, np.array(each)), 9) for each in
               ([0.0, 1, 10, 11], [1.0, 0, 10, 11], [0.0, 1, 11, 10], [1.0, 0, 11, 10])}  # fmt: skip
-    assert null is not None
     assert {round(float(value), 9) for value in null} == shares
-    assert Condition(y, ("u",), np.arange(4)).null(y, 5, np.random.default_rng(0)) is None
+    assert Condition(y, ("u",), np.arange(4)).deal(5, np.random.default_rng(0)) is None
 
 
-@pytest.mark.parametrize("values", [40, 10**9])
-def test_the_null_of_many_networks_is_counted_in_parts(values: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("values", [10**9, 40, 3])
+@pytest.mark.parametrize("sizes", [(1, 120, 79), (200,), (40,) * 5])
+def test_the_null_is_the_share_of_the_values_dealt_out(
+    sizes: tuple[int, ...], values: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rng = np.random.default_rng(5)
-    group = rng.integers(0, 3, 200)
+    group = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
     x, y = rng.integers(0, values, (2, 200)).astype(float)
-    whole = Condition(y, (), group).null(x, 20, np.random.default_rng(1))
-    monkeypatch.setattr("sharpbench.analysis.statistics.mutual_information.MAX_WORDS_OF_A_SET", 1)
-    monkeypatch.setattr("sharpbench.analysis.statistics.mutual_information.MAX_WORDS_AT_ONCE", 1000)
-    parts = Condition(y, (), group).null(x, 20, np.random.default_rng(1))
-    assert whole is not None
-    assert parts is not None
-    assert whole.tolist() == parts.tolist()
-    assert len(set(whole)) > 10
+    condition, order = Condition(y, (), group), np.argsort(group, kind="stable")
+    deals = condition.deal(5, np.random.default_rng(1))
+    assert deals is not None
+    assert (group[order][deals] == group[order]).all()
+    dealt = np.empty((5, 200))
+    dealt[:, order] = x[order][deals]
+    expected = [share(condition, each) for each in dealt]
+    assert condition.null(x, deals) == pytest.approx(expected, abs=1e-12)
+    for name, bound in (("DEALS_AT_ONCE", 2), ("MAX_PAIRS_AT_ONCE", 50), ("MAX_ENTRIES_AT_ONCE", 1), ("MAX_COUNT", 3)):
+        monkeypatch.setattr(f"sharpbench.analysis.statistics.dealt_pairs.{name}", bound)
+    assert Condition(y, (), group).null(x, deals) == pytest.approx(expected, abs=1e-12)
+
+
+def test_pairs_are_compared_in_chunks_and_permutations_are_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number of comparisons grows more slowly than that of the pairs; counted, not timed."""
+    compared: list[int] = []
+    greater = np.greater
+    monkeypatch.setattr(np, "greater", lambda one, other: compared.append(len(one)) or greater(one, other))
+    drawn: list[int] = []
+    deal = Condition.deal
+    monkeypatch.setattr(Condition, "deal", lambda self, many, rng: drawn.append(many) or deal(self, many, rng))
+    rng, counts = np.random.default_rng(0), []
+    for networks in (500, 4000):
+        axes = {"a": list(rng.integers(0, 4, networks))}
+        measures = rng.standard_normal((3, networks))
+        pairs = ConditionedPairs(measures[0], axes, permutations=20)
+        for x in measures[1:]:
+            del compared[:]
+            pairs.information(x)
+        counts.append(sum(compared))
+    assert counts[1] < 8**1.5 * counts[0]  # all pairs would be 8^2
+    assert len(drawn) <= 2 * (2 + 2)  # screening at two sets, and at most all at both, for two measures
+
+
+def test_permutations_that_are_not_held_are_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    y = np.arange(6.0)
+    conditions = [Condition(y, ("u",), np.array(group)) for group in ([0, 0, 0, 1, 1, 1], [0, 1, 0, 1, 0, 1])]
+    held = Deals(conditions, 7, 0)
+    expected = [held.of_condition(number).tolist() for number in (0, 1, 0)]
+    monkeypatch.setattr("sharpbench.analysis.statistics.mutual_information.MAX_HELD_DEALS", 50)
+    again = Deals(conditions, 7, 0)
+    assert [again.of_condition(number).tolist() for number in (0, 1, 0)] == expected
+    assert len(again._held) == 1
 
 
 def test_p_is_even_where_nothing_is_related() -> None:

@@ -9,9 +9,10 @@ import pytest
 from numpy.typing import NDArray
 
 from sharpbench.analysis.statistics import MIN_UNITS, marginal_tau, paired_difference, shared_ranks, within_tau
+from sharpbench.analysis.statistics.cell_taus import cell_taus
 from sharpbench.analysis.statistics.interval import correlation_interval
 from sharpbench.analysis.statistics.jackknife import jackknife_pairs
-from sharpbench.analysis.statistics.rank_correlation import cell_taus, within_estimates
+from sharpbench.analysis.statistics.rank_correlation import within_estimates
 from sharpbench.analysis.statistics.uncertainty import assess_uncertainty
 
 Floats = NDArray[np.float64]
