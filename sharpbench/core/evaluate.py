@@ -17,6 +17,7 @@ from sharpbench.core.registry import available
 from sharpbench.core.requirements import describe_error, is_out_of_memory, random_state_kept
 from sharpbench.core.spec import format_spec, parse_spec, parse_specs
 from sharpbench.core.subject import Subject
+from sharpbench.environment import keep_freed_memory
 from sharpbench.errors import InvalidInput, shorten
 
 
@@ -88,6 +89,7 @@ def measure(
         return found if blocks is None else sum_parts(found, blocks)
 
     single = len(chosen) == 1 and (isinstance(measures, str) or not isinstance(measures, Sequence))
+    keep_freed_memory()
     with random_state_kept():  # a network may draw numbers that it does not use
         if single:
             return estimate(chosen[0])
