@@ -20,7 +20,7 @@ COMPARED := $(COMPARED)eigenthings-trace[matrix=gauss-newton,samples=10],pyhessi
 COMPARED := $(COMPARED)pyhessian-trace[samples=10,tolerance=0]
 DATA := $(if $(wildcard $(SHARPBENCH_DATA)/MNIST/raw),mnist,digits)
 
-.PHONY: run test slow lint types layers workflows asv docs example publish site browser compare clean
+.PHONY: run test slow lint types layers workflows asv asv-history gpu docs example publish site browser compare clean
 
 run: $(VENV)/.run  ## the main job: train on the embedded digits, measure, print the leaderboard
 	$(BIN)/sharpbench run --measures minimum,normalized --models lenet,mlp
@@ -45,10 +45,27 @@ workflows: $(VENV)/.dev  ## the workflows: sound, and safe from what strangers s
 	$(BIN)/actionlint
 	$(BIN)/zizmor --offline --quiet .github/workflows
 
+# asv writes the list of benchmarks next to its results, also where it keeps none: this keeps the checkout as it is
+ASV_SCRATCH := .asv/scratch
+
 asv: $(VENV)/.dev  ## is the benchmark suite sound? the command's times, and the errors that gate, once each
-	$(BIN)/asv check --python=same
-	$(BIN)/asv machine --yes --machine here
-	$(BIN)/asv run --python=same --quick --dry-run --machine here --bench '^(command|curvature\.Exactness)'
+	mkdir -p $(ASV_SCRATCH)
+	sed -e 's#"benchmarks/results"#"$(ASV_SCRATCH)/results"#' asv.conf.json > $(ASV_SCRATCH)/asv.conf.json
+	sed -i -e 's#"\(repo\|benchmark_dir\|results_dir\)": "#&$(CURDIR)/#' $(ASV_SCRATCH)/asv.conf.json
+	$(BIN)/asv check --config $(ASV_SCRATCH)/asv.conf.json --python=same
+	$(BIN)/asv machine --config $(ASV_SCRATCH)/asv.conf.json --yes --machine here
+	$(BIN)/asv run --config $(ASV_SCRATCH)/asv.conf.json --python=same --quick --dry-run --machine here --bench '^(command|curvature\.Exactness)'
+
+ASV_MACHINE ?= 2-core-epyc
+asv-history: $(VENV)/.dev  ## the committed results anew, of their commits and main's last; hours on a quiet machine
+	mkdir -p $(ASV_SCRATCH)
+	ls benchmarks/results/$(ASV_MACHINE) | sed -n 's/-virtualenv-.*//p' > $(ASV_SCRATCH)/commits
+	git rev-parse main >> $(ASV_SCRATCH)/commits
+	$(BIN)/asv machine --yes --machine $(ASV_MACHINE)
+	$(BIN)/asv run --machine $(ASV_MACHINE) HASHFILE:$(ASV_SCRATCH)/commits
+
+gpu:  ## all that a machine with a GPU can tell, in eight minutes; GPU="--device cpu --tiny" tries it out
+	$(PYTHON) benchmarks/gpu.py $(GPU)
 
 example: $(VENV)/.test  ## the example plugin: written, validated, installed and run as docs/plugin.md says
 	$(BIN)/python -m pytest tests/project/test_plugin_page.py -m "slow or not slow"

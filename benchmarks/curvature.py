@@ -38,6 +38,35 @@ class Engine:
     track_peak.unit = "bytes"
 
 
+class PublicCall:
+    """`measure("trace", subject)` on 1,024 examples in a plain script, against the targets in `curvature_peers.BARS`.
+
+    Tracked are the gradients over their bar, and the bar of the lead on BackPACK over the lead: at most 1 where the
+    target is met. A clock makes them, so they inform and do not gate.
+    """
+
+    version = "1"
+    params = (["mlp", "small-mlp", "lenet", "small-cnn"],)
+    param_names = ("network",)
+    timeout = 900
+
+    def setup(self, network: str) -> None:
+        try:
+            from .curvature_peers import BARS, median_seconds, prepare
+        except ImportError as error:
+            raise NotImplementedError(str(error)) from error
+        _, turns, _ = prepare(network, 1024, (32, 64, 128, 256, 1024), paper=False)
+        self.median, (self.most, self.least) = median_seconds(turns, 5), BARS[network]
+
+    def track_gradients_over_bar(self, network: str) -> float:
+        return self.median["trace"] / self.median["gradient"] / self.most
+
+    def track_backpack_bar_over_lead(self, network: str) -> float:
+        return self.least * self.median["trace"] / self.median.get("backpack", float("nan"))
+
+    track_gradients_over_bar.unit = track_backpack_bar_over_lead.unit = "of the bar"
+
+
 class Exactness:
     """float64, against one Hessian-vector product per parameter. The error is deterministic and gates."""
 

@@ -4,8 +4,8 @@
 
 Networks of timm at their own input size, 10 classes, random weights. A gradient is one full forward and backward at
 the best of the batch sizes that are searched, batch norm and dropout in eval mode as for the trace, attention on the
-same back end. `counted`, `over`, the turns and the heap: as in curvature_peers.py. `resident`: growth of the peak
-resident memory of the process during one trace.
+same back end. `counted`, `over` and the turns: as in curvature_peers.py. The heap is kept, as buffers are larger than
+those to which glibc adapts. `resident`: growth of the peak resident memory of the process during one trace.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from collections.abc import Sequence
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from benchmarks.curvature_peers import best_batch, flops, gradient, keep_the_heap, timed
+from benchmarks.curvature_peers import best_batch, flops, gradient, timed
 from sharpbench import Subject
+from sharpbench.comparison.worker import keep_heap
 from sharpbench.curvature import exact_traces, predicted_bytes
 from sharpbench.models import Timm
 from sharpbench.runner.cost import peak_bytes
@@ -62,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--batches", default="1,2,4,8,16,32,64", help="batch sizes that are searched")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    kept = keep_the_heap()
+    kept = keep_heap()
     print(f"torch {torch.__version__}, {options.threads} threads, {options.examples} examples, heap kept: {kept}")
     print("| network | gradient s | trace s | gradients | counted | over | predicted MB | resident MB |")
     print("|---|---|---|---|---|---|---|---|")

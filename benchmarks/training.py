@@ -94,8 +94,8 @@ def wait(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def compare(name: str, data: Data, *, device: str, batch: int, count: int, repeats: int) -> str:
-    """A line of the table."""
+def measure_training(name: str, data: Data, *, device: str, batch: int, count: int, repeats: int) -> dict[str, float]:
+    """Milliseconds per step and network: of networks together, of one by itself, and of one by torch.optim."""
     recipes = recipes_of(NAMES[name](), batch=batch, count=count)
     ways = {
         "together": (grouped(recipes, data, device), count),
@@ -109,7 +109,13 @@ def compare(name: str, data: Data, *, device: str, batch: int, count: int, repea
     for _ in range(repeats):
         for way, (epoch, networks) in ways.items():
             times[way] = min(times[way], epoch() / networks / steps * 1e3)
-    module = initial_module(recipes[0], data.shape, data.classes).to(device)
+    return times
+
+
+def compare(name: str, data: Data, *, device: str, batch: int, count: int, repeats: int) -> str:
+    """A line of the table."""
+    times = measure_training(name, data, device=device, batch=batch, count=count, repeats=repeats)
+    module = initial_module(recipes_of(NAMES[name](), batch=batch, count=1)[0], data.shape, data.classes).to(device)
     size = group_size(module, data.train_inputs[:4].to(device), device=device)
     says = f"together, up to {size}" if size > 1 else "one by one"
     return (

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from platformdirs import user_cache_path
-
 from sharpbench.errors import InvalidInput, shorten
 
 
@@ -39,7 +37,14 @@ def data_folder(given: Path | str | None) -> Path | None:
 def cache_folder(given: Path | str | None) -> Path:
     """The folder of trained networks: `given` (--cache-dir), else $SHARPBENCH_CACHE, else the user's cache."""
     named = given or os.environ.get("SHARPBENCH_CACHE")
-    return user_path(named) if named else user_cache_path("sharpbench")
+    return user_path(named) if named else user_cache_folder()
+
+
+def user_cache_folder() -> Path:
+    """The system's folder for files that sharpbench keeps for the user."""
+    from platformdirs import user_cache_path  # a checkout without it works where folders are named
+
+    return user_cache_path("sharpbench")
 
 
 def user_path(given: Path | str) -> Path:

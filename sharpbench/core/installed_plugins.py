@@ -16,6 +16,8 @@ from sharpbench.errors import one_line
 
 Kind = Literal["measures", "models", "datasets", "optimizers", "cohorts"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+METADATA_ENDINGS = (".dist-info", ".egg-info", ".egg")
+"""Of the names of folders and archives that hold a package's metadata."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +46,20 @@ class InstalledPlugins:
 def installed_plugins() -> InstalledPlugins:
     """The entry points of all installed packages.
 
-    They are read at the first call in a process, which takes milliseconds, and again where a folder of `sys.path` is
-    added or has another time of change: a package that is installed, upgraded or removed in a running notebook is
-    seen at the next call. A file of metadata that is edited in place is not.
+    They are read at the first call in a process, which takes milliseconds, and again where the packages in the folders
+    of `sys.path` have changed: a package that is installed, upgraded or removed in a running notebook is seen at the
+    next call. A file of metadata that is edited in place is not.
     """
     return _read(_path_state())
 
 
 def _path_state() -> object:
-    """The folders of Python's path, and when an entry was last added to each or removed."""
-    return tuple((folder, _changed_at(folder or os.curdir)) for folder in sys.path)
+    """The folders of Python's path with the metadata of packages in each.
+
+    A folder is listed again where an entry was added or removed, as scripts do that write files next to themselves.
+    """
+    folders = [folder or os.curdir for folder in sys.path]
+    return tuple((folder, _list_metadata(folder, _changed_at(folder))) for folder in folders)
 
 
 def _changed_at(folder: str) -> int | None:
@@ -61,6 +67,16 @@ def _changed_at(folder: str) -> int | None:
         return os.stat(folder).st_mtime_ns
     except (OSError, ValueError):  # a folder that does not exist
         return None
+
+
+@lru_cache(maxsize=64)
+def _list_metadata(folder: str, changed_at: int | None) -> tuple[tuple[str, int | None], ...]:
+    """The name and time of change of each package's metadata in a folder, or of an archive."""
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:  # an archive, or a folder that does not exist
+        return (("", changed_at),)
+    return tuple((name, _changed_at(os.path.join(folder, name))) for name in names if name.endswith(METADATA_ENDINGS))
 
 
 @lru_cache(maxsize=1)

@@ -17,7 +17,6 @@ from io import BufferedIOBase
 from pathlib import Path
 from typing import ClassVar, final
 
-import platformdirs
 import torch
 from torch import Tensor
 
@@ -25,7 +24,7 @@ from sharpbench.datasets.dataset import Data, Dataset, scale_pixels
 from sharpbench.datasets.download import DownloadFailed, download
 from sharpbench.datasets.guards import check_plain_file
 from sharpbench.errors import InvalidInput
-from sharpbench.files import atomic_write
+from sharpbench.files import atomic_write, user_cache_folder
 
 # The IDX format is described in LeCun, Cortes and Burges, "The MNIST database of handwritten digits", 1998,
 # section "File formats": a header of sizes, then unsigned bytes; here plain or compressed by gzip.
@@ -176,7 +175,7 @@ class Mnist(Dataset):
         Raises:
             InvalidInput: for files that are damaged, not MNIST's, or missing where the download fails.
         """
-        raw = (folder or platformdirs.user_cache_path("sharpbench") / "data") / "MNIST" / "raw"
+        raw = (folder or user_cache_folder() / "data") / "MNIST" / "raw"
         _download_missing(raw)
         train_images, train_labels, test_images, test_labels = (_read_checked(raw, file) for file in FILES)
         return Data(

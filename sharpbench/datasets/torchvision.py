@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, final
 
-import platformdirs
 import torch
 from torch import Tensor
 
 from sharpbench.datasets.dataset import Data, Dataset, scale_pixels
 from sharpbench.environment import import_torchvision
 from sharpbench.errors import InvalidInput, shorten
+from sharpbench.files import user_cache_folder
 
 
 @final
@@ -77,7 +77,7 @@ class Svhn(Dataset):
 
 def _load(name: str, files: str, folder: Path | None, cls: str, *, classes: int) -> Data:
     """The data set that torchvision's class `cls` reads from `files` in `folder`; None means the user's cache."""
-    root = folder or platformdirs.user_cache_path("sharpbench") / "data"
+    root = folder or user_cache_folder() / "data"
     reader = getattr(import_torchvision().datasets, cls)
     splits = ({"split": "train"}, {"split": "test"}) if cls == "SVHN" else ({"train": True}, {"train": False})
     try:

@@ -301,6 +301,7 @@ def test_packages_are_read_once_and_again_when_one_is_installed(
     before = installed_plugins.installed_plugins()
     with monkeypatch.context() as patch:
         patch.delattr(importlib.metadata, "entry_points")
+        (tmp_path / "results.txt").write_text("", encoding="utf-8")  # as scripts write next to themselves
         assert installed_plugins.installed_plugins() is before
         available("measures")
     (tmp_path / "late.py").write_text(GOOD.format(name="late"), encoding="utf-8")

@@ -1,0 +1,68 @@
+"""On CUDA every measure gives the value that it gives on the CPU. `make gpu` runs these tests; others skip them.
+
+With $SHARPBENCH_TEST_DEVICE=cpu the same comparisons are made on the CPU, of float32 with float64.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import pytest
+import torch
+
+from sharpbench import NotApplicable, Subject, measure
+from sharpbench.core.registry import available
+from sharpbench.testing.cases import make_cases
+
+pytestmark = pytest.mark.cuda
+
+NETWORKS = ("biases", "convolution", "residual and batch norm", "smooth", "attention")
+MEASURES = sorted(
+    name for name, cls in available("measures").classes.items() if cls.__module__.startswith("sharpbench_measures.")
+)
+FLOAT64_BOUND = 1e-6
+"""Relative, of the value in float64: probes are drawn on the CPU, so only rounding differs."""
+FLOAT32_BOUND = 2e-2
+"""Relative, of the value in float32 from the one in float64 on the CPU: searches amplify rounding."""
+FLOOR = 1e-6
+"""Below this a value is compared absolutely: some are sums that cancel."""
+
+
+@functools.cache
+def subject_of(network: str) -> Subject:
+    return next(case.subject for case in make_cases() if case.name == network)
+
+
+@functools.cache
+def reference(network: str, name: str) -> float | str:
+    """The value in float64 on the CPU, or why there is none."""
+    return value_of(name, subject_of(network))
+
+
+def value_of(name: str, subject: Subject) -> float | str:
+    try:
+        return measure(name, subject).value
+    except NotApplicable:
+        return "not applicable"
+
+
+@pytest.mark.parametrize("name", MEASURES)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_values_are_those_of_the_cpu(network: str, name: str, device: str) -> None:
+    wanted, subject = reference(network, name), subject_of(network)
+    for dtype, bound in ((torch.float64, FLOAT64_BOUND), (torch.float32, FLOAT32_BOUND)):
+        found = value_of(name, subject.to(dtype=dtype, device=device))
+        if isinstance(wanted, str) or isinstance(found, str):
+            assert found == wanted
+        else:
+            assert math.isclose(found, wanted, rel_tol=bound, abs_tol=FLOOR), (dtype, found, wanted)
+
+
+@pytest.mark.parametrize("name", ["trace", "trace[method=hutchinson,samples=4]", "adaptive", "top-eigenvalue"])
+def test_the_same_seed_gives_the_same_value(name: str, device: str) -> None:
+    subject = subject_of("smooth").to(dtype=torch.float32, device=device)
+    first, second = (measure(name, subject.fresh(), seed=3).value for _ in range(2))
+    assert math.isclose(first, second, rel_tol=1e-5)  # sums of parallel threads come in any order
+    if "samples" in name:
+        assert measure(name, subject.fresh(), seed=4).value != first
