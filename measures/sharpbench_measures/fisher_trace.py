@@ -7,13 +7,15 @@ from typing import ClassVar, Literal
 
 import torch
 
-from sharpbench import Estimate, Inputs, Invariance, Measure, NotApplicable, Subject
+from sharpbench import Estimate, Inputs, InvalidInput, Invariance, Measure, NotApplicable, Subject
 from sharpbench.curvature import (
     DENSE_LIMIT,
+    check_precision,
     check_samples,
     draw_fisher_traces,
     draws_targets,
     example_stderr,
+    ggn_trace_estimate,
     gradient_traces_by_example,
     mean_estimate,
     mean_of,
@@ -37,6 +39,8 @@ class FisherTrace(Measure):
             interval over the draws, given the examples. Cross entropy only, at one position or many, and the binary
             one; each position draws its label.
         empirical: (1/n) sum_i |g_i|^2 at the given targets, for any loss. A curvature only if the model is calibrated.
+    precision: for fisher=true: a sketch of the output root in place of the exact value where it takes fewer passes to
+        an interval whose ends are within this share of the value.
     Cost: at most C - 1 backward passes; `draws` backward passes; about two gradients.
     """
 
@@ -64,9 +68,14 @@ class FisherTrace(Measure):
     oracle_limit: ClassVar[int | None] = DENSE_LIMIT
     fisher: Literal["true", "monte-carlo", "empirical"] = "true"
     draws: int = 16
+    precision: float | None = None
 
     def __post_init__(self) -> None:
         check_samples(self.draws)
+        if self.precision is not None:
+            check_precision(self.precision)
+            if self.fisher != "true":
+                raise InvalidInput(f"precision={self.precision} goes with fisher=true, not {self.fisher}")
 
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
         """See Measure; deterministic but for fisher=monte-carlo."""
@@ -85,6 +94,9 @@ class FisherTrace(Measure):
                 f"targets are drawn for cross entropy, also the binary one, not for '{subject.criterion.name}'; use "
                 "fisher=true"
             )
+        if self.fisher == "true" and self.precision is not None:
+            found = ggn_trace_estimate(subject, generator=generator, precision=self.precision)
+            return replace(found, details={**found.details, "fisher": self.fisher})
         if self.fisher == "true":
             return mean_estimate(subject, subject.once(traces_by_example), fisher=self.fisher)
         return self._sampled(subject, generator)

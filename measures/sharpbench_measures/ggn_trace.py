@@ -10,9 +10,11 @@ import torch
 from sharpbench import Estimate, InvalidInput, Invariance, Measure, NotApplicable, Quantity, Subject
 from sharpbench.curvature import (
     DENSE_LIMIT,
+    check_precision,
     check_samples,
     count_columns,
     exact_diagonal,
+    ggn_trace_estimate,
     has_sketch,
     hutchinson_diagonal,
     hutchinson_trace,
@@ -43,8 +45,10 @@ class GgnTrace(Measure):
         sketch: for many columns: `columns` random ones per example, sums over all its positions, unbiased, with
             standard error, interval and details.upper. Of one label an example, `top` exact columns in addition, and
             details.lower.
-        auto: exact up to 1,024 columns an example, above that the sketch; details.method says which.
+        auto: exact up to 1,024 columns an example, above that the sketch; with a precision whichever reaches it with
+            fewer passes, with as many random columns as that takes. details.method and details.columns say which.
         hutchinson, hutchpp, xtrace: from `samples` products of G with random sign vectors, with standard errors.
+    precision: for auto and hutchinson: the ends of the 95 % interval are within this share of the value.
     """
 
     name: ClassVar[str] = "ggn-trace"
@@ -88,14 +92,21 @@ class GgnTrace(Measure):
     samples: int = 100
     top: int = 10
     columns: int = 4
+    precision: float | None = None
 
     def __post_init__(self) -> None:
-        check_samples(self.samples, least=MIN_PRODUCTS.get(self.method, 2))
+        if self.precision is not None and self.method not in ("auto", "hutchinson"):
+            raise InvalidInput(f"precision={self.precision} goes with method=auto or hutchinson, not {self.method}")
+        sampled = self.precision if self.method == "hutchinson" else None
+        check_samples(self.samples, sampled, least=MIN_PRODUCTS.get(self.method, 2))
+        check_precision(1.0 if self.precision is None else self.precision)
         if self.top < 1 or not 2 <= self.columns <= 1000:
             raise InvalidInput(f"top={self.top}, columns={self.columns}: need top >= 1 and 2 <= columns <= 1000")
 
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
         """See Measure; deterministic with method=exact."""
+        if self.method == "auto" and self.precision is not None:
+            return ggn_trace_estimate(subject, generator=generator, precision=self.precision)
         method = self._chosen(subject) if self.method == "auto" else self.method
         if method == "exact":
             return mean_estimate(subject, subject.once(traces_by_example), method="exact")
@@ -110,7 +121,9 @@ class GgnTrace(Measure):
             return sketched_traces(subject, generator=generator, top=self.top, columns=self.columns)
         if self.method in PROJECTED:
             return projected(self.method, subject, samples=self.samples, generator=generator, kind="gauss-newton")
-        return hutchinson_trace(subject, samples=self.samples, generator=generator, kind="gauss-newton")
+        return hutchinson_trace(
+            subject, samples=self.samples, generator=generator, kind="gauss-newton", precision=self.precision
+        )
 
     def _chosen(self, subject: Subject) -> str:
         many = count_columns(subject) > MAX_EXACT_COLUMNS

@@ -50,7 +50,8 @@ class Trace(Measure):
         hutchinson: (1/m) sum v^T H v over `samples` random sign vectors v, with its standard error.
         hutchpp, xtrace: the same with the dominant space projected out, `samples` products in all.
     precision: for auto and hutchinson: continue until the ends of the 95 % interval are within this share of the value;
-        hutchinson does so after `samples` probes, at least 30, and without a precision takes just these.
+        hutchinson does so after `samples` probes, at least 30, and without a precision takes just these. A precision
+        that is given also allows certified networks a sketch of the output root, where that takes fewer passes.
     budget: for auto: products of H - G with a vector after which the precision is given up (converged = false).
     samples: for auto only those of the diagonal that `sharpbench compare` looks at, where that is sampled.
     """
@@ -120,7 +121,7 @@ class Trace(Measure):
             return trace_estimate(
                 subject,
                 generator=generator,
-                precision=PRECISION if self.precision is None else self.precision,
+                precision=self.precision,
                 budget=self.budget,
             )
         if self.method == "hutchinson":

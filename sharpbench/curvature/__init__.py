@@ -39,6 +39,7 @@ from sharpbench.curvature.ggn import (
     traces_by_example,
     weighted_traces_by_example,
 )
+from sharpbench.curvature.ggn_precision import ggn_trace_estimate
 from sharpbench.curvature.ggn_sketch import has_sketch, sketched_diagonal, sketched_traces
 from sharpbench.curvature.hessian_trace import (
     BUDGET,
@@ -144,6 +145,7 @@ __all__ = [
     "exact_traces",
     "example_stderr",
     "flatten",
+    "ggn_trace_estimate",
     "ggnvp",
     "gradient_method",
     "gradient_traces",

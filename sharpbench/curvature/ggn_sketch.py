@@ -36,7 +36,7 @@ def sketched_traces(subject: Subject, *, generator: torch.Generator, top: int = 
     Returns:
         An unbiased Estimate. `details.lower` is proven to lie below the trace: the exact columns hold all of the output
         Hessian but its part within the less probable classes. The interval is Student's for the logarithm of the rest,
-        over the differences of the random columns within each chunk of examples, or each example where top is 0.
+        over the differences of the random columns within each example.
         `details.upper` bounds the trace with probability 0.95 for every network: of all positive quadratic forms of
         Gaussian vectors, one with a single eigenvalue falls most often below a small share of its mean, so the rest is
         at most its estimate divided by the 5 % quantile of chi-squared with `columns` degrees of freedom over
@@ -68,7 +68,7 @@ def sketched_traces(subject: Subject, *, generator: torch.Generator, top: int = 
     for exact, mean, variance in _chunks(subject, generator, top, columns, summed):
         kept, drawn = kept + exact["total"], drawn + mean["total"]
         add_trees(parts, {"shares": exact["shares"] + mean["shares"]})
-        variances += variance["examples" if top == 0 else "total"].flatten().tolist()
+        variances += variance["examples"].tolist()
         examples.append(exact["examples"] + mean["examples"])
     quantile = float(chi2.ppf(0.05, columns)) / columns
     value, lower, upper = (float(each) / n for each in (kept + drawn, kept, kept + drawn / quantile))

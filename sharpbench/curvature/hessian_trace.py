@@ -7,7 +7,7 @@ H = G + R. tr G is exact, and tr R_b is 0 in each certified block. The trace of 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from sharpbench.curvature.certificate import certificate
 from sharpbench.curvature.confidence import PILOT, MeanEstimate, check_budget, check_precision, example_stderr
 from sharpbench.curvature.example_forms import interaction
 from sharpbench.curvature.ggn import exact_diagonal, mean_traces, traces_by_example, weighted_traces_by_example
+from sharpbench.curvature.ggn_precision import ggn_trace_estimate
 from sharpbench.curvature.products import flatten
 from sharpbench.curvature.residual import Residual, residual
 from sharpbench.curvature.strata import sample_strata
@@ -39,7 +40,7 @@ def trace_estimate(
     subject: Subject,
     *,
     generator: torch.Generator,
-    precision: float = PRECISION,
+    precision: float | None = None,
     budget: int = BUDGET,
     scale: Params | None = None,
 ) -> Estimate:
@@ -51,7 +52,9 @@ def trace_estimate(
 
     Args:
         generator: the only source of randomness.
-        precision: sample until both ends of the interval are within this share of the value.
+        precision: sample until both ends of the interval are within this share of the value; None for PRECISION, and
+            for an exact value where all blocks are certified. Otherwise also these are sketched where that is cheaper,
+            see `ggn_trace_estimate`.
         budget: products of the residual with a vector, over all examples; after them the precision is given up, and
             the estimate is not `converged`. At least PILOT.
         scale: a tensor for each parameter, of its shape.
@@ -65,8 +68,12 @@ def trace_estimate(
     >>> round(estimate.value, 9), estimate.stderr, estimate.details["method"]
     (5.0, 0.0, 'exact')
     """
-    check_precision(precision, budget)
+    wanted = PRECISION if precision is None else precision
+    check_precision(wanted, budget)
     obstacles = {name: found for name, found in subject.once(certificate).items() if found}
+    if not obstacles and scale is None and precision is not None:
+        found = ggn_trace_estimate(subject, generator=generator, precision=precision)
+        return replace(found, details={**found.details, "certified": 1.0})
     by_example = subject.once(traces_by_example) if scale is None else _weighted_by_example(subject, scale)
     parts = mean_traces(subject, by_example)
     exact = sum(parts.values())
@@ -84,19 +91,19 @@ def trace_estimate(
             details={"method": "exact", **details},
         )
     rest = residual(subject, tuple(obstacles), scale)
-    found = _residual_trace(rest, exact, generator=generator, precision=precision, budget=budget)
+    sampled = _residual_trace(rest, exact, generator=generator, precision=wanted, budget=budget)
     return Estimate(
-        found.total.value,
-        stderr=found.total.stderr,
+        sampled.total.value,
+        stderr=sampled.total.stderr,
         stderr_examples=_example_stderr(rest, by_example.sum(1), subject.shares, generator),
-        interval=found.total.interval,
-        parts={name: part + found.parts.get(name, 0.0) for name, part in parts.items()},
-        parts_stderr={name: found.stderrs.get(name, 0.0) for name in parts},
-        probes=found.probes,
-        converged=not found.probes or found.total.within(precision),
+        interval=sampled.total.interval,
+        parts={name: part + sampled.parts.get(name, 0.0) for name, part in parts.items()},
+        parts_stderr={name: sampled.stderrs.get(name, 0.0) for name in parts},
+        probes=sampled.probes,
+        converged=not sampled.probes or sampled.total.within(wanted),
         details={
-            "method": "gauss-newton + " + ("residual probes" if found.probes else "residual diagonal"),
-            "products": found.products,
+            "method": "gauss-newton + " + ("residual probes" if sampled.probes else "residual diagonal"),
+            "products": sampled.products,
             **details,
         },
     )
