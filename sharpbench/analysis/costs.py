@@ -13,7 +13,7 @@ from sharpbench.core.record import Record
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The number of networks that ended without a value, for one reason."""
+    """The number of networks that ended without a value, or 'without' a check, for one reason."""
 
     status: str
     reason: str
@@ -44,8 +44,12 @@ class Timing:
 
 
 def count_failures(records: Iterable[Record]) -> tuple[Failure, ...]:
-    """The records without a value by status and reason, the most frequent first."""
-    counts = Counter((each.status, each.reason or "no reason given") for each in records if each.status != "ok")
+    """The records without a value by status and reason, and those without a check; the most frequent first."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for each in records:
+        if each.status != "ok":
+            counts[each.status, each.reason or "no reason given"] += 1
+        counts.update((f"without {check}", reason) for check, reason in each.failed_checks.items())
     found = [Failure(status, reason, count) for (status, reason), count in counts.items()]
     return tuple(sorted(found, key=lambda each: (-each.count, each.status, each.reason)))
 
@@ -93,7 +97,8 @@ def summarize_timings(done: Sequence[Record]) -> tuple[Timing, ...]:
     seconds: dict[str, list[float]] = {}
     for each in counted:
         if each.seconds is not None:
-            seconds.setdefault(format_environment(each.environment), []).append(each.seconds)
+            place = each.timed_environment or each.environment
+            seconds.setdefault(format_environment(place), []).append(each.seconds)
     return tuple(
         Timing(place, statistics.median(seconds[place]), len(seconds[place]), contended) for place in sorted(seconds)
     )

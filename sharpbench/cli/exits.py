@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sharpbench.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from sharpbench.core.record import Record
 
 EXIT_FAILED, EXIT_INVALID, EXIT_CLAIMED, EXIT_REFUTED, EXIT_UNFINISHED, EXIT_INTERRUPTED = 1, 2, 3, 4, 5, 130
 
@@ -20,6 +24,11 @@ class Interrupted(Exception):
 def failure_status(statuses: Iterable[str]) -> int:
     """The exit status for records with these statuses: 0 if all are ok or skipped, else 1."""
     return EXIT_FAILED if any(status not in ("ok", "skipped") for status in statuses) else 0
+
+
+def records_status(records: Iterable[Record]) -> int:
+    """The exit status for records: 0 if all are ok or skipped and no check failed, else 1."""
+    return EXIT_FAILED if any(record.failed_checks or failure_status([record.status]) for record in records) else 0
 
 
 def unwritable(output: Path, error: OSError) -> InvalidInput:

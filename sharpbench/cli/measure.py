@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sharpbench.cli.exits import Interrupted, failure_status, unwritable
+from sharpbench.cli.exits import Interrupted, records_status, unwritable
 from sharpbench.cli.options import (
     DEFAULT_MEASURES,
     ClassesOption,
@@ -139,7 +139,7 @@ def measure(
     if interrupted:
         known = "; what was measured before is shown" if records else ""
         raise Interrupted(f"{known}; give the same command again to go on" if output else known)
-    return failure_status(record.status for record in records)
+    return records_status(records)
 
 
 def _show_and_draw(records: Sequence[Record], output: Path | None, *, as_json: bool) -> None:

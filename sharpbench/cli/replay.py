@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sharpbench.cli.exits import Interrupted, failure_status
+from sharpbench.cli.exits import Interrupted, records_status
 from sharpbench.cli.options import CacheDirOption, DataDirOption, DeviceOption, ThreadsOption, WorkersOption
 from sharpbench.cli.run import default_engine, last_records
 from sharpbench.errors import InvalidInput
@@ -106,7 +106,7 @@ def replay(
     written = write_page(page, folder, name=PAGE, version=__version__, command=command)
     show_page(page, Console())
     typer.echo(", ".join(str(path) for path in written if path.suffix != ".png"))
-    return failure_status(record.status for record in records)
+    return records_status(records)
 
 
 def _show_forecast(chosen: Replay, scale: str, experiment: Experiment | None, device: str) -> None:

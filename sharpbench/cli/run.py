@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sharpbench.cli.command import ConfigOption, PrintConfigOption, format_options
-from sharpbench.cli.exits import EXIT_FAILED, Interrupted, failure_status, unwritable
+from sharpbench.cli.exits import EXIT_FAILED, Interrupted, records_status, unwritable
 from sharpbench.cli.options import (
     DEFAULT_MEASURES,
     DEFAULT_MODELS,
@@ -164,7 +164,7 @@ def run(
     write_leaderboard(records, output)
     if lost := len(run_plan.selected) - len(records):
         return _report_lost(lost, len(run_plan.selected), output / RECORDS)
-    return 0 if allow_failures else failure_status(record.status for record in records)
+    return 0 if allow_failures else records_status(records)
 
 
 def _report_lost(lost: int, planned: int, path: Path) -> int:
@@ -214,7 +214,9 @@ def _show_plan(run_plan: RunPlan) -> None:
     console.print(
         Text("measures: " + ", ".join(dict.fromkeys(format_spec(cell.measure) for cell in run_plan.selected)))
     )
-    console.print(f"{len(planned)} networks, {len(run_plan.selected)} cells, {len(run_plan.left)} to do")
+    added = sum(cell.measured is not None for cell in run_plan.left)
+    checks = f", {added} of them only checks of values that are known" if added else ""
+    console.print(f"{len(planned)} networks, {len(run_plan.selected)} cells, {len(run_plan.left)} to do{checks}")
 
 
 def last_records(cells: Sequence[Cell], path: Path, *, parts: bool = True) -> list[Record]:

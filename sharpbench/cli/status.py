@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from sharpbench.cli.exits import failure_status
+from sharpbench.cli.exits import failure_status, records_status
 from sharpbench.cli.options import JsonObjectOption
 from sharpbench.cli.tables import MAX_CELL_CHARS, facts_table, open_table
 from sharpbench.report.format import format_duration, plain_text
@@ -36,7 +36,7 @@ def status(
         typer.echo(json.dumps(asdict(run_status)))
     else:
         show_status(run_status, Console())
-    return failure_status(run_status.done)
+    return failure_status(status for status, _, _ in run_status.failed)
 
 
 def merge(
@@ -45,8 +45,8 @@ def merge(
 ) -> int:
     """Merge the records of several folders, such as those of shards, and print and write the leaderboard of all.
 
-    Each cell has one record: a finished one rather than a failed one, then the latest. Exit status: 0 all cells ok
-    or skipped, 1 some failed, 2 bad input.
+    Each cell has one record: a finished one rather than a failed one, then that with the most checks, then the latest.
+    Exit status: 0 all cells ok or skipped, 1 some failed, 2 bad input.
     """
     from sharpbench.cli.run import write_leaderboard
     from sharpbench.core.records import merge_records
@@ -54,7 +54,7 @@ def merge(
     merged = merge_records(folders, output)
     write_leaderboard(merged.records, output)
     typer.echo(f"{merged.read} records read, {merged.added} added; {output} holds {merged.cells} cells")
-    return failure_status(record.status for record in merged.records)
+    return records_status(merged.records)
 
 
 MAX_ROWS = 20
@@ -65,7 +65,7 @@ def show_status(status: RunStatus, console: Console) -> None:
     """Print what is done, what failed and why, what runs, what remains and how long that will take."""
     console.print(facts_table(_facts(status)), crop=False)
     failed = [(each, reason, str(count)) for each, reason, count in status.failed]
-    _show_rows("without a value", ("status", "reason", "cells"), failed, console)
+    _show_rows("without a value or a check", ("status", "reason", "cells"), failed, console)
     running = [(each.measure, each.network, each.since) for each in status.running]
     _show_rows("running", ("measure", "network", "since"), running, console)
 

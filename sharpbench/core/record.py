@@ -14,15 +14,20 @@ Status = Literal["ok", "failed", "skipped", "timeout", "oom"]
 Design = Literal["designed", "random"]
 """How the configurations of a population were chosen: all of a grid, or drawn."""
 Scalars = Mapping[str, Scalar]
+CHECKS = ("timing", "oracle", "invariance")
+"""What may be found in addition to the value, together with it or later."""
 MAX_REASON_CHARS = 2000
 MAX_CAUSE_CHARS = 1900
 """Characters of an exception's text within a reason; engines add the rest."""
-SCHEMA = 4
+MAX_CHECK_REASON_CHARS = 900
+"""Characters of the reason why a check has no result."""
+SCHEMA = 5
 """The version of the fields of a record."""
 ADDED_FIELDS: dict[int, dict[str, Any]] = {
     2: {"invariance": {}},
     3: {"contended": False, "pieces": 1, "printed": None},
     4: {"stderr_examples": None},
+    5: {"checks": {}, "timed_environment": {}},
 }
 """Schema version -> the fields that it added, with the values that older records get."""
 
@@ -45,6 +50,9 @@ class Record:
     contended: other work took processor time from the separate call, so tables do not show its seconds.
     pieces: the number of processes among which the batches were divided.
     printed: the end of what the measure printed, where it was captured.
+    checks: each of CHECKS that was tried -> None, or why it has no result, as 'status: reason'. Records of schema 4 and
+        before do not state them, see `tried`.
+    timed_environment: of the separate call, where it is not `environment`; that is of the value.
 
     Raises ValueError for a field of another type, a nested mapping or a number that is not finite: these could be
     written but not read again.
@@ -81,6 +89,8 @@ class Record:
     pieces: int = 1
     printed: str | None = None
     stderr_examples: float | None = None
+    checks: Mapping[str, str | None] = field(default_factory=dict)
+    timed_environment: Scalars = field(default_factory=dict)
     environment: Scalars = field(default_factory=dict)
     time: str = ""
     schema: int = SCHEMA
@@ -90,6 +100,21 @@ class Record:
             raise ValueError(f"field {wrong}")
         if self.status == "ok" and self.value is None:
             raise ValueError("status ok without a value")
+        if unknown := sorted(set(self.checks) - set(CHECKS)):
+            raise ValueError(f"field checks has {unknown[0]:.40}, which is none of {', '.join(CHECKS)}")
+
+    @property
+    def tried(self) -> frozenset[str]:
+        """The checks that were tried; of records of schema 4 and before only those with a result are known."""
+        found = {"timing": self.seconds is not None, "oracle": self.exact is not None}
+        found["invariance"] = bool(self.invariance)
+        return frozenset(self.checks).union(name for name, there in found.items() if there)
+
+    @property
+    def failed_checks(self) -> dict[str, str]:
+        """The checks that failed -> why. One that does not apply to this network has not failed."""
+        reasons = {name: reason for name, reason in self.checks.items() if reason is not None}
+        return {name: reason for name, reason in reasons.items() if not reason.startswith("skipped: ")}
 
     def row(self) -> dict[str, Any]:
         """The fields by name, in their order. Mappings are those of the record, not copies."""

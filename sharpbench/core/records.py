@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sharpbench.core.jsonl import JsonlFile, read_lines, unreadable_file
-from sharpbench.core.record import SCHEMA, Record, Scalars, Status
+from sharpbench.core.record import CHECKS, SCHEMA, Record, Scalars, Status
 from sharpbench.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 
 RECORDS = "records.jsonl"
 """The name of the file in an output folder."""
-REPEATED_FIELDS = ("configuration", "recipe", "truth", "data", "environment")
+REPEATED_FIELDS = ("configuration", "recipe", "truth", "data", "timed_environment", "environment")
 """Fields that have the same value in many records."""
 KEY_PATTERN = re.compile(rb'\{"key":"([0-9a-zA-Z]+)",')
 # A single match in a line is the field: quotes within texts are escaped, and the same text in a mapping matches twice.
 STATUS_PATTERN = re.compile(rb'"device":"[^"\\]*","status":"(ok|failed|skipped|timeout|oom)","reason":')
+CHECKS_PATTERN = re.compile(rb'"checks":\{((?:"[a-z]+":null,?)*)\},"timed_environment":')
+"""The checks of a line, where none of them has a reason."""
 LINE_END = f',"schema":{SCHEMA}}}\n'.encode()
 
 
@@ -60,19 +62,38 @@ def _share_values(record: Record, held: dict[str, Scalars]) -> Record:
     return record
 
 
-def read_statuses(path: Path) -> dict[str, Status]:
-    """The status of the last record of each key, from the whole lines of a file; much faster than reading the records.
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a cell ended, by its last record: its status, the checks that were tried, and those that failed."""
 
-    A line that this version wrote is not parsed; any other line is.
+    status: Status
+    tried: frozenset[str] = frozenset()
+    failed: frozenset[str] = frozenset()
+
+    @staticmethod
+    def of_record(record: Record) -> Outcome:
+        """The outcome that the record states."""
+        return Outcome(record.status, record.tried, frozenset(record.failed_checks))
+
+
+def read_outcomes(path: Path) -> dict[str, Outcome]:
+    """The outcome of the last record of each key, from the whole lines of a file; much faster than reading the records.
+
+    A line that this version wrote is not parsed unless a check has a reason; any other line is.
     """
-    last: dict[str, Status] = {}
+    last: dict[str, Outcome] = {}
+    known: dict[tuple[bytes, bytes], Outcome] = {}
     for number, line in read_lines(path, whole=True):
-        key, status = KEY_PATTERN.match(line), STATUS_PATTERN.findall(line)
-        if key is not None and len(status) == 1 and line.endswith(LINE_END):
-            last[key[1].decode()] = status[0].decode()
-        else:
+        key, status, checks = KEY_PATTERN.match(line), STATUS_PATTERN.findall(line), CHECKS_PATTERN.findall(line)
+        if key is None or len(status) != 1 or len(checks) != 1 or not line.endswith(LINE_END):
             record = _parse_line(path, number, line)
-            last[record.key] = record.status
+            last[record.key] = Outcome.of_record(record)
+            continue
+        found = status[0], checks[0]
+        if found not in known:
+            tried = frozenset(name for name in CHECKS if f'"{name}":'.encode() in found[1])
+            known[found] = Outcome(found[0].decode(), tried)
+        last[key[1].decode()] = known[found]
     return last
 
 
@@ -115,8 +136,8 @@ class Merged:
 def merge_records(folders: Sequence[Path], output: Path) -> Merged:
     """Add the records of `folders`, which are not changed, to those that `output` may hold already.
 
-    Of several records of one cell a finished one precedes a failed one, then the latest one. Records of earlier
-    versions are converted; a torn last line is omitted.
+    Of several records of one cell a finished one precedes a failed one, then the one with the most checks, then the
+    latest one. Records of earlier versions are converted; a torn last line is omitted.
 
     Raises:
         InvalidInput: for a folder without records, and for one that is `output` itself.
@@ -141,6 +162,6 @@ def merge_records(folders: Sequence[Path], output: Path) -> Merged:
     return Merged(read, len(added), len(best), tuple(best.values()))
 
 
-def _precedence(record: Record) -> tuple[bool, str]:
-    """Finished above failed, then later above earlier: times are UTC in ISO format."""
-    return record.status in FINISHED, record.time
+def _precedence(record: Record) -> tuple[bool, int, str]:
+    """Finished above failed, then more checks above fewer, then later above earlier: times are UTC in ISO format."""
+    return record.status in FINISHED, len(record.tried), record.time

@@ -241,6 +241,11 @@ def _reasons(states: States) -> list[str]:
         for r in records
         if r.value is None
     }
+    lines |= {
+        f"{plain_text(r.label, 60)} without {check}: {plain_text(reason, 300)}": None
+        for r in records
+        for check, reason in r.failed_checks.items()
+    }
     if len(states) > 1 and not form_series(list(states)):
         lines["the names of the weights do not differ in one growing number only: rows in the order of names"] = None
     frozen = max((count for r in records if isinstance(count := r.recipe.get("frozen"), int)), default=0)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from sharpbench.core.example_groups import check_groups
@@ -18,6 +19,8 @@ from sharpbench.training.recipe import Recipe, network_key
 Precision = Literal["float32", "float64"]
 MAX_SEED = 2**64 - 1
 MAX_SHARDS = 10**6
+CHECK_FIELDS = {"timing": "timed", "oracle": "compared", "invariance": "rewritten"}
+"""The name of a check, as records state it -> its field of Checks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,12 +64,21 @@ class Checks:
         if self.jackknife is not None:
             check_groups(self.jackknife)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The checks that are made, as records name them."""
+        return tuple(name for name, field_name in CHECK_FIELDS.items() if getattr(self, field_name))
+
+    def with_names(self, names: Collection[str]) -> Checks:
+        """The same number of groups with these checks."""
+        return replace(self, **{field_name: name in names for name, field_name in CHECK_FIELDS.items()})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
     """One measure on one trained network.
 
-    Population, design, position and checks are not part of the key, as they do not change the value.
+    Population, design, position, checks and `measured` are not part of the key, as they do not change the value.
 
     Attributes:
         population: the model as it was named, of which the cohort may have varied fields; its networks are judged
@@ -75,6 +87,7 @@ class Cell:
         position: of the network in its population, from 0; it fixes which networks train together.
         data_sha256: the hash of the content of the data set.
         examples: the number of training examples of the subject; None: all that the network was trained on.
+        measured: the record of the value, to which the checks are added; None where the value is measured.
     """
 
     measure: Measure
@@ -86,6 +99,7 @@ class Cell:
     examples: int | None
     setting: EvaluationSetting
     checks: Checks
+    measured: Record | None = field(default=None, repr=False, compare=False)
     _key: str = field(default="", init=False, repr=False, compare=False)
 
     @property

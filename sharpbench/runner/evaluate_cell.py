@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import math
 import os
 import time
@@ -25,7 +24,7 @@ from sharpbench.environment import describe_environment
 from sharpbench.models.model import Model
 from sharpbench.runner.cell import Cell, Checks, EvaluationSetting
 from sharpbench.runner.cost import measure_cost
-from sharpbench.runner.failures import failed_record
+from sharpbench.runner.failures import failed_record, unfinished_record, utc_now
 from sharpbench.runner.invariance import invariance_factors
 from sharpbench.runner.side_effects import SideEffectGuard, SideEffects
 from sharpbench.training.examples import initial_module
@@ -62,18 +61,22 @@ class CellEvaluator:
         try:
             network = self._load_network(cell, data)
         except Exception as error:  # weights that are not finite, or a network that only runs in training mode
-            return failed_record(cell_record(cell, data, self._training_result(cell)), error)
+            before = cell_record(cell, data, self._training_result(cell))
+            return failed_record(before, error, cell.checks.names)
         on_start()
-        empty = replace(cell_record(cell, data, network.result), pieces=1 if self.group is None else self.group.size)
+        cell = _measure_again_elsewhere(cell, network.result)
+        before = cell_record(cell, data, network.result)
+        if self.group is not None and cell.measured is None:
+            before = replace(before, pieces=self.group.size)
         network.guard.begin()
-        record = evaluate_measure(cell.measure, network.subject, network.float64_subject, empty, cell.checks)
+        record = evaluate_measure(cell.measure, network.subject, network.float64_subject, before, cell.checks)
         if self.group is not None:
-            record = _finish_together(record, empty, self.group)
+            record = _finish_together(record, before, self.group, cell.checks)
         self.side_effects = network.guard.finish()
         if self.side_effects:
             self._network = None
             self._modules.clear()
-        return without_value(record, empty, self.side_effects)
+        return discard_after(self.side_effects, record, before, cell.checks)
 
     def _load_network(self, cell: Cell, data: Data) -> _LoadedNetwork:
         if self._network is None or self._network.name != cell.network:
@@ -103,37 +106,51 @@ class CellEvaluator:
 
 
 def evaluate_measure(
-    chosen: Measure, subject: Subject, float64_subject: Subject, empty: Record, checks: Checks
+    chosen: Measure, subject: Subject, float64_subject: Subject, before: Record, checks: Checks
 ) -> Record:
     """The record of a measure on a subject. Whatever the measure raises becomes its status and reason.
 
+    A check that raises has no result, and the record says why; it keeps its value.
+
     Args:
         float64_subject: the same subject in float64, for the oracle and the rewrites.
-        empty: the record before, with the seed and the key.
+        before: the record before, with the seed and the key. Where it has a value, only the checks are made.
         checks: what is found in addition to the value.
     """
-    start, process = time.perf_counter(), os.getpid()
+    record, process = before, os.getpid()
     try:
-        estimate = measure(chosen, subject, seed=empty.seed, jackknife=checks.jackknife)
-        record = _add_estimate(empty, estimate, time.perf_counter() - start)
-        if checks.timed:
-            record = _add_cost(record, chosen, subject)
-        if checks.compared:
-            record = _add_oracle(record, chosen, float64_subject)
-        if checks.rewritten:
-            factors = invariance_factors(chosen, float64_subject, seed=empty.seed)
-            record = replace(record, invariance=factors)
+        if before.status != "ok":
+            start = time.perf_counter()
+            estimate = measure(chosen, subject, seed=before.seed, jackknife=checks.jackknife)
+            record = _add_estimate(before, estimate, time.perf_counter() - start)
+        for name in checks.names:
+            tested = subject if name == "timing" else float64_subject
+            record = _add_check(name, record, chosen, tested)
     except (Exception, SystemExit) as error:  # a measure that raises, or leaves Python, costs only its own record
-        return failed_record(empty, error)
+        return failed_record(before, error, checks.names)
     finally:
         if os.getpid() != process:  # a child that the measure forked goes on from here, as if it were this process
             os._exit(0)
     return record
 
 
-def without_value(record: Record, empty: Record, effects: SideEffects) -> Record:
-    """The same record, or a failed one where the measure left something behind."""
-    return replace(empty, reason=effects.reason) if effects and record.status == "ok" else record
+def _add_check(name: str, record: Record, chosen: Measure, subject: Subject) -> Record:
+    """The record with the result of a check, or with the reason why it has none."""
+    add = {"timing": _add_cost, "oracle": _add_oracle, "invariance": _add_invariance}[name]
+    try:
+        record = add(record, chosen, subject)
+    except (Exception, SystemExit) as error:  # whatever a measure raises
+        if subject.process_group is not None:  # the next check would mix its sums with those of this one
+            raise
+        return failed_record(record, error, [name])
+    return replace(record, checks={**record.checks, name: None})
+
+
+def discard_after(effects: SideEffects, record: Record, before: Record, checks: Checks) -> Record:
+    """The same record; or, where the measure left something behind, the one before without a value or the checks."""
+    if not effects or record.status != "ok":
+        return record
+    return unfinished_record(before, "failed", effects.reason, checks=checks.names)
 
 
 def oracle_value(chosen: Measure, float64_subject: Subject) -> tuple[float | None, str]:
@@ -149,7 +166,12 @@ def oracle_value(chosen: Measure, float64_subject: Subject) -> tuple[float | Non
 
 
 def cell_record(cell: Cell, data: Data, result: TrainingResult | None) -> Record:
-    """The record of a cell before it is evaluated; `result` is None where its network could not be trained."""
+    """The record of a cell before it is evaluated; `result` is None where its network could not be trained.
+
+    Of a cell that has a value it is the record of that value, at the present time.
+    """
+    if cell.measured is not None:
+        return replace(cell.measured, time=utc_now())
     trained_on = cell.recipe.train_size or len(data.train_inputs)
     return empty_record(
         cell.measure,
@@ -190,7 +212,7 @@ def empty_record(
         status="failed",
         reason="not run",
         environment=describe_environment(setting.device),
-        time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        time=utc_now(),
     )
 
 
@@ -225,9 +247,13 @@ def _add_estimate(record: Record, estimate: Estimate, shared_seconds: float) -> 
 
 
 def _add_cost(record: Record, chosen: Measure, subject: Subject) -> Record:
+    """The record with the cost of a call, taken among these processes and in this environment."""
     cost = measure_cost(lambda fresh: measure(chosen, fresh, seed=record.seed), subject, prepare=chosen.prepare)
+    here = describe_environment(record.device)
     return replace(
         record,
+        pieces=1 if subject.process_group is None else subject.process_group.size,
+        timed_environment={} if here == record.environment else here,
         seconds=cost.seconds,
         gradients=cost.gradients,
         peak_bytes=cost.peak_bytes,
@@ -237,13 +263,32 @@ def _add_cost(record: Record, chosen: Measure, subject: Subject) -> Record:
 
 def _add_oracle(record: Record, chosen: Measure, float64_subject: Subject) -> Record:
     exact, way = oracle_value(chosen, float64_subject)
-    return record if exact is None else replace(record, exact=exact, oracle=way)
+    return replace(record, exact=exact, oracle=None if exact is None else way)
 
 
-def _finish_together(record: Record, empty: Record, group: ProcessGroup) -> Record:
+def _add_invariance(record: Record, chosen: Measure, float64_subject: Subject) -> Record:
+    return replace(record, invariance=invariance_factors(chosen, float64_subject, seed=record.seed))
+
+
+def _measure_again_elsewhere(cell: Cell, result: TrainingResult) -> Cell:
+    """The same cell; without its value, which all checks need, where that was measured on another network.
+
+    Training amplifies rounding, so a network of the same recipe from another machine, trained here, is another one.
+    """
+    measured = cell.measured
+    if measured is None:
+        return cell
+    found = result.row()
+    common = (set(measured.truth) & set(found)) - {"seconds"}
+    if common and all(measured.truth[name] == found[name] for name in common):
+        return cell
+    return replace(cell, measured=None, checks=cell.checks.with_names({*cell.checks.names, *measured.tried}))
+
+
+def _finish_together(record: Record, before: Record, group: ProcessGroup, checks: Checks) -> Record:
     """The same record where all processes of the group have come to the end of the measure, else a failed one."""
     try:
         group.finish()
     except RuntimeError as error:
-        return failed_record(empty, error) if record.status == "ok" else record
+        return failed_record(before, error, checks.names) if record.status == "ok" else record
     return record

@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+import datetime
+from collections.abc import Iterable
 from dataclasses import replace
 
 import torch
 
 from sharpbench.core.measure import NotApplicable
-from sharpbench.core.record import MAX_CAUSE_CHARS, Record, Status
+from sharpbench.core.record import MAX_CAUSE_CHARS, MAX_CHECK_REASON_CHARS, Record, Status
 from sharpbench.errors import InvalidInput, truncate
 
 
-def failed_record(empty: Record, error: BaseException) -> Record:
-    """The record of a measure that has no value, because of `error`.
+def failed_record(before: Record, error: BaseException, checks: Iterable[str] = ()) -> Record:
+    """The record of a measure that has no value or check because of `error`; see `unfinished_record`."""
+    return unfinished_record(before, *failure_status(error), checks=checks)
+
+
+def unfinished_record(before: Record, status: Status, reason: str, *, checks: Iterable[str]) -> Record:
+    """The record of an evaluation that ended for a reason.
 
     Args:
-        empty: the record before the measure was called.
+        before: the record before the evaluation. Where it has a value, it keeps it.
+        checks: what the evaluation should have added to the value.
     """
-    status, reason = failure_status(error)
-    return replace(empty, status=status, reason=reason)
+    if before.status != "ok":
+        return replace(before, status=status, reason=reason)
+    text = truncate(f"{status}: {reason}", MAX_CHECK_REASON_CHARS)
+    return replace(before, checks={**before.checks, **dict.fromkeys(checks, text)})
+
+
+def utc_now() -> str:
+    """The time of a record that is made now."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def failure_status(error: BaseException) -> tuple[Status, str]:

@@ -41,7 +41,7 @@ class RunNetworks:
 
     def lost_record(self, cell: Cell, error: Exception) -> Record:
         """See scheduler.Networks."""
-        return failed_record(cell_record(cell, self._population(cell).data, None), error)
+        return failed_record(cell_record(cell, self._population(cell).data, None), error, cell.checks.names)
 
     def train_missing(self, cells: Sequence[Cell], *, workers: int) -> Iterator[TrainingEpoch]:
         """Train, in worker processes of one thread, the networks that `cells` need and the zoo does not hold.

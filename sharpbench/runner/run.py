@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict, Unpack
 
 from sharpbench.core.jsonl import JsonlFile
 from sharpbench.core.record import Record
-from sharpbench.core.records import RECORDS, read_statuses
+from sharpbench.core.records import FINISHED, RECORDS, Outcome, iterate_records, read_outcomes
 from sharpbench.environment import apply_settings, check_threads, describe_environment
 from sharpbench.errors import InvalidInput
 from sharpbench.files import Workspace
@@ -28,14 +28,14 @@ class RunOptions:
 
     Attributes:
         output: the folder whose records.jsonl the records are appended to, each on disk before the next cell starts.
-            Cells that have a record there are not run again. None keeps no file.
+            Cells that have a record there are not run again; checks that they lack are added. None keeps no file.
         engine: 'inline' measures in this process; 'process' and 'ray', or an Engine, in other processes, of which
             each death costs one cell. Those must be able to import the classes in the cells, or execute `plugins`.
         workers: the number of processes that train and measure. With more than 1, all missing networks are trained
             before the first cell.
         threads: threads of torch in each process that measures; None shares the cores among the workers.
         shard: the part of the cells that is run; all cells fix which networks train together.
-        retry_failed: whether cells whose last record is a failure are run again.
+        retry_failed: whether cells whose last record is a failure are run again, and checks that failed.
         cache_dir: the folder of trained networks; None is $SHARPBENCH_CACHE, or the user's cache.
         data_dir: the folder of data sets; None is $SHARPBENCH_DATA.
         plugins: Python files that other processes execute first.
@@ -83,7 +83,8 @@ class RunPlan:
     Attributes:
         cells: all cells; they fix which networks train together.
         selected: the cells of the shard.
-        left: the selected cells that have no record yet, or are run again.
+        left: the selected cells that have no record yet, or are run again, or lack checks. The latter have their
+            record as `measured`.
         records_bytes: the size of the file of records when it was read.
     """
 
@@ -181,10 +182,29 @@ def plan_run(cells: Sequence[Cell], options: RunOptions) -> RunPlan:
     if path is None:
         return RunPlan(tuple(cells), selected, selected)
     size = path.stat().st_size if path.exists() else 0
-    last = read_statuses(path)
-    finished = {key for key, status in last.items() if not options.retry_failed or status in ("ok", "skipped")}
-    left = tuple(cell for cell in selected if cell.key not in finished)
-    return RunPlan(tuple(cells), selected, left, size)
+    last = read_outcomes(path)
+    left, lacking = [], {}
+    for cell in selected:
+        outcome = last.get(cell.key)
+        if outcome is None or (options.retry_failed and outcome.status not in FINISHED):
+            left.append(cell)
+        elif outcome.status == "ok" and (missing := _missing_checks(cell, outcome, again=options.retry_failed)):
+            left.append(cell)
+            lacking[cell.key] = missing
+    if lacking:
+        known = {record.key: record for record in iterate_records(path, whole=True) if record.key in lacking}
+        left = [_with_value(cell, known[cell.key], lacking[cell.key]) if cell.key in known else cell for cell in left]
+    return RunPlan(tuple(cells), selected, tuple(left), size)
+
+
+def _missing_checks(cell: Cell, outcome: Outcome, *, again: bool) -> frozenset[str]:
+    """The checks of the cell that were not tried; again: also those that failed."""
+    return frozenset(cell.checks.names) - (outcome.tried - outcome.failed if again else outcome.tried)
+
+
+def _with_value(cell: Cell, record: Record, missing: frozenset[str]) -> Cell:
+    """The cell whose value is known and to which only the missing checks are added."""
+    return replace(cell, measured=record, checks=cell.checks.with_names(missing))
 
 
 def _only_records(events: Iterator[Event]) -> Iterator[Record]:

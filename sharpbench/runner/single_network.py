@@ -28,7 +28,7 @@ from sharpbench.models.file import File
 from sharpbench.models.timm import Timm
 from sharpbench.runner.cell import KeyContent
 from sharpbench.runner.cost import forecast_seconds
-from sharpbench.runner.evaluate_cell import empty_record, evaluate_measure, without_value
+from sharpbench.runner.evaluate_cell import discard_after, empty_record, evaluate_measure
 from sharpbench.runner.expectations import FoundAccuracy, check_accuracy, describe_shortfall
 from sharpbench.runner.network_evaluation import NetworkEvaluation, NetworkWeights, iterate_weights
 from sharpbench.runner.side_effects import SideEffectGuard
@@ -220,7 +220,7 @@ def _evaluate_all(
                 spoiled = (
                     f"measure '{record.label}' changed {changed}, with which others would be measured; leave it out"
                 )
-            record = without_value(record, empty, effects)
+            record = discard_after(effects, record, empty, evaluation.checks)
             if file is not None:
                 file.append(record)
             yield record

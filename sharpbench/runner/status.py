@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from sharpbench.analysis.costs import Failure, count_failures
 from sharpbench.core.jsonl import is_being_written
 from sharpbench.core.record import Record, Status
 from sharpbench.core.records import RECORDS, iterate_records
@@ -121,7 +122,7 @@ class RunStatus:
         planned: the number of cells of its last command.
         left: the number of those without a record.
         done: how many cells of the folder ended with which status, by their last record.
-        failed: status, reason and number of the cells without a value.
+        failed: status, reason and number of the cells without a value; also of those without a check that failed.
         alive: whether a run writes into the folder now.
         running: the cells that it measures.
         seconds: the estimated time of the rest; None where nothing is known.
@@ -131,7 +132,7 @@ class RunStatus:
     planned: int | None
     left: int | None
     done: dict[str, int]
-    failed: tuple[tuple[Status, str, int], ...]
+    failed: tuple[tuple[str, str, int], ...]
     alive: bool
     running: tuple[RunningCell, ...]
     seconds: float | None
@@ -224,10 +225,10 @@ def read_status(folder: Path) -> RunStatus:
     path = folder / RECORDS
     if not path.exists():
         raise InvalidInput(f"no records at {path}; name the folder that --output of `sharpbench run` named")
-    last: dict[str, tuple[Status, str | None]] = {}
+    last: dict[str, tuple[Status, tuple[Failure, ...]]] = {}
     for record in iterate_records(path, whole=True):
-        last[record.key] = (record.status, record.reason)
-    lost = Counter((status, reason or "") for status, reason in last.values() if status != "ok")
+        last[record.key] = record.status, count_failures([record])
+    lost = Counter((each.status, each.reason) for _, failures in last.values() for each in failures)
     row = _read_row(folder / STATUS_FILE)
     alive = is_being_written(path)
     return RunStatus(

@@ -11,7 +11,7 @@ import pytest
 from sharpbench import read_records
 from sharpbench.core.jsonl import JsonlFile
 from sharpbench.core.record import Record
-from sharpbench.core.records import iterate_records, read_statuses
+from sharpbench.core.records import Outcome, iterate_records, read_outcomes
 from sharpbench.errors import InvalidInput
 from tests.core.test_record import RECORD
 
@@ -21,17 +21,18 @@ def earlier(schema: int, *missing: str) -> str:
     return json.dumps({**row, "schema": schema})
 
 
-@pytest.mark.parametrize("schema", [1, 2, 3])
+@pytest.mark.parametrize("schema", [1, 2, 3, 4])
 def test_records_of_earlier_versions_are_migrated(schema: int, tmp_path: Path) -> None:
     added = {2: ("invariance",), 3: ("contended", "pieces", "printed"), 4: ("stderr_examples",)}
+    added[5] = ("checks", "timed_environment")
     line = earlier(schema, *(name for version, names in added.items() if version > schema for name in names))
     assert Record.from_json(line, where="here") == RECORD
     path = tmp_path / "records.jsonl"
     path.write_text(line + "\n", encoding="utf-8")
     with JsonlFile(path) as file:
         file.append(dataclasses.replace(RECORD, key="n", status="failed", value=None, contended=True, pieces=2))
-    assert [record.schema for record in iterate_records(path)] == [4, 4]
-    assert read_statuses(path) == {"k": "ok", "n": "failed"}
+    assert [record.schema for record in iterate_records(path)] == [5, 5]
+    assert read_outcomes(path) == {"k": Outcome("ok"), "n": Outcome("failed")}
 
 
 def test_a_scan_says_what_reading_says(tmp_path: Path) -> None:
@@ -42,15 +43,22 @@ def test_a_scan_says_what_reading_says(tmp_path: Path) -> None:
         dataclasses.replace(RECORD, key="b", configuration={"device": "x", "status": "failed", "reason": "y"}),
         dataclasses.replace(RECORD, key="b", status="oom", value=None, reason=odd),
         dataclasses.replace(RECORD, key='c"', device='"'),
+        dataclasses.replace(RECORD, key="e", checks={"timing": None, "invariance": None}, details={"checks": "{}"}),
+        dataclasses.replace(RECORD, key="f", checks={"timing": "oom: no memory", "oracle": "skipped: " + odd}),
+        dataclasses.replace(RECORD, key="g", printed='"checks":{"timing":null},"timed_environment":'),
     ]
     path = tmp_path / "records.jsonl"
     shuffled = json.dumps(dict(reversed(json.loads(dataclasses.replace(RECORD, key="d").to_json()).items())))
     path.write_text("".join(row.to_json() + "\n" for row in rows) + shuffled + "\n" + rows[0].to_json()[:99])
-    expected = {"a": "ok", "b": "oom", 'c"': "ok", "d": "ok"}
-    assert read_statuses(path) == {r.key: r.status for r in iterate_records(path, whole=True)} == expected
+    ok = Outcome("ok")
+    some = Outcome("ok", frozenset({"timing", "invariance"}))
+    failed = Outcome("ok", frozenset({"timing", "oracle"}), frozenset({"timing"}))
+    expected = {"a": ok, "b": Outcome("oom"), 'c"': ok, "d": ok, "e": some, "f": failed, "g": ok}
+    assert read_outcomes(path) == expected
+    assert {r.key: Outcome.of_record(r) for r in iterate_records(path, whole=True)} == expected
     path.write_text("{}\n", encoding="utf-8")
     with pytest.raises(InvalidInput, match=r"records.jsonl:1: record schema None"):
-        read_statuses(path)
+        read_outcomes(path)
 
 
 def test_records_are_a_table(tmp_path: Path) -> None:
@@ -105,3 +113,9 @@ def test_columns_are_those_of_all_records(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "records.jsonl").write_text("", encoding="utf-8")
     assert len(read_records(tmp_path / "empty")) == 0
+
+
+def test_records_before_schema_5_state_the_checks_that_have_a_result() -> None:
+    row = dataclasses.replace(RECORD, seconds=1.0, invariance={"unit": 1.0})
+    assert row.tried == {"timing", "invariance"}
+    assert dataclasses.replace(row, checks={"oracle": "failed: why"}).tried == {"timing", "oracle", "invariance"}

@@ -15,7 +15,7 @@ from sharpbench_measures import Trace
 
 from sharpbench import Cell, Estimate, InvalidInput, Measure, NotApplicable, Record, Subject, plan, run
 from sharpbench.core.measure import Invariance
-from sharpbench.core.records import RECORDS, iterate_records, read_statuses
+from sharpbench.core.records import RECORDS, iterate_records, read_outcomes
 from sharpbench.models import SmallMlp
 from sharpbench.models.model import Model
 from sharpbench.runner.cell import Shard
@@ -97,6 +97,8 @@ class Oracle(Norm):
         assert all(value.dtype == torch.float64 for value in subject.params.values())
         if self.says == "raises":
             raise ArithmeticError("no oracle")
+        if self.says == "refuses":
+            raise NotApplicable("not in closed form")
         return None if self.says is None else float(self.says)
 
 
@@ -336,17 +338,24 @@ def test_a_run_that_is_left_in_the_middle_lets_the_file_go(cache: Path, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("says", "status", "exact"),
-    [(2.5, "ok", 2.5), (None, "ok", None), ("raises", "failed", None), ("nan", "failed", None)],
+    ("says", "reason", "exact"),
+    [
+        (2.5, None, 2.5),
+        (None, None, None),
+        ("raises", "failed: ArithmeticError: no oracle", None),
+        ("nan", "failed: ValueError: the oracle of 'oracle' returns nan", None),
+        ("refuses", "skipped: not in closed form", None),
+    ],
 )
 def test_the_oracle_is_asked_in_float64_where_it_was_asked_for(
-    says: Any, status: str, exact: float | None, cache: Path
+    says: Any, reason: str | None, exact: float | None, cache: Path
 ) -> None:
+    """An oracle that fails costs its own result only: the value stays."""
     records = ran(cells([Oracle(says)], oracle=1), cache)
-    assert [(record.status, record.exact) for record in records] == [(status, exact), ("ok", None)]
+    assert [(record.status, record.exact) for record in records] == [("ok", exact), ("ok", None)]
+    assert [record.checks.get("oracle", "not tried") for record in records] == [reason, "not tried"]
     assert records[0].oracle == (None if exact is None else "float64 engine")
-    if status == "failed":
-        assert records[0].reason in ("ArithmeticError: no oracle", "ValueError: the oracle of 'oracle' returns nan")
+    assert bool(records[0].failed_checks) == (says in ("raises", "nan"))
 
 
 @dataclass(frozen=True)
@@ -438,9 +447,9 @@ def test_a_plan_reads_the_records_once_and_again_where_another_run_wrote(
 
     def counted(path: Path) -> Any:
         reads.append(path)
-        return read_statuses(path)
+        return read_outcomes(path)
 
-    monkeypatch.setattr("sharpbench.runner.run.read_statuses", counted)
+    monkeypatch.setattr("sharpbench.runner.run.read_outcomes", counted)
     assert [record.key for record in run(first, options)] == [planned[0].key]
     assert reads == []
     assert [record.key for record in run(stale, options)] == [cell.key for cell in planned[1:]]

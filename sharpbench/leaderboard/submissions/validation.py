@@ -10,6 +10,7 @@ from typing import get_args
 from sharpbench.core.fields import Scalar
 from sharpbench.core.measure import REWRITE_KINDS
 from sharpbench.core.record import MAX_REASON_CHARS, Design, Record
+from sharpbench.core.records import REPEATED_FIELDS
 from sharpbench.errors import InvalidInput, shorten
 from sharpbench.leaderboard.submissions.manifest import HASH_PATTERN, MEASURE_PATTERN
 
@@ -154,8 +155,7 @@ def _check_texts(record: Record) -> None:
         except ValueError:
             raise InvalidInput(f"time {shorten(repr(record.time))} is not an ISO 8601 time") from None
     mappings: Iterable[tuple[str, Mapping[str, Scalar]]] = (
-        (name, getattr(record, name))
-        for name in ("configuration", "recipe", "truth", "data", "details", "parts", "environment", "invariance")
+        (name, getattr(record, name)) for name in (*REPEATED_FIELDS, "details", "parts", "invariance", "checks")
     )
     for name, held in mappings:
         if len(held) > MAX_ENTRIES:

@@ -299,7 +299,7 @@ class _WorkerGroup:
         chosen = chosen or self.workers[0]
         chosen.child.read_output()
         answer = chosen.answer
-        return None if answer is None else replace(answer, printed=chosen.child.printed.text())
+        return None if answer is None else replace(answer, printed=chosen.child.printed.text() or answer.printed)
 
     def close(self) -> None:
         """End its processes."""

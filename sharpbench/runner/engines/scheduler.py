@@ -13,6 +13,7 @@ from sharpbench.core.record import Record
 from sharpbench.errors import InvalidInput
 from sharpbench.runner.cell import Cell
 from sharpbench.runner.engines.pool import CellStarted, WorkerDeath, WorkerPool
+from sharpbench.runner.failures import unfinished_record
 from sharpbench.training.population import TrainingProgress
 
 SAME_NETWORK = attrgetter("recipe", "data_sha256", "examples", "setting.dtype", "setting.device")
@@ -106,7 +107,9 @@ def _finish_cell(
 def _death_record(slot: _Slot, death: WorkerDeath) -> Record:
     times = slot.kills + slot.start_kills
     reason = f"{death.reason}, {times} times" if death.retry else death.reason
-    return replace(slot.make_record(slot.cells[0]), status=death.status, reason=reason, printed=death.printed)
+    cell = slot.cells[0]
+    record = unfinished_record(slot.make_record(cell), death.status, reason, checks=cell.checks.names)
+    return replace(record, printed=death.printed or record.printed)
 
 
 def _is_timed(group: Sequence[Cell]) -> bool:

@@ -19,7 +19,7 @@ from sharpbench.errors import truncate
 from sharpbench.processes import prepare_child
 from sharpbench.runner.cell import Cell
 from sharpbench.runner.engines.limits import format_bytes
-from sharpbench.runner.engines.pool import STARTED, Answer, PackedCell, WorkerDeath, WorkerSpec
+from sharpbench.runner.engines.pool import DIVERGED, STARTED, Answer, PackedCell, WorkerDeath, WorkerSpec
 from sharpbench.runner.engines.process_group import GlooGroup
 from sharpbench.runner.evaluate_cell import CellEvaluator
 from sharpbench.training.examples import LoadedData
@@ -71,5 +71,8 @@ def _measure(evaluator: CellEvaluator, content: bytes, on_start: Callable[[], ob
         reason = truncate(" ".join(f"{type(error).__name__}: {error}".split()), MAX_CAUSE_CHARS)
         return WorkerDeath(status="failed", reason=reason)
     if evaluator.group is not None and evaluator.group.broken:
-        return WorkerDeath(status="failed" if record.status == "ok" else record.status, reason=str(record.reason))
+        if record.status != "ok":
+            return WorkerDeath(status=record.status, reason=str(record.reason))
+        why = next(iter(record.failed_checks.values()), f"failed: {DIVERGED}")
+        return WorkerDeath(status="failed", reason=why.partition(": ")[2])
     return record
