@@ -146,5 +146,6 @@ def predictions_table(title: str, labels: Sequence[str], console: Console) -> Gr
 
 def _prediction_cells(label: str, cost: PredictedCost) -> tuple[str, ...]:
     works = {"ok": "yes", "timeout": "unknown"}.get(cost.status, "no")
-    reason = plain_text(cost.reason or "", MAX_CELL_CHARS)
+    remedy = "; give more --seconds or a smaller --limit" if cost.status == "timeout" else ""
+    reason = plain_text(f"{cost.reason or ''}{remedy}", MAX_CELL_CHARS)
     return plain_text(label, MAX_LABEL_CHARS), works, format_number(cost.seconds), format_memory(cost.bytes), reason

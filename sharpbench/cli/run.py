@@ -32,11 +32,17 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sharpbench.core.record import Record
+    from sharpbench.files import Workspace
     from sharpbench.report.scored_boards import ScoredBoards
     from sharpbench.runner.cell import Cell
     from sharpbench.runner.engines.engine import Engine
     from sharpbench.runner.engines.limits import Limits
+    from sharpbench.runner.forecast import ModelForecast
     from sharpbench.runner.run import RunPlan
+
+FORECAST_SECONDS = 40.0
+"""Time in which a dry run tries out all measures on all models."""
+MAX_MODEL_CHARS, MAX_NOTE_CHARS = 80, 300
 
 
 def run(
@@ -96,7 +102,9 @@ def run(
     data_dir: DataDirOption = None,
     cache_dir: CacheDirOption = None,
     plugin: PluginOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would run, and stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would run, and a forecast; then stop.")
+    ] = False,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Run failed cells of an earlier run again.")
     ] = False,
@@ -115,7 +123,7 @@ def run(
     from sharpbench.runner.cell import Shard
     from sharpbench.runner.engines.limits import Limits, parse_bytes
     from sharpbench.runner.plan import plan
-    from sharpbench.runner.run import RunOptions, iterate_events, plan_run
+    from sharpbench.runner.run import RunOptions, iterate_events, locate_workspace, plan_run
 
     options = RunOptions(
         output=output,
@@ -150,6 +158,8 @@ def run(
     slots = chosen.slots(workers)
     if dry_run:
         _show_plan(run_plan)
+        if run_plan.left:
+            _show_forecast(run_plan.left, locate_workspace(cells, options, chosen))
         return 0
     from sharpbench.cli.progress import follow_run
     from sharpbench.core.records import RECORDS
@@ -217,6 +227,36 @@ def _show_plan(run_plan: RunPlan) -> None:
     added = sum(cell.measured is not None for cell in run_plan.left)
     checks = f", {added} of them only checks of values that are known" if added else ""
     console.print(f"{len(planned)} networks, {len(run_plan.selected)} cells, {len(run_plan.left)} to do{checks}")
+
+
+def _show_forecast(left: Sequence[Cell], workspace: Workspace) -> None:
+    """Print about how long training and measuring of each model would take, and what is not included."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from sharpbench.cli.progress import follow_steps
+    from sharpbench.cli.tables import open_table
+    from sharpbench.report.format import format_duration, plain_text
+    from sharpbench.runner.forecast import ForecastStarted, forecast_cells
+
+    table = open_table(
+        "forecast", {"model": "text", "to train": "number", "training, at most": "number", "measuring": "number"}
+    )
+    notes = ["forecast: one process on this machine, from untrained networks; oracles are not included"]
+
+    def describe(step: ForecastStarted | ModelForecast) -> str | None:
+        return f"trying out {step.measure} on {step.model}" if isinstance(step, ForecastStarted) else None
+
+    steps = forecast_cells(left, workspace, seconds=FORECAST_SECONDS)
+    for step in follow_steps(steps, describe, start="timing a step of training"):
+        if not isinstance(step, ForecastStarted):
+            durations = (format_duration(step.training), format_duration(step.measuring))
+            table.add_row(Text(plain_text(step.model, MAX_MODEL_CHARS)), str(step.untrained), *durations)
+            notes += [f"not included: {step.model}, {label}, {reason}" for label, reason in step.unknown]
+    console = Console()
+    console.print(table)
+    for note in notes:
+        console.print(Text(plain_text(note, MAX_NOTE_CHARS)))
 
 
 def last_records(cells: Sequence[Cell], path: Path, *, parts: bool = True) -> list[Record]:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pandas as pd
 import torch
-import torch.nn.functional as F
 
 from sharpbench.core.spec import format_spec
 from sharpbench.core.subject import Subject
 from sharpbench.models.model import Model
 from sharpbench.replays.replay import Experiment
-from sharpbench.runner.cost import median_seconds, predict_cost
+from sharpbench.runner.cost import predict_cost
+from sharpbench.runner.forecast import count_gradients, gradient_seconds
 from sharpbench.runner.plan import select_measures
-from sharpbench.training.optimizers import Sgd
-from sharpbench.training.recipe import Recipe
 
 PILOT_EXAMPLES = 256
 """The number of random examples on which measures are timed."""
@@ -52,8 +49,9 @@ def estimate_cost(experiment: Experiment, *, device: str) -> Iterator[CostEstima
     for model in dict.fromkeys(recipe.model for recipe in experiment.recipes):
         recipes = [recipe for recipe in experiment.recipes if recipe.model == model]
         batches = {recipe.batch_size for recipe in recipes}
-        gradient = {batch: _gradient_seconds(model, batch, experiment, device) for batch in batches}
-        steps = sum(_gradient_count(recipe, experiment) * gradient[recipe.batch_size] for recipe in recipes)
+        step = {batch: _step_seconds(model, batch, experiment, device) for batch in batches}
+        sizes = {recipe: recipe.train_size or experiment.train_size for recipe in recipes}
+        steps = sum(count_gradients(recipe, size) * step[recipe.batch_size] for recipe, size in sizes.items())
         measured = len(recipes) * _measuring_seconds(model, experiment, device)
         yield CostEstimate(
             model=format_spec(model),
@@ -82,23 +80,10 @@ def cost_table(rows: list[CostEstimate]) -> pd.DataFrame:
     return pd.DataFrame([*shown, dict(zip(shown[0], last, strict=True))])
 
 
-def _gradient_count(recipe: Recipe, experiment: Experiment) -> int:
-    """The number of gradients in all epochs: two per step for variants of SGD such as SAM, one otherwise."""
-    size = recipe.train_size or experiment.train_size
-    passes = 2 if isinstance(recipe.optimizer, Sgd) and type(recipe.optimizer) is not Sgd else 1
-    return passes * recipe.max_epochs * math.ceil(size / recipe.batch_size)
-
-
-def _gradient_seconds(model: Model, batch: int, experiment: Experiment, device: str) -> float:
-    module = model.build(experiment.shape, experiment.classes).to(device)
-    inputs = torch.randn(batch, *experiment.shape, device=device)
-    targets = torch.randint(0, experiment.classes, (batch,), device=device)
-
-    def step() -> None:
-        module.zero_grad()
-        F.cross_entropy(module(inputs), targets).backward()
-
-    return median_seconds(step, torch.device(device))
+def _step_seconds(model: Model, batch: int, experiment: Experiment, device: str) -> float:
+    module = model.build(experiment.shape, experiment.classes)
+    inputs, targets = torch.randn(batch, *experiment.shape), torch.randint(0, experiment.classes, (batch,))
+    return gradient_seconds(module, inputs, targets, device=device)
 
 
 def _measuring_seconds(model: Model, experiment: Experiment, device: str) -> float:

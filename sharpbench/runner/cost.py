@@ -220,8 +220,7 @@ def predict_cost(chosen: Measure, subject: Subject, *, seed: int = 0, seconds: f
             peak = peak_bytes(_call(chosen, _take_first(subject, size), seed), device)
     except _OutOfTime:
         if not pilots:
-            spent = f"a call on {size} of {total} examples took longer than {seconds:.3g} s"
-            return PredictedCost("timeout", f"{spent}; give more --seconds or a smaller --limit")
+            return PredictedCost("timeout", f"a call on {size} of {total} examples took longer than {seconds:.3g} s")
     except (Exception, SystemExit) as error:  # whatever a measure raises
         status, reason = failure_status(error)
         return PredictedCost(status, reason)

@@ -147,7 +147,7 @@ def iterate_events(cells: Sequence[Cell] | RunPlan, options: RunOptions) -> Gene
     """The records as `run` gives them, with progress between: epochs of trainings, cells that start, and repairs."""
     plan = cells if isinstance(cells, RunPlan) else plan_run(cells, options)
     engine = make_engine(options.engine) if isinstance(options.engine, str) else options.engine
-    workspace = _workspace(plan.cells, options, engine)
+    workspace = locate_workspace(plan.cells, options, engine)
     networks = RunNetworks(plan.cells, workspace)
     path = options.records_path
     if path is None:
@@ -213,7 +213,8 @@ def _only_records(events: Iterator[Event]) -> Iterator[Record]:
             yield event
 
 
-def _workspace(cells: Sequence[Cell], options: RunOptions, engine: Engine) -> Workspace:
+def locate_workspace(cells: Sequence[Cell], options: RunOptions, engine: Engine) -> Workspace:
+    """The folders, the device and the number of threads of a run of the cells."""
     return Workspace.locate(
         cache_dir=options.cache_dir,
         data_dir=options.data_dir,

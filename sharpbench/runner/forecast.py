@@ -1,0 +1,147 @@
+"""How long the rest of a run is expected to take: training and measuring of each model, from a few calls."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sharpbench.core.measure import REWRITE_KINDS, Measure
+from sharpbench.core.spec import format_spec
+from sharpbench.core.subject import Subject
+from sharpbench.environment import apply_settings
+from sharpbench.files import Workspace
+from sharpbench.runner.cell import Cell
+from sharpbench.runner.cost import MAX_REPEATED_SECONDS, REPEATS, PredictedCost, median_seconds, predict_cost
+from sharpbench.runner.invariance import REWRITES_PER_KIND
+from sharpbench.training.examples import LoadedData, initial_module, training_examples
+from sharpbench.training.optimizers import Sgd
+from sharpbench.training.recipe import Recipe
+from sharpbench.training.zoo import Zoo
+
+REWRITE_EVALUATIONS = 1 + REWRITES_PER_KIND * len(REWRITE_KINDS)
+"""Evaluations of a measure for its change under rewrites, on a network that has every kind of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelForecast:
+    """What the cells of one model that are left are expected to take in one process.
+
+    Attributes:
+        untrained: the number of networks that are not in the cache.
+        training: seconds if each of them trains for all its epochs, one after the other.
+        measuring: seconds of values, timing and rewrites; oracles are not included.
+        unknown: the measures that are not included, with the reason.
+    """
+
+    model: str
+    untrained: int
+    training: float
+    measuring: float
+    unknown: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ForecastStarted:
+    """Progress: a measure is tried out next on a network of the model."""
+
+    model: str
+    measure: str
+
+
+def forecast_cells(
+    cells: Sequence[Cell], workspace: Workspace, *, seconds: float
+) -> Iterator[ForecastStarted | ModelForecast]:
+    """The forecast of each model, from a step of training and calls of the measures on an untrained network.
+
+    Args:
+        cells: those that are left.
+        seconds: what the calls of all measures may take together, in equal parts.
+    """
+    apply_settings(workspace.device, workspace.threads)
+    end, loader, zoo = time.monotonic() + seconds, LoadedData(workspace.data_dir), Zoo(workspace.cache_dir)
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(cell.population, []).append(cell)
+    calls = sum(len({cell.measure for cell in group}) for group in groups.values())
+    for name, group in groups.items():
+        data = loader.load(group[0].recipe)
+        inputs, targets = training_examples(group[0].recipe, data)
+        module = initial_module(group[0].recipe, data.shape, data.classes)
+        untrained = [recipe for recipe, key in _network_keys(group).items() if zoo.read_packed(key) is None]
+        training = sum(
+            count_gradients(recipe, len(inputs)) * step
+            for batch in {recipe.batch_size for recipe in untrained}
+            for step in [gradient_seconds(module, inputs[:batch], targets[:batch], device=workspace.device)]
+            for recipe in untrained
+            if recipe.batch_size == batch
+        )
+        subject = _untrained_subject(group[0], module, inputs, targets)
+        costs: dict[Measure, PredictedCost] = {}
+        for measure in dict.fromkeys(cell.measure for cell in group):
+            yield ForecastStarted(name, format_spec(measure))
+            share = max(0.0, end - time.monotonic()) / calls
+            costs[measure], calls = predict_cost(measure, subject, seconds=share), calls - 1
+        known = {measure: cost.seconds for measure, cost in costs.items() if cost.seconds is not None}
+        yield ModelForecast(
+            model=name,
+            untrained=len(untrained),
+            training=training,
+            measuring=sum(_cell_seconds(cell, known[cell.measure]) for cell in group if cell.measure in known),
+            unknown=tuple(
+                (format_spec(measure), f"{cost.status}: {cost.reason}")
+                for measure, cost in costs.items()
+                if measure not in known
+            ),
+        )
+
+
+def count_gradients(recipe: Recipe, examples: int) -> int:
+    """The number of gradients in all epochs: two per step for variants of SGD such as SAM, one otherwise.
+
+    examples: the number that the network trains on.
+    """
+    passes = 2 if isinstance(recipe.optimizer, Sgd) and type(recipe.optimizer) is not Sgd else 1
+    return passes * recipe.max_epochs * math.ceil(examples / recipe.batch_size)
+
+
+def gradient_seconds(module: nn.Module, inputs: Tensor, targets: Tensor, *, device: str) -> float:
+    """Seconds of one gradient on a batch; the module goes to the device."""
+    module.to(device)
+    inputs, targets = inputs.to(device), targets.to(device)
+
+    def step() -> None:
+        module.zero_grad()
+        F.cross_entropy(module(inputs), targets).backward()
+
+    seconds = median_seconds(step, torch.device(device))
+    module.zero_grad()
+    return seconds
+
+
+def _network_keys(cells: Sequence[Cell]) -> dict[Recipe, str]:
+    first = {cell.recipe: cell for cell in cells}
+    return {recipe: cell.network_key for recipe, cell in first.items()}
+
+
+def _untrained_subject(cell: Cell, module: nn.Module, inputs: Tensor, targets: Tensor) -> Subject:
+    subject = Subject.from_module(
+        module.to("cpu"),
+        inputs[: cell.examples],
+        targets[: cell.examples],
+        initial={name: value.detach().clone() for name, value in module.named_parameters()},
+        train_size=len(inputs),
+    )
+    return subject.to(dtype=getattr(torch, cell.setting.dtype), device=cell.setting.device)
+
+
+def _cell_seconds(cell: Cell, seconds: float) -> float:
+    """Seconds of a cell whose measure takes `seconds`: its value, where it is not known, and its checks."""
+    timing = (REPEATS if seconds <= MAX_REPEATED_SECONDS else 1) + 2  # with the warm-up, and the call for the memory
+    calls = (cell.measured is None) + timing * cell.checks.timed + REWRITE_EVALUATIONS * cell.checks.rewritten
+    return calls * seconds

@@ -1,0 +1,50 @@
+"""The forecast of a run: what is left to train and to measure, and what is not included."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+
+from sharpbench import Estimate, NotApplicable, Subject, plan, run
+from sharpbench.files import Workspace
+from sharpbench.runner.cell import Cell, Checks
+from sharpbench.runner.forecast import ForecastStarted, ModelForecast, count_gradients, forecast_cells
+from tests.runner.test_run import Norm
+
+COHORT = "label-noise[ratios=2,seeds=1,train_size=32,max_epochs=2,batch_size=16]"
+
+
+@dataclass(frozen=True)
+class Refused(Norm):
+    name: ClassVar[str] = "refused"
+
+    def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
+        raise NotApplicable("not for this network")
+
+
+def forecast(cells: tuple[Cell, ...], cache: Path) -> ModelForecast:
+    workspace = Workspace.locate(cache_dir=cache, data_dir=None, device="cpu", threads=1, plugins=())
+    steps = list(forecast_cells(cells, workspace, seconds=60))
+    (found,) = (step for step in steps if isinstance(step, ModelForecast))
+    assert len(steps) == 1 + len({cell.measure for cell in cells})
+    assert isinstance(steps[0], ForecastStarted)
+    return found
+
+
+def test_a_forecast_counts_what_is_left(tmp_path: Path) -> None:
+    cells = plan([Norm(), Refused()], "small-mlp", cohort=COHORT, device="cpu", timing=0, oracle=0, invariance=0)
+    assert count_gradients(cells[0].recipe, 32) == 4
+    before = forecast(cells, tmp_path)
+    assert (before.model, before.untrained) == ("small-mlp", 2)
+    assert before.training > 0
+    assert before.measuring > 0
+    assert before.unknown == (("refused", "skipped: not for this network"),)
+    first, *_ = run(cells, cache_dir=tmp_path, threads=1)
+    after = forecast(cells, tmp_path)
+    assert (after.untrained, after.training) == (0, 0.0)
+    known = replace(cells[0], measured=first)
+    assert forecast((known,), tmp_path).measuring == 0.0
+    assert forecast((replace(known, checks=Checks(rewritten=True)),), tmp_path).measuring > 0.0
