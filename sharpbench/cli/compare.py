@@ -15,10 +15,14 @@ from sharpbench.cli.options import (
     DataDirOption,
     DeviceOption,
     DtypeOption,
+    MeanOption,
     OwnDatasetOption,
     PluginOption,
+    StdOption,
+    TransformOption,
     parse_dataset,
     parse_model,
+    parse_preparation,
 )
 from sharpbench.errors import InvalidInput, shorten
 from sharpbench.version import __version__
@@ -47,6 +51,9 @@ def compare(
         str,
         typer.Option(help="trained (on the n examples, as run trains, kept in the cache), random, or a file."),
     ] = "trained",
+    mean: MeanOption = None,
+    std: StdOption = None,
+    transform: TransformOption = None,
     dtype: DtypeOption = "float32",
     device: DeviceOption = "auto",
     threads: Annotated[int, typer.Option(help=THREADS_HELP)] = 1,
@@ -107,6 +114,7 @@ def compare(
         dataset=parse_dataset(dataset, plugins),
         examples=n,
         weights=weights,
+        preparation=parse_preparation(mean, std, transform),
         dtype=dtype,
         device=resolve_device(device),
         threads=threads,

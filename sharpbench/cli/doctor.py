@@ -21,14 +21,18 @@ from sharpbench.cli.options import (
     DtypeOption,
     JsonObjectOption,
     LimitOption,
+    MeanOption,
     MeasuresOption,
     OwnDatasetOption,
     PluginOption,
+    StdOption,
     ThreadsOption,
+    TransformOption,
     WeightsOption,
     given_options,
     parse_dataset,
     parse_model,
+    parse_preparation,
 )
 from sharpbench.cli.tables import MAX_CELL_CHARS, ColumnKind, GrowingTable, facts_table
 from sharpbench.errors import InvalidInput
@@ -55,6 +59,9 @@ def doctor(
     dataset: OwnDatasetOption = "digits",
     limit: LimitOption = None,
     classes: ClassesOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    transform: TransformOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "float32",
     threads: ThreadsOption = None,
@@ -97,6 +104,7 @@ def doctor(
             subset=Subset(limit=limit),
             classes=classes,
             setting=EvaluationSetting(dtype=dtype, device=place),  # type: ignore[arg-type]  # it checks
+            preparation=parse_preparation(mean, std, transform),
         )
         with announce_step("reading data and weights"):
             subject = load_subject(evaluation, data_dir=data_dir, threads=threads)

@@ -31,7 +31,7 @@ def symmetry(
     """Show the rescalings of a network that keep its function: how many there are, which, and whether they do.
 
     Scales are counted per parameter tensor (layer), and per channel or hidden unit (unit). The last figure is the
-    largest change of the outputs under random rescalings in float64.
+    largest change of the outputs under random rescalings in float64. Inputs are random numbers: no data are read.
     """
     import torch
 

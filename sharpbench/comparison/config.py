@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -19,6 +19,7 @@ from sharpbench.files import Workspace
 from sharpbench.models.file import File
 from sharpbench.models.model import Model
 from sharpbench.runner.network_evaluation import MAX_COUNT
+from sharpbench.runner.preparation import Preparation
 
 ComparedQuantity = Quantity | Literal["diagonal"]
 COMPARED_QUANTITIES: tuple[str, ...] = (*get_args(Quantity), "diagonal")
@@ -36,6 +37,7 @@ class Comparison:
         dataset: where the examples come from.
         examples: the number of examples n.
         weights: "trained", "random", or a file of weights.
+        preparation: how the examples become inputs; only the default for "trained", whose networks fix it.
         dtype: "float32" or "float64".
         device: "cpu" or "cuda".
         threads: threads of torch.
@@ -54,6 +56,7 @@ class Comparison:
     dataset: Dataset
     examples: int = 1024
     weights: str = "trained"
+    preparation: Preparation = field(default_factory=Preparation)
     dtype: str = "float32"
     device: str = "cpu"
     threads: int = 1
@@ -76,6 +79,10 @@ class Comparison:
             )
         if not (math.isfinite(self.timeout) and self.timeout > 0):
             raise InvalidInput(f"timeout={self.timeout} must be a number of seconds above 0")
+        if self.weights == "trained" and self.preparation != Preparation():
+            raise InvalidInput(
+                "mean, std and transform are for networks trained elsewhere; give --weights random or a file"
+            )
         if not 0 <= self.seed < 2**63:
             raise InvalidInput(f"seed={self.seed} must be from 0 to {2**63 - 1}")
         for measure in self.measures:
@@ -105,6 +112,7 @@ class Comparison:
             "batches": ",".join(map(str, self.sizes)),
             "timeout": float(self.timeout),
             "seed": self.seed,
+            **_preparation_settings(self.preparation),
         }
 
 
@@ -157,6 +165,14 @@ def find_contestants(quantity: str, plugins: Sequence[Path] = ()) -> tuple[Measu
 def format_model(model: Model) -> str:
     """The model as it is written on the command line."""
     return f"{model.path}:{model.factory}" if isinstance(model, File) else format_spec(model)
+
+
+def _preparation_settings(preparation: Preparation) -> dict[str, Scalar]:
+    """How inputs are prepared, as its options are typed; nothing for the default."""
+    typed = {"mean": ",".join(f"{each:g}" for each in preparation.mean)}
+    typed["std"] = ",".join(f"{each:g}" for each in preparation.std)
+    typed["transform"] = preparation.transform or ""
+    return {**preparation.key_fields(), **{name: text for name, text in typed.items() if text}}
 
 
 def _measure_names(quantity: str, plugins: Sequence[Path] = ()) -> list[str]:

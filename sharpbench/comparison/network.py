@@ -133,6 +133,7 @@ def _load_given(comparison: Comparison, model: Model, workspace: Workspace) -> t
         weights=comparison.weights,
         subset=Subset(limit=comparison.examples),
         setting=EvaluationSetting(seed=comparison.seed),
+        preparation=comparison.preparation,
     )
     subject = load_subject(evaluation, data_dir=workspace.data_dir, threads=workspace.threads)
     assert isinstance(subject.inputs, Tensor)  # data sets hold one tensor

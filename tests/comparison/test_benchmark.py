@@ -20,6 +20,7 @@ from sharpbench.comparison.results import NetworkResult, network_results
 from sharpbench.comparison.worker import MAX_CALLS
 from sharpbench.errors import InvalidInput
 from sharpbench.files import Workspace
+from sharpbench.runner.preparation import Preparation
 
 Compared = Callable[..., Iterator[ComparisonEvent]]
 LIMIT_SECONDS = 20.0
@@ -232,5 +233,9 @@ def test_a_pattern_of_weights_is_no_network(compared: Compared, tmp_path: Path) 
         list(compared("trace", tmp_path / "out", weights=str(tmp_path / "*.pt")))
     with pytest.raises(InvalidInput, match="cannot be trained here; give --weights random"):
         list(compared("trace", tmp_path / "out", weights="trained"))
+    with pytest.raises(InvalidInput, match="mean, std and transform are for networks trained elsewhere"):
+        list(compared("trace", tmp_path / "out", weights="trained", preparation=Preparation(mean=(0.5,), std=(0.5,))))
+    with pytest.raises(InvalidInput, match="mean and std are for images; these inputs are arrays"):
+        list(compared("trace", tmp_path / "out", preparation=Preparation(mean=(0.1,), std=(0.3,))))
     with pytest.raises(InvalidInput, match="'pretrained' cannot be compared on"):
         list(compared("trace", tmp_path / "out", weights="pretrained"))

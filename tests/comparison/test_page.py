@@ -217,6 +217,9 @@ def test_the_page_is_a_pure_function_and_harmless(tmp_path: Path) -> None:
     said = command_line([replace(each, network="a --> <b>") for each in measurements])
     assert ">" not in said
     assert "--n 8 --dataset digits --weights random" in said
+    prepared = {**measurements[0].settings, "mean": "0.5,0.4", "std": "0.2"}
+    said = command_line([replace(each, settings=prepared) for each in measurements])
+    assert "--weights random --mean 0.5,0.4 --std 0.2" in said
     console = Console(record=True, width=200)
     show_page(comparison_page(measurements), console)
     shown = console.export_text()
