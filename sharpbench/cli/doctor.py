@@ -143,7 +143,7 @@ def predict_costs(measures: Sequence[Measure], subject: Subject, seconds: float)
 def predictions_table(title: str, labels: Sequence[str], console: Console) -> GrowingTable:
     """The table whose rows say whether a measure works, the seconds and memory that it takes, or why it does not."""
     columns: dict[str, tuple[ColumnKind, int | None]] = {
-        "measure": ("text", min(max(map(len, labels)), max(16, console.width // 3))),
+        "measure": ("text", min(max(map(len, ("measure", *labels))), max(16, console.width // 3))),
         "works": ("name", len("unknown")),
         "seconds": ("number", len("seconds")),
         "memory": ("number", len("1,024 MiB")),
