@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sharpbench.cli.command import ConfigOption, PrintConfigOption, format_options
 from sharpbench.cli.exits import Interrupted, failure_status
 from sharpbench.cli.options import (
     MEASURES_HELP,
@@ -37,6 +38,7 @@ PAGE = "COMPARISON.md"
 
 
 def compare(
+    context: typer.Context,
     quantity: Annotated[str, typer.Option(help="trace, diagonal or top-eigenvalue, of the Hessian.")] = "trace",
     models: Annotated[
         str, typer.Option(help="Comma-separated, from `list models`; or your own, 'net.py:make'.")
@@ -78,6 +80,8 @@ def compare(
     data_dir: DataDirOption = None,
     cache_dir: CacheDirOption = None,
     plugin: PluginOption = None,
+    config: ConfigOption = None,  # its callback has made its options defaults
+    print_config: PrintConfigOption = False,
 ) -> int:
     """Compare measures of one quantity, ours and other libraries': their values, errors and costs.
 
@@ -85,6 +89,9 @@ def compare(
     Exit status: 0 all have a value or are not applicable, 1 some failed or took too long, 2 bad usage or input,
     130 interrupted.
     """
+    if print_config:
+        typer.echo(format_options(context))
+        return 0
     from sharpbench.comparison import read_measurements
 
     if from_ is not None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sharpbench.cli.command import ConfigOption, PrintConfigOption, format_options
 from sharpbench.cli.exits import Interrupted, records_status, unwritable
 from sharpbench.cli.options import (
     DEFAULT_MEASURES,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 
 def measure(
+    context: typer.Context,
     model: OwnModelOption,
     weights: SeveralWeightsOption = None,
     measures: MeasuresOption = DEFAULT_MEASURES,
@@ -81,15 +83,19 @@ def measure(
     data_dir: DataDirOption = None,
     plugin: PluginOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array of records instead of tables.")] = False,
+    config: ConfigOption = None,  # its callback has made its options defaults
+    print_config: PrintConfigOption = False,
 ) -> int:
     """Measure one network: its values, what each parameter contributes, and with --output a picture.
 
     A pattern of weight files, such as 'ckpt/*.safetensors', gives a curve along the training. Images are prepared as
     timm does it for its networks and scaled to -1..1 for others; --mean and --std, or --transform, say how the network
-    was trained. Exit status: 0 all ok or
-    skipped, 1 some measure failed, 2 bad usage or input (also weights that are not finite or do not fit),
-    130 interrupted.
+    was trained. Exit status: 0 all ok or skipped, 1 some measure failed, 2 bad usage or input (also weights that are
+    not finite or do not fit), 130 interrupted.
     """
+    if print_config:
+        typer.echo(format_options(context))
+        return 0
     from sharpbench.cli.progress import follow_steps
     from sharpbench.core.record import Record
     from sharpbench.core.spec import format_spec

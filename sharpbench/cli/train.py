@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from sharpbench.cli.command import ConfigOption, PrintConfigOption, format_options
 from sharpbench.cli.exits import EXIT_FAILED, Interrupted
 from sharpbench.cli.options import (
     DEFAULT_MODELS,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 
 def train(
+    context: typer.Context,
     models: ModelsOption = DEFAULT_MODELS,
     dataset: DatasetOption = "digits",
     cohort: CohortOption = "label-noise",
@@ -43,6 +45,8 @@ def train(
     cache_dir: CacheDirOption = None,
     plugin: PluginOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be trained, and stop.")] = False,
+    config: ConfigOption = None,  # its callback has made its options defaults
+    print_config: PrintConfigOption = False,
 ) -> int:
     """Train the networks of a cohort that are not in the cache yet, and print what became of them.
 
@@ -50,6 +54,9 @@ def train(
     same networks. Exit status: 0 all networks are trained, 1 some could not be trained, 2 bad usage or input,
     130 interrupted. A network that does not fit its labels counts as trained, and is marked.
     """
+    if print_config:
+        typer.echo(format_options(context))
+        return 0
     for name, value in (("workers", workers), ("threads", threads)):
         if value is not None and value < 1:
             raise InvalidInput(f"{name}={value} must be at least 1")

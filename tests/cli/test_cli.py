@@ -138,9 +138,10 @@ def test_weights_that_are_not_finite_fail_and_the_run_goes_on(tmp_path: Path) ->
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path, cache: str) -> None:
-    result = run(tmp_path / "out", cache, "--dry-run")
+    result = run(tmp_path / "out", cache, "--measures", "parameter-norm,path-norm", "--dry-run")
     assert result.returncode == 0
     assert "4 networks, 8 cells, 8 to do" in result.stdout
+    assert re.search(r"small-mlp +4 +\d+ (s|min)", result.stdout)
     assert not (tmp_path / "out").exists()
 
 

@@ -12,9 +12,9 @@ from tests.commands import given, refused
 
 SMALL = """
 models = ["small-mlp"]
-measures = ["trace", "normalized[diagonal=icml]"]
+measures = ["parameter-norm", "path-norm"]
 cohort = "label-noise[ratios=2,seeds=1]"
-dry-run = true
+retry-failed = true
 """
 
 
@@ -25,12 +25,13 @@ def config(folder: Path, text: str) -> Path:
 
 
 def test_a_file_gives_the_options(tmp_path: Path) -> None:
-    done = given("run", "--config", config(tmp_path, SMALL), "--output", tmp_path / "out")
+    done = given("run", "--config", config(tmp_path, SMALL), "--print-config")
     assert done.returncode == 0, done.stderr
-    assert "measures: trace, normalized[diagonal=icml]" in done.stdout
-    assert "2 networks, 4 cells, 4 to do" in done.stdout
-    fewer = given("run", "--config", tmp_path / "run.toml", "--output", tmp_path / "out", "--measures", "trace")
-    assert "2 networks, 2 cells, 2 to do" in fewer.stdout
+    found = tomllib.loads(done.stdout)
+    assert found["measures"] == "parameter-norm,path-norm"
+    assert found["retry-failed"] is True
+    fewer = given("run", "--config", tmp_path / "run.toml", "--measures", "path-norm", "--print-config")
+    assert tomllib.loads(fewer.stdout) == {**found, "measures": "path-norm"}
 
 
 def test_printed_options_are_such_a_file(tmp_path: Path) -> None:
@@ -41,6 +42,32 @@ def test_printed_options_are_such_a_file(tmp_path: Path) -> None:
     found = tomllib.loads(printed)
     assert (found["seed"], found["timeout"], found["plugin"]) == (4, 2.5, ["a.py", "b.py"])
     assert "examples" not in found
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (
+            "measure",
+            "--model",
+            "net.py:make",
+            "--weights",
+            "a.pt",
+            "--weights",
+            "b.pt",
+            "--mean",
+            "0.5,0.4",
+            "--timing",
+        ),
+        ("train", "--models", "mlp", "--workers", "3"),
+        ("compare", "--n", "7", "--from", "rows.jsonl"),
+    ],
+)
+def test_other_commands_of_many_options_take_a_file(tmp_path: Path, words: tuple[str, ...]) -> None:
+    printed = given(*words, "--print-config")
+    again = given(words[0], "--config", config(tmp_path, printed.stdout), "--print-config")
+    assert again.stdout == printed.stdout
+    assert len(tomllib.loads(again.stdout)) > 5
 
 
 @pytest.mark.parametrize(
