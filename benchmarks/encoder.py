@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from sharpbench import Subject, measure
+from sharpbench.curvature import exact_traces
 from sharpbench.environment import import_torchvision
 
 
@@ -58,9 +59,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     subject = Subject.from_module(
         model, {"input_ids": tokens, "attention_mask": mask}, torch.randint(2, (options.examples,))
     )
+    torch.func.grad(subject.loss)(subject.params)
     start = time.perf_counter()
     torch.func.grad(subject.loss)(subject.params)
     gradient = time.perf_counter() - start
+    start = time.perf_counter()
+    exact_traces(subject)
+    print(f"capture, checks and the first exact traces: {time.perf_counter() - start:.1f} s", flush=True)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {subject.size:,} parameters", flush=True)
     print(f"one gradient of {options.examples} examples: {gradient:.1f} s", flush=True)
     for word in options.measures.split(","):

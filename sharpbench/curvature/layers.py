@@ -1,4 +1,4 @@
-"""Layers: the affine operators of a network whose weight gradients need never be formed.
+"""Layers: the affine operators of a network whose weight gradients need never be formed, and embeddings.
 
 A linear or convolution whose weight and bias enter nowhere else has the per-example gradient
 sum_t delta_t a_t^T over its positions t, with the operator's input a and the derivative delta by its output.
@@ -47,8 +47,11 @@ class Layer:
         """Patches [B, groups, P, T] and slopes [B, groups, K, O, T], whose products summed over T are the gradients.
 
         inputs [B, 1, ...], deltas [B, K, 1, ...]. P and O are the inputs under the kernel and the outputs of a
-        group; for a transposed convolution, which is the adjoint of one, its inputs and the outputs under it.
+        group; for a transposed convolution, which is the adjoint of one, its inputs and the outputs under it. An
+        embedding is a linear layer of one-hot rows; those of its padding are 0.
         """
+        if self.embedding:
+            return self._one_hot(inputs).to(deltas), self.outputs(deltas)
         if self.node.target == aten.linear.default:
             return inputs.flatten(1, -2).transpose(1, 2).unsqueeze(1), self.outputs(deltas)
         settings = _settings(self.node, self.kernel.meta["val"].shape)
@@ -58,6 +61,20 @@ class Layer:
         patches = inputs.flatten(3).squeeze(1).unflatten(1, (settings.groups, -1))
         return patches, columns.unflatten(0, deltas.shape[:2]).transpose(1, 2)
 
+    def _one_hot(self, indices: Tensor) -> Tensor:
+        """[B, 1, V, T] of indices [B, 1, ...]."""
+        rows = self.kernel.meta["val"].shape[0]
+        flat = indices.flatten(1)
+        padding = self.node.args[2] if len(self.node.args) > 2 else -1
+        if isinstance(padding, int) and padding >= 0:
+            flat = torch.where(flat == padding, rows, flat)  # no row
+        return (torch.arange(rows, device=flat.device)[:, None] == flat[:, None])[:, None]
+
+    @property
+    def embedding(self) -> bool:
+        """Whether it looks up rows of its weight."""
+        return self.node.target == aten.embedding.default
+
     @property
     def transposed(self) -> bool:
         """Whether it is a transposed convolution, whose slopes are not its outputs'."""
@@ -65,7 +82,7 @@ class Layer:
 
     def outputs(self, deltas: Tensor) -> Tensor:
         """The derivatives [B, K, 1, ...] by the output as [B, groups, K, out, T]: the bias's slopes."""
-        if self.node.target == aten.linear.default:
+        if self.node.target == aten.linear.default or self.embedding:
             return deltas.flatten(2, -2).transpose(2, 3).unsqueeze(1)
         groups = _settings(self.node, self.kernel.meta["val"].shape).groups
         split: Tensor = deltas.flatten(4).squeeze(2).unflatten(2, (groups, -1))
@@ -73,12 +90,12 @@ class Layer:
 
     def shaped(self, weights: Tensor) -> Tensor:
         """Values [groups, O, P], one a weight, in the order in which the weight is stored."""
-        return weights.transpose(1, 2) if self.transposed else weights
+        return weights.transpose(1, 2) if self.transposed or self.embedding else weights
 
     def by_group(self, weight: Tensor, shape: tuple[int, int, int]) -> Tensor:
         """A tensor as the weight is stored, as [groups, O, P]: the inverse of `shaped`."""
         groups, outputs, inputs = shape
-        if self.transposed:
+        if self.transposed or self.embedding:
             return weight.reshape(groups, inputs, outputs).transpose(1, 2)
         return weight.reshape(shape)
 
@@ -91,9 +108,12 @@ def plan_layers(graph: Graph, measured: Collection[str]) -> tuple[Layer, ...]:
 
 def _layer(graph: Graph, node: fx.Node, measured: Collection[str]) -> Layer | None:
     spatial = {**CONVOLUTIONS, **TRANSPOSED}.get(node.target)
-    if node.target != aten.linear.default and spatial is None:
+    embedding = node.target == aten.embedding.default
+    if node.target != aten.linear.default and spatial is None and not embedding:
         return None
     data, weight, bias = (*node.args[:3], None)[:3]
+    if embedding:
+        data, weight, bias = weight, data, None
     if not isinstance(data, fx.Node) or not isinstance(weight, fx.Node):
         return None
     shape = data.meta["val"].shape

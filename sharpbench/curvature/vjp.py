@@ -302,12 +302,18 @@ def _sizes(graph: Graph, layers: tuple[Layer, ...]) -> BufferSizes:
         if not moving.isdisjoint(node.all_input_nodes):
             moving.add(node)
             passed = max(passed, _numel(node))
-    shapes = [(layer.kernel.meta["val"].shape, _numel(layer.node)) for layer in layers]
     return BufferSizes(
         results=sum(_numel(node) for node in graph.nodes),
         passed=passed,
-        layers=tuple((output // shape[0] * math.prod(shape[1:]), output) for shape, output in shapes),
+        layers=tuple((_count_patches(layer), _numel(layer.node)) for layer in layers),
     )
+
+
+def _count_patches(layer: Layer) -> int:
+    """The numbers in the patches of one example."""
+    rows, *rest = layer.kernel.meta["val"].shape
+    outputs, inputs = (math.prod(rest), rows) if layer.embedding else (rows, math.prod(rest))
+    return _numel(layer.node) // outputs * inputs
 
 
 def _numel(node: fx.Node) -> int:

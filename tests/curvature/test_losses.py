@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from sharpbench import Subject
-from sharpbench.curvature import chunking as chunks
 from sharpbench.curvature import (
+    adaptive_traces_by_example,
     dense_ggn,
     dense_hessian,
     draw_fisher_traces,
@@ -25,7 +25,8 @@ from sharpbench.curvature import (
     sketched_traces,
     traces_by_example,
 )
-from sharpbench.curvature.vjp import LayerVjps, LayerwiseNetwork, Root
+from sharpbench.curvature import chunking as chunks
+from sharpbench.curvature.vjp import LayerVjps, LayerwiseNetwork, Root, layerwise_network
 from tests.losses import CASES
 
 NAMES = list(CASES)
@@ -146,3 +147,17 @@ def test_the_standard_error_of_a_weighted_mean_is_that_of_a_ratio() -> None:
     plain = example_stderr(sums[0] / counts[0].mean())
     assert plain is not None
     assert plain > 4 * truth
+
+
+@pytest.mark.parametrize("padding", [None, 2])
+def test_embeddings_are_layers_also_with_padding(padding: int | None) -> None:
+    case = CASES["characters"]
+    module = case.module()
+    module.embedding = torch.nn.Embedding(5, 4, padding_idx=padding, dtype=torch.float64)
+    subject = Subject.from_module(module, *case.data(), loss=case.loss, batch_size=3)
+    assert layerwise_network(subject).loose == ()
+    wanted = dense_ggn(subject).diagonal()
+    torch.testing.assert_close(flatten(exact_diagonal(subject)), wanted, rtol=1e-10, atol=1e-14)
+    assert sum(exact_traces(subject).values()) == pytest.approx(float(wanted.sum()), rel=1e-11)
+    squares = flatten(subject.params).square() * wanted
+    assert float(adaptive_traces_by_example(subject).sum(1).mean()) == pytest.approx(float(squares.sum()), rel=1e-10)
