@@ -313,7 +313,8 @@ def _count_patches(layer: Layer) -> int:
     """The numbers in the patches of one example."""
     rows, *rest = layer.kernel.meta["val"].shape
     outputs, inputs = (math.prod(rest), rows) if layer.embedding else (rows, math.prod(rest))
-    return _numel(layer.node) // outputs * inputs
+    patches: int = _numel(layer.node) // outputs * inputs
+    return patches
 
 
 def _numel(node: fx.Node) -> int:
