@@ -175,4 +175,7 @@ def _describe(step: EvaluationStep, labels: Sequence[str]) -> str | None:
     if not isinstance(step, WeightsStarted):
         return None
     forecast = "" if step.seconds is None else f", about {format_duration(step.seconds)}"
-    return f"{step.measure}, {labels.index(step.measure) + 1} of {len(labels)}, at weights {step.source}{forecast}"
+    once = ", after the capture of the network's graph" if step.first else ""
+    return (
+        f"{step.measure}, {labels.index(step.measure) + 1} of {len(labels)}, at weights {step.source}{forecast}{once}"
+    )

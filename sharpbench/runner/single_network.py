@@ -37,11 +37,15 @@ from sharpbench.training.weight_files import hash_file
 
 @dataclass(frozen=True, slots=True)
 class WeightsStarted:
-    """Progress: a measure is called next, at the weights of `source`, for about `seconds` if they were forecast."""
+    """Progress: a measure is called next, at the weights of `source`, for about `seconds` if they were forecast.
+
+    first: nothing was measured at these weights yet, so this call also captures its graph and checks its derivatives.
+    """
 
     source: str
     measure: str
     seconds: float | None = None
+    first: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +204,7 @@ def _evaluate_all(
         weights = replace(weights, frozen=len(subject.frozen))
         float64_subject, truth = subject.to(dtype=torch.float64), _truth_fields(subject)
         yield from map(EvaluationNote, (*weights.notes, *_check_truth(evaluation, weights, truth, examples)))
-        guard = SideEffectGuard(subject, float64_subject)
+        guard, first = SideEffectGuard(subject, float64_subject), True
         for measure in evaluation.measures:
             empty = network_record(evaluation, measure, weights, data, truth)
             if empty.key in known:  # measured before, perhaps under another name of the same file or draw
@@ -208,10 +212,11 @@ def _evaluate_all(
                 continue
             if spoiled:
                 raise InvalidInput(spoiled)
-            yield WeightsStarted(weights.source, format_spec(measure))
+            yield WeightsStarted(weights.source, format_spec(measure), first=first)
             seconds = forecast_seconds(measure, subject, seed=evaluation.setting.seed) if forecast else None
             if seconds is not None:
                 yield WeightsStarted(weights.source, format_spec(measure), seconds)
+            first = False
             guard.begin()
             record = evaluate_measure(measure, subject, float64_subject, empty, evaluation.checks)
             effects = guard.finish()

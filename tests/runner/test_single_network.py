@@ -24,7 +24,7 @@ from sharpbench.models.file import File
 from sharpbench.runner.cell import Checks, EvaluationSetting
 from sharpbench.runner.network_evaluation import NetworkEvaluation
 from sharpbench.runner.plan import select_measures
-from sharpbench.runner.single_network import RECORDS, evaluate_network, group_by_weights
+from sharpbench.runner.single_network import RECORDS, WeightsStarted, evaluate_network, group_by_weights
 from tests.commands import given
 
 BASE = NetworkEvaluation(
@@ -144,6 +144,9 @@ def test_an_interrupted_curve_goes_on_where_it_stopped(tmp_path: Path) -> None:
     steps.close()  # type: ignore[attr-defined]
     done = [step for step in taken if isinstance(step, Record)]
     assert list(iterate_records(tmp_path / "out" / RECORDS)) == done
+    started = [step for step in taken if isinstance(step, WeightsStarted)]
+    assert [step.first for step in started] == [step.measure == "trace" for step in started]  # it captures the graph
+    assert {step.first for step in started} == {True, False}
     whole = records(inspection, output=tmp_path / "out")
     assert whole[: len(done)] == done
     assert len(whole) == 6
