@@ -43,11 +43,23 @@ CohortOption = Annotated[
 
 # One network
 
-MODEL_HELP = "One of `list models`; 'timm:resnet18'; or your own, 'net.py:make', which executes that file."
+MODEL_HELP = "One of `list models`; 'timm:resnet18'; or your own, 'net.py:make', which executes that file; "
+MODEL_HELP += "the function returns the model or (model, forward)."
 OwnModelOption = Annotated[str, typer.Option(help=MODEL_HELP)]
-OwnDatasetOption = Annotated[
-    str, typer.Option(help="One of `list datasets`; or your own, 'npz:FILE' or 'imagefolder:FOLDER'.")
+DATA_HELP = (
+    "One of `list datasets`; or your own, 'npz:FILE', 'imagefolder:FOLDER', or the loader that a function returns, "
+    "'data.py:make', which executes that file."
+)
+OwnDatasetOption = Annotated[str, typer.Option("--dataset", "--data", help=DATA_HELP)]
+ParametersOption = Annotated[
+    str | None,
+    typer.Option(help="Parameters to measure: names and patterns, 'head.*,*lora*'.", show_default="all trained"),
 ]
+GroupByOption = Annotated[
+    str | None,
+    typer.Option("--group-by", help="Sum what parameters contribute by 'layer' or 'kind'.", show_default="parameter"),
+]
+LossOption = Annotated[str, typer.Option(help="'cross_entropy', 'mse' or 'bce'.")]
 WEIGHTS_HELP = (
     "A safetensors or torch file, a pattern of them for a curve, 'random', or 'pretrained'. "
     "'net.pth#state_dict_ema' chooses a state in it."
@@ -168,6 +180,9 @@ def parse_dataset(word: str, plugins: Sequence[Path]) -> Dataset:
     """The data set that `word` names. Raises InvalidInput for an unknown one."""
     from sharpbench.core.registry import available
     from sharpbench.core.spec import parse_spec
+    from sharpbench.datasets.loader_file import parse_loader_file
 
-    chosen: Dataset = parse_spec(word, available("datasets", plugins).classes, kind="dataset")
+    chosen: Dataset = parse_loader_file(word) or parse_spec(
+        word, available("datasets", plugins).classes, kind="dataset"
+    )
     return chosen

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sharpbench.cli.options import MODEL_HELP, JsonObjectOption, PluginOption, parse_model
 from sharpbench.errors import InvalidInput, shorten
+
+if TYPE_CHECKING:
+    from sharpbench.core.batch import Inputs
 
 MAX_EXAMPLE_SIZE = 2**22
 """Numbers in one example."""
@@ -21,6 +24,13 @@ def symmetry(
         str | None,
         typer.Option(
             help="Shape of one example: channels x height x width.", show_default="the network's own, or 1x28x28"
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Two examples of the loader that a function returns, 'data.py:make', which executes that file.",
+            show_default="random",
         ),
     ] = None,
     classes: Annotated[int, typer.Option(help="Outputs of the network.")] = 10,
@@ -35,6 +45,7 @@ def symmetry(
     """
     import torch
 
+    from sharpbench.models.file import File
     from sharpbench.symmetry import SCOPES, describe
 
     chosen = parse_model(model, plugin or ())
@@ -45,13 +56,17 @@ def symmetry(
         raise InvalidInput(f"--seed {seed} must be from 0 to {2**64 - 1}")
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
+    forward = None
     try:
-        module = chosen.build(sizes, classes)
+        if isinstance(chosen, File):
+            module, forward = chosen.build_called()
+        else:
+            module = chosen.build(sizes, classes)
     except (MemoryError, RuntimeError) as error:
         options = f"--shape {'x'.join(map(str, sizes))} and --classes {classes}"
         raise InvalidInput(f"model '{shorten(model)}' cannot be built for {options}: {error}") from error
-    inputs = torch.randn(2, *sizes, generator=generator)
-    found = [describe(module, inputs, scope=scope, generator=generator) for scope in SCOPES]
+    inputs = torch.randn(2, *sizes, generator=generator) if data is None else _read_examples(data)
+    found = [describe(module, inputs, scope=scope, generator=generator, forward=forward) for scope in SCOPES]
     if as_json:
         scopes = {
             each.scope: {"dimension": each.dimension, "generators": each.generators, "change": each.change}
@@ -64,6 +79,18 @@ def symmetry(
         for generators in each.generators:
             typer.echo(f"  {generators}")
     typer.echo(f"unknown operators, whose inputs and weights are not rescaled: {', '.join(found[0].pinned) or 'none'}")
+
+
+def _read_examples(word: str) -> Inputs:
+    """The first two examples of a loader of the user's."""
+    from sharpbench.core.batch import take_examples
+    from sharpbench.datasets.dataset import Subset
+    from sharpbench.datasets.loader_file import parse_loader_file
+
+    loader = parse_loader_file(word)
+    if loader is None:
+        raise InvalidInput(f"--data '{shorten(word)}' names no function of a file; write data.py:make")
+    return take_examples(loader.examples(None, Subset()).inputs, slice(2))
 
 
 def _shape(text: str) -> tuple[int, ...]:

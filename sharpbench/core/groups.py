@@ -45,14 +45,15 @@ def assign_blocks(subject: Subject, groups: Groups) -> dict[str, str]:
 def sum_parts(estimate: Estimate, blocks: Mapping[str, str]) -> Estimate:
     """The estimate with its parts summed by block.
 
-    Parts that do not sum to the value stay by parameter, and the details say so.
+    Parts that do not sum to the value stay by parameter, and the details say so. The standard errors of sums are not
+    known, as those of their parts are correlated.
     """
     parts = estimate.parts
     if not parts:
         return estimate
     if not math.isclose(sum(parts.values()), estimate.value, rel_tol=SUM_TOLERANCE, abs_tol=1e-12):
         return replace(estimate, details={**estimate.details, "parts": "not summed by block: they are no summands"})
-    return replace(estimate, parts=sum_by_block(parts, blocks))
+    return replace(estimate, parts=sum_by_block(parts, blocks), parts_stderr={})
 
 
 def sum_by_block(parts: Mapping[str, float], blocks: Mapping[str, str]) -> dict[str, float]:

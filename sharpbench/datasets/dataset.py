@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from sharpbench.core.batch import Inputs, list_tensors
 from sharpbench.environment import free_bytes
 from sharpbench.errors import InvalidInput, shorten
 
@@ -98,14 +99,14 @@ class Examples:
     """Selected examples of a data set, as a network takes them.
 
     Attributes:
-        inputs: [n, ...].
-        targets: [n], from 0 to classes - 1.
+        inputs: [n, ...], a tensor or, from a user's loader, a tree of tensors.
+        targets: [n], from 0 to classes - 1; of a user's loader [n, ...], of any type.
         classes: the number of classes.
         available: the number of examples in the split.
         images: whether the inputs are images scaled by `scale_pixels`.
     """
 
-    inputs: Tensor
+    inputs: Inputs
     targets: Tensor
     classes: int
     available: int
@@ -113,7 +114,7 @@ class Examples:
 
     def sha256(self) -> str:
         """The SHA-256 of the content."""
-        return content_sha256((self.inputs, self.targets))
+        return content_sha256((*list_tensors(self.inputs), self.targets))
 
 
 def content_sha256(tensors: Iterable[Tensor]) -> str:
@@ -139,6 +140,7 @@ class Dataset(ABC):
         title: one line for `sharpbench list`.
         source: the publication.
         argument: the field that is written after a colon, as in `npz:digits.npz`; None if there is none.
+        prepared: whether inputs are as networks take them, so that no model's transform is applied.
 
     >>> from dataclasses import dataclass
     >>> from pathlib import Path
@@ -162,6 +164,7 @@ class Dataset(ABC):
     title: ClassVar[str]
     source: ClassVar[str]
     argument: ClassVar[str | None] = None
+    prepared: ClassVar[bool] = False
 
     @abstractmethod
     def load(self, folder: Path | None) -> Data:

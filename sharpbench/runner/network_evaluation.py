@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from sharpbench.core.fields import Scalar
+from sharpbench.core.functional import Forward
+from sharpbench.core.groups import GROUPINGS
 from sharpbench.core.measure import Measure
 from sharpbench.core.spec import format_spec
 from sharpbench.datasets.dataset import Dataset, Examples, Subset, content_sha256
@@ -36,6 +39,9 @@ class NetworkEvaluation:
         batch_size: None chooses it from memory; it changes no value.
         preparation: how the examples become inputs.
         expected_accuracy: the accuracy on the examples that weights of files must have, from 0 to 1.
+        loss: by name.
+        parameters: names and patterns of the parameters to measure, separated by commas; None: all that are trained.
+        group_by: 'layer' or 'kind', by which parts are summed; None: by parameter.
 
     Raises InvalidInput for numbers out of range.
     """
@@ -51,13 +57,24 @@ class NetworkEvaluation:
     checks: Checks = field(default_factory=Checks)
     preparation: Preparation = field(default_factory=Preparation)
     expected_accuracy: float | None = None
+    loss: str = "cross_entropy"
+    parameters: str | None = None
+    group_by: str | None = None
 
     def __post_init__(self) -> None:
         if self.expected_accuracy is not None and not 0 <= self.expected_accuracy <= 1:
             raise InvalidInput(f"expected accuracy {self.expected_accuracy} must be from 0 to 1; write 0.98 for 98 %")
+        if self.group_by is not None and self.group_by not in GROUPINGS:
+            raise InvalidInput(f"--group-by '{shorten(self.group_by)}' is unknown; use {' or '.join(GROUPINGS)}")
         for name, value in (("classes", self.classes), ("batch_size", self.batch_size)):
             if value is not None and not 1 <= value <= MAX_COUNT:
                 raise InvalidInput(f"{name}={value} must be from 1 to {MAX_COUNT}")
+
+    def key_fields(self) -> dict[str, Scalar]:
+        """What a record's key holds of loss, parameters and groups: nothing for the defaults."""
+        given = {"parameters": self.parameters, "group_by": self.group_by}
+        other = {} if self.loss == "cross_entropy" else {"loss": self.loss}
+        return {**other, **{name: value for name, value in given.items() if value is not None}}
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -81,6 +98,7 @@ class NetworkWeights:
         state: the key of the state in the file, where the user named it.
         accuracy: the accuracy that the file states.
         notes: what was chosen from the file.
+        forward: how the module is called, where its file says so.
     """
 
     source: str
@@ -90,6 +108,7 @@ class NetworkWeights:
     state: str | None = None
     accuracy: float | None = None
     notes: tuple[str, ...] = ()
+    forward: Forward | None = None
 
 
 def iterate_weights(evaluation: NetworkEvaluation, examples: Examples) -> Iterator[NetworkWeights]:
@@ -105,11 +124,10 @@ def _iterate_source(evaluation: NetworkEvaluation, source: str, examples: Exampl
             raise InvalidInput(f"'{evaluation.title}' has no pretrained weights; use 'timm:NAME', or name a file")
         yield _hash_weights(evaluation, "pretrained", evaluation.model.pretrained())
         return
-    shape, classes = tuple(examples.inputs.shape[1:]), evaluation.classes or examples.classes
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(evaluation.setting.seed)
-        module = evaluation.model.build(shape, classes)
-    random = _hash_weights(evaluation, "random", module)
+        module, forward = _build(evaluation, examples)
+    random = replace(_hash_weights(evaluation, "random", module), forward=forward)
     if source == "random":
         yield random
         return
@@ -127,7 +145,20 @@ def _iterate_source(evaluation: NetworkEvaluation, source: str, examples: Exampl
             state=state,
             accuracy=stored.accuracy,
             notes=tuple(filter(None, notes)),
+            forward=forward,
         )
+
+
+def _build(evaluation: NetworkEvaluation, examples: Examples) -> tuple[nn.Module, Forward | None]:
+    """The network for these examples, and how it is called where its file says so."""
+    if isinstance(evaluation.model, File):
+        return evaluation.model.build_called()
+    if not isinstance(examples.inputs, Tensor):
+        raise InvalidInput(
+            f"model '{evaluation.title}' takes one tensor and the data give several; write yours, net.py:make"
+        )
+    shape = tuple(examples.inputs.shape[1:])
+    return evaluation.model.build(shape, evaluation.classes or examples.classes), None
 
 
 def _hash_weights(evaluation: NetworkEvaluation, source: str, module: nn.Module) -> NetworkWeights:

@@ -14,10 +14,10 @@ from torch import Tensor
 from sharpbench.core.code_identity import hash_sources, local_modules
 from sharpbench.core.fields import Scalar
 from sharpbench.core.source_files import modules_beside
+from sharpbench.core.user_functions import FILE_AND_FUNCTION, describe_error, load_function, module_name
 from sharpbench.datasets.dataset import Dataset, Examples, Subset, Transform, in_colour
 from sharpbench.errors import InvalidInput, shorten
 from sharpbench.files import user_path
-from sharpbench.models.file import FILE_AND_FUNCTION, describe_error, load_function, module_name
 from sharpbench.models.model import Model
 from sharpbench.models.timm import Timm
 
@@ -60,7 +60,7 @@ class Preparation:
         """The examples that `subset` selects, as the network takes them. Raises InvalidInput as Dataset.examples."""
         if self.transform is not None:
             return dataset.examples(folder, subset, self._load_transform())
-        transform = model.transform()
+        transform = None if dataset.prepared else model.transform()
         if transform is not None and self.mean and isinstance(model, Timm):
             transform = model.normalizing_transform(self._per_channel(self.mean, 3), self._per_channel(self.std, 3))
         elif transform is not None and self.mean:
@@ -94,7 +94,7 @@ class Preparation:
     def _normalize(self, examples: Examples) -> Tensor:
         """(x - mean) / std of pixels x of 0..1."""
         inputs = examples.inputs
-        if not examples.images:
+        if not examples.images or not isinstance(inputs, Tensor):
             raise InvalidInput("mean and std are for images; these inputs are arrays that are used as they are")
         mean, std = (
             torch.tensor(self._per_channel(each, inputs.shape[1]), dtype=inputs.dtype).view(1, -1, 1, 1)

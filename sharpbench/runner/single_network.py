@@ -5,17 +5,20 @@ from __future__ import annotations
 import importlib.metadata
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from sharpbench.core.batch import Inputs, describe_form, map_tensors, take_examples
 from sharpbench.core.example_groups import check_groups
 from sharpbench.core.fields import Scalar
+from sharpbench.core.groups import assign_blocks, sum_parts
 from sharpbench.core.jsonl import JsonlFile
-from sharpbench.core.measure import Measure
+from sharpbench.core.measure import Estimate, Measure
+from sharpbench.core.output_losses import SoftmaxLoss
 from sharpbench.core.record import Record
 from sharpbench.core.records import RECORDS, iterate_records
 from sharpbench.core.spec import format_spec
@@ -31,6 +34,7 @@ from sharpbench.runner.cost import forecast_seconds
 from sharpbench.runner.evaluate_cell import discard_after, empty_record, evaluate_measure
 from sharpbench.runner.expectations import FoundAccuracy, check_accuracy, describe_shortfall
 from sharpbench.runner.network_evaluation import NetworkEvaluation, NetworkWeights, iterate_weights
+from sharpbench.runner.preparation import AS_GIVEN
 from sharpbench.runner.side_effects import SideEffectGuard
 from sharpbench.training.weight_files import hash_file
 
@@ -111,20 +115,23 @@ def make_subject(evaluation: NetworkEvaluation, weights: NetworkWeights, example
 
     Raises InvalidInput for a network that does not fit the examples, and weights that are not finite.
     """
-    inputs, dtype = examples.inputs, getattr(torch, evaluation.setting.dtype)
+    dtype = getattr(torch, evaluation.setting.dtype)
     try:
         subject = Subject.from_module(
             weights.module,
-            inputs.to(dtype) if inputs.is_floating_point() else inputs,
-            examples.targets,
+            map_tensors(lambda leaf: leaf.to(dtype) if leaf.is_floating_point() else leaf, examples.inputs),
+            examples.targets.to(dtype) if examples.targets.is_floating_point() else examples.targets,
             batch_size=evaluation.batch_size,
+            loss=evaluation.loss,
+            forward=weights.forward,
+            parameters=evaluation.parameters,
             name=evaluation.title,
         )
     except InvalidInput as error:
         raise InvalidInput(f"'{evaluation.title}' at weights '{weights.source}': {error}") from None
     except (Exception, SystemExit) as error:  # whatever the network's own code raises on these inputs
         raise InvalidInput(
-            f"'{evaluation.title}' does not run on inputs of shape {list(examples.inputs.shape[1:])}: "
+            f"'{evaluation.title}' does not run on {describe_form(take_examples(examples.inputs, slice(1)))}: "
             f"{type(error).__name__}: {shorten(' '.join(str(error).split()))}"
         ) from error
     return subject.to(device=evaluation.setting.device)
@@ -145,6 +152,7 @@ def network_record(
         "frozen": weights.frozen,
         **({} if weights.state is None else {"state": weights.state}),
         **evaluation.preparation.key_fields(),
+        **evaluation.key_fields(),
         **_code_versions(evaluation, measure),
     }
     content = KeyContent.of_measure(
@@ -174,7 +182,7 @@ def _load_examples(evaluation: NetworkEvaluation, data_dir: Path | str | None, t
     examples = evaluation.preparation.examples(evaluation.model, evaluation.dataset, folder, evaluation.subset)
     _check_classes(evaluation, examples)
     if evaluation.checks.jackknife is not None:
-        check_groups(evaluation.checks.jackknife, len(examples.inputs))
+        check_groups(evaluation.checks.jackknife, len(examples.targets))
     return examples
 
 
@@ -226,6 +234,8 @@ def _evaluate_all(
                     f"measure '{record.label}' changed {changed}, with which others would be measured; leave it out"
                 )
             record = discard_after(effects, record, empty, evaluation.checks)
+            if evaluation.group_by is not None and record.value is not None:
+                record = _sum_parts(record, assign_blocks(subject, evaluation.group_by))
             if file is not None:
                 file.append(record)
             yield record
@@ -238,12 +248,14 @@ def _data_fields(evaluation: NetworkEvaluation, examples: Examples) -> dict[str,
         "dataset": format_spec(evaluation.dataset),
         "sha256": examples.sha256(),
         "split": subset.split,
-        "examples": len(examples.inputs),
+        "examples": len(examples.targets),
         "available": examples.available,
         "limit": subset.limit,
         "subset_seed": None if subset.limit is None else subset.seed,
         "classes": examples.classes,
-        "inputs": evaluation.preparation.describe(evaluation.model, images=examples.images),
+        "inputs": AS_GIVEN
+        if evaluation.dataset.prepared
+        else evaluation.preparation.describe(evaluation.model, images=examples.images),
         "leaderboard": False,
     }
 
@@ -267,17 +279,32 @@ def _check_truth(
         yield warning
 
 
-def _truth_fields(subject: Subject) -> dict[str, Scalar]:
-    """Mean loss and accuracy on the examples."""
+def _sum_parts(record: Record, blocks: Mapping[str, str]) -> Record:
+    """The record with its parts summed by block, where they are summands of the value."""
+    summed = sum_parts(Estimate(float(record.value or 0.0), parts=record.parts, details=record.details), blocks)
+    return replace(record, parts=summed.parts, details=summed.details)
 
-    def batch_means(inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+
+def _truth_fields(subject: Subject) -> dict[str, Scalar]:
+    """Mean loss on the examples, and the share of the class indices that count which the network predicts."""
+    found = subject.criterion.form
+    form = found if isinstance(found, SoftmaxLoss) else SoftmaxLoss()
+    axis = 1 if form.axis is None else form.axis
+    indices = not form.shares and (subject.criterion.kind == "cross_entropy" or form is found)
+
+    def batch_means(inputs: Inputs, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         logits = subject.apply(subject.params, inputs)
-        correct = (logits.argmax(1) == targets).to(logits.dtype).mean()
-        return subject.criterion(logits, targets).mean(), correct
+        loss = subject.criterion(logits, targets).mean()
+        if not indices:
+            return loss, loss, loss
+        counted = targets.ne(form.ignore_index)
+        right = torch.logical_and(logits.argmax(axis) == targets, counted)
+        return loss, right.to(logits.dtype).mean(), counted.to(logits.dtype).mean()
 
     with torch.no_grad():
-        loss, accuracy = subject.mean(batch_means)
-    return {"loss": _finite_or_none(float(loss)), "accuracy": _finite_or_none(float(accuracy))}
+        loss, right, counted = (float(each) for each in subject.mean(batch_means))
+    accuracy = right / counted if indices and counted else math.nan
+    return {"loss": _finite_or_none(loss), "accuracy": _finite_or_none(accuracy)}
 
 
 def _finite_or_none(value: float) -> float | None:

@@ -1,0 +1,128 @@
+"""`sharpbench measure` and `symmetry` on networks and loaders of the user's files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from sharpbench.cli.main import main
+
+FILES = {
+    "net.py": """
+import torch
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.hidden = torch.nn.Embedding(7, 4), torch.nn.Linear(4, 4)
+        self.head = torch.nn.Linear(4, 7)
+    def forward(self, ids, scale):
+        return {"logits": self.head(torch.relu(self.hidden(self.embed(ids) * scale)))}
+def make():
+    return Net(), lambda model, inputs: model(inputs["ids"], inputs["scale"])["logits"]
+def bare():
+    return Net()
+def wrong():
+    return Net(), 3
+""",
+    "data.py": """
+import torch
+def make():
+    ids = torch.arange(24).reshape(4, 6) % 7
+    labels = ids.roll(-1, 1)
+    labels[:, -1] = -100
+    both = {"ids": ids, "scale": torch.linspace(0.5, 2.0, 4).view(4, 1, 1)}
+    return [{**{key: value[i:i + 2] for key, value in both.items()}, "labels": labels[i:i + 2]} for i in (0, 2)]
+def number():
+    return 3
+def fails():
+    raise ValueError("no such file")
+""",
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    monkeypatch.setattr("sys.argv", ["sharpbench", *words])
+    with pytest.raises(SystemExit) as left:
+        main()
+    return int(left.value.code or 0)
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_model_with_forward_on_a_loader_of_dictionaries(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("measure", "--model", "net.py:make", "--data", "data.py:make", "--measures", "ggn-trace", "--json")
+    assert run(monkeypatch, *words, "--parameters", "h*", "--group-by", "kind", "--dtype", "float64") == 0
+    (record,) = json.loads(capsys.readouterr().out)
+    assert list(record["parts"]) == ["mlp", "head"]
+    assert sum(record["parts"].values()) == pytest.approx(record["value"])
+    assert record["recipe"]["parameters"] == "h*"
+    assert record["data"]["examples"] == 4
+
+    scope: dict[str, object] = {}
+    for text in FILES.values():
+        exec(text, scope)
+    torch.manual_seed(0)
+    model = scope["Net"]().double()  # type: ignore[operator]
+    ids = torch.arange(24).reshape(4, 6) % 7
+    logits = model(ids, torch.linspace(0.5, 2.0, 4).double().view(4, 1, 1))["logits"][:, :-1].detach()
+    wanted, right = (
+        F.cross_entropy(logits.transpose(1, 2), ids[:, 1:]),
+        (logits.argmax(2) == ids[:, 1:]).double().mean(),
+    )
+    assert record["truth"]["loss"] == pytest.approx(float(wanted), rel=1e-6)
+    assert record["truth"]["accuracy"] == pytest.approx(float(right), rel=1e-6)
+
+
+@pytest.mark.usefixtures("folder")
+def test_symmetry_follows_the_inputs_of_a_loader(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "symmetry", "net.py:make", "--data", "data.py:make") == 0
+    shown = capsys.readouterr().out
+    assert "layer: 2 scales" in shown
+    assert "embed against hidden.weight" in shown
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    ("model", "data", "options", "line"),
+    [
+        ("net.py:bare", "data.py:make", (), "the network returns a dict; expected a tensor; give forward="),
+        ("net.py:wrong", "data.py:make", (), "not a torch.nn.Module or (module, forward)"),
+        ("lenet", "data.py:make", (), "model 'lenet' takes one tensor and the data give several"),
+        ("net.py:make", "data.py:number", (), "'data.py:number()' returns 3, not a loader of batches"),
+        ("net.py:make", "data.py:fails", (), "'data.py:fails()' raises ValueError: no such file"),
+        ("net.py:make", "data.py", (), "names only a file; also name the function in it: data.py:make"),
+        ("net.py:make", "data.py:make", ("--split", "test"), "gives one set of examples; leave out --split"),
+        ("net.py:make", "data.py:make", ("--group-by", "depth"), "--group-by 'depth' is unknown; use layer or kind"),
+        ("net.py:make", "data.py:make", ("--parameters", "*lora*"), "parameters=['*lora*'] are not in the network"),
+        ("net.py:make", "data.py:make", ("--loss", "hinge"), "'hinge'"),
+        ("net.py:make", "data.py:make", ("--mean", "0", "--std", "1"), "mean and std are for images"),
+    ],
+)
+def test_what_a_users_files_do_not_give_is_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    model: str,
+    data: str,
+    options: tuple[str, ...],
+    line: str,
+) -> None:
+    words = ("measure", "--model", model, "--data", data, "--measures", "parameter-norm", *options)
+    assert run(monkeypatch, *words) == 2
+    said = capsys.readouterr().err.strip()
+    assert line in said.replace("\n", " ")
+    assert said.count("\n") == 0
