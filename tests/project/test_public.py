@@ -10,12 +10,12 @@ import pytest
 
 import sharpbench
 
-FUNCTIONS = ("list_measures", "measure", "plan", "run", "read_records", "score", "with_class_axis")
+FUNCTIONS = ("list_measures", "measure", "measure_blocks", "plan", "run", "read_records", "score", "with_class_axis")
 TYPES = (
     *("Cell", "Cohort", "Data", "Dataset", "Estimate", "Measure"),
     *("Model", "Optimizer", "Recipe", "Record", "RunOptions", "Subject", "TableOptions"),
 )
-ALIASES = ("Dependence", "Invariance", "Params", "Quantity", "Scalar")
+ALIASES = ("Dependence", "Inputs", "Invariance", "Params", "Quantity", "Scalar")
 MODULES = (
     *("core.evaluate", "core.measure", "core.record", "core.records", "core.subject", "core.catalog", "curvature"),
     *("datasets", "models", "runner.cell", "runner.plan", "runner.run", "symmetry", "training.recipe", "cli.main"),
