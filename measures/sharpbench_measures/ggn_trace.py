@@ -10,6 +10,7 @@ import torch
 from sharpbench import Estimate, InvalidInput, Invariance, Measure, NotApplicable, Quantity, Subject
 from sharpbench.curvature import (
     DENSE_LIMIT,
+    MAX_EXACT_COLUMNS,
     check_precision,
     check_samples,
     count_columns,
@@ -26,9 +27,6 @@ from sharpbench.curvature import (
 )
 from sharpbench_measures.citations import HUTCHINSON, IBAYASHI
 from sharpbench_measures.trace import MIN_PRODUCTS, PROJECTED, projected
-
-MAX_EXACT_COLUMNS = 1024
-"""Columns of the output root, and backward passes, an example up to which method=auto is exact."""
 
 
 @dataclass(frozen=True)

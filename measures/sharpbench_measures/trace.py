@@ -42,7 +42,8 @@ class Trace(Measure):
     method:
         auto: exact where the network is certified piecewise affine in each parameter; elsewhere the exact
             Gauss-Newton trace plus the remainder tr(H - G) from joint probes of the parameters without a certificate,
-            to `precision` (1 % by default) or until `budget` products; exact where that takes fewer products.
+            to `precision` (1 % by default) or until `budget` products; exact where that takes fewer products. Above
+            1,024 columns of the output root an example (outputs at many positions) its Gauss-Newton part is sketched.
         exact: sum_b tr J_b^T Lambda J_b through a square root of the output Hessian Lambda (Proposition 1),
             C - 1 backward passes; never samples. Without a certificate it is the naive trace where the network
             is small enough, and not applicable otherwise.

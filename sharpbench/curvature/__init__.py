@@ -39,7 +39,7 @@ from sharpbench.curvature.ggn import (
     traces_by_example,
     weighted_traces_by_example,
 )
-from sharpbench.curvature.ggn_precision import ggn_trace_estimate
+from sharpbench.curvature.ggn_precision import MAX_EXACT_COLUMNS, ggn_trace_estimate, has_many_columns
 from sharpbench.curvature.ggn_sketch import has_sketch, sketched_diagonal, sketched_traces
 from sharpbench.curvature.hessian_trace import (
     BUDGET,
@@ -112,6 +112,7 @@ __all__ = [
     "BUDGET",
     "DENSE_LIMIT",
     "MATRIX_LIMIT",
+    "MAX_EXACT_COLUMNS",
     "PRECISION",
     "AffineLayer",
     "DerivativeMethod",
@@ -150,6 +151,7 @@ __all__ = [
     "gradient_method",
     "gradient_traces",
     "gradient_traces_by_example",
+    "has_many_columns",
     "has_sketch",
     "hessian_diagonal",
     "hutchinson_diagonal",

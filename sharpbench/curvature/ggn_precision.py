@@ -27,6 +27,18 @@ MARGIN = 1.3
 QUANTILE = 1.96
 """Half the width of a 95 % interval, in standard errors."""
 
+MAX_EXACT_COLUMNS = 1024
+"""Columns of the output root, and backward passes, an example up to which traces are exact unless asked otherwise."""
+
+
+def has_many_columns(subject: Subject) -> bool:
+    """Whether outputs at several positions have more than MAX_EXACT_COLUMNS columns, and a sketch.
+
+    >>> curvature.has_many_columns(subject)
+    False
+    """
+    return len(subject.outputs) > 1 and count_columns(subject) > MAX_EXACT_COLUMNS and has_sketch(subject)
+
 
 def ggn_trace_estimate(subject: Subject, *, generator: torch.Generator, precision: float | None = None) -> Estimate:
     """The trace of the Gauss-Newton matrix, by a sketch that reaches the precision or exactly, whichever is cheaper.

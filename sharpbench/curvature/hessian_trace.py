@@ -20,7 +20,7 @@ from sharpbench.curvature.certificate import certificate
 from sharpbench.curvature.confidence import PILOT, MeanEstimate, check_budget, check_precision, example_stderr
 from sharpbench.curvature.example_forms import interaction
 from sharpbench.curvature.ggn import exact_diagonal, mean_traces, traces_by_example, weighted_traces_by_example
-from sharpbench.curvature.ggn_precision import ggn_trace_estimate
+from sharpbench.curvature.ggn_precision import ggn_trace_estimate, has_many_columns
 from sharpbench.curvature.products import flatten
 from sharpbench.curvature.residual import Residual, residual
 from sharpbench.curvature.strata import sample_strata
@@ -32,6 +32,8 @@ BUDGET = 1000
 """Products of the residual with a vector, over all examples, after which a precision is given up, by default."""
 EXAMPLE_FORMS = 4, 16, 64
 """Vectors along which the residual is taken example by example: more where the fewer ones leave too much noise."""
+SKETCH_SHARE = 0.5
+"""Of the precision, which is that of a sketched Gauss-Newton part; the residual's is the rest in quadrature."""
 MAX_EXAMPLES = 128
 """Examples for which that is done."""
 
@@ -54,7 +56,8 @@ def trace_estimate(
         generator: the only source of randomness.
         precision: sample until both ends of the interval are within this share of the value; None for PRECISION, and
             for an exact value where all blocks are certified. Otherwise also these are sketched where that is cheaper,
-            see `ggn_trace_estimate`.
+            see `ggn_trace_estimate`; and without a scale the Gauss-Newton part is, where outputs at many positions
+            have more than MAX_EXACT_COLUMNS columns.
         budget: products of the residual with a vector, over all examples; after them the precision is given up, and
             the estimate is not `converged`. At least PILOT.
         scale: a tensor for each parameter, of its shape.
@@ -71,9 +74,12 @@ def trace_estimate(
     wanted = PRECISION if precision is None else precision
     check_precision(wanted, budget)
     obstacles = {name: found for name, found in subject.once(certificate).items() if found}
-    if not obstacles and scale is None and precision is not None:
-        found = ggn_trace_estimate(subject, generator=generator, precision=precision)
+    many = scale is None and has_many_columns(subject)
+    if not obstacles and scale is None and (precision is not None or many):
+        found = ggn_trace_estimate(subject, generator=generator, precision=wanted)
         return replace(found, details={**found.details, "certified": 1.0})
+    if many:
+        return _trace_with_sketch(subject, tuple(obstacles), wanted, budget, generator)
     by_example = subject.once(traces_by_example) if scale is None else _weighted_by_example(subject, scale)
     parts = mean_traces(subject, by_example)
     exact = sum(parts.values())
@@ -107,6 +113,39 @@ def trace_estimate(
             **details,
         },
     )
+
+
+def _trace_with_sketch(
+    subject: Subject, obstacles: tuple[str, ...], precision: float, budget: int, generator: torch.Generator
+) -> Estimate:
+    """The trace where the Gauss-Newton part is sketched as well: both errors are added in quadrature."""
+    known = ggn_trace_estimate(subject, generator=generator, precision=SKETCH_SHARE * precision)
+    rest = residual(subject, obstacles, None)
+    left = math.sqrt(1 - SKETCH_SHARE**2) * precision
+    sampled = _residual_trace(rest, known.value, generator=generator, precision=left, budget=budget)
+    value = sampled.total.value
+    half = math.hypot(_half_width(known.value, known.interval), _half_width(value, sampled.total.interval))
+    certified = 1 - sum(subject.params[name].numel() for name in obstacles) / subject.size
+    return Estimate(
+        value,
+        stderr=math.hypot(known.stderr or 0.0, sampled.total.stderr),
+        interval=(value - half, value + half),
+        parts={name: part + sampled.parts.get(name, 0.0) for name, part in known.parts.items()},
+        probes=known.probes + sampled.probes,
+        converged=half <= precision * abs(value),
+        details={
+            "method": f"gauss-newton {known.details['method']} + residual probes",
+            "columns": known.details["columns"],
+            "products": sampled.products,
+            "certified": certified,
+            "ggn-trace": known.value,
+        },
+    )
+
+
+def _half_width(value: float, interval: tuple[float, float] | None) -> float:
+    """The larger distance of an interval's ends from the value; 0 of an exact value."""
+    return 0.0 if interval is None else max(value - interval[0], interval[1] - value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import torch
 
 from sharpbench import InvalidInput, Measure, NotApplicable, Subject, measure
 from sharpbench.core.registry import available
-from sharpbench.curvature import dense_ggn, dense_hessian, exact_diagonal, flatten
+from sharpbench.curvature import dense_ggn, dense_hessian, exact_diagonal, flatten, hessian_trace
 from tests.losses import CASES
 
 INSTALLED = [cls for cls in available("measures").classes.values() if cls.__module__.startswith("sharpbench_measures.")]
@@ -98,3 +98,23 @@ def test_measures_of_the_data_only_refuse_weight_decay() -> None:
             measure(word, subject)
     with pytest.raises(InvalidInput, match="weight_decay=-1 must be at least 0 and finite"):
         Subject.from_module(subject.module, subject.inputs, subject.targets, weight_decay=-1)
+
+
+def test_traces_of_many_columns_are_sketched(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = CASES["characters"]
+    subject = Subject.from_module(case.module(), *(each.repeat(8, 1) for each in case.data()), loss=case.loss)
+    wanted = float(dense_hessian(subject_of("characters")).trace())
+    monkeypatch.setattr("sharpbench.curvature.ggn_precision.MAX_EXACT_COLUMNS", 15)
+    monkeypatch.setattr("sharpbench.curvature.ggn_precision.PILOT_EXAMPLES", (4, 64))
+    found = measure("trace[precision=0.5]", subject)
+    assert found.details["method"] == "sketch"  # all blocks are certified
+    assert found.stderr is not None
+    assert abs(found.value - wanted) < 4 * found.stderr
+    monkeypatch.setattr(hessian_trace, "certificate", lambda given: dict.fromkeys(given.params, ("gelu",)))
+    both = measure("trace[precision=0.9]", subject.fresh())
+    assert both.details["method"] == "gauss-newton sketch + residual probes"
+    assert both.stderr is not None
+    assert abs(both.value - wanted) < 4 * both.stderr
+    assert both.converged
+    assert both.interval is not None
+    assert both.interval[0] < wanted < both.interval[1]
