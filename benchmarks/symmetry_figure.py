@@ -46,7 +46,7 @@ def diagonals() -> dict[str, dict[str, np.ndarray]]:
     """The exact diagonal by tensor, of the trained network and of its two balanced equivalents."""
     model, inputs, targets = trained()
     states = {"as trained": model.state_dict()}
-    states.update({scope: balance(model, inputs, targets, scope=scope) for scope in SCOPES})
+    states.update({scope: balance(Subject.from_module(model, inputs, targets), scope=scope) for scope in SCOPES})
     found = {}
     for label, state in states.items():
         subject = Subject.from_module(model, inputs, targets).with_params(dict(state))

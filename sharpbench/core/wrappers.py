@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,8 @@ from sharpbench.errors import InvalidInput
 
 PREFIXES = ("module.", "_orig_mod.")
 """What DataParallel, DistributedDataParallel and torch.compile put before the names of tensors."""
-SHARDED = "FullyShardedDataParallel"
+SHARDED = ("FullyShardedDataParallel", "FSDPModule")
+"""The classes of torch.distributed.fsdp."""
 FULL_WEIGHTS = (
     "load the full weights into the plain module: module.load_state_dict(get_model_state_dict(model, "
     "options=StateDictOptions(full_state_dict=True))), of torch.distributed.checkpoint.state_dict"
@@ -28,15 +30,15 @@ def unwrap_module(model: nn.Module) -> nn.Module:
             model = model.module
         elif isinstance(inside := getattr(model, "_orig_mod", None), nn.Module):
             model = inside
-        elif type(model).__name__ == SHARDED and _is_unsharded(model):
-            model = model.module  # type: ignore[assignment]
+        elif _is_sharding(model) and _is_unsharded(model):
+            model = model.module
         else:
             break
     for path, part in model.named_modules():
         where = f"its part '{path}'" if path else "the model"
         if isinstance(part, torch.jit.ScriptModule):
             raise InvalidInput(f"{where} is compiled by torch.jit; give the module that it was made from")
-        if type(part).__name__ == SHARDED or type(part).__name__.startswith("FSDP"):
+        if _is_sharding(part):
             raise InvalidInput(f"{where} is sharded ({type(part).__name__}); {FULL_WEIGHTS}")
     for name, value in model.named_parameters():
         if type(value).__name__ == "DTensor" or type(value.data).__name__ == "DTensor":
@@ -59,7 +61,12 @@ def _unwrap_name(name: str, known: Mapping[str, Tensor]) -> str:
     return inside if inside in known else name
 
 
-def _is_unsharded(model: nn.Module) -> bool:
-    """Whether the parameters are there in full, as inside FSDP.summon_full_params, and no further part is sharded."""
-    inner = [part for part in model.modules() if part is not model and type(part).__name__ == SHARDED]
-    return not inner and not any("flat_param" in name for name, _ in model.named_parameters())
+def _is_sharding(part: nn.Module) -> bool:
+    return any(base.__name__ in SHARDED and base.__module__.startswith("torch.") for base in type(part).__mro__)
+
+
+def _is_unsharded(model: nn.Module) -> TypeGuard[nn.DataParallel[nn.Module]]:
+    """Whether a wrapper holds all parameters in full, as inside FSDP.summon_full_params."""
+    inner = [part for part in model.modules() if part is not model and _is_sharding(part)]
+    full = not any("flat_param" in name for name, _ in model.named_parameters())
+    return full and not inner and isinstance(getattr(model, "module", None), nn.Module)

@@ -160,7 +160,7 @@ def test_the_rescaling_group_follows_several_inputs() -> None:
     subject = Subject.from_module(module, inputs, targets)
     least = measure("minimum", subject).value
     balanced = TwoInputs().double()
-    balanced.load_state_dict(balance(module, inputs, targets))
+    balanced.load_state_dict(balance(subject))
     assert measure("trace", Subject.from_module(balanced, inputs, targets)).value == pytest.approx(least, rel=1e-6)
     factors = invariance_factors(parse_measure("minimum[scope=unit]"), subject)
     assert factors.keys() == {"layer", "unit", "permutation"}

@@ -38,7 +38,7 @@ def test_the_function_stays_and_the_trace_is_the_minimum(scope: str, dtype: torc
     inputs, targets = torch.randn(20, 5, dtype=dtype), torch.randint(3, (20,))
     subject = Subject.from_module(model, inputs, targets)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    state = balance(model, inputs, targets, scope=scope)
+    state = balance(Subject.from_module(model, inputs, targets), scope=scope)
     assert list(state) == list(before)
     assert all(value.dtype == before[name].dtype for name, value in state.items())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -63,14 +63,14 @@ def test_a_minimum_that_is_not_attained_is_said() -> None:
     nn.init.zeros_(model[4].weight)
     inputs, targets = torch.randn(9, 5, dtype=torch.float64), torch.randint(3, (9,))
     with pytest.raises(InvalidInput, match=r"no network attains the minimum\[scope=layer\].*driving 4.weight to 0"):
-        balance(model, inputs, targets)
+        balance(Subject.from_module(model, inputs, targets))
 
 
 def test_parameters_that_are_left_out_stay() -> None:
     torch.manual_seed(0)
     model = Small().double()
     inputs, targets = torch.randn(9, 5, dtype=torch.float64), torch.randint(3, (9,))
-    state = balance(model, inputs, targets, parameters=["two.weight", "head.weight"])
+    state = balance(Subject.from_module(model, inputs, targets, parameters=["two.weight", "head.weight"]))
     assert torch.equal(state["norm.weight"], model.norm.weight)
     assert not torch.equal(state["head.weight"], model.head.weight)
 
@@ -86,12 +86,12 @@ def test_what_is_not_known_or_not_found_is_refused(monkeypatch: pytest.MonkeyPat
     inputs, targets = torch.randn(9, 5, dtype=torch.float64), torch.randint(3, (9,))
     monkeypatch.setattr(terms, "MAX_PROGRAMME_TERMS", 1)
     with pytest.raises(InvalidInput, match=r"whether a network attains the minimum\[scope=unit\] is not known"):
-        balance(model, inputs, targets, scope="unit")
+        balance(Subject.from_module(model, inputs, targets), scope="unit")
     monkeypatch.undo()
-    assert balance(model, inputs, targets, scope="unit")
+    assert balance(Subject.from_module(model, inputs, targets), scope="unit")
     monkeypatch.setattr(units, "MAX_STEPS", 1)
     with pytest.raises(InvalidInput, match=r"the minimum\[scope=unit\] was not found: after 1 steps the relative grad"):
-        balance(model, inputs, targets, scope="unit")
+        balance(Subject.from_module(model, inputs, targets), scope="unit")
 
 
 def test_false_groups_and_shared_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +100,7 @@ def test_false_groups_and_shared_memory_are_refused(monkeypatch: pytest.MonkeyPa
     inputs, targets = torch.randn(9, 5), torch.randint(5, (9,))
     monkeypatch.setitem(table.RULES, "gelu", table.homogeneous_rule)
     with pytest.raises(InvalidInput, match=r"rescalings of scope=layer change the outputs by .*, above 3\.5e-04"):
-        balance(model, inputs, targets)
+        balance(Subject.from_module(model, inputs, targets))
     model[2].weight.data = model[0].weight.data
     with pytest.raises(InvalidInput, match=r"0.weight, 2.weight share memory; make them one parameter, or copies"):
-        balance(model, inputs, targets)
+        balance(Subject.from_module(model, inputs, targets))

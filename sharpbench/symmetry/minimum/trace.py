@@ -8,12 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from sharpbench.core.batch import Inputs
-from sharpbench.core.functional import Forward
-from sharpbench.core.loss import Losses, PerExampleLoss
-from sharpbench.core.parameters import Parameters
 from sharpbench.core.subject import Subject
 from sharpbench.curvature import exact_diagonal, example_stderr, mean_traces, traces_by_example
 from sharpbench.errors import InvalidInput
@@ -110,29 +106,17 @@ def _minimise_units(group: RescalingGroup, diagonal: Mapping[str, Array]) -> Min
     )
 
 
-def balance(
-    model: nn.Module,
-    inputs: Inputs,
-    targets: Tensor,
-    *,
-    scope: Scope = "layer",
-    loss: str | Losses | PerExampleLoss | None = "cross_entropy",
-    forward: Forward | None = None,
-    parameters: Parameters | None = None,
-) -> dict[str, Tensor]:
-    """The state dict of `model`, rescaled without changing the function so that its trace is minimum sharpness.
+def balance(subject: Subject, *, scope: Scope = "layer") -> dict[str, Tensor]:
+    """The state dict of the network, rescaled without changing the function so that its trace is minimum sharpness.
 
     The trace is that of the Hessian of the mean loss, or of the Gauss-Newton matrix where the network is not certified
-    piecewise affine. The model is not changed; dtypes, devices and tied names are kept.
+    piecewise affine. The module is not changed; dtypes, devices and tied names are kept.
 
     Args:
-        inputs: [n, ...].
-        targets: [n] or [n, C].
+        subject: the network, its loss and its examples; the trace is taken over its measured parameters.
         scope: 'layer', one scale per tensor, or 'unit', one per unit.
-        loss, forward: as of `Subject.from_module`.
-        parameters: over which the trace is taken; None for all that require gradients.
     Raises:
-        InvalidInput: as `Subject.from_module` and `rescaling_group`; where no network attains the minimum, or it is not
+        InvalidInput: as `rescaling_group`; where no network attains the minimum, or it is not
             found; where parameters share memory without being one; where the function would change.
 
     Cost: that of the exact traces, or for units of the exact diagonal.
@@ -140,21 +124,20 @@ def balance(
     >>> from sharpbench import curvature
     >>> import copy
     >>> balanced = copy.deepcopy(model)
-    >>> keys = balanced.load_state_dict(symmetry.balance(model, inputs, targets))
+    >>> keys = balanced.load_state_dict(symmetry.balance(Subject.from_module(model, inputs, targets)))
     >>> first, second = curvature.exact_traces(Subject.from_module(balanced, inputs, targets)).values()
     >>> round(first / second, 9)
     1.0
     """
-    if shared := find_overlapping(model):
+    if shared := find_overlapping(subject.module):
         raise InvalidInput(f"{', '.join(sorted(shared))} share memory; make them one parameter, or copies")
-    subject = Subject.from_module(model, inputs, targets, loss=loss, forward=forward, parameters=parameters)
     group = group_of(subject.graph, set(subject.params), scope=scope)
     solved = minimum_trace(group, diagonal_for(group, subject))
     _require_attained(solved, scope)
     examples, _ = next(subject.batches)
     elements = [group.random_element(torch.Generator().manual_seed(0)), solved.u]
     group.verify_elements(lambda params: subject.apply(params, examples), subject.params, elements)
-    return group.apply({name: value.detach() for name, value in model.state_dict().items()}, solved.u)
+    return group.apply({name: value.detach() for name, value in subject.module.state_dict().items()}, solved.u)
 
 
 def _require_attained(solved: MinimumTrace, scope: Scope) -> None:
