@@ -22,7 +22,7 @@ PAGE = "REPLAY.md"
 
 
 def replay(
-    name: Annotated[str, typer.Argument(help="minimum-sharpness-2021, asam-2021 or friendly-sam-2024.")],
+    name: Annotated[str, typer.Argument(help="minimum-sharpness-2021, asam-2021, friendly-sam-2024 or timm-results.")],
     scale: Annotated[
         str | None,
         typer.Option(

@@ -7,8 +7,9 @@ from sharpbench.replays.asam_2021 import Asam2021
 from sharpbench.replays.friendly_sam_2024 import FriendlySam2024
 from sharpbench.replays.minimum_sharpness_2021.replay import MinimumSharpness2021
 from sharpbench.replays.replay import Replay
+from sharpbench.replays.timm_results.replay import TimmResults
 
-REPLAYS: tuple[Replay, ...] = (MinimumSharpness2021(), Asam2021(), FriendlySam2024())
+REPLAYS: tuple[Replay, ...] = (MinimumSharpness2021(), Asam2021(), FriendlySam2024(), TimmResults())
 
 
 def parse_replay(name: str) -> Replay:

@@ -50,8 +50,13 @@ def test_bad_input_is_one_line_and_status_2(words: tuple[str, ...], expected: st
 
 
 def test_names_and_scales() -> None:
-    assert [each.name for each in REPLAYS] == ["minimum-sharpness-2021", "asam-2021", "friendly-sam-2024"]
-    assert [parse_scale(each, None) for each in REPLAYS] == ["archive", "quick", "quick"]
+    assert [each.name for each in REPLAYS] == [
+        "minimum-sharpness-2021",
+        "asam-2021",
+        "friendly-sam-2024",
+        "timm-results",
+    ]
+    assert [parse_scale(each, None) for each in REPLAYS] == ["archive", "quick", "quick", "archive"]
     assert parse_scale(parse_replay("minimum-sharpness-2021"), "paper") == "paper"
     with pytest.raises(InvalidInput, match="unknown replay 'asam'; did you mean 'asam-2021'"):
         parse_replay("asam")

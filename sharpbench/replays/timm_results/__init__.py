@@ -1,0 +1,1 @@
+"""Published accuracies of timm's models on ImageNet and five other test sets, judged by our statistics."""
