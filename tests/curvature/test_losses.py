@@ -30,6 +30,9 @@ from sharpbench.curvature.vjp import LayerVjps, LayerwiseNetwork, Root, layerwis
 from tests.losses import CASES
 
 NAMES = list(CASES)
+QUICK = ("weights and ignored", "smoothed pixels", "characters", "multi-label", "Huber [B]", "normal")
+CAPTURED = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in NAMES]
+"""Capturing the graph of each network takes 5 s together."""
 
 
 @cache
@@ -65,7 +68,7 @@ def test_loss_and_hessian_are_torchs_on_the_whole_batch(name: str) -> None:
     torch.testing.assert_close(dense_hessian(subject), hessian, rtol=1e-10, atol=1e-13)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", CAPTURED)
 def test_the_exact_engine_gives_the_gauss_newton_matrix(name: str) -> None:
     subject, wanted = subject_of(name), ggn(name)
     assert sum(exact_traces(subject).values()) == pytest.approx(float(wanted.trace()), rel=1e-11, abs=1e-14)
