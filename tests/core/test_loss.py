@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sharpbench import Subject
-from sharpbench.core.loss import CROSS_ENTROPY, MSE, Losses, PerExampleLoss, to_per_example_loss
+from sharpbench.core.loss import CROSS_ENTROPY, MSE, Losses, PerExampleLoss, to_per_example_loss, with_class_axis
 from sharpbench.curvature.output_hessian import softmax_root
 from sharpbench.errors import InvalidInput
 
@@ -213,3 +213,90 @@ def test_torchs_own_cross_entropy_does_not_cancel_either(given: Losses) -> None:
     slope = torch.func.grad(lambda values: criterion(values, torch.tensor([0])).sum())(outputs)[0]
     wanted = math.exp(-20) + math.exp(-21)
     assert float(slope[0]) == pytest.approx(-wanted / (1 + wanted), rel=1e-6)
+
+
+LONG_WEIGHT = torch.ones(5)
+BINARY = torch.nn.BCEWithLogitsLoss
+
+
+@pytest.mark.parametrize(
+    ("loss", "outputs", "targets", "message"),
+    [
+        ("cross_entropy", torch.zeros(1), torch.zeros(4).long(), r"needs a class axis: .* \[B\], .* use loss='bce'"),
+        (torch.nn.CrossEntropyLoss(LONG_WEIGHT), torch.zeros(1, C), torch.zeros(4).long(), "shape .5. for 3 classes"),
+        (
+            "cross_entropy",
+            torch.zeros(1, 3, 3),
+            torch.zeros(4, 3).long(),
+            "leave open which axis has the classes; .*-1",
+        ),
+        (
+            "cross_entropy",
+            torch.zeros(1, 3, 2),
+            torch.zeros(4, 5).long(),
+            r"do not fit cross_entropy: expected one tar",
+        ),
+        ("cross_entropy", torch.zeros(1, C), torch.full((4,), -100), "ignores all 4 targets; at least one must count"),
+        ("cross_entropy", torch.zeros(1, C), torch.zeros(4, C), "at least 0 and sum to 1 over the classes"),
+        (
+            torch.nn.NLLLoss(),
+            torch.ones(1, C),
+            torch.zeros(4).long(),
+            "end the network in log_softmax, or use CrossEntr",
+        ),
+        (
+            torch.nn.CrossEntropyLoss(torch.zeros(C)),
+            torch.zeros(1, C),
+            torch.zeros(4).long(),
+            "weights .* sum to 0; at",
+        ),
+        ("bce", torch.zeros(1, 1), torch.zeros(4), r"must be \[n, 1\], the shape of the outputs; got \[4\]"),
+        ("bce", torch.zeros(1), torch.full((4,), 2.0), "go from 2 to 2; they must lie in 0 to 1"),
+        (BINARY(torch.ones(4, 1)), torch.zeros(1, 2), torch.zeros(4, 2), "the same for all examples; give a callable"),
+        (
+            torch.nn.PoissonNLLLoss(),
+            torch.zeros(1, 2),
+            -torch.ones(4, 2),
+            "go from -1 to -1; they must lie in 0 to inf",
+        ),
+        (
+            "mse",
+            torch.zeros(1, 2),
+            torch.full((4, 2), math.nan),
+            "hold 8 NaN or infinite entries of 8; leave these out",
+        ),
+        (
+            torch.nn.GaussianNLLLoss(),
+            torch.zeros(1, 3),
+            torch.zeros(4, 1),
+            "means and variances, two halves along axis 1",
+        ),
+        (
+            torch.nn.GaussianNLLLoss(),
+            -torch.ones(1, 2),
+            torch.zeros(4, 1),
+            "negative variance; end the network's second",
+        ),
+    ],
+)
+def test_losses_that_do_not_fit_are_refused(loss: object, outputs: Tensor, targets: Tensor, message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        to_per_example_loss(loss).fitted(outputs, targets)  # type: ignore[arg-type]
+
+
+def test_losses_of_several_outputs_are_refused() -> None:
+    with pytest.raises(InvalidInput, match="'TripletMarginLoss' takes several outputs of a network; give a callable"):
+        to_per_example_loss(torch.nn.TripletMarginLoss())
+
+
+def test_the_class_axis_is_stated_where_shapes_leave_it_open() -> None:
+    outputs = torch.randn(4, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    targets = torch.randint(0, 3, (4, 3), generator=torch.Generator().manual_seed(1))
+    for axis, wanted in ((1, F.cross_entropy(outputs, targets)), (-1, F.cross_entropy(outputs.mT, targets))):
+        loss = with_class_axis("cross_entropy", axis).fitted(outputs[:1], targets)  # type: ignore[arg-type]
+        assert float(loss(outputs, targets).mean()) == pytest.approx(float(wanted), rel=1e-12)
+    for given, place in (("mse", 1), ("cross_entropy", 2)):
+        with pytest.raises(
+            InvalidInput, match=f"class axis {place} of '{given}': give a loss over classes, and the ax"
+        ):
+            with_class_axis(given, place)  # type: ignore[arg-type]
