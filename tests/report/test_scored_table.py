@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +115,54 @@ def test_small_tables_equal_the_definitions() -> None:
         assert row.correlations.granulated.overall.value == pytest.approx(np.mean(psis), abs=1e-12)
         assert row.marginal.interval is not None
         assert row.correlations.signs.environments == 4 - row.correlations.signs.left_out
+
+
+def test_a_table_in_the_form_of_dziugaite_2020_gives_its_worst_sign_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The code of docs/replay.md, on a small synthetic table, against going through the pairs of networks."""
+    rng = np.random.default_rng(0)
+    rows = [
+        {"hp.dataset": dataset, "hp.lr": lr + 1e-6 * seed, "hp.model_depth": depth, "hp.batch_size": 32}
+        | {"gen.gap": 0.1 + 3 * lr + 0.02 * depth + 0.02 * rng.standard_normal()}
+        for dataset in ("cifar10", "svhn")
+        for lr in (0.001, 0.01, 0.0316)
+        for depth in (2, 4)
+        for seed in range(6)
+    ]
+    frame = pd.DataFrame(rows)
+    frame["complexity.good"] = frame["gen.gap"] + 0.02 * rng.standard_normal(len(frame))
+    frame["complexity.depth"] = -frame["hp.model_depth"] + 0.1 * rng.standard_normal(len(frame))
+    frame["is.converged"], frame["is.high_train_accuracy"] = True, np.arange(len(frame)) % 11 > 0
+    frame.to_csv(tmp_path / "nin.cifar10_svhn.csv", index=False)
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[2] / "docs" / "replay.md").read_text(encoding="utf-8")
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "nin.cifar10_svhn" in block)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert "complexity.depth" in capsys.readouterr().out
+    kept = frame[(frame["hp.dataset"] == "cifar10") & frame["is.high_train_accuracy"]]
+    for row in names["found"].scores:
+        if row.kind == "measure":
+            errors = sign_errors(kept[row.label], kept["gen.gap"], kept[["hp.lr", "hp.model_depth"]].round(4), 10_000)
+            assert row.correlations.signs.worst == pytest.approx(max(errors), abs=1e-12)
+            assert row.correlations.signs.mean == pytest.approx(np.mean(errors), abs=1e-12)
+            assert len(errors) >= 5
+
+
+def sign_errors(measure: Any, gap: Any, by: pd.DataFrame, examples: int) -> list[float]:
+    """The sign error of each pair of configurations that differ in one hyperparameter, as the paper defines it."""
+    cells = {key: list(group.index) for key, group in by.groupby(list(by))}
+    errors = []
+    for one, other in combinations(cells, 2):
+        if sum(a != b for a, b in zip(one, other, strict=True)) != 1:
+            continue
+        pairs = [(measure[i] - measure[j], gap[i] - gap[j]) for i in cells[one] for j in cells[other]]
+        weights = [max(max(1 - 2 * np.exp(-examples * g**2 / 2), 0.0) ** 2 - 0.5, 0.0) for _, g in pairs]
+        if sum(weights) ** 2 >= 12 * sum(weight**2 for weight in weights) > 0:
+            wrong = [(1 - np.sign(x) * np.sign(g)) / 2 for x, g in pairs]
+            errors.append(float(np.dot(weights, wrong) / sum(weights)))
+    return errors
 
 
 def test_a_difference_of_columns_is_an_outcome_and_direction_is_reversed() -> None:
