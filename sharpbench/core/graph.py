@@ -134,13 +134,17 @@ def run_graph(
 ) -> dict[fx.Node, Tensor]:
     """The result of each node for one example [1, ...], with parameters and buffers `values`.
 
-    shifts: added to the results of some nodes. Operators are computed by the definitions that torch differentiates.
+    shifts: added to the results of some nodes. Constants, and tensors that operators make, are on the example's device.
+    Operators are computed by the definitions that torch differentiates.
     """
-    results: dict[fx.Node, Tensor] = dict(graph.constants)
+    device = list_tensors(example)[0].device  # not always that on which the graph was captured
+    results: dict[fx.Node, Tensor] = {place: tensor.to(device) for place, tensor in graph.constants.items()}
     results.update({place: values[name] for place, name in (*graph.parameters.items(), *graph.buffers.items())})
     results.update(zip(graph.inputs, list_tensors(example), strict=True))
     for node in graph.nodes:
         arguments, options = fx.node.map_arg((node.args, node.kwargs), results.__getitem__)
+        if "device" in options:
+            options = {**options, "device": device}
         operator: Callable[..., Any] = ATEN_DEFINITIONS.get(node.target) or cast(Callable[..., Any], node.target)
         result = operator(*arguments, **options)
         results[node] = result + shifts[node] if shifts and node in shifts else result

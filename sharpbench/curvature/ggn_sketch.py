@@ -56,7 +56,7 @@ def sketched_traces(subject: Subject, *, generator: torch.Generator, top: int = 
 
     def summed(pulled: LayerVjps) -> Params:
         norms = squared_norms(pulled)
-        squares = torch.stack([norms[name].double() for name in subject.params])  # [parameters, B]
+        squares = torch.stack([norms[name].double() for name in subject.params]).cpu()  # [parameters, B]
         return {"total": squares.sum(), "shares": squares.sum(1), "examples": squares.sum(0)}
 
     top, n = count_exact(subject, top), subject.n

@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 
 from sharpbench import Subject
 from sharpbench.core import graph as graph_module
-from sharpbench.core.graph import Graph, capture_graph
+from sharpbench.core.graph import Graph, capture_graph, run_graph
 from sharpbench.errors import InvalidInput
 
 IN, C = 5, 3
@@ -187,3 +187,26 @@ def test_a_module_whose_structure_changes_is_captured_anew(change: object) -> No
         torch.testing.assert_close(
             execute(subject.graph, values, example), subject.apply(subject.params, example), rtol=1e-13, atol=1e-14
         )
+
+
+class MakesTensors(nn.Module):
+    """Holds a constant and makes a tensor in its forward pass, both on the device of its weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(3, 2)
+        self.steps = torch.tensor([1.0, 2.0, 3.0])
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        places = torch.arange(3, device=self.head.weight.device)
+        return self.head(inputs * self.steps + places)
+
+
+def test_a_graph_runs_on_another_device_than_that_of_its_capture() -> None:
+    """A subject on a GPU leaves its module on the CPU; the device `meta` refuses mixtures as a GPU does."""
+    module = MakesTensors()
+    graph = capture_graph(module, torch.ones(1, 3))
+    values = {name: value.detach().to("meta") for name, value in module.named_parameters()}
+    found = run_graph(graph, values, torch.ones(1, 3, device="meta"))
+    assert {each.device.type for each in found.values()} == {"meta"}
+    assert found[graph.outputs[0]].shape == (1, 2)

@@ -21,6 +21,11 @@ NETWORKS = ("biases", "convolution", "residual and batch norm", "smooth", "atten
 MEASURES = sorted(
     name for name, cls in available("measures").classes.items() if cls.__module__.startswith("sharpbench_measures.")
 )
+METHODS = (
+    *("trace[method=hutchinson,samples=4]", "trace[method=hutchpp,samples=9]", "trace[method=xtrace,samples=8]"),
+    *("ggn-trace[method=sketch,top=1]", "trace[precision=0.1]", "normalized[diagonal=icml]", "minimum[scope=unit]"),
+)
+"""Other ways of the measures, each on one network."""
 FLOAT64_BOUND = 1e-6
 """Relative, of the value in float64: probes are drawn on the CPU, so only rounding differs."""
 FLOAT32_BOUND = 2e-2
@@ -57,6 +62,12 @@ def test_values_are_those_of_the_cpu(network: str, name: str, device: str) -> No
             assert found == wanted
         else:
             assert math.isclose(found, wanted, rel_tol=bound, abs_tol=FLOOR), (dtype, found, wanted)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_values_of_other_methods_are_those_of_the_cpu(name: str, device: str) -> None:
+    found, wanted = value_of(name, subject_of("biases").to(device=device)), reference("biases", name)
+    assert found == pytest.approx(wanted, rel=FLOAT64_BOUND, abs=FLOOR)
 
 
 @pytest.mark.parametrize("name", ["trace", "trace[method=hutchinson,samples=4]", "adaptive", "top-eigenvalue"])
