@@ -63,6 +63,12 @@ def user_path(given: Path | str) -> Path:
     return path
 
 
+def check_plain_file(path: Path) -> None:
+    """Raise InvalidInput for a pipe or a device, whose reading may never end. Folders and missing files pass."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise InvalidInput(f"'{path}' is not a plain file; replace it by one, or remove it")
+
+
 MAX_NUMBER_DIGITS = 18
 """Digits of the largest number in a name that is ordered as a number."""
 

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from sharpbench.errors import InvalidInput, shorten
+from sharpbench.files import check_plain_file
 
 READ_BLOCK_BYTES = 2**16
 """Bytes that are read at once when the end of a file is searched for its last whole line."""
@@ -85,6 +86,7 @@ class JsonlFile:
         """The file at the path, locked and with whole lines; `_end` is its size."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            check_plain_file(self.path)
             file = self.path.open("a+b", buffering=0)
             locked = _try_lock(file)
         except OSError as error:
@@ -199,6 +201,7 @@ def _try_lock(file: FileIO) -> bool:
 def is_being_written(path: Path) -> bool:
     """Whether a live run has locked the file."""
     try:
+        check_plain_file(path)
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -226,6 +229,7 @@ def read_lines(path: Path, *, whole: bool = False) -> Iterator[tuple[int, bytes]
     whole: omit a last line without an end, as a killed run may leave it; the next run cuts it off.
     """
     try:
+        check_plain_file(path)
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 if line.rstrip(b"\n") and (line.endswith(b"\n") or not whole):

@@ -12,17 +12,12 @@ from PIL import Image
 
 from sharpbench.environment import free_bytes
 from sharpbench.errors import InvalidInput
+from sharpbench.files import check_plain_file
 
 BYTES_PER_IMAGE_VALUE = 15
 """Memory per channel and pixel while images become inputs: the image, two arrays of bytes and three of float32."""
 BYTES_PER_ARRAY_BYTE = 3
 """Memory per byte of an array while it becomes inputs: the array, and two of float32."""
-
-
-def check_plain_file(path: Path) -> None:
-    """Raise InvalidInput for a pipe or a device, whose reading may never end. Folders and missing files pass."""
-    if path.exists() and not (path.is_file() or path.is_dir()):
-        raise InvalidInput(f"'{path}' is not a plain file; replace it by one, or remove it")
 
 
 def check_links(folder: Path, suffixes: Collection[str]) -> None:

@@ -22,9 +22,8 @@ from torch import Tensor
 
 from sharpbench.datasets.dataset import Data, Dataset, scale_pixels
 from sharpbench.datasets.download import DownloadFailed, download
-from sharpbench.datasets.guards import check_plain_file
 from sharpbench.errors import InvalidInput
-from sharpbench.files import atomic_write, user_cache_folder
+from sharpbench.files import atomic_write, check_plain_file, user_cache_folder
 
 # The IDX format is described in LeCun, Cortes and Burges, "The MNIST database of handwritten digits", 1998,
 # section "File formats": a header of sizes, then unsigned bytes; here plain or compressed by gzip.

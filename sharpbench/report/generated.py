@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sharpbench.errors import InvalidInput
-from sharpbench.files import atomic_write
+from sharpbench.files import atomic_write, check_plain_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +97,7 @@ def _encode(text: str) -> bytes:
 
 def _read_bytes(path: Path) -> bytes | None:
     try:
+        check_plain_file(path)
         return path.read_bytes()
     except OSError:
         return None

@@ -149,8 +149,56 @@ def _set_streams(kept: tuple[Any, ...]) -> None:
     sys.stdin, sys.stdout, sys.stderr = kept[:3]
 
 
-def _set_collector(enabled: bool) -> None:
-    (gc.enable if enabled else gc.disable)()
+def _collector() -> tuple[bool, tuple[int, int, int]]:
+    return gc.isenabled(), gc.get_threshold()
+
+
+def _set_collector(kept: tuple[bool, tuple[int, int, int]]) -> None:
+    (gc.enable if kept[0] else gc.disable)()
+    gc.set_threshold(*kept[1])
+
+
+def _processors() -> tuple[int, ...]:
+    """The processors that this process may use; empty where the system does not tell."""
+    return tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
+
+
+def _set_processors(kept: tuple[int, ...]) -> None:
+    os.sched_setaffinity(0, kept)
+
+
+def _priority() -> int:
+    return os.getpriority(os.PRIO_PROCESS, 0)
+
+
+def _set_priority(kept: int) -> None:
+    os.setpriority(os.PRIO_PROCESS, 0, kept)
+
+
+def _fused_attention() -> tuple[bool, ...]:
+    backends = torch.backends.cuda
+    return (backends.flash_sdp_enabled(), backends.mem_efficient_sdp_enabled(), backends.math_sdp_enabled())
+
+
+def _set_fused_attention(kept: tuple[bool, ...]) -> None:
+    for enable, value in zip(
+        (
+            torch.backends.cuda.enable_flash_sdp,
+            torch.backends.cuda.enable_mem_efficient_sdp,
+            torch.backends.cuda.enable_math_sdp,
+        ),
+        kept,
+        strict=True,
+    ):
+        enable(value)
+
+
+def _import_paths() -> tuple[tuple[object, ...], ...]:
+    return tuple(sys.meta_path), tuple(sys.path_hooks)
+
+
+def _set_import_paths(kept: tuple[tuple[Any, ...], ...]) -> None:
+    sys.meta_path[:], sys.path_hooks[:] = kept
 
 
 def _never(_: Any) -> None:
@@ -178,19 +226,26 @@ SETTINGS: dict[str, Setting] = {
         lambda: torch.is_autocast_enabled("cpu"),
         lambda on: torch.set_autocast_enabled("cpu", on),
     ),
+    "torch's NNPACK flag": (torch._C._get_nnpack_enabled, torch._C._set_nnpack_enabled),
+    "torch's fused attention": (_fused_attention, _set_fused_attention),
     "torch's fast attention": (torch.backends.mha.get_fastpath_enabled, torch.backends.mha.set_fastpath_enabled),
     "torch's function transforms": (_transforms, _undo_transforms),
     "torch's modes": (_modes, _never),
     "torch's hooks of all modules": (_hooks, _set_hooks),
     "torch's hooks of saved tensors": (_saved_tensor_hooks, _drop_saved_tensor_hooks),
     "numpy's floating-point errors": (np.geterr, _set_errors),
+    "the processors of the process": (_processors, _set_processors),
+    "the priority of the process": (_priority, _set_priority),
     "the working folder": (os.getcwd, os.chdir),
     "the mask of file modes": (_file_mode_mask, os.umask),
     "the timers of the process": (_timers, _stop_timers),
     "Python's standard streams": (_streams, _set_streams),
     "Python's trace function": (sys.gettrace, sys.settrace),
     "Python's recursion limit": (sys.getrecursionlimit, sys.setrecursionlimit),
-    "Python's garbage collector": (gc.isenabled, _set_collector),
+    "Python's profile function": (sys.getprofile, sys.setprofile),
+    "Python's interval between threads": (sys.getswitchinterval, sys.setswitchinterval),
+    "Python's importers": (_import_paths, _set_import_paths),
+    "Python's garbage collector": (_collector, _set_collector),
 }
 """Name -> the functions that read and set it."""
 MAIN_THREAD_SETTINGS: dict[str, Setting] = {"the signal handlers": (_handlers, _set_handlers)}
@@ -200,7 +255,8 @@ MAIN_THREAD_SETTINGS: dict[str, Setting] = {"the signal handlers": (_handlers, _
 class ProcessSettings:
     """The settings of this process and the states of its global random generators, as they are now.
 
-    Environment variables and Python's filters of warnings, which imports set, and generators are restored silently.
+    Environment variables, Python's filters of warnings and what it imports from, all of which imports change, and
+    generators are restored silently.
     """
 
     def __init__(self) -> None:
@@ -209,6 +265,7 @@ class ProcessSettings:
         self.values = {name: read() for name, (read, _) in self.settings.items()}
         self.generators = torch.get_rng_state(), random.getstate(), np.random.get_state()
         self.filters, self.variables = list(warnings.filters), dict(os.environ)
+        self.folders, self.modules = list(sys.path), dict(sys.modules)
         self.lasting: tuple[str, ...] = ()
 
     def restore(self) -> tuple[str, ...]:
@@ -230,6 +287,9 @@ class ProcessSettings:
         if dict(os.environ) != self.variables:
             os.environ.clear()
             os.environ.update(self.variables)
+        sys.path[:] = self.folders
+        if any(sys.modules.get(name) is not module for name, module in self.modules.items()):
+            sys.modules.update(self.modules)
         return tuple(changed)
 
     def _is_kept(self, name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Functions of libraries that a measure replaced for all cells after it, found and put back after each cell."""
+"""What a measure replaced for all cells after it, found and put back: functions of libraries, and our constants."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OWN_PACKAGE = __name__.partition(".")[0]
 
 
 class ReplacedFunctions:
-    """The functions and classes in the namespaces of LIBRARIES and of sharpbench, as they are now.
+    """The functions and classes in the namespaces of LIBRARIES and of sharpbench, and its constants, as they are now.
 
     A library may replace its own functions, as torch does when parts of it are first imported; others may not.
     """
@@ -61,18 +61,18 @@ def _namespaces() -> Iterator[Namespace]:
 
 
 def _changed_items(space: Namespace, before: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Names with new values, where the old value was callable or an inherited one is hidden now."""
+    """Names with new values, where the old value was callable or a constant, or an inherited one is hidden now."""
     now = vars(space)
     if len(now) == len(before) and all(map(_is_same, now.values(), before.values())):
         return
     for name, value in list(now.items()):
         if name in before:
-            if value is not before[name] and callable(before[name]):
+            if value is not before[name] and (callable(before[name]) or name.isupper()):
                 yield name, value
         elif isinstance(space, type) and any(name in vars(parent) for parent in space.__mro__[1:]):
             yield name, value
     for name in before.keys() - now.keys():
-        if callable(before[name]):
+        if callable(before[name]) or name.isupper():
             yield name, None
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sharpbench.core.record import MAX_CAUSE_CHARS
 from sharpbench.core.subject import Subject
 from sharpbench.errors import truncate
+from sharpbench.runner.child_processes import adopt_orphans, end_children, list_children
 from sharpbench.runner.process_settings import ProcessSettings
 from sharpbench.runner.replaced_functions import ReplacedFunctions
 from sharpbench.runner.sentinel import sentinel_values
@@ -31,6 +34,7 @@ class SideEffects:
         settings: the settings of the process that it changed; they are restored.
         replaced: the functions of libraries that it replaced; they are put back.
         threads: the threads that it left running.
+        processes: the processes that it left running; they are ended.
         lasting: what this process cannot undo.
     """
 
@@ -38,10 +42,11 @@ class SideEffects:
     settings: tuple[str, ...] = ()
     replaced: tuple[str, ...] = ()
     threads: tuple[str, ...] = ()
+    processes: tuple[str, ...] = ()
     lasting: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.written or self.settings or self.replaced or self.threads or self.lasting)
+        return bool(self.written or self.settings or self.replaced or self.threads or self.processes or self.lasting)
 
     @property
     def reason(self) -> str:
@@ -50,7 +55,7 @@ class SideEffects:
             ("wrote to", self.written, "measure copies"),
             ("changed the global settings", self.settings, "restore them before returning"),
             ("replaced", self.replaced, "put them back before returning"),
-            ("left running", self.threads, "end them before returning"),
+            ("left running", self.threads + self.processes, "end them before returning"),
         )
         found = [f"{verb} {_list_names(names)}; {remedy}" for verb, names, remedy in parts if names]
         if not found:
@@ -68,12 +73,15 @@ class SideEffectGuard:
         self._states = [SubjectState(subject) for subject in subjects]
         self._values = sentinel_values()
         self._settings, self._functions = ProcessSettings(), ReplacedFunctions()
-        self._threads = set(threading.enumerate())
+        self._threads, self._children = set(threading.enumerate()), list_children()
+        self._unlisted = _unlisted_threads()
 
     def begin(self) -> None:
         """Take in the state of the process before a measure is called."""
         self._settings, self._functions = ProcessSettings(), ReplacedFunctions()
-        self._threads = set(threading.enumerate())
+        self._threads, self._children = set(threading.enumerate()), list_children()
+        self._unlisted = _unlisted_threads()
+        adopt_orphans(True)
 
     def finish(self) -> SideEffects:
         """What the measure left behind since `begin`; settings and functions are restored."""
@@ -83,14 +91,18 @@ class SideEffectGuard:
             if thread not in self._threads and type(thread).__module__.partition(".")[0] not in SERVICE_THREADS
         ]
         running = _end_threads(started)
+        unlisted = _end_unlisted_threads(self._unlisted)
+        processes = tuple(map(str, end_children(self._children)))
+        adopt_orphans(False)
         replaced = self._functions.restore()  # first: what follows calls them
         settings = self._settings.restore()
         written = tuple(dict.fromkeys(name for state in self._states for name in state.changes()))
-        lasting = [*self._settings.lasting, *running]
+        lasting = [*self._settings.lasting, *running, *unlisted]
         if not lasting and _read_sentinel() != self._values:
             lasting.append("what torch and Python compute")
         left = tuple(f"the thread '{thread.name}'" for thread in started if _is_timer(thread) or thread.is_alive())
-        return SideEffects(written, settings, replaced, left, tuple(lasting))
+        left += unlisted
+        return SideEffects(written, settings, replaced, left, processes, tuple(lasting))
 
 
 def _is_timer(thread: threading.Thread) -> bool:
@@ -105,6 +117,19 @@ def _end_threads(threads: Sequence[threading.Thread]) -> list[str]:
     for thread in threads:
         thread.join(THREAD_SECONDS)
     return [f"the thread '{thread.name}'" for thread in threads if thread.is_alive()]
+
+
+def _unlisted_threads() -> set[int]:
+    """The threads that run Python code and that the module `threading` does not know, by their identifiers."""
+    return set(sys._current_frames()) - {thread.ident or 0 for thread in threading.enumerate()}
+
+
+def _end_unlisted_threads(before: set[int]) -> tuple[str, ...]:
+    """Wait a moment for the threads that are not among those of `before`; those that still run."""
+    until = time.monotonic() + THREAD_SECONDS
+    while (left := _unlisted_threads() - before) and time.monotonic() < until:
+        time.sleep(THREAD_SECONDS / 10)
+    return tuple(f"the thread {ident} of the module _thread" for ident in sorted(left))
 
 
 def _read_sentinel() -> tuple[float, ...] | None:

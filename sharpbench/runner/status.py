@@ -21,7 +21,7 @@ from sharpbench.core.record import Record, Status
 from sharpbench.core.records import RECORDS, iterate_records
 from sharpbench.core.spec import format_spec
 from sharpbench.errors import InvalidInput
-from sharpbench.files import atomic_write
+from sharpbench.files import atomic_write, check_plain_file
 from sharpbench.runner.engines.pool import CellStarted
 
 if TYPE_CHECKING:
@@ -256,9 +256,12 @@ FIELD_TYPES: dict[str, tuple[type, ...]] = {
 def _read_row(path: Path) -> dict[str, Any]:
     """The row in the file, without fields of another type than they must have; empty where there is no file."""
     try:
+        check_plain_file(path)
         row = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return {}
+    except InvalidInput:
+        raise
     except (OSError, ValueError, RecursionError) as error:
         raise InvalidInput(f"cannot read {path}: {error}; delete it, the next run writes it anew") from None
     if not isinstance(row, dict):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sharpbench.core.fields import Scalar
 from sharpbench.errors import InvalidInput
-from sharpbench.files import atomic_folder, atomic_write, content_hash
+from sharpbench.files import atomic_folder, atomic_write, check_plain_file, content_hash
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -116,13 +116,17 @@ class Zoo:
             return None
 
     def _read_json(self, key: str) -> Any:
-        return json.loads((self.folder / key / RESULT).read_text(encoding="utf-8"))
+        path = self.folder / key / RESULT
+        check_plain_file(path)
+        return json.loads(path.read_text(encoding="utf-8"))
 
     def _read_verified(self, key: str) -> tuple[bytes, Any] | None:
         """The bytes of the weights and the entry's JSON, or None where their hash is not the stated one."""
         try:
             stored = self._read_json(key)
-            weights = (self.folder / key / WEIGHTS).read_bytes()
+            path = self.folder / key / WEIGHTS
+            check_plain_file(path)
+            weights = path.read_bytes()
             if stored["format"] != FORMAT or stored["sha256"] != _hash_entry(
                 weights, stored["result"], stored["origin"]
             ):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sharpbench.core.jsonl import JsonlFile, format_json, is_being_written, parse_json
+from sharpbench.core.jsonl import JsonlFile, format_json, is_being_written, parse_json, read_lines
 from sharpbench.core.record import Record
 from sharpbench.core.records import iterate_records
 from sharpbench.errors import InvalidInput
@@ -56,6 +56,14 @@ def test_a_lock_shows_that_a_run_is_alive(tmp_path: Path) -> None:
     with JsonlFile(path):
         assert is_being_written(path)
     assert not is_being_written(path)
+
+
+def test_a_pipe_is_neither_read_nor_written(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    os.mkfifo(path)
+    for use in (lambda: list(read_lines(path)), lambda: JsonlFile(path).__enter__()):
+        with pytest.raises(InvalidInput, match=r"records\.jsonl' is not a plain file; replace it by one, or remove it"):
+            use()
 
 
 def test_a_torn_last_line_is_cut_off_and_the_file_goes_on(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,10 @@ def test_a_file_written_by_hand_stays_and_nothing_else_is_written(tmp_path: Path
     with pytest.raises(InvalidInput, match=r"b\.md was not generated and would be overwritten; move it, or choose"):
         folder.update({"a.md": NOTICE, "b.md": NOTICE})
     assert [path.name for path in tmp_path.iterdir()] == ["b.md"]
+    (tmp_path / "b.md").unlink()
+    os.mkfifo(tmp_path / "b.md")
+    with pytest.raises(InvalidInput, match="is not a plain file"):
+        folder.update({"b.md": NOTICE})
 
 
 def test_text_that_is_not_utf8_and_bytes_are_written(tmp_path: Path) -> None:

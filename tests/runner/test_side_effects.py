@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import _thread
+import gc
+import json
 import math
 import os
 import random
 import signal
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from sharpbench import Subject
+from sharpbench.runner import child_processes
+from sharpbench.runner.child_processes import list_children
 from sharpbench.runner.process_settings import ProcessSettings
 from sharpbench.runner.replaced_functions import ReplacedFunctions
 from sharpbench.runner.sentinel import sentinel_values
@@ -151,6 +158,11 @@ def hook_saved_tensors() -> None:
         (lambda: os.umask(0o777), "the mask of file modes"),
         (lambda: os.chdir("/"), "the working folder"),
         (lambda: sys.setrecursionlimit(sys.getrecursionlimit() + 1), "Python's recursion limit"),
+        (lambda: sys.setswitchinterval(5.0), "Python's interval between threads"),
+        (lambda: gc.set_threshold(1), "Python's garbage collector"),
+        (lambda: sys.meta_path.insert(0, object()), "Python's importers"),
+        (lambda: torch.backends.cuda.enable_flash_sdp(False), "torch's fused attention"),
+        (lambda: torch.backends.nnpack.set_flags(False), "torch's NNPACK flag"),
     ],
 )
 def test_settings_are_restored_and_named(change: Callable[[], object], named: str) -> None:
@@ -159,6 +171,46 @@ def test_settings_are_restored_and_named(change: Callable[[], object], named: st
     assert named in settings.restore()
     assert settings.lasting == ()
     assert ProcessSettings().restore() == ()
+
+
+def test_the_profile_function_is_removed() -> None:
+    """Without a restored one coverage would end here; it is set anew."""
+    before, settings = sys.getprofile(), ProcessSettings()
+    sys.setprofile(lambda *_: None)
+    assert settings.restore() == ("Python's profile function",)
+    assert sys.getprofile() is before
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system does not tell")
+def test_processors_are_given_back() -> None:
+    there = os.sched_getaffinity(0)
+    if len(there) < 2:
+        pytest.skip("one processor only")
+    settings = ProcessSettings()
+    os.sched_setaffinity(0, {min(there)})
+    assert settings.restore() == ("the processors of the process",)
+    assert os.sched_getaffinity(0) == there
+
+
+def test_modules_that_were_there_are_there_again() -> None:
+    settings = ProcessSettings()
+    sys.modules["json"] = None  # type: ignore[assignment]
+    sys.path.insert(0, "/nowhere")
+    assert settings.restore() == ()
+    assert sys.modules["json"] is json
+    assert "/nowhere" not in sys.path
+
+
+def test_a_thread_that_threading_does_not_know_is_found(subject: Subject) -> None:
+    guard, end, running = SideEffectGuard(subject), threading.Event(), threading.Event()
+    guard.begin()
+    ident = _thread.start_new_thread(lambda: (running.set(), end.wait(), running.clear()), ())
+    assert running.wait(10)
+    found = guard.finish()
+    end.set()
+    assert found.threads == found.lasting == (f"the thread {ident} of the module _thread",)
+    while running.is_set():
+        time.sleep(0.001)
 
 
 def test_variables_and_generators_are_restored_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +224,10 @@ def test_variables_and_generators_are_restored_without_a_word(monkeypatch: pytes
 
 @pytest.mark.parametrize(
     ("space", "name"),
-    [(torch.Tensor, "double"), (torch.Tensor, "mul"), (math, "exp"), (Subject, "loss"), (torch, "dot")],
+    [
+        *((torch.Tensor, "double"), (torch.Tensor, "mul"), (math, "exp"), (Subject, "loss"), (torch, "dot")),
+        (child_processes, "PROCESS_SECONDS"),
+    ],
 )
 def test_replaced_functions_are_put_back(space: Any, name: str) -> None:
     """Also where a function of a parent is hidden, as `mul` of Tensor is."""
@@ -201,6 +256,28 @@ def test_a_timer_is_cancelled_and_a_thread_lasts(subject: Subject) -> None:
     assert found.threads == found.lasting == ("the thread 'left'",)
     assert found.reason == "the measure left running the thread 'left'; end them before returning"
     assert not fired.is_set()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="it is read from /proc")
+def test_processes_are_named_and_ended_with_all_below_them(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that was there before stays, and one that ends in time is not counted."""
+    monkeypatch.setattr(child_processes, "PROCESS_SECONDS", 0.1)
+    there = subprocess.Popen(["sleep", "60"])
+    guard = SideEffectGuard(subject)
+    guard.begin()
+    done = subprocess.Popen(["true"])
+    left = subprocess.Popen(["sh", "-c", "sleep 60.03125 & wait"])
+    found = guard.finish()
+    assert found.processes == (f"the process {left.pid} (sh -c sleep 60.03125 & wait)",)
+    assert found.reason == f"the measure left running {found.processes[0]}; end them before returning"
+    assert left.wait(10) == -signal.SIGKILL
+    assert found
+    assert not found.lasting
+    assert {child.pid for child in list_children()} == {there.pid}
+    guard.begin()
+    assert not guard.finish()
+    there.kill()
+    assert (there.wait(), done.wait()) == (-signal.SIGKILL, 0)
 
 
 def test_the_sentinel_sees_what_no_setting_shows(subject: Subject) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,6 +111,11 @@ def test_notes_that_are_odd_or_gone_are_no_error_or_a_named_one(tmp_path: Path) 
     (tmp_path / STATUS_FILE).write_text("{", encoding="utf-8")
     with pytest.raises(InvalidInput, match=r"cannot read .*state.json: .*; delete it, the next run writes it anew"):
         read_status(tmp_path)
+    for name in (STATUS_FILE, RECORDS):
+        (tmp_path / name).unlink()
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(InvalidInput, match=rf"{name}' is not a plain file; replace it by one, or remove it"):
+            read_status(tmp_path)
 
 
 @pytest.mark.parametrize(

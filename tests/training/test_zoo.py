@@ -108,9 +108,12 @@ def test_damaged_json_is_not_believed(tmp_path: Path, content: bytes) -> None:
     assert_whole(tmp_path)
 
 
+@pytest.mark.parametrize("pipe", [False, True])
 @pytest.mark.parametrize("missing", [WEIGHTS, RESULT])
-def test_half_an_entry_is_none_and_is_replaced(tmp_path: Path, missing: str) -> None:
+def test_half_an_entry_is_none_and_is_replaced(tmp_path: Path, missing: str, pipe: bool) -> None:
     (entry(tmp_path) / missing).unlink()
+    if pipe:  # whose reading would never end
+        os.mkfifo(tmp_path / "networks" / "k" / missing)
     assert Zoo(tmp_path).load("k") is None
     entry(tmp_path)
     assert_whole(tmp_path)

@@ -19,11 +19,12 @@ from sharpbench.analysis.statistics.rank_correlation import (
 )
 from sharpbench.analysis.statistics.ranking import RankComparison, compare_measures, paired_difference, shared_ranks
 from sharpbench.analysis.statistics.sign_error import SignError, environment_sign_error, pair_weights
-from sharpbench.analysis.statistics.spearman import spearman_correlation
+from sharpbench.analysis.statistics.spearman import MIN_SPEARMAN_NETWORKS, spearman_correlation
 
 __all__ = [
     "MIN_MARGINAL_CELL",
     "MIN_PAIRS",
+    "MIN_SPEARMAN_NETWORKS",
     "MIN_UNITS",
     "MIN_WITHIN_CELL",
     "Axes",

@@ -105,7 +105,7 @@ def untied_share(x: Floats, y: Floats) -> float:
     one, other = (np.unique(values, return_counts=True)[1] for values in (x, y))
     if len(one) == len(other) == len(x):
         return 1.0
-    both = np.unique(np.stack([x, y]), axis=1, return_counts=True)[1]
+    both = np.unique(x + 1j * y, return_counts=True)[1]
     tied = sum(int((counts * (counts - 1)).sum()) * sign for counts, sign in ((one, 1), (other, 1), (both, -1)))
     return 1 - tied / pairs
 

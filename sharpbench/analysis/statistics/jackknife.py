@@ -168,10 +168,10 @@ def _jackknife_cells(kernels: Sequence[Kernel], cells: Integers) -> Jackknife:
 
 def _sum_by_cell(values: Floats, cells: Integers) -> Floats:
     """[..., K] The sums of values [..., n] over the networks of each cell."""
-    order = np.argsort(cells, kind="stable")
-    if (np.diff(order) != 1).any():
-        values = values[..., order]
-    starts = np.flatnonzero(np.diff(cells[order], prepend=-1))
+    if (cells[1:] < cells[:-1]).any():
+        order = np.argsort(cells, kind="stable")
+        values, cells = values[..., order], cells[order]
+    starts = np.concatenate([[0], np.flatnonzero(cells[1:] != cells[:-1]) + 1])
     sums: Floats = np.add.reduceat(values, starts, axis=-1)
     return sums
 

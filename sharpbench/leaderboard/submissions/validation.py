@@ -19,11 +19,13 @@ WORD_PATTERN = re.compile(r"[A-Za-z0-9 ._:+=,\[\]-]{1,300}")
 """Specs as on the command line, without characters that have a meaning in Markdown, HTML, shells or paths."""
 MAX_CHARS = {"reason": MAX_REASON_CHARS, "oracle": 100, "time": 40}
 MAX_MAGNITUDE = 1e100
-"""Of every number of a record except its recipe and seed; numbers near 1e308 overflow in plots and means."""
+"""Of every number of a record; numbers near 1e308 overflow in plots and means."""
 GATE_SLACK = 1e-3
 """Relative, of loss and accuracy at the gate, because they were computed twice."""
 MAX_ENTRIES, MAX_KEY_CHARS, MAX_TEXT_CHARS = 20_000, 200, 1000
 """Of each mapping in a record."""
+MAX_RECIPE_ENTRIES = 200
+"""Hyperparameters that a page compares with each other; recipes of this package have about 20."""
 REQUIRED_TRUTH = {
     **dict.fromkeys(("train_accuracy", "test_accuracy", "gap"), (int, float)),
     **dict.fromkeys(("train_loss", "parameter_norm"), (int, float, type(None))),
@@ -99,15 +101,21 @@ def _check_numbers(record: Record) -> None:
     least = {"stderr": record.stderr, "seconds": record.seconds, "gradients": record.gradients}
     least["stderr_examples"] = record.stderr_examples
     least |= {"shared_seconds": record.shared_seconds, "peak_bytes": record.peak_bytes, "probes": record.probes}
-    for name, value in least.items():
-        if value is not None and value < 0:
-            raise InvalidInput(f"{name}={shorten(str(value))} is negative")
+    for name, number in least.items():
+        if number is not None and number < 0:
+            raise InvalidInput(f"{name}={shorten(str(number))} is negative")
     named = {name: getattr(record, name) for name in ("value", "low", "high", "exact")}
-    numbers = {**named, **least, **{f"invariance.{kind}": factor for kind, factor in record.invariance.items()}}
-    for name, value in (*numbers.items(), *((f"truth.{name}", value) for name, value in record.truth.items())):
+    numbers: dict[str, object] = {
+        **named,
+        **least,
+        **{f"invariance.{kind}": factor for kind, factor in record.invariance.items()},
+    }
+    for mapping, held in (("truth", record.truth), ("recipe", record.recipe), ("configuration", record.configuration)):
+        numbers |= {f"{mapping}.{name}": value for name, value in held.items()}
+    for name, value in numbers.items():
         if isinstance(value, int | float) and abs(value) > MAX_MAGNITUDE:
             raise InvalidInput(
-                f"{name}={shorten(str(value))} exceeds {MAX_MAGNITUDE:g}, which no page and plot can show"
+                f"{shorten(name)}={shorten(str(value))} exceeds {MAX_MAGNITUDE:g}, which no page and plot can show"
             )
     if (record.low is None) != (record.high is None) or (
         record.low is not None and record.high is not None and record.low > record.high
@@ -158,8 +166,9 @@ def _check_texts(record: Record) -> None:
         (name, getattr(record, name)) for name in (*REPEATED_FIELDS, "details", "parts", "invariance", "checks")
     )
     for name, held in mappings:
-        if len(held) > MAX_ENTRIES:
-            raise InvalidInput(f"{name} has {len(held)} entries, more than {MAX_ENTRIES}")
+        most = MAX_RECIPE_ENTRIES if name == "recipe" else MAX_ENTRIES
+        if len(held) > most:
+            raise InvalidInput(f"{name} has {len(held)} entries, more than {most}")
         for key, value in held.items():
             _check_text(f"a key of {name}", key, MAX_KEY_CHARS)
             if isinstance(value, str):

@@ -20,6 +20,8 @@ BYTES_PER_UNIT = {
 }
 MIN_MEMORY_BYTES = 2**29
 """What a process takes before it measures anything, with room to spare."""
+MAX_MEMORY_BYTES = 2**60
+"""An exbibyte; the system holds limits in 63 bits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,9 +41,10 @@ class Limits:
     def __post_init__(self) -> None:
         if self.timeout is not None and not (math.isfinite(self.timeout) and self.timeout > 0):
             raise InvalidInput(f"timeout={self.timeout} must be a number of seconds above 0")
-        if self.memory is not None and self.memory < MIN_MEMORY_BYTES:
+        if self.memory is not None and not MIN_MEMORY_BYTES <= self.memory <= MAX_MEMORY_BYTES:
             raise InvalidInput(
-                f"memory limit {self.memory} must be at least {MIN_MEMORY_BYTES} bytes, which torch itself may take"
+                f"memory limit {self.memory} must be at least {MIN_MEMORY_BYTES} bytes, which torch itself may take, "
+                f"and at most {MAX_MEMORY_BYTES}; leave it out for none"
             )
         if self.pieces < 1:
             raise InvalidInput(f"split={self.pieces} must be at least 1")

@@ -25,6 +25,7 @@ from sharpbench.processes import (
     preload_modules,
     start_server,
 )
+from sharpbench.runner.child_processes import kill_tree
 from sharpbench.runner.engines.limits import Limits, format_bytes
 from sharpbench.runner.engines.pool import (
     DIVERGED,
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
 START_TIMEOUT_SECONDS = 600.0
 """Time, in addition to the cell's limit, that a process has to start and to load a network."""
+MAX_WAIT_SECONDS = 3600.0
+"""The longest wait at a time; the system knows none above 24 days."""
 MEMORY_INTERVAL_SECONDS = 0.05
 """Time between looks at the memory of processes, where it is limited."""
 GROUP_TIMEOUT_SECONDS = 5.0
@@ -140,10 +143,10 @@ class ProcessPool:
         for worker in busy:
             changes += [*(worker.child.signs_of_life if worker.answer is None else ()), *worker.child.output]
         now, limits = time.monotonic(), self.limits
-        times = [MEMORY_INTERVAL_SECONDS] if limits.memory is not None else []
+        times = [MAX_WAIT_SECONDS, *([MEMORY_INTERVAL_SECONDS] if limits.memory is not None else [])]
         times += [max(0.0, worker.deadline(limits) - now) for worker in busy if limits.timeout is not None]
         times += [GROUP_TIMEOUT_SECONDS / 5] if any(worker.answer for worker in busy) else []
-        wait(changes, min(times, default=None))
+        wait(changes, min(times))
         for worker in busy:
             worker.child.read_output()
 
@@ -253,8 +256,10 @@ class _Worker:
         return recent and (isinstance(self.answer, Record) or self.diverged)
 
     def close(self) -> None:
-        """Let a worker that waits for a cell end by itself, and kill any other."""
+        """Let a worker that waits for a cell end by itself, and kill any other with what its measure started."""
         waits = isinstance(self.answer, Record) and self.reusable
+        if not waits and self.child.is_alive and self.child.pid is not None:
+            kill_tree(self.child.pid)
         self.child.close(grace_seconds=END_TIMEOUT_SECONDS if waits else 0.0)
 
 

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 
-from benchmarks.coverage import NEEDED, Coverage, format_tables, list_shortfalls, simulate, simulate_equal_measures
+from benchmarks.coverage import (
+    NEEDED,
+    Coverage,
+    format_tables,
+    list_shortfalls,
+    load_pieces,
+    main,
+    simulate,
+    simulate_equal_measures,
+)
 from benchmarks.simulated import DESIGNS, LAWS, Design
 
 LAWS_OF_UNEQUAL_CELLS = ("independent", "strong", "ties", "reversed in half")
@@ -58,6 +68,23 @@ def test_intervals_cover_93_percent_of_every_law(design: str) -> None:
 def test_equal_measures_are_told_apart_on_few_boards(sizes: tuple[int, ...], measures: int) -> None:
     apart, _ = simulate_equal_measures(Design(sizes), measures, trials=400, within=True)
     assert apart <= 0.06
+
+
+def test_parts_and_pieces_are_resumed_and_put_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["8", "--trials", "3", "--results", str(tmp_path / "coverage.jsonl")]
+    with pytest.raises(SystemExit, match="stopped after --seconds; the same command goes on"):
+        main([*words, "--seconds", "-1"])
+    with pytest.raises(SystemExit, match="the other parts are not finished"):
+        main([*words, "--part", "1/2"])
+    half = (tmp_path / "coverage.jsonl").read_text()
+    main([*words, "--part", "2/2"])
+    whole = (tmp_path / "coverage.jsonl").read_text()
+    assert whole.startswith(half)
+    assert len(load_pieces(tmp_path / "coverage.jsonl", 3)) == len(LAWS)
+    main(words)  # nothing is left to do
+    assert (tmp_path / "coverage.jsonl").read_text() == whole
+    one, other = (line for line in capsys.readouterr().out.splitlines() if line.startswith("8  tau "))
+    assert one == other
 
 
 def test_the_tables_show_dashes_and_shortfalls() -> None:

@@ -207,6 +207,7 @@ def test_lines_that_were_changed_cut_repeated_or_are_of_another_version_are_refu
         ({"environment": {"processor": "\u202egnp"}}, "or not printable UTF-8"),
         ({"environment": {"processor": "x" * 1001}}, "environment.processor"),
         ({"parts": {f"p{number}": 1.0 for number in range(20_001)}}, "parts has 20001 entries"),
+        ({"recipe": {f"axis{number}": 1.0 for number in range(201)}}, "entries, more than 200"),
     ],
 )
 def test_a_record_that_no_board_takes_or_that_could_do_harm_is_refused_with_its_line(
@@ -314,6 +315,7 @@ def test_packing_refuses_what_verification_could_not_know_again(ran: Path, tmp_p
         {"exact": -1e101, "oracle": "definition"},
         {"seconds": 1e308},
         {"invariance": {"layer": 1e200}},
+        {"recipe": {"model": "small-mlp", "dataset": "digits", "optimizer": "sgd", "depth": -1e308}},
     ],
     ids=str,
 )

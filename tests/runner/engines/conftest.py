@@ -75,6 +75,11 @@ class Odd(Measure):
                 subject.params.popitem()
             case "replaces":
                 torch.Tensor.abs = lambda self: self * 0.0
+            case "starts a process":
+                os.posix_spawnp("sleep", ["sleep", "61"], os.environ)
+            case "starts and never ends":
+                os.posix_spawnp("sleep", ["sleep", self.folder], os.environ)
+                time.sleep(60)
             case "waits on":
                 threading.Timer(60.0, print).start()
             case "starts a thread":

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,7 +19,7 @@ from sharpbench import Cell, Estimate, InvalidInput, Measure, Record, Subject
 from sharpbench.core.measure import Invariance
 from sharpbench.processes import MAX_OUTPUT_BYTES
 from sharpbench.runner.engines.engine import Inline, Process, make_engine
-from sharpbench.runner.engines.limits import MIN_MEMORY_BYTES, Limits, parse_bytes
+from sharpbench.runner.engines.limits import MAX_MEMORY_BYTES, MIN_MEMORY_BYTES, Limits, parse_bytes
 from sharpbench.runner.engines.pool import worker_death
 
 Plan = Callable[..., tuple[Cell, ...]]
@@ -71,11 +72,19 @@ def test_each_misdeed_costs_its_own_cell(planned: Plan, ran: Ran, odd: Any, tmp_
     assert {record.truth["gap"] for record in records} == {records[0].truth["gap"]}  # the lost ones also have it
 
 
+def list_commands() -> Iterator[bytes]:
+    """The commands of all processes; empty without /proc."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            yield path.read_bytes()
+
+
 HARMS = {
     "writes": "wrote to params[layer0.bias], params[layer0.weight], params[layer1.bias] and 3 more; measure copies",
     "removes": "wrote to params[layer2.bias]; measure copies",
     "replaces": "replaced Tensor.abs; put them back before returning",
     "waits on": "left running the thread 'Thread-",
+    "starts a process": "left running the process ",
 }
 
 
@@ -110,9 +119,12 @@ def test_what_this_process_cannot_undo_ends_the_run_there(planned: Plan, ran: Ra
 
 
 def test_a_cell_that_never_ends_is_ended(planned: Plan, ran: Ran, odd: Any) -> None:
-    cells = first_network(planned([odd(), odd("never"), odd("sleeps", 1)]))
+    """And with its process that which its measure had started."""
+    seconds = "61.0625"
+    cells = first_network(planned([odd(), odd("starts and never ends", folder=seconds), odd("sleeps", 1)]))
     records = ran(cells, Process(Limits(timeout=3)))
     assert [record.status for record in records] == ["ok", "timeout", "ok"]
+    assert not any(f"sleep\0{seconds}".encode() in command for command in list_commands())
     assert records[1].reason == "took longer than 3 s (--timeout)"
 
 
@@ -235,6 +247,10 @@ def test_a_divided_cell_has_the_value_of_a_whole_one(planned: Plan, ran: Ran, od
         (lambda: Limits(timeout=0), "timeout=0 must be a number of seconds above 0"),
         (lambda: Limits(timeout=float("nan")), "timeout=nan must be a number of seconds above 0"),
         (lambda: Limits(pieces=0), "split=0 must be at least 1"),
+        (
+            lambda: Limits(memory=MAX_MEMORY_BYTES + 1),
+            f"memory limit {MAX_MEMORY_BYTES + 1} must be at least .* and at most {MAX_MEMORY_BYTES}; leave it out",
+        ),
         (
             lambda: Limits(memory=MIN_MEMORY_BYTES - 1),
             f"memory limit {MIN_MEMORY_BYTES - 1} must be at least {MIN_MEMORY_BYTES} bytes",
