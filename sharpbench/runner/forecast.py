@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -14,10 +13,12 @@ from torch import Tensor, nn
 from sharpbench.core.measure import REWRITE_KINDS, Measure
 from sharpbench.core.spec import format_spec
 from sharpbench.core.subject import Subject
+from sharpbench.datasets.dataset import Data
 from sharpbench.environment import apply_settings
 from sharpbench.files import Workspace
 from sharpbench.runner.cell import Cell
 from sharpbench.runner.cost import MAX_REPEATED_SECONDS, REPEATS, PredictedCost, median_seconds, predict_cost
+from sharpbench.runner.failures import failure_status
 from sharpbench.runner.invariance import REWRITES_PER_KIND
 from sharpbench.training.examples import LoadedData, initial_module, training_examples
 from sharpbench.training.optimizers import Sgd
@@ -64,41 +65,48 @@ def forecast_cells(
         seconds: what the calls of all measures may take together, in equal parts.
     """
     apply_settings(workspace.device, workspace.threads)
-    end, loader, zoo = time.monotonic() + seconds, LoadedData(workspace.data_dir), Zoo(workspace.cache_dir)
-    groups: dict[str, list[Cell]] = {}
+    loader, groups = LoadedData(workspace.data_dir), dict[str, list[Cell]]()
     for cell in cells:
         groups.setdefault(cell.population, []).append(cell)
-    calls = sum(len({cell.measure for cell in group}) for group in groups.values())
+    share = seconds / max(1, sum(len({cell.measure for cell in group}) for group in groups.values()))
     for name, group in groups.items():
-        data = loader.load(group[0].recipe)
-        inputs, targets = training_examples(group[0].recipe, data)
-        module = initial_module(group[0].recipe, data.shape, data.classes)
-        untrained = [recipe for recipe, key in _network_keys(group).items() if zoo.read_packed(key) is None]
-        training = sum(
-            count_gradients(recipe, len(inputs)) * step
-            for batch in {recipe.batch_size for recipe in untrained}
-            for step in [gradient_seconds(module, inputs[:batch], targets[:batch], device=workspace.device)]
-            for recipe in untrained
-            if recipe.batch_size == batch
-        )
-        subject = _untrained_subject(group[0], module, inputs, targets)
-        costs: dict[Measure, PredictedCost] = {}
-        for measure in dict.fromkeys(cell.measure for cell in group):
-            yield ForecastStarted(name, format_spec(measure))
-            share = max(0.0, end - time.monotonic()) / calls
-            costs[measure], calls = predict_cost(measure, subject, seconds=share), calls - 1
-        known = {measure: cost.seconds for measure, cost in costs.items() if cost.seconds is not None}
-        yield ModelForecast(
-            model=name,
-            untrained=len(untrained),
-            training=training,
-            measuring=sum(_cell_seconds(cell, known[cell.measure]) for cell in group if cell.measure in known),
-            unknown=tuple(
-                (format_spec(measure), f"{cost.status}: {cost.reason}")
-                for measure, cost in costs.items()
-                if measure not in known
-            ),
-        )
+        try:
+            data = loader.load(group[0].recipe)
+            yield from _forecast_model(group, data, Zoo(workspace.cache_dir), seconds=share)
+        except Exception as error:  # whatever a network raises; the run makes it the reason of its cells
+            _, reason = failure_status(error)
+            yield ModelForecast(model=name, untrained=0, training=0.0, measuring=0.0, unknown=(("all", reason),))
+
+
+def _forecast_model(
+    cells: Sequence[Cell], data: Data, zoo: Zoo, *, seconds: float
+) -> Iterator[ForecastStarted | ModelForecast]:
+    """The forecast of the cells of one model, with `seconds` for the calls of each measure."""
+    first, name = cells[0], cells[0].population
+    inputs, targets = training_examples(first.recipe, data)
+    module = initial_module(first.recipe, data.shape, data.classes)
+    untrained = [recipe for recipe, key in _network_keys(cells).items() if zoo.read_packed(key) is None]
+    step = {
+        batch: gradient_seconds(module, inputs[:batch], targets[:batch], device=first.setting.device)
+        for batch in {recipe.batch_size for recipe in untrained}
+    }
+    subject = _untrained_subject(first, module, inputs, targets)
+    costs: dict[Measure, PredictedCost] = {}
+    for measure in dict.fromkeys(cell.measure for cell in cells):
+        yield ForecastStarted(name, format_spec(measure))
+        costs[measure] = predict_cost(measure, subject, seconds=seconds)
+    known = {measure: cost.seconds for measure, cost in costs.items() if cost.seconds is not None}
+    yield ModelForecast(
+        model=name,
+        untrained=len(untrained),
+        training=sum(count_gradients(recipe, len(inputs)) * step[recipe.batch_size] for recipe in untrained),
+        measuring=sum(_cell_seconds(cell, known[cell.measure]) for cell in cells if cell.measure in known),
+        unknown=tuple(
+            (format_spec(measure), f"{cost.status}: {cost.reason}")
+            for measure, cost in costs.items()
+            if measure not in known
+        ),
+    )
 
 
 def count_gradients(recipe: Recipe, examples: int) -> int:
