@@ -24,6 +24,10 @@ from sharpbench.curvature.trace_estimators import DiagonalEstimate
 from sharpbench.curvature.vjp import LayerVjps, add_trees, start_sums
 from sharpbench.errors import InvalidInput
 
+HEAVY_TAILS = 0.5
+"""Of Welch's degrees of freedom where each example has its own variance: those of quadratic forms are less certain than
+of normal samples. Without it, 4 columns of 5 examples covered 91 % in 700 trials."""
+
 
 def sketched_traces(subject: Subject, *, generator: torch.Generator, top: int = 10, columns: int = 4) -> Estimate:
     """The trace of the Gauss-Newton matrix from `top` exact columns and `columns` random ones per example.
@@ -75,6 +79,8 @@ def sketched_traces(subject: Subject, *, generator: torch.Generator, top: int = 
     stderr = math.sqrt(sum(variances)) / n
     squares = sum(variance**2 for variance in variances)
     freedom = sum(variances) ** 2 / squares * (columns - 1) if squares else 1.0  # Welch's
+    if top == 0:
+        freedom *= HEAVY_TAILS
     rest = value - lower
     reach = math.exp(float(student.ppf(0.975, freedom)) * stderr / rest) if rest > 0 else 1.0
     return Estimate(

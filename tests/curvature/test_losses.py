@@ -164,3 +164,15 @@ def test_embeddings_are_layers_also_with_padding(padding: int | None) -> None:
     assert sum(exact_traces(subject).values()) == pytest.approx(float(wanted.sum()), rel=1e-11)
     squares = flatten(subject.params).square() * wanted
     assert float(adaptive_traces_by_example(subject).sum(1).mean()) == pytest.approx(float(squares.sum()), rel=1e-10)
+
+
+@pytest.mark.slow  # 15 s
+@pytest.mark.parametrize("columns", [2, 4, 8])
+def test_intervals_of_sketches_over_positions_cover(columns: int) -> None:
+    subject = subject_of("characters")
+    truth, generator = sum(exact_traces(subject).values()), torch.Generator().manual_seed(1)
+    hits = 0
+    for _ in range(700):
+        low, high = sketched_traces(subject, generator=generator, columns=columns).interval or (0.0, 0.0)
+        hits += low <= truth <= high
+    assert hits / 700 >= 0.93
