@@ -102,7 +102,7 @@ def test_measures_of_the_data_only_refuse_weight_decay() -> None:
 
 def test_traces_of_many_columns_are_sketched(monkeypatch: pytest.MonkeyPatch) -> None:
     case = CASES["characters"]
-    subject = Subject.from_module(case.module(), *(each.repeat(8, 1) for each in case.data()), loss=case.loss)
+    subject = Subject.from_module(case.module(), *(each.repeat(24, 1) for each in case.data()), loss=case.loss)
     wanted = float(dense_hessian(subject_of("characters")).trace())
     monkeypatch.setattr("sharpbench.curvature.ggn_precision.MAX_EXACT_COLUMNS", 15)
     monkeypatch.setattr("sharpbench.curvature.ggn_precision.PILOT_EXAMPLES", (4, 64))
