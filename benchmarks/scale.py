@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import csv
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -126,11 +125,16 @@ def main(cases: Sequence[str]) -> None:
     for case in cases or ("table", "drawn", "board", "merge", "submit"):
         with tempfile.TemporaryDirectory() as folder:
             arguments = _arguments(case, Path(folder))
-            started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-            subprocess.run([sys.executable, "-c", COMMAND, *arguments], check=True, stdout=subprocess.DEVNULL)
-            seconds, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
-            processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-            peak = after.ru_maxrss >> 10  # of the largest child so far
+            started = time.perf_counter()
+            process = subprocess.Popen([sys.executable, "-c", COMMAND, *arguments], stdout=subprocess.DEVNULL)
+            _, status, used = os.wait4(process.pid, 0)
+            if status:
+                raise RuntimeError(f"{case} ended with status {os.waitstatus_to_exitcode(status)}")
+            seconds, processor, peak = (
+                time.perf_counter() - started,
+                used.ru_utime + used.ru_stime,
+                used.ru_maxrss >> 10,
+            )
             print(f"{case}: {seconds:.1f} s, {processor:.1f} s of processor time, peak {peak:,} MiB", flush=True)
 
 

@@ -41,7 +41,7 @@ class Condition:
         self._y = y[self._order]
         self._bits = GroupBits(self._group)
         self._sizes = np.bincount(self._group)
-        below, upto = _count_below(self._y, self._group)
+        below, upto = Ordering(self._y, self._bits).count_below()
         self.total = PairRows(below, self._sizes - upto, self._group).table
         self.entropy = float(_sum_entropy(self.total))
 
@@ -61,7 +61,7 @@ class Condition:
         else:  # the network itself is the only other one
             x_upto, y_upto = both_below, both_upto.copy()
             y_upto[np.arange(len(values)), self._group] -= 1
-        (less_x, most_x), (less_y, most_y) = (_count_below(each, self._group) for each in (values, self._y))
+        (less_x, most_x), (less_y, most_y) = order_x.count_below(), order_y.count_below()
         return ComparedPairs(
             PairRows(both_below, self._sizes - most_y - most_x + both_upto, self._group),
             PairRows(less_y - x_upto, less_x - y_upto, self._group),
@@ -290,17 +290,6 @@ def _weigh(numbers: Counts) -> Floats:
     """k log k of each number k."""
     weighed: Floats = np.log(np.maximum(numbers, 1)) * numbers
     return weighed
-
-
-def _count_below(values: Floats, group: Integers) -> tuple[Counts, Counts]:
-    """[n, m], [n, m] The networks of each group with a smaller value, and those without a larger one."""
-    order = np.argsort(values, kind="stable")
-    ascending = values[order]
-    counts = np.zeros((len(values) + 1, int(group.max()) + 1), dtype=np.int64)
-    counts[np.arange(1, len(values) + 1), group[order]] = 1
-    np.cumsum(counts, axis=0, out=counts)
-    below, upto = (counts[np.searchsorted(ascending, values, side=side)] for side in ("left", "right"))
-    return below, upto
 
 
 def _pairs_inside(units: Integers) -> tuple[Integers, Integers]:

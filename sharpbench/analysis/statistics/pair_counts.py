@@ -36,6 +36,7 @@ class GroupBits:
         group: [n], 0 ... m-1, ascending.
 
     Attributes:
+        group: As given.
         words: W, the number of words of a set of networks.
     """
 
@@ -44,7 +45,7 @@ class GroupBits:
         words = -(-sizes // 64)
         first = np.cumsum(sizes) - sizes
         place = np.arange(len(group)) - first[group]
-        self._columns = np.cumsum(words) - words
+        self.group, self._columns = group, np.cumsum(words) - words
         self._word = self._columns[group] + place // 64
         self._bit = np.uint64(1) << (place % 64).astype(np.uint64)
         self.words = int(words.sum())
@@ -78,6 +79,14 @@ class Ordering:
         self.upto = np.searchsorted(ascending, values, side="right").astype(np.intp)
         self.tied = bool((self.upto - self.less > 1).any())
         self._bits = bits
+
+    def count_below(self) -> tuple[Counts, Counts]:
+        """[n, m], [n, m] The networks of each group below each network, and those that are not above it."""
+        group = self._bits.group
+        counts = np.zeros((len(group) + 1, int(group[-1]) + 1), dtype=np.int64)
+        counts[self.slots + 1, group] = 1
+        np.cumsum(counts, axis=0, out=counts)
+        return counts[self.less], counts[self.upto]
 
     def sets(self) -> tuple[Words, Words]:
         """[n, W], [n, W] The networks below each network, and those that are not above it."""
