@@ -206,7 +206,7 @@ def score(
     Raises:
         InvalidInput: for a table that cannot be scored; the message names the row or the column.
 
-    Cost: grows with the square of the number of networks, and with the number of measures.
+    Cost: grows with the number of measures, and a little more slowly than the square of the number of networks.
 
     >>> import pandas as pd
     >>> noise = [0.0, 0.0, 0.0, 0.5, 0.5, 0.5]
