@@ -83,6 +83,9 @@ def input_ones(subject: Subject) -> Inputs:
     """One example of ones, in the form of the subject's inputs, float64.
 
     Raises InvalidInput where inputs are integers or truth values, such as tokens or masks.
+
+    >>> curvature.input_ones(subject)
+    tensor([[1., 1., 1.]], dtype=torch.float64)
     """
     for path, leaf in named_tensors(subject.inputs).items():
         if not leaf.is_floating_point():
