@@ -63,7 +63,7 @@ def paper_diagonal(subject: Subject) -> dict[str, Tensor]:
     total = {name: torch.zeros_like(value) for name, value in subject.params.items()}
     for examples in subject.inputs.split(8):
         for name, values in torch.func.vmap(gradients)(examples).items():
-            total[name] += values.sum(0) / len(subject.inputs)
+            total[name] += values.sum(0) / subject.n
     return total
 
 

@@ -50,11 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 print(f"| {name} | {examples} | {format_spec(chosen)} | {predicted.status}: {predicted.reason} | | | |")
                 continue
             seconds = median_seconds(
-                lambda chosen=chosen, subject=subject: measure(chosen, subject.fresh()), subject.inputs.device
+                lambda chosen=chosen, subject=subject: measure(chosen, subject.fresh()), subject.device
             )
-            held = peak_bytes(
-                lambda chosen=chosen, subject=subject: measure(chosen, subject.fresh()), subject.inputs.device
-            )
+            held = peak_bytes(lambda chosen=chosen, subject=subject: measure(chosen, subject.fresh()), subject.device)
             factors["seconds"].append(max(predicted.seconds / seconds, seconds / predicted.seconds))
             if predicted.bytes and held:
                 factors["memory"].append(max(predicted.bytes / held, held / predicted.bytes))

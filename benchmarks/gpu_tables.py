@@ -85,7 +85,7 @@ def measure_row(row: Row, device: str) -> dict[str, Any]:
 
 
 def _gradient_seconds(subject: Subject, size: int, device: str) -> tuple[float, int]:
-    other = replace(subject, batch_size=min(size, len(subject.inputs)))
+    other = replace(subject, batch_size=min(size, subject.n))
     method = gradient_method(subject)
     taken = median_seconds(lambda: method.gradient_and_value(other.loss, other.params), torch.device(device))
     return taken, other.batch_size

@@ -81,11 +81,6 @@ def count_entries(inputs: Inputs) -> int:
     return sum(leaf[0].numel() for leaf in list_tensors(inputs))
 
 
-def inputs_device(inputs: Inputs) -> torch.device:
-    """The device of a tree's tensors."""
-    return list_tensors(inputs)[0].device
-
-
 def take_examples(inputs: Inputs, places: slice | Tensor) -> Inputs:
     """Some examples of a tree [n, ...], by a slice or by their places [m]."""
     if isinstance(places, slice):

@@ -74,7 +74,7 @@ def _heading(record: Record, states: int) -> str:
     weights = f"weights {record.recipe['weights']}" if states == 1 else f"{states} states of its weights"
     drawn = f" drawn from {data['available']:,} with seed {data['subset_seed']}" if is_draw(record) else ""
     every = "all " if is_draw(record) is False else ""
-    classes = f" ({data['classes']} classes)" if "classes" in data else ""
+    classes = f" ({data['classes']} classes)" if "classes" in data and "accuracy" in truth else ""
     where = (
         f"{record.recipe['model']}, {weights}, on {every}{data['examples']:,} {data['split']} examples of "
         f"{data['dataset']}{classes}"
@@ -83,8 +83,9 @@ def _heading(record: Record, states: int) -> str:
         drawn = f"{drawn}, inputs {inputs}"
     if states > 1:
         return where + drawn
-    loss, accuracy = _to_float(truth.get("loss")), _to_float(truth.get("accuracy"))
-    return f"{where}{drawn}: loss {_format_loss(loss)}, accuracy {_format_accuracy(accuracy)}"
+    loss = f"loss {_format_loss(_to_float(truth.get('loss')))}"
+    accuracy = f", accuracy {_format_accuracy(_to_float(truth['accuracy']))}" if "accuracy" in truth else ""
+    return f"{where}{drawn}: {loss}{accuracy}"
 
 
 def _format_loss(value: float) -> str:

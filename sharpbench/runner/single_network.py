@@ -266,7 +266,7 @@ def _check_truth(
     """Warnings about the accuracy. Raises InvalidInput where it is not the expected one."""
     if weights.source == "random":
         return
-    accuracy = truth["accuracy"]
+    accuracy = truth.get("accuracy")
     found = FoundAccuracy(
         value=accuracy if isinstance(accuracy, float) else None,
         examples=len(examples.targets),
@@ -286,7 +286,7 @@ def _sum_parts(record: Record, blocks: Mapping[str, str]) -> Record:
 
 
 def _truth_fields(subject: Subject) -> dict[str, Scalar]:
-    """Mean loss on the examples, and the share of the class indices that count which the network predicts."""
+    """Mean loss on the examples; where targets are class indices, the share that is predicted of those that count."""
     found = subject.criterion.form
     form = found if isinstance(found, SoftmaxLoss) else SoftmaxLoss()
     axis = 1 if form.axis is None else form.axis
@@ -303,8 +303,9 @@ def _truth_fields(subject: Subject) -> dict[str, Scalar]:
 
     with torch.no_grad():
         loss, right, counted = (float(each) for each in subject.mean(batch_means))
-    accuracy = right / counted if indices and counted else math.nan
-    return {"loss": _finite_or_none(loss), "accuracy": _finite_or_none(accuracy)}
+    if not indices:
+        return {"loss": _finite_or_none(loss)}
+    return {"loss": _finite_or_none(loss), "accuracy": _finite_or_none(right / counted if counted else math.nan)}
 
 
 def _finite_or_none(value: float) -> float | None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sharpbench import measure
 from sharpbench.core.batch import (
     count_entries,
     count_examples,
@@ -22,6 +23,7 @@ from sharpbench.core.batch import (
     unbind_examples,
 )
 from sharpbench.core.subject import Subject
+from sharpbench.curvature import reference_ggn_traces
 from sharpbench.errors import InvalidInput
 
 N, T, V, D, C = 7, 5, 11, 4, 3
@@ -192,3 +194,11 @@ def test_loaders_of_another_form_get_one_line(loader: list[Any], line: str) -> N
     with pytest.raises(InvalidInput, match=line) as raised:
         Subject.from_loader(Reader(), loader)
     assert "\n" not in str(raised.value)
+
+
+def test_one_number_per_example_is_taken_where_it_is_a_token() -> None:
+    table = torch.nn.Embedding(V, C).double()
+    subject = Subject.from_module(table, torch.arange(N) % V, TARGETS, batch_size=2)
+    wanted = F.cross_entropy(table(torch.arange(N) % V), TARGETS)
+    assert torch.allclose(subject.loss(subject.params), wanted, rtol=1e-12)
+    assert measure("ggn-trace", subject).value == pytest.approx(sum(reference_ggn_traces(subject).values()), rel=1e-9)

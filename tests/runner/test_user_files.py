@@ -25,6 +25,8 @@ def make():
     return Net(), lambda model, inputs: model(inputs["ids"], inputs["scale"])["logits"]
 def bare():
     return Net()
+def linear():
+    return torch.nn.Linear(5, 2)
 def wrong():
     return Net(), 3
 """,
@@ -38,6 +40,8 @@ def make():
     return [{**{key: value[i:i + 2] for key, value in both.items()}, "labels": labels[i:i + 2]} for i in (0, 2)]
 def number():
     return 3
+def numbers():
+    return [(torch.ones(3, 5), torch.zeros(3, 2))]
 def fails():
     raise ValueError("no such file")
 """,
@@ -126,3 +130,14 @@ def test_what_a_users_files_do_not_give_is_one_line(
     said = capsys.readouterr().err.strip()
     assert line in said.replace("\n", " ")
     assert said.count("\n") == 0
+
+
+@pytest.mark.usefixtures("folder")
+def test_regression_has_a_loss_and_no_accuracy(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("measure", "--model", "net.py:linear", "--data", "data.py:numbers", "--measures", "parameter-norm")
+    assert run(monkeypatch, *words, "--loss", "mse") == 0
+    shown = capsys.readouterr().out.replace("\n", " ")
+    assert "of file:data.py:numbers, inputs as they are: loss" in shown
+    assert "accuracy" not in shown
