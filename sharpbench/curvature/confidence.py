@@ -127,7 +127,10 @@ def check_budget(samples: int, precision: float | None = None, *, least: int = 2
 
 
 def check_precision(precision: float, budget: int = PILOT) -> None:
-    """Raise InvalidInput for a relative precision, or for a budget of products, that is out of range."""
+    """Raise InvalidInput for a relative precision, or for a budget of products, that is out of range.
+
+    >>> curvature.check_precision(0.01)
+    """
     if not precision > 0:
         raise InvalidInput(f"precision={precision} must be above 0: the half width of the interval over the value")
     if not PILOT <= budget <= MOST:
