@@ -72,11 +72,11 @@ def _write_table(design: Design, path: Path) -> list[str]:
 
 def _write_records(networks: int, measures: int, path: Path) -> None:
     """Write records as a run does."""
-    rng, (kind, *_) = np.random.default_rng(0), [available("measures").classes["trace"]]
+    rng, kind = np.random.default_rng(0), available("measures").classes["trace"]
     environment = {"sharpbench": "0.1.0", "torch": "2.13.0+cpu", "python": "3.11.7", "processor": "AMD EPYC"}
     with path.open("w") as file:
         for position in range(networks):
-            recipe = Recipe(SmallMlp(), Digits(), label_noise=position % 11 / 10, seed=position)
+            recipe = Recipe(model=SmallMlp(), dataset=Digits(), label_noise=position % 11 / 10, seed=position)
             test = round(float(rng.uniform(0.3, 0.95)) * 360) / 360
             truth = {"train_loss": 0.009, "train_accuracy": 1.0, "test_accuracy": test, "gap": 1.0 - test}
             truth |= {"fitted": True, "diverged": False, "steps": 71, "epochs": 71, "parameter_norm": 6.7}
