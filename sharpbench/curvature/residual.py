@@ -27,14 +27,12 @@ from sharpbench.curvature.soundness import sound_method
 from sharpbench.curvature.strata import Stratum
 from sharpbench.curvature.trace_estimators import draw_signs
 
-GROUPS = 16
-"""Groups of examples. More have less variance, and random signs then take longer to draw than to multiply."""
+GROUPS = 8
+"""Groups of examples. More have less variance, and the fixed cost of a call then takes longer than its products."""
 MAX_EXAMPLES = 32
 """Examples in one batch of products, which share it with several vectors."""
 MAX_UNITS = 64
 """Unit vectors that are formed at once."""
-VECTOR_BYTES = 64 * 2**20
-"""What the vectors that are multiplied together hold: more leaves the caches."""
 NORMS_PER_OCTAVE = 16
 """Steps in which norms of slopes are told apart, so that their rounding does not decide about a group."""
 
@@ -158,7 +156,7 @@ def residual(subject: Subject, names: tuple[str, ...], scale: Params | None = No
     picked = (with_slopes.pick(places) for places in steps.argsort(descending=True, stable=True).split(size))
     groups = [replace(subject, inputs=inputs, targets=some, batch_size=batch) for inputs, some in picked]
     block = {name: subject.params[name] for name in names}
-    together = 0 if method.plain else vectors_at_once(subject, VECTOR_BYTES, examples=batch)
+    together = 0 if method.plain else vectors_at_once(subject, examples=batch)
     return Residual(with_slopes, block, scale or {}, method, tuple(groups), together)
 
 
