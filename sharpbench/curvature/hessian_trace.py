@@ -162,9 +162,9 @@ class _ResidualTrace:
 def _residual_trace(
     rest: Residual, known: float, *, generator: torch.Generator, precision: float, budget: int
 ) -> _ResidualTrace:
-    """The trace of the residual, sampled, or exact where that takes fewer products."""
+    """The trace of the residual, sampled, or exact where that takes fewer products, or no more calls than a pilot."""
     spent = 0.0
-    if rest.size > PILOT:
+    if rest.size > PILOT and rest.exact_calls > len(rest.groups):
         found = sample_strata(
             rest.strata(generator), known=known, precision=precision, budget=budget, exact_cost=rest.size
         )

@@ -62,6 +62,11 @@ class Residual:
         """The number of rows of R."""
         return sum(value.numel() for value in self.block.values())
 
+    @property
+    def exact_calls(self) -> int:
+        """Calls with many vectors at once that `diagonal` takes; a round of samples takes one for each group."""
+        return math.ceil(self.size / max(1, self.together)) * math.ceil(self.subject.n / self.subject.batch_size)
+
     def strata(self, generator: torch.Generator) -> list[Stratum]:
         """A source of independent samples of the parts of tr R_g [m, parameters], for each group g: their sum is tr R.
 

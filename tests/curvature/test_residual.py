@@ -100,11 +100,11 @@ def test_a_diagonal_that_takes_fewer_products_is_exact() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("precision", "scaled"), [(0.1, False), (0.06, False), (0.1, True)])
+@pytest.mark.parametrize(("precision", "scaled"), [(0.15, False), (0.1, False), (0.15, True)])
 def test_intervals_cover_the_true_trace(precision: float, scaled: bool) -> None:
     """500 trials with the dense residual of each group of a small network, whose parts are tested above."""
     torch.manual_seed(1)
-    model = nn.Sequential(nn.Linear(12, 20), nn.GELU(), nn.Linear(20, 19), nn.Tanh(), nn.Linear(19, 3)).double()
+    model = nn.Sequential(nn.Linear(12, 14), nn.GELU(), nn.Linear(14, 13), nn.Tanh(), nn.Linear(13, 3)).double()
     for value in model.parameters():
         nn.init.normal_(value, std=2 * float(value.detach().std()))
     subject = Subject.from_module(model, torch.randn(48, 12, dtype=torch.float64), torch.arange(48) % 3)
