@@ -75,7 +75,7 @@ DRIVER_AT_ITS_START = 0.05
 """The chance that a driver without other processes is struck; otherwise no run would reach its workers."""
 MAX_PAUSE_SECONDS = 1.5
 """The longest time between two kills."""
-MAX_KILLS_OF_A_TRIAL = 25
+MAX_KILLS_OF_A_TRIAL = 10
 """After so many a trial is left in peace, so that it ends."""
 MAX_SECONDS_TO_END = 60.0
 """How long a driver may take to end after its signal, and its processes after it."""
@@ -218,16 +218,20 @@ def run_trial(engine: str, folders: Folders, expected: Mapping[str, str], draws:
         driver = folders.start_run(engine, *extra)
         until = time.monotonic() + MAX_SECONDS_OF_A_RUN
         ended_by = None
-        while driver.poll() is None and time.monotonic() < until:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                driver.wait(draws.uniform(0.05, MAX_PAUSE_SECONDS))
-            if struck.total() < MAX_KILLS_OF_A_TRIAL:
-                hit = strike(driver, draws)
+        try:
+            while driver.poll() is None and time.monotonic() < until:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    driver.wait(draws.uniform(0.05, MAX_PAUSE_SECONDS))
+                hit = strike(driver, draws) if struck.total() < MAX_KILLS_OF_A_TRIAL else None
                 if hit is not None:
                     struck[" ".join(hit)] += 1
-                    if hit[0] == "driver":
-                        ended_by = hit[1]
-                        break
+                if hit is not None and hit[0] == "driver":
+                    ended_by = hit[1]
+                    break
+        except (KeyboardInterrupt, SystemExit):  # an interrupted storm leaves no run behind
+            driver.terminate()
+            driver.wait()
+            raise
         below = list_descendants(driver.pid)
         try:
             status = driver.wait(MAX_SECONDS_TO_END if ended_by or driver.poll() is not None else 0.0)
@@ -310,6 +314,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--results", type=Path, default=Path("kills.jsonl"))
     parser.add_argument("--seconds", type=float, default=float("inf"), help="no trial begins after these")
     chosen = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if chosen.engine == "ray" and importlib.util.find_spec("ray") is None:
         raise SystemExit("--engine ray needs the package ray; pip install 'sharpbench[ray]'")
     for trial in storm(chosen.engine, chosen.results, kills=chosen.kills, seconds=chosen.seconds):
