@@ -70,7 +70,7 @@ def sections(device: str, output: Path, scratch: Path, *, tiny: bool) -> list[Se
     chosen = ("-k", "without or (biases and trace)") if tiny else ()
     peers = [name for name in PEERS if importlib.util.find_spec(name) is not None]
     contestants = "trace,ggn-trace,trace[method=hutchinson,samples=10],paper-trace"
-    cohort = "label-noise[ratios=2,seeds=1,train_size=32]" if tiny else "label-noise[ratios=8,seeds=8,train_size=1024]"
+    cohort = "label-noise[ratios=2,seeds=1,train_size=32]" if tiny else "label-noise[ratios=8,seeds=8]"
     compare = (
         *("compare", "--quantity", "trace", "--models", "small-mlp" if tiny else "mlp,small-mlp,lenet,small-cnn"),
         *("--n", "16" if tiny else "1024", "--weights", "random", "--device", device, "--timeout", "20"),
@@ -81,6 +81,7 @@ def sections(device: str, output: Path, scratch: Path, *, tiny: bool) -> list[Se
     run = (
         *("run", "--measures", "trace" if tiny else "trace,normalized,minimum,fisher-rao,adaptive-trace"),
         *("--models", "small-mlp", "--cohort", cohort, "--device", device, "--output", str(scratch / "run")),
+        *(("--timing", "0", "--oracle", "0", "--invariance", "0") if tiny else ()),
     )
     tests = ("-m", "pytest", "-m", "cuda", "tests/cuda", "-q", "-p", "no:cacheprovider", *parallel, *chosen)
     return [
