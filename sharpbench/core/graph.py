@@ -201,6 +201,8 @@ def _capture(module: nn.Module, example: Inputs, forward: Forward | None) -> Gra
         if node.op == "get_attr" or isinstance(node.target, HigherOrderOperator):
             raise InvalidInput(f"torch.export cannot follow {type(module).__name__} through {node.target}")
     signature = program.graph_signature
+    if held := signature.inputs_to_lifted_custom_objs:  # such as a random generator
+        raise InvalidInput(f"torch.export cannot follow {type(module).__name__} through {', '.join(held.values())}")
     nodes = {node.name: node for node in program.graph.nodes}
     parameters, buffers = _first_names(module.named_parameters), _first_names(module.named_buffers)
     return Graph(

@@ -6,6 +6,7 @@ operator that is not in the table, or that another release of torch calls otherw
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
 
 VERIFIED = frozenset(
     (
@@ -62,12 +64,21 @@ class OperatorSurvey:
 
     verified: all operators are in VERIFIED, and nothing cuts off, redefines or reads values that are differentiated.
     redefined: something may give gradients that are not those of the loss: an autograd.Function, a hook, a detached
-    tensor. reads_values: the network's code reads numbers out of tensors, so that it may branch on them.
+    tensor. own_rules: some derivatives are those of the network's code, an autograd.Function or a hook, which may
+    differ from the graph's on single examples. reads_values: its code reads numbers out of tensors, so that it may
+    branch on them. decides: it compares, sorts or rounds, so that single examples may be treated otherwise.
     """
 
     verified: bool
     redefined: bool
     reads_values: bool
+    own_rules: bool = False
+    decides: bool = True
+
+    @property
+    def uniform(self) -> bool:
+        """Whether what holds for a few examples holds for all: no code of the network treats single ones otherwise."""
+        return self.verified and not self.decides
 
     def count_compared(self, usual: int, batch_size: int) -> int:
         """How many examples a comparison takes: `usual`, or a batch where few examples may take another branch."""
@@ -77,9 +88,12 @@ class OperatorSurvey:
 class SurveyMode(TorchFunctionMode):
     """Records what is called inside; `result` then says what a value that was computed inside consists of."""
 
-    def __init__(self) -> None:
+    def __init__(self, *given: Tensor) -> None:
+        """Args: given: tensors from which `results` were computed."""
         super().__init__()
-        self.redefined = self.reads_values = self.packed = False
+        self._given = given
+        self._derived: dict[int, weakref.ref[Tensor]] = {id(value): weakref.ref(value) for value in given}
+        self.redefined = self.reads_values = self.packed = self.hooked = self.decides = False
 
     def __torch_function__(
         self,
@@ -90,9 +104,25 @@ class SurveyMode(TorchFunctionMode):
     ) -> Any:
         name = getattr(func, "__name__", "")
         self.redefined = self.redefined or func in REDEFINING
-        self.reads_values = self.reads_values or name in VALUE_READS
+        self.reads_values = self.reads_values or name in VALUE_READS or (name == "__getitem__" and _by_mask(args))
+        self.hooked = self.hooked or func is Tensor.register_hook
+        self.decides = self.decides or name.strip("_") in DECISIONS
         self.packed = self.packed or name in PACKING
-        return func(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
+        if self._given and any(self._is_derived(each) for each in pytree.tree_leaves((args, kwargs))):
+            for value in pytree.tree_leaves(result):
+                if isinstance(value, Tensor):
+                    self._derived[id(value)] = weakref.ref(value)
+        return result
+
+    def _is_derived(self, value: object) -> bool:
+        known = self._derived.get(id(value))
+        return known is not None and known() is value
+
+    def results(self) -> list[weakref.ref[Tensor]]:
+        """What was computed from the given tensors: references that do not keep it."""
+        own = {id(value) for value in self._given}
+        return [known for key, known in self._derived.items() if key not in own]
 
     def result(self, value: Tensor) -> OperatorSurvey:
         """The survey of a value that was computed inside, with its autograd graph."""
@@ -101,7 +131,8 @@ class SurveyMode(TorchFunctionMode):
             isinstance(node, torch.autograd.function.BackwardCFunction) or "Fake" in node.name() for node in nodes
         )
         cut = self.redefined or self.reads_values or self.packed
-        return OperatorSurvey(not cut and all(map(_verified, nodes)), self.redefined or own, self.reads_values)
+        verified = not cut and all(map(_verified, nodes))
+        return OperatorSurvey(verified, self.redefined or own, self.reads_values, own or self.hooked, self.decides)
 
 
 def survey_function(function: Callable[[dict[str, Tensor]], Tensor], params: Mapping[str, Tensor]) -> OperatorSurvey:
@@ -111,6 +142,13 @@ def survey_function(function: Callable[[dict[str, Tensor]], Tensor], params: Map
     with torch.enable_grad(), survey:
         value = function(leaves)
     return survey.result(value)
+
+
+def _by_mask(arguments: Sequence[Any]) -> bool:
+    """Whether a tensor is indexed by truth values, so that the shape of the result depends on them."""
+    index = arguments[1] if len(arguments) > 1 else None
+    parts = index if isinstance(index, tuple | list) else (index,)
+    return any(isinstance(part, Tensor) and part.dtype in (torch.bool, torch.uint8) for part in parts)
 
 
 def autograd_nodes(value: Tensor) -> list[Node]:
@@ -143,9 +181,19 @@ REDEFINING = frozenset(
 VALUE_READS = frozenset(
     (
         *("item", "tolist", "numpy", "data_ptr", "__array__", "__bool__", "__float__", "__int__", "__index__"),
-        *("__contains__", "__format__", "equal", "allclose"),
+        *("__contains__", "__format__", "equal", "allclose", "is_nonzero"),
+        *("nonzero", "argwhere", "masked_select", "unique", "unique_consecutive", "bincount"),
     )
 )
-"""Names of functions that give a tensor's numbers to Python code."""
+"""Names of functions that give a tensor's numbers to Python code, or a shape that depends on them."""
+DECISIONS = frozenset(
+    (
+        *("gt", "lt", "ge", "le", "eq", "ne", "greater", "less", "greater_equal", "less_equal", "not_equal"),
+        *("argmax", "argmin", "argsort", "sort", "topk", "kthvalue", "median", "mode", "searchsorted", "bucketize"),
+        *("round", "floor", "ceil", "trunc", "fix", "sign", "heaviside", "long", "int", "bool", "any", "all"),
+        *("isnan", "isinf", "isfinite", "isclose", "logical_and", "logical_or", "logical_not"),
+    )
+)
+"""Names of functions, without underscores around them, whose results are steps of what they are given."""
 PACKING = frozenset(("_pack_padded_sequence", "_pad_packed_sequence"))
 """Names of functions that read values inside, which vmap cannot."""

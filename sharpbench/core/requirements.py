@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import CellType
 
 import numpy as np
 import torch
@@ -18,6 +22,7 @@ from sharpbench.core.batch import (
     count_entries,
     count_examples,
     describe_form,
+    list_tensors,
     read_inputs,
     split_examples,
     take_examples,
@@ -72,13 +77,15 @@ class FirstPass:
     """What one forward pass of one example shows.
 
     logits: detached. saved_bytes: what a backward pass would keep, besides the parameters. operators: what the network
-    consists of. Both are None where it cannot be differentiated so. reads_values: see `OperatorSurvey`.
+    consists of. Both are None where it cannot be differentiated so. reads_values: see `OperatorSurvey`. results: what
+    it computed on the way, in references that do not keep it.
     """
 
     logits: Tensor
     reads_values: bool
     saved_bytes: int | None = None
     operators: OperatorSurvey | None = None
+    results: Sequence[weakref.ref[Tensor]] = ()
 
 
 def run_first_pass(network: Network, params: dict[str, Tensor], example: Inputs, half: str = "") -> FirstPass:
@@ -88,17 +95,20 @@ def run_first_pass(network: Network, params: dict[str, Tensor], example: Inputs,
     network takes or returns anything else.
     """
     weights = {value.data_ptr() for value in params.values()}
-    saved = 0
+    saved, kept = 0, list[Tensor]()
 
-    def pack(tensor: Tensor) -> Tensor:
+    def pack(tensor: Tensor) -> int:
+        """Its place in `kept`: an operator that saved its own result would keep itself alive."""
         nonlocal saved
         saved += 0 if tensor.data_ptr() in weights else tensor.numel() * tensor.element_size()
-        return tensor
+        kept.append(tensor)
+        return len(kept) - 1
 
     leaves = {key: value.detach().requires_grad_() for key, value in params.items()}
-    with torch.enable_grad(), SurveyMode() as survey:  # some networks differentiate inside
+    given = (*list_tensors(example), *leaves.values())
+    with torch.enable_grad(), SurveyMode(*given) as survey:  # some networks differentiate inside
         try:
-            with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            with torch.autograd.graph.saved_tensors_hooks(pack, kept.__getitem__):
                 logits = network(leaves, example)
         except Exception:  # torch.func inside the network allows no such hooks, and some have no derivative
             return FirstPass(_first_logits(network, params, example, half), survey.reads_values)
@@ -106,7 +116,36 @@ def run_first_pass(network: Network, params: dict[str, Tensor], example: Inputs,
     for name, leaf in leaves.items():
         if leaf.data_ptr() != params[name].data_ptr():
             raise _rewritten(name)
-    return FirstPass(checked.detach(), survey.reads_values, saved, survey.result(checked))
+    operators = survey.result(checked)
+    kept.clear()
+    return FirstPass(checked.detach(), survey.reads_values, saved, operators, survey.results())
+
+
+def check_nothing_kept(first: FirstPass) -> None:
+    """Raise InvalidInput where something that a first pass computed is held outside the network when it has ended.
+
+    What the network stores in itself is dropped after each call. In lists and variables elsewhere the tensors of a
+    derivative's trace would stay, which torch cannot use any more.
+    """
+    if any(known() is not None for known in first.results):
+        gc.collect()  # some are only held by one another
+        if any(value is not None and _is_held(value) for value in (known() for known in first.results)):
+            raise InvalidInput(
+                "the forward pass keeps tensors outside the network, in a list, a global or what a hook writes to; "
+                "remove that code or hook while it is measured"
+            )
+
+
+def _is_held(value: Tensor) -> bool:
+    """Whether a container or variable holds a tensor; torch itself leaks what a Function stores in its context."""
+    for holder in gc.get_referrers(value):
+        if isinstance(holder, dict):
+            owners = gc.get_referrers(holder)
+            if not any(isinstance(owner, torch.autograd.function.BackwardCFunction) for owner in owners):
+                return True
+        elif isinstance(holder, list | set | deque | CellType):
+            return True
+    return False
 
 
 def _first_logits(network: Network, params: dict[str, Tensor], example: Inputs, half: str) -> Tensor:

@@ -25,6 +25,7 @@ from sharpbench.core.process_group import ProcessGroup, join_batches, sum_batche
 from sharpbench.core.requirements import (
     check_arguments,
     check_network,
+    check_nothing_kept,
     check_unwritten,
     choose_batch_size,
     choose_examples,
@@ -130,6 +131,7 @@ class Subject:
     def _checked(self, *, choose_size: bool) -> Subject:
         """This subject, whose network, loss and examples fit together, with a batch size from memory if asked for."""
         first = run_first_pass(self.apply, self.params, take_examples(self.inputs, slice(1)), self.half)
+        check_nothing_kept(first)
         criterion = self.criterion.fitted(first.logits, self.targets)
         check_unwritten(self.module, self.params)
         size = choose_batch_size(first, self.inputs, self.params) if choose_size else self.batch_size

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from sharpbench.core.requirements import is_out_of_memory
 from sharpbench.core.subject import Params, Subject
+from sharpbench.curvature.all_examples import check_batches
 from sharpbench.curvature.derivative_methods import DOUBLE_BACKWARD, METHODS, DerivativeMethod, probed_loss
 from sharpbench.curvature.plain import differentiated, plain_gradient
 from sharpbench.curvature.surrogates import choose_compared, gradient_kind, survey_operators
@@ -33,6 +34,7 @@ def gradient_method(subject: Subject) -> DerivativeMethod:
     (tensor([-0.5000,  0.5000], dtype=torch.float64), 0.693147)
     """
     gradient_kind(subject)
+    check_batches(subject)
     method = subject.settled(_gradient_method)
     if method.plain:
         subject.notes.setdefault("derivatives", "plain backward passes")

@@ -15,7 +15,7 @@ from sharpbench.curvature.plain import as_leaves, differentiated, plain_vjp
 
 if TYPE_CHECKING:
     from sharpbench.curvature.vjp import LayerVjps, LayerwiseNetwork
-from sharpbench.curvature.surrogates import choose_compared
+from sharpbench.curvature.surrogates import choose_compared, compared_chunks
 
 EXAMPLES = 2
 """Examples of the comparison of a graph whose pullback has agreed before."""
@@ -26,11 +26,19 @@ COLUMNS = 2
 def agrees_with_module(network: LayerwiseNetwork) -> bool:
     """Whether logits, and the gradients of two random combinations of them, are those of the module.
 
-    On examples spread over the data, through the same vmapped pullback that the measures use. Differences up to
-    eps^(2/3) of the largest entry are rounding: that is below the rounding of the next coarser type.
+    On examples spread over the data, through the same vmapped pullback that the measures use; a graph on all examples
+    where the network's code has derivatives of its own. Differences up to eps^(2/3) of the largest entry are rounding:
+    that is below the rounding of the next coarser type.
     """
     subject = network.subject
-    inputs = subject.pick(choose_compared(subject, COMPARED))[0]
+    if network.graph is None:
+        return _agrees_on(network, choose_compared(subject, COMPARED))
+    return all(_agrees_on(network, places) for places in compared_chunks(subject, COMPARED))
+
+
+def _agrees_on(network: LayerwiseNetwork, places: Tensor) -> bool:
+    subject = network.subject
+    inputs = subject.pick(places)[0]
     leaves = as_leaves(subject.params)
     with differentiated(), torch.enable_grad():
         logits = subject.apply(leaves, inputs)

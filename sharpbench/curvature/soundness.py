@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sharpbench.core.measure import NotApplicable
 from sharpbench.core.subject import Params, Subject
+from sharpbench.curvature.all_examples import check_batches
 from sharpbench.curvature.derivative_methods import DOUBLE_BACKWARD, DRAWN, METHODS, DerivativeMethod, probed_loss
 from sharpbench.curvature.first_derivatives import EXAMPLES, TOLERANCES, gradient_method, same_gradient
 from sharpbench.curvature.method_search import Soundness, search_method
@@ -32,6 +33,7 @@ def sound_method(subject: Subject) -> DerivativeMethod:
     Raises NotApplicable where second derivatives are right by no method.
     """
     gradient_kind(subject)
+    check_batches(subject)
     found = soundness(subject)
     if found.method is None:
         raise NotApplicable(f"second derivatives of this network are right by no method: {found.reasons[0]}")

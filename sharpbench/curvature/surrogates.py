@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from sharpbench.core.measure import NotApplicable
-from sharpbench.core.operator_survey import OperatorSurvey, autograd_nodes
+from sharpbench.core.operator_survey import MAX_COMPARED, OperatorSurvey, autograd_nodes
 from sharpbench.core.requirements import COMPARED, is_out_of_memory, spread_places
 from sharpbench.core.subject import Params, Subject
 from sharpbench.curvature.plain import as_leaves, differentiated, inner_product, plain_gradient, plain_vjp
@@ -50,10 +50,19 @@ def choose_compared(subject: Subject, usual: int) -> Tensor:
     return spread_places(subject.n, count).to(subject.device)
 
 
+def compared_chunks(subject: Subject, usual: int) -> list[Tensor]:
+    """The same places in one chunk; all places in several, where the network's code has derivatives of its own."""
+    if not survey_operators(subject).own_rules:
+        return [choose_compared(subject, usual)]
+    places = torch.arange(subject.n, device=subject.device)
+    return list(places.split(min(subject.batch_size, MAX_COMPARED)))
+
+
 def gradient_kind(subject: Subject) -> GradientKind:
     """What the gradient of the subject's loss is; noted in the estimate's details where it is a surrogate's.
 
-    Found once a subject, on a few examples. Raises NotApplicable where the gradient is scaled, reversed or hooked.
+    Found once a subject: on a few examples, or on all where the network's code has derivatives of its own. Raises
+    NotApplicable where the gradient is scaled, reversed or hooked.
     """
     found = subject.settled(_gradient_kind)
     if found.refusal:
@@ -76,19 +85,31 @@ def _gradient_kind(subject: Subject) -> GradientKind:
 
 
 def _compare(subject: Subject) -> GradientKind:
-    inputs, targets = subject.pick(choose_compared(subject, COMPARED))
+    surrogate = False
+    for number, places in enumerate(compared_chunks(subject, COMPARED)):
+        found = _compare_on(subject, places, calls=number == 0)
+        if found.refusal:
+            return found
+        surrogate = surrogate or found.surrogate
+    return GradientKind(surrogate)
+
+
+def _compare_on(subject: Subject, places: Tensor, *, calls: bool) -> GradientKind:
+    """The same on these examples; calls: compare single calls of Functions as well."""
+    inputs, targets = subject.pick(places)
 
     def loss(params: Params) -> Tensor:
         return subject.criterion(subject.apply(params, inputs), targets).mean()
 
-    leaves, calls = as_leaves(subject.params), list[_Call]()
+    leaves, recorded = as_leaves(subject.params), list[_Call]()
     with torch.enable_grad():
         value = loss(leaves)
     gradient = plain_vjp(value, leaves)
-    if functions := _functions(value):
-        with _recorded_calls(functions, calls), torch.enable_grad():
+    functions = _functions(value) if calls else set()
+    if functions:
+        with _recorded_calls(functions, recorded), torch.enable_grad():
             loss(leaves)
-    found = [_compare_call(call) for call in calls]
+    found = [_compare_call(call) for call in recorded]
     for kind in found:
         if kind.refusal:
             return kind

@@ -14,14 +14,15 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
 from sharpbench.core.batch import Inputs, as_batch, count_entries, split_examples, take_examples, unbind_examples
-from sharpbench.core.graph import Graph, agreeing_graph
+from sharpbench.core.graph import Graph, agreeing_graph, run_graph
 from sharpbench.core.measure import NotApplicable
 from sharpbench.core.precision import sum_type
 from sharpbench.core.requirements import MAX_ALONE, are_close, is_out_of_memory
 from sharpbench.core.subject import Params, Subject
+from sharpbench.curvature.all_examples import agrees_on_all_examples, check_batches
 from sharpbench.curvature.gradient_check import agrees_with_module, graph_agrees_with_module
 from sharpbench.curvature.layers import Layer, plan_layers, run_layer
-from sharpbench.curvature.plain import plain_vjp
+from sharpbench.curvature.plain import as_leaves, plain_vjp
 from sharpbench.curvature.surrogates import gradient_kind, survey_operators
 from sharpbench.errors import InvalidInput
 
@@ -142,6 +143,25 @@ class LayerwiseNetwork:
             data, deltas, rows, weights = pytree.tree_map(lambda *values: torch.stack(values), *single)
             return LayerVjps(self.layers, data, deltas, rows, weights, columns.start)
 
+    def logits(self, subject: Subject, inputs: Inputs) -> Tensor:
+        """The outputs [B, ...] of examples [B, ...], each by itself, through the graph, which is not None.
+
+        subject: this network's, or the same one in another type.
+        """
+        graph, values = self.graph, {**subject.constants, **as_leaves(subject.params)}
+        assert graph is not None
+
+        def one(example: Inputs) -> Tensor:
+            return run_graph(graph, values, as_batch(example))[graph.outputs[0]][0]
+
+        with torch.enable_grad():  # as where it is differentiated: torch has other kernels without gradients
+            try:
+                return torch.func.vmap(one)(inputs).detach()
+            except RuntimeError as error:
+                if is_out_of_memory(error):
+                    raise
+                return torch.stack([one(each).detach() for each in unbind_examples(inputs)])
+
     def pull_vmapped(self, inputs: Inputs, aids: Aids, root: Root, columns: slice) -> LayerVjps:
         """The same, all examples together; raises RuntimeError where torch cannot vmap them."""
 
@@ -206,6 +226,7 @@ def layerwise_network(subject: Subject) -> LayerwiseNetwork:
     Raises NotApplicable where the gradient is that of no function, see `surrogates`.
     """
     gradient_kind(subject)
+    check_batches(subject)
     return subject.settled(_choose_network)
 
 
@@ -225,9 +246,10 @@ def _choose_network(subject: Subject) -> LayerwiseNetwork:
             lambda graph: _agrees(_planned_network(subject, graph)),
             subject.forward,
         )
-        if agrees:
+        planned = _planned_network(subject, graph)
+        if agrees and agrees_on_all_examples(subject, planned.logits):
             subject.settle_graph(graph)
-            return _planned_network(subject, graph)
+            return planned
         reason = f"the captured graph of {subject.name} is not differentiated as the module is"
     except InvalidInput as error:
         reason = str(error)

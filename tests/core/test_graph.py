@@ -210,3 +210,16 @@ def test_a_graph_runs_on_another_device_than_that_of_its_capture() -> None:
     found = run_graph(graph, values, torch.ones(1, 3, device="meta"))
     assert {each.device.type for each in found.values()} == {"meta"}
     assert found[graph.outputs[0]].shape == (1, 2)
+
+
+class FixedNoise(nn.Linear):
+    """Adds the same numbers in every call, from a generator of its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        drawn = torch.randn(2, generator=torch.Generator().manual_seed(3))
+        return super().forward(x) + drawn.to(x)
+
+
+def test_objects_that_export_lifts_out_are_not_followed() -> None:
+    with pytest.raises(InvalidInput, match=r"torch\.export cannot follow FixedNoise through"):
+        capture_graph(FixedNoise(2, 2).eval(), torch.randn(1, 2))

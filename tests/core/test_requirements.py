@@ -203,3 +203,39 @@ def test_places_are_spread_from_the_first_to_the_last() -> None:
     assert spread_places(100, 4).tolist() == [0, 33, 66, 99]
     assert spread_places(3, 4).tolist() == [0, 1, 2]
     assert spread_places(1, 4).tolist() == [0]
+
+
+KEPT = list[Tensor]()
+
+
+class Collecting(nn.Linear):
+    """Stores what it computes: in itself, or in a list outside."""
+
+    def __init__(self, *, outside: bool, detached: bool = False) -> None:
+        super().__init__(2, 2)
+        self.outside, self.detached, self.own = outside, detached, list[Tensor]()
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = x.tanh()
+        (KEPT if self.outside else self.own).append(hidden.detach() if self.detached else hidden)
+        return super().forward(hidden)
+
+
+@pytest.mark.parametrize("detached", [False, True])
+def test_a_forward_pass_that_keeps_tensors_outside_is_refused(detached: bool) -> None:
+    KEPT.clear()
+    inputs, targets = torch.randn(4, 2), torch.tensor([0, 1, 0, 1])
+    with pytest.raises(InvalidInput, match="the forward pass keeps tensors outside the network"):
+        Subject.from_module(Collecting(outside=True, detached=detached), inputs, targets)
+    KEPT.clear()
+    Subject.from_module(Collecting(outside=False, detached=detached), inputs, targets)
+
+
+def test_a_hook_that_collects_activations_is_refused() -> None:
+    net, found = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 2)), dict[str, Tensor]()
+    inputs, targets = torch.randn(4, 2), torch.tensor([0, 1, 0, 1])
+    hook = net[1].register_forward_hook(lambda module, given, result: found.update(hidden=result))
+    with pytest.raises(InvalidInput, match="what a hook writes to"):
+        Subject.from_module(net, inputs, targets)
+    hook.remove()
+    Subject.from_module(net, inputs, targets)
