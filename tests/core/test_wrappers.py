@@ -35,7 +35,6 @@ def one_process(tmp_path: Path) -> Iterator[None]:
     "wrap",
     [
         nn.DataParallel,
-        torch.compile,
         DistributedDataParallel,
         lambda module: torch.compile(DistributedDataParallel(module)),
     ],

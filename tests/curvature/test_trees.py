@@ -126,6 +126,7 @@ def test_curvature_of_trees_is_that_of_torchs_own_loss(kind: type[nn.Module], ba
         assert found.value == pytest.approx(float(value), abs=6 * (found.stderr or 0.0) + 1e-8), spec
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [Attention, TwoInputs])
 def test_every_measure_has_a_value_or_a_reason_on_trees(kind: type[nn.Module]) -> None:
     subject = Subject.from_module(*make(kind), batch_size=4)
