@@ -193,14 +193,6 @@ def _set_fused_attention(kept: tuple[bool, ...]) -> None:
         enable(value)
 
 
-def _import_paths() -> tuple[tuple[object, ...], ...]:
-    return tuple(sys.meta_path), tuple(sys.path_hooks)
-
-
-def _set_import_paths(kept: tuple[tuple[Any, ...], ...]) -> None:
-    sys.meta_path[:], sys.path_hooks[:] = kept
-
-
 def _never(_: Any) -> None:
     """What cannot be restored remains changed, which `restore` finds."""
 
@@ -244,7 +236,6 @@ SETTINGS: dict[str, Setting] = {
     "Python's recursion limit": (sys.getrecursionlimit, sys.setrecursionlimit),
     "Python's profile function": (sys.getprofile, sys.setprofile),
     "Python's interval between threads": (sys.getswitchinterval, sys.setswitchinterval),
-    "Python's importers": (_import_paths, _set_import_paths),
     "Python's garbage collector": (_collector, _set_collector),
 }
 """Name -> the functions that read and set it."""

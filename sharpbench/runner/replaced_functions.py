@@ -62,17 +62,17 @@ def _namespaces() -> Iterator[Namespace]:
 
 def _changed_items(space: Namespace, before: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Names with new values, where the old value was callable or a constant, or an inherited one is hidden now."""
-    now = vars(space)
+    now, is_own = vars(space), _package(space) == OWN_PACKAGE
     if len(now) == len(before) and all(map(_is_same, now.values(), before.values())):
         return
     for name, value in list(now.items()):
         if name in before:
-            if value is not before[name] and (callable(before[name]) or name.isupper()):
+            if value is not before[name] and (callable(before[name]) or (is_own and name.isupper())):
                 yield name, value
         elif isinstance(space, type) and any(name in vars(parent) for parent in space.__mro__[1:]):
             yield name, value
     for name in before.keys() - now.keys():
-        if callable(before[name]) or name.isupper():
+        if callable(before[name]) or (is_own and name.isupper()):
             yield name, None
 
 
@@ -80,9 +80,13 @@ def _is_same(one: object, other: object) -> bool:
     return one is other
 
 
+def _package(space: Namespace) -> str:
+    return (space.__module__ if isinstance(space, type) else space.__name__).partition(".")[0]
+
+
 def _belongs_to(space: Namespace, value: object) -> bool:
     """Whether the value is of the package of the namespace."""
-    package = (space.__module__ if isinstance(space, type) else space.__name__).partition(".")[0]
+    package = _package(space)
     code = getattr(value, "__code__", None)
     if code is None:
         return value is not None and str(getattr(value, "__module__", "")).partition(".")[0] == package

@@ -160,7 +160,6 @@ def hook_saved_tensors() -> None:
         (lambda: sys.setrecursionlimit(sys.getrecursionlimit() + 1), "Python's recursion limit"),
         (lambda: sys.setswitchinterval(5.0), "Python's interval between threads"),
         (lambda: gc.set_threshold(1), "Python's garbage collector"),
-        (lambda: sys.meta_path.insert(0, object()), "Python's importers"),
         (lambda: torch.backends.cuda.enable_flash_sdp(False), "torch's fused attention"),
         (lambda: torch.backends.nnpack.set_flags(False), "torch's NNPACK flag"),
     ],
