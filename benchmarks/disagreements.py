@@ -112,7 +112,7 @@ DISAGREEMENTS = (
     Disagreement(
         "definition",
         ("eigenthings-top-eigenvalue", "pyhessian-top-eigenvalue"),
-        ("group norm", "strides and zeros", "depthwise", "layer applied twice"),
+        ("group norm", "strides and zeros", "depthwise", "layer applied twice", "adaptive pool"),
         "A power iteration between two eigenvalues of nearly equal modulus and opposite signs; PyHessian's stops at "
         "the first small change of the value, long before one of them rules.",
     ),

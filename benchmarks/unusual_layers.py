@@ -405,21 +405,24 @@ OTHERS: dict[str, Kind] = {
 KINDS = {**ISSUE, **OTHERS}
 
 
-def unusual_module(name: str) -> nn.Module:
+def kind_module(kind: Kind) -> nn.Module:
     """The network of a kind, in eval mode, float64, the same each time."""
-    torch.manual_seed(0)
-    return KINDS[name].build().double().eval()
+    return _build(kind.build)
 
 
-def twin_module(name: str) -> nn.Module:
+def twin_module(kind: Kind) -> nn.Module:
     """The network by which the kind's values are defined."""
-    torch.manual_seed(0)
-    return (KINDS[name].twin or KINDS[name].build)().double().eval()
+    return _build(kind.twin or kind.build)
 
 
-def unusual_subject(name: str, dtype: torch.dtype) -> Subject:
+def _build(build: Callable[[], nn.Module]) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return build().double().eval()
+
+
+def kind_subject(kind: Kind, dtype: torch.dtype, *, name: str | None = None) -> Subject:
     """The kind's network on EXAMPLES examples."""
-    kind = KINDS[name]
     generator = torch.Generator().manual_seed(1)
     inputs = torch.randn(EXAMPLES, *kind.shape, generator=generator, dtype=torch.float64)
     if kind.integers:
@@ -427,5 +430,5 @@ def unusual_subject(name: str, dtype: torch.dtype) -> Subject:
     else:
         inputs = inputs.to(dtype)
     targets = torch.arange(EXAMPLES) % OUTPUTS
-    criterion = kind.losses or "cross_entropy"
-    return Subject.from_module(unusual_module(name).to(dtype), inputs, targets, loss=criterion)
+    loss = kind.losses or "cross_entropy"
+    return Subject.from_module(kind_module(kind).to(dtype), inputs, targets, loss=loss, name=name)
