@@ -86,7 +86,7 @@ def test_notes_group_the_names_by_what_is_missing(records: Callable[..., list[Re
             ["good", "confounded", "useless"],
         ),
         (
-            "no interval of mutual information: 15 networks in 5 cells, an interval needs 4 a cell on average",
+            "no interval of mutual information: 15 networks in 5 cells, an interval needs 20",
             ["good", "confounded", "useless"],
         ),
         (

@@ -43,6 +43,8 @@ from sharpbench.analysis.statistics.uncertainty import ROUNDING, assess_uncertai
 PERMUTATIONS = 999
 SCREENING_PERMUTATIONS = 39
 """Permutations that find the set that chance explains best."""
+MIN_NETWORKS_OF_SEVERAL_CELLS = 15
+"""Networks that an interval needs at least where there are several cells; with 12 it covered 92 %."""
 MIN_NETWORKS_PER_CELL = 4
 """Networks per cell, on average, that an interval needs at least where there are several cells. With three a cell and
 a strong confounder the estimate is so much too large that intervals miss its expected value."""
@@ -244,6 +246,7 @@ def _condition_sets(columns: dict[str, Integers], networks: int) -> Iterator[tup
 def _explain_no_interval(cells: Integers, units: Integers | None) -> str | None:
     why = explain_no_interval(cells, units, MIN_MARGINAL_CELL)
     count = len(np.unique(cells))
-    if why or units is not None or count == 1 or len(cells) >= MIN_NETWORKS_PER_CELL * count:
+    needed = max(MIN_NETWORKS_OF_SEVERAL_CELLS, MIN_NETWORKS_PER_CELL * count)
+    if why or units is not None or count == 1 or len(cells) >= needed:
         return why
-    return f"{len(cells)} networks in {count} cells, an interval needs {MIN_NETWORKS_PER_CELL} a cell on average"
+    return f"{len(cells)} networks in {count} cells, an interval needs {needed}"

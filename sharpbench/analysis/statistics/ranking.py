@@ -129,7 +129,7 @@ def _compare(estimates: TauEstimates, one: int, other: int, known: Sequence[int]
     half, spread = float(coefficients @ estimates.values), estimates.uncertainty(coefficients)
     if abs(half) < ROUNDING and spread.variance < ROUNDING:  # both order the networks alike
         return RankComparison(known[one], known[other], 0.0, Interval(0.0, 0.0), 1.0, 1.0)
-    around, p = correlation_interval(half, spread), p_value(half, spread)
+    around, p = correlation_interval(half, spread, skewness=0.0), p_value(half, spread)
     interval = Interval(2 * around.low, 2 * around.high)
     return RankComparison(known[one], known[other], 2 * half, interval, p, p)
 

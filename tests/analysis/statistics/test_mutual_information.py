@@ -259,7 +259,7 @@ def test_what_has_no_value_says_why() -> None:
     assert (small.interval, small.reason) == (None, "the smallest cell holds 2 networks, an interval needs 3")
     cells = np.repeat(np.arange(8), 3)
     three = conditional_information(np.arange(24), np.arange(24), {"a": list(cells)}, permutations=0)
-    assert (three.interval, three.reason) == (None, "24 networks in 8 cells, an interval needs 4 a cell on average")
+    assert (three.interval, three.reason) == (None, "24 networks in 8 cells, an interval needs 32")
     assert conditional_information(np.arange(24), np.arange(24), {}, permutations=0).interval is not None
 
 

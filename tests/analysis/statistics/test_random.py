@@ -131,7 +131,7 @@ def test_measures_that_are_constant_in_different_cells_are_compared_cell_by_cell
     whole, none = np.zeros(30, dtype=np.intp), np.zeros(1)
     known = assess_uncertainty(deviations / 2, none, whole, np.ones(1), untied=1.0)
     assert known.variance == pytest.approx(float(deviations @ deviations) / 4, rel=1e-12)
-    expected = correlation_interval(found[0] / 2, known)
+    expected = correlation_interval(found[0] / 2, known, skewness=0.0)
     assert found[0] == pytest.approx((taus[20] - taus[3]) / 29)
     assert (found[1].low, found[1].high) == pytest.approx((2 * expected.low, 2 * expected.high))
     alone = within_tau(x, y, cells, cells).interval  # two units decide the difference, and yet it is narrower

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
+from scipy.stats import t as student
 
-from sharpbench.analysis.statistics.uncertainty import assess_uncertainty
+from sharpbench.analysis.statistics.interval import correlation_interval, p_value
+from sharpbench.analysis.statistics.uncertainty import Uncertainty, assess_uncertainty
 
 EVEN = np.tile([1.0, -1.0], 10)  # influences of equal size in every cell
 
@@ -58,3 +62,21 @@ def test_no_change_at_all_is_no_variance() -> None:
 def test_the_excess_takes_away_three_quarters_at_most() -> None:
     one = np.zeros(20, dtype=np.intp)
     assert assess_uncertainty(EVEN, np.array([100.0]), one, np.ones(1), untied=1.0).variance == pytest.approx(5)
+
+
+def test_the_end_towards_0_is_farther_away_by_8_r_over_n() -> None:
+    known = Uncertainty(variance=0.01, freedom=18.0, networks=25.0)
+    even, found, below = (
+        correlation_interval(0.6, known, skewness=0.0),
+        correlation_interval(0.6, known),
+        correlation_interval(-0.6, known),
+    )
+    reach = float(student.ppf(0.975, 18)) * 0.1 / (1 - 0.36)
+    assert (even.low, even.high) == pytest.approx(
+        (math.tanh(math.atanh(0.6) - reach), math.tanh(math.atanh(0.6) + reach))
+    )
+    low = math.tanh(math.atanh(0.6) - (1 + 8 * 0.6 / 25) * reach)
+    assert (found.low, found.high) == pytest.approx((low, even.high))
+    assert (below.low, below.high) == pytest.approx((-found.high, -found.low))
+    narrow = Uncertainty(variance=1e-6, freedom=18.0, networks=25.0)
+    assert p_value(1e-3 * float(student.ppf(0.975, 18)), narrow) == pytest.approx(0.05, abs=1e-4)  # where it ends at 0

@@ -66,6 +66,6 @@ def test_values_of_psi_are_those_with_intervals() -> None:
 def test_p_is_below_five_percent_where_the_interval_leaves_out_zero(value: float) -> None:
     for further in np.linspace(0.0, 0.3, 40):
         known = Uncertainty(0.01, 12.0, 20.0, float(further))
-        around = correlation_interval(value, known)
+        around = correlation_interval(value, known, skewness=0.0)
         assert (p_value(value, known) < 0.05) == (0 not in around)
     assert p_value(value, known) > p_value(value, Uncertainty(0.01, 12.0, 20.0))
