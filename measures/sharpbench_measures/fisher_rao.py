@@ -111,4 +111,4 @@ class FisherRao(Measure):
 
     def invariances(self) -> frozenset[Invariance]:
         """Every linear rewrite under which the weights transform covariantly."""
-        return frozenset({"layer", "unit", "element", "permutation", "attention-rotation"})
+        return frozenset({"layer", "unit", "element", "permutation", "attention-rotation", "attention-gl"})

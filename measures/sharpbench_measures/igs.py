@@ -130,7 +130,7 @@ class Igs(Measure):
     def invariances(self) -> frozenset[Invariance]:
         """Every linear rewrite without truncation; with it the orthogonal ones, which keep the eigenvalues."""
         orthogonal: frozenset[Invariance] = frozenset({"permutation", "attention-rotation"})
-        return orthogonal | {"layer", "unit", "element"} if self.truncation == 0 else orthogonal
+        return orthogonal | {"layer", "unit", "element", "attention-gl"} if self.truncation == 0 else orthogonal
 
 
 def _squared_slopes(subject: Subject, vectors: Tensor, together: int) -> Tensor:

@@ -73,7 +73,7 @@ class Margin(Measure):
 
     def invariances(self) -> frozenset[Invariance]:
         """All rewrites that keep the function."""
-        return frozenset({"layer", "unit", "element", "permutation", "attention-rotation"})
+        return frozenset({"layer", "unit", "element", "permutation", "attention-rotation", "attention-gl"})
 
 
 def _margins(logits: Tensor, targets: Tensor) -> Tensor:

@@ -9,9 +9,24 @@ from typing import ClassVar, Literal
 import torch
 
 from sharpbench import Estimate, InvalidInput, Invariance, Measure, NotApplicable, Subject
-from sharpbench.curvature import DENSE_LIMIT, certificate, reference_diagonal
-from sharpbench.symmetry import as_arrays, diagonal_for, group_of, minimum_example_stderr, minimum_trace
+from sharpbench.curvature import DENSE_LIMIT, certificate, reference_diagonal, reference_partial_traces
+from sharpbench.symmetry import (
+    Float64Check,
+    FullGroup,
+    as_arrays,
+    diagonal_for,
+    full_group_of,
+    group_of,
+    minimise_full,
+    minimum_example_stderr,
+    minimum_trace,
+    relative_change,
+    rounding_bound,
+)
 from sharpbench_measures.citations import IBAYASHI
+
+EXAMPLES = 2
+"""Examples for which matrices between queries and keys must keep the function."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +44,10 @@ class Minimum(Measure):
         unit: one scale per channel or hidden unit, also within attention heads: the minimum over a larger group,
             so never above that of layers, and unchanged when single units are rescaled. Newton's method with
             conjugate gradients; the record has the relative gradient and the squared Newton decrement.
+        full: units, and the invertible matrices that attention allows: between queries and keys and between values and
+            output projection of each head, and between two linear layers with nothing in between (see
+            `symmetry.full_group`; details.blocks counts them). Never above `unit`, and unchanged under attention-gl. In
+            closed form for each matrix, by turns with the scales.
 
     Operators that the group does not know pin their tensors: the value can then only be larger. If a random element of
     the group changes the function on the examples, the measure is not applicable. Terms that can be driven to 0 make
@@ -48,10 +67,13 @@ class Minimum(Measure):
     included: ClassVar[str] = "all parameters under measurement, biases included"
     cost: ClassVar[str] = "C - 1 backward passes, and a solve of milliseconds to seconds"
     bibtex: ClassVar[str] = IBAYASHI
-    scope: Literal["layer", "unit"] = "layer"
+    scope: Literal["layer", "unit", "full"] = "layer"
 
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
-        """See Measure; the value is deterministic, `details.function_change` is that of a random element."""
+        """See Measure; the value is deterministic, `details.function_change` is that of a random element, and for
+        scope=full that of the network at the minimum."""
+        if self.scope == "full":
+            return _minimum_over_full_group(subject, generator)
         examples, _ = next(subject.batches)
         try:
             group = group_of(subject.graph, set(subject.params), scope=self.scope)
@@ -84,10 +106,56 @@ class Minimum(Measure):
         """The same minimum over the reference diagonal; None if that is of another matrix."""
         if any(subject.once(certificate).values()):
             return None
+        if self.scope == "full":
+            full = _full_group(subject, torch.Generator().manual_seed(0))
+            return minimise_full(subject, full, reference_partial_traces).value
         group = group_of(subject.graph, set(subject.params), scope=self.scope)
         return minimum_trace(group, as_arrays(subject.once(reference_diagonal))).value
 
     def invariances(self) -> frozenset[Invariance]:
         """A rescaling of single units changes the block traces and with them the minimum over layers. A rotation keeps
         the block traces and mixes the units of a head."""
+        if self.scope == "full":
+            return frozenset({"layer", "unit", "permutation", "attention-rotation", "attention-gl"})
         return frozenset({"layer", "permutation", "unit" if self.scope == "unit" else "attention-rotation"})
+
+
+def _full_group(subject: Subject, generator: torch.Generator) -> FullGroup:
+    try:
+        some = subject.examples(EXAMPLES)
+        check = Float64Check.of(subject.module, some, generator=generator, forward=subject.forward)
+        return full_group_of(subject.graph, set(subject.params), check, generator)
+    except InvalidInput as error:
+        raise NotApplicable(f"no symmetry group: {error}") from error
+
+
+def _minimum_over_full_group(subject: Subject, generator: torch.Generator) -> Estimate:
+    group = _full_group(subject, generator)
+    certified = not any(subject.once(certificate).values())
+    solved = minimise_full(subject, group)
+    examples, _ = next(subject.batches)
+    like = {name: solved.params[name].to(value) for name, value in subject.params.items()}
+    with torch.no_grad():
+        change = relative_change(subject.apply(subject.params, examples), subject.apply(like, examples))
+    if not change <= rounding_bound(subject.params.values()):
+        raise NotApplicable(f"no symmetry group: the network at the minimum has other outputs, by {change:.1e}")
+    return Estimate(
+        solved.value,
+        parts=solved.parts,
+        converged=solved.converged,
+        details={
+            "matrix": "hessian" if certified else "gauss-newton",
+            "method": "closed form by turns with newton-cg" if group.blocks else "newton-cg",
+            "gap": solved.gap if math.isfinite(solved.gap) else None,
+            "gradient": solved.gradient,
+            "attained": None if solved.vanishing is None else not solved.vanishing,
+            "vanishing": solved.vanishing,
+            "dimension": group.dimension,
+            "blocks": group.words,
+            "restricted": group.restricted,
+            "pinned": ", ".join(group.units.unknown_operators),
+            "turns": solved.steps,
+            "passes": solved.passes,
+            "function_change": change,
+        },
+    )

@@ -13,6 +13,7 @@ from sharpbench.errors import InvalidInput, shorten
 
 if TYPE_CHECKING:
     from sharpbench.core.batch import Inputs
+    from sharpbench.symmetry import GroupDescription
 
 MAX_EXAMPLE_SIZE = 2**22
 """Numbers in one example."""
@@ -38,15 +39,16 @@ def symmetry(
     as_json: JsonObjectOption = False,
     plugin: PluginOption = None,
 ) -> None:
-    """Show the rescalings of a network that keep its function: how many there are, which, and whether they do.
+    """Show the linear changes of a network's weights that keep its function: how many, which, and whether they do.
 
-    Scales are counted per parameter tensor (layer), and per channel or hidden unit (unit). The last figure is the
-    largest change of the outputs under random rescalings in float64. Inputs are random numbers: no data are read.
+    Scales are counted per parameter tensor (layer), and per channel or hidden unit (unit). The full group adds the
+    invertible matrices between queries and keys, values and output of attention, and two linear layers. The last figure
+    is the largest change of the outputs under random elements in float64. Inputs are random numbers: no data are read.
     """
     import torch
 
     from sharpbench.models.file import File
-    from sharpbench.symmetry import SCOPES, describe
+    from sharpbench.symmetry import SCOPES, describe, describe_full
 
     chosen = parse_model(model, plugin or ())
     sizes = _shape(shape) if shape else chosen.input_shape or (1, 28, 28)
@@ -67,6 +69,7 @@ def symmetry(
         raise InvalidInput(f"model '{shorten(model)}' cannot be built for {options}: {error}") from error
     inputs = torch.randn(2, *sizes, generator=generator) if data is None else _read_examples(data)
     found = [describe(module, inputs, scope=scope, generator=generator, forward=forward) for scope in SCOPES]
+    found.append(describe_full(module, inputs, generator=generator, forward=forward))
     if as_json:
         scopes = {
             each.scope: {"dimension": each.dimension, "generators": each.generators, "change": each.change}
@@ -75,7 +78,7 @@ def symmetry(
         typer.echo(json.dumps({"model": model, "pinned": found[0].pinned, **scopes}, indent=1))
         return
     for each in found:
-        typer.echo(f"{each.scope}: {each.dimension} scales; outputs change by {each.change:.1e} of their size")
+        typer.echo(f"{each.scope}: {_dimension(each)}; outputs change by {each.change:.1e} of their size")
         for generators in each.generators:
             typer.echo(f"  {generators}")
     typer.echo(f"unknown operators, whose inputs and weights are not rescaled: {', '.join(found[0].pinned) or 'none'}")
@@ -91,6 +94,10 @@ def _read_examples(word: str) -> Inputs:
     if loader is None:
         raise InvalidInput(f"--data '{shorten(word)}' names no function of a file; write data.py:make")
     return take_examples(loader.examples(None, Subset()).inputs, slice(2))
+
+
+def _dimension(group: GroupDescription) -> str:
+    return f"dimension {group.dimension}" if group.scope == "full" else f"{group.dimension} scales"
 
 
 def _shape(text: str) -> tuple[int, ...]:

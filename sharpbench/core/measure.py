@@ -22,15 +22,16 @@ if TYPE_CHECKING:
     from sharpbench.core.subject import Subject
 
 
-Invariance = Literal["layer", "unit", "element", "permutation", "attention-rotation", "logit-scale"]
+Invariance = Literal["layer", "unit", "element", "permutation", "attention-rotation", "attention-gl", "logit-scale"]
 """Function-preserving rewrites under which a measure may claim not to change.
 
 layer: one positive scale per parameter tensor; unit: one per channel or hidden unit; element: any diagonal
 rescaling that preserves the function; permutation: of hidden units; attention-rotation: of the query-key
-space of a head; logit-scale: a positive factor on the logits (the one that does change the function).
+space of a head; attention-gl: invertible matrices between queries and keys, values and output, or two linear
+layers; logit-scale: a positive factor on the logits (the one that does change the function).
 """
 
-RewriteKind = Literal["layer", "unit", "permutation", "attention-rotation"]
+RewriteKind = Literal["layer", "unit", "permutation", "attention-rotation", "attention-gl"]
 REWRITE_KINDS: tuple[RewriteKind, ...] = get_args(RewriteKind)
 """Kinds of rewrites of the same function that can be made at random, in the order of their columns."""
 

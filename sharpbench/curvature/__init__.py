@@ -59,6 +59,7 @@ from sharpbench.curvature.lanczos import (
 from sharpbench.curvature.linear_layer import LinearLayer, linear_layer
 from sharpbench.curvature.noise_tolerance import NoiseTolerance, tolerated_noise
 from sharpbench.curvature.output_hessian import output_root, quadratic_form, softmax_slopes, softmax_variance
+from sharpbench.curvature.partial_traces import Section, partial_traces, reference_partial_traces
 from sharpbench.curvature.path_norm import AffineLayer, chain, input_ones, path_sum
 from sharpbench.curvature.per_example import per_example_traces
 from sharpbench.curvature.perturbation import (
@@ -129,6 +130,7 @@ __all__ = [
     "Norm",
     "PerturbedLosses",
     "Scaling",
+    "Section",
     "adaptive_traces_by_example",
     "certificate",
     "chain",
@@ -171,6 +173,7 @@ __all__ = [
     "mean_of",
     "mean_traces",
     "output_root",
+    "partial_traces",
     "path_sum",
     "per_example_traces",
     "perturbation_scales",
@@ -185,6 +188,7 @@ __all__ = [
     "reference_eigenvalue",
     "reference_ggn_traces",
     "reference_one_step",
+    "reference_partial_traces",
     "reference_traces",
     "require_finite",
     "sampled_fisher_traces",

@@ -145,7 +145,7 @@ def squared_norms(pulled: LayerVjps) -> Params:
         weight, bias = squared_gradients.traces(*factors)
         return {layer.weight: weight, layer.bias: bias}
 
-    return pulled.sums(of_layer, lambda _, rows: rows.square().flatten(1).sum(1))
+    return pulled.sums(of_layer, lambda name, rows: {name: rows.square().flatten(1).sum(1)})
 
 
 def weighted_norms(pulled: LayerVjps, weights: Params) -> Params:
@@ -162,8 +162,8 @@ def weighted_norms(pulled: LayerVjps, weights: Params) -> Params:
             found[layer.bias] = squares.flatten(1) @ weights[layer.bias].flatten()
         return found
 
-    def of_rows(name: str, rows: Tensor) -> Tensor:
-        return rows.square().sum(1).reshape(len(rows), -1) @ weights[name].flatten()
+    def of_rows(name: str, rows: Tensor) -> Params:
+        return {name: rows.square().sum(1).reshape(len(rows), -1) @ weights[name].flatten()}
 
     return pulled.sums(of_layer, of_rows)
 
@@ -179,7 +179,7 @@ def sum_diagonal(pulled: LayerVjps) -> Params:
             diagonals[layer.bias] = squared_gradients.bias_diagonal(layer.outputs(deltas))
         return diagonals
 
-    return pulled.sums(of_layer, lambda _, rows: rows.square().sum((0, 1)))
+    return pulled.sums(of_layer, lambda name, rows: {name: rows.square().sum((0, 1))})
 
 
 def predicted_bytes(subject: Subject) -> int:

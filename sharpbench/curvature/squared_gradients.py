@@ -73,7 +73,7 @@ def weight_diagonal(patches: Tensor, slopes: Tensor) -> Tensor:
         products: Tensor = squares.movedim(0, 2) @ patches.squeeze(3).square().movedim(0, 1)
         return products
     total = slopes.new_zeros((slopes.shape[1], slopes.shape[3], patches.shape[2]))
-    for _, rows in _gradients(patches, slopes):
+    for _, rows in gradients(patches, slopes):
         total += rows.square_().unflatten(2, (-1, slopes.shape[3])).sum((0, 2))
     return total
 
@@ -107,12 +107,12 @@ def _gram(values: Tensor) -> Tensor:
 def _by_example(patches: Tensor, slopes: Tensor, of: Callable[[Tensor], Tensor]) -> Tensor:
     """The sums [B] over the slices of the gradients of each example, of(rows [some B, G, some K * O, P]) [some B]."""
     found = slopes.new_zeros(len(slopes))
-    for examples, rows in _gradients(patches, slopes):
+    for examples, rows in gradients(patches, slopes):
         found[examples] += of(rows)
     return found
 
 
-def _gradients(patches: Tensor, slopes: Tensor) -> Iterator[tuple[slice, Tensor]]:
+def gradients(patches: Tensor, slopes: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Per-example gradients [some B, G, some K * O, P] and whose they are: a few examples, or a few columns of one."""
     columns = patches.transpose(2, 3)
     size = slopes.shape[1] * slopes.shape[3] * patches.shape[2] * slopes.element_size()

@@ -78,7 +78,7 @@ class LayerVjps:
         return LayerVjps(self.layers, self.data, deltas, rows, self.weights[:, some], max(start, self.first))
 
     def sums(
-        self, of_layer: Callable[[Layer, Tensor, Tensor], Params], of_rows: Callable[[str, Tensor], Tensor]
+        self, of_layer: Callable[[Layer, Tensor, Tensor], Params], of_rows: Callable[[str, Tensor], Params]
     ) -> Params:
         """By parameter, sums of squared gradients over columns, and as the two functions have it over examples.
 
@@ -89,7 +89,8 @@ class LayerVjps:
         for sign, kept in _by_sign(self.weights):
             for layer, given, delta in zip(self.layers, self.data, self.deltas, strict=True):
                 add_trees(total, of_layer(layer, given, kept(delta)), sign)
-            add_trees(total, {name: of_rows(name, kept(value)) for name, value in self.rows.items()}, sign)
+            for name, value in self.rows.items():
+                add_trees(total, of_rows(name, kept(value)), sign)
         return total
 
 

@@ -13,8 +13,13 @@ weight times exp(s), the second times exp(-s).
 >>> targets = torch.tensor([0, 1, 0, 1, 1])
 """
 
-from sharpbench.symmetry.describe import GroupDescription, describe
+from sharpbench.symmetry.describe import GroupDescription, describe, describe_full
+from sharpbench.symmetry.float64_check import Float64Check, relative_change, rounding_bound
+from sharpbench.symmetry.full_group import FullGroup, full_group, full_group_of
 from sharpbench.symmetry.group import SCOPES, RescalingGroup, Scope, group_of, rescaling_group
+from sharpbench.symmetry.linear_blocks import LinearBlock
+from sharpbench.symmetry.minimum.balance import balance
+from sharpbench.symmetry.minimum.full import FullMinimum, minimise_full
 from sharpbench.symmetry.minimum.layers import GAP_TOLERANCE, LayerMinimum, minimise
 from sharpbench.symmetry.minimum.matrix_scaling import (
     SCALING_TOLERANCE,
@@ -25,7 +30,6 @@ from sharpbench.symmetry.minimum.matrix_scaling import (
 from sharpbench.symmetry.minimum.trace import (
     MinimumTrace,
     as_arrays,
-    balance,
     diagonal_for,
     minimum_example_stderr,
     minimum_trace,
@@ -38,8 +42,12 @@ __all__ = [
     "GRADIENT_TOLERANCE",
     "SCALING_TOLERANCE",
     "SCOPES",
+    "Float64Check",
+    "FullGroup",
+    "FullMinimum",
     "GroupDescription",
     "LayerMinimum",
+    "LinearBlock",
     "MinimumTrace",
     "RescalingGroup",
     "Rewrites",
@@ -48,13 +56,19 @@ __all__ = [
     "as_arrays",
     "balance",
     "describe",
+    "describe_full",
     "diagonal_for",
     "find_rewrites",
+    "full_group",
+    "full_group_of",
     "group_of",
     "minimise",
+    "minimise_full",
     "minimum_example_stderr",
     "minimum_trace",
+    "relative_change",
     "rescaling_group",
+    "rounding_bound",
     "scale_columns",
     "scale_rows_and_columns",
 ]

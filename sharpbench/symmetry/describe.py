@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,7 +16,9 @@ from torch import nn
 
 from sharpbench.core.batch import Inputs
 from sharpbench.core.functional import Forward
-from sharpbench.symmetry.float64_check import Float64Check
+from sharpbench.errors import InvalidInput
+from sharpbench.symmetry.float64_check import Float64Check, rounding_bound
+from sharpbench.symmetry.full_group import full_group
 from sharpbench.symmetry.group import RescalingGroup, Scope, rescaling_group
 
 Array = NDArray[np.float64]
@@ -27,7 +30,7 @@ MAX_DENOMINATOR = 12
 
 @dataclass(frozen=True, slots=True)
 class GroupDescription:
-    """The rescaling group of a network in words.
+    """The rescaling group of a network, or its full group, in words.
 
     scope, dimension: those of the group. generators: in words, in the order of the network; for units with a count, '64
     x conv1 against conv2'. pinned: operators without a rule, at which scales are fixed. change: the largest change of
@@ -35,7 +38,7 @@ class GroupDescription:
         at perturbed weights.
     """
 
-    scope: Scope
+    scope: Scope | Literal["full"]
     dimension: int
     generators: tuple[str, ...]
     pinned: tuple[str, ...]
@@ -73,6 +76,35 @@ def describe(
     )
     words = _describe_units(group) if scope == "unit" else _describe_layers(group)
     return GroupDescription(scope, group.dimension, tuple(words), group.unknown_operators, change)
+
+
+def describe_full(
+    model: nn.Module,
+    inputs: Inputs,
+    *,
+    elements: int = 3,
+    generator: torch.Generator,
+    forward: Forward | None = None,
+) -> GroupDescription:
+    """The GroupDescription of the full group of `model`: scales of units, and the matrices of its linear blocks.
+
+    Its generators are the blocks, counted by size, and how many attention layers have none between queries and keys.
+    Arguments, errors and cost are those of `describe`, with a few more evaluations in float64.
+
+    >>> linear = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 4)).double()
+    >>> symmetry.describe_full(linear, inputs, generator=draws).generators
+    ('1 x GL(2)',)
+    """
+    group = full_group(model, inputs, generator=generator, forward=forward)
+    trial = Float64Check.of(model, inputs, generator=generator, forward=forward)
+    change = max(trial.change(group.random_move(trial.state, generator)) for _ in range(elements))
+    bound = rounding_bound(trial.state.values())
+    if not change <= bound:
+        raise InvalidInput(f"elements of the full group change the outputs by {change:.1e}, above {bound:.1e}")
+    words = [group.words] if group.blocks else []
+    if group.restricted:
+        words.append(f"{group.restricted} attention layers, whose queries and keys allow scales or rotations at most")
+    return GroupDescription("full", group.dimension, tuple(words), group.units.unknown_operators, change)
 
 
 def _describe_layers(group: RescalingGroup) -> Iterator[str]:

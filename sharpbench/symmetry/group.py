@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,38 +20,10 @@ from sharpbench.core.graph import Graph, current_graph
 from sharpbench.core.requirements import COMPARED
 from sharpbench.errors import InvalidInput
 from sharpbench.symmetry.float64_check import relative_change, rounding_bound
+from sharpbench.symmetry.free_parameters import first_names, free_parameters
 from sharpbench.symmetry.linear_system import merge_equal_unknowns, solve_homogeneous
 from sharpbench.symmetry.rules.propagation import Axes, Blocks, IndexArray, Scale, ScalePropagation, compact
 from sharpbench.symmetry.rules.table import find_convolutions, propagate_scales
-
-
-def find_overlapping(model: nn.Module) -> frozenset[str]:
-    """The names of parameters and buffers that share memory with another: views, aliases, `data` set to another's.
-
-    The graph shows them as different tensors, but writing into one also changes the other. A parameter under several
-    names is one tensor and is known by its first name.
-    """
-    named = itertools.chain(model.named_parameters(), model.named_buffers())
-    spans = [
-        (str(value.device), *_address_range(value), name)
-        for name, value in named
-        if value.numel() and not value.is_meta
-    ]
-    found: set[str] = set()
-    reach: tuple[str, int, str] = ("", 0, "")
-    for device, start, stop, name in sorted(spans):
-        if device == reach[0] and start < reach[1]:
-            found.update((name, reach[2]))
-        if device != reach[0] or stop > reach[1]:
-            reach = (device, stop, name)
-    return frozenset(found)
-
-
-def _address_range(value: Tensor) -> tuple[int, int]:
-    """The addresses of its first byte and of the byte after its last."""
-    entries = 1 + sum((size - 1) * stride for size, stride in zip(value.shape, value.stride(), strict=True))
-    return value.data_ptr(), value.data_ptr() + entries * value.element_size()
-
 
 Array = NDArray[np.float64]
 Scope = Literal["layer", "unit"]
@@ -201,13 +172,6 @@ def graph_of(model: nn.Module, inputs: Inputs, forward: Forward | None = None) -
     return current_graph(model, take_examples(inputs, slice(1)), few, forward=forward)
 
 
-def free_parameters(model: nn.Module, graph: Graph, parameters: Collection[str] | None = None) -> set[str]:
-    """The first names of `parameters`, without those that share memory with others; None: all with gradients."""
-    if parameters is None:
-        parameters = [name for name, value in model.named_parameters() if value.requires_grad]
-    return _first_names(graph, parameters) - find_overlapping(model)
-
-
 def group_of(graph: Graph, parameters: Collection[str] | None = None, *, scope: Scope = "layer") -> RescalingGroup:
     """The rescaling group read off a captured graph, which keeps it for each choice of parameters.
 
@@ -223,7 +187,7 @@ def group_of(graph: Graph, parameters: Collection[str] | None = None, *, scope: 
     """
     if scope not in SCOPES:
         raise InvalidInput(f"scope='{scope}' is not a scope; use 'layer' or 'unit'")
-    chosen = set(graph.parameters.values()) if parameters is None else _first_names(graph, parameters)
+    chosen = set(graph.parameters.values()) if parameters is None else first_names(graph, parameters)
     names = {node: name for node, name in graph.parameters.items() if name in chosen}
     kept = _groups.setdefault(graph, {})
     key = (scope, frozenset(names.values()))
@@ -331,15 +295,6 @@ def _runs(indices: Sequence[int] | NDArray[np.int64]) -> Iterator[str]:
     """Runs of successive indices."""
     for run in np.split(np.asarray(indices), np.flatnonzero(np.diff(indices) != 1) + 1):
         yield f"{run[0]}:{run[-1] + 1}"
-
-
-def _first_names(graph: Graph, parameters: Collection[str]) -> set[str]:
-    """The names under which the graph knows these parameters."""
-    known = {name: first for name, first in graph.tied.items() if first not in graph.buffers.values()}
-    unknown = sorted(set(parameters) - set(known))
-    if unknown:
-        raise InvalidInput(f"parameters={unknown} are not in the network, which has {', '.join(known)}")
-    return {known[name] for name in parameters}
 
 
 def _rescale(name: str, value: Tensor, logs: Array | None) -> Tensor:

@@ -16,6 +16,7 @@ from sharpbench.symmetry.linear_system import merge_equal_unknowns
 from sharpbench.symmetry.rules import propagation
 from sharpbench.symmetry.rules.contractions import attention_rule as scaled_attention
 from sharpbench.symmetry.rules.contractions import convolution_rule as scaled_convolution
+from sharpbench.symmetry.rules.contractions import einsum_rule, matrix_product_rule
 from sharpbench.symmetry.rules.operation import (
     Operation,
     Result,
@@ -25,7 +26,7 @@ from sharpbench.symmetry.rules.operation import (
     pin_rule,
     shape_of,
 )
-from sharpbench.symmetry.rules.propagation import UNSCALED, Axes, IndexArray, ScalePropagation
+from sharpbench.symmetry.rules.propagation import UNSCALED, Axes, IndexArray, Scale, ScalePropagation
 from sharpbench.symmetry.rules.table import RULES, find_convolutions, propagate_scales, rules_by_operator
 
 
@@ -73,9 +74,7 @@ def find_permutations(graph: Graph, held: Collection[str] = ()) -> Iterator[Perm
     Units are followed by the propagation of log-scales, with the rules UNIT_RULES: unknowns that an equation connects
     are one unit.
     """
-    named = {**graph.parameters, **graph.buffers}
-    moving = [node for node, name in named.items() if name not in held and node.meta["val"].is_floating_point()]
-    flow = propagate_scales(graph, {node: named[node] for node in moving}, Axes(find_convolutions(graph)), UNIT_RULES)
+    flow = _follow_units(graph, held)
     unit = _units_of_unknowns(flow)
     label = np.zeros(unit.max(initial=0) + 2, dtype=np.uint64)
     draw = np.random.default_rng(0)
@@ -89,6 +88,27 @@ def find_permutations(graph: Graph, held: Collection[str] = ()) -> Iterator[Perm
     for units in alike.values():
         if len(units) > 1:
             yield Permutation({place: np.array([places[one][place] for one in units]) for place in places[units[0]]})
+
+
+def find_summed_units(graph: Graph) -> Iterator[frozenset[tuple[str, int, int]]]:
+    """Of each product of two activations over units, as queries and keys: (tensor, axis, index) of all these units.
+
+    Empty where the units must not be permuted.
+    """
+    flow = _follow_units(graph, ())
+    unit = _units_of_unknowns(flow)
+    places = _positions_of_units(flow, unit)
+    for sides in flow.products:
+        queries, keys = ([part for _, part in side if part.shape[-1] > 1] for side in sides)
+        if queries and keys and not np.array_equal(queries[0].ravel(), keys[0].ravel()):  # these would be tokens
+            held = [places[one] for one in set(unit[queries[0]].ravel().tolist()) & places.keys()]
+            yield frozenset((*at, index) for each in held for at, indices in each.items() for index in indices)
+
+
+def _follow_units(graph: Graph, held: Collection[str]) -> ScalePropagation:
+    named = {**graph.parameters, **graph.buffers}
+    moving = [node for node, name in named.items() if name not in held and node.meta["val"].is_floating_point()]
+    return propagate_scales(graph, {node: named[node] for node in moving}, Axes(find_convolutions(graph)), UNIT_RULES)
 
 
 def _units_of_unknowns(flow: ScalePropagation) -> IndexArray:
@@ -160,6 +180,41 @@ def _attention_rule(op: Operation) -> Result:
     return scaled_attention(op)
 
 
+def _product_rule(one: str = "self", other: str = "other") -> Rule:
+    """Batched products: units of different heads are set apart, and heads keep their order."""
+    product = matrix_product_rule(one, other)
+
+    def rule(op: Operation) -> Result:
+        axes = len(op.shape)
+        for name in (one, other):
+            _separate(op.flow, map_indices(op.scale(name), lambda places: propagation.lift(places, axes)), axes - 2)
+        return product(op)
+
+    return rule
+
+
+def _separate(flow: ScalePropagation, scale: Scale, batch: int) -> None:
+    """Set units apart that lie at different indices of the first `batch` axes; indices of these axes are no units."""
+    for factor, places in scale:
+        if places.shape[batch:] == (1,) * (places.ndim - batch):
+            flow.require_zero(((factor, places),))
+        for axis in range(batch):
+            if places.shape[axis] > 1:
+                flow.cuts.append([part.ravel() for part in np.moveaxis(places, axis, 0)])
+
+
+def _einsum_rule(op: Operation) -> Result:
+    """einsum likewise: indices that every operand and the result have are those of heads and examples."""
+    operands, _, result = op.get("equation").replace(" ", "").partition("->")
+    words = operands.split(",")
+    for word, scale in zip(words, op.scales("tensors"), strict=True):
+        shared = [axis for axis, letter in enumerate(word) if all(letter in each for each in (*words, result))]
+        order = [*shared, *(axis for axis in range(len(word)) if axis not in shared)]
+        moved = tuple((factor, propagation.lift(places, len(word)).transpose(order)) for factor, places in scale)
+        _separate(op.flow, moved, len(shared))
+    return einsum_rule(op)
+
+
 def _convolution_rule(op: Operation) -> Result:
     """Depthwise convolutions act entrywise along the channels; other grouped ones fix the units."""
     groups, weight = op.get("groups"), op.size("weight")
@@ -187,6 +242,9 @@ UNIT_RULES: dict[str, Rule] = {
             "batch_norm _native_batch_norm_legit_no_training layer_norm native_layer_norm rms_norm": _norm_rule,
             "conv1d conv2d conv3d convolution conv_transpose1d conv_transpose2d conv_transpose3d": _convolution_rule,
             "scaled_dot_product_attention": _attention_rule,
+            "matmul": _product_rule(),
+            "bmm": _product_rule(other="mat2"),
+            "einsum": _einsum_rule,
         }
     ),
 }

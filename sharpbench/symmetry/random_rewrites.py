@@ -3,6 +3,8 @@
     layer, unit          random elements of the rescaling groups
     permutation          hidden units in another order
     attention-rotation   queries and keys of each head turned by the same rotation
+    attention-gl         random invertible matrices between queries and keys, values and output projection of each head,
+                         and two linear layers with nothing between them
 
 Each is found on the captured graph and then verified in float64 at perturbed weights; rewrites that change the function
 on these inputs are omitted.
@@ -24,15 +26,9 @@ from sharpbench.core.graph import Graph
 from sharpbench.core.measure import REWRITE_KINDS, RewriteKind
 from sharpbench.errors import InvalidInput
 from sharpbench.symmetry.float64_check import Float64Check
-from sharpbench.symmetry.group import (
-    SCOPES,
-    RescalingGroup,
-    Scope,
-    find_overlapping,
-    free_parameters,
-    graph_of,
-    group_of,
-)
+from sharpbench.symmetry.free_parameters import find_overlapping, free_parameters
+from sharpbench.symmetry.group import SCOPES, RescalingGroup, Scope, graph_of, group_of
+from sharpbench.symmetry.linear_blocks import candidate_blocks, verified_blocks
 from sharpbench.symmetry.permutation import find_permutations
 from sharpbench.symmetry.rules.propagation import Axes, IndexArray, Scale
 from sharpbench.symmetry.rules.table import find_convolutions, propagate_scales
@@ -170,7 +166,7 @@ def find_rewrites(
     memory, unless they are one parameter under several names, are unchanged.
 
     Args:
-        kind: 'layer', 'unit', 'permutation' or 'attention-rotation'.
+        kind: 'layer', 'unit', 'permutation', 'attention-rotation' or 'attention-gl'.
         generator: the only source of randomness.
         parameters: the names that may be rescaled and rotated; None for all that require gradients.
         forward: how the model is called, as in `Subject.from_module`.
@@ -195,6 +191,8 @@ def find_rewrites(
         found = [Rescaling(group_of(graph, free, scope=scope))]
     elif kind == "permutation":
         found = list(find_permutations(graph, find_overlapping(model)))
+    elif kind == "attention-gl":
+        found = list(verified_blocks(list(candidate_blocks(graph, free, find_overlapping(model))), trial, generator))
     else:
         found = list(find_rotations(graph, free))
     if not _keep_function(found, trial, generator):

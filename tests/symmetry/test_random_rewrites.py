@@ -18,7 +18,7 @@ from sharpbench.symmetry.permutation import Permutation, find_permutations
 from sharpbench.symmetry.random_rewrites import _keep_function
 from sharpbench.symmetry.rules.operation import homogeneous_rule
 
-KINDS = ("layer", "unit", "permutation", "attention-rotation")
+KINDS = ("layer", "unit", "permutation", "attention-rotation", "attention-gl")
 
 
 class Mixed(nn.Module):

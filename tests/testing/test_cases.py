@@ -32,7 +32,7 @@ def test_rewrites_keep_the_function_and_scale_the_logits(case: Case) -> None:
 
 def test_every_kind_has_a_case_and_elements_move_on_their_own() -> None:
     kinds = {kind for case in make_cases() for kind in case.rewrites()}
-    assert kinds == {"layer", "unit", "element", "permutation", "attention-rotation", "logit-scale"}
+    assert kinds == {"layer", "unit", "element", "permutation", "attention-rotation", "attention-gl", "logit-scale"}
     (case,) = [case for case in make_cases() if case.free]
     for other in case.rewrites()["element"]:
         ratio = other.params["one.weight"] / case.subject.params["one.weight"]

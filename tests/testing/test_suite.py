@@ -41,7 +41,7 @@ class Loss(Measure):
         return sum(each) / len(each)
 
     def invariances(self) -> frozenset[Any]:
-        return frozenset({"layer", "unit", "element", "permutation", "attention-rotation"})
+        return frozenset({"layer", "unit", "element", "permutation", "attention-rotation", "attention-gl"})
 
 
 @dataclass(frozen=True)
@@ -433,7 +433,7 @@ class Weighted(Loss):
         return frozenset({self.claims})
 
 
-KINDS = ["layer", "unit", "element", "permutation", "attention-rotation", "logit-scale"]
+KINDS = ["layer", "unit", "element", "permutation", "attention-rotation", "attention-gl", "logit-scale"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -476,7 +476,7 @@ def test_what_might_be_claimed_is_a_finding_and_no_failure() -> None:
     report = check_measure(Modest)
     assert outcome(report, "not claimed").outcome == "ok"
     assert outcome(report, "not claimed").detail == (
-        "never changes under unit, element, permutation, attention-rotation; invariances() might say so"
+        "never changes under unit, element, permutation, attention-rotation, attention-gl; invariances() might say so"
     )
     assert outcome(check_measure(Loss), "not claimed").detail == ""
 
@@ -646,7 +646,7 @@ def test_subjects_of_the_author_are_tried_too() -> None:
 
 
 def test_all_failures_are_named_in_one_assertion() -> None:
-    with pytest.raises(AssertionError, match=r"measure 'loss' fails 1 of 24 checks\noracle: .*exact\(\) says"):
+    with pytest.raises(AssertionError, match=r"measure 'loss' fails 1 of 25 checks\noracle: .*exact\(\) says"):
         check_measure(Wrong)
     assert check_measure(Wrong, rtol=0.01)
 

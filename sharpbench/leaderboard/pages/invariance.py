@@ -12,7 +12,8 @@ from sharpbench.report.page import Page, Section
 INTRODUCTION = (
     "A network's weights can be rewritten without changing its function: tensors rescaled against each other "
     "(*layer*), single units rescaled (*unit*), hidden units put in another order (*permutation*), queries and keys "
-    "rotated (*attention-rotation*). A measure that changes also measures how the function is written down.\n\n"
+    "rotated (*attention-rotation*), invertible matrices put between queries and keys and between values and output of "
+    "attention (*attention-gl*). A measure that changes also measures how the function is written down.\n\n"
     "Each number is the largest factor by which the value changed under two random rewrites of that kind, in "
     "float64 and with equal random numbers, on a few networks of each population. 1: invariant to 1e-6. `sign`: the "
     "value changed its sign, or became 0. -: not tested, or the network has no rewrite of that kind. Factors depend "

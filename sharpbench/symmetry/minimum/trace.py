@@ -12,10 +12,9 @@ from torch import Tensor
 
 from sharpbench.core.subject import Subject
 from sharpbench.curvature import exact_diagonal, example_stderr, mean_traces, traces_by_example
-from sharpbench.errors import InvalidInput
-from sharpbench.symmetry.group import RescalingGroup, Scope, find_overlapping, group_of
+from sharpbench.symmetry.group import RescalingGroup
 from sharpbench.symmetry.minimum.layers import GAP_TOLERANCE, check_finite, minimise
-from sharpbench.symmetry.minimum.terms import MAX_PROGRAMME_TERMS, row_traces, unit_terms
+from sharpbench.symmetry.minimum.terms import row_traces, unit_terms
 from sharpbench.symmetry.minimum.units import GRADIENT_TOLERANCE, balance_terms
 
 Array = NDArray[np.float64]
@@ -104,58 +103,6 @@ def _minimise_units(group: RescalingGroup, diagonal: Mapping[str, Array]) -> Min
         words,
         solved.steps,
     )
-
-
-def balance(subject: Subject, *, scope: Scope = "layer") -> dict[str, Tensor]:
-    """The state dict of the network, rescaled without changing the function so that its trace is minimum sharpness.
-
-    The trace is that of the Hessian of the mean loss, or of the Gauss-Newton matrix where the network is not certified
-    piecewise affine. The module is not changed; dtypes, devices and tied names are kept.
-
-    Args:
-        subject: the network, its loss and its examples; the trace is taken over its measured parameters.
-        scope: 'layer', one scale per tensor, or 'unit', one per unit.
-    Raises:
-        InvalidInput: as `rescaling_group`; where no network attains the minimum, or it is not
-            found; where parameters share memory without being one; where the function would change.
-
-    Cost: that of the exact traces, or for units of the exact diagonal.
-
-    >>> from sharpbench import curvature
-    >>> import copy
-    >>> balanced = copy.deepcopy(model)
-    >>> keys = balanced.load_state_dict(symmetry.balance(Subject.from_module(model, inputs, targets)))
-    >>> first, second = curvature.exact_traces(Subject.from_module(balanced, inputs, targets)).values()
-    >>> round(first / second, 9)
-    1.0
-    """
-    if shared := find_overlapping(subject.module):
-        raise InvalidInput(f"{', '.join(sorted(shared))} share memory; make them one parameter, or copies")
-    group = group_of(subject.graph, set(subject.params), scope=scope)
-    solved = minimum_trace(group, diagonal_for(group, subject))
-    _require_attained(solved, scope)
-    examples, _ = next(subject.batches)
-    elements = [group.random_element(torch.Generator().manual_seed(0)), solved.u]
-    group.verify_elements(lambda params: subject.apply(params, examples), subject.params, elements)
-    return group.apply({name: value.detach() for name, value in subject.module.state_dict().items()}, solved.u)
-
-
-def _require_attained(solved: MinimumTrace, scope: Scope) -> None:
-    if solved.vanishing:
-        raise InvalidInput(
-            f"no network attains the minimum[scope={scope}]: it can be approached by driving {solved.vanishing} "
-            "to 0; leave these out of parameters="
-        )
-    if solved.vanishing is None:
-        raise InvalidInput(
-            f"whether a network attains the minimum[scope={scope}] is not known: exponents have more than two units or "
-            f"other factors than 1, and more than {MAX_PROGRAMME_TERMS:,} terms; use scope=layer"
-        )
-    if not solved.converged:
-        raise InvalidInput(
-            f"the minimum[scope={scope}] was not found: after {solved.steps} steps the relative gradient is "
-            f"{solved.gradient:.1e} and the gap {solved.gap:.1e}; use float64, or leave parameters out of parameters="
-        )
 
 
 def diagonal_for(group: RescalingGroup, subject: Subject) -> dict[str, NDArray[np.float64]]:

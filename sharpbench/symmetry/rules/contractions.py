@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from torch import fx
 
@@ -18,7 +20,7 @@ from sharpbench.symmetry.rules.operation import (
 from sharpbench.symmetry.rules.propagation import IndexArray, Scale, ScalePropagation, multiply_scale
 
 
-def contract_scales(flow: ScalePropagation, data: Scale, weight: Scale, node: object = None) -> Scale:
+def contract_scales(flow: ScalePropagation, data: Scale, weight: Scale, node: Any = None) -> Scale:
     """The scale of the sum over the last axis of data times weight: all products along it have equal scales.
 
     The axis stays, with size 1. A weight that occurs for the first time may split its scale freely between rows and
@@ -26,6 +28,10 @@ def contract_scales(flow: ScalePropagation, data: Scale, weight: Scale, node: ob
     """
     axes = max((places.ndim for _, places in (*data, *weight)), default=1)
     data, weight = (map_indices(scale, lambda places: propagation.lift(places, axes)) for scale in (data, weight))
+    if flow.units:
+        if node not in flow.names:
+            flow.products.append((data, weight))
+        return flow.merge_terms(flow.pair_units((*data, *weight), [axes - 1]))
     name = flow.names.get(node, "") if isinstance(node, fx.Node) else ""
     if name in flow.loose and len(weight) == 2:
         for rows, columns in (weight, weight[::-1]):
@@ -59,6 +65,9 @@ def _add_bias(op: Operation, scale: Scale, name: str, axis: int = -1) -> Scale:
     bias = op.scale(name)
     if axis != -1:
         bias = map_indices(bias, lambda places: places.reshape(-1, *[1] * (len(op.shape) - axis - 1)))
+    if op.flow.units:  # a bias is the same for all tokens and examples, and does not tell them apart
+        along = tuple(term for term in scale if term[1].shape[axis] > 1)
+        return (*equate_scales(op, [along, bias]), *(term for term in scale if term[1].shape[axis] == 1))
     return equate_scales(op, [scale, bias])
 
 
@@ -120,12 +129,13 @@ def einsum_rule(op: Operation) -> Result:
         sizes = {letter: places.shape[axis] for axis, letter in enumerate(word)}
         return places.transpose(order).reshape([sizes.get(letter, 1) for letter in letters])
 
-    terms = [
+    terms = tuple(
         (factor, placed(places, word))
         for word, scale in zip(words, op.scales("tensors"), strict=True)
         for factor, places in scale
-    ]
-    kept = op.flow.require_constant(tuple(terms), range(len(result), len(letters)))
+    )
+    axes = range(len(result), len(letters))
+    kept = op.flow.pair_units(terms, axes) if op.flow.units else op.flow.require_constant(terms, axes)
     return op.flow.merge_terms(map_indices(kept, lambda places: places.reshape(places.shape[: len(result)])))
 
 

@@ -99,9 +99,12 @@ class ScalePropagation:
     cuts: for each split of a tensor, the unknowns of its pieces.
     products: both sides of each contraction over the last axis.
     biases: of linear layers, weight -> bias.
+    units: whether the unknowns stand for units that may be permuted, and not for log-scales: units that are multiplied
+        and summed over are pairs, while log-scales of products are constant along the sum.
     """
 
     names: Mapping[fx.Node, str]
+    units: bool = False
     scales: dict[fx.Node, Scale | list[Scale]] = field(default_factory=dict)
     parameters: dict[str, Scale] = field(default_factory=dict)
     loose: dict[str, list[IndexArray]] = field(default_factory=dict)
@@ -163,6 +166,12 @@ class ScalePropagation:
             self.require_equal(scale, first)
         return first
 
+    def pair_units(self, terms: Scale, axes: Sequence[int]) -> Scale:
+        """The terms of a product that are left after its sum along these axes, on which units cancel in pairs."""
+        varying = [any(places.shape[axis] > 1 for axis in axes) for _, places in terms]
+        self.require_zero(tuple(term for term, varies in zip(terms, varying, strict=True) if varies))
+        return tuple(term for term, varies in zip(terms, varying, strict=True) if not varies)
+
     def merge_terms(self, scale: Scale) -> Scale:
         """The same scale with fewer terms: a term whose axes are among another's is added to it, as new unknowns."""
         axes = max((places.ndim for _, places in scale), default=0)
@@ -222,12 +231,16 @@ class Axes:
             inputs = flow.new_unknowns((count, 1, shape[1])).repeat(shape[0] // count, 1)
             arrays = [rows, inputs.reshape(*shape[:2], *(1 for _ in shape[2:]))]
             axes = [0, 1]
+            if flow.units and (count > 1 or shape[1] == 1):
+                arrays, axes = arrays[:1], axes[:1]
         else:
             axes = list(range(len(shape)))
             if len(shape) > 2:
                 axes = [axis for axis in reversed(axes) if shape[axis] > 1]
+            if flow.units:
+                axes = [axis for axis in axes if shape[axis] > 1]
             arrays = [flow.new_unknowns([size if at == axis else 1 for at, size in enumerate(shape)]) for axis in axes]
-        if len(arrays) > 1:
+        if len(arrays) > 1 and not flow.units:
             shifts = zip(arrays[1:], axes[1:], strict=True)
             flow.loose[flow.names[node]] = [places.take([0], axis) for places, axis in shifts]
         return tuple((1.0, places) for places in arrays or [flow.new_unknowns([1] * len(shape))])

@@ -104,10 +104,13 @@ def propagate_node(flow: ScalePropagation, node: fx.Node, rules: Mapping[str, Ru
 
 
 def propagate_scales(
-    graph: Graph, names: Mapping[fx.Node, str], unknowns: Axes | Blocks, rules: Mapping[str, Rule] | None = None
+    graph: Graph, names: Mapping[fx.Node, str], unknowns: Axes | Blocks, unit_rules: Mapping[str, Rule] | None = None
 ) -> ScalePropagation:
-    """The scales and equations of the whole graph, from the tensors in `names` to its unscaled outputs."""
-    flow = ScalePropagation(names)
+    """The scales and equations of the whole graph, from the tensors in `names` to its unscaled outputs.
+
+    unit_rules: rules that follow units that may be permuted, in place of RULES.
+    """
+    flow = ScalePropagation(names, units=unit_rules is not None)
     for node, name in names.items():
         if 0 in shape_of(node):
             continue
@@ -115,7 +118,7 @@ def propagate_scales(
             flow.parameters[name] = unknowns(flow, node, shape_of(node))
         flow.scales[node] = flow.parameters[name]
     for node in graph.nodes:
-        propagate_node(flow, node, rules)
+        propagate_node(flow, node, unit_rules)
     for output in graph.outputs:
         flow.require_zero(flow.scale_of(output))
     flow.fix_loose_shifts()

@@ -1,0 +1,73 @@
+"""Partial traces against the dense Gauss-Newton matrix, for every form in which a parameter enters."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sharpbench import Subject
+from sharpbench.curvature import Section, exact_diagonal, partial_traces, reference_partial_traces
+
+
+class Mixed(nn.Module):
+    """Convolutions of both directions, a linear layer over positions, one that is used twice, and loose parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.back = nn.Conv1d(2, 4, 2, groups=2), nn.ConvTranspose1d(4, 3, 2)
+        self.line, self.twice = nn.Linear(3, 3), nn.Linear(3, 3)
+        self.scale = nn.Parameter(torch.ones(3, 2))
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.back(self.conv(x).relu()).transpose(1, 2)
+        x = self.twice(self.twice(self.line(x)).tanh()).tanh().mean(1)
+        return self.head((x[:, :, None] * self.scale).flatten(1))
+
+
+SECTIONS = [
+    Section("conv.weight", 0, np.array([1, 3])),
+    Section("back.weight", 1, np.array([0, 2])),
+    Section("back.weight", 0, np.arange(3)),
+    Section("line.weight", 1, np.array([2, 0])),
+    Section("line.bias", 0, np.arange(1, 3)),
+    Section("twice.weight", 0, np.arange(2)),
+    Section("scale", 0, np.arange(3)),
+    Section("head.weight", 1, np.arange(2, 6)),
+]
+
+
+@pytest.fixture
+def subject() -> Subject:
+    torch.manual_seed(0)
+    return Subject.from_module(
+        Mixed().double(), torch.randn(7, 2, 5, dtype=torch.float64), torch.arange(7) % 3, batch_size=3
+    )
+
+
+def test_partial_traces_are_those_of_the_dense_matrix(subject: Subject) -> None:
+    diagonal, matrices = partial_traces(subject, SECTIONS)
+    dense, slow = reference_partial_traces(subject, SECTIONS)
+    for name, value in diagonal.items():
+        assert torch.allclose(value, dense[name], rtol=1e-10, atol=1e-16)
+    for fast, wanted in zip(matrices, slow, strict=True):
+        assert fast.shape == wanted.shape
+        assert torch.allclose(fast, wanted, rtol=1e-10, atol=1e-15)
+
+
+def test_their_diagonal_is_that_of_the_matrix(subject: Subject) -> None:
+    diagonal, (rows,) = partial_traces(subject, [SECTIONS[-1]])
+    exact = exact_diagonal(subject)
+    assert all(torch.allclose(diagonal[name], exact[name], rtol=1e-12, atol=0) for name in exact)
+    assert torch.allclose(rows.diagonal(dim1=1, dim2=2), diagonal["head.weight"][:, 2:6], rtol=1e-12, atol=0)
+
+
+def test_a_loss_with_negative_curvature_counts_it(subject: Subject) -> None:
+    def bent(outputs: Tensor, targets: Tensor) -> Tensor:
+        return (outputs[:, 0] ** 2 - outputs[:, 1] ** 2 + outputs[:, 2] * outputs[:, 0]).to(outputs)
+
+    other = Subject.from_module(subject.module, subject.inputs, subject.targets, loss=bent)
+    fast, slow = partial_traces(other, SECTIONS)[1], reference_partial_traces(other, SECTIONS)[1]
+    assert all(torch.allclose(one, two, rtol=1e-9, atol=1e-14) for one, two in zip(fast, slow, strict=True))
