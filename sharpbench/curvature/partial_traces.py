@@ -99,7 +99,7 @@ def _sums(subject: Subject, pulled: LayerVjps, sections: dict[str, list[tuple[st
             shape = subject.params[layer.weight].shape
             for _, formed in squared_gradients.gradients(patches, slopes):
                 by_column = formed.unflatten(2, (-1, slopes.shape[3])).movedim(2, 1).flatten(0, 1)  # [N, G, O, P]
-                stored = layer.shaped(by_column.movedim(0, -1)).movedim(-1, 0) if layer.transposed else by_column
+                stored = torch.func.vmap(layer.shaped)(by_column)
                 add_trees(found, _products(layer.weight, stored.reshape(-1, *shape), sections))
         elif layer.weight:
             found[layer.weight] = layer.shaped(squared_gradients.weight_diagonal(*layer.factors(inputs, deltas)))

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import math
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
-from sharpbench.core.batch import Inputs, as_batch, count_entries, split_examples, take_examples, unbind_examples
+from sharpbench.core.batch import Inputs, as_batch, split_examples, take_examples, unbind_examples
 from sharpbench.core.graph import Graph, agreeing_graph, run_graph
 from sharpbench.core.measure import NotApplicable
 from sharpbench.core.precision import sum_type
 from sharpbench.core.requirements import MAX_ALONE, are_close, is_out_of_memory
 from sharpbench.core.subject import Params, Subject
 from sharpbench.curvature.all_examples import agrees_on_all_examples, check_batches
+from sharpbench.curvature.buffer_sizes import BufferSizes, count_buffers, guess_buffers
 from sharpbench.curvature.gradient_check import agrees_with_module, graph_agrees_with_module
 from sharpbench.curvature.layers import Layer, plan_layers, run_layer
 from sharpbench.curvature.plain import as_leaves, plain_vjp
@@ -31,20 +31,6 @@ Aids = Tensor | tuple[Tensor, ...]
 Root = Callable[[Tensor, Any, slice], tuple[Tensor, Tensor]]
 """Of one example: its outputs [...], its target or what else is given, and which columns -> those columns S [..., K] of
 its root and their weights [K]."""
-
-GUESS = 10
-"""Without a graph, the network's results together are estimated as this multiple of its inputs."""
-
-
-@dataclass(frozen=True, slots=True)
-class BufferSizes:
-    """How many numbers one example makes. results: in the results of all operators. passed: in the largest one that
-    depends on a parameter. layers: in each layer's patches and in its output."""
-
-    results: int
-    passed: int
-    layers: tuple[tuple[int, int], ...]
-
 
 Form = tuple[object, ...]
 _plans: weakref.WeakKeyDictionary[Graph, dict[Form, tuple[tuple[Layer, ...], BufferSizes]]] = (
@@ -236,7 +222,7 @@ def results_of_one(subject: Subject) -> int:
     try:
         return subject.settled(_choose_network).sizes.results
     except NotApplicable:
-        return count_entries(subject.inputs) * GUESS
+        return guess_buffers(subject.inputs).results
 
 
 def _choose_network(subject: Subject) -> LayerwiseNetwork:
@@ -255,8 +241,7 @@ def _choose_network(subject: Subject) -> LayerwiseNetwork:
     except InvalidInput as error:
         reason = str(error)
         _check_examples_alone(subject)
-    guess = count_entries(subject.inputs) * GUESS
-    sizes = BufferSizes(guess, guess, ())
+    sizes = guess_buffers(subject.inputs)
     loose = LayerwiseNetwork(subject, None, (), tuple(subject.params), subject.outputs, sizes, reason)
     return loose if agrees_with_module(loose) else replace(loose, vmapped=False)
 
@@ -303,7 +288,7 @@ def _planned_network(subject: Subject, graph: Graph) -> LayerwiseNetwork:
     plans = _plans.setdefault(graph, {})
     if form not in plans:
         layers = plan_layers(graph, subject.params)
-        plans[form] = layers, _sizes(graph, layers)
+        plans[form] = layers, count_buffers(graph, layers)
     layers, sizes = plans[form]
     known = {name for layer in layers for name in (layer.weight, layer.bias)}
     loose = tuple(name for name in subject.params if name not in known)
@@ -316,33 +301,6 @@ def faithful_graph(subject: Subject) -> Graph:
     if network.graph is None:
         raise InvalidInput(network.reason)
     return network.graph
-
-
-def _sizes(graph: Graph, layers: tuple[Layer, ...]) -> BufferSizes:
-    moving = set(graph.parameters)
-    passed = 0
-    for node in graph.nodes:
-        if not moving.isdisjoint(node.all_input_nodes):
-            moving.add(node)
-            passed = max(passed, _numel(node))
-    return BufferSizes(
-        results=sum(_numel(node) for node in graph.nodes),
-        passed=passed,
-        layers=tuple((_count_patches(layer), _numel(layer.node)) for layer in layers),
-    )
-
-
-def _count_patches(layer: Layer) -> int:
-    """The numbers in the patches of one example."""
-    rows, *rest = layer.kernel.meta["val"].shape
-    outputs, inputs = (math.prod(rest), rows) if layer.embedding else (rows, math.prod(rest))
-    patches: int = _numel(layer.node) // outputs * inputs
-    return patches
-
-
-def _numel(node: fx.Node) -> int:
-    value = node.meta.get("val")
-    return value.numel() if isinstance(value, Tensor) else 0
 
 
 def _by_sign(weights: Tensor) -> Iterator[tuple[int, Callable[[Tensor], Tensor]]]:

@@ -39,6 +39,17 @@ SECTIONS = [
 ]
 
 
+class Factorised(nn.Module):
+    """An embedding whose vectors enter through one linear layer only, as ALBERT's do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.wide, self.head = nn.Embedding(7, 3), nn.Linear(3, 5, bias=False), nn.Linear(5, 3)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.head(self.wide(self.table(ids)).tanh().mean(1))
+
+
 @pytest.fixture
 def subject() -> Subject:
     torch.manual_seed(0)
@@ -62,6 +73,17 @@ def test_their_diagonal_is_that_of_the_matrix(subject: Subject) -> None:
     exact = exact_diagonal(subject)
     assert all(torch.allclose(diagonal[name], exact[name], rtol=1e-12, atol=0) for name in exact)
     assert torch.allclose(rows.diagonal(dim1=1, dim2=2), diagonal["head.weight"][:, 2:6], rtol=1e-12, atol=0)
+
+
+def test_the_columns_of_an_embedding_are_a_section() -> None:
+    torch.manual_seed(0)
+    ids = torch.randint(7, (6, 4))
+    other = Subject.from_module(Factorised().double(), ids, torch.arange(6) % 3)
+    sections = [Section("table.weight", 1, np.arange(3)), Section("wide.weight", 1, np.arange(3))]
+    diagonal, matrices = partial_traces(other, sections)
+    dense, slow = reference_partial_traces(other, sections)
+    assert all(torch.allclose(diagonal[name], dense[name], rtol=1e-10, atol=1e-15) for name in dense)
+    assert all(torch.allclose(one, two, rtol=1e-10, atol=1e-15) for one, two in zip(matrices, slow, strict=True))
 
 
 def test_a_loss_with_negative_curvature_counts_it(subject: Subject) -> None:
