@@ -42,8 +42,13 @@ def truncate(text: str, longest: int) -> str:
     return line if len(line) <= longest else line[: longest - 3] + "..."
 
 
+MIN_LIKENESS = 0.75
+"""Names that resemble a word less than this share of the most similar one are not suggested."""
+
+
 def suggest_names(name: str, offered: Iterable[str]) -> str:
     """'did you mean ...?' with the offered names that resemble `name`, or '' where none does."""
     close = difflib.get_close_matches(name[:80], list(offered), n=3, cutoff=0.5)
-    quoted = [f"'{word}'" for word in close]
+    likeness = [difflib.SequenceMatcher(None, word, name[:80]).ratio() for word in close]
+    quoted = [f"'{word}'" for word, ratio in zip(close, likeness, strict=True) if ratio > MIN_LIKENESS * max(likeness)]
     return f"did you mean {' or '.join(quoted)}?" if quoted else ""

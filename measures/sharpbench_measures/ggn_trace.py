@@ -109,19 +109,22 @@ class GgnTrace(Measure):
         if method == "exact":
             return mean_estimate(subject, subject.once(traces_by_example), method="exact")
         if method == "sketch":
-            if not has_sketch(subject):
-                raise NotApplicable(f"the loss '{subject.criterion.name}' has no sketch; use method=exact")
-            if subject.criterion.kind == "cross_entropy" and subject.classes < self.top + 2:
-                raise NotApplicable(
-                    f"no sketch of {subject.classes} outputs: needs at least top + 2 = {self.top + 2} classes; use "
-                    "method=exact"
-                )
+            self._require_sketch(subject)
             return sketched_traces(subject, generator=generator, top=self.top, columns=self.columns)
         if self.method in PROJECTED:
             return projected(self.method, subject, samples=self.samples, generator=generator, kind="gauss-newton")
         return hutchinson_trace(
             subject, samples=self.samples, generator=generator, kind="gauss-newton", precision=self.precision
         )
+
+    def _require_sketch(self, subject: Subject) -> None:
+        if not has_sketch(subject):
+            raise NotApplicable(f"the loss '{subject.criterion.name}' has no sketch; use method=exact")
+        if subject.criterion.kind == "cross_entropy" and subject.classes < self.top + 2:
+            raise NotApplicable(
+                f"no sketch of {subject.classes} outputs: needs at least top + 2 = {self.top + 2} classes; use "
+                "method=exact"
+            )
 
     def _chosen(self, subject: Subject) -> str:
         many = count_columns(subject) > MAX_EXACT_COLUMNS
@@ -134,7 +137,8 @@ class GgnTrace(Measure):
     def diagonal_entries(self, subject: Subject, *, generator: torch.Generator) -> dict[str, torch.Tensor]:
         """Exact, or from random columns with method=sketch, or from `samples` products with method=hutchinson."""
         method = self._chosen(subject) if self.method == "auto" else self.method
-        if method == "sketch" and has_sketch(subject):
+        if method == "sketch":
+            self._require_sketch(subject)
             return sketched_diagonal(subject, generator=generator, top=self.top, columns=self.columns).values
         if method == "exact":
             return subject.once(exact_diagonal)

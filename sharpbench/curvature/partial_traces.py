@@ -43,6 +43,7 @@ def partial_traces(subject: Subject, sections: Sequence[Section]) -> tuple[Param
 
     Cost: that of `exact_diagonal`, and h multiplications for each entry of a section's gradient.
 
+    >>> import numpy as np
     >>> section = curvature.Section("weight", 0, np.array([0, 1]))
     >>> diagonal, (matrices,) = curvature.partial_traces(subject, [section])
     >>> matrices.shape  # 3 inputs, 2 outputs
@@ -72,6 +73,7 @@ def reference_partial_traces(subject: Subject, sections: Sequence[Section]) -> t
     Raises:
         InvalidInput: above MATRIX_LIMIT parameters.
 
+    >>> import numpy as np
     >>> section = curvature.Section("weight", 0, np.array([0, 1]))
     >>> _, (slow,) = curvature.reference_partial_traces(subject, [section])
     >>> _, (fast,) = curvature.partial_traces(subject, [section])

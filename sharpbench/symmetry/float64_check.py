@@ -69,6 +69,9 @@ def relative_change(before: Tensor, after: Tensor) -> float:
     """The largest change of an entry, relative to the largest finite entry before.
 
     It is 0 where nothing changed, and infinite where all entries were 0 before or an entry is NaN afterwards.
+
+    >>> symmetry.relative_change(torch.tensor([1.0, -4.0]), torch.tensor([2.0, -4.0]))
+    0.25
     """
     if not before.numel():
         return 0.0
@@ -78,7 +81,11 @@ def relative_change(before: Tensor, after: Tensor) -> float:
 
 
 def rounding_bound(tensors: Iterable[Tensor]) -> float:
-    """sqrt(eps) of the coarsest dtype: a larger relative change is not rounding."""
+    """sqrt(eps) of the coarsest dtype: a larger relative change is not rounding.
+
+    >>> symmetry.rounding_bound([torch.zeros(2, dtype=torch.float64)])
+    1.4901161193847656e-08
+    """
     types = {value.dtype for value in tensors if value.is_floating_point() or value.is_complex()}
     return math.sqrt(max((torch.finfo(dtype).eps for dtype in types), default=0.0))
 

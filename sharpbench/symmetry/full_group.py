@@ -85,7 +85,13 @@ def full_group(
 def full_group_of(
     graph: Graph, parameters: Collection[str], check: Float64Check, generator: torch.Generator
 ) -> FullGroup:
-    """The FullGroup read off a captured graph; `check` holds the network."""
+    """The FullGroup read off a captured graph; `check` holds the network.
+
+    >>> subject = Subject.from_module(model, inputs, targets)
+    >>> check = symmetry.Float64Check.of(model, inputs, generator=draws)
+    >>> symmetry.full_group_of(subject.graph, set(subject.params), check, draws).dimension  # scales only
+    4
+    """
     found = candidate_blocks(graph, parameters, find_overlapping(check.model))
     blocks = verified_blocks(list(found), check, generator)
     mixed = {

@@ -137,7 +137,8 @@ def test_weights_that_are_not_finite_fail_and_the_run_goes_on(tmp_path: Path) ->
     assert "weights are not finite: layer0.weight" in str(records(tmp_path / "out")[0]["reason"])
 
 
-def test_a_dry_run_writes_nothing(tmp_path: Path, cache: str) -> None:
+def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
+    cache = str(tmp_path / "cache")  # with nothing trained yet
     result = run(tmp_path / "out", cache, "--measures", "parameter-norm,path-norm", "--dry-run")
     assert result.returncode == 0
     assert "4 networks, 8 cells, 8 to do" in result.stdout

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from sharpbench.cli.compare import compare, parse_batch_sizes
+from sharpbench.cli.compare import parse_batch_sizes
 from sharpbench.comparison import Comparison, find_contestants
 from sharpbench.core.spec import format_spec
 from sharpbench.errors import InvalidInput
@@ -17,36 +18,29 @@ from tests.commands import given
 
 @pytest.mark.slow
 def test_from_a_network_to_its_page_and_from_its_rows_to_the_same(
-    words: tuple[str, str], plugin: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    words: tuple[str, str], plugin: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    ended = compare(
-        models=words[0],
-        dataset=words[1],
-        n=12,
-        weights="random",
-        measures="trace,odd[way=raises]",
-        repeats=1,
-        batches="12",
-        output=out,
-        plugin=[plugin],
-    )
-    assert ended == 1
-    shown = capsys.readouterr().out
-    assert "trace (ours)" in shown
-    assert "nothing | works <b>" in shown
+    chosen = ("--models", words[0], "--dataset", words[1], "--weights", "random", "--n", 12, "--batches", 12)
+    measures = ("--measures", "trace,odd[way=raises]", "--repeats", 1, "--plugin", plugin)
+    done = given("compare", *chosen, *measures, "--output", out)
+    assert done.returncode == 1
+    assert "trace (ours)" in done.stdout
+    assert "nothing | works <b>" in done.stdout
     (picture,) = out.glob("comparison-*.svg")
-    assert compare(from_=out / "comparison.jsonl", output=tmp_path / "again") == 1
+    assert given("compare", "--from", out / "comparison.jsonl", "--output", tmp_path / "again").returncode == 1
     for name in ("COMPARISON.md", picture.name):
         assert (tmp_path / "again" / name).read_bytes() == (out / name).read_bytes()
 
 
 def test_there_must_be_rows(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="there is no file 'none"):
-        compare(from_=Path("none.jsonl"), output=tmp_path)
+    done = given("compare", "--from", "none.jsonl", "--output", str(tmp_path))
+    assert done.returncode == 2
+    assert "there is no file 'none" in done.stderr
     (tmp_path / "empty.jsonl").touch()
-    with pytest.raises(InvalidInput, match=r"there are no rows of a comparison in '.*'; name another file"):
-        compare(from_=tmp_path / "empty.jsonl", output=tmp_path)
+    done = given("compare", "--from", str(tmp_path / "empty.jsonl"), "--output", str(tmp_path))
+    assert done.returncode == 2
+    assert re.search(r"there are no rows of a comparison in '.*'; name another file", done.stderr)
 
 
 def test_bad_input_is_one_line(tmp_path: Path) -> None:

@@ -81,9 +81,12 @@ def test_large_uncertified_networks_are_sampled_or_refused(monkeypatch: pytest.M
         entries(Trace(method="naive"), given)
 
 
-@pytest.mark.parametrize(
-    "measure", [Trace(method="xtrace"), GgnTrace(method="hutchpp", samples=99), GgnTrace(method="sketch")]
-)
+@pytest.mark.parametrize("measure", [Trace(method="xtrace"), GgnTrace(method="hutchpp", samples=99)])
 def test_what_estimates_a_sum_has_no_diagonal(measure: Measure) -> None:
     with pytest.raises(NotApplicable, match="estimates only a sum"):
         entries(measure, subject(nn.ReLU()))
+
+
+def test_few_classes_have_no_sketch_of_the_diagonal() -> None:
+    with pytest.raises(NotApplicable, match=r"no sketch of 3 outputs: needs at least top \+ 2 = 12 classes"):
+        entries(GgnTrace(method="sketch"), subject(nn.ReLU()))

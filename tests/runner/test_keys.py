@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -25,7 +25,7 @@ INSPECTED = "95bfb1b09223cd9c52148fa2aa416a15f0ea7624031fe7dfcbc32604760e9aaf"
 
 
 def first_of_each_label(path: Path) -> list[Record]:
-    """The first record of each measure with its hyperparameters, as long as the installed version wrote it."""
+    """The first record of each measure with its hyperparameters."""
     found: dict[str, Record] = {}
     with path.open(encoding="utf-8") as lines:
         for line in lines:
@@ -40,6 +40,8 @@ def test_published_keys_are_those_of_their_cells(path: Path) -> None:
     """The cell is made anew, from the measure, the recipe and the data set that the record names."""
     measures, parts, compared = available("measures").classes, available_parts(), 0
     for record in first_of_each_label(path):
+        if set(record.configuration) != {field.name for field in fields(measures[record.measure])}:  # type: ignore[arg-type]
+            continue  # the measure has other fields since, and with them another key
         cell = Cell(
             measure=measures[record.measure](**record.configuration),
             recipe=parse_recipe(record.recipe, parts),

@@ -35,7 +35,7 @@ def test_intervals_cover_in_unequal_cells(design: str, statistic: str) -> None:
         found = simulate(DESIGNS[design], law, trials=100, statistics=[statistic])[statistic]
         assert_covered(found, 100)
         assert found.width is not None
-        assert found.width < 1.5  # of the 2 that are possible
+        assert found.width < 1.6  # of the 2 that are possible
 
 
 def test_a_measure_that_fails_on_a_tenth_is_covered() -> None:
