@@ -42,7 +42,7 @@ def truncate(text: str, longest: int) -> str:
     return line if len(line) <= longest else line[: longest - 3] + "..."
 
 
-MIN_LIKENESS = 0.75
+MIN_LIKENESS = 0.7
 """Names that resemble a word less than this share of the most similar one are not suggested."""
 
 
