@@ -111,7 +111,7 @@ def _kept_or_captured(
     """The graph, and whether it is one that was captured before."""
     graphs = _captured.setdefault(module, {})
     example = map_tensors(hold, example)
-    dtypes = tuple(leaf.dtype for leaf in list_tensors(example))
+    dtypes = *(leaf.dtype for leaf in list_tensors(example)), *(value.dtype for value in module.parameters())
     form = (*tree_form(example), dtypes, id(forward), *_structure(module))  # the graph keeps `forward`
     kept = form in graphs and not again
     if not kept:

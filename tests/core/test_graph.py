@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 
 from sharpbench import Subject
 from sharpbench.core import graph as graph_module
-from sharpbench.core.graph import Graph, capture_graph, run_graph
+from sharpbench.core.graph import Graph, capture_graph, current_graph, run_graph
 from sharpbench.errors import InvalidInput
 
 IN, C = 5, 3
@@ -223,3 +223,22 @@ class FixedNoise(nn.Linear):
 def test_objects_that_export_lifts_out_are_not_followed() -> None:
     with pytest.raises(InvalidInput, match=r"torch\.export cannot follow FixedNoise through"):
         capture_graph(FixedNoise(2, 2).eval(), torch.randn(1, 2))
+
+
+def test_a_module_of_token_ids_is_captured_again_in_another_type() -> None:
+    """Its examples are integers in either type, and its graph holds casts to the type of its weights."""
+
+    class Cast(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.head = nn.Embedding(5, 4), nn.Linear(4, 3)
+
+        def forward(self, ids: Tensor) -> Tensor:
+            return self.head(self.table(ids).to(self.head.weight.dtype).mean(1))
+
+    torch.manual_seed(0)
+    model, ids = Cast(), torch.randint(5, (3, 2))
+    before = current_graph(model, ids[:1], ids)
+    after = current_graph(model.double(), ids[:1], ids)
+    assert after is not before
+    assert after.outputs[0].meta["val"].dtype == torch.float64
