@@ -243,7 +243,8 @@ def _weighted_by_example(subject: Subject, scale: Params) -> Tensor:
 def _example_stderr(rest: Residual, exact: Tensor, shares: Tensor | None, generator: torch.Generator) -> float | None:
     """Over examples: of the exact part [n] plus the residual's forms along a few vectors of its own.
 
-    What the choice of these vectors adds to the spread between examples is taken out of it.
+    What the choice of these vectors adds to the spread between examples is taken out of it. None where torch's
+    derivative of single examples is not finite, as that of an orthogonal parametrisation.
     """
     if len(exact) < 2:
         return None
@@ -252,6 +253,8 @@ def _example_stderr(rest: Residual, exact: Tensor, shares: Tensor | None, genera
     for count in EXAMPLE_FORMS:
         probes = draw_signs(flatten(rest.block), count - found.shape[1], generator)
         found = torch.cat((found, rest.forms_by_example(places.to(probes.device), probes).cpu()), 1)
+        if not bool(found.isfinite().all()):
+            return None
         values, noise = exact[places] + found.mean(1), math.sqrt(interaction(found) / len(places))
         stderr = example_stderr(values, noise=noise, shares=None if shares is None else shares.cpu()[places])
         if stderr is not None:
