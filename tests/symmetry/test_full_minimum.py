@@ -16,7 +16,18 @@ from sharpbench import Subject, curvature, symmetry
 from sharpbench.curvature.reference import parameter_blocks
 from sharpbench.errors import InvalidInput
 from sharpbench.symmetry import FullGroup
-from tests.symmetry.test_linear_blocks import HEADS, WIDTH, Attention, Chain, Cross, Fused, Lora, MultiQuery, Rotary
+from tests.symmetry.test_linear_blocks import (
+    HEADS,
+    WIDTH,
+    Attention,
+    Chain,
+    Cross,
+    Fused,
+    Lora,
+    MultiQuery,
+    Nonlinear,
+    Rotary,
+)
 
 CASES: list[Callable[[], nn.Module]] = [Attention, Fused, MultiQuery, Rotary]
 CHAINED: list[Callable[[], nn.Module]] = [Lora, Chain, Cross]
@@ -153,6 +164,13 @@ def test_the_measure_states_its_group_and_is_below_the_other_scopes() -> None:
     assert details["blocks"] == f"{2 * HEADS} x GL(4)"
     assert details["dimension"] == group.dimension
     assert details["attained"] is True
+
+
+def test_without_blocks_the_minimum_is_that_of_the_units() -> None:
+    subject, group = make(Nonlinear)
+    assert not group.blocks
+    full, unit = (sharpbench.measure(f"minimum[scope={scope}]", subject) for scope in ("full", "unit"))
+    assert full.value == pytest.approx(unit.value, rel=1e-12)
 
 
 def test_the_measures_reference_uses_the_dense_matrix() -> None:

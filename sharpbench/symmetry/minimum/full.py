@@ -179,10 +179,10 @@ class _Frame:
             solved = balance_terms(unit_terms(self.group, self.diagonal))
             self._rescale(solved.u)
             words = None if solved.vanishing is None else [f"{n} of {name}" for name, n in solved.vanishing.items()]
-            slopes, decrements = zip(*(self._slope(pieces) for pieces in self.pieces), strict=True) or ((), ())
+            slopes = [self._slope(pieces) for pieces in self.pieces]
             total = solved.value or 1.0
-            self.gradient = max(solved.gradient, *(slope / total for slope in slopes))
-            self.gap = solved.gap + sum(decrements) / total
+            self.gradient = max([solved.gradient, *(slope / total for slope, _ in slopes)])
+            self.gap = solved.gap + sum(decrement for _, decrement in slopes) / total
             if self.gradient <= BLOCK_TOLERANCE or turn >= MAX_TURNS:
                 break
             for number, (block, pieces) in enumerate(zip(self.blocks, self.pieces, strict=True)):
