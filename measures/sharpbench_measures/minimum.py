@@ -132,7 +132,10 @@ def _full_group(subject: Subject, generator: torch.Generator) -> FullGroup:
 def _minimum_over_full_group(subject: Subject, generator: torch.Generator) -> Estimate:
     group = _full_group(subject, generator)
     certified = not any(subject.once(certificate).values())
-    solved = minimise_full(subject, group)
+    try:
+        solved = minimise_full(subject, group)
+    except InvalidInput as error:
+        raise NotApplicable(f"no minimum over matrices: {error}") from error
     examples, _ = next(subject.batches)
     like = {name: solved.params[name].to(value) for name, value in subject.params.items()}
     with torch.no_grad():

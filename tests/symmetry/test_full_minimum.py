@@ -12,7 +12,7 @@ from sharpbench_measures.minimum import Minimum
 from torch import Tensor, nn
 
 import sharpbench
-from sharpbench import Subject, curvature, symmetry
+from sharpbench import NotApplicable, Subject, curvature, symmetry
 from sharpbench.curvature.reference import parameter_blocks
 from sharpbench.errors import InvalidInput
 from sharpbench.symmetry import FullGroup
@@ -171,6 +171,17 @@ def test_without_blocks_the_minimum_is_that_of_the_units() -> None:
     assert not group.blocks
     full, unit = (sharpbench.measure(f"minimum[scope={scope}]", subject) for scope in ("full", "unit"))
     assert full.value == pytest.approx(unit.value, rel=1e-12)
+
+
+def test_negative_curvature_is_refused() -> None:
+    subject, _ = make(Attention)
+
+    def bent(outputs: Tensor, targets: Tensor) -> Tensor:
+        return outputs[:, 0] ** 2 - outputs[:, 1] ** 2
+
+    other = Subject.from_module(subject.module, subject.inputs, subject.targets, loss=bent)
+    with pytest.raises(NotApplicable, match=r"no minimum over matrices: .* the loss is not convex in the outputs"):
+        sharpbench.measure("minimum[scope=full]", other)
 
 
 def test_the_measures_reference_uses_the_dense_matrix() -> None:

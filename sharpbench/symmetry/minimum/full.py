@@ -20,6 +20,7 @@ from torch import Tensor
 
 from sharpbench.core.subject import Params, Subject
 from sharpbench.curvature import Section, partial_traces
+from sharpbench.errors import InvalidInput
 from sharpbench.symmetry.full_group import FullGroup
 from sharpbench.symmetry.group import RescalingGroup
 from sharpbench.symmetry.linear_blocks import LinearBlock, Occurrence
@@ -42,6 +43,8 @@ PASS_TOLERANCE = 1e-10
 """Passes end when one lowers the value by less than this share."""
 NOISE = 1e-14
 """Eigenvalues below this share of the largest are rounding."""
+NEGATIVE = 1e-6
+"""Entries of the diagonal below minus this share of the largest are negative curvature, and not rounding."""
 VANISHING = 1e-8
 """Directions of a block whose share of |A^(1/2) B^(1/2)|_* is below this one's of the largest are driven to 0."""
 STRETCH = 1e4
@@ -76,7 +79,7 @@ def minimise_full(subject: Subject, group: FullGroup, curvature: Curvature = par
     Args:
         curvature: how the diagonal and the partial traces are computed.
     Raises:
-        InvalidInput: where an entry of the curvature is not finite.
+        InvalidInput: where an entry of the curvature is not finite, or one of the diagonal is negative.
 
     Cost: that of the exact diagonal and of h multiplications for each entry of a block's gradients, and a solve. Where
     two blocks act on different axes of one parameter, the curvature is evaluated again at the moved weights until the
@@ -162,6 +165,10 @@ class _Frame:
         arrays = {name: _as_array(value) for name, value in diagonal.items()}
         for name, values in arrays.items():
             check_finite(f"the diagonal of {name}", values)
+            if values.min(initial=0.0) < -NEGATIVE * np.abs(values).max(initial=0.0):
+                raise InvalidInput(
+                    f"the diagonal of {name} has negative entries: the loss is not convex in the outputs"
+                )
             np.maximum(values, 0.0, out=values)
         given = iter(matrices)
         filled = [[_Piece(*each, _as_array(next(given))) for each in held] for held in pieces]
