@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, fx, nn
 from torch._ops import HigherOrderOperator
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sharpbench.core.batch import Inputs, list_tensors, map_tensors, split_examples, tree_form
 from sharpbench.core.definitions import ATEN_DEFINITIONS
@@ -135,19 +136,21 @@ def run_graph(
     """The result of each node for one example [1, ...], with parameters and buffers `values`.
 
     shifts: added to the results of some nodes. Constants, and tensors that operators make, are on the example's device.
-    Operators are computed by the definitions that torch differentiates.
+    Operators are computed by the definitions that torch differentiates; attention's other back ends have no rule for
+    vmap, forwards or backwards.
     """
     device = list_tensors(example)[0].device  # not always that on which the graph was captured
     results: dict[fx.Node, Tensor] = {place: tensor.to(device) for place, tensor in graph.constants.items()}
     results.update({place: values[name] for place, name in (*graph.parameters.items(), *graph.buffers.items())})
     results.update(zip(graph.inputs, list_tensors(example), strict=True))
-    for node in graph.nodes:
-        arguments, options = fx.node.map_arg((node.args, node.kwargs), results.__getitem__)
-        if "device" in options:
-            options = {**options, "device": device}
-        operator: Callable[..., Any] = ATEN_DEFINITIONS.get(node.target) or cast(Callable[..., Any], node.target)
-        result = operator(*arguments, **options)
-        results[node] = result + shifts[node] if shifts and node in shifts else result
+    with sdpa_kernel(SDPBackend.MATH):
+        for node in graph.nodes:
+            arguments, options = fx.node.map_arg((node.args, node.kwargs), results.__getitem__)
+            if "device" in options:
+                options = {**options, "device": device}
+            operator: Callable[..., Any] = ATEN_DEFINITIONS.get(node.target) or cast(Callable[..., Any], node.target)
+            result = operator(*arguments, **options)
+            results[node] = result + shifts[node] if shifts and node in shifts else result
     return results
 
 

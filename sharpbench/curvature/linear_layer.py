@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sharpbench.core.batch import Inputs, as_batch, unbind_examples
 from sharpbench.core.graph import Graph
@@ -103,8 +102,7 @@ class LinearLayer:
         shape = self.layer.node.meta["val"].shape
         added = self.weight.new_zeros(shape) if shift is None else shift.reshape(shape)
         values = {**self.subject.constants, **self.subject.params}
-        with sdpa_kernel(SDPBackend.MATH):  # the other back ends' derivatives have no rule for vmap
-            logits, data = run_layer(self.graph, values, as_batch(example), (self.layer,), (added,))
+        logits, data = run_layer(self.graph, values, as_batch(example), (self.layer,), (added,))
         return logits[0], data[0].flatten(0, -2)
 
 

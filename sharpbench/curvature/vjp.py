@@ -9,7 +9,6 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
 from sharpbench.core.batch import Inputs, as_batch, split_examples, take_examples, unbind_examples
@@ -186,8 +185,7 @@ class LayerwiseNetwork:
             logits, data = run_layer(self.graph, values, as_batch(example), self.layers, shifts)
             return logits[0], data
 
-        with sdpa_kernel(SDPBackend.MATH):  # the other back ends' derivatives have no rule for vmap
-            pulled = torch.func.vjp(network, shifts, loose, has_aux=True)
+        pulled = torch.func.vjp(network, shifts, loose, has_aux=True)
         vectors, weights = root(pulled[0], aid, columns)
         deltas, rows = torch.func.vmap(pulled[1])(vectors.movedim(-1, 0))
         data = cast(list[Tensor], pulled[-1])  # the auxiliary output, which torch does not type

@@ -14,7 +14,7 @@ from sharpbench import measure
 from sharpbench.core.evaluate import parse_measure
 from sharpbench.core.measure import NotApplicable
 from sharpbench.core.subject import Subject
-from sharpbench.curvature import dense_ggn, dense_hessian, exact_diagonal, flatten
+from sharpbench.curvature import dense_ggn, dense_hessian, exact_diagonal, exact_traces, flatten
 from sharpbench.runner.invariance import invariance_factors
 from sharpbench.symmetry import balance, describe
 
@@ -22,7 +22,7 @@ N, T, V, D, C = 6, 5, 7, 4, 3
 
 
 class Attention(nn.Module):
-    """Token ids and a mask of padding: one head of attention, and the mean over the tokens that are there."""
+    """Token ids and a mask of padding: two heads of attention, and the mean over the tokens that are there."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,9 +32,10 @@ class Attention(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         hidden = self.embed(input_ids)
-        query, key, value = self.mix(hidden).chunk(3, -1)
-        seen = attention_mask.bool()[:, None, :]
-        hidden = hidden + F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
+        query, key, value = self.mix(hidden).unflatten(-1, (3, 2, -1)).permute(2, 0, 3, 1, 4)
+        seen = attention_mask.bool()[:, None, None, :]
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
+        hidden = hidden + attended.transpose(1, 2).flatten(-2)
         weight = attention_mask[..., None].to(hidden.dtype)
         return self.head((hidden * weight).sum(1) / weight.sum(1))
 
@@ -124,6 +125,16 @@ def test_curvature_of_trees_is_that_of_torchs_own_loss(kind: type[nn.Module], ba
     for spec, value in {"trace": hessian.trace(), "hessian-frobenius[samples=10]": hessian.norm()}.items():
         found = measure(spec, subject)
         assert found.value == pytest.approx(float(value), abs=6 * (found.stderr or 0.0) + 1e-8), spec
+
+
+def test_attention_is_computed_for_many_examples_at_once(capfd: pytest.CaptureFixture[str]) -> None:
+    shown = torch._C._debug_only_are_vmap_fallback_warnings_enabled()  # type: ignore[attr-defined]
+    torch._C._debug_only_display_vmap_fallback_warnings(True)  # type: ignore[attr-defined]
+    try:
+        exact_traces(Subject.from_module(*make(Attention)))
+    finally:
+        torch._C._debug_only_display_vmap_fallback_warnings(shown)  # type: ignore[attr-defined]
+    assert "performance drop" not in capfd.readouterr().err
 
 
 @pytest.mark.slow
