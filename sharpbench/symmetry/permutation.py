@@ -23,6 +23,7 @@ from sharpbench.symmetry.rules.operation import (
     Rule,
     equate_scales,
     map_indices,
+    operator_name,
     pin_rule,
     shape_of,
 )
@@ -95,7 +96,7 @@ def find_summed_units(graph: Graph) -> Iterator[frozenset[tuple[str, int, int]]]
 
     Empty where the units must not be permuted.
     """
-    flow = _follow_units(graph, ())
+    flow = _follow_units(graph, _fixed_tables(graph))
     unit = _units_of_unknowns(flow)
     places = _positions_of_units(flow, unit)
     for sides in flow.products:
@@ -109,6 +110,23 @@ def _follow_units(graph: Graph, held: Collection[str]) -> ScalePropagation:
     named = {**graph.parameters, **graph.buffers}
     moving = [node for node, name in named.items() if name not in held and node.meta["val"].is_floating_point()]
     return propagate_scales(graph, {node: named[node] for node in moving}, Axes(find_convolutions(graph)), UNIT_RULES)
+
+
+def _fixed_tables(graph: Graph) -> set[str]:
+    """Buffers, and parameters of which sines and cosines are made without the inputs, as frequencies of rotary
+    embeddings: if they moved, queries and keys would have the same units, those of the frequencies."""
+    origin: dict[fx.Node, set[str]] = {node: {name} for node, name in graph.parameters.items()}
+    varying = set(graph.inputs)
+    found = set(graph.buffers.values())
+    for node in graph.nodes:
+        read = node.all_input_nodes
+        if not varying.isdisjoint(read):
+            varying.add(node)
+            continue
+        origin[node] = set().union(*(origin.get(each, ()) for each in read))
+        if operator_name(node) in {"sin", "cos"}:
+            found |= origin[node]
+    return found
 
 
 def _units_of_unknowns(flow: ScalePropagation) -> IndexArray:

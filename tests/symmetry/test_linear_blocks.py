@@ -60,6 +60,19 @@ class Kernel(Attention):
         return nn.functional.scaled_dot_product_attention(q, k, v)
 
 
+class SharedKernel(Attention):
+    """Two heads of queries for one of keys and values, repeated by the kernel itself."""
+
+    key_heads = 1
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        k, v = (split_heads(part(x), 1) for part in (self.k, self.v))
+        return split_heads(self.q(x)), k, v
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return nn.functional.scaled_dot_product_attention(q, k, v, enable_gqa=True)
+
+
 class Causal(Attention):
     def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         mask = torch.ones(TOKENS, TOKENS, dtype=torch.bool).tril()
@@ -110,8 +123,11 @@ class Talking(Attention):
 
 
 class Rotary(Attention):
+    def frequencies(self) -> Tensor:
+        return torch.tensor([1.0, 0.1], dtype=self.q.weight.dtype)
+
     def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        angle = torch.arange(TOKENS, dtype=q.dtype)[:, None] * torch.tensor([1.0, 0.1], dtype=q.dtype)
+        angle = torch.arange(TOKENS, dtype=q.dtype)[:, None] * self.frequencies()
         cos, sin = (torch.cat((each, each), -1) for each in (angle.cos(), angle.sin()))
 
         def turn(x: Tensor) -> Tensor:
@@ -119,6 +135,26 @@ class Rotary(Attention):
             return x * cos + torch.cat((-right, left), -1) * sin
 
         return super().mix(turn(q), turn(k), v)
+
+
+class StoredRotary(Rotary):
+    """Frequencies in a buffer, as those of Llama, which units could follow from queries to keys."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("stored", super().frequencies())
+
+    def frequencies(self) -> Tensor:
+        return self.stored
+
+
+class LearnedRotary(Rotary):
+    def __init__(self) -> None:
+        super().__init__()
+        self.learned = nn.Parameter(super().frequencies())
+
+    def frequencies(self) -> Tensor:
+        return self.learned
 
 
 class QueryKeyNorm(Attention):
@@ -174,6 +210,7 @@ CASES: list[tuple[Callable[[], nn.Module], str, int]] = [
     (NoBias, "4 x GL(4)", 0),
     (MultiQuery, "2 x GL(4)", 0),
     (Kernel, "4 x GL(4)", 0),
+    (SharedKernel, "2 x GL(4)", 0),
     (Causal, "4 x GL(4)", 0),
     (Alibi, "4 x GL(4)", 0),
     (Einsum, "4 x GL(4)", 0),
@@ -181,6 +218,8 @@ CASES: list[tuple[Callable[[], nn.Module], str, int]] = [
     (Cross, "4 x GL(4), 1 x GL(8)", 0),
     (Talking, "4 x GL(4)", 0),
     (Rotary, "2 x GL(4)", 1),
+    (StoredRotary, "2 x GL(4)", 1),
+    (LearnedRotary, "2 x GL(4)", 1),
     (QueryKeyNorm, "2 x GL(4)", 1),
     (Lora, "1 x GL(2)", 0),
     (Chain, "1 x GL(4), 1 x GL(5)", 0),

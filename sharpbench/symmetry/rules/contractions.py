@@ -139,10 +139,23 @@ def einsum_rule(op: Operation) -> Result:
     return op.flow.merge_terms(map_indices(kept, lambda places: places.reshape(places.shape[: len(result)])))
 
 
+def _repeat_heads(scale: Scale, size: tuple[int, ...], target: tuple[int, ...]) -> Scale:
+    """The scale of keys or values of which each head, the last axis of `size`, serves several heads of the queries."""
+
+    def repeat(places: IndexArray) -> IndexArray:
+        wide = propagation.lift(places, len(size) + 2)
+        return wide.repeat(target[-1] // size[-1], -3) if wide.shape[-3] > 1 else wide
+
+    return map_indices(scale, repeat)
+
+
 def attention_rule(op: Operation) -> Result:
     """softmax(Q K^T) V: query and key cancel at every index that is summed over; the result has the values' scale."""
     query, key, value = (op.scale(name) for name in ("query", "key", "value"))
-    if op.size("query")[:-2] != op.size("key")[:-2] or op.size("key")[:-2] != op.size("value")[:-2]:
+    sizes = [op.size(name)[:-2] for name in ("query", "key", "value")]
+    if op.get("enable_gqa"):
+        key, value = (_repeat_heads(scale, size, sizes[0]) for scale, size in zip((key, value), sizes[1:], strict=True))
+    elif sizes[0] != sizes[1] or sizes[1] != sizes[2]:
         return pin_rule(op)
     left = map_indices(query, lambda places: places[..., :, None, :])
     right = map_indices(key, lambda places: places[..., None, :, :])
