@@ -54,7 +54,9 @@ def user_path(given: Path | str) -> Path:
     """
     try:
         path = Path(given).expanduser()
-        path.exists()
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return path
     except (OSError, RuntimeError, ValueError) as error:  # no such user; a name too long; no permission; a null byte
         cause = error.strerror if isinstance(error, OSError) else error
         raise InvalidInput(

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the commands that tests start inherit it
+os.environ["SHARPBENCH_PROGRESS"] = "0"  # on busy cores lines of progress would be among those that tests compare
 
 import pytest
 import torch

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sharpbench.files import Workspace, atomic_folder, atomic_write, cache_folder, data_folder
+from sharpbench.errors import InvalidInput
+from sharpbench.files import Workspace, atomic_folder, atomic_write, cache_folder, data_folder, user_path
 
 Folder = Callable[[Path | str | None], Path | None]
 PLACES = [(data_folder, "SHARPBENCH_DATA"), (cache_folder, "SHARPBENCH_CACHE")]
@@ -137,3 +138,15 @@ def test_a_folder_that_holds_something_is_replaced_only_on_request(tmp_path: Pat
         (draft / "second").touch()
     assert [each.name for each in path.iterdir()] == ["second"]
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a" * 300, "~nobody-of-that-name/x"])
+def test_a_path_that_cannot_be_looked_up_is_refused(name: str) -> None:
+    with pytest.raises(InvalidInput, match=r"cannot be looked up .*; name another path"):
+        user_path(name)
+
+
+def test_a_path_that_is_not_there_is_one(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "new", tmp_path / "file" / "below"):
+        assert user_path(path) == path

@@ -14,6 +14,8 @@ from sharpbench.errors import InvalidInput, shorten, suggest_names
 
 NOT_IN_A_FILE = ("config", "print_config", "help")
 """Parameters that a file of options does not set."""
+FOLDERS = ("--output", "--cache-dir", "--data-dir", "--site")
+"""Options of folders that are written into or read."""
 
 
 class Command(TyperCommand):
@@ -22,6 +24,18 @@ class Command(TyperCommand):
     def get_params(self, ctx: Any) -> list[Any]:
         """The parameters, with that of --help."""
         return _without_flag_types(super().get_params(ctx))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the arguments. Raises InvalidInput for an empty folder, as of a variable that is not set."""
+        for option, value in zip(["", *args], [*args, "-"], strict=True):
+            for name in FOLDERS:
+                if option == f"{name}=" or (option == name and not value):
+                    raise InvalidInput(_describe_empty(name))
+        return list(super().parse_args(ctx, args))
+
+
+def _describe_empty(option: str) -> str:
+    return f"{option} is empty, which would be the working folder; name it '.', or another one"
 
 
 class Group(TyperGroup):
@@ -75,6 +89,8 @@ def read_options(path: Path, context: typer.Context) -> dict[str, Any]:
         if parameter is None:
             hint = suggest_names(key, known) or f"`{context.command_path} --help` lists the options"
             raise InvalidInput(f"{document.where(key)}unknown option '{shorten(key)}'; {hint}")
+        if value == "" and parameter.opts[0] in FOLDERS:
+            raise InvalidInput(f"{document.where(key)}{_describe_empty(parameter.opts[0])}")
         try:
             values[parameter.name] = _as_typed(parameter, value)
         except TypeError as error:

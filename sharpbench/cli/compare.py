@@ -103,41 +103,45 @@ def compare(
                 f"there are no rows of a comparison in '{shorten(str(from_))}'; name another file, or leave --from out"
             )
         return _show_and_write(rows, output)
-    from sharpbench.cli.progress import follow_steps
-    from sharpbench.comparison import Comparison, Measurement, find_contestants
-    from sharpbench.comparison import compare as steps_of
-    from sharpbench.core.spec import ALL, split_specs
-    from sharpbench.environment import resolve_device
-    from sharpbench.runner.plan import select_measures
+    from sharpbench.cli.bars import announce_step, follow_steps
 
-    plugins = tuple(plugin or ())
-    words = split_specs(models)
-    if not words:
-        raise InvalidInput(f"--models '{shorten(models)}' names no model; `sharpbench list models` shows them")
-    comparison = Comparison(
-        quantity=quantity,  # type: ignore[arg-type]  # it checks
-        models=tuple(dict.fromkeys(parse_model(word, plugins) for word in words)),
-        measures=find_contestants(quantity, plugins) if measures in (None, ALL) else select_measures(measures, plugins),
-        dataset=parse_dataset(dataset, plugins),
-        examples=n,
-        weights=weights,
-        preparation=parse_preparation(mean, std, transform),
-        dtype=dtype,
-        device=resolve_device(device),
-        threads=threads,
-        repeats=repeats,
-        batches=parse_batch_sizes(batches),
-        timeout=timeout,
-        seed=seed,
-    )
-    steps = steps_of(
-        comparison,
-        output=output,
-        data_dir=data_dir,
-        cache_dir=cache_dir,
-        plugins=plugins,
-        retry_failed=retry_failed,
-    )
+    with announce_step("planning"):
+        from sharpbench.comparison import Comparison, Measurement, find_contestants
+        from sharpbench.comparison import compare as steps_of
+        from sharpbench.core.spec import ALL, split_specs
+        from sharpbench.environment import resolve_device
+        from sharpbench.runner.plan import select_measures
+
+        plugins = tuple(plugin or ())
+        words = split_specs(models)
+        if not words:
+            raise InvalidInput(f"--models '{shorten(models)}' names no model; `sharpbench list models` shows them")
+        comparison = Comparison(
+            quantity=quantity,  # type: ignore[arg-type]  # it checks
+            models=tuple(dict.fromkeys(parse_model(word, plugins) for word in words)),
+            measures=find_contestants(quantity, plugins)
+            if measures in (None, ALL)
+            else select_measures(measures, plugins),
+            dataset=parse_dataset(dataset, plugins),
+            examples=n,
+            weights=weights,
+            preparation=parse_preparation(mean, std, transform),
+            dtype=dtype,
+            device=resolve_device(device),
+            threads=threads,
+            repeats=repeats,
+            batches=parse_batch_sizes(batches),
+            timeout=timeout,
+            seed=seed,
+        )
+        steps = steps_of(
+            comparison,
+            output=output,
+            data_dir=data_dir,
+            cache_dir=cache_dir,
+            plugins=plugins,
+            retry_failed=retry_failed,
+        )
     try:
         following = follow_steps(steps, _describe, start="reading data and weights")
         rows = [step for step in following if isinstance(step, Measurement)]

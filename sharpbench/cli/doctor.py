@@ -21,9 +21,11 @@ from sharpbench.cli.options import (
     DtypeOption,
     JsonObjectOption,
     LimitOption,
+    LossOption,
     MeanOption,
     MeasuresOption,
     OwnDatasetOption,
+    ParametersOption,
     PluginOption,
     StdOption,
     ThreadsOption,
@@ -59,6 +61,8 @@ def doctor(
     dataset: OwnDatasetOption = "digits",
     limit: LimitOption = None,
     classes: ClassesOption = None,
+    loss: LossOption = "cross_entropy",
+    parameters: ParametersOption = None,
     mean: MeanOption = None,
     std: StdOption = None,
     transform: TransformOption = None,
@@ -75,23 +79,27 @@ def doctor(
     Measures that do not work are listed with the reason. Times and memory are predicted from calls on some of the
     examples. Rows appear as they are found.
     """
-    from sharpbench.cli.progress import announce_step
-    from sharpbench.core.spec import format_spec
-    from sharpbench.datasets.dataset import Subset
-    from sharpbench.environment import describe_machine, resolve_device
-    from sharpbench.runner.cell import EvaluationSetting
-    from sharpbench.runner.network_evaluation import NetworkEvaluation
-    from sharpbench.runner.plan import select_measures
-    from sharpbench.runner.single_network import load_subject, set_up_torch
+    from sharpbench.cli.bars import announce_step
 
-    if not 0 < seconds < math.inf:
-        raise InvalidInput(f"seconds={seconds} must be a number of seconds above 0")
-    unused = [option for name, option in given_options(context).items() if name not in MACHINE_OPTIONS]
-    if model is None and unused:
-        raise InvalidInput(f"{', '.join(unused)} {'are' if unused[1:] else 'is'} about a network; also give --model")
-    place = resolve_device(device)
-    set_up_torch(place, threads)
-    facts = describe_machine(place)
+    with announce_step("examining the machine"):
+        from sharpbench.core.spec import format_spec
+        from sharpbench.datasets.dataset import Subset
+        from sharpbench.environment import describe_machine, resolve_device
+        from sharpbench.runner.cell import EvaluationSetting
+        from sharpbench.runner.network_evaluation import NetworkEvaluation
+        from sharpbench.runner.plan import select_measures
+        from sharpbench.runner.single_network import load_subject, set_up_torch
+
+        if not 0 < seconds < math.inf:
+            raise InvalidInput(f"seconds={seconds} must be a number of seconds above 0")
+        unused = [option for name, option in given_options(context).items() if name not in MACHINE_OPTIONS]
+        if model is None and unused:
+            raise InvalidInput(
+                f"{', '.join(unused)} {'are' if unused[1:] else 'is'} about a network; also give --model"
+            )
+        place = resolve_device(device)
+        set_up_torch(place, threads)
+        facts = describe_machine(place)
     if not as_json:
         Console().print(facts_table((name, _fact(value)) for name, value in facts.items()), crop=False)
     rows: dict[str, PredictedCost] = {}
@@ -105,6 +113,8 @@ def doctor(
             classes=classes,
             setting=EvaluationSetting(dtype=dtype, device=place),  # type: ignore[arg-type]  # it checks
             preparation=parse_preparation(mean, std, transform),
+            loss=loss,
+            parameters=parameters,
         )
         with announce_step("reading data and weights"):
             subject = load_subject(evaluation, data_dir=data_dir, threads=threads)
@@ -127,7 +137,7 @@ def _fact(value: Scalar) -> str:
 
 def predict_costs(measures: Sequence[Measure], subject: Subject, seconds: float) -> Iterator[tuple[str, PredictedCost]]:
     """The label and the predicted cost of each measure; those that are left share the seconds that are left."""
-    from sharpbench.cli.progress import announce_step
+    from sharpbench.cli.bars import announce_step
     from sharpbench.core.spec import format_spec
     from sharpbench.runner.cost import predict_cost
 

@@ -6,6 +6,7 @@ Each subcommand is a module of this package.
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -53,6 +54,7 @@ def main() -> NoReturn:
     A closed pipe, as of `| head`, ends it quietly with the status that it has; a stdout that cannot be written for
     another reason, such as a full disk, ends it like bad input. In both cases all files are written.
     """
+    os.environ.pop("MPLBACKEND", None)  # figures are files; an unknown backend would stop the import of matplotlib
     with guarded_streams() as stdout:
         status_code = _run_command()
     for stream in stdout:

@@ -102,7 +102,7 @@ def measure(
     if print_config:
         typer.echo(format_options(context))
         return 0
-    from sharpbench.cli.progress import follow_steps
+    from sharpbench.cli.bars import follow_steps
     from sharpbench.core.record import Record
     from sharpbench.core.spec import format_spec
     from sharpbench.datasets.dataset import Subset

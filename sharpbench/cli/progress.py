@@ -1,24 +1,14 @@
-"""The progress bar of every long command, on stderr; silent where stderr is not a terminal."""
+"""The progress of runs and trainings, on stderr."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Iterator
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-)
+from rich.progress import Progress, TaskID, TextColumn
 
+from sharpbench.cli.bars import progress_bar
 from sharpbench.core.record import Record
 from sharpbench.core.spec import format_spec
 from sharpbench.report.format import format_duration
@@ -28,47 +18,6 @@ from sharpbench.runner.status import EtaEstimator
 from sharpbench.training.population import NetworkDiscarded, TrainedRecipe, TrainingEpoch, TrainingProgress
 from sharpbench.training.recipe import Recipe
 from sharpbench.training.workers import GroupLost
-
-Step = TypeVar("Step")
-
-
-def progress_bar(*columns: ProgressColumn, counted: bool, console: Console) -> Progress:
-    """A bar that disappears at its end. counted: with the number done of a known total, else with a spinner."""
-    text = TextColumn("{task.description}")
-    shown = (text, BarColumn(), MofNCompleteColumn()) if counted else (SpinnerColumn(), text)
-    return Progress(
-        *shown,
-        TimeElapsedColumn(),
-        *columns,
-        console=console,
-        disable=not console.is_terminal,
-        transient=True,
-        redirect_stdout=False,  # it would go to stderr, also where it is piped into a file
-    )
-
-
-@contextlib.contextmanager
-def announce_step(text: str) -> Iterator[None]:
-    """A line on stderr that says what the block does, until its end."""
-    with progress_bar(counted=False, console=Console(stderr=True)) as bar:
-        bar.add_task(escape(text), total=None)
-        yield
-
-
-def follow_steps(steps: Iterable[Step], describe: Callable[[Step], str | None], *, start: str) -> Iterator[Step]:
-    """Yield the steps, with a line on stderr that describes the current one.
-
-    Args:
-        describe: the text for a step, or None where the line stays as it is.
-        start: the text before the first step.
-    """
-    with progress_bar(counted=False, console=Console(stderr=True)) as bar:
-        task = bar.add_task(escape(start), total=None)
-        for step in steps:
-            text = describe(step)
-            if text is not None:
-                bar.update(task, description=escape(text))
-            yield step
 
 
 def follow_run(steps: Iterator[Event], run_plan: RunPlan, *, slots: int) -> None:

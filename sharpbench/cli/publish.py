@@ -33,20 +33,22 @@ def publish(
     """
     if check and site is not None:
         raise InvalidInput("--check compares pages and plots, and --site writes HTML; give one of them")
+    from sharpbench.cli.bars import announce_step
     from sharpbench.core.catalog import list_installed
     from sharpbench.leaderboard.board import make_leaderboard
     from sharpbench.leaderboard.collection import read_collections
     from sharpbench.leaderboard.entries import read_submitted
     from sharpbench.leaderboard.publish import generate_files, published_folder
 
-    collections = read_collections(results)
-    documented = frozenset(
-        row["name"] for row in list_installed("measures") if row["package"] == "sharpbench" and row["name"]
-    )
-    found = make_leaderboard(collections, documented=documented, submitted=read_submitted(submissions))
-    wanted = generate_files(found)
-    folder = published_folder(output)
-    changed = folder.find_stale(wanted) if check else folder.update(wanted)
+    with announce_step("making the pages"):
+        collections = read_collections(results)
+        documented = frozenset(
+            row["name"] for row in list_installed("measures") if row["package"] == "sharpbench" and row["name"]
+        )
+        found = make_leaderboard(collections, documented=documented, submitted=read_submitted(submissions))
+        wanted = generate_files(found)
+        folder = published_folder(output)
+        changed = folder.find_stale(wanted) if check else folder.update(wanted)
     for name, how in changed.items():
         done = "removed" if name not in wanted else "written"
         typer.echo(f"{output / name} {how if check else done}")

@@ -51,6 +51,7 @@ def replay(
     Give the same command again to continue an interrupted replay. Exit status: 0 all cells ok or skipped, 1 some
     failed, 2 bad usage or input, 130 interrupted.
     """
+    from sharpbench.cli.bars import announce_step
     from sharpbench.environment import apply_settings, check_threads, resolve_device
     from sharpbench.files import Workspace
     from sharpbench.replays.catalog import parse_replay, parse_scale
@@ -92,8 +93,8 @@ def replay(
             engine = make_engine(default_engine(run_plan.left))
             follow_run(iterate_events(run_plan, replace(options, engine=engine)), run_plan, slots=engine.slots(workers))
             for study in experiment.studies:
-                typer.echo(f"{study.name}: {len(study.recipes)} networks", err=True)
-                found[study.name] = run_study(study, workspace, folder)
+                with announce_step(f"{study.name}: {len(study.recipes)} networks"):
+                    found[study.name] = run_study(study, workspace, folder)
         except KeyboardInterrupt:
             raise Interrupted() from None
         records = last_records(cells, folder / RECORDS)
@@ -101,7 +102,8 @@ def replay(
 
     from sharpbench.report.page import show_page, write_page
 
-    page = chosen.page(size, records, found)
+    with announce_step("judging the records"):
+        page = chosen.page(size, records, found)
     command = f"sharpbench replay {chosen.name} --scale {size}"
     written = write_page(page, folder, name=PAGE, version=__version__, command=command)
     show_page(page, Console())

@@ -120,40 +120,43 @@ def run(
     if print_config:
         typer.echo(format_options(context))
         return 0
-    from sharpbench.runner.cell import Shard
-    from sharpbench.runner.engines.limits import Limits, parse_bytes
-    from sharpbench.runner.plan import plan
-    from sharpbench.runner.run import RunOptions, iterate_events, locate_workspace, plan_run
+    from sharpbench.cli.bars import announce_step
 
-    options = RunOptions(
-        output=output,
-        workers=workers,
-        threads=threads,
-        shard=None if shard is None else Shard.parse(shard),
-        retry_failed=retry_failed,
-        cache_dir=cache_dir,
-        data_dir=data_dir,
-        plugins=plugin or (),
-    )
-    memory = None if memory_limit is None else parse_bytes(memory_limit)
-    limits = Limits(timeout=timeout, memory=memory, pieces=split)
-    cells = plan(
-        measures,
-        models,
-        dataset=dataset,
-        cohort=cohort,
-        seed=seed,
-        dtype=dtype,  # type: ignore[arg-type]  # plan checks it
-        device=device,
-        examples=examples,
-        timing=timing,
-        oracle=oracle,
-        invariance=invariance,
-        data_dir=data_dir,
-        plugins=plugin or (),
-    )
+    with announce_step("planning"):
+        from sharpbench.runner.cell import Shard
+        from sharpbench.runner.engines.limits import Limits, parse_bytes
+        from sharpbench.runner.plan import plan
+        from sharpbench.runner.run import RunOptions, iterate_events, locate_workspace, plan_run
+
+        options = RunOptions(
+            output=output,
+            workers=workers,
+            threads=threads,
+            shard=None if shard is None else Shard.parse(shard),
+            retry_failed=retry_failed,
+            cache_dir=cache_dir,
+            data_dir=data_dir,
+            plugins=plugin or (),
+        )
+        memory = None if memory_limit is None else parse_bytes(memory_limit)
+        limits = Limits(timeout=timeout, memory=memory, pieces=split)
+        cells = plan(
+            measures,
+            models,
+            dataset=dataset,
+            cohort=cohort,
+            seed=seed,
+            dtype=dtype,  # type: ignore[arg-type]  # plan checks it
+            device=device,
+            examples=examples,
+            timing=timing,
+            oracle=oracle,
+            invariance=invariance,
+            data_dir=data_dir,
+            plugins=plugin or (),
+        )
+        run_plan = plan_run(cells, options)
     echo_notes((cell.recipe.dataset for cell in cells), data_dir)
-    run_plan = plan_run(cells, options)
     chosen = _choose_engine(engine, run_plan, limits, address=address, gpus=gpus)
     slots = chosen.slots(workers)
     if dry_run:
@@ -234,7 +237,7 @@ def _show_forecast(left: Sequence[Cell], workspace: Workspace) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from sharpbench.cli.progress import follow_steps
+    from sharpbench.cli.bars import follow_steps
     from sharpbench.cli.tables import open_table
     from sharpbench.report.format import format_duration, plain_text
     from sharpbench.runner.forecast import ForecastStarted, forecast_cells

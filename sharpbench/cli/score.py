@@ -84,8 +84,11 @@ def score(
         model=model,
         dataset=dataset,
     )
-    scored = score_table_population(make_population(read_table(table), columns, options))
-    comparisons = [scored.compare(*pair) for pair in pairs]
+    from sharpbench.cli.bars import announce_step
+
+    with announce_step(f"scoring the measures of '{table}'"):
+        scored = score_table_population(make_population(read_table(table), columns, options))
+        comparisons = [scored.compare(*pair) for pair in pairs]
     write_boards(scored.boards, output)
     typer.echo(scored.verdict)
     for comparison in comparisons:

@@ -48,10 +48,12 @@ def merge(
     Each cell has one record: a finished one rather than a failed one, then that with the most checks, then the latest.
     Exit status: 0 all cells ok or skipped, 1 some failed, 2 bad input.
     """
+    from sharpbench.cli.bars import announce_step
     from sharpbench.cli.run import write_leaderboard
     from sharpbench.core.records import merge_records
 
-    merged = merge_records(folders, output)
+    with announce_step("merging records"):
+        merged = merge_records(folders, output)
     write_leaderboard(merged.records, output)
     typer.echo(f"{merged.read} records read, {merged.added} added; {output} holds {merged.cells} cells")
     return records_status(merged.records)

@@ -42,9 +42,12 @@ def submit(
     if path.name != name + SUFFIX:
         raise InvalidInput(f"output '{path}' must be called {name}{SUFFIX}, after the submission")
     texts = {"author": author, "contact": contact, "url": url, "note": note}
-    text = pack_submission(results, name=name, texts=texts, plugins=tuple(plugin or ()))
-    _write(path, text)
-    found = read_submission(path)
+    from sharpbench.cli.bars import announce_step
+
+    with announce_step("packing the records"):
+        text = pack_submission(results, name=name, texts=texts, plugins=tuple(plugin or ()))
+        _write(path, text)
+        found = read_submission(path)
     measures, records = len(found.manifest.measures), len(found.records)
     typer.echo(f"{path}: {records} records of {measures} measures; next: sharpbench verify {path}")
 

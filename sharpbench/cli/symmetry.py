@@ -68,8 +68,11 @@ def symmetry(
         options = f"--shape {'x'.join(map(str, sizes))} and --classes {classes}"
         raise InvalidInput(f"model '{shorten(model)}' cannot be built for {options}: {error}") from error
     inputs = torch.randn(2, *sizes, generator=generator) if data is None else _read_examples(data)
-    found = [describe(module, inputs, scope=scope, generator=generator, forward=forward) for scope in SCOPES]
-    found.append(describe_full(module, inputs, generator=generator, forward=forward))
+    from sharpbench.cli.bars import announce_step
+
+    with announce_step(f"finding the rescalings of {model}"):
+        found = [describe(module, inputs, scope=scope, generator=generator, forward=forward) for scope in SCOPES]
+        found.append(describe_full(module, inputs, generator=generator, forward=forward))
     if as_json:
         scopes = {
             each.scope: {"dimension": each.dimension, "generators": each.generators, "change": each.change}

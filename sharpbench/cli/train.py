@@ -60,20 +60,25 @@ def train(
     for name, value in (("workers", workers), ("threads", threads)):
         if value is not None and value < 1:
             raise InvalidInput(f"{name}={value} must be at least 1")
-    from sharpbench.environment import check_threads, describe_environment, resolve_device
-    from sharpbench.files import Workspace
-    from sharpbench.runner.plan import select_recipes
-    from sharpbench.training.population import Population
-    from sharpbench.training.workers import train_all
+    from sharpbench.cli.bars import announce_step
 
-    check_threads(threads)
-    place, plugins = resolve_device(device), tuple(plugin or ())
-    workspace = Workspace.locate(cache_dir=cache_dir, data_dir=data_dir, device=place, threads=threads, plugins=plugins)
-    selected = select_recipes(models, dataset=dataset, cohort=cohort, data_dir=data_dir, plugins=plugins)
-    populations = [
-        Population(recipes, data, data.sha256(), cache=workspace.cache_dir, device=place)
-        for recipes, data in selected.by_source()
-    ]
+    with announce_step("planning"):
+        from sharpbench.environment import check_threads, describe_environment, resolve_device
+        from sharpbench.files import Workspace
+        from sharpbench.runner.plan import select_recipes
+        from sharpbench.training.population import Population
+        from sharpbench.training.workers import train_all
+
+        check_threads(threads)
+        place, plugins = resolve_device(device), tuple(plugin or ())
+        workspace = Workspace.locate(
+            cache_dir=cache_dir, data_dir=data_dir, device=place, threads=threads, plugins=plugins
+        )
+        selected = select_recipes(models, dataset=dataset, cohort=cohort, data_dir=data_dir, plugins=plugins)
+        populations = [
+            Population(recipes, data, data.sha256(), cache=workspace.cache_dir, device=place)
+            for recipes, data in selected.by_source()
+        ]
     echo_notes((recipe.dataset for recipe in selected.populations), workspace.data_dir)
     if dry_run:
         show_groups(populations)

@@ -36,6 +36,7 @@ def validate(
 
     A file is executed and a package imported. Exit status: 0 all checks passed or skipped, 1 some failed, 2 bad input.
     """
+    from sharpbench.cli.bars import announce_step
     from sharpbench.core.registry import find_measures
     from sharpbench.core.spec import format_spec, parse_specs
 
@@ -47,7 +48,8 @@ def validate(
 
     reports = {}
     for measure in chosen:
-        reports[format_spec(measure)] = examine(measure, seed=seed)
+        with announce_step(f"checking {format_spec(measure)}"):
+            reports[format_spec(measure)] = examine(measure, seed=seed)
         if not as_json:
             show_checks(format_spec(measure), reports[format_spec(measure)], Console())
     if as_json:

@@ -74,6 +74,7 @@ def verify(
         raise InvalidInput(f"sample={sample} must be at least 1")
     if minutes is not None and not minutes > 0:
         raise InvalidInput(f"minutes={minutes} must be above 0")
+    from sharpbench.cli.bars import follow_steps
     from sharpbench.files import Workspace
     from sharpbench.leaderboard.submissions import (
         VerificationSetting,
@@ -105,7 +106,8 @@ def verify(
     setting = VerificationSetting(workspace=workspace, known=known, memory=limits.memory)
     seconds = math.inf if minutes is None else 60 * minutes
     try:
-        for step in verify_with_limits(submission, drawn, setting, limits, seconds=seconds):
+        steps = verify_with_limits(submission, drawn, setting, limits, seconds=seconds)
+        for step in follow_steps(steps, report.describe, start=f"starting to recompute {len(drawn.cells)} cells"):
             report.add(step)
     except KeyboardInterrupt:
         raise Interrupted(report.interruption) from None
@@ -181,6 +183,13 @@ class _Report:
         elif step.recipe.title not in self.announced:
             self.announced.add(step.recipe.title)
             typer.echo(f"training {step.recipe.title}", err=True)
+
+    @staticmethod
+    def describe(step: TrainingProgress | Compared) -> str:
+        """What is being done at the time of the step."""
+        from sharpbench.leaderboard.submissions import Compared
+
+        return "comparing values" if isinstance(step, Compared) else f"training {step.recipe.title}"
 
     @property
     def interruption(self) -> str:

@@ -28,6 +28,8 @@ def read_inputs(given: object) -> Inputs:
     if not leaves:
         raise InvalidInput(f"inputs are an empty {type(given).__name__}; expected tensors, examples first")
     for path, leaf in leaves.items():
+        if leaf.layout != torch.strided or leaf.is_meta or leaf.is_nested or leaf.is_quantized:
+            raise InvalidInput(f"{path} are not a plain dense tensor ({_kind(leaf)}); give the numbers themselves")
         if leaf.ndim == 0 or (leaf is inputs and leaf.ndim == 1 and leaf.is_floating_point()):
             raise InvalidInput(f"{path} have shape {list(leaf.shape)}; expected [n, ...], examples first")
     first, count = next((path, len(leaf)) for path, leaf in leaves.items())
@@ -52,6 +54,13 @@ def _read(given: object, path: str) -> Inputs:
     if path == "inputs" and kind != "ndarray":
         raise InvalidInput(f"inputs are a {kind}; expected a tensor, or a tuple or dictionary of tensors")
     raise InvalidInput(f"{path} {verb} a {kind}; expected a tensor, examples first; {remedy}")
+
+
+def _kind(leaf: Tensor) -> str:
+    """What a tensor that is not plain is."""
+    if leaf.is_meta:
+        return "on the device 'meta'"
+    return "nested" if leaf.is_nested else "quantised" if leaf.is_quantized else str(leaf.layout)
 
 
 def named_tensors(inputs: Inputs) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, overload
@@ -15,7 +16,7 @@ from sharpbench.core.groups import Groups, assign_blocks, split_blocks, sum_part
 from sharpbench.core.measure import Estimate, Measure, NotApplicable
 from sharpbench.core.registry import available
 from sharpbench.core.requirements import describe_error, is_out_of_memory, random_state_kept
-from sharpbench.core.spec import format_spec, parse_spec, parse_specs
+from sharpbench.core.spec import ALL, format_spec, parse_spec, parse_specs
 from sharpbench.core.subject import Subject
 from sharpbench.environment import keep_freed_memory
 from sharpbench.errors import InvalidInput, shorten
@@ -49,7 +50,7 @@ def measure(
     """The Estimate of a measure on `subject`: value, standard error, interval and parts.
 
     Of several measures, given as a list or as 'trace,minimum', it is a dictionary of estimates by the names of the
-    measures with their hyperparameters.
+    measures with their hyperparameters. Of 'all' it holds the installed measures that have a value for this subject.
 
     Args:
         measures: a Measure, or its name with hyperparameters in brackets, 'normalized[diagonal=icml]'; or several.
@@ -93,7 +94,11 @@ def measure(
     with random_state_kept():  # a network may draw numbers that it does not use
         if single:
             return estimate(chosen[0])
-        return {format_spec(each): estimate(each) for each in chosen}
+        found: dict[str, Estimate] = {}
+        for each in chosen:
+            with contextlib.suppress(*(NotApplicable,) * (measures == ALL)):
+                found[format_spec(each)] = estimate(each)
+        return found
 
 
 def measure_blocks(

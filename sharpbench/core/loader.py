@@ -10,6 +10,7 @@ from torch import Tensor
 from sharpbench.core.batch import (
     Inputs,
     count_examples,
+    describe_form,
     join_examples,
     list_tensors,
     read_inputs,
@@ -45,7 +46,10 @@ def read_loader(loader: Iterable[object], limit: int | None = None, labels: str 
         held += len(target)
         forms = [(*tree_form(inputs[place]), targets[place].shape[1:]) for place in (0, -1)]
         if forms[0] != forms[1]:
-            different = " and ".join(_describe_example(inputs[place], targets[place]) for place in (0, -1))
+            shapes = [_describe_example(inputs[place], targets[place]) for place in (0, -1)]
+            if shapes[0] == shapes[1]:
+                shapes = [describe_form(take_examples(inputs[place], slice(1))) for place in (0, -1)]
+            different = " and ".join(shapes)
             raise InvalidInput(
                 f"the loader's batches hold examples of different shapes, {different}; make them alike, "
                 "as by padding to one length"

@@ -39,7 +39,10 @@ def execute_module(module: ModuleType) -> None:
 
 @contextmanager
 def modules_beside(path: Path) -> Iterator[None]:
-    """In the block, imports look into the folder of `path` first, as in a script of that folder; afterwards last."""
+    """In the block, imports look into the folder of `path` first, as in a script of that folder; afterwards last.
+
+    The script has no arguments: a file that reads those of the command line gets its defaults.
+    """
     folder = path.resolve().parent
     for other, modules in _imported.items():
         if other != folder:
@@ -52,9 +55,11 @@ def modules_beside(path: Path) -> Iterator[None]:
         sys.path.remove(str(folder))
     sys.path.insert(0, str(folder))
     importlib.invalidate_caches()  # files that were written since the last import
+    arguments, sys.argv = sys.argv, [str(path)]
     try:
         yield
     finally:
+        sys.argv = arguments
         sys.path.remove(str(folder))
         sys.path.append(str(folder))
         found = {name: sys.modules[name] for name in set(sys.modules) - before}

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from sharpbench.core.batch import take_examples
+from torch import Tensor
+
+from sharpbench.core.batch import map_tensors, take_examples
 from sharpbench.core.loader import read_loader
 from sharpbench.core.source_files import modules_beside
 from sharpbench.core.user_functions import FILE_AND_FUNCTION, describe_error, load_function
@@ -48,6 +50,7 @@ class LoaderFile(Dataset):
                 if not isinstance(loader, Iterable):
                     raise InvalidInput(f"'{self.function}()' returns {shorten(repr(loader))}, not a loader of batches")
                 inputs, targets = read_loader(loader)
+                inputs, targets = map_tensors(_to_cpu, inputs), _to_cpu(targets)
         except InvalidInput:
             raise
         except (Exception, SystemExit) as error:  # the user's code may raise anything
@@ -55,6 +58,11 @@ class LoaderFile(Dataset):
         chosen = subset.indices(len(targets))
         classes = 1 if targets.is_floating_point() else int(targets.max()) + 1
         return Examples(take_examples(inputs, chosen), targets[chosen], max(1, classes), len(targets))
+
+
+def _to_cpu(tensor: Tensor) -> Tensor:
+    """The plain tensor on the CPU, where all data sets lie."""
+    return tensor.detach().cpu().resolve_conj().resolve_neg()
 
 
 def parse_loader_file(word: str) -> LoaderFile | None:

@@ -18,7 +18,7 @@ from sharpbench.models.model import Model
 
 @dataclass(frozen=True)
 class File(Model):
-    """'net.py:make': the network that `make()` in the file net.py returns. The file is executed.
+    """'net.py:make': the network that `make()` in the file net.py returns, or `make` itself. The file is executed.
 
     The class is not in MODELS. The content of the file may change, so no trained network of it is stored.
     """
@@ -44,7 +44,7 @@ class File(Model):
         function = load_function(self.path, self.factory)
         try:
             with modules_beside(user_path(self.path)):
-                made = function()
+                made = function if isinstance(function, nn.Module) else function()
         except (Exception, SystemExit) as error:  # the user's code may raise anything
             raise InvalidInput(f"'{self.path}:{self.factory}()' raises {describe_error(error)}") from error
         module, forward = made if isinstance(made, tuple) and len(made) == 2 else (made, None)

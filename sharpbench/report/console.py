@@ -25,12 +25,11 @@ from sharpbench.report.columns import (
     psi_columns,
 )
 from sharpbench.report.cost_columns import CHANGE, ERROR, NO_STDERR, STDERR, TERMINAL_COSTS, has_costs
+from sharpbench.report.fitted_table import split_columns
 from sharpbench.report.format import format_reasons, plain_text
 
 MIN_FILE_WIDTH = 120
 """Characters of a table that goes to a file."""
-COLUMN_GAP_CHARS = 2
-"""Between two columns."""
 MAX_NAME_COLUMN_CHARS = 14
 """Least width of the column of names, in which longer names are folded."""
 MAX_REASON_CHARS, MAX_ENVIRONMENT_CHARS = 160, 400
@@ -97,16 +96,8 @@ def _table(columns: Sequence[Column[Score]], rows: Sequence[Score], console: Con
 
 def _parts(columns: Sequence[Column[Score]], rows: Sequence[Score], width: int) -> list[list[Column[Score]]]:
     """The columns in as many tables as a terminal of that width needs, each with the names."""
-    parts: list[list[Column[Score]]] = [[]]
-    room = width
-    for column in columns:
-        chars = _min_chars(column, rows) + COLUMN_GAP_CHARS
-        if chars > room and len(parts[-1]) > 1:
-            parts.append([NAME])
-            room = width - _min_chars(NAME, rows) - COLUMN_GAP_CHARS
-        parts[-1].append(column)
-        room -= chars
-    return parts
+    widths = [_min_chars(column, rows) for column in columns]
+    return [[columns[i] for i in part] for part in split_columns(widths, width, repeated=columns.index(NAME))]
 
 
 def _min_chars(column: Column[Score], rows: Sequence[Score]) -> int:

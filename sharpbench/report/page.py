@@ -6,7 +6,9 @@ import html
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 from matplotlib import style
@@ -18,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sharpbench.report.escape import escape_cell, markdown_table
+from sharpbench.report.fitted_table import FittedColumn, fitted_tables
 from sharpbench.report.generated import write_files
 from sharpbench.report.plots import FIGURE_STYLE, render_figure
 
@@ -104,7 +107,8 @@ def show_page(page: Page, console: Console) -> None:
             if isinstance(block, str):
                 _print(Text(_strip_marks(block)), console)
             elif isinstance(block, pd.DataFrame):
-                console.print(_make_table(block, console), crop=False)
+                for table in _make_tables(block, console):
+                    console.print(table, crop=False)
 
 
 def _strip_marks(text: str) -> str:
@@ -116,17 +120,24 @@ def _print(text: Text, console: Console) -> None:
     console.print(text, soft_wrap=not console.is_terminal)
 
 
-def _make_table(frame: pd.DataFrame, console: Console) -> Table:
-    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+def _make_tables(frame: pd.DataFrame, console: Console) -> list[Table]:
+    """The table; on a terminal that is narrower, its columns in several."""
     right = _numeric_columns(frame)
+    if console.is_terminal:
+        kinds: list[Literal["name", "text", "number"]] = [
+            "number" if index in right else "text" if index else "name" for index in range(len(frame.columns))
+        ]
+        cells = zip(*_rows(frame), strict=True) if len(frame) else repeat((), len(kinds))
+        named = zip(map(str, frame.columns), cells, kinds, strict=True)
+        return fitted_tables([FittedColumn(*column) for column in named], console.width)
+    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for index, name in enumerate(frame.columns):
         shown.add_column(Text(str(name)), justify="right" if index in right else "left", overflow="fold")
     for row in _rows(frame):
         shown.add_row(*map(Text, row))
-    if not console.is_terminal:
-        options = console.options.update(width=max(MIN_FILE_WIDTH, console.width))
-        shown.width = Measurement.get(console, options, shown).maximum
-    return shown
+    options = console.options.update(width=max(MIN_FILE_WIDTH, console.width))
+    shown.width = Measurement.get(console, options, shown).maximum
+    return [shown]
 
 
 def _rows(frame: pd.DataFrame) -> Iterator[list[str]]:

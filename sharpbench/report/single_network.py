@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from sharpbench.analysis.costs import format_environment, relative_error
@@ -21,6 +19,7 @@ from sharpbench.core.record import Record
 from sharpbench.files import form_series
 from sharpbench.report.columns import CONTENTION_NOTE
 from sharpbench.report.cost_columns import CHANGE, ERROR
+from sharpbench.report.fitted_table import FittedColumn, fitted_tables
 from sharpbench.report.format import MISSING, format_error, format_factor, format_memory, format_number, plain_text
 from sharpbench.report.plots import FIGURE_STYLE, drawable_text, save_figure
 
@@ -48,16 +47,21 @@ def show_network(states: States, console: Console) -> None:
     first = next(iter(next(iter(states.values())).values()))
     _print(_heading(first, len(states)), console)
     if len(states) > 1:
-        console.print(_curve_table(states), crop=False)
+        _print_columns(_curve_columns(states), console)
     else:
         records = list(next(iter(states.values())).values())
-        console.print(_values_table(records), crop=False)
+        _print_columns(_value_columns(records), console)
         parts = _collect_parts(records)
         if parts:
-            console.print(_parts_table(parts), crop=False)
+            _print_columns(_part_columns(parts), console)
     for line in _reasons(states):
         _print(line, console)
     _print(f"environment: {format_environment(first.environment)}", console)
+
+
+def _print_columns(columns: Sequence[FittedColumn], console: Console) -> None:
+    for table in fitted_tables(columns, console.width):
+        console.print(table, crop=False)
 
 
 def draw_network(states: States, folder: Path) -> list[Path]:
@@ -100,8 +104,7 @@ def _to_float(value: Scalar) -> float:
     return float(value) if isinstance(value, int | float) else float("nan")
 
 
-def _values_table(records: Sequence[Record]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+def _value_columns(records: Sequence[Record]) -> list[FittedColumn]:
     named = _name_matrices(records)
     optional = {
         EXAMPLES_HEADING: any(is_draw(record) or record.stderr_examples is not None for record in records),
@@ -111,24 +114,23 @@ def _values_table(records: Sequence[Record]) -> Table:
         "memory": any(record.peak_bytes is not None for record in records),
         "change": any(record.invariance for record in records),
     }
-    table.add_column("measure", overflow="fold")
-    shown = [name for name, wanted in optional.items() if wanted]
-    for heading in ("value", "95 % interval", *shown, "seconds"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("what it is", overflow="fold")
-    for record in records:
-        further = {
-            EXAMPLES_HEADING: _example_stderr(record),
-            "error": _error(record.value, record.exact, record),
-            "alone": format_number(record.seconds) + ("!" if record.contended else ""),
-            "grads": format_number(record.gradients) + ("!" if record.contended else ""),
-            "memory": format_memory(record.peak_bytes),
-            "change": "/".join(format_factor(record.invariance, kind) for kind in ("layer", "unit")),
-        }
-        cells = [plain_text(record.label, 60), _value(record, named=named), _interval(record)]
-        cells += [further[name] for name in shown]
-        table.add_row(*map(Text, cells), Text(format_number(record.shared_seconds)), Text(_notes(record, named=named)))
-    return table
+    cells: dict[str, Callable[[Record], str]] = {
+        "value": lambda record: _value(record, named=named),
+        "95 % interval": _interval,
+        EXAMPLES_HEADING: _example_stderr,
+        "error": lambda record: _error(record.value, record.exact, record),
+        "alone": lambda record: format_number(record.seconds) + ("!" if record.contended else ""),
+        "grads": lambda record: format_number(record.gradients) + ("!" if record.contended else ""),
+        "memory": lambda record: format_memory(record.peak_bytes),
+        "change": lambda record: "/".join(format_factor(record.invariance, kind) for kind in ("layer", "unit")),
+        "seconds": lambda record: format_number(record.shared_seconds),
+    }
+    shown = {heading: cell for heading, cell in cells.items() if optional.get(heading, True)}
+    return [
+        FittedColumn("measure", [plain_text(record.label, 60) for record in records], "name"),
+        *(FittedColumn(heading, list(map(cell, records))) for heading, cell in shown.items()),
+        FittedColumn("what it is", [_notes(record, named=named) for record in records], "text"),
+    ]
 
 
 def _name_matrices(records: Iterable[Record]) -> bool:
@@ -202,35 +204,33 @@ def _distinct_headings(labels: Sequence[str]) -> dict[str, str]:
     return {label: text if list(cut.values()).count(text) == 1 else label for label, text in cut.items()}
 
 
-def _parts_table(parts: Mapping[str, Mapping[str, float]]) -> Table:
+def _part_columns(parts: Mapping[str, Mapping[str, float]]) -> list[FittedColumn]:
     measures = list(dict.fromkeys(label for row in parts.values() for label in row))
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("part of", overflow="fold")
     headings = _distinct_headings(measures)
-    for measure in measures:
-        table.add_column(Text(headings[measure]), justify="right", overflow="fold")
-    for name, row in parts.items():
-        table.add_row(Text(plain_text(name, 60)), *(Text(format_number(row.get(measure))) for measure in measures))
-    return table
+    return [
+        FittedColumn("part of", [plain_text(name, 60) for name in parts], "name"),
+        *(FittedColumn(headings[each], [format_number(row.get(each)) for row in parts.values()]) for each in measures),
+    ]
 
 
-def _curve_table(states: States) -> Table:
+def _curve_columns(states: States) -> list[FittedColumn]:
     measures = list(dict.fromkeys(label for records in states.values() for label in records))
     named = _name_matrices(record for records in states.values() for record in records.values())
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("weights", overflow="fold")
-    for heading in ("loss", "accuracy", *_distinct_headings(measures).values()):
-        table.add_column(Text(heading), justify="right", overflow="fold")
-    for source, records in states.items():
-        truth = next(iter(records.values())).truth
-        values = [_value(records[label], named=named) if label in records else MISSING for label in measures]
-        fit = _format_loss(_to_float(truth.get("loss"))), _format_accuracy(_to_float(truth.get("accuracy")))
-        end = (
-            source if len(source) <= MAX_SOURCE_CHARS else f"…{source[1 - MAX_SOURCE_CHARS :]}"
-        )  # names differ at their ends
-        cells = [plain_text(end, MAX_SOURCE_CHARS), *fit, *values]
-        table.add_row(*map(Text, cells))
-    return table
+    truths = [next(iter(records.values())).truth for records in states.values()]
+    ends = [  # names differ at their ends
+        source if len(source) <= MAX_SOURCE_CHARS else f"…{source[1 - MAX_SOURCE_CHARS :]}" for source in states
+    ]
+    values = {
+        label: [_value(each[label], named=named) if label in each else MISSING for each in states.values()]
+        for label in measures
+    }
+    headings = _distinct_headings(measures)
+    return [
+        FittedColumn("weights", [plain_text(end, MAX_SOURCE_CHARS) for end in ends], "name"),
+        FittedColumn("loss", [_format_loss(_to_float(truth.get("loss"))) for truth in truths]),
+        FittedColumn("accuracy", [_format_accuracy(_to_float(truth.get("accuracy"))) for truth in truths]),
+        *(FittedColumn(headings[label], cells) for label, cells in values.items()),
+    ]
 
 
 def _reasons(states: States) -> list[str]:

@@ -66,6 +66,10 @@ class NetworkEvaluation:
             raise InvalidInput(f"expected accuracy {self.expected_accuracy} must be from 0 to 1; write 0.98 for 98 %")
         if self.group_by is not None and self.group_by not in GROUPINGS:
             raise InvalidInput(f"--group-by '{shorten(self.group_by)}' is unknown; use {' or '.join(GROUPINGS)}")
+        if self.classes is not None and isinstance(self.model, File):
+            raise InvalidInput(
+                f"classes={self.classes} has no effect on '{self.title}', which fixes its outputs itself"
+            )
         for name, value in (("classes", self.classes), ("batch_size", self.batch_size)):
             if value is not None and not 1 <= value <= MAX_COUNT:
                 raise InvalidInput(f"{name}={value} must be from 1 to {MAX_COUNT}")

@@ -12,7 +12,8 @@ from sharpbench.core.fields import is_scalar
 from sharpbench.core.installed_plugins import Kind
 from sharpbench.core.measure import Measure
 from sharpbench.core.registry import available
-from sharpbench.core.spec import format_spec, parse_spec, parse_specs, to_config
+from sharpbench.core.spec import format_spec, parse_spec, parse_specs, split_specs, to_config
+from sharpbench.core.user_functions import FILE_AND_FUNCTION
 from sharpbench.datasets.dataset import Data, Dataset
 from sharpbench.environment import resolve_device
 from sharpbench.errors import InvalidInput, shorten
@@ -148,6 +149,12 @@ def select_recipes(
 
     Raises InvalidInput for models that cannot be built for the data set, and recipes that need more examples.
     """
+    for word in split_specs(models) if isinstance(models, str) else ():
+        if FILE_AND_FUNCTION.fullmatch(word) or word.endswith(".py"):
+            raise InvalidInput(
+                f"'{shorten(word)}' is a network of a file, which `measure` takes; to train it, make it a class in "
+                "MODELS of a --plugin file"
+            )
     chosen_models = _select_several(models, "models", plugins)
     chosen_dataset = _select_one(dataset, "datasets", plugins)
     named = name_populations(select_cohort(cohort, plugins), chosen_models, chosen_dataset)

@@ -29,10 +29,11 @@ from sharpbench.errors import InvalidInput, shorten
 from sharpbench.files import data_folder
 from sharpbench.models.file import File
 from sharpbench.models.timm import Timm
-from sharpbench.runner.cell import KeyContent
+from sharpbench.runner.cell import Checks, KeyContent
 from sharpbench.runner.cost import forecast_seconds
 from sharpbench.runner.evaluate_cell import discard_after, empty_record, evaluate_measure
 from sharpbench.runner.expectations import FoundAccuracy, check_accuracy, describe_shortfall
+from sharpbench.runner.failures import utc_now
 from sharpbench.runner.network_evaluation import NetworkEvaluation, NetworkWeights, iterate_weights
 from sharpbench.runner.preparation import AS_GIVEN
 from sharpbench.runner.side_effects import SideEffectGuard
@@ -76,7 +77,8 @@ def evaluate_network(
 
     Args:
         output: the folder whose records.jsonl the records are appended to, each on disk before the next measure starts;
-            records that it holds already are yielded instead of measured again. None keeps no file.
+            records that it holds already are yielded instead of measured again, and only the checks that they lack are
+            made. None keeps no file.
         data_dir: the folder of data sets; None is $SHARPBENCH_DATA.
         threads: of torch; None: as many as there are cores.
         forecast: say before each measure about how long it will take, which is found by calling it on a few examples.
@@ -161,9 +163,7 @@ def network_record(
         data_sha256=data["sha256"],
         setting=evaluation.setting,
     )
-    checks = evaluation.checks
-    further = [] if checks.jackknife is None else [checks.jackknife]
-    key = content.key(asked=[checks.timed, checks.compared, checks.rewritten, *further])
+    key = content.key(jackknife=evaluation.checks.jackknife)
     described = {**recipe, "inputs": data.get("inputs")}
     return empty_record(measure, evaluation.setting, key=key, recipe=described, truth=truth, data=data)
 
@@ -214,31 +214,43 @@ def _evaluate_all(
         yield from map(EvaluationNote, (*weights.notes, *_check_truth(evaluation, weights, truth, examples)))
         guard, first = SideEffectGuard(subject, float64_subject), True
         for measure in evaluation.measures:
-            empty = network_record(evaluation, measure, weights, data, truth)
+            empty, checks = network_record(evaluation, measure, weights, data, truth), evaluation.checks
+            before = empty
             if empty.key in known:  # measured before, perhaps under another name of the same file or draw
-                yield replace(known[empty.key], recipe=empty.recipe, data=empty.data, truth=empty.truth)
-                continue
+                before = replace(known[empty.key], recipe=empty.recipe, data=empty.data, truth=empty.truth)
+                checks = checks.with_names(_missing_checks(before, checks))
+                if not checks.names:
+                    yield before
+                    continue
+                before = replace(before, time=utc_now())
             if spoiled:
                 raise InvalidInput(spoiled)
             yield WeightsStarted(weights.source, format_spec(measure), first=first)
-            seconds = forecast_seconds(measure, subject, seed=evaluation.setting.seed) if forecast else None
+            timed = forecast and before is empty
+            seconds = forecast_seconds(measure, subject, seed=evaluation.setting.seed) if timed else None
             if seconds is not None:
                 yield WeightsStarted(weights.source, format_spec(measure), seconds)
             first = False
             guard.begin()
-            record = evaluate_measure(measure, subject, float64_subject, empty, evaluation.checks)
+            record = evaluate_measure(measure, subject, float64_subject, before, checks)
             effects = guard.finish()
             if effects.written or effects.lasting:
                 changed = ", ".join((*effects.written[:1], *effects.lasting[:1]))
                 spoiled = (
                     f"measure '{record.label}' changed {changed}, with which others would be measured; leave it out"
                 )
-            record = discard_after(effects, record, empty, evaluation.checks)
-            if evaluation.group_by is not None and record.value is not None:
+            record = discard_after(effects, record, before, checks)
+            if evaluation.group_by is not None and record.value is not None and before is empty:
                 record = _sum_parts(record, assign_blocks(subject, evaluation.group_by))
             if file is not None:
                 file.append(record)
             yield record
+
+
+def _missing_checks(record: Record, checks: Checks) -> set[str]:
+    """The checks that a known record lacks, or that failed; a measure that was skipped has none."""
+    found = set(record.tried) - set(record.failed_checks)
+    return set() if record.status != "ok" else set(checks.names) - found
 
 
 def _data_fields(evaluation: NetworkEvaluation, examples: Examples) -> dict[str, Scalar]:

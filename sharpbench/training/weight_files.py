@@ -134,7 +134,7 @@ def _find_state(path: Path, read: object, accuracy: float | None, depth: int = 0
     """The state in the content of a file: the whole of it, or the first of STATE_KEYS and EMA_KEYS that is one."""
     if not isinstance(read, Mapping) or depth > MAX_STATE_DEPTH:
         raise InvalidInput(
-            f"weights '{path}' hold a {type(read).__name__} instead of tensors by name; save only model.state_dict()"
+            f"weights '{path}' hold a {_kind(read)} instead of tensors by name; save only model.state_dict()"
         )
     if _is_state(read):
         odd = [name for name, value in read.items() if not _is_plain_tensor(value)]
@@ -147,11 +147,15 @@ def _find_state(path: Path, read: object, accuracy: float | None, depth: int = 0
     known = [key for key in (*STATE_KEYS, *EMA_KEYS) if key in states] or list(states)
     if not known:
         unexpected = next(
-            (f"'{name}' ({type(value).__name__})" for name, value in read.items() if not isinstance(value, Tensor)),
+            (
+                f"{name!r} ({_kind(value)})"
+                for name, value in read.items()
+                if not (isinstance(name, str) and isinstance(value, Tensor))
+            ),
             "nothing",
         )
         raise InvalidInput(
-            f"weights '{path}' hold {shorten(unexpected)} instead of tensors; save only model.state_dict()"
+            f"weights '{path}' hold {shorten(unexpected)} instead of tensors by name; save only model.state_dict()"
         )
     if len(known) > 1 and known[0] not in (*STATE_KEYS, *EMA_KEYS):
         raise InvalidInput(
@@ -163,6 +167,11 @@ def _find_state(path: Path, read: object, accuracy: float | None, depth: int = 0
     return StoredWeights(
         tensors=inner.tensors, state=_join(known[0], inner.state), others=others or inner.others, accuracy=accuracy
     )
+
+
+def _kind(value: object) -> str:
+    """What a value of a file is, for an error."""
+    return "NumPy array or other object" if isinstance(value, _InertValue) else type(value).__name__
 
 
 def _list_states(read: object) -> dict[str, Mapping[object, object]]:
@@ -270,9 +279,10 @@ INERT_NAMES: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
 def _read_torch_file(path: Path) -> object:
     """The content of a torch file, limited to tensors, plain containers and INERT_NAMES."""
     try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals(INERT_NAMES):
+        inert = torch.serialization.safe_globals(INERT_NAMES)
+        with warnings.catch_warnings(), inert, path.open("rb") as file:  # of a path torch looks at the ending also
             warnings.simplefilter("ignore", UserWarning)  # torch warns about foreign pickles, which are refused
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         found = re.search(r"(?:GLOBAL|global) ([\w.]+)", str(error))
         if found or "weights_only" in str(error).lower():

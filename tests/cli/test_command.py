@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from pathlib import Path
 
 import pytest
 
+from sharpbench.cli.main import main
 from tests.commands import given, refused
 
 SMALL = """
@@ -80,6 +82,7 @@ def test_other_commands_of_many_options_take_a_file(tmp_path: Path, words: tuple
         ("seed = {a = 1}", r"seed must be text, a number, or a list of them, not {'a': 1}"),
         ("seed", r"run.toml:1: not TOML"),
         ("config = 'run.toml'", r"unknown option 'config'"),
+        ("output = ''", r"run.toml:1: --output is empty, which would be the working folder"),
     ],
 )
 def test_a_wrong_file_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -90,6 +93,21 @@ def test_a_wrong_file_is_refused(tmp_path: Path, text: str, message: str) -> Non
 
 def test_a_file_that_is_not_there_is_refused() -> None:
     refused(given("run", "--config", "no/such.toml"), "--config 'no/such.toml' is not a file")
+
+
+@pytest.mark.parametrize("given_folder", [("--output", ""), ("--output=",), ("--cache-dir", "")])
+def test_an_empty_folder_is_not_the_working_folder(given_folder: tuple[str, ...]) -> None:
+    done = given("run", *given_folder, "--print-config")
+    refused(done, f"{given_folder[0].rstrip('=')} is empty, which would be the working folder; name it '.'")
+
+
+def test_no_backend_of_matplotlib_is_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unknown one would stop its import, with a traceback."""
+    monkeypatch.setenv("MPLBACKEND", "nonsense")
+    monkeypatch.setattr("sys.argv", ["sharpbench", "--version"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "MPLBACKEND" not in os.environ
 
 
 @pytest.mark.parametrize("words", [(), ("run",), ("zoo",), ("zoo", "list")])

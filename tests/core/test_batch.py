@@ -82,6 +82,8 @@ def test_a_tree_is_taken_apart_and_put_together() -> None:
         ({"ids": IDS, "mask": IDS[:4]}, r"inputs\['mask'\] holds 4 examples and inputs\['ids'\] 7"),
         ({}, "inputs are an empty dict"),
         ((IDS[:0], SCALE[:0]), "inputs hold no example"),
+        (IDS.to("meta"), r"inputs are not a plain dense tensor \(on the device 'meta'\); give the numbers themselves"),
+        ((IDS, SCALE.to_sparse()), r"inputs\[1\] are not a plain dense tensor \(torch.sparse_coo\)"),
         (object(), "inputs are a object; expected a tensor, or a tuple or dictionary of tensors"),
         ({"ids": IDS, "scale": SCALE * float("nan")}, r"inputs are not finite: inputs\['scale'\] holds 7 NaN"),
     ],

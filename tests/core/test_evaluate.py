@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -16,6 +17,7 @@ from sharpbench_measures import Normalized, Trace
 from sharpbench import Estimate, InvalidInput, Measure, NotApplicable, Subject, measure
 from sharpbench.core.evaluate import parse_measure
 from sharpbench.core.measure import Invariance
+from sharpbench.core.registry import available
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,16 @@ def test_several_measures_are_a_dictionary() -> None:
     assert measure([], given) == {}
     with pytest.raises(InvalidInput, match="1 is not a measure"):
         measure([Trace(), 1], given)  # type: ignore[list-item]
+
+
+def test_all_measures_are_those_that_have_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    classes = available("measures").classes
+    few = {name: classes[name] for name in ("distance-from-initialisation", "trace", "parameter-norm")}
+    monkeypatch.setattr("sharpbench.core.evaluate.available", lambda kind: SimpleNamespace(classes=few))
+    given = subject()
+    assert list(measure("all", given)) == ["trace", "parameter-norm"]
+    with pytest.raises(NotApplicable, match="the weights before training are not known"):
+        measure("distance-from-initialisation,trace", given)
 
 
 def test_probes_are_those_of_the_seed() -> None:

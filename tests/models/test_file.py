@@ -50,6 +50,26 @@ def test_the_word_is_file_and_function(path: Path) -> None:
         parse_file_model("net.py")
 
 
+def test_a_network_may_stand_in_the_file_by_itself(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text("from torch import nn\nnet = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))\n")
+    model = File(str(tmp_path / "net.py"), "net")
+    first, second = (model.build((1, 28, 28), 10) for _ in range(2))
+    assert isinstance(first, nn.Sequential)
+    assert first is not second
+
+
+def test_a_file_that_reads_arguments_gets_its_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "import argparse\nfrom torch import nn\nparser = argparse.ArgumentParser()\n"
+    code += "parser.add_argument('--width', type=int, default=3)\nwidth = parser.parse_args().width\n"
+    code += "def make(): return nn.Linear(parser.parse_args().width, width)\n"
+    (tmp_path / "net.py").write_text(code)
+    words = ["sharpbench", "measure", "--width", "5"]
+    monkeypatch.setattr("sys.argv", words)
+    module = File(str(tmp_path / "net.py"), "make").build((3,), 3)
+    assert next(module.parameters()).shape == (3, 3)
+    assert sys.argv is words
+
+
 def test_the_file_is_read_anew_when_it_changes(path: Path) -> None:
     model = File(str(path), "make")
     before = model.sha256

@@ -58,6 +58,18 @@ def test_the_terminal_shows_the_same_words_and_whole_cells() -> None:
     assert "sam[rho=0.2]" in text
 
 
+def test_a_terminal_shows_a_wide_table_as_several_without_folding_a_number() -> None:
+    frame = pd.DataFrame({"contestant": ["ours", "theirs"], **{f"figure {i}": ["0.123456", "≈68.2"] for i in range(9)}})
+    stream = io.StringIO()
+    for table in (frame, frame[:0]):
+        page = Page("Wide", (Section("Figures", (table,)),))
+        show_page(page, Console(file=stream, width=60, force_terminal=True, color_system=None))
+    text = stream.getvalue()
+    assert max(map(len, text.splitlines())) <= 60
+    assert text.split().count("0.123456") == text.split().count("≈68.2") == 9
+    assert text.split().count("ours") == 3  # four or fewer columns fit next to the names
+
+
 def test_files_are_equal_when_written_again_and_carry_no_date(tmp_path: Path) -> None:
     first = write_page(page(), tmp_path / "one", name="PAGE.md", version="1", command="c")
     second = write_page(page(), tmp_path / "two", name="PAGE.md", version="1", command="c")

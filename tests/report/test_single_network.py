@@ -161,5 +161,23 @@ def test_headings_are_the_whole_labels_and_no_markup(record: MakeRecord) -> None
     long = "measure-with-a-very-long-name-and-options"
     labels = ["trace", "trace[method=exact]", f"{long}[a=1]", f"{long}[a=2]"]
     states = {name: {label: of(record, label, weights=name, value=1.0) for label in labels} for name in ("e1", "e2")}
-    table = single_network._curve_table(states)
-    assert [str(column.header) for column in table.columns] == ["weights", "loss", "accuracy", *labels]
+    columns = single_network._curve_columns(states)
+    assert [column.heading for column in columns] == ["weights", "loss", "accuracy", *labels]
+
+
+def test_what_is_wider_than_a_terminal_is_several_tables_of_whole_words(record: MakeRecord) -> None:
+    """39 measures on a terminal of 80 columns: no name is cut between words, no number, and nothing is left out."""
+    labels = [f"measure-of-some-length-{number}" for number in range(12)]
+    names = ["layer3.0.downsample.1.weight", "bias"]
+    parts = {name: 1.23456e-5 * (number + 2) for number, name in enumerate(names)}
+    measured = {"value": 1.23456e-7, "stderr": 1.0, "low": -1.234e-7, "high": 12345.0, "parts": parts}
+    table = {label: of(record, label, details={"method": "lanczos quadrature"}, **measured) for label in labels}
+    stream = io.StringIO()
+    show_network({"net.pt": table}, Console(file=stream, width=80, force_terminal=True, color_system=None))
+    lines = stream.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    words = [word for line in lines for word in line.split()]
+    for label in labels:
+        assert words.count(label) >= 3, label  # twice in tables of values, once as a heading
+    assert words.count("2.47e-05") == words.count("3.7e-05") == words.count("1.23456e-07") == len(labels)
+    assert words.count("quadrature") == len(labels)

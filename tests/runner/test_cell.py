@@ -234,6 +234,10 @@ def test_a_plugin_file_offers_every_kind(tmp_path: Path) -> None:
         ({"measures": "trace[method=exact"}, "unbalanced brackets"),
         ({"measures": "trace[exact]"}, "'exact' is not parameter=value"),
         ({"models": "lenett"}, r"unknown model 'lenett'; did you mean 'lenet'\?"),
+        (
+            {"models": "lenet,net.py:make"},
+            r"'net.py:make' is a network of a file, which `measure` takes; to train it, ",
+        ),
         ({"models": "mlp[bias=perhaps]"}, "bias=perhaps is neither true nor false"),
         ({"dataset": "digit"}, r"unknown dataset 'digit'; did you mean 'digits'\?"),
         ({"dataset": "digits[size=8]"}, "dataset 'digits' has no parameter 'size'; it takes none"),

@@ -159,7 +159,7 @@ def test_an_interrupted_curve_goes_on_where_it_stopped(tmp_path: Path) -> None:
         {"setting": EvaluationSetting(seed=1)},
         {"setting": EvaluationSetting(dtype="float64")},
         {"subset": Subset(limit=40, seed=4)},
-        {"checks": Checks(compared=True)},
+        {"checks": Checks(jackknife=4)},
         {"measures": select_measures("trace[samples=7],fisher-rao")},
         {"model": SmallMlp(bias=False)},
     ],
@@ -186,6 +186,21 @@ def test_equal_files_are_a_row_each_and_stay_so(tmp_path: Path) -> None:
     first = group_by_weights(records(inspection, output=tmp_path / "out"))
     again = group_by_weights(records(inspection, output=tmp_path / "out"))
     assert list(first) == list(again) == [str(tmp_path / f"epoch{number}.safetensors") for number in (1, 2)]
+
+
+def test_checks_are_added_to_values_that_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = replace(BASE, measures=select_measures("parameter-norm"))
+    (first,) = records(small, output=tmp_path)
+    calls: list[str] = []
+    monkeypatch.setattr("sharpbench.runner.evaluate_cell.measure", lambda *_, **__: calls.append("value"))
+    monkeypatch.setattr("sharpbench.runner.evaluate_cell.oracle_value", lambda *_: (first.value, "definition"))
+    checked = replace(small, checks=Checks(compared=True))
+    (added,) = records(checked, output=tmp_path)
+    assert calls == []
+    assert (added.key, added.value, added.exact) == (first.key, first.value, first.value)
+    assert added.checks == {"oracle": None}
+    assert records(small, output=tmp_path) == records(checked, output=tmp_path) == [added]
+    assert [record.exact for record in iterate_records(tmp_path / RECORDS)] == [None, first.value]
 
 
 def test_a_moved_file_is_known_again_under_its_new_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -345,6 +360,7 @@ def test_what_does_not_fit_together_is_said_in_a_line(tmp_path: Path, changes: A
     ("changes", "line"),
     [
         ({"classes": 0}, "classes=0 must be from 1 to 1000000"),
+        ({"classes": 5, "model": File("net.py", "make")}, "classes=5 has no effect on 'net.py:make', which fixes its"),
         ({"batch_size": 2**63}, "batch_size=9223372036854775808 must be from 1"),
     ],
 )

@@ -44,6 +44,14 @@ def numbers():
     return [(torch.ones(3, 5), torch.zeros(3, 2))]
 def fails():
     raise ValueError("no such file")
+def tracked():
+    return [(torch.ones(3, 5, requires_grad=True), torch.zeros(3, dtype=torch.int64))]
+def half():
+    return [(torch.ones(3, 5, dtype=torch.bfloat16), torch.zeros(3, dtype=torch.int64))]
+def elsewhere():
+    return [(torch.ones(3, 5, device="meta"), torch.zeros(3, dtype=torch.int64))]
+def mixed():
+    return [(torch.ones(3, 5), torch.zeros(3)), ({"x": torch.ones(3, 5)}, torch.zeros(3))]
 """,
 }
 
@@ -109,6 +117,18 @@ def test_symmetry_follows_the_inputs_of_a_loader(
         ("lenet", "data.py:make", (), "model 'lenet' takes one tensor and the data give several"),
         ("net.py:make", "data.py:number", (), "'data.py:number()' returns 3, not a loader of batches"),
         ("net.py:make", "data.py:fails", (), "'data.py:fails()' raises ValueError: no such file"),
+        (
+            "net.py:linear",
+            "data.py:elsewhere",
+            (),
+            "inputs are not a plain dense tensor (on the device 'meta')",
+        ),
+        (
+            "net.py:linear",
+            "data.py:mixed",
+            (),
+            "different shapes, inputs of shape [1, 5] and type torch.float32 and inputs['",
+        ),
         ("net.py:make", "data.py", (), "names only a file; also name the function in it: data.py:make"),
         ("net.py:make", "data.py:make", ("--split", "test"), "gives one set of examples; leave out --split"),
         ("net.py:make", "data.py:make", ("--group-by", "depth"), "--group-by 'depth' is unknown; use layer or kind"),
@@ -130,6 +150,18 @@ def test_what_a_users_files_do_not_give_is_one_line(
     said = capsys.readouterr().err.strip()
     assert line in said.replace("\n", " ")
     assert said.count("\n") == 0
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_loader_may_give_tensors_of_any_kind_that_is_on_some_device(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("measure", "--model", "net.py:linear", "--measures", "gradient-norm", "--json", "--data")
+    values = []
+    for data in ("data.py:tracked", "data.py:half"):
+        assert run(monkeypatch, *words, data) == 0
+        values.append(json.loads(capsys.readouterr().out)[0]["value"])
+    assert values[0] == pytest.approx(values[1])
 
 
 @pytest.mark.usefixtures("folder")

@@ -117,6 +117,19 @@ def test_files_that_hold_something_else(tmp_path: Path) -> None:
         read_weights(tmp_path / "empty.pt")
     with pytest.raises(InvalidInput, match="cannot be read"):
         read_weights(tmp_path)
+    torch.save({"weight": np.zeros(3)}, tmp_path / "arrays.pt")
+    with pytest.raises(InvalidInput, match=r"hold 'weight' \(NumPy array or other object\) instead of tensors by name"):
+        read_weights(tmp_path / "arrays.pt")
+    torch.save({1: torch.zeros(3)}, tmp_path / "number.pt")
+    with pytest.raises(InvalidInput, match=r"hold 1 \(Tensor\) instead of tensors by name"):
+        read_weights(tmp_path / "number.pt")
+
+
+def test_the_content_says_the_format_and_not_the_ending(tmp_path: Path) -> None:
+    torch.save(STATE, tmp_path / "net.safetensors")
+    safetensors.torch.save_file(STATE, tmp_path / "net.pt")
+    for name in ("net.safetensors", "net.pt"):
+        assert equal(dict(read_weights(tmp_path / name).tensors), STATE)
 
 
 def test_weights_are_put_into_the_network() -> None:
