@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import types
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -67,18 +67,32 @@ def type_error(instance: Any, *, show: Callable[[object], str] = repr) -> str:
     show: how the value is written in the message, `str` where users type it.
     """
     cls: Any = type(instance)
-    for name, annotation, exact in _annotations(cls):
+    for name, annotation, exact, held, default in _annotations(cls):
         value = getattr(instance, name)
-        if not _is_sound(value, exact) and (wrong := field_error(value, annotation)):
+        if value is default or _is_sound(value, exact) or (type(value) is dict and _holds_only(value, held)):
+            continue
+        if wrong := field_error(value, annotation):
             return f"{name}={shorten(show(value))} {wrong}"
     return ""
 
 
 @cache
-def _annotations(cls: Any) -> tuple[tuple[str, Any, frozenset[type]], ...]:
-    """Each field's name, its annotation and the `_exact_types` of that."""
-    hints = get_type_hints(cls)
-    return tuple((item.name, hints[item.name], _exact_types(hints[item.name])) for item in fields(cls))
+def _annotations(cls: Any) -> tuple[tuple[str, Any, frozenset[type], frozenset[type], object], ...]:
+    """Each field's name, its annotation, the `_exact_types` of that and of the values of a mapping, and a default value
+    that fits."""
+    hints, found = get_type_hints(cls), []
+    for item in fields(cls):
+        annotation = hints[item.name]
+        mapping = get_origin(annotation) in (Mapping, dict)
+        held = _exact_types(get_args(annotation)[1]) if mapping else frozenset()
+        default = MISSING if field_error(item.default, annotation) else item.default
+        found.append((item.name, annotation, _exact_types(annotation), held, default))
+    return tuple(found)
+
+
+def _holds_only(mapping: dict[Any, Any], exact: frozenset[type]) -> bool:
+    """Whether all keys are text and all values have one of the types `exact` and are finite."""
+    return all(type(key) is str and _is_sound(value, exact) for key, value in mapping.items())
 
 
 def field_error(value: object, annotation: Any) -> str:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from sharpbench.analysis.correlations import resampling_units
 from sharpbench.analysis.population import MeasuredPopulation, MeasureRow, cell_codes, finite_or_none
+from sharpbench.analysis.scores import Score
 from sharpbench.analysis.statistics import Tau, marginal_tau, within_tau
 from sharpbench.files import atomic_write
 from sharpbench.report.escape import make_slug
@@ -97,6 +98,8 @@ def pareto_front(items: Iterable[Item], cost_and_error: Callable[[Item], tuple[f
     return front
 
 
+MAX_VECTOR_POINTS = 2000
+"""Points of a panel that an SVG holds as shapes; more are one picture in it."""
 MAX_DRAWN_VALUE = 1e100
 """Absolute values beyond it, or below its inverse, are drawn there: the ticks of axes overflow near 1e308."""
 OVERVIEW_NAME = "overview"
@@ -125,15 +128,25 @@ class Points:
 
 
 def plot_populations(
-    populations: Iterable[MeasuredPopulation], folder: Path, *, outcome: str = ACCURACY_GAP
+    populations: Iterable[MeasuredPopulation],
+    folder: Path,
+    *,
+    outcome: str = ACCURACY_GAP,
+    scores: Iterable[Score] = (),
 ) -> list[Path]:
     """Write a figure for each measure on each model and data set, and an overview, as SVG and PNG; their paths.
 
     Filled marks are the networks that enter tau; hollow ones are excluded by the gate. Equal records give equal SVGs,
-    byte for byte. `outcome` says what the gap is made of. Rows without any point have no figure.
+    byte for byte. `outcome` says what the gap is made of; `scores` are those that are known, so that they are not found
+    again. Rows without any point have no figure.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    found = [collect_points(population, row) for population in populations for row in population.rows]
+    known = {(score.dataset, score.model, score.label, score.setting): score for score in scores}
+    found = [
+        collect_points(population, row, known.get((population.dataset, population.model, row.label, row.setting)))
+        for population in populations
+        for row in population.rows
+    ]
     shown = [points for points in found if len(points.values)]
     written: list[Path] = []
     with style.context(["default", FIGURE_STYLE]):  # whatever the user's matplotlibrc sets
@@ -146,18 +159,15 @@ def plot_populations(
     return written
 
 
-def collect_points(population: MeasuredPopulation, row: MeasureRow) -> Points:
-    """The networks on which `row` has a value, and whose gap is known."""
+def collect_points(population: MeasuredPopulation, row: MeasureRow, score: Score | None = None) -> Points:
+    """The networks on which `row` has a value, and whose gap is known; `score`: that of the row, where it is known."""
     found = [
         (network, value, network.gap)
         for network in population.networks
         if (value := row.value(network)) is not None and network.gap is not None
     ]
     noise = [finite_or_none(network.recipe.get("label_noise")) for network, _, _ in found]
-    counted = [(network, value, gap) for network, value, gap in found if network.counts]
-    pairs = [value for _, value, _ in counted], [gap for _, _, gap in counted]
-    kept = [network for network, _, _ in counted]
-    codes, together = cell_codes(kept), resampling_units(population, kept)
+    marginal, within = (score.marginal, score.within) if score else _find_taus(population, row)
     return Points(
         f"{row.label} ({row.setting})" if row.setting else row.label,
         population.model,
@@ -166,9 +176,17 @@ def collect_points(population: MeasuredPopulation, row: MeasureRow) -> Points:
         np.array([gap for _, _, gap in found]),
         np.array([np.nan if ratio is None else ratio for ratio in noise]),
         np.array([network.counts for network, _, _ in found], dtype=np.bool_),
-        marginal_tau(*pairs, codes, together),
-        within_tau(*pairs, codes, together),
+        marginal,
+        within,
     )
+
+
+def _find_taus(population: MeasuredPopulation, row: MeasureRow) -> tuple[Tau, Tau]:
+    """The taus over all networks and within cells."""
+    kept = [network for network in population.counted if row.value(network) is not None]
+    pairs = [row.value(network) or 0.0 for network in kept], [network.gap or 0.0 for network in kept]
+    codes, together = cell_codes(kept), resampling_units(population, kept)
+    return marginal_tau(*pairs, codes, together), within_tau(*pairs, codes, together)
 
 
 def _limit_magnitude(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -244,17 +262,19 @@ def draw_points(axes: Axes, points: Points, *, size: float) -> PathCollection:
     palette = colormaps[COLOUR_MAP].with_extremes(bad="0.6")
     scale = Normalize(0.0, float(np.nanmax(points.noise, initial=1.0)))
     axes.scatter(points.gaps[left], points.values[left], s=size, facecolors="none", edgecolors="0.35", linewidths=0.9)
+    many = len(kept) > MAX_VECTOR_POINTS
+    colours: dict[str, Any] = {"c": points.noise[kept], "cmap": palette, "plotnonfinite": True, "norm": scale}
+    if many and not np.isfinite(points.noise).any():
+        colours = {"facecolors": palette.get_bad()}  # one colour for all is drawn several times faster
     marks = axes.scatter(
         points.gaps[kept],
         points.values[kept],
-        c=points.noise[kept],
         s=size,
-        cmap=palette,
-        plotnonfinite=True,
-        norm=scale,
         edgecolors="0.2",
         linewidths=0.4,
         alpha=0.9,
+        rasterized=many,
+        **colours,
     )
     low, high = float(points.values.min()), float(points.values.max())
     if low > 0 and high > 10 * low:

@@ -57,6 +57,6 @@ class ScoredBoards:
         page = markdown_leaderboard(
             self.scores, self.records, version=__version__, overview=overview, outcome=self.outcome
         )
-        plot_populations(self.populations, folder / PLOTS, outcome=self.outcome)
+        plot_populations(self.populations, folder / PLOTS, outcome=self.outcome, scores=self.scores)
         (folder / PAGE).write_text(page, encoding="utf-8", errors="backslashreplace")
         (folder / SCORES).write_text(scores_json(self.scores), encoding="utf-8", errors="backslashreplace")

@@ -9,7 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pytest
+
 from sharpbench.analysis.population import group_populations
+from sharpbench.analysis.scores import score_population
 from sharpbench.core.record import Record
 from sharpbench.report import plots
 
@@ -105,3 +108,23 @@ def test_values_near_the_largest_number_are_drawn(record: Make, tmp_path: Path) 
     for name, values in (("both", extremes), ("positive", tuple(abs(value) for value in extremes))):
         records = [record(value=value, seed=seed) for seed, value in enumerate(values)]
         assert len(plot_populations(records, tmp_path / name)) == 4
+
+
+def test_panels_of_many_points_are_pictures(records: MakeMany, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = records(measures=("good",))
+    few = plot_populations(found, tmp_path / "few")
+    monkeypatch.setattr(plots, "MAX_VECTOR_POINTS", 10)
+    many = plot_populations(found, tmp_path / "many")
+    pictures = [paths[0].read_bytes().count(b"<image") for paths in (few, many)]
+    assert pictures[1] == pictures[0] + 1  # the colour bar is one in both
+    assert marks(many[0]) == []
+
+
+def test_known_scores_are_not_found_again(records: MakeMany, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    populations = group_populations(records(measures=("good",)))
+    scores = score_population(populations[0])
+    plots.plot_populations(populations, tmp_path / "one")
+    monkeypatch.setattr(plots, "marginal_tau", None)
+    plots.plot_populations(populations, tmp_path / "other", scores=scores)
+    one, other = ((tmp_path / name / "digits--mlp--good.svg").read_bytes() for name in ("one", "other"))
+    assert one == other

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,7 +19,7 @@ def cell_taus(x: Floats, y: Floats, cells: Integers) -> tuple[Floats, NDArray[np
     return taus, untied > 0
 
 
-def pair_signs(one: Floats, other: Floats) -> NDArray[np.int8]:
+def pair_signs(one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.int8]:
     """The signs of the differences of two arrays; right also where a difference overflows."""
     signs: NDArray[np.int8] = np.greater(one, other).view(np.int8) - np.less(one, other).view(np.int8)
     return signs

@@ -117,7 +117,7 @@ def jackknife_stack(kernels: Floats) -> tuple[Floats, Floats]:
 def jackknife_cell_sums(sums: CellSums, cells: Integers) -> Jackknife:
     """The jackknife of one sum over ordered pairs of networks of different cells, in time in proportion to `sums`."""
     size = np.bincount(cells).astype(float)
-    count, factor = len(size), _ratio(size, size - 1)
+    count, factor = len(size), divide_or_zero(size, size - 1)
     row, column = cells[sums.network], sums.partner
     weights = 2 * factor[row] * factor[column]
     excess = np.bincount(row, weights * sums.squares, count)
@@ -142,7 +142,7 @@ def jackknife_shares(shares: Floats, cells: Integers, units: Integers | None = N
 def center_shares(shares: Floats, cells: Integers) -> Floats:
     """[M, n] The vectors `single` of sums over networks, shares [M, n]."""
     size = np.bincount(cells)[cells].astype(float)
-    centred: Floats = np.sqrt(_ratio(size, size - 1)) * (shares - _cell_means(shares, cells))
+    centred: Floats = np.sqrt(divide_or_zero(size, size - 1)) * (shares - _cell_means(shares, cells))
     return centred
 
 
@@ -163,7 +163,7 @@ def _jackknife_cells(kernels: Sequence[Kernel], cells: Integers) -> Jackknife:
             excess[cell] += flat @ flat.T
     for cell in range(len(size)):
         excess[cell] -= _explained_by_members(rows, cells, size, cell)
-    return Jackknife(_single(rows, cells, size), excess, cells)
+    return Jackknife(_single(rows, cells), excess, cells)
 
 
 def _sum_by_cell(values: Floats, cells: Integers) -> Floats:
@@ -178,10 +178,15 @@ def _sum_by_cell(values: Floats, cells: Integers) -> Floats:
 
 def _excess_weights(size: Floats, cell: int) -> Floats:
     """[K] How often the jackknife counts a pair too often, by the cell of the other network."""
-    own, factor = size[cell], np.divide(size, size - 1, out=np.zeros_like(size), where=size > 1)
+    factor = np.divide(size, size - 1, out=np.zeros_like(size), where=size > 1)
     weights: Floats = 2 * factor[cell] * factor
-    weights[cell] = 2 * own * (own - 1) / ((own - 2) * (own - 3)) if own > 3 else 0.0
+    weights[cell] = excess_weights_within(size)[cell]
     return weights
+
+
+def excess_weights_within(size: Floats) -> Floats:
+    """[K] How often the jackknife counts a pair of one cell too often."""
+    return np.where(size > 3, divide_or_zero(2 * size * (size - 1), (size - 2) * (size - 3)), 0.0)
 
 
 def _explained_by_members(rows: Floats, cells: Integers, size: Floats, cell: int) -> Floats:
@@ -205,11 +210,16 @@ def _explained_by_members(rows: Floats, cells: Integers, size: Floats, cell: int
     return found
 
 
-def _single(rows: Floats, cells: Integers, size: Floats) -> Floats:
+def _single(rows: Floats, cells: Integers) -> Floats:
     """[M, n] Centred changes when a network is left out and its cell's pairs keep their weight."""
-    own, many = rows[:, np.arange(len(cells)), cells], size[cells]
-    change = 2 * (rows.sum(axis=2) - own) * _ratio(many, many - 1) + 2 * own * _ratio(many, many - 2)
-    centred: Floats = np.sqrt(_ratio(many - 1, many)) * (change - _cell_means(change, cells))
+    return change_without_network(rows.sum(axis=2), rows[:, np.arange(len(cells)), cells], cells)
+
+
+def change_without_network(total: Floats, own: Floats, cells: Integers) -> Floats:
+    """[M, n] The vectors `single`, of the sums of a kernel over all networks and over those of the own cell."""
+    many = np.bincount(cells).astype(float)[cells]
+    change = 2 * (total - own) * divide_or_zero(many, many - 1) + 2 * own * divide_or_zero(many, many - 2)
+    centred: Floats = np.sqrt(divide_or_zero(many - 1, many)) * (change - _cell_means(change, cells))
     return centred
 
 
@@ -219,6 +229,6 @@ def _cell_means(values: Floats, cells: Integers) -> Floats:
     return means
 
 
-def _ratio(top: Floats, bottom: Floats) -> Floats:
+def divide_or_zero(top: Floats, bottom: Floats) -> Floats:
     """top / bottom; 0 where the bottom is not positive, as in a cell that is too small."""
     return np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0)

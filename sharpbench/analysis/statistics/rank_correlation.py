@@ -37,6 +37,7 @@ from sharpbench.analysis.statistics.jackknife import (
     jackknife_pairs,
     jackknife_stack,
 )
+from sharpbench.analysis.statistics.marginal_jackknife import jackknife_marginal
 from sharpbench.analysis.statistics.uncertainty import Uncertainty, assess_uncertainty
 
 MIN_MARGINAL_CELL = 3
@@ -189,7 +190,10 @@ class TauEstimates:
 
 def marginal_estimates(measures: Sequence[Floats], y: Floats, cells: Integers, units: Integers | None) -> TauEstimates:
     """The marginal taus of several measures."""
-    found = jackknife_pairs([marginal_kernel(x, y) for x in measures], cells, units)
+    if len(measures) == 1 and units is None and not (is_constant(measures[0]) or is_constant(y)):
+        found = jackknife_marginal(measures[0], y, cells, _tau_b(measures[0], y))
+    else:
+        found = jackknife_pairs([marginal_kernel(x, y) for x in measures], cells, units)
     return TauEstimates(
         np.array([kendall_tau(x, y) or 0.0 for x in measures]),
         found,

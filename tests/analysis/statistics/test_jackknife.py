@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sharpbench.analysis.statistics import marginal_tau, paired_difference, rank_correlation, within_tau
+from sharpbench.analysis.statistics import (
+    kendall_tau,
+    marginal_jackknife,
+    marginal_tau,
+    paired_difference,
+    rank_correlation,
+    within_tau,
+)
 from sharpbench.analysis.statistics.jackknife import (
     CellSums,
     jackknife_cell_sums,
@@ -263,3 +270,17 @@ def test_too_few_units_are_no_sample() -> None:
     assert (found.value, found.reason) == (1, "19 units drawn, an interval needs 20")
     with pytest.raises(ValueError, match="units has 2 values for 3 networks; give one per network"):
         marginal_tau([1, 2, 3], [1, 2, 3], [0, 0, 0], [0, 1])
+
+
+def test_counted_kernels_of_tau_give_the_jackknife_of_their_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(7)
+    for at_once in (1, 40, 2**16):
+        monkeypatch.setattr(marginal_jackknife, "MAX_SUMS_AT_ONCE", at_once)
+        for ties_x, ties_y in ((3, 1000), (1000, 3), (3, 3), (1000, 1000)):
+            cells = rng.permutation(np.repeat(np.arange(6), [1, 2, 7, 3, 5, 4]))
+            x, y = (rng.integers(0, ties, len(cells)).astype(float) for ties in (ties_x, ties_y))
+            expected = jackknife_pairs([marginal_kernel(x, y)], cells)
+            found = marginal_jackknife.jackknife_marginal(x, y, cells, kendall_tau(x, y) or 0.0)
+            assert np.abs(found.single - expected.single).max() < 1e-13
+            assert np.abs(found.excess - expected.excess).max() < 1e-13
+            assert found.cells is cells
