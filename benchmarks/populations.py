@@ -33,6 +33,15 @@ ATTENTION = (
     "frobenius-product,margin,gradient-norm,sam,asam"
 )
 """Without those that take the diagonal of the Hessian, minutes for each network where it has a residual."""
+SYMMETRIES = (
+    "ggn-trace,minimum,minimum[scope=unit],minimum[scope=full],normalized,adaptive,geodesic,geodesic[metric=mix],"
+    "fisher-trace,fisher-rao,parameter-norm,distance-from-initialisation,margin,gradient-norm,sam,asam"
+)
+"""Measures that differ in which symmetries of attention they respect, and baselines."""
+FOUR_AXES = (
+    "hyperparameters[axes=learning_rate+weight_decay+optimizer+train_size,networks=none,seeds=4,"
+    "learning_rate=0.01+0.03,weight_decay=1e-5+5e-3,optimizer=sgd+sam,train_size=128+512,max_epochs=400]"
+)
 SIX_AXES = (
     "hyperparameters[axes=width+depth+learning_rate+batch_size+optimizer+train_size,networks=none,width=20+80,"
     "depth=1+3,learning_rate=0.005+0.01,batch_size=32+128,optimizer=sgd+sam,train_size=128+512,max_epochs=1000]"
@@ -47,6 +56,7 @@ COLLECTIONS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("timm:test_resnet[size=32]", "label-noise", f"{CHEAP},ggn-trace", "mnist", "--timing", "0"),
         ("timm:test_vit[size=32]", "label-noise", ATTENTION, "mnist", "--timing", "0"),
     ),
+    "mnist-attention": (("timm:test_vit[size=32]", FOUR_AXES, SYMMETRIES, "mnist", "--timing", "0"),),
     "digits-label-noise": (("lenet,mlp", "label-noise", CHEAP, "digits"),),
 }
 """Name -> runs: models, cohort, measures, data set, options. Only the last is timed: on an idle machine, then."""

@@ -7,6 +7,7 @@ from sharpbench_measures.average import Average
 from sharpbench_measures.baselines import GradientNorm, ParameterCount
 from sharpbench_measures.fisher_rao import FisherRao
 from sharpbench_measures.fisher_trace import FisherTrace
+from sharpbench_measures.geodesic import Geodesic
 from sharpbench_measures.ggn_trace import GgnTrace
 from sharpbench_measures.hessian_frobenius import HessianFrobenius
 from sharpbench_measures.igs import Igs
@@ -50,6 +51,7 @@ MEASURES = (
     SamSharpness,
     AsamSharpness,
     Adaptive,
+    Geodesic,
     Average,
     Keskar,
     RelativeFlatness,
@@ -68,6 +70,7 @@ __all__ = [
     "FisherRao",
     "FisherTrace",
     "FrobeniusProduct",
+    "Geodesic",
     "GgnTrace",
     "GradientNorm",
     "HessianFrobenius",

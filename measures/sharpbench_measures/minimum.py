@@ -107,7 +107,7 @@ class Minimum(Measure):
         if any(subject.once(certificate).values()):
             return None
         if self.scope == "full":
-            full = _full_group(subject, torch.Generator().manual_seed(0))
+            full = find_full_group(subject, torch.Generator().manual_seed(0))
             return minimise_full(subject, full, reference_partial_traces).value
         group = group_of(subject.graph, set(subject.params), scope=self.scope)
         return minimum_trace(group, as_arrays(subject.once(reference_diagonal))).value
@@ -120,7 +120,8 @@ class Minimum(Measure):
         return frozenset({"layer", "permutation", "unit" if self.scope == "unit" else "attention-rotation"})
 
 
-def _full_group(subject: Subject, generator: torch.Generator) -> FullGroup:
+def find_full_group(subject: Subject, generator: torch.Generator) -> FullGroup:
+    """The full group of the measured parameters. Raises NotApplicable where the network cannot be followed."""
     try:
         some = subject.examples(EXAMPLES)
         check = Float64Check.of(subject.module, some, generator=generator, forward=subject.forward)
@@ -130,7 +131,7 @@ def _full_group(subject: Subject, generator: torch.Generator) -> FullGroup:
 
 
 def _minimum_over_full_group(subject: Subject, generator: torch.Generator) -> Estimate:
-    group = _full_group(subject, generator)
+    group = find_full_group(subject, generator)
     certified = not any(subject.once(certificate).values())
     try:
         solved = minimise_full(subject, group)

@@ -107,7 +107,7 @@ from sharpbench.curvature.trace_estimators import (
     trace_example_stderr,
     xtrace,
 )
-from sharpbench.curvature.worst_case import Norm, check_worst_case, reference_one_step, worst_case
+from sharpbench.curvature.worst_case import Norm, check_worst_case, largest_rise, reference_one_step, worst_case
 
 __all__ = [
     "BUDGET",
@@ -164,6 +164,7 @@ __all__ = [
     "hvp",
     "input_ones",
     "jvp",
+    "largest_rise",
     "leading_eigenspace",
     "leading_eigenvalue",
     "linear_layer",

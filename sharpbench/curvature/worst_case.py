@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -16,6 +16,7 @@ from sharpbench.core.subject import Subject
 from sharpbench.curvature.derivative_methods import METHODS, DerivativeMethod
 from sharpbench.curvature.first_derivatives import gradient_method
 from sharpbench.curvature.perturbation import micro_batches, perturbed_loss, require_finite
+from sharpbench.curvature.products import flatten
 from sharpbench.errors import InvalidInput
 
 # Neighbourhoods of the weights: how much the loss rises at most in one, micro-batch by micro-batch.
@@ -61,23 +62,56 @@ def worst_case(
     >>> round(rise.value, 6)  # |gradient| = sqrt(5), and 5 of curvature: about 0.1 sqrt(5) + 0.01 * 5 / 2
     0.248401
     """
+    found = largest_rise(
+        subject,
+        lambda point: scales.to(point.dtype) * point,
+        radius=radius,
+        norm=norm,
+        steps=steps,
+        micro_batch=micro_batch,
+    )
+    return replace(found, details={**found.details, "frozen": int((scales == 0).sum())})
+
+
+def largest_rise(
+    subject: Subject,
+    displace: Callable[[Tensor], Tensor],
+    *,
+    radius: float,
+    norm: Norm,
+    steps: int,
+    micro_batch: int | None,
+) -> Estimate:
+    """The same for a neighbourhood that is the image of a ball: of points u [P] with |u|_p <= radius.
+
+    Args:
+        displace: points u [P] -> displacements of the weights [P], differentiable, 0 at 0; in the subject's dtype, or
+            in float64 for several steps.
+    Raises:
+        NotApplicable: as `worst_case`.
+
+    Cost: that of `worst_case`.
+
+    >>> rise = curvature.largest_rise(subject, lambda u: 2 * u, radius=0.05, norm="l2", steps=1, micro_batch=None)
+    >>> round(rise.value, 6)  # that of radius 0.1 with scales of 1
+    0.248401
+    """
     method = gradient_method(subject)
     if steps > 1:
-        subject, scales = subject.to(dtype=torch.float64), scales.double()
+        subject = subject.to(dtype=torch.float64)
+    start = torch.zeros_like(flatten(subject.params))
     value, groups = 0.0, 0
     for share, part in micro_batches(subject, micro_batch):
 
         def loss(point: Tensor, part: Subject = part) -> Tensor:
-            return perturbed_loss(part, scales * point)
+            return perturbed_loss(part, displace(point))
 
-        start = torch.zeros_like(scales)
         found = ascend_once(loss, start, radius=radius, norm=norm, steps=steps, method=method)
         value, groups = value + share * require_finite(found.gain, "the rise of the loss"), groups + 1
-    frozen = int((scales == 0).sum())
     return Estimate(
         value,
         stderr=0.0 if steps == 1 else None,
-        details={"method": "one step" if steps == 1 else "auto-pgd", "groups": groups, "rho": radius, "frozen": frozen},
+        details={"method": "one step" if steps == 1 else "auto-pgd", "groups": groups, "rho": radius},
     )
 
 

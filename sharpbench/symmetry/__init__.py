@@ -16,6 +16,7 @@ weight times exp(s), the second times exp(-s).
 from sharpbench.symmetry.describe import GroupDescription, describe, describe_full
 from sharpbench.symmetry.float64_check import Float64Check, relative_change, rounding_bound
 from sharpbench.symmetry.full_group import FullGroup, full_group, full_group_of
+from sharpbench.symmetry.geodesics import Geodesics, Metric
 from sharpbench.symmetry.group import SCOPES, RescalingGroup, Scope, group_of, rescaling_group
 from sharpbench.symmetry.linear_blocks import LinearBlock
 from sharpbench.symmetry.minimum.balance import balance
@@ -45,9 +46,11 @@ __all__ = [
     "Float64Check",
     "FullGroup",
     "FullMinimum",
+    "Geodesics",
     "GroupDescription",
     "LayerMinimum",
     "LinearBlock",
+    "Metric",
     "MinimumTrace",
     "RescalingGroup",
     "Rewrites",

@@ -26,7 +26,7 @@ INSTALLED = {
 
 
 LONG = {
-    *("adaptive", "adaptive-spectral", "adaptive-trace", "hessian-frobenius", "igs", "keskar"),
+    *("adaptive", "adaptive-spectral", "adaptive-trace", "geodesic", "hessian-frobenius", "igs", "keskar"),
     *("quotient-norm", "spectral-density", "top-eigenvalue"),
 }
 """Measures whose evaluations on ten networks take 7 s to half a minute; their own files test what matters."""

@@ -9,6 +9,7 @@ from types import ModuleType
 import pytest
 import torch
 
+from benchmarks.symmetry_full import NETWORKS, Network, examine
 from sharpbench import Subject, measure
 from sharpbench.symmetry import group_of, rescaling_group
 from sharpbench.symmetry.float64_check import Float64Check
@@ -76,3 +77,17 @@ def test_the_minimum_is_unchanged_by_elements_of_its_group(timm: ModuleType, nam
         assert measure(words["unit"], moved).value == pytest.approx(values["unit"], rel=1e-7)
         layers = measure(words["layer"], moved).value
         assert (layers == pytest.approx(values["layer"], rel=1e-7)) == (scope == "layer")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("timm")
+@pytest.mark.parametrize(
+    "network",
+    [
+        pytest.param(each, id=f"{each.name}, {each.kind}", marks=[] if "norms of" in each.kind else pytest.mark.slow)
+        for each in NETWORKS
+    ],
+)
+def test_the_full_symmetry_of_a_transformer(network: Network) -> None:
+    row = examine(network)
+    assert row.holds, row.markdown
