@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -116,7 +118,7 @@ def doctor(
             loss=loss,
             parameters=parameters,
         )
-        with announce_step("reading data and weights"):
+        with announce_step("reading data and weights"), contextlib.redirect_stdout(sys.stderr):
             subject = load_subject(evaluation, data_dir=data_dir, threads=threads)
         labels = [plain_text(format_spec(each), MAX_LABEL_CHARS) for each in evaluation.measures]
         title = f"{model} on {subject.n:,} examples of {dataset}, predicted"
@@ -145,7 +147,7 @@ def predict_costs(measures: Sequence[Measure], subject: Subject, seconds: float)
     for index, each in enumerate(measures):
         share = max(0.0, end - time.monotonic()) / (len(measures) - index)
         doing = f"trying out {format_spec(each)}, {index + 1} of {len(measures)}"
-        with announce_step(f"{doing}, for {share:.0f} s at most"):
+        with announce_step(f"{doing}, for {share:.0f} s at most"), contextlib.redirect_stdout(sys.stderr):
             cost = predict_cost(each, subject, seconds=share)
         yield format_spec(each), cost
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -142,11 +143,12 @@ def measure(
     labels, interrupted = [format_spec(each) for each in evaluation.measures], False
     records: list[Record] = []
     try:
-        for step in follow_steps(steps, lambda step: _describe(step, labels), start="reading data and weights"):
-            if isinstance(step, Record):
-                records.append(step)
-            elif isinstance(step, EvaluationNote):
-                typer.echo(step.text, err=True)
+        with contextlib.redirect_stdout(sys.stderr):  # measures and networks may print
+            for step in follow_steps(steps, lambda step: _describe(step, labels), start="reading data and weights"):
+                if isinstance(step, Record):
+                    records.append(step)
+                elif isinstance(step, EvaluationNote):
+                    typer.echo(step.text, err=True)
     except KeyboardInterrupt:
         interrupted = True
     if records:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from types import ModuleType
 
@@ -41,7 +41,8 @@ def execute_module(module: ModuleType) -> None:
 def modules_beside(path: Path) -> Iterator[None]:
     """In the block, imports look into the folder of `path` first, as in a script of that folder; afterwards last.
 
-    The script has no arguments: a file that reads those of the command line gets its defaults.
+    The script has no arguments: a file that reads those of the command line gets its defaults. What it prints goes to
+    stderr, as stdout may be read as JSON.
     """
     folder = path.resolve().parent
     for other, modules in _imported.items():
@@ -57,7 +58,8 @@ def modules_beside(path: Path) -> Iterator[None]:
     importlib.invalidate_caches()  # files that were written since the last import
     arguments, sys.argv = sys.argv, [str(path)]
     try:
-        yield
+        with redirect_stdout(sys.stderr):
+            yield
     finally:
         sys.argv = arguments
         sys.path.remove(str(folder))

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from sharpbench import InvalidInput
-from sharpbench.cli.main import app
+from sharpbench.cli.app import app
 from sharpbench.core.record import Record
 from sharpbench.leaderboard.board import Leaderboard, make_leaderboard
 from sharpbench.leaderboard.collection import Collection, read_collections

@@ -30,6 +30,17 @@ def linear():
 def wrong():
     return Net(), 3
 """,
+    "loud.py": """
+import torch
+class Loud(torch.nn.Linear):
+    def forward(self, inputs):
+        print("noise of a network")
+        return super().forward(inputs)
+def make():
+    print("noise of a function")
+    return Loud(5, 2)
+print("noise of a file")
+""",
     "data.py": """
 import torch
 def make():
@@ -162,6 +173,19 @@ def test_a_loader_may_give_tensors_of_any_kind_that_is_on_some_device(
         assert run(monkeypatch, *words, data) == 0
         values.append(json.loads(capsys.readouterr().out)[0]["value"])
     assert values[0] == pytest.approx(values[1])
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("command", ["measure", "doctor"])
+def test_what_users_code_prints_is_not_among_the_json(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    words = ("--model", "loud.py:make", "--data", "data.py:tracked", "--measures", "gradient-norm", "--json")
+    assert run(monkeypatch, command, *words) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)
+    for noise in ("file", "function", "network"):
+        assert f"noise of a {noise}" in said.err
 
 
 @pytest.mark.usefixtures("folder")
