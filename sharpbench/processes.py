@@ -84,8 +84,10 @@ class ChildProcess:
         self._process = context.Process(target=serve, args=(*handed, *arguments), daemon=True)
         if method == "forkserver":
             start_server()
-        with _interrupts_blocked():
-            self._process.start()
+            self._process.start()  # waits for the server's imports, in which this process answers Ctrl-C
+        else:
+            with _interrupts_blocked():
+                self._process.start()
         for end in handed:
             end.close()
         if self._output is not None:

@@ -21,6 +21,8 @@ from sharpbench.errors import InvalidInput, shorten
 from sharpbench.files import user_path
 
 MAX_CLASSES = 10**6
+MAX_NAMED_CLASSES = 5
+"""Classes without examples that a note names."""
 MIN_TOKEN_BYTES = 4
 """Bytes of the smallest integer type whose inputs are numbers of tokens."""
 ARRAY_NAMES = (
@@ -102,12 +104,34 @@ class Npz(Dataset):
         return Data(train, train_targets, test, test_targets, classes=self.classes or largest + 1, images=images)
 
     def notes(self, folder: Path | None) -> tuple[str, ...]:
-        """See Dataset.notes: the arrays of objects, which are not read."""
+        """See Dataset.notes: arrays that are left out, and classes without a training example."""
         path = user_path(self.path)
-        _, objects = _read_arrays(path)
-        if not objects:
-            return ()
-        return (f"file '{path}': arrays of objects are not read, as pickle could execute code ({', '.join(objects)})",)
+        arrays, objects = _read_arrays(path)
+        lines = []
+        if objects:
+            lines.append(f"arrays of objects are not read, as pickle could execute code ({', '.join(objects)})")
+        names = next((layout for layout in ARRAY_NAMES if layout[0] in arrays and layout[1] in arrays), None)
+        for given, missing in () if names is None else (names[2:], names[:1:-1]):
+            if given in arrays and missing not in arrays:
+                lines.append(f"{given} is left out, since there is no {missing}")
+        if names is not None and self.classes is None:
+            lines += _describe_gaps(arrays[names[1]])
+        return tuple(f"file '{path}': {line}" for line in lines)
+
+
+def _describe_gaps(targets: np.ndarray) -> list[str]:
+    """A line where some number from 0 to the largest is not a target, as where 1 is the first or 255 means none."""
+    if targets.dtype.kind not in "iu" or targets.size == 0 or not 0 <= int(targets.max()) < MAX_CLASSES:
+        return []
+    counts = np.bincount(targets[targets >= 0].ravel().astype(np.int64))
+    absent = [str(number) for number in np.flatnonzero(counts == 0)]
+    if not absent:
+        return []
+    named = ", ".join(absent[:MAX_NAMED_CLASSES]) + (", ..." if len(absent) > MAX_NAMED_CLASSES else "")
+    return [
+        f"{len(absent)} of the classes 0 to {len(counts) - 1} have no training example ({named}); "
+        "classes are numbered from 0, and each number is one"
+    ]
 
 
 def _read_arrays(path: Path) -> tuple[Mapping[str, np.ndarray], tuple[str, ...]]:

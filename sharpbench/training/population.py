@@ -206,6 +206,7 @@ def train_group(
     }
     missing = [recipe for recipe in group if recipe not in stored]
     if missing:
+        zoo.check_writable()
         checkpoint = _Checkpoint(Zoo(cache, shelf=CHECKPOINT_FOLDER), keys)
         with _limit_threads(1 if device == "cpu" and len(group) > 1 else torch.get_num_threads()):
             trainer, state = yield from _train_epochs(missing, data, checkpoint, device, every)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,6 +137,17 @@ class Zoo:
             return weights, stored
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
+
+    def check_writable(self) -> None:
+        """Raise InvalidInput where the folder cannot be written, which is better known before a training than after."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder):
+                pass
+        except OSError as error:
+            raise InvalidInput(
+                f"cannot write {self.folder}: {error.strerror}; choose another folder with --cache-dir"
+            ) from None
 
     def save(
         self, key: str, weights: Mapping[str, Tensor], result: Mapping[str, Any], *, origin: Origin | None = None

@@ -169,3 +169,18 @@ def test_whole_numbers_are_tokens(tmp_path: Path, kind: type) -> None:
     np.savez(tmp_path / "x.npz", x=tokens - 1, y=np.arange(2))
     with pytest.raises(InvalidInput, match="x hold -1; tokens are numbered from 0"):
         Npz(str(tmp_path / "x.npz")).load(None)
+
+
+def test_classes_without_examples_and_arrays_without_partners_are_noted(tmp_path: Path) -> None:
+    path, x = tmp_path / "odd.npz", np.zeros((4, 3), np.float32)
+    np.savez(path, x_train=x, y_train=np.array([1, 2, 1, 9], np.uint8), x_test=x)
+    assert Npz(str(path)).notes(None) == (
+        f"file '{path}': x_test is left out, since there is no y_test",
+        f"file '{path}': 7 of the classes 0 to 9 have no training example (0, 3, 4, 5, 6, ...); classes are numbered "
+        "from 0, and each number is one",
+    )
+    assert len(Npz(str(path), classes=12).notes(None)) == 1
+    np.savez(path, x=x, y=np.array([0, 1, 2, 1]))
+    assert Npz(str(path)).notes(None) == ()
+    np.savez(path, x=x, y=np.array([0.5, 1, 2, 1]))  # `load` refuses it
+    assert Npz(str(path)).notes(None) == ()

@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sharpbench import InvalidInput
 from sharpbench.datasets import Digits
 from sharpbench.datasets.dataset import Data
 from sharpbench.models import SmallMlp
@@ -89,6 +90,15 @@ def test_a_group_is_trained_once_and_all_of_it_is_kept(digits: Data, tmp_path: P
     assert len(again) == 4
 
 
+def test_a_cache_that_cannot_be_written_is_refused_before_the_training(
+    digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(population_module, "_train_epochs", lambda *_: pytest.fail("trained"))
+    with pytest.raises(InvalidInput, match=r"cannot write .*networks: Not a directory; choose another folder"):
+        next(train_group(GROUP, digits, "hash", cache=tmp_path / "file", device="cpu"))
+
+
 def test_asking_for_one_trains_its_group(digits: Data, tmp_path: Path) -> None:
     other = replace(RECIPE, batch_size=16)
     networks = population((GROUP[0], other, *GROUP[1:]), digits, tmp_path)
@@ -112,7 +122,7 @@ def test_an_interrupt_keeps_the_last_epoch(epochs: int, digits: Data, tmp_path: 
     while not (isinstance(event := next(steps), TrainingEpoch) and event.epoch.number > epochs):
         pass
     del steps
-    assert not (tmp_path / "networks").exists()
+    assert not list((tmp_path / "networks").iterdir())
     assert len(checkpoints(tmp_path)) == 1
     rest = list(train_group(GROUP, digits, "hash", cache=tmp_path, device="cpu"))
     assert min(event.epoch.number for event in rest if isinstance(event, TrainingEpoch)) == epochs + 2
