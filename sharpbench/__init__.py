@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from sharpbench.models.model import Model as Model
     from sharpbench.report.scored_table import score as score
     from sharpbench.runner.cell import Cell as Cell
+    from sharpbench.runner.compare_networks import NetworkComparisonOptions as NetworkComparisonOptions
+    from sharpbench.runner.compare_networks import compare_networks as compare_networks
     from sharpbench.runner.plan import plan as plan
     from sharpbench.runner.run import RunOptions as RunOptions
     from sharpbench.runner.run import run as run
@@ -62,6 +64,7 @@ _HOME = {
     "Invariance": "core.measure",
     "Measure": "core.measure",
     "Model": "models.model",
+    "NetworkComparisonOptions": "runner.compare_networks",
     "NotApplicable": "core.measure",
     "Optimizer": "training.optimizers.optimizer",
     "Params": "core.subject",
@@ -72,6 +75,7 @@ _HOME = {
     "Scalar": "core.fields",
     "Subject": "core.subject",
     "TableOptions": "analysis.table_population",
+    "compare_networks": "runner.compare_networks",
     "list_measures": "core.catalog",
     "measure": "core.evaluate",
     "measure_blocks": "core.evaluate",

@@ -8,6 +8,7 @@ import typer
 
 from sharpbench.cli.command import Command, Group
 from sharpbench.cli.compare import compare
+from sharpbench.cli.compare_networks import compare_networks
 from sharpbench.cli.doctor import doctor
 from sharpbench.cli.list import docs, info, list_
 from sharpbench.cli.measure import measure
@@ -75,6 +76,7 @@ for name, function in (
     ("score", score),
     ("train", train),
     ("measure", measure),
+    ("compare-networks", compare_networks),
     ("compare", compare),
     ("replay", replay),
     ("publish", publish),

@@ -9,7 +9,7 @@ from typing import Any, overload
 
 import torch
 
-from sharpbench.core.example_groups import check_groups, jackknife_stderr
+from sharpbench.core.example_groups import check_groups, jackknife_groups
 from sharpbench.core.fields import Scalar
 from sharpbench.core.finiteness import describe_non_finite
 from sharpbench.core.groups import Groups, assign_blocks, split_blocks, sum_parts
@@ -226,7 +226,7 @@ def _add_jackknife(estimate: Estimate, chosen: Measure, subject: Subject, *, see
         return _call(chosen, left, seed).value
 
     try:
-        error, how = jackknife_stderr(estimate.value, subject, groups, of), f"jackknife of {groups} groups"
+        error, how = jackknife_groups(estimate.value, subject, groups, of).stderr, f"jackknife of {groups} groups"
     except NotApplicable as reason:
         error, how = None, f"no jackknife: {reason}"
     return replace(estimate, stderr_examples=error, details={**estimate.details, "stderr_examples": how})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 
@@ -22,19 +23,44 @@ def check_groups(groups: int, examples: int | None = None) -> None:
         raise InvalidInput(f"jackknife={groups} groups of {examples} examples; use at most as many groups as examples")
 
 
-def jackknife_stderr(value: float, subject: Subject, groups: int, of: Callable[[Subject], float]) -> float:
-    """The delete-a-group jackknife's standard error of `value` = of(subject).
+@dataclass(frozen=True, slots=True)
+class GroupJackknife:
+    """A value on all examples, and without each of several groups of them.
 
-    The examples are put into `groups` random groups, the same ones at every call, and `of` is evaluated without each:
-    its cost is that of `groups` evaluations on most of the examples. Groups of unequal sizes count by them (Busing,
-    Meijer, van der Leeden 1999, Delete-m jackknife for unequal m). Raises InvalidInput for fewer examples than groups.
+    Args:
+        without: For each group the number of all examples per example of the group, and the value without the group.
+    """
+
+    value: float
+    without: tuple[tuple[float, float], ...]
+
+    @property
+    def stderr(self) -> float:
+        """The delete-a-group jackknife's standard error.
+
+        Groups of unequal sizes count by them (Busing, Meijer, van der Leeden 1999, Delete-m jackknife for unequal m).
+        """
+        groups = len(self.without)
+        centre = groups * self.value - sum((1 - 1 / ratio) * other for ratio, other in self.without)
+        pseudo = [(ratio, ratio * self.value - (ratio - 1) * other) for ratio, other in self.without]
+        return math.sqrt(sum((each - centre) ** 2 / (ratio - 1) for ratio, each in pseudo) / groups)
+
+    def minus(self, other: GroupJackknife) -> GroupJackknife:
+        """The difference of two values on the same examples in the same groups."""
+        pairs = zip(self.without, other.without, strict=True)
+        return GroupJackknife(self.value - other.value, tuple((ratio, one - two) for (ratio, one), (_, two) in pairs))
+
+
+def jackknife_groups(value: float, subject: Subject, groups: int, of: Callable[[Subject], float]) -> GroupJackknife:
+    """`value` = of(subject) and its values without each of `groups` random groups of the examples.
+
+    The groups are the same at every call with as many examples. The cost is that of `groups` evaluations on most of the
+    examples. Raises InvalidInput for fewer examples than groups.
     """
     count = subject.n
     check_groups(groups, count)
-    found = [(count / (count - left.n), of(left)) for left in _without_groups(subject, groups)]
-    centre = groups * value - sum((1 - 1 / ratio) * other for ratio, other in found)
-    pseudo = [(ratio, ratio * value - (ratio - 1) * other) for ratio, other in found]
-    return math.sqrt(sum((each - centre) ** 2 / (ratio - 1) for ratio, each in pseudo) / groups)
+    left = _without_groups(subject, groups)
+    return GroupJackknife(value, tuple((count / (count - each.n), of(each)) for each in left))
 
 
 def _without_groups(subject: Subject, groups: int) -> Iterator[Subject]:

@@ -59,15 +59,16 @@ def rewrite_subjects(subject: Subject) -> Mapping[str, tuple[Subject, ...]]:
             return {}
         if rewrite.trivial:
             continue
-        found[kind] = tuple(_move_to(subject, each) for each in moved)
+        found[kind] = tuple(move_to_state(subject, each) for each in moved)
     return found
 
 
-def _move_to(subject: Subject, state: Mapping[str, torch.Tensor]) -> Subject:
+def move_to_state(subject: Subject, state: Mapping[str, torch.Tensor]) -> Subject:
+    """`subject` at the weights of a state dict, in the types of its own."""
     return replace(
         subject,
-        params={name: state[name] for name in subject.params},
-        constants={name: state[name] for name in subject.constants},
+        params={name: state[name].to(held) for name, held in subject.params.items()},
+        constants={name: state[name].to(held) for name, held in subject.constants.items()},
     )
 
 

@@ -210,7 +210,7 @@ def _evaluate_all(
     for weights in iterate_weights(evaluation, examples):
         subject = make_subject(evaluation, weights, examples)
         weights = replace(weights, frozen=len(subject.frozen))
-        float64_subject, truth = subject.to(dtype=torch.float64), _truth_fields(subject)
+        float64_subject, truth = subject.to(dtype=torch.float64), fit_fields(subject)
         yield from map(EvaluationNote, (*weights.notes, *_check_truth(evaluation, weights, truth, examples)))
         guard, first = SideEffectGuard(subject, float64_subject), True
         for measure in evaluation.measures:
@@ -297,7 +297,7 @@ def _sum_parts(record: Record, blocks: Mapping[str, str]) -> Record:
     return replace(record, parts=summed.parts, details=summed.details)
 
 
-def _truth_fields(subject: Subject) -> dict[str, Scalar]:
+def fit_fields(subject: Subject) -> dict[str, Scalar]:
     """Mean loss on the examples; where targets are class indices, the share that is predicted of those that count."""
     found = subject.criterion.form
     form = found if isinstance(found, SoftmaxLoss) else SoftmaxLoss()

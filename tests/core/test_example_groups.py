@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from sharpbench import Estimate, InvalidInput, Invariance, Measure, NotApplicable, Subject, measure
-from sharpbench.core.example_groups import jackknife_stderr
+from sharpbench.core.example_groups import jackknife_groups
 
 
 def subject(count: int = 23, batch: int = 4) -> Subject:
@@ -29,7 +29,7 @@ def test_of_a_mean_with_a_group_per_example_it_is_the_textbook_s() -> None:
     given = subject()
     values = given.inputs.square().sum(1)
     expected = float(values.std() / len(values) ** 0.5)
-    assert jackknife_stderr(mean(given), given, len(values), mean) == pytest.approx(expected, rel=1e-12)
+    assert jackknife_groups(mean(given), given, len(values), mean).stderr == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize(("count", "groups"), [(400, 20), (390, 20), (50, 7)])
@@ -41,7 +41,7 @@ def test_groups_of_unequal_sizes_are_unbiased_for_the_variance(count: int, group
         inputs = torch.randn(count, 3, generator=generator).double()
         moved = given.to(dtype=torch.float64)
         object.__setattr__(moved, "inputs", inputs)
-        found.append(jackknife_stderr(mean(moved), moved, groups, mean) ** 2)
+        found.append(jackknife_groups(mean(moved), moved, groups, mean).stderr ** 2)
     expected = 6 / count  # the variance of |x|^2 in three dimensions
     sampled = torch.tensor(found).double()
     assert float(sampled.mean()) == pytest.approx(expected, abs=4 * float(sampled.std()) / 200**0.5)

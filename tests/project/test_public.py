@@ -10,10 +10,20 @@ import pytest
 
 import sharpbench
 
-FUNCTIONS = ("list_measures", "measure", "measure_blocks", "plan", "run", "read_records", "score", "with_class_axis")
+FUNCTIONS = (
+    "compare_networks",
+    "list_measures",
+    "measure",
+    "measure_blocks",
+    "plan",
+    "run",
+    "read_records",
+    "score",
+    "with_class_axis",
+)
 TYPES = (
     *("Cell", "Cohort", "Data", "Dataset", "Estimate", "Measure"),
-    *("Model", "Optimizer", "Recipe", "Record", "RunOptions", "Subject", "TableOptions"),
+    *("Model", "NetworkComparisonOptions", "Optimizer", "Recipe", "Record", "RunOptions", "Subject", "TableOptions"),
 )
 ALIASES = ("Dependence", "Inputs", "Invariance", "Params", "Quantity", "Scalar")
 MODULES = (

@@ -1,0 +1,161 @@
+"""`sharpbench compare-networks`: which of several networks is flatter, on the same examples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sharpbench.cli.command import ConfigOption, PrintConfigOption, format_options
+from sharpbench.cli.exits import EXIT_FAILED, unwritable
+from sharpbench.cli.options import (
+    DEFAULT_MEASURES,
+    WEIGHTS_HELP,
+    ClassesOption,
+    DataDirOption,
+    DeviceOption,
+    DtypeOption,
+    ExpectAccuracyOption,
+    JsonObjectOption,
+    LimitOption,
+    LossOption,
+    MeanOption,
+    MeasuresOption,
+    OwnDatasetOption,
+    ParametersOption,
+    PluginOption,
+    ProbeSeedOption,
+    StdOption,
+    ThreadsOption,
+    TransformOption,
+    parse_dataset,
+    parse_model,
+    parse_preparation,
+)
+from sharpbench.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sharpbench.report.network_comparison import NetworkComparison
+
+
+def compare_networks(
+    context: typer.Context,
+    weights: Annotated[list[str], typer.Argument(help=f"Two to ten networks. {WEIGHTS_HELP}")],
+    model: Annotated[
+        list[str],
+        typer.Option(help="The architecture, as in `measure`; given once for all weights, or once for each."),
+    ],
+    measures: MeasuresOption = DEFAULT_MEASURES,
+    dataset: OwnDatasetOption = "digits",
+    split: Annotated[str, typer.Option(help="train or test.")] = "train",
+    limit: LimitOption = None,
+    subset_seed: Annotated[int, typer.Option(help="Seed of the examples that --limit draws.")] = 0,
+    classes: ClassesOption = None,
+    loss: LossOption = "cross_entropy",
+    parameters: ParametersOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    transform: TransformOption = None,
+    expect_accuracy: ExpectAccuracyOption = None,
+    groups: Annotated[int, typer.Option(help="Groups of examples that are left out in turn for the intervals.")] = 20,
+    scope: Annotated[
+        str, typer.Option(help="Rescalings whose share is taken out: layer, one scale per tensor, or unit.")
+    ] = "layer",
+    output: Annotated[
+        Path | None, typer.Option(help="Markdown file of the tables and the verdict.", show_default="not written")
+    ] = None,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "float32",
+    seed: ProbeSeedOption = 0,
+    threads: ThreadsOption = None,
+    data_dir: DataDirOption = None,
+    plugin: PluginOption = None,
+    as_json: JsonObjectOption = False,
+    config: ConfigOption = None,  # its callback has made its options defaults
+    print_config: PrintConfigOption = False,
+) -> int:
+    """Compare networks on the same data: which is flatter by each measure, and what a rescaling explains.
+
+    Differences have intervals over the examples, which all networks share. Each is found again at the networks of the
+    same functions whose trace is least over rescalings. Exit status: 0 compared, 1 some measure failed, 2 bad usage or
+    input.
+    """
+    if print_config:
+        typer.echo(format_options(context))
+        return 0
+    from sharpbench.cli.bars import follow_steps
+    from sharpbench.datasets.dataset import Subset
+    from sharpbench.environment import resolve_device
+    from sharpbench.report.network_comparison import NetworkComparison
+    from sharpbench.runner.cell import EvaluationSetting
+    from sharpbench.runner.compare_networks import NetworkComparisonOptions, iterate_comparison
+    from sharpbench.runner.network_evaluation import NetworkEvaluation
+    from sharpbench.runner.plan import select_measures
+    from sharpbench.runner.single_network import load_subject
+
+    options = NetworkComparisonOptions(seed=seed, groups=groups, scope=scope)  # type: ignore[arg-type]  # it checks
+    chosen = select_measures(measures, plugin or ())
+    subjects = {}
+    for name, (word, source) in _name_networks(model, weights).items():
+        evaluation = NetworkEvaluation(
+            model=parse_model(word, plugin or ()),
+            measures=chosen,
+            dataset=parse_dataset(dataset, plugin or ()),
+            weights=source,
+            subset=Subset(split=split, limit=limit, seed=subset_seed),  # type: ignore[arg-type]  # it checks
+            classes=classes,
+            setting=EvaluationSetting(
+                seed=seed,
+                dtype=dtype,  # type: ignore[arg-type]  # it checks
+                device=resolve_device(device),
+            ),
+            preparation=parse_preparation(mean, std, transform),
+            expected_accuracy=expect_accuracy,
+            loss=loss,
+            parameters=parameters,
+        )
+        subjects[name] = load_subject(evaluation, data_dir=data_dir, threads=threads)
+    comparison = None
+    steps = iterate_comparison(chosen, subjects, options)
+    for step in follow_steps(steps, lambda step: step if isinstance(step, str) else None, start="reading networks"):
+        if isinstance(step, NetworkComparison):
+            comparison = step
+    assert comparison is not None
+    _show(comparison, output, as_json=as_json)
+    failed = any((each.given.reason or "").startswith("failed: ") for each in comparison.differences)
+    return EXIT_FAILED if failed else 0
+
+
+def _name_networks(models: Sequence[str], weights: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """The name of each network -> its model and weights."""
+    if len(models) not in (1, len(weights)):
+        raise InvalidInput(
+            f"{len(models)} --model and {len(weights)} weights; give --model once for all, or once for each in order"
+        )
+    several = models if len(models) > 1 else [*models] * len(weights)
+    pairs = list(zip(several, weights, strict=True))
+    names = [source if list(weights).count(source) == 1 else f"{model} {source}" for model, source in pairs]
+    if len(set(names)) < len(names):
+        raise InvalidInput("the same network is given twice; name different weights or models")
+    return dict(zip(names, pairs, strict=True))
+
+
+def _show(comparison: NetworkComparison, output: Path | None, *, as_json: bool) -> None:
+    """Print the comparison, and write it where a file was named."""
+    if as_json:
+        typer.echo(comparison.to_json())
+    else:
+        from rich.console import Console
+
+        comparison.show(Console())
+    if output is not None:
+        from sharpbench.files import atomic_write
+
+        try:
+            atomic_write(output, comparison.to_markdown())
+        except OSError as error:
+            raise unwritable(output, error) from None
+        typer.echo(str(output), err=as_json)
