@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -86,7 +88,7 @@ def compare_networks(
     if print_config:
         typer.echo(format_options(context))
         return 0
-    from sharpbench.cli.bars import follow_steps
+    from sharpbench.cli.bars import announce_step, follow_steps
     from sharpbench.datasets.dataset import Subset
     from sharpbench.environment import resolve_device
     from sharpbench.report.network_comparison import NetworkComparison
@@ -94,7 +96,7 @@ def compare_networks(
     from sharpbench.runner.compare_networks import NetworkComparisonOptions, iterate_comparison
     from sharpbench.runner.network_evaluation import NetworkEvaluation
     from sharpbench.runner.plan import select_measures
-    from sharpbench.runner.single_network import load_subject
+    from sharpbench.runner.single_network import load_checked_subject
 
     options = NetworkComparisonOptions(seed=seed, groups=groups, scope=scope)  # type: ignore[arg-type]  # it checks
     chosen = select_measures(measures, plugin or ())
@@ -117,12 +119,16 @@ def compare_networks(
             loss=loss,
             parameters=parameters,
         )
-        subjects[name] = load_subject(evaluation, data_dir=data_dir, threads=threads)
+        with announce_step(f"reading data and '{name}'"), contextlib.redirect_stdout(sys.stderr):
+            subjects[name], notes = load_checked_subject(evaluation, data_dir=data_dir, threads=threads)
+        for note in notes:
+            typer.echo(note, err=True)
     comparison = None
     steps = iterate_comparison(chosen, subjects, options)
-    for step in follow_steps(steps, lambda step: step if isinstance(step, str) else None, start="reading networks"):
-        if isinstance(step, NetworkComparison):
-            comparison = step
+    with contextlib.redirect_stdout(sys.stderr):  # measures and networks may print
+        for step in follow_steps(steps, lambda step: step if isinstance(step, str) else None, start="comparing"):
+            if isinstance(step, NetworkComparison):
+                comparison = step
     assert comparison is not None
     _show(comparison, output, as_json=as_json)
     failed = any((each.given.reason or "").startswith("failed: ") for each in comparison.differences)

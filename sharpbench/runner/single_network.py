@@ -112,6 +112,23 @@ def load_subject(evaluation: NetworkEvaluation, *, data_dir: Path | str | None, 
     return make_subject(evaluation, next(iterate_weights(evaluation, examples)), examples)
 
 
+def load_checked_subject(
+    evaluation: NetworkEvaluation, *, data_dir: Path | str | None, threads: int | None
+) -> tuple[Subject, tuple[str, ...]]:
+    """The subject at the one state of the weights that the evaluation names, and what a user should know about it.
+
+    Raises InvalidInput for a pattern of several files, and where the accuracy is not the expected one.
+    """
+    examples = _load_examples(evaluation, data_dir, threads)
+    states = iterate_weights(evaluation, examples)
+    weights = next(states)
+    subject = make_subject(evaluation, weights, examples)
+    notes = (*weights.notes, *_check_truth(evaluation, weights, fit_fields(subject), examples))
+    if next(states, None) is not None:
+        raise InvalidInput(f"'{shorten(str(evaluation.weights))}' names several files; name one network each")
+    return subject, notes
+
+
 def make_subject(evaluation: NetworkEvaluation, weights: NetworkWeights, examples: Examples) -> Subject:
     """The subject that is measured.
 

@@ -144,23 +144,17 @@ def test_the_command_prints_what_python_gives(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", inputs=inputs.float().numpy(), targets=targets.numpy())
     for name, module in {"a": network(0), "b": rescaled(network(0), 5.0)}.items():
         safetensors.torch.save_file(module.float().state_dict(), tmp_path / f"{name}.safetensors")
-    words = (
-        "compare-networks",
-        "a.safetensors",
-        "b.safetensors",
-        "--dataset",
-        "npz:x.npz",
-        "--threads",
-        "1",
-        "--groups",
-        "4",
-    )
+    words = ("compare-networks", "a.safetensors", "b.safetensors", "--dataset", "npz:x.npz", "--groups", "4")
     done = given(*words, "--model", "net.py:make", "--measures", "trace", "--json", "--output", "c.md", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (row,) = json.loads(done.stdout)["differences"]
     assert (row["flatter"], row["explained"]) == ("a.safetensors", True)
     assert "explains that by trace" in (tmp_path / "c.md").read_text(encoding="utf-8")
     refused(given(*words, *("--model", "net.py:make") * 3, cwd=tmp_path), "3 --model and 2 weights; give --model once")
+    one = ("compare-networks", "?.safetensors", "a.safetensors", "--model", "net.py:make", "--dataset", "npz:x.npz")
+    refused(given(*one, cwd=tmp_path), "'?.safetensors' names several files; name one network each")
+    unlike = given(*words, "--model", "net.py:make", "--expect-accuracy", "0.999", cwd=tmp_path)
+    refused(unlike, "a.safetensors", "99.9")
     again = ("compare-networks", "a.safetensors", "a.safetensors", "--model", "net.py:make")
     refused(given(*again, cwd=tmp_path), "the same network is given twice")
 
