@@ -91,6 +91,10 @@ def _noted_interrupts() -> Iterator[list[int]]:
 
 def _run_app() -> int:
     try:
+        os.getcwd()
+    except OSError:
+        return _report_error("the working folder was removed; change into another one")
+    try:
         import typer
 
         from sharpbench.cli.app import USAGE_ERROR, app, usage_message

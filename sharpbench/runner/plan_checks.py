@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from sharpbench.core.spec import format_spec
 from sharpbench.datasets.dataset import Data
 from sharpbench.errors import InvalidInput, shorten
+from sharpbench.models import MODELS
 from sharpbench.models.model import Model
 from sharpbench.training.recipe import Recipe
 
@@ -18,8 +19,8 @@ from sharpbench.training.recipe import Recipe
 def check_recipes(recipes: Sequence[Recipe], data: Data) -> None:
     """Raise InvalidInput where a recipe cannot be trained on the data.
 
-    That is where there are too few training examples or no test examples; where the network cannot be built; and where
-    its batch norm would be given a batch of one example.
+    That is where there are too few training examples or no test examples; where the network cannot be built, or takes
+    other numbers than the data hold; and where its batch norm would be given a batch of one example.
     """
     for recipe in recipes:
         available = recipe.train_size or len(data.train_inputs)
@@ -34,6 +35,11 @@ def check_recipes(recipes: Sequence[Recipe], data: Data) -> None:
             "network is found; add them (a folder 'test', or arrays test_inputs and test_targets)"
         )
     for model in dict.fromkeys(recipe.model for recipe in recipes):
+        if not data.train_inputs.is_floating_point() and type(model) in MODELS:
+            raise InvalidInput(
+                f"model '{format_spec(model)}' takes floats, '{format_spec(recipes[0].dataset)}' holds numbers of "
+                "tokens; train a network with an embedding, a class in MODELS of a --plugin file"
+            )
         module = _build_module(model, data)
         if any(isinstance(part, _BatchNorm) for part in module.modules()):
             _check_batches(module, [recipe for recipe in recipes if recipe.model == model], data)

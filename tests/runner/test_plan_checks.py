@@ -24,6 +24,15 @@ def test_data_without_test_examples_are_refused(tmp_path: Path) -> None:
         plan("parameter-norm", "small-mlp", dataset=f"npz:{tmp_path / 'x.npz'}")
 
 
+def test_numbers_of_tokens_are_refused_for_networks_of_floats(tmp_path: Path) -> None:
+    tokens, targets = np.ones((8, 12), np.int64), np.arange(8) % 2
+    np.savez(tmp_path / "x.npz", x_train=tokens, y_train=targets, x_test=tokens, y_test=targets)
+    with pytest.raises(
+        InvalidInput, match=r"model 'small-mlp' takes floats, 'npz:.*' holds numbers of tokens; train a"
+    ):
+        plan("parameter-norm", "small-mlp", dataset=f"npz:{tmp_path / 'x.npz'}", cohort="label-noise[train_size=8]")
+
+
 @pytest.fixture(scope="module")
 def digits() -> Data:
     return Digits().load(None)

@@ -1,4 +1,4 @@
-"""An interrupt while the command starts."""
+"""How the command ends where it is interrupted while it starts, or has no working folder."""
 
 from __future__ import annotations
 
@@ -48,3 +48,12 @@ def test_an_interrupt_in_a_destructor_is_not_lost() -> None:
     """Python prints and forgets the exception there, and the command would go on."""
     done = subprocess.run([sys.executable, "-c", IGNORED], capture_output=True, text=True, timeout=50, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, "goes on\n", "interrupted\n")
+
+
+def test_a_working_folder_that_was_removed_is_one_line(tmp_path: Path) -> None:
+    code = "import os, sys; from sharpbench.cli.main import main; os.rmdir(os.getcwd()); main()"
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=gone, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: the working folder was removed; change into another one\n"
