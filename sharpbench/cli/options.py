@@ -125,6 +125,9 @@ PluginOption = Annotated[
 
 # What is printed
 
+FullOption = Annotated[
+    bool, typer.Option("--full", help="Print every table of the boards, their legends and the environments.")
+]
 JsonObjectOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 JsonArrayOption = Annotated[bool, typer.Option("--json", help="Print one JSON array of objects instead of tables.")]
 

@@ -20,6 +20,7 @@ from sharpbench.cli.options import (
     DatasetOption,
     DeviceOption,
     DtypeOption,
+    FullOption,
     MeasuresOption,
     ModelsOption,
     PluginOption,
@@ -109,6 +110,7 @@ def run(
         bool, typer.Option("--retry-failed", help="Run failed cells of an earlier run again.")
     ] = False,
     allow_failures: Annotated[bool, typer.Option("--allow-failures", help="Exit 0 even if cells failed.")] = False,
+    full: FullOption = False,
     config: ConfigOption = None,  # its callback has made its options defaults
     print_config: PrintConfigOption = False,
 ) -> int:
@@ -174,7 +176,7 @@ def run(
         steps.close()
         raise Interrupted() from None
     records = last_records(run_plan.selected, output / RECORDS, parts=False)
-    write_leaderboard(records, output)
+    write_leaderboard(records, output, full=full)
     if lost := len(run_plan.selected) - len(records):
         return _report_lost(lost, len(run_plan.selected), output / RECORDS)
     return 0 if allow_failures else records_status(records)
@@ -280,15 +282,15 @@ def last_records(cells: Sequence[Cell], path: Path, *, parts: bool = True) -> li
     return [last[key] for key in planned if key in last]
 
 
-def write_leaderboard(records: Sequence[Record], output: Path) -> None:
+def write_leaderboard(records: Sequence[Record], output: Path, *, full: bool) -> None:
     """Write the leaderboard and its plots into the output folder, and print it."""
     from sharpbench.report.scored_boards import ScoredBoards
 
-    write_boards(ScoredBoards.from_records(records), output)
+    write_boards(ScoredBoards.from_records(records), output, full=full)
 
 
-def write_boards(boards: ScoredBoards, output: Path) -> None:
-    """Write the boards and their plots into the output folder, and print them."""
+def write_boards(boards: ScoredBoards, output: Path, *, full: bool) -> None:
+    """Write the boards and their plots into the output folder, and print them; full: all tables."""
     from rich.console import Console
 
     from sharpbench.report.scored_boards import PAGE, PLOTS
@@ -297,5 +299,7 @@ def write_boards(boards: ScoredBoards, output: Path) -> None:
         boards.write(output)
     except OSError as error:
         raise unwritable(output, error) from None
-    boards.show(Console())
+    boards.show(Console(), full=full)
+    if not full:
+        typer.echo("more columns: --full; what a measure is: sharpbench info MEASURE")
     typer.echo(f"{output / PAGE}, plots in {output / PLOTS}")

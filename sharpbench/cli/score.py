@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from sharpbench.cli.options import FullOption
 from sharpbench.cli.run import write_boards
 
 NAMES_HELP = "Comma-separated; quote a name that contains a comma, as in CSV."
@@ -53,6 +54,7 @@ def score(
     output: Annotated[Path, typer.Option(help="Folder of LEADERBOARD.md, leaderboard.json and plots.")] = Path(
         "sharpbench-results/score"
     ),
+    full: FullOption = False,
 ) -> int:
     """Score measures of networks that were trained elsewhere: the board of `run`, from a table.
 
@@ -89,8 +91,7 @@ def score(
     with announce_step(f"scoring the measures of '{table}'"):
         scored = score_table_population(make_population(read_table(table), columns, options))
         comparisons = [scored.compare(*pair) for pair in pairs]
-    write_boards(scored.boards, output)
-    typer.echo(scored.verdict)
+    write_boards(scored.boards, output, full=full)
     for comparison in comparisons:
         typer.echo(str(comparison))
     if scored.unused:

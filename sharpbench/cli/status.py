@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from sharpbench.cli.exits import failure_status, records_status
-from sharpbench.cli.options import JsonObjectOption
+from sharpbench.cli.options import FullOption, JsonObjectOption
 from sharpbench.cli.tables import MAX_CELL_CHARS, facts_table, open_table
 from sharpbench.report.format import format_duration, plain_text
 
@@ -42,6 +42,7 @@ def status(
 def merge(
     folders: Annotated[list[Path], typer.Argument(help="Folders that --output of several runs named.")],
     output: Annotated[Path, typer.Option(help="Folder of the merged records; it may hold some already.")],
+    full: FullOption = False,
 ) -> int:
     """Merge the records of several folders, such as those of shards, and print and write the leaderboard of all.
 
@@ -54,7 +55,7 @@ def merge(
 
     with announce_step("merging records"):
         merged = merge_records(folders, output)
-    write_leaderboard(merged.records, output)
+    write_leaderboard(merged.records, output, full=full)
     typer.echo(f"{merged.read} records read, {merged.added} added; {output} holds {merged.cells} cells")
     return records_status(merged.records)
 

@@ -224,7 +224,7 @@ CHANCE: Column[Score] = Column(
     number=False,
 )
 
-STATISTIC_COLUMNS = (TAU, TAU_WITHIN, PSI, INFORMATION, WORST_SIGN_ERROR)
+STATISTIC_COLUMNS = (TAU_WITHIN, TAU, PSI, INFORMATION, WORST_SIGN_ERROR)
 MAIN = (RANK, NAME, NETWORKS, *STATISTIC_COLUMNS, COVERAGE)
 """The first table of a board: how each row goes with the gap."""
 DETAILS = (NAME, SPEARMAN, MEAN_SIGN_ERROR, HIGH_SIGN_ERROR, WORST_ALONG)
@@ -232,7 +232,7 @@ DETAILS = (NAME, SPEARMAN, MEAN_SIGN_ERROR, HIGH_SIGN_ERROR, WORST_ALONG)
 ALL_STATISTICS = (PLACE, NETWORKS, *STATISTIC_COLUMNS, MEAN_SIGN_ERROR, SPEARMAN, COVERAGE)
 """Both tables in one, for the site."""
 SUMMARY = (
-    *(PLACE, NETWORKS, TAU, TAU_WITHIN, PSI),
+    *(PLACE, NETWORKS, TAU_WITHIN, TAU, PSI),
     replace(INFORMATION, text=_information),
     replace(WORST_SIGN_ERROR, text=lambda row: format_share(row.correlations.signs.worst)),
 )
@@ -293,11 +293,13 @@ def _format_span(span: tuple[int, int]) -> str:
     return " to ".join(f"{count:,}" for count in dict.fromkeys(span))
 
 
-def board_notes(scores: Sequence[Score]) -> list[tuple[str, list[str]]]:
-    """Each reason why a cell of a table is incomplete, with the names of the rows that it concerns."""
+def board_notes(
+    scores: Sequence[Score], statistics: Mapping[str, Callable[[Score], Statistic]] = STATISTICS
+) -> list[tuple[str, list[str]]]:
+    """Each reason why a cell of a table of these statistics is incomplete, with the names of the rows that have it."""
     found: dict[str, list[str]] = {}
     for row in scores:
-        for reason in _reasons(row):
+        for reason in _reasons(row, statistics):
             found.setdefault(reason, []).append(row.name)
     if any(GAUSS_NEWTON in matrices_in_words(row) for row in scores):
         for row in scores:
@@ -313,9 +315,9 @@ _MATRIX_NOTES = {
 }
 
 
-def _reasons(row: Score) -> list[str]:
+def _reasons(row: Score, statistics: Mapping[str, Callable[[Score], Statistic]]) -> list[str]:
     found: dict[tuple[str, str], list[str]] = {}
-    for name, read in STATISTICS.items():
+    for name, read in statistics.items():
         each = read(row)
         if each.reason is not None and (each.value is None or each.interval is None) and row.networks:
             found.setdefault(("no" if each.value is None else "no interval of", each.reason), []).append(name)
@@ -323,15 +325,13 @@ def _reasons(row: Score) -> list[str]:
     if row.within.value is not None and row.within.cells < row.marginal.cells:
         reasons.append(f"tau within from {row.within.cells} of {row.marginal.cells} cells, undefined in the others")
     signs = row.correlations.signs
-    if signs.worst is not None and signs.left_out:
+    if "sign error" in statistics and signs.worst is not None and signs.left_out:
         reasons.append(f"sign errors from {signs.environments} of {signs.environments + signs.left_out} environments")
     known = row.value_errors
     if known is not None and known.drawn and known.examples is None:
         reasons.append("intervals are for these examples, as no error over their draw is stated")
     if row.only_contended:
-        reasons.append(
-            "!: seconds and gradients of calls next to other work, which may have taken longer than they need"
-        )
+        reasons.append(CONTENTION_NOTE)
     elif row.contended:
         reasons.append(f"{row.contended} timed next to other work or in pieces, left out of seconds and gradients")
     if row.converged is not None and row.converged < 1:

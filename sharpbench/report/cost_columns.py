@@ -26,8 +26,10 @@ CHANGE_FOOTNOTE = (
     "change: factor by which the measure changes when layers (first) or single units (second) are rescaled without "
     "changing the function"
 )
-
-
+INVARIANT_FOOTNOTE = (
+    "invariant: under rescaling of units (and so of layers), of layers only, or no; "
+    "grads: time in forward and backward passes over the data"
+)
 STDERR_FOOTNOTE = (
     "stderr: standard error in percent of the value over random vectors (first; 0: exact on these examples) and over "
     "the draw of the examples (second; all: not stated, and no example was left out)"
@@ -128,6 +130,20 @@ GRADIENTS: Column[Score] = Column(
     short_heading="grads",
     help="seconds over those of one forward and backward pass over the data",
 )
+
+
+def _rounded_gradients(row: Score) -> str:
+    if row.gradients is None:
+        return MISSING
+    value = max(row.gradients, LEAST_GRADIENTS)
+    digits = 2 if value < 10 else 1 if value < 100 else 0
+    return f"{'<' if row.gradients < LEAST_GRADIENTS else ''}{value:,.{digits}f}{_contention_mark(row)}"
+
+
+LEAST_GRADIENTS = 0.01
+"""The least cost in gradients that the short board states as a number."""
+ROUNDED_GRADIENTS = replace(GRADIENTS, short_text=_rounded_gradients)
+"""The cost in at most six characters up to 9,999 gradients."""
 MEMORY: Column[Score] = Column(
     heading="peak memory",
     text=lambda row: format_memory(row.peak_bytes),
@@ -148,8 +164,23 @@ def _change(row: Score) -> str:
     return "/".join(format_factor(row.invariance, kind) for kind in ("layer", "unit")) if row.invariance else MISSING
 
 
+def _invariant(row: Score) -> str:
+    """The largest group of rescalings that left the value unchanged."""
+    if not {"layer", "unit"} & row.invariance.keys():
+        return MISSING
+    kept = [kind for kind in ("unit", "layer") if format_factor(row.invariance, kind) == "1"]
+    return f"{kept[0]}s" if kept else "no"
+
+
 SECONDS: Column[Score] = Column(heading="seconds", text=_seconds)
 CHANGE: Column[Score] = Column(heading="change", text=_change, footnote=CHANGE_FOOTNOTE)
+INVARIANT: Column[Score] = Column(
+    heading="invariant",
+    text=_invariant,
+    footnote=INVARIANT_FOOTNOTE,
+    help="under which rescalings that keep the function",
+    number=False,
+)
 TERMINAL_COSTS = (NAME, ERROR, STDERR, SECONDS, CHANGE, GRADIENTS, MEMORY)
 """The terminal's table of exactness, standard errors, cost and invariance."""
 

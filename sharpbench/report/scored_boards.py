@@ -41,11 +41,11 @@ class ScoredBoards:
         scores = tuple(row for population in populations for row in score_population(population))
         return ScoredBoards(populations, scores, records)
 
-    def show(self, console: Console) -> None:
-        """Print the boards."""
+    def show(self, console: Console, *, full: bool = False) -> None:
+        """Print a board and its verdict for each population; full: with all tables, legends and environments."""
         from sharpbench.report.console import show_boards
 
-        show_boards(self.scores, self.records, console)
+        show_boards(self.scores, self.records, console, full=full)
 
     def write(self, folder: Path) -> None:
         """Write the page, the scores and the plots into `folder`. Raises OSError where that cannot be done."""

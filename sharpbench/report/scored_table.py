@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 from sharpbench.analysis.correlations import resampling_units
 from sharpbench.analysis.population import cell_codes
-from sharpbench.analysis.scores import Criterion, Score, baseline_values, score_population
+from sharpbench.analysis.scores import Score, baseline_values, score_population
 from sharpbench.analysis.statistics import Interval, paired_difference
 from sharpbench.analysis.table import read_frame, read_table
 from sharpbench.analysis.table_population import TableColumns, TableOptions, TablePopulation, make_population
 from sharpbench.errors import InvalidInput, shorten, suggest_names
+from sharpbench.report.board_verdict import CRITERIA, MAX_NAME_CHARS, describe_verdict
 from sharpbench.report.columns import MAIN, STATISTICS
 from sharpbench.report.console import MIN_FILE_WIDTH
 from sharpbench.report.format import format_correlation, format_interval, plain_text
@@ -22,11 +23,6 @@ from sharpbench.report.scored_boards import ScoredBoards
 
 if TYPE_CHECKING:
     import pandas as pd
-
-MAX_LISTED = 6
-"""Measures that the verdict names."""
-MAX_VERDICT_NAME_CHARS = 40
-CRITERIA: dict[Criterion, str] = {"within": "tau within cells", "marginal": "tau over all networks"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +47,7 @@ class MeasureComparison:
         return self.one if self.difference > 0 else self.other
 
     def __str__(self) -> str:
-        one, other = (plain_text(name, MAX_VERDICT_NAME_CHARS) for name in (self.one, self.other))
+        one, other = (plain_text(name, MAX_NAME_CHARS) for name in (self.one, self.other))
         verdict = "cannot be told apart" if self.better is None else f"{plain_text(self.better, 40)} is better"
         found = format_correlation(self.difference) + format_interval(self.interval)
         return f"{one} and {other}: {verdict}; their {self.tau} differs by {found}, as a single comparison"
@@ -93,27 +89,7 @@ class ScoredTable:
     @property
     def verdict(self) -> str:
         """What the ranks say, in one or two sentences."""
-        measures = [score for score in self.scores if score.kind == "measure"]
-        ranked = [score for score in measures if score.rank is not None]
-        if not ranked:
-            return "No measure is ranked, because no tau has an interval."
-        by = CRITERIA[ranked[0].ranked_by]
-        first = [score for score in ranked if score.rank == 1]
-        if len(first) == len(ranked) > 1:
-            sentences = [f"No two of the {len(ranked)} ranked measures can be told apart by {by}."]
-        else:
-            listed = ", ".join(plain_text(score.name, MAX_VERDICT_NAME_CHARS) for score in first[:MAX_LISTED])
-            more = f" and {len(first) - MAX_LISTED} more" if len(first) > MAX_LISTED else ""
-            rank = "ranks first" if len(first) == 1 else "share the first rank"
-            sentences = [f"Of {len(ranked)} ranked measures {listed}{more} {rank} by {by}."]
-        best = max(map(_marginal_tau, ranked))
-        baseline = max((row for row in self.scores if row.kind == "baseline"), key=_marginal_tau, default=None)
-        if baseline is not None and _marginal_tau(baseline) >= best:
-            found = format_correlation(_marginal_tau(baseline))
-            sentences.append(
-                f"The baseline {baseline.name} has a tau over all networks of {found}; no measure has more."
-            )
-        return " ".join(sentences)
+        return describe_verdict(self.scores)
 
     def compare(self, one: str, other: str) -> MeasureComparison:
         """The measures or baselines `one` and `other` on the networks that have both values.
@@ -166,7 +142,7 @@ class ScoredTable:
         console = Console(file=io.StringIO(), width=MIN_FILE_WIDTH, color_system=None)
         with console.capture() as captured:
             self.boards.show(console)
-        return captured.get() + self.verdict
+        return captured.get().rstrip()
 
     def _repr_html_(self) -> str:
         """The board as the terminal shows it; names are escaped."""
@@ -174,13 +150,7 @@ class ScoredTable:
 
         console = Console(file=io.StringIO(), width=MIN_FILE_WIDTH, record=True, force_jupyter=False)
         self.boards.show(console)
-        console.print(self.verdict, markup=False, highlight=False)
         return console.export_html(inline_styles=True, code_format='<pre style="line-height:normal">{code}</pre>')
-
-
-def _marginal_tau(row: Score) -> float:
-    """The tau over all networks; -1 where there is none."""
-    return -1.0 if row.marginal.value is None else row.marginal.value
 
 
 def score(

@@ -58,7 +58,7 @@ def test_the_counts_stand_in_scores_terminal_and_page(records: MakeMany) -> None
     page = markdown.markdown_leaderboard(scores, found, version="1")
     assert ("25 networks; 4 excluded by the gate (not fitted to the training set: 3 budget ended, 1 diverged).") in page
     terminal = Console(record=True, width=160, file=io.StringIO())
-    console.show_boards(scores, found, terminal)
+    console.show_boards(scores, found, terminal, full=True)
     assert "25 networks, 4 excluded as not fitted (3 budget ended, 1 diverged); ranked by" in terminal.export_text()
 
 
@@ -95,5 +95,5 @@ def test_random_configurations_are_said_and_judged_as_such(records: MakeMany) ->
             in markdown.markdown_leaderboard(score_records(kept), kept, version="1")
         ) == has
         terminal = Console(record=True, width=160, file=io.StringIO())
-        console.show_boards(score_records(kept), kept, terminal)
+        console.show_boards(score_records(kept), kept, terminal, full=True)
         assert ("drawn at random: intervals are for" in terminal.export_text()) == has

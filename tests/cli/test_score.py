@@ -34,7 +34,8 @@ def test_a_table_becomes_a_board(table: Path) -> None:
     lines = done.stdout.splitlines()
     assert lines[0] == "MLPs on mine"
     row = next(line.split() for line in lines if " -margin " in line)
-    assert row[:4] == ["1", "-margin", "10", "1.00"]
+    assert row[:3] == ["1", "-margin", "1.00"]
+    assert "Psi" not in done.stdout
     assert "out/LEADERBOARD.md, plots in out/plots" in lines
     assert any(line.startswith("trace and -margin: ") for line in lines)
     assert lines[-1] == "columns not used: file"
@@ -44,6 +45,11 @@ def test_a_table_becomes_a_board(table: Path) -> None:
     assert "generalization gap (test\\_loss - train\\_loss)" in page
     assert "&lt;i&gt;" in page
     assert "<i>" not in page
+    whole = given(
+        "score", "mine.csv", "--outcome", "test_loss - train_loss", "--by", "noise", "--full", cwd=table
+    ).stdout
+    assert "Psi" in whole
+    assert "--full" not in whole
 
 
 def test_bad_words_end_in_one_line(table: Path) -> None:

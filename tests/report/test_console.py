@@ -18,10 +18,10 @@ Make = Callable[..., Record]
 MakeMany = Callable[..., list[Record]]
 
 
-def shown(records: list[Record], *, width: int = 120, terminal: bool = False) -> str:
+def shown(records: list[Record], *, width: int = 120, terminal: bool = False, full: bool = True) -> str:
     file = io.StringIO()
     console = Console(file=file, width=width, force_terminal=terminal, color_system=None)
-    show_boards(score_records(records), records, console)
+    show_boards(score_records(records), records, console, full=full)
     return file.getvalue()
 
 
@@ -31,7 +31,7 @@ def test_the_table_holds_the_rows(records: MakeMany) -> None:
     assert line.split()[:3] == ["1", "good", "25"]
     assert line.split()[-3:] == ["0.91", "0.00", "25/25"]
     headings = [line.split() for line in text.splitlines() if "measure " in line]
-    assert headings[0] == ["rank", "measure", "n", "tau", "tau", "within", "Psi", "MI", "worst", "ok"]
+    assert headings[0] == ["rank", "measure", "n", "tau", "within", "tau", "Psi", "MI", "worst", "ok"]
     assert headings[1] == ["measure", "Spearman", "mean", "90", "%", "worst", "along", "psi", "label_noise"]
     assert headings[2] == ["measure", "error", "stderr", "seconds", "change", "grads", "memory"]
     by_axis, costs = (line.split() for line in text.splitlines() if line.split()[:1] == ["good"])
@@ -42,6 +42,34 @@ def test_the_table_holds_the_rows(records: MakeMany) -> None:
     assert "mlp on digits" in text
     assert "25 networks, 0 excluded as not fitted; ranked by tau within cells" in text
     assert "environment: cores 2, processor P 1" in text
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_the_short_board_is_one_table_that_fits_a_narrow_terminal(width: int, records: MakeMany) -> None:
+    text = shown(records(), width=width, terminal=True, full=False)
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= width
+    assert lines[1].split() == ["rank", "measure", "tau", "within", "tau", "invariant", "grads"]
+    row = next(line.split() for line in lines if " good " in line)
+    assert row[:2] == ["1", "good"]
+    assert row[-2:] == ["layers", "2.50"]
+    assert row[2] == "0.96"
+    assert "environment" not in text
+    assert "Of 3 ranked measures good ranks first by tau within cells." in " ".join(text.split())
+
+
+def test_long_names_of_the_short_board_end_lines_behind_their_marks(record: Make) -> None:
+    rng = np.random.default_rng(0)
+    name = "a-measure-with-a-long-name[diagonal=icml,samples=20]"
+    found = [
+        record(measure=name, ratio=ratio, seed=seed, value=float(rng.random()), truth={"gap": float(rng.random())})
+        for ratio in (0.0, 0.5, 1.0)
+        for seed in range(5)
+    ]
+    lines = [line.strip() for line in shown(found, width=60, terminal=True, full=False).splitlines()]
+    start = next(place for place, line in enumerate(lines) if " a-measure-" in line)
+    assert "".join([lines[start].split()[1], *lines[start + 1 : start + 5]]).startswith(name[:39])
+    assert all(line.endswith(("-", "[", ",")) for line in lines[start + 1 : start + 3])
 
 
 @pytest.mark.parametrize("width", [114, 120])

@@ -49,10 +49,10 @@ def test_the_page_shows_every_row_and_says_that_it_is_generated(records: MakeMan
     main, by_axis, costs = tables(text)[3:]
     header, first, *others = main
     assert header == [
-        "rank", "measure", "n", "tau", "tau within cells", "Psi", "mutual information", "worst sign error", "coverage",
+        "rank", "measure", "n", "tau within cells", "tau", "Psi", "mutual information", "worst sign error", "coverage",
     ]  # fmt: skip
     assert first[:3] == ["1", "good", "25"]
-    assert re.fullmatch(r"0\.\d\d \\\[0\.\d\d, 1\.00\\\]", first[4])
+    assert re.fullmatch(r"0\.\d\d \\\[0\.\d\d, 1\.00\\\]", first[3])
     assert re.fullmatch(r"1\.00 \\\[0\.\d\d, 1\.00\\\]", first[5])
     assert re.fullmatch(r"0\.\d\d \\\[0\.\d\d, \d\.\d\d\\\]", first[6])
     assert re.fullmatch(r"0\.00 \\\[0\.00, 0\.\d\d\\\]", first[7])
