@@ -79,7 +79,7 @@ def test_the_board_shows_the_scores(results: Path) -> None:
         for score in board.scores:
             cells = rows[score.name, index]
             if score.marginal.value is not None:
-                assert cells[3] == [format_tau(score.marginal), pytest.approx(score.marginal.value, rel=1e-5)]
+                assert cells[4] == [format_tau(score.marginal), pytest.approx(score.marginal.value, rel=1e-5)]
             assert cells[2][1] == score.networks
     first = data["points"][0]
     population = found.boards[0].population
