@@ -36,12 +36,14 @@ from sharpbench.cli.options import (
     parse_preparation,
 )
 from sharpbench.cli.streams import escape_json
+from sharpbench.errors import InvalidInput, shorten
 from sharpbench.report.format import format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sharpbench.core.record import Record
+    from sharpbench.runner.network_table import NetworkTable
     from sharpbench.runner.single_network import EvaluationStep
 
 
@@ -49,6 +51,17 @@ def measure(
     context: typer.Context,
     model: OwnModelOption,
     weights: SeveralWeightsOption = None,
+    table: Annotated[
+        Path | None,
+        typer.Option(
+            help="A table with a row per network, instead of --weights: it is written into --output with a column for "
+            "each measure, for `score`.",
+            show_default="none",
+        ),
+    ] = None,
+    weights_column: Annotated[
+        str | None, typer.Option(help="Column of --table that names the files of weights.", show_default="weights")
+    ] = None,
     measures: MeasuresOption = DEFAULT_MEASURES,
     dataset: OwnDatasetOption = "digits",
     split: Annotated[str, typer.Option(help="train or test.")] = "train",
@@ -95,7 +108,8 @@ def measure(
 ) -> int:
     """Measure one network: its values, what each parameter contributes, and with --output a picture.
 
-    A pattern of weight files, such as 'ckpt/*.safetensors', gives a curve along the training. Images are prepared as
+    A pattern of weight files, such as 'ckpt/*.safetensors', gives a curve along the training; --table measures the
+    networks of a table. Images are prepared as
     timm does it for its networks and scaled to -1..1 for others; --mean and --std, or --transform, say how the network
     was trained. Exit status: 0 all ok or skipped, 1 some measure failed, 2 bad usage or input (also weights that are
     not finite or do not fit), 130 interrupted.
@@ -113,11 +127,14 @@ def measure(
     from sharpbench.runner.plan import select_measures
     from sharpbench.runner.single_network import EvaluationNote, evaluate_network
 
+    chosen = select_measures(measures, plugin or ())
+    labels = [format_spec(each) for each in chosen]
+    networks = _read_networks(table, weights_column, labels, weights=weights, output=output)
     evaluation = NetworkEvaluation(
         model=parse_model(model, plugin or ()),
-        measures=select_measures(measures, plugin or ()),
+        measures=chosen,
         dataset=parse_dataset(dataset, plugin or ()),
-        weights=tuple(weights or ("random",)),
+        weights=networks.sources if networks else tuple(weights or ("random",)),
         subset=Subset(split=split, limit=limit, seed=subset_seed),  # type: ignore[arg-type]  # it checks
         classes=classes,
         batch_size=batch_size,
@@ -140,7 +157,7 @@ def measure(
         threads=threads,
         forecast=sys.stderr is not None and sys.stderr.isatty(),
     )
-    labels, interrupted = [format_spec(each) for each in evaluation.measures], False
+    interrupted = False
     records: list[Record] = []
     try:
         with contextlib.redirect_stdout(sys.stderr):  # measures and networks may print
@@ -156,7 +173,41 @@ def measure(
     if interrupted:
         known = "; what was measured before is shown" if records else ""
         raise Interrupted(f"{known}; give the same command again to go on" if output else known)
+    if networks and table and output:
+        _write_networks(networks, records, labels, output / f"{table.stem}.csv", err=as_json)
     return records_status(records)
+
+
+def _read_networks(
+    table: Path | None, column: str | None, labels: Sequence[str], *, weights: list[str] | None, output: Path | None
+) -> NetworkTable | None:
+    """The networks of --table, where it is given. Raises InvalidInput for options that do not go with it."""
+    from sharpbench.runner.network_table import WEIGHTS_COLUMN, read_network_table
+
+    if table is None:
+        if column is not None:
+            raise InvalidInput("--weights-column names a column of --table, which is not given")
+        return None
+    if weights or output is None:
+        wrong = "--weights is given as well; give one of them" if weights else "--output is missing; name a folder"
+        raise InvalidInput(f"--table '{shorten(str(table))}': {wrong}")
+    if output.resolve() == table.parent.resolve():
+        raise InvalidInput(f"--output '{output}' is the folder of the table, which would be replaced; name another")
+    return read_network_table(table, column or WEIGHTS_COLUMN, labels)
+
+
+def _write_networks(
+    networks: NetworkTable, records: Sequence[Record], labels: Sequence[str], path: Path, *, err: bool
+) -> None:
+    """Write the table with the values of the measures."""
+    from sharpbench.files import atomic_write
+    from sharpbench.runner.single_network import group_by_weights
+
+    try:
+        atomic_write(path, networks.to_csv(group_by_weights(records), labels))
+    except OSError as error:
+        raise unwritable(path.parent, error) from None
+    typer.echo(str(path), err=err)
 
 
 def _show_and_draw(records: Sequence[Record], output: Path | None, *, as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -239,3 +240,41 @@ def test_doctor_foresees_what_measures_do(tmp_path: Path) -> None:
 def test_symmetry_takes_any_network(tmp_path: Path) -> None:
     done = given("symmetry", "timm:test_resnet", "--json")
     assert json.loads(done.stdout)["layer"]["dimension"] > 0
+
+
+def test_the_networks_of_a_table_get_a_column_for_each_measure(weights: Path, tmp_path: Path) -> None:
+    (tmp_path / "nets").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "nets" / f"{name}.safetensors").write_bytes(weights.read_bytes())
+    table = tmp_path / "mine.csv"
+    table.write_text('file,noise,gap,note\nnets/b.safetensors,0.5,0.3,"x, y"\nnets/a.safetensors,,0.1,\n')
+    words = ("measure", "--model", "small-mlp", "--table", "mine.csv", *FEW)
+    more = ("--weights-column", "file", "--output", "out")
+    done = given(*words, *more, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "out/mine.csv"
+    with (tmp_path / "out" / "mine.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    values = {record.label: record.value for record in iterate_records(tmp_path / "out" / "records.jsonl")}
+    assert [row["file"] for row in rows] == ["nets/b.safetensors", "nets/a.safetensors"]
+    assert [(row["noise"], row["note"]) for row in rows] == [("0.5", "x, y"), ("", "")]
+    assert [float(row["trace"]) for row in rows] == [values["trace"]] * 2
+    assert float(rows[1]["minimum"]) == values["minimum"]
+
+    refused(given(*words, "--output", "out", cwd=tmp_path), "no column 'weights'; it has file, noise, gap, note")
+    refused(given(*words, cwd=tmp_path), "--table 'mine.csv': --output is missing")
+    refused(given(*words, "--weights", "random", "--output", "out", cwd=tmp_path), "--weights is given as well")
+    refused(given(*words, "--weights-column", "file", "--output", ".", cwd=tmp_path), "is the folder of the table")
+    one = ("measure", "--model", "small-mlp", "--weights-column", "file")
+    refused(given(*one, cwd=tmp_path), "--weights-column names a column of --table, which is not given")
+    for text, message in (
+        ("file,trace\nnets/a.safetensors,1\n", "has a column 'trace' already"),
+        ("file\nnone.pt\n", "mine.csv:2: there is no file 'none.pt'"),
+        (
+            "file\nnets/a.safetensors\nnets/a.safetensors\n",
+            "mine.csv:3: 'nets/a.safetensors' is the file of mine.csv:2",
+        ),
+        ("file,x\n,1\n", "mine.csv:2: no value in column 'file'"),
+    ):
+        table.write_text(text)
+        refused(given(*words, *more, cwd=tmp_path), message)

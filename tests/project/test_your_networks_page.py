@@ -16,10 +16,11 @@ BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 @pytest.mark.slow
 def test_the_page_does_what_it_says(tmp_path: Path) -> None:
-    program, use = (code for language, code in BLOCKS if language == "python")
+    network, program, use = (code for language, code in BLOCKS if language == "python")
     first, second = (code for language, code in BLOCKS if language == "sh")
     (board,) = (code for language, code in BLOCKS if language == "text")
     (console,) = (code for language, code in BLOCKS if language == "console")
+    (tmp_path / "net.py").write_text(network, encoding="utf-8")
     (tmp_path / "train.py").write_text(program, encoding="utf-8")
     (tmp_path / "use.py").write_text(use, encoding="utf-8")
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
