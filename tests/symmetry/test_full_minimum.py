@@ -156,6 +156,45 @@ def test_a_block_without_curvature_on_one_side_vanishes_and_is_named() -> None:
     assert solved.value == pytest.approx(symmetry.minimise_full(twice, small).value, rel=1e-6)
 
 
+def test_what_an_earlier_pass_drives_to_0_is_named() -> None:
+    """Both pairs of a chain with a dead row in the middle: after the first passes nothing of it is left to see."""
+    torch.manual_seed(0)
+    model = nn.Sequential(*(nn.Linear(each, other, bias=False) for each, other in ((5, 3), (3, 3), (3, 4)))).double()
+    with torch.no_grad():
+        model[1].weight[0].zero_()
+    inputs = torch.randn(20, 5, dtype=torch.float64)
+    subject = Subject.from_module(model, inputs, torch.arange(20) % 4)
+    solved = symmetry.minimise_full(subject, symmetry.full_group(model, inputs, generator=torch.Generator()))
+    assert solved.passes > 2
+    assert solved.vanishing
+    for block in ("0.weight[0:3] and 1.weight[:, 0:3]", "1.weight[0:3] and 2.weight[:, 0:3]"):
+        assert f"directions of {block}" in solved.vanishing
+
+
+def test_a_shift_of_the_keys_bias_changes_neither_function_nor_trace() -> None:
+    subject, _ = make(Attention)
+    moved = subject.with_params({**subject.params, "k.bias": subject.params["k.bias"] + torch.randn(WIDTH)})
+    assert torch.allclose(moved.apply(moved.params, moved.inputs), subject.apply(subject.params, subject.inputs))
+    traces, others = curvature.exact_traces(subject), curvature.exact_traces(moved)
+    assert traces == pytest.approx(others, rel=1e-9, abs=1e-12)
+    assert traces["k.bias"] == pytest.approx(0.0, abs=1e-12)
+
+
+def test_balanced_networks_differ_by_rotations_which_measures_of_single_weights_see() -> None:
+    subject, group = make(Attention)
+    balanced = subject.with_params(symmetry.minimise_full(subject, group).params)
+    params = balanced.params
+    for block in group.blocks:
+        turn = torch.linalg.qr(torch.randn(4, 4, dtype=torch.float64))[0]
+        params = block.apply(params, turn, turn.T)
+    turned = balanced.with_params(params)
+    assert trace(turned) == pytest.approx(trace(balanced), rel=1e-12)
+    for word in ("normalized", "adaptive[steps=1]"):
+        assert sharpbench.measure(word, turned).value != pytest.approx(
+            sharpbench.measure(word, balanced).value, rel=1e-3
+        )
+
+
 def test_the_measure_states_its_group_and_is_below_the_other_scopes() -> None:
     subject, group = make(Attention)
     values = {scope: sharpbench.measure(f"minimum[scope={scope}]", subject) for scope in ("layer", "unit", "full")}

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -95,17 +95,18 @@ def minimise_full(subject: Subject, group: FullGroup, curvature: Curvature = par
     """
     params = {name: value.detach().double() for name, value in subject.params.items()}
     rounds = _rounds(group.blocks)
-    value, turns = np.inf, 0
+    value, turns, vanishing = np.inf, 0, _Vanishing()
     for passes in itertools.count(1):
         chosen = rounds[(passes - 1) % len(rounds)]
         like = {name: params[name].to(subject.params[name]) for name in params}
         frame = _Frame.of(subject.with_params(like), group.units, chosen, curvature)
         turns += frame.minimise()
+        vanishing.add(frame.vanishing)  # what one pass drives towards 0 may look attained in the next
         params = frame.moved(params)
         if passes % len(rounds) == 0:
             done = len(rounds) == 1 or value - frame.value <= PASS_TOLERANCE * frame.value
             if done or passes >= MAX_PASSES:
-                return frame.result(params, turns, passes, settled=done)
+                return frame.result(params, turns, passes, vanishing.words, settled=done)
             value = frame.value
     raise AssertionError("the passes are counted without end")
 
@@ -122,6 +123,31 @@ def _rounds(blocks: Sequence[LinearBlock]) -> list[list[LinearBlock]]:
         held[0].update(axes)
         held[1].append(block)
     return [chosen for _, chosen in rounds]
+
+
+@dataclass(slots=True, eq=False)
+class _Vanishing:
+    """What can be driven to 0. terms: by parameter, how many; None where that is unknown. blocks: in words."""
+
+    terms: dict[str, int] | None = field(default_factory=dict)
+    blocks: dict[str, None] = field(default_factory=dict)
+
+    def add(self, other: _Vanishing) -> None:
+        """Take in what another pass drives to 0."""
+        known = None if self.terms is None or other.terms is None else {**self.terms}
+        for name, count in (other.terms or {}).items():
+            if known is not None:
+                known[name] = max(count, known.get(name, 0))
+        self.terms = known
+        self.blocks.update(other.blocks)
+
+    @property
+    def words(self) -> str | None:
+        """In words; empty for nothing, None where it is unknown."""
+        if self.terms is None:
+            return None
+        terms = [f"{count} of {name}" for name, count in self.terms.items()]
+        return ", ".join([*terms, *(f"directions of {block}" for block in self.blocks)])
 
 
 @dataclass(slots=True, eq=False)
@@ -151,7 +177,7 @@ class _Frame:
     moves: list[Move]
     gap: float = np.inf
     gradient: float = np.inf
-    vanishing: str | None = ""
+    vanishing: _Vanishing = field(default_factory=_Vanishing)
 
     @staticmethod
     def of(subject: Subject, group: RescalingGroup, blocks: Sequence[LinearBlock], curvature: Curvature) -> _Frame:
@@ -181,23 +207,19 @@ class _Frame:
 
     def minimise(self) -> int:
         """Scales and matrices by turns; returns the number of turns."""
-        flat: dict[int, LinearBlock] = {}
         for turn in itertools.count(1):
             solved = balance_terms(unit_terms(self.group, self.diagonal))
             self._rescale(solved.u)
-            words = None if solved.vanishing is None else [f"{n} of {name}" for name, n in solved.vanishing.items()]
+            self.vanishing.terms = None if solved.vanishing is None else dict(solved.vanishing)
             slopes = [self._slope(pieces) for pieces in self.pieces]
             total = solved.value or 1.0
             self.gradient = max([solved.gradient, *(slope / total for slope, _ in slopes)])
             self.gap = solved.gap + sum(decrement for _, decrement in slopes) / total
             if self.gradient <= BLOCK_TOLERANCE or turn >= MAX_TURNS:
                 break
-            for number, (block, pieces) in enumerate(zip(self.blocks, self.pieces, strict=True)):
+            for block, pieces in zip(self.blocks, self.pieces, strict=True):
                 if self._mix(block, pieces):
-                    flat[number] = block
-        if words is not None:
-            words += [f"directions of {block.words}" for block in flat.values()]
-        self.vanishing = None if words is None else ", ".join(words)
+                    self.vanishing.blocks[block.words] = None
         return turn
 
     def _rescale(self, u: Array) -> None:
@@ -256,11 +278,11 @@ class _Frame:
             state = move(state)
         return state
 
-    def result(self, params: Params, turns: int, passes: int, *, settled: bool) -> FullMinimum:
+    def result(self, params: Params, turns: int, passes: int, vanishing: str | None, *, settled: bool) -> FullMinimum:
         """What was found."""
         parts = {name: float(values.sum()) for name, values in self.diagonal.items()}
         converged = settled and self.gradient <= max(BLOCK_TOLERANCE, 10 * GRADIENT_TOLERANCE)
-        return FullMinimum(self.value, parts, params, self.gap, self.gradient, converged, self.vanishing, turns, passes)
+        return FullMinimum(self.value, parts, params, self.gap, self.gradient, converged, vanishing, turns, passes)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
