@@ -51,7 +51,8 @@ class Minimum(Measure):
 
     Operators that the group does not know pin their tensors: the value can then only be larger. If a random element of
     the group changes the function on the examples, the measure is not applicable. Terms that can be driven to 0 make
-    the infimum one that is not attained; the value is the infimum, and details.vanishing names the terms.
+    the infimum one that is not attained; the value is the infimum, and details.vanishing names the terms. Where a term
+    is negative, as with a loss that is not convex in the outputs, there is no minimum, and the measure does not apply.
 
     Deviation from the paper: it minimises by 10,000 steps of SGD, which stop above the minimum.
     Cost: that of the exact traces, or of the exact diagonal for scope=unit; the solve takes milliseconds to seconds.
@@ -83,7 +84,10 @@ class Minimum(Measure):
         except InvalidInput as error:
             raise NotApplicable(f"no rescaling group: {error}") from error
         certified = not any(subject.once(certificate).values())
-        solved = minimum_trace(group, diagonal_for(group, subject))
+        try:
+            solved = minimum_trace(group, diagonal_for(group, subject))
+        except InvalidInput as error:
+            raise NotApplicable(f"no minimum over rescalings: {error}") from error
         return Estimate(
             solved.value,
             parts=solved.parts,

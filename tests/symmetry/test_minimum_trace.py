@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sharpbench import InvalidInput, Subject, measure
+from sharpbench import InvalidInput, NotApplicable, Subject, measure
 from sharpbench.core.evaluate import parse_measure
 from sharpbench.curvature import exact_diagonal
 from sharpbench.models import PAPER_MODELS
@@ -198,4 +198,28 @@ def test_a_diagonal_must_be_finite(scope: str) -> None:
     diagonal = {name: np.ones(value.shape) for name, value in module.named_parameters()}
     diagonal["2.bias"][1] = np.nan
     with pytest.raises(InvalidInput, match=r"the diagonal of 2.bias must be finite, and 1 of 2 are not: nan"):
+        minimum_trace(group, diagonal)
+
+
+@pytest.mark.parametrize("scope", ["layer", "unit"])
+def test_negative_curvature_is_refused_and_not_set_to_0(scope: str) -> None:
+    subject = residual()
+
+    def bent(outputs: Tensor, targets: Tensor) -> Tensor:
+        return 0.1 * outputs[:, 0] ** 2 - outputs[:, 1] ** 2
+
+    other = Subject.from_module(subject.module, subject.inputs, subject.targets, loss=bent)
+    with pytest.raises(
+        NotApplicable, match=r"no minimum over rescalings: .* .* not convex in the outputs"
+    ):
+        measure(f"minimum[scope={scope}]", other)
+
+
+def test_negative_entries_by_rounding_count_as_0() -> None:
+    net = nn.Sequential(nn.Linear(2, 1, bias=False), nn.ReLU(), nn.Linear(1, 1, bias=False)).double()
+    group = rescaling_group(net, torch.ones(1, 2, dtype=torch.float64), scope="unit")
+    diagonal = {"0.weight": np.array([[1.0, -1e-12]]), "2.weight": np.array([[4.0]])}
+    assert minimum_trace(group, diagonal).value == pytest.approx(4.0, rel=1e-9)
+    diagonal["0.weight"][0, 1] = -1e-3
+    with pytest.raises(InvalidInput, match=r"the diagonal of 0\.weight must not be negative, and 1 of 2 are"):
         minimum_trace(group, diagonal)

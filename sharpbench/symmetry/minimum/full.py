@@ -20,11 +20,10 @@ from torch import Tensor
 
 from sharpbench.core.subject import Params, Subject
 from sharpbench.curvature import Section, partial_traces
-from sharpbench.errors import InvalidInput
 from sharpbench.symmetry.full_group import FullGroup
 from sharpbench.symmetry.group import RescalingGroup
 from sharpbench.symmetry.linear_blocks import LinearBlock, Occurrence
-from sharpbench.symmetry.minimum.layers import check_finite
+from sharpbench.symmetry.minimum.layers import check_finite, check_not_negative
 from sharpbench.symmetry.minimum.terms import unit_terms
 from sharpbench.symmetry.minimum.units import GRADIENT_TOLERANCE, balance_terms
 
@@ -43,8 +42,6 @@ PASS_TOLERANCE = 1e-10
 """Passes end when one lowers the value by less than this share."""
 NOISE = 1e-14
 """Eigenvalues below this share of the largest are rounding."""
-NEGATIVE = 1e-6
-"""Entries of the diagonal below minus this share of the largest are negative curvature, and not rounding."""
 VANISHING = 1e-8
 """Directions of a block whose share of |A^(1/2) B^(1/2)|_* is below this one's of the largest are driven to 0."""
 STRETCH = 1e4
@@ -191,10 +188,8 @@ class _Frame:
         arrays = {name: _as_array(value) for name, value in diagonal.items()}
         for name, values in arrays.items():
             check_finite(f"the diagonal of {name}", values)
-            if values.min(initial=0.0) < -NEGATIVE * np.abs(values).max(initial=0.0):
-                raise InvalidInput(
-                    f"the diagonal of {name} has negative entries: the loss is not convex in the outputs"
-                )
+        check_not_negative({f"the diagonal of {name}": values for name, values in arrays.items()})
+        for values in arrays.values():
             np.maximum(values, 0.0, out=values)
         given = iter(matrices)
         filled = [[_Piece(*each, _as_array(next(given))) for each in held] for held in pieces]

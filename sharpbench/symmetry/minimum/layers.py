@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,10 @@ Array = NDArray[np.float64]
 GAP_TOLERANCE = 1e-13
 """The duality gap, relative to the value, at which Newton's method ends."""
 MAX_STEPS = 500
+NEGATIVE = 1e-6
+"""Curvature below minus this share of the largest of its parameter is negative, and not rounding."""
+ROUNDING = 1e-9
+"""The same share of the largest of all parameters."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,7 +53,7 @@ def minimise(traces: Array, basis: Array) -> LayerMinimum:
     closed form where the dual has a single point, else by Newton's method from the least-squares balance.
 
     Raises:
-        InvalidInput: for a trace that is not finite.
+        InvalidInput: for a trace that is not finite, or below 0 by more than rounding.
 
     Source: Ibayashi, Hamaguchi, Imaizumi 2021, Definition 1 and Theorem 1, for any linear group of log-scales.
 
@@ -57,6 +62,7 @@ def minimise(traces: Array, basis: Array) -> LayerMinimum:
     4.0
     """
     check_finite("traces", traces)
+    check_not_negative({"traces of the blocks": traces})
     falls = np.zeros(len(traces), dtype=bool)
     falls[traces > 0] = find_vanishing_terms(basis[traces > 0])
     live = (traces > 0) & ~falls
@@ -88,6 +94,21 @@ def check_finite(what: str, values: Array) -> None:
     if not finite.all():
         bad = values[~finite].flat[0]
         raise InvalidInput(f"{what} must be finite, and {np.count_nonzero(~finite)} of {values.size} are not: {bad}")
+
+
+def check_not_negative(curvature: Mapping[str, Array]) -> None:
+    """Raise InvalidInput where entries of one of these arrays are below 0 by more than rounding.
+
+    The sum over rescalings has no lower bound where a negative entry can be scaled up.
+    """
+    largest = max((np.abs(values).max(initial=0.0) for values in curvature.values()), default=0.0)
+    for what, values in curvature.items():
+        below = values < -max(NEGATIVE * np.abs(values).max(initial=0.0), ROUNDING * largest)
+        if below.any():
+            raise InvalidInput(
+                f"{what} must not be negative, and {np.count_nonzero(below)} of {values.size} are, down to "
+                f"{values.min():.3g}: the loss is not convex in the outputs"
+            )
 
 
 def _minimise_by_newton(t: Array, directions: Array) -> tuple[Array, float, int]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from sharpbench.core.subject import Subject
 from sharpbench.curvature import exact_diagonal, example_stderr, mean_traces, traces_by_example
 from sharpbench.symmetry.group import RescalingGroup
-from sharpbench.symmetry.minimum.layers import GAP_TOLERANCE, check_finite, minimise
+from sharpbench.symmetry.minimum.layers import GAP_TOLERANCE, check_finite, check_not_negative, minimise
 from sharpbench.symmetry.minimum.terms import row_traces, unit_terms
 from sharpbench.symmetry.minimum.units import GRADIENT_TOLERANCE, balance_terms
 
@@ -54,7 +54,8 @@ def minimum_trace(group: RescalingGroup, diagonal: Mapping[str, Array]) -> Minim
     Returns:
         A MinimumTrace; parameters outside the group count unchanged.
     Raises:
-        InvalidInput: where an entry is not finite.
+        InvalidInput: where an entry is not finite; where one is negative, or for a group of layers the sum over a
+            block: the minimum over rescalings then has no bound.
 
     >>> group = symmetry.rescaling_group(model, inputs)
     >>> sums = {"0.weight": np.array(1.0), "2.weight": np.array(4.0)}
@@ -87,7 +88,8 @@ def _minimise_layers(group: RescalingGroup, diagonal: Mapping[str, Array]) -> Mi
 
 
 def _minimise_units(group: RescalingGroup, diagonal: Mapping[str, Array]) -> MinimumTrace:
-    solved = balance_terms(unit_terms(group, diagonal))
+    check_not_negative({f"the diagonal of {name}": values for name, values in diagonal.items()})
+    solved = balance_terms(unit_terms(group, {name: np.maximum(values, 0.0) for name, values in diagonal.items()}))
     words = None
     if solved.vanishing is not None:
         words = ", ".join(f"{count} of {name}" for name, count in solved.vanishing.items())
@@ -145,12 +147,9 @@ def _of_whole_parameters(group: RescalingGroup) -> bool:
 
 
 def as_arrays(diagonal: dict[str, Tensor]) -> dict[str, NDArray[np.float64]]:
-    """A diagonal by parameter as float64 numpy arrays, with negative entries set to 0.
+    """A diagonal by parameter as float64 numpy arrays.
 
-    >>> symmetry.as_arrays({"w": torch.tensor([1.0, -2.0])})
-    {'w': array([1., 0.])}
+    >>> symmetry.as_arrays({"w": torch.tensor([1.0, 2.0])})
+    {'w': array([1., 2.])}
     """
-    return {
-        name: value.detach().to(device="cpu", dtype=torch.float64).clamp(min=0.0).numpy()
-        for name, value in diagonal.items()
-    }
+    return {name: value.detach().to(device="cpu", dtype=torch.float64).numpy() for name, value in diagonal.items()}
