@@ -92,6 +92,6 @@ def _parts(subject: Subject) -> Params:
     except InvalidInput:
         return whole
     for name, (rows, *_) in places.items():
-        numbers = torch.from_numpy(rows).to(whole[name].device).unique(return_inverse=True)[1]
+        numbers = torch.as_tensor(rows).to(whole[name].device).unique(return_inverse=True)[1]
         whole[name] = numbers.expand_as(whole[name])
     return whole

@@ -14,6 +14,7 @@ from sharpbench.core.fields import Scalar
 from sharpbench.core.finiteness import describe_non_finite
 from sharpbench.core.groups import Groups, assign_blocks, split_blocks, sum_parts
 from sharpbench.core.measure import Estimate, Measure, NotApplicable
+from sharpbench.core.precision import own_types
 from sharpbench.core.registry import available
 from sharpbench.core.requirements import describe_error, is_out_of_memory, random_state_kept
 from sharpbench.core.spec import ALL, format_spec, parse_spec, parse_specs
@@ -179,7 +180,8 @@ def _precision(subject: Subject) -> dict[str, str]:
 def _call(chosen: Measure, subject: Subject, seed: int) -> Estimate:
     """What the measure returns. It has no value where it fails because losses or derivatives are not finite."""
     try:
-        return chosen(subject, generator=torch.Generator().manual_seed(seed))
+        with own_types():
+            return chosen(subject, generator=torch.Generator().manual_seed(seed))
     except InvalidInput:
         raise
     except (ValueError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]  # it is public

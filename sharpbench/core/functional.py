@@ -108,23 +108,35 @@ def swapped_tensors(module: nn.Module, tensors: Mapping[str, Tensor]) -> Iterato
 def differentiable_backends() -> Iterator[None]:
     """Inside, torch computes by the implementations that can be differentiated twice and forward.
 
-    Attention by its definition, transformer layers unfused, what torch.compile has wrapped as it was written, and
-    checkpointed blocks as plain calls: recomputing one in a backward pass would see other weights.
+    Attention by its definition, transformer layers unfused, what torch.compile has wrapped as it was written, without
+    autocast, and checkpointed blocks as plain calls: recomputing one in a backward pass would see other weights.
     """
     with _LOCK:
         fused = torch.backends.mha.get_fastpath_enabled()
         names = ("_checkpoint_without_reentrant_generator", "CheckpointFunction")
         own = {name: getattr(checkpointing, name) for name in names}
+        casting = torch.autocast.__enter__, torch.autocast.__exit__
         try:
             torch.backends.mha.set_fastpath_enabled(False)
+            torch.autocast.__enter__, torch.autocast.__exit__ = _enter_nothing, _leave_nothing  # type: ignore[method-assign]
             checkpointing._checkpoint_without_reentrant_generator = lambda *args, **kwargs: iter((None,))
             checkpointing.CheckpointFunction = _PlainCheckpoint  # type: ignore[assignment,misc]
             with sdpa_kernel(SDPBackend.MATH), torch.compiler.set_stance("force_eager"):
                 yield
         finally:
             torch.backends.mha.set_fastpath_enabled(fused)
+            torch.autocast.__enter__, torch.autocast.__exit__ = casting  # type: ignore[method-assign]
             for name, value in own.items():
                 setattr(checkpointing, name, value)
+
+
+def _enter_nothing(autocast: torch.autocast) -> torch.autocast:
+    """Stands in for the start of an autocast: half precision is computed as float32 everywhere."""
+    return autocast
+
+
+def _leave_nothing(autocast: torch.autocast, *error: object) -> None:
+    """Stands in for its end."""
 
 
 class _PlainCheckpoint:
@@ -180,7 +192,9 @@ class _Attributes:
         """A tensor that is not replaced, as a constant, in the type that the replacements of its type have."""
         given = self._types.get(value.dtype)
         if given is not None:
-            return value.detach().to(given)
+            return (value if value.grad_fn is not None else value.detach()).to(given)
+        if value.grad_fn is not None:  # computed from parameters before: seen in autograd's graph where it is used
+            return value
         return value.detach() if self._tensors and value.requires_grad else value
 
     def private_copy(self, part: Any) -> dict[str, Any]:
@@ -220,7 +234,7 @@ class _Attributes:
             if copy is None:
                 copy = self._converted(value)
                 if copy is value and not isinstance(value, nn.Parameter) and value.numel() <= MAX_COPIED_ENTRIES:
-                    copy = value.detach().clone()
+                    copy = (value if value.grad_fn is not None else value.detach()).clone()
                 self._copies[id(value)] = copy
             return copy
         if kind is MethodType:

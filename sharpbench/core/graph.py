@@ -17,7 +17,7 @@ from sharpbench.core.batch import Inputs, list_tensors, map_tensors, split_examp
 from sharpbench.core.definitions import ATEN_DEFINITIONS
 from sharpbench.core.functional import Forward, call_by_form, call_module, differentiable_backends, private_attributes
 from sharpbench.core.precision import half_types, held_type, hold, hold_all
-from sharpbench.core.requirements import are_close
+from sharpbench.core.requirements import are_close, is_out_of_memory
 from sharpbench.errors import InvalidInput
 
 _captured: weakref.WeakKeyDictionary[nn.Module, dict[tuple[object, ...], Graph]] = weakref.WeakKeyDictionary()
@@ -99,8 +99,13 @@ def current_graph(
         with torch.enable_grad():  # some networks differentiate inside
             tensors = {name: value.clone() for name, value in held.items()}
             wanted = [call_module(module, tensors, map_tensors(Tensor.clone, one), forward).detach() for one in each]
-        with torch.no_grad():
-            found = [run_graph(graph, held, one)[graph.outputs[0]] for one in each]
+        try:
+            with torch.no_grad():
+                found = [run_graph(graph, held, one)[graph.outputs[0]] for one in each]
+        except RuntimeError as error:  # constants in the type in which it was captured
+            if is_out_of_memory(error):
+                raise
+            return False
         return all(map(are_close, found, wanted))
 
     return agreeing_graph(module, example, agrees, forward)[0]

@@ -14,8 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.graph import Node
+from torch.nn import Parameter
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
+
+from sharpbench.core.random_draws import DRAWS
+from sharpbench.errors import InvalidInput
 
 VERIFIED = frozenset(
     (
@@ -93,7 +97,7 @@ class SurveyMode(TorchFunctionMode):
         super().__init__()
         self._given = given
         self._derived: dict[int, weakref.ref[Tensor]] = {id(value): weakref.ref(value) for value in given}
-        self.redefined = self.reads_values = self.packed = self.hooked = self.decides = False
+        self.redefined = self.reads_values = self.packed = self.hooked = self.decides = self.draws = False
 
     def __torch_function__(
         self,
@@ -108,6 +112,7 @@ class SurveyMode(TorchFunctionMode):
         self.hooked = self.hooked or func is Tensor.register_hook
         self.decides = self.decides or name.strip("_") in DECISIONS
         self.packed = self.packed or name in PACKING
+        self.draws = self.draws or name in DRAWS
         result = func(*args, **(kwargs or {}))
         if self._given and any(self._is_derived(each) for each in pytree.tree_leaves((args, kwargs))):
             for value in pytree.tree_leaves(result):
@@ -125,8 +130,12 @@ class SurveyMode(TorchFunctionMode):
         return [known for key, known in self._derived.items() if key not in own]
 
     def result(self, value: Tensor) -> OperatorSurvey:
-        """The survey of a value that was computed inside, with its autograd graph."""
+        """The survey of a value that was computed inside, with its autograd graph.
+
+        Raises InvalidInput where that leads to a parameter which could not be replaced by a copy.
+        """
         nodes = autograd_nodes(value)
+        _check_no_other_parameters(nodes)
         own = any(
             isinstance(node, torch.autograd.function.BackwardCFunction) or "Fake" in node.name() for node in nodes
         )
@@ -161,6 +170,20 @@ def autograd_nodes(value: Tensor) -> list[Node]:
             found[node] = None
             waiting.extend(before for before, _ in node.next_functions)
     return list(found)
+
+
+def _check_no_other_parameters(nodes: Sequence[Node]) -> None:
+    """Raise InvalidInput where one of the nodes is a Parameter: the network was given copies of those that it holds.
+
+    It then read another one: from a closure or a default argument, or of the network that it was copied from.
+    """
+    for node in nodes:
+        if isinstance(found := getattr(node, "variable", None), Parameter):
+            raise InvalidInput(
+                f"the network computes with a parameter of shape {list(found.shape)} that it does not read from itself "
+                "but from a closure, an argument or another network (perhaps that of which it is a copy); read it as "
+                "self.NAME in forward"
+            )
 
 
 def _verified(node: Node) -> bool:

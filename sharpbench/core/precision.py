@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TypeVar, cast
 
 import torch
@@ -15,6 +16,16 @@ HELD_BYTES = 4
 """Floating-point numbers of fewer bytes (half, bfloat16) are held as float32, which holds each of them exactly."""
 
 
+@contextmanager
+def own_types() -> Iterator[None]:
+    """Inside, tensors are computed in their own types and can be differentiated, whatever mode the caller is in.
+
+    torch.autocast would compute in bfloat16 or float16, and torch.inference_mode forbids derivatives.
+    """
+    with torch.inference_mode(mode=False), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+        yield
+
+
 def held_type(dtype: torch.dtype) -> torch.dtype:
     """The type in which a subject holds tensors of `dtype`: float32 for half precision, otherwise the same."""
     return torch.float32 if dtype.is_floating_point and dtype.itemsize < HELD_BYTES else dtype
@@ -22,7 +33,8 @@ def held_type(dtype: torch.dtype) -> torch.dtype:
 
 def hold(tensor: Tensor) -> Tensor:
     """The tensor, detached, in the type in which a subject holds it; the same values exactly."""
-    return tensor.detach().to(held_type(tensor.dtype))
+    held = tensor.detach().to(held_type(tensor.dtype))
+    return held.clone() if held.is_inference() else held
 
 
 def hold_all(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -30,6 +30,7 @@ from sharpbench.core.batch import (
 from sharpbench.core.loss import PerExampleLoss
 from sharpbench.core.operator_survey import OperatorSurvey, SurveyMode
 from sharpbench.core.precision import hold
+from sharpbench.core.random_draws import generator_states, uses_random_numbers
 from sharpbench.errors import InvalidInput, truncate
 
 Network = Callable[[dict[str, Tensor], Inputs], object]
@@ -78,7 +79,7 @@ class FirstPass:
 
     logits: detached. saved_bytes: what a backward pass would keep, besides the parameters. operators: what the network
     consists of. Both are None where it cannot be differentiated so. reads_values: see `OperatorSurvey`. results: what
-    it computed on the way, in references that do not keep it.
+    it computed on the way, in references that do not keep it. draws: whether it drew random numbers, used or not.
     """
 
     logits: Tensor
@@ -86,6 +87,7 @@ class FirstPass:
     saved_bytes: int | None = None
     operators: OperatorSurvey | None = None
     results: Sequence[weakref.ref[Tensor]] = ()
+    draws: bool = False
 
 
 def run_first_pass(network: Network, params: dict[str, Tensor], example: Inputs, half: str = "") -> FirstPass:
@@ -105,20 +107,35 @@ def run_first_pass(network: Network, params: dict[str, Tensor], example: Inputs,
         return len(kept) - 1
 
     leaves = {key: value.detach().requires_grad_() for key, value in params.items()}
-    given = (*list_tensors(example), *leaves.values())
+    given, states = (*list_tensors(example), *leaves.values()), generator_states()
     with torch.enable_grad(), SurveyMode(*given) as survey:  # some networks differentiate inside
         try:
             with torch.autograd.graph.saved_tensors_hooks(pack, kept.__getitem__):
                 logits = network(leaves, example)
         except Exception:  # torch.func inside the network allows no such hooks, and some have no derivative
-            return FirstPass(_first_logits(network, params, example, half), survey.reads_values)
+            first = _first_logits(network, params, example, half)
+            draws = survey.draws or generator_states() != states
+            return FirstPass(first, survey.reads_values, draws=draws)
     checked = _checked_logits(logits, example)
     for name, leaf in leaves.items():
         if leaf.data_ptr() != params[name].data_ptr():
             raise _rewritten(name)
     operators = survey.result(checked)
     kept.clear()
-    return FirstPass(checked.detach(), survey.reads_values, saved, operators, survey.results())
+    draws = survey.draws or generator_states() != states
+    return FirstPass(checked.detach(), survey.reads_values, saved, operators, survey.results(), draws)
+
+
+def check_not_random(first: FirstPass, network: Callable[[], Tensor]) -> None:
+    """Raise InvalidInput where the outputs of `network()` depend on random numbers.
+
+    Cost: two forward passes where it draws any, else none. The process's random generators are moved.
+    """
+    if first.draws and uses_random_numbers(network):
+        raise InvalidInput(
+            "the network draws random numbers, on which its outputs depend (dropout that is always on, noise); "
+            "switch them off while it is measured"
+        )
 
 
 def check_nothing_kept(first: FirstPass) -> None:
@@ -210,11 +227,24 @@ def choose_batch_size(first: FirstPass, inputs: Inputs, params: Mapping[str, Ten
 def choose_examples(first: FirstPass, total: int, batch_size: int) -> tuple[Tensor, int]:
     """The places of the examples of `total` on which a network is checked, and how many of them are taken one by one.
 
-    A whole batch where the network reads values, and may branch on them.
+    A whole batch where the network reads values, and may branch on them; at least two examples also in batches of one.
     """
+    batch_size = max(batch_size, 2)
     if first.reads_values:
         return spread_places(total, batch_size), MAX_ALONE
     return spread_places(total, min(TOGETHER, batch_size)), ALONE
+
+
+def runs_on(network: Callable[[Inputs], Tensor], inputs: Inputs) -> bool:
+    """Whether the network takes these examples as one batch."""
+    try:
+        with torch.enable_grad():  # some networks differentiate inside
+            network(inputs)
+    except Exception as error:  # whatever the network's own code raises
+        if is_out_of_memory(error):
+            raise
+        return False
+    return True
 
 
 def check_unwritten(model: nn.Module, params: Mapping[str, Tensor]) -> None:

@@ -20,17 +20,19 @@ from sharpbench.core.network_facts import capture_subject, find_output_shape, su
 from sharpbench.core.operator_survey import OperatorSurvey
 from sharpbench.core.output_losses import SoftmaxLoss
 from sharpbench.core.parameters import Parameters, check_finite, read_weights
-from sharpbench.core.precision import held_type, hold, hold_all
+from sharpbench.core.precision import held_type, hold, hold_all, own_types
 from sharpbench.core.process_group import ProcessGroup, join_batches, sum_batches
 from sharpbench.core.requirements import (
     check_arguments,
     check_network,
+    check_not_random,
     check_nothing_kept,
     check_unwritten,
     choose_batch_size,
     choose_examples,
     random_state_kept,
     run_first_pass,
+    runs_on,
 )
 from sharpbench.core.wrappers import unwrap_module, unwrap_names
 
@@ -78,6 +80,7 @@ class Subject:
     _settled: dict[Callable[[Subject], Any], Any] = field(default_factory=dict, repr=False, init=False)
 
     @staticmethod
+    @own_types()
     def from_module(
         model: nn.Module,
         inputs: object,
@@ -130,16 +133,21 @@ class Subject:
 
     def _checked(self, *, choose_size: bool) -> Subject:
         """This subject, whose network, loss and examples fit together, with a batch size from memory if asked for."""
-        first = run_first_pass(self.apply, self.params, take_examples(self.inputs, slice(1)), self.half)
+        example = take_examples(self.inputs, slice(1))
+        first = run_first_pass(self.apply, self.params, example, self.half)
         check_nothing_kept(first)
+        check_not_random(first, partial(self.apply, self.params, example))
         criterion = self.criterion.fitted(first.logits, self.targets)
         check_unwritten(self.module, self.params)
         size = choose_batch_size(first, self.inputs, self.params) if choose_size else self.batch_size
         subject = replace(self, criterion=criterion, batch_size=size)
         if first.operators is not None and criterion.kind != "custom":
             subject._settled[survey_subject] = first.operators
+        network = partial(self.apply, self.params)
         some, alone = choose_examples(first, self.n, size)
-        batch, network = self.pick(some), partial(self.apply, self.params)
+        if size == 1 and not runs_on(network, self.pick(some)[0]):
+            some = some[:1]
+        batch = self.pick(some)
         check_network(network, criterion, *batch, first=first.logits, alone=alone)
         return subject
 

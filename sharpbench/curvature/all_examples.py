@@ -1,8 +1,8 @@
 """Whether every example has the same logits by itself, in its batch and in another one: checked once a subject.
 
 A few examples need not show a branch that others take, an input that changes those next to it, or a capacity that only
-some batches exceed. A network of verified operators that compares and reads no values has none of these and is not
-checked.
+some batches exceed. A network of verified operators that compares and reads no values, and in which one example that is
+not a number leaves the others as they are, has none of these and is not checked.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sharpbench.core.batch import Inputs, map_tensors, split_examples, take_examples
+from sharpbench.core.batch import Inputs, list_tensors, map_tensors, split_examples, take_examples
 from sharpbench.core.measure import NotApplicable
 from sharpbench.core.requirements import are_close, is_out_of_memory
 from sharpbench.core.subject import Subject
@@ -43,7 +43,7 @@ def agrees_on_all_examples(subject: Subject, single: Callable[[Subject, Inputs],
 
     Cost: two forward passes, one of them of `single`; none where no code treats single examples otherwise.
     """
-    if survey_operators(subject).uniform:
+    if _treats_all_alike(subject):
         return True
     kept = subject.settled(_logits)
     for number, (inputs, _) in enumerate(subject.batches):
@@ -54,9 +54,32 @@ def agrees_on_all_examples(subject: Subject, single: Callable[[Subject, Inputs],
     return True
 
 
+def _treats_all_alike(subject: Subject) -> bool:
+    """Whether what holds for a few examples holds for all of them."""
+    return survey_operators(subject).uniform and subject.settled(_isolates_examples)
+
+
+def _isolates_examples(subject: Subject) -> bool:
+    """Whether NaN in place of one example's inputs leaves the outputs of another one numbers.
+
+    NaN passes through sums, products and ReLUs whatever the values are, so that it shows also what most examples hide:
+    a mean over the batch that counts only above some size. Inputs that are whole numbers cannot be replaced so.
+    """
+    some = subject.pick(slice(2))[0]
+    if not any(leaf.is_floating_point() for leaf in list_tensors(some)):
+        return False
+
+    def spoilt(leaf: Tensor) -> Tensor:
+        if not leaf.is_floating_point():
+            return leaf
+        return torch.cat((torch.full_like(leaf[:1], torch.nan), leaf[1:]))
+
+    return not bool(_module_logits(subject, map_tensors(spoilt, some))[1:].isnan().any())
+
+
 def _find_mixing(subject: Subject) -> str:
     """Why the loss is not a mean over examples, or ''."""
-    if survey_operators(subject).uniform or subject.n == 1:
+    if subject.n == 1 or _treats_all_alike(subject):
         return ""
     kept = subject.settled(_logits)
     count = subject.n

@@ -120,8 +120,10 @@ def _sums(subject: Subject, pulled: LayerVjps, sections: dict[str, list[tuple[st
 def _products(name: str, rows: Tensor, sections: dict[str, list[tuple[str, Section]]]) -> Params:
     """Of gradients [N, *shape] of one parameter: the sum of their squares, and of their products in each section."""
     found = {name: rows.square().sum(0)}
+    if name not in sections:
+        return found
     turned = rows.flatten(1).T.contiguous().unflatten(0, rows.shape[1:])  # [*shape, N]: products are over the last axis
-    for key, section in sections.get(name, ()):
+    for key, section in sections[name]:
         chosen = torch.from_numpy(np.ascontiguousarray(section.indices)).to(rows.device)
         moved = turned.movedim(section.axis, 0)[_as_slice(chosen)]
         picked = moved.reshape(len(chosen), -1, len(rows)).movedim(1, 0)  # [rest, h, N]

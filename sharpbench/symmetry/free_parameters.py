@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection
 
+import torch
 from torch import Tensor, nn
 
 from sharpbench.core.graph import Graph
@@ -37,7 +38,7 @@ def find_overlapping(model: nn.Module) -> frozenset[str]:
     spans = [
         (str(value.device), *_address_range(value), name)
         for name, value in named
-        if value.numel() and not value.is_meta
+        if value.numel() and not value.is_meta and value.layout == torch.strided
     ]
     found: set[str] = set()
     reach: tuple[str, int, str] = ("", 0, "")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sharpbench import InvalidInput, Subject
+from sharpbench import InvalidInput, Subject, measure
 from sharpbench.core.requirements import spread_places
 
 TYPES = (torch.float32, torch.float64)
@@ -239,3 +241,101 @@ def test_a_hook_that_collects_activations_is_refused() -> None:
         Subject.from_module(net, inputs, targets)
     hook.remove()
     Subject.from_module(net, inputs, targets)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_numbers_that_hardly_ever_show_in_outputs_are_refused(dtype: torch.dtype) -> None:
+    own = torch.Generator().manual_seed(0)
+    rare: list[Callable[[Tensor], Tensor]] = [
+        lambda x: F.dropout(x, 1e-6, training=True),
+        lambda x: x + (torch.rand((), generator=own) < 1e-6),
+        lambda x: x * x.new_empty(len(x), 1).bernoulli_(1 - 1e-6),
+        lambda x: x if random.random() < 0.8 else 2 * x,
+    ]
+    for between in rare:
+        with pytest.raises(InvalidInput, match="draws random numbers"):
+            subject(Network(between), dtype)
+
+
+def test_numbers_that_are_not_used_or_always_the_same_are_no_reason() -> None:
+    def unused(hidden: Tensor) -> Tensor:
+        torch.rand(3)
+        return F.dropout(hidden, 0.5, training=False) if random.random() >= 0 else hidden
+
+    def seeded(hidden: Tensor) -> Tensor:
+        torch.manual_seed(0)
+        fixed = torch.randn(6, 6, generator=torch.Generator().manual_seed(0)).to(hidden)
+        return F.dropout(hidden @ fixed, 0.0, training=True) + torch.rand(6).to(hidden)
+
+    for between in (unused, seeded):
+        assert subject(Network(between)).n == N
+
+
+def captured_in_closure() -> nn.Module:
+    layer = nn.Linear(6, 6)
+    weight = layer.weight
+    model = Network(lambda x: F.linear(x, weight))
+    model.layer = layer
+    return model
+
+
+def computed_before() -> nn.Module:
+    model = Network(lambda x: F.linear(x, model.double_weight))  # type: ignore[arg-type]
+    model.double_weight = model.one.weight[:6, :1] * 2 + torch.zeros(6, 6)  # type: ignore[assignment]
+    return model
+
+
+def copied_with_its_forward() -> nn.Module:
+    """Its forward pass is still that of the network of which it is a copy."""
+    model = nn.Sequential(nn.Linear(IN, 6), nn.Linear(6, C))
+    forward = model.forward
+    model.forward = lambda inputs: 2 * forward(inputs)  # type: ignore[method-assign]
+    return copy.deepcopy(model)
+
+
+@pytest.mark.parametrize("build", [captured_in_closure, computed_before, copied_with_its_forward])
+def test_parameters_that_cannot_be_replaced_are_refused(build: Callable[[], nn.Module]) -> None:
+    with pytest.raises(InvalidInput, match="that it does not read from itself"):
+        subject(build())
+
+
+def test_parameters_in_lists_of_the_network_are_followed() -> None:
+    model = Network(lambda x: F.linear(x, model.held[0]))  # type: ignore[index]
+    model.inner = nn.Linear(6, 6)
+    model.held = [model.inner.weight]  # type: ignore[assignment]
+    found = subject(model)
+    assert measure("ggn-trace", found).parts["inner.weight"] > 0
+
+
+def test_batches_of_one_example_do_not_hide_that_examples_are_mixed() -> None:
+    with pytest.raises(InvalidInput, match="mixes the examples of a batch"):
+        subject(Network(lambda x: x - x.mean(0)), batch_size=1)
+
+    def only_one(hidden: Tensor) -> Tensor:
+        assert len(hidden) == 1
+        return hidden
+
+    assert subject(Network(only_one), batch_size=1).n == N
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad, lambda: torch.autocast("cpu", torch.bfloat16)])
+def test_values_do_not_depend_on_the_mode_of_the_caller(mode: Callable[[], AbstractContextManager[None]]) -> None:
+    torch.manual_seed(0)
+    model = Network(torch.tanh)
+    wanted = {words: measure(words, subject(model)).value for words in ("ggn-trace", "average", "gradient-norm")}
+    with mode():
+        found = subject(model)
+        for words, value in wanted.items():
+            assert measure(words, found).value == value, words
+
+
+def test_half_precision_inside_is_computed_in_float32() -> None:
+    def cast(hidden: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return F.linear(hidden, torch.eye(6).to(hidden)).tanh()
+
+    torch.manual_seed(0)
+    model = Network(cast)
+    found = subject(model)
+    model.between = torch.tanh
+    assert measure("trace", found).value == pytest.approx(measure("trace", subject(model)).value, rel=1e-4)

@@ -46,6 +46,11 @@ def silenced_by_others(x: Tensor) -> Tensor:
     return x.relu() * (1 - 0.5 * (x.amax(0) > BOUND).to(x))
 
 
+def added_above_a_mean(x: Tensor) -> Tensor:
+    """Of operators that are verified, and without a comparison."""
+    return x.relu() + ((x * x).mean() - 2).relu()
+
+
 def branching_on_a_shape(x: Tensor) -> Tensor:
     return x.tanh() if len((x > BOUND).nonzero()) else x.relu()
 
@@ -57,7 +62,7 @@ def hooked(x: Tensor) -> Tensor:
     return hidden
 
 
-@pytest.mark.parametrize("middle", [silenced_by_others, branching_on_a_shape])
+@pytest.mark.parametrize("middle", [silenced_by_others, added_above_a_mean, branching_on_a_shape])
 @pytest.mark.parametrize("spec", ["trace", "trace[method=naive]", "fisher-rao"])
 def test_an_example_that_changes_those_in_its_batch_is_found(spec: str, middle: Callable[[Tensor], Tensor]) -> None:
     with pytest.raises(NotApplicable, match="mixes the examples of a batch"):
@@ -101,8 +106,13 @@ def test_decisions_near_a_tie_are_no_fault() -> None:
 def test_ordinary_networks_are_evaluated_no_further(monkeypatch: pytest.MonkeyPatch) -> None:
     subject = subject_of(torch.relu)
     assert subject.operators.uniform
-    monkeypatch.setattr(all_examples, "_module_logits", lambda *given: pytest.fail("evaluated"))
+    seen = list[int]()
+    inside = all_examples._module_logits
+    monkeypatch.setattr(
+        all_examples, "_module_logits", lambda subject, inputs: (seen.append(len(inputs)), inside(subject, inputs))[1]
+    )
     assert measure("trace", subject).details["certified"] == 1
+    assert seen == [2]
 
 
 def test_all_examples_take_three_forward_passes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -209,9 +209,7 @@ def test_negative_curvature_is_refused_and_not_set_to_0(scope: str) -> None:
         return 0.1 * outputs[:, 0] ** 2 - outputs[:, 1] ** 2
 
     other = Subject.from_module(subject.module, subject.inputs, subject.targets, loss=bent)
-    with pytest.raises(
-        NotApplicable, match=r"no minimum over rescalings: .* .* not convex in the outputs"
-    ):
+    with pytest.raises(NotApplicable, match=r"no minimum over rescalings: .* .* not convex in the outputs"):
         measure(f"minimum[scope={scope}]", other)
 
 
