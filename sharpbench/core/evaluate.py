@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import traceback
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, overload
 
 import torch
@@ -196,6 +198,16 @@ def _call(chosen: Measure, subject: Subject, seed: int) -> Estimate:
         if refusal is None:
             raise
         raise NotApplicable(f"the network or its loss cannot be differentiated: {refusal}") from error
+    except KeyError as error:  # of torch's own tables, which have no such transform of an operator (torch.cond)
+        if not _is_of_torch(error):
+            raise
+        raise NotApplicable(f"torch cannot differentiate the network: it has no rule for {error}") from error
+
+
+def _is_of_torch(error: Exception) -> bool:
+    """Whether torch's own code raised it."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return Path(last.filename).is_relative_to(Path(torch.__file__).parent)
 
 
 def _describe_refusal(subject: Subject) -> str | None:

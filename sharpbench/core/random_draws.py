@@ -50,37 +50,28 @@ def uses_random_numbers(network: Callable[[], Tensor]) -> bool:
     Numbers that it draws and does not use count for nothing, nor do those of a generator that it seeds itself. The
     process's generators are moved.
 
-    Cost: two forward passes, and REPEATS where it cannot be seen what it draws.
+    Cost: two forward passes, and REPEATS where no tensor leads from the numbers to the outputs: code may read them.
     """
     first, second = _observe(network, 1), _observe(network, 2)
-    if first.used() != second.used():
+    if first.states == second.states and first.after == second.after:
+        return False
+    if first.leads_to_outputs and first.states != second.states:
         return True
-    unseen = (not first.drawn, True, True)
-    if any(hidden and one != other for hidden, one, other in zip(unseen, first.after, second.after, strict=True)):
-        return any(not _equal(first.outputs, _observe(network, seed).outputs) for seed in range(2, REPEATS))
-    return False
-
-
-@dataclass(slots=True, eq=False)
-class _Draw:
-    """Random numbers, the state of their generator afterwards, and whether something was computed from them."""
-
-    numbers: object
-    state: bytes
-    used: bool
+    return any(not _equal(first.outputs, _observe(network, seed).outputs) for seed in range(2, REPEATS))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Observed:
-    """What one call drew. after: the generators' states."""
+    """What one call drew.
+
+    states: of the generators after each draw. leads_to_outputs: whether the outputs were computed from what was drawn.
+    after: the states of the process's generators in the end.
+    """
 
     outputs: Tensor
-    drawn: Sequence[_Draw]
+    states: Sequence[bytes]
+    leads_to_outputs: bool
     after: States
-
-    def used(self) -> list[bytes]:
-        """The states that tell which numbers were used."""
-        return [each.state for each in self.drawn if each.used]
 
 
 def _observe(network: Callable[[], Tensor], seed: int) -> _Observed:
@@ -89,16 +80,20 @@ def _observe(network: Callable[[], Tensor], seed: int) -> _Observed:
     np.random.seed(seed)
     mode = _DrawsMode()
     with torch.enable_grad(), mode:  # some networks differentiate inside
-        outputs = network().detach()
-    return _Observed(outputs, mode.drawn, generator_states())
+        outputs = network()
+    return _Observed(outputs.detach(), mode.states, id(outputs) in mode.derived, generator_states())
 
 
 class _DrawsMode(TorchFunctionMode):
-    """Records the random numbers that are drawn inside, and whether something is computed from them."""
+    """Records the random numbers that are drawn inside, and what is computed from them.
+
+    derived: by their ids, the tensors that depend on random numbers; held, so that no other one gets the id.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.drawn: list[_Draw] = []
+        self.states: list[bytes] = []
+        self.derived: dict[int, Tensor] = {}
 
     def __torch_function__(
         self,
@@ -108,19 +103,21 @@ class _DrawsMode(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         name, options = getattr(func, "__name__", ""), kwargs or {}
-        if self.drawn and name != "__get__":
-            given = {id(each) for each in pytree.tree_leaves((args, options)) if isinstance(each, Tensor)}
-            for draw in self.drawn:
-                draw.used = draw.used or id(draw.numbers) in given
-        if name not in DRAWS and name not in DROPS:
-            return func(*args, **options)
-        generator = options.get("generator")
-        before = _state(generator)
+        generator, may_draw = options.get("generator"), name in DRAWS or name in DROPS
+        before = _state(generator) if may_draw else b""
         result = func(*args, **options)
-        after = _state(generator)
-        if before != after:
-            self.drawn.append(_Draw(result, after, name in DROPS))
+        drew = may_draw and (after := _state(generator)) != before
+        if drew:
+            self.states.append(after)
+        given = _tensors((args, options)) if self.derived else []
+        if drew or any(id(each) in self.derived for each in given):
+            changed = _tensors(result) if result is not None else given  # an assignment to entries returns nothing
+            self.derived.update({id(each): each for each in changed})
         return result
+
+
+def _tensors(values: object) -> list[Tensor]:
+    return [each for each in pytree.tree_leaves(values) if isinstance(each, Tensor)]
 
 
 def _state(generator: torch.Generator | None) -> bytes:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from sharpbench.core.batch import Inputs, as_batch, unbind_examples
 from sharpbench.core.graph import Graph
+from sharpbench.core.requirements import is_out_of_memory
 from sharpbench.core.subject import Subject
 from sharpbench.curvature.layers import Layer, aten, run_layer
 from sharpbench.curvature.products import PROBE_BYTES, map_vectors
@@ -51,7 +53,7 @@ class LinearLayer:
             logits, features = self._outputs(example, None)
             return of(features, logits, target)
 
-        return self.subject.mean(lambda inputs, targets: torch.func.vmap(one)(inputs, targets).mean(0))
+        return self.subject.mean(lambda inputs, targets: _by_example(one, inputs, targets).mean(0))
 
     def spread(self) -> Tensor:
         """The standard deviation [in] of each feature over examples and positions; exactly 0 for constant ones."""
@@ -91,9 +93,7 @@ class LinearLayer:
         chunk = max(1, PROBE_BYTES // held)
 
         def batch(inputs: Inputs, targets: Tensor) -> Tensor:
-            if method.plain:
-                return torch.stack([one(*pair) for pair in zip(unbind_examples(inputs), targets, strict=True)]).mean()
-            return torch.func.vmap(one, chunk_size=chunk)(inputs, targets).mean()
+            return _by_example(one, inputs, targets, together=0 if method.plain else chunk).mean()
 
         return self.subject.mean(batch)
 
@@ -104,6 +104,19 @@ class LinearLayer:
         values = {**self.subject.constants, **self.subject.params}
         logits, data = run_layer(self.graph, values, as_batch(example), (self.layer,), (added,))
         return logits[0], data[0].flatten(0, -2)
+
+
+def _by_example(
+    of: Callable[[Inputs, Tensor], Tensor], inputs: Inputs, targets: Tensor, *, together: int | None = None
+) -> Tensor:
+    """of(example, target) [B, ...]; one by one where `together` is 0 or torch cannot vmap the operators (lstm_cell)."""
+    if together != 0:
+        try:
+            return cast(Tensor, torch.func.vmap(of, chunk_size=together)(inputs, targets))
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+    return torch.stack([of(*pair) for pair in zip(unbind_examples(inputs), targets, strict=True)])
 
 
 def linear_layer(subject: Subject, name: str | None = None) -> LinearLayer:

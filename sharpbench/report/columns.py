@@ -280,6 +280,13 @@ def describe_examples(rows: Sequence[Score]) -> str:
     return f"Measured on {', or on '.join(sorted(found))}{note}" if found else ""
 
 
+def describe_board_examples(rows: Sequence[Score]) -> str:
+    """The same under a board, with what its intervals leave out where they hold the error over examples."""
+    held = any(row.value_errors is not None and row.value_errors.drawn and row.value_errors.examples for row in rows)
+    note = "; intervals of mutual information and sign errors are for these examples only" if held else ""
+    return f"{describe_examples(rows)}{note}"
+
+
 def _examples_in_words(found: ValueErrors) -> str:
     if found.measured is None or found.available is None:
         return ""

@@ -26,7 +26,7 @@ from sharpbench.report.columns import (
     TAU_WITHIN,
     Column,
     board_notes,
-    describe_examples,
+    describe_board_examples,
     list_axes,
     psi_columns,
 )
@@ -165,7 +165,7 @@ def _describe_board(rows: list[Score]) -> list[str]:
     if first.correlations.drawn == "configurations":
         lines.append("configurations were drawn at random: intervals are for as many other configurations of the grid")
         lines.append("intervals of Psi and sign errors are for the same configurations")
-    if examples := describe_examples(rows):
+    if examples := describe_board_examples(rows):
         lines.append(f"{examples[0].lower()}{examples[1:]}")
     lines.append("; ".join(column.footnote for column in (*MAIN, *DETAILS) if column.footnote))
     lines += _describe_notes(board_notes(measured))

@@ -20,7 +20,7 @@ from sharpbench.report.columns import (
     NAME,
     Column,
     board_notes,
-    describe_examples,
+    describe_board_examples,
     list_axes,
     psi_columns,
 )
@@ -122,7 +122,7 @@ def describe_board(rows: list[Score], name: FormatName = format_name) -> dict[st
         "total": first.total,
         "excluded": first.excluded,
         "exclusions": format_reasons(first.exclusions),
-        "examples": describe_examples(rows),
+        "examples": describe_board_examples(rows),
         "more_axes": len(axes) - MAX_AXES,
         "ranked_by": first.ranked_by,
         "random": first.correlations.drawn == "configurations",

@@ -39,6 +39,16 @@ class Returns(Measure):
         return frozenset()
 
 
+@dataclass(frozen=True)
+class Raises(Returns):
+    """Looks something up in torch that is not there."""
+
+    name: ClassVar[str] = "raises"
+
+    def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
+        return torch.nn.ModuleDict()["Jvp"]  # type: ignore[return-value]
+
+
 def subject() -> Subject:
     torch.manual_seed(0)
     network = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
@@ -209,3 +219,10 @@ def test_later_calls_reuse_the_memory_of_earlier_ones() -> None:
     done = subprocess.run([sys.executable, "-c", BUFFERS], capture_output=True, text=True, timeout=120, check=True)
     first, *later = json.loads(done.stdout)
     assert max(later) < 0.1 * first
+
+
+def test_a_transform_that_torch_lacks_is_a_refusal() -> None:
+    with pytest.raises(NotApplicable, match="torch cannot differentiate the network: it has no rule for 'Jvp'"):
+        measure(Raises(), subject())
+    with pytest.raises(KeyError, match="own"):
+        measure(Returns(KeyError("own")), subject())

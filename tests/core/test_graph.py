@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from sharpbench import Subject
+from sharpbench import Subject, measure
 from sharpbench.core import graph as graph_module
 from sharpbench.core.graph import Graph, capture_graph, current_graph, run_graph
 from sharpbench.errors import InvalidInput
@@ -242,3 +242,19 @@ def test_a_module_of_token_ids_is_captured_again_in_another_type() -> None:
     after = current_graph(model.double(), ids[:1], ids)
     assert after is not before
     assert after.outputs[0].meta["val"].dtype == torch.float64
+
+
+def test_a_graph_in_another_type_than_its_constants_is_refused_by_no_raw_error() -> None:
+    class Baked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(IN, C)
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            logits: Tensor = self.layer(inputs) @ torch.eye(C, dtype=inputs.dtype)
+            return logits
+
+    torch.manual_seed(0)
+    subject = Subject.from_module(Baked(), examples().float(), torch.arange(4) % C).to(dtype=torch.float64)
+    assert subject.graph.nodes
+    assert measure("minimum", subject).value <= measure("ggn-trace", subject).value * (1 + 1e-9)

@@ -251,6 +251,7 @@ def test_numbers_that_hardly_ever_show_in_outputs_are_refused(dtype: torch.dtype
         lambda x: x + (torch.rand((), generator=own) < 1e-6),
         lambda x: x * x.new_empty(len(x), 1).bernoulli_(1 - 1e-6),
         lambda x: x if random.random() < 0.8 else 2 * x,
+        lambda x: x if torch.rand(()) < 0.8 else 2 * x,
     ]
     for between in rare:
         with pytest.raises(InvalidInput, match="draws random numbers"):
@@ -259,7 +260,9 @@ def test_numbers_that_hardly_ever_show_in_outputs_are_refused(dtype: torch.dtype
 
 def test_numbers_that_are_not_used_or_always_the_same_are_no_reason() -> None:
     def unused(hidden: Tensor) -> Tensor:
-        torch.rand(3)
+        dropped = torch.rand(3) < 0.5
+        assert len(dropped) == 3
+        assert float(torch.rand(())) >= 0
         return F.dropout(hidden, 0.5, training=False) if random.random() >= 0 else hidden
 
     def seeded(hidden: Tensor) -> Tensor:

@@ -75,3 +75,19 @@ def test_invariances(chain: Subject, conv: Subject, attention: Subject, invarian
 
 def test_examples_do_not_matter(conv: Subject, examples_do_not_matter) -> None:  # type: ignore[no-untyped-def]
     examples_do_not_matter(parse_measure("quotient-norm"), conv)
+
+
+def test_a_parameter_without_dimensions_is_a_tensor_of_one_entry(hessian: Dense) -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale, self.head = nn.Parameter(torch.tensor(1.5)), nn.Linear(4, 3)
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            logits: Tensor = self.head(inputs) * self.scale
+            return logits
+
+    torch.manual_seed(0)
+    subject = Subject.from_module(Scaled().double(), torch.randn(9, 4, dtype=torch.float64), torch.arange(9) % 3)
+    truth = by_definition(subject, hessian(subject))
+    assert measure("quotient-norm", subject).value == pytest.approx(truth, rel=1e-7)

@@ -224,3 +224,22 @@ def test_what_has_no_linear_layer(tiny: Tiny) -> None:
     with pytest.raises(NotApplicable, match="Sequential does not end in a linear layer under measurement"):
         measure("relative-flatness", biases)
     assert parse_measure("relative-flatness").exact(Subject.from_module(nn.Linear(5, 401).double(), x, y)) is None
+
+
+def test_operators_that_torch_cannot_vmap_are_taken_one_by_one() -> None:
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell, self.head = nn.LSTMCell(3, 4), nn.Linear(4, 3)
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            start = inputs.new_zeros(len(inputs), 4)
+            logits: Tensor = self.head(self.cell(inputs, (start, start))[0])
+            return logits
+
+    torch.manual_seed(0)
+    inputs, targets = torch.randn(6, 3, dtype=torch.float64), torch.arange(6) % 3
+    model = Recurrent().double()
+    found = measure("relative-flatness", Subject.from_module(model, inputs, targets))
+    head = Subject.from_module(model.head, model.cell(inputs, (torch.zeros(6, 4).double(),) * 2)[0].detach(), targets)
+    assert found.value == pytest.approx(measure("relative-flatness", head).value, rel=1e-9)

@@ -125,11 +125,13 @@ def test_standard_errors_over_examples_are_next_to_those_over_probes(records: Ma
     text = shown(with_errors(records(), available=60_000))
     assert [line.split()[2] for line in text.splitlines() if line.split()[:1] == ["good"]][-1] == "0/2%"
     assert "measured on 512 of the 60,000 examples that each network was trained on, which are a draw" in text
+    assert "; intervals of mutual information and sign errors are for these examples only" in text
     assert "over the draw of the examples (second; all: not stated, and no example was left out)" in text
     whole = shown(with_errors(records(), available=512))
     assert [line.split()[2] for line in whole.splitlines() if line.split()[:1] == ["good"]][-1] == "0/2%"
     where = "measured on all 512 examples that each network was trained on"
     assert f"{where}; errors over examples are for another draw of as many" in whole
+    assert "for these examples only" not in whole
     unknown = [replace(each, stderr_examples=None) for each in with_errors(records(), available=512)]
     text = shown(unknown)
     assert [line.split()[2] for line in text.splitlines() if line.split()[:1] == ["good"]][-1] == "0/all"

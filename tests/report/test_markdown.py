@@ -142,7 +142,8 @@ def test_standard_errors_and_matrices_have_columns(records: MakeMany) -> None:
     assert header[1:5] == ["relative error", "stderr over probes", "stderr over examples", "matrix"]
     shown = {line[0]: line[2:5] for line in lines}
     assert shown == {"good": ["-"] * 3, "confounded": ["-"] * 3, "useless": ["0", "2.5%", "Gauss-Newton"]}
-    assert "Measured on 512 of the 60,000 examples that each network was trained on, which are a draw.\n" in text
+    where = "Measured on 512 of the 60,000 examples that each network was trained on, which are a draw"
+    assert f"{where}; intervals of mutual information and sign errors are for these examples only.\n" in text
     assert "- values of the Gauss-Newton matrix: useless\n" in text
 
 

@@ -250,3 +250,21 @@ def test_balance_refuses_a_minimum_that_is_not_attained() -> None:
     subject, _ = make(Cross)
     with pytest.raises(InvalidInput, match=r"no network attains the minimum\[scope=full\]: .* directions of"):
         symmetry.balance(subject, scope="full")
+
+
+def test_parameters_without_dimensions_and_sparse_buffers_are_no_obstacle() -> None:
+    class Sparse(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale, self.layer, self.head = nn.Parameter(torch.tensor(1.5)), nn.Linear(4, 4), nn.Linear(4, 3)
+            self.register_buffer("edges", torch.eye(4).to_sparse())
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            logits: Tensor = self.head((self.edges @ self.layer(inputs).T).T.relu() * self.scale)
+            return logits
+
+    torch.manual_seed(0)
+    inputs, targets = torch.randn(8, 4, dtype=torch.float64), torch.arange(8) % 3
+    subject = Subject.from_module(Sparse().double(), inputs, targets)
+    full, unit = (sharpbench.measure(f"minimum[scope={scope}]", subject).value for scope in ("full", "unit"))
+    assert full <= unit * (1 + 1e-9)
