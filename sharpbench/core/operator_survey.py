@@ -181,8 +181,8 @@ def _check_no_other_parameters(nodes: Sequence[Node]) -> None:
         if isinstance(found := getattr(node, "variable", None), Parameter):
             raise InvalidInput(
                 f"the network computes with a parameter of shape {list(found.shape)} that it does not read from itself "
-                "but from a closure, an argument, a tensor computed before or another network (perhaps that which it is "
-                "copied from); read it as self.NAME in forward, or set requires_grad_(False) where it is constant"
+                "but from a closure, an argument, a tensor computed before or another network (that which it is a copy "
+                "of); read it as self.NAME in forward, or set requires_grad_(False) where it is constant"
             )
 
 

@@ -121,6 +121,11 @@ def run_first_pass(network: Network, params: dict[str, Tensor], example: Inputs,
         if leaf.data_ptr() != params[name].data_ptr():
             raise _rewritten(name)
     operators = survey.result(checked)
+    if operators.redefined and not checked.requires_grad:
+        raise InvalidInput(
+            "the outputs have no derivative by any parameter: forward runs under torch.no_grad, or detaches all; "
+            "remove that"
+        )
     kept.clear()
     draws = survey.draws or generator_states() != states
     return FirstPass(checked.detach(), survey.reads_values, saved, operators, survey.results(), draws)

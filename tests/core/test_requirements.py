@@ -342,3 +342,8 @@ def test_half_precision_inside_is_computed_in_float32() -> None:
     found = subject(model)
     model.between = torch.tanh
     assert measure("trace", found).value == pytest.approx(measure("trace", subject(model)).value, rel=1e-4)
+
+
+def test_a_forward_pass_without_derivatives_is_refused() -> None:
+    with pytest.raises(InvalidInput, match=r"no derivative by any parameter: forward runs under torch\.no_grad"):
+        subject(nn.Linear(IN, C), forward=torch.no_grad()(lambda model, inputs: model(inputs)))
