@@ -208,6 +208,8 @@ def _capture(module: nn.Module, example: Inputs, forward: Forward | None) -> Gra
     for node in program.graph.nodes:
         if node.op == "get_attr" or isinstance(node.target, HigherOrderOperator):
             raise InvalidInput(f"torch.export cannot follow {type(module).__name__} through {node.target}")
+        if any(isinstance(size, torch.SymInt) for size in getattr(node.meta.get("val"), "shape", ())):
+            raise InvalidInput(f"torch.export cannot follow {type(module).__name__}: a shape depends on values")
     signature = program.graph_signature
     if held := signature.inputs_to_lifted_custom_objs:  # such as a random generator
         raise InvalidInput(f"torch.export cannot follow {type(module).__name__} through {', '.join(held.values())}")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -112,7 +111,7 @@ def _by_example(
     """of(example, target) [B, ...]; one by one where `together` is 0 or torch cannot vmap the operators (lstm_cell)."""
     if together != 0:
         try:
-            return cast(Tensor, torch.func.vmap(of, chunk_size=together)(inputs, targets))
+            return torch.func.vmap(of, chunk_size=together)(inputs, targets)
         except RuntimeError as error:
             if is_out_of_memory(error):
                 raise

@@ -258,3 +258,17 @@ def test_a_graph_in_another_type_than_its_constants_is_refused_by_no_raw_error()
     subject = Subject.from_module(Baked(), examples().float(), torch.arange(4) % C).to(dtype=torch.float64)
     assert subject.graph.nodes
     assert measure("minimum", subject).value <= measure("ggn-trace", subject).value * (1 + 1e-9)
+
+
+def test_shapes_that_depend_on_values_are_no_graph() -> None:
+    class Selecting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(IN, C)
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            hidden = self.layer(inputs)
+            return torch.stack([row[row > 0].sum() * row for row in hidden])
+
+    with pytest.raises(InvalidInput, match="cannot follow Selecting: a shape depends on values"):
+        capture_graph(Selecting().double(), examples(1))
