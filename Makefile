@@ -31,9 +31,13 @@ test: $(VENV)/.test  ## the tests, without the slow ones
 slow: $(VENV)/.test  ## the slow tests alone
 	$(BIN)/python -m pytest --numprocesses 2 -m slow
 
-lint: $(VENV)/.dev
+# not the tests, which misspell words on purpose
+SPELLED := README.md CHANGELOG.md CONTRIBUTING.md docs leaderboard sharpbench measures peers benchmarks examples
+
+lint: $(VENV)/.dev  ## style, and the spelling of documentation and code
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell $(SPELLED)
 
 types: $(VENV)/.dev
 	$(BIN)/mypy

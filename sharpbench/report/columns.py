@@ -328,7 +328,7 @@ def _reasons(row: Score, statistics: Mapping[str, Callable[[Score], Statistic]])
         each = read(row)
         if each.reason is not None and (each.value is None or each.interval is None) and row.networks:
             found.setdefault(("no" if each.value is None else "no interval of", each.reason), []).append(name)
-    reasons = [f"{missing} {', '.join(whats)}: {reason}" for (missing, reason), whats in found.items()]
+    reasons = [f"{missing} {', '.join(names)}: {reason}" for (missing, reason), names in found.items()]
     if row.within.value is not None and row.within.cells < row.marginal.cells:
         reasons.append(f"tau within from {row.within.cells} of {row.marginal.cells} cells, undefined in the others")
     signs = row.correlations.signs
