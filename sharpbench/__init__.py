@@ -17,6 +17,7 @@ from sharpbench.version import __version__
 
 if TYPE_CHECKING:
     from sharpbench import curvature as curvature
+    from sharpbench import optim as optim
     from sharpbench import symmetry as symmetry
     from sharpbench.analysis.table_population import TableOptions as TableOptions
     from sharpbench.core.batch import Inputs as Inputs
@@ -85,7 +86,7 @@ _HOME = {
     "score": "report.scored_table",
     "with_class_axis": "core.loss",
 }
-_PACKAGES = ("curvature", "symmetry")
+_PACKAGES = ("curvature", "optim", "symmetry")
 
 __all__ = ["__version__", *_HOME, *_PACKAGES]
 

@@ -15,8 +15,6 @@ from sharpbench.errors import InvalidInput
 
 Stack = dict[str, Tensor]
 """The parameters of m networks of one architecture by name, each tensor [m, ...]."""
-MIN_NORM = 1e-12
-"""The smallest norm by which a direction is divided, so that a gradient of zeros gives no ascent and no NaN."""
 
 
 def expand_like(values: Tensor, like: Tensor) -> Tensor:

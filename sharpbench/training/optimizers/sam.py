@@ -13,8 +13,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from sharpbench.optim import rules
 from sharpbench.training.optimizers.optimizer import (
-    MIN_NORM,
     Gradient,
     Stack,
     State,
@@ -25,6 +25,39 @@ from sharpbench.training.optimizers.optimizer import (
     network_norms,
 )
 from sharpbench.training.optimizers.sgd import Sgd, sgd_step
+
+
+class StackArithmetic:
+    """rules.Arithmetic of stacks: each tensor is [m, ...], and constants have one value per network, [m]."""
+
+    leading = 1
+
+    def add_scaled(self, vector: rules.Vector, length: Tensor, direction: rules.Vector) -> list[Tensor]:
+        """See rules.Arithmetic."""
+        pairs = zip(vector, direction, strict=True)
+        return [torch.addcmul(value, expand_like(length, value), along) for value, along in pairs]
+
+    def interpolate(self, start: rules.Vector, end: rules.Vector, share: Tensor) -> list[Tensor]:
+        """See rules.Arithmetic."""
+        pairs = zip(start, end, strict=True)
+        return [torch.lerp(value, other, expand_like(share, other)) for value, other in pairs]
+
+    def shift(self, vector: rules.Vector, constant: Tensor) -> list[Tensor]:
+        """See rules.Arithmetic."""
+        return [value + expand_like(constant, value) for value in vector]
+
+
+STACKS = StackArithmetic()
+
+
+def name_like(stack: Stack, values: list[Tensor]) -> Stack:
+    """The values by the names of `stack`, in its order."""
+    return dict(zip(stack, values, strict=True))
+
+
+def values_like(stack: Stack, values: Stack) -> list[Tensor]:
+    """The tensors of `values` in the order of the names of `stack`."""
+    return [values[name] for name in stack]
 
 
 @dataclass(frozen=True)
@@ -58,7 +91,7 @@ class Sam(Sgd):
 
 def ascend(params: Stack, directions: Stack, radius: Tensor) -> Stack:
     """The parameters moved by `radius` [m] along the directions, which are normalised per network."""
-    return add_scaled(params, radius / network_norms(directions).clamp_min(MIN_NORM), directions)
+    return add_scaled(params, rules.ascent_length(radius, network_norms(directions)), directions)
 
 
 @dataclass(frozen=True)
@@ -100,10 +133,6 @@ class MSam(Sam):
         return sgd_step(params, state, mean, at)
 
 
-NORMALIZED_NAME = "weight"
-"""What the names of the parameters contain that the authors of ASAM normalise (github.com/SamsungLabs/ASAM)."""
-
-
 @dataclass(frozen=True)
 class Asam(Sgd):
     """e = rho T^2 g / |T g|_2 with T = |theta| + eta by entry, or the norm of each filter + eta.
@@ -138,24 +167,17 @@ class Asam(Sgd):
 
     def step(self, params: Stack, state: State, gradient: Gradient, at: Step) -> tuple[Stack, State]:
         """See Optimizer: two gradients."""
-        gradients = gradient(params)
-        scales = {name: self._scale(name, value, at.constants["eta"]) for name, value in params.items()}
-        scaled = {name: value * gradients[name] for name, value in scales.items()}
-        directions = {name: value * scaled[name] for name, value in scales.items()}
-        above = add_scaled(params, at.constants["rho"] / network_norms(scaled).clamp_min(MIN_NORM), directions)
+        directions, scaled = rules.adaptive_direction(
+            STACKS,
+            list(params.values()),
+            values_like(params, gradient(params)),
+            at.constants["eta"],
+            normalized=[self.biases or rules.NORMALIZED_NAME in name for name in params],
+            filters=self.normalization == "filter",
+        )
+        length = rules.ascent_length(at.constants["rho"], network_norms(name_like(params, scaled)))
+        above = add_scaled(params, length, name_like(params, directions))
         return sgd_step(params, state, gradient(above, clean=False), at)
-
-    def _scale(self, name: str, value: Tensor, eta: Tensor) -> Tensor:
-        """T of one tensor [m, ...], in a shape that multiplies it."""
-        dimensions = value.ndim - 1
-        if NORMALIZED_NAME not in name and not self.biases:
-            return torch.ones_like(value)
-        if dimensions > 2 and self.normalization == "filter":
-            norm: Tensor = torch.linalg.vector_norm(value.flatten(2), dim=2)
-            size = norm.reshape(*value.shape[:2], *(1,) * (dimensions - 1))
-        else:
-            size = value.abs()
-        return size + expand_like(eta, size)
 
 
 @dataclass(frozen=True)
@@ -192,12 +214,14 @@ class FriendlySam(Sam):
     def step(self, params: Stack, state: State, gradient: Gradient, at: Step) -> tuple[Stack, State]:
         """See Optimizer: two gradients."""
         gradients, mean = gradient(params), state["mean"]
-        above = ascend(params, add_scaled(gradients, -at.constants["sigma"], mean), at.constants["rho"])
+        listed, means = values_like(params, gradients), values_like(params, mean)
+        directions = rules.friendly_direction(STACKS, listed, means, -at.constants["sigma"])
+        above = ascend(params, name_like(params, directions), at.constants["rho"])
         if at.number == 0:
             mean = gradients
         else:
             share = 1 - at.constants["smoothing"]
-            mean = {name: torch.lerp(mean[name], value, expand_like(share, value)) for name, value in gradients.items()}
+            mean = name_like(params, rules.friendly_mean(STACKS, listed, means, share))
         return sgd_step(params, {**state, "mean": mean}, gradient(above, clean=False), at)
 
 
@@ -240,8 +264,8 @@ class SamPa(Sam):
         else:
             here = gradient(sgd_step(params, state, state["auxiliary"], at)[0])
             above = state["above"]
-        weight = at.constants["weight"]
-        mixed = {name: torch.lerp(above[name], value, expand_like(weight, value)) for name, value in here.items()}
+        pair = values_like(params, above), values_like(params, here)
+        mixed = name_like(params, rules.parallel_gradient(STACKS, *pair, at.constants["weight"]))
         params, state = sgd_step(params, state, mixed, at)
         reached = ascend(params, here, at.constants["rho"])
         return params, {**state, "auxiliary": here, "above": gradient(reached, clean=False)}
