@@ -89,7 +89,8 @@ def put_gradients(owners: Sequence[Tensor], values: Vector) -> None:
 def global_norm(vectors: Sequence[Vector]) -> Tensor:
     """The Euclidean norm over all tensors of all vectors, of no dimension, on the device of the first tensor."""
     norms = [norm for vector in vectors for norm in _norms(vector)]
-    return torch.linalg.vector_norm(_gather(norms))
+    whole: Tensor = torch.linalg.vector_norm(_gather(norms))
+    return whole
 
 
 def global_product(pairs: Sequence[tuple[Vector, Vector]]) -> Tensor:

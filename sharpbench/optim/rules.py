@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
-Vector = Sequence[Tensor]
+Vector = list[Tensor]
 """The parameters, or what has their shapes: gradients, directions."""
 MIN_NORM = 1e-12
 """The smallest norm by which a direction is divided, so that a gradient of zeros gives no ascent and no NaN."""

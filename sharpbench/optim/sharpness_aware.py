@@ -70,7 +70,7 @@ class SharpnessAware(torch.optim.Optimizer, ABC):
         self.param_groups = base.param_groups
         self.defaults = {**base.defaults, **options}
         for group in self.param_groups:
-            self.check_group(group)
+            self._check_group(group)
 
     def _reset(self) -> None:
         """Between two steps."""
@@ -257,6 +257,11 @@ class SharpnessAware(torch.optim.Optimizer, ABC):
             self._withdraw()
             raise InvalidInput(f"{self._name}: {reason}")
 
+    def _check_group(self, group: Group) -> None:
+        if group.get("maximize"):
+            raise InvalidInput(f"{self._name}: the ascent is of a loss; negate the loss in place of maximize=True")
+        self.check_group(group)
+
     @property
     def _name(self) -> str:
         return type(self).__name__
@@ -265,9 +270,14 @@ class SharpnessAware(torch.optim.Optimizer, ABC):
         """See torch.optim.Optimizer; the group may have options of the rule."""
         if not any(param_group is group for group in self.base.param_groups):
             self.base.add_param_group(param_group)
+            group = self.base.param_groups[-1]
             for name, value in self._options.items():
-                self.base.param_groups[-1].setdefault(name, value)
-            self.check_group(self.base.param_groups[-1])
+                group.setdefault(name, value)
+            try:
+                self._check_group(group)
+            except InvalidInput:
+                self.base.param_groups.remove(group)
+                raise
         else:  # one that the base optimiser has: in the constructor
             super().add_param_group(param_group)
 

@@ -202,7 +202,10 @@ def test_autocast_follows_the_plain_loop(make: Make) -> None:
 
 
 def scaled_loop(optimizer: SharpnessAware, model: nn.Module, style: str, poison: dict[int, int]) -> float:
-    """Four steps with GradScaler; poison: for a step, the pass (0 or 1) whose loss is infinite. Returns the last scale."""
+    """The last scale after four steps with GradScaler.
+
+    poison: for a step, the pass (0 or 1) whose loss is infinite.
+    """
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
     for number, batch in enumerate(batches(4, torch.float64)):
         calls = [0]
@@ -362,8 +365,7 @@ def test_errors_are_one_line_and_leave_the_weights() -> None:
 
 
 def test_calls_out_of_turn_are_refused_in_one_line() -> None:
-    model, (batch,) = network(), batches(1)
-    closure = closure_of(model, batch)
+    model = network()
     for name, make in MAKERS.items():
         with pytest.raises(
             InvalidInput, match=rf"^{name}.step\(\) needs a closure, or backward\(\) and first_step\(\)"
@@ -374,7 +376,6 @@ def test_calls_out_of_turn_are_refused_in_one_line() -> None:
     ):
         MAKERS["SAM"](network()).first_step()
     with pytest.raises(InvalidInput, match=r"^SAMPa: call lookahead\(\) before backward\(\) and first_step\(\)"):
-        closure()
         MAKERS["SAMPa"](model).first_step()
     with pytest.raises(InvalidInput, match=r"^MSAM: accumulate\(\) needs backward\(\) and first_step\(\) before it"):
         MSAM(sgd(model), model).accumulate()
@@ -433,6 +434,8 @@ def test_calls_of_a_scaler_out_of_turn_are_refused_in_one_line() -> None:
             lambda m: SAM(torch.optim.LBFGS(m.parameters()), m),
             "base=LBFGS calls its closure itself, several times a step",
         ),
+        (lambda m: SAM(sgd(m, maximize=True), m), "SAM: the ascent is of a loss; negate the loss in place of maximize"),
+        (lambda m: SAM(torch.optim.Adadelta(m.parameters()), m), "base=Adadelta has an option 'rho' already"),
         (lambda m: SAM(SAM(sgd(m), m), m), "base=SAM must be an optimiser without an ascent"),
         (
             lambda m: SAM(torch.optim.SGD([{"params": m.parameters(), "rho": -2.0}], lr=0.1), m),
@@ -443,3 +446,37 @@ def test_calls_of_a_scaler_out_of_turn_are_refused_in_one_line() -> None:
 def test_options_out_of_their_bounds_are_refused_in_one_line(make: Make, reason: str) -> None:
     with pytest.raises(InvalidInput, match=f"^{reason}"):
         make(network())
+
+
+@every
+def test_groups_that_are_added_and_schedules_reach_the_base_optimiser(make: Make) -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    optimizer = make(model)
+    base = optimizer.base
+    del base.param_groups[0]["params"][2:]
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=4)
+    closure, before = closure_of(model, (torch.randn(6, 3), torch.arange(6) % 2)), weights(model[2])
+    optimizer.step(closure)
+    schedule.step()
+    assert_equal(weights(model[2]), before)
+    with pytest.raises(InvalidInput, match="rho=-1 must be a number"):
+        optimizer.add_param_group({"params": model[2].parameters(), "rho": -1})
+    assert len(base.param_groups) == 1
+    optimizer.add_param_group({"params": model[2].parameters(), "rho": 0.3, "lr": 0.1})
+    for _ in range(2):
+        optimizer.step(closure)
+    assert all(not torch.equal(one, other) for one, other in zip(weights(model[2]), before, strict=True))
+    assert optimizer.param_groups is base.param_groups
+    assert base.param_groups[0]["lr"] == schedule.get_last_lr()[0]
+
+
+@every
+def test_complex_parameters_are_pairs_of_real_numbers(make: Make) -> None:
+    start = torch.randn(4, 2, 2, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    pairs, numbers = nn.Module(), nn.Module()
+    pairs.weight, numbers.weight = nn.Parameter(start.clone()), nn.Parameter(torch.view_as_complex(start.clone()))
+    one, other = make(pairs), make(numbers)
+    for _ in range(3):
+        one.step(lambda: (torch.view_as_complex(pairs.weight).abs() - 1).pow(4).sum().backward())
+        other.step(lambda: (numbers.weight.abs() - 1).pow(4).sum().backward())
+    torch.testing.assert_close(torch.view_as_real(numbers.weight), pairs.weight, rtol=1e-12, atol=1e-12)

@@ -23,6 +23,7 @@ from sharpbench.training.optimizers import (
     Step,
     stack_constants,
 )
+from sharpbench.training.optimizers.sgd import sgd_step
 
 SHAPES = {"conv.weight": (3, 2, 2, 2), "conv.bias": (3,), "linear.weight": (4, 3), "linear.bias": (4,), "scale": ()}
 SIZE, STEPS, BATCH = 24 + 3 + 12 + 4 + 1, 12, 10
@@ -316,3 +317,56 @@ def test_what_is_chosen_tells_groups_apart_and_what_is_a_number_does_not() -> No
         "rho": [0.1, 0.5],
         "eta": [0.01, 0.5],
     }
+
+
+@pytest.mark.parametrize(
+    "rule", [Sam(), Asam(), Asam(normalization="filter", biases=True), FriendlySam(), SamPa()], ids=str
+)
+def test_published_networks_have_these_bits(rule: Sam | Asam) -> None:
+    """The rules are shared with sharpbench.optim; trained networks are kept, so each operation here is as it was."""
+    asked: list[Stack] = []
+
+    def gradient(params: Stack, *, part: slice | None = None, clean: bool = True) -> Stack:
+        asked.append(params)
+        return {name: torch.sin(3 * value) for name, value in params.items()}
+
+    params, past = ({name: value.float() for name, value in stack(each).items()} for each in (START, START.flip(0)))
+    rate = torch.tensor(RATES)
+    constants = stack_constants([rule] * NETWORKS, rate)
+    step = Step(number=1, rate=rate, weight_decay=torch.tensor(DECAYS), constants=constants)
+    state = dict.fromkeys(rule.initial(params), past)
+    new, after = rule.step(params, state, gradient, step)  # type: ignore[arg-type]
+
+    def like(name: str, value: Tensor) -> Tensor:
+        return constants[name].reshape(-1, *(1,) * (value.ndim - 1))
+
+    clean = {name: torch.sin(3 * value) for name, value in asked[0].items()}
+    direction = measured = clean
+    origin = params
+    if isinstance(rule, Asam):
+        scales = {}
+        for name, value in params.items():
+            size = value.abs()
+            if rule.normalization == "filter" and value.ndim > 3:
+                norm = torch.linalg.vector_norm(value.flatten(2), dim=2)
+                size = norm.reshape(*value.shape[:2], *(1,) * (value.ndim - 2))
+            chosen = "weight" in name or rule.biases
+            scales[name] = size + like("eta", size) if chosen else torch.ones_like(value)
+        measured = {name: value * clean[name] for name, value in scales.items()}
+        direction = {name: value * measured[name] for name, value in scales.items()}
+    elif isinstance(rule, FriendlySam):
+        direction = measured = {
+            name: torch.addcmul(value, -like("sigma", value), past[name]) for name, value in clean.items()
+        }
+        share = {name: (1 - constants["smoothing"]).reshape(-1, *(1,) * (v.ndim - 1)) for name, v in clean.items()}
+        for name, value in clean.items():
+            assert torch.equal(after["mean"][name], torch.lerp(past[name], value, share[name]))
+    elif isinstance(rule, SamPa):
+        mixed = {name: torch.lerp(past[name], value, like("weight", value)) for name, value in clean.items()}
+        origin = sgd_step(params, state, mixed, step)[0]
+        assert all(torch.equal(new[name], value) for name, value in origin.items())
+    parts = [torch.linalg.vector_norm(value.reshape(len(value), -1), dim=1) for value in measured.values()]
+    length = constants["rho"] / torch.linalg.vector_norm(torch.stack(parts), dim=0).clamp_min(1e-12)
+    for name, value in origin.items():
+        expected = torch.addcmul(value, length.reshape(-1, *(1,) * (value.ndim - 1)), direction[name])
+        assert torch.equal(asked[1][name], expected)
