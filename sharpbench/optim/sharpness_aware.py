@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -14,6 +13,7 @@ from torch.amp import GradScaler
 
 from sharpbench.core.wrappers import unwrap_module
 from sharpbench.errors import InvalidInput
+from sharpbench.optim.options import check_base, check_local
 from sharpbench.optim.parts import Group, Part, Snapshot, collect_parts, global_norm
 from sharpbench.optim.rules import Vector, ascent_length
 
@@ -58,10 +58,10 @@ class SharpnessAware(torch.optim.Optimizer, ABC):
         *,
         synchronize: bool = True,
     ) -> None:
-        _check_base(base, options)
+        check_base(base, options)
         if model is not None:
             unwrap_module(model)
-        _check_local(model, synchronize)
+        check_local(model, synchronize)
         self.base, self.model, self.synchronize = base, model, synchronize
         self._checks: list[_Check] = []
         self._options = dict(options)
@@ -335,23 +335,6 @@ def unscale_gradients(groups: list[Group], scale: Tensor) -> None:
         for owner in group["params"]:
             if owner.grad is not None:
                 owner.grad.mul_(inverse.to(owner.grad.device))
-
-
-def _check_base(base: torch.optim.Optimizer, options: Mapping[str, object]) -> None:
-    name = type(base).__name__
-    if not isinstance(base, torch.optim.Optimizer) or isinstance(base, SharpnessAware):
-        raise InvalidInput(f"base={name} must be an optimiser without an ascent, such as torch.optim.SGD(parameters)")
-    closure = inspect.signature(base.step).parameters.get("closure")
-    if closure is not None and closure.default is inspect.Parameter.empty:
-        raise InvalidInput(f"base={name} calls its closure itself, several times a step; choose one that does not")
-    if taken := sorted(set(options) & set(base.defaults)):
-        raise InvalidInput(f"base={name} has an option '{taken[0]}' already, in another meaning; choose another base")
-
-
-def _check_local(model: nn.Module | None, synchronize: bool) -> None:
-    several = torch.distributed.is_available() and torch.distributed.is_initialized()
-    if not synchronize and several and torch.distributed.get_world_size() > 1 and not hasattr(model, "no_sync"):
-        raise InvalidInput("synchronize=False needs the network in DistributedDataParallel as `model`")
 
 
 def _share_overflow(parts: list[Part], group: torch.distributed.ProcessGroup | None) -> None:

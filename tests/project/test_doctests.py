@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 import sharpbench
-from sharpbench import curvature, symmetry
+from sharpbench import curvature, optim, symmetry
 
-PACKAGES = {"sharpbench": sharpbench, "curvature": curvature, "symmetry": symmetry}
+PACKAGES = {"sharpbench": sharpbench, "curvature": curvature, "optim": optim, "symmetry": symmetry}
 PUBLIC = [(package, name) for package, module in PACKAGES.items() for name in module.__all__]
 
 

@@ -83,7 +83,7 @@ def test_every_name_is_listed_once_and_can_be_had_twice() -> None:
     assert len(set(sharpbench.__all__)) == len(sharpbench.__all__)
     assert dir(sharpbench) == sorted(sharpbench.__all__)
     expected = {"NotApplicable", "InvalidInput", *TYPES, *FUNCTIONS}
-    assert expected | {"__version__", "curvature", "symmetry", *ALIASES} == set(sharpbench.__all__)
+    assert expected | {"__version__", "curvature", "optim", "symmetry", *ALIASES} == set(sharpbench.__all__)
     for name in sharpbench.__all__:
         assert getattr(sharpbench, name) is getattr(sharpbench, name)
         if name in expected:
