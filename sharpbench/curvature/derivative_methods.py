@@ -89,7 +89,8 @@ class DerivativeMethod:
         if self.plain:
             return plain_hvps(function, params, [vector])[1][0]
         product: Params = torch.func.jvp(torch.func.grad(function), (params,), (vector,))[1]
-        return product
+        # torch gives the derivatives of some numbers without dimensions in float64, whatever their type
+        return {name: value.to(params[name].dtype) for name, value in product.items()}
 
     def hvps(self, function: ScalarFunction, params: Params, vectors: Sequence[Params]) -> list[Params]:
         """H v of a scalar function for some vectors, vmapped unless by plain backward passes."""

@@ -159,6 +159,15 @@ def test_convolutions_in_one_dimension(dtype: torch.dtype) -> None:
     assert found == pytest.approx(float(wanted.trace()), rel=1e-4 if dtype == torch.float32 else 1e-9)
 
 
+def test_products_have_the_type_of_the_parameters() -> None:
+    model = Around(lambda x: x.tanh())
+    model.function = lambda x: x.tanh() + (model.one.weight.sum() + 50.0).relu()
+    given = subject(seeded(lambda: model), torch.float32)
+    wanted = plain_hessian(given.to(dtype=torch.float64))
+    top = float(torch.linalg.eigvalsh(wanted)[-1])
+    assert measure("top-eigenvalue", given).value == pytest.approx(top, rel=1e-4)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_each_method_gives_the_hessian(method: DerivativeMethod, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(soundness_module, "_soundness", lambda subject: Soundness(method))
