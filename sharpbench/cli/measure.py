@@ -201,7 +201,7 @@ def _write_networks(
 ) -> None:
     """Write the table with the values of the measures."""
     from sharpbench.files import atomic_write
-    from sharpbench.runner.single_network import group_by_weights
+    from sharpbench.runner.network_record import group_by_weights
 
     try:
         atomic_write(path, networks.to_csv(group_by_weights(records), labels))
@@ -214,7 +214,7 @@ def _show_and_draw(records: Sequence[Record], output: Path | None, *, as_json: b
     """Draw the pictures of the records into the output folder, and print the records."""
     from sharpbench.core.records import RECORDS
     from sharpbench.report import single_network
-    from sharpbench.runner.single_network import group_by_weights
+    from sharpbench.runner.network_record import group_by_weights
 
     states = group_by_weights(records)
     try:

@@ -15,8 +15,8 @@ from sharpbench.datasets import Digits
 from sharpbench.models import SmallMlp
 from sharpbench.runner.cell import Cell, Checks, EvaluationSetting, KeyContent
 from sharpbench.runner.network_evaluation import NetworkEvaluation, NetworkWeights
+from sharpbench.runner.network_record import network_record
 from sharpbench.runner.plan import select_measures
-from sharpbench.runner.single_network import network_record
 from sharpbench.training.recipe import available_parts, parse_recipe
 
 RESULTS = sorted((Path(__file__).parents[2] / "leaderboard" / "results").glob("*.jsonl"))

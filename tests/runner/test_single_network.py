@@ -23,8 +23,9 @@ from sharpbench.models import SmallMlp, Timm
 from sharpbench.models.file import File
 from sharpbench.runner.cell import Checks, EvaluationSetting
 from sharpbench.runner.network_evaluation import NetworkEvaluation
+from sharpbench.runner.network_record import group_by_weights
 from sharpbench.runner.plan import select_measures
-from sharpbench.runner.single_network import RECORDS, WeightsStarted, evaluate_network, group_by_weights
+from sharpbench.runner.single_network import RECORDS, WeightsStarted, evaluate_network
 from tests.commands import given
 
 BASE = NetworkEvaluation(
