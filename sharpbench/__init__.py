@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from sharpbench.runner.plan import plan as plan
     from sharpbench.runner.run import RunOptions as RunOptions
     from sharpbench.runner.run import run as run
+    from sharpbench.tracking.tracker import Tracker as Tracker
     from sharpbench.training.cohorts.cohort import Cohort as Cohort
     from sharpbench.training.optimizers.optimizer import Optimizer as Optimizer
     from sharpbench.training.recipe import Recipe as Recipe
@@ -76,6 +77,7 @@ _HOME = {
     "Scalar": "core.fields",
     "Subject": "core.subject",
     "TableOptions": "analysis.table_population",
+    "Tracker": "tracking.tracker",
     "compare_networks": "runner.compare_networks",
     "list_measures": "core.catalog",
     "measure": "core.evaluate",

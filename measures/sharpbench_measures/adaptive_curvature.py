@@ -15,6 +15,7 @@ from sharpbench.curvature import (
     PRECISION,
     adaptive_traces_by_example,
     certificate,
+    check_lanczos,
     check_precision,
     flatten,
     leading_eigenvalue,
@@ -25,7 +26,6 @@ from sharpbench.curvature import (
     scaled_operator,
     trace_estimate,
 )
-from sharpbench_measures.top_eigenvalue import check_lanczos
 
 BIBTEX = """@inproceedings{andriushchenko2023modern,
   title = {A Modern Look at the Relationship between Sharpness and Generalization},

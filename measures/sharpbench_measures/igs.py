@@ -11,6 +11,7 @@ from torch import Tensor
 from sharpbench import Estimate, Inputs, InvalidInput, Invariance, Measure, NotApplicable, Params, Subject
 from sharpbench.curvature import (
     MATRIX_LIMIT,
+    check_lanczos,
     gradient_method,
     jvp,
     leading_eigenspace,
@@ -21,7 +22,6 @@ from sharpbench.curvature import (
     softmax_slopes,
     unflatten,
 )
-from sharpbench_measures.top_eigenvalue import check_lanczos
 
 
 @dataclass(frozen=True)

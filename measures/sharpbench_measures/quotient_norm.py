@@ -11,6 +11,7 @@ from torch import Tensor
 from sharpbench import Estimate, InvalidInput, Invariance, Measure, Params, Subject
 from sharpbench.curvature import (
     MATRIX_LIMIT,
+    check_lanczos,
     flatten,
     leading_eigenvalue,
     linear_operator,
@@ -18,7 +19,6 @@ from sharpbench.curvature import (
     scaled_operator,
 )
 from sharpbench.symmetry import group_of
-from sharpbench_measures.top_eigenvalue import check_lanczos
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import ClassVar, Literal
 
 import torch
 
-from sharpbench import Estimate, InvalidInput, Invariance, Measure, Quantity, Subject
-from sharpbench.curvature import MATRIX_LIMIT, leading_eigenvalue, linear_operator, reference_eigenvalue
+from sharpbench import Estimate, Invariance, Measure, Quantity, Subject
+from sharpbench.curvature import MATRIX_LIMIT, check_lanczos, leading_eigenvalue, linear_operator, reference_eigenvalue
 from sharpbench_measures.citations import KESKAR
 
 
@@ -63,11 +63,3 @@ class TopEigenvalue(Measure):
     def invariances(self) -> frozenset[Invariance]:
         """Only orthogonal rewrites."""
         return frozenset({"permutation", "attention-rotation"})
-
-
-def check_lanczos(tolerance: float, steps: int) -> None:
-    """Raises InvalidInput for a tolerance or a number of steps with which Lanczos cannot run."""
-    if not 0 < tolerance < 1:
-        raise InvalidInput(f"tolerance={tolerance} of the relative residual must be above 0 and below 1")
-    if not 2 <= steps <= 1000:
-        raise InvalidInput(f"steps={steps} must be from 2 to 1000: one vector is held per step")

@@ -19,6 +19,7 @@ from sharpbench.cli.score import score
 from sharpbench.cli.status import merge, status
 from sharpbench.cli.submit import submit
 from sharpbench.cli.symmetry import symmetry
+from sharpbench.cli.track_report import track_report
 from sharpbench.cli.train import train
 from sharpbench.cli.validate import validate
 from sharpbench.cli.verify import verify
@@ -86,6 +87,7 @@ for name, function in (
     ("validate", validate),
     ("docs", docs),
     ("symmetry", symmetry),
+    ("track-report", track_report),
     ("submit", submit),
     ("verify", verify),
 ):

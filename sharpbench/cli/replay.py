@@ -22,7 +22,12 @@ PAGE = "REPLAY.md"
 
 
 def replay(
-    name: Annotated[str, typer.Argument(help="minimum-sharpness-2021, asam-2021, friendly-sam-2024 or timm-results.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="minimum-sharpness-2021, asam-2021, friendly-sam-2024, edge-of-stability-2021 or timm-results."
+        ),
+    ],
     scale: Annotated[
         str | None,
         typer.Option(
@@ -89,11 +94,14 @@ def replay(
         )
         try:
             cells = experiment.cells(workspace)
-            run_plan = plan_run(cells, options)
-            engine = make_engine(default_engine(run_plan.left))
-            follow_run(iterate_events(run_plan, replace(options, engine=engine)), run_plan, slots=engine.slots(workers))
+            if cells:
+                run_plan = plan_run(cells, options)
+                engine = make_engine(default_engine(run_plan.left))
+                events = iterate_events(run_plan, replace(options, engine=engine))
+                follow_run(events, run_plan, slots=engine.slots(workers))
             for study in experiment.studies:
-                with announce_step(f"{study.name}: {len(study.recipes)} networks"):
+                networks = f": {len(study.recipes)} networks" if study.recipes else ""
+                with announce_step(f"{study.name}{networks}"):
                     found[study.name] = run_study(study, workspace, folder)
         except KeyboardInterrupt:
             raise Interrupted() from None
@@ -120,6 +128,9 @@ def _show_forecast(chosen: Replay, scale: str, experiment: Experiment | None, de
 
     if experiment is None:
         typer.echo(f"{chosen.name}, scale {scale}: trains nothing")
+        return
+    if not experiment.recipes:
+        typer.echo(f"{chosen.name}, scale {scale}: trains {experiment.title}, in minutes")
         return
     studies = ", ".join(study.name for study in experiment.studies)
     words = "This is the most that it takes, as networks stop when they fit their labels. Networks train one after "

@@ -118,7 +118,7 @@ def _kept_or_captured(
     graphs = _captured.setdefault(module, {})
     example = map_tensors(hold, example)
     dtypes = *(leaf.dtype for leaf in list_tensors(example)), *(value.dtype for value in module.parameters())
-    form = (*tree_form(example), dtypes, id(forward), *_structure(module))  # the graph keeps `forward`
+    form = (*tree_form(example), dtypes, id(forward), *module_structure(module))  # the graph keeps `forward`
     kept = form in graphs and not again
     if not kept:
         with differentiable_backends(), private_attributes(module, _held_tensors(module)):
@@ -166,7 +166,7 @@ def read_nodes(argument: object) -> list[fx.Node]:
     return found
 
 
-def _structure(module: nn.Module) -> tuple[object, ...]:
+def module_structure(module: nn.Module) -> tuple[object, ...]:
     """What a user may change about a module without making a new one: its parts, what is tied; not their modes."""
     parts = tuple((name, type(part), part.extra_repr(), _attributes(part)) for name, part in module.named_modules())
     return parts, tuple(_first_names(module.named_parameters).items())

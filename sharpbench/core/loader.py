@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -59,6 +60,27 @@ def read_loader(loader: Iterable[object], limit: int | None = None, labels: str 
     if not inputs:
         raise InvalidInput("the loader gives no batch; a loss is a mean over at least 1 example")
     return take_examples(join_examples(inputs), slice(limit)), torch.cat(targets)[:limit]
+
+
+def is_batch(data: object) -> bool:
+    """Whether data is one batch: a dictionary, or a pair whose second part is a tensor of targets."""
+    if isinstance(data, Mapping):
+        return True
+    return isinstance(data, tuple | list) and len(data) == 2 and isinstance(data[1], Tensor)
+
+
+@contextmanager
+def loader_state_kept(data: object) -> Iterator[None]:
+    """Afterwards the generators of a DataLoader and its samplers are as before: its order of examples is the same."""
+    parts = [data, *(getattr(data, name, None) for name in ("sampler", "batch_sampler"))]
+    parts.append(getattr(parts[-1], "sampler", None))
+    found = [each for each in (getattr(part, "generator", None) for part in parts) if isinstance(each, torch.Generator)]
+    states = [each.get_state() for each in found]
+    try:
+        yield
+    finally:
+        for generator, state in zip(found, states, strict=True):
+            generator.set_state(state)
 
 
 def _split_batch(batch: object, labels: str) -> tuple[Inputs, Tensor]:

@@ -29,6 +29,11 @@ from sharpbench.curvature.fisher import (
     gradient_traces_by_example,
     sampled_fisher_traces,
 )
+from sharpbench.curvature.followed_eigenvalue import (
+    COLD_STARTS_EVERY,
+    FollowedEigenvalue,
+    follow_eigenvalue,
+)
 from sharpbench.curvature.ggn import (
     count_columns,
     exact_diagonal,
@@ -52,6 +57,7 @@ from sharpbench.curvature.hessian_trace import (
 from sharpbench.curvature.lanczos import (
     Eigenspace,
     Eigenvalues,
+    check_lanczos,
     leading_eigenspace,
     leading_eigenvalue,
     top_eigenvalues,
@@ -78,6 +84,7 @@ from sharpbench.curvature.products import (
     LinearOperator,
     flatten,
     ggnvp,
+    held_operator,
     hvp,
     jvp,
     linear_operator,
@@ -111,6 +118,7 @@ from sharpbench.curvature.worst_case import Norm, check_worst_case, largest_rise
 
 __all__ = [
     "BUDGET",
+    "COLD_STARTS_EVERY",
     "DENSE_LIMIT",
     "MATRIX_LIMIT",
     "MAX_EXACT_COLUMNS",
@@ -122,6 +130,7 @@ __all__ = [
     "EigenvalueDensity",
     "Eigenvalues",
     "FisherDraws",
+    "FollowedEigenvalue",
     "Kind",
     "LinearLayer",
     "LinearOperator",
@@ -134,6 +143,7 @@ __all__ = [
     "adaptive_traces_by_example",
     "certificate",
     "chain",
+    "check_lanczos",
     "check_precision",
     "check_samples",
     "check_worst_case",
@@ -148,6 +158,7 @@ __all__ = [
     "exact_traces",
     "example_stderr",
     "flatten",
+    "follow_eigenvalue",
     "ggn_trace_estimate",
     "ggnvp",
     "gradient_method",
@@ -155,6 +166,7 @@ __all__ = [
     "gradient_traces_by_example",
     "has_many_columns",
     "has_sketch",
+    "held_operator",
     "hessian_diagonal",
     "hutchinson_diagonal",
     "hutchinson_squared_norm",

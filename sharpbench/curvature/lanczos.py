@@ -33,20 +33,33 @@ class KrylovSpace:
     converged: bool
 
 
+def check_lanczos(tolerance: float, steps: int) -> None:
+    """Raises InvalidInput for a tolerance or a number of steps with which Lanczos cannot run."""
+    if not 0 < tolerance < 1:
+        raise InvalidInput(f"tolerance={tolerance} of the relative residual must be above 0 and below 1")
+    if not 2 <= steps <= 1000:
+        raise InvalidInput(f"steps={steps} must be from 2 to 1000: one vector is held per step")
+
+
 def run_lanczos(
-    operator: LinearOperator, start: Tensor, most: int, enough: Callable[[Tensor, Tensor], bool]
+    operator: LinearOperator,
+    start: Tensor,
+    most: int,
+    enough: Callable[[Tensor, Tensor], bool],
+    *,
+    every: int = EVERY,
 ) -> KrylovSpace:
     """Steps from the orthonormal rows of `start` until enough(values, residuals), the space is exhausted, or `most`
-    products are taken."""
+    products are taken. every: products between two looks at convergence, at the least."""
     run = _LanczosRecurrence(operator, start)
-    look = EVERY
+    look = every
     while True:
         run.step()
         taken = run.taken
         done = run.exhausted or taken + run.width > most
         if not done and taken < look:
             continue
-        look = taken + max(EVERY, taken // 16)
+        look = taken + max(every, taken // 16)
         values, vectors = torch.linalg.eigh(run.projected())
         residuals = torch.linalg.vector_norm(run.rest() @ vectors[-run.rest().shape[1] :], dim=0)
         converged = run.exhausted or enough(values, residuals)

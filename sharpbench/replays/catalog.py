@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from sharpbench.errors import InvalidInput, shorten, suggest_names
 from sharpbench.replays.asam_2021 import Asam2021
+from sharpbench.replays.edge_of_stability_2021 import EdgeOfStability2021
 from sharpbench.replays.friendly_sam_2024 import FriendlySam2024
 from sharpbench.replays.minimum_sharpness_2021.replay import MinimumSharpness2021
 from sharpbench.replays.replay import Replay
 from sharpbench.replays.timm_results.replay import TimmResults
 
-REPLAYS: tuple[Replay, ...] = (MinimumSharpness2021(), Asam2021(), FriendlySam2024(), TimmResults())
+REPLAYS: tuple[Replay, ...] = (
+    MinimumSharpness2021(),
+    Asam2021(),
+    FriendlySam2024(),
+    EdgeOfStability2021(),
+    TimmResults(),
+)
 
 
 def parse_replay(name: str) -> Replay:

@@ -33,7 +33,7 @@ class Study(ABC):
     Args:
         name: the name of its file.
         version: incremented whenever its rows change in meaning, so that stored rows are measured again.
-        recipes: the networks.
+        recipes: the networks; empty for a study that trains one by a loop without a recipe.
     """
 
     name: ClassVar[str]

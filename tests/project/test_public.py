@@ -24,6 +24,7 @@ FUNCTIONS = (
 TYPES = (
     *("Cell", "Cohort", "Data", "Dataset", "Estimate", "Measure"),
     *("Model", "NetworkComparisonOptions", "Optimizer", "Recipe", "Record", "RunOptions", "Subject", "TableOptions"),
+    "Tracker",
 )
 ALIASES = ("Dependence", "Inputs", "Invariance", "Params", "Quantity", "Scalar")
 MODULES = (

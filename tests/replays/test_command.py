@@ -54,9 +54,10 @@ def test_names_and_scales() -> None:
         "minimum-sharpness-2021",
         "asam-2021",
         "friendly-sam-2024",
+        "edge-of-stability-2021",
         "timm-results",
     ]
-    assert [parse_scale(each, None) for each in REPLAYS] == ["archive", "quick", "quick", "archive"]
+    assert [parse_scale(each, None) for each in REPLAYS] == ["archive", "quick", "quick", "quick", "archive"]
     assert parse_scale(parse_replay("minimum-sharpness-2021"), "paper") == "paper"
     with pytest.raises(InvalidInput, match="unknown replay 'asam'; did you mean 'asam-2021'"):
         parse_replay("asam")

@@ -1,0 +1,279 @@
+"""Tracker: sharpness in a user's own training loop, which it leaves as it is."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from sharpbench.core.batch import Inputs
+from sharpbench.core.evaluate import estimate_with
+from sharpbench.core.graph import module_structure
+from sharpbench.core.loader import LABELS, is_batch, loader_state_kept, read_loader
+from sharpbench.core.measure import Estimate, Measure, NotApplicable
+from sharpbench.core.parameters import Parameters, read_weights
+from sharpbench.core.requirements import describe_error, random_state_kept
+from sharpbench.core.spec import format_spec
+from sharpbench.core.subject import Subject
+from sharpbench.core.wrappers import unwrap_module
+from sharpbench.errors import InvalidInput
+from sharpbench.tracking.budget import TimeBudget
+from sharpbench.tracking.dynamics import DynamicsMeasure, Moment
+from sharpbench.tracking.measures import DEFAULT_MEASURES, parse_measures
+from sharpbench.tracking.optimizer import OptimizerReader, finite_rate
+from sharpbench.tracking.rows import row_columns
+from sharpbench.tracking.sinks import Row, Sink, describe_sink, make_sinks
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+MAX_EXAMPLES = 512
+"""Examples that are taken from a loader, unless limit= says otherwise."""
+SEED = 0
+"""Of what measures draw; each step has a generator of this seed and its number."""
+
+
+class Tracker:
+    """Measures sharpness every few steps of a training loop, within a share of its time.
+
+    The loop calls `step` after each step of its optimizer. The network's weights, gradients, buffers and modes, the
+    optimizer's state and all random generators stay as they are: the weights are bit for bit those of a loop without
+    a tracker. The network is measured in eval mode, in the types of its weights (half precision as float32), outside
+    of autocast. Where torch.distributed runs, only rank 0 measures.
+
+    Args:
+        model: the network that is trained; also inside DistributedDataParallel or torch.compile.
+        loss: its loss, as `Subject.from_module` takes it: a name, a loss of torch.nn, or a callable that returns
+            losses [B].
+        data: the examples on which it is measured: one batch (inputs, targets) or a dictionary with labels, or a
+            loader of such batches, read once for its first MAX_EXAMPLES examples. Cost grows with their number.
+        measures: names with options in brackets, as text or a list of names and Measures: 'top-eigenvalue',
+            'critical-sharpness', 'batch-sharpness[size=32]', 'preconditioned-sharpness', 'gradient-norm', and all of
+            `sharpbench list measures`.
+        every: a measurement is due at every multiple of this number of steps, and at the first call.
+        optimizer: read for its learning rate, state and momentum.
+        budget: measuring seconds per training second at most, from the second measurement on. One that would exceed
+            it is left out and counted in the next row. None for no bound.
+        sinks: names of .jsonl and .csv files, objects with `add_scalar` (TensorBoard) or `log` (Weights & Biases).
+        options: forward=, parameters=, labels=, limit=, batch_size=, weight_decay= as of `Subject.from_loader`.
+
+    Raises:
+        InvalidInput: where the arguments do not fit together, one line.
+
+    >>> import torch, sharpbench
+    >>> net = torch.nn.Linear(2, 2)
+    >>> batch = torch.ones(4, 2), torch.tensor([0, 1, 0, 1])
+    >>> with sharpbench.Tracker(net, "cross_entropy", batch, measures="gradient-norm", every=10) as tracker:
+    ...     for step in range(20):
+    ...         row = tracker.step(step)
+    >>> list(tracker.frame.columns)
+    ['step', 'learning_rate', '2/eta', 'bound', 'loss', 'gradient-norm', 'seconds', 'share', 'skipped', 'notes']
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Any,
+        data: object,
+        *,
+        measures: str | Sequence[str | Measure] = DEFAULT_MEASURES,
+        every: int = 50,
+        optimizer: torch.optim.Optimizer | None = None,
+        budget: float | None = 0.05,
+        sinks: object = (),
+        **options: Any,
+    ) -> None:
+        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+            raise InvalidInput(f"every={every} must be a number of steps, at least 1")
+        self._chosen = parse_measures(measures)
+        self._every, self._budget = every, TimeBudget(budget)
+        self._sinks: list[Sink] = make_sinks(sinks)
+        self._loss, self._options = loss, dict(options)
+        limit, labels = self._options.pop("limit", MAX_EXAMPLES), self._options.pop("labels", LABELS)
+        with random_state_kept(), loader_state_kept(data):
+            source = [data] if is_batch(data) else data
+            if not isinstance(source, Iterable):
+                raise InvalidInput(f"data is a {type(data).__name__}; give (inputs, targets) or a loader of batches")
+            self._data: tuple[Inputs, Tensor] = read_loader(source, None if is_batch(data) else limit, labels)
+        self._model = model
+        self._reader = None if optimizer is None else OptimizerReader.of(optimizer, unwrap_module(model))
+        self._memory: dict[DynamicsMeasure, Any] = {}
+        self._subject: tuple[Subject, object] | None = None
+        self._rows: list[Row] = []
+        self._estimates: list[dict[str, Estimate]] = []
+        self._count, self._skipped = -1, 0
+        self._last: int | None = None
+        with undisturbed(self._model):
+            self._refresh()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Free the examples and what measures hold; the rows stay."""
+        self._subject = None
+        self._memory.clear()
+
+    def step(self, step: int | None = None) -> Row | None:
+        """The row of a measurement after step number `step`; None where none is due, or the budget leaves it out.
+
+        step: by default the number of earlier calls. What fails in a measure becomes a note of its row; what fails in
+        a sink, one warning.
+        """
+        self._budget.enter()
+        try:
+            number = self._count + 1 if step is None else int(step)
+            self._count = number
+            due = self._last is None or number // self._every != self._last // self._every
+            if not due or not _measures_here():
+                return None
+            self._last = number
+            if not self._budget.allows():
+                self._skipped += 1
+                return None
+            return self._measure(number)
+        finally:
+            self._budget.leave()
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The rows so far: one per measurement, one column per measure.
+
+        learning_rate, 2/eta and bound are the optimizer's; bound is that of the preconditioned sharpness (2/eta for SGD
+        without momentum). loss: of the tracked examples. seconds: of the measurement. share: of measuring in the
+        training time so far. skipped: measurements that the budget left out since the last row. notes: why a value is
+        missing.
+        """
+        import pandas as pd
+
+        return pd.DataFrame(self._rows, columns=self._columns)
+
+    def plot(self) -> Figure:
+        """A matplotlib figure of all measures over the steps, with the line 2/eta and the optimizer's bound."""
+        from sharpbench.tracking.plot import draw_rows
+
+        return draw_rows(self._rows)
+
+    @property
+    def estimates(self) -> list[dict[str, Estimate]]:
+        """For each row of `frame` the estimates by measure: standard errors, products taken, whether converged."""
+        return list(self._estimates)
+
+    @property
+    def _columns(self) -> list[str]:
+        return row_columns([format_spec(each) for each in self._chosen])
+
+    def _measure(self, number: int) -> Row:
+        """One row, added to the table and given to the sinks."""
+        began = time.perf_counter()
+        with undisturbed(self._model):
+            values, estimates = self._evaluate(number)
+        seconds = time.perf_counter() - began
+        self._budget.spend(seconds)
+        rate = finite_rate(self._reader)
+        row: Row = dict.fromkeys(self._columns)
+        row |= {"step": number, "learning_rate": rate, "2/eta": None if rate is None else 2 / rate, **values}
+        row |= {"seconds": seconds, "share": self._budget.spent_share, "skipped": self._skipped}
+        self._skipped = 0
+        self._rows.append(row)
+        self._estimates.append(estimates)
+        for sink in list(self._sinks):
+            try:
+                sink.write(row)
+            except Exception as error:  # whatever a file system or another library raises
+                self._sinks.remove(sink)
+                text = f"the tracker stops writing to {describe_sink(sink)}: {describe_error(error)}"
+                warnings.warn(text, RuntimeWarning, stacklevel=3)
+        return row
+
+    def _evaluate(self, number: int) -> tuple[Row, dict[str, Estimate]]:
+        """The columns that need the network, and the estimates."""
+        found: Row = {}
+        notes: list[str] = []
+        estimates: dict[str, Estimate] = {}
+        try:
+            subject = self._refresh()
+        except Exception as error:  # weights that are not finite; whatever the network's own code raises
+            return {"notes": _reason(error)}, estimates
+        generator = torch.Generator().manual_seed(SEED + number % 2**32)
+        moment = Moment(subject, self._reader, generator, self._memory)
+        for chosen in self._chosen:
+            name = format_spec(chosen)
+            try:
+                estimates[name] = self._estimate(chosen, moment)
+                found[name] = estimates[name].value
+            except Exception as error:  # a measure must not end the training
+                notes.append(f"{name}: {_reason(error)}")
+        try:
+            found["bound"] = None if self._reader is None else self._reader.bound
+        except NotApplicable:  # the measure that needs it says why
+            found["bound"] = None
+        try:
+            loss = moment.loss
+            found["loss"] = loss if math.isfinite(loss) else None
+        except Exception as error:
+            notes.append(f"loss: {_reason(error)}")
+        return {**found, "notes": "; ".join(notes)}, estimates
+
+    def _estimate(self, chosen: DynamicsMeasure | Measure, moment: Moment) -> Estimate:
+        if isinstance(chosen, DynamicsMeasure):
+            return chosen(moment)
+        return estimate_with(chosen, moment.subject, seed=SEED)
+
+    def _refresh(self) -> Subject:
+        """The subject at the present weights, made anew where the network has changed other than by its values."""
+        model = unwrap_module(self._model)
+        parameters: Parameters | None = self._options.get("parameters")
+        form = (module_structure(model), _forms(model))
+        if self._subject is not None and self._subject[1] == form:
+            subject = self._subject[0].with_weights(read_weights(model, parameters))
+        else:
+            self._memory.clear()
+            inputs, targets = self._data
+            subject = Subject.from_module(model, inputs, targets, loss=self._loss, **self._options)
+        self._subject = subject, form
+        return subject
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the subject, which is made anew."""
+        return {**self.__dict__, "_subject": None}
+
+
+@contextmanager
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Inside, gradients are taken as usual and without autocast; afterwards random generators are as before."""
+    device = next((value.device.type for value in model.parameters()), "cpu")
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()  # steps of training that still run are not part of the measurement
+    with ExitStack() as stack:
+        for each in dict.fromkeys(("cpu", device)):
+            stack.enter_context(torch.autocast(each, enabled=False))
+        for manager in (random_state_kept(), torch.inference_mode(False), torch.enable_grad()):
+            stack.enter_context(manager)
+        yield
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, NotApplicable | InvalidInput) else describe_error(error)
+
+
+def _forms(model: nn.Module) -> tuple[object, ...]:
+    """What the tensors of a network are without their values: names, shapes, types, devices, and what is trained."""
+    tensors = (*model.named_parameters(), *model.named_buffers())
+    return tuple((name, value.shape, value.dtype, value.device, value.requires_grad) for name, value in tensors)
+
+
+def _measures_here() -> bool:
+    """Whether this process measures: the only one, or rank 0."""
+    distributed = torch.distributed
+    return not (distributed.is_available() and distributed.is_initialized()) or distributed.get_rank() == 0
