@@ -34,7 +34,10 @@ class KrylovSpace:
 
 
 def check_lanczos(tolerance: float, steps: int) -> None:
-    """Raises InvalidInput for a tolerance or a number of steps with which Lanczos cannot run."""
+    """Raises InvalidInput for a tolerance or a number of steps with which Lanczos cannot run.
+
+    >>> curvature.check_lanczos(tolerance=1e-3, steps=100)
+    """
     if not 0 < tolerance < 1:
         raise InvalidInput(f"tolerance={tolerance} of the relative residual must be above 0 and below 1")
     if not 2 <= steps <= 1000:

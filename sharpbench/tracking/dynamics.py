@@ -30,6 +30,9 @@ from sharpbench.curvature import (
 from sharpbench.errors import InvalidInput
 from sharpbench.tracking.optimizer import OptimizerReader
 
+NEAR, FAR = 1.1, 2.0
+"""Factors of the search for the critical step: the first from a known one, and the largest."""
+
 
 @dataclass(slots=True, eq=False)
 class Moment:
@@ -224,9 +227,7 @@ class BatchSharpness(DynamicsMeasure):
     def _quotient(self, subject: Subject, generator: torch.Generator) -> float | None:
         """g^T H g / |g|^2 of one batch."""
         places = torch.randperm(subject.n, generator=generator)[: self.size]
-        inputs, targets = subject.pick(places)
-        batch = replace(subject, inputs=inputs, targets=targets)
-        batch._settled.update(subject._settled)
+        batch = subject.take(places)
         method = gradient_method(batch)
         with method.operators():
             gradient = method.gradient_and_value(batch.loss, batch.params)[0]
@@ -276,12 +277,16 @@ class CriticalSharpness(DynamicsMeasure):
                 value = (float(perturbed_loss(subject, along * -step)) - start) / step
                 return value if math.isfinite(value) else math.inf
 
-            guess = moment.memory.get(self) or (reader.learning_rate if reader else None) or 1.0
-            low, high, taken = self._bracket(rise, guess, slope)
+            known = moment.memory.get(self)
+            guess = known or (reader.learning_rate if reader else None) or 1.0
+            low, high, taken = self._bracket(rise, guess, NEAR if known else FAR)
+            shift = 1.0
             while high[0] > low[0] * (1 + self.tolerance) and taken < self.passes:
-                step = _interpolate(low, high)
+                middle = taken % 3 == 0  # where the secant is slow, the bracket still becomes shorter
+                step = (low[0] + high[0]) / 2 if middle else _interpolate(low, high, shift)
                 value = rise(step)
                 taken += 1
+                shift = 1 + 0.7 * self.tolerance * (1 if value <= 0 else -1)
                 low, high = ((step, value), high) if value <= 0 else (low, (step, value))
         critical = (low[0] + high[0]) / 2
         moment.memory[self] = critical
@@ -291,31 +296,32 @@ class CriticalSharpness(DynamicsMeasure):
         )
 
     def _bracket(
-        self, rise: Callable[[float], float], guess: float, slope: float
+        self, rise: Callable[[float], float], guess: float, factor: float
     ) -> tuple[tuple[float, float], tuple[float, float], int]:
-        """The last step without a rise and the first with one, each with its rise, and the passes taken."""
+        """The last step without a rise and the first with one, each with its rise, and the passes taken.
+
+        The factor between two steps grows from one to the next, up to FAR.
+        """
         point = guess, rise(guess)
+        up = point[1] <= 0
         for taken in range(2, self.passes):
-            up = point[1] <= 0
-            other = point[0] * (2.0 if up else 0.5)
-            if not up and math.isfinite(point[1]):  # on a parabola through the slope the root is here
-                other = min(max(0.95 * point[0] * slope / (slope + point[1]), point[0] / 8), point[0] * 0.98)
-            elif up and 0 < -point[1] < slope:
-                other = max(min(1.05 * point[0] * slope / (slope + point[1]), point[0] * 8), point[0] * 1.02)
+            other = point[0] * (factor if up else 1 / factor)
             if not 1e-30 < other < 1e30:
                 break
             following = other, rise(other)
             if (following[1] <= 0) != up:
                 return (point, following, taken) if up else (following, point, taken)
-            point = following
-        raise NotApplicable(f"no crossing of the loss from {guess:g} to {point[0]:g} times the update")
+            point, factor = following, min(factor**2, FAR)
+        raised = "raises" if up else "lowers"
+        raise NotApplicable(f"no step of {point[0]:g} to {guess:g} times the update {raised} the loss")
 
 
-def _interpolate(low: tuple[float, float], high: tuple[float, float]) -> float:
-    """A step between the two, by the secant where it is well inside, otherwise the middle."""
-    width = high[0] - low[0]
+def _interpolate(low: tuple[float, float], high: tuple[float, float], shift: float) -> float:
+    """A step between the two: that of the secant times `shift`, which puts it on the side that is still far away."""
     share = low[1] / (low[1] - high[1]) if math.isfinite(high[1]) and high[1] > low[1] else 0.5
-    return low[0] + width * min(max(share, 0.1), 0.9)
+    step = (low[0] + (high[0] - low[0]) * share) * shift
+    margin = 0.02 * (high[0] - low[0])
+    return min(max(step, low[0] + margin), high[0] - margin)
 
 
 DYNAMICS: tuple[type[DynamicsMeasure], ...] = (

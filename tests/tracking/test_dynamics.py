@@ -108,7 +108,7 @@ def test_the_critical_sharpness_is_refused_where_no_step_raises_or_none_lowers_t
 
     data = torch.ones(2, 1, dtype=torch.float64), torch.zeros(2, 1, dtype=torch.float64)
     falling = Moment(Subject.from_module(model, *data, loss=linear), None, torch.Generator(), {})
-    with pytest.raises(NotApplicable, match="no crossing of the loss"):
+    with pytest.raises(NotApplicable, match="times the update raises the loss"):
         CriticalSharpness()(falling)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     optimizer.state[model.weight]["momentum_buffer"] = torch.full_like(model.weight, -100.0)

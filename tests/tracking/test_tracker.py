@@ -227,6 +227,29 @@ def test_it_measures_in_no_grad_inference_mode_and_autocast() -> None:
         )
 
 
+def test_wrapped_networks_have_the_values_of_the_network_inside_and_one_rank_measures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = make_tracker(make_model()).step()
+    compiled = torch.compile(make_model(), backend="eager")
+    compiled(INPUTS)
+    assert wanted is not None
+    assert make_tracker(compiled).step()["gradient-norm"] == wanted["gradient-norm"]  # type: ignore[index,arg-type]
+    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        wrapped = nn.parallel.DistributedDataParallel(make_model())
+        tracker = make_tracker(wrapped, optimizer=torch.optim.SGD(wrapped.parameters(), lr=0.1))
+        nn.functional.cross_entropy(wrapped(INPUTS), TARGETS).backward()
+        gradients = [value.grad.clone() for value in wrapped.parameters() if value.grad is not None]
+        assert tracker.step()["gradient-norm"] == wanted["gradient-norm"]  # type: ignore[index]
+        assert all(map(torch.equal, gradients, [value.grad for value in wrapped.parameters()]))
+        monkeypatch.setattr(torch.distributed, "get_rank", lambda: 1)
+        assert tracker.step(1) is None
+    finally:
+        torch.distributed.destroy_process_group()
+
+
 def test_data_is_a_batch_a_dictionary_a_loader_or_a_generator() -> None:
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
         for start in range(0, 24, 8):
