@@ -22,7 +22,7 @@ from sharpbench.core.spec import parse_spec
 from sharpbench.datasets.digits import Digits
 
 NETWORKS = {"lenet": (1, 28, 28), "timm:test_vit[size=32]": (3, 32, 32)}
-TRAINING_BATCH, TRACKED = 512, 32
+TRAINING_BATCH, TRACKED = 512, 16
 """Examples of a training batch, and those that the tracker measures on."""
 EVERY, ETA, MOMENTUM = 50, 0.05, 0.0
 PILOT_STEPS = 5

@@ -14,6 +14,7 @@ from sharpbench.core.operator_survey import OperatorSurvey, survey_function
 from sharpbench.core.requirements import COMPARED, spread_places
 
 if TYPE_CHECKING:
+    from sharpbench.core.parameters import Weights
     from sharpbench.core.subject import Params, Subject
 
 
@@ -40,3 +41,15 @@ def survey_subject(subject: Subject) -> OperatorSurvey:
 
     found = survey_function(loss, subject.params)
     return replace(found, verified=found.verified and subject.criterion.kind != "custom")  # ours are verified
+
+
+def at_weights(subject: Subject, weights: Weights) -> Subject:
+    """The same network and data at the weights and buffers of a later step of training.
+
+    What its operators are is not looked at again, unless its code may branch on the weights.
+    """
+    other = replace(subject, params=weights.params, constants=weights.constants)
+    known = subject._settled
+    if survey_subject in known and not subject.operators.reads_values:
+        other._settled.update({each: known[each] for each in known.keys() & {survey_subject, find_output_shape}})
+    return other

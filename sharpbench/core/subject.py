@@ -19,7 +19,7 @@ from sharpbench.core.loss import Losses, PerExampleLoss
 from sharpbench.core.network_facts import capture_subject, find_output_shape, survey_subject
 from sharpbench.core.operator_survey import OperatorSurvey
 from sharpbench.core.output_losses import SoftmaxLoss
-from sharpbench.core.parameters import Parameters, Weights, check_finite, read_weights
+from sharpbench.core.parameters import Parameters, check_finite, read_weights
 from sharpbench.core.precision import held_type, hold, hold_all, own_types
 from sharpbench.core.process_group import ProcessGroup, join_batches, sum_batches
 from sharpbench.core.requirements import (
@@ -248,17 +248,6 @@ class Subject:
     def with_params(self, params: Params) -> Subject:
         """The same network and data at other weights, detached."""
         return replace(self, params={key: value.detach() for key, value in params.items()})
-
-    def with_weights(self, weights: Weights) -> Subject:
-        """The same network and data at the weights and buffers of a later step of training.
-
-        What its operators are is not looked at again, unless its code may branch on the weights.
-        """
-        other = replace(self, params=weights.params, constants=weights.constants)
-        if survey_subject in self._settled and not self.operators.reads_values:
-            kept = self._settled.keys() & {survey_subject, find_output_shape}
-            other._settled.update({each: self._settled[each] for each in kept})
-        return other
 
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Subject:
         """This subject with its floats in `dtype` (half precision is held as float32), and all tensors on `device`."""

@@ -39,8 +39,8 @@ def describe_rows(rows: Sequence[Row], name: str) -> Page:
     blocks: tuple[Block, ...] = (
         f"{measured}.{cost}",
         "late mean: over the last quarter of the steps. / bound: that mean divided by the bound at "
-        "the same steps, which is 2/eta for the measures of plain gradient descent, and the optimizer's own for the "
-        "preconditioned sharpness.",
+        "the same steps, which is the optimizer's own for the preconditioned sharpness, and 2/eta for other "
+        "sharpness under gradient descent without momentum.",
         table,
         *_list_notes(rows),
         Picture("track", "The measures over the steps, with the bounds.", lambda: draw_rows(rows)),
@@ -55,7 +55,8 @@ def _summarize(rows: Sequence[Row], column: str) -> dict[str, str]:
     late = [(row, value) for row, value in values if int(str(row["step"])) >= begin]
     kind = column.partition("[")[0]
     line = "2/eta" if kind in SHARPNESS else "bound" if kind == PRECONDITIONED else None
-    shares = [value / float(str(row[line])) for row, value in late if line is not None and row[line]]
+    bounded = [(row, value) for row, value in late if line == "bound" or row["bound"] == row["2/eta"]]
+    shares = [value / float(str(row[line])) for row, value in bounded if line is not None and row[line]]
     numbers = [value for _, value in values]
     return {
         "measure": plain_text(column, MAX_NAME_CHARS),

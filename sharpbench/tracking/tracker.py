@@ -6,7 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -18,7 +18,9 @@ from sharpbench.core.evaluate import estimate_with
 from sharpbench.core.graph import module_structure
 from sharpbench.core.loader import LABELS, is_batch, loader_state_kept, read_loader
 from sharpbench.core.measure import Estimate, Measure, NotApplicable
+from sharpbench.core.network_facts import at_weights
 from sharpbench.core.parameters import Parameters, read_weights
+from sharpbench.core.precision import own_types
 from sharpbench.core.requirements import describe_error, random_state_kept
 from sharpbench.core.spec import format_spec
 from sharpbench.core.subject import Subject
@@ -111,7 +113,7 @@ class Tracker:
         self._estimates: list[dict[str, Estimate]] = []
         self._count, self._skipped = -1, 0
         self._last: int | None = None
-        with undisturbed(self._model):
+        with undisturbed():
             self._refresh()
 
     def __enter__(self) -> Self:
@@ -176,7 +178,7 @@ class Tracker:
     def _measure(self, number: int) -> Row:
         """One row, added to the table and given to the sinks."""
         began = time.perf_counter()
-        with undisturbed(self._model):
+        with undisturbed():
             values, estimates = self._evaluate(number)
         seconds = time.perf_counter() - began
         self._budget.spend(seconds)
@@ -236,7 +238,7 @@ class Tracker:
         parameters: Parameters | None = self._options.get("parameters")
         form = (module_structure(model), _forms(model))
         if self._subject is not None and self._subject[1] == form:
-            subject = self._subject[0].with_weights(read_weights(model, parameters))
+            subject = at_weights(self._subject[0], read_weights(model, parameters))
         else:
             self._memory.clear()
             inputs, targets = self._data
@@ -250,16 +252,11 @@ class Tracker:
 
 
 @contextmanager
-def undisturbed(model: nn.Module) -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
     """Inside, gradients are taken as usual and without autocast; afterwards random generators are as before."""
-    device = next((value.device.type for value in model.parameters()), "cpu")
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()  # steps of training that still run are not part of the measurement
-    with ExitStack() as stack:
-        for each in dict.fromkeys(("cpu", device)):
-            stack.enter_context(torch.autocast(each, enabled=False))
-        for manager in (random_state_kept(), torch.inference_mode(False), torch.enable_grad()):
-            stack.enter_context(manager)
+    with random_state_kept(), own_types(), torch.enable_grad():
         yield
 
 

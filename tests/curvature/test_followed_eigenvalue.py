@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from sharpbench import Subject, curvature
+from sharpbench.core.network_facts import at_weights
 from sharpbench.core.parameters import Weights
 
 
@@ -80,7 +81,7 @@ def test_weights_of_a_later_step_keep_what_the_operators_are_and_nothing_else() 
     subject = make_subject()
     operators = subject.operators
     weights = {name: value + 1 for name, value in subject.params.items()}
-    later = subject.with_weights(Weights(weights, subject.constants, (), ""))
+    later = at_weights(subject, Weights(weights, subject.constants, (), ""))
     assert later.operators is operators
     assert float(later.loss(later.params)) == float(subject.loss(weights))
     assert later.graph is not None

@@ -9,7 +9,7 @@ import torch
 from typer.testing import CliRunner
 
 from sharpbench import InvalidInput, Tracker
-from sharpbench.cli.main import app
+from sharpbench.cli.app import app
 from sharpbench.tracking.rows import read_rows
 
 
