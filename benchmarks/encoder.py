@@ -70,12 +70,12 @@ def train(model: nn.Module, inputs: Mapping[str, Tensor], targets: Tensor) -> tu
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE)
     for step in range(MAX_STEPS + 1):
         loss = F.cross_entropy(model(**inputs), targets)
-        if float(loss) <= FITTED_LOSS or step == MAX_STEPS:
+        if loss.item() <= FITTED_LOSS or step == MAX_STEPS:
             break
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return float(loss), step
+    return loss.item(), step
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
