@@ -75,7 +75,7 @@ def perturb(params: Params, displacement: Tensor) -> Params:
 
 
 def perturbed_loss(subject: Subject, displacement: Tensor) -> Tensor:
-    """The loss L(theta + d), a scalar in float64, differentiable in the displacement d [P].
+    """The loss L(theta + d) with its penalty, a scalar in float64, differentiable in the displacement d [P].
 
     Losses are summed in float64, example by example: what a float32 loss would lose in a difference averages out.
 
@@ -83,9 +83,10 @@ def perturbed_loss(subject: Subject, displacement: Tensor) -> Tensor:
     0.693147181
     """
     params = perturb(subject.params, displacement)
-    return subject.mean(
+    mean = subject.mean(
         lambda inputs, targets: subject.criterion(subject.apply(params, inputs), targets).double().mean()
     )
+    return subject.criterion.add_penalty(mean, {name: value.double() for name, value in params.items()})
 
 
 def require_finite(value: float, what: str) -> float:

@@ -31,7 +31,23 @@ class MSAM(SharpnessAware):
         model: the network, in its wrapper where it has one; None for parameters without a network.
         rho: the length of the ascents, at least 0. A group may have its own, as a key `rho`.
 
+    Raises:
+        InvalidInput: as SharpnessAware.
+
     Source: Foret et al. 2021, section 4.1; Behdin et al. 2023.
+
+    >>> import torch
+    >>> from sharpbench.optim import MSAM
+    >>> theta = torch.tensor([3.0, 4.0], requires_grad=True)
+    >>> optimizer = MSAM(torch.optim.SGD([theta], lr=0.1), None, rho=0.5)
+    >>> def closure():
+    ...     loss = (theta * torch.tensor([1.0, 2.0])).square().sum() / 2
+    ...     loss.backward()
+    ...     return loss
+    >>> for _ in range(2):
+    ...     loss = optimizer.step(closure)
+    >>> theta
+    tensor([2.4071, 1.1308], requires_grad=True)
     """
 
     def __init__(self, base: torch.optim.Optimizer, model: nn.Module | None, *, rho: float = 0.05) -> None:

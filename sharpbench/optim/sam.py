@@ -33,6 +33,9 @@ class SAM(SharpnessAware):
         synchronize: with False each process of DistributedDataParallel ascends along the gradient of its own batch:
             the m-sharpness of Foret et al., with m the batch of one process, and less communication.
 
+    Raises:
+        InvalidInput: as SharpnessAware.
+
     Source: Foret, Kleiner, Mobahi, Neyshabur 2021, Algorithm 1.
 
     >>> import torch
@@ -82,7 +85,23 @@ class ASAM(SharpnessAware):
             dimensions.
         synchronize: see SAM.
 
+    Raises:
+        InvalidInput: as SharpnessAware, and for layers="authors" where a parameter has no name.
+
     Source: Kwon, Kim, Park, Choi 2021.
+
+    >>> import torch
+    >>> from sharpbench.optim import ASAM
+    >>> theta = torch.tensor([3.0, 4.0], requires_grad=True)
+    >>> optimizer = ASAM(torch.optim.SGD([theta], lr=0.1), None, rho=0.5, layers="all")
+    >>> def closure():
+    ...     loss = (theta * torch.tensor([1.0, 2.0])).square().sum() / 2
+    ...     loss.backward()
+    ...     return loss
+    >>> for _ in range(2):
+    ...     loss = optimizer.step(closure)
+    >>> theta
+    tensor([2.3345, 0.6980], requires_grad=True)
     """
 
     def __init__(
@@ -147,7 +166,23 @@ class FriendlySAM(SharpnessAware):
         smoothing: the decay of the moving average, from 0 to below 1.
         synchronize: see SAM; with False each process has its own m.
 
+    Raises:
+        InvalidInput: as SharpnessAware.
+
     Source: Li, Zhou, He, Cheng, Huang 2024.
+
+    >>> import torch
+    >>> from sharpbench.optim import FriendlySAM
+    >>> theta = torch.tensor([3.0, 4.0], requires_grad=True)
+    >>> optimizer = FriendlySAM(torch.optim.SGD([theta], lr=0.1), None, rho=0.5)
+    >>> def closure():
+    ...     loss = (theta * torch.tensor([1.0, 2.0])).square().sum() / 2
+    ...     loss.backward()
+    ...     return loss
+    >>> for _ in range(2):
+    ...     loss = optimizer.step(closure)
+    >>> theta
+    tensor([2.4239, 1.5219], requires_grad=True)
     """
 
     def __init__(
@@ -205,7 +240,23 @@ class GSAM(SharpnessAware):
             write to `param_groups`.
         gsam_alpha: alpha, at least 0.
 
+    Raises:
+        InvalidInput: as SharpnessAware.
+
     Source: Zhuang, Gong, Yuan, Cui, Adam, Dvornek, Tatikonda, Duncan, Liu 2022, Algorithm 1.
+
+    >>> import torch
+    >>> from sharpbench.optim import GSAM
+    >>> theta = torch.tensor([3.0, 4.0], requires_grad=True)
+    >>> optimizer = GSAM(torch.optim.SGD([theta], lr=0.1), None, rho=0.5)
+    >>> def closure():
+    ...     loss = (theta * torch.tensor([1.0, 2.0])).square().sum() / 2
+    ...     loss.backward()
+    ...     return loss
+    >>> for _ in range(2):
+    ...     loss = optimizer.step(closure)
+    >>> theta
+    tensor([2.4292, 1.1263], requires_grad=True)
     """
 
     def __init__(

@@ -34,7 +34,23 @@ class SAMPa(SharpnessAware):
         rho: the length of the ascent, at least 0. A group may have its own, as of `weight`.
         weight: the share of the gradient at y, from 0 to 1: lambda in the paper.
 
+    Raises:
+        InvalidInput: as SharpnessAware.
+
     Source: Xie, Pethick, Cevher 2024, Algorithm 1, with momentum and weight decay as in the authors' code.
+
+    >>> import torch
+    >>> from sharpbench.optim import SAMPa
+    >>> theta = torch.tensor([3.0, 4.0], requires_grad=True)
+    >>> optimizer = SAMPa(torch.optim.SGD([theta], lr=0.1), None, rho=0.5)
+    >>> def closure():
+    ...     loss = (theta * torch.tensor([1.0, 2.0])).square().sum() / 2
+    ...     loss.backward()
+    ...     return loss
+    >>> for _ in range(2):
+    ...     loss = optimizer.step(closure)
+    >>> theta
+    tensor([2.4286, 1.4107], requires_grad=True)
     """
 
     def __init__(

@@ -72,6 +72,10 @@ def compare_networks(
         measures: Names separated by commas, or measures.
         subjects: The networks by name, 2 to 10, on the same examples in the same order.
         options: Seed, groups and scope.
+
+    Returns:
+        The values, differences and 95 % intervals of each measure and pair, with a verdict; prints as tables.
+
     Raises:
         InvalidInput: for an unknown measure, too few networks, and networks on different examples.
 

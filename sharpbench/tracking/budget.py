@@ -50,6 +50,11 @@ class TimeBudget:
         self.measuring += seconds
         self.last = seconds
 
+    def extend(self, seconds: float) -> None:
+        """Note what a measurement took besides, to write its row."""
+        self.measuring += seconds
+        self.last = (self.last or 0.0) + seconds
+
     @property
     def spent_share(self) -> float | None:
         """Measuring seconds per training second so far; None before there is any training."""

@@ -32,6 +32,9 @@ from sharpbench.tracking.optimizer import OptimizerReader
 
 NEAR, FAR = 1.1, 2.0
 """Factors of the search for the critical step: the first from a known one, and the largest."""
+MAX_ROUNDING = 0.5
+"""The largest rounding of the loss, relative to the slope times the critical step, that leaves a value. The error of
+the value was a tenth of it in linear networks."""
 
 
 @dataclass(slots=True, eq=False)
@@ -242,14 +245,15 @@ class CriticalSharpness(DynamicsMeasure):
 
     The update is the one that the optimizer would make next with the gradient of the tracked examples; without an
     optimizer it is that gradient. eta_c is the first crossing that a search by factors of 2 meets, from the last
-    eta_c or the learning rate; then the root is interpolated to `tolerance`.
+    eta_c or the learning rate; then the root is interpolated to `tolerance`. Near a minimum the rounding of the loss
+    hides the crossing, and there is no value.
 
     Source: Kalra et al. 2026, A Scalable Measure of Loss Landscape Curvature, arXiv 2601.16979.
     """
 
     name: ClassVar[str] = "critical-sharpness"
     title: ClassVar[str] = "2 over the step along the update at which the loss begins to rise above its value"
-    cost: ClassVar[str] = "1 gradient and about 4 to 8 forward passes"
+    cost: ClassVar[str] = "1 gradient and about 4 to 11 forward passes"
     tolerance: float = 0.01
     passes: int = 40
 
@@ -289,8 +293,14 @@ class CriticalSharpness(DynamicsMeasure):
                 shift = 1 + 0.7 * self.tolerance * (1 if value <= 0 else -1)
                 low, high = ((step, value), high) if value <= 0 else (low, (step, value))
         critical = (low[0] + high[0]) / 2
+        rounding = torch.finfo(along.dtype).eps * abs(start) / (slope * critical)
+        if rounding > MAX_ROUNDING:
+            raise NotApplicable(
+                f"the loss changes along the update by less than its rounding in {str(along.dtype)[6:]}, as at a "
+                "minimum; float64 weights resolve smaller gradients"
+            )
         moment.memory[self] = critical
-        converged = high[0] <= low[0] * (1 + self.tolerance)
+        converged = high[0] <= low[0] * (1 + self.tolerance) and rounding <= self.tolerance
         return Estimate(
             2 / critical, stderr=0.0 if converged else None, converged=converged, details={"passes": taken + 1}
         )

@@ -53,7 +53,11 @@ class OptimizerReader:
                     raise NotApplicable("the optimizer maximizes")
                 return cls.__name__
         known = ", ".join((*KNOWN, "AdamW"))
-        raise NotApplicable(f"the updates of {type(self.optimizer).__name__} are not known, only those of {known}")
+        inner = isinstance(getattr(self.optimizer, "base", None), torch.optim.Optimizer)
+        remedy = "; give the base optimizer, optimizer.base" if inner else ""
+        raise NotApplicable(
+            f"the updates of {type(self.optimizer).__name__} are not known, only those of {known}{remedy}"
+        )
 
     @property
     def learning_rate(self) -> float:

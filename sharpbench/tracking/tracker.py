@@ -99,12 +99,13 @@ class Tracker:
         self._every, self._budget = every, TimeBudget(budget)
         self._sinks: list[Sink] = make_sinks(sinks)
         self._loss, self._options = loss, dict(options)
-        limit, labels = self._options.pop("limit", MAX_EXAMPLES), self._options.pop("labels", LABELS)
+        limit = self._options.pop("limit", None if is_batch(data) else MAX_EXAMPLES)
+        labels = self._options.pop("labels", LABELS)
         with random_state_kept(), loader_state_kept(data):
             source = [data] if is_batch(data) else data
             if not isinstance(source, Iterable):
                 raise InvalidInput(f"data is a {type(data).__name__}; give (inputs, targets) or a loader of batches")
-            self._data: tuple[Inputs, Tensor] = read_loader(source, None if is_batch(data) else limit, labels)
+            self._data: tuple[Inputs, Tensor] = read_loader(source, limit, labels)
         self._model = model
         self._reader = None if optimizer is None else OptimizerReader.of(optimizer, unwrap_module(model))
         self._memory: dict[DynamicsMeasure, Any] = {}
@@ -122,7 +123,7 @@ class Tracker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Free the examples and what measures hold; the rows stay."""
+        """Free what measures hold and their view of the network; the rows stay, and a later step measures again."""
         self._subject = None
         self._memory.clear()
 
@@ -132,11 +133,13 @@ class Tracker:
         step: by default the number of earlier calls. What fails in a measure becomes a note of its row; what fails in
         a sink, one warning.
         """
+        number = self._count + 1 if step is None else int(step)
+        due = self._last is None or number // self._every != self._last // self._every
+        if due and _measures_here():
+            _finish_kernels()
         self._budget.enter()
         try:
-            number = self._count + 1 if step is None else int(step)
             self._count = number
-            due = self._last is None or number // self._every != self._last // self._every
             if not due or not _measures_here():
                 return None
             self._last = number
@@ -196,6 +199,7 @@ class Tracker:
                 self._sinks.remove(sink)
                 text = f"the tracker stops writing to {describe_sink(sink)}: {describe_error(error)}"
                 warnings.warn(text, RuntimeWarning, stacklevel=3)
+        self._budget.extend(time.perf_counter() - began - seconds)
         return row
 
     def _evaluate(self, number: int) -> tuple[Row, dict[str, Estimate]]:
@@ -251,11 +255,15 @@ class Tracker:
         return {**self.__dict__, "_subject": None}
 
 
+def _finish_kernels() -> None:
+    """Waits for the steps of training that a GPU still computes, so that their time counts as training."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
 @contextmanager
 def undisturbed() -> Iterator[None]:
     """Inside, gradients are taken as usual and without autocast; afterwards random generators are as before."""
-    if torch.cuda.is_initialized():
-        torch.cuda.synchronize()  # steps of training that still run are not part of the measurement
     with random_state_kept(), own_types(), torch.enable_grad():
         yield
 

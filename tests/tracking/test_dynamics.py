@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sharpbench import Subject, curvature
-from sharpbench.core.measure import NotApplicable
+from sharpbench.core.measure import Estimate, NotApplicable
 from sharpbench.errors import InvalidInput
 from sharpbench.tracking.dynamics import (
     BatchSharpness,
@@ -152,3 +152,31 @@ def test_options_out_of_bounds_are_refused() -> None:
         BatchSharpness(size=31)(make_moment(make_model()))
     with pytest.raises(NotApplicable, match="no optimizer is known"):
         PreconditionedSharpness()(make_moment(make_model()))
+
+
+def test_the_critical_sharpness_counts_the_penalty_of_weight_decay() -> None:
+    model = torch.nn.Linear(1, 1, bias=False).double()
+    torch.nn.init.ones_(model.weight)
+    zeros = torch.zeros(4, 1, dtype=torch.float64)
+    subject = Subject.from_module(model, torch.ones_like(zeros), zeros, loss="mse", weight_decay=3.0)
+    moment = Moment(subject, None, torch.Generator(), {})
+    curved = curvature.hvp(subject, {"weight": torch.ones(1, 1, dtype=torch.float64)})["weight"]
+    assert CriticalSharpness(tolerance=1e-8)(moment).value == pytest.approx(float(curved))
+
+
+def test_the_critical_sharpness_is_refused_where_the_loss_changes_by_less_than_its_rounding() -> None:
+    """Near a minimum whose loss is 1 the crossing was one of the rounding, with a standard error of 0."""
+    inputs, targets = torch.ones(64, 1), torch.tensor([[1.0], [-1.0]]).repeat(32, 1)
+
+    def found(weight: float, dtype: torch.dtype) -> Estimate:
+        model = torch.nn.Linear(1, 1, bias=False).to(dtype)
+        torch.nn.init.constant_(model.weight, weight)
+        subject = Subject.from_module(model, inputs.to(dtype), targets.to(dtype), loss="mse")
+        return CriticalSharpness()(Moment(subject, None, torch.Generator(), {}))
+
+    assert found(1e-2, torch.float32).value == pytest.approx(found(1e-2, torch.float64).value, rel=0.02)
+    assert found(1e-5, torch.float64).converged
+    rough = found(5e-4, torch.float32)
+    assert (rough.converged, rough.stderr) == (False, None)
+    with pytest.raises(NotApplicable, match="less than its rounding in float32"):
+        found(1e-5, torch.float32)

@@ -10,6 +10,7 @@ import torch
 
 from sharpbench.core.measure import NotApplicable
 from sharpbench.errors import InvalidInput
+from sharpbench.optim import SAM
 from sharpbench.tracking.optimizer import OptimizerReader
 
 OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
@@ -114,6 +115,9 @@ def test_what_is_not_known_is_refused() -> None:
         OptimizerReader.of(torch.optim.SGD(make_model().parameters(), lr=0.1), model)
     with pytest.raises(InvalidInput, match="optimizer= is a str"):
         OptimizerReader.of("adam", model)
+    wrapped = SAM(torch.optim.SGD(model.parameters()), model)
+    with pytest.raises(NotApplicable, match=r"updates of SAM are not known.*; give the base optimizer"):
+        _ = OptimizerReader.of(wrapped, model).bound
     with pytest.raises(NotApplicable, match="updates of NAdam are not known"):
         _ = OptimizerReader.of(torch.optim.NAdam(model.parameters()), model).kind
     with pytest.raises(NotApplicable, match="maximizes"):

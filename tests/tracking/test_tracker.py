@@ -150,6 +150,46 @@ def test_the_budget_is_kept_by_measuring_less_often(monkeypatch: pytest.MonkeyPa
     assert max(frame["share"][1:]) <= 0.05
 
 
+def test_a_limit_holds_for_a_batch_also() -> None:
+    few = Tracker(make_model(), "cross_entropy", (INPUTS[:10], TARGETS[:10]), measures="gradient-norm").step()
+    limited = make_tracker(make_model(), limit=10).step()
+    assert few is not None
+    assert limited is not None
+    assert limited["gradient-norm"] == few["gradient-norm"]
+
+
+def test_what_a_sink_takes_counts_as_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+
+    class Slow:
+        def log(self, *args: object, **named: object) -> None:
+            now[0] += 4.0
+
+    monkeypatch.setattr(budgets.time, "perf_counter", lambda: now[0])
+    tracker = make_tracker(make_model(), measures="gradient-norm", sinks=[Slow()], budget=0.5)
+    for step in range(20):
+        tracker.step(step)
+        now[0] += 1.0
+    assert list(tracker.frame["step"]) == [0, 16]
+
+
+def test_steps_that_a_gpu_still_computes_count_as_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+
+    def synchronize() -> None:
+        now[0] += 3.0
+
+    monkeypatch.setattr(budgets.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    tracker = make_tracker(make_model(), measures="gradient-norm", every=2)
+    monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
+    monkeypatch.setattr(tracker, "_evaluate", lambda number: ({}, {}))
+    for step in range(3):
+        tracker.step(step)
+    assert list(tracker.frame["seconds"]) == [0.0, 0.0]
+    assert tracker._budget.training == 3.0
+
+
 def test_weights_that_are_not_finite_are_noted_and_the_loop_goes_on() -> None:
     model = make_model()
     tracker = make_tracker(model, measures="gradient-norm,top-eigenvalue,critical-sharpness")
