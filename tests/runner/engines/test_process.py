@@ -51,8 +51,7 @@ def test_each_misdeed_costs_its_own_cell(planned: Plan, ran: Ran, odd: Any, tmp_
         "says": ("ok", None),
         "sets": (
             "failed",
-            "the measure changed the global settings torch's default dtype, torch's gradients; "
-            "restore them before returning",
+            "the measure changed the global settings torch's default dtype; restore them before returning",
         ),
         "interrupts": ("failed", "KeyboardInterrupt:"),
         "ended once": ("ok", None),
