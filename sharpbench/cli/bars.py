@@ -36,7 +36,7 @@ MAX_TASKS = 2
 
 
 def progress_bar(*columns: ProgressColumn, counted: bool, console: Console) -> Progress:
-    """A bar that disappears at its end; lines where the console is no terminal, or one that cannot move its cursor.
+    """A bar that disappears at its end; lines where the console is not a terminal, or cannot move its cursor.
 
     counted: with the number done of a known total, else with a spinner.
     """

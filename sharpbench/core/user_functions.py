@@ -17,7 +17,7 @@ FILE_AND_FUNCTION = re.compile(r"(?P<path>.+\.py):(?P<factory>\w+)")
 
 
 def load_function(path: str, name: str) -> Callable[..., Any]:
-    """Execute the file at `path`; the function `name` in it. Its imports find the modules beside it.
+    """Execute the file at `path`; the function `name` in it. Its imports find the modules in its folder.
 
     Raises InvalidInput where there is no such file or function, and where the file raises.
     """

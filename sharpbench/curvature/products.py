@@ -104,7 +104,7 @@ def linear_operator(subject: Subject, kind: Kind = "hessian") -> LinearOperator:
 
 
 MAX_HELD_BATCHES = 4
-"""The graphs of so many batches at most are held between products."""
+"""The largest number of batches whose graphs are held between products."""
 
 
 def held_operator(subject: Subject) -> LinearOperator:

@@ -25,7 +25,7 @@ from sharpbench.tracking.tracker import Tracker
 CLASSES, WIDTH = 10, 32
 """Outputs, and units of each of the two hidden layers."""
 LAST_SHARE = 4
-"""A value is compared with its bound over the last one of so many parts of the steps."""
+"""Equal parts of the steps; a value is compared with its bound over the last part."""
 BATCH = 32
 """Examples of a batch of SGD, the default of batch-sharpness."""
 MEASURED = 100

@@ -77,7 +77,8 @@ def compare_networks(
         The values, differences and 95 % intervals of each measure and pair, with a verdict; prints as tables.
 
     Raises:
-        InvalidInput: for an unknown measure, too few networks, and networks on different examples.
+        InvalidInput: for an unknown measure, too few or too many networks, and networks with different numbers of
+            examples or different targets. Inputs are not compared: each network may have its own preparation.
 
     Cost: for each measure and network that of groups + 1 evaluations, and as many at the balanced network.
 

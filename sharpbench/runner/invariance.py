@@ -64,7 +64,7 @@ def rewrite_subjects(subject: Subject) -> Mapping[str, tuple[Subject, ...]]:
 
 
 def move_to_state(subject: Subject, state: Mapping[str, torch.Tensor]) -> Subject:
-    """`subject` at the weights of a state dict, in the types of its own."""
+    """`subject` at the weights of a state dict, in the types of the subject's weights."""
     return replace(
         subject,
         params={name: state[name].to(held) for name, held in subject.params.items()},

@@ -11,7 +11,7 @@ import pandas as pd
 from sharpbench.report.format import plain_text
 from sharpbench.report.page import Block, Page, Picture, Section
 from sharpbench.tracking.plot import PRECONDITIONED, SHARPNESS, draw_rows
-from sharpbench.tracking.rows import measure_columns
+from sharpbench.tracking.rows import NOTE_GAP, measure_columns
 from sharpbench.tracking.sinks import Row
 
 MISSING = "-"
@@ -19,7 +19,7 @@ MAX_NAME_CHARS = 27
 MAX_NOTE_CHARS, MAX_NOTES = 160, 6
 """Notes that are shown, and the length of each; the rest are counted."""
 LAST_SHARE = 4
-"""The mean is over the last one of so many parts of the steps."""
+"""Equal parts of the steps; the mean is over the last part."""
 
 
 def describe_rows(rows: Sequence[Row], name: str) -> Page:
@@ -77,7 +77,7 @@ def _list_notes(rows: Sequence[Row]) -> list[str]:
     """Why values are missing, each reason once with the number of its rows."""
     counts: dict[str, int] = {}
     for row in rows:
-        for note in filter(None, str(row.get("notes") or "").split("; ")):
+        for note in filter(None, str(row.get("notes") or "").split(NOTE_GAP)):
             counts[note] = counts.get(note, 0) + 1
     lines = [f"{plain_text(note, MAX_NOTE_CHARS)} ({count} of {len(rows)})" for note, count in counts.items()]
     more = [f"and {len(lines) - MAX_NOTES} more notes, in the file"] if len(lines) > MAX_NOTES else []

@@ -15,6 +15,8 @@ from sharpbench.tracking.sinks import TEXT, Row
 COLUMNS_BEFORE = ("step", "learning_rate", "2/eta", "bound", "loss")
 COLUMNS_AFTER = ("seconds", "share", "skipped", "notes")
 """The columns of the measures are between these."""
+NOTE_GAP = " | "
+"""What separates the notes of a row; notes have semicolons inside."""
 
 
 def row_columns(measures: Sequence[str]) -> list[str]:

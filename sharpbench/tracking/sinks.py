@@ -18,7 +18,7 @@ from sharpbench.files import user_path
 Row: TypeAlias = dict[str, Scalar]
 """One measurement: column -> value. The columns of a tracker are the same in each of its rows."""
 TEXT = ("notes",)
-"""Columns that are no numbers."""
+"""Columns of text."""
 
 
 class Sink(Protocol):

@@ -30,7 +30,7 @@ from sharpbench.tracking.budget import TimeBudget
 from sharpbench.tracking.dynamics import DynamicsMeasure, Moment
 from sharpbench.tracking.measures import DEFAULT_MEASURES, parse_measures
 from sharpbench.tracking.optimizer import OptimizerReader, finite_rate
-from sharpbench.tracking.rows import row_columns
+from sharpbench.tracking.rows import NOTE_GAP, row_columns
 from sharpbench.tracking.sinks import Row, Sink, describe_sink, make_sinks
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 MAX_EXAMPLES = 512
 """Examples that are taken from a loader, unless limit= says otherwise."""
 SEED = 0
-"""Of what measures draw; each step has a generator of this seed and its number."""
+"""Seed of the random numbers of measures; the generator of a step adds the number of the step."""
 
 
 class Tracker:
@@ -155,9 +155,9 @@ class Tracker:
         """The rows so far: one per measurement, one column per measure.
 
         learning_rate, 2/eta and bound are the optimizer's; bound is that of the preconditioned sharpness (2/eta for SGD
-        without momentum). loss: of the tracked examples. seconds: of the measurement. share: of measuring in the
-        training time so far. skipped: measurements that the budget left out since the last row. notes: why a value is
-        missing.
+        without momentum). loss: of the tracked examples. seconds: of the measurement. share: seconds of measuring
+        and writing rows per second of training so far. skipped: measurements that the budget left out since the last
+        row. notes: why values are missing.
         """
         import pandas as pd
 
@@ -229,7 +229,7 @@ class Tracker:
             found["loss"] = loss if math.isfinite(loss) else None
         except Exception as error:
             notes.append(f"loss: {_reason(error)}")
-        return {**found, "notes": "; ".join(notes)}, estimates
+        return {**found, "notes": NOTE_GAP.join(notes)}, estimates
 
     def _estimate(self, chosen: DynamicsMeasure | Measure, moment: Moment) -> Estimate:
         if isinstance(chosen, DynamicsMeasure):
