@@ -42,6 +42,11 @@ def truncate(text: str, longest: int) -> str:
     return line if len(line) <= longest else line[: longest - 3] + "..."
 
 
+def describe_error(error: BaseException) -> str:
+    """The type and the text of an error, on one line of at most 300 characters."""
+    return truncate(" ".join(f"{type(error).__name__}: {error}".split()), 300)
+
+
 MIN_LIKENESS = 0.7
 """Names that resemble a word less than this share of the most similar one are not suggested."""
 

@@ -18,11 +18,11 @@ from sharpbench.core.groups import Groups, assign_blocks, split_blocks, sum_part
 from sharpbench.core.measure import Estimate, Measure, NotApplicable
 from sharpbench.core.precision import own_types
 from sharpbench.core.registry import available
-from sharpbench.core.requirements import describe_error, is_out_of_memory, random_state_kept
+from sharpbench.core.requirements import is_out_of_memory, random_state_kept
 from sharpbench.core.spec import ALL, format_spec, parse_spec, parse_specs
 from sharpbench.core.subject import Subject
 from sharpbench.environment import keep_freed_memory
-from sharpbench.errors import InvalidInput, shorten
+from sharpbench.errors import InvalidInput, describe_error, shorten
 
 
 @overload

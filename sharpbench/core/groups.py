@@ -11,7 +11,7 @@ from torch import nn
 
 from sharpbench.core.measure import Estimate
 from sharpbench.core.subject import Subject
-from sharpbench.errors import InvalidInput, shorten
+from sharpbench.errors import InvalidInput, describe_error, shorten
 
 Groups: TypeAlias = str | Mapping[str, str] | Callable[[str], str]
 """'layer', 'kind', or names of parameters to names of blocks."""
@@ -35,7 +35,17 @@ def assign_blocks(subject: Subject, groups: Groups) -> dict[str, str]:
             raise InvalidInput(f"groups='{shorten(groups)}' is unknown; use {' or '.join(map(repr, GROUPINGS))}")
         known = _kinds(subject.module) if groups == "kind" else {name: _layer_of(name) for name in subject.params}
         return {name: known[name] for name in subject.params}
-    found = {name: groups.get(name) if isinstance(groups, Mapping) else groups(name) for name in subject.params}
+    if not isinstance(groups, Mapping) and not callable(groups):
+        raise InvalidInput(
+            f"groups= holds a {type(groups).__name__}; expected 'layer', 'kind', a mapping or a function"
+        )
+    find = groups.get if isinstance(groups, Mapping) else groups
+    found: dict[str, object] = {}
+    for name in subject.params:
+        try:
+            found[name] = find(name)
+        except Exception as error:  # whatever the user's function raises
+            raise InvalidInput(f"groups= raises {describe_error(error)} for the parameter '{name}'") from error
     for name, block in found.items():
         if not isinstance(block, str) or not block:
             raise InvalidInput(f"parameter '{name}' has the block {shorten(repr(block))}; expected the block's name")

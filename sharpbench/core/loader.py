@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from numbers import Integral
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset, IterableDataset
 
 from sharpbench.core.batch import (
     Inputs,
@@ -14,11 +16,11 @@ from sharpbench.core.batch import (
     describe_form,
     join_examples,
     list_tensors,
+    named_tensors,
     read_inputs,
     take_examples,
-    tree_form,
 )
-from sharpbench.errors import InvalidInput
+from sharpbench.errors import InvalidInput, shorten
 
 LABELS = "labels"
 """The key of the targets in batches that are dictionaries, as Hugging Face has it."""
@@ -27,11 +29,19 @@ LABELS = "labels"
 def read_loader(loader: Iterable[object], limit: int | None = None, labels: str = LABELS) -> tuple[Inputs, Tensor]:
     """All examples that `loader` gives, or the first `limit`: inputs [n, ...] and targets [n, ...].
 
-    labels: the key of the targets in batches that are dictionaries. Raises InvalidInput for an empty loader and for
-    batches of another form.
+    labels: the key of the targets in batches that are dictionaries. Raises InvalidInput for an empty loader, for
+    a dataset, which gives single examples, and for batches of another form.
     """
-    if limit is not None and limit < 1:
-        raise InvalidInput(f"limit={limit} must be at least 1")
+    if limit is not None and (not isinstance(limit, Integral) or limit < 1):
+        raise InvalidInput(f"limit={shorten(repr(limit))} must be an integer of at least 1")
+    if isinstance(loader, Dataset) and not isinstance(loader, IterableDataset):
+        raise InvalidInput(
+            f"the loader is a dataset ({type(loader).__name__}), which gives single examples; "
+            "give torch.utils.data.DataLoader(dataset, batch_size=64)"
+        )
+    if not isinstance(loader, Iterable) or is_batch(loader):
+        what = "one batch; give it to Subject.from_module" if is_batch(loader) else f"a {type(loader).__name__}"
+        raise InvalidInput(f"the loader is {what}; expected an iterable of batches (inputs [B, ...], targets [B, ...])")
     inputs: list[Inputs] = []
     targets: list[Tensor] = []
     held = 0
@@ -45,7 +55,7 @@ def read_loader(loader: Iterable[object], limit: int | None = None, labels: str 
         inputs.append(part)
         targets.append(target)
         held += len(target)
-        forms = [(*tree_form(inputs[place]), targets[place].shape[1:]) for place in (0, -1)]
+        forms = [_example_form(inputs[place], targets[place]) for place in (0, -1)]
         if forms[0] != forms[1]:
             shapes = [_describe_example(inputs[place], targets[place]) for place in (0, -1)]
             if shapes[0] == shapes[1]:
@@ -93,13 +103,24 @@ def _split_batch(batch: object, labels: str) -> tuple[Inputs, Tensor]:
     elif isinstance(batch, Sequence) and len(batch) == 2:
         inputs, targets = batch
     else:
+        remedy = (
+            "; where the last of several tensors are the targets, give "
+            "[(tuple(batch[:-1]), batch[-1]) for batch in loader]"
+            if isinstance(batch, Sequence) and len(batch) > 2 and not isinstance(batch, str)
+            else ""
+        )
         raise InvalidInput(
             f"the loader gives a {type(batch).__name__}; expected pairs (inputs [B, ...], targets [B]), "
-            f"or dictionaries with '{labels}'"
+            f"or dictionaries with '{labels}'{remedy}"
         )
     if not isinstance(targets, Tensor):
         raise InvalidInput(f"the loader's targets are a {type(targets).__name__}; expected a tensor, examples first")
     return read_inputs(inputs), targets
+
+
+def _example_form(inputs: Inputs, targets: Tensor) -> dict[str, torch.Size]:
+    """The shapes of one example's tensors by path; dictionaries are equal in any order of their keys."""
+    return {path: leaf.shape[1:] for path, leaf in {**named_tensors(inputs), "targets": targets}.items()}
 
 
 def _describe_example(inputs: Inputs, targets: Tensor) -> str:

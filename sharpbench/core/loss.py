@@ -6,6 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import Any, Literal
 
 import torch
@@ -17,7 +18,7 @@ from sharpbench.core import pointwise
 from sharpbench.core.definitions import cross_entropy, differentiable_operators
 from sharpbench.core.output_losses import ClassAxis, ClosedForm, ElementwiseLoss, GaussianLoss, SoftmaxLoss
 from sharpbench.core.torch_losses import BINARY, SQUARED, closed_form
-from sharpbench.errors import InvalidInput
+from sharpbench.errors import InvalidInput, describe_error
 
 Losses = Callable[[Tensor, Tensor], Tensor]
 Kind = Literal["cross_entropy", "mse", "softmax", "elementwise", "gaussian", "custom"]
@@ -50,8 +51,8 @@ class PerExampleLoss:
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.weight_decay < math.inf:
-            raise InvalidInput(f"weight_decay={self.weight_decay} must be at least 0 and finite")
+        if not isinstance(self.weight_decay, Real) or not 0 <= self.weight_decay < math.inf:
+            raise InvalidInput(f"weight_decay={self.weight_decay!r} must be a number of at least 0 and finite")
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Losses [B]."""
@@ -153,6 +154,10 @@ def to_per_example_loss(given: str | nn.Module | Losses | PerExampleLoss | None)
             )
         return named[given]
     name = getattr(given, "__name__", type(given).__name__)
+    if isinstance(given, type):
+        raise InvalidInput(f"loss={name} is a class; give an object of it, such as {name}()")
+    if not callable(given):
+        raise InvalidInput(f"the loss is a {name}; expected a name, a loss of torch.nn, or a callable")
     form = closed_form(given) if isinstance(given, nn.Module) else None
     return PerExampleLoss("custom", name, given) if form is None else _of_form(name, form)
 
@@ -180,10 +185,14 @@ def _check_callable(loss: PerExampleLoss, outputs: Tensor, targets: Tensor) -> N
     _check_divisor(loss, outputs, targets)
     losses = loss(torch.cat((outputs, outputs)), torch.cat((targets[:1], targets[:1])))
     if losses.shape != (2,):
+        other = (
+            f"; {loss.name} with reduction='mean' is taken as torch computes it only for the losses of docs/losses.md"
+            if isinstance(loss.losses, nn.Module)
+            else ", or give a loss of torch.nn with reduction='mean'"
+        )
         raise InvalidInput(
             f"loss '{loss.name}' returns shape {list(losses.shape)} for two examples; expected losses [2], one an "
-            "example: reduce over everything but the examples (reduction='none', then a mean over other axes), or give "
-            "a loss of torch.nn with reduction='mean'"
+            f"example: reduce over everything but the examples (reduction='none', then a mean over other axes){other}"
         )
 
 
@@ -215,8 +224,19 @@ def _check_divisor(loss: PerExampleLoss, outputs: Tensor, targets: Tensor) -> No
 
     That is known where the callable returns what a loss of torch returns; what it makes of it is its own definition.
     """
+    given = torch.cat((outputs, outputs)), torch.cat((targets[:1], targets[:1]))
     with _WeightedMeans() as seen:
-        losses = loss.losses(torch.cat((outputs, outputs)), torch.cat((targets[:1], targets[:1])))
+        try:
+            losses: object = loss.losses(*given)
+        except InvalidInput:
+            raise
+        except Exception as error:  # whatever the user's function raises
+            shapes = " and ".join(f"{list(each.shape)} of {each.dtype}" for each in given)
+            raise InvalidInput(
+                f"loss '{loss.name}' does not run on outputs and targets {shapes}: {describe_error(error)}"
+            ) from error
+    if not isinstance(losses, Tensor):
+        raise InvalidInput(f"loss '{loss.name}' returns a {type(losses).__name__}; expected a tensor of losses [B]")
     for call in (arguments for arguments, result in seen.calls if result is losses):
         remedy = "give torch.nn.CrossEntropyLoss with the same arguments and reduction='mean'"
         if call["weight"] is not None:

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Integral
 from types import CellType
 
 import numpy as np
@@ -31,7 +32,7 @@ from sharpbench.core.loss import PerExampleLoss
 from sharpbench.core.operator_survey import OperatorSurvey, SurveyMode
 from sharpbench.core.precision import hold
 from sharpbench.core.random_draws import generator_states, uses_random_numbers
-from sharpbench.errors import InvalidInput, truncate
+from sharpbench.errors import InvalidInput, describe_error
 
 Network = Callable[[dict[str, Tensor], Inputs], object]
 
@@ -63,8 +64,8 @@ def check_arguments(model: object, inputs: object, targets: object, batch_size: 
             f"{count_examples(tree)} inputs and targets of shape {list(targets.shape)} do not match; "
             "give one target an input"
         )
-    if batch_size is not None and batch_size < 1:
-        raise InvalidInput(f"batch_size={batch_size} must be at least 1, or None to choose it from memory")
+    if batch_size is not None and (not isinstance(batch_size, Integral) or batch_size < 1):
+        raise InvalidInput(f"batch_size={batch_size!r} must be an integer of at least 1, or None: chosen from memory")
     for name, value in (*model.named_parameters(), *model.named_buffers()):
         if is_lazy(value):
             raise InvalidInput(f"'{name}' has no shape yet; call the network once on a batch before it is measured")
@@ -206,11 +207,6 @@ def _remedy(outputs: object, example: Inputs) -> str:
         return ""
     stars = "*" if isinstance(example, tuple) else "**" if isinstance(example, dict) else ""
     return f"; give forward=lambda model, inputs: model({stars}inputs){chosen}"
-
-
-def describe_error(error: Exception) -> str:
-    """The error's type and text, on one line of at most 200 characters."""
-    return truncate(f"{type(error).__name__}: {' '.join(str(error).split())}", 200)
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from sharpbench.core import pointwise
 from sharpbench.core.output_losses import ClosedForm, ElementwiseLoss, GaussianLoss, SoftmaxLoss
@@ -26,7 +27,8 @@ SEVERAL_OUTPUTS = (
 def closed_form(module: nn.Module) -> ClosedForm | None:
     """The closed form of a loss of torch.nn, None where there is none: then it is a callable.
 
-    Raises InvalidInput for reduction='sum', and for losses that take more than one output and one target.
+    Raises InvalidInput for reduction='sum', for arguments out of range, and for losses that take more than one output
+    and one target.
     """
     if isinstance(module, SEVERAL_OUTPUTS):
         raise InvalidInput(
@@ -41,7 +43,28 @@ def closed_form(module: nn.Module) -> ClosedForm | None:
             f"loss '{type(module).__name__}' has reduction='{module.reduction}'; measures are of a mean over examples: "
             "use reduction='mean', and multiply the value by torch's divisor for that of the sum"
         )
+    _check_arguments(module)
     return make(module)
+
+
+_LEAST_AND_MOST = {
+    "weight": (0.0, math.inf),
+    "pos_weight": (0.0, math.inf),
+    "label_smoothing": (0.0, 1.0),
+    "delta": (math.ulp(0.0), math.inf),
+    "beta": (0.0, math.inf),
+    "eps": (math.ulp(0.0), math.inf),
+}
+"""The arguments of losses and their finite range. A weight below 0 makes a loss without a lower bound."""
+
+
+def _check_arguments(module: nn.Module) -> None:
+    for name, (least, most) in _LEAST_AND_MOST.items():
+        given = getattr(module, name, None)
+        for value in given.flatten().tolist() if isinstance(given, Tensor) else [] if given is None else [given]:
+            if not (least <= value <= most and math.isfinite(value)):
+                bounds = "in 0 to 1" if most == 1 else f"{'at least' if least == 0 else 'above'} 0 and finite"
+                raise InvalidInput(f"loss '{type(module).__name__}' has {value:g} in {name}=; it must be {bounds}")
 
 
 def _softmax(module: nn.Module) -> ClosedForm:

@@ -10,7 +10,7 @@ from typing import Any
 
 from sharpbench.core.source_files import execute_module, new_module
 from sharpbench.environment import import_torchvision
-from sharpbench.errors import InvalidInput, one_line, shorten
+from sharpbench.errors import InvalidInput, describe_error, shorten
 from sharpbench.files import user_path
 
 FILE_AND_FUNCTION = re.compile(r"(?P<path>.+\.py):(?P<factory>\w+)")
@@ -58,8 +58,3 @@ def _existing_path(name: str) -> Path:
     if not path.is_file():
         raise InvalidInput(f"there is no file '{name}'; name a Python file and its function, net.py:make")
     return path
-
-
-def describe_error(error: BaseException) -> str:
-    """The type and the text of an error on one line."""
-    return one_line(" ".join(f"{type(error).__name__}: {error}".split()))[:300]

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from sharpbench.core.measure import NotApplicable
-from sharpbench.core.requirements import describe_error, is_out_of_memory
+from sharpbench.core.requirements import is_out_of_memory
 from sharpbench.core.subject import Params
-from sharpbench.errors import InvalidInput
+from sharpbench.errors import InvalidInput, describe_error
 
 ScalarFunction = Callable[[Params], Tensor]
 

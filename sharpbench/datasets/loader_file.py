@@ -12,9 +12,9 @@ from torch import Tensor
 from sharpbench.core.batch import map_tensors, take_examples
 from sharpbench.core.loader import read_loader
 from sharpbench.core.source_files import modules_beside
-from sharpbench.core.user_functions import FILE_AND_FUNCTION, describe_error, load_function
+from sharpbench.core.user_functions import FILE_AND_FUNCTION, load_function
 from sharpbench.datasets.dataset import Data, Dataset, Examples, Subset, Transform
-from sharpbench.errors import InvalidInput, shorten
+from sharpbench.errors import InvalidInput, describe_error, shorten
 from sharpbench.files import user_path
 
 

@@ -10,8 +10,8 @@ from torch import nn
 from sharpbench.core.code_identity import hash_sources, local_modules
 from sharpbench.core.functional import Forward
 from sharpbench.core.source_files import modules_beside
-from sharpbench.core.user_functions import FILE_AND_FUNCTION, describe_error, hash_source, load_function, module_name
-from sharpbench.errors import InvalidInput, shorten
+from sharpbench.core.user_functions import FILE_AND_FUNCTION, hash_source, load_function, module_name
+from sharpbench.errors import InvalidInput, describe_error, shorten
 from sharpbench.files import user_path
 from sharpbench.models.model import Model
 

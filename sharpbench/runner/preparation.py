@@ -14,9 +14,9 @@ from torch import Tensor
 from sharpbench.core.code_identity import hash_sources, local_modules
 from sharpbench.core.fields import Scalar
 from sharpbench.core.source_files import modules_beside
-from sharpbench.core.user_functions import FILE_AND_FUNCTION, describe_error, load_function, module_name
+from sharpbench.core.user_functions import FILE_AND_FUNCTION, load_function, module_name
 from sharpbench.datasets.dataset import Dataset, Examples, Subset, Transform, in_colour
-from sharpbench.errors import InvalidInput, shorten
+from sharpbench.errors import InvalidInput, describe_error, shorten
 from sharpbench.files import user_path
 from sharpbench.models.model import Model
 from sharpbench.models.timm import Timm

@@ -21,11 +21,11 @@ from sharpbench.core.measure import Estimate, Measure, NotApplicable
 from sharpbench.core.network_facts import at_weights
 from sharpbench.core.parameters import Parameters, read_weights
 from sharpbench.core.precision import own_types
-from sharpbench.core.requirements import describe_error, random_state_kept
+from sharpbench.core.requirements import random_state_kept
 from sharpbench.core.spec import format_spec
 from sharpbench.core.subject import Subject
 from sharpbench.core.wrappers import unwrap_module
-from sharpbench.errors import InvalidInput
+from sharpbench.errors import InvalidInput, describe_error
 from sharpbench.tracking.budget import TimeBudget
 from sharpbench.tracking.dynamics import DynamicsMeasure, Moment
 from sharpbench.tracking.measures import DEFAULT_MEASURES, parse_measures

@@ -172,7 +172,8 @@ def test_a_loader_of_dictionaries_and_of_nested_pairs() -> None:
     pairs = [((IDS[some], SCALE[some]), TARGETS[some]) for some in parts]
     words = [{"ids": IDS[some], "scale": SCALE[some], "labels": TARGETS[some]} for some in parts]
     other = [UserDict(ids=IDS[some], scale=SCALE[some], y=TARGETS[some]) for some in parts]
-    for loader, labels in ((pairs, "labels"), (words, "labels"), (other, "y")):
+    mixed = [words[0], dict(reversed(words[1].items()))]
+    for loader, labels in ((pairs, "labels"), (words, "labels"), (mixed, "labels"), (other, "y")):
         subject = Subject.from_loader(Reader(), loader, labels=labels)
         assert torch.allclose(subject.loss(subject.params), wanted, rtol=1e-12)
     assert Subject.from_loader(Reader(), words, limit=5).n == 5
@@ -182,7 +183,10 @@ def test_a_loader_of_dictionaries_and_of_nested_pairs() -> None:
     ("loader", "line"),
     [
         ([{"ids": IDS, "y": TARGETS}], "have no 'labels'; they hold ids, y; name it in labels="),
-        ([(IDS, SCALE, TARGETS)], r"gives a tuple; expected pairs \(inputs \[B, ...\], targets \[B\]\)"),
+        (
+            [(IDS, SCALE, TARGETS)],
+            r"gives a tuple; expected pairs \(inputs \[B, ...\], targets \[B\]\).* give \[\(tuple\(batch\[:-1\]\)",
+        ),
         ([{"ids": IDS, "labels": 3}], "targets are a int; expected a tensor"),
         ([{"ids": IDS, "labels": TARGETS[:3]}], r"holds 7 inputs and targets of shape \[3\]"),
         (

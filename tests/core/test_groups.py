@@ -106,6 +106,8 @@ def test_kinds_and_layers_of_a_transformer() -> None:
     ("groups", "line"),
     [
         ("depth", "groups='depth' is unknown; use 'layer' or 'kind'"),
+        (3, "groups= holds a int; expected 'layer', 'kind', a mapping or a function"),
+        (lambda name: {}[name], r"groups= raises KeyError: .* for the parameter '"),
         ({"embed.weight": "first"}, "parameter 'block.norm.weight' has the block None; expected the block's name"),
         (len, "parameter 'embed.weight' has the block 12"),
     ],

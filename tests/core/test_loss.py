@@ -63,6 +63,51 @@ def test_a_sum_over_examples_is_refused() -> None:
         to_per_example_loss(torch.nn.CrossEntropyLoss(reduction="sum"))
 
 
+@pytest.mark.parametrize(
+    ("loss", "line"),
+    [
+        (
+            torch.nn.CrossEntropyLoss(torch.tensor([1.0, -2.0, 0.5])),
+            "has -2 in weight=; it must be at least 0 and fini",
+        ),
+        (torch.nn.NLLLoss(torch.tensor([1.0, math.nan, 0.5])), "has nan in weight=; it must be at least 0"),
+        (torch.nn.CrossEntropyLoss(label_smoothing=1.5), "has 1.5 in label_smoothing=; it must be in 0 to 1"),
+        (torch.nn.BCEWithLogitsLoss(torch.tensor([-1.0])), "has -1 in weight="),
+        (torch.nn.BCEWithLogitsLoss(pos_weight=torch.tensor([math.inf])), "has inf in pos_weight="),
+        (torch.nn.HuberLoss(delta=0.0), "has 0 in delta=; it must be above 0 and finite"),
+        (torch.nn.SmoothL1Loss(beta=-1.0), "has -1 in beta=; it must be at least 0"),
+        (torch.nn.GaussianNLLLoss(eps=0.0), "has 0 in eps=; it must be above 0"),
+        (
+            torch.nn.CrossEntropyLoss,
+            r"loss=CrossEntropyLoss is a class; give an object of it, such as CrossEntropyLoss",
+        ),
+        (3, "the loss is a int; expected a name, a loss of torch.nn, or a callable"),
+    ],
+)
+def test_losses_with_arguments_out_of_range_are_refused(loss: object, line: str) -> None:
+    with pytest.raises(InvalidInput, match=line):
+        to_per_example_loss(loss)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("loss", "line"),
+    [
+        (
+            lambda outputs, targets: outputs @ targets,
+            r"does not run on outputs and targets \[2, 3\] of .*: RuntimeError",
+        ),
+        (lambda outputs, targets: 0.5, "returns a float; expected a tensor of losses"),
+        (
+            torch.nn.SoftMarginLoss(),
+            "'SoftMarginLoss' returns shape .* is taken as torch computes it only for the loss",
+        ),
+    ],
+)
+def test_callables_that_raise_or_reduce_are_refused(loss: object, line: str) -> None:
+    with pytest.raises(InvalidInput, match=line):
+        to_per_example_loss(loss).fitted(torch.zeros(1, C), torch.ones(4, C))  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("n", [1, 4])
 def test_a_reducing_callable_is_refused_by_name(n: int) -> None:
     with pytest.raises(InvalidInput, match=r"loss 'cross_entropy' returns shape \[\] .* a loss of torch.nn"):

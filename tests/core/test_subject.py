@@ -154,7 +154,7 @@ def poisoned() -> nn.Module:
             {"loss": F.cross_entropy},
             "loss 'cross_entropy' returns shape \\[\\] for two examples; expected losses",
         ),
-        ({"batch_size": 0}, "batch_size=0 must be at least 1"),
+        ({"batch_size": 0}, "batch_size=0 must be an integer of at least 1"),
         ({"parameters": ["0.wieght"]}, "parameters=\\['0.wieght'\\] are not in the network"),
         ({"parameters": []}, "are not in the network"),
         ({"model": poisoned()}, "weights are not finite: 4.weight holds 1 NaN or infinite of 20 entries"),
@@ -390,9 +390,19 @@ def test_a_loader_gives_the_same_subject_as_its_tensors() -> None:
             {},
             "examples of different shapes",
         ),
-        ([(torch.zeros(2, 4), torch.zeros(2))], {"limit": 0}, "limit=0 must be at least 1"),
+        (3, {}, "the loader is a int; expected an iterable of batches"),
+        ((torch.zeros(2, 4), torch.zeros(2)), {}, "the loader is one batch; give it to Subject.from_module"),
+        (
+            TensorDataset(torch.zeros(2, 4)),
+            {},
+            r"is a dataset \(TensorDataset\), which gives single examples; give torch",
+        ),
+        ([(torch.zeros(2, 4), torch.zeros(2))], {"limit": 2.5}, "limit=2.5 must be an integer"),
+        ([(torch.zeros(2, 4), torch.zeros(2))], {"batch_size": 2.5}, "batch_size=2.5 must be an integer"),
+        ([(torch.zeros(2, 4), torch.zeros(2))], {"weight_decay": "1"}, "weight_decay='1' must be a number"),
+        ([(torch.zeros(2, 4), torch.zeros(2))], {"limit": 0}, "limit=0 must be an integer of at least 1"),
     ],
 )
-def test_loaders_of_another_form_are_refused(loader: list[Any], options: dict[str, int], line: str) -> None:
+def test_loaders_of_another_form_are_refused(loader: Any, options: dict[str, Any], line: str) -> None:
     with pytest.raises(InvalidInput, match=line):
         Subject.from_loader(nn.Linear(4, 3), loader, **options)

@@ -96,7 +96,7 @@ def test_measures_of_the_data_only_refuse_weight_decay() -> None:
     for word in ("minimum", "fisher-rao", "keskar", "sam"):
         with pytest.raises(NotApplicable, match=f"'{word}' is of a loss without penalty, and .* weight_decay=0.3"):
             measure(word, subject)
-    with pytest.raises(InvalidInput, match="weight_decay=-1 must be at least 0 and finite"):
+    with pytest.raises(InvalidInput, match="weight_decay=-1 must be a number of at least 0"):
         Subject.from_module(subject.module, subject.inputs, subject.targets, weight_decay=-1)
 
 
