@@ -38,9 +38,9 @@ def _describe_first(measures: Sequence[Score], ranked: Sequence[Score]) -> str:
     if len(ranked) == 1:
         return f"{names[0]} is the only ranked measure{_describe_chance(first)}."
     if len(first) == len(ranked) == 2:
-        return f"{' and '.join(names)} cannot be told apart by {by}."
+        return f"{' and '.join(names)} cannot be told apart by {by}{_describe_chance(first)}."
     if len(first) == len(ranked):
-        return f"No two of the {len(ranked)} ranked measures can be told apart by {by}."
+        return f"No two of the {len(ranked)} ranked measures can be told apart by {by}{_describe_chance(first)}."
     if len(first) == 1:
         return f"Of {len(ranked)} ranked measures {names[0]} ranks first by {by}{_describe_chance(first)}."
     last = f"{len(first) - MAX_LISTED} more" if len(first) > MAX_LISTED else names.pop()
@@ -53,7 +53,7 @@ def _describe_chance(first: Sequence[Score]) -> str:
     found = (row.within if row.ranked_by == "within" else row.marginal for row in first)
     if any(tau.interval is not None and tau.interval.low > 0 for tau in found):
         return ""
-    return ", but its interval is not above 0" if len(first) == 1 else ", but no interval of theirs is above 0"
+    return ", but its interval is not above 0" if len(first) == 1 else ", and no interval of theirs is above 0"
 
 
 def _describe_baseline(rows: Sequence[Score], ranked: Sequence[Score]) -> str:

@@ -36,10 +36,11 @@ def test_the_first_rank_in_words(rows: list[Score]) -> None:
     assert verdict(row, [1]) == "m0 is the only ranked measure."
     assert verdict(row, [1], low=-0.2) == "m0 is the only ranked measure, but its interval is not above 0."
     assert verdict(row, [1, 1]) == "m0 and m1 cannot be told apart by tau within cells."
+    assert verdict(row, [1, 1], low=-0.5).endswith("by tau within cells, and no interval of theirs is above 0.")
     assert verdict(row, [1, 2]) == "Of 2 ranked measures m0 ranks first by tau within cells."
     assert verdict(row, [1, 2], low=-0.9).endswith("ranks first by tau within cells, but its interval is not above 0.")
     assert verdict(row, [1, 1, 3]) == "Of 3 ranked measures m0 and m1 share the first rank by tau within cells."
-    assert verdict(row, [1, 1, 3], low=0.0).endswith(", but no interval of theirs is above 0.")
+    assert verdict(row, [1, 1, 3], low=0.0).endswith(", and no interval of theirs is above 0.")
     assert verdict(row, [1] * 3000) == "No two of the 3000 ranked measures can be told apart by tau within cells."
     assert "m0, m1, m2, m3, m4, m5 and 2994 more share" in verdict(row, [1] * 3000 + [3001])
 
