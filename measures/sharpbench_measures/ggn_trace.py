@@ -119,7 +119,7 @@ class GgnTrace(Measure):
 
     def _require_sketch(self, subject: Subject) -> None:
         if not has_sketch(subject):
-            raise NotApplicable(f"the loss '{subject.criterion.name}' has no sketch; use method=exact")
+            raise NotApplicable(f"the loss '{subject.criterion.name}' has no sketch; use method=exact or hutchinson")
         if subject.criterion.kind == "cross_entropy" and subject.classes < self.top + 2:
             raise NotApplicable(
                 f"no sketch of {subject.classes} outputs: needs at least top + 2 = {self.top + 2} classes; use "

@@ -68,7 +68,7 @@ class Igs(Measure):
         """See Measure; only its start is random."""
         if subject.criterion.kind != "cross_entropy":
             raise NotApplicable(
-                f"the Fisher information is defined here for cross_entropy, not for '{subject.criterion.name}'"
+                f"the Fisher information is defined here for cross_entropy, not for '{subject.criterion.title}'"
             )
         if self.truncation == 0:
             return self._untruncated(subject)

@@ -75,7 +75,7 @@ def handover(subject: Subject, library: Library, *, generator: torch.Generator |
             its message. Errors raised by the adapter itself are not converted.
     """
     if subject.criterion.kind not in ("cross_entropy", "mse"):
-        raise NotApplicable(f"{library.title} knows cross entropy and mse, not the loss '{subject.criterion.name}'")
+        raise NotApplicable(f"{library.title} knows cross entropy and mse, not the loss '{subject.criterion.title}'")
     _plain_inputs(subject)
     device = subject.device
     seed = 0 if generator is None else int(torch.randint(2**31, (), generator=generator))

@@ -42,7 +42,7 @@ class PaperTrace(Peer):
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
         """See Measure; deterministic."""
         if subject.criterion.kind != "cross_entropy":
-            raise NotApplicable(f"Proposition 1 is of cross entropy, not {subject.criterion.name}")
+            raise NotApplicable(f"Proposition 1 is of cross entropy, not {subject.criterion.title}")
         with handover(subject, PAPER, generator=None) as given:
             inputs = torch.cat([inputs for inputs, _ in given.batches])
             try:

@@ -54,6 +54,14 @@ class PerExampleLoss:
         if not isinstance(self.weight_decay, Real) or not 0 <= self.weight_decay < math.inf:
             raise InvalidInput(f"weight_decay={self.weight_decay!r} must be a number of at least 0 and finite")
 
+    @property
+    def title(self) -> str:
+        """The name; where it is that of a plain loss, also how this loss differs from it."""
+        if self.name not in PLAIN or self.kind == self.name:
+            return self.name
+        part = "class" if self.name == "cross_entropy" else "vector"
+        return f"{self.name} with other than one {part} per example"
+
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Losses [B]."""
         if self.kind == "custom":

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sharpbench.core.precision import half_types, hold_all
+from sharpbench.core.wrappers import inside_names
 from sharpbench.errors import InvalidInput, truncate
 
 Parameters: TypeAlias = str | Iterable[str]
@@ -100,7 +101,8 @@ def _match_names(model: nn.Module, words: Sequence[str]) -> list[str]:
     found: list[str] = []
     unknown: list[str] = []
     for word in words:
-        matching = [word] if word in known else fnmatch.filter(known, word)
+        found_by = ([name] if name in known else fnmatch.filter(known, name) for name in inside_names(word))
+        matching = next(filter(None, found_by), [])
         found += [known[name] for name in matching]
         if not matching:
             unknown.append(word)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TypeGuard
 
 import torch
@@ -55,10 +55,15 @@ def unwrap_names(tensors: Mapping[str, Tensor], known: Mapping[str, Tensor]) -> 
 
 
 def _unwrap_name(name: str, known: Mapping[str, Tensor]) -> str:
-    inside = name
-    while inside not in known and (prefix := next((each for each in PREFIXES if inside.startswith(each)), "")):
-        inside = inside.removeprefix(prefix)
-    return inside if inside in known else name
+    return next((inside for inside in inside_names(name) if inside in known), name)
+
+
+def inside_names(name: str) -> Iterator[str]:
+    """A name, or pattern of names, of a tensor of a wrapped network, and then without each prefix of a wrapper."""
+    yield name
+    while prefix := next((each for each in PREFIXES if name.startswith(each)), ""):
+        name = name.removeprefix(prefix)
+        yield name
 
 
 def _is_sharding(part: nn.Module) -> bool:

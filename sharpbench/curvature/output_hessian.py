@@ -112,7 +112,7 @@ def _differentiate_twice(criterion: PerExampleLoss, outputs: Tensor, target: Ten
     if outputs.numel() > MAX_DENSE_OUTPUTS:
         raise NotApplicable(
             f"loss '{criterion.name}' is a callable, whose Hessian by {outputs.numel():,} outputs an example is not "
-            f"formed; the bound is {MAX_DENSE_OUTPUTS:,}: give a loss of torch.nn"
+            f"formed; the bound is {MAX_DENSE_OUTPUTS:,}: give a loss of torch.nn, or a method=hutchinson"
         )
 
     def gradient(flat: Tensor) -> Tensor:

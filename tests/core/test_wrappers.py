@@ -46,6 +46,8 @@ def test_the_network_inside_a_wrapper_is_measured(wrap: Callable[[nn.Module], nn
     wrapped = wrap(network())
     subject = Subject.from_module(wrapped, X, Y, initial=wrapped.state_dict(), parameters="0.*")
     assert (subject.name, list(subject.params)) == ("Sequential", ["0.weight", "0.bias"])
+    first = Subject.from_module(wrapped, X, Y, parameters=next(iter(wrapped.state_dict())))
+    assert list(first.params) == ["0.weight"]
     assert subject.initial is not None
     assert list(subject.initial) == list(plain.params)
     whole = Subject.from_module(wrapped, X, Y)

@@ -46,6 +46,12 @@ def test_every_measure_is_right_on_every_loss_or_refuses_it(case: str) -> None:
         check(case, cls)
 
 
+def test_a_refusal_of_cross_entropy_over_positions_says_how_it_differs() -> None:
+    positions = Subject.from_module(torch.nn.Embedding(3, 4), torch.tensor([[0, 1], [2, 0]]), torch.zeros(2, 2).long())
+    with pytest.raises(NotApplicable, match="not for 'cross_entropy with other than one class per example'"):
+        measure("igs", positions)
+
+
 @pytest.mark.parametrize("case", ["multi-label", "normal"])
 def test_losses_that_are_no_likelihoods_have_no_fisher_information(case: str) -> None:
     subject = subject_of(case)
