@@ -145,6 +145,8 @@ def _of_form(name: str, form: ClosedForm) -> PerExampleLoss:
 
 CROSS_ENTROPY = PerExampleLoss("cross_entropy", "cross_entropy", cross_entropy, SoftmaxLoss())
 MSE = PerExampleLoss("mse", "mse", _mse, SQUARED)
+NAMED = {"cross_entropy": CROSS_ENTROPY, "mse": MSE, "bce": _of_form("bce", BINARY)}
+"""The losses that a word names."""
 
 
 def to_per_example_loss(given: str | nn.Module | Losses | PerExampleLoss | None) -> PerExampleLoss:
@@ -154,13 +156,12 @@ def to_per_example_loss(given: str | nn.Module | Losses | PerExampleLoss | None)
     if given is None:
         return CROSS_ENTROPY
     if isinstance(given, str):
-        named = {"cross_entropy": CROSS_ENTROPY, "mse": MSE, "bce": _of_form("bce", BINARY)}
-        if given not in named:
+        if given not in NAMED:
             raise InvalidInput(
                 f"loss '{given}' is unknown; use 'cross_entropy', 'mse', 'bce', a loss of torch.nn, or a callable that "
                 "returns losses [B]"
             )
-        return named[given]
+        return NAMED[given]
     name = getattr(given, "__name__", type(given).__name__)
     if isinstance(given, type):
         raise InvalidInput(f"loss={name} is a class; give an object of it, such as {name}()")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from sharpbench.core.fields import Scalar
 from sharpbench.core.functional import Forward
 from sharpbench.core.groups import GROUPINGS
+from sharpbench.core.loss import NAMED
 from sharpbench.core.measure import Measure
 from sharpbench.core.spec import format_spec
 from sharpbench.datasets.dataset import Dataset, Examples, Subset, content_sha256
@@ -64,6 +65,11 @@ class NetworkEvaluation:
     def __post_init__(self) -> None:
         if self.expected_accuracy is not None and not 0 <= self.expected_accuracy <= 1:
             raise InvalidInput(f"expected accuracy {self.expected_accuracy} must be from 0 to 1; write 0.98 for 98 %")
+        if self.loss not in NAMED:
+            raise InvalidInput(
+                f"--loss '{shorten(self.loss)}' is unknown; use {', '.join(NAMED)}, or in Python any loss of torch.nn: "
+                "Subject.from_module(..., loss=)"
+            )
         if self.group_by is not None and self.group_by not in GROUPINGS:
             raise InvalidInput(f"--group-by '{shorten(self.group_by)}' is unknown; use {' or '.join(GROUPINGS)}")
         if self.classes is not None and isinstance(self.model, File):

@@ -144,7 +144,7 @@ def test_symmetry_follows_the_inputs_of_a_loader(
         ("net.py:make", "data.py:make", ("--split", "test"), "gives one set of examples; leave out --split"),
         ("net.py:make", "data.py:make", ("--group-by", "depth"), "--group-by 'depth' is unknown; use layer or kind"),
         ("net.py:make", "data.py:make", ("--parameters", "*lora*"), "parameters=['*lora*'] are not in the network"),
-        ("net.py:make", "data.py:make", ("--loss", "hinge"), "'hinge'"),
+        ("net.py:make", "data.py:make", ("--loss", "hinge"), "--loss 'hinge' is unknown; use cross_entropy, mse, b"),
         ("net.py:make", "data.py:make", ("--mean", "0", "--std", "1"), "mean and std are for images"),
     ],
 )
