@@ -28,7 +28,7 @@ PATTERNS = (
     "leaderboard/**/*.svg",
     "measures/*.md",
     "examples/**/*.md",
-    "sharpbench/replays/minimum_sharpness_2021/data/*.md",
+    "sharpbench/replays/*/data/*.md",
 )
 SUFFIXES = {".md", ".css", ".cff", ".svg", ".png", ".json"}
 RESULTS = ROOT / "leaderboard" / "results"
