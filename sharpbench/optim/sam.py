@@ -30,7 +30,7 @@ class SAM(SharpnessAware):
         base: the optimiser that takes the steps.
         model: the network, in its wrapper where it has one; None for parameters without a network.
         rho: the length of the ascent, at least 0. A group may have its own, as a key `rho`.
-        synchronize: with False each process of DistributedDataParallel ascends along the gradient of its own batch:
+        synchronize: with False each process of DistributedDataParallel ascends along its own batch's gradient:
             the m-sharpness of Foret et al., with m the batch of one process, and less communication.
 
     Raises:

@@ -40,7 +40,7 @@ class SharpnessAware(torch.optim.Optimizer, ABC):
         model: the network, in its wrapper where it has one (DistributedDataParallel, torch.compile); None for
             parameters without a network.
         options: the options of the rule, the default of each group that does not state its own.
-        synchronize: with False each process ascends along the gradient of its own batch.
+        synchronize: with False each process ascends along its own batch's gradient.
 
     Raises:
         InvalidInput: for a base optimiser that calls closures itself, an option out of its bounds, or a sharded

@@ -297,7 +297,7 @@ def test_the_sentinel_sees_what_no_setting_shows(subject: Subject) -> None:
 
 @pytest.mark.slow
 def test_the_sentinel_needs_no_assertions_and_no_tolerance_of_warnings() -> None:
-    """Under `python -O` torch leaves out some forward derivatives, and it warns about code of its own."""
+    """Under `python -O` torch leaves out some forward derivatives, and it warns about its own code."""
     code = "import torch, warnings; warnings.simplefilter('error')\n"
     code += "from sharpbench.runner.sentinel import sentinel_values; print(len(sentinel_values()))"
     done = subprocess.run([sys.executable, "-O", "-c", code], capture_output=True, text=True, check=False)
