@@ -154,8 +154,9 @@ def _min_chars(column: Column[Score], rows: Sequence[Score]) -> int:
 def _describe_brief_board(rows: list[Score]) -> list[str]:
     measured = [row for row in rows if row.kind == "measure"]
     lines = [_describe_networks(rows[0])]
-    if any(row.invariance or row.gradients for row in measured):
-        lines.append(INVARIANT.footnote)
+    shown = [column.footnote for column in BRIEF if column.footnote and any(_has_value(column, row) for row in rows)]
+    if shown:
+        lines.append("; ".join(shown))
     return lines + _describe_notes(board_notes(measured, BRIEF_STATISTICS)) + _describe_failures(measured)
 
 

@@ -26,10 +26,8 @@ CHANGE_FOOTNOTE = (
     "change: factor by which the measure changes when layers (first) or single units (second) are rescaled without "
     "changing the function"
 )
-INVARIANT_FOOTNOTE = (
-    "invariant: under rescaling of units (and so of layers), of layers only, or no; "
-    "grads: time in forward and backward passes over the data"
-)
+INVARIANT_FOOTNOTE = "invariant: under rescaling of units (and so of layers), of layers only, or no"
+GRADIENTS_FOOTNOTE = "grads: time in forward and backward passes over the data"
 STDERR_FOOTNOTE = (
     "stderr: standard error in percent of the value over random vectors (first; 0: exact on these examples) and over "
     "the draw of the examples (second; all: not stated, and no example was left out)"
@@ -142,7 +140,7 @@ def _rounded_gradients(row: Score) -> str:
 
 LEAST_GRADIENTS = 0.01
 """The least cost in gradients that the short board states as a number."""
-ROUNDED_GRADIENTS = replace(GRADIENTS, short_text=_rounded_gradients)
+ROUNDED_GRADIENTS = replace(GRADIENTS, short_text=_rounded_gradients, footnote=GRADIENTS_FOOTNOTE)
 """The cost in at most six characters up to 9,999 gradients."""
 MEMORY: Column[Score] = Column(
     heading="peak memory",

@@ -211,3 +211,25 @@ def test_many_reasons_are_cut(records: MakeMany) -> None:
 
 def test_nothing_prints_nothing() -> None:
     assert shown([]) == ""
+
+
+@pytest.mark.parametrize(
+    ("invariance", "gradients", "shown_as"),
+    [
+        ({"layer": 1.0, "unit": 1.0}, 0.003, ["units", "<0.01"]),
+        ({"layer": 1.0, "unit": None}, 9.994, ["layers", "9.99"]),
+        ({"layer": 1.2, "unit": 3.4}, 46.83, ["no", "46.8"]),
+    ],
+)
+def test_the_short_board_says_what_a_measure_is_invariant_to_and_costs(
+    invariance: dict[str, float | None], gradients: float, shown_as: list[str], records: MakeMany
+) -> None:
+    found = [replace(each, invariance=invariance, gradients=gradients) if each.seconds else each for each in records()]
+    lines = shown(found, width=80, terminal=True, full=False).splitlines()
+    assert next(line.split() for line in lines if " good " in line)[-2:] == shown_as
+
+
+def test_a_column_without_values_and_its_footnote_are_left_out(records: MakeMany) -> None:
+    text = shown([replace(each, invariance={}) for each in records()], width=80, terminal=True, full=False)
+    assert "invariant" not in text
+    assert "grads: time in forward and backward passes" in " ".join(text.split())
