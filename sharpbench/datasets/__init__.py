@@ -4,6 +4,7 @@ from sharpbench.datasets.dataset import Data, Dataset, Examples, Subset, scale_p
 from sharpbench.datasets.digits import Digits
 from sharpbench.datasets.image_folder import ImageFolder
 from sharpbench.datasets.mnist import Mnist
+from sharpbench.datasets.mnist1d import Mnist1d
 from sharpbench.datasets.npz import Npz
 from sharpbench.datasets.torchvision import Cifar10, Cifar100, FashionMnist, Svhn
 
@@ -18,10 +19,21 @@ __all__ = [
     "FashionMnist",
     "ImageFolder",
     "Mnist",
+    "Mnist1d",
     "Npz",
     "Subset",
     "Svhn",
     "scale_pixels",
 ]
 
-DATASETS: tuple[type[Dataset], ...] = (Digits, Mnist, FashionMnist, Cifar10, Cifar100, Svhn, ImageFolder, Npz)
+DATASETS: tuple[type[Dataset], ...] = (
+    Digits,
+    Mnist,
+    Mnist1d,
+    FashionMnist,
+    Cifar10,
+    Cifar100,
+    Svhn,
+    ImageFolder,
+    Npz,
+)

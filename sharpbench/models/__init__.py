@@ -2,8 +2,22 @@
 
 from sharpbench.models.model import Model
 from sharpbench.models.paper import PAPER_MODELS, LeNet, Mlp, SmallCnn, SmallMlp
+from sharpbench.models.signals import SIGNAL_MODELS, Cnn1d, Mlp1d, Transformer1d
 from sharpbench.models.timm import Timm
 
-MODELS = (*PAPER_MODELS, Timm)
+MODELS = (*PAPER_MODELS, *SIGNAL_MODELS, Timm)
 
-__all__ = ["MODELS", "PAPER_MODELS", "LeNet", "Mlp", "Model", "SmallCnn", "SmallMlp", "Timm"]
+__all__ = [
+    "MODELS",
+    "PAPER_MODELS",
+    "SIGNAL_MODELS",
+    "Cnn1d",
+    "LeNet",
+    "Mlp",
+    "Mlp1d",
+    "Model",
+    "SmallCnn",
+    "SmallMlp",
+    "Timm",
+    "Transformer1d",
+]

@@ -63,7 +63,7 @@ class Model(ABC):
 
     @property
     def input_shape(self) -> tuple[int, ...] | None:
-        """The input shape [channels, height, width] that the network is made for; None if it takes any."""
+        """The input shape, such as [channels, height, width], that the network is made for; None if it takes any."""
         return None
 
     @property

@@ -133,7 +133,7 @@ class SmallMlp(Model):
     depth: int = 2
 
     def __post_init__(self) -> None:
-        _check_size(self)
+        check_size(self, width=self.width, depth=self.depth)
 
     def build(self, shape: tuple[int, ...], classes: int) -> nn.Module:
         """See Model.build."""
@@ -170,7 +170,7 @@ class SmallCnn(Model):
     depth: int = 2
 
     def __post_init__(self) -> None:
-        _check_size(self)
+        check_size(self, width=self.width, depth=self.depth)
 
     def build(self, shape: tuple[int, ...], classes: int) -> nn.Module:
         """See Model.build."""
@@ -179,10 +179,10 @@ class SmallCnn(Model):
         return ConvNet(shape, classes, width=self.width, depth=self.depth, bias=self.bias)
 
 
-def _check_size(model: SmallMlp | SmallCnn) -> None:
-    """Raise InvalidInput for fields of another type, or out of their bounds."""
+def check_size(model: Model, *, width: int, depth: int) -> None:
+    """Raise InvalidInput for fields of another type, and for a width or a depth out of its bounds."""
     check_fields(model, kind="model")
-    for name, value, maximum in (("width", model.width, MAX_WIDTH), ("depth", model.depth, MAX_DEPTH)):
+    for name, value, maximum in (("width", width, MAX_WIDTH), ("depth", depth, MAX_DEPTH)):
         if not 1 <= value <= maximum:
             raise InvalidInput(f"model '{model.name}': {name}={value} must be from 1 to {maximum:,}")
 

@@ -33,16 +33,18 @@ if TYPE_CHECKING:
 
 MAX_GROUP_NETWORKS = {"cpu": 16, "cuda": 128}
 """Networks of one group, by kind of device. On a CPU it is small, so that several processes share one cohort."""
+IMAGE_KERNEL_DIMENSIONS = 4
+"""Dimensions of the weights of a convolution of images; that of signals has three."""
 MAX_STACKED_PARAMETERS = 60_000
-"""Parameters up to which perceptrons train faster together than one by one on a CPU (see benchmarks/training.py)."""
+"""Parameters up to which networks train faster together than one by one on a CPU (see benchmarks/training.py)."""
 
 
 def group_size(module: nn.Module, inputs: Tensor, *, device: str) -> int:
     """The largest number of networks of this structure that train together; 1 means one by one.
 
     On CUDA every network that can be stacked is, since one small network hardly occupies the device. On a CPU only
-    perceptrons with few parameters are, because there the calls cost more than the arithmetic. The convolutions of
-    several networks become grouped convolutions, which are slower on a CPU.
+    networks with few parameters are, because there the calls cost more than the arithmetic. The convolutions of
+    several networks become grouped convolutions, which are slower on a CPU for images, and faster for signals.
 
     Args:
         module: a network of the structure.
@@ -50,8 +52,8 @@ def group_size(module: nn.Module, inputs: Tensor, *, device: str) -> int:
         device: "cpu" or "cuda".
     """
     weights = [value for value in module.parameters() if value.requires_grad]
-    convolutional = any(value.ndim > 2 for value in weights)
-    if device == "cpu" and (convolutional or sum(value.numel() for value in weights) > MAX_STACKED_PARAMETERS):
+    of_images = any(value.ndim >= IMAGE_KERNEL_DIMENSIONS for value in weights)
+    if device == "cpu" and (of_images or sum(value.numel() for value in weights) > MAX_STACKED_PARAMETERS):
         return 1
     return MAX_GROUP_NETWORKS[device] if can_stack(module, inputs) else 1
 

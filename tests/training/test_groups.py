@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sharpbench.datasets import Digits, Mnist
-from sharpbench.models import LeNet, Mlp, SmallCnn, SmallMlp
+from sharpbench.models import SIGNAL_MODELS, LeNet, Mlp, SmallCnn, SmallMlp
 from sharpbench.models.model import Model
 from sharpbench.training.loss import can_stack
 from sharpbench.training.optimizers import Adam, Asam, MSam, Sam, Sgd
@@ -77,6 +77,13 @@ def test_groups_go_by_their_first_recipe_and_hold_each_once() -> None:
 
 def chosen_size(model: Model, device: str = "cpu") -> int:
     return group_size(model.build(SHAPE, 10), torch.zeros(4, *SHAPE), device=device)
+
+
+def test_on_a_cpu_small_networks_for_signals_train_together() -> None:
+    signals = torch.zeros(4, 1, 40)
+    assert {group_size(cls().build((1, 40), 10), signals, device="cpu") for cls in SIGNAL_MODELS} == {
+        MAX_GROUP_NETWORKS["cpu"]
+    }
 
 
 def test_on_a_cpu_small_perceptrons_train_together() -> None:
