@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from sharpbench.runner.compare_networks import compare_networks as compare_networks
     from sharpbench.runner.plan import plan as plan
     from sharpbench.runner.run import RunOptions as RunOptions
+    from sharpbench.runner.run import RunPlan as RunPlan
+    from sharpbench.runner.run import plan_run as plan_run
     from sharpbench.runner.run import run as run
     from sharpbench.tracking.tracker import Tracker as Tracker
     from sharpbench.training.cohorts.cohort import Cohort as Cohort
@@ -74,6 +76,7 @@ _HOME = {
     "Recipe": "training.recipe",
     "Record": "core.record",
     "RunOptions": "runner.run",
+    "RunPlan": "runner.run",
     "Scalar": "core.fields",
     "Subject": "core.subject",
     "TableOptions": "analysis.table_population",
@@ -83,6 +86,7 @@ _HOME = {
     "measure": "core.evaluate",
     "measure_blocks": "core.evaluate",
     "plan": "runner.plan",
+    "plan_run": "runner.run",
     "read_records": "core.records",
     "run": "runner.run",
     "score": "report.scored_table",

@@ -10,6 +10,7 @@ from sharpbench.cli.command import Command, Group
 from sharpbench.cli.compare import compare
 from sharpbench.cli.compare_networks import compare_networks
 from sharpbench.cli.doctor import doctor
+from sharpbench.cli.export import export
 from sharpbench.cli.list import docs, info, list_
 from sharpbench.cli.measure import measure
 from sharpbench.cli.publish import publish
@@ -74,6 +75,7 @@ for name, function in (
     ("run", run),
     ("status", status),
     ("merge", merge),
+    ("export", export),
     ("score", score),
     ("train", train),
     ("measure", measure),

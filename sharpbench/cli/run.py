@@ -211,27 +211,22 @@ def default_engine(left: Sequence[Cell]) -> str:
 
 def _show_plan(run_plan: RunPlan) -> None:
     """Print each network with the number of its cells and of those still to do, and the measures."""
-    from collections import Counter
-
     from rich.console import Console
     from rich.text import Text
 
     from sharpbench.cli.tables import ruled_table
     from sharpbench.core.spec import format_spec
-    from sharpbench.training.recipe import distinct_titles
 
-    planned, to_do = (Counter(cell.recipe for cell in some) for some in (run_plan.selected, run_plan.left))
     table = ruled_table("plan", {"network": "text", "cells": "number", "to do": "number"})
-    for title, (recipe, count) in zip(distinct_titles(list(planned)), planned.items(), strict=True):
-        table.add_row(Text(title), str(count), str(to_do[recipe]))
+    for row in run_plan.to_frame().itertuples(index=False):
+        title, *counts = map(str, row)
+        table.add_row(Text(title), *counts)
     console = Console()
     console.print(table)
     console.print(
         Text("measures: " + ", ".join(dict.fromkeys(format_spec(cell.measure) for cell in run_plan.selected)))
     )
-    added = sum(cell.measured is not None for cell in run_plan.left)
-    checks = f", {added} of them only checks of values that are known" if added else ""
-    console.print(f"{len(planned)} networks, {len(run_plan.selected)} cells, {len(run_plan.left)} to do{checks}")
+    console.print(str(run_plan))
 
 
 def _show_forecast(left: Sequence[Cell], workspace: Workspace) -> None:

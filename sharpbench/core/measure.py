@@ -12,11 +12,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import wraps
+from html import escape
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from sharpbench.core.fields import Scalar, check_fields, is_scalar
 
 if TYPE_CHECKING:
+    import pandas as pd
     import torch
 
     from sharpbench.core.subject import Subject
@@ -46,6 +48,10 @@ Quantity = Literal["trace", "top-eigenvalue"]
 
 class NotApplicable(Exception):
     """Raised by a measure that has no value for a subject; the message states the reason. The cell is then skipped."""
+
+
+MAX_SHOWN_PARTS = 20
+"""Of an estimate in a notebook; the table leaves out those in the middle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +104,32 @@ class Estimate:
         for key, held in self.details.items():
             if not is_scalar(held):
                 raise ValueError(f"an estimate's details must be finite JSON scalars, got {key}={held!r:.80}")
+
+    def to_frame(self) -> pd.DataFrame:
+        """The value in the row 'value', then one row per part; an empty cell is not known, or not of this row.
+
+        Columns: value, stderr, low and high (the ends of `interval`), stderr_examples.
+
+        >>> sharpbench.Estimate(5.0, parts={"weight": 3.0, "bias": 2.0}).to_frame()["value"].to_dict()
+        {'value': 5.0, 'weight': 3.0, 'bias': 2.0}
+        """
+        import pandas as pd
+
+        low, high = self.interval or (None, None)
+        whole = {"value": self.value, "stderr": self.stderr, "low": low, "high": high}
+        rows = [{**whole, "stderr_examples": self.stderr_examples}]
+        rows += [{"value": part, "stderr": self.parts_stderr.get(name)} for name, part in self.parts.items()]
+        columns = [*whole, "stderr_examples"]
+        return pd.DataFrame(rows, ["value", *self.parts], columns, dtype=float)
+
+    def _repr_html_(self) -> str:
+        """The table of `to_frame` and the details; names are escaped."""
+        known = self.to_frame().dropna(axis=1, how="all")
+        table = known.to_html(float_format="{:.5g}".format, na_rep="", max_rows=MAX_SHOWN_PARTS)
+        stated = {"probes": self.probes} if self.probes else {}
+        words = ", ".join(f"{key}: {held}" for key, held in {**stated, **self.details}.items())
+        warning = "" if self.converged else "<p>The iteration did not reach its tolerance.</p>"
+        return f"{table}<p>{escape(words)}</p>{warning}"
 
 
 @dataclass(frozen=True)

@@ -112,11 +112,21 @@ def read_records(path: str | Path) -> pd.DataFrame:
     """
     import pandas as pd
 
+    return pd.json_normalize([record.row() for record in iterate_records(locate_records(path))])
+
+
+def locate_records(path: str | Path) -> Path:
+    """The file of records at `path`, a file or the output folder of a run. Raises InvalidInput where there is none."""
     place = Path(path)
     file = place / RECORDS if place.is_dir() else place
     if not file.exists():
         raise InvalidInput(f"no records at {file}; run `sharpbench run --output {place}` first")
-    return pd.json_normalize([record.row() for record in iterate_records(file)])
+    return file
+
+
+def read_last_records(path: Path) -> list[Record]:
+    """The last record of each cell, in the order of the first ones; a torn last line is omitted."""
+    return list({record.key: record for record in iterate_records(path, whole=True)}.values())
 
 
 FINISHED = ("ok", "skipped")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,6 +11,7 @@ from sharpbench.analysis.statistics import Interval
 from sharpbench.report.escape import escape_cell, markdown_table
 from sharpbench.report.fitted_table import FittedColumn, fitted_tables
 from sharpbench.report.format import MISSING, plain_text
+from sharpbench.report.rendered import render_html, render_latex, render_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -146,20 +146,16 @@ class NetworkComparison:
         for note in (*self._notes(), self.verdict):
             console.print(Text(note))
 
-    def __str__(self) -> str:
-        from rich.console import Console
+    def to_latex(self) -> str:
+        """The columns of `to_frame` without the reasons as LaTeX for the package booktabs; names are escaped."""
+        frame = self.to_frame()
+        return render_latex(frame.drop(columns=["reason", "balanced reason"]).dropna(axis=1, how="all"))
 
-        console = Console(file=io.StringIO(), width=WIDTH, color_system=None)
-        with console.capture() as captured:
-            self.show(console)
-        return captured.get().rstrip("\n")
+    def __str__(self) -> str:
+        return render_text(self.show, WIDTH)
 
     def _repr_html_(self) -> str:
-        from rich.console import Console
-
-        console = Console(file=io.StringIO(), width=WIDTH, record=True, force_jupyter=False)
-        self.show(console)
-        return console.export_html(inline_styles=True, code_format='<pre style="line-height:normal">{code}</pre>')
+        return render_html(self.show, WIDTH)
 
     def _rows(self) -> Iterator[dict[str, object]]:
         for each in self.differences:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sharpbench.analysis.population import MeasuredPopulation, group_populations
 from sharpbench.analysis.scores import Score, score_population, scores_json
 from sharpbench.core.record import Record
-from sharpbench.report.format import ACCURACY_GAP
+from sharpbench.report.columns import MAIN, MAX_NAME_CHARS, STATISTICS
+from sharpbench.report.format import ACCURACY_GAP, plain_text
+from sharpbench.report.rendered import render_latex
 from sharpbench.version import __version__
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.console import Console
 
 PAGE, SCORES, PLOTS = "LEADERBOARD.md", "leaderboard.json", "plots"
@@ -46,6 +50,38 @@ class ScoredBoards:
         from sharpbench.report.console import show_boards
 
         show_boards(self.scores, self.records, console, full=full)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per measure and baseline of each population: the first table of its board as numbers.
+
+        Columns: model, dataset, those of the table, and for each statistic 'low' and 'high', the ends of its interval.
+        """
+        import pandas as pd
+
+        rows = []
+        for score in self.scores:
+            row: dict[str, object] = {"model": score.model, "dataset": score.dataset}
+            row |= {column.heading: column.value(score) if column.number else column.text(score) for column in MAIN}
+            for name, read in STATISTICS.items():
+                if (interval := read(score).interval) is not None:
+                    row |= {f"{name} low": interval.low, f"{name} high": interval.high}
+            rows.append(row)
+        return pd.DataFrame(rows)
+
+    def to_latex(self) -> str:
+        """The first table of each board as LaTeX for the package booktabs, under a comment that names the population.
+
+        Statistics have their 95 % intervals in brackets. Names are escaped.
+        """
+        import pandas as pd
+
+        tables = []
+        for (model, dataset), scores in groupby(self.scores, key=lambda score: (score.model, score.dataset)):
+            rows = [{column.heading: str(column.text(score)) for column in MAIN} for score in scores]
+            numbers = [column.heading for column in MAIN if column.number]
+            title = f"{plain_text(model, MAX_NAME_CHARS)} on {plain_text(dataset, MAX_NAME_CHARS)}"
+            tables.append(f"% {title}; {self.outcome}; [95 % intervals]\n{render_latex(pd.DataFrame(rows), numbers)}")
+        return "\n".join(tables)
 
     def write(self, folder: Path) -> None:
         """Write the page, the scores and the plots into `folder`. Raises OSError where that cannot be done."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,9 @@ from sharpbench.analysis.table import read_frame, read_table
 from sharpbench.analysis.table_population import TableColumns, TableOptions, TablePopulation, make_population
 from sharpbench.errors import InvalidInput, shorten, suggest_names
 from sharpbench.report.board_verdict import CRITERIA, MAX_NAME_CHARS, describe_verdict
-from sharpbench.report.columns import MAIN, STATISTICS
 from sharpbench.report.console import MIN_FILE_WIDTH
 from sharpbench.report.format import format_correlation, format_interval, plain_text
+from sharpbench.report.rendered import render_html, render_text
 from sharpbench.report.scored_boards import ScoredBoards
 
 if TYPE_CHECKING:
@@ -73,18 +72,7 @@ class ScoredTable:
     @property
     def board(self) -> pd.DataFrame:
         """The first table of the board as numbers: its columns, and for each statistic the ends of its interval."""
-        import pandas as pd
-
-        rows = []
-        for score in self.scores:
-            row: dict[str, object] = {
-                column.heading: column.value(score) if column.number else column.text(score) for column in MAIN
-            }
-            for name, read in STATISTICS.items():
-                if (interval := read(score).interval) is not None:
-                    row |= {f"{name} low": interval.low, f"{name} high": interval.high}
-            rows.append(row)
-        return pd.DataFrame(rows)
+        return self.boards.to_frame().drop(columns=["model", "dataset"])
 
     @property
     def verdict(self) -> str:
@@ -136,21 +124,20 @@ class ScoredTable:
         """Write LEADERBOARD.md, leaderboard.json and the plots into `folder`; an OSError where it cannot be done."""
         self.boards.write(Path(folder))
 
-    def __str__(self) -> str:
-        from rich.console import Console
+    def to_frame(self) -> pd.DataFrame:
+        """The same table as `board`."""
+        return self.board
 
-        console = Console(file=io.StringIO(), width=MIN_FILE_WIDTH, color_system=None)
-        with console.capture() as captured:
-            self.boards.show(console)
-        return captured.get().rstrip()
+    def to_latex(self) -> str:
+        """The same table as LaTeX for the package booktabs, with 4 significant digits; names are escaped."""
+        return self.boards.to_latex()
+
+    def __str__(self) -> str:
+        return render_text(self.boards.show, MIN_FILE_WIDTH)
 
     def _repr_html_(self) -> str:
         """The board as the terminal shows it; names are escaped."""
-        from rich.console import Console
-
-        console = Console(file=io.StringIO(), width=MIN_FILE_WIDTH, record=True, force_jupyter=False)
-        self.boards.show(console)
-        return console.export_html(inline_styles=True, code_format='<pre style="line-height:normal">{code}</pre>')
+        return render_html(self.boards.show, MIN_FILE_WIDTH)
 
 
 def score(

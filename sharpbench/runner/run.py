@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from sharpbench.core.jsonl import JsonlFile
 from sharpbench.core.record import Record
@@ -20,6 +21,10 @@ from sharpbench.runner.engines.scheduler import schedule
 from sharpbench.runner.networks import RunNetworks
 from sharpbench.runner.status import StatusFile
 from sharpbench.training.population import TrainingProgress
+from sharpbench.training.recipe import distinct_titles
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +81,10 @@ class RunKeywords(TypedDict, total=False):
     plugins: Sequence[Path]
 
 
+MAX_SHOWN_NETWORKS = 20
+"""Of a plan in a notebook; the table leaves out those in the middle."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunPlan:
     """The cells of a run, and those that are left to run.
@@ -92,6 +101,26 @@ class RunPlan:
     selected: tuple[Cell, ...]
     left: tuple[Cell, ...]
     records_bytes: int = 0
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per network of the selected cells: its title, the number of its cells, and of those to do."""
+        import pandas as pd
+
+        planned, to_do = (Counter(cell.recipe for cell in cells) for cells in (self.selected, self.left))
+        titles = distinct_titles(list(planned))
+        rows = [(title, planned[recipe], to_do[recipe]) for title, recipe in zip(titles, planned, strict=True)]
+        return pd.DataFrame(rows, columns=["network", "cells", "to do"])
+
+    def __str__(self) -> str:
+        """'12 networks, 24 cells, 20 to do', and how many of those are only checks."""
+        added = sum(cell.measured is not None for cell in self.left)
+        checks = f", {added} of them only checks of values that are known" if added else ""
+        networks = len({cell.recipe for cell in self.selected})
+        return f"{networks} networks, {len(self.selected)} cells, {len(self.left)} to do{checks}"
+
+    def _repr_html_(self) -> str:
+        """The table of `to_frame` and the summary; names are escaped."""
+        return f"{self.to_frame().to_html(index=False, max_rows=MAX_SHOWN_NETWORKS)}<p>{self}</p>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +205,19 @@ def _report_change(file: JsonlFile) -> Iterator[RecordsFileChanged]:
 
 
 def plan_run(cells: Sequence[Cell], options: RunOptions) -> RunPlan:
-    """The cells of a run with those that are left, according to the records in the output folder."""
+    """The cells of a run with those that are left, according to the records in the output folder.
+
+    Args:
+        cells: what `plan` returns.
+        options: of the run; `output` and `shard` decide which cells are left.
+
+    Raises:
+        InvalidInput: for a file of records that cannot be read.
+
+    >>> cells = sharpbench.plan("trace", "small-mlp", cohort="label-noise[ratios=2,seeds=1]")
+    >>> print(sharpbench.plan_run(cells, sharpbench.RunOptions()))
+    2 networks, 2 cells, 2 to do
+    """
     selected = tuple(cell for cell in cells if options.shard is None or options.shard.holds(cell))
     path = options.records_path
     if path is None:

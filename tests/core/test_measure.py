@@ -46,6 +46,28 @@ def test_an_estimate_holds_only_what_a_record_can(said: dict[str, Any]) -> None:
         Estimate(1.0, **said)
 
 
+def test_an_estimate_is_a_table_and_a_page_that_no_name_can_change() -> None:
+    hostile = "<script>alert(1)</script>"
+    estimate = Estimate(
+        5.0, stderr=0.5, interval=(4.0, 6.0), parts={hostile: 3.0, "bias": 2.0}, parts_stderr={"bias": 0.25},
+        probes=7, converged=False, details={"method": hostile},
+    )  # fmt: skip
+    frame = estimate.to_frame()
+    assert list(frame.index) == ["value", hostile, "bias"]
+    assert frame.loc["value"].tolist()[:4] == [5.0, 0.5, 4.0, 6.0]
+    assert frame["stderr"].isna().tolist() == [False, True, False]
+    assert frame["stderr_examples"].isna().all()
+    page = estimate._repr_html_()
+    assert "<script" not in page
+    assert page.count("&lt;script") == 2
+    assert "probes: 7" in page
+    assert "did not reach its tolerance" in page
+    assert "stderr_examples" not in page
+    exact = Estimate(1.0)._repr_html_()
+    assert "tolerance" not in exact
+    assert "probes" not in exact
+
+
 def test_an_estimate_says_exact_by_default_and_unknown_where_told() -> None:
     assert Estimate(-1.0) == Estimate(
         value=-1.0, stderr=0.0, interval=None, parts={}, probes=0, converged=True, details={}

@@ -16,6 +16,7 @@ FUNCTIONS = (
     "measure",
     "measure_blocks",
     "plan",
+    "plan_run",
     "run",
     "read_records",
     "score",
@@ -23,7 +24,8 @@ FUNCTIONS = (
 )
 TYPES = (
     *("Cell", "Cohort", "Data", "Dataset", "Estimate", "Measure"),
-    *("Model", "NetworkComparisonOptions", "Optimizer", "Recipe", "Record", "RunOptions", "Subject", "TableOptions"),
+    *("Model", "NetworkComparisonOptions", "Optimizer", "Recipe", "Record", "RunOptions", "RunPlan", "Subject"),
+    "TableOptions",
     "Tracker",
 )
 ALIASES = ("Dependence", "Inputs", "Invariance", "Params", "Quantity", "Scalar")

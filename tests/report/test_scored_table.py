@@ -194,6 +194,10 @@ def test_the_result_compares_renders_and_writes(tmp_path: Path) -> None:
     assert found.compare("good", "random").one == "good"
     with pytest.raises(InvalidInput, match="no measure 'god' on this board; did you mean 'good'"):
         found.compare("god", "good")
+    latex = found.to_latex()
+    assert latex.count("\\\\\n") == 1 + len(found.to_frame())
+    assert "[a](http://b)*\\_`" in latex
+    assert "\x1b" not in latex
     html = found._repr_html_()
     assert html.startswith("<pre")
     assert "&lt;img src=x&gt;" in html

@@ -103,6 +103,7 @@ def test_a_rescaling_explains_the_trace_and_nothing_of_minimum_sharpness() -> No
     assert json.loads(found.to_json())["differences"][0]["flatter"] == "a"
     assert max(map(len, str(found).splitlines())) <= 80
     assert "<pre" in found._repr_html_()
+    assert "trace & a & b &" in found.to_latex()
 
 
 def test_all_pairs_of_several_networks_and_reasons_are_shown() -> None:

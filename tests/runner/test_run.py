@@ -235,6 +235,10 @@ def test_the_last_record_of_a_cell_counts(cache: Path, tmp_path: Path) -> None:
     assert plan_run(planned, RunOptions(output=tmp_path)).left == (planned[3],)
     assert plan_run(planned, RunOptions(output=tmp_path, retry_failed=True)).left == (planned[1], planned[3])
     assert plan_run(planned, RunOptions(output=tmp_path / "none")).left == planned
+    shown = plan_run(planned, RunOptions(output=tmp_path))
+    assert str(shown).endswith(f"{len(planned)} cells, 1 to do")
+    assert shown.to_frame()[["cells", "to do"]].sum().tolist() == [len(planned), 1]
+    assert f"<p>{shown}</p>" in shown._repr_html_()
 
 
 def test_a_torn_line_is_cut_off_and_its_cell_run_again(cache: Path, tmp_path: Path) -> None:
