@@ -20,7 +20,7 @@ COMPARED := $(COMPARED)eigenthings-trace[matrix=gauss-newton,samples=10],pyhessi
 COMPARED := $(COMPARED)pyhessian-trace[samples=10,tolerance=0]
 DATA := $(if $(wildcard $(SHARPBENCH_DATA)/MNIST/raw),mnist,digits)
 
-.PHONY: run test slow lint types layers workflows asv asv-history gpu docs example publish site browser compare clean
+.PHONY: run test slow lint types layers workflows asv asv-history gpu docs example publish site browser package compare clean
 
 run: $(VENV)/.run  ## the main job: train on the embedded digits, measure, print the leaderboard
 	$(BIN)/sharpbench run --measures minimum,normalized --models lenet,mlp
@@ -89,6 +89,12 @@ site: $(VENV)/.docs  ## documentation, leaderboard and interactive board as one 
 browser: $(VENV)/.browser  ## the board in Chromium; skipped where there is none
 	$(BIN)/python -m pytest tests/leaderboard/test_browser.py -m "slow or not slow"
 
+package: $(VENV)/.package  ## the wheel and the sdist in dist/: checked, installed into an empty environment, and run
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist
+	$(BIN)/twine check --strict dist/*
+	DIST=$(CURDIR)/dist $(BIN)/python -m pytest tests/project/test_package.py -m "slow or not slow"
+
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
@@ -110,6 +116,10 @@ $(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.browser: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) --editable '.[browser]'
+	@touch $@ $(VENV)/.run $(VENV)/.test
+
+$(VENV)/.package: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) --editable '.[package]'
 	@touch $@ $(VENV)/.run $(VENV)/.test
 
 clean:

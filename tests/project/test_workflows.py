@@ -19,6 +19,7 @@ import yaml
 from sharpbench import Record
 from sharpbench.leaderboard.submissions import Manifest, format_submission, read_verdicts
 from sharpbench.leaderboard.submissions.submission import hash_records
+from sharpbench.version import __version__
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / ".github" / "workflows"
@@ -36,9 +37,10 @@ SMALL = {
 }
 """Variables that the workflows have themselves, with values that make their steps small."""
 EXECUTED = {("ci", "check"), ("leaderboard", "check"), ("leaderboard", "run"), ("leaderboard", "commit")}
-EXECUTED |= {("asv", "compare"), ("pages", "build")}
+EXECUTED |= {("asv", "compare"), ("pages", "build"), ("release", "build")}
 """Jobs whose every `run` a test below executes; there is no other job with one."""
 WRITERS = {("leaderboard", "commit"): {"contents"}, ("pages", "deploy"): {"pages", "id-token"}}
+WRITERS |= {("release", "publish"): {"id-token"}}
 UNDEFINED = "an expression in an environment variable that the tests give no value"
 
 
@@ -110,7 +112,7 @@ class Scratch:
         for name in ("bin", "lib", "pyvenv.cfg"):
             if (Path(sys.prefix) / name).exists():
                 (self.root / ".venv" / name).symlink_to(Path(sys.prefix) / name)
-        for stamp in (".run", ".test", ".dev", ".docs"):  # what is installed already is not installed again
+        for stamp in (".run", ".test", ".dev", ".docs", ".package"):  # what is installed already is not installed again
             (self.root / ".venv" / stamp).touch()
         self.environment = {
             **os.environ,
@@ -145,6 +147,7 @@ class Scratch:
         given = {**loaded.get("env", {}), **loaded["jobs"][job].get("env", {})}
         known = {
             "github.run_id": "7",
+            "github.event.release.tag_name": f"v{__version__}",
             "github.event.pull_request.base.sha": self.base,
             "github.event.pull_request.base.sha || 'HEAD^'": self.base,
         }
@@ -316,6 +319,17 @@ def test_asv_compares_base_and_head_and_gates_errors(scratch: Scratch) -> None:
     scratch.git("revert", "--no-edit", "HEAD")
     status, said = scratch.steps("asv", "compare")["Base and head, one after the other on this machine"]
     assert (status, "1 numbers, 0 below the gate" in said) == (0, True), said
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_release(scratch: Scratch) -> None:
+    program("twine")
+    build, tag = "Build, check, install into an empty environment, and run", "The tag is the version"
+    succeeded(scratch.steps("release", "build"), build, tag)
+    assert len(list((scratch.root / "dist").iterdir())) == 2
+    step = next(each for each in workflow("release")["jobs"]["build"]["steps"] if each.get("name") == tag)
+    assert scratch.step(step, {"TAG": "v9.9.9"})[0] != 0
 
 
 @pytest.mark.slow
