@@ -1,4 +1,4 @@
-"""The wheel and the sdist: sound, whole, and enough to run the main job in an empty environment outside the checkout."""
+"""The wheel and the sdist: sound, whole, and enough for the main job in an empty environment outside the checkout."""
 
 from __future__ import annotations
 
@@ -71,7 +71,8 @@ def test_the_sdist_gives_the_same_wheel(dist: Path, tmp_path: Path) -> None:
     with tarfile.open(source) as archive:
         archive.extractall(tmp_path, filter="data")
     folder = tmp_path / f"sharpbench-{__version__}"
-    run(sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", tmp_path / "again", folder, cwd=tmp_path)
+    build = (sys.executable, "-m", "build", "--no-isolation", "--wheel")
+    run(*build, "--outdir", tmp_path / "again", folder, cwd=tmp_path)
     wheel = f"sharpbench-{__version__}-py3-none-any.whl"
     with zipfile.ZipFile(dist / wheel) as one, zipfile.ZipFile(tmp_path / "again" / wheel) as other:
         assert {each.filename: each.CRC for each in one.infolist()} == {
