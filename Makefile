@@ -3,7 +3,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# the version of torch, with the torchvision that belongs to it, instead of those of constraints.txt; empty: those
+TORCH ?=
+CONSTRAINTS := $(if $(TORCH),$(VENV)/constraints.txt,constraints.txt)
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 
 COMPARE ?= leaderboard/compare/cpu
 # a hundred products take minutes on the larger networks: of those the best two take part
@@ -97,6 +100,7 @@ package: $(VENV)/.package  ## the wheel and the sdist in dist/: checked, install
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
+	$(if $(TORCH),{ sed '/^torch/d' constraints.txt; echo torch==$(TORCH); } > $(CONSTRAINTS))
 
 $(VENV)/.run: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) --editable .

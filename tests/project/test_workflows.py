@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -147,6 +148,8 @@ class Scratch:
         given = {**loaded.get("env", {}), **loaded["jobs"][job].get("env", {})}
         known = {
             "github.run_id": "7",
+            "matrix.torch": "",
+            "matrix.steps": "",
             "github.event.release.tag_name": f"v{__version__}",
             "github.event.pull_request.base.sha": self.base,
             "github.event.pull_request.base.sha || 'HEAD^'": self.base,
@@ -192,12 +195,25 @@ def succeeded(done: Mapping[str, tuple[int, str]], *names: str) -> None:
     assert {name: status for name, (status, _) in done.items()} == dict.fromkeys(names, 0), done
 
 
+def test_ci_tries_the_oldest_versions_that_are_supported() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    matrix = workflow("ci")["jobs"]["check"]["strategy"]["matrix"]["include"]
+    assert {f"Programming Language :: Python :: {each['python']}" for each in matrix} == {
+        each for each in project["classifiers"] if re.search(r"Python :: 3\.", each)
+    }
+    (least,) = (each.removeprefix("torch>=") for each in project["dependencies"] if each.startswith("torch>="))
+    (oldest,) = {each["torch"] for each in matrix} - {""}
+    assert oldest.startswith(f"{least}.")
+
+
 @pytest.mark.slow
 def test_ci(scratch: Scratch) -> None:
     """One step of `.ci/run`; the others are make's, by the same names."""
     succeeded(scratch.steps("ci", "check"), "Everything that must hold")
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    wanted = workflow("ci")["jobs"]["check"]["env"]["CI_STEPS"].split()
+    newest, *older = workflow("ci")["jobs"]["check"]["strategy"]["matrix"]["include"]
+    wanted = newest["steps"].split()
+    assert all(set(each["steps"].split()) <= set(wanted) for each in older)
     assert set(wanted) - {"docs", "pages", "run"} <= set(targets)
     assert " ".join(wanted) in (ROOT / ".ci" / "run").read_text()  # the same without the variable
     (scratch.root / "docs" / "measures" / "trace.md").write_text("stale")
