@@ -61,7 +61,11 @@ OPTIONS = {
     "--oracle": "0",
     "--invariance": "0",
 }
-START = "import sys; from sharpbench.cli.main import main; main()"
+START = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "signal.signal(signal.SIGHUP, signal.SIG_DFL); from sharpbench.cli.main import main; main()"
+)
+"""A shell lets a storm in the background ignore these signals, and its runs would inherit that."""
 SIGNALS = {
     "driver": ("KILL", "KILL", "INT", "TERM", "HUP"),
     "worker": ("KILL", "KILL", "TERM", "HUP"),
@@ -77,6 +81,8 @@ MAX_PAUSE_SECONDS = 1.5
 """The longest time between two kills."""
 MAX_KILLS_OF_A_TRIAL = 10
 """After so many a trial is left in peace, so that it ends."""
+MAX_KILLS_BEFORE_MEASURING = 5
+"""After so many no process is struck until workers measure; on busy cores the training would meet every kill."""
 MAX_SECONDS_TO_END = 60.0
 """How long a driver may take to end after its signal, and its processes after it."""
 MAX_SECONDS_OF_A_RUN = 600.0
@@ -193,10 +199,15 @@ def is_true_failure(record: Mapping[str, Any]) -> bool:
     return record["status"] == "failed" and killed and reason.endswith("times")
 
 
-def strike(driver: subprocess.Popen[bytes], draws: random.Random) -> tuple[str, str] | None:
-    """Kill one process of the run; its kind and the signal, or None where none is killed."""
+def strike(driver: subprocess.Popen[bytes], draws: random.Random, struck: Counter[str]) -> tuple[str, str] | None:
+    """Kill one process of the run; its kind and the signal, or None where none is killed.
+
+    struck: how often each kind was struck by each signal in this trial.
+    """
     kinds = classify_processes(driver.pid)
     if driver.poll() is not None or (len(kinds) == 1 and draws.random() > DRIVER_AT_ITS_START):
+        return None
+    if struck.total() >= (MAX_KILLS_OF_A_TRIAL if "worker" in kinds else MAX_KILLS_BEFORE_MEASURING):
         return None
     kind = draws.choices(list(kinds), [WEIGHTS[each] for each in kinds])[0]
     name = draws.choice(SIGNALS[kind])
@@ -222,7 +233,7 @@ def run_trial(engine: str, folders: Folders, expected: Mapping[str, str], draws:
             while driver.poll() is None and time.monotonic() < until:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     driver.wait(draws.uniform(0.05, MAX_PAUSE_SECONDS))
-                hit = strike(driver, draws) if struck.total() < MAX_KILLS_OF_A_TRIAL else None
+                hit = strike(driver, draws, struck)
                 if hit is not None:
                     struck[" ".join(hit)] += 1
                 if hit is not None and hit[0] == "driver":

@@ -17,19 +17,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing import forkserver, resource_tracker, util
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, SpawnContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Literal
 
+from sharpbench.child_output import READ_BYTES, CapturedOutput, Frame, UnreadableMessage
 from sharpbench.errors import InvalidInput, shorten
 
 StartMethod = Literal["forkserver", "spawn"]
 END_TIMEOUT_SECONDS = 5.0
 """Time that a child has to end after it was killed, or after its end of the pipe was closed."""
-MAX_OUTPUT_BYTES = 1000
-"""Bytes that are kept of the beginning, and of the end, of what a child printed."""
-READ_BYTES = 2**16
-MAX_MESSAGE_BYTES = 2**30
-MESSAGE_STARTS = (b"\x80", b"{")  # the first byte of a pickle, or of a JSON object
+MAX_STARTS = 5
+"""Attempts to start a child, where the server process that starts children is killed meanwhile."""
+RESTART_PAUSE_SECONDS = 0.2
+"""Time between them, in which the system removes the killed server."""
 MAX_SOCKET_FOLDER_BYTES = 70
 """Longest folder of temporary files in which sockets are made: Linux allows 107 bytes for a socket's path, macOS 103,
 and multiprocessing adds '/pymp-XXXXXXXX/listener-XXXXXXXX'."""
@@ -56,10 +57,6 @@ class ChildEnded(Exception):
         self.status = status
 
 
-class UnreadableMessage(Exception):
-    """A child that sent bytes that are not a message; nothing after them can be read."""
-
-
 class ChildProcess:
     """A child process with a pipe to it, started at once.
 
@@ -74,26 +71,12 @@ class ChildProcess:
         method: StartMethod = "forkserver",
         captures_output: bool = False,
     ) -> None:
-        context = _CONTEXTS[method]
-        self._connection, theirs = context.Pipe()
-        self._output: Connection | None = None
-        handed = [theirs]
-        if captures_output:
-            self._output, write = context.Pipe(duplex=False)
-            handed.append(write)
-        self._process = context.Process(target=serve, args=(*handed, *arguments), daemon=True)
-        if method == "forkserver":
-            start_server()
-            self._process.start()  # waits for the server's imports, in which this process answers Ctrl-C
-        else:
-            with _interrupts_blocked():
-                self._process.start()
-        for end in handed:
-            end.close()
+        started = _start_process(serve, arguments, method, captures_output=captures_output)
+        self._process, self._connection, self._output = started
         if self._output is not None:
             os.set_blocking(self._output.fileno(), False)
         self.printed = CapturedOutput()
-        self._frame = _Frame()
+        self._frame = Frame()
 
     @property
     def pid(self) -> int | None:
@@ -190,53 +173,35 @@ class ChildProcess:
             self._output.close()
 
 
-class _Frame:
-    """The message that a child is sending, read without waiting for the rest of it.
-
-    multiprocessing sends the size of a message in 4 bytes before it, and its own reading waits for as many bytes, which
-    never come where something else wrote the size. Here the first byte tells: it begins a pickle or a JSON object.
-    """
-
-    def __init__(self) -> None:
-        self._held, self._size = bytearray(), 0
-
-    def read(self, descriptor: int) -> bytes | None:
-        """Read what the file holds of the message; the message if it is whole then. Raises EOFError."""
-        some = os.read(descriptor, min(4 + self._size - len(self._held), READ_BYTES))
-        self._held += some
-        if not some:
-            raise EOFError
-        if len(self._held) < 4:
-            return None
-        self._size = int.from_bytes(self._held[:4], "big", signed=True)
-        if not 0 < self._size <= MAX_MESSAGE_BYTES or self._held[4:5] not in (b"", *MESSAGE_STARTS):
-            raise UnreadableMessage("the process sent bytes that are not a message")
-        if len(self._held) < 4 + self._size:
-            return None
-        message = bytes(self._held[4:])
-        self._held, self._size = bytearray(), 0
-        return message
-
-
-class CapturedOutput:
-    """The beginning and the end of what a process printed, MAX_OUTPUT_BYTES of each."""
-
-    def __init__(self) -> None:
-        self.first, self.last, self.count = b"", b"", 0
-
-    def add(self, some: bytes) -> None:
-        """Take in the next bytes."""
-        room = MAX_OUTPUT_BYTES - len(self.first)
-        self.first += some[:room]
-        self.last = (self.last + some[room:])[-MAX_OUTPUT_BYTES:]
-        self.count += len(some)
-
-    def text(self) -> str | None:
-        """The kept bytes as text, with the number of bytes left out between; None where nothing was printed."""
-        left_out = self.count - len(self.first) - len(self.last)
-        between = f"\n[{left_out} bytes left out]\n".encode() if left_out else b""
-        text = (self.first + between + self.last).decode("utf-8", errors="replace")
-        return "".join(each if each.isprintable() or each in "\n\t" else "\ufffd" for each in text) or None
+def _start_process(
+    serve: Callable[..., object], arguments: Sequence[object], method: StartMethod, *, captures_output: bool
+) -> tuple[BaseProcess, Connection, Connection | None]:
+    """A child, with the parent's ends of the pipe to it and, where it is captured, of what it prints."""
+    for left in reversed(range(MAX_STARTS)):
+        ours, theirs = multiprocessing.Pipe()
+        output, write = multiprocessing.Pipe(duplex=False) if captures_output else (None, None)
+        handed = [theirs] if write is None else [theirs, write]
+        process = _CONTEXTS[method].Process(target=serve, args=(*handed, *arguments), daemon=True)
+        try:
+            if method == "forkserver":
+                start_server()
+                process.start()  # waits for the server's imports, in which this process answers Ctrl-C
+            else:
+                with _interrupts_blocked():
+                    process.start()
+            return process, ours, output
+        except (EOFError, ConnectionError):  # the server was killed meanwhile, by a measure or by the system
+            for end in (ours, output) if output is not None else (ours,):
+                end.close()  # so that a child that it had begun ends by itself
+            if not left:
+                raise InvalidInput(
+                    f"the server process that starts workers was killed {MAX_STARTS} times; free memory"
+                ) from None
+            time.sleep(RESTART_PAUSE_SECONDS)
+        finally:
+            for end in handed:
+                end.close()
+    raise AssertionError("unreachable")
 
 
 def exit_words(status: int | None) -> str:

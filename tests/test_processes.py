@@ -9,24 +9,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 
 from sharpbench import processes
+from sharpbench.child_output import MAX_OUTPUT_BYTES, READ_BYTES, CapturedOutput, UnreadableMessage
 from sharpbench.errors import InvalidInput
-from sharpbench.processes import (
-    MAX_OUTPUT_BYTES,
-    READ_BYTES,
-    CapturedOutput,
-    ChildEnded,
-    ChildProcess,
-    UnreadableMessage,
-    exit_words,
-    prepare_child,
-    resident_bytes,
-)
+from sharpbench.processes import ChildEnded, ChildProcess, exit_words, prepare_child, resident_bytes, start_server
 
 Start = Callable[..., ChildProcess]
 PATIENCE_SECONDS = 120
@@ -225,3 +217,31 @@ def test_a_tmpdir_that_nothing_replaces_is_refused(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("sharpbench.processes.SOCKET_FOLDERS", ("/no/such/folder",))
     with pytest.raises(InvalidInput, match=r"TMPDIR '/aaa.* is longer than the 70 bytes .* set TMPDIR"):
         processes.start_server()
+
+
+def test_a_server_that_was_killed_is_started_again(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A measure may kill the server of all workers while the next worker starts; the run ended in an EOFError."""
+    start_server()
+    before = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+
+    def die_at_once() -> None:
+        start_server()
+        monkeypatch.setattr(processes, "start_server", start_server)
+        os.kill(before, signal.SIGKILL)
+
+    monkeypatch.setattr(processes, "start_server", die_at_once)
+    child = start(serve, "Ada")
+    child.send("name")
+    assert child.receive(PATIENCE_SECONDS) == "Ada"
+    assert forkserver._forkserver._forkserver_pid != before  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("error", [EOFError, ConnectionRefusedError, BrokenPipeError])
+def test_a_server_that_is_killed_each_time_is_refused(error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr(processes, "start_server", fail)
+    monkeypatch.setattr(processes, "RESTART_PAUSE_SECONDS", 0.0)
+    with pytest.raises(InvalidInput, match="server process that starts workers was killed 5 times; free memory"):
+        ChildProcess(serve, "never")

@@ -144,10 +144,13 @@ def given_options(context: typer.Context) -> dict[str, str]:
 
 def echo_notes(datasets: Iterable[Dataset], data_dir: Path | None) -> None:
     """Print on stderr what a user should know about the data sets, each once (see Dataset.notes)."""
+    from sharpbench.datasets.dataset import refusing_load_errors
     from sharpbench.files import data_folder
 
     for dataset in dict.fromkeys(datasets):
-        for line in dataset.notes(data_folder(data_dir)):
+        with refusing_load_errors(dataset):
+            notes = dataset.notes(data_folder(data_dir))
+        for line in notes:
             typer.echo(line, err=True)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from sharpbench.child_output import UnreadableMessage
 from sharpbench.comparison.config import Job
 from sharpbench.comparison.worker import serve
 from sharpbench.core.record import MAX_REASON_CHARS, Status
 from sharpbench.errors import one_line
-from sharpbench.processes import ChildEnded, ChildProcess, UnreadableMessage, preload_modules
+from sharpbench.processes import ChildEnded, ChildProcess, preload_modules
 from sharpbench.runner.engines.pool import worker_death
 from sharpbench.runner.engines.process import builtin_modules
 

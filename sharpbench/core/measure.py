@@ -70,7 +70,8 @@ class Estimate:
         many other examples of the same distribution. 0.0 means that it does not depend on them, None means unknown.
     parts_stderr: the standard errors of the parts over random vectors, where known.
 
-    Raises ValueError for numbers that are not finite and details that are not JSON scalars.
+    Raises ValueError for numbers that are not finite, an interval whose ends are not in order, a negative number of
+    probes, and details that are not JSON scalars.
 
     >>> estimate = sharpbench.Estimate(5.0, stderr=0.5, probes=100)
     >>> estimate.value, estimate.stderr, estimate.stderr_examples
@@ -101,6 +102,10 @@ class Estimate:
         for name, values in numbers.items():
             if not all(math.isfinite(value) for value in values):
                 raise ValueError(f"an estimate's {name} must be finite, got {values!s:.80}")
+        if self.interval is not None and (len(self.interval) != 2 or self.interval[0] > self.interval[1]):
+            raise ValueError(f"an estimate's interval must be its low and high end, got {self.interval!s:.80}")
+        if self.probes < 0:
+            raise ValueError(f"an estimate's probes must be at least 0, got {self.probes}")
         for key, held in self.details.items():
             if not is_scalar(held):
                 raise ValueError(f"an estimate's details must be finite JSON scalars, got {key}={held!r:.80}")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from sharpbench.core.batch import Inputs, list_tensors
 from sharpbench.environment import free_bytes
-from sharpbench.errors import InvalidInput, shorten
+from sharpbench.errors import InvalidInput, describe_error, shorten
 
 Transform = Callable[[Any], Tensor]
 """From a PIL image to an input tensor. The image is grey or in colour, as the data set holds it."""
@@ -219,6 +220,19 @@ class Dataset(ABC):
         data = self.load(folder)
         train, test = (_transform_images(data.of(split)[0], transform) for split in get_args(Split))
         return Data(train, data.train_targets, test, data.test_targets, classes=data.classes)
+
+
+@contextmanager
+def refusing_load_errors(dataset: Dataset) -> Iterator[None]:
+    """A block that reads the data set; whatever its code raises there becomes an InvalidInput of one line."""
+    try:
+        yield
+    except InvalidInput:
+        raise
+    except (Exception, SystemExit) as error:  # of a file that ends too soon, or of the plugin's own code
+        raise InvalidInput(
+            f"dataset '{dataset.name}' cannot be loaded: {describe_error(error)}; check its files"
+        ) from error
 
 
 def _transform_images(inputs: Tensor, transform: Transform) -> Tensor:

@@ -14,7 +14,7 @@ from sharpbench.core.measure import Measure
 from sharpbench.core.registry import available
 from sharpbench.core.spec import format_spec, parse_spec, parse_specs, split_specs, to_config
 from sharpbench.core.user_functions import FILE_AND_FUNCTION
-from sharpbench.datasets.dataset import Data, Dataset
+from sharpbench.datasets.dataset import Data, Dataset, refusing_load_errors
 from sharpbench.environment import resolve_device
 from sharpbench.errors import InvalidInput, shorten
 from sharpbench.files import data_folder
@@ -159,7 +159,8 @@ def select_recipes(
     chosen_dataset = _select_one(dataset, "datasets", plugins)
     named = name_populations(select_cohort(cohort, plugins), chosen_models, chosen_dataset)
     folder, prepared = data_folder(data_dir), any(model.transform() is not None for model in chosen_models)
-    images = prepared and chosen_dataset.holds_images(folder)
+    with refusing_load_errors(chosen_dataset):
+        images = prepared and chosen_dataset.holds_images(folder)
     populations = {recipe.identify(images=images): population for recipe, population in named.items()}
     first = {recipe.data_source: recipe for recipe in reversed(populations)}
     data = {source: load_data(first[source], folder) for source in dict.fromkeys(r.data_source for r in populations)}

@@ -18,7 +18,7 @@ from sharpbench.core.record import Record
 from sharpbench.core.records import RECORDS, iterate_records
 from sharpbench.core.spec import format_spec
 from sharpbench.core.subject import Subject
-from sharpbench.datasets.dataset import Examples
+from sharpbench.datasets.dataset import Examples, refusing_load_errors
 from sharpbench.environment import apply_settings, check_threads, describe_environment
 from sharpbench.errors import InvalidInput, shorten
 from sharpbench.files import data_folder
@@ -80,7 +80,9 @@ def evaluate_network(
         InvalidInput: for weights, data and networks that do not fit together or are not finite, where the accuracy is
             not the expected one, and for a measure that changed what the next one would be measured with.
     """
-    yield from map(EvaluationNote, evaluation.dataset.notes(data_folder(data_dir)))
+    with refusing_load_errors(evaluation.dataset):
+        notes = evaluation.dataset.notes(data_folder(data_dir))
+    yield from map(EvaluationNote, notes)
     examples = _load_examples(evaluation, data_dir, threads)
     if output is None:
         yield from _evaluate_all(evaluation, examples, {}, None, forecast=forecast)
@@ -152,7 +154,8 @@ def make_subject(evaluation: NetworkEvaluation, weights: NetworkWeights, example
 def _load_examples(evaluation: NetworkEvaluation, data_dir: Path | str | None, threads: int | None) -> Examples:
     set_up_torch(evaluation.setting.device, threads)
     folder = data_folder(data_dir)
-    examples = evaluation.preparation.examples(evaluation.model, evaluation.dataset, folder, evaluation.subset)
+    with refusing_load_errors(evaluation.dataset):
+        examples = evaluation.preparation.examples(evaluation.model, evaluation.dataset, folder, evaluation.subset)
     _check_classes(evaluation, examples)
     if evaluation.checks.jackknife is not None:
         check_groups(evaluation.checks.jackknife, len(examples.targets))

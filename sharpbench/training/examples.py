@@ -9,10 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sharpbench.core.record import MAX_CAUSE_CHARS
 from sharpbench.core.spec import format_spec
-from sharpbench.datasets.dataset import Data, in_colour
-from sharpbench.errors import InvalidInput, truncate
+from sharpbench.datasets.dataset import Data, in_colour, refusing_load_errors
+from sharpbench.errors import InvalidInput, shorten, truncate
 from sharpbench.training.recipe import DataSource, Recipe
 
 MAX_WORDS = 160
@@ -30,13 +29,12 @@ def load_data(recipe: Recipe, folder: Path | None) -> Data:
         InvalidInput: in one line, whatever `Dataset.load` raises, and where the installed libraries prepare images
             otherwise.
     """
-    try:
-        return _load(recipe, folder)
-    except InvalidInput:
-        raise
-    except Exception as error:  # of a file that ends too soon, or of the plugin's own code
-        cause = truncate(f"{type(error).__name__}: {error}", MAX_CAUSE_CHARS)
-        raise InvalidInput(f"dataset '{recipe.dataset.name}' cannot be loaded: {cause}; check its files") from error
+    with refusing_load_errors(recipe.dataset):
+        data = _load(recipe, folder)
+    if not isinstance(data, Data):  # a plugin's mistake
+        kind = shorten(type(data).__name__)
+        raise InvalidInput(f"dataset '{recipe.dataset.name}' loads as {kind}, not as Data; return Data from its `load`")
+    return data
 
 
 def _load(recipe: Recipe, folder: Path | None) -> Data:

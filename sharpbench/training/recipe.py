@@ -26,6 +26,8 @@ DataSource = tuple[Dataset, str | None]
 """A data set and how its images are prepared (see Recipe.data_source)."""
 RECORDED_FIELDS = ("inputs", "code")
 """Fields that sharpbench sets; users do not choose them."""
+MAX_INTEGER = 2**63 - 1
+"""The largest integer in a recipe, in absolute value: TOML and JSON readers agree up to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,11 +90,13 @@ class Recipe:
         _require("learning_rate", self.learning_rate, self.learning_rate > 0, "above 0")
         _require("weight_decay", self.weight_decay, self.weight_decay >= 0, "at least 0")
         _require("decay", self.decay, self.decay >= 0, "at least 0")
-        _require("batch_size", self.batch_size, self.batch_size >= 1, "at least 1")
-        _require("max_epochs", self.max_epochs, self.max_epochs >= 1, "at least 1")
+        _require_whole("batch_size", self.batch_size)
+        _require_whole("max_epochs", self.max_epochs)
         _require("target_loss", self.target_loss, self.target_loss > 0, "above 0")
         _require("target_accuracy", self.target_accuracy, 0 <= self.target_accuracy <= 1, "from 0 to 1")
-        _require("train_size", self.train_size, self.train_size is None or self.train_size >= 1, "at least 1")
+        if self.train_size is not None:
+            _require_whole("train_size", self.train_size)
+        _require_whole("seed", self.seed, least=-MAX_INTEGER)
 
     def row(self) -> dict[str, Scalar]:
         """All fields as JSON scalars; model, data set and optimiser as canonical specs.
@@ -157,8 +161,11 @@ def _require(name: str, value: float | None, holds: bool, bound: str) -> None:
         raise InvalidInput(f"{name}={shorten(str(value))} must be {bound}{finite}")
 
 
-MAX_INTEGER = 2**63 - 1
-"""The largest integer in a recipe that is parsed, in absolute value: TOML and JSON readers agree up to it."""
+def _require_whole(name: str, value: int, *, least: int = 1) -> None:
+    """Raise InvalidInput for a whole number that is not from `least` to MAX_INTEGER."""
+    if not least <= value <= MAX_INTEGER:
+        bound = f"at least {least}" if value < least else f"at most {MAX_INTEGER}"
+        raise InvalidInput(f"{name}={shorten(str(value))} must be {bound}")
 
 
 def available_parts(plugins: Sequence[Path] = ()) -> Inner:
@@ -195,10 +202,7 @@ def parse_recipe_field(name: str, value: object, offered: Inner) -> Any:
             raise InvalidInput(f"{name}={shorten(str(value))} is not text; write it as on the command line")
         parsed: Any = parse_spec(value, offered[annotation], kind=annotation.__name__.lower(), inner=offered)
     else:
-        wrong = field_error(value, annotation)
-        if isinstance(value, int) and abs(value) > MAX_INTEGER:
-            wrong = "is too large"
-        if wrong:
+        if wrong := field_error(value, annotation):
             raise InvalidInput(f"{name}={shorten(str(value))} {wrong}")
         parsed = float(value) if annotation is float else value  # type: ignore[arg-type]  # a number, as checked
     Recipe(**{"model": SmallMlp(), "dataset": Digits(), name: parsed})  # checks the bounds

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from sharpbench.child_output import UnreadableMessage
 from sharpbench.core.registry import available
 from sharpbench.environment import apply_settings
 from sharpbench.errors import InvalidInput, one_line
 from sharpbench.files import Workspace
-from sharpbench.processes import ChildEnded, ChildProcess, UnreadableMessage, exit_words, was_killed
+from sharpbench.processes import ChildEnded, ChildProcess, exit_words, was_killed
 from sharpbench.training.examples import LoadedData
 from sharpbench.training.population import Population, TrainedRecipe, TrainingEpoch, train_group
 from sharpbench.training.recipe import Recipe

@@ -33,8 +33,8 @@ TABLE_FORMAT = 1
 FILE_NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,99}\.safetensors")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 DEVICES = ("cpu", "cuda")
-MAX_TABLE_BYTES = 2**28
-"""The largest table that is read, more than any population needs."""
+MAX_TABLE_BYTES = 2**25
+"""Of a table that is written or read, of some 25,000 networks; hostile JSON takes thirty times its size in memory."""
 ROW_KEYS = ("file", "sha256", "bytes", "data_sha256", "device", "recipe", "truth")
 
 README_TEMPLATE = """\
@@ -93,7 +93,13 @@ def export_networks(zoo: Zoo, entries: Sequence[ZooEntry], folder: Path, *, comm
                 "command": command,
                 "networks": rows,
             }
-            (draft / TABLE_FILE).write_text(json.dumps(table, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+            text = json.dumps(table, indent=1, allow_nan=False) + "\n"
+            if len(text) > MAX_TABLE_BYTES:
+                raise InvalidInput(
+                    f"the table of {len(rows):,} networks takes {len(text):,} bytes, over {MAX_TABLE_BYTES:,}; export "
+                    "them in several folders (--models)"
+                )
+            (draft / TABLE_FILE).write_text(text, encoding="utf-8")
             page = README_TEMPLATE.format(count=len(rows), version=__version__, command=command)
             (draft / README_FILE).write_text(page, encoding="utf-8")
     except OSError as error:

@@ -22,6 +22,17 @@ def test_an_estimate_has_a_finite_value(value: float) -> None:
         Estimate(value)
 
 
+@pytest.mark.parametrize("ends", [(2.0, 1.0), (1.0,), (0.0, 1.0, 2.0)])
+def test_an_interval_has_two_ends_in_order(ends: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match="interval must be its low and high end, got"):
+        Estimate(1.5, interval=ends)
+
+
+def test_a_number_of_probes_is_not_negative() -> None:
+    with pytest.raises(ValueError, match="probes must be at least 0, got -5"):
+        Estimate(1.0, probes=-5)
+
+
 @pytest.mark.parametrize("stderr", [-1e-300, -1.0, math.nan])
 def test_a_standard_error_is_no_less_than_nothing(stderr: float) -> None:
     with pytest.raises(ValueError, match=r"stderr must be .*got"):

@@ -14,11 +14,12 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from sharpbench import Estimate, InvalidInput, Measure, Subject, measure
+from sharpbench import Estimate, InvalidInput, Measure, Recipe, Subject, measure
 from sharpbench.core.measure import Invariance
 from sharpbench.core.record import Record
 from sharpbench.core.records import iterate_records
 from sharpbench.datasets import Digits, Npz, Subset
+from sharpbench.datasets.dataset import Data, Dataset
 from sharpbench.models import SmallMlp, Timm
 from sharpbench.models.file import File
 from sharpbench.runner.cell import Checks, EvaluationSetting
@@ -26,6 +27,7 @@ from sharpbench.runner.network_evaluation import NetworkEvaluation
 from sharpbench.runner.network_record import group_by_weights
 from sharpbench.runner.plan import select_measures
 from sharpbench.runner.single_network import RECORDS, WeightsStarted, evaluate_network
+from sharpbench.training.examples import load_data
 from tests.commands import given
 
 BASE = NetworkEvaluation(
@@ -409,3 +411,30 @@ def test_a_measure_that_writes_to_the_network_fails_and_ends_the_evaluation(tmp_
     (found,) = iterate_records(tmp_path / RECORDS)
     assert (found.status, found.value) == ("failed", None)
     assert records(replace(BASE, measures=(trace, Writing())))[1].status == "failed"
+
+
+@dataclass(frozen=True)
+class Torn(Dataset):
+    """A plugin's data set that raises, or returns something else."""
+
+    name: ClassVar[str] = "torn"
+    title: ClassVar[str] = "ends too soon"
+    source: ClassVar[str] = "none"
+    error: BaseException | None = None
+
+    def load(self, folder: Path | None) -> Data:
+        """See Dataset.load."""
+        if self.error is not None:
+            raise self.error
+        return None  # type: ignore[return-value]  # a plugin's mistake
+
+
+@pytest.mark.parametrize("error", [EOFError("no end-of-stream marker"), SystemExit(3), None], ids=str)
+def test_data_sets_that_cannot_be_loaded_are_refused_in_one_line(error: BaseException | None) -> None:
+    """`measure` ended in a traceback where `run` had one line, and `run` did where `load` returned nothing."""
+    dataset, words = Torn(error), f"{type(error).__name__}: {error}" if error else "not as Data"
+    with pytest.raises(InvalidInput, match=f"dataset 'torn' .*{words}"):
+        load_data(Recipe(model=SmallMlp(), dataset=dataset), None)
+    words = words if error else "AttributeError"
+    with pytest.raises(InvalidInput, match=f"dataset 'torn' cannot be loaded: {words}"):
+        records(replace(BASE, dataset=dataset))

@@ -80,9 +80,15 @@ def test_what_is_no_number_is_out_of_bounds(field: str, value: float) -> None:
         dataclasses.replace(RECIPE, **{field: value})
 
 
-def test_a_whole_number_beyond_the_largest_float_is_out_of_bounds() -> None:
-    with pytest.raises(InvalidInput, match=r"^max_epochs=10{56}\.\.\. must be at least 1, and finite$"):
-        dataclasses.replace(RECIPE, max_epochs=10**400)
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("max_epochs", 10**400), ("batch_size", 2**63), ("train_size", 10**20), ("seed", 2**63), ("seed", -(2**63))],
+)
+def test_whole_numbers_that_files_cannot_hold_are_out_of_bounds(field: str, value: int) -> None:
+    """Otherwise a network could be trained and exported, and neither imported nor submitted."""
+    bound = "at least -" if value < 0 else "at most "
+    with pytest.raises(InvalidInput, match=rf"^{field}=.* must be {bound}9223372036854775807$"):
+        dataclasses.replace(RECIPE, **{field: value})
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ import torch
 from sharpbench.datasets import Digits
 from sharpbench.errors import InvalidInput
 from sharpbench.models import SmallMlp
+from sharpbench.training import zoo_transfer
 from sharpbench.training.cohorts import LabelNoise
 from sharpbench.training.network import TrainingResult
 from sharpbench.training.recipe import network_key
@@ -304,6 +305,17 @@ def test_export_refuses_what_it_cannot_do_and_leaves_nothing(tmp_path: Path) -> 
     with pytest.raises(InvalidInput, match="network k was stored without its recipe; train it again"):
         export_networks(Zoo(tmp_path / "old"), Zoo(tmp_path / "old").entries()[0], tmp_path / "out", command="")
     assert {path.name for path in tmp_path.iterdir()} == {"from", "full", "old"}
+
+
+def test_a_table_that_import_would_refuse_is_not_exported(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hostile tables of 256 MiB took 7 GiB of memory before they were refused; both sides have one bound."""
+    monkeypatch.setattr(zoo_transfer, "MAX_TABLE_BYTES", 1000)
+    zoo = Zoo(tmp_path / "from")
+    with pytest.raises(InvalidInput, match=rf"table of {len(KEYS)} networks takes .* bytes, over .*--models"):
+        export_networks(zoo, zoo.entries()[0], tmp_path / "again", command="")
+    refused(folder, "it is not a table of networks")
 
 
 def test_an_empty_folder_is_filled(tmp_path: Path) -> None:

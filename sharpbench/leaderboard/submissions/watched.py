@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from sharpbench.child_output import UnreadableMessage
 from sharpbench.core.record import Record
 from sharpbench.errors import InvalidInput
 from sharpbench.files import Workspace
@@ -28,7 +29,7 @@ from sharpbench.leaderboard.submissions.verify import (
     group_by_network,
     verify_network,
 )
-from sharpbench.processes import ChildEnded, ChildProcess, UnreadableMessage, exit_words, preload_modules, prepare_child
+from sharpbench.processes import ChildEnded, ChildProcess, exit_words, preload_modules, prepare_child
 from sharpbench.runner.engines.limits import Limits, format_bytes
 from sharpbench.training.population import TrainingProgress
 

@@ -12,19 +12,12 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sharpbench.child_output import CapturedOutput, UnreadableMessage
 from sharpbench.core.installed_plugins import KINDS, installed_plugins
 from sharpbench.core.record import MAX_CAUSE_CHARS, Record
 from sharpbench.errors import truncate
 from sharpbench.files import Workspace
-from sharpbench.processes import (
-    END_TIMEOUT_SECONDS,
-    CapturedOutput,
-    ChildEnded,
-    ChildProcess,
-    UnreadableMessage,
-    preload_modules,
-    start_server,
-)
+from sharpbench.processes import END_TIMEOUT_SECONDS, ChildEnded, ChildProcess, preload_modules, start_server
 from sharpbench.runner.child_processes import kill_tree
 from sharpbench.runner.engines.limits import Limits, format_bytes
 from sharpbench.runner.engines.pool import (

@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from sharpbench import Cell, Estimate, InvalidInput, Measure, Record, Subject
+from sharpbench.child_output import MAX_OUTPUT_BYTES
 from sharpbench.core.measure import Invariance
-from sharpbench.processes import MAX_OUTPUT_BYTES
 from sharpbench.runner.engines.engine import Inline, Process, make_engine
 from sharpbench.runner.engines.limits import MAX_MEMORY_BYTES, MIN_MEMORY_BYTES, Limits, parse_bytes
 from sharpbench.runner.engines.pool import worker_death
