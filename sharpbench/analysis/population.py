@@ -169,12 +169,16 @@ def finite_or_none(value: Scalar) -> float | None:
 
 
 def recipe_text(mapping: Mapping[str, Scalar]) -> str:
-    """A recipe as text, equal for equal recipes: 0 and 0.0 are one value."""
-    numbers = {
-        name: float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    """A recipe as text, equal for equal recipes: 0, 0.0 and -0.0 are one value."""
+    return json.dumps(normalize_numbers(mapping), sort_keys=True)
+
+
+def normalize_numbers(mapping: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """The mapping with numbers as floats, so that 2 and 2.0, or 0.0 and -0.0, are equal."""
+    return {
+        name: float(value) + 0.0 if isinstance(value, int | float) and not isinstance(value, bool) else value
         for name, value in mapping.items()
     }
-    return json.dumps(numbers, sort_keys=True)
 
 
 def _networks(records: Sequence[Record]) -> tuple[MeasuredNetwork, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sharpbench.analysis.population import finite_or_none
+from sharpbench.analysis.population import finite_or_none, network_key, normalize_numbers
 from sharpbench.core.fields import Scalar
 from sharpbench.core.record import Record, Scalars
 from sharpbench.errors import InvalidInput, shorten
@@ -31,7 +31,7 @@ class ConsistencyCheck:
     its truth. Whether a value is what the measure gives is checked by `verify`.
 
     Attributes:
-        networks: Hash of a network -> the place and truth of its first record.
+        networks: A network, as boards tell them apart -> the place and truth of its first record.
         rows: Hash of a row -> the place and version of its first record.
         labels: Label -> the place and configuration of its first record.
     """
@@ -65,7 +65,9 @@ class ConsistencyCheck:
 
     def _check_version(self, record: Record, version: int, where: str) -> None:
         data = record.data.get("sha256"), record.data.get("examples")
-        row = content_hash([record.label, record.configuration, data, record.seed, record.dtype, record.device])
+        row = content_hash(
+            [record.label, normalize_numbers(record.configuration), data, record.seed, record.dtype, record.device]
+        )
         first, other = self.rows.setdefault(row, (where, version))
         if other != version:
             raise InvalidInput(
@@ -85,8 +87,7 @@ class ConsistencyCheck:
             return
         truth = {name: value for name, value in record.truth.items() if name not in VOLATILE_TRUTH}
         truth["test_examples"] = record.data.get("test_examples")
-        network = content_hash([record.recipe, record.data.get("sha256"), record.device])
-        first, known = self.networks.setdefault(network, (where, truth))
+        first, known = self.networks.setdefault(network_key(record), (where, truth))
         if known != truth:
             name = next(name for name in {**known, **truth} if known.get(name) != truth.get(name))
             raise InvalidInput(

@@ -73,16 +73,18 @@ class SubmittedEntry:
         """The records for the boards: of a verified row only those whose value agreed.
 
         The other networks of a verified row leave its whole population, so that all rows there are on the same
-        networks.
+        networks. So do networks on which no value agreed, such as those of failed records only: nothing verifies
+        their gaps, which the baselines next to a verified row would show.
         """
         verified = {row for row, status in self.status.rows.items() if status.state == "verified"}
-        left_out = {
-            (row[1], network_key(record))
-            for record in self.submission.records
-            if record.status == "ok"
-            and record.key not in self.status.agreed_cells
-            and (row := row_key(record)) in verified
-        }
+        places = {row[1:4] for row in verified}  # population, device and data
+        agreed = {network_key(r) for r in self.submission.records if r.key in self.status.agreed_cells}
+        left_out = set()
+        for record in self.submission.records:
+            row, network = row_key(record), network_key(record)
+            parts = record.status == "ok" and row in verified and record.key not in self.status.agreed_cells
+            if parts or (row[1:4] in places and network not in agreed):
+                left_out.add((row[1], network))
         return tuple(
             record
             for record in self.submission.records

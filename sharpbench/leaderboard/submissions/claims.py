@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sharpbench.analysis.population import setting_key
+from sharpbench.analysis.population import normalize_numbers, setting_key
 from sharpbench.core.fields import Scalar
 from sharpbench.core.record import Record
 from sharpbench.files import content_hash
@@ -25,8 +25,8 @@ ENVIRONMENT_FIELDS = ("torch", "threads", "processor")
 
 def hash_cell_claim(record: Record) -> str:
     """The hash of a cell with every number that `verify` compares or that a comparison depends on."""
-    numbers = _normalize_numbers({name: getattr(record, name) for name in CELL_FIELDS})
-    factors = _normalize_numbers(record.invariance)
+    numbers = normalize_numbers({name: getattr(record, name) for name in CELL_FIELDS})
+    factors = normalize_numbers(record.invariance)
     under = _select_fields(record.data, COUNT_FIELDS), _select_fields(record.environment, ENVIRONMENT_FIELDS)
     return content_hash([record.key, numbers, factors, *under, hash_network_claim(record)])
 
@@ -41,12 +41,12 @@ def hash_network_claim(record: Record) -> str:
 def hash_cell(record: Record) -> str:
     """The hash of a cell without its claims: the same for every version of its measure and every value."""
     setting = record.seed, record.dtype, record.data.get("examples")
-    return content_hash([hash_network(record), record.label, _normalize_numbers(record.configuration), *setting])
+    return content_hash([hash_network(record), record.label, normalize_numbers(record.configuration), *setting])
 
 
 def hash_network(record: Record) -> str:
     """The hash of a network without its claims: its recipe, data and kind of device."""
-    return content_hash([_normalize_numbers(record.recipe), record.data.get("sha256"), record.device])
+    return content_hash([normalize_numbers(record.recipe), record.data.get("sha256"), record.device])
 
 
 def population_name(record: Record) -> str:
@@ -83,12 +83,4 @@ def network_position(record: Record) -> tuple[str, int]:
 
 
 def _select_fields(mapping: Mapping[str, Scalar], names: tuple[str, ...]) -> dict[str, Scalar]:
-    return _normalize_numbers({name: mapping.get(name) for name in names})
-
-
-def _normalize_numbers(mapping: Mapping[str, Scalar]) -> dict[str, Scalar]:
-    """The mapping with numbers as floats, so that 2 and 2.0, or 0.0 and -0.0, are equal."""
-    return {
-        name: float(value) + 0.0 if isinstance(value, int | float) and not isinstance(value, bool) else value
-        for name, value in mapping.items()
-    }
+    return normalize_numbers({name: mapping.get(name) for name in names})

@@ -28,6 +28,8 @@ MAX_MAGNITUDE_FACTOR = 1000.0
 """Factor between values of different fitted networks of one recipe: fifty times the largest seen."""
 MAX_FLIPPED_EXAMPLES = 2
 """Examples of each split whose class may depend on rounding."""
+GAP_ROUNDING = 1e-9
+"""Difference of two accuracies in float64; one example of 10^8 would be more."""
 MAX_NOISE_STDERRS = 10.0
 """Standard errors of a difference that noise explains: with MIN_NOISE_PROBES normal probes all but 2e-5 of the
 differences, with exponential ones, which are very skewed, all but 2e-3. A refutation is final, and a value within the
@@ -122,6 +124,15 @@ def gap_bound(apart: float, train: int, test: int) -> float:
     if apart <= SAME_NETWORK:
         return MAX_FLIPPED_EXAMPLES / train + MAX_FLIPPED_EXAMPLES / test
     return RETRAINED_GAP_SPREAD + 4 * math.sqrt(2 * 0.25 / test)
+
+
+def gaps_equal(claimed: Mapping[str, Scalar], found: Mapping[str, Scalar]) -> bool:
+    """Whether two gaps are the same difference of whole numbers of examples.
+
+    Gaps that differ within `gap_bound` refute nothing, since rounding may decide the class of an example. They verify
+    nothing either: two examples a network are enough to reorder the networks of a cell.
+    """
+    return abs(float(str(claimed["gap"])) - float(str(found["gap"]))) <= GAP_ROUNDING
 
 
 def magnitudes_differ(claimed: float, found: float) -> bool:

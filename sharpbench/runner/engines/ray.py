@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sharpbench.core.record import Record
-from sharpbench.errors import InvalidInput, one_line, shorten
+from sharpbench.errors import InvalidInput, describe_error, one_line, shorten
 from sharpbench.files import Workspace
 from sharpbench.runner.engines.limits import Limits
 from sharpbench.runner.engines.pool import PackedCell, WorkerDeath
@@ -94,7 +94,8 @@ class RayPool:
             reason = f"killed: Ray lost its worker ({_quote(error)})"
             return WorkerDeath(status="failed", reason=reason, retry=True, started=False)
         except self._ray.exceptions.RayError as error:
-            return WorkerDeath(status="failed", reason=f"Ray: {_quote(error)}")
+            cause = getattr(error, "cause", None) or error  # what the actor raised; Ray's own text begins with colours
+            return WorkerDeath(status="failed", reason=f"Ray: {describe_error(cause)}")
 
 
 class RayWorker:

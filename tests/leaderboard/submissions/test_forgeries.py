@@ -12,6 +12,7 @@ import pytest
 from sharpbench import Record
 from sharpbench.errors import InvalidInput
 from sharpbench.files import Workspace
+from sharpbench.leaderboard.collection import ConsistencyCheck
 from sharpbench.leaderboard.entries import SubmittedEntry
 from sharpbench.leaderboard.submissions import (
     Compared,
@@ -167,7 +168,88 @@ def gaps_traded(records: Sequence[Record]) -> list[Record]:
     return [replace(r, truth=truths[recipes.index(str(r.recipe)) - 1]) for r in records]
 
 
+def with_gap(record: Record, correct: int) -> dict[str, Any]:
+    """The truth of the record with so many test examples right."""
+    test = correct / int(str(record.data["test_examples"]))
+    return {**record.truth, "test_accuracy": test, "gap": float(str(record.truth["train_accuracy"])) - test}
+
+
+def failed(record: Record, seed: float) -> Record:
+    """A failed record, which is never drawn, of the network with that seed; its truth is a lie."""
+    none = dict.fromkeys(("value", "stderr", "stderr_examples", "low", "high", "exact", "oracle"))
+    recipe = {**record.recipe, "seed": seed}
+    return sealed(replace(record, status="failed", reason="x", truth=with_gap(record, 7), recipe=recipe, **none))
+
+
+def truth_of_a_failed_record(records: Sequence[Record]) -> list[Record]:
+    """Boards take 0 and 0.0 for one seed, and a network's truth from its last record."""
+    return [*records, *(failed(record, float(str(record.recipe["seed"]))) for record in records)]
+
+
+def networks_of_failed_records(records: Sequence[Record]) -> list[Record]:
+    """More networks, whose gaps the baselines would show."""
+    return [*records, *(failed(record, 100 + int(str(record.recipe["seed"]))) for record in records)]
+
+
+def one_more_example(records: Sequence[Record]) -> list[Record]:
+    """Each network has one more test example right, which rounding might explain."""
+    right = [round(float(str(r.truth["test_accuracy"])) * int(str(r.data["test_examples"]))) for r in records]
+    return [replace(r, truth=with_gap(r, count + 1)) for r, count in zip(records, right, strict=True)]
+
+
+def minus_zero(records: Sequence[Record]) -> list[Record]:
+    clean = [record for record in records if record.recipe["label_noise"] == 0]
+    return [*records, *(sealed(lie(record, recipe={**record.recipe, "label_noise": -0.0})) for record in clean)]
+
+
+def in_another_setting(records: Sequence[Record], **changes: Any) -> list[Record]:
+    """The records of measures that depend on examples and precision, as if they were measured otherwise."""
+    return [r if r.measure == "parameter-norm" else sealed(replace(r, **changes)) for r in records]
+
+
+def another_precision(records: Sequence[Record]) -> list[Record]:
+    return in_another_setting(records, dtype="float64")
+
+
+def all_examples(records: Sequence[Record]) -> list[Record]:
+    return in_another_setting(records, data={**records[0].data, "examples": records[0].recipe["train_size"]})
+
+
+def options_as_floats(records: Sequence[Record]) -> list[Record]:
+    """The cells of one measure again, with their hyperparameter spelled otherwise."""
+    again = [record for record in records if record.measure == "average"]
+    return [*records, *(sealed(lie(r, configuration={**r.configuration, "samples": 8.0})) for r in again)]
+
+
+def label_without_options(records: Sequence[Record]) -> list[Record]:
+    return [lie(record, label=record.measure) for record in records]
+
+
+def other_epochs(records: Sequence[Record]) -> list[Record]:
+    return [replace(r, truth={**r.truth, "epochs": int(str(r.truth["epochs"])) + 1}) for r in records]
+
+
+def other_test_loss(records: Sequence[Record]) -> list[Record]:
+    return [replace(r, truth={**r.truth, "test_loss": 0.5}) for r in records]
+
+
+def populations_of_one_name(records: Sequence[Record]) -> list[Record]:
+    """Lies in a population that looks like the honest one."""
+    return [*records, *(lie(r, key=r.key[::-1], data={**r.data, "population": "small-mlp[ ]"}) for r in records)]
+
+
 FORGERIES: tuple[Forgery, ...] = (
+    truth_of_a_failed_record,
+    networks_of_failed_records,
+    one_more_example,
+    minus_zero,
+    another_precision,
+    all_examples,
+    options_as_floats,
+    label_without_options,
+    other_epochs,
+    other_test_loss,
+    populations_of_one_name,
     forged_steps,
     another_data_hash,
     another_device,
@@ -197,6 +279,10 @@ REFUTED = frozenset(
         fewer_probes,
         shifted_within_rounding,
         moved_to_another_row,
+        another_precision,
+        all_examples,
+        other_epochs,
+        other_test_loss,
     }
 )
 """Those that cannot part from what is found here: networks, environment and cells are as claimed."""
@@ -218,7 +304,9 @@ def outcome(
     manifest = replace(Manifest.from_json(text.splitlines()[0]), records=len(lines), sha256=hash_records(lines))
     path.write_text(format_submission(manifest, lines), encoding="utf-8")
     try:
-        submission, known = read_submission(path), find_installed()
+        submission, known, consistency = read_submission(path), find_installed(), ConsistencyCheck()
+        for record in submission.records:
+            consistency.check(record, "")
     except InvalidInput:
         return "refused", set()
     setting = VerificationSetting(workspace=Workspace(cache_dir=ran / "cache"), known=known)
