@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sharpbench.analysis.population import network_key
 from sharpbench.core.record import Record
 from sharpbench.errors import InvalidInput
 from sharpbench.leaderboard.collection import Collection, ConsistencyCheck
-from sharpbench.leaderboard.submissions.claims import RowKey, contradicts, population_family, population_name, row_key
+from sharpbench.leaderboard.submissions.claims import RowKey, contradicts, population_family, row_key
 from sharpbench.leaderboard.submissions.manifest import SUFFIX
 from sharpbench.leaderboard.submissions.status import (
     PastRefutation,
@@ -70,26 +70,25 @@ class SubmittedEntry:
         return f"{state} {status.share}" if state == "verified" else f"{state}, {status.share} agree"
 
     def published_records(self) -> tuple[Record, ...]:
-        """The records for the boards: of a verified row only those whose value agreed.
+        """The records for the boards: of a verified row only those whose value agreed, with the value that was found.
 
-        The other networks of a verified row leave its whole population, so that all rows there are on the same
+        Values that agree differ by rounding, and for a measure that hardly varies claims could choose the order within
+        it. The other networks of a verified row leave its whole population, so that all rows there are on the same
         networks. So do networks on which no value agreed, such as those of failed records only: nothing verifies
         their gaps, which the baselines next to a verified row would show.
         """
         verified = {row for row, status in self.status.rows.items() if status.state == "verified"}
         places = {row[1:4] for row in verified}  # population, device and data
-        agreed = {network_key(r) for r in self.submission.records if r.key in self.status.agreed_cells}
-        left_out = set()
+        agreed = {network_key(r) for r in self.submission.records if r.key in self.status.agreed_values}
+        shown, left_out = [], set()
         for record in self.submission.records:
             row, network = row_key(record), network_key(record)
-            parts = record.status == "ok" and row in verified and record.key not in self.status.agreed_cells
-            if parts or (row[1:4] in places and network not in agreed):
+            counts = row in verified and record.status == "ok"
+            found = self.status.agreed_values.get(record.key)
+            if (counts and found is None) or (row[1:4] in places and network not in agreed):
                 left_out.add((row[1], network))
-        return tuple(
-            record
-            for record in self.submission.records
-            if (population_name(record), network_key(record)) not in left_out
-        )
+            shown.append((row[1], network, replace(record, value=found) if counts and found is not None else record))
+        return tuple(record for population, network, record in shown if (population, network) not in left_out)
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ class RowStatus:
         state: 'refuted' if the measure is refuted; 'verified' if every value was drawn and MIN_VERIFIED_SHARE of them
             agreed; else 'claimed'.
         cells: Values of the row.
-        agreed: Values that agreed in some verdict. Only these are in a verified row.
+        agreed: Values that agreed in some verdict. Only these cells are in a verified row.
         parted: Other values, on networks that trained to other networks.
         unknown: Other values that could not be recomputed.
     """
@@ -69,7 +69,7 @@ class SubmissionStatus:
         parted: Other cells whose network trained to another one in some verdict.
         networks, exact, invariance: Gaps, oracles' values, and records with factors of change.
         rows: Row, see `claims.row_key` -> its state and the share that was compared.
-        agreed_cells: The keys of the cells whose value agreed.
+        agreed_values: The key of each cell whose value agreed -> the value that the first such verdict found.
         measures: Label -> the worst state of its rows.
         refutations: Label -> the worst refutation. A refuted truth of a network counts for every measure on it.
         last: The time of the last verdict on a claim of the submission.
@@ -86,7 +86,7 @@ class SubmissionStatus:
     refutations: Mapping[str, Refutation]
     last: str | None
     rows: Mapping[claims.RowKey, RowStatus] = field(default_factory=dict)
-    agreed_cells: frozenset[str] = frozenset()
+    agreed_values: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +110,13 @@ def submission_status(submission: Submission, verdicts: Iterable[Verdict]) -> Su
     book = _Claims(submission)
     found = [(finding, verdict) for verdict in verdicts for finding in verdict.findings if book.holds(finding)]
     agreed = {(each.what, each.claim) for each, _ in found if each.outcome == "agrees"}
+    values = _first_values(found)
     other = {
         outcome: {each.claim for each, _ in found if (each.what, each.outcome) == ("value", outcome)}
         for outcome in ("parted", "unknown")
     }
     refutations = book.worst(found)
-    agreeing = [record for record in book.records if ("value", book.claims[record.key]) in agreed]
+    agreeing = [record for record in book.records if book.claims[record.key] in values]
     rows = {row: _row_status(cells, book, agreed, other, refutations) for row, cells in book.rows.items()}
     return SubmissionStatus(
         state="refuted" if refutations else _worst_state(row.state for row in rows.values()),
@@ -134,8 +135,17 @@ def submission_status(submission: Submission, verdicts: Iterable[Verdict]) -> Su
         refutations=refutations,
         last=max((verdict.time for _, verdict in found), default=None),
         rows=rows,
-        agreed_cells=frozenset(record.key for record in agreeing),
+        agreed_values={record.key: values[book.claims[record.key]] for record in agreeing},
     )
+
+
+def _first_values(found: Iterable[tuple[Finding, Verdict]]) -> dict[str, float]:
+    """The claim of each cell whose value agreed -> the value that the earliest such verdict found."""
+    values: dict[str, float] = {}
+    for finding, _ in sorted(found, key=lambda each: each[1].time):
+        if (finding.what, finding.outcome) == ("value", "agrees") and finding.found is not None:
+            values.setdefault(finding.claim, finding.found)
+    return values
 
 
 def _row_status(
