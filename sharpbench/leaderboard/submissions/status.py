@@ -6,9 +6,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from sharpbench.core.record import Record
+from sharpbench.errors import truncate
 from sharpbench.leaderboard.submissions import claims
 from sharpbench.leaderboard.submissions.submission import Submission
-from sharpbench.leaderboard.submissions.verdict import INVARIANCE_PREFIX, Finding, State, Verdict, is_verified_share
+from sharpbench.leaderboard.submissions.verdict import (
+    INVARIANCE_PREFIX,
+    MAX_TEXT_CHARS,
+    Finding,
+    State,
+    Verdict,
+    is_verified_share,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,18 +118,17 @@ def submission_status(submission: Submission, verdicts: Iterable[Verdict]) -> Su
     book = _Claims(submission)
     found = [(finding, verdict) for verdict in verdicts for finding in verdict.findings if book.holds(finding)]
     agreed = {(each.what, each.claim) for each, _ in found if each.outcome == "agrees"}
-    values = _first_values(found)
+    values = book.agreed_values(found)
     other = {
         outcome: {each.claim for each, _ in found if (each.what, each.outcome) == ("value", outcome)}
         for outcome in ("parted", "unknown")
     }
     refutations = book.worst(found)
-    agreeing = [record for record in book.records if book.claims[record.key] in values]
-    rows = {row: _row_status(cells, book, agreed, other, refutations) for row, cells in book.rows.items()}
+    rows = {row: _row_status(cells, book, values, other, refutations) for row, cells in book.rows.items()}
     return SubmissionStatus(
         state="refuted" if refutations else _worst_state(row.state for row in rows.values()),
         cells=len(book.records),
-        agreed=len(agreeing),
+        agreed=len(values),
         parted=sum(row.parted for row in rows.values()),
         networks=_count_compared(agreed, "gap", set(book.networks.values())),
         exact=_count_compared(agreed, "exact", {book.claims[r.key] for r in book.records if r.exact is not None}),
@@ -135,27 +142,18 @@ def submission_status(submission: Submission, verdicts: Iterable[Verdict]) -> Su
         refutations=refutations,
         last=max((verdict.time for _, verdict in found), default=None),
         rows=rows,
-        agreed_values={record.key: values[book.claims[record.key]] for record in agreeing},
+        agreed_values=values,
     )
-
-
-def _first_values(found: Iterable[tuple[Finding, Verdict]]) -> dict[str, float]:
-    """The claim of each cell whose value agreed -> the value that the earliest such verdict found."""
-    values: dict[str, float] = {}
-    for finding, _ in sorted(found, key=lambda each: each[1].time):
-        if (finding.what, finding.outcome) == ("value", "agrees") and finding.found is not None:
-            values.setdefault(finding.claim, finding.found)
-    return values
 
 
 def _row_status(
     cells: Sequence[Record],
     book: _Claims,
-    agreed: set[tuple[str, str]],
+    values: Mapping[str, float],
     other: Mapping[str, set[str]],
     refutations: Mapping[str, Refutation],
 ) -> RowStatus:
-    rest = {book.claims[record.key] for record in cells if ("value", book.claims[record.key]) not in agreed}
+    rest = {book.claims[record.key] for record in cells if record.key not in values}
     parted, unknown = rest & other["parted"], rest & other["unknown"] - other["parted"]
     agreeing, drawn = len(cells) - len(rest), len(cells) - len(rest - parted - unknown)
     verified = drawn == len(cells) and is_verified_share(agreeing, len(cells))
@@ -214,6 +212,18 @@ class _Claims:
     def holds(self, finding: Finding) -> bool:
         """Whether the finding is about a claim of this submission."""
         return finding.claim in self._held
+
+    def agreed_values(self, found: Sequence[tuple[Finding, Verdict]]) -> dict[str, float]:
+        """The key of each cell whose value agreed under its label -> the value that the earliest such verdict found.
+
+        A refutation holds under every label: claims could be relabelled to escape it, and agreement to mislead.
+        """
+        values: dict[tuple[str, str], float] = {}
+        for each, _ in sorted(found, key=lambda pair: pair[1].time):
+            if (each.what, each.outcome) == ("value", "agrees") and each.found is not None:
+                values.setdefault((each.claim, each.label), each.found)
+        marks = {r.key: (self.claims[r.key], truncate(r.label, MAX_TEXT_CHARS)) for r in self.records}
+        return {key: values[mark] for key, mark in marks.items() if mark in values}
 
     def worst(self, found: Sequence[tuple[Finding, Verdict]]) -> dict[str, Refutation]:
         """Label -> the refutation with the largest excess, with the key of a cell here that shows it."""

@@ -86,6 +86,19 @@ def test_one_refutation_outlasts_every_agreement(submission: Submission) -> None
         assert found.refutations[first.label].excess == 2.0
 
 
+def test_a_label_that_no_verdict_saw_is_not_verified_and_stays_refuted(submission: Submission) -> None:
+    """Configuration and values are as they were verified, and the board would name another configuration."""
+    first = next(each for each in submission.records if each.measure == "average")
+    agreed = [verdict(submission, *map(agreeing, submission.records))]
+    refuted = [verdict(submission, finding(first, "differs"))]
+    lines = [replace(r, label="average[samples=999]") if r.measure == "average" else r for r in submission.records]
+    renamed = replace(submission, records=tuple(lines))
+    assert submission_status(submission, agreed).measures[first.label] == "verified"
+    found = submission_status(renamed, agreed).measures
+    assert found == {"average[samples=999]": "claimed", "gradient-norm": "verified", "parameter-norm": "verified"}
+    assert submission_status(renamed, refuted).measures["average[samples=999]"] == "refuted"
+
+
 def test_the_worst_refutation_is_kept(submission: Submission) -> None:
     first = submission.records[0]
     mild, worst = (
