@@ -36,9 +36,13 @@ if TYPE_CHECKING:
     from sharpbench.core.records import read_records as read_records
     from sharpbench.core.subject import Params as Params
     from sharpbench.core.subject import Subject as Subject
+    from sharpbench.curvature.spectrum import SpectrumOptions as SpectrumOptions
+    from sharpbench.curvature.spectrum import measure_spectrum as measure_spectrum
     from sharpbench.datasets.dataset import Data as Data
     from sharpbench.datasets.dataset import Dataset as Dataset
     from sharpbench.errors import InvalidInput as InvalidInput
+    from sharpbench.landscapes.landscape import measure_landscape as measure_landscape
+    from sharpbench.landscapes.options import LandscapeOptions as LandscapeOptions
     from sharpbench.models.model import Model as Model
     from sharpbench.report.scored_table import score as score
     from sharpbench.runner.cell import Cell as Cell
@@ -66,6 +70,7 @@ _HOME = {
     "Inputs": "core.batch",
     "InvalidInput": "errors",
     "Invariance": "core.measure",
+    "LandscapeOptions": "landscapes.options",
     "Measure": "core.measure",
     "Model": "models.model",
     "NetworkComparisonOptions": "runner.compare_networks",
@@ -78,6 +83,7 @@ _HOME = {
     "RunOptions": "runner.run",
     "RunPlan": "runner.run",
     "Scalar": "core.fields",
+    "SpectrumOptions": "curvature.spectrum",
     "Subject": "core.subject",
     "TableOptions": "analysis.table_population",
     "Tracker": "tracking.tracker",
@@ -85,6 +91,8 @@ _HOME = {
     "list_measures": "core.catalog",
     "measure": "core.evaluate",
     "measure_blocks": "core.evaluate",
+    "measure_landscape": "landscapes.landscape",
+    "measure_spectrum": "curvature.spectrum",
     "plan": "runner.plan",
     "plan_run": "runner.run",
     "read_records": "core.records",

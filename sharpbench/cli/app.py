@@ -11,12 +11,14 @@ from sharpbench.cli.compare import compare
 from sharpbench.cli.compare_networks import compare_networks
 from sharpbench.cli.doctor import doctor
 from sharpbench.cli.export import export
+from sharpbench.cli.landscape import landscape
 from sharpbench.cli.list import docs, info, list_
 from sharpbench.cli.measure import measure
 from sharpbench.cli.publish import publish
 from sharpbench.cli.replay import replay
 from sharpbench.cli.run import run
 from sharpbench.cli.score import score
+from sharpbench.cli.spectrum import spectrum
 from sharpbench.cli.status import merge, status
 from sharpbench.cli.submit import submit
 from sharpbench.cli.symmetry import symmetry
@@ -80,6 +82,8 @@ for name, function in (
     ("train", train),
     ("measure", measure),
     ("compare-networks", compare_networks),
+    ("landscape", landscape),
+    ("spectrum", spectrum),
     ("compare", compare),
     ("replay", replay),
     ("publish", publish),

@@ -11,29 +11,13 @@ import typer
 
 from sharpbench.cli.command import ConfigOption, PrintConfigOption, format_options
 from sharpbench.cli.exits import EXIT_FAILED, unwritable
+from sharpbench.cli.network_options import NetworkOptions, with_network_options
 from sharpbench.cli.options import (
     DEFAULT_MEASURES,
     WEIGHTS_HELP,
-    ClassesOption,
-    DataDirOption,
-    DeviceOption,
-    DtypeOption,
-    ExpectAccuracyOption,
     JsonObjectOption,
-    LimitOption,
-    LossOption,
-    MeanOption,
     MeasuresOption,
-    OwnDatasetOption,
-    ParametersOption,
-    PluginOption,
     ProbeSeedOption,
-    StdOption,
-    ThreadsOption,
-    TransformOption,
-    parse_dataset,
-    parse_model,
-    parse_preparation,
 )
 from sharpbench.errors import InvalidInput
 
@@ -43,6 +27,7 @@ if TYPE_CHECKING:
     from sharpbench.report.network_comparison import NetworkComparison
 
 
+@with_network_options
 def compare_networks(
     context: typer.Context,
     weights: Annotated[list[str], typer.Argument(help=f"Two to ten networks. {WEIGHTS_HELP}")],
@@ -51,17 +36,8 @@ def compare_networks(
         typer.Option(help="The architecture, as in `measure`; given once for all weights, or once for each."),
     ],
     measures: MeasuresOption = DEFAULT_MEASURES,
-    dataset: OwnDatasetOption = "digits",
-    split: Annotated[str, typer.Option(help="train or test.")] = "train",
-    limit: LimitOption = None,
-    subset_seed: Annotated[int, typer.Option(help="Seed of the examples that --limit draws.")] = 0,
-    classes: ClassesOption = None,
-    loss: LossOption = "cross_entropy",
-    parameters: ParametersOption = None,
-    mean: MeanOption = None,
-    std: StdOption = None,
-    transform: TransformOption = None,
-    expect_accuracy: ExpectAccuracyOption = None,
+    *,
+    network: NetworkOptions,
     groups: Annotated[int, typer.Option(help="Groups of examples that are left out in turn for the intervals.")] = 20,
     scope: Annotated[
         str, typer.Option(help="Rescalings whose share is taken out: layer, one scale per tensor, or unit.")
@@ -69,12 +45,7 @@ def compare_networks(
     output: Annotated[
         Path | None, typer.Option(help="Markdown file of the tables and the verdict.", show_default="not written")
     ] = None,
-    device: DeviceOption = "auto",
-    dtype: DtypeOption = "float32",
     seed: ProbeSeedOption = 0,
-    threads: ThreadsOption = None,
-    data_dir: DataDirOption = None,
-    plugin: PluginOption = None,
     as_json: JsonObjectOption = False,
     config: ConfigOption = None,  # its callback has made its options defaults
     print_config: PrintConfigOption = False,
@@ -89,38 +60,18 @@ def compare_networks(
         typer.echo(format_options(context))
         return 0
     from sharpbench.cli.bars import announce_step, follow_steps
-    from sharpbench.datasets.dataset import Subset
-    from sharpbench.environment import resolve_device
     from sharpbench.report.network_comparison import NetworkComparison
-    from sharpbench.runner.cell import EvaluationSetting
     from sharpbench.runner.compare_networks import NetworkComparisonOptions, iterate_comparison
-    from sharpbench.runner.network_evaluation import NetworkEvaluation
     from sharpbench.runner.plan import select_measures
     from sharpbench.runner.single_network import load_checked_subject
 
     options = NetworkComparisonOptions(seed=seed, groups=groups, scope=scope)  # type: ignore[arg-type]  # it checks
-    chosen = select_measures(measures, plugin or ())
+    chosen = select_measures(measures, network.plugins)
     subjects = {}
     for name, (word, source) in _name_networks(model, weights).items():
-        evaluation = NetworkEvaluation(
-            model=parse_model(word, plugin or ()),
-            measures=chosen,
-            dataset=parse_dataset(dataset, plugin or ()),
-            weights=source,
-            subset=Subset(split=split, limit=limit, seed=subset_seed),  # type: ignore[arg-type]  # it checks
-            classes=classes,
-            setting=EvaluationSetting(
-                seed=seed,
-                dtype=dtype,  # type: ignore[arg-type]  # it checks
-                device=resolve_device(device),
-            ),
-            preparation=parse_preparation(mean, std, transform),
-            expected_accuracy=expect_accuracy,
-            loss=loss,
-            parameters=parameters,
-        )
+        evaluation = network.evaluation(word, source, seed=seed, measures=chosen)
         with announce_step(f"reading data and '{name}'"), contextlib.redirect_stdout(sys.stderr):
-            subjects[name], notes = load_checked_subject(evaluation, data_dir=data_dir, threads=threads)
+            subjects[name], notes = load_checked_subject(evaluation, data_dir=network.data_dir, threads=network.threads)
         for note in notes:
             typer.echo(note, err=True)
     comparison = None

@@ -11,29 +11,13 @@ import typer
 
 from sharpbench.cli.command import ConfigOption, PrintConfigOption, format_options
 from sharpbench.cli.exits import Interrupted, records_status, unwritable
+from sharpbench.cli.network_options import NetworkOptions, with_network_options
 from sharpbench.cli.options import (
     DEFAULT_MEASURES,
-    ClassesOption,
-    DataDirOption,
-    DeviceOption,
-    DtypeOption,
-    ExpectAccuracyOption,
     GroupByOption,
-    LimitOption,
-    LossOption,
-    MeanOption,
     MeasuresOption,
-    OwnDatasetOption,
     OwnModelOption,
-    ParametersOption,
-    PluginOption,
     SeveralWeightsOption,
-    StdOption,
-    ThreadsOption,
-    TransformOption,
-    parse_dataset,
-    parse_model,
-    parse_preparation,
 )
 from sharpbench.cli.streams import escape_json
 from sharpbench.errors import InvalidInput, shorten
@@ -47,6 +31,7 @@ if TYPE_CHECKING:
     from sharpbench.runner.single_network import EvaluationStep
 
 
+@with_network_options
 def measure(
     context: typer.Context,
     model: OwnModelOption,
@@ -63,26 +48,15 @@ def measure(
         str | None, typer.Option(help="Column of --table that names the files of weights.", show_default="weights")
     ] = None,
     measures: MeasuresOption = DEFAULT_MEASURES,
-    dataset: OwnDatasetOption = "digits",
-    split: Annotated[str, typer.Option(help="train or test.")] = "train",
-    limit: LimitOption = None,
-    subset_seed: Annotated[int, typer.Option(help="Seed of the examples that --limit draws.")] = 0,
-    classes: ClassesOption = None,
-    loss: LossOption = "cross_entropy",
-    parameters: ParametersOption = None,
+    *,
+    network: NetworkOptions,
     group_by: GroupByOption = None,
-    mean: MeanOption = None,
-    std: StdOption = None,
-    transform: TransformOption = None,
-    expect_accuracy: ExpectAccuracyOption = None,
     batch_size: Annotated[
         int | None, typer.Option(help="Examples per batch; changes no value.", show_default="chosen from memory")
     ] = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder of records.jsonl and the pictures.", show_default="not written")
     ] = None,
-    device: DeviceOption = "auto",
-    dtype: DtypeOption = "float32",
     seed: Annotated[int, typer.Option(help="Seed of random weights and of the random probes of measures.")] = 0,
     timing: Annotated[bool, typer.Option("--timing", help="Also time every measure by itself.")] = False,
     oracle: Annotated[bool, typer.Option("--oracle", help="Compare every measure with its oracle.")] = False,
@@ -99,9 +73,6 @@ def measure(
             show_default="none",
         ),
     ] = None,
-    threads: ThreadsOption = None,
-    data_dir: DataDirOption = None,
-    plugin: PluginOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array of records instead of tables.")] = False,
     config: ConfigOption = None,  # its callback has made its options defaults
     print_config: PrintConfigOption = False,
@@ -120,41 +91,27 @@ def measure(
     from sharpbench.cli.bars import follow_steps
     from sharpbench.core.record import Record
     from sharpbench.core.spec import format_spec
-    from sharpbench.datasets.dataset import Subset
-    from sharpbench.environment import resolve_device
-    from sharpbench.runner.cell import Checks, EvaluationSetting
-    from sharpbench.runner.network_evaluation import NetworkEvaluation
+    from sharpbench.runner.cell import Checks
     from sharpbench.runner.plan import select_measures
     from sharpbench.runner.single_network import EvaluationNote, evaluate_network
 
-    chosen = select_measures(measures, plugin or ())
+    chosen = select_measures(measures, network.plugins)
     labels = [format_spec(each) for each in chosen]
     networks = _read_networks(table, weights_column, labels, weights=weights, output=output)
-    evaluation = NetworkEvaluation(
-        model=parse_model(model, plugin or ()),
+    evaluation = network.evaluation(
+        model,
+        networks.sources if networks else tuple(weights or ("random",)),
+        seed=seed,
         measures=chosen,
-        dataset=parse_dataset(dataset, plugin or ()),
-        weights=networks.sources if networks else tuple(weights or ("random",)),
-        subset=Subset(split=split, limit=limit, seed=subset_seed),  # type: ignore[arg-type]  # it checks
-        classes=classes,
         batch_size=batch_size,
-        setting=EvaluationSetting(
-            seed=seed,
-            dtype=dtype,  # type: ignore[arg-type]  # it checks
-            device=resolve_device(device),
-        ),
         checks=Checks(timed=timing, compared=oracle, rewritten=invariance, jackknife=jackknife),
-        preparation=parse_preparation(mean, std, transform),
-        expected_accuracy=expect_accuracy,
-        loss=loss,
-        parameters=parameters,
         group_by=group_by,
     )
     steps = evaluate_network(
         evaluation,
         output=output,
-        data_dir=data_dir,
-        threads=threads,
+        data_dir=network.data_dir,
+        threads=network.threads,
         forecast=sys.stderr is not None and sys.stderr.isatty(),
     )
     interrupted = False

@@ -19,6 +19,7 @@ from sharpbench.curvature.certificate import certificate, unused_parameters
 from sharpbench.curvature.confidence import MeanEstimate, check_precision, example_stderr, mean_of
 from sharpbench.curvature.confidence import check_budget as check_samples
 from sharpbench.curvature.derivative_methods import DerivativeMethod
+from sharpbench.curvature.eigenpairs import MAX_EIGENPAIRS, Eigenpairs, find_eigenpairs
 from sharpbench.curvature.finite_differences import difference_diagonal
 from sharpbench.curvature.first_derivatives import gradient_method
 from sharpbench.curvature.fisher import (
@@ -71,6 +72,7 @@ from sharpbench.curvature.per_example import per_example_traces
 from sharpbench.curvature.perturbation import (
     PerturbedLosses,
     Scaling,
+    displaced_losses,
     draw_directions,
     perturbation_scales,
     perturbed_loss,
@@ -103,6 +105,7 @@ from sharpbench.curvature.reference import (
     reference_traces,
 )
 from sharpbench.curvature.spectral_density import EigenvalueDensity, spectral_density
+from sharpbench.curvature.spectrum import smooth_density
 from sharpbench.curvature.trace_estimators import (
     DiagonalEstimate,
     hutchinson_diagonal,
@@ -121,11 +124,13 @@ __all__ = [
     "COLD_STARTS_EVERY",
     "DENSE_LIMIT",
     "MATRIX_LIMIT",
+    "MAX_EIGENPAIRS",
     "MAX_EXACT_COLUMNS",
     "PRECISION",
     "AffineLayer",
     "DerivativeMethod",
     "DiagonalEstimate",
+    "Eigenpairs",
     "Eigenspace",
     "EigenvalueDensity",
     "Eigenvalues",
@@ -151,12 +156,14 @@ __all__ = [
     "dense_ggn",
     "dense_hessian",
     "difference_diagonal",
+    "displaced_losses",
     "draw_directions",
     "draw_fisher_traces",
     "draws_targets",
     "exact_diagonal",
     "exact_traces",
     "example_stderr",
+    "find_eigenpairs",
     "flatten",
     "follow_eigenvalue",
     "ggn_trace_estimate",
@@ -208,6 +215,7 @@ __all__ = [
     "scaled_operator",
     "sketched_diagonal",
     "sketched_traces",
+    "smooth_density",
     "softmax_slopes",
     "softmax_variance",
     "spectral_density",

@@ -14,7 +14,7 @@ from torch import Tensor
 from sharpbench.core.batch import Inputs
 from sharpbench.core.measure import NotApplicable
 from sharpbench.core.subject import Params, Subject
-from sharpbench.curvature.products import map_vectors, unflatten, vectors_at_once
+from sharpbench.curvature.products import flatten, map_vectors, unflatten, vectors_at_once
 from sharpbench.curvature.trace_estimators import draw_probes
 
 # Ellipsoids: how far each parameter may move in a neighbourhood of the weights, relative to their size or not.
@@ -132,18 +132,47 @@ def perturbed_losses(subject: Subject, displacements: Iterable[Tensor], of: Stat
     >>> found.means, found.by_example
     (tensor([0.6931], dtype=torch.float64), tensor([0.6931], dtype=torch.float64))
     """
-    statistic = of or subject.criterion
-    device = next(iter(subject.params.values())).device
-    count = vectors_at_once(subject, FEW_BYTES) if device.type == "cpu" else vectors_at_once(subject)
-    rows, means = iter(displacements), []
+    means = []
     total = torch.zeros(subject.n, dtype=torch.float64)
-    while chunk := list(islice(rows, count)):
-        values = _values(subject, torch.stack(chunk), statistic).cpu()  # [n, some]
+    for values in _iterate_values(subject, displacements, of or subject.criterion):
         means.append(values.mean(0))
         total += values.sum(1)
     found = torch.cat(means)
     require_finite(float(found.abs().pow(3).sum()), "the sum of the cubed losses")
     return PerturbedLosses(found, total / len(found))
+
+
+def displaced_losses(subject: Subject, displacements: Iterable[Tensor]) -> Tensor:
+    """The losses L(theta + d) [m] with their penalty, float64 on the CPU, at m displaced weights.
+
+    Losses that are not finite stay as they are.
+
+    Args:
+        displacements: flat vectors d [P]; as many are used at a time as fit into memory, one forward pass each.
+
+    >>> curvature.displaced_losses(subject, [torch.zeros(8, dtype=torch.float64)])
+    tensor([0.6931], dtype=torch.float64)
+    """
+    decay, weights = subject.criterion.weight_decay, flatten(subject.params)
+    penalties: list[Tensor] = []
+
+    def noted() -> Iterator[Tensor]:
+        for displacement in displacements:
+            if decay:
+                penalties.append(decay / 2 * (weights + displacement).double().square().sum().cpu())
+            yield displacement
+
+    means = torch.cat([values.mean(0) for values in _iterate_values(subject, noted(), subject.criterion)])
+    return means + torch.stack(penalties) if penalties else means
+
+
+def _iterate_values(subject: Subject, displacements: Iterable[Tensor], of: Statistic) -> Iterator[Tensor]:
+    """The values [n, some] on the CPU at as many displaced weights at a time as fit into memory."""
+    device = next(iter(subject.params.values())).device
+    count = vectors_at_once(subject, FEW_BYTES) if device.type == "cpu" else vectors_at_once(subject)
+    rows = iter(displacements)
+    while chunk := list(islice(rows, count)):
+        yield _values(subject, torch.stack(chunk), of).cpu()
 
 
 def _values(subject: Subject, displacements: Tensor, of: Statistic) -> Tensor:

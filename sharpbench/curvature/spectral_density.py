@@ -78,7 +78,7 @@ def spectral_density(
     known = leading_eigenspace(operator, generator=generator, share=OUTLIERS, tolerance=TOLERANCE, steps=MOST)
     starts = draw_probes(operator.like.new_empty(operator.size), probes, generator, "gaussian")
     rest = deflated_operator(operator, known.vectors)
-    found = [_quadratures(rest, add_flat(known.vectors, some.T).T, steps) for some in starts.split(together)]
+    found = [lanczos_quadratures(rest, add_flat(known.vectors, some.T).T, steps) for some in starts.split(together)]
     nodes, weights = torch.cat([nodes for nodes, _ in found]), torch.cat([weights for _, weights in found])
     shared = known.values.expand(probes, -1)
     single = torch.full_like(shared, 1 / operator.size)
@@ -86,8 +86,8 @@ def spectral_density(
     return EigenvalueDensity(torch.cat((shared, nodes), 1), torch.cat((single, rest_share * weights), 1))
 
 
-def _quadratures(operator: LinearOperator, starts: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-    """Nodes and weights [m, steps] of the starts [m, P].
+def lanczos_quadratures(operator: LinearOperator, starts: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+    """Nodes and weights [m, steps] of the Gauss quadratures of the starts [m, P], whose lengths do not matter.
 
     A start whose space is exhausted goes on with zeros: its tridiagonal matrix falls apart, and what belongs to
     the zeros has no weight.

@@ -114,14 +114,25 @@ def load_checked_subject(
 
     Raises InvalidInput for a pattern of several files, and where the accuracy is not the expected one.
     """
-    examples = _load_examples(evaluation, data_dir, threads)
-    states = iterate_weights(evaluation, examples)
-    weights = next(states)
-    subject = make_subject(evaluation, weights, examples)
-    notes = (*weights.notes, *_check_truth(evaluation, weights, fit_fields(subject), examples))
+    states = iterate_subjects(evaluation, data_dir=data_dir, threads=threads)
+    _, subject, notes = next(states)
     if next(states, None) is not None:
         raise InvalidInput(f"'{shorten(str(evaluation.weights))}' names several files; name one network each")
     return subject, notes
+
+
+def iterate_subjects(
+    evaluation: NetworkEvaluation, *, data_dir: Path | str | None, threads: int | None
+) -> Iterator[tuple[str, Subject, tuple[str, ...]]]:
+    """For each state of the weights its source, its subject, and what a user should know about it.
+
+    Raises InvalidInput where the accuracy is not the expected one.
+    """
+    examples = _load_examples(evaluation, data_dir, threads)
+    for weights in iterate_weights(evaluation, examples):
+        subject = make_subject(evaluation, weights, examples)
+        notes = (*weights.notes, *_check_truth(evaluation, weights, fit_fields(subject), examples))
+        yield weights.source, subject, notes
 
 
 def make_subject(evaluation: NetworkEvaluation, weights: NetworkWeights, examples: Examples) -> Subject:

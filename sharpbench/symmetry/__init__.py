@@ -19,7 +19,7 @@ from sharpbench.symmetry.full_group import FullGroup, full_group, full_group_of
 from sharpbench.symmetry.geodesics import Geodesics, Metric
 from sharpbench.symmetry.group import SCOPES, RescalingGroup, Scope, group_of, rescaling_group
 from sharpbench.symmetry.linear_blocks import LinearBlock
-from sharpbench.symmetry.minimum.balance import balance
+from sharpbench.symmetry.minimum.balance import balance, balanced_params
 from sharpbench.symmetry.minimum.full import FullMinimum, minimise_full
 from sharpbench.symmetry.minimum.layers import GAP_TOLERANCE, LayerMinimum, minimise
 from sharpbench.symmetry.minimum.matrix_scaling import (
@@ -58,6 +58,7 @@ __all__ = [
     "Scope",
     "as_arrays",
     "balance",
+    "balanced_params",
     "describe",
     "describe_full",
     "diagonal_for",

@@ -16,7 +16,7 @@ from tests.commands import COMMAND, Done, given, imported, refused, started
 
 COMMANDS = (
     "run", "status", "merge", "train", "measure", "compare", "replay", "publish", "doctor", "list", "info", "validate",
-    "docs", "symmetry", "submit", "verify", "zoo", "score", "track-report",
+    "docs", "symmetry", "submit", "verify", "zoo", "score", "track-report", "landscape", "spectrum",
 )  # fmt: skip
 
 SMALL = (

@@ -15,6 +15,8 @@ FUNCTIONS = (
     "list_measures",
     "measure",
     "measure_blocks",
+    "measure_landscape",
+    "measure_spectrum",
     "plan",
     "plan_run",
     "run",
@@ -24,6 +26,7 @@ FUNCTIONS = (
 )
 TYPES = (
     *("Cell", "Cohort", "Data", "Dataset", "Estimate", "Measure"),
+    *("LandscapeOptions", "SpectrumOptions"),
     *("Model", "NetworkComparisonOptions", "Optimizer", "Recipe", "Record", "RunOptions", "RunPlan", "Subject"),
     "TableOptions",
     "Tracker",

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
 from torch import Tensor
 
 from sharpbench.core.requirements import COMPARED
-from sharpbench.core.subject import Subject
+from sharpbench.core.subject import Params, Subject
 from sharpbench.errors import InvalidInput
 from sharpbench.symmetry.float64_check import relative_change, rounding_bound
 from sharpbench.symmetry.free_parameters import find_overlapping
 from sharpbench.symmetry.full_group import full_group
-from sharpbench.symmetry.group import Scope, group_of
+from sharpbench.symmetry.group import RescalingGroup, Scope, group_of
 from sharpbench.symmetry.minimum.full import FullMinimum, minimise_full
 from sharpbench.symmetry.minimum.terms import MAX_PROGRAMME_TERMS
-from sharpbench.symmetry.minimum.trace import MinimumTrace, diagonal_for, minimum_trace
+from sharpbench.symmetry.minimum.trace import MinimumTrace, as_arrays, diagonal_for, minimum_trace
+
+Array = NDArray[np.float64]
 
 
 def balance(subject: Subject, *, scope: Scope | Literal["full"] = "layer") -> dict[str, Tensor]:
@@ -49,10 +56,70 @@ def balance(subject: Subject, *, scope: Scope | Literal["full"] = "layer") -> di
     group = group_of(subject.graph, set(subject.params), scope=scope)
     solved = minimum_trace(group, diagonal_for(group, subject))
     _require_attained(solved, scope)
-    examples, _ = next(subject.batches)
-    elements = [group.random_element(torch.Generator().manual_seed(0)), solved.u]
-    group.verify_elements(lambda params: subject.apply(params, examples), subject.params, elements)
+    _verify(group, subject, solved.u)
     return group.apply({name: value.detach() for name, value in subject.module.state_dict().items()}, solved.u)
+
+
+def balanced_params(subject: Subject, *, scope: Scope = "unit") -> Params:
+    """The measured weights of the subject, rescaled as `balance` does, in their types.
+
+    Units whose incoming and outgoing weights have no curvature, as those that are never active, have any scale at the
+    minimum. Theirs is the one of least squared norm, so that all rescaled copies of a network get the same weights.
+
+    Args:
+        subject: the network at `subject.params`, which may differ from the module's own weights.
+        scope: 'layer' or 'unit'.
+    Raises:
+        InvalidInput: as `balance`.
+
+    Cost: that of the exact traces, for units of the exact diagonal.
+
+    >>> from sharpbench import curvature
+    >>> subject = Subject.from_module(model, inputs, targets)
+    >>> moved = subject.with_params(symmetry.balanced_params(subject, scope="layer"))
+    >>> first, second = curvature.exact_traces(moved).values()
+    >>> round(first / second, 9)
+    1.0
+    """
+    if shared := find_overlapping(subject.module):
+        raise InvalidInput(f"{', '.join(sorted(shared))} share memory; make them one parameter, or copies")
+    group = group_of(subject.graph, set(subject.params), scope=scope)
+    diagonal = diagonal_for(group, subject)
+    solved = minimum_trace(group, diagonal)
+    _require_attained(solved, scope)
+    u = solved.u + _shrink_idle_units(group, diagonal, group.apply(subject.params, solved.u))
+    _verify(group, subject, u)
+    return group.apply(subject.params, u)
+
+
+def _verify(group: RescalingGroup, subject: Subject, u: Array) -> None:
+    """Raise InvalidInput where the element, or a random one, changes the function on the first batch."""
+    examples, _ = next(subject.batches)
+    elements = [group.random_element(torch.Generator().manual_seed(0)), u]
+    group.verify_elements(lambda params: subject.apply(params, examples), subject.params, elements)
+
+
+def _shrink_idle_units(group: RescalingGroup, diagonal: Mapping[str, Array], params: Params) -> Array:
+    """The element that gives the units without curvature the least squared norm of their weights, 0 elsewhere."""
+    u = np.zeros(group.dimension)
+    if group.scope != "unit" or not group.dimension:
+        return u
+    curved = np.zeros(group.basis.shape[0])
+    for name, arrays in group.basis_rows.items():
+        for rows in arrays:
+            values = diagonal[name] if diagonal[name].ndim else diagonal[name].reshape((1,) * rows.ndim)
+            shape = np.broadcast_shapes(rows.shape, values.shape)
+            np.add.at(curved, np.broadcast_to(rows, shape).ravel(), np.abs(np.broadcast_to(values, shape)).ravel())
+    basis = csr_array(group.basis)
+    idle = np.flatnonzero(np.asarray(abs(basis).T @ curved) == 0)
+    if not len(idle):
+        return u
+    some = replace(group, basis=csr_array(basis[:, idle]))
+    squares = as_arrays({name: value.double().square() for name, value in params.items() if name in group.basis_rows})
+    solved = minimum_trace(some, squares)  # of exp(-2 s), and weights grow with exp(s)
+    if solved.vanishing == "":
+        u[idle] = -solved.u
+    return u
 
 
 def _balance_fully(subject: Subject) -> dict[str, Tensor]:
