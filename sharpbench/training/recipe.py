@@ -28,6 +28,8 @@ RECORDED_FIELDS = ("inputs", "code")
 """Fields that sharpbench sets; users do not choose them."""
 MAX_INTEGER = 2**63 - 1
 """The largest integer in a recipe, in absolute value: TOML and JSON readers agree up to it."""
+ADDED_FIELDS: Mapping[str, Scalar] = {"augmentation": 0.0, **dict.fromkeys(RECORDED_FIELDS)}
+"""Fields that the first recipes did not have -> the value with which a row leaves them out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +53,8 @@ class Recipe:
         max_epochs: the longest training.
         target_loss: the mean training loss (nats) at which training ends.
         target_accuracy: the training accuracy that is also required, from 0 to 1.
+        augmentation: how much each training signal is changed anew in each epoch, as a share of what the generator of
+            MNIST-1D does (see `augment`); 0 does not. Targets are those of the unchanged examples.
         seed: tells apart networks that agree in everything else.
         inputs: how the model prepares images (see Model.describe_transform); None: as the data set holds them.
         code: what identifies code that is not part of sharpbench (see `describe_code`); None where there is none.
@@ -81,6 +85,7 @@ class Recipe:
     max_epochs: int = 300
     target_loss: float = 0.01
     target_accuracy: float = 1.0
+    augmentation: float = 0.0
     seed: int = 0
     inputs: str | None = None
     code: str | None = None
@@ -94,6 +99,7 @@ class Recipe:
         _require_whole("max_epochs", self.max_epochs)
         _require("target_loss", self.target_loss, self.target_loss > 0, "above 0")
         _require("target_accuracy", self.target_accuracy, 0 <= self.target_accuracy <= 1, "from 0 to 1")
+        _require("augmentation", self.augmentation, 0.0 <= self.augmentation <= 1.0, "from 0 to 1")
         if self.train_size is not None:
             _require_whole("train_size", self.train_size)
         _require_whole("seed", self.seed, least=-MAX_INTEGER)
@@ -101,11 +107,11 @@ class Recipe:
     def row(self) -> dict[str, Scalar]:
         """All fields as JSON scalars; model, data set and optimiser as canonical specs.
 
-        RECORDED_FIELDS are left out where they are None, so recipes without them have the keys of earlier versions.
+        ADDED_FIELDS are left out at their first values, so recipes without them have the keys of earlier versions.
         """
         parts = {"model": self.model, "dataset": self.dataset, "optimizer": self.optimizer}
         row = {**to_config(self), **{name: format_spec(part) for name, part in parts.items()}}
-        return {name: value for name, value in row.items() if name not in RECORDED_FIELDS or value is not None}
+        return {name: value for name, value in row.items() if name not in ADDED_FIELDS or value != ADDED_FIELDS[name]}
 
     @property
     def key(self) -> str:
@@ -220,7 +226,7 @@ def parse_recipe(row: Mapping[str, object], offered: Inner) -> Recipe:
     Raises InvalidInput as `parse_recipe_field` does, for missing fields, and for a value that is not written as
     `Recipe.row` writes it.
     """
-    missing = [item.name for item in fields(Recipe) if item.name not in row and item.name not in RECORDED_FIELDS]
+    missing = [item.name for item in fields(Recipe) if item.name not in row and item.name not in ADDED_FIELDS]
     values = {name: parse_recipe_field(name, value, offered) for name, value in row.items()}
     if missing:
         raise InvalidInput(f"a recipe without {', '.join(missing)}; it is of another version of sharpbench")

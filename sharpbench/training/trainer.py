@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sharpbench.datasets.dataset import Data
+from sharpbench.training.augmentation import Augmentation
 from sharpbench.training.examples import (
     evaluate_module,
     generator_for,
@@ -61,8 +62,8 @@ def group_size(module: nn.Module, inputs: Tensor, *, device: str) -> int:
 def group_recipes(recipes: Sequence[Recipe], size: Callable[[Recipe], int]) -> tuple[tuple[Recipe, ...], ...]:
     """The groups that train together, each recipe in one group. Only the order of `recipes` determines them.
 
-    The recipes of a group have the same shapes and code. They differ in seed, label noise, learning rate, decay,
-    weight decay, the float fields of the optimiser, targets and budget.
+    The recipes of a group have the same shapes and code, and all or none are augmented. They differ in seed, label
+    noise, learning rate, decay, weight decay, the float fields of the optimiser, targets and budget.
 
     Args:
         recipes: the recipes of a cohort; repeated recipes count once.
@@ -81,7 +82,8 @@ def group_recipes(recipes: Sequence[Recipe], size: Callable[[Recipe], int]) -> t
 
 def _stacking_key(recipe: Recipe) -> Hashable:
     """The fields of a recipe in which networks that train together agree."""
-    return recipe.model, recipe.dataset, recipe.train_size, recipe.batch_size, recipe.optimizer.choices()
+    augmented = recipe.augmentation > 0
+    return recipe.model, recipe.dataset, recipe.train_size, recipe.batch_size, augmented, recipe.optimizer.choices()
 
 
 def _split_evenly(recipes: Sequence[Recipe], size: int) -> list[tuple[Recipe, ...]]:
@@ -156,12 +158,14 @@ class StackedTrainer:
         constants = _StepConstants(recipes, next(iter(state.params.values())))
         batches, orders = self._draw_batches(state)
         targets = self.targets[list(state.active)]
+        augmentation = Augmentation(recipes, state.epoch + 1)
         params, memory, steps = state.params, state.optimizer_state, state.steps
         buffers = {name: value.clone() for name, value in state.buffers.items()}
         total = torch.zeros(len(recipes), dtype=torch.float64, device=self.device)
         with _seed_global_generator(recipes, state.epoch + 1, self.device):
             for batch in batches:
-                gradient = BatchGradient(self.module, buffers, self._gather_inputs(batch), targets.gather(1, batch))
+                inputs = augmentation.augment(self._gather_inputs(batch))
+                gradient = BatchGradient(self.module, buffers, inputs, targets.gather(1, batch))
                 params, memory = recipes[0].optimizer.step(params, memory, gradient, constants.at(steps))
                 total += gradient.total
                 steps += 1
@@ -188,7 +192,8 @@ class StackedTrainer:
         """The outcome of the epoch for the network at `position` of the stacks, whose mean loss was `loss`."""
         recipe = self.recipes[state.active[position]]
         finite = math.isfinite(loss) and all(bool(value[position].isfinite().all()) for value in state.params.values())
-        fitted = finite and loss <= recipe.target_loss and self._fits(state, position, recipe)
+        near = recipe.augmentation > 0 or loss <= recipe.target_loss  # changed examples have a higher loss
+        fitted = finite and near and self._fits(state, position, recipe)
         return Epoch(number=state.epoch, steps=state.steps, loss=loss, fitted=fitted, diverged=not finite)
 
     def _fits(self, state: TrainingState, position: int, recipe: Recipe) -> bool:
