@@ -46,6 +46,7 @@ SIX_AXES = (
     "hyperparameters[axes=width+depth+learning_rate+batch_size+optimizer+train_size,networks=none,width=20+80,"
     "depth=1+3,learning_rate=0.005+0.01,batch_size=32+128,optimizer=sgd+sam,train_size=128+512,max_epochs=1000]"
 )
+LARGER_TEST = "mnist1d[test_size=10000]"
 COLLECTIONS: dict[str, tuple[tuple[str, ...], ...]] = {
     "mnist-label-noise": (
         ("mlp", "label-noise-mnist[seeds=6]", CHEAP, "mnist", "--examples", "1024", "--timing", "0"),
@@ -57,6 +58,9 @@ COLLECTIONS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("timm:test_vit[size=32]", "label-noise", ATTENTION, "mnist", "--timing", "0"),
     ),
     "mnist-attention": (("timm:test_vit[size=32]", FOUR_AXES, SYMMETRIES, "mnist", "--timing", "0"),),
+    "mnist1d-thousand": (
+        ("mlp-1d,cnn-1d", "mnist1d-thousand", MANY, LARGER_TEST, "--timing", "0", "--outcomes", "all"),
+    ),
     "digits-label-noise": (("lenet,mlp", "label-noise", CHEAP, "digits"),),
 }
 """Name -> runs: models, cohort, measures, data set, options. Only the last is timed: on an idle machine, then."""

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from sharpbench.analysis.population import MeasuredNetwork, MeasuredPopulation, cell_codes
+from sharpbench.analysis.population import GAP, MeasuredNetwork, MeasuredPopulation, cell_codes
 from sharpbench.analysis.statistics import (
     Granulated,
     Information,
@@ -31,6 +31,7 @@ from sharpbench.core.fields import Scalar
 from sharpbench.core.spec import split_specs
 
 NON_AXES = ("seed", "dataset", "model")
+NO_BOUND = "the error of this outcome has no bound: sign errors are found for the accuracy gap"
 NO_TEST_SIZE = "the records do not say, or disagree, on how many test examples the gaps were found"
 
 
@@ -57,7 +58,8 @@ class Correlator:
 
     def __init__(self, population: MeasuredPopulation) -> None:
         self._population = population
-        self._examples = count_test_examples(population)
+        self._examples = count_test_examples(population) if population.outcome == GAP else None
+        self._no_signs = NO_TEST_SIZE if population.outcome == GAP else NO_BOUND
         self._whole = _ComparedNetworks.of(population, population.counted)
 
     def correlate(self, values: Mapping[str, float], errors: Mapping[str, float] | None = None) -> Correlations:
@@ -81,7 +83,7 @@ class Correlator:
             spearman_correlation(measured, gaps, codes, together),
             granulated_tau(measured, gaps, compared.axes),
             compared.pairs.information(measured),
-            SignError(None, None, None, None, None, NO_TEST_SIZE, len(chosen))
+            SignError(None, None, None, None, None, self._no_signs, len(chosen))
             if self._examples is None
             else environment_sign_error(measured, gaps, compared.axes, examples=self._examples),
             "networks" if together is None else "configurations",
@@ -105,7 +107,7 @@ class _ComparedNetworks:
 
     @staticmethod
     def of(population: MeasuredPopulation, networks: Sequence[MeasuredNetwork]) -> _ComparedNetworks:
-        gaps = np.array([network.gap or 0.0 for network in networks])
+        gaps = np.array([network.outcome or 0.0 for network in networks])
         axes, together = varied_hyperparameters(networks), resampling_units(population, networks)
         pairs = ConditionedPairs(gaps, axes, together)
         return _ComparedNetworks(networks, gaps, cell_codes(networks), together, axes, pairs)

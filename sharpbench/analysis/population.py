@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,26 +24,38 @@ if TYPE_CHECKING:
     from sharpbench.core.record import Design
 
 
+GAP, LOSS_GAP = "gap", "loss-gap"
+"""The outcomes that the training result of a network determines."""
 MIN_HASH_CHARS = 8
 """Characters of the hashes of data that are shown; more where hashes begin alike."""
 
 
 @dataclass(frozen=True, slots=True)
 class MeasuredNetwork:
-    """One trained network; `key` is its recipe, the hash of its data and the kind of its device as text."""
+    """One trained network; `key` is its recipe, the hash of its data and the kind of its device as text.
+
+    Args:
+        judged_by: The name of the outcome that measures are judged by.
+        outcomes: The outcomes that records state in addition to the truth, by name.
+    """
 
     key: str
     recipe: Mapping[str, Scalar]
     truth: Mapping[str, Scalar]
+    judged_by: str = GAP
+    outcomes: Mapping[str, float | None] = field(default_factory=dict)
 
     @property
-    def gap(self) -> float | None:
-        """Training accuracy - test accuracy."""
-        return finite_or_none(self.truth.get("gap"))
+    def outcome(self) -> float | None:
+        """The outcome that measures are judged by; None where the records do not state it."""
+        if self.judged_by == LOSS_GAP:
+            train, test = (finite_or_none(self.truth.get(name)) for name in ("train_loss", "test_loss"))
+            return None if train is None or test is None else test - train
+        return finite_or_none(self.truth.get(GAP) if self.judged_by == GAP else self.outcomes.get(self.judged_by))
 
     @property
     def counts(self) -> bool:
-        """Whether it passes the gate: it fitted its training set, and its gap is known."""
+        """Whether it passes the gate: it fitted its training set, and its outcome is known."""
         return self.exclusion is None
 
     @property
@@ -54,7 +66,7 @@ class MeasuredNetwork:
         if self.truth.get("fitted") is not True:
             lost = self.truth.get("diverged") is True or finite_or_none(self.truth.get("train_loss", 0.0)) is None
             return "diverged" if lost else "budget ended"
-        return None if self.gap is not None else "gap unknown"
+        return None if self.outcome is not None else f"{self.judged_by} unknown"
 
     @property
     def cell(self) -> str:
@@ -88,6 +100,7 @@ class MeasuredPopulation:
         model: The name of the population; where the records hold several devices or contents of the data for it, also
             those of these networks, as in 'mlp (cuda)'.
         design: "random" where the cohort drew configurations at random.
+        outcome: The name of the outcome that measures are judged by.
     """
 
     dataset: str
@@ -95,6 +108,7 @@ class MeasuredPopulation:
     design: Design
     networks: tuple[MeasuredNetwork, ...]
     rows: tuple[MeasureRow, ...]
+    outcome: str = GAP
 
     @property
     def counted(self) -> tuple[MeasuredNetwork, ...]:
@@ -108,8 +122,8 @@ class MeasuredPopulation:
         return dict(sorted(reasons.items(), key=lambda each: (-each[1], each[0])))
 
 
-def group_populations(records: Sequence[Record]) -> tuple[MeasuredPopulation, ...]:
-    """The populations in `records`, by data set, model, device and content of the data.
+def group_populations(records: Sequence[Record], outcome: str = GAP) -> tuple[MeasuredPopulation, ...]:
+    """The populations in `records`, by data set, model, device and content of the data, judged by `outcome`.
 
     A network with several records enters once. Records of `sharpbench measure`, which are not for a leaderboard
     (`data.leaderboard` false), are left out.
@@ -122,7 +136,9 @@ def group_populations(records: Sequence[Record]) -> tuple[MeasuredPopulation, ..
         place = str(record.recipe.get("dataset")), str(model)
         groups.setdefault(place, {}).setdefault(_origin(record), []).append(record)
     return tuple(
-        MeasuredPopulation(dataset, model + suffix, _design(group), _networks(group), tuple(_rows(group)))
+        MeasuredPopulation(
+            dataset, model + suffix, _design(group), _networks(group, outcome), tuple(_rows(group)), outcome
+        )
         for (dataset, model), origins in sorted(groups.items())
         for suffix, group in zip(
             _origin_suffixes(sorted(origins)), (origins[each] for each in sorted(origins)), strict=True
@@ -181,12 +197,14 @@ def normalize_numbers(mapping: Mapping[str, Scalar]) -> dict[str, Scalar]:
     }
 
 
-def _networks(records: Sequence[Record]) -> tuple[MeasuredNetwork, ...]:
+def _networks(records: Sequence[Record], outcome: str) -> tuple[MeasuredNetwork, ...]:
     found: dict[str, MeasuredNetwork] = {}
     for record in records:
         key = network_key(record)
+        if key in found and record.truth and outcome not in record.outcomes and outcome in found[key].outcomes:
+            continue  # of an earlier run, which did not find the outcome
         if record.truth or key not in found:
-            found[key] = MeasuredNetwork(key, record.recipe, record.truth)
+            found[key] = MeasuredNetwork(key, record.recipe, record.truth, outcome, record.outcomes)
     return tuple(found[key] for key in sorted(found))
 
 

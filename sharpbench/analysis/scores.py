@@ -27,6 +27,7 @@ from sharpbench.analysis.costs import (
     summarize_timings,
 )
 from sharpbench.analysis.population import (
+    GAP,
     MeasuredNetwork,
     MeasuredPopulation,
     MeasureRow,
@@ -93,6 +94,7 @@ class Score:
             unless all were timed next to other work (`only_contended`).
         converged: The share of the values whose iteration converged.
         value_errors: The standard errors of the values over random vectors and over the draw of the examples.
+        outcome: The name of the outcome that the measure is judged by.
     """
 
     dataset: str
@@ -118,6 +120,7 @@ class Score:
     contended: int = 0
     converged: float | None = None
     value_errors: ValueErrors | None = None
+    outcome: str = GAP
 
     @property
     def only_contended(self) -> bool:
@@ -145,12 +148,15 @@ class Score:
         return self.kind == "measure" and not self.complete
 
 
-def score_records(records: Sequence[Record], *, seed: int = 0) -> tuple[Score, ...]:
+def score_records(records: Sequence[Record], *, seed: int = 0, outcome: str = GAP) -> tuple[Score, ...]:
     """The scores of all measures and baselines, by data set and model; ranked rows first, partial ones last.
 
-    seed: for the random baseline. The permutations behind mutual information are the same for all rows.
+    Args:
+        seed: For the random baseline. The permutations behind mutual information are the same for all rows.
+        outcome: The name of the outcome that measures are judged by.
     """
-    return tuple(row for population in group_populations(records) for row in score_population(population, seed=seed))
+    populations = group_populations(records, outcome)
+    return tuple(row for population in populations for row in score_population(population, seed=seed))
 
 
 def score_population(population: MeasuredPopulation, *, seed: int = 0) -> list[Score]:
@@ -211,7 +217,7 @@ def _rank_rows(population: MeasuredPopulation, complete: Sequence[bool], ranked_
     counted = population.counted
     whole = [row for row, chosen in zip(population.rows, complete, strict=True) if chosen]
     values = [[row.value(network) or 0.0 for network in counted] for row in whole]
-    gaps = [network.gap or 0.0 for network in counted]
+    gaps = [network.outcome or 0.0 for network in counted]
     codes, together = cell_codes(counted), resampling_units(population, counted)
 
     def rank_of(x: Floats) -> float | None:
@@ -256,6 +262,7 @@ def _score_measure(
         peak_bytes=median_or_none(record.peak_bytes for record in done if record.pieces == 1),
         converged=sum(record.converged for record in done) / len(done) if done else None,
         value_errors=summarize_value_errors(done),
+        outcome=population.outcome,
     )
 
 
@@ -280,6 +287,7 @@ def _score_baseline(
         complete=len(values) == counted,
         correlations=correlator.correlate(values),
         ranked_by=ranked_by,
+        outcome=population.outcome,
     )
 
 

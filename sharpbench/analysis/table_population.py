@@ -213,9 +213,9 @@ def _check_networks(table: Table, columns: TableColumns, networks: Sequence[Meas
             f"{table.name} has {len(counted)} networks with an outcome that fitted, an interval needs "
             f"{MIN_MARGINAL_CELL}; add networks"
         )
-    if len({network.gap for network in counted}) == 1:
+    if len({network.outcome for network in counted}) == 1:
         raise InvalidInput(
-            f"the outcome '{shorten(columns.outcome)}' is {counted[0].gap:g} for all networks; name another"
+            f"the outcome '{shorten(columns.outcome)}' is {counted[0].outcome:g} for all networks; name another"
         )
 
 

@@ -70,6 +70,13 @@ def run(
         int,
         typer.Option(help="Evaluate every measure at other weights of the same function, on N networks of each model."),
     ] = 1,
+    outcomes: Annotated[
+        str,
+        typer.Option(
+            help="What measures are judged by, comma-separated: gap, loss-gap, quantised-4, ...; all takes every one. "
+            "Each has its board; those other than gap are in folders of their names."
+        ),
+    ] = "gap",
     engine: Annotated[
         str | None,
         typer.Option(
@@ -154,6 +161,7 @@ def run(
             timing=timing,
             oracle=oracle,
             invariance=invariance,
+            outcomes=outcomes,
             data_dir=data_dir,
             plugins=plugin or (),
         )
@@ -176,10 +184,19 @@ def run(
         steps.close()
         raise Interrupted() from None
     records = last_records(run_plan.selected, output / RECORDS, parts=False)
-    write_leaderboard(records, output, full=full)
+    write_outcomes(records, output, chosen_outcomes(outcomes, run_plan), full=full)
     if lost := len(run_plan.selected) - len(records):
         return _report_lost(lost, len(run_plan.selected), output / RECORDS)
     return 0 if allow_failures else records_status(records)
+
+
+def chosen_outcomes(given: str, run_plan: RunPlan) -> list[str]:
+    """The names of the outcomes of a run that was planned with `given`, in the order of the catalogue."""
+    from sharpbench.training.outcomes import OUTCOMES
+
+    named = {name.strip() for name in given.split(",")}
+    found = {name for cell in run_plan.cells[:1] for name in cell.outcomes}
+    return [name for name, each in OUTCOMES.items() if name in named | found or ("all" in named and each.in_truth)]
 
 
 def _report_lost(lost: int, planned: int, path: Path) -> int:
@@ -277,11 +294,34 @@ def last_records(cells: Sequence[Cell], path: Path, *, parts: bool = True) -> li
     return [last[key] for key in planned if key in last]
 
 
-def write_leaderboard(records: Sequence[Record], output: Path, *, full: bool) -> None:
-    """Write the leaderboard and its plots into the output folder, and print it."""
-    from sharpbench.report.scored_boards import ScoredBoards
+def write_outcomes(records: Sequence[Record], output: Path, names: Sequence[str], *, full: bool) -> None:
+    """Write and print the leaderboard of each outcome; of several, also a page with one table for all."""
+    from sharpbench.report.outcome_table import OUTCOMES_PAGE, outcome_page
 
-    write_boards(ScoredBoards.from_records(records), output, full=full)
+    boards = [write_leaderboard(records, output, full=full, outcome=name) for name in names]
+    if len(boards) > 1:
+        path = output / OUTCOMES_PAGE
+        try:
+            path.write_text(outcome_page(boards), encoding="utf-8", errors="backslashreplace")
+        except OSError as error:
+            raise unwritable(output, error) from None
+        typer.echo(f"all outcomes: {path}")
+
+
+def write_leaderboard(records: Sequence[Record], output: Path, *, full: bool, outcome: str = "gap") -> ScoredBoards:
+    """Write the leaderboard and its plots into the output folder, print it, and return it.
+
+    outcome: what measures are judged by; one other than the gap has its own folder in the output folder.
+    """
+    from sharpbench.report.format import OutcomeLabel
+    from sharpbench.report.scored_boards import ScoredBoards
+    from sharpbench.training.outcomes import OUTCOMES
+
+    label = OutcomeLabel(outcome, OUTCOMES[outcome].meaning)
+    folder = output if outcome == "gap" else output / outcome
+    boards = ScoredBoards.from_records(records, label)
+    write_boards(boards, folder, full=full)
+    return boards
 
 
 def write_boards(boards: ScoredBoards, output: Path, *, full: bool) -> None:

@@ -120,7 +120,7 @@ def show_networks(entries: Sequence[ZooEntry], others: int, console: Console) ->
             model,
             recipe,
             network.exclusion or "fitted",
-            format_number(network.gap),
+            format_number(network.outcome),
         ]
         table.add_row(*(Text(plain_text(text, 200)) for text in texts))
     console.print(table)

@@ -21,13 +21,14 @@ MAX_CAUSE_CHARS = 1900
 """Characters of an exception's text within a reason; engines add the rest."""
 MAX_CHECK_REASON_CHARS = 900
 """Characters of the reason why a check has no result."""
-SCHEMA = 5
+SCHEMA = 6
 """The version of the fields of a record."""
 ADDED_FIELDS: dict[int, dict[str, Any]] = {
     2: {"invariance": {}},
     3: {"contended": False, "pieces": 1, "printed": None},
     4: {"stderr_examples": None},
     5: {"checks": {}, "timed_environment": {}},
+    6: {"outcomes": {}},
 }
 """Schema version -> the fields that it added, with the values that older records get."""
 
@@ -53,6 +54,8 @@ class Record:
     checks: each of CHECKS that was tried -> None, or why it has no result, as 'status: reason'. Records of schema 4 and
         before do not state them, see `tried`.
     timed_environment: of the separate call, where it is not `environment`; that is of the value.
+    outcomes: what was requested of the network in addition to `truth` (accuracy lost by quantisation, ...), by name;
+        None for one that is not finite. Records of schema 5 and before have none.
 
     Raises ValueError for a field of another type, a nested mapping or a number that is not finite: these could be
     written but not read again.
@@ -91,6 +94,7 @@ class Record:
     stderr_examples: float | None = None
     checks: Mapping[str, str | None] = field(default_factory=dict)
     timed_environment: Scalars = field(default_factory=dict)
+    outcomes: Mapping[str, float | None] = field(default_factory=dict)
     environment: Scalars = field(default_factory=dict)
     time: str = ""
     schema: int = SCHEMA

@@ -18,13 +18,16 @@ if TYPE_CHECKING:
 
 RECORDS = "records.jsonl"
 """The name of the file in an output folder."""
-REPEATED_FIELDS = ("configuration", "recipe", "truth", "data", "timed_environment", "environment")
+REPEATED_FIELDS = ("configuration", "recipe", "truth", "data", "timed_environment", "outcomes", "environment")
 """Fields that have the same value in many records."""
 KEY_PATTERN = re.compile(rb'\{"key":"([0-9a-zA-Z]+)",')
 # A single match in a line is the field: quotes within texts are escaped, and the same text in a mapping matches twice.
 STATUS_PATTERN = re.compile(rb'"device":"[^"\\]*","status":"(ok|failed|skipped|timeout|oom)","reason":')
 CHECKS_PATTERN = re.compile(rb'"checks":\{((?:"[a-z]+":null,?)*)\},"timed_environment":')
 """The checks of a line, where none of them has a reason."""
+OUTCOMES_PATTERN = re.compile(rb'"outcomes":\{((?:"[a-z0-9-]+":[^,"{}]+,?)*)\},"environment":')
+"""The outcomes of a line, names and numbers."""
+NAME_PATTERN = re.compile(rb'"([a-z0-9-]+)":')
 LINE_END = f',"schema":{SCHEMA}}}\n'.encode()
 
 
@@ -63,36 +66,43 @@ def _share_values(record: Record, held: dict[str, Scalars]) -> Record:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a cell ended, by its last record: its status, the checks that were tried, and those that failed."""
+class CellEnd:
+    """How a cell ended, by its last record: its status, the checks that were tried, and those that failed.
+
+    outcomes: the names of the outcomes of its network that the record holds.
+    """
 
     status: Status
     tried: frozenset[str] = frozenset()
     failed: frozenset[str] = frozenset()
+    outcomes: frozenset[str] = frozenset()
 
     @staticmethod
-    def of_record(record: Record) -> Outcome:
-        """The outcome that the record states."""
-        return Outcome(record.status, record.tried, frozenset(record.failed_checks))
+    def of_record(record: Record) -> CellEnd:
+        """The end that the record states."""
+        return CellEnd(record.status, record.tried, frozenset(record.failed_checks), frozenset(record.outcomes))
 
 
-def read_outcomes(path: Path) -> dict[str, Outcome]:
-    """The outcome of the last record of each key, from the whole lines of a file; much faster than reading the records.
+def read_cell_ends(path: Path) -> dict[str, CellEnd]:
+    """The end of each cell by its last record, from the whole lines of a file; much faster than reading the records.
 
     A line that this version wrote is not parsed unless a check has a reason; any other line is.
     """
-    last: dict[str, Outcome] = {}
-    known: dict[tuple[bytes, bytes], Outcome] = {}
+    last: dict[str, CellEnd] = {}
+    known: dict[tuple[bytes, bytes, tuple[bytes, ...]], CellEnd] = {}
     for number, line in read_lines(path, whole=True):
         key, status, checks = KEY_PATTERN.match(line), STATUS_PATTERN.findall(line), CHECKS_PATTERN.findall(line)
-        if key is None or len(status) != 1 or len(checks) != 1 or not line.endswith(LINE_END):
+        outcomes = OUTCOMES_PATTERN.findall(line)
+        single = len(status) == len(checks) == len(outcomes) == 1
+        if key is None or not single or not line.endswith(LINE_END):
             record = _parse_line(path, number, line)
-            last[record.key] = Outcome.of_record(record)
+            last[record.key] = CellEnd.of_record(record)
             continue
-        found = status[0], checks[0]
+        found = status[0], checks[0], tuple(NAME_PATTERN.findall(outcomes[0]))
         if found not in known:
             tried = frozenset(name for name in CHECKS if f'"{name}":'.encode() in found[1])
-            known[found] = Outcome(found[0].decode(), tried)
+            names = frozenset(name.decode() for name in found[2])
+            known[found] = CellEnd(found[0].decode(), tried, outcomes=names)
         last[key[1].decode()] = known[found]
     return last
 
@@ -146,8 +156,8 @@ class Merged:
 def merge_records(folders: Sequence[Path], output: Path) -> Merged:
     """Add the records of `folders`, which are not changed, to those that `output` may hold already.
 
-    Of several records of one cell a finished one precedes a failed one, then the one with the most checks, then the
-    latest one. Records of earlier versions are converted; a torn last line is omitted.
+    Of several records of one cell a finished one precedes a failed one, then the one with the most checks, then
+    with the most outcomes, then the latest one. Records of earlier versions are converted; a torn last line is omitted.
 
     Raises:
         InvalidInput: for a folder without records, and for one that is `output` itself.
@@ -172,6 +182,9 @@ def merge_records(folders: Sequence[Path], output: Path) -> Merged:
     return Merged(read, len(added), len(best), tuple(best.values()))
 
 
-def _precedence(record: Record) -> tuple[bool, int, str]:
-    """Finished above failed, then more checks above fewer, then later above earlier: times are UTC in ISO format."""
-    return record.status in FINISHED, len(record.tried), record.time
+def _precedence(record: Record) -> tuple[bool, int, int, str]:
+    """Finished above failed, then more checks above fewer, then more outcomes, then later above earlier.
+
+    Times are UTC in ISO format.
+    """
+    return record.status in FINISHED, len(record.tried), len(record.outcomes), record.time

@@ -41,7 +41,7 @@ from sharpbench.report.cost_columns import (
     has_costs,
 )
 from sharpbench.report.fitted_table import COLUMN_GAP_CHARS, split_columns
-from sharpbench.report.format import MISSING, format_reasons, plain_text
+from sharpbench.report.format import ACCURACY_GAP, MISSING, format_reasons, plain_text
 
 MIN_FILE_WIDTH = 120
 """Characters of a table that goes to a file."""
@@ -64,6 +64,8 @@ def show_boards(scores: Sequence[Score], records: Sequence[Record], console: Con
     for _, group in groupby(scores, lambda row: (row.dataset, row.model)):
         rows = list(group)
         heading = f"{plain_text(rows[0].model, MAX_NAME_CHARS)} on {plain_text(rows[0].dataset, MAX_NAME_CHARS)}"
+        if rows[0].outcome != ACCURACY_GAP.name:
+            heading += f", judged by {rows[0].outcome}"
         _print(Text(heading, style="bold"), console)
         if full:
             _show_tables(rows, console)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,8 +11,28 @@ if TYPE_CHECKING:
     from sharpbench.analysis.statistics import Information, Interval, Null, Tau
 
 MISSING = "-"
-ACCURACY_GAP = "training accuracy - test accuracy"
-"""What the gap of our own networks is, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeLabel:
+    """The outcome that measures are judged by, as boards and figures show it.
+
+    Args:
+        name: Of the outcome.
+        meaning: What it is made of, in words.
+    """
+
+    name: str = "gap"
+    meaning: str = "training accuracy - test accuracy"
+
+    @property
+    def title(self) -> str:
+        """The name in words."""
+        return "generalization gap" if self.name == "gap" else self.name
+
+
+ACCURACY_GAP = OutcomeLabel()
+"""The outcome of our own networks where none is chosen."""
 
 
 def format_correlation(value: float) -> str:

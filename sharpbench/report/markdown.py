@@ -37,7 +37,7 @@ from sharpbench.report.cost_columns import (
     seconds_columns,
 )
 from sharpbench.report.escape import escape_cell, markdown_table
-from sharpbench.report.format import ACCURACY_GAP, format_reasons
+from sharpbench.report.format import ACCURACY_GAP, OutcomeLabel, format_reasons
 
 MAX_REASONS = 20
 """Reasons of failures below a board; the rest are counted."""
@@ -56,13 +56,13 @@ def markdown_leaderboard(
     *,
     version: str,
     overview: str | None = None,
-    outcome: str = ACCURACY_GAP,
+    outcome: OutcomeLabel = ACCURACY_GAP,
 ) -> str:
     """The page as text, equal for equal records in any order.
 
     Args:
         overview: The address of the overview figure, relative to the page; None leaves it out.
-        outcome: What the gap is made of, in words.
+        outcome: What the measures are judged by.
     """
     letters = assign_letters(records)
     groups = [list(rows) for _, rows in groupby(scores, lambda row: (row.dataset, row.model))]

@@ -27,7 +27,7 @@ from sharpbench.analysis.scores import Score
 from sharpbench.analysis.statistics import Tau, marginal_tau, within_tau
 from sharpbench.files import atomic_write
 from sharpbench.report.escape import make_slug
-from sharpbench.report.format import ACCURACY_GAP, format_correlation, format_tau, plain_text
+from sharpbench.report.format import ACCURACY_GAP, OutcomeLabel, format_correlation, format_tau, plain_text
 
 FIGURE_STYLE: dict[str, Any] = {
     "svg.hashsalt": "sharpbench",
@@ -131,14 +131,14 @@ def plot_populations(
     populations: Iterable[MeasuredPopulation],
     folder: Path,
     *,
-    outcome: str = ACCURACY_GAP,
+    outcome: OutcomeLabel = ACCURACY_GAP,
     scores: Iterable[Score] = (),
 ) -> list[Path]:
     """Write a figure for each measure on each model and data set, and an overview, as SVG and PNG; their paths.
 
     Filled marks are the networks that enter tau; hollow ones are excluded by the gate. Equal records give equal SVGs,
-    byte for byte. `outcome` says what the gap is made of; `scores` are those that are known, so that they are not found
-    again. Rows without any point have no figure.
+    byte for byte. `outcome` is what the measures are judged by; `scores` are those that are known, so that they are not
+    found again. Rows without any point have no figure.
     """
     folder.mkdir(parents=True, exist_ok=True)
     known = {(score.dataset, score.model, score.label, score.setting): score for score in scores}
@@ -155,16 +155,16 @@ def plot_populations(
             _draw_figure(figure, figure.add_subplot(), points, outcome)
             written += save_figure(figure, folder / make_slug(points.dataset, points.model, points.label))
         if shown:
-            written += save_figure(draw_overview(shown[:MAX_PANELS]), folder / OVERVIEW_NAME)
+            written += save_figure(draw_overview(shown[:MAX_PANELS], outcome.title), folder / OVERVIEW_NAME)
     return written
 
 
 def collect_points(population: MeasuredPopulation, row: MeasureRow, score: Score | None = None) -> Points:
     """The networks on which `row` has a value, and whose gap is known; `score`: that of the row, where it is known."""
     found = [
-        (network, value, network.gap)
+        (network, value, network.outcome)
         for network in population.networks
-        if (value := row.value(network)) is not None and network.gap is not None
+        if (value := row.value(network)) is not None and network.outcome is not None
     ]
     noise = [finite_or_none(network.recipe.get("label_noise")) for network, _, _ in found]
     marginal, within = (score.marginal, score.within) if score else _find_taus(population, row)
@@ -184,7 +184,7 @@ def collect_points(population: MeasuredPopulation, row: MeasureRow, score: Score
 def _find_taus(population: MeasuredPopulation, row: MeasureRow) -> tuple[Tau, Tau]:
     """The taus over all networks and within cells."""
     kept = [network for network in population.counted if row.value(network) is not None]
-    pairs = [row.value(network) or 0.0 for network in kept], [network.gap or 0.0 for network in kept]
+    pairs = [row.value(network) or 0.0 for network in kept], [network.outcome or 0.0 for network in kept]
     codes, together = cell_codes(kept), resampling_units(population, kept)
     return marginal_tau(*pairs, codes, together), within_tau(*pairs, codes, together)
 
@@ -195,10 +195,10 @@ def _limit_magnitude(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(values == 0, 0.0, limited)
 
 
-def _draw_figure(figure: Figure, axes: Axes, points: Points, outcome: str) -> None:
+def _draw_figure(figure: Figure, axes: Axes, points: Points, outcome: OutcomeLabel) -> None:
     """Draw one measure with named axes, a colour bar and a legend of the hollow marks."""
     marks = draw_points(axes, points, size=36)
-    axes.set_xlabel(f"generalization gap ({drawable_text(outcome, 60)})", parse_math=False)
+    axes.set_xlabel(f"{outcome.title} ({drawable_text(outcome.meaning, 60)})", parse_math=False)
     axes.set_ylabel(drawable_text(points.label, 48), parse_math=False)
     where = f"{drawable_text(points.model, 30)} on {drawable_text(points.dataset, 30)}"
     taus = f"tau {_format_tau(points.marginal)}; within cells {_format_tau(points.within)}"
@@ -211,15 +211,17 @@ def _draw_figure(figure: Figure, axes: Axes, points: Points, outcome: str) -> No
         figure.legend([hollow], [left], fontsize=8, frameon=False, loc="outside lower center", handletextpad=0.1)
 
 
-def draw_overview(shown: Sequence[Points]) -> Figure:
-    """Small multiples with one colour bar; each model and data set begins a row."""
+def draw_overview(shown: Sequence[Points], outcome: str = ACCURACY_GAP.title) -> Figure:
+    """Small multiples of an outcome with one colour bar; each model and data set begins a row."""
     groups = [list(group) for _, group in groupby(shown, lambda points: (points.dataset, points.model))]
     columns = min(MAX_COLUMNS, max(map(len, groups)))
     lines = [group[start : start + columns] for group in groups for start in range(0, len(group), columns)]
-    return draw_panels(lines, _panel_title)
+    return draw_panels(lines, _panel_title, outcome)
 
 
-def draw_panels(lines: Sequence[Sequence[Points]], titled: Callable[[Points], str]) -> Figure:
+def draw_panels(
+    lines: Sequence[Sequence[Points]], titled: Callable[[Points], str], outcome: str = ACCURACY_GAP.title
+) -> Figure:
     """One panel for each element of the lines, with one colour bar; `titled` gives the title of a panel.
 
     The layout is computed in inches here, because matplotlib's layout engines take longer than all the rest.
@@ -241,7 +243,7 @@ def draw_panels(lines: Sequence[Sequence[Points]], titled: Callable[[Points], st
             axes.tick_params(which="both", labelsize=7)
         for axes in row[len(line) :]:
             axes.set_axis_off()
-    figure.text(0.5, 0.05 / height, "generalization gap", fontsize=9, ha="center", va="bottom")
+    figure.text(0.5, 0.05 / height, outcome, fontsize=9, ha="center", va="bottom")
     if not any(np.isfinite(points.noise).any() for line in lines for points in line):
         return figure
     bar = figure.add_axes((1 - (BAR_INCHES - 0.2) / width, bottom, 0.12 / width, top - bottom))

@@ -12,7 +12,7 @@ from sharpbench.analysis.population import MeasuredPopulation, group_populations
 from sharpbench.analysis.scores import Score, score_population, scores_json
 from sharpbench.core.record import Record
 from sharpbench.report.columns import MAIN, MAX_NAME_CHARS, STATISTICS
-from sharpbench.report.format import ACCURACY_GAP, plain_text
+from sharpbench.report.format import ACCURACY_GAP, OutcomeLabel, plain_text
 from sharpbench.report.rendered import render_latex
 from sharpbench.version import __version__
 
@@ -30,20 +30,20 @@ class ScoredBoards:
 
     Args:
         records: What environments are listed of; empty where they are not known.
-        outcome: What the gap is made of, in words.
+        outcome: What the measures are judged by.
     """
 
     populations: tuple[MeasuredPopulation, ...]
     scores: tuple[Score, ...]
     records: Sequence[Record] = ()
-    outcome: str = ACCURACY_GAP
+    outcome: OutcomeLabel = ACCURACY_GAP
 
     @staticmethod
-    def from_records(records: Sequence[Record]) -> ScoredBoards:
-        """The boards of all populations in `records`."""
-        populations = group_populations(records)
+    def from_records(records: Sequence[Record], outcome: OutcomeLabel = ACCURACY_GAP) -> ScoredBoards:
+        """The boards of all populations in `records`, judged by `outcome`."""
+        populations = group_populations(records, outcome.name)
         scores = tuple(row for population in populations for row in score_population(population))
-        return ScoredBoards(populations, scores, records)
+        return ScoredBoards(populations, scores, records, outcome)
 
     def show(self, console: Console, *, full: bool = False) -> None:
         """Print a board and its verdict for each population; full: with all tables, legends and environments."""

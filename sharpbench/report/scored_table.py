@@ -16,7 +16,7 @@ from sharpbench.analysis.table_population import TableColumns, TableOptions, Tab
 from sharpbench.errors import InvalidInput, shorten, suggest_names
 from sharpbench.report.board_verdict import CRITERIA, MAX_NAME_CHARS, describe_verdict
 from sharpbench.report.console import MIN_FILE_WIDTH
-from sharpbench.report.format import format_correlation, format_interval, plain_text
+from sharpbench.report.format import OutcomeLabel, format_correlation, format_interval, plain_text
 from sharpbench.report.rendered import render_html, render_text
 from sharpbench.report.scored_boards import ScoredBoards
 
@@ -95,7 +95,7 @@ class ScoredTable:
         found = paired_difference(
             [first[network.key] for network in networks],
             [second[network.key] for network in networks],
-            [network.gap or 0.0 for network in networks],
+            [network.outcome or 0.0 for network in networks],
             cell_codes(networks) if networks else [],
             resampling_units(population, networks) if networks else None,
             within=criterion == "within",
@@ -186,4 +186,4 @@ def score(
 def score_table_population(made: TablePopulation) -> ScoredTable:
     """The board of the population of a table, without baselines that it has no values of."""
     found = tuple(row for row in score_population(made.population) if row.kind == "measure" or row.networks)
-    return ScoredTable(ScoredBoards((made.population,), found, outcome=made.outcome), made.unused)
+    return ScoredTable(ScoredBoards((made.population,), found, outcome=OutcomeLabel(meaning=made.outcome)), made.unused)

@@ -78,7 +78,7 @@ class Checks:
 class Cell:
     """One measure on one trained network.
 
-    Population, design, position, checks and `measured` are not part of the key, as they do not change the value.
+    Population, design, position, checks, outcomes and `measured` are not part of the key: they do not change the value.
 
     Attributes:
         population: the model as it was named, of which the cohort may have varied fields; its networks are judged
@@ -87,7 +87,8 @@ class Cell:
         position: of the network in its population, from 0; it fixes which networks train together.
         data_sha256: the hash of the content of the data set.
         examples: the number of training examples of the subject; None: all that the network was trained on.
-        measured: the record of the value, to which the checks are added; None where the value is measured.
+        outcomes: the names of the outcomes of the network that the record states in addition to its training result.
+        measured: the record of the value, to which checks and outcomes are added; None where the value is measured.
     """
 
     measure: Measure
@@ -99,6 +100,7 @@ class Cell:
     examples: int | None
     setting: EvaluationSetting
     checks: Checks
+    outcomes: tuple[str, ...] = ()
     measured: Record | None = field(default=None, repr=False, compare=False)
     _key: str = field(default="", init=False, repr=False, compare=False)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from sharpbench.runner.invariance import invariance_factors
 from sharpbench.runner.side_effects import SideEffectGuard, SideEffects
 from sharpbench.training.examples import initial_module
 from sharpbench.training.network import TrainingResult, load_network
+from sharpbench.training.outcomes import OutcomeStore
 from sharpbench.training.recipe import DataSource, Recipe
 from sharpbench.training.zoo import Zoo
 
@@ -42,6 +43,7 @@ class CellEvaluator:
     def __init__(self, cache_dir: Path, load: Callable[[Recipe], Data], group: ProcessGroup | None = None) -> None:
         """Args: the folder of trained networks; the loader of a recipe's data; the processes that share the batches."""
         self._zoo, self._load, self.group = Zoo(cache_dir), load, group
+        self._outcomes = OutcomeStore(cache_dir)
         self._modules: dict[tuple[Model, DataSource], nn.Module] = {}
         self._network: _LoadedNetwork | None = None
         self.side_effects = SideEffects()
@@ -65,7 +67,7 @@ class CellEvaluator:
             return failed_record(before, error, cell.checks.names)
         on_start()
         cell = _measure_again_elsewhere(cell, network.result)
-        before = cell_record(cell, data, network.result)
+        before = cell_record(cell, data, network.result, network.outcomes)
         if self.group is not None and cell.measured is None:
             before = replace(before, pieces=self.group.size)
         network.guard.begin()
@@ -97,8 +99,9 @@ class CellEvaluator:
         if self.group is not None:
             subject = replace(subject, process_group=self.group)
         float64_subject = subject.to(dtype=torch.float64)
+        outcomes = self._outcomes.obtain(cell.network_key, trained, data, cell.outcomes, device=setting.device)
         guard = SideEffectGuard(subject, float64_subject)
-        return _LoadedNetwork(cell.network, trained.result, subject, float64_subject, guard)
+        return _LoadedNetwork(cell.network, trained.result, outcomes, subject, float64_subject, guard)
 
     def _training_result(self, cell: Cell) -> TrainingResult | None:
         entry = self._zoo.load(cell.network_key)
@@ -165,15 +168,18 @@ def oracle_value(chosen: Measure, float64_subject: Subject) -> tuple[float | Non
     return exact, "float64 engine" if checks_only_rounding else "definition"
 
 
-def cell_record(cell: Cell, data: Data, result: TrainingResult | None) -> Record:
+def cell_record(
+    cell: Cell, data: Data, result: TrainingResult | None, outcomes: Mapping[str, float | None] | None = None
+) -> Record:
     """The record of a cell before it is evaluated; `result` is None where its network could not be trained.
 
-    Of a cell that has a value it is the record of that value, at the present time.
+    Of a cell that has a value it is the record of that value, at the present time. outcomes: those of the network that
+    are added to the record.
     """
     if cell.measured is not None:
-        return replace(cell.measured, time=utc_now())
+        return replace(cell.measured, time=utc_now(), outcomes={**cell.measured.outcomes, **(outcomes or {})})
     trained_on = cell.recipe.train_size or len(data.train_inputs)
-    return empty_record(
+    record = empty_record(
         cell.measure,
         cell.setting,
         key=cell.key,
@@ -187,6 +193,7 @@ def cell_record(cell: Cell, data: Data, result: TrainingResult | None) -> Record
             **population_fields(cell),
         },
     )
+    return replace(record, outcomes=outcomes or {})
 
 
 def population_fields(cell: Cell) -> dict[str, Scalar]:
@@ -222,6 +229,7 @@ class _LoadedNetwork:
 
     name: str
     result: TrainingResult
+    outcomes: Mapping[str, float | None]
     subject: Subject
     float64_subject: Subject
     guard: SideEffectGuard

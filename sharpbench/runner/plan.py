@@ -25,6 +25,7 @@ from sharpbench.training.cohorts import SUFFIX, read_cohort
 from sharpbench.training.cohorts.cohort import Cohort
 from sharpbench.training.examples import load_data
 from sharpbench.training.optimizers import Optimizer
+from sharpbench.training.outcomes import OUTCOMES, select_outcomes
 from sharpbench.training.recipe import DataSource, Recipe, available_parts
 
 T = TypeVar("T")
@@ -51,6 +52,7 @@ def plan(
     timing: int = 1,
     oracle: int = 1,
     invariance: int = 1,
+    outcomes: str | Sequence[str] = "gap",
     data_dir: Path | str | None = None,
     plugins: Sequence[Path] = (),
 ) -> tuple[Cell, ...]:
@@ -72,6 +74,8 @@ def plan(
         timing: on how many networks of each model the standalone cost is measured.
         oracle: on how many the value is compared with the measure's oracle.
         invariance: on how many the change under rewrites of the same function is found.
+        outcomes: what is found of each network in addition to its training result, as a comma-separated text or names;
+            'all' is every outcome that the data have.
         data_dir: the folder of data sets; None is $SHARPBENCH_DATA.
         plugins: Python files whose measures, models and so on can be named too.
 
@@ -92,6 +96,8 @@ def plan(
     selected = select_recipes(models, dataset=dataset, cohort=family, data_dir=data_dir, plugins=plugins)
     for recipes, tensors in selected.by_source():
         check_examples(recipes, tensors, examples)
+    wanted_outcomes = select_outcomes(outcomes, tuple(selected.data.values()))
+    added = tuple(name for name in wanted_outcomes if not OUTCOMES[name].in_truth)
     hashes = {source: data.sha256() for source, data in selected.data.items()}
     setting = replace(unresolved, device=resolve_device(device))
     return tuple(
@@ -109,6 +115,7 @@ def plan(
                 compared=position < oracle,
                 rewritten=position < invariance,
             ),
+            outcomes=added,
         )
         for recipe, position in _positions(selected.populations)
         for measure in wanted

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from sharpbench.core.jsonl import JsonlFile
 from sharpbench.core.record import Record
-from sharpbench.core.records import FINISHED, RECORDS, Outcome, iterate_records, read_outcomes
+from sharpbench.core.records import FINISHED, RECORDS, CellEnd, iterate_records, read_cell_ends
 from sharpbench.environment import apply_settings, check_threads, describe_environment
 from sharpbench.errors import InvalidInput
 from sharpbench.files import Workspace
@@ -33,7 +33,8 @@ class RunOptions:
 
     Attributes:
         output: the folder whose records.jsonl the records are appended to, each on disk before the next cell starts.
-            Cells that have a record there are not run again; checks that they lack are added. None keeps no file.
+            Cells that have a record there are not run again; checks and outcomes that they lack are added. None keeps
+            no file.
         engine: 'inline' measures in this process; 'process' and 'ray', or an Engine, in other processes, of which
             each death costs one cell. Those must be able to import the classes in the cells, or execute `plugins`.
         workers: the number of processes that train and measure. With more than 1, all missing networks are trained
@@ -92,8 +93,8 @@ class RunPlan:
     Attributes:
         cells: all cells; they fix which networks train together.
         selected: the cells of the shard.
-        left: the selected cells that have no record yet, or are run again, or lack checks. The latter have their
-            record as `measured`.
+        left: the selected cells that have no record yet, or are run again, or lack checks or outcomes. The latter have
+            their record as `measured`.
         records_bytes: the size of the file of records when it was read.
     """
 
@@ -223,28 +224,30 @@ def plan_run(cells: Sequence[Cell], options: RunOptions) -> RunPlan:
     if path is None:
         return RunPlan(tuple(cells), selected, selected)
     size = path.stat().st_size if path.exists() else 0
-    last = read_outcomes(path)
+    last = read_cell_ends(path)
     left, lacking = [], {}
     for cell in selected:
-        outcome = last.get(cell.key)
-        if outcome is None or (options.retry_failed and outcome.status not in FINISHED):
+        end = last.get(cell.key)
+        if end is None or (options.retry_failed and end.status not in FINISHED):
             left.append(cell)
-        elif outcome.status == "ok" and (missing := _missing_checks(cell, outcome, again=options.retry_failed)):
-            left.append(cell)
-            lacking[cell.key] = missing
+        elif end.status == "ok":
+            missing = _missing_checks(cell, end, again=options.retry_failed)
+            if missing or not end.outcomes.issuperset(cell.outcomes):
+                left.append(cell)
+                lacking[cell.key] = missing
     if lacking:
         known = {record.key: record for record in iterate_records(path, whole=True) if record.key in lacking}
         left = [_with_value(cell, known[cell.key], lacking[cell.key]) if cell.key in known else cell for cell in left]
     return RunPlan(tuple(cells), selected, tuple(left), size)
 
 
-def _missing_checks(cell: Cell, outcome: Outcome, *, again: bool) -> frozenset[str]:
+def _missing_checks(cell: Cell, end: CellEnd, *, again: bool) -> frozenset[str]:
     """The checks of the cell that were not tried; again: also those that failed."""
-    return frozenset(cell.checks.names) - (outcome.tried - outcome.failed if again else outcome.tried)
+    return frozenset(cell.checks.names) - (end.tried - end.failed if again else end.tried)
 
 
 def _with_value(cell: Cell, record: Record, missing: frozenset[str]) -> Cell:
-    """The cell whose value is known and to which only the missing checks are added."""
+    """The cell whose value is known and to which only the missing checks, and outcomes, are added."""
     return replace(cell, measured=record, checks=cell.checks.with_names(missing))
 
 

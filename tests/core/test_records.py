@@ -11,7 +11,7 @@ import pytest
 from sharpbench import read_records
 from sharpbench.core.jsonl import JsonlFile
 from sharpbench.core.record import Record
-from sharpbench.core.records import Outcome, iterate_records, read_outcomes
+from sharpbench.core.records import CellEnd, iterate_records, read_cell_ends
 from sharpbench.errors import InvalidInput
 from tests.core.test_record import RECORD
 
@@ -21,18 +21,19 @@ def earlier(schema: int, *missing: str) -> str:
     return json.dumps({**row, "schema": schema})
 
 
-@pytest.mark.parametrize("schema", [1, 2, 3, 4])
+@pytest.mark.parametrize("schema", [1, 2, 3, 4, 5])
 def test_records_of_earlier_versions_are_migrated(schema: int, tmp_path: Path) -> None:
     added = {2: ("invariance",), 3: ("contended", "pieces", "printed"), 4: ("stderr_examples",)}
     added[5] = ("checks", "timed_environment")
+    added[6] = ("outcomes",)
     line = earlier(schema, *(name for version, names in added.items() if version > schema for name in names))
     assert Record.from_json(line, where="here") == RECORD
     path = tmp_path / "records.jsonl"
     path.write_text(line + "\n", encoding="utf-8")
     with JsonlFile(path) as file:
         file.append(dataclasses.replace(RECORD, key="n", status="failed", value=None, contended=True, pieces=2))
-    assert [record.schema for record in iterate_records(path)] == [5, 5]
-    assert read_outcomes(path) == {"k": Outcome("ok"), "n": Outcome("failed")}
+    assert [record.schema for record in iterate_records(path)] == [6, 6]
+    assert read_cell_ends(path) == {"k": CellEnd("ok"), "n": CellEnd("failed")}
 
 
 def test_a_scan_says_what_reading_says(tmp_path: Path) -> None:
@@ -46,19 +47,21 @@ def test_a_scan_says_what_reading_says(tmp_path: Path) -> None:
         dataclasses.replace(RECORD, key="e", checks={"timing": None, "invariance": None}, details={"checks": "{}"}),
         dataclasses.replace(RECORD, key="f", checks={"timing": "oom: no memory", "oracle": "skipped: " + odd}),
         dataclasses.replace(RECORD, key="g", printed='"checks":{"timing":null},"timed_environment":'),
+        dataclasses.replace(RECORD, key="h", outcomes={"quantised-4": -0.5, "loss-gap": None}, printed='"outcomes":{}'),
     ]
     path = tmp_path / "records.jsonl"
     shuffled = json.dumps(dict(reversed(json.loads(dataclasses.replace(RECORD, key="d").to_json()).items())))
     path.write_text("".join(row.to_json() + "\n" for row in rows) + shuffled + "\n" + rows[0].to_json()[:99])
-    ok = Outcome("ok")
-    some = Outcome("ok", frozenset({"timing", "invariance"}))
-    failed = Outcome("ok", frozenset({"timing", "oracle"}), frozenset({"timing"}))
-    expected = {"a": ok, "b": Outcome("oom"), 'c"': ok, "d": ok, "e": some, "f": failed, "g": ok}
-    assert read_outcomes(path) == expected
-    assert {r.key: Outcome.of_record(r) for r in iterate_records(path, whole=True)} == expected
+    ok = CellEnd("ok")
+    some = CellEnd("ok", frozenset({"timing", "invariance"}))
+    failed = CellEnd("ok", frozenset({"timing", "oracle"}), frozenset({"timing"}))
+    judged = CellEnd("ok", outcomes=frozenset({"quantised-4", "loss-gap"}))
+    expected = {"a": ok, "b": CellEnd("oom"), 'c"': ok, "d": ok, "e": some, "f": failed, "g": ok, "h": judged}
+    assert read_cell_ends(path) == expected
+    assert {r.key: CellEnd.of_record(r) for r in iterate_records(path, whole=True)} == expected
     path.write_text("{}\n", encoding="utf-8")
     with pytest.raises(InvalidInput, match=r"records.jsonl:1: record schema None"):
-        read_outcomes(path)
+        read_cell_ends(path)
 
 
 def test_records_are_a_table(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from sharpbench_measures import Trace
 
 from sharpbench import Cell, Estimate, InvalidInput, Measure, NotApplicable, Record, Subject, plan, run
 from sharpbench.core.measure import Invariance
-from sharpbench.core.records import RECORDS, iterate_records, read_outcomes
+from sharpbench.core.records import RECORDS, iterate_records, read_cell_ends
 from sharpbench.models import SmallMlp
 from sharpbench.models.model import Model
 from sharpbench.runner.cell import Shard
@@ -451,9 +451,9 @@ def test_a_plan_reads_the_records_once_and_again_where_another_run_wrote(
 
     def counted(path: Path) -> Any:
         reads.append(path)
-        return read_outcomes(path)
+        return read_cell_ends(path)
 
-    monkeypatch.setattr("sharpbench.runner.run.read_outcomes", counted)
+    monkeypatch.setattr("sharpbench.runner.run.read_cell_ends", counted)
     assert [record.key for record in run(first, options)] == [planned[0].key]
     assert reads == []
     assert [record.key for record in run(stale, options)] == [cell.key for cell in planned[1:]]

@@ -63,7 +63,7 @@ def _board(board: Board) -> Json:
     axes = {name: values for name, values in varied_hyperparameters(networks).items() if len(set(map(str, values))) > 1}
     return {
         "title": plain_text(board.title, MAX_TITLE_CHARS),
-        "gaps": [_rounded(network.gap) for network in networks],
+        "gaps": [_rounded(network.outcome) for network in networks],
         "out": [network.exclusion for network in networks],
         "seeds": [_short(network.recipe.get("seed")) for network in networks],
         "axes": {

@@ -40,19 +40,19 @@ class Mnist1dThousand(Cohort):
         "after Jiang, Neyshabur, Mobahi, Krishnan, Bengio 2020, Fantastic Generalization Measures and Where to Find "
         "Them; values are our own"
     )
-    networks: int | None = 480
+    networks: int | None = 700
     seed: int = 0
     seeds: int = 5
     learning_rate: tuple[float, ...] = (0.01, 0.03)
     batch_size: tuple[int, ...] = (32, 128)
     weight_decay: tuple[float, ...] = (1e-5, 1e-3)
     optimizer: tuple[Optimizer, ...] = (Sgd(), Sam(), Asam(), FriendlySam(), AdamW())
-    train_size: tuple[int, ...] = (500, 2000)
+    train_size: tuple[int, ...] = (400, 1200)
     augmentation: tuple[float, ...] = (0.0, 0.25)
     decay: float = 1e-4
-    max_epochs: int = 600
-    target_loss: float = 0.02
-    target_accuracy: float = 1.0
+    max_epochs: int = 1000
+    target_loss: float = 0.05
+    target_accuracy: float = 0.99
 
     def __post_init__(self) -> None:
         check_fields(self, kind="cohort")

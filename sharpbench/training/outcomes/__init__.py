@@ -1,0 +1,7 @@
+"""Outcomes: numbers of a trained network that measures are judged by; OUTCOMES is the catalogue."""
+
+from sharpbench.training.outcomes.catalogue import OUTCOMES, select_outcomes
+from sharpbench.training.outcomes.outcome import JudgedNetwork, Outcome
+from sharpbench.training.outcomes.store import OutcomeStore
+
+__all__ = ["OUTCOMES", "JudgedNetwork", "Outcome", "OutcomeStore", "select_outcomes"]

@@ -1,0 +1,51 @@
+"""`run --outcomes`: a board for each outcome, in its folder and on the terminal."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sharpbench.cli.run import chosen_outcomes, write_outcomes
+from sharpbench.runner.plan import plan
+from sharpbench.runner.run import RunOptions, plan_run
+from tests.synthetic import make
+
+COHORT = "label-noise[ratios=2,seeds=1,train_size=8]"
+
+
+def test_each_outcome_has_its_board_in_its_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = [
+        make(seed=seed, value=float(seed), truth={"gap": seed / 10}, outcomes={"quantised-4": -seed / 10})
+        for seed in range(8)
+    ]
+    taus = {}
+    write_outcomes(found, tmp_path, ["gap", "quantised-4"], full=False)
+    for folder in (tmp_path, tmp_path / "quantised-4"):
+        (row,) = [row for row in json.loads((folder / "leaderboard.json").read_text()) if row["label"] == "good"]
+        taus[row["outcome"]] = row["judgement"]["marginal"]["value"]
+    assert taus == {"gap": 1.0, "quantised-4": -1.0}
+    printed = capsys.readouterr().out.splitlines()
+    assert "mlp on digits" in printed
+    assert "mlp on digits, judged by quantised-4" in printed
+    page = (tmp_path / "quantised-4" / "LEADERBOARD.md").read_text()
+    assert "by their quantised-4 (test accuracy lost by rounding the weights to 4 bits)." in page
+    assert (
+        "by their generalization gap (training accuracy - test accuracy)." in (tmp_path / "LEADERBOARD.md").read_text()
+    )
+    (line,) = [line for line in (tmp_path / "OUTCOMES.md").read_text().splitlines() if line.startswith("| good")]
+    assert [cell.strip() for cell in line.split("|")[1:-1]] == ["good", "1.00*", "-1.00*"]
+    figure = (tmp_path / "quantised-4" / "plots" / "overview.svg").read_text()
+    assert "generalization gap" not in figure
+
+
+def test_the_boards_of_a_run_are_those_that_were_named() -> None:
+    for given, first in (("gap", ["gap"]), ("quantised-4,loss-gap", ["loss-gap", "quantised-4"])):
+        cells = plan("parameter-norm", "small-mlp", cohort=COHORT, outcomes=given)
+        assert chosen_outcomes(given, plan_run(cells, RunOptions())) == first
+    cells = plan("parameter-norm", "small-mlp", cohort=COHORT, outcomes="all")
+    every = chosen_outcomes("all", plan_run(cells, RunOptions()))
+    assert every[:3] == ["gap", "loss-gap", "calibration"]
+    assert "shifted-blur" in every
+    assert "shifted-shear" not in every
