@@ -80,7 +80,9 @@ class ScoredBoards:
             rows = [{column.heading: str(column.text(score)) for column in MAIN} for score in scores]
             numbers = [column.heading for column in MAIN if column.number]
             title = f"{plain_text(model, MAX_NAME_CHARS)} on {plain_text(dataset, MAX_NAME_CHARS)}"
-            tables.append(f"% {title}; {self.outcome.meaning}; [95 % intervals]\n{render_latex(pd.DataFrame(rows), numbers)}")
+            tables.append(
+                f"% {title}; {self.outcome.meaning}; [95 % intervals]\n{render_latex(pd.DataFrame(rows), numbers)}"
+            )
         return "\n".join(tables)
 
     def write(self, folder: Path) -> None:
