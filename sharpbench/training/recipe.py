@@ -234,4 +234,9 @@ def parse_recipe(row: Mapping[str, object], offered: Inner) -> Recipe:
     for name, value in recipe.row().items():
         if value != row.get(name):
             raise InvalidInput(f"{name}={shorten(str(row.get(name)))} must be written {shorten(str(value))}")
+    for name in row:
+        if name not in recipe.row():  # another spelling would be another network of the same name
+            raise InvalidInput(
+                f"{name}={shorten(str(row[name]))} must be left out, as it is what a recipe has without it"
+            )
     return recipe

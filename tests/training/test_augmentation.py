@@ -74,6 +74,8 @@ def test_recipes_without_it_keep_their_keys_and_with_it_are_read_back() -> None:
     offered = available_parts()
     assert parse_recipe(PLAIN.row(), offered) == PLAIN
     assert parse_recipe(WEAK.row(), offered) == WEAK
+    with pytest.raises(InvalidInput, match=r"augmentation=0\.0 must be left out"):
+        parse_recipe({**PLAIN.row(), "augmentation": 0.0}, offered)
     assert len({PLAIN.key, replace(PLAIN, augmentation=0.25).key}) == 2
 
 

@@ -33,6 +33,7 @@ OTHERWISE: dict[str, Any] = {
     "max_epochs": 7,
     "target_loss": 0.5,
     "target_accuracy": 0.5,
+    "augmentation": 0.5,
     "seed": 1,
     "inputs": "timm 3x160x160",
     "code": "timm 1.0",
@@ -49,7 +50,7 @@ def test_a_key_is_the_same_in_every_process() -> None:
     """The hash of canonical JSON, and none of Python's own, which differ from process to process."""
     row = {**{item.name: getattr(RECIPE, item.name) for item in dataclasses.fields(Recipe)}}
     row |= {"model": "small-mlp", "dataset": "digits", "optimizer": "sgd"}
-    del row["inputs"], row["code"]  # None: left out, so keys of earlier versions hold
+    del row["augmentation"], row["inputs"], row["code"]  # none: left out, so keys of earlier versions hold
     assert RECIPE.row() == row
     assert RECIPE.key == hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()
     assert json.loads(json.dumps(RECIPE.row())) == RECIPE.row()
@@ -72,7 +73,7 @@ def test_the_order_of_keys_does_not_enter_a_content_hash_and_their_values_do() -
 
 
 @pytest.mark.parametrize(
-    "field", ["label_noise", "learning_rate", "weight_decay", "decay", "target_loss", "target_accuracy"]
+    "field", ["label_noise", "learning_rate", "weight_decay", "decay", "target_loss", "target_accuracy", "augmentation"]
 )
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_what_is_no_number_is_out_of_bounds(field: str, value: float) -> None:
