@@ -6,7 +6,9 @@ import os
 import zipfile
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -16,8 +18,8 @@ from sharpbench.files import check_plain_file
 
 BYTES_PER_IMAGE_VALUE = 15
 """Memory per channel and pixel while images become inputs: the image, two arrays of bytes and three of float32."""
-BYTES_PER_ARRAY_BYTE = 3
-"""Memory per byte of an array while it becomes inputs: the array, and two of float32."""
+BYTES_PER_ARRAY_VALUE = 12
+"""Memory per value, in addition to the array itself, while an array becomes inputs: three of float32."""
 
 
 def check_links(folder: Path, suffixes: Collection[str]) -> None:
@@ -66,10 +68,28 @@ def check_archive_memory(path: Path) -> None:
         return
     try:
         with zipfile.ZipFile(path) as archive:
-            size = sum(member.file_size for member in archive.infolist())
+            needed = sum(_array_bytes(archive, member) for member in archive.infolist())
     except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
         return
-    _check_memory(BYTES_PER_ARRAY_BYTE * size, f"file '{path}'", "use fewer examples")
+    _check_memory(needed, f"file '{path}'", "use fewer examples")
+
+
+def _array_bytes(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:
+    """The memory that an array needs while it becomes inputs."""
+    try:
+        width = max(1, read_array_type(archive, member.filename).itemsize)
+    except Exception:  # of a damaged member, which reading reports
+        width = 1
+    return member.file_size + BYTES_PER_ARRAY_VALUE * (member.file_size // width)
+
+
+def read_array_type(archive: zipfile.ZipFile, name: str) -> np.dtype[Any]:
+    """The type of the values of an array in an .npz file. Raises whatever zipfile and numpy raise for other content."""
+    with archive.open(name) as content:
+        version = np.lib.format.read_magic(content)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        found: np.dtype[Any] = read_header(content)[2]
+    return found
 
 
 def _check_memory(needed: int, what: str, remedy: str) -> None:

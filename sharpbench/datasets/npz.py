@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sharpbench.datasets.dataset import Data, Dataset, scale_pixels
-from sharpbench.datasets.guards import check_archive_memory
+from sharpbench.datasets.guards import check_archive_memory, read_array_type
 from sharpbench.errors import InvalidInput, shorten
 from sharpbench.files import user_path
 
@@ -162,10 +162,7 @@ def _holds_objects(file: Any, name: str) -> bool:
     stored = f"{name}.npy"
     if stored not in file.zip.namelist():
         return False
-    with file.zip.open(stored) as member:
-        version = np.lib.format.read_magic(member)
-        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        return bool(read_header(member)[2].hasobject)
+    return read_array_type(file.zip, stored).hasobject
 
 
 def _to_inputs(path: Path, name: str, array: np.ndarray) -> tuple[Tensor, bool]:

@@ -6,8 +6,10 @@ import os
 import struct
 import zipfile
 import zlib
+from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -48,15 +50,26 @@ def test_images_that_need_more_memory_than_is_free_are_not_decoded(
         ImageFolder(str(photos)).load(None)
 
 
+@pytest.mark.parametrize("kind", ["u1", "f2", "f4", "damaged"])
 def test_an_archive_that_needs_more_memory_than_is_free_is_not_unpacked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "bomb.npz"
+    """An array of bytes becomes thirteen times as many: it and three of float32 are there at once."""
+    path, values = tmp_path / "bomb.npz", 2**22
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("x.npy", bytes(2**24))
-    monkeypatch.setattr(guards, "free_bytes", lambda device: 2**25)
-    with pytest.raises(InvalidInput, match=r"bomb.npz' need 0.0 GiB where 0.0 GiB are free; use fewer examples"):
+        if kind == "damaged":
+            archive.writestr("x.npy", bytes(values))
+        else:
+            content = BytesIO()
+            np.save(content, np.zeros((values, 1), kind))
+            archive.writestr("x.npy", content.getvalue())
+    width = 1 if kind == "damaged" else np.dtype(kind).itemsize
+    needed = values * (width + 12)
+    monkeypatch.setattr(guards, "free_bytes", lambda device: needed - 1)
+    with pytest.raises(InvalidInput, match=r"bomb.npz' need 0.\d GiB where 0.\d GiB are free; use fewer examples"):
         Npz(str(path)).load(None)
+    monkeypatch.setattr(guards, "free_bytes", lambda device: needed + 2**12)
+    guards.check_archive_memory(path)
 
 
 def test_a_link_back_is_refused(photos: Path) -> None:

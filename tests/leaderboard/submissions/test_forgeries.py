@@ -230,14 +230,6 @@ def label_without_options(records: Sequence[Record]) -> list[Record]:
     return [lie(record, label=record.measure) for record in records]
 
 
-def other_epochs(records: Sequence[Record]) -> list[Record]:
-    return [replace(r, truth={**r.truth, "epochs": int(str(r.truth["epochs"])) + 1}) for r in records]
-
-
-def other_test_loss(records: Sequence[Record]) -> list[Record]:
-    return [replace(r, truth={**r.truth, "test_loss": 0.5}) for r in records]
-
-
 def populations_of_one_name(records: Sequence[Record]) -> list[Record]:
     """Lies in a population that looks like the honest one."""
     return [*records, *(lie(r, key=r.key[::-1], data={**r.data, "population": "small-mlp[ ]"}) for r in records)]
@@ -253,8 +245,6 @@ FORGERIES: tuple[Forgery, ...] = (
     all_examples,
     options_as_floats,
     label_without_options,
-    other_epochs,
-    other_test_loss,
     populations_of_one_name,
     forged_steps,
     another_data_hash,
@@ -287,8 +277,6 @@ REFUTED = frozenset(
         moved_to_another_row,
         another_precision,
         all_examples,
-        other_epochs,
-        other_test_loss,
     }
 )
 """Those that cannot part from what is found here: networks, environment and cells are as claimed."""
