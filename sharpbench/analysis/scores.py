@@ -35,7 +35,7 @@ from sharpbench.analysis.population import (
     finite_or_none,
     group_populations,
 )
-from sharpbench.analysis.statistics import MIN_UNITS, MIN_WITHIN_CELL, Tau, kendall_tau, shared_ranks
+from sharpbench.analysis.statistics import MIN_UNITS, MIN_WITHIN_CELL, Tau, kendall_tau, rank_measures
 from sharpbench.analysis.statistics.jackknife import Floats
 from sharpbench.analysis.statistics.rank_correlation import within_value
 from sharpbench.analysis.statistics.value_noise import noise_variance
@@ -95,6 +95,8 @@ class Score:
         converged: The share of the values whose iteration converged.
         value_errors: The standard errors of the values over random vectors and over the draw of the examples.
         outcome: The name of the outcome that the measure is judged by.
+        detectable: The true difference of two taus that the comparisons of this board would have shown with a
+            probability of 80 %, in the median; None for rows without a rank.
     """
 
     dataset: str
@@ -121,6 +123,7 @@ class Score:
     converged: float | None = None
     value_errors: ValueErrors | None = None
     outcome: str = GAP
+    detectable: float | None = None
 
     @property
     def only_contended(self) -> bool:
@@ -171,8 +174,11 @@ def score_population(population: MeasuredPopulation, *, seed: int = 0) -> list[S
         threads=_count_cores() if len(population.counted) >= MIN_NETWORKS_OF_THREADS else 1,
     )
     scores, baselines = found[: len(population.rows)], found[len(population.rows) :]
-    ranks = _rank_rows(population, [row.complete for row in scores], ranked_by)
-    ranked = [replace(row, rank=rank) for row, rank in zip(scores, ranks, strict=True)]
+    ranks, detectable = _rank_rows(population, [row.complete for row in scores], ranked_by)
+    ranked = [
+        replace(row, rank=rank, detectable=None if rank is None else detectable)
+        for row, rank in zip(scores, ranks, strict=True)
+    ]
     return sorted([*ranked, *baselines], key=_order)
 
 
@@ -212,8 +218,13 @@ def _choose_criterion(population: MeasuredPopulation) -> Criterion:
     return "within" if counted and int(np.bincount(cell_codes(counted)).min()) >= MIN_WITHIN_CELL else "marginal"
 
 
-def _rank_rows(population: MeasuredPopulation, complete: Sequence[bool], ranked_by: Criterion) -> list[int | None]:
-    """A rank for each complete row; all complete rows have values on the same networks."""
+def _rank_rows(
+    population: MeasuredPopulation, complete: Sequence[bool], ranked_by: Criterion
+) -> tuple[list[int | None], float | None]:
+    """A rank for each complete row, and the difference that could have been shown (see Ranking).
+
+    All complete rows have values on the same networks.
+    """
     counted = population.counted
     whole = [row for row, chosen in zip(population.rows, complete, strict=True) if chosen]
     values = [[row.value(network) or 0.0 for network in counted] for row in whole]
@@ -229,8 +240,9 @@ def _rank_rows(population: MeasuredPopulation, complete: Sequence[bool], ranked_
         errors = drawn_errors(row.records)
         known = np.array([errors.get(network.key, 0.0) for network in counted])
         noise.append(noise_variance(rank_of, np.array(column), known) if known.any() else 0.0)
-    ranks = iter(shared_ranks(values, gaps, codes, together, within=ranked_by == "within", noise=noise))
-    return [next(ranks) if chosen else None for chosen in complete]
+    ranking = rank_measures(values, gaps, codes, together, within=ranked_by == "within", noise=noise)
+    ranks = iter(ranking.ranks)
+    return [next(ranks) if chosen else None for chosen in complete], ranking.detectable
 
 
 def _score_measure(

@@ -44,6 +44,13 @@ def test_the_table_holds_the_rows(records: MakeMany) -> None:
     assert "environment: cores 2, processor P 1" in text
 
 
+def test_the_full_board_states_its_power(records: MakeMany) -> None:
+    line = "power: a difference of 0.57 would be told apart in 80 % of such populations"
+    assert line in shown(records())
+    assert "power" not in shown(records(), full=False)
+    assert "power" not in shown(records(measures=("good",)))  # nothing is compared
+
+
 @pytest.mark.parametrize("width", [80, 100])
 def test_the_short_board_is_one_table_that_fits_a_narrow_terminal(width: int, records: MakeMany) -> None:
     text = shown(records(), width=width, terminal=True, full=False)

@@ -17,7 +17,13 @@ from sharpbench.analysis.statistics.rank_correlation import (
     marginal_tau,
     within_tau,
 )
-from sharpbench.analysis.statistics.ranking import RankComparison, compare_measures, paired_difference, shared_ranks
+from sharpbench.analysis.statistics.ranking import (
+    RankComparison,
+    compare_measures,
+    paired_difference,
+    rank_measures,
+    shared_ranks,
+)
 from sharpbench.analysis.statistics.sign_error import SignError, environment_sign_error, pair_weights
 from sharpbench.analysis.statistics.spearman import MIN_SPEARMAN_NETWORKS, spearman_correlation
 
@@ -45,6 +51,7 @@ __all__ = [
     "pair_weights",
     "paired_difference",
     "paired_mean",
+    "rank_measures",
     "shared_ranks",
     "spearman_correlation",
     "within_tau",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -13,6 +14,7 @@ from scipy.stats import false_discovery_control
 from sharpbench.analysis.statistics.inputs import check_arrays, unit_codes
 from sharpbench.analysis.statistics.interval import LEVEL, Interval, correlation_interval, p_value
 from sharpbench.analysis.statistics.jackknife import Integers
+from sharpbench.analysis.statistics.power import median_detectable
 from sharpbench.analysis.statistics.rank_correlation import (
     TauEstimates,
     explain_no_marginal_interval,
@@ -30,6 +32,8 @@ class RankComparison:
     Args:
         p: Two-sided, of this comparison only.
         adjusted: The smallest false discovery rate at which the comparison is a discovery.
+        error: The standard error of the difference over networks.
+        freedom: Degrees of freedom of its variance.
     """
 
     one: int
@@ -38,6 +42,8 @@ class RankComparison:
     interval: Interval
     p: float
     adjusted: float
+    error: float
+    freedom: float
 
     @property
     def better(self) -> int | None:
@@ -81,7 +87,19 @@ def compare_measures(
     return _compare_all(estimates, known)
 
 
-def shared_ranks(
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The ranks of measures, None for one that is not compared; and the difference that could have been shown.
+
+    Args:
+        detectable: See `median_detectable`.
+    """
+
+    ranks: tuple[int | None, ...]
+    detectable: float | None
+
+
+def rank_measures(
     measures: Sequence[ArrayLike],
     y: ArrayLike,
     cells: Sequence[int] | Integers,
@@ -89,8 +107,10 @@ def shared_ranks(
     *,
     within: bool,
     noise: Sequence[float] | None = None,
-) -> tuple[int | None, ...]:
-    """A rank for each measure: 1 + the number of measures whose tau is significantly higher.
+) -> Ranking:
+    """The ranks of measures, and the power of their comparisons.
+
+    A rank is 1 + the number of measures whose tau is significantly higher.
 
     noise: [M] A further variance of each tau, from the errors of the values.
 
@@ -102,14 +122,28 @@ def shared_ranks(
     if estimates is not None and noise is not None:
         estimates = replace(estimates, noise=np.array([noise[number] for number in known]))
     taus = {} if estimates is None else dict(zip(known, estimates.values.tolist(), strict=True))
-    beaten = dict.fromkeys(known, 0)
-    for each in _compare_all(estimates, known):
+    beaten, found = dict.fromkeys(known, 0), _compare_all(estimates, known)
+    for each in found:
         if each.better is not None:
             beaten[each.one + each.other - each.better] += 1
-    return tuple(
+    ranks = tuple(
         1 + max(beaten[rival] for rival, tau in taus.items() if tau >= taus[number]) if number in taus else None
         for number in range(len(measures))
     )
+    return Ranking(ranks, median_detectable(found))
+
+
+def shared_ranks(
+    measures: Sequence[ArrayLike],
+    y: ArrayLike,
+    cells: Sequence[int] | Integers,
+    units: Sequence[int] | Integers | None = None,
+    *,
+    within: bool,
+    noise: Sequence[float] | None = None,
+) -> tuple[int | None, ...]:
+    """The ranks of `rank_measures`."""
+    return rank_measures(measures, y, cells, units, within=within, noise=noise).ranks
 
 
 def _compare_all(estimates: TauEstimates | None, known: Sequence[int]) -> tuple[RankComparison, ...]:
@@ -128,10 +162,11 @@ def _compare(estimates: TauEstimates, one: int, other: int, known: Sequence[int]
     coefficients[[one, other]] = 0.5, -0.5
     half, spread = float(coefficients @ estimates.values), estimates.uncertainty(coefficients)
     if abs(half) < ROUNDING and spread.variance < ROUNDING:  # both order the networks alike
-        return RankComparison(known[one], known[other], 0.0, Interval(0.0, 0.0), 1.0, 1.0)
+        return RankComparison(known[one], known[other], 0.0, Interval(0.0, 0.0), 1.0, 1.0, 0.0, spread.freedom)
     around, p = correlation_interval(half, spread, skewness=0.0), p_value(half, spread)
     interval = Interval(2 * around.low, 2 * around.high)
-    return RankComparison(known[one], known[other], 2 * half, interval, p, p)
+    error = 2 * math.sqrt(spread.variance)
+    return RankComparison(known[one], known[other], 2 * half, interval, p, p, error, spread.freedom)
 
 
 def _estimate_taus(

@@ -40,7 +40,7 @@ class Mnist1dThousand(Cohort):
         "after Jiang, Neyshabur, Mobahi, Krishnan, Bengio 2020, Fantastic Generalization Measures and Where to Find "
         "Them; values are our own"
     )
-    networks: int | None = 700
+    networks: int | None = 750
     seed: int = 0
     seeds: int = 5
     learning_rate: tuple[float, ...] = (0.01, 0.03)
@@ -50,7 +50,7 @@ class Mnist1dThousand(Cohort):
     train_size: tuple[int, ...] = (400, 1200)
     augmentation: tuple[float, ...] = (0.0, 0.25)
     decay: float = 1e-4
-    max_epochs: int = 1000
+    max_epochs: int = 2000
     target_loss: float = 0.05
     target_accuracy: float = 0.99
 

@@ -18,7 +18,7 @@ MODELS = tuple(cls() for cls in SIGNAL_MODELS)
 
 def test_it_has_more_than_1280_networks_without_label_noise() -> None:
     recipes = Mnist1dThousand().recipes((Mlp1d(), Cnn1d()), Mnist1d())
-    assert Counter(recipe.model.name for recipe in recipes) == {"mlp-1d": 700, "cnn-1d": 700}
+    assert Counter(recipe.model.name for recipe in recipes) == {"mlp-1d": 750, "cnn-1d": 750}
     assert {recipe.label_noise for recipe in recipes} == {0.0}
     assert {recipe.target_loss for recipe in recipes} == {0.05}
     assert Mnist1dThousand().design == "random"

@@ -1,0 +1,42 @@
+"""The smallest difference that a population could have shown, against how often it is shown."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from sharpbench.analysis.statistics import compare_measures, rank_measures
+from sharpbench.analysis.statistics.power import detectable_difference, median_detectable
+
+CELLS = np.repeat(np.arange(12), 6)
+
+
+def compare(seed: int, other: float) -> tuple[float, float, bool]:
+    """The difference of two measures in a population, what could have been shown there, and whether it was."""
+    rng = np.random.default_rng(seed)
+    y = rng.standard_normal(len(CELLS))
+    measures = [y + spread * rng.standard_normal(len(CELLS)) for spread in (1.0, other)]
+    found = compare_measures(measures, y, CELLS, within=False)
+    return found[0].difference, median_detectable(found) or 0.0, found[0].better is not None
+
+
+def test_a_difference_of_that_size_is_shown_in_four_of_five_populations() -> None:
+    differences, detectable, shown = np.array([compare(seed, 2.6) for seed in range(250)]).T
+    assert float(differences.mean()) == pytest.approx(float(np.median(detectable)), rel=0.1)
+    assert 0.7 < float(shown.mean()) < 0.9
+
+
+def test_with_many_degrees_of_freedom_it_is_the_formula_for_normal_errors() -> None:
+    wanted = 0.1 * (norm.ppf(0.975) + norm.ppf(0.8))
+    assert detectable_difference(0.1, 1e7, 1) == pytest.approx(wanted, rel=1e-5)
+    ten = 0.05 / (10 * sum(1 / number for number in range(1, 11)))
+    assert detectable_difference(0.1, 1e7, 10) == pytest.approx(0.1 * (norm.ppf(1 - ten / 2) + norm.ppf(0.8)), rel=1e-5)
+    assert detectable_difference(0.1, 5.0, 10) > detectable_difference(0.1, 50.0, 10)
+    assert detectable_difference(9.0, 5.0, 1) == 2.0
+
+
+def test_a_board_without_comparisons_has_none() -> None:
+    y = np.arange(72.0)
+    assert rank_measures([y], y, CELLS, within=False).detectable is None
+    assert rank_measures([y + 1, y + 2], y, CELLS, within=False).detectable is None  # they order the networks alike
