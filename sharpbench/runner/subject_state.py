@@ -38,7 +38,7 @@ class SubjectState:
         return tuple(sorted(names))
 
     def _read(self) -> dict[str, Mark]:
-        marks: dict[str, Mark] = {}
+        marks: dict[str, Mark] = _mark_fields(self._subject)
         for name, held in _tables(self._subject):
             marks[name] = (id(held),)
             marks |= {f"{name}[{key}]": _mark_tensor(value) for key, value in held.items()}
@@ -57,6 +57,11 @@ def _tables(subject: Subject) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
     yield "constants", subject.constants
     if subject.initial is not None:
         yield "initial", subject.initial
+
+
+def _mark_fields(subject: Subject) -> dict[str, Mark]:
+    """The fields by identity; a frozen dataclass can be written to in a roundabout way."""
+    return {each.name: (id(getattr(subject, each.name)),) for each in fields(subject)}
 
 
 def _mark_tensor(value: object) -> Mark:

@@ -90,6 +90,7 @@ def swap_a_part(subject: Subject) -> None:
         (write_module, "module.0.weight"),
         (hook_module, "module.0"),
         (swap_a_part, "module"),
+        (lambda subject: object.__setattr__(subject, "criterion", None), "criterion"),
     ],
 )
 def test_what_is_written_to_is_named(subject: Subject, write: Callable[[Subject], object], named: str) -> None:
