@@ -177,7 +177,8 @@ def _start_process(
     serve: Callable[..., object], arguments: Sequence[object], method: StartMethod, *, captures_output: bool
 ) -> tuple[BaseProcess, Connection, Connection | None]:
     """A child, with the parent's ends of the pipe to it and, where it is captured, of what it prints."""
-    for left in reversed(range(MAX_STARTS)):
+    failures = 0
+    while True:
         ours, theirs = multiprocessing.Pipe()
         output, write = multiprocessing.Pipe(duplex=False) if captures_output else (None, None)
         handed = [theirs] if write is None else [theirs, write]
@@ -193,7 +194,8 @@ def _start_process(
         except (EOFError, ConnectionError):  # the server was killed meanwhile, by a measure or by the system
             for end in (ours, output) if output is not None else (ours,):
                 end.close()  # so that a child that it had begun ends by itself
-            if not left:
+            failures += 1
+            if failures == MAX_STARTS:
                 raise InvalidInput(
                     f"the server process that starts workers was killed {MAX_STARTS} times; free memory"
                 ) from None
@@ -201,7 +203,6 @@ def _start_process(
         finally:
             for end in handed:
                 end.close()
-    raise AssertionError("unreachable")
 
 
 def exit_words(status: int | None) -> str:
