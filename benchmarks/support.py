@@ -30,8 +30,10 @@ from sharpbench.environment import apply_settings, import_timm
 from sharpbench.models import Timm
 from sharpbench.report.escape import escape_cell, markdown_table
 from sharpbench.runner.evaluate_cell import evaluate_measure
+from sharpbench.runner.network_evaluation import NetworkEvaluation, NetworkWeights
+from sharpbench.runner.network_record import network_record
+from sharpbench.runner.network_subject import make_subject
 from sharpbench.runner.plan import select_measures
-from sharpbench.runner.single_network import NetworkEvaluation, NetworkWeights, make_subject, network_record
 
 NETWORKS = """
     test_byobnet test_coatnet test_convnext test_convnext2 test_convnext3 test_efficientnet test_efficientnet_evos

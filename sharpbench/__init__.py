@@ -43,11 +43,16 @@ if TYPE_CHECKING:
     from sharpbench.errors import InvalidInput as InvalidInput
     from sharpbench.landscapes.landscape import measure_landscape as measure_landscape
     from sharpbench.landscapes.options import LandscapeOptions as LandscapeOptions
+    from sharpbench.leaderboard.published_networks import NetworkPlace as NetworkPlace
+    from sharpbench.leaderboard.published_networks import load_network as load_network
+    from sharpbench.leaderboard.published_networks import load_population as load_population
     from sharpbench.models.model import Model as Model
     from sharpbench.report.scored_table import score as score
     from sharpbench.runner.cell import Cell as Cell
     from sharpbench.runner.compare_networks import NetworkComparisonOptions as NetworkComparisonOptions
     from sharpbench.runner.compare_networks import compare_networks as compare_networks
+    from sharpbench.runner.foreign.plan import PopulationOptions as PopulationOptions
+    from sharpbench.runner.foreign.plan import plan_population as plan_population
     from sharpbench.runner.plan import plan as plan
     from sharpbench.runner.run import RunOptions as RunOptions
     from sharpbench.runner.run import RunPlan as RunPlan
@@ -74,9 +79,11 @@ _HOME = {
     "Measure": "core.measure",
     "Model": "models.model",
     "NetworkComparisonOptions": "runner.compare_networks",
+    "NetworkPlace": "leaderboard.published_networks",
     "NotApplicable": "core.measure",
     "Optimizer": "training.optimizers.optimizer",
     "Params": "core.subject",
+    "PopulationOptions": "runner.foreign.plan",
     "Quantity": "core.measure",
     "Recipe": "training.recipe",
     "Record": "core.record",
@@ -89,11 +96,14 @@ _HOME = {
     "Tracker": "tracking.tracker",
     "compare_networks": "runner.compare_networks",
     "list_measures": "core.catalog",
+    "load_network": "leaderboard.published_networks",
+    "load_population": "leaderboard.published_networks",
     "measure": "core.evaluate",
     "measure_blocks": "core.evaluate",
     "measure_landscape": "landscapes.landscape",
     "measure_spectrum": "curvature.spectrum",
     "plan": "runner.plan",
+    "plan_population": "runner.foreign.plan",
     "plan_run": "runner.run",
     "read_records": "core.records",
     "run": "runner.run",

@@ -88,12 +88,12 @@ class TablePopulation:
     unused: tuple[str, ...]
 
 
-def make_population(table: Table, columns: TableColumns, options: TableOptions) -> TablePopulation:
-    """The networks of a table and the values of its measures.
+def make_networks(
+    table: Table, columns: TableColumns, options: TableOptions
+) -> tuple[TableColumns, list[MeasuredNetwork]]:
+    """The columns with the seed filled in, and the network of each row: its recipe and what the table claims about it.
 
-    Raises:
-        InvalidInput: for a column that is missing or holds another kind of value, a network that is there twice, a
-            measure or an outcome that is the same for all networks, and fewer networks than an interval needs.
+    Raises InvalidInput as `make_population`, for all but measures.
     """
     columns = _complete(table, columns)
     gate = {name: table.booleans(name) for name in GATE if name in table.columns}
@@ -110,6 +110,17 @@ def make_population(table: Table, columns: TableColumns, options: TableOptions) 
         for row, fits in enumerate(fitted)
     ]
     _check_networks(table, columns, networks)
+    return columns, networks
+
+
+def make_population(table: Table, columns: TableColumns, options: TableOptions) -> TablePopulation:
+    """The networks of a table and the values of its measures.
+
+    Raises:
+        InvalidInput: for a column that is missing or holds another kind of value, a network that is there twice, a
+            measure or an outcome that is the same for all networks, and fewer networks than an interval needs.
+    """
+    columns, networks = make_networks(table, columns, options)
     measures = _choose_measures(table, columns, options)
     data: Mapping[str, Scalar] = {"population": options.model, "design": options.design}
     if options.test_examples is not None:
@@ -123,7 +134,7 @@ def make_population(table: Table, columns: TableColumns, options: TableOptions) 
         tuple(sorted(networks, key=lambda network: network.key)),
         tuple(sorted(rows, key=lambda row: row.label)),
     )
-    outcome = f"column {columns.outcome}" if columns.outcome in table.columns else columns.outcome
+    outcome = outcome_words(table, columns.outcome)
     used = {*columns.by, columns.seed, *_outcome_columns(table, columns.outcome), *RESULTS, *options.ignore}
     unused = (name for name in table.columns if name not in used and table.is_text(name))
     return TablePopulation(population, outcome, tuple(unused) if columns.measures is None else ())
@@ -146,6 +157,11 @@ def _complete(table: Table, columns: TableColumns) -> TableColumns:
     return replace(columns, by=by, seed=seed)
 
 
+def outcome_words(table: Table, outcome: str) -> str:
+    """What the gap is made of, in words."""
+    return f"column {outcome}" if outcome in table.columns else outcome
+
+
 def _outcome_columns(table: Table, outcome: str) -> list[str]:
     """The column of an outcome, or the two columns whose difference it is."""
     if outcome in table.columns:
@@ -154,7 +170,7 @@ def _outcome_columns(table: Table, outcome: str) -> list[str]:
     if len(parts) == 1 and outcome == TableColumns().outcome:
         raise InvalidInput(
             f"{table.name} has no column '{outcome}'; name the outcome, or two columns whose difference it is, as in "
-            "--outcome 'train_accuracy - test_accuracy'"
+            "outcome 'train_accuracy - test_accuracy'"
         )
     if len(parts) > 2:
         raise InvalidInput(f"the outcome '{shorten(outcome)}' has {len(parts)} parts; name one column or 'one - other'")
@@ -203,7 +219,7 @@ def _check_networks(table: Table, columns: TableColumns, networks: Sequence[Meas
     for row, (place, network) in enumerate(zip(table.places, networks, strict=True)):
         same: object = network.key if columns.seed else tuple(values[row] for values in table.columns.values())
         if same in first:
-            remedy = "keep one" if columns.seed else "remove one, or tell them apart by --seed"
+            remedy = "keep one" if columns.seed else "remove one, or tell them apart by a column of seeds"
             what = f"the network of {first[same]} again" if columns.seed else f"the same row as {first[same]}"
             raise InvalidInput(f"{place}: {what}; {remedy}")
         first[same] = place

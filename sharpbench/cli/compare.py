@@ -21,8 +21,6 @@ from sharpbench.cli.options import (
     PluginOption,
     StdOption,
     TransformOption,
-    parse_dataset,
-    parse_model,
     parse_preparation,
 )
 from sharpbench.errors import InvalidInput, shorten
@@ -110,6 +108,7 @@ def compare(
         from sharpbench.comparison import compare as steps_of
         from sharpbench.core.spec import ALL, split_specs
         from sharpbench.environment import resolve_device
+        from sharpbench.runner.named_parts import parse_dataset, parse_model
         from sharpbench.runner.plan import select_measures
 
         plugins = tuple(plugin or ())

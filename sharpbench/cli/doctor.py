@@ -34,8 +34,6 @@ from sharpbench.cli.options import (
     TransformOption,
     WeightsOption,
     given_options,
-    parse_dataset,
-    parse_model,
     parse_preparation,
 )
 from sharpbench.cli.tables import MAX_CELL_CHARS, ColumnKind, GrowingTable, facts_table
@@ -88,6 +86,7 @@ def doctor(
         from sharpbench.datasets.dataset import Subset
         from sharpbench.environment import describe_machine, resolve_device
         from sharpbench.runner.cell import EvaluationSetting
+        from sharpbench.runner.named_parts import parse_dataset, parse_model
         from sharpbench.runner.network_evaluation import NetworkEvaluation
         from sharpbench.runner.plan import select_measures
         from sharpbench.runner.single_network import load_subject, set_up_torch

@@ -28,8 +28,6 @@ from sharpbench.cli.options import (
     StdOption,
     ThreadsOption,
     TransformOption,
-    parse_dataset,
-    parse_model,
     parse_preparation,
 )
 
@@ -75,6 +73,7 @@ class NetworkOptions:
         from sharpbench.datasets.dataset import Subset
         from sharpbench.environment import resolve_device
         from sharpbench.runner.cell import EvaluationSetting
+        from sharpbench.runner.named_parts import parse_dataset, parse_model
         from sharpbench.runner.network_evaluation import NetworkEvaluation
 
         return NetworkEvaluation(

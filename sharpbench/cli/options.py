@@ -1,4 +1,4 @@
-"""Option types that several commands share, with their help; the model and the data set that a word names."""
+"""Option types that several commands share, with their help."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import typer
 from sharpbench.errors import InvalidInput, shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from sharpbench.datasets.dataset import Dataset
-    from sharpbench.models.model import Model
     from sharpbench.runner.preparation import Preparation
 
 DEFAULT_MEASURES, DEFAULT_MODELS = "trace,fisher-rao,normalized,minimum", "lenet,mlp"
@@ -170,25 +169,3 @@ def _parse_numbers(name: str, text: str | None) -> tuple[float, ...]:
         raise InvalidInput(
             f"{name}={shorten(text)} is not numbers; write one, or one per channel: 0.5,0.4,0.3"
         ) from None
-
-
-def parse_model(word: str, plugins: Sequence[Path]) -> Model:
-    """The model that `word` names, by its name or as a function of a file. Raises InvalidInput for an unknown one."""
-    from sharpbench.core.registry import available
-    from sharpbench.core.spec import parse_spec
-    from sharpbench.models.file import parse_file_model
-
-    chosen: Model = parse_file_model(word) or parse_spec(word, available("models", plugins).classes, kind="model")
-    return chosen
-
-
-def parse_dataset(word: str, plugins: Sequence[Path]) -> Dataset:
-    """The data set that `word` names. Raises InvalidInput for an unknown one."""
-    from sharpbench.core.registry import available
-    from sharpbench.core.spec import parse_spec
-    from sharpbench.datasets.loader_file import parse_loader_file
-
-    chosen: Dataset = parse_loader_file(word) or parse_spec(
-        word, available("datasets", plugins).classes, kind="dataset"
-    )
-    return chosen

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sharpbench.cli.command import ConfigOption, PrintConfigOption, format_options
 from sharpbench.cli.exits import EXIT_FAILED, Interrupted, records_status, unwritable
+from sharpbench.cli.foreign_networks import echo_choices, echo_shortfalls, refuse_recipe_options
 from sharpbench.cli.options import (
     DEFAULT_MEASURES,
     DEFAULT_MODELS,
@@ -52,6 +53,14 @@ def run(
     models: ModelsOption = DEFAULT_MODELS,
     dataset: DatasetOption = "digits",
     cohort: CohortOption = "label-noise",
+    population: Annotated[
+        str | None,
+        typer.Option(
+            help="Networks that were trained elsewhere, instead of --models, --dataset and --cohort: a TOML file that "
+            "says where they are, the folder that holds it, or a folder of `zoo export`.",
+            show_default="none",
+        ),
+    ] = None,
     output: Annotated[
         Path, typer.Option(help="Folder of records.jsonl, LEADERBOARD.md, leaderboard.json and plots.")
     ] = Path("sharpbench-results"),
@@ -134,6 +143,7 @@ def run(
     with announce_step("planning"):
         from sharpbench.runner.cell import Shard
         from sharpbench.runner.engines.limits import Limits, parse_bytes
+        from sharpbench.runner.foreign.plan import PopulationOptions, plan_population
         from sharpbench.runner.plan import plan
         from sharpbench.runner.run import RunOptions, iterate_events, locate_workspace, plan_run
 
@@ -149,24 +159,25 @@ def run(
         )
         memory = None if memory_limit is None else parse_bytes(memory_limit)
         limits = Limits(timeout=timeout, memory=memory, pieces=split)
-        cells = plan(
-            measures,
-            models,
-            dataset=dataset,
-            cohort=cohort,
-            seed=seed,
-            dtype=dtype,  # type: ignore[arg-type]  # plan checks it
-            device=device,
-            examples=examples,
-            timing=timing,
-            oracle=oracle,
-            invariance=invariance,
-            outcomes=outcomes,
-            data_dir=data_dir,
-            plugins=plugin or (),
-        )
+        shared: dict[str, Any] = {
+            "seed": seed,
+            "dtype": dtype,
+            "device": device,
+            "examples": examples,
+            "timing": timing,
+            "oracle": oracle,
+            "invariance": invariance,
+            "data_dir": data_dir,
+            "plugins": plugin or (),
+        }
+        if population is None:
+            cells = plan(measures, models, dataset=dataset, cohort=cohort, outcomes=outcomes, **shared)
+        else:
+            refuse_recipe_options(context)
+            cells = plan_population(measures, population, PopulationOptions(**shared, cache_dir=cache_dir))
         run_plan = plan_run(cells, options)
     echo_notes((cell.recipe.dataset for cell in cells), data_dir)
+    echo_choices(cells)
     chosen = _choose_engine(engine, run_plan, limits, address=address, gpus=gpus)
     slots = chosen.slots(workers)
     if dry_run:
@@ -185,6 +196,7 @@ def run(
         raise Interrupted() from None
     records = last_records(run_plan.selected, output / RECORDS, parts=False)
     write_outcomes(records, output, chosen_outcomes(outcomes, run_plan), full=full)
+    echo_shortfalls(records)
     if lost := len(run_plan.selected) - len(records):
         return _report_lost(lost, len(run_plan.selected), output / RECORDS)
     return 0 if allow_failures else records_status(records)
@@ -282,14 +294,13 @@ def last_records(cells: Sequence[Cell], path: Path, *, parts: bool = True) -> li
     parts: keep what each parameter contributes, which is most of a record and which no leaderboard shows.
     """
     from sharpbench.core.records import iterate_records
-    from sharpbench.runner.evaluate_cell import population_fields
+    from sharpbench.runner.evaluate_cell import with_plan
 
     planned = {cell.key: cell for cell in cells}
     last: dict[str, Record] = {}
     for record in iterate_records(path):
         if record.key in planned:
-            data = {**record.data, **population_fields(planned[record.key])}
-            latest = record if data == record.data else replace(record, data=data)
+            latest = with_plan(record, planned[record.key])
             last[record.key] = latest if parts or not latest.parts else replace(latest, parts={})
     return [last[key] for key in planned if key in last]
 

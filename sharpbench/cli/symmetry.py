@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sharpbench.cli.options import MODEL_HELP, JsonObjectOption, PluginOption, parse_model
+from sharpbench.cli.options import MODEL_HELP, JsonObjectOption, PluginOption
 from sharpbench.errors import InvalidInput, shorten
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def symmetry(
     import torch
 
     from sharpbench.models.file import File
+    from sharpbench.runner.named_parts import parse_model
     from sharpbench.symmetry import SCOPES, describe, describe_full
 
     chosen = parse_model(model, plugin or ())

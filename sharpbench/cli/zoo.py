@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sharpbench.cli.command import Command, Group
-from sharpbench.cli.options import CacheDirOption, JsonArrayOption, JsonObjectOption, PluginOption, parse_dataset
+from sharpbench.cli.options import CacheDirOption, JsonArrayOption, JsonObjectOption, PluginOption
 from sharpbench.errors import InvalidInput, shorten, suggest_names
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ class Filter:
     def _cohort_predicate(self, word: str) -> Callable[[ZooEntry], bool]:
         from sharpbench.core.registry import available
         from sharpbench.core.spec import parse_specs
+        from sharpbench.runner.named_parts import parse_dataset
         from sharpbench.runner.plan import select_cohort
 
         if self.models is None or self.dataset is None:

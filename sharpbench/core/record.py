@@ -108,6 +108,11 @@ class Record:
             raise ValueError(f"field checks has {unknown[0]:.40}, which is none of {', '.join(CHECKS)}")
 
     @property
+    def claimed(self) -> bool:
+        """Whether the outcomes are claims of a table, of a network that was trained elsewhere."""
+        return self.data.get("claimed") is True
+
+    @property
     def tried(self) -> frozenset[str]:
         """The checks that were tried; of records of schema 4 and before only those with a result are known."""
         found = {"timing": self.seconds is not None, "oracle": self.exact is not None}

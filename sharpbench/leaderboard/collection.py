@@ -120,7 +120,7 @@ class Collection:
     """The records of NAME.jsonl.
 
     Args:
-        left_out: The number of its lines that are not for a leaderboard (`data.leaderboard` false).
+        left_out: The number of its lines that are not for a leaderboard: `data.leaderboard` false, or claimed outcomes.
     """
 
     name: str
@@ -138,13 +138,14 @@ def read_collections(folder: Path) -> tuple[Collection, ...]:
     paths = sorted(folder.glob(f"*{SUFFIX}")) if folder.is_dir() else []
     if not paths:
         raise InvalidInput(f"no record files in {folder}; put *{SUFFIX} there, or name their folder with --results")
-    found = tuple(_read_collection(path) for path in paths)
+    found = tuple(read_collection(path) for path in paths)
     if not any(each.records for each in found):
         raise InvalidInput(f"no records for a leaderboard in {folder}; those of `sharpbench run` are")
     return found
 
 
-def _read_collection(path: Path) -> Collection:
+def read_collection(path: Path) -> Collection:
+    """The collection in a file; raises InvalidInput as `read_collections`."""
     if not NAME_PATTERN.fullmatch(path.stem) or len(path.stem) > MAX_NAME_CHARS:
         raise InvalidInput(
             f"{path}: '{shorten(path.stem)}' is not a name for a collection; use words of a-z and 0-9 with hyphens "
@@ -153,7 +154,7 @@ def _read_collection(path: Path) -> Collection:
     consistency, records, left_out, seen = ConsistencyCheck(), list[Record](), 0, dict[str, str]()
     for where, line in _read_lines(path):
         record = Record.from_json(line, where=where)
-        if record.data.get("leaderboard") is False:
+        if record.data.get("leaderboard") is False or record.claimed:
             left_out += 1
             continue
         if record.key in seen:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 PAGE, SCORES, PLOTS = "LEADERBOARD.md", "leaderboard.json", "plots"
 """Names in an output folder."""
+MAX_TABLES_CHARS = 120
+"""Characters of the names of tables in a line."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,16 +42,23 @@ class ScoredBoards:
 
     @staticmethod
     def from_records(records: Sequence[Record], outcome: OutcomeLabel = ACCURACY_GAP) -> ScoredBoards:
-        """The boards of all populations in `records`, judged by `outcome`."""
+        """The boards of all populations in `records`, judged by `outcome`.
+
+        Where outcomes are claims, they have only those baselines that have a value.
+        """
         populations = group_populations(records, outcome.name)
-        scores = tuple(row for population in populations for row in score_population(population))
-        return ScoredBoards(populations, scores, records, outcome)
+        claimed = any(record.claimed for record in records)
+        found = (row for population in populations for row in score_population(population))
+        scores = tuple(row for row in found if row.kind == "measure" or row.networks or not claimed)
+        return ScoredBoards(populations, scores, records, _name_claims(outcome, records))
 
     def show(self, console: Console, *, full: bool = False) -> None:
         """Print a board and its verdict for each population; full: with all tables, legends and environments."""
         from sharpbench.report.console import show_boards
 
         show_boards(self.scores, self.records, console, full=full)
+        if claims := describe_claims(self.records):
+            console.print(claims, style="dim", soft_wrap=not console.is_terminal, markup=False, highlight=False)
 
     def to_frame(self) -> pd.DataFrame:
         """One row per measure and baseline of each population: the first table of its board as numbers.
@@ -98,3 +107,21 @@ class ScoredBoards:
         plot_populations(self.populations, folder / PLOTS, outcome=self.outcome, scores=self.scores)
         (folder / PAGE).write_text(page, encoding="utf-8", errors="backslashreplace")
         (folder / SCORES).write_text(scores_json(self.scores), encoding="utf-8", errors="backslashreplace")
+
+
+def _name_claims(outcome: OutcomeLabel, records: Sequence[Record]) -> OutcomeLabel:
+    """The outcome; of networks that were trained elsewhere, what it is made of and which table claims it."""
+    found = {
+        f"{record.data.get('outcome')}, claimed by {record.data.get('table')}" if record.claimed else outcome.meaning
+        for record in records
+    }
+    return replace(outcome, meaning=" or ".join(sorted(found)) or outcome.meaning)
+
+
+def describe_claims(records: Sequence[Record]) -> str:
+    """A line that says which tables claim the outcomes; '' where all networks were trained here."""
+    tables = sorted({str(record.data.get("table")) for record in records if record.claimed})
+    if not tables:
+        return ""
+    named = plain_text(", ".join(tables), MAX_TABLES_CHARS)
+    return f"outcomes are claims of {named}; only the values of measures were found here"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from sharpbench.core.example_groups import check_groups
 from sharpbench.core.fields import Scalar
@@ -15,6 +15,9 @@ from sharpbench.core.spec import to_config
 from sharpbench.errors import InvalidInput, shorten
 from sharpbench.files import content_hash
 from sharpbench.training.recipe import Recipe, network_key
+
+if TYPE_CHECKING:
+    from sharpbench.runner.foreign.network import ForeignNetwork
 
 Precision = Literal["float32", "float64"]
 MAX_SEED = 2**64 - 1
@@ -81,6 +84,7 @@ class Cell:
     Population, design, position, checks, outcomes and `measured` are not part of the key: they do not change the value.
 
     Attributes:
+        recipe: how the network is trained; or the network, where it was trained elsewhere.
         population: the model as it was named, of which the cohort may have varied fields; its networks are judged
             together.
         design: how the configurations of the population were chosen.
@@ -92,7 +96,7 @@ class Cell:
     """
 
     measure: Measure
-    recipe: Recipe
+    recipe: Recipe | ForeignNetwork
     population: str
     design: Design
     position: int
@@ -106,8 +110,17 @@ class Cell:
 
     @property
     def network_key(self) -> str:
-        """The hash by which the zoo finds the network."""
-        return network_key(self.recipe, self.data_sha256, self.setting.device)
+        """The hash by which the zoo finds the network, or of the content of a network that was trained elsewhere."""
+        if isinstance(self.recipe, Recipe):
+            return network_key(self.recipe, self.data_sha256, self.setting.device)
+        return self.recipe.key(self.data_sha256, self.setting.device)
+
+    @property
+    def trained_recipe(self) -> Recipe:
+        """The recipe of a network that is trained here. Raises TypeError for one that was trained elsewhere."""
+        if not isinstance(self.recipe, Recipe):
+            raise TypeError(f"{self.recipe.title} was trained elsewhere")
+        return self.recipe
 
     @property
     def network(self) -> str:
@@ -118,8 +131,9 @@ class Cell:
     def key(self) -> str:
         """The hash by which the record of the cell is found again."""
         if not self._key:
+            recipe = self.recipe.row() if isinstance(self.recipe, Recipe) else self.recipe.content
             content = KeyContent.of_measure(
-                self.measure, recipe=self.recipe.row(), data_sha256=self.data_sha256, setting=self.setting
+                self.measure, recipe=recipe, data_sha256=self.data_sha256, setting=self.setting
             )
             object.__setattr__(self, "_key", content.key(examples=self.examples))
         return self._key

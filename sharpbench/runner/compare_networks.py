@@ -22,7 +22,7 @@ from sharpbench.core.subject import Subject
 from sharpbench.errors import InvalidInput, shorten
 from sharpbench.report.network_comparison import NetworkComparison, NetworkDifference, PairedValues
 from sharpbench.runner.invariance import move_to_state
-from sharpbench.runner.network_record import fit_fields
+from sharpbench.runner.network_subject import fit_fields
 from sharpbench.symmetry import balance
 
 MAX_NETWORKS = 10

@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -21,11 +20,14 @@ from sharpbench.core.spec import format_spec, to_config
 from sharpbench.core.subject import Subject
 from sharpbench.datasets.dataset import Data
 from sharpbench.environment import describe_environment
+from sharpbench.files import Workspace
 from sharpbench.models.model import Model
 from sharpbench.runner.cell import Cell, Checks, EvaluationSetting
 from sharpbench.runner.cost import measure_cost
 from sharpbench.runner.failures import failed_record, unfinished_record, utc_now
+from sharpbench.runner.foreign.network import ForeignNetworks
 from sharpbench.runner.invariance import invariance_factors
+from sharpbench.runner.network_subject import fit_fields
 from sharpbench.runner.side_effects import SideEffectGuard, SideEffects
 from sharpbench.training.examples import initial_module
 from sharpbench.training.network import TrainingResult, load_network
@@ -40,17 +42,18 @@ class CellEvaluator:
     What the cells of one network share is loaded once and kept until the first cell of another network.
     """
 
-    def __init__(self, cache_dir: Path, load: Callable[[Recipe], Data], group: ProcessGroup | None = None) -> None:
-        """Args: the folder of trained networks; the loader of a recipe's data; the processes that share the batches."""
-        self._zoo, self._load, self.group = Zoo(cache_dir), load, group
-        self._outcomes = OutcomeStore(cache_dir)
+    def __init__(self, workspace: Workspace, load: Callable[[Recipe], Data], group: ProcessGroup | None = None) -> None:
+        """Args: the folders; the loader of a recipe's data; the processes that share the batches."""
+        self._zoo, self._load, self.group = Zoo(workspace.cache_dir), load, group
+        self._foreign = ForeignNetworks(workspace.data_dir)
+        self._outcomes = OutcomeStore(workspace.cache_dir)
         self._modules: dict[tuple[Model, DataSource], nn.Module] = {}
         self._network: _LoadedNetwork | None = None
         self.side_effects = SideEffects()
         """What the measure of the last cell left behind."""
 
     def evaluate(self, cell: Cell, *, on_start: Callable[[], object] = lambda: None) -> Record:
-        """The record of the cell, whose network must be in the zoo.
+        """The record of the cell, whose network must be in the zoo, or was trained elsewhere.
 
         Whatever the network or the measure raises becomes the status and the reason of the record. A measure that
         leaves something behind, `side_effects`, has no value, and the network is opened anew for the next cell.
@@ -59,7 +62,7 @@ class CellEvaluator:
             on_start: is called when the network is loaded and the measure is next.
         """
         self.side_effects = SideEffects()
-        data = self._load(cell.recipe)
+        data = self._load(cell.recipe) if isinstance(cell.recipe, Recipe) else None
         try:
             network = self._load_network(cell, data)
         except Exception as error:  # weights that are not finite, or a network that only runs in training mode
@@ -68,6 +71,7 @@ class CellEvaluator:
         on_start()
         cell = _measure_again_elsewhere(cell, network.result)
         before = cell_record(cell, data, network.result, network.outcomes)
+        before = replace(before, data={**before.data, **network.found})
         if self.group is not None and cell.measured is None:
             before = replace(before, pieces=self.group.size)
         network.guard.begin()
@@ -78,16 +82,30 @@ class CellEvaluator:
         if self.side_effects:
             self._network = None
             self._modules.clear()
+            self._foreign.forget()
         return discard_after(self.side_effects, record, before, cell.checks)
 
-    def _load_network(self, cell: Cell, data: Data) -> _LoadedNetwork:
+    def _load_network(self, cell: Cell, data: Data | None) -> _LoadedNetwork:
         if self._network is None or self._network.name != cell.network:
             self._network = None  # its memory is free before the next network takes some
             self._network = self._open_network(cell, data)
         return self._network
 
-    def _open_network(self, cell: Cell, data: Data) -> _LoadedNetwork:
-        recipe, setting = cell.recipe, cell.setting
+    def _open_network(self, cell: Cell, data: Data | None) -> _LoadedNetwork:
+        if data is None:
+            subject = self._foreign.open(cell)
+            found, result, outcomes = fit_fields(subject), None, dict[str, float | None]()
+        else:
+            subject, result, outcomes = self._open_trained(cell, data)
+            found = {}
+        if self.group is not None:
+            subject = replace(subject, process_group=self.group)
+        float64_subject = subject.to(dtype=torch.float64)
+        guard = SideEffectGuard(subject, float64_subject)
+        return _LoadedNetwork(cell.network, result, outcomes, found, subject, float64_subject, guard)
+
+    def _open_trained(self, cell: Cell, data: Data) -> tuple[Subject, TrainingResult, Mapping[str, float | None]]:
+        recipe, setting = cell.trained_recipe, cell.setting
         trained = load_network(recipe, data, cell.data_sha256, zoo=self._zoo, device=setting.device)
         if trained is None:
             raise RuntimeError(f"{recipe.title} is not in the cache any more; give the same command again")
@@ -96,12 +114,8 @@ class CellEvaluator:
             self._modules[form] = initial_module(recipe, data.shape, data.classes)
         dtype = getattr(torch, setting.dtype)
         subject = trained.subject(self._modules[form], examples=cell.examples, dtype=dtype, device=setting.device)
-        if self.group is not None:
-            subject = replace(subject, process_group=self.group)
-        float64_subject = subject.to(dtype=torch.float64)
         outcomes = self._outcomes.obtain(cell.network_key, trained, data, cell.outcomes, device=setting.device)
-        guard = SideEffectGuard(subject, float64_subject)
-        return _LoadedNetwork(cell.network, trained.result, outcomes, subject, float64_subject, guard)
+        return subject, trained.result, outcomes
 
     def _training_result(self, cell: Cell) -> TrainingResult | None:
         entry = self._zoo.load(cell.network_key)
@@ -169,16 +183,19 @@ def oracle_value(chosen: Measure, float64_subject: Subject) -> tuple[float | Non
 
 
 def cell_record(
-    cell: Cell, data: Data, result: TrainingResult | None, outcomes: Mapping[str, float | None] | None = None
+    cell: Cell, data: Data | None, result: TrainingResult | None, outcomes: Mapping[str, float | None] | None = None
 ) -> Record:
     """The record of a cell before it is evaluated; `result` is None where its network could not be trained.
 
-    Of a cell that has a value it is the record of that value, at the present time. outcomes: those of the network that
-    are added to the record.
+    Of a cell that has a value it is the record of that value, at the present time. `data` is None for a network that
+    was trained elsewhere, whose table says all. outcomes: those of the network that are added to the record.
     """
     if cell.measured is not None:
-        return replace(cell.measured, time=utc_now(), outcomes={**cell.measured.outcomes, **(outcomes or {})})
-    trained_on = cell.recipe.train_size or len(data.train_inputs)
+        known = with_plan(cell.measured, cell)
+        return replace(known, time=utc_now(), outcomes={**known.outcomes, **(outcomes or {})})
+    if data is None:
+        return with_plan(empty_record(cell.measure, cell.setting, key=cell.key, recipe={}, truth={}, data={}), cell)
+    trained_on = cell.trained_recipe.train_size or len(data.train_inputs)
     record = empty_record(
         cell.measure,
         cell.setting,
@@ -194,6 +211,14 @@ def cell_record(
         },
     )
     return replace(record, outcomes=outcomes or {})
+
+
+def with_plan(record: Record, cell: Cell) -> Record:
+    """The record with what the plan of this run says about its cell: the population, and what a table claims."""
+    data = {**record.data, **population_fields(cell)}
+    if isinstance(cell.recipe, Recipe):
+        return record if data == record.data else replace(record, data=data)
+    return replace(record, recipe=cell.recipe.recipe, truth=cell.recipe.truth, data={**data, **cell.recipe.data})
 
 
 def population_fields(cell: Cell) -> dict[str, Scalar]:
@@ -225,11 +250,17 @@ def empty_record(
 
 @dataclass(frozen=True, slots=True)
 class _LoadedNetwork:
-    """What the cells of one network share; the float64 subject is for all oracles and rewrites."""
+    """What the cells of one network share; the float64 subject is for all oracles and rewrites.
+
+    Attributes:
+        result: of its training; None where it was trained elsewhere.
+        found: loss and accuracy on the examples, where only its table states what they are.
+    """
 
     name: str
-    result: TrainingResult
+    result: TrainingResult | None
     outcomes: Mapping[str, float | None]
+    found: Scalars
     subject: Subject
     float64_subject: Subject
     guard: SideEffectGuard
@@ -278,13 +309,13 @@ def _add_invariance(record: Record, chosen: Measure, float64_subject: Subject) -
     return replace(record, invariance=invariance_factors(chosen, float64_subject, seed=record.seed))
 
 
-def _measure_again_elsewhere(cell: Cell, result: TrainingResult) -> Cell:
+def _measure_again_elsewhere(cell: Cell, result: TrainingResult | None) -> Cell:
     """The same cell; without its value, which all checks need, where that was measured on another network.
 
     Training amplifies rounding, so a network of the same recipe from another machine, trained here, is another one.
     """
     measured = cell.measured
-    if measured is None:
+    if measured is None or result is None:
         return cell
     found = result.row()
     common = (set(measured.truth) & set(found)) - {"seconds"}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,7 @@ from sharpbench.files import Workspace
 from sharpbench.runner.cell import Cell
 from sharpbench.runner.cost import MAX_REPEATED_SECONDS, REPEATS, PredictedCost, median_seconds, predict_cost
 from sharpbench.runner.failures import failure_status
+from sharpbench.runner.foreign.network import ForeignNetworks
 from sharpbench.runner.invariance import REWRITES_PER_KIND
 from sharpbench.training.examples import LoadedData, initial_module, training_examples
 from sharpbench.training.optimizers import Sgd
@@ -66,13 +67,17 @@ def forecast_cells(
     """
     apply_settings(workspace.device, workspace.threads)
     loader, groups = LoadedData(workspace.data_dir), dict[str, list[Cell]]()
+    foreign = ForeignNetworks(workspace.data_dir)
     for cell in cells:
         groups.setdefault(cell.population, []).append(cell)
     share = seconds / max(1, sum(len({cell.measure for cell in group}) for group in groups.values()))
     for name, group in groups.items():
         try:
-            data = loader.load(group[0].recipe)
-            yield from _forecast_model(group, data, Zoo(workspace.cache_dir), seconds=share)
+            if isinstance(group[0].recipe, Recipe):
+                data = loader.load(group[0].recipe)
+                yield from _forecast_model(group, data, Zoo(workspace.cache_dir), seconds=share)
+            else:
+                yield (yield from _forecast_measuring(group, foreign.open(group[0]), seconds=share))
         except Exception as error:  # whatever a network raises; the run makes it the reason of its cells
             _, reason = failure_status(error)
             yield ModelForecast(model=name, untrained=0, training=0.0, measuring=0.0, unknown=(("all", reason),))
@@ -82,24 +87,34 @@ def _forecast_model(
     cells: Sequence[Cell], data: Data, zoo: Zoo, *, seconds: float
 ) -> Iterator[ForecastStarted | ModelForecast]:
     """The forecast of the cells of one model, with `seconds` for the calls of each measure."""
-    first, name = cells[0], cells[0].population
-    inputs, targets = training_examples(first.recipe, data)
-    module = initial_module(first.recipe, data.shape, data.classes)
+    first, recipe = cells[0], cells[0].trained_recipe
+    inputs, targets = training_examples(recipe, data)
+    module = initial_module(recipe, data.shape, data.classes)
     untrained = [recipe for recipe, key in _network_keys(cells).items() if zoo.read_packed(key) is None]
     step = {
         batch: gradient_seconds(module, inputs[:batch], targets[:batch], device=first.setting.device)
         for batch in {recipe.batch_size for recipe in untrained}
     }
     subject = _untrained_subject(first, module, inputs, targets)
+    measuring = yield from _forecast_measuring(cells, subject, seconds=seconds)
+    training = sum(count_gradients(each, len(inputs)) * step[each.batch_size] for each in untrained)
+    yield replace(measuring, untrained=len(untrained), training=training)
+
+
+def _forecast_measuring(
+    cells: Sequence[Cell], subject: Subject, *, seconds: float
+) -> Generator[ForecastStarted, None, ModelForecast]:
+    """The forecast of the cells of one model, nothing of which is trained, on one of its networks."""
+    name = cells[0].population
     costs: dict[Measure, PredictedCost] = {}
     for measure in dict.fromkeys(cell.measure for cell in cells):
         yield ForecastStarted(name, format_spec(measure))
         costs[measure] = predict_cost(measure, subject, seconds=seconds)
     known = {measure: cost.seconds for measure, cost in costs.items() if cost.seconds is not None}
-    yield ModelForecast(
+    return ModelForecast(
         model=name,
-        untrained=len(untrained),
-        training=sum(count_gradients(recipe, len(inputs)) * step[recipe.batch_size] for recipe in untrained),
+        untrained=0,
+        training=0.0,
         measuring=sum(_cell_seconds(cell, known[cell.measure]) for cell in cells if cell.measure in known),
         unknown=tuple(
             (format_spec(measure), f"{cost.status}: {cost.reason}")
@@ -133,7 +148,7 @@ def gradient_seconds(module: nn.Module, inputs: Tensor, targets: Tensor, *, devi
 
 
 def _network_keys(cells: Sequence[Cell]) -> dict[Recipe, str]:
-    first = {cell.recipe: cell for cell in cells}
+    first = {cell.trained_recipe: cell for cell in cells}
     return {recipe: cell.network_key for recipe, cell in first.items()}
 
 

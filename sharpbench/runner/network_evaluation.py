@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +24,7 @@ from sharpbench.models.model import Model
 from sharpbench.models.timm import Enlarged, Timm
 from sharpbench.runner.cell import Checks, EvaluationSetting
 from sharpbench.runner.preparation import Preparation
-from sharpbench.training.weight_files import find_weight_files, hash_file, read_weights, split_state
+from sharpbench.training.weight_files import find_weight_files, hash_file, hash_state, read_weights, split_state
 from sharpbench.training.weights import describe_left_out, load_weights
 
 MAX_COUNT = 10**6
@@ -86,6 +89,19 @@ class NetworkEvaluation:
         other = {} if self.loss == "cross_entropy" else {"loss": self.loss}
         return {**other, **{name: value for name, value in given.items() if value is not None}}
 
+    def model_code(self) -> dict[str, Scalar]:
+        """Versions and hashes of the code of the network that is not ours; of a file, after the network was built."""
+        found: dict[str, Scalar] = {}
+        if isinstance(self.model, Timm):
+            found["timm"] = importlib.metadata.version("timm")
+        if isinstance(self.model, File):
+            found["model_code_sha256"] = self.model.sha256
+            if imports := self.model.imports_sha256:
+                found["model_imports_sha256"] = imports
+        elif code := foreign_source(self.model):
+            found["model_code_sha256"] = code
+        return found
+
     @property
     def sources(self) -> tuple[str, ...]:
         """What `weights` names, each once."""
@@ -97,13 +113,21 @@ class NetworkEvaluation:
         return f"{self.model.path}:{self.model.factory}" if isinstance(self.model, File) else format_spec(self.model)
 
 
+def foreign_source(chosen: object) -> str | None:
+    """The hash of the source file of an object's class; None where that is one of ours."""
+    module = sys.modules[type(chosen).__module__]
+    path = getattr(module, "__file__", None)
+    ours = module.__name__.partition(".")[0] in ("sharpbench", "sharpbench_measures")
+    return hash_file(Path(path)) if path and not ours else None
+
+
 @dataclass(frozen=True, slots=True)
 class NetworkWeights:
     """A module with its weights.
 
     Attributes:
         source: where the weights come from: a file, 'random' or 'pretrained'.
-        sha256: the hash of the file, or of the weights.
+        sha256: the hash of the tensors, so that a file may be moved or saved in another format.
         frozen: how many tensors are not measured, because they do not require gradients.
         state: the key of the state in the file, where the user named it.
         accuracy: the accuracy that the file states.
@@ -121,46 +145,52 @@ class NetworkWeights:
     forward: Forward | None = None
 
 
-def iterate_weights(evaluation: NetworkEvaluation, examples: Examples) -> Iterator[NetworkWeights]:
-    """The network at the weights of each file, one after the other in the same module."""
-    for source in evaluation.sources:
-        yield from _iterate_source(evaluation, source, examples)
+@dataclass(frozen=True, slots=True)
+class BuiltNetwork:
+    """A network at random weights, into which the weights of files are loaded.
 
+    Attributes:
+        sha256: the hash of the random weights.
+        forward: how the module is called, where its file says so.
+    """
 
-def _iterate_source(evaluation: NetworkEvaluation, source: str, examples: Examples) -> Iterator[NetworkWeights]:
-    """The network at 'random' or 'pretrained' weights, or at those of each file of a pattern."""
-    if source == "pretrained":
-        if not isinstance(evaluation.model, Timm):
-            raise InvalidInput(f"'{evaluation.title}' has no pretrained weights; use 'timm:NAME', or name a file")
-        yield _hash_weights(evaluation, "pretrained", evaluation.model.pretrained())
-        return
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(evaluation.setting.seed)
-        module, forward = _build(evaluation, examples)
-    random = replace(_hash_weights(evaluation, "random", module), forward=forward)
-    if source == "random":
-        yield random
-        return
-    loaded = module.network if isinstance(module, Enlarged) else module  # the weights are those of timm's network
-    pattern, state = split_state(source)
-    for path in find_weight_files(pattern):
+    module: nn.Module
+    sha256: str
+    forward: Forward | None = None
+
+    def read_weights(self, path: Path, state: str | None = None) -> NetworkWeights:
+        """The network at the weights of a file, of which `state` is the key of the state; the module is written to.
+
+        Raises InvalidInput for a file that is damaged or does not fit; the message names file and tensors.
+        """
+        loaded = self.module.network if isinstance(self.module, Enlarged) else self.module  # the weights are timm's
         where = str(path) if state is None else f"{path}#{state}"
         stored = read_weights(path, state)
         left_out = load_weights(loaded, stored.tensors, where=where)
         notes = [stored.describe_choice(str(path)), describe_left_out(left_out, where=where)]
-        yield NetworkWeights(
+        return NetworkWeights(
             where,
-            hash_file(path),
-            module,
+            hash_state(stored.tensors),
+            self.module,
             state=state,
             accuracy=stored.accuracy,
             notes=tuple(filter(None, notes)),
-            forward=forward,
+            forward=self.forward,
         )
 
 
-def _build(evaluation: NetworkEvaluation, examples: Examples) -> tuple[nn.Module, Forward | None]:
-    """The network for these examples, and how it is called where its file says so."""
+def build_network(evaluation: NetworkEvaluation, examples: Examples) -> BuiltNetwork:
+    """The network for these examples, at random weights by the seed and in the precision of the evaluation.
+
+    Raises InvalidInput as Model.build, and for a state that is not plain tensors.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(evaluation.setting.seed)
+        module, forward = _build_module(evaluation, examples)
+    return BuiltNetwork(module, _hash_weights(evaluation, module), forward)
+
+
+def _build_module(evaluation: NetworkEvaluation, examples: Examples) -> tuple[nn.Module, Forward | None]:
     if isinstance(evaluation.model, File):
         return evaluation.model.build_called()
     if not isinstance(examples.inputs, Tensor):
@@ -171,12 +201,36 @@ def _build(evaluation: NetworkEvaluation, examples: Examples) -> tuple[nn.Module
     return evaluation.model.build(shape, evaluation.classes or examples.classes), None
 
 
-def _hash_weights(evaluation: NetworkEvaluation, source: str, module: nn.Module) -> NetworkWeights:
-    """`module`, converted to the precision of the evaluation, with the hash of its state."""
+def iterate_weights(evaluation: NetworkEvaluation, examples: Examples) -> Iterator[NetworkWeights]:
+    """The network at the weights of each file, one after the other in the same module."""
+    built: BuiltNetwork | None = None
+    for source in evaluation.sources:
+        if source == "pretrained":
+            yield read_pretrained(evaluation)
+        elif source == "random":
+            random = build_network(evaluation, examples)
+            yield NetworkWeights(source, random.sha256, random.module, forward=random.forward)
+        else:
+            built = built or build_network(evaluation, examples)
+            pattern, state = split_state(source)
+            for path in find_weight_files(pattern):
+                yield built.read_weights(path, state)
+
+
+def read_pretrained(evaluation: NetworkEvaluation) -> NetworkWeights:
+    """The network at the weights of timm. Raises InvalidInput for other networks, and where they cannot be loaded."""
+    if not isinstance(evaluation.model, Timm):
+        raise InvalidInput(f"'{evaluation.title}' has no pretrained weights; use 'timm:NAME', or name a file")
+    module = evaluation.model.pretrained()
+    return NetworkWeights("pretrained", _hash_weights(evaluation, module), module)
+
+
+def _hash_weights(evaluation: NetworkEvaluation, module: nn.Module) -> str:
+    """The hash of the state of `module`, which is converted to the precision of the evaluation."""
     try:
         module.to(getattr(torch, evaluation.setting.dtype))
         tensors = [value.detach().cpu() for value in module.state_dict().values()]
-        return NetworkWeights(source, content_sha256(tensors), module)
+        return content_sha256(tensors)
     except (RuntimeError, NotImplementedError, TypeError, ValueError, AttributeError) as error:
         raise InvalidInput(
             f"the state of '{evaluation.title}' is not a set of plain tensors "

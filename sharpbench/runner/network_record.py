@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import math
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-import torch
-from torch import Tensor
-
-from sharpbench.core.batch import Inputs
 from sharpbench.core.fields import Scalar
 from sharpbench.core.measure import Measure
-from sharpbench.core.output_losses import SoftmaxLoss
 from sharpbench.core.record import Record
 from sharpbench.core.spec import format_spec
-from sharpbench.core.subject import Subject
 from sharpbench.datasets.dataset import Examples
-from sharpbench.models.file import File
-from sharpbench.models.timm import Timm
 from sharpbench.runner.cell import KeyContent
 from sharpbench.runner.evaluate_cell import empty_record
-from sharpbench.runner.network_evaluation import NetworkEvaluation, NetworkWeights
+from sharpbench.runner.network_evaluation import NetworkEvaluation, NetworkWeights, foreign_source
 from sharpbench.runner.preparation import AS_GIVEN
-from sharpbench.training.weight_files import hash_file
 
 
 def network_record(
@@ -59,10 +46,14 @@ def network_record(
 
 def data_fields(evaluation: NetworkEvaluation, examples: Examples) -> dict[str, Scalar]:
     """What is recorded of the examples; no leaderboard takes these records, as they are of a single network."""
+    return {**example_fields(evaluation, examples), "sha256": examples.sha256(), "leaderboard": False}
+
+
+def example_fields(evaluation: NetworkEvaluation, examples: Examples) -> dict[str, Scalar]:
+    """Which examples were chosen, and how they became inputs."""
     subset = evaluation.subset
     return {
         "dataset": format_spec(evaluation.dataset),
-        "sha256": examples.sha256(),
         "split": subset.split,
         "examples": len(examples.targets),
         "available": examples.available,
@@ -72,51 +63,15 @@ def data_fields(evaluation: NetworkEvaluation, examples: Examples) -> dict[str, 
         "inputs": AS_GIVEN
         if evaluation.dataset.prepared
         else evaluation.preparation.describe(evaluation.model, images=examples.images),
-        "leaderboard": False,
     }
-
-
-def fit_fields(subject: Subject) -> dict[str, Scalar]:
-    """Mean loss on the examples; where targets are class indices, the share that is predicted of those that count."""
-    found = subject.criterion.form
-    form = found if isinstance(found, SoftmaxLoss) else SoftmaxLoss()
-    axis = 1 if form.axis is None else form.axis
-    indices = not form.shares and (subject.criterion.kind == "cross_entropy" or form is found)
-
-    def batch_means(inputs: Inputs, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        logits = subject.apply(subject.params, inputs)
-        loss = subject.criterion(logits, targets).mean()
-        if not indices:
-            return loss, loss, loss
-        counted = targets.ne(form.ignore_index)
-        right = torch.logical_and(logits.argmax(axis) == targets, counted)
-        return loss, right.to(logits.dtype).mean(), counted.to(logits.dtype).mean()
-
-    with torch.no_grad():
-        loss, right, counted = (float(each) for each in subject.mean(batch_means))
-    if not indices:
-        return {"loss": _finite_or_none(loss)}
-    return {"loss": _finite_or_none(loss), "accuracy": _finite_or_none(right / counted if counted else math.nan)}
-
-
-def _finite_or_none(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def _code_versions(evaluation: NetworkEvaluation, measure: Measure) -> dict[str, Scalar]:
     """Versions and hashes of the code that is not ours of network, data and measure, as other code may change."""
-    versions: dict[str, Scalar] = {}
-    if isinstance(evaluation.model, Timm):
-        versions["timm"] = importlib.metadata.version("timm")
-    if isinstance(evaluation.model, File):
-        versions["model_code_sha256"] = evaluation.model.sha256
-        if imports := evaluation.model.imports_sha256:
-            versions["model_imports_sha256"] = imports
-    for kind, chosen in (("model", evaluation.model), ("dataset", evaluation.dataset), ("measure", measure)):
-        module = sys.modules[type(chosen).__module__]
-        path = getattr(module, "__file__", None)
-        if path and module.__name__.partition(".")[0] not in ("sharpbench", "sharpbench_measures"):
-            versions[f"{kind}_code_sha256"] = hash_file(Path(path))
+    versions = evaluation.model_code()
+    for kind, chosen in (("dataset", evaluation.dataset), ("measure", measure)):
+        if code := foreign_source(chosen):
+            versions[f"{kind}_code_sha256"] = code
     return versions
 
 

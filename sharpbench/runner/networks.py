@@ -35,13 +35,16 @@ class RunNetworks:
 
     def prepare(self, cell: Cell) -> Generator[TrainingProgress, None, RecordMaker]:
         """See scheduler.Networks."""
-        population = self._population(cell)
+        if not isinstance(cell.recipe, Recipe):
+            return partial(cell_record, data=None, result=None)
+        population = self._population(cell.recipe)
         result = yield from population.obtain_result(cell.recipe)
         return partial(cell_record, data=population.data, result=result)
 
     def lost_record(self, cell: Cell, error: Exception) -> Record:
         """See scheduler.Networks."""
-        return failed_record(cell_record(cell, self._population(cell).data, None), error, cell.checks.names)
+        data = self._population(cell.trained_recipe).data
+        return failed_record(cell_record(cell, data, None), error, cell.checks.names)
 
     def train_missing(self, cells: Sequence[Cell], *, workers: int) -> Iterator[TrainingEpoch]:
         """Train, in worker processes of one thread, the networks that `cells` need and the zoo does not hold.
@@ -49,24 +52,32 @@ class RunNetworks:
         A group that cannot be trained is remembered: `prepare` raises for its networks.
         """
         workspace = replace(self._workspace, threads=1)
-        needed = {cell.recipe for cell in cells}
-        first = {cell.recipe.data_source: cell for cell in reversed(cells)}
-        for source in dict.fromkeys(cell.recipe.data_source for cell in cells):
+        needed = dict.fromkeys(cell.recipe for cell in cells if isinstance(cell.recipe, Recipe))
+        first = {recipe.data_source: recipe for recipe in reversed(needed)}
+        for source in dict.fromkeys(recipe.data_source for recipe in needed):
             population = self._population(first[source])
-            groups = [group for group in population.groups if needed & set(group)]
+            groups = [group for group in population.groups if not needed.keys().isdisjoint(group)]
             for event in train_all(population, groups, workspace, workers=workers):
                 if isinstance(event, TrainingEpoch):
                     yield event
                 elif isinstance(event, GroupLost):
                     population.give_up(event.group, RuntimeError(event.reason))
 
-    def _population(self, cell: Cell) -> Population:
-        """All networks of the run on the data of the cell."""
-        source = cell.recipe.data_source
+    def _population(self, recipe: Recipe) -> Population:
+        """All networks of the run on the data of the recipe."""
+        source = recipe.data_source
         if source not in self._populations:
-            recipes = dict.fromkeys(each.recipe for each in self._cells if each.recipe.data_source == source)
-            data = load_data(cell.recipe, self._workspace.data_dir)
+            cells = {
+                each.recipe: each
+                for each in self._cells
+                if isinstance(each.recipe, Recipe) and each.recipe.data_source == source
+            }
+            first = next(iter(cells.values()))
             self._populations[source] = Population(
-                tuple(recipes), data, cell.data_sha256, cache=self._workspace.cache_dir, device=cell.setting.device
+                tuple(cells),
+                load_data(recipe, self._workspace.data_dir),
+                first.data_sha256,
+                cache=self._workspace.cache_dir,
+                device=first.setting.device,
             )
         return self._populations[source]

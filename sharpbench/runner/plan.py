@@ -86,10 +86,7 @@ def plan(
     >>> [cell.recipe.label_noise for cell in cells]
     [0.0, 1.0]
     """
-    counts = {"timing": timing, "oracle": oracle, "invariance": invariance}
-    for name, value, least in (("examples", examples, 1), *((name, value, 0) for name, value in counts.items())):
-        if value is not None and value < least:
-            raise InvalidInput(f"{name}={value} must be at least {least}")
+    check_counts(examples, {"timing": timing, "oracle": oracle, "invariance": invariance})
     unresolved = EvaluationSetting(seed=seed, dtype=dtype, device=device)
     wanted = select_measures(measures, plugins)
     family = select_cohort(cohort, plugins)
@@ -120,6 +117,13 @@ def plan(
         for recipe, position in _positions(selected.populations)
         for measure in wanted
     )
+
+
+def check_counts(examples: int | None, counts: Mapping[str, int]) -> None:
+    """Raise InvalidInput for a number of examples below 1, or of networks that are checked below 0."""
+    for name, value, least in (("examples", examples, 1), *((name, value, 0) for name, value in counts.items())):
+        if value is not None and value < least:
+            raise InvalidInput(f"{name}={value} must be at least {least}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -21,7 +21,7 @@ from sharpbench.runner.engines.scheduler import schedule
 from sharpbench.runner.networks import RunNetworks
 from sharpbench.runner.status import StatusFile
 from sharpbench.training.population import TrainingProgress
-from sharpbench.training.recipe import distinct_titles
+from sharpbench.training.recipe import Recipe, distinct_titles
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,7 +108,9 @@ class RunPlan:
         import pandas as pd
 
         planned, to_do = (Counter(cell.recipe for cell in cells) for cells in (self.selected, self.left))
-        titles = distinct_titles(list(planned))
+        recipes = [recipe for recipe in planned if isinstance(recipe, Recipe)]
+        own = dict(zip(recipes, distinct_titles(recipes), strict=True))
+        titles = [own.get(recipe, recipe.title) for recipe in planned]
         rows = [(title, planned[recipe], to_do[recipe]) for title, recipe in zip(titles, planned, strict=True)]
         return pd.DataFrame(rows, columns=["network", "cells", "to do"])
 

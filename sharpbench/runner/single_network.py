@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 
-from sharpbench.core.batch import describe_form, map_tensors, take_examples
 from sharpbench.core.example_groups import check_groups
 from sharpbench.core.fields import Scalar
 from sharpbench.core.groups import assign_blocks, sum_parts
@@ -22,14 +21,14 @@ from sharpbench.datasets.dataset import Examples, refusing_load_errors
 from sharpbench.environment import apply_settings, check_threads, describe_environment
 from sharpbench.errors import InvalidInput, shorten
 from sharpbench.files import data_folder
-from sharpbench.models.timm import Timm
 from sharpbench.runner.cell import Checks
 from sharpbench.runner.cost import forecast_seconds
 from sharpbench.runner.evaluate_cell import discard_after, evaluate_measure
 from sharpbench.runner.expectations import FoundAccuracy, check_accuracy, describe_shortfall
 from sharpbench.runner.failures import utc_now
 from sharpbench.runner.network_evaluation import NetworkEvaluation, NetworkWeights, iterate_weights
-from sharpbench.runner.network_record import data_fields, fit_fields, network_record
+from sharpbench.runner.network_record import data_fields, network_record
+from sharpbench.runner.network_subject import fit_fields, load_examples, make_subject
 from sharpbench.runner.side_effects import SideEffectGuard
 
 
@@ -135,54 +134,12 @@ def iterate_subjects(
         yield weights.source, subject, notes
 
 
-def make_subject(evaluation: NetworkEvaluation, weights: NetworkWeights, examples: Examples) -> Subject:
-    """The subject that is measured.
-
-    Raises InvalidInput for a network that does not fit the examples, and weights that are not finite.
-    """
-    dtype = getattr(torch, evaluation.setting.dtype)
-    try:
-        subject = Subject.from_module(
-            weights.module,
-            map_tensors(lambda leaf: leaf.to(dtype) if leaf.is_floating_point() else leaf, examples.inputs),
-            examples.targets.to(dtype) if examples.targets.is_floating_point() else examples.targets,
-            batch_size=evaluation.batch_size,
-            loss=evaluation.loss,
-            forward=weights.forward,
-            parameters=evaluation.parameters,
-            name=evaluation.title,
-        )
-    except InvalidInput as error:
-        raise InvalidInput(f"'{evaluation.title}' at weights '{weights.source}': {error}") from None
-    except (Exception, SystemExit) as error:  # whatever the network's own code raises on these inputs
-        raise InvalidInput(
-            f"'{evaluation.title}' does not run on {describe_form(take_examples(examples.inputs, slice(1)))}: "
-            f"{type(error).__name__}: {shorten(' '.join(str(error).split()))}"
-        ) from error
-    return subject.to(device=evaluation.setting.device)
-
-
 def _load_examples(evaluation: NetworkEvaluation, data_dir: Path | str | None, threads: int | None) -> Examples:
     set_up_torch(evaluation.setting.device, threads)
-    folder = data_folder(data_dir)
-    with refusing_load_errors(evaluation.dataset):
-        examples = evaluation.preparation.examples(evaluation.model, evaluation.dataset, folder, evaluation.subset)
-    _check_classes(evaluation, examples)
+    examples = load_examples(evaluation, data_folder(data_dir))
     if evaluation.checks.jackknife is not None:
         check_groups(evaluation.checks.jackknife, len(examples.targets))
     return examples
-
-
-def _check_classes(evaluation: NetworkEvaluation, examples: Examples) -> None:
-    """Raise InvalidInput where pretrained outputs, which mean timm's classes, do not fit the classes of the data."""
-    if "pretrained" not in evaluation.sources or not isinstance(evaluation.model, Timm):
-        return
-    outputs = evaluation.model.classes
-    if outputs != examples.classes:
-        raise InvalidInput(
-            f"the weights of '{evaluation.title}' have {outputs} classes, '{format_spec(evaluation.dataset)}' has "
-            f"{examples.classes}; give data of theirs, or weights finetuned on yours by --weights"
-        )
 
 
 def _evaluate_all(

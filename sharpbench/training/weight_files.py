@@ -22,8 +22,9 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from sharpbench.datasets.dataset import content_sha256
 from sharpbench.errors import InvalidInput, shorten
-from sharpbench.files import natural_key, user_path
+from sharpbench.files import content_hash, natural_key, user_path
 
 STATE_KEYS = (
     *("state_dict", "model_state_dict", "model", "net", "network", "params", "weights"),
@@ -122,6 +123,12 @@ def read_weights(path: Path, state: str | None = None) -> StoredWeights:
         raise InvalidInput(f"weights '{path}' have no state '{shorten(state)}'; they have {shorten(known)}")
     chosen = _find_state(path, states[state], accuracy)
     return StoredWeights(tensors=chosen.tensors, state=_join(state, chosen.state), accuracy=accuracy)
+
+
+def hash_state(tensors: Mapping[str, Tensor]) -> str:
+    """The SHA-256 of tensors by name: of names, types, shapes and bytes, in the order of the names."""
+    names = sorted(tensors)
+    return content_hash({"names": names, "tensors": content_sha256(tensors[name] for name in names)})
 
 
 def hash_file(path: Path) -> str:

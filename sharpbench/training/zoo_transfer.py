@@ -24,7 +24,7 @@ from sharpbench.core.spec import Inner
 from sharpbench.errors import InvalidInput, shorten, suggest_names
 from sharpbench.files import atomic_folder
 from sharpbench.training.network import TrainingResult
-from sharpbench.training.recipe import available_parts, network_key, parse_recipe
+from sharpbench.training.recipe import Recipe, available_parts, network_key, parse_recipe
 from sharpbench.training.zoo import FORMAT, Origin, Zoo, ZooEntry
 from sharpbench.version import __version__
 
@@ -130,11 +130,21 @@ GAP_TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
-class ImportCounts:
-    """The number of networks that were added to the zoo, and of those that were in it already."""
+class ImportedNetwork:
+    """A network of an exported folder: how and on what content of data it was trained, and the kind of the device."""
+
+    recipe: Recipe
+    data_sha256: str
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """The number of networks that were added to the zoo, of those that were in it already, and all of them."""
 
     added: int
     present: int
+    networks: tuple[ImportedNetwork, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +154,11 @@ class _CheckedRow:
     path: Path
     sha256: str
     key: str
-    origin: Origin
+    network: ImportedNetwork
     result: Mapping[str, Any]
 
 
-def import_networks(zoo: Zoo, folder: Path, *, plugins: Sequence[Path] = ()) -> ImportCounts:
+def import_networks(zoo: Zoo, folder: Path, *, plugins: Sequence[Path] = ()) -> Import:
     """Store the networks of an exported folder in the zoo. Networks that are in the zoo already stay unchanged.
 
     Everything is checked before the first network is stored. Whether the networks are those that training gives
@@ -180,7 +190,7 @@ def import_networks(zoo: Zoo, folder: Path, *, plugins: Sequence[Path] = ()) -> 
     fresh = [each for each in checked if zoo.read_packed(each.key) is None]
     for count, each in enumerate(fresh):
         _store_network(zoo, each, before=count, of=len(fresh))
-    return ImportCounts(len(fresh), len(checked) - len(fresh))
+    return Import(len(fresh), len(checked) - len(fresh), tuple(each.network for each in checked))
 
 
 def _read_rows(folder: Path) -> list[Any]:
@@ -237,8 +247,8 @@ def _check_row(folder: Path, row: Any, offered: Inner) -> _CheckedRow:
         raise InvalidInput(f"'{name}': {error}") from None
     path = folder / name
     _check_file(path, row["bytes"], row["sha256"])
-    origin = Origin(recipe.row(), row["data_sha256"], row["device"])
-    return _CheckedRow(path, row["sha256"], network_key(recipe, origin.data, origin.device), origin, result)
+    network = ImportedNetwork(recipe, row["data_sha256"], row["device"])
+    return _CheckedRow(path, row["sha256"], network_key(recipe, network.data_sha256, network.device), network, result)
 
 
 def _check_result(row: object) -> dict[str, Any]:
@@ -327,7 +337,9 @@ def _store_network(zoo: Zoo, each: _CheckedRow, *, before: int, of: int) -> None
         packed = each.path.read_bytes()
         if hashlib.sha256(packed).hexdigest() != each.sha256:
             raise InvalidInput(f"'{each.path}' changed while it was read")
-        zoo.save(each.key, safetensors.torch.load(packed), each.result, origin=each.origin)
+        network = each.network
+        origin = Origin(network.recipe.row(), network.data_sha256, network.device)
+        zoo.save(each.key, safetensors.torch.load(packed), each.result, origin=origin)
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         cause = error.strerror if isinstance(error, OSError) else error
         raise InvalidInput(f"{cause}; {before} of {of} networks were imported before it and remain") from None

@@ -13,11 +13,14 @@ import sharpbench
 FUNCTIONS = (
     "compare_networks",
     "list_measures",
+    "load_network",
+    "load_population",
     "measure",
     "measure_blocks",
     "measure_landscape",
     "measure_spectrum",
     "plan",
+    "plan_population",
     "plan_run",
     "run",
     "read_records",
@@ -27,9 +30,8 @@ FUNCTIONS = (
 TYPES = (
     *("Cell", "Cohort", "Data", "Dataset", "Estimate", "Measure"),
     *("LandscapeOptions", "SpectrumOptions"),
-    *("Model", "NetworkComparisonOptions", "Optimizer", "Recipe", "Record", "RunOptions", "RunPlan", "Subject"),
-    "TableOptions",
-    "Tracker",
+    *("Model", "NetworkComparisonOptions", "NetworkPlace", "Optimizer", "PopulationOptions", "Recipe"),
+    *("Record", "RunOptions", "RunPlan", "Subject", "TableOptions", "Tracker"),
 )
 ALIASES = ("Dependence", "Inputs", "Invariance", "Params", "Quantity", "Scalar")
 MODULES = (

@@ -1,4 +1,4 @@
-"""docs/your-networks.md, run as it is written: a plain training loop, and the two commands from it to a board."""
+"""docs/your-networks.md, run as it is written: a plain training loop, and both ways from it to a board."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 @pytest.mark.slow
 def test_the_page_does_what_it_says(tmp_path: Path) -> None:
-    network, program, use = (code for language, code in BLOCKS if language == "python")
-    first, second = (code for language, code in BLOCKS if language == "sh")
-    (board,) = (code for language, code in BLOCKS if language == "text")
-    (console,) = (code for language, code in BLOCKS if language == "console")
-    (tmp_path / "net.py").write_text(network, encoding="utf-8")
-    (tmp_path / "train.py").write_text(program, encoding="utf-8")
-    (tmp_path / "use.py").write_text(use, encoding="utf-8")
+    network, program, planned, use = (code for language, code in BLOCKS if language == "python")
+    whole, first, second = (code for language, code in BLOCKS if language == "sh")
+    judged, board = (code for language, code in BLOCKS if language == "text")
+    (description,) = (code for language, code in BLOCKS if language == "toml")
+    refused, bad_tables = (code for language, code in BLOCKS if language == "console")
+    for name, text in (("net.py", network), ("train.py", program), ("mine.toml", description), ("use.py", use)):
+        (tmp_path / name).write_text(text, encoding="utf-8")
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
     def run(code: str) -> subprocess.CompletedProcess[str]:
@@ -30,13 +30,23 @@ def test_the_page_does_what_it_says(tmp_path: Path) -> None:
         environment = {**os.environ, "PATH": path}
         return subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=280)
 
+    done = run(whole)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert words(done.stdout) >= words(judged)
+    assert len(list(tmp_path.glob("network-*.pt"))) == 20
+    (tmp_path / "again.py").write_text(f"{planned}print(len(records), len(cells))\n", encoding="utf-8")
+    assert run("python again.py").stdout == "1 20\n"  # only the timing, which the run left out
+    command, *messages = refused.splitlines()
+    for wrong, message in zip(('weight = "{file}"', 'weights = "net*.pt"'), messages, strict=True):
+        (tmp_path / "mine.toml").write_text(description.replace('weights = "{file}"', wrong), encoding="utf-8")
+        done = run(command.removeprefix("$ "))
+        assert (done.returncode, done.stderr) == (2, f"{message}\n")
     done = run(first)
     assert (done.returncode, done.stderr) == (0, "")
     assert words(done.stdout) >= words(board)
-    assert len(list(tmp_path.glob("network-*.pt"))) == 20
     done = run(second)
     assert "trace and fisher-rao: " in done.stdout
-    for command, said in re.findall(r"^\$ (.*)\n((?:(?!\$).*\n)*)", console, re.MULTILINE):
+    for command, said in re.findall(r"^\$ (.*)\n((?:(?!\$).*\n)*)", bad_tables, re.MULTILINE):
         done = run(command)
         assert (done.returncode, done.stderr) == (2, said)
     assert run("python use.py").returncode == 0

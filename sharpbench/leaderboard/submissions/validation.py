@@ -64,6 +64,8 @@ def _check_origin(record: Record) -> None:
     """Refuse networks that no cohort trained, and data sets that others do not have."""
     if record.data.get("leaderboard") is False:
         raise InvalidInput("a record of `measure` or of private data (leaderboard false), which no board accepts")
+    if record.claimed:
+        raise InvalidInput("a record of a network that was trained elsewhere, whose outcomes are claims of a table")
     words = {name: record.recipe.get(name) for name in ("model", "dataset", "optimizer")}
     _check_words({**words, **{name: record.data.get(name) for name in ("population", "design")}})
     if ":" in str(words["dataset"]):

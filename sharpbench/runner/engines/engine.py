@@ -55,7 +55,7 @@ class Inline:
 
     def pool(self, workspace: Workspace, *, workers: int, load: Callable[[Recipe], Data]) -> WorkerPool:
         """See Engine."""
-        return InlinePool(CellEvaluator(workspace.cache_dir, load))
+        return InlinePool(CellEvaluator(workspace, load))
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ def _measure_cells(connection: Connection, spec: WorkerSpec) -> None:
         available(kind, workspace.plugins)  # otherwise their classes cannot be received
     group = None if spec.meeting_file is None else GlooGroup(spec.meeting_file, spec.rank, spec.size)
 
-    evaluator = CellEvaluator(workspace.cache_dir, LoadedData(workspace.data_dir).load, group)
+    evaluator = CellEvaluator(workspace, LoadedData(workspace.data_dir).load, group)
     while True:
         packed: PackedCell = connection.recv()
         answer = _measure_cell(evaluator, packed, connection, spec.memory)

@@ -48,7 +48,7 @@ class TomlDocument:
             raise InvalidInput(f"{path}:{line}: not UTF-8, as TOML is; save the file as UTF-8") from None
         if len(data) > MAX_FILE_BYTES:
             raise InvalidInput(
-                f"'{path}' holds more than {MAX_FILE_BYTES:,} bytes, too many for a cohort; name another file"
+                f"'{path}' holds more than {MAX_FILE_BYTES:,} bytes, too many for a description; name another file"
             )
         try:
             return TomlDocument(path, text, tomllib.loads(text))

@@ -176,6 +176,7 @@ def test_lines_that_were_changed_cut_repeated_or_are_of_another_version_are_refu
         ({"device": "abacus"}, "is unknown"),
         ({"seed": -1}, "is not a number of 64 bits"),
         ({"data": {"leaderboard": False}}, "which no board accepts"),
+        ({"data": {"claimed": True}}, "trained elsewhere, whose outcomes are claims of a table"),
         ({"data": {"sha256": "x"}}, "data.sha256 is not a SHA-256"),
         ({"data": {"examples": None}}, "data.examples is not a number"),
         ({"data": {"population": BOMB}}, "population"),
