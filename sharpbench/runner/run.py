@@ -109,7 +109,7 @@ class RunPlan:
 
         planned, to_do = (Counter(cell.recipe for cell in cells) for cells in (self.selected, self.left))
         recipes = [recipe for recipe in planned if isinstance(recipe, Recipe)]
-        own = dict(zip(recipes, distinct_titles(recipes), strict=True))
+        own: dict[object, str] = dict(zip(recipes, distinct_titles(recipes), strict=True))
         titles = [own.get(recipe, recipe.title) for recipe in planned]
         rows = [(title, planned[recipe], to_do[recipe]) for title, recipe in zip(titles, planned, strict=True)]
         return pd.DataFrame(rows, columns=["network", "cells", "to do"])
