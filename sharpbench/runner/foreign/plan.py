@@ -17,9 +17,10 @@ from sharpbench.core.fields import Scalar
 from sharpbench.core.measure import Measure
 from sharpbench.core.record import Design
 from sharpbench.core.spec import format_spec
+from sharpbench.core.user_functions import FILE_AND_FUNCTION
 from sharpbench.datasets.dataset import Subset
 from sharpbench.environment import resolve_device
-from sharpbench.errors import InvalidInput
+from sharpbench.errors import InvalidInput, shorten
 from sharpbench.files import content_hash, data_folder, user_path
 from sharpbench.models.file import File
 from sharpbench.runner.cell import Cell, Checks, EvaluationSetting, Precision
@@ -169,6 +170,11 @@ def _make_evaluation(
 ) -> NetworkEvaluation:
     """What the network of a row is, and what it is measured on."""
     word = fill_pattern(described.table, described.model, row, remedy="name the network")
+    if word != described.model and (FILE_AND_FUNCTION.fullmatch(word) or word.endswith(".py")):
+        raise InvalidInput(
+            f"model '{shorten(word)}' names a Python file by a value of the table; only the description may name files "
+            "that are executed"
+        )
     return NetworkEvaluation(
         model=parse_model(word, options.plugins),
         measures=(),

@@ -186,6 +186,20 @@ def test_weights_of_another_row_and_unclear_folders_are_refused(population: Path
         plan_population("parameter-norm", str(population), PopulationOptions(examples=0))
 
 
+@pytest.mark.parametrize("model", ["{code}", "{code}:make", "./{code}"])
+def test_a_table_cannot_name_code(population: Path, model: str) -> None:
+    marker = population / "executed"
+    (population / "evil.py").write_text(f"import pathlib\npathlib.Path({str(marker)!r}).touch()\n")
+    lines = (population / "networks.csv").read_text().splitlines()
+    word = f"{population}/evil.py" if model == "{code}:make" else f"{population}/evil.py:make"
+    rows = [lines[0] + ",code", *(f"{line},{word}" for line in lines[1:])]
+    (population / "networks.csv").write_text("\n".join(rows) + "\n")
+    rewrite(population / "mine.toml", "net.py:make", model)
+    with pytest.raises(InvalidInput, match="names a Python file by a value of the table; only the description may"):
+        plan_population("parameter-norm", str(population), UNCHECKED)
+    assert not marker.exists()
+
+
 def test_pickles_that_would_execute_code_are_refused(population: Path) -> None:
     torch.save(make_network(1), population / "n1.pt")
     with pytest.raises(InvalidInput, match=r"networks.csv:3: .*hold more than tensors"):
