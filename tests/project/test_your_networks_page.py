@@ -14,43 +14,54 @@ PAGE = (Path(__file__).parents[2] / "docs" / "your-networks.md").read_text(encod
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.slow
-def test_the_page_does_what_it_says(tmp_path: Path) -> None:
-    network, program, planned, use = (code for language, code in BLOCKS if language == "python")
-    whole, first, second = (code for language, code in BLOCKS if language == "sh")
-    judged, board = (code for language, code in BLOCKS if language == "text")
-    (description,) = (code for language, code in BLOCKS if language == "toml")
-    refused, bad_tables = (code for language, code in BLOCKS if language == "console")
-    for name, text in (("net.py", network), ("train.py", program), ("mine.toml", description), ("use.py", use)):
+NETWORK, PROGRAM, PLANNED, USE = (code for language, code in BLOCKS if language == "python")
+WHOLE, MEASURE, COMPARE = (code for language, code in BLOCKS if language == "sh")
+JUDGED, SCORED = (code for language, code in BLOCKS if language == "text")
+(DESCRIPTION,) = (code for language, code in BLOCKS if language == "toml")
+BAD_DESCRIPTIONS, BAD_TABLES = (code for language, code in BLOCKS if language == "console")
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Path:
+    """The folder with the files of the page."""
+    for name, text in (("net.py", NETWORK), ("train.py", PROGRAM), ("mine.toml", DESCRIPTION), ("use.py", USE)):
         (tmp_path / name).write_text(text, encoding="utf-8")
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return tmp_path
 
-    def run(code: str) -> subprocess.CompletedProcess[str]:
-        words = ["bash", "-euo", "pipefail", "-c", code]
-        environment = {**os.environ, "PATH": path}
-        return subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=280)
 
-    done = run(whole)
+def run(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
+    given = ["bash", "-euo", "pipefail", "-c", code]
+    return subprocess.run(given, capture_output=True, text=True, cwd=folder, env=environment, timeout=280)
+
+
+@pytest.mark.slow
+def test_networks_are_measured_and_judged_in_one_command(lab: Path) -> None:
+    done = run(WHOLE, lab)
     assert (done.returncode, done.stderr) == (0, "")
-    assert words(done.stdout) >= words(judged)
-    assert len(list(tmp_path.glob("network-*.pt"))) == 20
-    (tmp_path / "again.py").write_text(f"{planned}print(len(records), len(cells))\n", encoding="utf-8")
-    assert run("python again.py").stdout == "1 20\n"  # only the timing, which the run left out
-    command, *messages = refused.splitlines()
+    assert words(done.stdout) >= words(JUDGED)
+    assert len(list(lab.glob("network-*.pt"))) == 20
+    (lab / "again.py").write_text(f"{PLANNED}print(len(records), len(cells))\n", encoding="utf-8")
+    assert run("python again.py", lab).stdout == "1 20\n"  # only the timing, which the command left out
+    command, *messages = BAD_DESCRIPTIONS.splitlines()
     for wrong, message in zip(('weight = "{file}"', 'weights = "net*.pt"'), messages, strict=True):
-        (tmp_path / "mine.toml").write_text(description.replace('weights = "{file}"', wrong), encoding="utf-8")
-        done = run(command.removeprefix("$ "))
+        (lab / "mine.toml").write_text(DESCRIPTION.replace('weights = "{file}"', wrong), encoding="utf-8")
+        done = run(command.removeprefix("$ "), lab)
         assert (done.returncode, done.stderr) == (2, f"{message}\n")
-    done = run(first)
+
+
+@pytest.mark.slow
+def test_values_of_a_table_are_scored(lab: Path) -> None:
+    done = run(f"python train.py\n{MEASURE}", lab)
     assert (done.returncode, done.stderr) == (0, "")
-    assert words(done.stdout) >= words(board)
-    done = run(second)
+    assert words(done.stdout) >= words(SCORED)
+    done = run(COMPARE, lab)
     assert "trace and fisher-rao: " in done.stdout
-    for command, said in re.findall(r"^\$ (.*)\n((?:(?!\$).*\n)*)", bad_tables, re.MULTILINE):
-        done = run(command)
+    for command, said in re.findall(r"^\$ (.*)\n((?:(?!\$).*\n)*)", BAD_TABLES, re.MULTILINE):
+        done = run(command, lab)
         assert (done.returncode, done.stderr) == (2, said)
-    assert run("python use.py").returncode == 0
-    assert (tmp_path / "out" / "LEADERBOARD.md").exists()
+    assert run("python use.py", lab).returncode == 0
+    assert (lab / "out" / "LEADERBOARD.md").exists()
 
 
 def words(text: str) -> set[str]:

@@ -150,7 +150,12 @@ class DealtPairs:
                 (chosen + np.arange(len(chosen))[:, None] * entries).ravel(), minlength=len(chosen) * entries
             )
             held = held.reshape(-1, *shape).astype(np.float64)
-            below = np.cumsum(np.cumsum(held[:, :-1, :-1], axis=1), axis=2).reshape(len(held), -1, shape[2])
             above = held[:, 1:, 1:].reshape(len(held), -1, shape[2])
+            below = held[:, :-1, :-1].copy()
+            for number in range(1, below.shape[1]):  # as cumsum along the axis, but in the order of memory
+                below[:, number] += below[:, number - 1]
+            for number in range(1, below.shape[2]):
+                below[:, :, number] += below[:, :, number - 1]
+            below = below.reshape(above.shape)
             found[start : start + step] = above.swapaxes(1, 2) @ below  # exact: below 2^53
         return found
