@@ -39,6 +39,14 @@ DatasetOption = Annotated[
 CohortOption = Annotated[
     str, typer.Option(help="Which networks are trained: 'label-noise\\[ratios=11,seeds=10]', or a TOML file.")
 ]
+PopulationOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Networks that were trained elsewhere, instead of --models, --dataset and --cohort: a TOML file that says "
+        "where they are, the folder that holds it, or a folder of `zoo export`.",
+        show_default="none",
+    ),
+]
 
 # One network
 

@@ -25,6 +25,7 @@ from sharpbench.cli.options import (
     MeasuresOption,
     ModelsOption,
     PluginOption,
+    PopulationOption,
     ProbeSeedOption,
     WorkersOption,
     echo_notes,
@@ -53,14 +54,7 @@ def run(
     models: ModelsOption = DEFAULT_MODELS,
     dataset: DatasetOption = "digits",
     cohort: CohortOption = "label-noise",
-    population: Annotated[
-        str | None,
-        typer.Option(
-            help="Networks that were trained elsewhere, instead of --models, --dataset and --cohort: a TOML file that "
-            "says where they are, the folder that holds it, or a folder of `zoo export`.",
-            show_default="none",
-        ),
-    ] = None,
+    population: PopulationOption = None,
     output: Annotated[
         Path, typer.Option(help="Folder of records.jsonl, LEADERBOARD.md, leaderboard.json and plots.")
     ] = Path("sharpbench-results"),

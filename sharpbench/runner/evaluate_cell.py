@@ -94,7 +94,8 @@ class CellEvaluator:
     def _open_network(self, cell: Cell, data: Data | None) -> _LoadedNetwork:
         if data is None:
             subject = self._foreign.open(cell)
-            found, result, outcomes = fit_fields(subject), None, dict[str, float | None]()
+            found, result = fit_fields(subject), None
+            outcomes: Mapping[str, float | None] = {}
         else:
             subject, result, outcomes = self._open_trained(cell, data)
             found = {}
