@@ -1,6 +1,7 @@
-"""A hook of mkdocs: the repository's pages under their own addresses, and the interactive board, as one site.
+"""A hook of mkdocs: the repository's pages under their own addresses, and the leaderboard's site, as one site.
 
-Links between pages hold as they stand in the repository, so nothing is written twice.
+Links between pages are those of the repository, so nothing is written twice. The first page is the leaderboard's;
+README.md is at readme.html.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ SUBMISSIONS = ROOT / "leaderboard" / "submissions"
 BOARD = "board/index.html"
 LINKED = {"README.md": BOARD, "leaderboard/README.md": f"../{BOARD}", "docs/leaderboard.md": f"../{BOARD}"}
 """Pages that lead to the interactive board."""
+FIRST, HOME = "README.md", "readme.html"
+"""The repository's first page, and its address next to the first page of the leaderboard."""
 PAGES = {
     "All measures": "README",
     "Correlation": "correlation",
@@ -59,10 +62,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """The pages of the repository in place of those of docs alone, and the board's."""
     for file in [file for file in files if file.src_dir == config.docs_dir]:
         files.remove(file)
+    pages = _board()
     for path in _sources():
-        files.append(File(path, str(ROOT), config.site_dir, use_directory_urls=False))
-    for name, text in _board().items():
-        files.append(File.generated(config, f"board/{name}", content=text))
+        address = HOME if path == FIRST and pages else None
+        files.append(File(path, str(ROOT), config.site_dir, use_directory_urls=False, dest_uri=address))
+    for name, text in pages.items():
+        files.append(File.generated(config, name, content=text))
     return files
 
 
@@ -81,12 +86,10 @@ def _sources() -> Iterator[str]:
 
 
 def _board() -> dict[str, str]:
-    """The files of the board, none where no results are published."""
+    """The files of the leaderboard's site, none where no results are published."""
     if not RESULTS.is_dir():
         log.info("no interactive board: %s is not there", RESULTS)
         return {}
-    ours = [row["name"] for row in list_installed("measures") if row["package"] == "sharpbench" and row["name"]]
+    catalog = {row["name"]: row for row in list_installed("measures") if row["name"]}
     sent = read_submitted(SUBMISSIONS)
-    return build_site(
-        make_leaderboard(read_collections(RESULTS), documented=frozenset(ours), submitted=sent), home="../"
-    )
+    return build_site(make_leaderboard(read_collections(RESULTS), catalog=catalog, submitted=sent), home=HOME)

@@ -63,6 +63,7 @@ class Adaptive(Measure):
 
     name: ClassVar[str] = "adaptive"
     title: ClassVar[str] = "adaptive sharpness"
+    family: ClassVar[str] = "perturbation"
     source: ClassVar[str] = (
         "Andriushchenko, Croce, Mueller, Hein, Flammarion 2023, A Modern Look at the Relationship between Sharpness "
         "and Generalization, section 3; Kwon, Kim, Park, Choi 2021"

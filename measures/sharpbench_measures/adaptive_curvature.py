@@ -52,6 +52,7 @@ class AdaptiveSpectral(Measure):
 
     name: ClassVar[str] = "adaptive-spectral"
     title: ClassVar[str] = "largest eigenvalue in units of the weights"
+    family: ClassVar[str] = "rescaled curvature"
     source: ClassVar[str] = SOURCE
     definition: ClassVar[str] = "lambda_max(diag(|theta|) H diag(|theta|))"
     reduction: ClassVar[str] = "mean over examples"
@@ -96,6 +97,7 @@ class AdaptiveTrace(Measure):
 
     name: ClassVar[str] = "adaptive-trace"
     title: ClassVar[str] = "trace of the Hessian in units of the weights"
+    family: ClassVar[str] = "rescaled curvature"
     source: ClassVar[str] = SOURCE
     version: ClassVar[int] = 2  # joint probes of the residual, to a precision
     definition: ClassVar[str] = "sum_j theta_j^2 H_jj"

@@ -27,6 +27,7 @@ class AsamSharpness(Measure):
 
     name: ClassVar[str] = "asam"
     title: ClassVar[str] = "adaptive sharpness of ASAM"
+    family: ClassVar[str] = "perturbation"
     source: ClassVar[str] = "Kwon, Kim, Park, Choi 2021, ASAM: Adaptive Sharpness-Aware Minimization, section 3"
     definition: ClassVar[str] = (
         "max_{|T^-1 e|_p <= rho} L(theta + e) - L(theta), T = |theta| + eta; e = rho T^2 g / |T g|_2 (steps=1, p=2)"

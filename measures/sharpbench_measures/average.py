@@ -26,6 +26,7 @@ class Average(Measure):
 
     name: ClassVar[str] = "average"
     title: ClassVar[str] = "average sharpness under Gaussian noise"
+    family: ClassVar[str] = "perturbation"
     source: ClassVar[str] = (
         "Neyshabur, Bhojanapalli, McAllester, Srebro 2017, Exploring Generalization in Deep Learning, section 2.3"
     )

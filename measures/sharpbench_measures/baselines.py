@@ -20,6 +20,7 @@ class ParameterCount(Measure):
 
     name: ClassVar[str] = "parameter-count"
     title: ClassVar[str] = "number of parameters"
+    family: ClassVar[str] = "reference"
     source: ClassVar[str] = SOURCE
     definition: ClassVar[str] = "P"
     reduction: ClassVar[str] = "none: no data"
@@ -50,6 +51,7 @@ class GradientNorm(Measure):
 
     name: ClassVar[str] = "gradient-norm"
     title: ClassVar[str] = "norm of the gradient"
+    family: ClassVar[str] = "reference"
     source: ClassVar[str] = (
         "Zhao, Zhang, Hu 2022, Penalizing Gradient Norm for Efficiently Improving Generalization in Deep Learning"
     )

@@ -33,6 +33,7 @@ class FisherRao(Measure):
 
     name: ClassVar[str] = "fisher-rao"
     title: ClassVar[str] = "Fisher-Rao norm"
+    family: ClassVar[str] = "Fisher information"
     source: ClassVar[str] = (
         "Liang, Poggio, Rakhlin, Stokes 2019, Fisher-Rao Metric, Geometry, and Complexity, eq. (1.4)"
     )

@@ -46,6 +46,7 @@ class FisherTrace(Measure):
 
     name: ClassVar[str] = "fisher-trace"
     title: ClassVar[str] = "trace of the Fisher information"
+    family: ClassVar[str] = "Fisher information"
     source: ClassVar[str] = (
         "Amari 1998, Natural Gradient Works Efficiently in Learning; Martens 2020, New Insights and Perspectives on "
         "the Natural Gradient Method; Kunstner, Balles, Hennig 2019, on the empirical Fisher"

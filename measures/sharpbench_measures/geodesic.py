@@ -37,6 +37,7 @@ class Geodesic(Measure):
 
     name: ClassVar[str] = "geodesic"
     title: ClassVar[str] = "geodesic sharpness"
+    family: ClassVar[str] = "perturbation"
     source: ClassVar[str] = (
         "da Silva, Dangel, Oore 2025, Hide & Seek: Transformer Symmetries Obscure Sharpness & Riemannian Geometry "
         "Finds It, equations 4, 5, 9 to 12, appendix C"

@@ -51,6 +51,7 @@ class GgnTrace(Measure):
 
     name: ClassVar[str] = "ggn-trace"
     title: ClassVar[str] = "trace of the Gauss-Newton matrix"
+    family: ClassVar[str] = "curvature"
     source: ClassVar[str] = (
         "Schraudolph 2002, Fast curvature matrix-vector products, section 3; Ibayashi, Hamaguchi, Imaizumi 2021, "
         "Minimum Sharpness, Proposition 1; Hutchinson 1990"

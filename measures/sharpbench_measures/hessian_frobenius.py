@@ -39,6 +39,7 @@ class HessianFrobenius(Measure):
 
     name: ClassVar[str] = "hessian-frobenius"
     title: ClassVar[str] = "Frobenius norm of the Hessian"
+    family: ClassVar[str] = "curvature"
     source: ClassVar[str] = (
         "Tahmasebi, Soleymani, Bahri, Jegelka, Jaillet 2024, A Universal Class of Sharpness-Aware Minimization "
         "Algorithms; Meyer, Musco, Musco, Woodruff 2021, Hutch++; Hutchinson 1990"

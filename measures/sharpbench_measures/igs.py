@@ -41,6 +41,7 @@ class Igs(Measure):
 
     name: ClassVar[str] = "igs"
     title: ClassVar[str] = "information-geometric sharpness"
+    family: ClassVar[str] = "rescaled curvature"
     source: ClassVar[str] = (
         "Jang, Lee, Park, Noh 2022, A Reparametrization-Invariant Sharpness Measure Based on Information Geometry"
     )

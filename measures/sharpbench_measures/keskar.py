@@ -36,6 +36,7 @@ class Keskar(Measure):
 
     name: ClassVar[str] = "keskar"
     title: ClassVar[str] = "sharpness in a box, in percent"
+    family: ClassVar[str] = "perturbation"
     source: ClassVar[str] = (
         "Keskar, Mudigere, Nocedal, Smelyanskiy, Tang 2017, On Large-Batch Training for Deep Learning, Metric 2.1"
     )

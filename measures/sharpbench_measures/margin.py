@@ -24,6 +24,7 @@ class Margin(Measure):
 
     name: ClassVar[str] = "margin"
     title: ClassVar[str] = "inverse squared margin"
+    family: ClassVar[str] = "reference"
     source: ClassVar[str] = SOURCE
     definition: ClassVar[str] = "1 / gamma^2, gamma the 10th percentile of f_y - max_(k != y) f_k"
     reduction: ClassVar[str] = "percentile over examples"

@@ -60,6 +60,7 @@ class Minimum(Measure):
 
     name: ClassVar[str] = "minimum"
     title: ClassVar[str] = "minimum sharpness"
+    family: ClassVar[str] = "rescaled curvature"
     source: ClassVar[str] = "Ibayashi, Hamaguchi, Imaizumi 2021, Minimum Sharpness, Definition 1, Theorem 1"
     version: ClassVar[int] = 3
     oracle_limit: ClassVar[int | None] = DENSE_LIMIT

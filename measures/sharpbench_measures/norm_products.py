@@ -29,6 +29,7 @@ class SpectralProduct(Measure):
 
     name: ClassVar[str] = "spectral-product"
     title: ClassVar[str] = "log product of the layers' squared spectral norms"
+    family: ClassVar[str] = "norm"
     source: ClassVar[str] = f"{SOURCE}; Bartlett, Foster, Telgarsky 2017, Spectrally-Normalized Margin Bounds"
     definition: ClassVar[str] = "sum_l log |W_l|_2^2"
     reduction: ClassVar[str] = "sum over layers: no data"
@@ -58,6 +59,7 @@ class FrobeniusProduct(Measure):
 
     name: ClassVar[str] = "frobenius-product"
     title: ClassVar[str] = "log product of the layers' squared Frobenius norms"
+    family: ClassVar[str] = "norm"
     source: ClassVar[str] = SOURCE
     definition: ClassVar[str] = "sum_l log |W_l|_F^2"
     reduction: ClassVar[str] = "sum over layers: no data"

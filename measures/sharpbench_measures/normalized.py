@@ -41,6 +41,7 @@ class Normalized(Measure):
 
     name: ClassVar[str] = "normalized"
     title: ClassVar[str] = "normalized sharpness"
+    family: ClassVar[str] = "rescaled curvature"
     source: ClassVar[str] = "Tsuzuku, Sato, Sugiyama 2020, Normalized Flat Minima, section 4"
     oracle_limit: ClassVar[int | None] = DENSE_LIMIT
     definition: ClassVar[str] = "sum_l min_{s,t>0} sum_ij D_ij s_i t_j + W_ij^2 / (s_i t_j), D the diagonal of H"

@@ -28,6 +28,7 @@ class ParameterNorm(Measure):
 
     name: ClassVar[str] = "parameter-norm"
     title: ClassVar[str] = "squared norm of the parameters"
+    family: ClassVar[str] = "norm"
     source: ClassVar[str] = SOURCE
     definition: ClassVar[str] = "|theta|_2^2"
     reduction: ClassVar[str] = "none: no data"
@@ -59,6 +60,7 @@ class DistanceFromInitialisation(Measure):
 
     name: ClassVar[str] = "distance-from-initialisation"
     title: ClassVar[str] = "squared distance of the parameters from where training began"
+    family: ClassVar[str] = "norm"
     source: ClassVar[str] = SOURCE
     definition: ClassVar[str] = "|theta - theta_0|_2^2"
     reduction: ClassVar[str] = "none: no data"

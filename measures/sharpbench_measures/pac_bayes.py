@@ -43,6 +43,7 @@ class PacBayesFlatness(Measure):
 
     name: ClassVar[str] = "pac-bayes-flatness"
     title: ClassVar[str] = "PAC-Bayes flatness"
+    family: ClassVar[str] = "PAC-Bayes"
     source: ClassVar[str] = SOURCE + "(53), (61)"
     definition: ClassVar[str] = (
         "1 / sigma^2, sigma the largest with accuracy(w) - E_{u ~ N(0, sigma^2 I)} accuracy(w + u) <= 0.1 (eq. 53)"
@@ -92,6 +93,7 @@ class PacBayes(Measure):
 
     name: ClassVar[str] = "pac-bayes"
     title: ClassVar[str] = "PAC-Bayes bound"
+    family: ClassVar[str] = "PAC-Bayes"
     source: ClassVar[str] = SOURCE + "(48), (49), (56), (57)"
     definition: ClassVar[str] = "|w|^2 / (4 sigma^2) + log(m / sigma) + 10, sigma of pac-bayes-flatness (eq. 49)"
     reduction: ClassVar[str] = "mean over examples and over draws, in the accuracy"

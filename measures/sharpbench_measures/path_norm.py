@@ -25,6 +25,7 @@ class PathNorm(Measure):
 
     name: ClassVar[str] = "path-norm"
     title: ClassVar[str] = "path norm"
+    family: ClassVar[str] = "norm"
     source: ClassVar[str] = (
         "Neyshabur, Tomioka, Srebro 2015, Norm-Based Capacity Control in Neural Networks; Neyshabur, Salakhutdinov, "
         "Srebro 2015, Path-SGD"

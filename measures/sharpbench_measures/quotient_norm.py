@@ -35,6 +35,7 @@ class QuotientNorm(Measure):
 
     name: ClassVar[str] = "quotient-norm"
     title: ClassVar[str] = "spectral norm of the Hessian on the quotient manifold"
+    family: ClassVar[str] = "rescaled curvature"
     source: ClassVar[str] = (
         "Rangamani, Nguyen, Kumar, Phan, Chin, Tran 2019, A Scale Invariant Flatness Measure for Deep Network Minima"
     )

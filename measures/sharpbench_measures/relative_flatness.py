@@ -33,6 +33,7 @@ class RelativeFlatness(Measure):
 
     name: ClassVar[str] = "relative-flatness"
     title: ClassVar[str] = "relative flatness"
+    family: ClassVar[str] = "rescaled curvature"
     source: ClassVar[str] = (
         "Petzka, Kamp, Adilova, Sminchisescu, Boley 2021, Relative Flatness and Generalization, section 3"
     )

@@ -24,6 +24,7 @@ class SamSharpness(Measure):
 
     name: ClassVar[str] = "sam"
     title: ClassVar[str] = "sharpness of SAM"
+    family: ClassVar[str] = "perturbation"
     source: ClassVar[str] = "Foret, Kleiner, Mobahi, Neyshabur 2021, Sharpness-Aware Minimization, sections 2 and 4.1"
     definition: ClassVar[str] = "max_{|e|_2 <= rho} L(theta + e) - L(theta), e = rho grad L / |grad L|_2 (steps=1)"
     reduction: ClassVar[str] = "mean over examples; with micro_batch the mean over micro-batches, by their size"

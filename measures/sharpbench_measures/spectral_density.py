@@ -37,6 +37,7 @@ class SpectralDensity(Measure):
 
     name: ClassVar[str] = "spectral-density"
     title: ClassVar[str] = "spread of the Hessian's spectrum"
+    family: ClassVar[str] = "curvature"
     source: ClassVar[str] = (
         "Ghorbani, Krishnan, Xiao 2019, An Investigation into Neural Net Optimization via Hessian Eigenvalue "
         "Density; Ubaru, Chen, Saad 2017, stochastic Lanczos quadrature; Roy, Vetterli 2007, The Effective Rank"

@@ -26,6 +26,7 @@ class TopEigenvalue(Measure):
 
     name: ClassVar[str] = "top-eigenvalue"
     title: ClassVar[str] = "largest eigenvalue of the Hessian"
+    family: ClassVar[str] = "curvature"
     source: ClassVar[str] = (
         "Hochreiter, Schmidhuber 1997, Flat Minima; Keskar et al. 2017, On Large-Batch Training; Lanczos 1950"
     )

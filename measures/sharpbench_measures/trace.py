@@ -59,6 +59,7 @@ class Trace(Measure):
 
     name: ClassVar[str] = "trace"
     title: ClassVar[str] = "trace of the Hessian"
+    family: ClassVar[str] = "curvature"
     source: ClassVar[str] = (
         "Ibayashi, Hamaguchi, Imaizumi 2021, Minimum Sharpness, Proposition 1; Hutchinson 1990; "
         "Meyer, Musco, Musco, Woodruff 2021, Hutch++; Epperly, Tropp, Webber 2024, XTrace"

@@ -43,6 +43,7 @@ class AsdlTrace(Peer):
 
     name: ClassVar[str] = "asdl-trace"
     title: ClassVar[str] = "trace of the Fisher matrix by asdl"
+    family: ClassVar[str] = "Fisher information"
     source: ClassVar[str] = "Osawa et al. 2023, ASDL: A Unified Interface for Gradient Preconditioning in PyTorch"
     oracle_limit: ClassVar[int | None] = DENSE_LIMIT
     definition: ClassVar[str] = "tr F = (1/n) sum_i sum_k p_k |grad log p_k|^2"

@@ -55,6 +55,7 @@ class BackpackTrace(Peer):
 
     name: ClassVar[str] = "backpack-trace"
     title: ClassVar[str] = "trace of the Hessian or the Gauss-Newton matrix by BackPACK"
+    family: ClassVar[str] = "curvature"
     source: ClassVar[str] = "Dangel, Kunstner, Hennig 2020, BackPACK: Packing more into Backprop"
     oracle_limit: ClassVar[int | None] = DENSE_LIMIT
     definition: ClassVar[str] = "sum_j A_jj, A = H or G"

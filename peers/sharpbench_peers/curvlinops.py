@@ -46,6 +46,7 @@ class CurvlinopsTrace(Peer):
 
     name: ClassVar[str] = "curvlinops-trace"
     title: ClassVar[str] = "trace of the Hessian or the Gauss-Newton matrix by curvlinops"
+    family: ClassVar[str] = "curvature"
     source: ClassVar[str] = (
         "Dangel et al. 2025, Curvature Matrices Should Be Democratized via Linear Operators; Hutchinson 1990; "
         "Meyer, Musco, Musco, Woodruff 2021, Hutch++; Epperly, Tropp, Webber 2024, XTrace"
@@ -117,6 +118,7 @@ class CurvlinopsTopEigenvalue(Peer):
 
     name: ClassVar[str] = "curvlinops-top-eigenvalue"
     title: ClassVar[str] = "largest eigenvalue of the Hessian or the Gauss-Newton matrix by curvlinops and SciPy"
+    family: ClassVar[str] = "curvature"
     source: ClassVar[str] = "Dangel et al. 2025, Curvature Matrices Should Be Democratized via Linear Operators"
     oracle_limit: ClassVar[int | None] = MATRIX_LIMIT
     definition: ClassVar[str] = "max_v v^T A v / v^T v, A = H or G"

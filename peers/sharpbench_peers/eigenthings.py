@@ -33,6 +33,7 @@ class EigenthingsTrace(Peer):
 
     name: ClassVar[str] = "eigenthings-trace"
     title: ClassVar[str] = "trace of the Hessian or the Gauss-Newton matrix by hessian-eigenthings"
+    family: ClassVar[str] = "curvature"
     source: ClassVar[str] = (
         "Golmant et al. 2018, pytorch-hessian-eigenthings; Hutchinson 1990; Meyer et al. 2021, Hutch++"
     )
@@ -94,6 +95,7 @@ class EigenthingsTopEigenvalue(Peer):
 
     name: ClassVar[str] = "eigenthings-top-eigenvalue"
     title: ClassVar[str] = "largest eigenvalue of the Hessian by hessian-eigenthings"
+    family: ClassVar[str] = "curvature"
     source: ClassVar[str] = "Golmant et al. 2018, pytorch-hessian-eigenthings; Lanczos 1950"
     depends: ClassVar[frozenset[Dependence]] = frozenset({"micro-batches"})
     oracle_limit: ClassVar[int | None] = MATRIX_LIMIT

@@ -32,6 +32,7 @@ class NngeometryTrace(Peer):
 
     name: ClassVar[str] = "nngeometry-trace"
     title: ClassVar[str] = "trace of the Fisher matrix by nngeometry"
+    family: ClassVar[str] = "Fisher information"
     source: ClassVar[str] = "George 2021, NNGeometry; Tanabe, Sagae 1992 for the root of the output's Fisher matrix"
     oracle_limit: ClassVar[int | None] = DENSE_LIMIT
     definition: ClassVar[str] = "tr F = (1/n) sum_i tr J_i^T Lambda_i J_i"

@@ -30,6 +30,7 @@ class PaperTrace(Peer):
 
     name: ClassVar[str] = "paper-trace"
     title: ClassVar[str] = "trace of the Hessian by the paper's C + 1 per-example passes"
+    family: ClassVar[str] = "curvature"
     source: ClassVar[str] = "Ibayashi, Hamaguchi, Imaizumi 2021, Minimum Sharpness, Proposition 1"
     oracle_limit: ClassVar[int | None] = DENSE_LIMIT
     definition: ClassVar[str] = "tr H = (1/n) sum_i (sum_k p_k |grad f_k|^2 - |grad log Z|^2)"

@@ -32,6 +32,7 @@ class PyHessianTrace(Peer):
 
     name: ClassVar[str] = "pyhessian-trace"
     title: ClassVar[str] = "trace of the Hessian by PyHessian"
+    family: ClassVar[str] = "curvature"
     source: ClassVar[str] = "Yao, Gholami, Keutzer, Mahoney 2020, PyHessian; Hutchinson 1990"
     oracle_limit: ClassVar[int | None] = DENSE_LIMIT
     definition: ClassVar[str] = "tr H ~ (1/m) sum v^T H v, v random signs, m by its stopping rule"
@@ -74,6 +75,7 @@ class PyHessianTopEigenvalue(Peer):
 
     name: ClassVar[str] = "pyhessian-top-eigenvalue"
     title: ClassVar[str] = "dominant eigenvalue of the Hessian by PyHessian"
+    family: ClassVar[str] = "curvature"
     source: ClassVar[str] = "Yao, Gholami, Keutzer, Mahoney 2020, PyHessian"
     oracle_limit: ClassVar[int | None] = MATRIX_LIMIT
     definition: ClassVar[str] = "v^T H v at the end of v <- H v / |H v|"

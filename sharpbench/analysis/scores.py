@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from sharpbench.analysis.correlations import Correlations, Correlator, resampling_units
+from sharpbench.analysis.correlations import Correlations, Correlator
 from sharpbench.analysis.costs import (
     Exactness,
     Failure,
@@ -35,10 +35,8 @@ from sharpbench.analysis.population import (
     finite_or_none,
     group_populations,
 )
-from sharpbench.analysis.statistics import MIN_UNITS, MIN_WITHIN_CELL, Tau, kendall_tau, rank_measures
-from sharpbench.analysis.statistics.jackknife import Floats
-from sharpbench.analysis.statistics.rank_correlation import within_value
-from sharpbench.analysis.statistics.value_noise import noise_variance
+from sharpbench.analysis.row_ranks import Criterion, rank_rows
+from sharpbench.analysis.statistics import MIN_UNITS, MIN_WITHIN_CELL, Tau
 from sharpbench.analysis.value_errors import ValueErrors, drawn_errors, summarize_value_errors
 from sharpbench.core.record import Record
 
@@ -66,9 +64,6 @@ def _covariate(name: str, network: MeasuredNetwork) -> float | None:
     if name == "label noise":
         return finite_or_none(network.recipe.get("label_noise"))
     return finite_or_none(network.truth.get("train_loss" if name == "training loss" else "parameter_norm"))
-
-
-Criterion = Literal["within", "marginal"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +169,7 @@ def score_population(population: MeasuredPopulation, *, seed: int = 0) -> list[S
         threads=_count_cores() if len(population.counted) >= MIN_NETWORKS_OF_THREADS else 1,
     )
     scores, baselines = found[: len(population.rows)], found[len(population.rows) :]
-    ranks, detectable = _rank_rows(population, [row.complete for row in scores], ranked_by)
+    ranks, detectable = rank_rows(population, [row.complete for row in scores], ranked_by)
     ranked = [
         replace(row, rank=rank, detectable=None if rank is None else detectable)
         for row, rank in zip(scores, ranks, strict=True)
@@ -216,33 +211,6 @@ def _choose_criterion(population: MeasuredPopulation) -> Criterion:
         sizes = np.bincount(cell_codes(counted)) if counted else np.zeros(0)
         return "within" if int((sizes > 1).sum()) >= MIN_UNITS else "marginal"
     return "within" if counted and int(np.bincount(cell_codes(counted)).min()) >= MIN_WITHIN_CELL else "marginal"
-
-
-def _rank_rows(
-    population: MeasuredPopulation, complete: Sequence[bool], ranked_by: Criterion
-) -> tuple[list[int | None], float | None]:
-    """A rank for each complete row, and the difference that could have been shown (see Ranking).
-
-    All complete rows have values on the same networks.
-    """
-    counted = population.counted
-    whole = [row for row, chosen in zip(population.rows, complete, strict=True) if chosen]
-    values = [[row.value(network) or 0.0 for network in counted] for row in whole]
-    gaps = [network.outcome or 0.0 for network in counted]
-    codes, together = cell_codes(counted), resampling_units(population, counted)
-
-    def rank_of(x: Floats) -> float | None:
-        y = np.array(gaps)
-        return within_value(x, y, codes) if ranked_by == "within" else kendall_tau(x, y)
-
-    noise = []
-    for row, column in zip(whole, values, strict=True):
-        errors = drawn_errors(row.records)
-        known = np.array([errors.get(network.key, 0.0) for network in counted])
-        noise.append(noise_variance(rank_of, np.array(column), known) if known.any() else 0.0)
-    ranking = rank_measures(values, gaps, codes, together, within=ranked_by == "within", noise=noise)
-    ranks = iter(ranking.ranks)
-    return [next(ranks) if chosen else None for chosen in complete], ranking.detectable
 
 
 def _score_measure(

@@ -19,9 +19,7 @@ def publish(
         Path, typer.Option(help="Folder of submissions, NAME.jsonl with NAME.verdicts.jsonl; it may be missing.")
     ] = Path("leaderboard/submissions"),
     output: Annotated[Path, typer.Option(help="Folder of the pages and plots.")] = Path("leaderboard"),
-    site: Annotated[
-        Path | None, typer.Option(help="Folder of the interactive board as HTML.", show_default="not written")
-    ] = None,
+    site: Annotated[Path | None, typer.Option(help="Folder of the site as HTML.", show_default="not written")] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; exit 1 if a file differs from what the records give.")
     ] = False,
@@ -42,10 +40,8 @@ def publish(
 
     with announce_step("making the pages"):
         collections = read_collections(results)
-        documented = frozenset(
-            row["name"] for row in list_installed("measures") if row["package"] == "sharpbench" and row["name"]
-        )
-        found = make_leaderboard(collections, documented=documented, submitted=read_submitted(submissions))
+        catalog = {row["name"]: row for row in list_installed("measures") if row["name"]}
+        found = make_leaderboard(collections, catalog=catalog, submitted=read_submitted(submissions))
         wanted = generate_files(found)
         folder = published_folder(output)
         changed = folder.find_stale(wanted) if check else folder.update(wanted)

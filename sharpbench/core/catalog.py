@@ -112,7 +112,7 @@ def _claims_of(chosen: Any) -> Row:
         "invariances": sorted(chosen.invariances()),
         "depends": sorted(cls.depends),
         "version": cls.version,
-        **{name: str(getattr(cls, name)) for name in ("definition", "reduction", "included", "cost")},
+        **{name: str(getattr(cls, name)) for name in ("family", "definition", "reduction", "included", "cost")},
         "oracle": " ".join((cls.exact.__doc__ or "").split()),
         "oracle_limit": cls.oracle_limit,
         "docstring": _docstring(cls),

@@ -144,6 +144,8 @@ class Measure(ABC):
     Class variables
         name: what users type; lower case, words joined by hyphens.
         title: one line for tables and pages.
+        family: what kind of quantity the value is, in a few words; the site filters by it. Those of sharpbench are
+            curvature, rescaled curvature, Fisher information, perturbation, PAC-Bayes, norm and reference.
         source: the paper, with the number of the defining equation.
         version: raise it by hand when the value for the same subject changes; it is part of every record's key.
         depends: what the value depends on by definition (see `Dependence`).
@@ -179,6 +181,7 @@ class Measure(ABC):
 
     name: ClassVar[str]
     title: ClassVar[str]
+    family: ClassVar[str] = "other"
     source: ClassVar[str]
     version: ClassVar[int] = 1
     depends: ClassVar[frozenset[Dependence]] = frozenset()

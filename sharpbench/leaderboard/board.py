@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from sharpbench.analysis.population import MeasuredPopulation, MeasureRow, group_populations
 from sharpbench.analysis.scores import Score, score_population
@@ -82,6 +83,7 @@ class Board:
 
 BoardRow = tuple[Board, Score]
 """A score with its board."""
+Catalog = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +92,20 @@ class Leaderboard:
 
     Args:
         left_out: Collection -> number of its lines that are not for a leaderboard.
-        documented: Names of the measures that have a page in docs/measures.
+        catalog: Name of an installed measure -> its row of `list_installed`.
         marks: Label of a measure -> a word shown behind its name in every table.
         submitted: Submissions with their status, see `entries`.
     """
 
     boards: tuple[Board, ...]
     left_out: Mapping[str, int] = field(default_factory=dict)
-    documented: frozenset[str] = frozenset()
+    catalog: Catalog = field(default_factory=dict)
     marks: Mapping[str, str] = field(default_factory=dict)
     submitted: Submitted = NO_SUBMISSIONS
+
+    def is_documented(self, measure: str) -> bool:
+        """Whether the measure is one of ours, which have a page in docs/measures."""
+        return measure in self.catalog and self.catalog[measure]["package"] == "sharpbench"
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -122,13 +128,14 @@ class Leaderboard:
 def make_leaderboard(
     collections: Sequence[Collection],
     *,
-    documented: frozenset[str] = frozenset(),
+    catalog: Catalog | None = None,
     marks: Mapping[str, str] | None = None,
     submitted: Submitted = NO_SUBMISSIONS,
 ) -> Leaderboard:
     """The leaderboard of `collections`, with each population scored as `sharpbench run` scores it.
 
     Args:
+        catalog: See `Leaderboard`.
         submitted: Entries, which have separate boards behind those of `collections`.
     """
     every: list[tuple[SubmittedEntry | None, Collection]] = [(None, collection) for collection in collections]
@@ -138,7 +145,7 @@ def make_leaderboard(
         for population in group_populations(collection.records)
     )
     left_out = {collection.name: collection.left_out for collection in collections if collection.left_out}
-    return Leaderboard(boards, left_out, documented, marks or {}, submitted)
+    return Leaderboard(boards, left_out, catalog or {}, marks or {}, submitted)
 
 
 def select_own(found: Sequence[BoardRow]) -> list[Score]:

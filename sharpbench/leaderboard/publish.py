@@ -9,7 +9,16 @@ from matplotlib import style
 
 from sharpbench.leaderboard.board import Leaderboard
 from sharpbench.leaderboard.entries import NO_SUBMISSIONS
-from sharpbench.leaderboard.pages import correlation, exactness, headline, invariance, measure, speed, submissions
+from sharpbench.leaderboard.pages import (
+    correlation,
+    exactness,
+    headline,
+    invariance,
+    measure,
+    speed,
+    submissions,
+    which,
+)
 from sharpbench.leaderboard.pages.links import MEASURES, PLOTS, page_slug
 from sharpbench.report.generated import GeneratedFolder
 from sharpbench.report.page import Page, list_pictures, render_body
@@ -24,6 +33,7 @@ PAGES: Mapping[str, Callable[[Leaderboard], Page]] = {
     "exactness.md": exactness.page,
     "speed.md": speed.page,
     "invariance.md": invariance.page,
+    which.PAGE_NAME: which.page,
 }
 """The pages over all measures, by file name."""
 

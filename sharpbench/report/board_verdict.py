@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from sharpbench.analysis.scores import Criterion, Score
+from sharpbench.analysis.row_ranks import Criterion
+from sharpbench.analysis.scores import Score
 from sharpbench.report.format import format_correlation, plain_text
 
 MAX_LISTED = 6

@@ -136,6 +136,7 @@ def _format_axis(row: Score, max_chars: int) -> str:
 
 NAME: Column[Score] = Column(
     heading="measure",
+    help="the measure with its hyperparameters, or a baseline",
     text=lambda row: row.name,
     short_text=lambda row: plain_text(row.name, MAX_NAME_CHARS) + (" (partial)" if row.partial else ""),
     number=False,
@@ -204,6 +205,7 @@ MEAN_SIGN_ERROR = _statistic_column(
     _mean_sign_error,
     short_heading="mean",
     short_text=lambda row: format_share(row.correlations.signs.mean),
+    help="of all pairs of configurations; 0.5 is chance",
     footnote="worst, mean, 90 %: sign errors",
 )
 HIGH_SIGN_ERROR: Column[Score] = Column(

@@ -23,6 +23,7 @@ Row = Mapping[str, Any]
 def measure_facts(row: Row) -> dict[str, str]:
     """Heading -> text: what a measure states, the same in the terminal and on its page."""
     return {
+        "family": row["family"],
         "definition": row["definition"] or NOT_STATED,
         "source": row["source"],
         "reduction": row["reduction"] or NOT_STATED,

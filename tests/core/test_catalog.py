@@ -112,6 +112,7 @@ def test_a_row_says_what_a_class_takes_and_claims(package: Path, tmp_path: Path)
             "depends": [],
             "version": 1,
             "definition": "",
+            "family": "other",
             "reduction": "",
             "included": "",
             "cost": "",

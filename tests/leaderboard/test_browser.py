@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ import pytest
 from sharpbench.core.record import Record
 from sharpbench.leaderboard.board import Board, Leaderboard, make_leaderboard
 from sharpbench.leaderboard.collection import Collection, read_collections
-from sharpbench.leaderboard.site.build import build_site
+from sharpbench.leaderboard.site.build import STATIC, build_board, build_site
 from sharpbench.report.generated import write_files
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install '.[browser]'")
@@ -33,14 +36,14 @@ MEASURES, MODELS = 200, 50
 class Opened:
     """A page in its own context that records errors and requests."""
 
-    def __init__(self, browser: Any, address: Path, **context: Any) -> None:
+    def __init__(self, browser: Any, address: Path, fragment: str = "", **context: Any) -> None:
         self.page = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **context}).new_page()
         self.wrong: list[str] = []
         self.asked: list[str] = []
         self.page.on("console", lambda message: self.wrong.append(message.text))
         self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
         self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.goto(address.as_uri())
+        self.page.goto(address.as_uri() + fragment)
 
     def rows(self) -> list[str]:
         names: list[str] = self.page.locator("tbody tr").evaluate_all("rows => rows.map(row => row.dataset.name)")
@@ -66,8 +69,18 @@ def small(results: Path, tmp_path: Path) -> Path:
     return tmp_path / "site"
 
 
+@pytest.fixture
+def published(tmp_path: Path) -> Path:
+    """The site of two published collections, of which one was timed."""
+    (tmp_path / "results").mkdir()
+    for name in ("mnist-label-noise", "digits-label-noise"):
+        shutil.copy(Path(__file__).parents[2] / "leaderboard" / "results" / f"{name}.jsonl", tmp_path / "results")
+    write_files(tmp_path / "site", build_site(make_leaderboard(read_collections(tmp_path / "results"))), remedy="")
+    return tmp_path / "site"
+
+
 def test_tables_sort_and_filter(browser: Any, small: Path) -> None:
-    opened = Opened(browser, small / "index.html")
+    opened = Opened(browser, small / "board" / "index.html")
     page = opened.page
     page.evaluate("location.hash = 'correlation'")
     heading = page.locator("thead th", has_text="tau").first
@@ -101,7 +114,7 @@ def test_tables_sort_and_filter(browser: Any, small: Path) -> None:
 
 
 def test_the_plot_tells_of_each_network(browser: Any, small: Path) -> None:
-    opened = Opened(browser, small / "index.html")
+    opened = Opened(browser, small / "board" / "index.html")
     page = opened.page
     page.get_by_label("plot noisy").first.click()
     assert page.inner_text("#plot-title") == "noisy, first: small-mlp on digits"
@@ -142,15 +155,15 @@ def test_light_dark_and_narrow(browser: Any, small: Path) -> None:
             page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0,3).map(Number)")
         )
 
-    opened = Opened(browser, small / "index.html", color_scheme="dark")
+    opened = Opened(browser, small / "board" / "index.html", color_scheme="dark")
     assert paper(opened.page) < 150
     opened.page.click("#theme")
     assert (opened.page.inner_text("#theme"), paper(opened.page) > 600) == ("Theme: light", True)
     opened.page.reload()
     assert paper(opened.page) > 600, "the choice is kept"
-    assert paper(Opened(browser, small / "index.html", color_scheme="light").page) > 600
+    assert paper(Opened(browser, small / "board" / "index.html", color_scheme="light").page) > 600
 
-    phone = Opened(browser, small / "index.html", viewport={"width": 360, "height": 740})
+    phone = Opened(browser, small / "board" / "index.html", viewport={"width": 360, "height": 740})
     for view in ("Overview", "Correlation", "Speed"):
         phone.page.click(f"#views >> text={view}")
         assert phone.page.evaluate("document.documentElement.scrollWidth") <= 360
@@ -162,16 +175,17 @@ def test_light_dark_and_narrow(browser: Any, small: Path) -> None:
 
 
 def test_all_of_it_works_by_keyboard(browser: Any, small: Path) -> None:
-    page = Opened(browser, small / "index.html").page
+    page = Opened(browser, small / "board" / "index.html").page
     reached = []
-    for _ in range(40):
+    for _ in range(60):
         page.keyboard.press("Tab")
         place = page.evaluate("(document.activeElement.id || document.activeElement.textContent).trim()")
         reached.append(place)
         if place == "canvas":
             break
         assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none", place
-    assert {"theme", "Correlation", "filter", "board", "kind", "table", "measure", "noisy", "plot-row"} <= set(reached)
+    filters = {"filter", "board", "invariant", "cost", "family", "kind"}
+    assert {"theme", "Correlation", *filters, "table", "measure", "noisy", "csv", "plot-row"} <= set(reached)
     assert reached[-1] == "canvas"
 
 
@@ -189,7 +203,15 @@ def test_nothing_leaves_and_hostile_names_are_text(browser: Any, make: Make, tmp
     ]
     found = make_leaderboard([Collection("a", tuple(hostile), 0)], marks={hostile[0].label: HOSTILE})
     write_files(tmp_path / "site", build_site(found), remedy="")
-    for address in [tmp_path / "site" / "index.html", *(tmp_path / "site" / "measures").iterdir()]:
+    site = tmp_path / "site" / "board"
+    for address in [tmp_path / "site" / "index.html", site / "which.html", *(site / "populations").iterdir()]:
+        opened = Opened(browser, address)
+        assert opened.page.evaluate("window.hurt") is None
+        assert opened.page.locator("img").count() == 0
+        assert "</script><script>" in opened.page.inner_text("main")
+        assert opened.page.evaluate("document.documentElement.scrollWidth") <= 1280
+        assert opened.wrong == []
+    for address in [site / "index.html", *(site / "measures").iterdir()]:
         opened = Opened(browser, address, viewport={"width": 1280, "height": 900})
         for view in opened.page.locator("#views button").all():
             view.click()
@@ -223,8 +245,10 @@ def many(records: list[Record]) -> Leaderboard:
 
 def test_200_measures_on_50_models_load_and_sort_in_a_second(browser: Any, make: Make, tmp_path: Path) -> None:
     """Seconds of the page's own thread, so that other work on the machine does not concern the page."""
-    texts = build_site(many(make(measures=("good",))))
-    write_files(tmp_path / "site", {name: text for name, text in texts.items() if "/" not in name}, remedy="")
+    static = files("sharpbench.leaderboard.site") / "static"
+    texts = {"board/index.html": build_board(many(make(measures=("good",))))}
+    texts |= {f"board/{name}": (static / name).read_text() for name in STATIC}
+    write_files(tmp_path / "site", texts, remedy="")
     (tmp_path / "empty.html").write_text("<!doctype html>")
     opened = Opened(browser, tmp_path / "empty.html")
     page = opened.page
@@ -241,21 +265,141 @@ def test_200_measures_on_50_models_load_and_sort_in_a_second(browser: Any, make:
         page.evaluate("document.body.offsetHeight")
         return busy() - before
 
-    times = {"load": spent(lambda: page.goto((tmp_path / "site" / "index.html").as_uri()))}
+    times = {"load": spent(lambda: page.goto((tmp_path / "site" / "board" / "index.html").as_uri()))}
     assert page.inner_text("#count") == "200 of 200 rows"
     for name in ("Speed", "Overview", "Correlation"):
         times[name] = spent(page.locator(f"#views >> text={name}").click)
     assert page.inner_text("#count") == "10000 of 10000 rows"
     heading = page.locator("thead button", has_text=re.compile("^tau$"))
     times["sort"], times["sort back"] = spent(heading.click), spent(heading.click)
-    assert {text[:4] for text in opened.column(5)[:50]} == {"0.00"}
+    assert {text[:4] for text in opened.column(6)[:50]} == {"0.00"}
     times["filter"] = spent(lambda: page.fill("#filter", "measure-007"))
     assert page.inner_text("#count") == "50 of 10000 rows"
     page.fill("#filter", "")
     drawn = page.locator("tbody tr").count()
     page.locator("#table").evaluate("table => { table.scrollTop = table.scrollHeight }")
-    page.wait_for_function(f"document.querySelectorAll('tbody tr').length > {drawn}")
-    print({name: round(seconds, 2) for name, seconds in times.items()}, f"{len(texts['index.html']) / 1e6:.1f} MB")
+    page.locator("tbody tr").nth(drawn).wait_for(state="attached")
+    print(
+        {name: round(seconds, 2) for name, seconds in times.items()}, f"{len(texts['board/index.html']) / 1e6:.1f} MB"
+    )
     assert min(times.values()) > 0
     assert max(times.values()) < 1
     assert opened.wrong == []
+
+
+def test_the_address_holds_filters_order_and_plot(browser: Any, small: Path) -> None:
+    opened = Opened(browser, small / "board" / "index.html", "#table=correlation")
+    page = opened.page
+    page.select_option("#board", label="first: small-mlp on digits")
+    page.select_option("#invariant", "layer")
+    page.select_option("#cost", "5")
+    page.fill("#filter", "small")
+    page.locator("thead th", has_text="tau").first.locator("button").click()
+    page.get_by_label("plot noisy").first.click()
+    shown, address = opened.rows(), page.url
+    assert set(shown) == {"good", "noisy"}
+    again = Opened(browser, small / "board" / "index.html", f"#{address.partition('#')[2]}")
+    assert again.rows() == shown
+    assert again.page.input_value("#filter") == "small"
+    assert again.page.locator("th[aria-sort=descending]").inner_text().startswith("tau")
+    assert again.page.inner_text("#plot-title") == "noisy, first: small-mlp on digits"
+    again.page.select_option("#cost", "1")
+    assert again.page.inner_text("#table") == "No row matches."
+    again.page.evaluate("location.hash = ''")
+    again.page.locator("tbody tr").nth(2).wait_for(state="attached")
+    assert again.page.input_value("#cost") == ""
+    hostile = Opened(browser, small / "board" / "index.html", "#table=x&population=y&sort=z&cost=w&plot=v&of=u")
+    assert hostile.rows()
+    assert opened.wrong + again.wrong + hostile.wrong == []
+
+
+def test_columns_are_explained_on_hover_and_focus(browser: Any, small: Path) -> None:
+    opened = Opened(browser, small / "board" / "index.html", "#correlation")
+    page, help_ = opened.page, opened.page.locator("#column-help")
+    button = page.locator("thead button", has_text=re.compile("^tau$"))
+    button.hover()
+    assert help_.inner_text() == "Kendall's, over all networks"
+    page.mouse.move(5, 5)
+    assert help_.is_hidden()
+    button.focus()
+    assert help_.is_visible()
+    page.keyboard.press("Escape")
+    assert help_.is_hidden()
+    for view in page.locator("#views button").all():
+        view.click()
+        for each in page.locator("thead button").all():
+            described = each.get_attribute("aria-describedby")
+            assert described, each.inner_text()
+            assert page.locator(f"#{described}").text_content()
+    assert opened.wrong == []
+
+
+def test_what_is_shown_is_offered_as_files(browser: Any, small: Path) -> None:
+    page = Opened(browser, small / "board" / "index.html", "#table=correlation&q=noisy").page
+    with page.expect_download() as csv_file:
+        page.click("#csv")
+    lines = list(csv.reader(csv_file.value.path().read_text().splitlines()))
+    assert [line[0] for line in lines] == ["measure", "noisy"]
+    assert lines[0][1:4] == ["population", "rank", "n"]
+    with page.expect_download() as json_file:
+        page.click("#json")
+    rows = json.loads(json_file.value.path().read_text())
+    assert [row["populations"] for row in rows] == [["first--small-mlp--digits"]]
+    assert [cell["text"] for cell in rows[0]["cells"]] == lines[1][1:]
+
+
+def test_three_clicks_lead_to_the_cheapest_invariant_measure_that_predicts_the_gap(
+    browser: Any, published: Path
+) -> None:
+    """A stranger's path, on a population that is published."""
+    opened = Opened(browser, published / "index.html")
+    page = opened.page
+    page.click("text=Which measure should I use?")  # one
+    page.select_option("#invariant", label="rescaling of units")  # two
+    page.select_option("#population", label="mnist-label-noise: mlp on mnist")  # three
+    answers = page.locator("#answers section")
+    assert answers.count() == 1
+    words = answers.locator(".answer").first.inner_text()
+    assert words.startswith("Cheapest measure that predicts the gap: path-norm, tau 0.82 ["), words
+    assert "gradients." in words
+    address = page.url
+    page.click("text=These measures on the board")
+    page.wait_for_selector("#count:not(:empty)")
+    assert {"path-norm", "adaptive-trace"} <= set(opened.rows())
+    assert "trace" not in opened.rows(), "it changes when units are rescaled"
+    again = Opened(browser, published / "board" / "which.html", f"#{address.partition('#')[2]}")
+    assert again.page.locator(".answer").first.inner_text() == words
+    assert opened.wrong + again.wrong == []
+    assert all(url.startswith(("file:", "data:")) for url in opened.asked)
+
+
+def test_a_mark_of_the_plot_opens_the_page_of_its_network(browser: Any, small: Path) -> None:
+    opened = Opened(browser, small / "board" / "measures" / "good.html")
+    page = opened.page
+    page.locator("#multiples button").nth(1).click()
+    assert page.inner_text("#plot-title") == "good, second: small-mlp on digits"
+    page.focus("#canvas")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/networks/*.html")
+    assert page.inner_text("h1").endswith("second: small-mlp on digits")
+    page.click("header p a")
+    page.wait_for_url("**/populations/second--small-mlp--digits.html")
+    assert opened.wrong == []
+
+
+def test_no_page_has_barriers_of_level_aa(browser: Any, small: Path) -> None:
+    axe_module = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
+    axe, network = axe_module.Axe(), next((small / "board" / "networks").iterdir())
+    levels = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
+    board = small / "board"
+    addresses = [small / "index.html", board / "index.html", board / "which.html", board / "measures" / "good.html"]
+    addresses += [board / "populations" / "first--small-mlp--digits.html", network]
+    for scheme, width in (("light", 1280), ("dark", 390), ("light", 390), ("dark", 1280)):
+        for address in addresses:
+            opened = Opened(browser, address, color_scheme=scheme, viewport={"width": width, "height": 844})
+            found = axe.run(opened.page, options=levels).response["violations"]
+            told = [(each["id"], each["nodes"][0]["html"][:200], each["nodes"][0]["failureSummary"]) for each in found]
+            assert told == [], (scheme, width, address)
+            assert opened.page.evaluate("document.documentElement.scrollWidth") <= width, address
+            opened.page.context.close()

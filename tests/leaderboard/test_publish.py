@@ -27,7 +27,7 @@ HOSTILE = (
     "../../etc/a|b\n# <script>alert(1)</script> `x` [l](javascript:alert(1)) ![i](www.e.example) </script> <!-- \u202e "
     + "z" * 10_000
 )
-PAGES = ("README.md", "correlation.md", "exactness.md", "invariance.md", "speed.md")
+PAGES = ("README.md", "correlation.md", "exactness.md", "invariance.md", "speed.md", "which.md")
 
 
 def publish(*words: str) -> tuple[int, str]:

@@ -22,6 +22,7 @@ ROW: dict[str, Any] = {
     "invariances": [],
     "depends": ["dataset-size"],
     "version": 3,
+    "family": "norm",
     "definition": "sum_j |theta_j|",
     "reduction": "",
     "included": "",

@@ -77,14 +77,17 @@ def compare_measures(
     units: Sequence[int] | Integers | None = None,
     *,
     within: bool,
+    noise: Sequence[float] | None = None,
 ) -> tuple[RankComparison, ...]:
     """Comparisons of all pairs of measures whose tau has an interval; `adjusted` is for all of them together.
+
+    noise: [M] A further variance of each tau, from the errors of the values.
 
     The false discovery rate is controlled by Benjamini and Yekutieli 2001, which allows any dependence: differences
     that share a measure depend on each other.
     """
     known, estimates = _estimate_taus(measures, y, cells, units, within=within)
-    return _compare_all(estimates, known)
+    return _compare_all(_add_noise(estimates, known, noise), known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +122,7 @@ def rank_measures(
     does not matter. A measure without an interval has the rank None and is not compared.
     """
     known, estimates = _estimate_taus(measures, y, cells, units, within=within)
-    if estimates is not None and noise is not None:
-        estimates = replace(estimates, noise=np.array([noise[number] for number in known]))
+    estimates = _add_noise(estimates, known, noise)
     taus = {} if estimates is None else dict(zip(known, estimates.values.tolist(), strict=True))
     beaten, found = dict.fromkeys(known, 0), _compare_all(estimates, known)
     for each in found:
@@ -144,6 +146,14 @@ def shared_ranks(
 ) -> tuple[int | None, ...]:
     """The ranks of `rank_measures`."""
     return rank_measures(measures, y, cells, units, within=within, noise=noise).ranks
+
+
+def _add_noise(
+    estimates: TauEstimates | None, known: Sequence[int], noise: Sequence[float] | None
+) -> TauEstimates | None:
+    if estimates is None or noise is None:
+        return estimates
+    return replace(estimates, noise=np.array([noise[number] for number in known]))
 
 
 def _compare_all(estimates: TauEstimates | None, known: Sequence[int]) -> tuple[RankComparison, ...]:

@@ -32,8 +32,8 @@ MAX_BOARD_COLUMNS = 10
 """Columns of boards; the pages hold all."""
 AXES = (
     "[Correlation](correlation.md) with generalization, every number and its interval · [exactness](exactness.md) · "
-    "[speed](speed.md) · [invariance](invariance.md) · [how to read all this](../docs/leaderboard.md) · "
-    "[the protocol](../docs/protocol.md)"
+    "[speed](speed.md) · [invariance](invariance.md) · [which measure?](which.md) · "
+    "[how to read all this](../docs/leaderboard.md) · [the protocol](../docs/protocol.md)"
 )
 READING = (
     "Each population has a column. It shows Kendall's tau of the measure with the generalization gap, **within "

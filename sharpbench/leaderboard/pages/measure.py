@@ -25,7 +25,9 @@ def page(leaderboard: Leaderboard, measure: str) -> Page:
     """The results of `measure` on all boards, with any hyperparameters."""
     found = list(leaderboard.rows_of(measure))
     definition = f"Definition: [docs/measures/{measure}.md](../../docs/measures/{measure}.md). "
-    links = (definition if measure in leaderboard.documented else "") + "All measures: [the leaderboard](../README.md)."
+    links = (
+        definition if leaderboard.is_documented(measure) else ""
+    ) + "All measures: [the leaderboard](../README.md)."
     rows: dict[str, list[BoardRow]] = {}
     for board, score in found:
         rows.setdefault(score.label, []).append((board, score))

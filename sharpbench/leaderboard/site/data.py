@@ -9,7 +9,9 @@ from sharpbench.analysis.correlations import varied_hyperparameters
 from sharpbench.analysis.scores import Score
 from sharpbench.core.fields import Scalar
 from sharpbench.leaderboard.board import Board, Leaderboard
+from sharpbench.leaderboard.pages.headline import HeadlineRow, headline_rows
 from sharpbench.leaderboard.pages.links import MAX_MARK_CHARS, MAX_TITLE_CHARS, page_slug
+from sharpbench.leaderboard.site.addresses import network_name
 from sharpbench.leaderboard.site.tables import TABLES, Table, TableRow
 from sharpbench.report.columns import Column
 from sharpbench.report.format import plain_text
@@ -29,7 +31,9 @@ def site_data(leaderboard: Leaderboard) -> Json:
     """The data of the board's script. Texts from records are on one line and cut, but not escaped.
 
     Returns:
-        boards: the networks of each, with gap, reason of exclusion and hyperparameters.
+        boards: the networks of each, with gap, page, reason of exclusion and hyperparameters.
+        facts: of each measure by its name in the tables its family, what left it unchanged everywhere, and its
+            largest cost in gradients.
         points: for each row on a board one value per network (null where there is none), and its cost and error.
         row: the fields of a row.
         tables: columns, and rows of cells, each a text or [text, sort value].
@@ -40,6 +44,11 @@ def site_data(leaderboard: Leaderboard) -> Json:
         "boards": [_board(board) for board in leaderboard.boards],
         "points": [_points(index, board, score) for index, board, score in chosen],
         "row": ROW_FIELDS,
+        "facts": {
+            plain_text(row.name, MAX_NAME_CHARS): _facts(leaderboard, row)
+            for row in headline_rows(leaderboard)
+            if row.measure is not None
+        },
         "tables": [_table(make(leaderboard), points) for make in TABLES],
     }
 
@@ -55,7 +64,15 @@ def measure_data(whole: Json, page: str) -> Json:
         for table in whole["tables"][1:]
     ]
     boards = [board if index in used else None for index, board in enumerate(whole["boards"])]
-    return {"boards": boards, "points": points, "row": ROW_FIELDS, "tables": tables}
+    names = {row[ROW_FIELDS.index("name")] for table in tables for row in table["rows"]}
+    facts = {name: found for name, found in whole["facts"].items() if name in names}
+    return {"boards": boards, "points": points, "row": ROW_FIELDS, "facts": facts, "tables": tables}
+
+
+def _facts(leaderboard: Leaderboard, row: HeadlineRow) -> list[Any]:
+    family = leaderboard.catalog.get(row.measure or "", {}).get("family", "other")
+    cost = row.summary.costs[-1] if row.summary.costs else None
+    return [plain_text(family, MAX_NAME_CHARS), row.summary.unchanged, _rounded(cost)]
 
 
 def _board(board: Board) -> Json:
@@ -63,6 +80,8 @@ def _board(board: Board) -> Json:
     axes = {name: values for name, values in varied_hyperparameters(networks).items() if len(set(map(str, values))) > 1}
     return {
         "title": plain_text(board.title, MAX_TITLE_CHARS),
+        "slug": board.slug,
+        "pages": [network_name(board, network) for network in networks],
         "gaps": [_rounded(network.outcome) for network in networks],
         "out": [network.exclusion for network in networks],
         "seeds": [_short(network.recipe.get("seed")) for network in networks],

@@ -3,6 +3,9 @@
 (() => {
   const CHUNK = 1500; // cells that are drawn at a time
   const NEAR = 30; // pixels
+  const MULTIPLES = 60; // small pictures
+  const MEASURE_TIP = "the measure with its hyperparameters, or a baseline in italics; the link leads to its page";
+  const BUDGETS = [0.1, 1, 2, 5, 10, 50]; // gradients
   const VIRIDIS = ["#440154", "#414487", "#2a788e", "#22a884", "#7ad151", "#fde725"];
   const DISTINCT = ["#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#994455"];
   const SPACE = { left: 74, right: 16, top: 14, bottom: 46 };
@@ -10,7 +13,10 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const root = document.body.dataset.root;
   const at = (id) => document.getElementById(id);
-  const state = { table: data.tables[0], text: "", board: "", kind: "", sort: null, shown: [], drawn: 0, point: null, colour: "" };
+  const facts = new Map(Object.entries(data.facts)); // name of a measure -> family, what left it unchanged, cost
+  const slugs = data.boards.map((board) => board?.slug);
+  const CHOICES = ["invariant", "cost", "family", "kind"]; // filters that are selects of the same id
+  const state = { table: data.tables[0], text: "", board: "", sort: null, shown: [], drawn: 0, point: null, colour: "", chosen: false };
 
   function make(tag, attributes = {}, ...children) {
     const svg = tag.startsWith("svg:");
@@ -52,11 +58,88 @@
       .filter((column) => column.board === null || state.board === "" || String(column.board) === state.board);
   }
 
+  function fits(row, wanted) { // family, invariance and cost, which baselines do not have
+    if (wanted.kind !== "" && row.kind !== wanted.kind) return false;
+    if (wanted.invariant === "" && wanted.cost === "" && wanted.family === "") return true;
+    const [family, unchanged, cost] = (row.kind === "measure" && facts.get(row.name)) || ["", [], null];
+    return (wanted.family === "" || family === wanted.family) && (wanted.invariant === "" || unchanged.includes(wanted.invariant))
+      && (wanted.cost === "" || (cost !== null && cost <= Number(wanted.cost)));
+  }
+
   function matching() {
     const words = state.text.toLowerCase().split(/\s+/).filter(Boolean);
-    return rows().filter((row) => (state.kind === "" || row.kind === state.kind)
-      && (state.board === "" || row.boards.includes(Number(state.board)))
+    const wanted = Object.fromEntries(CHOICES.map((name) => [name, at(name).value]));
+    return rows().filter((row) => fits(row, wanted) && (state.board === "" || row.boards.includes(Number(state.board)))
       && words.every((word) => wordsOf(row).includes(word)));
+  }
+
+  // ---- the state in the address ----
+
+  function remember() {
+    const kept = new URLSearchParams();
+    const put = (name, value) => { if (value !== "" && value !== null && value !== undefined) kept.set(name, value); };
+    if (state.table !== data.tables[0]) put("table", state.table.id);
+    put("population", slugs[state.board]);
+    put("q", state.text);
+    for (const name of CHOICES) put(name, at(name).value);
+    if (state.sort !== null) {
+      put("sort", state.sort.index < 0 ? "measure" : state.table.columns[state.sort.index].title);
+      put("order", state.sort.down ? "descending" : "ascending");
+    }
+    if (state.chosen && state.point !== null) {
+      put("plot", data.points[state.point].label);
+      put("of", slugs[data.points[state.point].board]);
+    }
+    const text = kept.toString();
+    if (text !== location.hash.slice(1)) history.replaceState(null, "", text ? `#${text}` : location.pathname);
+  }
+
+  function restore() {
+    const hash = location.hash.slice(1), kept = new URLSearchParams(hash.includes("=") ? hash : `table=${hash}`);
+    state.table = data.tables.find((table) => table.id === kept.get("table")) || data.tables[0];
+    const board = slugs.indexOf(kept.get("population"));
+    state.board = kept.get("population") === null || board < 0 ? "" : String(board);
+    at("board").value = state.board;
+    at("filter").value = state.text = kept.get("q") || "";
+    for (const name of CHOICES) {
+      at(name).value = kept.get(name) || "";
+      if (at(name).selectedIndex < 0) at(name).value = "";
+    }
+    const column = state.table.columns.findIndex((each) => each.title === kept.get("sort"));
+    state.sort = kept.get("sort") === null || (column < 0 && kept.get("sort") !== "measure") ? null
+      : { index: column, down: kept.get("order") === "descending" };
+    const point = data.points.findIndex((each) => each.label === kept.get("plot") && slugs[each.board] === kept.get("of"));
+    const first = data.points.findIndex((each) => String(each.board) === state.board);
+    state.chosen = point >= 0;
+    state.point = point >= 0 ? point : Math.max(0, first);
+    show();
+    plot();
+  }
+
+  // ---- what is shown, as files ----
+
+  const guarded = (text) => (/^[=+\-@\t\r]/.test(text) && Number.isNaN(Number(text)) ? `'${text}` : text); // not a formula
+
+  function save(name, type, text) {
+    const address = URL.createObjectURL(new Blob([text], { type }));
+    const link = make("a", { href: address, download: `${state.table.id}.${name}` });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(address), 10_000);
+  }
+
+  function saveCsv() {
+    const quote = (text) => `"${guarded(String(text)).replaceAll('"', '""')}"`;
+    const head = ["measure", ...columns().map((column) => column.title)];
+    const lines = state.shown.map((row) => [row.name, ...columns().map((column) => textOf(row.cells[column.index]))]);
+    save("csv", "text/csv", [head, ...lines].map((line) => line.map(quote).join(",") + "\n").join(""));
+  }
+
+  function saveJson() {
+    const shown = state.shown.map((row) => ({
+      measure: row.name, kind: row.kind, populations: row.boards.map((board) => slugs[board]),
+      cells: columns().map((column) => ({ column: column.title, text: textOf(row.cells[column.index]), value: sortOf(row.cells[column.index]) })),
+    }));
+    save("json", "application/json", `${JSON.stringify(shown, null, 1)}\n`);
   }
 
   function sorted(rows) {
@@ -82,10 +165,24 @@
   }
 
   function heading(title, tip, index, number, down) {
-    const button = make("button", { type: "button", title: tip || null }, title);
+    const help = `help-${index}`, button = make("button", { type: "button", "aria-describedby": tip ? help : null }, title);
     button.addEventListener("click", () => sortBy(index, down));
+    if (tip) {
+      for (const kind of ["pointerenter", "focus"]) button.addEventListener(kind, () => explain(button, tip));
+      for (const kind of ["pointerleave", "blur"]) button.addEventListener(kind, () => explain(null));
+    }
     const sort = state.sort !== null && state.sort.index === index ? (state.sort.down ? "descending" : "ascending") : null;
     return make("th", { scope: "col", class: number ? "number" : null, "aria-sort": sort, "data-index": index }, button);
+  }
+
+  function explain(button, tip) { // what a column means, below its heading
+    const place = at("column-help");
+    place.hidden = button === null;
+    if (button === null) return;
+    place.textContent = tip;
+    const box = button.getBoundingClientRect();
+    place.style.left = `${Math.max(8, Math.min(box.left, document.documentElement.clientWidth - place.offsetWidth - 8))}px`;
+    place.style.top = `${box.bottom + 4}px`;
   }
 
   function line(row) {
@@ -136,15 +233,19 @@
     at("note").textContent = state.table.note;
     at("count").textContent = `${state.shown.length} of ${state.table.rows.length} rows`;
     const heads = columns().map((column) => heading(column.title, column.tip, column.index, column.number, column.down));
-    const first = heading("measure", "", -1, false, false);
+    const first = heading("measure", MEASURE_TIP, -1, false, false);
+    const tips = [["-1", MEASURE_TIP], ...columns().map((column) => [column.index, column.tip])];
+    const helps = tips.map(([index, tip]) => make("span", { id: `help-${index}` }, tip)); // what screen readers read
     const table = make("table", { "aria-label": state.table.title }, make("thead", {}, make("tr", {}, first, ...heads)), make("tbody"));
     const left = place.scrollLeft;
-    place.replaceChildren(state.shown.length ? table : make("p", { class: "empty" }, "No row matches."));
+    place.replaceChildren(...(state.shown.length ? [table, make("div", { hidden: "" }, ...helps)] : [make("p", { class: "empty" }, "No row matches.")]));
     more();
     place.scrollTop = 0;
     place.scrollLeft = left;
     if (focus !== null) place.querySelector(`th[data-index="${focus}"] button`)?.focus({ preventScroll: true });
     for (const button of at("views").children) button.setAttribute("aria-pressed", String(button.dataset.id === state.table.id));
+    explain(null);
+    remember();
   }
 
   function view(id) {
@@ -162,6 +263,8 @@
 
   function choose(point) {
     state.point = point;
+    state.chosen = true;
+    remember();
     for (const row of at("table").querySelectorAll("tr.shown")) row.classList.remove("shown");
     for (const [index, row] of state.shown.slice(0, state.drawn).entries())
       if (row.point !== null && pointFor(row) === point) at("table").querySelectorAll("tbody tr")[index].classList.add("shown");
@@ -227,7 +330,7 @@
       const said = names.map((name) => `${name}: ${board.axes[name][index] ?? "default"}`);
       if (board.seeds[index] !== null) said.push(`seed: ${board.seeds[index]}`);
       const out = board.out[index];
-      marks.push({ x: gap, y: value, colour: colour(board.axes[state.colour]?.[index]), hollow: out !== null,
+      marks.push({ page: board.pages[index], x: gap, y: value, colour: colour(board.axes[state.colour]?.[index]), hollow: out !== null,
         title: `${tidy(value)} at gap ${tidy(gap)}`, lines: [...said, ...(out === null ? [] : [`excluded: ${out}`])] });
     });
     return { marks, entries, x: "generalization gap", y: point.label, yLog: spread(marks.map((mark) => mark.y)), xLog: false };
@@ -265,6 +368,33 @@
     at("plot-title").textContent = costs ? `Error against cost, ${board.title}` : `${point.label}, ${board.title}`;
     draw(costs ? prices(point.board) : networks(point));
     legend(costs);
+    multiples(costs);
+  }
+
+  function multiples(costs) { // on the page of a measure: a small picture of each of its rows, which chooses it
+    const place = at("multiples");
+    if (place === null) return;
+    place.hidden = costs || data.points.length < 2;
+    if (place.hidden) return;
+    place.replaceChildren(...data.points.slice(0, MULTIPLES).map((each, index) => {
+      const title = data.points.some((other) => other !== each && other.board === each.board) ? `${each.label}, ${data.boards[each.board].title}` : data.boards[each.board].title;
+      const button = make("button", { type: "button", "aria-pressed": String(index === state.point) }, miniature(each), make("span", {}, title));
+      button.addEventListener("click", () => { choose(index); place.children[index].focus(); });
+      return button;
+    }));
+  }
+
+  function miniature(point) {
+    const { marks, yLog } = networks(point), small = make("svg:svg", { viewBox: "0 0 160 96", "aria-hidden": "true" });
+    if (marks.length === 0) return small;
+    const x = scale(marks.map((mark) => mark.x), 4, 156, false), y = scale(marks.map((mark) => mark.y), 92, 4, yLog);
+    small.append(make("svg:path", { class: "grid", d: "M4 4V92H156", fill: "none" }));
+    for (const mark of marks) {
+      const dot = make("svg:circle", { class: mark.hollow ? "hollow" : "dot", cx: x.place(mark.x).toFixed(1), cy: y.place(mark.y).toFixed(1), r: 2.2 });
+      if (!mark.hollow) dot.style.fill = mark.colour;
+      small.append(dot);
+    }
+    return small;
   }
 
   function legend(costs) {
@@ -339,42 +469,25 @@
     if (best !== picture.active) point(best);
   }
 
+  function open() { // the page of the network that is pointed at
+    if (picture.active?.page) location.href = `${root}networks/${picture.active.page}.html`;
+  }
+
   function step(event) {
     const by = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1 }[event.key];
     if (event.key === "Escape") point(null);
+    if (event.key === "Enter") open();
     if (by === undefined || picture.marks.length === 0) return;
     event.preventDefault();
     const count = picture.marks.length, now = picture.marks.indexOf(picture.active);
     point(picture.marks[now < 0 ? (by > 0 ? 0 : count - 1) : (now + by + count) % count]);
   }
 
-  // ---- theme ----
-
-  const THEMES = ["auto", "light", "dark"];
-  let theme = "auto";
-  const kept = { // pages of files may have no storage
-    get: () => { try { return localStorage.getItem("sharpbench-theme"); } catch { return null; } },
-    set: (name) => { try { localStorage.setItem("sharpbench-theme", name); } catch { /* it holds for this page alone */ } },
-  };
-
-  function dress(name) {
-    theme = THEMES.includes(name) ? name : "auto";
-    if (theme === "auto") delete document.documentElement.dataset.theme;
-    else document.documentElement.dataset.theme = theme;
-    at("theme").textContent = `Theme: ${theme}`;
-  }
-
-  dress(kept.get());
-  at("theme").addEventListener("click", () => {
-    dress(THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length]);
-    kept.set(theme);
-  });
-
   // ---- all together ----
 
   at("views").append(...data.tables.map((table) => {
     const button = make("button", { type: "button", "data-id": table.id }, table.title);
-    button.addEventListener("click", () => { history.replaceState(null, "", `#${table.id}`); view(table.id); });
+    button.addEventListener("click", () => view(table.id));
     return button;
   }));
   const boards = data.boards.map((board, index) => [index, board]).filter(([, board]) => board !== null);
@@ -383,11 +496,23 @@
   at("kind").parentElement.hidden = !data.tables.some((table) => table.rows.some((row) => row[page] === null));
   at("board").parentElement.hidden = boards.length < 2;
   at("filter").addEventListener("input", (event) => { state.text = event.target.value; show(); });
-  at("kind").addEventListener("change", (event) => { state.kind = event.target.value; show(); });
+  const known = [...facts.values()];
+  const families = [...new Set(known.map(([family]) => family))].sort();
+  const kinds = [...new Set(known.flatMap(([, unchanged]) => unchanged))];
+  options(at("family"), [["", "all families"], ...families.map((family) => [family, family])], "");
+  options(at("invariant"), [["", "anything"], ...kinds.map((kind) => [kind, kind])], "");
+  options(at("cost"), [["", "any"], ...BUDGETS.map((budget) => [budget, `at most ${budget} gradient${budget === 1 ? "" : "s"}`])], "");
+  for (const name of ["family", "invariant", "cost"]) at(name).parentElement.hidden = known.length < 2;
+  for (const name of CHOICES) at(name).addEventListener("change", () => show());
+  at("csv").addEventListener("click", saveCsv);
+  at("json").addEventListener("click", saveJson);
+  addEventListener("keydown", (event) => { if (event.key === "Escape") explain(null); });
+  addEventListener("scroll", () => explain(null), { passive: true });
   at("board").addEventListener("change", (event) => {
     state.board = event.target.value;
     const first = data.points.findIndex((each) => String(each.board) === state.board);
     if (first >= 0) state.point = first;
+    state.chosen = false;
     show();
     plot();
   });
@@ -400,13 +525,11 @@
   at("plot-colour").addEventListener("change", (event) => { state.colour = event.target.value; plot(); });
   at("canvas").addEventListener("pointermove", nearest);
   at("canvas").addEventListener("pointerdown", nearest);
+  at("canvas").addEventListener("click", (event) => { if (event.detail > 0) open(); });
   at("canvas").addEventListener("pointerleave", () => point(null));
   at("canvas").addEventListener("keydown", step);
   at("canvas").addEventListener("blur", () => point(null));
-  window.addEventListener("hashchange", () => view(location.hash.slice(1)));
+  window.addEventListener("hashchange", restore);
   window.addEventListener("resize", () => plot());
-  const wanted = location.hash.slice(1);
-  if (data.tables.some((table) => table.id === wanted)) state.table = data.tables.find((table) => table.id === wanted);
-  show();
-  plot();
+  restore();
 })();
