@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -43,13 +44,17 @@ def survey_subject(subject: Subject) -> OperatorSurvey:
     return replace(found, verified=found.verified and subject.criterion.kind != "custom")  # ours are verified
 
 
-def at_weights(subject: Subject, weights: Weights) -> Subject:
+def at_weights(subject: Subject, weights: Weights, facts: Collection[Callable[[Subject], object]] = ()) -> Subject:
     """The same network and data at the weights and buffers of a later step of training.
 
     What its operators are is not looked at again, unless its code may branch on the weights.
+
+    Args:
+        facts: functions whose settled results do not depend on the weights either.
     """
     other = replace(subject, params=weights.params, constants=weights.constants)
     known = subject._settled
     if survey_subject in known and not subject.operators.reads_values:
-        other._settled.update({each: known[each] for each in known.keys() & {survey_subject, find_output_shape}})
+        kept = {survey_subject, find_output_shape, *facts}
+        other._settled.update({each: known[each] for each in known.keys() & kept})
     return other

@@ -56,10 +56,10 @@ def agrees_on_all_examples(subject: Subject, single: Callable[[Subject, Inputs],
 
 def _treats_all_alike(subject: Subject) -> bool:
     """Whether what holds for a few examples holds for all of them."""
-    return survey_operators(subject).uniform and subject.settled(_isolates_examples)
+    return survey_operators(subject).uniform and subject.settled(isolates_examples)
 
 
-def _isolates_examples(subject: Subject) -> bool:
+def isolates_examples(subject: Subject) -> bool:
     """Whether NaN in place of one example's inputs leaves the outputs of another one numbers.
 
     NaN passes through sums, products and ReLUs whatever the values are, so that it shows also what most examples hide:

@@ -120,17 +120,16 @@ def held_operator(subject: Subject) -> LinearOperator:
     >>> bool(torch.allclose(operator.product(vector), curvature.linear_operator(subject).product(vector)))
     True
     """
-    usual = linear_operator(subject)
     method = sound_method(subject)
     held = method in (METHODS[0], DOUBLE_BACKWARD) and subject.process_group is None
     if not held or subject.n > MAX_HELD_BATCHES * subject.batch_size:
-        return usual
+        return linear_operator(subject)
     leaves = as_leaves(subject.params)
     places = list(leaves.values())
     with torch.enable_grad():
         value = subject.loss(leaves)
         if not value.requires_grad:
-            return usual
+            return linear_operator(subject)
         slopes = torch.autograd.grad(value, places, create_graph=True, allow_unused=True, materialize_grads=True)
         gradient = torch.cat([slope.flatten() for slope in slopes])
 
@@ -140,7 +139,7 @@ def held_operator(subject: Subject) -> LinearOperator:
         found = plain_vjp(gradient, leaves, flat)
         return flatten({name: found[name] for name in subject.params})
 
-    return replace(usual, product=product, together=1, vmapped=False)
+    return LinearOperator(subject.size, next(iter(subject.params.values())), product, together=1, vmapped=False)
 
 
 def scaled_operator(operator: LinearOperator, scale: Tensor) -> LinearOperator:

@@ -25,6 +25,7 @@ from sharpbench.core.requirements import random_state_kept
 from sharpbench.core.spec import format_spec
 from sharpbench.core.subject import Subject
 from sharpbench.core.wrappers import unwrap_module
+from sharpbench.curvature.all_examples import isolates_examples
 from sharpbench.errors import InvalidInput, describe_error
 from sharpbench.tracking.budget import TimeBudget
 from sharpbench.tracking.dynamics import DynamicsMeasure, Moment
@@ -242,7 +243,7 @@ class Tracker:
         parameters: Parameters | None = self._options.get("parameters")
         form = (module_structure(model), _forms(model))
         if self._subject is not None and self._subject[1] == form:
-            subject = at_weights(self._subject[0], read_weights(model, parameters))
+            subject = at_weights(self._subject[0], read_weights(model, parameters), (isolates_examples,))
         else:
             self._memory.clear()
             inputs, targets = self._data

@@ -44,7 +44,9 @@ def test_a_library_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
 def test_in_lightning(tmp_path: Path) -> None:
+    import_torchvision()  # where it does not fit torch, torchmetrics cannot be imported before it
     lightning = pytest.importorskip("lightning")
     model, tracker = make_tracker()
 

@@ -407,3 +407,21 @@ def test_the_figure_has_a_panel_for_each_kind_and_the_line() -> None:
         ["gradient-norm"],
         ["preconditioned-sharpness", "bound"],
     ]
+
+
+def test_a_later_measurement_looks_at_the_network_once_per_derivative() -> None:
+    """What does not depend on the weights (operators, graph, whether examples mix) is not looked at again."""
+    model = make_model()
+    tracker = make_tracker(model, measures="top-eigenvalue")
+    tracker.step(0)
+    with torch.no_grad():
+        model[0].weight.mul_(1.1)
+    passes: list[int] = []
+    model.register_forward_pre_hook(lambda module, inputs: passes.append(len(inputs[0])))
+    tracker.step(1)  # another form of the network: all is looked at
+    passes.clear()
+    with torch.no_grad():
+        model[0].weight.mul_(1.1)
+    tracker.step(2)
+    assert passes == [24, 24]  # the gradient with its graph, and the loss
+    assert list(tracker.frame["notes"]) == [""] * 3
