@@ -44,7 +44,7 @@ class SpectralDensity(Measure):
     )
     definition: ClassVar[str] = "(sum_j lambda_j)^2 / sum_j lambda_j^2 over all eigenvalues of H; others by summary="
     reduction: ClassVar[str] = "mean over examples"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3  # narrower blocks of Lanczos vectors
     penalised: ClassVar[bool] = True
     included: ClassVar[str] = "all parameters under measurement, biases included"
     cost: ClassVar[str] = "some 200 products of 3 gradients each; `probes` x `steps` more for the other summaries"

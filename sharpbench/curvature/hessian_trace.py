@@ -32,6 +32,9 @@ BUDGET = 1000
 """Products of the residual with a vector, over all examples, after which a precision is given up, by default."""
 EXAMPLE_FORMS = 4, 16, 64
 """Vectors along which the residual is taken example by example: more where the fewer ones leave too much noise."""
+MAX_EXACT_CALLS = 8
+"""Calls that the exact diagonal of the residual may take, so that it is taken outright: the first samples take one for
+each group, of fewer vectors."""
 SKETCH_SHARE = 0.5
 """Of the precision, which is that of a sketched Gauss-Newton part; the residual's is the rest in quadrature."""
 MAX_EXAMPLES = 128
@@ -164,7 +167,7 @@ def _residual_trace(
 ) -> _ResidualTrace:
     """The trace of the residual, sampled, or exact where that takes fewer products, or no more calls than a pilot."""
     spent = 0.0
-    if rest.size > PILOT and rest.exact_calls > len(rest.groups):
+    if rest.size > PILOT and rest.exact_calls > min(MAX_EXACT_CALLS, len(rest.groups)):
         found = sample_strata(
             rest.strata(generator), known=known, precision=precision, budget=budget, exact_cost=rest.size
         )

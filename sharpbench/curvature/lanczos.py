@@ -152,8 +152,11 @@ def start_block(
 
 ROUGH = 0.1
 """Residual of the first eigenvalue below the bound, relative to the bound."""
-BLOCK = 8
-"""Vectors that go on together in the search for an eigenspace: their products cost less than one by one."""
+MIN_BLOCK, MAX_BLOCK = 2, 8
+"""Vectors that go on together in the search for an eigenspace. A wide block costs less for each product of a small
+network; a narrow one takes fewer products, and at least two find an eigenvalue that occurs twice."""
+ROOM = 4
+"""A block is this number of times narrower than what fits into memory at once: there products are small."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +290,8 @@ def leading_eigenspace(
     space = Eigenspace(torch.zeros(0, dtype=torch.float64), operator.like.new_zeros(operator.size, 0), 0, True)
     while len(space.values) < operator.size:
         known = len(space.values)
-        width = min(BLOCK, operator.together, steps - space.steps, operator.size - known)
+        wide = min(MAX_BLOCK, max(MIN_BLOCK, operator.together // ROOM))
+        width = min(wide, steps - space.steps, operator.size - known)
         if width == 0:
             return replace(space, converged=False)
         start = start_block(operator, generator, width, space.vectors)

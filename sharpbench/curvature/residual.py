@@ -27,10 +27,14 @@ from sharpbench.curvature.soundness import sound_method
 from sharpbench.curvature.strata import Stratum
 from sharpbench.curvature.trace_estimators import draw_signs
 
-GROUPS = 8
-"""Groups of examples. More have less variance, and the fixed cost of a call then takes longer than its products."""
+GROUPS = 16
+"""Groups into which up to GROUPS * MAX_EXAMPLES examples are split. More have less variance, but a vector's fixed cost,
+some passes over the parameters, then exceeds that of multiplying it."""
 MAX_EXAMPLES = 32
-"""Examples in one batch of products, which share it with several vectors."""
+"""Examples in one batch of products, which share it with several vectors. Larger groups take several batches and so
+save nothing: more examples are split into groups of this size."""
+MAX_GROUPS = 64
+"""Groups of however many examples."""
 MAX_UNITS = 64
 """Unit vectors that are formed at once."""
 NORMS_PER_OCTAVE = 16
@@ -124,7 +128,7 @@ class Residual:
 
         def product(flat: Tensor) -> Tensor:
             vector = unflatten(self.block, flat)
-            scaled = {name: value * self.scale.get(name, 1) for name, value in vector.items()}
+            scaled = {name: value * self.scale[name] for name, value in vector.items()} if self.scale else vector
             return of(scaled, self.method.hvp(weighted, self.block, scaled))
 
         return product
@@ -152,7 +156,7 @@ def residual(subject: Subject, names: tuple[str, ...], scale: Params | None = No
         return found
 
     slopes = subject.by_example(slopes_of)
-    size = math.ceil(len(slopes) / GROUPS)
+    size = group_size(len(slopes))
     processes = 1 if subject.process_group is None else subject.process_group.size
     batch = min(subject.batch_size, MAX_EXAMPLES, math.ceil(size / processes))
     norms = slopes.reshape(len(slopes), -1).double().norm(dim=1).cpu()
@@ -165,9 +169,14 @@ def residual(subject: Subject, names: tuple[str, ...], scale: Params | None = No
     return Residual(with_slopes, block, scale or {}, method, tuple(groups), together)
 
 
+def group_size(examples: int) -> int:
+    """How many examples a group has."""
+    return max(min(math.ceil(examples / GROUPS), MAX_EXAMPLES), math.ceil(examples / MAX_GROUPS))
+
+
 def _parts(vector: Params, product: Params) -> Tensor:
     """v_b^T (R v)_b by parameter."""
-    return torch.stack([(vector[name] * product[name]).sum(dtype=torch.float64) for name in vector])
+    return torch.stack([(vector[name] * product[name]).sum().double() for name in vector])
 
 
 def _entries(vector: Params, product: Params) -> Tensor:

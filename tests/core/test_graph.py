@@ -272,3 +272,30 @@ def test_shapes_that_depend_on_values_are_no_graph() -> None:
 
     with pytest.raises(InvalidInput, match="cannot follow Selecting: a shape depends on values"):
         capture_graph(Selecting().double(), examples(1))
+
+
+@pytest.mark.parametrize("collecting", [True, False])
+@pytest.mark.parametrize("fails", [True, False])
+def test_the_collector_of_garbage_waits_for_the_capture_and_is_left_as_it_was(collecting: bool, fails: bool) -> None:
+    seen = []
+
+    class Watching(nn.Linear):
+        def forward(self, input: Tensor) -> Tensor:
+            seen.append(gc.isenabled())
+            if fails:
+                raise ValueError("no output")
+            return super().forward(input)
+
+    before = gc.isenabled()
+    try:
+        (gc.enable if collecting else gc.disable)()
+        if fails:
+            with pytest.raises(InvalidInput, match="no output"):
+                capture_graph(Watching(2, 2), torch.zeros(1, 2))
+        else:
+            capture_graph(Watching(2, 2), torch.zeros(1, 2))
+        assert gc.isenabled() == collecting
+    finally:
+        (gc.enable if before else gc.disable)()
+    assert seen
+    assert not any(seen)

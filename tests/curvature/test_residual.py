@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from sharpbench.core.subject import Subject
 from sharpbench.curvature import dense_ggn, dense_hessian, flatten, hessian_diagonal
 from sharpbench.curvature.reference import parameter_blocks
-from sharpbench.curvature.residual import Residual, residual
+from sharpbench.curvature.residual import Residual, group_size, residual
 from sharpbench.curvature.strata import Stratum, sample_strata
 from sharpbench.curvature.trace_estimators import draw_signs
 
@@ -48,7 +49,7 @@ def test_parts_are_those_of_the_dense_residual_of_each_group(count: int, scaled:
     subject = smooth(count)
     rest = residual(subject, NAMES, subject.params if scaled else None)
     scale = flatten(rest.block) if scaled else torch.ones(rest.size, dtype=torch.float64)
-    assert len(rest.groups) == (3 if count == 3 else 8)
+    assert len(rest.groups) == (3 if count == 3 else 14)
     sizes = [value.numel() for value in rest.block.values()]
     total = torch.zeros_like(dense(subject))
     for matrix, stratum in zip(of_groups(rest, subject), rest.strata(torch.Generator().manual_seed(3)), strict=True):
@@ -61,6 +62,15 @@ def test_parts_are_those_of_the_dense_residual_of_each_group(count: int, scaled:
     torch.testing.assert_close(total, dense(subject), rtol=1e-10, atol=1e-13)
     torch.testing.assert_close(
         flatten(rest.diagonal()), total.diagonal() * scale.square(), rtol=1e-10, atol=1e-13, check_dtype=False
+    )
+
+
+def test_groups_are_of_one_batch_while_these_are_few() -> None:
+    counts = [1, 16, 17, 128, 512, 513, 1024, 2048, 2049, 10_000]
+    sizes = [group_size(count) for count in counts]
+    assert sizes == [1, 1, 2, 8, 32, 32, 32, 32, 33, 157]
+    assert [math.ceil(count / size) for count, size in zip(counts, sizes, strict=True)] == (
+        [1, 16, 9, 16, 16, 17, 32, 64, 63, 64]
     )
 
 
@@ -87,7 +97,7 @@ def test_the_sampled_diagonal_is_near_the_true_one_as_often_as_it_says() -> None
     found = hessian_diagonal(subject, samples=30, generator=torch.Generator().manual_seed(0))
     error, stderr = flatten(found.values) - truth, flatten(found.stderr)
     sampled = stderr > 0
-    assert found.probes == 30 * 5
+    assert found.probes == 30 * 9
     assert float((error[~sampled]).abs().max()) < 1e-12  # the head is certified
     assert 0.85 < float((error[sampled].abs() < 2 * stderr[sampled]).double().mean()) <= 1
 
