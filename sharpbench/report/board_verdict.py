@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from sharpbench.analysis.row_ranks import Criterion
 from sharpbench.analysis.scores import Score
+from sharpbench.analysis.statistics.power import POWER
 from sharpbench.report.format import format_correlation, plain_text
 
 MAX_LISTED = 6
@@ -27,6 +28,15 @@ def describe_verdict(rows: Sequence[Score]) -> str:
         have = "measure has" if partial == 1 else "measures have"
         sentences.append(f"{partial} {have} no value on some networks and no rank.")
     return " ".join(filter(None, sentences))
+
+
+def describe_power(rows: Sequence[Score]) -> str:
+    """The difference of two taus that the board could have shown, in words; empty where no two measures are ranked."""
+    known = next((row.detectable for row in rows if row.detectable is not None), None)
+    if known is None:
+        return ""
+    share = f"{POWER:.0%}".replace("%", " %")
+    return f"a difference of {format_correlation(known)} would be told apart in {share} of such populations"
 
 
 def _describe_first(measures: Sequence[Score], ranked: Sequence[Score]) -> str:

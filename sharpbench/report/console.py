@@ -13,9 +13,8 @@ from rich.text import Text
 
 from sharpbench.analysis.costs import format_environment
 from sharpbench.analysis.scores import Score
-from sharpbench.analysis.statistics.power import POWER
 from sharpbench.core.record import Record
-from sharpbench.report.board_verdict import describe_verdict
+from sharpbench.report.board_verdict import describe_power, describe_verdict
 from sharpbench.report.columns import (
     DETAILS,
     MAIN,
@@ -42,7 +41,7 @@ from sharpbench.report.cost_columns import (
     has_costs,
 )
 from sharpbench.report.fitted_table import COLUMN_GAP_CHARS, split_columns
-from sharpbench.report.format import ACCURACY_GAP, MISSING, format_correlation, format_reasons, plain_text
+from sharpbench.report.format import ACCURACY_GAP, MISSING, format_reasons, plain_text
 
 MIN_FILE_WIDTH = 120
 """Characters of a table that goes to a file."""
@@ -171,7 +170,8 @@ def _describe_board(rows: list[Score]) -> list[str]:
         lines.append("intervals of Psi and sign errors are for the same configurations")
     if examples := describe_board_examples(rows):
         lines.append(f"{examples[0].lower()}{examples[1:]}")
-    lines += _describe_power(rows)
+    if power := describe_power(rows):
+        lines.append(f"power: {power}")
     lines.append("; ".join(column.footnote for column in (*MAIN, *DETAILS) if column.footnote))
     lines += _describe_notes(board_notes(measured))
     if any(row.exactness is not None and row.exactness.oracle != "definition" for row in rows):
@@ -189,15 +189,6 @@ def _describe_networks(first: Score) -> str:
     why = f" ({format_reasons(first.exclusions)})" if first.exclusions else ""
     gate = f"{first.excluded} excluded as not fitted{why}"
     return f"{first.total} networks, {gate}; ranked by {by}; [95 % intervals]"
-
-
-def _describe_power(rows: Sequence[Score]) -> list[str]:
-    """The difference that the board could have shown, in words; nothing where no two measures are ranked."""
-    known = next((row.detectable for row in rows if row.detectable is not None), None)
-    if known is None:
-        return []
-    share = f"{POWER:.0%}".replace("%", " %")
-    return [f"power: a difference of {format_correlation(known)} would be told apart in {share} of such populations"]
 
 
 def _describe_notes(notes: Sequence[tuple[str, list[str]]]) -> list[str]:

@@ -247,6 +247,7 @@ def test_pages_of_populations_and_networks_hold_their_records(results: Path) -> 
         network_address(board, network).rpartition("/")[2] in population for network in board.population.networks
     )
     assert "15; 1 excluded by the gate: 1 budget ended" in population
+    assert "would be told apart in 80 % of such populations</dd>" in population
     for network in board.population.networks:
         text = texts[network_address(board, network)]
         for row in board.population.rows:

@@ -16,7 +16,7 @@ from sharpbench.leaderboard.evidence import list_evidence
 from sharpbench.leaderboard.site.addresses import measure_address, network_address, population_address
 from sharpbench.leaderboard.site.commands import train_again
 from sharpbench.leaderboard.site.pictures import draw_costs, draw_intervals
-from sharpbench.report.board_verdict import describe_verdict
+from sharpbench.report.board_verdict import describe_power, describe_verdict
 from sharpbench.report.columns import NAME, RANK, TAU, TAU_WITHIN, Column
 from sharpbench.report.cost_columns import GRADIENTS, INVARIANT, LARGEST_ERROR
 from sharpbench.report.format import MISSING, format_number, format_reasons, plain_text
@@ -42,6 +42,7 @@ def population_values(leaderboard: Leaderboard, index: int) -> dict[str, Any]:
     return {
         "slug": board.slug,
         "verdict": describe_verdict(board.scores),
+        "power": describe_power(board.scores),
         "excluded": len(networks) - len(board.population.counted),
         "reasons": format_reasons(board.population.exclusions),
         "axes": [(_text(name), ", ".join(_distinct(values))) for name, values in axes.items()],
