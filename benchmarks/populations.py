@@ -8,6 +8,7 @@ it stopped. `sharpbench publish` makes the pages afterwards. docs/populations.md
 
 from __future__ import annotations
 
+import lzma
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from pathlib import Path
 from sharpbench.core.records import RECORDS, merge_records
 
 RESULTS = Path(__file__).parents[1] / "leaderboard" / "results"
+MAX_PLAIN_BYTES = 20_000_000
+"""Larger files of records are compressed."""
 CHEAP = (
     "trace,fisher-rao,normalized,minimum,fisher-trace,adaptive-trace,parameter-norm,distance-from-initialisation,"
     "path-norm,spectral-product,frobenius-product,margin,gradient-norm,sam,asam"
@@ -74,6 +77,18 @@ def command(run: Sequence[str], output: Path, workers: int) -> list[str]:
     return [str(Path(sys.executable).parent / "sharpbench"), "run", *words, *place]
 
 
+def _publish(records: Path, name: str) -> None:
+    """Put the records among the results, compressed where they are large."""
+    plain, compressed = RESULTS / f"{name}.jsonl", RESULTS / f"{name}.jsonl.xz"
+    for path in (plain, compressed):
+        path.unlink(missing_ok=True)
+    if records.stat().st_size <= MAX_PLAIN_BYTES:
+        shutil.copyfile(records, plain)
+        return
+    with records.open("rb") as source, lzma.open(compressed, "wb", preset=6) as target:
+        shutil.copyfileobj(source, target)
+
+
 def main(arguments: Sequence[str]) -> int:
     """See the module; the largest exit status of the runs."""
     parser = ArgumentParser()
@@ -96,7 +111,7 @@ def main(arguments: Sequence[str]) -> int:
             together = chosen.work / name
             merge_records(folders, together)
             RESULTS.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(together / RECORDS, RESULTS / f"{name}.jsonl")
+            _publish(together / RECORDS, name)
     return worst
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -34,11 +35,13 @@ class ConsistencyCheck:
         networks: A network, as boards tell them apart -> the place and truth of its first record.
         rows: Hash of a row -> the place and version of its first record.
         labels: Label -> the place and configuration of its first record.
+        outcomes: Network, and the name of an outcome -> the place and value of its first record.
     """
 
     networks: dict[str, FirstSeen] = field(default_factory=dict)
     rows: dict[str, tuple[str, int]] = field(default_factory=dict)
     labels: dict[str, tuple[str, Scalars]] = field(default_factory=dict)
+    outcomes: dict[tuple[str, str], tuple[str, float | None]] = field(default_factory=dict)
 
     def check(self, record: Record, where: str) -> None:
         """Raise InvalidInput if `record`, found at `where`, contradicts itself or the records before."""
@@ -51,6 +54,7 @@ class ConsistencyCheck:
         self._check_label(record, where)
         self._check_version(record, version, where)
         self._check_truth(record, where)
+        self._check_outcomes(record, where)
 
     def _check_label(self, record: Record, where: str) -> None:
         """The label must agree with measure and configuration, which the key covers."""
@@ -96,6 +100,16 @@ class ConsistencyCheck:
                 "run all again"
             )
 
+    def _check_outcomes(self, record: Record, where: str) -> None:
+        network = network_key(record)
+        for name, value in record.outcomes.items():
+            first, known = self.outcomes.setdefault((network, name), (where, value))
+            if known != value:
+                raise InvalidInput(
+                    f"{where}: the outcome '{shorten(name)}' of this network is {value}, but {known} at {first}: one "
+                    "of the lines was changed, or the network was trained again; restore it, or run all again"
+                )
+
 
 def find_version(record: Record) -> int | None:
     """The version of the measure for which the record's key fits its content; None where there is none."""
@@ -110,14 +124,17 @@ def _possible_keys(record: Record) -> Iterator[tuple[int, str]]:
             yield version, content.key(examples=examples)
 
 
-SUFFIX = ".jsonl"
+SUFFIX, COMPRESSED = ".jsonl", ".xz"
+"""The end of the name of a record file, and what follows it where the file is compressed by xz."""
+MAX_FILE_BYTES = 2**30
+"""The largest content of a compressed record file."""
 NAME_PATTERN = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 MAX_NAME_CHARS = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """The records of NAME.jsonl.
+    """The records of NAME.jsonl, or of NAME.jsonl.xz.
 
     Args:
         left_out: The number of its lines that are not for a leaderboard: `data.leaderboard` false, or claimed outcomes.
@@ -135,20 +152,39 @@ def read_collections(folder: Path) -> tuple[Collection, ...]:
         InvalidInput: for a line that is truncated, not a record, of another schema, a duplicate, or in contradiction to
             itself or to another line; the message has the file and the line number.
     """
-    paths = sorted(folder.glob(f"*{SUFFIX}")) if folder.is_dir() else []
-    if not paths:
+    files = find_record_files(folder)
+    if not files:
         raise InvalidInput(f"no record files in {folder}; put *{SUFFIX} there, or name their folder with --results")
-    found = tuple(read_collection(path) for path in paths)
+    found = tuple(read_collection(path) for path in files.values())
     if not any(each.records for each in found):
         raise InvalidInput(f"no records for a leaderboard in {folder}; those of `sharpbench run` are")
     return found
 
 
+def find_record_files(folder: Path) -> dict[str, Path]:
+    """The record files in `folder` by the name of their collection, sorted; empty where there is no such folder.
+
+    Raises InvalidInput for two files of one name.
+    """
+    patterns = (f"*{SUFFIX}", f"*{SUFFIX}{COMPRESSED}")
+    paths = sorted(path for each in patterns for path in folder.glob(each)) if folder.is_dir() else []
+    files = {_collection_name(path): path for path in paths}
+    for path in paths:
+        if (other := files[_collection_name(path)]) != path:
+            raise InvalidInput(f"{path} and {other} are one collection; keep one of the two")
+    return dict(sorted(files.items()))
+
+
+def _collection_name(path: Path) -> str:
+    return path.name.removesuffix(COMPRESSED).removesuffix(SUFFIX)
+
+
 def read_collection(path: Path) -> Collection:
     """The collection in a file; raises InvalidInput as `read_collections`."""
-    if not NAME_PATTERN.fullmatch(path.stem) or len(path.stem) > MAX_NAME_CHARS:
+    name = _collection_name(path)
+    if not NAME_PATTERN.fullmatch(name) or len(name) > MAX_NAME_CHARS:
         raise InvalidInput(
-            f"{path}: '{shorten(path.stem)}' is not a name for a collection; use words of a-z and 0-9 with hyphens "
+            f"{path}: '{shorten(name)}' is not a name for a collection; use words of a-z and 0-9 with hyphens "
             f"between, at most {MAX_NAME_CHARS} characters"
         )
     consistency, records, left_out, seen = ConsistencyCheck(), list[Record](), 0, dict[str, str]()
@@ -165,23 +201,38 @@ def read_collection(path: Path) -> Collection:
         seen[record.key] = where
         consistency.check(record, where)
         records.append(record)
-    return Collection(path.stem, tuple(records), left_out)
+    return Collection(name, tuple(records), left_out)
 
 
 def _read_lines(path: Path) -> Iterator[tuple[str, str]]:
     """Each line with its place; a last line without an end is refused, and so is a pipe, which may never end."""
     if path.exists() and not path.is_file():
         raise InvalidInput(f"{path} is not a plain file; replace it by the records themselves, or remove it")
+    content = _read_content(path)
     try:
-        lines = path.read_bytes().decode("utf-8").split("\n")
+        lines = content.decode("utf-8").split("\n")
     except UnicodeDecodeError as error:
-        before = path.read_bytes()[: error.start].count(b"\n") + 1
+        before = content[: error.start].count(b"\n") + 1
         raise InvalidInput(f"{path}:{before}: not UTF-8 ({error.reason}); restore the file") from None
-    except OSError as error:
-        raise InvalidInput(f"cannot read {path}: {error.strerror}; restore it") from None
     for number, line in enumerate(lines[:-1], start=1):
         if not line.strip():
             raise InvalidInput(f"{path}:{number}: an empty line; delete it")
         yield f"{path}:{number}", line
     if lines[-1]:
         raise InvalidInput(f"{path}:{len(lines)}: the line does not end: it is truncated; restore the file")
+
+
+def _read_content(path: Path) -> bytes:
+    """The bytes of a record file, decompressed."""
+    try:
+        if path.suffix != COMPRESSED:
+            return path.read_bytes()
+        with lzma.open(path) as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise InvalidInput(f"cannot read {path}: {error.strerror}; restore it") from None
+    except (lzma.LZMAError, EOFError) as error:
+        raise InvalidInput(f"{path} is not an intact xz file ({shorten(str(error))}); restore it") from None
+    if len(content) > MAX_FILE_BYTES:
+        raise InvalidInput(f"{path} holds more than {MAX_FILE_BYTES:,} bytes; divide it into several collections")
+    return content

@@ -18,7 +18,7 @@ from sharpbench.core.subject import Subject
 from sharpbench.datasets.dataset import Data
 from sharpbench.errors import InvalidInput, shorten, suggest_names
 from sharpbench.files import cache_folder, data_folder, user_path
-from sharpbench.leaderboard.collection import SUFFIX, read_collection
+from sharpbench.leaderboard.collection import find_record_files, read_collection
 from sharpbench.runner.foreign.zoo_export import ExportPlace, import_zoo_export, is_zoo_export
 from sharpbench.training.examples import LoadedData, initial_module
 from sharpbench.training.network import TrainedNetwork
@@ -200,9 +200,9 @@ def _find_population(name: str, place: NetworkPlace) -> PublishedPopulation:
             for each in exported
         }
         return PublishedPopulation(name, named, place)
-    path = _results_folder(place) / f"{name}{SUFFIX}"
-    if not path.is_file():
-        known = sorted(each.stem for each in path.parent.glob(f"*{SUFFIX}"))
+    files = find_record_files(_results_folder(place))
+    if (path := files.get(name)) is None:
+        known = sorted(files)
         hint = suggest_names(name, known) or (f"there are {', '.join(known)}" if known else "")
         remedy = hint or "collections are in a checkout of the repository; or name a folder of `zoo export`"
         raise InvalidInput(f"no collection or folder '{shorten(name)}'; {remedy}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import lzma
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -159,3 +160,40 @@ def test_keys_of_records_that_were_run_fit_their_content() -> None:
         for record in iterate_records(path):
             version = find_version(record)
             assert version is not None, record.key
+
+
+def test_compressed_records_are_the_same_collection(results: Path) -> None:
+    before, path = read_collections(results), results / "first.jsonl"
+    compressed = results / "first.jsonl.xz"
+    compressed.write_bytes(lzma.compress(path.read_bytes()))
+    with pytest.raises(
+        InvalidInput, match=r"first\.jsonl and .*first\.jsonl\.xz are one collection; keep one of the two"
+    ):
+        read_collections(results)
+    path.unlink()
+    assert read_collections(results) == before
+    compressed.write_bytes(compressed.read_bytes()[:-20])
+    with pytest.raises(InvalidInput, match=r"first\.jsonl\.xz is not an intact xz file \(.*\); restore it"):
+        read_collections(results)
+
+
+def test_compressed_records_have_a_largest_size(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sharpbench.leaderboard.collection.MAX_FILE_BYTES", 1000)
+    (results / "third.jsonl.xz").write_bytes(lzma.compress(b"\n" * 10_000_000))
+    with pytest.raises(InvalidInput, match=r"third\.jsonl\.xz holds more than 1,000 bytes"):
+        read_collections(results)
+
+
+def test_records_of_one_network_agree_on_its_outcomes(results: Path) -> None:
+    path = results / "first.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    same = [number for number, row in enumerate(rows) if row["recipe"] == rows[0]["recipe"]]
+    assert len(same) > 1
+    rows[0]["outcomes"], rows[same[-1]]["outcomes"] = {"quantised-4": 0.25, "forgetting": 0.5}, {"quantised-4": 0.25}
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    read_collections(results)
+    rows[same[-1]]["outcomes"] = {"quantised-4": 0.2}
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    message = rf"{same[-1] + 1}: the outcome 'quantised-4' of this network is 0\.2, but 0\.25 at .*:1: one of the lines"
+    with pytest.raises(InvalidInput, match=message):
+        read_collections(results)
