@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from sharpbench.core.measure import NotApplicable
 from sharpbench.core.subject import Params, Subject
 from sharpbench.curvature import flatten
 from sharpbench.errors import InvalidInput
@@ -74,7 +75,7 @@ def balance_checkpoints(given: Checkpoints, options: LandscapeOptions) -> Iterat
         yield f"balancing '{name}'"
         try:
             params: Params = balanced_params(subject.to(dtype=torch.float64), scope=options.balance)
-        except InvalidInput as error:
+        except (InvalidInput, NotApplicable) as error:
             raise InvalidInput(f"no balanced network at '{name}': {error}; or draw with balance=none") from None
         moved.append(subject.with_params({key: params[key].to(held) for key, held in subject.params.items()}))
     yield Checkpoints(given.names, tuple(moved))

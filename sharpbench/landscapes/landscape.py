@@ -17,6 +17,7 @@ from sharpbench.core.precision import own_types
 from sharpbench.core.requirements import random_state_kept
 from sharpbench.core.subject import Subject
 from sharpbench.curvature import displaced_losses
+from sharpbench.errors import InvalidInput
 from sharpbench.landscapes.checkpoints import Checkpoints, balance_checkpoints, make_checkpoints, read_states
 from sharpbench.landscapes.options import LandscapeOptions
 from sharpbench.landscapes.plane import Mark, Plane, TraceShare, make_plane, measure_share
@@ -121,8 +122,11 @@ def iterate_landscape(
             else:
                 yield step
         yield "finding the directions"
-        with random_state_kept(), own_types():
-            plane = make_plane(balanced, options)
+        try:
+            with random_state_kept(), own_types():
+                plane = make_plane(balanced, options)
+        except NotApplicable as error:
+            raise InvalidInput(f"no eigenvectors: {error}; use directions=random") from None
         yield "the share of the trace"
         share, facts = _share(plane, options)
         count = len(plane.grid[-1])

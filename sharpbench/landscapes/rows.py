@@ -66,7 +66,7 @@ def landscape_key(given: Checkpoints, options: LandscapeOptions) -> str:
 
 
 def read_rows(path: Path, key: str, *, count: int, width: int) -> dict[int, tuple[float, ...]]:
-    """The rows of the landscape `key` that the file holds, by number; others in it are left alone.
+    """The rows of the landscape `key` that the file holds, by number; those of other landscapes are skipped.
 
     Raises InvalidInput for a file that is not one of rows.
     """

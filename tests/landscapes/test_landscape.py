@@ -247,3 +247,28 @@ def test_a_minimum_that_is_not_attained_names_the_remedy() -> None:
     nn.init.zeros_(network[4].weight)
     with pytest.raises(InvalidInput, match=r"no balanced network at 'Sequential': .*; or draw with balance=none"):
         measure_landscape(subject_of(network), LandscapeOptions(points=3))
+
+
+def test_a_network_whose_derivatives_are_refused_can_be_drawn_by_random_directions() -> None:
+    class Reversed(nn.Module):
+        """Its backward pass is the derivative of no function."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(4, 5), nn.Linear(5, 3)
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            hidden = self.first(inputs)
+            if hidden.requires_grad:
+                hidden.register_hook(lambda gradient: -gradient)
+            return self.last(hidden.relu())
+
+    torch.manual_seed(0)
+    subject = Subject.from_module(Reversed().double(), INPUTS, TARGETS)
+    with pytest.raises(InvalidInput, match="no balanced network at 'Reversed': "):
+        measure_landscape(subject, LandscapeOptions(points=3))
+    with pytest.raises(InvalidInput, match=r"no eigenvectors: .*; use directions=random"):
+        measure_landscape(subject, LandscapeOptions(points=3, directions="eigenvectors", balance="none"))
+    found = measure_landscape(subject, LandscapeOptions(points=3, balance="none"))
+    assert found.share is None
+    assert found.facts[0].startswith("the share of the trace is not known: ")
