@@ -163,6 +163,14 @@ def load_population(name: str, place: NetworkPlace | None = None) -> PublishedPo
     Raises:
         InvalidInput: for an unknown name, a damaged folder, and where weights are missing; then the line says which
             command trains them.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     try:
+    ...         sharpbench.load_population("nothing", sharpbench.NetworkPlace(results=folder))
+    ...     except sharpbench.InvalidInput as error:
+    ...         print(error)
+    no collection or folder 'nothing'; collections are in a checkout of the repository; or name a folder of `zoo export`
     """
     population = _find_population(name, place or NetworkPlace())
     if missing := population.missing():
@@ -180,6 +188,12 @@ def load_network(name: str, place: NetworkPlace | None = None) -> PublishedNetwo
 
     Raises:
         InvalidInput: as `load_population`, and for a network that there is not.
+
+    >>> try:
+    ...     sharpbench.load_network("mlp-3")
+    ... except sharpbench.InvalidInput as error:
+    ...     print(error)
+    'mlp-3' does not name a network; write 'collection/name', as 'digits-label-noise/mlp-3'
     """
     collection, slash, network = name.rpartition("/")
     if not slash or not collection:

@@ -59,7 +59,7 @@ class PopulationOptions:
 def plan_population(
     measures: str | Sequence[Measure], population: str, options: PopulationOptions | None = None
 ) -> tuple[Cell, ...]:
-    """The cells of a run: every measure on every network of a population that was trained elsewhere.
+    r"""The cells of a run: every measure on every network of a population that was trained elsewhere.
 
     Each network is opened once, so that weights that do not fit are found before anything is measured. A cell is
     known by the content of weights, data and code: files may be renamed.
@@ -73,6 +73,22 @@ def plan_population(
     Raises:
         InvalidInput: for a description or a table that cannot be read, a row without weights or with those of another
             row, and weights that do not fit; the message is one line.
+
+    >>> import tempfile, torch
+    >>> from pathlib import Path
+    >>> from sharpbench.models import SmallMlp
+    >>> with tempfile.TemporaryDirectory() as name:
+    ...     for seed in range(3):
+    ...         _ = torch.manual_seed(seed)
+    ...         torch.save(SmallMlp(width=1).build((1, 28, 28), 10).state_dict(), f"{name}/net{seed}.pt")
+    ...     _ = Path(name, "networks.csv").write_text("seed,gap\n0,0.1\n1,0.3\n2,0.2\n")
+    ...     _ = Path(name, "mine.toml").write_text(
+    ...         'table = "networks.csv"\nweights = "net{seed}.pt"\n'
+    ...         'model = "small-mlp[width=1]"\ndataset = "digits"\n'
+    ...     )
+    ...     cells = sharpbench.plan_population("trace", name)
+    >>> [cell.recipe.title for cell in cells]
+    ['small-mlp[width=1] at net0.pt', 'small-mlp[width=1] at net1.pt', 'small-mlp[width=1] at net2.pt']
     """
     chosen = options or PopulationOptions()
     counts = {"timing": chosen.timing, "oracle": chosen.oracle, "invariance": chosen.invariance}
