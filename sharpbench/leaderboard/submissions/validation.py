@@ -52,7 +52,7 @@ def check_record(record: Record) -> None:
     if not 0 <= record.seed < 2**64:
         raise InvalidInput(f"seed {record.seed} is not a number of 64 bits")
     _check_origin(record)
-    _check_words({"label": record.label})
+    _check_words({"label": record.label, **{f"outcome {shorten(name)}": name for name in record.outcomes}})
     odd = [kind for kind in record.invariance if kind not in REWRITE_KINDS]
     if odd:
         raise InvalidInput(f"invariance: {shorten(repr(odd[0]))} is not one of {', '.join(REWRITE_KINDS)}")
@@ -112,8 +112,8 @@ def _check_numbers(record: Record) -> None:
         **least,
         **{f"invariance.{kind}": factor for kind, factor in record.invariance.items()},
     }
-    for mapping, held in (("truth", record.truth), ("recipe", record.recipe), ("configuration", record.configuration)):
-        numbers |= {f"{mapping}.{name}": value for name, value in held.items()}
+    for mapping in ("truth", "recipe", "configuration", "outcomes"):
+        numbers |= {f"{mapping}.{name}": value for name, value in getattr(record, mapping).items()}
     for name, value in numbers.items():
         if isinstance(value, int | float) and abs(value) > MAX_MAGNITUDE:
             raise InvalidInput(
