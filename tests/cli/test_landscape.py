@@ -41,6 +41,7 @@ def test_a_plane_with_its_files_and_rows(checkpoints: Path, tmp_path: Path) -> N
     assert (tmp_path / ROWS).read_text() == rows
 
 
+@pytest.mark.slow
 def test_a_trajectory_of_checkpoints(checkpoints: Path, tmp_path: Path) -> None:
     words = ("--directions", "trajectory", "--balance", "none", "--points", "3", "--output", tmp_path)
     done = given("landscape", *FEW, "--weights", checkpoints / "epoch*.safetensors", *words)

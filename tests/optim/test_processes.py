@@ -19,8 +19,11 @@ from sharpbench.datasets import Digits, Mnist
 from sharpbench.models import LeNet
 from sharpbench.optim import ASAM, GSAM, MSAM, SAM, FriendlySAM, SAMPa, SharpnessAware
 
-DISTANCES = (1e-10, 0.4)
-"""Bounds of the distance from the plain loop's weights over their way, in float64 and under autocast to bfloat16."""
+DISTANCES = (1e-10, 0.3)
+"""Bounds of the distance from the plain loop's weights over their way, in float64 and under autocast to bfloat16.
+
+The latter were 0.04 (m-SAM), 0.05 (SAMPa) to 0.21 (GSAM) on MNIST, and 0.05 to 0.19 on the digits. The plain loop
+under autocast is 0.04 to 0.20 away from the one in float64 itself."""
 WORLD, BATCH, STEPS, MICRO_BATCHES = 2, 16, 4, 2
 
 
