@@ -11,7 +11,9 @@ from sharpbench.analysis.population import group_populations
 from sharpbench.analysis.scores import score_records
 from sharpbench.core.record import Record
 from sharpbench.core.records import RECORDS, CellEnd, iterate_records, read_cell_ends
+from sharpbench.datasets import Digits
 from sharpbench.runner.cell import Cell
+from sharpbench.runner.evaluate_cell import cell_record
 from sharpbench.runner.run import RunOptions, plan_run
 from tests.synthetic import make
 
@@ -34,17 +36,17 @@ def test_records_state_the_outcomes_and_lack_only_those_that_are_new(tmp_path: P
     first = run(cells("gap"), tmp_path)
     assert [found.outcomes for found in first] == [{}] * 4
     assert left("gap,loss-gap", tmp_path) == ()  # records hold what determines them
-    second = run(cells("gap,quantised-2"), tmp_path)
+    second = run(cells("gap,quantised-2,calibration"), tmp_path)
     assert [found.key for found in second] == [found.key for found in first]
     assert [found.value for found in second] == [found.value for found in first]
-    assert {tuple(found.outcomes) for found in second} == {("quantised-2",)}
-    assert len({(found.recipe["label_noise"], found.outcomes["quantised-2"]) for found in second}) == 2
-    third = run(cells("calibration"), tmp_path)
-    assert {tuple(found.outcomes) for found in third} == {("quantised-2", "calibration")}
+    assert {tuple(found.outcomes) for found in second} == {("quantised-2", "calibration")}
+    assert len({(found.recipe["label_noise"], *found.outcomes.values()) for found in second}) == 2
     assert left("quantised-2,calibration", tmp_path) == ()
     lacking = left("forgetting", tmp_path)
     assert len(lacking) == 4
     assert all(cell.measured is not None and not cell.checks.names for cell in lacking)
+    added = cell_record(lacking[0], Digits().load(None), None, {"forgetting": 0.5}).outcomes
+    assert added == {**lacking[0].measured.outcomes, "forgetting": 0.5}  # type: ignore[union-attr]
     assert len(list((tmp_path / "cache" / "outcomes").iterdir())) == 2
     ends = read_cell_ends(tmp_path / "out" / RECORDS)
     assert {end.outcomes for end in ends.values()} == {frozenset({"quantised-2", "calibration"})}
