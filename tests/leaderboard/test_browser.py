@@ -74,7 +74,8 @@ def published(tmp_path: Path) -> Path:
     """The site of two published collections, of which one was timed."""
     (tmp_path / "results").mkdir()
     for name in ("mnist-label-noise", "digits-label-noise"):
-        shutil.copy(Path(__file__).parents[2] / "leaderboard" / "results" / f"{name}.jsonl", tmp_path / "results")
+        (path,) = (Path(__file__).parents[2] / "leaderboard" / "results").glob(f"{name}.jsonl*")  # it may be compressed
+        shutil.copy(path, tmp_path / "results")
     write_files(tmp_path / "site", build_site(make_leaderboard(read_collections(tmp_path / "results"))), remedy="")
     return tmp_path / "site"
 
