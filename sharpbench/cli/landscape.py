@@ -79,7 +79,7 @@ def landscape(
         seed=seed,
     )
     evaluation = network.evaluation(model, tuple(weights or ("random",)), seed=seed)
-    found = _draw(_short_names(network.load_subjects(evaluation)), options, output)
+    found = _draw(_name_subjects(network.load_subjects(evaluation), model), options, output)
     written = write_landscape(found, output)
     show_page(landscape_page(found), Console())
     typer.echo(", ".join(str(each) for each in written if each.suffix != ".png"))
@@ -104,7 +104,9 @@ def _draw(subjects: dict[str, Subject], options: LandscapeOptions, output: Path)
     return found
 
 
-def _short_names(subjects: dict[str, Subject]) -> dict[str, Subject]:
-    """The subjects by the names of their files, where these differ."""
+def _name_subjects(subjects: dict[str, Subject], model: str) -> dict[str, Subject]:
+    """The subjects by the names of their files, where these differ; a single one with its model before that."""
     names = [Path(source).name for source in subjects]
+    if len(names) == 1:
+        names = [f"{model} at {names[0]}"]
     return dict(zip(names, subjects.values(), strict=True)) if len(set(names)) == len(names) else subjects

@@ -33,6 +33,7 @@ def test_a_plane_with_its_files_and_rows(checkpoints: Path, tmp_path: Path) -> N
     assert done.returncode == 0, done.stderr
     assert "Loss on 3 x 3 points, mean over 24 examples" in done.stdout
     assert "the plane holds" in done.stdout
+    assert "Network: small-mlp at epoch0.safetensors." in done.stdout
     names = {"LANDSCAPE.md", "landscape.svg", "landscape.png", "landscape.html", ROWS}
     assert {path.name for path in tmp_path.iterdir()} == names
     rows = (tmp_path / ROWS).read_text()
