@@ -102,6 +102,7 @@ def test_a_list_of_timm_needs_its_weights(population: Path, monkeypatch: pytest.
         plan_population("parameter-norm", str(population), UNCHECKED)
 
 
+@pytest.mark.slow
 def test_a_folder_of_zoo_export_is_put_into_the_cache_and_measured(tmp_path: Path) -> None:
     cells = plan(
         *("parameter-norm,distance-from-initialisation", "small-mlp"),
