@@ -37,19 +37,19 @@ def keys_of(folder: Path) -> set[str]:
 
 
 def test_every_network_is_measured_and_its_outcomes_are_claims(population: Path, tmp_path: Path) -> None:
-    records = run_all(population, tmp_path / "out", "parameter-norm,trace")
+    records = run_all(population, tmp_path / "out", "parameter-norm,gradient-norm")
     assert [record.status for record in records] == ["ok"] * 12
     arrays = np.load(population / "train.npz")
     inputs, targets = torch.tensor(arrays["inputs"]), torch.tensor(arrays["targets"])
     for number in (0, 5):
         network = make_network(number)
         subject = sharpbench.Subject.from_module(network, inputs, targets)
-        norm, trace = records[2 * number : 2 * number + 2]
-        assert trace.value == pytest.approx(sharpbench.measure("trace", subject).value, rel=1e-6)
+        norm, gradient = records[2 * number : 2 * number + 2]
+        assert gradient.value == pytest.approx(sharpbench.measure("gradient-norm", subject).value, rel=1e-6)
         assert norm.value == pytest.approx(sharpbench.measure("parameter-norm", subject).value, rel=1e-6)
         accuracy = float((network(inputs).argmax(1) == targets).float().mean())
-        assert trace.data["accuracy"] == pytest.approx(accuracy)
-        assert trace.truth["parameter_norm"] == pytest.approx(
+        assert gradient.data["accuracy"] == pytest.approx(accuracy)
+        assert gradient.truth["parameter_norm"] == pytest.approx(
             float(torch.cat([value.detach().flatten() for value in network.parameters()]).norm())
         )
     first = records[0]
@@ -59,7 +59,7 @@ def test_every_network_is_measured_and_its_outcomes_are_claims(population: Path,
     stated = {"claimed": True, "outcome": "train_accuracy - test_accuracy", "table": "networks.csv"}
     assert stated.items() <= first.data.items()
     assert (first.data["weights"], first.data["model"], first.data["test_examples"]) == ("n0.pt", "net.py:make", 100)
-    cells = plan_population("parameter-norm,trace", str(population), UNCHECKED)
+    cells = plan_population("parameter-norm,gradient-norm", str(population), UNCHECKED)
     assert plan_run(cells, RunOptions(output=tmp_path / "out")).left == ()
     (group,) = group_populations(records)
     assert (group.model, group.dataset, len(group.counted)) == ("mine", "npz:train.npz", 6)
