@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 PAGE, SCORES, PLOTS = "LEADERBOARD.md", "leaderboard.json", "plots"
 """Names in an output folder."""
+MAX_OUTCOME_CHARS = 200
+"""Of the words for an outcome in the comment above a LaTeX table, which a line break would end."""
 MAX_TABLES_CHARS = 120
 """Characters of the names of tables in a line."""
 
@@ -89,9 +91,9 @@ class ScoredBoards:
             rows = [{column.heading: str(column.text(score)) for column in MAIN} for score in scores]
             numbers = [column.heading for column in MAIN if column.number]
             title = f"{plain_text(model, MAX_NAME_CHARS)} on {plain_text(dataset, MAX_NAME_CHARS)}"
-            tables.append(
-                f"% {title}; {self.outcome.meaning}; [95 % intervals]\n{render_latex(pd.DataFrame(rows), numbers)}"
-            )
+            judged_by = plain_text(self.outcome.meaning, MAX_OUTCOME_CHARS)
+            table = render_latex(pd.DataFrame(rows), numbers)
+            tables.append(f"% {title}; {judged_by}; [95 % intervals]\n{table}")
         return "\n".join(tables)
 
     def write(self, folder: Path) -> None:

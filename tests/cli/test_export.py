@@ -10,11 +10,10 @@ import pandas as pd
 import pytest
 
 from sharpbench.core.records import RECORDS
+from sharpbench.report.format import OutcomeLabel
 from sharpbench.report.scored_boards import ScoredBoards
 from tests.commands import given, refused
 from tests.synthetic import cohort
-
-HOSTILE = "a_b%&\\input{x}$"
 
 
 @pytest.fixture
@@ -37,6 +36,13 @@ def test_every_format_holds_the_board(folder: Path) -> None:
     from_json = pd.read_json(io.StringIO(json.dumps(found)))
     assert from_json["measure"].tolist() == frame["measure"].tolist()
     assert found[0]["tau"] == pytest.approx(boards.scores[0].marginal.value, abs=1e-14)
+
+
+def test_words_for_the_outcome_stay_in_the_comment() -> None:
+    boards = ScoredBoards.from_records(cohort(seeds=3), OutcomeLabel(meaning="a\n\\input{x}"))
+    assert [line for line in boards.to_latex().splitlines() if "input" in line] == [
+        "% mlp on digits; a \\input{x}; [95 % intervals]"
+    ]
 
 
 def test_what_cannot_be_exported_is_one_line(folder: Path) -> None:

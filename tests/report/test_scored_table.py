@@ -170,7 +170,7 @@ def test_a_difference_of_columns_is_an_outcome_and_direction_is_reversed() -> No
     frame["train_accuracy"], frame["test_accuracy"] = 1.0, 1 - frame["gap"]
     plain = scored(frame, measures=["good", "falling"])
     made = scored(frame.drop(columns="gap"), outcome="train_accuracy - test_accuracy")
-    assert made.boards.outcome == "train_accuracy - test_accuracy"
+    assert made.boards.outcome.meaning == "train_accuracy - test_accuracy"
     assert {row.label for row in made.scores} == {"good", "falling", "useless", "random"}  # no accuracy is a measure
     turned = scored(frame, measures=["falling"], options=sharpbench.TableOptions(descending=["falling"]))
     (one,), other = [row for row in turned.scores if row.kind == "measure"], plain.scores

@@ -58,6 +58,8 @@ def test_published_keys_are_those_of_their_cells(path: Path) -> None:
         content = KeyContent.of_record(record, version=cell.measure.version)
         assert keys == {content.key(examples=None), content.key(examples=examples)}
         compared += record.key in keys
+        older = [KeyContent.of_record(record, version=each) for each in range(1, cell.measure.version)]
+        keys |= {each.key(examples=count) for each in older for count in (None, examples)}  # values have changed since
         assert record.key in keys, record.label
     assert compared
 
