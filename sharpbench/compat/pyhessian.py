@@ -120,6 +120,9 @@ class hessian:  # noqa: N801  # PyHessian's name
         Args:
             maxIter: the largest number of samples.
             tol: relative to the mean.
+        Raises:
+            InvalidInput: where maxIter is below 1.
+            NotApplicable: as `eigenvalues`.
 
         Cost: one product, about four gradients, per sample.
         """
@@ -141,6 +144,8 @@ class hessian:  # noqa: N801  # PyHessian's name
 
         Stochastic Lanczos quadrature, with full reorthogonalisation. Of a network with fewer than `iter` parameters
         there are as many numbers as parameters.
+
+        Raises InvalidInput where `iter` or `n_v` is below 1, and NotApplicable as `eigenvalues`.
 
         Cost: iter * n_v products, each about four gradients.
         """

@@ -21,6 +21,8 @@ from sharpbench.errors import InvalidInput
 
 FIFTH = 5
 """The ratio of the largest eigenvalue to this one is stated."""
+MAX_PRODUCTS = 1000
+"""Products with one matrix, each of which has its vector in memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +56,8 @@ class SpectrumOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if not 2 <= self.products <= MAX_PRODUCTS:
+            raise InvalidInput(f"products={self.products} must be from 2 to {MAX_PRODUCTS:,}: each holds a vector")
         check_lanczos(self.tolerance, self.products)
         if self.count < 1:
             raise InvalidInput(f"count={self.count} eigenvalues must be at least 1")
@@ -68,7 +72,7 @@ class Spectrum:
     """Eigenvalues of the Hessian, or of the Gauss-Newton matrix, of a mean loss.
 
     whole: the largest eigenvalues with their vectors. eigenvectors: the same vectors by parameter.
-    batches: by the number of the batch, the largest eigenvalues of its loss; empty where none were wanted.
+    batches: by the index of the batch from 0, the largest eigenvalues of its loss; empty where none were wanted.
     blocks: the same by the name of the block of parameters.
     density: of all eigenvalues, or None. size: the number P of parameters. unconverged: what did not reach the
     tolerance, in words.
@@ -148,7 +152,7 @@ def iterate_spectrum(subject: Subject, options: SpectrumOptions) -> Iterator[str
     for index, (name, block) in enumerate(blocks.items()):
         yield f"eigenvalues of {name}, block {index + 1} of {len(blocks)}"
         found[name] = _eigenpairs(block, options)
-    unconverged += [f"batch {index}" for index, each in batches.items() if not each.converged]
+    unconverged += [f"batch {index + 1}" for index, each in batches.items() if not each.converged]
     unconverged += [name for name, each in found.items() if not each.converged]
     density = None
     if options.probes:

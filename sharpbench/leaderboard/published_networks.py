@@ -127,7 +127,8 @@ class PublishedPopulation(Sequence[PublishedNetwork]):
         return [name for name, each in self._networks.items() if not (self._zoo.folder / each.key).is_dir()]
 
     def open(self, name: str) -> PublishedNetwork:
-        """The network of that name. Raises InvalidInput as `load_network`."""
+        """The network that `name`, or the beginning of its key, means. Raises InvalidInput as `load_network`."""
+        name = self.find(name)
         named = self._networks[name]
         data, source = self._loaded.load(named.recipe), named.recipe.data_source
         self._hashes[source] = self._hashes.get(source) or data.sha256()
@@ -187,7 +188,7 @@ def load_network(name: str, place: NetworkPlace | None = None) -> PublishedNetwo
         place: where collections, trained networks and data sets are.
 
     Raises:
-        InvalidInput: as `load_population`, and for a network that there is not.
+        InvalidInput: as `load_population`, and for a network that the population does not have.
 
     >>> try:
     ...     sharpbench.load_network("mlp-3")
@@ -201,7 +202,7 @@ def load_network(name: str, place: NetworkPlace | None = None) -> PublishedNetwo
             f"'{shorten(name)}' does not name a network; write 'collection/name', as 'digits-label-noise/mlp-3'"
         )
     population = _find_population(collection, place or NetworkPlace())
-    return population.open(population.find(network))
+    return population.open(network)
 
 
 def _find_population(name: str, place: NetworkPlace) -> PublishedPopulation:

@@ -54,7 +54,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Page:
-    """A title and sections. Paragraphs are Markdown and stay as they are; cells of tables are escaped."""
+    """A title and sections. Titles and paragraphs are Markdown and stay as they are; cells of tables are escaped."""
 
     title: str
     sections: tuple[Section, ...]
@@ -99,7 +99,7 @@ def list_pictures(page: Page) -> Iterator[Picture]:
 
 def show_page(page: Page, console: Console) -> None:
     """Print titles, paragraphs and tables; where `console` is not a terminal, tables keep their width."""
-    _print(Text(page.title, style="bold"), console)
+    _print(Text(_strip_marks(page.title), style="bold"), console)
     for section in page.sections:
         console.print()
         _print(Text(_strip_marks(section.title), style="bold"), console)

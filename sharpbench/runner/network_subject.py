@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from sharpbench.analysis.population import finite_or_none
 from sharpbench.core.batch import Inputs, describe_form, map_tensors, take_examples
 from sharpbench.core.fields import Scalar
 from sharpbench.core.output_losses import SoftmaxLoss
@@ -88,9 +88,5 @@ def fit_fields(subject: Subject) -> dict[str, Scalar]:
     with torch.no_grad():
         loss, right, counted = (float(each) for each in subject.mean(batch_means))
     if not indices:
-        return {"loss": _finite_or_none(loss)}
-    return {"loss": _finite_or_none(loss), "accuracy": _finite_or_none(right / counted if counted else math.nan)}
-
-
-def _finite_or_none(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+        return {"loss": finite_or_none(loss)}
+    return {"loss": finite_or_none(loss), "accuracy": finite_or_none(right / counted) if counted else None}

@@ -8,6 +8,7 @@ from statistics import fmean
 
 import pandas as pd
 
+from sharpbench.report.escape import escape_cell
 from sharpbench.report.format import plain_text
 from sharpbench.report.page import Block, Page, Picture, Section
 from sharpbench.tracking.plot import PRECONDITIONED, SHARPNESS, draw_rows
@@ -45,7 +46,7 @@ def describe_rows(rows: Sequence[Row], name: str) -> Page:
         *_list_notes(rows),
         Picture("track", "The measures over the steps, with the bounds.", lambda: draw_rows(rows)),
     )
-    return Page(f"Sharpness while training: {plain_text(name, 60)}", (Section("", blocks),))
+    return Page(f"Sharpness while training: {escape_cell(name)}", (Section("", blocks),))
 
 
 def _summarize(rows: Sequence[Row], column: str) -> dict[str, str]:
@@ -79,6 +80,6 @@ def _list_notes(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         for note in filter(None, str(row.get("notes") or "").split(NOTE_GAP)):
             counts[note] = counts.get(note, 0) + 1
-    lines = [f"{plain_text(note, MAX_NOTE_CHARS)} ({count} of {len(rows)})" for note, count in counts.items()]
+    lines = [f"{escape_cell(note, MAX_NOTE_CHARS)} ({count} of {len(rows)})" for note, count in counts.items()]
     more = [f"and {len(lines) - MAX_NOTES} more notes, in the file"] if len(lines) > MAX_NOTES else []
     return [f"Missing: {line}." for line in [*lines[:MAX_NOTES], *more]]

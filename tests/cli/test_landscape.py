@@ -27,19 +27,26 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_plane_with_its_files_and_rows(checkpoints: Path, tmp_path: Path) -> None:
-    words = ("landscape", *FEW, "--weights", checkpoints / "epoch0.safetensors", "--points", "3", "--output", tmp_path)
-    done = given(*words, "--balance", "layer")
+@pytest.mark.parametrize(
+    ("dimensions", "points", "what"), [("1", "3", "line"), pytest.param("2", "3 x 3", "plane", marks=pytest.mark.slow)]
+)
+def test_a_landscape_with_its_files_and_rows(
+    checkpoints: Path, tmp_path: Path, dimensions: str, points: str, what: str
+) -> None:
+    shape = ("--dimensions", dimensions, "--points", "3", "--balance", "layer")
+    words = ("landscape", *FEW, *shape, "--weights", checkpoints / "epoch0.safetensors", "--output", tmp_path)
+    done = given(*words)
     assert done.returncode == 0, done.stderr
-    assert "Loss on 3 x 3 points, mean over 24 examples" in done.stdout
-    assert "the plane holds" in done.stdout
+    assert f"Loss on {points} points, mean over 24 examples" in done.stdout
+    assert f"the {what} holds" in done.stdout
     assert "Network: small-mlp at epoch0.safetensors." in done.stdout
     names = {"LANDSCAPE.md", "landscape.svg", "landscape.png", "landscape.html", ROWS}
     assert {path.name for path in tmp_path.iterdir()} == names
     rows = (tmp_path / ROWS).read_text()
     assert len(rows.splitlines()) == 3
-    assert given(*words, "--balance", "layer").returncode == 0
-    assert (tmp_path / ROWS).read_text() == rows
+    if what == "plane":
+        assert given(*words).returncode == 0
+        assert (tmp_path / ROWS).read_text() == rows
 
 
 @pytest.mark.slow
@@ -68,13 +75,15 @@ def test_bad_input_is_one_line(words: tuple[str, ...], message: str, tmp_path: P
     refused(given(*words, *output), message)
 
 
-def test_a_spectrum_with_its_files(checkpoints: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("drawn", [("batches",), pytest.param(("batches", "density"), marks=pytest.mark.slow)], ids=len)
+def test_a_spectrum_with_its_files(checkpoints: Path, tmp_path: Path, drawn: tuple[str, ...]) -> None:
     words = (*FEW, "--weights", checkpoints / "epoch0.safetensors", "--count", "5", "--per-batch", "12")
-    more = ("--group-by", "layer", "--probes", "2", "--steps", "8", "--eigenvectors", "--output", tmp_path)
-    done = given("spectrum", *words, *more)
+    more = ("--group-by", "layer", "--eigenvectors", "--output", tmp_path)
+    density = ("--probes", "2", "--steps", "8") if "density" in drawn else ()
+    done = given("spectrum", *words, *more, *density)
     assert done.returncode == 0, done.stderr
     assert "The first divided by the fifth" in done.stdout
-    pictures = {f"spectrum-{name}.{kind}" for name in ("batches", "density") for kind in ("svg", "png")}
+    pictures = {f"spectrum-{name}.{kind}" for name in drawn for kind in ("svg", "png")}
     files = {"SPECTRUM.md", "spectrum.json", "eigenvectors.safetensors"}
     assert {path.name for path in tmp_path.iterdir()} == pictures | files
     found = json.loads((tmp_path / "spectrum.json").read_text())

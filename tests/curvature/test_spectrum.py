@@ -84,8 +84,8 @@ def test_all_eigenvalues_of_a_matrix_of_low_rank() -> None:
 
 
 def test_too_few_products_are_stated() -> None:
-    found = measure_spectrum(make_subject(), SpectrumOptions(count=3, tolerance=1e-12, products=3))
-    assert found.unconverged == ("the loss",)
+    found = measure_spectrum(make_subject(), SpectrumOptions(count=3, tolerance=1e-12, products=3, batch_size=20))
+    assert found.unconverged == ("the loss", "batch 1")
     assert found.ratio is None
 
 
@@ -102,7 +102,7 @@ def test_the_density_is_one_over_the_whole_spectrum() -> None:
         ({"batch_size": 0}, "batch_size=0 examples must be at least 1"),
         ({"probes": -1}, "probes=-1 must be at least 0, and steps=60 at least 1"),
         ({"tolerance": 0.0}, "tolerance=0.0 of the relative residual"),
-        ({"products": 1}, "steps=1 must be from 2 to 1000"),
+        ({"products": 1}, "products=1 must be from 2 to 1,000"),
     ],
 )
 def test_options_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:

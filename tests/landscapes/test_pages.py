@@ -40,7 +40,7 @@ def make_landscape(dimensions: int = 2, *, marks: bool = False) -> Landscape:
     )
 
 
-@pytest.mark.parametrize(("dimensions", "marks"), [(1, True), (2, False)])
+@pytest.mark.parametrize(("dimensions", "marks"), [(1, True), pytest.param(2, False, marks=pytest.mark.slow)])
 def test_the_files_are_written_again_to_the_bit(tmp_path: Path, dimensions: int, marks: bool) -> None:
     names = ["LANDSCAPE.md", "landscape.svg", "landscape.png", "landscape.html"]
     contents = []

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from typer.testing import CliRunner
 
 from sharpbench import InvalidInput, Tracker
 from sharpbench.cli.app import app
+from sharpbench.core.fields import Scalar
+from sharpbench.report.page import render_body, show_page
 from sharpbench.tracking.report import describe_rows
 from sharpbench.tracking.rows import read_rows
 
@@ -56,9 +59,25 @@ def test_a_note_with_a_semicolon_is_one_note() -> None:
         model, "mse", (torch.ones(4, 2), torch.ones(4, 3)), measures="preconditioned-sharpness,batch-sharpness[size=9]"
     )
     tracker.step()
-    notes = str(describe_rows(tracker.frame.to_dict("records"), "rows"))
+    notes = str(describe_rows(tracker.frame.to_dict("records"), "rows")).replace("\\", "")
     assert "no optimizer is known; give optimizer= to the tracker (1 of 1)" in notes
     assert "Missing: batch-sharpness[size=9]: " in notes
+
+
+def test_names_and_notes_are_harmless(capsys: pytest.CaptureFixture[str]) -> None:
+    row: dict[str, Scalar] = {
+        "step": 1,
+        "learning_rate": None,
+        "trace": 1.0,
+        **dict.fromkeys(("2/eta", "bound", "loss")),
+        "notes": "trace: no <img src=y>",
+    }
+    page = describe_rows([row], "a<img src=x>[b](c).jsonl")
+    text = render_body(page)
+    assert "<img" not in text
+    assert "[b](c)" not in text
+    show_page(page, Console(width=200))
+    assert "Sharpness while training: a<img src=x>[b](c).jsonl" in capsys.readouterr().out
 
 
 def test_a_step_that_was_measured_again_counts_once(track: Path) -> None:

@@ -16,9 +16,9 @@ from sharpbench.report.page import Page, Section
 PAGE_NAME = "which.md"
 INTRODUCTION = (
     "Four questions decide: which network do you have, how many gradients may a measure cost, which rewrites of the "
-    "network must leave it unchanged, and which networks are yours most alike? The tables answer the last two for each "
-    "published population. A measure *predicts the gap* where the 95 % interval of the tau that ranks the population "
-    "is above 0 and the measure has a value on every network that counts.\n\n"
+    "network must leave it unchanged, and which published networks are most like yours? The tables answer the last two "
+    "for each published population. A measure *predicts the gap* where the 95 % interval of the tau that ranks the "
+    "population is above 0 and the measure has a value on every network that counts.\n\n"
     "*cheapest*: of the measures that predict the gap and were timed, the one of the lowest cost, in gradients "
     "(forward and backward passes over the data). Where this population was not timed without other work, the cost "
     "is the largest of the other populations. *highest tau*: of the measures that predict the gap, also those that "

@@ -18,7 +18,7 @@ from sharpbench.runner.evaluate_cell import with_plan
 from sharpbench.runner.foreign.claims import describe_shortfalls
 from sharpbench.runner.foreign.plan import PopulationOptions, plan_population
 from sharpbench.runner.run import RunOptions, plan_run, run
-from tests.foreign_population import make_network, rewrite
+from tests.foreign_population import make_network, rewrite, write_population
 
 UNCHECKED = PopulationOptions(timing=0, oracle=0, invariance=0, device="cpu")
 
@@ -36,8 +36,16 @@ def keys_of(folder: Path) -> set[str]:
     return {cell.key for cell in plan_population("parameter-norm", str(folder / "mine.toml"), UNCHECKED)}
 
 
-def test_every_network_is_measured_and_its_outcomes_are_claims(population: Path, tmp_path: Path) -> None:
-    records = run_all(population, tmp_path / "out", "parameter-norm,gradient-norm")
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[Record]]:
+    """A population, the output of a run of two measures on it, and the records."""
+    folder = tmp_path_factory.mktemp("measured")
+    population = write_population(folder / "lab")
+    return population, folder / "out", run_all(population, folder / "out", "parameter-norm,gradient-norm")
+
+
+def test_every_network_is_measured_and_its_outcomes_are_claims(measured: tuple[Path, Path, list[Record]]) -> None:
+    population, output, records = measured
     assert [record.status for record in records] == ["ok"] * 12
     arrays = np.load(population / "train.npz")
     inputs, targets = torch.tensor(arrays["inputs"]), torch.tensor(arrays["targets"])
@@ -60,7 +68,7 @@ def test_every_network_is_measured_and_its_outcomes_are_claims(population: Path,
     assert stated.items() <= first.data.items()
     assert (first.data["weights"], first.data["model"], first.data["test_examples"]) == ("n0.pt", "net.py:make", 100)
     cells = plan_population("parameter-norm,gradient-norm", str(population), UNCHECKED)
-    assert plan_run(cells, RunOptions(output=tmp_path / "out")).left == ()
+    assert plan_run(cells, RunOptions(output=output)).left == ()
     (group,) = group_populations(records)
     assert (group.model, group.dataset, len(group.counted)) == ("mine", "npz:train.npz", 6)
 
@@ -130,8 +138,8 @@ def test_examples_are_drawn(population: Path) -> None:
     assert record.data["limit"] == 5
 
 
-def test_lower_accuracies_than_claimed_are_reported(population: Path, tmp_path: Path) -> None:
-    records = run_all(population, tmp_path / "out")
+def test_lower_accuracies_than_claimed_are_reported(measured: tuple[Path, Path, list[Record]]) -> None:
+    records = measured[-1]
     low, high = ([replace(record, truth={"train_accuracy": claim}) for record in records] for claim in (0.0, 0.999))
     assert describe_shortfalls(low) == ""
     warning = describe_shortfalls(high)
