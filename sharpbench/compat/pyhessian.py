@@ -5,7 +5,7 @@
 >>> model = torch.nn.Linear(3, 2)
 >>> zeros = torch.nn.init.zeros_(model.weight), torch.nn.init.zeros_(model.bias)
 >>> batch = torch.tensor([[1.0, 2.0, 2.0]]), torch.tensor([0])
->>> found = hessian(model, torch.nn.CrossEntropyLoss(), data=batch)
+>>> found = hessian(model, torch.nn.CrossEntropyLoss(), data=batch, cuda=False)
 >>> values, vectors = found.eigenvalues()
 >>> [round(value, 4) for value in values], [tuple(part.shape) for part in vectors[0]]
 ([5.0], [(2, 3), (2,)])
