@@ -84,7 +84,7 @@ MAX_PAUSE_SECONDS = 1.5
 MAX_KILLS_OF_A_TRIAL = 10
 """After so many a trial is left in peace, so that it ends."""
 MAX_KILLS_BEFORE_MEASURING = 5
-"""After so many no process is struck until workers measure; on busy cores the training would meet every kill."""
+"""Kills of a trial after which none follows until workers measure; on busy cores the training would meet them all."""
 MAX_SECONDS_TO_END = 60.0
 """How long a driver may take to end after its signal, and its processes after it."""
 MAX_SECONDS_OF_A_RUN = 600.0

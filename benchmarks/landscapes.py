@@ -1,7 +1,7 @@
 """The figures of docs/landscapes.md, and what a landscape of LeNet costs.
 
 python benchmarks/landscapes.py [--output docs/images] [--lenet ROWS] [--threads 1]. Draws landscapes.png,
-landscapes-rescaled.png and landscapes-trajectory.png; with --lenet it times so many rows of 51 points on 1,024 images.
+landscapes-rescaled.png and landscapes-trajectory.png; with --lenet it times ROWS rows of 51 points on 1,024 images.
 """
 
 from __future__ import annotations

@@ -25,7 +25,11 @@ TOPICS = {
         *("plan_run", "RunPlan"),
         *("Record", "read_records"),
     ),
-    "Networks of your own": ("score", "TableOptions", "compare_networks", "NetworkComparisonOptions", "Tracker"),
+    "Networks of your own": (
+        *("plan_population", "PopulationOptions", "score", "TableOptions"),
+        *("compare_networks", "NetworkComparisonOptions", "Tracker"),
+    ),
+    "Published networks": ("load_network", "load_population", "NetworkPlace"),
     "Spectra and landscapes": ("measure_spectrum", "SpectrumOptions", "measure_landscape", "LandscapeOptions"),
     "Errors": ("InvalidInput",),
 }

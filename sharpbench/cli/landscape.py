@@ -59,7 +59,7 @@ def landscape(
     """Draw the loss around the weights of a network, on a plane or along a line.
 
     Networks that differ by a rescaling of their units give the same picture. Rows are written as they come, and the
-    same command goes on where an interrupted one ended. Exit status: 0 drawn, 2 bad usage or input, 130 interrupted.
+    same command resumes an interrupted one. Exit status: 0 drawn, 2 bad usage or input, 130 interrupted.
     """
     if print_config:
         typer.echo(format_options(context))

@@ -32,8 +32,8 @@ class SpectrumOptions:
     Args:
         count: Eigenvalues of the loss, of each batch and of each block, the largest first.
         kind: 'hessian' or 'gauss-newton'.
-        batch_size: Also those of the loss of each batch of so many examples, in their order; None for no batches. The
-            examples that do not fill a last batch are left out.
+        batch_size: The number of examples of each batch whose eigenvalues are computed also, in the order of the
+            examples; None for no batches. The examples that do not fill a last batch are left out.
         groups: Also those of each diagonal block of parameters: 'layer', 'kind', or as of `sharpbench.measure`; None
             for no blocks.
         probes: Random vectors of the density of all eigenvalues; 0 for no density.

@@ -85,7 +85,7 @@ def measure_landscape(
         checkpoints: State dicts of the network, by name or in order, in place of its own weights: two for
             directions='between', three or more for 'trajectory'.
         folder: Its landscape.jsonl keeps the finished rows; a later call with the same weights, examples and options
-            goes on where an interrupted one ended.
+            resumes an interrupted one.
 
     Raises:
         InvalidInput: for options and checkpoints that do not fit together, and where no network attains the least

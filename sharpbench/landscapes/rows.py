@@ -1,4 +1,4 @@
-"""The rows of a landscape in a file of JSON lines, written as they come, so that an interrupted grid goes on."""
+"""The rows of a landscape in a file of JSON lines, written as they come, so that an interrupted grid is resumed."""
 
 from __future__ import annotations
 

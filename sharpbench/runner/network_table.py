@@ -69,7 +69,7 @@ def find_sources(table: Table, pattern: str, folder: Path) -> tuple[str, ...]:
         pattern: Names the file of a row, as in 'runs/{run}/best*.pt#model': values of columns are in braces, asterisks
             are those of a shell, and '#KEY' names a state in the file.
 
-    Raises InvalidInput for a column that there is not, a row without a value, without a file or with several, and for
+    Raises InvalidInput for a missing column, a row without a value, without a file or with several, and for
     the file of another row.
     """
     found: list[str] = []
@@ -91,7 +91,7 @@ def fill_pattern(table: Table, pattern: str, row: int, *, remedy: str, quoted: b
         remedy: What a user does about a missing value, for the message.
         quoted: Escape what a shell would expand in the values.
 
-    Raises InvalidInput for a column that there is not, and for a missing value.
+    Raises InvalidInput for a missing column, and for a missing value.
     """
 
     def fill(name: re.Match[str]) -> str:

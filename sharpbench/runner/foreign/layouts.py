@@ -11,6 +11,7 @@ from typing import Any
 from sharpbench.analysis.table import Table
 from sharpbench.core.fields import Scalar, is_scalar
 from sharpbench.errors import InvalidInput, shorten
+from sharpbench.files import check_plain_file
 
 ACCURACY_GAP_COLUMNS = "train_accuracy - test_accuracy"
 PARAMS_FILE, RESULTS_FILE, CHECKPOINT_FILE = "params.json", "result.json", "checkpoints"
@@ -54,14 +55,14 @@ def read_model_zoo(folder: Path) -> FoundTable:
     rows: list[dict[str, Scalar]] = []
     names: list[str] = []
     for trial in sorted(each for each in folder.iterdir() if (each / PARAMS_FILE).is_file()):
-        results = {result.get("training_iteration"): result for result in _read_lines(trial / RESULTS_FILE)}
+        results = _results_by_epoch(trial / RESULTS_FILE)
         epochs = {_epoch(path): path for path in trial.glob(f"checkpoint_*/{CHECKPOINT_FILE}") if path.is_file()}
         usable = [epoch for epoch in epochs if epoch in results]
         if not usable:
             continue
         last = max(usable)
         params = {name: value for name, value in _read_object(trial / PARAMS_FILE).items() if is_scalar(value)}
-        found = {name: results[last].get(theirs) for theirs, name in RESULT_NAMES.items()}
+        found = {name: value for theirs, name in RESULT_NAMES.items() if is_scalar(value := results[last].get(theirs))}
         weights = str(epochs[last].relative_to(folder))
         rows.append({**params, **found, "epochs": last, "weights": weights})
         names.append(str(trial))
@@ -88,8 +89,11 @@ def _epoch(path: Path) -> int:
     return int(number) if number.isdecimal() else -1
 
 
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    return [_parse(line, f"{path}:{number}") for number, line in enumerate(_read_text(path).splitlines(), 1) if line]
+def _results_by_epoch(path: Path) -> dict[int, dict[str, Any]]:
+    """The results of the epochs, by their number; lines without a number are left out."""
+    lines = enumerate(_read_text(path).splitlines(), 1)
+    found = [_parse(line, f"{path}:{number}") for number, line in lines if line]
+    return {epoch: result for result in found if isinstance(epoch := result.get("training_iteration"), int)}
 
 
 def _read_object(path: Path) -> dict[str, Any]:
@@ -97,6 +101,7 @@ def _read_object(path: Path) -> dict[str, Any]:
 
 
 def _read_text(path: Path) -> str:
+    check_plain_file(path)
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -106,7 +111,7 @@ def _read_text(path: Path) -> str:
 def _parse(text: str, where: str) -> dict[str, Any]:
     try:
         found = json.loads(text, parse_constant=lambda _: None)  # losses of diverged networks are NaN
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{where}: not JSON ({shorten(str(error))}); fetch the folder again") from None
     if not isinstance(found, dict):
         raise InvalidInput(f"{where}: not an object of JSON but {type(found).__name__}; fetch the folder again")

@@ -70,6 +70,9 @@ def test_a_model_zoo_that_cannot_be_read_is_refused(population: Path) -> None:
     rewrite(trial / "params.json", '{"model', "{model")
     with pytest.raises(InvalidInput, match=r"params.json: not JSON .*; fetch the folder again"):
         read_model_zoo(population / "zoo")
+    (trial / "params.json").write_text("[" * 100_000, encoding="utf-8")
+    with pytest.raises(InvalidInput, match=r"params.json: not JSON .*; fetch the folder again"):
+        read_model_zoo(population / "zoo")
     (trial / "params.json").write_text("[]", encoding="utf-8")
     with pytest.raises(InvalidInput, match=r"params.json: not an object of JSON but list"):
         read_model_zoo(population / "zoo")
@@ -80,6 +83,17 @@ def test_a_model_zoo_that_cannot_be_read_is_refused(population: Path) -> None:
         (each / "result.json").write_text("", encoding="utf-8")
     with pytest.raises(InvalidInput, match=r"no trial of .* has a checkpoints file of an epoch that result.json lists"):
         read_model_zoo(population / "zoo")
+
+
+def test_lines_of_results_that_are_no_epochs_are_left_out(tmp_path: Path) -> None:
+    write_zoo(tmp_path / "zoo")
+    for each in (tmp_path / "zoo").glob("NN_*"):
+        lines = ['{"training_iteration": [1]}', '{"training_iteration": 1, "test_acc": [0.5], "train_acc": 0.25}']
+        (each / "result.json").write_text("\n".join(lines), encoding="utf-8")
+    found = read_model_zoo(tmp_path / "zoo").table
+    assert set(found.columns["epochs"]) == {1}
+    assert set(found.columns["train_accuracy"]) == {0.25}
+    assert "test_accuracy" not in found.columns
 
 
 def test_a_list_of_timm_needs_its_weights(population: Path, monkeypatch: pytest.MonkeyPatch) -> None:
