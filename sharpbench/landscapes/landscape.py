@@ -112,7 +112,7 @@ def iterate_landscape(
     """What is done next, in words, and at the end the landscape; see `measure_landscape`."""
     options.check_checkpoints(len(subjects))
     given = make_checkpoints(subjects)
-    key = landscape_key(given, options)
+    key = "" if folder is None else landscape_key(given, options)
     file = None if folder is None else JsonlFile(Path(folder) / ROWS)
     with nullcontext() if file is None else file:
         balanced: Checkpoints = given

@@ -11,13 +11,17 @@ import torch
 
 from sharpbench.core.batch import named_tensors
 from sharpbench.core.jsonl import format_json, parse_json, read_lines
+from sharpbench.core.precision import own_types
+from sharpbench.core.requirements import random_state_kept
+from sharpbench.core.subject import Subject
+from sharpbench.curvature import displaced_losses
 from sharpbench.datasets.dataset import content_sha256
 from sharpbench.errors import InvalidInput
 from sharpbench.files import content_hash
 from sharpbench.landscapes.checkpoints import Checkpoints
 from sharpbench.landscapes.options import LandscapeOptions
 
-VERSION = 1
+VERSION = 2
 """Of how a landscape is computed: rows of another version are not taken."""
 ROWS = "landscape.jsonl"
 
@@ -45,7 +49,10 @@ def make_row(key: str, row: int, losses: Sequence[float]) -> LandscapeRow:
 
 
 def landscape_key(given: Checkpoints, options: LandscapeOptions) -> str:
-    """The hash of everything that a landscape depends on, but for the libraries and the machine."""
+    """The hash of everything that a landscape depends on, but for the libraries and the machine.
+
+    The code of the network and of a callable loss is in it by the mean loss at each of the weights.
+    """
     first = given.subjects[0]
     tensors = [each.cpu() for each in named_tensors(first.inputs).values()]
     weights = [
@@ -57,12 +64,20 @@ def landscape_key(given: Checkpoints, options: LandscapeOptions) -> str:
         "options": options.key_fields(),
         "weights": weights,
         "parameters": list(first.params),
+        "means": [_mean_loss(subject) for subject in given.subjects],
         "data": content_sha256((*tensors, first.targets.cpu())),
         "loss": [first.criterion.kind, repr(first.criterion.form), first.criterion.weight_decay],
         "device": first.device.type,
         "type": str(next(iter(first.params.values())).dtype),
     }
     return content_hash(parts)
+
+
+def _mean_loss(subject: Subject) -> str:
+    """The mean loss, to as many digits as rounding leaves alike on the same machine."""
+    like = next(iter(subject.params.values()))
+    with random_state_kept(), own_types():
+        return f"{float(displaced_losses(subject, [like.new_zeros(subject.size)])):.4g}"
 
 
 def read_rows(path: Path, key: str, *, count: int, width: int) -> dict[int, tuple[float, ...]]:

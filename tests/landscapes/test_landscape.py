@@ -153,6 +153,18 @@ def test_running_statistics_move_with_the_weights() -> None:
     assert float(found.losses[3]) == pytest.approx(loss_of(network))
 
 
+def test_rows_of_other_code_with_the_same_weights_are_not_taken(tmp_path: Path) -> None:
+    options = LandscapeOptions(dimensions=1, points=3, balance="none")
+    first = make_network()
+    other = copy.deepcopy(first)
+    for name, module in list(other.named_children()):
+        if isinstance(module, nn.ReLU):
+            setattr(other, name, nn.Tanh())
+    losses = [measure_landscape(subject_of(each), options, folder=tmp_path).losses for each in (first, other)]
+    assert torch.equal(losses[1], measure_landscape(subject_of(other), options).losses)
+    assert not torch.allclose(losses[0], losses[1])
+
+
 def test_an_interrupted_grid_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     subject, options = subject_of(make_network()), LandscapeOptions(points=5, balance="none")
     whole = measure_landscape(subject, options)
