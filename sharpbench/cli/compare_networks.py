@@ -19,7 +19,7 @@ from sharpbench.cli.options import (
     MeasuresOption,
     ProbeSeedOption,
 )
-from sharpbench.errors import InvalidInput
+from sharpbench.errors import InvalidInput, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,7 +73,7 @@ def compare_networks(
         with announce_step(f"reading data and '{name}'"), contextlib.redirect_stdout(sys.stderr):
             subjects[name], notes = load_checked_subject(evaluation, data_dir=network.data_dir, threads=network.threads)
         for note in notes:
-            typer.echo(note, err=True)
+            typer.echo(one_line(note), err=True)
     comparison = None
     steps = iterate_comparison(chosen, subjects, options)
     with contextlib.redirect_stdout(sys.stderr):  # measures and networks may print

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from sharpbench.cli.options import given_options
-from sharpbench.errors import InvalidInput
+from sharpbench.errors import InvalidInput, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +33,7 @@ def echo_choices(cells: Sequence[Cell]) -> None:
     networks = dict.fromkeys(cell.recipe for cell in cells)
     notes = [note for network in networks for note in getattr(network, "notes", ())]
     for note in notes[:MAX_NOTES]:
-        typer.echo(note, err=True)
+        typer.echo(one_line(note), err=True)
     if len(notes) > MAX_NOTES:
         typer.echo(f"{len(notes) - MAX_NOTES} more such lines", err=True)
 
@@ -43,4 +43,4 @@ def echo_shortfalls(records: Sequence[Record]) -> None:
     from sharpbench.runner.foreign.claims import describe_shortfalls
 
     if warning := describe_shortfalls(records):
-        typer.echo(warning, err=True)
+        typer.echo(one_line(warning), err=True)

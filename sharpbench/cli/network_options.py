@@ -30,6 +30,7 @@ from sharpbench.cli.options import (
     TransformOption,
     parse_preparation,
 )
+from sharpbench.errors import one_line
 
 if TYPE_CHECKING:
     from sharpbench.core.subject import Subject
@@ -103,7 +104,7 @@ class NetworkOptions:
         with announce_step("reading data and weights"), contextlib.redirect_stdout(sys.stderr):  # networks may print
             found = list(iterate_subjects(evaluation, data_dir=self.data_dir, threads=self.threads))
         for note in dict.fromkeys(note for _, _, notes in found for note in notes):
-            typer.echo(note, err=True)
+            typer.echo(one_line(note), err=True)
         return {source: subject for source, subject, _ in found}
 
 

@@ -20,7 +20,7 @@ from sharpbench.core.spec import format_spec
 from sharpbench.core.user_functions import FILE_AND_FUNCTION
 from sharpbench.datasets.dataset import Subset
 from sharpbench.environment import resolve_device
-from sharpbench.errors import InvalidInput, shorten
+from sharpbench.errors import InvalidInput, one_line, shorten
 from sharpbench.files import content_hash, data_folder, user_path
 from sharpbench.models.file import File
 from sharpbench.runner.cell import Cell, Checks, EvaluationSetting, Precision
@@ -223,7 +223,7 @@ def _open_network(
     }
     found = ForeignNetwork(
         evaluation=evaluation,
-        title=f"{model} at {named}",
+        title=one_line(f"{model} at {named}"),
         content=content,
         recipe=network.recipe,
         truth={"parameter_norm": _parameter_norm(weights.module), **network.truth},

@@ -13,6 +13,7 @@ import torch
 import sharpbench
 from sharpbench import InvalidInput, Record
 from sharpbench.analysis.population import group_populations
+from sharpbench.cli.foreign_networks import echo_choices
 from sharpbench.core.records import iterate_records
 from sharpbench.runner.evaluate_cell import with_plan
 from sharpbench.runner.foreign.claims import describe_shortfalls
@@ -71,6 +72,19 @@ def test_every_network_is_measured_and_its_outcomes_are_claims(measured: tuple[P
     assert plan_run(cells, RunOptions(output=output)).left == ()
     (group,) = group_populations(records)
     assert (group.model, group.dataset, len(group.counted)) == ("mine", "npz:train.npz", 6)
+
+
+def test_names_of_files_are_harmless_on_a_terminal(population: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    odd = "n\x1b[31m0.pt"
+    torch.save({"model_ema": make_network(7).state_dict(), "model": make_network(0).state_dict()}, population / odd)
+    rewrite(population / "networks.csv", "n0.pt", odd)
+    cells = plan_population("parameter-norm", str(population), UNCHECKED)
+    titles = [cell.recipe.title for cell in cells]
+    assert titles[0] == "net.py:make at n\\x1b[31m0.pt"
+    echo_choices(cells)
+    printed = capsys.readouterr().err
+    assert "is taken" in printed
+    assert "\x1b" not in printed
 
 
 def test_cells_are_known_by_content(population: Path) -> None:
