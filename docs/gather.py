@@ -51,7 +51,7 @@ log = logging.getLogger("mkdocs.hooks.gather")
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """The pages of the leaderboard that are published stand in the navigation."""
+    """The configuration with the published pages of the leaderboard in its navigation."""
     section = next(entry["Leaderboard"] for entry in config.nav or [] if "Leaderboard" in entry)
     addresses = {title: f"leaderboard/{name}.md" for title, name in PAGES.items()}
     section[:0] = [{title: address} for title, address in addresses.items() if (ROOT / address).exists()]
@@ -59,7 +59,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """The pages of the repository in place of those of docs alone, and the board's."""
+    """The pages of the whole repository instead of those of docs only, and the site of the leaderboard."""
     for file in [file for file in files if file.src_dir == config.docs_dir]:
         files.remove(file)
     pages = _board()

@@ -29,6 +29,7 @@ def export(
     from sharpbench.cli.exits import unwritable
     from sharpbench.core.records import locate_records, read_last_records
     from sharpbench.errors import InvalidInput
+    from sharpbench.report.escape import guard_formula
     from sharpbench.report.scored_boards import ScoredBoards
 
     path = locate_records(source)
@@ -40,7 +41,8 @@ def export(
         if format == "latex":
             text = boards.to_latex()
         elif format == "csv":
-            text = frame.to_csv(index=False)
+            guarded = frame.map(lambda cell: guard_formula(cell) if isinstance(cell, str) else cell)
+            text = guarded.to_csv(index=False)
         else:
             text = frame.to_json(orient="records", indent=1, double_precision=JSON_DIGITS) + "\n"
     if output is None:

@@ -12,6 +12,8 @@ from sharpbench.report.format import plain_text
 _ESCAPES = str.maketrans(
     {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&#64;"} | {mark: f"\\{mark}" for mark in "\\`*_[]|~#!$"}
 )
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+"""A text of CSV that begins so is computed by spreadsheets; a quote before it prevents that."""
 _ADDRESS = re.compile(r"://|www\.", re.IGNORECASE)
 
 
@@ -39,6 +41,15 @@ def _pad_cells(line: list[str], widths: list[int], right: set[int]) -> list[str]
         text.rjust(width) if column in right else text.ljust(width)
         for column, (text, width) in enumerate(zip(line, widths, strict=True))
     ]
+
+
+def guard_formula(text: str) -> str:
+    """`text` as a cell of CSV, which no spreadsheet takes for a formula; a single mark, such as a dash, stays.
+
+    >>> guard_formula("=1+1"), guard_formula("-"), guard_formula("trace")
+    ("'=1+1", '-', 'trace')
+    """
+    return f"'{text}" if len(text) > 1 and text.startswith(FORMULA_STARTS) else text
 
 
 def make_slug(*words: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -36,6 +37,14 @@ def test_every_format_holds_the_board(folder: Path) -> None:
     from_json = pd.read_json(io.StringIO(json.dumps(found)))
     assert from_json["measure"].tolist() == frame["measure"].tolist()
     assert found[0]["tau"] == pytest.approx(boards.scores[0].marginal.value, abs=1e-14)
+
+
+def test_no_cell_of_csv_is_a_formula(tmp_path: Path) -> None:
+    lines = [replace(record, label="=cmd()").to_json() + "\n" for record in cohort(seeds=3, measures=["good"])]
+    (tmp_path / RECORDS).write_text("".join(lines), encoding="utf-8")
+    done = given("export", str(tmp_path), "--format", "csv", cwd=tmp_path)
+    assert "'=cmd()" in done.stdout
+    assert ",=cmd()" not in done.stdout
 
 
 def test_words_for_the_outcome_stay_in_the_comment() -> None:

@@ -12,11 +12,10 @@ from sharpbench.analysis.scores import Score
 from sharpbench.analysis.statistics import Tau
 from sharpbench.leaderboard.board import Board, Leaderboard
 from sharpbench.leaderboard.evidence import list_evidence
+from sharpbench.report.escape import guard_formula
 from sharpbench.report.format import plain_text
 
 MAX_TEXT_CHARS = 200
-FORMULA_STARTS = "=+-@\t\r"
-"""A text that begins so is computed by spreadsheets; a quote before it prevents that."""
 
 Row = dict[str, Any]
 
@@ -71,6 +70,6 @@ def format_csv(rows: list[Row]) -> str:
 
 
 def _field(value: object) -> object:
-    if isinstance(value, str) and value.startswith(tuple(FORMULA_STARTS)):
-        return f"'{value}"
+    if isinstance(value, str):
+        return guard_formula(value)
     return "" if value is None else value
