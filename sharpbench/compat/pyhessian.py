@@ -68,6 +68,8 @@ class hessian:  # noqa: N801  # PyHessian's name
             raise InvalidInput("give data, one batch (inputs, targets), or dataloader, and not both")
         if cuda and not torch.cuda.is_available():
             raise InvalidInput("cuda=True, and there is no GPU; use cuda=False")
+        if not isinstance(model, nn.Module):
+            raise InvalidInput(f"the model is a {type(model).__name__}; expected a torch.nn.Module")
         inputs, targets = read_loader([data] if dataloader is None else dataloader)
         place = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
         subject = Subject.from_module(

@@ -14,7 +14,7 @@ from sharpbench.core.jsonl import format_json, parse_json, read_lines
 from sharpbench.core.precision import own_types
 from sharpbench.core.requirements import random_state_kept
 from sharpbench.core.subject import Subject
-from sharpbench.curvature import displaced_losses
+from sharpbench.curvature import displaced_losses, draw_directions
 from sharpbench.datasets.dataset import content_sha256
 from sharpbench.errors import InvalidInput
 from sharpbench.files import content_hash
@@ -24,6 +24,8 @@ from sharpbench.landscapes.options import LandscapeOptions
 VERSION = 2
 """Of how a landscape is computed: rows of another version are not taken."""
 ROWS = "landscape.jsonl"
+KEY_CHANGE = 0.1
+"""Standard deviation of the change of the weights at which losses tell networks of equal weights apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ def make_row(key: str, row: int, losses: Sequence[float]) -> LandscapeRow:
 def landscape_key(given: Checkpoints, options: LandscapeOptions) -> str:
     """The hash of everything that a landscape depends on, but for the libraries and the machine.
 
-    The code of the network and of a callable loss is in it by the mean loss at each of the weights.
+    The code of the network and of a callable loss is in it by the mean losses at each of the weights and near them.
     """
     first = given.subjects[0]
     tensors = [each.cpu() for each in named_tensors(first.inputs).values()]
@@ -64,7 +66,7 @@ def landscape_key(given: Checkpoints, options: LandscapeOptions) -> str:
         "options": options.key_fields(),
         "weights": weights,
         "parameters": list(first.params),
-        "means": [_mean_loss(subject) for subject in given.subjects],
+        "means": [_mean_losses(subject) for subject in given.subjects],
         "data": content_sha256((*tensors, first.targets.cpu())),
         "loss": [first.criterion.kind, repr(first.criterion.form), first.criterion.weight_decay],
         "device": first.device.type,
@@ -73,11 +75,14 @@ def landscape_key(given: Checkpoints, options: LandscapeOptions) -> str:
     return content_hash(parts)
 
 
-def _mean_loss(subject: Subject) -> str:
-    """The mean loss, to as many digits as rounding leaves alike on the same machine."""
+def _mean_losses(subject: Subject) -> list[str]:
+    """The mean losses at the weights and at weights that are changed at random, where networks of other code differ
+    also if their last layer is 0; to as many digits as rounding leaves alike on the same machine."""
     like = next(iter(subject.params.values()))
+    changes = draw_directions(subject, 1, torch.Generator().manual_seed(0))
+    places = (like.new_zeros(subject.size), *(KEY_CHANGE * change.to(like) for change in changes))
     with random_state_kept(), own_types():
-        return f"{float(displaced_losses(subject, [like.new_zeros(subject.size)])):.4g}"
+        return [f"{loss:.4g}" for loss in displaced_losses(subject, places).tolist()]
 
 
 def read_rows(path: Path, key: str, *, count: int, width: int) -> dict[int, tuple[float, ...]]:
@@ -91,7 +96,7 @@ def read_rows(path: Path, key: str, *, count: int, width: int) -> dict[int, tupl
             row = parse_json(line.decode())
             given, place, losses = row["key"], row["row"], row["losses"]
             values = tuple(math.nan if loss is None else float(loss) for loss in losses)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError):
             raise InvalidInput(f"{path}, line {number}: not a row of a landscape; choose another --output") from None
         if given != key:
             continue

@@ -104,6 +104,8 @@ def test_arguments_that_do_not_fit_are_refused() -> None:
         hessian(model, nn.CrossEntropyLoss(), cuda=False)
     with pytest.raises(InvalidInput, match="give data, one batch"):
         hessian(model, nn.CrossEntropyLoss(), data=data, dataloader=[data], cuda=False)
+    with pytest.raises(InvalidInput, match="the model is a int; expected"):
+        hessian(3, nn.CrossEntropyLoss(), data=data, cuda=False)  # type: ignore[arg-type]
     if not torch.cuda.is_available():
         with pytest.raises(InvalidInput, match="there is no GPU; use cuda=False"):
             hessian(model, nn.CrossEntropyLoss(), data=data)

@@ -195,6 +195,21 @@ def test_an_interrupted_grid_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
         measure_landscape(subject, options, folder=tmp_path)
 
 
+def test_rows_of_another_network_with_the_same_weights_are_not_taken(tmp_path: Path) -> None:
+    options = LandscapeOptions(dimensions=1, points=3, balance="none")
+    network, other = make_network(), make_network()
+    other[1] = nn.Tanh()
+    for each in (network, other):
+        nn.init.zeros_(each[4].weight)  # at these weights both networks have the same losses
+    first = measure_landscape(subject_of(network), options, folder=tmp_path)
+    found = measure_landscape(subject_of(other), options, folder=tmp_path)
+    assert torch.equal(found.losses, measure_landscape(subject_of(other), options).losses)
+    assert torch.equal(measure_landscape(subject_of(network), options, folder=tmp_path).losses, first.losses)
+    (tmp_path / ROWS).write_text(f'{{"key":"x","row":0,"losses":[1{"0" * 400}]}}\n', encoding="utf-8")
+    with pytest.raises(InvalidInput, match="line 1: not a row of a landscape"):
+        measure_landscape(subject_of(other), options, folder=tmp_path)
+
+
 def test_losses_that_are_not_finite_are_left_empty() -> None:
     class Squared(nn.Module):
         def __init__(self) -> None:

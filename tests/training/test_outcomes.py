@@ -121,6 +121,16 @@ def test_pruned_weights_leave_the_largest_one() -> None:
     assert OUTCOMES["pruned-80"].find(network) == 0.5  # x against 0.05: both become class 0
 
 
+def test_networks_without_weights_lose_none() -> None:
+    assert prune({}, 50) == {}
+    assert quantise(torch.zeros(0, 3), 4).shape == (0, 3)
+
+
+def test_all_is_named_by_itself() -> None:
+    with pytest.raises(InvalidInput, match="'all' takes every outcome; leave out the other names"):
+        select_outcomes("gap,all", [])
+
+
 def test_shifted_inputs_are_those_of_their_definition() -> None:
     signals = data(torch.ones(2, 1, 40), torch.tensor([0, 1]))
     assert torch.equal(Shifted("scale").shift(signals), torch.full((2, 1, 40), 0.6))

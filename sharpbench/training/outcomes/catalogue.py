@@ -38,6 +38,8 @@ def select_outcomes(given: str | Sequence[str], data: Sequence[Data]) -> tuple[s
     names = [name.strip() for name in given.split(",")] if isinstance(given, str) else list(given)
     if names == [ALL]:
         return tuple(name for name, each in OUTCOMES.items() if not any(each.objection(tensors) for tensors in data))
+    if ALL in names:
+        raise InvalidInput(f"'{ALL}' takes every outcome; leave out the other names")
     for name in names:
         if name not in OUTCOMES:
             hint = suggest_names(name, OUTCOMES) or f"there are {', '.join(OUTCOMES)}, and 'all'"

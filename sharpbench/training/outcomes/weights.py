@@ -40,6 +40,8 @@ def quantise(weights: Tensor, bits: int) -> Tensor:
     >>> quantise(torch.tensor([-1.0, 0.2, 0.4, 0.9]), 3)
     tensor([-1.0000,  0.3333,  0.3333,  1.0000])
     """
+    if not weights.numel():
+        return weights
     levels = 2 ** (bits - 1) - 1
     scale = weights.abs().max() / levels
     return torch.where(scale > 0, (weights / scale).round() * scale, weights)
@@ -69,6 +71,8 @@ class Pruned(Outcome):
 
 def prune(weights: Mapping[str, Tensor], percent: int) -> dict[str, Tensor]:
     """The tensors with the `percent` % smallest entries of all together set to 0; of equal ones the first go first."""
+    if not weights:
+        return {}
     flat = torch.cat([value.flatten() for value in weights.values()])
     removed = flat.abs().argsort(stable=True)[: round(len(flat) * percent / 100)]
     kept = flat.index_fill(0, removed, 0.0).split([value.numel() for value in weights.values()])
