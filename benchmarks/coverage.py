@@ -1,6 +1,6 @@
 """How often the intervals of the protocol hold: simulated populations by design, law and statistic.
 
-    python benchmarks/coverage.py                     # 2,000 trials, and the tables of docs/protocol.md; an hour
+    python benchmarks/coverage.py                     # 2,000 trials, and the tables of docs/protocol.md; two hours
     python benchmarks/coverage.py --trials 200 5x5    # one design, only on the terminal
     python benchmarks/coverage.py --part 1/2          # every second piece, next to a process with --part 2/2
 
