@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import gc
 import math
+import os
 import signal
 import statistics
 import threading
@@ -261,6 +262,12 @@ class _OutOfTime(BaseException):
     """The end of `_time_limit`; no measure that catches Exception takes it for its own."""
 
 
+def _is_finaliser(frame: FrameType) -> bool:
+    """Whether Python ignores exceptions that are raised in the frame: it is of a destructor, or of a weak reference."""
+    file = os.path.basename(frame.f_code.co_filename)
+    return frame.f_code.co_name == "__del__" or file in ("weakref.py", "_weakrefset.py")
+
+
 @contextlib.contextmanager
 def _time_limit(seconds: float) -> Iterator[None]:
     """Raise _OutOfTime in the block after some seconds; outside of the main thread there is no limit."""
@@ -269,7 +276,7 @@ def _time_limit(seconds: float) -> Iterator[None]:
         return
 
     def end(_: int, frame: FrameType | None) -> None:
-        while frame is not None and frame.f_code.co_name != "__del__":
+        while frame is not None and not _is_finaliser(frame):
             frame = frame.f_back
         if frame is None:  # an exception in a finaliser would be printed and lost; the next signal comes soon
             raise _OutOfTime

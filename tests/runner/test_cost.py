@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+import weakref
 from collections.abc import Callable
 from types import SimpleNamespace
 
@@ -174,3 +176,25 @@ def test_on_a_gpu_the_call_is_waited_for_and_its_allocations_count() -> None:
     assert spent.seconds > 1e-3
     assert spent.peak_bytes is not None
     assert 2 * 64 * MIB <= spent.peak_bytes < 1024 * MIB
+
+
+def test_the_end_of_a_time_limit_is_not_lost_in_the_callback_of_a_weak_reference() -> None:
+    """Python ignores an exception there, and pytest makes an error of it."""
+    ended = time.monotonic() + 0.05
+
+    class Held:
+        pass
+
+    def wait() -> None:
+        while time.monotonic() < ended:
+            pass
+
+    def work() -> None:
+        held = Held()
+        weakref.finalize(held, wait)
+        del held
+        while True:
+            time.sleep(0.001)
+
+    with pytest.raises(timing._OutOfTime), timing._time_limit(0.01):
+        work()
