@@ -82,7 +82,7 @@ def measure_landscape(
     Args:
         subject: The network, its loss and its examples.
         options: Directions, grid and balance.
-        checkpoints: State dicts of the network, by name or in order, in place of its own weights: two for
+        checkpoints: State dicts of the network, by name or in order, which replace its weights: two for
             directions='between', three or more for 'trajectory'.
         folder: Its landscape.jsonl keeps the finished rows; a later call with the same weights, examples and options
             resumes an interrupted one.
