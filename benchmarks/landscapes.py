@@ -75,7 +75,7 @@ def draw_pairs(found: dict[str, Landscape]) -> Figure:
     return figure
 
 
-def time_lenet(rows: int) -> None:
+def clock_lenet(rows: int) -> None:
     """Print the seconds that rows of 51 points take."""
     torch.manual_seed(0)
     model = parse_spec("lenet", available("models").classes, kind="model").build((1, 28, 28), 10)
@@ -104,7 +104,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.lenet:
-        time_lenet(options.lenet)
+        clock_lenet(options.lenet)
         return
     model, states = train()
     inputs, targets = load_digits()
