@@ -16,15 +16,14 @@ from torch import Tensor, nn
 
 from sharpbench.environment import import_timm
 from sharpbench.errors import InvalidInput, shorten
-from sharpbench.models.model import Model
+from sharpbench.models.pretrained import PretrainedModel, Wrapped
 
 
-class Enlarged(nn.Module):
+class Enlarged(Wrapped):
     """A network whose images are first resized to size x size by bilinear interpolation."""
 
     def __init__(self, network: nn.Module, size: int) -> None:
-        super().__init__()
-        self.network = network
+        super().__init__(network)
         self.size = size
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -34,7 +33,7 @@ class Enlarged(nn.Module):
 
 
 @dataclass(frozen=True)
-class Timm(Model):
+class Timm(PretrainedModel):
     """A network of timm, 'timm:resnet18'. A tag after a dot names pretrained weights, 'timm:resnet18.a1_in1k'.
 
     `build` initialises at random as timm does; `pretrained` loads timm's weights.
@@ -77,10 +76,7 @@ class Timm(Model):
         return self._create(shape, classes, pretrained=False)
 
     def pretrained(self) -> nn.Module:
-        """The network with timm's pretrained weights, and the input shape and classes of these weights.
-
-        The weights are downloaded if timm's cache does not hold them. Raises InvalidInput where that fails.
-        """
+        """See PretrainedModel.pretrained."""
         config = self._config()
         if not config.has_weights:
             raise InvalidInput(f"timm has no weights for '{self.architecture}'; use --weights random or a file")
@@ -96,7 +92,7 @@ class Timm(Model):
 
     @property
     def classes(self) -> int:
-        """The number of classes of timm's weights."""
+        """See PretrainedModel.classes."""
         return int(self._config().num_classes)
 
     @property
@@ -112,13 +108,13 @@ class Timm(Model):
         return transform
 
     def normalizing_transform(self, mean: tuple[float, ...], std: tuple[float, ...]) -> Callable[[Any], Tensor]:
-        """`transform` with another normalisation, for weights that were trained with it. `size` must be None."""
+        """See PretrainedModel.normalizing_transform. `size` must be None."""
         options = {**self._data_config(), "mean": mean, "std": std}
         transform: Callable[[Any], Tensor] = import_timm().data.create_transform(**options)
         return transform
 
     def describe_transform(self, mean: tuple[float, ...] = (), std: tuple[float, ...] = ()) -> str | None:
-        """See Model.describe_transform. mean, std: those of `normalizing_transform`."""
+        """See PretrainedModel.describe_transform."""
         if self.size:
             return None
         config = {**self._data_config(), **({"mean": mean, "std": std} if mean else {})}

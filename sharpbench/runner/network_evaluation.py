@@ -1,4 +1,4 @@
-"""One network that is measured: what is asked of it, and its weights from the seed, from timm or from files."""
+"""One network that is measured: what is asked of it, and its weights from the seed, as published or from files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sharpbench.datasets.dataset import Dataset, Examples, Subset, content_sha25
 from sharpbench.errors import InvalidInput, shorten
 from sharpbench.models.file import File
 from sharpbench.models.model import Model
-from sharpbench.models.timm import Enlarged, Timm
+from sharpbench.models.pretrained import PretrainedModel, Wrapped
 from sharpbench.runner.cell import Checks, EvaluationSetting
 from sharpbench.runner.preparation import Preparation
 from sharpbench.training.weight_files import find_weight_files, hash_file, hash_state, read_weights, split_state
@@ -36,7 +36,8 @@ class NetworkEvaluation:
     """Measures on one network, at weights, on examples.
 
     Attributes:
-        weights: 'random' (by the seed), 'pretrained' (of timm; downloaded where its cache does not hold them), or the
+        weights: 'random' (by the seed), 'pretrained' (as timm or the Hugging Face
+            hub publish them; downloaded where their cache does not hold them), or the
             name or pattern of files, to which '#KEY' adds the key of the state; or several of these.
         subset: which examples of the data set.
         classes: outputs of the network, None: the classes of the data; of no effect where the network fixes them.
@@ -92,8 +93,9 @@ class NetworkEvaluation:
     def model_code(self) -> dict[str, Scalar]:
         """Versions and hashes of the code of the network that is not ours; of a file, after the network was built."""
         found: dict[str, Scalar] = {}
-        if isinstance(self.model, Timm):
-            found["timm"] = importlib.metadata.version("timm")
+        if isinstance(self.model, PretrainedModel):
+            library = self.model.libraries[0]
+            found[library] = importlib.metadata.version(library)
         if isinstance(self.model, File):
             found["model_code_sha256"] = self.model.sha256
             if imports := self.model.imports_sha256:
@@ -163,7 +165,9 @@ class BuiltNetwork:
 
         Raises InvalidInput for a file that is damaged or does not fit; the message names file and tensors.
         """
-        loaded = self.module.network if isinstance(self.module, Enlarged) else self.module  # the weights are timm's
+        loaded = (
+            self.module.network if isinstance(self.module, Wrapped) else self.module
+        )  # the weights are the library's
         where = str(path) if state is None else f"{path}#{state}"
         stored = read_weights(path, state)
         left_out = load_weights(loaded, stored.tensors, where=where)
@@ -218,9 +222,11 @@ def iterate_weights(evaluation: NetworkEvaluation, examples: Examples) -> Iterat
 
 
 def read_pretrained(evaluation: NetworkEvaluation) -> NetworkWeights:
-    """The network at the weights of timm. Raises InvalidInput for other networks, and where they cannot be loaded."""
-    if not isinstance(evaluation.model, Timm):
-        raise InvalidInput(f"'{evaluation.title}' has no pretrained weights; use 'timm:NAME', or name a file")
+    """The network at its published weights. Raises InvalidInput for other networks, and where they cannot be loaded."""
+    if not isinstance(evaluation.model, PretrainedModel):
+        raise InvalidInput(
+            f"'{evaluation.title}' has no pretrained weights; use 'timm:NAME' or 'hf:OWNER/NAME', or name a file"
+        )
     module = evaluation.model.pretrained()
     return NetworkWeights("pretrained", _hash_weights(evaluation, module), module)
 

@@ -15,7 +15,7 @@ from sharpbench.core.spec import format_spec
 from sharpbench.core.subject import Subject
 from sharpbench.datasets.dataset import Examples, refusing_load_errors
 from sharpbench.errors import InvalidInput, shorten
-from sharpbench.models.timm import Timm
+from sharpbench.models.pretrained import PretrainedModel
 from sharpbench.runner.network_evaluation import NetworkEvaluation, NetworkWeights
 
 
@@ -58,8 +58,8 @@ def make_subject(evaluation: NetworkEvaluation, weights: NetworkWeights, example
 
 
 def check_classes(evaluation: NetworkEvaluation, examples: Examples) -> None:
-    """Raise InvalidInput where pretrained outputs, which mean timm's classes, do not fit the classes of the data."""
-    if "pretrained" not in evaluation.sources or not isinstance(evaluation.model, Timm):
+    """Raise InvalidInput where pretrained outputs, which mean published classes, do not fit the classes of the data."""
+    if "pretrained" not in evaluation.sources or not isinstance(evaluation.model, PretrainedModel):
         return
     outputs = evaluation.model.classes
     if outputs != examples.classes:

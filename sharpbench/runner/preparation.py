@@ -19,7 +19,7 @@ from sharpbench.datasets.dataset import Dataset, Examples, Subset, Transform, in
 from sharpbench.errors import InvalidInput, describe_error, shorten
 from sharpbench.files import user_path
 from sharpbench.models.model import Model
-from sharpbench.models.timm import Timm
+from sharpbench.models.pretrained import PretrainedModel
 
 AS_SCALED, AS_GIVEN = "(x - 0.5) / 0.5", "as they are"
 """How inputs are prepared where neither the network nor the user says: pixels x of 0..1, and arrays of floats."""
@@ -29,11 +29,12 @@ AS_SCALED, AS_GIVEN = "(x - 0.5) / 0.5", "as they are"
 class Preparation:
     """How examples become inputs of a network that was trained elsewhere.
 
-    By default images are prepared by the model's transform (timm's own for its networks), or scaled to -1..1.
+    By default images are prepared by the model's transform (the published one for networks of timm and of Hugging
+    Face), or scaled to -1..1.
 
     Attributes:
-        mean, std: of each channel, or one for all: pixels x of 0..1 become (x - mean) / std. A network of timm keeps
-            its size and crop.
+        mean, std: of each channel, or one for all: pixels x of 0..1 become (x - mean) / std. A published
+            network keeps its size and crop.
         transform: 'file.py:name', a function from a PIL image to the input; the file is executed.
 
     Raises InvalidInput for a mean without a std, for both and a transform, and for numbers out of range.
@@ -61,7 +62,7 @@ class Preparation:
         if self.transform is not None:
             return dataset.examples(folder, subset, self._load_transform())
         transform = None if dataset.prepared else model.transform()
-        if transform is not None and self.mean and isinstance(model, Timm):
+        if transform is not None and self.mean and isinstance(model, PretrainedModel):
             transform = model.normalizing_transform(self._per_channel(self.mean, 3), self._per_channel(self.std, 3))
         elif transform is not None and self.mean:
             raise InvalidInput(f"model '{model.name}' prepares images by its own transform; leave out mean and std")
@@ -75,7 +76,7 @@ class Preparation:
         if self.transform is not None:
             return f"transform {self.transform}"
         own = model.describe_transform()
-        if own is not None and isinstance(model, Timm):
+        if own is not None and isinstance(model, PretrainedModel):
             mean, std = ((self._per_channel(each, 3) if each else ()) for each in (self.mean, self.std))
             return str(model.describe_transform(mean, std))
         if own is not None:

@@ -13,12 +13,13 @@ from torch import nn
 from sharpbench.analysis.population import MeasuredNetwork
 from sharpbench.analysis.table import Table, parse_number
 from sharpbench.analysis.table_population import GATE, RESULTS, make_networks, outcome_words
+from sharpbench.core.batch import take_examples
 from sharpbench.core.fields import Scalar
 from sharpbench.core.measure import Measure
 from sharpbench.core.record import Design
 from sharpbench.core.spec import format_spec
 from sharpbench.core.user_functions import FILE_AND_FUNCTION
-from sharpbench.datasets.dataset import Subset
+from sharpbench.datasets.dataset import Examples, Subset
 from sharpbench.environment import resolve_device
 from sharpbench.errors import InvalidInput, one_line, shorten
 from sharpbench.files import content_hash, data_folder, user_path
@@ -28,11 +29,15 @@ from sharpbench.runner.foreign.network import ForeignNetwork, ForeignNetworks
 from sharpbench.runner.foreign.population_file import PopulationFile, find_population_file, read_population_file
 from sharpbench.runner.foreign.zoo_export import ExportPlace, import_zoo_export, is_zoo_export
 from sharpbench.runner.named_parts import parse_dataset, parse_model
-from sharpbench.runner.network_evaluation import NetworkEvaluation
+from sharpbench.runner.network_evaluation import NetworkEvaluation, NetworkWeights
 from sharpbench.runner.network_record import example_fields
+from sharpbench.runner.network_subject import make_subject
 from sharpbench.runner.network_table import PRETRAINED, fill_pattern, find_sources
 from sharpbench.runner.plan import check_counts, select_measures
 from sharpbench.training.recipe import Recipe
+
+TRIED_EXAMPLES = 8
+"""Number of examples on which the first network is tried before anything is measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +66,8 @@ def plan_population(
 ) -> tuple[Cell, ...]:
     r"""The cells of a run: every measure on every network of a population that was trained elsewhere.
 
-    Each network is opened once, so that weights that do not fit are found before anything is measured. A cell is
-    known by the content of weights, data and code: files may be renamed.
+    Each network is opened once, so that weights that do not fit are found before anything is measured. The first is
+    tried on a few examples. A cell is known by the content of weights, data and code: files may be renamed.
 
     Args:
         measures: a comma-separated spec, or objects.
@@ -72,7 +77,8 @@ def plan_population(
 
     Raises:
         InvalidInput: for a description or a table that cannot be read, a row without weights or with those of another
-            row, and weights that do not fit; the message is one line.
+            row, weights that do not fit, and a first network that cannot be measured with this loss or these
+            parameters; the message is one line.
 
     >>> import tempfile, torch
     >>> from pathlib import Path
@@ -162,11 +168,16 @@ def _plan_networks(
         claims["test_examples"] = described.options.test_examples
     planned: list[tuple[ForeignNetwork, str]] = []
     first: dict[str, str] = {}
+    tried = False
     for row, (place, source, network) in enumerate(zip(table.places, sources, networks, strict=True)):
         try:
             evaluation = _make_evaluation(described, row, source, options, setting)
             truth = {**_claimed_results(table, row), **network.truth}
-            found, data_sha256 = _open_network(opener, evaluation, replace(network, truth=truth), described.folder)
+            examples, data_sha256 = opener.load_examples(evaluation)
+            weights = opener.load_weights(evaluation)
+            tried = tried or _check_fit(evaluation, weights, examples)
+            stated = replace(network, truth=truth)
+            found = _make_network(evaluation, weights, examples, network=stated, folder=described.folder)
         except InvalidInput as error:
             raise InvalidInput(f"{place}: {error}") from None
         content = content_hash(dict(found.content))
@@ -205,12 +216,15 @@ def _make_evaluation(
     )
 
 
-def _open_network(
-    opener: ForeignNetworks, evaluation: NetworkEvaluation, network: MeasuredNetwork, folder: Path
-) -> tuple[ForeignNetwork, str]:
-    """The network of a row with the hashes of its weights and code, and the hash of its examples."""
-    examples, data_sha256 = opener.load_examples(evaluation)
-    weights = opener.load_weights(evaluation)
+def _make_network(
+    evaluation: NetworkEvaluation,
+    weights: NetworkWeights,
+    examples: Examples,
+    *,
+    network: MeasuredNetwork,
+    folder: Path,
+) -> ForeignNetwork:
+    """The network of a row with the hashes of its weights and code."""
     named = os.path.relpath(weights.source, folder) if weights.source != PRETRAINED else weights.source
     model = _model_words(evaluation)
     content = {
@@ -221,7 +235,7 @@ def _open_network(
         **evaluation.key_fields(),
         **evaluation.model_code(),
     }
-    found = ForeignNetwork(
+    return ForeignNetwork(
         evaluation=evaluation,
         title=one_line(f"{model} at {named}"),
         content=content,
@@ -235,7 +249,19 @@ def _open_network(
         },
         notes=weights.notes,
     )
-    return found, data_sha256
+
+
+def _check_fit(evaluation: NetworkEvaluation, weights: NetworkWeights, examples: Examples) -> bool:
+    """Whether the network was tried on a few examples; networks that diverged are not.
+
+    Raises InvalidInput where loss, parameters or shapes do not fit.
+    """
+    if not all(bool(value.isfinite().all()) for value in weights.module.state_dict().values()):
+        return False
+    few = slice(TRIED_EXAMPLES)
+    tried = replace(examples, inputs=take_examples(examples.inputs, few), targets=examples.targets[few])
+    make_subject(replace(evaluation, setting=replace(evaluation.setting, device="cpu")), weights, tried)
+    return True
 
 
 def _model_words(evaluation: NetworkEvaluation) -> str:
