@@ -62,7 +62,8 @@ COLLECTIONS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "mnist-attention": (("timm:test_vit[size=32]", FOUR_AXES, SYMMETRIES, "mnist", "--timing", "0"),),
     "mnist1d-thousand": (
-        ("mlp-1d,cnn-1d", "mnist1d-thousand", MANY, LARGER_TEST, "--timing", "0", "--outcomes", "all"),
+        ("mlp-1d", "mnist1d-thousand", MANY, LARGER_TEST, "--timing", "0", "--outcomes", "all"),
+        ("cnn-1d", "mnist1d-thousand", MANY, LARGER_TEST, "--timing", "0", "--outcomes", "all"),
     ),
     "digits-label-noise": (("lenet,mlp", "label-noise", CHEAP, "digits"),),
 }

@@ -16,11 +16,11 @@ torch.set_num_threads(1)
 
 @pytest.fixture(autouse=True)
 def settings_restored() -> Iterator[None]:
-    """A run in the test process sets threads and back ends, on which the bits of later tests would depend."""
-    threads = torch.get_num_threads()
+    """A run in the test process, also one of a fixture, sets what the bits of later tests would depend on."""
+    torch.set_num_threads(1)
     tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     benchmark = torch.backends.cudnn.benchmark
     yield
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
     torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32
     torch.backends.cudnn.benchmark = benchmark
