@@ -1,5 +1,6 @@
 """Data sets by name; DATASETS is the catalogue, in the order of `sharpbench list`."""
 
+from sharpbench.datasets.cifar10_jpeg import Cifar10Jpeg
 from sharpbench.datasets.dataset import Data, Dataset, Examples, Subset, scale_pixels
 from sharpbench.datasets.digits import Digits
 from sharpbench.datasets.image_folder import ImageFolder
@@ -11,6 +12,7 @@ from sharpbench.datasets.torchvision import Cifar10, Cifar100, FashionMnist, Svh
 __all__ = [
     "DATASETS",
     "Cifar10",
+    "Cifar10Jpeg",
     "Cifar100",
     "Data",
     "Dataset",
@@ -32,6 +34,7 @@ DATASETS: tuple[type[Dataset], ...] = (
     Mnist1d,
     FashionMnist,
     Cifar10,
+    Cifar10Jpeg,
     Cifar100,
     Svhn,
     ImageFolder,

@@ -142,6 +142,8 @@ class Dataset(ABC):
         source: the publication.
         argument: the field that is written after a colon, as in `npz:digits.npz`; None if there is none.
         prepared: whether inputs are as networks take them, so that no model's transform is applied.
+        mirror_keeps_class: whether an image that is mirrored left to right is still of its class, so that augmentation
+            may mirror it.
 
     >>> from dataclasses import dataclass
     >>> from pathlib import Path
@@ -166,6 +168,7 @@ class Dataset(ABC):
     source: ClassVar[str]
     argument: ClassVar[str | None] = None
     prepared: ClassVar[bool] = False
+    mirror_keeps_class: ClassVar[bool] = False
 
     @abstractmethod
     def load(self, folder: Path | None) -> Data:

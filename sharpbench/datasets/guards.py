@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import lzma
 import os
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,11 @@ BYTES_PER_IMAGE_VALUE = 15
 """Memory per channel and pixel while images become inputs: the image, two arrays of bytes and three of float32."""
 BYTES_PER_ARRAY_VALUE = 12
 """Memory per value, in addition to the array itself, while an array becomes inputs: three of float32."""
+READ_ERRORS = (
+    *(OSError, ValueError, EOFError, KeyError, NotImplementedError, RuntimeError, OverflowError, MemoryError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, tokenize.TokenError),
+)
+"""The errors that numpy and zipfile raise for damaged files."""
 
 
 def check_links(folder: Path, suffixes: Collection[str]) -> None:

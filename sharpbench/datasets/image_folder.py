@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +9,14 @@ from typing import ClassVar, Literal, final
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from sharpbench.core.fields import check_fields
 from sharpbench.core.spec import format_spec
 from sharpbench.datasets.class_map import read_class_map
 from sharpbench.datasets.dataset import Data, Dataset, Examples, Split, Subset, Transform, gather_examples, scale_pixels
+from sharpbench.datasets.decode import decode_image
 from sharpbench.datasets.guards import check_image_memory, check_links
 from sharpbench.errors import InvalidInput, shorten
 from sharpbench.files import natural_key, user_path
@@ -30,8 +30,6 @@ OTHER_FOLDERS = ("__MACOSX",)
 """Folders that archives leave and that are not classes, as hidden ones are not."""
 MAX_IMAGE_EDGE = 4096
 """The largest edge, in pixels, to which images are resized."""
-MAX_LEVEL = 255
-"""The largest value of a channel of 8 bits."""
 MAX_NAMED_CLASSES = 5
 """Classes that a line names."""
 
@@ -228,43 +226,15 @@ def _find_images(place: Path) -> list[Path]:
     return found
 
 
-def _open_image(path: Path) -> Image.Image:
-    """The decoded image, in grey or colour. Raises InvalidInput where it cannot be decoded to 8 bits."""
-    try:
-        with warnings.catch_warnings(), Image.open(path) as image:
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            if _exceeds_8_bits(image):
-                raise InvalidInput(
-                    f"image '{path}' has more than 8 bits per channel ({image.mode}); convert it to 8 bits"
-                )
-            return image.convert("L" if image.mode in ("1", "L") else "RGB")
-    except InvalidInput:
-        raise
-    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        cause = str(error).replace(f"'{path}'", "it").replace(str(path), "it")
-        raise InvalidInput(f"image '{path}' cannot be decoded ({cause}); replace or delete it") from None
-
-
-def _exceeds_8_bits(image: Image.Image) -> bool:
-    """Whether the file holds more than 8 bits per channel. PIL opens such images in colour as if they had 8."""
-    if image.mode[0] in "IF":
-        return True
-    arguments: list[object] = []
-    for tile in getattr(image, "tile", ()):
-        arguments += tile.args if isinstance(tile.args, tuple) else [tile.args]
-    largest = max((part for part in arguments if isinstance(part, int)), default=0) if image.format == "PPM" else 0
-    return largest > MAX_LEVEL or any(";16" in str(part) for part in arguments)
-
-
 def _transform_images(paths: Sequence[Path], transform: Transform) -> Tensor:
-    inputs = (transform(_open_image(path).convert("RGB")).unsqueeze(0) for path in paths)
+    inputs = (transform(decode_image(path).convert("RGB")).unsqueeze(0) for path in paths)
     return gather_examples(inputs, len(paths))
 
 
 def _stack_images(paths: Sequence[Path], size: int | None) -> Tensor:
     """Images [n, 1 or 3, height, width], scaled to -1..1. size: of the square that each is made."""
     check_image_memory(paths)
-    images = [_open_image(path) for path in paths]
+    images = [decode_image(path) for path in paths]
     if size is not None:
         images = [ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR) for image in images]
     for path, image in zip(paths, images, strict=True):

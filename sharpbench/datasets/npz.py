@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import lzma
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sharpbench.datasets.dataset import Data, Dataset, scale_pixels
-from sharpbench.datasets.guards import check_archive_memory, read_array_type
+from sharpbench.datasets.guards import READ_ERRORS, check_archive_memory, read_array_type
 from sharpbench.errors import InvalidInput, shorten
 from sharpbench.files import user_path
 
@@ -32,13 +28,6 @@ ARRAY_NAMES = (
     ("x", "y", None, None),
 )
 """The names under which the arrays are looked for, in this order; the test split may be missing."""
-
-
-READ_ERRORS = (
-    *(OSError, ValueError, EOFError, KeyError, NotImplementedError, RuntimeError, OverflowError, MemoryError),
-    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, tokenize.TokenError),
-)
-"""The errors that numpy and zipfile raise for damaged files."""
 
 
 @final

@@ -27,6 +27,7 @@ class Cifar10(Dataset):
     name: ClassVar[str] = "cifar10"
     title: ClassVar[str] = "CIFAR-10: 50,000 + 10,000 photographs, 3x32x32, from files"
     source: ClassVar[str] = "Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009"
+    mirror_keeps_class: ClassVar[bool] = True
 
     def load(self, folder: Path | None) -> Data:
         """CIFAR-10 from `folder`/cifar-10-batches-py."""
@@ -41,6 +42,7 @@ class Cifar100(Dataset):
     name: ClassVar[str] = "cifar100"
     title: ClassVar[str] = "CIFAR-100: 50,000 + 10,000 photographs, 3x32x32, from files"
     source: ClassVar[str] = "Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009"
+    mirror_keeps_class: ClassVar[bool] = True
 
     def load(self, folder: Path | None) -> Data:
         """CIFAR-100 from `folder`/cifar-100-python."""
@@ -55,6 +57,7 @@ class FashionMnist(Dataset):
     name: ClassVar[str] = "fashion-mnist"
     title: ClassVar[str] = "Fashion-MNIST: 60,000 + 10,000 pictures of clothes, 1x28x28, from files"
     source: ClassVar[str] = "Xiao, Rasul, Vollgraf, Fashion-MNIST, 2017, arXiv:1708.07747"
+    mirror_keeps_class: ClassVar[bool] = True
 
     def load(self, folder: Path | None) -> Data:
         """Fashion-MNIST from `folder`/FashionMNIST/raw, unpacked."""

@@ -14,15 +14,15 @@ from sharpbench.errors import InvalidInput, shorten
 from sharpbench.models import MODELS
 from sharpbench.models.model import Model
 from sharpbench.training.recipe import Recipe
-from sharpbench.training.signals import SIGNAL_DIMENSIONS
+from sharpbench.training.signals import IMAGE_DIMENSIONS, SIGNAL_DIMENSIONS
 
 
 def check_recipes(recipes: Sequence[Recipe], data: Data) -> None:
     """Raise InvalidInput where a recipe cannot be trained on the data.
 
     That is where there are too few training examples or no test examples; where the network cannot be built, or takes
-    other numbers than the data hold; where inputs that are not signals would be augmented; and where its batch norm
-    would be given a batch of one example.
+    other numbers than the data hold; where inputs that are neither signals nor images would be augmented; and where its
+    batch norm would be given a batch of one example.
     """
     for recipe in recipes:
         available = recipe.train_size or len(data.train_inputs)
@@ -31,10 +31,12 @@ def check_recipes(recipes: Sequence[Recipe], data: Data) -> None:
                 f"train_size={available} exceeds the {len(data.train_inputs)} training examples "
                 f"of '{format_spec(recipe.dataset)}'; choose fewer"
             )
-        if recipe.augmentation and len(data.shape) != SIGNAL_DIMENSIONS:
+        can_change = data.train_inputs.is_floating_point() and len(data.shape) in (SIGNAL_DIMENSIONS, IMAGE_DIMENSIONS)
+        if recipe.augmentation and not can_change:
             raise InvalidInput(
-                f"augmentation={recipe.augmentation:g} changes signals [channels, length], and "
-                f"'{format_spec(recipe.dataset)}' has inputs of shape {list(data.shape)}; leave it at 0"
+                f"augmentation={recipe.augmentation:g} changes signals [channels, length] and images [channels, "
+                f"height, width] of floats, and '{format_spec(recipe.dataset)}' has inputs of shape {list(data.shape)} "
+                f"and type {str(data.train_inputs.dtype).removeprefix('torch.')}; leave it at 0"
             )
     if recipes and not len(data.test_inputs):
         raise InvalidInput(

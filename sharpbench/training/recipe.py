@@ -53,8 +53,9 @@ class Recipe:
         max_epochs: the longest training.
         target_loss: the mean training loss (nats) at which training ends.
         target_accuracy: the training accuracy that is also required, from 0 to 1.
-        augmentation: how much each training signal is changed anew in each epoch, as a share of what the generator of
-            MNIST-1D does (see `augment`); 0 does not. Targets are those of the unchanged examples.
+        augmentation: how much each training example is changed anew in each epoch (see `Augmentation`): signals as a
+            share of what the generator of MNIST-1D does, images as a share of the usual random crop and mirroring; 0
+            changes nothing. Targets are those of the unchanged examples.
         seed: tells apart networks that agree in everything else.
         inputs: how the model prepares images (see Model.describe_transform); None: as the data set holds them.
         code: what identifies code that is not part of sharpbench (see `describe_code`); None where there is none.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-SIGNAL_DIMENSIONS = 2
-"""Dimensions of one signal, [channels, length]; images have three."""
+SIGNAL_DIMENSIONS, IMAGE_DIMENSIONS = 2, 3
+"""Dimensions of one signal, [channels, length], and of one image, [channels, height, width]."""
 SCALE_RANGE, SHEAR_RANGE, NOISE_DEVIATION = 0.4, 4.85, 0.13
 """What the generator of MNIST-1D draws: the widths of the ranges of scale and shear, and the deviation of its
 independent noise. Shear and noise are in units of the standard deviation of the data, which is 0.155 there."""

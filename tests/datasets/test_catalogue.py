@@ -10,8 +10,8 @@ from sharpbench.datasets import DATASETS, Data, Dataset, scale_pixels
 
 def test_the_catalogue_holds_the_data_sets_in_order():
     names = [dataset.name for dataset in DATASETS]
-    published = ["fashion-mnist", "cifar10", "cifar100", "svhn"]
-    assert names[:9] == ["digits", "mnist", "mnist1d", *published, "imagefolder", "npz"]
+    published = ["fashion-mnist", "cifar10", "cifar10-jpeg", "cifar100", "svhn"]
+    assert names[:10] == ["digits", "mnist", "mnist1d", *published, "imagefolder", "npz"]
     assert len(set(names)) == len(names)
 
 

@@ -45,7 +45,7 @@ def test_images_that_need_more_memory_than_is_free_are_not_decoded(
     write_png_bomb(photos / "train" / "a" / "big.png", 4000)
     assert (photos / "train" / "a" / "big.png").stat().st_size < 2**15
     monkeypatch.setattr(guards, "free_bytes", lambda device: 2**27)
-    monkeypatch.setattr("sharpbench.datasets.image_folder._open_image", lambda path: pytest.fail("decoded"))
+    monkeypatch.setattr("sharpbench.datasets.image_folder.decode_image", lambda path: pytest.fail("decoded"))
     with pytest.raises(InvalidInput, match=r"5 images, .*big.png', need 0.2 GiB where 0.1 GiB are free; use"):
         ImageFolder(str(photos)).load(None)
 

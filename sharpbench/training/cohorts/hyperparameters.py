@@ -18,9 +18,19 @@ from sharpbench.training.optimizers import Asam, Optimizer, Sam, Sgd
 from sharpbench.training.recipe import Recipe
 
 AxisName = Literal[
-    "width", "depth", "learning_rate", "batch_size", "weight_decay", "optimizer", "train_size", "label_noise"
+    "width",
+    "depth",
+    "learning_rate",
+    "batch_size",
+    "weight_decay",
+    "optimizer",
+    "train_size",
+    "label_noise",
+    "augmentation",
 ]
 AXIS_NAMES: tuple[AxisName, ...] = get_args(AxisName)
+DEFAULT_AXES = AXIS_NAMES[:-1]
+"""The axes where none are named: without augmentation, which came later, so that earlier draws are drawn again."""
 MODEL_AXES = ("width", "depth")
 
 
@@ -39,12 +49,12 @@ class Hyperparameters(Cohort):
     """
 
     name: ClassVar[str] = "hyperparameters"
-    title: ClassVar[str] = "a grid of eight hyperparameters and the seed, or a random draw of it"
+    title: ClassVar[str] = "a grid of up to nine hyperparameters and the seed, or a random draw of it"
     source: ClassVar[str] = (
         "after Jiang, Neyshabur, Mobahi, Krishnan, Bengio 2020, Fantastic Generalization Measures and Where to Find "
         "Them, and Dziugaite et al. 2020, In Search of Robust Measures of Generalization; values are our own"
     )
-    axes: tuple[AxisName, ...] = AXIS_NAMES
+    axes: tuple[AxisName, ...] = DEFAULT_AXES
     networks: int | None = 300
     seed: int = 0
     seeds: int = 5
@@ -56,6 +66,7 @@ class Hyperparameters(Cohort):
     optimizer: tuple[Optimizer, ...] = (Sgd(), Sam(), Asam())
     train_size: tuple[int, ...] = (256, 128, 512)
     label_noise: tuple[float, ...] = (0.0, 0.25, 0.5)
+    augmentation: tuple[float, ...] = (0.0, 0.5, 1.0)
     decay: float = 1e-4
     max_epochs: int = 600
     target_loss: float = 0.01

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sharpbench.datasets.dataset import Data
 from sharpbench.training.outcomes.outcome import JudgedNetwork, Outcome
-from sharpbench.training.signals import SHEAR_RANGE, SIGNAL_DIMENSIONS, scale_signals, shear_signals
+from sharpbench.training.signals import IMAGE_DIMENSIONS, SHEAR_RANGE, SIGNAL_DIMENSIONS, scale_signals, shear_signals
 
 NOISE_SHARE = 0.3
 """Standard deviation of the noise of `shifted-noise`, in those of all training inputs."""
@@ -95,4 +95,4 @@ def _shifts_of(data: Data) -> Mapping[str, Shift]:
     """The changes that inputs of this shape can have."""
     if not data.test_inputs.is_floating_point():
         return {}
-    return {SIGNAL_DIMENSIONS: SIGNAL_SHIFTS, SIGNAL_DIMENSIONS + 1: IMAGE_SHIFTS}.get(len(data.shape), {})
+    return {SIGNAL_DIMENSIONS: SIGNAL_SHIFTS, IMAGE_DIMENSIONS: IMAGE_SHIFTS}.get(len(data.shape), {})

@@ -76,15 +76,21 @@ def test_the_cohort_for_mnist_is_what_the_gate_asks() -> None:
     assert sorted({recipe.label_noise for recipe in recipes}) == pytest.approx([step / 10 for step in range(11)])
 
 
+def test_axes_that_are_not_named_are_the_eight_of_earlier_versions() -> None:
+    assert Hyperparameters().grid().product == 3**8
+    assert {recipe.augmentation for recipe in Hyperparameters().recipes((SmallMlp(),), Digits())} == {0.0}
+
+
 def of(recipe: Recipe, name: str) -> object:
     return getattr(recipe.model if name in MODEL_AXES else recipe, name)
 
 
 def test_every_axis_varies_over_its_values_and_is_part_of_the_draw() -> None:
-    recipes = Hyperparameters().recipes((SmallMlp(),), Digits())
-    assert (len(recipes), Hyperparameters().grid().product, Hyperparameters().design) == (300, 3**8, "random")
+    cohort = Hyperparameters(axes=AXIS_NAMES)
+    recipes = cohort.recipes((SmallMlp(),), Digits())
+    assert (len(recipes), cohort.grid().product, cohort.design) == (300, 3**9, "random")
     for name in AXIS_NAMES:
-        assert {of(recipe, name) for recipe in recipes} == set(getattr(Hyperparameters(), name)), name
+        assert {of(recipe, name) for recipe in recipes} == set(getattr(cohort, name)), name
     assert {recipe.seed for recipe in recipes} == set(range(5))
 
 
