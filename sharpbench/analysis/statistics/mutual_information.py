@@ -41,8 +41,13 @@ from sharpbench.analysis.statistics.rank_correlation import MIN_MARGINAL_CELL
 from sharpbench.analysis.statistics.uncertainty import ROUNDING, assess_uncertainty
 
 PERMUTATIONS = 999
-SCREENING_PERMUTATIONS = 39
-"""Permutations that find the set that chance explains best."""
+PERMUTATIONS_OF_LARGE_TABLES = 199
+"""p below 5 % is as rare by chance with 199 as with 999, and in large tables a permutation takes long."""
+LARGE_TABLE = 2000
+"""Networks of which more make a large table."""
+SCREENING_SHARE = 0.04
+"""Of the permutations, how many find the set that chance explains best."""
+MIN_SCREENING_PERMUTATIONS = 19
 MIN_NETWORKS_OF_SEVERAL_CELLS = 15
 """Networks that an interval needs at least where there are several cells; with 12 it covered 92 %."""
 MIN_NETWORKS_PER_CELL = 4
@@ -101,10 +106,12 @@ def conditional_information(
     axes: Axes,
     units: Sequence[int] | Integers | None = None,
     *,
-    permutations: int = PERMUTATIONS,
+    permutations: int | None = None,
     seed: int = 0,
 ) -> Information:
     """K of measure x and gap y, its null, and its interval for networks (or units) drawn again, as for tau.
+
+    permutations: None is PERMUTATIONS, for more than LARGE_TABLE networks PERMUTATIONS_OF_LARGE_TABLES.
 
     A pair with a tie in y is left out; a tie in x is a third sign. Sets S for which V_y is certain are left out. The
     interval is on the scale of sqrt(K), by the jackknife within cells.
@@ -125,9 +132,11 @@ class ConditionedPairs:
         axes: Axes,
         units: Sequence[int] | Integers | None = None,
         *,
-        permutations: int = PERMUTATIONS,
+        permutations: int | None = None,
         seed: int = 0,
     ) -> None:
+        if permutations is None:
+            permutations = PERMUTATIONS if len(np.asarray(y)) <= LARGE_TABLE else PERMUTATIONS_OF_LARGE_TABLES
         columns = varied_axes(axes, len(np.asarray(y)))
         codes = combine_codes(list(columns.values()), len(np.asarray(y)))
         self._y, _, self._cells = check_arrays(y, y, codes)
@@ -218,7 +227,8 @@ class Deals:
 
     def __init__(self, conditions: Sequence[Condition], permutations: int, seed: int) -> None:
         rng = np.random.default_rng(seed)
-        self.screening = [each.deal(min(SCREENING_PERMUTATIONS, permutations), rng) for each in conditions]
+        few = min(permutations, max(round(SCREENING_SHARE * permutations) - 1, MIN_SCREENING_PERMUTATIONS))
+        self.screening = [each.deal(few, rng) for each in conditions]
         self._conditions, self._permutations, self._after = conditions, permutations, rng.bit_generator.state
         self._held: dict[int, Integers] = {}
         self._lock = Lock()

@@ -202,6 +202,14 @@ def test_pairs_are_compared_in_chunks_and_permutations_are_drawn_once(monkeypatc
     assert len(drawn) <= 2 * (2 + 2)  # screening at two sets, and at most all at both, for two measures
 
 
+@pytest.mark.parametrize(("networks", "floor"), [(2000, 1 / 1000), (2001, 1 / 200)])
+def test_large_tables_take_fewer_permutations(networks: int, floor: float) -> None:
+    y = np.arange(networks, dtype=float)
+    found = conditional_information(y, y, {}).null
+    assert found is not None
+    assert found.p == floor
+
+
 def test_permutations_that_are_not_held_are_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
     y = np.arange(6.0)
     conditions = [Condition(y, ("u",), np.array(group)) for group in ([0, 0, 0, 1, 1, 1], [0, 1, 0, 1, 0, 1])]
