@@ -42,8 +42,8 @@ SYMMETRIES = (
 )
 """Measures that differ in which symmetries of attention they respect, and baselines."""
 FOUR_AXES = (
-    "hyperparameters[axes=learning_rate+weight_decay+optimizer+train_size,networks=none,seeds=4,"
-    "learning_rate=0.01+0.03,weight_decay=1e-5+5e-3,optimizer=sgd+sam,train_size=128+512,max_epochs=400]"
+    "hyperparameters[axes=learning_rate+weight_decay+optimizer+train_size,networks=none,"
+    "learning_rate=0.02+0.05,weight_decay=1e-5+5e-4,optimizer=sgd+sam,train_size=128+512,max_epochs=600]"
 )
 SIX_AXES = (
     "hyperparameters[axes=width+depth+learning_rate+batch_size+optimizer+train_size,networks=none,width=20+80,"
@@ -60,7 +60,9 @@ COLLECTIONS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("timm:test_resnet[size=32]", "label-noise", f"{CHEAP},ggn-trace", "mnist", "--timing", "0"),
         ("timm:test_vit[size=32]", "label-noise", ATTENTION, "mnist", "--timing", "0"),
     ),
-    "mnist-attention": (("timm:test_vit[size=32]", FOUR_AXES, SYMMETRIES, "mnist", "--timing", "0"),),
+    "mnist-attention": (
+        ("timm:test_vit[size=32]", FOUR_AXES, SYMMETRIES, "mnist", "--examples", "128", "--timing", "0"),
+    ),
     "mnist1d-thousand": (
         ("mlp-1d", "mnist1d-thousand", MANY, LARGER_TEST, "--timing", "0", "--outcomes", "all"),
         ("cnn-1d", "mnist1d-thousand", MANY, LARGER_TEST, "--timing", "0", "--outcomes", "all"),
