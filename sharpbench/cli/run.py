@@ -316,7 +316,7 @@ def write_outcomes(records: Sequence[Record], output: Path, names: Sequence[str]
 def write_leaderboard(records: Sequence[Record], output: Path, *, full: bool, outcome: str = "gap") -> ScoredBoards:
     """Write the leaderboard and its plots into the output folder, print it, and return it.
 
-    outcome: what measures are judged by; one other than the gap has its own folder in the output folder.
+    outcome: what measures are judged by; one other than the gap has its own folder and one figure.
     """
     from sharpbench.report.format import OutcomeLabel
     from sharpbench.report.scored_boards import ScoredBoards
@@ -325,18 +325,23 @@ def write_leaderboard(records: Sequence[Record], output: Path, *, full: bool, ou
     label = OutcomeLabel(outcome, OUTCOMES[outcome].meaning)
     folder = output if outcome == "gap" else output / outcome
     boards = ScoredBoards.from_records(records, label)
-    write_boards(boards, folder, full=full)
+    write_boards(boards, folder, full=full, overview_only=outcome != "gap")
     return boards
 
 
-def write_boards(boards: ScoredBoards, output: Path, *, full: bool) -> None:
-    """Write the boards and their plots into the output folder, and print them; full: all tables."""
+def write_boards(boards: ScoredBoards, output: Path, *, full: bool, overview_only: bool = False) -> None:
+    """Write the boards and their plots into the output folder, and print them.
+
+    Args:
+        full: print all tables.
+        overview_only: one figure of all measures, and none of each.
+    """
     from rich.console import Console
 
     from sharpbench.report.scored_boards import PAGE, PLOTS
 
     try:
-        boards.write(output)
+        boards.write(output, overview_only=overview_only)
     except OSError as error:
         raise unwritable(output, error) from None
     boards.show(Console(), full=full)

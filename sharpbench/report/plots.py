@@ -133,12 +133,13 @@ def plot_populations(
     *,
     outcome: OutcomeLabel = ACCURACY_GAP,
     scores: Iterable[Score] = (),
+    overview_only: bool = False,
 ) -> list[Path]:
     """Write a figure for each measure on each model and data set, and an overview, as SVG and PNG; their paths.
 
     Filled marks are the networks that enter tau; hollow ones are excluded by the gate. Equal records give equal SVGs,
     byte for byte. `outcome` is what the measures are judged by; `scores` are those that are known, so that they are not
-    found again. Rows without any point have no figure.
+    found again; overview_only: no figures of single measures. Rows without any point have no figure.
     """
     folder.mkdir(parents=True, exist_ok=True)
     known = {(score.dataset, score.model, score.label, score.setting): score for score in scores}
@@ -150,7 +151,7 @@ def plot_populations(
     shown = [points for points in found if len(points.values)]
     written: list[Path] = []
     with style.context(["default", FIGURE_STYLE]):  # whatever the user's matplotlibrc sets
-        for points in shown:
+        for points in () if overview_only else shown:
             figure = Figure(figsize=(5.2, 4.0), dpi=150, layout="constrained")
             _draw_figure(figure, figure.add_subplot(), points, outcome)
             written += save_figure(figure, folder / make_slug(points.dataset, points.model, points.label))

@@ -96,8 +96,11 @@ class ScoredBoards:
             tables.append(f"% {title}; {judged_by}; [95 % intervals]\n{table}")
         return "\n".join(tables)
 
-    def write(self, folder: Path) -> None:
-        """Write the page, the scores and the plots into `folder`. Raises OSError where that cannot be done."""
+    def write(self, folder: Path, *, overview_only: bool = False) -> None:
+        """Write the page, the scores and the plots into `folder`. Raises OSError where that cannot be done.
+
+        overview_only: one figure of all measures, and none of each.
+        """
         from sharpbench.report.markdown import markdown_leaderboard
         from sharpbench.report.plots import OVERVIEW_NAME, plot_populations
 
@@ -106,7 +109,13 @@ class ScoredBoards:
         page = markdown_leaderboard(
             self.scores, self.records, version=__version__, overview=overview, outcome=self.outcome
         )
-        plot_populations(self.populations, folder / PLOTS, outcome=self.outcome, scores=self.scores)
+        plot_populations(
+            self.populations,
+            folder / PLOTS,
+            outcome=self.outcome,
+            scores=self.scores,
+            overview_only=overview_only,
+        )
         (folder / PAGE).write_text(page, encoding="utf-8", errors="backslashreplace")
         (folder / SCORES).write_text(scores_json(self.scores), encoding="utf-8", errors="backslashreplace")
 

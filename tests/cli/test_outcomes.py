@@ -38,6 +38,9 @@ def test_each_outcome_has_its_board_in_its_folder(tmp_path: Path, capsys: pytest
     assert [cell.strip() for cell in line.split("|")[1:-1]] == ["good", "1.00*", "-1.00*"]
     figure = (tmp_path / "quantised-4" / "plots" / "overview.svg").read_text()
     assert "generalization gap" not in figure
+    names = {path.name for path in (tmp_path / "quantised-4" / "plots").iterdir()}
+    assert names == {"overview.svg", "overview.png"}
+    assert len(list((tmp_path / "plots").iterdir())) > 2
 
 
 def test_the_boards_of_a_run_are_those_that_were_named() -> None:
