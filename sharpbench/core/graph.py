@@ -231,7 +231,7 @@ def _capture(module: nn.Module, example: Inputs, forward: Forward | None) -> Gra
     nodes = {node.name: node for node in program.graph.nodes}
     parameters, buffers = _first_names(module.named_parameters), _first_names(module.named_buffers)
     return Graph(
-        nodes=tuple(node for node in program.graph.nodes if node.op == "call_function"),
+        nodes=tuple(node for node in program.graph.nodes if node.op == "call_function" and not _asserts_type(node)),
         parameters=_used(nodes, signature.inputs_to_parameters, parameters, prefix),
         buffers=_used(nodes, signature.inputs_to_buffers, buffers, prefix),
         constants={
@@ -244,6 +244,11 @@ def _capture(module: nn.Module, example: Inputs, forward: Forward | None) -> Gra
         tied={**parameters, **buffers},
         forward=forward,
     )
+
+
+def _asserts_type(node: fx.Node) -> bool:
+    """Whether it only asserts the type of the capture, as before a cast; the graph runs in other types also."""
+    return node.target is torch.ops.aten._assert_tensor_metadata.default and not node.users
 
 
 def _used(

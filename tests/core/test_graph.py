@@ -14,6 +14,7 @@ from torch import Tensor, fx, nn
 from sharpbench import Subject, measure
 from sharpbench.core import graph as graph_module
 from sharpbench.core.graph import Graph, capture_graph, current_graph, run_graph
+from sharpbench.curvature.vjp import faithful_graph
 from sharpbench.errors import InvalidInput
 
 IN, C = 5, 3
@@ -242,6 +243,25 @@ def test_a_module_of_token_ids_is_captured_again_in_another_type() -> None:
     after = current_graph(model.double(), ids[:1], ids)
     assert after is not before
     assert after.outputs[0].meta["val"].dtype == torch.float64
+
+
+def test_a_network_that_casts_to_the_type_of_its_weights_is_followed_in_another_type() -> None:
+    """torch.export puts an assertion of the type at the capture before each such cast."""
+
+    class Cast(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(IN, C)
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            logits: Tensor = self.layer(inputs.to(self.layer.weight.dtype)).relu()
+            return logits
+
+    torch.manual_seed(0)
+    single = Subject.from_module(Cast(), examples().float(), torch.arange(4) % C)
+    double = single.to(dtype=torch.float64)
+    assert faithful_graph(double).nodes
+    assert measure("minimum", double).value == pytest.approx(measure("minimum", single).value, rel=1e-5)
 
 
 def test_a_graph_in_another_type_than_its_constants_is_refused_by_no_raw_error() -> None:

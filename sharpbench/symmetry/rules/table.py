@@ -209,6 +209,6 @@ RULES: dict[str, Rule] = rules_by_operator(
         "index _unsafe_index": index_rule,
         "pixel_shuffle pixel_unshuffle": pixel_shuffle_rule,
         "channel_shuffle native_channel_shuffle": channel_shuffle_rule,
-        "_assert_tensor_metadata sym_size": unscaled_rule,
+        "sym_size": unscaled_rule,
     }
 )
