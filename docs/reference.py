@@ -22,7 +22,7 @@ TOPICS = {
     "Write a measure": ("Measure", "NotApplicable"),
     "Train and measure populations": (
         *("Recipe", "Model", "Dataset", "Data", "Optimizer", "Cohort", "Cell", "plan", "run", "RunOptions"),
-        *("plan_run", "RunPlan"),
+        *("run_with_progress", "plan_run", "RunPlan"),
         *("Record", "read_records"),
     ),
     "Networks of your own": (

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sharpbench import optim as optim
     from sharpbench import symmetry as symmetry
     from sharpbench.analysis.table_population import TableOptions as TableOptions
+    from sharpbench.cli.progress import run_with_progress as run_with_progress
     from sharpbench.core.batch import Inputs as Inputs
     from sharpbench.core.catalog import list_measures as list_measures
     from sharpbench.core.evaluate import measure as measure
@@ -107,6 +108,7 @@ _HOME = {
     "plan_run": "runner.run",
     "read_records": "core.records",
     "run": "runner.run",
+    "run_with_progress": "cli.progress",
     "score": "report.scored_table",
     "with_class_axis": "core.loss",
 }

@@ -11,6 +11,7 @@ import math
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from importlib.util import find_spec
 from typing import TypeVar
 
 from rich.console import Console
@@ -36,11 +37,11 @@ MAX_TASKS = 2
 
 
 def progress_bar(*columns: ProgressColumn, counted: bool, console: Console) -> Progress:
-    """A bar that disappears at its end; lines where the console is not a terminal, or cannot move its cursor.
+    """A bar that disappears at its end; lines where the console can draw none.
 
     counted: with the number done of a known total, else with a spinner.
     """
-    if not console.is_terminal or console.is_dumb_terminal or not console.file.isatty():
+    if not _draws_bars(console):
         return ProgressLines(console, seconds=line_period())
     text = TextColumn("{task.description}")
     shown = (text, BarColumn(), MofNCompleteColumn()) if counted else (SpinnerColumn(), text)
@@ -52,6 +53,13 @@ def progress_bar(*columns: ProgressColumn, counted: bool, console: Console) -> P
         transient=True,
         redirect_stdout=False,  # it would go to stderr, also where it is piped into a file
     )
+
+
+def _draws_bars(console: Console) -> bool:
+    """Whether it is a terminal that can move its cursor, or a notebook with the widgets that bars need."""
+    if console.is_jupyter:
+        return find_spec("ipywidgets") is not None
+    return console.is_terminal and not console.is_dumb_terminal and console.file.isatty()
 
 
 def line_period() -> float:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Unpack
 
 from rich.console import Console
 from rich.markup import escape
@@ -12,16 +14,58 @@ from sharpbench.cli.bars import progress_bar
 from sharpbench.core.record import Record
 from sharpbench.core.spec import format_spec
 from sharpbench.report.format import format_duration
+from sharpbench.runner.cell import Cell
+from sharpbench.runner.engines.engine import make_engine
 from sharpbench.runner.engines.pool import CellStarted
-from sharpbench.runner.run import Event, RecordsFileChanged, RunPlan, TornLineRemoved
+from sharpbench.runner.run import (
+    Event,
+    RecordsFileChanged,
+    RunKeywords,
+    RunOptions,
+    RunPlan,
+    TornLineRemoved,
+    choose_options,
+    iterate_events,
+    plan_run,
+)
 from sharpbench.runner.status import EtaEstimator
 from sharpbench.training.population import NetworkDiscarded, TrainedRecipe, TrainingEpoch, TrainingProgress
 from sharpbench.training.recipe import Recipe
 from sharpbench.training.workers import GroupLost
 
 
+def run_with_progress(
+    cells: Sequence[Cell] | RunPlan, options: RunOptions | None = None, **keywords: Unpack[RunKeywords]
+) -> Iterator[Record]:
+    """The records of `run` as they are made, with a bar of the cells and a forecast of the time left.
+
+    The bar is shown in a terminal, and in a notebook where ipywidgets is installed. Elsewhere stderr has a line every
+    10 seconds, or as many as $SHARPBENCH_PROGRESS says; 0: none.
+
+    Args, Raises: see `run`.
+
+    >>> import tempfile
+    >>> cohort = "label-noise[ratios=2,seeds=1,train_size=8,max_epochs=1]"
+    >>> cells = sharpbench.plan("parameter-norm", "small-mlp", cohort=cohort, timing=0, oracle=0, invariance=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     [record.status for record in sharpbench.run_with_progress(cells, cache_dir=folder)]
+    ['ok', 'ok']
+    """
+    chosen = choose_options(options, keywords)
+    run_plan = cells if isinstance(cells, RunPlan) else plan_run(cells, chosen)
+    engine = make_engine(chosen.engine) if isinstance(chosen.engine, str) else chosen.engine
+    steps = iterate_events(run_plan, replace(chosen, engine=engine))
+    return iterate_records(steps, run_plan, slots=engine.slots(chosen.workers))
+
+
 def follow_run(steps: Iterator[Event], run_plan: RunPlan, *, slots: int) -> None:
-    """Go through the steps of a run to their end, with a bar of its cells and a forecast of the time left.
+    """Go through the steps of a run to their end with progress, as `iterate_records`."""
+    for _ in iterate_records(steps, run_plan, slots=slots):
+        pass
+
+
+def iterate_records(steps: Iterator[Event], run_plan: RunPlan, *, slots: int) -> Iterator[Record]:
+    """The records of a run, with a bar of its cells and a forecast of the time left.
 
     slots: how many cells are measured at a time.
     """
@@ -35,6 +79,7 @@ def follow_run(steps: Iterator[Event], run_plan: RunPlan, *, slots: int) -> None
                 eta.end(step.key)
                 seconds = eta.seconds()
                 bar.update(task, advance=1, forecast="" if seconds is None else f"{format_duration(seconds)} left")
+                yield step
             elif isinstance(step, TornLineRemoved):
                 console.print(
                     f"{escape(str(step.path))}: cut off a torn last line of {step.size} bytes, left by a killed run"

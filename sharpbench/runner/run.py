@@ -170,9 +170,14 @@ def run(
     ...     [record.status for record in sharpbench.run(cells, cache_dir=folder)]
     ['ok', 'ok']
     """
+    return _only_records(iterate_events(cells, choose_options(options, keywords)))
+
+
+def choose_options(options: RunOptions | None, keywords: RunKeywords) -> RunOptions:
+    """The options of a run, given as a value or as its fields. Raises InvalidInput where both are given."""
     if options is not None and keywords:
         raise InvalidInput(f"options and {', '.join(keywords)} are given; give either the value or its fields")
-    return _only_records(iterate_events(cells, options or RunOptions(**keywords)))
+    return options or RunOptions(**keywords)
 
 
 def iterate_events(cells: Sequence[Cell] | RunPlan, options: RunOptions) -> Generator[Event, None, None]:

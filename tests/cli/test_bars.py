@@ -73,3 +73,10 @@ def test_the_variable_sets_the_time_between_lines(monkeypatch: pytest.MonkeyPatc
         with pytest.raises(InvalidInput, match=f"SHARPBENCH_PROGRESS is '{text}'; it must be a number of seconds"):
             line_period()
     refused(given(*WORDS, SHARPBENCH_PROGRESS="often"), "$SHARPBENCH_PROGRESS is 'often'")
+
+
+@pytest.mark.parametrize("widgets", [True, False])
+def test_a_notebook_has_a_bar_where_it_can_be_drawn(monkeypatch: pytest.MonkeyPatch, widgets: bool) -> None:
+    monkeypatch.setattr("sharpbench.cli.bars.find_spec", lambda name: name if widgets else None)
+    console = Console(file=io.StringIO(), force_jupyter=True)
+    assert isinstance(progress_bar(counted=False, console=console), ProgressLines) is not widgets

@@ -23,6 +23,7 @@ FUNCTIONS = (
     "plan_population",
     "plan_run",
     "run",
+    "run_with_progress",
     "read_records",
     "score",
     "with_class_axis",
