@@ -121,7 +121,7 @@ class Points:
     dataset: str
     values: NDArray[np.float64]
     gaps: NDArray[np.float64]
-    noise: NDArray[np.float64]  # NaN where the recipe has none
+    noise: NDArray[np.float64]  # NaN where the recipe has none, and where all have the same
     counted: NDArray[np.bool_]
     marginal: Tau
     within: Tau
@@ -168,6 +168,8 @@ def collect_points(population: MeasuredPopulation, row: MeasureRow, score: Score
         if (value := row.value(network)) is not None and network.outcome is not None
     ]
     noise = [finite_or_none(network.recipe.get("label_noise")) for network, _, _ in found]
+    if len(set(noise)) < 2:
+        noise = [None] * len(noise)
     marginal, within = (score.marginal, score.within) if score else _find_taus(population, row)
     return Points(
         f"{row.label} ({row.setting})" if row.setting else row.label,

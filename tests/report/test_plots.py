@@ -82,6 +82,13 @@ def test_one_point_constants_and_unknown_noise_are_drawn(record: Make, tmp_path:
     assert len(plot_populations(bare, tmp_path)) == 4
 
 
+def test_noise_that_all_networks_share_is_no_colour(record: Make, tmp_path: Path) -> None:
+    constant = plot_populations([record(seed=seed, ratio=0.0, value=seed) for seed in range(3)], tmp_path / "one")
+    varied = plot_populations([record(seed=seed, ratio=seed / 4, value=seed) for seed in range(3)], tmp_path / "other")
+    assert [len(set(marks(written[0]))) for written in (constant, varied)] == [1, 3]
+    assert ["label noise" in written[0].read_text() for written in (constant, varied)] == [False, True]
+
+
 def test_hostile_names_stay_in_the_folder_and_warn_of_nothing(record: Make, tmp_path: Path) -> None:
     name = "../../x/$\\frac{1}$ 漢字 \U0001f600 <b>&\x00\n" + "y" * 10_000
     folder = tmp_path / "plots"
