@@ -1,9 +1,10 @@
 """The populations of leaderboard/results: trained, measured, and put there, collection by collection.
 
-    python benchmarks/populations.py [NAME...] [--work FOLDER] [--workers 2] [--dry-run]
+    python benchmarks/populations.py [NAME...] [--work FOLDER] [--workers 2] [--device auto] [--dry-run]
 
-MNIST is read from $SHARPBENCH_DATA; trained networks are kept in $SHARPBENCH_CACHE. What is interrupted goes on where
-it stopped. `sharpbench publish` makes the pages afterwards. docs/populations.md says what they are and what came out.
+MNIST and cifar10-jpeg are read from $SHARPBENCH_DATA; trained networks are kept in $SHARPBENCH_CACHE. What is
+interrupted goes on where it stopped. `sharpbench publish` makes the pages afterwards. docs/populations.md says what
+they are and what came out.
 """
 
 from __future__ import annotations
@@ -49,6 +50,28 @@ SIX_AXES = (
     "hyperparameters[axes=width+depth+learning_rate+batch_size+optimizer+train_size,networks=none,width=20+80,"
     "depth=1+3,learning_rate=0.005+0.01,batch_size=32+128,optimizer=sgd+sam,train_size=128+512,max_epochs=1000]"
 )
+CONVOLUTIONS = f"{CHEAP},ggn-trace,minimum[scope=unit],top-eigenvalue"
+PHOTOGRAPHS = "cifar10-jpeg[train_size=5000]"
+CNN, RESNET, VIT = "small-cnn[width=32]", "timm:test_resnet[size=32]", "timm:test_vit[size=32]"
+
+
+def photographs(model: str, measures: str, *, max_epochs: int = 100, **values: str) -> tuple[str, ...]:
+    """The run of a network on 5,000 photographs; its axes are the fields with several values, joined by plus signs."""
+    axes = "+".join(name for name, value in values.items() if "+" in value)
+    fixed = f"networks=none,train_size=5000,label_noise=0,target_loss=0.2,target_accuracy=0.9,max_epochs={max_epochs}"
+    given = ",".join(f"{name}={value}" for name, value in values.items())
+    options = ("--examples", "1000", "--timing", "0", "--oracle", "0", "--invariance", "0", "--outcomes", "all")
+    return model, f"hyperparameters[axes={axes},{fixed},{given}]", measures, PHOTOGRAPHS, *options
+
+
+FIVE_AXES = {
+    "weight_decay": "1e-5+1e-3",
+    "batch_size": "32+128",
+    "augmentation": "0+0.5",
+    "optimizer": "sgd+sam",
+}
+GPU = "cifar10-jpeg-gpu"
+"""The collection that is not among those that run by default: it would take days on a CPU."""
 LARGER_TEST = "mnist1d[test_size=10000]"
 COLLECTIONS: dict[str, tuple[tuple[str, ...], ...]] = {
     "mnist-label-noise": (
@@ -67,16 +90,28 @@ COLLECTIONS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("mlp-1d", "mnist1d-thousand", MANY, LARGER_TEST, "--timing", "0", "--outcomes", "all"),
         ("cnn-1d", "mnist1d-thousand", MANY, LARGER_TEST, "--timing", "0", "--outcomes", "all"),
     ),
+    "cifar10-jpeg": (
+        photographs(CNN, CONVOLUTIONS, learning_rate="0.01+0.03", augmentation="0+0.25", optimizer="sgd+sam"),
+        photographs(RESNET, CONVOLUTIONS, learning_rate="0.02+0.05", weight_decay="1e-5+1e-3", batch_size="32+128"),
+        photographs(
+            VIT, ATTENTION, learning_rate="0.0005+0.001", weight_decay="1e-3+1e-1", batch_size="32", optimizer="adamw"
+        ),
+    ),
+    GPU: (
+        photographs(CNN, CONVOLUTIONS, max_epochs=600, learning_rate="0.01+0.03", **FIVE_AXES),
+        photographs(RESNET, CONVOLUTIONS, max_epochs=600, learning_rate="0.02+0.05", **FIVE_AXES),
+        photographs(VIT, ATTENTION, max_epochs=600, learning_rate="0.02+0.05", **FIVE_AXES),
+    ),
     "digits-label-noise": (("lenet,mlp", "label-noise", CHEAP, "digits"),),
 }
 """Name -> runs: models, cohort, measures, data set, options. Only the last is timed: on an idle machine, then."""
 
 
-def command(run: Sequence[str], output: Path, workers: int) -> list[str]:
+def command(run: Sequence[str], output: Path, *, workers: int, device: str) -> list[str]:
     """The command line of one run."""
     models, cohort, measures, dataset, *options = run
     words = ["--models", models, "--cohort", cohort, "--measures", measures, "--dataset", dataset, *options]
-    place = ["--threads", "1", "--workers", str(workers), "--output", str(output)]
+    place = ["--threads", "1", "--workers", str(workers), "--device", device, "--output", str(output)]
     return [str(Path(sys.executable).parent / "sharpbench"), "run", *words, *place]
 
 
@@ -95,9 +130,10 @@ def _publish(records: Path, name: str) -> None:
 def main(arguments: Sequence[str]) -> int:
     """See the module; the largest exit status of the runs."""
     parser = ArgumentParser()
-    parser.add_argument("names", nargs="*", default=list(COLLECTIONS))
+    parser.add_argument("names", nargs="*", default=[name for name in COLLECTIONS if name != GPU])
     parser.add_argument("--work", type=Path, default=Path("populations"))
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--device", default="auto")
     parser.add_argument("--dry-run", action="store_true")
     chosen = parser.parse_args(arguments)
     if unknown := set(chosen.names) - set(COLLECTIONS):
@@ -106,7 +142,10 @@ def main(arguments: Sequence[str]) -> int:
     for name in chosen.names:
         runs = COLLECTIONS[name]
         folders = [chosen.work / f"{name}-{number}" for number in range(len(runs))]
-        words = [command(run, folder, chosen.workers) for run, folder in zip(runs, folders, strict=True)]
+        words = [
+            command(run, folder, workers=chosen.workers, device=chosen.device)
+            for run, folder in zip(runs, folders, strict=True)
+        ]
         done = [subprocess.run([*each, "--dry-run"] if chosen.dry_run else each, check=False) for each in words]
         failed = max(each.returncode for each in done)
         worst = max(worst, failed)

@@ -20,14 +20,16 @@ from sharpbench.models.pretrained import PretrainedModel, Wrapped
 
 
 class Enlarged(Wrapped):
-    """A network whose images are first resized to size x size by bilinear interpolation."""
+    """A network whose images are first resized to size x size by bilinear interpolation, unless they have that size."""
 
     def __init__(self, network: nn.Module, size: int) -> None:
         super().__init__(network)
         self.size = size
 
     def forward(self, inputs: Tensor) -> Tensor:
-        images = F.interpolate(inputs, size=(self.size, self.size), mode="bilinear", align_corners=False)
+        images = inputs
+        if inputs.shape[-2:] != (self.size, self.size):  # measures of products over layers do not follow interpolation
+            images = F.interpolate(inputs, size=(self.size, self.size), mode="bilinear", align_corners=False)
         logits: Tensor = self.network(images)
         return logits
 

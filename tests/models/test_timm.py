@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from sharpbench import Subject
 from sharpbench.core.spec import format_spec, parse_spec
 from sharpbench.environment import import_timm
 from sharpbench.errors import InvalidInput
@@ -53,6 +54,16 @@ def test_images_may_be_enlarged() -> None:
     assert torch.equal(module(images), module.get_submodule("network")(larger))
     assert model.input_shape is None
     assert model.transform() is None
+
+
+def test_images_of_that_size_stay_as_they_are_and_the_graph_holds_no_interpolation() -> None:
+    module = Timm("test_resnet", size=32).build((3, 32, 32), 4).eval()
+    images, targets = torch.randn(2, 3, 32, 32), torch.tensor([0, 1])
+    same = nn.functional.interpolate(images, size=(32, 32), mode="bilinear", align_corners=False)
+    assert torch.equal(module(images), module.get_submodule("network")(same))
+    operators = [str(node.target) for node in Subject.from_module(module, images, targets).graph.nodes]
+    assert "aten.conv2d.default" in operators
+    assert not any("upsample" in operator for operator in operators)
 
 
 def test_the_transform_is_timms() -> None:
