@@ -91,14 +91,14 @@ COLLECTIONS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("cnn-1d", "mnist1d-thousand", MANY, LARGER_TEST, "--timing", "0", "--outcomes", "all"),
     ),
     "cifar10-jpeg": (
-        photographs(CNN, CONVOLUTIONS, learning_rate="0.01+0.03", augmentation="0+0.25", optimizer="sgd+sam"),
+        photographs(CNN, CONVOLUTIONS, learning_rate="0.015+0.03", augmentation="0+0.25", optimizer="sgd+sam"),
         photographs(RESNET, CONVOLUTIONS, learning_rate="0.02+0.05", weight_decay="1e-5+1e-3", batch_size="32+128"),
         photographs(
             VIT, ATTENTION, learning_rate="0.0005+0.001", weight_decay="1e-3+1e-1", batch_size="32", optimizer="adamw"
         ),
     ),
     GPU: (
-        photographs(CNN, CONVOLUTIONS, max_epochs=600, learning_rate="0.01+0.03", **FIVE_AXES),
+        photographs(CNN, CONVOLUTIONS, max_epochs=600, learning_rate="0.015+0.03", **FIVE_AXES),
         photographs(RESNET, CONVOLUTIONS, max_epochs=600, learning_rate="0.02+0.05", **FIVE_AXES),
         photographs(VIT, ATTENTION, max_epochs=600, learning_rate="0.02+0.05", **FIVE_AXES),
     ),
