@@ -63,7 +63,7 @@ def partial_traces(subject: Subject, sections: Sequence[Section]) -> tuple[Param
     if columns.count:  # otherwise one class is certain
         for _, part in chunked_columns(subject, columns, lambda pulled: _sums(subject, pulled, by_parameter)):
             add_trees(total, part)
-    means = {name: value / subject.n for name, value in total.items()}
+    means = {name: value.div_(subject.n) for name, value in total.items()}
     return {name: means[name] for name in subject.params}, [means[f"section {at}"] for at in range(len(sections))]
 
 
@@ -99,7 +99,8 @@ def _sums(subject: Subject, pulled: LayerVjps, sections: dict[str, list[tuple[st
         if layer.weight and layer.weight in sections:
             patches, slopes = layer.factors(inputs, deltas)
             shape = subject.params[layer.weight].shape
-            for _, formed in squared_gradients.gradients(patches, slopes):
+            together = max(len(section.indices) for _, section in sections[layer.weight])
+            for _, formed in squared_gradients.gradients(patches, slopes, together=together):
                 by_column = formed.unflatten(2, (-1, slopes.shape[3])).movedim(2, 1).flatten(0, 1)  # [N, G, O, P]
                 stored = torch.func.vmap(layer.shaped)(by_column)
                 add_trees(found, _products(layer.weight, stored.reshape(-1, *shape), sections))

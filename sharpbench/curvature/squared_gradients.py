@@ -112,11 +112,14 @@ def _by_example(patches: Tensor, slopes: Tensor, of: Callable[[Tensor], Tensor])
     return found
 
 
-def gradients(patches: Tensor, slopes: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Per-example gradients [some B, G, some K * O, P] and whose they are: a few examples, or a few columns of one."""
+def gradients(patches: Tensor, slopes: Tensor, *, together: int = 1) -> Iterator[tuple[slice, Tensor]]:
+    """Per-example gradients [some B, G, some K * O, P] and whose they are: a few examples, or a few columns of one.
+
+    together: at least this number of pairs of an example and a column come together, where there are enough.
+    """
     columns = patches.transpose(2, 3)
     size = slopes.shape[1] * slopes.shape[3] * patches.shape[2] * slopes.element_size()
-    fits = max(1, SLICE_BYTES // size)  # pairs of an example and a column
+    fits = max(together, SLICE_BYTES // size)  # pairs of an example and a column
     few, some = max(1, fits // slopes.shape[2]), min(fits, slopes.shape[2])
     for start in range(0, len(slopes), few):
         examples = slice(start, start + few)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sharpbench import Subject
-from sharpbench.curvature import Section, exact_diagonal, partial_traces, reference_partial_traces
+from sharpbench.curvature import Section, exact_diagonal, partial_traces, reference_partial_traces, squared_gradients
 
 
 class Mixed(nn.Module):
@@ -93,3 +93,11 @@ def test_a_loss_with_negative_curvature_counts_it(subject: Subject) -> None:
     other = Subject.from_module(subject.module, subject.inputs, subject.targets, loss=bent)
     fast, slow = partial_traces(other, SECTIONS)[1], reference_partial_traces(other, SECTIONS)[1]
     assert all(torch.allclose(one, two, rtol=1e-9, atol=1e-14) for one, two in zip(fast, slow, strict=True))
+
+
+def test_as_many_gradients_are_multiplied_together_as_a_section_has_entries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise a product of few large gradients takes longer to be stored than to be computed."""
+    monkeypatch.setattr(squared_gradients, "SLICE_BYTES", 1)
+    patches, slopes = torch.randn(6, 1, 3, 2), torch.randn(6, 1, 2, 5, 2)  # 6 examples, 2 columns
+    sizes = [len(rows) * rows.shape[2] // 5 for _, rows in squared_gradients.gradients(patches, slopes, together=4)]
+    assert sizes == [4, 4, 4]
