@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from sharpbench.analysis.headline import Headline, score_headline
 from sharpbench.analysis.population import MeasuredPopulation, MeasureRow, group_populations
 from sharpbench.analysis.scores import Score, score_population
 from sharpbench.core.record import Record
@@ -86,7 +87,7 @@ BoardRow = tuple[Board, Score]
 Catalog = Mapping[str, Mapping[str, Any]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Leaderboard:
     """All boards, by collection, data set and model.
 
@@ -102,6 +103,12 @@ class Leaderboard:
     catalog: Catalog = field(default_factory=dict)
     marks: Mapping[str, str] = field(default_factory=dict)
     submitted: Submitted = NO_SUBMISSIONS
+
+    @cached_property
+    def headline(self) -> Headline:
+        """The headline scores over our own populations; their indices are those of the boards, which come first."""
+        own = [board for board in self.boards if board.entry is None]
+        return score_headline([board.population for board in own], [board.title for board in own])
 
     def is_documented(self, measure: str) -> bool:
         """Whether the measure is one of ours, which have a page in docs/measures."""

@@ -15,6 +15,7 @@ from sharpbench.leaderboard.pages import (
     headline,
     invariance,
     measure,
+    score,
     speed,
     submissions,
     which,
@@ -33,6 +34,7 @@ PAGES: Mapping[str, Callable[[Leaderboard], Page]] = {
     "exactness.md": exactness.page,
     "speed.md": speed.page,
     "invariance.md": invariance.page,
+    score.PAGE_NAME: score.page,
     which.PAGE_NAME: which.page,
 }
 """The pages over all measures, by file name."""

@@ -27,7 +27,7 @@ HOSTILE = (
     "../../etc/a|b\n# <script>alert(1)</script> `x` [l](javascript:alert(1)) ![i](www.e.example) </script> <!-- \u202e "
     + "z" * 10_000
 )
-PAGES = ("README.md", "correlation.md", "exactness.md", "invariance.md", "speed.md", "which.md")
+PAGES = ("README.md", "correlation.md", "exactness.md", "invariance.md", "outcomes.md", "speed.md", "which.md")
 
 
 def publish(*words: str) -> tuple[int, str]:
@@ -47,6 +47,11 @@ def rows(text: str) -> list[list[str]]:
     return [[part.strip() for part in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines if "---" not in line]
 
 
+def tau_rows(texts: Mapping[str, str]) -> list[list[str]]:
+    """The table of taus by population on the first page."""
+    return rows(texts["README.md"].split("## Tau with the gap by population")[1])
+
+
 def test_publish_writes_and_check_finds_what_differs(results: Path, tmp_path: Path) -> None:
     output = tmp_path / "board"
     words = ("--results", str(results), "--output", str(output))
@@ -59,6 +64,7 @@ def test_publish_writes_and_check_finds_what_differs(results: Path, tmp_path: Pa
     measures = {f"measures/{name}.md" for name in ("good", "noisy", "other")}
     plots = {f"plots/measure-{name}.svg" for name in ("good", "noisy", "other")}
     plots |= {f"plots/{place}--small-mlp--digits{kind}.svg" for place in ("first", "second") for kind in ("", "--cost")}
+    plots.add("plots/outcomes.svg")
     there = {path.relative_to(output).as_posix() for path in output.rglob("*") if path.is_file()}
     assert there == {*PAGES, *measures, *plots}
     assert all((output / name).read_text().startswith(NOTICE + "\n") for name in there)
@@ -136,7 +142,7 @@ def test_the_numbers_are_those_of_the_run(results: Path) -> None:
 
 def test_the_headline_has_a_row_a_measure_and_a_column_a_population(results: Path) -> None:
     texts = generate_files(make_leaderboard(read_collections(results)))
-    header, *lines = rows(texts["README.md"])
+    header, *lines = tau_rows(texts)
     assert header[:3] == ["measure", "small-mlp, first (marginal)", "small-mlp, second (marginal)"]
     assert [line[0] for line in lines][-4:] == ["*label noise*", "*training loss*", "*parameter norm*", "*random*"]
     found = {line[0]: line for line in lines}
@@ -146,10 +152,40 @@ def test_the_headline_has_a_row_a_measure_and_a_column_a_population(results: Pat
     assert "- first: small-mlp on digits: 15 networks, 1 excluded by the gate; 2 measures" in texts["README.md"]
 
 
+def vary_rates(records: list[Record], seal: Callable[..., Record]) -> list[Record]:
+    """The records with a learning rate in place of the label noise, and an outcome."""
+    return [
+        seal(
+            replace(
+                each,
+                recipe={**each.recipe, "label_noise": 0.0, "learning_rate": each.recipe["label_noise"]},
+                outcomes={"quantised-4": float(str(each.truth["gap"])) ** 2},
+            )
+        )
+        for each in records
+    ]
+
+
+def test_the_first_table_holds_the_headline_scores(make: Make, seal: Callable[..., Record]) -> None:
+    found = published(("rates", vary_rates(make(), seal)), ("noise", make()))
+    texts = generate_files(found)
+    header, *lines = rows(texts["README.md"].split("## Headline score")[1].split("## Tau with")[0])
+    assert header == ["rank", "measure", "score", "95 % interval", "without a score because"]
+    by = {line[1]: line for line in lines}
+    assert by["good"][:3] == ["1", "good", f"{found.headline.scores[0].tau.value:.2f}"]
+    assert by["*label noise*"][2:] == ["-", "-", "the same value for all networks on rates: small-mlp on digits"]
+    assert "Populations that enter: rates: small-mlp on digits." in texts["README.md"]
+    assert {"plots/headline.svg", "plots/outcomes.svg"} <= set(texts)
+    section = next(part for part in texts["outcomes.md"].split("\n## ") if part.startswith("rates: "))
+    assert rows(section)[0] == ["measure", "gap", "quantised-4"]
+    assert "enters the headline score" in section
+    assert "does not enter the headline score" in texts["outcomes.md"]
+
+
 def test_a_handful_of_networks_has_no_column_and_says_so(make: Make) -> None:
     single = [each for each in make(model="timm:tiny") if each.recipe["seed"] == 1 and each.recipe["label_noise"] == 0]
     texts = generate_files(published(("a", make()), ("timm", single)))
-    assert rows(texts["README.md"])[0][1:3] == ["small-mlp, a (marginal)", "worst sign error"]
+    assert tau_rows(texts)[0][1:3] == ["small-mlp, a (marginal)", "worst sign error"]
     assert (
         "- timm: timm:tiny on digits: 1 network, 0 excluded by the gate; 2 measures; too few networks for a"
         in (texts["README.md"])
@@ -160,7 +196,7 @@ def test_a_handful_of_networks_has_no_column_and_says_so(make: Make) -> None:
 
 def test_a_partial_row_has_no_place_in_the_headline(make: Make) -> None:
     records = [each for each in make() if not (each.label == "good" and each.recipe["seed"] == 3)]
-    found = {line[0]: line for line in rows(generate_files(published(("a", records)))["README.md"])}
+    found = {line[0]: line for line in tau_rows(generate_files(published(("a", records))))}
     assert found["good"][1] == "-"
 
 
@@ -230,5 +266,5 @@ def test_hostile_names_and_reasons_harm_neither_pages_nor_files(make: Make, tmp_
         assert "zzzz" * 100 not in body
         if name.endswith(".md"):
             assert "<" not in body
-            assert not re.search(r"(?<!\\)\]\((?!measures/|plots/|\.\./|[a-z]+\.md)", body), "a link of their own"
+            assert not re.search(r"(?<!\\)\]\((?!measures/|plots/|\.\./|[A-Za-z]+\.md)", body), "a link of their own"
             assert {len(row) for row in rows(body.split("\n## ")[0])} <= {len(rows(body)[0])} if rows(body) else True

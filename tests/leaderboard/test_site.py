@@ -91,7 +91,10 @@ def test_a_page_a_measure_and_no_address_but_its_own(results: Path) -> None:
     populations = {f"board/populations/{name}--small-mlp--digits.html" for name in ("first", "second")}
     networks = {name for name in texts if re.fullmatch(r"board/networks/[0-9a-f]{16}\.html", name)}
     files = {
-        *(f"board/{name}" for name in ("board.css", "board.js", "theme.js", "which.js", "scores.csv", "scores.json"))
+        *(
+            f"board/{name}"
+            for name in ("board.css", "board.js", "theme.js", "which.js", "scores.csv", "scores.json", "headline.json")
+        )
     }
     assert set(texts) == pages | populations | networks | files
     assert len(networks) == 15 + 9
@@ -219,6 +222,22 @@ def test_the_first_page_shows_every_population_and_is_small(results: Path) -> No
     assert text.count("<figcaption>Made by <code>sharpbench publish --site board</code>") == text.count("<svg")
     assert ">good</a>" in text
     assert "<i>" not in text
+
+
+def test_the_first_page_has_psi_with_every_outcome_and_its_parts_as_json(results: Path) -> None:
+    found = make_leaderboard(read_collections(results))
+    texts = build_site(found)
+    heat = texts["index.html"].split('<h2 id="outcomes">')[1].split("</section>")[0]
+    assert heat.count('scope="colgroup"') == len(found.headline.populations) == 2
+    assert "No population enters it" in texts["index.html"], "label noise varies in both"
+    scores = json.loads(texts["board/headline.json"])
+    assert [row["name"] for row in scores] == [score.name for score in found.headline.scores]
+    good = next(row for row in scores if row["name"] == "good")
+    assert good["score"] is None
+    assert good["reason"].startswith("no population enters")
+    expected = found.headline.scores[[row["name"] for row in scores].index("good")].parts[0, "gap"].value
+    assert good["parts"][0]["psi"] == expected
+    assert f">{expected:.2f}" in heat
 
 
 def test_scores_are_offered_as_csv_and_json(make: Make, seal: Seal) -> None:

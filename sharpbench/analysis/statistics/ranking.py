@@ -122,7 +122,11 @@ def rank_measures(
     does not matter. A measure without an interval has the rank None and is not compared.
     """
     known, estimates = _estimate_taus(measures, y, cells, units, within=within)
-    estimates = _add_noise(estimates, known, noise)
+    return rank_estimates(_add_noise(estimates, known, noise), known, len(measures))
+
+
+def rank_estimates(estimates: TauEstimates | None, known: Sequence[int], count: int) -> Ranking:
+    """The ranks of `count` measures, of which those with the numbers `known` have the estimates, in their order."""
     taus = {} if estimates is None else dict(zip(known, estimates.values.tolist(), strict=True))
     beaten, found = dict.fromkeys(known, 0), _compare_all(estimates, known)
     for each in found:
@@ -130,7 +134,7 @@ def rank_measures(
             beaten[each.one + each.other - each.better] += 1
     ranks = tuple(
         1 + max(beaten[rival] for rival, tau in taus.items() if tau >= taus[number]) if number in taus else None
-        for number in range(len(measures))
+        for number in range(count)
     )
     return Ranking(ranks, median_detectable(found))
 

@@ -13,6 +13,7 @@ from sharpbench.core.measure import REWRITE_KINDS
 from sharpbench.leaderboard.board import Board, Leaderboard, select_own
 from sharpbench.leaderboard.entries import NO_SUBMISSIONS
 from sharpbench.leaderboard.pages.links import escape_title, link_measure
+from sharpbench.leaderboard.pages.score import score_section
 from sharpbench.leaderboard.pages.submissions import PAGE_NAME as ENTRIES
 from sharpbench.report.columns import Column
 from sharpbench.report.escape import escape_cell
@@ -32,16 +33,15 @@ MAX_BOARD_COLUMNS = 10
 """Columns of boards; the pages hold all."""
 AXES = (
     "[Correlation](correlation.md) with generalization, every number and its interval · [exactness](exactness.md) · "
-    "[speed](speed.md) · [invariance](invariance.md) · [which measure?](which.md) · "
+    "[speed](speed.md) · [invariance](invariance.md) · [outcomes](outcomes.md) · [which measure?](which.md) · "
     "[how to read all this](../docs/leaderboard.md) · [the protocol](../docs/protocol.md)"
 )
 READING = (
     "Each population has a column. It shows Kendall's tau of the measure with the generalization gap, **within "
     "cells** of fixed hyperparameters where the cells are large enough for an interval, else over all networks "
     "(*marginal*, which flatters). The rank is in brackets; measures that cannot be told apart share it. "
-    "Populations are not averaged: a measure that orders one need not order another. Rows are sorted by the median "
-    "of these taus, which is an order and not a score. A dash: not measured, or not on every network that passed "
-    "the gate (then unranked).\n\n"
+    "A measure that orders one population need not order another. Rows are sorted by the median of these taus. A dash: "
+    "not measured, or not on every network that passed the gate (then unranked).\n\n"
     "*worst sign error*: the worst single change of a hyperparameter in any population; 0.5 is chance. *relative "
     "error*: the largest against the measure's oracle anywhere. *gradients*: the range of the cost, in forward and "
     "backward passes over the data. *unchanged by*: rewrites of the same function that changed the value on none of "
@@ -153,11 +153,17 @@ def tau_column(leaderboard: Leaderboard, index: int) -> Column[HeadlineRow]:
 
 
 def page(leaderboard: Leaderboard) -> Page:
-    """The headline table, the meaning of its columns, and links to the other pages."""
+    """The headline scores, the table of all boards, the meaning of their columns, and links to the other pages."""
     sent = leaderboard.submitted != NO_SUBMISSIONS
     axes = AXES + (f" · [submissions]({ENTRIES})" if sent else "")
-    found = [Section("", (axes, headline_table(leaderboard), READING + (f"\n\n{SENT}" if sent else "")))]
-    return Page("Leaderboard of sharpness measures", (*found, Section("Populations", (_populations(leaderboard),))))
+    table = (headline_table(leaderboard), READING + (f"\n\n{SENT}" if sent else ""))
+    sections = (
+        Section("", (axes,)),
+        score_section(leaderboard),
+        Section("Tau with the gap by population", table),
+        Section("Populations", (_populations(leaderboard),)),
+    )
+    return Page("Leaderboard of sharpness measures", sections)
 
 
 def headline_rows(leaderboard: Leaderboard) -> list[HeadlineRow]:

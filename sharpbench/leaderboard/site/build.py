@@ -14,7 +14,7 @@ from sharpbench.leaderboard.pages.links import page_slug
 from sharpbench.leaderboard.site.addresses import BOARD, measure_address, network_address, population_address
 from sharpbench.leaderboard.site.commands import run_measure
 from sharpbench.leaderboard.site.data import measure_data, site_data
-from sharpbench.leaderboard.site.downloads import format_csv, format_json, list_rows
+from sharpbench.leaderboard.site.downloads import format_csv, format_json, list_rows, list_scores
 from sharpbench.leaderboard.site.landing import landing_values
 from sharpbench.leaderboard.site.population import network_values, population_values
 from sharpbench.leaderboard.site.questions import question_data
@@ -43,6 +43,7 @@ def build_site(leaderboard: Leaderboard, *, home: str | None = None) -> dict[str
     texts = {f"{BOARD}/{name}": (folder / name).read_text(encoding="utf-8") for name in STATIC}
     rows = list_rows(leaderboard)
     texts |= {f"{BOARD}/scores.csv": format_csv(rows), f"{BOARD}/scores.json": format_json(rows)}
+    texts[f"{BOARD}/headline.json"] = format_json(list_scores(leaderboard))
     return texts | dict(_render_pages(leaderboard, home))
 
 

@@ -49,6 +49,31 @@ def _row(board: Board, score: Score, cost: float | None, invariant: tuple[str, .
     }
 
 
+def list_scores(leaderboard: Leaderboard) -> list[Row]:
+    """One row per headline score, with its interval, rank, the reason where it has none, and its parts."""
+    headline = leaderboard.headline
+    slugs = {index: plain_text(leaderboard.boards[index].slug, MAX_TEXT_CHARS) for index in headline.populations}
+    return [
+        {
+            "name": plain_text(score.name, MAX_TEXT_CHARS),
+            "kind": score.kind,
+            "rank": score.rank,
+            "populations": [slugs[index] for index in headline.entering],
+            **dict(_tau_fields("score", score.tau)),
+            "reason": None if score.tau.reason is None else plain_text(score.tau.reason, MAX_TEXT_CHARS),
+            "parts": [
+                {
+                    "population": slugs[index],
+                    "outcome": plain_text(outcome, MAX_TEXT_CHARS),
+                    **dict(_tau_fields("psi", tau)),
+                }
+                for (index, outcome), tau in score.parts.items()
+            ],
+        }
+        for score in headline.scores
+    ]
+
+
 def _tau_fields(name: str, tau: Tau) -> Iterator[tuple[str, float | None]]:
     yield name, tau.value
     yield f"{name}_low", None if tau.interval is None else tau.interval.low

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from sharpbench.analysis.statistics import Tau
 from sharpbench.leaderboard.board import Board, Leaderboard
 from sharpbench.leaderboard.evidence import list_evidence
-from sharpbench.leaderboard.pages.headline import HeadlineRow, headline_rows, judged_boards, ranking_tau, tau_column
+from sharpbench.leaderboard.pages.headline import headline_rows, judged_boards, ranking_tau, tau_column
 from sharpbench.leaderboard.pages.links import MAX_MARK_CHARS
+from sharpbench.leaderboard.pages.score import baseline_names, format_psi, measure_of
 from sharpbench.leaderboard.site.addresses import measure_address, population_address
-from sharpbench.leaderboard.site.pictures import draw_costs, draw_intervals
+from sharpbench.leaderboard.site.pictures import draw_costs, draw_intervals, draw_scores
 from sharpbench.report.board_verdict import describe_verdict
-from sharpbench.report.format import plain_text
+from sharpbench.report.format import MISSING, format_correlation, plain_text
+from sharpbench.report.headline_plots import list_columns
 
 MAX_DRAWN_MEASURES = 6
 """Measures of an interval picture of the first page; the page of the population draws all."""
@@ -34,7 +37,8 @@ def landing_values(leaderboard: Leaderboard) -> dict[str, Any]:
             "address": None if row.measure is None else measure_address(row.measure),
             "mark": None if row.mark is None else plain_text(row.mark, MAX_MARK_CHARS),
             "cells": [
-                (column.text(row), _shade(row, index)) for index, column in zip(judged, tau_columns, strict=True)
+                (column.text(row), _shade(ranking_tau(row.scores.get(index))))
+                for index, column in zip(judged, tau_columns, strict=True)
             ],
         }
         for row in headline_rows(leaderboard)
@@ -52,19 +56,51 @@ def landing_values(leaderboard: Leaderboard) -> dict[str, Any]:
             for column, board in zip(tau_columns, boards, strict=True)
         ],
         "rows": rows,
+        "score": _score_values(leaderboard),
         "costs": _cost_cards(leaderboard),
     }
+
+
+def _score_values(leaderboard: Leaderboard) -> dict[str, Any]:
+    """The headline scores as a picture, and Psi of each by population and outcome."""
+    headline, baselines = leaderboard.headline, baseline_names(leaderboard)
+    columns = list_columns(headline)
+    return {
+        "picture": draw_scores(headline, baselines) if headline.entering else None,
+        "entering": [_card(leaderboard.boards[index]) for index in headline.entering],
+        "groups": [
+            _card(leaderboard.boards[index]) | {"width": len(one.outcomes), "number": number + 1}
+            for number, (index, one) in enumerate(headline.populations.items())
+        ],
+        "outcomes": [plain_text(outcome, MAX_NAME_CHARS) for _, outcome in columns],
+        "rows": [
+            {
+                "name": plain_text(score.name, MAX_NAME_CHARS),
+                "kind": "baseline" if score.name in baselines else "measure",
+                "address": None if measure is None else measure_address(measure),
+                "total": MISSING if score.tau.value is None else format_correlation(score.tau.value),
+                "cells": [_psi_cell(score.parts.get(column)) for column in columns],
+            }
+            for score in headline.scores
+            for measure in (measure_of(leaderboard, score),)
+        ],
+    }
+
+
+def _psi_cell(tau: Tau | None) -> tuple[str, str]:
+    """Psi with a star where its interval does not hold 0, and the class of its cell."""
+    value = None if tau is None else tau.value
+    return format_psi(tau), _shade(value)
 
 
 def _card(board: Board) -> dict[str, Any]:
     return {"title": plain_text(board.title, 100), "address": population_address(board)}
 
 
-def _shade(row: HeadlineRow, index: int) -> str:
-    """The class of a cell: the sign of tau, and its size in steps."""
-    tau = ranking_tau(row.scores.get(index))
-    step = 0 if tau is None else round(abs(tau) * SHADES)
-    return f"heat-{'more' if (tau or 0.0) > 0 else 'less'}-{step}" if step else ""
+def _shade(value: float | None) -> str:
+    """The class of a cell: the sign of a correlation, and its size in steps."""
+    step = 0 if value is None else round(abs(value) * SHADES)
+    return f"heat-{'more' if (value or 0.0) > 0 else 'less'}-{step}" if step else ""
 
 
 def _cost_cards(leaderboard: Leaderboard) -> list[dict[str, Any]]:

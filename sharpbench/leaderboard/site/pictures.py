@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from sharpbench.analysis.headline import Headline
 from sharpbench.analysis.row_ranks import find_told_apart
 from sharpbench.analysis.scores import Score
+from sharpbench.analysis.statistics import Tau
 from sharpbench.leaderboard.board import Board
 from sharpbench.leaderboard.evidence import Evidence, ranking_statistic
 from sharpbench.report.format import format_number, format_tau, plain_text
@@ -80,6 +82,23 @@ def draw_intervals(board: Board, most: int | None = None) -> IntervalPicture:
     )
 
 
+def draw_scores(headline: Headline, baselines: Collection[str]) -> IntervalPicture:
+    """The headline scores that exist, the highest first."""
+    known = [score for score in headline.scores if score.tau.value is not None]
+    return IntervalPicture(
+        title=f"{len(headline.entering)} populations",
+        axis="headline score: mean Psi",
+        height=TOP + ROW_HEIGHT * len(known) + BOTTOM,
+        ticks=tuple((f"{tick:g}", _tau_place(tick, WIDTH - 12)) for tick in TAU_TICKS),
+        rows=tuple(
+            _place_interval(score.name, score.tau, "score", index, WIDTH - 12, baseline=score.name in baselines)
+            for index, score in enumerate(known)
+        ),
+        bars=(),
+        left_out=len(headline.scores) - len(known),
+    )
+
+
 def _descending(score: Score) -> tuple[float, str]:
     return -(ranking_statistic(score).value or 0.0), score.name
 
@@ -93,16 +112,20 @@ def _tau_place(tau: float, right: float) -> float:
 
 
 def _interval_row(score: Score, index: int, right: float) -> IntervalRow:
-    tau = ranking_statistic(score)
+    baseline = score.kind == "baseline"
+    return _place_interval(score.name, ranking_statistic(score), "tau", index, right, baseline=baseline)
+
+
+def _place_interval(name: str, tau: Tau, kind: str, index: int, right: float, *, baseline: bool) -> IntervalRow:
     above = tau.interval is not None and tau.interval.low > 0
     return IntervalRow(
-        name=plain_text(score.name, MAX_NAME_CHARS),
+        name=plain_text(name, MAX_NAME_CHARS),
         y=_row_place(index),
         x=_tau_place(tau.value or 0.0, right),
         low=None if tau.interval is None else _tau_place(tau.interval.low, right),
         high=None if tau.interval is None else _tau_place(tau.interval.high, right),
-        state="baseline" if score.kind == "baseline" else "above" if above else "unclear",
-        text=f"{plain_text(score.name, 80)}: tau {format_tau(tau)}",
+        state="baseline" if baseline else "above" if above else "unclear",
+        text=f"{plain_text(name, 80)}: {kind} {format_tau(tau)}",
     )
 
 

@@ -1,0 +1,81 @@
+"""Figures of the headline: scores with intervals, and Psi of every measure by outcome and population."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+
+from sharpbench.analysis.headline import Headline, HeadlineScore
+from sharpbench.report.format import format_correlation
+from sharpbench.report.plots import drawable_text
+
+MAX_NAME_CHARS, MAX_TITLE_CHARS = 34, 44
+MAX_COLUMNS = 60
+"""Columns of the heat map; the pages hold all."""
+DARK = 0.6
+"""From this size of a Psi on its text is white."""
+
+
+def draw_scores(scores: Sequence[HeadlineScore], baselines: Collection[str]) -> Figure:
+    """The scores that exist with their 95 % intervals, the highest on top; squares are baselines."""
+    known = [score for score in scores if score.tau.interval is not None]
+    figure = Figure(figsize=(6.4, 1.1 + 0.24 * len(known)), layout="constrained")
+    axes = figure.add_subplot()
+    axes.axvline(0, color="0.6", linewidth=0.8)
+    for place, score in enumerate(known):
+        interval, value = score.tau.interval, score.tau.value
+        if interval is None or value is None:
+            continue
+        baseline = score.name in baselines
+        axes.plot([interval.low, interval.high], [place, place], color="0.45" if baseline else "C0", linewidth=1.4)
+        axes.plot(
+            [value],
+            [place],
+            marker="s" if baseline else "o",
+            color="0.45" if baseline else "C0",
+            markerfacecolor="C0" if interval.low > 0 and not baseline else "white",
+            markersize=5,
+        )
+    axes.set_yticks(range(len(known)), [drawable_text(score.name, MAX_NAME_CHARS) for score in known])
+    axes.set_ylim(len(known) - 0.4, -0.6)
+    axes.set_xlabel("mean Psi over populations and outcomes, 95 % interval")
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def list_columns(headline: Headline) -> list[tuple[int, str]]:
+    """Population and outcome of each column of the heat map."""
+    return [(index, outcome) for index, one in headline.populations.items() for outcome in one.outcomes]
+
+
+def draw_heat(headline: Headline) -> Figure:
+    """Psi of each measure (rows, in the order of the scores) by outcome, with the populations above."""
+    columns = list_columns(headline)[:MAX_COLUMNS]
+    scores = [score for score in headline.scores if any(tau.value is not None for tau in score.parts.values())]
+    values = np.array(
+        [[_value_or_nan(score, column) for column in columns] for score in scores], dtype=np.float64
+    ).reshape(len(scores), len(columns))
+    figure = Figure(figsize=(3.2 + 0.34 * len(columns), 2.6 + 0.22 * len(scores)), layout="constrained")
+    axes = figure.add_subplot()
+    colours = colormaps["PuOr"].with_extremes(bad="0.92")
+    image = axes.imshow(values, cmap=colours, vmin=-1, vmax=1, aspect="auto")
+    for row, column in np.argwhere(np.isfinite(values)):
+        value = float(values[row, column])
+        colour = "white" if abs(value) >= DARK else "black"
+        axes.text(column, row, format_correlation(value), ha="center", va="center", fontsize=5.5, color=colour)
+    axes.set_yticks(range(len(scores)), [drawable_text(score.name, MAX_NAME_CHARS) for score in scores], fontsize=8)
+    axes.set_xticks(range(len(columns)), [outcome for _, outcome in columns], rotation=90, fontsize=8)
+    starts = [place for place in range(len(columns)) if place == 0 or columns[place][0] != columns[place - 1][0]]
+    for number, start in enumerate(starts):
+        axes.axvline(start - 0.5, color="black", linewidth=1.2)
+        axes.text(start - 0.4, -0.8, f"{number + 1}", fontsize=8, fontweight="bold", va="bottom")
+    figure.colorbar(image, ax=axes, label="Psi", shrink=0.6)
+    return figure
+
+
+def _value_or_nan(score: HeadlineScore, column: tuple[int, str]) -> float:
+    tau = score.parts.get(column)
+    return float("nan") if tau is None or tau.value is None else tau.value

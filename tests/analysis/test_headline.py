@@ -1,0 +1,122 @@
+"""The headline score: its weights, the populations that enter, and the reasons where there is none."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sharpbench.analysis.headline import Headline, outcome_family, score_headline
+from sharpbench.analysis.population import MeasuredPopulation, group_populations
+from sharpbench.analysis.statistics import granulated_tau
+from sharpbench.core.record import Record
+from tests.synthetic import make
+
+OUTCOMES = ("quantised-4", "quantised-2", "forgetting")
+CHANGES = {"rate": (0.1, 0.2), "width": (8.0, 16.0, 32.0)}
+
+
+def records(model: str, *, outcomes: tuple[str, ...] = OUTCOMES, noisy: bool = False, seeds: int = 4) -> list[Record]:
+    """All combinations of two hyperparameters; three measures; the outcomes follow the first one to some degree."""
+    rng = np.random.default_rng(sum(map(ord, model)))
+    found = []
+    for rate, width, seed in product(CHANGES["rate"], (8, 16, 32), range(seeds)):
+        gap = rate + 0.01 * width + 0.1 * float(rng.standard_normal())
+        recipe = {"rate": rate, "width": width}
+        truth = {"gap": gap, "train_loss": 0.01, "test_loss": 0.5 + gap**3, "parameter_norm": 3 + gap}
+        stated = {name: gap + 0.2 * float(rng.standard_normal()) for name in outcomes}
+        for measure, value in (("good", gap), ("bad", -gap), ("blind", float(rng.standard_normal()))):
+            known: Any = {"model": model, "recipe": recipe, "truth": truth, "outcomes": stated}
+            found.append(make(measure, seed=seed, ratio=0.1 * (seed % 2) * noisy, value=value, **known))
+    return found
+
+
+def score(*populations: list[Record]) -> Headline:
+    found = [group_populations(each)[0] for each in populations]
+    return score_headline(found, [each.model for each in found])
+
+
+def slow(population: MeasuredPopulation, label: str) -> float:
+    """The score on one population: Psi of each outcome, averaged over families of outcomes, then within them."""
+    (row,) = [row for row in population.rows if row.label == label]
+    families: dict[str, list[float]] = {}
+    axes = {name: [network.recipe[name] for network in population.networks] for name in CHANGES}
+    values = [row.value(network) or 0.0 for network in population.networks]
+    truths = [{"gap": n.truth["gap"], "loss-gap": float(n.truth["test_loss"] or 0) - 0.01} for n in population.networks]
+    stated = [truth | dict(network.outcomes) for truth, network in zip(truths, population.networks, strict=True)]
+    for name in stated[0]:
+        psi = granulated_tau(values, [float(each[name] or 0.0) for each in stated], axes).overall.value
+        families.setdefault(name.split("-")[0], []).append(psi or 0.0)
+    return float(np.mean([np.mean(each) for each in families.values()]))
+
+
+def test_each_population_and_each_family_of_outcomes_has_the_same_weight() -> None:
+    one, other = records("a"), records("b", outcomes=(), seeds=6)
+    found = {each.name: each for each in score(one, other).scores}
+    for label in ("good", "bad", "blind"):
+        expected = np.mean([slow(group_populations(each)[0], label) for each in (one, other)])
+        assert found[label].tau.value == pytest.approx(expected, abs=1e-12)
+        value, interval = found[label].tau.value, found[label].tau.interval
+        assert value is not None
+        assert interval is not None
+        assert value in interval
+    assert found["good"].rank == 1
+    assert (found["bad"].rank or 0) > (found["good"].rank or 0)
+    assert set(found["good"].parts) == {(0, name) for name in ("gap", "loss-gap", *OUTCOMES)} | {
+        (1, "gap"),
+        (1, "loss-gap"),
+    }
+
+
+def test_a_measure_that_is_missing_somewhere_has_no_score_but_the_reason() -> None:
+    whole, part = records("a"), records("b")
+    lost = [each for each in part if each.label != "bad"]
+    some = [each for each in lost if not (each.label == "blind" and each.recipe["seed"] == 1)]
+    found = {each.name: each for each in score(whole, some).scores}
+    assert found["good"].tau.value is not None
+    assert (found["bad"].tau.value, found["bad"].rank, found["bad"].tau.reason) == (None, None, "not measured on b")
+    assert found["blind"].tau.reason == "no value for some networks on b"
+    assert found["label noise"].tau.reason == "the same value for all networks on 2 of 2 populations"
+    assert found["bad"].parts[0, "gap"].value is not None, "its Psi on the other population is shown"
+
+
+def test_populations_in_which_label_noise_varies_do_not_enter_but_are_shown() -> None:
+    found = score(records("a"), records("b", noisy=True, seeds=6))
+    assert found.entering == (0,)
+    assert set(found.populations) == {0, 1}
+    alone = {each.name: each.tau.value for each in score(records("a")).scores}
+    assert {each.name: each.tau.value for each in found.scores} == alone
+    none = score(records("b", noisy=True, seeds=6))
+    assert all(each.tau.value is None and each.tau.reason for each in none.scores)
+
+
+def test_networks_of_configurations_without_an_interval_are_left_out_and_counted() -> None:
+    kept = [each for each in records("a") if each.recipe["width"] != 8 or int(str(each.recipe["seed"])) < 2]
+    found = score(kept)
+    assert found.populations[0].left_out == 4
+    assert len(found.populations[0].networks) == 16
+
+
+def test_outcomes_that_some_networks_lack_or_that_are_constant_do_not_count() -> None:
+    some = [
+        make(
+            each.label,
+            seed=int(str(each.recipe["seed"])),
+            value=each.value,
+            model="a",
+            recipe=dict(each.recipe),
+            truth=dict(each.truth),
+            outcomes={"calibration": 0.5} | ({"forgetting": 0.1} if each.recipe["seed"] == 0 else {}),
+        )
+        for each in records("a")
+    ]
+    assert list(score(some).populations[0].outcomes) == ["gap", "loss-gap"]
+
+
+@pytest.mark.parametrize(
+    ("name", "family"), [("gap", "gap"), ("loss-gap", "loss"), ("shifted-noise", "shifted"), ("forgetting",) * 2]
+)
+def test_families_are_the_first_words(name: str, family: str) -> None:
+    assert outcome_family(name) == family
