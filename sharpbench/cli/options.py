@@ -133,7 +133,7 @@ PluginOption = Annotated[
 # What is printed
 
 FullOption = Annotated[
-    bool, typer.Option("--full", help="Print every table of the boards, their legends and the environments.")
+    bool, typer.Option("--full", help="Print every table, legend and environment; of a dry run every network.")
 ]
 JsonObjectOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 JsonArrayOption = Annotated[bool, typer.Option("--json", help="Print one JSON array of objects instead of tables.")]

@@ -35,17 +35,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sharpbench.core.record import Record
-    from sharpbench.files import Workspace
     from sharpbench.report.scored_boards import ScoredBoards
     from sharpbench.runner.cell import Cell
     from sharpbench.runner.engines.engine import Engine
     from sharpbench.runner.engines.limits import Limits
-    from sharpbench.runner.forecast import ModelForecast
     from sharpbench.runner.run import RunPlan
-
-FORECAST_SECONDS = 40.0
-"""Time in which a dry run tries out all measures on all models."""
-MAX_MODEL_CHARS, MAX_NOTE_CHARS = 80, 300
 
 
 def run(
@@ -175,9 +169,11 @@ def run(
     chosen = _choose_engine(engine, run_plan, limits, address=address, gpus=gpus)
     slots = chosen.slots(workers)
     if dry_run:
-        _show_plan(run_plan)
+        from sharpbench.cli.dry_run import show_forecast, show_plan
+
+        show_plan(run_plan, full=full)
         if run_plan.left:
-            _show_forecast(run_plan.left, locate_workspace(cells, options, chosen))
+            show_forecast(run_plan.left, locate_workspace(cells, options, chosen))
         return 0
     from sharpbench.cli.progress import follow_run
     from sharpbench.core.records import RECORDS
@@ -230,56 +226,6 @@ def _choose_engine(
 def default_engine(left: Sequence[Cell]) -> str:
     """The engine where none is given: a single cell is not worth starting a process."""
     return "process" if len(left) > 1 else "inline"
-
-
-def _show_plan(run_plan: RunPlan) -> None:
-    """Print each network with the number of its cells and of those still to do, and the measures."""
-    from rich.console import Console
-    from rich.text import Text
-
-    from sharpbench.cli.tables import ruled_table
-    from sharpbench.core.spec import format_spec
-
-    table = ruled_table("plan", {"network": "text", "cells": "number", "to do": "number"})
-    for row in run_plan.to_frame().itertuples(index=False):
-        title, *counts = map(str, row)
-        table.add_row(Text(title), *counts)
-    console = Console()
-    console.print(table)
-    console.print(
-        Text("measures: " + ", ".join(dict.fromkeys(format_spec(cell.measure) for cell in run_plan.selected)))
-    )
-    console.print(str(run_plan))
-
-
-def _show_forecast(left: Sequence[Cell], workspace: Workspace) -> None:
-    """Print about how long training and measuring of each model would take, and what is not included."""
-    from rich.console import Console
-    from rich.text import Text
-
-    from sharpbench.cli.bars import follow_steps
-    from sharpbench.cli.tables import open_table
-    from sharpbench.report.format import format_duration, plain_text
-    from sharpbench.runner.forecast import ForecastStarted, forecast_cells
-
-    table = open_table(
-        "forecast", {"model": "text", "to train": "number", "training, at most": "number", "measuring": "number"}
-    )
-    notes = ["forecast: one process on this machine, from untrained networks; oracles are not included"]
-
-    def describe(step: ForecastStarted | ModelForecast) -> str | None:
-        return f"trying out {step.measure} on {step.model}" if isinstance(step, ForecastStarted) else None
-
-    steps = forecast_cells(left, workspace, seconds=FORECAST_SECONDS)
-    for step in follow_steps(steps, describe, start="timing a step of training"):
-        if not isinstance(step, ForecastStarted):
-            durations = (format_duration(step.training), format_duration(step.measuring))
-            table.add_row(Text(plain_text(step.model, MAX_MODEL_CHARS)), str(step.untrained), *durations)
-            notes += [f"not included: {step.model}, {label}, {reason}" for label, reason in step.unknown]
-    console = Console()
-    console.print(table)
-    for note in notes:
-        console.print(Text(plain_text(note, MAX_NOTE_CHARS)))
 
 
 def last_records(cells: Sequence[Cell], path: Path, *, parts: bool = True) -> list[Record]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -22,12 +24,30 @@ from sharpbench.runner.failures import failure_status
 from sharpbench.runner.foreign.network import ForeignNetworks
 from sharpbench.runner.invariance import REWRITES_PER_KIND
 from sharpbench.training.examples import LoadedData, initial_module, training_examples
+from sharpbench.training.network import TrainedNetwork, TrainingResult
 from sharpbench.training.optimizers import Sgd
+from sharpbench.training.outcomes import OUTCOMES, OutcomeStore, judge_network
 from sharpbench.training.recipe import Recipe
 from sharpbench.training.zoo import Zoo
 
 REWRITE_EVALUATIONS = 1 + REWRITES_PER_KIND * len(REWRITE_KINDS)
 """Evaluations of a measure for its change under rewrites, on a network that has every kind of them."""
+
+
+UNTRAINED = TrainingResult(
+    train_loss=None,
+    train_accuracy=0.0,
+    test_loss=None,
+    test_accuracy=0.0,
+    gap=0.0,
+    fitted=False,
+    diverged=False,
+    steps=0,
+    epochs=0,
+    seconds=0.0,
+    parameter_norm=None,
+)
+"""The result of a network whose outcomes are found only to time them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +58,7 @@ class ModelForecast:
         untrained: the number of networks that are not in the cache.
         training: seconds if each of them trains for all its epochs, one after the other.
         measuring: seconds of values, timing and rewrites; oracles are not included.
+        judging: seconds in which the outcomes of all networks that lack some are found.
         unknown: the measures that are not included, with the reason.
     """
 
@@ -45,6 +66,7 @@ class ModelForecast:
     untrained: int
     training: float
     measuring: float
+    judging: float = 0.0
     unknown: tuple[tuple[str, str], ...] = ()
 
 
@@ -75,7 +97,7 @@ def forecast_cells(
         try:
             if isinstance(group[0].recipe, Recipe):
                 data = loader.load(group[0].recipe)
-                yield from _forecast_model(group, data, Zoo(workspace.cache_dir), seconds=share)
+                yield from _forecast_model(group, data, workspace.cache_dir, seconds=share)
             else:
                 yield (yield from _forecast_measuring(group, foreign.open(group[0]), seconds=share))
         except Exception as error:  # whatever a network raises; the run makes it the reason of its cells
@@ -84,10 +106,10 @@ def forecast_cells(
 
 
 def _forecast_model(
-    cells: Sequence[Cell], data: Data, zoo: Zoo, *, seconds: float
+    cells: Sequence[Cell], data: Data, cache: Path, *, seconds: float
 ) -> Iterator[ForecastStarted | ModelForecast]:
     """The forecast of the cells of one model, with `seconds` for the calls of each measure."""
-    first, recipe = cells[0], cells[0].trained_recipe
+    first, recipe, zoo = cells[0], cells[0].trained_recipe, Zoo(cache)
     inputs, targets = training_examples(recipe, data)
     module = initial_module(recipe, data.shape, data.classes)
     untrained = [recipe for recipe, key in _network_keys(cells).items() if zoo.read_packed(key) is None]
@@ -98,7 +120,9 @@ def _forecast_model(
     subject = _untrained_subject(first, module, inputs, targets)
     measuring = yield from _forecast_measuring(cells, subject, seconds=seconds)
     training = sum(count_gradients(each, len(inputs)) * step[each.batch_size] for each in untrained)
-    yield replace(measuring, untrained=len(untrained), training=training)
+    yield replace(
+        measuring, untrained=len(untrained), training=training, judging=_judging_seconds(cells, module, data, cache)
+    )
 
 
 def _forecast_measuring(
@@ -122,6 +146,24 @@ def _forecast_measuring(
             if measure not in known
         ),
     )
+
+
+def _judging_seconds(cells: Sequence[Cell], module: nn.Module, data: Data, cache: Path) -> float:
+    """Seconds of the outcomes that networks lack, from those of an untrained network, each found once."""
+    names, recipe, store = cells[0].outcomes, cells[0].trained_recipe, OutcomeStore(cache)
+    lacking = sum(store.lacks(key, names) for key in _network_keys(cells).values())
+    if not lacking:
+        return 0.0
+    inputs, targets = training_examples(recipe, data)
+    weights = {name: value.detach().clone() for name, value in module.state_dict().items()}
+    network = TrainedNetwork(
+        recipe=recipe, result=UNTRAINED, weights=weights, initial={}, inputs=inputs, targets=targets
+    )
+    judged = judge_network(network, data, cells[0].setting.device)
+    start = time.perf_counter()
+    for name in names:
+        OUTCOMES[name].find(judged)
+    return lacking * (time.perf_counter() - start)
 
 
 def count_gradients(recipe: Recipe, examples: int) -> int:

@@ -114,6 +114,15 @@ class RunPlan:
         rows = [(title, planned[recipe], to_do[recipe]) for title, recipe in zip(titles, planned, strict=True)]
         return pd.DataFrame(rows, columns=["network", "cells", "to do"])
 
+    def count_by_model(self) -> pd.DataFrame:
+        """One row per model of the selected cells: the numbers of its networks, of its cells, and of those to do."""
+        import pandas as pd
+
+        planned, to_do = (Counter(cell.population for cell in cells) for cells in (self.selected, self.left))
+        networks = Counter(model for model, _ in {(cell.population, cell.recipe) for cell in self.selected})
+        rows = [(model, networks[model], planned[model], to_do[model]) for model in planned]
+        return pd.DataFrame(rows, columns=["model", "networks", "cells", "to do"])
+
     def __str__(self) -> str:
         """'12 networks, 24 cells, 20 to do', and how many of those are only checks."""
         added = sum(cell.measured is not None for cell in self.left)

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from sharpbench import RunPlan, plan
+from sharpbench.cli.dry_run import show_plan
 from tests.commands import COMMAND, Done, given, imported, refused, started
 
 COMMANDS = (
@@ -135,6 +137,20 @@ def test_weights_that_are_not_finite_fail_and_the_run_goes_on(tmp_path: Path) ->
     assert result.returncode == 1, result.stderr
     assert {record["status"] for record in records(tmp_path / "out")} == {"failed"}
     assert "weights are not finite: layer0.weight" in str(records(tmp_path / "out")[0]["reason"])
+
+
+def test_a_dry_run_of_many_networks_counts_them_by_model(capsys: pytest.CaptureFixture[str]) -> None:
+    few = plan("path-norm", "small-mlp", cohort="label-noise[ratios=2,seeds=20]", device="cpu")
+    many = plan("path-norm,parameter-norm", "small-mlp", cohort="label-noise[ratios=2,seeds=25]", device="cpu")
+    show_plan(RunPlan(many, many, many[:7]), full=False)
+    shown = capsys.readouterr().out
+    assert re.search(r"small-mlp +│ +50 │ +100 │ +7 ", shown)
+    assert "every network: --full" in shown
+    assert "50 networks, 100 cells, 7 to do" in shown
+    assert len(shown.splitlines()) < 12
+    for cells, full, networks in ((many, True, 50), (few, False, 40)):
+        show_plan(RunPlan(cells, cells, cells), full=full)
+        assert capsys.readouterr().out.count("small-mlp on digits, label noise") == networks
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
@@ -50,3 +50,12 @@ def test_a_forecast_counts_what_is_left(tmp_path: Path) -> None:
     broken = replace(cells[0], population="broken", examples=0)
     assert [label for label, _ in forecast((broken,), tmp_path).unknown] == ["all"]
     assert forecast((replace(known, checks=Checks(rewritten=True)),), tmp_path).measuring > 0.0
+
+
+def test_a_forecast_includes_the_outcomes_that_networks_lack(tmp_path: Path) -> None:
+    shared: dict[str, Any] = {"cohort": COHORT, "device": "cpu", "timing": 0, "oracle": 0, "invariance": 0}
+    cells = plan([Norm()], "small-mlp", outcomes="gap,quantised-4,forgetting", **shared)
+    assert forecast(cells, tmp_path).judging > 0
+    assert forecast(plan([Norm()], "small-mlp", **shared), tmp_path).judging == 0.0
+    list(run(cells[:1], cache_dir=tmp_path, threads=1))
+    assert forecast(cells[:1], tmp_path).judging == 0.0

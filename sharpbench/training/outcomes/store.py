@@ -53,19 +53,24 @@ class OutcomeStore:
         weights = content_sha256(network.weights[name] for name in sorted(network.weights))
         values = self._read(key, weights)
         if missing := [name for name in names if name not in values]:
-            judged = _judge(network, data, device)
+            judged = judge_network(network, data, device)
             found = {name: OUTCOMES[name].find(judged) for name in missing}
             values |= {name: value if math.isfinite(value) else None for name, value in found.items()}
             self._write(key, weights, values)
         return {name: values[name] for name in names}
 
-    def _read(self, key: str, weights: str) -> dict[str, float | None]:
-        """The stored values that still count."""
+    def lacks(self, key: str, names: Sequence[str]) -> bool:
+        """Whether some outcome of the network is not stored for any weights."""
+        found = self._read(key, None)
+        return any(name not in found for name in names)
+
+    def _read(self, key: str, weights: str | None) -> dict[str, float | None]:
+        """The stored values that still count; weights: the hash of those of the network, None for any."""
         path = self._folder / f"{key}.json"
         try:
             check_plain_file(path)
             stored: Any = json.loads(path.read_text(encoding="utf-8"))
-            if stored["weights"] != weights:
+            if weights is not None and stored["weights"] != weights:
                 return {}
             current = {name: each.version for name, each in OUTCOMES.items()}
             return {
@@ -88,7 +93,7 @@ class OutcomeStore:
             ) from None
 
 
-def _judge(network: TrainedNetwork, data: Data, device: str) -> JudgedNetwork:
+def judge_network(network: TrainedNetwork, data: Data, device: str) -> JudgedNetwork:
     """The network in eval mode, and its data, on the device."""
     module = initial_module(network.recipe, data.shape, data.classes)
     module.load_state_dict(network.weights)
