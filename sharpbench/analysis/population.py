@@ -221,6 +221,7 @@ def _rows(records: Sequence[Record]) -> Iterator[MeasureRow]:
 
 
 SettingKey = tuple[str, str, str]
+ALL_EXAMPLES = "all examples"
 
 
 def setting_key(record: Record) -> SettingKey:
@@ -233,11 +234,27 @@ def _measured_on(record: Record) -> str:
     examples = record.data.get("examples")
     if examples is None:
         return ""
-    return "all examples" if examples == record.recipe.get("train_size") else f"{examples} examples"
+    return ALL_EXAMPLES if examples == record.recipe.get("train_size") else _format_count(examples)
+
+
+def _format_count(examples: Scalar) -> str:
+    return f"{examples} examples"
 
 
 def _setting_texts(records: Sequence[Record]) -> dict[SettingKey, str]:
     """Each setting as text: the parts in which the settings differ."""
-    found = sorted({setting_key(record) for record in records})
-    differing = [part for part in range(3) if len({setting[part] for setting in found}) > 1]
-    return {setting: ", ".join(setting[part] for part in differing if setting[part]) for setting in found}
+    limit = _shared_limit(records)
+    keys = {setting_key(record) for record in records}
+    found = {key: (key[0], limit if limit and key[1] == ALL_EXAMPLES else key[1], key[2]) for key in keys}
+    differing = [part for part in range(3) if len({setting[part] for setting in found.values()}) > 1]
+    return {key: ", ".join(setting[part] for part in differing if setting[part]) for key, setting in found.items()}
+
+
+def _shared_limit(records: Sequence[Record]) -> str | None:
+    """N examples, if all networks were measured on at most N: on N drawn ones, or on all where there are no more."""
+    counts = [(record.data.get("examples"), _measured_on(record) == ALL_EXAMPLES) for record in records]
+    known = [(count, whole) for count, whole in counts if isinstance(count, int)]
+    drawn = {count for count, whole in known if not whole}
+    if len(drawn) != 1 or max(count for count, _ in known) > max(drawn):
+        return None
+    return _format_count(max(drawn))

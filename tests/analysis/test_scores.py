@@ -215,6 +215,16 @@ def test_networks_trained_on_unequal_numbers_of_examples_and_measured_on_all_of_
     assert sorted((row.setting, row.ok) for row in rows) == [("128 examples", 4), ("all examples", 8)]
 
 
+def test_networks_measured_on_at_most_a_number_of_examples_are_one_row_also_where_that_is_all(record: Make) -> None:
+    def sized(size: int, seed: int, examples: int) -> Record:
+        data = {"sha256": "ab" * 32, "examples": examples}
+        return record(seed=seed, recipe={"train_size": size}, data=data, truth={"gap": 0.1 * seed})
+
+    at_most = [sized(size, seed, min(size, 128)) for size in (64, 128, 512) for seed in range(4)]
+    (found,) = [row for row in score_records(at_most) if row.kind == "measure"]
+    assert (found.setting, found.total, found.complete) == ("", 12, True)
+
+
 def test_rows_of_one_label_in_two_settings_are_two_rows(record: Make) -> None:
     rows = [
         record(ratio=0.1 * index, value=float(index), dtype=dtype)
