@@ -64,7 +64,7 @@ class Trace(Measure):
         "Ibayashi, Hamaguchi, Imaizumi 2021, Minimum Sharpness, Proposition 1; Hutchinson 1990; "
         "Meyer, Musco, Musco, Woodruff 2021, Hutch++; Epperly, Tropp, Webber 2024, XTrace"
     )
-    version: ClassVar[int] = 4  # more groups of joint probes
+    version: ClassVar[int] = 5  # probes of a group in two halves: no bias
     oracle_limit: ClassVar[int | None] = DENSE_LIMIT
     definition: ClassVar[str] = "tr H = sum_j d^2 L / d theta_j^2"
     reduction: ClassVar[str] = "mean over examples, natural logarithm; sum over parameters"

@@ -287,6 +287,17 @@ class Square(nn.Module):
         return squares
 
 
+def test_forms_of_layer_norms_are_right() -> None:
+    """torch's own second forward derivative of layer_norm is wrong."""
+    torch.manual_seed(0)
+    subject = subject_of(chain(nn.Sequential(nn.LayerNorm(5), nn.GELU(), nn.LayerNorm(5, bias=False))), 4)
+    vectors = draw_signs(torch.empty(subject.size, dtype=torch.float64), 3, torch.Generator().manual_seed(0))
+    expected = torch.stack([((vectors @ dense_hessian(alone)) * vectors).sum(1) for alone in each(subject)])
+    found = forms_by_example(subject, vectors)
+    assert found is not None
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+
+
 def test_where_torch_cannot_tell_it_is_unknown() -> None:
     vectors = torch.ones(2, 43, dtype=torch.float64)
     assert forms_by_example(subject_of(chain(Square()), 4), vectors) is None

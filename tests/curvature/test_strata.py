@@ -62,10 +62,26 @@ def test_samples_go_where_the_spread_is() -> None:
     generator = torch.Generator().manual_seed(0)
     given = matrices(0)
     found = sample_strata([stratum(each, 1, generator) for each in given], known=0, precision=0.02, budget=1e6)
-    counts = [len(each) for each in found.samples]
-    deviations = [float(each.sum(1).std()) for each in found.samples]
+    strata = [torch.cat((first, second)) for first, second in zip(found.halves[::2], found.halves[1::2], strict=True)]
+    counts = [len(each) for each in strata]
+    deviations = [float(each.sum(1).std()) for each in strata]
     assert counts == sorted(counts, reverse=True)
     assert counts[0] / counts[3] == pytest.approx(deviations[0] / deviations[3], rel=0.25)
+
+
+def test_skewed_samples_do_not_bias_the_mean() -> None:
+    """Sizes that follow from a half's own spread leave the mean low by 0.7 errors, and 84 % of intervals cover."""
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(count: int) -> Tensor:  # a form in two dimensions: chi-squared, of skewness 2
+        return torch.randn(count, 2, 1, generator=generator, dtype=torch.float64).square().sum(1)
+
+    errors = []
+    for _ in range(150):
+        found = sample_strata([Stratum(1 / 16, draw)] * 16, known=0, precision=0.1, budget=1e6)
+        errors.append(found.total.value - 32)
+    spread = torch.tensor(errors, dtype=torch.float64)
+    assert abs(float(spread.mean())) < 3 * float(spread.std()) / 150**0.5
 
 
 def test_the_budget_is_kept() -> None:
