@@ -201,6 +201,14 @@ def chosen_outcomes(given: str, run_plan: RunPlan) -> list[str]:
     return [name for name, each in OUTCOMES.items() if name in named | found or ("all" in named and each.in_truth)]
 
 
+def stated_outcomes(records: Sequence[Record]) -> list[str]:
+    """The gap, and the names of the outcomes that the records state, in the order of the catalogue."""
+    from sharpbench.training.outcomes import OUTCOMES
+
+    stated = {name for record in records for name in record.outcomes}
+    return [name for name in OUTCOMES if name == "gap" or name in stated]
+
+
 def _report_lost(lost: int, planned: int, path: Path) -> int:
     """Print one line on stderr that planned cells have no record, and return the exit status for it."""
     where = f"{lost} of {planned} planned cells have no record in {path}"

@@ -46,16 +46,17 @@ def merge(
 ) -> int:
     """Merge the records of several folders, such as those of shards, and print and write the leaderboard of all.
 
+    There is a board for the gap, and one for each other outcome that the records state.
     Each cell has one record: a finished one rather than a failed one, then that with the most checks, then the latest.
     Exit status: 0 all cells ok or skipped, 1 some failed, 2 bad input.
     """
     from sharpbench.cli.bars import announce_step
-    from sharpbench.cli.run import write_leaderboard
+    from sharpbench.cli.run import stated_outcomes, write_outcomes
     from sharpbench.core.records import merge_records
 
     with announce_step("merging records"):
         merged = merge_records(folders, output)
-    write_leaderboard(merged.records, output, full=full)
+    write_outcomes(merged.records, output, stated_outcomes(merged.records), full=full)
     typer.echo(f"{merged.read} records read, {merged.added} added; {output} holds {merged.cells} cells")
     return records_status(merged.records)
 

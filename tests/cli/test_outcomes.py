@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sharpbench.cli.run import chosen_outcomes, write_outcomes
+from sharpbench.cli.run import chosen_outcomes, stated_outcomes, write_outcomes
+from sharpbench.cli.status import merge
 from sharpbench.runner.plan import plan
 from sharpbench.runner.run import RunOptions, plan_run
 from tests.synthetic import make
@@ -41,6 +42,23 @@ def test_each_outcome_has_its_board_in_its_folder(tmp_path: Path, capsys: pytest
     names = {path.name for path in (tmp_path / "quantised-4" / "plots").iterdir()}
     assert names == {"overview.svg", "overview.png"}
     assert len(list((tmp_path / "plots").iterdir())) > 2
+
+
+def test_merged_records_have_a_board_for_each_outcome_that_they_state(tmp_path: Path) -> None:
+    for part in range(2):
+        found = [
+            make(seed=seed, value=float(seed), truth={"gap": seed / 10}, outcomes={"forgetting": -seed / 10})
+            for seed in range(part, 8, 2)
+        ]
+        (tmp_path / str(part)).mkdir()
+        (tmp_path / str(part) / "records.jsonl").write_text("".join(each.to_json() + "\n" for each in found))
+    assert merge([tmp_path / "0", tmp_path / "1"], output=tmp_path / "all") == 0
+    (row,) = [
+        row for row in json.loads((tmp_path / "all/forgetting/leaderboard.json").read_text()) if row["label"] == "good"
+    ]
+    assert row["judgement"]["marginal"]["value"] == -1.0
+    assert "forgetting" in (tmp_path / "all" / "OUTCOMES.md").read_text()
+    assert stated_outcomes([make()]) == ["gap"]
 
 
 def test_the_boards_of_a_run_are_those_that_were_named() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from sharpbench.analysis.headline import Headline
@@ -83,15 +83,22 @@ def draw_intervals(board: Board, most: int | None = None) -> IntervalPicture:
 
 
 def draw_scores(headline: Headline, baselines: Collection[str]) -> IntervalPicture:
-    """The headline scores that exist, the highest first."""
+    """The headline scores that exist, the highest first; the axis ends at the quarter above all intervals."""
     known = [score for score in headline.scores if score.tau.value is not None]
+    ends = [end for score in known if (found := score.tau.interval) is not None for end in (found.low, found.high)]
+    reach = math.ceil(4 * max(map(abs, ends), default=1.0)) / 4
     return IntervalPicture(
         title=f"{len(headline.entering)} populations",
         axis="headline score: mean Psi",
         height=TOP + ROW_HEIGHT * len(known) + BOTTOM,
-        ticks=tuple((f"{tick:g}", _tau_place(tick, WIDTH - 12)) for tick in TAU_TICKS),
+        ticks=tuple((f"{tick * reach:g}", _tau_place(tick, WIDTH - 12)) for tick in TAU_TICKS),
         rows=tuple(
-            _place_interval(score.name, score.tau, "score", index, WIDTH - 12, baseline=score.name in baselines)
+            _place_interval(
+                (score.name, "score", score.name in baselines),
+                score.tau,
+                index,
+                lambda value: _tau_place(value / reach, WIDTH - 12),
+            )
             for index, score in enumerate(known)
         ),
         bars=(),
@@ -112,18 +119,20 @@ def _tau_place(tau: float, right: float) -> float:
 
 
 def _interval_row(score: Score, index: int, right: float) -> IntervalRow:
-    baseline = score.kind == "baseline"
-    return _place_interval(score.name, ranking_statistic(score), "tau", index, right, baseline=baseline)
+    what = score.name, "tau", score.kind == "baseline"
+    return _place_interval(what, ranking_statistic(score), index, lambda value: _tau_place(value, right))
 
 
-def _place_interval(name: str, tau: Tau, kind: str, index: int, right: float, *, baseline: bool) -> IntervalRow:
+def _place_interval(what: tuple[str, str, bool], tau: Tau, index: int, place: Callable[[float], float]) -> IntervalRow:
+    """A row of a picture; what: its name, what its number is called, and whether it is a baseline."""
+    name, kind, baseline = what
     above = tau.interval is not None and tau.interval.low > 0
     return IntervalRow(
         name=plain_text(name, MAX_NAME_CHARS),
         y=_row_place(index),
-        x=_tau_place(tau.value or 0.0, right),
-        low=None if tau.interval is None else _tau_place(tau.interval.low, right),
-        high=None if tau.interval is None else _tau_place(tau.interval.high, right),
+        x=place(tau.value or 0.0),
+        low=None if tau.interval is None else place(tau.interval.low),
+        high=None if tau.interval is None else place(tau.interval.high),
         state="baseline" if baseline else "above" if above else "unclear",
         text=f"{plain_text(name, 80)}: {kind} {format_tau(tau)}",
     )
