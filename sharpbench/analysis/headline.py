@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from functools import cached_property
 from typing import Literal
 
@@ -27,6 +28,8 @@ from sharpbench.core.fields import Scalar
 
 NO_POPULATION = "no population enters: each has a varying label noise or no Psi"
 LABEL_NOISE = "label_noise"
+MIN_SHARE_OF_MEASURES = Fraction(2, 3)
+"""Of the measures of the population with the most, how many a population needs to enter."""
 
 
 def judge_by(population: MeasuredPopulation, outcome: str) -> MeasuredPopulation:
@@ -91,9 +94,9 @@ class JudgedPopulation:
         return varied_hyperparameters(self.networks)
 
     @property
-    def enters(self) -> bool:
-        """Whether the headline score counts it: its label noise, which nobody chooses, is the same for all networks."""
-        return len(set(self.axes.get(LABEL_NOISE, ()))) <= 1
+    def varies_noise(self) -> bool:
+        """Whether its networks differ in label noise, which nobody chooses."""
+        return len(set(self.axes.get(LABEL_NOISE, ()))) > 1
 
     @cached_property
     def shares(self) -> Mapping[str, float]:
@@ -176,16 +179,13 @@ class Headline:
     Args:
         titles: Of all populations.
         populations: The index, in `titles`, of each population that has a Psi -> what is compared of it.
+        entering: The indices of the populations that the scores are means over.
     """
 
     scores: tuple[HeadlineScore, ...]
     titles: tuple[str, ...]
     populations: Mapping[int, JudgedPopulation]
-
-    @property
-    def entering(self) -> tuple[int, ...]:
-        """The indices of the populations that the scores are means over."""
-        return tuple(index for index, one in self.populations.items() if one.enters)
+    entering: tuple[int, ...]
 
 
 def score_headline(populations: Sequence[MeasuredPopulation], titles: Sequence[str], *, seed: int = 0) -> Headline:
@@ -202,7 +202,7 @@ def score_headline(populations: Sequence[MeasuredPopulation], titles: Sequence[s
     judged = {index: each for index, each in judged.items() if each.outcomes}
     columns = {index: {each.name: each for each in one.columns(seed)} for index, one in judged.items()}
     kinds = {each.name: each.kind for found in columns.values() for each in found.values()}
-    entering = {index: one for index, one in judged.items() if one.enters}
+    entering = {index: judged[index] for index in _entering(judged)}
     reasons = {name: _explain(name, {index: columns[index] for index in entering}, titles) for name in kinds}
     complete = [name for name, reason in reasons.items() if reason is None and not _is_shown_twice(name, kinds)]
     taus, ranks = _estimate(complete, entering, columns)
@@ -222,7 +222,14 @@ def score_headline(populations: Sequence[MeasuredPopulation], titles: Sequence[s
         for name, kind in kinds.items()
         if not _is_shown_twice(name, kinds)
     ]
-    return Headline(tuple(sorted(scores, key=_order)), tuple(titles), judged)
+    return Headline(tuple(sorted(scores, key=_order)), tuple(titles), judged, tuple(entering))
+
+
+def _entering(judged: Mapping[int, JudgedPopulation]) -> list[int]:
+    """The populations without varying label noise on which most of the measures were measured."""
+    measures = {index: len(one.population.rows) for index, one in judged.items() if not one.varies_noise}
+    most = max(measures.values(), default=0)
+    return [index for index, count in measures.items() if count >= MIN_SHARE_OF_MEASURES * most]
 
 
 def _is_shown_twice(name: str, kinds: Mapping[str, str]) -> bool:

@@ -92,6 +92,14 @@ def test_populations_in_which_label_noise_varies_do_not_enter_but_are_shown() ->
     assert all(each.tau.value is None and each.tau.reason for each in none.scores)
 
 
+def test_populations_of_few_measures_do_not_enter_but_are_shown() -> None:
+    few = [each for each in records("b") if each.label == "good"]
+    found = score(records("a"), few)
+    assert (found.entering, set(found.populations)) == ((0,), {0, 1})
+    two = [each for each in records("b") if each.label != "blind"]
+    assert score(records("a"), two).entering == (0, 1), "two of three are two thirds"
+
+
 def test_networks_of_configurations_without_an_interval_are_left_out_and_counted() -> None:
     kept = [each for each in records("a") if each.recipe["width"] != 8 or int(str(each.recipe["seed"])) < 2]
     found = score(kept)

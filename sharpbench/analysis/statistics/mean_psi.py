@@ -78,12 +78,15 @@ class OutcomePairs:
     def _signed(self) -> Floats:
         """[E] The weights of the signs of a measure in the mean Psi."""
         parts = zip(self._shares, self._outcomes, strict=True)
-        return np.sum([share * each.weights * each.signs for share, each in parts], axis=0)
+        total: Floats = np.sum([share * each.weights * each.signs for share, each in parts], axis=0)
+        return total
 
     @cached_property
     def _shared(self) -> Floats:
         """[E] The weights of the pairs in the mean Psi."""
-        return np.sum([share * each.weights for share, each in zip(self._shares, self._outcomes, strict=True)], axis=0)
+        parts = zip(self._shares, self._outcomes, strict=True)
+        total: Floats = np.sum([share * each.weights for share, each in parts], axis=0)
+        return total
 
     def value(self, x: Floats) -> float:
         """The mean over outcomes of the Psi of the measure x [n]."""

@@ -22,7 +22,7 @@ MEANING = (
     "**The headline score** of a measure is its mean Psi over populations and outcomes, in [-1, 1]: of two networks "
     "that differ in one hyperparameter, how reliably has the one with the larger value the worse outcome? 0 is chance. "
     "Each population has the same weight, and so has each family of outcomes within it. Populations in which the label "
-    "noise varies do not enter, as nobody chooses label noise. The rank is one plus the "
+    "noise varies do not enter, as nobody chooses label noise, nor do those of few measures. The rank is one plus the "
     "number of scores that are significantly higher; scores that cannot be told apart share it. *Italic rows* are "
     "baselines, which know nothing of sharpness. A measure that lacks a value somewhere has no score, but the reason. "
     "[Definition and reasons](../docs/protocol.md#headline-score); Psi by outcome: [outcomes](outcomes.md)."
@@ -110,7 +110,8 @@ def _population(leaderboard: Leaderboard, index: int, one: JudgedPopulation) -> 
         if any(place == index for place, _ in score.parts)
     ]
     head = ["measure", *map(str, map(escape_cell, one.outcomes))]
-    words = f"{len(one.networks)} networks; {'enters' if one.enters else 'does not enter'} the headline score"
+    enters = index in leaderboard.headline.entering
+    words = f"{len(one.networks)} networks; {'enters' if enters else 'does not enter'} the headline score"
     if one.left_out:
         words += f"; {one.left_out} more are in configurations of fewer than three that passed the gate, and left out"
     return Section(
