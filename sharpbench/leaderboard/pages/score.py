@@ -24,7 +24,8 @@ MEANING = (
     "Each population has the same weight, and so has each family of outcomes within it. Populations in which the label "
     "noise varies do not enter, as nobody chooses label noise, nor do those of few measures. The rank is one plus the "
     "number of scores that are significantly higher; scores that cannot be told apart share it. *Italic rows* are "
-    "baselines, which know nothing of sharpness. A measure that lacks a value somewhere has no score, but the reason. "
+    "baselines, which know nothing of sharpness. A measure that lacks a value on one of these populations has no "
+    "score; the last column says why. "
     "[Definition and reasons](../docs/protocol.md#headline-score); Psi by outcome: [outcomes](outcomes.md)."
 )
 OUTCOMES = (
