@@ -16,11 +16,11 @@ FORECAST_SECONDS = 40.0
 """Time in which a dry run tries out all measures on all models."""
 MAX_MODEL_CHARS, MAX_NOTE_CHARS = 80, 300
 MAX_LISTED_NETWORKS = 40
-"""Networks of a plan that are listed one by one; of more, only their number by model."""
+"""Networks of a plan that are listed one by one; a plan of more has one row per model."""
 
 
 def show_plan(run_plan: RunPlan, *, full: bool) -> None:
-    """Print the numbers of networks and cells and the measures; full, or a small plan: also by network."""
+    """Print the measures and the numbers of networks and cells: by network if `full` or few, else by model."""
     from rich.console import Console
     from rich.text import Text
 

@@ -145,7 +145,10 @@ def _decode_archive(path: Path, pixels: Pixels) -> None:
     check_plain_file(path)
     try:
         if (size := path.stat().st_size) > MAX_ARCHIVE_BYTES:
-            raise InvalidInput(f"file '{path}' has {size:,} bytes where at most {MAX_ARCHIVE_BYTES:,} are expected")
+            raise InvalidInput(
+                f"file '{path}' has {size:,} bytes where at most {MAX_ARCHIVE_BYTES:,} are expected; replace it by an "
+                "intact copy"
+            )
         with zipfile.ZipFile(path) as archive:
             members = _list_members(archive, path)
             for place, member in enumerate(members):

@@ -36,9 +36,9 @@ class NetworkEvaluation:
     """Measures on one network, at weights, on examples.
 
     Attributes:
-        weights: 'random' (by the seed), 'pretrained' (as timm or the Hugging Face
-            hub publish them; downloaded where their cache does not hold them), or the
-            name or pattern of files, to which '#KEY' adds the key of the state; or several of these.
+        weights: 'random' (by the seed), 'pretrained' (as timm or the Hugging Face hub publish them; downloaded where
+            their cache does not hold them), or the name or pattern of files, to which '#KEY' adds the key of the state;
+            or several of these.
         subset: which examples of the data set.
         classes: outputs of the network, None: the classes of the data; of no effect where the network fixes them.
         batch_size: None chooses it from memory; it changes no value.
@@ -165,9 +165,8 @@ class BuiltNetwork:
 
         Raises InvalidInput for a file that is damaged or does not fit; the message names file and tensors.
         """
-        loaded = (
-            self.module.network if isinstance(self.module, Wrapped) else self.module
-        )  # the weights are the library's
+        # the names of weights are those of the library's own network
+        loaded = self.module.network if isinstance(self.module, Wrapped) else self.module
         where = str(path) if state is None else f"{path}#{state}"
         stored = read_weights(path, state)
         left_out = load_weights(loaded, stored.tensors, where=where)

@@ -112,7 +112,8 @@ def test_costs_and_oracles_stand_on_the_networks_that_were_asked_for(tmp_path: P
 
 def test_a_measure_that_fails_costs_its_own_cells(tmp_path: Path, cache: str) -> None:
     (tmp_path / "plugin.py").write_text(PLUGIN, encoding="utf-8")
-    words = ("--plugin", str(tmp_path / "plugin.py"), "--measures", "raises,not-a-number,refuses,starves,trace")
+    words: tuple[str, ...] = ("--measures", "raises,not-a-number,refuses,starves,trace")
+    words += ("--plugin", str(tmp_path / "plugin.py"))
     words += ("--cohort", "label-noise[ratios=2,seeds=1,train_size=64]")
     result = run(tmp_path / "out", cache, *words)
     assert result.returncode == 1

@@ -178,7 +178,7 @@ def test_archives_that_are_wrong_are_refused_in_one_line(folder: Path, monkeypat
     with pytest.raises(InvalidInput, match=r"lacks 2 of 50 images, such as 'test/ship/0000\.jpg'; replace it"):
         load(folder)
     monkeypatch.setattr(cifar10_jpeg, "MAX_ARCHIVE_BYTES", 100)
-    with pytest.raises(InvalidInput, match=r"bytes where at most 100 are expected"):
+    with pytest.raises(InvalidInput, match=r"bytes where at most 100 are expected; replace it by an intact copy"):
         load(folder)
     path.unlink()
     os.mkfifo(path)

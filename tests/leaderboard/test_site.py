@@ -238,6 +238,8 @@ def test_the_first_page_has_psi_with_every_outcome_and_its_parts_as_json(results
     expected = found.headline.scores[[row["name"] for row in scores].index("good")].parts[0, "gap"].value
     assert good["parts"][0]["psi"] == expected
     assert f">{expected:.2f}" in heat
+    head = heat.split("<thead>")[1].split("</thead>")[0]
+    assert not re.findall(r"<th [^>]*>(?!<span|<a )[^<]*", head), "headings without padding touch"
 
 
 def test_scores_are_offered_as_csv_and_json(make: Make, seal: Seal) -> None:

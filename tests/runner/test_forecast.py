@@ -12,6 +12,7 @@ from sharpbench import Estimate, NotApplicable, Subject, plan, run
 from sharpbench.files import Workspace
 from sharpbench.runner.cell import Cell, Checks
 from sharpbench.runner.forecast import ForecastStarted, ModelForecast, count_gradients, forecast_cells
+from sharpbench.training.recipe import Recipe
 from tests.runner.test_run import Norm
 
 COHORT = "label-noise[ratios=2,seeds=1,train_size=32,max_epochs=2,batch_size=16]"
@@ -36,7 +37,9 @@ def forecast(cells: tuple[Cell, ...], cache: Path) -> ModelForecast:
 
 def test_a_forecast_counts_what_is_left(tmp_path: Path) -> None:
     cells = plan([Norm(), Refused()], "small-mlp", cohort=COHORT, device="cpu", timing=0, oracle=0, invariance=0)
-    assert count_gradients(cells[0].recipe, 32) == 4
+    recipe = cells[0].recipe
+    assert isinstance(recipe, Recipe)
+    assert count_gradients(recipe, 32) == 4
     before = forecast(cells, tmp_path)
     assert (before.model, before.untrained) == ("small-mlp", 2)
     assert before.training > 0

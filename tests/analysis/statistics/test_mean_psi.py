@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -12,20 +11,12 @@ import pytest
 from sharpbench.analysis.statistics import granulated_tau
 from sharpbench.analysis.statistics.mean_psi import OutcomePairs, average_populations, interval_of
 from sharpbench.analysis.statistics.ranking import rank_estimates
+from tests.analysis.statistics.test_granulated import slow
 
 
 def slow_psi(x: Any, y: Any, axes: dict[str, Any]) -> float | None:
     """Psi pair by pair, in double precision."""
-    psis = []
-    for name in axes:
-        blocks: dict[tuple[Any, ...], list[float]] = {}
-        for i, j in combinations(range(len(x)), 2):
-            others = [tuple(axes[other][each] for other in axes if other != name) for each in (i, j)]
-            if others[0] == others[1] and axes[name][i] != axes[name][j] and y[i] != y[j]:
-                sign = float(np.sign(x[i] - x[j]) * np.sign(y[i] - y[j]))
-                blocks.setdefault(others[0], []).append(sign)
-        if blocks:
-            psis.append(float(np.mean([np.mean(signs) for signs in blocks.values()])))
+    psis = [psi for psi in slow(x, y, axes).values() if psi is not None]
     return float(np.mean(psis)) if psis else None
 
 
