@@ -12,7 +12,7 @@ from sharpbench.analysis.headline import Headline, HeadlineScore
 from sharpbench.report.format import format_correlation
 from sharpbench.report.plots import drawable_text
 
-MAX_NAME_CHARS, MAX_TITLE_CHARS = 34, 44
+MAX_NAME_CHARS = 34
 MAX_COLUMNS = 60
 """Columns of the heat map; the pages hold all."""
 DARK = 0.6
@@ -67,7 +67,8 @@ def draw_heat(headline: Headline) -> Figure:
         colour = "white" if abs(value) >= DARK else "black"
         axes.text(column, row, format_correlation(value), ha="center", va="center", fontsize=5.5, color=colour)
     axes.set_yticks(range(len(scores)), [drawable_text(score.name, MAX_NAME_CHARS) for score in scores], fontsize=8)
-    axes.set_xticks(range(len(columns)), [outcome for _, outcome in columns], rotation=90, fontsize=8)
+    outcomes = [drawable_text(outcome, MAX_NAME_CHARS) for _, outcome in columns]
+    axes.set_xticks(range(len(columns)), outcomes, rotation=90, fontsize=8)
     starts = [place for place in range(len(columns)) if place == 0 or columns[place][0] != columns[place - 1][0]]
     for number, start in enumerate(starts):
         axes.axvline(start - 0.5, color="black", linewidth=1.2)

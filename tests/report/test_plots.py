@@ -11,10 +11,13 @@ from xml.etree import ElementTree
 
 import pytest
 
+from sharpbench.analysis.headline import score_headline
 from sharpbench.analysis.population import group_populations
 from sharpbench.analysis.scores import score_population
 from sharpbench.core.record import Record
 from sharpbench.report import plots
+from sharpbench.report.headline_plots import draw_heat
+from tests.analysis.test_headline import records
 
 Make = Callable[..., Record]
 MakeMany = Callable[..., list[Record]]
@@ -80,6 +83,15 @@ def test_one_point_constants_and_unknown_noise_are_drawn(record: Make, tmp_path:
     assert len(plot_populations([record()], tmp_path)) == 4
     bare = [replace(record(seed=seed), recipe={"model": "m", "dataset": "d", "seed": seed}) for seed in range(3)]
     assert len(plot_populations(bare, tmp_path)) == 4
+
+
+def test_names_of_outcomes_are_cut_and_have_characters_of_the_font_only() -> None:
+    populations = group_populations(records("a", outcomes=("\u4e2d" * 99,)))
+    (axes, _) = draw_heat(score_headline(populations, ["a"])).axes
+    shown = [label.get_text() for label in axes.get_xticklabels()]
+    assert shown[:2] == ["gap", "loss-gap"]
+    assert len(shown[2]) <= 34
+    assert set(shown[2]) <= set("?.\u2026")
 
 
 def test_noise_that_all_networks_share_is_no_colour(record: Make, tmp_path: Path) -> None:
