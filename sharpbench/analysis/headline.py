@@ -6,7 +6,7 @@ docs/protocol.md (Headline score) defines it and says why it is so.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
@@ -109,14 +109,18 @@ class JudgedPopulation:
         """The pairs of networks that differ in one hyperparameter."""
         return OutcomePairs(list(self.outcomes.values()), list(self.shares.values()), self.axes)
 
-    def columns(self, seed: int) -> Iterator[_Column]:
-        """The values of each measure and baseline; or the reason why it has no score here."""
+    def columns(self, seed: int, measures: Collection[str]) -> Iterator[_Column]:
+        """The values of each measure and baseline; or the reason why it has no score here.
+
+        measures: the names of those of all populations, which no baseline may have.
+        """
         for row in self.population.rows:
             values = [row.value(network) for network in self.networks]
             yield _Column.of(_name_of(row), "measure", values, self._errors(row))
         for name, known in baseline_values(self.population, seed=seed).items():
             values = [known.get(network.key) for network in self.networks]
-            yield _Column.of(name, "baseline", values, np.zeros(len(values)))
+            shown = f"{name} (baseline)" if name in measures else name
+            yield _Column.of(shown, "baseline", values, np.zeros(len(values)))
 
     def _errors(self, row: MeasureRow) -> Floats:
         errors = drawn_errors(row.records)
@@ -200,7 +204,8 @@ def score_headline(populations: Sequence[MeasuredPopulation], titles: Sequence[s
     """
     judged = {index: JudgedPopulation.of(population) for index, population in enumerate(populations)}
     judged = {index: each for index, each in judged.items() if each.outcomes}
-    columns = {index: {each.name: each for each in one.columns(seed)} for index, one in judged.items()}
+    measures = {_name_of(row) for one in judged.values() for row in one.population.rows}
+    columns = {index: {each.name: each for each in one.columns(seed, measures)} for index, one in judged.items()}
     kinds = {each.name: each.kind for found in columns.values() for each in found.values()}
     entering = {index: judged[index] for index in _entering(judged)}
     reasons = {name: _explain(name, {index: columns[index] for index in entering}, titles) for name in kinds}
@@ -227,7 +232,9 @@ def score_headline(populations: Sequence[MeasuredPopulation], titles: Sequence[s
 
 def _entering(judged: Mapping[int, JudgedPopulation]) -> list[int]:
     """The populations without varying label noise on which most of the measures were measured."""
-    measures = {index: len(one.population.rows) for index, one in judged.items() if not one.varies_noise}
+    measures = {
+        index: len({row.label for row in one.population.rows}) for index, one in judged.items() if not one.varies_noise
+    }
     most = max(measures.values(), default=0)
     return [index for index, count in measures.items() if count >= MIN_SHARE_OF_MEASURES * most]
 

@@ -107,7 +107,8 @@ def _plan(halves: Sequence[Tensor], costs: Sequence[float], stderr: float) -> li
     own = [float(each.sum(1).std()) / 2 for each in halves]
     deviations = [own[place ^ 1] for place in range(len(own))]
     effort = sum(deviation * math.sqrt(cost) for deviation, cost in zip(deviations, costs, strict=True))
-    least = MARGIN * effort / stderr**2 if stderr else math.inf
+    square = stderr**2
+    least = MARGIN * effort / square if square else math.inf
     return [
         max(FEW // 2 if len(halves) == 2 else 0, math.ceil(least * deviation / math.sqrt(cost)) if deviation else 0)
         if math.isfinite(least)

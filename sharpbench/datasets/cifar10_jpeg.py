@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import math
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,9 +106,10 @@ def _load_pixels(folder: Path | None) -> Pixels:
     shape = (count, EDGE, EDGE, 3)
     kept = cache_folder(None) / "data" / "cifar10-jpeg.pixels"
     with contextlib.suppress(OSError, ValueError):  # of a cache that is missing, cut short or out of reach
-        pixels: Pixels = np.fromfile(kept, dtype=np.uint8).reshape(shape)
-        if _hash_pixels(pixels) == PIXELS_SHA256:
-            return pixels
+        if kept.is_file():  # a pipe would never end
+            pixels: Pixels = np.fromfile(kept, dtype=np.uint8, count=math.prod(shape)).reshape(shape)
+            if _hash_pixels(pixels) == PIXELS_SHA256:
+                return pixels
     path = _find_archive(folder)
     pixels = np.empty(shape, dtype=np.uint8)
     _decode_archive(path, pixels)
@@ -179,10 +181,16 @@ def _list_members(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]
             "intact copy"
         )
     members = [there[name] for name in names]
-    large = max(members, key=lambda member: member.file_size)
-    if large.file_size > MAX_IMAGE_BYTES:
-        raise InvalidInput(
-            f"image '{path}/{large.filename}' has {large.file_size:,} bytes where at most {MAX_IMAGE_BYTES:,} are "
-            "expected; replace the file by an intact copy"
-        )
+    for member in members:
+        size = max(member.file_size, member.compress_size)  # the first is only stated, and the second may hold more
+        if size > MAX_IMAGE_BYTES:
+            raise InvalidInput(
+                f"image '{path}/{member.filename}' has {size:,} bytes where at most {MAX_IMAGE_BYTES:,} are expected; "
+                "replace the file by an intact copy"
+            )
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise InvalidInput(
+                f"image '{path}/{member.filename}' is compressed by method {member.compress_type} where 0 or 8 is "
+                "expected; replace the file by an intact copy"
+            )
     return members

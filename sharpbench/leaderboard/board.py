@@ -70,8 +70,13 @@ class Board:
         return self._rows[score.label, score.setting]
 
     def row_key(self, score: Score) -> RowKey:
-        """The row of the score of a measure, as its entry names it."""
-        return row_key(next(iter(self.row(score).records.values())))
+        """The row of the score of a measure, as its entry names it.
+
+        A row of at most N examples is several rows of an entry: those of N and of all examples. The worst one counts.
+        """
+        found = sorted({row_key(record) for record in self.row(score).records.values()})
+        entry = self.entry
+        return found[0] if entry is None else min(found, key=lambda row: STATES.index(entry.state(row)))
 
     @cached_property
     def _rows(self) -> dict[tuple[str, str], MeasureRow]:
@@ -104,10 +109,15 @@ class Leaderboard:
     marks: Mapping[str, str] = field(default_factory=dict)
     submitted: Submitted = NO_SUBMISSIONS
 
+    @property
+    def own_boards(self) -> tuple[Board, ...]:
+        """Our own boards, which come first; the others are of submissions."""
+        return tuple(board for board in self.boards if board.entry is None)
+
     @cached_property
     def headline(self) -> Headline:
-        """The headline scores over our own populations; their indices are those of the boards, which come first."""
-        own = [board for board in self.boards if board.entry is None]
+        """The headline scores over our own populations; their indices are those of the boards."""
+        own = self.own_boards
         return score_headline([board.population for board in own], [board.title for board in own])
 
     def is_documented(self, measure: str) -> bool:

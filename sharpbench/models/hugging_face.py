@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -17,10 +18,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from sharpbench.environment import import_torchvision
-from sharpbench.errors import InvalidInput, one_line, shorten
+from sharpbench.errors import InvalidInput, shorten
 from sharpbench.models.pretrained import PretrainedModel, Wrapped
 
 REPOSITORY = re.compile(r"[A-Za-z0-9_-][\w.-]{0,95}(/[A-Za-z0-9_-][\w.-]{0,95})?", re.ASCII)
+MAX_LEVEL = 255
+"""The largest value of a channel of 8 bits, which becomes 1."""
 REVISION = re.compile(r"[\w./-]{1,100}", re.ASCII)
 
 
@@ -66,7 +69,8 @@ class HuggingFace(PretrainedModel):
             raise InvalidInput(f"'hf:{self.repository}' takes images of {expected}, not {found}; let it prepare them")
         config = copy.deepcopy(self._config())
         config.num_labels = classes
-        return Logits(_transformers().AutoModelForImageClassification.from_config(config)).train()
+        with _refusing_errors(self.repository):
+            return Logits(_transformers().AutoModelForImageClassification.from_config(config)).train()
 
     def pretrained(self) -> nn.Module:
         """See PretrainedModel.pretrained."""
@@ -84,19 +88,25 @@ class HuggingFace(PretrainedModel):
 
     def transform(self) -> Callable[[Any], Tensor]:
         """See Model.transform. It is the image processor of the repository."""
-        return _Transform(self._processor(), {})
+        return _Transform(self.repository, self._processor(), {})
 
     def normalizing_transform(self, mean: tuple[float, ...], std: tuple[float, ...]) -> Callable[[Any], Tensor]:
         """See PretrainedModel.normalizing_transform."""
-        return _Transform(self._processor(), {"image_mean": list(mean), "image_std": list(std)})
+        scaled = {"do_rescale": True, "rescale_factor": 1 / MAX_LEVEL}
+        normalised = {"do_normalize": True, "image_mean": list(mean), "image_std": list(std)}
+        return _Transform(self.repository, self._processor(), scaled | normalised)
 
     def describe_transform(self, mean: tuple[float, ...] = (), std: tuple[float, ...] = ()) -> str:
         """See PretrainedModel.describe_transform."""
         processor = self._processor()
-        used = (mean or processor.image_mean, std or processor.image_std)
-        shown_mean, shown_std = (" ".join(f"{value:g}" for value in each) for each in used)
+        used = {name: getattr(processor, f"image_{name}", None) for name in ("mean", "std")}
+        if mean:
+            used = {"mean": mean, "std": std}
+        elif not getattr(processor, "do_normalize", None):
+            used = {}
         size = "x".join(map(str, self.input_shape))
-        return f"{type(processor).__name__} {size}, mean {shown_mean}, std {shown_std}"
+        shown = ", ".join(f"{name} {_format_channels(value)}" for name, value in used.items())
+        return f"{type(processor).__name__} {size}, {shown or 'not normalised'}"
 
     @property
     def libraries(self) -> tuple[str, ...]:
@@ -114,12 +124,19 @@ class HuggingFace(PretrainedModel):
 class _Transform:
     """From a PIL image to the input that an image processor makes of it."""
 
+    repository: str
     processor: Any
-    options: dict[str, list[float]]
+    options: dict[str, Any]
 
     def __call__(self, image: Any) -> Tensor:
-        made: Tensor = self.processor(images=image, return_tensors="pt", **self.options)["pixel_values"][0]
+        with _refusing_errors(self.repository):
+            made: Tensor = self.processor(images=image, return_tensors="pt", **self.options)["pixel_values"][0]
         return made
+
+
+def _format_channels(values: Any) -> str:
+    """Numbers of the channels, or one for all, as a processor states them."""
+    return " ".join(f"{value:g}" for value in values) if isinstance(values, list | tuple) else str(values)
 
 
 @cache
@@ -134,7 +151,7 @@ def _cached_processor(repository: str, revision: str) -> Any:
 
 @cache
 def _shape_of_images(repository: str, revision: str) -> tuple[int, ...]:
-    made = _Transform(_cached_processor(repository, revision), {})(Image.new("RGB", (64, 64)))
+    made = _Transform(repository, _cached_processor(repository, revision), {})(Image.new("RGB", (64, 64)))
     return tuple(made.shape)
 
 
@@ -148,17 +165,29 @@ def _transformers() -> ModuleType:
 
 
 def _load(kind: str, repository: str, revision: str, **options: Any) -> Any:
-    """What `transformers.<kind>.from_pretrained` finds, without code of the repository."""
-    library = _transformers()
-    try:
-        with torch.random.fork_rng(devices=[]), _silence(library):
-            return getattr(library, kind).from_pretrained(
-                repository, revision=revision, trust_remote_code=False, **options
-            )
-    except Exception as error:  # from the download, the disk, or an architecture that transformers does not know
+    """What `transformers.<kind>.from_pretrained` finds on the hub or in its cache, without code of the repository."""
+    if Path(repository).exists():  # transformers would read it, and results would name the hub
         raise InvalidInput(
-            f"'hf:{repository}' cannot be loaded ({type(error).__name__}: {shorten(one_line(str(error)))}); name an "
-            "image classifier with safetensors weights, and fetch it once where the hub can be reached"
+            f"'hf:{repository}' means the hub, but the working folder has a '{repository}', which transformers would "
+            "read instead; rename that, or run in another folder"
+        )
+    library = _transformers()
+    with _refusing_errors(repository), torch.random.fork_rng(devices=[]), _silence(library):
+        return getattr(library, kind).from_pretrained(repository, revision=revision, trust_remote_code=False, **options)
+
+
+@contextmanager
+def _refusing_errors(repository: str) -> Iterator[None]:
+    """A block whose errors become one line: of the download, the disk, or what transformers cannot use."""
+    try:
+        yield
+    except InvalidInput:
+        raise
+    except Exception as error:
+        cause = f"{type(error).__name__}: {shorten(' '.join(str(error).split()))}"
+        raise InvalidInput(
+            f"'hf:{repository}' cannot be loaded ({cause}); name an image classifier with safetensors weights, and "
+            "fetch it once where the hub can be reached"
         ) from error
 
 

@@ -39,7 +39,7 @@ def draw_scores(scores: Sequence[HeadlineScore], baselines: Collection[str]) -> 
             markerfacecolor="C0" if interval.low > 0 and not baseline else "white",
             markersize=5,
         )
-    axes.set_yticks(range(len(known)), [drawable_text(score.name, MAX_NAME_CHARS) for score in known])
+    axes.set_yticks(range(len(known)), [drawable_text(score.name, MAX_NAME_CHARS) for score in known], parse_math=False)
     axes.set_ylim(len(known) - 0.4, -0.6)
     axes.set_xlabel("mean Psi over populations and outcomes, 95 % interval")
     axes.spines[["top", "right"]].set_visible(False)
@@ -66,9 +66,10 @@ def draw_heat(headline: Headline) -> Figure:
         value = float(values[row, column])
         colour = "white" if abs(value) >= DARK else "black"
         axes.text(column, row, format_correlation(value), ha="center", va="center", fontsize=5.5, color=colour)
-    axes.set_yticks(range(len(scores)), [drawable_text(score.name, MAX_NAME_CHARS) for score in scores], fontsize=8)
-    outcomes = [drawable_text(outcome, MAX_NAME_CHARS) for _, outcome in columns]
-    axes.set_xticks(range(len(columns)), outcomes, rotation=90, fontsize=8)
+    rows = [drawable_text(score.name, MAX_NAME_CHARS) for score in scores]
+    axes.set_yticks(range(len(rows)), rows, fontsize=8, parse_math=False)
+    names = [drawable_text(outcome, MAX_NAME_CHARS) for _, outcome in columns]
+    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8, parse_math=False)
     starts = [place for place in range(len(columns)) if place == 0 or columns[place][0] != columns[place - 1][0]]
     for number, start in enumerate(starts):
         axes.axvline(start - 0.5, color="black", linewidth=1.2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -12,6 +14,7 @@ from sharpbench.analysis.headline import Headline, outcome_family, score_headlin
 from sharpbench.analysis.population import MeasuredPopulation, group_populations
 from sharpbench.analysis.statistics import granulated_tau
 from sharpbench.core.record import Record
+from sharpbench.report.headline_plots import draw_heat
 from tests.synthetic import make
 
 OUTCOMES = ("quantised-4", "quantised-2", "forgetting")
@@ -98,6 +101,27 @@ def test_populations_of_few_measures_do_not_enter_but_are_shown() -> None:
     assert (found.entering, set(found.populations)) == ((0,), {0, 1})
     two = [each for each in records("b") if each.label != "blind"]
     assert score(records("a"), two).entering == (0, 1), "two of three are two thirds"
+
+
+def test_a_measure_in_two_settings_counts_as_one_measure_of_its_population() -> None:
+    twice = [replace(each, seed=seed, key=f"{each.key} {seed}") for each in records("a") for seed in (0, 1)]
+    found = score(twice, records("b"))
+    assert found.entering == (0, 1)
+    reasons = {each.name: each.tau.reason for each in found.scores}
+    assert (reasons["good"], reasons["good (seed 1)"]) == ("not measured on a", "not measured on b")
+
+
+def test_a_measure_with_the_name_of_a_baseline_keeps_its_score() -> None:
+    named = [replace(each, label="random") if each.label == "good" else each for each in records("a")]
+    expected = {each.name: each.tau for each in score(records("a")).scores}
+    found = {each.name: (each.kind, each.tau) for each in score(named).scores}
+    assert found["random"] == ("measure", expected["good"])
+    assert found["random (baseline)"] == ("baseline", expected["random"])
+
+
+def test_hostile_names_of_outcomes_are_drawn() -> None:
+    figure = draw_heat(score(records("a", outcomes=(r"$\frac{$", "<b>"))))
+    figure.savefig(io.BytesIO())
 
 
 def test_networks_of_configurations_without_an_interval_are_left_out_and_counted() -> None:

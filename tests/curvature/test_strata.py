@@ -110,3 +110,9 @@ def test_samples_without_spread_are_exact() -> None:
         budget=100,
     )
     assert (found.total.value, found.total.stderr, found.drawn) == (4.0, 0.0, PILOT)
+
+
+def test_a_precision_whose_square_is_zero_takes_the_whole_budget() -> None:
+    generator = torch.Generator().manual_seed(0)
+    found = sample_strata([stratum(matrices(0)[0], 1, generator)], known=1, precision=1e-200, budget=50)
+    assert found.cost == 50

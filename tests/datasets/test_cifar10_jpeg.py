@@ -161,6 +161,30 @@ def test_images_that_are_wrong_are_refused_in_one_line(folder: Path, cache: Path
     assert not cache.exists()
 
 
+def test_members_that_unpack_to_more_than_they_state_are_refused_unread(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zipfile.ZipFile, "read", lambda *given: pytest.fail("unpacked"))
+    path = folder / ARCHIVE
+    with zipfile.ZipFile(path, "a") as archive:
+        member = archive.getinfo(LAST)
+        member.compress_size = 2**16 + 1
+        archive.writestr("more", b"")  # so that the table of contents is written again
+    with pytest.raises(InvalidInput, match=r"0001\.jpg' has 65,537 bytes where at most 65,536 are expected"):
+        load(folder)
+    write_archive(path, small_files(), zipfile.ZIP_LZMA)
+    with pytest.raises(InvalidInput, match=r"0000\.jpg' is compressed by method 14 where 0 or 8 is expected"):
+        load(folder)
+
+
+def test_a_pipe_in_place_of_the_cache_is_not_read(folder: Path, cache: Path) -> None:
+    first = load(folder)
+    cache.unlink()
+    os.mkfifo(cache)
+    assert torch.equal(load(folder), first)
+    assert cache.is_file()
+
+
 def test_archives_that_are_wrong_are_refused_in_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = folder / ARCHIVE
     intact = path.read_bytes()

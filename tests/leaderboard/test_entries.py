@@ -16,6 +16,7 @@ from sharpbench.leaderboard.collection import read_collections
 from sharpbench.leaderboard.entries import Submitted, SubmittedEntry
 from sharpbench.leaderboard.entries import read_submitted as entries
 from sharpbench.leaderboard.pages.headline import headline_rows
+from sharpbench.leaderboard.pages.score import baseline_names
 from sharpbench.leaderboard.publish import generate_files
 from sharpbench.leaderboard.site.build import build_site
 from sharpbench.leaderboard.submissions import (
@@ -44,12 +45,20 @@ def _no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
 def submitted(tmp_path: Path, make: Make, seal: Callable[..., Record]) -> Callable[..., Path]:
     """A function that writes a submission of fake records of `measures`."""
 
-    def write(name: str, measures: Sequence[str] = ("good", "alien"), *, model: str = "theirs", **texts: str) -> Path:
+    def write(
+        name: str,
+        measures: Sequence[str] = ("good", "alien"),
+        *,
+        model: str = "theirs",
+        sizes: tuple[int, ...] = (0,),
+        **texts: str,
+    ) -> Path:
         records = [
             seal(
                 replace(
                     record,
-                    recipe={**record.recipe, "optimizer": "sgd"},
+                    recipe={**record.recipe, "optimizer": "sgd"}
+                    | ({"train_size": size} if (size := sizes[int(str(record.recipe["seed"])) % len(sizes)]) else {}),
                     truth={**record.truth, "steps": 10},
                     data={**record.data, "population": record.recipe["model"], "design": "designed"},
                 )
@@ -127,6 +136,35 @@ def test_entries_stand_on_a_page_of_their_own_with_their_states(
     assert "[alien](measures/alien.md) (claimed)" in pages["README.md"]
     assert "[good](measures/good.md) (" not in pages["README.md"]  # others published it
     assert "- good: claimed in silent\n- good: verified in agreed" in pages["measures/good.md"]
+
+
+def test_a_row_of_at_most_n_examples_is_verified_only_where_both_its_parts_are(
+    results: Path, submitted: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = submitted("half", sizes=(512, 1024))
+    records = [record for record in read_submission(path).records if record.label == "good"]
+    whole = [index for index, each in enumerate(records) if each.recipe["train_size"] == each.data["examples"]]
+    assert whole[0] == 0
+    assert len(whole) < len(records)
+    judged(path, "alien", "agrees", cells=slice(None))
+    for index in whole:
+        judged(path, "good", "agrees", cells=slice(index, index + 1))
+    (board,) = [each for each in published(results, entries(tmp_path / "submissions")).boards if each.entry]
+    found = {score.label: score for score in board.measured}
+    assert board.entry is not None
+    assert board.entry.state(board.row_key(found["alien"])) == "verified"
+    assert board.entry.state(board.row_key(found["good"])) == "claimed"
+
+
+def test_an_entry_does_not_make_a_measure_a_baseline(
+    results: Path, submitted: Callable[..., Path], tmp_path: Path
+) -> None:
+    submitted("norms", ("alien",))
+    found = entries(tmp_path / "submissions")
+    families = {"alien": {"family": "norm"}, "other": {"family": "norm"}}
+    leaderboard = make_leaderboard(read_collections(results), submitted=found, catalog=families)
+    assert "other[p=1]" in baseline_names(leaderboard)
+    assert "alien" not in baseline_names(leaderboard)
 
 
 def test_a_measure_keeps_its_worst_refutation_and_refuted_values_of_known_measures_leave_the_board(

@@ -47,6 +47,73 @@ def test_without_transformers_a_line_says_what_to_install(monkeypatch: pytest.Mo
         HuggingFace("owner/name").transform()
 
 
+class FakeProcessor:
+    """An image processor that states its options and records those that it is given."""
+
+    def __init__(self, **stated: Any) -> None:
+        self.__dict__.update(stated)
+        self.given: dict[str, Any] = {}
+
+    def __call__(self, *, images: Image.Image, return_tensors: str, **given: Any) -> dict[str, torch.Tensor]:
+        self.given = given
+        if self.__dict__.get("fails"):
+            raise ValueError("two\nlines")
+        return {"pixel_values": torch.zeros(1, 3, 4, 4)}
+
+
+@pytest.fixture
+def processed(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A function that makes a model with a fake image processor, and needs no library."""
+
+    def make(**stated: Any) -> tuple[HuggingFace, FakeProcessor]:
+        hugging_face._shape_of_images.cache_clear()
+        processor = FakeProcessor(**stated)
+        monkeypatch.setattr(hugging_face, "_cached_processor", lambda *given: processor)
+        return HuggingFace("owner/name"), processor
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("stated", "shown"),
+    [
+        ({"do_normalize": True, "image_mean": MEAN, "image_std": STD}, "mean 0.5 0.4 0.3, std 0.2 0.25 0.5"),
+        ({"do_normalize": True, "image_mean": 0.5, "image_std": 0.25}, "mean 0.5, std 0.25"),
+        ({"do_normalize": False, "image_mean": MEAN, "image_std": STD}, "not normalised"),
+        ({"do_normalize": True, "image_mean": None}, "mean None, std None"),
+        ({}, "not normalised"),
+    ],
+)
+def test_the_description_says_what_the_processor_does(processed: Any, stated: dict[str, Any], shown: str) -> None:
+    model, _ = processed(**stated)
+    assert model.describe_transform() == f"FakeProcessor 3x4x4, {shown}"
+    assert model.describe_transform((0.1,) * 3, (2.0,) * 3) == "FakeProcessor 3x4x4, mean 0.1 0.1 0.1, std 2 2 2"
+
+
+def test_a_mean_is_used_also_where_the_processor_does_not_normalise(processed: Any) -> None:
+    model, processor = processed(do_normalize=False, do_rescale=False)
+    model.normalizing_transform((0.1,) * 3, (2.0,) * 3)(Image.new("RGB", (4, 4)))
+    assert processor.given["do_normalize"]
+    assert processor.given["do_rescale"]
+    assert processor.given["image_mean"] == [0.1] * 3
+
+
+def test_a_processor_that_fails_is_one_line(processed: Any) -> None:
+    model, _ = processed(fails=True, do_normalize=False)
+    for use in (model.describe_transform, lambda: model.input_shape):
+        with pytest.raises(InvalidInput, match=r"'hf:owner/name' cannot be loaded \(ValueError: two lines\);"):
+            use()
+
+
+def test_a_folder_is_not_read_in_place_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "owner" / "name").mkdir(parents=True)
+    hugging_face._cached_processor.cache_clear()
+    for use in (HuggingFace("owner/name").pretrained, HuggingFace("owner/name").transform):
+        with pytest.raises(InvalidInput, match=r"working folder has a 'owner/name', .*; rename that, or run in"):
+            use()
+
+
 @pytest.fixture
 def transformers() -> Any:
     """The library, where it is installed."""

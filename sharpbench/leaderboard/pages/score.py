@@ -41,7 +41,7 @@ INTERVALS = "Headline scores with 95 % intervals; squares are baselines, filled 
 def baseline_names(leaderboard: Leaderboard) -> frozenset[str]:
     """The rows of the headline that know nothing of sharpness: covariates of the training, norms and references."""
     names = {score.name for score in leaderboard.headline.scores if score.kind == "baseline"}
-    for board in leaderboard.boards:
+    for board in leaderboard.own_boards:
         for score in board.measured:
             family = leaderboard.catalog.get(board.measure(score), {}).get("family")
             names |= {score.name} if family in BASELINE_FAMILIES else set()
@@ -87,7 +87,7 @@ def measure_of(leaderboard: Leaderboard, score: HeadlineScore) -> str | None:
     """The name of the measure of a score without hyperparameters; None for a baseline that is not a measure."""
     if score.kind == "baseline":
         return None
-    places = ((board, each) for board in leaderboard.boards for each in board.measured)
+    places = ((board, each) for board in leaderboard.own_boards for each in board.measured)
     return next((board.measure(each) for board, each in places if each.name == score.name), None)
 
 
