@@ -1,4 +1,4 @@
-"""One network that is measured: what is asked of it, and its weights from the seed, as published or from files."""
+"""One network that is measured: its model, data and settings, and its weights: from the seed, published or of files."""
 
 from __future__ import annotations
 
