@@ -212,7 +212,7 @@ def _rows(records: Sequence[Record]) -> Iterator[MeasureRow]:
     settings = _setting_texts(records)
     rows: dict[tuple[str, str], dict[str, Record]] = {}
     for record in records:
-        row = rows.setdefault((record.label, settings[setting_key(record)]), {})
+        row = rows.setdefault((record.label, settings[record.label, setting_key(record)]), {})
         key = network_key(record)
         if record.status == "ok" or key not in row or row[key].status != "ok":
             row[key] = record
@@ -241,17 +241,24 @@ def _format_count(examples: Scalar) -> str:
     return f"{examples} examples"
 
 
-def _setting_texts(records: Sequence[Record]) -> dict[SettingKey, str]:
-    """Each setting as text: the parts in which the settings differ."""
-    limit = _shared_limit(records)
-    keys = {setting_key(record) for record in records}
-    found = {key: (key[0], limit if limit and key[1] == ALL_EXAMPLES else key[1], key[2]) for key in keys}
+def _setting_texts(records: Sequence[Record]) -> dict[tuple[str, SettingKey], str]:
+    """Label and setting -> the parts in which the settings of all labels differ, as text."""
+    groups: dict[tuple[str, str, int], list[Record]] = {}
+    for record in records:
+        groups.setdefault((record.label, record.dtype, record.seed), []).append(record)
+    shared = _shared_limit(records)
+    found = {}
+    for group in groups.values():
+        limit = shared or _shared_limit(group)
+        for record in group:
+            dtype, examples, seed = key = setting_key(record)
+            found[record.label, key] = (dtype, limit if limit and examples == ALL_EXAMPLES else examples, seed)
     differing = [part for part in range(3) if len({setting[part] for setting in found.values()}) > 1]
-    return {key: ", ".join(setting[part] for part in differing if setting[part]) for key, setting in found.items()}
+    return {place: ", ".join(setting[part] for part in differing if setting[part]) for place, setting in found.items()}
 
 
 def _shared_limit(records: Sequence[Record]) -> str | None:
-    """N examples, if all networks were measured on at most N: on N drawn ones, or on all where there are no more."""
+    """N examples, if all were measured on at most N: on N drawn ones, or on all where there are no more."""
     counts = [(record.data.get("examples"), _measured_on(record) == ALL_EXAMPLES) for record in records]
     known = [(count, whole) for count, whole in counts if isinstance(count, int)]
     drawn = {count for count, whole in known if not whole}

@@ -223,6 +223,12 @@ def test_networks_measured_on_at_most_a_number_of_examples_are_one_row_also_wher
     at_most = [sized(size, seed, min(size, 128)) for size in (64, 128, 512) for seed in range(4)]
     (found,) = [row for row in score_records(at_most) if row.kind == "measure"]
     assert (found.setting, found.total, found.complete) == ("", 12, True)
+    whole = [replace(sized(size, seed, size), label="cheap") for size in (64, 128, 512) for seed in range(4)]
+    rows = [row for row in score_records(at_most + whole) if row.kind == "measure"]
+    assert sorted((row.label, row.setting, row.total, row.complete) for row in rows) == [
+        ("cheap", "all examples", 12, True),
+        ("good", "128 examples", 12, True),
+    ], "another measure on all examples does not divide the row"
 
 
 def test_rows_of_one_label_in_two_settings_are_two_rows(record: Make) -> None:
