@@ -55,16 +55,16 @@ def run_with_progress(
     run_plan = cells if isinstance(cells, RunPlan) else plan_run(cells, chosen)
     engine = make_engine(chosen.engine) if isinstance(chosen.engine, str) else chosen.engine
     steps = iterate_events(run_plan, replace(chosen, engine=engine))
-    return iterate_records(steps, run_plan, slots=engine.slots(chosen.workers))
+    return follow_records(steps, run_plan, slots=engine.slots(chosen.workers))
 
 
 def follow_run(steps: Iterator[Event], run_plan: RunPlan, *, slots: int) -> None:
-    """Go through the steps of a run to their end with progress, as `iterate_records`."""
-    for _ in iterate_records(steps, run_plan, slots=slots):
+    """Go through the steps of a run to their end with progress, as `follow_records`."""
+    for _ in follow_records(steps, run_plan, slots=slots):
         pass
 
 
-def iterate_records(steps: Iterator[Event], run_plan: RunPlan, *, slots: int) -> Iterator[Record]:
+def follow_records(steps: Iterator[Event], run_plan: RunPlan, *, slots: int) -> Iterator[Record]:
     """The records of a run, with a bar of its cells and a forecast of the time left.
 
     slots: how many cells are measured at a time.

@@ -66,7 +66,10 @@ class HuggingFace(PretrainedModel):
         """See Model.build. The network takes inputs of the shape that its configuration states."""
         if shape != self.input_shape:
             expected, found = ("x".join(map(str, each)) for each in (self.input_shape, shape))
-            raise InvalidInput(f"'hf:{self.repository}' takes images of {expected}, not {found}; let it prepare them")
+            raise InvalidInput(
+                f"'hf:{self.repository}' takes images of {expected}, not {found}; give a folder or data set of images, "
+                "which its processor prepares"
+            )
         config = copy.deepcopy(self._config())
         config.num_labels = classes
         with _refusing_errors(self.repository):
