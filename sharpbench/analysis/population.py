@@ -11,12 +11,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sharpbench.core.curve import Curve
 from sharpbench.core.fields import Scalar, is_finite
 from sharpbench.core.record import Record
 
@@ -37,6 +38,7 @@ class MeasuredNetwork:
     Args:
         judged_by: The name of the outcome that measures are judged by.
         outcomes: The outcomes that records state in addition to the truth, by name.
+        training_curve: Epoch -> mean training loss; empty where no record states it.
     """
 
     key: str
@@ -44,6 +46,7 @@ class MeasuredNetwork:
     truth: Mapping[str, Scalar]
     judged_by: str = GAP
     outcomes: Mapping[str, float | None] = field(default_factory=dict)
+    training_curve: Curve = field(default_factory=dict)
 
     @property
     def outcome(self) -> float | None:
@@ -199,13 +202,16 @@ def normalize_numbers(mapping: Mapping[str, Scalar]) -> dict[str, Scalar]:
 
 def _networks(records: Sequence[Record], outcome: str) -> tuple[MeasuredNetwork, ...]:
     found: dict[str, MeasuredNetwork] = {}
+    curves: dict[str, Curve] = {}
     for record in records:
         key = network_key(record)
+        if record.training_curve:
+            curves[key] = record.training_curve
         if key in found and record.truth and outcome not in record.outcomes and outcome in found[key].outcomes:
             continue  # of an earlier run, which did not find the outcome
         if record.truth or key not in found:
             found[key] = MeasuredNetwork(key, record.recipe, record.truth, outcome, record.outcomes)
-    return tuple(found[key] for key in sorted(found))
+    return tuple(replace(found[key], training_curve=curves.get(key, {})) for key in sorted(found))
 
 
 def _rows(records: Sequence[Record]) -> Iterator[MeasureRow]:

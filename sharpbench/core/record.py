@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+from sharpbench.core.curve import Curve, curve_error
 from sharpbench.core.fields import Scalar, from_row, type_error
 from sharpbench.core.jsonl import format_json, parse_json
 from sharpbench.errors import InvalidInput
@@ -21,7 +22,7 @@ MAX_CAUSE_CHARS = 1900
 """Characters of an exception's text within a reason; engines add the rest."""
 MAX_CHECK_REASON_CHARS = 900
 """Characters of the reason why a check has no result."""
-SCHEMA = 6
+SCHEMA = 7
 """The version of the fields of a record."""
 ADDED_FIELDS: dict[int, dict[str, Any]] = {
     2: {"invariance": {}},
@@ -29,6 +30,7 @@ ADDED_FIELDS: dict[int, dict[str, Any]] = {
     4: {"stderr_examples": None},
     5: {"checks": {}, "timed_environment": {}},
     6: {"outcomes": {}},
+    7: {"training_curve": {}},
 }
 """Schema version -> the fields that it added, with the values that older records get."""
 
@@ -54,6 +56,8 @@ class Record:
     checks: each of CHECKS that was tried -> None, or why it has no result, as 'status: reason'. Records of schema 4 and
         before do not state them, see `tried`.
     timed_environment: of the separate call, where it is not `environment`; that is of the value.
+    training_curve: epoch -> mean training loss, see `extend_curve`. Only records of the first measure of a run have it.
+        Empty in records of schema 6 and before, and for networks that were trained elsewhere.
     outcomes: what was requested of the network in addition to `truth` (accuracy lost by quantisation, ...), by name;
         None for one that is not finite. Records of schema 5 and before have none.
 
@@ -94,6 +98,7 @@ class Record:
     stderr_examples: float | None = None
     checks: Mapping[str, str | None] = field(default_factory=dict)
     timed_environment: Scalars = field(default_factory=dict)
+    training_curve: Curve = field(default_factory=dict)
     outcomes: Mapping[str, float | None] = field(default_factory=dict)
     environment: Scalars = field(default_factory=dict)
     time: str = ""
@@ -106,6 +111,8 @@ class Record:
             raise ValueError("status ok without a value")
         if unknown := sorted(set(self.checks) - set(CHECKS)):
             raise ValueError(f"field checks has {unknown[0]:.40}, which is none of {', '.join(CHECKS)}")
+        if self.training_curve and (wrong := curve_error(self.training_curve)):
+            raise ValueError(f"field training_curve {wrong}")
 
     @property
     def claimed(self) -> bool:

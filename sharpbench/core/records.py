@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sharpbench.core.jsonl import JsonlFile, read_lines, unreadable_file
 from sharpbench.core.record import CHECKS, SCHEMA, Record, Scalars, Status
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 RECORDS = "records.jsonl"
 """The name of the file in an output folder."""
-REPEATED_FIELDS = ("configuration", "recipe", "truth", "data", "timed_environment", "outcomes", "environment")
+REPEATED_FIELDS = (
+    *("configuration", "recipe", "truth", "data", "timed_environment", "training_curve", "outcomes", "environment"),
+)
 """Fields that have the same value in many records."""
 KEY_PATTERN = re.compile(rb'\{"key":"([0-9a-zA-Z]+)",')
 # A single match in a line is the field: quotes within texts are escaped, and the same text in a mapping matches twice.
@@ -28,7 +30,8 @@ CHECKS_PATTERN = re.compile(rb'"checks":\{((?:"[a-z]+":null,?)*)\},"timed_enviro
 OUTCOMES_PATTERN = re.compile(rb'"outcomes":\{((?:"[a-z0-9-]+":[^,"{}]+,?)*)\},"environment":')
 """The outcomes of a line, names and numbers."""
 NAME_PATTERN = re.compile(rb'"([a-z0-9-]+)":')
-LINE_END = f',"schema":{SCHEMA}}}\n'.encode()
+LINE_ENDS = tuple(f',"schema":{version}}}\n'.encode() for version in (6, SCHEMA))
+"""The ends of lines that are not parsed: those of schema 6 differ from this version's by the training curve only."""
 
 
 def _parse_line(path: Path, number: int, line: bytes) -> Record:
@@ -86,7 +89,7 @@ class CellEnd:
 def read_cell_ends(path: Path) -> dict[str, CellEnd]:
     """The end of each cell by its last record, from the whole lines of a file; much faster than reading the records.
 
-    A line that this version wrote is not parsed unless a check has a reason; any other line is.
+    A line of schema 6 or of this version is not parsed unless a check has a reason; any other line is.
     """
     last: dict[str, CellEnd] = {}
     known: dict[tuple[bytes, bytes, tuple[bytes, ...]], CellEnd] = {}
@@ -94,7 +97,7 @@ def read_cell_ends(path: Path) -> dict[str, CellEnd]:
         key, status, checks = KEY_PATTERN.match(line), STATUS_PATTERN.findall(line), CHECKS_PATTERN.findall(line)
         outcomes = OUTCOMES_PATTERN.findall(line)
         single = len(status) == len(checks) == len(outcomes) == 1
-        if key is None or not single or not line.endswith(LINE_END):
+        if key is None or not single or not line.endswith(LINE_ENDS):
             record = _parse_line(path, number, line)
             last[record.key] = CellEnd.of_record(record)
             continue
@@ -110,8 +113,8 @@ def read_cell_ends(path: Path) -> dict[str, CellEnd]:
 def read_records(path: str | Path) -> pd.DataFrame:
     """A table with one row per record under `path`, a file of JSON lines or the output folder of a run.
 
-    Mappings become columns with dotted names: `recipe.model`, `truth.gap`, `details.method`. Records of earlier
-    versions are converted.
+    Mappings become columns with dotted names: `recipe.model`, `truth.gap`, `details.method`. The training curve is one
+    column of lists of pairs, epoch and loss. Records of earlier versions are converted.
 
     Raises:
         InvalidInput: where there is no such file, and for a line that is not a record, with its number.
@@ -122,7 +125,12 @@ def read_records(path: str | Path) -> pd.DataFrame:
     """
     import pandas as pd
 
-    return pd.json_normalize([record.row() for record in iterate_records(locate_records(path))])
+    return pd.json_normalize([_table_row(record) for record in iterate_records(locate_records(path))])
+
+
+def _table_row(record: Record) -> dict[str, Any]:
+    curve = [(int(epoch), loss) for epoch, loss in record.training_curve.items()]
+    return {**record.row(), "training_curve": curve}
 
 
 def locate_records(path: str | Path) -> Path:

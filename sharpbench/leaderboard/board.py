@@ -8,10 +8,10 @@ from functools import cached_property
 from typing import Any
 
 from sharpbench.analysis.headline import Headline, score_headline
-from sharpbench.analysis.population import MeasuredPopulation, MeasureRow, group_populations
+from sharpbench.analysis.population import MeasuredPopulation, MeasureRow, group_populations, network_key
 from sharpbench.analysis.scores import Score, score_population
 from sharpbench.core.record import Record
-from sharpbench.leaderboard.collection import Collection
+from sharpbench.leaderboard.collection import Collection, name_networks
 from sharpbench.leaderboard.entries import NO_SUBMISSIONS, STATES, Submitted, SubmittedEntry, entry_collections
 from sharpbench.leaderboard.submissions.claims import RowKey, row_key
 from sharpbench.report.escape import make_slug
@@ -23,12 +23,14 @@ class Board:
 
     Args:
         entry: The submission that the collection is made of; None for our own results.
+        names: Key of a network -> its name in the collection, by which `load_network` opens it; empty for a submission.
     """
 
     collection: str
     population: MeasuredPopulation
     scores: tuple[Score, ...]
     entry: SubmittedEntry | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def origin(self) -> str:
@@ -156,8 +158,18 @@ def make_leaderboard(
         submitted: Entries, which have separate boards behind those of `collections`.
     """
     every: list[tuple[SubmittedEntry | None, Collection]] = [(None, collection) for collection in collections]
+    named = {
+        collection.name: {network_key(record): name for name, record in name_networks(collection.records)}
+        for collection in collections
+    }
     boards = tuple(
-        Board(collection.name, population, tuple(score_population(population)), entry)
+        Board(
+            collection.name,
+            population,
+            tuple(score_population(population)),
+            entry,
+            {} if entry is not None else named[collection.name],
+        )
         for entry, collection in (*every, *entry_collections(submitted.entries, collections))
         for population in group_populations(collection.records)
     )

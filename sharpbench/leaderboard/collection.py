@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import lzma
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -122,6 +123,21 @@ def _possible_keys(record: Record) -> Iterator[tuple[int, str]]:
         content = KeyContent.of_record(record, version=version)
         for examples in (None, record.data.get("examples")):
             yield version, content.key(examples=examples)
+
+
+def name_networks(records: Sequence[Record]) -> Iterator[tuple[str, Record]]:
+    """The name of each network of a collection, such as 'mlp-3', with its first record.
+
+    The name is the model as it was named, and the number of the network among those of it in the file, from 0.
+    """
+    known, counts = set[tuple[object, ...]](), Counter[str]()
+    for record in records:
+        identity = (*sorted(record.recipe.items()), record.data.get("sha256"), record.device)
+        if identity not in known:
+            known.add(identity)
+            model = str(record.data.get("population", record.recipe.get("model")))
+            yield f"{model}-{counts[model]}", record
+            counts[model] += 1
 
 
 SUFFIX, COMPRESSED = ".jsonl", ".xz"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ from sharpbench.core.subject import Subject
 from sharpbench.datasets.dataset import Data
 from sharpbench.errors import InvalidInput, shorten, suggest_names
 from sharpbench.files import cache_folder, data_folder, user_path
-from sharpbench.leaderboard.collection import find_record_files, read_collection
+from sharpbench.leaderboard.collection import find_record_files, name_networks, read_collection
 from sharpbench.runner.foreign.zoo_export import ExportPlace, import_zoo_export, is_zoo_export
 from sharpbench.training.examples import LoadedData, initial_module
 from sharpbench.training.network import TrainedNetwork
@@ -232,20 +231,14 @@ def _results_folder(place: NetworkPlace) -> Path:
 
 
 def _name_networks(records: Sequence[Record], place: NetworkPlace) -> dict[str, _NamedNetwork]:
-    """Name -> network: the model as it was named, and the number of the network among those of it in the file."""
-    offered, counts = available_parts(place.plugins), Counter[str]()
-    found: dict[tuple[object, ...], str] = {}
-    named: dict[str, _NamedNetwork] = {}
-    for record in records:
-        identity = (*sorted(record.recipe.items()), record.data.get("sha256"), record.device)
-        if identity in found:
-            continue
-        model = str(record.data.get("population", record.recipe.get("model")))
-        found[identity] = f"{model}-{counts[model]}"
-        counts[model] += 1
-        recipe = parse_recipe(record.recipe, offered)
-        named[found[identity]] = _NamedNetwork(recipe, str(record.data["sha256"]), record.device, record.truth)
-    return named
+    """Name -> network, in the order of the file."""
+    offered = available_parts(place.plugins)
+    return {
+        name: _NamedNetwork(
+            parse_recipe(record.recipe, offered), str(record.data["sha256"]), record.device, record.truth
+        )
+        for name, record in name_networks(records)
+    }
 
 
 def _open_module(name: str, named: _NamedNetwork, trained: TrainedNetwork, data: Data) -> PublishedNetwork:

@@ -81,7 +81,8 @@ class Checks:
 class Cell:
     """One measure on one trained network.
 
-    Population, design, position, checks, outcomes and `measured` are not part of the key: they do not change the value.
+    Population, design, position, checks, outcomes, `with_curve` and `measured` are not part of the key: they do not
+    change the value.
 
     Attributes:
         recipe: how the network is trained; or the network, where it was trained elsewhere.
@@ -92,6 +93,7 @@ class Cell:
         data_sha256: the hash of the content of the data set.
         examples: the number of training examples of the subject; None: all that the network was trained on.
         outcomes: the names of the outcomes of the network that the record states in addition to its training result.
+        with_curve: whether the record states the training curve, as one record of each network does.
         measured: the record of the value, to which checks and outcomes are added; None where the value is measured.
     """
 
@@ -105,6 +107,7 @@ class Cell:
     setting: EvaluationSetting
     checks: Checks
     outcomes: tuple[str, ...] = ()
+    with_curve: bool = False
     measured: Record | None = field(default=None, repr=False, compare=False)
     _key: str = field(default="", init=False, repr=False, compare=False)
 

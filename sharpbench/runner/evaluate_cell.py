@@ -72,6 +72,8 @@ class CellEvaluator:
         cell = _measure_again_elsewhere(cell, network.result)
         before = cell_record(cell, data, network.result, network.outcomes)
         before = replace(before, data={**before.data, **network.found})
+        if cell.with_curve and (curve := self._zoo.read_curve(cell.network_key)):
+            before = replace(before, training_curve=curve)
         if self.group is not None and cell.measured is None:
             before = replace(before, pieces=self.group.size)
         network.guard.begin()

@@ -113,6 +113,7 @@ def plan(
                 rewritten=position < invariance,
             ),
             outcomes=added,
+            with_curve=measure is wanted[0],
         )
         for recipe, position in _positions(selected.populations)
         for measure in wanted

@@ -216,7 +216,8 @@ def train_group(
                 continue
             result = training_result(trainer, index, network, data)
             origin = Origin(recipe.row(), data_sha256, device)
-            zoo.save(keys[recipe], trainer.state_dict(network.weights), result.row(), origin=origin)
+            weights = trainer.state_dict(network.weights)
+            zoo.save(keys[recipe], weights, result.row(), origin=origin, curve=network.curve)
             yield TrainedRecipe(recipe, result, cached=False)
         checkpoint.remove()
     for recipe, result in stored.items():

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from sharpbench.core.curve import Curve
 from sharpbench.training.optimizers import Stack, State
 
 
@@ -32,11 +33,15 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A network whose training has ended: its parameters and buffers by name, its last epoch, its training seconds."""
+    """A network whose training has ended: its parameters and buffers by name, its last epoch, its training seconds.
+
+    curve: its training curve; empty where a checkpoint of an earlier version held none.
+    """
 
     weights: dict[str, Tensor]
     epoch: Epoch
     seconds: float
+    curve: Curve = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +59,7 @@ class TrainingState:
         orders: the states of the generators that order the examples, [m, S].
         seconds: the training time of each active network; networks that train together share it equally.
         epochs: the outcome of the last epoch, by index in the group.
+        curves: the training curve of each active network, by index in the group.
         finished: the networks that are no longer in training, by index in the group.
     """
 
@@ -66,6 +72,7 @@ class TrainingState:
     orders: Tensor
     seconds: tuple[float, ...]
     epochs: Mapping[int, Epoch] = field(default_factory=dict)
+    curves: Mapping[int, Curve] = field(default_factory=dict)
     finished: Mapping[int, Finished] = field(default_factory=dict)
 
     def with_stacks(self, params: Stack, buffers: Stack, optimizer_state: State) -> TrainingState:
@@ -87,9 +94,10 @@ class TrainingState:
     def select(self, positions: Sequence[int]) -> TrainingState:
         """The state of only the networks at these positions of the stacks."""
         chosen = list(positions)
+        active = tuple(self.active[position] for position in chosen)
         return replace(
             self,
-            active=tuple(self.active[position] for position in chosen),
+            active=active,
             params={name: value[chosen] for name, value in self.params.items()},
             buffers={name: value[chosen] for name, value in self.buffers.items()},
             optimizer_state={
@@ -98,6 +106,7 @@ class TrainingState:
             },
             orders=self.orders[chosen],
             seconds=tuple(self.seconds[position] for position in chosen),
+            curves={index: curve for index, curve in self.curves.items() if index in active},
         )
 
 
@@ -122,8 +131,14 @@ def pack_state(state: TrainingState) -> tuple[dict[str, Tensor], dict[str, Any]]
         "params": list(state.params),
         "buffers": list(state.buffers),
         "state": list(state.optimizer_state),
+        "curves": {str(index): dict(curve) for index, curve in state.curves.items()},
         "finished": {
-            str(index): {**asdict(network.epoch), "loss": repr(network.epoch.loss), "seconds": network.seconds}
+            str(index): {
+                **asdict(network.epoch),
+                "loss": repr(network.epoch.loss),
+                "seconds": network.seconds,
+                "curve": dict(network.curve),
+            }
             for index, network in state.finished.items()
         },
     }
@@ -134,7 +149,8 @@ def unpack_state(tensors: Mapping[str, Tensor], row: Mapping[str, Any], *, devic
     """The state that `pack_state` was given, with its stacks on `device`.
 
     The last bit of a sum depends on the order of the terms and on the alignment of a tensor in memory. So names keep
-    their order, and tensors, which start anywhere in a file, are copied.
+    their order, and tensors, which start anywhere in a file, are copied. A state that an earlier version packed has no
+    curves; those of its networks then begin where the training goes on.
     """
 
     def under(prefix: str, names: Sequence[str]) -> Stack:
@@ -142,10 +158,13 @@ def unpack_state(tensors: Mapping[str, Tensor], row: Mapping[str, Any], *, devic
 
     finished = {}
     for index, stored in row["finished"].items():
-        loss, seconds = float(stored["loss"]), stored["seconds"]
-        epoch = Epoch(**{**{key: value for key, value in stored.items() if key != "seconds"}, "loss": loss})
-        weights = under(f"finished/{index}", row["params"] + row["buffers"])
-        finished[int(index)] = Finished(weights=weights, epoch=epoch, seconds=seconds)
+        of_epoch = {key: value for key, value in stored.items() if key not in ("seconds", "curve")}
+        finished[int(index)] = Finished(
+            weights=under(f"finished/{index}", row["params"] + row["buffers"]),
+            epoch=Epoch(**{**of_epoch, "loss": float(stored["loss"])}),
+            seconds=stored["seconds"],
+            curve=stored.get("curve", {}),
+        )
     return TrainingState(
         epoch=row["epoch"],
         steps=row["steps"],
@@ -155,5 +174,6 @@ def unpack_state(tensors: Mapping[str, Tensor], row: Mapping[str, Any], *, devic
         optimizer_state={kind: under(f"state/{kind}", row["params"]) for kind in row["state"]},
         orders=tensors["orders"].clone(),
         seconds=tuple(row["seconds"]),
+        curves={int(index): curve for index, curve in row.get("curves", {}).items()},
         finished=finished,
     )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from sharpbench.core.curve import extend_curve
 from sharpbench.datasets.dataset import Data
 from sharpbench.training.augmentation import Augmentation
 from sharpbench.training.examples import (
@@ -134,8 +135,10 @@ class StackedTrainer:
         start = time.perf_counter()
         state, losses = self._train_epoch(state)
         epochs = {index: self._judge(state, position, loss) for position, (index, loss) in enumerate(losses.items())}
+        curves = {index: extend_curve(state.curves.get(index, {}), state.epoch, loss) for index, loss in losses.items()}
         share = (time.perf_counter() - start) / len(epochs)
-        state = replace(state, epochs=epochs, seconds=tuple(seconds + share for seconds in state.seconds))
+        seconds = tuple(before + share for before in state.seconds)
+        state = replace(state, epochs=epochs, curves=curves, seconds=seconds)
         return self._retire_finished(state)
 
     def load(self, weights: Mapping[str, Tensor]) -> nn.Module:
@@ -212,7 +215,12 @@ class StackedTrainer:
         if not done:
             return state
         finished = {
-            index: Finished(weights=state.weights(position), epoch=state.epochs[index], seconds=state.seconds[position])
+            index: Finished(
+                weights=state.weights(position),
+                epoch=state.epochs[index],
+                seconds=state.seconds[position],
+                curve=state.curves[index],
+            )
             for position, index in done.items()
         }
         remaining = [position for position in range(len(state.active)) if position not in done]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sharpbench.core.curve import Curve, curve_error
 from sharpbench.core.fields import Scalar
 from sharpbench.errors import InvalidInput
 from sharpbench.files import atomic_folder, atomic_write, check_plain_file, content_hash
@@ -89,6 +90,14 @@ class Zoo:
         found = self._read_verified(key)
         return None if found is None else found[0]
 
+    def read_curve(self, key: str) -> Curve:
+        """The training curve of the entry; empty where the entry has none, as those of earlier versions."""
+        try:
+            found = self._read_json(key).get("curve", {})
+            return {} if curve_error(found) else dict(found)
+        except (OSError, ValueError, AttributeError, RecursionError):
+            return {}
+
     def entries(self) -> tuple[list[ZooEntry], int]:
         """All entries in the order of their keys, weights unread; and the number of damaged or outdated entries.
 
@@ -150,7 +159,13 @@ class Zoo:
             ) from None
 
     def save(
-        self, key: str, weights: Mapping[str, Tensor], result: Mapping[str, Any], *, origin: Origin | None = None
+        self,
+        key: str,
+        weights: Mapping[str, Tensor],
+        result: Mapping[str, Any],
+        *,
+        origin: Origin | None = None,
+        curve: Curve | None = None,
     ) -> None:
         """Store an entry, replacing one with the same key.
 
@@ -161,6 +176,7 @@ class Zoo:
             weights: the state dict.
             result: a JSON object, for networks the row of their TrainingResult.
             origin: what determined the network.
+            curve: its training curve.
 
         Raises:
             InvalidInput: where the folder cannot be written.
@@ -170,6 +186,8 @@ class Zoo:
         packed = safetensors.torch.save({name: value.clone().contiguous() for name, value in weights.items()})
         content = {"origin": None if origin is None else origin.row(), "result": dict(result)}
         stored = {"format": FORMAT, "sha256": _hash_entry(packed, content["result"], content["origin"]), **content}
+        if curve:  # outside the hash, so that earlier versions use the entry
+            stored["curve"] = dict(curve)
         try:
             with atomic_folder(self.folder / key, replace=True) as draft:
                 atomic_write(draft / WEIGHTS, packed, durable=True)

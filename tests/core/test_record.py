@@ -35,9 +35,10 @@ RECORD = Record(
 
 
 def test_a_record_comes_back_as_it_went() -> None:
-    line = RECORD.to_json()
-    assert "\n" not in line
-    assert Record.from_json(line, where="here") == RECORD
+    for record in (RECORD, dataclasses.replace(RECORD, training_curve={"1": 2.3, "20": None})):
+        line = record.to_json()
+        assert "\n" not in line
+        assert Record.from_json(line, where="here") == record
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -55,10 +56,10 @@ def changed(**fields: object) -> str:
     [
         ("{", r"f:3: not a JSON record"),
         ("[" * 100_000, r"f:3: not a JSON record"),
-        ("7", r"f:3: record schema 'int', this version reads 1 to 6"),
-        (changed(schema=7), r"f:3: record schema 7, this version reads 1 to 6"),
-        (changed(schema=0), r"f:3: record schema 0, this version reads 1 to 6"),
-        (changed(schema=True), r"f:3: record schema True, this version reads 1 to 6"),
+        ("7", r"f:3: record schema 'int', this version reads 1 to 7"),
+        (changed(schema=8), r"f:3: record schema 8, this version reads 1 to 7"),
+        (changed(schema=0), r"f:3: record schema 0, this version reads 1 to 7"),
+        (changed(schema=True), r"f:3: record schema True, this version reads 1 to 7"),
         (changed(schema=2), r"f:3: record schema 2 has no contended, pieces, printed; delete the line"),
         (changed(extra=1), r"f:3: missing or unknown fields: extra"),
         ('{"schema":2}', r"f:3: missing or unknown fields: configuration, converged"),

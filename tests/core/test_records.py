@@ -21,18 +21,18 @@ def earlier(schema: int, *missing: str) -> str:
     return json.dumps({**row, "schema": schema})
 
 
-@pytest.mark.parametrize("schema", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("schema", [1, 2, 3, 4, 5, 6])
 def test_records_of_earlier_versions_are_migrated(schema: int, tmp_path: Path) -> None:
     added = {2: ("invariance",), 3: ("contended", "pieces", "printed"), 4: ("stderr_examples",)}
     added[5] = ("checks", "timed_environment")
-    added[6] = ("outcomes",)
+    added[6], added[7] = ("outcomes",), ("training_curve",)
     line = earlier(schema, *(name for version, names in added.items() if version > schema for name in names))
     assert Record.from_json(line, where="here") == RECORD
     path = tmp_path / "records.jsonl"
     path.write_text(line + "\n", encoding="utf-8")
     with JsonlFile(path) as file:
         file.append(dataclasses.replace(RECORD, key="n", status="failed", value=None, contended=True, pieces=2))
-    assert [record.schema for record in iterate_records(path)] == [6, 6]
+    assert [record.schema for record in iterate_records(path)] == [7, 7]
     assert read_cell_ends(path) == {"k": CellEnd("ok"), "n": CellEnd("failed")}
 
 
@@ -64,10 +64,23 @@ def test_a_scan_says_what_reading_says(tmp_path: Path) -> None:
         read_cell_ends(path)
 
 
+def test_lines_of_schema_6_are_scanned_without_parsing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = json.loads(dataclasses.replace(RECORD, checks={"timing": None}, outcomes={"loss-gap": 0.5}).to_json())
+    del line["training_curve"]
+    row = json.dumps({**line, "schema": 6}, separators=(",", ":"))
+    now = dataclasses.replace(RECORD, key="n", training_curve={"1": 2.5, "2": None})
+    path = tmp_path / "records.jsonl"
+    path.write_text(row + "\n" + now.to_json() + "\n", encoding="utf-8")
+    monkeypatch.setattr(Record, "from_json", lambda *_, **__: pytest.fail("a line was parsed"))
+    judged = CellEnd("ok", frozenset({"timing"}), outcomes=frozenset({"loss-gap"}))
+    assert read_cell_ends(path) == {"k": judged, "n": CellEnd("ok")}
+
+
 def test_records_are_a_table(tmp_path: Path) -> None:
     with JsonlFile(tmp_path / "records.jsonl") as file:
-        file.append(RECORD)
+        file.append(dataclasses.replace(RECORD, training_curve={"1": 2.25, "2": None}))
     table = read_records(tmp_path)
+    assert table.loc[0, "training_curve"] == [(1, 2.25), (2, None)]
     assert table.loc[0, "truth.gap"] == 0.5
     assert table.loc[0, "recipe.model"] == "mlp"
     assert read_records(tmp_path / "records.jsonl").equals(table)

@@ -28,8 +28,9 @@ from sharpbench.leaderboard.pages import which
 from sharpbench.leaderboard.publish import generate_files
 from sharpbench.leaderboard.site.addresses import network_address, population_address
 from sharpbench.leaderboard.site.build import build_site
-from sharpbench.leaderboard.site.commands import train_again
+from sharpbench.leaderboard.site.commands import open_network, train_again
 from sharpbench.leaderboard.site.pictures import draw_intervals
+from sharpbench.leaderboard.site.training_curve import draw_curve
 from sharpbench.models import SmallMlp
 from sharpbench.report.format import format_tau
 from sharpbench.report.generated import write_files
@@ -274,6 +275,51 @@ def test_pages_of_populations_and_networks_hold_their_records(results: Path) -> 
         for row in board.population.rows:
             assert f">{row.records[network.key].value:.6g}</td>" in text
         assert ("The gate excludes it: budget ended." in text) == (not network.counts)
+
+
+def test_the_page_of_a_network_draws_its_training(results: Path) -> None:
+    found = make_leaderboard(read_collections(results))
+    texts = build_site(found)
+    boards = found.boards
+    assert {name for board in boards for name in board.names.values()} == {f"small-mlp-{place}" for place in range(15)}
+    for board in boards:
+        network = board.population.networks[-1]
+        text = texts[network_address(board, network)]
+        assert f"sharpbench.load_network(&#34;{board.collection}/{board.names[network.key]}&#34;)" in text
+        assert "from 2.3 nats in epoch 1 to 0.04 nats in epoch 7, the lowest 0.04 nats</title>" in text
+        assert '<td class="number">7</td><td class="number">0.04</td>' in text
+        assert ("training loss (nats, log scale)</text>" in text, ">epoch</text>" in text) == (True, True)
+    plain = of(("a", [replace(each, training_curve={}) for each in read_collections(results)[0].records]))
+    (board,) = plain.boards
+    text = build_site(plain)[network_address(board, board.population.networks[0])]
+    assert "hold no training curve" in text
+    assert "polyline" not in text
+
+
+def test_a_training_curve_is_drawn_where_a_log_scale_has_it() -> None:
+    assert draw_curve({}) is None
+    assert draw_curve({"1": 2.0, "2": None, "3": 0.0}) is None
+    picture = draw_curve({"1": 2.0, "2": 1.0, "3": None, "4": 0.5, "5": 0.02, "6": None})
+    assert picture is not None
+    assert [len(line.split()) for line in picture.lines] == [2, 2]
+    assert [float(pair.split(",")[0]) for pair in picture.lines[0].split()] == [mark[0] for mark in picture.marks[:2]]
+    heights = [height for _, height, _ in picture.marks]
+    assert heights == sorted(heights)
+    assert picture.values[2] == ("3", "not finite")
+    assert dict(picture.y_ticks).keys() == {"1", "0.1"}
+    assert [text for text, _ in picture.x_ticks] == ["0", "2", "4", "6"]
+    long = draw_curve({"1": 1.1, "300": 1.0})
+    assert long is not None
+    assert [text for text, _ in long.x_ticks] == ["0", "100", "200", "300"]
+    assert len(long.y_ticks) >= 1
+
+
+def test_the_line_that_opens_a_network_holds_names_only() -> None:
+    assert (
+        open_network("a", "timm:test_vit[size=32]-3")
+        == 'network = sharpbench.load_network("a/timm:test_vit[size=32]-3")'
+    )
+    assert open_network("a", None) is open_network("a", 'x")') is open_network("a", "hf:owner/name-0") is None
 
 
 def test_the_page_of_a_network_trains_it_again(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import torch
 from sharpbench_measures import Trace
 
 from sharpbench import Cell, Estimate, InvalidInput, Measure, NotApplicable, Record, Subject, plan, run
+from sharpbench.analysis.population import group_populations
 from sharpbench.core.measure import Invariance
 from sharpbench.core.records import RECORDS, iterate_records, read_cell_ends
 from sharpbench.models import SmallMlp
@@ -467,3 +468,15 @@ def test_a_plan_holds_its_shard(tmp_path: Path) -> None:
     parts = [plan_run(planned, RunOptions(shard=Shard(index, 2))) for index in (1, 2)]
     assert all(part.cells == planned and part.left == part.selected for part in parts)
     assert sorted(cell.key for part in parts for cell in part.left) == sorted(cell.key for cell in planned)
+
+
+def test_one_record_of_each_network_has_its_training_curve(cache: Path, tmp_path: Path) -> None:
+    """Also where the run was interrupted in between."""
+    planned = cells([Norm(), Draw()])
+    output = tmp_path / "out"
+    found = [*ran(planned[:1], cache, output), *ran(planned, cache, output)]
+    assert [list(record.training_curve) for record in found] == [["1", "2"], [], ["1", "2"], []]
+    assert 0 < (found[0].training_curve["2"] or 0) < (found[0].training_curve["1"] or 0)
+    networks = group_populations(on_disk(output))[0].networks
+    curves = [record.training_curve for record in found[::2]]
+    assert sorted(map(str, curves)) == sorted(str(network.training_curve) for network in networks)

@@ -184,6 +184,9 @@ def test_a_stage_that_was_packed_goes_on_bit_by_bit(cls: type[Optimizer], count:
     straight, resumed = end(group, stage), end(StackedTrainer(recipes, digits), again)
     for index, network in straight.finished.items():
         assert resumed.finished[index].epoch == network.epoch
+        assert resumed.finished[index].curve == network.curve
+        assert list(network.curve) == [str(epoch) for epoch in range(1, network.epoch.number + 1)]
+        assert network.curve[str(network.epoch.number)] == pytest.approx(network.epoch.loss, rel=5e-4)
         assert all(torch.equal(resumed.finished[index].weights[name], value) for name, value in network.weights.items())
 
 
@@ -194,6 +197,16 @@ def test_a_stage_is_never_written_to(digits: Data) -> None:
     ends = [end(group, stage), end(group, stage)]
     assert same(stage, kept)
     assert torch.equal(*(each.finished[1].weights["layer0.weight"] for each in ends))
+
+
+def test_a_stage_of_an_earlier_version_goes_on_with_the_rest_of_the_curve(digits: Data) -> None:
+    recipes = [replace(RECIPE, max_epochs=3), replace(RECIPE, seed=1, max_epochs=1)]
+    group = StackedTrainer(recipes, digits)
+    tensors, row = pack_state(group.advance(group.begin()))
+    del row["curves"]
+    row["finished"]["1"].pop("curve")
+    finished = end(group, unpack_state(tensors, row, device="cpu")).finished
+    assert (list(finished[0].curve), dict(finished[1].curve)) == (["2", "3"], {})
 
 
 def test_an_epoch_of_a_diverged_network_survives_packing(digits: Data) -> None:

@@ -261,6 +261,21 @@ def test_an_origin_that_was_tampered_with_is_not_believed(tmp_path: Path) -> Non
     assert zoo.read_packed(key) is None
 
 
+def test_a_curve_is_beside_the_entry_which_is_used_without(tmp_path: Path) -> None:
+    zoo, key = Zoo(tmp_path), ORIGIN.key
+    zoo.save(key, {"w": WEIGHT}, {"gap": 0.5}, origin=ORIGIN)
+    path = tmp_path / "networks" / key / RESULT
+    without = json.loads(path.read_text())
+    assert zoo.read_curve(key) == {}
+    zoo.save(key, {"w": WEIGHT}, {"gap": 0.5}, origin=ORIGIN, curve={"1": 2.5, "2": None})
+    assert json.loads(path.read_text()) == {**without, "curve": {"1": 2.5, "2": None}}, "the hash is the same"
+    assert zoo.read_curve(key) == {"1": 2.5, "2": None}
+    assert zoo.load(key) is not None
+    path.write_text(path.read_text().replace('"2": null', '"x": null'))
+    assert zoo.read_curve(key) == {}
+    assert zoo.read_curve("none") == {}
+
+
 def test_shelves_do_not_mix_and_entries_can_be_removed(tmp_path: Path) -> None:
     entry(tmp_path)
     other = Zoo(tmp_path, shelf="checkpoints")

@@ -68,6 +68,13 @@ def _toml(value: Scalar) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+def open_network(collection: str, name: str | None) -> str | None:
+    """The line of Python that opens the network of that name; None where a text is not as specs are written."""
+    if name is None or len(name) > MAX_TEXT_CHARS or not re.fullmatch(r"[\w\[\]=,.:+-]+", name, re.ASCII):
+        return None
+    return f'network = sharpbench.load_network("{collection}/{name}")'
+
+
 def run_measure(label: str, recipe: Mapping[str, Scalar]) -> str:
     """The command that measures networks like this one by the measure `label`."""
     model, dataset = (shlex.quote(plain_text(str(recipe.get(name)), MAX_TEXT_CHARS)) for name in NAMED)

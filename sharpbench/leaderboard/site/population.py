@@ -14,8 +14,9 @@ from sharpbench.core.record import Record
 from sharpbench.leaderboard.board import Board, Leaderboard
 from sharpbench.leaderboard.evidence import list_evidence
 from sharpbench.leaderboard.site.addresses import measure_address, network_address, population_address
-from sharpbench.leaderboard.site.commands import train_again
+from sharpbench.leaderboard.site.commands import open_network, train_again
 from sharpbench.leaderboard.site.pictures import draw_costs, draw_intervals
+from sharpbench.leaderboard.site.training_curve import draw_curve
 from sharpbench.report.board_verdict import describe_power, describe_verdict
 from sharpbench.report.columns import NAME, RANK, TAU, TAU_WITHIN, Column
 from sharpbench.report.cost_columns import GRADIENTS, INVARIANT, LARGEST_ERROR
@@ -74,7 +75,9 @@ def network_values(board: Board, place: int) -> dict[str, Any]:
         "recipe": [(_text(name), _text(value)) for name, value in network.recipe.items()],
         "truth": [(_text(name), _text(value)) for name, value in {**network.truth, **network.outcomes}.items()],
         "training": train_again([network], "network.toml"),
+        "opening": open_network(board.collection, board.names.get(network.key)),
         "labels": _labels(board),
+        "curve": draw_curve(network.training_curve),
         "rows": [_value_row(row, record) for row in board.population.rows if (record := row.records.get(network.key))],
     }
 
