@@ -67,9 +67,16 @@ def type_error(instance: Any, *, show: Callable[[object], str] = repr) -> str:
     show: how the value is written in the message, `str` where users type it.
     """
     cls: Any = type(instance)
-    for name, annotation, exact, held, default in _annotations(cls):
+    for name, annotation, exact, held, options, default in _annotations(cls):
         value = getattr(instance, name)
-        if value is default or _is_sound(value, exact) or (type(value) is dict and _holds_only(value, held)):
+        if value is default:
+            continue
+        kind = type(value)
+        if kind is dict:
+            sound = bool(held) and _holds_only(value, held)
+        else:
+            sound = value in options if kind is str and options else _is_sound(value, exact)
+        if sound:
             continue
         if wrong := field_error(value, annotation):
             return f"{name}={shorten(show(value))} {wrong}"
@@ -77,22 +84,32 @@ def type_error(instance: Any, *, show: Callable[[object], str] = repr) -> str:
 
 
 @cache
-def _annotations(cls: Any) -> tuple[tuple[str, Any, frozenset[type], frozenset[type], object], ...]:
-    """Each field's name, its annotation, the `_exact_types` of that and of the values of a mapping, and a default value
-    that fits."""
+def _annotations(cls: Any) -> tuple[tuple[str, Any, frozenset[type], frozenset[type], frozenset[str], object], ...]:
+    """Each field's name, its annotation, the `_exact_types` of that and of the values of a mapping, the texts of a
+    Literal, and a default value that fits."""
     hints, found = get_type_hints(cls), []
     for item in fields(cls):
         annotation = hints[item.name]
-        mapping = get_origin(annotation) in (Mapping, dict)
-        held = _exact_types(get_args(annotation)[1]) if mapping else frozenset()
+        origin, arguments = get_origin(annotation), get_args(annotation)
+        held = _exact_types(arguments[1]) if origin in (Mapping, dict) else frozenset()
+        options = frozenset(each for each in arguments if origin is Literal and isinstance(each, str))
         default = MISSING if field_error(item.default, annotation) else item.default
-        found.append((item.name, annotation, _exact_types(annotation), held, default))
+        found.append((item.name, annotation, _exact_types(annotation), held, options, default))
     return tuple(found)
 
 
 def _holds_only(mapping: dict[Any, Any], exact: frozenset[type]) -> bool:
     """Whether all keys are text and all values have one of the types `exact` and are finite."""
-    return all(type(key) is str and _is_sound(value, exact) for key, value in mapping.items())
+    try:
+        for key, value in mapping.items():  # without calls, which take longer than the checks
+            kind = type(value)
+            if type(key) is not str or kind not in exact:
+                return False
+            if (kind is float or kind is int) and not math.isfinite(value):
+                return False
+    except OverflowError:  # an integer beyond the largest float
+        return False
+    return True
 
 
 def field_error(value: object, annotation: Any) -> str:
