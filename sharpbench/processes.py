@@ -13,10 +13,11 @@ import signal
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing import forkserver, resource_tracker, util
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import ForkServerContext, SpawnContext
+from multiprocessing.context import ForkContext, ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +25,7 @@ from typing import Any, Literal
 from sharpbench.child_output import READ_BYTES, CapturedOutput, Frame, UnreadableMessage
 from sharpbench.errors import InvalidInput, shorten
 
-StartMethod = Literal["forkserver", "spawn"]
+StartMethod = Literal["forkserver", "spawn", "fork"]
 END_TIMEOUT_SECONDS = 5.0
 """Time that a child has to end after it was killed, or after its end of the pipe was closed."""
 MAX_STARTS = 5
@@ -35,9 +36,10 @@ MAX_SOCKET_FOLDER_BYTES = 70
 """Longest folder of temporary files in which sockets are made: Linux allows 107 bytes for a socket's path, macOS 103,
 and multiprocessing adds '/pymp-XXXXXXXX/listener-XXXXXXXX'."""
 SOCKET_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")  # multiprocessing makes its own folder in the chosen one
-_CONTEXTS: Mapping[StartMethod, ForkServerContext | SpawnContext] = {
+_CONTEXTS: Mapping[StartMethod, ForkServerContext | SpawnContext | ForkContext] = {
     "forkserver": multiprocessing.get_context("forkserver"),
     "spawn": multiprocessing.get_context("spawn"),
+    "fork": multiprocessing.get_context("fork"),
 }
 KILLING_SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
 """Signals that come from outside: from the system where memory runs out, from a batch system, or by hand."""
@@ -61,7 +63,8 @@ class ChildProcess:
     """A child process with a pipe to it, started at once.
 
     It runs `serve(connection, *arguments)`, or `serve(connection, output, *arguments)` with `captures_output`, where
-    `output` is a pipe for what it prints. All of them must be picklable.
+    `output` is a pipe for what it prints. All of them must be picklable, except with the method `fork`, by which the
+    child is a copy of this process. Such a child does not see the end of its pipe: `close` kills it.
     """
 
     def __init__(
@@ -188,7 +191,9 @@ def _start_process(
                 start_server()
                 process.start()  # waits for the server's imports, in which this process answers Ctrl-C
             else:
-                with _interrupts_blocked():
+                with interrupts_blocked(), warnings.catch_warnings():
+                    # of a fork while other threads run: the copy has none of them and must not wait for their locks
+                    warnings.simplefilter("ignore", DeprecationWarning)
                     process.start()
             return process, ours, output
         except (EOFError, ConnectionError):  # the server was killed meanwhile, by a measure or by the system
@@ -248,7 +253,7 @@ def preload_modules(modules: Sequence[str]) -> None:
 def start_server() -> None:
     """Start the server process before the first child. Raises InvalidInput where no folder is fit for its socket."""
     _choose_socket_folder()
-    with _interrupts_blocked():
+    with interrupts_blocked():
         forkserver.ensure_running()
 
 
@@ -271,7 +276,7 @@ def _choose_socket_folder() -> None:
 
 
 @contextlib.contextmanager
-def _interrupts_blocked() -> Iterator[None]:
+def interrupts_blocked() -> Iterator[None]:
     """Start processes that never see Ctrl-C, not even while they import; it reaches this process after the block.
 
     The terminal sends Ctrl-C to all its processes, and only the parent answers it.
@@ -288,7 +293,7 @@ def prepare_child(output: int) -> None:
     """Set this process up as a child: it prints into the file `output`, ignores Ctrl-C, and ends with its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _end_with_parent()
+    end_with_parent()
     os.dup2(output, 1)
     os.dup2(output, 2)
     sys.stdout = os.fdopen(1, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
@@ -298,7 +303,7 @@ def prepare_child(output: int) -> None:
     multiprocessing.set_start_method("fork", force=True)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Have the system, where it can, kill this process when its parent dies, however the parent dies."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import zlib
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Literal
@@ -38,6 +36,7 @@ from sharpbench.analysis.population import (
 from sharpbench.analysis.row_ranks import Criterion, rank_rows
 from sharpbench.analysis.statistics import MIN_UNITS, MIN_WITHIN_CELL, Tau
 from sharpbench.analysis.value_errors import ValueErrors, drawn_errors, summarize_value_errors
+from sharpbench.core.forked_calls import call_side_by_side, count_workers
 from sharpbench.core.record import Record
 
 BASELINES = ("label noise", "training loss", "parameter norm", "random")
@@ -161,13 +160,12 @@ def score_population(population: MeasuredPopulation, *, seed: int = 0) -> list[S
     """The scores of one population, in the order of its tables."""
     ranked_by = _choose_criterion(population)
     correlator, columns = Correlator(population), baseline_values(population, seed=seed)
-    found = _call_all(
-        [
-            *(partial(_score_measure, population, row, ranked_by, correlator) for row in population.rows),
-            *(partial(_score_baseline, population, name, columns[name], ranked_by, correlator) for name in BASELINES),
-        ],
-        threads=_count_cores() if len(population.counted) >= MIN_NETWORKS_OF_THREADS else 1,
-    )
+    calls = [
+        *(partial(_score_measure, population, row, ranked_by, correlator) for row in population.rows),
+        *(partial(_score_baseline, population, name, columns[name], ranked_by, correlator) for name in BASELINES),
+    ]
+    found = [call() for call in calls[:1]]  # it finds what all share
+    found += call_side_by_side(calls[1:], workers=count_workers() if is_large(population) else 1)
     scores, baselines = found[: len(population.rows)], found[len(population.rows) :]
     ranks, detectable = rank_rows(population, [row.complete for row in scores], ranked_by)
     ranked = [
@@ -177,23 +175,13 @@ def score_population(population: MeasuredPopulation, *, seed: int = 0) -> list[S
     return sorted([*ranked, *baselines], key=_order)
 
 
-MIN_NETWORKS_OF_THREADS = 1000
-"""Networks of a population whose rows are scored in several threads. Most of the time is spent in numpy, which then
-lets other threads work; for fewer networks it is not."""
+MIN_NETWORKS_OF_WORKERS = 1000
+"""Networks of a population whose rows are scored in several processes; for fewer it takes too little time."""
 
 
-def _count_cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _call_all(calls: Sequence[Callable[[], Score]], *, threads: int) -> list[Score]:
-    """The results of all calls in their order. The first is made alone, as it finds what all share."""
-    pool = ThreadPoolExecutor(threads)
-    try:
-        return [*(call() for call in calls[:1]), *pool.map(lambda call: call(), calls[1:])]
-    finally:
-        pool.shutdown(cancel_futures=True)
+def is_large(population: MeasuredPopulation) -> bool:
+    """Whether work on the rows of a population is divided among processes."""
+    return len(population.counted) >= MIN_NETWORKS_OF_WORKERS
 
 
 def _order(row: Score) -> tuple[bool, int, float, float, str]:

@@ -246,7 +246,7 @@ def test_equal_recipes_are_one_network_however_they_are_written(record: Make) ->
     assert only(score_records(rows), "good").total == 1
 
 
-def test_rows_are_the_same_in_several_threads_and_share_what_does_not_depend_on_the_measure(
+def test_rows_are_the_same_in_several_processes_and_share_what_does_not_depend_on_the_measure(
     records: MakeMany, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[Condition] = []
@@ -255,9 +255,10 @@ def test_rows_are_the_same_in_several_threads_and_share_what_does_not_depend_on_
     expected = score_records(records())
     assert len(expected) == 7
     assert [each.given for each in made] == [(), ("label_noise",)]  # for all seven rows
-    monkeypatch.setattr("sharpbench.analysis.scores.MIN_NETWORKS_OF_THREADS", 1)
-    monkeypatch.setattr("sharpbench.analysis.scores._count_cores", lambda: 3)
+    monkeypatch.setattr("sharpbench.analysis.scores.MIN_NETWORKS_OF_WORKERS", 1)
+    monkeypatch.setattr("sharpbench.analysis.scores.count_workers", lambda: 3)
     assert score_records(records()) == expected
+    assert len(made) == 4
 
 
 def test_nothing_gives_nothing(record: Make) -> None:

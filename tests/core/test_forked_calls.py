@@ -1,0 +1,147 @@
+"""Calls in copies of this process: results, exceptions, deaths, and an interrupt."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from sharpbench.core import forked_calls
+from sharpbench.core.forked_calls import MAX_PROCESSES, call_side_by_side, count_workers
+
+HERE = os.getpid()
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="threads make the calls elsewhere")
+
+
+def square(number: int) -> tuple[int, bool]:
+    """The square, and whether another process found it."""
+    return number**2, os.getpid() != HERE
+
+
+@on_linux
+@pytest.mark.parametrize("workers", [2, 3, 50])
+def test_results_come_in_the_order_of_the_calls(workers: int) -> None:
+    calls = [partial(square, number) for number in range(7)]
+    assert call_side_by_side(calls, workers=workers) == [(number**2, True) for number in range(7)]
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize(("calls", "workers"), [(5, 1), (1, 4), (0, 4)])
+def test_one_worker_or_one_call_needs_no_other_process(calls: int, workers: int) -> None:
+    found = call_side_by_side([partial(square, number) for number in range(calls)], workers=workers)
+    assert found == [(number**2, False) for number in range(calls)]
+
+
+def test_threads_make_the_calls_where_a_fork_is_not_safe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forked_calls.sys, "platform", "darwin")
+    assert call_side_by_side([partial(square, number) for number in range(5)], workers=3) == [
+        (number**2, False) for number in range(5)
+    ]
+
+
+def fail(number: int) -> int:
+    """Raise what cannot be pickled."""
+
+    class Unpicklable(Exception):
+        pass
+
+    raise Unpicklable(f"call {number}")
+
+
+@on_linux
+def test_an_exception_comes_back_with_its_traceback_and_ends_the_other_calls() -> None:
+    started = time.monotonic()
+    calls: list[Callable[[], object]] = [partial(time.sleep, 100.0), partial(fail, 3)]
+    with pytest.raises(Exception, match="call 3") as raised:
+        call_side_by_side(calls, workers=2)
+    assert type(raised.value).__name__ == "Unpicklable"
+    assert raised.traceback[-1].name == "fail"
+    assert multiprocessing.active_children() == []
+    assert time.monotonic() - started < 90
+
+
+def end_elsewhere(number: int) -> int:
+    """Kill any other process than this one, as a system without memory does."""
+    if os.getpid() != HERE:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+@on_linux
+def test_calls_whose_process_was_killed_are_made_here() -> None:
+    assert call_side_by_side([partial(end_elsewhere, number) for number in range(5)], workers=2) == [0, 1, 2, 3, 4]
+
+
+@on_linux
+def test_where_the_system_refuses_processes_the_calls_are_made_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise BlockingIOError("no more processes")
+
+    monkeypatch.setattr(forked_calls, "ChildProcess", refuse)
+    assert call_side_by_side([partial(square, 2), partial(square, 3)], workers=2) == [(4, False), (9, False)]
+
+
+INTERRUPTED = """
+import os, sys, time
+from sharpbench.cli.main import main
+import sharpbench.cli.app
+from sharpbench.core.forked_calls import call_side_by_side
+
+def work():
+    print(os.getpid(), flush=True)
+    time.sleep(100)
+
+sharpbench.cli.app.app = lambda **options: call_side_by_side([work, work, work], workers=2)
+main()
+"""
+
+
+@on_linux
+@pytest.mark.parametrize("to_all", [False, True])
+def test_an_interrupt_ends_all_processes_at_once_in_one_line(to_all: bool, tmp_path: Path) -> None:
+    """Ctrl-C in a terminal goes to all processes of the group."""
+    script = tmp_path / "script.py"
+    script.write_text(INTERRUPTED, encoding="utf-8")
+    process = subprocess.Popen(
+        [sys.executable, script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert process.stdout is not None
+    children = [int(process.stdout.readline()) for _ in range(2)]
+    (os.killpg if to_all else os.kill)(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130, "interrupted\n")
+    for child in children:
+        with pytest.raises(ProcessLookupError):
+            os.kill(child, 0)
+
+
+@on_linux
+def test_the_processes_end_with_their_parent(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(INTERRUPTED, encoding="utf-8")
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for _ in range(2):
+            process.stdout.readline()
+        process.kill()
+        assert process.stdout.read() == ""  # the end of the pipe, when all that write to it have ended
+
+
+def test_the_number_of_workers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    assert count_workers() == MAX_PROCESSES
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3}, raising=False)
+    assert count_workers() == 1
