@@ -14,7 +14,6 @@ import os
 import pickle
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection, wait
 from typing import TypeVar
 
@@ -35,23 +34,18 @@ def count_workers() -> int:
 def call_side_by_side(calls: Sequence[Callable[[], T]], *, workers: int) -> list[T]:
     """The results of all calls in their order, with `workers` of them made at a time.
 
-    On Linux copies of this process make them, elsewhere threads. What a call changes in a copy is lost there: only its
-    result, which is pickled, and files come back. A call without a result is made again in this process: where it
-    raised, so that the exception comes with its traceback, and where its process was killed.
+    On Linux copies of this process make them. Elsewhere a copy is not safe, and this process makes them in turn. What a
+    call changes in a copy is lost: only its result, which is pickled, and files come back. A call without a result is
+    made again in this process: where it raised, so that the exception comes with its traceback, and where its process
+    was killed.
 
     >>> call_side_by_side([lambda: 1, lambda: 2, lambda: 3], workers=2)
     [1, 2, 3]
     """
     workers = min(workers, len(calls))
-    if workers < 2:
+    if workers < 2 or sys.platform != "linux" or multiprocessing.current_process().daemon:  # which may have no children
         return [call() for call in calls]
-    if sys.platform == "linux" and not multiprocessing.current_process().daemon:  # which may have no children
-        return _call_in_copies(calls, workers)
-    pool = ThreadPoolExecutor(workers)
-    try:
-        return list(pool.map(lambda call: call(), calls))
-    finally:
-        pool.shutdown(cancel_futures=True)
+    return _call_in_copies(calls, workers)
 
 
 def _call_in_copies(calls: Sequence[Callable[[], T]], workers: int) -> list[T]:

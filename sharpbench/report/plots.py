@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 
 from sharpbench.analysis.correlations import resampling_units
 from sharpbench.analysis.population import MeasuredPopulation, MeasureRow, cell_codes, finite_or_none
-from sharpbench.analysis.scores import Score
+from sharpbench.analysis.scores import Score, is_large
 from sharpbench.analysis.statistics import Tau, marginal_tau, within_tau
+from sharpbench.core.forked_calls import call_side_by_side, count_workers
 from sharpbench.files import atomic_write
 from sharpbench.report.escape import make_slug
 from sharpbench.report.format import ACCURACY_GAP, OutcomeLabel, format_correlation, format_tau, plain_text
@@ -142,6 +143,7 @@ def plot_populations(
     found again; overview_only: no figures of single measures. Rows without any point have no figure.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    populations = tuple(populations)
     known = {(score.dataset, score.model, score.label, score.setting): score for score in scores}
     found = [
         collect_points(population, row, known.get((population.dataset, population.model, row.label, row.setting)))
@@ -149,15 +151,24 @@ def plot_populations(
         for row in population.rows
     ]
     shown = [points for points in found if len(points.values)]
-    written: list[Path] = []
+    calls = [partial(_save_measure, points, outcome, folder) for points in (() if overview_only else shown)]
+    if shown:  # first, as it takes longest
+        calls.insert(0, partial(_save_overview, shown[:MAX_PANELS], outcome, folder))
     with style.context(["default", FIGURE_STYLE]):  # whatever the user's matplotlibrc sets
-        for points in () if overview_only else shown:
-            figure = Figure(figsize=(5.2, 4.0), dpi=150, layout="constrained")
-            _draw_figure(figure, figure.add_subplot(), points, outcome)
-            written += save_figure(figure, folder / make_slug(points.dataset, points.model, points.label))
-        if shown:
-            written += save_figure(draw_overview(shown[:MAX_PANELS], outcome.title), folder / OVERVIEW_NAME)
-    return written
+        written = call_side_by_side(calls, workers=count_workers() if any(map(is_large, populations)) else 1)
+    return [path for paths in (*written[1:], *written[:1]) for path in paths]
+
+
+def _save_measure(points: Points, outcome: OutcomeLabel, folder: Path) -> list[Path]:
+    """Write the figure of one measure."""
+    figure = Figure(figsize=(5.2, 4.0), dpi=150, layout="constrained")
+    _draw_figure(figure, figure.add_subplot(), points, outcome)
+    return save_figure(figure, folder / make_slug(points.dataset, points.model, points.label))
+
+
+def _save_overview(shown: Sequence[Points], outcome: OutcomeLabel, folder: Path) -> list[Path]:
+    """Write the overview."""
+    return save_figure(draw_overview(shown, outcome.title), folder / OVERVIEW_NAME)
 
 
 def collect_points(population: MeasuredPopulation, row: MeasureRow, score: Score | None = None) -> Points:

@@ -18,7 +18,7 @@ from sharpbench.core import forked_calls
 from sharpbench.core.forked_calls import MAX_PROCESSES, call_side_by_side, count_workers
 
 HERE = os.getpid()
-on_linux = pytest.mark.skipif(sys.platform != "linux", reason="threads make the calls elsewhere")
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="a copy of a process is not safe elsewhere")
 
 
 def square(number: int) -> tuple[int, bool]:
@@ -34,17 +34,21 @@ def test_results_come_in_the_order_of_the_calls(workers: int) -> None:
     assert multiprocessing.active_children() == []
 
 
-@pytest.mark.parametrize(("calls", "workers"), [(5, 1), (1, 4), (0, 4)])
-def test_one_worker_or_one_call_needs_no_other_process(calls: int, workers: int) -> None:
-    found = call_side_by_side([partial(square, number) for number in range(calls)], workers=workers)
-    assert found == [(number**2, False) for number in range(calls)]
+def square_all(workers: int) -> list[tuple[int, bool]]:
+    return call_side_by_side([partial(square, number) for number in range(5)], workers=workers)
 
 
-def test_threads_make_the_calls_where_a_fork_is_not_safe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forked_calls.sys, "platform", "darwin")
-    assert call_side_by_side([partial(square, number) for number in range(5)], workers=3) == [
-        (number**2, False) for number in range(5)
-    ]
+def test_this_process_makes_the_calls_of_one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a copy is not safe, and in a process that may have no children."""
+    here = [(number**2, False) for number in range(5)]
+    assert square_all(1) == here
+    assert call_side_by_side([partial(square, 3)], workers=4) == [(9, False)]
+    assert call_side_by_side([], workers=4) == []
+    with monkeypatch.context() as patch:
+        patch.setitem(multiprocessing.current_process()._config, "daemon", True)  # type: ignore[attr-defined]
+        assert square_all(3) == here
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert square_all(3) == here
 
 
 def fail(number: int) -> int:

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from sharpbench.analysis.statistics.dealt_pairs import ChunkedOrder, DealtPairs, chunk_size
+from sharpbench.analysis.statistics.dealt_pairs import ChunkedOrder, DealtPairs, chunk_sizes
 from sharpbench.analysis.statistics.jackknife import Floats, Integers
 from sharpbench.analysis.statistics.pair_counts import Counts, GroupBits, Ordering
 
@@ -47,7 +47,8 @@ class Condition:
 
     @cached_property
     def _dealt(self) -> DealtPairs:
-        return DealtPairs(ChunkedOrder.of(self._y, chunk_size(len(self._y), self.groups)), self._group)
+        size, _ = chunk_sizes(len(self._y), self.groups)
+        return DealtPairs(ChunkedOrder.of(self._y, size), self._group)
 
     def compare(self, x: Floats) -> ComparedPairs:
         """The pairs by V_x and V_y for the measure x."""
@@ -92,7 +93,7 @@ class Condition:
 
     def null(self, x: Floats, deals: Integers) -> Floats:
         """[permutations] The share where the values of x are dealt out anew, as `deal` says."""
-        values, size = x[self._order], chunk_size(len(x), self.groups)
+        values, (_, size) = x[self._order], chunk_sizes(len(x), self.groups)
         up = self._dealt.count(ChunkedOrder.of(values, size), deals)
         if len(np.unique(values)) == len(values):
             return self.share(up, self.total - up)

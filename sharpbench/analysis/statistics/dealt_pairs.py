@@ -29,10 +29,14 @@ MAX_COUNT = 255
 """The largest number that one byte counts to."""
 
 
-def chunk_size(networks: int, groups: int) -> int:
-    """The size of the chunks that makes counting pairs of so many networks and groups fast."""
-    chunks = min(MAX_CHUNKS, max(1, round(math.cbrt(networks**2 / (60 * groups)))))
-    return -(-networks // chunks)
+def chunk_sizes(networks: int, groups: int) -> tuple[int, int]:
+    """The sizes of the chunks of y and of x that make counting pairs of so many networks and groups fast.
+
+    Those of x are half as large: their pairs are listed for each measure, those of y once.
+    """
+    chunks = max(1, round(math.cbrt(networks**2 / (60 * groups))))
+    of_y, of_x = (-(-networks // min(MAX_CHUNKS, number)) for number in (chunks, 2 * chunks))
+    return of_y, of_x
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,13 +61,31 @@ class ChunkedOrder:
         ascending = values[order]
         below = np.searchsorted(ascending, ascending, side="left")
         chunk = below // size
-        before = np.arange(len(values)) - np.searchsorted(chunk, chunk, side="left")  # those of its chunk
-        at = np.repeat(np.arange(len(values)), before)
-        other = np.arange(len(at)) - np.repeat(np.cumsum(before) - before, before) + at - before[at]
-        differ = below[at] > below[other]
+        first = np.searchsorted(chunk, chunk, side="left")  # of its chunk
+        place = np.arange(len(values))
+        before = place - first
+        # in 4 bytes, as the arrays of pairs are long
+        at = np.repeat(place.astype(np.int32), before)
+        other = np.arange(len(at), dtype=np.int32)
+        other -= np.repeat((np.cumsum(before) - before - first).astype(np.int32), before)
         rank = np.empty(len(values), dtype=np.intp)
         rank[order] = below
-        return ChunkedOrder(rank, (rank // size).astype(np.uint8), order[at[differ]], order[other[differ]])
+        if (below[1:] == below[:-1]).any():
+            differ = below[at] > below[other]
+            at, other = at[differ], other[differ]
+        order = order.astype(np.int32)
+        return ChunkedOrder(rank, (rank // size).astype(np.uint8), order[at], order[other])
+
+
+def _begin_rows(key: NDArray[np.integer]) -> Integers:
+    """The places where rows of pairs of one key begin, of as many as a byte can count; key ascending."""
+    first = np.concatenate([[0], np.flatnonzero(key[1:] != key[:-1]) + 1])
+    sizes = np.diff(np.append(first, len(key)))
+    if sizes.max() <= MAX_COUNT:
+        return first
+    rows = -(-sizes // MAX_COUNT)
+    since = np.arange(int(rows.sum())) - np.repeat(np.cumsum(rows) - rows, rows)
+    return np.repeat(first, rows) + MAX_COUNT * since
 
 
 class PairCounter:
@@ -77,22 +99,21 @@ class PairCounter:
     def __init__(self, larger: Integers, smaller: Integers, group: Integers) -> None:
         groups = int(group.max()) + 1
         self._tables = groups**2
-        keys = (group[larger] * groups + group[smaller]).astype(np.uint16 if self._tables < 2**16 else np.int64)
+        group = group.astype(np.uint16 if self._tables < 2**16 else np.int64)
+        keys = group[larger] * group.dtype.type(groups) + group[smaller]
+        held = np.uint16 if len(group) <= 2**16 else np.int32
+        ones, places = np.ones(MAX_PAIRS_AT_ONCE, dtype=np.uint8), np.arange(MAX_PAIRS_AT_ONCE, dtype=np.int32)
         self._slices: list[tuple[Integers, Integers, csr_matrix]] = []
         totals = []
         for start in range(0, len(keys), MAX_PAIRS_AT_ONCE):
             chosen = slice(start, start + MAX_PAIRS_AT_ONCE)
             order = np.argsort(keys[chosen], kind="stable")
             key = keys[chosen][order]
-            first = np.flatnonzero(np.diff(key, prepend=-1))
-            place = np.arange(len(key))
-            since = place - np.repeat(first, np.diff(np.append(first, len(key))))
-            begins = np.flatnonzero(since % MAX_COUNT == 0)  # rows of pairs of one key that a byte can count
+            begins = _begin_rows(key)
             totals.append(key[begins].astype(np.intp))
-            rows = csr_matrix(
-                (np.ones(len(key), dtype=np.uint8), place, np.append(begins, len(key))), (len(begins), len(key))
-            )
-            self._slices.append((larger[chosen][order], smaller[chosen][order], rows))
+            ends = np.append(begins, len(key)).astype(np.int32)
+            rows = csr_matrix((ones[: len(key)], places[: len(key)], ends), (len(begins), len(key)))
+            self._slices.append((larger[chosen][order].astype(held), smaller[chosen][order].astype(held), rows))
         into = np.concatenate([np.zeros(0, dtype=np.intp), *totals])
         place = np.arange(len(into))
         self._total = csr_matrix((np.ones(len(into), dtype=np.int32), (into, place)), (self._tables, len(into)))

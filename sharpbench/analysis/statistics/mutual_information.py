@@ -18,7 +18,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
-from threading import Lock
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -231,20 +230,18 @@ class Deals:
         self.screening = [each.deal(few, rng) for each in conditions]
         self._conditions, self._permutations, self._after = conditions, permutations, rng.bit_generator.state
         self._held: dict[int, Integers] = {}
-        self._lock = Lock()
 
     def of_condition(self, number: int) -> Integers:
         """[permutations, n] All for one condition."""
-        with self._lock:
-            if number not in self._held:
-                rng = np.random.default_rng()
-                rng.bit_generator.state = self._after
-                dealt = self._conditions[number].deal(self._permutations, rng)
-                assert dealt is not None  # a condition with screening
-                if sum(each.size for each in self._held.values()) + dealt.size > MAX_HELD_DEALS:
-                    self._held.clear()
-                self._held[number] = dealt
-            return self._held[number]
+        if number not in self._held:
+            rng = np.random.default_rng()
+            rng.bit_generator.state = self._after
+            dealt = self._conditions[number].deal(self._permutations, rng)
+            assert dealt is not None  # a condition with screening
+            if sum(each.size for each in self._held.values()) + dealt.size > MAX_HELD_DEALS:
+                self._held.clear()
+            self._held[number] = dealt
+        return self._held[number]
 
 
 def _condition_sets(columns: dict[str, Integers], networks: int) -> Iterator[tuple[tuple[str, ...], Integers]]:
