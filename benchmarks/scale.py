@@ -1,4 +1,4 @@
-"""Seconds and peak memory of large inputs, each in a process of its own: `python -m benchmarks.scale [CASE ...]`.
+"""Seconds and peak memory of commands with large inputs: `python -m benchmarks.scale [CASE ...]`.
 
 - table: `score` of 10,000 networks x 30 measures x 6 hyperparameters, every number with its interval.
 - drawn: `score` of 1,000 networks of drawn configurations of 8 hyperparameters x 30 measures.
@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 import subprocess
@@ -32,6 +33,8 @@ from sharpbench.runner.cell import KeyContent
 from sharpbench.training.recipe import Recipe
 
 MEASURES = 30
+WATCH_SECONDS = 0.2
+"""Time between two looks at the memory of the processes of a command."""
 COMMAND = "from sharpbench.cli.main import main; main()"
 
 
@@ -120,6 +123,34 @@ def _arguments(case: str, folder: Path) -> list[str]:
     return [*_write_table(_designs()[case], folder / "networks.csv"), "--output", str(folder / "out")]
 
 
+def _watch_memory(process: int) -> int:
+    """Wait until the process ends, without taking its status; the peak of its memory and of its children's, in bytes.
+
+    Memory that several of them share is counted once.
+    """
+    peak = 0
+    while os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+        peak = max(peak, sum(map(_share_of_memory, [process, *_children(process)])))
+        time.sleep(WATCH_SECONDS)
+    return peak
+
+
+def _children(process: int) -> list[int]:
+    try:
+        return [int(each) for each in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def _share_of_memory(process: int) -> int:
+    """The memory of a process; what n processes share counts as an n-th part. 0 for one that has ended."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) << 10
+    return 0
+
+
 def main(cases: Sequence[str]) -> None:
     """Print a line for each case."""
     for case in cases or ("table", "drawn", "board", "merge", "submit"):
@@ -127,15 +158,13 @@ def main(cases: Sequence[str]) -> None:
             arguments = _arguments(case, Path(folder))
             started = time.perf_counter()
             process = subprocess.Popen([sys.executable, "-c", COMMAND, *arguments], stdout=subprocess.DEVNULL)
+            peak = _watch_memory(process.pid)
             _, status, used = os.wait4(process.pid, 0)
             if status:
                 raise RuntimeError(f"{case} ended with status {os.waitstatus_to_exitcode(status)}")
-            seconds, processor, peak = (
-                time.perf_counter() - started,
-                used.ru_utime + used.ru_stime,
-                used.ru_maxrss >> 10,
-            )
-            print(f"{case}: {seconds:.1f} s, {processor:.1f} s of processor time, peak {peak:,} MiB", flush=True)
+            seconds, processor = time.perf_counter() - started, used.ru_utime + used.ru_stime
+            found = f"{seconds:.1f} s, {processor:.1f} s of processor time, peak {peak >> 20:,} MiB"
+            print(f"{case}: {found}; load of the machine {os.getloadavg()[0]:.1f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -54,14 +54,7 @@ class Condition:
         """The pairs by V_x and V_y for the measure x."""
         values = x[self._order]
         order_x, order_y = Ordering(values, self._bits), Ordering(self._y, self._bits)
-        (below_x, upto_x), (below_y, upto_y) = order_x.sets(), order_y.sets()
-        both_below = self._bits.count_rows(below_y & below_x)
-        both_upto = self._bits.count_rows(upto_y & upto_x)
-        if order_x.tied:
-            x_upto, y_upto = self._bits.count_rows(below_y & upto_x), self._bits.count_rows(upto_y & below_x)
-        else:  # the network itself is the only other one
-            x_upto, y_upto = both_below, both_upto.copy()
-            y_upto[np.arange(len(values)), self._group] -= 1
+        both_below, both_upto, x_upto, y_upto = order_x.count_common(order_y)
         (less_x, most_x), (less_y, most_y) = order_x.count_below(), order_y.count_below()
         return ComparedPairs(
             PairRows(both_below, self._sizes - most_y - most_x + both_upto, self._group),

@@ -17,6 +17,8 @@ from sharpbench.analysis.statistics.jackknife import Integers
 Words = NDArray[np.uint64]
 Counts = NDArray[np.int64]
 
+MAX_WORDS_AT_ONCE = 2**15
+"""Words of sets that are compared at once, so that they fit in a processor's cache."""
 _BITS_OF_BYTES = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1, dtype=np.uint8)
 
 
@@ -88,7 +90,31 @@ class Ordering:
         np.cumsum(counts, axis=0, out=counts)
         return counts[self.less], counts[self.upto]
 
-    def sets(self) -> tuple[Words, Words]:
-        """[n, W], [n, W] The networks below each network, and those that are not above it."""
-        prefixes = self._bits.prefixes(self.slots)
-        return prefixes[self.less], prefixes[self.upto]
+    def count_common(self, other: Ordering) -> tuple[Counts, Counts, Counts, Counts]:
+        """Four [n, m]: the networks of each group that two orders have below, or not above, each network.
+
+        Below in both; not above in both; not above in this one and below in the other; below in this one and not above
+        in the other.
+        """
+        own, others = self._bits.prefixes(self.slots), self._bits.prefixes(other.slots)
+        networks, group = len(self.slots), self._bits.group
+        below, upto_other = (np.empty((networks, int(group[-1]) + 1), dtype=np.int64) for _ in range(2))
+        upto, upto_own = (np.empty_like(below), np.empty_like(below)) if self.tied else (below, below)
+        step = max(1, MAX_WORDS_AT_ONCE // self._bits.words)
+        for start in range(0, networks, step):
+            rows = slice(start, start + step)
+            below_own, below_others, upto_others = (
+                own[self.less[rows]],
+                others[other.less[rows]],
+                others[other.upto[rows]],
+            )
+            below[rows] = self._bits.count_rows(below_own & below_others)
+            upto_other[rows] = self._bits.count_rows(below_own & upto_others)
+            if self.tied:
+                not_above = own[self.upto[rows]]
+                upto_own[rows] = self._bits.count_rows(not_above & below_others)
+                upto[rows] = self._bits.count_rows(not_above & upto_others)
+        if not self.tied:  # the network itself is the only other one
+            upto = upto_other.copy()
+            upto[np.arange(networks), group] += 1
+        return below, upto, upto_own, upto_other
