@@ -261,6 +261,20 @@ def test_rows_are_the_same_in_several_processes_and_share_what_does_not_depend_o
     assert len(made) == 4
 
 
+def test_a_row_that_fails_in_another_process_raises_as_in_this_one(
+    records: MakeMany, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise FloatingPointError("no value")
+
+    monkeypatch.setattr("sharpbench.analysis.scores._score_baseline", fail)
+    monkeypatch.setattr("sharpbench.analysis.scores.MIN_NETWORKS_OF_WORKERS", 1)
+    monkeypatch.setattr("sharpbench.analysis.scores.count_workers", lambda: 2)
+    with pytest.raises(FloatingPointError, match="no value") as raised:
+        score_records(records())
+    assert raised.traceback[-1].name == "fail"
+
+
 def test_nothing_gives_nothing(record: Make) -> None:
     assert score_records([]) == ()
     bare: dict[str, Any] = {"status": "failed", "value": None, "reason": "no weights"}

@@ -71,6 +71,7 @@ def test_any_other_value_is_named_with_its_field(given: dict[str, Any], message:
 def test_an_integer_beyond_the_largest_float_is_too_large() -> None:
     assert type_error(Row(number=10**400)).endswith("is too large")
     assert type_error(Row(whole=10**400)).endswith("is too large")
+    assert type_error(Row(scalars={"a": 10**400})).endswith("is too large")
     assert not is_finite(10**400)
     assert not is_scalar(10**400)
 

@@ -139,6 +139,18 @@ def test_panels_of_many_points_are_pictures(records: MakeMany, tmp_path: Path, m
     assert marks(many[0]) == []
 
 
+def test_figures_drawn_side_by_side_are_the_same(
+    records: MakeMany, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = records(measures=("good",))
+    in_turn = plot_populations(found, tmp_path / "in turn")
+    monkeypatch.setattr("sharpbench.analysis.scores.MIN_NETWORKS_OF_WORKERS", 1)
+    monkeypatch.setattr(plots, "count_workers", lambda: 2)
+    side_by_side = plot_populations(found, tmp_path / "side by side")
+    assert [path.name for path in side_by_side] == [path.name for path in in_turn]
+    assert [path.read_bytes() for path in side_by_side] == [path.read_bytes() for path in in_turn]
+
+
 def test_known_scores_are_not_found_again(records: MakeMany, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     populations = group_populations(records(measures=("good",)))
     scores = score_population(populations[0])

@@ -86,15 +86,19 @@ def test_it_is_what_going_through_the_pairs_gives(kind: str, grid: Callable[...,
 def test_tables_are_those_of_counting_pair_by_pair(sizes: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(12)
     group = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
-    x, y = rng.integers(0, 40, size=(2, len(group))).astype(float)
+    tied, y = rng.integers(0, 40, size=(2, len(group))).astype(float)
+    untied = rng.random(len(group))
     larger = y[:, None] > y
-    expected = [
-        [[int((sign & larger)[np.ix_(group == one, group == other)].sum()) for other in range(len(sizes))]
-         for one in range(len(sizes))]
-        for sign in (x[:, None] > x, x[:, None] < x)
-    ]  # fmt: skip
-    found = Condition(y, (), group).compare(x)
-    assert [each.table.tolist() for each in (found.up, found.down)] == expected
+    for x in (tied, untied):
+        expected = [
+            [[int((sign & larger)[np.ix_(group == one, group == other)].sum()) for other in range(len(sizes))]
+             for one in range(len(sizes))]
+            for sign in (x[:, None] > x, x[:, None] < x)
+        ]  # fmt: skip
+        for words in (2**15, 40):  # the second: some networks at a time
+            monkeypatch.setattr("sharpbench.analysis.statistics.pair_counts.MAX_WORDS_AT_ONCE", words)
+            found = Condition(y, (), group).compare(x)
+            assert [each.table.tolist() for each in (found.up, found.down)] == expected
     monkeypatch.delattr(np, "bitwise_count", raising=False)  # numpy 1
     found = Condition(y, (), group).compare(x)
     assert [each.table.tolist() for each in (found.up, found.down)] == expected
