@@ -33,7 +33,7 @@ from sharpbench.runner.cell import KeyContent
 from sharpbench.training.recipe import Recipe
 
 MEASURES = 30
-WATCH_SECONDS = 0.2
+WATCH_SECONDS = 1.0
 """Time between two looks at the memory of the processes of a command."""
 COMMAND = "from sharpbench.cli.main import main; main()"
 
@@ -124,31 +124,24 @@ def _arguments(case: str, folder: Path) -> list[str]:
 
 
 def _watch_memory(process: int) -> int:
-    """Wait until the process ends, without taking its status; the peak of its memory and of its children's, in bytes.
-
-    Memory that several of them share is counted once.
-    """
+    """Wait until the process ends, without taking its status; the peak of its memory and of its children's, in KiB."""
     peak = 0
     while os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
-        peak = max(peak, sum(map(_share_of_memory, [process, *_children(process)])))
+        with contextlib.suppress(OSError):  # of a process that ended meanwhile
+            children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+            if children:  # memory that n processes share counts as an n-th part of each; this takes long to read
+                now = sum(_read_memory("smaps_rollup", "Pss", each) for each in (*children, process))
+            else:
+                now = _read_memory("status", "VmHWM", process)
+            peak = max(peak, now)
         time.sleep(WATCH_SECONDS)
     return peak
 
 
-def _children(process: int) -> list[int]:
-    try:
-        return [int(each) for each in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
-    except OSError:
-        return []
-
-
-def _share_of_memory(process: int) -> int:
-    """The memory of a process; what n processes share counts as an n-th part. 0 for one that has ended."""
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) << 10
-    return 0
+def _read_memory(file: str, entry: str, process: int | str) -> int:
+    """An entry of a file that describes the memory of a process, in KiB; 0 where it is not there."""
+    lines = Path(f"/proc/{process}/{file}").read_text().splitlines()
+    return next((int(line.split()[1]) for line in lines if line.startswith(f"{entry}:")), 0)
 
 
 def main(cases: Sequence[str]) -> None:
@@ -163,7 +156,7 @@ def main(cases: Sequence[str]) -> None:
             if status:
                 raise RuntimeError(f"{case} ended with status {os.waitstatus_to_exitcode(status)}")
             seconds, processor = time.perf_counter() - started, used.ru_utime + used.ru_stime
-            found = f"{seconds:.1f} s, {processor:.1f} s of processor time, peak {peak >> 20:,} MiB"
+            found = f"{seconds:.1f} s, {processor:.1f} s of processor time, peak {peak >> 10:,} MiB"
             print(f"{case}: {found}; load of the machine {os.getloadavg()[0]:.1f}", flush=True)
 
 
