@@ -130,15 +130,15 @@ def _watch_memory(process: int) -> int:
         with contextlib.suppress(OSError):  # of a process that ended meanwhile
             children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
             if children:  # memory that n processes share counts as an n-th part of each; this takes long to read
-                now = sum(_read_memory("smaps_rollup", "Pss", each) for each in (*children, process))
+                now = sum(_read_memory("smaps_rollup", "Pss", each) for each in (*children, str(process)))
             else:
-                now = _read_memory("status", "VmHWM", process)
+                now = _read_memory("status", "VmHWM", str(process))
             peak = max(peak, now)
         time.sleep(WATCH_SECONDS)
     return peak
 
 
-def _read_memory(file: str, entry: str, process: int | str) -> int:
+def _read_memory(file: str, entry: str, process: str) -> int:
     """An entry of a file that describes the memory of a process, in KiB; 0 where it is not there."""
     lines = Path(f"/proc/{process}/{file}").read_text().splitlines()
     return next((int(line.split()[1]) for line in lines if line.startswith(f"{entry}:")), 0)

@@ -1,8 +1,8 @@
 """Calls side by side in copies of this process, which do not wait for each other as threads do.
 
-Python runs one thread at a time. A call of numpy lets other threads run, but takes the lock back at its end. Code of
-many calls that take well below a millisecond each is therefore hardly faster in two threads than in one. A copy of this
-process (`fork`) has its own lock, and shares the memory of this process until one of them writes to it.
+Python runs one thread at a time. A call of numpy lets other threads run, but a short one ends before another thread has
+woken, so code of many short calls is hardly faster in two threads than in one. A copy of this process (`fork`) has its
+own lock, and shares the memory of this process until one of them writes to it.
 """
 
 from __future__ import annotations

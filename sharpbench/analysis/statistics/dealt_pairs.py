@@ -85,7 +85,8 @@ def _begin_rows(key: NDArray[np.integer]) -> Integers:
         return first
     rows = -(-sizes // MAX_COUNT)
     since = np.arange(int(rows.sum())) - np.repeat(np.cumsum(rows) - rows, rows)
-    return np.repeat(first, rows) + MAX_COUNT * since
+    begins: Integers = np.repeat(first, rows) + MAX_COUNT * since
+    return begins
 
 
 class PairCounter:
