@@ -39,6 +39,10 @@ class MeasuredNetwork:
         judged_by: The name of the outcome that measures are judged by.
         outcomes: The outcomes that records state in addition to the truth, by name.
         training_curve: Epoch -> mean training loss; empty where no record states it.
+
+    Attributes:
+        outcome: The outcome that measures are judged by; None where the records do not state it.
+        exclusion: Why the gate excludes it; None where it passes.
     """
 
     key: str
@@ -47,23 +51,25 @@ class MeasuredNetwork:
     judged_by: str = GAP
     outcomes: Mapping[str, float | None] = field(default_factory=dict)
     training_curve: Curve = field(default_factory=dict)
+    outcome: float | None = field(init=False, repr=False, compare=False)  # found once, as every row needs both
+    exclusion: str | None = field(init=False, repr=False, compare=False)
 
-    @property
-    def outcome(self) -> float | None:
-        """The outcome that measures are judged by; None where the records do not state it."""
-        if self.judged_by == LOSS_GAP:
-            train, test = (finite_or_none(self.truth.get(name)) for name in ("train_loss", "test_loss"))
-            return None if train is None or test is None else test - train
-        return finite_or_none(self.truth.get(GAP) if self.judged_by == GAP else self.outcomes.get(self.judged_by))
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "outcome", self._find_outcome())
+        object.__setattr__(self, "exclusion", self._explain_exclusion())
 
     @property
     def counts(self) -> bool:
         """Whether it passes the gate: it fitted its training set, and its outcome is known."""
         return self.exclusion is None
 
-    @property
-    def exclusion(self) -> str | None:
-        """Why the gate excludes it; None where it passes."""
+    def _find_outcome(self) -> float | None:
+        if self.judged_by == LOSS_GAP:
+            train, test = (finite_or_none(self.truth.get(name)) for name in ("train_loss", "test_loss"))
+            return None if train is None or test is None else test - train
+        return finite_or_none(self.truth.get(GAP) if self.judged_by == GAP else self.outcomes.get(self.judged_by))
+
+    def _explain_exclusion(self) -> str | None:
         if not self.truth:
             return "could not be trained"
         if self.truth.get("fitted") is not True:

@@ -73,9 +73,11 @@ def type_error(instance: Any, *, show: Callable[[object], str] = repr) -> str:
             continue
         kind = type(value)
         if kind is dict:
-            sound = bool(held) and _holds_only(value, held)
+            sound = bool(held) and (not value or _holds_only(value, held))
+        elif kind is str:
+            sound = kind in exact or value in options
         else:
-            sound = value in options if kind is str and options else _is_sound(value, exact)
+            sound = _is_sound(value, exact)
         if sound:
             continue
         if wrong := field_error(value, annotation):
