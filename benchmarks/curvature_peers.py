@@ -1,13 +1,15 @@
 """Exact traces and diagonals against the paper's algorithm and BackPACK, in gradients and in seconds.
 
     python benchmarks/curvature_peers.py [--networks mlp,lenet] [--examples 1024] [--threads 1] [--repeats 5]
+        [--no-paper]
 
 The trace is the public call, `sharpbench.measure("trace", subject)`, in a plain script: nothing is set but the number
 of threads, and the allocator is the default one. All contestants take turns in one process; medians of the process's
 CPU time, on which other work of the machine has little influence. A gradient is one full forward and backward over the
-same data at its best batch size; the paper's algorithm and BackPACK have theirs searched too. `bar` is the target of
-the gradients, and of BackPACK's time over the trace's. `counted` is the ratio of the multiply-adds, by torch's flop
-counter, of the exact trace and of a gradient, and `over` the time in gradients over it. The second table is of peak
+same data at its best batch size; the paper's algorithm and BackPACK have theirs searched too. The paper's algorithm
+takes most of the time; --no-paper leaves it out. `bar` is the target of the gradients, and of BackPACK's time over the
+trace's. `counted` is the ratio of the multiply-adds, by torch's flop counter, of the exact trace and of a gradient, and
+`over` the time in gradients over it. The second table is of peak
 memory: the peak of torch's allocator above its level before the call, as its profiler records it, each contestant at
 its best batch size. BackPACK is left out if it is not installed (pip install 'sharpbench[peers]').
 """
@@ -15,6 +17,7 @@ its best batch size. BackPACK is left out if it is not installed (pip install 's
 from __future__ import annotations
 
 import argparse
+import copy
 import importlib.util
 import statistics
 import time
@@ -134,7 +137,7 @@ def prepare(
     if paper:
         runs["paper"] = lambda batch: paper_trace(model, x, batch)
     if importlib.util.find_spec("backpack") is not None:
-        twin = sequential(name, model)
+        twin = sequential(name, copy.deepcopy(model))  # its hooks would slow the gradient
         runs["backpack"] = lambda batch: backpack_trace(twin, x, y, batch)
     trace = measure("trace", subject).value  # captures the graph too, once a network and input shape
     for peer in runs.keys() - {"gradient"}:
@@ -156,24 +159,26 @@ def median_seconds(turns: Turns, repeats: int) -> dict[str, float]:
     return {each: statistics.median(seconds) for each, seconds in taken.items()}
 
 
-def compare(name: str, examples: int, repeats: int, sizes: Sequence[int]) -> tuple[str, str]:
+def compare(name: str, examples: int, repeats: int, sizes: Sequence[int], *, paper: bool) -> tuple[str, str]:
     """One row of each table."""
-    subject, turns, batches = prepare(name, examples, sizes)
+    subject, turns, batches = prepare(name, examples, sizes, paper=paper)
     turns |= {"diagonal": lambda: exact_diagonal(subject.fresh())}
     median = median_seconds(turns, repeats)
     counted = flops(turns["trace"]) / flops(turns["gradient"])
     gradients, backpack = median["trace"] / median["gradient"], median.get("backpack", float("nan"))
     most, least = BARS[name]
+    slower = f"{median['paper'] / median['trace']:.1f} @{batches['paper']}" if paper else "-"
     speed = (
         f"| {name} | {median['gradient']:.4f} @{batches['gradient']} | {median['trace']:.4f} "
         f"| {gradients:.2f} | {most} | {counted:.2f} | {gradients / counted:.2f} | {median['diagonal']:.4f} "
-        f"| {median['diagonal'] / median['trace']:.2f} | {median['paper'] / median['trace']:.1f} @{batches['paper']} "
+        f"| {median['diagonal'] / median['trace']:.2f} | {slower} "
         f"| {backpack / median['trace']:.2f} | {least} | {backpack / median['diagonal']:.2f} "
         f"@{batches.get('backpack', '-')} |"
     )
     held = {each: f"{peak(turn) / 1e6:.1f}" for each, turn in turns.items()}
     predicted = f"{predicted_bytes(subject) / 1e6:.1f}"
-    every = (held["gradient"], held["trace"], held["diagonal"], predicted, held["paper"], held.get("backpack", "-"))
+    peers = (held.get(peer, "-") for peer in ("paper", "backpack"))
+    every = (held["gradient"], held["trace"], held["diagonal"], predicted, *peers)
     return speed, f"| {name} | {' | '.join(every)} |"
 
 
@@ -184,6 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--examples", type=int, default=1024)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--no-paper", action="store_true", help="leave the paper's algorithm out")
     parser.add_argument("--batches", default=",".join(map(str, BATCHES)), help="batch sizes that are searched")
     options = parser.parse_args(arguments)
     sizes = [int(size) for size in options.batches.split(",")]
@@ -195,7 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print("|---|---|---|---|---|---|---|---|---|---|---|---|---|")
     memory = []
     for name in options.networks.split(","):
-        speed, held = compare(name, options.examples, options.repeats, sizes)
+        speed, held = compare(name, options.examples, options.repeats, sizes, paper=not options.no_paper)
         print(speed, flush=True)
         memory.append(held)
     print("\nPeak memory, MB\n\n| network | gradient | trace | diagonal | predicted | paper | BackPACK |")

@@ -11,6 +11,7 @@ import hashlib
 import importlib
 import re
 import sys
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ PUBLIC_CLASSES: dict[Kind, str] = {
     "cohorts": "sharpbench.Cohort",
 }
 """The public class that a plugin of each kind inherits from; by name, since importing most of them imports torch."""
+_usable: dict[Kind, weakref.WeakSet[type[Any]]] = {kind: weakref.WeakSet() for kind in KINDS}
+"""Classes that were checked before: every call of `measure` with a name asks for all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +189,10 @@ def _inherits_from(cls: type[Any], public_name: str) -> bool:
 
 
 def plugin_error(kind: Kind, cls: Any) -> str | None:
-    """Why `cls` cannot be offered, or None."""
+    """Why `cls` cannot be offered, or None. A class without a fault is checked once."""
     shown = _show(cls)
+    if isinstance(cls, type) and cls in _usable[kind]:
+        return None
     if not isinstance(cls, type) or not is_dataclass(cls) or not cls.__dataclass_params__.frozen:  # type: ignore[attr-defined]
         return f"{shown} is not a frozen dataclass"
     if not _inherits_from(cls, PUBLIC_CLASSES[kind]):
@@ -202,4 +207,5 @@ def plugin_error(kind: Kind, cls: Any) -> str | None:
         return f"{shown} has no {', '.join(missing)}"
     if not NAME_PATTERN.fullmatch(cls.name):  # type: ignore[attr-defined]
         return f"{shown} is named {cls.name!r:.80}; names are lower-case letters, digits and hyphens"  # type: ignore[attr-defined]
+    _usable[kind].add(cls)
     return None

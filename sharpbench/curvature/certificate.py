@@ -9,6 +9,7 @@ asked what it does to that property; one that is not known destroys it. So the c
 from __future__ import annotations
 
 import operator
+import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -65,8 +66,17 @@ def unused_parameters(subject: Subject) -> tuple[str, ...]:
     return tuple(name for name in subject.params if name not in used)
 
 
+_read_before: weakref.WeakKeyDictionary[Graph, _Status] = weakref.WeakKeyDictionary()
+
+
 def _read(graph: Graph) -> _Status:
-    """The status of the logits."""
+    """The status of the logits, read once a graph."""
+    if graph not in _read_before:
+        _read_before[graph] = _read_nodes(graph)
+    return _read_before[graph]
+
+
+def _read_nodes(graph: Graph) -> _Status:
     held: dict[fx.Node, _Status] = {place: _Status(frozenset({name})) for place, name in graph.parameters.items()}
     for node in graph.nodes:
         held[node] = _through(node, held)

@@ -247,7 +247,7 @@ def pull_by_example(subject: Subject, columns: Columns, of: Callable[[LayerVjps]
     if columns.count:  # without any, one class is certain
         for examples, part in chunked_columns(subject, columns, of):
             for row, name in zip(found, subject.params, strict=True):
-                row[examples] += part[name]
+                row[examples].add_(part[name])
     return found.cpu().double().T
 
 

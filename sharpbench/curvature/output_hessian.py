@@ -159,17 +159,23 @@ def softmax_root(logits: Tensor) -> Tensor:
 
     With q = sqrt(p), a unit vector, S = diag(q) times the columns but the pivot's of the Householder reflection
     that carries q to an axis. Pivoted at the most probable class a: s_ij = q_i (delta_ij - q_i q_j / (1 + q_a))
-    for i != a, and s_aj = -q_a q_j. Exact to rounding down to probabilities of 1e-35.
+    for i != a, and s_aj = -q_a q_j. Exact to rounding down to probabilities of 1e-35. The last class has the column
+    of the pivot. The columns are contiguous, as backward passes read them.
     """
-    classes = len(logits)
-    q = (logits.log_softmax(0) / 2).exp()
-    pivot = q.argmax()
-    others = (pivot + 1 + torch.arange(classes - 1, device=logits.device)) % classes  # every class but the pivot
-    top, rest = q[pivot], q[others]
-    indices = torch.arange(classes, device=logits.device)
-    shared = -q * torch.where(indices == pivot, 1.0, q / (1 + top))
-    root: Tensor = ((indices[:, None] == others) + shared[:, None]) * rest
-    return root
+    last = len(logits) - 1
+    highest = logits.max(0)
+    shares = (logits - highest.values).exp()  # faster than torch's softmax, whose loops over few classes are short
+    total = shares.sum()
+    probabilities = shares / total
+    q = probabilities.sqrt()
+    pivot = torch.arange(last + 1, device=logits.device) == highest.indices
+    moved = pivot[:last]
+    rest = torch.where(moved, q[last], q[:last])  # of the class that each column is of
+    shared = torch.where(pivot, -q, probabilities / (-1 - total.rsqrt()))
+    columns = rest[:, None] * shared
+    columns.diagonal().add_(torch.where(moved, 0.0, rest))
+    columns[:, last].add_(moved * rest)
+    return columns.T
 
 
 def softmax_variance(logits: Tensor, values: Tensor) -> Tensor:

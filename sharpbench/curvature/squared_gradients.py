@@ -95,8 +95,8 @@ def bias_diagonal(slopes: Tensor) -> Tensor:
 
 def _norms(slopes: Tensor) -> Tensor:
     """sum_k |delta_k|^2 of each example and group [B, G], without a temporary of the slopes' size."""
-    norms: Tensor = torch.linalg.vector_norm(slopes, dim=3)
-    return norms.square().sum((2, 3))
+    norms: Tensor = torch.linalg.vector_norm(slopes, dim=(2, 3, 4))
+    return norms.square()
 
 
 def _gram(values: Tensor) -> Tensor:

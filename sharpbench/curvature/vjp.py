@@ -183,7 +183,7 @@ class LayerwiseNetwork:
                 return self.subject.apply(loose, as_batch(example))[0], []
             values = {**self.subject.constants, **self.subject.params, **loose}
             logits, data = run_layer(self.graph, values, as_batch(example), self.layers, shifts)
-            return logits[0], data
+            return logits.squeeze(0), data  # whose derivative copies nothing, as that of an index does
 
         pulled = torch.func.vjp(network, shifts, loose, has_aux=True)
         vectors, weights = root(pulled[0], aid, columns)

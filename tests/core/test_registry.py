@@ -249,6 +249,12 @@ def test_what_a_class_must_say_is_named_where_it_is_missing(attribute: str, tmp_
         available("measures", [path])
 
 
+def test_a_class_without_a_fault_is_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = list(available("measures").classes)
+    monkeypatch.setattr(registry, "is_dataclass", lambda cls: pytest.fail(f"{cls} is checked again"))
+    assert list(available("measures").classes) == found
+
+
 def test_what_can_change_is_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:
     @dataclass
     class Loose:

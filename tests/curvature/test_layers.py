@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -308,3 +309,11 @@ def test_certificate(name: str) -> None:
 def test_layers_are_found(name: str) -> None:
     """No weight gradient is formed where the shapes let it be avoided."""
     assert layerwise_network(subject_of(CASES[name])).loose == ()
+
+
+def test_the_certificate_is_read_off_a_graph_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = Subject.from_module(nn.Linear(2, C), torch.ones(2, 2), torch.arange(2))
+    found = certificate(subject)
+    module = importlib.import_module("sharpbench.curvature.certificate")
+    monkeypatch.setattr(module, "_read_nodes", lambda graph: pytest.fail("the graph is read again"))
+    assert certificate(subject.fresh()) == found

@@ -17,6 +17,7 @@ def test_softmax_root_is_a_root(classes: int, spread: float, dtype: torch.dtype,
     logits = (torch.randn(classes, dtype=torch.float64) * spread).to(dtype)
     root = softmax_root(logits)
     assert root.shape == (classes, classes - 1)
+    assert root.T.is_contiguous()  # a pullback reads its columns and would copy others
     exact = logits.double()
     p = exact.softmax(0)
     rest = torch.stack([p[torch.arange(classes) != j].sum() for j in range(classes)])  # 1 - p, without cancellation

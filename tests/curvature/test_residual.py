@@ -74,6 +74,16 @@ def test_groups_are_of_one_batch_while_these_are_few() -> None:
     )
 
 
+def test_large_networks_multiply_several_vectors_at_once_where_memory_allows_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = nn.Sequential(nn.Linear(1, 1_500_000), nn.GELU(), nn.Linear(1_500_000, 1))
+    subject = Subject.from_module(model, torch.ones(1, 1), torch.ones(1, 1), loss="mse")
+    for free, together in ((None, 8), (2**34, 8), (2**31, 6), (2**28, 3)):
+        monkeypatch.setattr("sharpbench.curvature.residual.free_bytes", lambda device, free=free: free)
+        assert residual(subject, ("0.weight",)).together == together
+
+
 def test_batches_do_not_change_the_groups() -> None:
     found = [residual(replace(smooth(40), batch_size=size), NAMES) for size in (1, 7, 40)]
     for other in found[1:]:
