@@ -21,7 +21,7 @@ from sharpbench.analysis.statistics import MIN_MARGINAL_CELL, Tau, granulated_ta
 from sharpbench.analysis.statistics.inputs import is_constant
 from sharpbench.analysis.statistics.jackknife import Floats
 from sharpbench.analysis.statistics.mean_psi import OutcomePairs, average_populations, interval_of
-from sharpbench.analysis.statistics.ranking import rank_estimates
+from sharpbench.analysis.statistics.ranking import Ranking, join_names, rank_estimates
 from sharpbench.analysis.statistics.value_noise import noise_variance
 from sharpbench.analysis.value_errors import drawn_errors
 from sharpbench.core.fields import Scalar
@@ -176,7 +176,7 @@ class HeadlineScore:
     parts: Mapping[tuple[int, str], Tau] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Headline:
     """All scores, the highest first and those without one last, and the populations.
 
@@ -184,12 +184,24 @@ class Headline:
         titles: Of all populations.
         populations: The index, in `titles`, of each population that has a Psi -> what is compared of it.
         entering: The indices of the populations that the scores are means over.
+        apart: The pairs of names whose scores differ significantly, from the comparisons behind the ranks.
     """
 
     scores: tuple[HeadlineScore, ...]
     titles: tuple[str, ...]
     populations: Mapping[int, JudgedPopulation]
     entering: tuple[int, ...]
+    apart: frozenset[frozenset[str]]
+
+    @cached_property
+    def known(self) -> tuple[HeadlineScore, ...]:
+        """The scores that exist, the highest first."""
+        return tuple(score for score in self.scores if score.tau.value is not None)
+
+    @cached_property
+    def joined(self) -> tuple[tuple[int, int], ...]:
+        """The first and last place, among those that exist, of each longest run of scores that are not told apart."""
+        return join_names([score.name for score in self.known], self.apart)
 
 
 def score_headline(populations: Sequence[MeasuredPopulation], titles: Sequence[str], *, seed: int = 0) -> Headline:
@@ -210,7 +222,8 @@ def score_headline(populations: Sequence[MeasuredPopulation], titles: Sequence[s
     entering = {index: judged[index] for index in _entering(judged)}
     reasons = {name: _explain(name, {index: columns[index] for index in entering}, titles) for name in kinds}
     complete = [name for name, reason in reasons.items() if reason is None and not _is_shown_twice(name, kinds)]
-    taus, ranks = _estimate(complete, entering, columns)
+    taus, ranking = _estimate(complete, entering, columns)
+    ranks = dict(zip(complete, ranking.ranks, strict=True))
     scores = [
         HeadlineScore(
             name,
@@ -227,7 +240,8 @@ def score_headline(populations: Sequence[MeasuredPopulation], titles: Sequence[s
         for name, kind in kinds.items()
         if not _is_shown_twice(name, kinds)
     ]
-    return Headline(tuple(sorted(scores, key=_order)), tuple(titles), judged, tuple(entering))
+    apart = frozenset(frozenset(complete[number] for number in pair) for pair in ranking.apart)
+    return Headline(tuple(sorted(scores, key=_order)), tuple(titles), judged, tuple(entering), apart)
 
 
 def _entering(judged: Mapping[int, JudgedPopulation]) -> list[int]:
@@ -268,10 +282,10 @@ def _estimate(
     names: Sequence[str],
     entering: Mapping[int, JudgedPopulation],
     columns: Mapping[int, Mapping[str, _Column]],
-) -> tuple[dict[str, Tau], dict[str, int | None]]:
-    """The score and the rank of each name, which has values on all populations."""
+) -> tuple[dict[str, Tau], Ranking]:
+    """The score of each name, which has values on all populations, and their ranks."""
     if not names or not entering:
-        return {}, {}
+        return {}, Ranking((None,) * len(names), None, frozenset())
     found = []
     for index, one in entering.items():
         here = [columns[index][name] for name in names]
@@ -283,8 +297,7 @@ def _estimate(
         name: Tau(float(value), interval_of(average, number), None, networks, len(entering))
         for number, (name, value) in enumerate(zip(names, average.values, strict=True))
     }
-    ranking = rank_estimates(average, range(len(names)), len(names))
-    return taus, dict(zip(names, ranking.ranks, strict=True))
+    return taus, rank_estimates(average, range(len(names)), len(names))
 
 
 def _parts(one: JudgedPopulation, column: _Column) -> Iterator[tuple[str, Tau]]:

@@ -254,17 +254,27 @@ def last_records(cells: Sequence[Cell], path: Path, *, parts: bool = True) -> li
 
 
 def write_outcomes(records: Sequence[Record], output: Path, names: Sequence[str], *, full: bool) -> None:
-    """Write and print the leaderboard of each outcome; of several, also a page with one table for all."""
+    """Write and print the leaderboard of each outcome; of several, also a page with one table for all.
+
+    The headline scores are written where one of the populations enters them.
+    """
+    from sharpbench.report.headline_json import HEADLINE, headline_json
     from sharpbench.report.outcome_table import OUTCOMES_PAGE, outcome_page
 
     boards = [write_leaderboard(records, output, full=full, outcome=name) for name in names]
-    if len(boards) > 1:
-        path = output / OUTCOMES_PAGE
-        try:
+    headline = headline_json(boards[0].populations)
+    try:
+        if len(boards) > 1:
+            path = output / OUTCOMES_PAGE
             path.write_text(outcome_page(boards), encoding="utf-8", errors="backslashreplace")
-        except OSError as error:
-            raise unwritable(output, error) from None
-        typer.echo(f"all outcomes: {path}")
+            typer.echo(f"all outcomes: {path}")
+        if headline is None:
+            (output / HEADLINE).unlink(missing_ok=True)  # of fewer records, by which a population entered
+        else:
+            (output / HEADLINE).write_text(headline, encoding="utf-8")
+            typer.echo(f"headline scores: {output / HEADLINE}")
+    except OSError as error:
+        raise unwritable(output, error) from None
 
 
 def write_leaderboard(records: Sequence[Record], output: Path, *, full: bool, outcome: str = "gap") -> ScoredBoards:

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from sharpbench.analysis.headline import Headline, HeadlineScore
+from sharpbench.analysis.statistics import arrange_lanes
 from sharpbench.report.format import format_correlation
 from sharpbench.report.plots import drawable_text
 
 MAX_NAME_CHARS = 34
 MAX_COLUMNS = 60
 """Columns of the heat map; the pages hold all."""
+AXES_LANES = 40
+"""The width of the axes of the scores, in distances of two bars."""
 DARK = 0.6
 """From this size of a Psi on its text is white."""
 
 
-def draw_scores(scores: Sequence[HeadlineScore], baselines: Collection[str]) -> Figure:
-    """The scores that exist with their 95 % intervals, the highest on top; squares are baselines."""
-    known = [score for score in scores if score.tau.interval is not None]
+def draw_scores(headline: Headline, baselines: Collection[str]) -> Figure:
+    """The scores that exist with their 95 % intervals, the highest on top; squares are baselines.
+
+    Bars at the right join scores that cannot be told apart.
+    """
+    known = headline.known
     figure = Figure(figsize=(6.4, 1.1 + 0.24 * len(known)), layout="constrained")
-    axes = figure.add_subplot()
+    lanes = arrange_lanes(headline.joined)
+    width = AXES_LANES, 1 + max(lanes, default=0)
+    axes, beside = figure.subplots(1, 2, sharey=True, width_ratios=width)
     axes.axvline(0, color="0.6", linewidth=0.8)
     for place, score in enumerate(known):
         interval, value = score.tau.interval, score.tau.value
@@ -39,6 +47,10 @@ def draw_scores(scores: Sequence[HeadlineScore], baselines: Collection[str]) -> 
             markerfacecolor="C0" if interval.low > 0 and not baseline else "white",
             markersize=5,
         )
+    for lane, (first, last) in zip(lanes, headline.joined, strict=True):
+        beside.plot([lane] * 2, [first - 0.25, last + 0.25], color="0.2", linewidth=2)
+    beside.set_xlim(-0.5, width[1] - 0.5)
+    beside.set_axis_off()
     axes.set_yticks(range(len(known)), [drawable_text(score.name, MAX_NAME_CHARS) for score in known], parse_math=False)
     axes.set_ylim(len(known) - 0.4, -0.6)
     axes.set_xlabel("mean Psi over populations and outcomes, 95 % interval")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
-from itertools import product
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,9 @@ import pytest
 
 from sharpbench.analysis.headline import Headline, outcome_family, score_headline
 from sharpbench.analysis.population import MeasuredPopulation, group_populations
-from sharpbench.analysis.statistics import granulated_tau
+from sharpbench.analysis.statistics import arrange_lanes, granulated_tau
 from sharpbench.core.record import Record
-from sharpbench.report.headline_plots import draw_heat
+from sharpbench.report.headline_plots import draw_heat, draw_scores
 from tests.synthetic import make
 
 OUTCOMES = ("quantised-4", "quantised-2", "forgetting")
@@ -71,6 +71,40 @@ def test_each_population_and_each_family_of_outcomes_has_the_same_weight() -> No
         (1, "gap"),
         (1, "loss-gap"),
     }
+
+
+def test_pairs_that_are_told_apart_give_the_ranks_and_no_bar_joins_one() -> None:
+    found = score(records("a", seeds=6), records("b", seeds=6))
+    assert frozenset(("good", "bad")) in found.apart
+    taus = {each.name: each.tau.value or 0.0 for each in found.known}
+    beaten = {
+        name: sum(taus[rival] > tau for rival in taus if frozenset((name, rival)) in found.apart)
+        for name, tau in taus.items()
+    }
+    ranks = {name: 1 + max(beaten[rival] for rival in taus if taus[rival] >= tau) for name, tau in taus.items()}
+    assert ranks == {each.name: each.rank for each in found.known}
+    assert found.joined
+    for first, last in found.joined:
+        names = [each.name for each in found.known[first : last + 1]]
+        assert not any(frozenset(pair) in found.apart for pair in combinations(names, 2))
+        for wider in (found.known[max(first - 1, 0) : last + 1], found.known[first : last + 2]):
+            pairs = combinations([each.name for each in wider], 2)
+            assert len(wider) == len(names) or any(frozenset(pair) in found.apart for pair in pairs), "the longest"
+
+
+def test_the_picture_has_one_bar_for_each_run_and_bars_of_a_lane_do_not_meet() -> None:
+    found = score(records("a", seeds=6))
+    axes, beside = draw_scores(found, {"random"}).axes
+    assert len(axes.get_yticks()) == len(found.known)
+    assert beside.get_ylim() == axes.get_ylim()
+    assert [tuple(np.round(line.get_ydata()).astype(int)) for line in beside.lines] == list(found.joined)
+    runs = [(0, 3), (1, 4), (3, 6), (4, 7), (5, 9), (8, 9)]
+    lanes = arrange_lanes(runs)
+    assert lanes == (0, 1, 2, 0, 1, 0)
+    assert all(
+        lane != other or last < first
+        for (lane, (_, last)), (other, (first, _)) in combinations(zip(lanes, runs, strict=True), 2)
+    )
 
 
 def test_a_measure_that_is_missing_somewhere_has_no_score_but_the_reason() -> None:

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from sharpbench.analysis.headline import score_headline
+from sharpbench.analysis.population import group_populations
 from sharpbench.cli.run import chosen_outcomes, stated_outcomes, write_outcomes
 from sharpbench.cli.status import merge
 from sharpbench.runner.plan import plan
 from sharpbench.runner.run import RunOptions, plan_run
+from tests.analysis.test_headline import records
 from tests.synthetic import make
 
 COHORT = "label-noise[ratios=2,seeds=1,train_size=8]"
@@ -42,6 +45,26 @@ def test_each_outcome_has_its_board_in_its_folder(tmp_path: Path, capsys: pytest
     names = {path.name for path in (tmp_path / "quantised-4" / "plots").iterdir()}
     assert names == {"overview.svg", "overview.png"}
     assert len(list((tmp_path / "plots").iterdir())) > 2
+
+
+def test_headline_scores_are_written_where_a_population_enters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sharpbench.report.plots.plot_populations", lambda *_, **__: [])  # drawn in other tests
+    path, entering = tmp_path / "headline.json", [*records("a"), *records("b", outcomes=())]
+    write_outcomes(entering, tmp_path, ["gap"], full=False)
+    assert f"headline scores: {path}" in capsys.readouterr().out
+    rows = {row["name"]: row for row in json.loads(path.read_text())}
+    populations = group_populations(entering)
+    expected = score_headline(populations, [each.model for each in populations])
+    assert {name: (row["score"], row["rank"]) for name, row in rows.items()} == {
+        each.name: (each.tau.value, each.rank) for each in expected.scores
+    }
+    assert rows["good"]["populations"] == ["a on digits", "b on digits"]
+    (psi,) = [part["psi"] for part in rows["good"]["parts"] if part["outcome"] == "forgetting"]
+    assert psi == expected.scores[[each.name for each in expected.scores].index("good")].parts[0, "forgetting"].value
+    write_outcomes(records("a", noisy=True), tmp_path, ["gap"], full=False)
+    assert not path.exists(), "label noise varies"
 
 
 def test_merged_records_have_a_board_for_each_outcome_that_they_state(tmp_path: Path) -> None:

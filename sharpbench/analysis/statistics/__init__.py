@@ -19,7 +19,9 @@ from sharpbench.analysis.statistics.rank_correlation import (
 )
 from sharpbench.analysis.statistics.ranking import (
     RankComparison,
+    arrange_lanes,
     compare_measures,
+    join_names,
     paired_difference,
     rank_measures,
     shared_ranks,
@@ -42,10 +44,12 @@ __all__ = [
     "RankComparison",
     "SignError",
     "Tau",
+    "arrange_lanes",
     "compare_measures",
     "conditional_information",
     "environment_sign_error",
     "granulated_tau",
+    "join_names",
     "kendall_tau",
     "marginal_tau",
     "pair_weights",

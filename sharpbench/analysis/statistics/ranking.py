@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -96,10 +97,12 @@ class Ranking:
 
     Args:
         detectable: See `median_detectable`.
+        apart: The pairs of numbers of measures whose comparison is a discovery.
     """
 
     ranks: tuple[int | None, ...]
     detectable: float | None
+    apart: frozenset[frozenset[int]]
 
 
 def rank_measures(
@@ -136,7 +139,48 @@ def rank_estimates(estimates: TauEstimates | None, known: Sequence[int], count: 
         1 + max(beaten[rival] for rival, tau in taus.items() if tau >= taus[number]) if number in taus else None
         for number in range(count)
     )
-    return Ranking(ranks, median_detectable(found))
+    apart = frozenset(frozenset((each.one, each.other)) for each in found if each.better is not None)
+    return Ranking(ranks, median_detectable(found), apart)
+
+
+def join_names(names: Sequence[str | None], apart: AbstractSet[frozenset[str]]) -> tuple[tuple[int, int], ...]:
+    """The first and last place of each longest run of names of which no two are told apart; no run of one.
+
+    Args:
+        names: In the order in which they are shown; None for one that was not compared, which no run holds.
+        apart: The pairs that are told apart.
+
+    >>> join_names(["a", "b", "c", None, "d"], {frozenset("ac")})
+    ((0, 1), (1, 2))
+    """
+    runs: list[tuple[int, int]] = []
+    for first in range(len(names)):
+        last = first
+        while last + 1 < len(names) and _is_joined(names[first : last + 2], apart):
+            last += 1
+        if last > first and not (runs and runs[-1][1] >= last):
+            runs.append((first, last))
+    return tuple(runs)
+
+
+def arrange_lanes(runs: Sequence[tuple[int, int]]) -> tuple[int, ...]:
+    """The lane of each run, from 0, so that runs of one lane have no place in common; runs are in order of their first.
+
+    >>> arrange_lanes([(0, 2), (2, 4), (3, 5)])
+    (0, 1, 0)
+    """
+    ends: list[int] = []
+    lanes = []
+    for first, last in runs:
+        lane = next((number for number, end in enumerate(ends) if end < first), len(ends))
+        ends[lane : lane + 1] = [last]
+        lanes.append(lane)
+    return tuple(lanes)
+
+
+def _is_joined(names: Sequence[str | None], apart: AbstractSet[frozenset[str]]) -> bool:
+    """Whether the last name was compared and is not told apart from those before, of which no two are."""
+    return None not in names and not any(frozenset((each, names[-1])) in apart for each in names[:-1])
 
 
 def shared_ranks(

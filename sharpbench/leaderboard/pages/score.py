@@ -35,7 +35,10 @@ OUTCOMES = (
     "of a population state. Rows are in the order of the [headline score](README.md); baselines are in italics."
 )
 HEAT = "Psi by outcome; the numbers above are the populations in the order of this page, grey: no value"
-INTERVALS = "Headline scores with 95 % intervals; squares are baselines, filled circles have an interval above 0"
+INTERVALS = (
+    "Headline scores with 95 % intervals; squares are baselines, filled circles have an interval above 0, and bars "
+    "at the right join scores that the paired comparisons cannot tell apart"
+)
 
 
 def baseline_names(leaderboard: Leaderboard) -> frozenset[str]:
@@ -55,10 +58,9 @@ def score_section(leaderboard: Leaderboard) -> Section:
     table = markdown_table(["rank", "measure", "score", "95 % interval", "without a score because"], lines, {0, 2, 3})
 
     def draw() -> Figure:
-        return draw_scores(headline.scores, baselines)
+        return draw_scores(headline, baselines)
 
-    known = any(score.tau.interval is not None for score in headline.scores)
-    pictures = (Picture(f"{PLOTS}/headline", INTERVALS, draw),) if known else ()
+    pictures = (Picture(f"{PLOTS}/headline", INTERVALS, draw),) if headline.known else ()
     entering = "; ".join(str(escape_title(leaderboard.boards[index])) for index in headline.entering) or "none"
     return Section("Headline score", (MEANING, f"Populations that enter: {entering}.", table, *pictures))
 

@@ -14,12 +14,13 @@ from sharpbench.leaderboard.pages.links import page_slug
 from sharpbench.leaderboard.site.addresses import BOARD, measure_address, network_address, population_address
 from sharpbench.leaderboard.site.commands import run_measure
 from sharpbench.leaderboard.site.data import measure_data, site_data
-from sharpbench.leaderboard.site.downloads import format_csv, format_json, list_rows, list_scores
+from sharpbench.leaderboard.site.downloads import format_csv, list_rows
 from sharpbench.leaderboard.site.landing import landing_values
 from sharpbench.leaderboard.site.population import network_values, population_values
 from sharpbench.leaderboard.site.questions import question_data
 from sharpbench.report.columns import board_notes
 from sharpbench.report.format import plain_text
+from sharpbench.report.headline_json import format_rows, list_headline_scores
 from sharpbench.report.markdown import MAX_REASONS
 from sharpbench.report.measure_pages import measure_facts
 
@@ -42,8 +43,9 @@ def build_site(leaderboard: Leaderboard, *, home: str | None = None) -> dict[str
     folder = files("sharpbench.leaderboard.site") / "static"
     texts = {f"{BOARD}/{name}": (folder / name).read_text(encoding="utf-8") for name in STATIC}
     rows = list_rows(leaderboard)
-    texts |= {f"{BOARD}/scores.csv": format_csv(rows), f"{BOARD}/scores.json": format_json(rows)}
-    texts[f"{BOARD}/headline.json"] = format_json(list_scores(leaderboard))
+    texts |= {f"{BOARD}/scores.csv": format_csv(rows), f"{BOARD}/scores.json": format_rows(rows)}
+    slugs = {index: board.slug for index, board in enumerate(leaderboard.own_boards)}
+    texts[f"{BOARD}/headline.json"] = format_rows(list_headline_scores(leaderboard.headline, slugs))
     return texts | dict(_render_pages(leaderboard, home))
 
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-from collections.abc import Iterator
 from typing import Any
 
 from sharpbench.analysis.scores import Score
-from sharpbench.analysis.statistics import Tau
 from sharpbench.leaderboard.board import Board, Leaderboard
 from sharpbench.leaderboard.evidence import list_evidence
 from sharpbench.report.escape import guard_formula
 from sharpbench.report.format import plain_text
+from sharpbench.report.headline_json import tau_fields
 
 MAX_TEXT_CHARS = 200
 
@@ -41,48 +39,12 @@ def _row(board: Board, score: Score, cost: float | None, invariant: tuple[str, .
         "networks": score.networks,
         "ranked_by": score.ranked_by,
         "rank": score.rank,
-        **dict(_tau_fields("tau_within_cells", score.within)),
-        **dict(_tau_fields("tau", score.marginal)),
+        **dict(tau_fields("tau_within_cells", score.within)),
+        **dict(tau_fields("tau", score.marginal)),
         "gradients": cost,
         "unchanged_by": " ".join(invariant),
         "largest_relative_error": None if score.exactness is None else score.exactness.largest,
     }
-
-
-def list_scores(leaderboard: Leaderboard) -> list[Row]:
-    """One row per headline score, with its interval, rank, the reason where it has none, and its parts."""
-    headline = leaderboard.headline
-    slugs = {index: plain_text(leaderboard.boards[index].slug, MAX_TEXT_CHARS) for index in headline.populations}
-    return [
-        {
-            "name": plain_text(score.name, MAX_TEXT_CHARS),
-            "kind": score.kind,
-            "rank": score.rank,
-            "populations": [slugs[index] for index in headline.entering],
-            **dict(_tau_fields("score", score.tau)),
-            "reason": None if score.tau.reason is None else plain_text(score.tau.reason, MAX_TEXT_CHARS),
-            "parts": [
-                {
-                    "population": slugs[index],
-                    "outcome": plain_text(outcome, MAX_TEXT_CHARS),
-                    **dict(_tau_fields("psi", tau)),
-                }
-                for (index, outcome), tau in score.parts.items()
-            ],
-        }
-        for score in headline.scores
-    ]
-
-
-def _tau_fields(name: str, tau: Tau) -> Iterator[tuple[str, float | None]]:
-    yield name, tau.value
-    yield f"{name}_low", None if tau.interval is None else tau.interval.low
-    yield f"{name}_high", None if tau.interval is None else tau.interval.high
-
-
-def format_json(rows: list[Row]) -> str:
-    """The rows as a JSON array, null for what is missing."""
-    return json.dumps(rows, allow_nan=False, ensure_ascii=True, indent=0) + "\n"
 
 
 def format_csv(rows: list[Row]) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sharpbench.analysis.headline import Headline
 from sharpbench.analysis.row_ranks import find_told_apart
 from sharpbench.analysis.scores import Score
-from sharpbench.analysis.statistics import Tau
+from sharpbench.analysis.statistics import Tau, arrange_lanes, join_names
 from sharpbench.leaderboard.board import Board
 from sharpbench.leaderboard.evidence import Evidence, ranking_statistic
 from sharpbench.report.format import format_number, format_tau, plain_text
@@ -23,6 +23,8 @@ MAX_NAME_CHARS = 22
 COST_HEIGHT, COST_LEFT, COST_RIGHT = 320.0, 52.0, 444.0
 MAX_LABEL_CHARS = 26
 TAU_TICKS = (-1.0, -0.5, 0.0, 0.5, 1.0)
+Runs = Sequence[tuple[int, int]]
+"""First and last index of runs of rows."""
 MIN_DECADES = 0.5
 """The least length of the axis of costs."""
 
@@ -65,7 +67,7 @@ def draw_intervals(board: Board, most: int | None = None) -> IntervalPicture:
     shown = measures[:most]
     baselines = sorted((score for score in known if score.kind == "baseline"), key=_descending)
     bars = _join_rows(board, shown)
-    right = WIDTH - 12 - BAR_WIDTH * (1 + len(bars))
+    right = _right_end(bars)
     rows = tuple(_interval_row(score, index, right) for index, score in enumerate([*shown, *baselines]))
     within = board.scores[0].ranked_by == "within"
     return IntervalPicture(
@@ -74,34 +76,32 @@ def draw_intervals(board: Board, most: int | None = None) -> IntervalPicture:
         height=TOP + ROW_HEIGHT * len(rows) + BOTTOM,
         ticks=tuple((f"{tick:g}", _tau_place(tick, right)) for tick in TAU_TICKS),
         rows=rows,
-        bars=tuple(
-            (right + 10 + BAR_WIDTH * number, _row_place(first) - 5, _row_place(last) + 5)
-            for number, (first, last) in enumerate(bars)
-        ),
+        bars=_place_bars(bars, right),
         left_out=len(measures) - len(shown),
     )
 
 
 def draw_scores(headline: Headline, baselines: Collection[str]) -> IntervalPicture:
     """The headline scores that exist, the highest first; the axis ends at the quarter above all intervals."""
-    known = [score for score in headline.scores if score.tau.value is not None]
+    known = headline.known
     ends = [end for score in known if (found := score.tau.interval) is not None for end in (found.low, found.high)]
+    right = _right_end(headline.joined)
     reach = math.ceil(4 * max(map(abs, ends), default=1.0)) / 4
     return IntervalPicture(
         title=f"{len(headline.entering)} populations",
         axis="headline score: mean Psi",
         height=TOP + ROW_HEIGHT * len(known) + BOTTOM,
-        ticks=tuple((f"{tick * reach:g}", _tau_place(tick, WIDTH - 12)) for tick in TAU_TICKS),
+        ticks=tuple((f"{tick * reach:g}", _tau_place(tick, right)) for tick in TAU_TICKS),
         rows=tuple(
             _place_interval(
                 (score.name, "score", score.name in baselines),
                 score.tau,
                 index,
-                lambda value: _tau_place(value / reach, WIDTH - 12),
+                lambda value: _tau_place(value / reach, right),
             )
             for index, score in enumerate(known)
         ),
-        bars=(),
+        bars=_place_bars(headline.joined, right),
         left_out=len(headline.scores) - len(known),
     )
 
@@ -138,25 +138,24 @@ def _place_interval(what: tuple[str, str, bool], tau: Tau, index: int, place: Ca
     )
 
 
-def _join_rows(board: Board, shown: Sequence[Score]) -> list[tuple[int, int]]:
-    """The first and last index of each longest run of rows of which no two are told apart; none of one row."""
+def _join_rows(board: Board, shown: Sequence[Score]) -> Runs:
+    """The runs of rows that are not told apart, see `join_names`."""
     names = {(score.label, score.setting): score.name for score in board.measured if score.rank is not None}
     apart = find_told_apart(board.population, names, board.scores[0].ranked_by) if len(names) > 1 else frozenset()
-    runs: list[tuple[int, int]] = []
-    for first in range(len(shown)):
-        last = first
-        while last + 1 < len(shown) and not _is_apart(shown[first : last + 1], shown[last + 1], apart):
-            last += 1
-        if last > first and not (runs and runs[-1][1] >= last):
-            runs.append((first, last))
-    return runs
+    return join_names([None if score.rank is None else score.name for score in shown], apart)
 
 
-def _is_apart(group: Sequence[Score], score: Score, apart: frozenset[frozenset[str]]) -> bool:
-    """Whether `score` is told apart from one of the group, or has no rank and was not compared."""
-    if score.rank is None or any(each.rank is None for each in group):
-        return True
-    return any(frozenset((each.name, score.name)) in apart for each in group)
+def _right_end(runs: Runs) -> float:
+    """The right end of the axis, left of the bars of these runs."""
+    return WIDTH - 12 - BAR_WIDTH * (2 + max(arrange_lanes(runs), default=-1))
+
+
+def _place_bars(runs: Runs, right: float) -> tuple[tuple[float, float, float], ...]:
+    """x, upper and lower end of the bar of each run of rows."""
+    return tuple(
+        (right + 10 + BAR_WIDTH * lane, _row_place(first) - 5, _row_place(last) + 5)
+        for lane, (first, last) in zip(arrange_lanes(runs), runs, strict=True)
+    )
 
 
 @dataclass(frozen=True, slots=True)
