@@ -389,6 +389,18 @@ def test_a_mark_of_the_plot_opens_the_page_of_its_network(browser: Any, small: P
     assert opened.wrong == []
 
 
+def test_names_of_measures_are_whole_on_a_phone(browser: Any, make: Make, tmp_path: Path) -> None:
+    records = make(measures=("minimum[scope=unit]", "distance-from-initialisation"))
+    write_files(tmp_path / "site", build_site(make_leaderboard([Collection("a", tuple(records), 0)])), remedy="")
+    board = tmp_path / "site" / "board"
+    for address in (tmp_path / "site" / "index.html", board / "index.html", next((board / "networks").iterdir())):
+        opened = Opened(browser, address, viewport={"width": 390, "height": 844})
+        names = opened.page.locator("tbody th")
+        assert any("minimum[scope=unit]" in text for text in names.all_inner_texts())
+        assert names.evaluate_all("all => all.filter(one => one.scrollWidth > one.clientWidth).length") == 0, address
+        opened.page.context.close()
+
+
 def test_no_page_has_barriers_of_level_aa(browser: Any, small: Path) -> None:
     axe_module = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
     axe, network = axe_module.Axe(), next((small / "board" / "networks").iterdir())
