@@ -154,13 +154,11 @@ class _Settings:
         for axis, count in enumerate(positions):
             reach = (count - 1) * self.stride[axis] + (self.kernel[axis] - 1) * self.dilation[axis] + 1
             padded = padded.narrow(axis + 2, 0, reach)
-        if len(self.kernel) == 1:  # torch's own knows two dimensions
-            return F.unfold(padded.unsqueeze(2), (1, *self.kernel), (1, *self.dilation), 0, (1, *self.stride))
-        if len(self.kernel) == 2:
-            return F.unfold(padded, self.kernel, tuple(self.dilation), 0, tuple(self.stride))
         for place, (size, width, step) in enumerate(zip(self.kernel, self.dilation, self.stride, strict=True)):
             padded = padded.unfold(place + 2, (size - 1) * width + 1, step)[..., ::width]
-        return padded.permute(0, 1, 5, 6, 7, 2, 3, 4).flatten(5).flatten(1, 4)  # [N, channels, kernel, positions]
+        end = 2 + len(self.kernel)  # of [N, channels, positions, kernel]; one copy is faster than torch's own unfold
+        ordered = padded.permute(0, 1, *range(end, padded.ndim), *range(2, end))
+        return ordered.flatten(end).flatten(1, end - 1)
 
 
 def _settings(node: fx.Node, shape: torch.Size) -> _Settings:
