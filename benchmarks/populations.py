@@ -1,10 +1,11 @@
 """The populations of leaderboard/results: trained, measured, and put there, collection by collection.
 
-    python benchmarks/populations.py [NAME...] [--work FOLDER] [--workers 2] [--device auto] [--dry-run]
+    python benchmarks/populations.py [NAME...] [--work FOLDER] [--workers 2] [--device auto] [--dry-run | --partial]
 
 MNIST and cifar10-jpeg are read from $SHARPBENCH_DATA; trained networks are kept in $SHARPBENCH_CACHE. What is
-interrupted goes on where it stopped. `sharpbench publish` makes the pages afterwards. docs/populations.md says what
-they are and what came out.
+interrupted goes on where it stopped, and what is published already is not computed again. --partial runs nothing: it
+publishes those configurations of an interrupted run of which the networks of all seeds have all measures.
+`sharpbench publish` makes the pages afterwards. docs/populations.md says what they are and what came out.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ import shutil
 import subprocess
 import sys
 from argparse import ArgumentParser
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from sharpbench.core.records import RECORDS, merge_records
+from sharpbench.core.record import Record
+from sharpbench.core.records import RECORDS, merge_records, read_last_records
 
 RESULTS = Path(__file__).parents[1] / "leaderboard" / "results"
 MAX_PLAIN_BYTES = 20_000_000
@@ -115,16 +118,66 @@ def command(run: Sequence[str], output: Path, *, workers: int, device: str) -> l
     return [str(Path(sys.executable).parent / "sharpbench"), "run", *words, *place]
 
 
-def _publish(records: Path, name: str) -> None:
+def start_from_published(folder: Path, name: str, results: Path = RESULTS) -> None:
+    """Put the published records of a collection into the output folder of its run, unless it has records already."""
+    plain, compressed = results / f"{name}.jsonl", results / f"{name}.jsonl.xz"
+    if (folder / RECORDS).exists() or not (plain.exists() or compressed.exists()):
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    begun = folder / f"{RECORDS}.begun"
+    with plain.open("rb") if plain.exists() else lzma.open(compressed) as source, begun.open("wb") as target:
+        shutil.copyfileobj(source, target)
+    begun.replace(folder / RECORDS)
+
+
+def latest_of_each(records: Iterable[Record]) -> list[Record]:
+    """The last record of each measure on each network: a later version of a measure replaces an earlier one."""
+    return list({(*_network(record), record.label): record for record in records}.values())
+
+
+def finished_configurations(records: Sequence[Record]) -> list[Record]:
+    """Those of the configurations that are finished: all networks that others of the model have, with all measures."""
+    cells = Counter(_network(record) for record in records)
+    largest = _largest(cells)
+    whole = {network for network, number in cells.items() if number == largest[network[0]]}
+    seeds = Counter((model, tuple(item for item in recipe if item[0] != "seed")) for model, recipe in whole)
+    most = _largest(seeds)
+    chosen = {configuration for configuration, number in seeds.items() if number == most[configuration[0]]}
+    return [
+        record
+        for record in records
+        if (network := _network(record)) in whole
+        and (network[0], tuple(item for item in network[1] if item[0] != "seed")) in chosen
+    ]
+
+
+Items = tuple[tuple[str, object], ...]
+
+
+def _network(record: Record) -> tuple[str, Items]:
+    """The model and the recipe of a record's network."""
+    return str(record.data.get("population", record.recipe.get("model"))), tuple(sorted(record.recipe.items()))
+
+
+def _largest(numbers: Mapping[tuple[str, Items], int]) -> dict[str, int]:
+    """The largest number of each model."""
+    found: dict[str, int] = {}
+    for (model, _), number in numbers.items():
+        found[model] = max(number, found.get(model, 0))
+    return found
+
+
+def publish_records(records: Sequence[Record], name: str, results: Path = RESULTS) -> None:
     """Put the records among the results, compressed where they are large."""
-    plain, compressed = RESULTS / f"{name}.jsonl", RESULTS / f"{name}.jsonl.xz"
+    results.mkdir(parents=True, exist_ok=True)
+    content = "".join(f"{record.to_json()}\n" for record in records).encode()
+    plain, compressed = results / f"{name}.jsonl", results / f"{name}.jsonl.xz"
     for path in (plain, compressed):
         path.unlink(missing_ok=True)
-    if records.stat().st_size <= MAX_PLAIN_BYTES:
-        shutil.copyfile(records, plain)
-        return
-    with records.open("rb") as source, lzma.open(compressed, "wb", preset=6) as target:
-        shutil.copyfileobj(source, target)
+    if len(content) <= MAX_PLAIN_BYTES:
+        plain.write_bytes(content)
+    else:
+        compressed.write_bytes(lzma.compress(content, preset=6))
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -135,6 +188,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("--partial", action="store_true")
     chosen = parser.parse_args(arguments)
     if unknown := set(chosen.names) - set(COLLECTIONS):
         parser.error(f"no collection {', '.join(sorted(unknown))}; there are {', '.join(COLLECTIONS)}")
@@ -142,18 +196,22 @@ def main(arguments: Sequence[str]) -> int:
     for name in chosen.names:
         runs = COLLECTIONS[name]
         folders = [chosen.work / f"{name}-{number}" for number in range(len(runs))]
+        for folder in folders:
+            start_from_published(folder, name)
         words = [
             command(run, folder, workers=chosen.workers, device=chosen.device)
             for run, folder in zip(runs, folders, strict=True)
         ]
-        done = [subprocess.run([*each, "--dry-run"] if chosen.dry_run else each, check=False) for each in words]
-        failed = max(each.returncode for each in done)
-        worst = max(worst, failed)
+        failed = 0
+        if not chosen.partial:
+            done = [subprocess.run([*each, "--dry-run"] if chosen.dry_run else each, check=False) for each in words]
+            failed = max(each.returncode for each in done)
+            worst = max(worst, failed)
         if not chosen.dry_run and failed == 0:
             together = chosen.work / name
             merge_records(folders, together)
-            RESULTS.mkdir(parents=True, exist_ok=True)
-            _publish(together / RECORDS, name)
+            records = latest_of_each(read_last_records(together / RECORDS))
+            publish_records(finished_configurations(records) if chosen.partial else records, name)
     return worst
 
 

@@ -1,4 +1,5 @@
-"""The collections of benchmarks/populations.py: their words are valid, and the colour population has its size."""
+"""The collections of benchmarks/populations.py: their words are valid, the colour population has its size, and what is
+published is not computed again."""
 
 from __future__ import annotations
 
@@ -7,7 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.populations import COLLECTIONS, GPU, command
+from benchmarks.populations import (
+    COLLECTIONS,
+    GPU,
+    command,
+    finished_configurations,
+    latest_of_each,
+    publish_records,
+    start_from_published,
+)
+from sharpbench.core.record import Record, Scalars
+from sharpbench.core.records import RECORDS, read_last_records
 from sharpbench.core.spec import parse_spec
 from sharpbench.datasets import DATASETS, Dataset
 from sharpbench.models import MODELS, Model
@@ -46,3 +57,52 @@ def test_the_colour_population_has_100_networks_with_five_in_each_cell(name: str
 def test_the_device_is_handed_to_the_run(tmp_path: Path) -> None:
     words = command(COLLECTIONS[GPU][0], tmp_path, workers=1, device="cuda")
     assert words[words.index("--device") + 1] == "cuda"
+
+
+def measured(model: str, width: int, seed: int, label: str, *, value: float = 1.0, key: str = "") -> Record:
+    recipe: Scalars = {"model": f"{model}[width={width}]", "dataset": "digits", "seed": seed}
+    name = key or f"{model}-{width}-{seed}-{label}"
+    return Record(
+        key=name, measure=label, label=label, configuration={}, recipe=recipe, truth={}, data={"population": model},
+        seed=0, dtype="float32", device="cpu", status="ok", value=value,
+    )  # fmt: skip
+
+
+def test_a_partial_population_has_whole_configurations_only() -> None:
+    records = [
+        measured(model, width, seed, label)
+        for model, labels in {"mlp": ["trace", "margin"], "lenet": ["trace"]}.items()
+        for width in (4, 8)
+        for seed in (0, 1)
+        for label in labels
+    ]
+    assert finished_configurations(records) == records
+    assert finished_configurations([]) == []
+    without_one_cell = [record for record in records if record.key != "mlp-8-1-margin"]
+    expected = [record for record in records if not record.key.startswith("mlp-8")]
+    assert finished_configurations(without_one_cell) == expected
+    without_one_network = [record for record in records if not record.key.startswith("lenet-4-0")]
+    assert finished_configurations(without_one_network) == [
+        record for record in records if not record.key.startswith("lenet-4")
+    ]
+
+
+def test_a_later_version_of_a_measure_replaces_the_earlier_one_on_its_network() -> None:
+    earlier, other = measured("mlp", 4, 0, "trace"), measured("mlp", 4, 1, "trace")
+    later = measured("mlp", 4, 0, "trace", value=2.0, key="version-2")
+    assert latest_of_each([earlier, other, later]) == [later, other]
+
+
+@pytest.mark.parametrize("limit", [0, 10**6])
+def test_a_run_starts_from_what_is_published(tmp_path: Path, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.populations.MAX_PLAIN_BYTES", limit)
+    records = [measured("mlp", width, 0, "trace") for width in (4, 8)]
+    publish_records(records, "some-name", tmp_path / "results")
+    assert [path.name for path in (tmp_path / "results").iterdir()] == [f"some-name.jsonl{'' if limit else '.xz'}"]
+    start_from_published(tmp_path / "run", "some-name", tmp_path / "results")
+    assert read_last_records(tmp_path / "run" / RECORDS) == records
+    publish_records(records[:1], "some-name", tmp_path / "results")
+    start_from_published(tmp_path / "run", "some-name", tmp_path / "results")
+    assert read_last_records(tmp_path / "run" / RECORDS) == records, "what a run has is kept"
+    start_from_published(tmp_path / "other", "not-published", tmp_path / "results")
+    assert not (tmp_path / "other").exists()
