@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
@@ -17,7 +18,7 @@ from sharpbench.files import Workspace
 from sharpbench.runner.cell import Cell, Shard
 from sharpbench.runner.engines.engine import Engine, make_engine
 from sharpbench.runner.engines.pool import CellStarted
-from sharpbench.runner.engines.scheduler import schedule
+from sharpbench.runner.engines.scheduler import SAME_NETWORK, schedule
 from sharpbench.runner.networks import RunNetworks
 from sharpbench.runner.status import StatusFile
 from sharpbench.training.population import TrainingProgress
@@ -25,6 +26,10 @@ from sharpbench.training.recipe import Recipe, distinct_titles
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+PORTION_NETWORKS = 100
+"""Networks that several workers train before they measure them: an interrupted run of many has whole networks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +42,8 @@ class RunOptions:
             no file.
         engine: 'inline' measures in this process; 'process' and 'ray', or an Engine, in other processes, of which
             each death costs one cell. Those must be able to import the classes in the cells, or execute `plugins`.
-        workers: the number of processes that train and measure. With more than 1, all missing networks are trained
-            before the first cell.
+        workers: the number of processes that train and measure. With more than 1, they train the missing networks of
+            a portion of PORTION_NETWORKS together, then measure them, and go on with the next.
         threads: threads of torch in each process that measures; None shares the cores among the workers.
         shard: the part of the cells that is run; all cells fix which networks train together.
         retry_failed: whether cells whose last record is a failure are run again, and checks that failed.
@@ -287,17 +292,25 @@ def locate_workspace(cells: Sequence[Cell], options: RunOptions, engine: Engine)
 def _run_cells(
     cells: Sequence[Cell], networks: RunNetworks, workspace: Workspace, engine: Engine, workers: int
 ) -> Iterator[TrainingProgress | CellStarted | Record]:
-    """Run the cells; with several workers all missing networks are trained first."""
+    """Run the cells; several workers train the missing networks of a portion together before they measure them."""
     if not cells:
         return
     apply_settings(workspace.device, workspace.threads)
     pool = engine.pool(workspace, workers=workers, load=networks.load)
     try:
-        if workers > 1:
-            yield from networks.train_missing(cells, workers=engine.trainers(workers, _count_cores()))
-        yield from schedule(cells, pool, networks)
+        for portion in _portions(cells) if workers > 1 else (cells,):
+            if workers > 1:
+                yield from networks.train_missing(portion, workers=engine.trainers(workers, _count_cores()))
+            yield from schedule(portion, pool, networks)
     finally:
         pool.close()
+
+
+def _portions(cells: Sequence[Cell]) -> Iterator[list[Cell]]:
+    """The cells in their order, those of PORTION_NETWORKS networks at a time."""
+    networks = [list(group) for _, group in groupby(cells, key=SAME_NETWORK)]
+    for start in range(0, len(networks), PORTION_NETWORKS):
+        yield [cell for group in networks[start : start + PORTION_NETWORKS] for cell in group]
 
 
 def _count_cores() -> int:

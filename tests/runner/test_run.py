@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -423,6 +424,25 @@ def test_workers_train_what_is_measured_here(tmp_path: Path) -> None:
     assert not any(isinstance(step, TrainingEpoch) for step in steps[steps.index(CellStarted(planned[0])) :])
     with pytest.raises(InvalidInput, match="workers=0 must be at least 1"):
         list(run(planned, workers=0))
+
+
+@pytest.mark.slow
+def test_several_workers_measure_a_portion_of_the_networks_before_they_train_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The values of one worker, and no network of the second portion is touched before the first is measured."""
+    planned = cells([Norm(), Trace()], [SmallMlp(width=8), SmallMlp(width=9)])  # two groups
+    monkeypatch.setattr("sharpbench.runner.run.PORTION_NETWORKS", 1)
+    options = RunOptions(cache_dir=tmp_path / "two", threads=1, workers=2)
+    steps = [
+        step.recipe.model if isinstance(step, TrainingEpoch) else "measured"
+        for step in iterate_events(planned, options)
+        if isinstance(step, TrainingEpoch | Record)
+    ]
+    order = [name for name, _ in groupby(steps)]
+    assert order == ["small-mlp[width=8]", "measured", "small-mlp[width=9]", "measured"]
+    alone = ran(planned, tmp_path / "one")
+    assert [record.value for record in ran(planned, tmp_path / "two", workers=2)] == [each.value for each in alone]
 
 
 def test_options_are_a_value_or_keywords(cache: Path, tmp_path: Path) -> None:
