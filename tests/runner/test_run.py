@@ -440,7 +440,7 @@ def test_several_workers_measure_a_portion_of_the_networks_before_they_train_the
         if isinstance(step, TrainingEpoch | Record)
     ]
     order = [name for name, _ in groupby(steps)]
-    assert order == ["small-mlp[width=8]", "measured", "small-mlp[width=9]", "measured"]
+    assert order == [SmallMlp(width=8), "measured", SmallMlp(width=9), "measured"]
     alone = ran(planned, tmp_path / "one")
     assert [record.value for record in ran(planned, tmp_path / "two", workers=2)] == [each.value for each in alone]
 
