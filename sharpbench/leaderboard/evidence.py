@@ -40,8 +40,12 @@ class Evidence:
     @property
     def predicts(self) -> bool:
         """Whether it has a value on every network that counts, and the interval of its tau is above 0."""
-        interval = self.tau.interval
-        return not self.score.partial and interval is not None and interval.low > 0
+        return not self.score.partial and has_positive_interval(self.tau)
+
+
+def has_positive_interval(tau: Tau) -> bool:
+    """Whether it has an interval, above 0."""
+    return tau.interval is not None and tau.interval.low > 0
 
 
 def ranking_statistic(score: Score) -> Tau:

@@ -416,3 +416,51 @@ def test_no_page_has_barriers_of_level_aa(browser: Any, small: Path) -> None:
             assert told == [], (scheme, width, address)
             assert opened.page.evaluate("document.documentElement.scrollWidth") <= width, address
             opened.page.context.close()
+
+
+def test_the_fourth_question_asks_for_the_outcome(browser: Any, make: Make, tmp_path: Path) -> None:
+    stated = [replace(each, outcomes={"calibration": each.truth["test_accuracy"]}) for each in make(seeds=5)]
+    collections = [Collection("a", tuple(stated), 0), Collection("b", tuple(make()), 0)]
+    write_files(tmp_path / "site", build_site(make_leaderboard(collections)), remedy="")
+    which = tmp_path / "site" / "board" / "which.html"
+    opened = Opened(browser, which)
+    page = opened.page
+    first = page.locator("#answers section").first
+    assert "Cheapest measure that predicts the gap: good, tau" in first.inner_text()
+    assert first.locator("thead th").all_inner_texts() == ["measure", "tau", "rank", "gradients", "unchanged by"]
+    page.select_option("#outcome", "calibration")
+    assert "No measure that meets these conditions predicts calibration here." in first.inner_text(), "it is reversed"
+    assert first.locator("thead th").all_inner_texts() == ["measure", "Psi", "gradients", "unchanged by"]
+    assert "By Psi with calibration." in first.inner_text()
+    second = page.locator("#answers section").nth(1).inner_text()
+    assert "The records of these networks do not state calibration." in second
+    again = Opened(browser, which, f"#{page.url.partition('#')[2]}")
+    assert again.page.input_value("#outcome") == "calibration"
+    older = Opened(browser, which, "#model=small-mlp")
+    assert older.page.input_value("#population") == "model:small-mlp"
+    assert older.page.locator("#answers section").count() == 2
+    assert opened.wrong + again.wrong + older.wrong == []
+
+
+def test_every_picture_is_offered_as_svg_and_png(browser: Any, small: Path) -> None:
+    board = small / "board"
+    pages = [small / "index.html", board / "populations" / "first--small-mlp--digits.html"]
+    pages += [next((board / "networks").iterdir()), board / "measures" / "good.html"]
+    for address in pages:
+        opened = Opened(browser, address, color_scheme="dark")
+        page = opened.page
+        pictures = page.locator("svg.picture, #canvas").count()
+        assert pictures
+        for kind, begins in (("SVG", b"<svg "), ("PNG", b"\x89PNG\r\n")):
+            buttons = page.get_by_role("button", name=f"{kind} of this picture")
+            assert buttons.count() == pictures
+            with page.expect_download() as file:
+                buttons.last.click()
+            content = file.value.path().read_bytes()
+            assert content.startswith(begins)
+            assert len(content) > 2_000
+            if kind == "SVG":  # it needs no style sheet
+                assert b"var(" not in content
+                assert b'fill="rgb(' in content
+        assert opened.wrong == []
+        opened.page.context.close()

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from sharpbench import InvalidInput
 from sharpbench.analysis.population import MeasuredNetwork
 from sharpbench.analysis.row_ranks import find_told_apart
 from sharpbench.cli.app import app
+from sharpbench.core.catalog import list_installed
 from sharpbench.core.record import Record
 from sharpbench.datasets import Digits
 from sharpbench.leaderboard.board import Leaderboard, make_leaderboard
@@ -27,9 +29,10 @@ from sharpbench.leaderboard.evidence import choose_cheapest, choose_strongest, d
 from sharpbench.leaderboard.pages import which
 from sharpbench.leaderboard.publish import generate_files
 from sharpbench.leaderboard.site.addresses import network_address, population_address
-from sharpbench.leaderboard.site.build import build_site
+from sharpbench.leaderboard.site.build import STATIC, build_site, make_breakable
 from sharpbench.leaderboard.site.commands import open_network, train_again
-from sharpbench.leaderboard.site.pictures import draw_intervals
+from sharpbench.leaderboard.site.pictures import MAX_NAME_CHARS, draw_intervals, place_labels
+from sharpbench.leaderboard.site.questions import question_data
 from sharpbench.leaderboard.site.training_curve import draw_curve
 from sharpbench.models import SmallMlp
 from sharpbench.report.format import format_tau
@@ -91,12 +94,7 @@ def test_a_page_a_measure_and_no_address_but_its_own(results: Path) -> None:
     pages = {"index.html", "board/index.html", "board/which.html", *(f"board/measures/{name}.html" for name in NAMES)}
     populations = {f"board/populations/{name}--small-mlp--digits.html" for name in ("first", "second")}
     networks = {name for name in texts if re.fullmatch(r"board/networks/[0-9a-f]{16}\.html", name)}
-    files = {
-        *(
-            f"board/{name}"
-            for name in ("board.css", "board.js", "theme.js", "which.js", "scores.csv", "scores.json", "headline.json")
-        )
-    }
+    files = {f"board/{name}" for name in (*STATIC, "scores.csv", "scores.json", "headline.json")}
     assert set(texts) == pages | populations | networks | files
     assert len(networks) == 15 + 9
     for name in pages | populations | networks:
@@ -382,3 +380,51 @@ def test_which_measure_is_the_cheapest_that_predicts_the_gap(make: Make) -> None
     assert describe_result(leaderboard.boards[0], strongest.score).startswith(
         "It orders the networks as the gap does: tau"
     )
+
+
+def test_the_questions_have_psi_with_every_outcome_and_the_tau_that_ranks_for_the_gap(make: Make) -> None:
+    found = of(("a", [replace(each, outcomes={"calibration": each.truth["test_accuracy"]}) for each in make()]))
+    data = question_data(found)
+    assert data["outcomes"] == ["gap", "calibration"]
+    slugs = [board.slug for board in found.own_boards]
+    psis = {
+        (slugs[index], score.name, outcome): psi
+        for score in found.headline.scores
+        for (index, outcome), psi in score.parts.items()
+    }
+    compared = 0
+    for one, row in zip(list_evidence(found), data["evidence"], strict=True):
+        assert row["by"]["gap"] == (one.tau.value, format_tau(one.tau), one.predicts)
+        for outcome in data["outcomes"][1:]:
+            psi = psis.get((one.board.slug, one.score.name, outcome))
+            assert (outcome in row["by"]) == (psi is not None and psi.value is not None)
+            if psi is not None and psi.value is not None:
+                above = psi.interval is not None and psi.interval.low > 0 and not one.score.partial
+                assert row["by"][outcome] == (psi.value, format_tau(psi), above)
+                compared += 1
+    assert compared
+
+
+def test_every_measure_of_the_front_has_its_name_where_it_covers_no_mark() -> None:
+    """Marks in a crowd, as on a published population where the cheapest measure had no name."""
+    names = ["frobenius-product", "parameter-norm", "distance-from-initialisation", "path-norm"]
+    known: list[Any] = [SimpleNamespace(score=SimpleNamespace(name=name)) for name in names]
+    places = [(135.0, 55.0), (72.0, 72.0), (160.0, 75.0), (168.0, 61.0)]
+    labels = place_labels(known, known[:2], places)
+    assert [labels[index].name for index in range(2)] == names[:2]
+    for index, label in labels.items():
+        assert (label.line_end is None) == (abs(label.y - places[index][1]) <= 18)
+        left = label.x if label.anchor == "start" else label.x - 6.6 * len(label.name)
+        right = left + 6.6 * len(label.name)
+        assert not any(left < x < right and label.y - 11 < y < label.y + 3 for x, y in places)
+    assert labels[1].line_end is not None
+
+
+def test_names_of_our_measures_are_whole_in_pictures() -> None:
+    assert (
+        max(len(row["name"]) for row in list_installed("measures") if row["package"] == "sharpbench") <= MAX_NAME_CHARS
+    )
+
+
+def test_lines_of_headings_end_within_long_names() -> None:
+    assert str(make_breakable("timm:a[size=32], <b>")) == "timm:<wbr>a<wbr>[size=32], &lt;b&gt;"

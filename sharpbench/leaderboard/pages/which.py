@@ -15,17 +15,18 @@ from sharpbench.report.page import Page, Section
 
 PAGE_NAME = "which.md"
 INTRODUCTION = (
-    "Four questions decide: which network do you have, how many gradients may a measure cost, which rewrites of the "
-    "network must leave it unchanged, and which published networks are most like yours? The tables answer the last two "
-    "for each published population. A measure *predicts the gap* where the 95 % interval of the tau that ranks the "
-    "population is above 0 and the measure has a value on every network that counts.\n\n"
+    "Four questions decide: which published networks are like yours, how many gradients may a measure cost, which "
+    "rewrites of a network must leave it unchanged, and what should it predict? The tables answer the first and the "
+    "third, for the generalization gap; [outcomes](outcomes.md) has Psi with every other outcome. A measure *predicts "
+    "the gap* where the 95 % interval of the tau that ranks the population is above 0 and the measure has a value on "
+    "every network that counts.\n\n"
     "*cheapest*: of the measures that predict the gap and were timed, the one of the lowest cost, in gradients "
     "(forward and backward passes over the data). Where this population was not timed without other work, the cost "
     "is the largest of the other populations. *highest tau*: of the measures that predict the gap, also those that "
     "were not timed. Differences of tau may be chance: the ranks on the page of [correlations](correlation.md) say "
     "which measures can be told apart. Tau over all networks also counts what the hyperparameters do to the gap, so it "
     "is higher than tau within cells.\n\n"
-    "The interactive board asks the same questions with a budget: `make site`, or `sharpbench publish --site DIR`."
+    "The interactive board asks all four questions: `make site`, or `sharpbench publish --site DIR`."
 )
 NONE_PREDICTS = "No measure predicts the gap here."
 ANY = "nothing required"

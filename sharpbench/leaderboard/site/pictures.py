@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from sharpbench.analysis.headline import Headline
@@ -18,10 +18,12 @@ from sharpbench.report.plots import pareto_front
 WIDTH = 460.0
 """Of a picture, in units of its view box, in which text is 12 high."""
 ROW_HEIGHT, TOP, BOTTOM = 20.0, 8.0, 40.0
-NAME_WIDTH, BAR_WIDTH, CHAR_WIDTH = 168.0, 7.0, 6.6
-MAX_NAME_CHARS = 22
+NAME_WIDTH, BAR_WIDTH, CHAR_WIDTH = 196.0, 7.0, 6.6
+MAX_NAME_CHARS = 28
 COST_HEIGHT, COST_LEFT, COST_RIGHT = 320.0, 52.0, 444.0
-MAX_LABEL_CHARS = 26
+MAX_LABEL_CHARS = 28
+NEAR_LABEL, MAX_LABEL_SHIFT = 18, 140
+"""Shifts of a label: up to the first it needs no line to its mark."""
 TAU_TICKS = (-1.0, -0.5, 0.0, 0.5, 1.0)
 Runs = Sequence[tuple[int, int]]
 """First and last index of runs of rows."""
@@ -58,6 +60,16 @@ class IntervalPicture:
     rows: tuple[IntervalRow, ...]
     bars: tuple[tuple[float, float, float], ...]
     left_out: int
+
+    @property
+    def names_end(self) -> float:
+        """The right end of the names."""
+        return NAME_WIDTH - 8
+
+    @property
+    def middle(self) -> float:
+        """The middle of the axis."""
+        return (self.ticks[0][1] + self.ticks[-1][1]) / 2
 
 
 def draw_intervals(board: Board, most: int | None = None) -> IntervalPicture:
@@ -159,14 +171,25 @@ def _place_bars(runs: Runs, right: float) -> tuple[tuple[float, float, float], .
 
 
 @dataclass(frozen=True, slots=True)
+class CostLabel:
+    """A name next to a mark: its place, and where a line to the mark ends if the name is too far to need none."""
+
+    name: str
+    x: float
+    y: float
+    anchor: str
+    line_end: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class CostMark:
-    """One measure: its place, and where its name is set if it is on the front."""
+    """One measure: its place, and its name if it is on the front."""
 
     x: float
     y: float
     best: bool
     text: str
-    label: tuple[str, float, float, str] | None
+    label: CostLabel | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +223,7 @@ def draw_costs(found: Sequence[Evidence]) -> CostPicture | None:
         return round(COST_HEIGHT - BOTTOM - (tau - low) / (high - low) * (COST_HEIGHT - BOTTOM - 2 * TOP), 1)
 
     places = [(across(one.cost or 1.0), down(one.tau.value or 0.0)) for one in known]
-    labels = _place_labels(known, front, places)
+    labels = place_labels(known, front, places)
     marks = tuple(
         CostMark(
             x,
@@ -235,30 +258,33 @@ def _step_line(steps: Sequence[tuple[float, float]]) -> str:
     return path + "".join(f"H{x}V{y}" for x, y in steps[1:]) + f"H{COST_RIGHT}"
 
 
-def _place_labels(
+def place_labels(
     known: Sequence[Evidence], front: Sequence[Evidence], places: Sequence[tuple[float, float]]
-) -> dict[int, tuple[str, float, float, str]]:
-    """Index -> name, place and anchor of each label of the front, where it covers no mark and no other label."""
+) -> dict[int, CostLabel]:
+    """Index -> label of each measure of the front, where it covers no mark and no other label."""
     taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in places]
-    found: dict[int, tuple[str, float, float, str]] = {}
+    found: dict[int, CostLabel] = {}
     for index, one in enumerate(known):
         if one not in front:
             continue
         name, (x, y) = _short(one, MAX_LABEL_CHARS), places[index]
         long = CHAR_WIDTH * len(name)
-        for anchor, left, shift in (
-            ("start", 9, 4),
-            ("end", -9 - long, 4),
-            ("start", 2, -10),
-            ("end", -long, -10),
-            ("start", 2, 18),
-            ("end", -long, 18),
-        ):
+        for anchor, left, shift in _label_shifts(long):
             box = (x + left, y + shift - 11, x + left + long, y + shift + 3)
             if box[0] < COST_LEFT or box[2] > WIDTH or box[1] < 0 or box[3] > COST_HEIGHT - BOTTOM:
                 continue
             if all(box[2] < other[0] or box[0] > other[2] or box[3] < other[1] or box[1] > other[3] for other in taken):
                 taken.append(box)
-                found[index] = (name, round(x + left + (long if anchor == "end" else 0), 1), y + shift, anchor)
+                line_end = None if -NEAR_LABEL <= shift <= NEAR_LABEL else box[1] if shift > 0 else box[3]
+                right = long if anchor == "end" else 0
+                found[index] = CostLabel(name, round(x + left + right, 1), y + shift, anchor, line_end)
                 break
     return found
+
+
+def _label_shifts(long: float) -> Iterator[tuple[str, float, float]]:
+    """Anchor, left end and shift down of a label of that length, next to its mark first, then ever further away."""
+    yield from (("start", 9, 4), ("end", -9 - long, 4))
+    for shift in range(0, MAX_LABEL_SHIFT, 14):
+        for down in (-10 - shift, NEAR_LABEL + shift):
+            yield from (("start", 2 if not shift else -4, down), ("end", -long if not shift else 4 - long, down))

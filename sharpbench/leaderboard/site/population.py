@@ -93,10 +93,10 @@ def _distinct(values: Sequence[Scalar]) -> list[str]:
     return found if len(found) <= MAX_VALUES else [*found[:MAX_VALUES], f"and {len(found) - MAX_VALUES} more"]
 
 
-def _text(value: object) -> str:
+def _text(value: object, digits: int = 6) -> str:
     if value is None:
         return "default"
-    return format(value, ".6g") if isinstance(value, float) else plain_text(str(value), MAX_TEXT_CHARS)
+    return format(value, f".{digits}g") if isinstance(value, float) else plain_text(str(value), MAX_TEXT_CHARS)
 
 
 def _labels(board: Board) -> str:
@@ -121,7 +121,7 @@ def _board_row(board: Board, score: Score) -> dict[str, Any]:
 
 def _network_cells(network: MeasuredNetwork, place: int, axes: Mapping[str, Sequence[Scalar]]) -> list[str]:
     varied = [_text(values[place]) for values in axes.values()]
-    known = [_text(network.truth[name]) if name in network.truth else MISSING for name in TRUTHS]
+    known = [_text(network.truth[name], 4) if name in network.truth else MISSING for name in TRUTHS]
     return [_text(network.recipe.get("seed")), *varied, *known, network.exclusion or ""]
 
 

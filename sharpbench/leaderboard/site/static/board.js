@@ -26,6 +26,10 @@
     return element;
   }
 
+  function breakable(text) { // lines may also end within long names
+    return text.split(/(?<=:)|(?=\[)/).flatMap((part, index) => (index ? [make("wbr"), part] : [part]));
+  }
+
   function options(select, entries, chosen) {
     select.replaceChildren(...entries.map(([value, text]) => make("option", { value }, text)));
     select.value = String(chosen);
@@ -165,7 +169,7 @@
   }
 
   function heading(title, tip, index, number, down) {
-    const help = `help-${index}`, button = make("button", { type: "button", "aria-describedby": tip ? help : null }, title);
+    const help = `help-${index}`, button = make("button", { type: "button", "aria-describedby": tip ? help : null }, ...breakable(title));
     button.addEventListener("click", () => sortBy(index, down));
     if (tip) {
       for (const kind of ["pointerenter", "focus"]) button.addEventListener(kind, () => explain(button, tip));
