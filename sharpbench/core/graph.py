@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch._ops import HigherOrderOperator
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.modules import module as registration
 
 from sharpbench.core.batch import Inputs, list_tensors, map_tensors, split_examples, tree_form
 from sharpbench.core.definitions import ATEN_DEFINITIONS
@@ -210,11 +211,26 @@ class _Called(nn.Module):
         return self.call(self.module, inputs)
 
 
+@contextmanager
+def _kept_registration_hooks() -> Iterator[None]:
+    """Afterwards torch's hooks on every buffer that is assigned are those of before: export leaves its own if it fails.
+
+    That of torch 2.9 refuses each later assignment of a buffer of the module.
+    """
+    table = registration._global_buffer_registration_hooks
+    before = dict(table)
+    try:
+        yield
+    finally:
+        for key in table.keys() - before.keys():
+            del table[key]
+
+
 def _capture(module: nn.Module, example: Inputs, forward: Forward | None) -> Graph:
     plain = forward is None and isinstance(example, Tensor)
     called, prefix = (module, "") if plain else (_Called(module, forward or call_by_form), "module.")
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _kept_registration_hooks():
             warnings.simplefilter("ignore", FutureWarning)  # torch.export's own, about its own pytrees
             warnings.filterwarnings("ignore", ".*during export", UserWarning)  # what a forward pass stores is dropped
             program = torch.export.export(called, (example,)).run_decompositions({})
