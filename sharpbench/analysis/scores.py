@@ -37,6 +37,7 @@ from sharpbench.analysis.row_ranks import Criterion, rank_rows
 from sharpbench.analysis.statistics import MIN_UNITS, MIN_WITHIN_CELL, Tau
 from sharpbench.analysis.value_errors import ValueErrors, drawn_errors, summarize_value_errors
 from sharpbench.core.forked_calls import call_side_by_side, count_workers
+from sharpbench.core.native_threads import one_blas_thread
 from sharpbench.core.record import Record
 
 BASELINES = ("label noise", "training loss", "parameter norm", "random")
@@ -156,6 +157,7 @@ def score_records(records: Sequence[Record], *, seed: int = 0, outcome: str = GA
     return tuple(row for population in populations for row in score_population(population, seed=seed))
 
 
+@one_blas_thread()  # more are not faster, and change last digits
 def score_population(population: MeasuredPopulation, *, seed: int = 0) -> list[Score]:
     """The scores of one population, in the order of its tables."""
     ranked_by = _choose_criterion(population)

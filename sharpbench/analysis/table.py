@@ -60,7 +60,7 @@ class Table:
             if number is None and value is not None:
                 raise InvalidInput(
                     f"{place}: '{shorten(str(value))}' in column '{shorten(name)}' is not a finite number; "
-                    "correct it, or leave the cell empty where the network has no value"
+                    "correct it, or leave the cell empty where a measure has no value"
                 )
             found.append(number)
         return found

@@ -1,8 +1,8 @@
-"""Calls side by side in copies of this process, which do not wait for each other as threads do.
+"""Calls side by side in copies of this process.
 
-Python runs one thread at a time. A call of numpy lets other threads run, but a short one ends before another thread has
-woken, so code of many short calls is hardly faster in two threads than in one. A copy of this process (`fork`) has its
-own lock, and shares the memory of this process until one of them writes to it.
+Threads were not faster: rows of a board took nearly twice as long in each of two threads as in one
+(docs/performance.md). A copy of this process (`fork`) has its own lock of the interpreter, and shares the memory of
+this process until one of them writes to it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection, wait
 from typing import TypeVar
 
 from sharpbench.child_output import UnreadableMessage
+from sharpbench.core.native_threads import one_blas_thread, other_threads_rest
 from sharpbench.processes import ChildEnded, ChildProcess, end_with_parent, interrupts_blocked
 
 T = TypeVar("T")
@@ -34,18 +35,21 @@ def count_workers() -> int:
 def call_side_by_side(calls: Sequence[Callable[[], T]], *, workers: int) -> list[T]:
     """The results of all calls in their order, with `workers` of them made at a time.
 
-    On Linux copies of this process make them. Elsewhere a copy is not safe, and this process makes them in turn. What a
-    call changes in a copy is lost: only its result, which is pickled, and files come back. A call without a result is
-    made again in this process: where it raised, so that the exception comes with its traceback, and where its process
-    was killed.
+    On Linux copies of this process make them. Elsewhere a copy is not safe, and this process makes them in turn; also
+    where another thread is at work, because `fork` never returns while OpenBLAS multiplies matrices in another thread.
+    BLAS uses one thread during all calls. What a call changes in a copy is lost: only its result, which is pickled, and
+    files come back. A call without a result is made again in this process: where it raised, so that the exception comes
+    with its traceback, and where its process was killed.
 
     >>> call_side_by_side([lambda: 1, lambda: 2, lambda: 3], workers=2)
     [1, 2, 3]
     """
     workers = min(workers, len(calls))
-    if workers < 2 or sys.platform != "linux" or multiprocessing.current_process().daemon:  # which may have no children
-        return [call() for call in calls]
-    return _call_in_copies(calls, workers)
+    childless = multiprocessing.current_process().daemon  # which may have no children
+    with one_blas_thread():  # first, so that products that another thread begins later need no threads of OpenBLAS
+        if workers < 2 or sys.platform != "linux" or childless or not other_threads_rest():
+            return [call() for call in calls]
+        return _call_in_copies(calls, workers)
 
 
 def _call_in_copies(calls: Sequence[Callable[[], T]], workers: int) -> list[T]:

@@ -8,7 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
+from sharpbench.analysis import scores
 from sharpbench.analysis.costs import Failure, format_environment, summarize_exactness
 from sharpbench.analysis.scores import Score, score_records
 from sharpbench.analysis.statistics import kendall_tau
@@ -17,6 +19,11 @@ from sharpbench.core.record import Record
 
 Make = Callable[..., Record]
 MakeMany = Callable[..., list[Record]]
+
+
+def blas_threads() -> set[int]:
+    """The numbers of threads of the libraries of this process."""
+    return {each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"}
 
 
 def only(scores: tuple[Score, ...], label: str, model: str = "mlp") -> Score:
@@ -259,6 +266,27 @@ def test_rows_are_the_same_in_several_processes_and_share_what_does_not_depend_o
     monkeypatch.setattr("sharpbench.analysis.scores.count_workers", lambda: 3)
     assert score_records(records()) == expected
     assert len(made) == 4
+
+
+def test_scores_do_not_depend_on_the_threads_of_blas_which_stay_as_they_were(
+    records: MakeMany, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[tuple[str, set[int]]] = []
+
+    def note(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def noting(*arguments: object) -> object:
+            found.append((name, blas_threads()))
+            return function(*arguments)
+
+        return noting
+
+    for name in ("_score_measure", "rank_rows"):
+        monkeypatch.setattr(scores, name, note(name, getattr(scores, name)))
+    with threadpool_limits(limits=3, user_api="blas"):
+        before = blas_threads()
+        score_records(records())
+        assert blas_threads() == before
+    assert found == [("_score_measure", {1})] * 3 + [("rank_rows", {1})]
 
 
 def test_a_row_that_fails_in_another_process_raises_as_in_this_one(

@@ -149,3 +149,34 @@ def test_the_number_of_workers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> No
     assert count_workers() == MAX_PROCESSES
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3}, raising=False)
     assert count_workers() == 1
+
+
+MULTIPLYING = """
+import os, threading, time
+import numpy as np
+from sharpbench.core.forked_calls import call_side_by_side
+
+matrix = np.ones((1000, 1000))
+
+def multiply():
+    while True:
+        matrix @ matrix
+
+threading.Thread(target=multiply, daemon=True).start()
+time.sleep(0.5)
+for _ in range(5):
+    print(len(call_side_by_side([os.getpid] * 4, workers=2)), flush=True)
+os._exit(0)  # OpenBLAS would wait for its product here as well
+"""
+
+
+@on_linux
+def test_a_thread_that_multiplies_matrices_does_not_stop_the_calls(tmp_path: Path) -> None:
+    """OpenBLAS would end its threads before a copy, and wait for a product that has lost them."""
+    script = tmp_path / "script.py"
+    script.write_text(MULTIPLYING, encoding="utf-8")
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    environment["OPENBLAS_NUM_THREADS"] = "2"
+    command = [sys.executable, str(script)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.split() == ["4"] * 5
