@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor, fx
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sharpbench.core.batch import Inputs, count_entries
 from sharpbench.core.graph import Graph
@@ -23,6 +27,37 @@ class BufferSizes:
     results: int
     passed: int
     layers: tuple[tuple[int, int], ...]
+
+
+class ResultCounter(TorchDispatchMode):
+    """Counts the numbers in the results of all operators that run inside, recurrent layers by their steps.
+
+    numbers: in all results, without views of what was given. largest: in the largest one. windows: in those of the
+    input of a convolution, where they are most.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.numbers, self.largest, self.windows = 0, 0, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        results = func(*args, **(kwargs or {}))
+        given = set(_storages((args, kwargs)))
+        for storage, count in _storages(results).items():
+            if storage not in given:
+                self.numbers += count
+                self.largest = max(self.largest, count)
+        if func is torch.ops.aten.convolution.default:
+            inputs, weight, transposed = args[0], args[1], args[6]
+            positions = (inputs if transposed else results).numel() // weight.shape[0]
+            self.windows = max(self.windows, positions * weight[0].numel())
+        return results
+
+
+def _storages(tree: Any) -> dict[int, int]:
+    """Where the tensors of a tree have their numbers, and how many."""
+    tensors = [each for each in pytree.tree_leaves(tree) if isinstance(each, Tensor)]
+    return {each.untyped_storage()._cdata: each.numel() for each in tensors}
 
 
 def guess_buffers(inputs: Inputs) -> BufferSizes:

@@ -10,6 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy.stats import t as student
 from torch import Tensor
 
@@ -41,6 +42,29 @@ class MeanEstimate:
             return False
         low, high = self.interval
         return max(self.value - low, high - self.value) <= precision * abs(self.value)
+
+
+class RunningMoments:
+    """The mean [...] and the variance of samples [...] that come one by one, so that not all of them are held.
+
+    Source: Welford 1962, Note on a method for calculating corrected sums of squares and products.
+    """
+
+    def __init__(self, like: Tensor) -> None:
+        self.count = 0
+        self.mean, self._squares = (torch.zeros_like(like, dtype=torch.float64) for _ in range(2))
+
+    @property
+    def variance(self) -> Tensor:
+        """Of one sample, unbiased."""
+        return self._squares / (self.count - 1)
+
+    def add(self, sample: Tensor) -> None:
+        """Count one sample more."""
+        self.count += 1
+        gap = sample - self.mean
+        self.mean.add_(gap, alpha=1 / self.count)
+        self._squares.addcmul_(gap, sample - self.mean)
 
 
 def mean_of(groups: Collection[Tensor], exact: float = 0.0) -> MeanEstimate:

@@ -21,10 +21,9 @@ from sharpbench.curvature.confidence import PILOT, MeanEstimate, check_budget, c
 from sharpbench.curvature.example_forms import interaction
 from sharpbench.curvature.ggn import exact_diagonal, mean_traces, traces_by_example, weighted_traces_by_example
 from sharpbench.curvature.ggn_precision import ggn_trace_estimate, has_many_columns
-from sharpbench.curvature.products import flatten
 from sharpbench.curvature.residual import Residual, residual
 from sharpbench.curvature.strata import sample_strata
-from sharpbench.curvature.trace_estimators import DiagonalEstimate, draw_signs
+from sharpbench.curvature.trace_estimators import DiagonalEstimate
 
 PRECISION = 0.01
 """Both ends of the 95 % interval are within this share of the trace, by default."""
@@ -254,8 +253,8 @@ def _example_stderr(rest: Residual, exact: Tensor, shares: Tensor | None, genera
     places = spread_places(len(exact), MAX_EXAMPLES)
     found = torch.zeros(len(places), 0, dtype=torch.float64)
     for count in EXAMPLE_FORMS:
-        probes = draw_signs(flatten(rest.block), count - found.shape[1], generator)
-        found = torch.cat((found, rest.forms_by_example(places.to(probes.device), probes).cpu()), 1)
+        more = rest.draw_forms(places.to(rest.subject.device), count - found.shape[1], generator)
+        found = torch.cat((found, more), 1)
         if not bool(found.isfinite().all()):
             return None
         values, noise = exact[places] + found.mean(1), math.sqrt(interaction(found) / len(places))

@@ -24,7 +24,8 @@ from sharpbench.errors import InvalidInput
 MOST = 64
 """So many vectors at most are vmapped together; more share too little to be faster."""
 PROBE_BYTES = 256 * 2**20
-"""What the vectors that are vmapped together hold is kept below this, if that of a single one is."""
+"""What the vectors that are vmapped together hold is kept near this, if that of a single one is below it: products of
+convolutional networks were seen to hold 1.6 times what is counted here, recurrent ones three times."""
 
 
 def map_vectors(function: Callable[[Tensor], Tensor], vectors: Tensor, together: int) -> Tensor:

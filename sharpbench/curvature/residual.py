@@ -12,7 +12,7 @@ probes of a group is chosen by its measured standard deviation (Neyman 1934).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -21,12 +21,13 @@ from torch import Tensor
 
 from sharpbench.core.batch import Inputs
 from sharpbench.core.subject import Params, Subject
+from sharpbench.curvature.confidence import RunningMoments
 from sharpbench.curvature.derivative_methods import DerivativeMethod
-from sharpbench.curvature.products import flatten, map_vectors, unflatten, vectors_at_once
+from sharpbench.curvature.products import flatten, map_vectors, unflatten
+from sharpbench.curvature.shared_vectors import SharedVectors, share_vectors
 from sharpbench.curvature.soundness import sound_method
 from sharpbench.curvature.strata import Stratum
 from sharpbench.curvature.trace_estimators import draw_signs
-from sharpbench.environment import free_bytes
 
 GROUPS = 16
 """Groups into which up to GROUPS * MAX_EXAMPLES examples are split. More have less variance, but a vector's fixed cost,
@@ -38,11 +39,6 @@ MAX_GROUPS = 64
 """Groups of however many examples."""
 MAX_UNITS = 64
 """Unit vectors that are formed at once."""
-SHARED_VECTORS = 8
-"""Vectors that are multiplied at once where memory allows it. They share the forward and the backward pass at the
-weights: a product of vit_tiny at 224x224 takes 3.7 gradients alone and 2.1 together with seven others."""
-SHARED_BYTES = 3 * 2**29
-"""What these vectors may hold, or a quarter of what is free where that is less."""
 NORMS_PER_OCTAVE = 16
 """Steps in which norms of slopes are told apart, so that their rounding does not decide about a group."""
 
@@ -56,8 +52,8 @@ class Residual:
     """R in the blocks of some parameters, or D R D with D = diag(scale), as a sum over groups of examples.
 
     subject: the examples, with the slopes [n, C] of their losses by the logits in place of targets. block: these
-    parameters. groups: the examples in groups, likewise. together: vectors that are multiplied at once, 0 for one by
-    one.
+    parameters. groups: the examples in groups, likewise. vectors: how many are multiplied at once; no others
+    exist meanwhile.
     """
 
     subject: Subject
@@ -65,7 +61,7 @@ class Residual:
     scale: Params
     method: DerivativeMethod
     groups: tuple[Subject, ...]
-    together: int
+    vectors: SharedVectors
 
     @property
     def size(self) -> int:
@@ -74,8 +70,9 @@ class Residual:
 
     @property
     def exact_calls(self) -> int:
-        """Calls with many vectors at once that `diagonal` takes; a round of samples takes one for each group."""
-        return math.ceil(self.size / max(1, self.together)) * math.ceil(self.subject.n / self.subject.batch_size)
+        """Calls with many vectors at once that `diagonal` takes where memory allows it; a round of samples takes one
+        for each group. It depends on the network only, not on what is free."""
+        return math.ceil(self.size / max(1, self.vectors.wanted)) * math.ceil(self.subject.n / self.subject.batch_size)
 
     def strata(self, generator: torch.Generator) -> list[Stratum]:
         """A source of independent samples of the parts of tr R_g [m, parameters], for each group g: their sum is tr R.
@@ -86,10 +83,10 @@ class Residual:
 
     def diagonal(self) -> Params:
         """The exact diagonal of D R D by parameter, by one product with every unit vector."""
-        places = torch.arange(self.size, device=self._like().device)
         found = []
-        for some in places.split(MAX_UNITS):
-            units = torch.nn.functional.one_hot(some, self.size).to(self._like())
+        for places in torch.arange(self.size).split(min(MAX_UNITS, self.vectors.step)):
+            units = self._like().new_zeros(len(places), self.size)
+            units[torch.arange(len(places)), places] = 1
             found.append(self._map(units, _parts, self.subject).sum(1))
         return unflatten(self.block, torch.cat(found))
 
@@ -97,9 +94,12 @@ class Residual:
         """The mean over `samples` probes per group of v * (D R D v), by parameter, and its variance."""
         mean, variance = torch.zeros_like(self._like()), torch.zeros_like(self._like())
         for group, share in self._shares():
-            entries = share * self._map(draw_signs(self._like(), samples, generator), _entries, group)
-            mean += entries.mean(0)
-            variance += entries.var(0) / samples
+            found = RunningMoments(mean)
+            for probes in self._probes(samples, generator):
+                for entries in self._map(probes, _entries, group):  # one vector at a time: all in float64 need room
+                    found.add(entries.double())
+            mean += share * found.mean
+            variance += share**2 / samples * found.variance
         return unflatten(self.block, mean), unflatten(self.block, variance)
 
     def forms_by_example(self, places: Tensor, probes: Tensor) -> Tensor:
@@ -107,20 +107,32 @@ class Residual:
 
         def one(place: Tensor) -> Tensor:
             product = self._product(*self.subject.pick(place[None]), _parts)
-            return map_vectors(product, probes, min(self.together, len(probes))).sum(1)
+            return map_vectors(product, probes, min(self.vectors.together, len(probes))).sum(1)
 
         with self.method.operators():
-            return map_vectors(one, places, self.together and max(1, self.together // len(probes)))
+            return map_vectors(one, places, self.vectors.together and max(1, self.vectors.together // len(probes)))
+
+    def draw_forms(self, places: Tensor, count: int, generator: torch.Generator) -> Tensor:
+        """The same [len(places), count] along random sign vectors."""
+        return torch.cat([self.forms_by_example(places, each).cpu() for each in self._probes(count, generator)], 1)
 
     def _draw_parts(self, group: Subject, share: float, generator: torch.Generator, count: int) -> Tensor:
-        return share * self._map(draw_signs(self._like(), count, generator), _parts, group).cpu()
+        parts = [self._map(each, _parts, group).cpu() for each in self._probes(count, generator)]
+        return share * torch.cat(parts)
+
+    def _probes(self, count: int, generator: torch.Generator) -> Iterator[Tensor]:
+        """Random sign vectors, as many at a time as are multiplied at once: a round's together may not fit in memory.
+        They are the same ones however they are divided."""
+        like, step = self._like(), self.vectors.step
+        for start in range(0, count, step):
+            yield draw_signs(like, min(step, count - start), generator)
 
     def _map(self, probes: Tensor, of: _Summary, group: Subject) -> Tensor:
-        """of(v, D R D v) for every row v of `probes`, of one group's mean, in float64."""
+        """of(v, D R D v) for every row v of `probes`, of one group's mean."""
 
         def batch(inputs: Inputs, slopes: Tensor) -> Tensor:
             with self.method.operators():
-                return map_vectors(self._product(inputs, slopes, of), probes, self.together)
+                return map_vectors(self._product(inputs, slopes, of), probes, self.vectors.together)
 
         return group.mean(batch)
 
@@ -144,7 +156,8 @@ class Residual:
         return [(group, group.n / self.subject.n) for group in self.groups]
 
     def _like(self) -> Tensor:
-        return flatten(self.block)
+        """A tensor of the device and type of the flat vectors, whose values do not matter."""
+        return torch.cat([value.new_empty(0) for value in self.block.values()]).new_empty(self.size)
 
 
 def residual(subject: Subject, names: tuple[str, ...], scale: Params | None = None) -> Residual:
@@ -171,16 +184,8 @@ def residual(subject: Subject, names: tuple[str, ...], scale: Params | None = No
     picked = (with_slopes.pick(places) for places in steps.argsort(descending=True, stable=True).split(size))
     groups = [replace(subject, inputs=inputs, targets=some, batch_size=batch) for inputs, some in picked]
     block = {name: subject.params[name] for name in names}
-    together = 0 if method.plain else _count_together(subject, batch)
-    return Residual(with_slopes, block, scale or {}, method, tuple(groups), together)
-
-
-def _count_together(subject: Subject, examples: int) -> int:
-    """How many vectors are multiplied at once with a batch of that many examples."""
-    free = free_bytes(subject.device)
-    limit = SHARED_BYTES if free is None else min(SHARED_BYTES, free // 4)
-    shared = min(SHARED_VECTORS, vectors_at_once(subject, limit, examples=examples))
-    return max(shared, vectors_at_once(subject, examples=examples))
+    vectors = share_vectors(subject, block, examples=batch, scaled=bool(scale))
+    return Residual(with_slopes, block, scale or {}, method, tuple(groups), vectors)
 
 
 def group_size(examples: int) -> int:
@@ -195,4 +200,4 @@ def _parts(vector: Params, product: Params) -> Tensor:
 
 def _entries(vector: Params, product: Params) -> Tensor:
     """v * (R v), entry by entry."""
-    return flatten({name: vector[name] * product[name] for name in vector}).double()
+    return flatten({name: vector[name] * product[name] for name in vector})

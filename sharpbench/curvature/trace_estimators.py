@@ -23,7 +23,7 @@ Distribution = Literal["rademacher", "gaussian"]
 
 def draw_signs(like: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """`count` vectors of random signs [count, *like.shape]."""
-    drawn = torch.randint(0, 2, (count, *like.shape), generator=generator, dtype=torch.int8) * 2 - 1
+    drawn = torch.randint(0, 2, (count, *like.shape), generator=generator, dtype=torch.int8).mul_(2).sub_(1)
     return drawn.to(device=like.device, dtype=like.dtype)
 
 

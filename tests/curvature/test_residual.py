@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -10,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from sharpbench.core.subject import Subject
-from sharpbench.curvature import dense_ggn, dense_hessian, flatten, hessian_diagonal
+from sharpbench.curvature import certificate, dense_ggn, dense_hessian, flatten, hessian_diagonal
 from sharpbench.curvature.reference import parameter_blocks
 from sharpbench.curvature.residual import Residual, group_size, residual
 from sharpbench.curvature.strata import Stratum, sample_strata
 from sharpbench.curvature.trace_estimators import draw_signs
+from sharpbench.models import Timm
 
 NAMES = ("0.weight", "2.weight", "3.bias")
 
@@ -79,9 +81,11 @@ def test_large_networks_multiply_several_vectors_at_once_where_memory_allows_it(
 ) -> None:
     model = nn.Sequential(nn.Linear(1, 1_500_000), nn.GELU(), nn.Linear(1_500_000, 1))
     subject = Subject.from_module(model, torch.ones(1, 1), torch.ones(1, 1), loss="mse")
-    for free, together in ((None, 8), (2**34, 8), (2**31, 6), (2**28, 3)):
-        monkeypatch.setattr("sharpbench.curvature.residual.free_bytes", lambda device, free=free: free)
-        assert residual(subject, ("0.weight",)).together == together
+    for free, together in ((None, 8), (2**34, 8), (2**30, 3), (2**28, 1)):
+        monkeypatch.setattr("sharpbench.curvature.shared_vectors.free_bytes", lambda device, free=free: free)
+        vectors = residual(subject, ("0.weight",)).vectors
+        assert vectors.together == together
+        assert vectors.peak_bytes <= (3 * 2**29 if free is None else max(free // 4, 2 * vectors.bytes_each))
 
 
 def test_batches_do_not_change_the_groups() -> None:
@@ -89,6 +93,75 @@ def test_batches_do_not_change_the_groups() -> None:
     for other in found[1:]:
         for one, two in zip(found[0].groups, other.groups, strict=True):
             assert torch.equal(one.inputs, two.inputs)
+
+
+def with_vectors(rest: Residual, together: int) -> Residual:
+    return replace(rest, vectors=replace(rest.vectors, together=together))
+
+
+def test_values_do_not_depend_on_how_many_vectors_are_multiplied_at_once() -> None:
+    subject = smooth(40)
+    places = torch.arange(5)
+    found = []
+    for together in (0, 1, 3, 64):
+        rest = with_vectors(residual(subject, NAMES), together)
+        draws = torch.Generator().manual_seed(0)
+        parts = rest.strata(draws)[0].draw(7)
+        mean, variance = (flatten(each) for each in rest.sample_diagonal(7, draws))
+        found.append((parts, mean, variance, rest.draw_forms(places, 7, draws), flatten(rest.diagonal())))
+    for other in found[1:]:
+        for one, two in zip(found[0], other, strict=True):
+            torch.testing.assert_close(one, two, rtol=1e-10, atol=1e-14)
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.head = nn.LSTM(4, 16, batch_first=True), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.layer(x)[0][:, -1])
+
+
+NETWORKS = {
+    "convolutions": (
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 8, 3, padding=1), nn.Tanh(), nn.Conv2d(8, 8, 3, padding=1), nn.Tanh(), nn.Flatten(1),
+            nn.Linear(8 * 16 * 16, 3),
+        ),
+        (1, 16, 16),
+    ),
+    "recurrent": (Recurrent, (12, 4)),
+    "perceptron": (lambda: nn.Sequential(nn.Linear(300, 200), nn.GELU(), nn.Linear(200, 3)), (300,)),
+    "attention": (lambda: Timm("test_vit").build((1, 32, 32), 3), (1, 32, 32)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "scaled"),
+    [
+        ("convolutions", 16, False),
+        ("convolutions", 32, True),
+        ("recurrent", 32, False),
+        ("perceptron", 16, True),
+        ("attention", 16, False),
+    ],
+)
+def test_what_is_held_is_predicted(
+    name: str, count: int, scaled: bool, allocated: Callable[[Callable[[], object]], int]
+) -> None:
+    """However many vectors a round has: 10 of them, 2 at once."""
+    torch.manual_seed(0)
+    build, shape = NETWORKS[name]
+    subject = Subject.from_module(build(), torch.randn(count, *shape), torch.arange(count) % 3)
+    block = tuple(each for each, found in certificate(subject).items() if found)
+    rest = with_vectors(residual(subject, block, subject.params if scaled else None), 2)
+    rest = replace(rest, groups=rest.groups[:1])
+    draws, predicted = torch.Generator().manual_seed(0), rest.vectors.peak_bytes
+    assert 0.4 * predicted < allocated(lambda: rest.strata(draws)[0].draw(10)) < predicted
+    assert allocated(lambda: rest.draw_forms(torch.arange(1), 10, draws)) < predicted
+    sums = 8 * rest.size * torch.float64.itemsize  # of entries, their squares, and terms of them
+    assert allocated(lambda: rest.sample_diagonal(10, draws)) < predicted + sums
 
 
 def test_forms_by_example_are_those_of_an_explicit_loop() -> None:
