@@ -226,8 +226,8 @@ def _check_networks(table: Table, columns: TableColumns, networks: Sequence[Meas
     counted = [network for network in networks if network.counts]
     if len(counted) < MIN_MARGINAL_CELL:
         raise InvalidInput(
-            f"{table.name} has {len(counted)} networks with an outcome that fitted, an interval needs "
-            f"{MIN_MARGINAL_CELL}; add networks"
+            f"{table.name} has {len(counted)} network{'' if len(counted) == 1 else 's'} with an outcome that fitted, "
+            f"an interval needs {MIN_MARGINAL_CELL}; add networks"
         )
     if len({network.outcome for network in counted}) == 1:
         raise InvalidInput(

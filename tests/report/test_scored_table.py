@@ -264,6 +264,7 @@ def test_what_is_refused() -> None:
     assert "the measure 'flat' is 7 for all networks" in refused(frame.assign(flat=7))
     assert "the outcome 'gap' is 0.5 for all networks" in refused(frame.assign(gap=0.5))
     assert "has 2 networks with an outcome that fitted, an interval needs 3" in refused(frame.iloc[:2])
+    assert "has 1 network with an outcome that fitted" in refused(frame.iloc[:1])
     assert "row 5: 'high' in column 'good' is not a finite number" in refused(
         frame.assign(good=frame["good"].astype(object).where(frame.index != 5, "high"))
     )
