@@ -157,7 +157,7 @@ def score_records(records: Sequence[Record], *, seed: int = 0, outcome: str = GA
     return tuple(row for population in populations for row in score_population(population, seed=seed))
 
 
-@one_blas_thread()  # more are not faster, and change last digits
+@one_blas_thread()  # the copies use the other cores
 def score_population(population: MeasuredPopulation, *, seed: int = 0) -> list[Score]:
     """The scores of one population, in the order of its tables."""
     ranked_by = _choose_criterion(population)
