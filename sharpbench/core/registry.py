@@ -54,12 +54,22 @@ class Available:
     faults: tuple[PluginFault, ...]
 
 
+_Offers = tuple[tuple[str, object], ...]
+_latest: dict[Kind, tuple[_Offers, Available]] = {}
+"""What the installed packages offered at the latest call, and the result, while these are the same tuples."""
+
+
 def available(kind: Kind, plugins: Sequence[Path] = ()) -> Available:
     """All installed plugins of `kind`, and those of the files `plugins` (--plugin)."""
     classes: dict[str, type[Any]] = {}
     packages: dict[str, str] = {}
     faults: list[PluginFault] = []
-    for package, module in _load_modules(kind, plugins, faults):
+    modules = list(_load_modules(kind, plugins, faults))
+    offers = tuple((package, getattr(module, kind.upper(), ())) for package, module in modules)
+    if kind in _latest and not faults and _same_offers(offers, _latest[kind][0]):
+        found = _latest[kind][1]
+        return Available(kind, dict(found.classes), dict(found.packages), ())
+    for package, module in modules:
         sound, causes = _usable_classes(kind, module)
         faults.extend(PluginFault(kind, package, cause) for cause in causes)
         for cls in sound:
@@ -69,7 +79,16 @@ def available(kind: Kind, plugins: Sequence[Path] = ()) -> Available:
                     "uninstall one of them"
                 )
             classes[cls.name], packages[cls.name] = cls, package
+    if not faults and all(isinstance(offer, tuple) for _, offer in offers):  # a list may change
+        _latest[kind] = offers, Available(kind, dict(classes), dict(packages), ())
     return Available(kind, classes, packages, tuple(faults))
+
+
+def _same_offers(some: _Offers, others: _Offers) -> bool:
+    """Whether the same packages offer the same objects."""
+    return len(some) == len(others) and all(
+        one[0] == other[0] and one[1] is other[1] for one, other in zip(some, others, strict=True)
+    )
 
 
 def find_measures(target: str) -> dict[str, type[Any]]:

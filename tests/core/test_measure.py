@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from sharpbench import Estimate, InvalidInput, Measure, NotApplicable, Subject, measure
+from sharpbench.core.requirements import random_state_kept
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -200,6 +201,32 @@ def test_the_process_keeps_its_random_state_when_a_network_draws() -> None:
     after = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # type: ignore[index, union-attr]
     assert torch.equal(before[0], after[0])
     assert before[1:] == after[1:]
+
+
+@pytest.mark.parametrize("drawn", [0, 1])
+def test_normal_numbers_that_numpy_keeps_are_kept(drawn: int) -> None:
+    """numpy draws two at a time: where it keeps one, the next draw changes nothing but that."""
+    np.random.seed(0)
+    for _ in range(drawn):
+        np.random.randn()
+    before = np.random.get_state()
+    with random_state_kept():
+        np.random.randn()
+    after = np.random.get_state()
+    assert before[1].tolist() == after[1].tolist()  # type: ignore[index, union-attr]
+    assert before[2:] == after[2:]  # type: ignore[index]
+
+
+def test_other_generators_of_numpy_are_kept() -> None:
+    default = np.random.get_bit_generator()
+    np.random.set_bit_generator(np.random.PCG64(0))
+    try:
+        before = np.random.get_state(legacy=False)
+        with random_state_kept():
+            np.random.rand()
+        assert np.random.get_state(legacy=False) == before
+    finally:
+        np.random.set_bit_generator(default)
 
 
 def test_a_value_that_overflows_in_float32_only_says_so() -> None:

@@ -255,6 +255,26 @@ def test_a_class_without_a_fault_is_checked_once(monkeypatch: pytest.MonkeyPatch
     assert list(available("measures").classes) == found
 
 
+def test_offers_are_judged_again_when_they_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = available("measures").classes
+    first, second = known["trace"], known["minimum"]
+    offered, listed = module(MEASURES=(first,)), module(MEASURES=[])
+    install(monkeypatch, Point("one", offered))
+    assert list(available("measures").classes) == ["trace"]
+    with monkeypatch.context() as patch:
+        patch.setattr(registry, "_usable_classes", lambda kind, module: pytest.fail("judged again"))
+        found = available("measures")
+        found.classes.clear()  # the caller's own
+        assert available("measures").packages == {"trace": "one"}
+        assert list(available("measures").classes) == ["trace"]
+    offered.MEASURES = (second,)  # as a module that is reloaded
+    assert list(available("measures").classes) == ["minimum"]
+    install(monkeypatch, Point("two", listed))
+    assert available("measures").classes == {}
+    listed.MEASURES.append(first)
+    assert available("measures").packages == {"trace": "two"}
+
+
 def test_what_can_change_is_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:
     @dataclass
     class Loose:
