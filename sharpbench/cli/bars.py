@@ -22,9 +22,12 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     SpinnerColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
 )
+from rich.table import Column
+from rich.text import Text
 
 from sharpbench.errors import InvalidInput, shorten
 
@@ -43,7 +46,7 @@ def progress_bar(*columns: ProgressColumn, counted: bool, console: Console) -> P
     """
     if not _draws_bars(console):
         return ProgressLines(console, seconds=line_period())
-    text = TextColumn("{task.description}")
+    text = _Description("{task.description}", table_column=Column())
     shown = (text, BarColumn(), MofNCompleteColumn()) if counted else (SpinnerColumn(), text)
     return Progress(
         *shown,
@@ -53,6 +56,18 @@ def progress_bar(*columns: ProgressColumn, counted: bool, console: Console) -> P
         transient=True,
         redirect_stdout=False,  # it would go to stderr, also where it is piped into a file
     )
+
+
+class _Description(TextColumn):
+    """What is being done, cut where the line is too narrow for it.
+
+    Its table column may wrap: from such columns rich takes the width that is lacking, so from no number.
+    """
+
+    def render(self, task: Task) -> Text:
+        text = super().render(task)
+        text.no_wrap, text.overflow = True, "ellipsis"
+        return text
 
 
 def _draws_bars(console: Console) -> bool:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import re
 import time
 
 import pytest
 from rich.console import Console
+from rich.progress import TextColumn
 
 from sharpbench import InvalidInput
 from sharpbench.cli.bars import ProgressLines, announce_step, follow_steps, line_period, progress_bar
@@ -32,6 +34,25 @@ def test_a_step_that_takes_long_has_lines(monkeypatch: pytest.MonkeyPatch) -> No
     time.sleep(0.05)
     assert stream.getvalue() == seen  # none after the end
     assert "\x1b" not in seen
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_a_narrow_terminal_cuts_the_description_and_no_number(monkeypatch: pytest.MonkeyPatch, counted: bool) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    console = Console(file=terminal, width=60, force_terminal=True, color_system=None, _environ={"TERM": "xterm"})
+    left = TextColumn("{task.fields[forecast]}")
+    with progress_bar(left, counted=counted, console=console) as bar:
+        bar.add_task(
+            "minimum: small-mlp on digits, label noise 0.5, seed 4", total=30, completed=11, forecast="17 min left"
+        )
+        bar.refresh()
+    (line, *_) = [each for each in re.split(r"\x1b\[2K|\r|\n", terminal.getvalue()) if "min" in each]
+    assert len(line) <= 60
+    assert "minimum:" in line
+    assert "…" in line
+    assert line.rstrip().endswith("0:00:00 17 min left")
+    assert ("11/30" in line) == counted
 
 
 def test_a_line_follows_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,6 +75,9 @@ def test_an_estimate_is_a_table_and_a_page_that_no_name_can_change() -> None:
     assert "probes: 7" in page
     assert "did not reach its tolerance" in page
     assert "stderr_examples" not in page
+    latex = Estimate(5.0, stderr=0.5, parts={"out_weight&": 3.14159}).to_latex()
+    assert "value & 5 & 0.5 \\\\\n" in latex
+    assert "out\\_weight\\& & 3.142 & - \\\\\n" in latex
     exact = Estimate(1.0)._repr_html_()
     assert "tolerance" not in exact
     assert "probes" not in exact
