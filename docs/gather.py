@@ -31,7 +31,7 @@ PATTERNS = (
     "examples/**/*.md",
     "sharpbench/replays/*/data/*.md",
 )
-SUFFIXES = {".md", ".css", ".cff", ".svg", ".png", ".json"}
+SUFFIXES = {".md", ".css", ".js", ".cff", ".svg", ".png", ".json"}
 RESULTS = ROOT / "leaderboard" / "results"
 SUBMISSIONS = ROOT / "leaderboard" / "submissions"
 BOARD = "board/index.html"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,14 +20,22 @@ pytest.importorskip("mkdocs", reason="mkdocs is not installed: pip install '.[do
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.slow
-def test_the_site_is_built_strictly_and_stands_alone(tmp_path: Path) -> None:
-    words = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the site, which mkdocs builds without a warning."""
+    folder = tmp_path_factory.mktemp("documentation") / "site"
+    words = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
     done = subprocess.run(
-        words, cwd=ROOT, capture_output=True, text=True, timeout=280, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+        words, cwd=ROOT, capture_output=True, text=True, timeout=580, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     )
     assert done.returncode == 0, done.stderr
-    pages = {path.relative_to(tmp_path / "site").as_posix() for path in (tmp_path / "site").rglob("*.html")}
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_site_stands_alone(site: Path) -> None:
+    pages = {path.relative_to(site).as_posix() for path in site.rglob("*.html")}
     assert {
         "index.html",
         "reference/cli.html",
@@ -36,20 +45,50 @@ def test_the_site_is_built_strictly_and_stands_alone(tmp_path: Path) -> None:
     } <= pages
     published = any((ROOT / "leaderboard" / "results").glob("*.jsonl"))
     assert {"board/index.html", "board/which.html", "readme.html"} <= pages or not published
-    commands = (tmp_path / "site" / "reference" / "cli.html").read_text(encoding="utf-8")
+    commands = (site / "reference" / "cli.html").read_text(encoding="utf-8")
     assert {f'id="{name}"' for name in ("run", "publish", "zoo-export", "score")} <= set(
         re.findall('id="[a-z-]+"', commands)
     )
-    names = (tmp_path / "site" / "reference" / "api.html").read_text(encoding="utf-8")
+    names = (site / "reference" / "api.html").read_text(encoding="utf-8")
     assert all(
         f"{name}" in re.findall(r'id="sharpbench\.[a-z_.]+\.(\w+)"', names) for name in ("Subject", "Tracker", "score")
     )
     for page in pages:
-        text = (tmp_path / "site" / page).read_text(encoding="utf-8")
+        text = (site / page).read_text(encoding="utf-8")
         loaded = re.findall(r"<(?:script|img|iframe)[^>]*\ssrc=[\"']?([^\"'\s>]+)", text)
         loaded += re.findall(r"<link[^>]*rel=[\"']?(?:stylesheet|icon|preconnect)[^>]*href=[\"']?([^\"'\s>]+)", text)
         assert loaded
         assert not [address for address in loaded if re.match("(https?:)?//", address)], page
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("default")  # the driver's own do not concern the site
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no Chromium here: apt-get install chromium")
+def test_no_page_of_the_documentation_has_barriers_of_level_aa(site: Path) -> None:
+    driver = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install '.[browser]'")
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed").Axe()
+    levels = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
+    pages = ("readme", "docs/quickstart", "docs/protocol", "docs/symmetry", "docs/measures/trace", "reference/cli")
+    with driver.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"] if os.getuid() == 0 else []
+        )
+        for scheme, width in (("light", 1280), ("dark", 375)):
+            for name in pages:
+                page = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 844}).new_page()
+                page.goto((site / f"{name}.html").as_uri())
+                page.wait_for_function(
+                    "document.querySelectorAll('.md-typeset__scrollwrap:not([tabindex])').length === 0"
+                )
+                found = axe.run(page, options=levels).response["violations"]
+                told = [
+                    (each["id"], each["nodes"][0]["html"][:200], each["nodes"][0]["failureSummary"]) for each in found
+                ]
+                assert told == [], (scheme, width, name)
+                assert page.evaluate("document.documentElement.scrollWidth") <= width, name
+                page.context.close()
+        browser.close()
 
 
 def test_the_reference_has_every_command_option_and_public_name() -> None:
