@@ -39,7 +39,7 @@ from sharpbench import Estimate, InvalidInput, Measure, NotApplicable, Subject
 from sharpbench.core.registry import available
 from sharpbench.core.spec import parse_spec
 from sharpbench.errors import one_line
-from sharpbench.report.escape import escape_cell, markdown_table
+from sharpbench.report.escape import escape_cell, markdown_table, numbered_list
 
 TRACES = (
     "trace",
@@ -267,7 +267,6 @@ def tables(found: Sequence[Cell]) -> str:
                 body.append([f"**right / Gauss-Newton / differs / raises, {dtype}**", *map(_count, of.values())])
             header = ["network", *(escape_cell(each) for each in words)]
             parts.append(f"### {title}{what}\n\n{markdown_table(header, body, set())}")
-    notes = "\n".join(f"{number}. {escape_cell(reason, 300)}" for number, reason in enumerate(reasons, start=1))
     said = [
         [
             f"({number})",
@@ -279,7 +278,7 @@ def tables(found: Sequence[Cell]) -> str:
         for number, each in enumerate(DISAGREEMENTS, start=1)
     ]
     why = markdown_table(["", "", "implementation", "networks", "why"], said, set())
-    parts += [f"### Why they differ\n\n{why}", f"### What they raise\n\n{notes}"]
+    parts += [f"### Why they differ\n\n{why}", f"### What they raise\n\n{numbered_list(reasons, 300)}"]
     return "\n\n".join(parts)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+import textwrap
+from collections.abc import Iterable
 
 from markupsafe import Markup
 
@@ -14,6 +16,8 @@ _ESCAPES = str.maketrans(
 )
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 """A text of CSV that begins so is computed by spreadsheets; a quote before it prevents that."""
+_MARKER = re.compile(r" (?=(?:[-+=]+|\d+[.)]) )")
+"""The space before a word that begins a list or a heading at the start of a line."""
 _ADDRESS = re.compile(r"://|www\.", re.IGNORECASE)
 
 
@@ -41,6 +45,28 @@ def _pad_cells(line: list[str], widths: list[int], right: set[int]) -> list[str]
         text.rjust(width) if column in right else text.ljust(width)
         for column, (text, width) in enumerate(zip(line, widths, strict=True))
     ]
+
+
+def wrap_text(text: str, *, hanging: int = 0, width: int = 120) -> str:
+    """A paragraph of Markdown in lines of at most `width` columns, all but the first indented by `hanging` spaces.
+
+    No line begins with a word that would begin a list there, such as a dash or a number with a full stop.
+
+    >>> print(wrap_text("1. no formula for a - b", hanging=3, width=20))
+    1. no formula for
+       a - b
+    """
+    bound = _MARKER.sub("\0", text)
+    lines = textwrap.fill(bound, width, subsequent_indent=" " * hanging, break_long_words=False, break_on_hyphens=False)
+    return lines.replace("\0", " ")
+
+
+def numbered_list(items: Iterable[object], length: int) -> str:
+    """A numbered list of Markdown; each item is escaped and cut to `length` as by `escape_cell`."""
+    return "\n".join(
+        wrap_text(f"{number}. {escape_cell(item, length)}", hanging=len(f"{number}. "))
+        for number, item in enumerate(items, start=1)
+    )
 
 
 def guard_formula(text: str) -> str:

@@ -107,6 +107,36 @@ def test_the_reference_has_every_command_option_and_public_name() -> None:
     assert missing == []
 
 
+MAX_COLUMNS = 120
+PAGES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for pattern in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/**/*.md")
+    for path in ROOT.glob(pattern)
+)
+
+
+def _wide_lines(page: str) -> list[int]:
+    """The numbers of the lines of text wider than MAX_COLUMNS: not code, tables, headings and single links."""
+    found, fenced = [], False
+    for number, line in enumerate(page.splitlines(), start=1):
+        fence = re.match(r"\s*(```|~~~)", line) is not None
+        fenced ^= fence
+        unbreakable = re.match(r"\s*(\||#|!?\[[^]]*\]\(\S*\)$|<?https?://\S*$)", line)
+        if len(line) > MAX_COLUMNS and not (fence or fenced or unbreakable):
+            found.append(number)
+    return found
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_text_of_a_page_is_at_most_120_columns_wide(name: str) -> None:
+    assert _wide_lines((ROOT / name).read_text(encoding="utf-8")) == []
+
+
+def test_a_wide_line_of_text_is_found_and_one_of_code_is_not() -> None:
+    wide = "word " * 30
+    assert _wide_lines(f"{wide}\n```\n{wide}\n```\n| {wide} |\n- {wide}\n[{wide}](a.md)\n## {wide}") == [1, 6]
+
+
 def test_examples_of_docstrings_are_code_in_the_reference() -> None:
     pytest.importorskip("griffe", reason="mkdocstrings is not installed: pip install '.[docs]'")
     mark = runpy.run_path(str(ROOT / "docs" / "doctest_blocks.py"))["mark_examples"]
