@@ -23,7 +23,7 @@ from sharpbench.core.record import Record
 from sharpbench.core.records import RECORDS, merge_records, read_last_records
 
 RESULTS = Path(__file__).parents[1] / "leaderboard" / "results"
-MAX_PLAIN_BYTES = 20_000_000
+MAX_PLAIN_BYTES = 5_000_000
 """Larger files of records are compressed."""
 CHEAP = (
     "trace,fisher-rao,normalized,minimum,fisher-trace,adaptive-trace,parameter-norm,distance-from-initialisation,"

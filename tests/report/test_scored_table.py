@@ -14,8 +14,8 @@ import pytest
 import sharpbench
 from sharpbench.analysis.population import MeasuredPopulation, group_populations
 from sharpbench.analysis.scores import Score, score_population
-from sharpbench.core.records import iterate_records
 from sharpbench.errors import InvalidInput
+from sharpbench.leaderboard.collection import find_record_files, read_collection
 from sharpbench.report.scored_table import ScoredTable
 
 RESULTS = Path(__file__).parents[2] / "leaderboard" / "results"
@@ -64,10 +64,10 @@ def as_table(population: MeasuredPopulation, path: Path) -> Path:
     "collection", ["digits-label-noise", pytest.param("mnist-hyperparameters", marks=pytest.mark.slow)]
 )
 def test_published_records_as_a_table_give_the_published_board(collection: str, tmp_path: Path) -> None:
-    path = RESULTS / f"{collection}.jsonl"
-    if not path.exists():
+    path = find_record_files(RESULTS).get(collection)
+    if path is None:
         pytest.skip("the published results are not here")
-    for population in group_populations(list(iterate_records(path))):
+    for population in group_populations(read_collection(path).records):
         recipe = population.networks[0].recipe
         record = next(iter(population.rows[0].records.values()))
         options = sharpbench.TableOptions(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import lzma
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from sharpbench.runner.network_record import network_record
 from sharpbench.runner.plan import select_measures
 from sharpbench.training.recipe import available_parts, parse_recipe
 
-RESULTS = sorted((Path(__file__).parents[2] / "leaderboard" / "results").glob("*.jsonl"))
+RESULTS = sorted((Path(__file__).parents[2] / "leaderboard" / "results").glob("*.jsonl*"))
 INSPECTED = "52d505dcfee5dfe9b9bd7c141fc09ba08b71f69d521fe2cdb1d1d8ea16d8386b"
 """The key that the first version wrote for the evaluation of a single network below."""
 
@@ -27,7 +28,7 @@ INSPECTED = "52d505dcfee5dfe9b9bd7c141fc09ba08b71f69d521fe2cdb1d1d8ea16d8386b"
 def first_of_each_label(path: Path) -> list[Record]:
     """The first record of each measure with its hyperparameters."""
     found: dict[str, Record] = {}
-    with path.open(encoding="utf-8") as lines:
+    with lzma.open(path, "rt", encoding="utf-8") if path.suffix == ".xz" else path.open(encoding="utf-8") as lines:
         for line in lines:
             label = json.loads(line)["label"]
             if label not in found:
