@@ -37,10 +37,11 @@ slow: $(VENV)/.test  ## the slow tests alone
 # not the tests, which misspell words on purpose
 SPELLED := README.md CHANGELOG.md CONTRIBUTING.md docs leaderboard sharpbench measures peers benchmarks examples
 
-lint: $(VENV)/.dev  ## style, and the spelling of documentation and code
+lint: $(VENV)/.dev  ## style, spelling, and the grammar of the pages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell $(SPELLED)
+	$(BIN)/python .ci/grammar
 
 types: $(VENV)/.dev
 	$(BIN)/mypy

