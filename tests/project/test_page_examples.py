@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 DOCS = Path(__file__).parents[2] / "docs"
+PAGES = ("architecture", "curvature", "data", "losses", "measures", "performance", "protocol", "quickstart")
 
 
-@pytest.mark.parametrize("name", ["curvature", "losses", "quickstart"])
+@pytest.mark.parametrize("name", PAGES)
 def test_the_first_example_prints_what_the_page_shows(name: str) -> None:
     page = (DOCS / f"{name}.md").read_text(encoding="utf-8")
     example, output = re.findall(r"^```python\n(.*?)^```\n\n```(?:text)?\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)[
