@@ -1,10 +1,11 @@
 """The populations of leaderboard/results: trained, measured, and put there, collection by collection.
 
-    python benchmarks/populations.py [NAME...] [--work FOLDER] [--workers 2] [--device auto] [--dry-run | --partial]
+    python benchmarks/populations.py [NAME...] [--work FOLDER] [--workers 2] [--device auto] [--dry-run]
+    python benchmarks/populations.py NAME [--work FOLDER] --part FIELD=VALUE,...
 
 MNIST and cifar10-jpeg are read from $SHARPBENCH_DATA; trained networks are kept in $SHARPBENCH_CACHE. What is
-interrupted goes on where it stopped, and what is published already is not computed again. --partial runs nothing: it
-publishes those configurations of an interrupted run of which the networks of all seeds have all measures.
+interrupted goes on where it stopped, and what is published already is not computed again. --part runs nothing: of an
+interrupted run it publishes all networks whose recipes have these values, if all of them are measured.
 `sharpbench publish` makes the pages afterwards. docs/populations.md says what they are and what came out.
 """
 
@@ -14,13 +15,19 @@ import lzma
 import shutil
 import subprocess
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from sharpbench.core.record import Record
 from sharpbench.core.records import RECORDS, merge_records, read_last_records
+from sharpbench.core.spec import parse_spec
+from sharpbench.datasets.dataset import Dataset
+from sharpbench.errors import InvalidInput
+from sharpbench.models.model import Model
+from sharpbench.runner.plan import select_cohort
+from sharpbench.training.recipe import Recipe, available_parts
 
 RESULTS = Path(__file__).parents[1] / "leaderboard" / "results"
 MAX_PLAIN_BYTES = 5_000_000
@@ -89,10 +96,8 @@ COLLECTIONS: dict[str, tuple[tuple[str, ...], ...]] = {
     "mnist-attention": (
         ("timm:test_vit[size=32]", FOUR_AXES, SYMMETRIES, "mnist", "--examples", "128", "--timing", "0"),
     ),
-    "mnist1d-thousand": (
-        ("mlp-1d", "mnist1d-thousand", MANY, LARGER_TEST, "--timing", "0", "--outcomes", "all"),
-        ("cnn-1d", "mnist1d-thousand", MANY, LARGER_TEST, "--timing", "0", "--outcomes", "all"),
-    ),
+    "mnist1d-thousand": (("mlp-1d", "mnist1d-thousand", MANY, LARGER_TEST, "--timing", "0", "--outcomes", "all"),),
+    "mnist1d-thousand-cnn": (("cnn-1d", "mnist1d-thousand", MANY, LARGER_TEST, "--timing", "0", "--outcomes", "all"),),
     "cifar10-jpeg": (
         photographs(CNN, CONVOLUTIONS, learning_rate="0.015+0.03", augmentation="0+0.25", optimizer="sgd+sam"),
         photographs(RESNET, CONVOLUTIONS, learning_rate="0.02+0.05", weight_decay="1e-5+1e-3", batch_size="32+128"),
@@ -132,39 +137,45 @@ def start_from_published(folder: Path, name: str, results: Path = RESULTS) -> No
 
 def latest_of_each(records: Iterable[Record]) -> list[Record]:
     """The last record of each measure on each network: a later version of a measure replaces an earlier one."""
-    return list({(*_network(record), record.label): record for record in records}.values())
+    return list({(_network(record), record.label): record for record in records}.values())
 
 
-def finished_configurations(records: Sequence[Record]) -> list[Record]:
-    """Those of the configurations that are finished: all networks that others of the model have, with all measures."""
+def planned_recipes(run: Sequence[str]) -> tuple[Recipe, ...]:
+    """The recipes of the networks of a run."""
+    parts = available_parts()
+    models: list[Model] = [parse_spec(word, parts[Model], kind="model") for word in run[0].split(",")]
+    dataset: Dataset = parse_spec(run[3], parts[Dataset], kind="dataset")
+    return select_cohort(run[1]).recipes(models, dataset)
+
+
+def select_part(records: Sequence[Record], planned: Iterable[Recipe], values: Mapping[str, str]) -> list[Record]:
+    """The records of the networks whose recipes have these values.
+
+    Raises:
+        InvalidInput: unless each such network of the plan has every measure. What was finished first is no fair sample
+            of a cohort, which is run in the order of its fields; all networks with some values are a smaller cohort.
+    """
+    rows = [recipe.row() for recipe in planned]
+    wanted = {_items(row) for row in rows if all(str(row.get(name)) == value for name, value in values.items())}
+    text = ",".join(f"{name}={value}" for name, value in values.items())
+    if not wanted:
+        raise InvalidInput(f"no planned network has {text}")
     cells = Counter(_network(record) for record in records)
-    largest = _largest(cells)
-    whole = {network for network, number in cells.items() if number == largest[network[0]]}
-    seeds = Counter((model, tuple(item for item in recipe if item[0] != "seed")) for model, recipe in whole)
-    most = _largest(seeds)
-    chosen = {configuration for configuration, number in seeds.items() if number == most[configuration[0]]}
-    return [
-        record
-        for record in records
-        if (network := _network(record)) in whole
-        and (network[0], tuple(item for item in network[1] if item[0] != "seed")) in chosen
-    ]
+    missing = sum(cells[network] < max(cells.values(), default=1) for network in wanted)
+    if missing:
+        raise InvalidInput(f"{missing} of {len(wanted)} networks with {text} lack measures; run them, or name others")
+    return [record for record in records if _network(record) in wanted]
 
 
 Items = tuple[tuple[str, object], ...]
 
 
-def _network(record: Record) -> tuple[str, Items]:
-    """The model and the recipe of a record's network."""
-    return str(record.data.get("population", record.recipe.get("model"))), tuple(sorted(record.recipe.items()))
+def _items(recipe: Mapping[str, object]) -> Items:
+    return tuple(sorted(recipe.items()))
 
 
-def _largest(numbers: Mapping[tuple[str, Items], int]) -> dict[str, int]:
-    """The largest number of each model."""
-    found: dict[str, int] = {}
-    for (model, _), number in numbers.items():
-        found[model] = max(number, found.get(model, 0))
-    return found
+def _network(record: Record) -> Items:
+    return _items(record.recipe)
 
 
 def publish_records(records: Sequence[Record], name: str, results: Path = RESULTS) -> None:
@@ -180,6 +191,13 @@ def publish_records(records: Sequence[Record], name: str, results: Path = RESULT
         compressed.write_bytes(lzma.compress(content, preset=6))
 
 
+def _parse_part(text: str) -> dict[str, str]:
+    pairs = [each.partition("=") for each in text.split(",")]
+    if not all(name and value for name, _, value in pairs):
+        raise ArgumentTypeError(f"'{text}' must be FIELD=VALUE,..., such as learning_rate=0.01,batch_size=32")
+    return {name: value for name, _, value in pairs}
+
+
 def main(arguments: Sequence[str]) -> int:
     """See the module; the largest exit status of the runs."""
     parser = ArgumentParser()
@@ -188,7 +206,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dry-run", action="store_true")
-    parser.add_argument("--partial", action="store_true")
+    parser.add_argument("--part", metavar="FIELD=VALUE,...", type=_parse_part)
     chosen = parser.parse_args(arguments)
     if unknown := set(chosen.names) - set(COLLECTIONS):
         parser.error(f"no collection {', '.join(sorted(unknown))}; there are {', '.join(COLLECTIONS)}")
@@ -203,7 +221,7 @@ def main(arguments: Sequence[str]) -> int:
             for run, folder in zip(runs, folders, strict=True)
         ]
         failed = 0
-        if not chosen.partial:
+        if not chosen.part:
             done = [subprocess.run([*each, "--dry-run"] if chosen.dry_run else each, check=False) for each in words]
             failed = max(each.returncode for each in done)
             worst = max(worst, failed)
@@ -211,7 +229,13 @@ def main(arguments: Sequence[str]) -> int:
             together = chosen.work / name
             merge_records(folders, together)
             records = latest_of_each(read_last_records(together / RECORDS))
-            publish_records(finished_configurations(records) if chosen.partial else records, name)
+            if chosen.part:
+                planned = [recipe for run in runs for recipe in planned_recipes(run)]
+                try:
+                    records = select_part(records, planned, chosen.part)
+                except InvalidInput as error:
+                    parser.error(str(error))
+            publish_records(records, name)
     return worst
 
 

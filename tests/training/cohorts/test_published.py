@@ -4,6 +4,7 @@ published is not computed again."""
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,39 +13,28 @@ from benchmarks.populations import (
     COLLECTIONS,
     GPU,
     command,
-    finished_configurations,
     latest_of_each,
+    planned_recipes,
     publish_records,
+    select_part,
     start_from_published,
 )
 from sharpbench.core.record import Record, Scalars
 from sharpbench.core.records import RECORDS, read_last_records
-from sharpbench.core.spec import parse_spec
-from sharpbench.datasets import DATASETS, Dataset
-from sharpbench.models import MODELS, Model
-from sharpbench.runner.plan import select_cohort
-from sharpbench.training.recipe import Recipe
+from sharpbench.errors import InvalidInput
 
 AXES = ("learning_rate", "weight_decay", "batch_size", "augmentation", "optimizer")
-
-
-def recipes_of(run: tuple[str, ...]) -> tuple[Recipe, ...]:
-    networks = [parse_spec(word, {cls.name: cls for cls in MODELS}, kind="model") for word in run[0].split(",")]
-    dataset = parse_spec(run[3], {cls.name: cls for cls in DATASETS}, kind="dataset")
-    models: list[Model] = [network for network in networks if isinstance(network, Model)]
-    assert isinstance(dataset, Dataset)
-    return select_cohort(run[1]).recipes(models, dataset)
 
 
 @pytest.mark.parametrize("name", COLLECTIONS)
 def test_the_words_of_every_run_are_valid(name: str) -> None:
     for number, run in enumerate(COLLECTIONS[name]):
-        assert recipes_of(run), number
+        assert planned_recipes(run), number
 
 
 @pytest.mark.parametrize("name", ["cifar10-jpeg", GPU])
 def test_the_colour_population_has_100_networks_with_five_in_each_cell(name: str) -> None:
-    each = [recipes_of(run) for run in COLLECTIONS[name]]
+    each = [planned_recipes(run) for run in COLLECTIONS[name]]
     assert sum(map(len, each)) >= 100
     varying = {axis for recipes in each for axis in AXES if len({getattr(recipe, axis) for recipe in recipes}) == 2}
     assert varying == set(AXES)
@@ -68,23 +58,22 @@ def measured(model: str, width: int, seed: int, label: str, *, value: float = 1.
     )  # fmt: skip
 
 
-def test_a_partial_population_has_whole_configurations_only() -> None:
+def test_a_part_of_a_population_is_all_planned_networks_with_some_values() -> None:
+    planned = planned_recipes(COLLECTIONS["cifar10-jpeg"][0])
     records = [
-        measured(model, width, seed, label)
-        for model, labels in {"mlp": ["trace", "margin"], "lenet": ["trace"]}.items()
-        for width in (4, 8)
-        for seed in (0, 1)
-        for label in labels
+        replace(measured("small-cnn", 4, 0, label, key=f"{number}-{label}"), recipe=recipe.row())
+        for number, recipe in enumerate(planned)
+        for label in ("trace", "margin")
     ]
-    assert finished_configurations(records) == records
-    assert finished_configurations([]) == []
-    without_one_cell = [record for record in records if record.key != "mlp-8-1-margin"]
-    expected = [record for record in records if not record.key.startswith("mlp-8")]
-    assert finished_configurations(without_one_cell) == expected
-    without_one_network = [record for record in records if not record.key.startswith("lenet-4-0")]
-    assert finished_configurations(without_one_network) == [
-        record for record in records if not record.key.startswith("lenet-4")
-    ]
+    part = select_part(records, planned, {"learning_rate": "0.015", "optimizer": "sam"})
+    assert len(part) == 2 * 10
+    assert {record.recipe["optimizer"] for record in part} == {"sam"}
+    unfinished = [record for record in records if record is not part[0]]
+    with pytest.raises(InvalidInput, match=r"1 of 20 networks with learning_rate=0\.015 lack measures"):
+        select_part(unfinished, planned, {"learning_rate": "0.015"})
+    assert len(select_part(unfinished, planned, {"learning_rate": "0.03"})) == 2 * 20
+    with pytest.raises(InvalidInput, match="no planned network has optimizer=adam"):
+        select_part(records, planned, {"optimizer": "adam"})
 
 
 def test_a_later_version_of_a_measure_replaces_the_earlier_one_on_its_network() -> None:
