@@ -4,13 +4,16 @@
     python benchmarks/populations.py NAME [--work FOLDER] --part FIELD=VALUE,...
 
 MNIST and cifar10-jpeg are read from $SHARPBENCH_DATA; trained networks are kept in $SHARPBENCH_CACHE. What is
-interrupted goes on where it stopped, and what is published already is not computed again. --part runs nothing: of an
-interrupted run it publishes all networks whose recipes have these values, if all of them are measured.
+interrupted goes on where it stopped. What is published already is not computed again, but for measures of which there
+is a newer version: these need the networks' weights, which on another processor come out differently, and records that
+contradict each other are not published. --part runs nothing: of an interrupted run it publishes all networks whose
+recipes have these values, if all of them are measured, in place of what was published.
 `sharpbench publish` makes the pages afterwards. docs/populations.md says what they are and what came out.
 """
 
 from __future__ import annotations
 
+import contextlib
 import lzma
 import shutil
 import subprocess
@@ -22,12 +25,13 @@ from pathlib import Path
 
 from sharpbench.core.record import Record
 from sharpbench.core.records import RECORDS, merge_records, read_last_records
-from sharpbench.core.spec import parse_spec
+from sharpbench.core.spec import parse_spec, split_specs
 from sharpbench.datasets.dataset import Dataset
 from sharpbench.errors import InvalidInput
+from sharpbench.leaderboard.collection import ConsistencyCheck
 from sharpbench.models.model import Model
 from sharpbench.runner.plan import select_cohort
-from sharpbench.training.recipe import Recipe, available_parts
+from sharpbench.training.recipe import Recipe, available_parts, parse_recipe_field
 
 RESULTS = Path(__file__).parents[1] / "leaderboard" / "results"
 MAX_PLAIN_BYTES = 5_000_000
@@ -148,23 +152,36 @@ def planned_recipes(run: Sequence[str]) -> tuple[Recipe, ...]:
     return select_cohort(run[1]).recipes(models, dataset)
 
 
-def select_part(records: Sequence[Record], planned: Iterable[Recipe], values: Mapping[str, str]) -> list[Record]:
-    """The records of the networks whose recipes have these values.
+def select_part(records: Sequence[Record], runs: Iterable[Sequence[str]], values: Mapping[str, str]) -> list[Record]:
+    """The records of the networks whose recipes have these values, as `Recipe` writes them.
 
     Raises:
         InvalidInput: unless each such network of the plan has every measure. What was finished first is no fair sample
             of a cohort, which is run in the order of its fields; all networks with some values are a smaller cohort.
     """
-    rows = [recipe.row() for recipe in planned]
-    wanted = {_items(row) for row in rows if all(str(row.get(name)) == value for name, value in values.items())}
+    offered = available_parts()
+    parsed = {name: parse_recipe_field(name, _number_or_text(value), offered) for name, value in values.items()}
+    wanted = {
+        _items(recipe.row()): len(split_specs(run[2]))
+        for run in runs
+        for recipe in planned_recipes(run)
+        if all(getattr(recipe, name) == value for name, value in parsed.items())
+    }
     text = ",".join(f"{name}={value}" for name, value in values.items())
     if not wanted:
         raise InvalidInput(f"no planned network has {text}")
     cells = Counter(_network(record) for record in records)
-    missing = sum(cells[network] < max(cells.values(), default=1) for network in wanted)
+    missing = sum(cells[network] < number for network, number in wanted.items())
     if missing:
         raise InvalidInput(f"{missing} of {len(wanted)} networks with {text} lack measures; run them, or name others")
     return [record for record in records if _network(record) in wanted]
+
+
+def _number_or_text(value: str) -> float | str:
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(value)
+    return value
 
 
 Items = tuple[tuple[str, object], ...]
@@ -179,16 +196,23 @@ def _network(record: Record) -> Items:
 
 
 def publish_records(records: Sequence[Record], name: str, results: Path = RESULTS) -> None:
-    """Put the records among the results, compressed where they are large."""
+    """Put the records among the results, compressed where they are large.
+
+    Raises:
+        InvalidInput: for records that contradict each other, such as those of a network that was trained twice on
+            different processors, or of two versions of a measure. The results are left as they are then.
+    """
+    consistency = ConsistencyCheck()
+    for record in records:
+        consistency.check(record, f"{name}, {record.label}")
     results.mkdir(parents=True, exist_ok=True)
     content = "".join(f"{record.to_json()}\n" for record in records).encode()
-    plain, compressed = results / f"{name}.jsonl", results / f"{name}.jsonl.xz"
-    for path in (plain, compressed):
-        path.unlink(missing_ok=True)
-    if len(content) <= MAX_PLAIN_BYTES:
-        plain.write_bytes(content)
-    else:
-        compressed.write_bytes(lzma.compress(content, preset=6))
+    small = len(content) <= MAX_PLAIN_BYTES
+    path, other = (results / f"{name}.jsonl{suffix}" for suffix in (("", ".xz") if small else (".xz", "")))
+    begun = results / f"{name}.begun"
+    begun.write_bytes(content if small else lzma.compress(content, preset=6))
+    begun.replace(path)
+    other.unlink(missing_ok=True)
 
 
 def _parse_part(text: str) -> dict[str, str]:
@@ -210,11 +234,13 @@ def main(arguments: Sequence[str]) -> int:
     chosen = parser.parse_args(arguments)
     if unknown := set(chosen.names) - set(COLLECTIONS):
         parser.error(f"no collection {', '.join(sorted(unknown))}; there are {', '.join(COLLECTIONS)}")
+    if chosen.part and (len(chosen.names) != 1 or chosen.dry_run):
+        parser.error("--part is of one collection, which is named, and runs nothing: no --dry-run")
     worst = 0
     for name in chosen.names:
         runs = COLLECTIONS[name]
         folders = [chosen.work / f"{name}-{number}" for number in range(len(runs))]
-        for folder in folders:
+        for folder in () if chosen.part else folders:
             start_from_published(folder, name)
         words = [
             command(run, folder, workers=chosen.workers, device=chosen.device)
@@ -223,19 +249,16 @@ def main(arguments: Sequence[str]) -> int:
         failed = 0
         if not chosen.part:
             done = [subprocess.run([*each, "--dry-run"] if chosen.dry_run else each, check=False) for each in words]
-            failed = max(each.returncode for each in done)
+            failed = max(abs(each.returncode) for each in done)  # below 0: ended by a signal
             worst = max(worst, failed)
         if not chosen.dry_run and failed == 0:
             together = chosen.work / name
             merge_records(folders, together)
             records = latest_of_each(read_last_records(together / RECORDS))
-            if chosen.part:
-                planned = [recipe for run in runs for recipe in planned_recipes(run)]
-                try:
-                    records = select_part(records, planned, chosen.part)
-                except InvalidInput as error:
-                    parser.error(str(error))
-            publish_records(records, name)
+            try:
+                publish_records(select_part(records, runs, chosen.part) if chosen.part else records, name)
+            except InvalidInput as error:
+                parser.error(str(error))
     return worst
 
 

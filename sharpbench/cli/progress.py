@@ -65,7 +65,7 @@ def follow_run(steps: Iterator[Event], run_plan: RunPlan, *, slots: int) -> None
 
 
 def follow_records(steps: Iterator[Event], run_plan: RunPlan, *, slots: int) -> Iterator[Record]:
-    """The records of a run, with a bar of its cells and a forecast of the time left.
+    """The records of a run, with a bar of its cells and a forecast of the time left, without that of training.
 
     slots: how many cells are measured at a time.
     """
@@ -78,7 +78,9 @@ def follow_records(steps: Iterator[Event], run_plan: RunPlan, *, slots: int) -> 
             if isinstance(step, Record):
                 eta.end(step.key)
                 seconds = eta.seconds()
-                bar.update(task, advance=1, forecast="" if seconds is None else f"{format_duration(seconds)} left")
+                bar.update(
+                    task, advance=1, forecast="" if seconds is None else f"{format_duration(seconds)} of measuring left"
+                )
                 yield step
             elif isinstance(step, TornLineRemoved):
                 console.print(

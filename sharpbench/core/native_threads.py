@@ -29,7 +29,7 @@ def one_blas_thread() -> Iterator[None]:
 
     >>> from threadpoolctl import threadpool_info
     >>> with one_blas_thread():
-    ...     max(each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas")
+    ...     max((each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"), default=1)
     1
     """
     with _lock:

@@ -49,14 +49,15 @@ class RunNetworks:
     def train_missing(self, cells: Sequence[Cell], *, workers: int) -> Iterator[TrainingEpoch]:
         """Train, in worker processes of one thread, the networks that `cells` need and the zoo does not hold.
 
-        A group that cannot be trained is remembered: `prepare` raises for its networks.
+        A group that cannot be trained is remembered: `prepare` raises for its networks, and it is not tried again.
         """
         workspace = replace(self._workspace, threads=1)
         needed = dict.fromkeys(cell.recipe for cell in cells if isinstance(cell.recipe, Recipe))
         first = {recipe.data_source: recipe for recipe in reversed(needed)}
         for source in dict.fromkeys(recipe.data_source for recipe in needed):
             population = self._population(first[source])
-            groups = [group for group in population.groups if not needed.keys().isdisjoint(group)]
+            wanted = needed.keys() - population.given_up
+            groups = [group for group in population.groups if not wanted.isdisjoint(group)]
             for event in train_all(population, groups, workspace, workers=workers):
                 if isinstance(event, TrainingEpoch):
                     yield event

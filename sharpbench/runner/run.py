@@ -42,8 +42,9 @@ class RunOptions:
             no file.
         engine: 'inline' measures in this process; 'process' and 'ray', or an Engine, in other processes, of which
             each death costs one cell. Those must be able to import the classes in the cells, or execute `plugins`.
-        workers: the number of processes that train and measure. With more than 1, they train the missing networks of
-            a portion of PORTION_NETWORKS together, then measure them, and go on with the next.
+        workers: the number of processes that train and measure. With more than 1, they train what is missing of a
+            portion of PORTION_NETWORKS, and of the networks that train together with these, then measure the portion,
+            and go on with the next.
         threads: threads of torch in each process that measures; None shares the cores among the workers.
         shard: the part of the cells that is run; all cells fix which networks train together.
         retry_failed: whether cells whose last record is a failure are run again, and checks that failed.

@@ -87,7 +87,7 @@ class EtaEstimator:
         self._left[_kind(cell)] -= 1
 
     def seconds(self) -> float | None:
-        """The time that the rest takes; None before any cell has ended."""
+        """The time that measuring the rest takes, training not included; None before any cell has ended."""
         if not self._spent:
             return None
         total = sum(count * self._expected(kind) for kind, count in self._left.items() if count > 0)
@@ -125,7 +125,7 @@ class RunStatus:
         failed: status, reason and number of the cells without a value; also of those without a check that failed.
         alive: whether a run writes into the folder now.
         running: the cells that it measures.
-        seconds: the estimated time of the rest; None where nothing is known.
+        seconds: the estimated time of the rest without training; None where nothing is known.
         host, pid: of the last command.
     """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -109,6 +109,11 @@ class Population:
     def give_up(self, group: Sequence[Recipe], error: Exception) -> None:
         """Do not train this group. A request for one of its networks raises `error`."""
         self._lost |= dict.fromkeys(group, error)
+
+    @property
+    def given_up(self) -> Set[Recipe]:
+        """The networks of the groups that are not trained."""
+        return self._lost.keys()
 
     def stored_result(self, recipe: Recipe) -> TrainingResult | None:
         """The training result of a network in the zoo, or None where it is not there."""

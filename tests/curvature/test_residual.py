@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -86,6 +87,21 @@ def test_large_networks_multiply_several_vectors_at_once_where_memory_allows_it(
         vectors = residual(subject, ("0.weight",)).vectors
         assert vectors.together == together
         assert vectors.peak_bytes <= (3 * 2**29 if free is None else max(free // 4, 2 * vectors.bytes_each))
+        # processes that divide the batches add up in step, whatever is free for each
+        divided = residual(replace(subject, process_group=Alone()), ("0.weight",)).vectors
+        assert divided.together == 8
+
+
+class Alone:
+    """A group of one process."""
+
+    rank, size, broken = 0, 1, False
+
+    def total(self, tree: Any) -> Any:
+        return tree
+
+    def finish(self) -> None:
+        """Nothing to wait for."""
 
 
 def test_batches_do_not_change_the_groups() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from textwrap import dedent
 
@@ -12,9 +13,13 @@ from PIL import Image
 
 from sharpbench.core.registry import available
 from sharpbench.datasets import Digits, ImageFolder, Subset
+from sharpbench.files import Workspace
 from sharpbench.models import SmallMlp, Timm
+from sharpbench.runner.networks import RunNetworks
 from sharpbench.runner.plan import plan, select_recipes
 from sharpbench.runner.run import run
+from sharpbench.training.population import Population
+from sharpbench.training.workers import Group, GroupLost
 
 COHORT = "label-noise[ratios=2,seeds=1,train_size=32,max_epochs=2]"
 PLUGIN = """
@@ -82,3 +87,23 @@ def test_models_with_different_inputs_have_their_own_data() -> None:
     assert len(selected.data) == 1
     assert {recipe.code is None for recipe in selected.populations if recipe.model == SmallMlp()} == {True}
     assert selected.data_of(next(iter(selected.populations))).sha256() == Digits().load(None).sha256()
+
+
+def test_a_group_whose_training_failed_is_not_trained_again_for_other_cells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[int] = []
+
+    def lose_all(population: Population, groups: Sequence[Group], *_: object, **__: object) -> Iterator[GroupLost]:
+        tried.append(len(groups))
+        yield from (GroupLost(group, "killed") for group in groups)
+
+    monkeypatch.setattr("sharpbench.runner.networks.train_all", lose_all)
+    cells = plan("gradient-norm", [SmallMlp()], cohort=COHORT, timing=0, oracle=0, invariance=0)
+    networks = RunNetworks(cells, Workspace(cache_dir=tmp_path))
+    for cell in cells:
+        list(networks.train_missing([cell], workers=2))
+    assert len(cells) == 2
+    assert tried == [1, 0]
+    with pytest.raises(RuntimeError, match="killed"):
+        next(networks.prepare(cells[0]))

@@ -3,6 +3,7 @@ published is not computed again."""
 
 from __future__ import annotations
 
+import subprocess
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +13,10 @@ import pytest
 from benchmarks.populations import (
     COLLECTIONS,
     GPU,
+    RESULTS,
     command,
     latest_of_each,
+    main,
     planned_recipes,
     publish_records,
     select_part,
@@ -22,6 +25,7 @@ from benchmarks.populations import (
 from sharpbench.core.record import Record, Scalars
 from sharpbench.core.records import RECORDS, read_last_records
 from sharpbench.errors import InvalidInput
+from sharpbench.leaderboard.collection import read_collection
 
 AXES = ("learning_rate", "weight_decay", "batch_size", "augmentation", "optimizer")
 
@@ -59,21 +63,25 @@ def measured(model: str, width: int, seed: int, label: str, *, value: float = 1.
 
 
 def test_a_part_of_a_population_is_all_planned_networks_with_some_values() -> None:
-    planned = planned_recipes(COLLECTIONS["cifar10-jpeg"][0])
+    runs = COLLECTIONS["cifar10-jpeg"]
     records = [
-        replace(measured("small-cnn", 4, 0, label, key=f"{number}-{label}"), recipe=recipe.row())
-        for number, recipe in enumerate(planned)
-        for label in ("trace", "margin")
+        replace(measured(run[0], 4, 0, label, key=f"{run[0]}-{number}-{label}"), recipe=recipe.row())
+        for run in runs
+        for number, recipe in enumerate(planned_recipes(run))
+        for label in run[2].split(",")
     ]
-    part = select_part(records, planned, {"learning_rate": "0.015", "optimizer": "sam"})
-    assert len(part) == 2 * 10
+    part = select_part(records, runs, {"learning_rate": "1.5e-2", "optimizer": "sam", "augmentation": "0"})
+    assert len(part) == 18 * 5
     assert {record.recipe["optimizer"] for record in part} == {"sam"}
+    assert len(select_part(records, runs, {"optimizer": "adamw"})) == 11 * 20, "models may have different measures"
     unfinished = [record for record in records if record is not part[0]]
     with pytest.raises(InvalidInput, match=r"1 of 20 networks with learning_rate=0\.015 lack measures"):
-        select_part(unfinished, planned, {"learning_rate": "0.015"})
-    assert len(select_part(unfinished, planned, {"learning_rate": "0.03"})) == 2 * 20
-    with pytest.raises(InvalidInput, match="no planned network has optimizer=adam"):
-        select_part(records, planned, {"optimizer": "adam"})
+        select_part(unfinished, runs, {"learning_rate": "0.015"})
+    assert len(select_part(unfinished, runs, {"learning_rate": "0.03"})) == 18 * 20
+    with pytest.raises(InvalidInput, match=r"no planned network has learning_rate=0\.5"):
+        select_part(records, runs, {"learning_rate": "0.5"})
+    with pytest.raises(InvalidInput, match="a recipe has no 'rate'"):
+        select_part(records, runs, {"rate": "0.5"})
 
 
 def test_a_later_version_of_a_measure_replaces_the_earlier_one_on_its_network() -> None:
@@ -85,7 +93,7 @@ def test_a_later_version_of_a_measure_replaces_the_earlier_one_on_its_network() 
 @pytest.mark.parametrize("limit", [0, 10**6])
 def test_a_run_starts_from_what_is_published(tmp_path: Path, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.populations.MAX_PLAIN_BYTES", limit)
-    records = [measured("mlp", width, 0, "trace") for width in (4, 8)]
+    records = list(read_collection(RESULTS / "digits-label-noise.jsonl").records[:2])
     publish_records(records, "some-name", tmp_path / "results")
     assert [path.name for path in (tmp_path / "results").iterdir()] == [f"some-name.jsonl{'' if limit else '.xz'}"]
     start_from_published(tmp_path / "run", "some-name", tmp_path / "results")
@@ -95,3 +103,26 @@ def test_a_run_starts_from_what_is_published(tmp_path: Path, limit: int, monkeyp
     assert read_last_records(tmp_path / "run" / RECORDS) == records, "what a run has is kept"
     start_from_published(tmp_path / "other", "not-published", tmp_path / "results")
     assert not (tmp_path / "other").exists()
+
+
+def test_records_that_contradict_each_other_are_not_published(tmp_path: Path) -> None:
+    first, second = read_collection(RESULTS / "digits-label-noise.jsonl").records[:2]
+    publish_records([first, second], "some-name", tmp_path)
+    trained_anew = replace(second, truth={**second.truth, "train_loss": 0.5})
+    with pytest.raises(InvalidInput, match="train_loss"):
+        publish_records([first, trained_anew], "some-name", tmp_path)
+    assert read_last_records(tmp_path / "some-name.jsonl") == [first, second]
+
+
+def test_a_run_that_was_killed_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = iter([-9, 0, 0])
+    monkeypatch.setattr("subprocess.run", lambda words, check: subprocess.CompletedProcess(words, next(codes)))
+    monkeypatch.setattr("benchmarks.populations.publish_records", lambda *_: pytest.fail("an unfinished run"))
+    assert main(["cifar10-jpeg", "--work", str(tmp_path)]) == 9
+
+
+@pytest.mark.parametrize("words", [[], ["mnist-timm", "mnist-attention"], ["mnist-timm", "--dry-run"]])
+def test_a_part_is_of_one_collection(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([*words, "--part", "learning_rate=0.01"])
+    assert "--part is of one collection" in capsys.readouterr().err
