@@ -131,7 +131,7 @@ class Estimate:
         r"""The table of `to_frame`, without empty columns, as LaTeX for the package booktabs; names are escaped.
 
         >>> print(sharpbench.Estimate(5.0, parts={"out_bias": 2.0}).to_latex().splitlines()[4:6])
-        ['value & 5 \\\\', 'out\\_bias & 2 \\\\']
+        ['value & 5 & 0 \\\\', 'out\\_bias & 2 & - \\\\']
         """
         known = self.to_frame().dropna(axis=1, how="all")
         return known.to_latex(escape=True, na_rep="-", float_format="%.4g", column_format="l" + "r" * known.shape[1])

@@ -23,7 +23,8 @@ def own_types() -> Iterator[None]:
     torch.autocast would compute in bfloat16 or float16, and torch.inference_mode forbids derivatives.
     """
     if not (torch.is_inference_mode_enabled() or torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")):
-        yield
+        with torch.enable_grad():  # as leaving inference mode does
+            yield
         return
     with torch.inference_mode(mode=False), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
         yield

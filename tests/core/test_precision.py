@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sharpbench import InvalidInput, Subject, measure
-from sharpbench.core.precision import sum_trees
+from sharpbench.core.precision import own_types, sum_trees
 from sharpbench.curvature import certificate, exact_diagonal, exact_traces, hvp
 from sharpbench.curvature.vjp import layerwise_network
 
@@ -111,3 +111,14 @@ def test_many_batches_keep_the_digits_of_float32() -> None:
         torch.testing.assert_close(found[name].double(), wanted[name], rtol=3e-7, atol=1e-9)
         torch.testing.assert_close(exact_diagonal(many)[name].double(), exact_diagonal(one)[name], rtol=3e-5, atol=1e-9)
     assert exact_traces(many) == pytest.approx(exact_traces(one), rel=3e-7)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.enable_grad, torch.inference_mode])
+def test_gradients_are_on_inside_and_as_before_afterwards(mode: Any) -> None:
+    with mode():
+        before = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+        with own_types():
+            assert torch.is_grad_enabled()
+            assert not torch.is_inference_mode_enabled()
+            torch.set_grad_enabled(False)
+        assert (torch.is_grad_enabled(), torch.is_inference_mode_enabled()) == before
