@@ -216,7 +216,7 @@ def publish_records(records: Sequence[Record], name: str, results: Path = RESULT
 
 
 def _parse_part(text: str) -> dict[str, str]:
-    pairs = [each.partition("=") for each in text.split(",")]
+    pairs = [each.partition("=") for each in split_specs(text)]
     if not all(name and value for name, _, value in pairs):
         raise ArgumentTypeError(f"'{text}' must be FIELD=VALUE,..., such as learning_rate=0.01,batch_size=32")
     return {name: value for name, _, value in pairs}

@@ -108,6 +108,9 @@ def test_a_run_starts_from_what_is_published(tmp_path: Path, limit: int, monkeyp
 def test_records_that_contradict_each_other_are_not_published(tmp_path: Path) -> None:
     first, second = read_collection(RESULTS / "digits-label-noise.jsonl").records[:2]
     publish_records([first, second], "some-name", tmp_path)
+    other_key = replace(first, key="0" * 64, recipe={**first.recipe, "seed": 77})
+    with pytest.raises(InvalidInput, match="key"):
+        publish_records([first, other_key], "some-name", tmp_path)
     trained_anew = replace(second, truth={**second.truth, "train_loss": 0.5})
     with pytest.raises(InvalidInput, match="train_loss"):
         publish_records([first, trained_anew], "some-name", tmp_path)
