@@ -348,7 +348,7 @@ def random_state_kept() -> Iterator[None]:
 
 def _numpy_words() -> bytes | None:
     """What numpy's global generator draws its numbers from; None where it is not the default one."""
-    generator = np.random.get_bit_generator()
+    generator = np.random.mtrand.get_bit_generator()
     if type(generator) is not np.random.MT19937:
         return None
     return ctypes.string_at(generator.ctypes.state_address, MT19937_BYTES)
