@@ -17,6 +17,8 @@ from sharpbench.report.format import format_duration
 from sharpbench.runner.cell import Cell
 from sharpbench.runner.engines.engine import make_engine
 from sharpbench.runner.engines.pool import CellStarted
+from sharpbench.runner.eta import EtaEstimator
+from sharpbench.runner.networks import UntrainedNetworks
 from sharpbench.runner.run import (
     Event,
     RecordsFileChanged,
@@ -28,7 +30,6 @@ from sharpbench.runner.run import (
     iterate_events,
     plan_run,
 )
-from sharpbench.runner.status import EtaEstimator
 from sharpbench.training.population import NetworkDiscarded, TrainedRecipe, TrainingEpoch, TrainingProgress
 from sharpbench.training.recipe import Recipe
 from sharpbench.training.workers import GroupLost
@@ -65,7 +66,7 @@ def follow_run(steps: Iterator[Event], run_plan: RunPlan, *, slots: int) -> None
 
 
 def follow_records(steps: Iterator[Event], run_plan: RunPlan, *, slots: int) -> Iterator[Record]:
-    """The records of a run, with a bar of its cells and a forecast of the time left, without that of training.
+    """The records of a run, with a bar of its cells and a forecast of the time left.
 
     slots: how many cells are measured at a time.
     """
@@ -75,12 +76,9 @@ def follow_records(steps: Iterator[Event], run_plan: RunPlan, *, slots: int) -> 
         planned = len(run_plan.selected)
         task = bar.add_task("starting", total=planned, completed=planned - len(run_plan.left), forecast="")
         for step in steps:
+            eta.update(step)
             if isinstance(step, Record):
-                eta.end(step.key)
-                seconds = eta.seconds()
-                bar.update(
-                    task, advance=1, forecast="" if seconds is None else f"{format_duration(seconds)} of measuring left"
-                )
+                bar.update(task, advance=1, forecast=_describe_rest(eta))
                 yield step
             elif isinstance(step, TornLineRemoved):
                 console.print(
@@ -90,13 +88,20 @@ def follow_records(steps: Iterator[Event], run_plan: RunPlan, *, slots: int) -> 
                 words = f"{step.path}: another program changed it; {step.rewritten} records were written again"
                 console.print(escape(words), soft_wrap=True)
             elif isinstance(step, CellStarted):
-                eta.start(step.cell)
                 words = f"{format_spec(step.cell.measure)}: {step.cell.recipe.title}"
                 bar.update(task, description=escape(words))
-            else:
-                bar.update(task, description=escape(describe_training(step)))
+            elif not isinstance(step, UntrainedNetworks):
+                bar.update(task, description=escape(describe_training(step)), forecast=_describe_rest(eta))
                 if isinstance(step, NetworkDiscarded):
                     console.print(escape(describe_training(step)), soft_wrap=True)
+
+
+def _describe_rest(eta: EtaEstimator) -> str:
+    """'3 min left', or '3 min of measuring left' where training is not included; empty where nothing is known."""
+    seconds = eta.seconds()
+    if seconds is None:
+        return ""
+    return f"{format_duration(seconds)}{'' if eta.training_included else ' of measuring'} left"
 
 
 def describe_training(step: TrainingProgress) -> str:

@@ -82,7 +82,8 @@ def _facts(status: RunStatus) -> list[tuple[str, str]]:
     if status.left is not None:
         facts.append(("remaining", f"{status.left} of {status.planned} cells{shard}, as last requested"))
     if status.left and status.seconds is not None:
-        facts.append(("forecast", f"{format_duration(status.seconds)}, as of {status.updated}"))
+        scope = "" if status.training_included else " of measuring"
+        facts.append(("forecast", f"{format_duration(status.seconds)}{scope}, as of {status.updated}"))
     return facts
 
 

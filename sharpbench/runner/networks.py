@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from sharpbench.core.record import Record
@@ -17,6 +17,14 @@ from sharpbench.training.examples import load_data
 from sharpbench.training.population import Population, TrainingEpoch, TrainingProgress
 from sharpbench.training.recipe import DataSource, Recipe
 from sharpbench.training.workers import GroupLost, train_all
+from sharpbench.training.zoo import Zoo
+
+
+@dataclass(frozen=True, slots=True)
+class UntrainedNetworks:
+    """Progress: networks of the cells that are left of which the cache holds nothing."""
+
+    recipes: frozenset[Recipe]
 
 
 class RunNetworks:
@@ -45,6 +53,18 @@ class RunNetworks:
         """See scheduler.Networks."""
         data = self._population(cell.trained_recipe).data
         return failed_record(cell_record(cell, data, None), error, cell.checks.names)
+
+    def find_untrained(self, cells: Sequence[Cell]) -> UntrainedNetworks:
+        """The networks of the cells that are trained here and of which the zoo holds nothing."""
+        zoo = Zoo(self._workspace.cache_dir)
+        first = {cell.recipe: cell for cell in reversed(cells)}
+        return UntrainedNetworks(
+            frozenset(
+                recipe
+                for recipe, cell in first.items()
+                if isinstance(recipe, Recipe) and not zoo.holds(cell.network_key)
+            )
+        )
 
     def train_missing(self, cells: Sequence[Cell], *, workers: int) -> Iterator[TrainingEpoch]:
         """Train, in worker processes of one thread, the networks that `cells` need and the zoo does not hold.

@@ -19,7 +19,7 @@ from sharpbench.runner.cell import Cell, Shard
 from sharpbench.runner.engines.engine import Engine, make_engine
 from sharpbench.runner.engines.pool import CellStarted
 from sharpbench.runner.engines.scheduler import SAME_NETWORK, schedule
-from sharpbench.runner.networks import RunNetworks
+from sharpbench.runner.networks import RunNetworks, UntrainedNetworks
 from sharpbench.runner.status import StatusFile
 from sharpbench.training.population import TrainingProgress
 from sharpbench.training.recipe import Recipe, distinct_titles
@@ -157,7 +157,7 @@ class RecordsFileChanged:
     rewritten: int
 
 
-Event = TrainingProgress | CellStarted | TornLineRemoved | RecordsFileChanged | Record
+Event = UntrainedNetworks | TrainingProgress | CellStarted | TornLineRemoved | RecordsFileChanged | Record
 
 
 def run(
@@ -196,7 +196,10 @@ def choose_options(options: RunOptions | None, keywords: RunKeywords) -> RunOpti
 
 
 def iterate_events(cells: Sequence[Cell] | RunPlan, options: RunOptions) -> Generator[Event, None, None]:
-    """The records as `run` gives them, with progress between: epochs of trainings, cells that start, and repairs."""
+    """The records as `run` gives them, with progress between.
+
+    It is the networks to train, epochs of trainings, cells that start, and repairs of the file of records.
+    """
     plan = cells if isinstance(cells, RunPlan) else plan_run(cells, options)
     engine = make_engine(options.engine) if isinstance(options.engine, str) else options.engine
     workspace = locate_workspace(plan.cells, options, engine)
@@ -292,16 +295,19 @@ def locate_workspace(cells: Sequence[Cell], options: RunOptions, engine: Engine)
 
 def _run_cells(
     cells: Sequence[Cell], networks: RunNetworks, workspace: Workspace, engine: Engine, workers: int
-) -> Iterator[TrainingProgress | CellStarted | Record]:
+) -> Iterator[UntrainedNetworks | TrainingProgress | CellStarted | Record]:
     """Run the cells; several workers train the missing networks of a portion together before they measure them."""
     if not cells:
         return
+    yield networks.find_untrained(cells)
     apply_settings(workspace.device, workspace.threads)
     pool = engine.pool(workspace, workers=workers, load=networks.load)
     try:
-        for portion in _portions(cells) if workers > 1 else (cells,):
-            if workers > 1:
-                yield from networks.train_missing(portion, workers=engine.trainers(workers, _count_cores()))
+        if workers == 1:
+            yield from schedule(cells, pool, networks)
+            return
+        for portion in _portions(cells):
+            yield from networks.train_missing(portion, workers=engine.trainers(workers, _count_cores()))
             yield from schedule(portion, pool, networks)
     finally:
         pool.close()

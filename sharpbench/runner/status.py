@@ -8,8 +8,8 @@ import os
 import socket
 import threading
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from sharpbench.core.spec import format_spec
 from sharpbench.errors import InvalidInput
 from sharpbench.files import atomic_write, check_plain_file
 from sharpbench.runner.engines.pool import CellStarted
+from sharpbench.runner.eta import EtaEstimator
 
 if TYPE_CHECKING:
     from sharpbench.runner.cell import Cell, Shard
@@ -30,79 +31,6 @@ if TYPE_CHECKING:
 STATUS_FILE = "state.json"
 WRITE_INTERVAL_SECONDS = 1.0
 """Time between two updates of the file."""
-
-
-CellKind = tuple[str, str, bool]
-"""Cells that take about the same time: the label of the measure, the population, whether there are checks."""
-
-
-@dataclass(slots=True)
-class _TotalTime:
-    seconds: float = 0.0
-    count: int = 0
-
-
-class EtaEstimator:
-    """Estimates how long the rest of a run takes, from the cells that started and ended.
-
-    A cell is expected to take as long as others of its measure and population did on average; before one of them has
-    ended, as long as those of its measure, or as all.
-    """
-
-    def __init__(self, cells: Sequence[Cell], *, slots: int, clock: Callable[[], float] = time.monotonic) -> None:
-        """Args: the cells that are left, how many of them are measured at a time, and a clock in seconds."""
-        self._slots, self._clock = max(1, slots), clock
-        self._left = Counter(_kind(cell) for cell in cells)
-        self._running: dict[str, tuple[Cell, float]] = {}
-        self._spent: defaultdict[tuple[object, ...], _TotalTime] = defaultdict(_TotalTime)
-
-    @property
-    def remaining(self) -> int:
-        """The number of cells without a record, those that are being measured included."""
-        return sum(self._left.values())
-
-    @property
-    def running(self) -> list[Cell]:
-        """The cells that are being measured."""
-        return [cell for cell, _ in self._running.values()]
-
-    def start(self, cell: Cell) -> None:
-        """Take in that the cell starts now."""
-        self._running[cell.key] = (cell, self._clock())
-
-    def end(self, key: str) -> None:
-        """Take in that the cell with that key has its record; one that never started is not counted."""
-        started = self._running.pop(key, None)
-        if started is None:
-            return
-        cell, since = started
-        kind = _kind(cell)
-        self._left[kind] -= 1
-        for wider in (kind, kind[:1], ()):
-            self._spent[wider].seconds += self._clock() - since
-            self._spent[wider].count += 1
-
-    def drop(self, cell: Cell) -> None:
-        """Take in that the cell has its record without having started, as its network is lost."""
-        self._left[_kind(cell)] -= 1
-
-    def seconds(self) -> float | None:
-        """The time that measuring the rest takes, training not included; None before any cell has ended."""
-        if not self._spent:
-            return None
-        total = sum(count * self._expected(kind) for kind, count in self._left.items() if count > 0)
-        now = self._clock()
-        total -= sum(min(now - since, self._expected(_kind(cell))) for cell, since in self._running.values())
-        return max(0.0, total) / min(self._slots, max(1, self.remaining))
-
-    def _expected(self, kind: CellKind) -> float:
-        spent = next(self._spent[wider] for wider in (kind, kind[:1], ()) if wider in self._spent)
-        return spent.seconds / spent.count
-
-
-def _kind(cell: Cell) -> CellKind:
-    checks = cell.checks
-    return format_spec(cell.measure), cell.population, checks.timed or checks.compared or checks.rewritten
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +53,8 @@ class RunStatus:
         failed: status, reason and number of the cells without a value; also of those without a check that failed.
         alive: whether a run writes into the folder now.
         running: the cells that it measures.
-        seconds: the estimated time of the rest without training; None where nothing is known.
+        seconds: the estimated time of the rest, as `EtaEstimator.seconds`; None where nothing is known.
+        training_included: whether that time includes the training of the networks that are left.
         host, pid: of the last command.
     """
 
@@ -136,6 +65,7 @@ class RunStatus:
     alive: bool
     running: tuple[RunningCell, ...]
     seconds: float | None
+    training_included: bool
     updated: str | None
     host: str | None
     pid: int | None
@@ -152,7 +82,6 @@ class StatusFile:
         """Args: the run's folder; its cells without a record; how many it has; how many are measured at a time."""
         self._path, self._planned, self._shard = folder / STATUS_FILE, planned, shard
         self._eta = EtaEstimator(left, slots=slots)
-        self._waiting = {cell.key: cell for cell in left}
         self._since: dict[str, str] = {}
         self._lock = threading.RLock()
         self._timer: threading.Timer | None = None
@@ -188,16 +117,11 @@ class StatusFile:
                 atomic_write(self._path, json.dumps(self._row(), indent=1) + "\n")
 
     def _take(self, event: object) -> None:
+        self._eta.update(event)
         if isinstance(event, CellStarted):
-            self._eta.start(event.cell)
             self._since[event.cell.key] = _utc_now()
         elif isinstance(event, Record):
-            cell = self._waiting.pop(event.key, None)
-            if event.key in self._since:
-                del self._since[event.key]
-                self._eta.end(event.key)
-            elif cell is not None:
-                self._eta.drop(cell)
+            self._since.pop(event.key, None)
 
     def _row(self) -> dict[str, Any]:
         seconds = self._eta.seconds()
@@ -209,6 +133,7 @@ class StatusFile:
             "planned": self._planned,
             "left": self._eta.remaining,
             "seconds": None if seconds is None else round(seconds, 1),
+            "training_included": self._eta.training_included,
             "running": [asdict(cell) for cell in running],
             "updated": _utc_now(),
             "host": socket.gethostname(),
@@ -239,6 +164,7 @@ def read_status(folder: Path) -> RunStatus:
         alive=alive,
         running=tuple(_running_cells(row)) if alive else (),
         seconds=row.get("seconds"),
+        training_included=row.get("training_included", False),
         updated=row.get("updated"),
         host=row.get("host"),
         pid=row.get("pid"),
@@ -249,6 +175,7 @@ def read_status(folder: Path) -> RunStatus:
 FIELD_TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("planned", "left", "pid"), (int,)),
     "seconds": (int, float),
+    "training_included": (bool,),
     **dict.fromkeys(("updated", "host", "shard"), (str,)),
 }
 

@@ -72,6 +72,10 @@ class Zoo:
     def __init__(self, folder: Path, *, shelf: str = "networks") -> None:
         self.folder = folder / shelf
 
+    def holds(self, key: str) -> bool:
+        """Whether there is an entry `key`; it is not read."""
+        return (self.folder / key / RESULT).exists()
+
     def load(self, key: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Weights and result of the entry `key`, or None where it is missing or damaged."""
         import safetensors.torch
