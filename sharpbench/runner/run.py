@@ -299,7 +299,9 @@ def _run_cells(
     """Run the cells; several workers train the missing networks of a portion together before they measure them."""
     if not cells:
         return
-    yield networks.find_untrained(cells)
+    untrained = networks.find_untrained(cells)
+    if untrained.recipes:
+        yield untrained
     apply_settings(workspace.device, workspace.threads)
     pool = engine.pool(workspace, workers=workers, load=networks.load)
     try:
