@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -22,9 +22,9 @@ from sharpbench.training.zoo import Zoo
 
 @dataclass(frozen=True, slots=True)
 class UntrainedNetworks:
-    """Progress: networks of the cells that are left of which the cache holds nothing."""
+    """Progress: networks of the cells that are left of which the cache holds nothing, with their populations."""
 
-    recipes: frozenset[Recipe]
+    populations: Mapping[Recipe, str]
 
 
 class RunNetworks:
@@ -59,11 +59,11 @@ class RunNetworks:
         zoo = Zoo(self._workspace.cache_dir)
         first = {cell.recipe: cell for cell in reversed(cells)}
         return UntrainedNetworks(
-            frozenset(
-                recipe
+            {
+                recipe: cell.population
                 for recipe, cell in first.items()
                 if isinstance(recipe, Recipe) and not zoo.holds(cell.network_key)
-            )
+            }
         )
 
     def train_missing(self, cells: Sequence[Cell], *, workers: int) -> Iterator[TrainingEpoch]:

@@ -300,7 +300,7 @@ def _run_cells(
     if not cells:
         return
     untrained = networks.find_untrained(cells)
-    if untrained.recipes:
+    if untrained.populations:
         yield untrained
     apply_settings(workspace.device, workspace.threads)
     pool = engine.pool(workspace, workers=workers, load=networks.load)

@@ -196,7 +196,8 @@ def _train_received(
         sent = 0.0
         for event in train_group(group, data, data_sha256, cache=workspace.cache_dir, device=workspace.device):
             if isinstance(event, TrainedRecipe):
-                connection.send(("events", [event]))
+                connection.send(("events", [*epochs.values(), event]))
+                epochs = {}
                 continue
             epochs[event.recipe] = event
             if time.monotonic() - sent >= EPOCH_INTERVAL_SECONDS:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,13 +17,14 @@ from sharpbench.runner.evaluate_cell import cell_record
 from sharpbench.runner.networks import UntrainedNetworks
 from sharpbench.runner.run import RunOptions, iterate_events
 from sharpbench.training.population import TrainingEpoch
+from sharpbench.training.recipe import Recipe
 from sharpbench.training.state import Epoch
 
 CELLS = plan(
     "parameter-norm,gradient-norm", "small-mlp", cohort="label-noise[ratios=2,seeds=3,train_size=8,max_epochs=1]",
     device="cpu", timing=0, oracle=0, invariance=0,
 )  # fmt: skip
-RECIPES = list(dict.fromkeys(cell.recipe for cell in CELLS))
+RECIPES = list(dict.fromkeys(cell.trained_recipe for cell in CELLS))
 DATA = Digits().load(None)
 
 
@@ -35,6 +38,20 @@ class Clock:
 
 def end(eta: EtaEstimator, cell: Cell) -> None:
     eta.update(cell_record(cell, DATA, None))
+
+
+def untrained(recipes: Sequence[Recipe], population: str = "small-mlp") -> UntrainedNetworks:
+    return UntrainedNetworks(dict.fromkeys(recipes, population))
+
+
+def epoch(recipe: Recipe) -> TrainingEpoch:
+    return TrainingEpoch(recipe, Epoch(1, 1, 0.5, True, False))
+
+
+def measure(eta: EtaEstimator, clock: Clock, cell: Cell, *, seconds: float = 1.0) -> None:
+    eta.update(CellStarted(cell))
+    clock.now += seconds
+    end(eta, cell)
 
 
 def test_the_rest_takes_as_long_as_its_kind() -> None:
@@ -77,15 +94,13 @@ def test_networks_that_are_left_train_as_long_as_those_before_did() -> None:
     """Four of six are untrained; two train for 20 s together, and their cells take 1 s each."""
     clock = Clock()
     eta = EtaEstimator(CELLS, slots=1, clock=clock)
-    eta.update(UntrainedNetworks(frozenset(RECIPES[2:])))
+    eta.update(untrained(RECIPES[2:]))
     for cell in CELLS[:4]:
-        eta.update(CellStarted(cell))
-        clock.now += 1.0
-        end(eta, cell)
+        measure(eta, clock, cell)
     assert (eta.seconds(), eta.training_included) == (8.0, False)
     for recipe in RECIPES[2:4]:
         clock.now += 10.0
-        eta.update(TrainingEpoch(recipe, Epoch(1, 1, 0.5, True, False)))
+        eta.update(epoch(recipe))
         assert (eta.seconds(), eta.training_included) == (8.0, False)
     eta.update(CellStarted(CELLS[4]))
     assert (eta.seconds(), eta.training_included) == (8.0 + 2 * 10.0, True)
@@ -93,24 +108,93 @@ def test_networks_that_are_left_train_as_long_as_those_before_did() -> None:
     end(eta, CELLS[4])
     assert eta.seconds() == 7.0 + 20.0
     clock.now += 4.0
-    eta.update(TrainingEpoch(RECIPES[4], Epoch(1, 1, 0.5, False, False)))
+    eta.update(epoch(RECIPES[4]))
     assert eta.seconds() == 7.0 + 16.0  # four seconds of the training are over
     end(eta, CELLS[8])  # the first cell of the network, which is lost
     assert eta.seconds() == 6.0 + 10.0
     clock.now += 6.0
-    eta.update(TrainingEpoch(RECIPES[5], Epoch(1, 1, 0.5, True, False)))
+    eta.update(epoch(RECIPES[5]))
     eta.update(CellStarted(CELLS[10]))
     assert eta.seconds() == pytest.approx(6.0)
     assert eta.training_included
 
 
+def test_a_training_that_takes_longer_shortens_no_other() -> None:
+    clock = Clock()
+    eta = EtaEstimator(CELLS, slots=1, clock=clock)
+    eta.update(untrained(RECIPES))
+    clock.now = 10.0
+    eta.update(epoch(RECIPES[0]))
+    for cell in CELLS[:2]:
+        measure(eta, clock, cell)
+    eta.update(epoch(RECIPES[1]))
+    clock.now += 500.0
+    assert eta.seconds() == 10.0 + 4 * 10.0
+
+
+def test_networks_without_an_epoch_in_this_run_are_left_no_longer_when_they_are_measured() -> None:
+    """Another run has trained them, or they had ended in the checkpoint that their group went on from."""
+    clock = Clock()
+    eta = EtaEstimator(CELLS, slots=1, clock=clock)
+    eta.update(untrained(RECIPES))
+    clock.now = 10.0
+    eta.update(epoch(RECIPES[0]))
+    for cell in CELLS[:2]:
+        measure(eta, clock, cell)
+    eta.update(CellStarted(CELLS[2]))
+    assert eta.seconds() == 10.0 + 4 * 10.0
+    for cell in CELLS[2:]:
+        measure(eta, clock, cell)
+    assert (eta.seconds(), eta.training_included) == (0.0, True)
+
+
+def test_networks_of_another_shard_that_train_along_cost_time_and_are_none_of_those_left() -> None:
+    """Of each group of three networks one is of this run; a group trains for 30 s."""
+    mine = [cell for cell in CELLS if cell.recipe in (RECIPES[0], RECIPES[3])]
+    clock = Clock()
+    eta = EtaEstimator(mine, slots=1, clock=clock)
+    eta.update(untrained([RECIPES[0], RECIPES[3]]))
+    clock.now = 30.0
+    for recipe in RECIPES[:3]:
+        eta.update(epoch(recipe))
+    for cell in mine[:2]:
+        measure(eta, clock, cell)
+    assert eta.seconds() == 2.0 + 30.0
+
+
+def test_networks_train_as_long_as_those_of_their_model() -> None:
+    """The training of a large network is no estimate for small ones once one of these is trained."""
+    small = [replace(cell, population="small") for cell in CELLS[4:]]
+    clock = Clock()
+    eta = EtaEstimator([*CELLS[:4], *small], slots=1, clock=clock)
+    eta.update(untrained(RECIPES[:2], "large"))
+    eta.update(untrained(RECIPES[2:], "small"))
+    clock.now = 100.0
+    eta.update(epoch(RECIPES[0]))
+    for cell in CELLS[:2]:
+        measure(eta, clock, cell)
+    assert eta.seconds() == 10.0 + 5 * 100.0
+    clock.now += 2.0
+    eta.update(epoch(RECIPES[2]))
+    for cell in small[:2]:
+        measure(eta, clock, cell)
+    assert eta.seconds() == 8.0 + 100.0 + 3 * 2.0
+
+
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_run_names_the_networks_that_it_has_to_train(tmp_path: Path, workers: int) -> None:
+def test_a_run_tells_of_each_network_that_it_has_to_train(tmp_path: Path, workers: int) -> None:
+    """A training that is over before the next message of its worker is told also; at the end nothing is left."""
     options = RunOptions(cache_dir=tmp_path, threads=1, workers=workers, engine="process" if workers > 1 else "inline")
-    missing = [
-        event.recipes
-        for cells in (CELLS[:4], CELLS)
-        for event in iterate_events(cells, options)
-        if isinstance(event, UntrainedNetworks)
-    ]
-    assert missing == [frozenset(RECIPES[:2]), frozenset(RECIPES[2:])]
+    missing, trained = [], []
+    for cells in (CELLS[:4], CELLS):
+        eta = EtaEstimator(cells, slots=workers)
+        seen = set()
+        for event in iterate_events(cells, options):
+            eta.update(event)
+            if isinstance(event, UntrainedNetworks):
+                missing.append(set(event.populations))
+            elif isinstance(event, TrainingEpoch):
+                seen.add(event.recipe)
+        trained.append(seen)
+        assert (eta.seconds(), eta.training_included) == (0.0, True)
+    assert missing == trained == [set(RECIPES[:2]), set(RECIPES[2:])]
