@@ -18,20 +18,20 @@ import lzma
 import shutil
 import subprocess
 import sys
-from argparse import ArgumentParser, ArgumentTypeError
-from collections import Counter
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from sharpbench.core.record import Record
-from sharpbench.core.records import RECORDS, merge_records, read_last_records
-from sharpbench.core.spec import parse_spec, split_specs
+from sharpbench.core.records import FINISHED, RECORDS, merge_records, read_last_records
+from sharpbench.core.spec import format_spec, parse_spec, parse_specs, split_specs
 from sharpbench.datasets.dataset import Dataset
 from sharpbench.errors import InvalidInput
 from sharpbench.leaderboard.collection import ConsistencyCheck
 from sharpbench.models.model import Model
-from sharpbench.runner.plan import select_cohort
-from sharpbench.training.recipe import Recipe, available_parts, parse_recipe_field
+from sharpbench.runner.plan import select_cohort, select_measures
+from sharpbench.training.recipe import RECORDED_FIELDS, Recipe, available_parts, parse_recipe_field
 
 RESULTS = Path(__file__).parents[1] / "leaderboard" / "results"
 MAX_PLAIN_BYTES = 5_000_000
@@ -134,20 +134,23 @@ def start_from_published(folder: Path, name: str, results: Path = RESULTS) -> No
         return
     folder.mkdir(parents=True, exist_ok=True)
     begun = folder / f"{RECORDS}.begun"
-    with plain.open("rb") if plain.exists() else lzma.open(compressed) as source, begun.open("wb") as target:
-        shutil.copyfileobj(source, target)
+    try:
+        with plain.open("rb") if plain.exists() else lzma.open(compressed) as source, begun.open("wb") as target:
+            shutil.copyfileobj(source, target)
+    except (lzma.LZMAError, EOFError) as error:
+        raise InvalidInput(f"{compressed} is not an intact xz file ({error}); restore it") from None
     begun.replace(folder / RECORDS)
 
 
 def latest_of_each(records: Iterable[Record]) -> list[Record]:
     """The last record of each measure on each network: a later version of a measure replaces an earlier one."""
-    return list({(_network(record), record.label): record for record in records}.values())
+    return list({(*sorted(record.recipe.items()), record.label): record for record in records}.values())
 
 
 def planned_recipes(run: Sequence[str]) -> tuple[Recipe, ...]:
     """The recipes of the networks of a run."""
     parts = available_parts()
-    models: list[Model] = [parse_spec(word, parts[Model], kind="model") for word in run[0].split(",")]
+    models: list[Model] = parse_specs(run[0], parts[Model], kind="model")
     dataset: Dataset = parse_spec(run[3], parts[Dataset], kind="dataset")
     return select_cohort(run[1]).recipes(models, dataset)
 
@@ -156,13 +159,14 @@ def select_part(records: Sequence[Record], runs: Iterable[Sequence[str]], values
     """The records of the networks whose recipes have these values, as `Recipe` writes them.
 
     Raises:
-        InvalidInput: unless each such network of the plan has every measure. What was finished first is no fair sample
-            of a cohort, which is run in the order of its fields; all networks with some values are a smaller cohort.
+        InvalidInput: unless each such network of the plan has every measure, none of which failed. What was finished
+            first is no fair sample of a cohort, which is run in the order of its fields; all networks with some values
+            are a smaller cohort.
     """
     offered = available_parts()
     parsed = {name: parse_recipe_field(name, _number_or_text(value), offered) for name, value in values.items()}
     wanted = {
-        _items(recipe.row()): len(split_specs(run[2]))
+        _as_planned(recipe.row()): {format_spec(measure) for measure in select_measures(run[2])}
         for run in runs
         for recipe in planned_recipes(run)
         if all(getattr(recipe, name) == value for name, value in parsed.items())
@@ -170,11 +174,14 @@ def select_part(records: Sequence[Record], runs: Iterable[Sequence[str]], values
     text = ",".join(f"{name}={value}" for name, value in values.items())
     if not wanted:
         raise InvalidInput(f"no planned network has {text}")
-    cells = Counter(_network(record) for record in records)
-    missing = sum(cells[network] < number for network, number in wanted.items())
+    finished = defaultdict[Items, set[str]](set)
+    for record in records:
+        if record.status in FINISHED:
+            finished[_as_planned(record.recipe)].add(record.label)
+    missing = sum(not labels <= finished[network] for network, labels in wanted.items())
     if missing:
         raise InvalidInput(f"{missing} of {len(wanted)} networks with {text} lack measures; run them, or name others")
-    return [record for record in records if _network(record) in wanted]
+    return [record for record in records if _as_planned(record.recipe) in wanted]
 
 
 def _number_or_text(value: str) -> float | str:
@@ -187,12 +194,9 @@ def _number_or_text(value: str) -> float | str:
 Items = tuple[tuple[str, object], ...]
 
 
-def _items(recipe: Mapping[str, object]) -> Items:
-    return tuple(sorted(recipe.items()))
-
-
-def _network(record: Record) -> Items:
-    return _items(record.recipe)
+def _as_planned(recipe: Mapping[str, object]) -> Items:
+    """The recipe without what the installation in which it is trained adds to it, such as the version of timm."""
+    return tuple(sorted((name, value) for name, value in recipe.items() if name not in RECORDED_FIELDS))
 
 
 def publish_records(records: Sequence[Record], name: str, results: Path = RESULTS) -> None:
@@ -238,28 +242,34 @@ def main(arguments: Sequence[str]) -> int:
         parser.error("--part is of one collection, which is named, and runs nothing: no --dry-run")
     worst = 0
     for name in chosen.names:
-        runs = COLLECTIONS[name]
-        folders = [chosen.work / f"{name}-{number}" for number in range(len(runs))]
-        for folder in () if chosen.part else folders:
+        try:
+            worst = max(worst, _make_collection(name, chosen))
+        except InvalidInput as error:
+            print(f"error: {name}: {error}", file=sys.stderr)
+            worst = max(worst, 2)
+    return worst
+
+
+def _make_collection(name: str, chosen: Namespace) -> int:
+    """Run and publish a collection, or publish a part of it; the largest exit status of its runs."""
+    runs = COLLECTIONS[name]
+    folders = [chosen.work / f"{name}-{number}" for number in range(len(runs))]
+    if not chosen.part:
+        for folder in folders:
             start_from_published(folder, name)
         words = [
             command(run, folder, workers=chosen.workers, device=chosen.device)
             for run, folder in zip(runs, folders, strict=True)
         ]
-        failed = 0
-        if not chosen.part:
-            done = [subprocess.run([*each, "--dry-run"] if chosen.dry_run else each, check=False) for each in words]
-            failed = max(abs(each.returncode) for each in done)  # below 0: ended by a signal
-            worst = max(worst, failed)
-        if not chosen.dry_run and failed == 0:
-            together = chosen.work / name
-            merge_records(folders, together)
-            records = latest_of_each(read_last_records(together / RECORDS))
-            try:
-                publish_records(select_part(records, runs, chosen.part) if chosen.part else records, name)
-            except InvalidInput as error:
-                parser.error(str(error))
-    return worst
+        done = [subprocess.run([*each, "--dry-run"] if chosen.dry_run else each, check=False) for each in words]
+        failed = max(abs(each.returncode) for each in done)  # below 0: ended by a signal
+        if failed or chosen.dry_run:
+            return failed
+    together = chosen.work / name
+    merge_records(folders, together)
+    records = latest_of_each(read_last_records(together / RECORDS))
+    publish_records(select_part(records, runs, chosen.part) if chosen.part else records, name)
+    return 0
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@ published is not computed again."""
 
 from __future__ import annotations
 
+import lzma
+import re
 import subprocess
 from collections import Counter
 from dataclasses import replace
@@ -78,6 +80,14 @@ def test_a_part_of_a_population_is_all_planned_networks_with_some_values() -> No
     with pytest.raises(InvalidInput, match=r"1 of 20 networks with learning_rate=0\.015 lack measures"):
         select_part(unfinished, runs, {"learning_rate": "0.015"})
     assert len(select_part(unfinished, runs, {"learning_rate": "0.03"})) == 18 * 20
+    elsewhere = [replace(record, recipe={**record.recipe, "code": "timm 0.9"}) for record in records]
+    assert len(select_part(elsewhere, runs, {"optimizer": "adamw"})) == 11 * 20, "networks of another version of timm"
+    sam = {"optimizer": "sam", "learning_rate": "0.015"}
+    for replaced in (replace(part[0], status="failed", value=None), replace(part[0], label="planned-no-longer")):
+        with pytest.raises(
+            InvalidInput, match=r"1 of 10 networks with optimizer=sam,.* lack measures"
+        ):
+            select_part([*unfinished, replaced], runs, sam)
     with pytest.raises(InvalidInput, match=r"no planned network has learning_rate=0\.5"):
         select_part(records, runs, {"learning_rate": "0.5"})
     with pytest.raises(InvalidInput, match="a recipe has no 'rate'"):
@@ -105,6 +115,13 @@ def test_a_run_starts_from_what_is_published(tmp_path: Path, limit: int, monkeyp
     assert not (tmp_path / "other").exists()
 
 
+def test_a_damaged_file_of_results_is_named(tmp_path: Path) -> None:
+    (tmp_path / "some-name.jsonl.xz").write_bytes(lzma.compress(b"a record\n" * 99)[:-9])
+    with pytest.raises(InvalidInput, match=r"some-name\.jsonl\.xz is not an intact xz file \(.*\); restore it"):
+        start_from_published(tmp_path / "run", "some-name", tmp_path)
+    assert not (tmp_path / "run" / RECORDS).exists()
+
+
 def test_records_that_contradict_each_other_are_not_published(tmp_path: Path) -> None:
     first, second = read_collection(RESULTS / "digits-label-noise.jsonl").records[:2]
     publish_records([first, second], "some-name", tmp_path)
@@ -122,6 +139,30 @@ def test_a_run_that_was_killed_is_a_failure(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("subprocess.run", lambda words, check: subprocess.CompletedProcess(words, next(codes)))
     monkeypatch.setattr("benchmarks.populations.publish_records", lambda *_: pytest.fail("an unfinished run"))
     assert main(["cifar10-jpeg", "--work", str(tmp_path)]) == 9
+
+
+def test_a_collection_that_cannot_be_published_keeps_no_other_from_its_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command that is replaced writes no records."""
+    begun = []
+
+    def end(words: list[str], *, check: bool) -> subprocess.CompletedProcess[str]:
+        begun.append(words)
+        return subprocess.CompletedProcess(words, int(check))
+
+    monkeypatch.setattr("subprocess.run", end)
+    monkeypatch.setattr("benchmarks.populations.start_from_published", lambda *_: None)
+    assert main(["mnist1d-thousand", "mnist-attention", "--work", str(tmp_path)]) == 2
+    assert len(begun) == 2
+    assert capsys.readouterr().err.count("error: ") == 2
+
+
+def test_a_part_without_records_gets_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["mnist-timm", "--work", str(tmp_path), "--part", "seed=1"]) == 2
+    assert re.fullmatch(
+        r"error: mnist-timm: no records at .*mnist-timm-0.records\.jsonl; .*\n", capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("words", [[], ["mnist-timm", "mnist-attention"], ["mnist-timm", "--dry-run"]])
