@@ -143,7 +143,7 @@ class Score:
     @property
     def partial(self) -> bool:
         """Whether it is a measure without a value on some network that passed the gate; such a row is never ranked."""
-        return self.kind == "measure" and not self.complete
+        return self.kind == "measure" and not self.complete and self.excluded < self.total
 
 
 def score_records(records: Sequence[Record], *, seed: int = 0, outcome: str = GAP) -> tuple[Score, ...]:

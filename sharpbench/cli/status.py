@@ -80,10 +80,12 @@ def _facts(status: RunStatus) -> list[tuple[str, str]]:
     where = f"pid {status.pid} on {status.host}" if status.host else "process unknown"
     facts = [("done", done), ("run", f"alive, {where}" if status.alive else "none is alive")]
     if status.left is not None:
-        facts.append(("remaining", f"{status.left} of {status.planned} cells{shard}, as last requested"))
+        planned = "" if status.planned is None else f" of {status.planned}"
+        facts.append(("remaining", f"{status.left}{planned} cells{shard}, as last requested"))
     if status.left and status.seconds is not None:
         scope = "" if status.training_included else " of measuring"
-        facts.append(("forecast", f"{format_duration(status.seconds)}{scope}, as of {status.updated}"))
+        when = "" if status.updated is None else f", as of {status.updated}"
+        facts.append(("forecast", f"{format_duration(status.seconds)}{scope}{when}"))
     return facts
 
 

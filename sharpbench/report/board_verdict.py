@@ -41,6 +41,8 @@ def describe_power(rows: Sequence[Score]) -> str:
 
 def _describe_first(measures: Sequence[Score], ranked: Sequence[Score]) -> str:
     if not ranked:
+        if measures and all(row.excluded == row.total for row in measures):
+            return "No measure is ranked, because no network passed the gate."
         complete = [row for row in measures if not row.partial]
         return "No measure is ranked, because no tau has an interval." if complete else "No measure is ranked."
     by = CRITERIA[ranked[0].ranked_by]

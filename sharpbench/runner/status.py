@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from sharpbench.analysis.costs import Failure, count_failures
+from sharpbench.core.fields import field_error
 from sharpbench.core.jsonl import is_being_written
 from sharpbench.core.record import Record, Status
 from sharpbench.core.records import RECORDS, iterate_records
@@ -172,11 +173,11 @@ def read_status(folder: Path) -> RunStatus:
     )
 
 
-FIELD_TYPES: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("planned", "left", "pid"), (int,)),
-    "seconds": (int, float),
-    "training_included": (bool,),
-    **dict.fromkeys(("updated", "host", "shard"), (str,)),
+FIELD_TYPES: dict[str, type] = {
+    **dict.fromkeys(("planned", "left", "pid"), int),
+    "seconds": float,
+    "training_included": bool,
+    **dict.fromkeys(("updated", "host", "shard"), str),
 }
 
 
@@ -193,7 +194,7 @@ def _read_row(path: Path) -> dict[str, Any]:
         raise InvalidInput(f"cannot read {path}: {error}; delete it, the next run writes it anew") from None
     if not isinstance(row, dict):
         return {}
-    sound = {name: row.get(name) for name, types in FIELD_TYPES.items() if isinstance(row.get(name), types)}
+    sound = {name: row[name] for name, kind in FIELD_TYPES.items() if name in row and not field_error(row[name], kind)}
     return {**sound, "running": row.get("running")}
 
 

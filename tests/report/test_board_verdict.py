@@ -52,6 +52,13 @@ def test_measures_without_a_rank(rows: list[Score]) -> None:
     assert verdict(rows[0], [None]) == "No measure is ranked, because no tau has an interval."
 
 
+def test_a_gate_that_no_network_passes_is_the_reason_and_no_measure_is_partial(records: MakeMany) -> None:
+    unfit = [replace(record, truth={**record.truth, "fitted": False}) for record in records()]
+    scores = score_records(unfit)
+    assert describe_verdict(scores) == "No measure is ranked, because no network passed the gate."
+    assert not any(row.partial for row in scores)
+
+
 def test_a_baseline_is_compared_with_the_ranked_measures_only(rows: list[Score]) -> None:
     baseline = replace(ranked(rows[0], "random", None, tau=0.6), kind="baseline")
     better = replace(ranked(rows[0], "part", None, tau=0.9), complete=False)

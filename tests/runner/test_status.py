@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,9 +108,16 @@ def test_notes_that_are_odd_or_gone_are_no_error_or_a_named_one(tmp_path: Path) 
     found = read_status(tmp_path)
     assert (found.planned, found.left, found.running, found.host) == (None, 2, (), None)
     (tmp_path / STATUS_FILE).write_text('{"left": 2, "seconds": 5, "training_included": 1}', encoding="utf-8")
-    assert "5 s of measuring, as of" in shown(read_status(tmp_path))
-    (tmp_path / STATUS_FILE).write_text('{"left": 2, "seconds": 5, "training_included": true}', encoding="utf-8")
-    assert "5 s, as of" in shown(read_status(tmp_path))
+    assert "5 s of measuring\n" in re.sub(" +\n", "\n", shown(read_status(tmp_path)))
+    assert "2 cells, as last requested" in shown(read_status(tmp_path))
+    whole = '{"left": 2, "planned": 3, "seconds": 5, "training_included": true, "updated": "noon"}'
+    (tmp_path / STATUS_FILE).write_text(whole, encoding="utf-8")
+    assert "5 s, as of noon" in shown(read_status(tmp_path))
+    assert "2 of 3 cells" in shown(read_status(tmp_path))
+    for number in ("NaN", "1e400", "-Infinity", "9" * 400, "true"):
+        (tmp_path / STATUS_FILE).write_text(f'{{"left": {number}, "seconds": {number}}}', encoding="utf-8")
+        assert read_status(tmp_path).seconds is None
+        assert "forecast" not in shown(read_status(tmp_path))
     (tmp_path / STATUS_FILE).write_text("[]", encoding="utf-8")
     assert read_status(tmp_path).left is None
     (tmp_path / STATUS_FILE).write_text("{", encoding="utf-8")

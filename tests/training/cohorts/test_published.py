@@ -84,9 +84,7 @@ def test_a_part_of_a_population_is_all_planned_networks_with_some_values() -> No
     assert len(select_part(elsewhere, runs, {"optimizer": "adamw"})) == 11 * 20, "networks of another version of timm"
     sam = {"optimizer": "sam", "learning_rate": "0.015"}
     for replaced in (replace(part[0], status="failed", value=None), replace(part[0], label="planned-no-longer")):
-        with pytest.raises(
-            InvalidInput, match=r"1 of 10 networks with optimizer=sam,.* lack measures"
-        ):
+        with pytest.raises(InvalidInput, match=r"1 of 10 networks with optimizer=sam,.* lack measures"):
             select_part([*unfinished, replaced], runs, sam)
     with pytest.raises(InvalidInput, match=r"no planned network has learning_rate=0\.5"):
         select_part(records, runs, {"learning_rate": "0.5"})
