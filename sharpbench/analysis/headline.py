@@ -1,4 +1,4 @@
-"""The headline score of each measure: its mean Psi over populations and outcomes, with an interval and a shared rank.
+"""The headline score of each measure: its mean Psi over populations and outcomes, with an interval and a rank.
 
 docs/protocol.md (Headline score) defines it and says why it is so.
 """
@@ -165,7 +165,7 @@ class HeadlineScore:
     Args:
         name: As in the boards.
         tau: The score; where it has none, the reason. `cells` is the number of populations that enter.
-        rank: Shared by scores that cannot be told apart.
+        rank: 1 + the number of significantly higher scores, never better than that of a higher score.
         parts: Index of the population and name of the outcome -> Psi there.
     """
 

@@ -79,8 +79,7 @@ class Score:
         complete: Whether every network that passed the gate has a value.
         correlations: How the values go with the gaps, by every statistic.
         ranked_by: The tau that ranks: within cells of fixed hyperparameters, or marginal, over all networks.
-        rank: Shared by rows that cannot be told apart. None for baselines, for incomplete rows and for rows without an
-            interval.
+        rank: See `rank_measures`. None for baselines, for incomplete rows and for rows without an interval.
         exclusions: Reason of exclusion -> number of networks.
         invariance: Kind of rewrite -> the largest factor of change; None where the value changed its sign.
         gradients: Median over the timed networks.

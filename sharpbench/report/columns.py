@@ -145,7 +145,7 @@ RANK: Column[Score] = Column(
     heading="rank",
     text=lambda row: "" if row.kind == "baseline" else format_rank(row),
     value=lambda row: None if row.rank is None else float(row.rank),
-    help="shared where measures cannot be told apart",
+    help="1 + the number of significantly better measures",
 )
 PLACE = replace(RANK, text=lambda row: "partial" if row.partial else format_rank(row))
 """The rank in tables that do not set partial rows apart."""

@@ -177,6 +177,26 @@ def test_forgetting_is_plain_sgd_on_the_next_label_and_repeats(monkeypatch: pyte
     assert torch.equal(network.module.get_parameter("1.weight"), WEIGHT)
 
 
+class Unused(nn.Module):
+    """The hand-made network with a parameter that its outputs do not depend on."""
+
+    def __init__(self, used: nn.Module) -> None:
+        super().__init__()
+        self.used, self.unused = used, nn.Parameter(torch.ones(2, 2))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        found: Tensor = self.used(inputs)
+        return found
+
+
+def test_a_parameter_that_nothing_uses_forgets_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Forgetting, "steps", 400)
+    network = judged()
+    module = Unused(network.module).eval()
+    assert OUTCOMES["forgetting"].find(judged(module=module)) == OUTCOMES["forgetting"].find(network)
+    assert torch.equal(module.unused, torch.ones(2, 2))
+
+
 def test_names_are_chosen_once_and_unknown_or_undefined_ones_are_refused() -> None:
     signals, images = data(torch.zeros(2, 1, 40), torch.tensor([0, 1])), data(torch.zeros(2, 1, 3, 3), torch.zeros(2))
     assert select_outcomes(" gap, quantised-4,gap", [signals]) == ("gap", "quantised-4")

@@ -1,4 +1,4 @@
-"""How well a measure follows the truth: correlations with intervals, shared ranks, and paired means.
+"""How well a measure follows the truth: correlations with intervals, ranks, and paired means.
 
 All are functions of arrays and need numpy and scipy only. Nothing is random except the permutations of
 `conditional_information`, which depend on a seed.

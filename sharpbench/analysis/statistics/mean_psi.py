@@ -1,4 +1,4 @@
-"""The mean Psi of several measures over outcomes and populations, with its interval and shared ranks.
+"""The mean Psi of several measures over outcomes and populations, with its interval and rank.
 
 Psi of one outcome is that of `granulated_tau`. It is a sum over pairs of networks, so a weighted mean over outcomes of
 the same networks is one sum also. The jackknife leaves a network out of all outcomes together, which counts what the

@@ -1,4 +1,4 @@
-"""Measures compared on the same networks, and ranks that measures share where they cannot be told apart."""
+"""Measures compared on the same networks, and their ranks by the number of significantly better ones."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class RankComparison:
     Args:
         p: Two-sided, of this comparison only.
         adjusted: The smallest false discovery rate at which the comparison is a discovery.
-        error: The standard error of the difference over networks.
+        error: The standard error of the difference, with that of the values over the draw of their examples.
         freedom: Degrees of freedom of its variance.
     """
 
@@ -223,8 +223,9 @@ def _compare(estimates: TauEstimates, one: int, other: int, known: Sequence[int]
         return RankComparison(known[one], known[other], 0.0, Interval(0.0, 0.0), 1.0, 1.0, 0.0, spread.freedom)
     around, p = correlation_interval(half, spread, skewness=0.0), p_value(half, spread)
     interval = Interval(2 * around.low, 2 * around.high)
-    error = 2 * math.sqrt(spread.variance)
-    return RankComparison(known[one], known[other], 2 * half, interval, p, p, error, spread.freedom)
+    whole = spread.variance + spread.further
+    freedom = spread.freedom * (whole / spread.variance) ** 2 if spread.variance else spread.freedom
+    return RankComparison(known[one], known[other], 2 * half, interval, p, p, 2 * math.sqrt(whole), freedom)
 
 
 def _estimate_taus(

@@ -61,7 +61,7 @@ def pair_weights(difference: ArrayLike, examples: int) -> Floats:
 
     A weight is the excess over 1/2 of max(0, 1 - 2 exp(-examples difference^2 / 2))^2, Hoeffding's bound on the chance
     that both networks are ordered as their test accuracies. It is 0 below a difference of 0.0196 for 10,000 examples,
-    and below 0.104 for 360.
+    and below 0.1033 for 360.
     """
     certain = np.maximum(0.0, 1 - 2 * np.exp(-examples * np.square(np.asarray(difference, dtype=float)) / 2)) ** 2
     weights: Floats = np.maximum(certain - 0.5, 0.0)

@@ -39,7 +39,8 @@ AXES = (
 READING = (
     "Each population has a column. It shows Kendall's tau of the measure with the generalization gap, **within "
     "cells** of fixed hyperparameters where the cells are large enough for an interval, else over all networks "
-    "(*marginal*, which flatters). The rank is in brackets; measures that cannot be told apart share it. "
+    "(*marginal*, which flatters). The rank is in brackets: one plus the number of measures "
+    "that are significantly better. "
     "A measure that orders one population need not order another. Rows are sorted by the median of these taus. A dash: "
     "not measured, or not on every network that passed the gate (then unranked).\n\n"
     "*worst sign error*: the worst single change of a hyperparameter in any population; 0.5 is chance. *relative "

@@ -23,9 +23,10 @@ MEANING = (
     "that differ in one hyperparameter, how reliably has the one with the larger value the worse outcome? 0 is chance. "
     "Each population has the same weight, and so has each family of outcomes within it. Populations in which the label "
     "noise varies do not enter, as nobody chooses label noise, nor do those of few measures. The rank is one plus the "
-    "number of scores that are significantly higher; scores that cannot be told apart share it. *Italic rows* are "
-    "baselines, which know nothing of sharpness. A measure that lacks a value on one of these populations has no "
-    "score; the last column says why. "
+    "number of scores that are significantly higher, and never better than that of a higher score; the bars of the "
+    "picture show which scores cannot be told apart, also of different ranks. *Italic rows* are baselines, which know "
+    "nothing of sharpness. A measure that lacks a value on one of these populations has no score; the last column says "
+    "why. "
     "[Definition and reasons](../docs/protocol.md#headline-score); Psi by outcome: [outcomes](outcomes.md)."
 )
 OUTCOMES = (

@@ -79,8 +79,8 @@ def overview_table(leaderboard: Leaderboard) -> Table:
     note = (
         "Kendall's tau of each measure with the generalization gap, one column per population. It is taken within "
         "cells of fixed hyperparameters or, where a heading says marginal, over all networks, which flatters. The rank "
-        "is in brackets; measures that cannot be told apart share it. Submitted populations have separate columns and "
-        "enter no summary of a measure that we measured."
+        "is in brackets: one plus the number of measures that are significantly better. Submitted populations have "
+        "separate columns and enter no summary of a measure that we measured."
     )
     return Table("overview", "Overview", note, columns, rows, tuple(shown))
 

@@ -44,7 +44,7 @@ class Forgetting(Outcome):
             chosen = torch.randint(len(targets), (self.batch,), generator=generator).to(targets.device)
             leaves = {name: value.requires_grad_() for name, value in params.items()}
             loss = F.cross_entropy(functional_call(network.module, leaves, (network.inputs[chosen],)), targets[chosen])
-            gradients = torch.autograd.grad(loss, tuple(leaves.values()))
+            gradients = torch.autograd.grad(loss, tuple(leaves.values()), materialize_grads=True)  # 0 where unused
             params = {
                 name: (value - self.rate * gradient).detach()
                 for (name, value), gradient in zip(leaves.items(), gradients, strict=True)

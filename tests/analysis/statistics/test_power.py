@@ -40,3 +40,19 @@ def test_a_board_without_comparisons_has_none() -> None:
     y = np.arange(72.0)
     assert rank_measures([y], y, CELLS, within=False).detectable is None
     assert rank_measures([y + 1, y + 2], y, CELLS, within=False).detectable is None  # they order the networks alike
+
+
+def test_errors_of_the_values_leave_less_power() -> None:
+    """Another draw of the examples is among the errors that hide a difference, as it is in its interval and p."""
+    rng = np.random.default_rng(0)
+    y = rng.standard_normal(len(CELLS))
+    measures = [y + spread * rng.standard_normal(len(CELLS)) for spread in (1.0, 2.6)]
+    (exact,) = compare_measures(measures, y, CELLS, within=False)
+    (drawn,) = compare_measures(measures, y, CELLS, within=False, noise=[0.03, 0.04])
+    assert drawn.error == pytest.approx(np.sqrt(exact.error**2 + 0.07))
+    assert drawn.freedom > exact.freedom
+    (nearly,) = compare_measures(measures, y, CELLS, within=False, noise=[1e-12, 0.0])
+    assert (nearly.error, nearly.freedom) == pytest.approx((exact.error, exact.freedom))
+    found = [rank_measures(measures, y, CELLS, within=False, noise=noise).detectable for noise in (None, [0.03, 0.04])]
+    assert found[1] == pytest.approx(detectable_difference(drawn.error, drawn.freedom, 1))
+    assert (found[0] or 0.0) < (found[1] or 0.0)

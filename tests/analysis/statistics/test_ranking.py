@@ -1,14 +1,22 @@
-"""Comparisons on the same networks, and ranks that are shared where nothing tells two measures apart."""
+"""Comparisons on the same networks, and ranks by the number of significantly better measures."""
 
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.stats import false_discovery_control
 
-from sharpbench.analysis.statistics import compare_measures, marginal_tau, paired_difference, shared_ranks, within_tau
+from sharpbench.analysis.statistics import (
+    compare_measures,
+    marginal_tau,
+    paired_difference,
+    rank_measures,
+    shared_ranks,
+    within_tau,
+)
 
 CELLS = np.repeat(np.arange(5), 8)
 
@@ -29,6 +37,20 @@ def test_ranks_are_shared_where_the_interval_of_the_difference_holds_0(within: b
         assert found is not None
         assert found[0] in found[1]
         assert (0.0 in found[1]) == ({name, other_name} == {"best", "equal"})
+
+
+def test_measures_of_different_ranks_need_not_be_told_apart_and_no_page_says_so() -> None:
+    rng = np.random.default_rng(2)
+    y = 0.8 * CELLS + rng.standard_normal(40)
+    found = rank_measures([y + scale * rng.standard_normal(40) for scale in (0.5, 1.5, 3.0)], y, CELLS, within=False)
+    assert found.ranks == (1, 1, 2)
+    assert found.apart == {frozenset((0, 2))}  # the second and the third are not told apart
+    root = Path(__file__).parents[3]
+    pages = [root / "README.md", *(root / "docs").glob("*.md"), *(root / "leaderboard").glob("*.md")]
+    pages += [path for path in (root / "sharpbench").rglob("*") if path.suffix in {".py", ".jinja"}]
+    claims = ("told apart share a rank", "told apart share it", "shared where measures cannot")
+    texts = {path.name: " ".join(path.read_text(encoding="utf-8").split()) for path in pages}
+    assert [name for name, text in texts.items() if any(claim in text for claim in claims)] == []
 
 
 def test_ranks_do_not_depend_on_the_order_of_the_measures() -> None:
