@@ -54,15 +54,25 @@ def user_path(given: Path | str) -> Path:
     """
     try:
         path = Path(given).expanduser()
+    except RuntimeError as error:  # no such user
+        raise _cannot_be_looked_up(given, error) from None
+    check_lookup(path)
+    return path
+
+
+def check_lookup(path: Path | str) -> None:
+    """Raise InvalidInput for a path that the system cannot look up. What is missing passes."""
+    try:
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
-        return path
-    except (OSError, RuntimeError, ValueError) as error:  # no such user; a name too long; no permission; a null byte
-        cause = error.strerror if isinstance(error, OSError) else error
-        raise InvalidInput(
-            f"'{shorten(str(given))}' cannot be looked up ({shorten(str(cause))}); name another path"
-        ) from None
-    return path
+        return
+    except (OSError, ValueError) as error:  # a name too long; no permission; a null byte
+        raise _cannot_be_looked_up(path, error) from None
+
+
+def _cannot_be_looked_up(path: Path | str, error: Exception) -> InvalidInput:
+    cause = error.strerror if isinstance(error, OSError) else error
+    return InvalidInput(f"'{shorten(str(path))}' cannot be looked up ({shorten(str(cause))}); name another path")
 
 
 def check_plain_file(path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sharpbench.cli.command import Command, Group
+from sharpbench.cli.command import Command, Group, checking_paths
 from sharpbench.cli.compare import compare
 from sharpbench.cli.compare_networks import compare_networks
 from sharpbench.cli.doctor import doctor
@@ -97,5 +97,5 @@ for name, function in (
     ("submit", submit),
     ("verify", verify),
 ):
-    app.command(name, cls=Command)(function)
+    app.command(name, cls=Command)(checking_paths(function))
 app.add_typer(zoo, name="zoo")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from sharpbench.errors import InvalidInput, shorten, suggest_names
+from sharpbench.files import check_lookup
 
 NOT_IN_A_FILE = ("config", "print_config", "help")
 """Parameters that a file of options does not set."""
@@ -53,6 +55,20 @@ def _without_flag_types(parameters: list[Any]) -> list[Any]:
     return parameters
 
 
+def checking_paths(command: Callable[..., int | None]) -> Callable[..., int | None]:
+    """The command, which raises InvalidInput where one of its paths cannot be looked up."""
+
+    @functools.wraps(command)
+    def called(**given: Any) -> int | None:
+        for value in given.values():
+            for path in value if isinstance(value, list) else [value]:
+                if isinstance(path, Path):
+                    check_lookup(path)
+        return command(**given)
+
+    return called
+
+
 def _read_config(context: typer.Context, path: Path | None) -> Path | None:
     """Make the options of the file the defaults of the command. It runs before other options are read."""
     if path is not None and not context.resilient_parsing:
@@ -79,6 +95,7 @@ def read_options(path: Path, context: typer.Context) -> dict[str, Any]:
     """
     from sharpbench.training.cohorts.toml import TomlDocument
 
+    check_lookup(path)
     if not path.is_file():
         raise InvalidInput(f"--config '{shorten(str(path))}' is not a file; name a TOML file of options")
     document = TomlDocument.read(str(path))

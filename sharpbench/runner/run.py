@@ -14,7 +14,7 @@ from sharpbench.core.record import Record
 from sharpbench.core.records import FINISHED, RECORDS, CellEnd, iterate_records, read_cell_ends
 from sharpbench.environment import apply_settings, check_threads, describe_environment
 from sharpbench.errors import InvalidInput
-from sharpbench.files import Workspace
+from sharpbench.files import Workspace, check_lookup
 from sharpbench.runner.cell import Cell, Shard
 from sharpbench.runner.engines.engine import Engine, make_engine
 from sharpbench.runner.engines.pool import CellStarted
@@ -65,6 +65,8 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         check_threads(self.threads)
+        if self.output is not None:
+            check_lookup(self.output)
         if self.workers < 1:
             raise InvalidInput(f"workers={self.workers} must be at least 1")
 

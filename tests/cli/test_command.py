@@ -101,6 +101,24 @@ def test_an_empty_folder_is_not_the_working_folder(given_folder: tuple[str, ...]
     refused(done, f"{given_folder[0].rstrip('=')} is empty, which would be the working folder; name it '.'")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run", "--output", "{}"),
+        ("run", "--plugin", "{}"),
+        ("run", "--config", "{}"),
+        ("status", "{}"),
+        ("merge", "{}", "--output", "merged"),
+        ("export", "{}"),
+        ("publish", "--results", "{}"),
+        ("verify", "{}"),
+    ],
+)
+def test_a_path_that_cannot_be_looked_up_gets_one_line(words: tuple[str, ...], tmp_path: Path) -> None:
+    done = given(*(word.format("x" * 300) for word in words), cwd=tmp_path)
+    refused(done, "xxx...' cannot be looked up (File name too long); name another path")
+
+
 def test_no_backend_of_matplotlib_is_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """An unknown one would stop its import, with a traceback."""
     monkeypatch.setenv("MPLBACKEND", "nonsense")

@@ -22,6 +22,7 @@ from sharpbench.models import SmallMlp
 from sharpbench.models.model import Model
 from sharpbench.runner.cell import Shard
 from sharpbench.runner.engines.pool import CellStarted
+from sharpbench.runner.networks import UntrainedNetworks
 from sharpbench.runner.run import RunKeywords, RunOptions, TornLineRemoved, iterate_events, plan_run
 from sharpbench.training.population import TrainingEpoch
 
@@ -420,7 +421,7 @@ def test_workers_train_what_is_measured_here(tmp_path: Path) -> None:
     alone = ran(planned[:2], tmp_path / "one")
     assert [record.value for record in records[:2]] == [record.value for record in alone]
     steps = list(iterate_events(planned[:2], RunOptions(cache_dir=tmp_path / "three", threads=1, workers=2)))
-    assert isinstance(steps[0], TrainingEpoch)
+    assert [type(step) for step in steps[:2]] == [UntrainedNetworks, TrainingEpoch]
     assert not any(isinstance(step, TrainingEpoch) for step in steps[steps.index(CellStarted(planned[0])) :])
     with pytest.raises(InvalidInput, match="workers=0 must be at least 1"):
         list(run(planned, workers=0))
@@ -452,6 +453,8 @@ def test_options_are_a_value_or_keywords(cache: Path, tmp_path: Path) -> None:
     by_keywords = list(run(planned, output=tmp_path / "keywords", cache_dir=cache, threads=1))
     assert [record.key for record in by_value] == [record.key for record in by_keywords] == [c.key for c in planned]
     assert {item.name for item in fields(RunOptions)} == set(RunKeywords.__annotations__)
+    with pytest.raises(InvalidInput, match=r"'xxx.*' cannot be looked up .*; name another path"):
+        run(planned, output="x" * 300)
     for bad in ({"workers": 0}, {"threads": 0}):
         with pytest.raises(InvalidInput, match=r"=0 must be (at least|from) 1"):
             run(planned, **bad)  # type: ignore[arg-type]
