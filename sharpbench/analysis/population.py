@@ -75,7 +75,7 @@ class MeasuredNetwork:
         if self.truth.get("fitted") is not True:
             lost = self.truth.get("diverged") is True or finite_or_none(self.truth.get("train_loss", 0.0)) is None
             return "diverged" if lost else "budget ended"
-        return None if self.outcome is not None else f"{self.judged_by} unknown"
+        return None if self.outcome is not None else unknown_outcome(self.judged_by)
 
     @property
     def cell(self) -> str:
@@ -129,6 +129,11 @@ class MeasuredPopulation:
         """Reason of exclusion -> number of networks, the most frequent first."""
         reasons = Counter(network.exclusion for network in self.networks if network.exclusion is not None)
         return dict(sorted(reasons.items(), key=lambda each: (-each[1], each[0])))
+
+
+def unknown_outcome(name: str) -> str:
+    """The reason of exclusion of a network that fitted and whose records do not state the outcome of that name."""
+    return f"{name} unknown"
 
 
 def group_populations(records: Sequence[Record], outcome: str = GAP) -> tuple[MeasuredPopulation, ...]:

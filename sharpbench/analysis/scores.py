@@ -32,6 +32,7 @@ from sharpbench.analysis.population import (
     cell_codes,
     finite_or_none,
     group_populations,
+    unknown_outcome,
 )
 from sharpbench.analysis.row_ranks import Criterion, rank_rows
 from sharpbench.analysis.statistics import MIN_UNITS, MIN_WITHIN_CELL, Tau
@@ -138,6 +139,16 @@ class Score:
     def name(self) -> str:
         """The label, with the setting where rows of one label differ in it."""
         return f"{self.label} ({self.setting})" if self.setting else self.label
+
+    @property
+    def unknown(self) -> int:
+        """The networks that fitted and are excluded because their records do not state the outcome."""
+        return self.exclusions.get(unknown_outcome(self.outcome), 0)
+
+    @property
+    def unfitted(self) -> Mapping[str, int]:
+        """`exclusions` of the networks that did not fit."""
+        return {reason: count for reason, count in self.exclusions.items() if reason != unknown_outcome(self.outcome)}
 
     @property
     def partial(self) -> bool:

@@ -44,7 +44,10 @@ def _describe_first(measures: Sequence[Score], ranked: Sequence[Score]) -> str:
         if measures and all(row.excluded == row.total for row in measures):
             return "No measure is ranked, because no network passed the gate."
         complete = [row for row in measures if not row.partial]
-        return "No measure is ranked, because no tau has an interval." if complete else "No measure is ranked."
+        if not complete:
+            return "No measure is ranked."
+        tau = "tau" if complete[0].ranked_by == "marginal" else CRITERIA["within"]
+        return f"No measure is ranked, because no {tau} has an interval."
     by = CRITERIA[ranked[0].ranked_by]
     first = [row for row in ranked if row.rank == 1]
     names = [plain_text(row.name, MAX_NAME_CHARS) for row in first[:MAX_LISTED]]

@@ -185,9 +185,13 @@ def _describe_board(rows: list[Score]) -> list[str]:
 
 def _describe_networks(first: Score) -> str:
     """How many networks the board is about, and what ranks it."""
-    by = "tau within cells" if first.ranked_by == "within" else "tau over all networks (cells too small for within)"
-    why = f" ({format_reasons(first.exclusions)})" if first.exclusions else ""
-    gate = f"{first.excluded} excluded as not fitted{why}"
+    drawn = first.correlations.drawn == "configurations"
+    small = "too few configurations have several networks" if drawn else "cells too small"
+    by = "tau within cells" if first.ranked_by == "within" else f"tau over all networks ({small} for within)"
+    why = f" ({format_reasons(first.unfitted)})" if first.unfitted else ""
+    gate = f"{first.excluded - first.unknown} excluded as not fitted{why}"
+    if first.unknown:
+        gate += f", {first.unknown} as their records do not state {plain_text(first.outcome, MAX_NAME_CHARS)}"
     return f"{first.total} networks, {gate}; ranked by {by}; [95 % intervals]"
 
 

@@ -18,7 +18,8 @@ HEAD = """\
 
 Kendall's tau of each measure (rows) with each outcome (columns). A star marks a tau whose 95 % interval does not
 hold 0.
-Intervals are for one comparison each. Baselines are in italics.
+Intervals are for one comparison each. Baselines are in italics. A *partial* measure has no value on some networks, and
+its tau is that of the others.
 
 | outcome | is |
 |---|---|
@@ -40,9 +41,10 @@ def _population_section(place: tuple[str, str], scores: Sequence[Score], labels:
     by = {score.outcome: CRITERIA[score.ranked_by] for score in found}
     rows = {(score.name, score.kind): score for score in found}
     cells = {(score.name, score.kind, score.outcome): score for score in found}
+    partial = {(score.name, score.kind) for score in found if score.partial}
     lines = [
         [
-            f"*{escape_cell(name, MAX_NAME_CHARS)}*" if kind == "baseline" else escape_cell(name, MAX_NAME_CHARS),
+            _format_name(name, kind) + (" (partial)" if (name, kind) in partial else ""),
             *(_format_tau(cells.get((name, kind, label.name))) for label in labels),
         ]
         for name, kind in rows
@@ -52,6 +54,11 @@ def _population_section(place: tuple[str, str], scores: Sequence[Score], labels:
     parts = groupby(labels, lambda label: by.get(label.name, ""))
     used = "; ".join(f"{criterion}: {', '.join(label.title for label in part)}" for criterion, part in parts)
     return f"\n## {escape_cell(model)} on {escape_cell(dataset)}\n\n{used}\n\n{table}\n"
+
+
+def _format_name(name: str, kind: str) -> str:
+    shown = escape_cell(name, MAX_NAME_CHARS)
+    return f"*{shown}*" if kind == "baseline" else str(shown)
 
 
 def _format_tau(score: Score | None) -> str:

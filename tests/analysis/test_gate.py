@@ -62,6 +62,32 @@ def test_the_counts_stand_in_scores_terminal_and_page(records: MakeMany) -> None
     assert "25 networks, 4 excluded as not fitted (3 budget ended, 1 diverged); ranked by" in terminal.export_text()
 
 
+def test_a_network_without_the_outcome_is_not_called_unfitted(records: MakeMany) -> None:
+    """Five networks do not state the outcome, as those of an earlier run; one of them did not fit."""
+    found = [
+        row if row.recipe["seed"] == 4 else replace(row, outcomes={"forgetting": row.truth["gap"]})  # type: ignore[dict-item]
+        for row in population(records)
+    ]
+    scores = score_records(found, outcome="forgetting")
+    assert {(row.excluded, row.unknown) for row in scores} == {(8, 4)}
+    page = markdown.markdown_leaderboard(scores, found, version="1")
+    assert "(not fitted to the training set: 3 budget ended, 1 diverged), 4 because their records do not state" in page
+    terminal = Console(record=True, width=200, file=io.StringIO())
+    console.show_boards(scores, found, terminal)
+    assert "4 excluded as not fitted (3 budget ended, 1 diverged), 4 as their records do not state" in (
+        terminal.export_text()
+    )
+
+
+def test_few_drawn_configurations_are_not_called_small_cells(records: MakeMany) -> None:
+    found = [replace(row, data={**row.data, "design": "random"}) for row in records()]
+    scores = score_records(found)
+    terminal = Console(record=True, width=200, file=io.StringIO())
+    console.show_boards(scores, found, terminal)
+    text = terminal.export_text()
+    assert "ranked by tau over all networks (too few configurations have several networks for within)" in text
+
+
 def test_networks_of_one_population_are_judged_together_whatever_their_widths(records: MakeMany) -> None:
     found = [
         replace(

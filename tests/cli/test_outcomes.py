@@ -11,6 +11,9 @@ from sharpbench.analysis.headline import score_headline
 from sharpbench.analysis.population import group_populations
 from sharpbench.cli.run import chosen_outcomes, stated_outcomes, write_outcomes
 from sharpbench.cli.status import merge
+from sharpbench.report.format import OutcomeLabel
+from sharpbench.report.outcome_table import outcome_page
+from sharpbench.report.scored_boards import ScoredBoards
 from sharpbench.runner.plan import plan
 from sharpbench.runner.run import RunOptions, plan_run
 from tests.analysis.test_headline import records
@@ -45,6 +48,18 @@ def test_each_outcome_has_its_board_in_its_folder(tmp_path: Path, capsys: pytest
     names = {path.name for path in (tmp_path / "quantised-4" / "plots").iterdir()}
     assert names == {"overview.svg", "overview.png"}
     assert len(list((tmp_path / "plots").iterdir())) > 2
+
+
+def test_a_measure_without_a_value_on_some_network_is_partial_in_the_table_of_outcomes() -> None:
+    found = [
+        make(measure=name, seed=seed, value=float(seed), truth={"gap": seed / 20}, outcomes={"forgetting": seed / 20})
+        for name, seeds in (("whole", 20), ("part", 12))
+        for seed in range(seeds)
+    ]
+    boards = [ScoredBoards.from_records(found, OutcomeLabel(name, "")) for name in ("gap", "forgetting")]
+    rows = [[cell.strip() for cell in line.split("|")] for line in outcome_page(boards).splitlines()]
+    shown = {row[1]: row[2:4] for row in rows if len(row) > 3}
+    assert shown["part (partial)"] == shown["whole"] == ["1.00*", "1.00*"]
 
 
 def test_headline_scores_are_written_where_a_population_enters(

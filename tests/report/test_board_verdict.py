@@ -49,7 +49,16 @@ def test_measures_without_a_rank(rows: list[Score]) -> None:
     partial = [replace(ranked(rows[0], f"m{place}", None), complete=False) for place in range(2)]
     have = "2 measures have no value on some networks and no rank."
     assert describe_verdict(partial) == f"No measure is ranked. {have}"
-    assert verdict(rows[0], [None]) == "No measure is ranked, because no tau has an interval."
+    over_all = replace(rows[0], ranked_by="marginal")
+    assert verdict(over_all, [None]) == "No measure is ranked, because no tau has an interval."
+
+
+def test_a_board_without_tau_within_cells_does_not_deny_the_interval_of_tau(records: MakeMany) -> None:
+    """The gap is the same within each cell: there is tau over all networks, with an interval, but none within cells."""
+    found = [replace(row, truth={**row.truth, "gap": float(row.recipe["label_noise"])}) for row in records()]  # type: ignore[arg-type]
+    scores = score_records(found)
+    assert any(row.marginal.interval for row in scores if row.kind == "measure")
+    assert "No measure is ranked, because no tau within cells has an interval." in describe_verdict(scores)
 
 
 def test_a_gate_that_no_network_passes_is_the_reason_and_no_measure_is_partial(records: MakeMany) -> None:
