@@ -204,11 +204,22 @@ def recipe_text(mapping: Mapping[str, Scalar]) -> str:
 
 
 def normalize_numbers(mapping: Mapping[str, Scalar]) -> dict[str, Scalar]:
-    """The mapping with numbers as floats, so that 2 and 2.0, or 0.0 and -0.0, are equal."""
+    """The mapping with numbers as floats, so that 2 and 2.0, or 0.0 and -0.0, are equal.
+
+    An integer that no float equals, as a seed of 60 bits may be, stays what it is.
+    """
     return {
-        name: float(value) + 0.0 if isinstance(value, int | float) and not isinstance(value, bool) else value
+        name: _as_float(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
         for name, value in mapping.items()
     }
+
+
+def _as_float(value: float) -> float:
+    try:
+        number = float(value) + 0.0
+    except OverflowError:
+        return value
+    return number if number == value else value
 
 
 def _networks(records: Sequence[Record], outcome: str) -> tuple[MeasuredNetwork, ...]:

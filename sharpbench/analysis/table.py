@@ -85,7 +85,7 @@ class Table:
         values = self.column(name)
         numbers = [parse_number(value) for value in values]
         if all(number is not None or value is None for number, value in zip(numbers, values, strict=True)):
-            return list(numbers)
+            return [_exact_number(value, number) for number, value in zip(numbers, values, strict=True)]
         return [value if value is None or isinstance(value, bool) else str(value) for value in values]
 
     def seeds(self, name: str) -> list[Scalar]:
@@ -119,6 +119,12 @@ def _parse_text(text: str) -> float | None:
         return float(text) if text.isascii() and "_" not in text else None
     except ValueError:
         return None
+
+
+def _exact_number(value: Scalar, number: float | None) -> Scalar:
+    """`number`, which is `value` as a float; or the integer that `value` is, where no float equals it."""
+    whole = int(value) if isinstance(value, str) and value.lstrip("+-").isdecimal() else value
+    return whole if isinstance(whole, int) and whole != number else number
 
 
 def _is_number(value: Scalar) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from sharpbench.analysis.population import group_populations
+from sharpbench.analysis.population import group_populations, recipe_text
 from sharpbench.analysis.scores import score_records
 from sharpbench.core.record import Record
 
@@ -34,6 +34,15 @@ def test_merged_results_correlate_with_their_own_gaps(records: MakeMany, change:
             assert score.marginal.value == pytest.approx(sign * (alone["good"].marginal.value or 0.0))
             assert (score.total, score.complete) == (alone["good"].total, True)
             assert score.setting == ""
+
+
+def test_seeds_of_more_than_53_bits_are_different_networks(record: Callable[..., Record]) -> None:
+    first = 2**60
+    found = [record(seed=first + step, value=float(step), truth={"gap": step / 10}) for step in range(8)]
+    (score,) = [score for score in score_records(found) if score.kind == "measure"]
+    assert (score.total, score.marginal.value) == (8, 1.0)
+    assert recipe_text({"seed": 2}) == recipe_text({"seed": 2.0}) == recipe_text({"seed": 2 + 0.0 * -1})
+    assert recipe_text({"seed": 10**400}) != recipe_text({"seed": 10**400 + 1})
 
 
 def test_an_extra_record_on_another_device_changes_no_gap(records: MakeMany) -> None:

@@ -125,3 +125,12 @@ def test_numbers_of_every_kind() -> None:
     values = pd.DataFrame({"a": [np.float32(0.5), None], "b": [pd.NA, np.int64(3)], "c": pd.Categorical(["x", "y"])})
     table = read_frame(values)
     assert (table.numbers("a"), table.numbers("b"), table.settings("c")) == ([0.5, None], [None, 3.0], ["x", "y"])
+
+
+def test_settings_that_no_float_equals_stay_integers(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("seed,lr\n1700000000000000001,0.1\n1700000000000000002,1\n3,+1\n")
+    table = read_table(path)
+    assert table.seeds("seed") == [1700000000000000001, 1700000000000000002, 3.0]
+    assert table.settings("lr") == [0.1, 1.0, 1.0]
+    assert read_frame(pd.DataFrame({"seed": [2**60 + 1, 2**60]})).seeds("seed") == [2**60 + 1, 2**60]
