@@ -15,12 +15,15 @@ GROUPS = 10
 """As many are usual: each value then has nine tenths of the examples."""
 
 
-def check_groups(groups: int, examples: int | None = None) -> None:
-    """Raise InvalidInput for a number of groups that gives no standard error, or more than `examples`."""
+def check_groups(groups: int, examples: int | None = None, *, name: str = "jackknife") -> None:
+    """Raise InvalidInput for a number of groups that gives no standard error, or more than `examples`.
+
+    name: what the user calls the number.
+    """
     if not 2 <= groups <= 1000:
-        raise InvalidInput(f"jackknife={groups} must be from 2 to 1000 groups of examples")
+        raise InvalidInput(f"{name}={groups} must be from 2 to 1000 groups of examples")
     if examples is not None and examples < groups:
-        raise InvalidInput(f"jackknife={groups} groups of {examples} examples; use at most as many groups as examples")
+        raise InvalidInput(f"{name}={groups} exceeds the {examples} examples; use at most as many groups as examples")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,20 @@ from sharpbench.errors import InvalidInput, describe_error, shorten
 from sharpbench.files import user_path
 
 FILE_AND_FUNCTION = re.compile(r"(?P<path>.+\.py):(?P<factory>\w+)")
+FILE_ONLY = re.compile(r"(?P<path>.+\.py)(:.*)?")
+
+
+def split_file_and_function(word: str) -> tuple[str, str] | None:
+    """The file and the function that 'path/to/net.py:make' names, or None for a word of another form.
+
+    Raises InvalidInput for a file without a function.
+    """
+    if found := FILE_AND_FUNCTION.fullmatch(word):
+        return found["path"], found["factory"]
+    if file := FILE_ONLY.fullmatch(word):
+        path = shorten(file["path"])
+        raise InvalidInput(f"'{shorten(word)}' names only a file; also name the function in it: {path}:make")
+    return None
 
 
 def load_function(path: str, name: str) -> Callable[..., Any]:

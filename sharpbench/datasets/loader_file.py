@@ -12,7 +12,7 @@ from torch import Tensor
 from sharpbench.core.batch import map_tensors, take_examples
 from sharpbench.core.loader import read_loader
 from sharpbench.core.source_files import modules_beside
-from sharpbench.core.user_functions import FILE_AND_FUNCTION, load_function
+from sharpbench.core.user_functions import load_function, split_file_and_function
 from sharpbench.datasets.dataset import Data, Dataset, Examples, Subset, Transform
 from sharpbench.errors import InvalidInput, describe_error, shorten
 from sharpbench.files import user_path
@@ -70,6 +70,4 @@ def parse_loader_file(word: str) -> LoaderFile | None:
 
     Raises InvalidInput for a file without a function.
     """
-    if word.endswith(".py"):
-        raise InvalidInput(f"'{shorten(word)}' names only a file; also name the function in it: {shorten(word)}:make")
-    return LoaderFile(word) if FILE_AND_FUNCTION.fullmatch(word) else None
+    return LoaderFile(word) if split_file_and_function(word) else None

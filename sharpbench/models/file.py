@@ -10,7 +10,7 @@ from torch import nn
 from sharpbench.core.code_identity import hash_sources, local_modules
 from sharpbench.core.functional import Forward
 from sharpbench.core.source_files import modules_beside
-from sharpbench.core.user_functions import FILE_AND_FUNCTION, hash_source, load_function, module_name
+from sharpbench.core.user_functions import hash_source, load_function, module_name, split_file_and_function
 from sharpbench.errors import InvalidInput, describe_error, shorten
 from sharpbench.files import user_path
 from sharpbench.models.model import Model
@@ -73,7 +73,5 @@ def parse_file_model(word: str) -> File | None:
 
     Raises InvalidInput for a file without a function.
     """
-    if word.endswith(".py"):
-        raise InvalidInput(f"'{shorten(word)}' names only a file; also name the function in it: {shorten(word)}:make")
-    found = FILE_AND_FUNCTION.fullmatch(word)
-    return File(found["path"], found["factory"]) if found else None
+    found = split_file_and_function(word)
+    return File(*found) if found else None

@@ -50,7 +50,7 @@ class NetworkComparisonOptions:
     scope: Literal["layer", "unit"] = "layer"
 
     def __post_init__(self) -> None:
-        check_groups(self.groups)
+        check_groups(self.groups, name="groups")
         if self.scope not in ("layer", "unit"):
             raise InvalidInput(f"scope '{shorten(str(self.scope))}' is unknown; use layer or unit")
 
@@ -161,7 +161,7 @@ def _check_subjects(subjects: Mapping[str, Subject], groups: int) -> None:
                 f"'{shorten(name)}' has other examples than '{shorten(first_name)}': {subject.n:,} and {first.n:,}, or "
                 "other targets; give both the same examples in the same order"
             )
-    check_groups(groups, first.n)
+    check_groups(groups, first.n, name="groups")
 
 
 def _balance(subject: Subject, options: NetworkComparisonOptions) -> Subject | str:

@@ -69,6 +69,10 @@ class NetworkEvaluation:
     def __post_init__(self) -> None:
         if self.expected_accuracy is not None and not 0 <= self.expected_accuracy <= 1:
             raise InvalidInput(f"expected accuracy {self.expected_accuracy} must be from 0 to 1; write 0.98 for 98 %")
+        if self.expected_accuracy is not None and self.sources == ("random",):
+            raise InvalidInput(
+                f"expected accuracy {self.expected_accuracy} is of trained weights, these are random; name --weights"
+            )
         if self.loss not in NAMED:
             raise InvalidInput(
                 f"--loss '{shorten(self.loss)}' is unknown; use {', '.join(NAMED)}, or in Python any loss of torch.nn: "

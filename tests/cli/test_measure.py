@@ -113,7 +113,7 @@ def test_a_jackknife_gives_every_measure_an_error_over_examples(weights: Path, t
     assert sam.details["stderr_examples"] == "jackknife of 4 groups"
     done = given(*words, "--measures", "trace,sam", "--output", str(tmp_path / "o"))  # another cell, measured anew
     assert "unknown" in done.stdout
-    refused(given(*words, "--jackknife", "17"), "jackknife=17 groups of 16 examples")
+    refused(given(*words, "--jackknife", "17"), "jackknife=17 exceeds the 16 examples")
 
 
 class Attack:

@@ -46,8 +46,11 @@ def test_the_word_is_file_and_function(path: Path) -> None:
     assert isinstance(module, nn.Sequential)
     assert parse_file_model("timm:resnet18") is None
     assert parse_file_model("lenet") is None
-    with pytest.raises(InvalidInput, match=r"names only a file; also name the function in it: .*net.py:make"):
-        parse_file_model("net.py")
+    for word in ("net.py", "net.py:", "net.py:os.system"):
+        with pytest.raises(
+            InvalidInput, match=rf"'{word}' names only a file; also name the function in it: net.py:make"
+        ):
+            parse_file_model(word)
 
 
 def test_a_network_may_stand_in_the_file_by_itself(tmp_path: Path) -> None:

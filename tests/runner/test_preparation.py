@@ -142,6 +142,8 @@ def test_another_accuracy_than_the_expected_one_is_an_error(stated: Path) -> Non
     assert records[0].recipe["inputs"] == "(x - 0.5) / 0.5"
     with pytest.raises(InvalidInput, match=r"expected accuracy 98 must be from 0 to 1; write 0.98"):
         steps_of(stated, expected_accuracy=98)
+    with pytest.raises(InvalidInput, match=r"expected accuracy 0.9 is of trained weights, these are random; name"):
+        steps_of(Path("random"), expected_accuracy=0.9)
 
 
 def test_several_weights_are_measured_and_a_state_is_part_of_the_key(stated: Path, tmp_path: Path) -> None:

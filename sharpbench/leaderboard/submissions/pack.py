@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sharpbench.core.record import Record
-from sharpbench.core.records import iterate_records
+from sharpbench.core.records import iterate_records, locate_records
 from sharpbench.errors import InvalidInput, shorten
 from sharpbench.leaderboard.submissions.claims import hash_network, network_position
 from sharpbench.leaderboard.submissions.manifest import Manifest
@@ -31,18 +31,20 @@ def pack_submission(path: Path, *, name: str, texts: Mapping[str, str], plugins:
         InvalidInput: with file and line, for a record that no board accepts, or whose key is not that of its cell
             because it was altered or its measure has another version.
     """
-    lines = {record.key: (number, record) for number, record in _number_records(path)}
+    file = locate_records(path)
+    numbered = enumerate(iterate_records(file), start=1)  # sharpbench writes no empty lines
+    lines = {record.key: (number, record) for number, record in numbered}
     if not lines:
-        raise InvalidInput(f"{path} holds no record; name the folder or records.jsonl of `sharpbench run`")
+        raise InvalidInput(f"{file} holds no record; name the folder or records.jsonl of `sharpbench run`")
     if sum(len(record.to_json().encode()) for _, record in lines.values()) > MAX_FILE_BYTES:
-        raise _too_large(path)  # before the records are checked, which takes longer
+        raise _too_large(file)  # before the records are checked, which takes longer
     known = find_installed(plugins)
     for number, record in lines.values():
         try:
             check_record(record)
             resolve_record(record, known)
         except (InvalidInput, UnknownCell) as error:
-            raise InvalidInput(f"{path}:{number}: {error}; leave it out, or run the cell again") from None
+            raise InvalidInput(f"{file}:{number}: {error}; leave it out, or run the cell again") from None
     records = tuple(_order_records([record for _, record in lines.values()]))
     manifest = Manifest(
         name=name,
@@ -54,7 +56,7 @@ def pack_submission(path: Path, *, name: str, texts: Mapping[str, str], plugins:
     )
     text = format_submission(manifest, records)
     if len(text.encode()) > MAX_FILE_BYTES:
-        raise _too_large(path)
+        raise _too_large(file)
     return text
 
 
@@ -62,14 +64,6 @@ def _too_large(path: Path) -> InvalidInput:
     return InvalidInput(
         f"{path} makes a submission of more than {MAX_FILE_BYTES:,} bytes; submit fewer measures at a time"
     )
-
-
-def _number_records(path: Path) -> Iterator[tuple[int, Record]]:
-    """The records with their line numbers; sharpbench writes no empty lines."""
-    file = path / "records.jsonl" if path.is_dir() else path
-    if not file.is_file():
-        raise InvalidInput(f"no records at {file}; name the folder or records.jsonl of `sharpbench run`")
-    return enumerate(iterate_records(file), start=1)
 
 
 def _order_records(records: Sequence[Record]) -> list[Record]:

@@ -12,7 +12,7 @@ import pytest
 
 from sharpbench import InvalidInput, Record
 from sharpbench.core.record import MAX_CAUSE_CHARS
-from sharpbench.core.records import merge_records
+from sharpbench.core.records import RECORDS, merge_records
 from sharpbench.leaderboard.submissions import pack, pack_submission, read_submission, sampling
 from sharpbench.leaderboard.submissions.manifest import check_name
 from sharpbench.runner.failures import failure_status
@@ -303,6 +303,9 @@ def test_packing_refuses_what_verification_could_not_know_again(ran: Path, tmp_p
         with pytest.raises(InvalidInput) as raised:
             pack_submission(path, name="honest", texts={})
         assert f"{path}{said}" in str(raised.value)
+    path.rename(tmp_path / RECORDS)
+    with pytest.raises(InvalidInput, match=rf"{RECORDS}:1: a record of `measure`"):
+        pack_submission(tmp_path, name="honest", texts={})
     path.write_text("")
     with pytest.raises(InvalidInput, match="holds no record"):
         pack_submission(path, name="honest", texts={})
