@@ -175,7 +175,8 @@ def read_frame(frame: pd.DataFrame, name: str = "the table") -> Table:
     _check_header(name, names)
     _check_size(name, len(frame))
     columns = {each: _plain_values(frame.iloc[:, place].tolist()) for place, each in enumerate(names)}
-    return Table(name, columns, [f"row {index}" for index in frame.index])
+    places = frame.index if frame.index.is_unique else range(len(frame))  # as of frames that were put together
+    return Table(name, columns, [f"row {place}" for place in places])
 
 
 def _plain_values(values: Iterable[object]) -> list[Scalar]:

@@ -134,3 +134,9 @@ def test_settings_that_no_float_equals_stay_integers(tmp_path: Path) -> None:
     assert table.seeds("seed") == [1700000000000000001, 1700000000000000002, 3.0]
     assert table.settings("lr") == [0.1, 1.0, 1.0]
     assert read_frame(pd.DataFrame({"seed": [2**60 + 1, 2**60]})).seeds("seed") == [2**60 + 1, 2**60]
+
+
+def test_rows_whose_index_repeats_are_named_by_their_position() -> None:
+    frame = pd.DataFrame({"gap": [0.1, 0.2]})
+    assert read_frame(pd.concat([frame, frame])).places == ["row 0", "row 1", "row 2", "row 3"]
+    assert read_frame(frame.set_axis(["a", "b"])).places == ["row a", "row b"]
