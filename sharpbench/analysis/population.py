@@ -143,7 +143,7 @@ def group_populations(records: Sequence[Record], outcome: str = GAP) -> tuple[Me
     (`data.leaderboard` false), are left out.
     """
     groups: dict[tuple[str, str], dict[tuple[str, str], list[Record]]] = {}
-    for record in records:
+    for record in sorted(records, key=lambda each: each.time):  # of several records of a cell the latest counts
         if record.data.get("leaderboard") is False:
             continue
         model = record.data.get("population", record.recipe.get("model"))

@@ -47,7 +47,8 @@ def merge(
     """Merge the records of several folders, such as those of shards, and print and write the leaderboard of all.
 
     There is a board for the gap, and one for each other outcome that the records state.
-    Each cell has one record: a finished one rather than a failed one, then that with the most checks, then the latest.
+    Each cell has one record: a finished one rather than a failed one, then that with the most checks,
+    the most outcomes, the latest time.
     Exit status: 0 all cells ok or skipped, 1 some failed, 2 bad input.
     """
     from sharpbench.cli.bars import announce_step

@@ -71,6 +71,16 @@ def test_a_network_enters_once_with_its_latest_success(records: MakeMany) -> Non
     assert score_records([*rows, *rows]) == expected
 
 
+def test_the_latest_success_is_the_one_of_the_latest_time_in_whatever_order(records: MakeMany) -> None:
+    """As where folders of two versions of a measure are merged: their cells have different keys."""
+    older = [replace(row, value=-float(row.value or 0.0), time="2026-11-01T00:00:00+00:00") for row in records()]
+    newer = [replace(row, time="2026-11-02T00:00:00+00:00") for row in records()]
+    late = [replace(row, status="failed", value=None, reason="x", time="2026-11-03T00:00:00+00:00") for row in older]
+    expected = only(score_records(newer), "good").marginal
+    for given in ([*older, *newer], [*newer, *older], [*late, *newer, *older]):
+        assert only(score_records(given), "good").marginal == expected
+
+
 def test_the_order_of_records_does_not_matter(records: MakeMany) -> None:
     rows = [*records(), *records(model="lenet", seeds=3)]
     shuffled = random.Random(0).sample(rows, len(rows))
