@@ -7,16 +7,21 @@ from contextlib import suppress
 
 import torch
 
-from sharpbench.core.subject import Subject
+from sharpbench.core.subject import Params, Subject
 
 
 def describe_non_finite(subject: Subject) -> str | None:
     """The first example or parameter at which the loss or a derivative is not finite; None where all are.
 
-    Takes a forward pass and a gradient, and a derivative of the outputs along the weights. Ways of differentiation that
-    the network does not allow are left out.
+    Takes a forward pass and a gradient, a derivative of the outputs along the weights and a product with the Hessian.
+    Ways of differentiation that the network does not allow are left out.
     """
-    for describe in (_describe_losses, _describe_gradient, _describe_directional_derivative):
+    for describe in (
+        _describe_losses,
+        _describe_gradient,
+        _describe_directional_derivative,
+        _describe_second_derivatives,
+    ):
         with suppress(RuntimeError, NotImplementedError):  # an operator without this derivative
             if found := describe(subject):
                 return found
@@ -43,6 +48,25 @@ def _describe_directional_derivative(subject: Subject) -> str | None:
     return _first_bad(
         found, lambda place, _: f"the derivative of the outputs of example {place} along the weights is not finite"
     )
+
+
+def _describe_second_derivatives(subject: Subject) -> str | None:
+    ones = {name: torch.ones_like(value) for name, value in subject.params.items()}
+
+    def finite(places: torch.Tensor) -> bool:
+        inputs, targets = subject.pick(places)
+
+        def loss(params: Params) -> torch.Tensor:
+            return subject.criterion(subject.apply(params, inputs), targets).sum()
+
+        product = torch.func.jvp(torch.func.grad(loss), (subject.params,), (ones,))[1]
+        return all(bool(value.isfinite().all()) for value in product.values())
+
+    for places in torch.arange(subject.n, device=subject.device).split(subject.batch_size):
+        if not finite(places):
+            bad = next((int(place) for place in places if not finite(place[None])), int(places[0]))
+            return f"the second derivatives of the loss of example {bad} are not finite"
+    return None
 
 
 def _first_bad(values: torch.Tensor, describe: Callable[[int, float], str]) -> str | None:

@@ -58,6 +58,22 @@ VERIFIED = frozenset(
 )
 """Names of autograd's nodes; convolutions in two dimensions only (see `_verified`). None that is singular somewhere."""
 
+FINITE = frozenset(
+    (
+        *("AbsBackward0", "AliasBackward0", "AmaxBackward0", "AminBackward0", "AsStridedBackward0", "CopySlices"),
+        *("BaddbmmBackward0", "ClampBackward0", "ClampBackward1", "ClampMinBackward0", "ClampMaxBackward0"),
+        *("ConstantPadNdBackward0", "ConvolutionBackward0", "CopyBackwards", "CosBackward0", "CumsumBackward0"),
+        *("DotBackward0", "EluBackward0", "ErfBackward0", "FlipBackward0", "HardswishBackward0", "HardtanhBackward0"),
+        *("IndexBackward0", "IndexPutBackward0", "IndexSelectBackward0", "LeakyReluBackward0", "LogSigmoidBackward0"),
+        *("LogSoftmaxBackward0", "LogsumexpBackward0", "MaskedFillBackward0", "MaxBackward0", "MaximumBackward0"),
+        *("MinBackward0", "MinimumBackward0", "MishBackward0", "MvBackward0", "NativeGroupNormBackward0"),
+        *("NllLossBackward0", "RepeatBackward0", "RollBackward0", "SinBackward0", "SoftplusBackward0"),
+        *("SortBackward0", "SqueezeBackward0", "ToCopyBackward0", "TopkBackward0", "UnfoldBackward0"),
+        *("UnsafeSplitBackward0", "UpsampleBilinear2DBackward0", "UpsampleNearest2DBackward0"),
+    )
+)
+"""Other names of nodes whose first and second derivatives are finite everywhere."""
+
 MAX_COMPARED = 256
 """Examples that are compared at most: a derivative that is wrong on one of them changes their mean by 0.4 %."""
 
@@ -71,6 +87,7 @@ class OperatorSurvey:
     tensor. own_rules: some derivatives are those of the network's code, an autograd.Function or a hook, which may
     differ from the graph's on single examples. reads_values: its code reads numbers out of tensors, so that it may
     branch on them. decides: it compares, sorts or rounds, so that single examples may be treated otherwise.
+    finite: all operators are in VERIFIED or FINITE; others, as a norm or a root, may have no derivative at 0.
     """
 
     verified: bool
@@ -78,6 +95,7 @@ class OperatorSurvey:
     reads_values: bool
     own_rules: bool = False
     decides: bool = True
+    finite: bool = False
 
     @property
     def uniform(self) -> bool:
@@ -141,7 +159,10 @@ class SurveyMode(TorchFunctionMode):
         )
         cut = self.redefined or self.reads_values or self.packed
         verified = not cut and all(map(_verified, nodes))
-        return OperatorSurvey(verified, self.redefined or own, self.reads_values, own or self.hooked, self.decides)
+        finite = not own and all(map(_is_finite, nodes))
+        return OperatorSurvey(
+            verified, self.redefined or own, self.reads_values, own or self.hooked, self.decides, finite
+        )
 
 
 def survey_function(function: Callable[[dict[str, Tensor]], Tensor], params: Mapping[str, Tensor]) -> OperatorSurvey:
@@ -186,8 +207,21 @@ def _check_no_other_parameters(nodes: Sequence[Node]) -> None:
             )
 
 
+def _is_finite(node: Node) -> bool:
+    """Whether an operator's first and second derivatives are finite everywhere."""
+    name = _short_name(node)
+    if name == "PowBackward0":
+        exponent = getattr(node, "_saved_exponent", 0)
+        return exponent == 1 or (exponent >= 2 and exponent == int(exponent))
+    return name in VERIFIED or name in FINITE
+
+
+def _short_name(node: Node) -> str:
+    return node.name().rpartition("::")[2]
+
+
 def _verified(node: Node) -> bool:
-    name = node.name().rpartition("::")[2]
+    name = _short_name(node)
     if name == "ConvolutionBackward0":  # oneDNN's in one dimension have no forward derivative under vmap
         return len(getattr(node, "_saved_stride", ())) == 2
     return name in VERIFIED

@@ -37,23 +37,30 @@ class Soundness:
     reasons: tuple[str, ...] = ()
 
 
-def search_method(subject: Subject, *, surrogate: bool) -> Soundness:
+def search_method(subject: Subject, *, surrogate: bool, more: Tensor | None = None) -> Soundness:
     """The first of METHODS that is right.
 
     surrogate: the gradient is not that of the loss; then methods that agree with plain backward passes are right.
+    more: places of examples that are tried by themselves, in addition to those that are spread over the data.
     """
-    trial = _Trial(subject)
+    trials = [_Trial(subject, choose_compared(subject, COMPARED))]
+    if more is not None:
+        trials.append(_Trial(subject, more.to(subject.device), trials[0].reference))
     reasons: list[str] = []
     for method in METHODS:
-        if trial.makes_sense(method):
-            reason = trial.objection(method)
+        if trials[0].makes_sense(method):
+            reason = next(filter(None, (trial.objection(method) for trial in trials)), None)
             if reason is None:
                 return Soundness(method, tuple(reasons))
             reasons.append(f"{method.name}: {reason}")
-    if surrogate and not isinstance(trial.reference, str):
-        trial = trial.without_differences()
-        sound = [method for method in METHODS if trial.makes_sense(method) and trial.objection(method) is None]
-        if any(method.plain for method in sound) and trial.alike(sound):
+    if surrogate and not any(isinstance(trial.reference, str) for trial in trials):
+        trials = [trial.without_differences() for trial in trials]
+        sound = [
+            method
+            for method in METHODS
+            if trials[0].makes_sense(method) and not any(trial.objection(method) for trial in trials)
+        ]
+        if any(method.plain for method in sound) and all(trial.alike(sound) for trial in trials):
             return Soundness(sound[0], tuple(reasons))
     return Soundness(None, tuple(reasons))
 
@@ -70,9 +77,9 @@ class _Reference:
 
 
 class _Trial:
-    def __init__(self, subject: Subject) -> None:
-        self.subject = subject
-        self.places = choose_compared(subject, COMPARED)
+    def __init__(self, subject: Subject, places: Tensor, usual: _Reference | str | None = None) -> None:
+        """usual: the reference of other examples, along whose direction these are differentiated as well."""
+        self.subject, self.places = subject, places
         self.dtype = next(iter(subject.params.values())).dtype
         generator = torch.Generator().manual_seed(0)
         self.u, self.v = (
@@ -84,7 +91,7 @@ class _Trial:
         )
         self.reference: _Reference | str
         try:
-            self.reference = self._reference()
+            self.reference = usual if isinstance(usual, str) else self._reference(usual)
         except Exception as error:  # the network does not run in float64, or has no plain gradient
             self.reference = f"cannot be checked in float64: {one_line(str(error))[:120]}"
 
@@ -145,15 +152,18 @@ class _Trial:
         gap = _largest({name: hv[name] - plain[name] for name in hv})
         if gap <= PLAIN.get(self.dtype, 0.1) * _largest(plain):
             return None
+        if gap != gap:
+            return "two backward passes give no finite H v, as at 0 of a norm or root"
         return f"H v differs from two backward passes by {gap:.1e}"
 
-    def _reference(self) -> _Reference:
+    def _reference(self, usual: _Reference | None) -> _Reference:
         twin = _in_float64(self.subject)
         function = _function(twin, METHODS[0], self.places)
         gradient = plain_gradient(function, twin.params)
+        slopes = gradient if usual is None else usual.gradient
         # what is not trained at all (the row of a padding) is not moved: its derivative is 0 by convention
         direction = {
-            name: self.v[name].double() * (gradient[name] != 0) * (float(value.square().mean().sqrt()) or 0.1)
+            name: self.v[name].double() * (slopes[name] != 0) * (float(value.square().mean().sqrt()) or 0.1)
             for name, value in twin.params.items()
         }
 
@@ -187,4 +197,5 @@ def _inner(one: Params, other: Params) -> float:
 
 
 def _largest(params: Params) -> float:
-    return max((float(value.abs().max()) for value in params.values()), default=0.0)
+    """The largest entry; NaN where one is, which Python's max would pass over."""
+    return float(torch.stack([value.abs().max().double() for value in params.values()]).max())

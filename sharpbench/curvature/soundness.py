@@ -3,6 +3,9 @@
 Torch's rules for forward derivatives are wrong for some operators and missing for others. H v by the default method is
 compared with two plain backward passes: u . H v = v . H u for random vectors, and the same gradient. It has to be
 symmetric. Only where that fails, or raises, the other methods are tried (see `method_search`).
+
+That takes a few examples. Some operators have no derivative at single points, as the norm of a vector of zeros, where
+torch's rules give numbers that are wrong, or none: examples on which they do are tried as well.
 """
 
 from __future__ import annotations
@@ -13,6 +16,8 @@ import torch
 from torch import Tensor
 
 from sharpbench.core.measure import NotApplicable
+from sharpbench.core.operator_survey import MAX_COMPARED
+from sharpbench.core.requirements import COMPARED, TOGETHER, is_out_of_memory, spread_places
 from sharpbench.core.subject import Params, Subject
 from sharpbench.curvature.all_examples import check_batches
 from sharpbench.curvature.derivative_methods import DOUBLE_BACKWARD, DRAWN, METHODS, DerivativeMethod, probed_loss
@@ -55,9 +60,46 @@ def _noted(subject: Subject, found: Soundness) -> DerivativeMethod:
 
 
 def _soundness(subject: Subject) -> Soundness:
-    if survey_operators(subject).verified or default_method_agrees(subject):
+    if survey_operators(subject).verified:
         return Soundness(METHODS[0])
-    return search_method(subject, surrogate=gradient_kind(subject).surrogate)
+    surrogate = gradient_kind(subject).surrogate
+    found = Soundness(METHODS[0]) if default_method_agrees(subject) else search_method(subject, surrogate=surrogate)
+    singular = _singular_examples(subject, found.method)
+    if not len(singular):
+        return found
+    tried = search_method(subject, surrogate=surrogate, more=singular)
+    if tried.method is not None:
+        return tried
+    where = f"example {int(singular[0])} is where an operator has no finite derivative, as a norm or a root at 0"
+    return Soundness(None, tuple(f"{reason} ({where})" for reason in tried.reasons))
+
+
+def _singular_examples(subject: Subject, method: DerivativeMethod | None) -> Tensor:
+    """The places of examples, at most COMPARED, on which gradients are finite and second derivatives are not, by plain
+    backward passes or by `method`; of a batch, at least TOGETHER and at most MAX_COMPARED, spread over the data.
+
+    Cost: two products with the Hessian of these examples; none where all operators have finite derivatives.
+    """
+    none = torch.empty(0, dtype=torch.long)
+    if method is None or survey_operators(subject).finite:
+        return none
+    places = spread_places(subject.n, min(MAX_COMPARED, max(TOGETHER, subject.batch_size)))
+    along = _repeated(subject.params, 0)
+
+    def regular(some: Tensor) -> bool:
+        function = probed_loss(subject, method.network(subject), some.to(subject.device))
+        with method.operators():
+            gradient, products = plain_hvps(function, subject.params, [along])
+            products += [] if method.plain else [method.hvp(function, subject.params, along)]
+        return all(map(_is_finite, products)) or (len(some) == 1 and not _is_finite(gradient))
+
+    try:
+        found = [each for some in places.split(subject.batch_size) if not regular(some) for each in some.split(1)]
+        return torch.cat([none, *[each for each in found if not regular(each)][:COMPARED]])
+    except Exception as error:  # torch cannot differentiate twice so, which the comparison has found
+        if is_out_of_memory(error):
+            raise
+        return none
 
 
 def default_method_agrees(subject: Subject) -> bool:
@@ -91,6 +133,10 @@ def _repeated(params: Params, seed: int) -> Params:
         result[name] = drawn.roll(-start).to(value).repeat(repeats)[:count].reshape(value.shape)
         start += count
     return result
+
+
+def _is_finite(params: Params) -> bool:
+    return all(bool(value.isfinite().all()) for value in params.values())
 
 
 def _norm(params: Params) -> Tensor:

@@ -133,6 +133,26 @@ def test_gradients_that_are_not_finite_are_named() -> None:
         measure("gradient-norm", made(Corner(), torch.float64))
 
 
+def test_second_derivatives_that_are_not_finite_are_named() -> None:
+    """On an example beyond those on which second derivatives are checked beforehand."""
+
+    class Power(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = torch.nn.Linear(4, 5), torch.nn.Linear(5, 3)
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            return self.two(self.one(inputs).abs() ** 1.5)  # type: ignore[no-any-return]
+
+    model = Power().double()
+    torch.nn.init.zeros_(model.one.bias)
+    inputs = torch.randn(40, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    inputs[11] = 0
+    given = Subject.from_module(model, inputs, torch.arange(40) % 3, batch_size=4)
+    with pytest.raises(NotApplicable, match="second derivatives of the loss of example 11 are not finite"):
+        measure("trace", given)
+
+
 def test_several_measures_are_a_dictionary() -> None:
     given = subject()
     words = ["trace", "normalized[diagonal=icml]"]

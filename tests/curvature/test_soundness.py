@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from benchmarks.unusual_layers import CubeOldStyle
 from sharpbench import InvalidInput, NotApplicable, Subject, measure
+from sharpbench.core.requirements import COMPARED
 from sharpbench.curvature import dense_hessian, exact_traces, ggnvp, linear_operator, reference_traces, trace_estimate
 from sharpbench.curvature import derivative_methods as methods_module
 from sharpbench.curvature import soundness as soundness_module
 from sharpbench.curvature.derivative_methods import METHODS, DerivativeMethod
 from sharpbench.curvature.soundness import Soundness, default_method_agrees, sound_method, soundness
-from sharpbench.curvature.surrogates import survey_operators
+from sharpbench.curvature.surrogates import choose_compared, survey_operators
 
 TYPES = (torch.float32, torch.float64)
 IN, C, N = 4, 3, 6
@@ -200,6 +201,46 @@ def test_networks_without_a_hessian_get_one_line(dtype: torch.dtype) -> None:
         with pytest.raises(NotApplicable, match="second derivatives of this network are right by no method") as raised:
             measure(word, given)
         assert "\n" not in str(raised.value)
+
+
+NORMS: dict[str, Callable[[Tensor], Tensor]] = {
+    "square of a norm": lambda x: x * 0 + torch.linalg.vector_norm(x, dim=1, keepdim=True) ** 2,
+    "norm of order 3": lambda x: x * 0 + torch.linalg.vector_norm(x, 3, dim=1, keepdim=True),
+    "power of 3 / 2": lambda x: x.abs() ** 1.5,
+}
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("name", NORMS)
+def test_an_example_without_second_derivatives_is_found_wherever_it_is(name: str, dtype: torch.dtype) -> None:
+    """At 0 torch's second derivative of the square of a norm is 0 forwards, and not a number backwards: it is 2."""
+    model = seeded(lambda: Around(NORMS[name]))
+    nn.init.zeros_(model.one.bias)
+    for place in (0, 2, 9):
+        inputs = torch.randn(16, IN, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(dtype)
+        inputs[place] = 0
+        given = Subject.from_module(model.to(dtype), inputs, torch.arange(16) % C, batch_size=8)
+        if place:
+            assert place not in choose_compared(given, COMPARED)
+        with pytest.raises(NotApplicable, match="second derivatives of this network are right by no method"):
+            measure("trace", given)
+    with pytest.raises(NotApplicable, match=r"\(example 9 is where an operator has no finite derivative"):
+        sound_method(given)
+    assert measure("ggn-trace", given).value > 0
+
+
+def test_second_derivatives_that_exist_where_torchs_are_not_numbers_are_kept() -> None:
+    """The third power of a norm has second derivatives everywhere, 0 at 0; torch's are not numbers there backwards."""
+    model = seeded(lambda: Around(lambda x: x * 0 + torch.linalg.vector_norm(x, dim=1, keepdim=True) ** 3)).double()
+    nn.init.zeros_(model.one.bias)
+    inputs = torch.randn(9, IN, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    inputs[2] = 0
+    given = Subject.from_module(model, inputs, torch.arange(9) % C)
+    assert not bool(plain_hessian(given).isfinite().all())
+    others = given.take(torch.tensor([0, 1, 3, 4, 5, 6, 7, 8]))
+    alone = given.take(torch.tensor([2]))
+    wanted = plain_hessian(others).trace() * 8 + sum(exact_traces(alone).values())
+    assert measure("trace", given).value == pytest.approx(float(wanted) / 9, rel=1e-9)
 
 
 def test_the_hessian_of_a_surrogate_is_the_derivative_of_its_gradient() -> None:
