@@ -14,6 +14,7 @@ import torch
 import torch.utils.checkpoint as checkpointing
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.utils import parametrize
 
 from sharpbench.core.batch import Inputs
 from sharpbench.core.definitions import differentiable_operators
@@ -109,14 +110,17 @@ def differentiable_backends() -> Iterator[None]:
     """Inside, torch computes by the implementations that can be differentiated twice and forward.
 
     Attention by its definition, transformer layers unfused, what torch.compile has wrapped as it was written, without
-    autocast, and checkpointed blocks as plain calls: recomputing one in a backward pass would see other weights.
+    autocast, and checkpointed blocks as plain calls: recomputing one in a backward pass would see other weights. So
+    would weights of torch.nn.utils.parametrize that were cached before.
     """
     with _LOCK:
         fused = torch.backends.mha.get_fastpath_enabled()
         names = ("_checkpoint_without_reentrant_generator", "CheckpointFunction")
         own = {name: getattr(checkpointing, name) for name in names}
         casting = torch.autocast.__enter__, torch.autocast.__exit__
+        cached = parametrize._cache_enabled, parametrize._cache
         try:
+            parametrize._cache_enabled, parametrize._cache = 0, {}
             torch.backends.mha.set_fastpath_enabled(False)
             torch.autocast.__enter__, torch.autocast.__exit__ = _enter_nothing, _leave_nothing  # type: ignore[method-assign]
             checkpointing._checkpoint_without_reentrant_generator = lambda *args, **kwargs: iter((None,))
@@ -124,6 +128,7 @@ def differentiable_backends() -> Iterator[None]:
             with sdpa_kernel(SDPBackend.MATH), torch.compiler.set_stance("force_eager"):
                 yield
         finally:
+            parametrize._cache_enabled, parametrize._cache = cached
             torch.backends.mha.set_fastpath_enabled(fused)
             torch.autocast.__enter__, torch.autocast.__exit__ = casting  # type: ignore[method-assign]
             for name, value in own.items():

@@ -143,9 +143,10 @@ def _paused_collector() -> Iterator[None]:
 
 
 def _held_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """The module's parameters and buffers in float32, if any is of half precision."""
+    """Copies of the module's parameters and buffers, if any is of half precision or of inference mode."""
     parameters, buffers = dict(module.named_parameters()), dict(module.named_buffers())
-    if not half_types((*parameters.values(), *buffers.values())):
+    every = (*parameters.values(), *buffers.values())
+    if not half_types(every) and not any(value.is_inference() for value in every):
         return {}
     wide = hold_all(parameters)
     return {**{name: nn.Parameter(wide[name], parameters[name].requires_grad) for name in wide}, **hold_all(buffers)}

@@ -43,7 +43,12 @@ def hold(tensor: Tensor) -> Tensor:
 
 def hold_all(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Copies of these tensors in the types in which a subject holds them."""
-    return {name: value.detach().to(held_type(value.dtype), copy=True) for name, value in tensors.items()}
+    return {name: _copied(value.detach().to(held_type(value.dtype), copy=True)) for name, value in tensors.items()}
+
+
+def _copied(copy: Tensor) -> Tensor:
+    """A copy to which nothing has been written: torch counts that of a tensor of inference mode as a write."""
+    return copy.clone() if copy._version else copy
 
 
 def half_types(tensors: Iterable[Tensor]) -> str:

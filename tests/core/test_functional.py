@@ -7,6 +7,7 @@ import io
 import random
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
+from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, weight_norm
 from torch.utils.checkpoint import checkpoint
 
 from sharpbench import InvalidInput, NotApplicable, Subject, measure
@@ -316,6 +317,31 @@ def test_nested_calls_see_their_own_tensors() -> None:
         assert module(torch.ones(1, 2)).tolist() == [[2, 2]]
         assert call_module(module, {"weight": two}, torch.ones(1, 2)).tolist() == [[4, 4]]
         assert module(torch.ones(1, 2)).tolist() == [[2, 2]]
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_weights_that_were_cached_before_are_computed_again(own: bool) -> None:
+    """own: the network caches its weights within a forward pass as well."""
+
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Sequential(parametrizations.weight_norm(nn.Linear(4, 5)), nn.Tanh(), nn.Linear(5, 3))
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            with parametrize.cached() if own else nullcontext():
+                return self.body(inputs)  # type: ignore[no-any-return]
+
+    torch.manual_seed(0)
+    model = Network()
+    inputs, targets = torch.randn(6, 4), torch.arange(6) % 3
+    wanted = measure("trace", Subject.from_module(model, inputs, targets)).parts
+    assert min(map(abs, wanted.values())) > 0
+    with parametrize.cached():
+        with torch.no_grad():
+            weight = model.body[0].weight
+        assert measure("trace", Subject.from_module(model, inputs, targets)).parts == wanted
+        assert model.body[0].weight is weight
 
 
 def test_swapped_tensors_are_written_to_and_other_attributes_too() -> None:

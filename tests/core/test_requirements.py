@@ -332,6 +332,18 @@ def test_values_do_not_depend_on_the_mode_of_the_caller(mode: Callable[[], Abstr
             assert measure(words, found).value == value, words
 
 
+def test_networks_that_were_made_in_inference_mode_are_measured() -> None:
+    def made() -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Tanh(), nn.Linear(5, 3))
+
+    inputs, targets = torch.randn(6, 4), torch.arange(6) % 3
+    with torch.inference_mode():
+        model = made()
+    found, wanted = (measure("trace,minimum", Subject.from_module(each, inputs, targets)) for each in (model, made()))
+    assert [each.parts for each in found.values()] == [each.parts for each in wanted.values()]
+
+
 def test_half_precision_inside_is_computed_in_float32() -> None:
     def cast(hidden: Tensor) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16):
