@@ -49,15 +49,20 @@ def merge(
     There is a board for the gap, and one for each other outcome that the records state.
     Each cell has one record: a finished one rather than a failed one, then that with the most checks,
     the most outcomes, the latest time.
+    A warning names the first two records of one row that are of two versions of a measure, or of one network that was
+    trained again and came out differently.
     Exit status: 0 all cells ok or skipped, 1 some failed, 2 bad input.
     """
     from sharpbench.cli.bars import announce_step
     from sharpbench.cli.run import stated_outcomes, write_outcomes
     from sharpbench.core.records import merge_records
+    from sharpbench.leaderboard.collection import find_contradiction
 
     with announce_step("merging records"):
         merged = merge_records(folders, output)
     write_outcomes(merged.records, output, stated_outcomes(merged.records), full=full)
+    if contradiction := find_contradiction(merged.records):
+        typer.echo(f"warning: the boards mix what cannot be compared: {contradiction}", err=True)
     typer.echo(f"{merged.read} records read, {merged.added} added; {output} holds {merged.cells} cells")
     return records_status(merged.records)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sharpbench.analysis.population import finite_or_none, network_key, normalize_numbers
+from sharpbench.analysis.population import finite_or_none, group_populations, network_key, normalize_numbers
 from sharpbench.core.fields import Scalar
 from sharpbench.core.record import Record, Scalars
 from sharpbench.errors import InvalidInput, shorten
@@ -53,6 +53,10 @@ class ConsistencyCheck:
                 "device): the line was changed; restore it"
             )
         self._check_label(record, where)
+        self.compare(record, version, where)
+
+    def compare(self, record: Record, version: int, where: str) -> None:
+        """Raise InvalidInput if `record` is of another version, or of another network, than those before."""
         self._check_version(record, version, where)
         self._check_truth(record, where)
         self._check_outcomes(record, where)
@@ -110,6 +114,24 @@ class ConsistencyCheck:
                     f"{where}: the outcome '{shorten(name)}' of this network is {value}, but {known} at {first}: one "
                     "of the lines was changed, or the network was trained again; restore it, or run all again"
                 )
+
+
+def find_contradiction(records: Sequence[Record]) -> str | None:
+    """Why values of one row or of one network do not belong together, of the first record where they do not.
+
+    One row of a board holds values of two versions of a measure, or a network was trained again and came out
+    differently. A record whose key names no version is not compared.
+    """
+    seen, rows = ConsistencyCheck(), (row for population in group_populations(records) for row in population.rows)
+    for record in (each for row in rows for each in row.records.values()):
+        version = find_version(record)
+        where = f"{record.label} on {record.recipe.get('model')}, seed {record.recipe.get('seed')}"
+        try:
+            if version is not None:
+                seen.compare(record, version, shorten(where))
+        except InvalidInput as error:
+            return str(error)
+    return None
 
 
 def find_version(record: Record) -> int | None:

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from sharpbench import InvalidInput
+from sharpbench.cli.status import merge
 from sharpbench.core.record import Record
 from sharpbench.core.records import iterate_records
-from sharpbench.leaderboard.collection import find_version, read_collections
+from sharpbench.leaderboard.collection import find_contradiction, find_version, read_collections
 
 Make = Callable[..., list[Record]]
 Seal = Callable[..., Record]
@@ -152,6 +153,29 @@ def test_versions_of_a_measure_do_not_share_a_row(results: Path, make: Make, sea
     (results / "first.jsonl").write_text("".join(each.to_json() + "\n" for each in records))
     with pytest.raises(InvalidInput, match=r"first\.jsonl:10: version 3 of measure 'noisy', but version 1 at .*:2;"):
         read_collections(results)
+
+
+def test_merged_records_that_cannot_be_compared_are_named(
+    tmp_path: Path, make: Make, seal: Seal, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Boards that mix two versions of a measure, or two trainings of a network; not a board of the new version only."""
+    records = make()
+    newer = [seal(replace(each, time="2026-11-02T00:00:00+00:00"), version=2) for each in records]
+    mixed = (
+        "noisy on small-mlp, seed 4: version 2 of measure 'noisy', but version 1 at noisy on small-mlp, seed 0; run the"
+    )
+    assert find_contradiction(records) is None
+    assert find_contradiction([*newer, *records]) is None
+    assert (find_contradiction([*records, newer[9]]) or "").startswith(mixed)
+    again = [*records[:-1], replace(records[-1], truth={**records[-1].truth, "epochs": 9})]
+    assert "'epochs' of this network is 9, but None at good on small-mlp, seed 4" in (find_contradiction(again) or "")
+    claimed = [replace(each, key="another") for each in records]
+    assert find_contradiction(claimed) is None
+    for name, part in (("old", records), ("new", newer[8:12])):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "records.jsonl").write_text("".join(each.to_json() + "\n" for each in part))
+    assert merge([tmp_path / "old", tmp_path / "new"], output=tmp_path / "out") == 0
+    assert "warning: the boards mix what cannot be compared: good on small-mlp" in capsys.readouterr().err
 
 
 def test_keys_of_records_that_were_run_fit_their_content() -> None:
