@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -150,20 +151,27 @@ def atomic_write(path: Path, content: str | bytes, *, durable: bool = False) -> 
     """Replace the file at `path` in one step, so that no reader finds part of it.
 
     The content goes to a draft in the same folder, which is then renamed. The draft is removed if writing fails, and
-    the file that was there before stays. Several processes may write the same file; the last one wins.
+    the file that was there before stays. Several processes may write the same file; the last one wins. A device, such
+    as /dev/null, is written to and not replaced.
 
     Args:
         path: the file; its folder is made where it is missing.
-        content: text, stored as UTF-8, or bytes.
+        content: text, stored as UTF-8 with an escape for half a surrogate pair, as in a file name; or bytes.
         durable: wait until the content is on the disk before renaming, so that it survives a power failure.
 
     Raises:
-        OSError: where the folder or the file cannot be written.
+        OSError: where the folder or the file cannot be written, and for a pipe, whose writing may never end.
     """
+    data = content.encode("utf-8", errors="backslashreplace") if isinstance(content, str) else content
+    if path.is_fifo():
+        raise OSError(errno.EINVAL, "a pipe, not a plain file", str(path))
+    if path.is_char_device():
+        path.write_bytes(data)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = _draft_path(path)
     try:
-        draft.write_bytes(content.encode() if isinstance(content, str) else content)
+        draft.write_bytes(data)
         if durable:
             with draft.open("rb") as file:
                 os.fsync(file.fileno())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -99,6 +100,23 @@ def test_a_write_that_fails_leaves_the_file_as_it_was(
             atomic_write(path, "after")
     assert path.read_text() == "before"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_is_no_plain_file_is_not_replaced(tmp_path: Path) -> None:
+    """As root can do it with /dev/null, which others then cannot write to."""
+    null = tmp_path / "null"
+    null.symlink_to("/dev/null")
+    atomic_write(null, "lost")
+    assert null.is_symlink()
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="a pipe, not a plain file"):
+        atomic_write(tmp_path / "pipe", "never read")
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_half_a_surrogate_pair_as_in_a_file_name_is_written_as_its_escape(tmp_path: Path) -> None:
+    atomic_write(tmp_path / "page.md", "a\udcff.pt")
+    assert (tmp_path / "page.md").read_text(encoding="utf-8") == "a\\udcff.pt"
 
 
 def test_a_folder_appears_when_the_block_ends(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ def export(
     from sharpbench.cli.exits import unwritable
     from sharpbench.core.records import locate_records, read_last_records
     from sharpbench.errors import InvalidInput
+    from sharpbench.files import atomic_write
     from sharpbench.report.escape import guard_formula
     from sharpbench.report.scored_boards import ScoredBoards
 
@@ -49,7 +50,7 @@ def export(
         typer.echo(text, nl=False)
         return 0
     try:
-        output.write_text(text, encoding="utf-8", errors="backslashreplace")
+        atomic_write(output, text)
     except OSError as error:
         raise unwritable(output, error) from None
     typer.echo(f"{output} written")

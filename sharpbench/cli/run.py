@@ -258,6 +258,7 @@ def write_outcomes(records: Sequence[Record], output: Path, names: Sequence[str]
 
     The headline scores are written where one of the populations enters them.
     """
+    from sharpbench.files import atomic_write
     from sharpbench.report.headline_json import HEADLINE, headline_json
     from sharpbench.report.outcome_table import OUTCOMES_PAGE, outcome_page
 
@@ -266,12 +267,12 @@ def write_outcomes(records: Sequence[Record], output: Path, names: Sequence[str]
     try:
         if len(boards) > 1:
             path = output / OUTCOMES_PAGE
-            path.write_text(outcome_page(boards), encoding="utf-8", errors="backslashreplace")
+            atomic_write(path, outcome_page(boards))
             typer.echo(f"all outcomes: {path}")
         if headline is None:
             (output / HEADLINE).unlink(missing_ok=True)  # of fewer records, by which a population entered
         else:
-            (output / HEADLINE).write_text(headline, encoding="utf-8")
+            atomic_write(output / HEADLINE, headline)
             typer.echo(f"headline scores: {output / HEADLINE}")
     except OSError as error:
         raise unwritable(output, error) from None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from sharpbench.analysis.population import MeasuredPopulation, group_populations
 from sharpbench.analysis.scores import Score, score_population, scores_json
 from sharpbench.core.record import Record
+from sharpbench.files import atomic_write
 from sharpbench.report.columns import MAIN, MAX_NAME_CHARS, STATISTICS
 from sharpbench.report.format import ACCURACY_GAP, OutcomeLabel, plain_text
 from sharpbench.report.rendered import render_latex
@@ -116,8 +117,8 @@ class ScoredBoards:
             scores=self.scores,
             overview_only=overview_only,
         )
-        (folder / PAGE).write_text(page, encoding="utf-8", errors="backslashreplace")
-        (folder / SCORES).write_text(scores_json(self.scores), encoding="utf-8", errors="backslashreplace")
+        atomic_write(folder / PAGE, page)
+        atomic_write(folder / SCORES, scores_json(self.scores))
 
 
 def _name_claims(outcome: OutcomeLabel, records: Sequence[Record]) -> OutcomeLabel:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import resource
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,9 +55,24 @@ def test_words_for_the_outcome_stay_in_the_comment() -> None:
     ]
 
 
+def test_a_full_disk_leaves_the_earlier_export(folder: Path) -> None:
+    words = ("export", str(folder), "--format", "csv", "--output", "board.csv")
+    assert given(*words, cwd=folder).returncode == 0
+    before = (folder / "board.csv").read_text(encoding="utf-8")
+    whole = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200, whole[1]))
+    try:
+        done = given(*words, cwd=folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, whole)
+    refused(done, "File too large", "make room, or choose another --output")
+    assert (folder / "board.csv").read_text(encoding="utf-8") == before
+
+
 def test_what_cannot_be_exported_is_one_line(folder: Path) -> None:
     refused(given("export", "none", cwd=folder), "no records at none")
-    refused(given("export", str(folder), "--output", "no/such.tex", cwd=folder), "cannot write into 'no/such.tex'")
+    below = f"{RECORDS}/such.tex"
+    refused(given("export", str(folder), "--output", below, cwd=folder), f"cannot write into '{below}'")
     refused(given("export", str(folder), "--format", "tex", cwd=folder), "'tex'", "latex")
     (folder / "empty.jsonl").write_text("", encoding="utf-8")
     refused(given("export", "empty.jsonl", cwd=folder), "no board can be made from empty.jsonl")
