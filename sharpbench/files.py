@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -160,11 +159,9 @@ def atomic_write(path: Path, content: str | bytes, *, durable: bool = False) -> 
         durable: wait until the content is on the disk before renaming, so that it survives a power failure.
 
     Raises:
-        OSError: where the folder or the file cannot be written, and for a pipe, whose writing may never end.
+        OSError: where the folder or the file cannot be written.
     """
     data = content.encode("utf-8", errors="backslashreplace") if isinstance(content, str) else content
-    if path.is_fifo():
-        raise OSError(errno.EINVAL, "a pipe, not a plain file", str(path))
     if path.is_char_device():
         path.write_bytes(data)
         return
