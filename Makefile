@@ -26,7 +26,7 @@ DATA := $(if $(wildcard $(SHARPBENCH_DATA)/MNIST/raw),mnist,digits)
 .PHONY: run test slow lint types layers workflows asv asv-history gpu docs example publish site browser package compare clean
 
 run: $(VENV)/.run  ## the main job: train on the embedded digits, measure, print the leaderboard
-	$(BIN)/sharpbench run --measures minimum,normalized --models lenet,mlp
+	$(BIN)/sharpbench run --measures minimum,normalized --models lenet,mlp --workers 2
 
 test: $(VENV)/.test  ## the tests, without the slow ones
 	$(BIN)/python -m pytest --numprocesses 2
