@@ -1,13 +1,13 @@
 """The populations of leaderboard/results: trained, measured, and put there, collection by collection.
 
     python benchmarks/populations.py [NAME...] [--work FOLDER] [--workers 2] [--device auto] [--dry-run]
-    python benchmarks/populations.py NAME [--work FOLDER] --part FIELD=VALUE,...
+    python benchmarks/populations.py NAME [--work FOLDER] --part FIELD=VALUE,... [--part ...]
 
 MNIST and cifar10-jpeg are read from $SHARPBENCH_DATA; trained networks are kept in $SHARPBENCH_CACHE. What is
 interrupted goes on where it stopped. What is published already is not computed again, but for measures of which there
 is a newer version: these need the networks' weights, which on another processor come out differently, and records that
 contradict each other are not published. --part runs nothing: of an interrupted run it publishes all networks whose
-recipes have these values, if all of them are measured, in place of what was published.
+recipes have these values (of several parts, those of any), if all of them are measured, in place of what was published.
 `sharpbench publish` makes the pages afterwards. docs/populations.md says what they are and what came out.
 """
 
@@ -234,7 +234,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dry-run", action="store_true")
-    parser.add_argument("--part", metavar="FIELD=VALUE,...", type=_parse_part)
+    parser.add_argument("--part", metavar="FIELD=VALUE,...", type=_parse_part, action="append")
     chosen = parser.parse_args(arguments)
     if unknown := set(chosen.names) - set(COLLECTIONS):
         parser.error(f"no collection {', '.join(sorted(unknown))}; there are {', '.join(COLLECTIONS)}")
@@ -268,7 +268,10 @@ def _make_collection(name: str, chosen: Namespace) -> int:
     together = chosen.work / name
     merge_records(folders, together)
     records = latest_of_each(read_last_records(together / RECORDS))
-    publish_records(select_part(records, runs, chosen.part) if chosen.part else records, name)
+    if chosen.part:
+        selected = {record.key for part in chosen.part for record in select_part(records, runs, part)}
+        records = [record for record in records if record.key in selected]
+    publish_records(records, name)
     return 0
 
 

@@ -156,6 +156,26 @@ def test_a_collection_that_cannot_be_published_keeps_no_other_from_its_run(
     assert capsys.readouterr().err.count("error: ") == 2
 
 
+def test_several_parts_are_published_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = (("mlp", "label-noise[ratios=3,seeds=2]", "margin", "digits"),)
+    monkeypatch.setattr("benchmarks.populations.COLLECTIONS", {"few": runs})
+    published: list[Record] = []
+    monkeypatch.setattr("benchmarks.populations.publish_records", lambda records, _: published.extend(records))
+    (tmp_path / "few-0").mkdir()
+    rows = [
+        replace(measured("mlp", 4, number, "margin"), recipe=recipe.row())
+        for number, recipe in enumerate(planned_recipes(runs[0]))
+        if (recipe.label_noise, recipe.seed) != (1.0, 1)
+    ]
+    (tmp_path / "few-0" / RECORDS).write_text("".join(f"{record.to_json()}\n" for record in rows))
+    parts = ["--part", "label_noise=0.5", "--part", "seed=0"]
+    assert main(["few", "--work", str(tmp_path), *parts]) == 0
+    chosen = [(record.recipe["label_noise"], record.recipe["seed"]) for record in published]
+    assert sorted(chosen) == [(0.0, 0), (0.5, 0), (0.5, 1), (1.0, 0)]
+    assert main(["few", "--work", str(tmp_path), *parts, "--part", "label_noise=1"]) == 2
+    assert len(published) == 4
+
+
 def test_a_part_without_records_gets_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["mnist-timm", "--work", str(tmp_path), "--part", "seed=1"]) == 2
     assert re.fullmatch(
