@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -61,9 +63,13 @@ def user_path(given: Path | str) -> Path:
 
 
 def check_lookup(path: Path | str) -> None:
-    """Raise InvalidInput for a path that the system cannot look up. What is missing passes."""
+    """Raise InvalidInput for a path that the system cannot look up, or for a folder whose files it cannot.
+
+    What is missing passes.
+    """
     try:
-        os.stat(path)
+        if stat.S_ISDIR(os.stat(path).st_mode) and not os.access(path, os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except (FileNotFoundError, NotADirectoryError):
         return
     except (OSError, ValueError) as error:  # a name too long; no permission; a null byte

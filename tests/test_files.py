@@ -163,6 +163,13 @@ def test_a_path_that_cannot_be_looked_up_is_refused(name: str) -> None:
         user_path(name)
 
 
+def test_a_folder_whose_files_cannot_be_looked_up_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a folder of another user; for root there is none."""
+    monkeypatch.setattr(os, "access", lambda path, mode: not (Path(path) == tmp_path and mode == os.X_OK))
+    with pytest.raises(InvalidInput, match=r"cannot be looked up \(Permission denied\); name another path"):
+        user_path(tmp_path)
+
+
 def test_a_path_that_is_not_there_is_one(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "new", tmp_path / "file" / "below"):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -73,8 +74,8 @@ class Zoo:
         self.folder = folder / shelf
 
     def holds(self, key: str) -> bool:
-        """Whether there is an entry `key`; it is not read."""
-        return (self.folder / key / RESULT).exists()
+        """Whether there is an entry `key` that can be reached; it is not read."""
+        return os.path.exists(self.folder / key / RESULT)  # False where the folder of another user is closed
 
     def load(self, key: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Weights and result of the entry `key`, or None where it is missing or damaged."""

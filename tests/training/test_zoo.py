@@ -206,6 +206,13 @@ def test_a_folder_without_permission_gets_one_line(tmp_path: Path) -> None:
         tmp_path.chmod(0o700)
 
 
+def test_an_entry_that_cannot_be_looked_up_is_none(tmp_path: Path) -> None:
+    """Here since its name is too long; elsewhere the folder is that of another user."""
+    entry(tmp_path)
+    assert Zoo(tmp_path).holds("k")
+    assert not Zoo(tmp_path).holds("k" * 300)
+
+
 def test_a_full_disk_gets_one_line_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(path: Path, content: bytes, **_: bool) -> None:
         path.write_bytes(content[:3])
