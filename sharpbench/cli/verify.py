@@ -135,8 +135,7 @@ def _memory_limit(text: str | None) -> int | None:
 
 
 def _empty_verdict(submission: Submission, *, seed: int, sample: int) -> Verdict:
-    import datetime
-
+    from sharpbench.core.record import utc_now
     from sharpbench.environment import describe_environment, resolve_device
     from sharpbench.leaderboard.submissions import Verdict
 
@@ -145,7 +144,7 @@ def _empty_verdict(submission: Submission, *, seed: int, sample: int) -> Verdict
         sha256=submission.sha256,
         seed=seed,
         sample=sample,
-        time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        time=utc_now(),
         environment=describe_environment(resolve_device("auto")),
         findings=(),
     )

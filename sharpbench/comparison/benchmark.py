@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import random
 import tempfile
 from collections.abc import Generator, Iterator, Sequence
@@ -28,6 +27,7 @@ from sharpbench.comparison.network import ComparedNetwork, make_network
 from sharpbench.comparison.process import ContestantLost, ContestantProcess
 from sharpbench.core.fields import Scalar
 from sharpbench.core.jsonl import JsonlFile
+from sharpbench.core.record import utc_now
 from sharpbench.core.spec import format_spec
 from sharpbench.environment import apply_settings, describe_environment
 from sharpbench.files import Workspace, content_hash
@@ -225,6 +225,6 @@ class Benchmark:
             package=package,
             version=self.versions.get(name),
             settings=self.settings,
-            time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            time=utc_now(),
             **{"environment": describe_environment(self.comparison.device), **fields},
         )

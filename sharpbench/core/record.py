@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
@@ -161,6 +162,11 @@ class Record:
 
 
 FIELD_NAMES = tuple(item.name for item in fields(Record))
+
+
+def utc_now() -> str:
+    """The time of a record that is made now."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def migrate_row(row: object) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from sharpbench.core.evaluate import measure
 from sharpbench.core.fields import Scalar
 from sharpbench.core.measure import Estimate, Measure
 from sharpbench.core.process_group import ProcessGroup
-from sharpbench.core.record import Record, Scalars
+from sharpbench.core.record import Record, Scalars, utc_now
 from sharpbench.core.spec import format_spec, to_config
 from sharpbench.core.subject import Subject
 from sharpbench.datasets.dataset import Data
@@ -24,7 +24,7 @@ from sharpbench.files import Workspace
 from sharpbench.models.model import Model
 from sharpbench.runner.cell import Cell, Checks, EvaluationSetting
 from sharpbench.runner.cost import measure_cost
-from sharpbench.runner.failures import failed_record, unfinished_record, utc_now
+from sharpbench.runner.failures import failed_record, unfinished_record
 from sharpbench.runner.foreign.network import ForeignNetworks
 from sharpbench.runner.invariance import invariance_factors
 from sharpbench.runner.network_subject import fit_fields

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -29,11 +28,6 @@ def unfinished_record(before: Record, status: Status, reason: str, *, checks: It
         return replace(before, status=status, reason=reason)
     text = truncate(f"{status}: {reason}", MAX_CHECK_REASON_CHARS)
     return replace(before, checks={**before.checks, **dict.fromkeys(checks, text)})
-
-
-def utc_now() -> str:
-    """The time of a record that is made now."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def failure_status(error: BaseException) -> tuple[Status, str]:

@@ -13,8 +13,8 @@ from sharpbench.core.fields import Scalar
 from sharpbench.core.groups import assign_blocks, sum_parts
 from sharpbench.core.jsonl import JsonlFile
 from sharpbench.core.measure import Estimate
-from sharpbench.core.record import Record
-from sharpbench.core.records import RECORDS, iterate_records
+from sharpbench.core.record import Record, utc_now
+from sharpbench.core.records import FINISHED, RECORDS, iterate_records
 from sharpbench.core.spec import format_spec
 from sharpbench.core.subject import Subject
 from sharpbench.datasets.dataset import Examples, refusing_load_errors
@@ -25,7 +25,6 @@ from sharpbench.runner.cell import Checks
 from sharpbench.runner.cost import forecast_seconds
 from sharpbench.runner.evaluate_cell import discard_after, evaluate_measure
 from sharpbench.runner.expectations import FoundAccuracy, check_accuracy, describe_shortfall
-from sharpbench.runner.failures import utc_now
 from sharpbench.runner.network_evaluation import NetworkEvaluation, NetworkWeights, iterate_weights
 from sharpbench.runner.network_record import data_fields, network_record
 from sharpbench.runner.network_subject import fit_fields, load_examples, make_subject
@@ -87,7 +86,7 @@ def evaluate_network(
         yield from _evaluate_all(evaluation, examples, {}, None, forecast=forecast)
         return
     with JsonlFile(Path(output) / RECORDS) as file:
-        known = {record.key: record for record in iterate_records(file.path) if record.status in ("ok", "skipped")}
+        known = {record.key: record for record in iterate_records(file.path) if record.status in FINISHED}
         yield from _evaluate_all(evaluation, examples, known, file, forecast=forecast)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import os
 import socket
@@ -18,13 +17,12 @@ from typing import TYPE_CHECKING, Any, Self
 from sharpbench.analysis.costs import Failure, count_failures
 from sharpbench.core.fields import field_error
 from sharpbench.core.jsonl import is_being_written
-from sharpbench.core.record import Record, Status
+from sharpbench.core.record import Record, Status, utc_now
 from sharpbench.core.records import RECORDS, iterate_records
 from sharpbench.core.spec import format_spec
 from sharpbench.errors import InvalidInput
 from sharpbench.files import atomic_write, check_plain_file
 from sharpbench.runner.engines.pool import CellStarted
-from sharpbench.runner.eta import EtaEstimator
 
 if TYPE_CHECKING:
     from sharpbench.runner.cell import Cell, Shard
@@ -81,6 +79,8 @@ class StatusFile:
 
     def __init__(self, folder: Path, left: Sequence[Cell], *, planned: int, slots: int, shard: Shard | None) -> None:
         """Args: the run's folder; its cells without a record; how many it has; how many are measured at a time."""
+        from sharpbench.runner.eta import EtaEstimator  # it needs torch, which reading the file does not
+
         self._path, self._planned, self._shard = folder / STATUS_FILE, planned, shard
         self._eta = EtaEstimator(left, slots=slots)
         self._since: dict[str, str] = {}
@@ -120,7 +120,7 @@ class StatusFile:
     def _take(self, event: object) -> None:
         self._eta.update(event)
         if isinstance(event, CellStarted):
-            self._since[event.cell.key] = _utc_now()
+            self._since[event.cell.key] = utc_now()
         elif isinstance(event, Record):
             self._since.pop(event.key, None)
 
@@ -136,7 +136,7 @@ class StatusFile:
             "seconds": None if seconds is None else round(seconds, 1),
             "training_included": self._eta.training_included,
             "running": [asdict(cell) for cell in running],
-            "updated": _utc_now(),
+            "updated": utc_now(),
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "shard": None if self._shard is None else str(self._shard),
@@ -202,7 +202,3 @@ def _running_cells(row: dict[str, Any]) -> Iterator[RunningCell]:
     for each in row["running"] if isinstance(row.get("running"), list) else ():
         if isinstance(each, dict) and all(isinstance(each.get(name), str) for name in RunningCell.__slots__):
             yield RunningCell(**{name: each[name] for name in RunningCell.__slots__})
-
-
-def _utc_now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
