@@ -43,7 +43,8 @@ class NetworkEvaluation:
         classes: outputs of the network, None: the classes of the data; of no effect where the network fixes them.
         batch_size: None chooses it from memory; it changes no value.
         preparation: how the examples become inputs.
-        expected_accuracy: the accuracy on the examples that weights of files must have, from 0 to 1.
+        expected_accuracy: the accuracy on the examples that the weights must have, from 0 to 1; of several weights, all
+            but random ones.
         loss: by name.
         parameters: names and patterns of the parameters to measure, separated by commas; None: all that are trained.
         group_by: 'layer' or 'kind', by which parts are summed; None: by parameter.
@@ -69,10 +70,6 @@ class NetworkEvaluation:
     def __post_init__(self) -> None:
         if self.expected_accuracy is not None and not 0 <= self.expected_accuracy <= 1:
             raise InvalidInput(f"expected accuracy {self.expected_accuracy} must be from 0 to 1; write 0.98 for 98 %")
-        if self.expected_accuracy is not None and self.sources == ("random",):
-            raise InvalidInput(
-                f"expected accuracy {self.expected_accuracy} is of trained weights, these are random; name --weights"
-            )
         if self.loss not in NAMED:
             raise InvalidInput(
                 f"--loss '{shorten(self.loss)}' is unknown; use {', '.join(NAMED)}, or in Python any loss of torch.nn: "
