@@ -110,7 +110,7 @@ def trace_estimate(
         probes=sampled.probes,
         converged=not sampled.probes or sampled.total.within(wanted),
         details={
-            "method": "gauss-newton + " + ("residual probes" if sampled.probes else "residual diagonal"),
+            "method": f"gauss-newton + {sampled.method}",
             "products": sampled.products,
             **details,
         },
@@ -136,7 +136,7 @@ def _trace_with_sketch(
         probes=known.probes + sampled.probes,
         converged=half <= precision * abs(value),
         details={
-            "method": f"gauss-newton {known.details['method']} + residual probes",
+            "method": f"gauss-newton {known.details['method']} + {sampled.method}",
             "columns": known.details["columns"],
             "products": sampled.products,
             "certified": certified,
@@ -159,6 +159,10 @@ class _ResidualTrace:
     stderrs: dict[str, float]
     probes: int
     products: float
+
+    @property
+    def method(self) -> str:
+        return "residual probes" if self.probes else "residual diagonal"
 
 
 def _residual_trace(

@@ -117,8 +117,11 @@ def test_traces_of_many_columns_are_sketched(monkeypatch: pytest.MonkeyPatch) ->
     assert found.stderr is not None
     assert abs(found.value - wanted) < 4 * found.stderr
     monkeypatch.setattr(hessian_trace, "certificate", lambda given: dict.fromkeys(given.params, ("gelu",)))
-    both = measure("trace[precision=0.9]", subject.fresh())
-    assert both.details["method"] == "gauss-newton sketch + residual probes"
+    for calls, rest in ((8, "diagonal"), (0, "probes")):
+        monkeypatch.setattr(hessian_trace, "MAX_EXACT_CALLS", calls)
+        both = measure("trace[precision=0.9]", subject.fresh())
+        assert both.details["method"] == f"gauss-newton sketch + residual {rest}"
+        assert (both.probes > both.details["columns"]) is (rest == "probes")
     assert both.stderr is not None
     assert abs(both.value - wanted) < 4 * both.stderr
     assert both.converged
