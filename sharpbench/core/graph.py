@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -227,11 +228,28 @@ def _kept_registration_hooks() -> Iterator[None]:
             del table[key]
 
 
+@contextmanager
+def _quiet_export() -> Iterator[None]:
+    """Inside, torch.export does not print the graph of a network that it cannot follow: its error says why."""
+    from torch.export import _trace as export_trace  # takes seconds, and not all runs capture
+    from torch.fx.experimental import symbolic_shapes
+
+    log = logging.getLogger(symbolic_shapes.__name__)
+    level = log.level
+    vars(export_trace)["print"] = lambda *values, **options: None  # of that module only
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        vars(export_trace).pop("print", None)
+
+
 def _capture(module: nn.Module, example: Inputs, forward: Forward | None) -> Graph:
     plain = forward is None and isinstance(example, Tensor)
     called, prefix = (module, "") if plain else (_Called(module, forward or call_by_form), "module.")
     try:
-        with warnings.catch_warnings(), _kept_registration_hooks():
+        with warnings.catch_warnings(), _kept_registration_hooks(), _quiet_export():
             warnings.simplefilter("ignore", FutureWarning)  # torch.export's own, about its own pytrees
             warnings.filterwarnings("ignore", ".*during export", UserWarning)  # what a forward pass stores is dropped
             program = torch.export.export(called, (example,)).run_decompositions({})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import weakref
 from dataclasses import replace
 
@@ -307,6 +308,26 @@ def test_shapes_that_depend_on_values_are_no_graph() -> None:
 
     with pytest.raises(InvalidInput, match="cannot follow Selecting: a shape depends on values"):
         capture_graph(Selecting().double(), examples(1))
+
+
+def test_a_network_that_export_cannot_follow_is_not_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    """torch prints its graph, of as many lines as it has operators, and logs that it finds no code."""
+
+    class Routed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList(nn.Linear(IN, C) for _ in range(2))
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            print("its own", file=sys.stderr)
+            return torch.stack([self.layers[int(row.argmax()) % 2](row) for row in inputs])
+
+    model = Routed().double()
+    with pytest.raises(InvalidInput, match="cannot follow Routed"):
+        capture_graph(model, examples(1))
+    assert capfd.readouterr() == ("", "its own\n")
+    torch.export.export(nn.Linear(IN, C).double(), (examples(1),))
+    assert "print" not in vars(sys.modules["torch.export._trace"])
 
 
 @pytest.mark.parametrize("collecting", [True, False])
