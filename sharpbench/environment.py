@@ -79,8 +79,18 @@ def describe_environment(device: str) -> Facts:
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         "cuda": torch.version.cuda if device == "cuda" else None,
-        "tf32": torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32,
+        "tf32": _uses_tf32(),
     }
+
+
+def _uses_tf32() -> bool:
+    """Whether some float32 products of a GPU may be in TF32.
+
+    Read from the newer one of torch's two interfaces: the older one raises where a user has used the newer one.
+    """
+    cudnn = torch.backends.cudnn
+    products, convolutions = torch.backends.cuda.matmul.fp32_precision, cudnn.conv.fp32_precision  # type: ignore[attr-defined]
+    return "tf32" in (products, convolutions, cudnn.rnn.fp32_precision)  # type: ignore[attr-defined]
 
 
 HEAP_BLOCK_BYTES = 2**25 - 2**16
@@ -109,12 +119,21 @@ def keep_freed_memory() -> None:
 def apply_settings(device: str, threads: int) -> None:
     """Set what values and times depend on: the number of threads, and float32 products without TF32."""
     torch.set_num_threads(threads)
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
+    _switch_off_tf32()
     if device == "cuda":
         torch.backends.cudnn.benchmark = False
     quiet = torch._C._debug_only_display_vmap_fallback_warnings  # type: ignore[attr-defined]  # untyped, in 2.9 to 2.13
     quiet(False)  # otherwise vmap warns about every operator that it runs example by example
+
+
+def _switch_off_tf32() -> None:
+    """Compute float32 products in float32, by both of torch's interfaces: reading one raises where they contradict."""
+    # that of all back ends, and of cuDNN: those of single operators then count
+    torch.backends.fp32_precision = "none"  # type: ignore[attr-defined]
+    torch.backends.cudnn.fp32_precision = "none"
+    torch.set_float32_matmul_precision("highest")  # of the CPU as well
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
 
 
 def describe_machine(device: str) -> Facts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import torch
 from sharpbench import __version__
 from sharpbench.environment import apply_settings, check_threads, describe_environment, resolve_device
 from sharpbench.errors import InvalidInput
+from sharpbench.runner.process_settings import ProcessSettings
 from sharpbench.runner.run import RunOptions
 
 
@@ -43,6 +45,33 @@ def test_settling_fixes_the_threads_and_keeps_float32_whole() -> None:
 def test_either_kind_of_tf32_is_said(tensor_cores: bool, convolutions: bool) -> None:
     torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tensor_cores, convolutions
     assert describe_environment("cpu")["tf32"] is True
+
+
+def set_generic(precision: str) -> None:
+    torch.backends.fp32_precision = precision
+
+
+def set_matmul(precision: str) -> None:
+    torch.backends.cuda.matmul.fp32_precision = precision
+
+
+def set_convolutions(precision: str) -> None:
+    torch.backends.cudnn.conv.fp32_precision = precision
+
+
+@pytest.mark.parametrize("switch", [set_generic, set_matmul, set_convolutions, torch.set_float32_matmul_precision])
+def test_either_interface_to_tf32_may_have_been_used(switch: Callable[[str], None]) -> None:
+    """torch raises where one of them is read that contradicts the other one."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    switch("high" if switch is torch.set_float32_matmul_precision else "tf32")
+    try:
+        assert describe_environment("cpu")["tf32"] is True
+        assert "torch's threads" in ProcessSettings().values
+    finally:
+        apply_settings("cpu", 1)
+    assert describe_environment("cpu")["tf32"] is False
+    assert ProcessSettings().values["torch's matmul precision"] == torch.get_float32_matmul_precision() == "highest"
+    assert ProcessSettings().values["torch's TF32"] is torch.backends.cudnn.allow_tf32 is False
 
 
 def test_on_a_gpu_algorithms_are_not_chosen_by_timing_them() -> None:

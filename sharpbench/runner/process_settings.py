@@ -252,8 +252,11 @@ class ProcessSettings:
 
     def __init__(self) -> None:
         is_main = threading.current_thread() is threading.main_thread()
-        self.settings = {**SETTINGS, **MAIN_THREAD_SETTINGS} if is_main else SETTINGS
-        self.values = {name: read() for name, (read, _) in self.settings.items()}
+        self.settings, self.values = dict[str, Setting](), dict[str, Any]()
+        for name, setting in ({**SETTINGS, **MAIN_THREAD_SETTINGS} if is_main else SETTINGS).items():
+            with contextlib.suppress(RuntimeError):  # flags of torch that contradict each other are not followed
+                self.values[name] = setting[0]()
+                self.settings[name] = setting
         self.generators = torch.get_rng_state(), random.getstate(), np.random.get_state()
         self.filters, self.variables = list(warnings.filters), dict(os.environ)
         self.folders, self.modules = list(sys.path), dict(sys.modules)
