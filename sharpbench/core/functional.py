@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.utils.checkpoint as checkpointing
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import parametrize
 
@@ -111,18 +112,21 @@ def differentiable_backends() -> Iterator[None]:
 
     Attention by its definition, transformer layers unfused, what torch.compile has wrapped as it was written, without
     autocast, and checkpointed blocks as plain calls: recomputing one in a backward pass would see other weights. So
-    would weights of torch.nn.utils.parametrize that were cached before.
+    would weights of torch.nn.utils.parametrize that were cached before. What is kept for a backward pass is neither
+    moved nor compressed.
     """
     with _LOCK:
         fused = torch.backends.mha.get_fastpath_enabled()
         names = ("_checkpoint_without_reentrant_generator", "CheckpointFunction")
         own = {name: getattr(checkpointing, name) for name in names}
         casting = torch.autocast.__enter__, torch.autocast.__exit__
+        packing = saved_tensors_hooks.__enter__, saved_tensors_hooks.__exit__
         cached = parametrize._cache_enabled, parametrize._cache
         try:
             parametrize._cache_enabled, parametrize._cache = 0, {}
             torch.backends.mha.set_fastpath_enabled(False)
-            torch.autocast.__enter__, torch.autocast.__exit__ = _enter_nothing, _leave_nothing  # type: ignore[method-assign]
+            for context in (torch.autocast, saved_tensors_hooks):
+                context.__enter__, context.__exit__ = _enter_nothing, _leave_nothing  # type: ignore[method-assign]
             checkpointing._checkpoint_without_reentrant_generator = lambda *args, **kwargs: iter((None,))
             checkpointing.CheckpointFunction = _PlainCheckpoint  # type: ignore[assignment,misc]
             with sdpa_kernel(SDPBackend.MATH), torch.compiler.set_stance("force_eager"):
@@ -131,17 +135,19 @@ def differentiable_backends() -> Iterator[None]:
             parametrize._cache_enabled, parametrize._cache = cached
             torch.backends.mha.set_fastpath_enabled(fused)
             torch.autocast.__enter__, torch.autocast.__exit__ = casting  # type: ignore[method-assign]
+            saved_tensors_hooks.__enter__, saved_tensors_hooks.__exit__ = packing  # type: ignore[method-assign]
             for name, value in own.items():
                 setattr(checkpointing, name, value)
 
 
-def _enter_nothing(autocast: torch.autocast) -> torch.autocast:
-    """Stands in for the start of an autocast: half precision is computed as float32 everywhere."""
-    return autocast
+def _enter_nothing(context: object) -> object:
+    """Stands in for the start of an autocast, as half precision is computed as float32 everywhere, and of hooks that
+    move or compress what a backward pass keeps, which torch.func does not allow."""
+    return context
 
 
-def _leave_nothing(autocast: torch.autocast, *error: object) -> None:
-    """Stands in for its end."""
+def _leave_nothing(context: object, *error: object) -> None:
+    """Stands in for their end."""
 
 
 class _PlainCheckpoint:

@@ -319,6 +319,37 @@ def test_nested_calls_see_their_own_tensors() -> None:
         assert module(torch.ones(1, 2)).tolist() == [[2, 2]]
 
 
+@pytest.mark.parametrize(
+    "hooks",
+    [
+        torch.autograd.graph.save_on_cpu,
+        lambda: torch.autograd.graph.saved_tensors_hooks(lambda value: value.round(), lambda value: value),
+    ],
+)
+def test_what_a_network_offloads_or_compresses_for_its_backward_pass_is_kept(hooks: Callable[[], Any]) -> None:
+    class Offloading(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = perceptron()
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            with hooks():
+                return self.body(inputs)  # type: ignore[no-any-return]
+
+    torch.manual_seed(0)
+    model = Offloading()
+    inputs, targets = torch.randn(N, IN), torch.arange(N) % C
+    found, wanted = (
+        measure("trace,ggn-trace,gradient-norm", Subject.from_module(each, inputs, targets))
+        for each in (model, model.body)
+    )
+    assert [each.value for each in found.values()] == pytest.approx([each.value for each in wanted.values()], rel=1e-5)
+    packed = []
+    with torch.autograd.graph.saved_tensors_hooks(packed.append, lambda value: value):
+        model.body(inputs)
+    assert packed  # torch's own hooks are as before
+
+
 @pytest.mark.parametrize("own", [False, True])
 def test_weights_that_were_cached_before_are_computed_again(own: bool) -> None:
     """own: the network caches its weights within a forward pass as well."""

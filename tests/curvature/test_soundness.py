@@ -229,6 +229,20 @@ def test_an_example_without_second_derivatives_is_found_wherever_it_is(name: str
     assert measure("ggn-trace", given).value > 0
 
 
+@pytest.mark.parametrize(
+    "function", [nn.RMSNorm(5), nn.Mish(), nn.GroupNorm(1, 5), lambda x: x**2, lambda x: x.var(1, keepdim=True) * x]
+)
+def test_no_batch_is_differentiated_where_derivatives_are_finite(
+    function: Callable[[Tensor], Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = subject(seeded(lambda: Around(function)))
+    assert not survey_operators(given).verified
+    monkeypatch.setattr(soundness_module, "MAX_COMPARED", None)
+    assert sound_method(given) == METHODS[0]
+    with pytest.raises(TypeError):
+        sound_method(subject(seeded(lambda: Around(lambda x: x.abs() ** 1.5))))
+
+
 def test_second_derivatives_that_exist_where_torchs_are_not_numbers_are_kept() -> None:
     """The third power of a norm has second derivatives everywhere, 0 at 0; torch's are not numbers there backwards."""
     model = seeded(lambda: Around(lambda x: x * 0 + torch.linalg.vector_norm(x, dim=1, keepdim=True) ** 3)).double()
