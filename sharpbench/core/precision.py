@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -20,8 +20,28 @@ HELD_BYTES = 4
 def own_types() -> Iterator[None]:
     """Inside, tensors are computed in their own types and can be differentiated, whatever mode the caller is in.
 
-    torch.autocast would compute in bfloat16 or float16, and torch.inference_mode forbids derivatives.
+    torch.autocast would compute in bfloat16 or float16, and torch.inference_mode forbids derivatives. torch.func takes
+    none where hooks move or compress what a backward pass keeps.
     """
+    with _without_saved_tensor_hooks(), _without_modes():
+        yield
+
+
+@contextmanager
+def _without_saved_tensor_hooks() -> Iterator[None]:
+    hooks: list[tuple[Any, Any]] = []
+    while (top := torch._C._autograd._top_saved_tensors_default_hooks(True)) is not None:
+        hooks.append(top)
+        torch._C._autograd._pop_saved_tensors_default_hooks()
+    try:
+        yield
+    finally:
+        for pack, unpack in reversed(hooks):
+            torch._C._autograd._push_saved_tensors_default_hooks(pack, unpack)
+
+
+@contextmanager
+def _without_modes() -> Iterator[None]:
     if not (torch.is_inference_mode_enabled() or torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")):
         with torch.enable_grad():  # as leaving inference mode does
             yield

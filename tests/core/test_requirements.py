@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -321,7 +321,28 @@ def test_batches_of_one_example_do_not_hide_that_examples_are_mixed() -> None:
     assert subject(Network(only_one), batch_size=1).n == N
 
 
-@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad, lambda: torch.autocast("cpu", torch.bfloat16)])
+@contextmanager
+def scaling_hooks() -> Iterator[None]:
+    """Hooks that triple what a backward pass keeps, and within them some that double it: torch takes the inner ones."""
+    outer, inner = (
+        torch.autograd.graph.saved_tensors_hooks(lambda value: value, lambda value, factor=factor: factor * value)
+        for factor in (3, 2)
+    )
+
+    def slope() -> float:
+        weight = torch.ones(1, requires_grad=True)
+        return float(torch.autograd.grad(weight**2, weight)[0])
+
+    with outer:
+        with inner:
+            yield
+            assert slope() == 4  # the caller's are as before
+        assert slope() == 6
+
+
+@pytest.mark.parametrize(
+    "mode", [torch.inference_mode, torch.no_grad, lambda: torch.autocast("cpu", torch.bfloat16), scaling_hooks]
+)
 def test_values_do_not_depend_on_the_mode_of_the_caller(mode: Callable[[], AbstractContextManager[None]]) -> None:
     torch.manual_seed(0)
     model = Network(torch.tanh)
