@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -83,14 +85,74 @@ def describe_environment(device: str) -> Facts:
     }
 
 
+_GENERAL: tuple[Any, ...] = (torch.backends, torch.backends.cudnn, torch.backends.mkldnn)
+"""Where torch has a setting for all operators, and for those of a library."""
+_ON_GPU: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)  # type: ignore[attr-defined]
+_ON_CPU: tuple[Any, ...] = tuple(
+    getattr(torch.backends.mkldnn, name) for name in ("matmul", "conv", "rnn") if hasattr(torch.backends.mkldnn, name)
+)
+_SHORTER = ("tf32", "bf16")
+"""What torch calls float32 products of fewer bits."""
+
+
 def _uses_tf32() -> bool:
     """Whether some float32 products of a GPU may be in TF32.
 
     Read from the newer one of torch's two interfaces: the older one raises where a user has used the newer one.
     """
-    cudnn = torch.backends.cudnn
-    products, convolutions = torch.backends.cuda.matmul.fp32_precision, cudnn.conv.fp32_precision  # type: ignore[attr-defined]
-    return "tf32" in (products, convolutions, cudnn.rnn.fp32_precision)  # type: ignore[attr-defined]
+    return any(each.fp32_precision == "tf32" for each in _ON_GPU)
+
+
+def _require_float32_products() -> None:
+    """Compute float32 products in float32, by both of torch's interfaces: reading one raises where they contradict."""
+    for each in _GENERAL:  # those of single operators then count
+        each.fp32_precision = "none"
+    torch.set_float32_matmul_precision("highest")  # of the CPU as well
+    for each in _ON_CPU:
+        each.fp32_precision = "ieee"
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+
+
+@contextmanager
+def float32_products() -> Iterator[None]:
+    """Inside, products of float32 tensors are computed in float32, whatever the caller has set; it is set back."""
+    places = (*_GENERAL, *_ON_GPU, *_ON_CPU)
+    deciding = (*_ON_GPU, *_ON_CPU) if torch.cuda.is_available() else _ON_CPU
+    if not any(each.fp32_precision in _SHORTER for each in deciding):
+        yield
+        return
+    before = [each.fp32_precision for each in places]
+    older = _read_older()
+    _require_float32_products()
+    try:
+        yield
+    finally:
+        for set_older, value in older:
+            set_older(value)
+        for each, precision in zip(places, before, strict=True):
+            each.fp32_precision = precision
+
+
+def _read_older() -> list[tuple[Callable[[Any], None], Any]]:
+    """How the settings of torch's older interface are set back; without those that cannot be read."""
+
+    def allow_products(value: bool) -> None:
+        torch.backends.cuda.matmul.allow_tf32 = value
+
+    def allow_convolutions(value: bool) -> None:
+        torch.backends.cudnn.allow_tf32 = value
+
+    settings: list[tuple[Callable[[], Any], Callable[[Any], None]]] = [
+        (lambda: torch.backends.cuda.matmul.allow_tf32, allow_products),
+        (lambda: torch.backends.cudnn.allow_tf32, allow_convolutions),
+        (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+    ]
+    found = []
+    for read, write in settings:
+        with suppress(RuntimeError):  # the newer one was used as well
+            found.append((write, read()))
+    return found
 
 
 HEAP_BLOCK_BYTES = 2**25 - 2**16
@@ -119,21 +181,11 @@ def keep_freed_memory() -> None:
 def apply_settings(device: str, threads: int) -> None:
     """Set what values and times depend on: the number of threads, and float32 products without TF32."""
     torch.set_num_threads(threads)
-    _switch_off_tf32()
+    _require_float32_products()
     if device == "cuda":
         torch.backends.cudnn.benchmark = False
     quiet = torch._C._debug_only_display_vmap_fallback_warnings  # type: ignore[attr-defined]  # untyped, in 2.9 to 2.13
     quiet(False)  # otherwise vmap warns about every operator that it runs example by example
-
-
-def _switch_off_tf32() -> None:
-    """Compute float32 products in float32, by both of torch's interfaces: reading one raises where they contradict."""
-    # that of all back ends, and of cuDNN: those of single operators then count
-    torch.backends.fp32_precision = "none"  # type: ignore[attr-defined]
-    torch.backends.cudnn.fp32_precision = "none"
-    torch.set_float32_matmul_precision("highest")  # of the CPU as well
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
 
 
 def describe_machine(device: str) -> Facts:

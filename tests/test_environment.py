@@ -6,13 +6,21 @@ import json
 import os
 import platform
 from collections.abc import Callable
+from contextlib import suppress
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
 import torch
 
 from sharpbench import __version__
-from sharpbench.environment import apply_settings, check_threads, describe_environment, resolve_device
+from sharpbench.environment import (
+    apply_settings,
+    check_threads,
+    describe_environment,
+    float32_products,
+    resolve_device,
+)
 from sharpbench.errors import InvalidInput
 from sharpbench.runner.process_settings import ProcessSettings
 from sharpbench.runner.run import RunOptions
@@ -72,6 +80,64 @@ def test_either_interface_to_tf32_may_have_been_used(switch: Callable[[str], Non
     assert describe_environment("cpu")["tf32"] is False
     assert ProcessSettings().values["torch's matmul precision"] == torch.get_float32_matmul_precision() == "highest"
     assert ProcessSettings().values["torch's TF32"] is torch.backends.cudnn.allow_tf32 is False
+
+
+def set_older(precision: str) -> None:
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+
+
+def set_cpu_convolutions(precision: str) -> None:
+    torch.backends.mkldnn.conv.fp32_precision = precision
+
+
+def set_nothing(precision: str) -> None:
+    """torch's default: TF32 in convolutions on a GPU."""
+
+
+PRECISIONS = ("fp32_precision", "matmul.fp32_precision", "conv.fp32_precision", "rnn.fp32_precision")
+
+
+def read_precisions() -> dict[str, str]:
+    """What each of torch's newer settings says of float32 products."""
+    backends = {"all": torch.backends, "cuda": torch.backends.cuda, "cudnn": torch.backends.cudnn}
+    found = {}
+    for name, backend in {**backends, "mkldnn": torch.backends.mkldnn}.items():
+        for precision in PRECISIONS:
+            with suppress(AttributeError):
+                found[f"{name}.{precision}"] = attrgetter(precision)(backend)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("switch", "precision"),
+    [
+        *((switch, "tf32") for switch in (set_nothing, set_generic, set_matmul, set_convolutions, set_older)),
+        *((switch, "bf16") for switch in (set_generic, set_cpu_convolutions)),
+    ],
+)
+def test_products_of_float32_are_whole_for_a_while(
+    switch: Callable[[str], None], precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.backends.cudnn.allow_tf32 = True
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    try:
+        switch(precision)
+        before = read_precisions()
+        assert {"tf32", "bf16"} & set(before.values())
+        with float32_products():
+            assert set(read_precisions().values()) <= {"none", "ieee"}
+            assert describe_environment("cpu")["tf32"] is False
+        assert read_precisions() == before
+    finally:
+        apply_settings("cpu", 1)
+
+
+def test_settings_that_round_nothing_are_left_alone() -> None:
+    apply_settings("cpu", 1)
+    torch.backends.cuda.matmul.fp32_precision = "ieee"
+    before = read_precisions()
+    with float32_products():
+        assert read_precisions() == before
 
 
 def test_on_a_gpu_algorithms_are_not_chosen_by_timing_them() -> None:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from sharpbench.environment import float32_products
+
 T = TypeVar("T")
 
 HELD_BYTES = 4
@@ -20,10 +22,10 @@ HELD_BYTES = 4
 def own_types() -> Iterator[None]:
     """Inside, tensors are computed in their own types and can be differentiated, whatever mode the caller is in.
 
-    torch.autocast would compute in bfloat16 or float16, and torch.inference_mode forbids derivatives. torch.func takes
-    none where hooks move or compress what a backward pass keeps.
+    torch.autocast would compute in bfloat16 or float16, TF32 would round float32 in products, and torch.inference_mode
+    forbids derivatives. torch.func takes none where hooks move or compress what a backward pass keeps.
     """
-    with _without_saved_tensor_hooks(), _without_modes():
+    with _without_saved_tensor_hooks(), _without_modes(), float32_products():
         yield
 
 

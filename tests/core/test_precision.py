@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sharpbench import InvalidInput, Subject, measure
+from sharpbench import Estimate, InvalidInput, Invariance, Measure, Subject, measure
 from sharpbench.core.precision import own_types, sum_trees
 from sharpbench.curvature import certificate, exact_diagonal, exact_traces, hvp
 from sharpbench.curvature.vjp import layerwise_network
@@ -122,3 +123,33 @@ def test_gradients_are_on_inside_and_as_before_afterwards(mode: Any) -> None:
             assert not torch.is_inference_mode_enabled()
             torch.set_grad_enabled(False)
         assert (torch.is_grad_enabled(), torch.is_inference_mode_enabled()) == before
+
+
+@dataclass(frozen=True)
+class Rounds(Measure):
+    """1 where float32 products on this processor may be of fewer bits."""
+
+    name: ClassVar[str] = "rounds"
+    title: ClassVar[str] = "rounds"
+    source: ClassVar[str] = "tests"
+
+    def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
+        return Estimate(float(torch.backends.mkldnn.matmul.fp32_precision == "bf16"))
+
+    def exact(self, subject: Subject) -> float | None:
+        return None
+
+    def invariances(self) -> frozenset[Invariance]:
+        return frozenset()
+
+
+def test_a_measure_computes_whole_products_whatever_the_caller_allows() -> None:
+    """`set_float32_matmul_precision("medium")` rounds to bfloat16, also on a CPU that multiplies these faster."""
+    subject = Subject.from_module(nn.Linear(3, 2), torch.randn(4, 3), torch.arange(4) % 2)
+    torch.set_float32_matmul_precision("medium")
+    try:
+        assert measure(Rounds(), subject).value == 0.0
+        assert torch.get_float32_matmul_precision() == "medium"
+        assert torch.backends.mkldnn.matmul.fp32_precision == "bf16"
+    finally:
+        torch.set_float32_matmul_precision("highest")

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sharpbench import RunOptions, plan, run
+from sharpbench import RunOptions, Subject, measure, plan, run
 
 pytestmark = pytest.mark.cuda
 
@@ -27,6 +27,19 @@ def test_products_are_without_tf32(device: str) -> None:
     ]
     for found, wanted in pairs:
         assert float((found.cpu().double() - wanted).norm() / wanted.norm()) < TF32_ERROR
+
+
+def test_a_measure_is_without_tf32_where_the_caller_allows_it(device: str) -> None:
+    torch.manual_seed(0)
+    layers = torch.nn.Conv2d(3, 16, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(16 * 14 * 14, 10)
+    network = torch.nn.Sequential(*layers).to(device)
+    subject = Subject.from_module(
+        network, torch.randn(32, 3, 16, 16, device=device), torch.arange(32, device=device) % 10
+    )
+    without = measure("trace", subject).value
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    assert measure("trace", subject.fresh()).value == pytest.approx(without, rel=1e-5)
+    assert torch.backends.cudnn.allow_tf32
 
 
 @pytest.mark.parametrize("engine", ["inline", "process", "ray"])
