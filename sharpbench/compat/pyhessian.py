@@ -23,7 +23,7 @@ from sharpbench.core.batch import map_tensors
 from sharpbench.core.loader import read_loader
 from sharpbench.core.measure import NotApplicable
 from sharpbench.core.precision import own_types
-from sharpbench.core.requirements import random_state_kept
+from sharpbench.core.random_state import random_state_kept
 from sharpbench.core.subject import Subject
 from sharpbench.curvature import find_eigenpairs, linear_operator, mean_of, unflatten
 from sharpbench.curvature.spectral_density import lanczos_quadratures
@@ -95,7 +95,7 @@ class hessian:  # noqa: N801  # PyHessian's name
 
         Cost: at most maxIter * top_n products, each about four gradients.
         """
-        with random_state_kept(), own_types():
+        with random_state_kept(self._subject.module), own_types():
             found = find_eigenpairs(
                 linear_operator(self._subject),
                 generator=self._draws(),
@@ -131,7 +131,7 @@ class hessian:  # noqa: N801  # PyHessian's name
         if maxIter < 1:
             raise InvalidInput(f"maxIter={maxIter} must be at least 1")
         found: list[float] = []
-        with random_state_kept(), own_types():
+        with random_state_kept(self._subject.module), own_types():
             operator, draws = linear_operator(self._subject), self._draws()
             while len(found) < maxIter:
                 count = min(operator.together, maxIter - len(found))
@@ -153,7 +153,7 @@ class hessian:  # noqa: N801  # PyHessian's name
         """
         if iter < 1 or n_v < 1:
             raise InvalidInput(f"iter={iter} and n_v={n_v} must be at least 1")
-        with random_state_kept(), own_types():
+        with random_state_kept(self._subject.module), own_types():
             operator = linear_operator(self._subject)
             starts = draw_probes(operator.like.new_empty(operator.size), n_v, self._draws())
             nodes, weights = lanczos_quadratures(operator, starts, min(iter, operator.size))

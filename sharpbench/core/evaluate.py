@@ -17,8 +17,9 @@ from sharpbench.core.finiteness import describe_non_finite
 from sharpbench.core.groups import Groups, assign_blocks, split_blocks, sum_parts
 from sharpbench.core.measure import Estimate, Measure, NotApplicable
 from sharpbench.core.precision import own_types
+from sharpbench.core.random_state import random_state_kept
 from sharpbench.core.registry import available
-from sharpbench.core.requirements import is_out_of_memory, random_state_kept
+from sharpbench.core.requirements import is_out_of_memory
 from sharpbench.core.spec import ALL, format_spec, parse_spec, parse_specs
 from sharpbench.core.subject import Subject
 from sharpbench.environment import keep_freed_memory
@@ -94,7 +95,7 @@ def measure(
 
     single = len(chosen) == 1 and (isinstance(measures, str) or not isinstance(measures, Sequence))
     keep_freed_memory()
-    with random_state_kept():  # a network may draw numbers that it does not use
+    with random_state_kept(_check_subject(subject).module):  # a network may draw numbers that it does not use
         if single:
             return estimate(chosen[0])
         found: dict[str, Estimate] = {}

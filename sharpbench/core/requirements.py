@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import math
-import random
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from types import CellType
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
@@ -326,29 +322,3 @@ def small(gaps: Tensor, sizes: Tensor, bound: float) -> bool:
         finite = sizes[sizes.isfinite()]
         largest = float(finite.max()) if finite.numel() else 0.0
     return float(gaps.max()) <= bound * largest
-
-
-MT19937_BYTES = 625 * 4
-"""Of the generator's 624 words and its place among them."""
-
-
-@contextmanager
-def random_state_kept() -> Iterator[None]:
-    """Afterwards all random generators of the process are as they were before."""
-    python, numpy, words = random.getstate(), np.random.get_state(legacy=False), _numpy_words()
-    try:
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []):
-            yield
-    finally:
-        random.setstate(python)
-        # setting numpy's takes a while; drawing the normal number that it keeps from a draw before changes no word
-        if words is None or numpy["has_gauss"] or _numpy_words() != words:
-            np.random.set_state(numpy)
-
-
-def _numpy_words() -> bytes | None:
-    """What numpy's global generator draws its numbers from; None where it is not the default one."""
-    generator = np.random.mtrand.get_bit_generator()
-    if type(generator) is not np.random.MT19937:
-        return None
-    return ctypes.string_at(generator.ctypes.state_address, MT19937_BYTES)

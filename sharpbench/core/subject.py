@@ -22,6 +22,7 @@ from sharpbench.core.output_losses import SoftmaxLoss
 from sharpbench.core.parameters import Parameters, check_finite, read_weights
 from sharpbench.core.precision import held_type, hold, hold_all, own_types
 from sharpbench.core.process_group import ProcessGroup, join_batches, sum_batches
+from sharpbench.core.random_state import random_state_kept
 from sharpbench.core.requirements import (
     check_arguments,
     check_network,
@@ -30,7 +31,6 @@ from sharpbench.core.requirements import (
     check_unwritten,
     choose_batch_size,
     choose_examples,
-    random_state_kept,
     run_first_pass,
     runs_on,
 )
@@ -128,7 +128,7 @@ class Subject:
             frozen=weights.frozen,
             half=weights.half,
         )
-        with random_state_kept():
+        with random_state_kept(model):
             return subject._checked(choose_size=batch_size is None)
 
     def _checked(self, *, choose_size: bool) -> Subject:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sharpbench.core.groups import Groups, split_blocks
 from sharpbench.core.precision import own_types
-from sharpbench.core.requirements import random_state_kept
+from sharpbench.core.random_state import random_state_kept
 from sharpbench.core.subject import Params, Subject
 from sharpbench.curvature.eigenpairs import Eigenpairs, find_eigenpairs
 from sharpbench.curvature.lanczos import check_lanczos
@@ -163,7 +163,7 @@ def iterate_spectrum(subject: Subject, options: SpectrumOptions) -> Iterator[str
 
 
 def _eigenpairs(subject: Subject, options: SpectrumOptions) -> Eigenpairs:
-    with random_state_kept(), own_types():
+    with random_state_kept(subject.module), own_types():
         operator = held_operator(subject) if options.kind == "hessian" else linear_operator(subject, options.kind)
         return find_eigenpairs(
             operator,
@@ -175,7 +175,7 @@ def _eigenpairs(subject: Subject, options: SpectrumOptions) -> Eigenpairs:
 
 
 def _density(subject: Subject, options: SpectrumOptions) -> EigenvalueDensity:
-    with random_state_kept(), own_types():
+    with random_state_kept(subject.module), own_types():
         return spectral_density(
             subject,
             probes=options.probes,

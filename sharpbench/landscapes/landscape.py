@@ -14,7 +14,7 @@ from torch import Tensor
 from sharpbench.core.jsonl import JsonlFile
 from sharpbench.core.measure import NotApplicable
 from sharpbench.core.precision import own_types
-from sharpbench.core.requirements import random_state_kept
+from sharpbench.core.random_state import random_state_kept
 from sharpbench.core.subject import Subject
 from sharpbench.curvature import displaced_losses
 from sharpbench.errors import InvalidInput
@@ -123,7 +123,7 @@ def iterate_landscape(
                 yield step
         yield "finding the directions"
         try:
-            with random_state_kept(), own_types():
+            with random_state_kept(*(each.module for each in balanced.subjects)), own_types():
                 plane = make_plane(balanced, options)
         except NotApplicable as error:
             raise InvalidInput(f"no eigenvectors: {error}; use directions=random") from None
@@ -157,7 +157,7 @@ def iterate_landscape(
 
 def _share(plane: Plane, options: LandscapeOptions) -> tuple[TraceShare | None, tuple[str, ...]]:
     try:
-        with random_state_kept(), own_types():
+        with random_state_kept(plane.measured.module), own_types():
             return measure_share(plane.measured, plane.axes, options.seed), ()
     except NotApplicable as error:
         return None, (f"the share of the trace is not known: {error}",)
@@ -172,6 +172,6 @@ def _measure_row(plane: Plane, place: int) -> list[float]:
     else:
         other = plane.grid[1][place] * plane.axes[1]
         displacements = (x * plane.axes[0] + other for x in plane.grid[0])
-    with random_state_kept(), own_types(), SlicedPools():
+    with random_state_kept(subject.module), own_types(), SlicedPools():
         found: list[float] = displaced_losses(subject, (each.to(like) for each in displacements)).tolist()
     return found

@@ -12,7 +12,7 @@ import torch
 from sharpbench.core.batch import named_tensors
 from sharpbench.core.jsonl import format_json, parse_json, read_lines
 from sharpbench.core.precision import own_types
-from sharpbench.core.requirements import random_state_kept
+from sharpbench.core.random_state import random_state_kept
 from sharpbench.core.subject import Subject
 from sharpbench.curvature import displaced_losses, draw_directions
 from sharpbench.datasets.dataset import content_sha256
@@ -81,7 +81,7 @@ def _mean_losses(subject: Subject) -> list[str]:
     like = next(iter(subject.params.values()))
     changes = draw_directions(subject, 1, torch.Generator().manual_seed(0))
     places = (like.new_zeros(subject.size), *(KEY_CHANGE * change.to(like) for change in changes))
-    with random_state_kept(), own_types():
+    with random_state_kept(subject.module), own_types():
         return [f"{loss:.4g}" for loss in displaced_losses(subject, places).tolist()]
 
 

@@ -12,8 +12,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from sharpbench.core.random_state import random_state_kept
 from sharpbench.core.record import Record
-from sharpbench.core.requirements import random_state_kept
 from sharpbench.datasets.digits import Digits
 from sharpbench.files import Workspace
 from sharpbench.replays.figures import COLORS

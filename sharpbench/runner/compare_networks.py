@@ -15,8 +15,8 @@ from sharpbench.analysis.statistics import Interval
 from sharpbench.core.evaluate import estimate_with, parse_measure
 from sharpbench.core.example_groups import GroupJackknife, check_groups, jackknife_groups
 from sharpbench.core.measure import Estimate, Measure, NotApplicable
+from sharpbench.core.random_state import random_state_kept
 from sharpbench.core.registry import available
-from sharpbench.core.requirements import random_state_kept
 from sharpbench.core.spec import format_spec, parse_specs
 from sharpbench.core.subject import Subject
 from sharpbench.errors import InvalidInput, shorten
@@ -175,7 +175,7 @@ def _balance(subject: Subject, options: NetworkComparisonOptions) -> Subject | s
 def _evaluate(chosen: Measure, subject: Subject, options: NetworkComparisonOptions) -> _Found | str:
     """The values of a measure, or why it has none; a measure that raises costs its own values only."""
     try:
-        with random_state_kept():
+        with random_state_kept(subject.module):
             found = estimate_with(chosen, subject, seed=options.seed)
             values = jackknife_groups(
                 found.value,

@@ -21,7 +21,7 @@ from sharpbench.core.measure import Estimate, Measure, NotApplicable
 from sharpbench.core.network_facts import at_weights
 from sharpbench.core.parameters import Parameters, read_weights
 from sharpbench.core.precision import own_types
-from sharpbench.core.requirements import random_state_kept
+from sharpbench.core.random_state import random_state_kept
 from sharpbench.core.spec import format_spec
 from sharpbench.core.subject import Subject
 from sharpbench.core.wrappers import unwrap_module
@@ -115,7 +115,7 @@ class Tracker:
         self._estimates: list[dict[str, Estimate]] = []
         self._count, self._skipped = -1, 0
         self._last: int | None = None
-        with undisturbed():
+        with undisturbed(self._model):
             self._refresh()
 
     def __enter__(self) -> Self:
@@ -182,7 +182,7 @@ class Tracker:
     def _measure(self, number: int) -> Row:
         """One row, added to the table and given to the sinks."""
         began = time.perf_counter()
-        with undisturbed():
+        with undisturbed(self._model):
             values, estimates = self._evaluate(number)
         seconds = time.perf_counter() - began
         self._budget.spend(seconds)
@@ -263,9 +263,9 @@ def _finish_kernels() -> None:
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
+def undisturbed(model: nn.Module) -> Iterator[None]:
     """Inside, gradients are taken as usual and without autocast; afterwards random generators are as before."""
-    with random_state_kept(), own_types(), torch.enable_grad():
+    with random_state_kept(model), own_types(), torch.enable_grad():
         yield
 
 

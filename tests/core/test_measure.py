@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from sharpbench import Estimate, InvalidInput, Measure, NotApplicable, Subject, measure
-from sharpbench.core.requirements import random_state_kept
+from sharpbench.core.random_state import random_state_kept
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -204,6 +204,41 @@ def test_the_process_keeps_its_random_state_when_a_network_draws() -> None:
     after = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # type: ignore[index, union-attr]
     assert torch.equal(before[0], after[0])
     assert before[1:] == after[1:]
+
+
+class DrawsOwn(nn.Linear):
+    """Draws numbers that it does not use from generators of its own, of every kind and in every place."""
+
+    def __init__(self) -> None:
+        super().__init__(5, 3)
+        self.torch, self.python = torch.Generator(), random.Random(0)
+        self.numpy = np.random.default_rng(0), np.random.RandomState(0)
+        self.more = {"pcg": np.random.Generator(np.random.PCG64DXSM(0))}
+
+    def forward(self, x: Tensor) -> Tensor:
+        torch.randn(3, generator=self.torch)
+        self.python.random()
+        for each in (*self.numpy, *self.more.values()):
+            each.normal()
+        logits: Tensor = super().forward(x)
+        return logits
+
+    def state(self) -> str:
+        numpy = [self.numpy[0].bit_generator.state, self.numpy[1].get_state(), self.more["pcg"].bit_generator.state]
+        states = self.torch.get_state().tolist(), self.python.getstate(), numpy
+        return repr(states)
+
+
+def test_a_network_keeps_the_state_of_generators_of_its_own() -> None:
+    network = nn.Sequential(DrawsOwn().eval())
+    before = network[0].state()
+    subject = Subject.from_module(network, torch.randn(8, 5), torch.arange(8) % 3)
+    assert network[0].state() == before
+    for name in ("gradient-norm", "trace"):
+        measure(name, subject)
+        assert network[0].state() == before
+    network(torch.randn(1, 5))
+    assert network[0].state() != before
 
 
 @pytest.mark.parametrize("drawn", [0, 1])
