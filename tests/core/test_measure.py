@@ -215,12 +215,12 @@ class DrawsOwn(nn.Linear):
         self.numpy = np.random.default_rng(0), np.random.RandomState(0)
         self.more = {"pcg": np.random.Generator(np.random.PCG64DXSM(0))}
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         torch.randn(3, generator=self.torch)
         self.python.random()
         for each in (*self.numpy, *self.more.values()):
             each.normal()
-        logits: Tensor = super().forward(x)
+        logits: torch.Tensor = super().forward(x)
         return logits
 
     def state(self) -> str:
