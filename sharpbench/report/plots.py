@@ -99,7 +99,7 @@ def pareto_front(items: Iterable[Item], cost_and_error: Callable[[Item], tuple[f
     return front
 
 
-MAX_VECTOR_POINTS = 2000
+MAX_VECTOR_POINTS = 300
 """Points of a panel that an SVG holds as shapes; more are one picture in it."""
 MAX_DRAWN_VALUE = 1e100
 """Absolute values beyond it, or below its inverse, are drawn there: the ticks of axes overflow near 1e308."""
