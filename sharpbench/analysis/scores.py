@@ -187,7 +187,7 @@ def score_population(population: MeasuredPopulation, *, seed: int = 0) -> list[S
     return sorted([*ranked, *baselines], key=_order)
 
 
-MIN_NETWORKS_OF_WORKERS = 1000
+MIN_NETWORKS_OF_WORKERS = 300
 """Networks of a population whose rows are scored in several processes; for fewer it takes too little time."""
 
 

@@ -283,13 +283,15 @@ def write_leaderboard(records: Sequence[Record], output: Path, *, full: bool, ou
 
     outcome: what measures are judged by; one other than the gap has its own folder and one figure.
     """
+    from sharpbench.cli.bars import announce_step
     from sharpbench.report.format import OutcomeLabel
     from sharpbench.report.scored_boards import ScoredBoards
     from sharpbench.training.outcomes import OUTCOMES
 
     label = OutcomeLabel(outcome, OUTCOMES[outcome].meaning)
     folder = output if outcome == "gap" else output / outcome
-    boards = ScoredBoards.from_records(records, label)
+    with announce_step(f"scoring by {outcome}"):
+        boards = ScoredBoards.from_records(records, label)
     write_boards(boards, folder, full=full, overview_only=outcome != "gap")
     return boards
 
@@ -303,10 +305,12 @@ def write_boards(boards: ScoredBoards, output: Path, *, full: bool, overview_onl
     """
     from rich.console import Console
 
+    from sharpbench.cli.bars import announce_step
     from sharpbench.report.scored_boards import PAGE, PLOTS
 
     try:
-        boards.write(output, overview_only=overview_only)
+        with announce_step("writing the leaderboard"):
+            boards.write(output, overview_only=overview_only)
     except OSError as error:
         raise unwritable(output, error) from None
     boards.show(Console(), full=full)
