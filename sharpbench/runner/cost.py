@@ -192,7 +192,9 @@ class PredictedCost:
     pilots: tuple[int, ...] = ()
 
 
-def predict_cost(chosen: Measure, subject: Subject, *, seed: int = 0, seconds: float = math.inf) -> PredictedCost:
+def predict_cost(
+    chosen: Measure, subject: Subject, *, seed: int = 0, seconds: float = math.inf, examples: int | None = None
+) -> PredictedCost:
     """The predicted cost of a measure on a subject, from calls on some of its first examples.
 
     The time is a straight line through two pilots, so that what does not grow with the examples (a solve, a fixed
@@ -201,6 +203,7 @@ def predict_cost(chosen: Measure, subject: Subject, *, seed: int = 0, seconds: f
 
     Args:
         seconds: after which the prediction rests on the calls that have ended, of which the first includes the capture.
+        examples: the number for which the time is predicted; by default that of the subject.
     """
     device, total = subject.device, subject.n
     batch = min(total, max(MIN_PILOT_EXAMPLES, subject.batch_size))
@@ -229,7 +232,8 @@ def predict_cost(chosen: Measure, subject: Subject, *, seed: int = 0, seconds: f
     if peak is not None and free is not None and peak > free:
         reason = f"needs {peak / 2**20:,.0f} MiB where {free / 2**20:,.0f} MiB are free; use fewer or smaller inputs"
         return PredictedCost("oom", reason, None, peak, tuple(pilots))
-    return PredictedCost("ok", None, _extrapolate(list(pilots), list(pilots.values()), total), peak, tuple(pilots))
+    whole = _extrapolate(list(pilots), list(pilots.values()), examples or total)
+    return PredictedCost("ok", None, whole, peak, tuple(pilots))
 
 
 def forecast_seconds(chosen: Measure, subject: Subject, *, seed: int = 0) -> float | None:

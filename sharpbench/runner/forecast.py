@@ -24,7 +24,7 @@ from sharpbench.runner.failures import failure_status
 from sharpbench.runner.foreign.network import ForeignNetworks
 from sharpbench.runner.invariance import REWRITES_PER_KIND
 from sharpbench.training.examples import LoadedData, initial_module, training_examples
-from sharpbench.training.network import TrainedNetwork, TrainingResult
+from sharpbench.training.network import TrainedNetwork, TrainingResult, load_network
 from sharpbench.training.optimizers import Sgd
 from sharpbench.training.outcomes import OUTCOMES, OutcomeStore, judge_network
 from sharpbench.training.recipe import Recipe
@@ -81,7 +81,9 @@ class ForecastStarted:
 def forecast_cells(
     cells: Sequence[Cell], workspace: Workspace, *, seconds: float
 ) -> Iterator[ForecastStarted | ModelForecast]:
-    """The forecast of each model, from a step of training and calls of the measures on an untrained network.
+    """The forecast of each model, from a step of training and calls of the measures on one of its networks.
+
+    It is a trained one, where one is in the cache: some measures have no value at initial weights.
 
     Args:
         cells: those that are left.
@@ -112,28 +114,36 @@ def _forecast_model(
     first, recipe, zoo = cells[0], cells[0].trained_recipe, Zoo(cache)
     inputs, targets = training_examples(recipe, data)
     module = initial_module(recipe, data.shape, data.classes)
-    untrained = [recipe for recipe, key in _network_keys(cells).items() if zoo.read_packed(key) is None]
+    keys = _network_keys(cells)
+    untrained = [recipe for recipe, key in keys.items() if zoo.read_packed(key) is None]
     step = {
         batch: gradient_seconds(module, inputs[:batch], targets[:batch], device=first.setting.device)
         for batch in {recipe.batch_size for recipe in untrained}
     }
-    subject = _untrained_subject(first, module, inputs, targets)
-    measuring = yield from _forecast_measuring(cells, subject, seconds=seconds)
-    training = sum(count_gradients(each, len(inputs)) * step[each.batch_size] for each in untrained)
+    trained = next((each for each in keys if each not in untrained), None)
+    network = trained and load_network(trained, data, first.data_sha256, zoo=zoo, device=first.setting.device)
+    subject = _make_subject(first, network or _untrained_network(recipe, module, inputs, targets), data)
+    sizes = [_count_measured(cell, data) for cell in cells]
+    measuring = yield from _forecast_measuring(cells, subject, seconds=seconds, examples=round(sum(sizes) / len(sizes)))
+    training = sum(count_gradients(each, _count_trained(each, data)) * step[each.batch_size] for each in untrained)
     yield replace(
         measuring, untrained=len(untrained), training=training, judging=_judging_seconds(cells, module, data, cache)
     )
 
 
 def _forecast_measuring(
-    cells: Sequence[Cell], subject: Subject, *, seconds: float
+    cells: Sequence[Cell], subject: Subject, *, seconds: float, examples: int | None = None
 ) -> Generator[ForecastStarted, None, ModelForecast]:
-    """The forecast of the cells of one model, nothing of which is trained, on one of its networks."""
+    """The forecast of the cells of one model, nothing of which is trained, on one of its networks.
+
+    examples: the mean number on which the cells are measured, by default that of the subject; the time grows with it
+    along a straight line.
+    """
     name = cells[0].population
     costs: dict[Measure, PredictedCost] = {}
     for measure in dict.fromkeys(cell.measure for cell in cells):
         yield ForecastStarted(name, format_spec(measure))
-        costs[measure] = predict_cost(measure, subject, seconds=seconds)
+        costs[measure] = predict_cost(measure, subject, seconds=seconds, examples=examples)
     known = {measure: cost.seconds for measure, cost in costs.items() if cost.seconds is not None}
     return ModelForecast(
         model=name,
@@ -155,10 +165,7 @@ def _judging_seconds(cells: Sequence[Cell], module: nn.Module, data: Data, cache
     if not lacking:
         return 0.0
     inputs, targets = training_examples(recipe, data)
-    weights = {name: value.detach().clone() for name, value in module.state_dict().items()}
-    network = TrainedNetwork(
-        recipe=recipe, result=UNTRAINED, weights=weights, initial={}, inputs=inputs, targets=targets
-    )
+    network = _untrained_network(recipe, module, inputs, targets)
     judged = judge_network(network, data, cells[0].setting.device)
     start = time.perf_counter()
     for name in names:
@@ -194,13 +201,38 @@ def _network_keys(cells: Sequence[Cell]) -> dict[Recipe, str]:
     return {recipe: cell.network_key for recipe, cell in first.items()}
 
 
-def _untrained_subject(cell: Cell, module: nn.Module, inputs: Tensor, targets: Tensor) -> Subject:
-    subject = Subject.from_module(
-        module.to("cpu"),
-        inputs[: cell.examples],
-        targets[: cell.examples],
+def _count_measured(cell: Cell, data: Data) -> int:
+    """The number of examples on which a cell is measured."""
+    trained_on = _count_trained(cell.trained_recipe, data)
+    return trained_on if cell.examples is None else min(cell.examples, trained_on)
+
+
+def _count_trained(recipe: Recipe, data: Data) -> int:
+    """The number of examples that the network trains on."""
+    return len(data.train_inputs) if recipe.train_size is None else recipe.train_size
+
+
+def _untrained_network(recipe: Recipe, module: nn.Module, inputs: Tensor, targets: Tensor) -> TrainedNetwork:
+    """The network of the recipe at the weights of `module`, its initial ones."""
+    return TrainedNetwork(
+        recipe=recipe,
+        result=UNTRAINED,
+        weights={name: value.detach().clone() for name, value in module.state_dict().items()},
         initial={name: value.detach().clone() for name, value in module.named_parameters()},
-        train_size=len(inputs),
+        inputs=inputs,
+        targets=targets,
+    )
+
+
+def _make_subject(cell: Cell, network: TrainedNetwork, data: Data) -> Subject:
+    module = initial_module(network.recipe, data.shape, data.classes)
+    module.load_state_dict(network.weights)
+    subject = Subject.from_module(
+        module,
+        network.inputs[: cell.examples],
+        network.targets[: cell.examples],
+        initial=network.initial,
+        train_size=len(network.inputs),
     )
     return subject.to(dtype=getattr(torch, cell.setting.dtype), device=cell.setting.device)
 

@@ -6,11 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import pytest
 import torch
 
-from sharpbench import Estimate, NotApplicable, Subject, plan, run
+from sharpbench import Estimate, Measure, NotApplicable, Subject, plan, run
 from sharpbench.files import Workspace
 from sharpbench.runner.cell import Cell, Checks
+from sharpbench.runner.cost import PredictedCost, predict_cost
 from sharpbench.runner.forecast import ForecastStarted, ModelForecast, count_gradients, forecast_cells
 from sharpbench.training.recipe import Recipe
 from tests.runner.test_run import Norm
@@ -62,3 +64,42 @@ def test_a_forecast_includes_the_outcomes_that_networks_lack(tmp_path: Path) -> 
     assert forecast(plan([Norm()], "small-mlp", **shared), tmp_path).judging == 0.0
     list(run(cells[:1], cache_dir=tmp_path, threads=1))
     assert forecast(cells[:1], tmp_path).judging == 0.0
+
+
+@dataclass(frozen=True)
+class Fitted(Norm):
+    """Has no value at initial weights."""
+
+    name: ClassVar[str] = "fitted"
+
+    def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
+        first = next(iter(subject.params))
+        if subject.initial is None or torch.equal(subject.initial[first], subject.params[first]):
+            raise NotApplicable("not for an untrained network")
+        return Estimate(1.0)
+
+
+def test_a_forecast_is_for_the_examples_of_each_network_at_trained_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int | None] = []
+
+    def predict(measure: Measure, subject: Subject, *, seconds: float, examples: int | None) -> PredictedCost:
+        asked.append(examples)
+        return predict_cost(measure, subject, seconds=seconds, examples=examples)
+
+    monkeypatch.setattr("sharpbench.runner.forecast.predict_cost", predict)
+    cohort = "hyperparameters[axes=train_size,networks=none,train_size=32+96,seeds=1,max_epochs=1,batch_size=16]"
+    cells = plan([Fitted()], "small-mlp", cohort=cohort, device="cpu", timing=0, oracle=0, invariance=0)
+    assert forecast(cells, tmp_path).unknown == (("fitted", "skipped: not for an untrained network"),)
+    list(run(cells, cache_dir=tmp_path, threads=1))
+    assert forecast(cells, tmp_path).unknown == ()
+    forecast(tuple(replace(cell, examples=48) for cell in cells), tmp_path)
+    assert asked == [64, 64, 40]
+
+
+def test_training_is_forecast_by_the_examples_of_each_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sharpbench.runner.forecast.gradient_seconds", lambda *_, device: 1.0)
+    cohort = "hyperparameters[axes=train_size,networks=none,train_size=32+96,seeds=1,max_epochs=3,batch_size=16]"
+    cells = plan([Norm()], "small-mlp", cohort=cohort, device="cpu", timing=0, oracle=0, invariance=0)
+    assert forecast(cells, tmp_path).training == 3 * (2 + 6)

@@ -58,6 +58,14 @@ def test_time_is_a_line_through_two_pilots() -> None:
     assert found.seconds == pytest.approx(4.05, rel=0.15)
 
 
+def test_time_is_predicted_for_another_number_of_examples(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = iter([1.0, 3.0])
+    monkeypatch.setattr(cost, "_warm_median", lambda _: next(seconds))
+    found = predict_cost(Sleeps(), subject(100), examples=1000)
+    few, many = found.pilots
+    assert found.seconds == pytest.approx(1.0 + 2.0 / (many - few) * (1000 - few))
+
+
 def test_what_does_not_grow_with_the_examples_is_not_multiplied() -> None:
     assert predict_cost(Sleeps(fixed=0.1), subject(1000)).seconds == pytest.approx(0.1, rel=0.6)
 
