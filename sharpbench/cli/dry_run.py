@@ -64,7 +64,7 @@ def show_forecast(left: Sequence[Cell], workspace: Workspace) -> None:
             "outcomes": "number",
         },
     )
-    notes = ["forecast: one process on this machine, from untrained networks; oracles are not included"]
+    notes = ["forecast: one process on this machine, from one network of each model; oracles are not included"]
 
     def describe(step: ForecastStarted | ModelForecast) -> str | None:
         return f"trying out {step.measure} on {step.model}" if isinstance(step, ForecastStarted) else None
