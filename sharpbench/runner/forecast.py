@@ -213,12 +213,12 @@ def _count_trained(recipe: Recipe, data: Data) -> int:
 
 
 def _untrained_network(recipe: Recipe, module: nn.Module, inputs: Tensor, targets: Tensor) -> TrainedNetwork:
-    """The network of the recipe at the weights of `module`, its initial ones."""
+    """The network of the recipe at the weights of `module`, its initial ones, on the CPU."""
     return TrainedNetwork(
         recipe=recipe,
         result=UNTRAINED,
-        weights={name: value.detach().clone() for name, value in module.state_dict().items()},
-        initial={name: value.detach().clone() for name, value in module.named_parameters()},
+        weights={name: value.detach().to("cpu", copy=True) for name, value in module.state_dict().items()},
+        initial={name: value.detach().to("cpu", copy=True) for name, value in module.named_parameters()},
         inputs=inputs,
         targets=targets,
     )

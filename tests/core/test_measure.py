@@ -207,7 +207,7 @@ def test_the_process_keeps_its_random_state_when_a_network_draws() -> None:
 
 
 class DrawsOwn(nn.Linear):
-    """Draws numbers that it does not use from generators of its own, of every kind and in every place."""
+    """Draws numbers that it does not use from its own generators: two attributes, a tuple and a dictionary."""
 
     def __init__(self) -> None:
         super().__init__(5, 3)
