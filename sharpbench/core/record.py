@@ -23,7 +23,7 @@ MAX_CAUSE_CHARS = 1900
 """Characters of an exception's text within a reason; engines add the rest."""
 MAX_CHECK_REASON_CHARS = 900
 """Characters of the reason why a check has no result."""
-SCHEMA = 7
+SCHEMA = 8
 """The version of the fields of a record."""
 ADDED_FIELDS: dict[int, dict[str, Any]] = {
     2: {"invariance": {}},
@@ -32,8 +32,11 @@ ADDED_FIELDS: dict[int, dict[str, Any]] = {
     5: {"checks": {}, "timed_environment": {}},
     6: {"outcomes": {}},
     7: {"training_curve": {}},
+    8: {},
 }
 """Schema version -> the fields that it added, with the values that older records get."""
+REDEFINED_OUTCOMES: dict[int, str] = {8: "quantised-"}
+"""Schema version -> how the names of the outcomes begin that it redefined; the values of older records are left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +63,8 @@ class Record:
     training_curve: epoch -> mean training loss, see `extend_curve`. Only records of the first measure of a run have it.
         Empty in records of schema 6 and before, and for networks that were trained elsewhere.
     outcomes: what was requested of the network in addition to `truth` (accuracy lost by quantisation, ...), by name;
-        None for one that is not finite. Records of schema 5 and before have none.
+        None for one that is not finite. Records of schema 5 and before have none, and those of schema 7 and before
+        none of quantisation, whose values were of one scale per tensor.
 
     Raises ValueError for a field of another type, a nested mapping or a number that is not finite: these could be
     written but not read again.
@@ -169,6 +173,11 @@ def utc_now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
+def is_redefined(outcome: str, schema: int) -> bool:
+    """Whether an outcome of a record of this schema has another definition than today."""
+    return any(schema < version and outcome.startswith(start) for version, start in REDEFINED_OUTCOMES.items())
+
+
 def migrate_row(row: object) -> dict[str, Any]:
     """The row of a record with the fields of this version's schema; values of other fields are not checked.
 
@@ -184,4 +193,6 @@ def migrate_row(row: object) -> dict[str, Any]:
         if clash:
             raise ValueError(f"record schema {schema} has no {', '.join(clash)}; delete the line or restore the file")
         row = {**row, **ADDED_FIELDS[version]}
+    if isinstance(outcomes := row.get("outcomes"), dict):
+        row = {**row, "outcomes": {name: value for name, value in outcomes.items() if not is_redefined(name, schema)}}
     return {**row, "schema": SCHEMA}

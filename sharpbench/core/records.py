@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sharpbench.core.jsonl import JsonlFile, read_lines, unreadable_file
-from sharpbench.core.record import CHECKS, SCHEMA, Record, Scalars, Status
+from sharpbench.core.record import CHECKS, Record, Scalars, Status, is_redefined
 from sharpbench.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ CHECKS_PATTERN = re.compile(rb'"checks":\{((?:"[a-z]+":null,?)*)\},"timed_enviro
 OUTCOMES_PATTERN = re.compile(rb'"outcomes":\{((?:"[a-z0-9-]+":[^,"{}]+,?)*)\},"environment":')
 """The outcomes of a line, names and numbers."""
 NAME_PATTERN = re.compile(rb'"([a-z0-9-]+)":')
-LINE_ENDS = tuple(f',"schema":{version}}}\n'.encode() for version in (6, SCHEMA))
-"""The ends of lines that are not parsed: those of schema 6 differ from this version's by the training curve only."""
+LINE_END = re.compile(rb',"schema":([678])\}\n$')
+"""The end of a line that is not parsed, of a schema that has the fields above in the order of these patterns."""
 
 
 def _parse_line(path: Path, number: int, line: bytes) -> Record:
@@ -89,22 +89,23 @@ class CellEnd:
 def read_cell_ends(path: Path) -> dict[str, CellEnd]:
     """The end of each cell by its last record, from the whole lines of a file; much faster than reading the records.
 
-    A line of schema 6 or of this version is not parsed unless a check has a reason; any other line is.
+    A line of schema 6 and later is not parsed unless a check has a reason; any other line is.
     """
     last: dict[str, CellEnd] = {}
-    known: dict[tuple[bytes, bytes, tuple[bytes, ...]], CellEnd] = {}
+    known: dict[tuple[bytes, bytes, bytes, tuple[bytes, ...]], CellEnd] = {}
     for number, line in read_lines(path, whole=True):
         key, status, checks = KEY_PATTERN.match(line), STATUS_PATTERN.findall(line), CHECKS_PATTERN.findall(line)
-        outcomes = OUTCOMES_PATTERN.findall(line)
+        outcomes, end = OUTCOMES_PATTERN.findall(line), LINE_END.search(line)
         single = len(status) == len(checks) == len(outcomes) == 1
-        if key is None or not single or not line.endswith(LINE_ENDS):
+        if key is None or end is None or not single:
             record = _parse_line(path, number, line)
             last[record.key] = CellEnd.of_record(record)
             continue
-        found = status[0], checks[0], tuple(NAME_PATTERN.findall(outcomes[0]))
+        found = status[0], checks[0], end[1], tuple(NAME_PATTERN.findall(outcomes[0]))
         if found not in known:
             tried = frozenset(name for name in CHECKS if f'"{name}":'.encode() in found[1])
-            names = frozenset(name.decode() for name in found[2])
+            names = frozenset(name.decode() for name in found[3])
+            names = frozenset(name for name in names if not is_redefined(name, int(found[2])))
             known[found] = CellEnd(found[0].decode(), tried, outcomes=names)
         last[key[1].decode()] = known[found]
     return last

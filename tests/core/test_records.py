@@ -21,7 +21,7 @@ def earlier(schema: int, *missing: str) -> str:
     return json.dumps({**row, "schema": schema})
 
 
-@pytest.mark.parametrize("schema", [1, 2, 3, 4, 5, 6])
+@pytest.mark.parametrize("schema", [1, 2, 3, 4, 5, 6, 7])
 def test_records_of_earlier_versions_are_migrated(schema: int, tmp_path: Path) -> None:
     added = {2: ("invariance",), 3: ("contended", "pieces", "printed"), 4: ("stderr_examples",)}
     added[5] = ("checks", "timed_environment")
@@ -32,7 +32,7 @@ def test_records_of_earlier_versions_are_migrated(schema: int, tmp_path: Path) -
     path.write_text(line + "\n", encoding="utf-8")
     with JsonlFile(path) as file:
         file.append(dataclasses.replace(RECORD, key="n", status="failed", value=None, contended=True, pieces=2))
-    assert [record.schema for record in iterate_records(path)] == [7, 7]
+    assert [record.schema for record in iterate_records(path)] == [8, 8]
     assert read_cell_ends(path) == {"k": CellEnd("ok"), "n": CellEnd("failed")}
 
 
@@ -64,7 +64,7 @@ def test_a_scan_says_what_reading_says(tmp_path: Path) -> None:
         read_cell_ends(path)
 
 
-def test_lines_of_schema_6_are_scanned_without_parsing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_since_schema_6_are_scanned_without_parsing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     line = json.loads(dataclasses.replace(RECORD, checks={"timing": None}, outcomes={"loss-gap": 0.5}).to_json())
     del line["training_curve"]
     row = json.dumps({**line, "schema": 6}, separators=(",", ":"))
@@ -74,6 +74,19 @@ def test_lines_of_schema_6_are_scanned_without_parsing(tmp_path: Path, monkeypat
     monkeypatch.setattr(Record, "from_json", lambda *_, **__: pytest.fail("a line was parsed"))
     judged = CellEnd("ok", frozenset({"timing"}), outcomes=frozenset({"loss-gap"}))
     assert read_cell_ends(path) == {"k": judged, "n": CellEnd("ok")}
+
+
+@pytest.mark.parametrize("end", ["", " "])  # with the space the line is parsed
+def test_earlier_records_have_no_outcome_of_quantisation(end: str, tmp_path: Path) -> None:
+    """Before schema 8 each weight tensor had one scale; now each channel has one."""
+    outcomes = {"quantised-4": 0.25, "forgetting": 0.5}
+    line = json.dumps({**dataclasses.replace(RECORD, outcomes=outcomes).row(), "schema": 7}, separators=(",", ":"))
+    path = tmp_path / "records.jsonl"
+    now = dataclasses.replace(RECORD, key="n", outcomes=outcomes)
+    path.write_text(f"{line[:-1]}{end}{line[-1]}\n{now.to_json()}\n", encoding="utf-8")
+    assert [dict(record.outcomes) for record in iterate_records(path)] == [{"forgetting": 0.5}, outcomes]
+    ends = read_cell_ends(path)
+    assert {key: end.outcomes for key, end in ends.items()} == {"k": {"forgetting"}, "n": set(outcomes)}
 
 
 def test_records_are_a_table(tmp_path: Path) -> None:

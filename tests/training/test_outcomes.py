@@ -60,7 +60,8 @@ def judged(**changes: object) -> JudgedNetwork:
 
 def test_the_catalogue_names_each_outcome_once() -> None:
     assert list(OUTCOMES)[:3] == ["gap", "loss-gap", "calibration"]
-    assert {"quantised-8", "quantised-2", "pruned-90", "shifted-shear", "shifted-blur", "forgetting"} <= set(OUTCOMES)
+    assert {"quantised-8", "quantised-2", "pruned-90", "shifted-shear", "shifted-blur", "shifted-jpeg"} <= set(OUTCOMES)
+    assert list(OUTCOMES)[-1] == "forgetting"
     assert all(name == each.name and each.meaning and each.version >= 1 for name, each in OUTCOMES.items())
 
 
@@ -88,15 +89,19 @@ def test_the_calibration_error_of_hand_made_confidences() -> None:
 def test_weights_are_rounded_as_torch_fakes_quantisation(bits: int) -> None:
     weights = torch.randn(40, 7, generator=torch.Generator().manual_seed(bits))
     levels = 2 ** (bits - 1) - 1
-    scale = float(weights.abs().max() / levels)
-    expected = torch.fake_quantize_per_tensor_affine(weights, scale, 0, -levels, levels)
-    torch.testing.assert_close(quantise(weights, bits), expected, rtol=0, atol=1e-6)
-    assert len(quantise(weights, bits).unique()) <= 2 * levels + 1
+    weights *= torch.logspace(-2, 1, 40)[:, None]
+    scales, zeros = weights.abs().amax(1) / levels, torch.zeros(40, dtype=torch.int32)
+    expected = torch.fake_quantize_per_channel_affine(weights, scales, zeros, 0, -levels, levels)
+    torch.testing.assert_close(quantise(weights, bits), expected, rtol=1e-6, atol=0)
+    assert max(len(row.unique()) for row in quantise(weights, bits)) <= 2 * levels + 1
+    kernels = weights[:35].view(5, 7, 7)  # of a convolution with five outputs
+    each = torch.stack([quantise(kernel.reshape(1, -1), bits).view(7, 7) for kernel in kernels])
+    assert torch.equal(quantise(kernels, bits), each)
     assert torch.equal(quantise(torch.zeros(3, 3), bits), torch.zeros(3, 3))
 
 
 def test_two_bits_cost_the_hand_made_network_half_of_its_accuracy() -> None:
-    """At two bits only the 1 is left: the logits are x and 0.05, and both examples become class 0."""
+    """At two bits the largest weight of each row is left: the logits are x and 0.3 y + 0.05, both of class 1."""
     network = judged()
     assert OUTCOMES["quantised-8"].find(network) == 0.0
     assert OUTCOMES["quantised-2"].find(network) == 0.5
@@ -148,6 +153,36 @@ def test_shifted_inputs_are_those_of_their_definition() -> None:
     expected = [[9 / 4, 9 / 6, 9 / 4], [9 / 6, 1.0, 9 / 6], [9 / 4, 9 / 6, 9 / 4]]
     torch.testing.assert_close(Shifted("blur").shift(images), torch.tensor([[expected]]))
     assert Shifted("contrast").shift(images)[0, 0, 1].tolist() == [0.5, 5.0, 0.5]
+
+
+def test_images_are_those_that_are_left_of_a_jpeg_file() -> None:
+    """At quality 50 the standard's table of the luminance holds: 16 for the mean of a block, 99 at the highest waves.
+
+    The coefficient of the mean is 8 times the mean less 128, so 128 + 2k is kept. A pattern of 128 +- 2 has
+    coefficients below half of their steps. The levels 0 and 255 are the smallest and the largest training input.
+    """
+    row, column = torch.meshgrid(torch.arange(8), torch.arange(8), indexing="ij")
+    blocks = torch.cat([torch.full((8, 8), 128.0 + 2 * k) for k in (0, 5, -30)], 1)
+    fine = torch.cat([128.0 + 2 * (-1.0) ** (row + column), torch.full((8, 16), 128.0)], 1)
+    levels = torch.stack([blocks, fine])[:, None]
+    ends = torch.tensor([0.0, 255.0]).view(1, 2, 1, 1).expand(1, 2, 8, 24).reshape(2, 1, 8, 24)
+
+    def compressed(images: Tensor, train: Tensor) -> Tensor:
+        return Shifted("jpeg").shift(Data(train, torch.zeros(2).long(), images, torch.zeros(2).long(), classes=2))
+
+    expected = torch.stack([blocks, torch.full((8, 24), 128.0)])[:, None]
+    assert torch.equal(compressed(levels, ends), expected)
+    torch.testing.assert_close(compressed(levels / 127.5 - 1, ends / 127.5 - 1), expected / 127.5 - 1)
+    colour = compressed(levels.expand(2, 3, 8, 24), ends.expand(2, 3, 8, 24))
+    assert torch.equal(colour, expected.expand(2, 3, 8, 24))
+    red = compressed(torch.tensor([200.0, 20.0, 90.0]).view(1, 3, 1, 1).expand(2, 3, 8, 8), ends.expand(2, 3, 8, 24))
+    torch.testing.assert_close(red.mean((0, 2, 3)), torch.tensor([200.0, 20.0, 90.0]), rtol=0, atol=4)
+    assert torch.equal(compressed(levels, levels[:1] * 0), levels)  # nothing is known of their range
+
+
+def test_images_of_two_channels_have_no_jpeg() -> None:
+    with pytest.raises(InvalidInput, match=r"\[2, 8, 8\] have shifted-noise, shifted-blur, shifted-contrast; leave"):
+        select_outcomes("shifted-jpeg", [data(torch.zeros(2, 2, 8, 8), torch.tensor([0, 1]))])
 
 
 def test_a_shift_costs_what_the_changed_inputs_cost() -> None:
@@ -240,11 +275,11 @@ def test_outcomes_are_found_once_for_the_same_weights(tmp_path: Path, monkeypatc
         for key, other in (("k", trained(2 * WEIGHT)), ("other", trained())):
             with pytest.raises(AssertionError, match="found again"):
                 store.obtain(key, other, held, names, device="cpu")
-        patched.setattr(type(OUTCOMES["quantised-2"]), "version", 2)
+        patched.setattr(type(OUTCOMES["quantised-2"]), "version", 3)
         with pytest.raises(AssertionError, match="found again"):
             store.obtain("k", trained(), held, names, device="cpu")
     path = tmp_path / "outcomes" / "k.json"
-    assert json.loads(path.read_text())["outcomes"]["quantised-2"] == {"version": 1, "value": 0.5}
+    assert json.loads(path.read_text())["outcomes"]["quantised-2"] == {"version": 2, "value": 0.5}
     path.write_text('{"weights": []}')
     assert store.obtain("k", trained(), held, names, device="cpu") == found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -13,7 +14,9 @@ from sharpbench.training.outcomes.outcome import JudgedNetwork, Outcome
 
 @dataclass(frozen=True)
 class Quantised(Outcome):
-    """Test accuracy lost when each weight tensor is rounded to `bits` bits, without retraining."""
+    """Test accuracy lost when each channel of each weight tensor is rounded to `bits` bits, without retraining."""
+
+    version: ClassVar[int] = 2  # 2: one scale per channel, before that one per tensor
 
     bits: int
 
@@ -35,15 +38,18 @@ class Quantised(Outcome):
 
 
 def quantise(weights: Tensor, bits: int) -> Tensor:
-    """s round(w / s) with s = max |w| / (2^(bits - 1) - 1), ties to even: symmetric, one scale for the tensor.
+    """s round(w / s) with s = max |w| / (2^(bits - 1) - 1), ties to even: symmetric, with one scale s per channel.
 
-    >>> quantise(torch.tensor([-1.0, 0.2, 0.4, 0.9]), 3)
-    tensor([-1.0000,  0.3333,  0.3333,  1.0000])
+    A channel is a slice [c, ...] of the tensor: an output of a linear layer or convolution, a row of an embedding.
+
+    >>> quantise(torch.tensor([[-1.0, 0.2, 0.4, 0.9], [0.1, 0.0, 0.03, 0.02]]), 3)
+    tensor([[-1.0000,  0.3333,  0.3333,  1.0000],
+            [ 0.1000,  0.0000,  0.0333,  0.0333]])
     """
     if not weights.numel():
         return weights
     levels = 2 ** (bits - 1) - 1
-    scale = weights.abs().max() / levels
+    scale = weights.abs().amax(tuple(range(1, weights.dim())), keepdim=True) / levels
     return torch.where(scale > 0, (weights / scale).round() * scale, weights)
 
 

@@ -149,7 +149,7 @@ def test_lines_that_were_changed_cut_repeated_or_are_of_another_version_are_refu
         (lambda lines: lines.insert(3, "\udcff\n"), ":4: empty, over"),
         (lambda lines: lines.insert(3, "x" * (2**20 + 1) + "\n"), ":4: empty, over 1,048,576 characters"),
         (lambda lines: lines.insert(3, "[" * 100_000 + "\n"), ":4: not a JSON record"),
-        (lambda lines: lines.__setitem__(2, lines[2].replace('"schema":7', '"schema":1')), ":3: record schema 1"),
+        (lambda lines: lines.__setitem__(2, lines[2].replace('"schema":8', '"schema":1')), ":3: record schema 1"),
         (lambda lines: lines.__setitem__(2, lines[2].replace('"value":', '"value":NaN,"x":')), ":3: not a JSON record"),
         (lambda lines: lines.__setitem__(0, "[1]\n"), ":1: a JSON list"),
         (lambda lines: lines.clear(), " holds 0 bytes"),
