@@ -23,6 +23,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from sharpbench.cli.exits import EXIT_INTERRUPTED
 from sharpbench.core.record import Record
 from sharpbench.core.records import FINISHED, RECORDS, merge_records, read_last_records
 from sharpbench.core.spec import format_spec, parse_spec, parse_specs, split_specs
@@ -243,7 +244,10 @@ def main(arguments: Sequence[str]) -> int:
     worst = 0
     for name in chosen.names:
         try:
-            worst = max(worst, _make_collection(name, chosen))
+            status = _make_collection(name, chosen)
+            if status == EXIT_INTERRUPTED:
+                return status
+            worst = max(worst, status)
         except InvalidInput as error:
             print(f"error: {name}: {error}", file=sys.stderr)
             worst = max(worst, 2)
@@ -261,8 +265,7 @@ def _make_collection(name: str, chosen: Namespace) -> int:
             command(run, folder, workers=chosen.workers, device=chosen.device)
             for run, folder in zip(runs, folders, strict=True)
         ]
-        done = [subprocess.run([*each, "--dry-run"] if chosen.dry_run else each, check=False) for each in words]
-        failed = max(abs(each.returncode) for each in done)  # below 0: ended by a signal
+        failed = _run_in_turn([[*each, "--dry-run"] for each in words] if chosen.dry_run else words)
         if failed or chosen.dry_run:
             return failed
     together = chosen.work / name
@@ -273,6 +276,25 @@ def _make_collection(name: str, chosen: Namespace) -> int:
         records = [record for record in records if record.key in selected]
     publish_records(records, name)
     return 0
+
+
+def _run_in_turn(commands: Iterable[Sequence[str]]) -> int:
+    """The largest exit status of the commands; after one that was interrupted none is begun."""
+    worst = 0
+    for words in commands:
+        status = abs(_run(words))  # below 0: ended by a signal
+        if status == EXIT_INTERRUPTED:
+            return status
+        worst = max(worst, status)
+    return worst
+
+
+def _run(words: Sequence[str]) -> int:
+    """The exit status of a command. Ctrl-C reaches it too; it keeps what it has and ends, and this waits for it."""
+    with subprocess.Popen(words) as child:
+        while True:
+            with contextlib.suppress(KeyboardInterrupt):
+                return child.wait()
 
 
 if __name__ == "__main__":

@@ -4,8 +4,11 @@ published is not computed again."""
 from __future__ import annotations
 
 import lzma
+import os
 import re
+import signal
 import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -134,9 +137,34 @@ def test_records_that_contradict_each_other_are_not_published(tmp_path: Path) ->
 
 def test_a_run_that_was_killed_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     codes = iter([-9, 0, 0])
-    monkeypatch.setattr("subprocess.run", lambda words, check: subprocess.CompletedProcess(words, next(codes)))
+    monkeypatch.setattr("benchmarks.populations._run", lambda _: next(codes))
     monkeypatch.setattr("benchmarks.populations.publish_records", lambda *_: pytest.fail("an unfinished run"))
     assert main(["cifar10-jpeg", "--work", str(tmp_path)]) == 9
+
+
+INTERRUPTED = """
+import signal, subprocess, sys
+import benchmarks.populations as populations
+child = '''
+import signal, sys, time
+signal.signal(signal.SIGINT, lambda *_: (time.sleep(1), print("kept"), sys.exit(130)))
+print("begun", flush=True)
+time.sleep(60)
+'''
+signal.signal(signal.SIGINT, signal.default_int_handler)
+populations.command = lambda *_, **__: [sys.executable, "-c", child]
+sys.exit(populations.main([*sys.argv[1:], "mnist-timm", "cifar10-jpeg"]))
+"""
+
+
+def test_ctrl_c_waits_for_the_run_to_end_and_begins_no_other(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", INTERRUPTED, "--work", str(tmp_path)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0) as main_:
+        assert main_.stdout is not None
+        assert main_.stdout.readline() == "begun\n"
+        os.killpg(main_.pid, signal.SIGINT)
+        printed, errors = main_.communicate()
+    assert (main_.returncode, printed, errors) == (130, "kept\n", "")
 
 
 def test_a_collection_that_cannot_be_published_keeps_no_other_from_its_run(
@@ -145,11 +173,11 @@ def test_a_collection_that_cannot_be_published_keeps_no_other_from_its_run(
     """The command that is replaced writes no records."""
     begun = []
 
-    def end(words: list[str], *, check: bool) -> subprocess.CompletedProcess[str]:
+    def end(words: list[str]) -> int:
         begun.append(words)
-        return subprocess.CompletedProcess(words, int(check))
+        return 0
 
-    monkeypatch.setattr("subprocess.run", end)
+    monkeypatch.setattr("benchmarks.populations._run", end)
     monkeypatch.setattr("benchmarks.populations.start_from_published", lambda *_: None)
     assert main(["mnist1d-thousand", "mnist-attention", "--work", str(tmp_path)]) == 2
     assert len(begun) == 2
