@@ -68,7 +68,7 @@ def changed(results: Path, line: int, edit: Callable[[dict[str, Any]], object]) 
     path.write_text("\n".join(lines) + "\n")
 
 
-READS = "this version reads 1 to 7"
+READS = "this version reads 1 to 8"
 EDITS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "recipe": (lambda row: row["recipe"].update(seed=77), "the key does not fit the content"),
     "configuration": (lambda row: row["configuration"].update(of="x"), "the key does not fit the content"),
@@ -83,8 +83,8 @@ EDITS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "longer": (lambda row: row.update(label="noisy-too"), "label 'noisy-too' does not belong to measure 'noisy'"),
     "tests": (lambda row: row["data"].update(test_examples=9), "'test_examples' of this network is 9, but 1000 at"),
     "newer": (
-        lambda row: row.update(schema=8),
-        f"record schema 8, {READS}; install a newer sharpbench",
+        lambda row: row.update(schema=9),
+        f"record schema 9, {READS}; install a newer sharpbench",
     ),
     "odd": (
         lambda row: row.update(schema=0),
