@@ -53,6 +53,7 @@ ATTENTION = (
 )
 """Without those that take the diagonal of the Hessian, minutes for each network where it has a residual."""
 TRANSFORMER = f"{ATTENTION},minimum,minimum[scope=unit],minimum[scope=full],normalized,adaptive,relative-flatness"
+"""With the symmetries of attention. Too few to enter the headline score, in which `trace` would have none then."""
 SYMMETRIES = (
     "ggn-trace,minimum,minimum[scope=unit],minimum[scope=full],normalized,adaptive,geodesic,geodesic[metric=mix],"
     "fisher-trace,fisher-rao,parameter-norm,distance-from-initialisation,margin,gradient-norm,sam,asam"
@@ -292,11 +293,20 @@ def _run_in_turn(commands: Iterable[Sequence[str]]) -> int:
 
 
 def _run(words: Sequence[str]) -> int:
-    """The exit status of a command. Ctrl-C reaches it too; it keeps what it has and ends, and this waits for it."""
+    """The exit status of a command; the negative number of the signal where one ended it.
+
+    Ctrl-C reaches it too; it keeps what it has and ends, and this waits for it. That is EXIT_INTERRUPTED, however the
+    command ends: before it is ready for a Ctrl-C the signal itself ends it.
+    """
+    interrupted = False
     with subprocess.Popen(words) as child:
         while True:
-            with contextlib.suppress(KeyboardInterrupt):
-                return child.wait()
+            try:
+                status = child.wait()
+            except KeyboardInterrupt:
+                interrupted = True
+            else:
+                return EXIT_INTERRUPTED if interrupted else status
 
 
 if __name__ == "__main__":

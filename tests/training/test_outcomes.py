@@ -158,12 +158,15 @@ def test_shifted_inputs_are_those_of_their_definition() -> None:
 def test_images_are_those_that_are_left_of_a_jpeg_file() -> None:
     """At quality 50 the standard's table of the luminance holds: 16 for the mean of a block, 99 at the highest waves.
 
-    The coefficient of the mean is 8 times the mean less 128, so 128 + 2k is kept. A pattern of 128 +- 2 has
-    coefficients below half of their steps. The levels 0 and 255 are the smallest and the largest training input.
+    The coefficient of the mean is 8 times the mean less 128, so 128 + 2k is kept. The largest of a chessboard of
+    128 +- a is 6.57 a at the highest waves: below half of its step for a = 6, which is lost, and above for a = 9. At
+    quality 75 the 6 is kept also, at 40 the 9 is lost. The levels 0 and 255 are the smallest and the largest training
+    input.
     """
     row, column = torch.meshgrid(torch.arange(8), torch.arange(8), indexing="ij")
     blocks = torch.cat([torch.full((8, 8), 128.0 + 2 * k) for k in (0, 5, -30)], 1)
-    fine = torch.cat([128.0 + 2 * (-1.0) ** (row + column), torch.full((8, 16), 128.0)], 1)
+    board = (-1.0) ** (row + column)
+    fine = torch.cat([128.0 + 6 * board, torch.full((8, 16), 128.0)], 1)
     levels = torch.stack([blocks, fine])[:, None]
     ends = torch.tensor([0.0, 255.0]).view(1, 2, 1, 1).expand(1, 2, 8, 24).reshape(2, 1, 8, 24)
 
@@ -173,6 +176,8 @@ def test_images_are_those_that_are_left_of_a_jpeg_file() -> None:
     expected = torch.stack([blocks, torch.full((8, 24), 128.0)])[:, None]
     assert torch.equal(compressed(levels, ends), expected)
     torch.testing.assert_close(compressed(levels / 127.5 - 1, ends / 127.5 - 1), expected / 127.5 - 1)
+    kept = compressed((128.0 + 9 * board).expand(2, 1, 8, 8), ends)
+    assert float((kept - 128).abs().max()) > 5
     colour = compressed(levels.expand(2, 3, 8, 24), ends.expand(2, 3, 8, 24))
     assert torch.equal(colour, expected.expand(2, 3, 8, 24))
     red = compressed(torch.tensor([200.0, 20.0, 90.0]).view(1, 3, 1, 1).expand(2, 3, 8, 8), ends.expand(2, 3, 8, 24))

@@ -144,12 +144,13 @@ def test_a_run_that_was_killed_is_a_failure(tmp_path: Path, monkeypatch: pytest.
     assert main(["cifar10-jpeg", "--work", str(tmp_path)]) == 9
 
 
+READY = 'signal.signal(signal.SIGINT, lambda *_: (time.sleep(1), print("kept"), sys.exit(130)))'
 INTERRUPTED = """
 import signal, subprocess, sys
 import benchmarks.populations as populations
 child = '''
 import signal, sys, time
-signal.signal(signal.SIGINT, lambda *_: (time.sleep(1), print("kept"), sys.exit(130)))
+READY
 print("begun", flush=True)
 time.sleep(60)
 '''
@@ -159,14 +160,17 @@ sys.exit(populations.main([*sys.argv[1:], "mnist-timm", "cifar10-jpeg"]))
 """
 
 
-def test_ctrl_c_waits_for_the_run_to_end_and_begins_no_other(tmp_path: Path) -> None:
-    words = [sys.executable, "-c", INTERRUPTED, "--work", str(tmp_path)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0) as main_:
-        assert main_.stdout is not None
-        assert main_.stdout.readline() == "begun\n"
-        os.killpg(main_.pid, signal.SIGINT)
-        printed, errors = main_.communicate()
-    assert (main_.returncode, printed, errors) == (130, "kept\n", "")
+@pytest.mark.parametrize(
+    ("ready", "kept"), [(READY, "kept\n"), ("signal.signal(signal.SIGINT, signal.SIG_DFL)", "")], ids=["ready", "early"]
+)
+def test_ctrl_c_waits_for_the_run_to_end_and_begins_no_other(ready: str, kept: str, tmp_path: Path) -> None:
+    words = [sys.executable, "-c", INTERRUPTED.replace("READY", ready), "--work", str(tmp_path)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0) as driver:
+        assert driver.stdout is not None
+        assert driver.stdout.readline() == "begun\n"
+        os.killpg(driver.pid, signal.SIGINT)
+        printed, errors = driver.communicate()
+    assert (driver.returncode, printed, errors) == (130, kept, "")
 
 
 def test_a_collection_that_cannot_be_published_keeps_no_other_from_its_run(
