@@ -254,6 +254,8 @@ def main(arguments: Sequence[str]) -> int:
         except InvalidInput as error:
             print(f"error: {name}: {error}", file=sys.stderr)
             worst = max(worst, 2)
+        except KeyboardInterrupt:  # while records are merged or published; of the runs `_run` takes care
+            return EXIT_INTERRUPTED
     return worst
 
 
@@ -261,9 +263,10 @@ def _make_collection(name: str, chosen: Namespace) -> int:
     """Run and publish a collection, or publish a part of it; the largest exit status of its runs."""
     runs = COLLECTIONS[name]
     folders = [chosen.work / f"{name}-{number}" for number in range(len(runs))]
-    if not chosen.part:
+    if not chosen.part or any((folder / RECORDS).exists() for folder in folders):
         for folder in folders:
             start_from_published(folder, name)
+    if not chosen.part:
         words = [
             command(run, folder, workers=chosen.workers, device=chosen.device)
             for run, folder in zip(runs, folders, strict=True)

@@ -210,6 +210,39 @@ def test_several_parts_are_published_together(tmp_path: Path, monkeypatch: pytes
     assert len(published) == 4
 
 
+def test_a_part_of_a_collection_whose_later_runs_have_not_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is published stands in for their records."""
+    runs = tuple((model, "label-noise", "margin", "digits") for model in ("mlp", "lenet"))
+    monkeypatch.setattr("benchmarks.populations.COLLECTIONS", {"few": runs})
+    results, begun = tmp_path / "results", tmp_path / "work" / "few-1" / RECORDS
+    monkeypatch.setattr(start_from_published, "__defaults__", (results,))
+    monkeypatch.setattr(publish_records, "__defaults__", (results,))
+    wanted = {"label_noise": 0.0, "seed": 0}
+    found = {
+        record.recipe["model"]: record
+        for record in read_collection(RESULTS / "digits-label-noise.jsonl").records
+        if record.measure == "margin" and wanted.items() <= record.recipe.items()
+    }
+    publish_records([found["mlp"]], "few")
+    begun.parent.mkdir(parents=True)
+    begun.write_text(f"{found['lenet'].to_json()}\n")
+    assert main(["few", "--work", str(tmp_path / "work"), "--part", "label_noise=0,seed=0"]) == 0
+    assert read_last_records(results / "few.jsonl") == [found["mlp"], found["lenet"]]
+
+
+def test_ctrl_c_while_records_are_put_together_ends_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("benchmarks.populations._run", lambda _: 0)
+    monkeypatch.setattr("benchmarks.populations.merge_records", interrupted)
+    assert main(["mnist-timm", "mnist-attention", "--work", str(tmp_path)]) == 130
+
+
 def test_a_part_without_records_gets_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["mnist-timm", "--work", str(tmp_path), "--part", "seed=1"]) == 2
     assert re.fullmatch(
