@@ -36,11 +36,11 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-MODULES = {"pillow": "PIL", "scikit-learn": "sklearn"}
+MODULES = {"pillow": "PIL"}
 """The module of a distribution, where it has another name."""
 COMMAND = ("-c", "from sharpbench.cli.main import main; main()")
 CORE = ("torch", "numpy", "scipy")
-CLI = (*CORE, "pandas", "tabulate", "matplotlib", "jinja2", "rich", "typer", "safetensors", "sklearn", "packaging")
+CLI = (*CORE, "pandas", "tabulate", "matplotlib", "jinja2", "rich", "typer", "safetensors", "packaging")
 PEERS = ("backpack", "curvlinops", "pyhessian", "hessian_eigenthings", "nngeometry", "asdl")
 WRITTEN = ("report.json", "tests.jsonl", "tables.jsonl", "tables.md", "training.jsonl", "training.md",
            "comparison.jsonl", "records.jsonl", "log.txt")  # fmt: skip
@@ -87,7 +87,7 @@ def sections(device: str, output: Path, scratch: Path, *, tiny: bool) -> list[Se
     return [
         Section("tests", 150, (*CORE, "pytest", "pytest_timeout", "pandas", "safetensors"), tests),
         Section("tables", 140, (*CORE, "timm", "torchvision"), (*rows, "tables")),
-        Section("training", 40, (*CORE, "sklearn", "safetensors"), (*rows, "training")),
+        Section("training", 40, (*CORE, "safetensors"), (*rows, "training")),
         Section("compare", 70, CLI, (*COMMAND, *compare), ("compare/comparison.jsonl", "comparison.jsonl")),
         Section("run", 60, CLI, (*COMMAND, *run), ("run/records.jsonl", "records.jsonl")),
     ]

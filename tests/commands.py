@@ -18,7 +18,7 @@ from sharpbench.runner.process_settings import ProcessSettings
 
 COMMAND = str(Path(sys.executable).with_name("sharpbench"))
 TIMEOUT = 240
-HEAVY = ("torch", "numpy", "scipy", "pandas", "matplotlib", "sklearn", "jinja2", "sharpbench.training.population")
+HEAVY = ("torch", "numpy", "scipy", "pandas", "matplotlib", "jinja2", "sharpbench.training.population")
 """Modules whose import takes a noticeable part of a second; what only lists or prints help goes without them."""
 LOADED = ("sharpbench_plugin_", "sharpbench_model_")
 """What the modules of users' files are called; a later command finds such a file as it is then."""

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 
 from sharpbench.analysis.costs import median_or_none
 from sharpbench.core.record import Record
@@ -106,7 +106,7 @@ def combined_interval(record: Record) -> tuple[float, float] | None:
     low, high = (0.0, 0.0) if record.low is None or record.high is None else (record.low, record.high)
     below, above = (0.0, 0.0) if low == high else (record.value - low, high - record.value)
     drawn, count = record.stderr_examples if is_draw(record) else None, _count(record.data.get("examples"))
-    further = 0.0 if drawn is None or count is None or count < 2 else float(student_t.ppf(0.975, count - 1)) * drawn
+    further = 0.0 if drawn is None or count is None or count < 2 else float(stdtrit(count - 1, 0.975)) * drawn
     if not (below or above or further):
         return None
     return record.value - math.hypot(below, further), record.value + math.hypot(above, further)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.stats import t as student
+from scipy.special import stdtrit
 from torch import Tensor
 
 from sharpbench.errors import InvalidInput
@@ -94,7 +94,7 @@ def mean_of(groups: Collection[Tensor], exact: float = 0.0) -> MeanEstimate:
     if freedom < FEW - 1.5:  # Welch's of equal groups may be a rounding below a whole number
         return MeanEstimate(value, stderr, None)
     cubes = sum(float((each - each.mean()).pow(3).mean()) / len(each) ** 2 for each in samples)
-    skewness, quantile = cubes / stderr**3, float(student.ppf(0.975, freedom))
+    skewness, quantile = cubes / stderr**3, float(stdtrit(freedom, 0.975))
     return MeanEstimate(
         value, stderr, (value - stderr * _unskewed(quantile, skewness), value - stderr * _unskewed(-quantile, skewness))
     )

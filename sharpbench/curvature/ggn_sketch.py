@@ -10,8 +10,7 @@ import math
 from collections.abc import Callable, Iterator
 
 import torch
-from scipy.stats import chi2
-from scipy.stats import t as student
+from scipy.special import gammaincinv, stdtrit
 from torch import Tensor
 
 from sharpbench.core.measure import Estimate
@@ -74,7 +73,7 @@ def sketched_traces(subject: Subject, *, generator: torch.Generator, top: int = 
         add_trees(parts, {"shares": exact["shares"] + mean["shares"]})
         variances += variance["examples"].tolist()
         examples.append(exact["examples"] + mean["examples"])
-    quantile = float(chi2.ppf(0.05, columns)) / columns
+    quantile = 2 * float(gammaincinv(columns / 2, 0.05)) / columns
     value, lower, upper = (float(each) / n for each in (kept + drawn, kept, kept + drawn / quantile))
     stderr = math.sqrt(sum(variances)) / n
     squares = sum(variance**2 for variance in variances)
@@ -82,7 +81,7 @@ def sketched_traces(subject: Subject, *, generator: torch.Generator, top: int = 
     if top == 0:
         freedom *= HEAVY_TAILS
     rest = value - lower
-    reach = math.exp(float(student.ppf(0.975, freedom)) * stderr / rest) if rest > 0 else 1.0
+    reach = math.exp(float(stdtrit(freedom, 0.975)) * stderr / rest) if rest > 0 else 1.0
     return Estimate(
         value,
         stderr=stderr,

@@ -2,7 +2,7 @@
 
 from sharpbench.datasets.cifar10_jpeg import Cifar10Jpeg
 from sharpbench.datasets.dataset import Data, Dataset, Examples, Subset, scale_pixels
-from sharpbench.datasets.digits import Digits
+from sharpbench.datasets.digits import Digits, read_digits
 from sharpbench.datasets.image_folder import ImageFolder
 from sharpbench.datasets.mnist import Mnist
 from sharpbench.datasets.mnist1d import Mnist1d
@@ -25,6 +25,7 @@ __all__ = [
     "Npz",
     "Subset",
     "Svhn",
+    "read_digits",
     "scale_pixels",
 ]
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sharpbench.core.random_state import random_state_kept
 from sharpbench.core.record import Record
-from sharpbench.datasets.digits import Digits
+from sharpbench.datasets.digits import Digits, read_digits
 from sharpbench.files import Workspace
 from sharpbench.replays.figures import COLORS
 from sharpbench.replays.replay import Experiment, Replay
@@ -86,11 +86,9 @@ def _make_network() -> nn.Module:
 
 def _load_examples(count: int) -> tuple[Tensor, Tensor]:
     """The first digits: 64 pixels in [0, 1], centred, and targets as unit vectors."""
-    from sklearn.datasets import load_digits  # slow to import, so only when a network is trained
-
-    digits = load_digits()
-    inputs = torch.tensor(digits.data[:count], dtype=torch.float32) / 16
-    targets = nn.functional.one_hot(torch.tensor(digits.target[:count]), CLASSES).float()
+    images, classes = read_digits()
+    inputs = images[:count].flatten(1).float() / 16
+    targets = nn.functional.one_hot(classes[:count], CLASSES).float()
     return inputs - inputs.mean(0), targets
 
 

@@ -9,7 +9,7 @@ from itertools import combinations
 from typing import Literal
 
 import torch
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 
 from sharpbench.analysis.statistics import Interval
 from sharpbench.core.evaluate import estimate_with, parse_measure
@@ -204,6 +204,6 @@ def _pair(one: _Found | str, two: _Found | str) -> PairedValues:
     if isinstance(one, str) or isinstance(two, str):
         return PairedValues(first, second, None, one if isinstance(one, str) else str(two))
     difference = one.values.minus(two.values)
-    drawn = float(student_t.ppf(LEVEL, len(difference.without) - 1)) * difference.stderr
+    drawn = float(stdtrit(len(difference.without) - 1, LEVEL)) * difference.stderr
     half = math.hypot(drawn, one.probes, two.probes) + max(one.rounding, two.rounding)
     return PairedValues(first, second, Interval(difference.value - half, difference.value + half))

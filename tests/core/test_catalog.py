@@ -257,7 +257,7 @@ def test_a_kept_catalogue_is_read_without_torch(kind: Kind, tmp_path: Path) -> N
         "import json, sys\n"
         "from sharpbench.core.catalog import list_installed\n"
         f"rows = list_installed({kind!r}, cache_dir={str(tmp_path)!r})\n"
-        "heavy = ('torch', 'numpy', 'scipy', 'pandas', 'matplotlib', 'sklearn')\n"
+        "heavy = ('torch', 'numpy', 'scipy', 'pandas', 'matplotlib')\n"
         "print(json.dumps([rows, [name for name in heavy if name in sys.modules]]))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)

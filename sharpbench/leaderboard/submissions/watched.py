@@ -37,7 +37,7 @@ WATCH_INTERVAL_SECONDS = 0.05
 """Time between looks at the clock, at the memory of the process and at what it prints."""
 DONE = "done"
 """The message after the last event of a network."""
-PRELOADED = ("sharpbench.leaderboard.submissions.watched", "sklearn.datasets")
+PRELOADED = ("sharpbench.leaderboard.submissions.watched",)
 """What every process has imported at its start: torch with the first, the embedded data with the second."""
 START_TIMEOUT_SECONDS = 120.0
 """Time, in addition to the limit of a step, that a process has to import torch and to read the submission."""

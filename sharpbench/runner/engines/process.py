@@ -46,11 +46,10 @@ MAX_GROWTH_BYTES = 2**30
 """A process that has grown by more between two networks is replaced."""
 PRELOADED = (
     "sharpbench.runner.engines.worker",
-    "sklearn.datasets",
     "torch._dynamo",
     "torch._functorch.aot_autograd",
 )
-"""What every worker has imported at its start: torch, the embedded data, and what torch imports to differentiate."""
+"""What every worker has imported at its start: torch, and what torch imports to differentiate."""
 
 
 class ProcessPool:
