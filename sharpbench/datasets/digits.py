@@ -18,7 +18,6 @@ from torch import Tensor
 
 from sharpbench.datasets.dataset import Data, Dataset, scale_pixels
 
-
 _FILE = Path(__file__).with_name("digits.csv.gz")
 
 

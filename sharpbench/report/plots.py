@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib import colormaps, style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.collections import PathCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -54,22 +55,33 @@ def drawable_text(text: str, length: int) -> str:
 
 def render_svg(figure: Figure) -> str:
     """The figure as the text of an SVG, from its root element on; equal for equal figures."""
-    canvas, buffer = FigureCanvasAgg(figure), io.StringIO()
-    canvas.print_figure(buffer, format="svg", metadata=SVG_METADATA | {"Format": None, "Type": None})
-    text = buffer.getvalue()
+    _lay_out(figure)
+    text = _draw_svg(figure, SVG_METADATA | {"Format": None, "Type": None}).decode()
     return text[text.index("<svg ") :]
 
 
 def render_figure(figure: Figure) -> dict[str, bytes]:
     """Suffix -> content: the figure as SVG and PNG, without dates or versions."""
-    canvas, files = FigureCanvasAgg(figure), {}
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # laid out once, for both files
-    for suffix, metadata in ((".svg", SVG_METADATA), (".png", {"Software": None})):
-        buffer = io.BytesIO()
-        canvas.print_figure(buffer, format=suffix.removeprefix("."), metadata=metadata)
-        files[suffix] = buffer.getvalue()
-    return files
+    _lay_out(figure)
+    png = io.BytesIO()
+    svg = _draw_svg(figure, SVG_METADATA)
+    FigureCanvasAgg(figure).print_png(png, metadata={"Software": None})
+    return {".svg": svg, ".png": png.getvalue()}
+
+
+def _lay_out(figure: Figure) -> None:
+    """Lay the figure out once, for all files. `savefig` would do it, and draw everything once more, for each."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine("none")
+
+
+def _draw_svg(figure: Figure, metadata: dict[str, Any]) -> bytes:
+    buffer, dpi = io.BytesIO(), figure.dpi
+    FigureCanvasSVG(figure).print_svg(buffer, metadata=metadata)
+    figure.dpi = dpi  # which is 72 in an SVG
+    return buffer.getvalue()
 
 
 def save_figure(figure: Figure, stem: Path) -> list[Path]:
