@@ -65,7 +65,7 @@ def render_figure(figure: Figure) -> dict[str, bytes]:
     _lay_out(figure)
     png = io.BytesIO()
     svg = _draw_svg(figure, SVG_METADATA)
-    FigureCanvasAgg(figure).print_png(png, metadata={"Software": None})
+    FigureCanvasAgg(figure).print_png(png, metadata={"Software": None})  # type: ignore[no-untyped-call]
     return {".svg": svg, ".png": png.getvalue()}
 
 
@@ -79,7 +79,7 @@ def _lay_out(figure: Figure) -> None:
 
 def _draw_svg(figure: Figure, metadata: dict[str, Any]) -> bytes:
     buffer, dpi = io.BytesIO(), figure.dpi
-    FigureCanvasSVG(figure).print_svg(buffer, metadata=metadata)
+    FigureCanvasSVG(figure).print_svg(buffer, metadata=metadata)  # type: ignore[no-untyped-call]
     figure.dpi = dpi  # which is 72 in an SVG
     return buffer.getvalue()
 
