@@ -48,7 +48,7 @@ class Digits(Dataset):
 def read_digits() -> tuple[Tensor, Tensor]:
     """The images as they were published, int64 [1797, 8, 8] with levels 0 to 16, and their classes, int64 [1797].
 
-    >>> images, targets = sharpbench.datasets.read_digits()
+    >>> images, targets = read_digits()
     >>> int(images.max()), targets[:5].tolist()
     (16, [0, 1, 2, 3, 4])
     """
