@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import random
 import sys
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from matplotlib.figure import Figure
+from PIL import Image
 
 from sharpbench.analysis.headline import score_headline
 from sharpbench.analysis.population import group_populations
@@ -17,6 +20,7 @@ from sharpbench.analysis.scores import score_population
 from sharpbench.core.record import Record
 from sharpbench.report import plots
 from sharpbench.report.headline_plots import draw_heat
+from sharpbench.report.plots import render_figure
 from tests.analysis.test_headline import records
 
 Make = Callable[..., Record]
@@ -159,3 +163,11 @@ def test_known_scores_are_not_found_again(records: MakeMany, tmp_path: Path, mon
     plots.plot_populations(populations, tmp_path / "other", scores=scores)
     one, other = ((tmp_path / name / "digits--mlp--good.svg").read_bytes() for name in ("one", "other"))
     assert one == other
+
+
+def test_a_png_has_the_resolution_of_its_figure() -> None:
+    """Which drawing the SVG, always at 72 points an inch, does not change."""
+    figure = Figure(figsize=(2.0, 1.0), dpi=150)
+    with Image.open(io.BytesIO(render_figure(figure)[".png"])) as image:
+        assert image.size == (300, 150)
+    assert figure.dpi == 150
