@@ -23,6 +23,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from sharpbench.analysis.population import network_key
 from sharpbench.cli.exits import EXIT_INTERRUPTED
 from sharpbench.core.record import Record
 from sharpbench.core.records import FINISHED, RECORDS, merge_records, read_last_records
@@ -163,9 +164,9 @@ def select_part(records: Sequence[Record], runs: Iterable[Sequence[str]], values
     """The records of the networks whose recipes have these values, as `Recipe` writes them.
 
     Raises:
-        InvalidInput: unless each such network of the plan has every measure, none of which failed. What was finished
-            first is no fair sample of a cohort, which is run in the order of its fields; all networks with some values
-            are a smaller cohort.
+        InvalidInput: unless each such network of the plan has every measure, none of which failed, all on one kind of
+            device and with one version of timm. What was finished first is no fair sample of a cohort, which is run in
+            the order of its fields; all networks with some values are a smaller cohort.
     """
     offered = available_parts()
     parsed = {name: parse_recipe_field(name, _number_or_text(value), offered) for name, value in values.items()}
@@ -178,14 +179,23 @@ def select_part(records: Sequence[Record], runs: Iterable[Sequence[str]], values
     text = ",".join(f"{name}={value}" for name, value in values.items())
     if not wanted:
         raise InvalidInput(f"no planned network has {text}")
-    finished = defaultdict[Items, set[str]](set)
-    for record in records:
+    selected = [record for record in records if _as_planned(record.recipe) in wanted]
+    trained, finished = defaultdict[Items, set[str]](set), defaultdict[Items, set[str]](set)
+    for record in selected:
+        planned = _as_planned(record.recipe)
+        trained[planned].add(network_key(record))
         if record.status in FINISHED:
-            finished[_as_planned(record.recipe)].add(record.label)
+            finished[planned].add(record.label)
     missing = sum(not labels <= finished[network] for network, labels in wanted.items())
     if missing:
         raise InvalidInput(f"{missing} of {len(wanted)} networks with {text} lack measures; run them, or name others")
-    return [record for record in records if _as_planned(record.recipe) in wanted]
+    several = sum(len(keys) > 1 for keys in trained.values())
+    if several:
+        raise InvalidInput(
+            f"{several} of {len(wanted)} networks with {text} were trained on several devices or with several versions "
+            "of libraries; run all on one"
+        )
+    return selected
 
 
 def _number_or_text(value: str) -> float | str:

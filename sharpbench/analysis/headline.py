@@ -15,14 +15,21 @@ from typing import Literal
 import numpy as np
 
 from sharpbench.analysis.correlations import varied_hyperparameters
-from sharpbench.analysis.population import GAP, LOSS_GAP, MeasuredNetwork, MeasuredPopulation, MeasureRow
+from sharpbench.analysis.population import (
+    GAP,
+    LOSS_GAP,
+    MeasuredNetwork,
+    MeasuredPopulation,
+    MeasureRow,
+    round_outcomes,
+)
 from sharpbench.analysis.scores import baseline_values
 from sharpbench.analysis.statistics import MIN_MARGINAL_CELL, Tau, granulated_tau
 from sharpbench.analysis.statistics.inputs import is_constant
 from sharpbench.analysis.statistics.jackknife import Floats
 from sharpbench.analysis.statistics.mean_psi import OutcomePairs, average_populations, interval_of
 from sharpbench.analysis.statistics.ranking import Ranking, join_names, rank_estimates
-from sharpbench.analysis.statistics.value_noise import noise_variance
+from sharpbench.analysis.statistics.value_noise import draw_values, noise_variance, widen_tau
 from sharpbench.analysis.value_errors import drawn_errors
 from sharpbench.core.fields import Scalar
 
@@ -38,7 +45,10 @@ def judge_by(population: MeasuredPopulation, outcome: str) -> MeasuredPopulation
     for row in population.rows:
         for key, record in row.records.items():
             stated.setdefault(key, {}).update(record.outcomes)
-    networks = (replace(each, judged_by=outcome, outcomes=stated.get(each.key, {})) for each in population.networks)
+    networks = (
+        replace(each, judged_by=outcome, outcomes=round_outcomes(stated.get(each.key, {})))
+        for each in population.networks
+    )
     return replace(population, networks=tuple(networks), outcome=outcome)
 
 
@@ -92,6 +102,12 @@ class JudgedPopulation:
     def axes(self) -> Mapping[str, Sequence[Scalar]]:
         """The hyperparameters of the networks."""
         return varied_hyperparameters(self.networks)
+
+    @property
+    def measured(self) -> frozenset[str]:
+        """The labels of the measures that have a value on some of its networks."""
+        rows = self.population.rows
+        return frozenset(row.label for row in rows if any(row.value(each) is not None for each in self.networks))
 
     @property
     def varies_noise(self) -> bool:
@@ -156,6 +172,14 @@ class _Column:
         if self.values is None or not self.errors.any():
             return 0.0
         return noise_variance(pairs.value, self.values, self.errors)
+
+    def noise_by_outcome(self, pairs: OutcomePairs) -> Floats:
+        """[O] The variance of the Psi with each outcome from the errors of the values."""
+        if self.values is None or not self.errors.any():
+            return np.zeros(pairs.outcomes)
+        drawn = [pairs.by_outcome(values) for values in draw_values(self.values, self.errors)]
+        found: Floats = np.var(drawn, axis=0, ddof=1)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,10 +269,8 @@ def score_headline(populations: Sequence[MeasuredPopulation], titles: Sequence[s
 
 
 def _entering(judged: Mapping[int, JudgedPopulation]) -> list[int]:
-    """The populations without varying label noise on which most of the measures were measured."""
-    measures = {
-        index: len({row.label for row in one.population.rows}) for index, one in judged.items() if not one.varies_noise
-    }
+    """The populations without varying label noise on which most of the measures have a value."""
+    measures = {index: len(one.measured) for index, one in judged.items() if not one.varies_noise}
     most = max(measures.values(), default=0)
     return [index for index, count in measures.items() if count >= MIN_SHARE_OF_MEASURES * most]
 
@@ -302,8 +324,9 @@ def _estimate(
 
 def _parts(one: JudgedPopulation, column: _Column) -> Iterator[tuple[str, Tau]]:
     """Psi of one measure with each outcome of a population."""
-    for name, outcome in one.outcomes.items():
+    variances = column.noise_by_outcome(one.pairs)
+    for (name, outcome), variance in zip(one.outcomes.items(), variances, strict=True):
         if column.values is None:
             yield name, Tau(None, None, column.reason, len(one.networks), 0)
         else:
-            yield name, granulated_tau(column.values, outcome, one.axes).overall
+            yield name, widen_tau(granulated_tau(column.values, outcome, one.axes).overall, float(variance))

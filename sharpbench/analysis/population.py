@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 GAP, LOSS_GAP = "gap", "loss-gap"
 """The outcomes that the training result of a network determines."""
+OUTCOME_DECIMALS = 12
+"""Of the outcomes of records. They are differences of fractions, of which equal ones may differ in their last digit."""
 MIN_HASH_CHARS = 8
 """Characters of the hashes of data that are shown; more where hashes begin alike."""
 
@@ -131,6 +133,15 @@ class MeasuredPopulation:
         return dict(sorted(reasons.items(), key=lambda each: (-each[1], each[0])))
 
 
+def round_outcomes(outcomes: Mapping[str, float | None]) -> dict[str, float | None]:
+    """The outcomes of a record, by name, to OUTCOME_DECIMALS, so that equal ones are tied.
+
+    >>> round_outcomes({"quantised-8": 0.9 - 0.8, "pruned-50": 0.8 - 0.7, "shifted-blur": None})
+    {'quantised-8': 0.1, 'pruned-50': 0.1, 'shifted-blur': None}
+    """
+    return {name: None if value is None else round(value, OUTCOME_DECIMALS) for name, value in outcomes.items()}
+
+
 def unknown_outcome(name: str) -> str:
     """The reason of exclusion of a network that fitted and whose records do not state the outcome of that name."""
     return f"{name} unknown"
@@ -233,7 +244,14 @@ def _networks(records: Sequence[Record], outcome: str) -> tuple[MeasuredNetwork,
             continue  # of an earlier run, which did not find the outcome
         if record.truth or key not in found:
             found[key] = MeasuredNetwork(key, record.recipe, record.truth, outcome, record.outcomes)
-    return tuple(replace(found[key], training_curve=curves.get(key, {})) for key in sorted(found))
+    return tuple(_finish(found[key], curves.get(key, {})) for key in sorted(found))
+
+
+def _finish(network: MeasuredNetwork, curve: Curve) -> MeasuredNetwork:
+    """The network of records with its training curve, and with outcomes that are tied where they are equal."""
+    gap = finite_or_none(network.truth.get(GAP))
+    truth = network.truth if gap is None else {**network.truth, GAP: round(gap, OUTCOME_DECIMALS)}
+    return replace(network, truth=truth, outcomes=round_outcomes(network.outcomes), training_curve=curve)
 
 
 def _rows(records: Sequence[Record]) -> Iterator[MeasureRow]:

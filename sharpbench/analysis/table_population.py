@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
-from sharpbench.analysis.population import MeasuredNetwork, MeasuredPopulation, MeasureRow, recipe_text
+from sharpbench.analysis.population import (
+    OUTCOME_DECIMALS,
+    MeasuredNetwork,
+    MeasuredPopulation,
+    MeasureRow,
+    recipe_text,
+)
 from sharpbench.analysis.statistics import MIN_MARGINAL_CELL
 from sharpbench.analysis.table import Table
 from sharpbench.core.fields import Scalar
@@ -187,6 +194,10 @@ def _outcomes(table: Table, outcome: str, fitted: Sequence[bool], test_examples:
         if fits and not whole:
             raise InvalidInput(f"{place}: no outcome '{shorten(outcome)}'; give it, or remove the row")
         found.append((known[0] - known[1] if len(known) == 2 else known[0]) if whole else None)
+    if len(columns) == 2:
+        found = _round_differences(
+            found, max((abs(part) for column in columns for part in column if part), default=1.0)
+        )
     largest = max((abs(gap) for gap in found if gap is not None), default=0.0)
     if test_examples is not None and largest > 1:
         raise InvalidInput(
@@ -194,6 +205,16 @@ def _outcomes(table: Table, outcome: str, fitted: Sequence[bool], test_examples:
             "percentages by 100, or leave out the number of test examples"
         )
     return found
+
+
+def _round_differences(found: Sequence[float | None], largest: float) -> list[float | None]:
+    """Differences of numbers up to that size, without the last digits, which rounding decides: equal ones are tied.
+
+    >>> _round_differences([0.9 - 0.8, 0.8 - 0.7, None], largest=0.9)
+    [0.1, 0.1, None]
+    """
+    decimals = OUTCOME_DECIMALS - math.ceil(math.log10(largest))
+    return [None if value is None else round(value, decimals) for value in found]
 
 
 def _recipes(table: Table, columns: TableColumns, options: TableOptions) -> list[dict[str, Scalar]]:

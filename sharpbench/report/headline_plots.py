@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
+from itertools import groupby
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from sharpbench.analysis.headline import Headline, HeadlineScore
 from sharpbench.analysis.statistics import arrange_lanes
@@ -14,7 +17,9 @@ from sharpbench.report.format import format_correlation
 from sharpbench.report.plots import drawable_text
 
 MAX_NAME_CHARS = 34
-MAX_COLUMNS = 60
+BAND_COLUMNS = 45
+"""Columns of the heat map side by side; further ones stand below."""
+MAX_COLUMNS = 180
 """Columns of the heat map; the pages hold all."""
 AXES_LANES = 40
 """The width of the axes of the scores, in distances of two bars."""
@@ -64,14 +69,39 @@ def list_columns(headline: Headline) -> list[tuple[int, str]]:
 
 
 def draw_heat(headline: Headline) -> Figure:
-    """Psi of each measure (rows, in the order of the scores) by outcome, with the populations above."""
-    columns = list_columns(headline)[:MAX_COLUMNS]
+    """Psi of each measure (rows, in the order of the scores) by outcome, with the numbers of the populations above."""
+    bands = _list_bands(list_columns(headline)[:MAX_COLUMNS])
     scores = [score for score in headline.scores if any(tau.value is not None for tau in score.parts.values())]
+    numbers = {index: str(number + 1) for number, index in enumerate(headline.populations)}
+    widest = max(map(len, bands))
+    size = 3.2 + 0.34 * widest, len(bands) * (2.6 + 0.22 * len(scores))
+    figure = Figure(figsize=size, layout="constrained")
+    panels = list(figure.subplots(len(bands), 1, squeeze=False)[:, 0])
+    images = [_draw_band(axes, columns, scores, numbers) for axes, columns in zip(panels, bands, strict=True)]
+    for axes in panels:
+        axes.set_xlim(-0.5, max(widest, 1) - 0.5)
+        axes.spines[:].set_visible(False)
+    figure.colorbar(images[0], ax=panels, label="Psi", shrink=0.6 / len(bands))
+    return figure
+
+
+def _list_bands(columns: Sequence[tuple[int, str]]) -> list[list[tuple[int, str]]]:
+    """The columns of each row of panels: whole populations, and at most BAND_COLUMNS unless one has more."""
+    bands: list[list[tuple[int, str]]] = [[]]
+    for _, group in groupby(columns, key=lambda column: column[0]):
+        found = list(group)
+        if bands[-1] and len(bands[-1]) + len(found) > BAND_COLUMNS:
+            bands.append([])
+        bands[-1].extend(found)
+    return bands
+
+
+def _draw_band(
+    axes: Axes, columns: Sequence[tuple[int, str]], scores: Sequence[HeadlineScore], numbers: Mapping[int, str]
+) -> AxesImage:
     values = np.array(
         [[_value_or_nan(score, column) for column in columns] for score in scores], dtype=np.float64
     ).reshape(len(scores), len(columns))
-    figure = Figure(figsize=(3.2 + 0.34 * len(columns), 2.6 + 0.22 * len(scores)), layout="constrained")
-    axes = figure.add_subplot()
     colours = colormaps["PuOr"].with_extremes(bad="0.92")
     image = axes.imshow(values, cmap=colours, vmin=-1, vmax=1, aspect="auto")
     for row, column in np.argwhere(np.isfinite(values)):
@@ -83,11 +113,11 @@ def draw_heat(headline: Headline) -> Figure:
     names = [drawable_text(outcome, MAX_NAME_CHARS) for _, outcome in columns]
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8, parse_math=False)
     starts = [place for place in range(len(columns)) if place == 0 or columns[place][0] != columns[place - 1][0]]
-    for number, start in enumerate(starts):
+    for start in starts:
         axes.axvline(start - 0.5, color="black", linewidth=1.2)
-        axes.text(start - 0.4, -0.8, f"{number + 1}", fontsize=8, fontweight="bold", va="bottom")
-    figure.colorbar(image, ax=axes, label="Psi", shrink=0.6)
-    return figure
+        number = numbers[columns[start][0]]
+        axes.text(start - 0.4, -0.8, number, fontsize=8, fontweight="bold", va="bottom")
+    return image
 
 
 def _value_or_nan(score: HeadlineScore, column: tuple[int, str]) -> float:

@@ -12,6 +12,7 @@ import pytest
 
 from sharpbench.analysis.headline import Headline, outcome_family, score_headline
 from sharpbench.analysis.population import MeasuredPopulation, group_populations
+from sharpbench.analysis.scores import score_population
 from sharpbench.analysis.statistics import arrange_lanes, granulated_tau
 from sharpbench.core.record import Record
 from sharpbench.report.headline_plots import draw_heat, draw_scores
@@ -135,6 +136,11 @@ def test_populations_of_few_measures_do_not_enter_but_are_shown() -> None:
     assert (found.entering, set(found.populations)) == ((0,), {0, 1})
     two = [each for each in records("b") if each.label != "blind"]
     assert score(records("a"), two).entering == (0, 1), "two of three are two thirds"
+    skipped = [
+        each if each.label == "good" else replace(each, status="skipped", value=None, reason="x")
+        for each in records("b")
+    ]
+    assert score(records("a"), skipped).entering == (0,), "a measure that was tried and has no value does not count"
 
 
 def test_a_measure_in_two_settings_counts_as_one_measure_of_its_population() -> None:
@@ -151,6 +157,55 @@ def test_a_measure_with_the_name_of_a_baseline_keeps_its_score() -> None:
     found = {each.name: (each.kind, each.tau) for each in score(named).scores}
     assert found["random"] == ("measure", expected["good"])
     assert found["random (baseline)"] == ("baseline", expected["random"])
+
+
+def test_equal_differences_of_accuracies_are_tied() -> None:
+    """0.9 - 0.8 and 0.8 - 0.7 differ in their last digit; the measure follows that digit."""
+    lost = [(9 - number) / 10 - (8 - number) / 10 for number in range(8)]
+    assert len(set(lost)) > 2
+    for gap, forgetting in ((lambda _: 0.25, lambda seed: lost[seed]), (lambda seed: lost[seed], lambda _: None)):
+        found = [
+            make(
+                "good",
+                seed=seed,
+                value=lost[seed],
+                recipe={"rate": rate},
+                truth={"gap": gap(seed), "test_loss": 0.1},
+                outcomes={"forgetting": forgetting(seed)},
+            )
+            for rate, seed in product((1.0, 2.0), range(8))
+        ]
+        (population,) = group_populations(found)
+        assert len({network.outcome for network in population.networks}) == 1
+        assert score(found).populations == {}, "no outcome in which two networks differ"
+
+
+def test_stars_count_the_error_over_examples_as_the_boards_do() -> None:
+    known = records("a", seeds=6)
+    plain = next(each for each in score(known).scores if each.name == "blind").parts
+    uncertain = [replace(each, stderr_examples=0.5, data={**each.data, "available": 5000}) for each in known]
+    population = group_populations(uncertain)[0]
+    found = next(each for each in score(uncertain).scores if each.name == "blind").parts
+    board = next(row for row in score_population(population) if row.label == "blind").correlations.granulated.overall
+    assert found[0, "gap"].interval == board.interval
+    for name, tau in found.items():
+        before = plain[name].interval
+        assert tau.value == plain[name].value
+        assert tau.interval is not None
+        assert before is not None
+        assert tau.interval.low < before.low
+
+
+def test_all_outcomes_are_drawn_with_whole_populations_below_each_other() -> None:
+    many = tuple(f"shifted-{number:02}" for number in range(30))
+    found = score(records("a", outcomes=many), records("b", outcomes=many), records("c"))
+    *panels, _ = draw_heat(found).axes
+    columns = [[label.get_text() for label in axes.get_xticklabels()] for axes in panels]
+    assert columns == [["gap", "loss-gap", *many], ["gap", "loss-gap", *many, *found.populations[2].outcomes]]
+    assert [[text.get_text() for text in axes.texts if text.get_fontweight() == "bold"] for axes in panels] == [
+        ["1"],
+        ["2", "3"],
+    ]
 
 
 def test_hostile_names_of_outcomes_are_drawn() -> None:

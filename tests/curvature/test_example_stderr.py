@@ -9,6 +9,7 @@ from typing import TypeVar, cast
 
 import pytest
 import torch
+from scipy.stats import binom
 from torch import Tensor, nn
 
 from sharpbench import Subject, measure
@@ -202,11 +203,13 @@ def drawn(whole: Subject, count: int, generator: torch.Generator) -> Subject:
 @pytest.mark.parametrize(
     ("spec", "activation", "subsets"),
     [
-        ("trace", nn.ReLU(), 500),
-        ("minimum", nn.ReLU(), 500),
-        ("fisher-rao", nn.ReLU(), 500),
-        ("adaptive-trace", nn.ReLU(), 500),
-        ("trace", nn.GELU(), 200),
+        ("trace", nn.ReLU(), 100),
+        ("trace", nn.GELU(), 50),
+        *(
+            pytest.param(spec, nn.ReLU(), 500, marks=pytest.mark.slow)
+            for spec in ("trace", "minimum", "fisher-rao", "adaptive-trace")
+        ),
+        pytest.param("trace", nn.GELU(), 200, marks=pytest.mark.slow),
     ],
 )
 def test_intervals_hold_the_population_s_value_as_often_as_they_say(
@@ -225,9 +228,9 @@ def test_intervals_hold_the_population_s_value_as_often_as_they_say(
         held += abs(found.value - truth) <= reach
         values.append(found.value)
         stated.append(found.stderr_examples**2 + found.stderr**2)
-    assert held / subsets >= 0.93
+    assert held >= binom.ppf(0.01, subsets, 0.95)
     spread = float(torch.tensor(values).double().std())
-    assert math.sqrt(sum(stated) / subsets) == pytest.approx(spread, rel=0.15)
+    assert math.sqrt(sum(stated) / subsets) == pytest.approx(spread, rel=0.15 * math.sqrt(max(1, 200 / subsets)))
 
 
 def test_noise_that_examples_draw_is_taken_out() -> None:

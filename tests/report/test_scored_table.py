@@ -179,6 +179,16 @@ def test_a_difference_of_columns_is_an_outcome_and_direction_is_reversed() -> No
     assert [row.rank for row in plain.scores if row.kind == "measure"] == [1, 2]
 
 
+@pytest.mark.parametrize("unit", [1.0, 100.0, 1e-9])
+def test_equal_differences_of_columns_are_tied_in_any_unit(unit: float) -> None:
+    train = [0.70 + 0.01 * row for row in range(16)]
+    test = [round(each - 0.1, 2) for each in train]
+    assert len({one - other for one, other in zip(train, test, strict=True)}) > 1
+    columns = {"train": [unit * each for each in train], "test": [unit * each for each in test], "m": list(range(16))}
+    with pytest.raises(InvalidInput, match=r"the outcome 'train - test' is [0-9e.-]+ for all networks"):
+        sharpbench.score(pd.DataFrame(columns), outcome="train - test", measures=["m"])
+
+
 def test_the_result_compares_renders_and_writes(tmp_path: Path) -> None:
     frame = networks().rename(columns={"useless": HOSTILE})
     found = scored(frame)

@@ -70,6 +70,11 @@ class OutcomePairs:
         return _Outcome(signs, weights[self._block] * untied)
 
     @property
+    def outcomes(self) -> int:
+        """The number of outcomes, O."""
+        return len(self._outcomes)
+
+    @property
     def defined(self) -> tuple[bool, ...]:
         """Whether Psi with each outcome is defined: some pair differs in it."""
         return tuple(bool(each.weights.any()) for each in self._outcomes)
@@ -91,6 +96,16 @@ class OutcomePairs:
     def value(self, x: Floats) -> float:
         """The mean over outcomes of the Psi of the measure x [n]."""
         return float(self._signs(x) @ self._signed)
+
+    def by_outcome(self, x: Floats) -> Floats:
+        """[O] The Psi of the measure x [n] with each outcome."""
+        found: Floats = self._signed_by_outcome @ self._signs(x)
+        return found
+
+    @cached_property
+    def _signed_by_outcome(self) -> Floats:
+        """[O, E] The weights of the signs of a measure in the Psi with each outcome."""
+        return np.array([each.weights * each.signs for each in self._outcomes], dtype=np.float64)
 
     def _signs(self, x: Floats) -> NDArray[np.int8]:
         return pair_signs(x[self._one], x[self._other])

@@ -11,7 +11,7 @@ from sharpbench.leaderboard.board import Leaderboard
 from sharpbench.leaderboard.pages.links import PLOTS, escape_title, link_measure
 from sharpbench.report.escape import escape_cell, markdown_table
 from sharpbench.report.format import MISSING, format_correlation
-from sharpbench.report.headline_plots import draw_heat, draw_scores
+from sharpbench.report.headline_plots import MAX_COLUMNS, draw_heat, draw_scores, list_columns
 from sharpbench.report.page import Page, Picture, Section
 
 PAGE_NAME = "outcomes.md"
@@ -101,7 +101,9 @@ def page(leaderboard: Leaderboard) -> Page:
     def draw() -> Figure:
         return draw_heat(headline)
 
-    picture = (Picture(f"{PLOTS}/outcomes", HEAT, draw),) if headline.populations else ()
+    columns = len(list_columns(headline))
+    words = HEAT if columns <= MAX_COLUMNS else f"{HEAT}; the first {MAX_COLUMNS} of {columns} columns"
+    picture = (Picture(f"{PLOTS}/outcomes", words, draw),) if headline.populations else ()
     found = [_population(leaderboard, index, one) for index, one in headline.populations.items()]
     return Page("Measures by outcome", (Section("", (OUTCOMES, *picture)), *found))
 

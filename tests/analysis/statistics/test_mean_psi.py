@@ -39,6 +39,8 @@ def test_the_mean_over_outcomes_and_populations_is_what_going_through_the_pairs_
         expected.append(0.25 * (slow_psi(x, y, axes) or 0) + 0.75 * (slow_psi(x, other, axes) or 0))
         found.append(OutcomePairs([y, other], [0.25, 0.75], axes).estimate([x, -x], [0.0, 0.0]))
         assert found[-1].values == pytest.approx([expected[-1], -expected[-1]], abs=1e-14)
+        each = OutcomePairs([y, other], [0.25, 0.75], axes).by_outcome(x)
+        assert list(each) == pytest.approx([slow_psi(x, y, axes) or 0, slow_psi(x, other, axes) or 0], abs=1e-14)
     assert average_populations(found).values[0] == pytest.approx(np.mean(expected), abs=1e-14)
 
 

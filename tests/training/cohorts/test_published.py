@@ -87,6 +87,11 @@ def test_a_part_of_a_population_is_all_planned_networks_with_some_values() -> No
     assert len(select_part(unfinished, runs, {"learning_rate": "0.03"})) == of_cnn * 20
     elsewhere = [replace(record, recipe={**record.recipe, "code": "timm 0.9"}) for record in records]
     assert len(select_part(elsewhere, runs, {"optimizer": "adamw"})) == of_vit * 20, "another version of timm"
+    first, moved = records[0].recipe, {"device": "cuda"}
+    for change in (moved, {"recipe": {**first, "code": "timm 0.9"}}):
+        half = [replace(each, **change) if each.recipe == first and each.label > "m" else each for each in records]
+        with pytest.raises(InvalidInput, match=r"1 of 20 networks with learning_rate=0\.015 were trained on several"):
+            select_part(half, runs, {"learning_rate": "0.015"})
     sam = {"optimizer": "sam", "learning_rate": "0.015"}
     for replaced in (replace(part[0], status="failed", value=None), replace(part[0], label="planned-no-longer")):
         with pytest.raises(InvalidInput, match=r"1 of 10 networks with optimizer=sam,.* lack measures"):
