@@ -65,12 +65,6 @@ class Table:
             found.append(number)
         return found
 
-    def whole_numbers(self, name: str) -> list[float]:
-        """The same, where no value may be missing."""
-        found = self.numbers(name)
-        self._refuse_missing(name, [value is None for value in found])
-        return [value for value in found if value is not None]
-
     def booleans(self, name: str) -> list[bool]:
         """The values of a column of true and false, or of 1 and 0. Raises InvalidInput for any other value."""
         words = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}

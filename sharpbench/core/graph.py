@@ -51,22 +51,14 @@ class Graph:
     forward: Forward | None = None
 
 
-def capture_graph(module: nn.Module, example: Inputs, forward: Forward | None = None) -> Graph:
-    """The graph of `module`, in eval mode, on `example` [1, ...]; kept with the module by its structure.
-
-    A module may be changed in ways that its structure does not show: see `agreeing_graph`. Raises InvalidInput where
-    torch.export cannot follow the network.
-    """
-    return _kept_or_captured(module, example, forward)[0]
-
-
 def agreeing_graph(
     module: nn.Module, example: Inputs, agrees: Callable[[Graph], bool], forward: Forward | None = None
 ) -> tuple[Graph, bool]:
-    """A graph of `module` on `example` [1, ...], and whether it agrees with the module.
+    """A graph of `module`, in eval mode, on `example` [1, ...], and whether it agrees with the module.
 
-    agrees: compares a graph with the module. A kept graph that does not agree is captured again, once: the module may
-    have been changed since. Raises InvalidInput as `capture_graph` does.
+    agrees: compares a graph with the module. A graph is kept with the module by its structure. A kept graph that does
+    not agree is captured again, once: the module may have been changed in ways that its structure does not show.
+    Raises InvalidInput where torch.export cannot follow the network.
     """
     graph, kept = _kept_or_captured(module, example, forward)
     good = agrees(graph)
@@ -87,7 +79,7 @@ def current_graph(
 ) -> Graph:
     """A graph of `module` on `example` [1, ...] that gives its outputs for `examples`, or one captured just now.
 
-    values: parameters and buffers by name; by default the module's own. Raises InvalidInput as `capture_graph` does.
+    values: parameters and buffers by name; by default the module's own. Raises InvalidInput as `agreeing_graph` does.
     """
     if values is None:
         own = (*module.named_parameters(), *module.named_buffers())

@@ -14,6 +14,7 @@ from sharpbench.report.format import plain_text
 _ESCAPES = str.maketrans(
     {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&#64;"} | {mark: f"\\{mark}" for mark in "\\`*_[]|~#!$"}
 )
+MAX_LINE_COLUMNS = 120
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 """A text of CSV that begins so is computed by spreadsheets; a quote before it prevents that."""
 _MARKER = re.compile(r" (?=(?:[-+=]+|\d+[.)]) )")
@@ -47,17 +48,22 @@ def _pad_cells(line: list[str], widths: list[int], right: set[int]) -> list[str]
     ]
 
 
-def wrap_text(text: str, *, hanging: int = 0, width: int = 120) -> str:
-    """A paragraph of Markdown in lines of at most `width` columns, all but the first indented by `hanging` spaces.
+def wrap_text(text: str, *, hanging: int = 0) -> str:
+    """A paragraph of Markdown in lines of at most MAX_LINE_COLUMNS, all but the first indented by `hanging` spaces.
 
     No line begins with a word that would begin a list there, such as a dash or a number with a full stop.
 
-    >>> print(wrap_text("1. no formula for a - b", hanging=3, width=20))
-    1. no formula for
-       a - b
+    >>> first, second = wrap_text(24 * "word " + "- and more", hanging=2).splitlines()
+    >>> second
+    '  word - and more'
     """
-    bound = _MARKER.sub("\0", text)
-    lines = textwrap.fill(bound, width, subsequent_indent=" " * hanging, break_long_words=False, break_on_hyphens=False)
+    lines = textwrap.fill(
+        _MARKER.sub("\0", text),
+        MAX_LINE_COLUMNS,
+        subsequent_indent=" " * hanging,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
     return lines.replace("\0", " ")
 
 

@@ -193,7 +193,7 @@ class PredictedCost:
 
 
 def predict_cost(
-    chosen: Measure, subject: Subject, *, seed: int = 0, seconds: float = math.inf, examples: int | None = None
+    chosen: Measure, subject: Subject, *, seconds: float = math.inf, examples: int | None = None
 ) -> PredictedCost:
     """The predicted cost of a measure on a subject, from calls on some of its first examples.
 
@@ -211,7 +211,7 @@ def predict_cost(
     peak, size = None, max(1, batch // 2)
 
     def time_pilot(size: int) -> None:
-        call = _call(chosen, _take_first(subject, size), seed)
+        call = _call(chosen, _take_first(subject, size))
         pilots[size] = time_call(call, device)
         pilots[size] = _warm_median(lambda: time_call(call, device))
 
@@ -221,7 +221,7 @@ def predict_cost(
             if size < total and pilots[size] <= MAX_FIRST_PILOT_SECONDS:
                 size = min(total, max(batch, int(size * PILOT_SECONDS / pilots[size])))
                 time_pilot(size)
-            peak = peak_bytes(_call(chosen, _take_first(subject, size), seed), device)
+            peak = peak_bytes(_call(chosen, _take_first(subject, size)), device)
     except _OutOfTime:
         if not pilots:
             return PredictedCost("timeout", f"a call on {size} of {total} examples took longer than {seconds:.3g} s")
@@ -298,7 +298,7 @@ def _take_first(subject: Subject, size: int) -> Subject:
     return subject.take(slice(size))
 
 
-def _call(chosen: Measure, subject: Subject, seed: int) -> Callable[[], object]:
+def _call(chosen: Measure, subject: Subject, seed: int = 0) -> Callable[[], object]:
     return lambda: measure(chosen, subject.fresh(), seed=seed)
 
 

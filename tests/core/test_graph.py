@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 
 from sharpbench import Subject, measure
 from sharpbench.core import graph as graph_module
-from sharpbench.core.graph import Graph, capture_graph, current_graph, run_graph
+from sharpbench.core.graph import Graph, agreeing_graph, current_graph, run_graph
 from sharpbench.curvature.vjp import faithful_graph
 from sharpbench.errors import InvalidInput
 
@@ -28,6 +28,11 @@ def network() -> nn.Module:
 
 def examples(n: int = 4) -> Tensor:
     return torch.randn(n, IN, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+def capture(module: nn.Module, example: Tensor) -> Graph:
+    """The graph of the module, a kept one if there is one."""
+    return agreeing_graph(module, example, lambda graph: True)[0]
 
 
 def execute(graph: Graph, values: dict[str, Tensor], example: Tensor) -> Tensor:
@@ -69,14 +74,14 @@ def test_the_graph_computes_the_network() -> None:
     torch.manual_seed(0)
     module = Odd().double()
     values = {name: value.detach() + 0.1 for name, value in (*module.named_parameters(), *module.named_buffers())}
-    graph = capture_graph(module.eval(), examples()[:1])
+    graph = capture(module.eval(), examples()[:1])
     for example in examples().split(1):
         expected = torch.func.functional_call(module, values, (example,))
         torch.testing.assert_close(execute(graph, values, example), expected, rtol=1e-13, atol=1e-14)
 
 
 def test_a_tied_parameter_has_its_first_name_and_an_unused_one_is_not_there() -> None:
-    graph = capture_graph(Odd().double().eval(), examples()[:1])
+    graph = capture(Odd().double().eval(), examples()[:1])
     assert sorted(set(graph.parameters.values())) == ["first.bias", "first.weight", "head.weight", "second.bias"]
     assert set(graph.buffers.values()) == {"shift"}
     assert len(graph.inputs) == len(graph.outputs) == 1
@@ -94,20 +99,20 @@ def test_a_graph_is_captured_once_a_form_of_example(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(graph_module, "_capture", counted)
     module = nn.Sequential(nn.Flatten(), nn.LazyLinear(C)).double().eval()
     module(torch.zeros(1, 2, 3, dtype=torch.float64))
-    first = capture_graph(module, torch.zeros(1, 2, 3, dtype=torch.float64))
-    assert capture_graph(module, torch.ones(1, 2, 3, dtype=torch.float64)) is first
-    assert capture_graph(module, torch.zeros(1, 6, dtype=torch.float64)) is not first
+    first = capture(module, torch.zeros(1, 2, 3, dtype=torch.float64))
+    assert capture(module, torch.ones(1, 2, 3, dtype=torch.float64)) is first
+    assert capture(module, torch.zeros(1, 6, dtype=torch.float64)) is not first
     module.float()
-    assert capture_graph(module, torch.zeros(1, 2, 3)) is not first
+    assert capture(module, torch.zeros(1, 2, 3)) is not first
     assert calls == [torch.float64, torch.float64, torch.float32]
     other = nn.Linear(2, 2).eval()
-    assert capture_graph(other, torch.zeros(1, 2)) is not capture_graph(nn.Linear(2, 2).eval(), torch.zeros(1, 2))
+    assert capture(other, torch.zeros(1, 2)) is not capture(nn.Linear(2, 2).eval(), torch.zeros(1, 2))
 
 
 def test_a_graph_does_not_keep_its_module_alive() -> None:
     module = network().eval()
     gone = weakref.ref(module)
-    capture_graph(module, examples()[:1])
+    capture(module, examples()[:1])
     del module
     gc.collect()
     assert gone() is None
@@ -125,11 +130,11 @@ class Branches(nn.Module):
 
 def test_what_cannot_be_followed_gets_one_line_that_names_the_network() -> None:
     with pytest.raises(InvalidInput, match=r"torch\.export cannot follow Branches: .+") as raised:
-        capture_graph(Branches().double().eval(), examples()[:1])
+        capture(Branches().double().eval(), examples()[:1])
     assert "\n" not in str(raised.value)
     assert len(str(raised.value)) < 400
     with pytest.raises(InvalidInput, match=r"torch\.export cannot follow Linear: "):
-        capture_graph(nn.Linear(IN + 1, C).double().eval(), examples()[:1])
+        capture(nn.Linear(IN + 1, C).double().eval(), examples()[:1])
 
 
 def operators(graph: Graph) -> list[str]:
@@ -156,9 +161,9 @@ def test_a_module_in_training_mode_does_not_leave_a_graph_for_eval_mode() -> Non
         return nn.Sequential(nn.Linear(IN, 4), nn.ReLU(), nn.Dropout(0.5), nn.Linear(4, C)).double()
 
     module = dropping().train()
-    capture_graph(module, examples()[:1])
+    capture(module, examples()[:1])
     subject = Subject.from_module(module, examples(), torch.zeros(4).long())
-    assert operators(subject.graph) == operators(capture_graph(dropping().eval(), examples()[:1]))
+    assert operators(subject.graph) == operators(capture(dropping().eval(), examples()[:1]))
 
 
 def test_a_subject_in_another_type_shares_the_graph_of_its_module() -> None:
@@ -180,7 +185,7 @@ def tie(module: nn.Sequential) -> None:
 def test_a_module_whose_structure_changes_is_captured_anew(change: object) -> None:
     """Otherwise the exact trace of a network with a new activation is, in silence, that of the old one's operators."""
     module = nn.Sequential(nn.Linear(IN, IN), nn.ReLU(), nn.Linear(IN, IN), nn.Linear(IN, C)).double().eval()
-    capture_graph(module, examples()[:1])
+    capture(module, examples()[:1])
     change(module)  # type: ignore[operator]
     subject = Subject.from_module(module, examples(), torch.zeros(4).long())
     values = {**subject.params, **subject.constants}
@@ -207,7 +212,7 @@ class MakesTensors(nn.Module):
 def test_a_graph_runs_on_another_device_than_that_of_its_capture() -> None:
     """A subject on a GPU leaves its module on the CPU; the device `meta` refuses mixtures as a GPU does."""
     module = MakesTensors()
-    graph = capture_graph(module, torch.ones(1, 3))
+    graph = capture(module, torch.ones(1, 3))
     values = {name: value.detach().to("meta") for name, value in module.named_parameters()}
     found = run_graph(graph, values, torch.ones(1, 3, device="meta"))
     assert {each.device.type for each in found.values()} == {"meta"}
@@ -225,7 +230,7 @@ class FixedNoise(nn.Linear):
 def test_objects_that_export_lifts_out_are_not_followed() -> None:
     # torch 2.9 refuses the generator itself, later versions lift it out
     with pytest.raises(InvalidInput, match=r"torch\.export cannot follow FixedNoise( through|: .*Generator)"):
-        capture_graph(FixedNoise(2, 2).eval(), torch.randn(1, 2))
+        capture(FixedNoise(2, 2).eval(), torch.randn(1, 2))
 
 
 def test_a_failed_export_leaves_no_hook_on_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,7 +243,7 @@ def test_a_failed_export_leaves_no_hook_on_buffers(monkeypatch: pytest.MonkeyPat
     module = network()
     monkeypatch.setattr(torch.export, "export", fail)
     with pytest.raises(InvalidInput, match="cannot follow Sequential"):
-        capture_graph(module.eval(), examples(1))
+        capture(module.eval(), examples(1))
     module.register_buffer("assigned", torch.zeros(1))
 
 
@@ -307,7 +312,7 @@ def test_shapes_that_depend_on_values_are_no_graph() -> None:
             return torch.stack([row[row > 0].sum() * row for row in hidden])
 
     with pytest.raises(InvalidInput, match="cannot follow Selecting: a shape depends on values"):
-        capture_graph(Selecting().double(), examples(1))
+        capture(Selecting().double(), examples(1))
 
 
 def test_a_network_that_export_cannot_follow_is_not_printed(capfd: pytest.CaptureFixture[str]) -> None:
@@ -324,7 +329,7 @@ def test_a_network_that_export_cannot_follow_is_not_printed(capfd: pytest.Captur
 
     model = Routed().double()
     with pytest.raises(InvalidInput, match="cannot follow Routed"):
-        capture_graph(model, examples(1))
+        capture(model, examples(1))
     assert capfd.readouterr() == ("", "its own\n")
     torch.export.export(nn.Linear(IN, C).double(), (examples(1),))
     assert "print" not in vars(sys.modules["torch.export._trace"])
@@ -347,9 +352,9 @@ def test_the_collector_of_garbage_waits_for_the_capture_and_is_left_as_it_was(co
         (gc.enable if collecting else gc.disable)()
         if fails:
             with pytest.raises(InvalidInput, match="no output"):
-                capture_graph(Watching(2, 2), torch.zeros(1, 2))
+                capture(Watching(2, 2), torch.zeros(1, 2))
         else:
-            capture_graph(Watching(2, 2), torch.zeros(1, 2))
+            capture(Watching(2, 2), torch.zeros(1, 2))
         assert gc.isenabled() == collecting
     finally:
         (gc.enable if before else gc.disable)()

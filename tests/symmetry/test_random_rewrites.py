@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sharpbench import InvalidInput, Subject, measure
-from sharpbench.core.graph import capture_graph
+from sharpbench.core.graph import Graph, current_graph
 from sharpbench.symmetry import find_rewrites, permutation
 from sharpbench.symmetry.permutation import Permutation, find_permutations
 from sharpbench.symmetry.random_rewrites import _keep_function
@@ -136,6 +136,10 @@ def test_what_would_change_the_function_is_left_out() -> None:
     assert change < 1e-13
 
 
+def graph_of(model: nn.Module, inputs: Tensor) -> Graph:
+    return current_graph(model, inputs, inputs)
+
+
 def hidden(middle: Callable[[nn.Module, Tensor], Tensor], units: int = 4, **parts: object) -> nn.Module:
     """Linear, `middle`, linear."""
 
@@ -169,7 +173,7 @@ def test_a_constant_that_differs_by_unit_holds_the_units(middle: Callable[[nn.Mo
     found, _, _ = rewritten(hidden(middle), "permutation", torch.randn(6, 5))
     assert found.trivial
     # not by being tried out: no false set was found at all
-    assert list(find_permutations(capture_graph(hidden(middle), torch.randn(1, 5)))) == []
+    assert list(find_permutations(graph_of(hidden(middle), torch.randn(1, 5)))) == []
 
 
 MOVING = {
@@ -219,7 +223,7 @@ def test_units_of_grouped_convolutions_stay(kind: type[nn.Module], groups: int, 
     """But of depthwise ones move, before and after together."""
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), kind(4, 4, 3, groups=groups), nn.ReLU(), nn.Conv2d(4, 3, 1))
     model = model.eval()
-    assert [part.units for part in find_permutations(capture_graph(model, INPUTS[:1]))] == free
+    assert [part.units for part in find_permutations(graph_of(model, INPUTS[:1]))] == free
     found, _, change = rewritten(model, "permutation")
     assert [part.units for part in found.parts] == free
     assert change < 1e-12
@@ -244,7 +248,7 @@ def test_a_false_set_of_two_units_is_never_kept(monkeypatch: pytest.MonkeyPatch)
     """With a wrong rule: no random order is asked, which for two units would be none every other time."""
     model = hidden(lambda net, x: x.relu() * torch.tensor([1.0, 2.0]).to(x), units=2)
     monkeypatch.setitem(permutation.UNIT_RULES, "mul", homogeneous_rule)
-    assert len(list(find_permutations(capture_graph(model, torch.randn(1, 5))))) == 1
+    assert len(list(find_permutations(graph_of(model, torch.randn(1, 5))))) == 1
     for seed in range(10):
         generator = torch.Generator().manual_seed(seed)
         assert find_rewrites(model, torch.randn(6, 5), "permutation", generator=generator).trivial

@@ -83,11 +83,6 @@ class Finding:
             raise InvalidInput(f"it {self.outcome} without claimed, found and bound")
 
     @property
-    def of_network(self) -> bool:
-        """Whether it is about the network, and therefore about every measure on it."""
-        return self.what in NETWORK_NUMBERS
-
-    @property
     def difference(self) -> float | None:
         """The found number minus the claimed one."""
         return None if self.claimed is None or self.found is None else self.found - self.claimed
