@@ -11,7 +11,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from sharpbench.landscapes.landscape import Landscape
+from sharpbench.landscapes.loss_grid import LossGrid
 from sharpbench.report.plots import drawable_text
 
 COLOR_MAP, LINE_COLOR, MARK_COLOR = "viridis", "#31688e", "#d1495b"
@@ -30,7 +30,7 @@ def is_logarithmic(losses: NDArray[np.float64]) -> bool:
     return bool(finite.size and finite.min() > 0 and finite.max() > LOG_RATIO * finite.min())
 
 
-def draw_landscape(found: Landscape) -> Figure:
+def draw_landscape(found: LossGrid) -> Figure:
     """The figure of the landscape."""
     losses = found.losses.numpy()
     if losses.ndim == 1:
@@ -62,7 +62,7 @@ def _mappable(norm: Normalize) -> Any:
     return ScalarMappable(norm, COLOR_MAP)
 
 
-def _draw_line(found: Landscape, losses: NDArray[np.float64]) -> Figure:
+def _draw_line(found: LossGrid, losses: NDArray[np.float64]) -> Figure:
     figure = Figure(figsize=(6.4, 3.6), dpi=120, layout="constrained")
     axes = figure.subplots()
     axes.plot(found.grid[0], losses, color=LINE_COLOR, linewidth=1.6)
@@ -81,7 +81,7 @@ def _draw_line(found: Landscape, losses: NDArray[np.float64]) -> Figure:
     return figure
 
 
-def _draw_contours(axes: Axes, found: Landscape, losses: NDArray[np.float64], norm: Normalize) -> None:
+def _draw_contours(axes: Axes, found: LossGrid, losses: NDArray[np.float64], norm: Normalize) -> None:
     x, y = (np.array(each) for each in found.grid)
     shown = np.ma.masked_invalid(losses)
     axes.pcolormesh(x, y, shown, norm=norm, cmap=COLOR_MAP, shading="gouraud", rasterized=True)
@@ -101,7 +101,7 @@ def _draw_contours(axes: Axes, found: Landscape, losses: NDArray[np.float64], no
     axes.tick_params(labelsize=8)
 
 
-def _name_marks(axes: Axes, found: Landscape, places: list[tuple[float, float]]) -> None:
+def _name_marks(axes: Axes, found: LossGrid, places: list[tuple[float, float]]) -> None:
     ends = {0, len(places) - 1}
     for index, (mark, place) in enumerate(zip(found.marks, places, strict=True)):
         if len(places) <= MAX_NAMED_MARKS or index in ends:
@@ -115,7 +115,7 @@ def _name_marks(axes: Axes, found: Landscape, places: list[tuple[float, float]])
             )
 
 
-def _draw_surface(axes: Any, found: Landscape, losses: NDArray[np.float64], norm: Normalize) -> None:
+def _draw_surface(axes: Any, found: LossGrid, losses: NDArray[np.float64], norm: Normalize) -> None:
     x, y = np.meshgrid(*(np.array(each) for each in found.grid))
     logarithmic = isinstance(norm, LogNorm)
     heights = np.where(np.isfinite(losses), losses, np.nan)

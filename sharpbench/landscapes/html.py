@@ -11,9 +11,9 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib import colormaps
 
+from sharpbench.landscapes.description import describe_landscape
 from sharpbench.landscapes.figure import COLOR_MAP, is_logarithmic
-from sharpbench.landscapes.landscape import Landscape
-from sharpbench.landscapes.page import describe_landscape
+from sharpbench.landscapes.loss_grid import LossGrid
 from sharpbench.report.format import plain_text
 from sharpbench.version import __version__
 
@@ -22,7 +22,7 @@ COLORS = 64
 MAX_TITLE_CHARS, MAX_NAME_CHARS = 120, 40
 
 
-def render_html(found: Landscape) -> str:
+def render_html(found: LossGrid) -> str:
     """The page as text. Names of networks and checkpoints are escaped; a policy forbids scripts other than its own."""
     folder = files("sharpbench.landscapes") / "templates"
     script, sheet = ((folder / name).read_text(encoding="utf-8") for name in ("landscape.js", "landscape.css"))

@@ -12,9 +12,10 @@ import torch
 from torch.nn import functional as F
 
 from sharpbench import LandscapeOptions
+from sharpbench.landscapes.description import describe_landscape
 from sharpbench.landscapes.html import render_html
 from sharpbench.landscapes.landscape import Landscape
-from sharpbench.landscapes.page import describe_landscape, write_landscape
+from sharpbench.landscapes.page import write_landscape
 from sharpbench.landscapes.plane import Mark, TraceShare
 from sharpbench.landscapes.pools import SlicedPools, pool_by_slices
 
