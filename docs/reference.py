@@ -21,8 +21,8 @@ TOPICS = {
     "Measure a network": ("Subject", "measure", "measure_blocks", "Estimate", "list_measures", "with_class_axis"),
     "Write a measure": ("Measure", "NotApplicable"),
     "Train and measure populations": (
-        *("Recipe", "Model", "Dataset", "Data", "Optimizer", "Cohort", "Cell", "plan", "run", "RunOptions"),
-        *("run_with_progress", "plan_run", "RunPlan"),
+        *("Recipe", "Model", "Dataset", "Data", "Optimizer", "Cohort", "Cell", "plan", "PlanOptions", "run"),
+        *("RunOptions", "run_with_progress", "plan_run", "RunPlan"),
         *("Record", "read_records"),
     ),
     "Networks of your own": (

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from sharpbench.runner.foreign.plan import PopulationOptions as PopulationOptions
     from sharpbench.runner.foreign.plan import plan_population as plan_population
     from sharpbench.runner.plan import plan as plan
+    from sharpbench.runner.plan_options import PlanOptions as PlanOptions
     from sharpbench.runner.run import RunOptions as RunOptions
     from sharpbench.runner.run import RunPlan as RunPlan
     from sharpbench.runner.run import plan_run as plan_run
@@ -84,6 +85,7 @@ _HOME = {
     "NotApplicable": "core.measure",
     "Optimizer": "training.optimizers.optimizer",
     "Params": "core.subject",
+    "PlanOptions": "runner.plan_options",
     "PopulationOptions": "runner.foreign.plan",
     "Quantity": "core.measure",
     "Recipe": "training.recipe",

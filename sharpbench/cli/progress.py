@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.progress import Progress, TaskID, TextColumn
 
 from sharpbench.cli.bars import progress_bar
+from sharpbench.core.fields import choose_options
 from sharpbench.core.record import Record
 from sharpbench.core.spec import format_spec
 from sharpbench.report.format import format_duration
@@ -26,7 +27,6 @@ from sharpbench.runner.run import (
     RunOptions,
     RunPlan,
     TornLineRemoved,
-    choose_options,
     iterate_events,
     plan_run,
 )
@@ -52,7 +52,7 @@ def run_with_progress(
     ...     [record.status for record in sharpbench.run_with_progress(cells, cache_dir=folder)]
     ['ok', 'ok']
     """
-    chosen = choose_options(options, keywords)
+    chosen = choose_options(RunOptions, options, keywords)
     run_plan = cells if isinstance(cells, RunPlan) else plan_run(cells, chosen)
     engine = make_engine(chosen.engine) if isinstance(chosen.engine, str) else chosen.engine
     steps = iterate_events(run_plan, replace(chosen, engine=engine))

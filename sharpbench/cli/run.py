@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -147,22 +147,23 @@ def run(
         )
         memory = None if memory_limit is None else parse_bytes(memory_limit)
         limits = Limits(timeout=timeout, memory=memory, pieces=split)
-        shared: dict[str, Any] = {
-            "seed": seed,
-            "dtype": dtype,
-            "device": device,
-            "examples": examples,
-            "timing": timing,
-            "oracle": oracle,
-            "invariance": invariance,
-            "data_dir": data_dir,
-            "plugins": plugin or (),
-        }
+        plan_options = PopulationOptions(
+            seed=seed,
+            dtype=dtype,  # type: ignore[arg-type]  # it checks
+            device=device,
+            examples=examples,
+            timing=timing,
+            oracle=oracle,
+            invariance=invariance,
+            data_dir=data_dir,
+            plugins=plugin or (),
+            cache_dir=cache_dir,
+        )
         if population is None:
-            cells = plan(measures, models, dataset=dataset, cohort=cohort, outcomes=outcomes, **shared)
+            cells = plan(measures, models, plan_options, dataset=dataset, cohort=cohort, outcomes=outcomes)
         else:
             refuse_recipe_options(context)
-            cells = plan_population(measures, population, PopulationOptions(**shared, cache_dir=cache_dir))
+            cells = plan_population(measures, population, plan_options)
         run_plan = plan_run(cells, options)
     echo_notes((cell.recipe.dataset for cell in cells), data_dir)
     echo_choices(cells)

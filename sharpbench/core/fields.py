@@ -42,6 +42,16 @@ def from_row(cls: type[T], row: object, *, remedy: str = "") -> T:
     return cls(**check_names(row, (item.name for item in fields(cls)), remedy=remedy))  # type: ignore[arg-type]
 
 
+def choose_options(kind: Callable[..., T], options: T | None, keywords: Mapping[str, object]) -> T:
+    """The options of a function that takes a value of `kind` or, as keywords, its fields.
+
+    Raises InvalidInput where both are given.
+    """
+    if options is not None and keywords:
+        raise InvalidInput(f"options and {', '.join(keywords)} are given; give either the value or its fields")
+    return options or kind(**keywords)
+
+
 def check_names(row: object, names: Iterable[str], *, remedy: str = "") -> dict[str, Any]:
     """The object `row` itself. Raises InvalidInput unless it is a dictionary that has exactly the keys `names`."""
     odd = sorted(set(row) ^ set(names)) if isinstance(row, dict) else [type(row).__name__]

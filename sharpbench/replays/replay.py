@@ -17,6 +17,7 @@ from sharpbench.replays.study import Study
 from sharpbench.report.page import Page
 from sharpbench.runner.cell import Cell
 from sharpbench.runner.plan import plan
+from sharpbench.runner.plan_options import PlanOptions
 from sharpbench.training.cohorts.cohort import Cohort
 from sharpbench.training.recipe import Recipe
 
@@ -55,20 +56,16 @@ class Experiment:
 
     def cells(self, workspace: Workspace) -> tuple[Cell, ...]:
         """The cells of its run, which compute only values: nothing is timed, checked or rewritten. Loads the data."""
+        options = PlanOptions(
+            device=workspace.device,
+            examples=self.examples,
+            timing=0,
+            oracle=0,
+            invariance=0,
+            data_dir=workspace.data_dir,
+        )
         planned = [
-            plan(
-                self.measures,
-                models,
-                dataset=self.dataset,
-                cohort=cohort,
-                device=workspace.device,
-                examples=self.examples,
-                timing=0,
-                oracle=0,
-                invariance=0,
-                data_dir=workspace.data_dir,
-            )
-            for cohort, models in self.cohorts
+            plan(self.measures, models, options, dataset=self.dataset, cohort=cohort) for cohort, models in self.cohorts
         ]
         return tuple(cell for cells in planned for cell in cells)
 

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, Unpack
 
-from sharpbench.core.fields import is_scalar
+from sharpbench.core.fields import choose_options, is_scalar
 from sharpbench.core.installed_plugins import Kind
 from sharpbench.core.measure import Measure
 from sharpbench.core.registry import available
 from sharpbench.core.spec import format_spec, parse_spec, parse_specs, split_specs, to_config
 from sharpbench.core.user_functions import FILE_AND_FUNCTION
 from sharpbench.datasets.dataset import Data, Dataset, refusing_load_errors
-from sharpbench.environment import resolve_device
 from sharpbench.errors import InvalidInput, shorten
 from sharpbench.files import data_folder
 from sharpbench.models.model import Model
-from sharpbench.runner.cell import Cell, Checks, EvaluationSetting, Precision
+from sharpbench.runner.cell import Cell
 from sharpbench.runner.plan_checks import check_examples, check_recipes
+from sharpbench.runner.plan_options import PlanKeywords, PlanOptions
 from sharpbench.training.cohorts import SUFFIX, read_cohort
 from sharpbench.training.cohorts.cohort import Cohort
 from sharpbench.training.examples import load_data
@@ -42,19 +42,12 @@ BASE_CLASSES: dict[Kind, type] = {
 def plan(
     measures: str | Sequence[Measure],
     models: str | Sequence[Model],
+    options: PlanOptions | None = None,
     *,
     dataset: str | Dataset = "digits",
     cohort: str | Cohort = "label-noise",
-    seed: int = 0,
-    dtype: Precision = "float32",
-    device: str = "auto",
-    examples: int | None = None,
-    timing: int = 1,
-    oracle: int = 1,
-    invariance: int = 1,
     outcomes: str | Sequence[str] = "gap",
-    data_dir: Path | str | None = None,
-    plugins: Sequence[Path] = (),
+    **keywords: Unpack[PlanKeywords],
 ) -> tuple[Cell, ...]:
     """The cells of a run: every measure on every network of the cohort, network by network.
 
@@ -65,38 +58,31 @@ def plan(
     Args:
         measures: a comma-separated spec, or objects.
         models: a comma-separated spec, or objects.
+        options: how the networks are measured.
         dataset: where the examples come from.
         cohort: which networks are trained.
-        seed: of the random numbers of the measures.
-        dtype: the precision in which measures are evaluated.
-        device: 'auto', 'cpu' or 'cuda'.
-        examples: the number of training examples of each network that is measured on; None: all.
-        timing: on how many networks of each model the standalone cost is measured.
-        oracle: on how many the value is compared with the measure's oracle.
-        invariance: on how many the change under rewrites of the same function is found.
         outcomes: what is found of each network in addition to its training result, as a comma-separated text or names;
             'all' is every outcome that the data have.
-        data_dir: the folder of data sets; None is $SHARPBENCH_DATA.
-        plugins: Python files whose measures, models and so on can be named too.
+        keywords: the fields of PlanOptions, instead of `options`.
 
     Raises:
-        InvalidInput: for names, parameters and numbers that do not exist or do not fit together.
+        InvalidInput: for names, parameters and numbers that do not exist or do not fit together, and for options that
+            are given twice.
 
     >>> cells = sharpbench.plan("trace", "small-mlp", cohort="label-noise[ratios=2,seeds=1]")
     >>> [cell.recipe.label_noise for cell in cells]
     [0.0, 1.0]
     """
-    check_counts(examples, {"timing": timing, "oracle": oracle, "invariance": invariance})
-    unresolved = EvaluationSetting(seed=seed, dtype=dtype, device=device)
-    wanted = select_measures(measures, plugins)
-    family = select_cohort(cohort, plugins)
-    selected = select_recipes(models, dataset=dataset, cohort=family, data_dir=data_dir, plugins=plugins)
+    chosen = choose_options(PlanOptions, options, keywords)
+    wanted = select_measures(measures, chosen.plugins)
+    family = select_cohort(cohort, chosen.plugins)
+    selected = select_recipes(models, dataset=dataset, cohort=family, data_dir=chosen.data_dir, plugins=chosen.plugins)
     for recipes, tensors in selected.by_source():
-        check_examples(recipes, tensors, examples)
+        check_examples(recipes, tensors, chosen.examples)
     wanted_outcomes = select_outcomes(outcomes, tuple(selected.data.values()))
     added = tuple(name for name in wanted_outcomes if not OUTCOMES[name].in_truth)
     hashes = {source: data.sha256() for source, data in selected.data.items()}
-    setting = replace(unresolved, device=resolve_device(device))
+    setting = chosen.resolve_setting()
     return tuple(
         Cell(
             measure=measure,
@@ -105,26 +91,15 @@ def plan(
             design=family.design,
             position=position,
             data_sha256=hashes[recipe.data_source],
-            examples=examples,
+            examples=chosen.examples,
             setting=setting,
-            checks=Checks(
-                timed=position < timing,
-                compared=position < oracle,
-                rewritten=position < invariance,
-            ),
+            checks=chosen.checks_at(position),
             outcomes=added,
             with_curve=measure is wanted[0],
         )
         for recipe, position in _positions(selected.populations)
         for measure in wanted
     )
-
-
-def check_counts(examples: int | None, counts: Mapping[str, int]) -> None:
-    """Raise InvalidInput for a number of examples below 1, or of networks that are checked below 0."""
-    for name, value, least in (("examples", examples, 1), *((name, value, 0) for name, value in counts.items())):
-        if value is not None and value < least:
-            raise InvalidInput(f"{name}={value} must be at least {least}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,6 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
+from sharpbench.core.fields import choose_options
 from sharpbench.core.jsonl import JsonlFile
 from sharpbench.core.record import Record
 from sharpbench.core.records import FINISHED, RECORDS, CellEnd, iterate_records, read_cell_ends
@@ -187,14 +188,7 @@ def run(
     ...     [record.status for record in sharpbench.run(cells, cache_dir=folder)]
     ['ok', 'ok']
     """
-    return _only_records(iterate_events(cells, choose_options(options, keywords)))
-
-
-def choose_options(options: RunOptions | None, keywords: RunKeywords) -> RunOptions:
-    """The options of a run, given as a value or as its fields. Raises InvalidInput where both are given."""
-    if options is not None and keywords:
-        raise InvalidInput(f"options and {', '.join(keywords)} are given; give either the value or its fields")
-    return options or RunOptions(**keywords)
+    return _only_records(iterate_events(cells, choose_options(RunOptions, options, keywords)))
 
 
 def iterate_events(cells: Sequence[Cell] | RunPlan, options: RunOptions) -> Generator[Event, None, None]:

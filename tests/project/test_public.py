@@ -32,7 +32,7 @@ TYPES = (
     *("Cell", "Cohort", "Data", "Dataset", "Estimate", "Measure"),
     *("LandscapeOptions", "SpectrumOptions"),
     *("Model", "NetworkComparisonOptions", "NetworkPlace", "Optimizer", "PopulationOptions", "Recipe"),
-    *("Record", "RunOptions", "RunPlan", "Subject", "TableOptions", "Tracker"),
+    *("PlanOptions", "Record", "RunOptions", "RunPlan", "Subject", "TableOptions", "Tracker"),
 )
 ALIASES = ("Dependence", "Inputs", "Invariance", "Params", "Quantity", "Scalar")
 MODULES = (

@@ -20,11 +20,10 @@ from sharpbench.core.record import Design
 from sharpbench.core.spec import format_spec
 from sharpbench.core.user_functions import FILE_AND_FUNCTION
 from sharpbench.datasets.dataset import Examples, Subset
-from sharpbench.environment import resolve_device
 from sharpbench.errors import InvalidInput, one_line, shorten
 from sharpbench.files import content_hash, data_folder, user_path
 from sharpbench.models.file import File
-from sharpbench.runner.cell import Cell, Checks, EvaluationSetting, Precision
+from sharpbench.runner.cell import Cell, EvaluationSetting
 from sharpbench.runner.foreign.network import ForeignNetwork, ForeignNetworks
 from sharpbench.runner.foreign.population_file import PopulationFile, find_population_file, read_population_file
 from sharpbench.runner.foreign.zoo_export import ExportPlace, import_zoo_export, is_zoo_export
@@ -33,7 +32,8 @@ from sharpbench.runner.network_evaluation import NetworkEvaluation, NetworkWeigh
 from sharpbench.runner.network_record import example_fields
 from sharpbench.runner.network_subject import make_subject
 from sharpbench.runner.network_table import PRETRAINED, fill_pattern, find_sources
-from sharpbench.runner.plan import check_counts, select_measures
+from sharpbench.runner.plan import select_measures
+from sharpbench.runner.plan_options import PlanOptions
 from sharpbench.training.recipe import Recipe
 
 TRIED_EXAMPLES = 8
@@ -41,24 +41,16 @@ TRIED_EXAMPLES = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PopulationOptions:
-    """How the networks of a population are measured; see `plan` for the fields.
+class PopulationOptions(PlanOptions):
+    """How the networks of a population that was trained elsewhere are measured: the fields of PlanOptions, and a cache.
+
+    `examples` of the split are drawn at random.
 
     Attributes:
-        examples: the number of examples, drawn at random from the split; None: all.
         cache_dir: the folder of trained networks, into which those of `zoo export` are put.
     """
 
-    seed: int = 0
-    dtype: Precision = "float32"
-    device: str = "auto"
-    examples: int | None = None
-    timing: int = 1
-    oracle: int = 1
-    invariance: int = 1
-    data_dir: Path | str | None = None
     cache_dir: Path | str | None = None
-    plugins: Sequence[Path] = ()
 
 
 def plan_population(
@@ -97,10 +89,8 @@ def plan_population(
     ['small-mlp[width=1] at net0.pt', 'small-mlp[width=1] at net1.pt', 'small-mlp[width=1] at net2.pt']
     """
     chosen = options or PopulationOptions()
-    counts = {"timing": chosen.timing, "oracle": chosen.oracle, "invariance": chosen.invariance}
-    check_counts(chosen.examples, counts)
     wanted = select_measures(measures, chosen.plugins)
-    setting = EvaluationSetting(seed=chosen.seed, dtype=chosen.dtype, device=resolve_device(chosen.device))
+    setting = chosen.resolve_setting()
     if is_zoo_export(user_path(population)):
         place = ExportPlace(cache_dir=chosen.cache_dir, data_dir=chosen.data_dir, plugins=chosen.plugins)
         exported = import_zoo_export(user_path(population), place, device=setting.device)
@@ -127,7 +117,7 @@ class _PlannedNetwork:
 def _make_cells(
     planned: Sequence[_PlannedNetwork],
     measures: Sequence[Measure],
-    options: PopulationOptions,
+    options: PlanOptions,
     setting: EvaluationSetting,
 ) -> tuple[Cell, ...]:
     return tuple(
@@ -140,11 +130,7 @@ def _make_cells(
             data_sha256=network.data_sha256,
             examples=options.examples,
             setting=setting,
-            checks=Checks(
-                timed=network.position < options.timing,
-                compared=network.position < options.oracle,
-                rewritten=network.position < options.invariance,
-            ),
+            checks=options.checks_at(network.position),
         )
         for network in planned
         for measure in measures
@@ -152,7 +138,7 @@ def _make_cells(
 
 
 def _plan_networks(
-    described: PopulationFile, options: PopulationOptions, setting: EvaluationSetting
+    described: PopulationFile, options: PlanOptions, setting: EvaluationSetting
 ) -> list[tuple[ForeignNetwork, str]]:
     """Each network with the hash of its examples."""
     table = described.table
@@ -193,7 +179,7 @@ def _plan_networks(
 
 
 def _make_evaluation(
-    described: PopulationFile, row: int, source: str, options: PopulationOptions, setting: EvaluationSetting
+    described: PopulationFile, row: int, source: str, options: PlanOptions, setting: EvaluationSetting
 ) -> NetworkEvaluation:
     """What the network of a row is, and what it is measured on."""
     word = fill_pattern(described.table, described.model, row, remedy="name the network")
