@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sharpbench.cli.boards import last_records
 from sharpbench.cli.exits import Interrupted, records_status
 from sharpbench.cli.options import CacheDirOption, DataDirOption, DeviceOption, ThreadsOption, WorkersOption
-from sharpbench.cli.run import default_engine, last_records
 from sharpbench.errors import InvalidInput
 from sharpbench.version import __version__
 
@@ -81,7 +81,7 @@ def replay(
         from sharpbench.cli.progress import follow_run
         from sharpbench.core.records import RECORDS
         from sharpbench.replays.study import run_study
-        from sharpbench.runner.engines.engine import make_engine
+        from sharpbench.runner.engines.engine import default_engine, make_engine
         from sharpbench.runner.run import RunOptions, iterate_events, plan_run
 
         options = RunOptions(

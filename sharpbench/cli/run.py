@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sharpbench.cli.boards import chosen_outcomes, last_records, write_outcomes
 from sharpbench.cli.command import ConfigOption, PrintConfigOption, format_options
-from sharpbench.cli.exits import EXIT_FAILED, Interrupted, records_status, unwritable
+from sharpbench.cli.exits import EXIT_FAILED, Interrupted, records_status
 from sharpbench.cli.foreign_networks import echo_choices, echo_shortfalls, refuse_recipe_options
 from sharpbench.cli.options import (
     DEFAULT_MEASURES,
@@ -32,11 +33,6 @@ from sharpbench.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from sharpbench.core.record import Record
-    from sharpbench.report.scored_boards import ScoredBoards
-    from sharpbench.runner.cell import Cell
     from sharpbench.runner.engines.engine import Engine
     from sharpbench.runner.engines.limits import Limits
     from sharpbench.runner.run import RunPlan
@@ -193,23 +189,6 @@ def run(
     return 0 if allow_failures else records_status(records)
 
 
-def chosen_outcomes(given: str, run_plan: RunPlan) -> list[str]:
-    """The names of the outcomes of a run that was planned with `given`, in the order of the catalogue."""
-    from sharpbench.training.outcomes import OUTCOMES
-
-    named = {name.strip() for name in given.split(",")}
-    found = {name for cell in run_plan.cells[:1] for name in cell.outcomes}
-    return [name for name, each in OUTCOMES.items() if name in named | found or ("all" in named and each.in_truth)]
-
-
-def stated_outcomes(records: Sequence[Record]) -> list[str]:
-    """The gap, and the names of the outcomes that the records state, in the order of the catalogue."""
-    from sharpbench.training.outcomes import OUTCOMES
-
-    stated = {name for record in records for name in record.outcomes}
-    return [name for name in OUTCOMES if name == "gap" or name in stated]
-
-
 def _report_lost(lost: int, planned: int, path: Path) -> int:
     """Print one line on stderr that planned cells have no record, and return the exit status for it."""
     where = f"{lost} of {planned} planned cells have no record in {path}"
@@ -221,7 +200,7 @@ def _choose_engine(
     name: str | None, run_plan: RunPlan, limits: Limits, *, address: str | None, gpus: float | None
 ) -> Engine:
     """The engine of that name; without a name, the default one, which is a process wherever there are limits."""
-    from sharpbench.runner.engines.engine import make_engine
+    from sharpbench.runner.engines.engine import default_engine, make_engine
     from sharpbench.runner.engines.limits import Limits
 
     if name is None:
@@ -230,91 +209,3 @@ def _choose_engine(
     if name == "ray" and gpus is None and any(cell.setting.device == "cuda" for cell in run_plan.left):
         gpus = 1.0
     return make_engine(name, limits=limits, address=address, gpus=gpus)
-
-
-def default_engine(left: Sequence[Cell]) -> str:
-    """The engine where none is given: a single cell is not worth starting a process."""
-    return "process" if len(left) > 1 else "inline"
-
-
-def last_records(cells: Sequence[Cell], path: Path, *, parts: bool = True) -> list[Record]:
-    """The last record of each cell, in the order of the plan, with the population that the plan assigns to it.
-
-    parts: keep what each parameter contributes, which is most of a record and which no leaderboard shows.
-    """
-    from sharpbench.core.records import iterate_records
-    from sharpbench.runner.evaluate_cell import with_plan
-
-    planned = {cell.key: cell for cell in cells}
-    last: dict[str, Record] = {}
-    for record in iterate_records(path):
-        if record.key in planned:
-            latest = with_plan(record, planned[record.key])
-            last[record.key] = latest if parts or not latest.parts else replace(latest, parts={})
-    return [last[key] for key in planned if key in last]
-
-
-def write_outcomes(records: Sequence[Record], output: Path, names: Sequence[str], *, full: bool) -> None:
-    """Write and print the leaderboard of each outcome; of several, also a page with one table for all.
-
-    The headline scores are written where one of the populations enters them.
-    """
-    from sharpbench.files import atomic_write
-    from sharpbench.report.headline_json import HEADLINE, headline_json
-    from sharpbench.report.outcome_table import OUTCOMES_PAGE, outcome_page
-
-    boards = [write_leaderboard(records, output, full=full, outcome=name) for name in names]
-    headline = headline_json(boards[0].populations)
-    try:
-        if len(boards) > 1:
-            path = output / OUTCOMES_PAGE
-            atomic_write(path, outcome_page(boards))
-            typer.echo(f"all outcomes: {path}")
-        if headline is None:
-            (output / HEADLINE).unlink(missing_ok=True)  # of fewer records, by which a population entered
-        else:
-            atomic_write(output / HEADLINE, headline)
-            typer.echo(f"headline scores: {output / HEADLINE}")
-    except OSError as error:
-        raise unwritable(output, error) from None
-
-
-def write_leaderboard(records: Sequence[Record], output: Path, *, full: bool, outcome: str = "gap") -> ScoredBoards:
-    """Write the leaderboard and its plots into the output folder, print it, and return it.
-
-    outcome: what measures are judged by; one other than the gap has its own folder and one figure.
-    """
-    from sharpbench.cli.bars import announce_step
-    from sharpbench.report.format import OutcomeLabel
-    from sharpbench.report.scored_boards import ScoredBoards
-    from sharpbench.training.outcomes import OUTCOMES
-
-    label = OutcomeLabel(outcome, OUTCOMES[outcome].meaning)
-    folder = output if outcome == "gap" else output / outcome
-    with announce_step(f"scoring by {outcome}"):
-        boards = ScoredBoards.from_records(records, label)
-    write_boards(boards, folder, full=full, overview_only=outcome != "gap")
-    return boards
-
-
-def write_boards(boards: ScoredBoards, output: Path, *, full: bool, overview_only: bool = False) -> None:
-    """Write the boards and their plots into the output folder, and print them.
-
-    Args:
-        full: print all tables.
-        overview_only: one figure of all measures, and none of each.
-    """
-    from rich.console import Console
-
-    from sharpbench.cli.bars import announce_step
-    from sharpbench.report.scored_boards import PAGE, PLOTS
-
-    try:
-        with announce_step("writing the leaderboard"):
-            boards.write(output, overview_only=overview_only)
-    except OSError as error:
-        raise unwritable(output, error) from None
-    boards.show(Console(), full=full)
-    if not full:
-        typer.echo("more columns: --full; what a measure is: sharpbench info MEASURE")
-    typer.echo(f"{output / PAGE}, plots in {output / PLOTS}")

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from sharpbench.cli.boards import write_boards
 from sharpbench.cli.options import FullOption
-from sharpbench.cli.run import write_boards
 
 NAMES_HELP = "Comma-separated; quote a name that contains a comma, as in CSV."
 

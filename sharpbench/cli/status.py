@@ -54,7 +54,7 @@ def merge(
     Exit status: 0 all cells ok or skipped, 1 some failed, 2 bad input.
     """
     from sharpbench.cli.bars import announce_step
-    from sharpbench.cli.run import stated_outcomes, write_outcomes
+    from sharpbench.cli.boards import stated_outcomes, write_outcomes
     from sharpbench.core.records import merge_records
     from sharpbench.leaderboard.collection import find_contradiction
 

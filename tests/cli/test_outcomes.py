@@ -9,7 +9,7 @@ import pytest
 
 from sharpbench.analysis.headline import score_headline
 from sharpbench.analysis.population import group_populations
-from sharpbench.cli.run import chosen_outcomes, stated_outcomes, write_outcomes
+from sharpbench.cli.boards import chosen_outcomes, stated_outcomes, write_outcomes
 from sharpbench.cli.status import merge
 from sharpbench.report.format import OutcomeLabel
 from sharpbench.report.outcome_table import outcome_page

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, get_args
 
@@ -114,6 +114,11 @@ class Ray:
     def pool(self, workspace: Workspace, *, workers: int, load: Callable[[Recipe], Data]) -> WorkerPool:
         """See Engine."""
         return RayPool(workspace, self.limits, slots=self.slots(workers), address=self.address, gpus=self.gpus)
+
+
+def default_engine(left: Sequence[Cell]) -> EngineName:
+    """The engine where none is given: a single cell is not worth starting a process."""
+    return "process" if len(left) > 1 else "inline"
 
 
 def make_engine(
