@@ -25,10 +25,10 @@ from sharpbench.core.records import RECORDS, iterate_records
 from sharpbench.datasets import Digits
 from sharpbench.models import SmallMlp
 from sharpbench.runner.cell import Checks, EvaluationSetting
+from sharpbench.runner.cell_record import cell_record
 from sharpbench.runner.engines.engine import Process
 from sharpbench.runner.engines.pool import CellStarted, WorkerDeath
 from sharpbench.runner.engines.scheduler import schedule
-from sharpbench.runner.evaluate_cell import cell_record
 from sharpbench.runner.run import RunOptions, plan_run
 from sharpbench.runner.status import StatusFile
 from sharpbench.training.network import TrainingResult

@@ -42,7 +42,7 @@ def last_records(cells: Sequence[Cell], path: Path, *, parts: bool = True) -> li
     parts: keep what each parameter contributes, which is most of a record and which no leaderboard shows.
     """
     from sharpbench.core.records import iterate_records
-    from sharpbench.runner.evaluate_cell import with_plan
+    from sharpbench.runner.cell_record import with_plan
 
     planned = {cell.key: cell for cell in cells}
     last: dict[str, Record] = {}

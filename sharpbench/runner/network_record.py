@@ -10,7 +10,7 @@ from sharpbench.core.record import Record
 from sharpbench.core.spec import format_spec
 from sharpbench.datasets.dataset import Examples
 from sharpbench.runner.cell import KeyContent
-from sharpbench.runner.evaluate_cell import empty_record
+from sharpbench.runner.cell_record import empty_record
 from sharpbench.runner.network_evaluation import NetworkEvaluation, NetworkWeights, foreign_source
 from sharpbench.runner.preparation import AS_GIVEN
 

@@ -10,8 +10,8 @@ from sharpbench.core.record import Record
 from sharpbench.datasets.dataset import Data
 from sharpbench.files import Workspace
 from sharpbench.runner.cell import Cell
+from sharpbench.runner.cell_record import cell_record
 from sharpbench.runner.engines.scheduler import RecordMaker
-from sharpbench.runner.evaluate_cell import cell_record
 from sharpbench.runner.failures import failed_record
 from sharpbench.training.examples import load_data
 from sharpbench.training.population import Population, TrainingEpoch, TrainingProgress

@@ -11,9 +11,9 @@ import pytest
 from sharpbench import plan
 from sharpbench.datasets.digits import Digits
 from sharpbench.runner.cell import Cell
+from sharpbench.runner.cell_record import cell_record
 from sharpbench.runner.engines.pool import CellStarted
 from sharpbench.runner.eta import EtaEstimator
-from sharpbench.runner.evaluate_cell import cell_record
 from sharpbench.runner.networks import UntrainedNetworks
 from sharpbench.runner.run import RunOptions, iterate_events
 from sharpbench.training.population import TrainingEpoch

@@ -13,7 +13,7 @@ from sharpbench.core.record import Record
 from sharpbench.core.records import RECORDS, CellEnd, iterate_records, read_cell_ends
 from sharpbench.datasets import Digits
 from sharpbench.runner.cell import Cell
-from sharpbench.runner.evaluate_cell import cell_record
+from sharpbench.runner.cell_record import cell_record
 from sharpbench.runner.run import RunOptions, plan_run
 from tests.synthetic import make
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from sharpbench import Cell, InvalidInput, Record
+from sharpbench.runner.cell_record import cell_record
 from sharpbench.runner.engines.pool import CellStarted, WorkerDeath
 from sharpbench.runner.engines.scheduler import MAX_RETRIES, MAX_START_RETRIES, schedule
-from sharpbench.runner.evaluate_cell import cell_record
 from sharpbench.training.population import TrainingEpoch
 
 

@@ -15,7 +15,7 @@ from sharpbench import InvalidInput, Record
 from sharpbench.analysis.population import group_populations
 from sharpbench.cli.foreign_networks import echo_choices
 from sharpbench.core.records import iterate_records
-from sharpbench.runner.evaluate_cell import with_plan
+from sharpbench.runner.cell_record import with_plan
 from sharpbench.runner.foreign.claims import describe_shortfalls
 from sharpbench.runner.foreign.plan import PopulationOptions, plan_population
 from sharpbench.runner.run import RunOptions, plan_run, run
