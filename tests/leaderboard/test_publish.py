@@ -52,7 +52,18 @@ def tau_rows(texts: Mapping[str, str]) -> list[list[str]]:
     return rows(texts["README.md"].split("## Tau with the gap by population")[1])
 
 
-def test_publish_writes_and_check_finds_what_differs(results: Path, tmp_path: Path) -> None:
+def test_publish_writes_and_check_finds_what_differs(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five commands on the same records, for which the pages are made once."""
+    made: list[dict[str, str]] = []
+
+    def make_once(leaderboard: Leaderboard) -> dict[str, str]:
+        if not made:
+            made.append(generate_files(leaderboard))
+        return dict(made[0])
+
+    monkeypatch.setattr("sharpbench.leaderboard.publish.generate_files", make_once)
     output = tmp_path / "board"
     words = ("--results", str(results), "--output", str(output))
     status, shown = publish(*words, "--check")
