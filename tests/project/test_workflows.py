@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
+from benchmarks.compare import main as compare_commits
 from sharpbench import Record
 from sharpbench.leaderboard.submissions import Manifest, format_submission, read_verdicts
 from sharpbench.leaderboard.submissions.submission import hash_records
@@ -358,29 +359,29 @@ def test_pages(scratch: Scratch) -> None:
     assert (scratch.root / "site" / "asv" / "index.html").exists()
 
 
-def test_the_gate_of_asv_is_tracked_numbers_alone(tmp_path: Path) -> None:
+def test_the_gate_of_asv_is_tracked_numbers_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "here"
     folder.mkdir()
     units = {"t": "seconds", "e": "relative error", "b": "bytes", "g": "gradients", "lost": "seconds"}
     (tmp_path / "benchmarks.json").write_text(json.dumps({"version": 2, **{k: {"unit": u} for k, u in units.items()}}))
 
-    def compared(base: dict[str, Any], head: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+    def compared(base: dict[str, Any], head: dict[str, Any]) -> tuple[int, str]:
         for commit, values in (("a" * 40, base), ("b" * 40, head)):
             rows = {name: [[value], [["'x'"]]] for name, value in values.items()}
             stored = {"result_columns": ["result", "params"], "results": rows}
             (folder / f"{commit[:8]}-existing.json").write_text(json.dumps(stored))
-        command = [sys.executable, str(ROOT / "benchmarks" / "compare.py"), str(folder), "a" * 40, "b" * 40]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+        status = compare_commits([str(folder), "a" * 40, "b" * 40])
+        return status, capsys.readouterr().out
 
     usual = {"t": 1.0, "e": 1e-9, "b": 100, "g": 2.0}
-    done = compared(usual, {"t": 9.0, "e": 9e-9, "b": 119, "g": 9.0})
-    assert (done.returncode, "4 numbers, 0 below the gate" in done.stdout) == (0, True)
-    assert "| `t('x')` | 1 | 9 | seconds | slower |" in done.stdout
-    assert compared({"e": 1e-16}, {"e": 1e-13}).returncode == 0  # rounding
+    status, shown = compared(usual, {"t": 9.0, "e": 9e-9, "b": 119, "g": 9.0})
+    assert (status, "4 numbers, 0 below the gate" in shown) == (0, True)
+    assert "| `t('x')` | 1 | 9 | seconds | slower |" in shown
+    assert compared({"e": 1e-16}, {"e": 1e-13})[0] == 0  # rounding
     for worse in ({"e": 2e-8}, {"b": 121}, {"t": None}):
-        done = compared(usual, {**usual, **worse})
-        assert (done.returncode, "3 numbers" in done.stdout, "1 below the gate" in done.stdout) == (1, False, True)
-        assert done.stdout.splitlines()[2].count("fails") == 1
-    assert compared({**usual, "lost": 1.0}, usual).returncode == 1
-    assert compared({**usual, "lost": float("nan")}, usual).returncode == 0  # skipped
-    assert compared({}, {}).returncode == 1
+        status, shown = compared(usual, {**usual, **worse})
+        assert (status, "3 numbers" in shown, "1 below the gate" in shown) == (1, False, True)
+        assert shown.splitlines()[2].count("fails") == 1
+    assert compared({**usual, "lost": 1.0}, usual)[0] == 1
+    assert compared({**usual, "lost": float("nan")}, usual)[0] == 0  # skipped
+    assert compared({}, {})[0] == 1
