@@ -62,14 +62,12 @@ def fail(number: int) -> int:
 
 @on_linux
 def test_an_exception_comes_back_with_its_traceback_and_ends_the_other_calls() -> None:
-    started = time.monotonic()
-    calls: list[Callable[[], object]] = [partial(time.sleep, 100.0), partial(fail, 3)]
+    calls: list[Callable[[], object]] = [partial(time.sleep, 36_000.0), partial(fail, 3)]
     with pytest.raises(Exception, match="call 3") as raised:
         call_side_by_side(calls, workers=2)
     assert type(raised.value).__name__ == "Unpicklable"
     assert raised.traceback[-1].name == "fail"
     assert multiprocessing.active_children() == []
-    assert time.monotonic() - started < 90
 
 
 def end_elsewhere(number: int) -> int:
@@ -101,7 +99,7 @@ from sharpbench.core.forked_calls import call_side_by_side
 
 def work():
     print(os.getpid(), flush=True)
-    time.sleep(100)
+    time.sleep(36_000)
 
 sharpbench.cli.app.app = lambda **options: call_side_by_side([work, work, work], workers=2)
 main()
@@ -125,7 +123,7 @@ def test_an_interrupt_ends_all_processes_at_once_in_one_line(to_all: bool, tmp_p
     assert process.stdout is not None
     children = [int(process.stdout.readline()) for _ in range(2)]
     (os.killpg if to_all else os.kill)(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=200)
     assert (process.returncode, errors) == (130, "interrupted\n")
     for child in children:
         with pytest.raises(ProcessLookupError):
