@@ -121,8 +121,6 @@ def test_a_data_set_that_ends_too_soon_is_bad_input_and_not_an_interrupt(tmp_pat
         (("run", "--shard", "3/2"), "shard 3/2 must be from 1/2 to 2/2"),
         (("run", "--memory-limit", "much"), "memory limit 'much' is not a size; write 2GiB, or 500MB"),
         (("run", "--timeout", "-1"), "timeout=-1.0 must be a number of seconds above 0"),
-        (("status", "/nowhere"), "no records at /nowhere/records.jsonl"),
-        (("merge", "/nowhere", "--output", "/tmp"), "no records at /nowhere/records.jsonl"),
     ],
 )
 def test_bad_input_gets_one_line(words: tuple[str, ...], message: str) -> None:

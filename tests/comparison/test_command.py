@@ -43,13 +43,6 @@ def test_there_must_be_rows(tmp_path: Path) -> None:
     assert re.search(r"there are no rows of a comparison in '.*'; name another file", done.stderr)
 
 
-def test_bad_input_is_one_line(tmp_path: Path) -> None:
-    done = given("compare", "--quantity", "tracee", "--output", str(tmp_path / "out"))
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: quantity 'tracee' is none of trace, top-eigenvalue, diagonal\n"
-    assert not (tmp_path / "out").exists()
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [

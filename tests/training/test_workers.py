@@ -220,7 +220,6 @@ def test_a_group_that_is_lost_is_an_error_line_and_status_1(plugin: Path, tmp_pa
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--workers", "0"], "workers=0 must be at least 1"),
         (["--threads", "0"], "threads=0 must be at least 1"),
         (["--models", "small-mpl"], "unknown model 'small-mpl'; did you mean 'small-mlp'"),
         (["--cohort", "label-noise[train_size=99999]"], "train_size=99999 exceeds the 1437 training examples"),
