@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sharpbench.training.zoo import FORMAT, RESULT, WEIGHTS, Origin, Zoo
-from tests.commands import given, imported, refused, started
+from tests.commands import given, imported, refused
 
 COHORT = "hyperparameters[axes=width+optimizer,width=5+20,optimizer=sgd+sgd[momentum=0.5],seeds=2,train_size=32]"
 
@@ -41,7 +41,7 @@ def test_list_counts_networks_by_population(cache: str) -> None:
     entries, _ = Zoo(Path(cache)).entries()
     assert small_mlp["size"] + small_cnn["size"] == sum(entry.size for entry in entries)
     assert small_mlp["fitted"] + sum(small_mlp["exclusions"].values()) == 8
-    shown = started("zoo", "list", "--cache-dir", cache)
+    shown = given("zoo", "list", "--cache-dir", cache)
     assert "12 networks, " in shown.stdout
 
 
@@ -96,7 +96,8 @@ def test_imported_networks_are_not_trained_again(cache: str, tmp_path: Path) -> 
     other = str(tmp_path / "other")
     assert given("zoo", "import", str(tmp_path / "out"), "--cache-dir", other).returncode == 0
     before = {path: path.stat().st_mtime_ns for path in Path(other).rglob(WEIGHTS)}
-    words = ("--models", "small-mlp", "--cohort", COHORT, "--measures", "parameter-norm", "--threads", "1")
+    words = ["--models", "small-mlp", "--cohort", COHORT, "--measures", "parameter-norm", "--threads", "1"]
+    words += ["--timing", "0", "--oracle", "0", "--invariance", "0", "--engine", "inline"]
     done = given("run", *words, "--output", str(tmp_path / "run"), "--cache-dir", other)
     assert done.returncode == 0, done.stderr
     assert {path: path.stat().st_mtime_ns for path in Path(other).rglob(WEIGHTS)} == before
