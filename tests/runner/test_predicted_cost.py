@@ -35,7 +35,7 @@ class Sleeps(Measure):
         """See Measure."""
         if self.held < 0:
             raise NotApplicable("not for this network")
-        self.sleep(self.fixed + self.each * len(subject.inputs))
+        type(self).sleep(self.fixed + self.each * len(subject.inputs))
         block = torch.ones(self.held // 4)
         return Estimate(float(block.sum()))
 
