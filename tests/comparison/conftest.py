@@ -54,9 +54,6 @@ class Odd(Measure):
                 return Estimate(true)
         raise NotApplicable("not here")
 
-    def prepare(self, subject):
-        time.sleep(0.03 if self.way == "wrong" else 0)
-
     def diagonal_entries(self, subject, *, generator):
         shift = 0.05 if self.way == "wrong" else float(torch.randn(1, generator=generator))
         return {name: value * (1 + shift) for name, value in exact_diagonal(subject).items()}

@@ -7,24 +7,30 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from sharpbench.comparison import MEASUREMENTS_FILE, Comparison, Measurement, read_measurements
+from sharpbench.comparison import MEASUREMENTS_FILE, Comparison, Measurement, read_measurements, worker
 from sharpbench.comparison import contestant as contestant_module
 from sharpbench.comparison.benchmark import Benchmark, ComparisonEvent
+from sharpbench.comparison.config import Job
 from sharpbench.comparison.network import make_network
 from sharpbench.comparison.process import ContestantProcess
 from sharpbench.comparison.results import NetworkResult, network_results
-from sharpbench.comparison.worker import MAX_CALLS
+from sharpbench.comparison.worker import MAX_CALLS, ContestantServer
 from sharpbench.errors import InvalidInput
 from sharpbench.files import Workspace
 from sharpbench.runner.preparation import Preparation
 
 Compared = Callable[..., Iterator[ComparisonEvent]]
-LIMIT_SECONDS = 20.0
-"""Of a call. One contestant meets it; the others finish within it, also while other work keeps the cores busy."""
+LIMIT_SECONDS = 200.0
+"""Of a call; every contestant that answers does so within it, also while other work keeps the cores busy."""
+ENDLESS_SECONDS = 0.5
+"""Of a call that would never end, instead of its limit."""
+PATIENCE = ("ONLY_CALL_SECONDS", "REPEATED_CALL_SECONDS", "SEARCH_SECONDS", "ALL_ROUNDS_SECONDS")
+"""Times after which a contestant is measured less; other work may make each call longer."""
 ALL = "trace,odd,odd[way=noisy],odd[way=raises],odd[way=exits],odd[way=hangs],odd[way=refuses],odd[way=late]"
 
 
@@ -34,8 +40,45 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def rows(compared: Compared, folder: Path) -> list[Measurement]:
-    return [event for event in compared(ALL, folder, timeout=LIMIT_SECONDS) if isinstance(event, Measurement)]
+def asked() -> list[dict[str, Any]]:
+    """What the fixture `rows` asked the contestants' processes, each with its `measure` and its `timeout`."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def rows(compared: Compared, folder: Path, asked: list[dict[str, Any]]) -> list[Measurement]:
+    class Impatient(ContestantProcess):
+        """Waits only ENDLESS_SECONDS for the calls that would never end."""
+
+        def __init__(self, job: Job) -> None:
+            super().__init__(job)
+            self.measure = job.measure
+
+        def ask(self, do: str, *, timeout: float, **arguments: Any) -> dict[str, Any]:
+            asked.append({"measure": self.measure, "timeout": timeout, **arguments})
+            endless = self.measure == "odd[way=hangs]" or (self.measure == "odd[way=late]" and arguments["batch"] > 4)
+            return super().ask(do, timeout=ENDLESS_SECONDS if endless else timeout, **arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(contestant_module, "ContestantProcess", Impatient)
+        for name in PATIENCE:
+            patch.setattr(contestant_module, name, math.inf)
+        return [event for event in compared(ALL, folder, timeout=LIMIT_SECONDS) if isinstance(event, Measurement)]
+
+
+@pytest.fixture
+def make_job(settings: Callable[..., Comparison], plugin: Path, tmp_path: Path) -> Callable[[str], Job]:
+    """The job of a contestant on the network of such a comparison."""
+
+    def of(measure: str) -> Job:
+        comparison = settings(measure)
+        workspace = Workspace(cache_dir=tmp_path, plugins=(plugin,))
+        steps = make_network(comparison, comparison.models[0], tmp_path / "network", workspace)
+        with pytest.raises(StopIteration) as ended:
+            next(steps)
+        return Benchmark(comparison, ended.value.value, workspace).make_job(measure)
+
+    return of
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +121,7 @@ def test_those_without_a_value_have_a_reason_and_the_others_go_on(result: Networ
     assert lost == {
         "odd[way=raises]": ("failed", "RuntimeError: nothing | works <b>"),
         "odd[way=exits]": ("failed", "the process that measured it ended with status 3"),
-        "odd[way=hangs]": ("timeout", f"a call took longer than {LIMIT_SECONDS:g} s"),
+        "odd[way=hangs]": ("timeout", f"a call took longer than {ENDLESS_SECONDS:g} s"),
         "odd[way=refuses]": ("skipped", "not here"),
     }
     assert all(each.rounds == 3 for each in result.results)
@@ -88,6 +131,15 @@ def test_a_batch_size_that_cannot_be_used_costs_nothing_but_itself(result: Netwo
     late = next(each for each in result.results if each.name == "odd[way=late]")
     assert late.batch == 4
     assert late.error == pytest.approx(0, abs=1e-5)
+
+
+def test_the_limit_of_a_call_is_the_given_one_and_of_a_further_batch_size_a_shorter_one(
+    rows: list[Measurement], asked: list[dict[str, Any]]
+) -> None:
+    assert [each["timeout"] for each in asked if each["measure"] == "odd[way=hangs]"] == [LIMIT_SECONDS]
+    (further,) = (each["timeout"] for each in asked if each["measure"] == "odd[way=late]" and each["batch"] == 12)
+    (late,) = (row for row in rows if row.contestant == "odd[way=late]" and row.round == 0)
+    assert further == pytest.approx(5 + 4 * float(late.details["4"] or 0))
 
 
 def test_the_gradient_takes_turns_and_the_last_row_has_the_memory(
@@ -106,13 +158,35 @@ def test_the_gradient_takes_turns_and_the_last_row_has_the_memory(
     assert len({tuple(order) for order in orders}) > 1
 
 
-def test_short_calls_are_repeated_and_what_is_prepared_is_not_timed(rows: list[Measurement]) -> None:
+def test_short_calls_are_repeated_in_every_round(rows: list[Measurement], asked: list[dict[str, Any]]) -> None:
     timed = [row for row in rows if row.contestant == "odd" and row.seconds is not None]
-    assert len(timed) == 3
+    assert len(timed) == sum(each["repeated"] for each in asked if each["measure"] == "odd") == 3
     for row in timed:
         assert row.seconds is not None
         assert row.seconds > 0
-        assert 1 < int(row.details["calls"] or 0) <= MAX_CALLS
+        assert 1 <= int(row.details["calls"] or 0) <= MAX_CALLS
+
+
+@pytest.mark.parametrize(
+    ("seconds", "repeated", "calls"), [(0.05, True, 4), (1e-9, True, MAX_CALLS), (9.0, True, 1), (0.05, False, 1)]
+)
+def test_repeated_calls_fill_a_fifth_of_a_second_and_what_is_prepared_is_not_timed(
+    seconds: float, repeated: bool, calls: int, make_job: Callable[[str], Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = ContestantServer(make_job("odd"))
+    steps: list[str] = []
+
+    def time_call(call: Callable[[], object], device: torch.device) -> float:
+        steps.append("start")
+        call()
+        steps.append("end")
+        return seconds
+
+    monkeypatch.setattr(worker, "time_call", time_call)
+    monkeypatch.setattr(type(server.measure), "prepare", lambda self, subject: steps.append("prepare"))
+    answer = server.call(batch=4, seed=0, repeated=repeated, memory=False, oracle=None)
+    assert (answer["calls"], answer["seconds"]) == (calls, seconds)
+    assert steps == ["prepare", "start", "end"] * (calls + repeated)
 
 
 def test_the_same_again_measures_nothing_and_failed_ones_are_tried_again_when_asked(
@@ -211,18 +285,13 @@ def test_a_long_call_is_the_only_one(compared: Compared, tmp_path: Path, monkeyp
     assert tried[str(rows[-1].batch)] == rows[-1].seconds
 
 
-def test_a_contestant_ends_with_its_client(settings: Callable[..., Comparison], plugin: Path, tmp_path: Path) -> None:
+def test_a_contestant_ends_with_its_client(make_job: Callable[[str], Job]) -> None:
     """In the middle of a call too, as where the command is killed."""
-    comparison = settings("odd[way=hangs]")
-    workspace = Workspace(cache_dir=tmp_path, plugins=(plugin,))
-    steps = make_network(comparison, comparison.models[0], tmp_path / "network", workspace)
-    with pytest.raises(StopIteration) as ended:
-        next(steps)
-    contestant = ContestantProcess(Benchmark(comparison, ended.value.value, workspace).make_job("odd[way=hangs]"))
+    contestant = ContestantProcess(make_job("odd[way=hangs]"))
     question = {"do": "call", "batch": 4, "seed": 0, "repeated": False, "memory": False, "oracle": None}
     contestant._child.send_bytes(json.dumps(question).encode())
     contestant._child.hang_up()
-    contestant._child._process.join(30)
+    contestant._child._process.join(200)
     assert not contestant._child.is_alive
 
 
