@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -57,19 +58,33 @@ def given(*words: object, cwd: Path | None = None, **environment: str) -> Done:
 
 def imported(*words: object, **environment: str) -> tuple[Done, set[str]]:
     """The command in its own process, and the HEAVY modules that it imported."""
+    done, ((_, heavy),) = imported_in_turn([words], **environment)
+    return done, heavy
+
+
+def imported_in_turn(
+    commands: Sequence[Sequence[object]], **environment: str
+) -> tuple[Done, list[tuple[int, set[str]]]]:
+    """Several commands in one process; for each its exit status, and the HEAVY modules imported up to its end."""
     code = f"""
-import sys
+import json, sys
 from sharpbench.cli.main import main
-sys.argv = ["sharpbench", *{[str(word) for word in words]!r}]
-try:
-    main()
-finally:
-    print(*({set(HEAVY)!r} & set(sys.modules)), file=sys.stderr)
+for words in {[[str(word) for word in words] for words in commands]!r}:
+    sys.argv = ["sharpbench", *words]
+    try:
+        main()
+    except SystemExit as ended:
+        status = ended.code
+    print(json.dumps([status, sorted({set(HEAVY)!r} & set(sys.modules))]), file=sys.stderr)
+sys.exit(status)
 """
     settings = {**os.environ, **environment}
     ran = [sys.executable, "-c", code]
     done = subprocess.run(ran, capture_output=True, text=True, env=settings, timeout=TIMEOUT, check=False)
-    return done, set(done.stderr.splitlines()[-1].split())
+    lines = done.stderr.splitlines()[-len(commands) :]
+    assert len(lines) == len(commands), done.stderr
+    assert all(line.startswith("[") for line in lines), done.stderr
+    return done, [(status, set(heavy)) for status, heavy in map(json.loads, lines)]
 
 
 def refused(done: Done, *words: str) -> None:
