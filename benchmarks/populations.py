@@ -69,7 +69,7 @@ SIX_AXES = (
     "depth=1+3,learning_rate=0.005+0.01,batch_size=32+128,optimizer=sgd+sam,train_size=128+512,max_epochs=1000]"
 )
 CONVOLUTIONS = f"{CHEAP},ggn-trace,minimum[scope=unit],top-eigenvalue,relative-flatness,adaptive"
-"""Without those that take longest; enough for the headline score."""
+"""Without those that take longest; where all have a value, enough for the headline score."""
 PHOTOGRAPHS = "cifar10-jpeg[train_size=5000]"
 CNN, RESNET, VIT = "small-cnn[width=32]", "timm:test_resnet[size=32]", "timm:test_vit[size=32]"
 
