@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from sharpbench.core.jsonl import JsonlFile
@@ -19,30 +19,39 @@ from sharpbench.core.subject import Subject
 from sharpbench.curvature import displaced_losses
 from sharpbench.errors import InvalidInput
 from sharpbench.landscapes.checkpoints import Checkpoints, balance_checkpoints, make_checkpoints, read_states
-from sharpbench.landscapes.figure import draw_landscape
-from sharpbench.landscapes.html import render_html
 from sharpbench.landscapes.loss_grid import LossGrid
 from sharpbench.landscapes.options import LandscapeOptions
-from sharpbench.landscapes.page import write_landscape
 from sharpbench.landscapes.plane import Plane, TraceShare, make_plane, measure_share
 from sharpbench.landscapes.pools import SlicedPools
 from sharpbench.landscapes.rows import ROWS, as_tensor, landscape_key, make_row, read_rows
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Landscape(LossGrid):
-    """The mean loss of a network on a line or a plane through its weights, which can be drawn and written."""
+    """The mean loss of a network on a line or a plane through its weights, which can be drawn and written.
+
+    matplotlib is imported where it is drawn, not where it is measured.
+    """
 
     def draw(self) -> Figure:
         """A matplotlib figure: the curve of a line; contours and surface of a plane."""
+        from sharpbench.landscapes.figure import draw_landscape
+
         return draw_landscape(self)
 
     def to_html(self) -> str:
         """An interactive page that needs no other file: a surface to turn, and the loss at the pointer."""
+        from sharpbench.landscapes.html import render_html
+
         return render_html(self)
 
     def save(self, folder: Path | str) -> list[Path]:
         """Write LANDSCAPE.md, landscape.svg, landscape.png and landscape.html into `folder`; their paths."""
+        from sharpbench.landscapes.page import write_landscape
+
         return write_landscape(self, Path(folder))
 
 

@@ -59,6 +59,7 @@ def test_import_brings_neither_torch_nor_anything_else_that_is_heavy() -> None:
 
 
 USE = """
+import sys
 subject = sharpbench.Subject.from_module(torch.nn.Linear(3, 2), torch.zeros(4, 3), torch.zeros(4).long())
 for _ in range(2):
     for name in FUNCTIONS:
@@ -75,6 +76,8 @@ for _ in range(2):
         raise AssertionError("read_records found something")
     assert sharpbench.curvature.exact_traces(subject).keys() == {"weight", "bias"}
     assert callable(sharpbench.symmetry.minimise)
+sharpbench.measure_landscape(subject, sharpbench.LandscapeOptions(dimensions=1, points=3, balance="none"))
+assert "matplotlib" not in sys.modules, "needed to draw, not to measure"
 print("done")
 """
 
