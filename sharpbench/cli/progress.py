@@ -43,7 +43,13 @@ def run_with_progress(
     The bar is shown in a terminal, and in a notebook where ipywidgets is installed. Elsewhere stderr has a line every
     10 seconds, or as many as $SHARPBENCH_PROGRESS says; 0: none.
 
-    Args, Raises: see `run`.
+    Args:
+        cells: as of `run`.
+        options: as of `run`.
+        keywords: as of `run`.
+
+    Raises:
+        InvalidInput: as `run`.
 
     >>> import tempfile
     >>> cohort = "label-noise[ratios=2,seeds=1,train_size=8,max_epochs=1]"

@@ -40,11 +40,13 @@ def status(
 
 
 def merge(
-    folders: Annotated[list[Path], typer.Argument(help="Folders that --output of several runs named.")],
+    sources: Annotated[
+        list[Path], typer.Argument(help="Folders that --output of several runs named, or files of records.")
+    ],
     output: Annotated[Path, typer.Option(help="Folder of the merged records; it may hold some already.")],
     full: FullOption = False,
 ) -> int:
-    """Merge the records of several folders, such as those of shards, and print and write the leaderboard of all.
+    """Merge the records of several runs, such as those of shards, and print and write the leaderboard of all.
 
     There is a board for the gap, and one for each other outcome that the records state.
     Each cell has one record: a finished one rather than a failed one, then that with the most checks,
@@ -59,7 +61,7 @@ def merge(
     from sharpbench.leaderboard.collection import find_contradiction
 
     with announce_step("merging records"):
-        merged = merge_records(folders, output)
+        merged = merge_records(sources, output)
     write_outcomes(merged.records, output, stated_outcomes(merged.records), full=full)
     if contradiction := find_contradiction(merged.records):
         typer.echo(f"warning: the boards mix what cannot be compared: {contradiction}", err=True)

@@ -114,7 +114,11 @@ def measure_blocks(
     eigenvalue of each diagonal block of the Hessian.
 
     Args:
+        measures: as in `measure`.
+        subject: as in `measure`.
         groups: as in `measure`.
+        seed: as in `measure`.
+
     Raises:
         NotApplicable: where a measure has no value for a block; the message names it. Otherwise as `measure`.
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import lzma
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from io import FileIO
+from io import BytesIO, FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -19,6 +20,10 @@ from sharpbench.files import check_plain_file
 
 READ_BLOCK_BYTES = 2**16
 """Bytes that are read at once when the end of a file is searched for its last whole line."""
+COMPRESSED = ".xz"
+"""The end of the name of a file that is compressed by xz; such a file is read, never written to."""
+MAX_CONTENT_BYTES = 2**30
+"""The largest content of a compressed file."""
 LOCK_TIMEOUT_SECONDS = 0.5
 """A lock is tried for this long: a process that tests whether a run is alive holds it for an instant."""
 
@@ -224,13 +229,13 @@ def _whole_lines_bytes(file: FileIO, size: int) -> int:
 
 
 def read_lines(path: Path, *, whole: bool = False) -> Iterator[tuple[int, bytes]]:
-    """The lines of the file that are not empty, with their numbers.
+    """The lines of the file that are not empty, with their numbers; of a compressed file those of its content.
 
     whole: omit a last line without an end, as a killed run may leave it; the next run cuts it off.
     """
     try:
         check_plain_file(path)
-        with path.open("rb") as file:
+        with BytesIO(read_compressed(path)) if path.suffix == COMPRESSED else path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 if line.rstrip(b"\n") and (line.endswith(b"\n") or not whole):
                     yield number, line
@@ -238,6 +243,22 @@ def read_lines(path: Path, *, whole: bool = False) -> Iterator[tuple[int, bytes]
         return
     except OSError as error:
         raise unreadable_file(path, error) from None
+
+
+def read_compressed(path: Path) -> bytes:
+    """The content of a file that is compressed by xz. Raises OSError where the file cannot be opened.
+
+    Raises:
+        InvalidInput: for a file that is not intact, or holds more than MAX_CONTENT_BYTES.
+    """
+    try:
+        with lzma.open(path) as file:
+            content = file.read(MAX_CONTENT_BYTES + 1)
+    except (lzma.LZMAError, EOFError) as error:
+        raise InvalidInput(f"{path} is not an intact xz file ({shorten(str(error))}); restore it") from None
+    if len(content) > MAX_CONTENT_BYTES:
+        raise InvalidInput(f"{path} holds more than {MAX_CONTENT_BYTES:,} bytes; divide it into several files")
+    return content
 
 
 def unreadable_file(path: Path, error: Exception) -> InvalidInput:

@@ -175,7 +175,14 @@ def with_class_axis(loss: str | nn.Module | Losses | PerExampleLoss, axis: Class
     """The loss with its classes on that axis of the outputs [B, ...]: 1, as torch's losses have it, or -1, the last.
 
     Needed only where the shapes of outputs and targets leave it open, as for logits [B, T, V] with T = V, and for
-    target probabilities. Raises InvalidInput for a loss without classes.
+    target probabilities.
+
+    Args:
+        loss: a loss over classes, as `Subject.from_module` takes it.
+        axis: 1 or -1.
+
+    Raises:
+        InvalidInput: for a loss without classes, and for another axis.
 
     >>> sharpbench.with_class_axis(torch.nn.CrossEntropyLoss(ignore_index=0), -1).name
     'CrossEntropyLoss'

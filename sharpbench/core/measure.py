@@ -58,20 +58,23 @@ MAX_SHOWN_PARTS = 20
 class Estimate:
     """The result of a measure on a subject.
 
-    value: a finite number; a measure without a value raises NotApplicable instead.
-    stderr: the standard error of the value over random vectors, on these examples; 0.0 means exact up to rounding,
-        None means unknown.
-    interval: a 95 % confidence interval (low, high) over random vectors, where the method gives one.
-    parts: the value by parameter or layer, summing to it where that makes sense.
-    probes: the number of random vectors drawn.
-    converged: whether iterations reached their tolerance.
-    details: JSON scalars that are copied into the record (method, optimality gap, dropped rows, ...).
-    stderr_examples: the standard error of the value over the draw of the examples: by how much it would differ on as
-        many other examples of the same distribution. 0.0 means that it does not depend on them, None means unknown.
-    parts_stderr: the standard errors of the parts over random vectors, where known.
+    Attributes:
+        value: a finite number; a measure without a value raises NotApplicable instead.
+        stderr: the standard error of the value over random vectors, on these examples; 0.0 means exact up to rounding,
+            None means unknown.
+        interval: a 95 % confidence interval (low, high) over random vectors, where the method gives one.
+        parts: the value by parameter or layer, summing to it where that makes sense.
+        probes: the number of random vectors drawn.
+        converged: whether iterations reached their tolerance.
+        details: JSON scalars that are copied into the record (method, optimality gap, dropped rows, ...).
+        stderr_examples: the standard error of the value over the draw of the examples: by how much it would differ on
+            as many other examples of the same distribution. 0.0 means that it does not depend on them, None means
+            unknown.
+        parts_stderr: the standard errors of the parts over random vectors, where known.
 
-    Raises ValueError for numbers that are not finite, an interval whose ends are not in order, a negative number of
-    probes, and details that are not JSON scalars.
+    Raises:
+        ValueError: for numbers that are not finite, an interval whose ends are not in order, a negative number of
+            probes, and details that are not JSON scalars.
 
     >>> estimate = sharpbench.Estimate(5.0, stderr=0.5, probes=100)
     >>> estimate.value, estimate.stderr, estimate.stderr_examples
@@ -150,7 +153,7 @@ class Estimate:
 class Measure(ABC):
     """The base class of measures: a frozen value that maps a Subject to an Estimate.
 
-    Class variables
+    Class variables:
         name: what users type; lower case, words joined by hyphens.
         title: one line for tables and pages.
         family: what kind of quantity the value is, in a few words; the site filters by it. Those of sharpbench are
@@ -225,7 +228,7 @@ class Measure(ABC):
 
     @abstractmethod
     def exact(self, subject: Subject) -> float | None:
-        """What the value should be, by the slowest and most obvious method; None where there is none."""
+        """The value that `subject` should have, by the slowest and most obvious method; None where there is none."""
 
     @abstractmethod
     def invariances(self) -> frozenset[Invariance]:
@@ -237,8 +240,19 @@ class Measure(ABC):
         For what users do once per network, not once per measurement: an adapter of another library copies the network
         here, which the library may change, and wraps it. It is not timed, and no value depends on it. What the call
         refuses, it refuses itself, not here.
+
+        Args:
+            subject: the one of the timed call.
         """
 
     def diagonal_entries(self, subject: Subject, *, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        """The diagonal, by parameter and shaped like it, of the matrix whose trace the value is; optional."""
+        """The diagonal, by parameter and shaped like it, of the matrix whose trace the value is; optional.
+
+        Args:
+            subject: as of the call.
+            generator: on the CPU, the only source of randomness.
+
+        Raises:
+            NotApplicable: where the measure has no diagonal.
+        """
         raise NotApplicable(f"{self.name} has no diagonal")

@@ -43,31 +43,54 @@ REDEFINED_OUTCOMES: dict[int, str] = {8: "quantised-"}
 class Record:
     """One measure on one trained network, with everything that a leaderboard needs.
 
-    key: content hash of the cell (measure and its version, recipe, data, dtype, device kind, seed). measure: its name;
-    label: name and hyperparameters that differ from their defaults; configuration: all of them. recipe: how the network
-    was trained; truth: the result of training (losses, accuracies, gap, fitted, ...). value, stderr, low, high: the
-    estimate with its standard error and 95 % interval over random vectors. stderr_examples: its standard error over the
-    draw of the examples; None where it is not known. reason: why the status is not ok. shared_seconds: seconds of the
-    cell next to the others of its network; shared work counts for the first.
-    seconds, gradients, peak_bytes: of one separate call on a fresh subject: seconds; these over the time of one
-        full-data forward and backward pass in the same process; growth of the peak memory. None: not timed.
-    invariance: kind of rewrite of the same function -> the largest factor by which the value changed, see
-        `invariance`; empty where it was not tested.
-    exact, oracle: what the value should be and how that was found; None where it was not tested.
-    contended: other work took processor time from the separate call, so tables do not show its seconds.
-    pieces: the number of processes among which the batches were divided.
-    printed: the end of what the measure printed, where it was captured.
-    checks: each of CHECKS that was tried -> None, or why it has no result, as 'status: reason'. Records of schema 4 and
-        before do not state them, see `tried`.
-    timed_environment: of the separate call, where it is not `environment`; that is of the value.
-    training_curve: epoch -> mean training loss, see `extend_curve`. Only records of the first measure of a run have it.
-        Empty in records of schema 6 and before, and for networks that were trained elsewhere.
-    outcomes: what was requested of the network in addition to `truth` (accuracy lost by quantisation, ...), by name;
-        None for one that is not finite. Records of schema 5 and before have none, and those of schema 7 and before
-        none of quantisation, whose values were of one scale per tensor.
+    Attributes:
+        key: content hash of the cell: measure and its version, recipe, data, dtype, device kind, seed.
+        measure: its name.
+        label: name and hyperparameters that differ from their defaults.
+        configuration: all hyperparameters of the measure.
+        recipe: how the network was trained.
+        truth: the result of training: losses, accuracies, gap, whether it fits, ...
+        data: the data set: hash, numbers of examples, ...
+        seed: of the random numbers of the measure.
+        dtype: the precision in which it was evaluated.
+        device: 'cpu' or 'cuda'.
+        status: 'ok', or why there is no value.
+        reason: the same in words.
+        value: the estimate.
+        stderr: its standard error over random vectors.
+        low: the lower end of its 95 % interval over random vectors.
+        high: the upper end.
+        probes: the number of random vectors drawn.
+        converged: whether iterations reached their tolerance.
+        details: how the value was found.
+        parts: the value by parameter or layer.
+        shared_seconds: of the cell next to the others of its network; shared work counts for the first.
+        seconds: of one separate call on a fresh subject; None: not timed.
+        gradients: these seconds over the time of one full-data forward and backward pass in the same process.
+        peak_bytes: the growth of the peak memory during that call.
+        exact: what the value should be; None where it was not tested.
+        oracle: how that was found.
+        invariance: kind of rewrite of the same function -> the largest factor by which the value changed; empty where
+            it was not tested.
+        contended: other work took processor time from the separate call, so tables do not show its seconds.
+        pieces: the number of processes among which the batches were divided.
+        printed: the end of what the measure printed, where it was captured.
+        stderr_examples: the standard error of the value over the draw of the examples; None where it is not known.
+        checks: each of CHECKS that was tried -> None, or why it has no result, as 'status: reason'. Records of schema
+            4 and before do not state them, see `tried`.
+        timed_environment: of the separate call, where it is not `environment`.
+        training_curve: epoch -> mean training loss, see `extend_curve`. Only records of the first measure of a run
+            have it. Empty in records of schema 6 and before, and for networks that were trained elsewhere.
+        outcomes: what was requested of the network in addition to `truth` (accuracy lost by quantisation, ...), by
+            name; None for one that is not finite. Records of schema 5 and before have none, and those of schema 7 and
+            before none of quantisation, whose values were of one scale per tensor.
+        environment: processor, versions and so on, of the value.
+        time: when the record was written, UTC.
+        schema: the version of these fields.
 
-    Raises ValueError for a field of another type, a nested mapping or a number that is not finite: these could be
-    written but not read again.
+    Raises:
+        ValueError: for a field of another type, a nested mapping or a number that is not finite: these could be
+            written but not read again.
     """
 
     key: str

@@ -112,10 +112,13 @@ def read_cell_ends(path: Path) -> dict[str, CellEnd]:
 
 
 def read_records(path: str | Path) -> pd.DataFrame:
-    """A table with one row per record under `path`, a file of JSON lines or the output folder of a run.
+    """A table with one row per record under `path`.
 
     Mappings become columns with dotted names: `recipe.model`, `truth.gap`, `details.method`. The training curve is one
     column of lists of pairs, epoch and loss. Records of earlier versions are converted.
+
+    Args:
+        path: a file of JSON lines, also compressed (.xz) as the published ones, or the output folder of a run.
 
     Raises:
         InvalidInput: where there is no such file, and for a line that is not a record, with its number.
@@ -162,26 +165,29 @@ class Merged:
     records: tuple[Record, ...] = field(default=(), repr=False, compare=False)
 
 
-def merge_records(folders: Sequence[Path], output: Path) -> Merged:
-    """Add the records of `folders`, which are not changed, to those that `output` may hold already.
+def merge_records(sources: Sequence[Path], output: Path) -> Merged:
+    """Add the records of `sources`, which are not changed, to those that the folder `output` may hold already.
+
+    A source is an output folder of a run, or a file of records, also compressed.
 
     Of several records of one cell a finished one precedes a failed one, then the one with the most checks, then
     with the most outcomes, then the latest one. Records of earlier versions are converted; a torn last line is omitted.
 
     Raises:
-        InvalidInput: for a folder without records, and for one that is `output` itself.
+        InvalidInput: for a source without records, and for one that is that of `output` itself.
     """
-    for folder in folders:
-        if not (folder / RECORDS).is_file():
-            raise InvalidInput(f"no records at {folder / RECORDS}; name folders that `sharpbench run` wrote")
-        if folder.resolve() == output.resolve():
-            raise InvalidInput(f"{folder} is merged into itself; name another --output")
     path = output / RECORDS
+    files = {source: source / RECORDS if source.is_dir() else source for source in sources}
+    for source, file in files.items():
+        if not file.is_file():
+            raise InvalidInput(f"no records at {file}; name folders that `sharpbench run` wrote, or files of records")
+        if file.resolve() == path.resolve():
+            raise InvalidInput(f"{source} is merged into itself; name another --output")
     with JsonlFile(path) as file:
         there = {record.key: record for record in iterate_records(path)}
         best, read = dict(there), 0
-        for folder in folders:
-            last = {record.key: record for record in iterate_records(folder / RECORDS, whole=True)}
+        for source in files.values():
+            last = {record.key: record for record in iterate_records(source, whole=True)}
             read += len(last)
             for key, record in last.items():
                 if key not in best or _precedence(record) > _precedence(best[key]):

@@ -44,21 +44,32 @@ T = TypeVar("T")
 class Subject:
     """A network, its loss and its data. n examples, C outputs, batches of B.
 
-    The loss is L(params) = (1/n) sum_i criterion(apply(params, x_i), y_i): the mean over examples, natural
-    log, the network in eval mode. Weights and buffers are detached copies made at
-    construction; the module gives only its structure and is never written to. Tensors of half precision are held and
-    computed as float32.
+    The loss is L(params) = (1/n) sum_i criterion(apply(params, x_i), y_i): the mean over examples, natural log, the
+    network in eval mode. `from_module` and `from_loader` make one. Weights and buffers are detached copies; the module
+    gives only its structure and is never written to. Tensors of half precision are held and computed as float32.
 
-    params: the parameters under measurement, by name; tied ones once, under their first name.
-    constants: buffers, and the parameters left out of measurement.
-    inputs: all n examples, a tensor [n, ...] or a tree of such tensors (see `core.batch`). targets: [n, ...].
-    `batch_size` never changes a value beyond rounding. forward: how the module is called, None for the usual way.
-    initial: the parameters before training, where known. train_size: examples trained on, where known.
-    frozen: the names of the parameters left out because they do not require gradients.
-    process_group: the processes among which `mean` divides the batches, where there are several.
-    half: the names of the types of half precision that the weights had, '' where they had none.
-    notes: how a measure got its value, where not in the usual way; they become details of its estimate. Shared with
-    the subjects that are derived from this one.
+    Attributes:
+        name: of the network, in messages and tables.
+        module: the network, at whose structure `apply` runs.
+        params: the parameters under measurement, by name; tied ones once, under their first name.
+        constants: buffers, and the parameters left out of measurement.
+        inputs: all n examples, a tensor [n, ...] or a tree of such tensors, also nested.
+        targets: [n, ...].
+        criterion: the loss of each example.
+        batch_size: examples at a time; it never changes a value beyond rounding.
+        forward: how the module is called, None for the usual way.
+        initial: the parameters before training, where known.
+        train_size: the number of examples trained on, where known.
+        frozen: the names of the parameters left out because they do not require gradients.
+        process_group: the processes among which `mean` divides the batches, where there are several.
+        half: the names of the types of half precision that the weights had, '' where they had none.
+        notes: how a measure got its value, where not in the usual way; they become details of its estimate. Shared
+            with the subjects that are derived from this one.
+
+    >>> subject.n, subject.size, subject.classes
+    (1, 6, 2)
+    >>> round(float(subject.loss(subject.params)), 6)  # of two equal logits: log 2
+    0.693147
     """
 
     name: str
@@ -97,16 +108,35 @@ class Subject:
     ) -> Subject:
         """The subject that measures `model` on the examples `inputs` [n, ...] and `targets` [n, ...].
 
-        inputs: a tensor, or a tuple, dictionary or other mapping of tensors, also nested; examples first in each.
-        loss: 'cross_entropy', 'mse', or a callable (logits [B, C], targets) -> losses [B].
-        weight_decay: lambda of the penalty (lambda / 2) |theta|^2 over the measured parameters, as part of the loss.
-        forward: (model, inputs) -> outputs, a tensor. By default `model(inputs)` for a tensor, `model(*inputs)` for a
-        tuple and `model(**inputs)` for a dictionary.
-        parameters: names of the parameters to measure, or patterns such as '*lora*'; by default all that require
-        gradients.
-        batch_size: by default chosen from the memory that one example's activations take.
-        Raises InvalidInput, one line, for anything that does not fit together: an empty data set, targets
-        out of range, a reducing criterion, weights or inputs that are not finite, an unknown parameter.
+        Args:
+            model: the network; also inside DistributedDataParallel or torch.compile. It is left as it is.
+            inputs: a tensor, or a tuple, dictionary or other mapping of tensors, also nested; examples first in each.
+            targets: classes, int64 [n, ...], or what the loss takes.
+            batch_size: examples at a time; by default chosen from the memory that one example's activations take.
+            loss: 'cross_entropy', 'mse', a loss of torch.nn, or a callable (outputs [B, ...], targets) -> losses [B].
+            forward: (model, inputs) -> outputs, a tensor. By default `model(inputs)` for a tensor, `model(*inputs)`
+                for a tuple and `model(**inputs)` for a dictionary.
+            weight_decay: lambda of the penalty (lambda / 2) |theta|^2 over the measured parameters, as part of the
+                loss.
+            parameters: names of the parameters to measure, or patterns such as '*lora*'; by default all that require
+                gradients.
+            initial: the state before training, by name, for the measures that need it.
+            train_size: the number of examples trained on, for the measures that need it; by default n.
+            name: in messages and tables; by default that of the class of `model`.
+
+        Returns:
+            A Subject, checked: the network runs on the examples, alone and in batches, and gives the same again.
+
+        Raises:
+            InvalidInput: one line, for anything that does not fit together: an empty data set, targets out of range,
+                a reducing criterion, weights or inputs that are not finite, an unknown parameter.
+
+        Cost: a few forward passes of a few examples.
+
+        >>> model = torch.nn.Linear(2, 2)
+        >>> made = sharpbench.Subject.from_module(model, torch.ones(4, 2), torch.tensor([0, 1, 0, 1]))
+        >>> made.n, list(made.params)
+        (4, ['weight', 'bias'])
         """
         model = unwrap_module(model) if isinstance(model, nn.Module) else model
         tree = check_arguments(model, inputs, targets, batch_size)
@@ -168,10 +198,26 @@ class Subject:
         """The subject on what `loader` gives, a DataLoader or any iterable of (inputs [B, ...], targets [B, ...]).
 
         Goes through it once and holds all of it, or the first `limit` examples. The loader's batches do not matter
-        afterwards; random augmentation in it does, as its one outcome is what is measured. The rest is as in
-        `from_module`. Raises InvalidInput for an empty loader and for batches of another form.
+        afterwards; random augmentation in it does, as its one outcome is what is measured.
 
-        labels: the key of the targets in batches that are dictionaries.
+        Args:
+            model: as in `from_module`.
+            loader: its batches are (inputs, targets), or dictionaries that hold both.
+            limit: the number of examples to hold at most; by default all.
+            labels: the key of the targets in batches that are dictionaries.
+            batch_size: as in `from_module`; that of the loader does not matter.
+            loss: as in `from_module`.
+            forward: as in `from_module`.
+            weight_decay: as in `from_module`.
+            parameters: as in `from_module`.
+            name: as in `from_module`.
+
+        Raises:
+            InvalidInput: for an empty loader and for batches of another form; otherwise as `from_module`.
+
+        >>> batches = [(torch.ones(2, 2), torch.tensor([0, 1])), (torch.zeros(1, 2), torch.tensor([1]))]
+        >>> sharpbench.Subject.from_loader(torch.nn.Linear(2, 2), batches).n
+        3
         """
         inputs, targets = read_loader(loader, limit, labels)
         return Subject.from_module(
@@ -200,9 +246,12 @@ class Subject:
     def mean(self, of: Callable[[Any, Tensor], T]) -> T:
         """The mean over all examples of a quantity that is linear in the loss.
 
-        `of(inputs, targets)` returns the mean over one batch, a tensor or a tree of tensors; batches count
-        by their size, the ragged last one included. The only loop over batches. In a group of n processes each takes
-        every n-th batch, and the results are summed; what is differentiated from outside is not divided.
+        The only loop over batches. In a group of n processes each takes every n-th batch, and the results are summed;
+        what is differentiated from outside is not divided.
+
+        Args:
+            of: `of(inputs, targets)` returns the mean over one batch, a tensor or a tree of tensors; batches count by
+                their size, the ragged last one included.
         """
         return sum_batches(list(self.batches), of, self.process_group)
 
@@ -246,7 +295,7 @@ class Subject:
         return other
 
     def with_params(self, params: Params) -> Subject:
-        """The same network and data at other weights, detached."""
+        """The same network and data at the weights `params`, detached."""
         return replace(self, params={key: value.detach() for key, value in params.items()})
 
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Subject:
@@ -280,7 +329,7 @@ class Subject:
         return self.settled(survey_subject)
 
     def examples(self, count: int) -> Inputs:
-        """The first inputs, on the device and in the type of the module's own weights, float32 for half precision."""
+        """The first `count` inputs, on the module's device, in its weights' type or float32 for half precision."""
         weight = next((value for value in self.module.parameters() if value.is_floating_point()), None)
         some = take_examples(self.inputs, slice(count))
         if weight is None:
@@ -289,7 +338,7 @@ class Subject:
         return map_tensors(lambda leaf: leaf.to(device, dtype if leaf.is_floating_point() else None), some)
 
     def take(self, places: slice | Tensor) -> Subject:
-        """The same network on some of the examples (see `pick`); the loss is again what torch computes on them."""
+        """The same network on the examples at `places`, as of `pick`; the loss is again what torch computes on them."""
         inputs, targets = self.pick(places)
         return replace(self, inputs=inputs, targets=targets, criterion=self.criterion.resized(self.outputs, targets))
 

@@ -212,11 +212,11 @@ class Dataset(ABC):
         return ()
 
     def holds_images(self, folder: Path | None) -> bool:
-        """Whether a model's transform can be applied to the inputs (see Data.images)."""
+        """Whether a model's transform can be applied to the inputs that `folder` holds (see Data.images)."""
         return self.load(folder).images
 
     def load_transformed(self, folder: Path | None, transform: Transform) -> Data:
-        """The whole data set, with `transform` applied to each image.
+        """The whole data set of `folder`, with `transform` applied to each image.
 
         Raises InvalidInput as `load` does, and where memory is too small.
         """

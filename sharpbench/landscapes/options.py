@@ -62,7 +62,7 @@ class LandscapeOptions:
         return asdict(self)
 
     def check_checkpoints(self, count: int) -> None:
-        """Raise InvalidInput for a number of checkpoints with which these directions cannot be drawn."""
+        """Raise InvalidInput where these directions cannot be drawn with `count` checkpoints."""
         needed = {"between": "two checkpoints", "trajectory": "three or more checkpoints"}.get(self.directions)
         fits = {"between": count == 2, "trajectory": count >= 3}.get(self.directions, count == 1)
         if not fits:

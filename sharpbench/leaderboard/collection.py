@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import lzma
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from sharpbench.analysis.population import finite_or_none, group_populations, network_key, normalize_numbers
 from sharpbench.core.fields import Scalar
+from sharpbench.core.jsonl import COMPRESSED, read_compressed
 from sharpbench.core.record import Record, Scalars
 from sharpbench.errors import InvalidInput, shorten
 from sharpbench.files import content_hash
@@ -162,10 +162,8 @@ def name_networks(records: Sequence[Record]) -> Iterator[tuple[str, Record]]:
             counts[model] += 1
 
 
-SUFFIX, COMPRESSED = ".jsonl", ".xz"
-"""The end of the name of a record file, and what follows it where the file is compressed by xz."""
-MAX_FILE_BYTES = 2**30
-"""The largest content of a compressed record file."""
+SUFFIX = ".jsonl"
+"""The end of the name of a record file; COMPRESSED follows it where the file is compressed."""
 NAME_PATTERN = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 MAX_NAME_CHARS = 60
 
@@ -263,14 +261,6 @@ def _read_lines(path: Path) -> Iterator[tuple[str, str]]:
 def _read_content(path: Path) -> bytes:
     """The bytes of a record file, decompressed."""
     try:
-        if path.suffix != COMPRESSED:
-            return path.read_bytes()
-        with lzma.open(path) as file:
-            content = file.read(MAX_FILE_BYTES + 1)
+        return read_compressed(path) if path.suffix == COMPRESSED else path.read_bytes()
     except OSError as error:
         raise InvalidInput(f"cannot read {path}: {error.strerror}; restore it") from None
-    except (lzma.LZMAError, EOFError) as error:
-        raise InvalidInput(f"{path} is not an intact xz file ({shorten(str(error))}); restore it") from None
-    if len(content) > MAX_FILE_BYTES:
-        raise InvalidInput(f"{path} holds more than {MAX_FILE_BYTES:,} bytes; divide it into several collections")
-    return content

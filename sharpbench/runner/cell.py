@@ -85,6 +85,7 @@ class Cell:
     change the value.
 
     Attributes:
+        measure: what is measured.
         recipe: how the network is trained; or the network, where it was trained elsewhere.
         population: the model as it was named, of which the cohort may have varied fields; its networks are judged
             together.
@@ -92,6 +93,8 @@ class Cell:
         position: of the network in its population, from 0; it fixes which networks train together.
         data_sha256: the hash of the content of the data set.
         examples: the number of training examples of the subject; None: all that the network was trained on.
+        setting: seed, precision and device of the evaluation.
+        checks: what else is found in addition to the value.
         outcomes: the names of the outcomes of the network that the record states in addition to its training result.
         with_curve: whether the record states the training curve, as one record of each network does.
         measured: the record of the value, to which checks and outcomes are added; None where the value is measured.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,9 +71,19 @@ def test_the_best_record_of_a_cell_is_taken(tmp_path: Path) -> None:
     assert {record.key: record for record in again.records} == last
 
 
+def test_a_file_of_records_is_merged_as_its_folder(tmp_path: Path) -> None:
+    folder = written(tmp_path / "one", RECORD)
+    compressed = tmp_path / "name.jsonl.xz"
+    compressed.write_bytes(lzma.compress(f"{replace(RECORD, key='b').to_json()}\n".encode()))
+    assert merge_records([folder / RECORDS, compressed], tmp_path / "out") == Merged(read=2, added=2, cells=2)
+    assert [record.key for record in held(tmp_path / "out")] == ["a", "b"]
+    with pytest.raises(InvalidInput, match=r"records\.jsonl is merged into itself; name another --output"):
+        merge_records([folder / RECORDS], folder)
+
+
 def test_what_cannot_be_merged_is_named(tmp_path: Path) -> None:
     folder = written(tmp_path / "one", RECORD)
-    with pytest.raises(InvalidInput, match=r"no records at .*none.*; name folders that `sharpbench run` wrote"):
+    with pytest.raises(InvalidInput, match=r"no records at .*none; name folders that `sharpbench run` wrote, or files"):
         merge_records([folder, tmp_path / "none"], tmp_path / "out")
     with pytest.raises(InvalidInput, match="is merged into itself; name another --output"):
         merge_records([folder], tmp_path / "one")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import lzma
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,19 @@ def test_records_are_a_table(tmp_path: Path) -> None:
     assert read_records(tmp_path / "records.jsonl").equals(table)
     with pytest.raises(InvalidInput, match="no records at"):
         read_records(tmp_path / "none")
+
+
+def test_a_compressed_file_is_read_as_its_content(tmp_path: Path) -> None:
+    path, compressed = tmp_path / "records.jsonl", tmp_path / "name.jsonl.xz"
+    path.write_text(f"{RECORD.to_json()}\n\n{dataclasses.replace(RECORD, key='n').to_json()}\n", encoding="utf-8")
+    compressed.write_bytes(lzma.compress(path.read_bytes()))
+    assert read_records(compressed).equals(read_records(path))
+    compressed.write_bytes(lzma.compress(b"{}\n"))
+    with pytest.raises(InvalidInput, match=r"name\.jsonl\.xz:1: record schema None"):
+        read_records(compressed)
+    compressed.write_bytes(b"{}\n")
+    with pytest.raises(InvalidInput, match=r"name\.jsonl\.xz is not an intact xz file \(.*\); restore it"):
+        read_records(compressed)
 
 
 def test_whole_records_are_read_without_a_line_that_does_not_end(tmp_path: Path) -> None:

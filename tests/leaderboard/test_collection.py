@@ -202,7 +202,7 @@ def test_compressed_records_are_the_same_collection(results: Path) -> None:
 
 
 def test_compressed_records_have_a_largest_size(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sharpbench.leaderboard.collection.MAX_FILE_BYTES", 1000)
+    monkeypatch.setattr("sharpbench.core.jsonl.MAX_CONTENT_BYTES", 1000)
     (results / "third.jsonl.xz").write_bytes(lzma.compress(b"\n" * 10_000_000))
     with pytest.raises(InvalidInput, match=r"third\.jsonl\.xz holds more than 1,000 bytes"):
         read_collections(results)
