@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from sharpbench.core.batch import Inputs
 from sharpbench.core.evaluate import estimate_with
+from sharpbench.core.functional import Forward
 from sharpbench.core.graph import module_structure
 from sharpbench.core.loader import LABELS, is_batch, loader_state_kept, read_loader
 from sharpbench.core.measure import Estimate, Measure, NotApplicable
@@ -66,7 +68,12 @@ class Tracker:
         budget: measuring seconds per training second at most, from the second measurement on. One that would exceed
             it is left out and counted in the next row. None for no bound.
         sinks: names of .jsonl and .csv files, objects with `add_scalar` (TensorBoard) or `log` (Weights & Biases).
-        options: forward=, parameters=, labels=, limit=, batch_size=, weight_decay= as of `Subject.from_loader`.
+        forward: as of `Subject.from_module`.
+        parameters: as of `Subject.from_module`.
+        labels: the key of the targets in batches that are dictionaries.
+        limit: the number of examples to hold at most; by default all of one batch, MAX_EXAMPLES of a loader.
+        batch_size: examples at a time; by default chosen from the memory that one example's activations take.
+        weight_decay: as of `Subject.from_module`.
 
     Raises:
         InvalidInput: where the arguments do not fit together, one line.
@@ -92,16 +99,30 @@ class Tracker:
         optimizer: torch.optim.Optimizer | None = None,
         budget: float | None = 0.05,
         sinks: object = (),
-        **options: Any,
+        forward: Forward | None = None,
+        parameters: Parameters | None = None,
+        labels: str = LABELS,
+        limit: int | None = None,
+        batch_size: int | None = None,
+        weight_decay: float = 0.0,
     ) -> None:
         if isinstance(every, bool) or not isinstance(every, int) or every < 1:
             raise InvalidInput(f"every={every} must be a number of steps, at least 1")
         self._chosen = parse_measures(measures)
         self._every, self._budget = every, TimeBudget(budget)
         self._sinks: list[Sink] = make_sinks(sinks)
-        self._loss, self._options = loss, dict(options)
-        limit = self._options.pop("limit", None if is_batch(data) else MAX_EXAMPLES)
-        labels = self._options.pop("labels", LABELS)
+        # an iterator of names would be empty at the second measurement
+        self._parameters = parameters if parameters is None or isinstance(parameters, str) else tuple(parameters)
+        self._make_subject = partial(
+            Subject.from_module,
+            loss=loss,
+            forward=forward,
+            parameters=self._parameters,
+            batch_size=batch_size,
+            weight_decay=weight_decay,
+        )
+        if limit is None and not is_batch(data):
+            limit = MAX_EXAMPLES
         with random_state_kept(), loader_state_kept(data):
             source = [data] if is_batch(data) else data
             if not isinstance(source, Iterable):
@@ -240,14 +261,13 @@ class Tracker:
     def _refresh(self) -> Subject:
         """The subject at the present weights, made anew where the network has changed other than by its values."""
         model = unwrap_module(self._model)
-        parameters: Parameters | None = self._options.get("parameters")
         form = (module_structure(model), _forms(model))
         if self._subject is not None and self._subject[1] == form:
-            subject = at_weights(self._subject[0], read_weights(model, parameters), (isolates_examples,))
+            subject = at_weights(self._subject[0], read_weights(model, self._parameters), (isolates_examples,))
         else:
             self._memory.clear()
             inputs, targets = self._data
-            subject = Subject.from_module(model, inputs, targets, loss=self._loss, **self._options)
+            subject = self._make_subject(model, inputs, targets)
         self._subject = subject, form
         return subject
 

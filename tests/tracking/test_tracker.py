@@ -150,6 +150,17 @@ def test_the_budget_is_kept_by_measuring_less_often(monkeypatch: pytest.MonkeyPa
     assert max(frame["share"][1:]) <= 0.05
 
 
+def test_names_of_parameters_may_be_an_iterator() -> None:
+    model = make_model()
+    names = [name for name, _ in model.named_parameters()][:1]
+    one, other = make_tracker(model, parameters=iter(names), every=1), make_tracker(model, parameters=names, every=1)
+    for _ in range(2):
+        row, wanted = one.step(), other.step()
+        assert row is not None
+        assert wanted is not None
+        assert row["gradient-norm"] == wanted["gradient-norm"]
+
+
 def test_a_limit_holds_for_a_batch_also() -> None:
     few = Tracker(make_model(), "cross_entropy", (INPUTS[:10], TARGETS[:10]), measures="gradient-norm").step()
     limited = make_tracker(make_model(), limit=10).step()
