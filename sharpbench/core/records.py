@@ -177,22 +177,22 @@ def merge_records(sources: Sequence[Path], output: Path) -> Merged:
         InvalidInput: for a source without records, and for one that is that of `output` itself.
     """
     path = output / RECORDS
-    files = {source: source / RECORDS if source.is_dir() else source for source in sources}
-    for source, file in files.items():
-        if not file.is_file():
-            raise InvalidInput(f"no records at {file}; name folders that `sharpbench run` wrote, or files of records")
-        if file.resolve() == path.resolve():
+    files = {source: source if source.is_file() else source / RECORDS for source in sources}
+    for source, there in files.items():
+        if not there.is_file():
+            raise InvalidInput(f"no records at {there}; name folders that `sharpbench run` wrote, or files of records")
+        if there.resolve() == path.resolve():
             raise InvalidInput(f"{source} is merged into itself; name another --output")
     with JsonlFile(path) as file:
-        there = {record.key: record for record in iterate_records(path)}
-        best, read = dict(there), 0
+        held = {record.key: record for record in iterate_records(path)}
+        best, read = dict(held), 0
         for source in files.values():
             last = {record.key: record for record in iterate_records(source, whole=True)}
             read += len(last)
             for key, record in last.items():
                 if key not in best or _precedence(record) > _precedence(best[key]):
                     best[key] = record
-        added = [record for key, record in best.items() if record is not there.get(key)]
+        added = [record for key, record in best.items() if record is not held.get(key)]
         file.append(*added)
     return Merged(read, len(added), len(best), tuple(best.values()))
 

@@ -83,7 +83,7 @@ def test_a_file_of_records_is_merged_as_its_folder(tmp_path: Path) -> None:
 
 def test_what_cannot_be_merged_is_named(tmp_path: Path) -> None:
     folder = written(tmp_path / "one", RECORD)
-    with pytest.raises(InvalidInput, match=r"no records at .*none; name folders that `sharpbench run` wrote, or files"):
+    with pytest.raises(InvalidInput, match=r"no records at .*none.records\.jsonl; name folders .*, or files"):
         merge_records([folder, tmp_path / "none"], tmp_path / "out")
     with pytest.raises(InvalidInput, match="is merged into itself; name another --output"):
         merge_records([folder], tmp_path / "one")
