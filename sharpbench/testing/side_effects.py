@@ -155,4 +155,6 @@ def _states_equal(one: Any, other: Any) -> bool:
         return len(one) == len(other) and all(map(_states_equal, one, other))
     if isinstance(one, Tensor):
         return torch.equal(one, other)
-    return bool(np.array_equal(one, other))
+    if isinstance(one, np.ndarray):
+        return np.array_equal(one, other)
+    return bool(one == other)

@@ -104,22 +104,18 @@ def test_networks_of_one_population_are_judged_together_whatever_their_widths(re
 
 
 def test_random_configurations_are_said_and_judged_as_such(records: MakeMany) -> None:
-    """60 cells of 2 networks: enough cells for an interval of a random design, too few networks for a designed one."""
+    """20 cells of 2 networks: enough cells for an interval of a random design, too few networks for a designed one."""
     found = []
-    for batch in range(3):
-        for row in records(seeds=8):
-            seed = int(row.recipe["seed"] or 0)
-            recipe = {**row.recipe, "batch_size": 8 * batch + seed // 2, "seed": seed % 2}
-            gap = float(row.truth["gap"] or 0) + 0.001 * batch
-            found.append(replace(row, recipe=recipe, truth={**row.truth, "gap": gap}, key=f"{row.key}-{batch}"))
+    for row in records(seeds=8):
+        seed = int(row.recipe["seed"] or 0)
+        found.append(replace(row, recipe={**row.recipe, "batch_size": seed // 2, "seed": seed % 2}))
     random = [replace(row, data={**row.data, "design": "random"}) for row in found]
     for kept, ranked_by, has in ((found, "marginal", False), (random, "within", True)):
-        good = next(row for row in score_records(kept) if row.label == "good")
+        scores = score_records(kept)
+        good = next(row for row in scores if row.label == "good")
         assert (good.ranked_by, good.within.interval is not None) == (ranked_by, has)
-        assert (
-            "drawn at random: intervals are for"
-            in markdown.markdown_leaderboard(score_records(kept), kept, version="1")
-        ) == has
+        page = markdown.markdown_leaderboard(scores, kept, version="1")
+        assert ("drawn at random: intervals are for" in page) == has
         terminal = Console(record=True, width=160, file=io.StringIO())
-        console.show_boards(score_records(kept), kept, terminal, full=True)
+        console.show_boards(scores, kept, terminal, full=True)
         assert ("drawn at random: intervals are for" in terminal.export_text()) == has

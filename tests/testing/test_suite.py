@@ -13,10 +13,12 @@ import pytest
 import torch
 
 from sharpbench import Estimate, InvalidInput, Measure, NotApplicable, Subject
-from sharpbench.testing import Check, check_measure, examine
+from sharpbench.testing import Check, check_measure, examine, suite
 from sharpbench.testing.cases import make_cases
 from sharpbench.testing.module_state import ModuleState
 from sharpbench.testing.suite import CHECKS
+
+KEPT = "no initial weights, a layer under two names"
 
 
 @dataclass(frozen=True)
@@ -77,12 +79,41 @@ def outcome(report: list[Check], name: str) -> Check:
     return found
 
 
-@pytest.mark.parametrize("measure", [Loss(), Noisy(), Noisy(oracle=False), Noisy(samples=2)], ids=repr)
+class Examining:
+    """Examinations that take part of the time."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self._patch = patch
+
+    def on(self, *names: str) -> None:
+        """Only on the networks of these names."""
+        cases = tuple(case for case in make_cases() if case.name in names)
+        assert len(cases) == len(names)
+        self._patch.setattr(suite, "make_cases", lambda: cases)
+
+    def by(self, name: str) -> None:
+        """Only by the check of this name."""
+        self._patch.setattr(suite, "CHECKS", {name: CHECKS[name]})
+
+
+@pytest.fixture
+def examining(monkeypatch: pytest.MonkeyPatch) -> Examining:
+    return Examining(monkeypatch)
+
+
+@pytest.mark.parametrize("measure", [Loss(), Noisy()], ids=repr)
 def test_sound_measures_pass(measure: Measure) -> None:
+    """On all networks."""
     seen: list[Check] = []
     report = check_measure(measure, progress=seen.append)
     assert [check.name for check in report] == list(CHECKS)
     assert seen == report
+
+
+@pytest.mark.parametrize("measure", [Noisy(oracle=False), Noisy(samples=2)], ids=repr)
+def test_few_draws_or_no_oracle_are_no_fault(measure: Measure, examining: Examining) -> None:
+    examining.on("biases", "one example", "mean squared error")
+    assert check_measure(measure)
 
 
 # One bad measure per check, and the message of that check.
@@ -409,7 +440,10 @@ ALSO = {Counts: {"no other randomness"}, Ragged: {"order", "duplicated data"}, U
 @pytest.mark.parametrize(
     ("measure", "name", "said"), BAD, ids=lambda each: each if isinstance(each, str) else repr(each)
 )
-def test_each_check_catches_its_fault_and_no_other_does(measure: Any, name: str, said: str) -> None:
+def test_each_check_catches_its_fault_and_no_other_does(
+    measure: Any, name: str, said: str, examining: Examining
+) -> None:
+    examining.on("biases", "one example", "mean squared error", "padding alone")
     failed = failures(examine(measure))
     assert said in failed[name]
     assert set(failed) == {name} | ALSO.get(measure if isinstance(measure, type) else type(measure), set())
@@ -437,7 +471,8 @@ KINDS = ["layer", "unit", "element", "permutation", "attention-rotation", "atten
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_claims_that_do_not_hold_are_caught(kind: str) -> None:
+def test_claims_that_do_not_hold_are_caught(kind: str, examining: Examining) -> None:
+    examining.on("biases", "padding alone", "attention")
     failed = failures(examine(Weighted(claims=kind)))
     assert set(failed) == {f"invariance: {kind}"}
     assert f", {kind}: " in failed[f"invariance: {kind}"]
@@ -456,11 +491,13 @@ class Units(Loss):
         return None
 
 
-def test_elements_are_more_than_units() -> None:
+def test_elements_are_more_than_units(examining: Examining) -> None:
+    examining.on("biases", "convolution", "padding alone")
     assert set(failures(examine(Units()))) == {"invariance: element"}
 
 
-def test_a_claim_that_no_subject_tries_is_skipped_and_so_is_what_is_not_claimed() -> None:
+def test_a_claim_that_no_subject_tries_is_skipped_and_so_is_what_is_not_claimed(examining: Examining) -> None:
+    examining.on("biases", "attention")
     report = examine(Picky())
     assert outcome(report, "invariance: layer") == Check("invariance: layer", "skipped", "no subject to try it on")
     assert outcome(report, "invariance: logit-scale").detail == "not claimed"
@@ -472,7 +509,8 @@ class Modest(Loss):
         return frozenset({"layer"})
 
 
-def test_what_might_be_claimed_is_a_finding_and_no_failure() -> None:
+def test_what_might_be_claimed_is_a_finding_and_no_failure(examining: Examining) -> None:
+    examining.on("biases", "padding alone", "attention")
     report = check_measure(Modest)
     assert outcome(report, "not claimed").outcome == "ok"
     assert outcome(report, "not claimed").detail == (
@@ -497,7 +535,8 @@ class Elsewhere(Loss):
         return frozenset({"layer"})
 
 
-def test_a_value_that_is_lost_breaks_the_claim() -> None:
+def test_a_value_that_is_lost_breaks_the_claim(examining: Examining) -> None:
+    examining.on("biases", "no biases", "convolution")
     failed = failures(examine(Elsewhere()))
     assert failed == {"invariance: layer": "has no value where it had one before: not there"}
 
@@ -512,7 +551,8 @@ class Blind(Noisy):
         return Estimate(self.value(subject, generator) * (2 + noise), stderr=None, probes=1)
 
 
-def test_chance_of_unknown_size_is_no_failure() -> None:
+def test_chance_of_unknown_size_is_no_failure(examining: Examining) -> None:
+    examining.on("biases", "one example", "convolution")
     report = check_measure(Blind())
     skipped = {check.name: check.detail for check in report if check.outcome == "skipped"}
     assert "the error of its sampling is unknown" in skipped["batch size"]
@@ -529,7 +569,8 @@ class Micro(First):
     depends: ClassVar[frozenset[Any]] = frozenset({"micro-batches"})
 
 
-def test_what_is_declared_is_not_held_against_a_measure() -> None:
+def test_what_is_declared_is_not_held_against_a_measure(examining: Examining) -> None:
+    examining.on("biases", "one example", "convolution")
     report = check_measure(Sampled)
     assert outcome(report, "duplicated data").detail.startswith("depends on the data set's size, as declared: ")
     assert outcome(report, "order").outcome == "skipped"
@@ -576,7 +617,10 @@ class Backward(Loss):
         (Backward(), ("module.0.weight.grad",)),
     ],
 )
-def test_all_that_is_left_behind_in_a_module_is_named_and_put_back(measure: Measure, named: tuple[str, ...]) -> None:
+def test_all_that_is_left_behind_in_a_module_is_named_and_put_back(
+    measure: Measure, named: tuple[str, ...], examining: Examining
+) -> None:
+    examining.on("biases", KEPT, "convolution")
     before = [ModuleState.of(case.subject.module) for case in make_cases()]
     detail = failures(examine(measure))["writes nothing"]
     for name in named:
@@ -613,8 +657,9 @@ class Largest(Loss):
         return Estimate(float(losses.max()), stderr_examples=0.1 if len(losses) > 1 else None)
 
 
-def test_errors_over_examples_are_those_of_single_examples() -> None:
+def test_errors_over_examples_are_those_of_single_examples(examining: Examining) -> None:
     name = "errors over examples"
+    examining.by(name)
     assert outcome(examine(Loss), name) == Check(name, "skipped", "states no standard error over examples")
     found = outcome(examine(Stated), name)
     assert (found.outcome, found.detail) == ("ok", "stated on 9 subjects; that of single examples on 2")
@@ -624,7 +669,8 @@ def test_errors_over_examples_are_those_of_single_examples() -> None:
     assert "is no mean over examples, so it is not compared" in outcome(examine(Largest), name).detail
 
 
-def test_coupled_examples_never_reach_a_measure() -> None:
+def test_coupled_examples_never_reach_a_measure(examining: Examining) -> None:
+    examining.by("coupled examples")
     found = outcome(examine(Loss), "coupled examples")
     assert found.outcome == "ok"
     assert "the network mixes the examples of a batch" in found.detail
@@ -638,14 +684,16 @@ class Small(Loss):
         return super().value(subject, generator)
 
 
-def test_subjects_of_the_author_are_tried_too() -> None:
+def test_subjects_of_the_author_are_tried_too(examining: Examining) -> None:
+    examining.on("biases")
     assert "raised RuntimeError: too many examples" in failures(examine(Small))["duplicated data"]
     own = Subject.from_module(torch.nn.Linear(3, 2), torch.randn(9, 3), torch.zeros(9).long(), name="mine")
     failed = failures(examine(Small, subjects=[own]))
     assert failed["subjects"].startswith("mine: raised RuntimeError: too many examples")
 
 
-def test_all_failures_are_named_in_one_assertion() -> None:
+def test_all_failures_are_named_in_one_assertion(examining: Examining) -> None:
+    examining.on("biases", "convolution")
     with pytest.raises(AssertionError, match=r"measure 'loss' fails 1 of 25 checks\noracle: .*exact\(\) says"):
         check_measure(Wrong)
     assert check_measure(Wrong, rtol=0.01)
@@ -671,7 +719,8 @@ def test_a_seed_has_bounds(seed: int) -> None:
         examine(Loss, seed=seed)
 
 
-def test_examining_leaves_the_process_as_it_was() -> None:
+def test_examining_leaves_the_process_as_it_was(examining: Examining) -> None:
+    examining.on("biases", "convolution")
     state, numbers, python = torch.random.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
     before = [value.clone() for value in _weights()]
     examine(Draws)

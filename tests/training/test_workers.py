@@ -20,11 +20,14 @@ from sharpbench.datasets.dataset import Data
 from sharpbench.errors import InvalidInput
 from sharpbench.files import Workspace
 from sharpbench.models import SmallCnn, SmallMlp
+from sharpbench.processes import ChildProcess, preload_modules
+from sharpbench.runner.engines.process import PRELOADED, builtin_modules
+from sharpbench.training import workers as training_workers
 from sharpbench.training.population import CHECKPOINT_FOLDER, Population, TrainedRecipe, TrainingEpoch, train_group
 from sharpbench.training.recipe import Recipe
 from sharpbench.training.workers import GroupLost, train_all
 from sharpbench.training.zoo import RESULT, WEIGHTS
-from tests.commands import COMMAND, Done, given, refused, started
+from tests.commands import COMMAND, Done, given, refused
 
 RECIPE = Recipe(
     model=SmallMlp(), dataset=Digits(), train_size=48, batch_size=20, learning_rate=0.02, max_epochs=2, target_loss=1e-9
@@ -85,6 +88,13 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture
+def copied_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers begin as copies of a process that has imported torch, instead of importing it for seconds."""
+    preload_modules([*PRELOADED, *builtin_modules()])
+    monkeypatch.setattr(training_workers, "ChildProcess", lambda *arguments, method: ChildProcess(*arguments))
+
+
 def population(recipes: tuple[Recipe, ...], data: Data, cache: Path) -> Population:
     return Population(recipes, data, data.sha256(), cache=cache, device="cpu")
 
@@ -102,7 +112,7 @@ def stored(cache: Path) -> dict[str, tuple[bytes, dict[str, object]]]:
 
 
 def test_workers_train_the_same_networks(digits: Data, tmp_path: Path) -> None:
-    """Two workers, three groups; bit by bit what one process trains with as many threads."""
+    """Two workers, three groups; bit by bit what one process trains with as many threads. Each is a fresh process."""
     cache = tmp_path / "workers"
     networks = population(RECIPES, digits, cache)
     assert [len(group) for group in networks.groups] == [2, 1, 1]
@@ -120,6 +130,7 @@ def test_workers_train_the_same_networks(digits: Data, tmp_path: Path) -> None:
     assert len(again) == 4
 
 
+@pytest.mark.usefixtures("copied_workers")
 def test_a_worker_that_dies_costs_its_group_alone(digits: Data, plugin: Path, tmp_path: Path) -> None:
     odd = available("models", [plugin]).classes["odd"]
     ways = tuple(replace(RECIPE, model=odd(way=way)) for way in ("dies", "raises", "exits", "ends too soon"))
@@ -134,6 +145,7 @@ def test_a_worker_that_dies_costs_its_group_alone(digits: Data, plugin: Path, tm
     assert [event.recipe for event in events if isinstance(event, TrainedRecipe)] == list(RECIPES[:2])
 
 
+@pytest.mark.usefixtures("copied_workers")
 def test_a_group_whose_worker_is_ended_is_trained_again(digits: Data, plugin: Path, tmp_path: Path) -> None:
     """By SIGTERM, as a batch system does: each network comes once, and none is lost."""
     odd = available("models", [plugin]).classes["odd"]
@@ -184,12 +196,13 @@ def rows(table: str) -> dict[str, int]:
     return {name.strip(): int(count) for name, count in cells}
 
 
+@pytest.mark.usefixtures("copied_workers")
 def test_the_command_trains_and_sums_up(tmp_path: Path) -> None:
     plan = called("--models", "small-mlp,small-cnn", "--cohort", COHORT, "--dry-run", cache=tmp_path)
     assert plan.returncode == 0, plan.stderr
     assert "8 networks in 5 groups that train together, 8 to do" in plan.stdout
     assert not (tmp_path / "networks").exists()
-    first = started("train", "--cache-dir", tmp_path, "--models", "small-mlp", "--cohort", COHORT, "--workers", "1")
+    first = called("--models", "small-mlp", "--cohort", COHORT, "--workers", "1", cache=tmp_path)
     assert (first.returncode, first.stderr) == (0, "")
     summary = rows(first.stdout)
     assert (summary["trained"], summary["from the cache"], summary["could not be trained"]) == (4, 0, 0)

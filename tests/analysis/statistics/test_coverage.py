@@ -19,6 +19,7 @@ from benchmarks.coverage import (
 )
 from benchmarks.simulated import DESIGNS, LAWS, Design
 
+TRIALS = 50
 LAWS_OF_UNEQUAL_CELLS = ("independent", "strong", "ties", "reversed in half")
 
 
@@ -32,23 +33,23 @@ def assert_covered(found: Coverage, trials: int) -> None:
 )
 def test_intervals_cover_in_unequal_cells(design: str, statistic: str) -> None:
     for law in LAWS_OF_UNEQUAL_CELLS:
-        found = simulate(DESIGNS[design], law, trials=100, statistics=[statistic])[statistic]
-        assert_covered(found, 100)
+        found = simulate(DESIGNS[design], law, trials=TRIALS, statistics=[statistic])[statistic]
+        assert_covered(found, TRIALS)
         assert found.width is not None
         assert found.width < 1.6  # of the 2 that are possible
 
 
 def test_a_measure_that_fails_on_a_tenth_is_covered() -> None:
-    found = simulate(DESIGNS["5x5"], "fails on a tenth", trials=150, statistics=["tau", "within"])
+    found = simulate(DESIGNS["5x5"], "fails on a tenth", trials=TRIALS, statistics=["tau", "within"])
     for each in found.values():
-        assert_covered(each, 150)
+        assert_covered(each, TRIALS)
 
 
 @pytest.mark.parametrize(("sizes", "within"), [((5, 30), True), ((5, 20, 20), True), ((3, 3, 20), False)])
 def test_equal_measures_are_rarely_told_apart_in_unequal_cells(sizes: tuple[int, ...], within: bool) -> None:
-    apart, covered = simulate_equal_measures(Design(sizes), 4, trials=100, within=within)
-    assert apart <= 0.06 + 2 * math.sqrt(0.06 * 0.94 / 100)
-    assert covered >= NEEDED - 2 * math.sqrt(NEEDED * (1 - NEEDED) / 100)
+    apart, covered = simulate_equal_measures(Design(sizes), 4, trials=TRIALS, within=within)
+    assert apart <= 0.06 + 2 * math.sqrt(0.06 * 0.94 / TRIALS)
+    assert covered >= NEEDED - 2 * math.sqrt(NEEDED * (1 - NEEDED) / TRIALS)
 
 
 @pytest.mark.slow

@@ -228,14 +228,14 @@ def test_permutations_that_are_not_held_are_drawn_again(monkeypatch: pytest.Monk
 def test_p_is_even_where_nothing_is_related() -> None:
     rng, found = np.random.default_rng(4), []
     cells = np.repeat(np.arange(3), 6)
-    for _ in range(200):
+    for _ in range(100):
         x, y = rng.standard_normal((2, 18))
         found.append(
             conditional_information(3 * cells + x, 3 * cells + y, {"a": list(cells)}, permutations=99, seed=7).null
         )
     for level in (0.05, 0.2, 0.5):
         assert np.mean([each is not None and each.p <= level for each in found]) == pytest.approx(
-            level, abs=3 * np.sqrt(level * (1 - level) / 200)
+            level, abs=3 * np.sqrt(level * (1 - level) / 100)
         )
 
 
@@ -243,14 +243,14 @@ def test_a_weak_confounder_is_no_information_although_the_least_share_is_beyond_
     # most of the order comes from the confounder, but the small tables given it are biased upward: without any
     # condition the share is least, and there it is beyond chance
     rng, cells, elsewhere, false = np.random.default_rng(10), np.repeat(np.arange(5), 5), 0, 0
-    for _ in range(100):
+    for _ in range(60):
         x, y = rng.standard_normal((2, 25))
         found = conditional_information(0.5 * cells + x, 2 * cells + y, {"a": list(cells)}, permutations=199)
         assert found.null is not None
         elsewhere += found.given == () and found.null.given == ("a",)
         false += not found.by_chance
-    assert elsewhere > 20
-    assert false <= 5 + 2 * np.sqrt(100 * 0.05 * 0.95)
+    assert elsewhere > 12
+    assert false <= 3 + 2 * np.sqrt(60 * 0.05 * 0.95)
 
 
 def test_equal_seeds_give_equal_nulls(grid: Callable[..., Any]) -> None:
@@ -278,8 +278,8 @@ def test_what_has_no_value_says_why() -> None:
 @pytest.mark.parametrize("kind", ["moderate", "strong", "confounded"])
 def test_intervals_cover(kind: str, grid: Callable[..., Any]) -> None:
     rng = np.random.default_rng(6)
-    found = [conditional_information(*grid(kind, rng, shape=(3, 2), networks=5), permutations=0) for _ in range(150)]
+    found = [conditional_information(*grid(kind, rng, shape=(3, 2), networks=5), permutations=0) for _ in range(70)]
     expected = float(np.mean([each.value for each in found]))
     intervals = [each.interval or Interval(2.0, 2.0) for each in found]
-    assert np.mean([expected in each for each in intervals]) >= 0.93 - 2 * 0.021
+    assert np.mean([expected in each for each in intervals]) >= 0.93 - 2 * 0.0305
     assert all(0 <= each.low <= each.high <= 1 for each in intervals)

@@ -32,15 +32,15 @@ def test_what_pairs_share_cancels_and_exchanging_sides_changes_the_sign() -> Non
     assert back.interval == Interval(pytest.approx(-found.interval.high), pytest.approx(-found.interval.low))
 
 
-@pytest.mark.parametrize("pairs", [3, 5, 10])
+@pytest.mark.parametrize("pairs", [3, 10])
 def test_the_interval_covers_as_often_as_it_says(pairs: int) -> None:
     generator = np.random.default_rng(1)
     covered = 0
-    for _ in range(1000):
+    for _ in range(300):
         one, other = generator.standard_normal(pairs) + 0.3, 2 * generator.standard_normal(pairs)
         interval = paired_mean(one, other).interval
         covered += interval is not None and 0.3 in interval
-    assert 930 <= covered <= 970  # three standard errors around 950
+    assert 274 <= covered <= 296  # three standard errors around 285
 
 
 def test_pairs_that_lack_a_number_are_left_out() -> None:

@@ -22,9 +22,9 @@ def compare(seed: int, other: float) -> tuple[float, float, bool]:
 
 
 def test_a_difference_of_that_size_is_shown_in_four_of_five_populations() -> None:
-    differences, detectable, shown = np.array([compare(seed, 2.6) for seed in range(250)]).T
+    differences, detectable, shown = np.array([compare(seed, 2.6) for seed in range(100)]).T
     assert float(differences.mean()) == pytest.approx(float(np.median(detectable)), rel=0.1)
-    assert 0.7 < float(shown.mean()) < 0.9
+    assert 0.68 < float(shown.mean()) < 0.92  # three standard errors
 
 
 def test_with_many_degrees_of_freedom_it_is_the_formula_for_normal_errors() -> None:

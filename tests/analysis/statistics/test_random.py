@@ -154,8 +154,8 @@ def covers(tau: Any, kind: str, *, trials: int, cells: int, networks: int) -> fl
 @pytest.mark.parametrize("tau", [marginal_tau, within_tau])
 @pytest.mark.parametrize("kind", ["moderate", "slopes"])
 def test_intervals_cover(kind: str, tau: Any) -> None:
-    """150 trials: 95 % within three standard deviations of a binomial."""
-    assert covers(tau, kind, trials=150, cells=20, networks=3) > 0.95 - 3 * (0.95 * 0.05 / 150) ** 0.5
+    """80 trials: 95 % within three standard deviations of a binomial."""
+    assert covers(tau, kind, trials=80, cells=20, networks=3) > 0.95 - 3 * (0.95 * 0.05 / 80) ** 0.5
 
 
 @pytest.mark.slow

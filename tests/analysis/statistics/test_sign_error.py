@@ -108,9 +108,9 @@ def test_what_has_no_value_says_why() -> None:
 @pytest.mark.parametrize("kind", ["moderate", "strong"])
 def test_intervals_cover(kind: str, grid: Callable[..., Any]) -> None:
     rng, found = np.random.default_rng(2), []
-    for _ in range(200):
+    for _ in range(100):
         x, y, axes = grid(kind, rng, shape=(4,), networks=5)
         found.append(environment_sign_error(x, y, axes, examples=10_000))
     for name in ("worst", "mean"):
         expected = float(np.mean([getattr(each, name) for each in found]))
-        assert np.mean([expected in getattr(each, f"{name}_interval") for each in found]) >= 0.93 - 2 * 0.018
+        assert np.mean([expected in getattr(each, f"{name}_interval") for each in found]) >= 0.93 - 2 * 0.0255
