@@ -250,5 +250,7 @@ def _seed_global_generator(recipes: Sequence[Recipe], epoch: int, device: str) -
     Only the first recipe counts, because networks that draw random numbers train one by one.
     """
     with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device == "cuda" else []):
-        torch.manual_seed(seed_for(recipes[0], f"epoch {epoch}"))
+        # torch.manual_seed keeps the text of the whole stack for a GPU that may come later
+        seed = torch.manual_seed if device == "cuda" else torch.default_generator.manual_seed
+        seed(seed_for(recipes[0], f"epoch {epoch}"))
         yield

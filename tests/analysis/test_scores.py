@@ -16,9 +16,16 @@ from sharpbench.analysis.scores import Score, score_records
 from sharpbench.analysis.statistics import kendall_tau
 from sharpbench.analysis.statistics.conditions import Condition
 from sharpbench.core.record import Record
+from tests.synthetic import cohort
 
 Make = Callable[..., Record]
 MakeMany = Callable[..., list[Record]]
+
+
+@pytest.fixture(scope="module")
+def usual() -> tuple[Score, ...]:
+    """The scores of the usual records."""
+    return score_records(cohort())
 
 
 def blas_threads() -> set[int]:
@@ -31,9 +38,9 @@ def only(scores: tuple[Score, ...], label: str, model: str = "mlp") -> Score:
     return found
 
 
-def test_a_row_says_how_well_a_measure_orders_the_networks(records: MakeMany) -> None:
+def test_a_row_says_how_well_a_measure_orders_the_networks(records: MakeMany, usual: tuple[Score, ...]) -> None:
     rows = records()
-    found = only(score_records(rows), "confounded")
+    found = only(usual, "confounded")
     mine = [row for row in rows if row.label == "confounded"]
     assert found.marginal.value == kendall_tau(
         [row.value or 0 for row in mine], [float(row.truth["gap"] or 0) for row in mine]
@@ -44,9 +51,8 @@ def test_a_row_says_how_well_a_measure_orders_the_networks(records: MakeMany) ->
     assert found.converged == 1
 
 
-def test_the_within_cell_tau_ranks_and_a_confounded_measure_falls_behind(records: MakeMany) -> None:
-    found = score_records(records())
-    good, confounded = only(found, "good"), only(found, "confounded")
+def test_the_within_cell_tau_ranks_and_a_confounded_measure_falls_behind(usual: tuple[Score, ...]) -> None:
+    good, confounded = only(usual, "good"), only(usual, "confounded")
     assert good.ranked_by == "within"
     assert (good.rank, confounded.rank) == (1, 2)
     assert confounded.marginal.value is not None
@@ -62,13 +68,12 @@ def test_cells_too_small_for_an_interval_are_ranked_by_the_marginal_tau(records:
     assert (unknown.rank, unknown.marginal.interval) == (None, None)
 
 
-def test_a_network_enters_once_with_its_latest_success(records: MakeMany) -> None:
+def test_a_network_enters_once_with_its_latest_success(records: MakeMany, usual: tuple[Score, ...]) -> None:
     rows = records()
     failed = [replace(row, status="failed", value=None, reason="out of luck") for row in rows]
-    expected = score_records(rows)
-    assert score_records([*failed, *rows]) == expected
-    assert score_records([*rows, *failed]) == expected
-    assert score_records([*rows, *rows]) == expected
+    assert score_records([*failed, *rows]) == usual
+    assert score_records([*rows, *failed]) == usual
+    assert score_records([*rows, *rows]) == usual
 
 
 def test_the_latest_success_is_the_one_of_the_latest_time_in_whatever_order(records: MakeMany) -> None:
@@ -88,9 +93,9 @@ def test_the_order_of_records_does_not_matter(records: MakeMany) -> None:
     assert [row.model for row in score_records(rows)] == ["lenet"] * 7 + ["mlp"] * 7
 
 
-def test_the_gate_excludes_what_is_not_fitted_and_says_how_many(records: MakeMany) -> None:
+def test_the_gate_excludes_what_is_not_fitted_and_says_how_many(records: MakeMany, usual: tuple[Score, ...]) -> None:
     rows = records()
-    expected = only(score_records(rows), "good")
+    expected = only(usual, "good")
     late = [
         replace(row, recipe={**row.recipe, "seed": 99}, truth={**row.truth, **change}, value=1e9)
         for row, change in zip(rows[:9:3], ({"fitted": False}, {"gap": None}, {"fitted": None}), strict=True)
@@ -129,9 +134,8 @@ def test_a_measure_that_was_not_run_everywhere_is_partial(records: MakeMany) -> 
     assert (found.partial, found.ok, found.total) == (True, 20, 25)
 
 
-def test_baselines_are_there_unranked_from_the_covariates(records: MakeMany) -> None:
-    rows = records()
-    scores = score_records(rows)
+def test_baselines_are_there_unranked_from_the_covariates(records: MakeMany, usual: tuple[Score, ...]) -> None:
+    rows, scores = records(), usual
     assert [row.label for row in scores if row.kind == "baseline"] == [
         "label noise",
         "training loss",
@@ -152,9 +156,11 @@ def test_baselines_are_there_unranked_from_the_covariates(records: MakeMany) -> 
     assert only(score_records(missing), "parameter norm").marginal.reason == "0 networks, tau needs 2"
 
 
-def test_the_random_baseline_of_a_model_does_not_depend_on_the_others(records: MakeMany) -> None:
+def test_the_random_baseline_of_a_model_does_not_depend_on_the_others(
+    records: MakeMany, usual: tuple[Score, ...]
+) -> None:
     rows = records()
-    assert only(score_records(rows), "random") == only(score_records([*records(model="lenet"), *rows]), "random")
+    assert only(usual, "random") == only(score_records([*records(model="lenet"), *rows]), "random")
 
 
 def test_costs_are_medians_and_seconds_stay_with_their_environment(record: Make) -> None:

@@ -213,6 +213,9 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
     "weight norm": derived(parametrizations.weight_norm),
     "pruned": derived(lambda layer: prune.random_unstructured(layer, "weight", 0.4)),
 }
+BY_ALL_MEASURES = {"stores its maps", "repeated block", "checkpoints", "spectral norm"}
+FEW = ["asam", "average", "fisher-rao", "gradient-norm", "hessian-frobenius", "keskar", "margin", "minimum", "trace"]
+"""One measure for each way to compute: graph, gradients, products, perturbations, outputs."""
 UNCOPYABLE = {"weight norm, hook", "spectral norm, hook", "pruned"}
 """torch itself cannot copy these after a training step, as a weight is not a leaf."""
 
@@ -266,15 +269,15 @@ def test_every_measure_leaves_the_module_as_it_was(name: str) -> None:
     before = state(module)
     subject = Subject.from_module(module, *examples())
     assert state(module) == before
-    values = 0
-    for word in MEASURES:
+    values, words = 0, MEASURES if name in BY_ALL_MEASURES else FEW
+    for word in words:
         try:
             measure(word, subject)
             values += 1
         except (NotApplicable, InvalidInput):  # and it is as it was after these, as well
             pass
         assert state(module) == before, word
-    assert values >= 15
+    assert values >= (15 if name in BY_ALL_MEASURES else 6)
     torch.save(module.state_dict(), io.BytesIO())
     if name not in UNCOPYABLE | {"stores its maps", "held objects", "hook"}:  # whose own maps are not leaves
         copy.deepcopy(module)

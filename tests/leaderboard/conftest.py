@@ -12,6 +12,8 @@ import pytest
 
 from sharpbench.core.record import Record
 from sharpbench.files import content_hash
+from sharpbench.leaderboard.board import Leaderboard, make_leaderboard
+from sharpbench.leaderboard.collection import read_collections
 
 ENVIRONMENT = {"sharpbench": "0.1", "torch": "2.13", "processor": "P 1", "cores": 2, "threads": 1, "cuda": None}
 
@@ -99,9 +101,26 @@ def seal() -> Callable[..., Record]:
     return sealed
 
 
+def write_results(folder: Path) -> Path:
+    """Two collections."""
+    write(folder / "first.jsonl", population())
+    write(folder / "second.jsonl", population(measures=("good", "other[p=1]"), seeds=3))
+    return folder
+
+
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
     """A folder of two collections."""
-    write(tmp_path / "results" / "first.jsonl", population())
-    write(tmp_path / "results" / "second.jsonl", population(measures=("good", "other[p=1]"), seeds=3))
-    return tmp_path / "results"
+    return write_results(tmp_path / "results")
+
+
+@pytest.fixture(scope="session")
+def shared_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, for tests that only read."""
+    return write_results(tmp_path_factory.mktemp("shared") / "results")
+
+
+@pytest.fixture(scope="session")
+def board(shared_results: Path) -> Leaderboard:
+    """The leaderboard of them."""
+    return make_leaderboard(read_collections(shared_results))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from sharpbench.leaderboard.collection import Collection, read_collections
 from sharpbench.leaderboard.pages import exactness, speed
 from sharpbench.leaderboard.publish import NOTICE, generate_files, published_folder
 from sharpbench.report import markdown
+from sharpbench.report.page import Page, list_pictures
 from sharpbench.report.plots import pareto_front
 from tests.commands import given, refused
 
@@ -28,6 +29,23 @@ HOSTILE = (
     + "z" * 10_000
 )
 PAGES = ("README.md", "correlation.md", "exactness.md", "invariance.md", "outcomes.md", "speed.md", "which.md")
+
+
+@pytest.fixture(scope="module")
+def texts(board: Leaderboard) -> Mapping[str, str]:
+    """The pages and plots of the two collections."""
+    return generate_files(board)
+
+
+@pytest.fixture
+def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only their names: they take most of the time."""
+
+    def name_plots(pages: Mapping[str, Page]) -> Iterator[tuple[str, str]]:
+        pictures = (picture for page in pages.values() for picture in list_pictures(page))
+        return ((f"{picture.name.removeprefix('../')}.svg", "") for picture in pictures)
+
+    monkeypatch.setattr("sharpbench.leaderboard.publish.draw_plots", name_plots)
 
 
 def publish(*words: str) -> tuple[int, str]:
@@ -53,17 +71,15 @@ def tau_rows(texts: Mapping[str, str]) -> list[list[str]]:
 
 
 def test_publish_writes_and_check_finds_what_differs(
-    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    results: Path, board: Leaderboard, texts: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Five commands on the same records, for which the pages are made once."""
-    made: list[dict[str, str]] = []
 
-    def make_once(leaderboard: Leaderboard) -> dict[str, str]:
-        if not made:
-            made.append(generate_files(leaderboard))
-        return dict(made[0])
+    def take_made(leaderboard: Leaderboard) -> dict[str, str]:
+        assert [each.records for each in leaderboard.boards] == [each.records for each in board.boards]
+        return dict(texts)
 
-    monkeypatch.setattr("sharpbench.leaderboard.publish.generate_files", make_once)
+    monkeypatch.setattr("sharpbench.leaderboard.publish.generate_files", take_made)
     output = tmp_path / "board"
     words = ("--results", str(results), "--output", str(output))
     status, shown = publish(*words, "--check")
@@ -125,17 +141,15 @@ def test_the_published_board_is_what_its_records_say() -> None:
     assert publish(*words, "--check") == (0, ""), "`sharpbench publish` writes them"
 
 
-def test_equal_records_give_equal_bytes_in_any_order(make: Make) -> None:
+def test_equal_records_give_equal_bytes_in_any_order(make: Make, texts: Mapping[str, str]) -> None:
     first, second = make(), make(measures=("good", "other[p=1]"), seeds=3)
-    wanted = generate_files(published(("a", first), ("b", second)))
     random.Random(0).shuffle(first)
     random.Random(1).shuffle(second)
-    assert generate_files(published(("a", first), ("b", second))) == wanted
+    assert generate_files(published(("first", first), ("second", second))) == texts
 
 
-def test_the_numbers_are_those_of_the_run(results: Path) -> None:
-    texts = generate_files(make_leaderboard(read_collections(results)))
-    for collection in read_collections(results):
+def test_the_numbers_are_those_of_the_run(shared_results: Path, texts: Mapping[str, str]) -> None:
+    for collection in read_collections(shared_results):
         records = collection.records
         run = rows(markdown.markdown_leaderboard(score_records(records), records, version="1"))
         correlation = texts["correlation.md"].split("\n## ")
@@ -151,8 +165,7 @@ def test_the_numbers_are_those_of_the_run(results: Path) -> None:
         assert next(row for row in rows(errors) if row[0] == "good")[1] == fast[header.index("relative error")]
 
 
-def test_the_headline_has_a_row_a_measure_and_a_column_a_population(results: Path) -> None:
-    texts = generate_files(make_leaderboard(read_collections(results)))
+def test_the_headline_has_a_row_a_measure_and_a_column_a_population(texts: Mapping[str, str]) -> None:
     header, *lines = tau_rows(texts)
     assert header[:3] == ["measure", "small-mlp, first (marginal)", "small-mlp, second (marginal)"]
     assert [line[0] for line in lines][-4:] == ["*label noise*", "*training loss*", "*parameter norm*", "*random*"]
@@ -177,6 +190,7 @@ def vary_rates(records: list[Record], seal: Callable[..., Record]) -> list[Recor
     ]
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_the_first_table_holds_the_headline_scores(make: Make, seal: Callable[..., Record]) -> None:
     found = published(("rates", vary_rates(make(), seal)), ("noise", make()))
     texts = generate_files(found)
@@ -193,6 +207,7 @@ def test_the_first_table_holds_the_headline_scores(make: Make, seal: Callable[..
     assert "does not enter the headline score" in texts["outcomes.md"]
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_a_handful_of_networks_has_no_column_and_says_so(make: Make) -> None:
     single = [each for each in make(model="timm:tiny") if each.recipe["seed"] == 1 and each.recipe["label_noise"] == 0]
     texts = generate_files(published(("a", make()), ("timm", single)))
@@ -205,12 +220,14 @@ def test_a_handful_of_networks_has_no_column_and_says_so(make: Make) -> None:
     assert "timm: timm:tiny on digits" in texts["measures/good.md"]
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_a_partial_row_has_no_place_in_the_headline(make: Make) -> None:
     records = [each for each in make() if not (each.label == "good" and each.recipe["seed"] == 3)]
     found = {line[0]: line for line in tau_rows(generate_files(published(("a", records))))}
     assert found["good"][1] == "-"
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_seconds_of_different_machines_never_share_a_column(make: Make) -> None:
     other = {"environment": {"processor": "P 2", "threads": 4}, "seconds": 9.0}
     slow = [replace(each, **other) if each.label == "noisy" else each for each in make()]  # type: ignore[arg-type]
@@ -228,6 +245,7 @@ def test_the_front_is_what_nothing_beats_in_both() -> None:
     assert [each.name for each in pareto_front(found, lambda each: (each.gradients, each.error))] == ["a", "c"]
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_coverage_counts_stated_intervals_that_hold_the_truth(make: Make) -> None:
     stated = replace(make()[0], stderr=0.1, low=1.0, high=2.0, exact=1.5)
     records = [stated, replace(stated, exact=2.5), replace(stated, exact=None), replace(stated, stderr=0.0)]
@@ -236,6 +254,7 @@ def test_coverage_counts_stated_intervals_that_hold_the_truth(make: Make) -> Non
     assert rows(generate_files(published(("a", every)))["exactness.md"])[-1] == ["noisy", "1 of 1", "21% to 100%"]
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_a_mark_stands_beside_its_measure(make: Make) -> None:
     texts = generate_files(published(("a", make()), marks={"noisy": "refuted|"}))
     for name in (*PAGES[:3], "invariance.md", "speed.md"):

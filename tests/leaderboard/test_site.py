@@ -7,7 +7,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path, PurePosixPath
@@ -89,8 +89,14 @@ def of(*collections: tuple[str, list[Record]], **changes: Any) -> Leaderboard:
     return make_leaderboard([Collection(name, tuple(records), 0) for name, records in collections], **changes)
 
 
-def test_a_page_a_measure_and_no_address_but_its_own(results: Path) -> None:
-    texts = build_site(make_leaderboard(read_collections(results)))
+@pytest.fixture(scope="module")
+def site(board: Leaderboard) -> Mapping[str, str]:
+    """The site of the two collections."""
+    return build_site(board)
+
+
+def test_a_page_a_measure_and_no_address_but_its_own(site: Mapping[str, str]) -> None:
+    texts = site
     pages = {"index.html", "board/index.html", "board/which.html", *(f"board/measures/{name}.html" for name in NAMES)}
     populations = {f"board/populations/{name}--small-mlp--digits.html" for name in ("first", "second")}
     networks = {name for name in texts if re.fullmatch(r"board/networks/[0-9a-f]{16}\.html", name)}
@@ -109,14 +115,14 @@ def test_a_page_a_measure_and_no_address_but_its_own(results: Path) -> None:
         assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)|@import|fetch\(|innerHTML", texts[name])
 
 
-def test_the_board_shows_the_scores(results: Path) -> None:
-    found = make_leaderboard(read_collections(results))
-    data = embedded(build_site(found)["board/index.html"])
-    assert [board["title"] for board in data["boards"]] == [board.title for board in found.boards]
+def test_the_board_shows_the_scores(board: Leaderboard, site: Mapping[str, str]) -> None:
+    found = board
+    data = embedded(site["board/index.html"])
+    assert [each["title"] for each in data["boards"]] == [each.title for each in found.boards]
     assert [table["id"] for table in data["tables"]] == ["overview", "correlation", "exactness", "speed", "invariance"]
     rows = {(row["name"], row["boards"][0]): row["cells"] for row in data["tables"][1]["rows"]}
-    for index, board in enumerate(found.boards):
-        for score in board.scores:
+    for index, each in enumerate(found.boards):
+        for score in each.scores:
             cells = rows[score.name, index]
             if score.marginal.value is not None:
                 assert cells[4] == [format_tau(score.marginal), pytest.approx(score.marginal.value, rel=1e-5)]
@@ -128,8 +134,8 @@ def test_the_board_shows_the_scores(results: Path) -> None:
     assert [reason for reason in data["boards"][0]["out"] if reason] == ["budget ended"]
 
 
-def test_the_page_of_a_measure_holds_its_own_rows_alone(results: Path) -> None:
-    data = embedded(build_site(make_leaderboard(read_collections(results)))["board/measures/noisy.html"])
+def test_the_page_of_a_measure_holds_its_own_rows_alone(site: Mapping[str, str]) -> None:
+    data = embedded(site["board/measures/noisy.html"])
     assert {point["page"] for point in data["points"]} == {"noisy"}
     assert [board is None for board in data["boards"]] == [False, True]
     assert {row["name"] for table in data["tables"] for row in table["rows"]} == {"noisy"}
@@ -212,8 +218,8 @@ def test_publish_writes_the_site(results: Path, tmp_path: Path, monkeypatch: pyt
         app([*words[:-1], str(tmp_path / "file")], standalone_mode=False)
 
 
-def test_the_first_page_shows_every_population_and_is_small(results: Path) -> None:
-    text = build_site(make_leaderboard(read_collections(results)))["index.html"]
+def test_the_first_page_shows_every_population_and_is_small(site: Mapping[str, str]) -> None:
+    text = site["index.html"]
     assert len(text.encode()) < 300_000
     for title in ("first: small-mlp on digits", "second: small-mlp on digits"):
         assert f">{title}</a>" in text
@@ -223,9 +229,10 @@ def test_the_first_page_shows_every_population_and_is_small(results: Path) -> No
     assert "<i>" not in text
 
 
-def test_the_first_page_has_psi_with_every_outcome_and_its_parts_as_json(results: Path) -> None:
-    found = make_leaderboard(read_collections(results))
-    texts = build_site(found)
+def test_the_first_page_has_psi_with_every_outcome_and_its_parts_as_json(
+    board: Leaderboard, site: Mapping[str, str]
+) -> None:
+    found, texts = board, site
     heat = texts["index.html"].split('<h2 id="outcomes">')[1].split("</section>")[0]
     assert heat.count('scope="colgroup"') == len(found.headline.populations) == 2
     assert "No population enters it" in texts["index.html"], "label noise varies in both"
@@ -257,39 +264,37 @@ def test_scores_are_offered_as_csv_and_json(make: Make, seal: Seal) -> None:
     assert {line["name"] for line in lines} >= {"good", "'=1+1"}, "a spreadsheet would compute it"
 
 
-def test_pages_of_populations_and_networks_hold_their_records(results: Path) -> None:
-    found = make_leaderboard(read_collections(results))
-    texts = build_site(found)
-    board = found.boards[0]
-    population = texts[population_address(board)]
-    assert board.population.networks[0].recipe["model"] in population
+def test_pages_of_populations_and_networks_hold_their_records(board: Leaderboard, site: Mapping[str, str]) -> None:
+    first, texts = board.boards[0], site
+    population = texts[population_address(first)]
+    assert first.population.networks[0].recipe["model"] in population
     assert all(
-        network_address(board, network).rpartition("/")[2] in population for network in board.population.networks
+        network_address(first, network).rpartition("/")[2] in population for network in first.population.networks
     )
     assert "15; 1 excluded by the gate: 1 budget ended" in population
     assert "would be told apart in 80 % of such populations</dd>" in population
-    for network in board.population.networks:
-        text = texts[network_address(board, network)]
-        for row in board.population.rows:
+    for network in first.population.networks:
+        text = texts[network_address(first, network)]
+        for row in first.population.rows:
             assert f">{row.records[network.key].value:.6g}</td>" in text
         assert ("The gate excludes it: budget ended." in text) == (not network.counts)
 
 
-def test_the_page_of_a_network_draws_its_training(results: Path) -> None:
-    found = make_leaderboard(read_collections(results))
-    texts = build_site(found)
-    boards = found.boards
-    assert {name for board in boards for name in board.names.values()} == {f"small-mlp-{place}" for place in range(15)}
-    for board in boards:
-        network = board.population.networks[-1]
-        text = texts[network_address(board, network)]
-        assert f"sharpbench.load_network(&#34;{board.collection}/{board.names[network.key]}&#34;)" in text
+def test_the_page_of_a_network_draws_its_training(
+    board: Leaderboard, site: Mapping[str, str], shared_results: Path
+) -> None:
+    boards = board.boards
+    assert {name for each in boards for name in each.names.values()} == {f"small-mlp-{place}" for place in range(15)}
+    for each in boards:
+        network = each.population.networks[-1]
+        text = site[network_address(each, network)]
+        assert f"sharpbench.load_network(&#34;{each.collection}/{each.names[network.key]}&#34;)" in text
         assert "from 2.3 nats in epoch 1 to 0.04 nats in epoch 7, the lowest 0.04 nats</title>" in text
         assert '<td class="number">7</td><td class="number">0.04</td>' in text
         assert ("training loss (nats, log scale)</text>" in text, ">epoch</text>" in text) == (True, True)
-    plain = of(("a", [replace(each, training_curve={}) for each in read_collections(results)[0].records]))
-    (board,) = plain.boards
-    text = build_site(plain)[network_address(board, board.population.networks[0])]
+    plain = of(("a", [replace(each, training_curve={}) for each in read_collections(shared_results)[0].records]))
+    (alone,) = plain.boards
+    text = build_site(plain)[network_address(alone, alone.population.networks[0])]
     assert "hold no training curve" in text
     assert "polyline" not in text
 
@@ -344,12 +349,12 @@ def test_the_command_of_a_population_names_the_examples_where_some_were_left_out
         assert words in texts["board/populations/a--small-mlp--digits.html"].replace("</code>", "\n")
 
 
-def test_pictures_join_only_what_cannot_be_told_apart(results: Path) -> None:
-    for board in make_leaderboard(read_collections(results)).boards:
-        picture = draw_intervals(board)
-        names = {(score.label, score.setting): score.name for score in board.measured if score.rank is not None}
-        apart = find_told_apart(board.population, names, board.scores[0].ranked_by)
-        first = [score for score in board.measured if score.rank == 1]
+def test_pictures_join_only_what_cannot_be_told_apart(board: Leaderboard) -> None:
+    for each in board.boards:
+        picture = draw_intervals(each)
+        names = {(score.label, score.setting): score.name for score in each.measured if score.rank is not None}
+        apart = find_told_apart(each.population, names, each.scores[0].ranked_by)
+        first = [score for score in each.measured if score.rank == 1]
         assert not any(
             frozenset((one.name, other.name)) in apart for one in first for other in first if one is not other
         )

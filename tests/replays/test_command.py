@@ -20,11 +20,11 @@ from sharpbench.replays.cost_estimate import cost_table, estimate_cost
 from sharpbench.replays.optimizer_comparison import MatchedLossCohort
 from sharpbench.replays.replay import Experiment
 from sharpbench.training.optimizers import Sam, Sgd
-from tests.commands import given, refused, started
+from tests.commands import given, refused
 
 
 def test_the_archive_is_judged_without_training(tmp_path: Path) -> None:
-    result = started("replay", "minimum-sharpness-2021", "--output", str(tmp_path / "out"))
+    result = given("replay", "minimum-sharpness-2021", "--output", str(tmp_path / "out"))
     assert result.returncode == 0, result.stderr
     line = next(line for line in result.stdout.splitlines() if "minimum sharpness" in line and "mlp" in line)
     assert "0.864 [0.80, 0.90]" in line
@@ -68,6 +68,7 @@ class Small(Asam2021):
 
     optimizers = (Sgd(), Sam())
     pairs = ((Sam(), Sgd()),)
+    measures = "sam,trace,minimum,normalized,asam,adaptive[case=average-closed]"
 
     def experiment(self, scale: str) -> Experiment:
         """See Replay."""
@@ -76,7 +77,7 @@ class Small(Asam2021):
         )
         return Experiment(
             title="small",
-            measures="sam,trace,minimum,normalized,asam,adaptive[case=average-closed]",
+            measures=self.measures,
             dataset=Digits(),
             cohorts=((cohort, (SmallMlp(),)),),
         )
@@ -129,8 +130,9 @@ def test_an_interrupted_replay_says_how_to_go_on(small: Small, tmp_path: Path, m
 
 
 def test_a_dry_run_trains_nothing_and_prints_a_forecast(
-    small: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    small: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(Small, "measures", "sam,trace")
     assert run(tmp_path, dry_run=True) == 0
     out = capsys.readouterr().out
     assert "scale quick, forecast" in out
@@ -138,7 +140,8 @@ def test_a_dry_run_trains_nothing_and_prints_a_forecast(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_forecast_counts_networks_epochs_and_gradients(small: Small) -> None:
+def test_the_forecast_counts_networks_epochs_and_gradients(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Small, "measures", "sam,trace")
     experiment = small.experiment("quick")
     (found,) = estimate_cost(experiment, device="cpu")
     assert (found.model, found.networks, found.epochs) == ("small-mlp", 6, 60)

@@ -17,7 +17,7 @@ from tests.commands import given
 def test_a_short_replay_writes_its_page_and_goes_on_from_its_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    short = tuple(replace(claim, run=replace(claim.run, steps=100, examples=64)) for claim in edge.CLAIMS)
+    short = tuple(replace(claim, run=replace(claim.run, steps=40, examples=32)) for claim in edge.CLAIMS)
     monkeypatch.setattr(edge, "CLAIMS", short)
     monkeypatch.setattr(edge, "MEASURED", 2)
     output = tmp_path / "out"

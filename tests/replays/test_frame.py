@@ -49,12 +49,14 @@ def test_what_has_no_value_or_no_truth_is_there_and_does_not_count(record: Make)
 def test_the_solver_is_given_the_traces_of_the_blocks_in_the_order_of_layers(records: MakeMany) -> None:
     found = records(labels=("trace", "minimum"), seeds=2)
     table = add_solver_column(networks_table(found))
-    for record, left in zip(found[::2], table[SOLVER_COLUMN], strict=True):
-        weights = np.array([[record.parts[f"layer{layer}.weight"] for layer in range(3)]])
-        biases = np.array([[record.parts[f"layer{layer}.bias"] for layer in range(3)]])
-        assert left == pytest.approx(run_paper_solver(weights, biases)[0], rel=1e-12)
+    weights, biases = (
+        np.array([[record.parts[f"layer{layer}.{kind}"] for layer in range(3)] for record in found[::2]])
+        for kind in ("weight", "bias")
+    )
+    assert table[SOLVER_COLUMN].to_numpy() == pytest.approx(run_paper_solver(weights, biases), rel=1e-12)
+    for index, (record, left) in enumerate(zip(found[::2], table[SOLVER_COLUMN], strict=True)):
         basis = np.array([[1, 0], [-1, 1], [0, -1], [1, 0], [0, 1], [0, 0]], dtype=float)
-        least = minimise(np.concatenate((weights[0], biases[0])), basis).value
+        least = minimise(np.concatenate((weights[index], biases[index])), basis).value
         assert least <= left <= (record.value or 0)
 
 

@@ -14,18 +14,25 @@ import torch
 from sharpbench.curvature import difference_diagonal, exact_diagonal, exact_traces, reference_diagonal
 from sharpbench.errors import InvalidInput
 from sharpbench.files import Workspace
+from sharpbench.models import SmallMlp
 from sharpbench.replays.minimum_sharpness_2021.studies import DiagonalStudy, TraceStudy
 from sharpbench.replays.study import Row, Study, open_network, run_study
 from sharpbench.training.recipe import Recipe
 
 
-def test_traces_against_the_definition(recipes: tuple[Recipe, ...], workspace: Workspace) -> None:
-    rows = list(TraceStudy(recipes=recipes[:1], examples=20, entries=6).rows(workspace))
+@pytest.fixture
+def narrow(recipes: tuple[Recipe, ...]) -> tuple[Recipe, ...]:
+    """A perceptron of 2,407 parameters, of which the definition differentiates each by itself."""
+    return (replace(recipes[0], model=SmallMlp(width=3)),)
+
+
+def test_traces_against_the_definition(narrow: tuple[Recipe, ...], workspace: Workspace) -> None:
+    rows = list(TraceStudy(recipes=narrow, examples=8, entries=6).rows(workspace))
     entries, (network,) = [row for row in rows if row["kind"] == "entry"], [row for row in rows if "trace" in row]
-    subject = open_network(recipes[0], workspace).subject(20, dtype=torch.float64, device="cpu")
+    subject = open_network(narrow[0], workspace).subject(8, dtype=torch.float64, device="cpu")
     diagonal = torch.cat([value.flatten() for value in reference_diagonal(subject).values()])
     assert network["trace"] == pytest.approx(float(diagonal.sum()), rel=1e-10)
-    assert (network["parameters"], network["examples"], network["entries"]) == (16330, 20, 6)
+    assert (network["parameters"], network["examples"], network["entries"]) == (2407, 8, 6)
     assert len({row["parameter"] for row in entries}) == 6
     for row in entries:
         assert row["naive"] == pytest.approx(float(diagonal[row["parameter"]]), rel=1e-9, abs=1e-15)  # type: ignore[index]
@@ -36,9 +43,9 @@ def test_traces_against_the_definition(recipes: tuple[Recipe, ...], workspace: W
 
 
 def test_diagonals_fall_with_samples_and_are_the_running_mean_of_one_stream(
-    recipes: tuple[Recipe, ...], workspace: Workspace
+    narrow: tuple[Recipe, ...], workspace: Workspace
 ) -> None:
-    study = DiagonalStudy(recipes=recipes[:1], examples=8, samples=(1, 40))
+    study = DiagonalStudy(recipes=narrow, examples=8, samples=(1, 40))
     rows = {(row["kind"], row["samples"]): row for row in study.rows(workspace)}
     assert set(rows) == {(kind, count) for kind in ("arxiv", "icml") for count in (1, 40)}
     alone = {row["kind"]: row for row in replace(study, samples=(40,)).rows(workspace)}
@@ -48,7 +55,7 @@ def test_diagonals_fall_with_samples_and_are_the_running_mean_of_one_stream(
         assert few["value"] is None
         assert many["value"] > 0  # type: ignore[operator]
         assert many["value"] == alone[kind]["value"]
-    subject = open_network(recipes[0], workspace).subject(8, dtype=torch.float64, device="cpu")
+    subject = open_network(narrow[0], workspace).subject(8, dtype=torch.float64, device="cpu")
     exact = torch.cat([value.flatten() for value in exact_diagonal(subject).values()])
     drawn = difference_diagonal(
         subject, samples=40, radius=1e-5, relative=False, generator=torch.Generator().manual_seed(0)

@@ -76,10 +76,22 @@ def varied(model: Model, cls: type[Optimizer]) -> list[Recipe]:
     [SmallMlp(), *(pytest.param(model, marks=pytest.mark.slow) for model in (Mlp(), LeNet(), SmallCnn()))],
     ids=lambda model: model.name,
 )
-@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-5), (torch.float64, 1e-10)], ids=str)
-def test_steps_together_are_steps_alone(
-    model: Model, cls: type[Optimizer], dtype: torch.dtype, bound: float, digits: Data
-) -> None:
+def test_steps_together_are_steps_alone(model: Model, cls: type[Optimizer], digits: Data) -> None:
+    """In float64; float32 is for three of the optimisers, as what it adds is rounding."""
+    compare_steps(model, cls, torch.float64, 1e-10, digits)
+
+
+@pytest.mark.parametrize("cls", [Sgd, Sam, Adam], ids=lambda cls: cls.name)
+@pytest.mark.parametrize(
+    "model",
+    [SmallMlp(), *(pytest.param(model, marks=pytest.mark.slow) for model in (Mlp(), LeNet(), SmallCnn()))],
+    ids=lambda model: model.name,
+)
+def test_steps_together_are_steps_alone_up_to_rounding(model: Model, cls: type[Optimizer], digits: Data) -> None:
+    compare_steps(model, cls, torch.float32, 1e-5, digits)
+
+
+def compare_steps(model: Model, cls: type[Optimizer], dtype: torch.dtype, bound: float, digits: Data) -> None:
     """The distance of the two after 22 steps, by the norm of the weights.
 
     In float32 rounding turns, now and then, a maximum of a pool to another pixel, which is a step of the gradient
@@ -107,8 +119,11 @@ def test_a_network_does_not_depend_on_its_companions(digits: Data) -> None:
     assert not torch.allclose(whole[1]["layer0.weight"], whole[3]["layer0.weight"], atol=1e-3)
 
 
-@pytest.mark.parametrize("optimizer", [Sgd(), Sam(), FriendlySam(), Adam()], ids=lambda each: each.name)
-@pytest.mark.parametrize("model", [SmallMlp(), SmallCnn()], ids=lambda model: model.name)
+@pytest.mark.parametrize(
+    ("model", "optimizer"),
+    [*((SmallMlp(), optimizer) for optimizer in (Sgd(), Sam(), FriendlySam(), Adam())), (SmallCnn(), Sgd())],
+    ids=lambda each: each.name,
+)
 def test_a_network_that_diverges_leaves_and_spreads_nothing(model: Model, optimizer: Optimizer, digits: Data) -> None:
     calm = [replace(RECIPE, model=model, optimizer=optimizer, seed=seed, max_epochs=4) for seed in range(3)]
     calm = [replace(recipe, learning_rate=1e-3) for recipe in calm]

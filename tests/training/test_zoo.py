@@ -6,8 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from torch import Tensor
 
 from sharpbench.errors import InvalidInput
 from sharpbench.files import atomic_write
+from sharpbench.processes import ChildEnded, ChildProcess
 from sharpbench.training import zoo as zoo_module
 from sharpbench.training.zoo import FORMAT, RESULT, WEIGHTS, Origin, Zoo, ZooEntry
 
@@ -153,18 +152,18 @@ def test_an_interrupted_save_leaves_what_was_there(tmp_path: Path, monkeypatch: 
 
 def test_a_killed_save_leaves_no_entry(tmp_path: Path) -> None:
     """SIGKILL between the two files: nothing can be tidied up, and nothing is believed."""
-    code = f"""
-import os, signal, torch
-from pathlib import Path
-from sharpbench.training import zoo
-write = zoo.atomic_write
-def killed(path, content, **options):
-    write(path, content, **options)
-    os.kill(os.getpid(), signal.SIGKILL)
-zoo.atomic_write = killed
-zoo.Zoo(Path({str(tmp_path)!r})).save("k", {{"w": torch.zeros(3)}}, {{}})
-"""
-    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == -signal.SIGKILL
+
+    def save(connection: object) -> None:
+        def killed(path: Path, content: bytes | str, **options: bool) -> None:
+            atomic_write(path, content, **options)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        zoo_module.atomic_write = killed
+        Zoo(tmp_path).save("k", {"w": torch.zeros(3)}, {})
+
+    with pytest.raises(ChildEnded) as ended:
+        ChildProcess(save, method="fork").receive(timeout=60)
+    assert ended.value.status == -signal.SIGKILL
     assert Zoo(tmp_path).load("k") is None
     assert not (tmp_path / "networks" / "k").exists()
     entry(tmp_path)
