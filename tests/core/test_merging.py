@@ -35,7 +35,7 @@ def held(folder: Path) -> list[Record]:
 def test_shards_together_are_the_whole(tmp_path: Path) -> None:
     """Also the networks: which train together does not depend on the shard."""
     cells = plan(
-        "parameter-norm", "small-mlp", cohort="label-noise[ratios=2,seeds=2,train_size=32,max_epochs=2]", device="cpu",
+        "parameter-norm", "small-mlp", cohort="label-noise[ratios=2,seeds=3,train_size=32,max_epochs=2]", device="cpu",
         timing=0, oracle=0, invariance=0, examples=8,
     )  # fmt: skip
     whole = {record.key: record.value for record in run(cells, cache_dir=tmp_path / "one", threads=1)}
@@ -45,11 +45,11 @@ def test_shards_together_are_the_whole(tmp_path: Path) -> None:
         made = list(run(cells, output=folders[-1], cache_dir=tmp_path / "two", threads=1, shard=shard))
         assert [record.key for record in made] == [cell.key for cell in cells if shard.holds(cell)]
         assert 0 < len(made) < len(cells)
-    assert merge_records(folders, tmp_path / "out") == Merged(read=4, added=4, cells=4)
+    assert merge_records(folders, tmp_path / "out") == Merged(read=6, added=6, cells=6)
     assert {record.key: record.value for record in held(tmp_path / "out")} == whole
-    assert merge_records(folders, tmp_path / "out") == Merged(read=4, added=0, cells=4)
-    assert len(held(tmp_path / "out")) == 4
-    assert len(Zoo(tmp_path / "two").entries()[0]) == 4
+    assert merge_records(folders, tmp_path / "out") == Merged(read=6, added=0, cells=6)
+    assert len(held(tmp_path / "out")) == 6
+    assert len(Zoo(tmp_path / "two").entries()[0]) == 6
 
 
 def test_the_best_record_of_a_cell_is_taken(tmp_path: Path) -> None:
