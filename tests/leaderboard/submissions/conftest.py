@@ -15,7 +15,7 @@ from sharpbench.leaderboard.submissions import Manifest, format_submission, pack
 from sharpbench.leaderboard.submissions.submission import hash_records
 from sharpbench.runner.run import RECORDS
 
-COHORT = "label-noise[ratios=2,seeds=2,train_size=48,target_loss=1.2,target_accuracy=0.5]"
+COHORT = "label-noise[ratios=2,seeds=2,train_size=48,target_loss=1.2,target_accuracy=0.6]"
 MEASURES = "gradient-norm,parameter-norm,average[samples=8]"
 
 
