@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import nn
 
 from sharpbench import Record, plan, run
 from sharpbench.leaderboard.submissions import Manifest, format_submission, pack_submission
+from sharpbench.leaderboard.submissions.networks import SubmittedPopulations
 from sharpbench.leaderboard.submissions.submission import hash_records
 from sharpbench.runner.run import RECORDS
+from sharpbench.training.recipe import Recipe
 
 COHORT = "label-noise[ratios=2,seeds=2,train_size=48,target_loss=1.2,target_accuracy=0.6]"
 MEASURES = "gradient-norm,parameter-norm,average[samples=8]"
@@ -37,6 +40,24 @@ def text(ran: Path) -> str:
 @pytest.fixture(scope="session")
 def records(text: str) -> tuple[Record, ...]:
     return tuple(Record.from_json(line, where="") for line in text.splitlines()[1:])
+
+
+_MODULES: dict[str, nn.Module] = {}
+
+
+@pytest.fixture(autouse=True)
+def _shared_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Verifications of one model share the module that they fill with weights, and so the graph that is kept with it:
+    its capture would be half of each verification."""
+    make = SubmittedPopulations.module
+
+    def module(self: SubmittedPopulations, recipe: Recipe) -> nn.Module:
+        name = str((recipe.row()["model"], recipe.row()["dataset"]))
+        if name not in _MODULES:
+            _MODULES[name] = make(self, recipe)
+        return _MODULES[name]
+
+    monkeypatch.setattr(SubmittedPopulations, "module", module)
 
 
 def forged(text: str, folder: Path, changes: Sequence[Record] = (), **manifest: Any) -> Path:
