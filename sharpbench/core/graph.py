@@ -21,6 +21,7 @@ from sharpbench.core.batch import Inputs, list_tensors, map_tensors, split_examp
 from sharpbench.core.definitions import ATEN_DEFINITIONS
 from sharpbench.core.functional import Forward, call_by_form, call_module, differentiable_backends, private_attributes
 from sharpbench.core.precision import half_types, held_type, hold, hold_all
+from sharpbench.core.quick_export import quick_export
 from sharpbench.core.requirements import are_close, is_out_of_memory
 from sharpbench.errors import InvalidInput
 
@@ -240,8 +241,10 @@ def _quiet_export() -> Iterator[None]:
 def _capture(module: nn.Module, example: Inputs, forward: Forward | None) -> Graph:
     plain = forward is None and isinstance(example, Tensor)
     called, prefix = (module, "") if plain else (_Called(module, forward or call_by_form), "module.")
+    tensors = (*list_tensors(example), *module.parameters(), *module.buffers())
+    devices = {tensor.device.type for tensor in tensors}
     try:
-        with warnings.catch_warnings(), _kept_registration_hooks(), _quiet_export():
+        with warnings.catch_warnings(), _kept_registration_hooks(), _quiet_export(), quick_export(devices):
             warnings.simplefilter("ignore", FutureWarning)  # torch.export's own, about its own pytrees
             warnings.filterwarnings("ignore", ".*during export", UserWarning)  # what a forward pass stores is dropped
             program = torch.export.export(called, (example,)).run_decompositions({})
