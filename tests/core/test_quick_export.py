@@ -49,11 +49,16 @@ def test_the_graph_is_that_of_torch_export_as_it_is(monkeypatch: pytest.MonkeyPa
 
 def test_fewer_kinds_of_device_inside_and_all_of_them_outside() -> None:
     search, keys = utils._materialize_cpp_cia_ops, exported_program._BACKEND_KEYS_TO_OVERRIDE
-    with pytest.raises(ZeroDivisionError), quick_export({"cpu", "cuda"}):
-        assert {"CPU", "CUDA", "Meta"} <= {key.name for key in exported_program._BACKEND_KEYS_TO_OVERRIDE}
-        assert len(exported_program._BACKEND_KEYS_TO_OVERRIDE) < len(keys)
-        assert utils._materialize_cpp_cia_ops is not search
-        _ = 1 / 0
+
+    def fail_inside() -> None:
+        with quick_export({"cpu", "cuda"}):
+            assert {"CPU", "CUDA", "Meta"} <= {key.name for key in exported_program._BACKEND_KEYS_TO_OVERRIDE}
+            assert len(exported_program._BACKEND_KEYS_TO_OVERRIDE) < len(keys)
+            assert utils._materialize_cpp_cia_ops is not search
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_inside()
     assert exported_program._BACKEND_KEYS_TO_OVERRIDE is keys
     assert utils._materialize_cpp_cia_ops is search
     with quick_export({"vulkan"}):  # which torch does not prepare by itself

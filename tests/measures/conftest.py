@@ -93,7 +93,7 @@ def invariances_are_true() -> Check:
     def check(chosen: Measure, *subjects: Subject) -> None:
         """What is claimed leaves the value to 1e-6, what is not claimed moves it."""
         for subject in subjects:
-            found = invariance_factors(chosen, subject)
+            found = invariance_factors(chosen, in_one_batch(subject))
             assert found
             for kind, factor in found.items():
                 assert (factor is not None and factor < 1 + 1e-6) == (kind in chosen.invariances()), (kind, factor)
@@ -104,26 +104,26 @@ def invariances_are_true() -> Check:
 @pytest.fixture(scope="session")
 def examples_do_not_matter() -> Check:
     def check(chosen: Measure, subject: Subject, *, rel: float = 1e-9, single: float = 1e-4) -> None:
-        """Neither how they are batched, nor their order, nor a second copy of each; and float32 is near."""
-        wanted = pytest.approx(measure(chosen, subject).value, rel=rel)
-        for size in (1, 5, len(subject.inputs)):
+        """Neither how five of them are batched, nor their order, nor a second copy of each; and float32 is near."""
+        subject = subject.take(slice(5))
+        assert subject.batch_size < subject.n < 2 * subject.batch_size  # a batch, and a smaller one
+        value = measure(chosen, subject).value
+        wanted = pytest.approx(value, rel=rel)
+        for size in (1, subject.n):
             assert measure(chosen, replace(subject, batch_size=size)).value == wanted
-        order = torch.arange(len(subject.inputs)).flip(0)
-        assert measure(
-            chosen, replace(subject, inputs=subject.inputs[order], targets=subject.targets[order])
-        ).value == (wanted)
-        twice = replace(subject, inputs=subject.inputs.repeat(2, *[1] * (subject.inputs.ndim - 1)))
-        twice = replace(twice, targets=subject.targets.repeat(2, *[1] * (subject.targets.ndim - 1)))
-        assert measure(chosen, twice).value == wanted
-        assert measure(chosen, subject.to(dtype=torch.float32)).value == pytest.approx(
-            measure(chosen, subject).value, rel=single
-        )
+        order = torch.arange(subject.n).flip(0)
+        assert measure(chosen, subject.take(order)).value == wanted
+        twice = subject.take(torch.arange(subject.n).repeat(2))
+        assert measure(chosen, in_one_batch(twice)).value == wanted
+        single_precision = in_one_batch(subject).to(dtype=torch.float32)
+        assert measure(chosen, single_precision).value == pytest.approx(value, rel=single)
 
     return check
 
 
 @pytest.fixture(scope="session")
 def hessian() -> Callable[[Subject], Tensor]:
+    @cache
     def dense(subject: Subject) -> Tensor:
         """The Hessian of the mean loss, only by torch.autograd, [P, P]."""
         sizes = [value.numel() for value in subject.params.values()]
@@ -146,6 +146,12 @@ def hessian() -> Callable[[Subject], Tensor]:
 
 
 @cache
+def in_one_batch(subject: Subject) -> Subject:
+    """The same subject with all its examples in one batch; made once, so that what it keeps is found once."""
+    return replace(subject, batch_size=subject.n)
+
+
+@cache
 def build(kind: str, seed: int) -> tuple[nn.Module, tuple[int, ...]]:
     """A network of that kind and the shape of its inputs; made once, so that its graph is captured once."""
     torch.manual_seed(seed)
@@ -164,14 +170,26 @@ def fresh(kind: str) -> tuple[nn.Module, tuple[int, ...]]:
     return nn.Sequential(nn.Linear(5, 6), smooth(), nn.Linear(6, 4), smooth(), nn.Linear(4, 3)), (5,)
 
 
+@cache
+def tiny_subject(kind: str, n: int = 9, batch_size: int = 4, seed: int = 0) -> Subject:
+    """The subject of `tiny`; made once, with its graph and what else is settled."""
+    module, shape = build(kind, seed)
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(n, *shape, generator=generator, dtype=torch.float64)
+    return Subject.from_module(module, inputs, torch.arange(n) % 3, batch_size=batch_size)
+
+
 @pytest.fixture(scope="session")
 def tiny() -> Callable[..., Subject]:
     """tiny(kind, n=9, batch_size=4, seed=0): an 'mlp', 'gelu', 'conv' or 'attention' network of three classes."""
 
     def make(kind: str = "mlp", *, n: int = 9, batch_size: int = 4, seed: int = 0) -> Subject:
-        module, shape = build(kind, seed)
-        generator = torch.Generator().manual_seed(seed)
-        inputs = torch.randn(n, *shape, generator=generator, dtype=torch.float64)
-        return Subject.from_module(module, inputs, torch.arange(n) % 3, batch_size=batch_size)
+        return tiny_subject(kind, n, batch_size, seed).fresh()
 
     return make
+
+
+@pytest.fixture(scope="session")
+def rewritable() -> Callable[..., Subject]:
+    """rewritable(kind, seed=0): `tiny` in one batch, the same subject each time, so that rewrites are found once."""
+    return lambda kind, seed=0: tiny_subject(kind, batch_size=9, seed=seed)

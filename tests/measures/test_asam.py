@@ -59,16 +59,16 @@ def test_one_step_is_the_formula(tiny: Tiny, kind: str, norm: str, scaling: str,
     "word",
     ["asam", "asam[eta=0]", "asam[eta=0,norm=linf]", "asam[eta=0,steps=4]"],
 )
-def test_it_is_as_invariant_as_it_says(tiny: Tiny, kind: str, word: str) -> None:
+def test_it_is_as_invariant_as_it_says(rewritable: Tiny, kind: str, word: str) -> None:
     said = parse_measure(word).invariances()
-    for rewrite, factor in invariance_factors(parse_measure(word), tiny(kind)).items():
+    for rewrite, factor in invariance_factors(parse_measure(word), rewritable(kind)).items():
         assert factor is not None
         assert (factor < 1 + 1e-6) == (rewrite in said), (rewrite, factor)
 
 
 @pytest.mark.parametrize("word", ["asam[eta=0,scaling=filter]", "asam[eta=0,scaling=filter,steps=8]"])
-def test_filters_follow_layers_and_not_units(tiny: Tiny, word: str) -> None:
-    found = invariance_factors(parse_measure(word), tiny("conv"))
+def test_filters_follow_layers_and_not_units(rewritable: Tiny, word: str) -> None:
+    found = invariance_factors(parse_measure(word), rewritable("conv"))
     assert parse_measure(word).invariances() == {"layer", "permutation"}
     assert found["layer"] == pytest.approx(1, abs=1e-6)
     assert found["permutation"] == pytest.approx(1, abs=1e-6)

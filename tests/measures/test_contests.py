@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 import torch
 from sharpbench_measures import MEASURES
@@ -16,8 +18,14 @@ from sharpbench.curvature import exact_diagonal, reference_diagonal
 
 
 def subject(activation: nn.Module) -> Subject:
+    return perceptron(type(activation)).fresh()
+
+
+@cache
+def perceptron(activation: type[nn.Module]) -> Subject:
+    """Made once, with its graph."""
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Linear(5, 4), activation, nn.Linear(4, 3)).double()
+    network = nn.Sequential(nn.Linear(5, 4), activation(), nn.Linear(4, 3)).double()
     return Subject.from_module(network, torch.randn(11, 5).double(), torch.randint(0, 3, (11,)), batch_size=4)
 
 

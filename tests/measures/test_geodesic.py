@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import pytest
 import torch
@@ -17,7 +18,9 @@ METRICS: tuple[Metric, ...] = ("inv", "mix")
 N, M, H = 4, 5, 2
 
 
+@cache
 def subject_of(kind: Callable[[], nn.Module]) -> Subject:
+    """Made once, with its graph."""
     torch.manual_seed(0)
     module = kind().double().eval()
     return Subject.from_module(module, torch.randn(9, 5, WIDTH, dtype=torch.float64), torch.arange(9) % 3)

@@ -67,6 +67,7 @@ def test_losses_that_are_no_likelihoods_have_no_fisher_information(case: str) ->
     assert measure("fisher-rao[fisher=empirical]", subject).value == pytest.approx(squares, rel=1e-10)
 
 
+@cache
 def penalised_subject() -> Subject:
     case = CASES["characters"]
     return Subject.from_module(case.module(), *case.data(), loss=case.loss, weight_decay=0.3, batch_size=3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -13,27 +15,34 @@ from sharpbench.symmetry.rules import table
 from tests.losses import CASES
 
 
-def small(activation: nn.Module, *, n: int = 12, seed: int = 0, wide: int = 6) -> Subject:
-    torch.manual_seed(seed)
-    module = nn.Sequential(nn.Linear(5, wide), activation, nn.Linear(wide, 3)).double()
-    return Subject.from_module(module, torch.randn(n, 5, dtype=torch.float64), torch.randint(3, (n,)), batch_size=5)
+def small(activation: nn.Module, *, wide: int = 6) -> Subject:
+    """A perceptron; made once for each kind of activation, so that its graph is captured once."""
+    return perceptron(type(activation), wide).fresh()
+
+
+@cache
+def perceptron(activation: type[nn.Module], wide: int = 6) -> Subject:
+    """12 examples in ragged batches."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(5, wide), activation(), nn.Linear(wide, 3)).double()
+    return Subject.from_module(module, torch.randn(12, 5, dtype=torch.float64), torch.randint(3, (12,)), batch_size=5)
 
 
 @pytest.mark.parametrize("diagonal", ["arxiv", "icml"])
 def test_estimated_diagonals_converge_to_the_exact_one(diagonal: str) -> None:
-    """With 20,000 directions the value is near; with 16 times fewer it is further off, on average over seeds."""
+    """With 5,000 directions the value is near; with a hundred times fewer it is further off, on average over seeds."""
     subject = small(nn.ReLU())
     exact = measure("normalized", subject).value
-    many = measure(f"normalized[diagonal={diagonal},samples=20000,radius=1e-6]", subject)
-    assert many.value == pytest.approx(exact, rel=0.05)
-    assert many.probes == 20_000
+    many = measure(f"normalized[diagonal={diagonal},samples=5000,radius=1e-6]", subject)
+    assert many.value == pytest.approx(exact, rel=0.1)
+    assert many.probes == 5000
     assert many.stderr is None
 
     def error(samples: int) -> float:
         word = f"normalized[diagonal={diagonal},samples={samples},radius=1e-6]"
         return sum(abs(measure(word, subject, seed=seed).value - exact) for seed in range(5))
 
-    assert error(4000) < error(40)
+    assert error(1000) < error(10)
 
 
 def test_estimated_diagonals_count_their_negative_entries() -> None:
@@ -273,7 +282,7 @@ def test_a_false_group_has_no_minimum(scope: str, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(
         NotApplicable, match=r"no rescaling group: rescalings of scope=\w+ change the outputs by .* size"
     ):
-        measure(f"minimum[scope={scope}]", small(nn.GELU()))
+        measure(f"minimum[scope={scope}]", perceptron.__wrapped__(nn.GELU))  # a graph keeps its group
 
 
 @pytest.mark.parametrize("activation", [nn.ReLU(), nn.GELU()])

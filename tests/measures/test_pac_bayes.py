@@ -51,10 +51,8 @@ def flat(params: dict[str, Tensor]) -> Tensor:
 def accuracy(subject: Subject, vector: Tensor) -> float:
     pieces = vector.split([value.numel() for value in subject.params.values()])
     params = {name: p.reshape(subject.params[name].shape) for name, p in zip(subject.params, pieces, strict=True)}
-    right = 0
-    for x, y in zip(subject.inputs, subject.targets, strict=True):
-        right += int(torch.func.functional_call(subject.module, params, (x[None],))[0].argmax() == y)
-    return right / len(subject.inputs)
+    right = torch.func.functional_call(subject.module, params, (subject.inputs,)).argmax(1) == subject.targets
+    return int(right.sum()) / len(subject.inputs)
 
 
 def mean_drop(subject: Subject, sigma: float, *, seed: int, magnitude: bool, samples: int = 20) -> float:

@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from tests.commands import given, refused, started
+from tests.commands import given, refused
 
 
 def test_it_prints_dimensions_generators_and_the_verification() -> None:
-    result = started("symmetry", "lenet")
+    result = given("symmetry", "lenet")
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
     assert lines[0].startswith("layer: 4 scales; outputs change by ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from sharpbench import NotApplicable, Subject, curvature, symmetry
 from sharpbench.curvature.reference import parameter_blocks
 from sharpbench.errors import InvalidInput
 from sharpbench.symmetry import FullGroup
+from sharpbench.symmetry.minimum.full import FullMinimum
 from tests.symmetry.test_linear_blocks import (
     HEADS,
     WIDTH,
@@ -41,7 +43,9 @@ class Narrow(nn.Sequential):
         super().__init__(nn.Flatten(), nn.Linear(40, 2), nn.Linear(2, 2), nn.Linear(2, 3))
 
 
+@cache
 def make(kind: Callable[[], nn.Module]) -> tuple[Subject, FullGroup]:
+    """A network with its group, made once."""
     torch.manual_seed(0)
     model, inputs = kind().double().eval(), torch.randn(12, 5, WIDTH, dtype=torch.float64)
     with torch.no_grad():
@@ -51,14 +55,19 @@ def make(kind: Callable[[], nn.Module]) -> tuple[Subject, FullGroup]:
     return subject, symmetry.full_group(model, inputs, generator=torch.Generator().manual_seed(1))
 
 
+@cache
+def solve(kind: Callable[[], nn.Module]) -> FullMinimum:
+    """The minimum of `make(kind)`."""
+    return symmetry.minimise_full(*make(kind))
+
+
 def trace(subject: Subject) -> float:
     return sum(curvature.exact_traces(subject).values())
 
 
 @pytest.mark.parametrize("kind", CASES + CHAINED)
 def test_the_network_at_the_minimum_has_its_trace_and_the_same_function(kind: Callable[[], nn.Module]) -> None:
-    subject, group = make(kind)
-    solved = symmetry.minimise_full(subject, group)
+    (subject, group), solved = make(kind), solve(kind)
     assert solved.converged
     assert solved.gap < 1e-9
     moved = subject.with_params(solved.params)
@@ -70,17 +79,16 @@ def test_the_network_at_the_minimum_has_its_trace_and_the_same_function(kind: Ca
     assert solved.value < units.value * (1 - 1e-4)
 
 
-@pytest.mark.parametrize("kind", CASES + CHAINED)
+@pytest.mark.parametrize("kind", [Fused, MultiQuery, Rotary, *CHAINED])
 def test_it_does_not_change_under_the_group(kind: Callable[[], nn.Module]) -> None:
-    subject, group = make(kind)
-    before = symmetry.minimise_full(subject, group).value
-    moved = group.random_move(subject.params, torch.Generator().manual_seed(5))
-    assert trace(subject.with_params(moved)) > 1.5 * trace(subject) or trace(subject.with_params(moved)) > before
-    after = symmetry.minimise_full(subject.with_params(moved), group).value
-    assert after == pytest.approx(before, rel=1e-7)
+    (subject, group), before = make(kind), solve(kind).value
+    moved = subject.with_params(group.random_move(subject.params, torch.Generator().manual_seed(5)))
+    assert trace(moved) > before
+    assert trace(moved) != pytest.approx(trace(subject), rel=1e-2)
+    assert symmetry.minimise_full(moved, group).value == pytest.approx(before, rel=1e-7)
 
 
-@pytest.mark.parametrize("kind", [Attention, MultiQuery, Narrow])
+@pytest.mark.parametrize("kind", [MultiQuery, Narrow])
 def test_a_generic_optimiser_over_matrices_and_scales_finds_the_same_value(kind: Callable[[], nn.Module]) -> None:
     """BFGS over the entries of all matrices' exponents and the scales, on the dense Gauss-Newton matrix of the moved
     network's definition: the trace of T^-T G T^-1 for the linear map T of the weights."""
@@ -120,7 +128,7 @@ def test_a_generic_optimiser_over_matrices_and_scales_finds_the_same_value(kind:
 
     start = np.zeros(sum(size**2 for size in sizes) + group.units.dimension)
     found = minimize(objective, start, jac=True, method="BFGS", options={"gtol": 1e-9, "maxiter": 2000})
-    assert symmetry.minimise_full(subject, group).value == pytest.approx(found.fun, rel=1e-8)
+    assert solve(kind).value == pytest.approx(found.fun, rel=1e-8)
 
 
 def test_two_linear_layers_reach_the_nuclear_norm() -> None:
@@ -174,7 +182,8 @@ def test_what_an_earlier_pass_drives_to_0_is_named() -> None:
 
 def test_a_shift_of_the_keys_bias_changes_neither_function_nor_trace() -> None:
     subject, _ = make(Attention)
-    moved = subject.with_params({**subject.params, "k.bias": subject.params["k.bias"] + torch.randn(WIDTH)})
+    shift = torch.randn(WIDTH, generator=torch.Generator().manual_seed(0))
+    moved = subject.with_params({**subject.params, "k.bias": subject.params["k.bias"] + shift})
     assert torch.allclose(moved.apply(moved.params, moved.inputs), subject.apply(subject.params, subject.inputs))
     traces, others = curvature.exact_traces(subject), curvature.exact_traces(moved)
     assert traces == pytest.approx(others, rel=1e-9, abs=1e-12)
@@ -183,10 +192,10 @@ def test_a_shift_of_the_keys_bias_changes_neither_function_nor_trace() -> None:
 
 def test_balanced_networks_differ_by_rotations_which_measures_of_single_weights_see() -> None:
     subject, group = make(Attention)
-    balanced = subject.with_params(symmetry.minimise_full(subject, group).params)
-    params = balanced.params
+    balanced = subject.with_params(solve(Attention).params)
+    params, draws = balanced.params, torch.Generator().manual_seed(0)
     for block in group.blocks:
-        turn = torch.linalg.qr(torch.randn(4, 4, dtype=torch.float64))[0]
+        turn = torch.linalg.qr(torch.randn(4, 4, generator=draws, dtype=torch.float64))[0]
         params = block.apply(params, turn, turn.T)
     turned = balanced.with_params(params)
     assert trace(turned) == pytest.approx(trace(balanced), rel=1e-12)
@@ -234,7 +243,7 @@ def test_the_measures_reference_uses_the_dense_matrix() -> None:
 
 
 def test_the_balanced_network_has_the_least_trace_and_is_balanced_again_as_it_is() -> None:
-    subject, _ = make(Attention)
+    subject, _ = make.__wrapped__(Attention)
     subject.module.register_parameter("alias", subject.module.q.weight)
     tied = Subject.from_module(subject.module, subject.inputs, subject.targets)
     state = symmetry.balance(tied, scope="full")

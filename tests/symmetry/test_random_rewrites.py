@@ -49,10 +49,15 @@ class Mixed(nn.Module):
         return self.head((tokens + self.two(F.gelu(self.one(tokens)))).mean(1))
 
 
-@pytest.fixture
-def model() -> Mixed:
+def mixed() -> Mixed:
     torch.manual_seed(0)
     return Mixed().eval()
+
+
+@pytest.fixture(scope="module")
+def model() -> Mixed:
+    """For tests that only read it: its graph is captured once."""
+    return mixed()
 
 
 INPUTS = torch.randn(2, 3, 5, 5, generator=torch.Generator().manual_seed(3))
@@ -170,10 +175,11 @@ FIXED = {
 
 @pytest.mark.parametrize("middle", FIXED.values(), ids=FIXED)
 def test_a_constant_that_differs_by_unit_holds_the_units(middle: Callable[[nn.Module, Tensor], Tensor]) -> None:
-    found, _, _ = rewritten(hidden(middle), "permutation", torch.randn(6, 5))
+    net = hidden(middle)
+    found, _, _ = rewritten(net, "permutation", torch.randn(6, 5))
     assert found.trivial
     # not by being tried out: no false set was found at all
-    assert list(find_permutations(graph_of(hidden(middle), torch.randn(1, 5)))) == []
+    assert list(find_permutations(graph_of(net, torch.randn(1, 5)))) == []
 
 
 MOVING = {
@@ -305,7 +311,8 @@ def test_tied_names_and_states_without_shared_memory(kind: str) -> None:
     torch.testing.assert_close(model(inputs), before, rtol=1e-11, atol=1e-12)
 
 
-def test_frozen_parameters_are_neither_rescaled_nor_rotated(model: Mixed) -> None:
+def test_frozen_parameters_are_neither_rescaled_nor_rotated() -> None:
+    model = mixed()
     model.qkv.requires_grad_(False)
     generator = torch.Generator().manual_seed(0)
     assert find_rewrites(model, INPUTS, "attention-rotation", generator=generator).trivial
@@ -333,7 +340,8 @@ def test_wrong_words_and_states_are_one_line(model: Mixed) -> None:
         find_rewrites(model, INPUTS, "attention-rotation", generator=generator)(params, generator=generator)
 
 
-def test_measures_change_or_stay_as_they_claim(model: Mixed) -> None:
+def test_measures_change_or_stay_as_they_claim() -> None:
+    model = mixed()
     generator = torch.Generator().manual_seed(0)
     subject = Subject.from_module(model.double(), INPUTS.double(), torch.tensor([0, 2]))
     for kind, word, stays in (

@@ -1,16 +1,20 @@
 """The rules, one by one: the group of a small network around each operator has the dimension that it should have,
-for layers and for units, and leaves the function as it is."""
+for layers and for units, and leaves the function as it is.
+
+Networks of one kind stand side by side in one network, so that there is one capture: each has its part of the group.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sharpbench.symmetry import rescaling_group
+from sharpbench.symmetry import RescalingGroup, rescaling_group
 
 
 class Network(nn.Module):
@@ -124,9 +128,9 @@ HOMOGENEOUS = {
 }
 
 
-@pytest.mark.parametrize(("middle", "units"), HOMOGENEOUS.values(), ids=HOMOGENEOUS)
-def test_a_homogeneous_operator_hands_scales_on(middle: Callable[[Tensor], Tensor], units: int) -> None:
-    check(chain(middle), VECTOR, layer=1, unit=units)
+def test_a_homogeneous_operator_hands_scales_on() -> None:
+    nets = {name: chain(middle) for name, (middle, _) in HOMOGENEOUS.items()}
+    check_each(nets, VECTOR, {name: (1, units) for name, (_, units) in HOMOGENEOUS.items()})
 
 
 def test_types_are_converted_without_pinning() -> None:
@@ -152,11 +156,9 @@ POSITIONS = {
 }
 
 
-@pytest.mark.parametrize(("middle", "features", "units"), POSITIONS.values(), ids=POSITIONS)
-def test_positions_share_the_scale_of_their_channel(
-    middle: Callable[[Tensor], Tensor], features: int, units: int
-) -> None:
-    check(image(middle, features=features), IMAGE, layer=1, unit=units)
+def test_positions_share_the_scale_of_their_channel() -> None:
+    nets = {name: image(middle, features=features) for name, (middle, features, _) in POSITIONS.items()}
+    check_each(nets, IMAGE, {name: (1, units) for name, (_, _, units) in POSITIONS.items()})
 
 
 SMOOTH = {
@@ -179,25 +181,28 @@ SMOOTH = {
 }
 
 
-@pytest.mark.parametrize("function", SMOOTH.values(), ids=SMOOTH)
-def test_what_is_not_homogeneous_is_pinned(function: Callable[[Tensor], Tensor]) -> None:
-    check(smooth(function), VECTOR, layer=1, unit=4)
+def test_what_is_not_homogeneous_is_pinned() -> None:
+    nets = {name: smooth(function) for name, function in SMOOTH.items()}
+    check_each(nets, VECTOR, dict.fromkeys(nets, (1, 4)))
 
 
 NORMS = {
-    "batch": (norm(nn.BatchNorm1d(6)), VECTOR, 6),
-    "batch without affine": (norm(nn.BatchNorm1d(6, affine=False)), VECTOR, 0),
-    "layer": (norm(nn.LayerNorm(6)), VECTOR, 6),
-    "layer without bias": (norm(nn.LayerNorm(6, bias=False)), VECTOR, 6),
-    "rms": (norm(nn.RMSNorm(6)), VECTOR, 6),
-    "group": (norm(nn.GroupNorm(3, 6)), VECTOR, 6),
-    "tokens": (norm(nn.LayerNorm(6)), TOKENS, 6),
+    "batch": nn.BatchNorm1d(6),
+    "batch without affine": nn.BatchNorm1d(6, affine=False),
+    "layer": nn.LayerNorm(6),
+    "layer without bias": nn.LayerNorm(6, bias=False),
+    "rms": nn.RMSNorm(6),
+    "group": nn.GroupNorm(3, 6),
 }
 
 
-@pytest.mark.parametrize(("net", "shape", "units"), NORMS.values(), ids=NORMS)
-def test_a_norm_goes_against_what_follows(net: Network, shape: tuple[int, ...], units: int) -> None:
-    check(net, shape, layer=min(units, 1), unit=units)
+def test_a_norm_goes_against_what_follows() -> None:
+    nets = {name: norm(layer) for name, layer in NORMS.items()}
+    check_each(nets, VECTOR, {**dict.fromkeys(nets, (1, 6)), "batch without affine": (0, 0)})
+
+
+def test_a_norm_of_tokens_goes_against_what_follows() -> None:
+    check(norm(nn.LayerNorm(6)), TOKENS, layer=1, unit=6)
 
 
 def test_prelu_keeps_its_slope() -> None:
@@ -230,30 +235,38 @@ def test_an_empty_parameter_is_none() -> None:
     assert "none" not in check(net, VECTOR, layer=1, unit=6).parameters
 
 
+SEQUENCE, VOLUME = (2, 3, 9), (2, 3, 4, 4, 4)
+
 CONVOLUTIONS = {
-    "1d": (nn.Conv1d(4, 6, 3), (2, 3, 9), nn.Conv1d(3, 4, 3), 1, 4),
-    "2d": (nn.Conv2d(4, 6, 3, stride=2, padding="valid", dilation=2), IMAGE, nn.Conv2d(3, 4, 1), 1, 4),
-    "3d": (nn.Conv3d(4, 6, 2), (2, 3, 4, 4, 4), nn.Conv3d(3, 4, 1), 1, 4),
-    "same": (nn.Conv2d(4, 6, 3, padding="same"), IMAGE, nn.Conv2d(3, 4, 1), 1, 4),
-    "grouped": (nn.Conv2d(4, 6, 3, groups=2), IMAGE, nn.Conv2d(3, 4, 1), 1, 4),
-    "depthwise": (nn.Conv2d(4, 8, 3, groups=4), IMAGE, nn.Conv2d(3, 4, 1), 1, 4),
-    "transposed": (nn.ConvTranspose2d(4, 6, 3, stride=2), IMAGE, nn.Conv2d(3, 4, 1), 1, 4),
-    "transposed 1d": (nn.ConvTranspose1d(4, 6, 3), (2, 3, 9), nn.Conv1d(3, 4, 3), 1, 4),
-    "transposed grouped": (nn.ConvTranspose2d(4, 6, 3, groups=2), IMAGE, nn.Conv2d(3, 4, 1), 1, 4),
+    SEQUENCE: {
+        "1d": (nn.Conv1d(3, 4, 3), nn.Conv1d(4, 6, 3)),
+        "transposed 1d": (nn.Conv1d(3, 4, 3), nn.ConvTranspose1d(4, 6, 3)),
+    },
+    IMAGE: {
+        "2d": (nn.Conv2d(3, 4, 1), nn.Conv2d(4, 6, 3, stride=2, padding="valid", dilation=2)),
+        "same": (nn.Conv2d(3, 4, 1), nn.Conv2d(4, 6, 3, padding="same")),
+        "grouped": (nn.Conv2d(3, 4, 1), nn.Conv2d(4, 6, 3, groups=2)),
+        "depthwise": (nn.Conv2d(3, 4, 1), nn.Conv2d(4, 8, 3, groups=4)),
+        "transposed": (nn.Conv2d(3, 4, 1), nn.ConvTranspose2d(4, 6, 3, stride=2)),
+        "transposed grouped": (nn.Conv2d(3, 4, 1), nn.ConvTranspose2d(4, 6, 3, groups=2)),
+    },
+    VOLUME: {"3d": (nn.Conv3d(3, 4, 1), nn.Conv3d(4, 6, 2))},
 }
 
 
-@pytest.mark.parametrize(("conv", "shape", "before", "layers", "units"), CONVOLUTIONS.values(), ids=CONVOLUTIONS)
-def test_a_convolution(conv: nn.Module, shape: tuple[int, ...], before: nn.Module, layers: int, units: int) -> None:
+@pytest.mark.parametrize("shape", CONVOLUTIONS, ids=["sequences", "images", "volumes"])
+def test_a_convolution(shape: tuple[int, ...]) -> None:
     """Its inputs are free against the convolution before it, its outputs against the linear layer after it."""
-    features = conv.out_channels
-    net = Network(
-        lambda net, x: net.head(net.conv(net.before(x).relu()).relu().flatten(2).mean(2)),
-        before=before,
-        conv=conv,
-        head=linear(features, 3),
-    )
-    check(net, shape, layer=layers + 1, unit=units + features)
+    nets = {
+        name: Network(
+            lambda net, x: net.head(net.conv(net.before(x).relu()).relu().flatten(2).mean(2)),
+            before=before,
+            conv=conv,
+            head=linear(conv.out_channels, 3),
+        )
+        for name, (before, conv) in CONVOLUTIONS[shape].items()
+    }
+    check_each(nets, shape, {name: (2, 4 + net.conv.out_channels) for name, net in nets.items()})
 
 
 def test_depthwise_with_cat_keeps_the_halves_apart() -> None:
@@ -359,17 +372,15 @@ def by_bmm(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return torch.bmm(weights, flat[2]).unflatten(0, query.shape[:2])
 
 
-@pytest.mark.parametrize("forward", ATTENTION.values(), ids=ATTENTION)
-def test_attention_is_query_against_key_and_value_against_projection(
-    forward: Callable[[Network, Tensor], Tensor],
-) -> None:
+def test_attention_is_query_against_key_and_value_against_projection() -> None:
     """Of two heads of three channels: six scales of query against key, six of value against projection."""
-    net = Network(forward, qkv=linear(5, 18), out=linear(6, 4))
-    group = check(net, TOKENS, layer=2, unit=12)
+    nets = {name: Network(forward, qkv=linear(5, 18), out=linear(6, 4)) for name, forward in ATTENTION.items()}
+    group = check_each(nets, TOKENS, dict.fromkeys(nets, (2, 12)))
     row = dict(zip(group.names, group.basis, strict=True))
-    assert row["qkv.weight[0:6]"] == pytest.approx(-row["qkv.weight[6:12]"], abs=1e-12)
-    assert row["qkv.weight[12:18]"] == pytest.approx(-row["out.weight"], abs=1e-12)
-    assert abs(row["qkv.weight[0:6]"]).max() > 0.1
+    for name in nets:
+        assert row[f"{name}.qkv.weight[0:6]"] == pytest.approx(-row[f"{name}.qkv.weight[6:12]"], abs=1e-12)
+        assert row[f"{name}.qkv.weight[12:18]"] == pytest.approx(-row[f"{name}.out.weight"], abs=1e-12)
+        assert abs(row[f"{name}.qkv.weight[0:6]"]).max() > 0.1
 
 
 def test_rotary_embedding_ties_the_channels_that_it_mixes() -> None:
@@ -514,20 +525,58 @@ def test_an_unknown_operator_pins_what_is_at_it_and_is_named() -> None:
     assert rescaling_group(constant.double(), torch.randn(VECTOR, dtype=torch.float64)).unknown_operators == ()
 
 
-def check(net: Network, shape: tuple[int, ...], *, layer: int, unit: int, tolerance: float = 1e-11) -> object:
+class Together(nn.Module):
+    """Networks side by side, on the same inputs; the outputs of an example are one row."""
+
+    def __init__(self, nets: Mapping[str, Network]) -> None:
+        super().__init__()
+        self.nets = nets
+        for name, net in nets.items():
+            self.add_module(name, net)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return torch.cat([net(inputs).reshape(len(inputs), -1) for net in self.nets.values()], 1)
+
+
+def check_each(
+    nets: Mapping[str, Network], shape: tuple[int, ...], wanted: Mapping[str, tuple[int, int]]
+) -> RescalingGroup:
+    """Each network's groups of layers and of units have the dimensions that `wanted` says; all else as in `check`."""
+    layer, unit = check_groups(Together(nets), shape)
+    found = {name: (own_dimension(layer, name), own_dimension(unit, name)) for name in nets}
+    assert found == wanted
+    assert [layer.dimension, unit.dimension] == np.sum(list(wanted.values()), axis=0).tolist()
+    return layer
+
+
+def own_dimension(group: RescalingGroup, name: str) -> int:
+    """The dimension of what the group does to the network of that name."""
+    rows = [array.ravel() for key, arrays in group.basis_rows.items() if key.startswith(f"{name}.") for array in arrays]
+    basis = group.basis[np.unique(np.concatenate(rows))]
+    dense = basis if isinstance(basis, np.ndarray) else basis.toarray()
+    return int(np.linalg.matrix_rank(dense, tol=1e-9)) if dense.size else 0
+
+
+def check(net: Network, shape: tuple[int, ...], *, layer: int, unit: int, tolerance: float = 1e-11) -> RescalingGroup:
     """Both groups have these dimensions, know every operator, and leave the function; returns that of layers."""
+    groups = check_groups(net, shape, tolerance)
+    assert [group.dimension for group in groups] == [layer, unit]
+    return groups[0]
+
+
+def check_groups(net: nn.Module, shape: tuple[int, ...], tolerance: float = 1e-11) -> list[RescalingGroup]:
+    """Both groups, which know every operator and leave the function."""
     torch.manual_seed(0)
     net = net.double().eval()
     inputs = torch.randn(shape, dtype=torch.float64)
     groups = [rescaling_group(net, inputs, scope=scope) for scope in ("layer", "unit")]
-    assert [group.dimension for group in groups] == [layer, unit]
     for group in groups:
         assert group.unknown_operators == ()
         assert changed(net, inputs, group) < tolerance
-    return groups[0]
+    return groups
 
 
-def changed(net: nn.Module, inputs: Tensor, group: object) -> float:
+def changed(net: nn.Module, inputs: Tensor, group: RescalingGroup) -> float:
     params = {name: value.detach() for name, value in net.named_parameters()}
 
     def function(values: dict[str, Tensor]) -> Tensor:
