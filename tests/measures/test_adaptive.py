@@ -143,8 +143,9 @@ def second_derivatives(kind: str, logits: str) -> Tensor:
 
 
 @pytest.mark.parametrize("kind", ["mlp", "conv"])
-@pytest.mark.parametrize(("norm", "variance"), [("l2", 1.0), ("linf", 1 / 3)])
-@pytest.mark.parametrize("scaling", ["element", "filter", "none"])
+@pytest.mark.parametrize(
+    ("norm", "variance", "scaling"), [("l2", 1.0, "element"), ("linf", 1 / 3, "filter"), ("linf", 1 / 3, "none")]
+)
 @pytest.mark.parametrize("logits", ["plain", "normalised"])
 def test_the_closed_form_is_that_of_the_hessians_diagonal(
     tiny: Tiny, kind: str, norm: str, variance: float, scaling: str, logits: str

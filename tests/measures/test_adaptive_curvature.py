@@ -103,8 +103,8 @@ def test_invariances(chain: Subject, smooth: Subject, attention: Subject, invari
 
 
 @pytest.mark.parametrize("word", ["adaptive-spectral", "adaptive-trace"])
-def test_examples_do_not_matter(word: str, conv: Subject, examples_do_not_matter) -> None:  # type: ignore[no-untyped-def]
-    examples_do_not_matter(parse_measure(word), conv)
+def test_examples_do_not_matter(word: str, chain: Subject, examples_do_not_matter) -> None:  # type: ignore[no-untyped-def]
+    examples_do_not_matter(parse_measure(word), chain)
 
 
 def test_an_exact_trace_never_samples() -> None:

@@ -69,12 +69,12 @@ def test_tensors_of_zero_are_frozen(chain: Subject, hessian: Dense) -> None:
     assert measure("quotient-norm", pruned).value == pytest.approx(truth, rel=1e-7)
 
 
-def test_invariances(conv: Subject, attention: Subject, invariances_are_true) -> None:  # type: ignore[no-untyped-def]
-    invariances_are_true(parse_measure("quotient-norm"), conv, attention)
+def test_invariances(chain: Subject, attention: Subject, invariances_are_true) -> None:  # type: ignore[no-untyped-def]
+    invariances_are_true(parse_measure("quotient-norm"), chain, attention)
 
 
-def test_examples_do_not_matter(conv: Subject, examples_do_not_matter) -> None:  # type: ignore[no-untyped-def]
-    examples_do_not_matter(parse_measure("quotient-norm"), conv)
+def test_examples_do_not_matter(chain: Subject, examples_do_not_matter) -> None:  # type: ignore[no-untyped-def]
+    examples_do_not_matter(parse_measure("quotient-norm"), chain)
 
 
 def test_a_parameter_without_dimensions_is_a_tensor_of_one_entry(hessian: Dense) -> None:

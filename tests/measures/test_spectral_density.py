@@ -94,7 +94,7 @@ def test_matrix_chooses(smooth: Subject) -> None:
 
 
 def test_invariances(chain: Subject, invariances_are_true) -> None:  # type: ignore[no-untyped-def]
-    invariances_are_true(parse_measure("spectral-density[probes=2]"), chain)
+    invariances_are_true(parse_measure("spectral-density[probes=2,steps=30]"), chain)
 
 
 def test_examples_do_not_matter(regression: Subject, examples_do_not_matter) -> None:  # type: ignore[no-untyped-def]
@@ -102,7 +102,7 @@ def test_examples_do_not_matter(regression: Subject, examples_do_not_matter) -> 
 
 
 def test_a_seed_repeats(chain: Subject) -> None:
-    one, same, other = (measure("spectral-density[probes=2]", chain, seed=seed).value for seed in (1, 1, 2))
+    one, same, other = (measure("spectral-density[probes=2,steps=9]", chain, seed=seed).value for seed in (1, 1, 2))
     assert one == same != other
 
 

@@ -110,8 +110,8 @@ def test_invariances(chain: Subject, attention: Subject, invariances_are_true) -
     invariances_are_true(parse_measure("top-eigenvalue[matrix=gauss-newton,magnitude=true]"), chain)
 
 
-def test_examples_do_not_matter(conv: Subject, examples_do_not_matter) -> None:  # type: ignore[no-untyped-def]
-    examples_do_not_matter(parse_measure("top-eigenvalue"), conv)
+def test_examples_do_not_matter(chain: Subject, examples_do_not_matter) -> None:  # type: ignore[no-untyped-def]
+    examples_do_not_matter(parse_measure("top-eigenvalue"), chain)
 
 
 def test_a_seed_repeats(chain: Subject) -> None:

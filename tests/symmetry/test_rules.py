@@ -542,11 +542,13 @@ def check_each(
     nets: Mapping[str, Network], shape: tuple[int, ...], wanted: Mapping[str, tuple[int, int]]
 ) -> RescalingGroup:
     """Each network's groups of layers and of units have the dimensions that `wanted` says; all else as in `check`."""
-    layer, unit = check_groups(Together(nets), shape)
-    found = {name: (own_dimension(layer, name), own_dimension(unit, name)) for name in nets}
-    assert found == wanted
-    assert [layer.dimension, unit.dimension] == np.sum(list(wanted.values()), axis=0).tolist()
-    return layer
+
+    def each_dimension(layer: RescalingGroup, unit: RescalingGroup) -> None:
+        found = {name: (own_dimension(layer, name), own_dimension(unit, name)) for name in nets}
+        assert found == wanted
+        assert [layer.dimension, unit.dimension] == np.sum(list(wanted.values()), axis=0).tolist()
+
+    return check_groups(Together(nets), shape, each_dimension)
 
 
 def own_dimension(group: RescalingGroup, name: str) -> int:
@@ -559,21 +561,29 @@ def own_dimension(group: RescalingGroup, name: str) -> int:
 
 def check(net: Network, shape: tuple[int, ...], *, layer: int, unit: int, tolerance: float = 1e-11) -> RescalingGroup:
     """Both groups have these dimensions, know every operator, and leave the function; returns that of layers."""
-    groups = check_groups(net, shape, tolerance)
-    assert [group.dimension for group in groups] == [layer, unit]
-    return groups[0]
+
+    def dimensions(layers: RescalingGroup, units: RescalingGroup) -> None:
+        assert [layers.dimension, units.dimension] == [layer, unit]
+
+    return check_groups(net, shape, dimensions, tolerance)
 
 
-def check_groups(net: nn.Module, shape: tuple[int, ...], tolerance: float = 1e-11) -> list[RescalingGroup]:
-    """Both groups, which know every operator and leave the function."""
+def check_groups(
+    net: nn.Module,
+    shape: tuple[int, ...],
+    check_dimensions: Callable[[RescalingGroup, RescalingGroup], None],
+    tolerance: float = 1e-11,
+) -> RescalingGroup:
+    """Both groups have the right dimensions, know every operator and leave the function; returns that of layers."""
     torch.manual_seed(0)
     net = net.double().eval()
     inputs = torch.randn(shape, dtype=torch.float64)
-    groups = [rescaling_group(net, inputs, scope=scope) for scope in ("layer", "unit")]
-    for group in groups:
+    layers, units = (rescaling_group(net, inputs, scope=scope) for scope in ("layer", "unit"))
+    check_dimensions(layers, units)
+    for group in (layers, units):
         assert group.unknown_operators == ()
         assert changed(net, inputs, group) < tolerance
-    return groups
+    return layers
 
 
 def changed(net: nn.Module, inputs: Tensor, group: RescalingGroup) -> float:
