@@ -20,13 +20,13 @@ BATCH_SIZE = 16
 def make_model() -> nn.Sequential:
     torch.manual_seed(0)
     return nn.Sequential(
-        nn.Conv2d(1, 2, 3, stride=2), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(18, 4)
+        nn.Conv2d(1, 2, 3, stride=2), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(8, 4)
     ).double()
 
 
 def make_data() -> tuple[Tensor, Tensor]:
     draws = torch.Generator().manual_seed(1)
-    return torch.randn(40, 1, 8, 8, dtype=torch.float64, generator=draws), torch.randint(4, (40,), generator=draws)
+    return torch.randn(40, 1, 6, 6, dtype=torch.float64, generator=draws), torch.randint(4, (40,), generator=draws)
 
 
 def get_params(model_orig: nn.Module, model_perb: nn.Module, direction: list[Tensor], alpha: float) -> nn.Module:

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from benchmarks.layers import Net
 from sharpbench import NotApplicable, Subject, curvature, measure
-from sharpbench.curvature import all_examples
+from sharpbench.curvature import all_examples, hessian_trace
 
-EXAMPLES, RARE, BATCH = 600, 301, 64
-"""RARE is none of the examples that are spread over EXAMPLES."""
+EXAMPLES, RARE, BATCH = 150, 105, 32
+"""RARE is none of the 2, 4, 8, 16, 32, 64 or 128 examples that are spread over EXAMPLES."""
 BOUND = 3.0
 """Hidden values exceed it on the rare example only."""
 
@@ -83,9 +83,11 @@ def test_a_loss_that_mixes_examples_where_one_is_large_is_found() -> None:
         measure("trace", subject_of(torch.relu, loss=losses))
 
 
-def test_a_derivative_that_one_example_has_is_taken_from_the_module() -> None:
+def test_a_derivative_that_one_example_has_is_taken_from_the_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    # several plain passes for each example, which is nothing of this test
+    monkeypatch.setattr(hessian_trace, "_example_stderr", lambda *given: None)
     subject = subject_of(Clipped.apply)
-    found = measure("trace", subject)
+    found = measure("trace[precision=1e-6]", subject)  # exact, as samples would take more products
     graph_says = float(sum(curvature.exact_traces(subject_of(lambda x: x * 1.0)).values()))
     assert (found.details["gradient"], found.details["certified"]) == ("surrogate", 0)
     assert abs(found.value / graph_says - 1) > 1e-6

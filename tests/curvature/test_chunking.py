@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,12 @@ def subject_of(model: nn.Module, count: int = 64, classes: int = 10) -> Subject:
     return Subject.from_module(model, torch.randn(count, 1, 28, 28), torch.arange(count) % classes)
 
 
+@cache
+def small() -> Subject:
+    """Captured once; nothing changes it."""
+    return subject_of(SmallMlp().build((1, 28, 28), 10), count=100)
+
+
 @pytest.mark.parametrize("name", ["lenet", "small-cnn", "mlp"])
 def test_the_peak_is_near_the_predicted_one(name: str, allocated: Callable[[Callable[[], object]], int]) -> None:
     subject = subject_of(next(each for each in PAPER_MODELS if each.name == name)().build((1, 28, 28), 10))
@@ -31,7 +38,7 @@ def test_the_peak_is_near_the_predicted_one(name: str, allocated: Callable[[Call
 
 
 def test_chunks_are_equal_and_within_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = layerwise_network(subject_of(SmallMlp().build((1, 28, 28), 10), count=100))
+    whole = layerwise_network(small())
     each = chunking._example(whole, 9)
     monkeypatch.setattr(chunking, "FEW_BYTES", 1)
     monkeypatch.setattr(chunking, "CACHE_BYTES", 40 * each)
@@ -46,7 +53,7 @@ def test_chunks_are_equal_and_within_the_budget(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_what_cannot_fit_is_said_before_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    subject = subject_of(SmallMlp().build((1, 28, 28), 10))
+    subject = small().fresh()
     monkeypatch.setattr(chunking, "free_bytes", lambda device: 1 << 20)
     with pytest.raises(MemoryError, match=r"one example takes \d+ MiB and 1 MiB are free on cpu; use smaller"):
         exact_traces(subject)
@@ -62,4 +69,4 @@ def test_a_cell_that_cannot_fit_is_recorded_as_such(monkeypatch: pytest.MonkeyPa
 
 def test_where_the_free_memory_is_unknown_chunks_are_chosen_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunking, "free_bytes", lambda device: None)
-    assert chunking.choose_chunk(layerwise_network(subject_of(SmallMlp().build((1, 28, 28), 10))), 9).examples == 64
+    assert chunking.choose_chunk(layerwise_network(small().take(slice(64))), 9).examples == 64

@@ -47,16 +47,16 @@ def test_constant_samples_have_no_width() -> None:
     assert mean_of([], exact=3.0).interval == (3.0, 3.0)
 
 
-@pytest.mark.parametrize("groups", [1, 3])
-@pytest.mark.parametrize("rank", [1, 3, 30])
-@pytest.mark.parametrize("samples", [30, 200])
+@pytest.mark.parametrize(
+    ("samples", "rank", "groups"), [(30, 1, 1), (30, 1, 3), (30, 3, 3), (30, 30, 1), (200, 1, 1), (200, 3, 3)]
+)
 def test_fixed_budgets_cover(samples: int, rank: int, groups: int) -> None:
     generator = torch.Generator().manual_seed(0)
     hits = 0
-    for _ in range(2000):
+    for _ in range(1000):
         low, high = mean_of([forms(samples, rank, generator) for _ in range(groups)]).interval or (0, 0)
         hits += low <= groups <= high
-    assert 0.93 <= hits / 2000 <= 0.97
+    assert 0.93 <= hits / 1000 <= 0.97
 
 
 @pytest.mark.parametrize("precision", [0.3, pytest.param(0.1, marks=pytest.mark.slow)])
@@ -64,13 +64,14 @@ def test_fixed_budgets_cover(samples: int, rank: int, groups: int) -> None:
 def test_the_stopping_rule_covers(rank: int, precision: float) -> None:
     generator = torch.Generator().manual_seed(0)
     hits = 0
-    for _ in range(2000):
+    trials = 800 if precision > 0.1 else 2000
+    for _ in range(trials):
         drawn = forms(30, rank, generator)
         while not (found := mean_of([drawn])).within(precision):
             drawn = torch.cat((drawn, forms(next_round(30, len(drawn)), rank, generator)))
         assert found.interval is not None
         hits += found.interval[0] <= 1 <= found.interval[1]
-    assert hits / 2000 >= 0.93
+    assert hits / trials >= 0.93
 
 
 @pytest.mark.parametrize(("samples", "precision"), [(1, None), (29, 0.1), (30, 0.0), (30, -1.0), (30, float("nan"))])

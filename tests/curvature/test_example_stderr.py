@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TypeVar, cast
 
 import pytest
@@ -59,7 +60,9 @@ def subject_of(module: nn.Module, *shape: int, count: int = 7, batch: int = 3, s
     return Subject.from_module(module.double(), inputs, targets, batch_size=batch, loss=criterion)
 
 
+@cache
 def built(name: str, **options: object) -> Subject:
+    """Captured once; nothing changes it."""
     torch.manual_seed(0)
     modules: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         "relu": (lambda: chain(nn.ReLU()), (4,)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import pytest
 import torch
@@ -29,11 +30,12 @@ from sharpbench.errors import InvalidInput
 from sharpbench.models import SmallMlp
 
 
-def network(dtype: torch.dtype = torch.float64) -> nn.Module:
+@cache
+def network() -> nn.Module:
+    """Captured once; nothing changes it."""
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(1, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(27, 4), nn.ReLU(), nn.Linear(4, 3)).to(
-        dtype
-    )
+    layers = (nn.Conv2d(1, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(27, 4), nn.ReLU(), nn.Linear(4, 3))
+    return nn.Sequential(*layers).double()
 
 
 def subject_of(model: nn.Module, criterion: object = "cross_entropy", count: int = 7) -> Subject:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 import torch
 from torch import nn
@@ -12,7 +14,9 @@ from sharpbench.core.subject import Subject
 from sharpbench.curvature import exact_traces, ggn_trace_estimate
 
 
+@cache
 def many(count: int, classes: int = 10) -> Subject:
+    """Captured once; nothing changes it."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, classes)).double()
     inputs = torch.randn(count, 6, dtype=torch.float64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import pytest
 import torch
@@ -278,10 +279,16 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunking, "choose_chunk", lambda network, columns: chunking.ChunkSize(2, columns, 0))
 
 
-@pytest.mark.parametrize("name", CASES)
+@cache
+def built(name: str) -> Subject:
+    """A case's subject, captured once; nothing changes it."""
+    return subject_of(CASES[name])
+
+
+@pytest.mark.parametrize("name", CASES, scope="module")  # the tests of a case one after another
 def test_exact(name: str) -> None:
-    subject = subject_of(CASES[name])
-    dense = dense_ggn(subject).diagonal()
+    subject = built(name)
+    dense = subject.once(dense_ggn).diagonal()
     diagonal, traces = exact_diagonal(subject), exact_traces(subject)
     rounding = 1e-14 * float(dense.max())
     for parameter, where in parameter_blocks(subject).items():
@@ -289,26 +296,22 @@ def test_exact(name: str) -> None:
         assert diagonal[parameter].shape == subject.params[parameter].shape
         assert float(diagonal[parameter].min()) >= 0
         assert traces[parameter] == pytest.approx(float(dense[where].sum()), rel=1e-12, abs=rounding)
+    if name.startswith(("conv", "transposed", "linear", "same")):  # no weight gradient is formed
+        assert layerwise_network(subject).loose == ()
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", CASES, scope="module")
 def test_certificate(name: str) -> None:
     case = CASES[name]
-    subject = subject_of(case)
+    subject = built(name)
     proof = certificate(subject)
-    hessian, ggn = dense_hessian(subject), dense_ggn(subject)
+    hessian, ggn = dense_hessian(subject), subject.once(dense_ggn)
     for parameter, where in parameter_blocks(subject).items():
         equal = torch.allclose(hessian[where, where], ggn[where, where], rtol=1e-10, atol=1e-13)
         if not proof[parameter]:
             assert equal, parameter  # sound
         assert bool(proof[parameter]) == uncertified(case, parameter), (parameter, proof[parameter])
     assert list(proof) == list(subject.params)
-
-
-@pytest.mark.parametrize("name", [name for name in CASES if name.startswith(("conv", "transposed", "linear", "same"))])
-def test_layers_are_found(name: str) -> None:
-    """No weight gradient is formed where the shapes let it be avoided."""
-    assert layerwise_network(subject_of(CASES[name])).loose == ()
 
 
 def test_the_certificate_is_read_off_a_graph_once(monkeypatch: pytest.MonkeyPatch) -> None:

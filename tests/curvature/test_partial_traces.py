@@ -50,7 +50,7 @@ class Factorised(nn.Module):
         return self.head(self.wide(self.table(ids)).tanh().mean(1))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def subject() -> Subject:
     torch.manual_seed(0)
     return Subject.from_module(

@@ -49,10 +49,11 @@ def subject(function: Callable[[nn.Linear, Tensor], Tensor]) -> Subject:
 def test_operators_that_break_the_sum_are_refused(
     function: Callable[[nn.Linear, Tensor], Tensor], message: str
 ) -> None:
+    given = subject(function)
     with pytest.raises(InvalidInput, match=message):
-        path_sum(subject(function))
+        path_sum(given)
     with pytest.raises(InvalidInput, match=f"{message}|two branches meet"):
-        chain(subject(function))
+        chain(given)
 
 
 class Offset(Made):

@@ -30,7 +30,7 @@ def convolutional() -> nn.Module:
     )
 
 
-@pytest.fixture(params=["with biases", "without", "convolutional", "in place"])
+@pytest.fixture(scope="module", params=["with biases", "without", "convolutional", "in place"])
 def subject(request: pytest.FixtureRequest) -> Subject:
     torch.manual_seed(0)
     kinds = {"convolutional": convolutional, "in place": in_place}

@@ -41,7 +41,7 @@ def test_intervals_cover_as_often_as_they_say(precision: float, count: int) -> N
     truth = 40 + sum(float(each.trace()) for each in given)
     generator = torch.Generator().manual_seed(1)
     hits, errors, stderrs, costs = 0, [], [], set()
-    for _ in range(500):
+    for _ in range(200):
         strata = [stratum(each, 1 / count, generator) for each in given]
         found = sample_strata(strata, known=40, precision=precision, budget=1e6)
         assert found.total.within(precision)
@@ -51,10 +51,10 @@ def test_intervals_cover_as_often_as_they_say(precision: float, count: int) -> N
         stderrs.append(found.total.stderr)
         assert 40 + float(found.means().sum()) == pytest.approx(found.total.value)
         costs.add(round(found.cost, 9))
-    assert 0.93 <= hits / 500 <= 0.97
+    assert 0.92 <= hits / 200 <= 0.98  # 0.95, two standard deviations more or less
     spread = torch.tensor(errors, dtype=torch.float64)
-    assert abs(float(spread.mean())) < 4 * float(spread.std()) / 500**0.5  # unbiased
-    assert math.sqrt(sum(each**2 for each in stderrs) / 500) == pytest.approx(float(spread.std()), rel=0.12)
+    assert abs(float(spread.mean())) < 4 * float(spread.std()) / 200**0.5  # unbiased
+    assert math.sqrt(sum(each**2 for each in stderrs) / 200) == pytest.approx(float(spread.std()), rel=0.2)
     assert len(costs) > 3
 
 
@@ -77,11 +77,11 @@ def test_skewed_samples_do_not_bias_the_mean() -> None:
         return torch.randn(count, 2, 1, generator=generator, dtype=torch.float64).square().sum(1)
 
     errors = []
-    for _ in range(150):
+    for _ in range(75):
         found = sample_strata([Stratum(1 / 16, draw)] * 16, known=0, precision=0.1, budget=1e6)
         errors.append(found.total.value - 32)
     spread = torch.tensor(errors, dtype=torch.float64)
-    assert abs(float(spread.mean())) < 3 * float(spread.std()) / 150**0.5
+    assert abs(float(spread.mean())) < 3 * float(spread.std()) / 75**0.5
 
 
 def test_the_budget_is_kept() -> None:

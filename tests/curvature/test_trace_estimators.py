@@ -55,9 +55,9 @@ def test_matrix_is_the_dense_one(subject: Subject, kind: Kind) -> None:
 def test_traces_are_unbiased(subject: Subject, estimator: Callable[..., Estimate], kind: Kind) -> None:
     truth = float(DENSE[kind](subject).trace())
     generator = torch.Generator().manual_seed(0)
-    found = [estimator(subject, samples=12, generator=generator, kind=kind) for _ in range(60)]
+    found = [estimator(subject, samples=12, generator=generator, kind=kind) for _ in range(30)]
     values = torch.tensor([each.value for each in found])
-    assert abs(float(values.mean()) - truth) < 4 * float(values.std()) / 60**0.5
+    assert abs(float(values.mean()) - truth) < 4 * float(values.std()) / 30**0.5
     assert all(each.probes == 12 for each in found)
 
 
@@ -248,15 +248,15 @@ def test_squared_norms_are_unbiased_with_intervals_that_cover(
     truth = float(DENSE[kind](subject).square().sum())
     assert squared_norm(linear_operator(subject, kind)) == pytest.approx(truth, rel=1e-12)
     generator = torch.Generator().manual_seed(0)
-    found = [estimator(subject, samples=48, generator=generator, kind=kind) for _ in range(60)]
+    found = [estimator(subject, samples=48, generator=generator, kind=kind) for _ in range(30)]
     if found[0].stderr < 1e-8 * truth:  # a matrix of lower rank, seen whole
         assert estimator is hutchpp_squared_norm
         assert all(each.value == pytest.approx(truth, rel=1e-10) for each in found)
         return
     scores = torch.tensor([(each.value - truth) / each.stderr for each in found])
-    assert abs(float(scores.mean())) < 4 / 60**0.5
+    assert abs(float(scores.mean())) < 4 / 30**0.5
     covered = [each.interval is not None and each.interval[0] <= truth <= each.interval[1] for each in found]
-    assert sum(covered) >= 51  # of 57 expected, three standard deviations less
+    assert sum(covered) >= 25  # of 28.5 expected, three standard deviations less
 
 
 def test_what_is_refused(subject: Subject) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +56,20 @@ def subject_of(network: nn.Module) -> Subject:
     return Subject.from_module(network, INPUTS, TARGETS)
 
 
+@cache
+def usual() -> Subject:
+    """That of `make_network()`, captured once; nothing changes it."""
+    return subject_of(make_network())
+
+
+@cache
+def usual_rescaled() -> Subject:
+    return subject_of(rescaled(make_network()))
+
+
 @pytest.mark.parametrize("directions", ["random", "eigenvectors"])
 def test_rescaled_networks_give_the_same_picture_at_the_balanced_network_only(directions: Any) -> None:
-    network = make_network()
-    pair = [subject_of(network), subject_of(rescaled(network))]
+    pair = [usual(), usual_rescaled()]
     options = LandscapeOptions(directions=directions, points=7)
     one, two = (measure_landscape(subject, options) for subject in pair)
     torch.testing.assert_close(one.losses, two.losses, rtol=0, atol=1e-6)
@@ -75,7 +86,7 @@ def test_rescaled_networks_give_the_same_picture_at_the_balanced_network_only(di
 def test_each_checkpoint_is_balanced_by_itself(directions: Any, count: int) -> None:
     networks = [make_network(seed) for seed in range(count)]
     options = LandscapeOptions(directions=directions, points=5)
-    subject = subject_of(networks[0])
+    subject = usual()
     one = measure_landscape(subject, options, checkpoints=[each.state_dict() for each in networks])
     others = [rescaled(each, seed).state_dict() for seed, each in enumerate(networks)]
     two = measure_landscape(subject, options, checkpoints=others)
@@ -110,7 +121,7 @@ def test_filters_keep_the_norms_of_the_weights_and_biases_stay() -> None:
 
 @pytest.mark.parametrize("dimensions", [1, 2])
 def test_the_share_is_that_of_the_dense_hessian(dimensions: Any) -> None:
-    subject = subject_of(make_network())
+    subject = usual()
     options = LandscapeOptions(points=3, dimensions=dimensions, balance="none")
     found = measure_landscape(subject, options).share
     assert found is not None
@@ -123,7 +134,7 @@ def test_the_share_is_that_of_the_dense_hessian(dimensions: Any) -> None:
 
 
 def test_the_eigenvector_line_rises_by_one_where_the_model_does() -> None:
-    subject = subject_of(make_network())
+    subject = usual()
     options = LandscapeOptions(points=3, dimensions=1, directions="eigenvectors", balance="none")
     found = measure_landscape(subject, options)
     largest = float(torch.linalg.eigvalsh(dense_hessian(subject))[-1])
@@ -134,7 +145,7 @@ def test_the_eigenvector_line_rises_by_one_where_the_model_does() -> None:
 def test_a_line_between_two_networks_has_their_losses_at_0_and_1() -> None:
     networks = [make_network(seed) for seed in (0, 1)]
     options = LandscapeOptions(directions="between", dimensions=1, points=5)
-    found = measure_landscape(subject_of(networks[0]), options, checkpoints=[each.state_dict() for each in networks])
+    found = measure_landscape(usual(), options, checkpoints=[each.state_dict() for each in networks])
     assert found.grid[0] == pytest.approx([-0.5, 0, 0.5, 1, 1.5])
     for place, network in ((1, networks[0]), (3, networks[1])):
         assert float(found.losses[place]) == pytest.approx(loss_of(network))
@@ -166,7 +177,7 @@ def test_rows_of_other_code_with_the_same_weights_are_not_taken(tmp_path: Path) 
 
 
 def test_an_interrupted_grid_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    subject, options = subject_of(make_network()), LandscapeOptions(points=5, balance="none")
+    subject, options = usual(), LandscapeOptions(points=5, balance="none")
     whole = measure_landscape(subject, options)
     rows: list[int] = []
 
@@ -251,8 +262,7 @@ def test_options_out_of_range_are_refused(options: dict[str, Any], message: str)
 
 
 def test_checkpoints_that_do_not_fit_are_refused() -> None:
-    network = make_network()
-    subject, state = subject_of(network), network.state_dict()
+    subject, state = usual(), make_network().state_dict()
     between = LandscapeOptions(directions="between", points=3)
     with pytest.raises(InvalidInput, match="directions=between takes two checkpoints, not 1"):
         measure_landscape(subject, between)

@@ -96,12 +96,14 @@ def test_functions_that_make_no_network(path: Path, factory: str, line: str) -> 
         File(str(path), factory).build((1, 28, 28), 10)
 
 
-def test_a_file_may_import_timm(path: Path) -> None:
+def test_a_file_may_import_timm_which_the_models_do_not(path: Path) -> None:
     path.write_text("import timm\ndef make(): return timm.create_model('test_resnet', num_classes=3)\n")
     code = (
-        f"from sharpbench.models.file import File; print(File({str(path)!r}, 'make').build((3, 8, 8), 3).num_classes)"
+        "import sys; from sharpbench.models.file import File; print('timm' in sys.modules);"
+        f"print(File({str(path)!r}, 'make').build((3, 8, 8), 3).num_classes)"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stdout == "3\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "False\n3\n"
 
 
 def test_files_that_cannot_be_executed(path: Path, tmp_path: Path) -> None:
