@@ -219,10 +219,22 @@ def test_a_tmpdir_that_nothing_replaces_is_refused(monkeypatch: pytest.MonkeyPat
         processes.start_server()
 
 
-def test_a_server_that_was_killed_is_started_again(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def bare_server(start: Start, monkeypatch: pytest.MonkeyPatch) -> Iterator[forkserver.ForkServer]:
+    """A server of this test alone: that of this process may have imported, as workers need it, what takes seconds."""
+    server = forkserver.ForkServer()
+    for name in ("ensure_running", "get_inherited_fds", "connect_to_new_process", "set_forkserver_preload"):
+        monkeypatch.setattr(forkserver, name, getattr(server, name))
+    yield server
+    server._stop()  # type: ignore[attr-defined]
+
+
+def test_a_server_that_was_killed_is_started_again(
+    start: Start, bare_server: forkserver.ForkServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A measure may kill the server of all workers while the next worker starts; the run ended in an EOFError."""
     start_server()
-    before = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    before = bare_server._forkserver_pid  # type: ignore[attr-defined]
 
     def die_at_once() -> None:
         start_server()
@@ -233,7 +245,8 @@ def test_a_server_that_was_killed_is_started_again(start: Start, monkeypatch: py
     child = start(serve, "Ada")
     child.send("name")
     assert child.receive(PATIENCE_SECONDS) == "Ada"
-    assert forkserver._forkserver._forkserver_pid != before  # type: ignore[attr-defined]
+    assert bare_server._forkserver_pid != before  # type: ignore[attr-defined]
+    child.close()
 
 
 @pytest.mark.parametrize("error", [EOFError, ConnectionRefusedError, BrokenPipeError])
