@@ -27,6 +27,8 @@ from sharpbench.runner.run import RunKeywords, RunOptions, TornLineRemoved, iter
 from sharpbench.training.population import TrainingEpoch
 
 COHORT = "label-noise[ratios=2,seeds=1,train_size=32,max_epochs=2]"
+DRAWN = float(torch.rand((), generator=torch.Generator().manual_seed(0), dtype=torch.float64))
+"""What `Draw` gives for the usual seed."""
 SIZE = sum(value.numel() for value in SmallMlp().build((1, 28, 28), 10).parameters())
 
 
@@ -106,7 +108,7 @@ class Oracle(Norm):
 
 
 def cells(measures: Sequence[Measure], models: Any = "small-mlp", **options: Any) -> tuple[Cell, ...]:
-    settings = {"cohort": COHORT, "device": "cpu", "timing": 0, "oracle": 0, "examples": 8, **options}
+    settings = {"cohort": COHORT, "device": "cpu", "timing": 0, "oracle": 0, "invariance": 0, "examples": 8, **options}
     return plan(measures, models, **settings)
 
 
@@ -123,36 +125,34 @@ def on_disk(output: Path) -> list[Record]:
     return list(iterate_records(output / RECORDS))
 
 
-@pytest.mark.parametrize(
-    ("way", "status", "reason"),
-    [
-        ("raises", "failed", r"RuntimeError: out of luck \ud800"),
-        ("refuses", "skipped", "not for this network"),
-        ("invalid", "failed", "weights are odd"),
-        ("leaves", "failed", "SystemExit: 3"),
-        ("starves", "oom", "out of memory"),
-        ("starves torch", "oom", "no memory left"),
-        ("nothing", "failed", "TypeError: measure 'odd' returns None, not an Estimate; return Estimate(value)"),
-        ("nested", "failed", "ValueError: an estimate's details must be finite JSON scalars, got values=[1.0, 2.0]"),
-        (
-            "part",
-            "failed",
-            "ValueError: field parts={'weight': tensor(1.)} has weight=tensor(1.), which is not a number",
-        ),
-        ("tensor", "failed", "ValueError: field value=tensor(1.) is not a number"),
-        ("text", "failed", "TypeError: must be real number, not str"),
-        ("truth", "failed", "ValueError: field value=True is not a number"),
-    ],
-)
-def test_a_cell_that_fails_costs_itself_alone(way: str, status: str, reason: str, cache: Path, tmp_path: Path) -> None:
-    records = ran(cells([Norm(), Odd(way), Draw()]), cache, tmp_path)
-    assert [record.reason for record in records if record.status != status] == 4 * [None]
-    assert [record.status for record in records] == 2 * ["ok", status, "ok"]
-    assert {record.reason for record in records} == {None, reason}
-    lost = records[1]
-    assert (lost.value, lost.stderr, lost.seconds, lost.exact, lost.details, lost.parts) == (None,) * 4 + ({}, {})
-    assert lost.truth == records[0].truth
-    assert (lost.label, lost.configuration) == ("odd" if way == "raises" else f"odd[way={way}]", {"way": way})
+FAILURES = {
+    "raises": ("failed", r"RuntimeError: out of luck \ud800"),
+    "refuses": ("skipped", "not for this network"),
+    "invalid": ("failed", "weights are odd"),
+    "leaves": ("failed", "SystemExit: 3"),
+    "starves": ("oom", "out of memory"),
+    "starves torch": ("oom", "no memory left"),
+    "nothing": ("failed", "TypeError: measure 'odd' returns None, not an Estimate; return Estimate(value)"),
+    "nested": ("failed", "ValueError: an estimate's details must be finite JSON scalars, got values=[1.0, 2.0]"),
+    "part": ("failed", "ValueError: field parts={'weight': tensor(1.)} has weight=tensor(1.), which is not a number"),
+    "tensor": ("failed", "ValueError: field value=tensor(1.) is not a number"),
+    "text": ("failed", "TypeError: must be real number, not str"),
+    "truth": ("failed", "ValueError: field value=True is not a number"),
+}
+"""The ways of `Odd`, and what its record says of each."""
+
+
+def test_a_cell_that_fails_costs_itself_alone(cache: Path, tmp_path: Path) -> None:
+    """Each is followed by another that fails in its own way, and the last by one that has its value."""
+    ways = list(FAILURES)
+    records = ran(cells([Norm(), *map(Odd, ways), Draw()]), cache, tmp_path)
+    assert [record.status for record in records] == 2 * ["ok", *(status for status, _ in FAILURES.values()), "ok"]
+    assert [record.reason for record in records] == 2 * [None, *(reason for _, reason in FAILURES.values()), None]
+    assert {record.value for record in records if record.measure == "draw"} == {DRAWN}
+    for way, lost in zip(ways, records[1:], strict=False):
+        assert (lost.value, lost.stderr, lost.seconds, lost.exact, lost.details, lost.parts) == (None,) * 4 + ({}, {})
+        assert lost.truth == records[0].truth
+        assert (lost.label, lost.configuration) == ("odd" if way == "raises" else f"odd[way={way}]", {"way": way})
     assert on_disk(tmp_path) == records
 
 
@@ -344,25 +344,26 @@ def test_a_run_that_is_left_in_the_middle_lets_the_file_go(cache: Path, tmp_path
     assert len(ran(planned, cache, tmp_path)) == 1
 
 
-@pytest.mark.parametrize(
-    ("says", "reason", "exact"),
-    [
-        (2.5, None, 2.5),
-        (None, None, None),
-        ("raises", "failed: ArithmeticError: no oracle", None),
-        ("nan", "failed: ValueError: the oracle of 'oracle' returns nan", None),
-        ("refuses", "skipped: not in closed form", None),
-    ],
-)
-def test_the_oracle_is_asked_in_float64_where_it_was_asked_for(
-    says: Any, reason: str | None, exact: float | None, cache: Path
-) -> None:
+ORACLES: dict[Any, tuple[str | None, float | None]] = {
+    2.5: (None, 2.5),
+    None: (None, None),
+    "raises": ("failed: ArithmeticError: no oracle", None),
+    "nan": ("failed: ValueError: the oracle of 'oracle' returns nan", None),
+    "refuses": ("skipped: not in closed form", None),
+}
+"""What `Oracle` says; what its record holds of it, and the exact value."""
+
+
+def test_the_oracle_is_asked_in_float64_where_it_was_asked_for(cache: Path) -> None:
     """An oracle that fails costs its own result only: the value stays."""
-    records = ran(cells([Oracle(says)], oracle=1), cache)
-    assert [(record.status, record.exact) for record in records] == [("ok", exact), ("ok", None)]
-    assert [record.checks.get("oracle", "not tried") for record in records] == [reason, "not tried"]
-    assert records[0].oracle == (None if exact is None else "float64 engine")
-    assert bool(records[0].failed_checks) == (says in ("raises", "nan"))
+    records = ran(cells([Oracle(says) for says in ORACLES], oracle=1), cache)
+    asked, others = records[: len(ORACLES)], records[len(ORACLES) :]
+    for (says, (reason, exact)), record in zip(ORACLES.items(), asked, strict=True):
+        assert (record.status, record.exact, record.checks) == ("ok", exact, {"oracle": reason})
+        assert record.oracle == (None if exact is None else "float64 engine")
+        assert bool(record.failed_checks) == (says in ("raises", "nan"))
+    assert len(others) == len(ORACLES)
+    assert {(record.status, record.exact, "oracle" in record.checks) for record in others} == {("ok", None, False)}
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,8 @@ from tests.commands import given
 BASE = NetworkEvaluation(
     model=SmallMlp(), measures=select_measures("trace,fisher-rao"), dataset=Digits(), subset=Subset(limit=40, seed=3)
 )
+QUICK = replace(BASE, measures=select_measures("sam,fisher-rao"))
+"""Without a measure that needs the graph of the network, whose capture takes longer than all that is measured."""
 
 
 def records(inspection: NetworkEvaluation, **options: Any) -> list[Record]:
@@ -88,7 +90,7 @@ def test_values_are_those_of_the_measure_on_the_drawn_examples(tmp_path: Path) -
 
 def test_the_record_says_what_was_measured_and_that_no_leaderboard_takes_it(tmp_path: Path) -> None:
     path, _ = saved(tmp_path)
-    first = records(replace(BASE, weights=str(path)))[0]
+    first = records(replace(QUICK, weights=str(path)))[0]
     assert first.recipe["model"] == "small-mlp"
     assert first.recipe["weights"] == str(path)
     assert len(str(first.recipe["weights_sha256"])) == 64
@@ -105,36 +107,36 @@ def test_the_record_says_what_was_measured_and_that_no_leaderboard_takes_it(tmp_
 
 def test_random_weights_hang_on_the_seed_alone() -> None:
     state = torch.get_rng_state()
-    one, two, other = records(BASE), records(BASE), records(replace(BASE, setting=EvaluationSetting(seed=1)))
+    one, two, other = records(QUICK), records(QUICK), records(replace(QUICK, setting=EvaluationSetting(seed=1)))
     assert torch.equal(state, torch.get_rng_state())
     assert one[0].value == two[0].value != other[0].value
     assert one[0].key == two[0].key != other[0].key
 
 
 def test_the_test_split_may_be_measured() -> None:
-    found = records(replace(BASE, subset=Subset(split="test")))[0]
+    found = records(replace(QUICK, subset=Subset(split="test")))[0]
     assert (found.data["split"], found.data["examples"], found.data["subset_seed"]) == ("test", 360, None)
 
 
 def test_a_pattern_gives_a_curve_in_the_order_of_the_files(tmp_path: Path) -> None:
     for number, scale in ((10, 2.0), (9, 1.0)):
         saved(tmp_path, f"epoch{number}.safetensors", scale=scale)
-    states = group_by_weights(records(replace(BASE, weights=str(tmp_path / "*.safetensors"))))
+    states = group_by_weights(records(replace(QUICK, weights=str(tmp_path / "*.safetensors"))))
     assert [Path(name).name for name in states] == ["epoch9.safetensors", "epoch10.safetensors"]
     values = [row["fisher-rao"].value for row in states.values()]
     path, _ = saved(tmp_path, "alone.safetensors", scale=2.0)
-    assert values[1] == records(replace(BASE, weights=str(path)))[1].value != values[0]
+    assert values[1] == records(replace(QUICK, weights=str(path)))[1].value != values[0]
 
 
 def test_what_has_a_record_is_read_and_not_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = tmp_path / "out"
-    first = records(BASE, output=output)
+    first = records(QUICK, output=output)
     kept = list(iterate_records(output / RECORDS))
     assert kept == first
     monkeypatch.setattr(
         "sharpbench.runner.single_network.evaluate_measure", lambda *_, **__: pytest.fail("measured again")
     )
-    assert records(BASE, output=output) == first
+    assert records(QUICK, output=output) == first
     assert list(iterate_records(output / RECORDS)) == kept
 
 
@@ -163,12 +165,12 @@ def test_an_interrupted_curve_goes_on_where_it_stopped(tmp_path: Path) -> None:
         {"setting": EvaluationSetting(dtype="float64")},
         {"subset": Subset(limit=40, seed=4)},
         {"checks": Checks(jackknife=4)},
-        {"measures": select_measures("trace[samples=7],fisher-rao")},
+        {"measures": select_measures("sam[rho=0.1],fisher-rao")},
         {"model": SmallMlp(bias=False)},
     ],
 )
 def test_whatever_a_value_hangs_on_is_in_its_key(changes: dict[str, Any]) -> None:
-    assert records(replace(BASE, **changes))[0].key != records(BASE)[0].key
+    assert records(replace(QUICK, **changes))[0].key != records(QUICK)[0].key
 
 
 def test_a_file_that_changes_has_other_keys(tmp_path: Path) -> None:
@@ -185,14 +187,14 @@ def test_a_file_that_changes_has_other_keys(tmp_path: Path) -> None:
 def test_equal_files_are_a_row_each_and_stay_so(tmp_path: Path) -> None:
     for name in ("epoch1.safetensors", "epoch2.safetensors"):
         saved(tmp_path, name)
-    inspection = replace(BASE, weights=str(tmp_path / "*.safetensors"))
+    inspection = replace(QUICK, weights=str(tmp_path / "*.safetensors"))
     first = group_by_weights(records(inspection, output=tmp_path / "out"))
     again = group_by_weights(records(inspection, output=tmp_path / "out"))
     assert list(first) == list(again) == [str(tmp_path / f"epoch{number}.safetensors") for number in (1, 2)]
 
 
 def test_checks_are_added_to_values_that_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    small = replace(BASE, measures=select_measures("parameter-norm"))
+    small = replace(QUICK, measures=select_measures("parameter-norm"))
     (first,) = records(small, output=tmp_path)
     calls: list[str] = []
     monkeypatch.setattr("sharpbench.runner.evaluate_cell.measure", lambda *_, **__: calls.append("value"))
@@ -208,12 +210,12 @@ def test_checks_are_added_to_values_that_are_known(tmp_path: Path, monkeypatch: 
 
 def test_a_moved_file_is_known_again_under_its_new_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, _ = saved(tmp_path)
-    records(replace(BASE, weights=str(path)), output=tmp_path / "out")
+    records(replace(QUICK, weights=str(path)), output=tmp_path / "out")
     moved = path.rename(tmp_path / "moved.safetensors")
     monkeypatch.setattr(
         "sharpbench.runner.single_network.evaluate_measure", lambda *_, **__: pytest.fail("measured again")
     )
-    assert records(replace(BASE, weights=str(moved)), output=tmp_path / "out")[0].recipe["weights"] == str(moved)
+    assert records(replace(QUICK, weights=str(moved)), output=tmp_path / "out")[0].recipe["weights"] == str(moved)
 
 
 PLUGIN = """
@@ -254,7 +256,8 @@ def test_a_measure_of_a_plugin_file_is_measured_again_when_that_changes(tmp_path
 def test_weights_that_overflow_cost_their_rows_alone(tmp_path: Path) -> None:
     saved(tmp_path, "1.safetensors")
     saved(tmp_path, "2.safetensors", scale=1e30)
-    found = records(replace(BASE, weights=str(tmp_path / "*.safetensors")))
+    measures = select_measures("gradient-norm,fisher-rao")
+    found = records(replace(QUICK, weights=str(tmp_path / "*.safetensors"), measures=measures))
     assert [record.status for record in found] == ["ok", "ok", "skipped", "skipped"]
     assert all("of example 0 is" in (record.reason or "") for record in found[2:])
     assert found[2].truth["loss"] is None
@@ -265,9 +268,9 @@ def test_float64_weights_stay_float64(tmp_path: Path) -> None:
     state = {name: value.double() * (1 + 1e-10) for name, value in module.state_dict().items()}
     safetensors.torch.save_file(state, tmp_path / "double.safetensors")
     one = records(
-        replace(BASE, weights=str(tmp_path / "double.safetensors"), setting=EvaluationSetting(dtype="float64"))
+        replace(QUICK, weights=str(tmp_path / "double.safetensors"), setting=EvaluationSetting(dtype="float64"))
     )
-    other = records(replace(BASE, weights=str(path), setting=EvaluationSetting(dtype="float64")))
+    other = records(replace(QUICK, weights=str(path), setting=EvaluationSetting(dtype="float64")))
     assert one[1].value != other[1].value == pytest.approx(one[1].value, rel=1e-7)
 
 
@@ -284,7 +287,7 @@ def test_networks_without_plain_tensors_are_refused(tmp_path: Path, part: str) -
     code = f"from torch import nn\ndef make(): return nn.Sequential(nn.Flatten(), {part})\n"
     (tmp_path / "net.py").write_text(code)
     with pytest.raises(InvalidInput, match="is not a set of plain tensors"):
-        records(replace(BASE, model=File(str(tmp_path / "net.py"), "make")))
+        records(replace(QUICK, model=File(str(tmp_path / "net.py"), "make")))
 
 
 def test_frozen_tensors_are_counted(tmp_path: Path) -> None:
@@ -293,7 +296,7 @@ def test_frozen_tensors_are_counted(tmp_path: Path) -> None:
         "    net = nn.Sequential(nn.Flatten(), nn.Linear(784, 5), nn.ReLU(), nn.Linear(5, 10))\n"
         "    net[1].requires_grad_(False)\n    return net\n"
     )
-    assert records(replace(BASE, model=File(str(tmp_path / "net.py"), "make")))[0].recipe["frozen"] == 2
+    assert records(replace(QUICK, model=File(str(tmp_path / "net.py"), "make")))[0].recipe["frozen"] == 2
 
 
 def test_weights_of_timms_network_fit_behind_an_enlargement(tmp_path: Path) -> None:
@@ -301,27 +304,30 @@ def test_weights_of_timms_network_fit_behind_an_enlargement(tmp_path: Path) -> N
     safetensors.torch.save_file(state, tmp_path / "net.safetensors")
     model, few = Timm("test_resnet", size=40), Subset(limit=2)
     weights = str(tmp_path / "net.safetensors")
-    found = records(replace(BASE, model=model, weights=weights, subset=few, measures=select_measures("parameter-norm")))
+    found = records(
+        replace(QUICK, model=model, weights=weights, subset=few, measures=select_measures("parameter-norm"))
+    )
     assert found[0].status == "ok"
 
 
 def test_cost_oracle_and_invariance_are_found_where_asked() -> None:
-    checks = Checks(timed=True, compared=True, rewritten=True)
-    found = records(replace(BASE, checks=checks, measures=select_measures("trace"), subset=Subset(limit=16)))[0]
+    checks, small = Checks(timed=True, compared=True, rewritten=True), SmallMlp(width=3)
+    trace = select_measures("trace")
+    found = records(replace(BASE, checks=checks, model=small, measures=trace, subset=Subset(limit=4)))[0]
     assert found.exact == pytest.approx(found.value, rel=1e-5)
     assert found.seconds is not None
     assert found.invariance["layer"] is not None
 
 
 def test_a_measure_that_raises_costs_its_own_record_alone() -> None:
-    found = records(replace(BASE, measures=(Failing(), *BASE.measures)))
+    found = records(replace(QUICK, measures=(Failing(), *QUICK.measures)))
     assert [record.status for record in found] == ["failed", "ok", "ok"]
     assert found[0].reason == "RuntimeError: out of luck"
 
 
 def test_a_network_of_timm_is_given_its_own_images() -> None:
     found = records(
-        replace(BASE, model=Timm("test_resnet"), measures=select_measures("fisher-rao"), subset=Subset(limit=2))
+        replace(QUICK, model=Timm("test_resnet"), measures=select_measures("fisher-rao"), subset=Subset(limit=2))
     )
     assert found[0].status == "ok"
     assert found[0].recipe["timm"]
@@ -355,7 +361,7 @@ def hundred(folder: Path) -> Npz:
 )
 def test_what_does_not_fit_together_is_said_in_a_line(tmp_path: Path, changes: Any, line: str) -> None:
     with pytest.raises(InvalidInput, match=line) as caught:
-        records(replace(BASE, **changes(tmp_path)))
+        records(replace(QUICK, **changes(tmp_path)))
     assert "\n" not in str(caught.value)
 
 
@@ -369,7 +375,7 @@ def test_what_does_not_fit_together_is_said_in_a_line(tmp_path: Path, changes: A
 )
 def test_settings_are_checked(changes: dict[str, Any], line: str) -> None:
     with pytest.raises(InvalidInput, match=line):
-        replace(BASE, **changes)
+        replace(QUICK, **changes)
 
 
 @pytest.mark.parametrize(
@@ -388,9 +394,9 @@ def test_a_setting_is_checked(changes: dict[str, Any], line: str) -> None:
 def test_a_network_that_does_not_take_the_inputs_is_said_in_a_line(tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text("from torch import nn\ndef make(): return nn.Linear(5, 10)\n")
     with pytest.raises(InvalidInput, match=r"does not run on inputs of shape \[1, 1, 28, 28\] .*: RuntimeError: .*"):
-        records(replace(BASE, model=File(str(tmp_path / "net.py"), "make")))
+        records(replace(QUICK, model=File(str(tmp_path / "net.py"), "make")))
     with pytest.raises(InvalidInput, match="threads=0 must be from 1 to 1024"):
-        list(evaluate_network(BASE, threads=0))
+        list(evaluate_network(QUICK, threads=0))
 
 
 class Writing(Failing):
@@ -405,12 +411,12 @@ class Writing(Failing):
 
 
 def test_a_measure_that_writes_to_the_network_fails_and_ends_the_evaluation(tmp_path: Path) -> None:
-    (trace, *_) = BASE.measures
+    (other, *_) = QUICK.measures
     with pytest.raises(InvalidInput, match=r"measure 'writing' changed params\[layer0.weight\], .*; leave it out"):
-        records(replace(BASE, measures=(Writing(), trace)), output=tmp_path)
+        records(replace(QUICK, measures=(Writing(), other)), output=tmp_path)
     (found,) = iterate_records(tmp_path / RECORDS)
     assert (found.status, found.value) == ("failed", None)
-    assert records(replace(BASE, measures=(trace, Writing())))[1].status == "failed"
+    assert records(replace(QUICK, measures=(other, Writing())))[1].status == "failed"
 
 
 @dataclass(frozen=True)
@@ -437,4 +443,4 @@ def test_data_sets_that_cannot_be_loaded_are_refused_in_one_line(error: BaseExce
         load_data(Recipe(model=SmallMlp(), dataset=dataset), None)
     words = words if error else "AttributeError"
     with pytest.raises(InvalidInput, match=f"dataset 'torn' cannot be loaded: {words}"):
-        records(replace(BASE, dataset=dataset))
+        records(replace(QUICK, dataset=dataset))
