@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from rich.console import Console
 
-from sharpbench.analysis.scores import score_records
+from sharpbench.analysis.scores import Score, score_records
 from sharpbench.core.record import Record
 from sharpbench.report.console import show_boards
 
@@ -18,10 +18,21 @@ Make = Callable[..., Record]
 MakeMany = Callable[..., list[Record]]
 
 
+_scored: dict[str, Sequence[Score]] = {}
+
+
+def score_once(records: list[Record]) -> Sequence[Score]:
+    """The scores of the records; most tests show the same ones, which the intervals make slow to find."""
+    content = "".join(each.to_json() for each in records)
+    if content not in _scored:
+        _scored[content] = score_records(records)
+    return _scored[content]
+
+
 def shown(records: list[Record], *, width: int = 120, terminal: bool = False, full: bool = True) -> str:
     file = io.StringIO()
     console = Console(file=file, width=width, force_terminal=terminal, color_system=None)
-    show_boards(score_records(records), records, console, full=full)
+    show_boards(score_once(records), records, console, full=full)
     return file.getvalue()
 
 

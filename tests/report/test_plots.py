@@ -19,9 +19,11 @@ from sharpbench.analysis.population import group_populations
 from sharpbench.analysis.scores import score_population
 from sharpbench.core.record import Record
 from sharpbench.report import plots
+from sharpbench.report.format import OutcomeLabel
 from sharpbench.report.headline_plots import draw_heat
 from sharpbench.report.plots import render_figure
 from tests.analysis.test_headline import records
+from tests.synthetic import cohort
 
 Make = Callable[..., Record]
 MakeMany = Callable[..., list[Record]]
@@ -30,6 +32,19 @@ MakeMany = Callable[..., list[Record]]
 def plot_populations(found: list[Record], folder: Path) -> list[Path]:
     """The figures of the populations in `found`."""
     return plots.plot_populations(group_populations(found), folder)
+
+
+def draw_measure(found: list[Record], folder: Path) -> Path:
+    """The SVG of the only measure in `found`; what `plot_populations` draws, without its overview."""
+    (population,) = group_populations(found)
+    (row,) = population.rows
+    return plots._save_measure(plots.collect_points(population, row), OutcomeLabel(), folder)[0]
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The figures of one measure on 25 networks, which tests only read."""
+    return plot_populations(cohort(measures=("good",)), tmp_path_factory.mktemp("drawn"))
 
 
 def marks(svg: Path) -> list[str]:
@@ -59,23 +74,22 @@ def test_a_figure_for_every_row_and_an_overview(records: MakeMany, tmp_path: Pat
     assert len(set(fills)) == 5
 
 
-def test_equal_records_give_equal_files(records: MakeMany, tmp_path: Path) -> None:
-    found = records(seeds=3, measures=("good",))
-    one = plot_populations(found, tmp_path / "one")
-    other = plot_populations(random.Random(0).sample(found, len(found)), tmp_path / "other")
-    for first, second in zip(one, other, strict=True):
+def test_equal_records_give_equal_files(drawn: list[Path], records: MakeMany, tmp_path: Path) -> None:
+    found = records(measures=("good",))
+    other = plot_populations(random.Random(0).sample(found, len(found)), tmp_path)
+    for first, second in zip(drawn, other, strict=True):
         assert first.read_bytes() == second.read_bytes()
-    assert b"<dc:date>" not in one[0].read_bytes()
+    assert b"<dc:date>" not in drawn[0].read_bytes()
 
 
 def test_excluded_networks_are_hollow(records: MakeMany, tmp_path: Path) -> None:
     found = [
         replace(row, truth={**row.truth, "fitted": row.recipe["seed"] != 0}) for row in records(measures=("good",))
     ]
-    fills = marks(plot_populations(found, tmp_path)[0])
+    fills = marks(draw_measure(found, tmp_path))
     assert fills.count("none") == 5
     all_excluded = [replace(row, truth={**row.truth, "fitted": False}) for row in found]
-    assert set(marks(plot_populations(all_excluded, tmp_path)[0])) == {"none"}
+    assert set(marks(draw_measure(all_excluded, tmp_path))) == {"none"}
 
 
 def test_no_points_no_figure(record: Make, tmp_path: Path) -> None:
@@ -99,10 +113,10 @@ def test_names_of_outcomes_are_cut_and_have_characters_of_the_font_only() -> Non
 
 
 def test_noise_that_all_networks_share_is_no_colour(record: Make, tmp_path: Path) -> None:
-    constant = plot_populations([record(seed=seed, ratio=0.0, value=seed) for seed in range(3)], tmp_path / "one")
-    varied = plot_populations([record(seed=seed, ratio=seed / 4, value=seed) for seed in range(3)], tmp_path / "other")
-    assert [len(set(marks(written[0]))) for written in (constant, varied)] == [1, 3]
-    assert ["label noise" in written[0].read_text() for written in (constant, varied)] == [False, True]
+    found = [[record(seed=seed, ratio=step * seed / 4, value=seed) for seed in range(3)] for step in (0, 1)]
+    written = [draw_measure(each, tmp_path / str(number)) for number, each in enumerate(found)]
+    assert [len(set(marks(path))) for path in written] == [1, 3]
+    assert ["label noise" in path.read_text() for path in written] == [False, True]
 
 
 def test_hostile_names_stay_in_the_folder_and_warn_of_nothing(record: Make, tmp_path: Path) -> None:
@@ -133,36 +147,35 @@ def test_values_near_the_largest_number_are_drawn(record: Make, tmp_path: Path) 
         assert len(plot_populations(records, tmp_path / name)) == 4
 
 
-def test_panels_of_many_points_are_pictures(records: MakeMany, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = records(measures=("good",))
-    few = plot_populations(found, tmp_path / "few")
+def test_panels_of_many_points_are_pictures(
+    drawn: list[Path], records: MakeMany, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(plots, "MAX_VECTOR_POINTS", 10)
-    many = plot_populations(found, tmp_path / "many")
-    pictures = [paths[0].read_bytes().count(b"<image") for paths in (few, many)]
+    many = draw_measure(records(measures=("good",)), tmp_path)
+    pictures = [path.read_bytes().count(b"<image") for path in (drawn[0], many)]
     assert pictures[1] == pictures[0] + 1  # the colour bar is one in both
-    assert marks(many[0]) == []
+    assert marks(many) == []
 
 
 def test_figures_drawn_side_by_side_are_the_same(
-    records: MakeMany, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    drawn: list[Path], records: MakeMany, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = records(measures=("good",))
-    in_turn = plot_populations(found, tmp_path / "in turn")
     monkeypatch.setattr("sharpbench.analysis.scores.MIN_NETWORKS_OF_WORKERS", 1)
     monkeypatch.setattr(plots, "count_workers", lambda: 2)
-    side_by_side = plot_populations(found, tmp_path / "side by side")
-    assert [path.name for path in side_by_side] == [path.name for path in in_turn]
-    assert [path.read_bytes() for path in side_by_side] == [path.read_bytes() for path in in_turn]
+    side_by_side = plot_populations(records(measures=("good",)), tmp_path)
+    assert [path.name for path in side_by_side] == [path.name for path in drawn]
+    assert [path.read_bytes() for path in side_by_side] == [path.read_bytes() for path in drawn]
 
 
-def test_known_scores_are_not_found_again(records: MakeMany, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_known_scores_are_not_found_again(
+    drawn: list[Path], records: MakeMany, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     populations = group_populations(records(measures=("good",)))
     scores = score_population(populations[0])
-    plots.plot_populations(populations, tmp_path / "one")
     monkeypatch.setattr(plots, "marginal_tau", None)
-    plots.plot_populations(populations, tmp_path / "other", scores=scores)
-    one, other = ((tmp_path / name / "digits--mlp--good.svg").read_bytes() for name in ("one", "other"))
-    assert one == other
+    (svg, *_) = plots.plot_populations(populations, tmp_path, scores=scores)
+    assert svg.name == "digits--mlp--good.svg"
+    assert svg.read_bytes() == drawn[0].read_bytes()
 
 
 def test_a_png_has_the_resolution_of_its_figure() -> None:

