@@ -58,6 +58,24 @@ def serve_printing(connection: Connection, output: Connection) -> None:
     serve(connection, "")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def bare_server() -> Iterator[forkserver.ForkServer]:
+    """A server of these tests alone.
+
+    That of this process imports what workers need, if it is started by tests that have some: it takes seconds, and
+    without it each worker would.
+    """
+    server = forkserver.ForkServer()
+    server.set_forkserver_preload([__name__])
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("ensure_running", "get_inherited_fds", "connect_to_new_process", "set_forkserver_preload"):
+            patch.setattr(forkserver, name, getattr(server, name))
+        yield server
+    if server._forkserver_pid is not None:  # type: ignore[attr-defined]
+        os.kill(server._forkserver_pid, signal.SIGKILL)  # type: ignore[attr-defined]
+        server._stop()  # type: ignore[attr-defined]
+
+
 @pytest.fixture
 def start() -> Iterator[Start]:
     children: list[ChildProcess] = []
@@ -219,16 +237,6 @@ def test_a_tmpdir_that_nothing_replaces_is_refused(monkeypatch: pytest.MonkeyPat
         processes.start_server()
 
 
-@pytest.fixture
-def bare_server(start: Start, monkeypatch: pytest.MonkeyPatch) -> Iterator[forkserver.ForkServer]:
-    """A server of this test alone: that of this process may have imported, as workers need it, what takes seconds."""
-    server = forkserver.ForkServer()
-    for name in ("ensure_running", "get_inherited_fds", "connect_to_new_process", "set_forkserver_preload"):
-        monkeypatch.setattr(forkserver, name, getattr(server, name))
-    yield server
-    server._stop()  # type: ignore[attr-defined]
-
-
 def test_a_server_that_was_killed_is_started_again(
     start: Start, bare_server: forkserver.ForkServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,7 +254,6 @@ def test_a_server_that_was_killed_is_started_again(
     child.send("name")
     assert child.receive(PATIENCE_SECONDS) == "Ada"
     assert bare_server._forkserver_pid != before  # type: ignore[attr-defined]
-    child.close()
 
 
 @pytest.mark.parametrize("error", [EOFError, ConnectionRefusedError, BrokenPipeError])

@@ -9,6 +9,7 @@ import pytest
 
 from tests.commands import given, refused
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 SMALL = (
     *("--models", "small-mlp", "--cohort", "label-noise[ratios=2,seeds=2,train_size=32,max_epochs=2]"),
     *("--examples", "8", "--oracle", "0", "--timing", "0", "--invariance", "0"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import Done, given, refused, started
+from tests.commands import Done, given, refused
 
 SHOWN = {"COLUMNS": "120"}
 
@@ -36,7 +36,7 @@ def sharpbench(cache: str, *words: str, **environment: str) -> Done:
 
 
 def test_everything_is_printed(cache: str) -> None:
-    result = started("info", "normalized", SHARPBENCH_CACHE=cache, **SHOWN)
+    result = sharpbench(cache, "info", "normalized")
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("normalized: normalized sharpness\n")
     for said in (

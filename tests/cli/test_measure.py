@@ -14,9 +14,9 @@ import torch
 
 from sharpbench.core.records import iterate_records
 from sharpbench.models import SmallMlp
-from tests.commands import given, refused, started
+from tests.commands import given, refused
 
-FEW = ("--limit", "32", "--threads", "1", "--measures", "trace,minimum")
+FEW = ("--limit", "8", "--threads", "1", "--measures", "trace,minimum")
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_checkpoint_to_its_numbers_with_pictures(weights: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    done = started("measure", "--model", "small-mlp", "--weights", str(weights), *FEW, "--output", str(out))
+    done = given("measure", "--model", "small-mlp", "--weights", str(weights), *FEW, "--output", str(out))
     assert done.returncode == 0, done.stderr
     assert "small-mlp, weights" in done.stdout
     assert "layer2.bias" in done.stdout
@@ -68,7 +68,8 @@ def test_a_pattern_of_files_is_a_curve(weights: Path, tmp_path: Path) -> None:
         (tmp_path / f"epoch{number}.safetensors").write_bytes(weights.read_bytes())
     out = tmp_path / "out"
     pattern = str(tmp_path / "*.safetensors")
-    done = given("measure", "--model", "small-mlp", "--weights", pattern, *FEW, "--output", str(out))
+    few = ("--limit", "8", "--threads", "1", "--measures", "sam,fisher-rao")
+    done = given("measure", "--model", "small-mlp", "--weights", pattern, *few, "--output", str(out))
     assert done.returncode == 0, done.stderr
     assert "epoch0.safetensors" in done.stdout
     assert (out / "curve.png").stat().st_size > 0
@@ -166,7 +167,7 @@ def test_a_failing_measure_ends_in_status_1(weights: Path, tmp_path: Path) -> No
         "    def exact(self, subject): return None\n    def invariances(self): return frozenset()\n"
         "MEASURES = (Bad,)\n"
     )
-    words = ("--model", "small-mlp", "--limit", "8", "--measures", "bad,trace", "--plugin", str(tmp_path / "plug.py"))
+    words = ("--model", "small-mlp", "--limit", "8", "--measures", "bad,sam", "--plugin", str(tmp_path / "plug.py"))
     done = given("measure", *words)
     assert done.returncode == 1
     assert "bad, failed: RuntimeError: out of luck" in done.stdout
@@ -238,8 +239,10 @@ def test_doctor_foresees_what_measures_do(tmp_path: Path) -> None:
 
 
 def test_symmetry_takes_any_network(tmp_path: Path) -> None:
-    done = given("symmetry", "timm:test_resnet", "--json")
-    assert json.loads(done.stdout)["layer"]["dimension"] > 0
+    layers = "nn.Flatten(), nn.Linear(784, 3), nn.ReLU(), nn.Linear(3, 10)"
+    (tmp_path / "net.py").write_text(f"from torch import nn\ndef make(): return nn.Sequential({layers})\n")
+    found = json.loads(given("symmetry", f"{tmp_path / 'net.py'}:make", "--json").stdout)
+    assert (found["layer"]["dimension"], found["unit"]["dimension"]) == (1, 3)
 
 
 def test_the_networks_of_a_table_get_a_column_for_each_measure(weights: Path, tmp_path: Path) -> None:

@@ -62,10 +62,10 @@ def test_a_measure_without_a_value_on_some_network_is_partial_in_the_table_of_ou
     assert shown["part (partial)"] == shown["whole"] == ["1.00*", "1.00*"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_headline_scores_are_written_where_a_population_enters(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sharpbench.report.plots.plot_populations", lambda *_, **__: [])  # drawn in other tests
     path, entering = tmp_path / "headline.json", [*records("a"), *records("b", outcomes=())]
     write_outcomes(entering, tmp_path, ["gap"], full=False)
     assert f"headline scores: {path}" in capsys.readouterr().out
@@ -82,6 +82,7 @@ def test_headline_scores_are_written_where_a_population_enters(
     assert not path.exists(), "label noise varies"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_merged_records_have_a_board_for_each_outcome_that_they_state(tmp_path: Path) -> None:
     for part in range(2):
         found = [

@@ -8,15 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from sharpbench.report import plots
 from tests.commands import given, refused
 from tests.foreign_population import make_network, rewrite, write_population
 
 QUICK = ("--measures", "parameter-norm", "--timing", "0", "--oracle", "0", "--invariance", "0", "--engine", "inline")
 
 
-def test_a_description_becomes_a_board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plots, "plot_populations", lambda *_, **__: [])  # as for other boards, and slow
+@pytest.mark.usefixtures("undrawn")
+def test_a_description_becomes_a_board(tmp_path: Path) -> None:
     write_population(tmp_path / "lab")
     rewrite(tmp_path / "lab" / "networks.csv", ",0.25,", ",0.999,")
     done = given("run", "--population", "lab", *QUICK, "--output", "out", cwd=tmp_path)

@@ -24,6 +24,7 @@ def table(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_table_becomes_a_board(table: Path) -> None:
     done = given(
         *("score", "mine.csv", "--outcome", "test_loss - train_loss", "--by", "noise", "--descending", "margin"),

@@ -58,13 +58,13 @@ def test_import_brings_neither_torch_nor_anything_else_that_is_heavy() -> None:
     assert json.loads(python(code)) == []
 
 
-USE = """
+CALL = """
 import sys
 subject = sharpbench.Subject.from_module(torch.nn.Linear(3, 2), torch.zeros(4, 3), torch.zeros(4).long())
 for _ in range(2):
     for name in FUNCTIONS:
         assert callable(getattr(sharpbench, name)), (name, getattr(sharpbench, name))
-    assert sharpbench.measure("trace", subject).value > 0
+    assert sharpbench.measure("parameter-norm", subject).value > 0
     cells = sharpbench.plan("trace", "small-mlp", cohort="label-noise[ratios=2,seeds=1,train_size=8,max_epochs=1]")
     assert len(cells) == 2
     assert list(sharpbench.run([])) == []
@@ -74,21 +74,25 @@ for _ in range(2):
         assert "no records at" in str(error)
     else:
         raise AssertionError("read_records found something")
-    assert sharpbench.curvature.exact_traces(subject).keys() == {"weight", "bias"}
+    assert callable(sharpbench.curvature.exact_traces)
     assert callable(sharpbench.symmetry.minimise)
+"""
+LANDSCAPE = """
 sharpbench.measure_landscape(subject, sharpbench.LandscapeOptions(dimensions=1, points=3, balance="none"))
 assert "matplotlib" not in sys.modules, "needed to draw, not to measure"
+"""
+DONE = """
+assert all(callable(getattr(sharpbench, name)) for name in FUNCTIONS)
 print("done")
 """
 
 
-@pytest.mark.parametrize("order", ["names first", "modules first"])
-def test_functions_stay_functions_in_both_import_orders(order: str) -> None:
+def test_functions_stay_functions_in_both_import_orders() -> None:
     """A submodule that is imported becomes an attribute of the package, and must not shadow a function."""
     names = f"FUNCTIONS = {FUNCTIONS}\nfrom sharpbench import {', '.join(FUNCTIONS)}\n"
     modules = "import sharpbench, torch\n" + "".join(f"import sharpbench.{name}\n" for name in MODULES)
-    both = names + modules if order == "names first" else modules + names
-    assert python(both + USE) == "done\n"
+    assert python(names + modules + CALL + LANDSCAPE + DONE) == "done\n"
+    assert python(modules + names + CALL + DONE) == "done\n"
 
 
 def test_every_name_is_listed_once_and_can_be_had_twice() -> None:

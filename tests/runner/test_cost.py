@@ -22,6 +22,13 @@ def linear(criterion: str | Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     return Subject.from_module(torch.nn.Linear(30, 5), inputs, torch.zeros(64).long(), loss=criterion)
 
 
+@pytest.fixture(autouse=True)
+def kept_garbage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Collecting the garbage of all other tests takes as long as these do: only those of memory do so."""
+    if "peak" not in request.node.name:
+        monkeypatch.setattr(timing, "gc", SimpleNamespace(collect=lambda: 0))
+
+
 class Clock:
     """A clock that moves by 0.01 s at each reading, and when a test moves it."""
 
@@ -103,7 +110,7 @@ def test_seconds_are_the_median_without_the_warm_up(monkeypatch: pytest.MonkeyPa
     assert not list(times)
 
 
-def test_fifty_gradients_cost_fifty_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ten_gradients_cost_ten_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     """With evaluations of the loss in place of seconds."""
     evaluations = 0
 
@@ -121,8 +128,8 @@ def test_fifty_gradients_cost_fifty_gradients(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(timing, "MAX_REPEATED_SECONDS", 100.0)
     subject = linear(counted)
     one = measure_cost(lambda given: torch.func.grad(given.loss)(given.params), subject)
-    many = measure_cost(lambda given: [torch.func.grad(given.loss)(given.params) for _ in range(50)], subject)
-    assert (one.gradients, many.gradients) == (1.0, 50.0)
+    many = measure_cost(lambda given: [torch.func.grad(given.loss)(given.params) for _ in range(10)], subject)
+    assert (one.gradients, many.gradients) == (1.0, 10.0)
 
 
 def test_what_the_call_raises_comes_through() -> None:
@@ -135,11 +142,11 @@ def test_what_the_call_raises_comes_through() -> None:
 
 def test_the_peak_is_that_of_the_call_alone() -> None:
     """What the call frees before it ends counts; what stood before does not."""
-    standing = torch.ones(64 * MIB)
-    peak = measure_cost(lambda _: torch.ones(16 * MIB).sum(), linear()).peak_bytes
+    standing = torch.ones(32 * MIB)
+    peak = measure_cost(lambda _: torch.ones(8 * MIB).sum(), linear()).peak_bytes
     if peak is None:
         pytest.skip("the kernel does not let the peak be counted anew")
-    assert 60 * MIB < peak < 96 * MIB
+    assert 28 * MIB < peak < 64 * MIB
     little = measure_cost(lambda _: torch.ones(8), linear()).peak_bytes
     assert little is not None
     assert little < 16 * MIB

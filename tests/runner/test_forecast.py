@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 
 from sharpbench import Estimate, Measure, NotApplicable, Subject, plan, run
 from sharpbench.files import Workspace
+from sharpbench.runner import cost
 from sharpbench.runner.cell import Cell, Checks
 from sharpbench.runner.cost import PredictedCost, predict_cost
 from sharpbench.runner.forecast import ForecastStarted, ModelForecast, count_gradients, forecast_cells
@@ -26,6 +28,12 @@ class Refused(Norm):
 
     def __call__(self, subject: Subject, *, generator: torch.Generator) -> Estimate:
         raise NotApplicable("not for this network")
+
+
+@pytest.fixture(autouse=True)
+def kept_garbage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Collecting that of all other tests takes longer than a forecast, and no memory is looked at here."""
+    monkeypatch.setattr(cost, "gc", SimpleNamespace(collect=lambda: 0))
 
 
 def forecast(cells: tuple[Cell, ...], cache: Path) -> ModelForecast:

@@ -82,7 +82,7 @@ def test_a_run_killed_in_a_measure_ends_as_an_undisturbed_one(tmp_path: Path) ->
     """In the third of four networks, with two of its measures to go."""
     plugin = tmp_path / "plugin.py"
     plugin.write_text(PLUGIN, encoding="utf-8")
-    measures, cohort = "trace,fatal,minimum", "label-noise[ratios=2,seeds=2,train_size=32,max_epochs=2]"
+    measures, cohort = "sam,fatal,fisher-rao", "label-noise[ratios=2,seeds=2,train_size=32,max_epochs=2]"
     cells = plan(measures, "small-mlp", cohort=cohort, examples=8, timing=0, oracle=0, invariance=0, plugins=(plugin,))
 
     def run_here(name: str) -> list[dict[str, Any]]:
