@@ -125,7 +125,7 @@ def test_batch_sharpness_is_the_mean_of_the_batches_quotients() -> None:
             batch = moment.subject.take(torch.tensor([first, second]))
             gradient = curvature.flatten(curvature.plain_gradient(batch.loss, batch.params))
             quotients.append(float(gradient @ curvature.dense_hessian(batch) @ gradient / gradient.square().sum()))
-    found = BatchSharpness(size=2, batches=150)(moment)
+    found = BatchSharpness(size=2, batches=60)(moment)
     assert found.stderr is not None
     assert abs(found.value - sum(quotients) / len(quotients)) < 4 * found.stderr
     assert found.stderr < 0.2 * found.value
