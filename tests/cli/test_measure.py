@@ -17,6 +17,7 @@ from sharpbench.models import SmallMlp
 from tests.commands import given, refused
 
 FEW = ("--limit", "8", "--threads", "1", "--measures", "trace,minimum")
+QUICK = ("--limit", "8", "--threads", "1", "--measures", "sam,fisher-rao")
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +69,7 @@ def test_a_pattern_of_files_is_a_curve(weights: Path, tmp_path: Path) -> None:
         (tmp_path / f"epoch{number}.safetensors").write_bytes(weights.read_bytes())
     out = tmp_path / "out"
     pattern = str(tmp_path / "*.safetensors")
-    few = ("--limit", "8", "--threads", "1", "--measures", "sam,fisher-rao")
-    done = given("measure", "--model", "small-mlp", "--weights", pattern, *few, "--output", str(out))
+    done = given("measure", "--model", "small-mlp", "--weights", pattern, *QUICK, "--output", str(out))
     assert done.returncode == 0, done.stderr
     assert "epoch0.safetensors" in done.stdout
     assert (out / "curve.png").stat().st_size > 0
@@ -251,7 +251,7 @@ def test_the_networks_of_a_table_get_a_column_for_each_measure(weights: Path, tm
         (tmp_path / "nets" / f"{name}.safetensors").write_bytes(weights.read_bytes())
     table = tmp_path / "mine.csv"
     table.write_text('file,noise,gap,note\nnets/b.safetensors,0.5,0.3,"x, y"\nnets/a.safetensors,,0.1,\n')
-    words = ("measure", "--model", "small-mlp", "--table", "mine.csv", *FEW)
+    words = ("measure", "--model", "small-mlp", "--table", "mine.csv", *QUICK)
     more = ("--weights-column", "file", "--output", "out")
     done = given(*words, *more, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -261,8 +261,8 @@ def test_the_networks_of_a_table_get_a_column_for_each_measure(weights: Path, tm
     values = {record.label: record.value for record in iterate_records(tmp_path / "out" / "records.jsonl")}
     assert [row["file"] for row in rows] == ["nets/b.safetensors", "nets/a.safetensors"]
     assert [(row["noise"], row["note"]) for row in rows] == [("0.5", "x, y"), ("", "")]
-    assert [float(row["trace"]) for row in rows] == [values["trace"]] * 2
-    assert float(rows[1]["minimum"]) == values["minimum"]
+    assert [float(row["sam"]) for row in rows] == [values["sam"]] * 2
+    assert float(rows[1]["fisher-rao"]) == values["fisher-rao"]
 
     refused(given(*words, "--output", "out", cwd=tmp_path), "no column 'weights'; it has file, noise, gap, note")
     refused(given(*words, cwd=tmp_path), "--table 'mine.csv': --output is missing")
@@ -271,7 +271,7 @@ def test_the_networks_of_a_table_get_a_column_for_each_measure(weights: Path, tm
     one = ("measure", "--model", "small-mlp", "--weights-column", "file")
     refused(given(*one, cwd=tmp_path), "--weights-column names a column of --table, which is not given")
     for text, message in (
-        ("file,trace\nnets/a.safetensors,1\n", "has a column 'trace' already"),
+        ("file,sam\nnets/a.safetensors,1\n", "has a column 'sam' already"),
         ("file\nnone.pt\n", "mine.csv:2: there is no file 'none.pt'"),
         (
             "file\nnets/a.safetensors\nnets/a.safetensors\n",
