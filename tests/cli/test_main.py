@@ -8,6 +8,7 @@ from pathlib import Path
 
 BLOCKED = """
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell put aside
 import sharpbench.cli.main
 class Blocked:
     def find_spec(self, name, path=None, target=None):
@@ -29,6 +30,7 @@ def test_an_interrupt_of_the_imports_is_one_line(tmp_path: Path) -> None:
 
 IGNORED = """
 import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 import sharpbench.cli.app
 from sharpbench.cli.main import main
 class Told:
