@@ -67,7 +67,7 @@ class Subject:
             with the subjects that are derived from this one.
 
     >>> subject.n, subject.size, subject.classes
-    (1, 6, 2)
+    (1, 8, 2)
     >>> round(float(subject.loss(subject.params)), 6)  # of two equal logits: log 2
     0.693147
     """
