@@ -102,7 +102,7 @@ def records(output: Path) -> list[dict[str, object]]:
 
 @pytest.mark.usefixtures("undrawn")  # of the second
 def test_a_run_writes_records_page_and_plots_and_the_next_one_reads_them(tmp_path: Path, cache: str) -> None:
-    """In a process of its own, with others that together import all that commands import: libraries may print then."""
+    """One process for several commands, which together import all that commands import: libraries may print then."""
     words = words_of(tmp_path / "out", cache, "--engine", "inline")
     wrong = ("run", "--models", "x"), ("compare", "--quantity", "x"), ("publish", "--results", "/nowhere")
     first = in_turn(words, *wrong)

@@ -17,10 +17,7 @@ CLASSES = [name for name in sharpbench.__all__ if inspect.isclass(getattr(sharpb
 
 
 def parameters(function: Callable[..., Any]) -> list[str]:
-    try:
-        named = inspect.signature(function).parameters
-    except ValueError:  # of an exception without arguments of its own
-        return []
+    named = inspect.signature(function).parameters
     return [name for name, each in named.items() if name not in ("self", "cls") and each.kind != each.VAR_POSITIONAL]
 
 
