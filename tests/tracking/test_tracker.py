@@ -161,6 +161,18 @@ def test_names_of_parameters_may_be_an_iterator() -> None:
         assert row["gradient-norm"] == wanted["gradient-norm"]
 
 
+def test_without_a_limit_a_loader_is_read_for_its_first_examples_and_a_batch_is_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sharpbench.tracking.tracker.MAX_EXAMPLES", 8)
+    loader = [(INPUTS[start : start + 6], TARGETS[start : start + 6]) for start in range(0, 24, 6)]
+    read = Tracker(make_model(), "cross_entropy", loader, measures="gradient-norm").step()
+    rows = [make_tracker(make_model(), limit=limit).step() for limit in (8, None, len(INPUTS))]
+    assert read is not None
+    first, whole, every = (row["gradient-norm"] for row in rows if row is not None)
+    assert read["gradient-norm"] == first != whole == every
+
+
 def test_a_limit_holds_for_a_batch_also() -> None:
     few = Tracker(make_model(), "cross_entropy", (INPUTS[:10], TARGETS[:10]), measures="gradient-norm").step()
     limited = make_tracker(make_model(), limit=10).step()
