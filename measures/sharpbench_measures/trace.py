@@ -22,9 +22,9 @@ from sharpbench.curvature import (
     hutchpp_trace,
     mean_estimate,
     reference_diagonal,
+    reference_example_stderr,
     reference_traces,
     trace_estimate,
-    trace_example_stderr,
     traces_by_example,
     xtrace,
 )
@@ -130,7 +130,7 @@ class Trace(Measure):
             return hutchinson_trace(subject, samples=self.samples, generator=generator, precision=self.precision)
         if self.method in PROJECTED:
             return projected(self.method, subject, samples=self.samples, generator=generator, kind="hessian")
-        return _naive(subject, generator) if self.method == "naive" else _exact(subject, generator)
+        return _naive(subject) if self.method == "naive" else _exact(subject)
 
     def exact(self, subject: Subject) -> float | None:
         """The naive trace, or for large certified networks the exact one in float64."""
@@ -176,16 +176,16 @@ def projected(
         ) from error
 
 
-def _exact(subject: Subject, generator: torch.Generator) -> Estimate:
+def _exact(subject: Subject) -> Estimate:
     obstacles = _obstacles(subject)
     if not obstacles:
         return mean_estimate(subject, subject.once(traces_by_example), method="exact", certified=1.0)
     if subject.size <= DENSE_LIMIT:
-        return _naive(subject, generator)
+        return _naive(subject)
     raise _uncertified(obstacles)
 
 
-def _naive(subject: Subject, generator: torch.Generator) -> Estimate:
+def _naive(subject: Subject) -> Estimate:
     _check_small(subject)
     traces = reference_traces(subject)
     value = sum(traces.values())
@@ -193,7 +193,7 @@ def _naive(subject: Subject, generator: torch.Generator) -> Estimate:
         value,
         parts=traces,
         details={"method": "naive"},
-        stderr_examples=trace_example_stderr(subject, value, generator=generator),
+        stderr_examples=reference_example_stderr(subject),
     )
 
 

@@ -101,6 +101,7 @@ from sharpbench.curvature.reference import (
     dense_hessian,
     reference_diagonal,
     reference_eigenvalue,
+    reference_example_stderr,
     reference_ggn_traces,
     reference_traces,
 )
@@ -114,7 +115,6 @@ from sharpbench.curvature.trace_estimators import (
     hutchpp_squared_norm,
     hutchpp_trace,
     squared_norm,
-    trace_example_stderr,
     xtrace,
 )
 from sharpbench.curvature.worst_case import Norm, check_worst_case, largest_rise, reference_one_step, worst_case
@@ -206,6 +206,7 @@ __all__ = [
     "quadratic_form",
     "reference_diagonal",
     "reference_eigenvalue",
+    "reference_example_stderr",
     "reference_ggn_traces",
     "reference_one_step",
     "reference_partial_traces",
@@ -223,7 +224,6 @@ __all__ = [
     "tolerated_noise",
     "top_eigenvalues",
     "trace_estimate",
-    "trace_example_stderr",
     "traces_by_example",
     "unflatten",
     "unused_parameters",

@@ -8,7 +8,9 @@ spelled out here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -17,11 +19,17 @@ from torch.overrides import TorchFunctionMode
 from sharpbench.core.batch import Inputs
 from sharpbench.core.requirements import is_out_of_memory
 from sharpbench.core.subject import Params, Subject
+from sharpbench.curvature.confidence import example_stderr
+from sharpbench.curvature.ggn import add_penalty_by_example
 from sharpbench.curvature.products import Kind, map_vectors, unflatten
+
+At = TypeVar("At", Tensor, Params)
 
 MIN_FORMS, MAX_FORMS = 4, 64
 SAMPLES_PER_FORM = 12
 """One of this number of samples of an estimator is also taken example by example: some 8 % more work."""
+MAX_EXAMPLES = 128
+"""Examples of which the spread is looked at where single ones are expensive."""
 
 
 def count_forms(samples: int) -> int:
@@ -34,7 +42,8 @@ def forms_by_example(
 ) -> Tensor | None:
     """v^T A_i v of every example [n, m] for flat vectors v [m, P], float64, A_i its Hessian or Gauss-Newton matrix.
 
-    together: how many vectors are taken at once. None where torch cannot tell.
+    Under weight decay each example has its share of the penalty, so that standard errors of weighted means do not
+    change. together: how many vectors are taken at once. None where torch cannot tell.
     """
 
     def batch(inputs: Inputs, targets: Tensor) -> Tensor:
@@ -52,7 +61,33 @@ def forms_by_example(
 
         return map_vectors(form, vectors, together).T
 
-    return _by_example(subject, batch)
+    found = _by_example(subject, batch)
+    norms = vectors.double().square().sum(1).tolist()
+    return None if found is None else add_penalty_by_example(subject, found, norms)
+
+
+def hessian_traces_by_example(subject: Subject) -> Tensor | None:
+    """tr H_i of every example [n], float64, by a form along each axis; for small networks. None where torch cannot
+    tell."""
+
+    def batch(inputs: Inputs, targets: Tensor) -> Tensor:
+        def block_trace(name: str) -> Tensor:
+            block = subject.params[name]
+            places = torch.arange(block.numel(), device=block.device)
+
+            def losses(value: Tensor) -> Tensor:
+                return subject.criterion(subject.apply({**subject.params, name: value}, inputs), targets)
+
+            def form(place: Tensor) -> Tensor:
+                return _twice(losses, block, (places == place).to(block).reshape(block.shape))[1].double()
+
+            parts = [map_vectors(form, some, MAX_FORMS).sum(0) for some in places.split(MAX_FORMS)]
+            return torch.stack(parts).sum(0)
+
+        return torch.stack([block_trace(name) for name in subject.params], 1)
+
+    found, sizes = _by_example(subject, batch), [value.numel() for value in subject.params.values()]
+    return None if found is None else add_penalty_by_example(subject, found, sizes).sum(1)
 
 
 def agree_on_average(by_example: Tensor, samples: Tensor) -> bool:
@@ -67,6 +102,32 @@ def interaction(by_example: Tensor) -> float:
     centred = by_example - by_example.mean(0) - by_example.mean(1, keepdim=True) + by_example.mean()
     rows, columns = by_example.shape
     return float(centred.square().sum()) / ((rows - 1) * (columns - 1) * columns)
+
+
+def forms_example_stderr(
+    by_example: Tensor, *, exact: Tensor | None = None, shares: Tensor | None = None
+) -> float | None:
+    """The standard error over examples of the mean of forms [n, m], of which each stands for its example's trace.
+
+    What the choice of the m vectors adds to the spread between examples is taken out of it.
+
+    Args:
+        exact: a part of each example's value [n] that does not depend on the vectors.
+        shares: by how much each example counts [n], see `example_stderr`.
+
+    Returns: None for a single example, and where the choice of the vectors makes up most of the spread.
+    """
+    known = torch.zeros(len(by_example), dtype=torch.float64) if exact is None else exact
+    if shares is not None:
+        known, by_example = _ratios(known[:, None], shares)[:, 0], _ratios(by_example, shares)
+    noise = math.sqrt(interaction(by_example) / len(by_example)) if len(by_example) > 1 else 0.0
+    return example_stderr(known + by_example.mean(1), noise=noise)
+
+
+def _ratios(values: Tensor, shares: Tensor) -> Tensor:
+    """By how much each example moves the ratio of two means, to first order: of values [n, m] and of shares [n]."""
+    counted = shares.to(values) / shares.double().mean()
+    return values - counted[:, None] * values.mean(0)
 
 
 def _by_example(subject: Subject, batch: Callable[[Tensor, Tensor], Tensor]) -> Tensor | None:
@@ -105,10 +166,10 @@ def _layer_norm(
     return found if bias is None else found + bias
 
 
-def _twice(function: Callable[[Params], Tensor], params: Params, direction: Params) -> tuple[Tensor, Tensor]:
+def _twice(function: Callable[[At], Tensor], params: At, direction: At) -> tuple[Tensor, Tensor]:
     """function(params) and its second derivative along `direction`."""
 
-    def first(at: Params) -> tuple[Tensor, Tensor]:
+    def first(at: At) -> tuple[Tensor, Tensor]:
         forward = torch.func.jvp(function, (at,), (direction,))
         return forward[1], forward[0]
 

@@ -8,7 +8,7 @@ error. It is that of the Hessian of the mean loss where the network is piecewise
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -60,8 +60,8 @@ def traces_by_example(subject: Subject) -> Tensor:
     >>> curvature.traces_by_example(subject).round(decimals=9)
     tensor([[4.5000, 0.5000]], dtype=torch.float64)
     """
-    sizes = {name: float(value.numel()) for name, value in subject.params.items()}
-    return add_penalty_by_example(subject, pull_by_example(subject, exact_columns(subject), squared_norms), sizes)
+    found = pull_by_example(subject, exact_columns(subject), squared_norms)
+    return add_penalty_by_example(subject, found, [value.numel() for value in subject.params.values()])
 
 
 def weighted_traces_by_example(subject: Subject, scale: Params) -> Tensor:
@@ -75,18 +75,18 @@ def weighted_traces_by_example(subject: Subject, scale: Params) -> Tensor:
     """
     weights = {name: scale[name].square() for name in subject.params}
     found = pull_by_example(subject, exact_columns(subject), lambda pulled: weighted_norms(pulled, weights))
-    return add_penalty_by_example(subject, found, {name: float(each.sum()) for name, each in weights.items()})
+    return add_penalty_by_example(subject, found, [float(each.sum()) for each in weights.values()])
 
 
-def add_penalty_by_example(subject: Subject, values: Tensor, traces: dict[str, float]) -> Tensor:
-    """values [n, parameters] plus the penalty's part, weight_decay times each block's trace of its weights.
+def add_penalty_by_example(subject: Subject, values: Tensor, traces: Sequence[float]) -> Tensor:
+    """values [n, m] plus the penalty's part, weight_decay times the traces [m] that the identity has in their place.
 
     Each example has its share of it, so that standard errors of weighted means do not change.
     """
     decay, shares = subject.criterion.weight_decay, subject.shares
     if decay == 0:
         return values
-    added = decay * torch.tensor([traces[name] for name in subject.params], dtype=torch.float64)
+    added = decay * torch.tensor(traces, dtype=torch.float64)
     return values + (added if shares is None else shares.double()[:, None] * added)
 
 

@@ -18,7 +18,7 @@ from sharpbench.core.requirements import spread_places
 from sharpbench.core.subject import Params, Subject
 from sharpbench.curvature.certificate import certificate
 from sharpbench.curvature.confidence import PILOT, MeanEstimate, check_budget, check_precision, example_stderr
-from sharpbench.curvature.example_forms import interaction
+from sharpbench.curvature.example_forms import MAX_EXAMPLES, forms_example_stderr
 from sharpbench.curvature.ggn import exact_diagonal, mean_traces, traces_by_example, weighted_traces_by_example
 from sharpbench.curvature.ggn_precision import ggn_trace_estimate, has_many_columns
 from sharpbench.curvature.residual import Residual, residual
@@ -36,8 +36,6 @@ MAX_EXACT_CALLS = 8
 each group, of fewer vectors."""
 SKETCH_SHARE = 0.5
 """Of the precision, which is that of a sketched Gauss-Newton part; the residual's is the rest in quadrature."""
-MAX_EXAMPLES = 128
-"""Examples for which that is done."""
 
 
 def trace_estimate(
@@ -249,8 +247,7 @@ def _weighted_by_example(subject: Subject, scale: Params) -> Tensor:
 def _example_stderr(rest: Residual, exact: Tensor, shares: Tensor | None, generator: torch.Generator) -> float | None:
     """Over examples: of the exact part [n] plus the residual's forms along a few vectors of its own.
 
-    What the choice of these vectors adds to the spread between examples is taken out of it. None where torch's
-    derivative of single examples is not finite, as that of an orthogonal parametrisation.
+    None where torch's derivative of single examples is not finite, as that of an orthogonal parametrisation.
     """
     if len(exact) < 2:
         return None
@@ -261,8 +258,8 @@ def _example_stderr(rest: Residual, exact: Tensor, shares: Tensor | None, genera
         found = torch.cat((found, more), 1)
         if not bool(found.isfinite().all()):
             return None
-        values, noise = exact[places] + found.mean(1), math.sqrt(interaction(found) / len(places))
-        stderr = example_stderr(values, noise=noise, shares=None if shares is None else shares.cpu()[places])
+        counted = None if shares is None else shares.cpu()[places]
+        stderr = forms_example_stderr(found, exact=exact[places], shares=counted)
         if stderr is not None:
             return stderr * math.sqrt(len(places) / len(exact))
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import accumulate
 
 import numpy as np
@@ -11,9 +12,11 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 
 from sharpbench.core.batch import Inputs
-from sharpbench.core.requirements import is_out_of_memory
+from sharpbench.core.requirements import is_out_of_memory, spread_places
 from sharpbench.core.subject import Subject
+from sharpbench.curvature.confidence import example_stderr
 from sharpbench.curvature.derivative_methods import METHODS
+from sharpbench.curvature.example_forms import MAX_EXAMPLES, hessian_traces_by_example
 from sharpbench.curvature.ggn import exact_diagonal, exact_traces
 from sharpbench.curvature.products import Kind, flatten, linear_operator, scaled_operator, unflatten
 from sharpbench.curvature.soundness import sound_method
@@ -125,6 +128,30 @@ def reference_traces(subject: Subject) -> dict[str, float]:
     {'weight': 4.5, 'bias': 0.5}
     """
     return {name: float(value.sum()) for name, value in subject.once(reference_diagonal).items()}
+
+
+def reference_example_stderr(subject: Subject) -> float | None:
+    """The standard error over examples of the sum of `reference_traces`, from the traces of MAX_EXAMPLES of them.
+
+    Returns: None for a single example, and where torch has no second derivative of single examples in forward mode, or
+    a wrong one.
+
+    Cost: twice that of `reference_traces`, of the examples that are looked at.
+
+    >>> both = Subject.from_module(model, torch.cat([inputs, 2 * inputs]), torch.tensor([0, 1]))
+    >>> curvature.reference_example_stderr(both) > 0
+    True
+    """
+    if subject.n < 2:
+        return None
+    places = spread_places(subject.n, MAX_EXAMPLES)
+    some = subject if len(places) == subject.n else subject.take(places.to(subject.device))
+    traces, expected = hessian_traces_by_example(some), sum(reference_traces(some).values())
+    if traces is None or abs(float(traces.mean()) - expected) > 1e-3 * float(traces.abs().mean()):
+        return None
+    shares = None if some.shares is None else some.shares / some.shares.mean()
+    found = example_stderr(traces, shares=shares)
+    return None if found is None else found * math.sqrt(len(places) / subject.n)
 
 
 def reference_eigenvalue(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -11,8 +10,8 @@ from torch import Tensor
 
 from sharpbench.core.measure import Estimate
 from sharpbench.core.subject import Params, Subject
-from sharpbench.curvature.confidence import LIMIT, MeanEstimate, check_budget, example_stderr, mean_of, next_round
-from sharpbench.curvature.example_forms import MAX_FORMS, agree_on_average, count_forms, forms_by_example, interaction
+from sharpbench.curvature.confidence import LIMIT, MeanEstimate, check_budget, mean_of, next_round
+from sharpbench.curvature.example_forms import agree_on_average, count_forms, forms_by_example, forms_example_stderr
 from sharpbench.curvature.products import Kind, LinearOperator, linear_operator, unflatten
 from sharpbench.errors import InvalidInput
 
@@ -108,37 +107,15 @@ def sampled_example_stderr(
 ) -> float | None:
     """Over examples, of the mean of v^T A v: from the forms of each example along the first vectors, `probes` [m, P].
 
-    samples: the forms of the mean matrix along these vectors and others. together: vectors taken at once. What the
-    choice of the vectors adds to the spread between examples is taken out of it. None where the examples' own forms
-    cannot be had.
+    samples: the forms of the mean matrix along these vectors and others. together: vectors taken at once. None where
+    the examples' own forms cannot be had.
     """
     if len(probes) < 2 or subject.n < 2:
         return None
     found = forms_by_example(subject, probes, kind, together=together)
     if found is None or not agree_on_average(found, samples[: len(probes)]):
         return None
-    return example_stderr(found.mean(1), noise=math.sqrt(interaction(found) / len(found)))
-
-
-def trace_example_stderr(subject: Subject, trace: float, *, generator: torch.Generator) -> float | None:
-    """The standard error over examples of a trace of the Hessian that was computed without random vectors.
-
-    From the forms of each example along MAX_FORMS random sign vectors, whose mean has to be near `trace`. None where
-    that fails.
-
-    >>> both = Subject.from_module(model, torch.cat([inputs, 2 * inputs]), torch.tensor([0, 1]))
-    >>> draws = torch.Generator().manual_seed(0)
-    >>> curvature.trace_example_stderr(both, sum(curvature.exact_traces(both).values()), generator=draws) > 0
-    True
-    """
-    like = next(iter(subject.params.values())).new_empty(subject.size)
-    found = forms_by_example(subject, draw_probes(like, MAX_FORMS, generator))
-    if found is None or len(found) < 2:
-        return None
-    samples = found.mean(0)
-    if abs(float(samples.mean()) - trace) > 20 * float(samples.std()) / math.sqrt(MAX_FORMS) + 1e-3 * abs(trace):
-        return None
-    return example_stderr(found.mean(1), noise=math.sqrt(interaction(found) / len(found)))
+    return forms_example_stderr(found, shares=subject.shares)
 
 
 def hutchinson_squared_norm(

@@ -27,7 +27,7 @@ from sharpbench.curvature import (
     weighted_traces_by_example,
 )
 from sharpbench.curvature.example_forms import forms_by_example, interaction
-from sharpbench.curvature.trace_estimators import draw_signs
+from sharpbench.curvature.trace_estimators import draw_signs, sampled_example_stderr
 
 T = TypeVar("T")
 CLASSES = 3
@@ -248,13 +248,50 @@ def test_noise_that_examples_draw_is_taken_out() -> None:
 
 @pytest.mark.parametrize(
     "spec",
-    ["fisher-trace[fisher=monte-carlo,draws=64]", "ggn-trace[method=hutchinson,samples=700]", "trace[method=naive]"],
+    ["fisher-trace[fisher=monte-carlo,draws=64]", "ggn-trace[method=hutchinson,samples=700]"],
 )
 def test_sampled_values_state_about_the_spread_of_the_exact_ones(spec: str) -> None:
     torch.manual_seed(1)
     whole = population(chain(nn.ReLU()), 1024)
     exact = measure("trace", whole).stderr_examples
     assert measure(spec, whole).stderr_examples == pytest.approx(exact, rel=0.25)
+
+
+WEIGHTS = torch.tensor([1.0, 4.0, 0.25], dtype=torch.float64)
+
+
+def weighted(count: int, decay: float = 0.0) -> tuple[Subject, float]:
+    """A smooth network under class weights, and the standard error of its trace by the definition: to first order the
+    ratio of the means of w_i tr H_i and of w_i."""
+    torch.manual_seed(1)
+    plain = subject_of(chain(nn.Tanh()), 4, count=count, batch=count)
+    loss = nn.CrossEntropyLoss(weight=WEIGHTS)
+    subject = Subject.from_module(plain.module, plain.inputs, plain.targets, loss=loss, weight_decay=decay)
+    traces = torch.stack([dense_hessian(alone).trace() for alone in each(plain)])
+    counted = WEIGHTS[plain.targets]
+    ratio = (counted @ traces) / counted.sum()
+    return subject, stderr(counted * (traces - ratio) / counted.mean())
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5])
+def test_of_a_naive_trace_it_is_that_of_an_explicit_loop(decay: float) -> None:
+    subject, expected = weighted(40, decay)
+    assert measure("trace[method=naive]", subject).stderr_examples == pytest.approx(expected, rel=1e-9)
+
+
+def test_of_a_naive_trace_of_many_examples_it_is_from_some() -> None:
+    subject, expected = weighted(400)
+    assert measure("trace[method=naive]", subject).stderr_examples == pytest.approx(expected, rel=0.25)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5])
+def test_sampled_traces_of_weighted_examples_state_that_of_a_ratio(decay: float) -> None:
+    subject, expected = weighted(40, decay)
+    probes = draw_signs(torch.empty(subject.size, dtype=torch.float64), 4000, torch.Generator().manual_seed(0))
+    samples = ((probes @ dense_hessian(subject)) * probes).sum(1)
+    found = sampled_example_stderr(subject, probes, samples, 4000, "hessian")
+    assert found == pytest.approx(expected, rel=0.05)
+    assert measure("trace", subject).stderr_examples == pytest.approx(expected, rel=0.25)
 
 
 def test_a_spread_that_is_mostly_noise_is_unknown() -> None:
