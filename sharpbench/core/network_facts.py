@@ -54,7 +54,8 @@ def at_weights(subject: Subject, weights: Weights, facts: Collection[Callable[[S
     """
     other = replace(subject, params=weights.params, constants=weights.constants)
     known = subject._settled
-    if survey_subject in known and not subject.operators.reads_values:
+    survey = known.get(survey_subject)  # or why there is none
+    if isinstance(survey, OperatorSurvey) and not survey.reads_values:
         kept = {survey_subject, find_output_shape, *facts}
         other._settled.update({each: known[each] for each in known.keys() & kept})
     return other

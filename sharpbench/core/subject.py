@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar, cast
@@ -16,6 +17,7 @@ from sharpbench.core.functional import Forward, call_module
 from sharpbench.core.graph import Graph
 from sharpbench.core.loader import LABELS, read_loader
 from sharpbench.core.loss import Losses, PerExampleLoss
+from sharpbench.core.measure import NotApplicable
 from sharpbench.core.network_facts import capture_subject, find_output_shape, survey_subject
 from sharpbench.core.operator_survey import OperatorSurvey
 from sharpbench.core.output_losses import SoftmaxLoss
@@ -35,6 +37,7 @@ from sharpbench.core.requirements import (
     runs_on,
 )
 from sharpbench.core.wrappers import unwrap_module, unwrap_names
+from sharpbench.errors import InvalidInput
 
 Params = dict[str, Tensor]
 T = TypeVar("T")
@@ -275,10 +278,20 @@ class Subject:
 
     def settled(self, function: Callable[[Subject], T]) -> T:
         """`function(self)`, computed once and shared also with `fresh` subjects: facts about the network at these
-        weights that are not part of a timed call, as its graph and whether its derivatives are right."""
+        weights that are not part of a timed call, as its graph and whether its derivatives are right.
+
+        That there is none is a fact as well: the InvalidInput or NotApplicable that says why is raised again.
+        """
         if function not in self._settled:
-            self._settled[function] = function(self)
-        return cast(T, self._settled[function])
+            try:
+                self._settled[function] = function(self)
+            except (InvalidInput, NotApplicable) as error:
+                self._settled[function] = copy(error)  # without the frames that it passed, and what they hold
+                raise
+        found = self._settled[function]
+        if isinstance(found, InvalidInput | NotApplicable):
+            raise copy(found)
+        return cast(T, found)
 
     def settle_graph(self, graph: Graph) -> None:
         """Take a graph that agrees with the module for `graph`, which then compares nothing."""

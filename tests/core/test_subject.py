@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from sharpbench import InvalidInput, Subject
+from sharpbench import InvalidInput, NotApplicable, Subject
+from sharpbench.core import graph
 
 N, IN, C = 11, 6, 4
 
@@ -98,6 +99,53 @@ def test_once_shares_and_fresh_does_not() -> None:
     assert [subject.once(count), subject.once(count)] == [1, 1]
     assert subject.fresh().once(count) == 2
     assert subject.with_params(subject.params).once(count) == 3
+
+
+@pytest.mark.parametrize("kind", [InvalidInput, NotApplicable])
+def test_why_there_is_no_fact_is_a_fact_that_fresh_subjects_share(kind: type[Exception]) -> None:
+    subject = Subject.from_module(network(), *data())
+    tried = 0
+
+    def refuse(given: Subject) -> None:
+        nonlocal tried
+        tried += 1
+        raise kind(f"refused, {given.n} examples")
+
+    def fail(given: Subject) -> None:
+        nonlocal tried
+        tried += 1
+        raise MemoryError(f"{given.n} examples do not fit now")
+
+    for each in (subject, subject, subject.fresh()):
+        with pytest.raises(kind, match="refused, 11 examples"):
+            each.settled(refuse)
+    assert tried == 1
+    for _ in range(2):
+        with pytest.raises(MemoryError):
+            subject.settled(fail)
+    assert tried == 3  # what may pass is tried again
+    with pytest.raises(kind):
+        subject.with_params(subject.params).settled(refuse)
+    assert tried == 4
+
+
+class Branches(nn.Module):
+    """torch.export follows no branch on values."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs[:, :C] if bool(inputs.sum() > -1e9) else inputs[:, 1 : C + 1]
+
+
+def test_a_network_without_a_graph_is_captured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = nn.Sequential(nn.Linear(IN, IN), Branches()).double()
+    subject = Subject.from_module(module, *data())
+    attempts: list[nn.Module] = []
+    capture = graph._capture
+    monkeypatch.setattr(graph, "_capture", lambda *given: attempts.append(given[0]) or capture(*given))
+    for _ in range(3):
+        with pytest.raises(InvalidInput, match="cannot follow Sequential"):
+            subject.fresh().graph  # noqa: B018
+    assert len(attempts) == 1
 
 
 def test_class_indices_of_any_integer_type_will_do() -> None:
