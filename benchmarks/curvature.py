@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .networks import gated, subject
+from .networks import find_cost, gated, subject
 
 
 class Engine:
@@ -16,10 +16,9 @@ class Engine:
         self.subject = subject(network, examples=256)
         try:
             from sharpbench.curvature import exact_diagonal, exact_traces
-            from sharpbench.runner.cost import measure_cost
         except ImportError as error:
             raise NotImplementedError(str(error)) from error
-        self.exact_traces, self.exact_diagonal, self.cost = exact_traces, exact_diagonal, measure_cost
+        self.exact_traces, self.exact_diagonal, self.cost = exact_traces, exact_diagonal, find_cost()
         exact_traces(self.subject.fresh())  # captures the graph
 
     def time_exact_traces(self, network: str) -> None:
