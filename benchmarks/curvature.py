@@ -51,9 +51,12 @@ class PublicCall:
     def setup_cache(self) -> dict[str, dict[str, float]]:
         """The medians of each network, once for both numbers; none where the commit lacks a public name."""
         try:
+            from torch import set_num_threads
+
             from .curvature_peers import median_seconds, prepare
         except ImportError:
             return {}
+        set_num_threads(1)  # the medians are of processor time, of all threads
         return {
             network: median_seconds(prepare(network, 1024, (32, 64, 128, 256, 1024), paper=False)[1], 5)
             for network in self.params[0]

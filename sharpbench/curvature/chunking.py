@@ -9,7 +9,7 @@ from sharpbench.curvature import squared_gradients
 from sharpbench.curvature.vjp import LayerwiseNetwork
 from sharpbench.environment import free_bytes
 
-CACHE_BYTES = 12 * 2**20
+CACHE_BYTES = 24 * 2**20
 """On a CPU chunks are kept near this: larger ones leave the caches and gain nothing."""
 
 FEW, FEW_BYTES = 32, 64 * 2**20
