@@ -149,8 +149,7 @@ def reference_example_stderr(subject: Subject) -> float | None:
     traces, expected = hessian_traces_by_example(some), sum(reference_traces(some).values())
     if traces is None or abs(float(traces.mean()) - expected) > 1e-3 * float(traces.abs().mean()):
         return None
-    shares = None if some.shares is None else some.shares / some.shares.mean()
-    found = example_stderr(traces, shares=shares)
+    found = example_stderr(traces, shares=some.shares)
     return None if found is None else found * math.sqrt(len(places) / subject.n)
 
 

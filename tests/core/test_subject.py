@@ -121,10 +121,10 @@ def test_why_there_is_no_fact_is_a_fact_that_fresh_subjects_share(kind: type[Exc
             each.settled(refuse)
     assert tried == 1
     for _ in range(2):
-        with pytest.raises(MemoryError):
+        with pytest.raises(MemoryError, match="11 examples do not fit now"):
             subject.settled(fail)
     assert tried == 3  # what may pass is tried again
-    with pytest.raises(kind):
+    with pytest.raises(kind, match="refused, 11 examples"):
         subject.with_params(subject.params).settled(refuse)
     assert tried == 4
 
