@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Annotated, Any
 
 import typer
+from typer.main import get_command
 
 from sharpbench.cli.command import Command, Group, checking_paths
 from sharpbench.cli.compare import compare
@@ -99,3 +101,9 @@ for name, function in (
 ):
     app.command(name, cls=Command)(checking_paths(function))
 app.add_typer(zoo, name="zoo")
+
+
+@functools.cache
+def root_command() -> Any:
+    """The command with all its subcommands. To read their options takes a tenth of a second, so it is done once."""
+    return get_command(app)

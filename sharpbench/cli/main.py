@@ -97,11 +97,11 @@ def _run_app() -> int:
     try:
         import typer
 
-        from sharpbench.cli.app import USAGE_ERROR, app, usage_message
+        from sharpbench.cli.app import USAGE_ERROR, root_command, usage_message
     except KeyboardInterrupt:
         return _report_interrupt(Interrupted(""))
     try:
-        ended = app(prog_name="sharpbench", standalone_mode=False) or 0
+        ended = root_command()(prog_name="sharpbench", standalone_mode=False) or 0
         if ended == EXIT_INTERRUPTED:  # what newer typer makes of a KeyboardInterrupt
             raise Interrupted("")
         return int(ended)

@@ -7,6 +7,7 @@ scikit-learn ships: importing scikit-learn for it took a quarter of the time in 
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, final
@@ -32,8 +33,7 @@ class Digits(Dataset):
 
     def load(self, folder: Path | None) -> Data:
         """The digits, split by class into 1,437 to train and 360 to test; `folder` is unused."""
-        images, targets = read_digits()
-        inputs = scale_pixels(_enlarge(images))  # [1797, 1, 28, 28]
+        inputs, targets = _enlarged_digits()
         test = _choose_test(targets)
         return Data(
             train_inputs=inputs[~test],
@@ -54,6 +54,13 @@ def read_digits() -> tuple[Tensor, Tensor]:
     """
     rows = torch.from_numpy(np.loadtxt(_FILE, delimiter=",", dtype=np.int64))  # [1797, 65]: pixels, then the class
     return rows[:, :-1].reshape(-1, 8, 8), rows[:, -1]
+
+
+@functools.cache
+def _enlarged_digits() -> tuple[Tensor, Tensor]:
+    """Inputs [1797, 1, 28, 28] and classes, which callers copy from. One process often loads them again: held, 6 MB."""
+    images, targets = read_digits()
+    return scale_pixels(_enlarge(images)), targets
 
 
 def _enlarge(images: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ def app(**options):
     Told()
     print("goes on")
     time.sleep(60)
-sharpbench.cli.app.app = app
+sharpbench.cli.app.root_command = lambda: app
 main()
 """
 

@@ -38,7 +38,7 @@ Make = Callable[..., list[Record]]
 @pytest.fixture(autouse=True)
 def _no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """They hold no word of an entry, and take most of the time."""
-    monkeypatch.setattr("sharpbench.leaderboard.publish.draw_plots", lambda pages: ())
+    monkeypatch.setattr("sharpbench.leaderboard.publish.draw_plots", lambda pages: {})
 
 
 @pytest.fixture

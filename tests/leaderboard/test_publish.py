@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,9 +41,9 @@ def texts(board: Leaderboard) -> Mapping[str, str]:
 def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only their names: they take most of the time."""
 
-    def name_plots(pages: Mapping[str, Page]) -> Iterator[tuple[str, str]]:
+    def name_plots(pages: Mapping[str, Page]) -> dict[str, str]:
         pictures = (picture for page in pages.values() for picture in list_pictures(page))
-        return ((f"{picture.name.removeprefix('../')}.svg", "") for picture in pictures)
+        return {f"{picture.name.removeprefix('../')}.svg": "" for picture in pictures}
 
     monkeypatch.setattr("sharpbench.leaderboard.publish.draw_plots", name_plots)
 

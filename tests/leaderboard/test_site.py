@@ -207,7 +207,7 @@ def test_hostile_names_and_reasons_stay_text(make: Make, seal: Seal, tmp_path: P
 
 
 def test_publish_writes_the_site(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sharpbench.leaderboard.publish.draw_plots", lambda pages: [])  # drawn in other tests
+    monkeypatch.setattr("sharpbench.leaderboard.publish.draw_plots", lambda pages: {})  # drawn in other tests
     words = ["publish", "--results", str(results), "--output", str(tmp_path / "out"), "--site", str(tmp_path / "site")]
     assert app(words, standalone_mode=False) == 0
     assert (tmp_path / "site" / "board" / "measures" / "good.html").exists()

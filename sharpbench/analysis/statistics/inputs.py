@@ -31,10 +31,10 @@ def varied_axes(axes: Axes, networks: int) -> dict[str, Integers]:
 
 
 def combine_codes(columns: Sequence[Integers], networks: int) -> Integers:
-    """[n] The index of each network's combination of values; all 0 where there is no column."""
-    if not columns:
-        return np.zeros(networks, dtype=np.intp)
-    codes: Integers = np.unique(np.stack(columns), axis=1, return_inverse=True)[1].astype(np.intp).ravel()
+    """[n] The index of each network's combination of values, in their order; all 0 where there is no column."""
+    codes: Integers = np.zeros(networks, dtype=np.intp)
+    for column in columns:  # ten times as fast as np.unique along an axis, which sorts structures
+        codes = np.unique(codes * (int(column.max()) + 1) + column, return_inverse=True)[1].astype(np.intp)
     return codes
 
 
