@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import operator
 import os
 import random
 import resource
@@ -282,7 +283,7 @@ class ProcessSettings:
             os.environ.clear()
             os.environ.update(self.variables)
         sys.path[:] = self.folders
-        if any(sys.modules.get(name) is not module for name, module in self.modules.items()):
+        if not all(map(operator.is_, map(sys.modules.get, self.modules), self.modules.values())):
             sys.modules.update(self.modules)
         return tuple(changed)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import functools
 import math
+import operator
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -53,7 +54,7 @@ class ReplacedFunctions:
 
 def _namespaces() -> Iterator[Namespace]:
     yield from LIBRARIES
-    for name, module in list(sys.modules.items()):
+    for name, module in [item for item in sys.modules.items() if item[0].startswith(OWN_PACKAGE)]:
         if name.partition(".")[0] == OWN_PACKAGE and isinstance(module, ModuleType):
             yield module
             yield from _classes_of(module, name, len(vars(module)))
@@ -67,9 +68,10 @@ def _classes_of(module: ModuleType, name: str, size: int) -> tuple[type, ...]:
 
 def _changed_items(space: Namespace, before: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Names with new values, where the old value was callable or a constant, or an inherited one is hidden now."""
-    now, is_own = vars(space), _package(space) == OWN_PACKAGE
-    if len(now) == len(before) and all(map(_is_same, now.values(), before.values())):
+    now = vars(space)
+    if len(now) == len(before) and all(map(operator.is_, now.values(), before.values())):
         return
+    is_own = _package(space) == OWN_PACKAGE
     for name, value in list(now.items()):
         if name in before:
             if value is not before[name] and (callable(before[name]) or (is_own and name.isupper())):
@@ -79,10 +81,6 @@ def _changed_items(space: Namespace, before: Mapping[str, Any]) -> Iterator[tupl
     for name in before.keys() - now.keys():
         if callable(before[name]) or (is_own and name.isupper()):
             yield name, None
-
-
-def _is_same(one: object, other: object) -> bool:
-    return one is other
 
 
 def _package(space: Namespace) -> str:
