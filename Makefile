@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# our modules are compiled once, not by each process
+unexport PYTHONDONTWRITEBYTECODE
 # the version of torch, with the torchvision that belongs to it, instead of those of constraints.txt; empty: those
 TORCH ?=
 CONSTRAINTS := $(if $(TORCH),$(VENV)/constraints.txt,constraints.txt)
