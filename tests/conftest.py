@@ -16,7 +16,7 @@ torch.set_num_threads(1)
 
 
 def pytest_collection_finish() -> None:
-    """Python need not look again for garbage among the objects of all tests and modules: they stay."""
+    """Python need not look again for garbage among the objects of all modules and tests: they stay."""
     gc.collect()
     gc.freeze()
 

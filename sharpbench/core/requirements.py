@@ -6,7 +6,8 @@ import gc
 import math
 import weakref
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Integral
 from types import CellType
@@ -149,11 +150,25 @@ def check_nothing_kept(first: FirstPass) -> None:
     """
     if any(known() is not None for known in first.results):
         gc.collect()  # some are only held by one another
-        if any(value is not None and _is_held(value) for value in (known() for known in first.results)):
+        with _unfrozen():
+            held = any(value is not None and _is_held(value) for value in (known() for known in first.results))
+        if held:
             raise InvalidInput(
                 "the forward pass keeps tensors outside the network, in a list, a global or what a hook writes to; "
                 "remove that code or hook while it is measured"
             )
+
+
+@contextmanager
+def _unfrozen() -> Iterator[None]:
+    """Inside, gc.get_referrers also sees what a worker froze after its imports."""
+    frozen = gc.get_freeze_count()
+    gc.unfreeze()
+    try:
+        yield
+    finally:
+        if frozen:
+            gc.freeze()
 
 
 def _is_held(value: Tensor) -> bool:

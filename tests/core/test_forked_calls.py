@@ -101,7 +101,7 @@ def work():
     print(os.getpid(), flush=True)
     time.sleep(36_000)
 
-sharpbench.cli.app.app = lambda **options: call_side_by_side([work, work, work], workers=2)
+sharpbench.cli.app.root_command = lambda: lambda **options: call_side_by_side([work, work, work], workers=2)
 main()
 """
 

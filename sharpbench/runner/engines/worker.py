@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import pickle
 import resource
@@ -47,6 +48,8 @@ def _measure_cells(connection: Connection, spec: WorkerSpec) -> None:
     group = None if spec.meeting_file is None else GlooGroup(spec.meeting_file, spec.rank, spec.size)
 
     evaluator = CellEvaluator(workspace, LoadedData(workspace.data_dir).load, group)
+    gc.collect()
+    gc.freeze()  # what is imported stays: to look for garbage in it before each timed call took a tenth of a second
     while True:
         packed: PackedCell = connection.recv()
         answer = _measure_cell(evaluator, packed, connection, spec.memory)
