@@ -16,10 +16,13 @@ _KEYS = ("_AUTOGRAD_ALIAS_BACKEND_KEYS_TO_OVERRIDE", "_BACKEND_KEYS_TO_OVERRIDE"
 _SEARCH = "_materialize_cpp_cia_ops"
 """torch's search for all composite operators, which it repeats for each namespace of operators."""
 
+_NO_TRACES = "do_not_emit_stack_traces"
+"""torch's setting by which no node notes where in the network's code it comes from."""
+
 
 @contextmanager
 def quick_export(devices: Collection[str]) -> Iterator[None]:
-    """Inside, torch.export prepares operators for the devices that are there only, and searches for them once.
+    """Inside, torch.export prepares operators only for the devices that are there, found once, and notes no code lines.
 
     The graphs are the same. Where torch has other names for what is shortened, nothing is.
 
@@ -28,6 +31,7 @@ def quick_export(devices: Collection[str]) -> Iterator[None]:
     """
     from torch._export import utils  # takes seconds, and not all runs capture
     from torch.export import exported_program
+    from torch.fx import config
 
     search = getattr(utils, _SEARCH, None)
     accelerator = torch.accelerator.current_accelerator()
@@ -38,6 +42,8 @@ def quick_export(devices: Collection[str]) -> Iterator[None]:
     ]
     if search is not None:
         quick.append((utils, _SEARCH, search, cache(search)))
+    if hasattr(config, _NO_TRACES):
+        quick.append((config, _NO_TRACES, getattr(config, _NO_TRACES), True))
     try:
         for module, name, _, short in quick:
             setattr(module, name, short)
