@@ -6,8 +6,9 @@ import importlib.util
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 
 from sharpbench.errors import InvalidInput
 
@@ -15,13 +16,23 @@ _imported: dict[Path, dict[str, ModuleType]] = {}
 """Folder -> the modules that files of it imported from it. Modules of one name in two folders are kept apart by it."""
 
 
+class _CurrentSource(SourceFileLoader):
+    """The file as it is now: Python takes a compiled file for that of another text of the same length and second."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        """The file's code, compiled anew."""
+        path = self.get_filename(fullname)
+        code: CodeType = self.source_to_code(self.get_data(path), path)
+        return code
+
+
 def new_module(path: Path, name: str, word: str) -> ModuleType:
     """A module for the file at `path`, in sys.modules as `name`, which is not executed yet.
 
     Raises InvalidInput for a file that is not Python, which errors call `word`.
     """
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
+    spec = importlib.util.spec_from_file_location(name, path, loader=_CurrentSource(name, str(path)))
+    if spec is None or path.suffix != ".py":
         raise InvalidInput(f"{word} is not a Python file; its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pickling look their module up

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,10 @@ def test_a_network_of_timm_keeps_its_crop_under_another_normalization() -> None:
     assert "mean 0.5 0.5 0.5" in Preparation().describe(model, images=False)
 
 
-def test_a_transform_of_the_users_sees_the_images_of_the_data_set(tmp_path: Path) -> None:
+def test_a_transform_of_the_users_sees_the_images_of_the_data_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     (tmp_path / "scaling.py").write_text("SCALE = 2.0\n")
     (tmp_path / "data.py").write_text(
         "import numpy as np\nimport torch\nfrom scaling import SCALE\n"
