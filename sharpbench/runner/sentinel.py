@@ -19,7 +19,7 @@ def sentinel_values() -> tuple[float, ...]:
     They depend on the processor and the versions only: a product, a loss, its gradient and a product with its Hessian,
     forward mode, in two precisions, random numbers of a generator, subnormal numbers, functions of Python.
 
-    Cost: about 2 ms.
+    Cost: some milliseconds.
     """
     values = [math.exp(0.3), math.fsum([0.1] * 10), math.sqrt(2.0), 0.1 + 0.2]
     for dtype, smallest in SMALLEST.items():

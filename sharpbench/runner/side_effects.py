@@ -66,7 +66,7 @@ class SideEffects:
 class SideEffectGuard:
     """Compares the process and the subjects of one network before and after each measure.
 
-    Cost: about 4 ms a cell, and one pass over the bytes of the network and its examples.
+    Cost: about 20 ms a cell, and one pass over the bytes of the network and its examples.
     """
 
     def __init__(self, *subjects: Subject) -> None:
