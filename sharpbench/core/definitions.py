@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._ops import OpOverloadPacket
 from torch.overrides import TorchFunctionMode
 
 from sharpbench.errors import InvalidInput
@@ -198,6 +199,42 @@ def _by_name(function: Callable[..., Any], definition: Callable[[Mapping[str, An
     return call
 
 
+RECURRENT: dict[Callable[..., Any], OpOverloadPacket[..., Any]] = {
+    torch.lstm: aten.lstm,
+    torch.gru: aten.gru,
+    torch.rnn_tanh: aten.rnn_tanh,
+    torch.rnn_relu: aten.rnn_relu,
+}
+"""torch's recurrent layer -> its operators, of whole and of packed sequences."""
+
+
+def _recurrent(function: Callable[..., Any], operators: OpOverloadPacket[..., Any]) -> Callable[..., Any]:
+    """torch's recurrent layer; on a GPU step by step.
+
+    cuDNN's has no gradient in eval mode and no second derivative. torch's own on a GPU has neither a forward
+    derivative nor a rule for vmap.
+    """
+    stepwise = step_by_step(operators)
+
+    def call(*arguments: Any) -> Any:
+        return function(*arguments) if arguments[0].device.type == "cpu" else stepwise(*arguments)
+
+    return call
+
+
+def step_by_step(operators: OpOverloadPacket[..., Any]) -> Callable[..., Any]:
+    """A recurrent layer by torch's decomposition into matrix products and activations, called as the layer is."""
+
+    def call(*arguments: Any) -> Any:
+        from torch._decomp import get_decompositions
+
+        # (input, state, weights, with biases, ...), or (data, batch sizes, state, weights, ...) of packed sequences
+        operator = operators.input if isinstance(arguments[3], bool) else operators.data
+        return get_decompositions([operator])[operator](*arguments)
+
+    return call
+
+
 DEFINITIONS: dict[object, Callable[..., Any]] = {
     torch._weight_norm: weight_norm,
     torch.prelu: prelu,
@@ -216,6 +253,7 @@ DEFINITIONS: dict[object, Callable[..., Any]] = {
         weight, indices, padding_idx if padding_idx >= 0 else None
     ),
     torch._C._nn.hardsigmoid: hardsigmoid,
+    **{function: _recurrent(function, operators) for function, operators in RECURRENT.items()},
 }
 """torch's function -> its definition."""
 
@@ -246,5 +284,10 @@ ATEN_DEFINITIONS: dict[object, Callable[..., Any]] = {
     aten.hardsigmoid.default: hardsigmoid,
     aten.cosine_similarity.default: cosine_similarity,
     aten.sinc.default: sinc,
+    **{
+        form: _recurrent(form, operators)
+        for operators in RECURRENT.values()
+        for form in (operators.input, operators.data)
+    },
 }
 """Operator of a captured graph -> its definition, also where torch's derivative is only slow under vmap."""

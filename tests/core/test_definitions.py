@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, weight_norm
+from torch.utils import _pytree as pytree
 
 from sharpbench import Subject
-from sharpbench.core.definitions import differentiable_operators
+from sharpbench.core.definitions import DEFINITIONS, RECURRENT, differentiable_operators, step_by_step
 from sharpbench.curvature import hvp, reference_traces
 
 STEP = 1e-5
@@ -137,3 +139,42 @@ def test_a_padding_row_is_a_constant_in_every_derivative() -> None:
     torch.testing.assert_close(hessian, hessian.T)
     assert float(hessian.reshape(6, 4, 24)[3].abs().max()) == 0
     assert float(hessian.abs().max()) > 0
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    ("layer", "options"),
+    [
+        (nn.LSTM, {"num_layers": 2, "bidirectional": True}),
+        (nn.LSTM, {"proj_size": 2}),
+        (nn.GRU, {"bias": False}),
+        (nn.RNN, {}),
+        (nn.RNN, {"nonlinearity": "relu", "bidirectional": True}),
+    ],
+)
+def test_recurrent_layers_step_by_step_are_torchs(
+    layer: type[nn.RNNBase], options: dict[str, Any], packed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU computes them so; here the CPU does."""
+    torch.manual_seed(0)
+    cells, steps = layer(2, 3, **options).double(), torch.randn(5, 4, 2, dtype=torch.float64)
+    given = nn.utils.rnn.pack_padded_sequence(steps, torch.tensor([5, 4, 4, 1])) if packed else steps
+
+    def results() -> list[Tensor]:
+        outputs, state = cells(given)
+        values = [outputs.data, *pytree.tree_leaves(state)]
+        slopes = torch.autograd.grad(sum((value.sin().sum() for value in values), torch.zeros(())), cells.parameters())
+        return [*values, *slopes]
+
+    wanted, called = results(), []
+    for function, operators in RECURRENT.items():
+
+        def stepwise(*arguments: Any, operators: Any = operators) -> Any:
+            called.append(operators)
+            return step_by_step(operators)(*arguments)
+
+        monkeypatch.setitem(DEFINITIONS, function, stepwise)
+    with differentiable_operators():
+        found = results()
+    assert called
+    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-13)

@@ -16,8 +16,10 @@ REPORT = os.environ.get("SHARPBENCH_TEST_REPORT")
 
 @pytest.fixture
 def device() -> str:
-    """The device under test: CUDA, or what $SHARPBENCH_TEST_DEVICE names."""
+    """The device under test: CUDA, or what $SHARPBENCH_TEST_DEVICE names: cpu, or simulated."""
     named = os.environ.get("SHARPBENCH_TEST_DEVICE", "cuda")
+    if named == "simulated":
+        import tests.cuda.simulated_device  # noqa: F401  # registers it, which tests of the CPU shall not meet
     if named == "cuda" and not torch.cuda.is_available():
         pytest.skip("torch sees no CUDA device")
     apply_settings(named, 1)

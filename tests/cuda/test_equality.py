@@ -1,6 +1,7 @@
 """On CUDA every measure gives the value that it gives on the CPU. `make gpu` runs these tests; others skip them.
 
-With $SHARPBENCH_TEST_DEVICE=cpu the same comparisons are made on the CPU, of float32 with float64.
+With $SHARPBENCH_TEST_DEVICE=cpu the same comparisons are made on the CPU, of float32 with float64; with `simulated` on
+a device that refuses to mix tensors of two devices (see simulated_device.py).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import math
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from sharpbench import NotApplicable, Subject, measure
 from sharpbench.core.registry import available
@@ -32,6 +34,37 @@ FLOAT32_BOUND = 2e-2
 """Relative, of the value in float32 from the one in float64 on the CPU: searches amplify rounding."""
 FLOOR = 1e-6
 """Below this a value is compared absolutely: some are sums that cancel."""
+
+
+RECURRENT = {"LSTM": nn.LSTM, "GRU": nn.GRU, "RNN": nn.RNN}
+OF_RECURRENT = ("gradient-norm", "ggn-trace", "trace[method=naive]", "top-eigenvalue", "sam")
+"""First and second derivatives, by examples and of their mean."""
+
+
+class Recurrent(nn.Module):
+    """Two layers, or one of both directions with packed sequences."""
+
+    def __init__(self, layer: type[nn.RNNBase], packed: bool) -> None:
+        super().__init__()
+        self.packed = packed
+        self.cells = layer(2, 3, num_layers=1 if packed else 2, bidirectional=packed, batch_first=True)
+        self.head = nn.Linear(6 if packed else 3, 3)
+
+    def forward(self, steps: Tensor) -> Tensor:
+        if not self.packed:
+            result: Tensor = self.head(self.cells(steps)[0][:, -1])
+            return result
+        lengths = torch.full((len(steps),), steps.shape[1])
+        packed = self.cells(nn.utils.rnn.pack_padded_sequence(steps, lengths, batch_first=True))[0]
+        last: Tensor = self.head(nn.utils.rnn.pad_packed_sequence(packed, batch_first=True)[0][:, -1])
+        return last
+
+
+@functools.cache
+def recurrent_subject(layer: str, packed: bool) -> Subject:
+    torch.manual_seed(0)
+    network = Recurrent(RECURRENT[layer], packed).double()
+    return Subject.from_module(network, torch.randn(8, 4, 2, dtype=torch.float64), torch.arange(8) % 3)
 
 
 @functools.cache
@@ -68,6 +101,16 @@ def test_values_are_those_of_the_cpu(network: str, name: str, device: str) -> No
 def test_values_of_other_methods_are_those_of_the_cpu(name: str, device: str) -> None:
     found, wanted = value_of(name, subject_of("biases").to(device=device)), reference("biases", name)
     assert found == pytest.approx(wanted, rel=FLOAT64_BOUND, abs=FLOOR)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("layer", RECURRENT)
+def test_recurrent_networks_have_the_values_of_the_cpu(layer: str, packed: bool, device: str) -> None:
+    """cuDNN's layers have no gradient in eval mode, and no second derivative."""
+    subject = recurrent_subject(layer, packed)
+    for name in OF_RECURRENT:
+        found, wanted = value_of(name, subject.to(device=device)), value_of(name, subject)
+        assert found == pytest.approx(wanted, rel=FLOAT64_BOUND, abs=FLOOR), name
 
 
 @pytest.mark.parametrize("name", ["trace", "trace[method=hutchinson,samples=4]", "adaptive", "top-eigenvalue"])
