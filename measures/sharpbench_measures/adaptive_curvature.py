@@ -99,7 +99,7 @@ class AdaptiveTrace(Measure):
     title: ClassVar[str] = "trace of the Hessian in units of the weights"
     family: ClassVar[str] = "rescaled curvature"
     source: ClassVar[str] = SOURCE
-    version: ClassVar[int] = 4  # probes of a group in two halves: no bias
+    version: ClassVar[int] = 5  # exact where samples would take longer
     definition: ClassVar[str] = "sum_j theta_j^2 H_jj"
     reduction: ClassVar[str] = "mean over examples"
     penalised: ClassVar[bool] = True

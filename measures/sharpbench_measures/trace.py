@@ -42,8 +42,9 @@ class Trace(Measure):
     method:
         auto: exact where the network is certified piecewise affine in each parameter; elsewhere the exact
             Gauss-Newton trace plus the remainder tr(H - G) from joint probes of the parameters without a certificate,
-            to `precision` (1 % by default) or until `budget` products; exact where that takes fewer products. Above
-            1,024 columns of the output root an example (outputs at many positions) its Gauss-Newton part is sketched.
+            to `precision` (1 % by default) or until `budget` products; exact where these would take longer than one
+            product per parameter. Above 1,024 columns of the output root an example (outputs at many positions) its
+            Gauss-Newton part is sketched.
         exact: sum_b tr J_b^T Lambda J_b through a square root of the output Hessian Lambda (Proposition 1),
             C - 1 backward passes; never samples. Without a certificate it is the naive trace where the network
             is small enough, and not applicable otherwise.
@@ -64,7 +65,7 @@ class Trace(Measure):
         "Ibayashi, Hamaguchi, Imaizumi 2021, Minimum Sharpness, Proposition 1; Hutchinson 1990; "
         "Meyer, Musco, Musco, Woodruff 2021, Hutch++; Epperly, Tropp, Webber 2024, XTrace"
     )
-    version: ClassVar[int] = 5  # probes of a group in two halves: no bias
+    version: ClassVar[int] = 6  # exact where samples would take longer
     oracle_limit: ClassVar[int | None] = DENSE_LIMIT
     definition: ClassVar[str] = "tr H = sum_j d^2 L / d theta_j^2"
     reduction: ClassVar[str] = "mean over examples, natural logarithm; sum over parameters"

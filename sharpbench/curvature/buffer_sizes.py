@@ -30,7 +30,7 @@ class BufferSizes:
 
 
 class ResultCounter(TorchDispatchMode):
-    """Counts the numbers in the results of all operators that run inside, recurrent layers by their steps.
+    """Counts the operators that run inside and the numbers in their results, recurrent layers by their steps.
 
     numbers: in all results, without views of what was given. largest: in the largest one. windows: in those of the
     input of a convolution, where they are most.
@@ -38,10 +38,11 @@ class ResultCounter(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.numbers, self.largest, self.windows = 0, 0, 0
+        self.operators, self.numbers, self.largest, self.windows = 0, 0, 0, 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         results = func(*args, **(kwargs or {}))
+        self.operators += 1
         given = set(_storages((args, kwargs)))
         for storage, count in _storages(results).items():
             if storage not in given:

@@ -166,11 +166,11 @@ class _ResidualTrace:
 def _residual_trace(
     rest: Residual, known: float, *, generator: torch.Generator, precision: float, budget: int
 ) -> _ResidualTrace:
-    """The trace of the residual, sampled, or exact where that takes fewer products, or no more calls than a pilot."""
+    """The trace of the residual, sampled, or exact where that takes no longer, or no more calls than a pilot."""
     spent = 0.0
     if rest.size > PILOT and rest.exact_calls > min(MAX_EXACT_CALLS, len(rest.groups)):
         found = sample_strata(
-            rest.strata(generator), known=known, precision=precision, budget=budget, exact_cost=rest.size
+            rest.strata(generator), known=known, precision=precision, budget=budget, exact_cost=rest.exact_cost
         )
         if not found.exact_instead:
             parts, stderrs = (

@@ -74,6 +74,14 @@ class Residual:
         for each group. It depends on the network only, not on what is free."""
         return math.ceil(self.size / max(1, self.vectors.wanted)) * math.ceil(self.subject.n / self.subject.batch_size)
 
+    @property
+    def exact_cost(self) -> float:
+        """The products of samples, each over all examples, that take as long as the exact diagonal. That has fewer of
+        them than rows where calls have a long fixed time: it shares a call among more examples."""
+        examples = [min(each.batch_size, each.n) for each in (self.subject, self.groups[0])]
+        exact, sampled = map(self.vectors.time_each, examples)
+        return self.size * exact / sampled
+
     def strata(self, generator: torch.Generator) -> list[Stratum]:
         """A source of independent samples of the parts of tr R_g [m, parameters], for each group g: their sum is tr R.
 

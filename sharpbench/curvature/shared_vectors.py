@@ -25,21 +25,31 @@ RESULT_COPIES = 2
 """How often it holds the results of the network's operators: their derivatives along the vector, and these' own terms
 in the backward pass. Seen on seven networks, convolutional, recurrent and ViTs: 0.6 to 0.9 of what is predicted; with
 GroupNorm 1.3 to 1.7, as its derivatives take more terms."""
+OPERATOR_NUMBERS = 30_000
+"""An operator's fixed time in a product, in numbers that it could compute meanwhile: on nine networks 200 to 800 us of
+fixed time and 6 to 46 ns for each number were seen, in float32 on one core."""
 
 
 @dataclass(frozen=True, slots=True)
 class SharedVectors:
     """together: vectors that are multiplied at once, 0 for one by one. wanted: how many would be if memory were not
-    bounded, which depends only on the network. bytes_each: what one of them is predicted to hold with a batch."""
+    bounded, which depends only on the network. bytes_each: what one of them is predicted to hold with a batch.
+    fixed: the time of a call that does not depend on what it multiplies, in products of one vector and one example."""
 
     together: int
     wanted: int
     bytes_each: int
+    fixed: float
 
     @property
     def step(self) -> int:
         """Vectors that exist at once, at least one."""
         return max(1, self.together)
+
+    def time_each(self, examples: int) -> float:
+        """The time of a product of one vector with one of that many examples, in calls with many vectors; without the
+        calls' fixed time it is 1."""
+        return 1 + self.fixed / (max(1, self.wanted) * examples)
 
     @property
     def peak_bytes(self) -> int:
@@ -50,24 +60,35 @@ class SharedVectors:
 def share_vectors(subject: Subject, block: Params, *, examples: int, scaled: bool = False) -> SharedVectors:
     """Vectors of a block's size that are multiplied at once, with a batch of that many examples."""
     parameters = sum(value.numel() for value in block.values())
-    network = subject.settled(_numbers_of_one)
-    numbers = (PARAMETER_COPIES + scaled) * parameters + (sum(network) if examples == 1 else examples * network[0])
+    network = subject.settled(_count_one)
+    results = network.held + network.windows if examples == 1 else examples * network.held
+    numbers = (PARAMETER_COPIES + scaled) * parameters + results
     each = numbers * max(value.element_size() for value in block.values())
     # processes that divide the batches add up products in step, so that all take as many vectors at once
     free = None if subject.process_group is not None else free_bytes(subject.device)
     limit = LIMIT_BYTES if free is None else min(LIMIT_BYTES, free // 4)
     wanted = 0 if sound_method(subject).plain else max(VECTORS, vectors_at_once(subject, examples=examples))
-    return SharedVectors(min(wanted, max(1, limit // each - 1)), wanted, each)
+    return SharedVectors(min(wanted, max(1, limit // each - 1)), wanted, each, network.fixed)
 
 
-def _numbers_of_one(subject: Subject) -> tuple[int, int]:
-    """How many numbers a product with a vector holds of one example, by what its operators return when it runs; and
-    how many more where there is no other example, as torch then copies the windows of convolutions."""
+@dataclass(frozen=True, slots=True)
+class _OneExample:
+    """held: numbers that a product of one example with a vector holds. windows: how many more where there is no other
+    example, as torch then copies the windows of convolutions. fixed: see SharedVectors."""
+
+    held: int
+    windows: int
+    fixed: float
+
+
+def _count_one(subject: Subject) -> _OneExample:
+    """By what the network's operators return when it runs on one example."""
     method = sound_method(subject)
     inputs, _ = subject.pick(torch.zeros(1, dtype=torch.int64, device=subject.device))
     try:
         with ResultCounter() as counted, method.operators(), torch.enable_grad():
             method.network(subject)(subject.params, inputs)
     except Exception:  # whatever torch raises where it cannot follow the network's code
-        return (RESULT_COPIES + 1) * results_of_one(subject), 0
-    return RESULT_COPIES * counted.numbers + counted.largest, counted.windows
+        return _OneExample((RESULT_COPIES + 1) * results_of_one(subject), 0, 0.0)
+    fixed = OPERATOR_NUMBERS * counted.operators / max(1, counted.numbers)
+    return _OneExample(RESULT_COPIES * counted.numbers + counted.largest, counted.windows, fixed)

@@ -47,7 +47,7 @@ def wide(count: int = 12) -> Subject:
 def test_parts_have_standard_errors_and_add_up() -> None:
     subject = wide()
     truth = {name: float(value.sum()) for name, value in reference_diagonal(subject).items()}
-    found = [trace_estimate(subject, generator=torch.Generator().manual_seed(s), precision=0.2) for s in range(8)]
+    found = [trace_estimate(subject, generator=torch.Generator().manual_seed(s), precision=0.4) for s in range(8)]
     for name, value in truth.items():
         errors = torch.tensor([(each.parts[name] - value, each.parts_stderr[name]) for each in found])
         if name.startswith("4"):
@@ -56,7 +56,8 @@ def test_parts_have_standard_errors_and_add_up() -> None:
             assert 0.2 < float(errors[:, 0].square().mean() / errors[:, 1].square().mean()) < 2.8
     for each in found:
         assert sum(each.parts.values()) == pytest.approx(each.value)
-        assert each.details["products"] < 200
+        assert each.probes > 0
+        assert each.details["products"] < 100
 
 
 def test_precision_is_reached_within_the_budget_or_given_up() -> None:

@@ -13,7 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from sharpbench.core.subject import Subject
-from sharpbench.curvature import certificate, dense_ggn, dense_hessian, flatten, hessian_diagonal
+from sharpbench.curvature import (
+    certificate,
+    dense_ggn,
+    dense_hessian,
+    flatten,
+    hessian_diagonal,
+    reference_traces,
+    trace_estimate,
+)
+from sharpbench.curvature.hessian_trace import BUDGET, MAX_EXACT_CALLS
 from sharpbench.curvature.reference import parameter_blocks
 from sharpbench.curvature.residual import Residual, group_size, residual
 from sharpbench.curvature.strata import Stratum, sample_strata
@@ -216,6 +225,21 @@ def test_the_sampled_diagonal_is_near_the_true_one_as_often_as_it_says() -> None
     assert found.probes == 30 * 9
     assert float((error[~sampled]).abs().max()) < 1e-12  # the head is certified
     assert 0.85 < float((error[sampled].abs() < 2 * stderr[sampled]).double().mean()) <= 1
+
+
+def test_the_trace_is_exact_where_samples_take_longer() -> None:
+    """A call has a long fixed time here: samples take one for each group, the diagonal one for all of them."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(20, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 10))
+    subject = Subject.from_module(model, torch.randn(64, 20), torch.arange(64) % 10)
+    rest = residual(subject, tuple(name for name, found in subject.once(certificate).items() if found))
+    assert rest.exact_calls > MAX_EXACT_CALLS
+    assert rest.exact_cost < BUDGET < rest.size
+    without = replace(rest, vectors=replace(rest.vectors, fixed=0.0))
+    assert without.exact_cost == rest.size
+    found = trace_estimate(subject, generator=torch.Generator().manual_seed(0), precision=0.01)
+    assert (found.stderr, found.details["method"]) == (0.0, "gauss-newton + residual diagonal")
+    assert found.value == pytest.approx(sum(reference_traces(subject).values()), rel=1e-4)
 
 
 def test_a_diagonal_that_takes_fewer_products_is_exact() -> None:
