@@ -20,7 +20,7 @@ NAME = "simulated"
 COPIES = {"copy_", "_to_copy", "_copy_from"}
 """Operators that take a tensor from one device to the other."""
 LENGTHS_ON_THE_CPU = {"_pack_padded_sequence", "_pack_padded_sequence_backward"}
-"""Operators whose lengths are on the CPU, wherever their data are."""
+"""Operators whose lengths are on the CPU, as those that they return, wherever their data are."""
 INDEXED = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index", "_unsafe_index_put"}
 """Operators whose places may be on the CPU, wherever the data are."""
 
@@ -90,9 +90,11 @@ def _compute(func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     given = {id(leaf) for leaf in leaves}
 
     def wrap(value: Any) -> Any:
-        if not isinstance(value, Tensor) or id(value) in given:
+        if not isinstance(value, Tensor) or id(value) in given or not ours:
             return value
-        return wrapped.get(id(value)) if id(value) in wrapped else Simulated(value) if ours else value
+        if func.overloadpacket.__name__ in LENGTHS_ON_THE_CPU and not value.is_floating_point():
+            return value
+        return wrapped.get(id(value)) if id(value) in wrapped else Simulated(value)
 
     return pytree.tree_map(wrap, found)
 

@@ -37,7 +37,7 @@ FLOOR = 1e-6
 
 
 RECURRENT = {"LSTM": nn.LSTM, "GRU": nn.GRU, "RNN": nn.RNN}
-OF_RECURRENT = ("gradient-norm", "ggn-trace", "trace[method=naive]", "top-eigenvalue", "sam")
+OF_RECURRENT = ("gradient-norm", "ggn-trace", "top-eigenvalue", "sam")
 """First and second derivatives, by examples and of their mean."""
 
 
