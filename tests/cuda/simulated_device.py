@@ -117,21 +117,8 @@ def _refuse_two_devices(func: OpOverload, args: tuple[Any, ...], others: list[Te
         raise RuntimeError(f"{func} got tensors on {DEVICE} and on cpu, the latter of shapes {shapes}")
 
 
-def _fused_lstm_cell(
-    inputs: Tensor, hidden: Tensor, cell: Tensor, *biases: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """What torch calls on a GPU for each step of an LSTM; it has none on the CPU."""
-    gates = inputs + hidden + sum(each for each in biases if each is not None)
-    i, f, g, o = gates.chunk(4, 1)
-    new = f.sigmoid() * cell + i.sigmoid() * g.tanh()
-    return o.sigmoid() * new.tanh(), new, gates
-
-
-_OWN: dict[str, Callable[..., Any]] = {
-    "_efficientzerotensor": torch.ops.aten.zeros.default,
-    "_thnn_fused_lstm_cell": _fused_lstm_cell,
-}
-"""Operators that the CPU computes otherwise here."""
+_OWN: dict[str, Callable[..., Any]] = {"_efficientzerotensor": torch.ops.aten.zeros.default}
+"""Operators in whose place others are computed on the CPU."""
 
 
 def _moving(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
