@@ -40,7 +40,8 @@ MODULES = {"pillow": "PIL"}
 """The module of a distribution, where it has another name."""
 COMMAND = ("-c", "from sharpbench.cli.main import main; main()")
 CORE = ("torch", "numpy", "scipy")
-CLI = (*CORE, "pandas", "tabulate", "matplotlib", "jinja2", "rich", "typer", "safetensors", "packaging")
+CLI = (*CORE, "pandas", "tabulate", "matplotlib", "jinja2", "rich", "typer", "safetensors", "packaging",
+       "threadpoolctl")  # fmt: skip
 PEERS = ("backpack", "curvlinops", "pyhessian", "hessian_eigenthings", "nngeometry", "asdl")
 WRITTEN = ("report.json", "tests.jsonl", "tables.jsonl", "tables.md", "training.jsonl", "training.md",
            "comparison.jsonl", "records.jsonl", "log.txt")  # fmt: skip
