@@ -30,8 +30,8 @@ DATA := $(if $(wildcard $(SHARPBENCH_DATA)/MNIST/raw),mnist,digits)
 run: $(VENV)/.run  ## the main job: train on the embedded digits, measure, print the leaderboard
 	$(BIN)/sharpbench run --measures minimum,normalized --models lenet,mlp --workers 2
 
-test: $(VENV)/.test  ## the tests, without the slow ones; on two cores, as some wait for processes of their own
-	$(BIN)/python -m pytest --numprocesses 3
+test: $(VENV)/.test  ## the tests, without the slow ones
+	$(BIN)/python -m pytest --numprocesses 2
 
 slow: $(VENV)/.test  ## the slow tests alone
 	$(BIN)/python -m pytest --numprocesses 2 -m slow

@@ -216,8 +216,9 @@ def _recurrent(function: Callable[..., Any], operators: OpOverloadPacket[..., An
     """
     stepwise = step_by_step(operators)
 
-    def call(*arguments: Any) -> Any:
-        return function(*arguments) if arguments[0].device.type == "cpu" else stepwise(*arguments)
+    def call(*arguments: Any, **keywords: Any) -> Any:
+        data = arguments[0] if arguments else keywords.get("input", keywords.get("data"))
+        return (function if data.device.type == "cpu" else stepwise)(*arguments, **keywords)
 
     return call
 
@@ -225,12 +226,13 @@ def _recurrent(function: Callable[..., Any], operators: OpOverloadPacket[..., An
 def step_by_step(operators: OpOverloadPacket[..., Any]) -> Callable[..., Any]:
     """A recurrent layer by torch's decomposition into matrix products and activations, called as the layer is."""
 
-    def call(*arguments: Any) -> Any:
+    def call(*arguments: Any, **keywords: Any) -> Any:
         from torch._decomp import get_decompositions
 
         # (input, state, weights, with biases, ...), or (data, batch sizes, state, weights, ...) of packed sequences
-        operator = operators.input if isinstance(arguments[3], bool) else operators.data
-        return get_decompositions([operator])[operator](*arguments)
+        packed = "batch_sizes" in keywords or (len(arguments) > 3 and not isinstance(arguments[3], bool))
+        operator = operators.data if packed else operators.input
+        return get_decompositions([operator])[operator](*arguments, **keywords)
 
     return call
 
