@@ -217,7 +217,7 @@ def _recurrent(function: Callable[..., Any], operators: OpOverloadPacket[..., An
     stepwise = step_by_step(operators)
 
     def call(*arguments: Any, **keywords: Any) -> Any:
-        data = arguments[0] if arguments else keywords.get("input", keywords.get("data"))
+        data: Any = arguments[0] if arguments else keywords.get("input", keywords.get("data"))
         return (function if data.device.type == "cpu" else stepwise)(*arguments, **keywords)
 
     return call
