@@ -7,10 +7,10 @@ Nothing is installed and nothing is downloaded. The Python that runs it needs to
 checkout; what a section needs and this Python lacks is named, and only that section is skipped. Each section is a
 process with a time budget, writes what it has found at once, and cannot stop the others.
 
-The output folder then holds report.json (each section's status and seconds, versions, missing packages), tests.jsonl,
-tables.jsonl and training.jsonl (one row per line; as tables in .md), comparison.jsonl (for `sharpbench compare
---from`), records.jsonl (as leaderboard/results/NAME.jsonl it is what `publish` reads) and log.txt. Exit status 1 where
-a section failed or did not finish.
+The output folder then holds report.json (each section's status and seconds, the device, versions, missing packages),
+tests.jsonl, tables.jsonl and training.jsonl (one row per line; as tables in .md), comparison.jsonl (for `sharpbench
+compare --from`), records.jsonl (as leaderboard/results/NAME.jsonl it is what `publish` reads) and log.txt. Exit status
+1 where the device computes nothing, or a section failed or did not finish.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ PEERS = ("backpack", "curvlinops", "pyhessian", "hessian_eigenthings", "nngeomet
 WRITTEN = ("report.json", "tests.jsonl", "tables.jsonl", "tables.md", "training.jsonl", "training.md",
            "comparison.jsonl", "records.jsonl", "log.txt")  # fmt: skip
 """The files of an output folder; those of an earlier run are removed at the start."""
+PROBE_SECONDS = 60
 TINY_SECONDS = 240
 """The budget of a section in small: it takes seconds, more on a busy machine."""
 
@@ -69,25 +70,24 @@ def sections(device: str, output: Path, scratch: Path, *, tiny: bool) -> list[Se
     rows = ("-m", "benchmarks.gpu_tables", "--device", device, *(("--tiny",) if tiny else ()), "--output", str(output))
     parallel = () if tiny or importlib.util.find_spec("xdist") is None else ("--numprocesses", "8")
     chosen = ("-k", "without or (biases and trace)") if tiny else ()
-    peers = [name for name in PEERS if importlib.util.find_spec(name) is not None]
     contestants = "trace,ggn-trace,trace[method=hutchinson,samples=10],paper-trace"
-    cohort = "label-noise[ratios=2,seeds=1,train_size=32]" if tiny else "label-noise[ratios=8,seeds=8]"
+    cohort = "label-noise[ratios=2,seeds=1,train_size=32]" if tiny else "label-noise[ratios=4,seeds=6]"
     compare = (
-        *("compare", "--quantity", "trace", "--models", "small-mlp" if tiny else "mlp,small-mlp,lenet,small-cnn"),
+        *("compare", "--quantity", "trace", "--models", "small-mlp" if tiny else "small-mlp,lenet,mlp"),
         *("--n", "16" if tiny else "1024", "--weights", "random", "--device", device, "--timeout", "20"),
-        *("--repeats", "1" if tiny else "3", "--batches", "16" if tiny else "64,1024"),
-        *(("--measures", contestants) if tiny or not peers else ()),
+        *("--repeats", "1" if tiny else "2", "--batches", "16" if tiny else "1024", "--measures", contestants),
         *("--output", str(scratch / "compare")),
     )
     run = (
         *("run", "--measures", "trace" if tiny else "trace,normalized,minimum,fisher-rao,adaptive-trace"),
         *("--models", "small-mlp", "--cohort", cohort, "--device", device, "--output", str(scratch / "run")),
-        *(("--timing", "0", "--oracle", "0", "--invariance", "0") if tiny else ()),
+        *("--oracle", "0", "--invariance", "0", *(("--timing", "0") if tiny else ())),  # the tests compare values
     )
-    tests = ("-m", "pytest", "-m", "cuda", "tests/cuda", "-q", "-p", "no:cacheprovider", *parallel, *chosen)
+    files = ("tests/cuda/test_settings.py", "tests/cuda/test_equality.py")  # the longest test first
+    tests = ("-m", "pytest", "-m", "cuda", *files, "-q", "-p", "no:cacheprovider", *parallel, *chosen)
     return [
         Section("tests", 150, (*CORE, "pytest", "pytest_timeout", "pandas", "safetensors"), tests),
-        Section("tables", 140, (*CORE, "timm", "torchvision"), (*rows, "tables")),
+        Section("tables", 140, CORE, (*rows, "tables")),
         Section("training", 40, (*CORE, "safetensors"), (*rows, "training")),
         Section("compare", 70, CLI, (*COMMAND, *compare), ("compare/comparison.jsonl", "comparison.jsonl")),
         Section("run", 60, CLI, (*COMMAND, *run), ("run/records.jsonl", "records.jsonl")),
@@ -169,6 +169,45 @@ def _end_group(child: subprocess.Popen[bytes]) -> None:
     child.wait()
 
 
+PROBE = """
+import json, sys, torch
+device = torch.device(sys.argv[1])
+product = torch.ones(8, 8, device=device, requires_grad=True)
+(product @ product).sum().backward()
+found = {"name": "cpu"}
+if device.type == "cuda":
+    whole = torch.cuda.get_device_properties(device)
+    found = {"name": whole.name, "bytes": whole.total_memory, "cuda": torch.version.cuda}
+    found["cudnn"] = torch.backends.cudnn.version()
+print(json.dumps(found))
+"""
+"""Computes on the device, and says what it is."""
+
+
+def describe_device(device: str) -> dict[str, Any] | str:
+    """The device's name, memory and libraries, or in one line why it computes nothing."""
+    try:
+        answer = subprocess.run(
+            [sys.executable, "-c", PROBE, device], capture_output=True, text=True, timeout=PROBE_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return f"no answer within {PROBE_SECONDS} s"
+    if answer.returncode != 0:
+        return (answer.stderr.strip().splitlines() or [f"exit status {answer.returncode}"])[-1][:300]
+    found: dict[str, Any] = json.loads(answer.stdout.strip().splitlines()[-1])
+    return found
+
+
+def find_commit() -> str:
+    """The commit of the checkout, or ''."""
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        answer = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, timeout=10, check=False
+        )
+        return answer.stdout.strip()
+    return ""
+
+
 def describe_python() -> dict[str, Any]:
     """The versions, and the required packages that are missing."""
     versions: dict[str, str] = {}
@@ -198,8 +237,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     output.mkdir(parents=True, exist_ok=True)
     for name in WRITTEN:
         (output / name).unlink(missing_ok=True)
-    report: dict[str, Any] = {"device": given.device, "tiny": given.tiny, **describe_python(), "sections": {}}
-    print(f"missing packages: {', '.join(report['missing']) or 'none'}", flush=True)
+    machine = describe_device(given.device)
+    if isinstance(machine, str):
+        print(f"error: device {given.device} computes nothing: {machine}", file=sys.stderr)
+        return 1
+    about = {"device": given.device, "machine": machine, "commit": find_commit(), "tiny": given.tiny}
+    report: dict[str, Any] = {**about, **describe_python(), "sections": {}}
+    print(f"{machine['name']}; missing packages: {', '.join(report['missing']) or 'none'}", flush=True)
     with tempfile.TemporaryDirectory(prefix="sharpbench-gpu-") as folder:
         scratch = Path(folder)
         offered = sections(given.device, output, scratch, tiny=given.tiny)

@@ -57,9 +57,11 @@ def _import_with_schemas(name: str) -> ModuleType:
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """The free memory of the device: as CUDA reports it, or Linux's MemAvailable; None where neither is known."""
+    """The free memory of the device: as CUDA reports it, with what torch keeps for its next tensors, or Linux's
+    MemAvailable; None where neither is known."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + kept
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:

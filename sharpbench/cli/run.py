@@ -200,12 +200,12 @@ def _choose_engine(
     name: str | None, run_plan: RunPlan, limits: Limits, *, address: str | None, gpus: float | None
 ) -> Engine:
     """The engine of that name; without a name, the default one, which is a process wherever there are limits."""
-    from sharpbench.runner.engines.engine import default_engine, make_engine
+    from sharpbench.runner.engines.engine import default_engine, default_gpus, make_engine
     from sharpbench.runner.engines.limits import Limits
 
     if name is None:
         limited = limits != Limits() or address is not None or gpus is not None
         name = "process" if limited else default_engine(run_plan.left)
-    if name == "ray" and gpus is None and any(cell.setting.device == "cuda" for cell in run_plan.left):
-        gpus = 1.0
+    if gpus is None:
+        gpus = default_gpus(name, run_plan.left)
     return make_engine(name, limits=limits, address=address, gpus=gpus)

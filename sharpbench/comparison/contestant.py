@@ -25,8 +25,9 @@ SEARCH_SECONDS = 20.0
 ALL_ROUNDS_SECONDS = 40.0
 """After this much timed time a contestant has no further round, if it has had MIN_ROUNDS."""
 MIN_ROUNDS = 3
-MAX_IDLE_BYTES = 2**30
-"""A process that holds more memory after its round is ended; a new one makes an untimed call before the next round."""
+MAX_IDLE_BYTES = {"cpu": 2**30, "cuda": 2**32}
+"""A process that holds more of the host's memory after its round is ended, with CUDA's libraries among it; a new one
+makes an untimed call before the next round."""
 
 Fields = dict[str, Any]
 """Fields of a Measurement, or of the answer of a contestant's process."""
@@ -116,7 +117,7 @@ class Contestant:
 
     def _release_memory(self) -> None:
         """End a process that is not needed again, or that holds memory which the other contestants need."""
-        if self.finished or self._resident_bytes > MAX_IDLE_BYTES:
+        if self.finished or self._resident_bytes > MAX_IDLE_BYTES[self.comparison.device]:
             self.close()
 
     def _larger_sizes(self) -> list[int]:

@@ -221,9 +221,15 @@ def _remedy(outputs: object, example: Inputs) -> str:
     return f"; give forward=lambda model, inputs: model({stars}inputs){chosen}"
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether something did not fit into memory; the CPU's allocator raises a plain RuntimeError."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+"""What errors say of memory whose class does not."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether something did not fit into memory; the CPU's allocator and CUDA's libraries raise plain RuntimeErrors."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
 
 
 def choose_batch_size(first: FirstPass, inputs: Inputs, params: Mapping[str, Tensor]) -> int:

@@ -52,8 +52,8 @@ class Residual:
     """R in the blocks of some parameters, or D R D with D = diag(scale), as a sum over groups of examples.
 
     subject: the examples, with the slopes [n, C] of their losses by the logits in place of targets. block: these
-    parameters. groups: the examples in groups, likewise. vectors: how many are multiplied at once; no others
-    exist meanwhile.
+    parameters. groups: the examples in groups, likewise. vectors: how many are multiplied at once with those of a
+    group; no others exist meanwhile. units: the same with all examples, MAX_EXAMPLES in a batch at most.
     """
 
     subject: Subject
@@ -62,6 +62,7 @@ class Residual:
     method: DerivativeMethod
     groups: tuple[Subject, ...]
     vectors: SharedVectors
+    units: SharedVectors
 
     @property
     def size(self) -> int:
@@ -71,15 +72,14 @@ class Residual:
     @property
     def exact_calls(self) -> int:
         """Calls with many vectors at once that `diagonal` takes where memory allows it; a round of samples takes one
-        for each group. It depends on the network only, not on what is free."""
-        return math.ceil(self.size / max(1, self.vectors.wanted)) * math.ceil(self.subject.n / self.subject.batch_size)
+        for each group. It depends on the network and the number of examples, not on batches or what is free."""
+        return math.ceil(self.size / max(1, self.units.wanted)) * math.ceil(self.subject.n / MAX_EXAMPLES)
 
     @property
     def exact_cost(self) -> float:
         """The products of samples, each over all examples, that take as long as the exact diagonal. That has fewer of
         them than rows where calls have a long fixed time: it shares a call among more examples."""
-        examples = [min(each.batch_size, each.n) for each in (self.subject, self.groups[0])]
-        exact, sampled = map(self.vectors.time_each, examples)
+        exact, sampled = self.units.time_each(), self.vectors.time_each()
         return self.size * exact / sampled
 
     def strata(self, generator: torch.Generator) -> list[Stratum]:
@@ -92,10 +92,11 @@ class Residual:
     def diagonal(self) -> Params:
         """The exact diagonal of D R D by parameter, by one product with every unit vector."""
         found = []
-        for places in torch.arange(self.size).split(min(MAX_UNITS, self.vectors.step)):
+        batches = replace(self.subject, batch_size=min(self.subject.batch_size, MAX_EXAMPLES))
+        for places in torch.arange(self.size).split(min(MAX_UNITS, self.units.step)):
             units = self._like().new_zeros(len(places), self.size)
             units[torch.arange(len(places)), places] = 1
-            found.append(self._map(units, _parts, self.subject).sum(1))
+            found.append(self._map(units, _parts, batches, self.units).sum(1))
         return unflatten(self.block, torch.cat(found))
 
     def sample_diagonal(self, samples: int, generator: torch.Generator) -> tuple[Params, Params]:
@@ -135,12 +136,13 @@ class Residual:
         for start in range(0, count, step):
             yield draw_signs(like, min(step, count - start), generator)
 
-    def _map(self, probes: Tensor, of: _Summary, group: Subject) -> Tensor:
-        """of(v, D R D v) for every row v of `probes`, of one group's mean."""
+    def _map(self, probes: Tensor, of: _Summary, group: Subject, shared: SharedVectors | None = None) -> Tensor:
+        """of(v, D R D v) for every row v of `probes`, of one group's mean. shared: instead of `vectors`."""
+        together = (shared or self.vectors).together
 
         def batch(inputs: Inputs, slopes: Tensor) -> Tensor:
             with self.method.operators():
-                return map_vectors(self._product(inputs, slopes, of), probes, self.vectors.together)
+                return map_vectors(self._product(inputs, slopes, of), probes, together)
 
         return group.mean(batch)
 
@@ -192,8 +194,11 @@ def residual(subject: Subject, names: tuple[str, ...], scale: Params | None = No
     picked = (with_slopes.pick(places) for places in steps.argsort(descending=True, stable=True).split(size))
     groups = [replace(subject, inputs=inputs, targets=some, batch_size=batch) for inputs, some in picked]
     block = {name: subject.params[name] for name in names}
-    vectors = share_vectors(subject, block, examples=batch, scaled=bool(scale))
-    return Residual(with_slopes, block, scale or {}, method, tuple(groups), vectors)
+    vectors, units = (
+        share_vectors(subject, block, examples=min(examples, MAX_EXAMPLES), scaled=bool(scale))
+        for examples in (size, len(slopes))
+    )
+    return Residual(with_slopes, block, scale or {}, method, tuple(groups), vectors, units)
 
 
 def group_size(examples: int) -> int:

@@ -34,7 +34,7 @@ fixed time and 6 to 46 ns for each number were seen, in float32 on one core."""
 class SharedVectors:
     """together: vectors that are multiplied at once, 0 for one by one. wanted: how many would be if memory were not
     bounded, which depends only on the network. bytes_each: what one of them is predicted to hold with a batch.
-    fixed: the time of a call that does not depend on what it multiplies, in products of one vector and one example."""
+    fixed: the time of a call that does not depend on what it multiplies, in products of one vector with a batch."""
 
     together: int
     wanted: int
@@ -46,10 +46,9 @@ class SharedVectors:
         """Vectors that exist at once, at least one."""
         return max(1, self.together)
 
-    def time_each(self, examples: int) -> float:
-        """The time of a product of one vector with one of that many examples, in calls with many vectors; without the
-        calls' fixed time it is 1."""
-        return 1 + self.fixed / (max(1, self.wanted) * examples)
+    def time_each(self) -> float:
+        """The time of a product in calls with many vectors; without the calls' fixed time it is 1."""
+        return 1 + self.fixed / max(1, self.wanted)
 
     @property
     def peak_bytes(self) -> int:
@@ -68,13 +67,13 @@ def share_vectors(subject: Subject, block: Params, *, examples: int, scaled: boo
     free = None if subject.process_group is not None else free_bytes(subject.device)
     limit = LIMIT_BYTES if free is None else min(LIMIT_BYTES, free // 4)
     wanted = 0 if sound_method(subject).plain else max(VECTORS, vectors_at_once(subject, examples=examples))
-    return SharedVectors(min(wanted, max(1, limit // each - 1)), wanted, each, network.fixed)
+    return SharedVectors(min(wanted, max(1, limit // each - 1)), wanted, each, network.fixed / examples)
 
 
 @dataclass(frozen=True, slots=True)
 class _OneExample:
     """held: numbers that a product of one example with a vector holds. windows: how many more where there is no other
-    example, as torch then copies the windows of convolutions. fixed: see SharedVectors."""
+    example, as torch then copies the windows of convolutions. fixed: see SharedVectors, of one example."""
 
     held: int
     windows: int

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-import torch
-
 from sharpbench.core.measure import NotApplicable
 from sharpbench.core.record import MAX_CAUSE_CHARS, MAX_CHECK_REASON_CHARS, Record, Status
+from sharpbench.core.requirements import is_out_of_memory
 from sharpbench.errors import InvalidInput, truncate
 
 
@@ -40,10 +39,8 @@ def failure_status(error: BaseException) -> tuple[Status, str]:
     match error:
         case NotApplicable():
             return "skipped", text
-        case MemoryError() | torch.OutOfMemoryError():
+        case _ if is_out_of_memory(error):
             return "oom", text or "out of memory"
-        case RuntimeError() if "can't allocate memory" in text:  # the CPU's allocator raises a plain one
-            return "oom", text
         case InvalidInput():
             return "failed", text
         case _:

@@ -17,7 +17,7 @@ from sharpbench.environment import apply_settings, check_threads, describe_envir
 from sharpbench.errors import InvalidInput
 from sharpbench.files import Workspace, check_lookup
 from sharpbench.runner.cell import Cell, Shard
-from sharpbench.runner.engines.engine import Engine, make_engine
+from sharpbench.runner.engines.engine import Engine, default_gpus, make_engine
 from sharpbench.runner.engines.pool import CellStarted
 from sharpbench.runner.engines.scheduler import SAME_NETWORK, schedule
 from sharpbench.runner.networks import RunNetworks, UntrainedNetworks
@@ -197,7 +197,9 @@ def iterate_events(cells: Sequence[Cell] | RunPlan, options: RunOptions) -> Gene
     It is the networks to train, epochs of trainings, cells that start, and repairs of the file of records.
     """
     plan = cells if isinstance(cells, RunPlan) else plan_run(cells, options)
-    engine = make_engine(options.engine) if isinstance(options.engine, str) else options.engine
+    engine = options.engine
+    if isinstance(engine, str):
+        engine = make_engine(engine, gpus=default_gpus(engine, plan.left))
     workspace = locate_workspace(plan.cells, options, engine)
     networks = RunNetworks(plan.cells, workspace)
     path = options.records_path

@@ -134,7 +134,11 @@ class StackedTrainer:
         """
         start = time.perf_counter()
         state, losses = self._train_epoch(state)
-        epochs = {index: self._judge(state, position, loss) for position, (index, loss) in enumerate(losses.items())}
+        finite = torch.stack([value.flatten(1).isfinite().all(1) for value in state.params.values()]).all(0).tolist()
+        epochs = {
+            index: self._judge(state, position, loss, finite=finite[position] and math.isfinite(loss))
+            for position, (index, loss) in enumerate(losses.items())
+        }
         curves = {index: extend_curve(state.curves.get(index, {}), state.epoch, loss) for index, loss in losses.items()}
         share = (time.perf_counter() - start) / len(epochs)
         seconds = tuple(before + share for before in state.seconds)
@@ -191,10 +195,9 @@ class StackedTrainer:
         indices = torch.stack(drawn).to(self.device)
         return indices.split(self.recipes[0].batch_size, dim=1), torch.stack(after)
 
-    def _judge(self, state: TrainingState, position: int, loss: float) -> Epoch:
+    def _judge(self, state: TrainingState, position: int, loss: float, *, finite: bool) -> Epoch:
         """The outcome of the epoch for the network at `position` of the stacks, whose mean loss was `loss`."""
         recipe = self.recipes[state.active[position]]
-        finite = math.isfinite(loss) and all(bool(value[position].isfinite().all()) for value in state.params.values())
         near = recipe.augmentation > 0 or loss <= recipe.target_loss  # changed examples have a higher loss
         fitted = finite and near and self._fits(state, position, recipe)
         return Epoch(number=state.epoch, steps=state.steps, loss=loss, fitted=fitted, diverged=not finite)

@@ -255,7 +255,7 @@ def test_an_interrupted_comparison_goes_on(compared: Compared, tmp_path: Path) -
 def test_a_diagonal_is_compared_entry_by_entry(
     compared: Compared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(contestant_module, "MAX_IDLE_BYTES", 0)  # a fresh process each round
+    monkeypatch.setitem(contestant_module.MAX_IDLE_BYTES, "cpu", 0)  # a fresh process each round
     events = list(compared("odd,odd[way=noisy]", tmp_path, quantity="diagonal", repeats=2))
     (result,) = network_results(event for event in events if isinstance(event, Measurement))
     found = {each.name: each for each in result.results}

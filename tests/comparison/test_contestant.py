@@ -45,7 +45,7 @@ class Small(Greedy):
         return {**super().ask(request), "seconds": {4: 0.1, 16: 0.8}[words["batch"]] + late}
 
 
-@pytest.mark.parametrize(("resident", "alive"), [(MAX_IDLE_BYTES, 1), (MAX_IDLE_BYTES + 1, 0)])
+@pytest.mark.parametrize(("resident", "alive"), [(MAX_IDLE_BYTES["cpu"], 1), (MAX_IDLE_BYTES["cpu"] + 1, 0)])
 def test_a_process_that_holds_much_is_ended_before_others_play(
     resident: int, alive: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

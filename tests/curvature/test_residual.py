@@ -235,8 +235,11 @@ def test_the_trace_is_exact_where_samples_take_longer() -> None:
     rest = residual(subject, tuple(name for name, found in subject.once(certificate).items() if found))
     assert rest.exact_calls > MAX_EXACT_CALLS
     assert rest.exact_cost < BUDGET < rest.size
-    without = replace(rest, vectors=replace(rest.vectors, fixed=0.0))
+    without = replace(rest, vectors=replace(rest.vectors, fixed=0.0), units=replace(rest.units, fixed=0.0))
     assert without.exact_cost == rest.size
+    for size in (1, 16):  # what is sampled does not depend on how a subject is divided
+        other = residual(replace(subject, batch_size=size), tuple(rest.block))
+        assert (other.exact_cost, other.exact_calls) == (rest.exact_cost, rest.exact_calls)
     found = trace_estimate(subject, generator=torch.Generator().manual_seed(0), precision=0.01)
     assert (found.stderr, found.details["method"]) == (0.0, "gauss-newton + residual diagonal")
     assert found.value == pytest.approx(sum(reference_traces(subject).values()), rel=1e-4)

@@ -58,6 +58,17 @@ def test_a_section_cannot_stop_the_others(tmp_path: Path, monkeypatch: pytest.Mo
         gpu.main([*words, "tablse"])
 
 
+def test_a_device_that_computes_nothing_ends_it_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # nor where there is one
+    assert gpu.main(["--device", "cuda", "--output", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: device cuda computes nothing: ")
+    assert said.count("\n") == 1
+    assert not (tmp_path / "report.json").exists()
+
+
 def test_a_checkout_that_is_not_installed_finds_its_own_measures(tmp_path: Path) -> None:
     gpu.write_metadata(tmp_path)
     (entry_points,) = tmp_path.glob("sharpbench-*.dist-info/entry_points.txt")

@@ -121,6 +121,11 @@ def default_engine(left: Sequence[Cell]) -> EngineName:
     return "process" if len(left) > 1 else "inline"
 
 
+def default_gpus(name: str, left: Sequence[Cell]) -> float | None:
+    """GPUs of each worker where nothing is said: 1 on Ray where cells are for CUDA."""
+    return 1.0 if name == "ray" and any(cell.setting.device == "cuda" for cell in left) else None
+
+
 def make_engine(
     name: str, *, limits: Limits | None = None, address: str | None = None, gpus: float | None = None
 ) -> Engine:
