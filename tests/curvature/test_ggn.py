@@ -250,7 +250,7 @@ def test_a_chunk_that_does_not_fit_is_halved(error: RuntimeError, monkeypatch: p
     assert exact_traces(subject.fresh()) == pytest.approx(wanted, rel=1e-12)
     assert sizes == [(7, 2), (4, 2), (2, 2), (1, 2)] + [(1, 1)] * 14
     room = 0
-    with pytest.raises(RuntimeError, match="memory|ALLOC_FAILED"):
+    with pytest.raises(RuntimeError, match=r"memory|ALLOC_FAILED"):
         exact_traces(subject.fresh())
 
 
