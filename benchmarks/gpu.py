@@ -47,6 +47,7 @@ WRITTEN = ("report.json", "tests.jsonl", "tables.jsonl", "tables.md", "training.
            "comparison.jsonl", "records.jsonl", "log.txt")  # fmt: skip
 """The files of an output folder; those of an earlier run are removed at the start."""
 PROBE_SECONDS = 60
+"""How long the first product on the device may take, with all that it loads."""
 TINY_SECONDS = 240
 """The budget of a section in small: it takes seconds, more on a busy machine."""
 

@@ -134,7 +134,8 @@ class StackedTrainer:
         """
         start = time.perf_counter()
         state, losses = self._train_epoch(state)
-        finite = torch.stack([value.flatten(1).isfinite().all(1) for value in state.params.values()]).all(0).tolist()
+        stacks = [value.isfinite().reshape(len(value), -1).all(1) for value in state.params.values()]
+        finite = torch.stack(stacks).all(0).tolist()
         epochs = {
             index: self._judge(state, position, loss, finite=finite[position] and math.isfinite(loss))
             for position, (index, loss) in enumerate(losses.items())

@@ -94,7 +94,7 @@ def _compute(func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
             return value
         if func.overloadpacket.__name__ in LENGTHS_ON_THE_CPU and not value.is_floating_point():
             return value
-        return wrapped.get(id(value)) if id(value) in wrapped else Simulated(value)
+        return wrapped[id(value)] if id(value) in wrapped else Simulated(value)
 
     return pytree.tree_map(wrap, found)
 
@@ -112,7 +112,7 @@ def _refuse_two_devices(func: OpOverload, args: tuple[Any, ...], others: list[Te
         return
     if name in INDEXED:
         others = [each for each in (args[0], *args[2:3]) if type(each) is Tensor]
-    if any(each.dim() for each in others) or (name.endswith("_") and args[0] in others):
+    if any(each.dim() for each in others) or (name.endswith("_") and any(each is args[0] for each in others)):
         shapes = [tuple(each.shape) for each in others]
         raise RuntimeError(f"{func} got tensors on {DEVICE} and on cpu, the latter of shapes {shapes}")
 

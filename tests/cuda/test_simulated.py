@@ -1,4 +1,7 @@
-"""The comparisons of a GPU with the CPU on a simulated device, in a process of its own: torch knows it from then on."""
+"""Compares a GPU with the CPU, where the GPU is a simulated device.
+
+Each test starts a process, as torch keeps a device that it was told of.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,13 @@ import pytest
 from torch.utils import backend_registration
 
 HERE = Path(__file__).parent
+pytestmark = pytest.mark.skipif(
+    not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"),
+    reason="this torch has no devices in Python",
+)
 
 
 def compare(*words: str) -> str:
-    if not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"):
-        pytest.skip("this torch has no devices in Python")
     variables = {name: value for name, value in os.environ.items() if name != "SHARPBENCH_TEST_REPORT"}
     tests = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "cuda", str(HERE / "test_equality.py"))
     result = subprocess.run(

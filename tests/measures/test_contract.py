@@ -35,7 +35,7 @@ LONG = {
 
 SHORTENED = {"trace", "ggn-trace", "fisher-trace", "normalized", "minimum"}
 """Measures that take 4 to 7 s, which are examined on FEW of the networks."""
-FEW = {"biases", "residual and batch norm", "attention"}
+FEW = {"biases", "one example", "mean squared error", "residual and batch norm", "attention"}
 
 
 @pytest.mark.parametrize(
