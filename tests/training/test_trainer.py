@@ -266,6 +266,32 @@ class WithoutDropout(UnusualModel):
     dropout = 0.0
 
 
+class Scaled(nn.Module):
+    """Its outputs have a factor, which has no dimensions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.factor = nn.Linear(784, 10), nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        logits: Tensor = self.layer(inputs.flatten(1)) * self.factor
+        return logits
+
+
+class ScaledModel(SmallMlp):
+    def build(self, shape: tuple[int, ...], classes: int) -> nn.Module:
+        return Scaled()
+
+
+def test_a_parameter_without_dimensions_is_trained(digits: Data) -> None:
+    recipes = [replace(RECIPE, model=ScaledModel(), seed=seed, max_epochs=2) for seed in range(2)]
+    stage = end(StackedTrainer(recipes, digits))
+    assert len(stage.finished) == 2
+    for each in stage.finished.values():
+        assert not each.epoch.diverged
+        assert float(each.weights["factor"]) != 1.0
+
+
 @pytest.mark.parametrize("optimizer", [Sgd(), Sam(), Asam(), FriendlySam()], ids=lambda each: each.name)
 def test_any_module_trains_as_torch_trains_it(optimizer: Sgd, digits: Data) -> None:
     """Two passes a step, running statistics only from the first; frozen parameters stay, unused ones decay."""

@@ -16,11 +16,11 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
-from sharpbench import Cell, Estimate, InvalidInput, Measure, Record, Subject
+from sharpbench import Cell, Estimate, InvalidInput, Measure, Record, Subject, plan
 from sharpbench.child_output import MAX_OUTPUT_BYTES
 from sharpbench.core.measure import Invariance
 from sharpbench.runner.engines import scheduler
-from sharpbench.runner.engines.engine import Inline, Process, make_engine
+from sharpbench.runner.engines.engine import Inline, Process, default_gpus, make_engine
 from sharpbench.runner.engines.limits import MAX_MEMORY_BYTES, MIN_MEMORY_BYTES, Limits, parse_bytes
 from sharpbench.runner.engines.pool import worker_death
 
@@ -238,6 +238,14 @@ def test_a_divided_cell_has_the_value_of_a_whole_one(planned: Plan, ran: Ran, od
     assert (found["lost one"].status, found["lost one"].reason) == ("failed", "ArithmeticError: only the second")
     with pytest.raises(InvalidInput, match="split=2 exceeds workers=1"):
         ran(cells, Process(Limits(pieces=2)))
+
+
+def test_workers_on_ray_have_a_gpu_where_cells_are_for_cuda() -> None:
+    (cell, *_) = plan("trace", "small-mlp", cohort="label-noise[ratios=2,seeds=1,train_size=8]", device="cpu")
+    of_gpu = replace(cell, setting=replace(cell.setting, device="cuda"))
+    assert default_gpus("ray", [cell, of_gpu]) == 1.0
+    assert default_gpus("ray", [cell]) is None
+    assert default_gpus("process", [of_gpu]) is None
 
 
 @pytest.mark.parametrize(
